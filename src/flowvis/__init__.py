@@ -1,0 +1,1 @@
+"""Network flow visibility for Kubernetes: connections from the kernel to ClickHouse."""

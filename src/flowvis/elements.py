@@ -1,0 +1,113 @@
+"""The information elements: IANA's, Antrea's and the reverse ones, from the registries' data files.
+
+Sources: IANA "IP Flow Information Export (IPFIX) Entities", Antrea's registry (enterprise 56506), and
+RFC 5103 for the reverse elements (enterprise 29305).
+"""
+
+import csv
+from dataclasses import dataclass
+from enum import Enum
+from importlib import resources
+
+IANA = 0
+REVERSE = 29305
+ANTREA = 56506
+ANTREA_ALIASES = frozenset({56505, 55829})
+"""Numbers under which older releases and documents knew Antrea's elements; accepted on input."""
+
+
+class DataType(Enum):
+    """Abstract data types (RFC 7012 section 3.1) by registry name, with their full size in bytes."""
+
+    OCTET_ARRAY = ("octetArray", None)
+    UNSIGNED8 = ("unsigned8", 1)
+    UNSIGNED16 = ("unsigned16", 2)
+    UNSIGNED32 = ("unsigned32", 4)
+    UNSIGNED64 = ("unsigned64", 8)
+    SIGNED8 = ("signed8", 1)
+    SIGNED16 = ("signed16", 2)
+    SIGNED32 = ("signed32", 4)
+    SIGNED64 = ("signed64", 8)
+    FLOAT32 = ("float32", 4)
+    FLOAT64 = ("float64", 8)
+    BOOLEAN = ("boolean", 1)
+    MAC_ADDRESS = ("macAddress", 6)
+    STRING = ("string", None)
+    DATE_TIME_SECONDS = ("dateTimeSeconds", 4)
+    DATE_TIME_MILLISECONDS = ("dateTimeMilliseconds", 8)
+    DATE_TIME_MICROSECONDS = ("dateTimeMicroseconds", 8)
+    DATE_TIME_NANOSECONDS = ("dateTimeNanoseconds", 8)
+    IPV4_ADDRESS = ("ipv4Address", 4)
+    IPV6_ADDRESS = ("ipv6Address", 16)
+    BASIC_LIST = ("basicList", None)
+    SUB_TEMPLATE_LIST = ("subTemplateList", None)
+    SUB_TEMPLATE_MULTI_LIST = ("subTemplateMultiList", None)
+    UNSIGNED256 = ("unsigned256", 32)
+
+    @property
+    def registry_name(self) -> str:
+        """The name that the registries use."""
+        return self.value[0]
+
+    @property
+    def size(self) -> int | None:
+        """Bytes without reduced-size encoding; None for variable length."""
+        return self.value[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One information element."""
+
+    name: str
+    enterprise: int
+    id: int
+    type: DataType
+
+
+class Registry:
+    """All known elements, by name and by (enterprise, id)."""
+
+    def __init__(self, elements: list[Element]) -> None:
+        self._by_name = {element.name: element for element in elements}
+        self._by_id = {(element.enterprise, element.id): element for element in elements}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def named(self, name: str) -> Element:
+        """Return the element of that name; KeyError if there is none."""
+        return self._by_name[name]
+
+    def find(self, enterprise: int, element_id: int) -> Element | None:
+        """Return the element of that number, or None; Antrea's former numbers count as its own."""
+        if enterprise in ANTREA_ALIASES:
+            enterprise = ANTREA
+        return self._by_id.get((enterprise, element_id))
+
+
+def _load() -> Registry:
+    types = {kind.registry_name: kind for kind in DataType}
+    elements = []
+    for enterprise, file in ((IANA, "iana.csv"), (ANTREA, "antrea.csv")):
+        with resources.files("flowvis.data").joinpath(file).open(encoding="utf-8") as rows:
+            elements += [Element(row["name"], enterprise, int(row["id"]), types[row["type"]])
+                         for row in csv.DictReader(rows)]
+    elements += [_reverse(element) for element in elements
+                 if element.enterprise == IANA and element.id not in NOT_REVERSIBLE]
+    return Registry(elements)
+
+
+def _reverse(element: Element) -> Element:
+    """The reverse twin of an IANA element (RFC 5103 section 6.1)."""
+    name = "reverse" + element.name[0].upper() + element.name[1:]
+    return Element(name, REVERSE, element.id, element.type)
+
+
+NOT_REVERSIBLE = frozenset({
+    137, 145, 148, 149, 173, 210, 239,
+    # identifiers of the processes and of the data structure, RFC 5103 section 6.1
+})
+
+
+REGISTRY = _load()

@@ -1,0 +1,44 @@
+"""The compiled leaves, each beside a plain-Python reference that has the same interface.
+
+FLOWVIS_NATIVE chooses at import: `require` fails where a leaf is not compiled, `never` takes the
+references, `auto` (the default) takes what is there. `COMPILED` says what was taken.
+"""
+
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+
+from flowvis import strings as _strings_reference
+
+MODES = ("require", "never", "auto")
+
+
+def _mode() -> str:
+    mode = os.environ.get("FLOWVIS_NATIVE", "auto")
+    if mode not in MODES:
+        raise ImportError(f"FLOWVIS_NATIVE={mode!r}: use {', '.join(MODES)}")
+    return mode
+
+
+def _leaf(name: str, reference: ModuleType) -> ModuleType:
+    """Return the compiled module of a leaf, or its reference, as FLOWVIS_NATIVE says."""
+    full = f"{__name__}.{name}"
+    if MODE == "never":
+        return reference
+    if importlib.util.find_spec(full) is None:
+        if MODE == "require":
+            raise ImportError(f"{full} is not compiled and FLOWVIS_NATIVE=require: "
+                              "install a C compiler and run pip install again")
+        return reference
+    return importlib.import_module(full)
+
+
+MODE = _mode()
+_strings = _leaf("strings", _strings_reference)
+
+StringTable = _strings.StringTable
+
+_LEAVES = (_strings,)
+COMPILED = all(leaf.__name__.startswith(__name__) and (leaf.__file__ or "").endswith(".so")
+               for leaf in _LEAVES)

@@ -1,0 +1,1 @@
+from flowvis.strings import StringTable as StringTable

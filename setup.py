@@ -25,7 +25,9 @@ class OptionalBuild(build_ext):
         except Exception as error:
             if MODE == "require":
                 raise
-            print(f"flowvis: {ext.name} not compiled, the reference serves: {error}", file=sys.stderr)
+            print(
+                f"flowvis: {ext.name} not compiled, the reference serves: {error}", file=sys.stderr
+            )
 
 
 def leaves() -> list[Extension]:

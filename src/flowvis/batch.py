@@ -48,7 +48,9 @@ class Batch:
 
     def take(self, which: NDArray[Any] | slice) -> Self:
         """Copy the records at integer positions, under a boolean mask, or in a slice (a view)."""
-        return type(self)({name: column[which] for name, column in self.columns.items()}, self.strings)
+        return type(self)(
+            {name: column[which] for name, column in self.columns.items()}, self.strings
+        )
 
     def select(self, names: Iterable[str]) -> Self:
         """The same records with only these columns."""

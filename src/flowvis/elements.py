@@ -91,10 +91,15 @@ def _load() -> Registry:
     elements = []
     for enterprise, file in ((IANA, "iana.csv"), (ANTREA, "antrea.csv")):
         with resources.files("flowvis.data").joinpath(file).open(encoding="utf-8") as rows:
-            elements += [Element(row["name"], enterprise, int(row["id"]), types[row["type"]])
-                         for row in csv.DictReader(rows)]
-    elements += [_reverse(element) for element in elements
-                 if element.enterprise == IANA and element.id not in NOT_REVERSIBLE]
+            elements += [
+                Element(row["name"], enterprise, int(row["id"]), types[row["type"]])
+                for row in csv.DictReader(rows)
+            ]
+    elements += [
+        _reverse(element)
+        for element in elements
+        if element.enterprise == IANA and element.id not in NOT_REVERSIBLE
+    ]
     return Registry(elements)
 
 
@@ -104,10 +109,18 @@ def _reverse(element: Element) -> Element:
     return Element(name, REVERSE, element.id, element.type)
 
 
-NOT_REVERSIBLE = frozenset({
-    137, 145, 148, 149, 173, 210, 239,
-    # identifiers of the processes and of the data structure, RFC 5103 section 6.1
-})
+NOT_REVERSIBLE = frozenset(
+    {
+        137,
+        145,
+        148,
+        149,
+        173,
+        210,
+        239,
+        # identifiers of the processes and of the data structure, RFC 5103 section 6.1
+    }
+)
 
 
 REGISTRY = _load()

@@ -29,8 +29,12 @@ class Where:
     offset: int | None = None
 
     def __str__(self) -> str:
-        parts = {"session": self.session or None, "domain": self.domain, "set": self.set_id,
-                 "offset": self.offset}
+        parts = {
+            "session": self.session or None,
+            "domain": self.domain,
+            "set": self.set_id,
+            "offset": self.offset,
+        }
         return " ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
 
 

@@ -107,23 +107,52 @@ def _address(name: str, merge: Merge, exported: int, aggregated: int, doc: str) 
     """An address: the elements are `<stem>IPv4...` and `<stem>IPv6...`."""
     stem = name.removesuffix("IP")
     tail = "Address" if merge is Merge.KEY else ""
-    return Field(name, Kind.ADDRESS, merge, doc, (f"{stem}IPv4{tail}", f"{stem}IPv6{tail}"),
-                 exported, aggregated)
+    return Field(
+        name,
+        Kind.ADDRESS,
+        merge,
+        doc,
+        (f"{stem}IPv4{tail}", f"{stem}IPv6{tail}"),
+        exported,
+        aggregated,
+    )
 
 
 def _policy(direction: str, first: int, where: str) -> list[Field]:
     """The five fields of the NetworkPolicy that decided in one direction."""
     what = f"{direction} NetworkPolicy that decided at the {where}"
     return [
-        _plain(f"{direction}NetworkPolicyName", Kind.TEXT, Merge.FILL, first, f"Name of the {what}"),
-        _plain(f"{direction}NetworkPolicyNamespace", Kind.TEXT, Merge.FILL, first + 1,
-               f"Namespace of the {what}; empty for cluster-wide kinds"),
-        _plain(f"{direction}NetworkPolicyType", Kind.U8, Merge.FILL, first + 2,
-               "1 Kubernetes, 2 Antrea, 3 Antrea cluster, 4 Kubernetes cluster NetworkPolicy; 0 none"),
-        _plain(f"{direction}NetworkPolicyRuleName", Kind.TEXT, Merge.FILL, first + 3,
-               f"Name of the rule in the {what}"),
-        _plain(f"{direction}NetworkPolicyRuleAction", Kind.U8, Merge.FILL, first + 4,
-               "0 none, 1 allow, 2 drop, 3 reject"),
+        _plain(
+            f"{direction}NetworkPolicyName", Kind.TEXT, Merge.FILL, first, f"Name of the {what}"
+        ),
+        _plain(
+            f"{direction}NetworkPolicyNamespace",
+            Kind.TEXT,
+            Merge.FILL,
+            first + 1,
+            f"Namespace of the {what}; empty for cluster-wide kinds",
+        ),
+        _plain(
+            f"{direction}NetworkPolicyType",
+            Kind.U8,
+            Merge.FILL,
+            first + 2,
+            "1 Kubernetes, 2 Antrea, 3 Antrea cluster, 4 Kubernetes cluster NetworkPolicy; 0 none",
+        ),
+        _plain(
+            f"{direction}NetworkPolicyRuleName",
+            Kind.TEXT,
+            Merge.FILL,
+            first + 3,
+            f"Name of the rule in the {what}",
+        ),
+        _plain(
+            f"{direction}NetworkPolicyRuleAction",
+            Kind.U8,
+            Merge.FILL,
+            first + 4,
+            "0 none, 1 allow, 2 drop, 3 reject",
+        ),
     ]
 
 
@@ -131,17 +160,33 @@ def _per_node() -> list[Field]:
     """The counters as each node saw them: Antrea's order is pairs of (source, destination)."""
     rows = []
     place = 44
-    names = ("octetDeltaCount", "octetTotalCount", "packetDeltaCount", "packetTotalCount",
-             "reverseOctetDeltaCount", "reverseOctetTotalCount",
-             "reversePacketDeltaCount", "reversePacketTotalCount")
+    names = (
+        "octetDeltaCount",
+        "octetTotalCount",
+        "packetDeltaCount",
+        "packetTotalCount",
+        "reverseOctetDeltaCount",
+        "reverseOctetTotalCount",
+        "reversePacketDeltaCount",
+        "reversePacketTotalCount",
+    )
     for base in names:
         for side in (Side.SOURCE, Side.DESTINATION):
             suffix = f"From{side.value.capitalize()}Node"
             delta = "Delta" in base
-            rows.append(Field(
-                base + suffix, Kind.U64, Merge.DELTA if delta else Merge.TOTAL,
-                f"{base} as the {side.value} node counted it", (base + suffix,), None, place, side,
-                base.replace("Delta", "Total") + suffix if delta else None))
+            rows.append(
+                Field(
+                    base + suffix,
+                    Kind.U64,
+                    Merge.DELTA if delta else Merge.TOTAL,
+                    f"{base} as the {side.value} node counted it",
+                    (base + suffix,),
+                    None,
+                    place,
+                    side,
+                    base.replace("Delta", "Total") + suffix if delta else None,
+                )
+            )
             place += 1
     return rows
 
@@ -150,98 +195,225 @@ def _rates() -> list[Field]:
     """Throughput of both directions: common, source node, destination node."""
     rows = []
     place = 62
-    for base, counter in (("throughput", "octetTotalCount"),
-                          ("reverseThroughput", "reverseOctetTotalCount")):
+    for base, counter in (
+        ("throughput", "octetTotalCount"),
+        ("reverseThroughput", "reverseOctetTotalCount"),
+    ):
         for side in Side:
             suffix = "" if side is Side.COMMON else f"From{side.value.capitalize()}Node"
             seen = "side that reported last" if side is Side.COMMON else f"{side.value} node"
-            rows.append(Field(
-                base + suffix, Kind.U64, Merge.RATE,
-                f"bits/s over the last interval of the {seen}", (base + suffix,), None, place, side,
-                counter + suffix))
+            rows.append(
+                Field(
+                    base + suffix,
+                    Kind.U64,
+                    Merge.RATE,
+                    f"bits/s over the last interval of the {seen}",
+                    (base + suffix,),
+                    None,
+                    place,
+                    side,
+                    counter + suffix,
+                )
+            )
             place += 1
     return rows
 
 
+# fmt: off  (a table reads best as one)
 FIELDS: tuple[Field, ...] = (
     _plain("flowStartSeconds", Kind.SECONDS, Merge.START, 1, "Start of the connection"),
     _plain("flowEndSeconds", Kind.SECONDS, Merge.END, 2, "When the counters were read, or its end"),
-    _plain("flowEndReason", Kind.U8, Merge.REASON, 3,
-           "1 idle, 2 active, 3 end of flow, 4 forced, 5 lack of resources (RFC 5102 section 5.11.3)"),
+    _plain(
+        "flowEndReason",
+        Kind.U8,
+        Merge.REASON,
+        3,
+        "1 idle, 2 active, 3 end of flow, 4 forced, 5 lack of resources (RFC 5102 section 5.11.3)",
+    ),
     _plain("sourceTransportPort", Kind.U16, Merge.KEY, 4, "Port of the client; 0 without ports"),
     _plain("destinationTransportPort", Kind.U16, Merge.KEY, 5, "Port of the server, after DNAT"),
-    _plain("protocolIdentifier", Kind.U8, Merge.KEY, 6, "IP protocol: 6 TCP, 17 UDP, 132 SCTP, 1 ICMP"),
+    _plain(
+        "protocolIdentifier", Kind.U8, Merge.KEY, 6, "IP protocol: 6 TCP, 17 UDP, 132 SCTP, 1 ICMP"
+    ),
     _plain("packetTotalCount", Kind.U64, Merge.TOTAL, 7, "Packets since the start"),
     _plain("octetTotalCount", Kind.U64, Merge.TOTAL, 8, "Bytes of IP packets since the start"),
-    Field("packetDeltaCount", Kind.U64, Merge.DELTA, "Packets since the last record",
-          ("packetDeltaCount",), 9, 9, counter="packetTotalCount"),
-    Field("octetDeltaCount", Kind.U64, Merge.DELTA, "Bytes of IP packets since the last record",
-          ("octetDeltaCount",), 10, 10, counter="octetTotalCount"),
+    Field(
+        "packetDeltaCount",
+        Kind.U64,
+        Merge.DELTA,
+        "Packets since the last record",
+        ("packetDeltaCount",),
+        9,
+        9,
+        counter="packetTotalCount",
+    ),
+    Field(
+        "octetDeltaCount",
+        Kind.U64,
+        Merge.DELTA,
+        "Bytes of IP packets since the last record",
+        ("octetDeltaCount",),
+        10,
+        10,
+        counter="octetTotalCount",
+    ),
     _address("sourceIP", Merge.KEY, 11, 11, "Address of the client, before SNAT"),
     _address("destinationIP", Merge.KEY, 12, 12, "Address of the server, after DNAT"),
     _plain("reversePacketTotalCount", Kind.U64, Merge.TOTAL, 13, "Packets of the reply direction"),
     _plain("reverseOctetTotalCount", Kind.U64, Merge.TOTAL, 14, "Bytes of the reply direction"),
-    Field("reversePacketDeltaCount", Kind.U64, Merge.DELTA, "Reply packets since the last record",
-          ("reversePacketDeltaCount",), 15, 15, counter="reversePacketTotalCount"),
-    Field("reverseOctetDeltaCount", Kind.U64, Merge.DELTA, "Reply bytes since the last record",
-          ("reverseOctetDeltaCount",), 16, 16, counter="reverseOctetTotalCount"),
+    Field(
+        "reversePacketDeltaCount",
+        Kind.U64,
+        Merge.DELTA,
+        "Reply packets since the last record",
+        ("reversePacketDeltaCount",),
+        15,
+        15,
+        counter="reversePacketTotalCount",
+    ),
+    Field(
+        "reverseOctetDeltaCount",
+        Kind.U64,
+        Merge.DELTA,
+        "Reply bytes since the last record",
+        ("reverseOctetDeltaCount",),
+        16,
+        16,
+        counter="reverseOctetTotalCount",
+    ),
     _plain("sourcePodName", Kind.TEXT, Merge.FILL, 17, "Pod of the client"),
     _plain("sourcePodNamespace", Kind.TEXT, Merge.FILL, 18, "Namespace of the client's Pod"),
     _plain("sourceNodeName", Kind.TEXT, Merge.FILL, 19, "Node of the client's Pod"),
     _plain("destinationPodName", Kind.TEXT, Merge.FILL, 20, "Pod of the server"),
     _plain("destinationPodNamespace", Kind.TEXT, Merge.FILL, 21, "Namespace of the server's Pod"),
     _plain("destinationNodeName", Kind.TEXT, Merge.FILL, 22, "Node of the server's Pod"),
-    _plain("destinationServicePort", Kind.U16, Merge.FILL, 23, "Port of the Service that was called"),
-    _plain("destinationServicePortName", Kind.TEXT, Merge.FILL, 24,
-           "The Service that was called: namespace/name:portName"),
+    _plain(
+        "destinationServicePort", Kind.U16, Merge.FILL, 23, "Port of the Service that was called"
+    ),
+    _plain(
+        "destinationServicePortName",
+        Kind.TEXT,
+        Merge.FILL,
+        24,
+        "The Service that was called: namespace/name:portName",
+    ),
     *_policy("ingress", 25, "destination"),
     *_policy("egress", 30, "source"),
     _plain("tcpState", Kind.TEXT, Merge.LATEST, 35, "TCP state of conntrack: ESTABLISHED, ..."),
-    _plain("flowType", Kind.U8, Merge.FLOW_TYPE, 36,
-           "1 intra-node, 2 inter-node, 3 to external, 4 from external; 0 outside a cluster"),
+    _plain(
+        "flowType",
+        Kind.U8,
+        Merge.FLOW_TYPE,
+        36,
+        "1 intra-node, 2 inter-node, 3 to external, 4 from external; 0 outside a cluster",
+    ),
     _plain("egressName", Kind.TEXT, Merge.FILL, 37, "Egress that the connection leaves through"),
     _plain("egressIP", Kind.TEXT, Merge.FILL, 38, "Source address that the Egress gives it"),
     _plain("egressNodeName", Kind.TEXT, Merge.FILL, 39, "Node of the Egress"),
     _plain("proxySnatPort", Kind.U16, Merge.FILL, 40, "Source port after the proxy's SNAT"),
-    _address("destinationClusterIP", Merge.FILL, 41, 42,
-             "Address of the Service that was called (deprecated twin of destinationServiceIP)"),
+    _address(
+        "destinationClusterIP",
+        Merge.FILL,
+        41,
+        42,
+        "Address of the Service that was called (deprecated twin of destinationServiceIP)",
+    ),
     _address("proxySnatIP", Merge.FILL, 42, 41, "Source address after the proxy's SNAT"),
     _address("destinationServiceIP", Merge.FILL, 43, 43, "Address of the Service that was called"),
-    Field("flowStartMilliseconds", Kind.MILLISECONDS, Merge.START,
-          "Start of the connection; with the 5-tuple it names the connection",
-          ("flowStartMilliseconds",), exported=44, stored=False),
-    Field("flowEndMilliseconds", Kind.MILLISECONDS, Merge.END,
-          "When the counters were read, or the end of the connection",
-          ("flowEndMilliseconds",), exported=45, stored=False),
+    Field(
+        "flowStartMilliseconds",
+        Kind.MILLISECONDS,
+        Merge.START,
+        "Start of the connection; with the 5-tuple it names the connection",
+        ("flowStartMilliseconds",),
+        exported=44,
+        stored=False,
+    ),
+    Field(
+        "flowEndMilliseconds",
+        Kind.MILLISECONDS,
+        Merge.END,
+        "When the counters were read, or the end of the connection",
+        ("flowEndMilliseconds",),
+        exported=45,
+        stored=False,
+    ),
     *_per_node(),
-    Field("flowEndSecondsFromSourceNode", Kind.SECONDS, Merge.END, "flowEndSeconds of the source node",
-          ("flowEndSecondsFromSourceNode",), None, 60, Side.SOURCE),
-    Field("flowEndSecondsFromDestinationNode", Kind.SECONDS, Merge.END,
-          "flowEndSeconds of the destination node",
-          ("flowEndSecondsFromDestinationNode",), None, 61, Side.DESTINATION),
+    Field(
+        "flowEndSecondsFromSourceNode",
+        Kind.SECONDS,
+        Merge.END,
+        "flowEndSeconds of the source node",
+        ("flowEndSecondsFromSourceNode",),
+        None,
+        60,
+        Side.SOURCE,
+    ),
+    Field(
+        "flowEndSecondsFromDestinationNode",
+        Kind.SECONDS,
+        Merge.END,
+        "flowEndSeconds of the destination node",
+        ("flowEndSecondsFromDestinationNode",),
+        None,
+        61,
+        Side.DESTINATION,
+    ),
     *_rates(),
-    Field("sourcePodLabels", Kind.TEXT, Merge.ADDED, "Labels of the client's Pod as a JSON object",
-          ("sourcePodLabels",), None, 68),
-    Field("destinationPodLabels", Kind.TEXT, Merge.ADDED, "Labels of the server's Pod as a JSON object",
-          ("destinationPodLabels",), None, 69),
-    Field("clusterId", Kind.TEXT, Merge.ADDED, "The cluster (clusterUUID in ClickHouse)",
-          ("clusterId",), None, 70),
-    Field("monitoringIntervalStartMilliSeconds", Kind.MILLISECONDS, Merge.ADDED,
-          "The time base: start of the interval that deltas and throughput are over",
-          ("monitoringIntervalStartMilliSeconds",)),
-    Field("originalFlowsPresent", Kind.U8, Merge.ADDED,
-          "How many nodes' halves are in the record: 2 complete, 1 where a second was due: one is missing",
-          ("originalFlowsPresent",)),
+    Field(
+        "sourcePodLabels",
+        Kind.TEXT,
+        Merge.ADDED,
+        "Labels of the client's Pod as a JSON object",
+        ("sourcePodLabels",),
+        None,
+        68,
+    ),
+    Field(
+        "destinationPodLabels",
+        Kind.TEXT,
+        Merge.ADDED,
+        "Labels of the server's Pod as a JSON object",
+        ("destinationPodLabels",),
+        None,
+        69,
+    ),
+    Field(
+        "clusterId",
+        Kind.TEXT,
+        Merge.ADDED,
+        "The cluster (clusterUUID in ClickHouse)",
+        ("clusterId",),
+        None,
+        70,
+    ),
+    Field(
+        "monitoringIntervalStartMilliSeconds",
+        Kind.MILLISECONDS,
+        Merge.ADDED,
+        "The time base: start of the interval that deltas and throughput are over",
+        ("monitoringIntervalStartMilliSeconds",),
+    ),
+    Field(
+        "originalFlowsPresent",
+        Kind.U8,
+        Merge.ADDED,
+        "Nodes' halves in the record; 1 in an inter-node record: the other is missing",
+        ("originalFlowsPresent",),
+    ),
 )
+# fmt: on
 
 BY_NAME: dict[str, Field] = {field.name: field for field in FIELDS}
 
 EXPORTED: tuple[Field, ...] = tuple(
-    sorted((f for f in FIELDS if f.exported), key=lambda f: f.exported or 0))
+    sorted((f for f in FIELDS if f.exported), key=lambda f: f.exported or 0)
+)
 """The exporter's template, in order: Antrea's 43, then ours."""
 
 AGGREGATED: tuple[Field, ...] = tuple(
-    sorted((f for f in FIELDS if f.aggregated), key=lambda f: f.aggregated or 0))
+    sorted((f for f in FIELDS if f.aggregated), key=lambda f: f.aggregated or 0)
+)
 """The aggregated record's template, in order: 70."""
 
 ANTREA_EXPORTED = 43

@@ -2,8 +2,8 @@
 
 A table only grows; code 0 is the empty string. Nothing ever moves or leaves, so a batch in a queue
 keeps its meaning. Tables are bounded in another way: their owner starts a fresh one and moves its
-live codes over (`Batch.on`) when too much in the old one is dead; the old one goes with the last batch
-that refers to it.
+live codes over (`Batch.on`) when too much in the old one is dead; the old one goes with the last
+batch that refers to it.
 """
 
 from collections.abc import Iterable
@@ -96,6 +96,8 @@ class StringTable:
 def check_room(length: int, held: int, max_bytes: int) -> None:
     """Raise LimitExceeded unless `length` more bytes fit."""
     if length > MAX_STRING_BYTES:
-        raise LimitExceeded("string-length", f"a string of {length} bytes; at most {MAX_STRING_BYTES}")
+        raise LimitExceeded(
+            "string-length", f"a string of {length} bytes; at most {MAX_STRING_BYTES}"
+        )
     if held + length > max_bytes:
         raise LimitExceeded("string-table", f"string table full at {held} bytes")

@@ -1,0 +1,1 @@
+"""The flow-aggregator: collect, correlate, fan out to sinks, API."""

@@ -1,0 +1,1 @@
+"""ClickHouse: the schema, the writer, the embedded engine."""

@@ -1,0 +1,1 @@
+"""The flow-exporter: connection table, enrichment, export."""

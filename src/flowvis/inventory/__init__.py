@@ -1,0 +1,1 @@
+"""What Kubernetes says: Pods, Services, Nodes, by (IP, time)."""

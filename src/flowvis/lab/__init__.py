@@ -1,0 +1,1 @@
+"""Two "nodes" with Pods in network namespaces of one machine."""

@@ -28,8 +28,10 @@ def _leaf(name: str, reference: ModuleType) -> ModuleType:
         return reference
     if importlib.util.find_spec(full) is None:
         if MODE == "require":
-            raise ImportError(f"{full} is not compiled and FLOWVIS_NATIVE=require: "
-                              "install a C compiler and run pip install again")
+            raise ImportError(
+                f"{full} is not compiled and FLOWVIS_NATIVE=require: "
+                "install a C compiler and run pip install again"
+            )
         return reference
     return importlib.import_module(full)
 
@@ -40,5 +42,6 @@ _strings = _leaf("strings", _strings_reference)
 StringTable = _strings.StringTable
 
 _LEAVES = (_strings,)
-COMPILED = all(leaf.__name__.startswith(__name__) and (leaf.__file__ or "").endswith(".so")
-               for leaf in _LEAVES)
+COMPILED = all(
+    leaf.__name__.startswith(__name__) and (leaf.__file__ or "").endswith(".so") for leaf in _LEAVES
+)

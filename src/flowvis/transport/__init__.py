@@ -1,0 +1,1 @@
+"""asyncio and TLS: servers, clients, back-off, certificates."""

@@ -1,7 +1,7 @@
 """Builds the compiled leaves; everything else about the project is in pyproject.toml.
 
-FLOWVIS_NATIVE decides: `require` fails without a compiler, `never` builds none, `auto` (the default)
-builds them where it can and says so where it cannot.
+FLOWVIS_NATIVE decides: `require` fails without a compiler, `never` builds none, `auto` (the
+default) builds them where it can and says so where it cannot.
 """
 
 import os

@@ -87,7 +87,7 @@ def move_codes(codes: NDArray[Any], source: Strings, target: Strings) -> NDArray
     used = np.flatnonzero(seen)
     moved = np.zeros(len(source), dtype=np.uint32)
     moved[used] = [target.intern(source.value(int(code))) for code in used]
-    return moved[codes]
+    return np.asarray(moved[codes])
 
 
 def is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -48,19 +48,19 @@ class PeerError(FlowvisError):
         self.where = where or Where()
 
 
-class MalformedMessage(PeerError):  # noqa: N818  named after what it is, as in RFC 7011 section 8
+class MalformedMessage(PeerError):
     """Framing is lost; nothing after this byte can be trusted."""
 
 
-class MalformedSet(PeerError):  # noqa: N818
+class MalformedSet(PeerError):
     """One set cannot be used; its length is known, so the next one can."""
 
 
-class LimitExceeded(PeerError):  # noqa: N818
+class LimitExceeded(PeerError):
     """A named limit was passed; `reason` is the name of the limit."""
 
 
-class SystemRefused(FlowvisError):  # noqa: N818
+class SystemRefused(FlowvisError):
     """The operating system refused; the text names the thing and the remedy."""
 
 

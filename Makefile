@@ -1,0 +1,58 @@
+# Two targets are for everybody: `make demo` and `make test`. Each does all of its own set-up.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+LEAVES := $(wildcard src/flowvis/native/*.pyx src/flowvis/native/*.pxd)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports check unit docs bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo  ## two nodes with Pods on this machine, their flows as they arrive
+	@$(BIN)/flowctl lab demo
+
+test: $(VENV)/.test lint types imports unit  ## everything that CI runs
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(VENV)/.test
+	@$(BIN)/mypy
+
+imports: $(VENV)/.test
+	@$(BIN)/lint-imports --no-logo
+
+unit: $(VENV)/.test
+	@FLOWVIS_NATIVE=require $(BIN)/pytest --cov --cov-report=term:skip-covered --durations=10
+
+docs: $(VENV)/.test  ## write the generated pages of docs/ anew
+	@$(BIN)/python -m flowvis.cli.docs
+
+bench: $(VENV)/.test  ## every benchmark, one JSON object a line
+	@for name in $$($(BIN)/python -m benchmarks --list); do $(BIN)/python -m benchmarks $$name --json; done
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) build .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src -name '*.so' -delete
+
+# The compiled leaves are required here: both targets show what a deployment runs.
+$(VENV)/.demo: pyproject.toml setup.py $(LEAVES) | $(VENV)
+	@packages/install demo
+	@echo "Building flowvis (a minute or two the first time)"
+	@FLOWVIS_NATIVE=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml setup.py $(LEAVES) | $(VENV)
+	@packages/install test
+	@echo "Building flowvis and the test tools (a minute or two the first time)"
+	@FLOWVIS_NATIVE=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,test]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV):
+	@packages/install build
+	@echo "Creating the virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)

@@ -7,7 +7,7 @@ text `(n,)` uint32 codes. Arrays may be strided views; whoever needs contiguous 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Self
 
 import numpy as np
@@ -105,20 +105,11 @@ def is_unset(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def address_text(address: bytes) -> str:
     """One 16-byte address as people write it; "" where there is none."""
-    if address.startswith(V4_MAPPED):
-        text = ".".join(str(byte) for byte in address[12:])
-        return "" if text == "0.0.0.0" else text  # noqa: S104  not a bind address
-    return "" if not any(address) else str(IPv6Address(address))
+    parsed = IPv4Address(address[12:]) if address.startswith(V4_MAPPED) else IPv6Address(address)
+    return str(parsed) if int(parsed) else ""
 
 
 def address_bytes(text: str) -> bytes:
-    """The 16 bytes of an IPv4 or IPv6 address in text form; ValueError names a bad one."""
-    if ":" in text:
-        return IPv6Address(text).packed
-    try:
-        octets = bytes(int(part) for part in text.split("."))
-    except ValueError:
-        octets = b""
-    if len(octets) != 4:
-        raise ValueError(f"{text!r} is not an IP address")
-    return V4_MAPPED + octets
+    """Return the 16 bytes of an IPv4 or IPv6 address in text form; ValueError names a bad one."""
+    parsed = ip_address(text)
+    return parsed.packed if parsed.version == 6 else V4_MAPPED + parsed.packed

@@ -1,0 +1,97 @@
+"""Batches: columns of one length over one string table."""
+
+from ipaddress import ip_address
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowvis.batch import (
+    Batch,
+    address_bytes,
+    address_text,
+    concat,
+    is_ipv4,
+    is_unset,
+    move_codes,
+)
+from flowvis.native import StringTable
+
+
+def addresses(*texts: str) -> np.ndarray:
+    return np.array([list(address_bytes(text)) for text in texts], dtype=np.uint8)
+
+
+def batch_of(pods: list[str], octets: list[int]) -> Batch:
+    strings = StringTable()
+    return Batch(
+        {
+            "sourcePodName": strings.encode(pods),
+            "octetDeltaCount": np.array(octets, dtype=np.uint64),
+        },
+        strings,
+    )
+
+
+def test_columns_must_agree_in_length():
+    with pytest.raises(ValueError, match="different lengths"):
+        Batch({"a": np.zeros(2), "b": np.zeros(3)}, StringTable())
+    batch = batch_of(["a"], [1])
+    with pytest.raises(ValueError, match="2 values for 1 records"):
+        batch["c"] = np.zeros(2)
+
+
+def test_take_selects_and_copies():
+    batch = batch_of(["a", "b", "c"], [1, 2, 3])
+    taken = batch.take(np.array([2, 0]))
+    assert taken.texts("sourcePodName") == ["c", "a"]
+    assert taken["octetDeltaCount"].tolist() == [3, 1]
+    assert batch.take(batch["octetDeltaCount"] > 1).texts("sourcePodName") == ["b", "c"]
+    assert list(batch.select(["octetDeltaCount"]).columns) == ["octetDeltaCount"]
+
+
+def test_concat_needs_one_string_table():
+    first, second = batch_of(["a"], [1]), batch_of(["b"], [2])
+    with pytest.raises(ValueError, match="different string tables"):
+        concat([first, second])
+    joined = concat([first, second.on(first.strings, ["sourcePodName"])])
+    assert joined.texts("sourcePodName") == ["a", "b"]
+    assert joined["octetDeltaCount"].tolist() == [1, 2]
+
+
+def test_moving_codes_keeps_the_text_and_interns_each_once():
+    source, target = StringTable(), StringTable()
+    target.encode(["x", "y", "web-1"])
+    codes = source.encode(["web-1", "db", "", "web-1"])
+    moved = move_codes(codes, source, target)
+    assert target.texts(moved) == ["web-1", "db", "", "web-1"]
+    assert len(target) == 5  # the empty string, x, y, web-1, db
+
+
+def test_a_batch_on_its_own_table_is_itself():
+    batch = batch_of(["a"], [1])
+    assert batch.on(batch.strings, ["sourcePodName"]) is batch
+
+
+@given(st.ip_addresses())
+def test_address_text_is_what_people_write(address):
+    text = address_text(address_bytes(str(address)))
+    if not int(address):
+        assert text == ""
+    else:
+        parsed = ip_address(text)
+        assert parsed == address or getattr(address, "ipv4_mapped", None) == parsed
+
+
+@pytest.mark.parametrize("text", ["", "1.2.3", "1.2.3.4.5", "256.1.1.1", "pod-1", "1.2.3.x", ":"])
+def test_a_bad_address_is_named(text):
+    with pytest.raises(ValueError, match="IPv4 or IPv6 address"):
+        address_bytes(text)
+
+
+def test_families_and_absence():
+    column = addresses("10.0.0.1", "2001:db8::1", "0.0.0.0", "::")
+    assert is_ipv4(column).tolist() == [True, False, True, False]
+    assert is_unset(column).tolist() == [False, False, True, True]
+    assert is_unset(addresses("::1", "::ffff:0:1")).tolist() == [False, False]

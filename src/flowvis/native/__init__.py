@@ -10,6 +10,7 @@ import os
 from types import ModuleType
 
 from flowvis import strings as _strings_reference
+from flowvis.native import conntrack_reference as _conntrack_reference
 from flowvis.native import flows_reference as _flows_reference
 
 MODES = ("require", "never", "auto")
@@ -39,13 +40,15 @@ def _leaf(name: str, reference: ModuleType) -> ModuleType:
 
 MODE = _mode()
 _strings = _leaf("strings", _strings_reference)
+_conntrack = _leaf("conntrack", _conntrack_reference)
 _flows = _leaf("flows", _flows_reference)
 
 StringTable = _strings.StringTable
+EntryDecoder = _conntrack.EntryDecoder
 FlowIndex = _flows.FlowIndex
 pack_keys = _flows.pack_keys
 
-_LEAVES = (_strings, _flows)
+_LEAVES = (_strings, _conntrack, _flows)
 COMPILED = all(
     leaf.__name__.startswith(__name__) and (leaf.__file__ or "").endswith(".so") for leaf in _LEAVES
 )

@@ -1,0 +1,1 @@
+from flowvis.native.conntrack_reference import EntryDecoder as EntryDecoder

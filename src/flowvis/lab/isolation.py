@@ -1,0 +1,113 @@
+"""A private world for the lab, and no way for anything in it to outlive the command.
+
+The lab runs as init of its own PID namespace, with mount and network namespaces (and, where the
+caller is not root, a user namespace) of its own. Whatever ends the command, SIGKILL included, ends
+that init, and the kernel then ends every process in it and takes back links, rules and mounts.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from flowvis.errors import SystemRefused
+
+RUN = Path("/run")
+"""A tmpfs of the lab's own hides the host's: network namespaces, files and sockets go there."""
+
+GRACE_S = 10.0
+"""How long the lab may take to end by itself; it needs well under a second."""
+
+TOOLS = ("unshare", "setpriv", "mount", "nft")
+
+
+def wrap(arguments: Sequence[str], *, user: bool) -> list[str]:
+    """Return the command line that runs `arguments` as init of a private world.
+
+    `user` adds a user namespace in which the caller is root. Both links of the chain die with what
+    started them: setpriv by the parent death signal, unshare's child by --kill-child.
+    """
+    mapping = ["--user", "--map-root-user"] if user else []
+    namespaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return ["setpriv", "--pdeathsig", "KILL", "--", "unshare", *mapping, *namespaces, *arguments]
+
+
+def probe() -> bool:
+    """Return whether a user namespace is needed; SystemRefused says what to do where none helps."""
+    missing = [tool for tool in TOOLS if _which(tool) is None]
+    if missing:
+        packages = sorted({"nft": "nftables"}.get(tool, "util-linux") for tool in missing)
+        raise SystemRefused(f"{', '.join(missing)} not found: apt-get install {' '.join(packages)}")
+    for user in (False, True) if os.geteuid() == 0 else (True,):
+        # Listing tables fails where namespaces are allowed but power over them is not (AppArmor).
+        attempt = subprocess.run(
+            wrap(["nft", "list", "tables"], user=user),
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if attempt.returncode == 0:
+            return user
+    if os.geteuid() == 0:
+        reason = attempt.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise SystemRefused(f"no network namespaces here ({' '.join(reason)}): run it on a host")
+    raise SystemRefused("this kernel keeps namespaces to root: run it with sudo")
+
+
+def enter(arguments: Sequence[str]) -> int:
+    """Run `python -m flowvis.lab ARGUMENTS` in a private world and return its exit code.
+
+    The lab reads its standard input only to learn that this process is gone or wants it to end.
+    """
+    command = wrap([sys.executable, "-m", "flowvis.lab", *arguments], user=probe())
+    with subprocess.Popen(
+        command, env=environment(), stdin=subprocess.PIPE, start_new_session=True
+    ) as lab:
+        with _end_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as ended:
+            while not ended and lab.poll() is None:
+                _wait(lab, 0.2)
+        lab.stdin.close()  # type: ignore[union-attr]  # a pipe, as asked for above
+        if not _wait(lab, GRACE_S):
+            lab.kill()
+        code = lab.wait()
+    return 128 + ended[0] if ended else code
+
+
+def settle() -> None:
+    """Inside: hide the host's /run behind an empty one that dies with the lab."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "flowvis-lab", str(RUN)], check=True)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment with the system's own tools on the path, as a user's may lack them."""
+    path = os.environ.get("PATH", "")
+    return {**os.environ, "PATH": os.pathsep.join((path, "/usr/sbin", "/sbin"))}
+
+
+def _which(tool: str) -> Path | None:
+    folders = environment()["PATH"].split(os.pathsep)
+    return next((Path(folder, tool) for folder in folders if Path(folder, tool).is_file()), None)
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+@contextmanager
+def _end_on(*signals: signal.Signals) -> Iterator[list[int]]:
+    """Collect these signals instead of dying of them."""
+    seen: list[int] = []
+    before = {number: signal.signal(number, lambda got, _: seen.append(got)) for number in signals}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

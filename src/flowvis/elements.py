@@ -1,7 +1,7 @@
 """The information elements: IANA's, Antrea's and the reverse ones, from the registries' data files.
 
-Sources: IANA "IP Flow Information Export (IPFIX) Entities", Antrea's registry (enterprise 56506), and
-RFC 5103 for the reverse elements (enterprise 29305).
+Sources: IANA "IP Flow Information Export (IPFIX) Entities", Antrea's registry (enterprise 56506),
+and RFC 5103 for the reverse elements (enterprise 29305).
 """
 
 import csv
@@ -17,7 +17,7 @@ ANTREA_ALIASES = frozenset({56505, 55829})
 
 
 class DataType(Enum):
-    """Abstract data types (RFC 7012 section 3.1) by registry name, with their full size in bytes."""
+    """Abstract data types (RFC 7012 section 3.1): registry name and full size in bytes."""
 
     OCTET_ARRAY = ("octetArray", None)
     UNSIGNED8 = ("unsigned8", 1)
@@ -47,12 +47,14 @@ class DataType(Enum):
     @property
     def registry_name(self) -> str:
         """The name that the registries use."""
-        return self.value[0]
+        name: str = self.value[0]
+        return name
 
     @property
     def size(self) -> int | None:
         """Bytes without reduced-size encoding; None for variable length."""
-        return self.value[1]
+        size: int | None = self.value[1]
+        return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +113,17 @@ def _reverse(element: Element) -> Element:
 
 NOT_REVERSIBLE = frozenset(
     {
-        137,
-        145,
-        148,
-        149,
-        173,
-        210,
-        239,
-        # identifiers of the processes and of the data structure, RFC 5103 section 6.1
+        # identifiers that no direction owns: common properties, template, flow, domain
+        *(137, 145, 148, 149),
+        # configuration of the metering and exporting process (RFC 5102 section 5.2)
+        *(130, 131, 173, 211, 212, 213, 214, 215, 216, 217),
+        # statistics of the metering and exporting process (RFC 5102 section 5.3)
+        *(40, 41, 42, 163, 164, 165, 166, 167, 168),
+        # paddingOctets and biflowDirection
+        *(210, 239),
     }
 )
+"""IANA elements without a reverse twin (RFC 5103 section 6.1)."""
 
 
 REGISTRY = _load()

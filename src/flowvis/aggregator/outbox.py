@@ -1,0 +1,101 @@
+"""What waits for one destination: bounded, and with its losses in the books.
+
+Every destination takes its records from an outbox, so none can stall the others and none can lose
+records that nobody counts.
+"""
+
+import asyncio
+from collections import deque
+
+from flowvis.batch import Batch
+from flowvis.runtime.ledger import Stage
+
+OVERFLOW = "queue-full"
+
+
+class Outbox:
+    """A queue of batches, bounded in records; when it is full the oldest records go.
+
+    `stage` is the destination's page in the ledger: what is put is received there, and stays held
+    until it is reported as sent or dropped.
+    """
+
+    def __init__(self, stage: Stage, capacity: int) -> None:
+        self.stage = stage
+        self.capacity = capacity
+        self._batches: deque[Batch] = deque()
+        self._waiting = 0
+        self._taken = 0
+        self._closed = False
+        self._wake = asyncio.Event()
+        stage.held = self.__len__
+
+    def __len__(self) -> int:
+        """Records that wait or are taken and not yet reported."""
+        return self._waiting + self._taken
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will be put."""
+        return self._closed
+
+    def put(self, batch: Batch) -> None:
+        """Add a batch without ever waiting; records put after `close` are dropped."""
+        count = len(batch)
+        self.stage.received += count
+        if self._closed:
+            self.stage.drop("closed", count)
+            return
+        if count:
+            self._batches.append(batch)
+            self._waiting += count
+            self._make_room()
+            self._wake.set()
+
+    async def take(self, limit: int) -> Batch | None:
+        """Wait for records and take up to `limit` of them; None when closed and empty."""
+        while not self._batches:
+            if self._closed:
+                return None
+            self._wake.clear()
+            await self._wake.wait()
+        batch = self._batches.popleft()
+        if len(batch) > limit:
+            self._batches.appendleft(batch.take(slice(limit, None)))
+            batch = batch.take(slice(limit))
+        self._waiting -= len(batch)
+        self._taken += len(batch)
+        return batch
+
+    def sent(self, count: int) -> None:
+        """Report taken records as delivered."""
+        self._taken -= count
+        self.stage.sent += count
+
+    def dropped(self, reason: str, count: int) -> None:
+        """Report taken records as given up."""
+        self._taken -= count
+        self.stage.drop(reason, count)
+
+    def close(self) -> None:
+        """Take nothing more in; what waits can still be taken."""
+        self._closed = True
+        self._wake.set()
+
+    def abandon(self, reason: str) -> None:
+        """Give up all that waits or is taken."""
+        self.close()
+        self.stage.drop(reason, len(self))
+        self._batches.clear()
+        self._waiting = self._taken = 0
+
+    def _make_room(self) -> None:
+        excess = len(self) - self.capacity
+        while excess > 0 and self._batches:
+            oldest = self._batches.popleft()
+            lost = min(excess, len(oldest))
+            if lost < len(oldest):
+                self._batches.appendleft(oldest.take(slice(lost, None)))
+            self._waiting -= lost
+            self.stage.drop(OVERFLOW, lost)
+            excess -= lost

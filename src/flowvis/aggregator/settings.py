@@ -1,0 +1,163 @@
+"""The flow-aggregator's configuration, under Antrea's option names, and ours beside them.
+
+Options of parts that do not exist yet are taken in their documented form while they are off, so
+that an Antrea configuration loads as it is; switching one on is an error that says so.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from flowvis.aggregator.destinations import (
+    CERTIFICATES,
+    ApiServer,
+    ClickHouse,
+    FlowCollector,
+    FlowLogger,
+    FlowStreamService,
+    Problems,
+    S3Uploader,
+)
+from flowvis.runtime.settings import Duration, option, section
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Mode(Enum):
+    """What the aggregator makes of what it receives."""
+
+    AGGREGATE = "Aggregate"
+    PROXY = "Proxy"
+
+
+class Transport(Enum):
+    """How exporters reach it."""
+
+    TLS = "TLS"
+    TCP = "TCP"
+    UDP = "UDP"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The certificate files of the listening side; read again when they change."""
+
+    ca: Path = option(
+        CERTIFICATES / "ca.crt", doc="The CA that exporters' certificates must come from (PEM)"
+    )
+    certificate: Path = option(CERTIFICATES / "tls.crt", doc="The aggregator's certificate (PEM)")
+    key: Path = option(CERTIFICATES / "tls.key", doc="Its private key (PEM)")
+
+
+@dataclass(frozen=True)
+class RecordContents:
+    """What the aggregator adds to records."""
+
+    pod_labels: bool = option(
+        False, doc="Add sourcePodLabels and destinationPodLabels, as JSON objects"
+    )
+
+
+@dataclass(frozen=True)
+class InventorySettings:
+    """What Kubernetes would say, from files."""
+
+    files: tuple[Path, ...] = option(
+        (),
+        doc="Files or directories with the output of `kubectl get pods,services,nodes -A -o yaml`; "
+        "read again when they change",
+    )
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where exporters connect."""
+
+    address: str = option("::", doc="Local address; `::` takes IPv4 as well")
+    port: int = option(4739, doc="Local port; 0: any free one", minimum=0, maximum=65535)
+    max_sessions: int = option(
+        10_000,  # twice the nodes that Kubernetes supports in one cluster
+        doc="Sessions at one time; more are refused",
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True)
+class Status:
+    """Metrics and health over HTTP."""
+
+    address: str = option("127.0.0.1", doc="Local address of /metrics, /healthz and /readyz")
+    port: int = option(9739, doc="Local port; 0: any free one", minimum=0, maximum=65535)
+
+
+@dataclass(frozen=True)
+class Log:
+    """The daemon's own log."""
+
+    format: str = option("text", doc="How lines are written", choices=("text", "json"))
+    level: str = option("info", doc="The least that is worth a line", choices=LEVELS)
+
+
+@dataclass(frozen=True)
+class AggregatorSettings:
+    """All that flow-aggregator can be told."""
+
+    mode: Mode = option(Mode.AGGREGATE, doc="Proxy is not supported yet")
+    active_flow_record_timeout: Duration = option(
+        60.0, doc="How often a flow with new data is written", minimum=0.1
+    )
+    inactive_flow_record_timeout: Duration = option(
+        90.0, doc="How long a flow without new data is kept", minimum=0.1
+    )
+    correlation_timeout: Duration | None = option(
+        None,
+        doc="How long the first half of a connection waits for the other node's; then it is "
+        "written as it is. By default inactiveFlowRecordTimeout",
+        minimum=0,
+    )
+    aggregator_transport_protocol: Transport = option(
+        Transport.TLS, doc="How exporters connect: TLS (mutual) or TCP; UDP is not supported yet"
+    )
+    flow_aggregator_address: str = option(
+        "",
+        doc="Antrea's extra name for a certificate that the aggregator issues to itself; "
+        "certificates come from files, so it has no effect",
+    )
+    record_contents: RecordContents = section(RecordContents, doc="What is added to records")
+    api_server: ApiServer = section(ApiServer, doc="Antrea's API server")
+    flow_collector: FlowCollector = section(FlowCollector, doc="An external IPFIX collector")
+    click_house: ClickHouse = section(ClickHouse, doc="The store")
+    s3_uploader: S3Uploader = section(S3Uploader, doc="Upload to S3")
+    flow_logger: FlowLogger = section(FlowLogger, doc="Flows in a log file")
+    record_buffer_size: int = option(
+        8192, doc="How many of the latest records `flowctl flows` can show", minimum=1
+    )
+    flow_stream_service: FlowStreamService = section(FlowStreamService, doc="Flows over gRPC")
+    cluster_id: str = option("", doc="clusterId of all records; clusterUUID in ClickHouse")
+    listen: Listen = section(Listen, doc="Where exporters connect")
+    tls: Tls = section(Tls, doc="Certificates of the listening side")
+    inventory: InventorySettings = section(InventorySettings, doc="Pods, Services and Nodes")
+    max_flows: int = option(
+        1_048_576,  # about 1 GB when full
+        doc="Live flows; at more, the ones idle longest are written out and forgotten",
+        minimum=1,
+    )
+    status: Status = section(Status, doc="Metrics and health")
+    control_socket: Path | None = option(
+        None,
+        doc="The UNIX socket that flowctl uses, for its owner only. By default "
+        "flow-aggregator.sock in $XDG_RUNTIME_DIR, else in /run/flowvis",
+    )
+    grace_period: Duration = option(
+        25.0, doc="How long a stop may take to drain and flush", minimum=0.1
+    )
+    log: Log = section(Log, doc="The daemon's own log")
+
+    def check(self) -> Problems:
+        """Yield what does not go together, or does not exist yet."""
+        if self.mode is Mode.PROXY:
+            yield "mode", "Proxy is not supported yet: use Aggregate"
+        if self.aggregator_transport_protocol in {Transport.UDP, Transport.NONE}:
+            value = self.aggregator_transport_protocol.value
+            yield "aggregatorTransportProtocol", f"{value} is not supported yet: use TLS or TCP"

@@ -1,0 +1,61 @@
+"""Run one benchmark: `python -m benchmarks NAME [--json]`.
+
+A benchmark is a module of this package with `run() -> dict`; the dict has at least `records`,
+`cpu_seconds` and `wall_seconds` of the measured part. Dashes in NAME stand for underscores.
+"""
+
+import argparse
+import importlib
+import json
+import pkgutil
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from flowvis import native
+
+
+def names() -> list[str]:
+    """The benchmarks: modules of this package that have a `run`."""
+    folder = Path(__file__).parent
+    found = (module.name for module in pkgutil.iter_modules([str(folder)]))
+    return sorted(
+        name.replace("_", "-")
+        for name in found
+        if name != "__main__" and "\ndef run(" in (folder / f"{name}.py").read_text()
+    )
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Run a benchmark; add what all report. `rss_mb` is the peak unless it gives its own."""
+    module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
+    result: dict[str, Any] = module.run()
+    rate = result["records"] / result["cpu_seconds"]
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "name": name,
+        "records_per_cpu_second": round(rate),
+        "rss_mb": round(peak_mb, 1),
+        "native": native.COMPILED,
+        **result,
+    }
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=names())
+    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
+    options = parser.parse_args(arguments)
+    result = measure(options.name)
+    if options.json:
+        print(json.dumps(result))
+        return
+    width = max(map(len, result))
+    for key, value in result.items():
+        text = f"{value:,}" if isinstance(value, int | float) and key != "native" else str(value)
+        print(f"{key:<{width}}  {text}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

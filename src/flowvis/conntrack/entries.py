@@ -19,7 +19,7 @@ from flowvis.native.conntrack_reference import (
 __all__ = ["DESTROY", "DUMP", "NEW", "NO_TCP_STATE", "UPDATE", "Entries"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Entries:
     """Columns of one length, one row a connection as the kernel told it at one moment.
 

@@ -1,0 +1,215 @@
+"""Components and root tasks: start in order, stop in reverse, and nothing dies silently.
+
+A component's constructor opens nothing, so that building a daemon is free of effects and checks its
+configuration. Root tasks have names and must not end: one that does stops the daemon with its
+name in the log. The first SIGTERM or SIGINT stops gracefully, the second means now.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Coroutine, Sequence
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from flowvis.errors import FlowvisError
+
+log = logging.getLogger(__name__)
+
+LAST_CHANCE_S = 1.0  # what a component gets to stop in when those before it used up the grace
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Component(Protocol):
+    """A part of a daemon that is started and stopped."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Open what it needs; it works when this returns."""
+
+    async def stop(self) -> None:
+        """Finish what it has and close; never called unless start returned."""
+
+
+class Supervisor:
+    """Runs components under one roof and knows their root tasks."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.stopping = False
+        self.failed = False
+        self._wake = asyncio.Event()
+        self._now = asyncio.Event()
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Watch a root task: from now on its end is the daemon's."""
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def request_stop(self) -> None:
+        """Stop gracefully; asked for again: now."""
+        (self._now if self._wake.is_set() else self._wake).set()
+
+    def fail(self) -> None:
+        """Stop gracefully, with a non-zero exit code."""
+        self.failed = True
+        self._wake.set()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None and (self.stopping or task.cancelled()):
+            return
+        report_end(task.get_name(), error)
+        self.fail()
+
+    async def run(self, components: Sequence[Component], grace_s: float) -> int:
+        """Run until a signal or a failure; return the exit code."""
+        started: list[Component] = []
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._wake, self._now)]
+        wake, now = waits
+        try:
+            for component in components:
+                if not await self._start(component, wake):
+                    break
+                started.append(component)
+            await wake
+            self.stopping = True
+            await self._stop_all(started, grace_s, now)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await self._end_tasks()
+        return int(self.failed)
+
+    async def _start(self, component: Component, wake: "asyncio.Future[Any]") -> bool:
+        """Start one component unless the daemon is to stop meanwhile."""
+        starting = asyncio.create_task(component.start(), name=f"start {component.name}")
+        await asyncio.wait((starting, wake), return_when=asyncio.FIRST_COMPLETED)
+        if wake.done() and not starting.done():
+            await end(starting)
+            return False
+        error = starting.exception()
+        if error is not None:
+            _report(f"{component.name} cannot start", error)
+            self.fail()
+        return error is None
+
+    async def _stop_all(
+        self, components: list[Component], grace_s: float, now: "asyncio.Future[Any]"
+    ) -> None:
+        deadline = time.monotonic() + grace_s
+        while components and not now.done():
+            component = components.pop()
+            left = max(deadline - time.monotonic(), min(LAST_CHANCE_S, grace_s))
+            stopping = asyncio.create_task(component.stop(), name=f"stop {component.name}")
+            await asyncio.wait((stopping, now), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            self._judge(component, stopping, left)
+            await end(stopping)
+        if now.done():
+            self.failed = True
+            waiting = ", ".join(component.name for component in components)
+            log.warning("stopped at once by a second signal; not stopped: %s", waiting or "none")
+
+    def _judge(self, component: Component, stopping: asyncio.Task[Any], waited_s: float) -> None:
+        """Say in the log how a component's stop went, if not well."""
+        if stopping.done():
+            error = stopping.exception()
+            if error is None:
+                return
+            _report(f"{component.name} did not stop cleanly", error)
+        else:
+            where = _position(stopping)
+            log.error("%s has not stopped after %.1f s, stuck %s", component.name, waited_s, where)
+        self.failed = True
+
+    async def _end_tasks(self) -> None:
+        for task in list(self.tasks):
+            await end(task)
+
+
+_SUPERVISOR: ContextVar[Supervisor | None] = ContextVar("supervisor", default=None)
+
+
+def supervisor() -> Supervisor | None:
+    """The supervisor that the caller runs under, if any."""
+    return _SUPERVISOR.get()
+
+
+def spawn(name: str, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Start a root task: it runs until it is cancelled (`end`) or the daemon stops.
+
+    Outside of `run`, as in a test of one component, its unexpected end is only logged.
+    """
+    task = asyncio.get_running_loop().create_task(coro, name=name)
+    roof = supervisor()
+    if roof is not None:
+        roof.adopt(task)
+    else:
+        task.add_done_callback(_log_failure)
+    return task
+
+
+async def end(task: asyncio.Task[Any] | None) -> None:
+    """Cancel a task and wait until it has ended; what it raises has been reported before."""
+    if task is None:
+        return
+    task.cancel()
+    if task is not asyncio.current_task():
+        await asyncio.wait((task,))
+
+
+async def run(components: Sequence[Component], *, grace_s: float) -> int:
+    """Run components until a signal or a failure; return the process's exit code.
+
+    0 after a graceful stop; 1 when something failed, was stuck past the grace period, or when a
+    second signal cut the stop short.
+    """
+    roof = Supervisor()
+    token = _SUPERVISOR.set(roof)
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, _signalled, roof, number)
+    try:
+        return await roof.run(components, grace_s)
+    finally:
+        _SUPERVISOR.reset(token)
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _signalled(roof: Supervisor, number: signal.Signals) -> None:
+    log.info("%s: stopping", number.name)
+    roof.request_stop()
+
+
+def report_end(name: str, error: BaseException | None) -> None:
+    """Say in the log that a root task ended that never should."""
+    if error is None:
+        log.error("%s has ended unexpectedly", name)
+    else:
+        _report(f"{name} has failed", error)
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        report_end(task.get_name(), task.exception())
+
+
+def _report(what: str, error: BaseException) -> None:
+    """Log an expected error by its text, any other with its traceback."""
+    if isinstance(error, FlowvisError | OSError):
+        log.error("%s: %s", what, error)
+    else:
+        log.error("%s: %s", what, error, exc_info=error)
+
+
+def _position(task: asyncio.Task[Any]) -> str:
+    """Name the line that a task waits at."""
+    with contextlib.suppress(IndexError):
+        frame = task.get_stack(limit=1)[-1]
+        return f"in {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
+    return "somewhere"

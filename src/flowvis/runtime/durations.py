@@ -1,0 +1,30 @@
+"""Durations as Go writes them: `1h15m30.5s`, `250ms`; seconds as a float inside."""
+
+import re
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_PART = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|ns)"
+_DURATION = re.compile(rf"(?:{_PART})+")
+_PARTS = re.compile(_PART)
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a Go duration; ValueError says how to write one."""
+    if text == "0":  # the one number that Go takes without a unit
+        return 0.0
+    if not _DURATION.fullmatch(text):
+        raise ValueError("is not a duration: write it with units, such as 500ms, 5s or 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(text))
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds as a Go duration, exact to the nanosecond."""
+    left = round(seconds * 1e9)
+    text = ""
+    for unit, size in (("h", 3600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000)):
+        whole, left = divmod(left, size)
+        text += f"{whole}{unit}" if whole else ""
+    for unit, size in (("ms", 1_000_000), ("us", 1_000), ("ns", 1)):
+        whole, left = divmod(left, size)
+        text += f"{whole}{unit}" if whole else ""
+    return text or "0s"

@@ -1,0 +1,89 @@
+"""The books: every stage says what came in and what became of it, and the two are equal.
+
+    received = sent + merged + dropped (by named reason) + held
+
+Counts are plain integers that the stages' owners add to in whole batches. Read the books where
+the stages run (on the event loop): between two additions of one batch they do not balance.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _nothing() -> int:
+    return 0
+
+
+@dataclass(slots=True)
+class Stage:
+    """One place that records pass; all counts are records since the start."""
+
+    name: str
+    received: int = 0
+    sent: int = 0
+    merged: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    held: Callable[[], int] = _nothing
+    """How many it has now; asked when the books are read."""
+    sources: tuple["Stage", ...] = ()
+    """The stages whose `sent` together is this one's `received`."""
+
+    def drop(self, reason: str, count: int) -> None:
+        """Count records given up for a reason, a fixed short word."""
+        if count:
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    @property
+    def imbalance(self) -> int:
+        """Records received of which nobody can say what became: 0 in good books."""
+        return self.received - self.sent - self.merged - sum(self.dropped.values()) - self.held()
+
+    @property
+    def missing(self) -> int:
+        """Records that the stages before sent and this one did not receive: 0 in good books."""
+        return sum(source.sent for source in self.sources) - self.received if self.sources else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stage as JSON has it."""
+        return {
+            "stage": self.name,
+            "received": self.received,
+            "sent": self.sent,
+            "merged": self.merged,
+            "dropped": dict(sorted(self.dropped.items())),
+            "held": self.held(),
+            "imbalance": self.imbalance,
+            "missing": self.missing,
+        }
+
+
+class Ledger:
+    """The stages of one daemon, in the order that records pass them."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, Stage] = {}
+
+    def stage(
+        self, name: str, *, held: Callable[[], int] = _nothing, sources: Sequence[Stage] = ()
+    ) -> Stage:
+        """Open a stage; ValueError if there is one of that name."""
+        if name in self.stages:
+            raise ValueError(f"the ledger has a stage {name!r} already")
+        stage = self.stages[name] = Stage(name, held=held, sources=tuple(sources))
+        return stage
+
+    def imbalance(self) -> dict[str, int]:
+        """The stages whose books do not balance, with by how much; {} when all do."""
+        wrong = {}
+        for stage in self.stages.values():
+            if stage.imbalance or stage.missing:
+                wrong[stage.name] = stage.imbalance or stage.missing
+        return wrong
+
+    def as_dict(self) -> dict[str, Any]:
+        """The books as JSON has them."""
+        return {
+            "balanced": not self.imbalance(),
+            "stages": [stage.as_dict() for stage in self.stages.values()],
+        }

@@ -1,0 +1,61 @@
+import pytest
+
+from flowvis.runtime.ledger import Ledger
+
+
+def test_books_that_balance() -> None:
+    held = [4]
+    ledger = Ledger()
+    collect = ledger.stage("collect")
+    flows = ledger.stage("flows", held=lambda: held[0], sources=[collect])
+    collect.received = collect.sent = 10
+    flows.received, flows.sent, flows.merged = 10, 2, 1
+    flows.drop("late", 3)
+    flows.drop("nothing", 0)
+    assert ledger.imbalance() == {}
+    assert ledger.as_dict() == {
+        "balanced": True,
+        "stages": [
+            {
+                "stage": "collect",
+                "received": 10,
+                "sent": 10,
+                "merged": 0,
+                "dropped": {},
+                "held": 0,
+                "imbalance": 0,
+                "missing": 0,
+            },
+            {
+                "stage": "flows",
+                "received": 10,
+                "sent": 2,
+                "merged": 1,
+                "dropped": {"late": 3},
+                "held": 4,
+                "imbalance": 0,
+                "missing": 0,
+            },
+        ],
+    }
+    held[0] = 3
+    assert ledger.imbalance() == {"flows": 1}
+    assert ledger.as_dict()["balanced"] is False
+
+
+def test_a_record_lost_between_stages_shows() -> None:
+    ledger = Ledger()
+    first, second = ledger.stage("first"), ledger.stage("second")
+    both = ledger.stage("both", sources=[first, second])
+    first.received = first.sent = 2
+    second.received = second.sent = 3
+    both.received = both.sent = 4
+    assert both.imbalance == 0
+    assert ledger.imbalance() == {"both": 1}
+
+
+def test_two_stages_of_one_name() -> None:
+    ledger = Ledger()
+    ledger.stage("a")
+    with pytest.raises(ValueError, match="a stage 'a' already"):
+        ledger.stage("a")

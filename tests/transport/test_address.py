@@ -1,0 +1,64 @@
+import pytest
+
+from flowvis.transport.address import CollectorAddress, parse_collector_address
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("collector", CollectorAddress("collector", 4739, "tls")),
+        ("collector:1234", CollectorAddress("collector", 1234, "tls")),
+        ("collector:1234:tcp", CollectorAddress("collector", 1234, "tcp")),
+        ("collector:1234:TLS", CollectorAddress("collector", 1234, "tls")),
+        ("collector::tcp", CollectorAddress("collector", 4739, "tcp")),
+        ("10.0.0.1:1", CollectorAddress("10.0.0.1", 1, "tls")),
+        ("[fd00::1]", CollectorAddress("fd00::1", 4739, "tls")),
+        ("[fd00::1]:65535", CollectorAddress("fd00::1", 65535, "tls")),
+        ("[fd00:0::1]:1:tcp", CollectorAddress("fd00::1", 1, "tcp")),
+        (
+            "flow-aggregator/flow-aggregator",
+            CollectorAddress("flow-aggregator/flow-aggregator", 4739, "tls"),
+        ),
+    ],
+)
+def test_forms(text: str, address: CollectorAddress) -> None:
+    assert parse_collector_address(text) == address
+    assert parse_collector_address(str(address)) == address
+
+
+def test_default_protocol_of_external_collectors() -> None:
+    assert parse_collector_address("a:1", default_protocol="tcp").protocol == "tcp"
+
+
+def test_a_service_is_resolved_by_its_cluster_name() -> None:
+    assert parse_collector_address("ns/svc:1").dns_name == "svc.ns.svc"
+    assert parse_collector_address("host:1").dns_name == "host"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "names no host"),
+        (":4739", "names no host"),
+        ("a/b/c", "names no host"),
+        ("/b", "names no host"),
+        (" a", "names no host"),
+        ("a:0", "has port '0'"),
+        ("a:65536", "has port '65536'"),
+        ("a:9999999999", "has port"),
+        ("a:x", "has port 'x'"),
+        ("a:²", "has port"),
+        ("a:1:grpc", "is over grpc, which is not supported: use tls or tcp"),
+        ("a:1:udp", "is over udp"),
+        ("a:1:quic", "is over 'quic'"),
+        ("a:1:tls:x", "is not a collector address"),
+        ("fd00::1", "is an IPv6 address without brackets: write [fd00::1]"),
+        ("[fd00::1", "is not a collector address"),
+        ("[fd00::1]4739", "is not a collector address"),
+        ("[10.0.0.1]:1", "no IPv6 address"),
+    ],
+)
+def test_what_is_no_address(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=r"^(is|has|names) ") as caught:
+        parse_collector_address(text)
+    assert problem in str(caught.value)

@@ -1,0 +1,146 @@
+"""What Kubernetes says of addresses: Pods, Services and Nodes, for whole columns at a time.
+
+Fed with the API's objects as plain parsed JSON, by files or by watchers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.inventory.networks import NONE
+from flowvis.inventory.objects import (
+    Network,
+    Node,
+    ServicePort,
+    describe,
+    parse_node,
+    parse_pod,
+    parse_service,
+)
+from flowvis.inventory.pods import MAX_ADDRESSES, PodIndex
+from flowvis.inventory.services import NodeIndex, ServiceIndex
+from flowvis.strings import Strings
+
+__all__ = ["NONE", "Inventory", "text_codes"]
+
+T = TypeVar("T")
+
+
+class Inventory:
+    """Pods, Services and Nodes.
+
+    Each of `pods`, `services` and `nodes` finds handles for columns of addresses: places in its
+    `objects`, NONE where there is nothing, good until the inventory changes. `text_codes` turns
+    handles into a column of text.
+    """
+
+    def __init__(
+        self, *, pod_networks: Sequence[Network] = (), max_addresses: int = MAX_ADDRESSES
+    ) -> None:
+        self.pods = PodIndex(max_addresses)
+        self._service_ports: dict[tuple[str, str], tuple[ServicePort, ...]] = {}
+        self._nodes: dict[str, Node] = {}
+        self._pod_networks = tuple(pod_networks)
+        self._node_index: NodeIndex | None = None
+        self._service_index: ServiceIndex | None = None
+
+    def __len__(self) -> int:
+        """How many living objects there are."""
+        return len(self.pods) + len(self._service_ports) + len(self._nodes)
+
+    @property
+    def nodes(self) -> NodeIndex:
+        """The nodes; built anew after a change, as nodes change seldom."""
+        if self._node_index is None:
+            self._node_index = NodeIndex(list(self._nodes.values()), self._pod_networks)
+        return self._node_index
+
+    @property
+    def services(self) -> ServiceIndex:
+        """The ports of all Services; built anew after a change, as Services change seldom."""
+        if self._service_index is None:
+            ports = [port for ports in self._service_ports.values() for port in ports]
+            self._service_index = ServiceIndex(ports, self.nodes)
+        return self._service_index
+
+    def are_pods(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which addresses are Pods', by the Pods that are known and by the Pod networks."""
+        return self.pods.known(addresses) | self.nodes.have_pods_at(addresses)
+
+    def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
+        """Learn of an object, new or changed; other kinds are passed over.
+
+        ValueError, and nothing changed, if the object is not what its kind says.
+        """
+        match item.get("kind"):
+            case "Pod":
+                self.pods.upsert(parse_pod(item), now_ms)
+            case "Service":
+                ports = parse_service(item)
+                self._service_ports[_name(item)] = ports
+                self._service_index = None
+            case "Node":
+                node = parse_node(item)
+                self._nodes[node.name] = node
+                self._node_index = self._service_index = None
+
+    def delete(self, item: Mapping[str, Any], now_ms: int) -> None:
+        """Note that an object is gone; one that was not known is passed over."""
+        match item.get("kind"):
+            case "Pod":
+                self.pods.delete(*_name(item), now_ms)
+            case "Service":
+                self._service_ports.pop(_name(item), None)
+                self._service_index = None
+            case "Node":
+                self._nodes.pop(_name(item)[1], None)
+                self._node_index = self._service_index = None
+
+    def replace(self, items: Sequence[Mapping[str, Any]], now_ms: int) -> None:
+        """Learn of all objects there are: what is not among them is gone.
+
+        ValueError, and nothing changed, if one is not what its kind says.
+        """
+        whole = Inventory(max_addresses=1)
+        for item in items:
+            whole.upsert(item, now_ms)
+        for name in self.pods.names():
+            if name not in whole.pods:
+                self.pods.delete(*name, now_ms)
+        self._service_ports.clear()
+        self._nodes.clear()
+        self._node_index = self._service_index = None
+        for item in items:
+            self.upsert(item, now_ms)
+
+    def expire(self, now_ms: int) -> None:
+        """Forget what was deleted too long ago; to be called now and then."""
+        self.pods.expire(now_ms)
+
+
+def text_codes(
+    handles: NDArray[np.int64],
+    objects: Sequence[T],
+    text: Callable[[T], str],
+    strings: Strings,
+) -> NDArray[np.uint32]:
+    """Return the codes of a text of the handles' objects; 0 (empty) where the handle is NONE.
+
+    Each distinct object is asked once.
+    """
+    codes = np.zeros(len(objects) + 1, dtype=np.uint32)  # the last: handle NONE
+    used = np.zeros(len(objects) + 1, dtype=bool)
+    used[handles] = True
+    places = np.flatnonzero(used[:-1])
+    codes[places] = strings.encode(text(objects[place]) for place in places.tolist())
+    return codes[handles]
+
+
+def _name(item: Mapping[str, Any]) -> tuple[str, str]:
+    metadata = item.get("metadata") or {}
+    try:
+        return metadata.get("namespace", ""), metadata["name"]
+    except KeyError:
+        raise ValueError(f"{describe(item)}: metadata.name is missing") from None

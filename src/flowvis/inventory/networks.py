@@ -1,0 +1,71 @@
+"""Networks and fixed keys, looked up for whole columns."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import V4_MAPPED
+from flowvis.inventory.objects import Network
+from flowvis.native import FlowIndex
+
+NONE = -1
+"""The handle of nothing."""
+
+
+class Lookup:
+    """Keys that do not change, to handles; of equal keys the first counts."""
+
+    def __init__(self, keys: NDArray[np.uint8], handles: Sequence[int]) -> None:
+        self._index = FlowIndex(keys.shape[1], max(len(keys), 1))
+        slots, new = self._index.upsert(keys)
+        self._handles = np.full(len(keys) + 1, NONE, dtype=np.int64)  # the last: slot -1
+        self._handles[slots[new]] = np.array(handles, dtype=np.int64)[new]
+
+    def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the handle of each key; NONE where it has none."""
+        return np.asarray(self._handles[self._index.find(keys)])
+
+
+class Networks:
+    """A set of networks: one look-up for each prefix length that occurs."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        by_length: dict[int, list[bytes]] = {}
+        for network in networks:
+            length = network.prefixlen + (96 if network.version == 4 else 0)
+            by_length.setdefault(length, []).append(_mapped(network, 0))
+        self._prefixes = [
+            (_mask(length), Lookup(address_column(firsts), range(len(firsts))))
+            for length, firsts in sorted(by_length.items())
+        ]
+
+    def contain(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which rows of an `(n, 16)` address column lie in one of the networks."""
+        inside = np.zeros(len(addresses), dtype=bool)
+        for mask, firsts in self._prefixes:
+            inside |= firsts.find(addresses & mask) != NONE
+        return inside
+
+
+def gateway(network: Network) -> bytes:
+    """Return the 16 bytes of the first address of a node's Pod network.
+
+    It is the node's own leg in that network: antrea-gw0, cni0 and their like.
+    """
+    return _mapped(network, 1)
+
+
+def address_column(addresses: Iterable[bytes]) -> NDArray[np.uint8]:
+    """Return 16-byte addresses as an `(n, 16)` column."""
+    return np.frombuffer(b"".join(addresses), dtype=np.uint8).reshape(-1, 16)
+
+
+def _mapped(network: Network, place: int) -> bytes:
+    address = (network.network_address + place).packed
+    return V4_MAPPED + address if network.version == 4 else address
+
+
+def _mask(length: int) -> NDArray[np.uint8]:
+    bits = (1 << 128) - (1 << (128 - length))
+    return np.frombuffer(bits.to_bytes(16, "big"), dtype=np.uint8)

@@ -1,0 +1,82 @@
+"""Service ports and nodes by address, as they were when the index was built."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Column
+from flowvis.inventory.networks import NONE, Lookup, Networks, address_column, gateway
+from flowvis.inventory.objects import Network, Node, ServicePort
+from flowvis.native import pack_keys
+
+
+class NodeIndex:
+    """Nodes by their addresses, their legs in the Pod network included."""
+
+    def __init__(self, nodes: Sequence[Node], pod_networks: Sequence[Network]) -> None:
+        self.objects = tuple(nodes)
+        places = [
+            (address, handle)
+            for handle, node in enumerate(nodes)
+            for address in (*node.addresses, *map(gateway, node.pod_networks))
+        ]
+        self._addresses = Lookup(address_column(a for a, _ in places), [h for _, h in places])
+        of_nodes = [network for node in nodes for network in node.pod_networks]
+        self._pod_networks = Networks([*pod_networks, *of_nodes])
+
+    def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the handle of the node that each address is of; NONE where it is of none."""
+        return self._addresses.find(addresses)
+
+    def have_pods_at(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which addresses lie in a Pod network and are not a node's own leg in it."""
+        inside = self._pod_networks.contain(addresses)
+        return np.asarray(inside & (self.find(addresses) == NONE))
+
+
+class ServiceIndex:
+    """Service ports by where they are called: their addresses, and node ports at any node."""
+
+    def __init__(self, ports: Sequence[ServicePort], nodes: NodeIndex) -> None:
+        self.objects = tuple(ports)
+        self._nodes = nodes
+        places = [
+            (address, port.port, port.protocol, handle)
+            for handle, port in enumerate(ports)
+            for address in port.addresses
+        ]
+        self._addresses = Lookup(
+            _keys(
+                address_column(place[0] for place in places),
+                np.array([place[1] for place in places], dtype=np.uint16),
+                np.array([place[2] for place in places], dtype=np.uint8),
+            ),
+            [place[3] for place in places],
+        )
+        opened = [(handle, port) for handle, port in enumerate(ports) if port.node_port]
+        self._node_ports = Lookup(
+            pack_keys(
+                np.array([port.node_port for _, port in opened], dtype=np.uint16),
+                np.array([port.protocol for _, port in opened], dtype=np.uint8),
+            ),
+            [handle for handle, _ in opened],
+        )
+
+    def find(
+        self, addresses: NDArray[np.uint8], ports: Column, protocols: Column
+    ) -> NDArray[np.int64]:
+        """Return the handle of the Service port that each destination calls; NONE where none."""
+        handles = self._addresses.find(_keys(addresses, ports, protocols))
+        rest = np.flatnonzero(handles == NONE)
+        rest = rest[self._nodes.find(addresses[rest]) != NONE]
+        if len(rest):
+            handles[rest] = self._node_ports.find(pack_keys(ports[rest], protocols[rest]))
+        return handles
+
+
+def _keys(addresses: NDArray[np.uint8], ports: Column, protocols: Column) -> NDArray[np.uint8]:
+    keys: NDArray[np.uint8] = pack_keys(
+        addresses, ports.astype(np.uint16), protocols.astype(np.uint8)
+    )
+    return keys

@@ -1,0 +1,112 @@
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flowvis.errors import SettingsError
+from flowvis.inventory import files
+from flowvis.inventory.files import InventoryFiles, read
+from flowvis.inventory.index import Inventory
+from inventory.kubernetes_objects import node, pod, service
+
+ITEMS = [
+    pod("a", "10.0.0.1"),
+    service("web", ["10.96.0.1"], {"name": "http", "port": 80}),
+    node("node-1", "192.0.2.1"),
+]
+
+
+def test_list_as_kubectl_prints_it(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump({"kind": "List", "apiVersion": "v1", "items": ITEMS}))
+    assert read([path]) == ITEMS
+
+
+def test_json_and_typed_lists(tmp_path: Path) -> None:
+    items = [{key: value for key, value in ITEMS[0].items() if key != "kind"}]
+    path = tmp_path / "pods.json"
+    path.write_text(json.dumps({"kind": "PodList", "items": items}))
+    assert read([path]) == ITEMS[:1]
+
+
+def test_several_documents_and_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "2.yml").write_text(yaml.safe_dump_all([ITEMS[0], None, ITEMS[1]]))
+    (tmp_path / "1.json").write_text(json.dumps(ITEMS[2]))
+    (tmp_path / "README.md").write_text("not ours")
+    (tmp_path / ".2.yml.swp").write_text("\0")
+    assert read([tmp_path]) == [ITEMS[2], ITEMS[0], ITEMS[1]]
+
+
+def test_the_time_that_yaml_reads_itself(tmp_path: Path) -> None:
+    path = tmp_path / "pod.yaml"
+    path.write_text(
+        "kind: Pod\nmetadata: {namespace: s, name: a, creationTimestamp: 2026-01-01T00:00:00Z}\n"
+        "status: {podIP: 10.0.0.1}\n"
+    )
+    inventory = Inventory()
+    inventory.replace(read([path]), 0)
+    assert inventory.pods.objects[0].created_ms == 1_767_225_600_000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", "{", "while parsing"),
+        ("b.json", "{", "Expecting property name"),
+        ("c.yaml", "- 1", "not API objects"),
+        ("d.yaml", "kind: PodList\nitems: [7]", "not API objects"),
+        ("e.yaml", yaml.safe_dump(pod("x", "10.0.0.256")), "Pod shop/x"),
+        ("f.yaml", b"\xff\xfe\xfa", "unacceptable character"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SettingsError, match=message) as caught:
+        read([path, tmp_path / "absent.yaml"])
+    assert [line.partition(": ")[0] for line in caught.value.problems] == [
+        str(path),
+        str(tmp_path / "absent.yaml"),
+    ]
+
+
+def test_files_are_read_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(files, "LOOK_EVERY_S", 0.01)
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump_all(ITEMS))
+    inventory = Inventory()
+    component = InventoryFiles([path], inventory)
+
+    async def scene() -> None:
+        await component.start()
+        assert len(inventory) == 3
+        path.write_text(yaml.safe_dump_all(ITEMS[:1]))
+        await until(lambda: component.reloads == 1)
+        assert len(inventory) == 1
+        path.write_text("{")
+        await until(lambda: component.failures == 1)
+        assert len(inventory) == 1
+        await component.stop()
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scene())
+    assert "the last good one stays" in caplog.text
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise TimeoutError
+
+
+def test_bad_files_at_the_start_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"absent\.yaml"):
+        asyncio.run(InventoryFiles([tmp_path / "absent.yaml"], Inventory()).start())

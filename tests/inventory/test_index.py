@@ -1,0 +1,261 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flowvis.inventory.index import NONE, Inventory, text_codes
+from flowvis.inventory.pods import KEPT_MS, PodIndex
+from flowvis.native import StringTable
+from inventory.kubernetes_objects import addresses, node, pod, service
+
+DAY = 86_400_000
+NEW_YEAR = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+
+
+def names(inventory: Inventory, ips: list[str], at: int = NEW_YEAR + DAY) -> list[str]:
+    times = np.full(len(ips), at, dtype=np.uint64)
+    handles = inventory.pods.find(addresses(ips), times)
+    return ["" if h == NONE else inventory.pods.objects[h].name for h in handles.tolist()]
+
+
+def test_pods_by_every_address() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1", "fd00::1"), NEW_YEAR)
+    inventory.upsert(pod("b", "10.0.0.2"), NEW_YEAR)
+    ips = ["fd00::1", "10.0.0.2", "10.0.0.3", "10.0.0.1"]
+    assert names(inventory, ips) == ["a", "b", "", "a"]
+
+
+def test_nothing_is_found_in_an_empty_inventory() -> None:
+    inventory = Inventory()
+    column = addresses(["10.0.0.1"])
+    assert names(inventory, ["10.0.0.1"]) == [""]
+    assert inventory.nodes.find(column).tolist() == [NONE]
+    assert inventory.services.find(column, u16([80]), u8([6])).tolist() == [NONE]
+    assert inventory.are_pods(column).tolist() == [False]
+    assert len(inventory) == 0
+
+
+def test_the_only_pod_of_an_address_is_found_at_any_time() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR - DAY) == ["a"]
+    inventory.delete(pod("a"), NEW_YEAR + 10)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + DAY) == ["a"]
+
+
+def test_of_several_pods_the_one_that_lived_at_the_time() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
+    inventory.delete(pod("a"), NEW_YEAR + 1000)
+    inventory.upsert(
+        pod("b", "10.0.0.1", creationTimestamp="2026-01-01T00:00:02+00:00"), NEW_YEAR + 2500
+    )
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in (500, 1500, 3000)]
+    assert found == ["a", "", "b"]
+
+
+def test_a_pending_pod_has_its_address_from_when_it_was_seen() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
+    inventory.delete(pod("a"), NEW_YEAR + 5000)
+    inventory.upsert(pod("b", "10.0.0.1", status={"phase": "Pending"}), NEW_YEAR + 6000)
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in (4000, 5500, 6500)]
+    assert found == ["a", "", "b"]
+
+
+def test_another_uid_is_another_pod() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("web-0", "10.0.0.1", uid="1", labels={"v": "1"}), NEW_YEAR)
+    later = pod("web-0", "10.0.0.1", uid="2", creationTimestamp="2026-01-01T00:01:00Z")
+    inventory.upsert(later, NEW_YEAR + 60_000)
+    column = addresses(["10.0.0.1"] * 2)
+    times = np.array([NEW_YEAR + 1000, NEW_YEAR + 61_000], dtype=np.uint64)
+    found = inventory.pods.find(column, times).tolist()
+    assert [inventory.pods.objects[h].uid for h in found] == ["1", "2"]
+    assert len(inventory.pods) == 1
+
+
+def test_a_pod_that_gets_its_address_later_and_then_changes_it() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a"), NEW_YEAR)
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR + 1)
+    inventory.upsert(pod("a", "10.0.0.9"), NEW_YEAR + 2)
+    assert names(inventory, ["10.0.0.1", "10.0.0.9"]) == ["", "a"]
+
+
+def test_pods_without_addresses_of_their_own_are_not_found() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("host", "192.0.2.1", spec={"hostNetwork": True}), NEW_YEAR)
+    inventory.upsert(pod("done", "10.0.0.2", status={"phase": "Succeeded"}), NEW_YEAR)
+    inventory.upsert(pod("runs", "10.0.0.3"), NEW_YEAR)
+    inventory.upsert(pod("runs", "10.0.0.3", status={"phase": "Failed"}), NEW_YEAR)
+    assert names(inventory, ["192.0.2.1", "10.0.0.2", "10.0.0.3"]) == ["", "", ""]
+
+
+def test_deleted_pods_are_kept_for_a_while() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
+    inventory.delete(pod("a"), NEW_YEAR)
+    inventory.expire(NEW_YEAR + KEPT_MS - 1)
+    assert names(inventory, ["10.0.0.1"]) == ["a"]
+    inventory.expire(NEW_YEAR + KEPT_MS)
+    assert names(inventory, ["10.0.0.1"]) == [""]
+    inventory.upsert(pod("b", "10.0.0.2"), NEW_YEAR)
+    assert names(inventory, ["10.0.0.1", "10.0.0.2"]) == ["", "b"]
+    assert len(inventory.pods.objects) == 1  # the place was used again
+
+
+def test_more_addresses_than_allowed_are_counted() -> None:
+    inventory = Inventory(max_addresses=1)
+    inventory.upsert(pod("a", "10.0.0.1", "10.0.0.2"), NEW_YEAR)
+    assert inventory.pods.refused == 1
+    assert names(inventory, ["10.0.0.1", "10.0.0.2"]) == ["a", ""]
+    inventory.delete(pod("a"), NEW_YEAR)
+    inventory.expire(NEW_YEAR + KEPT_MS)
+    assert names(inventory, ["10.0.0.1"]) == [""]
+
+
+def test_many_pods() -> None:
+    pods = PodIndex()
+    inventory = Inventory()
+    inventory.pods = pods
+    ips = [f"10.{i >> 8 & 255}.{i & 255}.1" for i in range(2000)]
+    for i, ip in enumerate(ips):
+        inventory.upsert(pod(f"p{i}", ip), NEW_YEAR)
+    assert names(inventory, ips[::-1]) == [f"p{i}" for i in reversed(range(2000))]
+
+
+def u16(values: list[int]) -> NDArray[np.uint16]:
+    return np.array(values, dtype=np.uint16)
+
+
+def u8(values: list[int]) -> NDArray[np.uint8]:
+    return np.array(values, dtype=np.uint8)
+
+
+def services(inventory: Inventory, *calls: tuple[str, int, int]) -> list[str]:
+    ips, ports, protocols = zip(*calls, strict=True)
+    handles = inventory.services.find(
+        addresses(ips), u16(list(ports)), u8(list(protocols))
+    ).tolist()
+    return ["" if h == NONE else inventory.services.objects[h].service for h in handles]
+
+
+def test_services_by_all_their_addresses() -> None:
+    inventory = Inventory()
+    inventory.upsert(
+        service(
+            "web",
+            ["10.96.0.1", "fd00:96::1"],
+            {"name": "http", "port": 80},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+            externalIPs=["198.51.100.1"],
+            balancer=["203.0.113.7"],
+        ),
+        NEW_YEAR,
+    )
+    assert services(
+        inventory,
+        ("10.96.0.1", 80, 6),
+        ("fd00:96::1", 53, 17),
+        ("198.51.100.1", 80, 6),
+        ("203.0.113.7", 80, 6),
+        ("10.96.0.1", 80, 17),
+        ("10.96.0.1", 81, 6),
+    ) == ["shop/web:http", "shop/web:dns", "shop/web:http", "shop/web:http", "", ""]
+    inventory.delete(service("web", ["10.96.0.1"]), NEW_YEAR)
+    assert services(inventory, ("10.96.0.1", 80, 6)) == [""]
+
+
+def test_a_port_without_a_name_and_a_headless_service() -> None:
+    inventory = Inventory()
+    inventory.upsert(service("plain", ["10.96.0.2"], {"port": 443, "protocol": "TCP"}), NEW_YEAR)
+    inventory.upsert(service("headless", ["None"], {"port": 443}), NEW_YEAR)
+    assert services(inventory, ("10.96.0.2", 443, 6)) == ["shop/plain"]
+    assert len(inventory.services.objects) == 2
+
+
+def test_a_node_port_at_every_node_and_nowhere_else() -> None:
+    inventory = Inventory()
+    inventory.upsert(node("node-1", "192.0.2.1", "10.0.1.0/24"), NEW_YEAR)
+    inventory.upsert(node("node-2", "192.0.2.2", "10.0.2.0/24"), NEW_YEAR)
+    inventory.upsert(
+        service("web", ["10.96.0.1"], {"name": "http", "port": 80, "nodePort": 30080}), NEW_YEAR
+    )
+    calls = (("192.0.2.2", 30080, 6), ("192.0.2.2", 30080, 17), ("192.0.2.3", 30080, 6))
+    assert services(inventory, *calls) == ["shop/web:http", "", ""]
+
+
+def test_nodes_and_their_pod_networks() -> None:
+    inventory = Inventory()
+    inventory.upsert(node("node-1", "192.0.2.1", "10.0.1.0/24", "fd00:1::/64"), NEW_YEAR)
+    inventory.upsert(node("node-2", "192.0.2.2", "10.0.2.0/25"), NEW_YEAR)
+    ips = ["192.0.2.2", "10.0.1.1", "10.0.1.9", "fd00:1::1", "fd00:1::9", "10.0.2.200"]
+    found = inventory.nodes.find(addresses(ips)).tolist()
+    named = ["" if h == NONE else inventory.nodes.objects[h].name for h in found]
+    assert named == ["node-2", "node-1", "", "node-1", "", ""]
+    pods = [False, False, True, False, True, False]
+    assert inventory.are_pods(addresses(ips)).tolist() == pods
+    inventory.delete(node("node-1", ""), NEW_YEAR)
+    assert not inventory.are_pods(addresses(ips)).any()
+
+
+def test_a_known_pod_is_a_pod_outside_of_the_networks_too() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "172.30.0.1"), NEW_YEAR)
+    assert inventory.are_pods(addresses(["172.30.0.1", "172.30.0.2"])).tolist() == [True, False]
+
+
+def test_replace_deletes_what_is_not_there_any_more() -> None:
+    inventory = Inventory()
+    inventory.replace(
+        [pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), node("node-1", "192.0.2.1")], NEW_YEAR
+    )
+    inventory.replace([pod("b", "10.0.0.2")], NEW_YEAR + 1)
+    assert len(inventory) == 1
+    assert inventory.nodes.find(addresses(["192.0.2.1"])).tolist() == [NONE]
+    inventory.expire(NEW_YEAR + 1 + KEPT_MS)
+    assert names(inventory, ["10.0.0.1", "10.0.0.2"]) == ["", "b"]
+
+
+def test_replace_with_a_bad_object_changes_nothing() -> None:
+    inventory = Inventory()
+    inventory.replace([pod("a", "10.0.0.1")], NEW_YEAR)
+    with pytest.raises(ValueError, match=r"Pod shop/b: .*not-an-ip"):
+        inventory.replace([pod("b", "not-an-ip")], NEW_YEAR)
+    assert names(inventory, ["10.0.0.1"]) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"kind": "Pod", "metadata": {"name": "x"}}, "Pod x: metadata.namespace is missing"),
+        ({"kind": "Service"}, "Service without a name: metadata.name is missing"),
+        ({"kind": "Node", "metadata": 7}, "Node: metadata is not a mapping"),
+        (node("n", "192.0.2.1", "10.0.1.1/24"), "Node n: spec.podCIDRs"),
+        (pod("x", creationTimestamp="soon"), "Pod shop/x: creationTimestamp 'soon' is no time"),
+    ],
+)
+def test_bad_objects_are_named(item: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Inventory().upsert(item, NEW_YEAR)
+
+
+def test_other_kinds_are_passed_over() -> None:
+    inventory = Inventory()
+    inventory.upsert({"kind": "ConfigMap", "metadata": {"name": "x"}}, NEW_YEAR)
+    inventory.delete({"kind": "ConfigMap", "metadata": {"name": "x"}}, NEW_YEAR)
+    assert len(inventory) == 0
+
+
+def test_text_codes() -> None:
+    inventory = Inventory()
+    for name, ip in (("a", "10.0.0.1"), ("b", "10.0.0.2")):
+        inventory.upsert(pod(name, ip, labels={"z": "1", "app": name}), NEW_YEAR)
+    ips = ["10.0.0.2", "10.0.0.7", "10.0.0.1", "10.0.0.2"]
+    handles = inventory.pods.find(addresses(ips), np.zeros(4, dtype=np.uint64))
+    strings = StringTable()
+    codes = text_codes(handles, inventory.pods.objects, lambda pod: pod.name, strings)
+    assert strings.texts(codes) == ["b", "", "a", "b"]
+    labels = text_codes(handles, inventory.pods.objects, lambda pod: pod.labels, strings)
+    assert strings.texts(labels[:1]) == ['{"app":"b","z":"1"}']

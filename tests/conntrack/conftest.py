@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from flowvis.conntrack.source import Conntrack
 from flowvis.conntrack.tracking import RULE
 from flowvis.native import conntrack as compiled
 from flowvis.native import conntrack_reference as reference
@@ -23,7 +24,9 @@ def call(name: str, *arguments: int) -> None:
 
 
 def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
 
 
 @pytest.fixture
@@ -42,6 +45,18 @@ def namespace() -> Iterator[None]:
 def tracked(namespace: None) -> None:
     """A namespace that tracks connections."""
     run("nft", RULE)
+
+
+@pytest.fixture
+def kernel(tracked: None) -> Iterator[Conntrack]:
+    """An open source in a namespace that tracks connections."""
+    source = Conntrack()
+    source.open()
+    try:
+        assert source.prepare() == []
+        yield source
+    finally:
+        source.close()
 
 
 @pytest.fixture(params=[reference, compiled], ids=["reference", "compiled"])

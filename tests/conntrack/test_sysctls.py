@@ -1,0 +1,97 @@
+"""The kernel's settings, and what is said when they may not be changed."""
+
+from pathlib import Path
+
+import pytest
+
+from flowvis.conntrack.source import Conntrack
+from flowvis.conntrack.sysctls import ACCOUNTING, ROOT, Sysctls
+from flowvis.conntrack.tracking import is_tracked
+from flowvis.errors import SystemRefused
+
+from . import traffic
+from .conftest import run
+from .test_source import nobody
+
+ALL = ("nf_conntrack_acct", "nf_conntrack_timestamp", "nf_conntrack_events")
+
+
+@pytest.mark.kernel
+def test_prepare_turns_on_what_is_off(tracked):
+    for name in ALL:
+        (ROOT / name).write_text("0")
+    assert Conntrack().prepare() == []
+    assert [(ROOT / name).read_text().strip() for name in ALL] == ["1", "1", "1"]
+
+
+@pytest.mark.kernel
+def test_prepare_leaves_what_is_on(tracked):
+    (ROOT / "nf_conntrack_events").write_text("2")
+    assert Conntrack().prepare() == []
+    assert (ROOT / "nf_conntrack_events").read_text().strip() == "2"
+
+
+@pytest.mark.kernel
+def test_prepare_without_events_leaves_them_off(tracked):
+    (ROOT / "nf_conntrack_events").write_text("0")
+    assert Conntrack(events=False).prepare() == []
+    assert (ROOT / "nf_conntrack_events").read_text().strip() == "0"
+
+
+@pytest.mark.kernel
+def test_prepare_says_what_may_not_be_set(tracked):
+    for name in ALL:
+        (ROOT / name).write_text("0")
+    with nobody():
+        problems = Conntrack().prepare()
+    assert len(problems) == len(ALL)
+    for name, problem in zip(ALL, problems, strict=True):
+        assert f"`sysctl -w net.netfilter.{name}=1`" in problem
+        assert "Permission denied" in problem
+    assert "no packets and bytes" in problems[0]
+
+
+@pytest.mark.kernel
+def test_prepare_knows_when_nothing_is_tracked(namespace):
+    [problem] = Conntrack().prepare()
+    _, remedy, _ = problem.split("`")
+    run("sh", "-c", remedy)
+    assert Conntrack().prepare() == []
+    assert Conntrack().count() > 0
+
+
+@pytest.mark.kernel
+def test_tracking_of_one_family_is_enough(namespace):
+    run("nft", "table ip6 t { chain c { type filter hook prerouting priority 0; ct state new; }; }")
+    assert is_tracked(Sysctls().count)
+
+
+@pytest.mark.kernel
+def test_a_table_with_entries_needs_no_probe(tracked):
+    traffic.udp(("127.0.0.1", 53))
+    run("ip", "link", "set", "lo", "down")
+    assert is_tracked(Sysctls().count)
+
+
+@pytest.mark.kernel
+def test_without_loopback_an_empty_table_counts_as_untracked(namespace):
+    run("ip", "link", "set", "lo", "down")
+    assert not is_tracked(Sysctls().count)
+
+
+def test_no_conntrack_in_this_kernel(tmp_path: Path):
+    sysctls = Sysctls(tmp_path)
+    for read in (sysctls.count, sysctls.maximum):
+        with pytest.raises(SystemRefused, match=r"nf_conntrack_\w+ .*is nf_conntrack loaded"):
+            read()
+    problem = sysctls.enable(ACCOUNTING)
+    assert problem is not None
+    assert "modprobe nf_conntrack" in problem
+    assert len(Conntrack(proc=tmp_path).prepare()) == 4
+
+
+def test_numbers(tmp_path: Path):
+    (tmp_path / "nf_conntrack_count").write_text("12\n")
+    (tmp_path / "nf_conntrack_max").write_text("262144\n")
+    source = Conntrack(proc=tmp_path)
+    assert (source.count(), source.maximum()) == (12, 262144)

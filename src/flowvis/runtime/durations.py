@@ -1,8 +1,17 @@
 """Durations as Go writes them: `1h15m30.5s`, `250ms`; seconds as a float inside."""
 
 import re
+from decimal import Decimal
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_UNITS = {
+    "h": Decimal(3600),
+    "m": Decimal(60),
+    "s": Decimal(1),
+    "ms": Decimal("1e-3"),
+    "us": Decimal("1e-6"),
+    "µs": Decimal("1e-6"),
+    "ns": Decimal("1e-9"),
+}
 _PART = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|ns)"
 _DURATION = re.compile(rf"(?:{_PART})+")
 _PARTS = re.compile(_PART)
@@ -14,7 +23,8 @@ def parse_duration(text: str) -> float:
         return 0.0
     if not _DURATION.fullmatch(text):
         raise ValueError("is not a duration: write it with units, such as 500ms, 5s or 1m30s")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(text))
+    parts = _PARTS.findall(text)
+    return float(sum(Decimal(number) * _UNITS[unit] for number, unit in parts))
 
 
 def format_duration(seconds: float) -> str:

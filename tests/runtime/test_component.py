@@ -1,0 +1,253 @@
+"""Each case is a real process: signals, exit codes and what the log says."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from flowvis.runtime.component import end, spawn, supervisor
+
+PRELUDE = """
+import asyncio, logging, sys, time
+from flowvis.errors import SystemRefused
+from flowvis.runtime.component import end, spawn
+from flowvis.runtime.process import serve
+import flowvis.runtime.process
+
+logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
+
+def say(text):
+    print(text, flush=True)
+
+class Part:
+    def __init__(self, name, stop_s=0.0, task=None):
+        self.name, self.stop_s, self.task = name, stop_s, task
+    async def start(self):
+        say(f"start {self.name}")
+        if self.task:
+            self.root = spawn(f"{self.name} task", self.task())
+    async def stop(self):
+        say(f"stop {self.name}")
+        await asyncio.sleep(self.stop_s)
+        say(f"stopped {self.name}")
+
+class Ready(Part):
+    async def start(self):
+        say("ready")
+
+async def forever():
+    await asyncio.Event().wait()
+"""
+
+
+@contextmanager
+def daemon(script: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=dict(os.environ, PYTHONUNBUFFERED="1"),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def lines_until_ready(process: subprocess.Popen[str], mark: str = "ready") -> list[str]:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        if lines[-1] == mark:
+            return lines
+    raise AssertionError(f"never {mark}: {lines}")
+
+
+def rest(process: subprocess.Popen[str]) -> list[str]:
+    return process.communicate(timeout=20)[0].splitlines()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_starts_in_order_stops_in_reverse(number: signal.Signals) -> None:
+    with daemon(
+        "sys.exit(serve([Part('a', task=forever), Part('b'), Ready('c')], grace_s=5))"
+    ) as process:
+        assert lines_until_ready(process) == ["start a", "start b", "ready"]
+        process.send_signal(number)
+        assert rest(process) == [
+            f"{number.name}: stopping",
+            *("stop c", "stopped c", "stop b", "stopped b", "stop a", "stopped a"),
+        ]
+        assert process.returncode == 0
+
+
+def test_second_signal_means_now() -> None:
+    with daemon("sys.exit(serve([Part('a'), Part('b', 60), Ready('c')], grace_s=60))") as process:
+        lines_until_ready(process)
+        process.terminate()
+        lines_until_ready(process, "stop b")
+        began = time.monotonic()
+        process.terminate()
+        said = rest(process)
+        assert time.monotonic() - began < 5
+        assert "stopped at once by a second signal; not stopped: a" in said
+        assert "stop a" not in said
+        assert process.returncode == 1
+
+
+def test_stuck_component_is_named_and_the_others_still_stop() -> None:
+    with daemon("sys.exit(serve([Part('a'), Part('b', 60), Ready('c')], grace_s=0.3))") as process:
+        lines_until_ready(process)
+        process.terminate()
+        said = rest(process)
+        assert any(
+            line.startswith("b has not stopped after 0.3 s, stuck in Part.stop") for line in said
+        ), said
+        assert "stopped b" not in said
+        assert said[-1] == "stopped a"
+        assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("raise SystemRefused('no such thing: make one')", "b task has failed: no such thing"),
+        ("raise ValueError('wrong')", "b task has failed: wrong"),
+        ("return", "b task has ended unexpectedly"),
+    ],
+)
+def test_root_task_that_ends_stops_all(body: str, text: str) -> None:
+    with daemon(
+        f"""
+        async def ends():
+            await asyncio.sleep(0.05)
+            {body}
+        sys.exit(serve([Part('a'), Part('b', task=ends), Ready('c')], grace_s=5))
+        """
+    ) as process:
+        lines_until_ready(process)
+        said = rest(process)
+        assert any(line.startswith(text) for line in said), said
+        assert ("Traceback (most recent call last):" in said) == ("ValueError" in body)
+        assert said[-1] == "stopped a"
+        assert process.returncode == 1
+
+
+def test_component_that_cannot_start_stops_those_before_it() -> None:
+    with daemon(
+        """
+        class Broken(Part):
+            async def start(self):
+                raise SystemRefused("port 4739 is in use: stop the other")
+        sys.exit(serve([Part('a'), Broken('b'), Part('c')], grace_s=5))
+        """
+    ) as process:
+        assert rest(process) == [
+            "start a",
+            "b cannot start: port 4739 is in use: stop the other",
+            "stop a",
+            "stopped a",
+        ]
+        assert process.returncode == 1
+
+
+def test_signal_while_starting() -> None:
+    with daemon(
+        """
+        class Slow(Part):
+            async def start(self):
+                say("ready")
+                await asyncio.sleep(60)
+        sys.exit(serve([Part('a'), Slow('b'), Part('c')], grace_s=5))
+        """
+    ) as process:
+        lines_until_ready(process)
+        process.terminate()
+        assert rest(process) == ["SIGTERM: stopping", "stop a", "stopped a"]
+        assert process.returncode == 0
+
+
+def test_failing_stop_is_reported_and_the_rest_stops() -> None:
+    with daemon(
+        """
+        class Broken(Part):
+            async def stop(self):
+                raise RuntimeError("lost it")
+        sys.exit(serve([Part('a'), Broken('b'), Ready('c')], grace_s=5))
+        """
+    ) as process:
+        lines_until_ready(process)
+        process.terminate()
+        said = rest(process)
+        assert "b did not stop cleanly: lost it" in said
+        assert said[-1] == "stopped a"
+        assert process.returncode == 1
+
+
+def test_root_tasks_left_over_are_ended_and_may_end_while_stopping() -> None:
+    with daemon(
+        """
+        async def left():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                say("left ended")
+        class Ends(Part):
+            async def start(self):
+                self.go = asyncio.Event()
+                self.root = spawn("ends", self.go.wait())
+            async def stop(self):
+                self.go.set()
+                await self.root
+        sys.exit(serve([Part('a', task=left), Ends('b'), Ready('c')], grace_s=5))
+        """
+    ) as process:
+        lines_until_ready(process)
+        process.terminate()
+        assert rest(process)[-2:] == ["stopped a", "left ended"]
+        assert process.returncode == 0
+
+
+def test_stuck_worker_thread_does_not_keep_the_process() -> None:
+    with daemon(
+        """
+        flowvis.runtime.process.EXIT_S = 0.3
+        class Blocks(Part):
+            async def start(self):
+                self.call = asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+                say("ready")
+        sys.exit(serve([Blocks('a')], grace_s=0.2))
+        """
+    ) as process:
+        lines_until_ready(process)
+        process.terminate()
+        began = time.monotonic()
+        assert rest(process)[-1].startswith("exiting without these threads, which are stuck: ")
+        assert time.monotonic() - began < 10
+        assert process.returncode == 1
+
+
+def test_without_a_supervisor_a_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        raise ValueError("wrong")
+
+    async def main() -> None:
+        assert supervisor() is None
+        task = spawn("lonely", fails())
+        await asyncio.wait((task,))
+        await end(task)
+        await end(spawn("fine", asyncio.sleep(60)))
+        await end(None)
+
+    asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == ["lonely has failed: wrong"]

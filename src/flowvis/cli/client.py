@@ -1,0 +1,87 @@
+"""Asks a running aggregator over its control socket."""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from flowvis.aggregator.control import check_owner
+from flowvis.errors import FlowvisError, SystemRefused
+
+TIMEOUT_S = 300  # a query may take its time; a stream waits for ever
+
+
+class Refused(FlowvisError):
+    """The aggregator answered with an error."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a UNIX socket."""
+
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("flow-aggregator", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Client:
+    """One aggregator."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, what: str, query: Mapping[str, str] | None = None) -> Any:
+        """Return the JSON of a GET."""
+        with self._ask("GET", what, query, None, TIMEOUT_S) as answer:
+            return json.load(answer)
+
+    def post(self, what: str, body: Mapping[str, Any]) -> Any:
+        """Return the JSON of a POST."""
+        with self._ask("POST", what, None, json.dumps(body).encode(), TIMEOUT_S) as answer:
+            return json.load(answer)
+
+    def lines(self, what: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
+        """Go through JSON lines as they come."""
+        with self._ask("GET", what, query, None, None) as answer:
+            for line in answer:
+                yield json.loads(line)
+
+    def _ask(
+        self,
+        method: str,
+        what: str,
+        query: Mapping[str, str] | None,
+        body: bytes | None,
+        timeout: float | None,
+    ) -> http.client.HTTPResponse:
+        connection = _Connection(self._path, timeout)
+        target = f"/{what}?{urlencode(query)}" if query else f"/{what}"
+        try:
+            check_owner(self._path)
+            headers = {"Content-Type": "application/json", "Connection": "close"}
+            connection.request(method, target, body, headers)
+            answer = connection.getresponse()
+        except OSError as error:
+            connection.close()
+            raise SystemRefused(
+                f"no aggregator answers at {self._path}: {error.strerror or error}; is it running, "
+                "and is this its controlSocket? (name it with --socket)"
+            ) from error
+        if answer.status != http.client.OK:
+            with answer:
+                raise Refused(_error(answer.read()))
+        return answer
+
+
+def _error(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")

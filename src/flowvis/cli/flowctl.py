@@ -1,0 +1,85 @@
+"""flowctl: live flows, queries, the books, certificates and the lab."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from flowvis.aggregator.control import control_path
+from flowvis.cli import certs, flows, sql, status
+from flowvis.cli.client import Client
+from flowvis.errors import FlowvisError
+from flowvis.runtime.build import version_text
+
+DESCRIPTION = "Look into flowvis: live flows, queries, the books; issue certificates; run the lab."
+
+EXAMPLES = """\
+examples:
+  flowctl flows --follow                        records as they come
+  flowctl flows --namespace shop -o json        the latest of one namespace, a JSON object a line
+  flowctl sql "SELECT sourcePodName, sum(octetDeltaCount) FROM flows GROUP BY 1"
+  flowctl status                                what runs, and whether the books balance
+  flowctl certs --directory certs --name flow-aggregator.example
+  flowctl lab demo                              two nodes with Pods on this machine
+"""
+
+INTERRUPTED = 130  # what shells say of a process that SIGINT ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(with_lab="lab" in arguments[:3]).parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except FlowvisError as error:
+        print(f"flowctl: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flowctl",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=version_text("flowctl"))
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        default=None,
+        help="the aggregator's control socket (its controlSocket); "
+        f"default: {control_path(None, os.environ)}",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for command in (flows, sql, status, certs):
+        command.add_arguments(commands, connect)
+    _add_lab(commands, with_lab=with_lab)
+    return parser
+
+
+def connect(options: argparse.Namespace) -> Client:
+    """Return a client of the aggregator that the options name."""
+    return Client(control_path(options.socket, os.environ))
+
+
+def _add_lab(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", *, with_lab: bool
+) -> None:
+    """Add the lab's commands; its modules are imported only when they are asked for."""
+    if with_lab:
+        import_module("flowvis.lab.command").add_arguments(commands)
+    else:
+        commands.add_parser("lab", help="two nodes with Pods on this machine, for tests and demos")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""flowctl flows: the records that the aggregator writes."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any
+
+from rich.console import Console
+
+from flowvis.aggregator.selection import FLOW_TYPES, Selection
+from flowvis.cli import tables
+from flowvis.cli.client import Client
+
+CONDITIONS = {
+    "pod": "a Pod's name, on either side",
+    "namespace": "a namespace, on either side",
+    "node": "a node, on either side",
+    "service": "the Service that was called: namespace/name:port, namespace/name or name",
+    "ip": "an address, on either side or the Service's",
+    "port": "a port, on either side or the Service's",
+    "protocol": "tcp, udp, sctp, icmp, icmpv6 or a number",
+    "type": f"{', '.join(FLOW_TYPES)} or a number",
+}
+
+
+def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "flows",
+        help="show records, the latest or as they come",
+        description="Show the latest records that the aggregator wrote, one per connection and "
+        "interval. All conditions must hold.",
+    )
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+    parser.add_argument("-n", "--limit", type=int, default=100, help="how many of the latest (100)")
+    parser.add_argument("-o", "--output", choices=("table", "wide", "json"), default="table")
+    parser.add_argument(
+        "--live", action="store_true", help="the table's live flows instead, with their totals"
+    )
+    for name, text in CONDITIONS.items():
+        parser.add_argument(f"--{name}", default="", metavar=name.upper(), help=text)
+    parser.set_defaults(run=lambda options: run(options, connect(options)))
+
+
+def run(options: argparse.Namespace, client: Client) -> int:
+    """Print flows until there are no more."""
+    query = {field.name: getattr(options, field.name) for field in fields(Selection)}
+    query = {name: text for name, text in query.items() if text}
+    records: Iterable[Any]
+    if options.live:
+        records = client.get("flowrecords", query)
+    else:
+        query |= {"limit": str(options.limit), "follow": "1" if options.follow else "0"}
+        records = client.lines("flows", query)
+    if options.output == "json":
+        for record in records:
+            print(json.dumps(record, ensure_ascii=False), flush=options.follow)
+    elif options.follow and not options.live:
+        _stream(records, wide=options.output == "wide")
+    else:
+        Console().print(tables.flow_table(records, wide=options.output == "wide"))
+    return 0
+
+
+def _stream(records: Iterable[Any], *, wide: bool) -> None:
+    print(tables.flow_heading(wide=wide), flush=True)
+    for record in records:
+        if "lost" in record:
+            print(f"... {record['lost']} records missed: this terminal is too slow", flush=True)
+        else:
+            print(tables.flow_line(record, wide=wide), flush=True)

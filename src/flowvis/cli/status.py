@@ -1,0 +1,71 @@
+"""flowctl status: what runs, and whether the books balance."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from flowvis.cli import tables
+from flowvis.cli.client import Client
+
+UNBALANCED = 2
+
+
+def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "status",
+        help="what runs, and whether the books balance",
+        description="Show the aggregator's sessions, destinations and ledger. Exits with "
+        f"{UNBALANCED} when the books do not balance: when a record is unaccounted for.",
+    )
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.set_defaults(run=lambda options: run(options, connect(options)))
+
+
+def run(options: argparse.Namespace, client: Client) -> int:
+    """Print the status."""
+    status = client.get("status")
+    balanced = bool(status["ledger"]["balanced"])
+    if options.output == "json":
+        print(json.dumps(status, ensure_ascii=False, indent=2))
+    else:
+        _show(status)
+    if not balanced:
+        print("flowctl: the books do not balance", file=sys.stderr)
+    return 0 if balanced else UNBALANCED
+
+
+def _show(status: Mapping[str, Any]) -> None:
+    console = Console()
+    console.print(status["version"], markup=False, highlight=False)
+    console.print(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows")
+    sessions = status["sessions"]
+    if sessions:
+        titles = ("SESSION", "MESSAGES", "RECORDS", "LOST", "ERRORS")
+        keys = ("peer", "messages", "records", "lost", "errors")
+        console.print("", tables.grid(titles, [[one[key] for key in keys] for one in sessions]))
+    console.print("", ledger_table(status["ledger"]))
+
+
+def ledger_table(ledger: Mapping[str, Any]) -> Any:
+    """The books: a line for each stage."""
+    titles = ("STAGE", "RECEIVED", "SENT", "MERGED", "DROPPED", "HELD", "UNACCOUNTED", "REASONS")
+    return tables.grid(titles, [_stage(stage) for stage in ledger["stages"]])
+
+
+def _stage(stage: Mapping[str, Any]) -> tuple[Any, ...]:
+    dropped = stage["dropped"]
+    return (
+        stage["stage"],
+        stage["received"],
+        stage["sent"],
+        stage["merged"],
+        sum(dropped.values()),
+        stage["held"],
+        stage["imbalance"] or stage["missing"],
+        ", ".join(f"{reason} {count}" for reason, count in dropped.items()),
+    )

@@ -1,0 +1,134 @@
+"""Tables for people: what a record looks like on a line, and numbers with units."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+Record = Mapping[str, Any]
+
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
+TYPES = {1: "intra-node", 2: "inter-node", 3: "to-external", 4: "from-external"}
+REASONS = {1: "idle", 2: "active", 3: "end", 4: "forced", 5: "no resources"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table of flows."""
+
+    title: str
+    value: Callable[[Record], str]
+    width: int
+    wide: bool = False
+    """Shown only when there is room for everything."""
+    right: bool = False
+
+
+def quantity(number: float, unit: str) -> str:
+    """A number with a decimal prefix: 1234567, "B" is "1.2 MB"."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(number) < 1000 or prefix == "T":
+            break
+        number /= 1000
+    text = f"{number:.1f}" if prefix and number < 100 else f"{number:.0f}"
+    return f"{text} {prefix}{unit}"
+
+
+def endpoint(record: Record, side: str) -> str:
+    """The Pod of one side, else its address, with the port."""
+    port = record[f"{side}TransportPort"]
+    pod = record[f"{side}PodName"]
+    if pod:
+        return f"{record[f'{side}PodNamespace']}/{pod}:{port}"
+    address = record[f"{side}IP"]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def printable(text: str) -> str:
+    """Text without what moves a terminal's cursor: names come from the network."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text))
+
+
+def _time(record: Record) -> str:
+    moment = datetime.fromtimestamp(record["flowEndSeconds"], UTC).astimezone()
+    return f"{moment:%H:%M:%S}"
+
+
+def _plain(name: str) -> Callable[[Record], str]:
+    return lambda record: str(record[name])
+
+
+def _amount(name: str, unit: str) -> Callable[[Record], str]:
+    return lambda record: quantity(record[name], unit)
+
+
+FLOW_COLUMNS = (
+    Column("END", _time, 8),
+    Column("SOURCE", lambda r: endpoint(r, "source"), 32),
+    Column("DESTINATION", lambda r: endpoint(r, "destination"), 32),
+    Column("SERVICE", _plain("destinationServicePortName"), 20),
+    Column("PROTO", lambda r: PROTOCOLS.get(r["protocolIdentifier"], "?"), 6),
+    Column("TYPE", lambda r: TYPES.get(r["flowType"], ""), 13),
+    Column("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
+    Column("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True),
+    Column("RATE", _amount("throughput", "bit/s"), 12, right=True),
+    Column("REVERSE", _amount("reverseThroughput", "bit/s"), 12, wide=True, right=True),
+    Column("FROM NODE", _plain("sourceNodeName"), 16, wide=True),
+    Column("TO NODE", _plain("destinationNodeName"), 16, wide=True),
+    Column("STATE", _plain("tcpState"), 11, wide=True),
+    Column("REASON", lambda r: REASONS.get(r["flowEndReason"], ""), 8, wide=True),
+    Column("TOTAL", _amount("octetTotalCount", "B"), 9, wide=True, right=True),
+    Column("HALVES", _plain("originalFlowsPresent"), 6, wide=True, right=True),
+)
+
+
+def flow_columns(*, wide: bool) -> list[Column]:
+    """Return the columns of the table of flows."""
+    return [column for column in FLOW_COLUMNS if wide or not column.wide]
+
+
+def flow_table(records: Iterable[Record], *, wide: bool) -> Table:
+    """Make a table of records that are all there."""
+    columns = flow_columns(wide=wide)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.right else "left")
+    for record in records:
+        table.add_row(*(_cell(column.value(record)) for column in columns))
+    return table
+
+
+def flow_heading(*, wide: bool) -> str:
+    """The heading of `flow_line`s."""
+    return "  ".join(_fit(column, column.title) for column in flow_columns(wide=wide)).rstrip()
+
+
+def flow_line(record: Record, *, wide: bool) -> str:
+    """Write one record on a line of columns whose widths are fixed, for a stream without an end."""
+    columns = flow_columns(wide=wide)
+    cells = (_fit(column, printable(column.value(record))) for column in columns)
+    return "  ".join(cells).rstrip()
+
+
+def grid(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Make a table of any values; numbers to the right."""
+    rows = [tuple(row) for row in rows]
+    table = Table(box=None, pad_edge=False)
+    for at, title in enumerate(titles):
+        number = bool(rows) and isinstance(rows[0][at], int | float)
+        table.add_column(title, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(str(value)) for value in row))
+    return table
+
+
+def _fit(column: Column, text: str) -> str:
+    """Pad; what is too long stays whole: a shifted line is better than half a name."""
+    return text.rjust(column.width) if column.right else text.ljust(column.width)

@@ -1,0 +1,124 @@
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowvis.aggregator.outbox import OVERFLOW, Outbox
+from flowvis.batch import Batch
+from flowvis.runtime.ledger import Stage
+
+from .records import numbered
+
+
+def numbers(batch: Batch | None) -> list[int]:
+    assert batch is not None
+    return batch["octetTotalCount"].tolist()
+
+
+async def test_records_come_out_in_order_and_in_parts() -> None:
+    box = Outbox(Stage("sink"), 100)
+    box.put(numbered(0, 3))
+    box.put(numbered(3, 2))
+    assert numbers(await box.take(2)) == [0, 1]
+    assert numbers(await box.take(2)) == [2]
+    assert numbers(await box.take(2)) == [3, 4]
+    assert len(box) == 5
+    box.sent(4)
+    box.dropped("refused", 1)
+    assert len(box) == 0
+    assert (box.stage.sent, box.stage.dropped, box.stage.imbalance) == (4, {"refused": 1}, 0)
+
+
+async def test_oldest_records_go_when_it_is_full() -> None:
+    box = Outbox(Stage("sink"), 4)
+    box.put(numbered(0, 3))
+    box.put(numbered(3, 3))
+    assert box.stage.dropped == {OVERFLOW: 2}
+    assert numbers(await box.take(10)) == [2]
+    assert numbers(await box.take(10)) == [3, 4, 5]
+    assert box.stage.imbalance == 0
+
+
+async def test_what_is_taken_takes_room_and_is_never_dropped() -> None:
+    box = Outbox(Stage("sink"), 3)
+    box.put(numbered(0, 2))
+    assert numbers(await box.take(10)) == [0, 1]
+    box.put(numbered(2, 3))
+    assert box.stage.dropped == {OVERFLOW: 2}
+    box.sent(2)
+    assert numbers(await box.take(10)) == [4]
+
+
+async def test_a_batch_larger_than_the_outbox_keeps_its_newest() -> None:
+    box = Outbox(Stage("sink"), 2)
+    box.put(numbered(0, 5))
+    assert numbers(await box.take(10)) == [3, 4]
+    assert box.stage.dropped == {OVERFLOW: 3}
+
+
+async def test_take_waits_for_records_and_ends_when_closed() -> None:
+    box = Outbox(Stage("sink"), 10)
+    taking = asyncio.ensure_future(box.take(10))
+    await asyncio.sleep(0)
+    assert not taking.done()
+    box.put(numbered(7, 1))
+    assert numbers(await taking) == [7]
+    box.put(numbered(8, 1))
+    box.close()
+    assert numbers(await box.take(10)) == [8]
+    assert await box.take(10) is None
+
+
+async def test_what_is_put_after_closing_is_counted() -> None:
+    box = Outbox(Stage("sink"), 10)
+    box.close()
+    box.put(numbered(0, 3))
+    assert box.stage.dropped == {"closed": 3}
+    assert box.stage.imbalance == 0
+
+
+async def test_abandoning_counts_what_waits_and_what_is_taken() -> None:
+    box = Outbox(Stage("sink"), 10)
+    box.put(numbered(0, 4))
+    await box.take(1)
+    box.abandon("stopped")
+    assert box.stage.dropped == {"stopped": 4}
+    assert box.stage.imbalance == 0
+    assert await box.take(1) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 12),
+    st.lists(st.tuples(st.sampled_from(["put", "take"]), st.integers(1, 9)), max_size=40),
+)
+def test_the_books_balance_after_every_step(capacity: int, steps: list[tuple[str, int]]) -> None:
+    async def play() -> None:
+        box = Outbox(Stage("sink"), capacity)
+        expected: list[int] = []
+        seen: list[int] = []
+        first = 0
+        for what, count in steps:
+            if what == "put":
+                box.put(numbered(first, count))
+                expected = (expected + list(range(first, first + count)))[-capacity:]
+                first += count
+            elif expected:
+                got = numbers(await box.take(count))
+                box.sent(len(got))
+                assert got == expected[: len(got)]
+                expected = expected[len(got) :]
+                seen += got
+            assert len(box) == len(expected) <= capacity
+            assert box.stage.imbalance == 0
+        assert seen == sorted(set(seen))
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("count", [0])
+async def test_an_empty_batch_changes_nothing(count: int) -> None:
+    box = Outbox(Stage("sink"), 10)
+    box.put(numbered(0, 3).take(slice(0, count)))
+    assert len(box) == 0

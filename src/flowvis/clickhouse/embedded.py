@@ -1,0 +1,135 @@
+"""ClickHouse inside this process (chdb): no server to run, one directory of data.
+
+Only one process can have the directory open. The engine is loaded on first use: it is large.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flowvis.batch import Batch
+from flowvis.clickhouse import schema
+from flowvis.clickhouse.encode import BatchId, encode
+from flowvis.clickhouse.features import Features, probe
+from flowvis.clickhouse.migration import Migration
+from flowvis.clickhouse.native_block import frames
+from flowvis.clickhouse.store import MAX_ROWS, QUERY_TIMEOUT_S, Result, StoreSettings, readable
+from flowvis.errors import StoreError
+
+_LOCKED = "Cannot lock file"
+
+
+class EmbeddedStore:
+    """A store in a directory; see `Store` for the methods."""
+
+    def __init__(self, settings: StoreSettings, path: Path) -> None:
+        self._settings = settings
+        self._path = path
+        self.name = f"{path}/{settings.database}"
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._features: Features | None = None
+
+    def migrate(self) -> list[str]:
+        """Create or upgrade the schema; return what had to be left out for this engine."""
+        features = self._probe()
+        ttl_s = self._settings.ttl_s
+        Migration(self._execute, self._settings.database, features, ttl_s).run()
+        return features.left_out(ttl_s)
+
+    def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself
+        """Store a batch in one INSERT; see `Store.insert`."""
+        self._probe()
+        block = encode(batch, batch_id)
+        names = ", ".join(column.name for column in block.columns)
+        sql = (
+            f"INSERT INTO {self._settings.database}.{schema.TABLE} ({names}) SETTINGS"
+            f" async_insert = 0, insert_deduplication_token = '{batch_id}'"
+        )
+        with (
+            self._lock,
+            _errors(self.name),
+            self._connected().send_insert(sql, "Native") as inserter,
+        ):
+            for piece in frames(block.parts()):
+                inserter.append(piece)
+            inserter.finish()
+
+    def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
+        """Run one statement that reads, in a session that may not write."""
+        statement = readable(sql)
+        session = self._open()
+        try:
+            with _errors(self.name):
+                session.query(
+                    f"SET max_result_rows = {max_rows + 1}, result_overflow_mode = 'break',"
+                    f" max_execution_time = {QUERY_TIMEOUT_S},"
+                    " output_format_json_quote_64bit_integers = 0"
+                )
+                session.query(f"USE {self._settings.database}")
+                session.query("SET readonly = 1")
+                answer = session.query(statement, "JSONCompact").bytes()
+        finally:
+            session.close()
+        document = json.loads(answer or b'{"meta": [], "data": []}')
+        rows = document["data"]
+        return Result(
+            [column["name"] for column in document["meta"]],
+            [column["type"] for column in document["meta"]],
+            rows[:max_rows],
+            truncated=len(rows) > max_rows,
+        )
+
+    def close(self) -> None:
+        """Close the directory, so that another process may open it."""
+        with self._lock:
+            session, self._session = self._session, None
+            if session is not None:
+                session.close()
+
+    def _probe(self) -> Features:
+        if self._features is None:
+            self._features = probe(self._execute)
+        return self._features
+
+    def _execute(self, sql: str) -> list[tuple[Any, ...]]:
+        with self._lock, _errors(self.name):
+            answer = self._connected().query(sql, "JSONCompact").bytes()
+        return [tuple(row) for row in json.loads(answer)["data"]] if answer else []
+
+    def _connected(self) -> Any:
+        if self._session is None:
+            self._session = self._open()
+        return self._session
+
+    def _open(self) -> Any:
+        """Open the directory; StoreError says when another process has it."""
+        try:
+            from chdb.session import Session
+        except ImportError as error:
+            raise StoreError(
+                "embedded:// needs chdb: pip install 'flowvis[embedded]'", retryable=False
+            ) from error
+        try:
+            return Session(str(self._path))  # type: ignore[no-untyped-call]  # chdb has no types
+        except RuntimeError as error:
+            if _LOCKED in str(error) or (self._path / "status").exists():
+                raise StoreError(
+                    f"{self._path} is open in another process: ask that one"
+                    " (flowctl sql does), or stop it",
+                    retryable=True,
+                ) from error
+            raise StoreError(f"{self._path}: {error}", retryable=False) from error
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    """Turn what the engine raises into StoreError."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).split(" (version ", maxsplit=1)[0]
+        raise StoreError(f"{name}: {text}", retryable="(READONLY)" not in text) from error

@@ -1,0 +1,71 @@
+"""What the ClickHouse at hand can do.
+
+Asked of the server itself where it can say so: which settings it knows tells which features it
+has. Column codecs have no setting; T64, the youngest that we use, came with 19.11.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Execute = Callable[[str], Iterable[tuple[Any, ...]]]
+
+_CODECS_SINCE = (19, 11)
+_ASKED = ("allow_experimental_low_cardinality_type", "insert_deduplication_token", "async_insert")
+_ASKED_OF_TABLES = ("merge_with_ttl_timeout", "non_replicated_deduplication_window")
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the schema and the inserts depend on."""
+
+    version: str
+    codecs: bool
+    ttl: bool
+    deduplication: bool
+    """A repeated INSERT with the same token does nothing."""
+    asynchronous: bool
+    """INSERTs may return before the data is there, unless told not to."""
+    experimental_low_cardinality: bool
+    """LowCardinality must be allowed by a setting."""
+
+    def left_out(self, ttl_s: int) -> list[str]:
+        """Say what this server goes without, a line for each."""
+        lines = []
+        if not self.codecs:
+            lines.append(f"ClickHouse {self.version} has no column codecs: records take more room")
+        if not self.ttl and ttl_s:
+            lines.append(
+                f"ClickHouse {self.version} has no TTL: records are kept until you drop partitions"
+            )
+        if not self.deduplication:
+            lines.append(
+                f"ClickHouse {self.version} cannot recognise a repeated INSERT: "
+                "a retry asks for the batch's records first"
+            )
+        return lines
+
+
+def probe(execute: Execute) -> Features:
+    """Ask a server for its version and settings."""
+    version = str(next(iter(execute("SELECT version()")))[0])
+    settings = _known(execute, "system.settings", _ASKED)
+    tables = _known(execute, "system.merge_tree_settings", _ASKED_OF_TABLES)
+    return Features(
+        version,
+        codecs=_number(version) >= _CODECS_SINCE,
+        ttl="merge_with_ttl_timeout" in tables,
+        deduplication="insert_deduplication_token" in settings
+        and "non_replicated_deduplication_window" in tables,
+        asynchronous="async_insert" in settings,
+        experimental_low_cardinality="allow_experimental_low_cardinality_type" in settings,
+    )
+
+
+def _known(execute: Execute, table: str, names: Iterable[str]) -> set[str]:
+    wanted = ", ".join(f"'{name}'" for name in names)
+    return {str(row[0]) for row in execute(f"SELECT name FROM {table} WHERE name IN ({wanted})")}
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

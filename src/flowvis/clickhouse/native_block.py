@@ -1,0 +1,172 @@
+"""ClickHouse's Native format, written straight from numpy columns.
+
+A block is: number of columns and of rows (varints), then for each column its name, its type and
+its data. Numbers and FixedStrings are plain arrays; LowCardinality is a dictionary of the distinct
+values and one index per row. The same bytes serve `INSERT ... FORMAT Native` and the data packets
+of the native protocol, which from revision 54454 on has one more byte per column.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Column
+from flowvis.strings import Strings
+
+_DICTIONARY_VERSION = np.uint64(1).tobytes()  # SharedDictionariesWithAdditionalKeys
+_ADDITIONAL_KEYS = 1 << 9  # the dictionary is in the block itself
+_UPDATE_DICTIONARY = 1 << 10  # and replaces the one of the block before
+_INDEX_TYPES: tuple[np.dtype[np.unsignedinteger], ...] = tuple(
+    np.dtype(kind) for kind in (np.uint8, np.uint16, np.uint32)
+)
+_DENSE = 4  # from one row per so many codes on, marking codes in a bitmap beats sorting them
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A column of plain values: integers `(n,)`, or `(n, width)` uint8 for FixedString(width)."""
+
+    name: str
+    type: str
+    values: Column
+
+    def data(self, _text: "Texts") -> Iterator[bytes | memoryview]:
+        """Yield the column's values as they are in memory (little-endian)."""
+        yield _memory(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A LowCardinality(String) column of codes into a string table."""
+
+    name: str
+    codes: NDArray[np.uint32]
+    type: str = "LowCardinality(String)"
+
+    def data(self, text: "Texts") -> Iterator[bytes | memoryview]:
+        """Yield the dictionary of the codes in use, then each row's place in it."""
+        used, places = text.dictionary(self.codes)
+        yield from _low_cardinality(len(used), text.blob(used), places)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A LowCardinality(String) column that has one value throughout."""
+
+    name: str
+    value: bytes
+    rows: int
+    type: str = "LowCardinality(String)"
+
+    def data(self, _text: "Texts") -> Iterator[bytes | memoryview]:
+        """Yield a dictionary of one value, and its place for each row."""
+        dictionary = varint(len(self.value)) + self.value
+        yield from _low_cardinality(1, dictionary, np.zeros(self.rows, np.uint32))
+
+
+def _memory(values: Column) -> memoryview:
+    """Return an array's bytes without copying them, where they lie together."""
+    return np.ascontiguousarray(values).data.cast("B")
+
+
+def _low_cardinality(
+    size: int, dictionary: bytes, places: NDArray[np.uint32]
+) -> Iterator[bytes | memoryview]:
+    """Yield a dictionary and, with as few bytes as hold them, the places in it."""
+    width = int(np.searchsorted([1 << 8, 1 << 16], size, side="left"))
+    header = (_ADDITIONAL_KEYS | _UPDATE_DICTIONARY | width, size)
+    yield _DICTIONARY_VERSION + np.array(header, np.uint64).tobytes()
+    yield dictionary
+    yield np.uint64(len(places)).tobytes()
+    yield _memory(places.astype(_INDEX_TYPES[width], copy=False))
+
+
+class Texts:
+    """The string table of one block, with scratch memory that its columns share."""
+
+    def __init__(self, strings: Strings) -> None:
+        self._strings = strings
+        self._seen = np.zeros(0, np.bool_)
+        self._place = np.zeros(0, np.uint32)
+
+    def dictionary(self, codes: NDArray[np.uint32]) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+        """Return the distinct codes, ascending, and for each row the position of its code."""
+        first = codes[0]
+        if (codes == first).all():
+            return np.array([first], np.int64), np.zeros(len(codes), np.uint32)
+        size = len(self._strings)
+        if size > len(codes) * _DENSE:
+            used, places = np.unique(codes, return_inverse=True)
+            return used.astype(np.int64), places.astype(np.uint32)
+        if len(self._seen) < size:
+            self._seen = np.zeros(size, np.bool_)
+            self._place = np.zeros(size, np.uint32)
+        self._seen[codes] = True
+        used = np.flatnonzero(self._seen)
+        self._seen[used] = False
+        self._place[used] = np.arange(len(used), dtype=np.uint32)
+        return used, self._place[codes]
+
+    def blob(self, codes: NDArray[Any]) -> bytes:
+        """Return the strings of `codes`, each behind its length."""
+        parts = []
+        for code in codes.tolist():
+            value = self._strings.value(code)
+            parts.append(varint(len(value)) + value)
+        return b"".join(parts)
+
+
+def varint(number: int) -> bytes:
+    """Encode an unsigned number as ClickHouse does: seven bits a byte, lowest first (LEB128)."""
+    if number < 0x80:
+        return _SMALL[number]
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+_SMALL = [bytes([number]) for number in range(0x80)]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The columns of one INSERT, all of the same length, and the string table of their codes."""
+
+    columns: Sequence[Numbers | Codes | Constant]
+    rows: int
+    strings: Strings
+
+    def parts(self, *, custom_serialization: bool = False) -> Iterator[bytes | memoryview]:
+        """Yield the block's bytes piece by piece; the flag is the byte of revision 54454."""
+        text = Texts(self.strings)
+        yield varint(len(self.columns)) + varint(self.rows)
+        for column in self.columns:
+            name, kind = column.name.encode(), column.type.encode()
+            head = varint(len(name)) + name + varint(len(kind)) + kind
+            yield head + b"\0" if custom_serialization else head
+            yield from column.data(text)
+
+
+FRAME_BYTES = 1 << 20  # what ClickHouse itself compresses at a time
+
+
+def frames(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Join the pieces of a block to pieces of FRAME_BYTES, the last one shorter."""
+    pending = bytearray()
+    for part in parts:
+        view, start = memoryview(part), 0
+        while len(pending) + len(view) - start >= FRAME_BYTES:
+            stop = start + FRAME_BYTES - len(pending)
+            pending += view[start:stop]
+            yield bytes(pending)
+            pending.clear()
+            start = stop
+        pending += view[start:]
+    if pending:
+        yield bytes(pending)

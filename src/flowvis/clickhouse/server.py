@@ -1,0 +1,271 @@
+"""A ClickHouse server over its native protocol.
+
+clickhouse-driver does the handshake, queries, errors and reading; blocks are written by us, in
+frames of compressed bytes straight from the columns.
+"""
+
+import datetime
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lz4.block
+from clickhouse_cityhash.cityhash import CityHash128
+from clickhouse_driver import Client, errors
+from clickhouse_driver.block import RowOrientedBlock
+from clickhouse_driver.connection import Connection
+from clickhouse_driver.streams.compressed import CompressedBlockOutputStream
+from clickhouse_driver.streams.native import BlockOutputStream
+from clickhouse_driver.writer import write_binary_uint128
+
+from flowvis.batch import Batch
+from flowvis.clickhouse import schema
+from flowvis.clickhouse.encode import BatchId, encode
+from flowvis.clickhouse.features import Features, probe
+from flowvis.clickhouse.migration import Migration
+from flowvis.clickhouse.native_block import Block, frames
+from flowvis.clickhouse.store import MAX_ROWS, QUERY_TIMEOUT_S, Result, StoreSettings, readable
+from flowvis.errors import StoreError
+
+CONNECT_TIMEOUT_S = 10
+ANSWER_TIMEOUT_S = 60  # an INSERT is acknowledged within seconds, or the server is in trouble
+RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that we stopped sending
+
+_LZ4 = 0x82
+_FRAME_HEADER = 9  # method and both sizes, which the compressed size includes
+_CUSTOM_SERIALIZATION = 54454  # protocol revision
+
+# Server errors that say that the data is bad: the same block would be refused for ever.
+_REJECTIONS = frozenset(
+    {6, 10, 20, 33, 44, 48, 49, 50, 53, 70, 117}
+)  # CANNOT_PARSE_TEXT ... TYPE_MISMATCH, CANNOT_CONVERT_TYPE, INCORRECT_DATA
+
+
+def _pieces(stream: BlockOutputStream, block: Block) -> Iterator[bytes]:
+    revision = stream.context.server_info.used_revision
+    return frames(block.parts(custom_serialization=revision >= _CUSTOM_SERIALIZATION))
+
+
+class _PlainOutput(BlockOutputStream):  # type: ignore[misc]  # the driver has no types
+    """Writes our blocks as they are, any other as the driver does."""
+
+    def write(self, block: Block | RowOrientedBlock) -> None:
+        if not isinstance(block, Block):
+            super().write(block)
+            return
+        RowOrientedBlock().info.write(self.fout)
+        for piece in _pieces(self, block):
+            self.fout.write(piece)
+        self.fout.flush()
+
+
+class _CompressedOutput(CompressedBlockOutputStream):  # type: ignore[misc]  # as above
+    """Writes our blocks as LZ4 frames, each with its checksum, any other as the driver does."""
+
+    def write(self, block: Block | RowOrientedBlock) -> None:
+        if not isinstance(block, Block):
+            super().write(block)
+            return
+        RowOrientedBlock().info.write(self.compressor)
+        self._frame(self.compressor.get_value())
+        for piece in _pieces(self, block):
+            self._frame(piece)
+        self.raw_fout.flush()
+
+    def _frame(self, piece: bytes) -> None:
+        packed = lz4.block.compress(piece, store_size=False)
+        sizes = (len(packed) + _FRAME_HEADER).to_bytes(4, "little") + len(piece).to_bytes(
+            4, "little"
+        )
+        frame = bytes([_LZ4]) + sizes + packed
+        write_binary_uint128(CityHash128(frame), self.raw_fout)
+        self.raw_fout.write(frame)
+
+
+class _Connection(Connection):  # type: ignore[misc]  # as above
+    """The driver's connection with our block writers."""
+
+    def get_block_out_stream(self) -> BlockOutputStream:
+        if not self.compression:
+            return _PlainOutput(self.fout, self.context)
+        return _CompressedOutput(
+            self.compressor_cls, self.compress_block_size, self.fout, self.context
+        )
+
+
+class _Client(Client):  # type: ignore[misc]  # as above
+    """The driver's client over our connection, with an INSERT of one ready block."""
+
+    def __init__(self, connection: Connection, settings: dict[str, Any]) -> None:
+        self._own = connection
+        super().__init__(connection.hosts[0][0], settings=settings)
+
+    def get_connection(self) -> Connection:
+        self.connections = deque([self._own])
+        return super().get_connection()
+
+    def insert_block(self, sql: str, block: Block, query_id: str, settings: dict[str, Any]) -> None:
+        """Send one block; it is stored when this returns."""
+        with self.disconnect_on_error(sql, settings):
+            self.connection.send_query(sql, query_id=query_id)
+            self.connection.send_external_tables(None)
+            self.receive_sample_block()
+            self.connection.send_data(block)
+            self.receive_profile_events()
+            self.connection.send_data(RowOrientedBlock())
+            self.receive_profile_events()
+            self.receive_end_of_insert_query()
+
+
+class ServerStore:
+    """A store on a server; see `Store` for the methods."""
+
+    def __init__(
+        self, settings: StoreSettings, host: str, port: int | None, *, secure: bool
+    ) -> None:
+        self._settings = settings
+        self._host, self._port, self._secure = host, port, secure
+        self.name = f"{host}:{port or (9440 if secure else 9000)}/{settings.database}"
+        self._client: _Client | None = None
+        self._features: Features | None = None
+        self._attempts = 0
+
+    def migrate(self) -> list[str]:
+        """Create or upgrade the schema; return what had to be left out for this server."""
+        features = self._probe()
+        ttl_s = self._settings.ttl_s
+        with _errors(self.name):
+            Migration(self._execute, self._settings.database, features, ttl_s).run()
+        return features.left_out(ttl_s)
+
+    def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
+        """Store a batch in one INSERT; see `Store.insert`."""
+        features = self._probe()
+        if again and self._arrived(batch, batch_id):
+            return
+        block = encode(batch, batch_id)
+        names = ", ".join(column.name for column in block.columns)
+        sql = f"INSERT INTO {self._settings.database}.{schema.TABLE} ({names}) VALUES"
+        options: dict[str, Any] = {"receive_timeout": RECEIVE_TIMEOUT_S}
+        if features.asynchronous:
+            options["async_insert"] = 0
+        if features.deduplication:
+            options["insert_deduplication_token"] = str(batch_id)
+        with _errors(self.name):
+            self._connected().insert_block(sql, block, str(batch_id), options)
+
+    def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
+        """Run one statement that reads, on a connection of its own."""
+        options = {
+            "max_result_rows": max_rows + 1,
+            "result_overflow_mode": "break",
+            "max_execution_time": QUERY_TIMEOUT_S,
+            "readonly": 1,
+        }
+        client = self._make_client()
+        try:
+            with _errors(self.name):
+                rows, columns = client.execute(
+                    readable(sql), with_column_types=True, settings=options
+                )
+        finally:
+            client.disconnect()
+        return Result(
+            [name for name, _ in columns],
+            [kind for _, kind in columns],
+            [[_plain(value) for value in row] for row in rows[:max_rows]],
+            truncated=len(rows) > max_rows,
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.disconnect()
+
+    def _arrived(self, batch: Batch, batch_id: BatchId) -> bool:
+        """Ask whether an attempt that failed for us has stored the batch after all.
+
+        The server has the query in its process list before we send data, and until the data is
+        either stored or given up; so when it is not there any more, the table has the truth.
+        """
+        running = self._execute(
+            f"SELECT count() FROM system.processes WHERE query_id = '{batch_id}'"
+        )
+        if running[0][0]:
+            raise StoreError(
+                f"{self.name}: an earlier attempt to insert {batch_id} is still running",
+                retryable=True,
+            )
+        found = self._execute(
+            f"SELECT count() FROM {self._settings.database}.{schema.TABLE}"
+            f" WHERE flowEndSeconds >= toDateTime({int(batch['flowEndSeconds'].min())})"
+            f" AND {schema.BATCH_NUMBER} = {batch_id.number}"
+            f" AND {schema.WRITER} = '{batch_id.writer}'"
+            f" AND {schema.INSERTED_SQL} = toDateTime({batch_id.inserted_s})"
+        )
+        return bool(found[0][0])
+
+    def _probe(self) -> Features:
+        if self._features is None:
+            self._features = probe(self._execute)
+        return self._features
+
+    def _execute(self, sql: str) -> list[tuple[Any, ...]]:
+        options = {}
+        if self._features and self._features.experimental_low_cardinality:
+            options["allow_experimental_low_cardinality_type"] = 1
+        with _errors(self.name):
+            rows: list[tuple[Any, ...]] = self._connected().execute(sql, settings=options)
+        return rows
+
+    def _connected(self) -> _Client:
+        if self._client is None:
+            self._client = self._make_client()
+        return self._client
+
+    def _make_client(self) -> _Client:
+        settings = self._settings
+        connection = _Connection(
+            self._host,
+            self._port,
+            user=settings.username,
+            password=settings.password,
+            client_name="flowvis",
+            connect_timeout=CONNECT_TIMEOUT_S,
+            send_receive_timeout=ANSWER_TIMEOUT_S,
+            compression="lz4" if settings.compress else False,
+            secure=self._secure,
+            verify=not settings.insecure_skip_verify,
+            ca_certs=str(settings.ca_cert) if settings.ca_cert else None,
+        )
+        return _Client(connection, {})
+
+
+@contextmanager
+def _errors(name: str) -> Iterator[None]:
+    """Turn what the driver raises into StoreError."""
+    try:
+        yield
+    except errors.ServerException as error:
+        text = str(error.message).split("Stack trace:", maxsplit=1)[0].strip()
+        raise StoreError(
+            f"{name}: {text} (code {error.code})", retryable=error.code not in _REJECTIONS
+        ) from error
+    except (errors.Error, OSError, EOFError) as error:
+        text = str(error) or type(error).__name__
+        raise StoreError(f"{name}: {text}", retryable=True) from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON knows."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, bytes):
+        return value.rstrip(b"\0").decode(errors="replace")
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value)

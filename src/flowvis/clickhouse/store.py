@@ -1,0 +1,134 @@
+"""What a store can do, and which one a database URL means."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from flowvis.batch import Batch
+from flowvis.clickhouse.encode import BatchId
+from flowvis.errors import SettingsError, StoreError
+
+DEFAULT_TTL_S = 12 * 3600  # Theia's default
+MAX_ROWS = 10_000  # of a query's result, unless asked otherwise: what the dashboards' table shows
+QUERY_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where the store is and how records are kept there."""
+
+    database_url: str
+    """tcp://host:port, tls://host:port or embedded:///directory."""
+    database: str = "default"
+    username: str = "default"
+    password: str = field(default="", repr=False)
+    ca_cert: Path | None = None
+    """tls: the CA that signed the server's certificate; None takes the system's."""
+    insecure_skip_verify: bool = False
+    compress: bool = True
+    ttl_s: int = DEFAULT_TTL_S
+    """Records go this long after their insertion; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to a query: JSON-able rows (times as text), for the edges."""
+
+    names: Sequence[str]
+    types: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    truncated: bool = False
+    """There were more rows than asked for."""
+
+
+class Store(Protocol):
+    """A ClickHouse database. Constructors open nothing; methods block; errors are StoreErrors."""
+
+    name: str
+
+    def migrate(self) -> list[str]:
+        """Create or upgrade the schema; return what had to be left out for this server."""
+
+    def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
+        """Store a batch, all of it or nothing.
+
+        `again` says that an attempt with this id has failed before: if that one stored the batch
+        after all, nothing happens now.
+        """
+
+    def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
+        """Run one statement that reads; callable from any thread."""
+
+    def close(self) -> None:
+        """Close connections; the store opens them again when it is used again."""
+
+
+def open_store(settings: StoreSettings) -> Store:
+    """Return the store that `settings.database_url` names; SettingsError names a bad one."""
+    from flowvis.clickhouse.embedded import EmbeddedStore
+    from flowvis.clickhouse.server import ServerStore
+
+    parts = urlsplit(settings.database_url)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", settings.database):
+        raise SettingsError(
+            [f"clickHouse.database: {settings.database!r}: a name of letters, digits and _"]
+        )
+    if parts.scheme == "embedded" and parts.path and not parts.netloc:
+        return EmbeddedStore(settings, Path(parts.path))
+    problem = _problem(settings.database_url)
+    if problem:
+        raise SettingsError([f"clickHouse.databaseURL: {settings.database_url!r}: {problem}"])
+    return ServerStore(settings, str(parts.hostname), parts.port, secure=parts.scheme == "tls")
+
+
+def _problem(url: str) -> str:
+    """Say what is wrong with the URL of a server; "" if nothing."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    problems = (
+        (parts.scheme == "embedded", "give an absolute path: embedded:///var/lib/flowvis"),
+        (parts.scheme in {"http", "https"}, "HTTP is not supported: use tcp:// or tls://"),
+        (
+            parts.scheme not in {"tcp", "tls"},
+            "use tcp://host:port, tls://host:port or embedded:///directory",
+        ),
+        (port == 0, "the port is a number from 1 to 65535"),
+        (not parts.hostname, "the host is missing"),
+        (
+            "@" in parts.netloc,
+            "no user name and password here: they come from CH_USERNAME and CH_PASSWORD",
+        ),
+        (
+            bool(parts.path.strip("/") or parts.query or parts.fragment),
+            "no path and no query: the database has an option of its own",
+        ),
+    )
+    return next((text for wrong, text in problems if wrong), "")
+
+
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.|'')*'|`[^`]*`|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_WRITES_FILES = re.compile(r"\bINTO\s+OUTFILE\b", re.IGNORECASE)
+_FORMATS = re.compile(r"\bFORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)
+
+
+def readable(sql: str) -> str:
+    """Return a statement that may be run read-only; StoreError says what it must not have.
+
+    The engine's own read-only mode refuses whatever writes to tables, but not files.
+    """
+    bare = _QUOTED.sub(" ", sql)
+    if _WRITES_FILES.search(bare):
+        raise StoreError("INTO OUTFILE writes a file: redirect the output instead", retryable=False)
+    if _FORMATS.search(bare):
+        raise StoreError(
+            "leave FORMAT out: choose the form of the output where it is shown", retryable=False
+        )
+    if not bare.strip(" \t\r\n;"):
+        raise StoreError("the query is empty", retryable=False)
+    return sql.strip().rstrip(";")

@@ -1,0 +1,268 @@
+"""Commits flow records to a store in batches, without ever stalling who produces them.
+
+    writer = Writer(store, ledger.stage("clickhouse"))
+    await writer.start()      # the store need not be there yet
+    writer.put(batch)         # on the event loop; never waits
+    await writer.stop()       # commits what waits, within the grace period
+
+Records wait in a bounded queue; when it is full the oldest go, counted. They are committed every
+interval, or as soon as there are enough for a commit. A commit that fails is repeated with growing
+pauses until it is known to have succeeded, under the same id, so that the store never has it twice.
+All counting is done on the event loop; only the store's calls run in a thread.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from flowvis.batch import Batch, concat
+from flowvis.clickhouse.encode import MAX_BATCH_NUMBER, BatchId
+from flowvis.clickhouse.store import Store
+from flowvis.errors import StoreError
+from flowvis.runtime.component import end, spawn
+from flowvis.runtime.ledger import Stage
+
+log = logging.getLogger(__name__)
+
+COMMIT_INTERVAL_S = 8.0  # Antrea's default
+COMMIT_RECORDS = 250_000  # about 100 MB as columns: one part on the server, soon enough encoded
+MAX_PENDING = 1 << 19  # records, as Antrea: some 200 MB of columns
+GRACE_S = 10.0
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+
+QUEUE_FULL = "queue-full"
+REJECTED = "rejected"
+SHUTDOWN = "shutdown"
+CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class WriterStats:
+    """What happened since the start."""
+
+    commits: int = 0
+    failures: int = 0
+    """Attempts that failed; each is repeated unless the data itself was rejected."""
+    commit_seconds: float = 0.0
+    """Time spent in successful commits."""
+    last_commit_ms: int = 0
+    """When the last commit succeeded, in milliseconds since the epoch."""
+    failing: str = ""
+    """Why nothing can be committed at the moment; "" when all is well."""
+
+
+@dataclass(slots=True)
+class _Commit:
+    """Batches on their way as one, under one id in all attempts."""
+
+    batches: list[Batch]
+    batch_id: BatchId
+    attempts: int = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.batches))
+
+    def joined(self) -> Batch:
+        """Return all as one batch; later attempts find it done."""
+        if len(self.batches) > 1:
+            self.batches = [concat(self.batches)]
+        return self.batches[0]
+
+
+class Writer:
+    """A component that writes what is put to a store; its books are `stage`."""
+
+    name = "clickhouse writer"
+
+    def __init__(
+        self,
+        store: Store,
+        stage: Stage,
+        *,
+        commit_interval_s: float = COMMIT_INTERVAL_S,
+        commit_records: int = COMMIT_RECORDS,
+        max_pending: int = MAX_PENDING,
+        grace_s: float = GRACE_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.stage = stage
+        self.stats = WriterStats()
+        self._interval_s = commit_interval_s
+        self._commit_records = commit_records
+        self._max_pending = max_pending
+        self._grace_s = grace_s
+        self._clock = clock
+        self._identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._last = BatchId(self._identity, 0)
+        self._pending: deque[Batch] = deque()
+        self._waiting = 0
+        self._commit: _Commit | None = None
+        self._ready = False
+        self._closing = False
+        self._wake = asyncio.Event()
+        self._thread: ThreadPoolExecutor | None = None
+        self._task: asyncio.Task[None] | None = None
+        stage.held = self.held
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last attempt to reach the store succeeded."""
+        return self._ready and not self.stats.failing
+
+    def held(self) -> int:
+        """Records that wait or are being committed."""
+        return self._waiting + (len(self._commit) if self._commit else 0)
+
+    def put(self, batch: Batch) -> None:
+        """Take a batch; the oldest that wait are dropped when there are too many."""
+        self.stage.received += len(batch)
+        if self._closing:
+            self.stage.drop(CLOSED, len(batch))
+        elif len(batch):
+            self._pending.append(batch)
+            self._waiting += len(batch)
+            self._make_room()
+            if self._waiting >= self._commit_records:
+                self._wake.set()
+
+    async def start(self) -> None:
+        """Start committing; whether the store can be reached shows later."""
+        self._closing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
+        self._task = spawn(self.name, self._run())
+
+    async def stop(self) -> None:
+        """Commit what waits within the grace period, then close; the rest is dropped, counted."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait((self._task,), timeout=self._grace_s)
+            await end(self._task)
+        if self.held():
+            log.error("%s: gave up %d records at shutdown", self.store.name, self.held())
+        self.stage.drop(SHUTDOWN, self.held())
+        self._pending.clear()
+        self._waiting, self._commit = 0, None
+        if self._thread is not None:
+            self._thread.submit(self.store.close)
+            self._thread.shutdown(wait=False)
+
+    async def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not (self._closing and not self.held()):
+            if self._ready and self._commit is None and self._waiting < self._commit_records:
+                await self._nap(self._interval_s)
+            if await self._attempt():
+                pause_s = FIRST_PAUSE_S
+            else:
+                await self._nap(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads retries
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _nap(self, seconds: float) -> None:
+        """Wait that long, or until there is enough for a commit, or the end."""
+        self._wake.clear()
+        if self._closing:
+            await asyncio.sleep(FIRST_PAUSE_S if self.stats.failing else 0)
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    async def _attempt(self) -> bool:
+        """Commit one batch; False when the store failed and it is to be tried again."""
+        started = time.monotonic()
+        try:
+            if not self._ready:
+                await self._migrate()
+            commit = self._commit = self._commit or self._next()
+            if commit is None:
+                return True
+            commit.attempts += 1
+            await self._call(self._insert, commit, commit.attempts > 1)
+        except StoreError as error:
+            return self._failed(error)
+        self.stage.sent += len(commit)
+        self._commit = None
+        self.stats.commits += 1
+        self.stats.commit_seconds += time.monotonic() - started
+        self.stats.last_commit_ms = int(self._clock() * 1000)
+        self.stats.failing = ""
+        return True
+
+    def _failed(self, error: StoreError) -> bool:
+        """Count a failure; a batch that can never be stored is dropped."""
+        self.stats.failures += 1
+        if str(error) != self.stats.failing:
+            log.error("cannot write to ClickHouse: %s", error)
+        self.stats.failing = str(error)
+        if self._ready and self._commit is not None and not error.retryable:
+            self.stage.drop(REJECTED, len(self._commit))
+            self._commit = None
+            return True
+        self._ready = False  # the server may be another one, or empty, when it is back
+        return False
+
+    async def _migrate(self) -> None:
+        left_out = await self._call(self.store.migrate)
+        self._ready = True
+        if self.stats.failing or not self.stats.commits:
+            log.info("writing to ClickHouse at %s", self.store.name)
+            for line in left_out:
+                log.warning("%s", line)
+        self.stats.failing = ""
+
+    def _insert(self, commit: _Commit, again: bool) -> None:
+        self.store.insert(commit.joined(), commit.batch_id, again=again)
+
+    async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    def _next(self) -> _Commit | None:
+        """Take batches that wait and share a string table, up to the size of a commit."""
+        if not self._pending:
+            return None
+        taken = [self._pending.popleft()]
+        room = self._commit_records - len(taken[0])
+        while self._pending and self._pending[0].strings is taken[0].strings:
+            if len(self._pending[0]) > room:
+                break
+            room -= len(self._pending[0])
+            taken.append(self._pending.popleft())
+        if room < 0:  # one batch that is larger than a commit
+            self._pending.appendleft(taken[0].take(slice(self._commit_records, None)))
+            taken = [taken[0].take(slice(self._commit_records))]
+        commit = _Commit(taken, self._next_id())
+        self._waiting -= len(commit)
+        return commit
+
+    def _next_id(self) -> BatchId:
+        now_s = int(self._clock())
+        last = self._last
+        if now_s > last.inserted_s:
+            self._last = BatchId(self._identity, now_s)
+        elif last.number < MAX_BATCH_NUMBER:
+            self._last = BatchId(self._identity, last.inserted_s, last.number + 1)
+        else:  # the clock went back a long way
+            self._last = BatchId(self._identity, last.inserted_s + 1)
+        return self._last
+
+    def _make_room(self) -> None:
+        excess = self._waiting - self._max_pending
+        while excess > 0:
+            oldest = self._pending.popleft()
+            lost = min(excess, len(oldest))
+            if lost < len(oldest):
+                self._pending.appendleft(oldest.take(slice(lost, None)))
+            self._waiting -= lost
+            excess -= lost
+            self.stage.drop(QUEUE_FULL, lost)

@@ -45,7 +45,9 @@ class CollectorTls:
         "", doc="The Secret that `directory` holds tls.crt and tls.key of; empty: no certificate"
     )
     min_version: str = option(
-        "VersionTLS12", doc="The oldest TLS to speak", choices=("VersionTLS12", "VersionTLS13")
+        "",
+        doc="The oldest TLS to speak; empty: VersionTLS12",
+        choices=("", "VersionTLS12", "VersionTLS13"),
     )
     directory: Path = option(
         CERTIFICATES / "flow-collector", doc="Where ca.crt, tls.crt and tls.key are"

@@ -66,7 +66,7 @@ class Selection:
 
     def _of_service(self, batch: Batch) -> Mask:
         def matches(text: str) -> bool:
-            full, _, _ = text.rpartition(":")
+            full, _, _ = text.partition(":")
             return bool(text) and self.service in {text, full, full.rpartition("/")[2]}
 
         return _where_text(batch, "destinationServicePortName", matches)

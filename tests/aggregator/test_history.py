@@ -1,0 +1,56 @@
+import pytest
+
+from flowvis.aggregator.history import MAX_FOLLOWERS, History, TooManyFollowers
+from flowvis.aggregator.outbox import OVERFLOW
+
+from .records import numbered
+
+
+def latest(history: History, limit: int) -> list[int]:
+    return [number for b in history.latest(limit) for number in b["octetTotalCount"].tolist()]
+
+
+def test_the_latest_records_are_kept_oldest_first() -> None:
+    history = History(5)
+    for first in (0, 3, 6):
+        history.put(numbered(first, 3))
+    assert len(history) == 5
+    assert latest(history, 100) == [4, 5, 6, 7, 8]
+    assert latest(history, 2) == [7, 8]
+    assert latest(history, 0) == []
+
+
+def test_batches_that_nobody_can_see_are_forgotten() -> None:
+    history = History(4)
+    for first in range(0, 100, 2):
+        history.put(numbered(first, 2))
+    assert len(history._batches) == 2
+
+
+async def test_a_follower_gets_what_comes_and_is_told_what_it_missed() -> None:
+    history = History(4)
+    history.put(numbered(0, 1))
+    with history.follow() as coming:
+        history.put(numbered(1, 3))
+        history.put(numbered(4, 3))
+        assert coming.stage.dropped == {OVERFLOW: 2}
+        batch = await coming.take(10)
+        assert batch is not None
+        assert batch["octetTotalCount"].tolist() == [3]
+        history.close()
+        assert await coming.take(10) is not None
+        assert await coming.take(10) is None
+    history.put(numbered(7, 1))
+    assert len(coming) == 4
+
+
+def test_followers_are_bounded() -> None:
+    history = History(1)
+    contexts = [history.follow() for _ in range(MAX_FOLLOWERS)]
+    for context in contexts:
+        context.__enter__()
+    with pytest.raises(TooManyFollowers, match="16 followers"), history.follow():
+        pass
+    contexts[0].__exit__(None, None, None)
+    with history.follow():
+        pass

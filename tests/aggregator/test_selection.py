@@ -1,0 +1,96 @@
+from collections.abc import Mapping
+
+import pytest
+
+from flowvis.aggregator.rows import rows
+from flowvis.aggregator.selection import Selection
+
+from .records import records
+
+BATCH = records(
+    {
+        "sourceIP": "10.0.0.1",
+        "destinationIP": "10.0.1.1",
+        "sourcePodName": "client",
+        "sourcePodNamespace": "shop",
+        "destinationPodName": "server",
+        "destinationPodNamespace": "back",
+        "sourceNodeName": "n1",
+        "destinationNodeName": "n2",
+        "destinationServicePortName": "back/server:http",
+        "destinationServiceIP": "10.96.0.1",
+        "destinationServicePort": 80,
+        "sourceTransportPort": 40000,
+        "destinationTransportPort": 8080,
+        "protocolIdentifier": 6,
+        "flowType": 2,
+    },
+    {
+        "sourceIP": "fd00::1",
+        "destinationIP": "fd00::2",
+        "sourcePodName": "server",
+        "sourcePodNamespace": "back",
+        "sourceTransportPort": 8080,
+        "destinationTransportPort": 53,
+        "destinationServicePortName": "kube-system/dns",
+        "protocolIdentifier": 17,
+        "flowType": 3,
+    },
+    {"sourceIP": "10.0.0.1", "destinationIP": "192.0.2.1", "protocolIdentifier": 58},
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, [0, 1, 2]),
+        ({"pod": "server"}, [0, 1]),
+        ({"pod": "serv"}, []),
+        ({"namespace": "shop"}, [0]),
+        ({"node": "n2"}, [0]),
+        ({"service": "back/server:http"}, [0]),
+        ({"service": "back/server"}, [0]),
+        ({"service": "server"}, [0]),
+        ({"service": "kube-system/dns"}, [1]),
+        ({"service": "dns"}, [1]),
+        ({"service": "http"}, []),
+        ({"ip": "10.0.0.1"}, [0, 2]),
+        ({"ip": "10.96.0.1"}, [0]),
+        ({"ip": "fd00:0::2"}, [1]),
+        ({"port": "8080"}, [0, 1]),
+        ({"port": "80"}, [0]),
+        ({"protocol": "UDP"}, [1]),
+        ({"protocol": "icmpv6"}, [2]),
+        ({"protocol": "6"}, [0]),
+        ({"type": "inter-node"}, [0]),
+        ({"type": "3"}, [1]),
+        ({"pod": "server", "protocol": "tcp"}, [0]),
+    ],
+)
+def test_conditions(query: Mapping[str, str], expected: list[int]) -> None:
+    assert Selection.parse(query).mask(BATCH).nonzero()[0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"pods": "x"}, "unknown condition 'pods'"),
+        ({"port": "http"}, "port 'http'"),
+        ({"protocol": "ip"}, "protocol 'ip': use tcp"),
+        ({"type": "other"}, "type 'other': use intra-node"),
+        ({"ip": "10.0.0"}, "10.0.0"),
+    ],
+)
+def test_bad_conditions_are_named(query: Mapping[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Selection.parse(query)
+
+
+def test_rows_have_every_field_by_its_name() -> None:
+    first, second, third = rows(BATCH)
+    assert list(first) == list(BATCH.columns)
+    assert first["sourceIP"] == "10.0.0.1"
+    assert second["sourceIP"] == "fd00::1"
+    assert third["destinationServiceIP"] == ""
+    assert first["destinationServicePortName"] == "back/server:http"
+    assert type(first["octetTotalCount"]) is int

@@ -1,0 +1,128 @@
+import pytest
+
+from flowvis.aggregator.settings import AggregatorSettings, Mode, Transport
+from flowvis.errors import SettingsError
+from flowvis.runtime.settings import load
+
+ANTREA = b"""
+mode: Aggregate
+activeFlowRecordTimeout: 60s
+inactiveFlowRecordTimeout: 90s
+aggregatorTransportProtocol: "TLS"
+flowAggregatorAddress: ""
+recordContents:
+  podLabels: false
+apiServer:
+  apiPort: 10348
+  tlsCipherSuites: ""
+  tlsMinVersion: ""
+flowCollector:
+  enable: false
+  address: ""
+  #observationDomainID:
+  recordFormat: "IPFIX"
+  templateRefreshTimeout: "600s"
+  maxIPFIXMsgSize: 0
+  tls:
+    enable: false
+    caSecretName: ""
+    serverName: ""
+    clientSecretName: ""
+    minVersion: ""
+  includeK8sNames: true
+  includeK8sUIDs: false
+clickHouse:
+  enable: false
+  database: "default"
+  databaseURL: "tcp://clickhouse-clickhouse.flow-visibility.svc:9000"
+  tls:
+    insecureSkipVerify: false
+    caCert: false
+  debug: false
+  compress: true
+  commitInterval: "8s"
+s3Uploader:
+  enable: false
+  bucketName: ""
+  bucketPrefix: ""
+  region: "us-west-2"
+  recordFormat: "CSV"
+  compress: true
+  maxRecordsPerFile: 1000000
+  uploadInterval: "60s"
+flowLogger:
+  enable: false
+  path: "/tmp/antrea-flows.log"
+  maxSize: 100
+  maxBackups: 3
+  maxAge: 0
+  compress: true
+  recordFormat: "CSV"
+  prettyPrint: true
+  filters: []
+recordBufferSize: 8192
+flowStreamService:
+  enable: false
+clusterID: ""
+"""
+
+
+def test_a_configuration_of_antrea_loads_and_says_what_the_defaults_are() -> None:
+    assert load(AggregatorSettings, ANTREA, {}) == load(AggregatorSettings, b"", {})
+
+
+def test_values_arrive_where_they_belong() -> None:
+    settings = load(
+        AggregatorSettings,
+        b"""
+aggregatorTransportProtocol: tcp
+activeFlowRecordTimeout: 1m30s
+clusterID: east
+clickHouse: {enable: true, databaseURL: "embedded:///data", commitInterval: 1s, ttl: 1h}
+flowCollector: {enable: true, address: "[::1]:4740:tls", observationDomainID: 7}
+""",
+        {"CH_USERNAME": "reader", "CH_PASSWORD": "secret"},
+    )
+    assert settings.mode is Mode.AGGREGATE
+    assert settings.aggregator_transport_protocol is Transport.TCP
+    assert settings.active_flow_record_timeout == 90
+    assert settings.cluster_id == "east"
+    assert settings.click_house.ttl == 3600
+    assert (settings.click_house.username, settings.click_house.password) == ("reader", "secret")
+    address = settings.flow_collector.address
+    assert address is not None
+    assert (address.host, address.port, address.protocol) == ("::1", 4740, "tls")
+    assert settings.flow_collector.observation_domain_id == 7
+
+
+def test_an_address_without_a_protocol_is_tcp() -> None:
+    document = b"flowCollector: {enable: true, address: collector.example}"
+    address = load(AggregatorSettings, document, {}).flow_collector.address
+    assert address is not None
+    assert (address.port, address.protocol) == (4739, "tcp")
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ("mode: Proxy", "mode: Proxy is not supported yet"),
+        ("mode: Sum", "mode: 'Sum'"),
+        ("aggregatorTransportProtocol: UDP", "aggregatorTransportProtocol: UDP is not supported"),
+        ("aggregatorTransportProtocol: none", "aggregatorTransportProtocol: none is not"),
+        ("flowCollector: {enable: true}", "flowCollector.address: is needed"),
+        ("flowCollector: {address: 'a:b'}", "flowCollector.address: 'a:b'"),
+        ("flowCollector: {recordFormat: JSON}", "flowCollector.recordFormat: JSON is not"),
+        ("flowCollector: {includeK8sUIDs: true}", "flowCollector.includeK8sUIDs: true is not"),
+        ("flowCollector: {includeK8sNames: false}", "flowCollector.includeK8sNames: false is"),
+        ("flowCollector: {maxIPFIXMsgSize: 100}", "flowCollector.maxIPFIXMsgSize: 100"),
+        ("s3Uploader: {enable: true}", "s3Uploader.enable: uploading to S3 is not supported yet"),
+        ("flowLogger: {enable: true}", "flowLogger.enable: logging flows to a file is not"),
+        ("flowStreamService: {enable: true}", "flowStreamService.enable: the flow stream service"),
+        ("clickHouse: {commitInterval: 100ms}", "clickHouse.commitInterval: '100ms'"),
+        ("clickhouse: {enable: true}", "clickhouse: unknown key; did you mean clickHouse?"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_path(document: str, problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(AggregatorSettings, document.encode(), {})
+    assert [line for line in caught.value.problems if line.startswith(problem)]

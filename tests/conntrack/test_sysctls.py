@@ -11,7 +11,7 @@ from flowvis.errors import SystemRefused
 
 from . import traffic
 from .conftest import run
-from .test_source import nobody
+from .test_source import nobody, opened
 
 ALL = ("nf_conntrack_acct", "nf_conntrack_timestamp", "nf_conntrack_events")
 
@@ -25,10 +25,23 @@ def test_prepare_turns_on_what_is_off(tracked):
 
 
 @pytest.mark.kernel
-def test_prepare_leaves_what_is_on(tracked):
+@pytest.mark.parametrize(("value", "told"), [("1", True), ("2", False)])
+def test_events_must_be_on_for_those_that_begin_unheard(tracked, value, told):
+    (ROOT / "nf_conntrack_events").write_text(value)
+    traffic.udp(("127.0.0.1", 53))
+    with opened() as source:
+        run("conntrack", "-D", "-p", "udp", "--dport", "53")
+        assert (len(source.read_events()) == 1) == told
+
+
+@pytest.mark.kernel
+def test_prepare_makes_the_kernel_tell_them(tracked):
     (ROOT / "nf_conntrack_events").write_text("2")
+    with nobody():
+        assert Conntrack(events=False).prepare() != []
+        assert not any("events" in problem for problem in Conntrack().prepare())
     assert Conntrack().prepare() == []
-    assert (ROOT / "nf_conntrack_events").read_text().strip() == "2"
+    assert (ROOT / "nf_conntrack_events").read_text().strip() == "1"
 
 
 @pytest.mark.kernel

@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import Protocol
 
 from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
@@ -79,8 +80,9 @@ class EventSocket:
     def __init__(self, groups: tuple[int, ...], receive_bytes: int) -> None:
         self._buffer = memoryview(bytearray(EVENT_BYTES))
         self._socket = _open(receive_bytes)
-        try:
+        with suppress(PermissionError):  # in a user namespace net.core.rmem_max stays the limit
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_bytes)
+        try:
             self._socket.bind((0, sum(1 << group - 1 for group in groups)))
         except OSError as error:
             self._socket.close()

@@ -37,9 +37,9 @@ class ConntrackStats:
 class Conntrack:
     """Connections of the network namespace in which `open` was called.
 
-    `poll` blocks and may run in a thread while another one reads events. An entry that existed
-    before `open` has no final event where the kernel keeps events only for listeners
-    (nf_conntrack_events=2, the default since Linux 5.19): it just leaves the next poll.
+    `poll` blocks and may run in a thread while another one reads events. A poll may hold an entry
+    twice when the table changes under it. A connection that began before anybody listened may end
+    without an event (see `sysctls.EVENTS`): it is just missing in the next poll.
     """
 
     def __init__(

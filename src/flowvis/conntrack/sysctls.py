@@ -11,7 +11,7 @@ ROOT = Path("/proc/sys/net/netfilter")
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A setting that must not be 0, and what is lost while it is."""
+    """A setting that should be 1 and must not be 0, and what is lost while it is."""
 
     name: str
     without: str
@@ -20,6 +20,8 @@ class Switch:
 ACCOUNTING = Switch("nf_conntrack_acct", "flows have no packets and bytes")
 TIMESTAMPS = Switch("nf_conntrack_timestamp", "a flow starts when it is first seen")
 EVENTS = Switch("nf_conntrack_events", "connections shorter than the poll interval are missed")
+"""2, the default since Linux 5.19, is 1 for connections that begin while somebody listens: those
+that begin while we restart would end without a word."""
 
 
 class Sysctls:
@@ -37,23 +39,25 @@ class Sysctls:
         return self._number("nf_conntrack_max")
 
     def enable(self, switch: Switch) -> str | None:
-        """Turn a switch on if it is off; what is lost and the remedy if that may not be.
+        """Turn a switch on; what is lost and the remedy if it is off and may not be turned on.
 
-        Only connections that begin afterwards are counted or stamped.
+        Only connections that begin afterwards are counted, stamped or told.
         """
         path = self._root / switch.name
+        value = "0"
         try:
-            if path.read_text().strip() != "0":
-                return None
-            path.write_text("1\n")
+            value = path.read_text().strip()
+            if value != "1":
+                path.write_text("1\n")
         except FileNotFoundError:
             return f"{path} does not exist, so {switch.without}: run `modprobe nf_conntrack`"
         except OSError as error:
-            return (
-                f"net.netfilter.{switch.name} is 0 and may not be set ({error.strerror}), so "
-                f"{switch.without}: run `sysctl -w net.netfilter.{switch.name}=1` on this node, "
-                "or let flow-exporter write to /proc/sys (in Kubernetes: privileged)"
-            )
+            if value == "0":
+                return (
+                    f"net.netfilter.{switch.name} is 0 and may not be set ({error.strerror}), so "
+                    f"{switch.without}: run `sysctl -w net.netfilter.{switch.name}=1` on this "
+                    "node, or let flow-exporter write to /proc/sys (in Kubernetes: privileged)"
+                )
         return None
 
     def _number(self, name: str) -> int:

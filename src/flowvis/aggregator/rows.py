@@ -1,25 +1,114 @@
-"""Records as rows of Python values, for the edges that people and JSON look at."""
+"""Where live flows are kept: one row each, found by key, with what is scanned in arrays beside."""
 
-from collections.abc import Iterator
-from typing import Any
+import numpy as np
+from numpy.typing import NDArray
 
-from flowvis.batch import Batch, address_text
-from flowvis.fields import BY_NAME, Kind
+from flowvis.aggregator.halves import KEY_SIZE
+from flowvis.aggregator.layout import ROW
+from flowvis.native import FlowIndex
+from flowvis.native.merge_reference import NEVER, Flows, State
 
-
-def rows(batch: Batch) -> Iterator[dict[str, Any]]:
-    """Go through the records as dicts by field name; addresses and text as strings."""
-    names = [name for name in batch.columns if name in BY_NAME]
-    columns = [_values(batch, name) for name in names]
-    for values in zip(*columns, strict=True):
-        yield dict(zip(names, values, strict=True))
+EVICTED_AT_ONCE = 64  # a full table makes room by this part of it: each search is a scan
 
 
-def _values(batch: Batch, name: str) -> list[Any]:
-    kind = BY_NAME[name].kind
-    if kind is Kind.TEXT:
-        return batch.texts(name)
-    if kind is Kind.ADDRESS:
-        return [address_text(row.tobytes()) for row in batch[name]]
-    values: list[Any] = batch[name].tolist()
-    return values
+class LiveRows:
+    """At most `capacity` rows; a free one is all zero. `used`: the slots from there on are free.
+
+    Memory is the system's until a slot is used, and the lowest free slot is used first, so what is
+    resident follows the number of live flows.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.rows = np.zeros(capacity, dtype=ROW)
+        self.bytes = self.rows.view(np.uint8).reshape(capacity, ROW.itemsize)
+        self.state = np.zeros(capacity, dtype=np.uint16)
+        self.due = np.full(capacity, NEVER, dtype=np.int64)
+        self.seen = np.full(capacity, NEVER, dtype=np.int64)
+        self.used = 0
+        self.evicted = 0
+        self._capacity = capacity
+        self._index = FlowIndex(KEY_SIZE, capacity)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def flows(self) -> Flows:
+        """The arrays as the merge leaf takes them."""
+        return Flows(self.bytes, self.state, self.due, self.seen)
+
+    def find(self, key: NDArray[np.uint8]) -> int:
+        """Return the slot of one key, -1 if it has none."""
+        return int(self._index.find(key.reshape(1, -1))[0])
+
+    def place_one(self, key: NDArray[np.uint8]) -> int:
+        """Find or make the slot of one key without making room for it; -1 when full."""
+        slot = int(self._index.upsert(key.reshape(1, -1))[0][0])
+        self.used = max(self.used, slot + 1)
+        return slot
+
+    def place(self, keys: NDArray[np.uint8], now_ms: int) -> NDArray[np.int64]:
+        """Find or make the slots of keys, making room; -1 where there is none."""
+        slots: NDArray[np.int64] = self._index.upsert(keys)[0]
+        missing = np.flatnonzero(slots < 0)
+        if len(missing):
+            self._make_room(len(missing), slots, now_ms)
+            slots[missing] = self._index.upsert(keys[missing])[0]
+        self.used = max(self.used, int(slots.max(initial=-1)) + 1)
+        return slots
+
+    def move(self, source: int, target: int) -> None:
+        """Give what is in one slot to the key of another; the first is as if new."""
+        self.bytes[target] = self.bytes[source]
+        self.state[target] = self.state[source]
+        self.due[target] = self.due[source]
+        self.seen[target] = self.seen[source]
+        self.blank(source)
+
+    def forget(self, slots: NDArray[np.int64]) -> None:
+        """Free slots and their keys."""
+        if not len(slots):
+            return
+        self._index.remove(slots)
+        self.blank(slots)
+        if int(slots.max()) + 1 == self.used:
+            live = np.flatnonzero(self.state[: self.used])
+            self.used = int(live[-1]) + 1 if len(live) else 0
+
+    def wrote(self, slots: NDArray[np.int64], complete: NDArray[np.bool_]) -> None:
+        """Note that flows were written, some of them with all that there is to them."""
+        before = self.state[slots]
+        self.due[slots] = NEVER
+        self.state[slots] = np.where(
+            complete,
+            before & ~np.uint16(State.UNWRITTEN) | np.uint16(State.WRITTEN | State.COMPLETE),
+            before & ~np.uint16(State.UNWRITTEN) | np.uint16(State.WRITTEN),
+        )
+        self.forget(slots[(before & State.ONCE) != 0])
+
+    def blank(self, slots: NDArray[np.int64] | int) -> None:
+        """Make rows as if new; their keys stay."""
+        self.bytes[slots] = 0
+        self.state[slots] = 0
+        self.due[slots] = NEVER
+        self.seen[slots] = NEVER
+
+    def _make_room(self, wanted: int, needed: NDArray[np.int64], now_ms: int) -> None:
+        """Forget what is idle longest of what is written; have as much of the rest written now.
+
+        Nothing is lost: a flow that comes back brings its own deltas since its last record.
+        """
+        wanted = max(wanted, self._capacity // EVICTED_AT_ONCE)
+        state = self.state[: self.used]
+        free = (state & (State.LIVE | State.UNWRITTEN)) == State.LIVE
+        free[needed[needed >= 0]] = False
+        gone = self._longest_idle(np.flatnonzero(free), wanted)
+        self.evicted += len(gone)
+        if len(gone) < wanted:
+            unwritten = np.flatnonzero(state & State.UNWRITTEN)
+            self.due[self._longest_idle(unwritten, wanted - len(gone))] = now_ms
+        self.forget(gone)
+
+    def _longest_idle(self, slots: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        if n >= len(slots):
+            return slots
+        return slots[np.argpartition(self.seen[slots], n)[:n]]

@@ -1,0 +1,76 @@
+"""What a record is: one node's half of a connection, or all that there is to know about it.
+
+The rules are those of Antrea's aggregator. A connection between nodes is seen by both; so is one
+from outside that enters the cluster at another node than the Pod's, which the Pod's node sees as
+coming from the first node (the proxy's SNAT). What a policy stopped before it left the first node
+is seen by one node only.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch, is_unset
+from flowvis.fields import FlowType, RuleAction
+from flowvis.native import pack_keys
+from flowvis.native.merge_reference import Half
+
+
+def halves(batch: Batch) -> NDArray[np.uint8]:
+    """Return each record's `Half` bits."""
+    flow_type = batch["flowType"]
+    source_pod = batch["sourcePodName"] != 0
+    destination_pod = batch["destinationPodName"] != 0
+    client = (flow_type == FlowType.FROM_EXTERNAL) & ~destination_pod
+    at = np.flatnonzero(client)
+    client[at] = ~is_unset(batch["proxySnatIP"][at])
+    between = (flow_type == FlowType.INTER_NODE) & (source_pod != destination_pod)
+    correlate = (between | client) & ~_stopped(batch)
+    bits = np.full(len(batch), Half.BOTH, dtype=np.uint8)
+    bits[correlate] = Half.CORRELATE | Half.DESTINATION
+    bits[correlate & (client | source_pod)] = Half.CORRELATE | Half.SOURCE
+    bits[client] |= Half.CLIENT
+    return bits
+
+
+def _stopped(batch: Batch) -> NDArray[np.bool_]:
+    """Where a policy kept the connection from being seen twice.
+
+    What ingress rules drop at the destination, the source node has sent: it knows it too.
+    """
+    egress = batch["egressNetworkPolicyRuleAction"]
+    ingress = batch["ingressNetworkPolicyRuleAction"]
+    return np.asarray(
+        (egress == RuleAction.DROP) | (egress == RuleAction.REJECT) | (ingress == RuleAction.REJECT)
+    )
+
+
+GENERATION = 4
+"""Bytes at the end of a key that tell connections of one 5-tuple apart; 0 for the current one."""
+
+KEY_SIZE = 16 + 16 + 2 + 2 + 1 + GENERATION
+
+
+def keys(batch: Batch, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the keys under which both halves of a connection meet: (n, KEY_SIZE).
+
+    Where the client is known, the other half knows only the address that the proxy gave it.
+    """
+    source: NDArray[Any] = batch["sourceIP"]
+    port: NDArray[Any] = batch["sourceTransportPort"]
+    client = np.flatnonzero(bits & Half.CLIENT)
+    if len(client):
+        source, port = source.copy(), port.copy()
+        source[client] = batch["proxySnatIP"][client]
+        port[client] = batch["proxySnatPort"][client]
+    generation = np.zeros(len(batch), dtype=np.uint32)
+    packed: NDArray[np.uint8] = pack_keys(
+        source,
+        batch["destinationIP"],
+        port,
+        batch["destinationTransportPort"],
+        batch["protocolIdentifier"],
+        generation,
+    )
+    return packed

@@ -1,0 +1,1 @@
+from flowvis.native.merge_reference import Merger as Merger

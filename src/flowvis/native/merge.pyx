@@ -1,0 +1,501 @@
+"""The compiled merge leaf: records into the rows of live flows.
+
+Reference and contract: `flowvis.native.merge_reference`.
+"""
+
+cimport numpy as cnp
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
+
+import numpy as np
+
+from flowvis.native import merge_reference as reference
+
+cnp.import_array()
+
+cdef extern from *:
+    """
+    #define flowvis_prefetch_row(address) __builtin_prefetch((address), 1)
+
+    /* Totals stay at the largest number rather than start again from zero. */
+    static inline uint64_t flowvis_add(uint64_t a, uint64_t b) {
+        uint64_t sum;
+        return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+    }
+
+    static inline uint64_t flowvis_rate(uint64_t octets, uint64_t ms) {
+        __uint128_t rate = (__uint128_t)octets * 8000 / ms;
+        return rate > UINT64_MAX ? UINT64_MAX : (uint64_t)rate;
+    }
+    """
+    void flowvis_prefetch_row(const void *address) noexcept nogil
+    uint64_t flowvis_add(uint64_t a, uint64_t b) noexcept nogil
+    uint64_t flowvis_rate(uint64_t octets, uint64_t ms) noexcept nogil
+
+# The reference's constants once more, since C wants them when it compiles; `Merger` compares them.
+cdef enum:
+    START = 0
+    END = 16
+    WRITTEN_AT = 32
+
+    BOTH = 3
+    CLIENT = 4
+    CORRELATE = 8
+
+    LIVE = 1
+    SIDES = 1
+    UNWRITTEN = 16
+    WRITTEN = 32
+    COMPLETE = 64
+    PREVIOUS = 128
+    ENDS = 8
+    ONCE = 1024
+
+    HELD = 0
+    MERGED = 1
+    LATE = 2
+    REPEATED = 3
+    RESTARTED = 4
+
+    KEY = 0
+    EARLIEST = 1
+    GREATEST = 2
+    REASON = 3
+    LATEST = 4
+    FILL = 5
+    FILL_ADDRESS = 6
+    FLOW_TYPE = 7
+
+    END_OF_FLOW = 3
+    FROM_EXTERNAL = 4
+
+    AHEAD = 6  # rows whose loading starts before they are needed
+
+_CONSTANTS = {
+    "Header": {"START": START, "END": END, "WRITTEN_AT": WRITTEN_AT},
+    "Half": {"BOTH": BOTH, "CLIENT": CLIENT, "CORRELATE": CORRELATE},
+    "State": {
+        "LIVE": LIVE, "SIDES": SIDES, "CORRELATE": CORRELATE, "UNWRITTEN": UNWRITTEN,
+        "WRITTEN": WRITTEN, "COMPLETE": COMPLETE, "PREVIOUS": PREVIOUS, "ENDS": ENDS,
+        "ONCE": ONCE,
+    },
+    "Count": {
+        "HELD": HELD, "MERGED": MERGED, "LATE": LATE, "REPEATED": REPEATED, "RESTARTED": RESTARTED,
+    },
+    "Op": {
+        "KEY": KEY, "EARLIEST": EARLIEST, "GREATEST": GREATEST, "REASON": REASON,
+        "LATEST": LATEST, "FILL": FILL, "FILL_ADDRESS": FILL_ADDRESS, "FLOW_TYPE": FLOW_TYPE,
+    },
+}
+for _owner, _names in _CONSTANTS.items():
+    for _name, _value in _names.items():
+        if getattr(getattr(reference, _owner), _name) != _value:
+            raise ImportError(f"{_owner}.{_name} differs from the reference's")
+if (END_OF_FLOW, FROM_EXTERNAL) != (reference.END_OF_FLOW, reference.FROM_EXTERNAL):
+    raise ImportError("END_OF_FLOW or FROM_EXTERNAL differs from the reference's")
+
+
+cdef struct Step:
+    int32_t op
+    int32_t column
+    int32_t offset
+    int32_t size
+    int32_t sides
+
+
+cdef struct Tally:
+    int32_t total
+    int32_t delta
+    int32_t rate
+    int32_t last
+
+
+cdef struct Counter:
+    int32_t total
+    int32_t delta
+    Tally common
+    Tally sides[2]
+
+
+cdef struct Column:
+    const uint8_t *data
+    int64_t stride
+
+
+cdef struct Record:
+    int64_t at
+    uint64_t start
+    uint64_t end
+    uint8_t reason
+    uint8_t half
+    bint latest    # its end is not before any that the flow has seen
+    uint8_t before  # sides that had reported before it
+
+
+cdef class Merger:
+    """Merges records into rows, in order, until one may belong to another connection."""
+
+    cdef object program
+    cdef object flows
+    cdef Step *steps
+    cdef Counter *counters
+    cdef Column *columns
+    cdef int step_count
+    cdef int counter_count
+    cdef int column_count
+    cdef int64_t row_size
+    cdef uint8_t *rows
+    cdef uint16_t[::1] state
+    cdef int64_t[::1] due
+    cdef int64_t[::1] seen
+    cdef int64_t[::1] counts
+    cdef int64_t active_timeout_ms
+    cdef int64_t correlation_wait_ms
+
+    def __cinit__(
+        self, program, flows, counts, int64_t active_timeout_ms, int64_t correlation_wait_ms
+    ):
+        reference.check_flows(program, flows)
+        self.program = program
+        self.flows = flows
+        self.state = flows.state
+        self.due = flows.due
+        self.seen = flows.seen
+        self.counts = counts
+        self.active_timeout_ms = active_timeout_ms
+        self.correlation_wait_ms = correlation_wait_ms
+        self.row_size = program.row_size
+        self.rows = <uint8_t *>cnp.PyArray_DATA(flows.rows)
+        self.step_count = len(program.steps)
+        self.counter_count = len(program.counters)
+        self.column_count = len(program.widths)
+        self.steps = <Step *>calloc(self.step_count + 1, sizeof(Step))
+        self.counters = <Counter *>calloc(self.counter_count + 1, sizeof(Counter))
+        self.columns = <Column *>calloc(self.column_count + 1, sizeof(Column))
+        if not (self.steps and self.counters and self.columns):
+            raise MemoryError
+        self.load(program)
+
+    def __dealloc__(self):
+        free(self.steps)
+        free(self.counters)
+        free(self.columns)
+
+    cdef int load(self, program) except -1:
+        cdef int at, side
+        for at, step in enumerate(program.steps):
+            self.steps[at] = Step(step.op, step.column, step.offset, step.size, step.sides)
+        for at, counter in enumerate(program.counters):
+            self.counters[at].total = counter.total
+            self.counters[at].delta = counter.delta
+            self.counters[at].common = tally(counter.common)
+            for side in range(2):
+                self.counters[at].sides[side] = tally(counter.sides[side])
+        return 0
+
+    def merge(self, records, int64_t now_ms, int64_t first=0, int64_t resolved=-1):
+        """Merge from `first`; return the first record that needs a decision, or their number."""
+        reference.check_records(self.program, self.flows, records)
+        cdef const uint64_t[::1] starts = np.ascontiguousarray(records.starts, dtype=np.uint64)
+        cdef const uint64_t[::1] ends = np.ascontiguousarray(records.ends, dtype=np.uint64)
+        cdef const uint8_t[::1] reasons = np.ascontiguousarray(records.reasons, dtype=np.uint8)
+        cdef const uint8_t[::1] halves = np.ascontiguousarray(records.halves, dtype=np.uint8)
+        cdef const int64_t[::1] slots = np.ascontiguousarray(records.slots, dtype=np.int64)
+        cdef int64_t at, n = slots.shape[0]
+        cdef int sides
+        cdef Record record
+        held = self.point_at(records.columns)  # noqa: F841: keeps copies alive while we read them
+        for at in range(first, min(first + AHEAD, n)):
+            self.fetch(slots[at])
+        for at in range(first, n):
+            if at + AHEAD < n:
+                self.fetch(slots[at + AHEAD])
+            if slots[at] < 0:
+                continue
+            record.at = at
+            record.start = starts[at]
+            record.end = ends[at]
+            record.reason = reasons[at]
+            record.half = halves[at]
+            sides = self.sides_of(&record, slots[at], at == resolved)
+            if sides < 0:
+                return at
+            self.one(&record, slots[at], <uint8_t>sides, now_ms)
+        return n
+
+    cdef list point_at(self, columns):
+        """Find where the columns' values are; values themselves must be contiguous."""
+        cdef int at
+        cdef Column *place
+        held = []
+        for at in range(self.column_count):
+            column = columns[at]
+            if column.ndim > 1 and not column[:1].flags.c_contiguous:
+                column = np.ascontiguousarray(column)
+            held.append(column)
+            place = &self.columns[at]
+            place.data = <const uint8_t *>cnp.PyArray_DATA(column)
+            place.stride = cnp.PyArray_STRIDE(column, 0)
+        return held
+
+    cdef inline void fetch(self, int64_t slot) noexcept nogil:
+        cdef int64_t at
+        if slot >= 0:
+            for at in range(0, self.row_size, 64):  # a cache line each
+                flowvis_prefetch_row(self.rows + slot * self.row_size + at)
+            flowvis_prefetch_row(&self.state[slot])
+            flowvis_prefetch_row(&self.due[slot])
+            flowvis_prefetch_row(&self.seen[slot])
+
+    cdef int sides_of(self, const Record *record, int64_t slot, bint decided) noexcept nogil:
+        """The sides that the record speaks for; -1 if it may be of another connection."""
+        cdef const uint8_t *row = self.rows + slot * self.row_size
+        cdef int mask = record.half & BOTH, seen = self.state[slot] >> SIDES & BOTH
+        cdef int known = mask & seen, same = 0, side
+        for side in range(2):
+            if known >> side & 1 and same_start(number(row + START + 8 * side), record.start):
+                same |= 1 << side
+        if not decided:
+            if known and not same:
+                return -1
+            if not known and self.state[slot] & PREVIOUS:
+                return -1
+        return mask & (same | ~seen) or mask
+
+    cdef int one(self, Record *record, int64_t slot, uint8_t sides, int64_t now_ms) except -1 nogil:
+        cdef uint8_t *row = self.rows + slot * self.row_size
+        cdef uint16_t state = self.state[slot]
+        cdef uint8_t news, side
+        cdef bint late = False, restarted = False
+        cdef int at
+        self.seen[slot] = now_ms
+        news = self.news_of(record, row, state, sides, &late)
+        if not news:
+            self.counts[LATE if late else REPEATED] += 1
+            return 0
+        record.before = state >> SIDES & BOTH
+        record.latest = record.end >= number(row + END) and record.end >= number(row + END + 8)
+        if record.half & CORRELATE:
+            if state & LIVE and not state & CORRELATE:
+                # A half in a flow that seemed to have none: the other half is still to come.
+                state &= ~<uint16_t>((BOTH & ~sides) << SIDES | (BOTH & ~sides) << ENDS)
+            state |= CORRELATE
+        for at in range(self.counter_count):
+            restarted |= self.count(record, row, state, news, &self.counters[at])
+        self.counts[RESTARTED] += restarted
+        self.apply(record, row, news)
+        for side in range(2):
+            if news >> side & 1:
+                if not state >> SIDES >> side & 1:
+                    store(row + START + 8 * side, record.start)
+                store(row + END + 8 * side, record.end)
+                if record.reason == END_OF_FLOW:
+                    state |= 1 << ENDS << side
+        self.schedule(row, slot, state | <uint16_t>(news << SIDES), now_ms)
+        return 0
+
+    cdef uint8_t news_of(
+        self, const Record *record, const uint8_t *row, uint16_t state, uint8_t sides, bint *late
+    ) noexcept nogil:
+        """Those of the sides that the record tells anything new about."""
+        cdef uint8_t news = 0, side
+        cdef uint64_t known
+        for side in range(2):
+            if not sides >> side & 1:
+                continue
+            if not state >> SIDES >> side & 1:
+                news |= 1 << side
+                continue
+            known = number(row + END + 8 * side)
+            if record.end < known:
+                late[0] = True
+            elif record.end > known or self.more(record.at, row, side):
+                news |= 1 << side
+            elif record.reason == END_OF_FLOW and not state >> ENDS >> side & 1:
+                news |= 1 << side
+        return news
+
+    cdef bint more(self, int64_t record, const uint8_t *row, int side) noexcept nogil:
+        """Whether any counter of the record is above what its side said last."""
+        cdef int at
+        for at in range(self.counter_count):
+            if self.value(self.counters[at].total, record) > number(
+                row + self.counters[at].sides[side].last
+            ):
+                return True
+        return False
+
+    cdef inline const uint8_t *at_column(self, int column, int64_t record) noexcept nogil:
+        return self.columns[column].data + self.columns[column].stride * record
+
+    cdef inline uint64_t value(self, int column, int64_t record) noexcept nogil:
+        return number(self.at_column(column, record))
+
+    cdef bint count(
+        self, const Record *record, uint8_t *row, uint16_t state, uint8_t news, const Counter *counter
+    ) noexcept nogil:
+        """Bring one counter up to date; return whether it had started again from zero."""
+        cdef uint64_t total = self.value(counter.total, record.at)
+        cdef uint64_t own = min(self.value(counter.delta, record.at), total)
+        cdef uint64_t before = number(row + counter.common.total), common = before
+        cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta
+        cdef bint restarted = False, rated = False
+        cdef int side
+        cdef const Tally *tally
+        for side in range(2):
+            if not news >> side & 1:
+                continue
+            tally = &counter.sides[side]
+            since = number(row + END + 8 * side)
+            side_total = number(row + tally.total)
+            if state >> SIDES >> side & 1:
+                last = number(row + tally.last)
+                gain = 0
+                if total >= last:
+                    gain = total - last
+                elif record.end > since:
+                    gain = total
+                    restarted = True
+                if total >= last or record.end > since:
+                    store(row + tally.last, total)
+                moved = gain
+                side_total = flowvis_add(side_total, gain)
+            else:
+                since = record.start
+                gain = own
+                moved = total
+                side_total = max(side_total, total)
+                store(row + tally.last, total)
+            store(row + tally.total, side_total)
+            store(row + tally.delta, flowvis_add(number(row + tally.delta), gain))
+            common = max(common, side_total)
+            if record.end > since:
+                rate = flowvis_rate(moved, record.end - since)
+                rated = True
+                if tally.rate >= 0:
+                    store(row + tally.rate, rate)
+        if rated and record.latest and counter.common.rate >= 0:
+            store(row + counter.common.rate, rate)
+        delta = number(row + counter.common.delta)
+        if not record.before:
+            delta = own
+        elif news & ~(state >> SIDES) and not state & WRITTEN:
+            delta = max(delta, own)
+        else:
+            delta = flowvis_add(delta, common - before)
+        store(row + counter.common.delta, delta)
+        store(row + counter.common.total, common)
+        return restarted
+
+    cdef void apply(self, const Record *record, uint8_t *row, uint8_t news) noexcept nogil:
+        cdef const Step *step
+        cdef const uint8_t *new
+        cdef uint8_t *old
+        cdef int at
+        cdef bint take
+        for at in range(self.step_count):
+            step = &self.steps[at]
+            if not step.sides & news:
+                continue
+            new = self.at_column(step.column, record.at)
+            old = row + step.offset
+            if step.op == FILL:
+                take = sized(new, step.size) != 0
+            elif step.op == KEY:
+                take = not record.before or record.half & CLIENT
+            elif step.op == LATEST:
+                take = record.latest
+            elif step.op == GREATEST:
+                take = sized(new, step.size) > sized(old, step.size)
+            elif step.op == EARLIEST:
+                take = sized(new, step.size) and (
+                    not sized(old, step.size) or sized(new, step.size) < sized(old, step.size)
+                )
+            elif step.op == FILL_ADDRESS:
+                take = is_set(new)
+            elif step.op == REASON:
+                take = record.latest and old[0] != END_OF_FLOW
+            else:
+                take = new[0] and old[0] != FROM_EXTERNAL
+            if take:
+                copy(old, new, step.size)
+
+    cdef void schedule(
+        self, const uint8_t *row, int64_t slot, uint16_t state, int64_t now_ms
+    ) noexcept nogil:
+        """Say when the flow is to be written, now that it has something to write."""
+        cdef bint complete = not state & CORRELATE or (state >> SIDES & BOTH) == BOTH
+        cdef bint ended = (state >> ENDS & BOTH) == BOTH
+        cdef int64_t due
+        if state & ONCE or (complete and (ended or not state & COMPLETE)):
+            due = now_ms
+        elif state & WRITTEN:
+            due = <int64_t>number(row + WRITTEN_AT) + self.active_timeout_ms
+        else:
+            due = now_ms + self.correlation_wait_ms
+        self.counts[MERGED if state & UNWRITTEN else HELD] += 1
+        self.due[slot] = min(self.due[slot], due)
+        self.state[slot] = state | LIVE | UNWRITTEN
+
+
+cdef Tally tally(found):
+    return Tally(found.total, found.delta, found.rate, found.last)
+
+
+cdef inline uint64_t number(const uint8_t *at) noexcept nogil:
+    cdef uint64_t value
+    memcpy(&value, at, 8)
+    return value
+
+
+cdef inline void store(uint8_t *at, uint64_t value) noexcept nogil:
+    memcpy(at, &value, 8)
+
+
+cdef inline uint64_t sized(const uint8_t *at, int size) noexcept nogil:
+    """A number of 1, 2, 4 or 8 bytes."""
+    cdef uint32_t word
+    cdef uint16_t half
+    if size == 4:
+        memcpy(&word, at, 4)
+        return word
+    if size == 8:
+        return number(at)
+    if size == 2:
+        memcpy(&half, at, 2)
+        return half
+    return at[0]
+
+
+cdef inline void copy(uint8_t *target, const uint8_t *source, int size) noexcept nogil:
+    """memcpy of a size that the compiler knows, which is one or two moves."""
+    if size == 4:
+        memcpy(target, source, 4)
+    elif size == 8:
+        memcpy(target, source, 8)
+    elif size == 16:
+        memcpy(target, source, 16)
+    elif size == 2:
+        memcpy(target, source, 2)
+    else:
+        target[0] = source[0]
+
+
+cdef inline bint is_set(const uint8_t *address) noexcept nogil:
+    """Whether 16 bytes are neither :: nor ::ffff:0.0.0.0."""
+    cdef uint32_t tail, marker
+    cdef uint16_t lead
+    memcpy(&tail, address + 12, 4)
+    memcpy(&marker, address + 8, 4)
+    memcpy(&lead, address + 8, 2)
+    if tail or number(address) or lead:
+        return True
+    return marker != 0 and not (address[10] == 0xFF and address[11] == 0xFF)
+
+
+cdef inline bint same_start(uint64_t known, uint64_t start) noexcept nogil:
+    cdef uint64_t apart = known - start if known > start else start - known
+    if apart == 0 or not known or not start:
+        return True
+    return apart < 1000 and (known % 1000 == 0 or start % 1000 == 0)

@@ -27,7 +27,7 @@ class ConntrackStats:
     """Decoded from dumps, before the filter by zone."""
     malformed_entries: int = 0
     interrupted: int = 0
-    """Polls in which the table changed so that entries may be missing or there twice."""
+    """Dumps during which the table changed so that entries may be missing or there twice."""
     events: int = 0
     malformed_events: int = 0
     overruns: int = 0

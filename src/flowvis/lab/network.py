@@ -49,6 +49,7 @@ HOST = {
     "net.ipv4.conf.default.rp_filter": 0,
     "net.ipv6.conf.all.disable_ipv6": 0,
     "net.ipv6.conf.default.disable_ipv6": 0,
+    "net.ipv4.tcp_tw_reuse": 1,  # the same connection again, when traffic is repeated
     "net.ipv6.conf.default.addr_gen_mode": 1,  # no link-local addresses: no background packets
 }
 ROUTER = {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}

@@ -4,6 +4,7 @@ An exchange is one request and one response of known sizes. A connection has one
 having them through the whole run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowvis.lab.plan import (
@@ -201,7 +202,7 @@ SCENARIOS = (
 )
 
 
-def choose(names: list[str]) -> tuple[Scenario, ...]:
+def choose(names: Sequence[str]) -> tuple[Scenario, ...]:
     """Return the scenarios of these names, in the table's order; all where none is named."""
     known = {scenario.name for scenario in SCENARIOS}
     for name in names:

@@ -135,6 +135,7 @@ def _socket(
     with inside(host):
         made = socket.socket(FAMILIES[family], KINDS[protocol])
     made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == 6:
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     made.bind((address or ("::" if family == 6 else "0.0.0.0"), port))  # noqa: S104  a Pod's own

@@ -1,0 +1,77 @@
+"""The demo: flows as they arrive, the verdict, and where to look further."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rich.console import Console
+
+from flowvis.lab.live import Table
+from flowvis.lab.options import Options
+from flowvis.lab.processes import FLOWCTL
+from flowvis.lab.session import Lab
+
+SETTLED_S = 4.0  # what has ended by then is on the screen
+
+FURTHER = """\
+Look further:
+  flowctl lab run --duration 30s -o json    the same unattended, every byte checked
+  flowctl lab demo --keep                   the same, and it stays; then in another terminal:
+  flowctl lab shell                         a shell in there, where these work:
+    flowctl flows --follow
+    flowctl sql "SELECT sourcePodName, destinationPodName, sum(octetDeltaCount) AS octets
+                 FROM flows GROUP BY 1, 2 ORDER BY octets DESC"
+    flowctl status"""
+
+KEPT = """\
+The lab goes on until you press Ctrl-C. In another terminal:
+  flowctl lab shell                         a shell beside the aggregator, where these work:
+    flowctl flows --follow
+    flowctl sql "SELECT sourcePodName, destinationPodName, sum(octetDeltaCount) AS octets
+                 FROM flows GROUP BY 1, 2 ORDER BY octets DESC"
+    flowctl status
+  flowctl lab shell node-1                  a shell on a node: conntrack -L, nft list ruleset"""
+
+
+async def show(options: Options, console: Console) -> int:
+    """Show a run; return the exit code."""
+    lab = Lab(options, lambda line: console.print(line, style="dim"))
+    await lab.open()
+    async with _flows(console):
+        await lab.have_traffic()
+        await asyncio.sleep(SETTLED_S)
+    if options.keep:
+        console.print("", KEPT)
+        while True:
+            await lab.have_traffic()
+    report = await lab.close()
+    console.print("", report.render(), "", FURTHER)
+    return 0 if report.ok else 1
+
+
+@asynccontextmanager
+async def _flows(console: Console) -> AsyncIterator[None]:
+    """Print flows while the body runs, as `flowctl flows --follow` gives them."""
+    process = await asyncio.create_subprocess_exec(
+        *FLOWCTL, "flows", "--follow", "-o", "json", stdout=subprocess.PIPE
+    )
+    printing = asyncio.create_task(_print(process, console))
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+        await printing
+
+
+async def _print(process: asyncio.subprocess.Process, console: Console) -> None:
+    if process.stdout is None:
+        raise ValueError("the process has no pipe")
+    table = Table(console.width)
+    console.print("", table.heading())
+    async for line in process.stdout:
+        record = json.loads(line)
+        if "lost" not in record:
+            console.print(table.line(record), no_wrap=True, crop=True)

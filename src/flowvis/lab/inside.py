@@ -1,0 +1,66 @@
+"""A run inside of the private world: to its end, or until nobody holds its standard input."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from flowvis.errors import FlowvisError
+from flowvis.lab import demo, isolation
+from flowvis.lab.options import Options
+from flowvis.lab.session import Lab
+
+ABANDONED = 130  # what shells say of a process that SIGINT ended
+
+
+def main(options_json: str) -> int:
+    """Run the lab; return the exit code."""
+    options = Options.from_json(options_json)
+    isolation.settle()
+    try:
+        return asyncio.run(_until_abandoned(options))
+    except* FlowvisError as errors:
+        for error in _leaves(errors):
+            print(f"flowctl: {error}", file=sys.stderr)  # noqa: T201  the command's voice
+    return 1
+
+
+async def _until_abandoned(options: Options) -> int:
+    loop = asyncio.get_running_loop()
+    stdin = sys.stdin.fileno()
+    work = asyncio.create_task(_work(options))
+
+    def abandon() -> None:
+        loop.remove_reader(stdin)
+        work.cancel()
+
+    loop.add_reader(stdin, abandon)  # the only thing to read there is its end
+    try:
+        return await work
+    except asyncio.CancelledError:
+        return ABANDONED
+
+
+async def _work(options: Options) -> int:
+    console = Console(stderr=options.output == "json", highlight=False)
+    if options.command == "demo":
+        return await demo.show(options, console)
+    lab = Lab(options, lambda line: console.print(line, style="dim"))
+    await lab.open()
+    await lab.have_traffic()
+    report = await lab.close()
+    if options.output == "json":
+        print(json.dumps(report.as_dict(), indent=2))  # noqa: T201  the answer
+    else:
+        console.print("", report.render())
+    return 0 if report.ok else 1
+
+
+def _leaves(errors: BaseExceptionGroup[FlowvisError]) -> Iterator[FlowvisError]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

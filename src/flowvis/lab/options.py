@@ -1,0 +1,35 @@
+"""What one run of the lab is asked to do; passed into its private world as JSON."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Self
+
+RESTARTS = ("aggregator", "exporter")
+
+
+@dataclass(frozen=True)
+class Options:
+    """A run: what traffic, for how long, under which conditions."""
+
+    command: str = "run"
+    """`run`: judge and report; `demo`: show."""
+    duration_s: float = 20.0
+    scenarios: tuple[str, ...] = ()
+    """Names; none means all."""
+    events: bool = True
+    """Whether the exporters subscribe to conntrack's events."""
+    restart: str = ""
+    """Which daemon ends by SIGTERM and starts again in the middle, of `RESTARTS`."""
+    output: str = "text"
+    keep: bool = False
+    """Stay after the end until interrupted."""
+
+    def to_json(self) -> str:
+        """Write them on one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**{**values, "scenarios": tuple(values["scenarios"])})

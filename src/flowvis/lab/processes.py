@@ -1,0 +1,92 @@
+"""The daemons of the lab as processes of their own, each in its network namespace, and flowctl."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from flowvis.errors import SystemRefused
+from flowvis.lab.configuration import CONTROL_SOCKET, ROOM, STATUS_PORT
+from flowvis.lab.namespaces import inside
+
+READY_S = 30.0  # the embedded engine alone takes seconds to load on a busy machine
+STOP_S = 30.0
+TAIL = 30  # lines of a log that say why
+FLOWCTL = (sys.executable, "-m", "flowvis.cli.flowctl", "--socket", str(CONTROL_SOCKET))
+
+
+class Daemon:
+    """One daemon: started, asked over its status port, and ended by SIGTERM."""
+
+    def __init__(self, name: str, module: str, namespace: str) -> None:
+        self.name = name
+        self._command = (sys.executable, "-m", module, "--config", str(ROOM / f"{name}.yaml"))
+        self._namespace = namespace
+        self._log = ROOM / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it says that it is ready."""
+        process = self._process = self._spawn()
+        try:
+            async with asyncio.timeout(READY_S):
+                while not await asyncio.to_thread(self._ready):
+                    if process.poll() is not None:
+                        raise SystemRefused(self.complain(f"ended with {process.returncode}"))
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise SystemRefused(self.complain(f"is not ready after {READY_S:g} s")) from None
+
+    async def stop(self) -> int:
+        """End it by SIGTERM and return its exit code; one that hangs is killed."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.to_thread(self._process.wait, STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return await asyncio.to_thread(self._process.wait)
+
+    def complain(self, what: str) -> str:
+        """Say what is wrong with it, with the end of its log."""
+        lines = self._log.read_text(errors="replace").splitlines()[-TAIL:]
+        return "\n  ".join([f"{self.name} {what}:", *lines])
+
+    def get(self, path: str) -> str:
+        """Return what its status port answers."""
+        url = f"http://127.0.0.1:{STATUS_PORT}{path}"
+        with inside(self._namespace), urlopen(url, timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log, inside(self._namespace):
+            return subprocess.Popen(
+                self._command,
+                env={**os.environ, "HOME": str(ROOM), "TMPDIR": str(ROOM)},
+                cwd=ROOM,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _ready(self) -> bool:
+        try:
+            self.get("/readyz")
+        except (URLError, OSError):
+            return False
+        return True
+
+
+async def flowctl(*arguments: str) -> str:
+    """Run flowctl on the lab's aggregator, as people do; return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *FLOWCTL, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    printed, complaint = await process.communicate()
+    if not printed:
+        raise SystemRefused(f"flowctl {' '.join(arguments)}: {complaint.decode().strip()}")
+    return printed.decode()

@@ -1,0 +1,116 @@
+"""What a run of the lab found: for machines as JSON, for people as tables."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from flowvis.lab.verdict import Finding
+
+Ledger = dict[str, Any]
+"""A daemon's books as its API has them: `balanced` and `stages`."""
+
+
+@dataclass
+class Report:
+    """A run of the lab."""
+
+    findings: list[Finding] = field(default_factory=list)
+    flows: int = 0
+    """Connections that the store has records of."""
+    correlated: int = 0
+    """Those of them whose records have the halves of both nodes."""
+    records: int = 0
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    """By daemon."""
+    problems: list[str] = field(default_factory=list)
+    """What went wrong outside of the scenarios."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every scenario agrees, all books balance, and nothing else went wrong."""
+        balanced = all(ledger["balanced"] for ledger in self.ledgers.values())
+        return balanced and not self.problems and all(finding.ok for finding in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON has it."""
+        return {
+            "ok": self.ok,
+            "flows": self.flows,
+            "correlated": self.correlated,
+            "records": self.records,
+            "scenarios": [finding.as_dict() for finding in self.findings],
+            "ledger": self.ledgers,
+            "problems": self.problems,
+        }
+
+    def render(self) -> RenderableType:
+        """The report as a terminal shows it."""
+        verdict = "every byte is accounted for" if self.ok else "NOT everything is accounted for"
+        total = (
+            f"{self.flows} connections, {self.correlated} seen from two nodes, "
+            f"{self.records} records: {verdict}"
+        )
+        problems = [*self.problems]
+        for finding in self.findings:
+            problems += [f"{finding.name}: {problem}" for problem in finding.problems]
+        return Group(
+            _scenario_table(self.findings),
+            "",
+            _ledger_table(self.ledgers),
+            "",
+            *(Text(problem, style="red") for problem in problems),
+            Text(total, style="bold green" if self.ok else "bold red"),
+        )
+
+
+def _scenario_table(findings: list[Finding]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("SCENARIO")
+    for title in ("CONNECTIONS", "RECORDS", "BYTES SENT", "STORED", "BYTES BACK", "STORED", ""):
+        table.add_column(title, justify="right")
+    for finding in findings:
+        sent, stored = finding.expected, finding.stored
+        table.add_row(
+            finding.name,
+            str(finding.connections),
+            str(finding.records),
+            *(
+                f"{octets:,}"
+                for octets in (
+                    sent.octets,
+                    stored.octets,
+                    sent.reverse_octets,
+                    stored.reverse_octets,
+                )
+            ),
+            Text("exact", "green") if finding.ok else Text("WRONG", "red"),
+        )
+    return table
+
+
+def _ledger_table(ledgers: dict[str, Ledger]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("LEDGER")
+    table.add_column("STAGE")
+    for title in ("RECEIVED", "= SENT", "+ MERGED", "+ DROPPED", "+ HELD", ""):
+        table.add_column(title, justify="right")
+    for daemon, ledger in ledgers.items():
+        for stage in ledger["stages"]:
+            balanced = not stage["imbalance"] and not stage["missing"]
+            numbers = (
+                stage["received"],
+                stage["sent"],
+                stage["merged"],
+                sum(stage["dropped"].values()),
+                stage["held"],
+            )
+            table.add_row(
+                daemon,
+                stage["stage"],
+                *(f"{number:,}" for number in numbers),
+                Text("balanced", "green") if balanced else Text("UNBALANCED", "red"),
+            )
+    return table

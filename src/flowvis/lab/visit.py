@@ -1,0 +1,49 @@
+"""A visit to a lab that is running: its namespaces are found through its first process."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from flowvis.errors import SystemRefused
+from flowvis.lab.isolation import RUN, environment
+
+MARK = ["-m", "flowvis.lab"]
+"""What the command line of a lab's init has after the interpreter."""
+
+
+def shell(host: str) -> int:
+    """Become a shell in the lab: beside the aggregator, or in a node's or Pod's network."""
+    pid = _running()
+    world = Path(f"/proc/{pid}")
+    hosts = world / "root" / RUN.relative_to("/") / "netns"
+    network = f"--net={hosts / host}" if host else "--net"
+    if host and not (hosts / host).exists():
+        known = ", ".join(sorted(path.name for path in hosts.iterdir()))
+        raise SystemRefused(f"the lab has no {host!r}: choose from {known}")
+    inner = [] if (world / "ns/user").samefile("/proc/self/ns/user") else ["--user"]
+    inner += ["--preserve-credentials"] if inner else []
+    command = ["nsenter", "--target", str(pid), "--mount", "--pid", *inner, network]
+    login = os.environ.get("SHELL", "/bin/sh")
+    told = {"PS1": f"lab{':' + host if host else ''}# "}
+    os.execvpe("nsenter", [*command, "--", login], {**environment(), **told})  # noqa: S606  a shell
+
+
+def _running() -> int:
+    """Return the process of the lab that runs, as the host numbers it."""
+    found = list(_labs())
+    if len(found) != 1:
+        what = "no lab is" if not found else f"{len(found)} labs are"
+        raise SystemRefused(f"{what} running: start one with `flowctl lab demo --keep`")
+    return found[0]
+
+
+def _labs() -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if words[1:3] == MARK and not (entry / "ns/pid").samefile("/proc/self/ns/pid"):
+                yield int(entry.name)
+        except OSError:  # it ended, or is not ours to look at
+            continue

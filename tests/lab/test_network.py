@@ -1,0 +1,63 @@
+"""The lab's network and traffic against the kernel itself."""
+
+import pytest
+
+from flowvis.lab.scenarios import SCENARIOS, STEADY_S
+
+DURATION_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def connections(script):
+    return script("witness_and_kernel.py", DURATION_S)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_witness_and_conntrack_agree_to_the_byte(connections, scenario):
+    found = [line for line in connections if line["scenario"] == scenario.name]
+    assert len(found) == scenario.connections
+    for line in found:
+        assert line["conntrack"], "no node tracked it"
+        for node, counted in line["conntrack"].items():
+            assert counted == line["witness"], node
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [
+        ("intra-node", {"node-1"}),
+        ("inter-node", {"node-1", "node-2"}),
+        ("inter-node-v6", {"node-1", "node-2"}),
+        ("to-outside", {"node-1"}),
+        ("from-outside", {"node-2"}),
+    ],
+)
+def test_each_node_tracks_what_crosses_it(connections, name, nodes):
+    found = [line for line in connections if line["scenario"] == name]
+    assert {frozenset(line["conntrack"]) for line in found} == {frozenset(nodes)}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("name", "header"), [("udp", 20 + 8), ("udp-v6", 40 + 8)])
+def test_datagrams_are_counted_as_arithmetic_says(connections, name, header):
+    (scenario,) = (s for s in SCENARIOS if s.name == name)
+    exchanges = round(DURATION_S / scenario.every_s)
+    sizes = (scenario.request + header, scenario.response + header)
+    expected = [count for size in sizes for count in (exchanges, exchanges * size)]
+    (line,) = (line for line in connections if line["scenario"] == name)
+    assert line["witness"] == expected
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", ["intra-node", "bulk", "to-outside"])
+def test_packets_have_wire_size(connections, name):
+    """Were the senders' packets larger, the witness would count fewer than the wire has."""
+    (scenario,) = (s for s in SCENARIOS if s.name == name)
+    for line in (line for line in connections if line["scenario"] == name):
+        _, octets, reverse_packets, reverse_octets = line["witness"]
+        assert reverse_octets / reverse_packets <= 1500
+        exchanges = round(DURATION_S / STEADY_S) if scenario.every_s else 1
+        assert octets > exchanges * scenario.request
+        assert reverse_octets > exchanges * scenario.response

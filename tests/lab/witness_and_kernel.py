@@ -1,0 +1,61 @@
+"""Runs inside a private world: the lab's traffic without daemons. Prints, as JSON lines, what each
+connection's witness and each node's conntrack counted."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections import defaultdict
+
+from flowvis.lab import isolation, network, traffic
+from flowvis.lab.namespaces import inside, set_sysctls
+from flowvis.lab.plan import NODES
+from flowvis.lab.rules import read_witness
+from flowvis.lab.scenarios import SCENARIOS
+
+PAIR = re.compile(r"(\w+)=(\S+)")
+
+
+def conntrack(node: str) -> dict[tuple[str, ...], list[int]]:
+    """What conntrack-tools prints of a node's table: counters by original 5-tuple."""
+    entries = {}
+    for family in ("ipv4", "ipv6"):
+        with inside(node):
+            command = ["conntrack", "-L", "-f", family]
+            listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for line in listing.splitlines():
+            values = defaultdict(list)
+            for name, value in PAIR.findall(line):
+                values[name].append(value)
+            key = (line.split()[0], *(values[name][0] for name in ("src", "sport", "dst", "dport")))
+            pairs = zip(values["packets"], values["bytes"], strict=True)
+            entries[key] = [int(count) for pair in pairs for count in pair]
+    return entries
+
+
+async def have_traffic(duration_s: float) -> None:
+    async with traffic.servers():
+        await traffic.run(SCENARIOS, duration_s)
+        await asyncio.sleep(0.3)  # the last FIN
+
+
+def main() -> None:
+    isolation.settle()
+    network.build()
+    for node in NODES:
+        set_sysctls(node.name, {"net.netfilter.nf_conntrack_acct": 1})
+    asyncio.run(have_traffic(float(sys.argv[1])))
+    tables = {node.name: conntrack(node.name) for node in NODES}
+    for scenario in SCENARIOS:
+        witness = read_witness(scenario.client.host)
+        server, server_port = scenario.server
+        for port in scenario.client_ports:
+            key = (scenario.protocol, scenario.client_address, port, server, server_port)
+            tuple_ = (key[0], key[1], str(port), server, str(server_port))
+            seen = {node: table[tuple_] for node, table in tables.items() if tuple_ in table}
+            line = {"scenario": scenario.name, "witness": witness[key], "conntrack": seen}
+            sys.stdout.write(json.dumps(line) + "\n")
+
+
+main()

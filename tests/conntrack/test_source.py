@@ -3,8 +3,10 @@
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import numpy as np
@@ -82,6 +84,28 @@ def test_polls_do_not_disturb_each_other(kernel):
     first, second = kernel.poll(), kernel.poll()
     assert sorted(first.id.tolist()) == sorted(second.id.tolist())
     assert len(set(first.id.tolist())) == len(first)
+
+
+def test_a_table_that_changes_under_the_poll(kernel):
+    many_connections()
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            for _ in range(200):
+                traffic.udp(("127.0.0.1", 53))
+            run("conntrack", "-D", "-p", "udp", "--dport", "53")
+
+    with ThreadPoolExecutor(1) as other:  # a thread starts in the namespace of its maker
+        busy = other.submit(churn)
+        try:
+            for _ in range(20):
+                assert set(PORTS) <= set(kernel.poll().destination_port.tolist())
+        finally:
+            stop.set()
+        busy.result()
+    assert kernel.stats.malformed_entries == 0
+    assert kernel.stats.entries > 20 * len(PORTS)
 
 
 def test_zones_in_the_kernel(kernel):

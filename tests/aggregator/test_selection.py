@@ -2,7 +2,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from flowvis.aggregator.rows import rows
+from flowvis.aggregator.listing import rows
 from flowvis.aggregator.selection import Selection
 
 from .records import records

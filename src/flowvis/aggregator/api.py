@@ -7,7 +7,7 @@
                                  type; {"lost": n} says that a slow reader missed n records
     GET  /flowrecords            the flows that are live in the table: a JSON array; same conditions
     POST /sql                    {"query": ..., "maxRows": n}: read-only, in the configured store:
-                                 {"columns": [...], "types": [...], "rows": [[...]]}
+                                 {"columns": [..], "types": [..], "rows": [[..]], "truncated": ..}
 
 Errors are {"error": text} with a fitting status. Rows of Python values are made here and nowhere
 else.
@@ -15,7 +15,6 @@ else.
 
 import asyncio
 import json
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,28 +25,18 @@ from aiohttp import web
 
 from flowvis.aggregator import control
 from flowvis.aggregator.history import History, TooManyFollowers
+from flowvis.aggregator.listing import rows
 from flowvis.aggregator.outbox import Outbox
-from flowvis.aggregator.rows import rows
 from flowvis.aggregator.selection import Selection
 from flowvis.batch import Batch
+from flowvis.clickhouse.store import Result
 from flowvis.errors import FlowvisError, StoreError
-
-log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 1 << 20  # a query that people wrote
 DEFAULT_FLOWS = 100
 DEFAULT_ROWS = 10_000
 MAX_ROWS = 1_000_000  # an answer is made in memory
 LINES = 1000  # records of one write to a follower: bounds the time that others wait
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a query gave."""
-
-    columns: list[str]
-    types: list[str]
-    rows: list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,7 @@ class Views:
     ledger: Callable[[], dict[str, Any]]
     flows: Callable[[], Batch]
     history: History
-    query: Callable[[str, int], Awaitable[Answer]] | None
+    query: Callable[[str, int], Awaitable[Result]] | None
     """Runs read-only SQL, up to so many rows; None without a store."""
 
 
@@ -71,6 +60,7 @@ class Api:
         self.path = path
         self._views = views
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Bind the socket and serve."""
@@ -91,11 +81,14 @@ class Api:
         if runner.server is None:
             raise RuntimeError("aiohttp set up no server")
         listener = control.bind(self.path)
-        await asyncio.get_running_loop().create_unix_server(runner.server, sock=listener)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(runner.server, sock=listener)
         self._runner = runner
 
     async def stop(self) -> None:
         """End the followers' streams, close, and remove the socket."""
+        if self._server is not None:
+            self._server.close()
         self._views.history.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -150,7 +143,14 @@ class Api:
         if not isinstance(limit, int) or not 0 < limit <= MAX_ROWS:
             raise ValueError(f"maxRows {limit!r}: a number from 1 to {MAX_ROWS}")
         answer = await self._views.query(query, limit)
-        return _json({"columns": answer.columns, "types": answer.types, "rows": answer.rows})
+        return _json(
+            {
+                "columns": answer.names,
+                "types": answer.types,
+                "rows": answer.rows,
+                "truncated": answer.truncated,
+            }
+        )
 
 
 async def _follow(response: web.StreamResponse, coming: Outbox, selection: Selection) -> None:

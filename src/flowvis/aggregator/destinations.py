@@ -126,7 +126,7 @@ class ClickHouse:
         doc="`tcp://host:port` or `tls://host:port` (native protocol), or `embedded:///directory` "
         "for ClickHouse inside the aggregator",
     )
-    username: str = option("", doc="The user; empty: the server's default", env="CH_USERNAME")
+    username: str = option("default", doc="The user", env="CH_USERNAME")
     password: str = option("", doc="The user's password", env="CH_PASSWORD", secret=True)
     tls: ClickHouseTls = section(ClickHouseTls, doc="TLS towards the server")
     debug: bool = option(False, doc="Log each commit")

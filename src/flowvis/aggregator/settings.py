@@ -139,7 +139,7 @@ class AggregatorSettings:
     tls: Tls = section(Tls, doc="Certificates of the listening side")
     inventory: InventorySettings = section(InventorySettings, doc="Pods, Services and Nodes")
     max_flows: int = option(
-        1_048_576,  # about 1 GB when full
+        1_000_000,  # about 1 GB when full
         doc="Live flows; at more, the ones idle longest are written out and forgotten",
         minimum=1,
     )

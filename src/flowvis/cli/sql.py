@@ -43,6 +43,6 @@ def run(options: argparse.Namespace, client: Client) -> int:
         writer.writerows(rows)
     else:
         Console().print(tables.grid(columns, rows))
-    if len(rows) >= options.max_rows:
+    if answer["truncated"]:
         print(f"flowctl: only the first {len(rows)} rows: see --max-rows", file=sys.stderr)
     return 0

@@ -12,6 +12,7 @@ from types import ModuleType
 from flowvis import strings as _strings_reference
 from flowvis.native import conntrack_reference as _conntrack_reference
 from flowvis.native import flows_reference as _flows_reference
+from flowvis.native import ipfix_reference as _ipfix_reference
 from flowvis.native import merge_reference as _merge_reference
 
 MODES = ("require", "never", "auto")
@@ -44,14 +45,18 @@ _strings = _leaf("strings", _strings_reference)
 _conntrack = _leaf("conntrack", _conntrack_reference)
 _flows = _leaf("flows", _flows_reference)
 _merge = _leaf("merge", _merge_reference)
+_ipfix = _leaf("ipfix", _ipfix_reference)
 
 StringTable = _strings.StringTable
 EntryDecoder = _conntrack.EntryDecoder
 FlowIndex = _flows.FlowIndex
 pack_keys = _flows.pack_keys
 Merger = _merge.Merger
+RecordDecoder = _ipfix.RecordDecoder
+RecordEncoder = _ipfix.RecordEncoder
+RecordTarget = _ipfix.RecordTarget
 
-_LEAVES = (_strings, _conntrack, _flows, _merge)
+_LEAVES = (_strings, _conntrack, _flows, _ipfix, _merge)
 COMPILED = all(
     leaf.__name__.startswith(__name__) and (leaf.__file__ or "").endswith(".so") for leaf in _LEAVES
 )

@@ -1,0 +1,82 @@
+"""Columns that sessions decode into."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch
+from flowvis.fields import Field
+from flowvis.ipfix.plan import Layout
+from flowvis.native import RecordTarget
+from flowvis.native import ipfix_reference as leaf
+from flowvis.strings import Strings
+
+SESSION = "session"
+"""The column, uint32, with the number of the session that a record came in through."""
+
+INITIAL_ROWS = 4096
+KEPT_ROWS = 1 << 17  # after a burst larger than this the memory goes back
+
+
+class RecordBuffer:
+    """Growable columns for records with these fields, shared by sessions.
+
+    What it holds is bounded by what its owner lets come in between two calls of `clear`.
+    """
+
+    def __init__(self, fields: Sequence[Field], strings: Strings) -> None:
+        self.layout = Layout(fields)
+        self._strings = strings
+        self._columns = self._allocate(INITIAL_ROWS)
+        self._bind(0)
+
+    def __len__(self) -> int:
+        return self.target.rows
+
+    @property
+    def strings(self) -> Strings:
+        """The table of the text columns; another may be set while the buffer is empty."""
+        return self._strings
+
+    @strings.setter
+    def strings(self, strings: Strings) -> None:
+        if len(self):
+            raise ValueError(f"{len(self)} records refer to the present table: clear first")
+        if strings is not self._strings:
+            self._strings = strings
+            self._bind(0)
+
+    def batch(self) -> Batch:
+        """The records so far, as views that `clear` makes invalid."""
+        rows = len(self)
+        return Batch({name: column[:rows] for name, column in self._columns.items()}, self._strings)
+
+    def clear(self) -> None:
+        """Forget the records."""
+        self.target.rows = 0
+        if self.target.capacity > KEPT_ROWS:
+            self._columns = self._allocate(INITIAL_ROWS)
+            self._bind(0)
+
+    def grow(self) -> None:
+        """Make room for twice as many records."""
+        rows = len(self)
+        larger = self._allocate(2 * self.target.capacity)
+        for name, column in self._columns.items():
+            larger[name][:rows] = column[:rows]
+        self._columns = larger
+        self._bind(rows)
+
+    def _allocate(self, rows: int) -> dict[str, NDArray[Any]]:
+        columns: dict[str, NDArray[Any]] = {
+            field.name: np.zeros((rows, *field.kind.shape), field.kind.dtype)
+            for field in self.layout.fields
+        }
+        columns[SESSION] = np.zeros(rows, np.uint32)
+        return columns
+
+    def _bind(self, rows: int) -> None:
+        self.target: leaf.RecordTarget = RecordTarget([*self._columns.values()], self._strings)
+        self.target.rows = rows

@@ -1,0 +1,21 @@
+"""What one peer may make us hold."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Caps of one collector session; what goes over is refused and counted by the cap's name."""
+
+    message_size: int = 65535
+    """Bytes; all that the length field can say."""
+    pending_bytes: int = 65535
+    """Bytes held of a message that is not complete yet: one of the largest."""
+    templates: int = 256
+    """Templates of all observation domains; exporters of flows have a handful for each."""
+    template_fields: int = 256
+    """Fields of one template; Antrea's largest has 79. A field held costs some 50 bytes."""
+    text_size: int = 16384
+    """Bytes of one string, cut beyond; names have 253 at most, a Pod's labels rarely 2,000."""
+    events: int = 64
+    """Events of one call; more are only counted: a peer must not fill the log."""

@@ -1,0 +1,139 @@
+"""Templates as they are on the wire (RFC 7011 sections 3.4 and 8.1)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct
+
+from flowvis.elements import ANTREA, ANTREA_ALIASES, REGISTRY, DataType, Element
+from flowvis.errors import MalformedSet
+from flowvis.fields import Field
+from flowvis.native.ipfix_reference import FIRST_DATA_SET, SET, VARIABLE
+
+TEMPLATE_SET = 2
+OPTIONS_TEMPLATE_SET = 3
+
+_PAIR = Struct(">HH")  # template id and field count; element id and length
+_SCOPE_COUNT = Struct(">H")
+_ENTERPRISE = Struct(">I")
+_ENTERPRISE_BIT = 0x8000
+
+_REDUCIBLE = frozenset(
+    kind for kind in DataType if kind.registry_name.startswith(("unsigned", "signed"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpecifier:
+    """One field of a template: the element's number and its length on the wire."""
+
+    enterprise: int
+    id: int
+    length: int
+
+    @property
+    def element(self) -> Element | None:
+        """The element, or None if no registry has it."""
+        return REGISTRY.find(self.enterprise, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template or options template; one without fields withdraws its id."""
+
+    id: int
+    specifiers: tuple[FieldSpecifier, ...]
+    scope_count: int = 0
+
+    @property
+    def minimum_length(self) -> int:
+        """Bytes of its shortest record."""
+        return sum(1 if s.length == VARIABLE else s.length for s in self.specifiers)
+
+
+def of_fields(template_id: int, fields: tuple[Field, ...], version: int) -> Template:
+    """Return the template of these fields in records of IP version 4 or 6."""
+    elements = [REGISTRY.named(field.element(version)) for field in fields]
+    return Template(
+        template_id,
+        tuple(FieldSpecifier(e.enterprise, e.id, e.type.size or VARIABLE) for e in elements),
+    )
+
+
+def length_allowed(element: Element, length: int) -> bool:
+    """Whether a value of the element may have this length (RFC 7011 sections 6.2 and 7)."""
+    size = element.type.size
+    if size is None:
+        return True
+    if element.type in _REDUCIBLE:
+        return 1 <= length <= size
+    return length == size or (element.type is DataType.FLOAT64 and length == 4)
+
+
+def write_template(template: Template) -> bytes:
+    """Return the template record."""
+    parts = [_PAIR.pack(template.id, len(template.specifiers))]
+    if template.scope_count:
+        parts.append(_SCOPE_COUNT.pack(template.scope_count))
+    for field in template.specifiers:
+        if field.enterprise:
+            parts.append(_PAIR.pack(field.id | _ENTERPRISE_BIT, field.length))
+            parts.append(_ENTERPRISE.pack(field.enterprise))
+        else:
+            parts.append(_PAIR.pack(field.id, field.length))
+    return b"".join(parts)
+
+
+def read_templates(body: bytes, set_id: int) -> Iterator[Template]:
+    """Read the records of a template set or options template set, without its header.
+
+    MalformedSet ends it; what was yielded before is sound.
+    """
+    at = 0
+    # Fewer bytes than the smallest record, a withdrawal of four, are padding.
+    while len(body) - at >= _PAIR.size:
+        template_id, count = _PAIR.unpack_from(body, at)
+        if template_id == 0 and not any(body[at:]):
+            return  # padding that is longer than it should be
+        at += _PAIR.size
+        whole_set = not count and template_id == set_id
+        if template_id < FIRST_DATA_SET and not whole_set:
+            raise MalformedSet("template-id", f"template id {template_id}: 256 to 65535")
+        scopes = 0
+        if set_id == OPTIONS_TEMPLATE_SET and count:
+            scopes, at = _read_scope_count(body, at, count)
+        specifiers = []
+        for _ in range(count):
+            specifier, at = _read_specifier(body, at)
+            specifiers.append(specifier)
+        yield Template(template_id, tuple(specifiers), scopes)
+
+
+def _read_scope_count(body: bytes, at: int, count: int) -> tuple[int, int]:
+    if len(body) - at < _SCOPE_COUNT.size:
+        raise MalformedSet("template-truncated", "an options template ends inside its header")
+    (scopes,) = _SCOPE_COUNT.unpack_from(body, at)
+    if not 1 <= scopes <= count:
+        raise MalformedSet("template-scope", f"{scopes} scope fields of {count}: 1 to {count}")
+    return scopes, at + _SCOPE_COUNT.size
+
+
+def _read_specifier(body: bytes, at: int) -> tuple[FieldSpecifier, int]:
+    left = len(body) - at
+    if left < _PAIR.size:
+        raise MalformedSet("template-truncated", "a template ends inside its fields")
+    element_id, length = _PAIR.unpack_from(body, at)
+    at += _PAIR.size
+    enterprise = 0
+    if element_id & _ENTERPRISE_BIT:
+        if left < _PAIR.size + _ENTERPRISE.size:
+            raise MalformedSet("template-truncated", "a template ends inside its fields")
+        (enterprise,) = _ENTERPRISE.unpack_from(body, at)
+        at += _ENTERPRISE.size
+    if enterprise in ANTREA_ALIASES:
+        enterprise = ANTREA
+    return FieldSpecifier(enterprise, element_id & ~_ENTERPRISE_BIT, length), at
+
+
+def write_set(set_id: int, body: bytes) -> bytes:
+    """Return a set with its header."""
+    return SET.pack(set_id, SET.size + len(body)) + body

@@ -1,0 +1,651 @@
+"""The compiled IPFIX leaf: messages to columns and back, no Python object a record.
+
+Reference and contract: `flowvis.native.ipfix_reference`.
+"""
+
+cimport numpy as cnp
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from flowvis.native.strings cimport StringTable
+
+from flowvis.errors import LimitExceeded
+from flowvis.native import ipfix_reference as reference
+
+cnp.import_array()
+
+cdef extern from "endian.h" nogil:
+    uint16_t be16toh(uint16_t value)
+    uint32_t be32toh(uint32_t value)
+    uint64_t be64toh(uint64_t value)
+    uint16_t htobe16(uint16_t value)
+    uint32_t htobe32(uint32_t value)
+    uint64_t htobe64(uint64_t value)
+
+cdef enum:
+    VERSION = 10
+    VARIABLE = 65535
+    HEADER_SIZE = 16
+    SET_SIZE = 4
+    FIRST_DATA_SET = 256
+    LONG_TEXT = 255  # the length byte that says that two more follow
+
+cdef uint32_t MAX_DOMAINS = reference.MAX_DOMAINS
+
+cdef enum Op:
+    # in the order of reference.Op
+    UNSIGNED
+    ADDRESS4
+    ADDRESS6
+    SET_ADDRESS4
+    SET_ADDRESS6
+    TEXT
+    SKIP
+    CONSTANT
+    MILLISECONDS
+    SECONDS
+    # what some become once the width of their column is known
+    WHOLE8
+    WHOLE16
+    WHOLE32
+    WHOLE64
+    VARIABLE_TEXT
+    VARIABLE_SKIP
+
+cdef enum Stop:
+    # in the order of reference.Stop
+    END
+    FULL
+    SET
+    GAP
+    BAD_MESSAGE
+    BAD_SET
+    BAD_RECORD
+
+cdef object STOPS = list(reference.Stop)
+cdef object OPS = list(reference.Op)
+cdef uint8_t[12] V4_MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
+cdef uint8_t[16] NOTHING = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+
+cdef uint64_t serial = 0  # of the last target
+
+
+cdef struct Step:
+    uint8_t *base      # decoding: the first item of the column
+    uint8_t *origin    # MILLISECONDS, SECONDS: the column that the value comes from
+    uint32_t rest      # least bytes that the steps after this one take
+    uint32_t argument
+    uint32_t code      # TEXT: the code of the record before, likely that of the next
+    uint16_t column
+    uint8_t op
+    uint8_t width      # bytes of an item of the column
+    uint8_t origin_width
+
+
+cdef inline uint16_t load16(const uint8_t *at) noexcept nogil:
+    cdef uint16_t value
+    memcpy(&value, at, 2)
+    return be16toh(value)
+
+
+cdef inline uint32_t load32(const uint8_t *at) noexcept nogil:
+    cdef uint32_t value
+    memcpy(&value, at, 4)
+    return be32toh(value)
+
+
+cdef inline uint64_t load64(const uint8_t *at) noexcept nogil:
+    cdef uint64_t value
+    memcpy(&value, at, 8)
+    return be64toh(value)
+
+
+cdef inline void store16(uint8_t *at, uint16_t value) noexcept nogil:
+    value = htobe16(value)
+    memcpy(at, &value, 2)
+
+
+cdef inline void store32(uint8_t *at, uint32_t value) noexcept nogil:
+    value = htobe32(value)
+    memcpy(at, &value, 4)
+
+
+cdef inline uint64_t item(const uint8_t *base, int64_t row, uint8_t width) noexcept nogil:
+    """An unsigned item of a contiguous column."""
+    if width == 8:
+        return (<const uint64_t *>base)[row]
+    if width == 4:
+        return (<const uint32_t *>base)[row]
+    if width == 2:
+        return (<const uint16_t *>base)[row]
+    return base[row]
+
+
+cdef inline void put(uint8_t *base, int64_t row, uint8_t width, uint64_t value) noexcept nogil:
+    if width == 8:
+        (<uint64_t *>base)[row] = value
+    elif width == 4:
+        (<uint32_t *>base)[row] = <uint32_t>value
+    elif width == 2:
+        (<uint16_t *>base)[row] = <uint16_t>value
+    elif width == 1:
+        base[row] = <uint8_t>value
+    else:
+        memset(base + row * width, <int>value, width)
+
+
+cdef class RecordTarget:
+    cdef readonly list columns
+    cdef readonly StringTable strings
+    cdef readonly int64_t capacity
+    cdef public int64_t rows
+    cdef uint64_t serial
+
+    def __init__(self, columns, StringTable strings not None):
+        global serial
+        reference.check_target(columns)
+        self.columns = list(columns)
+        self.strings = strings
+        self.rows = 0
+        self.capacity = len(columns[0])
+        serial += 1
+        self.serial = serial
+
+
+cdef class Program:
+    """The steps of one template; bound to a target before they run."""
+
+    cdef Step *steps
+    cdef uint32_t count
+    cdef uint32_t minimum
+    cdef bint writes
+    cdef uint64_t serial  # of the target that the steps are bound to
+
+    def __cinit__(self, program):
+        cdef uint32_t place, rest = 0
+        reference.check_program(program)
+        self.count = len(program)
+        self.minimum = reference.minimum_length(program)
+        self.steps = <Step *>calloc(max(self.count, 1), sizeof(Step))
+        if self.steps == NULL:
+            raise MemoryError
+        rows = program.tolist()
+        for place in reversed(range(self.count)):
+            op, argument, column = rows[place]
+            if column > 65535:
+                raise ValueError(f"column {column}: at most 65535")
+            self.steps[place].op = op
+            self.steps[place].argument = argument
+            self.steps[place].column = column
+            self.steps[place].rest = rest
+            length = reference.field_length(op, argument)
+            rest += 1 if length == VARIABLE else length
+            self.writes = self.writes or op != SKIP
+
+    def __dealloc__(self):
+        free(self.steps)
+
+    cdef int bind(self, RecordTarget target) except -1:
+        """Resolve columns to addresses and check that every step suits its column."""
+        cdef uint32_t place
+        cdef Step *step
+        for place in range(self.count):
+            step = &self.steps[place]
+            step.code = 0
+            if step.op >= WHOLE8:
+                step.op = {VARIABLE_TEXT: TEXT, VARIABLE_SKIP: SKIP}.get(step.op, UNSIGNED)
+            if step.op != SKIP:
+                step.base = address(target, step.column, &step.width)
+            if step.op == MILLISECONDS or step.op == SECONDS:
+                step.origin = address(target, step.argument, &step.origin_width)
+            self.specialise(step)
+        self.serial = target.serial
+        return 0
+
+    cdef int specialise(self, Step *step) except -1:
+        cdef bint integer = step.width in (1, 2, 4, 8)
+        if step.op == UNSIGNED:
+            if not integer or step.argument > step.width:
+                raise ValueError(f"{step.argument} bytes into items of {step.width}")
+            if step.argument == step.width:
+                step.op = {1: WHOLE8, 2: WHOLE16, 4: WHOLE32, 8: WHOLE64}[step.width]
+        elif step.op == TEXT:
+            if step.width != 4:
+                raise ValueError(f"text codes into items of {step.width} bytes: need 4")
+            if step.argument == VARIABLE:
+                step.op = VARIABLE_TEXT
+        elif step.op == SKIP:
+            if step.argument == VARIABLE:
+                step.op = VARIABLE_SKIP
+        elif step.op in (MILLISECONDS, SECONDS):
+            if not integer or step.origin_width not in (1, 2, 4, 8):
+                raise ValueError("times are integer columns")
+        elif step.op != CONSTANT and step.width != 16:
+            raise ValueError(f"addresses into items of {step.width} bytes: need 16")
+        return 0
+
+
+cdef uint8_t *address(RecordTarget target, uint32_t column, uint8_t *width) except NULL:
+    """Where a column starts, and the width of its items."""
+    cdef cnp.ndarray array
+    cdef int64_t size
+    if column >= len(target.columns):
+        raise IndexError(f"column {column} of {len(target.columns)}")
+    array = target.columns[column]
+    size = cnp.PyArray_NBYTES(array) // target.capacity
+    if size not in (1, 2, 4, 8, 16):
+        raise ValueError(f"column {column}: items of {size} bytes")
+    width[0] = <uint8_t>size
+    return <uint8_t *>cnp.PyArray_DATA(array)
+
+
+cdef class RecordDecoder:
+    cdef public int64_t messages, records, ignored, truncated, refused
+    cdef public int64_t place, needed, message_start, domain, set_id, set_end, lost
+    cdef int64_t max_message, at, message_end
+    cdef uint32_t max_text
+    cdef uint32_t sequence
+    cdef bint in_set, certain
+    cdef dict programs, expected
+    cdef Program program  # of the last set
+    cdef int64_t program_key
+    cdef int64_t recent  # the domain of the last message, -1 where its next number is not known
+    cdef uint32_t upcoming  # that number: the one in `expected` is stale
+
+    def __init__(self, max_message, max_text):
+        self.needed = HEADER_SIZE
+        self.max_message = max_message
+        self.max_text = max_text
+        self.certain = True
+        self.programs = {}
+        self.expected = {}
+        self.program_key = -1
+        self.recent = -1
+
+    def learn(self, int64_t domain, int64_t template_id, program):
+        self.programs[domain << 16 | template_id] = Program(program)
+        self.program_key = -1
+
+    def forget(self, int64_t domain, int64_t template_id):
+        del self.programs[domain << 16 | template_id]
+        self.program_key = -1
+
+    def rewind(self):
+        done, self.at = self.at, 0
+        return done
+
+    def run(self, const uint8_t[::1] data not None, RecordTarget target not None):
+        cdef const uint8_t *start = &data[0] if len(data) else NOTHING
+        return STOPS[self.walk(start, len(data), target)]
+
+    cdef Stop walk(self, const uint8_t *data, int64_t size, RecordTarget target) except *:
+        cdef Stop stop
+        if self.message_end > size:
+            raise ValueError("run goes on with the data of the last run")
+        while True:
+            if not self.message_end:
+                stop = self.enter_message(data, size)
+                if stop != FULL:
+                    return stop
+            while self.at < self.message_end:
+                if not self.in_set:
+                    stop = self.enter_set(data)
+                    if stop != FULL:
+                        return stop
+                if self.program.serial != target.serial:
+                    self.program.bind(target)
+                stop = self.read_records(data, target)
+                if stop != END:
+                    return stop
+            self.leave_message()
+
+    cdef Stop enter_message(self, const uint8_t *data, int64_t size) except *:
+        """FULL stands for going on."""
+        cdef const uint8_t *header = data + self.at
+        cdef int64_t left = size - self.at, length
+        cdef uint32_t ahead
+        self.place = self.message_start = self.at
+        self.needed = HEADER_SIZE
+        if left < HEADER_SIZE:
+            return END
+        length = load16(header + 2)
+        if load16(header) != VERSION or length < HEADER_SIZE or length > self.max_message:
+            return BAD_MESSAGE
+        self.needed = length
+        if left < length:
+            return END
+        self.messages += 1
+        self.message_end = self.at + length
+        self.at += HEADER_SIZE
+        self.domain = load32(header + 12)
+        self.certain = True
+        self.sequence = load32(header + 8)
+        ahead = self.sequence - self.next_number()
+        if ahead:
+            self.lost = <int64_t>ahead - (<int64_t>1 << 32) if ahead >> 31 else ahead
+            return GAP
+        return FULL
+
+    cdef uint32_t next_number(self) except? 0:
+        """The sequence number that is due in the domain; any where nothing is known of it."""
+        if self.recent != self.domain:
+            if self.recent >= 0:
+                self.expected[self.recent] = self.upcoming
+            self.upcoming = self.expected.get(self.domain, self.sequence)
+            self.recent = self.domain if self.domain in self.expected else -1
+        return self.upcoming if self.recent >= 0 else self.sequence
+
+    cdef int leave_message(self) except -1:
+        self.message_end = 0
+        if not self.certain:
+            self.expected.pop(self.domain, None)
+            self.recent = -1
+        elif self.recent >= 0:
+            self.upcoming = self.sequence
+        elif len(self.expected) < MAX_DOMAINS:
+            self.expected[self.domain] = self.sequence
+            self.recent = self.domain
+            self.upcoming = self.sequence
+        return 0
+
+    cdef Stop enter_set(self, const uint8_t *data) except *:
+        """FULL stands for going on."""
+        cdef int64_t left = self.message_end - self.at, length = 0, key
+        self.place = self.at
+        self.set_id = 0
+        if left >= SET_SIZE:
+            self.set_id = load16(data + self.at)
+            length = load16(data + self.at + 2)
+        if length < SET_SIZE or length > left:
+            self.certain = False
+            self.at = self.message_end
+            return BAD_SET
+        self.set_end = self.at + length
+        key = self.domain << 16 | self.set_id
+        if key != self.program_key:
+            program = self.programs.get(key)
+            if program is None:
+                if self.set_id >= FIRST_DATA_SET:
+                    self.certain = False
+                self.at = self.set_end
+                return SET
+            self.program = program
+            self.program_key = key
+        self.at += SET_SIZE
+        self.in_set = True
+        return FULL
+
+    cdef Stop read_records(self, const uint8_t *data, RecordTarget target) except *:
+        cdef Program program = self.program
+        cdef int64_t end, first = self.at
+        cdef Stop stop = END
+        while self.set_end - self.at >= program.minimum:
+            if program.writes and target.rows == target.capacity:
+                return FULL
+            self.place = self.at
+            end = self.read_record(program, data, target)
+            if end < 0:
+                self.certain = False
+                stop = BAD_RECORD
+                break
+            self.at = end
+            self.sequence += 1
+            if program.writes:
+                target.rows += 1
+                self.records += 1
+            else:
+                self.ignored += 1
+        self.at = self.set_end
+        self.in_set = False
+        return stop
+
+    cdef int64_t read_record(
+        self, Program program, const uint8_t *data, RecordTarget target
+    ) except -2:
+        """Fill the target's next row; where the record ends, or -1 if that is not in its set.
+
+        At every step the bytes that it and the steps after it need at least are there.
+        """
+        cdef Step *step = program.steps
+        cdef Step *last = step + program.count
+        cdef StringTable table = target.strings
+        cdef const uint8_t *at = data + self.at
+        cdef const uint8_t *end = data + self.set_end
+        cdef int64_t row = target.rows
+        cdef uint32_t length, place
+        cdef uint64_t value
+        while step < last:
+            if step.op == WHOLE64:
+                (<uint64_t *>step.base)[row] = load64(at)
+                at += 8
+            elif step.op == VARIABLE_TEXT or step.op == VARIABLE_SKIP:
+                length = at[0]
+                at += 1
+                if length == LONG_TEXT:
+                    if end - at < 2 + <int64_t>step.rest:
+                        return -1
+                    length = load16(at)
+                    at += 2
+                if end - at < <int64_t>length + step.rest:
+                    return -1
+                if step.op == VARIABLE_TEXT:
+                    (<uint32_t *>step.base)[row] = self.code(step, table, at, length)
+                at += length
+            elif step.op == WHOLE32:
+                (<uint32_t *>step.base)[row] = load32(at)
+                at += 4
+            elif step.op == WHOLE16:
+                (<uint16_t *>step.base)[row] = load16(at)
+                at += 2
+            elif step.op == WHOLE8:
+                step.base[row] = at[0]
+                at += 1
+            elif step.op == CONSTANT:
+                put(step.base, row, step.width, step.argument)
+            elif step.op == ADDRESS4 or step.op == SET_ADDRESS4:
+                if step.op == ADDRESS4 or memcmp(at, NOTHING, 4):
+                    memcpy(step.base + 16 * row, V4_MAPPED, 12)
+                    memcpy(step.base + 16 * row + 12, at, 4)
+                at += 4
+            elif step.op == ADDRESS6 or step.op == SET_ADDRESS6:
+                if step.op == ADDRESS6 or memcmp(at, NOTHING, 16):
+                    memcpy(step.base + 16 * row, at, 16)
+                at += 16
+            elif step.op == UNSIGNED:
+                value = 0
+                for place in range(step.argument):
+                    value = value << 8 | at[place]
+                put(step.base, row, step.width, value)
+                at += step.argument
+            elif step.op == TEXT:
+                length = step.argument
+                while length and at[length - 1] == 0:
+                    length -= 1
+                (<uint32_t *>step.base)[row] = self.code(step, table, at, length)
+                at += step.argument
+            elif step.op == SKIP:
+                at += step.argument
+            elif step.op == MILLISECONDS:
+                put(step.base, row, step.width, item(step.origin, row, step.origin_width) * 1000)
+            else:
+                put(step.base, row, step.width, item(step.origin, row, step.origin_width) // 1000)
+            step += 1
+        return at - data
+
+    cdef inline uint32_t code(
+        self, Step *step, StringTable table, const uint8_t *text, uint32_t length
+    ) except? 0xFFFFFFFF:
+        cdef uint64_t start
+        if length == 0:
+            return 0
+        if step.code:
+            start = table.ends[step.code - 1]
+            if table.ends[step.code] - start == length:
+                if memcmp(table.text + start, text, length) == 0:
+                    return step.code
+        step.code = self.intern(table, text, length)
+        return step.code
+
+    cdef uint32_t intern(
+        self, StringTable table, const uint8_t *text, uint32_t length
+    ) except? 0xFFFFFFFF:
+        if length > self.max_text:
+            self.truncated += 1
+            length = self.max_text
+            while length and text[length] & 0xC0 == 0x80:  # do not cut a UTF-8 sequence
+                length -= 1
+        try:
+            return <uint32_t>table.intern_raw(text, length)
+        except LimitExceeded:
+            self.refused += 1
+            return 0
+
+
+cdef struct Source:
+    const uint8_t *base
+    int64_t stride
+    uint8_t width
+
+
+cdef class RecordEncoder:
+    cdef public int64_t oversize
+    cdef Program program
+    cdef Source *sources
+    cdef uint8_t *message
+    cdef uint32_t domain, export_time, sequence
+    cdef uint16_t template_id
+
+    def __cinit__(self, domain, template_id, program):
+        self.program = Program(program)
+        if not set(program[:, 0].tolist()) <= reference.ENCODABLE:
+            raise ValueError("a step that cannot be encoded")
+        self.domain = domain
+        self.template_id = template_id
+        self.sources = <Source *>malloc(max(self.program.count, 1) * sizeof(Source))
+        self.message = <uint8_t *>malloc(65535)
+        if self.sources == NULL or self.message == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.sources)
+        free(self.message)
+
+    def encode(
+        self,
+        columns,
+        StringTable strings not None,
+        cnp.ndarray rows not None,
+        *,
+        export_time,
+        sequence,
+        max_message,
+    ):
+        cdef int64_t place
+        reference.check_encodable(columns, rows, max_message)
+        self.export_time = export_time
+        self.sequence = sequence
+        for place in range(self.program.count):
+            if self.program.steps[place].column >= len(columns):
+                raise IndexError(f"column {self.program.steps[place].column} of {len(columns)}")
+            self.open_column(columns[self.program.steps[place].column], place)
+        return self.write_messages(strings, rows.astype("int64", order="C"), max_message)
+
+    cdef int open_column(self, cnp.ndarray column, int64_t place) except -1:
+        cdef Step *step = &self.program.steps[place]
+        cdef Source *source = &self.sources[place]
+        cdef bint wide = step.op == ADDRESS4 or step.op == ADDRESS6
+        source.base = <const uint8_t *>cnp.PyArray_DATA(column)
+        source.stride = cnp.PyArray_STRIDES(column)[0]
+        source.width = <uint8_t>(16 if wide else cnp.PyArray_ITEMSIZE(column))
+        if wide:
+            if column.ndim != 2 or column.shape[1] != 16 or column.strides[1] != 1:
+                raise ValueError("an address column is (n, 16), its bytes side by side")
+        elif column.ndim != 1 or source.width not in (1, 2, 4, 8):
+            raise ValueError("a column of numbers is (n,), of 1, 2, 4 or 8 bytes")
+        return 0
+
+    cdef tuple write_messages(self, StringTable strings, const int64_t[::1] rows, int64_t limit):
+        cdef int64_t at = HEADER_SIZE + SET_SIZE, end, place = 0, written = 0
+        cdef uint32_t held = 0
+        messages = []
+        while place < rows.shape[0]:
+            end = self.write_record(strings, rows[place], at, limit)
+            if end >= 0:
+                at = end
+                held += 1
+                place += 1
+            elif held:  # no room beside the others: try again in a message of its own
+                messages.append(self.finish(at, held))
+                written += held
+                held = 0
+                at = HEADER_SIZE + SET_SIZE
+            else:
+                self.oversize += 1
+                place += 1
+        if held:
+            messages.append(self.finish(at, held))
+            written += held
+        return messages, written
+
+    cdef bytes finish(self, int64_t size, uint32_t records):
+        cdef uint8_t *header = self.message
+        store16(header, VERSION)
+        store16(header + 2, <uint16_t>size)
+        store32(header + 4, self.export_time)
+        store32(header + 8, self.sequence)
+        store32(header + 12, self.domain)
+        store16(header + 16, self.template_id)
+        store16(header + 18, <uint16_t>(size - HEADER_SIZE))
+        self.sequence += records
+        return PyBytes_FromStringAndSize(<const char *>self.message, size)
+
+    cdef int64_t write_record(
+        self, StringTable strings, int64_t row, int64_t start, int64_t limit
+    ) except -2:
+        """Where the record ends in the message, or -1 if it goes over the limit."""
+        cdef Step *step = self.program.steps
+        cdef Step *last = step + self.program.count
+        cdef Source *source = self.sources
+        cdef uint8_t *at = self.message + start
+        cdef uint8_t *end = self.message + limit
+        cdef const uint8_t *value
+        cdef uint64_t number, text
+        cdef uint32_t length, code
+        if limit - start < self.program.minimum:
+            return -1
+        while step < last:
+            value = source.base + row * source.stride
+            if step.op == UNSIGNED:
+                number = item(value, 0, source.width)
+                number = htobe64(number << 8 * (8 - step.argument))
+                memcpy(at, &number, step.argument)
+                at += step.argument
+            elif step.op == TEXT:
+                code = <uint32_t>item(value, 0, source.width)
+                if code >= strings.count:
+                    raise IndexError(code)
+                text = strings.ends[code - 1] if code else 0
+                length = <uint32_t>(strings.ends[code] - text)
+                if end - at < 3 + <int64_t>length + step.rest:
+                    if end - at < 1 + <int64_t>length + step.rest or length >= LONG_TEXT:
+                        return -1
+                if length < LONG_TEXT:
+                    at[0] = <uint8_t>length
+                    at += 1
+                else:
+                    at[0] = LONG_TEXT
+                    store16(at + 1, <uint16_t>length)
+                    at += 3
+                memcpy(at, strings.text + text, length)
+                at += length
+            elif step.op == ADDRESS4:
+                memcpy(at, value + 12, 4)
+                at += 4
+            else:
+                memcpy(at, value, 16)
+                at += 16
+            step += 1
+            source += 1
+        return at - self.message

@@ -99,8 +99,8 @@ class Texts:
             return np.array([first], np.int64), np.zeros(len(codes), np.uint32)
         size = len(self._strings)
         if size > len(codes) * _DENSE:
-            used, places = np.unique(codes, return_inverse=True)
-            return used.astype(np.int64), places.astype(np.uint32)
+            distinct, places = np.unique(codes, return_inverse=True)
+            return distinct, places.astype(np.uint32)
         if len(self._seen) < size:
             self._seen = np.zeros(size, np.bool_)
             self._place = np.zeros(size, np.uint32)

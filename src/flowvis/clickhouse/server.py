@@ -265,7 +265,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.rstrip(b"\0").decode(errors="replace")
     if isinstance(value, datetime.datetime):
-        return value.isoformat(sep=" ", timespec="seconds")
+        return value.replace(tzinfo=None).isoformat(sep=" ")
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value)

@@ -1,0 +1,173 @@
+"""Issues the certificates of mutual TLS: a CA, and what it signs for servers and clients.
+
+EC P-256, valid a year from an hour ago, as Antrea's aggregator issues them. Files are `ca.crt`,
+`ca.key`, and `<name>.crt`, `<name>.key`; keys can be read by their owner only.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from flowvis.errors import SystemRefused
+
+VALIDITY = timedelta(days=365)
+SKEW = timedelta(hours=1)  # clocks of other nodes may be behind
+
+Key = ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate and its key, in memory."""
+
+    certificate: x509.Certificate
+    key: Key
+
+    def write(self, directory: Path, name: str) -> tuple[Path, Path]:
+        """Write `<name>.crt` and `<name>.key`; return their paths."""
+        certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
+        pem = self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            _replace(key, pem, 0o600)
+            _replace(certificate, self.certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        except OSError as error:
+            raise SystemRefused(f"{directory}: cannot write certificates: {error}") from error
+        return certificate, key
+
+
+def issue_ca(name: str = "flowvis", *, now: datetime | None = None) -> Issued:
+    """Make a CA that signs servers and clients, and no other CAs."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        _builder(name, key, name, now, VALIDITY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return Issued(builder.sign(key, hashes.SHA256()), key)
+
+
+def issue_server(
+    ca: Issued,
+    names: Sequence[str],
+    *,
+    now: datetime | None = None,
+    validity: timedelta = VALIDITY,
+) -> Issued:
+    """Make a server certificate for DNS names and IP addresses; the first is its common name."""
+    alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH
+    return _issue(ca, names[0], purpose, alternatives, now=now, validity=validity)
+
+
+def issue_client(
+    ca: Issued,
+    name: str,
+    *,
+    now: datetime | None = None,
+    validity: timedelta = VALIDITY,
+) -> Issued:
+    """Make a client certificate; the common name is what the server's log calls the peer."""
+    return _issue(ca, name, ExtendedKeyUsageOID.CLIENT_AUTH, None, now=now, validity=validity)
+
+
+def load_ca(directory: Path) -> Issued:
+    """Read the CA that `Issued.write(directory, "ca")` wrote."""
+    try:
+        certificate = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
+        key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise SystemRefused(
+            f"{directory}: no CA can be read from ca.crt and ca.key: {error}"
+        ) from (error)
+    if not isinstance(key, Key) or key.public_key() != certificate.public_key():
+        raise SystemRefused(f"{directory}: ca.key is not the EC key of ca.crt")
+    return Issued(certificate, key)
+
+
+def _issue(
+    ca: Issued,
+    name: str,
+    purpose: x509.ObjectIdentifier,
+    alternatives: x509.SubjectAlternativeName | None,
+    *,
+    now: datetime | None,
+    validity: timedelta,
+) -> Issued:
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    builder = (
+        _builder(name, key, str(issuer), now, validity)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), critical=False
+        )
+    )
+    if alternatives is not None:
+        builder = builder.add_extension(alternatives, critical=False)
+    return Issued(builder.sign(ca.key, hashes.SHA256()), key)
+
+
+def _builder(
+    name: str, key: Key, issuer: str, now: datetime | None, validity: timedelta
+) -> x509.CertificateBuilder:
+    start = (now or datetime.now(UTC)) - SKEW
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(_name(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + SKEW + validity)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])  # RFC 5280: ub 64
+
+
+def _general_name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    """Write a file in one step, so that a reader sees the old or the new one; never too open."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    fresh.replace(path)

@@ -1,0 +1,192 @@
+"""The sending side: one session at a time with a collector, made again when it is lost.
+
+There is no queue here. `send` returns when all of its messages are the kernel's; when the session
+is lost before, ConnectionLost has those that are not, which the collector cannot have read: they
+may be sent again in the next session without being counted twice.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from flowvis.errors import FlowvisError, SettingsError
+from flowvis.runtime.logs import LimitedLog
+from flowvis.transport.address import CollectorAddress
+from flowvis.transport.backoff import Backoff
+from flowvis.transport.channel import Channel, PlainChannel, TlsChannel
+from flowvis.transport.connection import Connection
+from flowvis.transport.tls import TlsFiles, TlsReloader
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 10.0  # for a connection and its handshake, with each address of the collector
+
+
+class ConnectionLost(FlowvisError):
+    """The session is gone; `unsent` are the messages of this call that the peer cannot have."""
+
+    def __init__(self, reason: str, unsent: Sequence[bytes], sent: int) -> None:
+        super().__init__(reason)
+        self.unsent = list(unsent)
+        self.sent = sent
+        """How many messages of this call left before, and may have arrived."""
+
+
+@dataclass
+class ClientStats:
+    """Counts since the start."""
+
+    attempts: int = field(default=0, metadata={"help": "Attempts to connect"})
+    sessions: int = field(default=0, metadata={"help": "Sessions that stood"})
+    messages: int = field(default=0, metadata={"help": "Messages handed to the kernel"})
+    octets: int = field(default=0, metadata={"help": "Bytes of these messages"})
+    lost: dict[str, int] = field(
+        default_factory=dict, metadata={"help": "Sessions lost, by reason"}
+    )
+
+
+class Client:
+    """Connects to a collector and sends it messages."""
+
+    def __init__(
+        self,
+        address: CollectorAddress,
+        tls: TlsFiles | None = None,
+        *,
+        server_name: str = "",
+        backoff: Backoff | None = None,
+        on_state: Callable[[bool], None] | None = None,
+    ) -> None:
+        if (address.protocol == "tls") != (tls is not None):
+            raise ValueError(f"{address}: TLS files go with protocol tls, and only with it")
+        self.address = address
+        self.stats = ClientStats()
+        self._certificates = TlsReloader(tls, server=False) if tls else None
+        self._server_name = server_name or address.dns_name
+        self._backoff = backoff or Backoff()
+        self._on_state = on_state
+        self._limited = LimitedLog(log)
+        self._session: Connection | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a session stands."""
+        return self._session is not None and self._session.alive
+
+    async def connect(self) -> None:
+        """Return when a session stands: at once, or after as many attempts as it takes.
+
+        A session that was lost in between is replaced by a new one, to which nothing was sent yet.
+        """
+        while not self.connected:
+            self._drop()
+            self.stats.attempts += 1
+            try:
+                self._session = await self._attempt()
+            except (OSError, FlowvisError) as error:
+                wait_s = self._backoff.wait_s()
+                self._limited.log(
+                    logging.WARNING, str(self.address), "no session, next attempt in %.1f s: %s",
+                    wait_s, error,
+                )  # fmt: skip
+                await asyncio.sleep(wait_s)
+                continue
+            self._backoff.reset()
+            self.stats.sessions += 1
+            log.info("connected to %s", self.address)
+            self._tell(connected=True)
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        """Send whole messages in order; ConnectionLost when the session does not stand.
+
+        A lost session stays lost until `connect` is called, so that nothing gets into a new one by
+        mistake. Waits while the collector is slow. Cancelled, it ends the session.
+        """
+        session = self._session
+        if session is None or not session.alive:
+            detail = session.detail if session else "not connected"
+            raise ConnectionLost(f"{self.address}: {detail}", messages, 0)
+        for at, message in enumerate(messages):
+            if not await session.send(message):
+                raise ConnectionLost(f"{self.address}: {session.detail}", messages[at:], at)
+            self.stats.messages += 1
+            self.stats.octets += len(message)
+
+    async def lost(self) -> None:
+        """Return when no session stands."""
+        if self._session is not None:
+            await self._session.over.wait()
+
+    async def close(self, drain_s: float = 5.0) -> bool:
+        """End the session; whether the collector has confirmed, by its FIN, that it read all."""
+        session = self._session
+        confirmed = session is not None and await session.finish(drain_s)
+        self._drop()
+        return confirmed
+
+    async def _attempt(self) -> Connection:
+        """Try each address of the collector once."""
+        context = self._context()
+        found = await asyncio.get_running_loop().getaddrinfo(
+            self.address.dns_name, self.address.port, type=socket.SOCK_STREAM
+        )
+        problems = []
+        for family, _, _, _, where in found:
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    return await self._reach(family, where, context)
+            except TimeoutError:
+                problems.append(f"{where[0]}: no answer in {CONNECT_S:g} s")
+            except OSError as error:
+                problems.append(f"{where[0]}: {error.strerror or error}")
+        raise OSError("; ".join(problems))
+
+    async def _reach(
+        self, family: int, where: tuple[object, ...], context: ssl.SSLContext | None
+    ) -> Connection:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, where)
+            connection = Connection(sock, self._channel(context), self._lost)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            await connection.establish()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _context(self) -> ssl.SSLContext | None:
+        """Return the context for this attempt: the files are looked at each time."""
+        if self._certificates is None:
+            return None
+        try:
+            self._certificates.refresh()
+        except SettingsError as error:
+            log.warning("%s: new certificates are bad: %s", self.address, error)
+        return self._certificates.context()
+
+    def _channel(self, context: ssl.SSLContext | None) -> Channel:
+        if context is None:
+            return PlainChannel()
+        return TlsChannel(context, server_name=self._server_name)
+
+    def _lost(self, reason: str) -> None:
+        self.stats.lost[reason] = self.stats.lost.get(reason, 0) + 1
+        self._limited.log(logging.WARNING, str(self.address), "session lost: %s", reason)
+        self._tell(connected=False)
+
+    def _tell(self, *, connected: bool) -> None:
+        if self._on_state is not None:
+            self._on_state(connected)
+
+    def _drop(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None

@@ -1,0 +1,200 @@
+"""The client's end of one session.
+
+A collector's FIN means that it goes away but still reads: the message under way is completed, no
+other is begun, and the connection is closed.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Callable
+
+from flowvis.errors import PeerError
+from flowvis.transport.channel import ROOM, Channel
+
+CONFIRM_S = 0.5  # for a server that sends no session tickets, and so never confirms
+STALLED_S = 60.0  # a collector that does not take one message in so long is gone
+READ_BYTES = 16 << 10  # collectors say nothing but TLS's own messages
+
+
+class Connection:
+    """Sends messages over a connected, non-blocking socket, which it owns."""
+
+    def __init__(
+        self, sock: socket.socket, channel: Channel, on_lost: Callable[[str], None]
+    ) -> None:
+        self.alive = True
+        """Whether messages can be sent."""
+        self.reason = ""
+        """Why not: a fixed short word."""
+        self.detail = ""
+        self.over = asyncio.Event()
+        """Set when it is no longer alive."""
+        self._sock = sock
+        self._channel = channel
+        self._on_lost = on_lost
+        self._data = memoryview(bytearray(READ_BYTES))
+        self._plain = memoryview(bytearray(READ_BYTES + ROOM))
+        self._out = b""
+        self._sending = False
+        self._standing = False
+        self._open = True
+        self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        for level, option, value in (
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # messages are whole; nothing to wait for
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED_S * 1000)),
+        ):
+            sock.setsockopt(level, option, value)
+        self._loop.add_reader(sock, self._readable)
+
+    async def establish(self) -> None:
+        """Do the handshake, if any; PeerError says why there is no session."""
+        self._flush()
+        while self.alive and not self._channel.ready:
+            await self._change()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONFIRM_S):
+                while self.alive and not self._channel.confirmed:
+                    await self._change()
+        if self.over.is_set():
+            raise PeerError(self.reason, self.detail)
+        self._standing = True
+
+    async def send(self, message: bytes) -> bool:
+        """Send one message; False if the peer cannot have received it whole."""
+        if not self.alive:
+            return False
+        self._sending = True
+        try:
+            self._out += self._channel.write(message)
+            self._flush()
+            await self._drain(STALLED_S)
+        except PeerError as error:
+            self._lose(error.reason, str(error))
+        except asyncio.CancelledError:
+            self._lose("cancelled", "a message was cut off")
+            raise
+        finally:
+            self._sending = False
+        complete = self._open and not self._out
+        if not self.alive:
+            self._leave()
+        return complete
+
+    async def finish(self, drain_s: float) -> bool:
+        """Say that nothing more comes; whether the peer's FIN followed, so that it has read all."""
+        if not self.alive:
+            return False
+        self._standing = False
+        try:
+            async with asyncio.timeout(drain_s):
+                self._out += self._channel.finish()
+                self._flush()
+                await self._drain(drain_s)
+                if self._open:
+                    self._sock.shutdown(socket.SHUT_WR)
+                await self.over.wait()
+        except (TimeoutError, OSError):
+            return False
+        return self.reason == "going-away"
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+        self._end("closed", "closed by us")
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _drain(self, longest_s: float) -> None:
+        """Wait until everything is the kernel's, or nothing can be."""
+        if not self._out:
+            return
+        try:
+            async with asyncio.timeout(longest_s):
+                while self._out and self._open:
+                    await self._change()
+        except TimeoutError:
+            self._lose("stalled", f"took no message in {longest_s:g} s")
+
+    def _readable(self) -> None:
+        try:
+            count = self._sock.recv_into(self._data)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose_by(error)
+            return
+        if not count:
+            self._end("going-away", "the collector goes away")
+            self._leave()
+            return
+        try:
+            self._channel.receive(self._data[:count], self._plain)
+        except PeerError as error:
+            self._lose(error.reason, str(error))
+            return
+        self._flush()
+        if self._channel.error:
+            self._lose(self._channel.error.reason, str(self._channel.error))
+        elif self._channel.ended:
+            self._end("going-away", "the collector goes away")
+            self._leave()
+        self._changed.set()
+
+    def _flush(self) -> None:
+        """Give the kernel what it takes; the rest follows when it takes more."""
+        self._out += self._channel.outgoing()
+        self._push()
+        if self._out and self._open:
+            self._loop.add_writer(self._sock, self._writable)
+
+    def _writable(self) -> None:
+        self._push()
+        if self._open and not self._out:
+            self._loop.remove_writer(self._sock)
+        self._changed.set()
+
+    def _push(self) -> None:
+        while self._out and self._open:
+            try:
+                self._out = self._out[self._sock.send(self._out) :]
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._lose_by(error)
+
+    def _leave(self) -> None:
+        """Close after the peer's FIN, in good order, unless a message is under way."""
+        if self._sending or not self._open:
+            return
+        self._out += self._channel.finish()
+        self._push()
+        self.close()
+
+    def _lose_by(self, error: OSError) -> None:
+        word = errno.errorcode.get(error.errno or 0, "connection").lower()
+        self._lose(word, error.strerror or str(error))
+
+    def _lose(self, reason: str, detail: str) -> None:
+        self._end(reason, detail)
+        self.close()
+
+    def _end(self, reason: str, detail: str) -> None:
+        """No message can be sent from now on."""
+        self._changed.set()
+        if not self.alive:
+            return
+        self.alive = False
+        self.reason, self.detail = reason, detail
+        self.over.set()
+        if self._standing and reason != "closed":
+            self._on_lost(reason)

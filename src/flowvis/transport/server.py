@@ -1,0 +1,188 @@
+"""The listening side: sessions of many peers on one event loop, none of which delays the others.
+
+All sessions share two buffers, since a handler is done with its bytes when it returns. A handler
+that is slow makes the kernel's buffers fill and the peers wait: nothing is queued here.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable
+
+from flowvis.errors import SettingsError
+from flowvis.runtime.component import end, spawn
+from flowvis.runtime.logs import LimitedLog
+from flowvis.transport.channel import ROOM, Channel, PlainChannel, TlsChannel
+from flowvis.transport.listeners import BACKLOG, listen, raise_descriptor_limit
+from flowvis.transport.session import Common, Limits, Peer, PeerHandler, ServerStats, Session
+from flowvis.transport.tls import TlsFiles, TlsReloader
+
+__all__ = ["Limits", "Peer", "PeerHandler", "Server", "ServerStats"]
+
+log = logging.getLogger(__name__)
+
+ACCEPTS = 64  # per wake-up, so that a storm of connects does not stop the records
+ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
+KEEPALIVE = (  # a node that died is noticed after two minutes
+    (socket.TCP_KEEPIDLE, 60),
+    (socket.TCP_KEEPINTVL, 15),
+    (socket.TCP_KEEPCNT, 4),
+)
+
+
+class Server:
+    """Accepts peers on a TCP port, over TLS where there are files, and feeds their handlers."""
+
+    def __init__(
+        self,
+        factory: Callable[[Peer], PeerHandler],
+        *,
+        host: str = "::",
+        port: int = 0,
+        tls: TlsFiles | None = None,
+        limits: Limits | None = None,
+        drain_s: float = 10.0,
+        reload_s: float = 5.0,
+        name: str = "collector",
+    ) -> None:
+        limits = limits or Limits()
+        self.name = name
+        self.stats = ServerStats()
+        self.sessions: set[Session] = set()
+        data = memoryview(bytearray(limits.read_bytes))
+        plain = memoryview(bytearray(limits.read_bytes + ROOM)) if tls else data
+        self._common = Common(factory, limits, self.stats, LimitedLog(log), data, plain)
+        self._host, self._port = host, port
+        self._certificates = TlsReloader(tls, server=True) if tls else None
+        self._drain_s, self._reload_s = drain_s, reload_s
+        self._per_address: Counter[str] = Counter()
+        self._listeners: list[socket.socket] = []
+        self._empty = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._listeners[0].getsockname()[1]) if self._listeners else self._port
+
+    async def start(self) -> None:
+        """Listen; SystemRefused or SettingsError say what is in the way."""
+        if self._certificates:
+            self._certificates.context()
+        raise_descriptor_limit(self._common.limits.sessions)
+        self._listeners = listen(self._host, self._port)
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.add_reader(listener, self._accept, listener)
+        self._keeper = spawn(f"{self.name} housekeeping", self._keep_house())
+        kind = "mutual TLS" if self._certificates else "plain TCP"
+        log.info("%s listens on %s port %d, %s", self.name, self._host, self.port, kind)
+
+    async def stop(self) -> None:
+        """Take no more peers, ask those that are there to finish, and read until they have."""
+        self._common.stopping = True
+        await end(self._keeper)
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            for _ in range(BACKLOG // ACCEPTS):  # those who wait have perhaps sent something
+                self._accept(listener)
+            loop.remove_reader(listener)
+            listener.close()
+        for session in list(self.sessions):
+            session.half_close()
+        try:
+            if self.sessions:
+                self._empty.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._empty.wait(), self._drain_s)
+        finally:
+            for session in list(self.sessions):
+                session.abandon()
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Take some of the peers that wait."""
+        for _ in range(ACCEPTS):
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(listener, error)
+                return
+            self._admit(sock, address[0].removeprefix("::ffff:"), address[1])
+
+    def _admit(self, sock: socket.socket, address: str, port: int) -> None:
+        full = self._full(address)
+        if full is not None:
+            sock.close()
+            self._refused(full, address, "refused: over the limit of %s", full)
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        channel: Channel = PlainChannel()
+        if self._certificates:
+            channel = TlsChannel(self._certificates.context())
+        self.stats.sessions += 1
+        self._per_address[address] += 1
+        session = Session(self._common, sock, channel, Peer(address, port), self._closed)
+        if session.open:
+            self.sessions.add(session)
+
+    def _closed(self, session: Session) -> None:
+        self.sessions.discard(session)
+        address = session.peer.address
+        self._per_address[address] -= 1
+        if not self._per_address[address]:
+            del self._per_address[address]
+        if not self.sessions:
+            self._empty.set()
+
+    def _full(self, address: str) -> str | None:
+        """The limit that one more session would pass."""
+        limits = self._common.limits
+        if len(self.sessions) >= limits.sessions:
+            return "sessions"
+        if self._per_address[address] >= limits.sessions_per_address:
+            return "sessions-per-address"
+        return "handshakes" if self._common.handshakes >= limits.handshakes else None
+
+    def _refused(self, reason: str, peer: str, message: str, *args: object) -> None:
+        self.stats.refused[reason] = self.stats.refused.get(reason, 0) + 1
+        self._common.log.log(logging.WARNING, peer, message, *args)
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        """Accept nothing for a while: without descriptors the listener would spin."""
+        self._refused("accept", self.name, "cannot accept connections: %s", error)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(ACCEPT_PAUSE_S, self._resume, listener)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if not self._common.stopping:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    async def _keep_house(self) -> None:
+        """Look after certificates and idle sessions."""
+        idle_s = self._common.limits.idle_s
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._reload_s)
+            if self._certificates:
+                self._refresh(self._certificates)
+            if idle_s is not None:
+                horizon = loop.time() - idle_s
+                for session in [each for each in self.sessions if each.last_heard < horizon]:
+                    session.expire()
+
+    def _refresh(self, certificates: TlsReloader) -> None:
+        try:
+            if certificates.refresh():
+                log.info("%s: new certificates serve new sessions", self.name)
+        except SettingsError as error:
+            log.warning("%s: new certificates are bad, the old ones serve: %s", self.name, error)
+        self.stats.certificate_reloads = certificates.reloads
+        self.stats.certificate_failures = certificates.failures

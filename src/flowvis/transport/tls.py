@@ -1,0 +1,147 @@
+"""TLS contexts from files, and fresh ones when the files change.
+
+Sessions keep the context that they were made with, so that new certificates cost none. kubelet
+replaces mounted Secrets by swapping a symbolic link, hence contents are compared, not dates.
+"""
+
+import contextlib
+import hashlib
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowvis.errors import SettingsError
+
+VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """The PEM files of one end; None as CA means the system's roots, as certificate: none."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    min_version: str = "VersionTLS12"
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return a context that demands a client certificate signed by the CA."""
+        missing = [
+            f"tls.{name}: no file is named; a server needs one"
+            for name in ("ca", "certificate", "key")
+            if getattr(self, name) is None
+        ]
+        if missing:
+            raise SettingsError(missing)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.num_tickets = 1  # tells the client that its certificate was accepted
+        return self._fill(context)
+
+    def client_context(self) -> ssl.SSLContext:
+        """Return a context that verifies the server's certificate and name."""
+        return self._fill(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    def fingerprint(self) -> bytes:
+        """A digest of the files' contents; what cannot be read counts as empty."""
+        digest = hashlib.sha256()
+        for path in (self.ca, self.certificate, self.key):
+            content = b""
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    content = path.read_bytes()
+            digest.update(len(content).to_bytes(8, "big") + content)
+        return digest.digest()
+
+    def _fill(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        self._check()
+        context.minimum_version = VERSIONS[self.min_version]
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        if self.ca is None:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        else:
+            try:
+                context.load_verify_locations(cafile=self.ca)
+            except ssl.SSLError as error:
+                raise SettingsError([f"tls.ca: {self.ca}: {_reason(error)}"]) from error
+        if self.certificate is not None and self.key is not None:
+            try:
+                context.load_cert_chain(self.certificate, self.key)
+            except ssl.SSLError as error:
+                both = f"{self.certificate} and {self.key}"
+                if error.reason == "KEY_VALUES_MISMATCH":
+                    problem = f"tls.key: {self.key} is not the key of {self.certificate}"
+                else:
+                    problem = f"tls.certificate: {both}: {_reason(error)}"
+                raise SettingsError([problem]) from error
+        return context
+
+    def _check(self) -> None:
+        """Raise SettingsError for what can be told from the files alone."""
+        problems = [
+            f"tls.{name}: {problem}"
+            for name, path, mark in (
+                ("ca", self.ca, b"CERTIFICATE-----"),
+                ("certificate", self.certificate, b"CERTIFICATE-----"),
+                ("key", self.key, b"PRIVATE KEY-----"),
+            )
+            if path is not None and (problem := _problem(path, mark))
+        ]
+        if (self.certificate is None) != (self.key is None):
+            lone = "key" if self.certificate is None else "certificate"
+            problems.append(f"tls.{lone}: a certificate and its key go together; give both")
+        if problems:
+            raise SettingsError(problems)
+
+
+class TlsReloader:
+    """Hands out the newest context that the files gave; a bad change keeps the last good one."""
+
+    def __init__(self, files: TlsFiles, *, server: bool) -> None:
+        self.files = files
+        self.reloads = 0
+        self.failures = 0
+        self._make = files.server_context if server else files.client_context
+        self._seen = b""
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Return the current context; the first time, read the files."""
+        if self._context is None:
+            self._seen = self.files.fingerprint()
+            self._context = self._make()
+        return self._context
+
+    def refresh(self) -> bool:
+        """Look at the files; True if there is a new context. SettingsError says what is wrong.
+
+        A certificate and its key may be seen between their two replacements; they are looked at
+        again at the next call, and each bad content is reported once.
+        """
+        seen = self.files.fingerprint()
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        try:
+            self._context = self._make()
+        except SettingsError:
+            self.failures += 1
+            raise
+        self.reloads += 1
+        return True
+
+
+def _problem(path: Path, mark: bytes) -> str | None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    if mark not in content:
+        return f"{path} is not PEM: it has no line that ends in {mark.decode()}"
+    if b"ENCRYPTED" in content:
+        return f"{path} is encrypted: remove the passphrase (openssl pkey)"
+    return None
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).replace("_", " ").lower()

@@ -35,6 +35,11 @@ class Outbox:
         return self._waiting + self._taken
 
     @property
+    def taken(self) -> int:
+        """Records taken and not yet reported."""
+        return self._taken
+
+    @property
     def closed(self) -> bool:
         """Whether nothing more will be put."""
         return self._closed

@@ -74,6 +74,19 @@ class ExporterSession:
             messages += self._encode(version, columns, batch, np.flatnonzero(mask), now)
         return messages
 
+    def resume(self, messages: Sequence[bytes], records: int) -> list[bytes]:
+        """Take over messages that an earlier session could not send; `records` are in them.
+
+        That session had the same domain, fields and size; the sequence goes on after them.
+        """
+        shift = self._sequence - _sequence(messages[0]) if messages else 0
+        self._sequence = (self._sequence + records) & 0xFFFFFFFF
+        return self._sent([_renumbered(message, shift) for message in messages])
+
+    def records_from(self, messages: Sequence[bytes]) -> int:
+        """How many records are in the last messages of this session, from these on."""
+        return (self._sequence - _sequence(messages[0])) & 0xFFFFFFFF if messages else 0
+
     def _encode(
         self, version: int, columns: list[Column], batch: Batch, rows: NDArray[np.int64], now: int
     ) -> list[bytes]:
@@ -131,6 +144,16 @@ def _column(batch: Batch, field: Field) -> Column:
     if column.dtype != kind.dtype:
         raise TypeError(f"{field.name}: a column of {column.dtype}, need {kind.dtype}")
     return column
+
+
+def _sequence(message: bytes) -> int:
+    return int(HEADER.unpack_from(message)[3])
+
+
+def _renumbered(message: bytes, shift: int) -> bytes:
+    version, length, time, sequence, domain = HEADER.unpack_from(message)
+    header = HEADER.pack(version, length, time, (sequence + shift) & 0xFFFFFFFF, domain)
+    return header + message[HEADER.size :]
 
 
 def observation_domain_id(node_name: str) -> int:

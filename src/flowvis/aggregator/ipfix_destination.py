@@ -1,0 +1,96 @@
+"""Sends the written records to an external IPFIX collector."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from flowvis.aggregator.outbox import Outbox
+from flowvis.fields import AGGREGATED
+from flowvis.ipfix.exporter import ExporterSession
+from flowvis.runtime.component import end, spawn
+from flowvis.runtime.ledger import Stage
+from flowvis.transport.client import Client, ConnectionLost
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 1000  # records encoded in one go: half a megabyte, a millisecond
+GRACE_S = 8.0
+SHUTDOWN = "shutdown"
+OVERSIZE = "oversize"
+
+
+class IpfixDestination:
+    """Records wait in an outbox while the collector is away; messages that never left go again.
+
+    What the kernel took counts as sent: IPFIX over TCP has no acknowledgements.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        stage: Stage,
+        *,
+        domain: int,
+        capacity: int,
+        max_message: int = 65535,
+        grace_s: float = GRACE_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = f"IPFIX collector {client.address}"
+        self.outbox = Outbox(stage, capacity)
+        self.put = self.outbox.put
+        self.client = client
+        self._domain = domain
+        self._max_message = max_message
+        self._grace_s = grace_s
+        self._clock = clock
+        self._unsent: list[bytes] = []  # messages with the records that the outbox has as taken
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to send; whether the collector is there shows later."""
+        self._task = spawn(self.name, self._run())
+
+    async def stop(self) -> None:
+        """Send what waits within the grace period, then close; the rest is dropped, counted."""
+        self.outbox.close()
+        if self._task is not None and len(self.outbox):
+            await asyncio.wait((self._task,), timeout=self._grace_s)
+        await end(self._task)
+        if len(self.outbox):
+            log.error("%s: gave up %d records at shutdown", self.name, len(self.outbox))
+            self.outbox.abandon(SHUTDOWN)
+        await self.client.close()
+
+    async def _run(self) -> None:
+        while len(self.outbox) or not self.outbox.closed:
+            await self.client.connect()
+            with contextlib.suppress(ConnectionLost):
+                await self._converse()
+
+    async def _converse(self) -> None:
+        """Fill one session: templates, what never left the one before, then what comes."""
+        session = ExporterSession(self._domain, AGGREGATED, max_message=self._max_message)
+        await self.client.send(session.templates(self._now()))
+        self._unsent = session.resume(self._unsent, self.outbox.taken)
+        await self._deliver(session)
+        while (batch := await self.outbox.take(AT_ONCE)) is not None:
+            oversize = session.stats.oversize
+            self._unsent = session.encode(batch, self._now())
+            self.outbox.dropped(OVERSIZE, session.stats.oversize - oversize)
+            await self._deliver(session)
+
+    async def _deliver(self, session: ExporterSession) -> None:
+        try:
+            await self.client.send(self._unsent)
+        except ConnectionLost as lost:
+            self._unsent = lost.unsent
+            self.outbox.sent(self.outbox.taken - session.records_from(lost.unsent))
+            raise
+        self._unsent = []
+        self.outbox.sent(self.outbox.taken)
+
+    def _now(self) -> int:
+        return int(self._clock())

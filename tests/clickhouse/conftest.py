@@ -159,3 +159,9 @@ def store(make_store: MakeStore) -> Store:
 @pytest.fixture
 def unused_port() -> int:
     return free_port()
+
+
+def admin(store: Store) -> Callable[[str], object]:
+    """Let a test execute what `query` would refuse."""
+    execute: Callable[[str], object] = store._execute  # type: ignore[attr-defined]
+    return execute

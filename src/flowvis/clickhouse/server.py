@@ -163,7 +163,7 @@ class ServerStore:
             "max_execution_time": QUERY_TIMEOUT_S,
             "readonly": 1,
         }
-        client = self._make_client()
+        client = self._make_client(self._settings.database)
         try:
             with _errors(self.name):
                 rows, columns = client.execute(
@@ -225,11 +225,13 @@ class ServerStore:
             self._client = self._make_client()
         return self._client
 
-    def _make_client(self) -> _Client:
+    def _make_client(self, database: str = "") -> _Client:
+        """Make a client; it connects on use. Without a database, since ours may not be there yet."""
         settings = self._settings
         connection = _Connection(
             self._host,
             self._port,
+            database=database,
             user=settings.username,
             password=settings.password,
             client_name="flowvis",

@@ -1,0 +1,183 @@
+"""Creating and upgrading the schema, on both engines; and what a server has to go without."""
+
+from dataclasses import replace
+
+import pytest
+
+from flowvis.clickhouse import schema
+from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.features import Features
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.errors import StoreError
+
+from .conftest import MakeStore, Server, admin
+from .samples import flows
+
+MODERN = Features("26.9.1.1", True, True, True, True, False)
+BATCH = BatchId("test", 1_790_000_100)
+
+
+@pytest.mark.clickhouse
+def test_migrating_again_changes_nothing(store: Store, settings: StoreSettings) -> None:
+    first = tables(store, settings)
+    store.insert(flows(7), BATCH)
+    store.migrate()
+    assert tables(store, settings) == first
+    count = f"SELECT count() FROM {settings.database}.flows"
+    assert store.query(count).rows == [[7]]
+    versions = f"SELECT count() FROM {settings.database}.{schema.VERSIONS}"
+    assert store.query(versions).rows == [[1]]
+
+
+def tables(store: Store, settings: StoreSettings) -> list[list[object]]:
+    answer = store.query(
+        "SELECT name, engine FROM system.tables"
+        f" WHERE database = '{settings.database}' ORDER BY name"
+    )
+    return [list(row) for row in answer.rows]
+
+
+@pytest.mark.clickhouse
+def test_what_there_is(store: Store, settings: StoreSettings) -> None:
+    assert tables(store, settings) == [
+        ["flow_records", "MergeTree"],
+        ["flows", "View"],
+        ["flows_node_view", "View"],
+        ["flows_pod_view", "View"],
+        ["flows_policy_view", "View"],
+        ["flowvis_schema", "MergeTree"],
+    ]
+
+
+@pytest.mark.clickhouse
+def test_columns_of_a_newer_program_are_added(store: Store, settings: StoreSettings) -> None:
+    """An older program's table: some columns are not there yet, and there are records."""
+    store.insert(flows(7), BATCH)
+    run = admin(store)
+    table = f"{settings.database}.{schema.TABLE}"
+    for name in ("proxySnatPort", "octetTotalCountFromSourceNodeResidual", "egressNodeName"):
+        run(f"ALTER TABLE {table} DROP COLUMN {name}")
+    run(f"DROP TABLE {settings.database}.flows_pod_view")
+    store.migrate()
+    store.insert(flows(5), BatchId("test", 1_790_000_100, 1))
+    answer = store.query(
+        "SELECT count(), sum(proxySnatPort), sum(octetTotalCount), any(egressNodeName)"
+        f" FROM {settings.database}.flows"
+    )
+    assert answer.rows == [[12, 0, 1200, ""]]
+    view = f"SELECT count() FROM {settings.database}.flows_pod_view"
+    assert store.query(view).rows == [[12]]
+
+
+@pytest.mark.clickhouse
+def test_views_of_an_older_program_are_made_anew(store: Store, settings: StoreSettings) -> None:
+    run = admin(store)
+    run(f"DROP TABLE {settings.database}.flows")
+    run(f"CREATE VIEW {settings.database}.flows AS SELECT 1 AS old")
+    run(
+        f"INSERT INTO {settings.database}.{schema.VERSIONS} SELECT {schema.VERSION}, 'older',"
+        " toDateTime(4000000000)"
+    )
+    store.migrate()
+    answer = store.query(f"SELECT * FROM {settings.database}.flows")
+    assert tuple(answer.names) == schema.FLOWS_COLUMNS
+
+
+@pytest.mark.clickhouse
+def test_a_newer_schema_is_refused(store: Store, settings: StoreSettings) -> None:
+    admin(store)(
+        f"INSERT INTO {settings.database}.{schema.VERSIONS} SELECT"
+        f" {schema.VERSION + 1}, 'newer', now()"
+    )
+    with pytest.raises(StoreError, match="upgrade the flow-aggregator") as caught:
+        store.migrate()
+    assert not caught.value.retryable
+
+
+@pytest.mark.clickhouse
+def test_a_foreign_flows_table_is_not_touched(
+    make_store: MakeStore, settings: StoreSettings
+) -> None:
+    store = make_store()
+    run = admin(store)
+    run(f"CREATE DATABASE {settings.database}")
+    run(
+        f"CREATE TABLE {settings.database}.flows (timeInserted DateTime, sourceIP String)"
+        " ENGINE = MergeTree ORDER BY timeInserted"
+    )
+    with pytest.raises(StoreError, match="RENAME TABLE flows TO flows_before") as caught:
+        store.migrate()
+    assert not caught.value.retryable
+    assert tables(store, settings) == [["flows", "MergeTree"]]
+
+
+@pytest.mark.clickhouse
+def test_what_an_old_server_goes_without(server_settings: StoreSettings) -> None:
+    store = open_store(replace(server_settings, ttl_s=3600))
+    try:
+        left_out = store.migrate()
+    finally:
+        store.close()
+    assert [line.split(" has no ")[-1].split(":")[0] for line in left_out[:2]] == [
+        "column codecs",
+        "TTL",
+    ]
+    assert "repeated INSERT" in left_out[2]
+    assert all("18.16" in line for line in left_out)
+
+
+@pytest.mark.clickhouse
+def test_the_modern_engine_goes_without_nothing(
+    make_store: MakeStore, settings: StoreSettings
+) -> None:
+    if settings.database_url.startswith("embedded"):
+        assert make_store(ttl_s=3600).migrate() == []
+
+
+@pytest.mark.clickhouse
+def test_ttl_follows_the_settings(make_store: MakeStore, settings: StoreSettings) -> None:
+    if not settings.database_url.startswith("embedded"):
+        return
+    for ttl_s in (3600, 7200, 0, 60):
+        store = make_store(ttl_s=ttl_s)
+        store.migrate()
+        engine = f"SELECT engine_full FROM system.tables WHERE database = '{settings.database}'"
+        found = str(store.query(f"{engine} AND name = '{schema.TABLE}'").rows[0][0])
+        assert (f"toIntervalSecond({ttl_s})" in found) == bool(ttl_s)
+        assert (" TTL " in found) == bool(ttl_s)
+    store.insert(flows(5), BATCH)  # long ago
+    admin(store)(f"OPTIMIZE TABLE {settings.database}.{schema.TABLE} FINAL")
+    assert store.query(f"SELECT count() FROM {settings.database}.flows").rows == [[0]]
+
+
+@pytest.mark.clickhouse
+def test_credentials(server: Server, server_settings: StoreSettings) -> None:
+    good = open_store(replace(server_settings, username="writer", password="secret"))
+    bad = open_store(replace(server_settings, username="writer", password="wrong"))
+    try:
+        good.migrate()
+        with pytest.raises(StoreError, match="Wrong password"):
+            bad.migrate()
+    finally:
+        good.close()
+        bad.close()
+    assert "secret" not in repr(server_settings)
+    assert "wrong" not in repr(replace(server_settings, password="wrong"))
+
+
+def test_ddl_mentions_every_column_and_codec() -> None:
+    ddl = schema.create_table("db", MODERN, 3600)
+    for column in schema.COLUMNS:
+        assert f"    {column.name} {column.type} CODEC({column.codec})" in ddl
+    assert "TTL" in ddl
+    assert "non_replicated_deduplication_window" in ddl
+    old = schema.create_table("db", Features("18.16.1", False, False, False, False, True), 3600)
+    assert "CODEC" not in old
+    assert "TTL" not in old
+
+
+def test_documentation_has_every_column() -> None:
+    table = schema.documentation()
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == list(
+        schema.FLOWS_COLUMNS
+    )

@@ -1,6 +1,7 @@
 """flowctl lab: two nodes with Pods on this machine."""
 
 import argparse
+import sys
 from typing import Any
 
 from flowvis.lab import isolation
@@ -43,6 +44,8 @@ def add_arguments(commands: Any) -> None:
     _add_run_arguments(demo, duration_s=20.0)
     demo.add_argument("--keep", action="store_true", help="stay until interrupted")
     demo.set_defaults(run=_run, command="demo", output="text")
+    listing = kinds.add_parser("scenarios", help="what traffic there is")
+    listing.set_defaults(run=_list)
     visit = kinds.add_parser("shell", help="a shell in the lab that is running")
     visit.add_argument("host", nargs="?", default="", help="a node or Pod; default: the aggregator")
     visit.set_defaults(run=lambda options: shell(options.host))
@@ -60,7 +63,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser, duration_s: float) -> No
         action="append",
         choices=[scenario.name for scenario in SCENARIOS],
         metavar="NAME",
-        help=f"only this one; may be repeated: {', '.join(s.name for s in SCENARIOS)}",
+        help="only this one; may be repeated (see `flowctl lab scenarios`)",
     )
     parser.add_argument(
         "--events",
@@ -81,6 +84,13 @@ def _duration(text: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
+
+
+def _list(_: argparse.Namespace) -> int:
+    width = max(len(scenario.name) for scenario in SCENARIOS)
+    for scenario in SCENARIOS:
+        sys.stdout.write(f"{scenario.name:{width}}  {scenario.about}\n")
+    return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -64,7 +64,7 @@ class Table:
 def quantity(number: float, unit: str) -> str:
     """Write a number with a decimal prefix."""
     for prefix in ("", "k", "M"):
-        if number < 1000:
+        if number < 999.5:  # what rounds to 1000 gets the next prefix
             return f"{number:.3g} {prefix}{unit}"
         number /= 1000
     return f"{number:.3g} G{unit}"

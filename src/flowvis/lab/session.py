@@ -40,7 +40,7 @@ class Lab:
     async def open(self) -> None:
         """Build the network and start the daemons."""
         self._say("Building two nodes with Pods, Services and a host outside")
-        network.build()
+        await asyncio.to_thread(network.build)  # pyroute2 wants an event loop of its own
         if self._options.events:
             for node in NODES:
                 set_sysctls(node.name, TRACKING)

@@ -77,6 +77,9 @@ async def _connection(scenario: Scenario, number: int, port: int, duration_s: fl
                     )
                     await loop.sock_connect(client, scenario.server)
                 await exchange(client, scenario)
+            if scenario.anew:
+                client.close()
+                client = None
     except (TimeoutError, OSError) as error:
         raise SystemRefused(f"scenario {scenario.name}, port {port}: {error!r}") from error
     finally:

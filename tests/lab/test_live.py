@@ -1,0 +1,55 @@
+"""Lines of the demo."""
+
+import pytest
+
+from flowvis.fields import FlowType
+from flowvis.lab.live import Table, quantity
+
+RECORD = {
+    "sourceIP": "10.10.1.11",
+    "destinationIP": "2001:db8:2::9",
+    "sourcePodName": "frontend-7d4b",
+    "sourcePodNamespace": "shop",
+    "destinationPodName": "",
+    "destinationPodNamespace": "",
+    "destinationTransportPort": 8080,
+    "destinationServicePortName": "kube-system/kube-dns:dns",
+    "protocolIdentifier": 6,
+    "flowType": FlowType.TO_EXTERNAL,
+    "octetDeltaCount": 1_000,
+    "reverseOctetDeltaCount": 234_500,
+    "throughput": 1_000_000,
+    "reverseThroughput": 2_000_000,
+}
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_a_line_is_as_wide_as_its_heading(width):
+    table = Table(width)
+    heading, line = table.heading().plain, table.line(RECORD).plain
+    assert len(heading) == len(line)
+    assert len(line) <= max(width, 100)
+    for at in (heading.index("PROTO"), heading.index("TYPE")):
+        assert line[at - 1] == " " != line[at]
+
+
+def test_a_line_says_who_what_and_how_much():
+    line = Table(160).line(RECORD).plain
+    for part in ("shop/frontend-7d4b", "[2001:db8:2::9]:8080", "kube-system/kube-dns:dns",
+                 "tcp", "to external", "236 kB", "3 Mbit/s"):  # fmt: skip
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_000, "1 kB"),
+        (123_456, "123 kB"),
+        (999_700, "1 MB"),
+        (7e9, "7 GB"),
+    ],
+)
+def test_quantities_have_three_digits(number, text):
+    assert quantity(number, "B") == text

@@ -59,9 +59,9 @@ class Connection:
             async with asyncio.timeout(CONFIRM_S):
                 while self.alive and not self._channel.confirmed:
                     await self._change()
-        if self.over.is_set():
+        self._standing = self.alive
+        if not self._standing:
             raise PeerError(self.reason, self.detail)
-        self._standing = True
 
     async def send(self, message: bytes) -> bool:
         """Send one message; False if the peer cannot have received it whole."""
@@ -80,7 +80,7 @@ class Connection:
         finally:
             self._sending = False
         complete = self._open and not self._out
-        if not self.alive:
+        if self.over.is_set():
             self._leave()
         return complete
 

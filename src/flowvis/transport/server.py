@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from flowvis.errors import SettingsError
 from flowvis.runtime.component import end, spawn
+from flowvis.runtime.listeners import BACKLOG, listen, raise_descriptor_limit
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.channel import ROOM, Channel, PlainChannel, TlsChannel
-from flowvis.transport.listeners import BACKLOG, listen, raise_descriptor_limit
 from flowvis.transport.session import Common, Limits, Peer, PeerHandler, ServerStats, Session
 from flowvis.transport.tls import TlsFiles, TlsReloader
 

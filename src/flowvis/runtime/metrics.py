@@ -1,0 +1,131 @@
+"""Prometheus metrics, all read at scrape time from plain numbers that components keep anyway.
+
+Names are `flowvis_<daemon>_<component>_<what>[_<unit>]`, counters with `_total`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from flowvis.runtime.build import build_info
+from flowvis.runtime.ledger import Ledger
+
+
+def new_registry(daemon: str, ledger: Ledger | None = None) -> CollectorRegistry:
+    """Return a daemon's registry: build, process, and the books if there are any."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(BuildCollector(daemon))
+    if ledger is not None:
+        registry.register(LedgerCollector(ledger))
+    return registry
+
+
+Reading = tuple[str, Callable[[], float]]
+"""Help, and the function that returns the value."""
+
+
+class StatsCollector(Collector):
+    """The fields of a stats dataclass, named `<prefix>_<field>`.
+
+    Numbers are counters, or gauges where they are named in `gauges` or have {"gauge": True} in
+    their metadata; a mapping of texts to numbers is a counter with the label `reason`; other fields
+    are left out. Help is the metadata's "help", else the field's name in words.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        stats: Any,
+        *,
+        gauges: Collection[str] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        self._prefix = prefix
+        self._read: Callable[[], Any] = stats if callable(stats) else lambda: stats
+        self._gauges = gauges
+        self._labels = dict(labels or {})
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield a family for each field."""
+        stats = self._read()
+        for field in dataclasses.fields(stats):
+            value = getattr(stats, field.name)
+            gauge = field.name in self._gauges or bool(field.metadata.get("gauge"))
+            kind = GaugeMetricFamily if gauge else CounterMetricFamily
+            text = field.metadata.get("help") or field.name.replace("_", " ").capitalize()
+            name = f"{self._prefix}_{field.name}"
+            if isinstance(value, Mapping):
+                family = kind(name, text, labels=[*self._labels, "reason"])
+                for reason, count in dict(value).items():
+                    family.add_metric([*self._labels.values(), str(reason)], count)
+                yield family
+            elif isinstance(value, int | float):
+                family = kind(name, text, labels=list(self._labels))
+                family.add_metric(list(self._labels.values()), value)
+                yield family
+
+
+class ReadingsCollector(Collector):
+    """Gauges that are computed when asked for: sizes of tables and queues."""
+
+    def __init__(
+        self, prefix: str, readings: Mapping[str, tuple[str, Callable[[], float]]]
+    ) -> None:
+        self._prefix = prefix
+        self._readings = dict(readings)
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield a gauge for each reading."""
+        for name, (text, read) in self._readings.items():
+            yield GaugeMetricFamily(f"{self._prefix}_{name}", text, value=read())
+
+
+class LedgerCollector(Collector):
+    """The books: what came into each stage and what became of it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the counts, what is held, and by how much the books are wrong."""
+        records = CounterMetricFamily(
+            "flowvis_ledger_records",
+            "Records by stage and by what became of them",
+            labels=["stage", "what", "reason"],
+        )
+        held = GaugeMetricFamily(
+            "flowvis_ledger_held_records", "Records that a stage has now", labels=["stage"]
+        )
+        imbalance = GaugeMetricFamily(
+            "flowvis_ledger_imbalance_records",
+            "Records that a stage or the way to it cannot account for: 0 in good books",
+            labels=["stage"],
+        )
+        wrong = self._ledger.imbalance()
+        for name, stage in self._ledger.stages.items():
+            for what in ("received", "sent", "merged"):
+                records.add_metric([name, what, ""], getattr(stage, what))
+            for reason, count in dict(stage.dropped).items():
+                records.add_metric([name, "dropped", reason], count)
+            held.add_metric([name], stage.held())
+            imbalance.add_metric([name], wrong.get(name, 0))
+        return records, held, imbalance
+
+
+class BuildCollector(Collector):
+    """flowvis_build_info: 1, with the versions as labels."""
+
+    def __init__(self, daemon: str) -> None:
+        self._labels = {"daemon": daemon} | build_info()
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the one gauge."""
+        family = GaugeMetricFamily("flowvis_build_info", "Versions", labels=list(self._labels))
+        family.add_metric(list(self._labels.values()), 1)
+        yield family

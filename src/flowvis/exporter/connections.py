@@ -1,0 +1,347 @@
+"""The connection table: what the kernel tells of connections becomes intervals of flows.
+
+Does no I/O and has no clock. Each connection is told of when it ends (3 end of flow), while it is
+active at most once per active timeout (2), once when it has been idle for the idle timeout (1), and
+when the table has no room for it (5); the deltas of its records add up to its counters.
+
+After a poll, and after the events that came meanwhile, `sweep` ends what the kernel lists no more.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch, concat
+from flowvis.conntrack.entries import DESTROY, NEW, Entries
+from flowvis.conntrack.names import TCP_STATES, Status
+from flowvis.exporter.enrich import Enricher
+from flowvis.exporter.evicted import Evicted
+from flowvis.exporter.form import KEY_SIZE, Form, identity
+from flowvis.exporter.rows import TOTALS, Rows, counters_of
+from flowvis.exporter.scope import Scope
+from flowvis.fields import EndReason
+from flowvis.native import FlowIndex
+
+Slots = NDArray[np.int64]
+
+NEVER = int(np.iinfo(np.int64).max)
+UNTOLD = 0  # where a flowEndReason will be: no record has been made
+PASSING = 4096  # rows beside the bound, for connections of which only the end was heard
+
+_NO_SLOTS = np.empty(0, dtype=np.int64)
+_OVER = np.zeros(256, dtype=bool)
+_OVER[[TCP_STATES.index("TIME_WAIT"), TCP_STATES.index("CLOSE")]] = True
+
+
+@dataclass(slots=True)
+class TableStats:
+    """received = updated + admitted + all that was dropped; admitted = ended + live."""
+
+    received: int = 0
+    """Entries that came from the kernel, by polls and events."""
+    updated: int = 0
+    """Entries of connections that were known."""
+    admitted: int = 0
+    """Entries that were the first of their connection."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Entries that nothing was done with, by reason."""
+    ended: int = 0
+    """Connections that have left the table."""
+    evicted: int = 0
+    """Connections that left it since it was full; also among `ended`."""
+    vanished: int = 0
+    """Connections whose end was not heard; also among `ended`."""
+
+    def drop(self, reason: str, count: int) -> None:
+        """Count entries given up for a reason."""
+        if count:
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+
+class ConnectionTable:
+    """The live connections of one node, at most `max_connections`."""
+
+    def __init__(
+        self,
+        enricher: Enricher,
+        scope: Scope,
+        *,
+        active_timeout_ms: int = 60_000,
+        idle_timeout_ms: int = 15_000,
+        max_connections: int = 262_144,
+        events: bool = True,
+    ) -> None:
+        """With `events` the kernel tells when connections end; else only polls show it."""
+        capacity = max_connections + PASSING
+        self.stats = TableStats()
+        self.max_connections = max_connections
+        self._enricher = enricher
+        self._scope = scope
+        self._active_ms = active_timeout_ms
+        self._idle_ms = idle_timeout_ms
+        self._events = events
+        self._poll = 1
+        self._polled_ms = 0
+        self._index = FlowIndex(KEY_SIZE, capacity)
+        self._rows = Rows(capacity)
+        self._evicted = Evicted(KEY_SIZE, max_connections, len(TOTALS))
+        self._departed: list[Batch] = []
+        self._top = 0  # no row from here on has ever been used
+        self._live = np.zeros(capacity, dtype=bool)
+        self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
+        self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
+        self._grown_at = np.zeros(capacity, dtype=np.int64)
+        self._active_at = np.zeros(capacity, dtype=np.int64)
+        self._deadline = np.full(capacity, NEVER, dtype=np.int64)
+        self._told = np.zeros(capacity, dtype=np.uint8)  # flowEndReason of the last record
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def poll(self, entries: Entries, now_ms: int) -> None:
+        """Take in all connections that the kernel lists."""
+        self._poll += 1
+        self._polled_ms = now_ms
+        self.stats.received += len(entries)
+        if self._events:
+            # Their end has been heard, or is about to be: here it would be a second connection.
+            entries = self._keep(entries, entries.status & Status.DYING == 0, "dying")
+        entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
+        keys, slots = self._find(entries)
+        known = slots >= 0
+        self.stats.updated += int(np.count_nonzero(known))
+        self._learn(slots[known], entries.take(known), now_ms)
+        self._update(slots[known], entries.take(known), now_ms)
+        self._admit(keys[~known], entries.take(~known), now_ms, self.max_connections)
+
+    def event(self, entries: Entries, now_ms: int) -> None:
+        """Take in events, in the order that the kernel told them."""
+        self.stats.received += len(entries)
+        entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
+        self._begin(entries.take(entries.event == NEW), now_ms)
+        ended = entries.take(entries.event == DESTROY)
+        for start in range(0, len(ended), PASSING):
+            self._end(ended.take(slice(start, start + PASSING)), now_ms)
+        others = (entries.event != NEW) & (entries.event != DESTROY)
+        self.stats.drop("other-event", int(np.count_nonzero(others)))
+
+    def sweep(self) -> None:
+        """End what the last poll did not list; with events, what the last two did not.
+
+        The end of a connection is told before the kernel stops listing it, so this ends only those
+        whose end was lost or is not told for them.
+        """
+        oldest = self._poll - int(self._events)
+        vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
+        self.stats.vanished += len(vanished)
+        self._depart(vanished, EndReason.END)
+        self._evicted.forget_before(oldest)
+
+    def due(self, now_ms: int, *, live: bool = True) -> Batch:
+        """Return the records that are due; without `live`, only those of ended connections.
+
+        Columns: the exporter's template. Connections that are not asked for stay due.
+        """
+        made = self._departed
+        self._departed = []
+        if live:
+            made.append(self._expire(now_ms))
+        batch = self._joined(made)
+        self._rows.compact(np.flatnonzero(self._live[: self._top]))
+        return batch
+
+    def flush(self) -> Batch:
+        """Return all that is not told yet, as if the flows were cut off now."""
+        live = np.flatnonzero(self._live[: self._top])
+        untold = live[self._rows.unsaid(live) | (self._told[live] == UNTOLD)]
+        made = [*self._departed, self._records(untold, EndReason.FORCED)]
+        self._departed = []
+        self._deadline[untold] = NEVER
+        return self._joined(made)
+
+    def next_deadline(self) -> int | None:
+        """When something will be due; None while nothing will."""
+        if self._departed:
+            return 0
+        earliest = int(self._deadline[: self._top].min(initial=NEVER))
+        return None if earliest == NEVER else earliest
+
+    def _keep(self, entries: Entries, which: NDArray[np.bool_], reason: str) -> Entries:
+        """Go on with some of the entries; the others are counted."""
+        if which.all():
+            return entries
+        self.stats.drop(reason, int(np.count_nonzero(~which)))
+        return entries.take(which)
+
+    def _find(self, entries: Entries) -> tuple[NDArray[np.uint8], Slots]:
+        """Return the keys and slots of entries, -1 where the connection is not known.
+
+        A known key with another start is another connection: the one before has ended unheard.
+        """
+        keys = identity(entries)
+        slots: Slots = self._index.find(keys)
+        starts = self._kernel_start[slots]
+        other = (slots >= 0) & (starts > 0) & (entries.start_ns > 0) & (starts != entries.start_ns)
+        if other.any():
+            gone = np.unique(slots[other])
+            slots[np.isin(slots, gone)] = -1
+            self.stats.vanished += len(gone)
+            self._depart(gone, EndReason.END)
+        return keys, slots
+
+    def _begin(self, entries: Entries, now_ms: int) -> None:
+        """Take in connections that have begun; they have counted nothing yet."""
+        keys, slots = self._find(entries)
+        fresh = slots < 0
+        self.stats.updated += int(np.count_nonzero(~fresh))
+        self._admit(keys[fresh], entries.take(fresh), now_ms, self.max_connections)
+
+    def _end(self, entries: Entries, now_ms: int) -> None:
+        """Take in connections that have ended, with their last counters; at most PASSING."""
+        if not len(entries):
+            return
+        _, first = FlowIndex(KEY_SIZE, len(entries)).upsert(identity(entries))
+        if not first.all():
+            # The kernel gave an ended connection's id to the next one between the same ends.
+            self._end(entries.take(first), now_ms)
+            self._end(entries.take(~first), now_ms)
+            return
+        keys, slots = self._find(entries)
+        fresh = slots < 0
+        self.stats.updated += int(np.count_nonzero(~fresh))
+        self._learn(slots[~fresh], entries.take(~fresh), now_ms)
+        self._update(slots[~fresh], entries.take(~fresh), now_ms)
+        slots[fresh] = self._admit(
+            keys[fresh], entries.take(fresh), now_ms, self.max_connections + PASSING
+        )
+        self._depart(slots[slots >= 0], EndReason.END)
+        self._evicted.forget(keys)
+
+    def _admit(self, keys: NDArray[np.uint8], entries: Entries, now_ms: int, limit: int) -> Slots:
+        """Open rows for connections that are wanted; return their slots, -1 where there is none."""
+        slots = np.full(len(entries), -1, dtype=np.int64)
+        if not len(entries):
+            return slots
+        form = Form.of(entries, now_ms)
+        description = self._enricher.describe(form, self._rows.strings)
+        evicted, exported = self._evicted.recall(keys, self._poll)
+        quiet = evicted & (counters_of(entries) == exported).all(axis=1)
+        self.stats.drop("not-local", int(np.count_nonzero(~description.wanted)))
+        self.stats.drop("quiet-since-evicted", int(np.count_nonzero(description.wanted & quiet)))
+        wanted = np.flatnonzero(description.wanted & ~quiet)
+        room = self._make_room(len(wanted), limit)
+        self.stats.drop("table-full", max(len(wanted) - room, 0))
+        wanted = wanted[:room]
+        slots[wanted], new = self._index.upsert(keys[wanted])
+        self.stats.admitted += int(np.count_nonzero(new))
+        self.stats.updated += int(np.count_nonzero(~new))
+        fields = {**form.fields(), **description.columns}
+        opened = wanted[new]
+        self._open(slots[opened], now_ms)
+        self._kernel_start[slots[opened]] = entries.start_ns[opened]
+        self._rows.exported[slots[opened]] = exported[opened]
+        self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
+        self._evicted.forget(keys[opened])
+        self._update(slots[wanted], entries.take(wanted), now_ms)
+        return slots
+
+    def _open(self, slots: Slots, now_ms: int) -> None:
+        """Make empty rows of connections that are seen for the first time."""
+        self._top = max(self._top, int(slots.max(initial=-1)) + 1)
+        self._rows.clear(slots)
+        self._live[slots] = True
+        self._told[slots] = UNTOLD
+        self._grown_at[slots] = now_ms
+        self._active_at[slots] = now_ms + self._active_ms
+        self._deadline[slots] = now_ms + min(self._active_ms, self._idle_ms)
+
+    def _make_room(self, wanted: int, limit: int) -> int:
+        """Evict what is idle longest until so many connections fit; return how many do.
+
+        What has grown since the last poll began stays: else those that take turns would be told of
+        at every poll.
+        """
+        free = limit - len(self._index)
+        if wanted > free:
+            idle = np.flatnonzero(
+                self._live[: self._top] & (self._grown_at[: self._top] < self._polled_ms)
+            )
+            if len(idle) > wanted - free:
+                order = np.argpartition(self._grown_at[idle], wanted - free)
+                idle = idle[order[: wanted - free]]
+            keys = self._index.keys(idle)
+            self._evicted.remember(keys, self._rows.totals[idle], self._poll)
+            self.stats.evicted += len(idle)
+            self._depart(idle, EndReason.LACK_OF_RESOURCES)
+            free += len(idle)
+        return min(wanted, free)
+
+    def _update(self, slots: Slots, entries: Entries, now_ms: int) -> None:
+        """Write what entries tell of their connections, and set when these are due."""
+        rows = self._rows
+        self._seen[slots] = self._poll
+        grown = rows.count(slots, counters_of(entries))
+        grown |= rows.tcp_state[slots] != entries.tcp_state
+        rows.tcp_state[slots] = entries.tcp_state
+        over = _OVER[entries.tcp_state]
+        ends = rows.kept["flowEndMilliseconds"]
+        stops = np.where(entries.stop_ns > 0, entries.stop_ns // 1_000_000, np.uint64(now_ms))
+        ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], stops))
+        moved = slots[grown]
+        asleep = moved[self._deadline[moved] == NEVER]
+        self._active_at[asleep] = now_ms + self._active_ms
+        self._grown_at[moved] = now_ms
+        self._deadline[moved] = np.minimum(self._active_at[moved], now_ms + self._idle_ms)
+        self._deadline[slots[over & (grown | (self._told[slots] != EndReason.END))]] = now_ms
+
+    def _learn(self, slots: Slots, entries: Entries, now_ms: int) -> None:
+        """Complete what was not known when connections began, while nothing is told of them."""
+        self._kernel_start[slots] = np.where(
+            self._kernel_start[slots] > 0, self._kernel_start[slots], entries.start_ns
+        )
+        untold = np.flatnonzero(self._told[slots] == UNTOLD)
+        if not len(untold):
+            return
+        form = Form.of(entries.take(untold), now_ms)
+        stamped = entries.start_ns[untold] > 0
+        starts = self._rows.kept["flowStartMilliseconds"]
+        starts[slots[untold[stamped]]] = form.start_ms[stamped]
+        known = self._enricher.describe(form, self._rows.strings).columns
+        self._rows.write(slots[untold], known)
+
+    def _expire(self, now_ms: int) -> Batch:
+        """Make the records of live connections that are due."""
+        slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)
+        over = _OVER[self._rows.tcp_state[slots]]
+        idle = self._grown_at[slots] + self._idle_ms <= now_ms
+        reasons = np.select([over, idle], [EndReason.END, EndReason.IDLE], EndReason.ACTIVE)
+        self._active_at[slots] = now_ms + self._active_ms
+        next_idle = self._grown_at[slots] + self._idle_ms
+        self._deadline[slots] = np.where(
+            over | idle, NEVER, np.minimum(self._active_at[slots], next_idle)
+        )
+        news = self._rows.unsaid(slots) | (reasons != EndReason.ACTIVE)
+        return self._records(slots[news], reasons[news])
+
+    def _depart(self, slots: Slots, reason: int) -> None:
+        """Make the last records of connections, and free their rows."""
+        if not len(slots):
+            return
+        news = self._rows.unsaid(slots) | (self._told[slots] == UNTOLD)
+        if reason == EndReason.END:
+            news |= self._told[slots] != EndReason.END
+        self._departed.append(self._records(slots[news], reason))
+        self._index.remove(slots)
+        self._live[slots] = False
+        self._deadline[slots] = NEVER
+        self.stats.ended += len(slots)
+
+    def _records(self, slots: Slots, reasons: int | NDArray[Any]) -> Batch:
+        self._told[slots] = reasons
+        return self._rows.records(slots, self._told[slots])
+
+    def _joined(self, made: list[Batch]) -> Batch:
+        filled = [batch for batch in made if len(batch)]
+        return concat(filled) if filled else self._rows.records(_NO_SLOTS, _NO_SLOTS)

@@ -1,0 +1,169 @@
+"""The flow-exporter's configuration, under Antrea's option names, and ours beside them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+from flowvis.exporter.scope import PROTOCOLS
+from flowvis.inventory.objects import Network
+from flowvis.runtime.logs import FORMATS, LEVELS
+from flowvis.runtime.settings import Duration, option, section
+from flowvis.transport.address import CollectorAddress, parse_collector_address
+from flowvis.transport.tls import VERSIONS
+
+CERTIFICATES = Path("/etc/flow-exporter/certs")  # where the manifests mount the client's Secret
+
+
+@dataclass(frozen=True)
+class FlowExporter:
+    """What is exported, how often, and where to."""
+
+    enable: bool = option(True, doc="Whether connections are exported")
+    flow_collector_addr: CollectorAddress = option(
+        "flow-aggregator/flow-aggregator:4739:tls",
+        doc="The collector: `<host>[:<port>[:<proto>]]`; host is a DNS name, an address (IPv6 in "
+        "brackets) or `<namespace>/<service>`; port 4739 and tls by default; tls or tcp",
+        parse=parse_collector_address,
+    )
+    flow_poll_interval: Duration = option(
+        5.0,
+        doc="How often the kernel's connections are read",
+        minimum=0.1,  # a dump and its records take milliseconds; less would only burn CPU
+    )
+    active_flow_export_timeout: Duration = option(
+        60.0,
+        doc="How often a connection that goes on is exported; at least the poll interval",
+        minimum=0,
+    )
+    idle_flow_export_timeout: Duration = option(
+        15.0,
+        doc="How long without packets before a connection is exported as idle; at least the poll "
+        "interval",
+        minimum=0,
+    )
+    protocol_filter: tuple[str, ...] | None = option(
+        None,
+        doc="Export only connections of these protocols; all by default, none with `[]`",
+        choices=tuple(PROTOCOLS),
+    )
+    max_connections: int = option(
+        262_144,  # kube-proxy lets a node of 8 cores track as many; 100 MB when full
+        doc="Connections followed at one time; at more, those idle longest are exported early",
+        minimum=1,
+        maximum=1 << 24,
+    )
+    pending_records: int = option(
+        65_536,  # 25 MB; an hour of 18 ended connections a second
+        doc="Records of ended connections kept while the collector is away; at more, the oldest "
+        "are dropped and counted",
+        minimum=0,
+        maximum=1 << 24,
+    )
+
+    @property
+    def active_ms(self) -> int:
+        """The active timeout that applies, in milliseconds."""
+        return round(1000 * max(self.active_flow_export_timeout, self.flow_poll_interval))
+
+    @property
+    def idle_ms(self) -> int:
+        """The idle timeout that applies, in milliseconds."""
+        return round(1000 * max(self.idle_flow_export_timeout, self.flow_poll_interval))
+
+
+@dataclass(frozen=True)
+class ConntrackSettings:
+    """How the kernel's connections are read."""
+
+    events: bool = option(
+        True,
+        doc="Listen to the kernel as well, so that connections shorter than the poll interval are "
+        "seen and last counters are exact",
+    )
+    zones: tuple[int, ...] = option(
+        (),
+        doc="The conntrack zones to read; by default Antrea's (65520, 65510) where its gateway "
+        "antrea-gw0 is there, else the default zone (0)",
+        minimum=0,
+        maximum=65535,
+    )
+    loopback: bool = option(False, doc="Export connections of this host with itself over loopback")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The certificate files of the connecting side; read again when they change."""
+
+    ca: Path | None = option(
+        CERTIFICATES / "ca.crt", doc="The CA that the collector's certificate must come from (PEM)"
+    )
+    certificate: Path | None = option(
+        CERTIFICATES / "tls.crt", doc="This exporter's certificate (PEM)"
+    )
+    key: Path | None = option(CERTIFICATES / "tls.key", doc="Its private key (PEM)")
+    server_name: str = option(
+        "",
+        doc="The name that the collector's certificate must have; by default the collector's host, "
+        "`<service>.<namespace>.svc` for a Service",
+    )
+    min_version: str = option(
+        "VersionTLS12", doc="The oldest version of TLS", choices=tuple(VERSIONS)
+    )
+
+
+@dataclass(frozen=True)
+class InventorySettings:
+    """What Kubernetes would say, from files."""
+
+    files: tuple[Path, ...] = option(
+        (),
+        doc="Files or directories with the output of `kubectl get pods,services,nodes -A -o yaml`; "
+        "read again when they change. Without any, this is a plain host: all its connections are "
+        "exported",
+    )
+    pod_networks: tuple[Network, ...] = option(
+        (),
+        key="podCIDRs",
+        doc="Networks of Pod addresses, where the nodes' podCIDRs do not tell (Calico, Cilium)",
+        parse=ip_network,
+    )
+
+
+@dataclass(frozen=True)
+class Status:
+    """Metrics and health over HTTP."""
+
+    address: str = option("127.0.0.1", doc="Local address of /metrics, /healthz and /readyz")
+    port: int = option(9740, doc="Local port; 0: any free one", minimum=0, maximum=65535)
+
+
+@dataclass(frozen=True)
+class Log:
+    """The daemon's own log."""
+
+    format: str = option("text", doc="How lines are written", choices=FORMATS)
+    level: str = option("info", doc="The least that is worth a line", choices=LEVELS)
+
+
+@dataclass(frozen=True)
+class ExporterSettings:
+    """All that flow-exporter can be told."""
+
+    flow_exporter: FlowExporter = section(FlowExporter, doc="What is exported, and where to")
+    node_name: str = option(
+        "", doc="The name of this node in Kubernetes; by default the host name", env="NODE_NAME"
+    )
+    conntrack: ConntrackSettings = section(ConntrackSettings, doc="The kernel's connections")
+    tls: Tls = section(Tls, doc="Certificates of the connecting side")
+    inventory: InventorySettings = section(InventorySettings, doc="Pods, Services and Nodes")
+    status: Status = section(Status, doc="Metrics and health")
+    grace_period: Duration = option(
+        10.0, doc="How long a stop may take to send what is left", minimum=0.1
+    )
+    log: Log = section(Log, doc="The daemon's own log")
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield what does not go together."""
+        if (self.tls.certificate is None) != (self.tls.key is None):
+            yield "tls", "certificate and key go together: give both or neither"

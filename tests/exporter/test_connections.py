@@ -1,0 +1,432 @@
+from typing import Any
+
+import pytest
+
+from exporter.kernel_entries import SECOND, Connection, entries
+from flowvis.batch import Batch, address_text
+from flowvis.conntrack.entries import DESTROY, NEW, UPDATE
+from flowvis.conntrack.names import Status
+from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.enrich import PlainHost
+from flowvis.exporter.scope import Scope
+from flowvis.fields import EXPORTED
+
+T0 = 1_000_000  # ms: when the connections begin
+
+ACTIVE, IDLE = 60_000, 15_000
+
+
+def table(**settings: Any) -> ConnectionTable:
+    scope = settings.pop("scope", Scope())
+    return ConnectionTable(PlainHost(), scope, **settings)
+
+
+def poll(table: ConnectionTable, now_ms: int, *connections: Connection, sweep: bool = True) -> None:
+    table.poll(entries(*connections), now_ms)
+    if sweep:
+        table.sweep()
+    balanced(table)
+
+
+def event(table: ConnectionTable, now_ms: int, *connections: Connection) -> None:
+    table.event(entries(*connections), now_ms)
+    balanced(table)
+
+
+def balanced(table: ConnectionTable) -> None:
+    stats = table.stats
+    assert stats.received == stats.updated + stats.admitted + sum(stats.dropped.values())
+    assert stats.admitted == stats.ended + len(table)
+
+
+def rows(batch: Batch, *names: str) -> list[tuple[Any, ...]]:
+    columns = []
+    for name in names:
+        column = batch[name]
+        if name.endswith("IP"):
+            columns.append([address_text(bytes(row)) for row in column])
+        elif name == "tcpState":
+            columns.append(batch.texts(name))
+        else:
+            columns.append(column.tolist())
+    return list(zip(*columns, strict=True))
+
+
+def told(batch: Batch) -> list[tuple[int, int, int]]:
+    return rows(batch, "flowEndReason", "octetDeltaCount", "octetTotalCount")
+
+
+def ended(connection: Connection, *counters: int, at_s: int = 1_009, **more: Any) -> Connection:
+    return connection.at(*counters, event=DESTROY, stop_ns=at_s * SECOND, status=512, **more)
+
+
+def test_batches_have_the_exporters_template() -> None:
+    connections = table()
+    poll(connections, T0 + 1000, Connection(counters=(3, 300, 2, 200)))
+    batch = connections.due(T0 + 1000 + IDLE)
+    assert list(batch.columns) == [field.name for field in EXPORTED]
+    for field in EXPORTED:
+        assert batch[field.name].dtype == field.kind.dtype, field.name
+        assert batch[field.name].shape == (1, *field.kind.shape)
+    assert list(connections.due(T0 + 1000 + IDLE).columns) == list(batch.columns)
+
+
+def test_a_record_says_what_the_kernel_said() -> None:
+    connections = table()
+    poll(connections, T0 + 2500, Connection(counters=(3, 300, 2, 200)))
+    (row,) = rows(
+        connections.due(T0 + 2500 + IDLE),
+        *("sourceIP", "sourceTransportPort", "destinationIP", "destinationTransportPort"),
+        *("protocolIdentifier", "packetTotalCount", "octetTotalCount"),
+        *("reversePacketTotalCount", "reverseOctetTotalCount", "packetDeltaCount"),
+        *("reversePacketDeltaCount", "reverseOctetDeltaCount", "tcpState", "flowType"),
+        *("flowStartSeconds", "flowStartMilliseconds", "flowEndSeconds", "flowEndMilliseconds"),
+        *("proxySnatIP", "proxySnatPort", "destinationServiceIP", "destinationServicePort"),
+    )
+    assert row == (
+        *("10.0.1.10", 40000, "10.0.2.20", 80),
+        *(6, 3, 300),
+        *(2, 200, 3),
+        *(2, 200, "ESTABLISHED", 0),
+        *(1000, T0, 1002, T0 + 2500),
+        *("", 0, "", 0),
+    )
+
+
+def test_normal_form_looks_through_translation() -> None:
+    connections = table()
+    translated = Connection(
+        destination="10.96.0.1", real="10.0.2.20", real_port=8080, snat="192.0.2.1", snat_port=6000
+    )
+    poll(connections, T0, translated.at(1, 100, 0, 0))
+    (row,) = rows(
+        connections.due(T0 + IDLE),
+        *("sourceIP", "sourceTransportPort", "destinationIP", "destinationTransportPort"),
+        *("proxySnatIP", "proxySnatPort"),
+    )
+    assert row == ("10.0.1.10", 40000, "10.0.2.20", 8080, "192.0.2.1", 6000)
+
+
+def test_snat_of_the_port_alone_is_told() -> None:
+    connections = table()
+    poll(connections, T0, Connection(snat_port=6000, counters=(1, 100, 0, 0)))
+    batch = connections.due(T0 + IDLE)
+    assert rows(batch, "proxySnatIP", "proxySnatPort") == [("10.0.1.10", 6000)]
+
+
+def test_active_connections_are_told_once_per_active_timeout() -> None:
+    connections = table()
+    one = Connection()
+    for second in range(0, 130, 5):
+        poll(connections, T0 + second * 1000, one.at(second + 1, 10 * second + 10, 0, 0))
+        batch = connections.due(T0 + second * 1000)
+        expected = {60: [(2, 610, 610)], 120: [(2, 600, 1210)]}.get(second, [])
+        assert told(batch) == expected
+    assert connections.next_deadline() == T0 + 125_000 + IDLE
+
+
+def test_idle_is_told_once_and_then_silence_until_growth() -> None:
+    connections = table()
+    one = Connection(counters=(1, 100, 0, 0))
+    for second in (0, 5, 10):
+        poll(connections, T0 + second * 1000, one)
+        assert not len(connections.due(T0 + second * 1000))
+    assert told(connections.due(T0 + IDLE)) == [(1, 100, 100)]
+    assert connections.next_deadline() is None
+    for second in (20, 40, 300):
+        poll(connections, T0 + second * 1000, one)
+        assert not len(connections.due(T0 + second * 1000))
+    poll(connections, T0 + 305_000, one.at(2, 150, 0, 0))
+    assert not len(connections.due(T0 + 305_000))
+    assert told(connections.due(T0 + 305_000 + IDLE)) == [(1, 50, 150)]
+
+
+def test_an_active_connection_without_news_is_not_told() -> None:
+    connections = table(active_timeout_ms=5_000)
+    one = Connection(counters=(1, 100, 0, 0))
+    poll(connections, T0, one)
+    assert told(connections.due(T0 + 5_000)) == [(2, 100, 100)]
+    poll(connections, T0 + 5_000, one)
+    assert told(connections.due(T0 + 10_000)) == []
+    assert told(connections.due(T0 + IDLE)) == [(1, 0, 100)]
+
+
+@pytest.mark.parametrize("state", ["TIME_WAIT", "CLOSE"])
+def test_a_closed_connection_has_ended_though_the_kernel_still_lists_it(state: str) -> None:
+    connections = table()
+    one = Connection(counters=(5, 500, 5, 500))
+    poll(connections, T0, one)
+    closed = one.at(9, 900, 9, 900, tcp_state=state)
+    poll(connections, T0 + 5000, closed)
+    batch = connections.due(T0 + 5000)
+    assert told(batch) == [(3, 900, 900)]
+    assert batch.texts("tcpState") == [state]
+    poll(connections, T0 + 10_000, closed)
+    event(connections, T0 + 120_000, ended(closed))
+    assert not len(connections.due(T0 + 200_000))
+    assert len(connections) == 0
+
+
+def test_what_a_closed_connection_still_counts_is_told() -> None:
+    connections = table()
+    one = Connection(tcp_state="CLOSE", counters=(9, 900, 9, 900))
+    poll(connections, T0, one)
+    assert told(connections.due(T0)) == [(3, 900, 900)]
+    event(connections, T0 + 9000, ended(one, 10, 940, 9, 900))
+    assert told(connections.due(T0 + 9000)) == [(3, 40, 940)]
+
+
+def test_the_end_brings_the_last_counters_and_the_time() -> None:
+    connections = table()
+    one = Connection(counters=(5, 500, 5, 500), protocol=17, tcp_state=None)
+    poll(connections, T0, one)
+    event(connections, T0 + 9_400, ended(one, 7, 700, 6, 600))
+    assert connections.next_deadline() == 0
+    batch = connections.due(T0 + 9_400)
+    assert told(batch) == [(3, 700, 700)]
+    assert rows(batch, "flowEndMilliseconds", "tcpState") == [(T0 + 9_000, "")]
+    assert len(connections) == 0
+    assert connections.next_deadline() is None
+
+
+def test_the_end_never_comes_before_what_was_told() -> None:
+    connections = table(active_timeout_ms=5000)
+    one = Connection(counters=(5, 500, 5, 500))
+    poll(connections, T0 + 9_500, one)
+    assert len(connections.due(T0 + 14_500)) == 1
+    event(connections, T0 + 14_600, ended(one, 7, 700, 6, 600, at_s=1_009))
+    assert rows(connections.due(T0 + 14_600), "flowEndMilliseconds") == [(T0 + 9_500,)]
+
+
+def test_a_connection_shorter_than_the_poll_interval_is_heard() -> None:
+    connections = table()
+    one = Connection()
+    event(connections, T0 + 50, one.at(event=NEW, start_ns=0))
+    event(connections, T0 + 150, ended(one, 4, 400, 3, 300))
+    batch = connections.due(T0 + 150)
+    assert told(batch) == [(3, 400, 400)]
+    assert rows(batch, "flowStartMilliseconds") == [(T0,)]
+
+
+def test_an_end_without_a_beginning_is_a_connection() -> None:
+    connections = table()
+    event(connections, T0 + 150, ended(Connection(), 4, 400, 3, 300))
+    assert told(connections.due(T0 + 150)) == [(3, 400, 400)]
+    assert connections.stats.admitted == connections.stats.ended == 1
+
+
+def test_begin_and_end_in_one_batch_of_events() -> None:
+    connections = table()
+    one, two = Connection(id=1), Connection(id=2, start_ns=1_002 * SECOND)
+    event(
+        connections,
+        T0 + 5000,
+        one.at(event=NEW, start_ns=0),
+        ended(one, 4, 400, 3, 300),
+        two.at(event=NEW, start_ns=0),
+        two.at(event=UPDATE),
+    )
+    assert told(connections.due(T0 + 5000)) == [(3, 400, 400)]
+    assert len(connections) == 1
+    assert connections.stats.dropped == {"other-event": 1}
+
+
+def test_the_same_key_ended_twice_in_one_batch_is_two_connections() -> None:
+    connections = table()
+    first = ended(Connection(), 4, 400, 3, 300, at_s=1_001)
+    second = ended(Connection(start_ns=1_002 * SECOND), 1, 50, 0, 0, at_s=1_003)
+    event(connections, T0 + 5000, first, second)
+    batch = connections.due(T0 + 5000)
+    assert rows(batch, "flowStartMilliseconds", "octetDeltaCount") == [
+        (T0, 400),
+        (T0 + 2000, 50),
+    ]
+
+
+def test_a_reused_tuple_is_a_new_connection() -> None:
+    connections = table()
+    old = Connection(tcp_state="TIME_WAIT", counters=(5, 500, 5, 500))
+    new = Connection(id=2, start_ns=1_010 * SECOND, counters=(1, 60, 0, 0))
+    poll(connections, T0, old)
+    assert told(connections.due(T0)) == [(3, 500, 500)]
+    event(connections, T0 + 10_000, ended(old), new.at(0, 0, 0, 0, event=NEW, start_ns=0))
+    poll(connections, T0 + 10_500, new)
+    batch = connections.due(T0 + 60_000)
+    assert told(batch) == [(1, 60, 60)]
+    assert rows(batch, "flowStartMilliseconds") == [(T0 + 10_000,)]
+
+
+def test_the_same_key_with_another_start_is_a_new_connection() -> None:
+    connections = table()
+    poll(connections, T0, Connection(counters=(5, 500, 5, 500)))
+    poll(connections, T0 + 5000, Connection(counters=(2, 80, 0, 0), start_ns=1_004 * SECOND))
+    assert told(connections.due(T0 + 5000)) == [(3, 500, 500)]
+    assert connections.stats.vanished == 1
+    assert told(connections.due(T0 + 90_000)) == [(1, 80, 80)]
+
+
+def test_what_the_kernel_lists_no_more_has_ended() -> None:
+    connections = table(events=False)
+    poll(connections, T0, Connection(counters=(5, 500, 5, 500)))
+    poll(connections, T0 + 5000)
+    assert told(connections.due(T0 + 5000)) == [(3, 500, 500)]
+    assert connections.stats.vanished == 1
+
+
+def test_with_events_a_missing_connection_gets_one_more_poll() -> None:
+    connections = table()
+    one = Connection(counters=(5, 500, 5, 500))
+    poll(connections, T0, one)
+    poll(connections, T0 + 5000)
+    assert len(connections) == 1
+    event(connections, T0 + 5000, ended(one, 6, 600, 5, 500))
+    assert told(connections.due(T0 + 5000)) == [(3, 600, 600)]
+    assert connections.stats.vanished == 0
+
+
+def test_a_lost_end_is_noticed_by_the_second_poll() -> None:
+    connections = table()
+    poll(connections, T0, Connection(counters=(5, 500, 5, 500)))
+    poll(connections, T0 + 5000)
+    poll(connections, T0 + 10_000)
+    assert told(connections.due(T0 + 10_000)) == [(3, 500, 500)]
+    assert connections.stats.vanished == 1
+
+
+def test_a_dying_connection_waits_for_its_end() -> None:
+    connections = table()
+    dying = Connection(counters=(5, 500, 5, 500), status=Status.DYING)
+    poll(connections, T0, dying)
+    assert len(connections) == 0
+    assert connections.stats.dropped == {"dying": 1}
+    without = table(events=False)
+    poll(without, T0, dying)
+    assert len(without) == 1
+
+
+def test_counters_that_begin_anew_lose_and_repeat_nothing() -> None:
+    connections = table(active_timeout_ms=5000)
+    one = Connection()
+    poll(connections, T0, one.at(10, 1000, 0, 0))
+    assert told(connections.due(T0 + 5000)) == [(2, 1000, 1000)]
+    poll(connections, T0 + 5000, one.at(15, 1500, 0, 0))
+    poll(connections, T0 + 9000, one.at(2, 200, 0, 0))
+    assert told(connections.due(T0 + 10_000)) == [(2, 700, 200)]
+    poll(connections, T0 + 14_000, one.at(3, 300, 0, 0))
+    assert told(connections.due(T0 + 20_000)) == [(2, 100, 300)]
+
+
+def test_while_the_collector_is_away_the_living_only_catch_up() -> None:
+    connections = table()
+    poll(connections, T0, Connection(counters=(1, 100, 0, 0)))
+    for minute in range(1, 4):
+        poll(connections, T0 + minute * 60_000, Connection(counters=(1, 100 + minute, 0, 0)))
+        assert not len(connections.due(T0 + minute * 60_000, live=False))
+    short = Connection(id=9, source_port=9)
+    event(connections, T0 + 180_000, ended(short, 1, 50, 0, 0))
+    assert told(connections.due(T0 + 180_000, live=False)) == [(3, 50, 50)]
+    assert told(connections.due(T0 + 180_000)) == [(2, 103, 103)]
+
+
+def test_flush_tells_what_is_not_told() -> None:
+    connections = table(active_timeout_ms=5000)
+    poll(connections, T0, Connection(counters=(1, 100, 0, 0)), Connection(id=2, source_port=2))
+    assert len(connections.due(T0 + 5000)) == 1
+    poll(connections, T0 + 6000, Connection(counters=(1, 150, 0, 0)))
+    event(connections, T0 + 6000, ended(Connection(id=3, source_port=3), 1, 10, 0, 0))
+    assert sorted(told(connections.flush())) == [(3, 10, 10), (4, 0, 0), (4, 50, 150)]
+    assert not len(connections.flush())
+
+
+def test_a_start_that_the_kernel_tells_later_is_taken_until_a_record_is_made() -> None:
+    connections = table(active_timeout_ms=5000)
+    one = Connection(counters=(1, 100, 0, 0))
+    event(connections, T0 + 300, one.at(0, 0, 0, 0, event=NEW, start_ns=0))
+    assert rows(connections.due(T0 + 5300), "flowStartMilliseconds") == []
+    poll(connections, T0 + 5400, one)
+    batch = connections.due(T0 + 10_400)
+    assert rows(batch, "flowStartMilliseconds") == [(T0,)]
+
+
+def test_out_of_scope() -> None:
+    connections = table(scope=Scope(("tcp",)))
+    udp = Connection(protocol=17, tcp_state=None)
+    poll(connections, T0, udp, Connection())
+    event(connections, T0, ended(udp))
+    assert len(connections) == 1
+    assert connections.stats.dropped == {"out-of-scope": 2}
+
+
+def full(size: int) -> tuple[ConnectionTable, list[Connection]]:
+    connections = table(max_connections=size)
+    several = [Connection(id=i, source_port=1000 + i) for i in range(size)]
+    for at in range(size):
+        poll(connections, T0 + at, *(c.at(1, 100, 0, 0) for c in several[: at + 1]))
+        assert len(connections) == at + 1
+    return connections, [c.at(1, 100, 0, 0) for c in several]
+
+
+def test_a_full_table_evicts_what_is_idle_longest() -> None:
+    connections, several = full(3)
+    newcomer = Connection(id=99, source_port=99, counters=(1, 70, 0, 0))
+    poll(connections, T0 + 5000, *several, newcomer)
+    assert len(connections) == 3
+    batch = connections.due(T0 + 5000)
+    assert rows(batch, "flowEndReason", "sourceTransportPort", "octetDeltaCount") == [
+        (5, 1000, 100)
+    ]
+    assert connections.stats.evicted == 1
+
+
+def test_an_evicted_connection_is_not_told_again() -> None:
+    connections, several = full(3)
+    newcomer = Connection(id=99, source_port=99, counters=(1, 70, 0, 0))
+    poll(connections, T0 + 5000, *several, newcomer)
+    connections.due(T0 + 5000)
+    poll(connections, T0 + 10_000, *several, newcomer)
+    assert not len(connections.due(T0 + 10_000))
+    assert connections.stats.dropped == {"quiet-since-evicted": 1}
+    poll(connections, T0 + 15_000, several[0].at(3, 130, 0, 0), *several[1:], newcomer)
+    batch = connections.flush()
+    deltas = rows(batch, "sourceTransportPort", "octetDeltaCount")
+    assert (1000, 30) in deltas
+    assert sum(delta for _, delta in deltas) == 30 + 100 + 100 + 70
+
+
+def test_a_full_table_of_busy_connections_refuses() -> None:
+    connections, several = full(2)
+    busy = [c.at(2, 200, 0, 0) for c in several]
+    poll(connections, T0 + 5000, *busy, Connection(id=99, counters=(1, 70, 0, 0)))
+    assert connections.stats.dropped == {"table-full": 1}
+    assert connections.stats.evicted == 0
+    event(connections, T0 + 6000, ended(Connection(id=99), 2, 90, 0, 0))
+    assert told(connections.due(T0 + 6000)) == [(3, 90, 90)]
+
+
+def test_the_end_of_an_evicted_connection() -> None:
+    connections, several = full(2)
+    poll(connections, T0 + 5000, *several, Connection(id=99, counters=(1, 70, 0, 0)))
+    assert told(connections.due(T0 + 5000)) == [(5, 100, 100)]
+    event(connections, T0 + 6000, ended(several[0], 2, 180, 0, 0))
+    assert told(connections.due(T0 + 6000)) == [(3, 80, 180)]
+
+
+def test_many_connections_end_at_once() -> None:
+    connections = table(max_connections=10)
+    many = [ended(Connection(id=i, source_port=i % 50_000), 1, 100, 0, 0) for i in range(5000)]
+    event(connections, T0, *many)
+    batch = connections.due(T0)
+    assert len(batch) == 5000
+    assert batch["octetDeltaCount"].sum() == 500_000
+
+
+def test_the_string_table_does_not_grow_for_ever() -> None:
+    connections = table()
+    first = connections.due(T0)
+    for text in range(5000):
+        first.strings.intern(f"pod-{text}".encode())
+    poll(connections, T0, Connection(counters=(1, 1, 1, 1)))
+    connections.due(T0)
+    batch = connections.due(T0 + IDLE)
+    assert len(batch.strings) < 100
+    assert batch.texts("tcpState") == ["ESTABLISHED"]

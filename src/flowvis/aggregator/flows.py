@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.generations import Generations
 from flowvis.aggregator.halves import halves, keys
-from flowvis.aggregator.layout import COLUMNS, HELD, INTERVAL_OFFSET, PROGRAM, ROW
+from flowvis.aggregator.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.rows import LiveRows
 from flowvis.batch import Batch
 from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge
@@ -159,28 +159,38 @@ class FlowTable:
         idle = int(self._live.seen[:used].min()) + self._inactive_timeout_ms
         return min(int(self._live.due[:used].min()), idle)
 
-    def _write(self, slots: NDArray[np.int64], now_ms: int) -> Batch:
-        """Copy flows into a batch and begin their next interval."""
-        live = self._live
-        rows = live.bytes[slots].view(ROW).reshape(len(slots))
-        state = live.state[slots]
-        written = (state & State.WRITTEN) != 0
+    def live(self, limit: int | None = None) -> Batch:
+        """Return a copy of the flows that the table has now, at most `limit`; changes nothing."""
+        state = self._live.state[: self._live.used]
+        return self._copy(np.flatnonzero(state & State.LIVE)[:limit])
+
+    def _copy(self, slots: NDArray[np.int64]) -> Batch:
+        """Copy flows into a batch."""
+        rows = self._live.bytes[slots].view(ROW).reshape(len(slots))
+        state = self._live.state[slots]
         halved = (state & State.CORRELATE) != 0
-        both = (state >> State.SIDES & Half.BOTH) == Half.BOTH
         columns = {field.name: rows[field.name] for field in HELD}
         columns |= {name: np.zeros(len(slots), dtype=np.uint32) for name in _ADDED_TEXT}
         columns["monitoringIntervalStartMilliSeconds"] = np.where(
-            written, rows["intervalStart"], rows["flowStartMilliseconds"]
+            (state & State.WRITTEN) != 0, rows["intervalStart"], rows["flowStartMilliseconds"]
         )
-        columns["originalFlowsPresent"] = np.where(halved & both, 2, 1).astype(np.uint8)
+        columns["originalFlowsPresent"] = np.where(halved & _both(state), 2, 1).astype(np.uint8)
+        return Batch(columns, self.strings)
+
+    def _write(self, slots: NDArray[np.int64], now_ms: int) -> Batch:
+        """Copy flows into a batch and begin their next interval."""
+        live, batch = self._live, self._copy(slots)
+        state = live.state[slots]
+        halved = (state & State.CORRELATE) != 0
+        alone = halved & ~_both(state)
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
-        self.stats.half_waits += int(np.count_nonzero(halved & ~both & ~written))
-        live.bytes[slots, INTERVAL_OFFSET:] = 0
+        self.stats.half_waits += int(np.count_nonzero(alone & ((state & State.WRITTEN) == 0)))
+        live.bytes[slots, INTERVAL] = 0
         live.rows["writtenAt"][slots] = now_ms
-        live.rows["intervalStart"][slots] = rows["flowEndMilliseconds"]
-        live.wrote(slots, both | ~halved)
-        return Batch(columns, self.strings)
+        live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
+        live.wrote(slots, ~alone)
+        return batch
 
     def _compact(self) -> None:
         """Move to a fresh string table when most of what is in this one may be dead."""
@@ -212,6 +222,11 @@ class FlowTable:
         stats.reused = self._generations.reused
         stats.orphaned = self._generations.orphaned
         stats.evicted = self._live.evicted
+
+
+def _both(state: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Which flows have had records of both nodes."""
+    return np.asarray((state >> State.SIDES & Half.BOTH) == Half.BOTH)
 
 
 def _size(strings: Strings) -> int:

@@ -1,0 +1,273 @@
+"""The flow-aggregator, put together: settings in, components out. Building it opens nothing."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from flowvis.aggregator.api import Api, Views
+from flowvis.aggregator.collector import Collector
+from flowvis.aggregator.complete import Completer
+from flowvis.aggregator.control import control_path
+from flowvis.aggregator.correlator import Correlator, Destination
+from flowvis.aggregator.destinations import ClickHouse, FlowCollector
+from flowvis.aggregator.flows import FlowTable
+from flowvis.aggregator.history import History
+from flowvis.aggregator.ipfix_destination import IpfixDestination
+from flowvis.aggregator.settings import AggregatorSettings, Transport
+from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
+from flowvis.clickhouse.writer import Writer
+from flowvis.inventory.files import InventoryFiles
+from flowvis.inventory.index import Inventory
+from flowvis.ipfix.exporter import observation_domain_id
+from flowvis.runtime.build import version_text
+from flowvis.runtime.component import Component
+from flowvis.runtime.ledger import Ledger, Stage
+from flowvis.runtime.metrics import ReadingsCollector, StatsCollector, new_registry
+from flowvis.runtime.status import StatusServer
+from flowvis.transport.client import Client
+from flowvis.transport.server import Limits, Server
+from flowvis.transport.tls import TlsFiles
+
+log = logging.getLogger(__name__)
+
+NAME = "flow-aggregator"
+MAX_MESSAGE = 65535  # over TCP and TLS there is no other limit than the length field's
+PART = 0.4  # of the grace period: for exporters to finish, and again for destinations
+
+
+class Readiness:
+    """The last component to start: from then on the daemon is ready."""
+
+    name = "readiness"
+
+    def __init__(self) -> None:
+        self._ready = False
+
+    async def start(self) -> None:
+        """Everything else has started."""
+        self._ready = True
+
+    async def stop(self) -> None:
+        """Everything else is about to stop."""
+        self._ready = False
+
+    def problem(self) -> str:
+        """Why the daemon is not ready; "" when it is."""
+        return "" if self._ready else "not all components have started"
+
+
+class Aggregator:
+    """All parts of one aggregator; `components` in the order of their start.
+
+    What brings records in starts last and stops first, so that a stop drains the way of the data.
+    """
+
+    def __init__(self, settings: AggregatorSettings) -> None:
+        self.ledger = Ledger()
+        self._settings = settings
+        self._began = time.monotonic()
+        self._inventory = Inventory()
+        self.table = FlowTable(
+            active_timeout_ms=round(settings.active_flow_record_timeout * 1000),
+            inactive_timeout_ms=round(settings.inactive_flow_record_timeout * 1000),
+            correlation_wait_ms=_milliseconds(settings.correlation_timeout),
+            max_flows=settings.max_flows,
+        )
+        self._history = History(settings.record_buffer_size)
+        collecting = self.ledger.stage("collector")
+        correlating = self.ledger.stage("correlator", sources=[collecting])
+        self._writer = self._clickhouse(settings.click_house, correlating)
+        self._ipfix = self._flow_collector(settings.flow_collector, correlating)
+        chosen: tuple[Destination | None, ...] = (self._writer, self._ipfix, self._history)
+        self.correlator = Correlator(
+            self.table,
+            Completer(
+                self._inventory, settings.cluster_id, pod_labels=settings.record_contents.pod_labels
+            ),
+            [destination for destination in chosen if destination is not None],
+            correlating,
+        )
+        self.collector = Collector(self.correlator, collecting)
+        self.server = _server(settings, self.collector)
+        self.components = self._components()
+
+    def closing_books(self) -> bool:
+        """Log the books at the end; whether they balance and nothing is held any more."""
+        wrong = self.ledger.imbalance()
+        for stage in self.ledger.stages.values():
+            log.info("books of %s", stage.name, extra=stage.as_dict())
+        if wrong:
+            log.error("the books do not balance: %s", wrong)
+        return not wrong
+
+    def _components(self) -> list[Component]:
+        settings = self._settings
+        readiness = Readiness()
+        status = StatusServer(
+            self._registry(),
+            host=settings.status.address,
+            port=settings.status.port,
+            ready={"start": readiness.problem},
+        )
+        views = Views(
+            self._status, self.ledger.as_dict, self.table.live, self._history, self._query()
+        )
+        api = Api(control_path(settings.control_socket, os.environ), views)
+        parts: list[Component | None] = [
+            status,
+            InventoryFiles(settings.inventory.files, self._inventory),
+            self._writer,
+            self._ipfix,
+            api,
+            self.correlator,
+            self.collector,
+            self.server,
+            readiness,
+        ]
+        return [part for part in parts if part is not None]
+
+    def _clickhouse(self, settings: ClickHouse, before: Stage) -> Writer | None:
+        if not settings.enable:
+            return None
+        return Writer(
+            _store(settings),
+            self.ledger.stage("clickhouse", sources=[before]),
+            commit_interval_s=settings.commit_interval,
+            max_pending=settings.max_pending_records,
+            grace_s=self._settings.grace_period * PART,
+        )
+
+    def _flow_collector(self, settings: FlowCollector, before: Stage) -> IpfixDestination | None:
+        if not settings.enable:
+            return None
+        domain = settings.observation_domain_id
+        if domain is None:
+            domain = observation_domain_id(self._settings.cluster_id)
+        return IpfixDestination(
+            _client(settings),
+            self.ledger.stage("ipfix", sources=[before]),
+            domain=domain,
+            capacity=settings.max_pending_records,
+            max_message=settings.max_ipfix_msg_size or MAX_MESSAGE,
+            grace_s=self._settings.grace_period * PART,
+        )
+
+    def _query(self) -> "Callable[[str, int], Any] | None":
+        if self._writer is None:
+            return None
+        store = self._writer.store
+
+        async def query(sql: str, max_rows: int) -> Result:
+            return await asyncio.to_thread(store.query, sql, max_rows=max_rows)
+
+        return query
+
+    def _status(self) -> dict[str, Any]:
+        """What `flowctl status` shows."""
+        return {
+            "version": version_text(NAME),
+            "uptimeSeconds": round(time.monotonic() - self._began, 1),
+            "flows": len(self.table),
+            "sessions": [session.as_dict() for session in self.collector.sessions.values()],
+            "destinations": self._destinations(),
+            "ledger": self.ledger.as_dict(),
+        }
+
+    def _destinations(self) -> list[dict[str, str]]:
+        found = []
+        if self._writer is not None:
+            problem = self._writer.stats.failing
+            found.append({"name": f"clickhouse {self._writer.store.name}", "problem": problem})
+        if self._ipfix is not None:
+            problem = "" if self._ipfix.client.connected else "not connected"
+            found.append({"name": self._ipfix.name, "problem": problem})
+        return found
+
+    def _registry(self) -> Any:
+        registry = new_registry(NAME, self.ledger)
+        prefix = "flowvis_aggregator"
+        registry.register(StatsCollector(f"{prefix}_server", self.server.stats))
+        registry.register(StatsCollector(f"{prefix}_ipfix", self.collector.totals))
+        registry.register(
+            StatsCollector(f"{prefix}_correlator", self.table.stats, gauges=("held",))
+        )
+        if self._writer is not None:
+            gauges = ("last_commit_ms",)
+            registry.register(
+                StatsCollector(f"{prefix}_clickhouse", self._writer.stats, gauges=gauges)
+            )
+        if self._ipfix is not None:
+            registry.register(StatsCollector(f"{prefix}_flow_collector", self._ipfix.client.stats))
+        registry.register(ReadingsCollector(prefix, self._readings()))
+        return registry
+
+    def _readings(self) -> dict[str, tuple[str, Callable[[], float]]]:
+        readings: dict[str, tuple[str, Callable[[], float]]] = {
+            "sessions": ("Exporters connected", lambda: len(self.collector.sessions)),
+            "live_flows": ("Flows in the table", lambda: len(self.table)),
+            "text_bytes": ("Distinct text held", lambda: self.table.strings.size_bytes),
+            "inventory_objects": ("Pods, Services and Nodes", lambda: len(self._inventory)),
+        }
+        if self._ipfix is not None:
+            client = self._ipfix.client
+            text = "1 while a session with the external collector stands"
+            readings["flow_collector_connected"] = (text, lambda: client.connected)
+        if self._writer is not None:
+            writer = self._writer
+            text = "1 while ClickHouse can be written to"
+            readings["clickhouse_healthy"] = (text, lambda: writer.healthy)
+        return readings
+
+
+def _server(settings: AggregatorSettings, collector: Collector) -> Server:
+    files = settings.tls
+    tls = settings.aggregator_transport_protocol is Transport.TLS
+    return Server(
+        collector.open,
+        host=settings.listen.address,
+        port=settings.listen.port,
+        tls=TlsFiles(files.ca, files.certificate, files.key) if tls else None,
+        limits=Limits(sessions=settings.listen.max_sessions),
+        drain_s=settings.grace_period * PART,
+    )
+
+
+def _store(settings: ClickHouse) -> Store:
+    return open_store(
+        StoreSettings(
+            settings.database_url,
+            database=settings.database,
+            username=settings.username,
+            password=settings.password,
+            ca_cert=settings.tls.ca_file if settings.tls.ca_cert else None,
+            insecure_skip_verify=settings.tls.insecure_skip_verify,
+            compress=settings.compress,
+            ttl_s=round(settings.ttl),
+        )
+    )
+
+
+def _client(settings: FlowCollector) -> Client:
+    if settings.address is None:
+        raise ValueError("settings that passed their check have an address")
+    address, tls = settings.address, settings.tls
+    if tls.enable:
+        address = replace(address, protocol="tls")
+    if address.protocol != "tls":
+        return Client(address)
+    named = bool(tls.client_secret_name)
+    files = TlsFiles(
+        ca=tls.directory / "ca.crt" if tls.ca_secret_name else None,
+        certificate=tls.directory / "tls.crt" if named else None,
+        key=tls.directory / "tls.key" if named else None,
+        min_version=tls.min_version or "VersionTLS12",
+    )
+    return Client(address, files, server_name=tls.server_name)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)

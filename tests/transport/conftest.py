@@ -1,0 +1,117 @@
+"""Real TLS on loopback, on both event loops."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from flowvis.errors import PeerError
+from flowvis.transport.address import CollectorAddress
+from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server
+from flowvis.transport.client import Client
+from flowvis.transport.server import Peer, Server
+from flowvis.transport.tls import TlsFiles
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@dataclass
+class Pki:
+    """A CA in a directory with a server's and a client's certificate."""
+
+    directory: Path
+    ca: Issued
+    server: TlsFiles
+    client: TlsFiles
+
+
+def make_pki(directory: Path) -> Pki:
+    ca = issue_ca("test")
+    root, _ = ca.write(directory, "ca")
+    server = issue_server(ca, ["localhost", "127.0.0.1", "::1"]).write(directory, "server")
+    client = issue_client(ca, "node-1").write(directory, "client")
+    return Pki(directory, ca, TlsFiles(root, *server), TlsFiles(root, *client))
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return make_pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+
+    def runner(coro: Coroutine[Any, Any, None]) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(30):
+                await coro
+
+        with asyncio.Runner(loop_factory=factory) as loop_runner:
+            loop_runner.run(bounded())
+
+    return runner
+
+
+@dataclass
+class Recorder:
+    """A handler that keeps what it gets."""
+
+    peer: Peer
+    data: bytearray = field(default_factory=bytearray)
+    ends: list[str] = field(default_factory=list)
+    refuse: bytes = b""
+
+    def data_received(self, data: memoryview) -> None:
+        self.data += data
+        if self.refuse and self.refuse in self.data:
+            raise PeerError("refused-bytes", "bytes that the test refuses")
+
+    def eof(self) -> None:
+        self.ends.append("eof")
+
+    def closed(self) -> None:
+        self.ends.append("closed")
+
+
+class Recorders(list[Recorder]):
+    """A factory of handlers that remembers them."""
+
+    refuse = b""
+
+    def __call__(self, peer: Peer) -> Recorder:
+        self.append(Recorder(peer, refuse=self.refuse))
+        return self[-1]
+
+    @property
+    def octets(self) -> int:
+        return sum(len(recorder.data) for recorder in self)
+
+
+@asynccontextmanager
+async def serving(server: Server) -> AsyncIterator[Server]:
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def client_of(server: Server, tls: TlsFiles | None, **options: Any) -> Client:
+    protocol = "tls" if tls else "tcp"
+    return Client(CollectorAddress("127.0.0.1", server.port, protocol), tls, **options)
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("what the test waits for did not happen")

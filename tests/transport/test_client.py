@@ -1,0 +1,338 @@
+"""Our client against our server and against sockets that misbehave."""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from flowvis.transport import client as client_module
+from flowvis.transport import connection as connection_module
+from flowvis.transport.address import CollectorAddress
+from flowvis.transport.backoff import Backoff
+from flowvis.transport.certificates import issue_client
+from flowvis.transport.client import Client, ConnectionLost
+from flowvis.transport.server import Server
+from flowvis.transport.tls import TlsFiles
+
+from .conftest import Pki, Recorders, Run, client_of, make_pki, serving, until
+
+MESSAGE = bytes(range(256)) * 255
+
+
+def numbered(count: int, size: int = 60_000) -> list[bytes]:
+    """Messages of one size that carry their number."""
+    return [number.to_bytes(4, "big") * (size // 4) for number in range(count)]
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["tls", "tcp"])
+def test_messages_arrive_in_order_and_close_is_confirmed(run: Run, pki: Pki, secure: bool) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        states: list[bool] = []
+        async with serving(Server(handlers, tls=pki.server if secure else None)) as server:
+            client = client_of(server, pki.client if secure else None, on_state=states.append)
+            await client.connect()
+            assert client.connected
+            messages = numbered(100)
+            await client.send(messages)
+            await client.send([])
+            assert await client.close()
+            await until(lambda: handlers[0].ends)
+        assert bytes(handlers[0].data) == b"".join(messages)
+        assert handlers[0].ends == ["eof", "closed"]
+        assert handlers[0].peer.subject == ("node-1" if secure else "")
+        assert server.stats.errors == {}
+        assert server.stats.octets == client.stats.octets == 6_000_000
+        assert client.stats.messages == 100
+        assert client.stats.lost == {}
+        assert states == [True]
+
+    run(main())
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["tls", "tcp"])
+def test_server_that_stops_loses_nothing(run: Run, pki: Pki, secure: bool) -> None:
+    """Half-close with much in flight: what the client says was sent has been received."""
+
+    async def main() -> None:
+        handlers = Recorders()
+        server = Server(handlers, tls=pki.server if secure else None)
+        await server.start()
+        clients = [client_of(server, pki.client if secure else None) for _ in range(5)]
+        last: list[int] = []
+
+        async def send(client: Client) -> None:
+            await client.connect()
+            for at in itertools.count():
+                try:
+                    await client.send([at.to_bytes(4, "big") * 15_000] * 3)
+                except ConnectionLost as lost:
+                    last.append(lost.sent + len(lost.unsent))
+                    return
+
+        tasks = [asyncio.create_task(send(client)) for client in clients]
+        await until(lambda: handlers.octets > 30_000_000)
+        await server.stop()
+        await asyncio.gather(*tasks)
+        sent = sum(client.stats.messages for client in clients)
+        assert handlers.octets == sent * 60_000
+        assert sorted(len(handler.data) for handler in handlers) == sorted(
+            client.stats.octets for client in clients
+        )
+        assert all(handler.ends == ["eof", "closed"] for handler in handlers)
+        assert server.stats.errors == {}
+        assert [client.stats.lost for client in clients] == [{"going-away": 1}] * 5
+        assert last == [3] * 5
+
+    run(main())
+
+
+def test_a_lost_session_stays_lost_until_connect(run: Run, pki: Pki) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        states: list[bool] = []
+        server = Server(handlers, tls=pki.server)
+        await server.start()
+        client = client_of(server, pki.client, on_state=states.append)
+        with pytest.raises(ConnectionLost, match="not connected") as caught:
+            await client.send([b"a"])
+        assert caught.value.unsent == [b"a"]
+        await client.lost()
+        await client.connect()
+        port = server.port
+        await server.stop()
+        await client.lost()
+        again = Server(handlers, tls=pki.server, port=port)
+        async with serving(again):
+            with pytest.raises(ConnectionLost, match="goes away") as caught:
+                await client.send([b"a", b"b"])
+            assert (caught.value.unsent, caught.value.sent) == ([b"a", b"b"], 0)
+            await client.connect()
+            await client.send(caught.value.unsent)
+            assert await client.close()
+        assert [bytes(handler.data) for handler in handlers] == [b"", b"ab"]
+        assert states == [True, False, True]
+        assert client.stats.sessions == 2
+
+    run(main())
+
+
+def test_slow_collector_makes_the_sender_wait(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp")
+            client = Client(address)
+            await client.connect()
+            peer, _ = listener.accept()
+            with peer:
+                sending = asyncio.create_task(client.send([MESSAGE] * 500))
+                await asyncio.sleep(0.3)
+                held = client.stats.messages
+                assert held < 500
+                assert not sending.done()
+                peer.setblocking(False)
+                loop = asyncio.get_running_loop()
+                received = 0
+                while received < 500 * len(MESSAGE):
+                    received += len(await loop.sock_recv(peer, 1 << 20))
+                await sending
+            await client.close(0)
+
+    run(main())
+
+
+def test_reset_gives_back_what_never_left(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            address = CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp")
+            client = Client(address)
+            await client.connect()
+            peer, _ = listener.accept()
+            messages = [bytes([n % 256]) * 65000 for n in range(200)]
+            sending = asyncio.create_task(client.send(messages))
+            await asyncio.sleep(0.2)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            peer.close()
+            with pytest.raises(ConnectionLost) as caught:
+                await sending
+        assert caught.value.sent == client.stats.messages < 200
+        assert caught.value.unsent == messages[caught.value.sent :]
+        assert set(client.stats.lost) <= {"econnreset", "epipe"}
+        assert not client.connected
+        assert not await client.close()
+
+    run(main())
+
+
+def test_stalled_collector_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "STALLED_S", 0.3)
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = Client(CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp"))
+            await client.connect()
+            with pytest.raises(ConnectionLost):
+                await client.send([MESSAGE] * 500)
+            assert set(client.stats.lost) <= {"stalled", "etimedout"}
+
+    run(main())
+
+
+def test_cancelled_send_ends_the_session(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = Client(CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp"))
+            await client.connect()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.send([MESSAGE] * 500), 0.2)
+            assert not client.connected
+            assert client.stats.lost == {"cancelled": 1}
+
+    run(main())
+
+
+def test_waits_between_attempts_double_up_to_a_cap_with_jitter() -> None:
+    draws = iter([0.0, 1.0, 0.5, 0.0, 1.0, 1.0])
+    backoff = Backoff(1.0, 5.0, draw=lambda: next(draws))
+    assert [backoff.wait_s() for _ in range(5)] == [0.5, 2.0, 3.0, 2.5, 5.0]
+    backoff.reset()
+    assert backoff.wait_s() == 1.0
+
+
+def test_attempts_follow_the_back_off_until_there_is_a_collector(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        client = Client(
+            CollectorAddress("127.0.0.1", port, "tcp"), backoff=Backoff(0.05, 0.2, lambda: 1.0)
+        )
+        began = time.monotonic()
+        connecting = asyncio.create_task(client.connect())
+        await until(lambda: client.stats.attempts == 4)
+        assert 0.35 <= time.monotonic() - began < 2
+        async with serving(Server(Recorders(), port=port)):
+            await connecting
+            assert client.connected
+            await client.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.1"])
+def test_both_families_reach_the_server(run: Run, pki: Pki, host: str) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            client = Client(CollectorAddress(host, server.port), pki.client)
+            await client.connect()
+            assert await client.close()
+        assert handlers[0].peer.address in {"127.0.0.1", "::1"}
+
+    run(main())
+
+
+async def refusal(client: Client, caplog: pytest.LogCaptureFixture) -> str:
+    """What the client says of the attempts that fail."""
+    connecting = asyncio.create_task(client.connect())
+    await until(lambda: client.stats.attempts > 1)
+    connecting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await connecting
+    assert client.stats.sessions == 0
+    return caplog.text
+
+
+FAST = Backoff(0.01, 0.01)
+
+
+def test_certificate_of_another_ca(
+    run: Run, pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = make_pki(tmp_path)
+
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=pki.server)) as server:
+            text = await refusal(client_of(server, other.client, backoff=FAST), caplog)
+            assert "certificate not accepted" in text
+            stranger = TlsFiles(pki.client.ca, other.client.certificate, other.client.key)
+            text = await refusal(client_of(server, stranger, backoff=FAST), caplog)
+            assert "unknown ca" in text
+            assert server.stats.errors["tls-certificate"] >= 1
+
+    run(main())
+
+
+def test_expired_client_is_refused_before_anything_is_sent(
+    run: Run, pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = issue_client(pki.ca, "old", now=datetime.now(UTC) - timedelta(days=400))
+    files = TlsFiles(pki.client.ca, *old.write(tmp_path, "old"))
+
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=pki.server)) as server:
+            client = client_of(server, files, backoff=FAST)
+            assert "certificate expired" in await refusal(client, caplog)
+
+    run(main())
+
+
+def test_client_without_a_certificate(run: Run, pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            client = client_of(server, TlsFiles(pki.client.ca), backoff=FAST)
+            assert "certificate required" in await refusal(client, caplog)
+        assert handlers == []
+
+    run(main())
+
+
+def test_server_of_another_name(run: Run, pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=pki.server)) as server:
+            client = client_of(server, pki.client, server_name="elsewhere", backoff=FAST)
+            text = await refusal(client, caplog)
+            assert "Hostname mismatch" in text
+            named = client_of(server, pki.client, server_name="localhost")
+            await named.connect()
+            await named.close()
+
+    run(main())
+
+
+def test_collector_that_is_silent_in_the_handshake(
+    run: Run, pki: Pki, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client_module, "CONNECT_S", 0.1)
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = CollectorAddress("127.0.0.1", listener.getsockname()[1])
+            client = Client(address, pki.client, backoff=FAST)
+            assert "no answer in 0.1 s" in await refusal(client, caplog)
+
+    run(main())
+
+
+def test_unknown_host_and_missing_files_are_told_and_tried_again(
+    run: Run, pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        nowhere = Client(CollectorAddress("no.such.host.invalid"), pki.client, backoff=FAST)
+        assert "no session, next attempt" in await refusal(nowhere, caplog)
+        missing = TlsFiles(tmp_path / "ca.crt", tmp_path / "tls.crt", tmp_path / "tls.key")
+        client = Client(CollectorAddress("127.0.0.1", 1), missing, backoff=FAST)
+        assert "tls.key: " in await refusal(client, caplog)
+
+    run(main())
+
+
+def test_tls_files_go_with_tls() -> None:
+    with pytest.raises(ValueError, match="TLS files go with protocol tls"):
+        Client(CollectorAddress("a", 1, "tls"))

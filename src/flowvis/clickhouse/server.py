@@ -5,6 +5,7 @@ frames of compressed bytes straight from the columns.
 """
 
 import datetime
+import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ from flowvis.clickhouse.migration import Migration
 from flowvis.clickhouse.native_block import Block, frames
 from flowvis.clickhouse.store import MAX_ROWS, QUERY_TIMEOUT_S, Result, StoreSettings, readable
 from flowvis.errors import StoreError
+
+# The driver logs with tracebacks what it also raises, and we report that.
+logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 60  # an INSERT is acknowledged within seconds, or the server is in trouble
@@ -226,7 +230,7 @@ class ServerStore:
         return self._client
 
     def _make_client(self, database: str = "") -> _Client:
-        """Make a client; it connects on use. Without a database, since ours may not be there yet."""
+        """Make a client, which connects on use; no database: ours may not be there yet."""
         settings = self._settings
         connection = _Connection(
             self._host,

@@ -37,6 +37,7 @@ COMMIT_INTERVAL_S = 8.0  # Antrea's default
 COMMIT_RECORDS = 250_000  # about 100 MB as columns: one part on the server, soon enough encoded
 MAX_PENDING = 1 << 19  # records, as Antrea: some 200 MB of columns
 GRACE_S = 10.0
+CLOSE_S = 2.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 
@@ -154,8 +155,10 @@ class Writer:
         self.stage.drop(SHUTDOWN, self.held())
         self._pending.clear()
         self._waiting, self._commit = 0, None
+        # From another thread, since ours may still be stuck in a commit: this ends it.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.to_thread(self.store.close), CLOSE_S)
         if self._thread is not None:
-            self._thread.submit(self.store.close)
             self._thread.shutdown(wait=False)
 
     async def _run(self) -> None:

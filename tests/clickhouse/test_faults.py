@@ -1,0 +1,163 @@
+"""Whatever happens to the connection or the server: every batch is stored, and once."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flowvis.batch import Batch
+from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.errors import StoreError
+
+from .conftest import Server
+from .proxy import Fault, Proxy
+from .samples import flows, random_batch
+
+EPOCH = 1_790_000_100
+ROWS = 20_000
+STAGES = ("hello", "query", "first byte", "a quarter", "half", "nearly all", "all", "answered")
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    proxy = Proxy(server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def direct(server_settings: StoreSettings) -> Iterator[Store]:
+    store = open_store(server_settings)
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def relayed(proxy: Proxy, server_settings: StoreSettings) -> Iterator[Store]:
+    url = f"tcp://127.0.0.1:{proxy.port}"
+    store = open_store(replace(server_settings, database_url=url))
+    yield store
+    store.close()
+
+
+def count(store: Store) -> int:
+    return int(store.query("SELECT count() FROM flows").rows[0][0])
+
+
+@pytest.mark.clickhouse
+def test_a_connection_cut_at_every_stage(direct: Store, relayed: Store, proxy: Proxy) -> None:
+    batch = random_batch(ROWS)
+    total = rehearse(relayed, proxy, batch)
+    cuts = {
+        "hello": Fault(10),
+        "query": Fault(700),  # the text of the INSERT, which names every column, is longer
+        "first byte": Fault(8000),
+        "a quarter": Fault(total // 4),
+        "half": Fault(total // 2),
+        "nearly all": Fault(total - 1),
+        "all": Fault(total),
+        "answered": Fault(total // 2, answered=True),
+    }
+    assert tuple(cuts) == STAGES
+    stored = ROWS
+    arrived = []
+    for number, (stage, fault) in enumerate(cuts.items()):
+        batch_id = BatchId("faulty", EPOCH, number)
+        relayed.close()
+        proxy.reset(fault)
+        with pytest.raises(StoreError) as caught:
+            relayed.insert(batch, batch_id)
+        assert caught.value.retryable, stage
+        settle(direct)
+        if count(direct) > stored:
+            arrived.append(stage)
+        proxy.reset()
+        relayed.insert(batch, batch_id, again=True)
+        stored += ROWS
+        assert count(direct) == stored, stage
+    assert "answered" in arrived
+    assert "half" not in arrived
+
+
+def rehearse(relayed: Store, proxy: Proxy, batch: Batch) -> int:
+    """Insert once without a fault; return how many bytes it takes."""
+    relayed.migrate()
+    relayed.close()
+    proxy.reset()
+    relayed.insert(batch, BatchId("steady", EPOCH))
+    relayed.close()
+    return proxy.sent
+
+
+def settle(store: Store) -> None:
+    """Wait until the server has noticed what became of its connections."""
+    deadline = time.monotonic() + 20
+    while store.query("SELECT count() FROM system.processes").rows[0][0] > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("part", [0.5, 1.0])
+def test_an_insert_that_the_server_still_waits_for_is_not_repeated(
+    direct: Store, relayed: Store, proxy: Proxy, part: float
+) -> None:
+    """Our side is gone, the server does not know it: whether the batch is stored is still open."""
+    batch = random_batch(ROWS)
+    total = rehearse(relayed, proxy, batch)
+    proxy.reset(Fault(int(total * part) - 1, abandon=True))
+    batch_id = BatchId("faulty", EPOCH)
+    with pytest.raises(StoreError):
+        relayed.insert(batch, batch_id)
+    proxy.reset()
+    with pytest.raises(StoreError, match="still running") as caught:
+        relayed.insert(batch, batch_id, again=True)
+    assert caught.value.retryable
+    for held in proxy.abandoned:
+        held.close()
+    settle(direct)
+    relayed.insert(batch, batch_id, again=True)
+    assert count(direct) == 2 * ROWS
+
+
+@pytest.mark.clickhouse
+def test_a_server_that_is_killed_and_comes_back(tmp_path: Path) -> None:
+    server = Server(tmp_path / "killed")
+    server.start()
+    store = open_store(StoreSettings(server.url, database="faults", ttl_s=0))
+    try:
+        store.migrate()
+        batch = flows(30_000)
+        failures = 0
+        for number in range(6):
+            batch_id = BatchId("killed", EPOCH, number)
+            killer = threading.Timer(0.004 * number, server.kill)
+            killer.start()
+            try:
+                store.insert(batch, batch_id)
+            except StoreError:
+                failures += 1
+            killer.join()
+            server.start()
+            store.close()
+            insert_until_it_works(store, batch_id)
+        assert failures
+        assert count(store) == 6 * 30_000
+    finally:
+        store.close()
+        server.kill()
+
+
+def insert_until_it_works(store: Store, batch_id: BatchId) -> None:
+    for _ in range(20):
+        with contextlib.suppress(StoreError):
+            store.insert(flows(30_000), batch_id, again=True)
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server did not come back")

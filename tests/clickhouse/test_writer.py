@@ -1,0 +1,257 @@
+"""The writer: bounded, balanced, and patient with a store that comes and goes."""
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowvis.batch import Batch
+from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
+from flowvis.clickhouse.writer import QUEUE_FULL, REJECTED, SHUTDOWN, Writer
+from flowvis.errors import StoreError
+from flowvis.native import StringTable
+from flowvis.runtime.ledger import Stage
+
+from .conftest import MakeStore, Server
+from .samples import flows
+
+FAST = 0.02
+
+
+class Moody:
+    """A store that works, fails or waits as it is told, and remembers what it was given."""
+
+    name = "moody"
+
+    def __init__(self) -> None:
+        self.error: StoreError | None = None
+        self.migrate_error: StoreError | None = None
+        self.open = threading.Event()
+        self.open.set()
+        self.calls: list[tuple[int, BatchId, bool]] = []
+        self.stored: dict[BatchId, Batch] = {}
+        self.closed = False
+
+    def migrate(self) -> list[str]:
+        if self.migrate_error:
+            raise self.migrate_error
+        return ["has no umbrella"]
+
+    def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
+        self.calls.append((len(batch), batch_id, again))
+        self.open.wait(10)
+        if self.error:
+            raise self.error
+        assert batch_id not in self.stored
+        self.stored[batch_id] = batch
+
+    def query(self, sql: str, *, max_rows: int = 1) -> Result:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def until(condition: object, *, seconds: float = 20) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        await asyncio.sleep(0.01)
+
+
+def writer_for(store: Store, **options: object) -> Writer:
+    options = {"commit_interval_s": FAST, "grace_s": 5.0, **options}
+    return Writer(store, Stage("clickhouse"), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.clickhouse
+async def test_all_that_is_put_is_stored(make_store: MakeStore, settings: StoreSettings) -> None:
+    store = make_store()
+    writer = writer_for(store)
+    await writer.start()
+    strings = StringTable()
+    for number in range(5):
+        writer.put(flows(1000, strings=strings))
+        writer.put(flows(100))  # over a string table of its own
+        if number == 2:
+            await until(lambda: writer.stage.sent >= 3300)
+    assert writer.stage.received == 5500
+    await writer.stop()
+    assert writer.stage.sent == 5500
+    assert writer.stage.imbalance == 0
+    assert store.query("SELECT count(), sum(octetTotalCount) FROM " + table(settings)).rows == [
+        [5500, 550_000]
+    ]
+
+
+def table(settings: StoreSettings) -> str:
+    return f"{settings.database}.flows"
+
+
+async def test_commits_wait_for_the_interval_or_for_enough() -> None:
+    store = Moody()
+    writer = writer_for(store, commit_interval_s=3600, commit_records=1000)
+    await writer.start()
+    await until(lambda: writer.healthy)
+    strings = StringTable()
+    for _ in range(9):
+        writer.put(flows(100, strings=strings))
+    await asyncio.sleep(0.1)
+    assert store.calls == []
+    assert writer.held() == 900
+    writer.put(flows(100, strings=strings))
+    await until(lambda: writer.stage.sent == 1000)
+    assert [rows for rows, _, _ in store.calls] == [1000]
+    await writer.stop()
+    assert store.closed
+
+
+async def test_a_batch_that_is_larger_than_a_commit_is_split() -> None:
+    store = Moody()
+    writer = writer_for(store, commit_records=1000)
+    writer.put(flows(2500))
+    await writer.start()
+    await writer.stop()
+    assert [rows for rows, _, _ in store.calls] == [1000, 1000, 500]
+    assert len({batch_id for _, batch_id, _ in store.calls}) == 3
+    ports = np.concatenate([batch["sourceTransportPort"] for batch in store.stored.values()])
+    assert ports.tolist() == list(range(2500))
+
+
+async def test_the_same_id_until_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowvis.clickhouse.writer.FIRST_PAUSE_S", FAST)
+    store = Moody()
+    store.error = StoreError("the network", retryable=True)
+    writer = writer_for(store)
+    await writer.start()
+    writer.put(flows(10))
+    await until(lambda: len(store.calls) >= 3)
+    assert not writer.healthy
+    assert writer.stats.failing == "the network"
+    writer.put(flows(5))
+    store.error = None
+    await until(lambda: writer.stage.sent == 15)
+    assert writer.healthy
+    first = [call for call in store.calls if call[0] == 10]
+    assert len({batch_id for _, batch_id, _ in first}) == 1
+    assert [again for _, _, again in first] == [False] + [True] * (len(first) - 1)
+    assert writer.stats.failures == len(first) - 1
+    await writer.stop()
+    assert writer.stage.imbalance == 0
+
+
+async def test_a_rejected_batch_does_not_hold_up_the_others() -> None:
+    store = Moody()
+    store.error = StoreError("bad data", retryable=False)
+    writer = writer_for(store)
+    await writer.start()
+    writer.put(flows(10))
+    await until(lambda: writer.stage.dropped == {REJECTED: 10})
+    store.error = None
+    writer.put(flows(5))
+    await until(lambda: writer.stage.sent == 5)
+    await writer.stop()
+    assert writer.stage.imbalance == 0
+
+
+async def test_the_oldest_go_when_the_queue_is_full() -> None:
+    store = Moody()
+    store.migrate_error = StoreError("not there", retryable=True)
+    writer = writer_for(store, max_pending=1000)
+    await writer.start()
+    for number in range(15):
+        batch = flows(100)
+        batch["sourceTransportPort"][:] = number
+        writer.put(batch)
+    assert writer.stage.dropped == {QUEUE_FULL: 500}
+    assert writer.held() == 1000
+    store.migrate_error = None
+    await writer.stop()
+    assert writer.stage.sent == 1000
+    assert {int(b["sourceTransportPort"][0]) for b in store.stored.values()} == set(range(5, 15))
+
+
+async def test_stop_gives_up_after_the_grace_period() -> None:
+    store = Moody()
+    store.error = StoreError("not there", retryable=True)
+    writer = writer_for(store, grace_s=0.3)
+    await writer.start()
+    writer.put(flows(7))
+    started = time.monotonic()
+    await writer.stop()
+    assert time.monotonic() - started < 2
+    assert writer.stage.dropped == {SHUTDOWN: 7}
+    assert writer.stage.imbalance == 0
+    writer.put(flows(3))
+    assert writer.stage.dropped == {SHUTDOWN: 7, "closed": 3}
+
+
+async def test_a_slow_store_stalls_nobody() -> None:
+    store = Moody()
+    store.open.clear()
+    writer = writer_for(store)
+    await writer.start()
+    writer.put(flows(10))
+    await until(lambda: store.calls)
+    started = time.monotonic()
+    writer.put(flows(10))
+    await asyncio.sleep(0)
+    assert time.monotonic() - started < 0.1
+    assert writer.held() == 20
+    store.open.set()
+    await writer.stop()
+    assert writer.stage.sent == 20
+
+
+async def test_ids_stay_unique_when_the_clock_stands_still_or_goes_back() -> None:
+    store = Moody()
+    writer = writer_for(store, commit_records=10, clock=clock_of([100, 100, 99, 101]))
+    for _ in range(4):
+        writer.put(flows(10))
+    await writer.start()
+    await until(lambda: writer.stage.sent == 40)
+    await writer.stop()
+    ids = [(batch_id.inserted_s, batch_id.number) for _, batch_id, _ in store.calls]
+    assert len(set(ids)) == 4
+    assert ids == sorted(ids)
+
+
+def clock_of(seconds: list[int]) -> object:
+    """A clock that goes through these times, and stays at the last."""
+    left = list(seconds)
+    return lambda: float(left.pop(0) if len(left) > 1 else left[0])
+
+
+@pytest.mark.clickhouse
+async def test_the_server_may_come_later_and_go_away(tmp_path: Path) -> None:
+    """Everything that is put while the server starts, dies and starts again is stored, once."""
+    server = Server(tmp_path / "moody")
+    settings = StoreSettings(server.url, database="flowvis", ttl_s=0)
+    writer = writer_for(open_store(settings), commit_records=5000)
+    await writer.start()
+    put = 0
+    try:
+        for phase in ("not started", "up", "killed", "up", "killed", "up"):
+            if phase == "up":
+                await asyncio.to_thread(server.start)
+            elif phase == "killed":
+                await asyncio.to_thread(server.kill)
+            for _ in range(10):
+                writer.put(flows(2000))
+                put += 2000
+                await asyncio.sleep(0.02)
+        await until(lambda: writer.held() == 0, seconds=60)
+        assert writer.stage.sent == writer.stage.received == put
+        await writer.stop()
+        store = open_store(replace(settings))
+        assert store.query("SELECT count() FROM flows").rows == [[put]]
+        store.close()
+    finally:
+        await writer.stop()
+        await asyncio.to_thread(server.kill)

@@ -1,0 +1,191 @@
+"""The exporter session: families, splitting, sequence numbers, templates."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch
+from flowvis.fields import AGGREGATED, ANTREA_EXPORTED, BY_NAME, EXPORTED
+from flowvis.ipfix import ExporterSession, RecordBuffer, observation_domain_id
+
+from .conftest import Leaf
+from .feeding import Fed
+from .records import batch_of
+
+NOW = 1_790_000_000
+
+
+def numbered(leaf: Leaf, count: int, *, text: str = "pod", ipv6_from: int | None = None) -> Batch:
+    return batch_of(
+        [
+            {
+                "packetTotalCount": n,
+                "sourcePodName": f"{text}-{n}",
+                "sourceIP": "fd00::1" if ipv6_from is not None and n >= ipv6_from else "10.0.0.1",
+            }
+            for n in range(count)
+        ],
+        leaf.table(),
+    )
+
+
+def numbers_of(fed: Fed) -> list[int]:
+    numbers: list[int] = fed.buffer.batch()["packetTotalCount"].tolist()
+    return numbers
+
+
+@pytest.mark.parametrize("max_message", [1000, 1500, 9000, 65535])
+def test_messages_keep_to_the_size_and_lose_nothing(leaf: Leaf, max_message: int) -> None:
+    session = ExporterSession(7, EXPORTED, max_message=max_message)
+    messages = session.templates(NOW) + session.encode(numbered(leaf, 1000, ipv6_from=600), NOW)
+    fed = Fed(leaf).feed(messages)
+    assert max(map(len, messages)) <= max_message
+    assert numbers_of(fed) == list(range(1000))
+    assert fed.session.stats.gaps == 0
+    assert session.stats.records == 1000
+    assert session.stats.messages == len(messages) == fed.session.stats.messages
+    assert session.stats.octets == sum(map(len, messages))
+
+
+def test_a_record_that_fits_exactly(leaf: Leaf) -> None:
+    fields = (BY_NAME["sourceIP"], BY_NAME["sourcePodName"])
+    batch = batch_of([{"sourcePodName": "p" * 100, "sourceIP": "10.0.0.1"}] * 2, leaf.table())
+    exact = 16 + 4 + 2 * (4 + 1 + 100)
+    assert len(ExporterSession(7, fields, max_message=exact).encode(batch, NOW)) == 1
+    assert len(ExporterSession(7, fields, max_message=exact - 1).encode(batch, NOW)) == 2
+
+
+@pytest.mark.parametrize("size", [253, 254, 255, 256])
+def test_the_length_of_long_text_counts_too(leaf: Leaf, size: int) -> None:
+    fields = (BY_NAME["sourceIP"], BY_NAME["sourcePodName"])
+    batch = batch_of([{"sourcePodName": "p" * size, "sourceIP": "10.0.0.1"}], leaf.table())
+    exact = 16 + 4 + 4 + size + (1 if size < 255 else 3)
+    session = ExporterSession(7, fields, max_message=exact)
+    (message,) = session.encode(batch, NOW)
+    assert len(message) == exact
+    session = ExporterSession(7, fields, max_message=exact - 1)
+    assert session.encode(batch, NOW) == []
+    assert session.stats.oversize == 1
+
+
+def test_an_oversize_record_costs_only_itself(leaf: Leaf) -> None:
+    batch = numbered(leaf, 5)
+    batch["sourcePodName"][2] = batch.strings.intern(b"x" * 2000)
+    session = ExporterSession(7, EXPORTED, max_message=1500)
+    fed = Fed(leaf).feed(session.templates(NOW) + session.encode(batch, NOW))
+    assert numbers_of(fed) == [0, 1, 3, 4]
+    assert (session.stats.records, session.stats.oversize) == (4, 1)
+    assert fed.session.stats.gaps == 0
+    assert session.encode(batch.take(slice(2, 3)), NOW) == []
+    assert session.stats.oversize == 2
+
+
+def test_sequence_numbers_go_on(leaf: Leaf) -> None:
+    session = ExporterSession(7, EXPORTED)
+    fed = Fed(leaf).feed(session.templates(NOW))
+    for _ in range(3):
+        fed.feed(session.encode(numbered(leaf, 50, ipv6_from=30), NOW))
+        fed.feed(session.templates(NOW))
+    assert fed.session.stats.gaps == 0
+    assert fed.session.stats.templates_repeated == 6
+    session._sequence = 0xFFFFFFFF
+    messages = session.encode(numbered(leaf, 2), NOW) + session.encode(numbered(leaf, 1), NOW)
+    assert [message[8:12].hex() for message in messages] == ["ffffffff", "00000001"]
+
+
+def test_strided_columns(leaf: Leaf) -> None:
+    """Rows of a table, seen as columns, go out as they are."""
+    plain = numbered(leaf, 40, ipv6_from=20)
+    rows = np.zeros(
+        40,
+        np.dtype(
+            [(f.name, f.kind.dtype, f.kind.shape) for f in EXPORTED],
+            align=True,
+        ),
+    )
+    for name, column in plain.columns.items():
+        rows[name] = column
+    columns: dict[str, NDArray[np.generic]] = {name: rows[name][::-1] for name in plain.columns}
+    strided = Batch(columns, plain.strings)
+    expected = ExporterSession(7, EXPORTED).encode(plain.take(np.arange(40)[::-1]), NOW)
+    assert ExporterSession(7, EXPORTED).encode(strided, NOW) == expected
+
+
+def test_columns_that_a_batch_lacks_go_out_empty(leaf: Leaf) -> None:
+    batch = numbered(leaf, 3).select(["sourceIP", "packetTotalCount", "sourcePodName"])
+    session = ExporterSession(7, AGGREGATED)
+    fed = Fed(leaf, fields=AGGREGATED).feed(session.templates(NOW) + session.encode(batch, NOW))
+    assert fed.records == [
+        {"sourceIP": "10.0.0.1", "sourcePodName": f"pod-{n}"}
+        | ({"packetTotalCount": n} if n else {})
+        for n in range(3)
+    ]
+
+
+def test_a_column_of_another_type_is_refused(leaf: Leaf) -> None:
+    batch = numbered(leaf, 3)
+    batch["packetTotalCount"] = batch["packetTotalCount"].astype(np.float64)
+    with pytest.raises(TypeError, match="packetTotalCount: a column of float64, need uint64"):
+        ExporterSession(7, EXPORTED).encode(batch, NOW)
+
+
+def test_an_empty_batch_is_no_message(leaf: Leaf) -> None:
+    session = ExporterSession(7, EXPORTED)
+    assert session.encode(numbered(leaf, 0), NOW) == []
+    assert session.stats.messages == 0
+
+
+def test_templates_share_a_message_where_they_fit(leaf: Leaf) -> None:
+    both = ExporterSession(7, AGGREGATED).templates(NOW)
+    apart = ExporterSession(7, AGGREGATED, max_message=600).templates(NOW)
+    assert (len(both), len(apart)) == (1, 2)
+    for messages in (both, apart):
+        fed = Fed(leaf).feed(messages)
+        assert fed.session.stats.templates == 2
+        assert fed.session.stats.unknown_fields == fed.session.stats.unusable_fields == 0
+    with pytest.raises(ValueError, match="messages of 500 bytes: the template takes 5"):
+        ExporterSession(7, AGGREGATED, max_message=500)
+
+
+def test_template_refresh(leaf: Leaf) -> None:
+    session = ExporterSession(7, EXPORTED, template_refresh=600)
+    session.templates(NOW)
+    batch = numbered(leaf, 1)
+    assert len(session.encode(batch, NOW + 599)) == 1
+    assert len(session.encode(batch, NOW + 600)) == 2
+    assert len(session.encode(batch, NOW + 601)) == 1
+    assert len(session.encode(numbered(leaf, 0), NOW + 1200)) == 1
+    assert len(ExporterSession(7, EXPORTED).encode(batch, NOW + 10_000)) == 1
+
+
+def test_antreas_template_alone(leaf: Leaf) -> None:
+    fields = EXPORTED[:ANTREA_EXPORTED]
+    session = ExporterSession(7, fields)
+    fed = Fed(leaf).feed(session.templates(NOW) + session.encode(numbered(leaf, 2), NOW))
+    assert [event.fields for event in fed.events] == [43, 43]
+    assert numbers_of(fed) == [0, 1]
+
+
+def test_a_code_without_a_string_is_an_error(leaf: Leaf) -> None:
+    batch = numbered(leaf, 2)
+    batch["sourcePodName"][1] = 1000
+    with pytest.raises(IndexError):
+        ExporterSession(7, EXPORTED).encode(batch, NOW)
+
+
+# The hash's published vectors (FNV-1, 32 bits).
+@pytest.mark.parametrize(
+    ("name", "number"), [("", 0x811C9DC5), ("a", 0x050C5D7E), ("foobar", 0x31F0B262)]
+)
+def test_observation_domain_id(name: str, number: int) -> None:
+    assert observation_domain_id(name) == number
+
+
+def test_records_of_a_buffer_go_out_again(leaf: Leaf) -> None:
+    """The session column is nobody's field and is left where it is."""
+    session = ExporterSession(7, EXPORTED)
+    fed = Fed(leaf).feed(session.templates(NOW) + session.encode(numbered(leaf, 9), NOW))
+    assert isinstance(fed.buffer, RecordBuffer)
+    again = ExporterSession(7, EXPORTED)
+    second = Fed(leaf).feed(again.templates(NOW) + again.encode(fed.buffer.batch(), NOW))
+    assert second.records == fed.records

@@ -1,0 +1,560 @@
+"""Our server against peers of every kind."""
+
+import asyncio
+import os
+import resource
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flowvis.errors import PeerError, SettingsError, SystemRefused
+from flowvis.transport import server as server_module
+from flowvis.transport import session as session_module
+from flowvis.transport.certificates import issue_client, issue_server
+from flowvis.transport.client import Client
+from flowvis.transport.server import Limits, Peer, Server
+from flowvis.transport.tls import TlsFiles
+
+from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, serving, until
+
+
+async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", server.port)
+
+
+def foreign_context(pki: Pki) -> ssl.SSLContext:
+    """A client's context as others make it."""
+    context = ssl.create_default_context(cafile=str(pki.client.ca))
+    assert pki.client.certificate is not None
+    context.load_cert_chain(pki.client.certificate, pki.client.key)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "tls"),
+        (b"\x16\x03\x01\xff\xff" + b"\0" * 70_000, "tls"),
+        (b"\0" * 300_000, "tls"),
+        (b"\x16\x03", "handshake-eof"),
+        (b"", "handshake-eof"),
+    ],
+)
+def test_garbage_ends_its_session_only(run: Run, pki: Pki, data: bytes, reason: str) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            client = client_of(server, pki.client)
+            await client.connect()
+            _, writer = await opened(server)
+            writer.write(data)
+            writer.write_eof()
+            await until(lambda: server.stats.errors)
+            writer.close()
+            assert len(server.sessions) == 1
+            await client.send([b"still here"])
+            assert await client.close()
+        assert set(server.stats.errors) == {reason}
+        assert bytes(handlers[0].data) == b"still here"
+
+    run(main())
+
+
+def test_old_tls_is_refused(run: Run, pki: Pki) -> None:
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=pki.server)) as server:
+            context = foreign_context(pki)
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+            with pytest.warns(DeprecationWarning, match="TLSv1"):
+                context.minimum_version = ssl.TLSVersion.TLSv1
+            with pytest.warns(DeprecationWarning, match="TLSv1"):
+                context.maximum_version = ssl.TLSVersion.TLSv1_1
+            with pytest.raises(ssl.SSLError):
+                await asyncio.open_connection("localhost", server.port, ssl=context)
+            await until(lambda: server.stats.errors)
+            assert server.stats.errors == {"tls": 1}
+
+    run(main())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_foreign_client_and_its_close_notify(run: Run, pki: Pki, version: ssl.TLSVersion) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            context = foreign_context(pki)
+            context.maximum_version = version
+            context.minimum_version = version
+            reader, writer = await asyncio.open_connection("localhost", server.port, ssl=context)
+            writer.writelines([b"abc" * 100_000, b"def"])
+            await writer.drain()
+            writer.close()
+            assert await reader.read() == b""
+            await until(lambda: handlers and handlers[0].ends)
+        assert bytes(handlers[0].data) == b"abc" * 100_000 + b"def"
+        assert handlers[0].ends == ["eof", "closed"]
+        assert server.stats.errors == {}
+
+    run(main())
+
+
+def test_min_version_of_the_files(run: Run, pki: Pki) -> None:
+    strict = TlsFiles(pki.server.ca, pki.server.certificate, pki.server.key, "VersionTLS13")
+
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=strict)) as server:
+            context = foreign_context(pki)
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            with pytest.raises(ssl.SSLError):
+                await asyncio.open_connection("localhost", server.port, ssl=context)
+
+    run(main())
+
+
+def test_handshake_that_takes_too_long(run: Run, pki: Pki) -> None:
+    async def main() -> None:
+        limits = Limits(handshake_s=0.2)
+        async with serving(Server(Recorders(), tls=pki.server, limits=limits)) as server:
+            reader, writer = await opened(server)
+            began = time.monotonic()
+            assert await reader.read() == b""
+            assert 0.1 < time.monotonic() - began < 2
+            writer.close()
+            client = client_of(server, pki.client)
+            await client.connect()
+            await asyncio.sleep(0.3)
+            assert client.connected
+            await client.close()
+        assert server.stats.errors == {"handshake-timeout": 1}
+
+    run(main())
+
+
+def test_limits_of_sessions(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        limits = Limits(sessions=3, sessions_per_address=2)
+        async with serving(Server(handlers, limits=limits)) as server:
+            first = [await opened(server) for _ in range(2)]
+            await until(lambda: len(handlers) == 2)
+            reader, writer = await opened(server)
+            assert await reader.read() == b""
+            writer.close()
+            assert server.stats.refused == {"sessions-per-address": 1}
+            other = await asyncio.open_connection("::1", server.port)
+            await until(lambda: len(handlers) == 3)
+            reader, writer = await asyncio.open_connection("::1", server.port)
+            assert await reader.read() == b""
+            writer.close()
+            assert server.stats.refused == {"sessions-per-address": 1, "sessions": 1}
+            first[0][1].close()
+            await until(lambda: len(server.sessions) == 2)
+            again = await opened(server)
+            await until(lambda: len(handlers) == 4)
+            for _, each in (first[1], other, again):
+                each.close()
+        assert {handler.peer.address for handler in handlers} == {"127.0.0.1", "::1"}
+
+    run(main())
+
+
+def test_limit_of_handshakes(run: Run, pki: Pki) -> None:
+    async def main() -> None:
+        limits = Limits(handshakes=2)
+        async with serving(Server(Recorders(), tls=pki.server, limits=limits)) as server:
+            waiting = [await opened(server) for _ in range(2)]
+            await until(lambda: len(server.sessions) == 2)
+            reader, writer = await opened(server)
+            assert await reader.read() == b""
+            writer.close()
+            assert server.stats.refused == {"handshakes": 1}
+            waiting[0][1].close()
+            await until(lambda: len(server.sessions) == 1)
+            client = client_of(server, pki.client)
+            await client.connect()
+            await client.close()
+            waiting[1][1].close()
+
+    run(main())
+
+
+def test_refused_bytes_end_that_session_and_count_their_reason(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        handlers.refuse = b"bad"
+        async with serving(Server(handlers)) as server:
+            good, bad = client_of(server, None), client_of(server, None)
+            await good.connect()
+            await bad.connect()
+            await bad.send([b"bad"])
+            await bad.lost()
+            await good.send([b"fine"])
+            assert await good.close()
+            await bad.close()
+        assert server.stats.errors == {"refused-bytes": 1}
+        assert sorted(handler.ends for handler in handlers) == [["closed"], ["eof", "closed"]]
+
+    run(main())
+
+
+class Defect(Recorder):
+    """A handler with a defect of ours at one place."""
+
+    where = ""
+
+    def data_received(self, data: memoryview) -> None:
+        if self.where == "data":
+            raise ZeroDivisionError
+        super().data_received(data)
+
+    def eof(self) -> None:
+        if self.where == "eof":
+            raise PeerError("mid-message", "the rest of a message is missing")
+        super().eof()
+
+    def closed(self) -> None:
+        super().closed()
+        if self.where == "closed":
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("where", "errors"),
+    [("data", {"internal": 1}), ("eof", {"mid-message": 1}), ("closed", {"internal": 1})],
+)
+def test_a_defect_of_ours_costs_one_session(
+    run: Run, where: str, errors: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[Defect] = []
+
+    def factory(peer: Peer) -> Recorder:
+        if made:
+            return Recorder(peer)
+        made.append(Defect(peer))
+        made[0].where = where
+        return made[0]
+
+    async def main() -> None:
+        async with serving(Server(factory)) as server:
+            bad, good = client_of(server, None), client_of(server, None)
+            await bad.connect()
+            await until(lambda: made)
+            await good.connect()
+            await bad.send([b"data"])
+            await bad.close()
+            await until(lambda: server.stats.errors)
+            await good.send([b"data"])
+            assert await good.close()
+        assert server.stats.errors == errors
+        assert made[0].ends[-1] == "closed"
+        assert server.sessions == set()
+
+    run(main())
+    assert ("defect of ours" in caplog.text) == (errors == {"internal": 1})
+
+
+def test_factory_that_refuses_a_peer(run: Run, pki: Pki) -> None:
+    def factory(peer: Peer) -> Recorder:
+        raise PeerError("unwanted", f"{peer.subject} is not wanted")
+
+    async def main() -> None:
+        for tls in (pki.server, None):
+            async with serving(Server(factory, tls=tls)) as server:
+                client = client_of(server, pki.client if tls else None)
+                connecting = asyncio.create_task(client.connect())
+                await until(lambda server=server: server.stats.errors)
+                connecting.cancel()
+                await asyncio.wait([connecting])
+                await client.close()
+                await until(lambda server=server: not server.sessions)
+                assert set(server.stats.errors) == {"unwanted"}
+                assert server._common.handshakes == 0
+
+    run(main())
+
+
+def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            flood, quiet = client_of(server, pki.client), client_of(server, pki.client)
+            await flood.connect()
+            await quiet.connect()
+            flooding = asyncio.create_task(flood.send([b"x" * 60_000] * 3000))
+            await until(lambda: handlers[0].data)
+            for _ in range(5):
+                seen = len(handlers[1].data)
+                began = time.monotonic()
+                await quiet.send([b"hello"])
+                await until(lambda seen=seen: len(handlers[1].data) > seen)
+                assert time.monotonic() - began < 0.5
+            assert not flooding.done()
+            flooding.cancel()
+            await asyncio.wait([flooding])
+            await quiet.close()
+
+    run(main())
+
+
+def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
+    async def main() -> None:
+        limits = Limits(idle_s=0.2)
+        async with serving(Server(Recorders(), limits=limits, reload_s=0.05)) as server:
+            client = client_of(server, None)
+            await client.connect()
+            for _ in range(6):
+                await asyncio.sleep(0.05)
+                await client.send([b"x"])
+            await client.lost()
+            await until(lambda: server.stats.errors == {"idle": 1})
+            await client.close()
+
+    run(main())
+
+
+def test_new_certificates_serve_new_sessions_and_cost_none(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def main() -> None:
+        pki = make_pki(tmp_path)
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server, reload_s=0.05)) as server:
+            old = client_of(server, pki.client)
+            await old.connect()
+
+            other = make_pki(tmp_path / "other")
+            assert pki.server.certificate is not None
+            pki.server.certificate.write_bytes(b"not a certificate")
+            await until(lambda: server.stats.certificate_failures == 1)
+            await asyncio.sleep(0.2)
+            assert server.stats.certificate_failures == 1
+            still = client_of(server, pki.client)
+            await still.connect()
+
+            for name in ("ca.crt", "server.crt", "server.key"):
+                (tmp_path / name).write_bytes((tmp_path / "other" / name).read_bytes())
+            await until(lambda: server.stats.certificate_reloads == 1)
+            new = client_of(server, other.client)
+            await new.connect()
+            for client in (old, still, new):
+                await client.send([b"fine"])
+                assert await client.close()
+        assert [bytes(handler.data) for handler in handlers] == [b"fine"] * 3
+        assert server.stats.errors == {}
+
+    run(main())
+    assert "server.crt is not PEM" in caplog.text
+    assert "new certificates serve new sessions" in caplog.text
+
+
+def test_client_takes_new_certificates_at_its_next_session(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        pki = make_pki(tmp_path)
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            client = client_of(server, pki.client)
+            await client.connect()
+            await client.close()
+            issue_client(pki.ca, "node-2").write(tmp_path, "client")
+            await client.connect()
+            await client.close()
+            assert pki.client.key is not None
+            pki.client.key.write_bytes(b"")
+            await client.connect()
+            await client.close()
+        assert [handler.peer.subject for handler in handlers] == ["node-1", "node-2", "node-2"]
+
+    run(main())
+
+
+def test_peer_that_does_not_close_is_read_to_its_end(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        server = Server(handlers, drain_s=0.2)
+        await server.start()
+        reader, writer = await opened(server)
+        writer.write(b"before")
+        await until(lambda: handlers and handlers[0].data)
+        stopping = asyncio.create_task(server.stop())
+        assert await reader.read() == b""
+        writer.write(b", after")
+        began = time.monotonic()
+        await stopping
+        assert time.monotonic() - began < 2
+        writer.close()
+        assert bytes(handlers[0].data) == b"before, after"
+        assert handlers[0].ends == ["closed"]
+        assert server.stats.errors == {"not-finished": 1}
+
+    run(main())
+
+
+def test_stop_when_peers_wait_to_be_accepted(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        server = Server(handlers)
+        await server.start()
+        waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+        for sock in waiting:
+            sock.sendall(b"early")
+            sock.shutdown(socket.SHUT_WR)
+        await server.stop()
+        for sock in waiting:
+            sock.close()
+        assert [bytes(handler.data) for handler in handlers] == [b"early"] * 100
+
+    run(main())
+
+
+def test_stop_in_the_middle_of_a_handshake(run: Run, pki: Pki) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        server = Server(handlers, tls=pki.server)
+        await server.start()
+        sock = socket.create_connection(("127.0.0.1", server.port))
+        await until(lambda: server.sessions)
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0.05)
+        reader, writer = await asyncio.open_connection(
+            sock=sock, ssl=foreign_context(pki), server_hostname="localhost"
+        )
+        writer.write(b"late")
+        assert await reader.read() == b""
+        writer.close()
+        await stopping
+        assert [bytes(handler.data) for handler in handlers] == [b"late"]
+        assert handlers[0].ends == ["eof", "closed"]
+
+    run(main())
+
+
+def test_many_sessions_at_once(run: Run, pki: Pki) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            clients = [client_of(server, pki.client) for _ in range(100)]
+
+            async def work(client: Client) -> bool:
+                await client.connect()
+                await client.send([b"x" * 50_000] * 4)
+                return await client.close()
+
+            assert all(await asyncio.gather(*(work(client) for client in clients)))
+        assert [len(handler.data) for handler in handlers] == [200_000] * 100
+        assert server.stats.errors == {}
+
+    run(main())
+
+
+def test_peer_that_resets(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers)) as server:
+            sock = socket.create_connection(("127.0.0.1", server.port))
+            await until(lambda: handlers)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+            await until(lambda: server.stats.errors == {"econnreset": 1})
+        assert handlers[0].ends == ["closed"]
+
+    run(main())
+
+
+def test_peer_that_leaves_our_side_unread(
+    run: Run, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every key update asks for an answer; one who never reads them is ended."""
+    monkeypatch.setattr(session_module, "PENDING_BYTES", -1)
+
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=pki.server)) as server:
+            client = client_of(server, pki.client)
+            connecting = asyncio.create_task(client.connect())
+            await until(lambda: server.stats.errors)
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            assert set(server.stats.errors) == {"pending-bytes"}
+            await client.close()
+
+    run(main())
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Use up what the process may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fillers: list[int] = []
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                fillers.append(os.dup(0))
+        yield
+    finally:
+        for filler in fillers:
+            os.close(filler)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_descriptors_the_listener_rests(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server_module, "ACCEPT_PAUSE_S", 0.1)
+
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers)) as server:
+            sock = socket.create_connection(("127.0.0.1", server.port))
+            with no_descriptors():
+                await until(lambda: server.stats.refused)
+            await until(lambda: handlers)
+            sock.close()
+            assert set(server.stats.refused) == {"accept"}
+
+    run(main())
+    assert "cannot accept connections" in caplog.text
+
+
+def test_server_that_cannot_start(pki: Pki, tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(SettingsError, match=r"tls.key: .*cannot be read"):
+            await Server(
+                Recorders(), tls=TlsFiles(pki.server.ca, pki.server.certificate, tmp_path / "none")
+            ).start()
+        async with serving(Server(Recorders(), host="127.0.0.1")) as server:
+            with pytest.raises(SystemRefused, match=f"port {server.port}: Address already in use"):
+                await Server(Recorders(), host="127.0.0.1", port=server.port).start()
+        with pytest.raises(SystemRefused, match="listen address"):
+            await Server(Recorders(), host="no.such.host.invalid").start()
+
+    asyncio.run(main())
+
+
+def test_server_certificate_is_for_servers_only(run: Run, pki: Pki, tmp_path: Path) -> None:
+    certificate = issue_server(pki.ca, ["localhost"]).write(tmp_path, "server")
+
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=pki.server)) as server:
+            files = TlsFiles(pki.client.ca, *certificate)
+            client = client_of(server, files)
+            connecting = asyncio.create_task(client.connect())
+            await until(lambda: server.stats.errors)
+            assert set(server.stats.errors) == {"tls-certificate"}
+            connecting.cancel()
+            await asyncio.wait([connecting])
+
+    run(main())
+
+
+def test_peers_are_written_as_people_do() -> None:
+    assert str(Peer("10.0.0.1", 5)) == "10.0.0.1:5"
+    assert str(Peer("fd00::1", 5, "node-1")) == "node-1@[fd00::1]:5"

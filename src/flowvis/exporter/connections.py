@@ -23,11 +23,14 @@ from flowvis.exporter.rows import TOTALS, Rows, counters_of
 from flowvis.exporter.scope import Scope
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
+from flowvis.runtime.ledger import Ledger
 
 Slots = NDArray[np.int64]
 
 NEVER = int(np.iinfo(np.int64).max)
 UNTOLD = 0  # where a flowEndReason will be: no record has been made
+MANY = 1 << 62
+MEMORY = 3  # evicted connections remembered for each that is live; they take a third of its room
 PASSING = 4096  # rows beside the bound, for connections of which only the end was heard
 
 _NO_SLOTS = np.empty(0, dtype=np.int64)
@@ -37,31 +40,26 @@ _OVER[[TCP_STATES.index("TIME_WAIT"), TCP_STATES.index("CLOSE")]] = True
 
 @dataclass(slots=True)
 class TableStats:
-    """received = updated + admitted + all that was dropped; admitted = ended + live."""
+    """What the books do not tell."""
 
-    received: int = 0
-    """Entries that came from the kernel, by polls and events."""
-    updated: int = 0
-    """Entries of connections that were known."""
-    admitted: int = 0
-    """Entries that were the first of their connection."""
-    dropped: dict[str, int] = field(default_factory=dict)
-    """Entries that nothing was done with, by reason."""
-    ended: int = 0
-    """Connections that have left the table."""
-    evicted: int = 0
-    """Connections that left it since it was full; also among `ended`."""
-    vanished: int = 0
-    """Connections whose end was not heard; also among `ended`."""
-
-    def drop(self, reason: str, count: int) -> None:
-        """Count entries given up for a reason."""
-        if count:
-            self.dropped[reason] = self.dropped.get(reason, 0) + count
+    evicted: int = field(
+        default=0, metadata={"help": "Connections that left the table since it was full"}
+    )
+    forgotten: int = field(
+        default=0,
+        metadata={
+            "help": "Evicted connections that may be told of twice, as too many were evicted"
+        },
+    )
+    vanished: int = field(default=0, metadata={"help": "Connections whose end was not heard"})
 
 
 class ConnectionTable:
-    """The live connections of one node, at most `max_connections`."""
+    """The live connections of one node, at most `max_connections`.
+
+    Its books: `entries` of the kernel either are of a known connection (merged) or admit one;
+    `connections` are held until they end.
+    """
 
     def __init__(
         self,
@@ -72,9 +70,13 @@ class ConnectionTable:
         idle_timeout_ms: int = 15_000,
         max_connections: int = 262_144,
         events: bool = True,
+        ledger: Ledger | None = None,
     ) -> None:
         """With `events` the kernel tells when connections end; else only polls show it."""
         capacity = max_connections + PASSING
+        ledger = ledger or Ledger()
+        self.entries = ledger.stage("entries")
+        self.connections = ledger.stage("connections", held=self.__len__, sources=(self.entries,))
         self.stats = TableStats()
         self.max_connections = max_connections
         self._enricher = enricher
@@ -86,11 +88,12 @@ class ConnectionTable:
         self._polled_ms = 0
         self._index = FlowIndex(KEY_SIZE, capacity)
         self._rows = Rows(capacity)
-        self._evicted = Evicted(KEY_SIZE, max_connections, len(TOTALS))
+        self._evicted = Evicted(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
         self._departed: list[Batch] = []
         self._top = 0  # no row from here on has ever been used
         self._live = np.zeros(capacity, dtype=bool)
         self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
+        self._counted = np.zeros(capacity, dtype=bool)  # whether its counters were told
         self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
         self._grown_at = np.zeros(capacity, dtype=np.int64)
         self._active_at = np.zeros(capacity, dtype=np.int64)
@@ -104,28 +107,28 @@ class ConnectionTable:
         """Take in all connections that the kernel lists."""
         self._poll += 1
         self._polled_ms = now_ms
-        self.stats.received += len(entries)
+        self.entries.received += len(entries)
         if self._events:
             # Their end has been heard, or is about to be: here it would be a second connection.
             entries = self._keep(entries, entries.status & Status.DYING == 0, "dying")
         entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
         keys, slots = self._find(entries)
         known = slots >= 0
-        self.stats.updated += int(np.count_nonzero(known))
+        self.entries.merged += int(np.count_nonzero(known))
         self._learn(slots[known], entries.take(known), now_ms)
         self._update(slots[known], entries.take(known), now_ms)
         self._admit(keys[~known], entries.take(~known), now_ms, self.max_connections)
 
     def event(self, entries: Entries, now_ms: int) -> None:
         """Take in events, in the order that the kernel told them."""
-        self.stats.received += len(entries)
+        self.entries.received += len(entries)
         entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
         self._begin(entries.take(entries.event == NEW), now_ms)
         ended = entries.take(entries.event == DESTROY)
         for start in range(0, len(ended), PASSING):
             self._end(ended.take(slice(start, start + PASSING)), now_ms)
         others = (entries.event != NEW) & (entries.event != DESTROY)
-        self.stats.drop("other-event", int(np.count_nonzero(others)))
+        self.entries.drop("other-event", int(np.count_nonzero(others)))
 
     def sweep(self) -> None:
         """End what the last poll did not list; with events, what the last two did not.
@@ -139,15 +142,14 @@ class ConnectionTable:
         self._depart(vanished, EndReason.END)
         self._evicted.forget_before(oldest)
 
-    def due(self, now_ms: int, *, live: bool = True) -> Batch:
-        """Return the records that are due; without `live`, only those of ended connections.
+    def due(self, now_ms: int, *, live: int = MANY) -> Batch:
+        """Return the records of all ended and of up to `live` live connections that are due.
 
-        Columns: the exporter's template. Connections that are not asked for stay due.
+        Columns: the exporter's template. Live connections beyond that stay due.
         """
         made = self._departed
         self._departed = []
-        if live:
-            made.append(self._expire(now_ms))
+        made.append(self._expire(now_ms, live))
         batch = self._joined(made)
         self._rows.compact(np.flatnonzero(self._live[: self._top]))
         return batch
@@ -172,7 +174,7 @@ class ConnectionTable:
         """Go on with some of the entries; the others are counted."""
         if which.all():
             return entries
-        self.stats.drop(reason, int(np.count_nonzero(~which)))
+        self.entries.drop(reason, int(np.count_nonzero(~which)))
         return entries.take(which)
 
     def _find(self, entries: Entries) -> tuple[NDArray[np.uint8], Slots]:
@@ -195,7 +197,7 @@ class ConnectionTable:
         """Take in connections that have begun; they have counted nothing yet."""
         keys, slots = self._find(entries)
         fresh = slots < 0
-        self.stats.updated += int(np.count_nonzero(~fresh))
+        self.entries.merged += int(np.count_nonzero(~fresh))
         self._admit(keys[fresh], entries.take(fresh), now_ms, self.max_connections)
 
     def _end(self, entries: Entries, now_ms: int) -> None:
@@ -210,7 +212,7 @@ class ConnectionTable:
             return
         keys, slots = self._find(entries)
         fresh = slots < 0
-        self.stats.updated += int(np.count_nonzero(~fresh))
+        self.entries.merged += int(np.count_nonzero(~fresh))
         self._learn(slots[~fresh], entries.take(~fresh), now_ms)
         self._update(slots[~fresh], entries.take(~fresh), now_ms)
         slots[fresh] = self._admit(
@@ -228,15 +230,16 @@ class ConnectionTable:
         description = self._enricher.describe(form, self._rows.strings)
         evicted, exported = self._evicted.recall(keys, self._poll)
         quiet = evicted & (counters_of(entries) == exported).all(axis=1)
-        self.stats.drop("not-local", int(np.count_nonzero(~description.wanted)))
-        self.stats.drop("quiet-since-evicted", int(np.count_nonzero(description.wanted & quiet)))
+        self.entries.drop("not-local", int(np.count_nonzero(~description.wanted)))
+        self.entries.drop("quiet-since-evicted", int(np.count_nonzero(description.wanted & quiet)))
         wanted = np.flatnonzero(description.wanted & ~quiet)
         room = self._make_room(len(wanted), limit)
-        self.stats.drop("table-full", max(len(wanted) - room, 0))
+        self.entries.drop("table-full", max(len(wanted) - room, 0))
         wanted = wanted[:room]
         slots[wanted], new = self._index.upsert(keys[wanted])
-        self.stats.admitted += int(np.count_nonzero(new))
-        self.stats.updated += int(np.count_nonzero(~new))
+        self.entries.sent += int(np.count_nonzero(new))
+        self.connections.received += int(np.count_nonzero(new))
+        self.entries.merged += int(np.count_nonzero(~new))
         fields = {**form.fields(), **description.columns}
         opened = wanted[new]
         self._open(slots[opened], now_ms)
@@ -253,9 +256,8 @@ class ConnectionTable:
         self._rows.clear(slots)
         self._live[slots] = True
         self._told[slots] = UNTOLD
+        self._counted[slots] = False
         self._grown_at[slots] = now_ms
-        self._active_at[slots] = now_ms + self._active_ms
-        self._deadline[slots] = now_ms + min(self._active_ms, self._idle_ms)
 
     def _make_room(self, wanted: int, limit: int) -> int:
         """Evict what is idle longest until so many connections fit; return how many do.
@@ -265,14 +267,15 @@ class ConnectionTable:
         """
         free = limit - len(self._index)
         if wanted > free:
-            idle = np.flatnonzero(
-                self._live[: self._top] & (self._grown_at[: self._top] < self._polled_ms)
-            )
+            rows = slice(self._top)
+            settled = self._live[rows] & self._counted[rows]
+            idle = np.flatnonzero(settled & (self._grown_at[rows] < self._polled_ms))
             if len(idle) > wanted - free:
                 order = np.argpartition(self._grown_at[idle], wanted - free)
                 idle = idle[order[: wanted - free]]
             keys = self._index.keys(idle)
-            self._evicted.remember(keys, self._rows.totals[idle], self._poll)
+            told = self._rows.totals[idle]
+            self.stats.forgotten += self._evicted.remember(keys, told, self._poll)
             self.stats.evicted += len(idle)
             self._depart(idle, EndReason.LACK_OF_RESOURCES)
             free += len(idle)
@@ -284,6 +287,9 @@ class ConnectionTable:
         self._seen[slots] = self._poll
         grown = rows.count(slots, counters_of(entries))
         grown |= rows.tcp_state[slots] != entries.tcp_state
+        grown |= ~self._counted[slots]
+        self._counted[slots] |= entries.event != NEW
+        grown &= entries.event != NEW
         rows.tcp_state[slots] = entries.tcp_state
         over = _OVER[entries.tcp_state]
         ends = rows.kept["flowEndMilliseconds"]
@@ -311,9 +317,9 @@ class ConnectionTable:
         known = self._enricher.describe(form, self._rows.strings).columns
         self._rows.write(slots[untold], known)
 
-    def _expire(self, now_ms: int) -> Batch:
+    def _expire(self, now_ms: int, limit: int) -> Batch:
         """Make the records of live connections that are due."""
-        slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)
+        slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)[:limit]
         over = _OVER[self._rows.tcp_state[slots]]
         idle = self._grown_at[slots] + self._idle_ms <= now_ms
         reasons = np.select([over, idle], [EndReason.END, EndReason.IDLE], EndReason.ACTIVE)
@@ -336,7 +342,7 @@ class ConnectionTable:
         self._index.remove(slots)
         self._live[slots] = False
         self._deadline[slots] = NEVER
-        self.stats.ended += len(slots)
+        self.connections.sent += len(slots)
 
     def _records(self, slots: Slots, reasons: int | NDArray[Any]) -> Batch:
         self._told[slots] = reasons

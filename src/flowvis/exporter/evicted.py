@@ -16,19 +16,17 @@ class Evicted:
         self._index = FlowIndex(key_size, capacity)
         self._exported = np.zeros((capacity, counters), dtype=np.uint64)
         self._seen = np.zeros(capacity, dtype=np.int64)  # the poll, from 1; 0 where free
-        self.overflow = 0
-        """Connections that could not be remembered: what they told may be told again."""
 
     def __len__(self) -> int:
         return len(self._index)
 
-    def remember(self, keys: NDArray[np.uint8], exported: NDArray[np.uint64], poll: int) -> None:
-        """Note what was told of connections that leave the table in a poll."""
+    def remember(self, keys: NDArray[np.uint8], exported: NDArray[np.uint64], poll: int) -> int:
+        """Note what was told of connections that leave the table; return how many do not fit."""
         slots, _ = self._index.upsert(keys)
         room = slots >= 0
-        self.overflow += int(np.count_nonzero(~room))
         self._exported[slots[room]] = exported[room]
         self._seen[slots[room]] = poll
+        return int(np.count_nonzero(~room))
 
     def recall(
         self, keys: NDArray[np.uint8], poll: int

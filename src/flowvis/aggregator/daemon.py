@@ -71,6 +71,7 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory()
+        self._readiness = Readiness()
         self.table = FlowTable(
             active_timeout_ms=round(settings.active_flow_record_timeout * 1000),
             inactive_timeout_ms=round(settings.inactive_flow_record_timeout * 1000),
@@ -106,12 +107,11 @@ class Aggregator:
 
     def _components(self) -> list[Component]:
         settings = self._settings
-        readiness = Readiness()
         status = StatusServer(
             self._registry(),
             host=settings.status.address,
             port=settings.status.port,
-            ready={"start": readiness.problem},
+            ready={"start": self._readiness.problem},
         )
         views = Views(
             self._status, self.ledger.as_dict, self.table.live, self._history, self._query()
@@ -126,7 +126,7 @@ class Aggregator:
             self.correlator,
             self.collector,
             self.server,
-            readiness,
+            self._readiness,
         ]
         return [part for part in parts if part is not None]
 
@@ -170,6 +170,8 @@ class Aggregator:
         """What `flowctl status` shows."""
         return {
             "version": version_text(NAME),
+            "port": self.server.port,
+            "ready": not self._readiness.problem(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
             "flows": len(self.table),
             "sessions": [session.as_dict() for session in self.collector.sessions.values()],

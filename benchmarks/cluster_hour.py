@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch
-from flowvis.fields import AGGREGATED, BY_NAME, EndReason, FlowType, Kind
+from flowvis.fields import AGGREGATED, BY_NAME, EndReason, FlowType
 from flowvis.native import StringTable
 from flowvis.strings import Strings
 
@@ -284,6 +284,3 @@ class _Flows:
                 before = np.where(nth == 0, 0, np.roll(lag, 1))
                 spanned = np.maximum(span - lag + before, 1).astype(np.uint64)
                 batch[f"{stem}From{side}Node"] = counted * np.uint64(8000) // spanned
-
-
-TEXT = [name for name in NAMES if BY_NAME[name].kind is Kind.TEXT]

@@ -83,6 +83,10 @@ class EmbeddedStore:
             truncated=len(rows) > max_rows,
         )
 
+    def optimize(self) -> None:
+        """Merge all parts of each day into one, as the engine does by and by."""
+        self._execute(f"OPTIMIZE TABLE {self._settings.database}.{schema.TABLE} FINAL")
+
     def close(self) -> None:
         """Close the directory, so that another process may open it."""
         with self._lock:

@@ -1,0 +1,87 @@
+"""Residuals: any value comes back, and ordinary records leave hardly any."""
+
+import numpy as np
+import pytest
+
+from flowvis.clickhouse.encode import BatchId, encode
+from flowvis.clickhouse.formulas import DERIVED, INSERTED, RATE_INTERVAL, Sql, only_if, over
+from flowvis.clickhouse.native_block import Numbers
+from flowvis.fields import FIELDS, Merge, Side
+
+from .samples import flows
+
+
+def stored(name: str, changes: dict[str, list[int]]) -> list[int]:
+    """What is stored for a column of records that are like this, and else empty."""
+    rows = len(next(iter(changes.values())))
+    batch = flows(rows)
+    for column in ("octetDeltaCount", "octetTotalCount"):
+        batch[column] = np.zeros(rows, np.uint64)
+    for column, values in changes.items():
+        batch[column] = np.array(values, batch[column].dtype)
+    block = encode(batch, BatchId("test", 1_790_000_000))
+    column = next(c for c in block.columns if c.name == name)
+    assert isinstance(column, Numbers)
+    return [int(value) for value in column.values]
+
+
+def test_what_is_derived() -> None:
+    expected = {
+        field.name
+        for field in FIELDS
+        if field.merge is Merge.TOTAL
+        or field.merge is Merge.RATE
+        or (field.merge in {Merge.DELTA, Merge.END} and field.side is not Side.COMMON)
+    }
+    assert set(DERIVED) == {*expected, INSERTED, "monitoringIntervalStartMilliSeconds"}
+
+
+def test_the_first_record_of_a_connection_has_no_total_of_its_own() -> None:
+    changes = {"octetDeltaCount": [700, 300], "octetTotalCount": [700, 1000]}
+    assert stored("octetTotalCountResidual", changes) == [0, 700]
+
+
+def test_a_node_that_counted_the_same_leaves_nothing() -> None:
+    changes = {
+        "flowEndSeconds": [1000, 1000, 1000],
+        "flowEndSecondsFromSourceNode": [1000, 995, 0],
+        "octetTotalCount": [500, 500, 500],
+        "octetTotalCountFromSourceNode": [500, 450, 0],
+        "octetDeltaCount": [100, 100, 100],
+        "octetDeltaCountFromSourceNode": [100, 90, 0],
+    }
+    assert stored("flowEndSecondsFromSourceNodeResidual", changes) == [0, 5, 1000]
+    assert stored("octetTotalCountFromSourceNodeResidual", changes) == [0, 50, 0]
+    # Before the interval it was 400 for both and 360 for the node: 40 behind.
+    assert stored("octetDeltaCountFromSourceNodeResidual", changes) == [0, 40, 0]
+
+
+@pytest.mark.parametrize("interval_ms", [1, 999, 5_000, 59_731, 60_000, 3_600_000])
+def test_rates_follow_from_one_interval(interval_ms: int) -> None:
+    octets = [40, 1_500, 123_456, 10**9, 0]
+    replies = [60, 90, 777_777, 10**12, 0]
+    changes = {
+        "octetDeltaCount": octets,
+        "reverseOctetDeltaCount": replies,
+        "throughput": [n * 8000 // interval_ms for n in octets],
+        "reverseThroughput": [n * 8000 // interval_ms for n in replies],
+    }
+    assert stored("reverseThroughputResidual", changes) == [0] * 5
+    found = stored("throughputResidual", changes)
+    assert all(residual <= 1 or residual >= 2**64 - 1 for residual in found)
+    intervals = stored(RATE_INTERVAL, changes)
+    assert intervals[3] == interval_ms
+
+
+def test_division_by_nothing() -> None:
+    zero = np.zeros(2, np.uint64)
+    assert over(np.array([5, 0], np.uint64), zero).tolist() == [0, 0]
+    assert only_if(np.array([0, 1]), np.array([7, 7], np.uint64)).tolist() == [0, 7]
+
+
+def test_expressions() -> None:
+    a, b = Sql("a"), Sql("b")
+    assert (a + b).text == "toUInt64(a + b)"
+    assert (a * 8 - b).text == "toUInt64(toUInt64(a * 8) - b)"
+    assert over(a, b).text == "if(b = 0, toUInt64(0), intDiv(a, greatest(b, 1)))"
+    assert only_if(a, b).text == "if(a = 0, toUInt64(0), b)"

@@ -15,6 +15,9 @@ from flowvis.lab.namespaces import inside
 READY_S = 30.0  # the embedded engine alone takes seconds to load on a busy machine
 STOP_S = 30.0
 TAIL = 30  # lines of a log that say why
+OVERRIDES = {"NODE_NAME", "CH_USERNAME", "CH_PASSWORD"}
+"""Variables that win over a daemon's configuration file."""
+
 FLOWCTL = (sys.executable, "-m", "flowvis.cli.flowctl", "--socket", str(CONTROL_SOCKET))
 
 
@@ -66,7 +69,7 @@ class Daemon:
         with self._log.open("ab") as log, inside(self._namespace):
             return subprocess.Popen(
                 self._command,
-                env={**os.environ, "HOME": str(ROOM), "TMPDIR": str(ROOM)},
+                env=_environment(),
                 cwd=ROOM,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -79,6 +82,12 @@ class Daemon:
         except (URLError, OSError):
             return False
         return True
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment that keeps files in the lab and says nothing of the host."""
+    kept = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
+    return {**kept, "HOME": str(ROOM), "TMPDIR": str(ROOM)}
 
 
 async def flowctl(*arguments: str) -> str:

@@ -1,0 +1,53 @@
+"""The whole product, end to end: every byte that the lab's clients sent is in the store."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from flowvis.lab.plan import NODES
+from flowvis.lab.scenarios import SCENARIOS
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+
+COMMAND = [sys.executable, "-m", "flowvis.cli.flowctl", "lab", "run", "-o", "json"]
+
+
+def run(*arguments: str) -> dict:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=110)
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    wrong = {one["name"]: one["problems"] for one in report["scenarios"] if not one["ok"]}
+    assert not wrong
+    assert not report["problems"]
+    assert all(ledger["balanced"] for ledger in report["ledger"].values())
+    assert report["ok"]
+    assert done.returncode == 0
+    return report
+
+
+def test_every_byte_of_every_scenario_is_stored():
+    report = run("--duration", "10s")
+    assert [one["name"] for one in report["scenarios"]] == [s.name for s in SCENARIOS]
+    for scenario in report["scenarios"]:
+        assert scenario["stored"] == scenario["expected"]
+        assert scenario["expected"]["octets"] > 0
+    assert report["flows"] == sum(scenario.connections for scenario in SCENARIOS)
+    assert report["correlated"] > 100
+    assert len(report["ledger"]) == 1 + len(NODES)
+
+
+def test_a_long_connection_has_a_record_in_each_interval():
+    report = run("--duration", "10s", "--scenario", "inter-node", "--scenario", "udp-v6")
+    for scenario in report["scenarios"]:
+        assert 3 <= scenario["records"] <= 7  # active timeout 3 s; the first and the last are extra
+
+
+@pytest.mark.parametrize("daemon", ["aggregator", "exporter"])
+def test_a_restart_in_the_middle_loses_nothing(daemon):
+    run("--duration", "8s", "--restart", daemon)
+
+
+def test_without_events_what_a_poll_can_see_is_exact():
+    run("--duration", "5s", "--no-events")

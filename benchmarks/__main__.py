@@ -1,4 +1,4 @@
-"""Run one benchmark: `python -m benchmarks NAME [--json]`.
+"""Run one benchmark: `python -m benchmarks NAME [--json]`; `--list` says which there are.
 
 A benchmark is a module of this package with `run() -> dict`; the dict has at least `records`,
 `cpu_seconds` and `wall_seconds` of the measured part. Dashes in NAME stand for underscores.
@@ -44,9 +44,15 @@ def measure(name: str) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=names())
+    parser.add_argument("name", nargs="?", choices=names())
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
+    parser.add_argument("--list", action="store_true", help="the names, one on a line")
     options = parser.parse_args(arguments)
+    if options.list:
+        print("\n".join(names()))
+        return
+    if options.name is None:
+        parser.error(f"which one? {', '.join(names())}")
     result = measure(options.name)
     if options.json:
         print(json.dumps(result))

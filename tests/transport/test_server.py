@@ -495,9 +495,11 @@ def no_descriptors() -> Iterator[None]:
     highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-        with pytest.raises(OSError, match="Too many open files"):
-            while True:
+        while len(fillers) < highest:
+            try:
                 fillers.append(os.dup(0))
+            except OSError:
+                break
         yield
     finally:
         for filler in fillers:

@@ -10,6 +10,7 @@ liveness probe is to find out; and books that are read between two callbacks bal
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
@@ -26,6 +27,7 @@ MAX_REQUEST_BYTES = 8 << 10  # a line and some headers
 MAX_CONNECTIONS = 32  # probes and a few Prometheus servers
 REQUEST_S = 5.0  # for a client to ask and to take the answer
 BEAT_S = 1.0
+BEATS = 60  # how long a stall is remembered: longer than from scrape to scrape
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -53,14 +55,18 @@ class StatusServer:
         self._connections: set[asyncio.Task[None]] = set()
         self._roof: Supervisor | None = None
         self._heart: asyncio.Task[None] | None = None
-        self._lag_s = 0.0
-        readings = {"lag_seconds": ("Latest delay of the event loop's timers", lambda: self._lag_s)}
+        self._lags: deque[float] = deque([0.0], maxlen=BEATS)
+        readings = {"lag_seconds": ("Longest wait for the event loop lately", self.lag_s)}
         registry.register(ReadingsCollector("flowvis_loop", readings))
 
     @property
     def port(self) -> int:
         """The port it listens on."""
         return int(self._servers[0].sockets[0].getsockname()[1]) if self._servers else self._port
+
+    def lag_s(self) -> float:
+        """By how much the event loop was late at worst, in the last minute."""
+        return max(self._lags)
 
     async def start(self) -> None:
         """Listen."""
@@ -84,7 +90,7 @@ class StatusServer:
         while True:
             before = clock()
             await asyncio.sleep(BEAT_S)
-            self._lag_s = max(clock() - before - BEAT_S, 0.0)
+            self._lags.append(max(clock() - before - BEAT_S, 0.0))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

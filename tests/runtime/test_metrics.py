@@ -1,0 +1,88 @@
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from flowvis.runtime.build import build_info, version_text
+from flowvis.runtime.ledger import Ledger
+from flowvis.runtime.metrics import ReadingsCollector, StatsCollector, new_registry
+
+
+@dataclass
+class Stats:
+    records: int = 0
+    lag_seconds: float = field(default=0.5, metadata={"help": "How late", "gauge": True})
+    last_ms: int = 7
+    dropped: dict[str, int] = field(default_factory=dict)
+    failing: str = "text is no number"
+
+
+def samples(registry: CollectorRegistry, prefix: str) -> dict[str, float]:
+    lines = generate_latest(registry).decode().splitlines()
+    found = (line.rsplit(" ", 1) for line in lines if line.startswith(prefix))
+    return {name: float(value) for name, value in found}
+
+
+def test_stats_are_read_when_asked_for() -> None:
+    stats = Stats()
+    registry = CollectorRegistry()
+    registry.register(
+        StatsCollector(
+            "flowvis_test_part", stats, gauges=("last_ms",), labels={"sink": "clickhouse"}
+        )
+    )
+    stats.records = 3
+    stats.dropped["late"] = 2
+    assert samples(registry, "flowvis_test") == {
+        'flowvis_test_part_records_total{sink="clickhouse"}': 3.0,
+        'flowvis_test_part_lag_seconds{sink="clickhouse"}': 0.5,
+        'flowvis_test_part_last_ms{sink="clickhouse"}': 7.0,
+        'flowvis_test_part_dropped_total{reason="late",sink="clickhouse"}': 2.0,
+    }
+    text = generate_latest(registry).decode()
+    assert "# HELP flowvis_test_part_lag_seconds How late" in text
+    assert "# HELP flowvis_test_part_records_total Records" in text
+
+
+def test_stats_may_be_another_object_each_time() -> None:
+    registry = CollectorRegistry()
+    counts = iter([1, 2])
+    registry.register(StatsCollector("p", lambda: Stats(records=next(counts))))
+    assert samples(registry, "p_records") == {"p_records_total": 1.0}
+    assert samples(registry, "p_records") == {"p_records_total": 2.0}
+
+
+def test_readings() -> None:
+    registry = CollectorRegistry()
+    held = [1]
+    registry.register(ReadingsCollector("p", {"flows": ("Live flows", lambda: len(held))}))
+    held.append(2)
+    assert samples(registry, "p") == {"p_flows": 2.0}
+
+
+def test_registry_has_books_build_and_process() -> None:
+    ledger = Ledger()
+    stage = ledger.stage("flows", held=lambda: 1)
+    stage.received, stage.sent = 5, 2
+    stage.drop("late", 1)
+    registry = new_registry("aggregator", ledger)
+    assert samples(registry, "flowvis_ledger") == {
+        'flowvis_ledger_records_total{reason="",stage="flows",what="received"}': 5.0,
+        'flowvis_ledger_records_total{reason="",stage="flows",what="sent"}': 2.0,
+        'flowvis_ledger_records_total{reason="",stage="flows",what="merged"}': 0.0,
+        'flowvis_ledger_records_total{reason="late",stage="flows",what="dropped"}': 1.0,
+        'flowvis_ledger_held_records{stage="flows"}': 1.0,
+        'flowvis_ledger_imbalance_records{stage="flows"}': 1.0,
+    }
+    (build,) = samples(registry, "flowvis_build_info")
+    assert 'daemon="aggregator"' in build
+    assert f'native="{build_info()["native"]}"' in build
+    assert samples(registry, "process_resident_memory_bytes")
+
+
+def test_version_line() -> None:
+    info = build_info()
+    assert version_text("flow-exporter") == (
+        f"flow-exporter {info['version']} (native {info['native']}, "
+        f"Python {info['python']}, numpy {info['numpy']})"
+    )

@@ -1,0 +1,110 @@
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from flowvis.errors import SettingsError
+from flowvis.transport.tls import TlsFiles, TlsReloader
+
+from .conftest import Pki, make_pki
+
+
+def files(pki: Pki, **changes: Path | str | None) -> TlsFiles:
+    server = pki.server
+    values = {"ca": server.ca, "certificate": server.certificate, "key": server.key}
+    return TlsFiles(**(values | changes))  # type: ignore[arg-type]
+
+
+def problems(tls: TlsFiles) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        tls.server_context()
+    return caught.value.problems
+
+
+def test_contexts(pki: Pki) -> None:
+    server, client = pki.server.server_context(), pki.client.client_context()
+    assert server.verify_mode == client.verify_mode == ssl.CERT_REQUIRED
+    assert client.check_hostname
+    assert server.minimum_version == client.minimum_version == ssl.TLSVersion.TLSv1_2
+    strict = files(pki, min_version="VersionTLS13").server_context()
+    assert strict.minimum_version == ssl.TLSVersion.TLSv1_3
+
+
+def test_system_roots_where_no_ca_is_named() -> None:
+    assert TlsFiles().client_context().verify_mode == ssl.CERT_REQUIRED
+
+
+def test_every_fault_names_its_file(pki: Pki, tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_bytes(b"nothing")
+    broken = tmp_path / "broken.pem"
+    broken.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_bytes(
+        pki.ca.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    missing = tmp_path / "missing"
+    assert problems(files(pki, ca=missing, key=garbage)) == [
+        f"tls.ca: {missing} cannot be read: No such file or directory",
+        f"tls.key: {garbage} is not PEM: it has no line that ends in PRIVATE KEY-----",
+    ]
+    assert problems(files(pki, key=encrypted)) == [
+        f"tls.key: {encrypted} is encrypted: remove the passphrase (openssl pkey)"
+    ]
+    assert problems(files(pki, key=pki.client.key)) == [
+        f"tls.key: {pki.client.key} is not the key of {pki.server.certificate}"
+    ]
+    (problem,) = problems(files(pki, certificate=broken))
+    assert problem.startswith(f"tls.certificate: {broken} and {pki.server.key}: ")
+    (problem,) = problems(files(pki, ca=broken))
+    assert problem.startswith(f"tls.ca: {broken}: ")
+    assert problems(TlsFiles()) == [
+        "tls.ca: no file is named; a server needs one",
+        "tls.certificate: no file is named; a server needs one",
+        "tls.key: no file is named; a server needs one",
+    ]
+    with pytest.raises(SettingsError, match=r"tls\.certificate: a certificate and its key go"):
+        TlsFiles(pki.client.ca, pki.client.certificate, None).client_context()
+    with pytest.raises(SettingsError, match=r"tls\.key: a certificate and its key go"):
+        TlsFiles(pki.client.ca, None, pki.client.key).client_context()
+
+
+def test_swapped_symbolic_link_is_noticed(tmp_path: Path) -> None:
+    """As kubelet updates a mounted Secret."""
+    for name in ("one", "two"):
+        make_pki(tmp_path / name)
+    data = tmp_path / "..data"
+    data.symlink_to("one")
+    reloader = TlsReloader(
+        TlsFiles(data / "ca.crt", data / "server.crt", data / "server.key"), server=True
+    )
+    first = reloader.context()
+    assert reloader.context() is first
+    assert not reloader.refresh()
+    fresh = tmp_path / "..tmp"
+    fresh.symlink_to("two")
+    fresh.replace(data)
+    assert reloader.refresh()
+    assert reloader.context() is not first
+    assert (reloader.reloads, reloader.failures) == (1, 0)
+
+
+def test_bad_change_keeps_the_last_good_context_and_is_told_once(tmp_path: Path) -> None:
+    pki = make_pki(tmp_path)
+    reloader = TlsReloader(pki.server, server=True)
+    first = reloader.context()
+    assert pki.server.key is not None
+    good = pki.server.key.read_bytes()
+    pki.server.key.unlink()
+    with pytest.raises(SettingsError, match="cannot be read"):
+        reloader.refresh()
+    assert not reloader.refresh()
+    assert reloader.context() is first
+    pki.server.key.write_bytes(good)
+    assert reloader.refresh()
+    assert (reloader.reloads, reloader.failures) == (1, 1)

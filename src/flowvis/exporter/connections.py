@@ -154,10 +154,13 @@ class ConnectionTable:
         self._rows.compact(np.flatnonzero(self._live[: self._top]))
         return batch
 
-    def flush(self) -> Batch:
-        """Return all that is not told yet, as if the flows were cut off now."""
-        live = np.flatnonzero(self._live[: self._top])
-        untold = live[self._rows.unsaid(live) | (self._told[live] == UNTOLD)]
+    def flush(self, *, live: int = MANY) -> Batch:
+        """Return what is not told yet, of up to `live` live connections, as if cut off now.
+
+        Nothing is left when it returns nothing.
+        """
+        slots = np.flatnonzero(self._live[: self._top])
+        untold = slots[self._rows.unsaid(slots) | (self._told[slots] == UNTOLD)][:live]
         made = [*self._departed, self._records(untold, EndReason.FORCED)]
         self._departed = []
         self._deadline[untold] = NEVER

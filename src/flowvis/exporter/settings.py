@@ -57,7 +57,7 @@ class FlowExporter:
         65_536,  # 25 MB; an hour of 18 ended connections a second
         doc="Records of ended connections kept while the collector is away; at more, the oldest "
         "are dropped and counted",
-        minimum=0,
+        minimum=10_000,  # a batch on its way has up to 8192
         maximum=1 << 24,
     )
 

@@ -1,0 +1,120 @@
+"""The flow-exporter, put together: settings in, components out. Building it opens nothing."""
+
+import logging
+import socket
+
+from flowvis.conntrack.source import Conntrack
+from flowvis.exporter import metrics
+from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.enrich import ClusterNode, Enricher, PlainHost
+from flowvis.exporter.export import Exporter
+from flowvis.exporter.pending import Pending
+from flowvis.exporter.scope import ANTREA_ZONES, Scope
+from flowvis.exporter.settings import ExporterSettings
+from flowvis.exporter.watch import Watch
+from flowvis.inventory.files import InventoryFiles
+from flowvis.inventory.index import Inventory
+from flowvis.ipfix.exporter import observation_domain_id
+from flowvis.runtime.component import Component
+from flowvis.runtime.ledger import Ledger
+from flowvis.runtime.metrics import new_registry
+from flowvis.runtime.status import StatusServer
+from flowvis.transport.tls import TlsFiles
+
+log = logging.getLogger(__name__)
+
+NAME = "flow-exporter"
+DRAIN = 0.8  # of the grace period: the last poll comes before
+
+ANTREA_GATEWAY = "antrea-gw0"
+DEFAULT_ZONE = (0,)
+
+
+class FlowExporter:
+    """All parts of one exporter; `components` in the order of their start.
+
+    The watch starts last and stops first, so that a stop sends what its last poll found.
+    """
+
+    def __init__(self, settings: ExporterSettings) -> None:
+        exported = settings.flow_exporter
+        events = settings.conntrack.events
+        antrea = _has_interface(ANTREA_GATEWAY)
+        self.node_name = settings.node_name or socket.gethostname()
+        self.ledger = Ledger()
+        self.inventory = Inventory(pod_networks=settings.inventory.pod_networks)
+        self.table = ConnectionTable(
+            self._enricher(settings),
+            Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea),
+            active_timeout_ms=exported.active_ms,
+            idle_timeout_ms=exported.idle_ms,
+            max_connections=exported.max_connections,
+            events=events,
+            ledger=self.ledger,
+        )
+        self.pending = Pending(exported.pending_records, self.ledger)
+        self.exporter = Exporter(
+            self.table,
+            self.pending,
+            exported.flow_collector_addr,
+            _tls_files(settings),
+            domain=observation_domain_id(self.node_name),
+            server_name=settings.tls.server_name,
+            drain_s=settings.grace_period * DRAIN,
+        )
+        zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else DEFAULT_ZONE)
+        self.conntrack = Conntrack(zones, events=events)
+        self.watch = Watch(
+            self.conntrack,
+            self.table,
+            self.exporter,
+            poll_interval_s=exported.flow_poll_interval,
+            events=events,
+        )
+        self._files = InventoryFiles(settings.inventory.files, self.inventory)
+        self.components = self._components(settings)
+
+    def closing_books(self) -> bool:
+        """Log the books at the end; whether they balance."""
+        wrong = self.ledger.imbalance()
+        for stage in self.ledger.stages.values():
+            log.info("books of %s", stage.name, extra=stage.as_dict())
+        if wrong:
+            log.error("the books do not balance: %s", wrong)
+        return not wrong
+
+    def _enricher(self, settings: ExporterSettings) -> Enricher:
+        """A node is in a cluster if it is told what is in the cluster."""
+        if settings.inventory.files:
+            return ClusterNode(self.node_name, self.inventory)
+        return PlainHost()
+
+    def _components(self, settings: ExporterSettings) -> list[Component]:
+        registry = new_registry(NAME, self.ledger)
+        metrics.register(registry, self.conntrack, self.table, self.watch, self.exporter)
+        metrics.register_inventory(registry, self._files)
+        status = StatusServer(
+            registry,
+            host=settings.status.address,
+            port=settings.status.port,
+            ready={"watch": self._not_watching},
+        )
+        if not settings.flow_exporter.enable:
+            return [status]
+        return [status, self._files, self.exporter, self.watch]
+
+    def _not_watching(self) -> str:
+        """Why the node's connections are not seen; "" when they are."""
+        return "" if self.watch.stats.polls else "no poll has succeeded"
+
+
+def _tls_files(settings: ExporterSettings) -> TlsFiles | None:
+    if settings.flow_exporter.flow_collector_addr.protocol != "tls":
+        return None
+    tls = settings.tls
+    return TlsFiles(tls.ca, tls.certificate, tls.key, tls.min_version)
+
+
+def _has_interface(name: str) -> bool:
+    """Whether this network namespace has an interface."""
+    return name in {interface for _, interface in socket.if_nameindex()}

@@ -1,0 +1,167 @@
+"""From the table to the collector: what is pending first, then what is due."""
+
+import asyncio
+import contextlib
+import logging
+import struct
+import time
+
+import numpy as np
+
+from flowvis.batch import Batch, is_ipv4
+from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.pending import Pending
+from flowvis.fields import EXPORTED
+from flowvis.ipfix.exporter import ExporterSession
+from flowvis.runtime.component import end, spawn
+from flowvis.transport.address import CollectorAddress
+from flowvis.transport.client import Client, ConnectionLost
+from flowvis.transport.tls import TlsFiles
+
+log = logging.getLogger(__name__)
+
+LIVE_ROWS = 8192  # in one batch: at times a node's whole table is due at once
+PAUSE_S = 0.1  # between two looks at the table: each costs half a millisecond
+CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
+
+_SEQUENCE = struct.Struct("!8xI")  # of a message's header, RFC 7011 section 3.1
+
+
+def now_ms() -> int:
+    """The time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Exporter:
+    """Component: sends the table's records to one collector, in one session after the other.
+
+    While the collector is away, records of ended connections wait in `pending`; live ones become
+    due only when they can be sent. What a session could not send is sent by the next one.
+    """
+
+    name = "exporter"
+
+    def __init__(
+        self,
+        table: ConnectionTable,
+        pending: Pending,
+        address: CollectorAddress,
+        tls: TlsFiles | None,
+        *,
+        domain: int,
+        server_name: str = "",
+        drain_s: float = 10.0,
+    ) -> None:
+        """Export under an observation domain; stop within `drain_s`."""
+        self.client = Client(
+            address, tls, server_name=server_name, on_state=lambda _: self._wake.set()
+        )
+        self._table = table
+        self._pending = pending
+        self._domain = domain
+        self._drain_s = drain_s
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._done = False
+        self._task: asyncio.Task[None] | None = None
+
+    def collect(self) -> None:
+        """Bring what has ended in the table to the pending records."""
+        self._pending.put(self._table.due(now_ms(), live=0))
+        self._wake.set()
+
+    async def start(self) -> None:
+        """Begin to connect; it does not matter whether the collector is there."""
+        self._task = spawn(self.name, self._serve())
+
+    async def stop(self) -> None:
+        """Send all that is not told yet, as far as time allows; the rest is counted."""
+        self._stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(self._drain_s - CLOSING_S, self._drain_s / 2)):
+                await self._finish()
+        await end(self._task)
+        await self.client.close(min(CLOSING_S, self._drain_s / 2))
+        self._give_up()
+
+    async def _finish(self) -> None:
+        """Wait until everything is sent."""
+        self._wake.set()
+        if not self.client.connected:
+            # It may be in a long pause between two attempts.
+            await end(self._task)
+            self._task = spawn("exporter's last session", self._serve())
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
+    def _give_up(self) -> None:
+        """Count what cannot be sent any more."""
+        lost = 0
+        while len(batch := self._table.flush(live=LIVE_ROWS)) or len(self._pending):
+            self._pending.put(batch)
+            lost += self._pending.abandon("stopped")
+        if lost:
+            log.warning("%d records are lost: %s did not take them", lost, self.client.address)
+
+    async def _serve(self) -> None:
+        """Hold one session after the other until, when stopping, all is sent."""
+        while not self._done:
+            await self.client.connect()
+            session = ExporterSession(self._domain, EXPORTED)
+            with contextlib.suppress(ConnectionLost):  # the client has logged it
+                await self.client.send(session.templates(now_ms() // 1000))
+                await self._export(session)
+
+    async def _export(self, session: ExporterSession) -> None:
+        """Send until the session is lost or, when stopping, nothing is left."""
+        while True:
+            batch = self._pending.take()
+            if batch is not None:
+                await self._send(session, batch)
+                continue
+            self._wake.clear()
+            if self._stopping:
+                self._pending.put(self._table.flush(live=LIVE_ROWS))
+            else:
+                self._pending.put(self._table.due(now_ms(), live=LIVE_ROWS))
+            if len(self._pending):
+                continue
+            if self._stopping:
+                self._done = True
+                return
+            await self._rest()
+
+    async def _send(self, session: ExporterSession, batch: Batch) -> None:
+        """Send one batch; what did not leave goes back to be sent first in the next session."""
+        oversize = session.stats.oversize
+        messages = session.encode(batch, now_ms() // 1000)
+        oversize = session.stats.oversize - oversize
+        if oversize:
+            self._pending.drop("oversize", oversize)
+        try:
+            await self.client.send(messages)
+        except ConnectionLost as lost:
+            self._pending.settle(_rows_from(batch, messages, lost.sent))
+            raise
+        except asyncio.CancelledError:
+            self._pending.drop("cut-off", len(batch) - oversize)
+            raise
+        self._pending.settle()
+
+    async def _rest(self) -> None:
+        """Wait until there may be something to send, or the session is lost."""
+        deadline = self._table.next_deadline()
+        pause = None if deadline is None else max((deadline - now_ms()) / 1000, PAUSE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        if not self.client.connected:
+            raise ConnectionLost("session lost", (), 0)
+
+
+def _rows_from(batch: Batch, messages: list[bytes], first: int) -> Batch:
+    """The records of a batch that are in its messages from `first` on."""
+    ipv4 = is_ipv4(batch["sourceIP"])
+    order = np.concatenate([np.flatnonzero(ipv4), np.flatnonzero(~ipv4)])
+    begin, at = (_SEQUENCE.unpack_from(messages[place])[0] for place in (0, first))
+    return batch.take(order[(at - begin) & 0xFFFFFFFF :])

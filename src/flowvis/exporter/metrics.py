@@ -1,0 +1,103 @@
+"""The exporter's metrics: Antrea's agent names, and our own for every part."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from flowvis.conntrack.source import Conntrack
+from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.export import Exporter
+from flowvis.exporter.watch import BUCKETS, Watch, WatchStats
+from flowvis.inventory.files import InventoryFiles
+from flowvis.runtime.metrics import ReadingsCollector, StatsCollector
+
+PREFIX = "flowvis_exporter"
+
+
+class PollTimes(Collector):
+    """The histogram of poll times."""
+
+    def __init__(self, stats: WatchStats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the one histogram."""
+        buckets, count = [], 0
+        for bound, polls in zip((*BUCKETS, "+Inf"), self._stats.polls_within, strict=True):
+            count += polls
+            buckets.append((str(bound), count))
+        yield HistogramMetricFamily(
+            "antrea_agent_conntrack_poll_cycle_duration_seconds",
+            "Time of a poll of the kernel's connections",
+            buckets=buckets,
+            sum_value=self._stats.poll_seconds,
+        )
+
+
+def register(
+    registry: CollectorRegistry,
+    conntrack: Conntrack,
+    table: ConnectionTable,
+    watch: Watch,
+    exporter: Exporter,
+) -> None:
+    """Expose the parts' numbers."""
+    client = exporter.client
+    antrea = {
+        "conntrack_total_connection_count": (
+            "Connections of the polled zones in the last poll",
+            lambda: watch.stats.listed,
+        ),
+        "conntrack_antrea_connection_count": (
+            "Connections that are followed",
+            lambda: len(table),
+        ),
+        "denied_connection_count": (
+            "Denied connections: always 0, as conntrack does not tell of them",
+            lambda: 0,
+        ),
+        "conntrack_max_connection_count": (
+            "Connections that the kernel can track",
+            lambda: watch.stats.maximum,
+        ),
+        "flow_collector_reconnection_count": (
+            "Sessions with the collector, the first included",
+            lambda: client.stats.sessions,
+        ),
+    }
+    registry.register(ReadingsCollector("antrea_agent", antrea))
+    registry.register(PollTimes(watch.stats))
+    registry.register(StatsCollector(f"{PREFIX}_conntrack", conntrack.stats))
+    registry.register(StatsCollector(f"{PREFIX}_table", table.stats))
+    registry.register(StatsCollector(f"{PREFIX}_client", client.stats))
+    own = {
+        "poll_failures": (
+            "Polls that the kernel refused since the start",
+            lambda: watch.stats.failures,
+        ),
+        "table_capacity_connections": (
+            "Connections that can be followed",
+            lambda: table.max_connections,
+        ),
+        "client_connected": (
+            "1 while a session with the collector stands",
+            lambda: int(client.connected),
+        ),
+    }
+    registry.register(ReadingsCollector(PREFIX, own))
+
+
+def register_inventory(registry: CollectorRegistry, files: InventoryFiles) -> None:
+    """Expose the inventory's numbers."""
+    own = {
+        "objects": ("Pods, Services and Nodes that are known", lambda: len(files.inventory)),
+        "reloads": ("Changed files that were taken", lambda: files.reloads),
+        "failures": ("Changed files that could not be read", lambda: files.failures),
+        "refused_addresses": (
+            "Pod addresses that were too many to be indexed",
+            lambda: files.inventory.pods.refused,
+        ),
+    }
+    registry.register(ReadingsCollector(f"{PREFIX}_inventory", own))

@@ -1,0 +1,158 @@
+"""From the kernel to the table: polls, and the events between them."""
+
+import asyncio
+import logging
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from flowvis.conntrack.entries import Entries
+from flowvis.conntrack.source import Conntrack
+from flowvis.errors import SystemRefused
+from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.export import Exporter, now_ms
+from flowvis.runtime.component import end, spawn
+
+log = logging.getLogger(__name__)
+
+EVENT_PAUSE_S = 0.1  # in which events gather: what is done for each batch costs half a millisecond
+RESYNC_S = 1.0  # at least between two polls, however often events are lost
+
+BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the histogram of poll times in seconds; Antrea's."""
+
+
+@dataclass(slots=True)
+class WatchStats:
+    """What polls found and took."""
+
+    polls: int = 0
+    failures: int = 0
+    """Polls that the kernel refused."""
+    listed: int = 0
+    """Entries in the last poll."""
+    maximum: int = 0
+    """What the kernel's table can hold."""
+    poll_seconds: float = 0.0
+    polls_within: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    """Polls by the first of BUCKETS that they fit in; the last: longer ones."""
+
+    def took(self, seconds: float) -> None:
+        """Note how long a poll took."""
+        self.polls += 1
+        self.poll_seconds += seconds
+        self.polls_within[bisect_left(BUCKETS, seconds)] += 1
+
+
+class Watch:
+    """Component: keeps the table as the kernel says.
+
+    Events that come during a poll are applied after it, as the poll may show a connection that has
+    ended meanwhile. A connection's end is told before the kernel stops listing it; so what is
+    missing after those events was not told.
+    """
+
+    name = "watch"
+
+    def __init__(
+        self,
+        conntrack: Conntrack,
+        table: ConnectionTable,
+        exporter: Exporter,
+        *,
+        poll_interval_s: float,
+        events: bool,
+    ) -> None:
+        self.stats = WatchStats()
+        self._conntrack = conntrack
+        self._table = table
+        self._exporter = exporter
+        self._interval_s = poll_interval_s
+        self._events = events
+        self._lock = asyncio.Lock()
+        self._lost = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the kernel's tables and poll once; SystemRefused says what is missing."""
+        self._conntrack.open()
+        for problem in self._conntrack.prepare():
+            log.warning("%s", problem)
+        await self._poll()
+        self._tasks.append(spawn("polls", self._keep_polling()))
+        if self._events:
+            self._tasks.append(spawn("events", self._listen()))
+
+    async def stop(self) -> None:
+        """Poll a last time, so that the table has the latest counters."""
+        async with self._lock:  # no poll is under way in its thread
+            for task in self._tasks:
+                await end(task)
+        await self._poll()
+        self._conntrack.close()
+
+    async def _keep_polling(self) -> None:
+        clock = asyncio.get_running_loop().time
+        due = clock() + self._interval_s
+        while True:
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._lost.wait()
+                log.warning("the kernel dropped events, as we were slow: polling at once")
+                await asyncio.sleep(RESYNC_S)
+            except TimeoutError:
+                # A poll that took longer than the interval makes the next one late, not double.
+                due = max(due + self._interval_s, clock())
+            await self._poll()
+
+    async def _poll(self) -> None:
+        async with self._lock:
+            self._lost.clear()
+            interrupted = self._conntrack.stats.interrupted
+            began = time.monotonic()
+            try:
+                entries = await asyncio.to_thread(self._conntrack.poll)
+                self.stats.maximum = self._conntrack.maximum()
+            except SystemRefused as refusal:
+                self.stats.failures += 1
+                log.error("connections not polled: %s", refusal)  # noqa: TRY400  the text says all
+                return
+            self.stats.listed = len(entries)
+            self._table.poll(entries, now_ms())
+            if self._events:
+                await self._drain()
+            if self._conntrack.stats.interrupted == interrupted:
+                self._table.sweep()
+            self.stats.took(time.monotonic() - began)
+            self._exporter.collect()
+
+    async def _listen(self) -> None:
+        """Take in events as they come, some at a time."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        descriptor = self._conntrack.event_fileno()
+        try:
+            while True:
+                readable.clear()
+                loop.add_reader(descriptor, readable.set)
+                await readable.wait()
+                loop.remove_reader(descriptor)
+                async with self._lock:
+                    await self._drain()
+                    self._exporter.collect()
+                await asyncio.sleep(EVENT_PAUSE_S)
+        finally:
+            loop.remove_reader(descriptor)
+
+    async def _drain(self) -> None:
+        """Take in all events that have arrived."""
+        while len(events := self._read()):
+            self._table.event(events, now_ms())
+            self._exporter.collect()
+            await asyncio.sleep(0)
+
+    def _read(self) -> Entries:
+        entries = self._conntrack.read_events()
+        if self._conntrack.needs_resync:
+            self._lost.set()
+        return entries

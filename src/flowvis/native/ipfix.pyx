@@ -78,7 +78,7 @@ cdef struct Step:
     uint32_t rest      # least bytes that the steps after this one take
     uint32_t argument
     uint32_t code      # TEXT: the code of the record before, likely that of the next
-    uint16_t column
+    uint32_t column
     uint8_t op
     uint8_t width      # bytes of an item of the column
     uint8_t origin_width
@@ -162,6 +162,7 @@ cdef class Program:
     cdef uint32_t minimum
     cdef bint writes
     cdef uint64_t serial  # of the target that the steps are bound to
+    cdef list rows  # the steps as they came
 
     def __cinit__(self, program):
         cdef uint32_t place, rest = 0
@@ -171,11 +172,9 @@ cdef class Program:
         self.steps = <Step *>calloc(max(self.count, 1), sizeof(Step))
         if self.steps == NULL:
             raise MemoryError
-        rows = program.tolist()
+        self.rows = program.tolist()
         for place in reversed(range(self.count)):
-            op, argument, column = rows[place]
-            if column > 65535:
-                raise ValueError(f"column {column}: at most 65535")
+            op, argument, column = self.rows[place]
             self.steps[place].op = op
             self.steps[place].argument = argument
             self.steps[place].column = column
@@ -188,56 +187,32 @@ cdef class Program:
         free(self.steps)
 
     cdef int bind(self, RecordTarget target) except -1:
-        """Resolve columns to addresses and check that every step suits its column."""
+        """Resolve columns to addresses."""
         cdef uint32_t place
         cdef Step *step
+        reference.check_decodable(self.rows, target.columns)
         for place in range(self.count):
             step = &self.steps[place]
+            step.op = self.rows[place][0]
             step.code = 0
-            if step.op >= WHOLE8:
-                step.op = {VARIABLE_TEXT: TEXT, VARIABLE_SKIP: SKIP}.get(step.op, UNSIGNED)
             if step.op != SKIP:
                 step.base = address(target, step.column, &step.width)
             if step.op == MILLISECONDS or step.op == SECONDS:
                 step.origin = address(target, step.argument, &step.origin_width)
-            self.specialise(step)
-        self.serial = target.serial
-        return 0
-
-    cdef int specialise(self, Step *step) except -1:
-        cdef bint integer = step.width in (1, 2, 4, 8)
-        if step.op == UNSIGNED:
-            if not integer or step.argument > step.width:
-                raise ValueError(f"{step.argument} bytes into items of {step.width}")
-            if step.argument == step.width:
+            if step.op == UNSIGNED and step.argument == step.width:
                 step.op = {1: WHOLE8, 2: WHOLE16, 4: WHOLE32, 8: WHOLE64}[step.width]
-        elif step.op == TEXT:
-            if step.width != 4:
-                raise ValueError(f"text codes into items of {step.width} bytes: need 4")
-            if step.argument == VARIABLE:
+            elif step.op == TEXT and step.argument == VARIABLE:
                 step.op = VARIABLE_TEXT
-        elif step.op == SKIP:
-            if step.argument == VARIABLE:
+            elif step.op == SKIP and step.argument == VARIABLE:
                 step.op = VARIABLE_SKIP
-        elif step.op in (MILLISECONDS, SECONDS):
-            if not integer or step.origin_width not in (1, 2, 4, 8):
-                raise ValueError("times are integer columns")
-        elif step.op != CONSTANT and step.width != 16:
-            raise ValueError(f"addresses into items of {step.width} bytes: need 16")
+        self.serial = target.serial
         return 0
 
 
 cdef uint8_t *address(RecordTarget target, uint32_t column, uint8_t *width) except NULL:
     """Where a column starts, and the width of its items."""
-    cdef cnp.ndarray array
-    cdef int64_t size
-    if column >= len(target.columns):
-        raise IndexError(f"column {column} of {len(target.columns)}")
-    array = target.columns[column]
-    size = cnp.PyArray_NBYTES(array) // target.capacity
-    if size not in (1, 2, 4, 8, 16):
-        raise ValueError(f"column {column}: items of {size} bytes")
-    width[0] = <uint8_t>size
+    cdef cnp.ndarray array = target.columns[column]
+    width[0] = <uint8_t>(cnp.PyArray_NBYTES(array) // target.capacity)
     return <uint8_t *>cnp.PyArray_DATA(array)
 
 
@@ -543,27 +518,18 @@ cdef class RecordEncoder:
         max_message,
     ):
         cdef int64_t place
-        reference.check_encodable(columns, rows, max_message)
+        reference.check_encodable(self.program.rows, columns, rows, max_message)
         self.export_time = export_time
         self.sequence = sequence
         for place in range(self.program.count):
-            if self.program.steps[place].column >= len(columns):
-                raise IndexError(f"column {self.program.steps[place].column} of {len(columns)}")
             self.open_column(columns[self.program.steps[place].column], place)
         return self.write_messages(strings, rows.astype("int64", order="C"), max_message)
 
     cdef int open_column(self, cnp.ndarray column, int64_t place) except -1:
-        cdef Step *step = &self.program.steps[place]
         cdef Source *source = &self.sources[place]
-        cdef bint wide = step.op == ADDRESS4 or step.op == ADDRESS6
         source.base = <const uint8_t *>cnp.PyArray_DATA(column)
         source.stride = cnp.PyArray_STRIDES(column)[0]
-        source.width = <uint8_t>(16 if wide else cnp.PyArray_ITEMSIZE(column))
-        if wide:
-            if column.ndim != 2 or column.shape[1] != 16 or column.strides[1] != 1:
-                raise ValueError("an address column is (n, 16), its bytes side by side")
-        elif column.ndim != 1 or source.width not in (1, 2, 4, 8):
-            raise ValueError("a column of numbers is (n,), of 1, 2, 4 or 8 bytes")
+        source.width = <uint8_t>cnp.PyArray_ITEMSIZE(column)
         return 0
 
     cdef tuple write_messages(self, StringTable strings, const int64_t[::1] rows, int64_t limit):

@@ -96,6 +96,7 @@ class RecordDecoder:
         self._max_message = max_message
         self._max_text = max_text
         self._programs: dict[tuple[int, int], tuple[list[list[int]], int, bool]] = {}
+        self._bound: tuple[RecordTarget | None, set[tuple[int, int]]] = (None, set())
         self._expected: dict[int, int] = {}  # by domain: the next sequence number
         self._at = 0
         self._message_end = 0  # 0: between messages
@@ -108,10 +109,12 @@ class RecordDecoder:
         check_program(program)
         writes = bool((program[:, 0] != Op.SKIP).any())
         self._programs[domain, template_id] = program.tolist(), minimum_length(program), writes
+        self._bound = (None, set())
 
     def forget(self, domain: int, template_id: int) -> None:
         """Drop a template; KeyError if it is not known."""
         del self._programs[domain, template_id]
+        self._bound = (None, set())
 
     def rewind(self) -> int:
         """Return how many bytes are done with."""
@@ -119,7 +122,12 @@ class RecordDecoder:
         return done
 
     def run(self, data: Buffer, target: RecordTarget) -> Stop:
-        """Decode until there is something for the caller to do."""
+        """Decode until there is something for the caller to do.
+
+        IndexError or ValueError where a program does not suit the target's columns.
+        """
+        if self._bound[0] is not target:
+            self._bound = (target, set())
         while True:
             stop = None if self._message_end else self._enter_message(data)
             while stop is None and self._at < self._message_end:
@@ -180,7 +188,11 @@ class RecordDecoder:
         return None
 
     def _read_records(self, data: Buffer, target: RecordTarget) -> Stop | None:
-        program, minimum, writes = self._programs[self.domain, self.set_id]
+        key = (self.domain, self.set_id)
+        program, minimum, writes = self._programs[key]
+        if key not in self._bound[1]:
+            check_decodable(program, target.columns)
+            self._bound[1].add(key)
         while self.set_end - self._at >= minimum:
             if writes and target.rows == target.capacity:
                 return Stop.FULL
@@ -275,7 +287,7 @@ class RecordEncoder:
 
         Columns may be strided; those of addresses must have their 16 bytes side by side.
         """
-        check_encodable(columns, rows, max_message)
+        check_encodable(self._program, columns, rows, max_message)
         messages: list[bytes] = []
         body: list[bytes] = []
         room = max_message - HEADER.size - SET.size
@@ -373,12 +385,51 @@ def check_target(columns: Sequence[NDArray[Any]]) -> None:
         raise ValueError("columns must be contiguous")
 
 
+def check_decodable(program: list[list[int]], columns: Sequence[NDArray[Any]]) -> None:
+    """Raise IndexError or ValueError unless every step has a column that suits it."""
+    for op, argument, column in program:
+        if op == Op.SKIP:
+            continue
+        width = item_size(columns, column)
+        if op in {Op.MILLISECONDS, Op.SECONDS}:
+            suits = width <= 8 and item_size(columns, argument) <= 8
+        elif op == Op.UNSIGNED:
+            suits = argument <= width <= 8
+        elif op == Op.TEXT:
+            suits = width == 4
+        else:
+            suits = width == 16 or op == Op.CONSTANT
+        if not suits:
+            raise ValueError(f"step {Op(op).name} {argument}: column {column} has {width} bytes")
+
+
 def check_encodable(
-    columns: Sequence[NDArray[Any]], rows: NDArray[np.int64], max_message: int
+    program: list[list[int]],
+    columns: Sequence[NDArray[Any]],
+    rows: NDArray[np.int64],
+    max_message: int,
 ) -> None:
-    """Raise ValueError unless all rows exist and a message can hold something."""
+    """Raise unless every step has a column, all rows exist, and a message can hold something."""
+    for op, _, column in program:
+        wide = op in {Op.ADDRESS4, Op.ADDRESS6}
+        if (item_size(columns, column) == 16) != wide:
+            raise ValueError(f"step {Op(op).name}: column {column} is {columns[column].dtype}")
+        if wide and columns[column].strides[1] != 1:
+            raise ValueError(f"column {column}: the bytes of an address must be side by side")
     if not HEADER.size + SET.size < max_message <= 65535:
         raise ValueError(f"messages of {max_message} bytes: 21 to 65535")
     shortest = min((len(column) for column in columns), default=0)
     if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < shortest:
         raise ValueError(f"rows {rows.min()} to {rows.max()} of {shortest}")
+
+
+def item_size(columns: Sequence[NDArray[Any]], place: int) -> int:
+    """Bytes of a column's items: 16 for addresses; IndexError if there is no such column."""
+    if place >= len(columns):
+        raise IndexError(f"column {place} of {len(columns)}")
+    column = columns[place]
+    if column.ndim == 2 and column.shape[1] == 16 and column.dtype == np.uint8:
+        return 16
+    if column.ndim != 1 or column.dtype.kind != "u":
+        raise ValueError(f"column {place}: {column.dtype}{column.shape}, need unsigned numbers")
+    return column.dtype.itemsize

@@ -1,0 +1,222 @@
+"""The IPFIX leaf itself: what it refuses, and that both forms run any program alike."""
+
+from struct import pack
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from flowvis import strings as reference_strings
+from flowvis.native import ipfix as compiled
+from flowvis.native import ipfix_reference as reference
+from flowvis.native import strings as compiled_strings
+from flowvis.native.ipfix_reference import VARIABLE, Op, Program, Stop
+
+TABLES = {reference: reference_strings.StringTable, compiled: compiled_strings.StringTable}
+
+
+@pytest.fixture(params=[reference, compiled], ids=["reference", "compiled"])
+def leaf(request: pytest.FixtureRequest) -> ModuleType:
+    module: ModuleType = request.param
+    return module
+
+
+def program(*steps: tuple[int, int, int]) -> Program:
+    return np.array(steps, dtype=np.uint32).reshape(-1, 3)
+
+
+def columns(rows: int = 4) -> list[NDArray[Any]]:
+    """Columns 0 to 3: of 1, 2, 4 and 8 bytes; 4: text; 5: addresses."""
+    kinds = (np.uint8, np.uint16, np.uint32, np.uint64, np.uint32)
+    return [*(np.zeros(rows, kind) for kind in kinds), np.zeros((rows, 16), np.uint8)]
+
+
+def target_of(leaf: ModuleType, arrays: list[NDArray[Any]]) -> Any:
+    return leaf.RecordTarget(arrays, TABLES[leaf]())
+
+
+def message(*bodies: bytes) -> bytes:
+    sets = b"".join(pack(">HH", 256, 4 + len(body)) + body for body in bodies)
+    return pack(">HHIII", 10, 16 + len(sets), 0, 0, 1) + sets
+
+
+def test_the_compiled_leaf_is_compiled() -> None:
+    assert (compiled.__file__ or "").endswith(".so")
+
+
+@pytest.mark.parametrize(
+    ("steps", "what"),
+    [
+        (program(), "records of no bytes"),
+        (program((Op.CONSTANT, 1, 0), (Op.SKIP, 0, 0)), "records of no bytes"),
+        (program((Op.UNSIGNED, 0, 0)), "unknown"),
+        (program((Op.UNSIGNED, 9, 3)), "unknown"),
+        (program((10, 1, 0)), "unknown"),
+        (program((Op.SKIP, 65536, 0)), "at most 65535"),
+        (np.zeros((2, 2), np.uint32), "need uint32"),
+        (np.zeros((2, 3), np.int64), "need uint32"),
+    ],
+)
+def test_programs_that_are_none(leaf: ModuleType, steps: Program, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        leaf.RecordDecoder(65535, 100).learn(1, 256, steps)
+    with pytest.raises(ValueError, match=what):
+        leaf.RecordEncoder(1, 256, steps)
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ((Op.UNSIGNED, 2, 0), ValueError),  # two bytes into one
+        ((Op.UNSIGNED, 8, 5), ValueError),
+        ((Op.TEXT, VARIABLE, 3), ValueError),
+        ((Op.ADDRESS4, 0, 3), ValueError),
+        ((Op.SET_ADDRESS6, 0, 4), ValueError),
+        ((Op.MILLISECONDS, 5, 3), ValueError),
+        ((Op.SECONDS, 3, 5), ValueError),
+        ((Op.UNSIGNED, 1, 6), IndexError),
+        ((Op.CONSTANT, 0, 2**31), IndexError),
+        ((Op.MILLISECONDS, 6, 3), IndexError),
+    ],
+)
+def test_steps_that_do_not_suit_their_columns(
+    leaf: ModuleType, step: tuple[int, int, int], error: type[Exception]
+) -> None:
+    decoder = leaf.RecordDecoder(65535, 100)
+    decoder.learn(1, 256, program((Op.SKIP, 1, 0), step))
+    with pytest.raises(error):
+        decoder.run(message(b"\0" * 40), target_of(leaf, columns()))
+
+
+def test_targets(leaf: ModuleType) -> None:
+    for arrays in ([], [np.zeros(0, np.uint8)], [np.zeros(2, np.uint8), np.zeros(3, np.uint8)]):
+        with pytest.raises(ValueError, match="columns"):
+            target_of(leaf, arrays)
+    with pytest.raises(ValueError, match="contiguous"):
+        target_of(leaf, [np.zeros(8, np.uint8)[::2]])
+    decoder = leaf.RecordDecoder(65535, 100)
+    decoder.learn(1, 256, program((Op.UNSIGNED, 4, 0)))
+    with pytest.raises(ValueError, match="float32"):
+        decoder.run(message(b"\0" * 4), target_of(leaf, [np.zeros(4, np.float32)]))
+
+
+def test_a_full_target_waits_for_a_larger_one(leaf: ModuleType) -> None:
+    decoder = leaf.RecordDecoder(65535, 100)
+    decoder.learn(1, 256, program((Op.UNSIGNED, 1, 0)))
+    data = message(b"\1\2\3", b"\4\5")
+    small, large = (target_of(leaf, [np.zeros(n, np.uint8)]) for n in (2, 4))
+    assert decoder.run(data, small) is Stop.FULL
+    assert decoder.run(data, small) is Stop.FULL
+    assert decoder.run(data, large) is Stop.END
+    assert (small.rows, small.columns[0].tolist()) == (2, [1, 2])
+    assert (large.rows, large.columns[0].tolist()) == (3, [3, 4, 5, 0])
+    assert decoder.rewind() == len(data)
+    assert decoder.records == 5
+
+
+def test_forgotten_programs_do_not_run(leaf: ModuleType) -> None:
+    decoder, target = leaf.RecordDecoder(65535, 100), target_of(leaf, columns())
+    decoder.learn(1, 256, program((Op.UNSIGNED, 1, 0)))
+    assert decoder.run(message(b"\1"), target) is Stop.END
+    decoder.rewind()
+    decoder.forget(1, 256)
+    with pytest.raises(KeyError):
+        decoder.forget(1, 256)
+    assert decoder.run(message(b"\1"), target) is Stop.GAP
+    assert decoder.run(message(b"\1"), target) is Stop.SET
+    assert target.rows == 1
+
+
+def test_the_compiled_leaf_takes_its_own_string_table_only() -> None:
+    with pytest.raises(TypeError, match="StringTable"):
+        compiled.RecordTarget(columns(), reference_strings.StringTable())
+
+
+def encode(leaf: ModuleType, arrays: list[NDArray[Any]], rows: list[int], **options: int) -> Any:
+    encoder = leaf.RecordEncoder(1, 256, program((Op.UNSIGNED, 8, 3), (Op.ADDRESS6, 0, 5)))
+    header = {"export_time": 0, "sequence": 0, "max_message": 65535} | options
+    return encoder.encode(arrays, TABLES[leaf](), np.array(rows, np.int64), **header)
+
+
+def test_what_cannot_be_encoded(leaf: ModuleType) -> None:
+    for rows in ([-1], [4], [0, 9]):
+        with pytest.raises(ValueError, match="rows"):
+            encode(leaf, columns(), rows)
+    for size in (20, 65536):
+        with pytest.raises(ValueError, match="21 to 65535"):
+            encode(leaf, columns(), [0], max_message=size)
+    arrays = columns()
+    with pytest.raises(IndexError):
+        encode(leaf, arrays[:5], [0])
+    with pytest.raises(ValueError, match="ADDRESS6"):
+        encode(leaf, [*arrays[:5], arrays[3]], [0])
+    with pytest.raises(ValueError, match="UNSIGNED"):
+        encode(leaf, [*arrays[:3], arrays[5], arrays[4], arrays[5]], [0])
+    with pytest.raises(ValueError, match="side by side"):
+        encode(leaf, [*arrays[:5], np.zeros((4, 32), np.uint8)[:, ::2]], [0])
+    with pytest.raises(ValueError, match="float64"):
+        encode(leaf, [*arrays[:3], np.zeros(4), arrays[4], arrays[5]], [0])
+    for op in (Op.SKIP, Op.CONSTANT, Op.SET_ADDRESS4, Op.MILLISECONDS):
+        with pytest.raises(ValueError, match="cannot be encoded"):
+            leaf.RecordEncoder(1, 256, program((Op.UNSIGNED, 1, 0), (op, 1, 0)))
+
+
+def test_numbers_in_fewer_bytes(leaf: ModuleType) -> None:
+    arrays = columns(1)
+    arrays[2][0] = 0x01020304
+    encoder = leaf.RecordEncoder(1, 256, program((Op.UNSIGNED, 3, 2), (Op.UNSIGNED, 8, 2)))
+    header = {"export_time": 9, "sequence": 5, "max_message": 100}
+    (raw,), written = encoder.encode(arrays, TABLES[leaf](), np.array([0]), **header)
+    assert written == 1
+    assert raw == pack(">HHIII", 10, 31, 9, 5, 1) + pack(">HH", 256, 15) + bytes.fromhex(
+        "020304 0000000001020304"
+    )
+
+
+WIDTHS = {0: 1, 1: 2, 2: 4, 3: 8}
+LENGTH = st.one_of(st.integers(0, 6), st.just(VARIABLE))
+STEPS = st.one_of(
+    st.sampled_from(sorted(WIDTHS)).flatmap(
+        lambda column: st.tuples(
+            st.just(Op.UNSIGNED), st.integers(1, WIDTHS[column]), st.just(column)
+        )
+    ),
+    st.tuples(st.just(Op.TEXT), LENGTH, st.just(4)),
+    st.tuples(st.just(Op.SKIP), LENGTH, st.just(0)),
+    st.tuples(st.sampled_from([Op.ADDRESS4, Op.ADDRESS6]), st.just(0), st.just(5)),
+    st.tuples(st.sampled_from([Op.SET_ADDRESS4, Op.SET_ADDRESS6]), st.just(0), st.just(5)),
+    st.tuples(st.just(Op.CONSTANT), st.integers(0, 255), st.integers(0, 5)),
+    st.just((Op.MILLISECONDS, 1, 3)),
+    st.just((Op.SECONDS, 3, 3)),
+)
+BODIES = st.lists(
+    st.lists(st.sampled_from([b"\0", b"\1", b"\2a", b"\xff", b"\0\4", b"pod"])).map(b"".join),
+    max_size=3,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps=st.lists(STEPS, max_size=7), bodies=BODIES, fill=st.sampled_from([0, 0xEE]))
+def test_any_program_runs_alike(
+    steps: list[tuple[int, int, int]], bodies: list[bytes], fill: int
+) -> None:
+    code = program((Op.UNSIGNED, 1, 0), *steps)
+    outcomes = []
+    for leaf in (reference, compiled):
+        decoder, target = leaf.RecordDecoder(65535, 3), target_of(leaf, columns(200))
+        for column in target.columns:
+            column.view(np.uint8).fill(fill)
+        decoder.learn(1, 256, code)
+        data, stops = message(*bodies), []
+        while not stops or stops[-1][0] is not Stop.END:
+            stop = decoder.run(data, target)
+            stops.append((stop, decoder.place, decoder.set_id, decoder.set_end))
+        texts = target.strings.texts(target.columns[4][: target.rows]) if fill == 0 else []
+        arrays = [column[: target.rows].tolist() for column in target.columns]
+        counts = (decoder.records, decoder.ignored, decoder.truncated, decoder.rewind())
+        outcomes.append((stops, texts, arrays, counts))
+    assert outcomes[0] == outcomes[1]

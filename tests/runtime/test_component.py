@@ -12,13 +12,16 @@ from contextlib import contextmanager
 
 import pytest
 
+from flowvis.errors import SystemRefused
 from flowvis.runtime.component import end, spawn, supervisor
+from flowvis.runtime.process import serve
 
 PRELUDE = """
 import asyncio, logging, sys, time
 from flowvis.errors import SystemRefused
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.process import serve
+import flowvis.runtime.component
 import flowvis.runtime.process
 
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
@@ -111,7 +114,7 @@ def test_stuck_component_is_named_and_the_others_still_stop() -> None:
         process.terminate()
         said = rest(process)
         assert any(
-            line.startswith("b has not stopped after 0.3 s, stuck in Part.stop") for line in said
+            line.startswith("b has not stopped in 0.3 s, stuck in Part.stop") for line in said
         ), said
         assert "stopped b" not in said
         assert said[-1] == "stopped a"
@@ -194,6 +197,52 @@ def test_failing_stop_is_reported_and_the_rest_stops() -> None:
         assert process.returncode == 1
 
 
+def test_stop_and_task_that_will_not_be_cancelled() -> None:
+    with daemon(
+        """
+        async def stubborn():
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    pass
+        class Stubborn(Part):
+            async def stop(self):
+                await stubborn()
+        flowvis.runtime.process.EXIT_S = 0.3
+        flowvis.runtime.component.LAST_CHANCE_S = 0.2
+        sys.exit(serve([Part('a', task=stubborn), Stubborn('b'), Ready('c')], grace_s=0.2))
+        """
+    ) as process:
+        lines_until_ready(process)
+        process.terminate()
+        said = "\n".join(rest(process))
+        assert "b has not stopped in 0.2 s, stuck in Stubborn.stop:" in said
+        assert " > stubborn:" in said
+        assert "stopped a" in said
+        assert "a task does not end, stuck in stubborn" in said
+        assert process.returncode == 1
+
+
+def test_stop_that_is_cancelled_from_within() -> None:
+    with daemon(
+        """
+        class Careless(Part):
+            async def stop(self):
+                self.root = asyncio.create_task(forever())
+                self.root.cancel()
+                await self.root
+        sys.exit(serve([Part('a'), Careless('b'), Ready('c')], grace_s=5))
+        """
+    ) as process:
+        lines_until_ready(process)
+        process.terminate()
+        said = rest(process)
+        assert "b did not stop cleanly: cancelled" in said
+        assert said[-1] == "stopped a"
+        assert process.returncode == 1
+
+
 def test_root_tasks_left_over_are_ended_and_may_end_while_stopping() -> None:
     with daemon(
         """
@@ -232,7 +281,7 @@ def test_stuck_worker_thread_does_not_keep_the_process() -> None:
         lines_until_ready(process)
         process.terminate()
         began = time.monotonic()
-        assert rest(process)[-1].startswith("exiting without these threads, which are stuck: ")
+        assert rest(process)[-1].startswith("exiting, although these do not end: uvloop_0")
         assert time.monotonic() - began < 10
         assert process.returncode == 1
 
@@ -251,3 +300,74 @@ def test_without_a_supervisor_a_failure_is_logged(caplog: pytest.LogCaptureFixtu
 
     asyncio.run(main())
     assert [record.getMessage() for record in caplog.records] == ["lonely has failed: wrong"]
+
+
+class Part:
+    """A component of this process, so that coverage sees what `run` does."""
+
+    def __init__(self, name: str, said: list[str], *, stop_s: float = 0.0) -> None:
+        self.name, self.said, self.stop_s = name, said, stop_s
+
+    async def start(self) -> None:
+        self.said.append(f"start {self.name}")
+
+    async def stop(self) -> None:
+        self.said.append(f"stop {self.name}")
+        await asyncio.sleep(self.stop_s)
+
+
+class Signals(Part):
+    """Sends signals to this process as soon as everything runs."""
+
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
+
+    async def start(self) -> None:
+        spawn("signals", self.kill())
+
+    async def kill(self) -> None:
+        for number in self.signals:
+            await asyncio.sleep(0.02)
+            os.kill(os.getpid(), number)
+        await asyncio.Event().wait()
+
+
+def test_in_this_process() -> None:
+    said: list[str] = []
+    components = [Part("a", said), Part("b", said), Signals("c", said)]
+    assert serve(components, grace_s=5) == 0
+    assert said == ["start a", "start b", "stop c", "stop b", "stop a"]
+
+
+def test_in_this_process_stuck_and_cut_short(caplog: pytest.LogCaptureFixture) -> None:
+    said: list[str] = []
+    assert serve([Part("a", said, stop_s=60), Signals("c", said)], grace_s=0.1) == 1
+    assert "a has not stopped in" in caplog.text
+    assert "stuck in Part.stop" in caplog.text
+    twice = Signals("c", said)
+    twice.signals = (signal.SIGINT, signal.SIGTERM)
+    assert serve([Part("a", said), Part("b", said, stop_s=60), twice], grace_s=60) == 1
+    assert "second signal; not stopped: a" in caplog.text
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("wrong"), None])
+def test_in_this_process_failures(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fails(Part):
+        async def start(self) -> None:
+            spawn("root", self.root())
+
+        async def root(self) -> None:
+            if error is not None:
+                raise error
+
+    class CannotStart(Part):
+        async def start(self) -> None:
+            raise SystemRefused("no such thing: make one")
+
+    said: list[str] = []
+    assert serve([Part("a", said), Fails("b", said)], grace_s=5) == 1
+    assert ("root has failed" if error else "root has ended unexpectedly") in caplog.text
+    assert serve([Part("a", said), CannotStart("b", said)], grace_s=5) == 1
+    assert "b cannot start: no such thing: make one" in caplog.text
+    assert said == ["start a", "stop b", "stop a", "start a", "stop a"]

@@ -8,6 +8,8 @@ import pytest
 from flowvis.runtime import logs
 from flowvis.runtime.logs import LimitedLog, configure
 
+FAULT = "ValueError: invalid literal for int() with base 10: 'wrong'"
+
 
 @pytest.fixture(autouse=True)
 def _root_logger() -> Iterator[None]:
@@ -49,9 +51,7 @@ def test_json_lines_with_a_traceback() -> None:
     (line,) = stream.getvalue().splitlines()
     record = json.loads(line)
     assert record.pop("time").endswith("Z")
-    assert record.pop("traceback").endswith(
-        "ValueError: invalid literal for int() with base 10: 'wrong'"
-    )
+    assert record.pop("traceback").endswith(FAULT)
     assert record == {
         "level": "error",
         "logger": "flowvis.test",
@@ -67,9 +67,7 @@ def test_text_has_the_traceback_below() -> None:
     except ValueError:
         logging.getLogger("flowvis.test").exception("failed")
     assert stream.getvalue().splitlines()[1] == "Traceback (most recent call last):"
-    assert stream.getvalue().endswith(
-        "ValueError: invalid literal for int() with base 10: 'wrong'\n"
-    )
+    assert stream.getvalue().endswith(FAULT + "\n")
 
 
 def test_configuring_again_replaces() -> None:

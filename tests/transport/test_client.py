@@ -14,7 +14,7 @@ from flowvis.transport import client as client_module
 from flowvis.transport import connection as connection_module
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.backoff import Backoff
-from flowvis.transport.certificates import issue_client
+from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client, ConnectionLost
 from flowvis.transport.server import Server
 from flowvis.transport.tls import TlsFiles
@@ -278,6 +278,20 @@ def test_expired_client_is_refused_before_anything_is_sent(
         async with serving(Server(Recorders(), tls=pki.server)) as server:
             client = client_of(server, files, backoff=FAST)
             assert "certificate expired" in await refusal(client, caplog)
+
+    run(main())
+
+
+def test_expired_server(
+    run: Run, pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = issue_server(pki.ca, ["127.0.0.1"], now=datetime.now(UTC) - timedelta(days=400))
+    files = TlsFiles(pki.server.ca, *old.write(tmp_path, "old"))
+
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=files)) as server:
+            client = client_of(server, pki.client, backoff=FAST)
+            assert "certificate has expired" in await refusal(client, caplog)
 
     run(main())
 

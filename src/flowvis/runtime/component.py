@@ -6,7 +6,6 @@ name in the log. The first SIGTERM or SIGINT stops gracefully, the second means 
 """
 
 import asyncio
-import contextlib
 import logging
 import signal
 import time
@@ -92,7 +91,7 @@ class Supervisor:
         if wake.done() and not starting.done():
             await end(starting)
             return False
-        error = starting.exception()
+        error = _outcome(starting)
         if error is not None:
             _report(f"{component.name} cannot start", error)
             self.fail()
@@ -108,7 +107,7 @@ class Supervisor:
             stopping = asyncio.create_task(component.stop(), name=f"stop {component.name}")
             await asyncio.wait((stopping, now), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             self._judge(component, stopping, left)
-            await end(stopping)
+            await _cancel([stopping])
         if now.done():
             self.failed = True
             waiting = ", ".join(component.name for component in components)
@@ -117,18 +116,21 @@ class Supervisor:
     def _judge(self, component: Component, stopping: asyncio.Task[Any], waited_s: float) -> None:
         """Say in the log how a component's stop went, if not well."""
         if stopping.done():
-            error = stopping.exception()
+            error = _outcome(stopping)
             if error is None:
                 return
             _report(f"{component.name} did not stop cleanly", error)
         else:
             where = _position(stopping)
-            log.error("%s has not stopped after %.1f s, stuck %s", component.name, waited_s, where)
+            log.error(
+                "%s has not stopped after %.1f s, stuck in %s", component.name, waited_s, where
+            )
         self.failed = True
 
     async def _end_tasks(self) -> None:
-        for task in list(self.tasks):
-            await end(task)
+        for task in await _cancel(list(self.tasks)):
+            log.error("%s does not end, stuck in %s", task.get_name(), _position(task))
+            self.failed = True
 
 
 _SUPERVISOR: ContextVar[Supervisor | None] = ContextVar("supervisor", default=None)
@@ -207,9 +209,23 @@ def _report(what: str, error: BaseException) -> None:
         log.error("%s: %s", what, error, exc_info=error)
 
 
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Cancel tasks; return those that go on nevertheless."""
+    for task in tasks:
+        task.cancel()
+    return (await asyncio.wait(tasks, timeout=LAST_CHANCE_S))[1] if tasks else set()
+
+
+def _outcome(task: asyncio.Task[Any]) -> BaseException | None:
+    """What a finished task raised; it may have been cancelled from within."""
+    return asyncio.CancelledError("cancelled") if task.cancelled() else task.exception()
+
+
 def _position(task: asyncio.Task[Any]) -> str:
-    """Name the line that a task waits at."""
-    with contextlib.suppress(IndexError):
-        frame = task.get_stack(limit=1)[-1]
-        return f"in {frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
-    return "somewhere"
+    """Name what a task waits at: `outer:line > inner:line`."""
+    calls = []
+    inner: Any = task.get_coro()
+    while frame := getattr(inner, "cr_frame", None):
+        calls.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+        inner = inner.cr_await
+    return " > ".join(calls)

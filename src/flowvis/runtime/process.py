@@ -27,9 +27,9 @@ def serve(components: Sequence[Component], *, grace_s: float) -> int:
 
 
 def _exit_now() -> None:
-    """Leave a process whose worker threads do not return: the loop would wait for them for ever."""
+    """Leave a process whose threads or tasks do not end: the loop would wait for them for ever."""
     threads = (thread for thread in threading.enumerate() if not thread.daemon)
     stuck = [thread.name for thread in threads if thread is not threading.main_thread()]
-    log.error("exiting without these threads, which are stuck: %s", ", ".join(stuck))
+    log.error("exiting, although these do not end: %s", ", ".join(stuck) or "tasks")
     logging.shutdown()
     os._exit(1)

@@ -12,6 +12,8 @@ import numpy as np
 from flowvis.fields import EXPORTED, FIELDS, Field, Kind, Merge, Side
 from flowvis.native.merge_reference import Counter, Half, Op, Program, Step, Tally
 
+CACHE_LINE = 64
+
 HEADER = (
     ("sideStart", np.dtype((np.uint64, (2,)))),
     ("sideEnd", np.dtype((np.uint64, (2,)))),
@@ -30,17 +32,8 @@ _OPS = {
     Merge.FILL: Op.FILL,
     Merge.FLOW_TYPE: Op.FLOW_TYPE,
 }
-_INTERVAL = (Merge.DELTA, Merge.RATE)  # zero again when written; together at the end of the row
 _SIDES = (Side.SOURCE, Side.DESTINATION)
 _BITS = {Side.COMMON: Half.BOTH, Side.SOURCE: Half.SOURCE, Side.DESTINATION: Half.DESTINATION}
-
-HELD: tuple[Field, ...] = tuple(
-    sorted(
-        (field for field in FIELDS if field.merge is not Merge.ADDED),
-        key=lambda field: (field.merge in _INTERVAL, -field.kind.dtype.itemsize),
-    )
-)
-"""The fields that a row holds, in its order."""
 
 
 def _base(field: Field) -> str:
@@ -49,22 +42,55 @@ def _base(field: Field) -> str:
 
 
 _COUNTED = tuple(f.name for f in FIELDS if f.merge is Merge.TOTAL and f.side is Side.COMMON)
+_INTERVAL = (Merge.DELTA, Merge.RATE)  # zero again when written: one block of the row
+
+
+def _fields(*merges: Merge, side: Side | None = None) -> list[Field]:
+    """The fields with these merges, of one side or of all."""
+    return [f for f in FIELDS if f.merge in merges and side in {None, f.side}]
+
+
+def _order() -> list[str | Field]:
+    """The row after its header: names of last counters, and fields.
+
+    What each record changes comes first, what is one side's together: a half then leaves most of
+    the row as it is, and less goes back to memory. The large come before the small.
+    """
+    common, source, destination = Side.COMMON, Side.SOURCE, Side.DESTINATION
+    counted: list[str | Field] = [
+        *(last(name, source) for name in _COUNTED),
+        *_fields(Merge.TOTAL, side=source),
+        *_fields(Merge.TOTAL, side=common),
+        *_fields(Merge.TOTAL, side=destination),
+        *(last(name, destination) for name in _COUNTED),
+    ]
+    times = sorted(_fields(Merge.START, Merge.END), key=_size, reverse=True)
+    words = [field for field in times if _size(field) == 8]
+    interval = [f for side in (source, common, destination) for f in _fields(*_INTERVAL, side=side)]
+    changing = {f.name for f in (*times, *interval, *_fields(Merge.TOTAL))}
+    rest = [f for f in FIELDS if f.merge is not Merge.ADDED and f.name not in changing]
+    rest.sort(key=lambda field: field.kind.dtype.itemsize, reverse=True)
+    return [*counted, *words, *interval, *times[len(words) :], *rest]
+
+
+def _size(field: Field) -> int:
+    return _type(field).itemsize
+
+
+def _type(field: Field) -> np.dtype[Any]:
+    return np.dtype((field.kind.dtype, field.kind.shape))
 
 
 def _row() -> np.dtype[np.void]:
-    """The row's type; whole words, so that every number in it stays aligned."""
-    lasts = [(last(name, side), np.dtype(np.uint64)) for name in _COUNTED for side in _SIDES]
-    types = [*HEADER, *lasts]
-    offset = sum(dtype.itemsize for _, dtype in types)
-    held = [(f.name, np.dtype((f.kind.dtype, f.kind.shape))) for f in HELD]
-    numbers = [f.merge in _INTERVAL for f in HELD].index(True)
-    for name, dtype in held[:numbers]:
-        types.append((name, dtype))
-        offset += dtype.itemsize
-    padding = -offset % 8
-    if padding:
-        types.append(("padding", np.dtype((np.void, padding))))
-    return np.dtype(types + held[numbers:])
+    """The row's type, as long as whole cache lines."""
+    types = [*HEADER]
+    for item in _order():
+        if isinstance(item, str):
+            types.append((item, np.dtype(np.uint64)))
+        else:
+            types.append((item.name, _type(item)))
+    padding = -np.dtype(types).itemsize % CACHE_LINE
+    return np.dtype([*types, ("padding", np.dtype((np.void, padding)))])
 
 
 def last(counter: str, side: Side) -> str:
@@ -73,6 +99,9 @@ def last(counter: str, side: Side) -> str:
 
 
 ROW = _row()
+HELD: tuple[Field, ...] = tuple(f for f in FIELDS if f.name in (ROW.names or ()))
+"""The fields that a row holds."""
+
 COLUMNS: tuple[Field, ...] = EXPORTED
 """The columns that the program reads."""
 
@@ -119,11 +148,12 @@ def _program() -> Program:
         )
         for name in _COUNTED
     ]
-    widths = tuple(np.dtype((f.kind.dtype, f.kind.shape)).itemsize for f in COLUMNS)
+    widths = tuple(_size(field) for field in COLUMNS)
     return Program(ROW.itemsize, widths, tuple(steps), tuple(counters))
 
 
 PROGRAM = _program()
 
-INTERVAL_OFFSET = min(_offset(field.name) for field in HELD if field.merge in _INTERVAL)
-"""Where the part of the row begins that is zero again when it was written."""
+_INTERVAL_OFFSETS = [_offset(field.name) for field in _fields(*_INTERVAL)]
+INTERVAL = slice(min(_INTERVAL_OFFSETS), max(_INTERVAL_OFFSETS) + 8)
+"""The bytes of the row that are zero again when it was written."""

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.halves import KEY_SIZE
-from flowvis.aggregator.layout import ROW
+from flowvis.aggregator.layout import CACHE_LINE, ROW
 from flowvis.native import FlowIndex
 from flowvis.native.merge_reference import NEVER, Flows, State
 
@@ -19,8 +19,10 @@ class LiveRows:
     """
 
     def __init__(self, capacity: int) -> None:
-        self.rows = np.zeros(capacity, dtype=ROW)
-        self.bytes = self.rows.view(np.uint8).reshape(capacity, ROW.itemsize)
+        spacious = np.zeros(capacity * ROW.itemsize + CACHE_LINE, dtype=np.uint8)
+        aligned = -spacious.ctypes.data % CACHE_LINE
+        self.bytes = spacious[aligned:][: capacity * ROW.itemsize].reshape(capacity, ROW.itemsize)
+        self.rows = self.bytes.view(ROW).reshape(capacity)
         self.state = np.zeros(capacity, dtype=np.uint16)
         self.due = np.full(capacity, NEVER, dtype=np.int64)
         self.seen = np.full(capacity, NEVER, dtype=np.int64)
@@ -49,12 +51,16 @@ class LiveRows:
     def place(self, keys: NDArray[np.uint8], now_ms: int) -> NDArray[np.int64]:
         """Find or make the slots of keys, making room; -1 where there is none."""
         slots: NDArray[np.int64] = self._index.upsert(keys)[0]
+        self._use(slots)
         missing = np.flatnonzero(slots < 0)
         if len(missing):
             self._make_room(len(missing), slots, now_ms)
             slots[missing] = self._index.upsert(keys[missing])[0]
-        self.used = max(self.used, int(slots.max(initial=-1)) + 1)
+            self._use(slots)
         return slots
+
+    def _use(self, slots: NDArray[np.int64]) -> None:
+        self.used = max(self.used, int(slots.max(initial=-1)) + 1)
 
     def move(self, source: int, target: int) -> None:
         """Give what is in one slot to the key of another; the first is as if new."""

@@ -25,7 +25,10 @@ cdef extern from *:
     }
 
     static inline uint64_t flowvis_rate(uint64_t octets, uint64_t ms) {
-        __uint128_t rate = (__uint128_t)octets * 8000 / ms;
+        __uint128_t rate;
+        if (octets <= UINT64_MAX / 8000)
+            return octets * 8000 / ms;
+        rate = (__uint128_t)octets * 8000 / ms;
         return rate > UINT64_MAX ? UINT64_MAX : (uint64_t)rate;
     }
     """
@@ -97,11 +100,19 @@ if (END_OF_FLOW, FROM_EXTERNAL) != (reference.END_OF_FLOW, reference.FROM_EXTERN
 
 
 cdef struct Step:
-    int32_t op
-    int32_t column
+    const uint8_t *data  # the column's first value, and how far it is to the next
+    int64_t stride
     int32_t offset
-    int32_t size
+    int32_t column
     int32_t sides
+
+
+cdef struct Run:
+    # Steps that follow each other and do the same with values of one size.
+    int32_t op
+    int32_t size
+    int32_t first
+    int32_t last
 
 
 cdef struct Tally:
@@ -138,10 +149,14 @@ cdef class Merger:
 
     cdef object program
     cdef object flows
+    cdef object records  # those that the columns were found of
+    cdef list held       # the columns, which may be copies
     cdef Step *steps
+    cdef Run *runs
     cdef Counter *counters
     cdef Column *columns
     cdef int step_count
+    cdef int run_count
     cdef int counter_count
     cdef int column_count
     cdef int64_t row_size
@@ -171,21 +186,29 @@ cdef class Merger:
         self.counter_count = len(program.counters)
         self.column_count = len(program.widths)
         self.steps = <Step *>calloc(self.step_count + 1, sizeof(Step))
+        self.runs = <Run *>calloc(self.step_count + 1, sizeof(Run))
         self.counters = <Counter *>calloc(self.counter_count + 1, sizeof(Counter))
         self.columns = <Column *>calloc(self.column_count + 1, sizeof(Column))
-        if not (self.steps and self.counters and self.columns):
+        if not (self.steps and self.runs and self.counters and self.columns):
             raise MemoryError
         self.load(program)
 
     def __dealloc__(self):
         free(self.steps)
+        free(self.runs)
         free(self.counters)
         free(self.columns)
 
     cdef int load(self, program) except -1:
         cdef int at, side
-        for at, step in enumerate(program.steps):
-            self.steps[at] = Step(step.op, step.column, step.offset, step.size, step.sides)
+        cdef Run *run = self.runs
+        for at, step in enumerate(sorted(program.steps, key=lambda step: (step.op, step.size))):
+            self.steps[at] = Step(NULL, 0, step.offset, step.column, step.sides)
+            if at == 0 or run.op != step.op or run.size != step.size:
+                run = &self.runs[self.run_count]
+                run[0] = Run(step.op, step.size, at, at)
+                self.run_count += 1
+            run.last += 1
         for at, counter in enumerate(program.counters):
             self.counters[at].total = counter.total
             self.counters[at].delta = counter.delta
@@ -196,7 +219,10 @@ cdef class Merger:
 
     def merge(self, records, int64_t now_ms, int64_t first=0, int64_t resolved=-1):
         """Merge from `first`; return the first record that needs a decision, or their number."""
-        reference.check_records(self.program, self.flows, records)
+        if records is not self.records:
+            reference.check_records(self.program, self.flows, records)
+            self.held = self.point_at(records.columns)
+            self.records = records
         cdef const uint64_t[::1] starts = np.ascontiguousarray(records.starts, dtype=np.uint64)
         cdef const uint64_t[::1] ends = np.ascontiguousarray(records.ends, dtype=np.uint64)
         cdef const uint8_t[::1] reasons = np.ascontiguousarray(records.reasons, dtype=np.uint8)
@@ -205,7 +231,6 @@ cdef class Merger:
         cdef int64_t at, n = slots.shape[0]
         cdef int sides
         cdef Record record
-        held = self.point_at(records.columns)  # noqa: F841: keeps copies alive while we read them
         for at in range(first, min(first + AHEAD, n)):
             self.fetch(slots[at])
         for at in range(first, n):
@@ -222,6 +247,7 @@ cdef class Merger:
             if sides < 0:
                 return at
             self.one(&record, slots[at], <uint8_t>sides, now_ms)
+        self.records = self.held = None
         return n
 
     cdef list point_at(self, columns):
@@ -237,6 +263,9 @@ cdef class Merger:
             place = &self.columns[at]
             place.data = <const uint8_t *>cnp.PyArray_DATA(column)
             place.stride = cnp.PyArray_STRIDE(column, 0)
+        for at in range(self.step_count):
+            self.steps[at].data = self.columns[self.steps[at].column].data
+            self.steps[at].stride = self.columns[self.steps[at].column].stride
         return held
 
     cdef inline void fetch(self, int64_t slot) noexcept nogil:
@@ -389,37 +418,35 @@ cdef class Merger:
         return restarted
 
     cdef void apply(self, const Record *record, uint8_t *row, uint8_t news) noexcept nogil:
+        cdef const Run *run
+        cdef int at
+        for at in range(self.run_count):
+            run = &self.runs[at]
+            if run.op == KEY and record.before and not record.half & CLIENT:
+                continue
+            if (run.op == LATEST or run.op == REASON) and not record.latest:
+                continue
+            self.apply_run(run, record.at, row, news)
+
+    cdef inline void apply_run(
+        self, const Run *run, int64_t record, uint8_t *row, uint8_t news
+    ) noexcept nogil:
+        """Do the steps of one run.
+
+        What a flow's records say is mostly what they said before: not writing it again keeps
+        those cache lines clean.
+        """
         cdef const Step *step
         cdef const uint8_t *new
         cdef uint8_t *old
         cdef int at
-        cdef bint take
-        for at in range(self.step_count):
+        for at in range(run.first, run.last):
             step = &self.steps[at]
-            if not step.sides & news:
-                continue
-            new = self.at_column(step.column, record.at)
-            old = row + step.offset
-            if step.op == FILL:
-                take = sized(new, step.size) != 0
-            elif step.op == KEY:
-                take = not record.before or record.half & CLIENT
-            elif step.op == LATEST:
-                take = record.latest
-            elif step.op == GREATEST:
-                take = sized(new, step.size) > sized(old, step.size)
-            elif step.op == EARLIEST:
-                take = sized(new, step.size) and (
-                    not sized(old, step.size) or sized(new, step.size) < sized(old, step.size)
-                )
-            elif step.op == FILL_ADDRESS:
-                take = is_set(new)
-            elif step.op == REASON:
-                take = record.latest and old[0] != END_OF_FLOW
-            else:
-                take = new[0] and old[0] != FROM_EXTERNAL
-            if take:
-                copy(old, new, step.size)
+            if step.sides & news:
+                new = step.data + step.stride * record
+                old = row + step.offset
+                if differ(new, old, run.size) and takes(run.op, run.size, new, old):
+                    copy(old, new, run.size)
 
     cdef void schedule(
         self, const uint8_t *row, int64_t slot, uint16_t state, int64_t now_ms
@@ -466,6 +493,31 @@ cdef inline uint64_t sized(const uint8_t *at, int size) noexcept nogil:
         memcpy(&half, at, 2)
         return half
     return at[0]
+
+
+cdef inline bint differ(const uint8_t *new, const uint8_t *old, int size) noexcept nogil:
+    if size == 16:
+        return number(new) != number(old) or number(new + 8) != number(old + 8)
+    return sized(new, size) != sized(old, size)
+
+
+cdef inline bint takes(int op, int size, const uint8_t *new, const uint8_t *old) noexcept nogil:
+    """Whether a value replaces the row's, for a record that the operation listens to."""
+    if op == FILL:
+        return sized(new, size) != 0
+    if op == GREATEST:
+        return sized(new, size) > sized(old, size)
+    if op == EARLIEST:
+        return sized(new, size) and (
+            not sized(old, size) or sized(new, size) < sized(old, size)
+        )
+    if op == FILL_ADDRESS:
+        return is_set(new)
+    if op == REASON:
+        return old[0] != END_OF_FLOW
+    if op == FLOW_TYPE:
+        return new[0] and old[0] != FROM_EXTERNAL
+    return True
 
 
 cdef inline void copy(uint8_t *target, const uint8_t *source, int size) noexcept nogil:

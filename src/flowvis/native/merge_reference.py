@@ -432,11 +432,8 @@ def check_flows(program: Program, flows: Flows) -> None:
 def check_records(program: Program, flows: Flows, records: Records) -> None:
     """Raise ValueError unless the columns are what the program was made for."""
     n = len(records.slots)
-    widths = tuple(
-        column.dtype.itemsize * int(np.prod(column.shape[1:])) for column in records.columns
-    )
-    if widths != program.widths:
-        raise ValueError(f"columns of widths {widths}: need {program.widths}")
+    if [column.nbytes for column in records.columns] != [n * width for width in program.widths]:
+        raise ValueError(f"columns: need {n} values of {program.widths} bytes")
     others = (records.starts, records.ends, records.reasons, records.halves)
     if {len(column) for column in (*records.columns, *others)} != {n}:
         raise ValueError("columns differ in length")

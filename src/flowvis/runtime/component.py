@@ -122,9 +122,7 @@ class Supervisor:
             _report(f"{component.name} did not stop cleanly", error)
         else:
             where = _position(stopping)
-            log.error(
-                "%s has not stopped after %.1f s, stuck in %s", component.name, waited_s, where
-            )
+            log.error("%s has not stopped in %.1f s, stuck in %s", component.name, waited_s, where)
         self.failed = True
 
     async def _end_tasks(self) -> None:

@@ -24,7 +24,7 @@ class Limits:
     """What peers can take of a server."""
 
     sessions: int = 4096
-    """One for each node of the largest clusters; a session takes some 100 KiB at most."""
+    """One for each node of the largest clusters; a session takes some 70 KiB."""
     sessions_per_address: int = 1024
     """Nodes behind one NAT share an address."""
     handshakes: int = 512

@@ -1,11 +1,29 @@
-"""A ledger goes into metrics and comes back."""
+"""Books go into a daemon's log and come back."""
+
+import io
+import logging
 
 import pytest
-from prometheus_client import generate_latest
 
-from flowvis.lab.books import read_books
+from flowvis.lab.books import closing_books
 from flowvis.runtime.ledger import Ledger
-from flowvis.runtime.metrics import new_registry
+from flowvis.runtime.logs import JsonFormatter
+
+
+def log_of(ledger: Ledger) -> str:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("test of books")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        logger.info("something else", extra={"stage": "not a book"})
+        for stage in ledger.stages.values():
+            logger.info("books of %s", stage.name, extra=stage.as_dict())
+    finally:
+        logger.removeHandler(handler)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize("held", [3, 4], ids=["balanced", "unbalanced"])
@@ -17,4 +35,15 @@ def test_books_come_back_as_they_are(held):
     first.drop("full", 2)
     second = ledger.stage("collector", sources=[first])
     second.received = second.sent = 80
-    assert read_books(generate_latest(new_registry("test", ledger)).decode()) == ledger.as_dict()
+    assert closing_books(f"not JSON\n{log_of(ledger)}") == ledger.as_dict()
+
+
+def test_the_last_books_count():
+    first, second = Ledger(), Ledger()
+    first.stage("one").received = 5
+    second.stage("one")
+    assert closing_books(log_of(first) + log_of(second)) == second.as_dict()
+
+
+def test_no_books_do_not_balance():
+    assert not closing_books("{}\n")["balanced"]

@@ -1,30 +1,25 @@
-"""Reads a daemon's ledger back from its metrics."""
+"""The books that a daemon writes into its log when it ends."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
+Ledger = dict[str, Any]
+"""Books in the form of `runtime.ledger.Ledger.as_dict`: `balanced` and `stages`."""
 
-RECORDS = "flowvis_ledger_records_total"
-OTHERS = {"flowvis_ledger_held_records": "held", "flowvis_ledger_imbalance_records": "imbalance"}
+STAGE = ("stage", "received", "sent", "merged", "dropped", "held", "imbalance", "missing")
 
 
-def read_books(metrics: str) -> dict[str, Any]:
-    """Return the ledger in the form of `Ledger.as_dict`.
-
-    Metrics tell only one kind of imbalance: what is missing on the way to a stage is in it.
-    """
-    stages: dict[str, dict[str, Any]] = {}
-    samples = (s for family in text_string_to_metric_families(metrics) for s in family.samples)
-    for sample in samples:
-        if sample.name != RECORDS and sample.name not in OTHERS:
-            continue
-        name, count = sample.labels["stage"], int(sample.value)
-        stage = stages.setdefault(name, {"stage": name, "dropped": {}, "missing": 0})
-        if sample.name in OTHERS:
-            stage[OTHERS[sample.name]] = count
-        elif sample.labels["what"] == "dropped":
-            stage["dropped"][sample.labels["reason"]] = count
-        else:
-            stage[sample.labels["what"]] = count
-    balanced = not any(stage["imbalance"] for stage in stages.values())
+def closing_books(log: str) -> Ledger:
+    """Return the last books in a log of JSON lines; a log without any does not balance."""
+    stages = {line["stage"]: {name: line[name] for name in STAGE} for line in _lines(log)}
+    balanced = bool(stages) and not any(s["imbalance"] or s["missing"] for s in stages.values())
     return {"balanced": balanced, "stages": list(stages.values())}
+
+
+def _lines(log: str) -> Iterator[dict[str, Any]]:
+    for line in log.splitlines():
+        if line.startswith("{"):
+            fields = json.loads(line)
+            if fields.keys() >= set(STAGE):
+                yield fields

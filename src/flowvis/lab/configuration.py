@@ -62,6 +62,7 @@ def _write(name: str, settings: dict[str, Any]) -> None:
             "certificate": str(ROOM / f"{name}.crt"),
             "key": str(ROOM / f"{name}.key"),
         },
+        "log": {"format": "json"},
         "status": {"address": "127.0.0.1", "port": STATUS_PORT},
     }
     (ROOM / f"{name}.yaml").write_text(yaml.safe_dump({**settings, **files}, sort_keys=False))

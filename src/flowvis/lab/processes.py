@@ -1,17 +1,18 @@
-"""The daemons of the lab as processes of their own, each in its network namespace, and flowctl."""
+"""The daemons of the lab as processes of their own, each in its network namespace."""
 
 import asyncio
 import os
 import signal
 import subprocess
 import sys
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from flowvis.errors import SystemRefused
+from flowvis.lab.books import Ledger, closing_books
 from flowvis.lab.configuration import CONTROL_SOCKET, ROOM, STATUS_PORT
 from flowvis.lab.namespaces import inside
 
+READY = f"http://127.0.0.1:{STATUS_PORT}/readyz"
 READY_S = 30.0  # the embedded engine alone takes seconds to load on a busy machine
 STOP_S = 30.0
 TAIL = 30  # lines of a log that say why
@@ -59,11 +60,9 @@ class Daemon:
         lines = self._log.read_text(errors="replace").splitlines()[-TAIL:]
         return "\n  ".join([f"{self.name} {what}:", *lines])
 
-    def get(self, path: str) -> str:
-        """Return what its status port answers."""
-        url = f"http://127.0.0.1:{STATUS_PORT}{path}"
-        with inside(self._namespace), urlopen(url, timeout=5) as answer:
-            return str(answer.read(), "utf-8")
+    def closing_books(self) -> Ledger:
+        """Return the books that it wrote when it ended."""
+        return closing_books(self._log.read_text(errors="replace"))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log, inside(self._namespace):
@@ -78,24 +77,13 @@ class Daemon:
 
     def _ready(self) -> bool:
         try:
-            self.get("/readyz")
-        except (URLError, OSError):
+            with inside(self._namespace), urlopen(READY, timeout=5):
+                return True
+        except OSError:  # nobody listens yet, or it says 503
             return False
-        return True
 
 
 def _environment() -> dict[str, str]:
     """Return an environment that keeps files in the lab and says nothing of the host."""
     kept = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
     return {**kept, "HOME": str(ROOM), "TMPDIR": str(ROOM)}
-
-
-async def flowctl(*arguments: str) -> str:
-    """Run flowctl on the lab's aggregator, as people do; return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        *FLOWCTL, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    printed, complaint = await process.communicate()
-    if not printed:
-        raise SystemRefused(f"flowctl {' '.join(arguments)}: {complaint.decode().strip()}")
-    return printed.decode()

@@ -7,10 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flowvis.lab.books import Ledger
 from flowvis.lab.verdict import Finding
-
-Ledger = dict[str, Any]
-"""A daemon's books as its API has them: `balanced` and `stages`."""
 
 
 @dataclass
@@ -67,39 +65,30 @@ class Report:
 
 
 def _scenario_table(findings: list[Finding]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("SCENARIO")
-    for title in ("CONNECTIONS", "RECORDS", "BYTES SENT", "STORED", "BYTES BACK", "STORED", ""):
-        table.add_column(title, justify="right")
+    table = _table("SCENARIO")
+    for title in ("CONNECTIONS", "RECORDS", "BYTES SENT", "BYTES BACK"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("STORED", no_wrap=True)
     for finding in findings:
         sent, stored = finding.expected, finding.stored
+        wrong = f"{stored.octets:,} and {stored.reverse_octets:,}" if sent != stored else "WRONG"
         table.add_row(
             finding.name,
-            str(finding.connections),
-            str(finding.records),
-            *(
-                f"{octets:,}"
-                for octets in (
-                    sent.octets,
-                    stored.octets,
-                    sent.reverse_octets,
-                    stored.reverse_octets,
-                )
-            ),
-            Text("exact", "green") if finding.ok else Text("WRONG", "red"),
+            f"{finding.connections:,}",
+            f"{finding.records:,}",
+            f"{sent.octets:,}",
+            f"{sent.reverse_octets:,}",
+            Text("exact", "green") if finding.ok else Text(wrong, "red"),
         )
     return table
 
 
 def _ledger_table(ledgers: dict[str, Ledger]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("LEDGER")
-    table.add_column("STAGE")
-    for title in ("RECEIVED", "= SENT", "+ MERGED", "+ DROPPED", "+ HELD", ""):
-        table.add_column(title, justify="right")
+    table = _table("LEDGER", "STAGE")
+    for title in ("RECEIVED", "=SENT", "+MERGED", "+DROPPED", "+HELD", ""):
+        table.add_column(title, justify="right", no_wrap=True)
     for daemon, ledger in ledgers.items():
         for stage in ledger["stages"]:
-            balanced = not stage["imbalance"] and not stage["missing"]
             numbers = (
                 stage["received"],
                 stage["sent"],
@@ -107,10 +96,18 @@ def _ledger_table(ledgers: dict[str, Ledger]) -> Table:
                 sum(stage["dropped"].values()),
                 stage["held"],
             )
+            wrong = stage["imbalance"] or stage["missing"]
             table.add_row(
-                daemon,
+                daemon.removeprefix("flow-"),
                 stage["stage"],
                 *(f"{number:,}" for number in numbers),
-                Text("balanced", "green") if balanced else Text("UNBALANCED", "red"),
+                Text(f"{wrong:+,}", "red") if wrong else Text("ok", "green"),
             )
+    return table
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, no_wrap=True)
     return table

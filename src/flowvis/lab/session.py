@@ -1,18 +1,16 @@
 """One run of the lab, from an empty private world to the verdict."""
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.lab import configuration, network, traffic
-from flowvis.lab.books import read_books
 from flowvis.lab.configuration import AGGREGATOR, TRACKING, exporter_name
 from flowvis.lab.namespaces import set_sysctls
 from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES
-from flowvis.lab.processes import Daemon, flowctl
+from flowvis.lab.processes import Daemon
 from flowvis.lab.report import Report
 from flowvis.lab.rules import read_witness
 from flowvis.lab.scenarios import choose
@@ -65,11 +63,7 @@ class Lab:
         """End the daemons, read the store, and judge."""
         self._say("Ending the daemons; each hands on all that it has")
         for exporter in self.exporters:
-            self._report.ledgers[exporter.name] = read_books(exporter.get("/metrics"))
             await self._stop(exporter)
-        self._report.ledgers[AGGREGATOR] = json.loads(await flowctl("status", "-o", "json"))[
-            "ledger"
-        ]
         await self._stop(self.aggregator)
         rows = await asyncio.to_thread(_stored)
         self._judge(rows)
@@ -79,11 +73,12 @@ class Lab:
         chosen = [self.aggregator] if self._options.restart == "aggregator" else self.exporters
         for daemon in chosen:
             self._say(f"Restarting {daemon.name}")
-            await self._stop(daemon)
+            await self._stop(daemon, " before")
             await daemon.start()
 
-    async def _stop(self, daemon: Daemon) -> None:
+    async def _stop(self, daemon: Daemon, which: str = "") -> None:
         code = await daemon.stop()
+        self._report.ledgers[daemon.name + which] = daemon.closing_books()
         if code:
             self._report.problems.append(daemon.complain(f"ended with {code}"))
 

@@ -337,6 +337,13 @@ def test_flush_tells_what_is_not_told() -> None:
     assert not len(connections.flush())
 
 
+def test_what_has_only_begun_is_left_to_the_next_exporter() -> None:
+    connections = table()
+    event(connections, T0 + 300, Connection(event=NEW, start_ns=0))
+    assert not len(connections.flush())
+    assert len(connections) == 1
+
+
 def test_a_start_that_the_kernel_tells_later_is_taken_until_a_record_is_made() -> None:
     connections = table(active_timeout_ms=5000)
     one = Connection(counters=(1, 100, 0, 0))

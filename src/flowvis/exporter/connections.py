@@ -157,9 +157,10 @@ class ConnectionTable:
     def flush(self, *, live: int = MANY) -> Batch:
         """Return what is not told yet, of up to `live` live connections, as if cut off now.
 
-        Nothing is left when it returns nothing.
+        Nothing is left when it returns nothing. A connection that has begun and of which no poll
+        told is for our successor, whole: it knows its start.
         """
-        slots = np.flatnonzero(self._live[: self._top])
+        slots = np.flatnonzero(self._live[: self._top] & self._counted[: self._top])
         untold = slots[self._rows.unsaid(slots) | (self._told[slots] == UNTOLD)][:live]
         made = [*self._departed, self._records(untold, EndReason.FORCED)]
         self._departed = []

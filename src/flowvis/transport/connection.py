@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from flowvis.errors import PeerError
 from flowvis.transport.channel import ROOM, Channel
+from flowvis.transport.keepalive import keep_alive
 
 CONFIRM_S = 0.5  # for a server that sends no session tickets, and so never confirms
 STALLED_S = 60.0  # a collector that does not take one message in so long is gone
@@ -42,12 +43,9 @@ class Connection:
         self._open = True
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        for level, option, value in (
-            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # messages are whole; nothing to wait for
-            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED_S * 1000)),
-        ):
-            sock.setsockopt(level, option, value)
+        keep_alive(sock)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # messages are whole
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED_S * 1000))
         self._loop.add_reader(sock, self._readable)
 
     async def establish(self) -> None:

@@ -16,6 +16,7 @@ from flowvis.runtime.component import end, spawn
 from flowvis.runtime.listeners import BACKLOG, listen, raise_descriptor_limit
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.channel import ROOM, Channel, PlainChannel, TlsChannel
+from flowvis.transport.keepalive import keep_alive
 from flowvis.transport.session import Common, Limits, Peer, PeerHandler, ServerStats, Session
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
@@ -25,11 +26,6 @@ log = logging.getLogger(__name__)
 
 ACCEPTS = 64  # per wake-up, so that a storm of connects does not stop the records
 ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
-KEEPALIVE = (  # a node that died is noticed after two minutes
-    (socket.TCP_KEEPIDLE, 60),
-    (socket.TCP_KEEPINTVL, 15),
-    (socket.TCP_KEEPCNT, 4),
-)
 
 
 class Server:
@@ -120,9 +116,7 @@ class Server:
             self._refused(full, address, "refused: over the limit of %s", full)
             return
         sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEPALIVE:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        keep_alive(sock)
         channel: Channel = PlainChannel()
         if self._certificates:
             channel = TlsChannel(self._certificates.context())

@@ -93,6 +93,25 @@ def test_sequence_numbers_go_on(leaf: Leaf) -> None:
     assert [message[8:12].hex() for message in messages] == ["ffffffff", "00000001"]
 
 
+def test_what_an_earlier_session_could_not_send_goes_out_in_the_next(leaf: Leaf) -> None:
+    batch = numbered(leaf, 40, ipv6_from=30)
+    lost = ExporterSession(7, EXPORTED, max_message=1500)
+    lost.encode(batch, NOW)
+    unsent = lost.encode(batch, NOW)[-3:]
+    records = lost.records_from(unsent)
+    session = ExporterSession(7, EXPORTED, max_message=1500)
+    messages = session.templates(NOW) + session.encode(batch, NOW)
+    messages += session.resume(unsent, records) + session.encode(batch, NOW)
+    fed = Fed(leaf).feed(messages)
+    assert fed.session.stats.gaps == 0
+    assert 0 < records < 40
+    assert numbers_of(fed) == [*range(40), *range(40 - records, 40), *range(40)]
+    assert session.stats.records == fed.session.stats.records == 80 + records
+    assert session.stats.messages == len(messages)
+    assert session.resume([], 0) == []
+    assert session.records_from([]) == 0
+
+
 def test_strided_columns(leaf: Leaf) -> None:
     """Rows of a table, seen as columns, go out as they are."""
     plain = numbered(leaf, 40, ipv6_from=20)

@@ -189,7 +189,8 @@ STEPS = st.one_of(
     st.tuples(st.just(Op.SKIP), LENGTH, st.just(0)),
     st.tuples(st.sampled_from([Op.ADDRESS4, Op.ADDRESS6]), st.just(0), st.just(5)),
     st.tuples(st.sampled_from([Op.SET_ADDRESS4, Op.SET_ADDRESS6]), st.just(0), st.just(5)),
-    st.tuples(st.just(Op.CONSTANT), st.integers(0, 255), st.integers(0, 5)),
+    st.tuples(st.just(Op.CONSTANT), st.integers(0, 255), st.sampled_from([0, 1, 2, 3, 5])),
+    st.just((Op.CONSTANT, 0, 4)),
     st.just((Op.MILLISECONDS, 1, 3)),
     st.just((Op.SECONDS, 3, 3)),
 )

@@ -81,6 +81,7 @@ class ExporterSession:
         """
         shift = self._sequence - _sequence(messages[0]) if messages else 0
         self._sequence = (self._sequence + records) & 0xFFFFFFFF
+        self.stats.records += records
         return self._sent([_renumbered(message, shift) for message in messages])
 
     def records_from(self, messages: Sequence[bytes]) -> int:

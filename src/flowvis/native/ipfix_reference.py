@@ -26,6 +26,7 @@ MAX_DOMAINS = 256  # a peer that names more loses its gap detection, not our mem
 
 Program = NDArray[np.uint32]
 Buffer = bytes | bytearray | memoryview
+_Steps = list[tuple[list[int], int]]  # each with the least bytes that those after it take
 
 
 class Op(IntEnum):
@@ -95,7 +96,7 @@ class RecordDecoder:
         self.lost = 0
         self._max_message = max_message
         self._max_text = max_text
-        self._programs: dict[tuple[int, int], tuple[list[list[int]], int, bool]] = {}
+        self._programs: dict[tuple[int, int], tuple[_Steps, int, bool]] = {}
         self._bound: tuple[RecordTarget | None, set[tuple[int, int]]] = (None, set())
         self._expected: dict[int, int] = {}  # by domain: the next sequence number
         self._at = 0
@@ -108,7 +109,11 @@ class RecordDecoder:
         """Take a template's program; ValueError if its records could be empty."""
         check_program(program)
         writes = bool((program[:, 0] != Op.SKIP).any())
-        self._programs[domain, template_id] = program.tolist(), minimum_length(program), writes
+        self._programs[domain, template_id] = (
+            list(zip(program.tolist(), _rests(program), strict=True)),
+            minimum_length(program),
+            writes,
+        )
         self._bound = (None, set())
 
     def forget(self, domain: int, template_id: int) -> None:
@@ -191,7 +196,7 @@ class RecordDecoder:
         key = (self.domain, self.set_id)
         program, minimum, writes = self._programs[key]
         if key not in self._bound[1]:
-            check_decodable(program, target.columns)
+            check_decodable([step for step, _ in program], target.columns)
             self._bound[1].add(key)
         while self.set_end - self._at >= minimum:
             if writes and target.rows == target.capacity:
@@ -212,15 +217,15 @@ class RecordDecoder:
         self._in_set = False
         return None
 
-    def _read_record(self, data: Buffer, program: list[list[int]], target: RecordTarget) -> bool:
+    def _read_record(self, data: Buffer, program: _Steps, target: RecordTarget) -> bool:
         """Fill the target's next row; False if the record does not end in its set."""
         at, row = self._at, target.rows
-        for op, argument, column in program:
+        for (op, argument, column), rest in program:
             if op in {Op.CONSTANT, Op.MILLISECONDS, Op.SECONDS}:
                 _derive(op, argument, target, column)
                 continue
             length, at = self._extent(data, at, op, argument)
-            if at + length > self.set_end:
+            if at + length + rest > self.set_end:
                 return False
             value = bytes(data[at : at + length])
             at += length
@@ -360,8 +365,18 @@ def field_length(op: int, argument: int) -> int:
 
 def minimum_length(program: Program) -> int:
     """Bytes of the shortest record: a variable-length value has at least its length byte."""
-    lengths = (field_length(op, argument) for op, argument, _ in program.tolist())
-    return sum(1 if length == VARIABLE else length for length in lengths)
+    return sum(_least(op, argument) for op, argument, _ in program.tolist())
+
+
+def _least(op: int, argument: int) -> int:
+    length = field_length(op, argument)
+    return 1 if length == VARIABLE else length
+
+
+def _rests(program: Program) -> list[int]:
+    """For each step the least bytes that the steps after it take."""
+    least = [_least(op, argument) for op, argument, _ in program.tolist()]
+    return [sum(least[place + 1 :]) for place in range(len(least))]
 
 
 def check_program(program: Program) -> None:

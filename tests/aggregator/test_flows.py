@@ -373,8 +373,23 @@ class TestCounters:
         table.add(SOURCE_HALF | counted(10_000, 700), DESTINATION_HALF | counted(9_900, 800))
         row = table.only()
         assert row["octetTotalCount"] == 10_000
-        assert row["octetDeltaCount"] == row["octetDeltaCountFromDestinationNode"] == 800
+        assert row["octetDeltaCount"] == 10_000 - 9_300  # what the source had told before
+        assert row["octetDeltaCountFromDestinationNode"] == 800
         assert row["octetDeltaCountFromSourceNode"] == 700
+
+    @pytest.mark.parametrize("swapped", [False, True])
+    def test_the_deltas_of_two_aggregators_sum_up(self, swapped: bool) -> None:
+        """Halves told up to different moments when the first one stopped."""
+        old, new = Table(), Table()
+        order = -1 if swapped else 1
+        before = [SOURCE_HALF | counted(500), DESTINATION_HALF | counted(300)]
+        old.add(*before[::order])
+        after = [
+            SOURCE_HALF | counted(900, 400) | at(61),
+            DESTINATION_HALF | counted(850, 550) | at(61),
+        ]
+        new.add(*after[::order])
+        assert old.only()["octetDeltaCount"] + new.only()["octetDeltaCount"] == 900
 
     def test_a_delta_above_its_total_is_clamped(self) -> None:
         table = Table()

@@ -368,7 +368,7 @@ cdef class Merger:
         cdef uint64_t total = self.value(counter.total, record.at)
         cdef uint64_t own = min(self.value(counter.delta, record.at), total)
         cdef uint64_t before = number(row + counter.common.total), common = before
-        cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta
+        cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, told
         cdef bint restarted = False, rated = False
         cdef int side
         cdef const Tally *tally
@@ -410,7 +410,8 @@ cdef class Merger:
         if not record.before:
             delta = own
         elif news & ~(state >> SIDES) and not state & WRITTEN:
-            delta = max(delta, own)
+            told = max(before - min(delta, before), total - own)
+            delta = common - min(told, common)
         else:
             delta = flowvis_add(delta, common - before)
         store(row + counter.common.delta, delta)

@@ -345,15 +345,23 @@ class _Entry:
                 self.put(tally.rate, rate)
         if rate is not None and self._latest:
             self.put(counter.common.rate, rate)
-        self._count_common(counter.common, own, before, common, news)
+        self._count_common(counter.common, (total, own), (before, common), news)
         return restarted
 
-    def _count_common(self, tally: Tally, own: int, before: int, total: int, news: int) -> None:
-        delta = self.get(tally.delta)
+    def _count_common(
+        self, tally: Tally, record: tuple[int, int], common: tuple[int, int], news: int
+    ) -> None:
+        """Bring the common delta up to date; `record` is total and delta, `common` old and new.
+
+        What the halves told before this table was, perhaps to its predecessor, is the larger of
+        their totals then: each total less its first delta.
+        """
+        (before, total), delta = common, self.get(tally.delta)
         if not self._before:
-            delta = own
+            delta = record[1]
         elif news & ~self.seen and not self.state & State.WRITTEN:
-            delta = max(delta, own)
+            told = max(before - delta, record[0] - record[1])
+            delta = max(total - told, 0)
         else:
             delta += total - before
         self.put(tally.delta, delta)

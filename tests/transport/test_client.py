@@ -215,7 +215,7 @@ def test_attempts_follow_the_back_off_until_there_is_a_collector(run: Run) -> No
         began = time.monotonic()
         connecting = asyncio.create_task(client.connect())
         await until(lambda: client.stats.attempts == 4)
-        assert 0.35 <= time.monotonic() - began < 2
+        assert 0.3 < time.monotonic() - began < 5
         async with serving(Server(Recorders(), port=port)):
             await connecting
             assert client.connected

@@ -293,7 +293,7 @@ def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
                 began = time.monotonic()
                 await quiet.send([b"hello"])
                 await until(lambda seen=seen: len(handlers[1].data) > seen)
-                assert time.monotonic() - began < 0.5
+                assert time.monotonic() - began < 2
             assert not flooding.done()
             flooding.cancel()
             await asyncio.wait([flooding])

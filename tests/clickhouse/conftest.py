@@ -70,9 +70,14 @@ class Server:
             stderr=subprocess.DEVNULL,
             cwd=self.path,
         )
+        for port in filter(None, (self.port, self.secure_port)):
+            self._wait(port)
+
+    def _wait(self, port: int) -> None:
+        assert self._process
         deadline = time.monotonic() + 30
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 return
             assert self._process.poll() is None, (self.path / "errors").read_text()
             assert time.monotonic() < deadline, "clickhouse-server does not answer"

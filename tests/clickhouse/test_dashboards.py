@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,3 +248,31 @@ def test_policy_recommendation_and_anomaly_inputs(store: Store) -> None:
         GROUP BY sourceIP, sourceTransportPort, destinationIP, destinationTransportPort,
             protocolIdentifier, flowStartSeconds, flowEndSeconds"""
     assert len(ask(store, series)) == 6
+
+
+def documented_queries() -> list[str]:
+    """The queries that docs/clickhouse.md gives: its indented blocks, a blank line between two."""
+    document = (Path(__file__).parents[2] / "docs" / "clickhouse.md").read_text()
+    chapter = document.split("## Queries", 1)[1].split("\n## ", 1)[0]
+    blocks = ["\n".join(lines) for lines in _indented(chapter)]
+    return [text for block in blocks for text in block.split("\n\n")]
+
+
+def _indented(text: str) -> Iterator[list[str]]:
+    block: list[str] = []
+    for line in [*text.splitlines(), "end"]:
+        if line.startswith("    ") or (block and not line):
+            block.append(line.removeprefix("    "))
+        elif block:
+            yield block[:-1]
+            block = []
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("sql", documented_queries())
+def test_queries_of_the_document(store: Store, sql: str) -> None:
+    assert store.query(sql.strip()).names
+
+
+def test_there_are_queries_in_the_document() -> None:
+    assert len(documented_queries()) == 5

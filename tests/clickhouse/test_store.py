@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+import threading
 from ipaddress import IPv6Address
 
 import numpy as np
@@ -15,7 +16,7 @@ from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError
 from flowvis.fields import FIELDS, Kind
 
-from .conftest import MakeStore
+from .conftest import MakeStore, admin
 from .samples import STORED, flows, random_batch
 
 EPOCH = 1_790_000_100
@@ -266,3 +267,35 @@ def test_nobody_there(unused_port: int) -> None:
     with pytest.raises(StoreError, match="refused") as caught:
         store.migrate()
     assert caught.value.retryable
+
+
+@pytest.mark.clickhouse
+def test_queries_run_while_batches_are_inserted(store: Store, settings: StoreSettings) -> None:
+    batch = flows(20_000)
+
+    def insert() -> None:
+        for number in range(8):
+            store.insert(batch, BatchId("test", EPOCH, number))
+
+    writer = threading.Thread(target=insert)
+    writer.start()
+    counts = []
+    while writer.is_alive():
+        counts.append(count(store, settings))
+    writer.join()
+    assert count(store, settings) == 160_000
+    assert counts == sorted(counts)
+    assert all(found % 20_000 == 0 for found in counts), "a batch is seen as a whole or not at all"
+
+
+@pytest.mark.clickhouse
+def test_partitions_are_days_that_can_be_dropped(store: Store, settings: StoreSettings) -> None:
+    for day in range(3):
+        store.insert(flows(10 + day), BatchId("test", EPOCH + day * 86_400))
+    dropped = "2026-09-21"
+    admin(store)(f"ALTER TABLE {settings.database}.{schema.TABLE} DROP PARTITION '{dropped}'")
+    answer = store.query(
+        f"SELECT DISTINCT toString(toDate(timeInserted)) AS day FROM {settings.database}.flows"
+        " ORDER BY day"
+    )
+    assert answer.rows == [["2026-09-22"], ["2026-09-23"]]

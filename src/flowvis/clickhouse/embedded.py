@@ -4,6 +4,7 @@ Only one process can have the directory open. The engine is loaded on first use:
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,18 @@ from flowvis.clickhouse.encode import BatchId, encode
 from flowvis.clickhouse.features import Features, probe
 from flowvis.clickhouse.migration import Migration
 from flowvis.clickhouse.native_block import frames
-from flowvis.clickhouse.store import MAX_ROWS, QUERY_TIMEOUT_S, Result, StoreSettings, readable
+from flowvis.clickhouse.store import (
+    MAX_ROWS,
+    QUERY_TIMEOUT_S,
+    REJECTIONS,
+    Result,
+    StoreSettings,
+    readable,
+)
 from flowvis.errors import StoreError
 
 _LOCKED = "Cannot lock file"
+_CODE = re.compile(r"Code: (\d+)")
 
 
 class EmbeddedStore:
@@ -136,4 +145,6 @@ def _errors(name: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error).split(" (version ", maxsplit=1)[0]
-        raise StoreError(f"{name}: {text}", retryable="(READONLY)" not in text) from error
+        code = _CODE.search(text)
+        rejected = code is not None and int(code[1]) in REJECTIONS
+        raise StoreError(f"{name}: {text}", retryable=not rejected) from error

@@ -26,7 +26,14 @@ from flowvis.clickhouse.encode import BatchId, encode
 from flowvis.clickhouse.features import Features, probe
 from flowvis.clickhouse.migration import Migration
 from flowvis.clickhouse.native_block import Block, frames
-from flowvis.clickhouse.store import MAX_ROWS, QUERY_TIMEOUT_S, Result, StoreSettings, readable
+from flowvis.clickhouse.store import (
+    MAX_ROWS,
+    QUERY_TIMEOUT_S,
+    REJECTIONS,
+    Result,
+    StoreSettings,
+    readable,
+)
 from flowvis.errors import StoreError
 
 # The driver logs with tracebacks what it also raises, and we report that.
@@ -39,11 +46,6 @@ RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that
 _LZ4 = 0x82
 _FRAME_HEADER = 9  # method and both sizes, which the compressed size includes
 _CUSTOM_SERIALIZATION = 54454  # protocol revision
-
-# Server errors that say that the data is bad: the same block would be refused for ever.
-_REJECTIONS = frozenset(
-    {6, 10, 20, 33, 44, 48, 49, 50, 53, 70, 117}
-)  # CANNOT_PARSE_TEXT ... TYPE_MISMATCH, CANNOT_CONVERT_TYPE, INCORRECT_DATA
 
 
 def _pieces(stream: BlockOutputStream, block: Block) -> Iterator[bytes]:
@@ -257,7 +259,7 @@ def _errors(name: str) -> Iterator[None]:
     except errors.ServerException as error:
         text = str(error.message).split("Stack trace:", maxsplit=1)[0].strip()
         raise StoreError(
-            f"{name}: {text} (code {error.code})", retryable=error.code not in _REJECTIONS
+            f"{name}: {text} (code {error.code})", retryable=error.code not in REJECTIONS
         ) from error
     except (errors.Error, OSError, EOFError) as error:
         text = str(error) or type(error).__name__

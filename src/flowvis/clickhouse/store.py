@@ -15,6 +15,12 @@ DEFAULT_TTL_S = 12 * 3600  # Theia's default
 MAX_ROWS = 10_000  # of a query's result, unless asked otherwise: what the dashboards' table shows
 QUERY_TIMEOUT_S = 60
 
+REJECTIONS = frozenset({6, 10, 20, 33, 44, 48, 49, 50, 53, 70, 117, 164})
+"""ClickHouse's codes for what it would refuse for ever: CANNOT_PARSE_TEXT, ... READONLY.
+
+All other errors may pass: the server is busy, full, without its tables, or gone.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:

@@ -8,7 +8,8 @@
 Records wait in a bounded queue; when it is full the oldest go, counted. They are committed every
 interval, or as soon as there are enough for a commit. A commit that fails is repeated with growing
 pauses until it is known to have succeeded, under the same id, so that the store never has it twice.
-All counting is done on the event loop; only the store's calls run in a thread.
+All counting is done on the event loop; only the store's calls run in a thread. That thread reads
+the batches' string tables, so whoever adds to a table must hold the GIL while doing so.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flowvis.batch import Batch, concat
@@ -47,17 +48,18 @@ SHUTDOWN = "shutdown"
 CLOSED = "closed"
 
 
+def _count(text: str) -> int:
+    return field(default=0, metadata={"help": text})
+
+
 @dataclass(slots=True)
 class WriterStats:
     """What happened since the start."""
 
-    commits: int = 0
-    failures: int = 0
-    """Attempts that failed; each is repeated unless the data itself was rejected."""
-    commit_seconds: float = 0.0
-    """Time spent in successful commits."""
-    last_commit_ms: int = 0
-    """When the last commit succeeded, in milliseconds since the epoch."""
+    commits: int = _count("Commits that the store acknowledged")
+    failures: int = _count("Attempts that failed; each is repeated unless the data was rejected")
+    commit_seconds: float = _count("Seconds spent in commits that were acknowledged")
+    last_commit_ms: int = _count("When the last commit was acknowledged, in ms since the epoch")
     failing: str = ""
     """Why nothing can be committed at the moment; "" when all is well."""
 

@@ -18,6 +18,7 @@ def record(interval, delta, total, **changed):
         "sourceTransportPort": INTER_NODE.client_ports[0],
         "destinationIP": ORDERS.addresses[0],
         "flowStartSeconds": "2026-01-01 00:00:00",
+        "flowEndSeconds": "2026-01-01 00:00:09",
         "flowType": 2,
         "sourcePodName": "frontend-7d4b",
         "sourcePodNamespace": "shop",
@@ -41,9 +42,9 @@ REST = Count(40, 8_000, 40, 60_000)
 GOOD = [record(1, FIRST, FIRST), record(2, REST, SENT)]
 
 
-def verdict(rows):
+def verdict(rows, *, split=False):
     key = Tuple("tcp", INTER_NODE.client_address, INTER_NODE.client_ports[0], *INTER_NODE.server)
-    (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {key: SENT}}, rows)
+    (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {key: SENT}}, rows, split=split)
     return finding
 
 
@@ -86,3 +87,33 @@ def test_a_reused_tuple_has_totals_of_its_own():
     twice = Count(*(2 * count for count in SENT))
     (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {key: twice}}, [*GOOD, again])
     assert finding.problems == []
+
+
+def half(interval, delta, total, *, of):
+    other = {side for side in SIDES if side != of}
+    nothing = {f"{name}TotalCount{side}": 0 for name in COUNTERS for side in other}
+    said = {"originalFlowsPresent": 1, "destinationServicePortName": "only one node knows"}
+    return record(interval, delta, total, **nothing, **said)
+
+
+SOURCE, DESTINATION = SIDES
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [half(1, SENT, SENT, of=SOURCE), half(2, SENT, SENT, of=DESTINATION)],
+        [half(1, FIRST, FIRST, of=SOURCE), record(2, REST, SENT)],
+        [half(1, FIRST, FIRST, of=DESTINATION), half(2, REST, SENT, of=DESTINATION)],
+    ],
+    ids=["both", "then whole", "one of them"],
+)
+def test_halves_that_a_restart_has_split_count_once(rows):
+    assert verdict(rows, split=True).problems == []
+    assert verdict(rows, split=True).stored == SENT
+    assert not verdict(rows).ok
+
+
+def test_split_halves_can_lack_something():
+    rows = [half(1, FIRST, FIRST, of=SOURCE), half(2, FIRST, FIRST, of=DESTINATION)]
+    assert any("deltas sum up to" in line for line in verdict(rows, split=True).problems)

@@ -71,7 +71,6 @@ def _write(name: str, settings: dict[str, Any]) -> None:
 def _aggregator() -> dict[str, Any]:
     return {
         "activeFlowRecordTimeout": f"{ACTIVE_RECORD_S:g}s",
-        "inactiveFlowRecordTimeout": "6s",
         "recordContents": {"podLabels": True},
         "clusterID": "lab",
         "clickHouse": {"enable": True, "databaseURL": STORE, "commitInterval": "1s"},

@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-from flowvis.fields import FlowType
-from flowvis.lab.plan import PODS, Node, Pod
+from flowvis.lab import expectation
 from flowvis.lab.rules import Count, Tuple
-from flowvis.lab.scenarios import NodePort, Scenario
+from flowvis.lab.scenarios import Scenario
 
 Row = Mapping[str, Any]
 """A stored record: the columns of `COLUMNS` by name."""
@@ -27,6 +26,7 @@ COLUMNS = (
     "sourceTransportPort",
     "destinationIP",
     "flowStartSeconds",
+    "flowEndSeconds",
     "flowType",
     "sourcePodName",
     "sourcePodNamespace",
@@ -53,7 +53,7 @@ class Finding:
     connections: int
     expected: Count = field(default_factory=Count)
     stored: Count = field(default_factory=Count)
-    """The sum of all deltas."""
+    """The sum of all deltas, each byte once."""
     records: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -76,12 +76,21 @@ def judge(
     scenarios: Sequence[Scenario],
     witnesses: Mapping[str, Mapping[Tuple, Count]],
     rows: Sequence[Row],
+    *,
+    split: bool = False,
 ) -> list[Finding]:
-    """Compare, scenario by scenario; `witnesses` are by the client's network namespace."""
+    """Compare, scenario by scenario; `witnesses` are by the client's network namespace.
+
+    `split`: the aggregator was restarted, so that the halves of a connection may have gone to the
+    one before and the one after, and be stored side by side.
+    """
     stored: dict[Key, list[Row]] = {}
     for row in rows:
         stored.setdefault(connection(row), []).append(row)
-    return [_judge(scenario, witnesses[scenario.client.host], stored) for scenario in scenarios]
+    return [
+        _judge(scenario, witnesses[scenario.client.host], stored, split=split)
+        for scenario in scenarios
+    ]
 
 
 def connection(row: Row) -> Key:
@@ -95,46 +104,82 @@ def connection(row: Row) -> Key:
 
 
 def _judge(
-    scenario: Scenario, witness: Mapping[Tuple, Count], stored: Mapping[Key, list[Row]]
+    scenario: Scenario,
+    witness: Mapping[Tuple, Count],
+    stored: Mapping[Key, list[Row]],
+    *,
+    split: bool,
 ) -> Finding:
     finding = Finding(scenario.name, scenario.connections)
     for port in scenario.client_ports:
         key = Tuple(scenario.protocol, scenario.client_address, port, *scenario.server)
         expected = witness.get(key, Count())
         rows = stored.get((scenario.protocol, scenario.client_address, port), [])
+        whole, single = _by_halves(scenario, rows) if split else (rows, [])
+        told = _sum(_deltas(whole), max(_deltas(_of_side(single, side)) for side in SIDES))
         finding.expected = _sum(finding.expected, expected)
-        finding.stored = _sum(finding.stored, *(_counts(row, "DeltaCount") for row in rows))
+        finding.stored = _sum(finding.stored, told)
         finding.records += len(rows)
-        finding.problems += [
-            f"port {port}: {problem}" for problem in _problems(scenario, expected, rows)
-        ]
+        problems = (*_wrong_counts(rows, told, expected), *_wrong_records(scenario, whole))
+        if not single:
+            problems += (*_wrong_sides(scenario, whole, expected),)
+        finding.problems += [f"port {port}: {problem}" for problem in problems]
     return finding
 
 
-def _problems(scenario: Scenario, expected: Count, rows: list[Row]) -> Iterator[str]:
-    """Yield all that is wrong with one connection's records."""
+def _by_halves(scenario: Scenario, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Separate records with all halves from those with one of two."""
+    whole: list[Row] = []
+    single: list[Row] = []
+    for row in rows:
+        needed = expectation.halves(scenario, expectation.backend(scenario, row["destinationIP"]))
+        (whole if row["originalFlowsPresent"] == needed else single).append(row)
+    return whole, single
+
+
+def _of_side(rows: Sequence[Row], side: str) -> list[Row]:
+    """Return the records that a node of this side has counted."""
+    return [row for row in rows if any(_counts(row, f"TotalCount{side}"))]
+
+
+def _wrong_counts(rows: Sequence[Row], told: Count, expected: Count) -> Iterator[str]:
     if not expected.packets:
         yield "the client sent nothing"
     if not rows:
         yield "no record"
         return
-    deltas = _sum(*(_counts(row, "DeltaCount") for row in rows))
-    if deltas != expected:
-        yield f"deltas sum up to {tuple(deltas)}, sent {tuple(expected)}"
-    totals = _totals(rows, "")
-    if totals != expected:
+    if told != expected:
+        yield f"deltas sum up to {tuple(told)}, sent {tuple(expected)}"
+    if (totals := _totals(rows, "")) != expected:
         yield f"totals are {tuple(totals)}, sent {tuple(expected)}"
-    backend = _backend(scenario, rows[0])
-    halves = 2 if _nodes_differ(scenario, backend) else 1
-    for row in rows:
-        yield from _differences(row, _must_say(scenario, backend, halves))
-    for side in SIDES if halves == 2 else ():
-        seen = _totals(rows, side)
-        if seen != expected:
-            yield f"totals {side} are {tuple(seen)}, sent {tuple(expected)}"
-    intervals = {(row["flowStartSeconds"], row[INTERVAL]) for row in rows}
+    intervals = {(row["flowStartSeconds"], row[INTERVAL], row["flowEndSeconds"]) for row in rows}
     if len(intervals) != len(rows):
         yield f"{len(rows)} records of {len(intervals)} intervals"
+
+
+def _wrong_records(scenario: Scenario, rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        answering = expectation.backend(scenario, row["destinationIP"])
+        must_say = {
+            "originalFlowsPresent": expectation.halves(scenario, answering),
+            **expectation.names(scenario, answering),
+        }
+        for column, right in must_say.items():
+            value = row[column]
+            if column == "destinationIP":
+                value = str(ip_address(value))
+            if value != right:
+                yield f"{column} is {value!r}, not {right!r}"
+
+
+def _wrong_sides(scenario: Scenario, rows: Sequence[Row], expected: Count) -> Iterator[str]:
+    """Yield what is wrong with the nodes' own counters, where two nodes have counted."""
+    if not rows:
+        return
+    answering = expectation.backend(scenario, rows[0]["destinationIP"])
+    for side in SIDES if expectation.halves(scenario, answering) == 2 else ():
+        if (seen := _totals(rows, side)) != expected:
+            yield f"totals {side} are {tuple(seen)}, sent {tuple(expected)}"
 
 
 def _totals(rows: Sequence[Row], side: str) -> Count:
@@ -147,62 +192,8 @@ def _totals(rows: Sequence[Row], side: str) -> Count:
     )
 
 
-def _must_say(scenario: Scenario, backend: Pod | None, halves: int) -> dict[str, Any]:
-    """Return what all records of a connection must say, by column."""
-    client = scenario.client if isinstance(scenario.client, Pod) else None
-    service = scenario.service
-    return {
-        "flowType": _flow_type(client, backend),
-        "destinationIP": (backend or scenario.target).addresses[scenario.family == 6],
-        "originalFlowsPresent": halves,
-        "destinationServicePortName": service.full_name if service else "",
-        **_pod_columns("source", client),
-        **_pod_columns("destination", backend),
-    }
-
-
-def _pod_columns(end: str, pod: Pod | None) -> dict[str, str]:
-    return {
-        f"{end}PodName": pod.name if pod else "",
-        f"{end}PodNamespace": pod.namespace if pod else "",
-        f"{end}NodeName": pod.node.name if pod else "",
-    }
-
-
-def _flow_type(client: Pod | None, backend: Pod | None) -> int:
-    if client is None:
-        return FlowType.FROM_EXTERNAL
-    if backend is None:
-        return FlowType.TO_EXTERNAL
-    return FlowType.INTRA_NODE if client.node == backend.node else FlowType.INTER_NODE
-
-
-def _nodes_differ(scenario: Scenario, backend: Pod | None) -> bool:
-    """Whether two nodes saw the connection."""
-    first: Node | None = None
-    if isinstance(scenario.client, Pod):
-        first = scenario.client.node
-    elif isinstance(scenario.target, NodePort):
-        first = scenario.target.node
-    return backend is not None and first != backend.node
-
-
-def _backend(scenario: Scenario, row: Row) -> Pod | None:
-    """Return the Pod that answered; it is one of those that may, or the first of them."""
-    answered = str(ip_address(row["destinationIP"]))
-    for pod in PODS:
-        if answered in pod.addresses and pod in scenario.backends:
-            return pod
-    return scenario.backends[0] if scenario.backends else None
-
-
-def _differences(row: Row, must_say: Mapping[str, Any]) -> Iterator[str]:
-    for column, right in must_say.items():
-        value = row[column]
-        if column == "destinationIP":
-            value = str(ip_address(value))
-        if value != right:
-            yield f"{column} is {value!r}, not {right!r}"
+def _deltas(rows: Sequence[Row]) -> Count:
+    return _sum(*(_counts(row, "DeltaCount") for row in rows))
 
 
 def _counts(row: Row, suffix: str) -> Count:

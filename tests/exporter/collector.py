@@ -1,0 +1,113 @@
+"""A collector on loopback that can be made to behave in every way that collectors do."""
+
+import asyncio
+import socket
+import struct
+from typing import Any, Self
+
+from flowvis.batch import address_text
+from flowvis.fields import EXPORTED
+from flowvis.ipfix.buffer import RecordBuffer
+from flowvis.ipfix.collector import CollectorSession
+from flowvis.ipfix.events import SequenceGap, TemplateLearned
+from flowvis.native import StringTable
+from flowvis.transport.address import CollectorAddress
+
+Row = dict[str, Any]
+
+
+class Collector:
+    """Listens on a free port, or on the one that it had before, and keeps what it reads."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.sessions = 0
+        self.templates = 0
+        self.gaps = 0
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self._server: asyncio.Server | None = None
+        self._readers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+
+    @property
+    def address(self) -> CollectorAddress:
+        return CollectorAddress("127.0.0.1", self.port, "tcp")
+
+    async def __aenter__(self) -> Self:
+        await self.come()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.go_away()
+
+    async def come(self) -> None:
+        """Listen."""
+        self._crashed = False
+        listener = socket.create_server(("127.0.0.1", self.port))
+        if not self.reading.is_set():
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._server = await asyncio.start_server(self._session, sock=listener)
+
+    async def go_away(self) -> None:
+        """End in good order: say so, read until the exporters have finished."""
+        if self._server is not None:
+            self._server.close()
+        for writer in self._readers.values():
+            writer.write_eof()
+        if self._readers:
+            await asyncio.wait(self._readers)
+
+    async def crash(self) -> None:
+        """End without a word, and without reading what has arrived."""
+        if self._server is not None:
+            self._server.close()
+        self._crashed = True
+        for writer in self._readers.values():
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        self.reading.set()
+        if self._readers:
+            await asyncio.wait(self._readers)
+
+    async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._readers[task] = writer
+        self.sessions += 1
+        try:
+            await self._read(reader)
+        finally:
+            del self._readers[task]
+            writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        buffer = RecordBuffer(EXPORTED, StringTable())
+        session = CollectorSession("exporter", buffer)
+        await self.reading.wait()
+        while not self._crashed and (data := await reader.read(1 << 16)):
+            for event in session.receive(data):
+                self.templates += isinstance(event, TemplateLearned)
+                self.gaps += isinstance(event, SequenceGap)
+            self._keep(buffer)
+        if not self._crashed:
+            session.eof()
+
+    def _keep(self, buffer: RecordBuffer) -> None:
+        batch = buffer.batch()
+        names = [field.name for field in EXPORTED]
+        columns = []
+        for field in EXPORTED:
+            column = batch[field.name]
+            if field.kind.shape:
+                columns.append([address_text(bytes(row)) for row in column])
+            elif field.kind.value == "text":
+                columns.append(batch.texts(field.name))
+            else:
+                columns.append(column.tolist())
+        self.rows += [
+            dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)
+        ]
+        buffer.clear()

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from exporter.kernel_entries import Connection, entries
+from flowvis.batch import address_text
+from flowvis.exporter.enrich import ClusterNode, PlainHost
+from flowvis.exporter.form import Form
+from flowvis.fields import FlowType
+from flowvis.inventory.index import Inventory
+from flowvis.native import StringTable
+from inventory.kubernetes_objects import node, pod, service
+
+HERE, THERE = "10.0.1.10", "10.0.2.20"
+NEAR = "10.0.1.11"
+OUTSIDE = "198.51.100.9"
+NODE_1, NODE_2 = "192.0.2.1", "192.0.2.2"
+VIP = "10.96.0.1"
+
+
+@pytest.fixture
+def enricher() -> ClusterNode:
+    inventory = Inventory()
+    inventory.replace(
+        [
+            node("node-1", NODE_1, "10.0.1.0/24"),
+            node("node-2", NODE_2, "10.0.2.0/24"),
+            pod("here", HERE, node="node-1"),
+            pod("near", NEAR, node="node-1"),
+            pod("there", THERE, node="node-2"),
+            service("web", [VIP], {"name": "http", "port": 80, "nodePort": 30080}),
+        ],
+        0,
+    )
+    return ClusterNode("node-1", inventory)
+
+
+def describe(enricher: ClusterNode | PlainHost, connection: Connection) -> dict[str, object]:
+    strings = StringTable()
+    found = enricher.describe(Form.of(entries(connection), 0), strings)
+    row: dict[str, object] = {"wanted": bool(found.wanted[0])}
+    for name, column in found.columns.items():
+        if name.endswith("IP"):
+            row[name] = address_text(bytes(column[0]))
+        elif name.endswith(("Name", "Namespace")):
+            row[name] = strings.texts(np.asarray(column))[0]
+        else:
+            row[name] = int(column[0])
+    return row
+
+
+@pytest.mark.parametrize(
+    ("connection", "expected"),
+    [
+        (Connection(HERE, NEAR), FlowType.INTRA_NODE),
+        (Connection(HERE, THERE), FlowType.INTER_NODE),
+        (Connection(THERE, HERE), FlowType.INTER_NODE),
+        (Connection(HERE, "10.0.2.99"), FlowType.INTER_NODE),  # a Pod that is not known yet
+        (Connection(HERE, OUTSIDE), FlowType.TO_EXTERNAL),
+        (Connection(HERE, NODE_2), FlowType.TO_EXTERNAL),
+        (Connection(HERE, "10.0.1.1"), FlowType.TO_EXTERNAL),  # this node itself
+        (Connection(OUTSIDE, HERE), FlowType.FROM_EXTERNAL),
+        (Connection(NODE_1, HERE), FlowType.FROM_EXTERNAL),  # kubelet's probes
+        (Connection("10.0.1.1", HERE), FlowType.FROM_EXTERNAL),
+        (Connection(NODE_2, HERE), FlowType.INTER_NODE),  # masqueraded there
+        (Connection("10.0.2.1", HERE), FlowType.INTER_NODE),
+        (Connection(OUTSIDE, NODE_1, destination_port=30080, real=THERE), FlowType.FROM_EXTERNAL),
+    ],
+)
+def test_flow_types(enricher: ClusterNode, connection: Connection, expected: int) -> None:
+    row = describe(enricher, connection)
+    assert (row["wanted"], row["flowType"]) == (True, expected)
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        Connection(THERE, "10.0.2.21"),
+        Connection(THERE, OUTSIDE),
+        Connection(OUTSIDE, THERE),
+        Connection(OUTSIDE, NODE_1, destination_port=22),
+        Connection(NODE_1, OUTSIDE),
+        Connection(NODE_1, THERE),
+        Connection(NODE_1, VIP, real=THERE),
+        Connection(THERE, VIP, real="10.0.2.21"),
+    ],
+)
+def test_what_is_no_local_pods_is_not_wanted(enricher: ClusterNode, connection: Connection) -> None:
+    assert not describe(enricher, connection)["wanted"]
+
+
+def test_only_local_pods_are_named(enricher: ClusterNode) -> None:
+    row = describe(enricher, Connection(HERE, THERE))
+    names = ("PodName", "PodNamespace", "NodeName")
+    assert [row[f"source{name}"] for name in names] == ["here", "shop", "node-1"]
+    assert [row[f"destination{name}"] for name in names] == ["", "", ""]
+
+
+def test_the_service_that_was_called(enricher: ClusterNode) -> None:
+    row = describe(enricher, Connection(HERE, VIP, real=THERE, real_port=8080))
+    service = [row[f"destinationService{what}"] for what in ("PortName", "IP", "Port")]
+    assert service == ["shop/web:http", VIP, 80]
+
+
+def test_a_node_port_from_outside(enricher: ClusterNode) -> None:
+    called = Connection(OUTSIDE, NODE_1, destination_port=30080, real=THERE, snat=NODE_1)
+    row = describe(enricher, called)
+    service = [row[f"destinationService{what}"] for what in ("PortName", "IP", "Port")]
+    assert service == ["shop/web:http", NODE_1, 30080]
+    assert row["destinationPodName"] == ""
+
+
+@pytest.mark.parametrize("called", [THERE, "10.96.0.99"])
+def test_no_service_without_a_name(enricher: ClusterNode, called: str) -> None:
+    row = describe(enricher, Connection(HERE, called, real=THERE, real_port=8080))
+    service = [row[f"destinationService{what}"] for what in ("PortName", "IP", "Port")]
+    assert service == ["", "", 0]
+
+
+def test_a_plain_host_wants_everything() -> None:
+    assert describe(PlainHost(), Connection(NODE_1, OUTSIDE)) == {"wanted": True}

@@ -1,0 +1,185 @@
+"""From the kernel's real connections to a collector."""
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from exporter.collector import Collector
+from exporter.test_export import deltas, until
+from flowvis.conntrack.source import Conntrack
+from flowvis.errors import SystemRefused
+from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.enrich import PlainHost
+from flowvis.exporter.export import Exporter
+from flowvis.exporter.pending import Pending
+from flowvis.exporter.scope import Scope
+from flowvis.exporter.watch import BUCKETS, Watch, WatchStats
+from flowvis.runtime.ledger import Ledger
+
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("namespace")]
+
+UDP_HEADERS = 28
+
+
+class Exporting:
+    """The exporter's parts put together by hand."""
+
+    def __init__(
+        self, collector: Collector, *, poll_s: float, events: bool = True, buffer: int = 1 << 20
+    ) -> None:
+        self.ledger = Ledger()
+        self.table = ConnectionTable(
+            PlainHost(),
+            Scope(("udp",), loopback=True),
+            active_timeout_ms=300,
+            events=events,
+            ledger=self.ledger,
+        )
+        pending = Pending(100_000, self.ledger)
+        self.exporter = Exporter(self.table, pending, collector.address, None, domain=1)
+        self.conntrack = Conntrack((0,), events=events, event_buffer_bytes=buffer)
+        self.watch = Watch(
+            self.conntrack, self.table, self.exporter, poll_interval_s=poll_s, events=events
+        )
+
+    async def stop(self) -> None:
+        await self.watch.stop()
+        await self.exporter.stop()
+        assert self.ledger.imbalance() == {}, self.ledger.as_dict()
+
+
+@asynccontextmanager
+async def exporting(
+    poll_s: float, *, events: bool = True, buffer: int = 1 << 20
+) -> AsyncIterator[tuple[Exporting, Collector]]:
+    async with Collector() as collector:
+        node = Exporting(collector, poll_s=poll_s, events=events, buffer=buffer)
+        await node.exporter.start()
+        await node.watch.start()
+        yield node, collector
+        await node.stop()
+
+
+class Traffic:
+    """UDP datagrams over loopback, each client port a connection."""
+
+    def __init__(self) -> None:
+        self.server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.server.bind(("127.0.0.1", 0))
+        self.clients: list[socket.socket] = []
+        self.expected: dict[int, int] = {}
+
+    def send(self, connections: range, payload: int) -> None:
+        while len(self.clients) < connections.stop:
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            client.bind(("127.0.0.1", 0))
+            self.clients.append(client)
+        for number in connections:
+            client = self.clients[number]
+            client.sendto(bytes(payload), self.server.getsockname())
+            port = client.getsockname()[1]
+            self.expected[port] = self.expected.get(port, 0) + payload + UDP_HEADERS
+
+    def close(self) -> None:
+        for one in (*self.clients, self.server):
+            one.close()
+
+
+def forget_all() -> None:
+    """Let the kernel end all UDP connections."""
+    subprocess.run(["conntrack", "-D", "-p", "udp"], check=True, capture_output=True)
+
+
+def counted(collector: Collector, traffic: Traffic) -> dict[int, int]:
+    found = deltas(collector)
+    return {port: found[port] for port in traffic.expected if port in found}
+
+
+@pytest.fixture
+def traffic() -> Traffic:
+    return Traffic()
+
+
+async def test_connections_shorter_than_the_poll_interval(traffic: Traffic) -> None:
+    async with exporting(poll_s=60.0) as (node, collector):
+        traffic.send(range(30), 100)
+        traffic.send(range(10), 50)
+        forget_all()
+        await until(lambda: counted(collector, traffic) == traffic.expected)
+        assert {row["flowEndReason"] for row in collector.rows} == {3}
+        assert node.watch.stats.polls == 1
+    traffic.close()
+
+
+async def test_connections_that_go_on(traffic: Traffic) -> None:
+    async with exporting(poll_s=0.1) as (_, collector):
+        for _ in range(10):
+            traffic.send(range(5), 100)
+            await asyncio.sleep(0.1)
+        await until(lambda: counted(collector, traffic) == traffic.expected)
+        rows = [row for row in collector.rows if row["sourceTransportPort"] in traffic.expected]
+        assert len(rows) > 5
+        starts = {row["sourceTransportPort"]: row["flowStartMilliseconds"] for row in rows}
+        assert all(starts[r["sourceTransportPort"]] == r["flowStartMilliseconds"] for r in rows)
+    traffic.close()
+
+
+async def test_a_stop_tells_what_was_counted_until_then(traffic: Traffic) -> None:
+    async with exporting(poll_s=60.0) as (node, collector):
+        await until(lambda: node.exporter.client.connected)
+        traffic.send(range(5), 100)
+    assert counted(collector, traffic) == traffic.expected
+    assert {row["flowEndReason"] for row in collector.rows} == {4}
+    traffic.close()
+
+
+async def test_without_events(traffic: Traffic) -> None:
+    async with exporting(poll_s=0.1, events=False) as (node, collector):
+        traffic.send(range(5), 100)
+        await until(lambda: counted(collector, traffic) == traffic.expected)
+        forget_all()
+        await until(lambda: node.table.stats.vanished >= 5)
+    assert counted(collector, traffic) == traffic.expected
+    traffic.close()
+
+
+async def test_lost_events_are_made_up_for_by_a_poll(traffic: Traffic) -> None:
+    async with exporting(poll_s=60.0, buffer=4096) as (node, collector):
+        traffic.send(range(500), 100)
+        await until(lambda: node.conntrack.stats.overruns > 0)
+        await until(lambda: node.watch.stats.polls >= 2)
+        assert node.watch.stats.polls == 2
+        await until(lambda: counted(collector, traffic) == traffic.expected)
+        forget_all()
+        await until(lambda: node.watch.stats.polls >= 3, "a poll after more lost events")
+    assert counted(collector, traffic) == traffic.expected
+    traffic.close()
+
+
+async def test_a_poll_that_the_kernel_refuses_is_not_the_end(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with exporting(poll_s=0.05) as (node, collector):
+        with monkeypatch.context() as patch:
+            patch.setattr(node.conntrack, "poll", _refuse)
+            await until(lambda: node.watch.stats.failures >= 2)
+        traffic.send(range(3), 100)
+        await until(lambda: counted(collector, traffic) == traffic.expected)
+    traffic.close()
+
+
+def _refuse() -> None:
+    raise SystemRefused("no")
+
+
+def test_poll_times_go_into_buckets() -> None:
+    stats = WatchStats()
+    for seconds in (0.001, 0.01, 0.011, 99.0):
+        stats.took(seconds)
+    assert stats.polls == 4
+    assert stats.polls_within[:2] == [2, 1]
+    assert stats.polls_within[len(BUCKETS)] == 1

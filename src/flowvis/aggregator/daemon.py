@@ -107,7 +107,7 @@ class Aggregator:
 
     def _components(self) -> list[Component]:
         settings = self._settings
-        status = StatusServer(
+        self._status_server = StatusServer(
             self._registry(),
             host=settings.status.address,
             port=settings.status.port,
@@ -118,7 +118,7 @@ class Aggregator:
         )
         api = Api(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
-            status,
+            self._status_server,
             InventoryFiles(settings.inventory.files, self._inventory),
             self._writer,
             self._ipfix,
@@ -171,6 +171,7 @@ class Aggregator:
         return {
             "version": version_text(NAME),
             "port": self.server.port,
+            "statusPort": self._status_server.port,
             "ready": not self._readiness.problem(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
             "flows": len(self.table),

@@ -14,10 +14,15 @@ CERTIFICATES = Path("/etc/flow-aggregator/certs")
 
 
 class RecordFormat(Enum):
-    """What a collector or a log is sent."""
+    """What a collector is sent."""
 
     IPFIX = "IPFIX"
     JSON = "JSON"
+
+
+class FileFormat(Enum):
+    """What a file is made of."""
+
     CSV = "CSV"
 
 
@@ -150,7 +155,7 @@ class S3Uploader:
     bucket_name: str = option("", doc="Not used yet")
     bucket_prefix: str = option("", doc="Not used yet")
     region: str = option("us-west-2", doc="Not used yet")
-    record_format: RecordFormat = option(RecordFormat.CSV, doc="Not used yet")
+    record_format: FileFormat = option(FileFormat.CSV, doc="Not used yet")
     compress: bool = option(True, doc="Not used yet")
     max_records_per_file: int = option(1_000_000, doc="Not used yet", minimum=1)
     upload_interval: Duration = option(60.0, doc="Not used yet", minimum=1)
@@ -178,7 +183,7 @@ class FlowLogger:
     max_backups: int = option(3, doc="Not used yet", minimum=0)
     max_age: int = option(0, doc="Not used yet", minimum=0)
     compress: bool = option(True, doc="Not used yet")
-    record_format: RecordFormat = option(RecordFormat.CSV, doc="Not used yet")
+    record_format: FileFormat = option(FileFormat.CSV, doc="Not used yet")
     pretty_print: bool = option(True, doc="Not used yet")
     filters: tuple[LogFilter, ...] = option((), doc="Not used yet")
 

@@ -81,6 +81,7 @@ class IpfixDestination:
             self._unsent = session.encode(batch, self._now())
             self.outbox.dropped(OVERSIZE, session.stats.oversize - oversize)
             await self._deliver(session)
+            await asyncio.sleep(0)  # sending does not wait while the kernel has room
 
     async def _deliver(self, session: ExporterSession) -> None:
         try:

@@ -1,0 +1,209 @@
+"""A real flow-aggregator in a process of its own, and exporters that send it what a test says."""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from flowvis.batch import Batch, address_bytes
+from flowvis.cli.client import Client as Control
+from flowvis.errors import FlowvisError
+from flowvis.fields import EXPORTED, Kind
+from flowvis.ipfix.exporter import ExporterSession
+from flowvis.native import StringTable
+from flowvis.transport.address import CollectorAddress
+from flowvis.transport.certificates import issue_ca, issue_client, issue_server
+from flowvis.transport.client import Client
+from flowvis.transport.tls import TlsFiles
+
+START_S = 60
+
+
+class Aggregator:
+    """One aggregator with settings of its own; may be started again after it has ended."""
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        path.mkdir(exist_ok=True)
+        self.path = path
+        self.control = Control(path / "control.sock")
+        self.port = 0
+        self.status_port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        ca = issue_ca()
+        ca.write(path, "ca")
+        issue_server(ca, ["localhost", "127.0.0.1"]).write(path, "server")
+        issue_client(ca, "node").write(path, "client")
+        document = {
+            "tls": {
+                "ca": str(path / "ca.crt"),
+                "certificate": str(path / "server.crt"),
+                "key": str(path / "server.key"),
+            },
+            "listen": {"address": "127.0.0.1", "port": 0},
+            "status": {"port": 0},
+            "controlSocket": str(path / "control.sock"),
+            "activeFlowRecordTimeout": "500ms",
+            "inactiveFlowRecordTimeout": "2s",
+            "gracePeriod": "10s",
+            "clusterID": "east",
+        }
+        (path / "config.yaml").write_text(yaml.safe_dump(document | settings))
+
+    def start(self) -> "Aggregator":
+        """Start it and wait until it is ready."""
+        command = [sys.executable, "-m", "flowvis.cli.aggregator"]
+        with (self.path / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--config", str(self.path / "config.yaml")],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, self.log()
+            with contextlib.suppress(FlowvisError):
+                status = self.control.get("status")
+                if status["ready"]:
+                    self.port, self.status_port = status["port"], status["statusPort"]
+                    return self
+            time.sleep(0.02)
+        raise TimeoutError(self.log())
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it; return the exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(30)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Make sure that it is gone."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def log(self) -> str:
+        return (self.path / "log").read_text()
+
+    def books(self) -> dict[str, dict[str, Any]]:
+        """The ledger's stages by name; asserts that they balance."""
+        ledger = self.control.get("ledger")
+        assert ledger["balanced"], ledger
+        return {stage["stage"]: stage for stage in ledger["stages"]}
+
+    def settled(self, received: int) -> dict[str, dict[str, Any]]:
+        """Wait until so many records have come in and nothing is held; return the books."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            books = self.books()
+            held = any(stage["held"] for stage in books.values())
+            if books["collector"]["received"] >= received and not held:
+                return books
+            time.sleep(0.05)
+        raise AssertionError(f"not settled: {self.books()}\n{self.log()}")
+
+    def until(self, stage: str, what: str, count: int) -> dict[str, dict[str, Any]]:
+        """Wait until a stage's number is as given; return the books."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            books = self.books()
+            if books[stage][what] == count:
+                return books
+            time.sleep(0.02)
+        raise AssertionError(f"{stage}.{what} is not {count}: {self.books()}\n{self.log()}")
+
+    def sql(self, query: str) -> list[list[Any]]:
+        rows: list[list[Any]] = self.control.post("sql", {"query": query})["rows"]
+        return rows
+
+    def client(self) -> Client:
+        """An exporter's connection."""
+        address = CollectorAddress("localhost", self.port, "tls")
+        files = TlsFiles(self.path / "ca.crt", self.path / "client.crt", self.path / "client.key")
+        return Client(address, files)
+
+
+@contextlib.contextmanager
+def running(path: Path, settings: dict[str, Any]) -> Iterator[Aggregator]:
+    aggregator = Aggregator(path, settings)
+    try:
+        yield aggregator.start()
+    finally:
+        aggregator.end()
+
+
+def exported(*rows: dict[str, Any]) -> Batch:
+    """Records of an exporter: zero but for what is given; addresses and text as strings."""
+    strings = StringTable()
+    columns = {}
+    for field in EXPORTED:
+        kind = field.kind
+        column = np.zeros((len(rows), *kind.shape), kind.dtype)
+        for at, row in enumerate(rows):
+            value = row.get(field.name)
+            if value is None:
+                continue
+            if kind is Kind.ADDRESS:
+                column[at] = np.frombuffer(address_bytes(value), np.uint8)
+            else:
+                column[at] = strings.intern(value.encode()) if kind is Kind.TEXT else value
+        columns[field.name] = column
+    return Batch(columns, strings)
+
+
+def connection(number: int, *, interval: int = 1, source: bool = True) -> dict[str, Any]:
+    """One node's record of an inter-node connection in its `interval`-th interval."""
+    base_ms = int(time.time() * 1000) // 1_000_000 * 1_000_000
+    start, end = base_ms, base_ms + interval * 1000
+    half = (
+        {"sourcePodName": f"client-{number}", "sourceNodeName": "n1"}
+        if source
+        else {"destinationPodName": f"server-{number}", "destinationNodeName": "n2"}
+    )
+    return {
+        "flowStartSeconds": start // 1000,
+        "flowStartMilliseconds": start,
+        "flowEndSeconds": end // 1000,
+        "flowEndMilliseconds": end,
+        "flowEndReason": 2,
+        "sourceIP": f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}",
+        "destinationIP": "10.200.0.1",
+        "sourceTransportPort": 40000,
+        "destinationTransportPort": 80,
+        "protocolIdentifier": 6,
+        "flowType": 2,
+        "octetTotalCount": 1000 * interval,
+        "octetDeltaCount": 1000,
+        "packetTotalCount": 10 * interval,
+        "packetDeltaCount": 10,
+        **half,
+    }
+
+
+async def send(client: Client, batches: Sequence[Batch]) -> bool:
+    """Send batches in one session; whether the aggregator confirmed that it read all."""
+    session = ExporterSession(1, EXPORTED)
+    await client.connect()
+    now = int(time.time())
+    messages = session.templates(now)
+    for batch in batches:
+        messages += session.encode(batch, now)
+    await client.send(messages)
+    return await client.close()
+
+
+def deliver(aggregator: Aggregator, *batches: Batch) -> None:
+    """Send batches, and be sure that they arrived."""
+    assert asyncio.run(send(aggregator.client(), batches))

@@ -177,6 +177,19 @@ async def test_the_oldest_go_when_the_queue_is_full() -> None:
     assert {int(b["sourceTransportPort"][0]) for b in store.stored.values()} == set(range(5, 15))
 
 
+async def test_a_full_queue_does_not_hurry_retries() -> None:
+    store = Moody()
+    store.error = StoreError("too busy", retryable=True)
+    writer = writer_for(store, commit_records=10, grace_s=0.1)
+    await writer.start()
+    for _ in range(50):
+        writer.put(flows(10))
+        await asyncio.sleep(0.005)
+    assert len(store.calls) <= 3
+    await writer.stop()
+    assert writer.stage.imbalance == 0
+
+
 async def test_stop_gives_up_after_the_grace_period() -> None:
     store = Moody()
     store.error = StoreError("not there", retryable=True)

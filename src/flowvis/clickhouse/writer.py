@@ -112,8 +112,8 @@ class Writer:
         self._waiting = 0
         self._commit: _Commit | None = None
         self._ready = False
-        self._closing = False
-        self._wake = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._thread: ThreadPoolExecutor | None = None
         self._task: asyncio.Task[None] | None = None
         stage.held = self.held
@@ -130,25 +130,24 @@ class Writer:
     def put(self, batch: Batch) -> None:
         """Take a batch; the oldest that wait are dropped when there are too many."""
         self.stage.received += len(batch)
-        if self._closing:
+        if self._stopping.is_set():
             self.stage.drop(CLOSED, len(batch))
         elif len(batch):
             self._pending.append(batch)
             self._waiting += len(batch)
             self._make_room()
             if self._waiting >= self._commit_records:
-                self._wake.set()
+                self._enough.set()
 
     async def start(self) -> None:
         """Start committing; whether the store can be reached shows later."""
-        self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._task = spawn(self.name, self._run())
 
     async def stop(self) -> None:
         """Commit what waits within the grace period, then close; the rest is dropped, counted."""
-        self._closing = True
-        self._wake.set()
+        self._stopping.set()
+        self._enough.set()
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=self._grace_s)
             await end(self._task)
@@ -165,23 +164,24 @@ class Writer:
 
     async def _run(self) -> None:
         pause_s = FIRST_PAUSE_S
-        while not (self._closing and not self.held()):
+        while self.held() or not self._stopping.is_set():
             if self._ready and self._commit is None and self._waiting < self._commit_records:
-                await self._nap(self._interval_s)
+                await self._nap(self._enough, self._interval_s)
             if await self._attempt():
                 pause_s = FIRST_PAUSE_S
+            elif self._stopping.is_set():
+                await asyncio.sleep(FIRST_PAUSE_S)
             else:
-                await self._nap(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  spreads retries
+                spread = random.uniform(0.5, 1.0)  # noqa: S311  so that not all retry at once
+                await self._nap(self._stopping, pause_s * spread)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
-    async def _nap(self, seconds: float) -> None:
-        """Wait that long, or until there is enough for a commit, or the end."""
-        self._wake.clear()
-        if self._closing:
-            await asyncio.sleep(FIRST_PAUSE_S if self.stats.failing else 0)
-            return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+    async def _nap(self, until: asyncio.Event, seconds: float) -> None:
+        """Wait that long, or until the event, which stopping always is."""
+        if not self._stopping.is_set():
+            until.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(until.wait(), seconds)
 
     async def _attempt(self) -> bool:
         """Commit one batch; False when the store failed and it is to be tried again."""

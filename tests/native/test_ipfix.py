@@ -136,6 +136,26 @@ def test_the_compiled_leaf_takes_its_own_string_table_only() -> None:
         compiled.RecordTarget(columns(), reference_strings.StringTable())
 
 
+def test_codes_are_remembered_for_one_table_only(leaf: ModuleType) -> None:
+    """Sessions may go back and forth between targets, each with a table of its own."""
+    decoder = leaf.RecordDecoder(65535, 100)
+    decoder.learn(1, 256, program((Op.TEXT, VARIABLE, 4)))
+    decoder.learn(1, 257, program((Op.TEXT, VARIABLE, 4)))
+    first, second = (target_of(leaf, columns(50)) for _ in range(2))
+    names = [b"pod-1", b"pod-2", b"a-longer-name", b"x"]
+    for target, template, count in ((first, 256, 1), (second, 257, 4), (first, 256, 4)) * 2:
+        body = b"".join(bytes([len(name)]) + name for name in names[:count])
+        raw = message(body)
+        raw = raw[:16] + pack(">H", template) + raw[18:]
+        while decoder.run(raw, target) is not Stop.END:  # the sequence number goes back
+            pass
+        decoder.rewind()
+    for target, expected in ((first, 10), (second, 8)):
+        texts = target.strings.texts(target.columns[4][: target.rows])
+        assert len(texts) == expected
+        assert set(texts) == {name.decode() for name in names}
+
+
 def encode(leaf: ModuleType, arrays: list[NDArray[Any]], rows: list[int], **options: int) -> Any:
     encoder = leaf.RecordEncoder(1, 256, program((Op.UNSIGNED, 8, 3), (Op.ADDRESS6, 0, 5)))
     header = {"export_time": 0, "sequence": 0, "max_message": 65535} | options

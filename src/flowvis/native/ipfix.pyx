@@ -31,6 +31,7 @@ cdef enum:
     SET_SIZE = 4
     FIRST_DATA_SET = 256
     LONG_TEXT = 255  # the length byte that says that two more follow
+    RECENT = 1024  # codes that a session keeps at hand: a node has a hundred Pods or so
 
 cdef uint32_t MAX_DOMAINS = reference.MAX_DOMAINS
 
@@ -136,6 +137,30 @@ cdef inline void put(uint8_t *base, int64_t row, uint8_t width, uint64_t value) 
         memset(base + row * width, <int>value, width)
 
 
+cdef inline bint holds(
+    StringTable table, uint32_t code, const uint8_t *text, uint32_t length
+) noexcept:
+    """Whether a code, 0 for none, is that of a text."""
+    cdef uint64_t start
+    if code == 0:
+        return False
+    start = table.ends[code - 1]
+    return table.ends[code] - start == length and memcmp(table.text + start, text, length) == 0
+
+
+cdef inline uint32_t slot(const uint8_t *text, uint32_t length) noexcept:
+    """A place among recent codes. Names differ at their ends; peers may make them collide."""
+    cdef uint64_t word = 0
+    if length >= 8:
+        memcpy(&word, text + length - 8, 8)
+        word ^= length
+    else:
+        while length:
+            length -= 1
+            word = word << 8 | text[length]
+    return <uint32_t>(word * <uint64_t>0x9E3779B97F4A7C15 >> 54)
+
+
 cdef class RecordTarget:
     cdef readonly list columns
     cdef readonly StringTable strings
@@ -226,6 +251,8 @@ cdef class RecordDecoder:
     cdef dict programs, expected
     cdef Program program  # of the last set
     cdef int64_t program_key
+    cdef uint32_t[RECENT] recent_codes  # by a cheap hash of the text
+    cdef uint64_t serial  # of the target whose strings they are of
     cdef int64_t recent  # the domain of the last message, -1 where its next number is not known
     cdef uint32_t upcoming  # that number: the one in `expected` is stale
 
@@ -259,6 +286,9 @@ cdef class RecordDecoder:
         cdef Stop stop
         if self.message_end > size:
             raise ValueError("run goes on with the data of the last run")
+        if self.serial != target.serial:
+            memset(self.recent_codes, 0, sizeof(self.recent_codes))
+            self.serial = target.serial
         while True:
             if not self.message_end:
                 stop = self.enter_message(data, size)
@@ -452,15 +482,14 @@ cdef class RecordDecoder:
     cdef inline uint32_t code(
         self, Step *step, StringTable table, const uint8_t *text, uint32_t length
     ) except? 0xFFFFFFFF:
-        cdef uint64_t start
+        cdef uint32_t *recent
         if length == 0:
             return 0
-        if step.code:
-            start = table.ends[step.code - 1]
-            if table.ends[step.code] - start == length:
-                if memcmp(table.text + start, text, length) == 0:
-                    return step.code
-        step.code = self.intern(table, text, length)
+        if not holds(table, step.code, text, length):
+            recent = &self.recent_codes[slot(text, length)]
+            if not holds(table, recent[0], text, length):
+                recent[0] = self.intern(table, text, length)
+            step.code = recent[0]
         return step.code
 
     cdef uint32_t intern(

@@ -266,5 +266,5 @@ async def test_the_server_may_come_later_and_go_away(tmp_path: Path) -> None:
         assert store.query("SELECT count() FROM flows").rows == [[put]]
         store.close()
     finally:
+        server.kill()
         await writer.stop()
-        await asyncio.to_thread(server.kill)

@@ -28,8 +28,9 @@ def test_a_line_is_as_wide_as_its_heading(width):
     table = Table(width)
     heading, line = table.heading().plain, table.line(RECORD).plain
     assert len(heading) == len(line)
-    assert len(line) <= max(width, 100)
-    for at in (heading.index("PROTO"), heading.index("TYPE")):
+    assert len(line) <= width
+    for title in ("DESTINATION", "TYPE"):
+        at = heading.index(title)
         assert line[at - 1] == " " != line[at]
 
 
@@ -37,6 +38,12 @@ def test_a_line_says_who_what_and_how_much():
     line = Table(160).line(RECORD).plain
     for part in ("shop/frontend-7d4b", "[2001:db8:2::9]:8080", "kube-system/kube-dns:dns",
                  "tcp", "to external", "236 kB", "3 Mbit/s"):  # fmt: skip
+        assert part in line
+
+
+def test_a_narrow_terminal_still_tells_who():
+    line = Table(80).line(RECORD).plain
+    for part in ("frontend-7d4b", "kube-dns:d", "to external", "236 kB", "3 Mbit/s"):
         assert part in line
 
 

@@ -43,11 +43,11 @@ async def show(options: Options, console: Console) -> int:
         await lab.have_traffic()
         await asyncio.sleep(SETTLED_S)
     if options.keep:
-        console.print("", KEPT)
+        console.print(f"\n{KEPT}")
         while True:
             await lab.have_traffic()
     report = await lab.close()
-    console.print("", report.render(), "", FURTHER)
+    console.print("\n", report.render(), f"\n{FURTHER}", sep="")
     return 0 if report.ok else 1
 
 
@@ -70,7 +70,7 @@ async def _print(process: asyncio.subprocess.Process, console: Console) -> None:
     if process.stdout is None:
         raise ValueError("the process has no pipe")
     table = Table(console.width)
-    console.print("", table.heading())
+    console.print("\n", table.heading(), sep="")
     async for line in process.stdout:
         record = json.loads(line)
         if "lost" not in record:

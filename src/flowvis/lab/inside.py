@@ -54,7 +54,7 @@ async def _work(options: Options) -> int:
     if options.output == "json":
         print(json.dumps(report.as_dict(), indent=2))  # noqa: T201  the answer
     else:
-        console.print("", report.render())
+        console.print("\n", report.render(), sep="")
     return 0 if report.ok else 1
 
 

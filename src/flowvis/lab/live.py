@@ -1,6 +1,7 @@
 """Flows as they arrive, one line each, fitted to the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.text import Text
@@ -18,47 +19,86 @@ KINDS = {
 }
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}
 
-FIXED = (5, 13, 9, 12)  # protocol, type, bytes, throughput
-GAP = 2
+ROOMY = 120
+"""Columns that namespaces and protocols need; a narrower terminal does without."""
+
 LEAST = 12
-"""Narrowest that the columns for source, destination and service get."""
+GAP = "  "
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its title and width, or its share of what is left, and how it is filled."""
+
+    title: str
+    text: Callable[[Record, bool], str]
+    width: int = 0
+    shares: tuple[int, int] = (0, 0)
+    """In a narrow terminal, in a roomy one."""
+    right: bool = False
+
+
+def _protocol(record: Record, _: bool) -> str:
+    number = record["protocolIdentifier"]
+    return PROTOCOLS.get(number, str(number))
+
+
+def _destination(record: Record, roomy: bool) -> str:
+    return f"{_end(record, 'destination', roomy)}:{record['destinationTransportPort']}"
+
+
+def _service(record: Record, roomy: bool) -> str:
+    name = str(record["destinationServicePortName"])
+    return name if roomy else name.rpartition("/")[2]
+
+
+def _octets(record: Record, _: bool) -> str:
+    return quantity(record["octetDeltaCount"] + record["reverseOctetDeltaCount"], "B")
+
+
+def _throughput(record: Record, _: bool) -> str:
+    return quantity(record["throughput"] + record["reverseThroughput"], "bit/s")
+
+
+COLUMNS = (
+    Column("SOURCE", lambda record, roomy: _end(record, "source", roomy), shares=(13, 18)),
+    Column("DESTINATION", _destination, shares=(14, 29)),
+    Column("SERVICE", _service, shares=(12, 24)),
+    Column("PROTO", _protocol, 5),
+    Column("TYPE", lambda record, _: _kind(record)[0], 13),
+    Column("BYTES", _octets, 7, right=True),
+    Column("THROUGHPUT", _throughput, 11, right=True),
+)
+"""Bytes and throughput are those of both directions."""
 
 
 class Table:
     """A table without an end: its columns are fitted once to the width that there is."""
 
     def __init__(self, width: int) -> None:
-        room = width - sum(FIXED) - GAP * (len(FIXED) + 2)
-        service = max(LEAST, room * 2 // 7)
-        source = max(LEAST, (room - service) * 3 // 7)
-        self._widths = (source, max(LEAST, room - service - source), service, *FIXED)
+        self._roomy = width >= ROOMY
+        columns = [c for c in COLUMNS if self._roomy or c.text is not _protocol]
+        room = width - sum(c.width for c in columns) - len(GAP) * (len(columns) - 1)
+        shares = [c.shares[self._roomy] for c in columns]
+        self._columns = [
+            (column, column.width or max(LEAST, room * share // sum(shares)))
+            for column, share in zip(columns, shares, strict=True)
+        ]
 
     def heading(self) -> Text:
         """The titles."""
-        titles = ("SOURCE", "DESTINATION", "SERVICE", "PROTO", "TYPE", "BYTES", "THROUGHPUT")
-        return Text(self._line(titles), "bold")
+        return Text(self._line([column.title for column, _ in self._columns]), "bold")
 
     def line(self, record: Record) -> Text:
-        """One record; bytes and throughput are those of both directions."""
-        kind, style = KINDS.get(record["flowType"], ("", ""))
-        octets = record["octetDeltaCount"] + record["reverseOctetDeltaCount"]
-        rate = record["throughput"] + record["reverseThroughput"]
-        protocol = record["protocolIdentifier"]
-        cells = (
-            _end(record, "source"),
-            f"{_end(record, 'destination')}:{record['destinationTransportPort']}",
-            record["destinationServicePortName"],
-            PROTOCOLS.get(protocol, str(protocol)),
-            kind,
-            quantity(octets, "B"),
-            quantity(rate, "bit/s"),
-        )
-        return Text(self._line(cells), style)
+        """One record, coloured by its type."""
+        cells = [column.text(record, self._roomy) for column, _ in self._columns]
+        return Text(self._line(cells), _kind(record)[1])
 
-    def _line(self, cells: tuple[str, ...]) -> str:
-        fitted = [_fit(cell, width) for cell, width in zip(cells[:5], self._widths, strict=False)]
-        fitted += [cell.rjust(width) for cell, width in zip(cells[5:], FIXED[2:], strict=True)]
-        return (" " * GAP).join(fitted)
+    def _line(self, cells: list[str]) -> str:
+        return GAP.join(
+            _fit(cell, width, right=column.right)
+            for cell, (column, width) in zip(cells, self._columns, strict=True)
+        )
 
 
 def quantity(number: float, unit: str) -> str:
@@ -70,15 +110,19 @@ def quantity(number: float, unit: str) -> str:
     return f"{number:.3g} G{unit}"
 
 
-def _end(record: Record, side: str) -> str:
-    pod = record[f"{side}PodName"]
+def _kind(record: Record) -> tuple[str, str]:
+    return KINDS.get(record["flowType"], ("", ""))
+
+
+def _end(record: Record, side: str, roomy: bool) -> str:
+    pod = str(record[f"{side}PodName"])
     if pod:
-        return f"{record[f'{side}PodNamespace']}/{pod}"
+        return f"{record[f'{side}PodNamespace']}/{pod}" if roomy else pod
     address = str(record[f"{side}IP"])
     return f"[{address}]" if ":" in address else address
 
 
-def _fit(text: str, width: int) -> str:
-    return (
-        text.ljust(width) if len(text) <= width else f"{text[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
-    )
+def _fit(text: str, width: int, *, right: bool) -> str:
+    if len(text) > width:
+        return text[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return text.rjust(width) if right else text.ljust(width)

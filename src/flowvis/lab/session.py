@@ -48,11 +48,12 @@ class Lab:
         async with asyncio.TaskGroup() as group:
             for daemon in (self.aggregator, *self.exporters):
                 group.create_task(daemon.start())
+        names = ", ".join(scenario.name for scenario in self._scenarios)
+        self._say(f"Traffic for {self._options.duration_s:g} s: {names}")
 
     async def have_traffic(self) -> None:
         """Run the scenarios, with a restart in the middle if one is wanted."""
         duration_s = self._options.duration_s
-        self._say(f"Traffic for {duration_s:g} s: {', '.join(s.name for s in self._scenarios)}")
         async with traffic.servers(), asyncio.TaskGroup() as group:
             group.create_task(traffic.run(self._scenarios, duration_s))
             if self._options.restart:

@@ -1,6 +1,7 @@
 """A visit to a lab that is running: its namespaces are found through its first process."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,19 @@ def shell(host: str) -> int:
     inner = [] if (world / "ns/user").samefile("/proc/self/ns/user") else ["--user"]
     inner += ["--preserve-credentials"] if inner else []
     command = ["nsenter", "--target", str(pid), "--mount", "--pid", *inner, network]
-    login = os.environ.get("SHELL", "/bin/sh")
-    told = {"PS1": f"lab{':' + host if host else ''}# "}
-    os.execvpe("nsenter", [*command, "--", login], {**environment(), **told})  # noqa: S606  a shell
+    os.execvpe("nsenter", [*command, "--", *login()], visitor())  # noqa: S606  a shell
+
+
+def login() -> list[str]:
+    """Return the command of the visitor's shell."""
+    return [os.environ.get("SHELL", "/bin/sh")]
+
+
+def visitor() -> dict[str, str]:
+    """Return an environment in which flowctl is found, and finds the lab's aggregator."""
+    kept = {name: value for name, value in environment().items() if name != "XDG_RUNTIME_DIR"}
+    commands = os.pathsep.join((str(Path(sys.executable).parent), kept["PATH"]))
+    return {**kept, "PATH": commands}
 
 
 def _running() -> int:

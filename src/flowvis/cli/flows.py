@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
-from rich.console import Console
-
 from flowvis.aggregator.selection import FLOW_TYPES, Selection
 from flowvis.cli import tables
 from flowvis.cli.client import Client
@@ -59,7 +57,7 @@ def run(options: argparse.Namespace, client: Client) -> int:
     elif options.follow and not options.live:
         _stream(records, wide=options.output == "wide")
     else:
-        Console().print(tables.flow_table(records, wide=options.output == "wide"))
+        tables.console().print(tables.flow_table(records, wide=options.output == "wide"))
     return 0
 
 

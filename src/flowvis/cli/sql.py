@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-
 from flowvis.cli import tables
 from flowvis.cli.client import Client
 
@@ -42,7 +40,7 @@ def run(options: argparse.Namespace, client: Client) -> int:
         writer.writerow(columns)
         writer.writerows(rows)
     else:
-        Console().print(tables.grid(columns, rows))
+        tables.console().print(tables.grid(columns, rows))
     if answer["truncated"]:
         print(f"flowctl: only the first {len(rows)} rows: see --max-rows", file=sys.stderr)
     return 0

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.text import Text
 
 from flowvis.cli import tables
 from flowvis.cli.client import Client
@@ -40,14 +40,16 @@ def run(options: argparse.Namespace, client: Client) -> int:
 
 
 def _show(status: Mapping[str, Any]) -> None:
-    console = Console()
-    console.print(status["version"], markup=False, highlight=False)
-    console.print(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows")
+    console = tables.console()
+    console.print(Text(status["version"]))
+    console.print(Text(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows"))
     sessions = status["sessions"]
     if sessions:
         titles = ("SESSION", "MESSAGES", "RECORDS", "LOST", "ERRORS")
         keys = ("peer", "messages", "records", "lost", "errors")
         console.print("", tables.grid(titles, [[one[key] for key in keys] for one in sessions]))
+    for destination in status["destinations"]:
+        console.print(Text(f"{destination['name']}: {destination['problem'] or 'well'}"))
     console.print("", ledger_table(status["ledger"]))
 
 

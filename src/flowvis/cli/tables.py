@@ -1,10 +1,12 @@
 """Tables for people: what a record looks like on a line, and numbers with units."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +14,7 @@ Record = Mapping[str, Any]
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 TYPES = {1: "intra-node", 2: "inter-node", 3: "to-external", 4: "from-external"}
+PIPE_WIDTH = 10_000
 REASONS = {1: "idle", 2: "active", 3: "end", 4: "forced", 5: "no resources"}
 
 
@@ -25,6 +28,11 @@ class Column:
     wide: bool = False
     """Shown only when there is room for everything."""
     right: bool = False
+
+
+def console() -> Console:
+    """The terminal; where there is none, lines as long as they need to be."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def quantity(number: float, unit: str) -> str:
@@ -99,7 +107,8 @@ def flow_table(records: Iterable[Record], *, wide: bool) -> Table:
     columns = flow_columns(wide=wide)
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left")
+        justify: Literal["right", "left"] = "right" if column.right else "left"
+        table.add_column(column.title, justify=justify, overflow="fold")
     for record in records:
         table.add_row(*(_cell(column.value(record)) for column in columns))
     return table

@@ -1,0 +1,221 @@
+import asyncio
+import csv
+import io
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from aggregator.records import records
+from aggregator.served import served
+from flowvis.cli.flowctl import main
+
+FLOW = {
+    "sourceIP": "10.0.0.1",
+    "destinationIP": "fd00::2",
+    "sourceTransportPort": 40000,
+    "destinationTransportPort": 80,
+    "protocolIdentifier": 6,
+    "flowType": 2,
+    "sourcePodName": "client",
+    "sourcePodNamespace": "shop",
+    "sourceNodeName": "n1",
+    "destinationServicePortName": "shop/web:http",
+    "octetDeltaCount": 1_234_567,
+    "reverseOctetDeltaCount": 99,
+    "throughput": 8_000_000_000,
+    "flowEndSeconds": 1_800_000_000,
+    "flowEndReason": 3,
+    "tcpState": "TIME_WAIT",
+}
+
+STAGE = {
+    "stage": "correlator",
+    "received": 9,
+    "sent": 5,
+    "merged": 2,
+    "dropped": {"late": 1},
+    "held": 1,
+    "imbalance": 0,
+    "missing": 0,
+}
+
+
+def status(**stage: int) -> dict[str, Any]:
+    stages = [STAGE | stage]
+    return {
+        "version": "flow-aggregator 1.2.3",
+        "uptimeSeconds": 61.2,
+        "flows": 7,
+        "sessions": [
+            {"peer": "node-1@[::1]:5", "messages": 3, "records": 9, "lost": 2, "errors": 0}
+        ],
+        "destinations": [
+            {"name": "clickhouse tcp://db:9000", "problem": "connection refused"},
+            {"name": "IPFIX collector a:1:tcp", "problem": ""},
+        ],
+        "ledger": {"balanced": not any(stage.values()), "stages": stages},
+    }
+
+
+async def flowctl(path: Path, *arguments: str) -> int:
+    return await asyncio.to_thread(main, ["--socket", str(path / "control.sock"), *arguments])
+
+
+async def test_flows_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path) as (_, history, _):
+        history.put(records(FLOW, FLOW | {"sourcePodName": "other", "flowType": 9}))
+        assert await flowctl(tmp_path, "flows", "--pod", "client", "-o", "wide") == 0
+    heading, line = capsys.readouterr().out.splitlines()[:2]
+    assert heading.startswith("END")
+    for text in ("shop/client:40000", "[fd00::2]:80", "shop/web:http", "inter-node", "tcp"):
+        assert text in line, line
+    for text in ("1.2 MB", "99 B", "8.0 Gbit/s", "n1", "TIME_WAIT", "end"):
+        assert text in line, line
+
+
+async def test_flows_as_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path) as (_, history, _):
+        history.put(records(FLOW, FLOW, FLOW))
+        assert await flowctl(tmp_path, "flows", "-n", "2", "-o", "json") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 2
+    assert rows[0]["octetDeltaCount"] == 1_234_567
+
+
+async def test_following_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path) as (api, history, _):
+        following = asyncio.create_task(flowctl(tmp_path, "flows", "--follow"))
+        while not history._followers:  # noqa: ASYNC110  the history has no event for tests
+            await asyncio.sleep(0.01)
+        for _ in range(3):  # more than the history holds: in one turn of the loop
+            history.put(records(*[FLOW] * 6))
+        await asyncio.sleep(0.1)
+        await api.stop()
+        assert await asyncio.wait_for(following, 10) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("END")
+    assert lines[1] == "... 8 records missed: this terminal is too slow"
+    assert sum("shop/client:40000" in line for line in lines) == 10
+
+
+async def test_live_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path) as (_, _, _):
+        assert await flowctl(tmp_path, "flows", "--live", "--ip", "10.0.0.2") == 0
+    assert "10.0.0.2:0" in capsys.readouterr().out
+
+
+async def test_names_from_the_network_cannot_move_the_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(tmp_path) as (_, history, _):
+        history.put(records(FLOW | {"sourcePodName": "\x1b[2J[red]x"}))
+        assert await flowctl(tmp_path, "flows") == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "[red]x" in out
+
+
+async def test_queries_in_each_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path):
+        assert await flowctl(tmp_path, "sql", "SELECT") == 0
+        table = capsys.readouterr().out.splitlines()
+        assert await flowctl(tmp_path, "sql", "SELECT", "-o", "json") == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert await flowctl(tmp_path, "sql", "SELECT", "-o", "csv", "--max-rows", "1") == 0
+        captured = capsys.readouterr()
+    assert table[0].split() == ["n", "s", "t"]
+    assert str(2**64 - 1) in table[2]
+    assert rows[0] == {"n": 1, "s": "a", "t": "2026-01-02 00:00:00+00:00"}
+    assert list(csv.reader(io.StringIO(captured.out)))[:2] == [
+        ["n", "s", "t"],
+        ["1", "a", "2026-01-02 00:00:00+00:00"],
+    ]
+    assert "only the first 1 rows" in captured.err
+
+
+async def test_a_query_from_standard_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("SELECT broken"))
+    async with served(tmp_path):
+        assert await flowctl(tmp_path, "sql", "-") == 1
+    assert capsys.readouterr().err == "flowctl: no such table: broken\n"
+
+
+async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path, status=status):
+        assert await flowctl(tmp_path, "status") == 0
+        out = capsys.readouterr().out
+        assert await flowctl(tmp_path, "status", "-o", "json") == 0
+        assert json.loads(capsys.readouterr().out) == status()
+    for text in ("flow-aggregator 1.2.3", "node-1@[::1]:5", "correlator", "late 1", "7 live flows"):
+        assert text in out
+    assert "connection refused" in out
+
+
+@pytest.mark.parametrize("wrong", [{"imbalance": 3}, {"missing": 3}])
+async def test_status_fails_when_the_books_do_not_balance(
+    wrong: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(tmp_path, status=lambda: status(**wrong)):
+        assert await flowctl(tmp_path, "status") == 2
+    assert "the books do not balance" in capsys.readouterr().err
+
+
+def test_without_an_aggregator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--socket", str(tmp_path / "none.sock"), "status"]) == 1
+    error = capsys.readouterr().err
+    assert f"no aggregator answers at {tmp_path}/none.sock" in error
+    assert "controlSocket" in error
+
+
+def test_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = str(tmp_path / "certs")
+    names = "flow-aggregator.example,10.0.0.5"
+    assert main(["certs", "--directory", directory, "--server", names, "--client", "n/1"]) == 0
+    written = capsys.readouterr().out.splitlines()
+    assert [Path(path).name for path in written] == [
+        "ca.crt",
+        "ca.key",
+        "flow-aggregator.example.crt",
+        "flow-aggregator.example.key",
+        "n-1.crt",
+        "n-1.key",
+    ]
+    assert all(stat.S_IMODE(Path(p).stat().st_mode) == 0o600 for p in written if ".key" in p)
+    server = x509.load_pem_x509_certificate(Path(written[2]).read_bytes())
+    names_found = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names_found.get_values_for_type(x509.DNSName) == ["flow-aggregator.example"]
+    ca = Path(written[0]).read_bytes()
+    assert main(["certs", "--directory", directory, "--client", "n2"]) == 0
+    assert Path(written[0]).read_bytes() == ca
+    client = x509.load_pem_x509_certificate((tmp_path / "certs" / "n2.crt").read_bytes())
+    client.verify_directly_issued_by(x509.load_pem_x509_certificate(ca))
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["flows"], ["sql"], ["status"], ["certs"], ["lab"], ["lab", "run"]]
+)
+def test_help_teaches(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--help"])
+    assert ended.value.code == 0
+    assert "usage: flowctl" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("flowctl ")
+
+
+def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["flow"])
+    assert ended.value.code == 2
+    assert "invalid choice" in capsys.readouterr().err

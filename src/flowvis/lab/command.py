@@ -48,7 +48,8 @@ def add_arguments(commands: Any) -> None:
     listing.set_defaults(run=_list)
     visit = kinds.add_parser("shell", help="a shell in the lab that is running")
     visit.add_argument("host", nargs="?", default="", help="a node or Pod; default: the aggregator")
-    visit.set_defaults(run=lambda options: shell(options.host))
+    visit.add_argument("--pid", type=int, help="which lab, where several are running")
+    visit.set_defaults(run=lambda options: shell(options.host, options.pid))
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser, duration_s: float) -> None:

@@ -15,24 +15,25 @@ from flowvis.lab.session import Lab
 
 SETTLED_S = 4.0  # what has ended by then is on the screen
 
-FURTHER = """\
-Look further:
-  flowctl lab run --duration 30s -o json    the same unattended, every byte checked
-  flowctl lab demo --keep                   the same, and it stays; then in another terminal:
-  flowctl lab shell                         a shell in there, where these work:
+QUERIES = """\
     flowctl flows --follow
-    flowctl sql "SELECT sourcePodName, destinationPodName, sum(octetDeltaCount) AS octets
+    flowctl sql "SELECT sourcePodName, destinationPodName,
+                 sum(octetDeltaCount) AS octets
                  FROM flows GROUP BY 1, 2 ORDER BY octets DESC"
     flowctl status"""
 
-KEPT = """\
+FURTHER = f"""\
+Look further:
+  flowctl lab run --duration 30s -o json   unattended, every byte checked
+  flowctl lab demo --keep                  it stays; then in another terminal:
+  flowctl lab shell                        a shell in there, where these work:
+{QUERIES}"""
+
+KEPT = f"""\
 The lab goes on until you press Ctrl-C. In another terminal:
-  flowctl lab shell                         a shell beside the aggregator, where these work:
-    flowctl flows --follow
-    flowctl sql "SELECT sourcePodName, destinationPodName, sum(octetDeltaCount) AS octets
-                 FROM flows GROUP BY 1, 2 ORDER BY octets DESC"
-    flowctl status
-  flowctl lab shell node-1                  a shell on a node: conntrack -L, nft list ruleset"""
+  flowctl lab shell                        a shell in there, where these work:
+{QUERIES}
+  flowctl lab shell node-1                 a shell on a node: conntrack -L"""
 
 
 async def show(options: Options, console: Console) -> int:
@@ -47,7 +48,7 @@ async def show(options: Options, console: Console) -> int:
         while True:
             await lab.have_traffic()
     report = await lab.close()
-    console.print("\n", report.render(), f"\n{FURTHER}", sep="")
+    console.print("\n", report.render(), f"\n{FURTHER}", sep="", soft_wrap=True)
     return 0 if report.ok else 1
 
 

@@ -12,9 +12,12 @@ MARK = ["-m", "flowvis.lab"]
 """What the command line of a lab's init has after the interpreter."""
 
 
-def shell(host: str) -> int:
-    """Become a shell in the lab: beside the aggregator, or in a node's or Pod's network."""
-    pid = _running()
+def shell(host: str, pid: int | None = None) -> int:
+    """Become a shell in the lab: beside the aggregator, or in a node's or Pod's network.
+
+    `pid` says which, where several labs run.
+    """
+    pid = _running(pid)
     world = Path(f"/proc/{pid}")
     hosts = world / "root" / RUN.relative_to("/") / "netns"
     network = f"--net={hosts / host}" if host else "--net"
@@ -39,13 +42,18 @@ def visitor() -> dict[str, str]:
     return {**kept, "PATH": commands}
 
 
-def _running() -> int:
-    """Return the process of the lab that runs, as the host numbers it."""
-    found = list(_labs())
-    if len(found) != 1:
-        what = "no lab is" if not found else f"{len(found)} labs are"
-        raise SystemRefused(f"{what} running: start one with `flowctl lab demo --keep`")
-    return found[0]
+def _running(wanted: int | None) -> int:
+    """Return the first process of the lab that runs, as the host numbers it."""
+    found = sorted(_labs())
+    if not found:
+        raise SystemRefused("no lab is running: start one with `flowctl lab demo --keep`")
+    if wanted is None and len(found) == 1:
+        return found[0]
+    if wanted not in found:
+        raise SystemRefused(
+            f"labs are running: choose one with --pid {' or '.join(map(str, found))}"
+        )
+    return wanted
 
 
 def _labs() -> Iterator[int]:

@@ -15,6 +15,9 @@ from flowvis.transport.tls import VERSIONS
 CERTIFICATES = Path("/etc/flow-exporter/certs")  # where the manifests mount the client's Secret
 
 
+MAX_CONNECTIONS = 1 << 24  # 6 GB when full, more than any kernel is set up to track
+
+
 @dataclass(frozen=True)
 class FlowExporter:
     """What is exported, how often, and where to."""
@@ -51,15 +54,18 @@ class FlowExporter:
         262_144,  # kube-proxy lets a node of 8 cores track as many; 100 MB when full
         doc="Connections followed at one time; at more, those idle longest are exported early",
         minimum=1,
-        maximum=1 << 24,
     )
     pending_records: int = option(
         65_536,  # 25 MB; an hour of 18 ended connections a second
         doc="Records of ended connections kept while the collector is away; at more, the oldest "
         "are dropped and counted",
         minimum=10_000,  # a batch on its way has up to 8192
-        maximum=1 << 24,
     )
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield what is too much."""
+        if self.max_connections > MAX_CONNECTIONS:
+            yield "maxConnections", f"{self.max_connections}: at most {MAX_CONNECTIONS}"
 
     @property
     def active_ms(self) -> int:
@@ -95,13 +101,11 @@ class ConntrackSettings:
 class Tls:
     """The certificate files of the connecting side; read again when they change."""
 
-    ca: Path | None = option(
+    ca: Path = option(
         CERTIFICATES / "ca.crt", doc="The CA that the collector's certificate must come from (PEM)"
     )
-    certificate: Path | None = option(
-        CERTIFICATES / "tls.crt", doc="This exporter's certificate (PEM)"
-    )
-    key: Path | None = option(CERTIFICATES / "tls.key", doc="Its private key (PEM)")
+    certificate: Path = option(CERTIFICATES / "tls.crt", doc="This exporter's certificate (PEM)")
+    key: Path = option(CERTIFICATES / "tls.key", doc="Its private key (PEM)")
     server_name: str = option(
         "",
         doc="The name that the collector's certificate must have; by default the collector's host, "
@@ -162,8 +166,3 @@ class ExporterSettings:
         10.0, doc="How long a stop may take to send what is left", minimum=0.1
     )
     log: Log = section(Log, doc="The daemon's own log")
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Yield what does not go together."""
-        if (self.tls.certificate is None) != (self.tls.key is None):
-            yield "tls", "certificate and key go together: give both or neither"

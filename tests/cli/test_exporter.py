@@ -1,0 +1,223 @@
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.collector import Collector
+from exporter.conftest import namespace as namespace  # noqa: PLC0414  a fixture
+from exporter.test_export import deltas, until
+from flowvis.cli import exporter
+from flowvis.transport.certificates import issue_ca, issue_client, issue_server
+from flowvis.transport.tls import TlsFiles
+from inventory.kubernetes_objects import node, pod
+
+
+def write(tmp_path: Path, settings: dict[str, Any]) -> str:
+    path = tmp_path / "flow-exporter.conf"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        exporter.main(["--version"])
+    assert capsys.readouterr().out.startswith("flow-exporter ")
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        exporter.main(["--help"])
+    shown = capsys.readouterr().out
+    example = shown.partition("own connections:\n")[2].partition("\n\n")[0]
+    assert yaml.safe_load(example)["flowExporter"] == {
+        "flowCollectorAddr": "collector.example:4739:tls"
+    }
+
+
+def test_check_prints_what_applies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write(tmp_path, {"nodeName": "node-7"})
+    assert exporter.main(["check", "--config", config]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["nodeName"] == "node-7"
+    assert printed["flowExporter"]["flowPollInterval"] == "5s"
+
+
+def test_check_names_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write(tmp_path, {"nodename": "x", "flowExporter": {"flowPollInterval": "1"}})
+    assert exporter.main(["check", "--config", config]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "did you mean nodeName?" in "".join(lines)
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exporter.main(["--config", str(tmp_path / "absent")]) == 1
+    assert "absent: No such file" in capsys.readouterr().err
+
+
+class Daemon:
+    """The command as a process of its own."""
+
+    def __init__(self, config: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flowvis.cli.exporter", "--config", config],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM; the exit code and the log."""
+        self.process.send_signal(signal.SIGTERM)
+        _, log = self.process.communicate(timeout=20)
+        return self.process.returncode, log
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def daemons() -> Iterator[list[Daemon]]:
+    started: list[Daemon] = []
+    yield started
+    for daemon in started:
+        daemon.end()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def get(port: int, page: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.mark.kernel
+async def test_from_the_kernel_to_the_collector(
+    namespace: None, tmp_path: Path, daemons: list[Daemon]
+) -> None:
+    status = free_port()
+    cluster = [pod("server", "127.0.0.1"), node("node-1", "192.0.2.1")]
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all(cluster))
+    async with Collector() as collector:
+        config = write(
+            tmp_path,
+            {
+                "flowExporter": {
+                    "flowCollectorAddr": f"{collector.address}",
+                    "flowPollInterval": "200ms",
+                    "protocolFilter": ["udp"],
+                },
+                "nodeName": "node-1",
+                "conntrack": {"loopback": True},
+                "inventory": {"files": [str(tmp_path / "cluster.yaml")]},
+                "status": {"port": status},
+                "log": {"format": "json"},
+            },
+        )
+        daemons.append(Daemon(config))
+        await until(lambda: collector.sessions == 1)
+        await asyncio.sleep(0.3)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind(("127.0.0.1", 0))
+            client.sendto(bytes(72), ("127.0.0.1", 9))
+            port = client.getsockname()[1]
+        metrics = await asyncio.to_thread(get, status, "metrics")
+        ready = await asyncio.to_thread(get, status, "readyz")
+        code, log = await asyncio.to_thread(daemons[0].stop)
+        assert deltas(collector)[port] == 100
+        row = next(row for row in collector.rows if row["sourceTransportPort"] == port)
+    assert (code, ready) == (0, "ok\n"), log
+    assert (row["sourcePodName"], row["sourceNodeName"], row["flowType"]) == ("server", "node-1", 1)
+    assert "antrea_agent_conntrack_poll_cycle_duration_seconds_bucket" in metrics
+    assert "antrea_agent_flow_collector_reconnection_count 1.0" in metrics
+    assert 'flowvis_ledger_imbalance_records{stage="records"} 0.0' in metrics
+    assert '"level": "error"' not in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.kernel
+def test_over_mutual_tls(namespace: None, tmp_path: Path, daemons: list[Daemon]) -> None:
+    ca = issue_ca()
+    ca.write(tmp_path, "ca")
+    client = issue_client(ca, "node-1").write(tmp_path, "client")
+    server = issue_server(ca, ["127.0.0.1"]).write(tmp_path, "server")
+    context = TlsFiles(tmp_path / "ca.crt", *server).server_context()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        files = {"ca": tmp_path / "ca.crt", "certificate": client[0], "key": client[1]}
+        config = write(
+            tmp_path,
+            {
+                "flowExporter": {"flowCollectorAddr": f"127.0.0.1:{listener.getsockname()[1]}:tls"},
+                "tls": {name: str(path) for name, path in files.items()},
+                "status": {"port": 0},
+            },
+        )
+        daemons.append(Daemon(config))
+        listener.settimeout(10)
+        plain, _ = listener.accept()
+        with context.wrap_socket(plain, server_side=True) as stream:
+            assert stream.recv(2) == (10).to_bytes(2, "big")  # IPFIX's version
+            daemons[0].process.send_signal(signal.SIGTERM)
+            while stream.recv(1 << 16):
+                pass
+    _, log = daemons[0].process.communicate(timeout=20)
+    assert daemons[0].process.returncode == 0, log
+
+
+@pytest.mark.kernel
+def test_a_stop_without_a_collector_is_graceful_too(
+    namespace: None, tmp_path: Path, daemons: list[Daemon]
+) -> None:
+    config = write(
+        tmp_path,
+        {
+            "flowExporter": {"flowCollectorAddr": f"127.0.0.1:{free_port()}:tcp"},
+            "status": {"port": 0},
+            "gracePeriod": "3s",
+        },
+    )
+    daemons.append(Daemon(config))
+    time.sleep(2.0)
+    began = time.monotonic()
+    code, log = daemons[0].stop()
+    assert code == 0, log
+    assert time.monotonic() - began < 5
+    assert "no session" in log
+
+
+@pytest.mark.kernel
+def test_without_the_right_it_says_what_to_do(
+    namespace: None, tmp_path: Path, daemons: list[Daemon]
+) -> None:
+    config = write(
+        tmp_path, {"status": {"port": 0}, "flowExporter": {"flowCollectorAddr": "x:1:tcp"}}
+    )
+    command = [sys.executable, "-m", "flowvis.cli.exporter", "--config", config]
+    without = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    run = subprocess.run([*without, *command], capture_output=True, text=True, timeout=20)
+    assert run.returncode == 1
+    assert "CAP_NET_ADMIN" in run.stderr
+
+
+def test_switched_off_it_only_answers_probes(tmp_path: Path, daemons: list[Daemon]) -> None:
+    status = free_port()
+    config = write(tmp_path, {"flowExporter": {"enable": False}, "status": {"port": status}})
+    daemons.append(Daemon(config))
+    time.sleep(1.5)
+    assert "flowvis_build_info" in get(status, "metrics")
+    code, log = daemons[0].stop()
+    assert code == 0, log
+    assert "nothing is exported" in log

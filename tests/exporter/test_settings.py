@@ -1,0 +1,85 @@
+import pytest
+
+from flowvis.errors import SettingsError
+from flowvis.exporter.settings import ExporterSettings
+from flowvis.runtime.settings import effective, load
+from flowvis.transport.address import CollectorAddress
+
+
+def read(text: str, **env: str) -> ExporterSettings:
+    return load(ExporterSettings, text.encode(), env)
+
+
+def test_defaults() -> None:
+    settings = read("")
+    exported = settings.flow_exporter
+    assert exported.enable
+    assert exported.flow_collector_addr == CollectorAddress("flow-aggregator/flow-aggregator")
+    assert (exported.flow_poll_interval, exported.active_ms, exported.idle_ms) == (
+        5,
+        60_000,
+        15_000,
+    )
+    assert exported.protocol_filter is None
+    assert settings.conntrack.events
+    assert settings.conntrack.zones == ()
+
+
+def test_antreas_section_is_taken_as_it_is() -> None:
+    settings = read(
+        """
+        flowExporter:
+          enable: true
+          flowCollectorAddr: "flow-aggregator/flow-aggregator:4739:tls"
+          flowPollInterval: "5s"
+          activeFlowExportTimeout: "5s"
+          idleFlowExportTimeout: "15s"
+          protocolFilter: [TCP, udp]
+        """
+    )
+    assert settings.flow_exporter.protocol_filter == ("tcp", "udp")
+    assert settings.flow_exporter.active_ms == 5000
+
+
+def test_timeouts_are_at_least_the_poll_interval() -> None:
+    exported = read(
+        "flowExporter: {flowPollInterval: 20s, activeFlowExportTimeout: 1s}"
+    ).flow_exporter
+    assert (exported.active_ms, exported.idle_ms) == (20_000, 20_000)
+
+
+def test_an_empty_filter_is_not_no_filter() -> None:
+    assert read("flowExporter: {protocolFilter: []}").flow_exporter.protocol_filter == ()
+    assert read("flowExporter: {protocolFilter:}").flow_exporter.protocol_filter is None
+
+
+def test_the_nodes_name_comes_from_the_environment() -> None:
+    assert read("nodeName: a", NODE_NAME="b").node_name == "b"
+
+
+def test_what_effective_prints_is_read_as_the_same() -> None:
+    settings = read(
+        "{conntrack: {zones: [1, 2]}, inventory: {files: [a.yaml], podCIDRs: [10.0.0.0/8]}}"
+    )
+    assert read(effective(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("flowExporter: {flowPollInterval: 50ms}", "at least 100ms"),
+        ("flowExporter: {flowPollInterval: 5}", "a duration"),
+        ("flowExporter: {protocolFilter: [gre]}", "tcp, udp, sctp, icmp, icmpv6"),
+        ("flowExporter: {flowCollectorAddr: 'a:b'}", "port 'b'"),
+        ("flowExporter: {flowCollectorAddr: 'a:1:udp'}", "use tls or tcp"),
+        ("flowExporter: {pendingRecords: 1}", "at least 10000"),
+        ("flowExporter: {maxConnections: 16777217}", "at most 16777216"),
+        ("flowExporter: {maxConnection: 1}", "did you mean maxConnections"),
+        ("conntrack: {zones: [65536]}", "from 0 to 65535"),
+        ("inventory: {podCIDRs: [10.0.0.1/8]}", "has host bits set"),
+        ("tls: {minVersion: SSLv3}", "VersionTLS12, VersionTLS13"),
+    ],
+)
+def test_problems_are_named(text: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        read(text)

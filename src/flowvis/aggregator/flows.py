@@ -224,7 +224,7 @@ class FlowTable:
         stats.evicted = self._live.evicted
 
 
-def _both(state: NDArray[np.uint16]) -> NDArray[np.bool_]:
+def _both(state: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which flows have had records of both nodes."""
     return np.asarray((state >> State.SIDES & Half.BOTH) == Half.BOTH)
 

@@ -8,6 +8,9 @@ from flowvis.aggregator.layout import CACHE_LINE, ROW
 from flowvis.native import FlowIndex
 from flowvis.native.merge_reference import NEVER, Flows, State
 
+STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])
+"""What is scanned for all flows; side by side, since a record changes all three."""
+
 EVICTED_AT_ONCE = 64  # a full table makes room by this part of it: each search is a scan
 
 
@@ -23,9 +26,9 @@ class LiveRows:
         aligned = -spacious.ctypes.data % CACHE_LINE
         self.bytes = spacious[aligned:][: capacity * ROW.itemsize].reshape(capacity, ROW.itemsize)
         self.rows = self.bytes.view(ROW).reshape(capacity)
-        self.state = np.zeros(capacity, dtype=np.uint16)
-        self.due = np.full(capacity, NEVER, dtype=np.int64)
-        self.seen = np.full(capacity, NEVER, dtype=np.int64)
+        status = np.zeros(capacity, dtype=STATUS)
+        self.state, self.due, self.seen = (status[name] for name in STATUS.names or ())
+        self.due[:] = self.seen[:] = NEVER
         self.used = 0
         self.evicted = 0
         self._capacity = capacity
@@ -86,8 +89,8 @@ class LiveRows:
         self.due[slots] = NEVER
         self.state[slots] = np.where(
             complete,
-            before & ~np.uint16(State.UNWRITTEN) | np.uint16(State.WRITTEN | State.COMPLETE),
-            before & ~np.uint16(State.UNWRITTEN) | np.uint16(State.WRITTEN),
+            before & ~np.uint64(State.UNWRITTEN) | np.uint64(State.WRITTEN | State.COMPLETE),
+            before & ~np.uint64(State.UNWRITTEN) | np.uint64(State.WRITTEN),
         )
         self.forget(slots[(before & State.ONCE) != 0])
 

@@ -73,7 +73,8 @@ cdef enum:
     END_OF_FLOW = 3
     FROM_EXTERNAL = 4
 
-    AHEAD = 6  # rows whose loading starts before they are needed
+    AHEAD = 3  # records between the beginning of a row's loading and its use
+    LINE = 64  # bytes of a cache line
 
 _CONSTANTS = {
     "Header": {"START": START, "END": END, "WRITTEN_AT": WRITTEN_AT},
@@ -160,10 +161,11 @@ cdef class Merger:
     cdef int counter_count
     cdef int column_count
     cdef int64_t row_size
+    cdef int64_t later  # the slot whose row is being loaded; -1: none
     cdef uint8_t *rows
-    cdef uint16_t[::1] state
-    cdef int64_t[::1] due
-    cdef int64_t[::1] seen
+    cdef uint64_t[:] state
+    cdef int64_t[:] due
+    cdef int64_t[:] seen
     cdef int64_t[::1] counts
     cdef int64_t active_timeout_ms
     cdef int64_t correlation_wait_ms
@@ -231,11 +233,8 @@ cdef class Merger:
         cdef int64_t at, n = slots.shape[0]
         cdef int sides
         cdef Record record
-        for at in range(first, min(first + AHEAD, n)):
-            self.fetch(slots[at])
         for at in range(first, n):
-            if at + AHEAD < n:
-                self.fetch(slots[at + AHEAD])
+            self.later = slots[at + AHEAD] if at + AHEAD < n else -1
             if slots[at] < 0:
                 continue
             record.at = at
@@ -268,14 +267,20 @@ cdef class Merger:
             self.steps[at].stride = self.columns[self.steps[at].column].stride
         return held
 
-    cdef inline void fetch(self, int64_t slot) noexcept nogil:
-        cdef int64_t at
-        if slot >= 0:
-            for at in range(0, self.row_size, 64):  # a cache line each
-                flowvis_prefetch_row(self.rows + slot * self.row_size + at)
-            flowvis_prefetch_row(&self.state[slot])
-            flowvis_prefetch_row(&self.due[slot])
-            flowvis_prefetch_row(&self.seen[slot])
+    cdef inline void fetch(self, int part) noexcept nogil:
+        """Start to load a part of the row that comes later.
+
+        A part only, between other work: of many prefetches in a row most are dropped, and the
+        whole then costs twice as much.
+        """
+        cdef int64_t at = part * LINE
+        if self.later < 0:
+            return
+        if part == 0:
+            flowvis_prefetch_row(&self.state[self.later])
+        while at < self.row_size:
+            flowvis_prefetch_row(self.rows + self.later * self.row_size + at)
+            at += self.counter_count * LINE
 
     cdef int sides_of(self, const Record *record, int64_t slot, bint decided) noexcept nogil:
         """The sides that the record speaks for; -1 if it may be of another connection."""
@@ -294,7 +299,7 @@ cdef class Merger:
 
     cdef int one(self, Record *record, int64_t slot, uint8_t sides, int64_t now_ms) except -1 nogil:
         cdef uint8_t *row = self.rows + slot * self.row_size
-        cdef uint16_t state = self.state[slot]
+        cdef uint64_t state = self.state[slot]
         cdef uint8_t news, side
         cdef bint late = False, restarted = False
         cdef int at
@@ -308,9 +313,10 @@ cdef class Merger:
         if record.half & CORRELATE:
             if state & LIVE and not state & CORRELATE:
                 # A half in a flow that seemed to have none: the other half is still to come.
-                state &= ~<uint16_t>((BOTH & ~sides) << SIDES | (BOTH & ~sides) << ENDS)
+                state &= ~<uint64_t>((BOTH & ~sides) << SIDES | (BOTH & ~sides) << ENDS)
             state |= CORRELATE
         for at in range(self.counter_count):
+            self.fetch(at)
             restarted |= self.count(record, row, state, news, &self.counters[at])
         self.counts[RESTARTED] += restarted
         self.apply(record, row, news)
@@ -321,11 +327,11 @@ cdef class Merger:
                 store(row + END + 8 * side, record.end)
                 if record.reason == END_OF_FLOW:
                     state |= 1 << ENDS << side
-        self.schedule(row, slot, state | <uint16_t>(news << SIDES), now_ms)
+        self.schedule(row, slot, state | <uint64_t>(news << SIDES), now_ms)
         return 0
 
     cdef uint8_t news_of(
-        self, const Record *record, const uint8_t *row, uint16_t state, uint8_t sides, bint *late
+        self, const Record *record, const uint8_t *row, uint64_t state, uint8_t sides, bint *late
     ) noexcept nogil:
         """Those of the sides that the record tells anything new about."""
         cdef uint8_t news = 0, side
@@ -362,7 +368,7 @@ cdef class Merger:
         return number(self.at_column(column, record))
 
     cdef bint count(
-        self, const Record *record, uint8_t *row, uint16_t state, uint8_t news, const Counter *counter
+        self, const Record *record, uint8_t *row, uint64_t state, uint8_t news, const Counter *counter
     ) noexcept nogil:
         """Bring one counter up to date; return whether it had started again from zero."""
         cdef uint64_t total = self.value(counter.total, record.at)
@@ -450,7 +456,7 @@ cdef class Merger:
                     copy(old, new, run.size)
 
     cdef void schedule(
-        self, const uint8_t *row, int64_t slot, uint16_t state, int64_t now_ms
+        self, const uint8_t *row, int64_t slot, uint64_t state, int64_t now_ms
     ) noexcept nogil:
         """Say when the flow is to be written, now that it has something to write."""
         cdef bint complete = not state & CORRELATE or (state >> SIDES & BOTH) == BOTH

@@ -151,7 +151,7 @@ class Flows:
     """The live flows: arrays of one length, one place per slot."""
 
     rows: NDArray[np.uint8]  # (n, row_size)
-    state: NDArray[np.uint16]
+    state: NDArray[np.uint64]
     due: NDArray[np.int64]  # ms: when to write; NEVER without anything to write
     seen: NDArray[np.int64]  # ms: when a record came last
 

@@ -1,0 +1,159 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from flowvis.aggregator.collector import FULL_RECORDS, Collector, Session
+from flowvis.aggregator.complete import Completer
+from flowvis.aggregator.correlator import Correlator
+from flowvis.aggregator.flows import FlowTable
+from flowvis.aggregator.history import History
+from flowvis.batch import Batch
+from flowvis.errors import MalformedMessage
+from flowvis.fields import EXPORTED
+from flowvis.inventory.index import Inventory
+from flowvis.ipfix.exporter import ExporterSession
+from flowvis.runtime.ledger import Ledger
+from flowvis.transport.server import Peer
+
+from .harness import connection, exported
+
+NOW_MS = 1_800_000_000_000
+
+
+class Line:
+    """Collector, table and a place to look, without sockets; time stands still unless told."""
+
+    def __init__(self, **table: Any) -> None:
+        self.now_ms = NOW_MS
+        self.ledger = Ledger()
+        collecting = self.ledger.stage("collector")
+        correlating = self.ledger.stage("correlator", sources=[collecting])
+        self.table = FlowTable(**table)
+        self.history = History(1_000_000)
+        self.correlator = Correlator(
+            self.table,
+            Completer(Inventory(), "east", pod_labels=False),
+            [self.history],
+            correlating,
+            tick_s=0.01,
+            clock=lambda: self.now_ms,
+        )
+        self.collector = Collector(self.correlator, collecting)
+        self.exporter = ExporterSession(1, EXPORTED)
+
+    def open(self) -> Session:
+        session = self.collector.open(Peer("192.0.2.1", 1234, "node-1"))
+        session.data_received(memoryview(b"".join(self.exporter.templates(1))))
+        return session
+
+    def feed(self, session: Session, batch: Batch) -> None:
+        session.data_received(memoryview(b"".join(self.exporter.encode(batch, 1))))
+        assert not self.ledger.imbalance()
+
+    async def write(self) -> list[str]:
+        """Write what is due; return the source Pods of all records so far."""
+        self.collector.flush()
+        await self.correlator._write_all(self.table.due)
+        assert not self.ledger.imbalance()
+        return [
+            name for batch in self.history.latest(10**6) for name in batch.texts("sourcePodName")
+        ]
+
+
+def intra(first: int, count: int, **more: Any) -> Batch:
+    return exported(*(connection(n) | {"flowType": 1} | more for n in range(first, first + count)))
+
+
+async def test_few_records_are_handed_on_after_a_moment() -> None:
+    line = Line()
+    session = line.open()
+    line.feed(session, intra(0, 3))
+    assert line.ledger.stages["collector"].held() == 3
+    await asyncio.sleep(0.1)
+    assert line.ledger.stages["collector"].sent == 3
+    assert line.ledger.stages["correlator"].held() == 3
+    assert await line.write() == ["client-0", "client-1", "client-2"]
+
+
+async def test_many_records_are_handed_on_at_once() -> None:
+    line = Line()
+    session = line.open()
+    batch = intra(0, 500)
+    for _ in range(FULL_RECORDS // 500 + 1):
+        line.feed(session, batch)
+    assert line.ledger.stages["collector"].sent >= FULL_RECORDS
+
+
+async def test_what_a_session_counted_stays_after_its_end() -> None:
+    line = Line()
+    first, second = line.open(), line.open()
+    line.feed(first, intra(0, 2))
+    first.data_received(memoryview(bytes.fromhex("000a0014000000000000000000000001 00050004")))
+    assert first.as_dict() == {
+        "peer": "node-1@192.0.2.1:1234",
+        "messages": 3,
+        "records": 2,
+        "lost": first.stats.lost_records,
+        "errors": 1,
+    }
+    first.closed()
+    line.feed(second, intra(2, 1))
+    totals = line.collector.totals()
+    assert (totals.records, totals.malformed["set-id"], totals.gaps) == (3, 1, 2)
+    assert list(line.collector.sessions.values()) == [second]
+
+
+async def test_records_before_a_broken_message_count() -> None:
+    line = Line()
+    session = line.open()
+    data = b"".join(line.exporter.encode(intra(0, 2), 1))
+    with pytest.raises(MalformedMessage):
+        session.data_received(memoryview(data + b"\x00\x09\x00\x20" + bytes(28)))
+    assert line.ledger.stages["collector"].received == 2
+    assert await line.write() == ["client-0", "client-1"]
+
+
+async def test_the_end_inside_a_message_is_a_fault() -> None:
+    session = Line().open()
+    session.data_received(memoryview(bytes.fromhex("000a0100")))
+    with pytest.raises(MalformedMessage, match="into a message"):
+        session.eof()
+
+
+async def test_texts_stay_right_when_the_table_moves_to_another_string_table() -> None:
+    """Sessions go on over a compaction: neither their caches nor live flows may mix codes up."""
+    line = Line(compact_bytes=20_000, inactive_timeout_ms=1000, active_timeout_ms=100)
+    session = line.open()
+    expected = []
+    for turn in range(60):
+        first = turn * 40
+        node = f"node-{turn % 3}" + "x" * 50
+        line.feed(session, intra(first, 40, sourceNodeName=node, tcpState="ESTABLISHED"))
+        expected += [f"client-{n}" for n in range(first, first + 40)]
+        line.now_ms += 500
+        assert await line.write() == expected
+    assert line.table.stats.compactions > 2
+    states = {text for b in line.history.latest(10**6) for text in b.texts("tcpState")}
+    assert states == {"ESTABLISHED"}
+    nodes = [text for b in line.history.latest(10**6) for text in b.texts("sourceNodeName")]
+    assert nodes == [f"node-{turn % 3}" + "x" * 50 for turn in range(60) for _ in range(40)]
+
+
+async def test_records_are_written_in_time_and_all_of_them_at_the_end() -> None:
+    line = Line()
+    session = line.open()
+    await line.correlator.start()
+    line.feed(session, intra(0, 3))
+    line.feed(session, exported(connection(9)))
+    line.collector.flush()
+    for _ in range(100):
+        if len(line.history) == 3:
+            break
+        await asyncio.sleep(0.01)
+    assert len(line.history) == 3
+    await line.correlator.stop()
+    assert len(line.history) == 4
+    assert line.ledger.stages["correlator"].held() == 0
+    assert not line.ledger.imbalance()
+    assert line.history.latest(1)[0].texts("clusterId") == ["east"]

@@ -1,10 +1,11 @@
 """IPFIX (RFC 7011): bytes to columns and back; sessions; no I/O."""
 
 from flowvis.ipfix.buffer import SESSION, RecordBuffer
-from flowvis.ipfix.collector import CollectorSession, CollectorStats
+from flowvis.ipfix.collector import CollectorSession
 from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned, TemplateWithdrawn
-from flowvis.ipfix.exporter import ExporterSession, ExporterStats, observation_domain_id
+from flowvis.ipfix.exporter import ExporterSession, observation_domain_id
 from flowvis.ipfix.limits import Limits
+from flowvis.ipfix.stats import CollectorStats, ExporterStats
 
 __all__ = [
     "SESSION",

@@ -1,14 +1,13 @@
 """The receiving side of one session: a byte stream in, columns and events out."""
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerError, Where
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned, TemplateWithdrawn
 from flowvis.ipfix.limits import Limits
 from flowvis.ipfix.plan import decode_plan
+from flowvis.ipfix.stats import CollectorStats
 from flowvis.ipfix.template import (
     OPTIONS_TEMPLATE_SET,
     TEMPLATE_SET,
@@ -19,36 +18,7 @@ from flowvis.native import RecordDecoder
 from flowvis.native import ipfix_reference as leaf
 from flowvis.native.ipfix_reference import FIRST_DATA_SET, HEADER, SET, VERSION, Buffer, Stop
 
-
-@dataclass(slots=True)
-class CollectorStats:
-    """What came in through a session and what became of it."""
-
-    octets: int = 0
-    messages: int = 0
-    records: int = 0
-    """Data records that went into the buffer."""
-    ignored_records: int = 0
-    """Data records without a field that the buffer has; those of options templates."""
-    templates: int = 0
-    """Template records that were new."""
-    templates_repeated: int = 0
-    templates_changed: int = 0
-    """Redefined without a withdrawal, which RFC 7011 section 8.1 forbids; the new one counts."""
-    templates_withdrawn: int = 0
-    unknown_fields: int = 0
-    """Fields of learned templates that no registry has; skipped in every record."""
-    unusable_fields: int = 0
-    """Fields of learned templates with a length that their type does not allow; skipped."""
-    sets_without_template: int = 0
-    gaps: int = 0
-    lost_records: int = 0
-    """By the sequence numbers."""
-    truncated_texts: int = 0
-    refused_texts: int = 0
-    """Texts that the string table had no room for; the empty text stands for them."""
-    malformed: Counter[str] = field(default_factory=Counter)
-    """Faults of the peer, by reason."""
+__all__ = ["CollectorSession", "CollectorStats"]
 
 
 class CollectorSession:

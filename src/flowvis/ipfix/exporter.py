@@ -1,7 +1,6 @@
 """The sending side of one session: batches in, messages out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,23 +8,13 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, Column, is_ipv4
 from flowvis.fields import Field
 from flowvis.ipfix.plan import encode_program
+from flowvis.ipfix.stats import ExporterStats
 from flowvis.ipfix.template import TEMPLATE_SET, of_fields, write_set, write_template
 from flowvis.native import RecordEncoder
 from flowvis.native import ipfix_reference as leaf
 from flowvis.native.ipfix_reference import FIRST_DATA_SET, HEADER, SET, VERSION
 
 TEMPLATE_IDS = {4: FIRST_DATA_SET, 6: FIRST_DATA_SET + 1}
-
-
-@dataclass(slots=True)
-class ExporterStats:
-    """What went out through a session."""
-
-    messages: int = 0
-    octets: int = 0
-    records: int = 0
-    oversize: int = 0
-    """Records that do not fit into a message of the largest size; not sent."""
 
 
 class ExporterSession:

@@ -66,7 +66,6 @@ cdef enum Stop:
     BAD_RECORD
 
 cdef object STOPS = list(reference.Stop)
-cdef object OPS = list(reference.Op)
 cdef uint8_t[12] V4_MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
 cdef uint8_t[16] NOTHING = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 

@@ -1,10 +1,10 @@
 """Batches: columns of one length over one string table."""
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowvis.batch import (
@@ -75,13 +75,12 @@ def test_a_batch_on_its_own_table_is_itself():
 
 
 @given(st.ip_addresses())
+@example(IPv6Address("::ffff:0:0"))
+@example(IPv6Address("::ffff:10.0.0.1"))
 def test_address_text_is_what_people_write(address):
     text = address_text(address_bytes(str(address)))
-    if not int(address):
-        assert text == ""
-    else:
-        parsed = ip_address(text)
-        assert parsed == address or getattr(address, "ipv4_mapped", None) == parsed
+    plain = getattr(address, "ipv4_mapped", None) or address
+    assert text == (str(plain) if int(plain) else "")
 
 
 @pytest.mark.parametrize("text", ["", "1.2.3", "1.2.3.4.5", "256.1.1.1", "pod-1", "1.2.3.x", ":"])

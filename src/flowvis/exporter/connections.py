@@ -90,6 +90,7 @@ class ConnectionTable:
         self._rows = Rows(capacity)
         self._evicted = Evicted(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
         self._departed: list[Batch] = []
+        self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
         self._top = 0  # no row from here on has ever been used
         self._live = np.zeros(capacity, dtype=bool)
         self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
@@ -324,6 +325,8 @@ class ConnectionTable:
     def _expire(self, now_ms: int, limit: int) -> Batch:
         """Make the records of live connections that are due."""
         slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)[:limit]
+        if not len(slots):
+            return self._none()
         over = _OVER[self._rows.tcp_state[slots]]
         idle = self._grown_at[slots] + self._idle_ms <= now_ms
         reasons = np.select([over, idle], [EndReason.END, EndReason.IDLE], EndReason.ACTIVE)
@@ -354,4 +357,10 @@ class ConnectionTable:
 
     def _joined(self, made: list[Batch]) -> Batch:
         filled = [batch for batch in made if len(batch)]
-        return concat(filled) if filled else self._rows.records(_NO_SLOTS, _NO_SLOTS)
+        return concat(filled) if filled else self._none()
+
+    def _none(self) -> Batch:
+        """No records: made once for each string table, since that is what is asked for most."""
+        if self._nothing.strings is not self._rows.strings:
+            self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
+        return self._nothing

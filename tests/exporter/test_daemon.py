@@ -1,0 +1,90 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+
+from flowvis.exporter import daemon, metrics
+from flowvis.exporter.daemon import FlowExporter
+from flowvis.exporter.settings import ExporterSettings
+from flowvis.ipfix.exporter import observation_domain_id
+from flowvis.runtime.settings import load
+
+PLAIN = {"flowExporter": {"flowCollectorAddr": "[::1]:4739:tcp"}}
+
+
+def build(settings: dict[str, Any]) -> FlowExporter:
+    return FlowExporter(load(ExporterSettings, yaml.safe_dump(settings).encode(), {}))
+
+
+def test_building_opens_nothing(tmp_path: Path) -> None:
+    files = {name: str(tmp_path / "absent") for name in ("ca", "certificate", "key")}
+    built = build({"tls": files, "inventory": {"files": [str(tmp_path / "absent")]}})
+    assert [component.name for component in built.components] == [
+        "status",
+        "inventory files",
+        "exporter",
+        "watch",
+    ]
+
+
+def test_switched_off_only_the_status_is_served() -> None:
+    built = build({"flowExporter": {"enable": False}})
+    assert [component.name for component in built.components] == ["status"]
+
+
+def test_the_zones_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def conntrack(zones: tuple[int, ...], *, events: bool) -> object:
+        seen.append(zones)
+        return real(zones, events=events)
+
+    real = daemon.Conntrack
+    monkeypatch.setattr(daemon, "Conntrack", conntrack)
+    build(PLAIN)
+    build(PLAIN | {"conntrack": {"zones": [5]}})
+    monkeypatch.setattr(daemon, "ANTREA_GATEWAY", "lo")
+    build(PLAIN)
+    assert seen == [(0,), (5,), (65520, 65510)]
+
+
+def test_the_nodes_name_is_the_hosts_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon.socket, "gethostname", lambda: "host-a")
+    assert build(PLAIN).node_name == "host-a"
+    assert build(PLAIN | {"nodeName": "node-b"}).node_name == "node-b"
+    assert observation_domain_id("host-a") != observation_domain_id("node-b")
+
+
+def test_every_number_is_a_metric() -> None:
+    built = build(PLAIN)
+    registry = CollectorRegistry()
+    metrics.register(registry, built.conntrack, built.table, built.watch, built.exporter)
+    built.watch.stats.took(0.03)
+    text = generate_latest(registry).decode()
+    for line in (
+        "antrea_agent_conntrack_total_connection_count 0.0",
+        "antrea_agent_conntrack_antrea_connection_count 0.0",
+        "antrea_agent_denied_connection_count 0.0",
+        "antrea_agent_conntrack_max_connection_count 0.0",
+        "antrea_agent_flow_collector_reconnection_count 0.0",
+        'antrea_agent_conntrack_poll_cycle_duration_seconds_bucket{le="0.025"} 0.0',
+        'antrea_agent_conntrack_poll_cycle_duration_seconds_bucket{le="0.05"} 1.0',
+        "antrea_agent_conntrack_poll_cycle_duration_seconds_count 1.0",
+        "flowvis_exporter_conntrack_overruns_total 0.0",
+        "flowvis_exporter_table_evicted_total 0.0",
+        "flowvis_exporter_client_sessions_total 0.0",
+        "flowvis_exporter_client_connected 0.0",
+    ):
+        assert line in text.splitlines()
+
+
+def test_books_that_do_not_balance_are_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    built = build(PLAIN)
+    with caplog.at_level(logging.INFO):
+        assert built.closing_books()
+        built.pending.stage.received += 1
+        assert not built.closing_books()
+    assert "the books do not balance: {'records': 1}" in caplog.text

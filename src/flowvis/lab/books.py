@@ -19,7 +19,9 @@ def closing_books(log: str) -> Ledger:
 
 def _lines(log: str) -> Iterator[dict[str, Any]]:
     for line in log.splitlines():
-        if line.startswith("{"):
+        try:
             fields = json.loads(line)
-            if fields.keys() >= set(STAGE):
-                yield fields
+        except ValueError:  # a traceback, or a daemon that was killed while it wrote
+            continue
+        if isinstance(fields, dict) and fields.keys() >= set(STAGE):
+            yield fields

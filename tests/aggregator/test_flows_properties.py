@@ -150,7 +150,6 @@ def in_some_order(draw: st.DrawFn, made: list[Life]) -> list[Row]:
     what is repeated after a lost one has been heard before.
     """
     queues = [list(half) for life in made for half in life.halves]
-
     seen: list[Row] = []
     while any(queues):
         at = draw(st.sampled_from([at for at, queue in enumerate(queues) if queue]))

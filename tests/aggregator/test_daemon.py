@@ -21,7 +21,12 @@ from .harness import Aggregator, connection, deliver, exported, running, send
 
 
 def embedded(path: Path) -> dict[str, Any]:
-    return {"enable": True, "databaseURL": f"embedded://{path}/store", "commitInterval": "1s"}
+    return {
+        "enable": True,
+        "databaseURL": f"embedded://{path}/store",
+        "commitInterval": "1s",
+        "debug": True,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +51,7 @@ def test_two_halves_become_one_record_in_the_store(aggregator: Aggregator) -> No
     deliver(aggregator, exported(connection(1, source=False)))
     books = aggregator.settled(before["collector"]["received"] + 2)
     assert books["clickhouse"]["sent"] == before["clickhouse"]["sent"] + 1
+    assert "committed 1 records in" in aggregator.log()
     columns = (
         "sourcePodName, destinationPodName, sourceNodeName, destinationNodeName, octetDeltaCount,"
         " octetDeltaCountFromSourceNode, octetDeltaCountFromDestinationNode, clusterUUID, sourceIP"

@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(loaded: AggregatorSettings) -> int:
     logs.configure(loaded.log.format, loaded.log.level)
+    if loaded.click_house.debug:
+        logging.getLogger("flowvis.clickhouse").setLevel(logging.DEBUG)
     log.info("%s", version_text(NAME))
     aggregator = Aggregator(loaded)
     if not (loaded.click_house.enable or loaded.flow_collector.enable):

@@ -199,7 +199,9 @@ class Writer:
         self.stage.sent += len(commit)
         self._commit = None
         self.stats.commits += 1
-        self.stats.commit_seconds += time.monotonic() - started
+        took_s = time.monotonic() - started
+        log.debug("committed %d records in %.3f s", len(commit), took_s)
+        self.stats.commit_seconds += took_s
         self.stats.last_commit_ms = int(self._clock() * 1000)
         self.stats.failing = ""
         return True

@@ -714,6 +714,7 @@ class TestStrings:
 
 def test_no_flows_no_deadline() -> None:
     table = Table()
+    table.add()
     assert table.flows.next_deadline() is None
     assert table.due() == []
     assert table.flush() == []
@@ -751,3 +752,15 @@ def test_a_flow_may_turn_out_to_have_another_half() -> None:
     assert row["octetDeltaCount"] == 4
     assert row["octetTotalCount"] == row["octetTotalCountFromDestinationNode"] == 9
     assert row["flowType"] == FlowType.INTER_NODE
+
+
+def test_the_live_flows_can_be_read_without_changing_them() -> None:
+    table = Table()
+    table.add(SOURCE_HALF | counted(5), INTRA_NODE | {"sourceTransportPort": 7} | counted(6))
+    for _ in range(2):
+        rows = table.read(table.flows.live())
+        assert sorted(row["octetDeltaCount"] for row in rows) == [5, 6]
+    assert len(table.flows.live(limit=1)) == 1
+    assert len(table.due()) == 1
+    assert len(table.flows.live()) == 2
+    assert table.stats.written == 1

@@ -28,8 +28,8 @@ class LiveRows:
         self.rows = self.bytes.view(ROW).reshape(capacity)
         status = np.zeros(capacity, dtype=STATUS)
         self.state, self.due, self.seen = (status[name] for name in STATUS.names or ())
-        self.due[:] = self.seen[:] = NEVER
         self.used = 0
+        self._touched = 0  # slots that were ever used; the others are the system's zeros
         self.evicted = 0
         self._capacity = capacity
         self._index = FlowIndex(KEY_SIZE, capacity)
@@ -47,9 +47,9 @@ class LiveRows:
 
     def place_one(self, key: NDArray[np.uint8]) -> int:
         """Find or make the slot of one key without making room for it; -1 when full."""
-        slot = int(self._index.upsert(key.reshape(1, -1))[0][0])
-        self.used = max(self.used, slot + 1)
-        return slot
+        slots: NDArray[np.int64] = self._index.upsert(key.reshape(1, -1))[0]
+        self._use(slots)
+        return int(slots[0])
 
     def place(self, keys: NDArray[np.uint8], now_ms: int) -> NDArray[np.int64]:
         """Find or make the slots of keys, making room; -1 where there is none."""
@@ -64,6 +64,10 @@ class LiveRows:
 
     def _use(self, slots: NDArray[np.int64]) -> None:
         self.used = max(self.used, int(slots.max(initial=-1)) + 1)
+        if self.used > self._touched:
+            self.due[self._touched : self.used] = NEVER
+            self.seen[self._touched : self.used] = NEVER
+            self._touched = self.used
 
     def move(self, source: int, target: int) -> None:
         """Give what is in one slot to the key of another; the first is as if new."""

@@ -6,7 +6,7 @@ Reference and contract: `flowvis.native.merge_reference`.
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 import numpy as np
 
@@ -36,7 +36,7 @@ cdef extern from *:
     uint64_t flowvis_add(uint64_t a, uint64_t b) noexcept nogil
     uint64_t flowvis_rate(uint64_t octets, uint64_t ms) noexcept nogil
 
-# The reference's constants once more, since C wants them when it compiles; `Merger` compares them.
+# The reference's constants once more, since C wants them when it compiles: compared below.
 cdef enum:
     START = 0
     END = 16

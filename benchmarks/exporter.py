@@ -133,6 +133,7 @@ def _start(room: Path, port: int) -> "subprocess.Popen[bytes]":
             "certificate": str(room / "client.crt"),
             "key": str(room / "client.key"),
         },
+        "state": {"enable": False},
         "status": {"port": 0},
         "log": {"level": "warning"},
     }

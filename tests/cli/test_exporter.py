@@ -23,7 +23,8 @@ from inventory.kubernetes_objects import node, pod
 
 def write(tmp_path: Path, settings: dict[str, Any]) -> str:
     path = tmp_path / "flow-exporter.conf"
-    path.write_text(yaml.safe_dump(settings))
+    state = {"directory": str(tmp_path / "state")}
+    path.write_text(yaml.safe_dump({"state": state, **settings}))
     return str(path)
 
 
@@ -146,6 +147,39 @@ async def test_from_the_kernel_to_the_collector(
     assert 'flowvis_ledger_imbalance_records{stage="records"} 0.0' in metrics
     assert '"level": "error"' not in log
     assert "Traceback" not in log
+
+
+@pytest.mark.kernel
+async def test_a_restart_loses_and_repeats_nothing(
+    namespace: None, tmp_path: Path, daemons: list[Daemon]
+) -> None:
+    async with Collector() as collector:
+        exported = {
+            "flowCollectorAddr": f"{collector.address}",
+            "flowPollInterval": "200ms",
+            "protocolFilter": ["udp"],
+        }
+        config = write(
+            tmp_path,
+            {"flowExporter": exported, "conntrack": {"loopback": True}, "status": {"port": 0}},
+        )
+        clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+        for session in (1, 2, 3):
+            daemons.append(Daemon(config))
+            await until(lambda session=session: collector.sessions == session)
+            clients[1].sendto(bytes(72), ("127.0.0.1", 9))
+            if session == 1:
+                clients[0].sendto(bytes(72), ("127.0.0.1", 9))
+            await asyncio.sleep(0.5)
+            code, log = await asyncio.to_thread(daemons[-1].stop)
+            assert code == 0, log
+            clients[1].sendto(bytes(72), ("127.0.0.1", 9))  # while nobody looks
+        idle, busy = (client.getsockname()[1] for client in clients)
+        for client in clients:
+            client.close()
+        assert deltas(collector)[idle] == 100
+        assert deltas(collector)[busy] == 500
+        assert max(r["octetTotalCount"] for r in collector.rows) == 500
 
 
 @pytest.mark.kernel

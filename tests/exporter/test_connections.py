@@ -391,7 +391,7 @@ def test_an_evicted_connection_is_not_told_again() -> None:
     connections.due(T0 + 5000)
     poll(connections, T0 + 10_000, *several, newcomer)
     assert not len(connections.due(T0 + 10_000))
-    assert connections.entries.dropped == {"quiet-since-evicted": 1}
+    assert connections.entries.dropped == {"told-before": 1}
     poll(connections, T0 + 15_000, several[0].at(3, 130, 0, 0), *several[1:], newcomer)
     batch = connections.flush()
     deltas = rows(batch, "sourceTransportPort", "octetDeltaCount")

@@ -25,9 +25,15 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
     assert [component.name for component in built.components] == [
         "status",
         "inventory files",
+        "state",
         "exporter",
         "watch",
     ]
+
+
+def test_without_state() -> None:
+    built = build(PLAIN | {"state": {"enable": False}})
+    assert "state" not in [component.name for component in built.components]
 
 
 def test_switched_off_only_the_status_is_served() -> None:

@@ -17,10 +17,10 @@ from flowvis.batch import Batch, concat
 from flowvis.conntrack.entries import DESTROY, NEW, Entries
 from flowvis.conntrack.names import TCP_STATES, Status
 from flowvis.exporter.enrich import Enricher
-from flowvis.exporter.evicted import Evicted
 from flowvis.exporter.form import KEY_SIZE, Form, identity
 from flowvis.exporter.rows import TOTALS, Rows, counters_of
 from flowvis.exporter.scope import Scope
+from flowvis.exporter.told import Memory, Told
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
 from flowvis.runtime.ledger import Ledger
@@ -30,7 +30,7 @@ Slots = NDArray[np.int64]
 NEVER = int(np.iinfo(np.int64).max)
 UNTOLD = 0  # where a flowEndReason will be: no record has been made
 MANY = 1 << 62
-MEMORY = 3  # evicted connections remembered for each that is live; they take a third of its room
+MEMORY = 3  # connections remembered for each that may be live; one takes a third of the room
 PASSING = 4096  # rows beside the bound, for connections of which only the end was heard
 
 _NO_SLOTS = np.empty(0, dtype=np.int64)
@@ -88,7 +88,7 @@ class ConnectionTable:
         self._polled_ms = 0
         self._index = FlowIndex(KEY_SIZE, capacity)
         self._rows = Rows(capacity)
-        self._evicted = Evicted(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
+        self._memory = Memory(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
         self._departed: list[Batch] = []
         self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
         self._top = 0  # no row from here on has ever been used
@@ -118,7 +118,7 @@ class ConnectionTable:
         self.entries.merged += int(np.count_nonzero(known))
         self._learn(slots[known], entries.take(known), now_ms)
         self._update(slots[known], entries.take(known), now_ms)
-        self._admit(keys[~known], entries.take(~known), now_ms, self.max_connections)
+        self._admit(keys[~known], entries.take(~known), now_ms)
 
     def event(self, entries: Entries, now_ms: int) -> None:
         """Take in events, in the order that the kernel told them."""
@@ -141,7 +141,7 @@ class ConnectionTable:
         vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
         self.stats.vanished += len(vanished)
         self._depart(vanished, EndReason.END)
-        self._evicted.forget_before(oldest)
+        self._memory.forget_before(oldest)
 
     def due(self, now_ms: int, *, live: int = MANY) -> Batch:
         """Return the records of all ended and of up to `live` live connections that are due.
@@ -167,6 +167,15 @@ class ConnectionTable:
         self._departed = []
         self._deadline[untold] = NEVER
         return self._joined(made)
+
+    def told(self) -> Told:
+        """What was told of all connections that the kernel may still list: for our successor."""
+        slots = np.flatnonzero(self._live[: self._top] & (self._told[: self._top] != UNTOLD))
+        return self._told_of(slots).joined(self._memory.all())
+
+    def take_over(self, told: Told) -> None:
+        """Know what our predecessor told, so that it is not told again."""
+        self.stats.forgotten += self._memory.remember(told, self._poll + 1)
 
     def next_deadline(self) -> int | None:
         """When something will be due; None while nothing will."""
@@ -203,7 +212,7 @@ class ConnectionTable:
         keys, slots = self._find(entries)
         fresh = slots < 0
         self.entries.merged += int(np.count_nonzero(~fresh))
-        self._admit(keys[fresh], entries.take(fresh), now_ms, self.max_connections)
+        self._admit(keys[fresh], entries.take(fresh), now_ms)
 
     def _end(self, entries: Entries, now_ms: int) -> None:
         """Take in connections that have ended, with their last counters; at most PASSING."""
@@ -220,25 +229,31 @@ class ConnectionTable:
         self.entries.merged += int(np.count_nonzero(~fresh))
         self._learn(slots[~fresh], entries.take(~fresh), now_ms)
         self._update(slots[~fresh], entries.take(~fresh), now_ms)
-        slots[fresh] = self._admit(
-            keys[fresh], entries.take(fresh), now_ms, self.max_connections + PASSING
-        )
+        slots[fresh] = self._admit(keys[fresh], entries.take(fresh), now_ms, ended=True)
         self._depart(slots[slots >= 0], EndReason.END)
-        self._evicted.forget(keys)
+        self._memory.forget(keys)
 
-    def _admit(self, keys: NDArray[np.uint8], entries: Entries, now_ms: int, limit: int) -> Slots:
-        """Open rows for connections that are wanted; return their slots, -1 where there is none."""
+    def _admit(
+        self, keys: NDArray[np.uint8], entries: Entries, now_ms: int, *, ended: bool = False
+    ) -> Slots:
+        """Open rows for connections that are wanted; return their slots, -1 where there is none.
+
+        Those that have `ended` come after the others into room of their own, to leave it at once.
+        """
         slots = np.full(len(entries), -1, dtype=np.int64)
         if not len(entries):
             return slots
         form = Form.of(entries, now_ms)
         description = self._enricher.describe(form, self._rows.strings)
-        evicted, exported = self._evicted.recall(keys, self._poll)
-        quiet = evicted & (counters_of(entries) == exported).all(axis=1)
+        counters = counters_of(entries)
+        told = self._memory.recall(keys, entries.start_ns, counters, self._poll)
+        quiet = (told.reasons != UNTOLD) & (counters == told.exported).all(axis=1)
+        if ended:
+            quiet &= told.reasons == EndReason.END
         self.entries.drop("not-local", int(np.count_nonzero(~description.wanted)))
-        self.entries.drop("quiet-since-evicted", int(np.count_nonzero(description.wanted & quiet)))
+        self.entries.drop("told-before", int(np.count_nonzero(description.wanted & quiet)))
         wanted = np.flatnonzero(description.wanted & ~quiet)
-        room = self._make_room(len(wanted), limit)
+        room = self._make_room(len(wanted), self.max_connections + (PASSING if ended else 0))
         self.entries.drop("table-full", max(len(wanted) - room, 0))
         wanted = wanted[:room]
         slots[wanted], new = self._index.upsert(keys[wanted])
@@ -249,9 +264,11 @@ class ConnectionTable:
         opened = wanted[new]
         self._open(slots[opened], now_ms)
         self._kernel_start[slots[opened]] = entries.start_ns[opened]
-        self._rows.exported[slots[opened]] = exported[opened]
+        self._rows.exported[slots[opened]] = told.exported[opened]
+        self._told[slots[opened]] = told.reasons[opened]
+        fields["flowEndMilliseconds"] = told.ends
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
-        self._evicted.forget(keys[opened])
+        self._memory.forget(keys[opened])
         self._update(slots[wanted], entries.take(wanted), now_ms)
         return slots
 
@@ -278,9 +295,6 @@ class ConnectionTable:
             if len(idle) > wanted - free:
                 order = np.argpartition(self._grown_at[idle], wanted - free)
                 idle = idle[order[: wanted - free]]
-            keys = self._index.keys(idle)
-            told = self._rows.totals[idle]
-            self.stats.forgotten += self._evicted.remember(keys, told, self._poll)
             self.stats.evicted += len(idle)
             self._depart(idle, EndReason.LACK_OF_RESOURCES)
             free += len(idle)
@@ -346,10 +360,22 @@ class ConnectionTable:
         if reason == EndReason.END:
             news |= self._told[slots] != EndReason.END
         self._departed.append(self._records(slots[news], reason))
+        if reason != EndReason.END:
+            self.stats.forgotten += self._memory.remember(self._told_of(slots), self._poll)
         self._index.remove(slots)
         self._live[slots] = False
         self._deadline[slots] = NEVER
         self.connections.sent += len(slots)
+
+    def _told_of(self, slots: Slots) -> Told:
+        """What the records of connections told last."""
+        return Told(
+            self._index.keys(slots),
+            self._kernel_start[slots],
+            self._rows.kept["flowEndMilliseconds"][slots],
+            self._rows.exported[slots],
+            self._told[slots],
+        )
 
     def _records(self, slots: Slots, reasons: int | NDArray[Any]) -> Batch:
         self._told[slots] = reasons

@@ -11,6 +11,7 @@ from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
 from flowvis.exporter.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.settings import ExporterSettings
+from flowvis.exporter.state import State
 from flowvis.exporter.watch import Watch
 from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
@@ -61,6 +62,7 @@ class FlowExporter:
             domain=observation_domain_id(self.node_name),
             server_name=settings.tls.server_name,
             drain_s=settings.grace_period * DRAIN,
+            has_successor=settings.state.enable,
         )
         zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else DEFAULT_ZONE)
         self.conntrack = Conntrack(zones, events=events)
@@ -101,7 +103,10 @@ class FlowExporter:
         )
         if not settings.flow_exporter.enable:
             return [status]
-        return [status, self._files, self.exporter, self.watch]
+        parts: list[Component] = [status, self._files]
+        if settings.state.enable:
+            parts.append(State(settings.state.directory, self.node_name, self.table))
+        return [*parts, self.exporter, self.watch]
 
     def _not_watching(self) -> str:
         """Why the node's connections are not seen; "" when they are."""

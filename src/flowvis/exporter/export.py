@@ -51,8 +51,12 @@ class Exporter:
         domain: int,
         server_name: str = "",
         drain_s: float = 10.0,
+        has_successor: bool = False,
     ) -> None:
-        """Export under an observation domain; stop within `drain_s`."""
+        """Export under an observation domain; stop within `drain_s`.
+
+        With a successor, what cannot be told of live connections any more is left to it.
+        """
         self.client = Client(
             address, tls, server_name=server_name, on_state=lambda _: self._wake.set()
         )
@@ -60,6 +64,7 @@ class Exporter:
         self._pending = pending
         self._domain = domain
         self._drain_s = drain_s
+        self._has_successor = has_successor
         self._wake = asyncio.Event()
         self._stopping = False
         self._done = False
@@ -96,8 +101,8 @@ class Exporter:
 
     def _give_up(self) -> None:
         """Count what cannot be sent any more."""
-        lost = 0
-        while len(batch := self._table.flush(live=LIVE_ROWS)) or len(self._pending):
+        lost = self._pending.abandon("stopped")
+        while not self._has_successor and len(batch := self._table.flush(live=LIVE_ROWS)):
             self._pending.put(batch)
             lost += self._pending.abandon("stopped")
         if lost:

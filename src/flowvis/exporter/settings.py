@@ -135,6 +135,19 @@ class InventorySettings:
 
 
 @dataclass(frozen=True)
+class StateSettings:
+    """What an exporter leaves to the one that follows it."""
+
+    enable: bool = option(
+        True, doc="Whether what was told is remembered over a restart, and not told again"
+    )
+    directory: Path = option(
+        Path("/run/flow-exporter"),
+        doc="Where: on a file system that a reboot clears, in Kubernetes the node's (hostPath)",
+    )
+
+
+@dataclass(frozen=True)
 class Status:
     """Metrics and health over HTTP."""
 
@@ -161,6 +174,7 @@ class ExporterSettings:
     conntrack: ConntrackSettings = section(ConntrackSettings, doc="The kernel's connections")
     tls: Tls = section(Tls, doc="Certificates of the connecting side")
     inventory: InventorySettings = section(InventorySettings, doc="Pods, Services and Nodes")
+    state: StateSettings = section(StateSettings, doc="What is remembered over a restart")
     status: Status = section(Status, doc="Metrics and health")
     grace_period: Duration = option(
         10.0, doc="How long a stop may take to send what is left", minimum=0.1

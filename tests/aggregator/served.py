@@ -14,6 +14,8 @@ from flowvis.errors import StoreError
 
 from .records import records
 
+LIVE = records({"sourceIP": "10.0.0.1"}, {"sourceIP": "10.0.0.2"})
+
 
 async def query(sql: str, max_rows: int) -> Result:
     if "broken" in sql:
@@ -28,7 +30,7 @@ async def served(path: Path, **changes: Any) -> AsyncIterator[tuple[Api, History
     views: dict[str, Any] = {
         "status": lambda: {"version": "1"},
         "ledger": lambda: {"balanced": True, "stages": []},
-        "flows": lambda: records({"sourceIP": "10.0.0.1"}, {"sourceIP": "10.0.0.2"}),
+        "flows": lambda limit, skip: LIVE.take(slice(skip, skip + limit)),
         "history": history,
         "query": query,
     }

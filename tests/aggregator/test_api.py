@@ -17,8 +17,8 @@ async def ask(function: Callable[..., Any], *arguments: Any) -> Any:
     return await asyncio.to_thread(function, *arguments)
 
 
-async def lines(client: Client, conditions: dict[str, str]) -> list[Any]:
-    return await asyncio.to_thread(lambda: list(client.lines("flows", conditions)))
+async def lines(client: Client, conditions: dict[str, str], what: str = "flows") -> list[Any]:
+    return await asyncio.to_thread(lambda: list(client.lines(what, conditions)))
 
 
 async def followed(history: History) -> None:
@@ -33,8 +33,6 @@ async def test_the_simple_views(tmp_path: Path) -> None:
     async with served(tmp_path) as (_, _, client):
         assert await ask(client.get, "status") == {"version": "1"}
         assert await ask(client.get, "ledger") == {"balanced": True, "stages": []}
-        rows = await ask(client.get, "flowrecords", {"ip": "10.0.0.2"})
-        assert [row["sourceIP"] for row in rows] == ["10.0.0.2"]
         with pytest.raises(Refused, match="Not Found"):
             await ask(client.get, "secrets")
 
@@ -45,6 +43,18 @@ async def test_the_socket_is_gone_when_it_has_stopped(tmp_path: Path) -> None:
     assert not api.path.exists()
     with pytest.raises(SystemRefused, match=r"no aggregator answers.*--socket"):
         await ask(client.get, "status")
+
+
+async def test_live_flows(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _, client):
+        for query, expected in (
+            ({}, ["10.0.0.1", "10.0.0.2"]),
+            ({"ip": "10.0.0.2"}, ["10.0.0.2"]),
+            ({"limit": "1"}, ["10.0.0.1"]),
+            ({"limit": "0"}, []),
+        ):
+            rows = await lines(client, query, "flowrecords")
+            assert [row["sourceIP"] for row in rows] == expected
 
 
 async def test_the_latest_flows(tmp_path: Path) -> None:

@@ -228,3 +228,16 @@ async def test_a_record_that_fits_no_message_is_counted() -> None:
     await collector.stop()
     assert collector.numbers() == [3]
     assert sink.outbox.stage.dropped == {"oversize": 1}
+
+
+async def test_an_idle_session_that_is_lost_is_replaced() -> None:
+    collector = Collector()
+    await collector.start()
+    async with started(destination(collector)) as sink:
+        await until(lambda: len(collector.sessions) == 1)
+        await collector.stop()
+        assert not sink.client.connected
+        await collector.start()
+        await until(lambda: len(collector.sessions) == 2)
+        await until(lambda: collector.sessions[1].stats.templates == 2)
+    await collector.stop()

@@ -5,7 +5,7 @@
     GET  /flows?limit=&follow=1  the latest records, one JSON object a line; `follow` goes on;
                                  conditions: pod, namespace, node, service, ip, port, protocol,
                                  type; {"lost": n} says that a slow reader missed n records
-    GET  /flowrecords            the flows that are live in the table: a JSON array; same conditions
+    GET  /flowrecords?limit=     flows that are live in the table, in the same form
     POST /sql                    {"query": ..., "maxRows": n}: read-only, in the configured store:
                                  {"columns": [..], "types": [..], "rows": [[..]], "truncated": ..}
 
@@ -36,6 +36,7 @@ MAX_REQUEST_BYTES = 1 << 20  # a query that people wrote
 DEFAULT_FLOWS = 100
 DEFAULT_ROWS = 10_000
 MAX_ROWS = 1_000_000  # an answer is made in memory
+AT_ONCE = 10_000  # live flows looked at in one go
 LINES = 1000  # records of one write to a follower: bounds the time that others wait
 
 
@@ -45,7 +46,8 @@ class Views:
 
     status: Callable[[], dict[str, Any]]
     ledger: Callable[[], dict[str, Any]]
-    flows: Callable[[], Batch]
+    flows: Callable[[int, int], Batch]
+    """Up to so many live flows after having skipped so many."""
     history: History
     query: Callable[[str, int], Awaitable[Result]] | None
     """Runs read-only SQL, up to so many rows; None without a store."""
@@ -100,17 +102,27 @@ class Api:
     async def _ledger(self, _: web.Request) -> web.Response:
         return _json(self._views.ledger())
 
-    async def _flow_records(self, request: web.Request) -> web.Response:
-        selection = Selection.parse(request.query)
-        flows = self._views.flows()
-        return _json(list(rows(flows.take(selection.mask(flows)))))
+    async def _flow_records(self, request: web.Request) -> web.StreamResponse:
+        query = dict(request.query)
+        limit = _number(query.pop("limit", ""), DEFAULT_FLOWS, "limit")
+        selection = Selection.parse(query)
+        response = _lines()
+        await response.prepare(request)
+        seen = 0
+        while limit and len(part := self._views.flows(AT_ONCE, seen)):
+            seen += len(part)
+            wanted = part.take(selection.mask(part)).take(slice(limit))
+            limit -= len(wanted)
+            await _write(response, wanted)
+        await response.write_eof()
+        return response
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         query = dict(request.query)
         limit = _number(query.pop("limit", ""), DEFAULT_FLOWS, "limit")
         follow = query.pop("follow", "") not in {"", "0", "false"}
         selection = Selection.parse(query)
-        response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
+        response = _lines()
         with self._views.history.follow() as coming, suppress(ConnectionResetError):
             latest = self._latest(limit, selection)  # before the first await: nothing comes twice
             await response.prepare(request)
@@ -163,6 +175,10 @@ async def _follow(response: web.StreamResponse, coming: Outbox, selection: Selec
             await response.write(_line({"lost": lost - told}))
             told = lost
         await _write(response, batch.take(selection.mask(batch)))
+
+
+def _lines() -> web.StreamResponse:
+    return web.StreamResponse(headers={"Content-Type": "application/jsonl"})
 
 
 async def _write(response: web.StreamResponse, batch: Batch) -> None:

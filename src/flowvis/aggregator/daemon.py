@@ -18,6 +18,7 @@ from flowvis.aggregator.flows import FlowTable
 from flowvis.aggregator.history import History
 from flowvis.aggregator.ipfix_destination import IpfixDestination
 from flowvis.aggregator.settings import AggregatorSettings, Transport
+from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.inventory.files import InventoryFiles
@@ -113,9 +114,7 @@ class Aggregator:
             port=settings.status.port,
             ready={"start": self._readiness.problem},
         )
-        views = Views(
-            self._status, self.ledger.as_dict, self.table.live, self._history, self._query()
-        )
+        views = Views(self._status, self.ledger.as_dict, self._live, self._history, self._query())
         api = Api(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
             self._status_server,
@@ -165,6 +164,9 @@ class Aggregator:
             return await asyncio.to_thread(store.query, sql, max_rows=max_rows)
 
         return query
+
+    def _live(self, limit: int, skip: int) -> Batch:
+        return self.table.live(limit, skip=skip)
 
     def _status(self) -> dict[str, Any]:
         """What `flowctl status` shows."""

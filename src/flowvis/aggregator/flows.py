@@ -159,10 +159,13 @@ class FlowTable:
         idle = int(self._live.seen[:used].min()) + self._inactive_timeout_ms
         return min(int(self._live.due[:used].min()), idle)
 
-    def live(self, limit: int | None = None) -> Batch:
-        """Return a copy of the flows that the table has now, at most `limit`; changes nothing."""
+    def live(self, limit: int | None = None, *, skip: int = 0) -> Batch:
+        """Return a copy of the flows that the table has now, at most `limit`; changes nothing.
+
+        To look at many in parts, skip what was seen; what comes or goes meanwhile may be missed.
+        """
         state = self._live.state[: self._live.used]
-        return self._copy(np.flatnonzero(state & State.LIVE)[:limit])
+        return self._copy(np.flatnonzero(state & State.LIVE)[skip:][:limit])
 
     def _copy(self, slots: NDArray[np.int64]) -> Batch:
         """Copy flows into a batch."""

@@ -76,12 +76,25 @@ class IpfixDestination:
         await self.client.send(session.templates(self._now()))
         self._unsent = session.resume(self._unsent, self.outbox.taken)
         await self._deliver(session)
-        while (batch := await self.outbox.take(AT_ONCE)) is not None:
+        while await self._has_work() and (batch := await self.outbox.take(AT_ONCE)) is not None:
             oversize = session.stats.oversize
             self._unsent = session.encode(batch, self._now())
             self.outbox.dropped(OVERSIZE, session.stats.oversize - oversize)
             await self._deliver(session)
             await asyncio.sleep(0)  # sending does not wait while the kernel has room
+
+    async def _has_work(self) -> bool:
+        """Wait for records; False when the session is lost meanwhile: the next is to be ready."""
+        waits = [
+            asyncio.ensure_future(self.outbox.ready()),
+            asyncio.ensure_future(self.client.lost()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return self.client.connected
 
     async def _deliver(self, session: ExporterSession) -> None:
         try:

@@ -57,13 +57,17 @@ class Outbox:
             self._make_room()
             self._wake.set()
 
-    async def take(self, limit: int) -> Batch | None:
-        """Wait for records and take up to `limit` of them; None when closed and empty."""
-        while not self._batches:
-            if self._closed:
-                return None
+    async def ready(self) -> None:
+        """Return when there is something to take, or never will be."""
+        while not (self._batches or self._closed):
             self._wake.clear()
             await self._wake.wait()
+
+    async def take(self, limit: int) -> Batch | None:
+        """Wait for records and take up to `limit` of them; None when closed and empty."""
+        await self.ready()
+        if not self._batches:
+            return None
         batch = self._batches.popleft()
         if len(batch) > limit:
             self._batches.appendleft(batch.take(slice(limit, None)))

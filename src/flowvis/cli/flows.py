@@ -31,7 +31,7 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]
         "interval. All conditions must hold.",
     )
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
-    parser.add_argument("-n", "--limit", type=int, default=100, help="how many of the latest (100)")
+    parser.add_argument("-n", "--limit", type=int, default=100, help="how many (100)")
     parser.add_argument("-o", "--output", choices=("table", "wide", "json"), default="table")
     parser.add_argument(
         "--live", action="store_true", help="the table's live flows instead, with their totals"
@@ -45,12 +45,11 @@ def run(options: argparse.Namespace, client: Client) -> int:
     """Print flows until there are no more."""
     query = {field.name: getattr(options, field.name) for field in fields(Selection)}
     query = {name: text for name, text in query.items() if text}
-    records: Iterable[Any]
+    query["limit"] = str(options.limit)
     if options.live:
-        records = client.get("flowrecords", query)
+        records = client.lines("flowrecords", query)
     else:
-        query |= {"limit": str(options.limit), "follow": "1" if options.follow else "0"}
-        records = client.lines("flows", query)
+        records = client.lines("flows", query | {"follow": "1" if options.follow else "0"})
     if options.output == "json":
         for record in records:
             print(json.dumps(record, ensure_ascii=False), flush=options.follow)

@@ -138,6 +138,8 @@ def _clickhouse(path: Path) -> Iterator[int]:
                 socket.create_connection(("127.0.0.1", port)).close()
                 break
             time.sleep(0.05)
+        else:
+            raise TimeoutError("clickhouse-server does not answer")
         yield port
 
 
@@ -160,7 +162,7 @@ def _aggregator(path: Path, database: int) -> "Iterator[tuple[subprocess.Popen[A
         "listen": {"address": "127.0.0.1", "port": 0},
         "status": {"port": 0},
         "controlSocket": str(control),
-        "log": {"level": "warning"},
+        "log": {"level": "error"},
     }
     (path / "aggregator.yaml").write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "flowvis.cli.aggregator"]

@@ -162,7 +162,7 @@ async def test_status_fails_when_the_books_do_not_balance(
     wrong: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with served(tmp_path, status=lambda: status(**wrong)):
-        assert await flowctl(tmp_path, "status") == 2
+        assert await flowctl(tmp_path, "status") == 1
     assert "the books do not balance" in capsys.readouterr().err
 
 

@@ -17,6 +17,7 @@ from flowvis.aggregator.destinations import ClickHouse, FlowCollector
 from flowvis.aggregator.flows import FlowTable
 from flowvis.aggregator.history import History
 from flowvis.aggregator.ipfix_destination import IpfixDestination
+from flowvis.aggregator.metrics import NAME, registry
 from flowvis.aggregator.settings import AggregatorSettings, Transport
 from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
@@ -27,7 +28,6 @@ from flowvis.ipfix.exporter import observation_domain_id
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
 from flowvis.runtime.ledger import Ledger, Stage
-from flowvis.runtime.metrics import ReadingsCollector, StatsCollector, new_registry
 from flowvis.runtime.status import StatusServer
 from flowvis.transport.client import Client
 from flowvis.transport.server import Limits, Server
@@ -35,7 +35,6 @@ from flowvis.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
-NAME = "flow-aggregator"
 MAX_MESSAGE = 65535  # over TCP and TLS there is no other limit than the length field's
 PART = 0.4  # of the grace period: for exporters to finish, and again for destinations
 
@@ -109,7 +108,15 @@ class Aggregator:
     def _components(self) -> list[Component]:
         settings = self._settings
         self._status_server = StatusServer(
-            self._registry(),
+            registry(
+                self.ledger,
+                server=self.server,
+                collector=self.collector,
+                table=self.table,
+                inventory=self._inventory,
+                writer=self._writer,
+                ipfix=self._ipfix,
+            ),
             host=settings.status.address,
             port=settings.status.port,
             ready={"start": self._readiness.problem},
@@ -192,50 +199,16 @@ class Aggregator:
             found.append({"name": self._ipfix.name, "problem": problem})
         return found
 
-    def _registry(self) -> Any:
-        registry = new_registry(NAME, self.ledger)
-        prefix = "flowvis_aggregator"
-        registry.register(StatsCollector(f"{prefix}_server", self.server.stats))
-        registry.register(StatsCollector(f"{prefix}_ipfix", self.collector.totals))
-        registry.register(
-            StatsCollector(f"{prefix}_correlator", self.table.stats, gauges=("held",))
-        )
-        if self._writer is not None:
-            gauges = ("last_commit_ms",)
-            registry.register(
-                StatsCollector(f"{prefix}_clickhouse", self._writer.stats, gauges=gauges)
-            )
-        if self._ipfix is not None:
-            registry.register(StatsCollector(f"{prefix}_flow_collector", self._ipfix.client.stats))
-        registry.register(ReadingsCollector(prefix, self._readings()))
-        return registry
-
-    def _readings(self) -> dict[str, tuple[str, Callable[[], float]]]:
-        readings: dict[str, tuple[str, Callable[[], float]]] = {
-            "sessions": ("Exporters connected", lambda: len(self.collector.sessions)),
-            "live_flows": ("Flows in the table", lambda: len(self.table)),
-            "text_bytes": ("Distinct text held", lambda: self.table.strings.size_bytes),
-            "inventory_objects": ("Pods, Services and Nodes", lambda: len(self._inventory)),
-        }
-        if self._ipfix is not None:
-            client = self._ipfix.client
-            text = "1 while a session with the external collector stands"
-            readings["flow_collector_connected"] = (text, lambda: client.connected)
-        if self._writer is not None:
-            writer = self._writer
-            text = "1 while ClickHouse can be written to"
-            readings["clickhouse_healthy"] = (text, lambda: writer.healthy)
-        return readings
-
 
 def _server(settings: AggregatorSettings, collector: Collector) -> Server:
-    files = settings.tls
-    tls = settings.aggregator_transport_protocol is Transport.TLS
+    named = settings.tls
+    files = TlsFiles(named.ca, named.certificate, named.key, named.min_version)
+    encrypted = settings.aggregator_transport_protocol is Transport.TLS
     return Server(
         collector.open,
         host=settings.listen.address,
         port=settings.listen.port,
-        tls=TlsFiles(files.ca, files.certificate, files.key) if tls else None,
+        tls=files if encrypted else None,
         limits=Limits(sessions=settings.listen.max_sessions),
         drain_s=settings.grace_period * PART,
     )

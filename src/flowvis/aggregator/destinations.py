@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import CollectorAddress, parse_collector_address
+from flowvis.transport.tls import VERSIONS
 
 Problems = Iterator[tuple[str, str]]
 
@@ -52,7 +53,7 @@ class CollectorTls:
     min_version: str = option(
         "",
         doc="The oldest TLS to speak; empty: VersionTLS12",
-        choices=("", "VersionTLS12", "VersionTLS13"),
+        choices=("", *VERSIONS),
     )
     directory: Path = option(
         CERTIFICATES / "flow-collector", doc="Where ca.crt, tls.crt and tls.key are"

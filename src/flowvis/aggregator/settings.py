@@ -18,9 +18,9 @@ from flowvis.aggregator.destinations import (
     Problems,
     S3Uploader,
 )
+from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
-
-LEVELS = ("debug", "info", "warning", "error")
+from flowvis.transport.tls import VERSIONS
 
 
 class Mode(Enum):
@@ -48,6 +48,9 @@ class Tls:
     )
     certificate: Path = option(CERTIFICATES / "tls.crt", doc="The aggregator's certificate (PEM)")
     key: Path = option(CERTIFICATES / "tls.key", doc="Its private key (PEM)")
+    min_version: str = option(
+        "VersionTLS12", doc="The oldest version of TLS", choices=tuple(VERSIONS)
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Status:
 class Log:
     """The daemon's own log."""
 
-    format: str = option("text", doc="How lines are written", choices=("text", "json"))
+    format: str = option("text", doc="How lines are written", choices=FORMATS)
     level: str = option("info", doc="The least that is worth a line", choices=LEVELS)
 
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowvis.aggregator.daemon import NAME, Aggregator
+from flowvis.aggregator.daemon import Aggregator
+from flowvis.aggregator.metrics import NAME
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime import logs, settings

@@ -11,7 +11,7 @@ from rich.text import Text
 from flowvis.cli import tables
 from flowvis.cli.client import Client
 
-UNBALANCED = 2
+UNBALANCED = 1
 
 
 def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]) -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from exporter.collector import Collector
 from exporter.test_export import deltas, until
+from flowvis.conntrack.entries import Entries
 from flowvis.conntrack.source import Conntrack
 from flowvis.errors import SystemRefused
 from flowvis.exporter.connections import ConnectionTable
@@ -100,8 +101,10 @@ def counted(collector: Collector, traffic: Traffic) -> dict[int, int]:
 
 
 @pytest.fixture
-def traffic() -> Traffic:
-    return Traffic()
+def traffic() -> Iterator[Traffic]:
+    made = Traffic()
+    yield made
+    made.close()
 
 
 async def test_connections_shorter_than_the_poll_interval(traffic: Traffic) -> None:
@@ -112,7 +115,6 @@ async def test_connections_shorter_than_the_poll_interval(traffic: Traffic) -> N
         await until(lambda: counted(collector, traffic) == traffic.expected)
         assert {row["flowEndReason"] for row in collector.rows} == {3}
         assert node.watch.stats.polls == 1
-    traffic.close()
 
 
 async def test_connections_that_go_on(traffic: Traffic) -> None:
@@ -125,7 +127,6 @@ async def test_connections_that_go_on(traffic: Traffic) -> None:
         assert len(rows) > 5
         starts = {row["sourceTransportPort"]: row["flowStartMilliseconds"] for row in rows}
         assert all(starts[r["sourceTransportPort"]] == r["flowStartMilliseconds"] for r in rows)
-    traffic.close()
 
 
 async def test_a_stop_tells_what_was_counted_until_then(traffic: Traffic) -> None:
@@ -134,7 +135,6 @@ async def test_a_stop_tells_what_was_counted_until_then(traffic: Traffic) -> Non
         traffic.send(range(5), 100)
     assert counted(collector, traffic) == traffic.expected
     assert {row["flowEndReason"] for row in collector.rows} == {4}
-    traffic.close()
 
 
 async def test_without_events(traffic: Traffic) -> None:
@@ -144,7 +144,6 @@ async def test_without_events(traffic: Traffic) -> None:
         forget_all()
         await until(lambda: node.table.stats.vanished >= 5)
     assert counted(collector, traffic) == traffic.expected
-    traffic.close()
 
 
 async def test_lost_events_are_made_up_for_by_a_poll(traffic: Traffic) -> None:
@@ -157,7 +156,27 @@ async def test_lost_events_are_made_up_for_by_a_poll(traffic: Traffic) -> None:
         forget_all()
         await until(lambda: node.watch.stats.polls >= 3, "a poll after more lost events")
     assert counted(collector, traffic) == traffic.expected
-    traffic.close()
+
+
+async def test_a_poll_that_was_cut_short_ends_nothing_and_is_repeated(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with exporting(poll_s=60.0, events=False) as (node, collector):
+        traffic.send(range(5), 100)
+        whole = node.conntrack.poll
+
+        def cut_short() -> Entries:
+            node.conntrack.stats.interrupted += 1
+            monkeypatch.undo()
+            return whole().take(slice(0, 0))
+
+        node.watch._lost.set()
+        await until(lambda: len(node.table) >= 5)
+        monkeypatch.setattr(node.conntrack, "poll", cut_short)
+        node.watch._lost.set()
+        await until(lambda: node.watch.stats.polls == 4)
+        assert node.table.stats.vanished == 0
+    assert counted(collector, traffic) == traffic.expected
 
 
 async def test_a_poll_that_the_kernel_refuses_is_not_the_end(
@@ -169,7 +188,6 @@ async def test_a_poll_that_the_kernel_refuses_is_not_the_end(
             await until(lambda: node.watch.stats.failures >= 2)
         traffic.send(range(3), 100)
         await until(lambda: counted(collector, traffic) == traffic.expected)
-    traffic.close()
 
 
 def _refuse() -> None:

@@ -7,7 +7,7 @@ when the table has no room for it (5); the deltas of its records add up to its c
 After a poll, and after the events that came meanwhile, `sweep` ends what the kernel lists no more.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, concat
 from flowvis.conntrack.entries import DESTROY, NEW, Entries
 from flowvis.conntrack.names import TCP_STATES, Status
+from flowvis.counts import count
 from flowvis.exporter.enrich import Enricher
 from flowvis.exporter.form import KEY_SIZE, Form, identity
 from flowvis.exporter.rows import TOTALS, Rows, counters_of
@@ -42,16 +43,9 @@ _OVER[[TCP_STATES.index("TIME_WAIT"), TCP_STATES.index("CLOSE")]] = True
 class TableStats:
     """What the books do not tell."""
 
-    evicted: int = field(
-        default=0, metadata={"help": "Connections that left the table since it was full"}
-    )
-    forgotten: int = field(
-        default=0,
-        metadata={
-            "help": "Evicted connections that may be told of twice, as too many were evicted"
-        },
-    )
-    vanished: int = field(default=0, metadata={"help": "Connections whose end was not heard"})
+    evicted: int = count("Connections that left the table since it was full")
+    forgotten: int = count("Evicted connections that may be told of twice: too many were evicted")
+    vanished: int = count("Connections whose end was not heard")
 
 
 class ConnectionTable:

@@ -98,7 +98,7 @@ class Watch:
             try:
                 async with asyncio.timeout_at(due):
                     await self._lost.wait()
-                log.warning("the kernel dropped events, as we were slow: polling at once")
+                log.warning("the kernel dropped events or cut a poll short: polling again")
                 await asyncio.sleep(RESYNC_S)
             except TimeoutError:
                 # A poll that took longer than the interval makes the next one late, not double.
@@ -123,6 +123,8 @@ class Watch:
                 await self._drain()
             if self._conntrack.stats.interrupted == interrupted:
                 self._table.sweep()
+            else:
+                self._lost.set()  # what was not listed may be there
             self.stats.took(time.monotonic() - began)
             self._exporter.collect()
 

@@ -86,10 +86,58 @@ def test_a_pod_that_gets_its_address_later_and_then_changes_it() -> None:
 def test_pods_without_addresses_of_their_own_are_not_found() -> None:
     inventory = Inventory()
     inventory.upsert(pod("host", "192.0.2.1", spec={"hostNetwork": True}), NEW_YEAR)
-    inventory.upsert(pod("done", "10.0.0.2", status={"phase": "Succeeded"}), NEW_YEAR)
-    inventory.upsert(pod("runs", "10.0.0.3"), NEW_YEAR)
-    inventory.upsert(pod("runs", "10.0.0.3", status={"phase": "Failed"}), NEW_YEAR)
-    assert names(inventory, ["192.0.2.1", "10.0.0.2", "10.0.0.3"]) == ["", "", ""]
+    inventory.upsert(pod("evicted", "10.0.0.2", status={"phase": "Failed"}), NEW_YEAR)
+    assert names(inventory, ["192.0.2.1", "10.0.0.2"]) == ["", ""]
+    assert [p.name for p in inventory.pods.objects if p.shares_node] == ["host"]
+
+
+def ended(name: str, ip: str, at: str = "") -> dict[str, object]:
+    container = {"state": {"terminated": {"finishedAt": at or None}}}
+    return pod(name, ip, status={"phase": "Succeeded", "containerStatuses": [{}, container]})
+
+
+def test_a_completed_jobs_pod_had_its_address_until_it_ended() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("job", "10.0.0.1"), NEW_YEAR)
+    inventory.upsert(ended("job", "10.0.0.1", "2026-01-01T00:00:10Z"), NEW_YEAR + 12_000)
+    inventory.upsert(ended("job", "10.0.0.1", "2026-01-01T00:00:10Z"), NEW_YEAR + 13_000)
+    assert len(inventory) == 0
+    assert names(inventory, ["10.0.0.1"]) == ["job"]
+    inventory.upsert(
+        pod("next", "10.0.0.1", creationTimestamp="2026-01-01T00:00:20Z"), NEW_YEAR + 21_000
+    )
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in (9000, 15_000, 25_000)]
+    assert found == ["job", "", "next"]
+    inventory.expire(NEW_YEAR + 10_000 + KEPT_MS)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + 9000) == ["next"]
+
+
+def test_a_pod_that_ended_before_we_came_is_known_as_long_as_a_deleted_one() -> None:
+    inventory = Inventory()
+    for _ in range(2):
+        inventory.upsert(ended("job", "10.0.0.1", "2026-01-01T00:00:10Z"), NEW_YEAR + 12_000)
+    inventory.upsert(ended("old", "10.0.0.2", "2025-12-31T00:00:00Z"), NEW_YEAR + 12_000)
+    assert names(inventory, ["10.0.0.1", "10.0.0.2"]) == ["job", ""]
+    inventory.expire(NEW_YEAR + 10_000 + KEPT_MS)
+    assert names(inventory, ["10.0.0.1"]) == [""]
+
+
+def test_nodes_clocks_may_differ_by_a_second() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
+    inventory.delete(pod("a"), NEW_YEAR + 10_000)
+    later = pod("b", "10.0.0.1", creationTimestamp="2026-01-01T00:01:00Z")
+    inventory.upsert(later, NEW_YEAR + 60_000)
+    times = (-900, 10_900, 12_000, 58_000, 59_200)
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in times]
+    assert found == ["a", "a", "", "", "b"]
+
+
+def test_the_end_of_an_earlier_pod_of_the_name_changes_nothing() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("web-0", "10.0.0.1", uid="2"), NEW_YEAR)
+    inventory.delete(pod("web-0", uid="1"), NEW_YEAR)
+    assert len(inventory) == 1
 
 
 def test_deleted_pods_are_kept_for_a_while() -> None:
@@ -206,6 +254,45 @@ def test_a_known_pod_is_a_pod_outside_of_the_networks_too() -> None:
     assert inventory.are_pods(addresses(["172.30.0.1", "172.30.0.2"])).tolist() == [True, False]
 
 
+def test_a_nodes_state_costs_no_new_index() -> None:
+    inventory = Inventory()
+    inventory.upsert(node("node-1", "192.0.2.1"), NEW_YEAR)
+    inventory.upsert(service("web", ["10.96.0.1"], {"port": 80}), NEW_YEAR)
+    nodes, services = inventory.nodes, inventory.services
+    beat = node("node-1", "192.0.2.1")
+    beat["status"]["conditions"] = [{"type": "Ready", "lastHeartbeatTime": "now"}]
+    inventory.upsert(beat, NEW_YEAR + 1)
+    inventory.upsert(service("web", ["10.96.0.1"], {"port": 80}), NEW_YEAR + 1)
+    inventory.retain("Node", {("", "node-1")}, NEW_YEAR + 1)
+    assert inventory.nodes is nodes
+    assert inventory.services is services
+
+
+def test_namespaces_by_name() -> None:
+    inventory = Inventory()
+    metadata = {"name": "shop", "uid": "7", "labels": {"team": "a"}}
+    inventory.upsert({"kind": "Namespace", "metadata": metadata}, NEW_YEAR)
+    inventory.upsert({"kind": "Namespace", "metadata": {"name": "gone"}}, NEW_YEAR)
+    inventory.delete({"kind": "Namespace", "metadata": {"name": "gone"}}, NEW_YEAR)
+    assert inventory.namespaces["shop"].labels == {"team": "a"}
+    assert len(inventory) == len(inventory.namespaces) == 1
+    inventory.retain("Namespace", set(), NEW_YEAR)
+    assert not inventory.namespaces
+
+
+def test_retain_forgets_others_of_that_kind_only() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
+    inventory.upsert(pod("b", "10.0.0.2"), NEW_YEAR)
+    inventory.upsert(service("web", ["10.96.0.1"], {"port": 80}), NEW_YEAR)
+    inventory.retain("Pod", {("shop", "b")}, NEW_YEAR + 1)
+    inventory.retain("NetworkPolicy", set(), NEW_YEAR + 1)
+    assert len(inventory) == 2
+    assert inventory.pods.names() == [("shop", "b")]
+    inventory.retain("Service", set(), NEW_YEAR + 1)
+    assert services(inventory, ("10.96.0.1", 80, 6)) == [""]
+
+
 def test_replace_deletes_what_is_not_there_any_more() -> None:
     inventory = Inventory()
     inventory.replace(
@@ -233,6 +320,8 @@ def test_replace_with_a_bad_object_changes_nothing() -> None:
         ({"kind": "Service"}, "Service without a name: metadata.name is missing"),
         ({"kind": "Node", "metadata": 7}, "Node: metadata is not a mapping"),
         (node("n", "192.0.2.1", "10.0.1.1/24"), "Node n: spec.podCIDRs"),
+        (service("w", ["10.96.0.1"], {"name": "http"}), "Service shop/w: 'port' is missing"),
+        (pod("x", ownerReferences=[7]), "Pod shop/x: 'int' object has no attribute"),
         (pod("x", creationTimestamp="soon"), "Pod shop/x: creationTimestamp 'soon' is no time"),
     ],
 )

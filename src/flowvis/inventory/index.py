@@ -1,9 +1,11 @@
 """What Kubernetes says of addresses: Pods, Services and Nodes, for whole columns at a time.
 
+Namespaces are kept by name.
+
 Fed with the API's objects as plain parsed JSON, by files or by watchers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 
 from flowvis.inventory.networks import NONE
 from flowvis.inventory.objects import (
+    Namespace,
     Network,
     Node,
     ServicePort,
     describe,
+    parse_namespace,
     parse_node,
     parse_pod,
     parse_service,
@@ -26,6 +30,8 @@ from flowvis.strings import Strings
 __all__ = ["NONE", "Inventory", "text_codes"]
 
 T = TypeVar("T")
+
+KINDS = ("Pod", "Service", "Node", "Namespace")
 
 
 class Inventory:
@@ -40,6 +46,7 @@ class Inventory:
         self, *, pod_networks: Sequence[Network] = (), max_addresses: int = MAX_ADDRESSES
     ) -> None:
         self.pods = PodIndex(max_addresses)
+        self.namespaces: dict[str, Namespace] = {}
         self._service_ports: dict[tuple[str, str], tuple[ServicePort, ...]] = {}
         self._nodes: dict[str, Node] = {}
         self._pod_networks = tuple(pod_networks)
@@ -48,7 +55,7 @@ class Inventory:
 
     def __len__(self) -> int:
         """How many living objects there are."""
-        return len(self.pods) + len(self._service_ports) + len(self._nodes)
+        return len(self.pods) + len(self._service_ports) + len(self._nodes) + len(self.namespaces)
 
     @property
     def nodes(self) -> NodeIndex:
@@ -74,29 +81,31 @@ class Inventory:
 
         ValueError, and nothing changed, if the object is not what its kind says.
         """
-        match item.get("kind"):
-            case "Pod":
-                self.pods.upsert(parse_pod(item), now_ms)
-            case "Service":
-                ports = parse_service(item)
-                self._service_ports[_name(item)] = ports
-                self._service_index = None
-            case "Node":
-                node = parse_node(item)
-                self._nodes[node.name] = node
-                self._node_index = self._service_index = None
+        try:
+            self._upsert(item, now_ms)
+        except (AttributeError, KeyError, TypeError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{describe(item)}: {what}") from error
 
     def delete(self, item: Mapping[str, Any], now_ms: int) -> None:
         """Note that an object is gone; one that was not known is passed over."""
-        match item.get("kind"):
-            case "Pod":
-                self.pods.delete(*_name(item), now_ms)
-            case "Service":
-                self._service_ports.pop(_name(item), None)
-                self._service_index = None
-            case "Node":
-                self._nodes.pop(_name(item)[1], None)
-                self._node_index = self._service_index = None
+        namespace, name = _name(item)
+        if item.get("kind") == "Pod":
+            self.pods.delete(namespace, name, now_ms, item["metadata"].get("uid", ""))
+        else:
+            self._forget(str(item.get("kind")), (namespace, name), now_ms)
+
+    def retain(self, kind: str, names: Collection[tuple[str, str]], now_ms: int) -> None:
+        """Note that of a kind there are only those of these (namespace, name)."""
+        known: Mapping[str, Callable[[], list[tuple[str, str]]]] = {
+            "Pod": self.pods.names,
+            "Service": lambda: list(self._service_ports),
+            "Node": lambda: [("", name) for name in self._nodes],
+            "Namespace": lambda: [("", name) for name in self.namespaces],
+        }
+        for name in known[kind]() if kind in known else ():
+            if name not in names:
+                self._forget(kind, name, now_ms)
 
     def replace(self, items: Sequence[Mapping[str, Any]], now_ms: int) -> None:
         """Learn of all objects there are: what is not among them is gone.
@@ -106,18 +115,50 @@ class Inventory:
         whole = Inventory(max_addresses=1)
         for item in items:
             whole.upsert(item, now_ms)
-        for name in self.pods.names():
-            if name not in whole.pods:
-                self.pods.delete(*name, now_ms)
-        self._service_ports.clear()
-        self._nodes.clear()
-        self._node_index = self._service_index = None
+        for kind in KINDS:
+            self.retain(kind, {_name(item) for item in items if item.get("kind") == kind}, now_ms)
         for item in items:
             self.upsert(item, now_ms)
 
     def expire(self, now_ms: int) -> None:
         """Forget what was deleted too long ago; to be called now and then."""
         self.pods.expire(now_ms)
+
+    def _upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
+        match item.get("kind"):
+            case "Pod":
+                self.pods.upsert(parse_pod(item), now_ms)
+            case "Service":
+                self._put_service(_name(item), parse_service(item))
+            case "Node":
+                self._put_node(parse_node(item))
+            case "Namespace":
+                namespace = parse_namespace(item)
+                self.namespaces[namespace.name] = namespace
+
+    def _forget(self, kind: str, name: tuple[str, str], now_ms: int) -> None:
+        match kind:
+            case "Pod":
+                self.pods.delete(*name, now_ms)
+            case "Service":
+                if self._service_ports.pop(name, None):
+                    self._service_index = None
+            case "Node":
+                if self._nodes.pop(name[1], None):
+                    self._node_index = self._service_index = None
+            case "Namespace":
+                self.namespaces.pop(name[1], None)
+
+    def _put_service(self, name: tuple[str, str], ports: tuple[ServicePort, ...]) -> None:
+        if self._service_ports.get(name) != ports:
+            self._service_ports[name] = ports
+            self._service_index = None
+
+    def _put_node(self, node: Node) -> None:
+        """Note a node; most of its changes are of its state and change nothing here."""
+        if self._nodes.get(node.name) != node:
+            self._nodes[node.name] = node
+            self._node_index = self._service_index = None
 
 
 def text_codes(

@@ -4,6 +4,7 @@ ValueError names the object and what it lacks: a file or an API server can be wr
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from flowvis.batch import address_bytes
+from flowvis.inventory.workloads import Workload, workload
 
 Network = IPv4Network | IPv6Network
 
@@ -20,18 +22,23 @@ TERMINATED = frozenset({"Succeeded", "Failed"})
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A Pod with addresses of its own."""
+    """A Pod; equal texts of many Pods (namespace, node, labels, workload) are held once."""
 
     namespace: str
     name: str
     uid: str
     node: str
     addresses: tuple[bytes, ...]
-    """16 bytes each; none when the Pod shares the node's or has terminated."""
+    """16 bytes each; none of its own when the Pod shares the node's."""
     created_ms: int
     pending: bool
     labels: str
     """A JSON object with its keys in order."""
+    workload: Workload
+    shares_node: bool
+    """Whether it uses the node's addresses (hostNetwork), so that no address names it."""
+    ended_ms: int | None
+    """When the last of its containers ended, once it has run to its end (a Job's); 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +65,43 @@ class Node:
     pod_networks: tuple[Network, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace and what policies select it by."""
+
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+
+
 def parse_pod(item: Mapping[str, Any]) -> Pod:
     """Read a v1 Pod."""
     metadata, spec, status = _parts(item)
     ips = [entry.get("ip") for entry in status.get("podIPs") or ()] or [status.get("podIP")]
-    shared = spec.get("hostNetwork") or status.get("phase") in TERMINATED
+    shares_node = bool(spec.get("hostNetwork"))
+    labels = json.dumps(metadata.get("labels") or {}, sort_keys=True, separators=(",", ":"))
+    kind, name = workload(metadata)
     return Pod(
-        metadata["namespace"],
+        sys.intern(metadata["namespace"]),
         metadata["name"],
         metadata.get("uid", ""),
-        spec.get("nodeName", ""),
-        () if shared else _addresses(item, ips),
-        _milliseconds(item, metadata.get("creationTimestamp")),
+        sys.intern(spec.get("nodeName", "")),
+        () if shares_node else _addresses(item, ips),
+        _milliseconds(item, "creationTimestamp", metadata.get("creationTimestamp")),
         status.get("phase") == "Pending",
-        json.dumps(metadata.get("labels") or {}, sort_keys=True, separators=(",", ":")),
+        sys.intern(labels),
+        Workload(sys.intern(kind), sys.intern(name)),
+        shares_node,
+        _ended_ms(item, status) if status.get("phase") in TERMINATED else None,
     )
+
+
+def _ended_ms(item: Mapping[str, Any], status: Mapping[str, Any]) -> int:
+    ends = [
+        ((container.get("state") or {}).get("terminated") or {}).get("finishedAt")
+        for container in status.get("containerStatuses") or ()
+    ]
+    return max((_milliseconds(item, "finishedAt", end) for end in ends), default=0)
 
 
 def parse_service(item: Mapping[str, Any]) -> tuple[ServicePort, ...]:
@@ -117,6 +146,12 @@ def parse_node(item: Mapping[str, Any]) -> Node:
     return Node(name, metadata.get("uid", ""), _addresses(item, ips), networks)
 
 
+def parse_namespace(item: Mapping[str, Any]) -> Namespace:
+    """Read a v1 Namespace."""
+    metadata, _, _ = _parts(item, namespaced=False)
+    return Namespace(metadata["name"], metadata.get("uid", ""), metadata.get("labels") or {})
+
+
 def describe(item: Mapping[str, Any]) -> str:
     """Name an object as `kubectl` does: `Pod shop/cart-1`."""
     metadata = item.get("metadata") or {}
@@ -146,12 +181,12 @@ def _addresses(item: Mapping[str, Any], ips: list[Any]) -> tuple[bytes, ...]:
         raise ValueError(f"{describe(item)}: {error}") from None
 
 
-def _milliseconds(item: Mapping[str, Any], when: Any) -> int:
+def _milliseconds(item: Mapping[str, Any], name: str, when: Any) -> int:
     """Read an RFC 3339 time, which YAML may have read already; 0 where there is none."""
     if not when:
         return 0
     try:
         moment = when if isinstance(when, datetime) else datetime.fromisoformat(when)
     except (TypeError, ValueError):
-        raise ValueError(f"{describe(item)}: creationTimestamp {when!r} is no time") from None
+        raise ValueError(f"{describe(item)}: {name} {when!r} is no time") from None
     return round(moment.timestamp() * 1000)

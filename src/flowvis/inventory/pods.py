@@ -1,7 +1,5 @@
 """Pods by address and time."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,35 +11,31 @@ MAX_ADDRESSES = 1 << 20  # Kubernetes is made for 150,000 Pods: two addresses ea
 KEPT_MS = 300_000  # a deleted Pod still explains records that are on their way
 FOREVER_MS = (1 << 63) - 1
 
+SKEW_MS = 1000  # how far a node's clock may be off the API server's; creation is in whole seconds
+
 _SEVERAL = -2
-
-
-@dataclass(slots=True)
-class _Life:
-    """A Pod and when its addresses were its own."""
-
-    pod: Pod
-    since_ms: int
-    until_ms: int = FOREVER_MS
 
 
 class PodIndex:
     """Pods by their addresses, the recently deleted ones included.
 
-    A Pod is known by its handle, which is good until the index changes; `objects` has the Pods.
+    A Pod is known by its handle, which is good until the index changes; `objects` has the Pods. It
+    lives, as far as its addresses are its own, from its creation to its deletion, or to the end of
+    its containers where it runs to an end.
     """
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
         self.objects: list[Pod] = []
         self.refused = 0
         """Addresses that were not indexed since there are `max_addresses`."""
-        self._lives: dict[int, _Life] = {}
+        self._since_ms: list[int] = []
+        self._until_ms: list[int] = []
         self._free: list[int] = []
         self._by_name: dict[tuple[str, str], int] = {}
         self._dead: dict[int, None] = {}
         self._slots = FlowIndex(16, max_addresses)
-        self._candidates: dict[int, list[int]] = {}
         self._only = np.full(64, NONE, dtype=np.int64)
+        self._several: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         """How many Pods are alive."""
@@ -50,40 +44,65 @@ class PodIndex:
     def upsert(self, pod: Pod, now_ms: int) -> None:
         """Learn of a Pod, new or changed; one with another UID is another Pod."""
         handle = self._by_name.get((pod.namespace, pod.name))
-        if handle is not None:
-            life = self._lives[handle]
-            if life.pod == pod:
-                return
-            if life.pod.uid == pod.uid:
-                self._unlink(handle)
-                life.pod = pod
-                self._link(handle)
-                return
+        if handle is not None and self.objects[handle].uid != pod.uid:
             self.delete(pod.namespace, pod.name, now_ms)
-        handle = self._free.pop() if self._free else len(self.objects)
-        if handle == len(self.objects):
-            self.objects.append(pod)
-        # A pending Pod gets its address later than its creation: before, it was another's.
-        self._lives[handle] = _Life(pod, now_ms if pod.pending else pod.created_ms)
-        self._by_name[pod.namespace, pod.name] = handle
-        self._link(handle)
+            handle = None
+        if pod.ended_ms is not None:
+            self._end(handle, pod, now_ms)
+        elif handle is None:
+            # A pending Pod gets its address later than its creation: before, it was another's.
+            handle = self._add(pod, now_ms if pod.pending else pod.created_ms, FOREVER_MS)
+            self._by_name[pod.namespace, pod.name] = handle
+        elif self.objects[handle].addresses != pod.addresses:
+            self._unlink(handle)
+            self.objects[handle] = pod
+            self._link(handle)
+        else:
+            self.objects[handle] = pod
 
-    def delete(self, namespace: str, name: str, now_ms: int) -> None:
-        """Note that a Pod is gone; it is still found for `KEPT_MS`."""
-        handle = self._by_name.pop((namespace, name), None)
-        if handle is not None:
-            self._lives[handle].until_ms = now_ms
+    def delete(self, namespace: str, name: str, now_ms: int, uid: str = "") -> None:
+        """Note that a Pod (the one of that UID, where one is given) is gone.
+
+        It is still found for `KEPT_MS`.
+        """
+        handle = self._by_name.get((namespace, name))
+        if handle is not None and uid in {"", self.objects[handle].uid}:
+            del self._by_name[namespace, name]
+            self._until_ms[handle] = now_ms
             self._dead[handle] = None
 
     def expire(self, now_ms: int) -> None:
         """Forget the Pods that were deleted too long ago."""
-        for handle in list(self._dead):
-            if self._lives[handle].until_ms + KEPT_MS > now_ms:
-                break
+        gone = [handle for handle in self._dead if self._until_ms[handle] + KEPT_MS <= now_ms]
+        for handle in gone:
             del self._dead[handle]
             self._unlink(handle)
-            del self._lives[handle]
             self._free.append(handle)
+
+    def _end(self, handle: int | None, pod: Pod, now_ms: int) -> None:
+        """Note that a Pod has run to its end: its addresses may be another's from now on."""
+        ended_ms = min(pod.ended_ms or now_ms, now_ms)
+        if handle is not None:
+            self.delete(pod.namespace, pod.name, ended_ms)
+        elif pod.ended_ms and ended_ms + KEPT_MS > now_ms and not self._remembers(pod):
+            self._dead[self._add(pod, pod.created_ms, ended_ms)] = None
+
+    def _remembers(self, pod: Pod) -> bool:
+        slots = self._slots.find(address_column(pod.addresses)).tolist()
+        handles = [handle for slot in slots for handle in self._candidates(slot)]
+        return any(self.objects[handle].uid == pod.uid for handle in handles)
+
+    def _add(self, pod: Pod, since_ms: int, until_ms: int) -> int:
+        handle = self._free.pop() if self._free else len(self.objects)
+        if handle == len(self.objects):
+            self.objects.append(pod)
+            self._since_ms.append(since_ms)
+            self._until_ms.append(until_ms)
+        else:
+            self.objects[handle] = pod
+            self._since_ms[handle], self._until_ms[handle] = since_ms, until_ms
+        self._link(handle)
+        return handle
 
     def __contains__(self, name: tuple[str, str]) -> bool:
         """Whether there is a living Pod of that (namespace, name)."""
@@ -101,7 +120,7 @@ class PodIndex:
         """Return the handle of the Pod that had each address at each time; NONE where none.
 
         The only Pod that had an address is the answer at any time, as nodes' clocks differ; of
-        several it is the one that lived at that time.
+        several it is the one that lived at that time, or the only one that did within `SKEW_MS`.
         """
         handles: NDArray[np.int64] = self._only[self._slots.find(addresses)]
         several = np.flatnonzero(handles == _SEVERAL)
@@ -114,41 +133,58 @@ class PodIndex:
     ) -> NDArray[np.int64]:
         slots = self._slots.find(addresses)
         handles = np.full(len(slots), NONE, dtype=np.int64)
+        times = times_ms.astype(np.int64)
         for slot in np.unique(slots).tolist():
             rows = np.flatnonzero(slots == slot)
-            times = times_ms[rows]
-            for handle in self._candidates[slot]:
-                life = self._lives[handle]
-                handles[rows[(times > life.since_ms) & (times < life.until_ms)]] = handle
+            handles[rows] = self._of_several(self._several[slot], times[rows])
         return handles
 
+    def _of_several(self, candidates: list[int], times: NDArray[np.int64]) -> NDArray[np.int64]:
+        exact = np.full(len(times), NONE, dtype=np.int64)
+        nearly = exact.copy()
+        count = np.zeros(len(times), dtype=np.int64)
+        for handle in candidates:
+            since, until = self._since_ms[handle], self._until_ms[handle]
+            exact[(times > since) & (times < until)] = handle
+            near = (times >= since - SKEW_MS) & (times - SKEW_MS <= until)
+            nearly[near] = handle
+            count += near
+        return np.where((exact == NONE) & (count == 1), nearly, exact)
+
+    def _candidates(self, slot: int) -> list[int]:
+        """The Pods that have or had one address; none for slot -1."""
+        only = int(self._only[slot]) if slot >= 0 else NONE
+        return self._several[slot] if only == _SEVERAL else [only] if only != NONE else []
+
     def _link(self, handle: int) -> None:
-        pod = self.objects[handle] = self._lives[handle].pod
-        slots, _ = self._slots.upsert(address_column(pod.addresses))
+        slots, _ = self._slots.upsert(address_column(self.objects[handle].addresses))
         for slot in slots.tolist():
             if slot < 0:
                 self.refused += 1
-                continue
-            self._candidates.setdefault(slot, []).append(handle)
-            self._settle(slot)
+            else:
+                self._make_room(slot)
+                self._settle(slot, [*self._candidates(slot), handle])
 
     def _unlink(self, handle: int) -> None:
-        slots = self._slots.find(address_column(self._lives[handle].pod.addresses))
+        slots = self._slots.find(address_column(self.objects[handle].addresses))
         for slot in slots[slots >= 0].tolist():
-            candidates = self._candidates[slot]
-            if handle in candidates:
-                candidates.remove(handle)
-            self._settle(slot)
-            if not candidates:
-                del self._candidates[slot]
+            left = [other for other in self._candidates(slot) if other != handle]
+            self._settle(slot, left)
+            if not left:
                 self._slots.remove(np.array([slot]))
 
-    def _settle(self, slot: int) -> None:
-        """Write down the answer for one address; the last item answers for slot -1: none."""
+    def _make_room(self, slot: int) -> None:
+        """Have a place for the slot's answer; the last place answers for slot -1: none."""
         if slot + 1 >= len(self._only):
             more = np.full(2 * slot + 2, NONE, dtype=np.int64)
             more[: len(self._only)] = self._only
             self._only = more
-        candidates = self._candidates[slot]
-        single = candidates[0] if candidates else NONE
-        self._only[slot] = _SEVERAL if len(candidates) > 1 else single
+
+    def _settle(self, slot: int, candidates: list[int]) -> None:
+        """Write down the answer for one address."""
+        if len(candidates) > 1:
+            self._only[slot] = _SEVERAL
+            self._several[slot] = candidates
+        else:
+            self._only[slot] = candidates[0] if candidates else NONE
+            self._several.pop(slot, None)

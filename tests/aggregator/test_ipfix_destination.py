@@ -13,9 +13,9 @@ from flowvis.fields import AGGREGATED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
 from flowvis.native import StringTable
+from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.ledger import Stage
 from flowvis.transport.address import CollectorAddress
-from flowvis.transport.backoff import Backoff
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
 from flowvis.transport.server import Peer, Server

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from flowvis.runtime.backoff import Backoff
 from flowvis.transport import client as client_module
 from flowvis.transport import connection as connection_module
 from flowvis.transport.address import CollectorAddress
-from flowvis.transport.backoff import Backoff
 from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client, ConnectionLost
 from flowvis.transport.server import Server

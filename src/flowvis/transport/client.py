@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from flowvis.errors import FlowvisError, SettingsError
+from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
-from flowvis.transport.backoff import Backoff
 from flowvis.transport.channel import Channel, PlainChannel, TlsChannel
 from flowvis.transport.connection import Connection
 from flowvis.transport.tls import TlsFiles, TlsReloader

@@ -1,8 +1,10 @@
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+from flowvis.counts import count, counts_by_reason, gauge
 from flowvis.runtime.build import build_info, version_text
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.metrics import ReadingsCollector, StatsCollector, new_registry
@@ -11,9 +13,9 @@ from flowvis.runtime.metrics import ReadingsCollector, StatsCollector, new_regis
 @dataclass
 class Stats:
     records: int = 0
-    lag_seconds: float = field(default=0.5, metadata={"help": "How late", "gauge": True})
-    last_ms: int = 7
-    dropped: dict[str, int] = field(default_factory=dict)
+    lag_seconds: float = gauge("How late")
+    bytes: int = count("Bytes seen")
+    dropped: Counter[str] = counts_by_reason("Dropped, by reason")
     failing: str = "text is no number"
 
 
@@ -26,17 +28,14 @@ def samples(registry: CollectorRegistry, prefix: str) -> dict[str, float]:
 def test_stats_are_read_when_asked_for() -> None:
     stats = Stats()
     registry = CollectorRegistry()
-    registry.register(
-        StatsCollector(
-            "flowvis_test_part", stats, gauges=("last_ms",), labels={"sink": "clickhouse"}
-        )
-    )
+    registry.register(StatsCollector("flowvis_test_part", stats, labels={"sink": "clickhouse"}))
     stats.records = 3
+    stats.lag_seconds = 0.5
     stats.dropped["late"] = 2
     assert samples(registry, "flowvis_test") == {
         'flowvis_test_part_records_total{sink="clickhouse"}': 3.0,
         'flowvis_test_part_lag_seconds{sink="clickhouse"}': 0.5,
-        'flowvis_test_part_last_ms{sink="clickhouse"}': 7.0,
+        'flowvis_test_part_bytes_total{sink="clickhouse"}': 0.0,
         'flowvis_test_part_dropped_total{reason="late",sink="clickhouse"}': 2.0,
     }
     text = generate_latest(registry).decode()

@@ -14,6 +14,7 @@ from flowvis.aggregator.halves import halves, keys
 from flowvis.aggregator.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.rows import LiveRows
 from flowvis.batch import Batch
+from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge
 from flowvis.native import Merger, StringTable
 from flowvis.native.merge_reference import Count, Half, Records, State
@@ -31,31 +32,20 @@ _ADDED_TEXT = tuple(f.name for f in FIELDS if f.merge is Merge.ADDED and f.kind 
 class FlowStats:
     """What became of the records: received = written + merged + held + dropped, at any time."""
 
-    received: int = 0
-    written: int = 0
-    merged: int = 0
-    """Records that joined what already waited to be written."""
-    held: int = 0
-    """Flows that have something to write."""
-    late: int = 0
-    """Dropped: their node has said something newer."""
-    repeated: int = 0
-    """Dropped: nothing new."""
-    full: int = 0
-    """Dropped: as many flows as the table may hold have something to write."""
-    restarted: int = 0
-    """Records whose counters had started again from zero."""
-    reused: int = 0
-    """5-tuples that a new connection took over from a live flow."""
-    orphaned: int = 0
-    """Records of connections that ended before those that the table knew of."""
-    half_waits: int = 0
-    """Flows first written without their other half."""
-    evicted: int = 0
-    """Flows forgotten early, with nothing to write, to make room."""
-    expired: int = 0
-    compactions: int = 0
-    """String tables left behind for a fresh one."""
+    received: int = count("Records that came in")
+    written: int = count("Records that went out")
+    merged: int = count("Records that joined what already waited to be written")
+    held: int = gauge("Flows that have something to write")
+    late: int = count("Records dropped since their node has said something newer")
+    repeated: int = count("Records dropped since they say nothing new")
+    full: int = count("Records dropped since every flow of the table waits to be written")
+    restarted: int = count("Records whose counters had started again from zero")
+    reused: int = count("5-tuples that a new connection took over from a live flow")
+    orphaned: int = count("Records of connections older than those that the table knew of")
+    half_waits: int = count("Flows first written without their other half")
+    evicted: int = count("Flows with nothing to write, forgotten early to make room")
+    expired: int = count("Flows forgotten after the inactive timeout")
+    compactions: int = count("String tables left behind for a fresh one")
 
     @property
     def dropped(self) -> dict[str, int]:

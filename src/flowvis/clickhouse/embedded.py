@@ -1,6 +1,7 @@
 """ClickHouse inside this process (chdb): no server to run, one directory of data.
 
-Only one process can have the directory open. The engine is loaded on first use: it is large.
+Only one process can have the directory open. The engine is large: it is loaded only where a store
+is made.
 """
 
 import json
@@ -25,7 +26,7 @@ from flowvis.clickhouse.store import (
     StoreSettings,
     readable,
 )
-from flowvis.errors import StoreError
+from flowvis.errors import SettingsError, StoreError
 
 _LOCKED = "Cannot lock file"
 _CODE = re.compile(r"Code: (\d+)")
@@ -35,6 +36,9 @@ class EmbeddedStore:
     """A store in a directory; see `Store` for the methods."""
 
     def __init__(self, settings: StoreSettings, path: Path) -> None:
+        # While chdb is imported the process has another working directory, so it is imported here:
+        # before there are threads that open files.
+        self._engine = _engine()
         self._settings = settings
         self._path = path
         self.name = f"{path}/{settings.database}"
@@ -121,13 +125,7 @@ class EmbeddedStore:
     def _open(self) -> Any:
         """Open the directory; StoreError says when another process has it."""
         try:
-            from chdb.session import Session
-        except ImportError as error:
-            raise StoreError(
-                "embedded:// needs chdb: pip install 'flowvis[embedded]'", retryable=False
-            ) from error
-        try:
-            return Session(str(self._path))  # type: ignore[no-untyped-call]  # chdb has no types
+            return self._engine(str(self._path))
         except RuntimeError as error:
             if _LOCKED in str(error) or (self._path / "status").exists():
                 raise StoreError(
@@ -136,6 +134,17 @@ class EmbeddedStore:
                     retryable=True,
                 ) from error
             raise StoreError(f"{self._path}: {error}", retryable=False) from error
+
+
+def _engine() -> Any:
+    """Return chdb's session class; SettingsError where chdb is not installed."""
+    try:
+        from chdb.session import Session
+    except ImportError as error:
+        raise SettingsError(
+            ["clickHouse.databaseURL: embedded:// needs chdb: pip install 'flowvis[embedded]'"]
+        ) from error
+    return Session
 
 
 @contextmanager

@@ -22,12 +22,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flowvis.batch import Batch, concat
 from flowvis.clickhouse.encode import MAX_BATCH_NUMBER, BatchId
 from flowvis.clickhouse.store import Store
+from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.ledger import Stage
@@ -48,18 +49,14 @@ SHUTDOWN = "shutdown"
 CLOSED = "closed"
 
 
-def _count(text: str) -> int:
-    return field(default=0, metadata={"help": text})
-
-
 @dataclass(slots=True)
 class WriterStats:
     """What happened since the start."""
 
-    commits: int = _count("Commits that the store acknowledged")
-    failures: int = _count("Attempts that failed; each is repeated unless the data was rejected")
-    commit_seconds: float = _count("Seconds spent in commits that were acknowledged")
-    last_commit_ms: int = _count("When the last commit was acknowledged, in ms since the epoch")
+    commits: int = count("Commits that the store acknowledged")
+    failures: int = count("Attempts that failed; each is repeated unless the data was rejected")
+    commit_seconds: float = count("Seconds spent in commits that were acknowledged")
+    last_commit_ms: int = gauge("When the last commit was acknowledged, in ms since the epoch")
     failing: str = ""
     """Why nothing can be committed at the moment; "" when all is well."""
 

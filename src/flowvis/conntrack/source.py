@@ -11,6 +11,7 @@ from flowvis.conntrack.entries import Entries
 from flowvis.conntrack.sockets import DumpSocket, EventSocket
 from flowvis.conntrack.sysctls import ACCOUNTING, EVENTS, ROOT, TIMESTAMPS, Sysctls
 from flowvis.conntrack.tracking import REMEDY, is_tracked
+from flowvis.counts import count
 from flowvis.errors import SystemRefused
 from flowvis.native import EntryDecoder
 
@@ -22,16 +23,13 @@ EVENT_BUFFER_BYTES = 8 << 20
 class ConntrackStats:
     """What was read; each number has one writer, so polls and events may run in two threads."""
 
-    polls: int = 0
-    entries: int = 0
-    """Decoded from dumps, before the filter by zone."""
-    malformed_entries: int = 0
-    interrupted: int = 0
-    """Dumps during which the table changed so that entries may be missing or there twice."""
-    events: int = 0
-    malformed_events: int = 0
-    overruns: int = 0
-    """How often the kernel dropped events because we were slow."""
+    polls: int = count("Dumps of the kernel's table")
+    entries: int = count("Entries of dumps, before the filter by zone")
+    malformed_entries: int = count("Entries of dumps that could not be decoded; skipped")
+    interrupted: int = count("Dumps during which the table changed: entries may lack or come twice")
+    events: int = count("Events of connections that began or ended")
+    malformed_events: int = count("Events that could not be decoded; skipped")
+    overruns: int = count("Times that the kernel dropped events, as we read too slowly")
 
 
 class Conntrack:

@@ -4,7 +4,7 @@ Names are `flowvis_<daemon>_<component>_<what>[_<unit>]`, counters with `_total`
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -33,9 +33,8 @@ Reading = tuple[str, Callable[[], float]]
 class StatsCollector(Collector):
     """The fields of a stats dataclass, named `<prefix>_<field>`.
 
-    Numbers are counters, or gauges where they are named in `gauges` or have {"gauge": True} in
-    their metadata; a mapping of texts to numbers is a counter with the label `reason`; other fields
-    are left out. Help is the metadata's "help", else the field's name in words.
+    Numbers are counters or gauges as `flowvis.counts` declares them; a mapping of texts to numbers
+    has the label `reason`; other fields are left out. Help is the declaration's, else the name.
     """
 
     def __init__(
@@ -43,12 +42,10 @@ class StatsCollector(Collector):
         prefix: str,
         stats: Any,
         *,
-        gauges: Collection[str] = (),
         labels: Mapping[str, str] | None = None,
     ) -> None:
         self._prefix = prefix
         self._read: Callable[[], Any] = stats if callable(stats) else lambda: stats
-        self._gauges = gauges
         self._labels = dict(labels or {})
 
     def collect(self) -> Iterable[Metric]:
@@ -56,8 +53,7 @@ class StatsCollector(Collector):
         stats = self._read()
         for field in dataclasses.fields(stats):
             value = getattr(stats, field.name)
-            gauge = field.name in self._gauges or bool(field.metadata.get("gauge"))
-            kind = GaugeMetricFamily if gauge else CounterMetricFamily
+            kind = GaugeMetricFamily if field.metadata.get("gauge") else CounterMetricFamily
             text = field.metadata.get("help") or field.name.replace("_", " ").capitalize()
             name = f"{self._prefix}_{field.name}"
             if isinstance(value, Mapping):

@@ -9,9 +9,11 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from flowvis.counts import count, counts_by_reason
 from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.logs import LimitedLog
@@ -39,13 +41,11 @@ class ConnectionLost(FlowvisError):
 class ClientStats:
     """Counts since the start."""
 
-    attempts: int = field(default=0, metadata={"help": "Attempts to connect"})
-    sessions: int = field(default=0, metadata={"help": "Sessions that stood"})
-    messages: int = field(default=0, metadata={"help": "Messages handed to the kernel"})
-    octets: int = field(default=0, metadata={"help": "Bytes of these messages"})
-    lost: dict[str, int] = field(
-        default_factory=dict, metadata={"help": "Sessions lost, by reason"}
-    )
+    attempts: int = count("Attempts to connect")
+    sessions: int = count("Sessions that stood")
+    messages: int = count("Messages handed to the kernel")
+    octets: int = count("Bytes of these messages")
+    lost: Counter[str] = counts_by_reason("Sessions lost, by reason")
 
 
 class Client:

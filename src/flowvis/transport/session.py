@@ -5,10 +5,12 @@ import contextlib
 import errno
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+from flowvis.counts import count, counts_by_reason
 from flowvis.errors import PeerError
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.channel import Channel
@@ -67,18 +69,12 @@ class PeerHandler(Protocol):
 class ServerStats:
     """Counts since the start."""
 
-    sessions: int = field(default=0, metadata={"help": "Sessions accepted"})
-    octets: int = field(default=0, metadata={"help": "Bytes received, decrypted"})
-    refused: dict[str, int] = field(
-        default_factory=dict, metadata={"help": "Connections refused, by the limit passed"}
-    )
-    errors: dict[str, int] = field(
-        default_factory=dict, metadata={"help": "Sessions ended by a fault, by reason"}
-    )
-    certificate_reloads: int = field(default=0, metadata={"help": "New certificates taken"})
-    certificate_failures: int = field(
-        default=0, metadata={"help": "Changed certificate files that could not be used"}
-    )
+    sessions: int = count("Sessions accepted")
+    octets: int = count("Bytes received, decrypted")
+    refused: Counter[str] = counts_by_reason("Connections refused, by the limit passed")
+    errors: Counter[str] = counts_by_reason("Sessions ended by a fault, by reason")
+    certificate_reloads: int = count("New certificates taken")
+    certificate_failures: int = count("Changed certificate files that could not be used")
 
 
 @dataclass

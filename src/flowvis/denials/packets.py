@@ -1,0 +1,39 @@
+"""Denied packets as columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.denials.prefixes import Verdict
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packets:
+    """Columns of one length; a row is a packet, or several that were told of as one."""
+
+    source: NDArray[np.uint8]
+    """`(n, 16)`, IPv4 as ::ffff:a.b.c.d."""
+    destination: NDArray[np.uint8]
+    source_port: NDArray[np.uint16]
+    """0 without ports, and in later fragments."""
+    destination_port: NDArray[np.uint16]
+    protocol: NDArray[np.uint8]
+    packets: NDArray[np.uint64]
+    octets: NDArray[np.uint64]
+    """Bytes of the IP packets."""
+    time_ms: NDArray[np.uint64]
+    verdict: NDArray[np.int64]
+    """Places in `verdicts`."""
+    verdicts: Sequence[Verdict | None]
+    """None: it was not denied."""
+
+    def __len__(self) -> int:
+        return len(self.protocol)
+
+    def take(self, which: NDArray[Any] | slice) -> Self:
+        """Some of the rows: at positions, under a mask, in a slice."""
+        columns = {field.name: getattr(self, field.name)[which] for field in fields(self)[:-1]}
+        return type(self)(**columns, verdicts=self.verdicts)

@@ -1,0 +1,107 @@
+"""Objects as they were at a time, for some minutes back."""
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.policies.objects import Key, Snapshot
+
+KEPT_MS = 600_000  # longer than any record is on its way, or waits for its other half
+MAX_OBJECTS = 1 << 17  # ten times the policies, namespaces and nodes of the largest clusters
+MAX_EPOCHS = 16  # each may have a compiled generation, of some 5 MB
+
+
+@dataclass(slots=True)
+class _Version:
+    since_ms: int
+    value: Any
+    """None: the object is gone."""
+
+
+class History:
+    """Versions of objects; an epoch is the time from one change to the next.
+
+    There are at most `MAX_EPOCHS`: of two changes close to each other the earlier then counts
+    from the later on. What changed longer than `KEPT_MS` ago counts as having always been so.
+    """
+
+    def __init__(self) -> None:
+        self.refused = 0
+        """Objects not kept since there are `MAX_OBJECTS`."""
+        self._versions: dict[Key, list[_Version]] = {}
+        self._changes = [0]
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+    def __iter__(self) -> Iterator[Key]:
+        """Go through the objects that exist by the latest change."""
+        return iter([key for key in self._versions if key in self])
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether the object exists by the latest change."""
+        return key in self._versions and self._versions[key][-1].value is not None
+
+    def put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> int | None:
+        """Note an object's value, None for its end; return from when on things changed, if so."""
+        versions = self._versions.get(key)
+        first = self._changes[0]
+        since_ms = first if since_ms <= now_ms - KEPT_MS else max(since_ms, first)
+        if versions is None:
+            if value is None:
+                return None
+            if len(self._versions) >= MAX_OBJECTS:
+                self.refused += 1
+                return None
+            versions = self._versions[key] = []
+        elif versions[-1].value == value:
+            return None
+        else:
+            since_ms = max(since_ms, versions[-1].since_ms)
+        if versions and versions[-1].since_ms == since_ms:
+            versions[-1].value = value
+        else:
+            versions.append(_Version(since_ms, value))
+        self._mark(since_ms)
+        return since_ms
+
+    def expire(self, now_ms: int) -> None:
+        """Forget what changed too long ago; to be called now and then."""
+        horizon = now_ms - KEPT_MS
+        last = bisect_right(self._changes, horizon) - 1
+        if last <= 0:
+            return
+        del self._changes[:last]  # the last one stays, as the start of the first epoch
+        for key, versions in list(self._versions.items()):
+            while len(versions) > 1 and versions[1].since_ms <= horizon:
+                del versions[0]
+            if len(versions) == 1 and versions[0].value is None and versions[0].since_ms <= horizon:
+                del self._versions[key]
+
+    def epochs(self, times_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the epoch of each time: when it began; what came before the first is the first."""
+        changes = np.array(self._changes, dtype=np.int64)
+        places = np.searchsorted(changes, times_ms, "right") - 1
+        return np.asarray(changes[np.maximum(places, 0)])
+
+    def snapshot(self, epoch_ms: int) -> Snapshot:
+        """Return the objects as they were when an epoch began."""
+        found = Snapshot()
+        for key, versions in self._versions.items():
+            at = bisect_right(versions, epoch_ms, key=lambda version: version.since_ms) - 1
+            if at >= 0 and versions[at].value is not None:
+                found.add(key, versions[at].value)
+        return found
+
+    def _mark(self, when_ms: int) -> None:
+        at = bisect_right(self._changes, when_ms)
+        if self._changes[at - 1] == when_ms:
+            return
+        insort(self._changes, when_ms)
+        if len(self._changes) > MAX_EPOCHS:
+            gaps = np.diff(np.array(self._changes))
+            del self._changes[int(np.argmin(gaps))]

@@ -1,0 +1,125 @@
+"""The API's objects that a decision depends on, and what is kept of each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from flowvis.batch import V4_MAPPED, address_bytes
+from flowvis.policies.admin import parse_admin_policy
+from flowvis.policies.antrea import parse_antrea_policy, parse_group, parse_tier
+from flowvis.policies.kubernetes import parse_network_policy
+from flowvis.policies.model import Peer, Policy, parse_network
+
+ANTREA = "crd.antrea.io"
+ADMIN = "policy.networking.k8s.io"
+NAME_LABEL = "kubernetes.io/metadata.name"
+
+Labels = Mapping[str, str]
+Key = tuple[str, str, str, str]
+"""API group, kind, namespace, name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node's labels, and its addresses with its legs in its Pods' networks; 16 bytes each."""
+
+    labels: Labels
+    addresses: frozenset[bytes]
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All that decisions depended on at one time."""
+
+    policies: list[Policy] = field(default_factory=list)
+    groups: dict[tuple[str, str], tuple[Peer, ...]] = field(default_factory=dict)
+    tiers: dict[str, int] = field(default_factory=dict)
+    namespaces: dict[str, Labels] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    def add(self, key: Key, value: Any) -> None:
+        """Add what `parse` returned for an object."""
+        _, kind, namespace, name = key
+        match kind:
+            case "Group" | "ClusterGroup":
+                self.groups[namespace, name] = value
+            case "Tier":
+                self.tiers[name.lower()] = value
+            case "Namespace":
+                self.namespaces[name] = value
+            case "Node":
+                self.nodes[name] = value
+            case _:
+                self.policies.append(value)
+
+
+def key_of(item: Mapping[str, Any]) -> Key | None:
+    """Return the key of an object; None if nothing depends on its kind. ValueError: no name."""
+    group = str(item.get("apiVersion") or "").rpartition("/")[0]
+    kind = str(item.get("kind"))
+    if (group, kind) not in _PARSERS:
+        return None
+    metadata = item.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    if not isinstance(metadata, Mapping) or not name:
+        raise ValueError(f"{kind}: metadata.name is missing")
+    return group, kind, str(metadata.get("namespace") or ""), str(name)
+
+
+def parse(key: Key, item: Mapping[str, Any]) -> Any:
+    """Return what is kept of an object; ValueError names the object and what is wrong."""
+    group, kind, namespace, name = key
+    try:
+        return _PARSERS[group, kind](item)
+    except KeyError as error:
+        problem = f"no or bad value for {error}"
+    except (AttributeError, TypeError, ValueError) as error:
+        problem = str(error)
+    raise ValueError(f"{kind} {namespace + '/' if namespace else ''}{name}: {problem}")
+
+
+def created_ms(item: Mapping[str, Any]) -> int | None:
+    """Return when an object was created (a YAML reader may have parsed it); None if unsaid."""
+    when = item["metadata"].get("creationTimestamp")
+    try:
+        moment = when if isinstance(when, datetime) else datetime.fromisoformat(when)
+    except (TypeError, ValueError):
+        return None
+    return round(moment.timestamp() * 1000)
+
+
+def _parse_namespace(item: Mapping[str, Any]) -> Labels:
+    metadata = item["metadata"]
+    return {NAME_LABEL: metadata["name"], **(metadata.get("labels") or {})}
+
+
+def _parse_node(item: Mapping[str, Any]) -> Node:
+    status, spec = item.get("status") or {}, item.get("spec") or {}
+    addresses = [
+        address_bytes(entry["address"])
+        for entry in status.get("addresses") or ()
+        if str(entry.get("type")).endswith("IP")
+    ]
+    for cidr in spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else ()):
+        leg = (parse_network(cidr).network_address + 1).packed
+        addresses.append(leg if len(leg) == 16 else V4_MAPPED + leg)
+    return Node(dict(item["metadata"].get("labels") or {}), frozenset(addresses))
+
+
+_PARSERS: dict[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = {
+    ("", "Namespace"): _parse_namespace,
+    ("", "Node"): _parse_node,
+    ("networking.k8s.io", "NetworkPolicy"): parse_network_policy,
+    (ADMIN, "AdminNetworkPolicy"): parse_admin_policy,
+    (ADMIN, "BaselineAdminNetworkPolicy"): parse_admin_policy,
+    (ADMIN, "ClusterNetworkPolicy"): parse_admin_policy,
+    (ANTREA, "NetworkPolicy"): parse_antrea_policy,
+    (ANTREA, "ClusterNetworkPolicy"): parse_antrea_policy,
+    (ANTREA, "Group"): parse_group,
+    (ANTREA, "ClusterGroup"): parse_group,
+    (ANTREA, "Tier"): parse_tier,
+}
+
+KINDS = frozenset(_PARSERS)
+"""(API group, kind) of all objects that `Policies` wants to hear of."""

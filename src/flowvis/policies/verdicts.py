@@ -1,0 +1,174 @@
+"""Verdicts by number: as columns of text, and found once for each pair of classes."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Column
+from flowvis.native import FlowIndex
+from flowvis.policies.ends import NONE, EndTable
+from flowvis.policies.generation import NOTHING, UNKNOWN, End, Generation, Verdict
+from flowvis.policies.model import Direction
+from flowvis.strings import Strings
+
+MAX_PAIRS = 1 << 17  # of classes, of one generation; then they are found anew
+MAX_VERDICTS = 1 << 20
+
+Codes = dict[Direction, NDArray[np.int32]]
+
+
+class VerdictTable:
+    """Numbers of verdicts; 0 is that no policy decided, 1 that it is not to be told."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all: numbers given so far mean nothing any more."""
+        self._verdicts: list[Verdict] = []
+        self._numbers: dict[Verdict, int] = {}
+        self._strings: Strings | None = None
+        self._written = 0
+        for verdict in (NOTHING, UNKNOWN):
+            self.number(verdict)
+
+    def __len__(self) -> int:
+        return len(self._verdicts)
+
+    def number(self, verdict: Verdict) -> int:
+        """Return the number of a verdict."""
+        number = self._numbers.get(verdict)
+        if number is None:
+            number = self._numbers[verdict] = len(self._verdicts)
+            self._verdicts.append(verdict)
+        return number
+
+    def columns(
+        self, numbers: NDArray[np.int32], direction: Direction, strings: Strings
+    ) -> dict[str, Column]:
+        """Return the record's five fields of one direction."""
+        self._write(strings)
+        prefix = f"{direction.value}NetworkPolicy"
+        return {
+            f"{prefix}Name": self._texts[0][numbers],
+            f"{prefix}Namespace": self._texts[1][numbers],
+            f"{prefix}Type": self._types[numbers],
+            f"{prefix}RuleName": self._texts[2][numbers],
+            f"{prefix}RuleAction": self._actions[numbers],
+        }
+
+    def _write(self, strings: Strings) -> None:
+        """Have the text of all verdicts in a string table."""
+        if strings is not self._strings:
+            self._strings, self._written = strings, 0
+            self._texts = np.zeros((3, 64), dtype=np.uint32)
+            self._types = np.zeros(64, dtype=np.uint8)
+            self._actions = np.zeros(64, dtype=np.uint8)
+        fresh = self._verdicts[self._written :]
+        if not fresh:
+            return
+        size, had = len(self._verdicts), self._written
+        if size > len(self._types):
+            more = 2 * size - len(self._types)
+            self._texts = np.pad(self._texts, ((0, 0), (0, more)))
+            self._types = np.pad(self._types, (0, more))
+            self._actions = np.pad(self._actions, (0, more))
+        shown = [verdict if verdict is not UNKNOWN else NOTHING for verdict in fresh]
+        self._texts[0, had:size] = strings.encode(verdict.name for verdict in shown)
+        self._texts[1, had:size] = strings.encode(verdict.namespace for verdict in shown)
+        self._texts[2, had:size] = strings.encode(verdict.rule for verdict in shown)
+        self._types[had:size] = [verdict.type for verdict in shown]
+        self._actions[had:size] = [verdict.action for verdict in shown]
+        self._written = size
+
+
+class VerdictCache:
+    """What one generation decides, for ends by their numbers in an `EndTable`."""
+
+    def __init__(self, generation: Generation, ends: EndTable, verdicts: VerdictTable) -> None:
+        self.generation = generation
+        self.evaluated = 0
+        """How often a pair of classes was looked at."""
+        self._ends = ends
+        self._verdicts = verdicts
+        self._classes: list[End] = []
+        self._numbers: dict[End, int] = {}
+        self._class_of = np.full(1024, NONE, dtype=np.int64)
+        self._node_of = np.full(1024, NONE, dtype=np.int32)
+        self._pairs = FlowIndex(8, MAX_PAIRS)
+        self._codes = {direction: np.zeros(1024, dtype=np.int32) for direction in Direction}
+
+    def find(
+        self,
+        sources: NDArray[np.int64],
+        destinations: NDArray[np.int64],
+        protocols: NDArray[np.uint8],
+        ports: NDArray[np.uint16],
+    ) -> Codes:
+        """Return the numbers of the verdicts; at most `MAX_PAIRS` rows at once."""
+        self._classify(sources)
+        self._classify(destinations)
+        services = self.generation.ports.find(protocols, ports)
+        # Classes are at most as many as ends, 2^18; classes of ports are fewer than 2^19.
+        pairs = self._class_of[sources] << 40 | self._class_of[destinations] << 20 | services
+        keys = pairs.view(np.uint8).reshape(-1, 8)
+        slots, new = self._pairs.upsert(keys)
+        if len(slots) and slots.min() < 0:
+            self._pairs.clear()
+            slots, new = self._pairs.upsert(keys)
+        rows = np.flatnonzero(new)
+        if len(rows):
+            self._evaluate(slots[rows], pairs[rows], protocols[rows], ports[rows])
+        return {direction: codes[slots] for direction, codes in self._codes.items()}
+
+    def nodes(self, ends: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the numbers of the nodes whose own addresses ends have that `find` has seen."""
+        return np.asarray(self._node_of[ends])
+
+    def _classify(self, ends: NDArray[np.int64]) -> None:
+        """Give each end that is new its class."""
+        room = int(ends.max(initial=0)) + 1
+        if room > len(self._class_of):
+            more = 2 * room - len(self._class_of)
+            self._class_of = np.pad(self._class_of, (0, more), constant_values=NONE)
+            self._node_of = np.pad(self._node_of, (0, more), constant_values=NONE)
+        missing = np.unique(ends[self._class_of[ends] < 0])
+        if not len(missing):
+            return
+        addresses = self._ends.addresses[missing]
+        blocks = self.generation.blocks.find(addresses).tolist()
+        members = self._ends.members[missing].tolist()
+        known: dict[tuple[int, int], int] = {}
+        for end, block, number, address in zip(
+            missing.tolist(), blocks, members, addresses, strict=True
+        ):
+            if number and (number, block) in known:
+                self._class_of[end] = known[number, block]
+                continue
+            raw = address.tobytes()
+            found = self.generation.end(self._ends.member(number), block, raw)
+            place = self._numbers.setdefault(found, len(self._classes))
+            if place == len(self._classes):
+                self._classes.append(found)
+            known[number, block] = self._class_of[end] = place
+            if not number and raw in self.generation.nodes:
+                self._node_of[end] = self._ends.node(self.generation.nodes[raw])
+
+    def _evaluate(
+        self,
+        slots: NDArray[np.int64],
+        pairs: NDArray[np.int64],
+        protocols: NDArray[np.uint8],
+        ports: NDArray[np.uint16],
+    ) -> None:
+        room = int(slots.max()) + 1
+        for direction, codes in self._codes.items():
+            if room > len(codes):
+                self._codes[direction] = np.pad(codes, (0, 2 * room - len(codes)))
+        self.evaluated += len(slots)
+        rows = zip(slots.tolist(), pairs.tolist(), protocols.tolist(), ports.tolist(), strict=True)
+        for slot, pair, protocol, port in rows:
+            source = self._classes[pair >> 40]
+            destination = self._classes[pair >> 20 & 0xFFFFF]
+            for direction, codes in self._codes.items():
+                verdict = self.generation.decide(direction, source, destination, protocol, port)
+                codes[slot] = self._verdicts.number(verdict)

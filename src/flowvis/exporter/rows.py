@@ -1,6 +1,6 @@
 """The connections' columns by slot, and flow records made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,6 @@ KEPT = (
 )
 """Fields that a connection keeps as they go into its records."""
 
-_TEXT = tuple(name for name in KEPT if BY_NAME[name].kind is Kind.TEXT)
 _PLACE = {name: place for place, name in enumerate(TOTALS)}
 _FRESH_STRINGS = 4096  # codes that a table may have before it is worth a look what is dead in it
 
@@ -51,10 +50,10 @@ _FRESH_STRINGS = 4096  # codes that a table may have before it is worth a look w
 class Rows:
     """Columns of `capacity` rows; memory that no row has touched is not resident."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, kept: Sequence[str] = KEPT) -> None:
         self.kept: dict[str, Column] = {
             name: np.zeros((capacity, *BY_NAME[name].kind.shape), BY_NAME[name].kind.dtype)
-            for name in KEPT
+            for name in kept
         }
         self.totals = np.zeros((capacity, len(TOTALS)), dtype=np.uint64)
         self.exported = np.zeros((capacity, len(TOTALS)), dtype=np.uint64)
@@ -118,9 +117,9 @@ class Rows:
         if len(self.strings) < self._compact_at:
             return
         fresh = StringTable()
-        for name in _TEXT:
-            column = self.kept[name]
-            column[slots] = move_codes(column[slots], self.strings, fresh)
+        for name, column in self.kept.items():
+            if BY_NAME[name].kind is Kind.TEXT:
+                column[slots] = move_codes(column[slots], self.strings, fresh)
         self.strings = fresh
         self._compact_at = 2 * len(fresh) + _FRESH_STRINGS
 

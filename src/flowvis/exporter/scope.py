@@ -38,15 +38,20 @@ class Scope:
 
     def covers(self, entries: Entries) -> NDArray[np.bool_]:
         """Which entries are looked at."""
-        covered = np.ones(len(entries), dtype=bool)
-        if self._protocols is not None:
-            covered &= self._protocols[entries.protocol]
-        if not self._loopback:
-            covered &= ~_loopback(entries.source)
+        covered = self.wants(entries.source, entries.protocol)
         if self._antrea:
             # Committed before the policies were asked, and denied: told by other means.
             covered &= (entries.zone == 0) | (entries.mark & ANTREA_SOURCE != 0)
         return covered
+
+    def wants(self, source: NDArray[np.uint8], protocol: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which packets are looked at."""
+        wanted = np.ones(len(protocol), dtype=bool)
+        if self._protocols is not None:
+            wanted &= self._protocols[protocol]
+        if not self._loopback:
+            wanted &= ~_loopback(source)
+        return wanted
 
 
 def _loopback(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -1,0 +1,332 @@
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.denied_packets import T0, Row, packet, packets
+from flowvis.batch import Batch, address_text
+from flowvis.denials.prefixes import Verdict
+from flowvis.exporter import denied
+from flowvis.exporter.denied import KEEP_MS, DeniedTable
+from flowvis.exporter.enrich import ClusterNode, PlainHost
+from flowvis.exporter.scope import Scope
+from flowvis.fields import EXPORTED, EndReason, Kind, RuleAction
+from flowvis.inventory.index import Inventory
+from flowvis.runtime.ledger import Ledger
+from inventory.kubernetes_objects import node, pod
+
+IDLE, ACTIVE = EndReason.IDLE, EndReason.ACTIVE
+FULL, FORCED = EndReason.LACK_OF_RESOURCES, EndReason.FORCED
+EGRESS = Verdict(RuleAction.REJECT, egress=True, name="out", type=3, rule="r")
+
+
+class Table(DeniedTable):
+    """A table with its ledger."""
+
+    def __init__(self, **options: Any) -> None:
+        self.ledger = Ledger()
+        super().__init__(PlainHost(), Scope(("tcp", "udp")), ledger=self.ledger, **options)
+
+    def put(self, *rows: Row, at: int = 0) -> None:
+        self.add(packets(rows), T0 + at)
+
+    def told(self, at: int) -> list[dict[str, Any]]:
+        return rows(self.due(T0 + at))
+
+    def balanced(self) -> bool:
+        return self.ledger.imbalance() == {}
+
+
+def rows(batch: Batch) -> list[dict[str, Any]]:
+    columns = {}
+    for field in EXPORTED:
+        column = batch[field.name]
+        if field.kind is Kind.TEXT:
+            columns[field.name] = batch.texts(field.name)
+        elif field.kind is Kind.ADDRESS:
+            columns[field.name] = [address_text(value.tobytes()) for value in column]
+        else:
+            columns[field.name] = column.tolist()
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def counts(row: dict[str, Any]) -> tuple[int, int, int, int, int]:
+    names = ("packetTotalCount", "packetDeltaCount", "octetTotalCount", "octetDeltaCount")
+    return (*(row[name] for name in names), row["flowEndReason"])
+
+
+def test_a_connection_is_told_of_once_when_idle() -> None:
+    table = Table()
+    table.put(packet(at=T0 + 5), packet(at=T0 + 9), at=10)
+    table.put(packet(at=T0 + 1000), at=1010)
+    assert table.told(16_009) == []
+    (row,) = table.told(16_010)
+    assert counts(row) == (3, 3, 180, 180, IDLE)
+    assert (row["sourceIP"], row["sourceTransportPort"]) == ("10.0.0.1", 1000)
+    assert (row["destinationIP"], row["destinationTransportPort"]) == ("10.0.0.2", 80)
+    assert row["protocolIdentifier"] == 6
+    assert (row["flowStartMilliseconds"], row["flowEndMilliseconds"]) == (T0 + 5, T0 + 1000)
+    assert (row["flowStartSeconds"], row["flowEndSeconds"]) == (T0 // 1000, T0 // 1000 + 1)
+    assert (row["reversePacketTotalCount"], row["tcpState"]) == (0, "")
+    assert table.told(60_000) == []
+    assert table.balanced()
+
+
+def test_the_policy_that_decided() -> None:
+    table = Table()
+    table.put(packet(1), packet(2, verdict=EGRESS), packet(3, verdict=Verdict()))
+    found = {
+        row["sourceTransportPort"]: [row[name] for name in denied.POLICY_FIELDS]
+        for row in table.told(20_000)
+    }
+    none: list[Any] = ["", "", 0, "", 0]
+    assert found == {
+        1: ["deny-all", "shop", 1, "0", RuleAction.DROP, *none],
+        2: [*none, "out", "", 3, "r", RuleAction.REJECT],
+        3: ["", "", 0, "", RuleAction.DROP, *none],
+    }
+
+
+def test_the_last_policy_counts() -> None:
+    table = Table()
+    later = Verdict(name="later")
+    table.put(packet(), packet(verdict=later))
+    table.put(packet(verdict=EGRESS))
+    (row,) = table.told(20_000)
+    assert (row["ingressNetworkPolicyName"], row["ingressNetworkPolicyType"]) == ("later", 0)
+    assert row["egressNetworkPolicyName"] == "out"
+    assert row["packetTotalCount"] == 3
+
+
+def test_while_packets_come_it_is_told_of_at_most_once_per_active_timeout() -> None:
+    table = Table(active_timeout_ms=60_000)
+    told = []
+    for at in range(0, 130_000, 10_000):
+        table.put(packet(), at=at)
+        told += [(at, *counts(row)) for row in table.told(at)]
+    assert told == [(60_000, 7, 7, 420, 420, ACTIVE), (120_000, 13, 6, 780, 360, ACTIVE)]
+
+
+def test_a_client_that_tries_again_stays_one_connection() -> None:
+    table = Table()
+    tries = (0, 1000, 3000, 7000, 15_000, 31_000, 63_000)
+    told = []
+    for at in range(0, 90_000, 500):
+        if at in tries:
+            table.put(packet(at=T0 + at), at=at)
+        told += table.told(at)
+    assert [counts(row)[:2] + counts(row)[4:] for row in told] == [
+        (5, 5, IDLE),
+        (6, 1, IDLE),
+        (7, 1, IDLE),
+    ]
+    assert {row["flowStartMilliseconds"] for row in told} == {T0}
+    assert sum(row["octetDeltaCount"] for row in told) == 420
+    assert table.balanced()
+
+
+def test_it_is_forgotten_after_a_while() -> None:
+    table = Table()
+    table.put(packet())
+    assert len(table.told(15_000)) == 1
+    assert table.told(KEEP_MS - 1) == []
+    assert len(table) == 1
+    assert table.told(KEEP_MS) == []
+    assert len(table) == 0
+    assert table.next_deadline() is None
+    table.put(packet(at=T0 + KEEP_MS), at=KEEP_MS)
+    (row,) = table.told(KEEP_MS + 15_000)
+    assert (row["packetTotalCount"], row["flowStartMilliseconds"]) == (1, T0 + KEEP_MS)
+    assert table.balanced()
+
+
+def test_several_packets_in_one_row() -> None:
+    table = Table()
+    table.put(packet(packets=7, octets=420), packet())
+    (row,) = table.told(20_000)
+    assert counts(row) == (8, 8, 480, 480, IDLE)
+    assert (table.packets.received, table.packets.sent, table.packets.merged) == (8, 1, 7)
+
+
+def test_what_is_left_out_is_counted() -> None:
+    table = Table()
+    table.put(
+        packet(verdict=None),
+        packet(protocol=132),
+        packet(source="127.0.0.1", packets=2),
+        packet(),
+    )
+    table.lost(5)
+    table.malformed(3)
+    assert table.packets.dropped == {
+        "not-denied": 1,
+        "out-of-scope": 3,
+        "lost": 5,
+        "malformed": 3,
+    }
+    assert table.packets.received == 13
+    assert table.balanced()
+
+
+def test_the_rate() -> None:
+    table = Table(max_packets_per_second=10)
+    table.put(*(packet(port) for port in range(1, 16)))
+    assert len(table) == 10
+    assert table.packets.dropped == {"rate-limit": 5}
+    table.put(*(packet(port) for port in range(1, 16)), at=500)
+    assert table.packets.dropped == {"rate-limit": 15}
+    table.put(packet(1, packets=100), at=600)
+    table.put(packet(1), at=1000)
+    assert table.packets.dropped == {"rate-limit": 16}
+    assert table.balanced()
+
+
+def test_a_full_table_evicts_what_is_idle_longest() -> None:
+    table = Table(max_connections=3)
+    for port in (1, 2, 3):
+        table.put(packet(port), at=port)
+    table.put(packet(1), at=4)
+    table.put(packet(4), packet(4), packet(5), at=5)
+    told = {row["sourceTransportPort"]: counts(row)[0:5:4] for row in table.told(6)}
+    assert told == {2: (1, FULL), 3: (1, FULL)}
+    assert table.stats.evicted == 2
+    assert len(table) == 3
+    assert table.balanced()
+
+
+def test_what_comes_at_once_does_not_evict_itself() -> None:
+    table = Table(max_connections=3)
+    table.put(*(packet(port) for port in range(1, 6)), packet(5))
+    assert len(table) == 3
+    assert table.packets.dropped == {"table-full": 3}
+    assert table.balanced()
+
+
+def test_what_was_told_of_leaves_a_full_table_silently() -> None:
+    table = Table(max_connections=2)
+    table.put(packet(1), packet(2))
+    table.told(15_000)
+    table.put(packet(3), packet(4), at=15_001)
+    assert table.told(15_001) == []
+    assert len(table) == 2
+    assert table.balanced()
+
+
+def test_records_that_nobody_takes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denied, "MAX_DEPARTED", 4)
+    table = Table(max_connections=3)
+    for port in range(1, 11):
+        table.put(packet(port), at=port)
+    assert table.packets.dropped == {"table-full": 3}
+    assert table.balanced()
+    assert table.next_deadline() == 0
+    assert len(table.told(11)) == 4
+    table.put(packet(20), at=20)
+    assert len(table.told(20)) == 1
+    assert table.balanced()
+
+
+def test_known_connections_may_be_evicted_by_those_that_come_with_them() -> None:
+    table = Table(max_connections=2)
+    table.put(packet(1))
+    table.put(packet(2), at=1)
+    table.put(packet(3), packet(1), packet(4), at=2)
+    told = [(row["sourceTransportPort"], counts(row)[0]) for row in table.told(20_000)]
+    assert sorted(told) == [(1, 2), (2, 1), (3, 1)]
+    assert table.packets.dropped == {"table-full": 1}
+    assert table.balanced()
+
+
+def test_many_due_are_told_of_in_parts() -> None:
+    table = Table()
+    table.put(*(packet(port) for port in range(10)))
+    sizes = [len(table.due(T0 + 20_000, live=4)) for _ in range(4)]
+    assert sizes == [4, 4, 2, 0]
+
+
+def test_flush() -> None:
+    table = Table(max_connections=4)
+    table.put(packet(1))
+    table.told(15_000)
+    table.put(*(packet(port) for port in (2, 3, 4)), at=15_000)
+    table.put(packet(5), packet(6), at=15_001)
+    told = []
+    while len(batch := table.flush(live=2)):
+        told += rows(batch)
+    assert sorted(row["sourceTransportPort"] for row in told) == [2, 3, 4, 5, 6]
+    assert sorted(row["flowEndReason"] for row in told) == [*[FORCED] * 4, FULL]
+    assert len(table) == 0
+    assert table.balanced()
+
+
+def test_strings_do_not_pile_up() -> None:
+    table = Table(max_connections=100)
+    for step in range(300):
+        verdicts = (Verdict(name=f"policy-{step}-{number}") for number in range(50))
+        table.put(*(packet(n, verdict=v) for n, v in enumerate(verdicts)), at=step * 400_000)
+        told = table.told(step * 400_000 + 15_000)
+        assert {row["ingressNetworkPolicyName"] for row in told} == {
+            f"policy-{step}-{number}" for number in range(50)
+        }
+        table.told(step * 400_000 + 399_000)
+    assert len(table.due(T0).strings) < 10_000
+
+
+def test_a_clusters_node_tells_of_its_own_pods() -> None:
+    ledger, inventory = Ledger(), Inventory()
+    local, remote, outside = "10.0.1.5", "10.0.2.6", "198.51.100.1"
+    inventory.replace(
+        [
+            node("node-1", "192.0.2.1", "10.0.1.0/24"),
+            node("node-2", "192.0.2.2", "10.0.2.0/24"),
+            pod("web", local, node="node-1"),
+        ],
+        0,
+    )
+    table = DeniedTable(ClusterNode("node-1", inventory), Scope(), ledger=ledger)
+    table.add(
+        packets(
+            [
+                packet(1, source=remote, destination=local),
+                packet(2, source=local, destination=outside, verdict=EGRESS),
+                packet(3, source=remote, destination=outside),
+            ]
+        ),
+        T0,
+    )
+    told = {row["sourceTransportPort"]: row for row in rows(table.due(T0 + 20_000))}
+    assert told.keys() == {1, 2}
+    assert (told[1]["destinationPodName"], told[1]["flowType"]) == ("web", 2)
+    assert (told[2]["sourcePodName"], told[2]["flowType"]) == ("web", 3)
+    assert table.packets.dropped == {"not-local": 1}
+    assert ledger.imbalance() == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3)), max_size=8),
+            st.integers(0, 40_000),
+            st.booleans(),
+        ),
+        max_size=20,
+    ),
+    st.integers(1, 5),
+)
+def test_deltas_add_up(steps: list[tuple[list[tuple[int, int]], int, bool]], room: int) -> None:
+    table = Table(max_connections=room, max_packets_per_second=50)
+    at, told = 0, 0
+    for batch, pause, taken in steps:
+        at += pause
+        table.put(*(packet(port, packets=n) for port, n in batch), at=at)
+        if taken:
+            told += sum(row["packetDeltaCount"] for row in table.told(at))
+        assert table.balanced()
+    told += sum(row["packetDeltaCount"] for row in rows(table.flush()))
+    assert told == table.packets.received - sum(table.packets.dropped.values())
+    assert table.balanced()
+    assert len(table) == 0

@@ -1,0 +1,26 @@
+from flowvis.exporter.rate import Rate
+
+
+def test_a_second_at_once_then_as_time_passes() -> None:
+    rate = Rate(1000)
+    assert rate.left(5_000) == 1000
+    rate.spend(1000)
+    assert rate.left(5_000) == 0
+    assert rate.left(5_010) == 10
+    assert rate.left(9_000) == 1000
+
+
+def test_what_was_too_much_is_made_up_for() -> None:
+    rate = Rate(10)
+    assert rate.left(1_000) == 10
+    rate.spend(15)
+    assert rate.left(1_500) == 0
+    assert rate.left(1_600) == 1
+
+
+def test_a_clock_that_goes_back() -> None:
+    rate = Rate(10)
+    rate.left(10_000)
+    rate.spend(10)
+    assert rate.left(9_000) == 0
+    assert rate.left(9_100) == 1

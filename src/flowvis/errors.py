@@ -7,6 +7,7 @@
     |   +-- LimitExceeded     well-formed, but over a named limit
     +-- SystemRefused         the kernel or the operating system said no; names the remedy
     +-- SettingsError         a configuration value, named by its path, is not allowed
+    +-- ApiError              the Kubernetes API cannot be reached, or refuses
     +-- StoreError            a store (ClickHouse) cannot be reached or rejects what we wrote
 
 Misuse of our own functions raises ValueError or TypeError as usual.
@@ -70,6 +71,14 @@ class SettingsError(FlowvisError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class ApiError(FlowvisError):
+    """The Kubernetes API failed; `status` is HTTP's, 0 where there was no answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class StoreError(FlowvisError):

@@ -263,7 +263,7 @@ def test_a_nodes_state_costs_no_new_index() -> None:
     beat["status"]["conditions"] = [{"type": "Ready", "lastHeartbeatTime": "now"}]
     inventory.upsert(beat, NEW_YEAR + 1)
     inventory.upsert(service("web", ["10.96.0.1"], {"port": 80}), NEW_YEAR + 1)
-    inventory.retain("Node", {("", "node-1")}, NEW_YEAR + 1)
+    inventory.retain("", "Node", {("", "node-1")}, NEW_YEAR + 1)
     assert inventory.nodes is nodes
     assert inventory.services is services
 
@@ -276,7 +276,7 @@ def test_namespaces_by_name() -> None:
     inventory.delete({"kind": "Namespace", "metadata": {"name": "gone"}}, NEW_YEAR)
     assert inventory.namespaces["shop"].labels == {"team": "a"}
     assert len(inventory) == len(inventory.namespaces) == 1
-    inventory.retain("Namespace", set(), NEW_YEAR)
+    inventory.retain("", "Namespace", set(), NEW_YEAR)
     assert not inventory.namespaces
 
 
@@ -285,11 +285,11 @@ def test_retain_forgets_others_of_that_kind_only() -> None:
     inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
     inventory.upsert(pod("b", "10.0.0.2"), NEW_YEAR)
     inventory.upsert(service("web", ["10.96.0.1"], {"port": 80}), NEW_YEAR)
-    inventory.retain("Pod", {("shop", "b")}, NEW_YEAR + 1)
-    inventory.retain("NetworkPolicy", set(), NEW_YEAR + 1)
+    inventory.retain("", "Pod", {("shop", "b")}, NEW_YEAR + 1)
+    inventory.retain("networking.k8s.io", "NetworkPolicy", set(), NEW_YEAR + 1)
     assert len(inventory) == 2
     assert inventory.pods.names() == [("shop", "b")]
-    inventory.retain("Service", set(), NEW_YEAR + 1)
+    inventory.retain("", "Service", set(), NEW_YEAR + 1)
     assert services(inventory, ("10.96.0.1", 80, 6)) == [""]
 
 

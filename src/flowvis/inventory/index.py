@@ -95,8 +95,12 @@ class Inventory:
         else:
             self._forget(str(item.get("kind")), (namespace, name), now_ms)
 
-    def retain(self, kind: str, names: Collection[tuple[str, str]], now_ms: int) -> None:
+    def retain(
+        self, group: str, kind: str, names: Collection[tuple[str, str]], now_ms: int
+    ) -> None:
         """Note that of a kind there are only those of these (namespace, name)."""
+        if group:
+            return
         known: Mapping[str, Callable[[], list[tuple[str, str]]]] = {
             "Pod": self.pods.names,
             "Service": lambda: list(self._service_ports),
@@ -116,7 +120,8 @@ class Inventory:
         for item in items:
             whole.upsert(item, now_ms)
         for kind in KINDS:
-            self.retain(kind, {_name(item) for item in items if item.get("kind") == kind}, now_ms)
+            names = {_name(item) for item in items if item.get("kind") == kind}
+            self.retain("", kind, names, now_ms)
         for item in items:
             self.upsert(item, now_ms)
 

@@ -102,7 +102,8 @@ def _expect(slot: Slot, raw: Any, kind: Any) -> Any:
 
 def _one_of(slot: Slot, members: Mapping[str, T], raw: Any) -> T:
     by_folded = {name.casefold(): member for name, member in members.items()}
-    folded = raw.casefold() if isinstance(raw, str) else None
+    text = str(raw) if isinstance(raw, bool) else raw  # `auto`, or true, which YAML reads itself
+    folded = text.casefold() if isinstance(text, str) else None
     if folded not in by_folded:
         raise ValueError(allowed(slot))
     return by_folded[folded]

@@ -1,0 +1,116 @@
+"""How the API server is reached: its address, whom it must be, and who we are.
+
+Inside the cluster that is what the kubelet mounts into every Pod; it is read again for each
+request, as tokens live for an hour and CAs are rotated. A kubeconfig is read by the `kubernetes`
+client, which knows every kind (exec plugins, OIDC, certificates); it is imported only then, as it
+costs 18 MB.
+"""
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from flowvis.errors import ApiError, SettingsError
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+MAX_TOKEN_BYTES = 64 << 10  # HTTP servers take no longer headers
+HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
+
+
+class Access(Protocol):
+    """The way to an API server; the methods may block, and raise ApiError."""
+
+    url: str
+
+    def authorization(self) -> str:
+        """Return the header that says who we are; "" where our certificate does."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return whom to trust, None without TLS; the same object while nothing changed."""
+
+
+class InCluster:
+    """A Pod's own access, by its service account."""
+
+    def __init__(self, environment: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> None:
+        host, port = environment.get(HOST, ""), environment.get(PORT, "")
+        if not host or not port:
+            problem = f"{HOST} and {PORT} are not set: outside of a Pod, name a kubeconfig"
+            raise SettingsError([f"inventory.kubernetes: {problem}"])
+        self.url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+        self._token = account / "token"
+        self._ca = account / "ca.crt"
+        self._ca_text = b""
+        self._context: ssl.SSLContext | None = None
+
+    def authorization(self) -> str:
+        """Read the token."""
+        token = _read(self._token)[:MAX_TOKEN_BYTES].decode("ascii", "replace").strip()
+        if not token:
+            raise ApiError(f"{self._token}: empty; the kubelet writes it")
+        return f"Bearer {token}"
+
+    def context(self) -> ssl.SSLContext:
+        """Trust the cluster's CA."""
+        text = _read(self._ca)
+        if self._context is None or text != self._ca_text:
+            try:
+                context = ssl.create_default_context(cadata=text.decode("ascii"))
+            except (ssl.SSLError, ValueError) as error:
+                raise ApiError(f"{self._ca}: not PEM certificates: {error}") from error
+            self._context, self._ca_text = context, text
+        return self._context
+
+
+class Kubeconfig:
+    """Access as kubectl has it, by the current context of a kubeconfig."""
+
+    def __init__(self, path: Path) -> None:
+        from kubernetes.client.configuration import Configuration
+        from kubernetes.config import load_kube_config
+        from kubernetes.config.config_exception import ConfigException
+
+        self._path = path
+        self._configuration: Any = Configuration()
+        load: Any = load_kube_config
+        try:
+            load(str(path), client_configuration=self._configuration, persist_config=False)
+        except (ConfigException, OSError) as error:
+            raise SettingsError([f"inventory.kubernetes.kubeconfig: {path}: {error}"]) from error
+        self.url = str(self._configuration.host).rstrip("/")
+        self._context: ssl.SSLContext | None = None
+
+    def authorization(self) -> str:
+        """Return the token, which the client renews when it has expired."""
+        try:
+            settings = self._configuration.auth_settings()
+        except Exception as error:  # plugins and identity providers fail in their own ways
+            raise ApiError(f"{self._path}: no token: {error}") from error
+        return str(settings["BearerToken"]["value"]) if "BearerToken" in settings else ""
+
+    def context(self) -> ssl.SSLContext | None:
+        """Trust the cluster's CA, and show our certificate if there is one."""
+        if self._context is None and self.url.startswith("https:"):
+            self._context = self._made()
+        return self._context
+
+    def _made(self) -> ssl.SSLContext:
+        named = self._configuration
+        try:
+            context = ssl.create_default_context(cafile=named.ssl_ca_cert)
+            if named.cert_file:
+                context.load_cert_chain(named.cert_file, named.key_file)
+        except (ssl.SSLError, OSError) as error:
+            raise ApiError(f"{self._path}: its certificates cannot be used: {error}") from error
+        if not named.verify_ssl:  # insecure-skip-tls-verify, in so many words
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ApiError(f"{path}: {error.strerror}; does the Pod mount its token?") from error

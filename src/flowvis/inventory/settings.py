@@ -1,0 +1,41 @@
+"""The configuration of the API server, the same in both daemons."""
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from flowvis.inventory.access import HOST, Access, InCluster, Kubeconfig
+from flowvis.runtime.settings import option
+
+
+class Enable(Enum):
+    """Whether the API server is asked."""
+
+    AUTO = "auto"
+    TRUE = "true"
+    FALSE = "false"
+
+
+@dataclass(frozen=True)
+class KubernetesSettings:
+    """The API server that says what Pods, Services and Nodes there are."""
+
+    enable: Enable = option(
+        Enable.AUTO,
+        doc="Whether the API server is asked; auto: in a Pod, or with a kubeconfig, unless "
+        "inventory.files are given",
+    )
+    kubeconfig: Path | None = option(
+        None, doc="The kubeconfig to use; by default the Pod's own service account"
+    )
+
+    def wanted(self, files: tuple[Path, ...]) -> bool:
+        """Whether the API server is asked; files win."""
+        if files or self.enable is Enable.FALSE:
+            return False
+        return bool(self.enable is Enable.TRUE or self.kubeconfig or os.environ.get(HOST))
+
+    def access(self) -> Access:
+        """Return the way to the API server; SettingsError says what is missing."""
+        return Kubeconfig(self.kubeconfig) if self.kubeconfig else InCluster(os.environ)

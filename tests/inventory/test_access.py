@@ -1,0 +1,200 @@
+import asyncio
+import base64
+import json
+import ssl
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+
+from apiserver import ApiServer, service_account
+from flowvis.errors import ApiError, SettingsError
+from flowvis.inventory.access import HOST, PORT, Access, InCluster, Kubeconfig
+from flowvis.inventory.api import Api
+from flowvis.inventory.settings import Enable, KubernetesSettings
+from flowvis.runtime.settings import load
+from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server
+
+IN_A_POD = {HOST: "10.96.0.1", PORT: "443"}
+
+
+def pem(issued: Issued) -> bytes:
+    return issued.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def kubeconfig(path: Path, url: str, user: dict[str, Any], **cluster: Any) -> Path:
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": url, **cluster}}],
+        "users": [{"name": "u", "user": user}],
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_a_pods_own_access(tmp_path: Path) -> None:
+    account = service_account(tmp_path, "one\n", pem(issue_ca("cluster")))
+    access = InCluster(IN_A_POD, account)
+    assert access.url == "https://10.96.0.1:443"
+    assert access.authorization() == "Bearer one"
+    (tmp_path / "token").write_text("two")
+    assert access.authorization() == "Bearer two"
+    context = access.context()
+    assert access.context() is context
+    (tmp_path / "ca.crt").write_bytes(pem(issue_ca("cluster")))
+    assert access.context() is not context
+    assert context.check_hostname
+    assert InCluster({HOST: "fd00::1", PORT: "443"}).url == "https://[fd00::1]:443"
+
+
+def test_a_pods_own_access_that_lacks_something(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="KUBERNETES_SERVICE_HOST"):
+        InCluster({})
+    access = InCluster(IN_A_POD, tmp_path)
+    with pytest.raises(ApiError, match=r"token: No such file"):
+        access.authorization()
+    (tmp_path / "token").write_text(" ")
+    with pytest.raises(ApiError, match="token: empty"):
+        access.authorization()
+    (tmp_path / "ca.crt").write_text("nothing")
+    with pytest.raises(ApiError, match="not PEM"):
+        access.context()
+
+
+async def get(access: Access) -> dict[str, Any]:
+    api = Api(access)
+    api.open()
+    try:
+        return await api.get("/api/v1/pods", {})
+    finally:
+        await api.close()
+
+
+def test_a_kubeconfig_with_a_token(tmp_path: Path) -> None:
+    async def scene() -> None:
+        server = ApiServer(tokens={"secret"})
+        await server.start()
+        good = kubeconfig(tmp_path / "good", server.url, {"token": "secret"})
+        bad = kubeconfig(tmp_path / "bad", server.url, {"token": "wrong"})
+        assert (await get(Kubeconfig(good)))["items"] == []
+        with pytest.raises(ApiError, match="401"):
+            await get(Kubeconfig(bad))
+        await server.stop()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_kubeconfig_with_a_certificate(tmp_path: Path, verified: bool) -> None:
+    ca = issue_ca("cluster")
+    issue_server(ca, ["127.0.0.1" if verified else "elsewhere"]).write(tmp_path, "server")
+    issue_client(ca, "me").write(tmp_path, "me")
+    (tmp_path / "ca.crt").write_bytes(pem(ca))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.crt")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    user = {
+        f"client-{what}-data": base64.b64encode((tmp_path / name).read_bytes()).decode()
+        for what, name in (("certificate", "me.crt"), ("key", "me.key"))
+    }
+    trust: dict[str, Any] = {"insecure-skip-tls-verify": True}
+    if verified:
+        trust = {"certificate-authority": str(tmp_path / "ca.crt")}
+
+    async def scene() -> None:
+        server = ApiServer(tls=context)
+        await server.start()
+        access = Kubeconfig(kubeconfig(tmp_path / "config", server.url, user, **trust))
+        assert access.authorization() == ""
+        assert (await get(access))["items"] == []
+        assert access.context() is access.context()
+        await server.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_kubeconfig_with_a_plugin_that_gives_tokens(tmp_path: Path) -> None:
+    """The plugin is asked again when its token has expired."""
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    script = tmp_path / "plugin.py"
+    script.write_text(
+        "import json, pathlib\n"
+        f"calls = pathlib.Path({str(tmp_path / 'calls')!r})\n"
+        "calls.write_text(calls.read_text() + 'x' if calls.exists() else 'x')\n"
+        "print(json.dumps({'apiVersion': 'client.authentication.k8s.io/v1',\n"
+        "  'kind': 'ExecCredential', 'status': {\n"
+        f"  'token': 'token-' + calls.read_text(), 'expirationTimestamp': {soon!r}}}}}))\n"
+    )
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": sys.executable,
+        "args": [str(script)],
+        "interactiveMode": "Never",
+    }
+    path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1", {"exec": plugin})
+    access = Kubeconfig(path)
+    first = access.authorization()
+    assert first.startswith("Bearer token-x")
+    assert access.authorization() == first + "x"
+
+
+def test_kubeconfigs_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"kubeconfig: .*absent"):
+        Kubeconfig(tmp_path / "absent")
+    (tmp_path / "empty").write_text("{}")
+    with pytest.raises(SettingsError, match=r"kubeconfig: .*empty"):
+        Kubeconfig(tmp_path / "empty")
+    user = {"client-certificate": str(tmp_path / "a"), "client-key": str(tmp_path / "b")}
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "b").write_text("x")
+    path = kubeconfig(tmp_path / "config", "https://127.0.0.1:1", user)
+    with pytest.raises(ApiError, match="certificates cannot be used"):
+        Kubeconfig(path).context()
+
+
+@pytest.mark.parametrize(
+    ("text", "in_a_pod", "files", "wanted"),
+    [
+        ("", False, (), False),
+        ("", True, (), True),
+        ("", True, (Path("x"),), False),
+        ("enable: auto", True, (), True),
+        ("enable: false", True, (), False),
+        ("enable: true", False, (), True),
+        ("enable: 'TRUE'", False, (), True),
+        ("kubeconfig: /x", False, (), True),
+        ("kubeconfig: /x\nenable: false", False, (), False),
+    ],
+)
+def test_when_the_api_server_is_asked(
+    text: str,
+    in_a_pod: bool,
+    files: tuple[Path, ...],
+    wanted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(HOST, raising=False)
+    if in_a_pod:
+        monkeypatch.setenv(HOST, "10.96.0.1")
+    settings = load(KubernetesSettings, text.encode(), {})
+    assert settings.wanted(files) is wanted
+
+
+def test_which_access_the_settings_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in IN_A_POD.items():
+        monkeypatch.setenv(name, value)
+    assert isinstance(KubernetesSettings().access(), InCluster)
+    path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1/", {"token": "t"})
+    access = KubernetesSettings(kubeconfig=path).access()
+    assert (access.url, access.authorization()) == ("http://127.0.0.1:1", "Bearer t")
+    assert access.context() is None
+    with pytest.raises(SettingsError, match=r"auto, true, false"):
+        load(KubernetesSettings, json.dumps({"enable": "maybe"}).encode(), {})
+    assert KubernetesSettings().enable is Enable.AUTO

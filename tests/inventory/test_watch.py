@@ -1,0 +1,544 @@
+import asyncio
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+
+from apiserver import ApiServer, service_account, status
+from flowvis.errors import ApiError, SettingsError
+from flowvis.inventory import access as access_module
+from flowvis.inventory import api as api_module
+from flowvis.inventory import watch
+from flowvis.inventory.access import Access, InCluster
+from flowvis.inventory.index import Inventory
+from flowvis.inventory.resources import NAMESPACES, NODES, PODS, POLICIES, SERVICES, Resource
+from flowvis.inventory.watch import Sink, Watched, Watchers
+from flowvis.runtime.backoff import Backoff
+from flowvis.transport.certificates import Issued, issue_ca, issue_server
+from inventory.kubernetes_objects import node, pod, service
+
+POLICY = POLICIES[0]
+
+
+class Plain:
+    """Access without TLS."""
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self.url, self.token = url, token
+
+    def authorization(self) -> str:
+        return f"Bearer {self.token}" if self.token else ""
+
+    def context(self) -> ssl.SSLContext | None:
+        return None
+
+
+class Names:
+    """A sink that remembers names only."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, dict[str, Any]] = {}
+        self.expired = 0
+        self.latest_ms = 0
+
+    def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
+        self.items[item["metadata"]["name"]] = dict(item)
+        self.latest_ms = now_ms
+
+    def delete(self, item: Mapping[str, Any], now_ms: int) -> None:
+        del self.items[item["metadata"]["name"]]
+        self.latest_ms = now_ms
+
+    def retain(
+        self, group: str, kind: str, names: Collection[tuple[str, str]], now_ms: int
+    ) -> None:
+        for name, item in list(self.items.items()):
+            of_kind = item["apiVersion"].startswith(group) and item["kind"] == kind
+            if of_kind and ("", name) not in names:
+                self.delete(item, now_ms)
+
+    def expire(self, now_ms: int) -> None:
+        self.expired += 1
+        self.latest_ms = now_ms
+
+
+def fast() -> Backoff:
+    return Backoff(0.01, 0.05)
+
+
+@asynccontextmanager
+async def running(server: ApiServer) -> AsyncIterator[ApiServer]:
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def following(
+    server: ApiServer,
+    sink: Sink,
+    *resources: Resource,
+    access: Access | None = None,
+    wait_s: float | None = 5.0,
+    **watched: Any,
+) -> AsyncIterator[Watchers]:
+    chosen = access or Plain(server.url)
+    watchers = Watchers(
+        lambda: chosen,
+        [Watched(resource, [sink], **watched) for resource in resources or (PODS,)],
+        wait_s=wait_s,
+        backoff=fast,
+    )
+    await watchers.start()
+    try:
+        yield watchers
+    finally:
+        await watchers.stop()
+
+
+def pem(ca: Issued) -> bytes:
+    return ca.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+async def until(condition: Callable[[], bool], what: str = "") -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise TimeoutError(what)
+
+
+def pod_names(inventory: Inventory) -> list[str]:
+    return sorted(name for _, name in inventory.pods.names())
+
+
+async def test_what_is_there_and_what_changes() -> None:
+    inventory = Inventory()
+    async with running(ApiServer()) as server:
+        server.put(pod("a", "10.0.0.1"))
+        server.put(node("node-1", "192.0.2.1"))
+        server.put(service("web", ["10.96.0.1"], {"port": 80}))
+        server.put({"kind": "Namespace", "metadata": {"name": "shop"}})
+        async with following(server, inventory, PODS, SERVICES, NODES, NAMESPACES) as watchers:
+            assert len(inventory) == 4
+            assert watchers.not_synced() == watchers.problem() == ""
+            server.put(pod("b", "10.0.0.2"))
+            server.remove(pod("a"))
+            server.put(service("web", ["10.96.0.2"], {"port": 80}))
+            await until(lambda: pod_names(inventory) == ["b"])
+            await until(lambda: watchers.stats.events == 3)
+            assert watchers.stats.lists == watchers.stats.watches == 4
+            assert inventory.services.objects[0].addresses[0].endswith(bytes([10, 96, 0, 2]))
+        await until(lambda: server.watching == 0)
+
+
+async def test_only_the_nodes_own_pods() -> None:
+    inventory = Inventory()
+    async with running(ApiServer()) as server:
+        server.put(pod("here", "10.0.0.1", node="node-1"))
+        server.put(pod("there", "10.0.1.1", node="node-2"))
+        selector = {"fieldSelector": "spec.nodeName=node-1"}
+        async with following(server, inventory, selector=selector, cached=True):
+            assert pod_names(inventory) == ["here"]
+            server.put(pod("elsewhere", "10.0.1.2", node="node-2"))
+            server.put(pod("also-here", "10.0.0.2", node="node-1"))
+            await until(lambda: pod_names(inventory) == ["also-here", "here"])
+            assert server.requests[0].query["resourceVersion"] == "0"
+
+
+async def test_lists_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "PAGE", 10)
+    inventory = Inventory()
+    async with running(ApiServer()) as server:
+        for i in range(35):
+            server.put(pod(f"p{i}", f"10.0.0.{i}"))
+        server.faults.expire_pages = 1
+        async with following(server, inventory) as watchers:
+            assert len(inventory) == 35
+            assert watchers.stats.expired == 1
+            assert watchers.stats.lists == 1
+            pages = [r for r in server.requests if "continue" in r.query]
+            assert len(pages) == 1 + 3
+
+
+async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api_module, "MAX_DOCUMENT_BYTES", 3000)
+    inventory = Inventory()
+    async with running(ApiServer()) as server:
+        for i in range(40):
+            server.put(pod(f"p{i}", f"10.0.0.{i}"))
+        async with following(server, inventory):
+            assert len(inventory) == 40
+
+
+async def test_more_objects_than_any_cluster_has_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "MAX_OBJECTS", 3)
+    async with running(ApiServer()) as server:
+        for i in range(5):
+            server.put(pod(f"p{i}", f"10.0.0.{i}"))
+        async with following(server, Inventory(), wait_s=0.1) as watchers:
+            assert "more than 3 objects" in watchers.not_synced()
+
+
+async def test_a_forgotten_version_means_a_new_list() -> None:
+    inventory = Inventory()
+    async with running(ApiServer()) as server:
+        server.put(pod("a", "10.0.0.1"))
+        server.put(pod("b", "10.0.0.2"))
+        async with following(server, inventory) as watchers:
+            await until(lambda: server.watching == 1)
+            port = server.port
+            await server.stop()
+            server.remove(pod("a"))
+            server.put(pod("c", "10.0.0.3"))
+            server.forget()
+            await server.start()
+            assert server.port == port
+            await until(lambda: pod_names(inventory) == ["b", "c"])
+            assert watchers.stats.expired >= 1
+            assert watchers.stats.lists == 2
+
+
+@pytest.mark.parametrize("code", [410, 500])
+async def test_an_error_within_the_stream(code: int) -> None:
+    inventory = Inventory()
+    async with running(ApiServer()) as server, following(server, inventory) as watchers:
+        await until(lambda: server.watching == 1)
+        server.break_off("Pod", code)
+        server.put(pod("a", "10.0.0.1"))
+        await until(lambda: pod_names(inventory) == ["a"])
+        assert watchers.stats.failures == {str(code): 1}
+        assert watchers.stats.lists == (2 if code == 410 else 1)
+
+
+async def test_410_to_the_request_itself() -> None:
+    def gone(request: web.Request) -> web.Response | None:
+        return status(410, "too old") if "watch" in request.query and gone_for.pop() else None
+
+    gone_for = [False] * 50 + [True, True]
+    async with running(ApiServer()) as server:
+        with server.failing(gone):
+            async with following(server, Inventory()) as watchers:
+                await until(lambda: server.watching == 1)
+                assert watchers.stats.expired == 2
+                assert watchers.stats.lists == 3
+
+
+async def test_bookmarks_keep_a_quiet_watch_fresh() -> None:
+    inventory = Inventory()
+    async with running(ApiServer()) as server, following(server, inventory) as watchers:
+        await until(lambda: server.watching == 1)
+        server.bookmark("Pod")
+        await until(lambda: watchers.stats.bookmarks == 1)
+        server.forgotten = server.version  # all before the bookmark is forgotten
+        await server.stop()
+        await server.start()
+        await until(lambda: server.watching == 1)
+        assert (watchers.stats.lists, watchers.stats.expired) == (1, 0)
+
+
+async def test_an_expired_token_is_read_again(tmp_path: Path) -> None:
+    ca = issue_ca("cluster")
+    issue_server(ca, ["127.0.0.1"]).write(tmp_path, "server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    account = service_account(tmp_path / "account", "first", pem(ca))
+    inventory = Inventory()
+    async with running(ApiServer(tokens={"first"}, tls=context)) as server:
+        environment = {access_module.HOST: "127.0.0.1", access_module.PORT: str(server.port)}
+        access = InCluster(environment, account)
+        async with following(server, inventory, access=access) as watchers:
+            server.tokens = {"second"}
+            await server.stop()
+            await server.start()
+            await until(lambda: watchers.stats.failures.get("401", 0) > 1)
+            assert "401 Unauthorized" in watchers.problem()
+            (account / "token").write_text("second\n")
+            server.put(pod("a", "10.0.0.1"))
+            await until(lambda: pod_names(inventory) == ["a"])
+            assert watchers.problem() == ""
+
+
+async def test_a_server_that_is_not_the_clusters_is_not_believed(tmp_path: Path) -> None:
+    issue_server(issue_ca("other"), ["127.0.0.1"]).write(tmp_path, "server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    account = service_account(tmp_path / "account", "t", pem(issue_ca("cluster")))
+    async with running(ApiServer(tls=context)) as server:
+        environment = {access_module.HOST: "127.0.0.1", access_module.PORT: str(server.port)}
+        access = InCluster(environment, account)
+        async with following(server, Inventory(), access=access, wait_s=0.2) as watchers:
+            assert "CERTIFICATE_VERIFY_FAILED" in watchers.not_synced().upper()
+    assert not server.requests
+
+
+async def test_what_is_known_stays_while_the_server_is_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inventory = Inventory()
+    with caplog.at_level(logging.INFO):
+        async with running(ApiServer()) as server:
+            server.put(pod("a", "10.0.0.1"))
+            async with following(server, inventory, PODS, NODES) as watchers:
+                for _ in range(2):
+                    await server.stop()
+                    await until(lambda: all(w.problem for w in watchers.watchers))
+                    assert pod_names(inventory) == ["a"]
+                    assert watchers.stale_s() > 0
+                    assert watchers.problem().startswith("stale for 0 s: ")
+                    assert watchers.not_synced() == ""
+                    await server.start()
+                    await until(lambda: not watchers.problem())
+                    assert watchers.stale_s() == 0
+                assert watchers.stats.lists == 2  # watches go on where they were
+                server.put(pod("b", "10.0.0.2"))
+                await until(lambda: pod_names(inventory) == ["a", "b"])
+    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(warnings) == 2
+    assert all("what is known stays in use" in text for text in warnings)
+    assert sum("followed again" in r.getMessage() for r in caplog.records) == 2
+
+
+async def test_a_start_waits_for_the_first_lists() -> None:
+    server = ApiServer()
+    await server.start()
+    await server.stop()
+    inventory = Inventory()
+    watchers = Watchers(lambda: Plain(server.url), [Watched(PODS, [inventory])], backoff=fast)
+    assert watchers.not_synced() == "not started"
+    starting = asyncio.create_task(watchers.start())
+    await asyncio.sleep(0.1)
+    assert not starting.done()
+    assert "pods: " in watchers.not_synced()
+    server.put(pod("a", "10.0.0.1"))
+    async with running(server):
+        await starting
+        assert pod_names(inventory) == ["a"]
+        await watchers.stop()
+
+
+async def test_a_start_that_may_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    server = ApiServer()
+    await server.start()
+    await server.stop()
+    inventory = Inventory()
+    async with following(server, inventory, wait_s=0.05):
+        assert "started without all" in caplog.text
+        server.put(pod("a", "10.0.0.1"))
+        async with running(server):
+            await until(lambda: pod_names(inventory) == ["a"])
+
+
+async def test_a_start_that_is_cut_short_leaves_nothing() -> None:
+    watchers = Watchers(lambda: Plain("http://127.0.0.1:9"), [Watched(PODS, [Inventory()])])
+    starting = asyncio.create_task(watchers.start())
+    await asyncio.sleep(0.1)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_slow_streams_are_put_together() -> None:
+    inventory = Inventory()
+    async with running(ApiServer()) as server:
+        server.faults.delay_s = 0.002
+        async with following(server, inventory):
+            for i in range(5):
+                server.put(pod(f"p{i}", f"10.0.0.{i}"))
+            await until(lambda: len(inventory) == 5)
+
+
+async def test_a_silent_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_module, "QUIET_S", 0.05)
+    async with running(ApiServer()) as server, following(server, Inventory()) as watchers:
+        await until(lambda: watchers.stats.watches >= 3)
+        assert watchers.stats.lists == 1
+        assert watchers.stats.failures["none"] >= 2
+
+
+async def test_the_server_ends_watches_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "WATCH_S", (1.0, 1.0))
+    monkeypatch.setattr(watch, "SHORT_S", 0.1)
+    inventory = Inventory()
+    async with running(ApiServer()) as server, following(server, inventory) as watchers:
+        await until(lambda: watchers.stats.watches == 2)
+        server.put(pod("a", "10.0.0.1"))
+        await until(lambda: len(inventory) == 1)
+        assert not watchers.stats.failures
+        assert watchers.stats.lists == 1
+
+
+async def test_watches_that_end_at_once_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "WATCH_S", (0.0, 0.0))
+    async with running(ApiServer()) as server, following(server, Inventory()) as watchers:
+        await until(lambda: watchers.stats.failures.get("none", 0) >= 3)
+        assert "ended at once" in watchers.problem() or watchers.problem() == ""
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff\xfe{{{\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"type": "ADDED", "object": 7}\n',
+        b'{"type": "ADDED", "object": {"metadata": {"name": "x"}}}\n',
+        b'{"type": "WHAT", "object": {"metadata": {"resourceVersion": "1"}}}\n',
+        b"[" * 100_000 + b"\n",
+        b"x" * 5000,
+    ],
+)
+async def test_garbage_means_a_new_list(garbage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_module, "MAX_LINE_BYTES", 200_000 if b"[[" in garbage else 4000)
+    inventory = Inventory()
+    async with running(ApiServer()) as server, following(server, inventory) as watchers:
+        await until(lambda: server.watching == 1)
+        server.faults.garbage = garbage
+        server.put(pod("a", "10.0.0.1"))
+        await until(lambda: watchers.stats.failures.get("none", 0) >= 1)
+        server.faults.garbage = b""
+        await until(lambda: pod_names(inventory) == ["a"])
+        assert watchers.stats.lists >= 2
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"metadata": {}, "items": [7]}', b'{"metadata": {}, "items": []}']
+)
+async def test_a_list_that_is_none(body: bytes) -> None:
+    bad = 3
+
+    def answer(request: web.Request) -> web.Response | None:
+        nonlocal bad
+        bad -= 1
+        return web.Response(body=body) if bad >= 0 else None
+
+    async with running(ApiServer()) as server:
+        with server.failing(answer):
+            async with following(server, Inventory()) as watchers:
+                assert watchers.stats.failures == {"none": 3}
+
+
+async def test_objects_that_are_not_what_their_kind_says_are_passed_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inventory = Inventory()
+    async with running(ApiServer()) as server:
+        server.put(pod("bad", "10.0.0.300"))
+        server.put(pod("a", "10.0.0.1"))
+        async with following(server, inventory) as watchers:
+            assert pod_names(inventory) == ["a"]
+            server.put(pod("b", "not-an-ip"))
+            server.put(pod("c", "10.0.0.3"))
+            await until(lambda: pod_names(inventory) == ["a", "c"])
+            assert watchers.stats.bad_objects == 2
+    assert "Pod shop/bad" in caplog.text
+
+
+async def test_refusals_are_told_in_the_servers_words() -> None:
+    def forbidden(request: web.Request) -> web.Response | None:
+        return status(403, 'pods is forbidden: User "x" cannot list resource')
+
+    async with running(ApiServer()) as server:
+        with server.failing(forbidden):
+            async with following(server, Inventory(), wait_s=0.1) as watchers:
+                assert "403 pods is forbidden" in watchers.not_synced()
+                assert watchers.stats.failures["403"] >= 2
+
+
+async def test_kinds_that_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LOOK_AGAIN_S", 0.02)
+    kind = next(r for r in POLICIES if r.group == "policy.networking.k8s.io" and r.versions[1:])
+    sink = Names()
+    policy = {"kind": kind.kind, "metadata": {"name": "deny"}}
+    old, new = f"{kind.group}/v1alpha2", f"{kind.group}/v1beta1"
+    async with running(ApiServer()) as server, following(server, sink, kind) as watchers:
+        assert watchers.not_synced() == ""
+        assert not sink.items
+        server.put(policy, old)
+        server.served[old] = {kind.plural}
+        await until(lambda: "deny" in sink.items)
+        assert sink.items["deny"]["apiVersion"] == old
+        assert sink.items["deny"]["kind"] == kind.kind
+        server.served = {new: {"other"}}
+        await server.stop()
+        await server.start()
+        await until(lambda: not sink.items)
+        server.put(policy, new)
+        server.served[new].add(kind.plural)
+        await until(lambda: "deny" in sink.items)
+        assert sink.items["deny"]["apiVersion"] == new
+
+
+async def test_a_kind_that_may_not_be_read_does_not_hold_up_the_start() -> None:
+    def forbidden(request: web.Request) -> web.Response | None:
+        return status(403, "no") if "networkpolicies" in request.path else None
+
+    async with running(ApiServer(served={"networking.k8s.io/v1": {"networkpolicies"}})) as server:
+        with server.failing(forbidden):
+            async with following(server, Inventory(), PODS, POLICY) as watchers:
+                await until(lambda: bool(watchers.problem()))
+                assert watchers.not_synced() == ""
+                assert "networkpolicies.networking.k8s.io: " in watchers.problem()
+
+
+async def test_sinks_are_told_to_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "EXPIRE_S", 0.01)
+    sink = Names()
+    async with running(ApiServer()) as server, following(server, sink, PODS, NODES):
+        await until(lambda: sink.expired >= 2)
+
+
+async def test_bad_access_stops_the_start() -> None:
+    def none() -> Access:
+        raise SettingsError(["no such file"])
+
+    with pytest.raises(SettingsError, match="no such file"):
+        await Watchers(none, []).start()
+
+
+async def test_an_api_that_is_not_open() -> None:
+    with pytest.raises(ValueError, match="not open"):
+        await api_module.Api(Plain("http://127.0.0.1:9")).get("/api/v1", {})
+
+
+async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_module, "ANSWER_S", 0.05)
+
+    async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    ended = asyncio.Event()
+    listener = await asyncio.start_server(nothing, "127.0.0.1", 0)
+    api = api_module.Api(Plain(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"))
+    api.open()
+    with pytest.raises(ApiError, match="no answer in time"):
+        await api.get("/api/v1/pods", {})
+    await api.close()
+    await ended.wait()
+    listener.close()
+    await listener.wait_closed()
+
+
+def test_all_policy_kinds_can_be_told_apart() -> None:
+    keys = {(resource.group, resource.kind) for resource in POLICIES}
+    assert len(keys) == len(POLICIES)
+    assert all(resource.optional for resource in POLICIES)
+    assert str(POLICY) == "networkpolicies.networking.k8s.io"
+    assert json.dumps(PODS.paths()) == '[["v1", "/api/v1"]]'

@@ -18,7 +18,7 @@ import numpy as np
 from flowvis.batch import V4_MAPPED, Batch
 from flowvis.fields import BY_NAME
 from flowvis.native import StringTable
-from flowvis.policies import Ends, Policies
+from flowvis.policies import Policies
 
 NAMESPACES = 100
 WORKLOADS = 10
@@ -81,7 +81,7 @@ def run() -> dict[str, Any]:
 def _decide(policies: Policies, pods: list[Pod], batches: list[Any]) -> tuple[float, Any]:
     began = time.process_time()
     for batch, sources, destinations in batches:
-        columns = policies.decide(batch, Ends(sources, pods), Ends(destinations, pods))
+        columns = policies.decide(batch, pods, sources, destinations)
     return time.process_time() - began, columns["ingressNetworkPolicyRuleAction"]
 
 

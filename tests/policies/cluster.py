@@ -9,7 +9,7 @@ import numpy as np
 
 from flowvis.batch import Batch, address_bytes
 from flowvis.native import StringTable
-from flowvis.policies import Ends, Policies
+from flowvis.policies import Policies
 from flowvis.policies.model import PROTOCOLS, Action
 
 NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -90,8 +90,9 @@ class Cluster:
         """The verdicts of each connection by direction."""
         found = self.policies.decide(
             self.batch(connections, **said),
-            self._ends(c.source for c in connections),
-            self._ends(c.destination for c in connections),
+            self.pods,
+            self._handles(c.source for c in connections),
+            self._handles(c.destination for c in connections),
         )
         rows: list[dict[str, Verdict]] = [{} for _ in connections]
         for direction in DIRECTIONS:
@@ -107,10 +108,9 @@ class Cluster:
     def one(self, source: str, destination: str, *rest: Any, **more: Any) -> dict[str, Verdict]:
         return self.decide([Connection(source, destination, *rest, **more)])[0]
 
-    def _ends(self, names: Iterable[str]) -> Ends:
+    def _handles(self, names: Iterable[str]) -> Any:
         places = {f"{pod.namespace}/{pod.name}": at for at, pod in enumerate(self.pods)}
-        handles = [places.get(name, -1) for name in names]
-        return Ends(np.array(handles, dtype=np.int64), self.pods)
+        return np.array([places.get(name, -1) for name in names], dtype=np.int64)
 
     def _addresses(self, names: Iterable[str]) -> Any:
         known = {f"{pod.namespace}/{pod.name}": pod.address for pod in self.pods}

@@ -1,5 +1,5 @@
 """Which network policy allowed or denied a connection, evaluated from the API's objects."""
 
-from flowvis.policies.decide import Ends, Policies, Selectable
+from flowvis.policies.decide import KINDS, Policies, PolicyStats, Selectable
 
-__all__ = ["Ends", "Policies", "Selectable"]
+__all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]

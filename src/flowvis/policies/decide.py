@@ -1,7 +1,7 @@
 """Columns of the policies that decided over connections, as they were when those began."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column
 from flowvis.counts import count
-from flowvis.policies.ends import Ends, EndTable, Selectable
+from flowvis.policies.ends import EndTable, Selectable
 from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS, History
 from flowvis.policies.model import Direction
 from flowvis.policies.objects import KINDS, Key, created_ms, key_of, parse
 from flowvis.policies.verdicts import MAX_VERDICTS, Codes, VerdictCache, VerdictTable
 
-__all__ = ["KINDS", "Ends", "Policies", "PolicyStats", "Selectable"]
+__all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
 
 CHUNK = 1 << 16  # rows at once: their ends and pairs always have room in cleared tables
 _UNKNOWN = 1
@@ -96,19 +96,27 @@ class Policies:
         """Forget what changed too long ago; to be called now and then."""
         self._history.expire(now_ms)
 
-    def decide(self, batch: Batch, sources: Ends, destinations: Ends) -> dict[str, Column]:
+    def decide(
+        self,
+        batch: Batch,
+        pods: Sequence[Selectable | None],
+        sources: NDArray[np.int64],
+        destinations: NDArray[np.int64],
+    ) -> dict[str, Column]:
         """Return the ten policy columns of a batch, what its records say already included.
 
-        A record's own answer stays; its empty fields are filled where the rest agrees with ours.
+        `sources` and `destinations` are handles, places in `pods` or -1. A record's own answer
+        stays; its empty fields are filled where the rest agrees with ours.
         """
-        codes = {d: np.zeros(len(batch), dtype=np.int32) for d in Direction}
-        if len(self._history):
-            if len(self._verdicts) > MAX_VERDICTS:
-                self._clear()
-                self._verdicts.clear()
-            for first in range(0, len(batch), CHUNK):
-                rows = slice(first, first + CHUNK)
-                self._decide(batch, sources, destinations, rows, codes)
+        if len(self._verdicts) > MAX_VERDICTS:
+            self._clear()
+            self._verdicts.clear()
+        codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
+        for first in range(0, len(batch) if len(self._history) else 0, CHUNK):
+            rows = slice(first, first + CHUNK)
+            part = self._decide(batch.take(rows), pods, sources[rows], destinations[rows])
+            for direction, numbers in part.items():
+                codes[direction][rows] = numbers
         self.stats.records += len(batch)
         self.stats.unknown += sum(int(np.count_nonzero(c == _UNKNOWN)) for c in codes.values())
         found: dict[str, Column] = {}
@@ -125,41 +133,49 @@ class Policies:
                 del self._caches[epoch]
 
     def _decide(
-        self, batch: Batch, sources: Ends, destinations: Ends, rows: slice, codes: Codes
-    ) -> None:
-        sides = [
-            (Ends(ends.handles[rows], ends.objects), batch[f"{name}IP"][rows])
-            for name, ends in (("source", sources), ("destination", destinations))
-        ]
-        froms, tos = self._numbered(sides)
-        nodes = self._ends.nodes(sides[1][0])
-        protocols = batch["protocolIdentifier"][rows]
-        ports = batch["destinationTransportPort"][rows]
-        epochs = self._history.epochs(_starts(batch, rows))
-        same = (sides[0][1] == sides[1][1]).all(axis=1)
+        self,
+        batch: Batch,
+        pods: Sequence[Selectable | None],
+        sources: NDArray[np.int64],
+        destinations: NDArray[np.int64],
+    ) -> Codes:
+        froms, tos = self._numbered(batch, pods, sources, destinations)
+        nodes = self._ends.nodes(destinations)
+        services = batch["protocolIdentifier"], batch["destinationTransportPort"]
+        codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
+        epochs = self._history.epochs(_starts(batch))
         for epoch in np.unique(epochs).tolist():
-            some = np.flatnonzero(epochs == epoch)
+            rows = np.flatnonzero(epochs == epoch)
             cache = self._cache(epoch)
             before = cache.evaluated
-            found = cache.find(froms[some], tos[some], protocols[some], ports[some])
+            found = cache.find(froms[rows], tos[rows], *(column[rows] for column in services))
             self.stats.evaluated += cache.evaluated - before
-            # A node may always reach its own Pods, and a Pod itself.
-            own = cache.nodes(froms[some])
-            found[Direction.INGRESS][(own >= 0) & (own == nodes[some])] = 0
+            # What a node sends to its own Pods always passes: the kubelet's probes.
+            own = cache.nodes(froms[rows])
+            found[Direction.INGRESS][(own >= 0) & (own == nodes[rows])] = 0
             for direction, numbers in found.items():
-                numbers[same[some]] = 0
-                codes[direction][rows][some] = numbers
+                codes[direction][rows] = numbers
+        to_itself = (batch["sourceIP"] == batch["destinationIP"]).all(axis=1)
+        for numbers in codes.values():
+            numbers[to_itself] = 0
+        return codes
 
     def _numbered(
-        self, sides: list[tuple[Ends, NDArray[np.uint8]]]
+        self,
+        batch: Batch,
+        pods: Sequence[Selectable | None],
+        sources: NDArray[np.int64],
+        destinations: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        froms, tos = (self._ends.find(*side) for side in sides)
-        if froms is None or tos is None:
+        """Return the numbers of the ends of all records."""
+        for _ in range(2):
+            self._ends.learn(pods, sources, destinations)
+            froms = self._ends.find(sources, batch["sourceIP"])
+            tos = self._ends.find(destinations, batch["destinationIP"])
+            if froms is not None and tos is not None:
+                return froms, tos
             self._clear()
-            froms, tos = (self._ends.find(*side) for side in sides)
-        if froms is None or tos is None:
-            raise ValueError(f"no room for the ends of {CHUNK} records: make the table larger")
-        return froms, tos
+        raise ValueError(f"the table of ends is too small for {CHUNK} records")
 
     def _cache(self, epoch: int) -> VerdictCache:
         cache = self._caches.get(epoch)
@@ -178,10 +194,10 @@ class Policies:
         self.stats.cleared += 1
 
 
-def _starts(batch: Batch, rows: slice) -> NDArray[np.int64]:
+def _starts(batch: Batch) -> NDArray[np.int64]:
     if "flowStartMilliseconds" in batch.columns:
-        return np.asarray(batch["flowStartMilliseconds"][rows].astype(np.int64))
-    return np.asarray(batch["flowStartSeconds"][rows].astype(np.int64) * 1000)
+        return np.asarray(batch["flowStartMilliseconds"].astype(np.int64))
+    return np.asarray(batch["flowStartSeconds"].astype(np.int64) * 1000)
 
 
 def _merged(batch: Batch, direction: Direction, ours: dict[str, Column]) -> dict[str, Column]:

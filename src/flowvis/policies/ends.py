@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -41,14 +41,6 @@ class Selectable(Protocol):
         """The containers' ports that have a name: (name, protocol, number)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """One side of connections: Pods by their handles, which are places in `objects`."""
-
-    handles: NDArray[np.int64]
-    objects: Sequence[Selectable | None]
-
-
 class EndTable:
     """Numbers for ends, Pods' qualities and nodes' names, until `clear`."""
 
@@ -79,17 +71,17 @@ class EndTable:
         """Return the number of a node's name."""
         return self._nodes.setdefault(name, len(self._nodes))
 
-    def nodes(self, ends: Ends) -> NDArray[np.int32]:
+    def nodes(self, handles: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the numbers of the Pods' nodes; NONE where there is no Pod."""
-        self._learn(ends)
-        return np.asarray(np.where(ends.handles >= 0, self._node_of[ends.handles], NONE))
+        return np.asarray(np.where(handles >= 0, self._node_of[handles], NONE))
 
-    def find(self, ends: Ends, addresses: NDArray[np.uint8]) -> NDArray[np.int64] | None:
+    def find(
+        self, handles: NDArray[np.int64], addresses: NDArray[np.uint8]
+    ) -> NDArray[np.int64] | None:
         """Return the number of each end; None if there is no room: clear, and try again."""
-        self._learn(ends)
         if len(self._distinct) > MAX_MEMBERS:
             return None
-        members = np.where(ends.handles >= 0, self._member_of[ends.handles], 0).astype(np.uint32)
+        members = np.where(handles >= 0, self._member_of[handles], 0).astype(np.uint32)
         keys = pack_keys(addresses, members)
         slots, new = self._index.upsert(keys)
         if len(slots) and slots.min() < 0:
@@ -100,22 +92,34 @@ class EndTable:
         self.members[fresh] = members[new]
         return np.asarray(slots)
 
-    def _learn(self, ends: Ends) -> None:
-        """Look at the Pods whose handles are new, or now another Pod's."""
-        room = len(ends.objects) + 1  # the last: handle NONE
-        if room > len(self._seen):
-            more = room - len(self._seen)
-            self._seen += [None] * more
-            self._member_of = np.append(self._member_of, np.zeros(more, dtype=np.uint32))
-            self._node_of = np.append(self._node_of, np.full(more, NONE, dtype=np.int32))
-        used = np.zeros(room, dtype=bool)
-        used[ends.handles] = True
-        for handle in np.flatnonzero(used[:-1]).tolist():
-            pod = ends.objects[handle]
+    def learn(self, pods: Sequence[Selectable | None], *sides: NDArray[np.int64]) -> None:
+        """Look at the Pods of handles that are new, or now another's; before they are found."""
+        self._room(len(pods) + 1)  # the last: handle NONE
+        used = np.zeros(len(self._seen), dtype=bool)
+        for side in sides:
+            used[side] = True
+        handles = np.flatnonzero(used[: len(pods)]).tolist()
+        if not handles:
+            return
+        # Items are compared by identity first: no Python code runs while nothing changes.
+        those = itemgetter(*handles)
+        if those(pods) != those(self._seen):
+            self._look(handles, pods)
+
+    def _look(self, handles: list[int], pods: Sequence[Selectable | None]) -> None:
+        for handle in handles:
+            pod = pods[handle]
             if pod is not self._seen[handle]:
                 self._seen[handle] = pod
                 self._member_of[handle] = 0 if pod is None else self._number(pod)
                 self._node_of[handle] = NONE if pod is None else self.node(pod.node)
+
+    def _room(self, room: int) -> None:
+        more = room - len(self._seen)
+        if more > 0:
+            self._seen += [None] * more
+            self._member_of = np.pad(self._member_of, (0, more))
+            self._node_of = np.pad(self._node_of, (0, more), constant_values=NONE)
 
     def _number(self, pod: Selectable) -> int:
         labels = {str(key): str(value) for key, value in json.loads(pod.labels).items()}

@@ -297,15 +297,16 @@ def _selects(atom: Pods, member: Member, labels: Mapping[str, str], namespace: L
 def _serves(ports: tuple[Ports, ...] | None, protocol: int, port: int, destination: End) -> bool:
     if ports is None:
         return True
-    return any(
-        (some.protocol in {None, protocol})
-        and (
+    for some in ports:
+        if some.protocol is not None and some.protocol != protocol:
+            continue
+        if (
             _named(some, protocol, port, destination)
             if some.name
             else some.low <= port <= some.high
-        )
-        for some in ports
-    )
+        ):
+            return True
+    return False
 
 
 def _named(some: Ports, protocol: int, port: int, destination: End) -> bool:

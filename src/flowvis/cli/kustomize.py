@@ -1,0 +1,184 @@
+"""Renders kustomizations without the kustomize program, as far as deploy/ uses it.
+
+`resources`, `configMapGenerator` (files), `secretGenerator` (envs), `behavior: replace` and
+`images` (newTag). Anything else is an error: another field would silently be left out.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flowvis.errors import SettingsError
+
+Object = dict[str, Any]
+Name = tuple[str, str, str]
+"""Kind, namespace and name."""
+
+FIELDS = {
+    "apiVersion", "kind", "resources", "configMapGenerator", "secretGenerator", "images",
+}  # fmt: skip
+GENERATOR_FIELDS = {"name", "namespace", "behavior", "files", "envs"}
+
+FIRST = (
+    "Namespace", "PriorityClass", "ServiceAccount", "Role", "ClusterRole", "RoleBinding",
+    "ClusterRoleBinding", "ConfigMap", "Secret", "Service",
+)  # fmt: skip
+
+_DIGITS = str.maketrans("013ae", "ghkmt")  # a hash must not spell words
+
+
+def render(directory: Path) -> list[Object]:
+    """Return the objects of a kustomization, those first that others need."""
+    found = list(_build(directory).values())
+    renamed = {}
+    for item, generated in found:
+        if generated:
+            old = _name(item)
+            item["metadata"]["name"] += "-" + _hash(item)
+            renamed[old] = item["metadata"]["name"]
+    for item, _ in found:
+        _refer(item, item["metadata"].get("namespace", ""), renamed)
+    return sorted((item for item, _ in found), key=_rank)
+
+
+def dump(objects: list[Object]) -> str:
+    """Return objects as a stream of YAML documents."""
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=1000, explicit_start=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as they are."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+_Dumper.ignore_aliases = lambda *_: True  # type: ignore[method-assign]  # PyYAML's own way
+
+
+def _build(directory: Path) -> dict[Name, tuple[Object, bool]]:
+    """Return the objects below a directory by name, and whether their names get a hash."""
+    path = directory / "kustomization.yaml"
+    about = yaml.safe_load(path.read_text())
+    _only(path, about, FIELDS)
+    found: dict[Name, tuple[Object, bool]] = {}
+    for resource in about.get("resources", ()):
+        for name, entry in _resource(directory / resource):
+            if name in found:
+                raise SettingsError([f"{path}: {resource}: {' '.join(name)} is there already"])
+            found[name] = entry
+    for generator, item in _generated(path, about):
+        if (_name(item) in found) != (generator.get("behavior") == "replace"):
+            problem = "behavior is replace where it exists already, and only there"
+            raise SettingsError([f"{path}: {generator['name']}: {problem}"])
+        found[_name(item)] = item, True
+    for image in about.get("images", ()):
+        _only(path, image, {"name", "newTag"})
+        for item, _ in found.values():
+            _tag(item, image["name"], image["newTag"])
+    return found
+
+
+def _resource(path: Path) -> Iterator[tuple[Name, tuple[Object, bool]]]:
+    if path.is_dir():
+        yield from _build(path).items()
+    else:
+        for item in yaml.safe_load_all(path.read_text()):
+            yield _name(item), (item, False)
+
+
+def _generated(path: Path, about: Object) -> Iterator[tuple[Object, Object]]:
+    """Go through the generators and what they make."""
+    for generator in about.get("configMapGenerator", ()):
+        _only(path, generator, GENERATOR_FIELDS - {"envs"})
+        yield generator, _made("ConfigMap", generator) | {"data": _files(path.parent, generator)}
+    for generator in about.get("secretGenerator", ()):
+        _only(path, generator, GENERATOR_FIELDS - {"files"})
+        secret = _made("Secret", generator) | {"type": "Opaque"}
+        yield generator, secret | {"data": _envs(path.parent, generator)}
+
+
+def _made(kind: str, generator: Mapping[str, Any]) -> Object:
+    about = {"name": generator["name"], "namespace": generator["namespace"]}
+    return {"apiVersion": "v1", "kind": kind, "metadata": about}
+
+
+def _files(directory: Path, generator: Mapping[str, Any]) -> dict[str, str]:
+    return {name: (directory / name).read_text() for name in generator["files"]}
+
+
+def _envs(directory: Path, generator: Mapping[str, Any]) -> dict[str, str]:
+    texts = ((directory / name).read_text() for name in generator["envs"])
+    lines = (line.strip() for text in texts for line in text.splitlines())
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {key: base64.b64encode(value.encode()).decode() for key, _, value in pairs}
+
+
+def _hash(item: Object) -> str:
+    """Return the ending that kustomize gives a generated object: a hash of its content.
+
+    kustomize means to have the name in it, but looks for it where it is not.
+    """
+    content = {"kind": item["kind"], "name": "", "data": item["data"]}
+    if "type" in item:
+        content["type"] = item["type"]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&":  # as Go writes JSON
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return hashlib.sha256(text.encode()).hexdigest()[:10].translate(_DIGITS)
+
+
+def _refer(item: Object, namespace: str, renamed: Mapping[Name, str]) -> None:
+    """Give references to generated objects their new names."""
+    for value, key in _places(item):
+        for kind, place, name in (
+            ("ConfigMap", "configMap", "name"), ("ConfigMap", "configMapKeyRef", "name"),
+            ("ConfigMap", "configMapRef", "name"), ("Secret", "secretKeyRef", "name"),
+            ("Secret", "secretRef", "name"), ("Secret", "secret", "secretName"),
+            ("Secret", "secret", "name"),
+        ):  # fmt: skip
+            if key == place and isinstance(value[key], dict) and name in value[key]:
+                old = (kind, namespace, value[key][name])
+                value[key][name] = renamed.get(old, value[key][name])
+
+
+def _tag(item: Object, image: str, tag: str) -> None:
+    for value, key in _places(item):
+        if key == "image" and value[key] == image:
+            value[key] = f"{image}:{tag}"
+
+
+def _places(value: Any) -> Iterator[tuple[Object, str]]:
+    """Go through all mappings in a document, key by key."""
+    if isinstance(value, dict):
+        for key in value:
+            yield value, key
+            yield from _places(value[key])
+    elif isinstance(value, list):
+        for item in value:
+            yield from _places(item)
+
+
+def _only(path: Path, about: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(about) - known)
+    if unknown:
+        raise SettingsError(
+            [f"{path}: {', '.join(unknown)}: only {', '.join(sorted(known))} are rendered here"]
+        )
+
+
+def _name(item: Object) -> Name:
+    about = item["metadata"]
+    return item["kind"], about.get("namespace", ""), about["name"]
+
+
+def _rank(item: Object) -> int:
+    return FIRST.index(item["kind"]) if item["kind"] in FIRST else len(FIRST)

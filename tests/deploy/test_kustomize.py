@@ -1,0 +1,144 @@
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flowvis.cli.kustomize import Object, dump, render
+from flowvis.errors import SettingsError
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+KUSTOMIZATIONS = sorted(path.parent for path in DEPLOY.rglob("kustomization.yaml"))
+
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: n}
+spec:
+  containers:
+    - name: c
+      image: some/image
+      envFrom: [{configMapRef: {name: a}}, {secretRef: {name: s}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: other}
+spec:
+  volumes: [{name: v, configMap: {name: a}}]
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: n}
+"""
+
+
+def kustomization(directory: Path, text: str) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "kustomization.yaml").write_text(text)
+    return directory
+
+
+def names(directory: Path) -> dict[str, str]:
+    return {
+        item["kind"]: item["metadata"]["name"]
+        for item in render(directory)
+        if item["kind"] in {"ConfigMap", "Secret"}
+    }
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    text = """\
+resources: [pod.yaml]
+configMapGenerator: [{name: a, namespace: n, files: [k]}]
+secretGenerator: [{name: s, namespace: n, envs: [s.env]}]
+images: [{name: some/image, newTag: "1"}]
+"""
+    directory = kustomization(tmp_path / "base", text)
+    (directory / "pod.yaml").write_text(POD)
+    (directory / "k").write_text("v")
+    (directory / "s.env").write_text("# a comment\nk=v\n")
+    return directory
+
+
+def test_hashes_are_those_of_kustomize(base: Path) -> None:
+    assert names(base) == {"ConfigMap": "a-bdg947hgcc", "Secret": "s-ftgtgc4t9f"}
+
+
+def test_references_follow_in_the_same_namespace(base: Path) -> None:
+    pods = {i["metadata"]["namespace"]: i["spec"] for i in render(base) if i["kind"] == "Pod"}
+    container = pods["n"]["containers"][0]
+    assert container["envFrom"][0]["configMapRef"]["name"] == "a-bdg947hgcc"
+    assert container["envFrom"][1]["secretRef"]["name"] == "s-ftgtgc4t9f"
+    assert container["image"] == "some/image:1"
+    assert pods["other"]["volumes"][0]["configMap"]["name"] == "a"
+
+
+def test_what_others_need_comes_first(base: Path) -> None:
+    assert [i["kind"] for i in render(base)] == ["Namespace", "ConfigMap", "Secret", "Pod", "Pod"]
+
+
+def test_an_overlay_replaces_a_configuration(base: Path, tmp_path: Path) -> None:
+    text = """\
+resources: [../base]
+configMapGenerator: [{name: a, namespace: n, behavior: replace, files: [k]}]
+"""
+    overlay = kustomization(tmp_path / "overlay", text)
+    (overlay / "k").write_text("another")
+    found = [item for item in render(overlay) if item["kind"] == "ConfigMap"]
+    assert [item["data"] for item in found] == [{"k": "another"}]
+    assert found[0]["metadata"]["name"] != "a-bdg947hgcc"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("namePrefix: x-", "namePrefix: only"),
+        ("resources: [../base]\nimages: [{name: i, digest: d}]", "digest: only"),
+        ("resources: [../base, ../base/pod.yaml]", "Pod n p is there already"),
+        (
+            "configMapGenerator: [{name: a, namespace: n, behavior: replace, files: []}]",
+            "a: behavior is replace",
+        ),
+        (
+            "resources: [../base]\nsecretGenerator: [{name: s, namespace: n, envs: []}]",
+            "s: behavior is replace",
+        ),
+        ("secretGenerator: [{name: s, namespace: n, files: [x]}]", "files: only"),
+    ],
+)
+def test_what_would_be_left_out_is_an_error(
+    base: Path, tmp_path: Path, text: str, problem: str
+) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        render(kustomization(tmp_path / "overlay", text))
+
+
+def test_documents_read_back(base: Path) -> None:
+    objects = render(base)
+    objects[1]["data"]["k"] = "first\n  second: |\n\nlast\n"
+    text = dump(objects)
+    assert list(yaml.safe_load_all(text)) == objects
+    assert "  k: |\n" in text
+
+
+@pytest.mark.parametrize("directory", KUSTOMIZATIONS, ids=lambda p: str(p.relative_to(DEPLOY)))
+def test_it_renders_what_is_deployed(directory: Path) -> None:
+    """By kustomize itself where this machine has it, which is what users run."""
+    objects = render(directory)
+    assert objects
+    if kubectl := shutil.which("kubectl"):
+        done = subprocess.run(
+            [kubectl, "kustomize", directory], capture_output=True, text=True, check=True
+        )
+        assert _by_name(yaml.safe_load_all(done.stdout)) == _by_name(objects)
+
+
+def _by_name(objects: Iterable[Object]) -> dict[tuple[str, str, str], Object]:
+    """Their order differs."""
+    return {
+        (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item
+        for item in objects
+    }

@@ -1,0 +1,258 @@
+import functools
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from flowvis.aggregator.settings import AggregatorSettings
+from flowvis.cli import aggregator, exporter, manifests
+from flowvis.cli.kustomize import Object, render
+from flowvis.exporter.settings import ExporterSettings
+from flowvis.runtime.settings import load
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+VERSIONS = ("1.25", "1.29", "1.33", "1.37")
+DEPLOYED = ("", "base", *(f"overlays/{path.name}" for path in (DEPLOY / "overlays").iterdir()))
+NOT_KUBERNETES = {"PodMonitor"}  # Prometheus' operator defines it
+CERTIFICATES = {"flow-aggregator-ca", "flow-aggregator-server-tls", "flow-aggregator-client-tls"}
+
+
+@functools.cache
+def objects(overlay: str) -> list[Object]:
+    return render(DEPLOY / overlay)
+
+
+def of(overlay: str, *kinds: str) -> list[Object]:
+    return [item for item in objects(overlay) if item["kind"] in kinds]
+
+
+def workloads(overlay: str) -> list[Object]:
+    return of(overlay, "DaemonSet", "Deployment", "StatefulSet")
+
+
+def workload(name: str) -> Object:
+    return next(item for item in workloads("") if item["metadata"]["name"] == name)
+
+
+def containers(overlay: str) -> Iterator[tuple[Object, Object]]:
+    for item in workloads(overlay):
+        for container in item["spec"]["template"]["spec"]["containers"]:
+            yield item, container
+
+
+@pytest.mark.parametrize("path", manifests.CONFIGURATIONS)
+def test_configurations_are_up_to_date(path: str) -> None:
+    assert (DEPLOY / path).read_text() == manifests.configurations()[path], "run `make docs`"
+
+
+@pytest.mark.parametrize("name", manifests.SINGLE)
+def test_single_files_are_up_to_date(name: str) -> None:
+    fresh = manifests.single_files(DEPLOY)[f"{name}.yml"]
+    assert (DEPLOY / f"{name}.yml").read_text() == fresh, "run `make docs`"
+
+
+def test_writing_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in DEPLOY.rglob("*.yaml"):
+        copy = tmp_path / path.relative_to(DEPLOY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    assert manifests.main([str(tmp_path)]) == 0
+    for path in [*manifests.CONFIGURATIONS, "flow-exporter.yml", "flow-aggregator.yml"]:
+        assert (tmp_path / path).read_text() == (DEPLOY / path).read_text()
+    assert str(tmp_path / "flow-exporter.yml") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("overlay", DEPLOYED)
+def test_the_api_takes_them(overlay: str, version: str) -> None:
+    for item in objects(overlay):
+        if item["kind"] not in NOT_KUBERNETES:
+            kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_the_schemas_refuse_what_is_wrong() -> None:
+    service = of("", "Service")[0]
+    wrong = service | {"spec": service["spec"] | {"portz": []}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="portz"):
+        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+
+
+@pytest.mark.parametrize("overlay", DEPLOYED)
+def test_the_daemons_take_their_configuration(
+    overlay: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mains = {"flow-exporter.conf": exporter.main, "flow-aggregator.conf": aggregator.main}
+    checked = set()
+    for item in of(overlay, "ConfigMap"):
+        for name, text in item["data"].items():
+            path = tmp_path / name
+            path.write_text(text)
+            assert mains[name](["check", "--config", str(path)]) == 0, capsys.readouterr().err
+            checked.add(name)
+    assert checked == set(mains) - ({"flow-exporter.conf"} if "antrea" in overlay else set())
+
+
+@pytest.mark.parametrize("overlay", DEPLOYED)
+def test_what_is_referred_to_is_there(overlay: str) -> None:
+    there = {
+        (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
+        for item in objects(overlay)
+    }
+    for item in workloads(overlay):
+        namespace, pod = item["metadata"]["namespace"], item["spec"]["template"]["spec"]
+        assert ("Namespace", None, namespace) in there
+        if "serviceAccountName" in pod:
+            assert ("ServiceAccount", namespace, pod["serviceAccountName"]) in there
+        for kind, name, optional in references(pod):
+            known = (kind, namespace, name) in there or name in CERTIFICATES
+            assert known or optional, f"{kind} {namespace}/{name}"
+        volumes = {volume["name"] for volume in pod.get("volumes", ())}
+        volumes |= {c["metadata"]["name"] for c in item["spec"].get("volumeClaimTemplates", ())}
+        mounted = {m["name"] for c in pod["containers"] for m in c["volumeMounts"]}
+        assert mounted == volumes
+    for item in of(overlay, "RoleBinding", "ClusterRoleBinding"):
+        role, namespace = item["roleRef"], item["metadata"].get("namespace")
+        assert (role["kind"], namespace, role["name"]) in there
+        for subject in item["subjects"]:
+            account = subject["kind"], subject["namespace"], subject["name"]
+            assert account in there or subject["name"] == "antrea-agent"
+
+
+def references(value: Any) -> Iterator[tuple[str, str, bool]]:
+    """ConfigMaps and Secrets that a Pod names, and whether it starts without."""
+    if isinstance(value, list):
+        for item in value:
+            yield from references(item)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key in {"configMap", "configMapKeyRef"}:
+                yield "ConfigMap", inner["name"], inner.get("optional", False)
+            elif key in {"secret", "secretKeyRef"}:
+                name = inner.get("secretName") or inner["name"]
+                yield "Secret", name, inner.get("optional", False)
+            else:
+                yield from references(inner)
+
+
+@pytest.mark.parametrize("overlay", DEPLOYED)
+def test_selectors_and_ports_meet_the_pods(overlay: str) -> None:
+    pods = {
+        (item["metadata"]["namespace"], item["metadata"]["name"]): item["spec"]["template"]
+        for item in workloads(overlay)
+    }
+    chosen = of(overlay, "Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor")
+    for item in chosen + workloads(overlay):
+        spec = item["spec"]
+        selector = spec.get("podSelector") or spec["selector"]
+        labels = selector.get("matchLabels", selector)
+        found = [
+            template
+            for (namespace, _), template in pods.items()
+            if namespace == item["metadata"]["namespace"]
+            and labels.items() <= template["metadata"]["labels"].items()
+        ]
+        assert len(found) == 1, item["metadata"]["name"]
+        named = {p["name"] for c in found[0]["spec"]["containers"] for p in c["ports"]}
+        assert ports(item) <= named
+
+
+def ports(item: Object) -> set[str]:
+    spec = item["spec"]
+    if item["kind"] == "Service":
+        return {port["targetPort"] for port in spec["ports"]}
+    if item["kind"] == "NetworkPolicy":
+        return {port["port"] for rule in spec["ingress"] for port in rule["ports"]}
+    return {endpoint["port"] for endpoint in spec.get("podMetricsEndpoints", ())}
+
+
+@pytest.mark.parametrize("overlay", DEPLOYED)
+def test_pods_may_do_no_more_than_they_must(overlay: str) -> None:
+    for item, container in containers(overlay):
+        pod, name = item["spec"]["template"]["spec"], container["name"]
+        may = container["securityContext"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert may["allowPrivilegeEscalation"] is False
+        assert may["readOnlyRootFilesystem"] is (name != "clickhouse")
+        assert may["capabilities"]["drop"] == ["ALL"]
+        assert may["capabilities"].get("add", []) == (
+            ["NET_ADMIN"] if name == "flow-exporter" else []
+        )
+        assert pod["securityContext"].get("runAsNonRoot", False) is (name != "flow-exporter")
+        assert pod.get("hostNetwork", False) is (name == "flow-exporter")
+        assert {"livenessProbe", "readinessProbe"} <= set(container)
+        assert "cpu" in container["resources"]["requests"]
+        assert "memory" in container["resources"]["limits"]
+        privileged = [
+            c["name"] for c in pod.get("initContainers", ()) if c["securityContext"]["privileged"]
+        ]
+        assert privileged == (["sysctls"] if name == "flow-exporter" else [])
+
+
+@pytest.mark.parametrize("overlay", DEPLOYED)
+def test_rights_are_the_least(overlay: str) -> None:
+    for item in of(overlay, "ClusterRole"):
+        for rule in item["rules"]:
+            assert set(rule["verbs"]) == {"get", "list", "watch"}
+            assert not {"secrets", "configmaps", "*"} & set(rule["resources"])
+    for item in of(overlay, "Role"):
+        for rule in item["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"]
+            assert "resourceNames" in rule or rule["verbs"] == ["create"]
+
+
+def test_what_daemons_and_manifests_must_agree_on() -> None:
+    conf = {name: text for item in of("", "ConfigMap") for name, text in item["data"].items()}
+    exporting = load(ExporterSettings, conf["flow-exporter.conf"].encode(), {})
+    aggregating = load(AggregatorSettings, conf["flow-aggregator.conf"].encode(), {})
+    for settings, name in ((exporting, "flow-exporter"), (aggregating, "flow-aggregator")):
+        template = workload(name)["spec"]["template"]
+        pod = template["spec"]
+        numbers = {p["name"]: p["containerPort"] for p in pod["containers"][0]["ports"]}
+        assert numbers["status"] == settings.status.port
+        assert template["metadata"]["annotations"]["prometheus.io/port"] == str(
+            settings.status.port
+        )
+        assert pod["terminationGracePeriodSeconds"] > settings.grace_period
+        mounts = {m["mountPath"]: m["name"] for m in pod["containers"][0]["volumeMounts"]}
+        for file in (settings.tls.ca, settings.tls.certificate, settings.tls.key):
+            assert mounts[str(file.parent)] == "certificates"
+    mounts = workload("flow-exporter")["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert str(exporting.state.directory) in {mount["mountPath"] for mount in mounts}
+    address = exporting.flow_exporter.flow_collector_addr
+    service = next(s for s in of("", "Service") if s["metadata"]["name"] == "flow-aggregator")
+    about = service["metadata"]
+    assert address.host == f"{about['namespace']}/{about['name']}"
+    assert [port["port"] for port in service["spec"]["ports"]] == [address.port]
+    assert aggregating.listen.port == address.port
+    store = next(s for s in of("", "Service") if s["metadata"]["namespace"] == "flow-visibility")
+    about = store["metadata"]
+    assert aggregating.click_house.enable
+    assert aggregating.click_house.database_url == (
+        f"tcp://{about['name']}.{about['namespace']}.svc:{store['spec']['ports'][0]['port']}"
+    )
+
+
+def test_images_are_of_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for name in ("flow-exporter", "flow-aggregator"):
+        pod = workload(name)["spec"]["template"]["spec"]
+        for container in [*pod["containers"], *pod.get("initContainers", ())]:
+            assert container["image"] == f"flowvis/{name}:{version}"
+
+
+def test_a_change_of_the_configuration_rolls_the_pods() -> None:
+    names = {
+        overlay: next(
+            v["configMap"]["name"]
+            for item in workloads(overlay)
+            if item["metadata"]["name"] == "flow-aggregator"
+            for v in item["spec"]["template"]["spec"]["volumes"]
+            if "configMap" in v
+        )
+        for overlay in ("base", "overlays/clickhouse", "overlays/collector")
+    }
+    assert len(set(names.values())) == 3

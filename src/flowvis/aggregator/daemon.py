@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from flowvis.aggregator.api import Api, Views
+from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.complete import Completer
 from flowvis.aggregator.control import control_path
@@ -17,13 +18,15 @@ from flowvis.aggregator.destinations import ClickHouse, FlowCollector
 from flowvis.aggregator.flows import FlowTable
 from flowvis.aggregator.history import History
 from flowvis.aggregator.ipfix_destination import IpfixDestination
-from flowvis.aggregator.metrics import NAME, registry
-from flowvis.aggregator.settings import AggregatorSettings, Transport
+from flowvis.aggregator.metrics import NAME, PREFIX, registry
+from flowvis.aggregator.settings import AggregatorSettings, InventorySettings, Transport
 from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
+from flowvis.inventory.metrics import register
+from flowvis.inventory.watch import Watchers
 from flowvis.ipfix.exporter import observation_domain_id
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
@@ -71,6 +74,7 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory()
+        self._kubernetes = self._following(settings.inventory)
         self._readiness = Readiness()
         self.table = FlowTable(
             active_timeout_ms=round(settings.active_flow_record_timeout * 1000),
@@ -107,25 +111,30 @@ class Aggregator:
 
     def _components(self) -> list[Component]:
         settings = self._settings
+        made = registry(
+            self.ledger,
+            server=self.server,
+            collector=self.collector,
+            table=self.table,
+            inventory=self._inventory,
+            writer=self._writer,
+            ipfix=self._ipfix,
+        )
+        ready = {"start": self._readiness.problem}
+        if self._kubernetes is not None:
+            register(made, PREFIX, self._kubernetes)
+            ready["kubernetes"] = self._kubernetes.not_synced
         self._status_server = StatusServer(
-            registry(
-                self.ledger,
-                server=self.server,
-                collector=self.collector,
-                table=self.table,
-                inventory=self._inventory,
-                writer=self._writer,
-                ipfix=self._ipfix,
-            ),
+            made,
             host=settings.status.address,
             port=settings.status.port,
-            ready={"start": self._readiness.problem},
+            ready=ready,
         )
         views = Views(self._status, self.ledger.as_dict, self._live, self._history, self._query())
         api = Api(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
             self._status_server,
-            InventoryFiles(settings.inventory.files, self._inventory),
+            self._kubernetes or InventoryFiles(settings.inventory.files, self._inventory),
             self._writer,
             self._ipfix,
             api,
@@ -135,6 +144,11 @@ class Aggregator:
             self._readiness,
         ]
         return [part for part in parts if part is not None]
+
+    def _following(self, settings: InventorySettings) -> Watchers | None:
+        if not settings.kubernetes.wanted(settings.files):
+            return None
+        return follow(settings.kubernetes, self._inventory)
 
     def _clickhouse(self, settings: ClickHouse, before: Stage) -> Writer | None:
         if not settings.enable:
@@ -186,6 +200,7 @@ class Aggregator:
             "flows": len(self.table),
             "sessions": [session.as_dict() for session in self.collector.sessions.values()],
             "destinations": self._destinations(),
+            "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
             "ledger": self.ledger.as_dict(),
         }
 

@@ -18,6 +18,7 @@ from flowvis.aggregator.destinations import (
     Problems,
     S3Uploader,
 )
+from flowvis.inventory.settings import KubernetesSettings
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.tls import VERSIONS
@@ -64,13 +65,14 @@ class RecordContents:
 
 @dataclass(frozen=True)
 class InventorySettings:
-    """What Kubernetes would say, from files."""
+    """What Kubernetes says, from files or from the API server."""
 
     files: tuple[Path, ...] = option(
         (),
         doc="Files or directories with the output of `kubectl get pods,services,nodes -A -o yaml`; "
         "read again when they change",
     )
+    kubernetes: KubernetesSettings = section(KubernetesSettings, doc="The API server")
 
 
 @dataclass(frozen=True)

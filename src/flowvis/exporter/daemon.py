@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from typing import TYPE_CHECKING
 
 from flowvis.conntrack.source import Conntrack
 from flowvis.exporter import metrics
@@ -10,7 +11,7 @@ from flowvis.exporter.enrich import ClusterNode, Enricher, PlainHost
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
 from flowvis.exporter.scope import ANTREA_ZONES, Scope
-from flowvis.exporter.settings import ExporterSettings
+from flowvis.exporter.settings import ExporterSettings, InventorySettings
 from flowvis.exporter.state import State
 from flowvis.exporter.watch import Watch
 from flowvis.inventory.files import InventoryFiles
@@ -21,6 +22,9 @@ from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.metrics import new_registry
 from flowvis.runtime.status import StatusServer
 from flowvis.transport.tls import TlsFiles
+
+if TYPE_CHECKING:
+    from flowvis.inventory.watch import Watchers
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ class FlowExporter:
         self.node_name = settings.node_name or socket.gethostname()
         self.ledger = Ledger()
         self.inventory = Inventory(pod_networks=settings.inventory.pod_networks)
+        self.kubernetes = self._kubernetes(settings.inventory)
         self.table = ConnectionTable(
             self._enricher(settings),
             Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea),
@@ -87,23 +92,37 @@ class FlowExporter:
 
     def _enricher(self, settings: ExporterSettings) -> Enricher:
         """A node is in a cluster if it is told what is in the cluster."""
-        if settings.inventory.files:
+        if settings.inventory.files or self.kubernetes is not None:
             return ClusterNode(self.node_name, self.inventory)
         return PlainHost()
+
+    def _kubernetes(self, settings: InventorySettings) -> "Watchers | None":
+        if not settings.kubernetes.wanted(settings.files):
+            return None
+        # HTTP costs 8 MB: only where it is used.
+        from flowvis.exporter.cluster import follow
+
+        return follow(settings.kubernetes, self.node_name, self.inventory)
 
     def _components(self, settings: ExporterSettings) -> list[Component]:
         registry = new_registry(NAME, self.ledger)
         metrics.register(registry, self.conntrack, self.table, self.watch, self.exporter)
         metrics.register_inventory(registry, self._files)
+        ready = {"watch": self._not_watching}
+        if self.kubernetes is not None:
+            from flowvis.inventory.metrics import register
+
+            register(registry, metrics.PREFIX, self.kubernetes)
+            ready["kubernetes"] = self.kubernetes.not_synced
         status = StatusServer(
             registry,
             host=settings.status.address,
             port=settings.status.port,
-            ready={"watch": self._not_watching},
+            ready=ready,
         )
         if not settings.flow_exporter.enable:
             return [status]
-        parts: list[Component] = [status, self._files]
+        parts: list[Component] = [status, self.kubernetes or self._files]
         if settings.state.enable:
             parts.append(State(settings.state.directory, self.node_name, self.table))
         return [*parts, self.exporter, self.watch]

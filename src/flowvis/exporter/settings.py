@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flowvis.exporter.scope import PROTOCOLS
 from flowvis.inventory.objects import Network
+from flowvis.inventory.settings import KubernetesSettings
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import CollectorAddress, parse_collector_address
@@ -118,14 +119,15 @@ class Tls:
 
 @dataclass(frozen=True)
 class InventorySettings:
-    """What Kubernetes would say, from files."""
+    """What Kubernetes says, from files or from the API server."""
 
     files: tuple[Path, ...] = option(
         (),
         doc="Files or directories with the output of `kubectl get pods,services,nodes -A -o yaml`; "
-        "read again when they change. Without any, this is a plain host: all its connections are "
-        "exported",
+        "read again when they change. Without any, and without an API server, this is a plain "
+        "host: all its connections are exported",
     )
+    kubernetes: KubernetesSettings = section(KubernetesSettings, doc="The API server")
     pod_networks: tuple[Network, ...] = option(
         (),
         key="podCIDRs",

@@ -1,0 +1,23 @@
+"""What one node needs to know of its cluster."""
+
+from flowvis.inventory.index import Inventory
+from flowvis.inventory.resources import NODES, PODS, SERVICES
+from flowvis.inventory.settings import KubernetesSettings
+from flowvis.inventory.watch import Watched, Watchers
+
+
+def follow(settings: KubernetesSettings, node_name: str, inventory: Inventory) -> Watchers:
+    """Return what follows the node's own Pods, and all Services and nodes.
+
+    Its start takes as long as the API server does: without the Pods there is nothing to tell of,
+    and the kernel keeps the connections meanwhile.
+    """
+    own = {"fieldSelector": f"spec.nodeName={node_name}"}
+    return Watchers(
+        settings.access,
+        [
+            Watched(PODS, [inventory], own, cached=True),
+            Watched(SERVICES, [inventory]),
+            Watched(NODES, [inventory]),
+        ],
+    )

@@ -121,6 +121,13 @@ def test_what_the_kernel_could_not_deliver_is_counted_exactly(log: PacketLog) ->
     assert delivered + small.stats.lost == small.stats.packets == 5001
 
 
+def test_what_was_logged_before_the_end_is_read(log: PacketLog) -> None:
+    send("127.0.0.1", 5)
+    log.unbind()
+    send("127.0.0.1", 3)
+    assert count(log) == 5
+
+
 def test_a_group_that_another_has(log: PacketLog) -> None:
     second = PacketLog(GROUP, Prefixes())
     with pytest.raises(SystemRefused, match=r"group 5 cannot be heard: .*: only one program can"):

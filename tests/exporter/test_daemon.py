@@ -36,6 +36,16 @@ def test_without_state() -> None:
     assert "state" not in [component.name for component in built.components]
 
 
+def test_denied_connections_are_followed_where_something_tells_of_them() -> None:
+    assert build(PLAIN).denied is None
+    built = build(PLAIN | {"denied": {"nflogGroups": [5, 6], "auditLog": "np.log"}})
+    assert [component.name for component in built.components][-2:] == ["watch", "denied"]
+    assert built.denied is not None
+    assert [one.group for one in built.denied.logs] == [5, 6]
+    assert built.ledger.imbalance() == {}
+    assert built.ledger.stages.keys() >= {"denied packets", "denied connections"}
+
+
 def test_switched_off_only_the_status_is_served() -> None:
     built = build({"flowExporter": {"enable": False}})
     assert [component.name for component in built.components] == ["status"]
@@ -83,6 +93,24 @@ def test_every_number_is_a_metric() -> None:
         "flowvis_exporter_table_evicted_total 0.0",
         "flowvis_exporter_client_sessions_total 0.0",
         "flowvis_exporter_client_connected 0.0",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_numbers_of_denied_connections() -> None:
+    built = build(PLAIN | {"denied": {"nflogGroups": [5, 6], "auditLog": "np.log"}})
+    assert built.denied is not None
+    registry = CollectorRegistry()
+    metrics.register_denied(registry, built.denied.table, built.denied)
+    for one in built.denied.logs:
+        one.stats.lost += 2
+    text = generate_latest(registry).decode()
+    for line in (
+        "flowvis_exporter_denied_table_evicted_total 0.0",
+        "flowvis_exporter_denied_log_lost_total 4.0",
+        "flowvis_exporter_denied_watch_listening 0.0",
+        "flowvis_exporter_denied_audit_log_malformed_total 0.0",
+        "flowvis_exporter_denied_audit_log_file_rotations_total 0.0",
     ):
         assert line in text.splitlines()
 

@@ -83,3 +83,32 @@ def test_what_effective_prints_is_read_as_the_same() -> None:
 def test_problems_are_named(text: str, problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
         read(text)
+
+
+def test_denied_connections() -> None:
+    settings = read(
+        """
+        denied:
+          nflogGroups: [100, 5]
+          auditLog: /var/log/antrea/networkpolicy/np.log
+          prefixes: [kube-router, "(?P<action>[a-z]+) .*"]
+        """
+    )
+    assert settings.denied.wanted
+    assert settings.denied.nflog_groups == (100, 5)
+    assert settings.denied.prefixes == ("kube-router", "(?P<action>[a-z]+) .*")
+    assert not read("").denied.wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("nflogGroups: [5, 5]", r"denied.nflogGroups: \[5, 5\]: name each group once"),
+        ("nflogGroups: [65536]", "denied.nflogGroups"),
+        ("prefixes: ['a(b']", "denied.prefixes.*use flowvis, calico, kube-router or a regular"),
+        ("maxConnections: 16777217", "denied.maxConnections: 16777217: at most 16777216"),
+    ],
+)
+def test_denied_connections_that_cannot_be(text: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        read(f"denied: {{{text}}}")

@@ -26,11 +26,20 @@ class PacketLog:
         self._decoder.restart()
         self._socket = LogSocket(self.group, self._receive_bytes)
 
+    def unbind(self) -> None:
+        """Hear nothing more; what has been logged until now can still be read."""
+        self._opened().unbind()
+
     def close(self) -> None:
         """Listen no more; may be called again."""
         if self._socket is not None:
             self._socket.close()
         self._socket = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens."""
+        return self._socket is not None
 
     def fileno(self) -> int:
         """The descriptor that becomes readable when there are packets."""

@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 from contextlib import suppress
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, nla
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_ULOG, nfgen_msg
@@ -23,9 +23,17 @@ BATCH_DELAY = 10  # hundredths of a second that a packet waits for others
 READ_BYTES = 8 * BATCH_BYTES
 """Taken at once: a thousand packets."""
 
-_BIND = 1  # NFULNL_CFG_CMD_BIND
+_BIND, _UNBIND = 1, 2  # NFULNL_CFG_CMD_*
 _COPY_PACKET = 2  # NFULNL_COPY_PACKET
 _SEQUENCE = 1  # NFULNL_CFG_F_SEQ
+_CONFIGURATION = (
+    ("NFULA_CFG_CMD", _BIND),
+    ("NFULA_CFG_MODE", {"copy_range": HEAD_BYTES, "copy_mode": _COPY_PACKET, "_pad": 0}),
+    ("NFULA_CFG_NLBUFSIZ", BATCH_BYTES),
+    ("NFULA_CFG_TIMEOUT", BATCH_DELAY),
+    ("NFULA_CFG_QTHRESH", BATCH_PACKETS),
+    ("NFULA_CFG_FLAGS", _SEQUENCE),
+)
 _CONFIG = NFNL_SUBSYS_ULOG << 8 | 1  # NFULNL_MSG_CONFIG
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python has no name for it
 _ANSWER = struct.Struct("=4xH10xi")  # struct nlmsghdr, then struct nlmsgerr's error
@@ -73,8 +81,12 @@ class LogSocket:
             raise
         self._socket.setblocking(False)
 
+    def unbind(self) -> None:
+        """Let go of the group: the kernel sends what it has gathered, and nothing more."""
+        self._socket.send(_message(self.group, ("NFULA_CFG_CMD", _UNBIND)))
+
     def close(self) -> None:
-        """Close the socket; the kernel forgets the group."""
+        """Close the socket; what the kernel has gathered for it is lost."""
         self._socket.close()
 
     def fileno(self) -> int:
@@ -99,7 +111,7 @@ class LogSocket:
 
     def _bind(self) -> None:
         try:
-            self._socket.send(_configuration(self.group))
+            self._socket.send(_message(self.group, *_CONFIGURATION))
             while (answer := _answer(self._socket.recv(BATCH_BYTES))) is None:
                 pass  # packets that were logged meanwhile: their numbers will be missing
         except OSError as error:
@@ -125,7 +137,7 @@ def _answer(data: bytes) -> int | None:
     return -error if kind == NLMSG_ERROR else None
 
 
-def _configuration(group: int) -> bytes:
+def _message(group: int, *attributes: tuple[str, Any]) -> bytes:
     message = _ConfigMessage()
     message["header"] = {
         "type": _CONFIG,
@@ -136,13 +148,6 @@ def _configuration(group: int) -> bytes:
     message["nfgen_family"] = socket.AF_UNSPEC
     message["version"] = 0
     message["res_id"] = group
-    message["attrs"] = [
-        ("NFULA_CFG_CMD", _BIND),
-        ("NFULA_CFG_MODE", {"copy_range": HEAD_BYTES, "copy_mode": _COPY_PACKET, "_pad": 0}),
-        ("NFULA_CFG_NLBUFSIZ", BATCH_BYTES),
-        ("NFULA_CFG_TIMEOUT", BATCH_DELAY),
-        ("NFULA_CFG_QTHRESH", BATCH_PACKETS),
-        ("NFULA_CFG_FLAGS", _SEQUENCE),
-    ]
+    message["attrs"] = list(attributes)
     message.encode()
     return bytes(message.data)

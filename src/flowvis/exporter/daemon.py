@@ -5,8 +5,13 @@ import socket
 from typing import TYPE_CHECKING
 
 from flowvis.conntrack.source import Conntrack
+from flowvis.denials.follow import Follower
+from flowvis.denials.log import PacketLog
+from flowvis.denials.prefixes import Prefixes
 from flowvis.exporter import metrics
 from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.denied import DeniedTable
+from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.enrich import ClusterNode, Enricher, PlainHost
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
@@ -49,9 +54,11 @@ class FlowExporter:
         self.ledger = Ledger()
         self.inventory = Inventory(pod_networks=settings.inventory.pod_networks)
         self.kubernetes = self._kubernetes(settings.inventory)
+        enricher = self._enricher(settings)
+        scope = Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea)
         self.table = ConnectionTable(
-            self._enricher(settings),
-            Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea),
+            enricher,
+            scope,
             active_timeout_ms=exported.active_ms,
             idle_timeout_ms=exported.idle_ms,
             max_connections=exported.max_connections,
@@ -78,6 +85,7 @@ class FlowExporter:
             poll_interval_s=exported.flow_poll_interval,
             events=events,
         )
+        self.denied = self._denied(settings, enricher, scope) if settings.denied.wanted else None
         self._files = InventoryFiles(settings.inventory.files, self.inventory)
         self.components = self._components(settings)
 
@@ -104,9 +112,39 @@ class FlowExporter:
 
         return follow(settings.kubernetes, self.node_name, self.inventory)
 
+    def _denied(self, settings: ExporterSettings, enricher: Enricher, scope: Scope) -> DeniedWatch:
+        """What follows denied connections."""
+        denied = settings.denied
+        table = DeniedTable(
+            enricher,
+            scope,
+            active_timeout_ms=settings.flow_exporter.active_ms,
+            idle_timeout_ms=settings.flow_exporter.idle_ms,
+            max_connections=denied.max_connections,
+            max_packets_per_second=denied.max_packets_per_second,
+            ledger=self.ledger,
+        )
+        prefixes = Prefixes(denied.prefixes)
+        return DeniedWatch(
+            table,
+            self.exporter,
+            [PacketLog(group, prefixes) for group in denied.nflog_groups],
+            Follower(denied.audit_log) if denied.audit_log is not None else None,
+        )
+
     def _components(self, settings: ExporterSettings) -> list[Component]:
         registry = new_registry(NAME, self.ledger)
-        metrics.register(registry, self.conntrack, self.table, self.watch, self.exporter)
+        denied = self.denied
+        metrics.register(
+            registry,
+            self.conntrack,
+            self.table,
+            self.watch,
+            self.exporter,
+            denied=denied.table if denied is not None else None,
+        )
+        if denied is not None:
+            metrics.register_denied(registry, denied.table, denied)
         metrics.register_inventory(registry, self._files)
         ready = {"watch": self._not_watching}
         if self.kubernetes is not None:
@@ -125,7 +163,8 @@ class FlowExporter:
         parts: list[Component] = [status, self.kubernetes or self._files]
         if settings.state.enable:
             parts.append(State(settings.state.directory, self.node_name, self.table))
-        return [*parts, self.exporter, self.watch]
+        parts += [self.exporter, self.watch]
+        return [*parts, denied] if denied is not None else parts
 
     def _not_watching(self) -> str:
         """Why the node's connections are not seen; "" when they are."""

@@ -72,7 +72,16 @@ class Exporter:
 
     def collect(self) -> None:
         """Bring what has ended in the table to the pending records."""
-        self._pending.put(self._table.due(now_ms(), live=0))
+        self.offer(self._table.due(now_ms(), live=0))
+
+    @property
+    def backlog(self) -> int:
+        """How many records wait to be sent."""
+        return len(self._pending)
+
+    def offer(self, batch: Batch) -> None:
+        """Take records from elsewhere, to be sent after those that are pending."""
+        self._pending.put(batch)
         self._wake.set()
 
     async def start(self) -> None:

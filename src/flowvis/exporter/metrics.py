@@ -8,6 +8,8 @@ from prometheus_client.registry import Collector
 
 from flowvis.conntrack.source import Conntrack
 from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.denied import DeniedTable
+from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.watch import BUCKETS, Watch, WatchStats
 from flowvis.inventory.files import InventoryFiles
@@ -42,6 +44,8 @@ def register(
     table: ConnectionTable,
     watch: Watch,
     exporter: Exporter,
+    *,
+    denied: DeniedTable | None = None,
 ) -> None:
     """Expose the parts' numbers."""
     client = exporter.client
@@ -55,8 +59,8 @@ def register(
             lambda: len(table),
         ),
         "denied_connection_count": (
-            "Denied connections: always 0, as conntrack does not tell of them",
-            lambda: 0,
+            "Denied connections that are followed; 0 where nothing tells of them",
+            lambda: len(denied) if denied is not None else 0,
         ),
         "conntrack_max_connection_count": (
             "Connections that the kernel can track",
@@ -87,6 +91,17 @@ def register(
         ),
     }
     registry.register(ReadingsCollector(PREFIX, own))
+
+
+def register_denied(registry: CollectorRegistry, table: DeniedTable, watch: DeniedWatch) -> None:
+    """Expose the numbers of denied connections."""
+    prefix = f"{PREFIX}_denied"
+    registry.register(StatsCollector(f"{prefix}_table", table.stats))
+    registry.register(StatsCollector(f"{prefix}_log", watch.logged))
+    registry.register(StatsCollector(f"{prefix}_watch", watch.stats))
+    if watch.follower is not None:
+        registry.register(StatsCollector(f"{prefix}_audit_log", watch.audit.stats))
+        registry.register(StatsCollector(f"{prefix}_audit_log_file", watch.follower.stats))
 
 
 def register_inventory(registry: CollectorRegistry, files: InventoryFiles) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from flowvis.denials.prefixes import DEFAULT, PRESETS, parse_pattern
 from flowvis.exporter.scope import PROTOCOLS
 from flowvis.inventory.objects import Network
 from flowvis.inventory.settings import KubernetesSettings
@@ -99,6 +100,54 @@ class ConntrackSettings:
 
 
 @dataclass(frozen=True)
+class DeniedSettings:
+    """Where denied connections are told of."""
+
+    nflog_groups: tuple[int, ...] = option(
+        (),
+        doc="The NFLOG groups that rules log denied packets to: kube-router's is 100, Calico's are "
+        "1 and 2 while Felix itself does not listen; only one program can listen to a group",
+        minimum=0,
+        maximum=65535,
+    )
+    audit_log: Path | None = option(
+        None,
+        doc="Antrea's audit log of policies, followed across its rotation: "
+        "`/var/log/antrea/networkpolicy/np.log`",
+    )
+    prefixes: tuple[str, ...] = option(
+        DEFAULT,
+        doc="How a logged packet's prefix tells what denied it, in this order: "
+        f"{', '.join(f'`{name}`' for name in PRESETS)} or regular expressions for the whole prefix "
+        "with groups named action, direction, namespace, policy, rule, type (docs/denied.md)",
+        parse=parse_pattern,
+    )
+    max_connections: int = option(
+        65_536,  # 25 MB when full; a scan of all ports of one address
+        doc="Denied connections followed at one time; at more, those idle longest are exported "
+        "early",
+        minimum=1,
+    )
+    max_packets_per_second: int = option(
+        20_000,  # an eighth of a core; each may become a record
+        doc="Denied packets looked at in a second; more are counted and left out",
+        minimum=1,
+    )
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield what is too much, or there twice."""
+        if self.max_connections > MAX_CONNECTIONS:
+            yield "maxConnections", f"{self.max_connections}: at most {MAX_CONNECTIONS}"
+        if len(set(self.nflog_groups)) < len(self.nflog_groups):
+            yield "nflogGroups", f"{list(self.nflog_groups)}: name each group once"
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to follow."""
+        return bool(self.nflog_groups) or self.audit_log is not None
+
+
+@dataclass(frozen=True)
 class Tls:
     """The certificate files of the connecting side; read again when they change."""
 
@@ -174,6 +223,7 @@ class ExporterSettings:
         "", doc="The name of this node in Kubernetes; by default the host name", env="NODE_NAME"
     )
     conntrack: ConntrackSettings = section(ConntrackSettings, doc="The kernel's connections")
+    denied: DeniedSettings = section(DeniedSettings, doc="Connections that policies denied")
     tls: Tls = section(Tls, doc="Certificates of the connecting side")
     inventory: InventorySettings = section(InventorySettings, doc="Pods, Services and Nodes")
     state: StateSettings = section(StateSettings, doc="What is remembered over a restart")

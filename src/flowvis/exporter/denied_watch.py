@@ -1,0 +1,169 @@
+"""From the logs of denied packets to the table, and from there to the exporter."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+
+from flowvis.counts import count, gauge
+from flowvis.denials.audit import AuditLog
+from flowvis.denials.follow import Follower
+from flowvis.denials.log import PacketLog
+from flowvis.denials.nflog import LogStats
+from flowvis.errors import SystemRefused
+from flowvis.exporter.denied import DeniedTable
+from flowvis.exporter.export import LIVE_ROWS, Exporter, now_ms
+from flowvis.runtime.component import end, spawn
+
+log = logging.getLogger(__name__)
+
+READ_PAUSE_S = 0.1  # in which packets gather: what is done for each batch costs half a millisecond
+TELL_PAUSE_S = 0.5
+FOLLOW_PAUSE_S = 0.5
+RETRY_S = 30.0  # until a group that another program has may be free
+
+
+@dataclass(slots=True)
+class DeniedWatchStats:
+    """How the logs of denied packets fare."""
+
+    listening: int = gauge("NFLOG groups that are heard")
+    refusals: int = count("Times that a NFLOG group could not be heard")
+
+
+class DeniedWatch:
+    """Component: keeps the table of denied connections as the logs say, and tells of them.
+
+    Records are made only while they can be sent: until then connections stay in the table, which
+    is bounded, and do not crowd out what waits in the exporter.
+    """
+
+    name = "denied"
+
+    def __init__(
+        self,
+        table: DeniedTable,
+        exporter: Exporter,
+        logs: Sequence[PacketLog],
+        follower: Follower | None = None,
+    ) -> None:
+        self.stats = DeniedWatchStats()
+        self.logs = tuple(logs)
+        self.follower = follower
+        self.audit = AuditLog()
+        self.table = table
+        self._exporter = exporter
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def logged(self) -> LogStats:
+        """What all groups together told."""
+        total = LogStats()
+        for one in self.logs:
+            for field in fields(LogStats):
+                value = getattr(total, field.name) + getattr(one.stats, field.name)
+                setattr(total, field.name, value)
+        return total
+
+    async def start(self) -> None:
+        """Begin to listen; a group that cannot be heard now is tried again."""
+        for one in self.logs:
+            opened = self._open(one)
+            self._tasks.append(spawn(f"NFLOG group {one.group}", self._listen(one, opened=opened)))
+        if self.follower is not None:
+            self._read_audit(self.follower)
+            self._tasks.append(spawn("audit log", self._follow(self.follower)))
+        self._tasks.append(spawn("denied connections", self._tell()))
+
+    async def stop(self) -> None:
+        """Take in what has been logged until now, and tell of everything."""
+        for task in self._tasks:
+            await end(task)
+        for one in self.logs:
+            if one.is_open:
+                one.unbind()
+                await _all(partial(self._read, one))
+                one.close()
+        if self.follower is not None:
+            await _all(partial(self._read_audit, self.follower))
+            self.follower.close()
+        while len(batch := self.table.flush(live=LIVE_ROWS)):
+            self._exporter.offer(batch)
+            await asyncio.sleep(0)
+        self.stats.listening = 0
+
+    def _open(self, one: PacketLog) -> bool:
+        try:
+            one.open()
+        except SystemRefused as refusal:
+            self.stats.refusals += 1
+            log.warning("%s", refusal)
+            return False
+        self.stats.listening += 1
+        return True
+
+    async def _listen(self, one: PacketLog, *, opened: bool) -> None:
+        """Take in packets as they come, some at a time."""
+        while not opened:
+            await asyncio.sleep(RETRY_S)
+            opened = self._open(one)
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        descriptor = one.fileno()
+        try:
+            while True:
+                readable.clear()
+                loop.add_reader(descriptor, readable.set)
+                await readable.wait()
+                loop.remove_reader(descriptor)
+                await _all(partial(self._read, one))
+                await asyncio.sleep(READ_PAUSE_S)
+        finally:
+            loop.remove_reader(descriptor)
+
+    def _read(self, one: PacketLog) -> bool:
+        """Take in some packets; whether there were any."""
+        stats = one.stats
+        told, lost, malformed = stats.packets, stats.lost, stats.malformed
+        at_ms = now_ms()
+        packets = one.read(at_ms)
+        self.table.lost(stats.lost - lost)
+        self.table.malformed(stats.malformed - malformed)
+        self.table.add(packets, at_ms)
+        return stats.packets > told
+
+    async def _follow(self, follower: Follower) -> None:
+        while True:
+            await _all(partial(self._read_audit, follower))
+            await asyncio.sleep(FOLLOW_PAUSE_S)
+
+    def _read_audit(self, follower: Follower) -> bool:
+        """Take in some lines of the audit log; whether there were any."""
+        try:
+            lines = follower.read()
+        except OSError as error:
+            log.warning("the audit log is not read: %s", error)
+            return False
+        at_ms = now_ms()
+        self.table.add(self.audit.parse(lines, at_ms), at_ms)
+        return bool(lines)
+
+    async def _tell(self) -> None:
+        """Hand on what is due, as fast as it can be sent."""
+        exporter = self._exporter
+        while True:
+            while exporter.client.connected and exporter.backlog < LIVE_ROWS:
+                batch = self.table.due(now_ms(), live=LIVE_ROWS)
+                if not len(batch):
+                    break
+                exporter.offer(batch)
+                await asyncio.sleep(0)
+            await asyncio.sleep(TELL_PAUSE_S)
+
+
+async def _all(read: Callable[[], bool]) -> None:
+    """Read until there is nothing more; others are served between."""
+    more = True
+    while more:
+        more = read()
+        await asyncio.sleep(0)

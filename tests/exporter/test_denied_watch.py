@@ -1,0 +1,199 @@
+"""From packets that real rules deny, and a real file, to a collector."""
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.collector import Collector
+from exporter.test_export import until
+from flowvis.denials.follow import Follower
+from flowvis.denials.log import PacketLog
+from flowvis.denials.prefixes import Prefixes
+from flowvis.exporter import denied_watch
+from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.denied import DeniedTable
+from flowvis.exporter.denied_watch import DeniedWatch
+from flowvis.exporter.enrich import PlainHost
+from flowvis.exporter.export import Exporter
+from flowvis.exporter.pending import Pending
+from flowvis.exporter.scope import Scope
+from flowvis.fields import EndReason, RuleAction
+from flowvis.runtime.ledger import Ledger
+
+GROUP = 7
+RULES = f"""
+table inet policies {{
+    chain deny {{
+        type filter hook output priority filter;
+        udp dport 9 log group {GROUP} prefix "flowvis:drop:egress:shop/web:0" drop
+        udp dport 10 log group {GROUP + 1} prefix "DRI" drop
+    }}
+}}
+"""
+LINE = (
+    "2026/09/30 02:14:03.512873 AntreaPolicyIngressRule AntreaNetworkPolicy:shop/web deny Ingress "
+    "Reject 44900 shop/web-1 10.0.1.23 48212 10.0.2.41 8443 TCP 60 <nil> [5 packets in 1s]\n"
+)
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(autouse=True)
+def rules(namespace: None) -> None:
+    subprocess.run(["nft", RULES], check=True)
+
+
+class Node:
+    """The exporter's parts put together by hand."""
+
+    def __init__(
+        self, collector: Collector, groups: tuple[int, ...], audit: Path | None, **options: Any
+    ) -> None:
+        self.ledger = Ledger()
+        scope = Scope(loopback=True)
+        options = {"idle_timeout_ms": 300, "active_timeout_ms": 300, **options}
+        self.table = DeniedTable(PlainHost(), scope, ledger=self.ledger, **options)
+        pending = Pending(100_000, self.ledger)
+        connections = ConnectionTable(PlainHost(), scope, ledger=self.ledger)
+        self.exporter = Exporter(connections, pending, collector.address, None, domain=1)
+        self.logs = [PacketLog(group, Prefixes()) for group in groups]
+        follower = Follower(audit) if audit else None
+        self.watch = DeniedWatch(self.table, self.exporter, self.logs, follower)
+
+    async def stop(self) -> None:
+        await self.watch.stop()
+        await self.exporter.stop()
+        assert self.ledger.imbalance() == {}, self.ledger.as_dict()
+
+
+@asynccontextmanager
+async def exporting(
+    *groups: int, audit: Path | None = None, **options: Any
+) -> AsyncIterator[tuple[Node, Collector]]:
+    async with Collector() as collector:
+        node = Node(collector, groups, audit, **options)
+        await node.exporter.start()
+        await node.watch.start()
+        yield node, collector
+        await node.stop()
+
+
+class Client:
+    """A port that sends datagrams which do not leave."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+
+    def send(self, count: int = 1, *, to: int = 9) -> None:
+        for _ in range(count):
+            with suppress(PermissionError):
+                self.socket.sendto(bytes(100), ("127.0.0.1", to))
+
+
+@pytest.fixture
+def client() -> Any:
+    made = Client()
+    yield made
+    made.socket.close()
+
+
+def total(collector: Collector, name: str) -> int:
+    return sum(row[name] for row in collector.rows)
+
+
+async def test_denied_packets_become_records(client: Client) -> None:
+    async with exporting(GROUP, GROUP + 1) as (node, collector):
+        client.send(20)
+        client.send(3, to=10)
+        await until(lambda: total(collector, "packetDeltaCount") == 23)
+        assert total(collector, "octetDeltaCount") == 23 * 128
+        egress = [row for row in collector.rows if row["destinationTransportPort"] == 9]
+        assert {row["sourceTransportPort"] for row in egress} == {client.port}
+        assert {row["egressNetworkPolicyName"] for row in egress} == {"web"}
+        assert {row["egressNetworkPolicyRuleAction"] for row in egress} == {RuleAction.DROP}
+        assert node.watch.stats.listening == 2
+        assert node.watch.logged().packets == 23
+
+
+async def test_a_stop_tells_what_was_logged_until_then(client: Client) -> None:
+    async with exporting(GROUP, idle_timeout_ms=60_000, active_timeout_ms=60_000) as (
+        node,
+        collector,
+    ):
+        await until(lambda: node.exporter.client.connected)
+        client.send(5)
+    assert total(collector, "packetDeltaCount") == 5
+    assert {row["flowEndReason"] for row in collector.rows} == {EndReason.FORCED}
+
+
+async def test_a_flood_is_counted_to_the_last_packet(client: Client) -> None:
+    async with exporting(GROUP, max_packets_per_second=1000) as (node, collector):
+        sent = 0
+        for _ in range(60):
+            client.send(500)
+            sent += 500
+            await asyncio.sleep(0.01)
+        packets = node.table.packets
+        await until(lambda: packets.received == sent)
+        assert packets.dropped["rate-limit"] > 0
+        kept = sent - sum(packets.dropped.values())
+        await until(lambda: total(collector, "packetDeltaCount") == kept)
+        assert 1000 <= kept < sent
+
+
+async def test_a_collector_that_is_away(client: Client) -> None:
+    async with exporting(GROUP) as (node, collector):
+        await until(lambda: node.exporter.client.connected)
+        await collector.go_away()
+        await until(lambda: not node.exporter.client.connected)
+        client.send(10)
+        await asyncio.sleep(1)
+        assert len(node.table) == 1
+        assert node.exporter.backlog == 0
+        await collector.come()
+        await until(lambda: total(collector, "packetDeltaCount") == 10)
+
+
+async def test_a_group_that_becomes_free(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denied_watch, "RETRY_S", 0.1)
+    other = PacketLog(GROUP, Prefixes())
+    other.open()
+    async with exporting(GROUP) as (node, collector):
+        assert (node.watch.stats.listening, node.watch.stats.refusals) == (0, 1)
+        await asyncio.sleep(0.3)
+        other.close()
+        await until(lambda: node.watch.stats.listening == 1)
+        client.send(4)
+        await until(lambda: total(collector, "packetDeltaCount") == 4)
+
+
+async def test_the_audit_log(tmp_path: Path) -> None:
+    path = tmp_path / "np.log"
+    path.write_text(LINE * 3)
+    async with exporting(audit=path) as (node, collector):
+        with path.open("a") as file:
+            file.write(f"garbage\n{LINE}")
+        await until(lambda: total(collector, "packetDeltaCount") == 5)
+        path.rename(tmp_path / "np-old.log")
+        path.write_text(LINE)
+        await until(lambda: total(collector, "packetDeltaCount") == 10)
+        row = collector.rows[0]
+        assert (row["sourceIP"], row["destinationIP"]) == ("10.0.1.23", "10.0.2.41")
+        assert (row["destinationTransportPort"], row["octetTotalCount"]) == (8443, 300)
+        assert row["ingressNetworkPolicyRuleAction"] == RuleAction.REJECT
+        assert row["ingressNetworkPolicyType"] == 2
+        assert node.watch.audit.stats.malformed == 1
+
+
+async def test_an_audit_log_that_cannot_be_read(tmp_path: Path) -> None:
+    async with exporting(audit=tmp_path) as (node, _):
+        assert node.watch.follower is not None
+        assert node.watch.follower.stats.failures == 1

@@ -9,7 +9,6 @@ acknowledgement. Half of the flows are between nodes: two records come in for on
 import contextlib
 import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -24,6 +23,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from benchmarks.clickhouse_server import clickhouse_server
 from benchmarks.records import EPOCH_MS, INTERVAL_MS, NODES, Traffic
 from flowvis.batch import Batch
 from flowvis.cli.client import Client
@@ -36,22 +36,13 @@ INTERVALS = 8
 PERIOD_S = 3.0  # between the starts of two intervals, and the active timeout
 PATIENCE_S = 120.0
 
-CLICKHOUSE = """<yandex><logger><level>warning</level><log>{path}/log</log>
-<errorlog>{path}/errors</errorlog></logger><tcp_port>{port}</tcp_port>
-<listen_host>127.0.0.1</listen_host><path>{path}/data/</path><tmp_path>{path}/tmp/</tmp_path>
-<users_config>{path}/users.xml</users_config><default_profile>default</default_profile>
-<default_database>default</default_database><mark_cache_size>67108864</mark_cache_size></yandex>"""
-USERS = """<yandex><profiles><default></default></profiles><users><default><password></password>
-<networks><ip>::1</ip><ip>127.0.0.1</ip></networks><profile>default</profile>
-<quota>default</quota></default></users><quotas><default></default></quotas></yandex>"""
-
 
 def run() -> dict[str, Any]:
     """Send `INTERVALS` intervals of `FLOWS` flows; wait until ClickHouse has them all."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         path = Path(name)
         records, octets = _encode(path)
-        database = stack.enter_context(_clickhouse(path / "clickhouse"))
+        database = stack.enter_context(clickhouse_server(path / "clickhouse"))
         aggregator, client, port = stack.enter_context(_aggregator(path, database))
         sender = stack.enter_context(
             _process([sys.executable, "-m", "benchmarks.ingest", name, str(port)], text=True)
@@ -119,28 +110,6 @@ def _process(command: list[str], **options: Any) -> "Iterator[subprocess.Popen[A
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-
-
-@contextlib.contextmanager
-def _clickhouse(path: Path) -> Iterator[int]:
-    path.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    (path / "config.xml").write_text(CLICKHOUSE.format(path=path, port=port))
-    (path / "users.xml").write_text(USERS)
-    program = shutil.which("clickhouse-server", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert program, "this benchmark needs clickhouse-server: apt install clickhouse-server"
-    command = [program, f"--config-file={path}/config.xml"]
-    with _process(command, cwd=path, stderr=subprocess.DEVNULL):
-        for _ in range(600):
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            time.sleep(0.05)
-        else:
-            raise TimeoutError("clickhouse-server does not answer")
-        yield port
 
 
 @contextlib.contextmanager

@@ -1,20 +1,11 @@
 """flow-exporter: exports the connections of one node as flow records."""
 
-import argparse
 import logging
-import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from flowvis.errors import FlowvisError, SettingsError
+from flowvis.cli.daemon import DaemonCommand
 from flowvis.exporter.daemon import NAME, FlowExporter
 from flowvis.exporter.settings import ExporterSettings
-from flowvis.runtime import logs, settings
-from flowvis.runtime.build import version_text
-from flowvis.runtime.process import serve
-
-DEFAULT_CONFIG = Path("/etc/flow-exporter/flow-exporter.conf")
 
 DESCRIPTION = """\
 Reads the connections of this node's kernel (conntrack), adds what is known of its Pods and of
@@ -41,64 +32,16 @@ on a Kubernetes node, in addition:
 log = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the daemon, or check its configuration; return the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        loaded = _load(options.config)
-        if options.command == "check":
-            FlowExporter(loaded)
-            print(settings.effective(loaded), end="")
-            return 0
-        return _run(loaded)
-    except FlowvisError as error:
-        for line in str(error).splitlines():
-            print(f"{NAME}: {line}", file=sys.stderr)
-        return 1
-
-
-def _run(loaded: ExporterSettings) -> int:
-    logs.configure(loaded.log.format, loaded.log.level)
-    log.info("%s", version_text(NAME))
+def announce(loaded: ExporterSettings) -> None:
+    """Log what follows from the settings."""
     if not loaded.flow_exporter.enable:
         log.warning("flowExporter.enable is false: nothing is exported")
     elif loaded.flow_exporter.protocol_filter == ():
         log.warning("flowExporter.protocolFilter is empty: nothing is exported")
-    daemon = FlowExporter(loaded)
-    code = serve(daemon.components, grace_s=loaded.grace_period)
-    return code if daemon.closing_books() else 1
 
 
-def _load(path: Path) -> ExporterSettings:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SettingsError([f"{path}: {error.strerror}"]) from error
-    try:
-        return settings.load(ExporterSettings, data, os.environ)
-    except SettingsError as error:
-        raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from error
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=NAME,
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=version_text(NAME))
-    parser.add_argument(
-        "command",
-        nargs="?",
-        choices=("run", "check"),
-        default="run",
-        help="run (the default), or check the configuration and print the effective one",
-    )
-    parser.add_argument(
-        "--config", type=Path, default=DEFAULT_CONFIG, help=f"YAML (default: {DEFAULT_CONFIG})"
-    )
-    return parser
+COMMAND = DaemonCommand(NAME, DESCRIPTION, EXAMPLES, ExporterSettings, FlowExporter, announce)
+main = COMMAND.main
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""What the commands of both daemons share: arguments, configuration file, check, run."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from flowvis.errors import FlowvisError, SettingsError
+from flowvis.runtime import logs, settings
+from flowvis.runtime.build import version_text
+from flowvis.runtime.component import Component
+from flowvis.runtime.process import serve
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+
+class Daemon(Protocol):
+    """A daemon, put together but not started."""
+
+    @property
+    def components(self) -> Sequence[Component]:
+        """Its parts, in the order in which they start."""
+
+    def closing_books(self) -> bool:
+        """Log the books; whether they balance."""
+
+
+@dataclass(frozen=True)
+class DaemonCommand(Generic[S]):
+    """One daemon's command line."""
+
+    name: str
+    description: str
+    examples: str
+    settings: type[S]
+    build: Callable[[S], Daemon]
+    """Put it together, opening nothing; SettingsError for what does not go together."""
+    announce: Callable[[S], None]
+    """Log what the operator should know of the settings before it starts."""
+
+    def main(self, arguments: Sequence[str] | None = None) -> int:
+        """Run the daemon, or check its configuration; return the exit code."""
+        options = self._parser().parse_args(arguments)
+        try:
+            loaded = self._load(options.config)
+            if options.command == "check":
+                self.build(loaded)
+                print(settings.effective(loaded), end="")
+                return 0
+            return self._run(loaded)
+        except FlowvisError as error:
+            for line in str(error).splitlines():
+                print(f"{self.name}: {line}", file=sys.stderr)
+            return 1
+
+    def _run(self, loaded: Any) -> int:
+        logs.configure(loaded.log.format, loaded.log.level)
+        log.info("%s", version_text(self.name))
+        self.announce(loaded)
+        daemon = self.build(loaded)
+        code = serve(daemon.components, grace_s=loaded.grace_period)
+        return code if daemon.closing_books() else 1
+
+    def _load(self, path: Path) -> S:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise SettingsError([f"{path}: {error.strerror}"]) from error
+        try:
+            return settings.load(self.settings, data, os.environ)
+        except SettingsError as error:
+            raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from error
+
+    def _parser(self) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(
+            prog=self.name,
+            description=self.description,
+            epilog=self.examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("--version", action="version", version=version_text(self.name))
+        parser.add_argument(
+            "command",
+            nargs="?",
+            choices=("run", "check"),
+            default="run",
+            help="run (the default), or check the configuration and print the effective one",
+        )
+        default = Path("/etc") / self.name / f"{self.name}.conf"
+        parser.add_argument(
+            "--config", type=Path, default=default, help=f"YAML (default: {default})"
+        )
+        return parser

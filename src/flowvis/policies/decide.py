@@ -42,7 +42,7 @@ class Policies:
     def __init__(self, ends: EndTable | None = None) -> None:
         self.stats = PolicyStats()
         self._history = History()
-        self._ends = ends or EndTable()
+        self._ends = EndTable() if ends is None else ends
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
 

@@ -55,8 +55,9 @@ def _column(points: list[int]) -> NDArray[np.bytes_]:
 def _pieces(block: Block) -> list[tuple[int, int]]:
     """Return the (first, end) of the pieces of a block that its parts leave, not touching."""
     low, high = _span(block.network)
-    cuts = sorted(_span(part) for part in block.parts)
-    if block.network.version == 6:
+    version = block.network.version
+    cuts = sorted(_span(part) for part in block.parts if part.version == version)
+    if version == 6:
         cuts = sorted([*cuts, (_MAPPED, _MAPPED_END)])
     pieces = []
     for cut_low, cut_high in cuts:

@@ -1,0 +1,274 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowvis.native import StringTable
+from flowvis.policies import verdicts
+from flowvis.policies.ends import EndTable
+from flowvis.policies.history import KEPT_MS
+from policies.cluster import (
+    NOTHING,
+    NOW,
+    Cluster,
+    Connection,
+    Pod,
+    admin_policy,
+    labels,
+    matching,
+    namespace,
+    network_policy,
+)
+
+OPEN = network_policy("p", ingress=[{}])
+SHUT = network_policy("p")
+ALLOWED = ("p", "x", 1, "ingress[0]", 1)
+DENIED = ("p", "x", 1, "", 2)
+NODES = [
+    {
+        "kind": "Node",
+        "metadata": {"name": f"node-{n}"},
+        "spec": {"podCIDRs": [f"10.0.{n}.0/24", f"fd00:{n}::/64"]},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": f"192.0.2.{n}"},
+                {"type": "Hostname", "address": f"node-{n}"},
+            ]
+        },
+    }
+    for n in (1, 2)
+]
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    found = Cluster(
+        [Pod("x", "a", "10.0.0.1", labels(pod="a")), Pod("y", "b", "10.0.0.2", labels(pod="b"))]
+    )
+    found.apply(namespace("x"), namespace("y"))
+    return found
+
+
+def ingress(cluster: Cluster, start_ms: int = NOW, source: str = "y/b") -> Any:
+    return cluster.one(source, "x/a", start_ms=start_ms)["ingress"]
+
+
+def dated(item: Any, when: str) -> Any:
+    return item | {"metadata": item["metadata"] | {"creationTimestamp": when}}
+
+
+def test_objects_as_they_were_when_the_connection_began(cluster: Cluster) -> None:
+    cluster.apply(OPEN, now_ms=NOW)
+    cluster.apply(SHUT, now_ms=NOW + 1000)
+    cluster.policies.delete(SHUT, NOW + 2000)
+    found = [ingress(cluster, NOW + at) for at in (-1, 0, 999, 1000, 1999, 2000)]
+    assert found == [NOTHING, ALLOWED, ALLOWED, DENIED, DENIED, NOTHING]
+
+
+def test_one_batch_has_connections_of_several_times(cluster: Cluster) -> None:
+    cluster.apply(OPEN, now_ms=NOW)
+    cluster.apply(SHUT, now_ms=NOW + 1000)
+    times = (NOW + 1500, NOW - 1, NOW + 500, NOW + 1500)
+    rows = cluster.decide([Connection("y/b", "x/a", start_ms=at) for at in times])
+    assert [row["ingress"] for row in rows] == [DENIED, NOTHING, ALLOWED, DENIED]
+    assert cluster.policies.stats.compiled == 3
+    assert cluster.policies.stats.records == 4
+
+
+def test_a_policy_counts_from_its_creation(cluster: Cluster) -> None:
+    cluster.apply(dated(OPEN, "2025-12-31T23:59:50Z"), now_ms=NOW)
+    assert ingress(cluster, NOW - 10_000) == ALLOWED
+    assert ingress(cluster, NOW - 10_001) == NOTHING
+
+
+def test_a_change_counts_from_when_it_was_seen(cluster: Cluster) -> None:
+    cluster.apply(dated(OPEN, "2025-12-31T23:59:50Z"), now_ms=NOW)
+    cluster.apply(dated(SHUT, "2025-12-31T23:59:50Z"), now_ms=NOW + 5)
+    assert ingress(cluster, NOW + 4) == ALLOWED
+    assert ingress(cluster, NOW + 5) == DENIED
+
+
+def test_a_policy_seen_late_changes_what_was_compiled(cluster: Cluster) -> None:
+    assert ingress(cluster, NOW) == NOTHING
+    cluster.apply(dated(OPEN, "2025-12-31T23:59:50Z"), now_ms=NOW + 400)
+    assert ingress(cluster, NOW) == ALLOWED
+
+
+def test_old_versions_are_forgotten(cluster: Cluster) -> None:
+    cluster.apply(OPEN, now_ms=NOW)
+    cluster.apply(SHUT, now_ms=NOW + 1000)
+    cluster.policies.expire(NOW + 1000 + KEPT_MS)
+    assert ingress(cluster, NOW) == DENIED
+    cluster.policies.delete(SHUT, NOW + 2000)
+    cluster.policies.expire(NOW + 2000 + KEPT_MS)
+    assert ingress(cluster, NOW) == NOTHING
+    assert len(cluster.policies) == 2
+
+
+def test_an_old_policy_counts_always(cluster: Cluster) -> None:
+    cluster.apply(dated(OPEN, "2020-01-01T00:00:00Z"), now_ms=NOW)
+    assert ingress(cluster, NOW - 10 * KEPT_MS) == ALLOWED
+
+
+def test_starts_in_whole_seconds(cluster: Cluster) -> None:
+    cluster.apply(OPEN, now_ms=NOW)
+    batch = cluster.batch([Connection("y/b", "x/a")])
+    del batch.columns["flowStartMilliseconds"]
+    batch["flowStartSeconds"] = np.array([NOW // 1000], dtype=np.uint32)
+    handles = np.array([1]), np.array([0])
+    found = cluster.policies.decide(batch, cluster.pods, *handles)
+    assert found["ingressNetworkPolicyRuleAction"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, DENIED),
+        ({"RuleAction": 2}, DENIED),
+        ({"Type": 1, "RuleAction": 2}, DENIED),
+        ({"RuleAction": 3}, ("", "", 0, "", 3)),
+        ({"Type": 2}, ("", "", 2, "", 0)),
+        ({"Name": "n", "Type": 2, "RuleAction": 1}, ("n", "", 2, "", 1)),
+    ],
+)
+def test_what_the_record_says_stays(cluster: Cluster, said: Any, expected: Any) -> None:
+    cluster.apply(SHUT)
+    columns = {f"ingressNetworkPolicy{name}": [value] for name, value in said.items()}
+    assert cluster.decide([Connection("y/b", "x/a")], **columns)[0]["ingress"] == expected
+
+
+def test_without_policies_records_keep_what_they_say(cluster: Cluster) -> None:
+    assert ingress(Cluster(cluster.pods)) == NOTHING
+    said = {"ingressNetworkPolicyName": ["n"]}
+    assert cluster.decide([Connection("y/b", "x/a")], **said)[0]["ingress"].name == "n"
+    assert cluster.decide([]) == []
+
+
+def test_a_pod_always_reaches_itself(cluster: Cluster) -> None:
+    cluster.apply(SHUT)
+    assert ingress(cluster, source="x/a") == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("192.0.2.1", NOTHING),
+        ("10.0.1.1", NOTHING),
+        ("192.0.2.2", DENIED),
+        ("10.0.2.1", DENIED),
+        ("192.0.2.3", DENIED),
+    ],
+)
+def test_a_node_always_reaches_its_own_pods(cluster: Cluster, source: str, expected: Any) -> None:
+    cluster.apply(SHUT, *NODES)
+    assert ingress(cluster, source=source) == expected
+
+
+def test_a_pod_whose_labels_change(cluster: Cluster) -> None:
+    cluster.apply(network_policy("p", podSelector=matching(pod="c")))
+    assert ingress(cluster) == NOTHING
+    cluster.pods = [replace(cluster.pods[0], labels=labels(pod="c")), cluster.pods[1]]
+    assert ingress(cluster) == DENIED
+
+
+def test_a_handle_that_becomes_another_pods(cluster: Cluster) -> None:
+    cluster.apply(SHUT)
+    assert ingress(cluster) == DENIED
+    cluster.pods = [Pod("z", "a", "10.0.0.1"), cluster.pods[1]]
+    assert cluster.one("y/b", "z/a")["ingress"] == NOTHING
+
+
+def test_one_address_is_a_pods_and_nobodys(cluster: Cluster) -> None:
+    cluster.apply(SHUT)
+    assert ingress(cluster) == DENIED
+    assert cluster.one("y/b", "10.0.0.1")["ingress"] == NOTHING
+
+
+def test_named_ports_of_two_pods_with_equal_labels(cluster: Cluster) -> None:
+    web = Pod("x", "a", "10.0.0.1", named_ports=(("web", 6, 8080),))
+    cluster.pods = [web, replace(web, name="c", address="10.0.0.3", named_ports=())]
+    cluster.apply(network_policy("p", ingress=[{"ports": [{"port": "web"}]}]))
+    rows = [Connection("192.0.2.1", f"x/{name}", 8080) for name in "aca"]
+    found = [row["ingress"].action for row in cluster.decide(rows)]
+    assert found == [1, 2, 1]
+
+
+def test_a_port_that_gets_a_name_after_it_was_decided_over(cluster: Cluster) -> None:
+    plain = Pod("x", "a", "10.0.0.1")
+    cluster.pods = [plain, replace(plain, name="c", address="10.0.0.3")]
+    cluster.apply(network_policy("p", ingress=[{"ports": [{"port": "web"}]}]))
+    assert cluster.one("192.0.2.1", "x/a", 8080)["ingress"].action == 2
+    cluster.pods = [plain, replace(cluster.pods[1], named_ports=(("web", 6, 8080),))]
+    rows = [Connection("192.0.2.1", f"x/{n}", port) for n in "ac" for port in (8080, 8081)]
+    assert [row["ingress"].action for row in cluster.decide(rows)] == [2, 2, 1, 2]
+
+
+def test_a_fresh_string_table(cluster: Cluster) -> None:
+    cluster.apply(SHUT)
+    assert ingress(cluster) == DENIED
+    cluster.strings = StringTable()
+    cluster.strings.encode(["something", "else"])
+    assert ingress(cluster) == DENIED
+
+
+def test_full_tables_begin_anew(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "MAX_PAIRS", 4)
+    cluster.policies = type(cluster.policies)(EndTable(max_ends=8))
+    blocks = [{"ipBlock": {"cidr": f"192.0.2.{n}/32"}} for n in range(40)]
+    cluster.apply(network_policy("p", ingress=[{"from": blocks[:20]}]), now_ms=NOW - 1)
+    for number in range(40):
+        expected = ALLOWED if number < 20 else DENIED
+        assert ingress(cluster, source=f"192.0.2.{number}") == expected
+    assert cluster.policies.stats.cleared == 5
+
+
+def test_more_ends_than_there_is_room_for(cluster: Cluster) -> None:
+    cluster.policies = type(cluster.policies)(EndTable(max_ends=8))
+    cluster.apply(SHUT)
+    rows = [Connection(f"192.0.2.{n}", "x/a") for n in range(20)]
+    with pytest.raises(ValueError, match="too small"):
+        cluster.decide(rows)
+
+
+def test_replacing_everything(cluster: Cluster) -> None:
+    other = network_policy("other")
+    cluster.policies.replace([namespace("x"), OPEN], NOW)
+    assert ingress(cluster) == ALLOWED
+    cluster.policies.replace([namespace("x"), other], NOW + 5)
+    assert ingress(cluster, NOW + 5) == ("other", "x", 1, "", 2)
+    assert len(cluster.policies._history._versions) == 4
+
+
+def test_a_malformed_object_leaves_its_last_version(cluster: Cluster) -> None:
+    cluster.apply(OPEN)
+    bad = network_policy("p", ingress=[{"ports": [{"port": 70000}]}])
+    with pytest.raises(ValueError, match="NetworkPolicy x/p: ports 70000-70000: at most 0-65535"):
+        cluster.policies.upsert(bad, NOW)
+    with pytest.raises(ValueError, match="x/p"):
+        cluster.policies.replace([bad, admin_policy("ClusterNetworkPolicy", "ok")], NOW)
+    assert ingress(cluster) == ALLOWED
+    assert cluster.policies.stats.malformed == 3
+
+
+def test_other_kinds_are_passed_over(cluster: Cluster) -> None:
+    before = len(cluster.policies)
+    cluster.apply({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}})
+    cluster.apply(network_policy("p") | {"apiVersion": "example.org/v1"})
+    cluster.policies.delete(network_policy("unknown"), NOW)
+    assert len(cluster.policies) == before
+
+
+def test_labels_of_a_pod_are_read_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.apply(SHUT)
+    read: list[str] = []
+
+    def loads(text: str) -> Any:
+        read.append(text)
+        return {"pod": "a"}
+
+    monkeypatch.setattr(json, "loads", loads)
+    for _ in range(3):
+        ingress(cluster)
+    assert len(read) == 2

@@ -63,6 +63,23 @@ def test_a_pending_pod_has_its_address_from_when_it_was_seen() -> None:
     assert found == ["a", "", "b"]
 
 
+def test_what_policies_want_to_know_of_a_pod() -> None:
+    inventory = Inventory()
+    ports = [
+        {"name": "http", "containerPort": 8080},
+        {"containerPort": 9000},
+        {"name": "sync", "containerPort": 7000, "protocol": "SCTP"},
+    ]
+    sidecar = [{"name": "proxy", "ports": [{"name": "admin", "containerPort": 1500}]}]
+    spec = {"containers": [{"ports": ports}, {}], "initContainers": sidecar}
+    inventory.upsert(pod("a", "10.0.0.1", spec={**spec, "serviceAccountName": "cart"}), NEW_YEAR)
+    inventory.upsert(pod("b", "10.0.0.2", spec=spec), NEW_YEAR)
+    a, b = inventory.pods.objects
+    assert a.named_ports == (("http", 6, 8080), ("sync", 132, 7000), ("admin", 6, 1500))
+    assert (a.service_account, b.service_account) == ("cart", "")
+    assert a.named_ports is b.named_ports
+
+
 def test_another_uid_is_another_pod() -> None:
     inventory = Inventory()
     inventory.upsert(pod("web-0", "10.0.0.1", uid="1", labels={"v": "1"}), NEW_YEAR)

@@ -56,14 +56,23 @@ class Api:
 
     async def get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         """Return the JSON object at a path."""
-        limits = aiohttp.ClientTimeout(total=ANSWER_S, connect=CONNECT_S)
-        async with self._request(path, query, limits) as response:
+        async with self._request(path, query, _answer_limits()) as response:
             text = bytearray()
             async for chunk in response.content.iter_any():
                 text += chunk
                 if len(text) > MAX_DOCUMENT_BYTES:
                     raise ApiError(f"{path}: more than {MAX_DOCUMENT_BYTES} bytes", 413)
         return _object(text, path)
+
+    async def create(self, path: str, item: Mapping[str, Any]) -> None:
+        """Create an object in the list at a path; ApiError 409 where there is one of its name."""
+        async with self._request(path, {}, _answer_limits(), "POST", item):
+            pass
+
+    async def replace(self, path: str, item: Mapping[str, Any]) -> None:
+        """Replace the object at a path; ApiError 409 where it has another resourceVersion."""
+        async with self._request(path, {}, _answer_limits(), "PUT", item):
+            pass
 
     @asynccontextmanager
     async def watch(
@@ -76,21 +85,28 @@ class Api:
 
     @asynccontextmanager
     async def _request(
-        self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
+        self,
+        path: str,
+        query: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+        method: str = "GET",
+        item: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:
             raise ValueError("the API is not open")
         headers, context = await asyncio.to_thread(self._credentials)
         try:
-            async with self._session.get(
+            async with self._session.request(
+                method,
                 self.url + path,
                 params=query,
+                json=item,
                 headers=headers,
                 ssl=context if context is not None else True,
                 timeout=limits,
                 allow_redirects=False,
             ) as response:
-                if response.status != 200:
+                if response.status not in {200, 201}:
                     text = await response.content.read(MAX_ERROR_BYTES)
                     raise ApiError(f"{path}: {response.status} {_message(text)}", response.status)
                 yield response
@@ -103,6 +119,10 @@ class Api:
     def _credentials(self) -> tuple[dict[str, str], ssl.SSLContext | None]:
         text = self._access.authorization()
         return ({"Authorization": text} if text else {}), self._access.context()
+
+
+def _answer_limits() -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=ANSWER_S, connect=CONNECT_S)
 
 
 async def _events(content: aiohttp.StreamReader, path: str) -> AsyncIterator[list[dict[str, Any]]]:

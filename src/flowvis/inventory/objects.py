@@ -5,9 +5,10 @@ ValueError names the object and what it lacks: a file or an API server can be wr
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
@@ -18,11 +19,12 @@ Network = IPv4Network | IPv6Network
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 TERMINATED = frozenset({"Succeeded", "Failed"})
+SHARED = 1 << 14  # workloads, and sets of ports, that are held once for all their Pods
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A Pod; equal texts of many Pods (namespace, node, labels, workload) are held once."""
+    """A Pod; what is equal in many Pods (namespace, node, labels, workload) is held once."""
 
     namespace: str
     name: str
@@ -35,6 +37,9 @@ class Pod:
     labels: str
     """A JSON object with its keys in order."""
     workload: Workload
+    service_account: str
+    named_ports: tuple[tuple[str, int, int], ...]
+    """The containers' ports that have a name: (name, protocol, number)."""
     shares_node: bool
     """Whether it uses the node's addresses (hostNetwork), so that no address names it."""
     ended_ms: int | None
@@ -90,10 +95,31 @@ def parse_pod(item: Mapping[str, Any]) -> Pod:
         _milliseconds(item, "creationTimestamp", metadata.get("creationTimestamp")),
         status.get("phase") == "Pending",
         sys.intern(labels),
-        Workload(sys.intern(kind), sys.intern(name)),
+        _workload(kind, name),
+        sys.intern(spec.get("serviceAccountName", "")),
+        _ports(tuple(_named_ports(spec))),
         shares_node,
         _ended_ms(item, status) if status.get("phase") in TERMINATED else None,
     )
+
+
+@lru_cache(SHARED)
+def _workload(kind: str, name: str) -> Workload:
+    return Workload(kind, name)
+
+
+@lru_cache(SHARED)
+def _ports(named: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, int, int], ...]:
+    return named
+
+
+def _named_ports(spec: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
+    """Go through the ports with names, those of sidecars (initContainers) too."""
+    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+        for port in container.get("ports") or ():
+            protocol = port.get("protocol", "TCP")
+            if port.get("name") and protocol in PROTOCOLS:
+                yield port["name"], PROTOCOLS[protocol], port["containerPort"]
 
 
 def _ended_ms(item: Mapping[str, Any], status: Mapping[str, Any]) -> int:

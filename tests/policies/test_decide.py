@@ -241,6 +241,15 @@ def test_replacing_everything(cluster: Cluster) -> None:
     assert len(cluster.policies._history._versions) == 4
 
 
+def test_what_a_list_of_a_kind_lacks_is_gone(cluster: Cluster) -> None:
+    cluster.apply(OPEN, network_policy("other", "y"))
+    cluster.policies.retain("networking.k8s.io", "NetworkPolicy", {("y", "other")}, NOW)
+    assert cluster.one("y/b", "x/a")["ingress"] == NOTHING
+    assert cluster.one("x/a", "y/b")["ingress"] == ("other", "y", 1, "", 2)
+    cluster.policies.retain("crd.antrea.io", "NetworkPolicy", set(), NOW)
+    assert len(cluster.policies) == 4
+
+
 def test_a_malformed_object_leaves_its_last_version(cluster: Cluster) -> None:
     cluster.apply(OPEN)
     bad = network_policy("p", ingress=[{"ports": [{"port": 70000}]}])

@@ -1,7 +1,7 @@
 """Columns of the policies that decided over connections, as they were when those began."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,14 @@ class Policies:
         if key is not None:
             self._put(key, None, now_ms, now_ms)
 
+    def retain(
+        self, group: str, kind: str, names: Collection[tuple[str, str]], now_ms: int
+    ) -> None:
+        """Note that of a kind there are only those of these (namespace, name)."""
+        for key in self._history:
+            if key[:2] == (group, kind) and key[2:] not in names:
+                self._put(key, None, now_ms, now_ms)
+
     def replace(self, items: Iterable[Mapping[str, Any]], now_ms: int) -> None:
         """Learn of all objects there are: what is not among them is gone.
 
@@ -86,9 +94,9 @@ class Policies:
                 self.upsert(item, now_ms)
             except ValueError as error:
                 problem = problem or error
-        for key in self._history:
-            if key not in listed:
-                self._put(key, None, now_ms, now_ms)
+        for group, kind in KINDS:
+            names = {key[2:] for key in listed if key is not None and key[:2] == (group, kind)}
+            self.retain(group, kind, names, now_ms)
         if problem is not None:
             raise problem
 

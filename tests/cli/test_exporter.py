@@ -16,6 +16,7 @@ from exporter.collector import Collector
 from exporter.conftest import namespace as namespace  # noqa: PLC0414  a fixture
 from exporter.test_export import deltas, until
 from flowvis.cli import exporter
+from flowvis.conntrack.sysctls import ROOT
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.tls import TlsFiles
 from inventory.kubernetes_objects import node, pod
@@ -153,6 +154,8 @@ async def test_from_the_kernel_to_the_collector(
 async def test_a_restart_loses_and_repeats_nothing(
     namespace: None, tmp_path: Path, daemons: list[Daemon]
 ) -> None:
+    for name in ("nf_conntrack_acct", "nf_conntrack_timestamp"):  # the first daemon may be too late
+        (ROOT / name).write_text("1")
     async with Collector() as collector:
         exported = {
             "flowCollectorAddr": f"{collector.address}",

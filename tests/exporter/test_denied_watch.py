@@ -155,10 +155,12 @@ async def test_a_collector_that_is_away(client: Client) -> None:
         await collector.go_away()
         await until(lambda: not node.exporter.client.connected)
         client.send(10)
-        await asyncio.sleep(1)
-        assert len(node.table) == 1
+        await until(lambda: len(node.table) == 1)
+        await asyncio.sleep(0.5)
+        assert node.table.next_deadline() is not None
         assert node.exporter.backlog == 0
         await collector.come()
+        await until(lambda: node.exporter.client.connected)
         await until(lambda: total(collector, "packetDeltaCount") == 10)
 
 

@@ -22,6 +22,8 @@ PLURALS = {
     "Namespace": "namespaces",
     "NetworkPolicy": "networkpolicies",
     "ClusterNetworkPolicy": "clusternetworkpolicies",
+    "ConfigMap": "configmaps",
+    "Secret": "secrets",
 }
 Fault = Callable[[web.Request], "web.Response | None"]
 
@@ -64,6 +66,7 @@ class ApiServer:
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
+        self._lists: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         self._watching: list[web.Request] = []
 
     @property
@@ -76,6 +79,10 @@ class ApiServer:
 
     async def start(self) -> None:
         app = web.Application()
+        one = "/api/v1/namespaces/{namespace}/{plural:configmaps|secrets}"
+        app.router.add_post(one, self._write)
+        app.router.add_put(one + "/{name}", self._write)
+        app.router.add_get(one + "/{name}", self._read)
         app.router.add_get("/{path:.*}", self._serve)
         self._runner = web.AppRunner(
             app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True
@@ -146,16 +153,44 @@ class ApiServer:
         self._changed = asyncio.Event()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        fault = self.faults.answer(request) if self.faults.answer else None
-        if fault is not None:
-            return fault
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self.tokens and token not in self.tokens:
-            return status(401, "Unauthorized")
+        if (refused := self._refused(request)) is not None:
+            return refused
         path = request.path.strip("/").split("/")
         parts = 3 if path[0] == "apis" else 2
         return await self._answer(request, "/".join(path[1:parts]), "/".join(path[parts:]))
+
+    async def _read(self, request: web.Request) -> web.StreamResponse:
+        """Answer with one object."""
+        if (refused := self._refused(request)) is not None:
+            return refused
+        found = self.objects.get(_named(request))
+        return web.json_response(found) if found else status(404, f"{request.path} not found")
+
+    async def _write(self, request: web.Request) -> web.StreamResponse:
+        """Create an object, or replace one of the version that the new one names."""
+        if (refused := self._refused(request)) is not None:
+            return refused
+        item = await request.json()
+        about = item["metadata"]
+        place = (*_named(request)[:3], about["name"])
+        found = self.objects.get(place)
+        if request.method == "POST":
+            if found is not None:
+                return status(409, f"{place[1]} {about['name']!r} already exists")
+        elif found is None:
+            return status(404, f"{place[1]} {about['name']!r} not found")
+        elif about.get("resourceVersion") != found["metadata"]["resourceVersion"]:
+            return status(409, "the object has been modified; please apply your changes to it")
+        self._note("ADDED" if found is None else "MODIFIED", place, item)
+        return web.json_response(self.objects[place], status=201 if found is None else 200)
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        self.requests.append(request)
+        fault = self.faults.answer(request) if self.faults.answer else None
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if fault is None and self.tokens and token not in self.tokens:
+            return status(401, "Unauthorized")
+        return fault
 
     async def _answer(
         self, request: web.Request, api_version: str, plural: str
@@ -171,11 +206,6 @@ class ApiServer:
         return self._list(request, api_version, plural)
 
     def _list(self, request: web.Request, api_version: str, plural: str) -> web.Response:
-        chosen = [
-            (place, item)
-            for place, item in sorted(self.objects.items())
-            if place[:2] == (api_version, plural) and _selected(request, item)
-        ]
         version, start = str(self.version), 0
         if "continue" in request.query:
             if self.faults.expire_pages:
@@ -183,14 +213,24 @@ class ApiServer:
                 return status(410, "The provided continue parameter is too old")
             version, _, text = request.query["continue"].partition(":")
             start = int(text)
+        key = (version, api_version, plural, request.query.get("fieldSelector", ""))
+        chosen = self._lists.get(key)
+        if chosen is None:
+            chosen = self._lists[key] = [
+                item
+                for place, item in sorted(self.objects.items())
+                if place[:2] == (api_version, plural) and _selected(request, item)
+            ]
         limit = int(request.query.get("limit", "0")) or len(chosen)
         metadata = {"resourceVersion": version}
         if start + limit < len(chosen):
             metadata["continue"] = f"{version}:{start + limit}"
+        else:
+            del self._lists[key]
         # The items of a typed list have neither kind nor apiVersion.
         items = [
             {key: value for key, value in item.items() if key not in {"kind", "apiVersion"}}
-            for _, item in chosen[start : start + limit]
+            for item in chosen[start : start + limit]
         ]
         return web.json_response({"kind": "List", "metadata": metadata, "items": items})
 
@@ -257,6 +297,11 @@ def _line(event: str, item: dict[str, Any]) -> bytes:
 def _place(item: Mapping[str, Any], api_version: str) -> tuple[str, str, str, str]:
     metadata = item["metadata"]
     return api_version, PLURALS[item["kind"]], metadata.get("namespace", ""), metadata["name"]
+
+
+def _named(request: web.Request) -> tuple[str, str, str, str]:
+    at = request.match_info
+    return "v1", at["plural"], at["namespace"], at.get("name", "")
 
 
 def _selected(request: web.Request, item: Mapping[str, Any]) -> bool:

@@ -31,18 +31,25 @@ class Issued:
     certificate: x509.Certificate
     key: Key
 
-    def write(self, directory: Path, name: str) -> tuple[Path, Path]:
-        """Write `<name>.crt` and `<name>.key`; return their paths."""
-        certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
-        pem = self.key.private_bytes(
+    def certificate_pem(self) -> bytes:
+        """Return the certificate as PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def key_pem(self) -> bytes:
+        """Return the key as PEM, not encrypted."""
+        return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
+
+    def write(self, directory: Path, name: str) -> tuple[Path, Path]:
+        """Write `<name>.crt` and `<name>.key`; return their paths."""
+        certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            _replace(key, pem, 0o600)
-            _replace(certificate, self.certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+            replace_file(key, self.key_pem(), 0o600)
+            replace_file(certificate, self.certificate_pem(), 0o644)
         except OSError as error:
             raise SystemRefused(f"{directory}: cannot write certificates: {error}") from error
         return certificate, key
@@ -163,7 +170,7 @@ def _general_name(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def _replace(path: Path, data: bytes, mode: int) -> None:
+def replace_file(path: Path, data: bytes, mode: int) -> None:
     """Write a file in one step, so that a reader sees the old or the new one; never too open."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from aiohttp import web
 
 PLURALS = {
@@ -288,6 +289,20 @@ def service_account(folder: Path, token: str, ca: bytes) -> Path:
     (folder / "token").write_text(token)
     (folder / "ca.crt").write_bytes(ca)
     return folder
+
+
+def kubeconfig(path: Path, url: str, user: Mapping[str, Any], **cluster: Any) -> Path:
+    """A file as kubectl has it, with one context."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": url, **cluster}}],
+        "users": [{"name": "u", "user": dict(user)}],
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
 
 
 def _line(event: str, item: dict[str, Any]) -> bytes:

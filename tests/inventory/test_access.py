@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cryptography.hazmat.primitives import serialization
 
-from apiserver import ApiServer, service_account
+from apiserver import ApiServer, kubeconfig, service_account
 from flowvis.errors import ApiError, SettingsError
 from flowvis.inventory.access import HOST, PORT, Access, InCluster, Kubeconfig
 from flowvis.inventory.api import Api
@@ -24,19 +23,6 @@ IN_A_POD = {HOST: "10.96.0.1", PORT: "443"}
 
 def pem(issued: Issued) -> bytes:
     return issued.certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def kubeconfig(path: Path, url: str, user: dict[str, Any], **cluster: Any) -> Path:
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "here",
-        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": url, **cluster}}],
-        "users": [{"name": "u", "user": user}],
-    }
-    path.write_text(yaml.safe_dump(document))
-    return path
 
 
 def test_a_pods_own_access(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from flowvis.inventory.resources import NODES, PODS, SERVICES
 from flowvis.inventory.settings import KubernetesSettings
 from flowvis.inventory.watch import Watched, Watchers
 
+PAGE = 25  # nodes of 20 KB are 500 KB, and 3 MB while they are parsed
+
 
 def follow(settings: KubernetesSettings, node_name: str, inventory: Inventory) -> Watchers:
     """Return what follows the node's own Pods, and all Services and nodes.
@@ -16,8 +18,8 @@ def follow(settings: KubernetesSettings, node_name: str, inventory: Inventory) -
     return Watchers(
         settings.access,
         [
-            Watched(PODS, [inventory], own, cached=True),
-            Watched(SERVICES, [inventory]),
-            Watched(NODES, [inventory]),
+            Watched(PODS, [inventory], own, page=PAGE, cached=True),
+            Watched(SERVICES, [inventory], page=PAGE),
+            Watched(NODES, [inventory], page=PAGE),
         ],
     )

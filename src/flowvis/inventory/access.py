@@ -21,7 +21,9 @@ HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 class Access(Protocol):
     """The way to an API server; the methods may block, and raise ApiError."""
 
-    url: str
+    @property
+    def url(self) -> str:
+        """Where it is, without a slash at the end."""
 
     def authorization(self) -> str:
         """Return the header that says who we are; "" where our certificate does."""

@@ -19,7 +19,7 @@ from flowvis.inventory.access import Access
 CONNECT_S = 10.0
 ANSWER_S = 60.0  # the API server gives up on a list after as long itself
 QUIET_S = 90.0  # it sends a bookmark each minute: without one the connection is dead
-MAX_DOCUMENT_BYTES = 64 << 20  # a page of 200 objects at etcd's 1.5 MiB would be 300: see PAGE
+MAX_DOCUMENT_BYTES = 64 << 20  # a page of a list; one that is longer is asked for in smaller pages
 MAX_LINE_BYTES = 8 << 20  # etcd takes no object over 1.5 MiB; as JSON it may be some times that
 MAX_ERROR_BYTES = 64 << 10
 USER_AGENT = "flowvis"

@@ -61,6 +61,8 @@ class Watched:
     sinks: Sequence[Sink]
     selector: Mapping[str, str] = field(default_factory=dict)
     """Of the query: `{"fieldSelector": "spec.nodeName=node-1"}`."""
+    page: int | None = None
+    """Objects of a list at a time, where `PAGE` would be too much memory."""
     cached: bool = False
     """Whether the first list may be as old as the server's cache. There alone Pods are indexed by
     node: a thousand exporters that start together would make etcd read all Pods a thousand times.
@@ -102,7 +104,7 @@ class Watcher:
         self._changed = changed
         self._backoff = backoff
         self._limited = LimitedLog(log)
-        self._page = PAGE
+        self._page = watched.page or PAGE
         self._api_version, base = self.resource.paths()[0]
         self._path = f"{base}/{self.resource.plural}"
         self._version = ""

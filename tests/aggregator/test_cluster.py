@@ -1,0 +1,77 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import generate_latest
+
+from apiserver import ApiServer, kubeconfig
+from flowvis.aggregator.cluster import follow
+from flowvis.aggregator.daemon import Aggregator
+from flowvis.aggregator.settings import AggregatorSettings
+from flowvis.inventory.access import HOST, PORT
+from flowvis.inventory.index import Inventory
+from flowvis.inventory.resources import POLICIES
+from flowvis.inventory.settings import KubernetesSettings
+from flowvis.runtime.settings import load
+from inventory.kubernetes_objects import node, pod
+
+
+def build(inventory: dict[str, Any]) -> Aggregator:
+    text = yaml.safe_dump({"inventory": inventory, "controlSocket": "/nowhere"})
+    return Aggregator(load(AggregatorSettings, text.encode(), {}))
+
+
+async def test_the_aggregator_knows_all_of_the_cluster(tmp_path: Path) -> None:
+    server = ApiServer(served={"networking.k8s.io/v1": {"networkpolicies"}})
+    server.put(pod("a", "10.0.0.1", node="node-1"))
+    server.put(pod("b", "10.0.1.1", node="node-2"))
+    server.put(node("node-1", "192.0.2.1"))
+    server.put({"kind": "Namespace", "metadata": {"name": "shop"}})
+    policy = {"kind": "NetworkPolicy", "metadata": {"name": "deny", "namespace": "shop"}}
+    server.put(policy, "networking.k8s.io/v1")
+    await server.start()
+    path = kubeconfig(tmp_path / "config", server.url, {"token": "t"})
+    settings = KubernetesSettings(kubeconfig=path)
+    inventory, policies = Inventory(), Told()
+    watchers = follow(settings, inventory, policies)
+    await watchers.start()
+    assert len(inventory) == 4
+    assert sorted(policies.told) == ["Namespace shop", "NetworkPolicy deny", "Node node-1"]
+    assert len(watchers.watchers) == 4 + len(POLICIES)
+    await watchers.stop()
+    await server.stop()
+
+
+class Told(Inventory):
+    """Remembers what it was told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self.latest_ms = 0
+
+    def upsert(self, item: Any, now_ms: int) -> None:
+        self.latest_ms = now_ms
+        self.told.append(f"{item['kind']} {item['metadata']['name']}")
+
+
+def test_the_api_server_is_asked_in_a_pod_unless_there_are_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(HOST, raising=False)
+    assert build({}).components[1].name == "inventory files"
+    monkeypatch.setenv(HOST, "10.96.0.1")
+    monkeypatch.setenv(PORT, "443")
+    assert build({}).components[1].name == "kubernetes"
+    assert build({"files": [str(tmp_path)]}).components[1].name == "inventory files"
+
+
+def test_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOST, "10.96.0.1")
+    built = build({})
+    status: Any = built.components[0]
+    assert "kubernetes: not started" in status._not_ready()
+    text = generate_latest(status._registry).decode()
+    assert "flowvis_aggregator_kubernetes_synced 0.0" in text.splitlines()
+    assert "flowvis_aggregator_kubernetes_watches_total 0.0" in text.splitlines()

@@ -182,6 +182,7 @@ class InventorySettings:
         key="podCIDRs",
         doc="Networks of Pod addresses, where the nodes' podCIDRs do not tell (Calico, Cilium)",
         parse=ip_network,
+        takes="a network such as 10.0.0.0/8",
     )
 
 

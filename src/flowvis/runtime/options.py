@@ -37,6 +37,7 @@ class Option:
     live: bool = False
     secret: bool = False
     parse: Callable[[str], Any] | None = None
+    takes: str = ""
 
 
 def option(
@@ -51,17 +52,18 @@ def option(
     live: bool = False,
     secret: bool = False,
     parse: Callable[[str], Any] | None = None,
+    takes: str = "",
 ) -> Any:
     """Declare an option.
 
     `minimum` and `maximum` are inclusive, in seconds for durations; `choices` are texts, matched in
     any case; `key` replaces the derived key; `env` names a variable that wins over the document;
     `live` options take effect without a restart; a `secret` is never shown; `parse` makes the value
-    from text and raises ValueError with what is wrong.
+    from text and raises ValueError with what is wrong; `takes` says in words what it takes.
     """
     if parse is not None and isinstance(default, str):
         default = parse(default)
-    about = Option(doc, minimum, maximum, choices, key, env, live, secret, parse)
+    about = Option(doc, minimum, maximum, choices, key, env, live, secret, parse, takes)
     return dataclasses.field(default=default, metadata={"option": about})
 
 

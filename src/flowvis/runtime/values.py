@@ -68,7 +68,7 @@ def allowed(slot: Slot) -> str:
     if about.choices or is_enum(hint):
         words = ", ".join(about.choices or (str(member.value) for member in hint))
     elif about.parse is not None:
-        words = _words(hint)
+        words = about.takes or _words(hint)
     else:
         words = "a duration such as 5s or 1m30s" if is_duration(hint) else _KINDS[hint]
     if about.minimum is not None and about.maximum is not None:

@@ -4,6 +4,7 @@ from typing import Any
 from flowvis.aggregator.complete import Completer
 from flowvis.batch import Batch
 from flowvis.inventory.index import Inventory
+from flowvis.policies import Policies
 
 from .records import records
 
@@ -87,3 +88,36 @@ def test_labels_stay_out_unless_they_are_wanted() -> None:
 
 def test_an_empty_batch_is_fine() -> None:
     assert len(completed(records({}).take(slice(0, 0)), labels=True)) == 0
+
+
+def test_the_policies_that_allowed_and_denied() -> None:
+    inventory, policies = Inventory(), Policies()
+    for item in (
+        pod("client", "10.0.1.1", "n1", {"app": "c"}),
+        pod("server", "10.0.2.1", "n2", {"app": "s"}),
+    ):
+        inventory.upsert(item, START_MS)
+    completer = Completer(inventory, "east", pod_labels=False, policies=policies)
+    rows = [INTER_NODE, INTER_NODE | {"ingressNetworkPolicyName": "told"}]
+    batch = records(*rows)
+    completer.complete(batch)
+    assert batch.texts("ingressNetworkPolicyName") == ["", "told"]
+    policies.upsert(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "only-c", "namespace": "shop"},
+            "spec": {
+                "podSelector": {"matchLabels": {"app": "s"}},
+                "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "c"}}}]}],
+            },
+        },
+        START_MS - 1,
+    )
+    batch = records(*rows)
+    completer.complete(batch)
+    assert batch.texts("ingressNetworkPolicyName") == ["only-c", "told"]
+    assert batch.texts("ingressNetworkPolicyNamespace") == ["shop", ""]
+    assert batch["ingressNetworkPolicyType"].tolist() == [1, 0]
+    assert batch["ingressNetworkPolicyRuleAction"].tolist() == [1, 0]
+    assert batch["egressNetworkPolicyRuleAction"].tolist() == [0, 0]

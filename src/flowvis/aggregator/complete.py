@@ -1,4 +1,4 @@
-"""Adds what the nodes could not know: the other side's Pod, Pods' labels, the cluster."""
+"""Adds what the nodes could not know: the other side's Pod, labels, policies, the cluster."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,7 @@ from flowvis.batch import Batch
 from flowvis.fields import FlowType
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
+from flowvis.policies import Policies
 
 _TEXTS: tuple[tuple[str, Callable[[Pod], str]], ...] = (
     ("PodName", lambda pod: pod.name),
@@ -24,15 +25,23 @@ _LOCAL_TO_ANOTHER_NODE = {
 
 
 class Completer:
-    """Completes batches in place, by the aggregator's own inventory."""
+    """Completes batches in place, by the aggregator's own inventory and the policies it knows."""
 
-    def __init__(self, inventory: Inventory, cluster_id: str, *, pod_labels: bool) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        cluster_id: str,
+        *,
+        pod_labels: bool,
+        policies: Policies | None = None,
+    ) -> None:
         self.inventory = inventory
+        self._policies = policies
         self._cluster_id = cluster_id.encode()
         self._pod_labels = pod_labels
 
     def complete(self, batch: Batch) -> None:
-        """Fill in Pods, nodes, labels (where they are wanted) and the cluster."""
+        """Fill in Pods, nodes, labels (where they are wanted), policies and the cluster."""
         batch["clusterId"] = np.full(
             len(batch), batch.strings.intern(self._cluster_id), dtype=np.uint32
         )
@@ -40,6 +49,8 @@ class Completer:
             self._fill_pods(batch, side, types)
             if self._pod_labels:
                 self._add_labels(batch, side)
+        if self._policies is not None and len(self._policies):
+            self._add_policies(batch, self._policies)
 
     def _fill_pods(self, batch: Batch, side: str, types: tuple[int, ...]) -> None:
         lacking = np.isin(batch["flowType"], types) & (batch[f"{side}PodName"] == 0)
@@ -58,6 +69,13 @@ class Completer:
         column = np.zeros(len(batch), dtype=np.uint32)
         column[rows] = self._codes(batch, self._pods(batch, side, rows), lambda pod: pod.labels)
         batch[f"{side}PodLabels"] = column
+
+    def _add_policies(self, batch: Batch, policies: Policies) -> None:
+        every = np.arange(len(batch))
+        handles = (self._pods(batch, side, every) for side in ("source", "destination"))
+        found = policies.decide(batch, self.inventory.pods.objects, *handles)
+        for name, column in found.items():
+            batch[name] = column
 
     def _pods(self, batch: Batch, side: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Find the Pods of one side's addresses at the connections' starts."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from flowvis.aggregator.api import Api, Views
+from flowvis.aggregator.certificates import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.complete import Completer
@@ -28,9 +29,11 @@ from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.watch import Watchers
 from flowvis.ipfix.exporter import observation_domain_id
+from flowvis.policies import Policies
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
 from flowvis.runtime.ledger import Ledger, Stage
+from flowvis.runtime.metrics import StatsCollector
 from flowvis.runtime.status import StatusServer
 from flowvis.transport.client import Client
 from flowvis.transport.server import Limits, Server
@@ -74,6 +77,7 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory()
+        self._policies = Policies()
         self._kubernetes = self._following(settings.inventory)
         self._readiness = Readiness()
         self.table = FlowTable(
@@ -91,13 +95,17 @@ class Aggregator:
         self.correlator = Correlator(
             self.table,
             Completer(
-                self._inventory, settings.cluster_id, pod_labels=settings.record_contents.pod_labels
+                self._inventory,
+                settings.cluster_id,
+                pod_labels=settings.record_contents.pod_labels,
+                policies=self._policies,
             ),
             [destination for destination in chosen if destination is not None],
             correlating,
         )
         self.collector = Collector(self.correlator, collecting)
         self.server = _server(settings, self.collector)
+        self._certificates = _certificates(settings)
         self.components = self._components()
 
     def closing_books(self) -> bool:
@@ -120,10 +128,14 @@ class Aggregator:
             writer=self._writer,
             ipfix=self._ipfix,
         )
+        made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
         ready = {"start": self._readiness.problem}
         if self._kubernetes is not None:
             register(made, PREFIX, self._kubernetes)
             ready["kubernetes"] = self._kubernetes.not_synced
+        if self._certificates is not None:
+            stats = StatsCollector(f"{PREFIX}_certificates", self._certificates.stats)
+            made.register(stats)
         self._status_server = StatusServer(
             made,
             host=settings.status.address,
@@ -134,12 +146,14 @@ class Aggregator:
         api = Api(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
             self._status_server,
-            self._kubernetes or InventoryFiles(settings.inventory.files, self._inventory),
+            self._kubernetes
+            or InventoryFiles(settings.inventory.files, self._inventory, self._policies),
             self._writer,
             self._ipfix,
             api,
             self.correlator,
             self.collector,
+            self._certificates,
             self.server,
             self._readiness,
         ]
@@ -148,7 +162,7 @@ class Aggregator:
     def _following(self, settings: InventorySettings) -> Watchers | None:
         if not settings.kubernetes.wanted(settings.files):
             return None
-        return follow(settings.kubernetes, self._inventory)
+        return follow(settings.kubernetes, self._inventory, self._policies)
 
     def _clickhouse(self, settings: ClickHouse, before: Stage) -> Writer | None:
         if not settings.enable:
@@ -216,16 +230,34 @@ class Aggregator:
 
 
 def _server(settings: AggregatorSettings, collector: Collector) -> Server:
-    named = settings.tls
-    files = TlsFiles(named.ca, named.certificate, named.key, named.min_version)
     encrypted = settings.aggregator_transport_protocol is Transport.TLS
     return Server(
         collector.open,
         host=settings.listen.address,
         port=settings.listen.port,
-        tls=files if encrypted else None,
+        tls=_tls_files(settings) if encrypted else None,
         limits=Limits(sessions=settings.listen.max_sessions),
         drain_s=settings.grace_period * PART,
+    )
+
+
+def _tls_files(settings: AggregatorSettings) -> TlsFiles:
+    named = settings.tls
+    return TlsFiles(named.ca, named.certificate, named.key, named.min_version)
+
+
+def _certificates(settings: AggregatorSettings) -> Certificates | None:
+    chosen = settings.certificates
+    if not chosen.issue or settings.aggregator_transport_protocol is not Transport.TLS:
+        return None
+    names = chosen.names(os.environ)
+    service = f"{chosen.service}.{names.namespace}.svc"
+    more = (chosen.service, f"{chosen.service}.{names.namespace}", settings.flow_aggregator_address)
+    return Certificates(
+        settings.inventory.kubernetes.access,
+        names,
+        _tls_files(settings),
+        [service, *(name for name in more if name)],
     )
 
 

@@ -4,9 +4,9 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -27,6 +27,16 @@ _LOADER: Any = getattr(
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
+class Replaceable(Protocol):
+    """What else learns of all objects in the files."""
+
+    def replace(self, items: Sequence[Mapping[str, Any]], now_ms: int) -> None:
+        """Learn of them; ValueError names one that it cannot use."""
+
+    def expire(self, now_ms: int) -> None:
+        """Forget what changed too long ago."""
+
+
 class InventoryFiles:
     """Component: keeps an inventory as its files say, and reads them again when they change.
 
@@ -35,8 +45,11 @@ class InventoryFiles:
 
     name = "inventory files"
 
-    def __init__(self, paths: Sequence[Path], inventory: Inventory) -> None:
+    def __init__(
+        self, paths: Sequence[Path], inventory: Inventory, policies: Replaceable | None = None
+    ) -> None:
         self.inventory = inventory
+        self._policies = policies
         self.reloads = 0
         self.failures = 0
         self._paths = tuple(paths)
@@ -46,7 +59,8 @@ class InventoryFiles:
     async def start(self) -> None:
         """Read the files; SettingsError names what is wrong with them."""
         self._seen = signature(self._paths)
-        self.inventory.replace(await asyncio.to_thread(read, self._paths), _now_ms())
+        # What the files have at first has always been so, unless it says when it was created.
+        self._replace(await asyncio.to_thread(read, self._paths), policies_since_ms=0)
         self._task = spawn(self.name, self._follow())
 
     async def stop(self) -> None:
@@ -57,6 +71,8 @@ class InventoryFiles:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             self.inventory.expire(_now_ms())
+            if self._policies is not None:
+                self._policies.expire(_now_ms())
             seen = await asyncio.to_thread(signature, self._paths)
             if seen != self._seen:
                 self._seen = seen
@@ -65,13 +81,21 @@ class InventoryFiles:
     async def _reload(self) -> None:
         try:
             items = await asyncio.to_thread(read, self._paths)
+            self._replace(items, policies_since_ms=_now_ms())
         except SettingsError as error:
             self.failures += 1
             log.error("inventory not read again, the last good one stays: %s", error)  # noqa: TRY400  the text says all
             return
-        self.inventory.replace(items, _now_ms())
         self.reloads += 1
         log.info("inventory read again: %d objects", len(self.inventory))
+
+    def _replace(self, items: list[dict[str, Any]], *, policies_since_ms: int) -> None:
+        try:
+            if self._policies is not None:
+                self._policies.replace(items, policies_since_ms)
+        except ValueError as error:
+            raise SettingsError([str(error)]) from None
+        self.inventory.replace(items, _now_ms())
 
 
 def read(paths: Sequence[Path]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ DEPLOY = ROOT / "deploy"
 VERSIONS = ("1.25", "1.29", "1.33", "1.37")
 DEPLOYED = ("", "base", *(f"overlays/{path.name}" for path in (DEPLOY / "overlays").iterdir()))
 NOT_KUBERNETES = {"PodMonitor"}  # Prometheus' operator defines it
-CERTIFICATES = {"flow-aggregator-ca", "flow-aggregator-server-tls", "flow-aggregator-client-tls"}
+MADE_BY_THE_AGGREGATOR = {"flow-aggregator-ca", "flow-aggregator-client-tls"}
 
 
 @functools.cache
@@ -108,7 +108,7 @@ def test_what_is_referred_to_is_there(overlay: str) -> None:
         if "serviceAccountName" in pod:
             assert ("ServiceAccount", namespace, pod["serviceAccountName"]) in there
         for kind, name, optional in references(pod):
-            known = (kind, namespace, name) in there or name in CERTIFICATES
+            known = (kind, namespace, name) in there or name in MADE_BY_THE_AGGREGATOR
             assert known or optional, f"{kind} {namespace}/{name}"
         volumes = {volume["name"] for volume in pod.get("volumes", ())}
         volumes |= {c["metadata"]["name"] for c in item["spec"].get("volumeClaimTemplates", ())}
@@ -202,6 +202,47 @@ def test_rights_are_the_least(overlay: str) -> None:
         for rule in item["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"]
             assert "resourceNames" in rule or rule["verbs"] == ["create"]
+
+
+def test_the_aggregator_may_write_its_certificates_and_no_more() -> None:
+    conf = next(
+        item["data"] for item in of("", "ConfigMap") if "flow-aggregator.conf" in item["data"]
+    )
+    settings = load(AggregatorSettings, conf["flow-aggregator.conf"].encode(), {})
+    assert settings.certificates.issue
+    names = settings.certificates.names({})
+    role = next(
+        item
+        for item in of("", "Role")
+        if item["metadata"]["name"] == "flow-aggregator-certificates"
+    )
+    assert role["metadata"]["namespace"] == names.namespace
+    may = {
+        (resource, name, verb)
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", ["*"])
+        for verb in rule["verbs"]
+    }
+    existing = {
+        (resource, name, verb)
+        for resource, name in (
+            ("secrets", names.ca_secret),
+            ("secrets", names.client_secret),
+            ("configmaps", names.ca_config_map),
+        )
+        for verb in ("get", "update")
+    }
+    assert may == existing | {("secrets", "*", "create"), ("configmaps", "*", "create")}
+    volumes = {
+        v["name"]: v for v in workload("flow-exporter")["spec"]["template"]["spec"]["volumes"]
+    }
+    mounted = {
+        (kind, source[kind]["name"])
+        for source in volumes["certificates"]["projected"]["sources"]
+        for kind in source
+    }
+    assert mounted == {("configMap", names.ca_config_map), ("secret", names.client_secret)}
 
 
 def test_what_daemons_and_manifests_must_agree_on() -> None:

@@ -4,10 +4,12 @@ Options of parts that do not exist yet are taken in their documented form while 
 that an Antrea configuration loads as it is; switching one on is an error that says so.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from flowvis.aggregator.authority import Names
 from flowvis.aggregator.destinations import (
     CERTIFICATES,
     ApiServer,
@@ -52,6 +54,37 @@ class Tls:
     min_version: str = option(
         "VersionTLS12", doc="The oldest version of TLS", choices=tuple(VERSIONS)
     )
+
+
+@dataclass(frozen=True)
+class CertificateSettings:
+    """The cluster's certificates, where the aggregator makes them."""
+
+    issue: bool = option(
+        False,
+        doc="Make the CA, the exporters' certificate and one's own, and keep them in the API; "
+        "`tls.ca`, `tls.certificate` and `tls.key` then say where to put one's own",
+    )
+    namespace: str = option(
+        "",
+        doc="Where the objects and the Service are; by default the Pod's namespace "
+        "(POD_NAMESPACE), else flow-aggregator",
+    )
+    service: str = option(
+        "flow-aggregator", doc="The Service that exporters connect to: names in the certificate"
+    )
+    ca_secret: str = option(
+        Names.ca_secret, doc="The Secret with the CA and its key, for all replicas"
+    )
+    ca_config_map: str = option(Names.ca_config_map, doc="The ConfigMap with ca.crt, for exporters")
+    client_secret: str = option(
+        Names.client_secret, doc="The Secret with the exporters' certificate"
+    )
+
+    def names(self, env: Mapping[str, str]) -> Names:
+        """Return where the objects are."""
+        namespace = self.namespace or env.get("POD_NAMESPACE") or Names.namespace
+        return Names(namespace, self.ca_secret, self.ca_config_map, self.client_secret)
 
 
 @dataclass(frozen=True)
@@ -126,8 +159,8 @@ class AggregatorSettings:
     )
     flow_aggregator_address: str = option(
         "",
-        doc="Antrea's extra name for a certificate that the aggregator issues to itself; "
-        "certificates come from files, so it has no effect",
+        doc="One more name or address in the certificate that the aggregator issues to itself "
+        "(certificates.issue)",
     )
     record_contents: RecordContents = section(RecordContents, doc="What is added to records")
     api_server: ApiServer = section(ApiServer, doc="Antrea's API server")
@@ -142,6 +175,9 @@ class AggregatorSettings:
     cluster_id: str = option("", doc="clusterId of all records; clusterUUID in ClickHouse")
     listen: Listen = section(Listen, doc="Where exporters connect")
     tls: Tls = section(Tls, doc="Certificates of the listening side")
+    certificates: CertificateSettings = section(
+        CertificateSettings, doc="Certificates that the aggregator makes"
+    )
     inventory: InventorySettings = section(InventorySettings, doc="Pods, Services and Nodes")
     max_flows: int = option(
         1_000_000,  # about 1 GB when full

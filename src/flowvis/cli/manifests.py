@@ -27,6 +27,7 @@ AGGREGATOR: dict[str, Any] = {
     "status.address": "::",
     "log.format": "json",
     "recordContents.podLabels": True,
+    "certificates.issue": True,
 }
 CLICKHOUSE = AGGREGATOR | {"clickHouse.enable": True}
 COLLECTOR = AGGREGATOR | {

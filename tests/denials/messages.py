@@ -3,7 +3,7 @@
 import struct
 from ipaddress import ip_address
 
-PREFIX, PAYLOAD, TIMESTAMP, SEQUENCE = 10, 9, 3, 12
+PREFIX, PAYLOAD, TIMESTAMP, SEQUENCE, CONNECTION = 10, 9, 3, 12, 18
 PACKET = 4 << 8
 
 
@@ -17,7 +17,12 @@ def netlink(kind: int, body: bytes) -> bytes:
 
 
 def logged(
-    payload: bytes, *, prefix: bytes | None = None, number: int | None = None, ms: int | None = None
+    payload: bytes,
+    *,
+    prefix: bytes | None = None,
+    number: int | None = None,
+    ms: int | None = None,
+    connection: bytes | None = None,
 ) -> bytes:
     """A message about a packet."""
     parts = [attribute(1, struct.pack("!HBB", 0x0800, 3, 0))]
@@ -28,6 +33,8 @@ def logged(
         parts.append(attribute(TIMESTAMP, struct.pack("!QQ", ms // 1000, ms % 1000 * 1000)))
     if number is not None:
         parts.append(attribute(SEQUENCE, struct.pack("!I", number)))
+    if connection is not None:
+        parts.append(attribute(CONNECTION | 0x8000, connection))
     parts.append(attribute(PAYLOAD, payload))
     return netlink(PACKET, struct.pack("!BBH", 2, 0, 5) + b"".join(parts))
 

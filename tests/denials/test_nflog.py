@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from denials.messages import PACKET, attribute, ipv4, ipv6, logged, netlink, ports
 from flowvis.batch import address_text
 from flowvis.denials import nflog
+from flowvis.denials.attributes import MAX_ATTRIBUTES
 from flowvis.denials.nflog import LogDecoder
 from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import Prefixes, Verdict
@@ -121,7 +122,7 @@ def test_a_message_that_does_not_fit(decoder: LogDecoder) -> None:
 
 
 def test_more_attributes_than_are_read(decoder: LogDecoder) -> None:
-    body = bytes(4) + attribute(5, bytes(4)) * nflog.MAX_ATTRIBUTES + attribute(9, SYN)
+    body = bytes(4) + attribute(5, bytes(4)) * MAX_ATTRIBUTES + attribute(9, SYN)
     assert len(decoder.decode(netlink(PACKET, body), NOW)) == 0
     assert decoder.stats.malformed == 1
 

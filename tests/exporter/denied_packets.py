@@ -11,7 +11,7 @@ from flowvis.denials.prefixes import Verdict
 INGRESS = Verdict(name="deny-all", namespace="shop", type=1, rule="0")
 T0 = 1_700_000_000_000
 
-Row = tuple[str, int, str, int, int, int, int, int, Verdict | None]
+Row = tuple[str, int, str, int, int, int, int, int, Verdict | None, str, int]
 
 
 def packet(
@@ -25,8 +25,10 @@ def packet(
     octets: int = 60,
     at: int = T0,
     verdict: Verdict | None = INGRESS,
+    called: tuple[str, int] | None = None,
 ) -> Row:
-    return (source, port, destination, to, protocol, packets, octets, at, verdict)
+    before = called or (destination, to)
+    return (source, port, destination, to, protocol, packets, octets, at, verdict, *before)
 
 
 def packets(rows: Iterable[Row]) -> Packets:
@@ -48,6 +50,8 @@ def packets(rows: Iterable[Row]) -> Packets:
         np.array([row[4] for row in rows], dtype=np.uint8),
         np.array([row[5] for row in rows], dtype=np.uint64),
         np.array([row[6] for row in rows], dtype=np.uint64),
+        addresses(9),
+        np.array([row[10] for row in rows], dtype=np.uint16),
         np.array([row[7] for row in rows], dtype=np.uint64),
         np.array([verdicts.index(row[8]) for row in rows], dtype=np.int64),
         verdicts,

@@ -14,7 +14,7 @@ from flowvis.exporter.scope import Scope
 from flowvis.fields import EXPORTED, EndReason, Kind, RuleAction
 from flowvis.inventory.index import Inventory
 from flowvis.runtime.ledger import Ledger
-from inventory.kubernetes_objects import node, pod
+from inventory.kubernetes_objects import node, pod, service
 
 IDLE, ACTIVE = EndReason.IDLE, EndReason.ACTIVE
 FULL, FORCED = EndReason.LACK_OF_RESOURCES, EndReason.FORCED
@@ -283,6 +283,7 @@ def test_a_clusters_node_tells_of_its_own_pods() -> None:
             node("node-1", "192.0.2.1", "10.0.1.0/24"),
             node("node-2", "192.0.2.2", "10.0.2.0/24"),
             pod("web", local, node="node-1"),
+            service("shop", ["10.96.0.1"], {"name": "http", "port": 80}),
         ],
         0,
     )
@@ -293,14 +294,22 @@ def test_a_clusters_node_tells_of_its_own_pods() -> None:
                 packet(1, source=remote, destination=local),
                 packet(2, source=local, destination=outside, verdict=EGRESS),
                 packet(3, source=remote, destination=outside),
+                packet(4, source=local, destination=remote, to=8080, called=("10.96.0.1", 80)),
             ]
         ),
         T0,
     )
     told = {row["sourceTransportPort"]: row for row in rows(table.due(T0 + 20_000))}
-    assert told.keys() == {1, 2}
+    assert told.keys() == {1, 2, 4}
     assert (told[1]["destinationPodName"], told[1]["flowType"]) == ("web", 2)
     assert (told[2]["sourcePodName"], told[2]["flowType"]) == ("web", 3)
+    assert told[1]["destinationServicePortName"] == ""
+    assert told[4]["destinationServicePortName"].endswith("/shop:http")
+    assert (told[4]["destinationServiceIP"], told[4]["destinationServicePort"]) == (
+        "10.96.0.1",
+        80,
+    )
+    assert told[4]["destinationTransportPort"] == 8080
     assert table.packets.dropped == {"not-local": 1}
     assert ledger.imbalance() == {}
 

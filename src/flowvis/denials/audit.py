@@ -76,14 +76,17 @@ class AuditLog:
                     rows.append((*row, verdict))
         columns = list(zip(*rows, strict=True)) if rows else [()] * 9
         source, destination = (_addresses(column) for column in columns[:2])
+        destination_port = np.array(columns[3], dtype=np.uint16)
         return Packets(
             source,
             destination,
             np.array(columns[2], dtype=np.uint16),
-            np.array(columns[3], dtype=np.uint16),
+            destination_port,
             np.array(columns[4], dtype=np.uint8),
             np.array(columns[5], dtype=np.uint64),
             np.array(columns[6], dtype=np.uint64),
+            destination,
+            destination_port,
             np.array(columns[7], dtype=np.uint64),
             np.array(columns[8], dtype=np.int64),
             list(verdicts),

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.counts import count
+from flowvis.denials.attributes import attributes, gather, number
+from flowvis.denials.calls import called_by
 from flowvis.denials.headers import HEAD_BYTES, read_headers
 from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import MAX_PREFIX_BYTES, Prefixes, Verdict
@@ -20,14 +22,12 @@ MAX_PREFIXES = 8192
 has one, and a node has some hundreds of rules that deny. More than one `decode` may bring."""
 
 MAX_MESSAGES = 4096  # decoded at once; the rest of the bytes next
-MAX_ATTRIBUTES = 32  # of one message; the kernel has 21 kinds
 CLOCK_SKEW_MS = 60_000  # a time further off than that is not the wall clock's
 
 PACKET = 4 << 8  # NFNL_SUBSYS_ULOG, NFULNL_MSG_PACKET
 
-_TIMESTAMP, _PAYLOAD, _PREFIX, _SEQUENCE = 3, 9, 10, 12
-_WANTED = (_TIMESTAMP, _PAYLOAD, _PREFIX, _SEQUENCE)
-_KIND_MASK = 0x3FFF  # NLA_TYPE_MASK of linux/netlink.h
+_TIMESTAMP, _PAYLOAD, _PREFIX, _SEQUENCE, _CONNECTION = 3, 9, 10, 12, 18
+_WANTED = (_TIMESTAMP, _PAYLOAD, _PREFIX, _SEQUENCE, _CONNECTION)
 _MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTES_AT = 20  # struct nlmsghdr and struct nfgenmsg
 
@@ -70,14 +70,15 @@ class LogDecoder:
 
     def _decode(self, data: bytes | memoryview, starts: Ints, ends: Ints, now_ms: int) -> Packets:
         raw = np.frombuffer(data, dtype=np.uint8)
-        at, size = _attributes(raw, starts, ends)
-        self._count(len(starts), _number(raw, at[_SEQUENCE], size[_SEQUENCE], 4))
+        at, size = attributes(raw, starts + _ATTRIBUTES_AT, ends, _WANTED)
+        self._count(len(starts), number(raw, at[_SEQUENCE], size[_SEQUENCE], 4))
         sizes = np.minimum(size[_PAYLOAD], HEAD_BYTES)
-        headers = read_headers(_gather(raw, at[_PAYLOAD], sizes, HEAD_BYTES), sizes)
-        seconds = _number(raw, at[_TIMESTAMP], size[_TIMESTAMP], 8)
-        micros = _number(raw, at[_TIMESTAMP] + 8, size[_TIMESTAMP] - 8, 8)
+        headers = read_headers(gather(raw, at[_PAYLOAD], sizes, HEAD_BYTES), sizes)
+        seconds = number(raw, at[_TIMESTAMP], size[_TIMESTAMP], 8)
+        micros = number(raw, at[_TIMESTAMP] + 8, size[_TIMESTAMP] - 8, 8)
         stamps = seconds * 1000 + micros // 1000
         near = (seconds > 0) & (abs(stamps - now_ms) <= CLOCK_SKEW_MS)
+        called, called_port = called_by(raw, at[_CONNECTION], size[_CONNECTION], headers)
         packets = Packets(
             headers.source,
             headers.destination,
@@ -86,6 +87,8 @@ class LogDecoder:
             headers.protocol,
             np.ones(len(starts), dtype=np.uint64),
             headers.octets,
+            called,
+            called_port,
             np.where(near, stamps, now_ms).astype(np.uint64),
             self._judge(raw, at[_PREFIX], size[_PREFIX]),
             self._verdicts,
@@ -107,7 +110,7 @@ class LogDecoder:
 
     def _judge(self, raw: Bytes, at: Ints, size: Ints) -> Ints:
         """Return the places of the messages' verdicts."""
-        keys = _gather(raw, at, np.minimum(size, MAX_PREFIX_BYTES), MAX_PREFIX_BYTES)
+        keys = gather(raw, at, np.minimum(size, MAX_PREFIX_BYTES), MAX_PREFIX_BYTES)
         slots, new = self._index.upsert(keys)
         if (slots < 0).any():
             self._index.clear()
@@ -142,50 +145,3 @@ def _messages(data: bytes | memoryview) -> tuple[Ints, Ints]:
             ends.append(at + length)
         at += (length + 3) & ~3
     return np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)
-
-
-def _attributes(raw: Bytes, starts: Ints, ends: Ints) -> tuple[dict[int, Ints], dict[int, Ints]]:
-    """Return where each message's wanted attributes have their values, and the sizes of these.
-
-    Size 0 is none. What comes after an attribute that does not fit its message is not looked at.
-    """
-    halves = np.frombuffer(raw.data[: len(raw) & ~1], dtype=np.uint16)
-    at = {kind: np.zeros(len(starts), dtype=np.int64) for kind in _WANTED}
-    size = {kind: np.zeros(len(starts), dtype=np.int64) for kind in _WANTED}
-    rows = np.arange(len(starts))
-    here = starts + _ATTRIBUTES_AT
-    for _ in range(MAX_ATTRIBUTES):
-        inside = here + 4 <= ends
-        if not inside.all():
-            rows, here, ends = rows[inside], here[inside], ends[inside]
-        if not len(rows):
-            break
-        lengths = halves[here >> 1].astype(np.int64)
-        kinds = halves[(here >> 1) + 1] & _KIND_MASK
-        fits = (lengths >= 4) & (here + lengths <= ends)
-        for kind in _WANTED:
-            which = fits & (kinds == kind)
-            at[kind][rows[which]] = here[which] + 4
-            size[kind][rows[which]] = lengths[which] - 4
-        here = np.where(fits, here + ((lengths + 3) & ~3), ends)
-    return at, size
-
-
-def _gather(raw: Bytes, at: Ints, sizes: Ints, width: int) -> Bytes:
-    """Return pieces of the bytes as rows of `width`, zero beyond their sizes."""
-    used = int(sizes.max(initial=0))
-    pieces = np.zeros((len(at), width), dtype=np.uint8)
-    if not used:
-        return pieces
-    columns = np.arange(used)
-    places = np.minimum(at[:, None] + columns, len(raw) - 1)
-    pieces[:, :used] = np.where(columns < sizes[:, None], raw[places], np.uint8(0))
-    return pieces
-
-
-def _number(raw: Bytes, at: Ints, sizes: Ints, width: int) -> Ints:
-    """Return numbers in network order; -1 where there is none of that width."""
-    there = sizes >= width
-    pieces = _gather(raw, np.where(there, at, 0), np.where(there, width, 0), width)
-    values = pieces.view(f">u{width}")[:, 0].astype(np.int64)
-    return np.where(there, values, -1)

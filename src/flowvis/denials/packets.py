@@ -24,6 +24,9 @@ class Packets:
     packets: NDArray[np.uint64]
     octets: NDArray[np.uint64]
     """Bytes of the IP packets."""
+    called: NDArray[np.uint8]
+    """The destination before DNAT, where that is known."""
+    called_port: NDArray[np.uint16]
     time_ms: NDArray[np.uint64]
     verdict: NDArray[np.int64]
     """Places in `verdicts`."""

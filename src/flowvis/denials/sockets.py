@@ -25,14 +25,13 @@ READ_BYTES = 8 * BATCH_BYTES
 
 _BIND, _UNBIND = 1, 2  # NFULNL_CFG_CMD_*
 _COPY_PACKET = 2  # NFULNL_COPY_PACKET
-_SEQUENCE = 1  # NFULNL_CFG_F_SEQ
+_SEQUENCE, _CONNECTION = 1, 4  # NFULNL_CFG_F_SEQ, NFULNL_CFG_F_CONNTRACK
 _CONFIGURATION = (
     ("NFULA_CFG_CMD", _BIND),
     ("NFULA_CFG_MODE", {"copy_range": HEAD_BYTES, "copy_mode": _COPY_PACKET, "_pad": 0}),
     ("NFULA_CFG_NLBUFSIZ", BATCH_BYTES),
     ("NFULA_CFG_TIMEOUT", BATCH_DELAY),
     ("NFULA_CFG_QTHRESH", BATCH_PACKETS),
-    ("NFULA_CFG_FLAGS", _SEQUENCE),
 )
 _CONFIG = NFNL_SUBSYS_ULOG << 8 | 1  # NFULNL_MSG_CONFIG
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python has no name for it
@@ -110,14 +109,21 @@ class LogSocket:
         return self._buffer[:filled], overruns
 
     def _bind(self) -> None:
+        refusal = self._configure(_SEQUENCE | _CONNECTION)
+        if refusal == errno.EOPNOTSUPP:  # nf_conntrack_netlink is not there
+            refusal = self._configure(_SEQUENCE)
+        if refusal:
+            raise refused(self.group, refusal)
+
+    def _configure(self, flags: int) -> int:
+        """Bind with these flags; the errno of the answer, 0 if all is well."""
         try:
-            self._socket.send(_message(self.group, *_CONFIGURATION))
+            self._socket.send(_message(self.group, *_CONFIGURATION, ("NFULA_CFG_FLAGS", flags)))
             while (answer := _answer(self._socket.recv(BATCH_BYTES))) is None:
                 pass  # packets that were logged meanwhile: their numbers will be missing
         except OSError as error:
             raise refused(self.group, error.errno or 0) from error
-        if answer:
-            raise refused(self.group, answer)
+        return answer
 
 
 def refused(group: int, error: int) -> SystemRefused:

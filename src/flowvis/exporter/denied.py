@@ -292,7 +292,7 @@ def _total(packets: Packets) -> int:
 
 
 def _form(packets: Packets) -> Form:
-    """The normal form of denied connections: what translated their addresses is not logged."""
+    """The normal form of denied connections; SNAT comes after policies."""
     return Form(
         packets.source,
         packets.destination,
@@ -301,8 +301,8 @@ def _form(packets: Packets) -> Form:
         packets.protocol,
         np.zeros_like(packets.source),
         np.zeros_like(packets.source_port),
-        packets.destination,
-        packets.destination_port,
+        packets.called,
+        packets.called_port,
         packets.time_ms,
     )
 

@@ -146,6 +146,17 @@ def test_without_policies_records_keep_what_they_say(cluster: Cluster) -> None:
     assert cluster.decide([]) == []
 
 
+def test_only_policies_make_it_active(cluster: Cluster) -> None:
+    policies = cluster.policies
+    assert not policies.active
+    cluster.apply(OPEN, now_ms=NOW)
+    assert policies.active
+    policies.delete(OPEN, NOW + 1)
+    assert policies.active, "for connections that began before"
+    policies.expire(NOW + 1 + KEPT_MS)
+    assert not policies.active
+
+
 def test_a_pod_always_reaches_itself(cluster: Cluster) -> None:
     cluster.apply(SHUT)
     assert ingress(cluster, source="x/a") == NOTHING

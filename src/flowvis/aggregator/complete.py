@@ -49,7 +49,7 @@ class Completer:
             self._fill_pods(batch, side, types)
             if self._pod_labels:
                 self._add_labels(batch, side)
-        if self._policies is not None and len(self._policies):
+        if self._policies is not None and self._policies.active:
             self._add_policies(batch, self._policies)
 
     def _fill_pods(self, batch: Batch, side: str, types: tuple[int, ...]) -> None:

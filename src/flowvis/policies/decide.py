@@ -14,7 +14,7 @@ from flowvis.policies.ends import EndTable, Selectable
 from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS, History
 from flowvis.policies.model import Direction
-from flowvis.policies.objects import KINDS, Key, created_ms, key_of, parse
+from flowvis.policies.objects import KINDS, SELECTED_BY, Key, created_ms, key_of, parse
 from flowvis.policies.verdicts import MAX_VERDICTS, Codes, VerdictCache, VerdictTable
 
 __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
@@ -45,10 +45,18 @@ class Policies:
         self._ends = EndTable() if ends is None else ends
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
+        self._active: bool | None = None
 
     def __len__(self) -> int:
         """How many objects are kept."""
         return len(self._history)
+
+    @property
+    def active(self) -> bool:
+        """Whether any policy is kept: without, `decide` returns what records say."""
+        if self._active is None:
+            self._active = not self._history.kinds() <= SELECTED_BY
+        return self._active
 
     def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
         """Learn of an object, new or changed; other kinds are passed over.
@@ -103,6 +111,7 @@ class Policies:
     def expire(self, now_ms: int) -> None:
         """Forget what changed too long ago; to be called now and then."""
         self._history.expire(now_ms)
+        self._active = None
 
     def decide(
         self,
@@ -120,7 +129,7 @@ class Policies:
             self._clear()
             self._verdicts.clear()
         codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
-        for first in range(0, len(batch) if len(self._history) else 0, CHUNK):
+        for first in range(0, len(batch) if self.active else 0, CHUNK):
             rows = slice(first, first + CHUNK)
             part = self._decide(batch.take(rows), pods, sources[rows], destinations[rows])
             for direction, numbers in part.items():
@@ -137,6 +146,7 @@ class Policies:
         since = self._history.put(key, value, since_ms, now_ms)
         self.stats.refused = self._history.refused
         if since is not None:
+            self._active = None
             for epoch in [epoch for epoch in self._caches if epoch >= since]:
                 del self._caches[epoch]
 

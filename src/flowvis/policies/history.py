@@ -42,6 +42,10 @@ class History:
         """Go through the objects that exist by the latest change."""
         return iter([key for key in self._versions if key in self])
 
+    def kinds(self) -> set[str]:
+        """Return the kinds of which any version of any object is kept."""
+        return {kind for _, kind, _, _ in self._versions}
+
     def __contains__(self, key: Key) -> bool:
         """Whether the object exists by the latest change."""
         return key in self._versions and self._versions[key][-1].value is not None

@@ -121,5 +121,7 @@ _PARSERS: dict[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = {
     (ANTREA, "Tier"): parse_tier,
 }
 
+SELECTED_BY = frozenset({"Namespace", "Node", "Group", "ClusterGroup", "Tier"})
+"""Kinds that policies refer to, which decide nothing by themselves."""
 KINDS = frozenset(_PARSERS)
 """(API group, kind) of all objects that `Policies` wants to hear of."""

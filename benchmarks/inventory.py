@@ -39,6 +39,7 @@ class _Plain(KubernetesSettings):
     """Access over plain HTTP, without a name."""
 
     url: str = ""
+    server_name = None
 
     def access(self) -> Access:
         return self

@@ -77,10 +77,17 @@ def test_a_kubeconfig_with_a_token(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("verified", [True, False])
-def test_a_kubeconfig_with_a_certificate(tmp_path: Path, verified: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "trust"),
+    [
+        ("127.0.0.1", {"certificate-authority": "ca.crt"}),
+        ("elsewhere", {"certificate-authority": "ca.crt", "tls-server-name": "elsewhere"}),
+        ("elsewhere", {"insecure-skip-tls-verify": True}),
+    ],
+)
+def test_a_kubeconfig_with_a_certificate(tmp_path: Path, name: str, trust: dict[str, Any]) -> None:
     ca = issue_ca("cluster")
-    issue_server(ca, ["127.0.0.1" if verified else "elsewhere"]).write(tmp_path, "server")
+    issue_server(ca, [name]).write(tmp_path, "server")
     issue_client(ca, "me").write(tmp_path, "me")
     (tmp_path / "ca.crt").write_bytes(pem(ca))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.crt")
@@ -90,9 +97,8 @@ def test_a_kubeconfig_with_a_certificate(tmp_path: Path, verified: bool) -> None
         f"client-{what}-data": base64.b64encode((tmp_path / name).read_bytes()).decode()
         for what, name in (("certificate", "me.crt"), ("key", "me.key"))
     }
-    trust: dict[str, Any] = {"insecure-skip-tls-verify": True}
-    if verified:
-        trust = {"certificate-authority": str(tmp_path / "ca.crt")}
+    if "certificate-authority" in trust:
+        trust = {**trust, "certificate-authority": str(tmp_path / "ca.crt")}
 
     async def scene() -> None:
         server = ApiServer(tls=context)

@@ -30,6 +30,8 @@ POLICY = POLICIES[0]
 class Plain:
     """Access without TLS."""
 
+    server_name = None
+
     def __init__(self, url: str, token: str = "") -> None:
         self.url, self.token = url, token
 

@@ -25,6 +25,10 @@ class Access(Protocol):
     def url(self) -> str:
         """Where it is, without a slash at the end."""
 
+    @property
+    def server_name(self) -> str | None:
+        """The name that its certificate must have, where that is not the URL's."""
+
     def authorization(self) -> str:
         """Return the header that says who we are; "" where our certificate does."""
 
@@ -34,6 +38,8 @@ class Access(Protocol):
 
 class InCluster:
     """A Pod's own access, by its service account."""
+
+    server_name = None
 
     def __init__(self, environment: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> None:
         host, port = environment.get(HOST, ""), environment.get(PORT, "")
@@ -81,6 +87,7 @@ class Kubeconfig:
         except (ConfigException, OSError) as error:
             raise SettingsError([f"inventory.kubernetes.kubeconfig: {path}: {error}"]) from error
         self.url = str(self._configuration.host).rstrip("/")
+        self.server_name: str | None = self._configuration.tls_server_name or None
         self._context: ssl.SSLContext | None = None
 
     def authorization(self) -> str:

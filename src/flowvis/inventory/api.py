@@ -103,6 +103,7 @@ class Api:
                 json=item,
                 headers=headers,
                 ssl=context if context is not None else True,
+                server_hostname=self._access.server_name,
                 timeout=limits,
                 allow_redirects=False,
             ) as response:

@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from apiserver import ApiServer, kubeconfig
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.daemon import Aggregator
 from flowvis.aggregator.settings import AggregatorSettings
+from flowvis.cli.status import _show as show
 from flowvis.inventory.access import HOST, PORT
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import POLICIES
@@ -41,6 +43,30 @@ async def test_the_aggregator_knows_all_of_the_cluster(tmp_path: Path) -> None:
     assert len(watchers.watchers) == 4 + len(POLICIES)
     await watchers.stop()
     await server.stop()
+
+
+async def test_while_the_server_is_away_it_is_ready_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = ApiServer()
+    server.put(pod("a", "10.0.0.1"))
+    await server.start()
+    path = kubeconfig(tmp_path / "config", server.url, {"token": "t"})
+    built = build({"kubernetes": {"kubeconfig": str(path)}})
+    status: Any = built.components[0]
+    following: Any = built.components[1]
+    await following.start()
+    assert built._status()["kubernetes"] == ""
+    await server.stop()
+    for _ in range(1000):
+        if built._status()["kubernetes"]:
+            break
+        await asyncio.sleep(0.01)
+    assert not any("kubernetes" in line for line in status._not_ready())
+    assert len(built._inventory) == 1
+    show({"version": "1", "uptimeSeconds": 1, "flows": 0, **built._status()})
+    assert "Kubernetes API: stale for" in " ".join(capsys.readouterr().out.split())
+    await following.stop()
 
 
 class Told(Inventory):

@@ -1,0 +1,186 @@
+"""Both daemons with the manifests' own configuration, as far as paths and ports let them."""
+
+import asyncio
+import base64
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aggregator.harness import Aggregator
+from apiserver import ApiServer, kubeconfig, status
+from cli.test_exporter import Daemon
+from exporter.conftest import namespace as namespace  # noqa: PLC0414  a fixture
+from exporter.test_export import until
+from flowvis.cli.kustomize import render
+from inventory.kubernetes_objects import node, pod
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+NAMESPACE = "flow-aggregator"
+SECRETS = {"flow-aggregator-ca-tls", "flow-aggregator-client-tls"}
+
+Document = dict[str, Any]
+
+
+def configuration(name: str, changes: Document) -> Document:
+    """What a ConfigMap says, and in its place what differs outside of a Pod."""
+    texts = {
+        key: text
+        for item in render(DEPLOY / "base")
+        if item["kind"] == "ConfigMap"
+        for key, text in item["data"].items()
+    }
+    document: Document = yaml.safe_load(texts[name])
+    for key, change in changes.items():
+        own = document.get(key)
+        document[key] = {**(own or {}), **change} if isinstance(change, dict) else change
+    return document
+
+
+class Node:
+    """Two Pods, an aggregator and an exporter."""
+
+    def __init__(self, path: Path, server: ApiServer) -> None:
+        self.path, self.server = path, server
+        self.access = str(kubeconfig(path / "kubeconfig", server.url, {"token": "good"}))
+        own = {"ca": "own-ca.crt", "certificate": "own.crt", "key": "own.key"}
+        changes = {
+            "tls": {key: str(path / name) for key, name in own.items()},
+            "listen": {"address": "127.0.0.1", "port": 0},
+            "status": {"address": "127.0.0.1", "port": 0},
+            "controlSocket": str(path / "control.sock"),
+            "inventory": {"kubernetes": {"kubeconfig": self.access}},
+            "activeFlowRecordTimeout": "500ms",
+        }
+        self.aggregator = Aggregator(path, configuration("flow-aggregator.conf", changes))
+        self.exporter: Daemon | None = None
+
+    def item(self, plural: str, name: str) -> Document | None:
+        return self.server.objects.get(("v1", plural, NAMESPACE, name))
+
+    def mount(self) -> None:
+        """As the kubelet does."""
+        secret = self.item("secrets", "flow-aggregator-client-tls")
+        published = self.item("configmaps", "flow-aggregator-ca")
+        assert secret is not None
+        assert published is not None
+        for name in ("tls.crt", "tls.key"):
+            (self.path / name).write_bytes(base64.b64decode(secret["data"][name]))
+        (self.path / "ca.crt").write_text(published["data"]["ca.crt"])
+
+    def export(self) -> None:
+        changes = {
+            "flowExporter": {
+                "flowCollectorAddr": f"127.0.0.1:{self.aggregator.port}:tls",
+                "flowPollInterval": "200ms",
+            },
+            "nodeName": "node-1",
+            "conntrack": {"loopback": True},
+            "tls": {
+                "ca": str(self.path / "ca.crt"),
+                "certificate": str(self.path / "tls.crt"),
+                "key": str(self.path / "tls.key"),
+                "serverName": "flow-aggregator.flow-aggregator.svc",
+            },
+            "inventory": {"kubernetes": {"kubeconfig": self.access}},
+            "state": {"directory": str(self.path / "state")},
+            "status": {"address": "127.0.0.1", "port": 0},
+        }
+        path = self.path / "flow-exporter.conf"
+        path.write_text(yaml.safe_dump(configuration("flow-exporter.conf", changes)))
+        self.exporter = Daemon(str(path))
+
+    def flows(self) -> list[Document]:
+        return list(self.aggregator.control.lines("flows", {"pod": "client"}))
+
+    def end(self) -> None:
+        self.aggregator.end()
+        if self.exporter is not None:
+            self.exporter.end()
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[Node]]:
+    started: list[Node] = []
+    yield started
+    for each in started:
+        each.end()
+
+
+async def started(path: Path, nodes: list[Node]) -> Node:
+    server = ApiServer(tokens={"good"})
+    await server.start()
+    server.put(node("node-1", "192.0.2.1", "127.0.0.0/24"))
+    server.put(pod("client", "127.0.0.2", labels={"app": "client"}))
+    server.put(pod("server", "127.0.0.3"))
+    nodes.append(Node(path, server))
+    await asyncio.to_thread(nodes[0].aggregator.start)
+    return nodes[0]
+
+
+def talk() -> None:
+    """One request from Pod to Pod."""
+    with (
+        socket.create_server(("127.0.0.3", 0)) as listener,
+        socket.create_connection(listener.getsockname(), source_address=("127.0.0.2", 0)) as client,
+    ):
+        served, _ = listener.accept()
+        client.sendall(bytes(1000))
+        served.close()
+
+
+@pytest.mark.kernel
+async def test_complete_records_over_certificates_of_the_cluster(
+    namespace: None, tmp_path: Path, nodes: list[Node]
+) -> None:
+    here = await started(tmp_path, nodes)
+    here.mount()
+    here.export()
+    await until(lambda: len(here.aggregator.control.get("status")["sessions"]) == 1)
+    talk()
+    await until(lambda: any(row["protocolIdentifier"] == 6 for row in here.flows()))
+    row = next(row for row in here.flows() if row["protocolIdentifier"] == 6)
+    assert here.exporter is not None
+    code, log = await asyncio.to_thread(here.exporter.stop)
+    assert code == 0, log
+    assert await asyncio.to_thread(here.aggregator.stop) == 0, here.aggregator.log()
+    assert (row["sourcePodNamespace"], row["sourcePodName"]) == ("shop", "client")
+    assert (row["destinationPodNamespace"], row["destinationPodName"]) == ("shop", "server")
+    assert (row["sourceNodeName"], row["destinationNodeName"]) == ("node-1", "node-1")
+    assert "client" in row["sourcePodLabels"]
+    await here.server.stop()
+
+
+async def test_an_aggregator_that_comes_after_keeps_the_ca(
+    tmp_path: Path, nodes: list[Node]
+) -> None:
+    here = await started(tmp_path, nodes)
+    before = here.item("secrets", "flow-aggregator-ca-tls")
+    assert await asyncio.to_thread(here.aggregator.stop) == 0, here.aggregator.log()
+    (tmp_path / "own.crt").unlink()
+    await asyncio.to_thread(here.aggregator.start)
+    assert here.item("secrets", "flow-aggregator-ca-tls") == before
+    assert (tmp_path / "own.crt").exists()
+    assert here.aggregator.log().count("a CA was made") == 1
+    await here.server.stop()
+
+
+async def test_without_the_right_to_write_secrets_it_says_so(
+    tmp_path: Path, nodes: list[Node]
+) -> None:
+    server = ApiServer(tokens={"good"})
+    server.faults.answer = lambda request: (
+        status(403, "secrets is forbidden") if request.method == "POST" else None
+    )
+    await server.start()
+    nodes.append(Node(tmp_path, server))
+    starting = asyncio.create_task(asyncio.to_thread(nodes[0].aggregator.start))
+    log = tmp_path / "log"
+    await until(lambda: log.exists() and "secrets is forbidden" in log.read_text())
+    server.faults.answer = None
+    await starting
+    assert {key[3] for key in server.objects if key[1] == "secrets"} == SECRETS
+    await server.stop()

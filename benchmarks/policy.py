@@ -4,8 +4,8 @@
 cluster-wide ones of both makes. Of the connections 70 % are between a few Pods each and the Pods
 that they always call, 20 % leave the cluster, 10 % come from outside; some ports are ephemeral.
 Measured is `decide` on batches of the aggregator's size when every pair of classes has been seen
-(warm), right after the policies were loaded, compiling included (cold), and right after one of them
-has changed.
+(warm), right after the policies were loaded, compiling included (cold), right after one of them has
+changed, and right after a namespace was made.
 """
 
 import json
@@ -63,6 +63,8 @@ def run() -> dict[str, Any]:
     assert {1, 2} <= set(found)
     policies.upsert(_policy(0, "changed"), NOW_MS - 1)
     changed, _ = _decide(policies, pods, batches)
+    policies.upsert({"kind": "Namespace", "metadata": {"name": "another"}}, NOW_MS - 1)
+    beside, _ = _decide(policies, pods, batches)
     return {
         "records": RECORDS,
         "cpu_seconds": round(warm, 3),
@@ -70,6 +72,7 @@ def run() -> dict[str, Any]:
         "warm_ns": round(warm / RECORDS * 1e9),
         "cold_ns": round(cold / RECORDS * 1e9),
         "after_change_ns": round(changed / RECORDS * 1e9),
+        "after_namespace_ns": round(beside / RECORDS * 1e9),
         "load_seconds": round(loaded, 3),
         "policies": POLICIES,
         "pods": len(pods),

@@ -123,6 +123,14 @@ def test_same_labels_needs_the_label(cluster: Cluster) -> None:
     assert verdict(cluster) == ("", "", 0)
 
 
+def test_same_labels_that_change(cluster: Cluster) -> None:
+    same = {"namespaces": {"sameLabels": ["org"]}}
+    cluster.apply(acnp("related", {"action": "Drop", "from": [same]}))
+    assert verdict(cluster, "test/web")[2] == 2
+    cluster.apply(namespace("test", org="c"))
+    assert verdict(cluster, "test/web")[2] == 0
+
+
 def test_groups(cluster: Cluster) -> None:
     cluster.apply(
         acnp("by-group", {"action": "Drop", "from": [{"group": "both"}]}),

@@ -146,6 +146,20 @@ def test_without_policies_records_keep_what_they_say(cluster: Cluster) -> None:
     assert cluster.decide([]) == []
 
 
+def test_what_was_decided_outlives_changes_of_namespaces(cluster: Cluster) -> None:
+    peer = {"from": [{"namespaceSelector": matching(team="a")}]}
+    cluster.apply(network_policy("p", ingress=[peer]))
+    assert ingress(cluster) == DENIED
+    before = replace(cluster.policies.stats)
+    cluster.apply(namespace("other"), now_ms=NOW)
+    assert ingress(cluster) == DENIED
+    assert cluster.policies.stats.evaluated == before.evaluated
+    cluster.apply(namespace("y", team="a"), now_ms=NOW + 1)
+    assert ingress(cluster, NOW + 1) == ALLOWED
+    assert ingress(cluster) == DENIED
+    assert cluster.policies.stats.compiled == before.compiled
+
+
 def test_only_policies_make_it_active(cluster: Cluster) -> None:
     policies = cluster.policies
     assert not policies.active

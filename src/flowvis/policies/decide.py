@@ -14,7 +14,8 @@ from flowvis.policies.ends import EndTable, Selectable
 from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS, History
 from flowvis.policies.model import Direction
-from flowvis.policies.objects import KINDS, SELECTED_BY, Key, created_ms, key_of, parse
+from flowvis.policies.objects import KINDS, SELECTED_BY, Key, Snapshot, created_ms, key_of, parse
+from flowvis.policies.rulebook import Rulebook
 from flowvis.policies.verdicts import MAX_VERDICTS, Codes, VerdictCache, VerdictTable
 
 __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
@@ -45,6 +46,7 @@ class Policies:
         self._ends = EndTable() if ends is None else ends
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
+        self._newest: VerdictCache | None = None
         self._active: bool | None = None
 
     def __len__(self) -> int:
@@ -198,17 +200,29 @@ class Policies:
     def _cache(self, epoch: int) -> VerdictCache:
         cache = self._caches.get(epoch)
         if cache is None:
-            generation = Generation(self._history.snapshot(epoch))
-            cache = self._caches[epoch] = VerdictCache(generation, self._ends, self._verdicts)
-            self.stats.compiled += 1
+            snapshot = self._history.snapshot(epoch)
+            before = self._alike(snapshot)
+            if before is None:
+                self.stats.compiled += 1
+            rules = Rulebook(snapshot) if before is None else before.generation.rules
+            generation = Generation(snapshot, rules)
+            classes = None if before is None else before.classes
+            cache = VerdictCache(generation, self._ends, self._verdicts, classes)
+            self._caches[epoch] = self._newest = cache
             while len(self._caches) > MAX_EPOCHS:
                 self._caches.popitem(last=False)
         self._caches.move_to_end(epoch)
         return cache
 
+    def _alike(self, snapshot: Snapshot) -> VerdictCache | None:
+        """Return a cache with the same policies: namespaces and nodes come and go more often."""
+        caches = [*self._caches.values(), *([self._newest] if self._newest else [])]
+        return next((c for c in caches if c.generation.rules.says(snapshot)), None)
+
     def _clear(self) -> None:
         self._ends.clear()
         self._caches.clear()
+        self._newest = None
         self.stats.cleared += 1
 
 

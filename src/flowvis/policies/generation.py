@@ -1,53 +1,24 @@
-"""The policies of one epoch, compiled: ends to classes, pairs of classes to verdicts.
+"""The policies of one epoch: the ends of connections to classes, pairs of classes to verdicts.
 
-An *atom* is one distinct peer of any rule (some Pods, an address block, some nodes). What an end of
-a connection is to all policies is the set of atoms that it is in, its class: thousands of Pods make
-tens of classes, and a verdict is found once for two classes and a class of ports.
+What an end of a connection is to all policies is the set of atoms that it is in, its class:
+thousands of Pods make tens of classes, and a verdict is found once for two classes and a class of
+ports.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from flowvis.policies.antrea import APPLICATION, BASELINE_PRIORITY, TIERS
-from flowvis.policies.model import (
-    Action,
-    Block,
-    Direction,
-    GroupName,
-    Nodes,
-    Peer,
-    Pods,
-    Policy,
-    PolicyType,
-    Ports,
-    Rule,
-    Stage,
-    Unknowable,
-)
-from flowvis.policies.networks import Blocks
+from flowvis.policies.model import Action, Direction, Pods, Ports, Stage
 from flowvis.policies.objects import NAME_LABEL, Labels, Snapshot
-from flowvis.policies.ports import PortClasses
+from flowvis.policies.rulebook import (
+    NOTHING,
+    UNKNOWN,
+    CompiledRule,
+    Rulebook,
+    RulePeers,
+    Verdict,
+)
 from flowvis.policies.selectors import Pair
-
-MAX_DEPTH = 8  # groups in groups; Antrea allows one level
-Anchor = tuple[str | None, Pair | None, Pair | None]
-
-
-class Verdict(NamedTuple):
-    """The policy and rule that decided, as a record has them."""
-
-    name: str
-    namespace: str
-    type: PolicyType
-    rule: str
-    action: Action
-
-
-NOTHING = Verdict("", "", PolicyType.NONE, "", Action.NONE)
-"""No policy decided: the connection is allowed."""
-UNKNOWN = Verdict("", "", PolicyType.NONE, "unknown", Action.NONE)
-"""Not to be told from the objects; a record shows it as nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +41,6 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class _Peers:
-    """The peers of a rule as atoms; None: everything."""
-
-    plain: frozenset[int] | None
-    related: tuple[tuple[int, tuple[str, ...]], ...] = ()
-    unknowable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    order: int
-    stage: Stage
-    action: Action
-    peers: _Peers
-    ports: tuple[Ports, ...] | None
-    unknowable: bool
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
 class End:
     """A class of ends; two ends are of one class if no policy can tell them apart."""
 
@@ -99,49 +50,35 @@ class End:
     ports: tuple[NamedPort, ...]
     """Those whose names rules have."""
     pod: bool
-    rules: dict[Direction, list[_Rule]] = field(default_factory=dict, compare=False, hash=False)
+    rules: dict[Direction, list[CompiledRule]] = field(
+        default_factory=dict, compare=False, hash=False
+    )
 
 
 class Generation:
-    """The compiled state of one epoch."""
+    """The state of one epoch; `rules` are those of its snapshot."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._atoms: dict[Peer, int] = {}
-        self._relational = False
-        self._port_names: set[str] = set()
-        self._by_subject: dict[Direction, dict[int, list[_Rule]]] = {}
-        numbered: set[Ports] = set()
-        for direction in Direction:
-            self._by_subject[direction] = {}
-            for order, (stage, policy, rule) in enumerate(self._ordered(direction)):
-                self._compile(order, stage, policy, rule, direction)
-                numbered.update(rule.ports or ())
-        self._port_names = {ports.name for ports in numbered if ports.name}
-        self.ports = PortClasses(numbered)
-        self.blocks = Blocks({a: n for a, n in self._atoms.items() if isinstance(a, Block)})
-        self._anchored: dict[Anchor, list[tuple[Pods, int]]] = {}
-        for atom, number in self._atoms.items():
-            if isinstance(atom, Pods):
-                self._anchored.setdefault(_anchor(atom), []).append((atom, number))
-        self._node_atoms = [(a, n) for a, n in self._atoms.items() if isinstance(a, Nodes)]
+    def __init__(self, snapshot: Snapshot, rules: Rulebook) -> None:
+        self.rules = rules
+        self._namespaces = snapshot.namespaces
+        self._nodes = snapshot.nodes
         self.nodes = {
             address: name for name, node in snapshot.nodes.items() for address in node.addresses
         }
         self._members: dict[Member, frozenset[int]] = {}
 
     def end(self, member: Member | None, blocks: int, address: bytes) -> End:
-        """Return the class of an end: a Pod or None, its place in `blocks.sets`, its address."""
-        atoms = self.blocks.sets[blocks]
+        """Return the class of an end: a Pod or None, its place in the blocks' sets, its address."""
+        atoms = self.rules.blocks.sets[blocks]
         if member is None:
             node = self.nodes.get(address)
             return End(atoms | self._of_node(node) if node else atoms, "", (), pod=False)
         if member not in self._members:
             self._members[member] = frozenset(self._of_member(member))
-        ports = tuple(port for port in member.ports if port.name in self._port_names)
+        ports = tuple(port for port in member.ports if port.name in self.rules.port_names)
         for port in ports:
-            self.ports.set_apart(port.protocol, port.number)
-        namespace = member.namespace if self._relational else ""
+            self.rules.ports.set_apart(port.protocol, port.number)
+        namespace = member.namespace if self.rules.relational else ""
         return End(atoms | self._members[member], namespace, ports, pod=True)
 
     def decide(
@@ -153,7 +90,7 @@ class Generation:
         if not subject.pod:
             return NOTHING
         if direction not in subject.rules:
-            subject.rules[direction] = self._rules_of(subject, direction)
+            subject.rules[direction] = self.rules.rules_for(subject.atoms, direction)
         stage = Stage.TIERS
         for rule in subject.rules[direction]:
             if rule.stage < stage or not _serves(rule.ports, protocol, port, destination):
@@ -170,76 +107,6 @@ class Generation:
             stage = Stage(rule.stage + 1)
         return NOTHING
 
-    def _ordered(self, direction: Direction) -> Iterator[tuple[Stage, Policy, Rule]]:
-        """Go through all rules of one direction in their order of evaluation."""
-        policies = sorted(self._snapshot.policies, key=self._precedence)
-        stages: dict[Stage, list[Policy]] = {stage: [] for stage in Stage}
-        for policy in policies:
-            if policy.rules(direction) is not None:
-                stages[self._stage(policy)].append(policy)
-        for stage, those in stages.items():
-            for policy in those:
-                yield from ((stage, policy, rule) for rule in policy.rules(direction) or ())
-            if stage is Stage.STANDARD:
-                for policy in those:
-                    yield stage, policy, Rule("", Action.DROP, policy.subjects, None, None)
-
-    def _tier(self, policy: Policy) -> int:
-        if isinstance(policy.tier, int):
-            return policy.tier
-        return self._snapshot.tiers.get(policy.tier, TIERS.get(policy.tier, TIERS[APPLICATION]))
-
-    def _precedence(self, policy: Policy) -> tuple[int, float, str, str]:
-        return self._tier(policy), policy.priority, policy.namespace, policy.name
-
-    def _stage(self, policy: Policy) -> Stage:
-        if policy.type is PolicyType.KUBERNETES:
-            return Stage.STANDARD
-        return Stage.BASELINE if self._tier(policy) >= BASELINE_PRIORITY else Stage.TIERS
-
-    def _compile(
-        self, order: int, stage: Stage, policy: Policy, rule: Rule, direction: Direction
-    ) -> None:
-        verdict = Verdict(policy.name, policy.namespace, policy.type, rule.name, rule.action)
-        compiled = _Rule(
-            order,
-            stage,
-            rule.action,
-            self._peers(rule.peers),
-            rule.ports,
-            rule.unknowable,
-            verdict,
-        )
-        for atom in self._peers(rule.subjects).plain or ():
-            self._by_subject[direction].setdefault(atom, []).append(compiled)
-
-    def _peers(self, peers: tuple[Peer, ...] | None) -> _Peers:
-        if peers is None:
-            return _Peers(None)
-        plain, related, unknowable = set(), [], False
-        for peer in self._expand(peers):
-            if isinstance(peer, Unknowable):
-                unknowable = True
-                continue
-            number = self._atoms.setdefault(peer, len(self._atoms))
-            if isinstance(peer, Pods) and peer.same is not None:
-                related.append((number, peer.same))
-                self._relational = True
-            else:
-                plain.add(number)
-        return _Peers(frozenset(plain), tuple(related), unknowable)
-
-    def _expand(self, peers: Iterable[Peer], depth: int = 0) -> Iterator[Peer]:
-        for peer in peers:
-            if not isinstance(peer, GroupName):
-                yield peer
-                continue
-            members = self._snapshot.groups.get((peer.namespace, peer.name), ())
-            if depth == MAX_DEPTH:
-                yield Unknowable("groups in groups")
-            else:
-                yield from self._expand(members, depth + 1)
-
     def _of_member(self, member: Member) -> Iterator[int]:
         labels = dict(member.labels)
         namespace = self._namespace(member.namespace)
@@ -248,23 +115,18 @@ class Generation:
                 (member.namespace, own, None),
                 *((None, own, pair) for pair in (None, *namespace.items())),
             ):
-                for atom, number in self._anchored.get(anchor, ()):
+                for atom, number in self.rules.pods.get(anchor, ()):
                     if _selects(atom, member, labels, namespace):
                         yield number
 
     def _of_node(self, name: str) -> frozenset[int]:
-        labels = self._snapshot.nodes[name].labels
-        return frozenset(n for atom, n in self._node_atoms if atom.nodes.matches(labels))
+        labels = self._nodes[name].labels
+        return frozenset(n for atom, n in self.rules.nodes if atom.nodes.matches(labels))
 
     def _namespace(self, name: str) -> Labels:
-        return self._snapshot.namespaces.get(name) or {NAME_LABEL: name}
+        return self._namespaces.get(name) or {NAME_LABEL: name}
 
-    def _rules_of(self, subject: End, direction: Direction) -> list[_Rule]:
-        by_subject = self._by_subject[direction]
-        found = {rule.order: rule for atom in subject.atoms for rule in by_subject.get(atom, ())}
-        return [found[order] for order in sorted(found)]
-
-    def _fits(self, peers: _Peers, subject: End, peer: End) -> bool | None:
+    def _fits(self, peers: RulePeers, subject: End, peer: End) -> bool | None:
         """Whether a peer is one of a rule's; None: not to be told."""
         if peers.plain is None or not peers.plain.isdisjoint(peer.atoms):
             return True
@@ -278,12 +140,6 @@ class Generation:
             return one == other
         mine, theirs = self._namespace(one), self._namespace(other)
         return all(key in mine and mine[key] == theirs.get(key) for key in keys)
-
-
-def _anchor(atom: Pods) -> Anchor:
-    """What an end must have to be in an atom: the few atoms of its anchors are tried, not all."""
-    pair = atom.namespaces.pair if atom.namespace is None else None
-    return atom.namespace, atom.pods.pair, pair
 
 
 def _selects(atom: Pods, member: Member, labels: Mapping[str, str], namespace: Labels) -> bool:

@@ -6,11 +6,13 @@ from numpy.typing import NDArray
 from flowvis.batch import Column
 from flowvis.native import FlowIndex
 from flowvis.policies.ends import NONE, EndTable
-from flowvis.policies.generation import NOTHING, UNKNOWN, End, Generation, Verdict
+from flowvis.policies.generation import End, Generation
 from flowvis.policies.model import Direction
+from flowvis.policies.rulebook import NOTHING, UNKNOWN, Verdict
 from flowvis.strings import Strings
 
 MAX_PAIRS = 1 << 17  # of classes, of one generation; then they are found anew
+MAX_CLASSES = 1 << 19  # that a generation takes over; with its own they are fewer than 2^20
 MAX_VERDICTS = 1 << 20
 
 Codes = dict[Direction, NDArray[np.int32]]
@@ -81,21 +83,41 @@ class VerdictTable:
         self._written = size
 
 
-class VerdictCache:
-    """What one generation decides, for ends by their numbers in an `EndTable`."""
+class Classes:
+    """Classes of ends, and what was decided for pairs of them; good for one rulebook."""
 
-    def __init__(self, generation: Generation, ends: EndTable, verdicts: VerdictTable) -> None:
+    def __init__(self) -> None:
+        self.ends: list[End] = []
+        self.numbers: dict[End, int] = {}
+        self.pairs = FlowIndex(8, MAX_PAIRS)
+        self.codes = {direction: np.zeros(1024, dtype=np.int32) for direction in Direction}
+
+
+class VerdictCache:
+    """What one generation decides, for ends by their numbers in an `EndTable`.
+
+    `classes` are those of another generation with the same rulebook: what was decided for them
+    stays, only the ends are put into classes anew.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        ends: EndTable,
+        verdicts: VerdictTable,
+        classes: Classes | None = None,
+    ) -> None:
         self.generation = generation
         self.evaluated = 0
         """How often a pair of classes was looked at."""
         self._ends = ends
         self._verdicts = verdicts
-        self._classes: list[End] = []
-        self._numbers: dict[End, int] = {}
         self._class_of = np.full(1024, NONE, dtype=np.int64)
         self._node_of = np.full(1024, NONE, dtype=np.int32)
-        self._pairs = FlowIndex(8, MAX_PAIRS)
-        self._codes = {direction: np.zeros(1024, dtype=np.int32) for direction in Direction}
+        # Rules that compare namespaces' labels decide otherwise when those change.
+        if classes is None or generation.rules.by_labels or len(classes.ends) > MAX_CLASSES:
+            classes = Classes()
+        self.classes = classes
 
     def find(
         self,
@@ -107,18 +129,18 @@ class VerdictCache:
         """Return the numbers of the verdicts; at most `MAX_PAIRS` rows at once."""
         self._classify(sources)
         self._classify(destinations)
-        services = self.generation.ports.find(protocols, ports)
-        # Classes are at most as many as ends, 2^18; classes of ports are fewer than 2^19.
+        services = self.generation.rules.ports.find(protocols, ports)
+        # Classes of ends and of ports are fewer than 2^20.
         pairs = self._class_of[sources] << 40 | self._class_of[destinations] << 20 | services
         keys = pairs.view(np.uint8).reshape(-1, 8)
-        slots, new = self._pairs.upsert(keys)
+        slots, new = self.classes.pairs.upsert(keys)
         if len(slots) and slots.min() < 0:
-            self._pairs.clear()
-            slots, new = self._pairs.upsert(keys)
+            self.classes.pairs.clear()
+            slots, new = self.classes.pairs.upsert(keys)
         rows = np.flatnonzero(new)
         if len(rows):
             self._evaluate(slots[rows], pairs[rows], protocols[rows], ports[rows])
-        return {direction: codes[slots] for direction, codes in self._codes.items()}
+        return {direction: codes[slots] for direction, codes in self.classes.codes.items()}
 
     def nodes(self, ends: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the numbers of the nodes whose own addresses ends have that `find` has seen."""
@@ -135,7 +157,7 @@ class VerdictCache:
         if not len(missing):
             return
         addresses = self._ends.addresses[missing]
-        blocks = self.generation.blocks.find(addresses).tolist()
+        blocks = self.generation.rules.blocks.find(addresses).tolist()
         members = self._ends.members[missing].tolist()
         known: dict[tuple[int, int], int] = {}
         for end, block, number, address in zip(
@@ -146,9 +168,9 @@ class VerdictCache:
                 continue
             raw = address.tobytes()
             found = self.generation.end(self._ends.member(number), block, raw)
-            place = self._numbers.setdefault(found, len(self._classes))
-            if place == len(self._classes):
-                self._classes.append(found)
+            place = self.classes.numbers.setdefault(found, len(self.classes.ends))
+            if place == len(self.classes.ends):
+                self.classes.ends.append(found)
             known[number, block] = self._class_of[end] = place
             if not number and raw in self.generation.nodes:
                 self._node_of[end] = self._ends.node(self.generation.nodes[raw])
@@ -161,14 +183,14 @@ class VerdictCache:
         ports: NDArray[np.uint16],
     ) -> None:
         room = int(slots.max()) + 1
-        for direction, codes in self._codes.items():
+        for direction, codes in self.classes.codes.items():
             if room > len(codes):
-                self._codes[direction] = np.pad(codes, (0, 2 * room - len(codes)))
+                self.classes.codes[direction] = np.pad(codes, (0, 2 * room - len(codes)))
         self.evaluated += len(slots)
         rows = zip(slots.tolist(), pairs.tolist(), protocols.tolist(), ports.tolist(), strict=True)
         for slot, pair, protocol, port in rows:
-            source = self._classes[pair >> 40]
-            destination = self._classes[pair >> 20 & 0xFFFFF]
-            for direction, codes in self._codes.items():
+            source = self.classes.ends[pair >> 40]
+            destination = self.classes.ends[pair >> 20 & 0xFFFFF]
+            for direction, codes in self.classes.codes.items():
                 verdict = self.generation.decide(direction, source, destination, protocol, port)
                 codes[slot] = self._verdicts.number(verdict)

@@ -54,6 +54,7 @@ class DeniedWatch:
         self.audit = AuditLog()
         self.table = table
         self._exporter = exporter
+        self._problem = ""  # why the audit log is not read
         self._tasks: list[asyncio.Task[None]] = []
 
     def logged(self) -> LogStats:
@@ -142,8 +143,11 @@ class DeniedWatch:
         try:
             lines = follower.read()
         except OSError as error:
-            log.warning("the audit log is not read: %s", error)
+            if str(error) != self._problem:
+                log.warning("the audit log is not read: %s", error)
+            self._problem = str(error)
             return False
+        self._problem = ""
         at_ms = now_ms()
         self.table.add(self.audit.parse(lines, at_ms), at_ms)
         return bool(lines)

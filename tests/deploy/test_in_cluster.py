@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,30 @@ def configuration(name: str, changes: Document) -> Document:
         own = document.get(key)
         document[key] = {**(own or {}), **change} if isinstance(change, dict) else change
     return document
+
+
+class Confined(Daemon):
+    """An exporter with the capabilities that its container has."""
+
+    def __init__(self, config: str) -> None:
+        only = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities())])
+        command = ["setpriv", f"--bounding-set={only}", f"--inh-caps={only}", sys.executable]
+        self.process = subprocess.Popen(
+            [*command, "-m", "flowvis.cli.exporter", "--config", config],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def exporter_pod() -> Document:
+    item = next(item for item in render(DEPLOY / "base") if item["kind"] == "DaemonSet")
+    pod_spec: Document = item["spec"]["template"]["spec"]
+    return pod_spec
+
+
+def capabilities() -> list[str]:
+    names: list[str] = exporter_pod()["containers"][0]["securityContext"]["capabilities"]["add"]
+    return names
 
 
 class Node:
@@ -91,7 +117,7 @@ class Node:
         }
         path = self.path / "flow-exporter.conf"
         path.write_text(yaml.safe_dump(configuration("flow-exporter.conf", changes)))
-        self.exporter = Daemon(str(path))
+        self.exporter = Confined(str(path))
 
     def flows(self) -> list[Document]:
         return list(self.aggregator.control.lines("flows", {"pod": "client"}))
@@ -152,6 +178,17 @@ async def test_complete_records_over_certificates_of_the_cluster(
     assert (row["sourceNodeName"], row["destinationNodeName"]) == ("node-1", "node-1")
     assert "client" in row["sourcePodLabels"]
     await here.server.stop()
+
+
+@pytest.mark.kernel
+def test_the_init_container_sets_what_the_exporter_needs(namespace: None) -> None:
+    root = Path("/proc/sys/net/netfilter")
+    names = ("nf_conntrack_acct", "nf_conntrack_timestamp", "nf_conntrack_events")
+    for name in names:
+        (root / name).write_text("0")
+    container = exporter_pod()["initContainers"][0]
+    subprocess.run([*container["command"], *container["args"]], check=True)
+    assert [(root / name).read_text() for name in names] == ["1\n"] * 3
 
 
 async def test_an_aggregator_that_comes_after_keeps_the_ca(

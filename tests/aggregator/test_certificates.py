@@ -157,9 +157,16 @@ async def test_a_deleted_object_is_there_again(
     async with running(tmp_path) as cluster:
         cluster.lose(kind, name)
         await eventually(lambda: ("v1", plural, "here", name) in cluster.server.objects)
-        await asyncio.sleep(0.1)  # what the CA signed follows
-        client = cluster.client_files(tmp_path / "exporter").client_context()
-        handshake(cluster.files(0).server_context(), client)
+
+        def connected() -> bool:
+            """What the CA signed follows one by one."""
+            with contextlib.suppress(ssl.SSLError):
+                client = cluster.client_files(tmp_path / "exporter").client_context()
+                handshake(cluster.files(0).server_context(), client)
+                return True
+            return False
+
+        await eventually(connected)
 
 
 async def test_the_ca_is_replaced_and_those_who_know_the_old_one_still_connect(

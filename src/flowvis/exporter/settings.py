@@ -121,6 +121,7 @@ class DeniedSettings:
         f"{', '.join(f'`{name}`' for name in PRESETS)} or regular expressions for the whole prefix "
         "with groups named action, direction, namespace, policy, rule, type (docs/denied.md)",
         parse=parse_pattern,
+        takes="a name of these or a regular expression",
     )
     max_connections: int = option(
         65_536,  # 25 MB when full; a scan of all ports of one address

@@ -1,9 +1,20 @@
-"""What all tests share: `async def` tests run on an event loop of their own."""
+"""What all tests share: an event loop for each `async def` test, and network namespaces."""
 
 import asyncio
 import inspect
+import os
+from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+from flowvis.conntrack.tracking import RULE
+from namespaces import new_namespace, run
+
+# A landing is not decided by chance: CI repeats the same examples, people look for new ones.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -14,3 +25,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = pyfuncitem._fixtureinfo.argnames
     asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
     return True
+
+
+@pytest.fixture
+def namespace() -> Iterator[None]:
+    """A new network namespace with loopback up, for this thread and its children."""
+    with new_namespace():
+        yield
+
+
+@pytest.fixture
+def tracked(namespace: None) -> None:
+    """A namespace that tracks connections."""
+    run("nft", RULE)

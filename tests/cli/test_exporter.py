@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from exporter.collector import Collector
-from exporter.conftest import namespace as namespace  # noqa: PLC0414  a fixture
 from exporter.test_export import deltas, until
 from flowvis.cli import exporter
 from flowvis.conntrack.sysctls import ROOT
@@ -108,7 +107,7 @@ def get(port: int, page: str) -> str:
 
 @pytest.mark.kernel
 async def test_from_the_kernel_to_the_collector(
-    namespace: None, tmp_path: Path, daemons: list[Daemon]
+    tracked: None, tmp_path: Path, daemons: list[Daemon]
 ) -> None:
     status = free_port()
     cluster = [pod("server", "127.0.0.1"), node("node-1", "192.0.2.1")]
@@ -152,7 +151,7 @@ async def test_from_the_kernel_to_the_collector(
 
 @pytest.mark.kernel
 async def test_a_restart_loses_and_repeats_nothing(
-    namespace: None, tmp_path: Path, daemons: list[Daemon]
+    tracked: None, tmp_path: Path, daemons: list[Daemon]
 ) -> None:
     for name in ("nf_conntrack_acct", "nf_conntrack_timestamp"):  # the first daemon may be too late
         (ROOT / name).write_text("1")
@@ -186,7 +185,7 @@ async def test_a_restart_loses_and_repeats_nothing(
 
 
 @pytest.mark.kernel
-def test_over_mutual_tls(namespace: None, tmp_path: Path, daemons: list[Daemon]) -> None:
+def test_over_mutual_tls(tracked: None, tmp_path: Path, daemons: list[Daemon]) -> None:
     ca = issue_ca()
     ca.write(tmp_path, "ca")
     client = issue_client(ca, "node-1").write(tmp_path, "client")
@@ -216,7 +215,7 @@ def test_over_mutual_tls(namespace: None, tmp_path: Path, daemons: list[Daemon])
 
 @pytest.mark.kernel
 def test_a_stop_without_a_collector_is_graceful_too(
-    namespace: None, tmp_path: Path, daemons: list[Daemon]
+    tracked: None, tmp_path: Path, daemons: list[Daemon]
 ) -> None:
     config = write(
         tmp_path,
@@ -237,7 +236,7 @@ def test_a_stop_without_a_collector_is_graceful_too(
 
 @pytest.mark.kernel
 def test_without_the_right_it_says_what_to_do(
-    namespace: None, tmp_path: Path, daemons: list[Daemon]
+    tracked: None, tmp_path: Path, daemons: list[Daemon]
 ) -> None:
     config = write(
         tmp_path, {"status": {"port": 0}, "flowExporter": {"flowCollectorAddr": "x:1:tcp"}}

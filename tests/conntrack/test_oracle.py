@@ -15,9 +15,9 @@ from flowvis.conntrack.entries import Entries
 from flowvis.conntrack.names import TCP_STATES, Status
 from flowvis.conntrack.sockets import DumpSocket
 from flowvis.conntrack.source import Conntrack
+from namespaces import run
 
 from . import traffic
-from .conftest import run
 
 pytestmark = pytest.mark.kernel
 

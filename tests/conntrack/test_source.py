@@ -18,9 +18,9 @@ from flowvis.conntrack.names import Status
 from flowvis.conntrack.source import Conntrack
 from flowvis.errors import SystemRefused
 from flowvis.native import EntryDecoder
+from namespaces import run
 
 from . import traffic
-from .conftest import run
 
 pytestmark = pytest.mark.kernel
 

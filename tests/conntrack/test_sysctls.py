@@ -8,9 +8,9 @@ from flowvis.conntrack.source import Conntrack
 from flowvis.conntrack.sysctls import ACCOUNTING, ROOT, Sysctls
 from flowvis.conntrack.tracking import is_tracked
 from flowvis.errors import SystemRefused
+from namespaces import run
 
 from . import traffic
-from .conftest import run
 from .test_source import nobody, opened
 
 ALL = ("nf_conntrack_acct", "nf_conntrack_timestamp", "nf_conntrack_events")

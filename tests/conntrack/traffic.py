@@ -4,7 +4,7 @@ import socket
 import struct
 from contextlib import ExitStack, closing
 
-from .conftest import run
+from namespaces import run
 
 SERVICE = ("10.96.0.1", 80)
 BACKEND = ("10.0.1.5", 8080)

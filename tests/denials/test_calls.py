@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denials.conftest import run
 from denials.messages import attribute, ipv4, ipv6, logged, ports
 from flowvis.batch import address_text
 from flowvis.conntrack.sockets import DumpSocket
@@ -14,6 +13,7 @@ from flowvis.conntrack.tracking import RULE
 from flowvis.denials.nflog import LogDecoder
 from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import Prefixes
+from namespaces import run
 
 UDP = 17
 NFGENMSG = 20  # bytes before the attributes of a connection that is dumped

@@ -9,13 +9,13 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from denials.conftest import run
 from flowvis.batch import address_text
 from flowvis.denials.log import PacketLog
 from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import Prefixes, Verdict
 from flowvis.errors import SystemRefused
 from flowvis.fields import RuleAction
+from namespaces import run
 
 GROUP = 5
 RULES = f"""

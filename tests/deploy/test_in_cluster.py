@@ -15,7 +15,6 @@ import yaml
 from aggregator.harness import Aggregator
 from apiserver import ApiServer, kubeconfig, status
 from cli.test_exporter import Daemon
-from exporter.conftest import namespace as namespace  # noqa: PLC0414  a fixture
 from exporter.test_export import until
 from flowvis.cli.kustomize import render
 from inventory.kubernetes_objects import node, pod
@@ -160,7 +159,7 @@ def talk() -> None:
 
 @pytest.mark.kernel
 async def test_complete_records_over_certificates_of_the_cluster(
-    namespace: None, tmp_path: Path, nodes: list[Node]
+    tracked: None, tmp_path: Path, nodes: list[Node]
 ) -> None:
     here = await started(tmp_path, nodes)
     here.mount()
@@ -181,7 +180,7 @@ async def test_complete_records_over_certificates_of_the_cluster(
 
 
 @pytest.mark.kernel
-def test_the_init_container_sets_what_the_exporter_needs(namespace: None) -> None:
+def test_the_init_container_sets_what_the_exporter_needs(tracked: None) -> None:
     root = Path("/proc/sys/net/netfilter")
     names = ("nf_conntrack_acct", "nf_conntrack_timestamp", "nf_conntrack_events")
     for name in names:

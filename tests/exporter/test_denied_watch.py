@@ -45,7 +45,7 @@ pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture(autouse=True)
-def rules(namespace: None) -> None:
+def rules(tracked: None) -> None:
     subprocess.run(["nft", RULES], check=True)
 
 

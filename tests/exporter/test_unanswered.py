@@ -20,7 +20,7 @@ table inet silence {
 
 
 @pytest.mark.kernel
-@pytest.mark.usefixtures("namespace")
+@pytest.mark.usefixtures("tracked")
 def test_a_client_that_nobody_answers() -> None:
     subprocess.run(["nft", RULES], check=True)
     kernel = Conntrack((0,), events=False)

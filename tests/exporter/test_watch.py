@@ -21,7 +21,7 @@ from flowvis.exporter.scope import Scope
 from flowvis.exporter.watch import BUCKETS, Watch, WatchStats
 from flowvis.runtime.ledger import Ledger
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("namespace")]
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("tracked")]
 
 UDP_HEADERS = 28
 

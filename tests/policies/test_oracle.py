@@ -149,6 +149,8 @@ def admin_policies(draw: Any) -> Any:
             }
         )
     )
+    if kind == "BaselineAdminNetworkPolicy":
+        del spec["priority"]  # there is only one
     if newer:
         spec["tier"] = draw(st.sampled_from(["Admin", "Baseline"]))
     return admin_policy(kind, draw(st.sampled_from("de")), **spec)

@@ -268,3 +268,16 @@ def test_an_answer_that_does_not_come(kernel, monkeypatch):
         with pytest.raises(SystemRefused, match="cannot be read"):
             dumps.dump(EntryDecoder())
         assert dumps._socket.family == socket.AF_NETLINK
+
+
+def test_closing_under_a_dump_opens_no_other_socket(kernel):
+    dumps = sockets.DumpSocket()
+
+    class Closing:
+        def feed(self, data: memoryview, sequence: int | None = None) -> int | None:  # noqa: ARG002  the interface
+            dumps.close()
+            return None
+
+    with pytest.raises(SystemRefused, match="cannot be read"):
+        dumps.dump(Closing())
+    assert dumps._socket.fileno() == -1

@@ -49,10 +49,12 @@ class DumpSocket:
     def __init__(self) -> None:
         self._buffer = memoryview(bytearray(DUMP_BYTES))
         self._sequence = 0
+        self._closed = False
         self._socket = _open_dump()
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket; a dump under way in another thread fails and opens no new one."""
+        self._closed = True
         self._socket.close()
 
     def dump(self, decoder: Decoder, zone: int | None = None) -> None:
@@ -69,7 +71,8 @@ class DumpSocket:
         finally:
             if ended is None:  # the rest of an unfinished dump would stand in the way of the next
                 self._socket.close()
-                self._socket = _open_dump()
+                if not self._closed:
+                    self._socket = _open_dump()
         if ended:
             raise refused("connections cannot be read", ended)
 

@@ -10,19 +10,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from flowvis.batch import Batch, address_bytes
+from flowvis.batch import Batch
 from flowvis.cli.client import Client as Control
 from flowvis.errors import FlowvisError
-from flowvis.fields import EXPORTED, Kind
+from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
-from flowvis.native import StringTable
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
 from flowvis.transport.tls import TlsFiles
+
+from .records import records
 
 START_S = 60
 
@@ -145,22 +145,8 @@ def running(path: Path, settings: dict[str, Any]) -> Iterator[Aggregator]:
 
 
 def exported(*rows: dict[str, Any]) -> Batch:
-    """Records of an exporter: zero but for what is given; addresses and text as strings."""
-    strings = StringTable()
-    columns = {}
-    for field in EXPORTED:
-        kind = field.kind
-        column = np.zeros((len(rows), *kind.shape), kind.dtype)
-        for at, row in enumerate(rows):
-            value = row.get(field.name)
-            if value is None:
-                continue
-            if kind is Kind.ADDRESS:
-                column[at] = np.frombuffer(address_bytes(value), np.uint8)
-            else:
-                column[at] = strings.intern(value.encode()) if kind is Kind.TEXT else value
-        columns[field.name] = column
-    return Batch(columns, strings)
+    """Records as an exporter has them."""
+    return records(*rows, fields=EXPORTED)
 
 
 def connection(number: int, *, interval: int = 1, source: bool = True) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Batches of aggregated records for the tests: all columns, zero but for what is given."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ FIELDS: tuple[Field, ...] = (
 )
 
 
-def records(*rows: dict[str, Any], strings: Strings | None = None) -> Batch:
-    """One record for each dict of values by field name; addresses and text as strings."""
+def records(
+    *rows: dict[str, Any], strings: Strings | None = None, fields: Sequence[Field] = FIELDS
+) -> Batch:
+    """Zero but for what each dict gives by field name; addresses and text as strings."""
     table = strings if strings is not None else StringTable()
     columns = {}
-    for field in FIELDS:
+    for field in fields:
         kind = field.kind
         column = np.zeros((len(rows), *kind.shape), kind.dtype)
         for at, row in enumerate(rows):

@@ -6,7 +6,6 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from apiserver import ApiServer, kubeconfig
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.daemon import Aggregator
 from flowvis.aggregator.settings import AggregatorSettings
@@ -15,6 +14,7 @@ from flowvis.inventory.access import HOST, PORT
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import POLICIES
 from flowvis.inventory.settings import KubernetesSettings
+from flowvis.lab.apiserver import ApiServer, kubeconfig
 from flowvis.runtime.settings import load
 from inventory.kubernetes_objects import node, pod
 

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from aggregator.harness import Aggregator
-from apiserver import ApiServer, kubeconfig, status
 from cli.test_exporter import Daemon
 from exporter.test_export import until
 from flowvis.cli.kustomize import render
+from flowvis.lab.apiserver import ApiServer, kubeconfig, status
 from inventory.kubernetes_objects import node, pod
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

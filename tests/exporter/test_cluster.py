@@ -5,11 +5,11 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from apiserver import ApiServer, kubeconfig
 from flowvis.exporter.daemon import FlowExporter
 from flowvis.exporter.enrich import ClusterNode, PlainHost
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.inventory.access import HOST, PORT
+from flowvis.lab.apiserver import ApiServer, kubeconfig
 from flowvis.runtime.settings import load
 from inventory.kubernetes_objects import node, pod, service
 

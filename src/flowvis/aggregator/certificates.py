@@ -24,7 +24,6 @@ from flowvis.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 30.0  # how soon a deleted object is there again
 MAX_STEPS = 20  # writes and lost races of one look; three objects need three
 NOT_FOUND, CONFLICT = 404, 409
 
@@ -51,7 +50,7 @@ class Certificates:
         files: TlsFiles,
         server_names: Sequence[str],
         *,
-        look_s: float = LOOK_S,
+        look_s: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.stats = CertificateStats()

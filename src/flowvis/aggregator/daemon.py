@@ -236,7 +236,9 @@ def _server(settings: AggregatorSettings, collector: Collector) -> Server:
         host=settings.listen.address,
         port=settings.listen.port,
         tls=_tls_files(settings) if encrypted else None,
-        limits=Limits(sessions=settings.listen.max_sessions),
+        limits=Limits(
+            sessions=settings.listen.max_sessions, age_s=settings.listen.max_session_age or None
+        ),
         drain_s=settings.grace_period * PART,
     )
 
@@ -258,6 +260,7 @@ def _certificates(settings: AggregatorSettings) -> Certificates | None:
         names,
         _tls_files(settings),
         [service, *(name for name in more if name)],
+        look_s=chosen.check_interval,
     )
 
 

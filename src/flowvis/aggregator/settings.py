@@ -80,6 +80,12 @@ class CertificateSettings:
     client_secret: str = option(
         Names.client_secret, doc="The Secret with the exporters' certificate"
     )
+    check_interval: Duration = option(
+        30.0,
+        doc="How often the objects are looked at: one that was deleted or broken is whole again "
+        "by then",
+        minimum=1,
+    )
 
     def names(self, env: Mapping[str, str]) -> Names:
         """Return where the objects are."""
@@ -118,6 +124,13 @@ class Listen:
         10_000,  # twice the nodes that Kubernetes supports in one cluster
         doc="Sessions at one time; more are refused",
         minimum=1,
+    )
+    max_session_age: Duration = option(
+        3600.0,
+        doc="How long a session may last; then the exporter is asked to finish (FIN) and begins "
+        "another, in which both show the certificates that they have by then. Nothing is lost by "
+        "it; 0: for ever",
+        minimum=0,
     )
 
 

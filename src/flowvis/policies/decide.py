@@ -141,7 +141,7 @@ class Policies:
         found: dict[str, Column] = {}
         for direction, numbers in codes.items():
             ours = self._verdicts.columns(numbers, direction, batch.strings)
-            found |= _merged(batch, direction, ours)
+            found |= _merged(batch, ours)
         return found
 
     def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:
@@ -232,12 +232,11 @@ def _starts(batch: Batch) -> NDArray[np.int64]:
     return np.asarray(batch["flowStartSeconds"].astype(np.int64) * 1000)
 
 
-def _merged(batch: Batch, direction: Direction, ours: dict[str, Column]) -> dict[str, Column]:
+def _merged(batch: Batch, ours: dict[str, Column]) -> dict[str, Column]:
     """Our fields of one direction where a record's own are empty or say the same."""
-    prefix = f"{direction.value}NetworkPolicy"
-    agree = batch[f"{prefix}Name"] == 0
-    for name in (f"{prefix}Type", f"{prefix}RuleAction"):
-        agree &= (batch[name] == 0) | (batch[name] == ours[name])
+    agree = np.ones(len(batch), dtype=bool)
+    for name, column in ours.items():
+        agree &= (batch[name] == 0) | (batch[name] == column)
     if agree.all():
         return ours
     return {name: np.where(agree, column, batch[name]) for name, column in ours.items()}

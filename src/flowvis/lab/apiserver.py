@@ -1,7 +1,7 @@
 """A stand-in API server: real HTTP(S) with lists, watches, bookmarks, and faults on demand.
 
 Objects are put into it as plain dicts. Each change has a version; a watch from a version gets what
-changed since, or 410 where that was forgotten.
+changed since, or 410 where that was forgotten. Whoever shows a known token may do everything.
 """
 
 import asyncio
@@ -16,13 +16,11 @@ from typing import Any
 import yaml
 from aiohttp import web
 
+from flowvis.inventory.resources import NAMESPACES, NODES, PODS, POLICIES, SERVICES
+
+CORE = (PODS, SERVICES, NODES, NAMESPACES)
 PLURALS = {
-    "Pod": "pods",
-    "Service": "services",
-    "Node": "nodes",
-    "Namespace": "namespaces",
-    "NetworkPolicy": "networkpolicies",
-    "ClusterNetworkPolicy": "clusternetworkpolicies",
+    **{resource.kind: resource.plural for resource in (*CORE, *POLICIES)},
     "ConfigMap": "configmaps",
     "Secret": "secrets",
 }
@@ -31,7 +29,7 @@ Fault = Callable[[web.Request], "web.Response | None"]
 
 @dataclass
 class Faults:
-    """What goes wrong; tests set it while the server runs."""
+    """What goes wrong; set it while the server runs."""
 
     answer: Fault | None = None
     """May answer in the server's stead."""
@@ -53,6 +51,7 @@ class ApiServer:
     served: dict[str, set[str]] = field(default_factory=dict)
     """Plurals that each group's version has: {"crd.antrea.io/v1beta1": {"tiers"}}."""
     faults: Faults = field(default_factory=Faults)
+    host: str = "127.0.0.1"
     port: int = 0
     version: int = 100
     objects: dict[tuple[str, str, str, str], dict[str, Any]] = field(default_factory=dict)
@@ -72,13 +71,16 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+        """Where it listens."""
+        return f"http{'s' if self.tls else ''}://{self.host}:{self.port}"
 
     @property
     def watching(self) -> int:
+        """How many watches are open."""
         return len(self._watching)
 
     async def start(self) -> None:
+        """Listen; at the same port again where it was stopped before."""
         app = web.Application()
         one = "/api/v1/namespaces/{namespace}/{plural:configmaps|secrets}"
         app.router.add_post(one, self._write)
@@ -90,7 +92,7 @@ class ApiServer:
         )
         await self._runner.setup()
         self._site = web.TCPSite(
-            self._runner, "127.0.0.1", self.port, ssl_context=self.tls, reuse_address=True
+            self._runner, self.host, self.port, ssl_context=self.tls, reuse_address=True
         )
         await self._site.start()
         self.port = self._runner.addresses[0][1]
@@ -111,6 +113,7 @@ class ApiServer:
         self._note("MODIFIED" if place in self.objects else "ADDED", place, item)
 
     def remove(self, item: Mapping[str, Any], api_version: str = "v1") -> None:
+        """Delete an object."""
         place = _place(item, api_version)
         self._note("DELETED", place, self.objects[place])
 
@@ -134,6 +137,7 @@ class ApiServer:
 
     @contextmanager
     def failing(self, answer: Fault) -> Iterator[None]:
+        """Let `answer` answer while the body runs."""
         before, self.faults.answer = self.faults.answer, answer
         yield
         self.faults.answer = before
@@ -196,7 +200,7 @@ class ApiServer:
     async def _answer(
         self, request: web.Request, api_version: str, plural: str
     ) -> web.StreamResponse:
-        core = {"v1": {"pods", "services", "nodes", "namespaces"}}
+        core = {"v1": {resource.plural for resource in CORE}}
         plurals = (core | self.served).get(api_version)
         if plurals is None or (plural and plural not in plurals):
             return status(404, "the server could not find the requested resource")
@@ -284,15 +288,15 @@ def status(code: int, message: str) -> web.Response:
 
 
 def service_account(folder: Path, token: str, ca: bytes) -> Path:
-    """What the kubelet mounts into a Pod."""
-    folder.mkdir(exist_ok=True)
+    """Write what the kubelet mounts into a Pod."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "token").write_text(token)
     (folder / "ca.crt").write_bytes(ca)
     return folder
 
 
 def kubeconfig(path: Path, url: str, user: Mapping[str, Any], **cluster: Any) -> Path:
-    """A file as kubectl has it, with one context."""
+    """Write a file as kubectl has it, with one context."""
     document = {
         "apiVersion": "v1",
         "kind": "Config",

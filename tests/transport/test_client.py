@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flowvis.errors import ApiError
 from flowvis.runtime.backoff import Backoff
 from flowvis.transport import client as client_module
 from flowvis.transport import connection as connection_module
@@ -350,3 +351,30 @@ def test_unknown_host_and_missing_files_are_told_and_tried_again(
 def test_tls_files_go_with_tls() -> None:
     with pytest.raises(ValueError, match="TLS files go with protocol tls"):
         Client(CollectorAddress("a", 1, "tls"))
+
+
+def test_hosts_are_tried_in_their_order_at_each_attempt(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        handlers, asked = Recorders(), []
+        async with serving(Server(handlers)) as server:
+
+            async def hosts(address: CollectorAddress) -> list[str]:
+                asked.append(address)
+                if len(asked) == 1:
+                    raise ApiError("Service a/b: there is none")
+                found = ["no.such.host.invalid", "127.0.0.9"]
+                return [*found, "127.0.0.1"] if len(asked) == 3 else found
+
+            address = CollectorAddress("a/b", server.port, "tcp")
+            client = Client(address, hosts=hosts, backoff=Backoff(0.01, 0.02))
+            await client.connect()
+            assert asked == [address] * 3
+            assert await client.close()
+
+    run(main())
+    first, second = (record.message for record in caplog.records if "no session" in record.message)
+    assert first.endswith("Service a/b: there is none")
+    assert "no.such.host.invalid: " in second
+    assert "127.0.0.9: " in second

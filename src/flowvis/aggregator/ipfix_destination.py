@@ -32,7 +32,7 @@ class IpfixDestination:
         client: Client,
         stage: Stage,
         *,
-        domain: int,
+        domain: Callable[[], int],
         capacity: int,
         max_message: int = 65535,
         grace_s: float = GRACE_S,
@@ -72,7 +72,7 @@ class IpfixDestination:
 
     async def _converse(self) -> None:
         """Fill one session: templates, what never left the one before, then what comes."""
-        session = ExporterSession(self._domain, AGGREGATED, max_message=self._max_message)
+        session = ExporterSession(self._domain(), AGGREGATED, max_message=self._max_message)
         await self.client.send(session.templates(self._now()))
         self._unsent = session.resume(self._unsent, self.outbox.taken)
         await self._deliver(session)

@@ -172,7 +172,11 @@ class AggregatorSettings:
         8192, doc="How many of the latest records `flowctl flows` can show", minimum=1
     )
     flow_stream_service: FlowStreamService = section(FlowStreamService, doc="Flows over gRPC")
-    cluster_id: str = option("", doc="clusterId of all records; clusterUUID in ClickHouse")
+    cluster_id: str = option(
+        "",
+        doc="clusterId of all records, clusterUUID in ClickHouse; by default Antrea's (the "
+        "ConfigMap kube-system/antrea-cluster-identity), else the UID of the namespace kube-system",
+    )
     listen: Listen = section(Listen, doc="Where exporters connect")
     tls: Tls = section(Tls, doc="Certificates of the listening side")
     certificates: CertificateSettings = section(

@@ -1,4 +1,5 @@
 import base64
+import logging
 from typing import Any
 
 import pytest
@@ -29,7 +30,8 @@ def followed(server: ApiServer, *contents: Contents) -> Watchers:
     return Watchers(lambda: access, [each.watched for each in contents], wait_s=5.0, backoff=fast)
 
 
-async def test_one_object_is_followed_by_its_name() -> None:
+async def test_one_object_is_followed_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "flowvis.inventory.contents")
     published, private = Contents(CONFIG_MAPS, NAME), Contents(SECRETS, NAME)
     async with running(ApiServer()) as server:
         server.put(config_map("other", key="no"))
@@ -48,6 +50,12 @@ async def test_one_object_is_followed_by_its_name() -> None:
         server.remove(config_map())
         await until(lambda: published.data is None)
         await watchers.stop()
+        told = [text for text in caplog.messages if "ConfigMap" in text]
+        assert [text.removeprefix("ConfigMap here/mine ") for text in told] == [
+            "is there",
+            "has changed",
+            "is gone",
+        ]
         paths = {(request.path, request.query["fieldSelector"]) for request in server.requests}
         assert paths == {
             ("/api/v1/namespaces/here/configmaps", "metadata.name=mine"),

@@ -102,8 +102,8 @@ class InventorySettings:
 
     files: tuple[Path, ...] = option(
         (),
-        doc="Files or directories with the output of `kubectl get pods,services,nodes -A -o yaml`; "
-        "read again when they change",
+        doc="Files or directories with the output of `kubectl get pods,services,nodes,namespaces "
+        "-A -o yaml`; read again when they change",
     )
     kubernetes: KubernetesSettings = section(KubernetesSettings, doc="The API server")
 

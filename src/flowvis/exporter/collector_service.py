@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 ASK_S = 5.0  # then what is known, and DNS, are tried
 NOT_FOUND = 404
+FROM_CACHE = {"resourceVersion": "0"}  # a thousand exporters may ask at once: spare etcd that
 
 
 class CollectorService:
@@ -42,7 +43,7 @@ class CollectorService:
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/{quote(name, safe='')}"
         try:
             async with asyncio.timeout(ASK_S):
-                item = await self._api().get(path, {})
+                item = await self._api().get(path, FROM_CACHE)
         except (ApiError, TimeoutError) as error:
             if isinstance(error, ApiError) and error.status == NOT_FOUND:
                 self._known.pop(address.host, None)

@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from flowvis.inventory.resources import SECRETS, Resource
 from flowvis.inventory.settings import ObjectName
 from flowvis.inventory.watch import Watched
+
+log = logging.getLogger(__name__)
 
 
 class Contents:
@@ -42,12 +45,15 @@ class Contents:
         data = item.get("data") or {}
         if not isinstance(data, Mapping):
             raise ValueError(f"{self}: data is not a mapping")  # noqa: TRY004  a Sink's
-        self.data = {str(key): self._bytes(str(key), value) for key, value in data.items()}
+        fresh = {str(key): self._bytes(str(key), value) for key, value in data.items()}
+        if fresh != self.data:
+            log.info("%s %s", self, "is there" if self.data is None else "has changed")
+            self.data = fresh
 
     def delete(self, item: Mapping[str, Any], now_ms: int) -> None:  # noqa: ARG002  a Sink's
         """Note that it is gone."""
         if _name(item) == self._key:
-            self.data = None
+            self._forget()
 
     def retain(
         self,
@@ -61,10 +67,15 @@ class Contents:
             return
         self.listed = True
         if self._key not in names:
-            self.data = None
+            self._forget()
 
     def expire(self, now_ms: int) -> None:
         """Nothing: what is gone is not kept."""
+
+    def _forget(self) -> None:
+        if self.data is not None:
+            log.warning("%s is gone", self)
+            self.data = None
 
     @property
     def _key(self) -> tuple[str, str]:

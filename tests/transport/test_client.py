@@ -358,7 +358,7 @@ def test_hosts_are_tried_in_their_order_at_each_attempt(
 ) -> None:
     async def main() -> None:
         handlers, asked = Recorders(), []
-        async with serving(Server(handlers)) as server:
+        async with serving(Server(handlers, host="127.0.0.1")) as server:
 
             async def hosts(address: CollectorAddress) -> list[str]:
                 asked.append(address)

@@ -13,6 +13,7 @@ from flowvis.cli import aggregator, exporter, manifests
 from flowvis.cli.kustomize import Object, render
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.inventory.index import Inventory
+from flowvis.inventory.resources import NODES, PODS, SERVICES
 from flowvis.runtime.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -273,6 +274,15 @@ def test_exporters_elsewhere_may_follow_the_two_objects_that_they_name() -> None
     (own,) = (item for item in of(overlay, "ClusterRoleBinding") if account in item["subjects"])
     assert own["roleRef"]["name"] == "flow-exporter"
     assert not list(references(daemon_set["spec"]["template"]["spec"]["volumes"][1:]))
+
+
+def test_exporters_may_follow_what_they_look_up_and_ask_for_a_service() -> None:
+    (role,) = (i for i in of("", "ClusterRole") if i["metadata"]["name"] == "flow-exporter")
+    may = {(name, verb) for r in role["rules"] for name in r["resources"] for verb in r["verbs"]}
+    followed = {
+        (each.plural, verb) for each in (PODS, NODES, SERVICES) for verb in ("list", "watch")
+    }
+    assert may == followed | {(SERVICES.plural, "get")}
 
 
 def test_the_aggregator_may_follow_antreas_identity() -> None:

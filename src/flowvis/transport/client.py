@@ -179,10 +179,11 @@ class Client:
         """Return the context for this attempt: the files are looked at each time."""
         if self._certificates is None:
             return None
-        try:
-            self._certificates.refresh()
-        except SettingsError as error:
-            log.warning("%s: new certificates are bad: %s", self.address, error)
+        if self._certificates.loaded:
+            try:
+                self._certificates.refresh()
+            except SettingsError as error:
+                log.warning("%s: new certificates are bad: %s", self.address, error)
         return self._certificates.context()
 
     def _channel(self, context: ssl.SSLContext | None) -> Channel:

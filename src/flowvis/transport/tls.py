@@ -119,8 +119,13 @@ class TlsReloader:
         self._seen = b""
         self._context: ssl.SSLContext | None = None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the files were good once."""
+        return self._context is not None
+
     def context(self) -> ssl.SSLContext:
-        """Return the current context; the first time, read the files."""
+        """Return the current context; until there is one, read the files."""
         if self._context is None:
             self._seen = self.files.fingerprint()
             self._context = self._make()

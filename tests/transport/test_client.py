@@ -348,6 +348,44 @@ def test_unknown_host_and_missing_files_are_told_and_tried_again(
     run(main())
 
 
+def test_each_session_takes_the_certificates_there_are_then(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """First none, then good ones, then those of another CA, then broken ones."""
+    first, second = make_pki(tmp_path / "1"), make_pki(tmp_path / "2")
+    names = ("ca.crt", "client.crt", "client.key")
+    files = TlsFiles(*(tmp_path / name for name in names))
+
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=first.server)) as server:
+            address = CollectorAddress("127.0.0.1", server.port)
+            client = Client(address, files, backoff=FAST)
+            connecting = asyncio.create_task(client.connect())
+            await until(lambda: client.stats.attempts >= 2)
+            assert not connecting.done()
+            copy(first.directory)
+            await connecting
+        await client.lost()
+        copy(second.directory)
+        for number in (2, 3):
+            server = Server(Recorders(), tls=second.server, host="127.0.0.1", port=address.port)
+            async with serving(server):
+                await client.connect()
+                assert client.stats.sessions == number
+            await client.lost()
+            (tmp_path / "client.key").unlink(missing_ok=True)
+        await client.close()
+
+    def copy(directory: Path) -> None:
+        for name in names:
+            (tmp_path / name).write_bytes((directory / name).read_bytes())
+
+    run(main())
+    texts = [record.message for record in caplog.records if "cannot be read" in record.message]
+    assert ["new certificates are bad" in text for text in texts[-2:]] == [False, True]
+    assert "client.key cannot be read" in texts[-1]
+
+
 def test_tls_files_go_with_tls() -> None:
     with pytest.raises(ValueError, match="TLS files go with protocol tls"):
         Client(CollectorAddress("a", 1, "tls"))

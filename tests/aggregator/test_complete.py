@@ -31,7 +31,7 @@ def completed(batch: Batch, *, labels: bool = False) -> Batch:
     inventory = Inventory()
     inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c", "tier": "1"}), START_MS)
     inventory.upsert(pod("server", "10.0.2.1", "n2"), START_MS)
-    Completer(inventory, "east", pod_labels=labels).complete(batch)
+    Completer(inventory, lambda: "east", pod_labels=labels).complete(batch)
     return batch
 
 
@@ -97,7 +97,7 @@ def test_the_policies_that_allowed_and_denied() -> None:
         pod("server", "10.0.2.1", "n2", {"app": "s"}),
     ):
         inventory.upsert(item, START_MS)
-    completer = Completer(inventory, "east", pod_labels=False, policies=policies)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
     rows = [INTER_NODE, INTER_NODE | {"ingressNetworkPolicyName": "told"}]
     batch = records(*rows)
     completer.complete(batch)

@@ -9,7 +9,12 @@ from flowvis.inventory.watch import Sink, Watched, Watchers
 START_S = 30.0  # then records are taken as they are: exporters could not keep them for longer
 
 
-def follow(settings: KubernetesSettings, inventory: Sink, policies: Sink | None = None) -> Watchers:
+def follow(
+    settings: KubernetesSettings,
+    inventory: Sink,
+    policies: Sink | None = None,
+    more: Sequence[Watched] = (),
+) -> Watchers:
     """Return what follows Pods, Services, nodes and namespaces, and policies where wanted.
 
     Decisions of policies depend on namespaces and nodes as well.
@@ -23,4 +28,4 @@ def follow(settings: KubernetesSettings, inventory: Sink, policies: Sink | None 
     ]
     deciding: Sequence[Resource] = () if policies is None else POLICIES
     watched += [Watched(resource, both[1:]) for resource in deciding]
-    return Watchers(settings.access, watched, wait_s=START_S)
+    return Watchers(settings.access, [*watched, *more], wait_s=START_S)

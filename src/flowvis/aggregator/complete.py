@@ -30,21 +30,20 @@ class Completer:
     def __init__(
         self,
         inventory: Inventory,
-        cluster_id: str,
+        cluster_id: Callable[[], str],
         *,
         pod_labels: bool,
         policies: Policies | None = None,
     ) -> None:
         self.inventory = inventory
         self._policies = policies
-        self._cluster_id = cluster_id.encode()
+        self._cluster_id = cluster_id
         self._pod_labels = pod_labels
 
     def complete(self, batch: Batch) -> None:
         """Fill in Pods, nodes, labels (where they are wanted), policies and the cluster."""
-        batch["clusterId"] = np.full(
-            len(batch), batch.strings.intern(self._cluster_id), dtype=np.uint32
-        )
+        cluster = batch.strings.intern(self._cluster_id().encode())
+        batch["clusterId"] = np.full(len(batch), cluster, dtype=np.uint32)
         for side, types in _LOCAL_TO_ANOTHER_NODE.items():
             self._fill_pods(batch, side, types)
             if self._pod_labels:

@@ -18,6 +18,7 @@ from flowvis.aggregator.correlator import Correlator, Destination
 from flowvis.aggregator.destinations import ClickHouse, FlowCollector
 from flowvis.aggregator.flows import FlowTable
 from flowvis.aggregator.history import History
+from flowvis.aggregator.identity import ClusterIdentity
 from flowvis.aggregator.ipfix_destination import IpfixDestination
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.settings import AggregatorSettings, InventorySettings, Transport
@@ -28,7 +29,6 @@ from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.watch import Watchers
-from flowvis.ipfix.exporter import observation_domain_id
 from flowvis.policies import Policies
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
@@ -78,6 +78,7 @@ class Aggregator:
         self._began = time.monotonic()
         self._inventory = Inventory()
         self._policies = Policies()
+        self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._readiness = Readiness()
         self.table = FlowTable(
@@ -96,7 +97,7 @@ class Aggregator:
             self.table,
             Completer(
                 self._inventory,
-                settings.cluster_id,
+                self._identity.id,
                 pod_labels=settings.record_contents.pod_labels,
                 policies=self._policies,
             ),
@@ -162,7 +163,8 @@ class Aggregator:
     def _following(self, settings: InventorySettings) -> Watchers | None:
         if not settings.kubernetes.wanted(settings.files):
             return None
-        return follow(settings.kubernetes, self._inventory, self._policies)
+        more = [self._identity.antrea.watched]
+        return follow(settings.kubernetes, self._inventory, self._policies, more)
 
     def _clickhouse(self, settings: ClickHouse, before: Stage) -> Writer | None:
         if not settings.enable:
@@ -178,13 +180,11 @@ class Aggregator:
     def _flow_collector(self, settings: FlowCollector, before: Stage) -> IpfixDestination | None:
         if not settings.enable:
             return None
-        domain = settings.observation_domain_id
-        if domain is None:
-            domain = observation_domain_id(self._settings.cluster_id)
+        configured = settings.observation_domain_id
         return IpfixDestination(
             _client(settings),
             self.ledger.stage("ipfix", sources=[before]),
-            domain=domain,
+            domain=self._identity.observation_domain if configured is None else lambda: configured,
             capacity=settings.max_pending_records,
             max_message=settings.max_ipfix_msg_size or MAX_MESSAGE,
             grace_s=self._settings.grace_period * PART,
@@ -210,6 +210,7 @@ class Aggregator:
             "port": self.server.port,
             "statusPort": self._status_server.port,
             "ready": not self._readiness.problem(),
+            "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
             "flows": len(self.table),
             "sessions": [session.as_dict() for session in self.collector.sessions.values()],

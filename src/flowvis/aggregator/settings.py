@@ -108,8 +108,8 @@ class InventorySettings:
 
     files: tuple[Path, ...] = option(
         (),
-        doc="Files or directories with the output of `kubectl get pods,services,nodes -A -o yaml`; "
-        "read again when they change",
+        doc="Files or directories with the output of `kubectl get pods,services,nodes,namespaces "
+        "-A -o yaml`; read again when they change",
     )
     kubernetes: KubernetesSettings = section(KubernetesSettings, doc="The API server")
 
@@ -185,7 +185,11 @@ class AggregatorSettings:
         8192, doc="How many of the latest records `flowctl flows` can show", minimum=1
     )
     flow_stream_service: FlowStreamService = section(FlowStreamService, doc="Flows over gRPC")
-    cluster_id: str = option("", doc="clusterId of all records; clusterUUID in ClickHouse")
+    cluster_id: str = option(
+        "",
+        doc="clusterId of all records, clusterUUID in ClickHouse; by default Antrea's (the "
+        "ConfigMap kube-system/antrea-cluster-identity), else the UID of the namespace kube-system",
+    )
     listen: Listen = section(Listen, doc="Where exporters connect")
     tls: Tls = section(Tls, doc="Certificates of the listening side")
     certificates: CertificateSettings = section(

@@ -8,6 +8,7 @@ from flowvis.conntrack.source import Conntrack
 from flowvis.denials.follow import Follower
 from flowvis.denials.log import PacketLog
 from flowvis.denials.prefixes import Prefixes
+from flowvis.errors import SettingsError
 from flowvis.exporter import metrics
 from flowvis.exporter.connections import ConnectionTable
 from flowvis.exporter.denied import DeniedTable
@@ -16,7 +17,7 @@ from flowvis.exporter.enrich import ClusterNode, Enricher, PlainHost
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
 from flowvis.exporter.scope import ANTREA_ZONES, Scope
-from flowvis.exporter.settings import ExporterSettings, InventorySettings
+from flowvis.exporter.settings import ExporterSettings
 from flowvis.exporter.state import State
 from flowvis.exporter.watch import Watch
 from flowvis.inventory.files import InventoryFiles
@@ -26,10 +27,11 @@ from flowvis.runtime.component import Component
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.metrics import new_registry
 from flowvis.runtime.status import StatusServer
+from flowvis.transport.client import by_name
 from flowvis.transport.tls import TlsFiles
 
 if TYPE_CHECKING:
-    from flowvis.inventory.watch import Watchers
+    from flowvis.exporter.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,8 @@ class FlowExporter:
         self.node_name = settings.node_name or socket.gethostname()
         self.ledger = Ledger()
         self.inventory = Inventory(pod_networks=settings.inventory.pod_networks)
-        self.kubernetes = self._kubernetes(settings.inventory)
+        self.cluster = self._cluster(settings)
+        self.kubernetes = self.cluster.watchers if self.cluster is not None else None
         enricher = self._enricher(settings)
         scope = Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea)
         self.table = ConnectionTable(
@@ -70,7 +73,8 @@ class FlowExporter:
             self.table,
             self.pending,
             exported.flow_collector_addr,
-            _tls_files(settings),
+            self._tls_files(settings),
+            hosts=self.cluster.collector.hosts if self.cluster is not None else by_name,
             domain=observation_domain_id(self.node_name),
             server_name=settings.tls.server_name,
             drain_s=settings.grace_period * DRAIN,
@@ -104,13 +108,21 @@ class FlowExporter:
             return ClusterNode(self.node_name, self.inventory)
         return PlainHost()
 
-    def _kubernetes(self, settings: InventorySettings) -> "Watchers | None":
-        if not settings.kubernetes.wanted(settings.files):
-            return None
-        # HTTP costs 8 MB: only where it is used.
-        from flowvis.exporter.cluster import follow
+    def _cluster(self, settings: ExporterSettings) -> "Cluster | None":
+        if settings.inventory.kubernetes.wanted(settings.inventory.files):
+            # HTTP costs 8 MB: only where it is used.
+            from flowvis.exporter.cluster import Cluster
 
-        return follow(settings.kubernetes, self.node_name, self.inventory)
+            return Cluster(settings, self.node_name, self.inventory)
+        if settings.tls.objects:
+            problem = "needs the API server: set inventory.kubernetes.enable, without files"
+            raise SettingsError([f"{settings.tls.objects}: {problem}"])
+        return None
+
+    def _tls_files(self, settings: ExporterSettings) -> TlsFiles | None:
+        if settings.flow_exporter.flow_collector_addr.protocol != "tls":
+            return None
+        return self.cluster.tls if self.cluster is not None else settings.tls.files
 
     def _denied(self, settings: ExporterSettings, enricher: Enricher, scope: Scope) -> DeniedWatch:
         """What follows denied connections."""
@@ -169,13 +181,6 @@ class FlowExporter:
     def _not_watching(self) -> str:
         """Why the node's connections are not seen; "" when they are."""
         return "" if self.watch.stats.polls else "no poll has succeeded"
-
-
-def _tls_files(settings: ExporterSettings) -> TlsFiles | None:
-    if settings.flow_exporter.flow_collector_addr.protocol != "tls":
-        return None
-    tls = settings.tls
-    return TlsFiles(tls.ca, tls.certificate, tls.key, tls.min_version)
 
 
 def _has_interface(name: str) -> bool:

@@ -30,6 +30,8 @@ PODS = Resource("", ("v1",), "pods", "Pod")
 SERVICES = Resource("", ("v1",), "services", "Service")
 NODES = Resource("", ("v1",), "nodes", "Node")
 NAMESPACES = Resource("", ("v1",), "namespaces", "Namespace")
+CONFIG_MAPS = Resource("", ("v1",), "configmaps", "ConfigMap")
+SECRETS = Resource("", ("v1",), "secrets", "Secret")
 
 _ANTREA = "crd.antrea.io"
 _ADMIN = "policy.networking.k8s.io"

@@ -85,7 +85,7 @@ class ApiServer:
         one = "/api/v1/namespaces/{namespace}/{plural:configmaps|secrets}"
         app.router.add_post(one, self._write)
         app.router.add_put(one + "/{name}", self._write)
-        app.router.add_get(one + "/{name}", self._read)
+        app.router.add_get("/api/v1/namespaces/{namespace}/{plural}/{name}", self._read)
         app.router.add_get("/{path:.*}", self._serve)
         self._runner = web.AppRunner(
             app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True
@@ -162,7 +162,8 @@ class ApiServer:
             return refused
         path = request.path.strip("/").split("/")
         parts = 3 if path[0] == "apis" else 2
-        return await self._answer(request, "/".join(path[1:parts]), "/".join(path[parts:]))
+        within = parts + 2 * (len(path) > parts + 2)  # namespaces/<namespace>/<plural>
+        return await self._answer(request, "/".join(path[1:parts]), "/".join(path[within:]))
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
         """Answer with one object."""
@@ -200,7 +201,7 @@ class ApiServer:
     async def _answer(
         self, request: web.Request, api_version: str, plural: str
     ) -> web.StreamResponse:
-        core = {"v1": {resource.plural for resource in CORE}}
+        core = {"v1": {*(resource.plural for resource in CORE), "configmaps", "secrets"}}
         plurals = (core | self.served).get(api_version)
         if plurals is None or (plural and plural not in plurals):
             return status(404, "the server could not find the requested resource")
@@ -218,7 +219,7 @@ class ApiServer:
                 return status(410, "The provided continue parameter is too old")
             version, _, text = request.query["continue"].partition(":")
             start = int(text)
-        key = (version, api_version, plural, request.query.get("fieldSelector", ""))
+        key = (version, request.path, request.query.get("fieldSelector", ""))
         chosen = self._lists.get(key)
         if chosen is None:
             chosen = self._lists[key] = [
@@ -324,5 +325,12 @@ def _named(request: web.Request) -> tuple[str, str, str, str]:
 
 
 def _selected(request: web.Request, item: Mapping[str, Any]) -> bool:
+    """Whether a request is for an object, by its namespace and the one field that it names."""
+    metadata = item["metadata"]
+    _, within, rest = request.path.partition("/namespaces/")
+    if within and metadata.get("namespace") != rest.partition("/")[0]:
+        return False
     name, _, wanted = request.query.get("fieldSelector", "").partition("=")
-    return not name or (item.get("spec") or {}).get("nodeName") == wanted
+    spec = item.get("spec") or {}
+    values = {"": "", "metadata.name": metadata["name"], "spec.nodeName": spec.get("nodeName")}
+    return bool(values[name] == wanted)

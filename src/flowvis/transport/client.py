@@ -10,7 +10,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from flowvis.counts import count, counts_by_reason
@@ -25,6 +25,14 @@ from flowvis.transport.tls import TlsFiles, TlsReloader
 log = logging.getLogger(__name__)
 
 CONNECT_S = 10.0  # for a connection and its handshake, with each address of the collector
+
+Hosts = Callable[[CollectorAddress], Awaitable[Sequence[str]]]
+"""Asked at each attempt: the names or addresses to try, in this order; FlowvisError if none."""
+
+
+async def by_name(address: CollectorAddress) -> Sequence[str]:
+    """Leave it to DNS."""
+    return [address.dns_name]
 
 
 class ConnectionLost(FlowvisError):
@@ -57,6 +65,7 @@ class Client:
         tls: TlsFiles | None = None,
         *,
         server_name: str = "",
+        hosts: Hosts = by_name,
         backoff: Backoff | None = None,
         on_state: Callable[[bool], None] | None = None,
     ) -> None:
@@ -66,6 +75,7 @@ class Client:
         self.stats = ClientStats()
         self._certificates = TlsReloader(tls, server=False) if tls else None
         self._server_name = server_name or address.dns_name
+        self._hosts = hosts
         self._backoff = backoff or Backoff()
         self._on_state = on_state
         self._limited = LimitedLog(log)
@@ -130,18 +140,21 @@ class Client:
     async def _attempt(self) -> Connection:
         """Try each address of the collector once."""
         context = self._context()
-        found = await asyncio.get_running_loop().getaddrinfo(
-            self.address.dns_name, self.address.port, type=socket.SOCK_STREAM
-        )
-        problems = []
-        for family, _, _, _, where in found:
+        loop, problems = asyncio.get_running_loop(), []
+        for host in await self._hosts(self.address):
             try:
-                async with asyncio.timeout(CONNECT_S):
-                    return await self._reach(family, where, context)
-            except TimeoutError:
-                problems.append(f"{where[0]}: no answer in {CONNECT_S:g} s")
+                found = await loop.getaddrinfo(host, self.address.port, type=socket.SOCK_STREAM)
             except OSError as error:
-                problems.append(f"{where[0]}: {error.strerror or error}")
+                problems.append(f"{host}: {error.strerror or error}")
+                continue
+            for family, _, _, _, where in found:
+                try:
+                    async with asyncio.timeout(CONNECT_S):
+                        return await self._reach(family, where, context)
+                except TimeoutError:
+                    problems.append(f"{where[0]}: no answer in {CONNECT_S:g} s")
+                except OSError as error:
+                    problems.append(f"{where[0]}: {error.strerror or error}")
         raise OSError("; ".join(problems))
 
     async def _reach(
@@ -166,10 +179,11 @@ class Client:
         """Return the context for this attempt: the files are looked at each time."""
         if self._certificates is None:
             return None
-        try:
-            self._certificates.refresh()
-        except SettingsError as error:
-            log.warning("%s: new certificates are bad: %s", self.address, error)
+        if self._certificates.loaded:
+            try:
+                self._certificates.refresh()
+            except SettingsError as error:
+                log.warning("%s: new certificates are bad: %s", self.address, error)
         return self._certificates.context()
 
     def _channel(self, context: ssl.SSLContext | None) -> Channel:

@@ -6,7 +6,7 @@ from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.lab import configuration
 from flowvis.lab.configuration import AGGREGATOR, exporter_name
-from flowvis.lab.plan import NODES
+from flowvis.lab.plan import NODE_2, NODES
 from flowvis.runtime.settings import load
 
 
@@ -29,7 +29,11 @@ def test_the_aggregator_takes_its_configuration(room):
 def test_exporters_take_theirs(room, node):
     settings = load(ExporterSettings, (room / f"{exporter_name(node)}.yaml").read_bytes(), {})
     assert settings.node_name == node.name
-    assert str(settings.flow_exporter.flow_collector_addr) == "192.0.2.1:4739:tls"
+    assert (
+        str(settings.flow_exporter.flow_collector_addr)
+        == "flow-aggregator/flow-aggregator:4739:tls"
+    )
     assert not settings.conntrack.events
     assert settings.denied.wanted
-    assert settings.tls.ca.parent == configuration.MOUNTED
+    by_the_api = settings.tls.client_secret is not None
+    assert by_the_api == (node == NODE_2) == (settings.tls.ca.parent != configuration.MOUNTED)

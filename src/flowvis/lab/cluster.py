@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from flowvis.aggregator.authority import BUNDLE, CERTIFICATE, KEY, Names
+from flowvis.aggregator.authority import BUNDLE, CERTIFICATE, KEY
 from flowvis.errors import SystemRefused
 from flowvis.inventory.access import HOST, PORT, SERVICE_ACCOUNT
 from flowvis.inventory.resources import POLICIES
 from flowvis.lab import inventory
 from flowvis.lab.apiserver import ApiServer, service_account
-from flowvis.lab.configuration import MOUNTED, ROOM
+from flowvis.lab.configuration import MOUNTED, NAMES, ROOM
 from flowvis.lab.isolation import RUN
 from flowvis.lab.plan import CONTROL_ADDRESSES, PODS, Pod
 from flowvis.transport.certificates import issue_ca, issue_server, replace_file
@@ -25,8 +25,6 @@ API_PORT = 6443
 TOKEN = "of the lab"  # noqa: S105  it opens nothing else
 ENVIRONMENT = {HOST: CONTROL_ADDRESSES[0], PORT: str(API_PORT)}
 """What the kubelet tells a container of the API server."""
-
-NAMES = Names()
 
 
 class ControlPlane:

@@ -8,21 +8,24 @@ from typing import Any
 
 import yaml
 
+from flowvis.aggregator.authority import Names
 from flowvis.lab.isolation import RUN
-from flowvis.lab.plan import CONTROL_ADDRESSES, NODES, Node
+from flowvis.lab.plan import NODE_2, NODES, Node
 from flowvis.lab.rules import DENIED_GROUP
 
 ROOM = RUN / "flowvis"
 """Every file of the lab."""
 
 MOUNTED = ROOM / "mounted"
-"""The exporters' certificates, as the kubelet mounts them."""
+"""The exporters' certificates, as the kubelet mounts them; node-2's asks the API instead."""
 
 CONTROL_SOCKET = ROOM / "flow-aggregator.sock"
 STORE = f"embedded://{ROOM}/store"
 
 AGGREGATOR = "flow-aggregator"
-SERVER_NAME = "flow-aggregator.flow-aggregator.svc"
+
+NAMES = Names()
+"""The objects of the certificates."""
 
 STATUS_PORT = 9739
 """The same for all: each daemon has a network namespace of its own."""
@@ -46,29 +49,36 @@ def exporter_name(node: Node) -> str:
 def write(*, events: bool) -> None:
     """Write all files of all daemons."""
     ROOM.mkdir()
-    _write(AGGREGATOR, _aggregator(), ROOM / "own")
+    _write(AGGREGATOR, {**_aggregator(), "tls": _files(ROOM / "own")})
     for node in NODES:
-        _write(exporter_name(node), _exporter(node, events=events), MOUNTED)
+        tls = _objects() if node == NODE_2 else _files(MOUNTED)
+        _write(exporter_name(node), {**_exporter(node, events=events), "tls": tls})
 
 
-def _write(name: str, settings: dict[str, Any], certificates: Path) -> None:
-    pair = {"certificate": "tls.crt", "key": "tls.key"}
+def _write(name: str, settings: dict[str, Any]) -> None:
     common = {
-        "tls": {
-            **settings.pop("tls", {}),
-            **{key: str(certificates / file) for key, file in {"ca": "ca.crt", **pair}.items()},
-        },
         "log": {"format": "json"},
         "status": {"address": "127.0.0.1", "port": STATUS_PORT},
     }
     (ROOM / f"{name}.yaml").write_text(yaml.safe_dump({**settings, **common}, sort_keys=False))
 
 
+def _files(folder: Path) -> dict[str, str]:
+    files = {"ca": "ca.crt", "certificate": "tls.crt", "key": "tls.key"}
+    return {key: str(folder / name) for key, name in files.items()}
+
+
+def _objects() -> dict[str, str]:
+    return {
+        "caConfigMap": f"{NAMES.namespace}/{NAMES.ca_config_map}",
+        "clientSecret": f"{NAMES.namespace}/{NAMES.client_secret}",
+    }
+
+
 def _aggregator() -> dict[str, Any]:
     return {
         "activeFlowRecordTimeout": f"{ACTIVE_RECORD_S:g}s",
         "recordContents": {"podLabels": True},
-        "clusterID": "lab",
         "clickHouse": {"enable": True, "databaseURL": STORE, "commitInterval": "1s"},
         "certificates": {"issue": True, "checkInterval": "1s"},
         "listen": {"maxSessionAge": "3s"},
@@ -80,7 +90,7 @@ def _exporter(node: Node, *, events: bool) -> dict[str, Any]:
     return {
         "flowExporter": {
             "enable": True,
-            "flowCollectorAddr": f"{CONTROL_ADDRESSES[0]}:4739:tls",
+            "flowCollectorAddr": f"{NAMES.namespace}/{AGGREGATOR}:4739:tls",
             "flowPollInterval": "1s",
             "activeFlowExportTimeout": "2s",
             "idleFlowExportTimeout": "4s",
@@ -88,5 +98,4 @@ def _exporter(node: Node, *, events: bool) -> dict[str, Any]:
         "nodeName": node.name,
         "conntrack": {"events": events},
         "denied": {"nflogGroups": [DENIED_GROUP]},
-        "tls": {"serverName": SERVER_NAME},
     }

@@ -10,12 +10,14 @@ from ipaddress import ip_address
 from typing import Any
 
 from flowvis.fields import FlowType
+from flowvis.lab.inventory import SYSTEM, uid
 from flowvis.lab.plan import PODS, SERVER_PORT, Addresses, Node, Pod
 from flowvis.lab.policies import egress_answer, ingress_answer
 from flowvis.lab.rules import Count
 from flowvis.lab.scenarios import Entry, Outcome, Scenario
 
-CLUSTER = "lab"
+CLUSTER = uid("Namespace", SYSTEM)
+"""The namespace kube-system lives as long as the cluster."""
 
 PROTOCOLS = {"tcp": 6, "udp": 17}
 SIDES = ("FromSourceNode", "FromDestinationNode")

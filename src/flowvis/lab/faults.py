@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flowvis.errors import SystemRefused
 from flowvis.inventory.resources import POLICIES
 from flowvis.lab.apiserver import CORE
-from flowvis.lab.cluster import NAMES
+from flowvis.lab.configuration import NAMES
 from flowvis.lab.processes import Daemon
 
 if TYPE_CHECKING:

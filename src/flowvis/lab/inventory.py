@@ -6,7 +6,17 @@ from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
 from flowvis.lab import policies
-from flowvis.lab.plan import NODES, PODS, SERVER_PORT, SERVICES, Node, Pod, Service
+from flowvis.lab.configuration import AGGREGATOR, NAMES
+from flowvis.lab.plan import (
+    CONTROL_ADDRESSES,
+    NODES,
+    PODS,
+    SERVER_PORT,
+    SERVICES,
+    Node,
+    Pod,
+    Service,
+)
 from flowvis.lab.policies import NAME_LABEL
 
 Object = dict[str, Any]
@@ -21,6 +31,7 @@ def objects(now: datetime) -> Iterator[Object]:
         yield _object("Namespace", now, namespace, **{NAME_LABEL: namespace})
     yield from (_node(node, now) for node in NODES)
     yield from (_service(service, now) for service in SERVICES)
+    yield _collector(now)
     yield from (pod_object(pod, now) for pod in PODS if pod.heir_of is None)
     for version, kind, namespace, name, spec in policies.objects():
         yield {**_object(kind, now, name, namespace), "apiVersion": version, "spec": dict(spec)}
@@ -92,6 +103,14 @@ def _service(service: Service, now: datetime) -> Object:
         "spec": spec,
         "status": {"loadBalancer": {"ingress": ingress} if service.balancer else {}},
     }
+
+
+def _collector(now: datetime) -> Object:
+    """Return the aggregator's own Service; its address needs no translation here."""
+    addresses = list(CONTROL_ADDRESSES)
+    port = {"name": "ipfix-tls", "protocol": "TCP", "port": 4739, "targetPort": 4739}
+    spec = {"clusterIP": addresses[0], "clusterIPs": addresses, "ports": [port]}
+    return {**_object("Service", now, AGGREGATOR, NAMES.namespace), "spec": spec}
 
 
 def _type(service: Service) -> str:

@@ -127,6 +127,7 @@ PORTAL = Service("shop", "portal", "http", "tcp", 80, 13, (WEB_B,), balancer=Tru
 KIOSK = Service("shop", "kiosk", "http", "tcp", 80, 14, (WEB_A,), balancer=True, local=True)
 ORDERS_PODS = Service("shop", "orders", "api", "tcp", SERVER_PORT, 15, (ORDERS,), headless=True)
 SERVICES = (WEB, STORE, DNS, PORTAL, KIOSK, ORDERS_PODS)
+"""What the Pods call."""
 
 OUTSIDE = "outside"
 """The network namespace of the host outside the cluster."""

@@ -25,6 +25,7 @@ PLURALS = {
     "ClusterNetworkPolicy": "clusternetworkpolicies",
     "ConfigMap": "configmaps",
     "Secret": "secrets",
+    "Egress": "egresses",
 }
 Fault = Callable[[web.Request], "web.Response | None"]
 

@@ -4,7 +4,8 @@ from typing import Any
 from flowvis.aggregator.complete import Completer
 from flowvis.batch import Batch
 from flowvis.inventory.index import Inventory
-from flowvis.policies import Policies
+from flowvis.policies import Egresses, Policies
+from inventory.kubernetes_objects import node
 
 from .records import records
 
@@ -121,3 +122,32 @@ def test_the_policies_that_allowed_and_denied() -> None:
     assert batch["ingressNetworkPolicyType"].tolist() == [1, 0]
     assert batch["ingressNetworkPolicyRuleAction"].tolist() == [1, 0]
     assert batch["egressNetworkPolicyRuleAction"].tolist() == [0, 0]
+
+
+def test_the_egress_of_what_leaves_the_cluster() -> None:
+    inventory, egresses = Inventory(), Egresses()
+    inventory.upsert(pod("client", "10.0.1.1", "n1"), START_MS)
+    inventory.upsert(node("n2", "192.0.2.2"), START_MS)
+    completer = Completer(inventory, "east", pod_labels=False, egresses=egresses)
+    out = {"sourceIP": "10.0.1.1", "flowType": 3, "flowStartSeconds": START_S}
+    rows = [
+        out | {"destinationIP": "198.51.100.9"},
+        out | {"destinationIP": "192.0.2.2"},  # a node: never given another address
+        out | {"destinationIP": "198.51.100.9", "egressName": "told"},
+        {"sourceIP": "10.0.9.9", "flowType": 3, "destinationIP": "198.51.100.9"},
+    ]
+    egresses.upsert(
+        {
+            "apiVersion": "crd.antrea.io/v1beta1",
+            "kind": "Egress",
+            "metadata": {"name": "way-out"},
+            "spec": {"appliedTo": {"podSelector": {}}},
+            "status": {"egressNode": "n2", "egressIP": "192.0.2.200"},
+        },
+        0,
+    )
+    batch = records(*rows)
+    completer.complete(batch)
+    assert batch.texts("egressName") == ["way-out", "", "told", ""]
+    assert batch.texts("egressIP") == ["192.0.2.200", "", "", ""]
+    assert batch.texts("egressNodeName") == ["n2", "", "", ""]

@@ -9,7 +9,7 @@ from flowvis.batch import Batch
 from flowvis.fields import FlowType
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
-from flowvis.policies import Policies
+from flowvis.policies import Egresses, Policies
 
 _TEXTS: tuple[tuple[str, Callable[[Pod], str]], ...] = (
     ("PodName", lambda pod: pod.name),
@@ -34,14 +34,16 @@ class Completer:
         *,
         pod_labels: bool,
         policies: Policies | None = None,
+        egresses: Egresses | None = None,
     ) -> None:
         self.inventory = inventory
         self._policies = policies
+        self._egresses = egresses
         self._cluster_id = cluster_id.encode()
         self._pod_labels = pod_labels
 
     def complete(self, batch: Batch) -> None:
-        """Fill in Pods, nodes, labels (where they are wanted), policies and the cluster."""
+        """Fill in Pods, nodes, labels (where they are wanted), policies, Egresses, the cluster."""
         batch["clusterId"] = np.full(
             len(batch), batch.strings.intern(self._cluster_id), dtype=np.uint32
         )
@@ -51,6 +53,8 @@ class Completer:
                 self._add_labels(batch, side)
         if self._policies is not None and self._policies.active:
             self._add_policies(batch, self._policies)
+        if self._egresses is not None and self._egresses.active:
+            self._add_egresses(batch, self._egresses)
 
     def _fill_pods(self, batch: Batch, side: str, types: tuple[int, ...]) -> None:
         lacking = np.isin(batch["flowType"], types) & (batch[f"{side}PodName"] == 0)
@@ -74,6 +78,14 @@ class Completer:
         every = np.arange(len(batch))
         handles = (self._pods(batch, side, every) for side in ("source", "destination"))
         found = policies.decide(batch, self.inventory.pods.objects, *handles)
+        for name, column in found.items():
+            batch[name] = column
+
+    def _add_egresses(self, batch: Batch, egresses: Egresses) -> None:
+        """Name what connections left through; those to nodes are never given another address."""
+        away = self.inventory.nodes.find(batch["destinationIP"]) == NONE
+        handles = self._pods(batch, "source", np.arange(len(batch)))
+        found = egresses.find(batch, self.inventory.pods.objects, np.where(away, handles, NONE))
         for name, column in found.items():
             batch[name] = column
 

@@ -1,8 +1,8 @@
 """The chain of a connection through kube-proxy, as the kernel's two tuples give it.
 
-In iptables, nftables and IPVS mode the kernel has the same tuples: IPVS, too, writes the backend
-into the reply tuple of the connection (net.ipv4.vs.conntrack, which kube-proxy turns on), and what is
-masqueraded is so by rules of netfilter.
+In iptables, nftables and IPVS mode the kernel has the same tuples: IPVS writes the backend into
+the connection's reply tuple (net.ipv4.vs.conntrack, which kube-proxy turns on), and netfilter's
+rules masquerade.
 """
 
 from typing import NamedTuple

@@ -67,7 +67,7 @@ def test_ports_of_a_nodes_own_addresses() -> None:
 
 def test_workloads_are_numbered_anew_when_most_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pods, "SPARE_WORKLOADS", 4)
-    inventory = Inventory()
+    inventory, strings = Inventory(), StringTable()
     inventory.upsert(pod("bare", "10.0.0.1"), NEW_YEAR)
     for number in range(50):
         owner = {"kind": "Job", "name": f"job-{number}", "controller": True}
@@ -78,11 +78,13 @@ def test_workloads_are_numbered_anew_when_most_are_gone(monkeypatch: pytest.Monk
             addresses(["10.0.0.2", "10.0.0.1", "10.0.0.9"]),
             np.full(3, NEW_YEAR + number * KEPT_MS + 1, dtype=np.uint64),
         )
-        numbers = inventory.pods.workloads_of(found).tolist()
-        workloads = [inventory.pods.workloads[place] for place in numbers[:2]]
-        assert workloads == [("Job", f"job-{number}"), ("", "")]
-        assert numbers[2] == NONE
-    assert len(inventory.pods.workloads) < 20
+        kinds, names = inventory.pods.workloads(found, strings)
+        assert strings.texts(kinds) == ["Job", "", ""]
+        assert strings.texts(names) == [f"job-{number}", "", ""]
+    assert len(inventory.pods._workloads) < 20
+    kinds, names = inventory.pods.workloads(found, StringTable())
+    assert (kinds.tolist()[1:], names.tolist()[1:]) == ([0, 0], [0, 0])
+    assert kinds[0] != names[0] != 0
 
 
 def test_nothing_is_found_in_an_empty_inventory() -> None:

@@ -9,7 +9,6 @@ from flowvis.batch import Batch, Column, is_unset
 from flowvis.fields import FlowType
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
-from flowvis.inventory.workloads import Workload
 from flowvis.policies import Egresses, Policies
 
 Handles = NDArray[np.int64]
@@ -20,10 +19,6 @@ _POD: tuple[tuple[str, Callable[[Pod], str]], ...] = (
     ("PodName", lambda pod: pod.name),
     ("PodNamespace", lambda pod: pod.namespace),
     ("NodeName", lambda pod: pod.node),
-)
-_WORKLOAD: tuple[tuple[str, Callable[[Workload], str]], ...] = (
-    ("WorkloadKind", lambda workload: workload.kind),
-    ("WorkloadName", lambda workload: workload.name),
 )
 
 
@@ -54,12 +49,14 @@ class Completer:
         batch["clusterId"] = np.full(
             len(batch), batch.strings.intern(self._cluster_id), dtype=np.uint32
         )
-        pods = {side: self._pods(batch, side) for side in SIDES}
+        times = _times_ms(batch)
+        pods = {side: self.inventory.pods.find(batch[f"{side}IP"], times) for side in SIDES}
         self._add_services(batch)
         self._add_flow_types(batch, pods)
         for side in SIDES:
             handles = self._name(batch, side, pods[side])
-            self._add_workloads(batch, side, handles)
+            kinds, names = self.inventory.pods.workloads(handles, batch.strings)
+            batch[f"{side}WorkloadKind"], batch[f"{side}WorkloadName"] = kinds, names
             if self._pod_labels:
                 codes = self._codes(batch, handles, lambda pod: pod.labels)
                 batch[f"{side}PodLabels"] = codes
@@ -155,17 +152,6 @@ class Completer:
         )
         _fill(batch, "flowType", rows, types.astype(np.uint8))
 
-    def _add_workloads(self, batch: Batch, side: str, handles: Handles) -> None:
-        """Say what the Pods are run by."""
-        pods = self.inventory.pods
-        workloads = pods.workloads_of(handles)
-        for name, text in _WORKLOAD:
-            batch[side + name] = text_codes(workloads, pods.workloads, text, batch.strings)
-
-    def _pods(self, batch: Batch, side: str) -> Handles:
-        """Find the Pods of one side's addresses at the connections' starts."""
-        return self.inventory.pods.find(batch[f"{side}IP"], _times_ms(batch))
-
     def _codes(
         self, batch: Batch, handles: Handles, text: Callable[[Pod], str]
     ) -> NDArray[np.uint32]:
@@ -174,8 +160,11 @@ class Completer:
 
 def _times_ms(batch: Batch) -> NDArray[np.uint64]:
     """Return when connections began, or were seen where their record does not say."""
-    starts, ends = batch["flowStartSeconds"], batch["flowEndSeconds"]
-    return np.where(starts != 0, starts, ends).astype(np.uint64) * 1000
+    starts = batch["flowStartSeconds"]
+    unsaid = starts == 0
+    if unsaid.any():
+        starts = np.where(unsaid, batch["flowEndSeconds"], starts)
+    return starts.astype(np.uint64) * 1000
 
 
 def _fill(batch: Batch, name: str, rows: NDArray[np.int64], values: Column) -> None:

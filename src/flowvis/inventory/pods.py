@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from flowvis.batch import Column
 from flowvis.inventory.networks import NONE, address_column
 from flowvis.inventory.objects import Pod
-from flowvis.inventory.workloads import Workload
+from flowvis.inventory.workloads import WorkloadTable
 from flowvis.native import FlowIndex
+from flowvis.strings import Strings
 
 MAX_ADDRESSES = 1 << 20  # Kubernetes is made for 150,000 Pods: two addresses each, thrice over
 KEPT_MS = 300_000  # a deleted Pod still explains records that are on their way
@@ -45,10 +46,8 @@ class PodIndex:
         self._only = np.full(64, NONE, dtype=np.int64)
         self._several: dict[int, list[int]] = {}
         self._on_nodes: dict[NodePort, list[int]] = {}
-        self.workloads: list[Workload] = []
-        """The workloads of Pods, each once; what they are numbered by changes with the index."""
-        self._workload_numbers: dict[Workload, int] = {}
-        self._workload_of = np.full(64, NONE, dtype=np.int32)
+        self._workloads = WorkloadTable()
+        self._workload_of = np.zeros(64, dtype=np.int32)
 
     def __len__(self) -> int:
         """How many Pods are alive."""
@@ -119,24 +118,12 @@ class PodIndex:
     def _put(self, handle: int, pod: Pod) -> None:
         """Write a Pod down, and the number of its workload."""
         self.objects[handle] = pod
-        self._workload_of = grown(self._workload_of, handle, NONE)
-        if len(self.workloads) > 2 * len(self.objects) + SPARE_WORKLOADS:
-            self._renumber()
-        else:
-            self._workload_of[handle] = self._number(pod.workload)
-
-    def _renumber(self) -> None:
-        """Forget the workloads that no Pod has any more."""
-        self.workloads.clear()
-        self._workload_numbers.clear()
-        for handle, pod in enumerate(self.objects):
-            self._workload_of[handle] = self._number(pod.workload)
-
-    def _number(self, workload: Workload) -> int:
-        number = self._workload_numbers.setdefault(workload, len(self.workloads))
-        if number == len(self.workloads):
-            self.workloads.append(workload)
-        return number
+        self._workload_of = grown(self._workload_of, handle, 0)
+        if len(self._workloads) > 2 * len(self.objects) + SPARE_WORKLOADS:
+            self._workloads.clear()
+            for place, other in enumerate(self.objects):
+                self._workload_of[place] = self._workloads.number(other.workload)
+        self._workload_of[handle] = self._workloads.number(pod.workload)
 
     def __contains__(self, name: tuple[str, str]) -> bool:
         """Whether there is a living Pod of that (namespace, name)."""
@@ -162,9 +149,12 @@ class PodIndex:
             handles[several] = self._living(addresses[several], times_ms[several])
         return handles
 
-    def workloads_of(self, handles: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the place in `workloads` of each Pod's; NONE where there is no Pod."""
-        return np.where(handles == NONE, NONE, self._workload_of[handles]).astype(np.int64)
+    def workloads(
+        self, handles: NDArray[np.int64], strings: Strings
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return the codes of the kinds and names of the Pods' workloads; 0 where there is none."""
+        numbers = np.where(handles == NONE, np.int32(0), self._workload_of[handles])
+        return self._workloads.codes(numbers, strings)
 
     def find_on_nodes(
         self,

@@ -30,11 +30,11 @@ COUNTERS = tuple(name for name in BY_NAME if name.endswith(("TotalCount", "Delta
 BARE: tuple[Field, ...] = tuple(BY_NAME[name] for name in (*TUPLE, *COUNTERS))
 """The 5-tuple and the counters: what any exporter has."""
 
-SINCE_1_13 = ("egressName", "egressIP", "egressNodeName", "destinationServiceIP")
+LATER = ("egressName", "egressIP", "egressNodeName", "destinationServiceIP")
 ANTREA_1: tuple[Field, ...] = tuple(
     field
     for field in EXPORTED[:ANTREA_EXPORTED]
-    if field.name not in {*SINCE_1_13, "proxySnatIP", "proxySnatPort"}
+    if field.name not in {*LATER, "proxySnatIP", "proxySnatPort"}
 )
 """Antrea 1.x: no Egress, no SNAT, the Service's address only as destinationClusterIP."""
 

@@ -29,7 +29,7 @@ from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.watch import Watchers
-from flowvis.policies import Policies
+from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
 from flowvis.runtime.ledger import Ledger, Stage
@@ -77,7 +77,7 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory()
-        self._policies = Policies()
+        self._policies, self._egresses = Policies(), Egresses()
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._readiness = Readiness()
@@ -100,6 +100,7 @@ class Aggregator:
                 self._identity.id,
                 pod_labels=settings.record_contents.pod_labels,
                 policies=self._policies,
+                egresses=self._egresses,
             ),
             [destination for destination in chosen if destination is not None],
             correlating,
@@ -130,6 +131,7 @@ class Aggregator:
             ipfix=self._ipfix,
         )
         made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
+        made.register(StatsCollector(f"{PREFIX}_egresses", self._egresses.stats))
         ready = {"start": self._readiness.problem}
         if self._kubernetes is not None:
             register(made, PREFIX, self._kubernetes)
@@ -147,8 +149,7 @@ class Aggregator:
         api = Api(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
             self._status_server,
-            self._kubernetes
-            or InventoryFiles(settings.inventory.files, self._inventory, self._policies),
+            self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._writer,
             self._ipfix,
             api,
@@ -163,8 +164,11 @@ class Aggregator:
     def _following(self, settings: InventorySettings) -> Watchers | None:
         if not settings.kubernetes.wanted(settings.files):
             return None
-        more = [self._identity.antrea.watched]
-        return follow(settings.kubernetes, self._inventory, self._policies, more)
+        return follow(settings.kubernetes, *self._known(), [self._identity.antrea.watched])
+
+    def _known(self) -> tuple[Inventory, Policies, Egresses]:
+        """What learns of the cluster's objects."""
+        return self._inventory, self._policies, self._egresses
 
     def _clickhouse(self, settings: ClickHouse, before: Stage) -> Writer | None:
         if not settings.enable:

@@ -11,6 +11,7 @@ from flowvis.denials.prefixes import Prefixes
 from flowvis.errors import SettingsError
 from flowvis.exporter import metrics
 from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.crossings import DEFAULT_ZONE, Crossings
 from flowvis.exporter.denied import DeniedTable
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.enrich import ClusterNode, Enricher, PlainHost
@@ -25,7 +26,7 @@ from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import observation_domain_id
 from flowvis.runtime.component import Component
 from flowvis.runtime.ledger import Ledger
-from flowvis.runtime.metrics import new_registry
+from flowvis.runtime.metrics import StatsCollector, new_registry
 from flowvis.runtime.status import StatusServer
 from flowvis.transport.client import by_name
 from flowvis.transport.tls import TlsFiles
@@ -39,7 +40,6 @@ NAME = "flow-exporter"
 DRAIN = 0.8  # of the grace period: the last poll comes before
 
 ANTREA_GATEWAY = "antrea-gw0"
-DEFAULT_ZONE = (0,)
 
 
 class FlowExporter:
@@ -59,6 +59,8 @@ class FlowExporter:
         self.kubernetes = self.cluster.watchers if self.cluster is not None else None
         enricher = self._enricher(settings)
         scope = Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea)
+        zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
+        self.crossings = Crossings() if antrea and DEFAULT_ZONE not in zones else None
         self.table = ConnectionTable(
             enricher,
             scope,
@@ -67,6 +69,7 @@ class FlowExporter:
             max_connections=exported.max_connections,
             events=events,
             ledger=self.ledger,
+            crossings=self.crossings,
         )
         self.pending = Pending(exported.pending_records, self.ledger)
         self.exporter = Exporter(
@@ -80,8 +83,8 @@ class FlowExporter:
             drain_s=settings.grace_period * DRAIN,
             has_successor=settings.state.enable,
         )
-        zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else DEFAULT_ZONE)
-        self.conntrack = Conntrack(zones, events=events)
+        also = () if self.crossings is None else (DEFAULT_ZONE,)
+        self.conntrack = Conntrack((*zones, *also), events=events)
         self.watch = Watch(
             self.conntrack,
             self.table,
@@ -158,6 +161,8 @@ class FlowExporter:
         if denied is not None:
             metrics.register_denied(registry, denied.table, denied)
         metrics.register_inventory(registry, self._files)
+        if self.crossings is not None:
+            registry.register(StatsCollector(f"{metrics.PREFIX}_crossings", self.crossings.stats))
         ready = {"watch": self._not_watching}
         if self.kubernetes is not None:
             from flowvis.inventory.metrics import register

@@ -62,3 +62,5 @@ POLICIES = (
     ),
 )
 """All kinds that decide on connections, and those that they refer to."""
+
+EGRESSES = Resource(_ANTREA, ("v1beta1",), "egresses", "Egress", optional=True)

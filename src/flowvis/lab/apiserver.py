@@ -16,14 +16,20 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from flowvis.inventory.resources import NAMESPACES, NODES, PODS, POLICIES, SERVICES
+from flowvis.inventory.resources import (
+    CONFIG_MAPS,
+    EGRESSES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    POLICIES,
+    SECRETS,
+    SERVICES,
+)
 
-CORE = (PODS, SERVICES, NODES, NAMESPACES)
-PLURALS = {
-    **{resource.kind: resource.plural for resource in (*CORE, *POLICIES)},
-    "ConfigMap": "configmaps",
-    "Secret": "secrets",
-}
+CORE = (PODS, SERVICES, NODES, NAMESPACES, CONFIG_MAPS, SECRETS)
+OPTIONAL = (*POLICIES, EGRESSES)
+PLURALS = {resource.kind: resource.plural for resource in (*CORE, *OPTIONAL)}
 Fault = Callable[[web.Request], "web.Response | None"]
 
 
@@ -201,7 +207,7 @@ class ApiServer:
     async def _answer(
         self, request: web.Request, api_version: str, plural: str
     ) -> web.StreamResponse:
-        core = {"v1": {*(resource.plural for resource in CORE), "configmaps", "secrets"}}
+        core = {"v1": {resource.plural for resource in CORE}}
         plurals = (core | self.served).get(api_version)
         if plurals is None or (plural and plural not in plurals):
             return status(404, "the server could not find the requested resource")

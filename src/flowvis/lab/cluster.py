@@ -13,9 +13,8 @@ from typing import Any
 from flowvis.aggregator.authority import BUNDLE, CERTIFICATE, KEY
 from flowvis.errors import SystemRefused
 from flowvis.inventory.access import HOST, PORT, SERVICE_ACCOUNT
-from flowvis.inventory.resources import POLICIES
 from flowvis.lab import inventory
-from flowvis.lab.apiserver import ApiServer, service_account
+from flowvis.lab.apiserver import OPTIONAL, ApiServer, service_account
 from flowvis.lab.configuration import MOUNTED, NAMES, ROOM
 from flowvis.lab.isolation import RUN
 from flowvis.lab.plan import CONTROL_ADDRESSES, PODS, Pod
@@ -32,7 +31,7 @@ class ControlPlane:
 
     def __init__(self) -> None:
         served: dict[str, set[str]] = {}
-        for resource in POLICIES:
+        for resource in OPTIONAL:
             for version, _ in resource.paths():
                 served.setdefault(version, set()).add(resource.plural)
         self.server = ApiServer(

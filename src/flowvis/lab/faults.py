@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowvis.errors import SystemRefused
-from flowvis.inventory.resources import POLICIES
-from flowvis.lab.apiserver import CORE
+from flowvis.lab.apiserver import CORE, OPTIONAL
 from flowvis.lab.configuration import NAMES
 from flowvis.lab.processes import Daemon
 
@@ -51,7 +50,7 @@ async def _stop_api_server(lab: "Lab") -> None:
 async def _expire_watches(lab: "Lab") -> None:
     server = lab.cluster.server
     server.forget()
-    for resource in (*CORE, *POLICIES):
+    for resource in (*CORE, *OPTIONAL):
         for version, _ in resource.paths():
             server.break_off(resource.kind, 410, version)
 

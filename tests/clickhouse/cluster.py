@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from clickhouse_driver import Client
+
 from .server import Server, free_port
 
 NAME = "flows-cluster"
@@ -24,7 +26,12 @@ REPLICATED = """<macros><shard>{shard}</shard><replica>{replica}</replica></macr
 <zookeeper><node><host>127.0.0.1</host><port>{coordinator}</port></node>
 <session_timeout_ms>3000</session_timeout_ms></zookeeper>
 <distributed_ddl><path>/clickhouse/task_queue/ddl</path></distributed_ddl>
-<remote_servers><{name}>{shards}</{name}></remote_servers>"""
+<remote_servers><{name}>{shards}</{name}></remote_servers>
+<merge_tree>{sanity}</merge_tree>"""
+
+# A part that was a repetition stays on the disk for some minutes: after a crash it is not known to
+# the coordinator, and so much of a small table that the server would ask people what to do.
+SANITY = "<replicated_max_ratio_of_wrong_parts>1</replicated_max_ratio_of_wrong_parts>"
 
 # Statements ON CLUSTER are executed with the settings of the server's own profile.
 PROFILE = "<allow_experimental_low_cardinality_type>1</allow_experimental_low_cardinality_type>"
@@ -47,7 +54,15 @@ class Coordinator:
         main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
         with (self._path / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["java", "-Xmx256m", "-Dzookeeper.forceSync=no", "-cp", LIBRARY, main, configuration],
+                [
+                    "java",
+                    "-Xmx256m",
+                    "-Dzookeeper.forceSync=no",
+                    "-cp",
+                    LIBRARY,
+                    main,
+                    configuration,
+                ],
                 stdout=log,
                 stderr=log,
                 cwd=self._path,
@@ -102,6 +117,7 @@ class Cluster:
                     coordinator=coordinator.port,
                     name=NAME,
                     shards=layout,
+                    sanity=SANITY,
                 ),
                 PROFILE,
             )
@@ -111,6 +127,12 @@ class Cluster:
             server.launch()
         for server in self.servers.values():
             server.wait()
+
+    def sync(self, database: str) -> None:
+        """Wait until every replica has what its shard has."""
+        for server in self.servers.values():
+            with Client("127.0.0.1", server.port) as client:
+                client.execute(f"SYSTEM SYNC REPLICA {database}.flow_records_local")
 
     def kill(self) -> None:
         for server in self.servers.values():

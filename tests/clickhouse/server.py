@@ -22,8 +22,8 @@ SECURE = """<tcp_port_secure>{port}</tcp_port_secure><openSSL><server>
 <certificateFile>{certificate}</certificateFile><privateKeyFile>{key}</privateKeyFile>
 <verificationMode>none</verificationMode></server></openSSL>"""
 
-USERS = """<yandex><profiles><default>{profile}</default></profiles><users><default><password></password>
-<networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default>
+USERS = """<yandex><profiles><default>{profile}</default></profiles>
+<users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default>
 <writer><password>secret</password><networks><ip>::/0</ip></networks><profile>default</profile>
 <quota>default</quota></writer></users><quotas><default></default></quotas></yandex>"""
 
@@ -83,7 +83,7 @@ class Server:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 return
-            assert self._process.poll() is None, (self.path / "errors").read_text()
+            assert self._process.poll() is None, (self.path / "errors").read_text()[-5000:]
             assert time.monotonic() < deadline, "clickhouse-server does not answer"
             time.sleep(0.05)
 

@@ -65,6 +65,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     with closing(open_store(place(request, "dashboards"))) as store:
         store.migrate()
         store.insert(batch, BatchId("test", END + 8))
+        if request.param == "cluster":
+            request.getfixturevalue("cluster").sync("dashboards")
         yield store
 
 

@@ -174,7 +174,9 @@ def test_ddl_mentions_every_column_and_codec() -> None:
         assert f"    {column.name} {column.type} CODEC({column.codec})" in ddl
     assert "TTL" in ddl
     assert "non_replicated_deduplication_window" in ddl
-    old = schema.create_table(Layout("db"), Features("18.16.1", False, False, False, False, True), 3600)
+    old = schema.create_table(
+        Layout("db"), Features("18.16.1", False, False, False, False, True), 3600
+    )
     assert "CODEC" not in old
     assert "TTL" not in old
 

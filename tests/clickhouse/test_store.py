@@ -63,6 +63,8 @@ def round_trip(request: pytest.FixtureRequest) -> tuple[Batch, list[dict[str, st
     with contextlib.closing(open_store(settings)) as store:
         store.migrate()
         store.insert(batch, BATCH)
+        if request.param == "cluster":
+            request.getfixturevalue("cluster").sync("round_trip")
         answer = store.query(
             f"SELECT {', '.join(shown)} FROM round_trip.flows ORDER BY packetDeltaCount"
         )

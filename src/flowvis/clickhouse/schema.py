@@ -200,8 +200,8 @@ def create_table(layout: Layout, features: Features, ttl_s: int) -> str:
     columns = ",\n    ".join(column.ddl(features) for column in COLUMNS)
     name = layout.own(TABLE)
     parts = [
-        f"CREATE TABLE IF NOT EXISTS {layout.database}.{name}{layout.everywhere}"
-        f"\n(\n    {columns}\n)",
+        f"CREATE TABLE IF NOT EXISTS {_own(layout, TABLE)}{layout.everywhere}",
+        f"(\n    {columns}\n)",
         f"ENGINE = {layout.merge_tree(name)}",
         f"PARTITION BY toDate({INSERTED_SQL})",
         f"PRIMARY KEY ({', '.join(ORDER[:PRIMARY])})",
@@ -238,7 +238,7 @@ def add_columns(
 ) -> Iterator[tuple[str, str]]:
     """Yield name and ALTER TABLE of each column that an older program's table does not have."""
     known = set(existing)
-    table = f"{layout.database}.{layout.own(TABLE)}{layout.everywhere}"
+    table = f"{_own(layout, TABLE)}{layout.everywhere}"
     for column in COLUMNS:
         if column.name not in known:
             yield column.name, f"ALTER TABLE {table} ADD COLUMN {column.ddl(features)}"
@@ -266,7 +266,7 @@ def shown(layout: Layout) -> dict[str, str]:
 
 def engines(layout: Layout) -> dict[str, str]:
     """Return how the engine of each table and view ends, by name."""
-    over_all = {name: "Distributed" for name in shown(layout)}
+    over_all = dict.fromkeys(shown(layout), "Distributed")
     views = {layout.own(name): "View" for name in (FLOWS, *NARROW_VIEWS)}
     return over_all | views | {VERSIONS: "MergeTree", layout.own(TABLE): "MergeTree"}
 

@@ -47,8 +47,10 @@ RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that
 # On a cluster an INSERT returns when each shard has its part, and repeated parts do nothing.
 CLUSTER_INSERT = {"insert_distributed_sync": 1, "insert_deduplicate": 1}
 _UNKNOWN = frozenset({16, 60, 81})  # NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_TABLE, UNKNOWN_DATABASE
-PATIENCE_S = 10  # for all servers of a cluster to change their tables
-SHORT_PATIENCE_S = 1  # once it has shown that one is away
+# For all servers of a cluster to change their tables, and once it has shown that one is away. Even:
+# 18.16 reads what the driver sends as half of it, and as "for ever" if it is odd.
+PATIENCE_S = 10
+SHORT_PATIENCE_S = 2
 _TIMEOUT = 159  # TIMEOUT_EXCEEDED
 
 _LZ4 = 0x82

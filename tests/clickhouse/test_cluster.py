@@ -352,6 +352,22 @@ def test_a_server_that_joins_later_gets_the_schema(connect: Connect, database: s
     until_all_have(connect, ROWS)
 
 
+def test_a_shard_that_gets_its_columns_later(connect: Connect, database: str) -> None:
+    """Until it has them nothing is rejected for good, and nothing is stored twice after."""
+    store = connect()
+    store.migrate()
+    run = admin(connect(1, 0))
+    table, batch_id = f"{database}.flow_records_local", BatchId("test", EPOCH)
+    run(f"ALTER TABLE {table} DROP COLUMN egressNodeName")
+    for _ in range(2):
+        with pytest.raises(StoreError) as caught:
+            store.insert(flows(ROWS), batch_id, again=True)
+        assert caught.value.retryable
+    run(f"ALTER TABLE {table} ADD COLUMN egressNodeName LowCardinality(String)")
+    insert_until_it_works(connect(0, 1), flows(ROWS), batch_id)
+    until_all_have(connect, ROWS)
+
+
 def test_one_server_s_tables_are_not_touched(connect: Connect, database: str) -> None:
     alone, spread = connect(cluster=""), connect()
     alone.migrate()

@@ -46,7 +46,10 @@ RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that
 
 # On a cluster an INSERT returns when each shard has its part, and repeated parts do nothing.
 CLUSTER_INSERT = {"insert_distributed_sync": 1, "insert_deduplicate": 1}
-_UNKNOWN = frozenset({16, 60, 81})  # NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_TABLE, UNKNOWN_DATABASE
+# What an INSERT meets while another server of the cluster does not have the schema yet, or dies:
+# NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE, NUMBER_OF_COLUMNS_DOESNT_MATCH,
+# CANNOT_READ_ALL_DATA, ILLEGAL_COLUMN, UNKNOWN_TABLE, UNKNOWN_DATABASE.
+_PASSING = frozenset({10, 16, 20, 33, 44, 60, 81})
 # For all servers of a cluster to change their tables, and once it has shown that one is away. Even:
 # 18.16 reads what the driver sends as half of it, and as "for ever" if it is odd.
 PATIENCE_S = 10
@@ -180,9 +183,10 @@ class ServerStore:
             with _errors(self.name):
                 self._connected().insert_block(sql, block, str(batch_id), options)
         except StoreError as error:
-            if error.code in _UNKNOWN:
-                self._complete = False
-            raise
+            if not cluster or error.code not in _PASSING:
+                raise
+            self._complete = False
+            raise StoreError(str(error), retryable=True, code=error.code) from error
 
     def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
         """Run one statement that reads, on a connection of its own."""

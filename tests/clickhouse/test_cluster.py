@@ -3,10 +3,15 @@
 import asyncio
 import contextlib
 import itertools
+import json
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import chdb
 import pytest
@@ -83,7 +88,7 @@ def own(store: Store) -> int:
     return count(store, "flow_records_local")
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
@@ -469,3 +474,52 @@ def test_settings_of_tables_and_inserts_that_the_modern_engine_knows() -> None:
     ):
         wanted = ", ".join(f"'{name}'" for name in names)
         assert str(chdb.query(known.format(table, wanted))).strip() == str(len(names))
+
+
+ENGINE = """<clickhouse><tcp_port>9000</tcp_port><remote_servers><{name}><shard>
+<internal_replication>true</internal_replication>
+<replica><host>localhost</host><port>9000</port></replica></shard></{name}></remote_servers>
+</clickhouse>"""
+"""A cluster of one server, which is the process itself: nothing listens."""
+
+IN_THE_ENGINE = """
+import json, sys
+from chdb.session import Session
+session = Session(sys.argv[1] + "/store?config-file=" + sys.argv[1] + "/engine.xml")
+answers = [str(session.query(sql, "TabSeparated")) for sql in json.load(sys.stdin)]
+json.dump(answers, sys.stdout)
+"""
+
+
+def test_the_modern_engine_shows_what_is_written(tmp_path: Path) -> None:
+    """With the schema's own statements, all but replication, which the embedded engine has not."""
+    layout = Layout("db", NAME)
+    table = schema.create_table(layout, MODERN, 0)
+    local = re.sub(r"ReplicatedMergeTree\(.*\)", "MergeTree", table)
+    local = local.replace(" replicated_dedup", " non_replicated_dedup")
+    made = [sql.replace(layout.everywhere, "") for sql in (local, *schema.shown(layout).values())]
+    insert = (
+        "INSERT INTO db.flow_records (flowEndSeconds, sourcePodName, octetDeltaCount)"
+        " SETTINGS insert_distributed_sync = 1, insert_deduplication_token = '{}'"
+        " VALUES (1790000000, 'a', 5), (1790000000, 'b', 6)"
+    )
+    ask = (
+        "SELECT sourcePodName, sum(octetDeltaCount) FROM {} WHERE"
+        " flowEndSeconds > toDateTime(1780000000) GROUP BY sourcePodName ORDER BY sourcePodName"
+    )
+    asked = [ask.format(f"db.{name}") for name in ("flows", "flows_pod_view")]
+    again = [insert.format("batch"), insert.format("batch"), insert.format("another")]
+    statements = ["CREATE DATABASE db", *made, *again, *asked, "SELECT * FROM db.flows"]
+    (tmp_path / "engine.xml").write_text(ENGINE.format(name=NAME))
+    done = subprocess.run(
+        [sys.executable, "-c", IN_THE_ENGINE, tmp_path],
+        input=json.dumps(statements),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    *_, flows, pods, everything = json.loads(done.stdout)
+    assert flows == pods == "a\t10\nb\t12\n"
+    assert [len(line.split("\t")) for line in everything.splitlines()] == [
+        len(schema.FLOWS_COLUMNS)
+    ] * 4

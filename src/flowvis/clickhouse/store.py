@@ -29,6 +29,8 @@ class StoreSettings:
     database_url: str
     """tcp://host:port, tls://host:port or embedded:///directory."""
     database: str = "default"
+    cluster: str = ""
+    """The servers' name for the cluster that has the tables; "": one server."""
     username: str = "default"
     password: str = field(default="", repr=False)
     ca_cert: Path | None = None
@@ -81,6 +83,14 @@ def open_store(settings: StoreSettings) -> Store:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", settings.database):
         raise SettingsError(
             [f"clickHouse.database: {settings.database!r}: a name of letters, digits and _"]
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_.-]*", settings.cluster):
+        raise SettingsError(
+            [f"clickHouse.cluster: {settings.cluster!r}: a name of letters, digits, _, - and ."]
+        )
+    if settings.cluster and parts.scheme == "embedded":
+        raise SettingsError(
+            [f"clickHouse.cluster: {settings.cluster!r}: embedded:// is no cluster: leave it empty"]
         )
     if parts.scheme == "embedded" and parts.path and not parts.netloc:
         return EmbeddedStore(settings, Path(parts.path))

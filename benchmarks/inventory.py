@@ -8,12 +8,10 @@ churn. `bytes_per_pod` is what 100,000 Pods in an inventory add to a process.
 """
 
 import asyncio
-import importlib
 import json
 import multiprocessing
 import multiprocessing.connection
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from typing import Any
 from flowvis.inventory.access import Access
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.settings import KubernetesSettings
+from flowvis.lab.apiserver import ApiServer
 
 NODES = 1000
 PODS = 50_000
@@ -155,8 +154,7 @@ def _serve(pipe: multiprocessing.connection.Connection) -> None:
 
 
 async def _stand_in(pipe: multiprocessing.connection.Connection) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    server = importlib.import_module("apiserver").ApiServer()
+    server = ApiServer()
     for number in range(NODES):
         server.put(_node(number, 0))
     for number in range(SERVICES):

@@ -36,18 +36,18 @@ class Completer:
         policies: Policies | None = None,
     ) -> None:
         self.inventory = inventory
+        self.cluster_id = cluster_id
+        self.pod_labels = pod_labels
         self._policies = policies
-        self._cluster_id = cluster_id.encode()
-        self._pod_labels = pod_labels
 
     def complete(self, batch: Batch) -> None:
         """Fill in Pods, nodes, labels (where they are wanted), policies and the cluster."""
         batch["clusterId"] = np.full(
-            len(batch), batch.strings.intern(self._cluster_id), dtype=np.uint32
+            len(batch), batch.strings.intern(self.cluster_id.encode()), dtype=np.uint32
         )
         for side, types in _LOCAL_TO_ANOTHER_NODE.items():
             self._fill_pods(batch, side, types)
-            if self._pod_labels:
+            if self.pod_labels:
                 self._add_labels(batch, side)
         if self._policies is not None and self._policies.active:
             self._add_policies(batch, self._policies)

@@ -50,6 +50,12 @@ def _show(status: Mapping[str, Any]) -> None:
         console.print("", tables.grid(titles, [[one[key] for key in keys] for one in sessions]))
     for destination in status["destinations"]:
         console.print(Text(f"{destination['name']}: {destination['problem'] or 'well'}"))
+    configuration = status["configuration"]
+    for problem in configuration["problems"]:
+        console.print(Text(f"configuration not taken: {problem}"))
+    if configuration["restartRequired"]:
+        waiting = ", ".join(configuration["restartRequired"])
+        console.print(Text(f"changed, and needs a restart: {waiting}"))
     if status.get("kubernetes"):
         console.print(Text(f"Kubernetes API: {status['kubernetes']}"))
     console.print("", ledger_table(status["ledger"]))

@@ -266,7 +266,8 @@ class Aggregator:
                 left = f"replaced, {outlet.former.held()} records left"
                 found.append({"name": outlet.former.name, "problem": left})
             if outlet.current is not None:
-                found.append({"name": outlet.current.name, "problem": outlet.current.problem})
+                problem = "begins then" if outlet.former else outlet.current.problem
+                found.append({"name": outlet.current.name, "problem": problem})
         return found
 
 

@@ -176,8 +176,8 @@ class ConnectionTable:
     def narrow(self) -> None:
         """Let go of connections that the scope, which has changed, does not want any more.
 
-        They are told of a last time, as if cut off. One that is wanted again later, and that the
-        kernel still lists, is told from its beginning.
+        What is not told of them yet is told, as if they were cut off. One that is wanted again
+        later, and that the kernel still lists, is told from its beginning.
         """
         kept = self._rows.kept
         wanted = self._scope.wants(

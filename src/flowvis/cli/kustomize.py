@@ -1,7 +1,8 @@
 """Renders kustomizations without the kustomize program, as far as deploy/ uses it.
 
-`resources`, `configMapGenerator` (files), `secretGenerator` (envs), `behavior: replace` and
-`images` (newTag). Anything else is an error: another field would silently be left out.
+`resources`, `configMapGenerator` (files), `secretGenerator` (envs), `behavior: replace`,
+`options` (disableNameSuffixHash) and `images` (newTag). Anything else is an error: another field
+would silently be left out.
 """
 
 import base64
@@ -22,7 +23,7 @@ Name = tuple[str, str, str]
 FIELDS = {
     "apiVersion", "kind", "resources", "configMapGenerator", "secretGenerator", "images",
 }  # fmt: skip
-GENERATOR_FIELDS = {"name", "namespace", "behavior", "files", "envs"}
+GENERATOR_FIELDS = {"name", "namespace", "behavior", "files", "envs", "options"}
 
 FIRST = (
     "Namespace", "PriorityClass", "ServiceAccount", "Role", "ClusterRole", "RoleBinding",
@@ -36,8 +37,8 @@ def render(directory: Path) -> list[Object]:
     """Return the objects of a kustomization, those first that others need."""
     found = list(_build(directory).values())
     renamed = {}
-    for item, generated in found:
-        if generated:
+    for item, hashed in found:
+        if hashed:
             old = _name(item)
             item["metadata"]["name"] += "-" + _hash(item)
             renamed[old] = item["metadata"]["name"]
@@ -79,7 +80,11 @@ def _build(directory: Path) -> dict[Name, tuple[Object, bool]]:
         if (_name(item) in found) != (generator.get("behavior") == "replace"):
             problem = "behavior is replace where it exists already, and only there"
             raise SettingsError([f"{path}: {generator['name']}: {problem}"])
-        found[_name(item)] = item, True
+        hashed = _is_hashed(path, generator)
+        if found.get(_name(item), (item, hashed))[1] != hashed:
+            problem = "options are those of what is replaced"
+            raise SettingsError([f"{path}: {generator['name']}: {problem}"])
+        found[_name(item)] = item, hashed
     for image in about.get("images", ()):
         _only(path, image, {"name", "newTag"})
         for item, _ in found.values():
@@ -104,6 +109,13 @@ def _generated(path: Path, about: Object) -> Iterator[tuple[Object, Object]]:
         _only(path, generator, GENERATOR_FIELDS - {"files"})
         secret = _made("Secret", generator) | {"type": "Opaque"}
         yield generator, secret | {"data": _envs(path.parent, generator)}
+
+
+def _is_hashed(path: Path, generator: Mapping[str, Any]) -> bool:
+    """Whether the name of what a generator makes is to end in a hash."""
+    options = generator.get("options", {})
+    _only(path, options, {"disableNameSuffixHash"})
+    return not options.get("disableNameSuffixHash", False)
 
 
 def _made(kind: str, generator: Mapping[str, Any]) -> Object:

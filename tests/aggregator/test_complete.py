@@ -121,3 +121,16 @@ def test_the_policies_that_allowed_and_denied() -> None:
     assert batch["ingressNetworkPolicyType"].tolist() == [1, 0]
     assert batch["ingressNetworkPolicyRuleAction"].tolist() == [1, 0]
     assert batch["egressNetworkPolicyRuleAction"].tolist() == [0, 0]
+
+
+def test_what_is_added_can_change() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c"}), START_MS)
+    completer = Completer(inventory, "east", pod_labels=False)
+    before, after = (records(INTER_NODE | {"sourcePodName": "client"}) for _ in range(2))
+    completer.complete(before)
+    completer.cluster_id, completer.pod_labels = "west", True
+    completer.complete(after)
+    assert [batch.texts("clusterId") for batch in (before, after)] == [["east"], ["west"]]
+    assert before.texts("sourcePodLabels") == [""]
+    assert after.texts("sourcePodLabels") == ['{"app":"c"}']

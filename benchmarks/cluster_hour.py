@@ -36,6 +36,7 @@ class Cluster:
     namespaces: NDArray[np.uint32]
     nodes: NDArray[np.uint32]
     labels: NDArray[np.uint32]
+    workloads: NDArray[np.uint32]
     node_of: Ints
     service_of: Ints  # of each Pod, -1 without
     services: NDArray[np.uint32]
@@ -66,6 +67,7 @@ def cluster(rng: np.random.Generator) -> Cluster:
         strings.encode(spaces),
         strings.encode([f"node-{n:02d}.example.internal" for n in node_of]),
         strings.encode(labels),
+        strings.encode([app_names[app] for app in apps]),
         node_of,
         service_of,
         strings.encode(
@@ -182,9 +184,12 @@ class _Flows:
                 ("PodName", world.pods),
                 ("PodNamespace", world.namespaces),
                 ("NodeName", world.nodes),
+                ("WorkloadName", world.workloads),
                 *([("PodLabels", world.labels)] if labels else []),
             ):
                 batch[side + name] = np.where(has[side], codes[index], 0).astype(np.uint32)
+            deployed = self.world.strings.intern(b"Deployment")
+            batch[f"{side}WorkloadKind"] = np.where(has[side], deployed, 0).astype(np.uint32)
         called = both & (service % 8 != 0)
         batch["destinationServicePortName"] = np.where(called, world.services[service], 0).astype(
             np.uint32

@@ -98,9 +98,10 @@ def is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def is_unset(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which rows of an `(n, 16)` address column hold no address (:: or 0.0.0.0)."""
-    bare = ~addresses[:, :10].any(axis=1) & ~addresses[:, 12:].any(axis=1)
-    marker = addresses[:, 10:12]
-    return np.asarray(bare & ((marker == 0xFF).all(axis=1) | ~marker.any(axis=1)))
+    words = np.ascontiguousarray(addresses).view(">u8")
+    mapped = int.from_bytes(V4_MAPPED[8:] + bytes(4))
+    low = words[:, 1]
+    return np.asarray((words[:, 0] == 0) & ((low == 0) | (low == mapped)))
 
 
 def address_text(address: bytes) -> str:

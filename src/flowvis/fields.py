@@ -191,6 +191,20 @@ def _per_node() -> list[Field]:
     return rows
 
 
+def _workload(end: str, who: str) -> list[Field]:
+    """What owns the Pod of one end; no registry has elements for it."""
+    kinds = "Deployment, StatefulSet, DaemonSet, Job, CronJob, ..."
+    return [
+        Field(
+            f"{end}WorkloadKind",
+            Kind.TEXT,
+            Merge.ADDED,
+            f"What the {who}'s Pod is run by: {kinds}; empty for a Pod made by itself",
+        ),
+        Field(f"{end}WorkloadName", Kind.TEXT, Merge.ADDED, f"Name of what runs the {who}'s Pod"),
+    ]
+
+
 def _rates() -> list[Field]:
     """Throughput of both directions: common, source node, destination node."""
     rows = []
@@ -294,6 +308,8 @@ FIELDS: tuple[Field, ...] = (
     Field("originalFlowsPresent", Kind.U8, Merge.ADDED,
           "Nodes' halves in the record; 1 in an inter-node record: the other is missing",
           ("originalFlowsPresent",)),
+    *_workload("source", "client"),
+    *_workload("destination", "server"),
 )
 # fmt: on
 

@@ -6,7 +6,6 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from apiserver import ApiServer, kubeconfig
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.daemon import Aggregator
 from flowvis.aggregator.settings import AggregatorSettings
@@ -15,6 +14,7 @@ from flowvis.inventory.access import HOST, PORT
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import POLICIES
 from flowvis.inventory.settings import KubernetesSettings
+from flowvis.lab.apiserver import ApiServer, kubeconfig
 from flowvis.runtime.settings import load
 from inventory.kubernetes_objects import node, pod
 
@@ -25,22 +25,26 @@ def build(inventory: dict[str, Any]) -> Aggregator:
 
 
 async def test_the_aggregator_knows_all_of_the_cluster(tmp_path: Path) -> None:
-    server = ApiServer(served={"networking.k8s.io/v1": {"networkpolicies"}})
+    served = {"networking.k8s.io/v1": {"networkpolicies"}, "crd.antrea.io/v1beta1": {"egresses"}}
+    server = ApiServer(served=served)
     server.put(pod("a", "10.0.0.1", node="node-1"))
     server.put(pod("b", "10.0.1.1", node="node-2"))
     server.put(node("node-1", "192.0.2.1"))
     server.put({"kind": "Namespace", "metadata": {"name": "shop"}})
     policy = {"kind": "NetworkPolicy", "metadata": {"name": "deny", "namespace": "shop"}}
     server.put(policy, "networking.k8s.io/v1")
+    egress = {"kind": "Egress", "metadata": {"name": "out"}}
+    server.put(egress, "crd.antrea.io/v1beta1")
     await server.start()
     path = kubeconfig(tmp_path / "config", server.url, {"token": "t"})
     settings = KubernetesSettings(kubeconfig=path)
-    inventory, policies = Inventory(), Told()
-    watchers = follow(settings, inventory, policies)
+    inventory, policies, egresses = Inventory(), Told(), Told()
+    watchers = follow(settings, inventory, policies, egresses)
     await watchers.start()
     assert len(inventory) == 4
     assert sorted(policies.told) == ["Namespace shop", "NetworkPolicy deny", "Node node-1"]
-    assert len(watchers.watchers) == 4 + len(POLICIES)
+    assert sorted(egresses.told) == ["Egress out", "Namespace shop"]
+    assert len(watchers.watchers) == 4 + len(POLICIES) + 1
     await watchers.stop()
     await server.stop()
 

@@ -33,7 +33,7 @@ class Line:
         self.history = History(1_000_000)
         self.correlator = Correlator(
             self.table,
-            Completer(Inventory(), "east", pod_labels=False),
+            Completer(Inventory(), lambda: "east", pod_labels=False),
             [self.history],
             correlating,
             tick_s=0.01,

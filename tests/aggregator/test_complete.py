@@ -1,10 +1,14 @@
 import json
 from typing import Any
 
+import pytest
+
 from flowvis.aggregator.complete import Completer
-from flowvis.batch import Batch
+from flowvis.batch import Batch, address_text
+from flowvis.fields import FlowType
 from flowvis.inventory.index import Inventory
-from flowvis.policies import Policies
+from flowvis.policies import Egresses, Policies
+from inventory.kubernetes_objects import node, service
 
 from .records import records
 
@@ -31,7 +35,10 @@ def completed(batch: Batch, *, labels: bool = False) -> Batch:
     inventory = Inventory()
     inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c", "tier": "1"}), START_MS)
     inventory.upsert(pod("server", "10.0.2.1", "n2"), START_MS)
-    Completer(inventory, "east", pod_labels=labels).complete(batch)
+    inventory.upsert(pod("near", "10.0.1.2", "n1"), START_MS)
+    inventory.upsert(node("n3", "192.0.2.2", "10.9.0.0/24"), START_MS)
+    inventory.upsert(service("web", ["10.96.0.1"], {"name": "http", "port": 80}), START_MS)
+    Completer(inventory, lambda: "east", pod_labels=labels).complete(batch)
     return batch
 
 
@@ -54,13 +61,129 @@ def test_the_pod_of_the_missing_half_is_filled_in() -> None:
     assert batch.texts("destinationPodNamespace") == ["shop", ""]
     assert batch.texts("destinationNodeName") == ["n2", "kept"]
     assert batch.texts("sourcePodName") == ["client", "client"]
-    assert batch.texts("sourceNodeName") == ["", "n1"]
+    assert batch.texts("sourceNodeName") == ["n1", "n1"]
 
 
-def test_only_flows_between_nodes_lack_a_pod() -> None:
-    batch = completed(records(*(INTER_NODE | {"flowType": number} for number in (0, 1, 3, 4))))
-    assert batch.texts("sourcePodName") == ["", "", "", ""]
-    assert batch.texts("destinationPodName") == ["", "", "", "server"]
+def test_whatever_the_flow_is_called_its_pods_are_named() -> None:
+    batch = completed(records(*(INTER_NODE | {"flowType": number} for number in range(5))))
+    assert batch.texts("sourcePodName") == ["client"] * 5
+    assert batch.texts("destinationPodName") == ["server"] * 5
+    assert batch["flowType"].tolist() == [2, 1, 2, 3, 4]
+
+
+def test_a_pod_that_the_record_names_otherwise_is_left_alone() -> None:
+    batch = completed(records(INTER_NODE | {"sourcePodName": "before"}))
+    assert batch.texts("sourcePodNamespace") == [""]
+    assert batch.texts("sourceNodeName") == [""]
+
+
+OUTSIDE, UNKNOWN_POD = "198.51.100.9", "10.9.0.7"
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "expected"),
+    [
+        ("10.0.1.1", "10.0.1.2", FlowType.INTRA_NODE),
+        ("10.0.1.1", "10.0.2.1", FlowType.INTER_NODE),
+        ("10.0.1.1", OUTSIDE, FlowType.TO_EXTERNAL),
+        ("10.0.1.1", "192.0.2.2", FlowType.TO_EXTERNAL),
+        (OUTSIDE, "10.0.2.1", FlowType.FROM_EXTERNAL),
+        ("10.0.1.1", UNKNOWN_POD, FlowType.UNSPECIFIED),
+        (UNKNOWN_POD, "10.0.1.1", FlowType.UNSPECIFIED),
+        (OUTSIDE, "192.0.2.2", FlowType.UNSPECIFIED),
+    ],
+)
+def test_flow_types_of_records_that_have_none(source: str, destination: str, expected: int) -> None:
+    batch = completed(records({"sourceIP": source, "destinationIP": destination}))
+    assert batch["flowType"].tolist() == [expected]
+
+
+@pytest.mark.parametrize("address", ["192.0.2.2", "10.9.0.0", "10.9.0.1"])
+def test_nodes_are_named_at_all_their_addresses(address: str) -> None:
+    rows = (
+        {"sourceIP": "10.0.1.1", "destinationIP": address, "flowType": 3},
+        {"sourceIP": address, "destinationIP": "10.0.1.1", "flowType": 4},
+        {"sourceIP": address, "destinationIP": "10.0.1.1", "sourceNodeName": "told"},
+    )
+    batch = completed(records(*rows))
+    assert batch.texts("sourceNodeName") == ["n1", "n3", "told"]
+    assert batch.texts("destinationNodeName") == ["n3", "n1", "n1"]
+    assert batch.texts("destinationPodName") == ["", "client", "client"]
+    assert batch.texts("sourcePodName") == ["client", "", ""]
+
+
+def host_pod(name: str, node_name: str, *ports: int, **more: Any) -> dict[str, Any]:
+    made = pod(name, "192.0.2.2", node_name)
+    made["spec"] |= {
+        "hostNetwork": True,
+        "containers": [{"ports": [{"containerPort": port} for port in ports]}],
+    }
+    made["metadata"] |= more
+    return made
+
+
+def test_a_pod_on_the_nodes_own_address_is_named_where_it_alone_declares_the_port() -> None:
+    inventory = Inventory()
+    owner = {"kind": "DaemonSet", "name": "watch", "controller": True}
+    for item in (
+        node("n3", "192.0.2.2"),
+        host_pod("metrics", "n3", 9100, labels={"app": "m"}, ownerReferences=[owner]),
+        host_pod("one", "n3", 8080),
+        host_pod("other", "n3", 8080),
+        host_pod("elsewhere", "n1", 22),
+    ):
+        inventory.upsert(item, START_MS)
+    to = {"destinationIP": "192.0.2.2", "protocolIdentifier": 6, "flowStartSeconds": START_S}
+    batch = records(
+        to | {"destinationTransportPort": 9100},
+        to | {"destinationTransportPort": 8080},
+        to | {"destinationTransportPort": 22},
+        to | {"destinationTransportPort": 9100, "protocolIdentifier": 17},
+        to | {"destinationTransportPort": 9100, "destinationPodName": "told"},
+    )
+    Completer(inventory, lambda: "east", pod_labels=True).complete(batch)
+    assert batch.texts("destinationPodName") == ["metrics", "", "", "", "told"]
+    assert batch.texts("destinationPodNamespace") == ["shop", "", "", "", ""]
+    assert batch.texts("destinationNodeName") == ["n3", "n3", "n3", "n3", ""]
+    assert batch.texts("destinationPodLabels") == ['{"app":"m"}', "", "", "", ""]
+    assert batch.texts("destinationWorkloadName") == ["watch", "", "", "", ""]
+
+
+def test_the_workloads_of_both_pods() -> None:
+    inventory = Inventory()
+    client = pod("client-7d4b-x", "10.0.1.1", "n1", {"pod-template-hash": "7d4b"})
+    for item, kind, name in (
+        (client, "ReplicaSet", "client-7d4b"),
+        (pod("db-0", "10.0.2.1", "n2"), "StatefulSet", "db"),
+    ):
+        item["metadata"]["ownerReferences"] = [{"kind": kind, "name": name, "controller": True}]
+        inventory.upsert(item, START_MS)
+    inventory.upsert(pod("bare", "10.0.2.2", "n2"), START_MS)
+    batch = records(INTER_NODE, INTER_NODE | {"destinationIP": "10.0.2.2"}, {"sourceIP": OUTSIDE})
+    Completer(inventory, lambda: "east", pod_labels=False).complete(batch)
+    assert batch.texts("sourceWorkloadKind") == ["Deployment", "Deployment", ""]
+    assert batch.texts("sourceWorkloadName") == ["client", "client", ""]
+    assert batch.texts("destinationWorkloadKind") == ["StatefulSet", "", ""]
+    assert batch.texts("destinationWorkloadName") == ["db", "", ""]
+
+
+def test_services_by_either_of_their_addresses() -> None:
+    called = {"destinationServicePort": 80, "protocolIdentifier": 6}
+    vip = {"destinationServiceIP": "10.96.0.1"}
+    batch = completed(
+        records(
+            called | vip,
+            called | {"destinationClusterIP": "10.96.0.1"},
+            called | vip | {"destinationServicePortName": "told"},
+            called | {"destinationServiceIP": "10.96.0.2"},
+            called | vip | {"protocolIdentifier": 17},
+            vip,
+        )
+    )
+    named = ["shop/web:http", "shop/web:http", "told", "", "", ""]
+    assert batch.texts("destinationServicePortName") == named
+    addresses = [address_text(bytes(row)) for row in batch["destinationServiceIP"]]
+    assert addresses == ["10.96.0.1"] * 3 + ["10.96.0.2"] + ["10.96.0.1"] * 2
 
 
 def test_unknown_addresses_stay_as_they_are() -> None:
@@ -74,7 +197,7 @@ def test_every_record_carries_the_cluster() -> None:
 
 def test_labels_are_json_and_only_of_pods() -> None:
     known = INTER_NODE | {"sourcePodName": "client"}
-    batch = completed(records(known, {"sourceIP": "10.0.1.1", "flowType": 0}), labels=True)
+    batch = completed(records(known, {"sourceIP": OUTSIDE, "flowType": 0}), labels=True)
     first, second = batch.texts("sourcePodLabels")
     assert json.loads(first) == {"app": "c", "tier": "1"}
     assert second == ""
@@ -97,7 +220,7 @@ def test_the_policies_that_allowed_and_denied() -> None:
         pod("server", "10.0.2.1", "n2", {"app": "s"}),
     ):
         inventory.upsert(item, START_MS)
-    completer = Completer(inventory, "east", pod_labels=False, policies=policies)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
     rows = [INTER_NODE, INTER_NODE | {"ingressNetworkPolicyName": "told"}]
     batch = records(*rows)
     completer.complete(batch)
@@ -123,14 +246,42 @@ def test_the_policies_that_allowed_and_denied() -> None:
     assert batch["egressNetworkPolicyRuleAction"].tolist() == [0, 0]
 
 
-def test_what_is_added_can_change() -> None:
+def test_labels_are_added_from_when_they_are_wanted() -> None:
     inventory = Inventory()
     inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c"}), START_MS)
-    completer = Completer(inventory, "east", pod_labels=False)
+    completer = Completer(inventory, lambda: "east", pod_labels=False)
     before, after = (records(INTER_NODE | {"sourcePodName": "client"}) for _ in range(2))
     completer.complete(before)
-    completer.cluster_id, completer.pod_labels = "west", True
+    completer.pod_labels = True
     completer.complete(after)
-    assert [batch.texts("clusterId") for batch in (before, after)] == [["east"], ["west"]]
     assert before.texts("sourcePodLabels") == [""]
     assert after.texts("sourcePodLabels") == ['{"app":"c"}']
+
+
+def test_the_egress_of_what_leaves_the_cluster() -> None:
+    inventory, egresses = Inventory(), Egresses()
+    inventory.upsert(pod("client", "10.0.1.1", "n1"), START_MS)
+    inventory.upsert(node("n2", "192.0.2.2"), START_MS)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, egresses=egresses)
+    out = {"sourceIP": "10.0.1.1", "flowType": 3, "flowStartSeconds": START_S}
+    rows = [
+        out | {"destinationIP": "198.51.100.9"},
+        out | {"destinationIP": "192.0.2.2"},  # a node: never given another address
+        out | {"destinationIP": "198.51.100.9", "egressName": "told"},
+        {"sourceIP": "10.0.9.9", "flowType": 3, "destinationIP": "198.51.100.9"},
+    ]
+    egresses.upsert(
+        {
+            "apiVersion": "crd.antrea.io/v1beta1",
+            "kind": "Egress",
+            "metadata": {"name": "way-out"},
+            "spec": {"appliedTo": {"podSelector": {}}},
+            "status": {"egressNode": "n2", "egressIP": "192.0.2.200"},
+        },
+        0,
+    )
+    batch = records(*rows)
+    completer.complete(batch)
+    assert batch.texts("egressName") == ["way-out", "", "told", ""]
+    assert batch.texts("egressIP") == ["192.0.2.200", "", "", ""]
+    assert batch.texts("egressNodeName") == ["n2", "", "", ""]

@@ -283,6 +283,23 @@ class TestFromOutside:
         assert row["octetTotalCountFromSourceNode"] == 500
         assert row["octetTotalCountFromDestinationNode"] == 600
 
+    @pytest.mark.parametrize("swapped", [False, True])
+    def test_a_pod_that_its_node_masquerades_meets_the_other_in_the_same_way(
+        self, swapped: bool
+    ) -> None:
+        table = Table()
+        client = {**CLIENT_HALF, **SOURCE_HALF, "sourceIP": "10.0.9.9"}
+        halves = [client | counted(500), DESTINATION_HALF | counted(600) | start(2)]
+        for half in halves[::-1] if swapped else halves:
+            assert table.due() == []
+            table.add(half)
+        row = table.only()
+        assert (row["sourceIP"], row["sourceTransportPort"]) == ("10.0.9.9", 50_000)
+        assert (row["proxySnatIP"], row["proxySnatPort"]) == ("10.0.0.1", 40_000)
+        assert (row["sourcePodName"], row["destinationPodName"]) == ("client", "server")
+        assert row["flowType"] == FlowType.INTER_NODE
+        assert row["originalFlowsPresent"] == 2
+
     def test_later_records_of_the_pods_node_leave_the_client_alone(self) -> None:
         table = Table()
         table.add(CLIENT_HALF | counted(500), DESTINATION_HALF | counted(500))

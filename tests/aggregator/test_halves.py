@@ -19,6 +19,8 @@ CLIENT = {
     "proxySnatPort": 40_000,
 }
 
+MASQUERADED = {"proxySnatIP": "192.0.2.1", "proxySnatPort": 6000}
+
 
 @pytest.mark.parametrize(
     ("record", "bits"),
@@ -37,6 +39,10 @@ CLIENT = {
         (SOURCE_HALF | {"ingressNetworkPolicyRuleAction": RuleAction.DROP}, SOURCE),
         (DESTINATION_HALF | {"ingressNetworkPolicyRuleAction": RuleAction.DROP}, DESTINATION),
         (SOURCE_HALF | {"flowType": FlowType.TO_EXTERNAL}, Half.BOTH),
+        (SOURCE_HALF | MASQUERADED, SOURCE | Half.CLIENT),
+        (DESTINATION_HALF | MASQUERADED, DESTINATION),
+        (SOURCE_HALF | DESTINATION_HALF | MASQUERADED, Half.BOTH),
+        (SOURCE_HALF | {"proxySnatPort": 6000}, SOURCE),
         (SOURCE_HALF | DESTINATION_HALF, Half.BOTH),
         ({"flowType": FlowType.INTER_NODE}, Half.BOTH),
     ],

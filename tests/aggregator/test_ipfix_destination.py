@@ -74,7 +74,7 @@ def destination(
     client = Client(address, tls, backoff=Backoff(0.02, 0.1))
     stage = Stage("ipfix")
     return IpfixDestination(
-        client, stage, domain=7, capacity=capacity, max_message=1400, grace_s=grace_s
+        client, stage, domain=lambda: 7, capacity=capacity, max_message=1400, grace_s=grace_s
     )
 
 

@@ -216,13 +216,12 @@ class Collectors(Source):
         super().__init__()
         self.outlet: Outlet[IpfixDestination] = Outlet("ipfix", self.ledger, self.stage)
 
-    def to(self, port: int, **options: int) -> Callable[[object], IpfixDestination]:
+    def to(self, port: int, domain: int = 7) -> Callable[[object], IpfixDestination]:
         def make(_: object) -> IpfixDestination:
             client = Client(CollectorAddress("127.0.0.1", port, "tcp"), backoff=Backoff(0.02, 0.1))
-            options.setdefault("domain", 7)
             return IpfixDestination(
-                client, self.outlet.stage, capacity=200_000, max_message=1400, grace_s=0.3,
-                **options,
+                client, self.outlet.stage, domain=lambda: domain, capacity=200_000,
+                max_message=1400, grace_s=0.3,
             )  # fmt: skip
 
         return make

@@ -56,16 +56,22 @@ def test_columns_of_a_newer_program_are_added(store: Store, settings: StoreSetti
     store.insert(flows(7), BATCH)
     run = admin(store)
     table = f"{settings.database}.{schema.TABLE}"
-    for name in ("proxySnatPort", "octetTotalCountFromSourceNodeResidual", "egressNodeName"):
+    for name in (
+        *("proxySnatPort", "octetTotalCountFromSourceNodeResidual", "egressNodeName"),
+        *("sourceWorkloadKind", "sourceWorkloadName", "destinationWorkloadKind"),
+    ):
         run(f"ALTER TABLE {table} DROP COLUMN {name}")
     run(f"DROP TABLE {settings.database}.flows_pod_view")
     store.migrate()
-    store.insert(flows(5), BatchId("test", 1_790_000_100, 1))
+    batch = flows(5)
+    batch["sourceWorkloadName"] = batch.strings.encode(["web"] * 5)
+    store.insert(batch, BatchId("test", 1_790_000_100, 1))
     answer = store.query(
-        "SELECT count(), sum(proxySnatPort), sum(octetTotalCount), any(egressNodeName)"
+        "SELECT count(), sum(proxySnatPort), sum(octetTotalCount), any(egressNodeName),"
+        " countIf(sourceWorkloadName = 'web'), countIf(sourceWorkloadName = '')"
         f" FROM {settings.database}.flows"
     )
-    assert answer.rows == [[12, 0, 1200, ""]]
+    assert answer.rows == [[12, 0, 1200, "", 5, 7]]
     view = f"SELECT count() FROM {settings.database}.flows_pod_view"
     assert store.query(view).rows == [[12]]
 

@@ -107,6 +107,15 @@ def test_many_packets(log: PacketLog) -> None:
     assert (log.stats.packets, log.stats.lost) == (3000, 0)
 
 
+def test_batches_are_read_whole(log: PacketLog) -> None:
+    """The kernel fills what it got, which may be twice of what was asked for."""
+    prefix = "flowvis:drop:ingress:shop/" + 90 * "p" + ":0"
+    run("nft", "flush chain inet policies deny")
+    run("nft", f'add rule inet policies deny udp dport 9 log group {GROUP} prefix "{prefix}" drop')
+    send("127.0.0.1", 2000, payload=1000)
+    assert (count(log), log.stats.lost) == (2000, 0)
+
+
 def test_what_the_kernel_could_not_deliver_is_counted_exactly(log: PacketLog) -> None:
     log.close()
     small = PacketLog(GROUP, Prefixes(), receive_bytes=64 << 10)

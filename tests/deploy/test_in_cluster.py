@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import socket
 import subprocess
 import sys
@@ -13,24 +14,25 @@ import pytest
 import yaml
 
 from aggregator.harness import Aggregator
-from apiserver import ApiServer, kubeconfig, status
-from cli.test_exporter import Daemon
+from cli.test_exporter import Daemon, free_port
 from exporter.test_export import until
 from flowvis.cli.kustomize import render
-from inventory.kubernetes_objects import node, pod
+from flowvis.lab.apiserver import ApiServer, kubeconfig, status
+from inventory.kubernetes_objects import node, pod, service
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAMESPACE = "flow-aggregator"
-SECRETS = {"flow-aggregator-ca-tls", "flow-aggregator-client-tls"}
+CLIENT = "flow-aggregator-client-tls"
+SECRETS = {"flow-aggregator-ca-tls", CLIENT}
 
 Document = dict[str, Any]
 
 
-def configuration(name: str, changes: Document) -> Document:
+def configuration(name: str, changes: Document, directory: str = "base") -> Document:
     """What a ConfigMap says, and in its place what differs outside of a Pod."""
     texts = {
         key: text
-        for item in render(DEPLOY / "base")
+        for item in render(DEPLOY / directory)
         if item["kind"] == "ConfigMap"
         for key, text in item["data"].items()
     }
@@ -68,7 +70,7 @@ def capabilities() -> list[str]:
 class Node:
     """Two Pods, an aggregator and an exporter."""
 
-    def __init__(self, path: Path, server: ApiServer) -> None:
+    def __init__(self, path: Path, server: ApiServer, more: Document) -> None:
         self.path, self.server = path, server
         self.access = str(kubeconfig(path / "kubeconfig", server.url, {"token": "good"}))
         own = {"ca": "own-ca.crt", "certificate": "own.crt", "key": "own.key"}
@@ -79,6 +81,7 @@ class Node:
             "controlSocket": str(path / "control.sock"),
             "inventory": {"kubernetes": {"kubeconfig": self.access}},
             "activeFlowRecordTimeout": "500ms",
+            **more,
         }
         self.aggregator = Aggregator(path, configuration("flow-aggregator.conf", changes))
         self.exporter: Daemon | None = None
@@ -97,26 +100,31 @@ class Node:
         (self.path / "ca.crt").write_text(published["data"]["ca.crt"])
 
     def export(self) -> None:
-        changes = {
-            "flowExporter": {
-                "flowCollectorAddr": f"127.0.0.1:{self.aggregator.port}:tls",
-                "flowPollInterval": "200ms",
-            },
+        """With the mounted certificates."""
+        tls = {
+            "ca": str(self.path / "ca.crt"),
+            "certificate": str(self.path / "tls.crt"),
+            "key": str(self.path / "tls.key"),
+            "serverName": "flow-aggregator.flow-aggregator.svc",
+        }
+        self.export_to(f"127.0.0.1:{self.aggregator.port}:tls", {"tls": tls}, "base")
+
+    def export_to(self, collector: str, more: Document, directory: str) -> None:
+        changes = more | {
+            "flowExporter": {"flowCollectorAddr": collector, "flowPollInterval": "200ms"},
             "nodeName": "node-1",
             "conntrack": {"loopback": True},
-            "tls": {
-                "ca": str(self.path / "ca.crt"),
-                "certificate": str(self.path / "tls.crt"),
-                "key": str(self.path / "tls.key"),
-                "serverName": "flow-aggregator.flow-aggregator.svc",
-            },
             "inventory": {"kubernetes": {"kubeconfig": self.access}},
             "state": {"directory": str(self.path / "state")},
             "status": {"address": "127.0.0.1", "port": 0},
         }
         path = self.path / "flow-exporter.conf"
-        path.write_text(yaml.safe_dump(configuration("flow-exporter.conf", changes)))
+        document = configuration("flow-exporter.conf", changes, directory)
+        path.write_text(yaml.safe_dump(document))
         self.exporter = Confined(str(path))
+
+    def sessions(self) -> int:
+        return len(self.aggregator.control.get("status")["sessions"])
 
     def flows(self) -> list[Document]:
         return list(self.aggregator.control.lines("flows", {"pod": "client"}))
@@ -135,13 +143,13 @@ def nodes() -> Iterator[list[Node]]:
         each.end()
 
 
-async def started(path: Path, nodes: list[Node]) -> Node:
+async def started(path: Path, nodes: list[Node], changes: Document | None = None) -> Node:
     server = ApiServer(tokens={"good"})
     await server.start()
     server.put(node("node-1", "192.0.2.1", "127.0.0.0/24"))
     server.put(pod("client", "127.0.0.2", labels={"app": "client"}))
     server.put(pod("server", "127.0.0.3"))
-    nodes.append(Node(path, server))
+    nodes.append(Node(path, server, changes or {}))
     await asyncio.to_thread(nodes[0].aggregator.start)
     return nodes[0]
 
@@ -164,7 +172,7 @@ async def test_complete_records_over_certificates_of_the_cluster(
     here = await started(tmp_path, nodes)
     here.mount()
     here.export()
-    await until(lambda: len(here.aggregator.control.get("status")["sessions"]) == 1)
+    await until(lambda: here.sessions() == 1)
     talk()
     await until(lambda: any(row["protocolIdentifier"] == 6 for row in here.flows()))
     row = next(row for row in here.flows() if row["protocolIdentifier"] == 6)
@@ -177,6 +185,73 @@ async def test_complete_records_over_certificates_of_the_cluster(
     assert (row["sourceNodeName"], row["destinationNodeName"]) == ("node-1", "node-1")
     assert "client" in row["sourcePodLabels"]
     await here.server.stop()
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+async def test_all_through_the_api(tracked: None, tmp_path: Path, nodes: list[Node]) -> None:
+    """An exporter of another namespace, while its certificates are deleted and replaced."""
+    here = await started(tmp_path, nodes, {"listen": {"address": "127.0.0.1", "port": free_port()}})
+    server, port, keys = here.server, here.aggregator.port, keys_below(tmp_path)
+    here.export_to(f"{NAMESPACE}/flow-aggregator:{port}:tls", {}, "overlays/kube-system")
+    exporter = here.exporter
+    assert exporter is not None
+    await until(lambda: any("/services/" in request.path for request in server.requests))
+    server.put(collector_service("127.0.0.1", port))
+    await until(lambda: here.sessions() == 1)
+
+    first = here.item("secrets", CLIENT)
+    assert first is not None
+    server.remove(first)
+    for _ in range(4):  # the aggregator looks every half minute
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: here.item("secrets", CLIENT) is not None)
+    second = here.item("secrets", CLIENT)
+    assert second is not None
+    assert second["data"] != first["data"]
+    talk()
+    await until(lambda: bool(here.flows()))
+    assert here.sessions() == 1
+
+    assert await asyncio.to_thread(here.aggregator.stop) == 0, here.aggregator.log()
+    for plural, name in (
+        ("secrets", "flow-aggregator-ca-tls"),
+        ("configmaps", "flow-aggregator-ca"),
+    ):
+        item = here.item(plural, name)
+        assert item is not None
+        server.remove(item)
+    await asyncio.to_thread(here.aggregator.start)
+    await until(lambda: here.sessions() == 1)
+    talk()
+    await until(lambda: bool(here.flows()))
+
+    memory = resident_mb(exporter.process.pid)
+    code, log = await asyncio.to_thread(exporter.stop)
+    assert code == 0, log
+    assert here.aggregator.log().count("a CA was made") == 2
+    assert "Service flow-aggregator/flow-aggregator: there is none" in log
+    assert "Traceback" not in log
+    assert memory <= 100
+    assert keys_below(tmp_path) == keys
+    await server.stop()
+
+
+def collector_service(ip: str, port: int) -> Document:
+    item = service("flow-aggregator", [ip], {"port": port, "protocol": "TCP"})
+    item["metadata"]["namespace"] = NAMESPACE
+    return item
+
+
+def keys_below(directory: Path) -> set[str]:
+    """The files with a private key."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path) for path in files if b"PRIVATE KEY" in path.read_bytes()}
+
+
+def resident_mb(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) // 1024
 
 
 @pytest.mark.kernel
@@ -212,7 +287,7 @@ async def test_without_the_right_to_write_secrets_it_says_so(
         status(403, "secrets is forbidden") if request.method == "POST" else None
     )
     await server.start()
-    nodes.append(Node(tmp_path, server))
+    nodes.append(Node(tmp_path, server, {}))
     starting = asyncio.create_task(asyncio.to_thread(nodes[0].aggregator.start))
     log = tmp_path / "log"
     await until(lambda: log.exists() and "secrets is forbidden" in log.read_text())

@@ -34,6 +34,12 @@ metadata: {name: n}
 """
 
 
+PATCHED = """\
+resources: [../base]
+patches: [{{target: {{kind: Pod, name: p}}, patch: "- {}"}}]
+"""
+
+
 def kustomization(directory: Path, text: str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "kustomization.yaml").write_text(text)
@@ -101,6 +107,37 @@ configMapGenerator: [{name: a, namespace: n, behavior: replace, files: [k]}]
     assert found[0]["metadata"]["name"] != "a-bdg947hgcc"
 
 
+def test_patches_and_another_namespace(tmp_path: Path) -> None:
+    base = kustomization(tmp_path / "base", "resources: [all.yaml]")
+    (base / "all.yaml").write_text(
+        """\
+{kind: ServiceAccount, metadata: {name: s, namespace: n}}
+---
+kind: ClusterRoleBinding
+metadata: {name: b}
+subjects:
+  - {kind: ServiceAccount, name: s, namespace: n}
+  - {kind: ServiceAccount, name: other, namespace: n}
+---
+{kind: Pod, metadata: {name: p, namespace: n}, spec: {volumes: [{name: v}, {name: w}]}}
+"""
+    )
+    text = """\
+resources: [../base]
+namespace: m
+patches:
+  - target: {kind: Pod, name: p}
+    patch: |
+      - {op: test, path: /spec/volumes/0/name, value: v}
+      - {op: remove, path: /spec/volumes/0}
+"""
+    account, binding, pod = render(kustomization(tmp_path / "overlay", text))
+    assert account["metadata"]["namespace"] == pod["metadata"]["namespace"] == "m"
+    assert binding["metadata"] == {"name": "b"}
+    assert [subject["namespace"] for subject in binding["subjects"]] == ["m", "n"]
+    assert pod["spec"]["volumes"] == [{"name": "w"}]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -127,6 +164,9 @@ configMapGenerator: [{name: a, namespace: n, behavior: replace, files: [k]}]
             ),
             "a: options are those of what is replaced",
         ),
+        (PATCHED.format("{op: test, path: /metadata/name, value: q}"), "only remove, and test"),
+        (PATCHED.format("{op: add, path: /metadata/name, value: q}"), "only remove, and test"),
+        (PATCHED.format("{op: copy, from: /spec, path: /status}"), "from: only"),
     ],
 )
 def test_what_would_be_left_out_is_an_error(

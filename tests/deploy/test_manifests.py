@@ -7,10 +7,13 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from flowvis.aggregator.identity import ClusterIdentity
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.cli import aggregator, exporter, manifests
 from flowvis.cli.kustomize import Object, render
 from flowvis.exporter.settings import ExporterSettings
+from flowvis.inventory.index import Inventory
+from flowvis.inventory.resources import NODES, PODS, SERVICES
 from flowvis.runtime.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +107,7 @@ def test_what_is_referred_to_is_there(overlay: str) -> None:
     }
     for item in workloads(overlay):
         namespace, pod = item["metadata"]["namespace"], item["spec"]["template"]["spec"]
-        assert ("Namespace", None, namespace) in there
+        assert ("Namespace", None, namespace) in there or namespace == "kube-system"
         if "serviceAccountName" in pod:
             assert ("ServiceAccount", namespace, pod["serviceAccountName"]) in there
         for kind, name, optional in references(pod):
@@ -196,7 +199,7 @@ def test_pods_may_do_no_more_than_they_must(overlay: str) -> None:
 def test_rights_are_the_least(overlay: str) -> None:
     for item in of(overlay, "ClusterRole"):
         for rule in item["rules"]:
-            assert set(rule["verbs"]) == {"get", "list", "watch"}
+            assert set(rule["verbs"]) <= {"get", "list", "watch"}
             assert not {"secrets", "configmaps", "*"} & set(rule["resources"])
     for item in of(overlay, "Role"):
         for rule in item["rules"]:
@@ -243,6 +246,56 @@ def test_the_aggregator_may_write_its_certificates_and_no_more() -> None:
         for kind in source
     }
     assert mounted == {("configMap", names.ca_config_map), ("secret", names.client_secret)}
+
+
+def test_exporters_elsewhere_may_follow_the_two_objects_that_they_name() -> None:
+    overlay = "overlays/kube-system"
+    (daemon_set,) = of(overlay, "DaemonSet")
+    assert daemon_set["metadata"]["namespace"] == "kube-system"
+    text = next(
+        item["data"]["flow-exporter.conf"]
+        for item in of(overlay, "ConfigMap")
+        if "flow-exporter.conf" in item["data"]
+    )
+    tls = load(ExporterSettings, text.encode(), {}).tls
+    assert tls.ca_config_map is not None
+    assert tls.client_secret is not None
+    named = {"configmaps": tls.ca_config_map, "secrets": tls.client_secret}
+    roles = {(r["metadata"]["namespace"], r["metadata"]["name"]): r for r in of(overlay, "Role")}
+    account = {"kind": "ServiceAccount", "name": "flow-exporter", "namespace": "kube-system"}
+    (binding,) = (item for item in of(overlay, "RoleBinding") if account in item["subjects"])
+    namespace = binding["metadata"]["namespace"]
+    rules = roles[namespace, binding["roleRef"]["name"]]["rules"]
+    assert [rule["resources"] for rule in rules] == [["configmaps"], ["secrets"]]
+    for rule in rules:
+        name = named[rule["resources"][0]]
+        assert (rule["resourceNames"], namespace) == ([name.name], name.namespace)
+        assert rule["verbs"] == ["get", "list", "watch"]
+    (own,) = (item for item in of(overlay, "ClusterRoleBinding") if account in item["subjects"])
+    assert own["roleRef"]["name"] == "flow-exporter"
+    assert not list(references(daemon_set["spec"]["template"]["spec"]["volumes"][1:]))
+
+
+def test_exporters_may_follow_what_they_look_up_and_ask_for_a_service() -> None:
+    (role,) = (i for i in of("", "ClusterRole") if i["metadata"]["name"] == "flow-exporter")
+    may = {(name, verb) for r in role["rules"] for name in r["resources"] for verb in r["verbs"]}
+    followed = {
+        (each.plural, verb) for each in (PODS, NODES, SERVICES) for verb in ("list", "watch")
+    }
+    assert may == followed | {(SERVICES.plural, "get")}
+
+
+def test_the_aggregator_may_follow_antreas_identity() -> None:
+    contents = ClusterIdentity(Inventory()).antrea
+    (role,) = (i for i in of("", "Role") if i["metadata"]["namespace"] == contents.name.namespace)
+    assert role["rules"] == [
+        {
+            "apiGroups": [contents.resource.group],
+            "resources": [contents.resource.plural],
+            "resourceNames": [contents.name.name],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
 
 
 def test_what_daemons_and_manifests_must_agree_on() -> None:

@@ -1,3 +1,7 @@
+import base64
+import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -5,19 +9,24 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from apiserver import ApiServer, kubeconfig
+from exporter.test_export import until
+from flowvis.errors import SettingsError
 from flowvis.exporter.daemon import FlowExporter
 from flowvis.exporter.enrich import ClusterNode, PlainHost
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.inventory.access import HOST, PORT
+from flowvis.lab.apiserver import ApiServer, kubeconfig
 from flowvis.runtime.settings import load
+from flowvis.transport.certificates import Issued, issue_ca, issue_client
+from flowvis.transport.tls import TlsReloader
 from inventory.kubernetes_objects import node, pod, service
 
+NAMED = {"caConfigMap": "there/ca", "clientSecret": "there/client"}
 PLAIN = {"flowExporter": {"flowCollectorAddr": "[::1]:4739:tcp"}, "nodeName": "node-1"}
 
 
-def build(inventory: dict[str, Any]) -> FlowExporter:
-    text = yaml.safe_dump(PLAIN | {"inventory": inventory})
+def build(inventory: dict[str, Any], **more: Any) -> FlowExporter:
+    text = yaml.safe_dump(PLAIN | {"inventory": inventory} | more)
     return FlowExporter(load(ExporterSettings, text.encode(), {}))
 
 
@@ -54,6 +63,101 @@ def test_the_api_server_is_asked_in_a_pod_unless_there_are_files(
     files = build({"files": [str(tmp_path)]})
     assert [part.name for part in files.components[:2]] == ["status", "inventory files"]
     assert build({"kubernetes": {"enable": False}}).kubernetes is None
+
+
+def test_certificates_from_the_api_need_the_api() -> None:
+    for inventory in ({"kubernetes": {"enable": False}}, {"files": ["x"]}):
+        with pytest.raises(SettingsError, match=r"^tls.caConfigMap, tls.clientSecret: needs the"):
+            build(inventory, tls=NAMED)
+    with pytest.raises(SettingsError, match=r"^tls.caConfigMap: needs the API server"):
+        build({"files": ["x"]}, tls={"caConfigMap": "there/ca"})
+
+
+def test_http_is_loaded_only_where_it_is_used() -> None:
+    """It costs 8 MB."""
+    code = """
+import sys
+from flowvis.exporter.daemon import FlowExporter
+from flowvis.exporter.settings import ExporterSettings
+from flowvis.runtime.settings import load
+from flowvis.transport.certificates import Issued, issue_ca, issue_client
+from flowvis.transport.tls import TlsReloader
+FlowExporter(load(ExporterSettings, b"inventory: {kubernetes: {enable: false}}", {}))
+assert "aiohttp" not in sys.modules
+FlowExporter(load(ExporterSettings, b"inventory: {kubernetes: {enable: true}}", {}))
+assert "aiohttp" in sys.modules
+assert "kubernetes" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_certificates_are_those_of_the_objects(tmp_path: Path) -> None:
+    server = ApiServer()
+    await server.start()
+    path = kubeconfig(tmp_path / "config", server.url, {"token": "t"})
+    built = build(
+        {"kubernetes": {"kubeconfig": str(path)}},
+        tls=NAMED,
+        flowExporter={"flowCollectorAddr": "there/collector:4739:tls"},
+    )
+    assert built.cluster is not None
+    assert built.kubernetes is not None
+    reloader = TlsReloader(built.cluster.tls, server=False)
+    assert "ca.crt of ConfigMap there/ca cannot be read: the API server has" in refused(reloader)
+    await built.kubernetes.start()
+    maker = "the flow-aggregator makes it (certificates.issue)"
+    assert refused(reloader).splitlines() == [
+        f"tls.ca: ca.crt of ConfigMap there/ca cannot be read: there is no such ConfigMap: {maker}",
+        "tls.certificate: tls.crt of Secret there/client cannot be read: there is no such Secret: "
+        + maker,
+        "tls.key: tls.key of Secret there/client cannot be read: there is no such Secret: " + maker,
+    ]
+    for generation in range(2):
+        ca = issue_ca(f"generation {generation}")
+        put(server, ca, issue_client(ca, "node"))
+        await until(lambda ca=ca: trusts(reloader, ca))
+    server.put(secret(b"broken", b"broken"))
+    await until(lambda: "tls.crt of Secret there/client is not PEM" in refused(reloader))
+    good = reloader.context()
+    server.remove(secret(b"", b""))
+    await until(lambda: "there is no such Secret" in refused(reloader))
+    assert reloader.context() is good
+    assert trusts(reloader, ca)
+    await built.kubernetes.stop()
+    await server.stop()
+
+
+def trusts(reloader: TlsReloader, ca: Issued) -> bool:
+    if refused(reloader):
+        return False
+    (trusted,) = reloader.context().get_ca_certs(binary_form=True)
+    return ssl.DER_cert_to_PEM_cert(trusted) == ca.certificate_pem().decode()
+
+
+def refused(reloader: TlsReloader) -> str:
+    """What is wrong with what is new."""
+    try:
+        reloader.refresh()
+        reloader.context()
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+def put(server: ApiServer, ca: Issued, client: Issued) -> None:
+    metadata = {"namespace": "there", "name": "ca"}
+    bundle = {"ca.crt": ca.certificate_pem().decode()}
+    server.put({"kind": "ConfigMap", "metadata": metadata, "data": bundle})
+    server.put(secret(client.certificate_pem(), client.key_pem()))
+
+
+def secret(certificate: bytes, key: bytes) -> dict[str, Any]:
+    texts = {"tls.crt": certificate, "tls.key": key}
+    return {
+        "kind": "Secret",
+        "metadata": {"namespace": "there", "name": "client"},
+        "data": {name: base64.b64encode(text).decode() for name, text in texts.items()},
+    }
 
 
 def test_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,8 +65,9 @@ def test_the_zones_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     build(PLAIN)
     build(PLAIN | {"conntrack": {"zones": [5]}})
     monkeypatch.setattr(daemon, "ANTREA_GATEWAY", "lo")
-    build(PLAIN)
-    assert seen == [(0,), (5,), (65520, 65510)]
+    assert build(PLAIN).crossings is not None
+    assert build(PLAIN | {"conntrack": {"zones": [0, 5]}}).crossings is None
+    assert seen == [(0,), (5,), (65520, 65510, 0), (0, 5)]
 
 
 def test_the_nodes_name_is_the_hosts_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:

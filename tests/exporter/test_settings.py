@@ -78,6 +78,8 @@ def test_what_effective_prints_is_read_as_the_same() -> None:
         ("conntrack: {zones: [65536]}", "from 0 to 65535"),
         ("inventory: {podCIDRs: [10.0.0.1/8]}", "has host bits set"),
         ("tls: {minVersion: SSLv3}", "VersionTLS12, VersionTLS13"),
+        ("tls: {caConfigMap: flow-aggregator-ca}", "write <namespace>/<name>"),
+        ("tls: {clientSecret: a/B}", "write <namespace>/<name>"),
     ],
 )
 def test_problems_are_named(text: str, problem: str) -> None:

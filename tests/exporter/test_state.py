@@ -1,4 +1,5 @@
 import logging
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +98,8 @@ def test_columns_of_another_form_are_not_used(
     like = table().told()
     np.savez(path, keys=like.keys)
     assert load(path, like) is None
-    fields = {name: getattr(like, name) for name in ("keys", "starts", "ends", "exported")}
-    np.savez(path, **fields, reasons=np.zeros(1, dtype=np.uint8))
+    columns = {field.name: getattr(like, field.name) for field in fields(like)}
+    np.savez(path, **{**columns, "reasons": np.zeros(1, dtype=np.uint8)})
     assert load(path, like) is None
     assert "reasons is uint8(1,)" in caplog.text
 

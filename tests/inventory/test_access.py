@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from apiserver import ApiServer, kubeconfig, service_account
 from flowvis.errors import ApiError, SettingsError
 from flowvis.inventory.access import HOST, PORT, Access, InCluster, Kubeconfig
 from flowvis.inventory.api import Api
 from flowvis.inventory.settings import Enable, KubernetesSettings
+from flowvis.lab.apiserver import ApiServer, kubeconfig, service_account
 from flowvis.runtime.settings import load
 from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server
 

@@ -1,9 +1,11 @@
 from ipaddress import ip_network
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flowvis.inventory import pods
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.pods import KEPT_MS, PodIndex
 from flowvis.native import StringTable
@@ -25,6 +27,65 @@ def test_pods_by_every_address() -> None:
     inventory.upsert(pod("b", "10.0.0.2"), NEW_YEAR)
     ips = ["fd00::1", "10.0.0.2", "10.0.0.3", "10.0.0.1"]
     assert names(inventory, ips) == ["a", "b", "", "a"]
+
+
+def served(inventory: Inventory, at: int, *ports: int, on: str = "node-1") -> list[str]:
+    """The Pods that serve TCP ports of a node's own addresses."""
+    names, count = ["node-0", on], len(ports)
+    handles = inventory.pods.find_on_nodes(
+        names,
+        np.ones(count, dtype=np.int64),
+        u8([6] * count),
+        u16([*ports]),
+        np.full(count, at, dtype=np.uint64),
+    )
+    return ["" if h == NONE else inventory.pods.objects[h].name for h in handles.tolist()]
+
+
+def on_node(name: str, *ports: int, **more: Any) -> dict[str, Any]:
+    containers = [{"ports": [{"containerPort": port} for port in ports]}]
+    spec = {"hostNetwork": True, "containers": containers}
+    return pod(name, "192.0.2.1", spec=spec, **more)
+
+
+def test_ports_of_a_nodes_own_addresses() -> None:
+    inventory, day = Inventory(), NEW_YEAR + DAY
+    inventory.upsert(on_node("old", 9100, 53), NEW_YEAR)
+    inventory.upsert(pod("own", "10.0.0.1", spec=on_node("", 22)["spec"] | {"hostNetwork": 0}), day)
+    assert served(inventory, day, 9100, 53, 22, 80, 9100) == ["old", "old", "", "", "old"]
+    assert served(inventory, day, 9100, on="node-2") == [""]
+    inventory.upsert(on_node("new", 9100, creationTimestamp="2026-01-02T00:00:00Z"), day)
+    assert served(inventory, day + 1, 9100, 53) == ["", "old"], "both: it is not certain"
+    inventory.delete(on_node("old"), day + 60_000)
+    assert served(inventory, day + 50_000, 9100) == [""]
+    assert served(inventory, day + 70_000, 9100, 53) == ["new", "old"]
+    assert served(inventory, NEW_YEAR + 1, 9100) == ["old"]
+    inventory.expire(day + 60_000 + KEPT_MS)
+    assert served(inventory, NEW_YEAR + 1, 9100, 53) == ["new", ""]
+    inventory.upsert(on_node("new", 9101, creationTimestamp="2026-01-02T00:00:00Z"), day)
+    assert served(inventory, day, 9100, 9101) == ["", "new"]
+
+
+def test_workloads_are_numbered_anew_when_most_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pods, "SPARE_WORKLOADS", 4)
+    inventory, strings = Inventory(), StringTable()
+    inventory.upsert(pod("bare", "10.0.0.1"), NEW_YEAR)
+    for number in range(50):
+        owner = {"kind": "Job", "name": f"job-{number}", "controller": True}
+        job = pod("runs", "10.0.0.2", uid=str(number), ownerReferences=[owner])
+        inventory.upsert(job, NEW_YEAR + number * KEPT_MS)
+        inventory.expire(NEW_YEAR + number * KEPT_MS)
+        found = inventory.pods.find(
+            addresses(["10.0.0.2", "10.0.0.1", "10.0.0.9"]),
+            np.full(3, NEW_YEAR + number * KEPT_MS + 1, dtype=np.uint64),
+        )
+        kinds, names = inventory.pods.workloads(found, strings)
+        assert strings.texts(kinds) == ["Job", "", ""]
+        assert strings.texts(names) == [f"job-{number}", "", ""]
+    assert len(inventory.pods._workloads) < 20
+    kinds, names = inventory.pods.workloads(found, StringTable())
+    assert (kinds.tolist()[1:], names.tolist()[1:]) == ([0, 0], [0, 0])
+    assert kinds[0] != names[0] != 0
 
 
 def test_nothing_is_found_in_an_empty_inventory() -> None:

@@ -11,7 +11,6 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 
-from apiserver import ApiServer, service_account, status
 from flowvis.errors import ApiError, SettingsError
 from flowvis.inventory import access as access_module
 from flowvis.inventory import api as api_module
@@ -20,6 +19,7 @@ from flowvis.inventory.access import Access, InCluster
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import NAMESPACES, NODES, PODS, POLICIES, SERVICES, Resource
 from flowvis.inventory.watch import Sink, Watched, Watchers
+from flowvis.lab.apiserver import ApiServer, service_account, status
 from flowvis.runtime.backoff import Backoff
 from flowvis.transport.certificates import Issued, issue_ca, issue_server
 from inventory.kubernetes_objects import node, pod, service

@@ -4,12 +4,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-import yaml
 
 from flowvis.batch import address_bytes
 from flowvis.inventory.index import Inventory
 from flowvis.lab import inventory
-from flowvis.lab.plan import NODES, PODS, SERVICES
+from flowvis.lab.plan import NODES, SERVICES, hosts
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -17,7 +16,7 @@ CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def index() -> Inventory:
     index = Inventory()
-    for item in yaml.safe_load(inventory.document(CREATED))["items"]:
+    for item in inventory.objects(CREATED):
         index.upsert(item, int(CREATED.timestamp() * 1000))
     return index
 
@@ -27,11 +26,12 @@ def column(text):
 
 
 def test_nothing_is_passed_over(index):
-    assert len(index) == len(PODS) + len(SERVICES) + len(NODES)
+    namespaces = {pod.namespace for pod in hosts().values()}
+    assert len(index) == len(hosts()) + len(SERVICES) + 1 + len(NODES) + len(namespaces)
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
-@pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod.host)
+@pytest.mark.parametrize("pod", hosts().values(), ids=lambda pod: pod.host)
 def test_a_pod_is_found_by_its_address(index, pod, family):
     at = np.array([int(CREATED.timestamp() * 1000) + 1], dtype=np.uint64)
     found = index.pods.objects[int(index.pods.find(column(pod.addresses[family]), at)[0])]
@@ -43,6 +43,10 @@ def test_a_pod_is_found_by_its_address(index, pod, family):
 def test_a_service_is_found_where_it_is_called(index, service, family):
     protocol = np.array([{"tcp": 6, "udp": 17}[service.protocol]], dtype=np.uint8)
     places = [(service.addresses[family], service.port)]
+    if service.headless:
+        places = []
+    if service.balancer:
+        places.append((service.balancer_addresses[family], service.port))
     if service.node_port:
         places += [(node.addresses[family], service.node_port) for node in NODES]
     for address, port in places:

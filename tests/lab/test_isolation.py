@@ -13,12 +13,12 @@ import pytest
 
 from flowvis.lab import isolation
 from flowvis.lab.options import Options
-from flowvis.lab.plan import NODES, OUTSIDE, PODS
+from flowvis.lab.plan import NODES, OUTSIDE, hosts
 
 pytestmark = pytest.mark.kernel
 
 COMMAND = [sys.executable, "-m", "flowvis.cli.flowctl", "lab", "run", "--duration", "60s"]
-HOSTS = (OUTSIDE, *(node.name for node in NODES), *(pod.host for pod in PODS))
+HOSTS = (OUTSIDE, *(node.name for node in NODES), *hosts())
 BUSY = "Traffic for"
 """What the lab says when everything runs: network, daemons, connections."""
 
@@ -123,7 +123,7 @@ def test_the_death_of_what_is_between_leaves_nothing(tmp_path):
 
 
 def test_options_survive_the_way_in():
-    options = Options(duration_s=1.5, scenarios=("udp", "dns"), events=False, restart="exporter")
+    options = Options(duration_s=1.5, scenarios=("udp", "dns"), events=False, faults=("ca",))
     assert Options.from_json(options.to_json()) == options
 
 

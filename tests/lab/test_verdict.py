@@ -1,40 +1,49 @@
 """The verdict on made-up stores: what is right passes, and each way to be wrong is named."""
 
+from dataclasses import replace
+
 import pytest
 
+from flowvis.clickhouse.schema import FLOWS_COLUMNS
+from flowvis.lab import expectation
+from flowvis.lab.expectation import SIDES
+from flowvis.lab.measured import COUNTERS, INTERVAL, MEASURED, RATED, Run
 from flowvis.lab.plan import ORDERS
 from flowvis.lab.rules import Count, Tuple
 from flowvis.lab.scenarios import choose
-from flowvis.lab.verdict import COUNTERS, INTERVAL, SIDES, judge
+from flowvis.lab.verdict import judge
 
 (INTER_NODE,) = choose(["inter-node"])
 SENT = Count(100, 20_000, 90, 150_000)
 
 
+RUN = Run(began=1_700_000_000, ended=1_700_000_100)
+START, END = RUN.began + 1, RUN.began + 10
+
+
 def record(interval, delta, total, **changed):
     row = {
-        "protocolIdentifier": 6,
-        "sourceIP": INTER_NODE.client_address,
-        "sourceTransportPort": INTER_NODE.client_ports[0],
-        "destinationIP": ORDERS.addresses[0],
-        "flowStartSeconds": "2026-01-01 00:00:00",
-        "flowEndSeconds": "2026-01-01 00:00:09",
-        "flowType": 2,
-        "sourcePodName": "frontend-7d4b",
-        "sourcePodNamespace": "shop",
-        "sourceNodeName": "node-1",
-        "destinationPodName": "orders-0",
-        "destinationPodNamespace": "shop",
-        "destinationNodeName": "node-2",
-        "destinationServicePortName": "",
-        "originalFlowsPresent": 2,
-        INTERVAL: interval,
+        **expectation.exact(INTER_NODE, INTER_NODE.client_ports[0], ORDERS),
+        "timeInserted": END + 2,
+        "flowStartSeconds": START,
+        "flowEndSeconds": END,
+        "flowEndSecondsFromSourceNode": END,
+        "flowEndSecondsFromDestinationNode": END,
+        "flowEndReason": 3,
+        "tcpState": "TIME_WAIT",
+        INTERVAL: 1000 * END - 1000 + interval,
     }
     for name, one_delta, one_total in zip(COUNTERS, delta, total, strict=True):
-        row[f"{name}DeltaCount"] = one_delta
         for side in ("", *SIDES):
+            row[f"{name}DeltaCount{side}"] = one_delta
             row[f"{name}TotalCount{side}"] = one_total
+    for rate in RATED:
+        row[rate] = 8 * delta.octets
     return {**row, **changed}
+
+
+def ends(at):
+    return {f"flowEndSeconds{side}": at for side in ("", *SIDES)}
 
 
 FIRST = Count(60, 12_000, 50, 90_000)
@@ -44,7 +53,8 @@ GOOD = [record(1, FIRST, FIRST), record(2, REST, SENT)]
 
 def verdict(rows, *, split=False):
     key = Tuple("tcp", INTER_NODE.client_address, INTER_NODE.client_ports[0], *INTER_NODE.server)
-    (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {key: SENT}}, rows, split=split)
+    run = replace(RUN, split=split)
+    (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {key: SENT}}, rows, run)
     return finding
 
 
@@ -63,11 +73,25 @@ def test_what_is_right_passes():
         (GOOD[:1], "deltas sum up to"),
         ([*GOOD, record(3, Count(0, 1, 0, 0), SENT)], "deltas sum up to"),
         ([GOOD[0], record(2, REST, FIRST)], "totals are"),
-        ([GOOD[0], record(1, REST, SENT)], "2 records of 1 intervals"),
+        ([GOOD[0], record(1, REST, SENT)], "same intervals"),
         ([GOOD[0], {**GOOD[1], "octetTotalCountFromDestinationNode": 0}], "FromDestinationNode"),
         ([GOOD[0], {**GOOD[1], "destinationPodName": ""}], "destinationPodName is ''"),
         ([GOOD[0], {**GOOD[1], "originalFlowsPresent": 1}], "originalFlowsPresent is 1"),
         ([GOOD[0], {**GOOD[1], "flowType": 1}], "flowType is 1"),
+        ([GOOD[0], {**GOOD[1], "ingressNetworkPolicyName": ""}], "PolicyName is ''"),
+        ([GOOD[0], {**GOOD[1], "sourcePodLabels": "{}"}], "sourcePodLabels is '{}'"),
+        ([GOOD[0], {**GOOD[1], "proxySnatPort": 1}], "proxySnatPort is 1"),
+        ([GOOD[0], {**GOOD[1], "flowStartSeconds": START - 9}], "not in order within the run"),
+        ([GOOD[0], {**GOOD[1], "timeInserted": END - 1}], "not in order within the run"),
+        ([GOOD[0], {**GOOD[1], "flowEndSecondsFromSourceNode": 0}], "flowEndSeconds of the nodes"),
+        ([GOOD[0], {**GOOD[1], INTERVAL: 1000 * START - 9000}], f"{INTERVAL} is"),
+        ([{**GOOD[0], **ends(END - 4)}, {**GOOD[1], INTERVAL: 1000 * START}], "overlaps"),
+        ([GOOD[0], {**GOOD[1], "flowEndReason": 2}], "flowEndReason is 2 at the end"),
+        ([{**GOOD[0], "flowEndReason": 4}, GOOD[1]], "flowEndReason is [4, 3]"),
+        ([GOOD[0], {**GOOD[1], "tcpState": "ESTABLISHED"}], "'ESTABLISHED' at the end"),
+        ([{**GOOD[0], "tcpState": "ELSEWHERE"}, GOOD[1]], "tcpState is"),
+        ([GOOD[0], {**GOOD[1], "throughput": 5}], "throughput is 5"),
+        ([GOOD[0], {**GOOD[1], "octetDeltaCountFromSourceNode": 1}], "CountFromSourceNode sums up"),
     ],
 )
 def test_what_is_wrong_is_named(rows, problem):
@@ -76,22 +100,40 @@ def test_what_is_wrong_is_named(rows, problem):
     assert any(problem in line for line in finding.problems), finding.problems
 
 
+def test_every_column_is_checked():
+    known = expectation.exact(INTER_NODE, INTER_NODE.client_ports[0], ORDERS).keys()
+    assert sorted((*known, *MEASURED)) == sorted(FLOWS_COLUMNS)
+
+
 def test_a_client_that_sent_nothing_is_no_success():
-    (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {}}, [])
+    (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {}}, [], RUN)
     assert not finding.ok
 
 
 def test_a_reused_tuple_has_totals_of_its_own():
-    again = record(3, SENT, SENT, flowStartSeconds="2026-01-01 00:01:00")
-    key = Tuple("tcp", INTER_NODE.client_address, INTER_NODE.client_ports[0], *INTER_NODE.server)
+    (reused,) = choose(["reused"])
+    rows = [
+        {
+            **record(interval, SENT, SENT),
+            "sourceTransportPort": reused.client_ports[0],
+            "flowStartSeconds": START + interval,
+        }
+        for interval in (1, 2)
+    ]
+    key = Tuple("tcp", reused.client_address, reused.client_ports[0], *reused.server)
     twice = Count(*(2 * count for count in SENT))
-    (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {key: twice}}, [*GOOD, again])
+    (finding,) = judge([reused], {reused.client.host: {key: twice}}, rows, RUN)
     assert finding.problems == []
 
 
 def half(interval, delta, total, *, of):
     other = {side for side in SIDES if side != of}
-    nothing = {f"{name}TotalCount{side}": 0 for name in COUNTERS for side in other}
+    nothing = {
+        f"{name}{kind}Count{side}": 0
+        for name in COUNTERS
+        for kind in ("Delta", "Total")
+        for side in other
+    }
     said = {"originalFlowsPresent": 1, "destinationServicePortName": "only one node knows"}
     return record(interval, delta, total, **nothing, **said)
 

@@ -12,7 +12,7 @@ from flowvis.lab import isolation, network, traffic
 from flowvis.lab.namespaces import inside, set_sysctls
 from flowvis.lab.plan import NODES
 from flowvis.lab.rules import read_witness
-from flowvis.lab.scenarios import SCENARIOS
+from flowvis.lab.scenarios import choose
 
 PAIR = re.compile(r"(\w+)=(\S+)")
 
@@ -36,7 +36,7 @@ def conntrack(node: str) -> dict[tuple[str, ...], list[int]]:
 
 async def have_traffic(duration_s: float) -> None:
     async with traffic.servers():
-        await traffic.run(SCENARIOS, duration_s)
+        await traffic.run(choose([]), duration_s)
         await asyncio.sleep(0.3)  # the last FIN
 
 
@@ -47,7 +47,7 @@ def main() -> None:
         set_sysctls(node.name, {"net.netfilter.nf_conntrack_acct": 1})
     asyncio.run(have_traffic(float(sys.argv[1])))
     tables = {node.name: conntrack(node.name) for node in NODES}
-    for scenario in SCENARIOS:
+    for scenario in choose([]):
         witness = read_witness(scenario.client.host)
         server, server_port = scenario.server
         for port in scenario.client_ports:

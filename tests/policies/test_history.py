@@ -14,7 +14,7 @@ def key(name: str) -> Key:
 
 def names(kept: History, at: int) -> dict[str, int]:
     (epoch,) = kept.epochs(np.array([at])).tolist()
-    return dict(kept.snapshot(epoch).namespaces.items())  # type: ignore[arg-type]  # any value
+    return {name: value for (_, _, _, name), value in kept.values(epoch)}
 
 
 def test_values_by_time() -> None:

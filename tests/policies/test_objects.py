@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowvis.policies.objects import KINDS, created_ms, key_of, parse
+from flowvis.policies.objects import KINDS, PARSERS, created_ms, key_of, parse
 from flowvis.policies.selectors import parse_selector
 from policies.cluster import admin_policy, antrea, matching, namespace, network_policy
 
@@ -45,8 +45,8 @@ GOOD = [
 
 
 def read(item: Any) -> Any:
-    key = key_of(item)
-    return None if key is None else parse(key, item)
+    key = key_of(item, PARSERS)
+    return None if key is None else parse(key, item, PARSERS)
 
 
 def change(item: Any, path: str, value: Any) -> Any:

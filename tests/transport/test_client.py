@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flowvis.errors import ApiError
 from flowvis.runtime.backoff import Backoff
 from flowvis.transport import client as client_module
 from flowvis.transport import connection as connection_module
@@ -347,6 +348,44 @@ def test_unknown_host_and_missing_files_are_told_and_tried_again(
     run(main())
 
 
+def test_each_session_takes_the_certificates_there_are_then(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """First none, then good ones, then those of another CA, then broken ones."""
+    first, second = make_pki(tmp_path / "1"), make_pki(tmp_path / "2")
+    names = ("ca.crt", "client.crt", "client.key")
+    files = TlsFiles(*(tmp_path / name for name in names))
+
+    async def main() -> None:
+        async with serving(Server(Recorders(), tls=first.server)) as server:
+            address = CollectorAddress("127.0.0.1", server.port)
+            client = Client(address, files, backoff=FAST)
+            connecting = asyncio.create_task(client.connect())
+            await until(lambda: client.stats.attempts >= 2)
+            assert not connecting.done()
+            copy(first.directory)
+            await connecting
+        await client.lost()
+        copy(second.directory)
+        for number in (2, 3):
+            server = Server(Recorders(), tls=second.server, host="127.0.0.1", port=address.port)
+            async with serving(server):
+                await client.connect()
+                assert client.stats.sessions == number
+            await client.lost()
+            (tmp_path / "client.key").unlink(missing_ok=True)
+        await client.close()
+
+    def copy(directory: Path) -> None:
+        for name in names:
+            (tmp_path / name).write_bytes((directory / name).read_bytes())
+
+    run(main())
+    texts = [record.message for record in caplog.records if "cannot be read" in record.message]
+    assert ["new certificates are bad" in text for text in texts[-2:]] == [False, True]
+    assert "client.key cannot be read" in texts[-1]
+
+
 def test_tls_files_go_with_tls() -> None:
     with pytest.raises(ValueError, match="TLS files go with protocol tls"):
         Client(CollectorAddress("a", 1, "tls"))
@@ -395,7 +434,8 @@ def test_another_collector_in_the_middle_of_an_attempt(run: Run, pki: Pki) -> No
         async with serving(Server(first, tls=pki.server)) as one, serving(Server(second)) as two:
             client = client_of(one, pki.client)
             connecting = asyncio.create_task(client.connect())
-            await until(lambda: client.stats.attempts)
+            await asyncio.sleep(0)
+            assert client.stats.attempts == 1
             client.redirect(CollectorAddress("127.0.0.1", two.port, "tcp"))
             await connecting
             await client.send([MESSAGE])
@@ -422,3 +462,30 @@ def test_a_session_that_is_cut_gives_back_what_never_left(run: Run) -> None:
             assert client.stats.lost == {}
 
     run(main())
+
+
+def test_hosts_are_tried_in_their_order_at_each_attempt(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        handlers, asked = Recorders(), []
+        async with serving(Server(handlers, host="127.0.0.1")) as server:
+
+            async def hosts(address: CollectorAddress) -> list[str]:
+                asked.append(address)
+                if len(asked) == 1:
+                    raise ApiError("Service a/b: there is none")
+                found = ["no.such.host.invalid", "127.0.0.9"]
+                return [*found, "127.0.0.1"] if len(asked) == 3 else found
+
+            address = CollectorAddress("a/b", server.port, "tcp")
+            client = Client(address, hosts=hosts, backoff=Backoff(0.01, 0.02))
+            await client.connect()
+            assert asked == [address] * 3
+            assert await client.close()
+
+    run(main())
+    first, second = (record.message for record in caplog.records if "no session" in record.message)
+    assert first.endswith("Service a/b: there is none")
+    assert "no.such.host.invalid: " in second
+    assert "127.0.0.9: " in second

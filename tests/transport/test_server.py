@@ -318,6 +318,24 @@ def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
     run(main())
 
 
+def test_old_sessions_are_asked_to_come_again(run: Run, pki: Pki) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        server = Server(handlers, tls=pki.server, limits=Limits(age_s=0.3), reload_s=0.05)
+        async with serving(server):
+            client = client_of(server, pki.client)
+            await client.connect()
+            await client.send([b"before "])
+            await until(lambda: not client.connected)
+            await client.connect()
+            await client.send([b"after"])
+            assert await client.close()
+        assert [bytes(handler.data) for handler in handlers] == [b"before ", b"after"]
+        assert not server.stats.errors
+
+    run(main())
+
+
 def test_new_certificates_serve_new_sessions_and_cost_none(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

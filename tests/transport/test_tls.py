@@ -108,3 +108,44 @@ def test_bad_change_keeps_the_last_good_context_and_is_told_once(tmp_path: Path)
     pki.server.key.write_bytes(good)
     assert reloader.refresh()
     assert (reloader.reloads, reloader.failures) == (1, 1)
+
+
+class Held:
+    """PEM that no file has."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def read_bytes(self) -> bytes:
+        if not self.content:
+            raise FileNotFoundError(2, "somebody is to make it")
+        return self.content
+
+    def __str__(self) -> str:
+        return "what is held"
+
+
+def test_what_reads_like_a_file_is_as_good_as_one(pki: Pki) -> None:
+    ours, theirs = pki.server, pki.client
+    ca, certificate, key = (Held(p.read_bytes()) for p in (ours.ca, ours.certificate, ours.key))
+    reloader = TlsReloader(TlsFiles(ca, certificate, key), server=True)
+    first = reloader.context()
+    assert [one["subject"] for one in first.get_ca_certs()]
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    key.content = theirs.key.read_bytes()
+    with pytest.raises(SettingsError, match="what is held is not the key of what is held"):
+        reloader.refresh()
+    key.content = b""
+    problem = r"^tls\.key: what is held cannot be read: somebody is to make it$"
+    with pytest.raises(SettingsError, match=problem):
+        reloader.refresh()
+    assert reloader.context() is first
+    certificate.content, key.content = theirs.certificate.read_bytes(), theirs.key.read_bytes()
+    assert reloader.refresh()
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+
+
+def test_comments_in_a_bundle_may_be_of_any_language(pki: Pki, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes("# Autorité Été\n".encode() + pki.server.ca.read_bytes())
+    assert len(files(pki, ca=bundle).client_context().get_ca_certs()) == 1

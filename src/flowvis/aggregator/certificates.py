@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from flowvis.aggregator.authority import Authority, Found, Names, Step, decide, renewed_server
@@ -24,7 +25,6 @@ from flowvis.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 30.0  # how soon a deleted object is there again
 MAX_STEPS = 20  # writes and lost races of one look; three objects need three
 NOT_FOUND, CONFLICT = 404, 409
 
@@ -51,7 +51,7 @@ class Certificates:
         files: TlsFiles,
         server_names: Sequence[str],
         *,
-        look_s: float = LOOK_S,
+        look_s: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.stats = CertificateStats()
@@ -161,8 +161,8 @@ class Certificates:
         """Write what changed; the server reads all three together again where it met halves."""
         issued = renewed_server(self._issued, authority.signing, self._server_names, self._now())
         ca, certificate, key = self._files.ca, self._files.certificate, self._files.key
-        if ca is None or certificate is None or key is None:
-            raise ValueError("a server has all three files")
+        if not (isinstance(ca, Path) and isinstance(certificate, Path) and isinstance(key, Path)):
+            raise TypeError("a server has all three files")
         try:
             ca.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if authority.bundle != self._bundle:

@@ -2,25 +2,43 @@
 
 from collections.abc import Sequence
 
-from flowvis.inventory.resources import NAMESPACES, NODES, PODS, POLICIES, SERVICES, Resource
+from flowvis.inventory.resources import (
+    EGRESSES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    POLICIES,
+    SERVICES,
+    Resource,
+)
 from flowvis.inventory.settings import KubernetesSettings
 from flowvis.inventory.watch import Sink, Watched, Watchers
 
 START_S = 30.0  # then records are taken as they are: exporters could not keep them for longer
 
 
-def follow(settings: KubernetesSettings, inventory: Sink, policies: Sink | None = None) -> Watchers:
-    """Return what follows Pods, Services, nodes and namespaces, and policies where wanted.
+def follow(
+    settings: KubernetesSettings,
+    inventory: Sink,
+    policies: Sink | None = None,
+    egresses: Sink | None = None,
+    more: Sequence[Watched] = (),
+) -> Watchers:
+    """Return what follows Pods, Services, nodes and namespaces; policies and Egresses if wanted.
 
-    Decisions of policies depend on namespaces and nodes as well.
+    Decisions of policies depend on namespaces and nodes as well, Egresses on namespaces.
     """
-    both: Sequence[Sink] = [inventory] if policies is None else [inventory, policies]
+    deciding = [] if policies is None else [policies]
+    leaving = [] if egresses is None else [egresses]
     watched = [
         Watched(PODS, [inventory]),
         Watched(SERVICES, [inventory]),
-        Watched(NODES, both),
-        Watched(NAMESPACES, both),
+        Watched(NODES, [inventory, *deciding]),
+        Watched(NAMESPACES, [inventory, *deciding, *leaving]),
     ]
-    deciding: Sequence[Resource] = () if policies is None else POLICIES
-    watched += [Watched(resource, both[1:]) for resource in deciding]
-    return Watchers(settings.access, watched, wait_s=START_S)
+    optional: Sequence[tuple[Resource, list[Sink]]] = [
+        *((resource, deciding) for resource in POLICIES),
+        (EGRESSES, leaving),
+    ]
+    watched += [Watched(resource, sinks) for resource, sinks in optional if sinks]
+    return Watchers(settings.access, [*watched, *more], wait_s=START_S)

@@ -1,91 +1,174 @@
-"""Adds what the nodes could not know: the other side's Pod, labels, policies, the cluster."""
+"""Adds what the nodes could not know: Pods, nodes, labels, workloads, policies, the cluster."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch
+from flowvis.batch import Batch, Column, is_unset
 from flowvis.fields import FlowType
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
-from flowvis.policies import Policies
+from flowvis.policies import Egresses, Policies
 
-_TEXTS: tuple[tuple[str, Callable[[Pod], str]], ...] = (
+Handles = NDArray[np.int64]
+
+SIDES = ("source", "destination")
+
+_POD: tuple[tuple[str, Callable[[Pod], str]], ...] = (
     ("PodName", lambda pod: pod.name),
     ("PodNamespace", lambda pod: pod.namespace),
     ("NodeName", lambda pod: pod.node),
 )
 
-_LOCAL_TO_ANOTHER_NODE = {
-    "source": (FlowType.INTER_NODE,),
-    "destination": (FlowType.INTER_NODE, FlowType.FROM_EXTERNAL),
-}
-"""Which records may lack a Pod that the exporter, which names only its own node's, did not see."""
-
 
 class Completer:
-    """Completes batches in place, by the aggregator's own inventory and the policies it knows."""
+    """Completes batches in place, by the aggregator's own inventory and the policies it knows.
+
+    What a record says itself stays; exporters name only their own node's Pods, older ones do not
+    know of some fields.
+    """
 
     def __init__(
         self,
         inventory: Inventory,
-        cluster_id: str,
+        cluster_id: Callable[[], str],
         *,
         pod_labels: bool,
         policies: Policies | None = None,
+        egresses: Egresses | None = None,
     ) -> None:
         self.inventory = inventory
-        self.cluster_id = cluster_id
         self.pod_labels = pod_labels
         self._policies = policies
+        self._egresses = egresses
+        self._cluster_id = cluster_id
 
     def complete(self, batch: Batch) -> None:
-        """Fill in Pods, nodes, labels (where they are wanted), policies and the cluster."""
-        batch["clusterId"] = np.full(
-            len(batch), batch.strings.intern(self.cluster_id.encode()), dtype=np.uint32
-        )
-        for side, types in _LOCAL_TO_ANOTHER_NODE.items():
-            self._fill_pods(batch, side, types)
+        """Fill in what is missing, and labels where they are wanted."""
+        cluster = batch.strings.intern(self._cluster_id().encode())
+        batch["clusterId"] = np.full(len(batch), cluster, dtype=np.uint32)
+        times = _times_ms(batch)
+        pods = {side: self.inventory.pods.find(batch[f"{side}IP"], times) for side in SIDES}
+        self._add_services(batch)
+        self._add_flow_types(batch, pods)
+        for side in SIDES:
+            handles = self._name(batch, side, pods[side])
+            kinds, names = self.inventory.pods.workloads(handles, batch.strings)
+            batch[f"{side}WorkloadKind"], batch[f"{side}WorkloadName"] = kinds, names
             if self.pod_labels:
-                self._add_labels(batch, side)
+                codes = self._codes(batch, handles, lambda pod: pod.labels)
+                batch[f"{side}PodLabels"] = codes
         if self._policies is not None and self._policies.active:
-            self._add_policies(batch, self._policies)
+            found = self._policies.decide(batch, self.inventory.pods.objects, *pods.values())
+            batch.columns.update(found)
+        if self._egresses is not None and self._egresses.active:
+            # What goes to a node is never given another address.
+            away = self.inventory.nodes.find(batch["destinationIP"]) == NONE
+            leaving = np.where(away, pods["source"], NONE)
+            batch.columns.update(self._egresses.find(batch, self.inventory.pods.objects, leaving))
 
-    def _fill_pods(self, batch: Batch, side: str, types: tuple[int, ...]) -> None:
-        lacking = np.isin(batch["flowType"], types) & (batch[f"{side}PodName"] == 0)
-        rows = np.flatnonzero(lacking)
+    def _name(self, batch: Batch, side: str, handles: Handles) -> Handles:
+        """Name Pods and nodes where the record does not; return the Pods that are named there."""
+        said = batch[f"{side}PodName"]
+        blank = np.flatnonzero((said == 0) & (handles == NONE))
+        nodes = self.inventory.nodes.find(batch[f"{side}IP"][blank])
+        blank, nodes = blank[nodes != NONE], nodes[nodes != NONE]
+        if len(blank):
+            names = [node.name for node in self.inventory.nodes.objects]
+            _fill(batch, f"{side}NodeName", blank, text_codes(nodes, names, str, batch.strings))
+            if side == "destination":
+                handles = handles.copy()
+                handles[blank] = self._on_nodes(batch, blank, names, nodes)
+        lacking = np.flatnonzero(
+            (handles != NONE) & ((said == 0) | (batch[f"{side}NodeName"] == 0))
+        )
+        # An address that another Pod had: the record knows better whose it was.
+        ours = self._codes(batch, handles[lacking], lambda pod: pod.name)
+        lacking = lacking[(said[lacking] == 0) | (said[lacking] == ours)]
+        for name, text in _POD:
+            if len(lacking):
+                _fill(batch, side + name, lacking, self._codes(batch, handles[lacking], text))
+        return np.where(batch[f"{side}PodName"] != 0, handles, NONE)
+
+    def _on_nodes(
+        self, batch: Batch, rows: NDArray[np.int64], names: list[str], nodes: Handles
+    ) -> Handles:
+        """Find the Pods that serve ports of nodes' own addresses."""
+        return self.inventory.pods.find_on_nodes(
+            names,
+            nodes,
+            batch["protocolIdentifier"][rows],
+            batch["destinationTransportPort"][rows],
+            _times_ms(batch)[rows],
+        )
+
+    def _add_services(self, batch: Batch) -> None:
+        """Name the Services that were called; older records have their address in one field."""
+        rows = np.flatnonzero(batch["destinationServicePort"] != 0)
+        unset = rows[is_unset(batch["destinationServiceIP"][rows])]
+        if len(unset):
+            column = batch["destinationServiceIP"].copy()
+            column[unset] = batch["destinationClusterIP"][unset]
+            batch["destinationServiceIP"] = column
+        rows = rows[batch["destinationServicePortName"][rows] == 0]
+        if len(rows):
+            services = self.inventory.services
+            handles = services.find(
+                batch["destinationServiceIP"][rows],
+                batch["destinationServicePort"][rows],
+                batch["protocolIdentifier"][rows],
+            )
+            names = text_codes(handles, services.objects, lambda p: p.service, batch.strings)
+            _fill(batch, "destinationServicePortName", rows, names)
+
+    def _add_flow_types(self, batch: Batch, pods: Mapping[str, Handles]) -> None:
+        """Say what kind of flow it is where the record does not and both ends are known."""
+        rows = np.flatnonzero(batch["flowType"] == FlowType.UNSPECIFIED)
         if not len(rows):
             return
-        handles = self._pods(batch, side, rows)
-        rows, handles = rows[handles != NONE], handles[handles != NONE]
-        for name, text in _TEXTS:
-            column = batch[side + name].copy()
-            column[rows] = self._codes(batch, handles, text)
-            batch[side + name] = column
-
-    def _add_labels(self, batch: Batch, side: str) -> None:
-        rows = np.flatnonzero(batch[f"{side}PodName"] != 0)
-        column = np.zeros(len(batch), dtype=np.uint32)
-        column[rows] = self._codes(batch, self._pods(batch, side, rows), lambda pod: pod.labels)
-        batch[f"{side}PodLabels"] = column
-
-    def _add_policies(self, batch: Batch, policies: Policies) -> None:
-        every = np.arange(len(batch))
-        handles = (self._pods(batch, side, every) for side in ("source", "destination"))
-        found = policies.decide(batch, self.inventory.pods.objects, *handles)
-        for name, column in found.items():
-            batch[name] = column
-
-    def _pods(self, batch: Batch, side: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Find the Pods of one side's addresses at the connections' starts."""
-        times_ms = batch["flowStartSeconds"][rows].astype(np.uint64) * 1000
-        return self.inventory.pods.find(batch[f"{side}IP"][rows], times_ms)
+        known, elsewhere, nodes = [], [], []
+        for side in SIDES:
+            handles = pods[side][rows]
+            known.append(handles != NONE)
+            elsewhere.append(~self.inventory.are_pods(batch[f"{side}IP"][rows]))
+            nodes.append(self._codes(batch, handles, lambda pod: pod.node))
+        placed = (nodes[0] != 0) & (nodes[1] != 0)
+        types = np.select(
+            [
+                placed & (nodes[0] == nodes[1]),
+                placed,
+                known[0] & elsewhere[1],
+                elsewhere[0] & known[1],
+            ],
+            [
+                FlowType.INTRA_NODE,
+                FlowType.INTER_NODE,
+                FlowType.TO_EXTERNAL,
+                FlowType.FROM_EXTERNAL,
+            ],
+            FlowType.UNSPECIFIED,
+        )
+        _fill(batch, "flowType", rows, types.astype(np.uint8))
 
     def _codes(
-        self, batch: Batch, handles: NDArray[np.int64], text: Callable[[Pod], str]
+        self, batch: Batch, handles: Handles, text: Callable[[Pod], str]
     ) -> NDArray[np.uint32]:
-        def known(pod: Pod | None) -> str:
-            return text(pod) if pod is not None else ""
+        return text_codes(handles, self.inventory.pods.objects, text, batch.strings)
 
-        return text_codes(handles, self.inventory.pods.objects, known, batch.strings)
+
+def _times_ms(batch: Batch) -> NDArray[np.uint64]:
+    """Return when connections began, or were seen where their record does not say."""
+    starts = batch["flowStartSeconds"]
+    unsaid = starts == 0
+    if unsaid.any():
+        starts = np.where(unsaid, batch["flowEndSeconds"], starts)
+    return starts.astype(np.uint64) * 1000
+
+
+def _fill(batch: Batch, name: str, rows: NDArray[np.int64], values: Column) -> None:
+    """Set a field of some records where it is empty."""
+    column = batch[name].copy()
+    empty = column[rows] == 0
+    column[rows[empty]] = values[empty]
+    batch[name] = column

@@ -17,6 +17,7 @@ from flowvis.aggregator.correlator import Correlator, clock_ms
 from flowvis.aggregator.destinations import ClickHouse, FlowCollector
 from flowvis.aggregator.flows import FlowTable
 from flowvis.aggregator.history import History
+from flowvis.aggregator.identity import ClusterIdentity
 from flowvis.aggregator.ipfix_destination import IpfixDestination
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.outlet import Outlet
@@ -28,8 +29,7 @@ from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.watch import Watchers
-from flowvis.ipfix.exporter import observation_domain_id
-from flowvis.policies import Policies
+from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
@@ -79,7 +79,8 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory()
-        self._policies = Policies()
+        self._policies, self._egresses = Policies(), Egresses()
+        self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._readiness = Readiness()
         self.table = FlowTable(**_timeouts(settings), max_flows=settings.max_flows)
@@ -92,9 +93,10 @@ class Aggregator:
         self._ipfix.begin(self._flow_collector(settings, None))
         self._completer = Completer(
             self._inventory,
-            settings.cluster_id,
+            self._identity.id,
             pod_labels=settings.record_contents.pod_labels,
             policies=self._policies,
+            egresses=self._egresses,
         )
         self.correlator = Correlator(
             self.table,
@@ -130,6 +132,7 @@ class Aggregator:
         )
         made.register(ConfigurationCollector(PREFIX, self.configuration))
         made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
+        made.register(StatsCollector(f"{PREFIX}_egresses", self._egresses.stats))
         ready = {"start": self._readiness.problem}
         if self._kubernetes is not None:
             register(made, PREFIX, self._kubernetes)
@@ -147,8 +150,7 @@ class Aggregator:
         api = Api(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
             self._status_server,
-            self._kubernetes
-            or InventoryFiles(settings.inventory.files, self._inventory, self._policies),
+            self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._clickhouse,
             self._ipfix,
             api,
@@ -163,7 +165,11 @@ class Aggregator:
     def _following(self, settings: InventorySettings) -> Watchers | None:
         if not settings.kubernetes.wanted(settings.files):
             return None
-        return follow(settings.kubernetes, self._inventory, self._policies)
+        return follow(settings.kubernetes, *self._known(), [self._identity.antrea.watched])
+
+    def _known(self) -> tuple[Inventory, Policies, Egresses]:
+        """What learns of the cluster's objects."""
+        return self._inventory, self._policies, self._egresses
 
     def _writer(self, settings: AggregatorSettings, before: Writer | None) -> Writer | None:
         chosen = settings.click_house
@@ -184,16 +190,14 @@ class Aggregator:
         chosen = settings.flow_collector
         if not chosen.enable:
             return None
-        domain = chosen.observation_domain_id
-        if domain is None:
-            domain = observation_domain_id(settings.cluster_id)
+        configured = chosen.observation_domain_id
         client = _client(chosen)
         if before is not None:
             client.stats = before.client.stats
         return IpfixDestination(
             client,
             self._ipfix.stage,
-            domain=domain,
+            domain=self._identity.observation_domain if configured is None else lambda: configured,
             capacity=chosen.max_pending_records,
             max_message=chosen.max_ipfix_msg_size or MAX_MESSAGE,
             grace_s=settings.grace_period * PART,
@@ -220,7 +224,7 @@ class Aggregator:
         self._completer.pod_labels = settings.record_contents.pod_labels
 
     async def _name_cluster(self, settings: AggregatorSettings) -> None:
-        self._completer.cluster_id = settings.cluster_id
+        self._identity.configured = settings.cluster_id
         if settings.flow_collector.observation_domain_id is None:
             await self._replace_flow_collector(settings)
 
@@ -249,6 +253,7 @@ class Aggregator:
             "port": self.server.port,
             "statusPort": self._status_server.port,
             "ready": not self._readiness.problem(),
+            "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
             "flows": len(self.table),
             "sessions": [session.as_dict() for session in self.collector.sessions.values()],
@@ -278,7 +283,9 @@ def _server(settings: AggregatorSettings, collector: Collector) -> Server:
         host=settings.listen.address,
         port=settings.listen.port,
         tls=_tls_files(settings) if encrypted else None,
-        limits=Limits(sessions=settings.listen.max_sessions),
+        limits=Limits(
+            sessions=settings.listen.max_sessions, age_s=settings.listen.max_session_age or None
+        ),
         drain_s=settings.grace_period * PART,
     )
 
@@ -300,6 +307,7 @@ def _certificates(settings: AggregatorSettings) -> Certificates | None:
         names,
         _tls_files(settings),
         [service, *(name for name in more if name)],
+        look_s=chosen.check_interval,
     )
 
 

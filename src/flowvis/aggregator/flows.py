@@ -99,7 +99,7 @@ class FlowTable:
 
     def add(self, batch: Batch, now_ms: int) -> None:
         """Merge records, with the columns of the exporter's template, into their flows."""
-        batch = batch.on(self.strings, TEXT_FIELDS)
+        batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         bits = halves(batch)
         names = keys(batch, bits)
         starts = batch["flowStartMilliseconds"]
@@ -238,6 +238,18 @@ class FlowTable:
         stats.reused = self._generations.reused
         stats.orphaned = self._generations.orphaned
         stats.evicted = self._live.evicted
+
+
+def _timed(batch: Batch, now_ms: int) -> Batch:
+    """Let records that do not say when their counters were read be of now."""
+    ends = batch["flowEndMilliseconds"]
+    silent = ends == 0
+    if not silent.any():
+        return batch
+    millis = np.where(silent, np.uint64(now_ms), ends)
+    seconds = np.where(silent, np.uint32(now_ms // 1000), batch["flowEndSeconds"])
+    ends_of = {"flowEndMilliseconds": millis, "flowEndSeconds": seconds}
+    return Batch({**batch.columns, **ends_of}, batch.strings)
 
 
 def _both(state: NDArray[np.uint64]) -> NDArray[np.bool_]:

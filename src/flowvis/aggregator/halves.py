@@ -2,8 +2,8 @@
 
 The rules are those of Antrea's aggregator. A connection between nodes is seen by both; so is one
 from outside that enters the cluster at another node than the Pod's, which the Pod's node sees as
-coming from the first node (the proxy's SNAT). What a policy stopped before it left the first node
-is seen by one node only.
+coming from the first node (the proxy's SNAT); and so is what a Pod's own node masquerades on its
+way to another Pod. What a policy stopped before it left the first node is seen by one node only.
 """
 
 from typing import Any
@@ -22,10 +22,11 @@ def halves(batch: Batch) -> NDArray[np.uint8]:
     flow_type = batch["flowType"]
     source_pod = batch["sourcePodName"] != 0
     destination_pod = batch["destinationPodName"] != 0
-    client = (flow_type == FlowType.FROM_EXTERNAL) & ~destination_pod
+    between = (flow_type == FlowType.INTER_NODE) & (source_pod != destination_pod)
+    client = (flow_type == FlowType.FROM_EXTERNAL) | (between & (batch["proxySnatPort"] != 0))
+    client &= ~destination_pod
     at = np.flatnonzero(client)
     client[at] = ~is_unset(batch["proxySnatIP"][at])
-    between = (flow_type == FlowType.INTER_NODE) & (source_pod != destination_pod)
     correlate = (between | client) & ~_stopped(batch)
     bits = np.full(len(batch), Half.BOTH, dtype=np.uint8)
     bits[correlate] = Half.CORRELATE | Half.DESTINATION

@@ -45,7 +45,7 @@ class IpfixDestination:
         client: Client,
         stage: Stage,
         *,
-        domain: int,
+        domain: Callable[[], int],
         capacity: int,
         max_message: int = 65535,
         grace_s: float = GRACE_S,
@@ -56,6 +56,7 @@ class IpfixDestination:
         self.put = self.outbox.put
         self.client = client
         self._domain = domain
+        self._number = 0  # the domain's, for good: what never left is sent again as it is
         self._max_message = max_message
         self._grace_s = grace_s
         self._clock = clock
@@ -74,6 +75,7 @@ class IpfixDestination:
 
     async def start(self) -> None:
         """Begin to send; whether the collector is there shows later."""
+        self._number = self._domain()
         self._task = spawn(self.name, self._run())
 
     async def stop(self) -> None:
@@ -123,7 +125,7 @@ class IpfixDestination:
 
     async def _converse(self) -> None:
         """Fill one session: templates, what never left the one before, then what comes."""
-        session = ExporterSession(self._domain, AGGREGATED, max_message=self._max_message)
+        session = ExporterSession(self._number, AGGREGATED, max_message=self._max_message)
         await self.client.send(session.templates(self._now()))
         self._unsent = session.resume(self._unsent, self.outbox.taken)
         await self._deliver(session)

@@ -80,6 +80,12 @@ class CertificateSettings:
     client_secret: str = option(
         Names.client_secret, doc="The Secret with the exporters' certificate"
     )
+    check_interval: Duration = option(
+        30.0,
+        doc="How often the objects are looked at: one that was deleted or broken is whole again "
+        "by then",
+        minimum=1,
+    )
 
     def names(self, env: Mapping[str, str]) -> Names:
         """Return where the objects are."""
@@ -102,8 +108,8 @@ class InventorySettings:
 
     files: tuple[Path, ...] = option(
         (),
-        doc="Files or directories with the output of `kubectl get pods,services,nodes -A -o yaml`; "
-        "read again when they change",
+        doc="Files or directories with the output of `kubectl get pods,services,nodes,namespaces "
+        "-A -o yaml`; read again when they change",
     )
     kubernetes: KubernetesSettings = section(KubernetesSettings, doc="The API server")
 
@@ -119,6 +125,13 @@ class Listen:
         doc="Sessions at one time; more are refused",
         minimum=1,
         live=True,
+    )
+    max_session_age: Duration = option(
+        3600.0,
+        doc="How long a session may last; then the exporter is asked to finish (FIN) and begins "
+        "another, in which both show the certificates that they have by then. Nothing is lost by "
+        "it; 0: for ever",
+        minimum=0,
     )
 
 
@@ -179,7 +192,10 @@ class AggregatorSettings:
     )
     flow_stream_service: FlowStreamService = section(FlowStreamService, doc="Flows over gRPC")
     cluster_id: str = option(
-        "", doc="clusterId of all records; clusterUUID in ClickHouse", live=True
+        "",
+        doc="clusterId of all records, clusterUUID in ClickHouse; by default Antrea's (the "
+        "ConfigMap kube-system/antrea-cluster-identity), else the UID of the namespace kube-system",
+        live=True,
     )
     listen: Listen = section(Listen, doc="Where exporters connect")
     tls: Tls = section(Tls, doc="Certificates of the listening side")

@@ -1,8 +1,8 @@
 """Renders kustomizations without the kustomize program, as far as deploy/ uses it.
 
 `resources`, `configMapGenerator` (files), `secretGenerator` (envs), `behavior: replace`,
-`options` (disableNameSuffixHash) and `images` (newTag). Anything else is an error: another field
-would silently be left out.
+`options` (disableNameSuffixHash), `images` (newTag), `patches` (JSON patches that test and remove)
+and `namespace`. Anything else is an error: another field would silently be left out.
 """
 
 import base64
@@ -21,7 +21,8 @@ Name = tuple[str, str, str]
 """Kind, namespace and name."""
 
 FIELDS = {
-    "apiVersion", "kind", "resources", "configMapGenerator", "secretGenerator", "images",
+    "apiVersion", "kind", "resources", "configMapGenerator", "secretGenerator", "images", "patches",
+    "namespace",
 }  # fmt: skip
 GENERATOR_FIELDS = {"name", "namespace", "behavior", "files", "envs", "options"}
 
@@ -89,7 +90,12 @@ def _build(directory: Path) -> dict[Name, tuple[Object, bool]]:
         _only(path, image, {"name", "newTag"})
         for item, _ in found.values():
             _tag(item, image["name"], image["newTag"])
-    return found
+    for patch in about.get("patches", ()):
+        _only(path, patch, {"target", "patch"})
+        for (kind, _, called), (item, _) in found.items():
+            if patch["target"] == {"kind": kind, "name": called}:
+                _patch(path, item, yaml.safe_load(patch["patch"]))
+    return _moved(found, about["namespace"]) if "namespace" in about else found
 
 
 def _resource(path: Path) -> Iterator[tuple[Name, tuple[Object, bool]]]:
@@ -166,6 +172,31 @@ def _tag(item: Object, image: str, tag: str) -> None:
     for value, key in _places(item):
         if key == "image" and value[key] == image:
             value[key] = f"{image}:{tag}"
+
+
+def _patch(path: Path, item: Object, steps: list[Object]) -> None:
+    """Apply a JSON patch (RFC 6902)."""
+    for step in steps:
+        _only(path, step, {"op", "path", "value"})
+        *way, last = (int(key) if key.isdigit() else key for key in step["path"].split("/")[1:])
+        parent: Any = item
+        for key in way:
+            parent = parent[key]
+        if step["op"] == "remove":
+            del parent[last]
+        elif step["op"] != "test" or parent[last] != step["value"]:
+            raise SettingsError([f"{path}: {step}: only remove, and test of what is there"])
+
+
+def _moved(found: Mapping[Name, tuple[Object, bool]], namespace: str) -> dict[Name, Any]:
+    """Bring all that has a namespace to another one; subjects of bindings follow."""
+    for item, _ in found.values():
+        for subject in item.get("subjects", ()):
+            if (subject["kind"], subject["namespace"], subject["name"]) in found:
+                subject["namespace"] = namespace
+        if "namespace" in item["metadata"]:
+            item["metadata"]["namespace"] = namespace
+    return {_name(item): (item, generated) for item, generated in found.values()}
 
 
 def _places(value: Any) -> Iterator[tuple[Object, str]]:

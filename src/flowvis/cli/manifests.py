@@ -23,6 +23,12 @@ HEAD = """\
 
 # Prometheus and the kubelet come from elsewhere.
 EXPORTER: dict[str, Any] = {"status.address": "::", "log.format": "json"}
+# Exporters of another namespace than the aggregator's, whose objects no Pod of theirs can mount.
+ELSEWHERE = EXPORTER | {
+    "tls.caConfigMap": "flow-aggregator/flow-aggregator-ca",
+    "tls.clientSecret": "flow-aggregator/flow-aggregator-client-tls",
+    "inventory.kubernetes.enable": True,
+}
 AGGREGATOR: dict[str, Any] = {
     "status.address": "::",
     "log.format": "json",
@@ -38,6 +44,7 @@ COLLECTOR = AGGREGATOR | {
 CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "base/exporter/flow-exporter.conf": (ExporterSettings, EXPORTER),
     "base/aggregator/flow-aggregator.conf": (AggregatorSettings, AGGREGATOR),
+    "overlays/kube-system/exporter/flow-exporter.conf": (ExporterSettings, ELSEWHERE),
     "overlays/clickhouse/flow-aggregator.conf": (AggregatorSettings, CLICKHOUSE),
     "overlays/collector/flow-aggregator.conf": (AggregatorSettings, COLLECTOR),
 }

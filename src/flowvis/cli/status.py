@@ -44,6 +44,8 @@ def _show(status: Mapping[str, Any]) -> None:
     console = tables.console()
     console.print(Text(status["version"]))
     console.print(Text(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows"))
+    if status.get("clusterId"):
+        console.print(Text(f"cluster {status['clusterId']}"))
     sessions = status["sessions"]
     if sessions:
         titles = ("SESSION", "MESSAGES", "RECORDS", "LOST", "ERRORS")

@@ -20,6 +20,9 @@ BATCH_BYTES = 32 << 10
 BATCH_PACKETS = 128
 BATCH_DELAY = 10  # hundredths of a second that a packet waits for others
 
+MESSAGE_BYTES = 2 * BATCH_BYTES
+"""What it sends at once at most: it fills what it got, and it gets a power of two above that."""
+
 READ_BYTES = 8 * BATCH_BYTES
 """Taken at once: a thousand packets."""
 
@@ -95,9 +98,9 @@ class LogSocket:
     def read(self) -> tuple[memoryview, int]:
         """Return what has arrived, up to READ_BYTES, and how often the kernel had no room."""
         filled = overruns = 0
-        while filled + BATCH_BYTES <= READ_BYTES:
+        while filled + MESSAGE_BYTES <= READ_BYTES:
             try:
-                size = self._socket.recv_into(self._buffer[filled : filled + BATCH_BYTES])
+                size = self._socket.recv_into(self._buffer[filled : filled + MESSAGE_BYTES])
             except BlockingIOError:
                 break
             except OSError as error:
@@ -119,7 +122,7 @@ class LogSocket:
         """Bind with these flags; the errno of the answer, 0 if all is well."""
         try:
             self._socket.send(_message(self.group, *_CONFIGURATION, ("NFULA_CFG_FLAGS", flags)))
-            while (answer := _answer(self._socket.recv(BATCH_BYTES))) is None:
+            while (answer := _answer(self._socket.recv(MESSAGE_BYTES))) is None:
                 pass  # packets that were logged meanwhile: their numbers will be missing
         except OSError as error:
             raise refused(self.group, error.errno or 0) from error

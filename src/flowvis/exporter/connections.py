@@ -17,6 +17,7 @@ from flowvis.batch import Batch, concat
 from flowvis.conntrack.entries import DESTROY, NEW, Entries
 from flowvis.conntrack.names import TCP_STATES, Status
 from flowvis.counts import count
+from flowvis.exporter.crossings import CROSSED, Crossings
 from flowvis.exporter.enrich import Enricher
 from flowvis.exporter.form import KEY_SIZE, Form, identity
 from flowvis.exporter.rows import TOTALS, Rows, counters_of
@@ -65,8 +66,12 @@ class ConnectionTable:
         max_connections: int = 262_144,
         events: bool = True,
         ledger: Ledger | None = None,
+        crossings: Crossings | None = None,
     ) -> None:
-        """With `events` the kernel tells when connections end; else only polls show it."""
+        """With `events` the kernel tells when connections end; else only polls show it.
+
+        With `crossings` the default zone's entries only complete connections of other zones.
+        """
         capacity = max_connections + PASSING
         ledger = ledger or Ledger()
         self.entries = ledger.stage("entries")
@@ -75,6 +80,7 @@ class ConnectionTable:
         self.max_connections = max_connections
         self._enricher = enricher
         self._scope = scope
+        self._crossings = crossings
         self._active_ms = active_timeout_ms
         self._idle_ms = idle_timeout_ms
         self._events = events
@@ -89,6 +95,7 @@ class ConnectionTable:
         self._live = np.zeros(capacity, dtype=bool)
         self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
         self._counted = np.zeros(capacity, dtype=bool)  # whether its counters were told
+        self._crossed = np.zeros(capacity, dtype=bool)  # whether `crossings` completed it
         self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
         self._grown_at = np.zeros(capacity, dtype=np.int64)
         self._active_at = np.zeros(capacity, dtype=np.int64)
@@ -103,6 +110,7 @@ class ConnectionTable:
         self._poll += 1
         self._polled_ms = now_ms
         self.entries.received += len(entries)
+        entries = self._of_own_zones(entries)
         if self._events:
             # Their end has been heard, or is about to be: here it would be a second connection.
             entries = self._keep(entries, entries.status & Status.DYING == 0, "dying")
@@ -117,6 +125,7 @@ class ConnectionTable:
     def event(self, entries: Entries, now_ms: int) -> None:
         """Take in events, in the order that the kernel told them."""
         self.entries.received += len(entries)
+        entries = self._of_own_zones(entries)
         entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
         self._begin(entries.take(entries.event == NEW), now_ms)
         ended = entries.take(entries.event == DESTROY)
@@ -136,6 +145,8 @@ class ConnectionTable:
         self.stats.vanished += len(vanished)
         self._depart(vanished, EndReason.END)
         self._memory.forget_before(oldest)
+        if self._crossings is not None:
+            self._crossings.forget_before(oldest)
 
     def due(self, now_ms: int, *, live: int = MANY) -> Batch:
         """Return the records of all ended and of up to `live` live connections that are due.
@@ -201,6 +212,23 @@ class ConnectionTable:
         earliest = int(self._deadline[: self._top].min(initial=NEVER))
         return None if earliest == NEVER else earliest
 
+    def _of_own_zones(self, entries: Entries) -> Entries:
+        """Go on with what is told of; the default zone's only say more of others."""
+        if self._crossings is None:
+            return entries
+        own = self._crossings.split(entries, self._poll)
+        self.entries.drop("default-zone", len(entries) - len(own))
+        return own
+
+    def _form(
+        self, entries: Entries, now_ms: int, open_to: NDArray[np.bool_] | None = None
+    ) -> tuple[Form, NDArray[np.bool_]]:
+        """Bring entries into normal form; say which the default zone completed, of `open_to`."""
+        form = Form.of(entries, now_ms)
+        if self._crossings is None:
+            return form, np.zeros(len(entries), dtype=bool)
+        return self._crossings.complete(form, entries, open_to)
+
     def _keep(self, entries: Entries, which: NDArray[np.bool_], reason: str) -> Entries:
         """Go on with some of the entries; the others are counted."""
         if which.all():
@@ -260,10 +288,11 @@ class ConnectionTable:
         slots = np.full(len(entries), -1, dtype=np.int64)
         if not len(entries):
             return slots
-        form = Form.of(entries, now_ms)
-        description = self._enricher.describe(form, self._rows.strings)
         counters = counters_of(entries)
         told = self._memory.recall(keys, entries.start_ns, counters, self._poll)
+        # What was told of under one client's name is told of under it to its end.
+        form, crossed = self._form(entries, now_ms, (told.reasons == UNTOLD) | told.crossed)
+        description = self._enricher.describe(form, self._rows.strings)
         quiet = (told.reasons != UNTOLD) & (counters == told.exported).all(axis=1)
         if ended:
             quiet &= told.reasons == EndReason.END
@@ -283,6 +312,7 @@ class ConnectionTable:
         self._kernel_start[slots[opened]] = entries.start_ns[opened]
         self._rows.exported[slots[opened]] = told.exported[opened]
         self._told[slots[opened]] = told.reasons[opened]
+        self._crossed[slots[opened]] = crossed[opened]
         fields["flowEndMilliseconds"] = told.ends
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
         self._memory.forget(keys[opened])
@@ -296,6 +326,7 @@ class ConnectionTable:
         self._live[slots] = True
         self._told[slots] = UNTOLD
         self._counted[slots] = False
+        self._crossed[slots] = False
         self._grown_at[slots] = now_ms
 
     def _make_room(self, wanted: int, limit: int) -> int:
@@ -346,12 +377,18 @@ class ConnectionTable:
         untold = np.flatnonzero(self._told[slots] == UNTOLD)
         if not len(untold):
             return
-        form = Form.of(entries.take(untold), now_ms)
+        form, crossed = self._form(entries.take(untold), now_ms)
         stamped = entries.start_ns[untold] > 0
         starts = self._rows.kept["flowStartMilliseconds"]
         starts[slots[untold[stamped]]] = form.start_ms[stamped]
-        known = self._enricher.describe(form, self._rows.strings).columns
-        self._rows.write(slots[untold], known)
+        known = dict(self._enricher.describe(form, self._rows.strings).columns)
+        # The default zone may have forgotten what it knew at first.
+        better = crossed | ~self._crossed[slots[untold]]
+        if crossed.any():
+            known |= {name: form.fields()[name] for name in CROSSED}
+        at = slots[untold[better]]
+        self._rows.write(at, {name: column[better] for name, column in known.items()})
+        self._crossed[at] = crossed[better]
 
     def _expire(self, now_ms: int, limit: int) -> Batch:
         """Make the records of live connections that are due."""
@@ -392,6 +429,7 @@ class ConnectionTable:
             self._rows.kept["flowEndMilliseconds"][slots],
             self._rows.exported[slots],
             self._told[slots],
+            self._crossed[slots],
         )
 
     def _records(self, slots: Slots, reasons: int | NDArray[Any]) -> Batch:

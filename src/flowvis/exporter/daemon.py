@@ -8,15 +8,17 @@ from flowvis.conntrack.source import Conntrack
 from flowvis.denials.follow import Follower
 from flowvis.denials.log import PacketLog
 from flowvis.denials.prefixes import Prefixes
+from flowvis.errors import SettingsError
 from flowvis.exporter import metrics
 from flowvis.exporter.connections import ConnectionTable
+from flowvis.exporter.crossings import DEFAULT_ZONE, Crossings
 from flowvis.exporter.denied import DeniedTable
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.enrich import ClusterNode, Enricher, PlainHost
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
 from flowvis.exporter.scope import ANTREA_ZONES, Scope
-from flowvis.exporter.settings import ExporterSettings, InventorySettings
+from flowvis.exporter.settings import ExporterSettings
 from flowvis.exporter.state import State
 from flowvis.exporter.watch import Watch
 from flowvis.inventory.files import InventoryFiles
@@ -26,12 +28,13 @@ from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
-from flowvis.runtime.metrics import new_registry
+from flowvis.runtime.metrics import StatsCollector, new_registry
 from flowvis.runtime.status import StatusServer
+from flowvis.transport.client import by_name
 from flowvis.transport.tls import TlsFiles
 
 if TYPE_CHECKING:
-    from flowvis.inventory.watch import Watchers
+    from flowvis.exporter.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,6 @@ NAME = "flow-exporter"
 DRAIN = 0.8  # of the grace period: the last poll comes before
 
 ANTREA_GATEWAY = "antrea-gw0"
-DEFAULT_ZONE = (0,)
 
 
 class FlowExporter:
@@ -55,9 +57,12 @@ class FlowExporter:
         self.node_name = settings.node_name or socket.gethostname()
         self.ledger = Ledger()
         self.inventory = Inventory(pod_networks=settings.inventory.pod_networks)
-        self.kubernetes = self._kubernetes(settings.inventory)
+        self.cluster = self._cluster(settings)
+        self.kubernetes = self.cluster.watchers if self.cluster is not None else None
         enricher = self._enricher(settings)
         scope = Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea)
+        zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
+        self.crossings = Crossings() if antrea and DEFAULT_ZONE not in zones else None
         self.table = ConnectionTable(
             enricher,
             scope,
@@ -66,20 +71,22 @@ class FlowExporter:
             max_connections=exported.max_connections,
             events=events,
             ledger=self.ledger,
+            crossings=self.crossings,
         )
         self.pending = Pending(exported.pending_records, self.ledger)
         self.exporter = Exporter(
             self.table,
             self.pending,
             exported.flow_collector_addr,
-            _tls_files(settings),
+            self._tls_files(settings),
+            hosts=self.cluster.collector.hosts if self.cluster is not None else by_name,
             domain=observation_domain_id(self.node_name),
             server_name=settings.tls.server_name,
             drain_s=settings.grace_period * DRAIN,
             has_successor=settings.state.enable,
         )
-        zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else DEFAULT_ZONE)
-        self.conntrack = Conntrack(zones, events=events)
+        also = () if self.crossings is None else (DEFAULT_ZONE,)
+        self.conntrack = Conntrack((*zones, *also), events=events)
         self.watch = Watch(
             self.conntrack,
             self.table,
@@ -120,7 +127,7 @@ class FlowExporter:
     async def _redirect(self, settings: ExporterSettings) -> None:
         self.exporter.redirect(
             settings.flow_exporter.flow_collector_addr,
-            _tls_files(settings),
+            self._tls_files(settings),
             server_name=settings.tls.server_name,
         )
 
@@ -154,13 +161,21 @@ class FlowExporter:
             return ClusterNode(self.node_name, self.inventory)
         return PlainHost()
 
-    def _kubernetes(self, settings: InventorySettings) -> "Watchers | None":
-        if not settings.kubernetes.wanted(settings.files):
-            return None
-        # HTTP costs 8 MB: only where it is used.
-        from flowvis.exporter.cluster import follow
+    def _cluster(self, settings: ExporterSettings) -> "Cluster | None":
+        if settings.inventory.kubernetes.wanted(settings.inventory.files):
+            # HTTP costs 8 MB: only where it is used.
+            from flowvis.exporter.cluster import Cluster
 
-        return follow(settings.kubernetes, self.node_name, self.inventory)
+            return Cluster(settings, self.node_name, self.inventory)
+        if settings.tls.objects:
+            problem = "needs the API server: set inventory.kubernetes.enable, without files"
+            raise SettingsError([f"{settings.tls.objects}: {problem}"])
+        return None
+
+    def _tls_files(self, settings: ExporterSettings) -> TlsFiles | None:
+        if settings.flow_exporter.flow_collector_addr.protocol != "tls":
+            return None
+        return self.cluster.tls if self.cluster is not None else settings.tls.files
 
     def _denied(self, settings: ExporterSettings, enricher: Enricher, scope: Scope) -> DeniedWatch:
         """What follows denied connections."""
@@ -197,6 +212,8 @@ class FlowExporter:
         if denied is not None:
             metrics.register_denied(registry, denied.table, denied)
         metrics.register_inventory(registry, self._files)
+        if self.crossings is not None:
+            registry.register(StatsCollector(f"{metrics.PREFIX}_crossings", self.crossings.stats))
         ready = {"watch": self._not_watching}
         if self.kubernetes is not None:
             from flowvis.inventory.metrics import register
@@ -220,13 +237,6 @@ class FlowExporter:
     def _not_watching(self) -> str:
         """Why the node's connections are not seen; "" when they are."""
         return "" if self.watch.stats.polls else "no poll has succeeded"
-
-
-def _tls_files(settings: ExporterSettings) -> TlsFiles | None:
-    if settings.flow_exporter.flow_collector_addr.protocol != "tls":
-        return None
-    tls = settings.tls
-    return TlsFiles(tls.ca, tls.certificate, tls.key, tls.min_version)
 
 
 def _has_interface(name: str) -> bool:

@@ -108,7 +108,8 @@ class ClusterNode:
 
         `source` and `destination` say which ends are local Pods. What comes from outside through a
         Service is told here even if its Pod is elsewhere: only this node knows the client. The
-        Pod's node sees it come from a node's address, as a half that wants its other one.
+        Pod's node sees it come from a node's address, as a half that wants its other one; what
+        was translated here has no half there.
         """
         from_pod = source | self.inventory.are_pods(form.source)
         to_pod = destination | self.inventory.are_pods(form.destination)
@@ -120,7 +121,7 @@ class ClusterNode:
         from_other_node = from_node & (handles != here)
         types = np.select(
             [
-                ~from_pod & from_other_node & destination,
+                ~from_pod & from_other_node & destination & ~form.translated,
                 ~from_pod & to_pod,
                 ~to_pod,
                 source & destination,
@@ -133,5 +134,5 @@ class ClusterNode:
             ],
             FlowType.INTER_NODE,
         ).astype(np.uint8)
-        comes_in = ~from_pod & ~from_node & to_pod & called
+        comes_in = ~from_pod & (~from_node | from_other_node) & to_pod & called
         return types, np.asarray(source | destination | comes_in)

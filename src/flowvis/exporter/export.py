@@ -17,7 +17,7 @@ from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.component import end, spawn
 from flowvis.transport.address import CollectorAddress
-from flowvis.transport.client import Client, ConnectionLost
+from flowvis.transport.client import Client, ConnectionLost, Hosts, by_name
 from flowvis.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Exporter:
         *,
         domain: int,
         server_name: str = "",
+        hosts: Hosts = by_name,
         drain_s: float = 10.0,
         has_successor: bool = False,
     ) -> None:
@@ -60,7 +61,11 @@ class Exporter:
         With a successor, what cannot be told of live connections any more is left to it.
         """
         self.client = Client(
-            address, tls, server_name=server_name, on_state=lambda _: self._wake.set()
+            address,
+            tls,
+            server_name=server_name,
+            hosts=hosts,
+            on_state=lambda _: self._wake.set(),
         )
         self._table = table
         self._pending = pending

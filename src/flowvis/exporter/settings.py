@@ -8,11 +8,11 @@ from pathlib import Path
 from flowvis.denials.prefixes import DEFAULT, PRESETS, parse_pattern
 from flowvis.exporter.scope import PROTOCOLS
 from flowvis.inventory.objects import Network
-from flowvis.inventory.settings import KubernetesSettings
+from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import CollectorAddress, parse_collector_address
-from flowvis.transport.tls import VERSIONS
+from flowvis.transport.tls import VERSIONS, TlsFiles
 
 CERTIFICATES = Path("/etc/flow-exporter/certs")  # where the manifests mount the client's Secret
 
@@ -97,7 +97,8 @@ class ConntrackSettings:
     zones: tuple[int, ...] = option(
         (),
         doc="The conntrack zones to read; by default Antrea's (65520, 65510) where its gateway "
-        "antrea-gw0 is there, else the default zone (0)",
+        "antrea-gw0 is there, else the default zone (0). Beside Antrea's, zone 0 is read for the "
+        "clients from outside and the SNAT that only it knows",
         minimum=0,
         maximum=65535,
     )
@@ -157,13 +158,26 @@ class DeniedSettings:
 
 @dataclass(frozen=True)
 class Tls:
-    """The certificate files of the connecting side; read again when they change."""
+    """The certificates of the connecting side; read again when they change."""
 
     ca: Path = option(
         CERTIFICATES / "ca.crt", doc="The CA that the collector's certificate must come from (PEM)"
     )
     certificate: Path = option(CERTIFICATES / "tls.crt", doc="This exporter's certificate (PEM)")
     key: Path = option(CERTIFICATES / "tls.key", doc="Its private key (PEM)")
+    ca_config_map: ObjectName | None = option(
+        None,
+        doc="In place of the file `ca`: the ConfigMap with `ca.crt`, followed through the API",
+        parse=parse_object_name,
+        takes="`<namespace>/<name>`",
+    )
+    client_secret: ObjectName | None = option(
+        None,
+        doc="In place of the files `certificate` and `key`: the Secret with `tls.crt` and "
+        "`tls.key`, followed through the API",
+        parse=parse_object_name,
+        takes="`<namespace>/<name>`",
+    )
     server_name: str = option(
         "",
         doc="The name that the collector's certificate must have; by default the collector's host, "
@@ -173,6 +187,17 @@ class Tls:
     min_version: str = option(
         "VersionTLS12", doc="The oldest version of TLS", choices=tuple(VERSIONS)
     )
+
+    @property
+    def files(self) -> TlsFiles:
+        """The certificates where all of them are files."""
+        return TlsFiles(self.ca, self.certificate, self.key, self.min_version)
+
+    @property
+    def objects(self) -> str:
+        """The options that name objects of the API; "" without any."""
+        named = {"caConfigMap": self.ca_config_map, "clientSecret": self.client_secret}
+        return ", ".join(f"tls.{key}" for key, name in named.items() if name is not None)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ class Told:
     """The counters in the last record, `(n, counters)`."""
     reasons: NDArray[np.uint8]
     """flowEndReason of the last record; 0 where there is none."""
+    crossed: NDArray[np.bool_]
+    """Whether records say what the default zone knew (see `flowvis.exporter.crossings`)."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -50,6 +52,7 @@ class Memory:
             "ends": np.zeros(rows, dtype=np.uint64),
             "exported": np.zeros((rows, counters), dtype=np.uint64),
             "reasons": np.zeros(rows, dtype=np.uint8),
+            "crossed": np.zeros(rows, dtype=bool),
         }
         self._seen = np.zeros(rows, dtype=np.int64)  # the poll, from 1; 0 where free
 

@@ -45,11 +45,10 @@ class InventoryFiles:
 
     name = "inventory files"
 
-    def __init__(
-        self, paths: Sequence[Path], inventory: Inventory, policies: Replaceable | None = None
-    ) -> None:
+    def __init__(self, paths: Sequence[Path], inventory: Inventory, *others: Replaceable) -> None:
+        """`others` learn of all objects as well, before the inventory does."""
         self.inventory = inventory
-        self._policies = policies
+        self._others = others
         self.reloads = 0
         self.failures = 0
         self._paths = tuple(paths)
@@ -60,7 +59,7 @@ class InventoryFiles:
         """Read the files; SettingsError names what is wrong with them."""
         self._seen = signature(self._paths)
         # What the files have at first has always been so, unless it says when it was created.
-        self._replace(await asyncio.to_thread(read, self._paths), policies_since_ms=0)
+        self._replace(await asyncio.to_thread(read, self._paths), others_since_ms=0)
         self._task = spawn(self.name, self._follow())
 
     async def stop(self) -> None:
@@ -71,8 +70,8 @@ class InventoryFiles:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             self.inventory.expire(_now_ms())
-            if self._policies is not None:
-                self._policies.expire(_now_ms())
+            for other in self._others:
+                other.expire(_now_ms())
             seen = await asyncio.to_thread(signature, self._paths)
             if seen != self._seen:
                 self._seen = seen
@@ -81,7 +80,7 @@ class InventoryFiles:
     async def _reload(self) -> None:
         try:
             items = await asyncio.to_thread(read, self._paths)
-            self._replace(items, policies_since_ms=_now_ms())
+            self._replace(items, others_since_ms=_now_ms())
         except SettingsError as error:
             self.failures += 1
             log.error("inventory not read again, the last good one stays: %s", error)  # noqa: TRY400  the text says all
@@ -89,10 +88,10 @@ class InventoryFiles:
         self.reloads += 1
         log.info("inventory read again: %d objects", len(self.inventory))
 
-    def _replace(self, items: list[dict[str, Any]], *, policies_since_ms: int) -> None:
+    def _replace(self, items: list[dict[str, Any]], *, others_since_ms: int) -> None:
         try:
-            if self._policies is not None:
-                self._policies.replace(items, policies_since_ms)
+            for other in self._others:
+                other.replace(items, others_since_ms)
         except ValueError as error:
             raise SettingsError([str(error)]) from None
         self.inventory.replace(items, _now_ms())

@@ -48,12 +48,13 @@ class Networks:
         return inside
 
 
-def gateway(network: Network) -> bytes:
-    """Return the 16 bytes of the first address of a node's Pod network.
+def legs(network: Network) -> tuple[bytes, bytes]:
+    """Return the 16 bytes of the first two addresses of a node's Pod network.
 
-    It is the node's own leg in that network: antrea-gw0, cni0 and their like.
+    They are the node's own legs in that network: flannel.1 has the first, antrea-gw0, cni0 and
+    their like the second.
     """
-    return _mapped(network, 1)
+    return _mapped(network, 0), _mapped(network, 1)
 
 
 def address_column(addresses: Iterable[bytes]) -> NDArray[np.uint8]:

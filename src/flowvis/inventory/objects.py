@@ -39,7 +39,8 @@ class Pod:
     workload: Workload
     service_account: str
     named_ports: tuple[tuple[str, int, int], ...]
-    """The containers' ports that have a name: (name, protocol, number)."""
+    """The containers' ports that have a name: (name, protocol, number); where the Pod shares the
+    node's addresses all of them, as these then are the node's."""
     shares_node: bool
     """Whether it uses the node's addresses (hostNetwork), so that no address names it."""
     ended_ms: int | None
@@ -97,7 +98,7 @@ def parse_pod(item: Mapping[str, Any]) -> Pod:
         sys.intern(labels),
         _workload(kind, name),
         sys.intern(spec.get("serviceAccountName", "")),
-        _ports(tuple(_named_ports(spec))),
+        _ports(tuple(_named_ports(spec, all_of_them=shares_node))),
         shares_node,
         _ended_ms(item, status) if status.get("phase") in TERMINATED else None,
     )
@@ -113,13 +114,13 @@ def _ports(named: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, int, int
     return named
 
 
-def _named_ports(spec: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
-    """Go through the ports with names, those of sidecars (initContainers) too."""
+def _named_ports(spec: Mapping[str, Any], *, all_of_them: bool) -> Iterator[tuple[str, int, int]]:
+    """Go through the ports with names, or all; those of sidecars (initContainers) too."""
     for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
         for port in container.get("ports") or ():
             protocol = port.get("protocol", "TCP")
-            if port.get("name") and protocol in PROTOCOLS:
-                yield port["name"], PROTOCOLS[protocol], port["containerPort"]
+            if (port.get("name") or all_of_them) and protocol in PROTOCOLS:
+                yield port.get("name") or "", PROTOCOLS[protocol], port["containerPort"]
 
 
 def _ended_ms(item: Mapping[str, Any], status: Mapping[str, Any]) -> int:

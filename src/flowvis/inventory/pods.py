@@ -1,19 +1,28 @@
 """Pods by address and time."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.batch import Column
 from flowvis.inventory.networks import NONE, address_column
 from flowvis.inventory.objects import Pod
+from flowvis.inventory.workloads import WorkloadTable
 from flowvis.native import FlowIndex
+from flowvis.strings import Strings
 
 MAX_ADDRESSES = 1 << 20  # Kubernetes is made for 150,000 Pods: two addresses each, thrice over
 KEPT_MS = 300_000  # a deleted Pod still explains records that are on their way
 FOREVER_MS = (1 << 63) - 1
 
 SKEW_MS = 1000  # how far a node's clock may be off the API server's; creation is in whole seconds
+SPARE_WORKLOADS = 4096  # those of Pods that are gone, before the numbers begin anew
 
 _SEVERAL = -2
+
+NodePort = tuple[str, int, int]
+"""A port of a node's own addresses: the node's name, the protocol, the port."""
 
 
 class PodIndex:
@@ -36,6 +45,9 @@ class PodIndex:
         self._slots = FlowIndex(16, max_addresses)
         self._only = np.full(64, NONE, dtype=np.int64)
         self._several: dict[int, list[int]] = {}
+        self._on_nodes: dict[NodePort, list[int]] = {}
+        self._workloads = WorkloadTable()
+        self._workload_of = np.zeros(64, dtype=np.int32)
 
     def __len__(self) -> int:
         """How many Pods are alive."""
@@ -53,12 +65,12 @@ class PodIndex:
             # A pending Pod gets its address later than its creation: before, it was another's.
             handle = self._add(pod, now_ms if pod.pending else pod.created_ms, FOREVER_MS)
             self._by_name[pod.namespace, pod.name] = handle
-        elif self.objects[handle].addresses != pod.addresses:
+        elif _places(self.objects[handle]) != _places(pod):
             self._unlink(handle)
-            self.objects[handle] = pod
+            self._put(handle, pod)
             self._link(handle)
         else:
-            self.objects[handle] = pod
+            self._put(handle, pod)
 
     def delete(self, namespace: str, name: str, now_ms: int, uid: str = "") -> None:
         """Note that a Pod (the one of that UID, where one is given) is gone.
@@ -98,11 +110,20 @@ class PodIndex:
             self.objects.append(pod)
             self._since_ms.append(since_ms)
             self._until_ms.append(until_ms)
-        else:
-            self.objects[handle] = pod
-            self._since_ms[handle], self._until_ms[handle] = since_ms, until_ms
+        self._put(handle, pod)
+        self._since_ms[handle], self._until_ms[handle] = since_ms, until_ms
         self._link(handle)
         return handle
+
+    def _put(self, handle: int, pod: Pod) -> None:
+        """Write a Pod down, and the number of its workload."""
+        self.objects[handle] = pod
+        self._workload_of = grown(self._workload_of, handle, 0)
+        if len(self._workloads) > 2 * len(self.objects) + SPARE_WORKLOADS:
+            self._workloads.clear()
+            for place, other in enumerate(self.objects):
+                self._workload_of[place] = self._workloads.number(other.workload)
+        self._workload_of[handle] = self._workloads.number(pod.workload)
 
     def __contains__(self, name: tuple[str, str]) -> bool:
         """Whether there is a living Pod of that (namespace, name)."""
@@ -127,6 +148,53 @@ class PodIndex:
         if len(several):
             handles[several] = self._living(addresses[several], times_ms[several])
         return handles
+
+    def workloads(
+        self, handles: NDArray[np.int64], strings: Strings
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return the codes of the kinds and names of the Pods' workloads; 0 where there is none."""
+        numbers = np.where(handles == NONE, np.int32(0), self._workload_of[handles])
+        return self._workloads.codes(numbers, strings)
+
+    def find_on_nodes(
+        self,
+        names: Sequence[str],
+        nodes: NDArray[np.int64],
+        protocols: Column,
+        ports: Column,
+        times_ms: NDArray[np.uint64],
+    ) -> NDArray[np.int64]:
+        """Return the handle of the Pod that serves a port of a node's own address; NONE where none.
+
+        `nodes` are places in `names`. Only what is certain: of the node's Pods that share its
+        addresses and lived at that time, one alone declares the port.
+        """
+        keys = nodes << 24 | protocols.astype(np.int64) << 16 | ports.astype(np.int64)
+        distinct, places = np.unique(keys, return_inverse=True)
+        answers = np.full(len(distinct), NONE, dtype=np.int64)
+        several: dict[int, list[int]] = {}
+        for place, key in enumerate(distinct.tolist()):
+            port = (names[key >> 24], key >> 16 & 0xFF, key & 0xFFFF)
+            candidates = self._on_nodes.get(port, ())
+            if len(candidates) == 1:
+                answers[place] = candidates[0]
+            elif candidates:
+                several[place] = [*candidates]
+        handles = answers[places]
+        for place, candidates in several.items():
+            rows = np.flatnonzero(places == place)
+            handles[rows] = self._alone(candidates, times_ms[rows].astype(np.int64))
+        return handles
+
+    def _alone(self, candidates: list[int], times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of candidates lived at each time; NONE where several did."""
+        handles = np.full(len(times), NONE, dtype=np.int64)
+        living = np.zeros(len(times), dtype=np.int64)
+        for handle in candidates:
+            then = (times > self._since_ms[handle]) & (times < self._until_ms[handle])
+            handles[then] = handle
+            living += then
+        return np.where(living == 1, handles, NONE)
 
     def _living(
         self, addresses: NDArray[np.uint8], times_ms: NDArray[np.uint64]
@@ -157,6 +225,8 @@ class PodIndex:
         return self._several[slot] if only == _SEVERAL else [only] if only != NONE else []
 
     def _link(self, handle: int) -> None:
+        for port in _node_ports(self.objects[handle]):
+            self._on_nodes.setdefault(port, []).append(handle)
         slots, _ = self._slots.upsert(address_column(self.objects[handle].addresses))
         for slot in slots.tolist():
             if slot < 0:
@@ -166,6 +236,10 @@ class PodIndex:
                 self._settle(slot, [*self._candidates(slot), handle])
 
     def _unlink(self, handle: int) -> None:
+        for port in _node_ports(self.objects[handle]):
+            self._on_nodes[port].remove(handle)
+            if not self._on_nodes[port]:
+                del self._on_nodes[port]
         slots = self._slots.find(address_column(self.objects[handle].addresses))
         for slot in slots[slots >= 0].tolist():
             left = [other for other in self._candidates(slot) if other != handle]
@@ -175,10 +249,7 @@ class PodIndex:
 
     def _make_room(self, slot: int) -> None:
         """Have a place for the slot's answer; the last place answers for slot -1: none."""
-        if slot + 1 >= len(self._only):
-            more = np.full(2 * slot + 2, NONE, dtype=np.int64)
-            more[: len(self._only)] = self._only
-            self._only = more
+        self._only = grown(self._only, slot + 1, NONE)
 
     def _settle(self, slot: int, candidates: list[int]) -> None:
         """Write down the answer for one address."""
@@ -188,3 +259,24 @@ class PodIndex:
         else:
             self._only[slot] = candidates[0] if candidates else NONE
             self._several.pop(slot, None)
+
+
+def grown(column: Column, place: int, empty: int) -> Column:
+    """Return a column that has a place, itself or a longer copy."""
+    if place < len(column):
+        return column
+    more = np.full(2 * place, empty, dtype=column.dtype)
+    more[: len(column)] = column
+    return more
+
+
+def _node_ports(pod: Pod) -> frozenset[NodePort]:
+    """Return the ports of its node's addresses that a Pod declares as its own."""
+    if not pod.shares_node or not pod.node:
+        return frozenset()
+    return frozenset((pod.node, protocol, port) for _, protocol, port in pod.named_ports)
+
+
+def _places(pod: Pod) -> tuple[tuple[bytes, ...], frozenset[NodePort]]:
+    """Return where a Pod is found."""
+    return pod.addresses, _node_ports(pod)

@@ -30,6 +30,8 @@ PODS = Resource("", ("v1",), "pods", "Pod")
 SERVICES = Resource("", ("v1",), "services", "Service")
 NODES = Resource("", ("v1",), "nodes", "Node")
 NAMESPACES = Resource("", ("v1",), "namespaces", "Namespace")
+CONFIG_MAPS = Resource("", ("v1",), "configmaps", "ConfigMap")
+SECRETS = Resource("", ("v1",), "secrets", "Secret")
 
 _ANTREA = "crd.antrea.io"
 _ADMIN = "policy.networking.k8s.io"
@@ -60,3 +62,5 @@ POLICIES = (
     ),
 )
 """All kinds that decide on connections, and those that they refer to."""
+
+EGRESSES = Resource(_ANTREA, ("v1beta1",), "egresses", "Egress", optional=True)

@@ -1,12 +1,13 @@
 """Service ports and nodes by address, as they were when the index was built."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Column
-from flowvis.inventory.networks import NONE, Lookup, Networks, address_column, gateway
+from flowvis.inventory.networks import NONE, Lookup, Networks, address_column, legs
 from flowvis.inventory.objects import Network, Node, ServicePort
 from flowvis.native import pack_keys
 
@@ -19,7 +20,7 @@ class NodeIndex:
         places = [
             (address, handle)
             for handle, node in enumerate(nodes)
-            for address in (*node.addresses, *map(gateway, node.pod_networks))
+            for address in (*node.addresses, *chain.from_iterable(map(legs, node.pod_networks)))
         ]
         self._addresses = Lookup(address_column(a for a, _ in places), [h for _, h in places])
         of_nodes = [network for node in nodes for network in node.pod_networks]

@@ -1,12 +1,35 @@
 """The configuration of the API server, the same in both daemons."""
 
 import os
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from flowvis.inventory.access import HOST, Access, InCluster, Kubeconfig
 from flowvis.runtime.settings import option
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as the API checks names
+_SUBDOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class ObjectName:
+    """An object of the API, where the option says of which kind."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def parse_object_name(text: str) -> ObjectName:
+    """Read `<namespace>/<name>`; ValueError says what is wrong with it."""
+    namespace, _, name = text.partition("/")
+    if not (_LABEL.fullmatch(namespace) and _SUBDOMAIN.fullmatch(name)):
+        raise ValueError("names no object: write <namespace>/<name>, both in lower case")
+    return ObjectName(namespace, name)
 
 
 class Enable(Enum):

@@ -32,7 +32,7 @@ SHORT_S = 1.0  # a watch that ends sooner, with nothing said, is a failure
 LOOK_AGAIN_S = 60.0  # for a kind that the cluster does not have yet
 EXPIRE_S = 10.0
 
-GONE, NOT_FOUND, TOO_LARGE = 410, 404, 413
+FORBIDDEN, NOT_FOUND, GONE, TOO_LARGE = 403, 404, 410, 413
 
 
 class Sink(Protocol):
@@ -61,6 +61,10 @@ class Watched:
     sinks: Sequence[Sink]
     selector: Mapping[str, str] = field(default_factory=dict)
     """Of the query: `{"fieldSelector": "spec.nodeName=node-1"}`."""
+    namespace: str = ""
+    """Where all of them are; "" for the whole cluster."""
+    needed: bool = True
+    """Whether a start waits for it even where the server refuses it: no right is no hiccup."""
     page: int | None = None
     """Objects of a list at a time, where `PAGE` would be too much memory."""
     cached: bool = False
@@ -106,7 +110,7 @@ class Watcher:
         self._limited = LimitedLog(log)
         self._page = watched.page or PAGE
         self._api_version, base = self.resource.paths()[0]
-        self._path = f"{base}/{self.resource.plural}"
+        self._path = self._list_path(base)
         self._version = ""
         """Up to where all is known; "" before a list."""
 
@@ -161,9 +165,14 @@ class Watcher:
                 raise
             names = [entry.get("name") for entry in _items(found, "resources")]
             if self.resource.plural in names:
-                self._api_version, self._path = api_version, f"{base}/{self.resource.plural}"
+                self._api_version, self._path = api_version, self._list_path(base)
                 return True
         return False
+
+    def _list_path(self, base: str) -> str:
+        namespace = self._watched.namespace
+        within = f"/namespaces/{namespace}" if namespace else ""
+        return f"{base}{within}/{self.resource.plural}"
 
     async def _watch(self) -> None:
         """Take in changes until the server ends the watch."""
@@ -237,7 +246,8 @@ class Watcher:
             self._version = ""
         if error.status == GONE:
             return  # no fault of anybody's: the list that follows tells
-        self._state(str(error), synced=self.synced or self.resource.optional)
+        dispensable = error.status == FORBIDDEN and not self._watched.needed
+        self._state(str(error), synced=self.synced or self.resource.optional or dispensable)
 
     def _state(self, problem: str, *, synced: bool) -> None:
         if (problem, synced) != (self.problem, self.synced):
@@ -269,6 +279,13 @@ class Watchers:
         self._synced = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._away_since_s: float | None = None
+
+    @property
+    def api(self) -> Api:
+        """The API server, from start to stop."""
+        if self._api is None:
+            raise ValueError("start it first")
+        return self._api
 
     async def start(self) -> None:
         """List every kind; SettingsError says what is wrong with the access."""

@@ -148,8 +148,13 @@ def _renumbered(message: bytes, shift: int, domain: int) -> bytes:
 
 
 def observation_domain_id(node_name: str) -> int:
-    """The 32-bit FNV-1 hash of a node's name, as Antrea's exporters number themselves."""
+    """The hash of a node's name, as Antrea's exporters number themselves."""
+    return fnv1(node_name.encode())
+
+
+def fnv1(data: bytes) -> int:
+    """The 32-bit FNV-1 hash."""
     state = 0x811C9DC5
-    for byte in node_name.encode():
+    for byte in data:
         state = (state * 0x01000193 & 0xFFFFFFFF) ^ byte
     return state

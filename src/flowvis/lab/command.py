@@ -5,16 +5,17 @@ import sys
 from typing import Any
 
 from flowvis.lab import isolation
-from flowvis.lab.options import RESTARTS, Options
+from flowvis.lab.faults import FAULTS
+from flowvis.lab.options import Options
 from flowvis.lab.scenarios import SCENARIOS
 from flowvis.lab.visit import shell
 from flowvis.runtime.durations import parse_duration
 
 DESCRIPTION = """\
 Two nodes with Pods in network namespaces of this machine, with real traffic between them, a
-flow-exporter on each node, a flow-aggregator and a ClickHouse. Everything lives in a private world
-of namespaces that the kernel takes back when the command ends, however it ends. Needs root, or a
-kernel that lets users make namespaces.
+flow-exporter on each node, a flow-aggregator, a ClickHouse and a stand-in API server. Everything
+lives in a private world of namespaces that the kernel takes back when the command ends, however it
+ends. Needs root, or a kernel that lets users make namespaces.
 """
 
 EXAMPLES = """\
@@ -22,7 +23,8 @@ examples:
   flowctl lab demo                          watch the flows of some seconds of traffic
   flowctl lab demo --keep                   ... and stay, to look around with `flowctl lab shell`
   flowctl lab run --duration 30s -o json    every byte checked; exit code 0 only if all agree
-  flowctl lab run --scenario service --restart aggregator
+  flowctl lab run --scenario service --fault restart-aggregator
+  flowctl lab run --fault flood --fault api-server
 """
 
 
@@ -44,8 +46,10 @@ def add_arguments(commands: Any) -> None:
     _add_run_arguments(demo, duration_s=20.0)
     demo.add_argument("--keep", action="store_true", help="stay until interrupted")
     demo.set_defaults(run=_run, command="demo", output="text")
-    listing = kinds.add_parser("scenarios", help="what traffic there is")
-    listing.set_defaults(run=_list)
+    scenarios = kinds.add_parser("scenarios", help="what traffic there is")
+    scenarios.set_defaults(run=_list, listed={s.name: s.about for s in SCENARIOS if not s.fault})
+    faults = kinds.add_parser("faults", help="what can go wrong meanwhile")
+    faults.set_defaults(run=_list, listed={name: fault.about for name, fault in FAULTS.items()})
     visit = kinds.add_parser("shell", help="a shell in the lab that is running")
     visit.add_argument("host", nargs="?", default="", help="a node or Pod; default: the aggregator")
     visit.add_argument("--pid", type=int, help="which lab, where several are running")
@@ -62,7 +66,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser, duration_s: float) -> No
     parser.add_argument(
         "--scenario",
         action="append",
-        choices=[scenario.name for scenario in SCENARIOS],
+        choices=[scenario.name for scenario in SCENARIOS if not scenario.fault],
         metavar="NAME",
         help="only this one; may be repeated (see `flowctl lab scenarios`)",
     )
@@ -73,10 +77,11 @@ def _add_run_arguments(parser: argparse.ArgumentParser, duration_s: float) -> No
         help="whether exporters subscribe to conntrack's events beside polling",
     )
     parser.add_argument(
-        "--restart",
-        choices=RESTARTS,
-        default="",
-        help="end that daemon by SIGTERM in the middle and start it again",
+        "--fault",
+        action="append",
+        choices=FAULTS,
+        metavar="NAME",
+        help="what goes wrong meanwhile; may be repeated (see `flowctl lab faults`)",
     )
 
 
@@ -87,10 +92,10 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
 
 
-def _list(_: argparse.Namespace) -> int:
-    width = max(len(scenario.name) for scenario in SCENARIOS)
-    for scenario in SCENARIOS:
-        sys.stdout.write(f"{scenario.name:{width}}  {scenario.about}\n")
+def _list(arguments: argparse.Namespace) -> int:
+    width = max(map(len, arguments.listed))
+    for name, about in arguments.listed.items():
+        sys.stdout.write(f"{name:{width}}  {about}\n")
     return 0
 
 
@@ -100,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
         duration_s=arguments.duration,
         scenarios=tuple(arguments.scenario or ()),
         events=arguments.events,
-        restart=arguments.restart,
+        faults=tuple(arguments.fault or ()),
         output=arguments.output,
         keep=arguments.keep,
     )

@@ -1,25 +1,31 @@
-"""The daemons' configuration files, certificates and inventory in the lab.
+"""The daemons' configuration files in the lab; the API server tells the rest.
 
 Intervals are short, so that a run of seconds has several of each.
 """
 
-from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flowvis.lab import inventory
+from flowvis.aggregator.authority import Names
 from flowvis.lab.isolation import RUN
-from flowvis.lab.plan import CONTROL_ADDRESSES, NODES, Node
-from flowvis.transport.certificates import issue_ca, issue_client, issue_server
+from flowvis.lab.plan import NODE_2, NODES, Node
+from flowvis.lab.rules import DENIED_GROUP
 
 ROOM = RUN / "flowvis"
 """Every file of the lab."""
+
+MOUNTED = ROOM / "mounted"
+"""The exporters' certificates, as the kubelet mounts them; node-2's asks the API instead."""
 
 CONTROL_SOCKET = ROOM / "flow-aggregator.sock"
 STORE = f"embedded://{ROOM}/store"
 
 AGGREGATOR = "flow-aggregator"
+
+NAMES = Names()
+"""The objects of the certificates."""
 
 STATUS_PORT = 9739
 """The same for all: each daemon has a network namespace of its own."""
@@ -40,40 +46,42 @@ def exporter_name(node: Node) -> str:
     return f"flow-exporter-{node.name}"
 
 
-def write(now: datetime, *, events: bool) -> None:
+def write(*, events: bool) -> None:
     """Write all files of all daemons."""
     ROOM.mkdir()
-    (ROOM / "inventory.yaml").write_text(inventory.document(now))
-    ca = issue_ca("flowvis lab")
-    ca.write(ROOM, "ca")
-    issue_server(ca, CONTROL_ADDRESSES).write(ROOM, AGGREGATOR)
-    _write(AGGREGATOR, _aggregator())
+    _write(AGGREGATOR, {**_aggregator(), "tls": _files(ROOM / "own")})
     for node in NODES:
-        name = exporter_name(node)
-        issue_client(ca, node.name).write(ROOM, name)
-        _write(name, _exporter(node, events=events))
+        tls = _objects() if node == NODE_2 else _files(MOUNTED)
+        _write(exporter_name(node), {**_exporter(node, events=events), "tls": tls})
 
 
 def _write(name: str, settings: dict[str, Any]) -> None:
-    files = {
-        "inventory": {"files": [str(ROOM / "inventory.yaml")]},
-        "tls": {
-            "ca": str(ROOM / "ca.crt"),
-            "certificate": str(ROOM / f"{name}.crt"),
-            "key": str(ROOM / f"{name}.key"),
-        },
+    common = {
         "log": {"format": "json"},
         "status": {"address": "127.0.0.1", "port": STATUS_PORT},
     }
-    (ROOM / f"{name}.yaml").write_text(yaml.safe_dump({**settings, **files}, sort_keys=False))
+    (ROOM / f"{name}.yaml").write_text(yaml.safe_dump({**settings, **common}, sort_keys=False))
+
+
+def _files(folder: Path) -> dict[str, str]:
+    files = {"ca": "ca.crt", "certificate": "tls.crt", "key": "tls.key"}
+    return {key: str(folder / name) for key, name in files.items()}
+
+
+def _objects() -> dict[str, str]:
+    return {
+        "caConfigMap": f"{NAMES.namespace}/{NAMES.ca_config_map}",
+        "clientSecret": f"{NAMES.namespace}/{NAMES.client_secret}",
+    }
 
 
 def _aggregator() -> dict[str, Any]:
     return {
         "activeFlowRecordTimeout": f"{ACTIVE_RECORD_S:g}s",
         "recordContents": {"podLabels": True},
-        "clusterID": "lab",
         "clickHouse": {"enable": True, "databaseURL": STORE, "commitInterval": "1s"},
+        "certificates": {"issue": True, "checkInterval": "1s"},
+        "listen": {"maxSessionAge": "3s"},
         "controlSocket": str(CONTROL_SOCKET),
     }
 
@@ -82,11 +90,12 @@ def _exporter(node: Node, *, events: bool) -> dict[str, Any]:
     return {
         "flowExporter": {
             "enable": True,
-            "flowCollectorAddr": f"{CONTROL_ADDRESSES[0]}:4739:tls",
+            "flowCollectorAddr": f"{NAMES.namespace}/{AGGREGATOR}:4739:tls",
             "flowPollInterval": "1s",
             "activeFlowExportTimeout": "2s",
             "idleFlowExportTimeout": "4s",
         },
         "nodeName": node.name,
         "conntrack": {"events": events},
+        "denied": {"nflogGroups": [DENIED_GROUP]},
     }

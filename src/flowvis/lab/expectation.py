@@ -1,11 +1,26 @@
-"""What the records of a scenario's connections must say, beside their counters."""
+"""What the records of a scenario's connections must say, column by column.
 
+`exact` has the columns whose values are known before; `measured` checks those that only the run
+can tell. Together they are all columns of `flows`.
+"""
+
+import json
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
 from flowvis.fields import FlowType
-from flowvis.lab.plan import PODS, Node, Pod
-from flowvis.lab.scenarios import NodePort, Scenario
+from flowvis.lab.inventory import SYSTEM, uid
+from flowvis.lab.plan import PODS, SERVER_PORT, Addresses, Node, Pod
+from flowvis.lab.policies import egress_answer, ingress_answer
+from flowvis.lab.rules import Count
+from flowvis.lab.scenarios import Entry, Outcome, Scenario
+
+CLUSTER = uid("Namespace", SYSTEM)
+"""The namespace kube-system lives as long as the cluster."""
+
+PROTOCOLS = {"tcp": 6, "udp": 17}
+SIDES = ("FromSourceNode", "FromDestinationNode")
 
 
 def backend(scenario: Scenario, destination: str) -> Pod | None:
@@ -13,42 +28,113 @@ def backend(scenario: Scenario, destination: str) -> Pod | None:
 
     None where it is the outside host that answers.
     """
-    answered = str(ip_address(destination))
+    answered = str(ip_address(destination)) if destination else ""
     for pod in PODS:
         if answered in pod.addresses and pod in scenario.backends:
             return pod
     return scenario.backends[0] if scenario.backends else None
 
 
-def halves(scenario: Scenario, answering: Pod | None) -> int:
-    """Return how many nodes saw a connection."""
-    first: Node | None = None
-    if isinstance(scenario.client, Pod):
-        first = scenario.client.node
-    elif isinstance(scenario.target, NodePort):
-        first = scenario.target.node
-    return 2 if answering is not None and answering.node != first else 1
+def observers(scenario: Scenario, answering: Pod | None) -> Sequence[Node]:
+    """Return the nodes that saw a connection: the client's or the entry, then the server's."""
+    nodes = []
+    if isinstance(scenario.target, Entry) and not scenario.client_pod:
+        nodes.append(scenario.target.node)
+    elif scenario.client_pod:
+        nodes.append(scenario.client_pod.node)
+    stopped = egress_answer(scenario.client_pod, answering).denies
+    if answering is not None and answering.node not in nodes and not stopped:
+        nodes.append(answering.node)
+    return nodes
 
 
-def names(scenario: Scenario, answering: Pod | None) -> dict[str, Any]:
-    """Return what a connection's records must say, by column."""
-    client = scenario.client if isinstance(scenario.client, Pod) else None
-    service = scenario.service
+def tracked(scenario: Scenario, answering: Pod | None) -> bool:
+    """Whether conntrack knows of it: what is dropped on the first node never gets an entry."""
+    answers = (f(scenario.client_pod, answering) for f in (egress_answer, ingress_answer))
+    denied = any(answer.denies for answer in answers)
+    return not denied or len(observers(scenario, answering)) == 2
+
+
+def counts(scenario: Scenario, answering: Pod | None, sent: Count) -> dict[str, Count]:
+    """Return the totals of the record, and of each side's node; a single node's stand for both.
+
+    What a log tells of a denied connection has one direction, and every packet. conntrack counts a
+    SYN that nobody answers once: not those that are sent again (nf_conntrack_proto_tcp.c).
+    """
+    logged = sent.forward
+    if not tracked(scenario, answering):
+        return dict.fromkeys(("", *SIDES), logged)
+    unanswered = scenario.protocol == "tcp" and scenario.outcome is Outcome.SILENCE
+    tracking = sent.first if unanswered else sent
+    if not ingress_answer(scenario.client_pod, answering).denies:
+        return dict.fromkeys(("", *SIDES), tracking)
+    return dict(zip(("", *SIDES), (max(tracking, logged), tracking, logged), strict=True))
+
+
+def exact(scenario: Scenario, port: int, answering: Pod | None) -> dict[str, Any]:
+    """Return what a connection's records must say, by column; `port` is the client's."""
+    client, version = scenario.client_pod, scenario.family == 6
+    server_port = answering_port(scenario)
+    translated = _translated(scenario, answering)
     return {
+        "sourceIP": scenario.client_address,
+        "destinationIP": (answering or scenario.target).addresses[version],
+        "sourceTransportPort": port,
+        "destinationTransportPort": server_port,
+        "protocolIdentifier": PROTOCOLS[scenario.protocol],
         "flowType": _flow_type(client, answering),
-        "destinationIP": (answering or scenario.target).addresses[scenario.family == 6],
-        "destinationServicePortName": service.full_name if service else "",
         **_pod_columns("source", client),
         **_pod_columns("destination", answering),
+        **_service_columns(scenario),
+        **ingress_answer(client, answering).columns("ingress"),
+        **egress_answer(client, answering).columns("egress"),
+        "proxySnatIP": translated[version] if translated else "",
+        "proxySnatPort": port if translated else 0,  # masquerade keeps a port that is free
+        "egressName": "",
+        "egressIP": "",
+        "egressNodeName": "",
+        "clusterUUID": CLUSTER,
+        "clusterId": CLUSTER,
+        "trusted": 0,
+        "originalFlowsPresent": len(observers(scenario, answering)),
+    }
+
+
+def answering_port(scenario: Scenario) -> int:
+    """Return the port that a connection arrives at, after DNAT."""
+    return scenario.server[1] if scenario.service is None else SERVER_PORT
+
+
+def _service_columns(scenario: Scenario) -> dict[str, Any]:
+    service = scenario.service
+    address, port = scenario.server if service else ("", 0)
+    return {
+        "destinationServicePortName": service.full_name if service else "",
+        "destinationServicePort": port,
+        "destinationServiceIP": address,
+        "destinationClusterIP": address,
     }
 
 
 def _pod_columns(end: str, pod: Pod | None) -> dict[str, str]:
+    labels = json.dumps({"app": pod.app}, separators=(",", ":")) if pod else ""
     return {
         f"{end}PodName": pod.name if pod else "",
         f"{end}PodNamespace": pod.namespace if pod else "",
+        f"{end}PodLabels": labels,
         f"{end}NodeName": pod.node.name if pod else "",
     }
+
+
+def _translated(scenario: Scenario, answering: Pod | None) -> Addresses | None:
+    """Return the addresses that took the place of the client's: those of the way out of a node."""
+    if isinstance(scenario.target, Entry):
+        node = scenario.target.node
+        if scenario.target.service.local:
+            return None
+        return node.gateways if answering and answering.node == node else node.addresses
+    leaves = answering is None and scenario.client_pod is not None
+    return scenario.client_pod.node.addresses if leaves and scenario.client_pod else None
 
 
 def _flow_type(client: Pod | None, answering: Pod | None) -> int:

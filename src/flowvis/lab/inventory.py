@@ -1,71 +1,51 @@
-"""What Kubernetes would say about the lab, in the form of `kubectl get -o yaml`."""
+"""What Kubernetes says about the lab: the objects of its API."""
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
-import yaml
+from flowvis.lab import policies
+from flowvis.lab.configuration import AGGREGATOR, NAMES
+from flowvis.lab.plan import (
+    CONTROL_ADDRESSES,
+    NODES,
+    PODS,
+    SERVER_PORT,
+    SERVICES,
+    Node,
+    Pod,
+    Service,
+)
+from flowvis.lab.policies import NAME_LABEL
 
-from flowvis.lab.plan import NODES, PODS, SERVER_PORT, SERVICES, Node, Pod, Service
+Object = dict[str, Any]
 
-
-def document(now: datetime) -> str:
-    """Return a List of all Nodes, Services and Pods, created at `now`."""
-    created = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    items = [
-        *(_node(node, created) for node in NODES),
-        *(_service(service, created) for service in SERVICES),
-        *(_pod(pod, created) for pod in PODS),
-    ]
-    return yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}, sort_keys=False)
-
-
-def _object(kind: str, created: str, name: str, namespace: str = "", **labels: str) -> Any:
-    metadata = {
-        "name": name,
-        "namespace": namespace,
-        "uid": str(uuid5(NAMESPACE_DNS, f"{name}.{namespace}.{kind}")),
-        "creationTimestamp": created,
-        "labels": labels,
-    }
-    present = {key: value for key, value in metadata.items() if value}
-    return {"apiVersion": "v1", "kind": kind, "metadata": present}
+SYSTEM = "kube-system"
+"""The namespace whose UID names the cluster."""
 
 
-def _node(node: Node, created: str) -> Any:
-    addresses = [{"type": "InternalIP", "address": address} for address in node.addresses]
+def objects(now: datetime) -> Iterator[Object]:
+    """Go through all objects, created at `now`; Pods that have heirs are there, these are not."""
+    for namespace in sorted({SYSTEM, *(pod.namespace for pod in PODS)}):
+        yield _object("Namespace", now, namespace, **{NAME_LABEL: namespace})
+    yield from (_node(node, now) for node in NODES)
+    yield from (_service(service, now) for service in SERVICES)
+    yield _collector(now)
+    yield from (pod_object(pod, now) for pod in PODS if pod.heir_of is None)
+    for version, kind, namespace, name, spec in policies.objects():
+        yield {**_object(kind, now, name, namespace), "apiVersion": version, "spec": dict(spec)}
+
+
+def uid(kind: str, name: str, namespace: str = "") -> str:
+    """Return the UID of an object of the lab."""
+    return str(uuid5(NAMESPACE_DNS, f"{name}.{namespace}.{kind}"))
+
+
+def pod_object(pod: Pod, now: datetime) -> Object:
+    """Return a Pod created at `now`."""
     return {
-        **_object("Node", created, node.name),
-        "spec": {"podCIDR": node.pod_networks[0], "podCIDRs": list(node.pod_networks)},
-        "status": {"addresses": [*addresses, {"type": "Hostname", "address": node.name}]},
-    }
-
-
-def _service(service: Service, created: str) -> Any:
-    port = {
-        "name": service.port_name,
-        "protocol": service.protocol.upper(),
-        "port": service.port,
-        "targetPort": SERVER_PORT,
-    }
-    if service.node_port:
-        port["nodePort"] = service.node_port
-    return {
-        **_object("Service", created, service.name, service.namespace),
-        "spec": {
-            "type": "NodePort" if service.node_port else "ClusterIP",
-            "clusterIP": service.addresses[0],
-            "clusterIPs": list(service.addresses),
-            "ipFamilies": ["IPv4", "IPv6"],
-            "ports": [port],
-            "selector": {"app": service.backends[0].app},
-        },
-    }
-
-
-def _pod(pod: Pod, created: str) -> Any:
-    return {
-        **_object("Pod", created, pod.name, pod.namespace, app=pod.app),
+        **_object("Pod", now, pod.name, pod.namespace, app=pod.app),
         "spec": {"nodeName": pod.node.name},
         "status": {
             "phase": "Running",
@@ -74,3 +54,66 @@ def _pod(pod: Pod, created: str) -> Any:
             "podIPs": [{"ip": address} for address in pod.addresses],
         },
     }
+
+
+def _object(kind: str, now: datetime, name: str, namespace: str = "", **labels: str) -> Object:
+    metadata: Mapping[str, Any] = {
+        "name": name,
+        "namespace": namespace,
+        "uid": uid(kind, name, namespace),
+        "creationTimestamp": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "labels": labels,
+    }
+    present = {key: value for key, value in metadata.items() if value}
+    return {"apiVersion": "v1", "kind": kind, "metadata": present}
+
+
+def _node(node: Node, now: datetime) -> Object:
+    addresses = [{"type": "InternalIP", "address": address} for address in node.addresses]
+    return {
+        **_object("Node", now, node.name),
+        "spec": {"podCIDR": node.pod_networks[0], "podCIDRs": list(node.pod_networks)},
+        "status": {"addresses": [*addresses, {"type": "Hostname", "address": node.name}]},
+    }
+
+
+def _service(service: Service, now: datetime) -> Object:
+    port = {
+        "name": service.port_name,
+        "protocol": service.protocol.upper(),
+        "port": service.port,
+        "targetPort": SERVER_PORT,
+    }
+    if service.node_port:
+        port["nodePort"] = service.node_port
+    addresses = ["None"] if service.headless else list(service.addresses)
+    spec: Object = {
+        "type": _type(service),
+        "clusterIP": addresses[0],
+        "clusterIPs": addresses,
+        "ipFamilies": ["IPv4", "IPv6"],
+        "ports": [port],
+        "selector": {"app": service.backends[0].app},
+    }
+    if service.balancer:
+        spec["externalTrafficPolicy"] = "Local" if service.local else "Cluster"
+    ingress = [{"ip": address} for address in service.balancer_addresses]
+    return {
+        **_object("Service", now, service.name, service.namespace),
+        "spec": spec,
+        "status": {"loadBalancer": {"ingress": ingress} if service.balancer else {}},
+    }
+
+
+def _collector(now: datetime) -> Object:
+    """Return the aggregator's own Service; its address needs no translation here."""
+    addresses = list(CONTROL_ADDRESSES)
+    port = {"name": "ipfix-tls", "protocol": "TCP", "port": 4739, "targetPort": 4739}
+    spec = {"clusterIP": addresses[0], "clusterIPs": addresses, "ports": [port]}
+    return {**_object("Service", now, AGGREGATOR, NAMES.namespace), "spec": spec}
+
+
+def _type(service: Service) -> str:
+    if service.balancer:
+        return "LoadBalancer"
+    return "NodePort" if service.node_port else "ClusterIP"

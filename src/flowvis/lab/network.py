@@ -15,6 +15,8 @@ from pyroute2 import IPRoute
 
 from flowvis.lab import namespaces, rules
 from flowvis.lab.plan import (
+    BALANCER_NETWORK,
+    BALANCER_NODE,
     CONTROL_ADDRESSES,
     NODE_NETWORK,
     NODES,
@@ -22,10 +24,10 @@ from flowvis.lab.plan import (
     OUTSIDE_ADDRESSES,
     OUTSIDE_GATEWAYS,
     OUTSIDE_NETWORK,
-    PODS,
     Addresses,
     Node,
     Pod,
+    hosts,
 )
 
 
@@ -57,7 +59,7 @@ ROUTER = {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
 
 def build() -> None:
     """Build all of it; well under a second."""
-    clients = (OUTSIDE, *(pod.host for pod in PODS))
+    clients = (OUTSIDE, *hosts())
     nodes = [node.name for node in NODES]
     for name in (*nodes, *clients):
         namespaces.create(name)
@@ -70,10 +72,11 @@ def build() -> None:
     for node in NODES:
         _node(node)
     _outside()
-    for pod in PODS:
+    _add_routes(FABRIC, BALANCER_NETWORK, BALANCER_NODE.addresses)
+    for pod in hosts().values():
         _pod(pod)
     for name in clients:
-        namespaces.nft(name, ["-f", "-"], rules.witness_rules())
+        namespaces.nft(name, ["-f", "-"], rules.host_rules())
 
 
 def _fabric() -> None:

@@ -4,8 +4,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Self
 
-RESTARTS = ("aggregator", "exporter")
-
 
 @dataclass(frozen=True)
 class Options:
@@ -18,8 +16,8 @@ class Options:
     """Names; none means all."""
     events: bool = True
     """Whether the exporters subscribe to conntrack's events."""
-    restart: str = ""
-    """Which daemon ends by SIGTERM and starts again in the middle, of `RESTARTS`."""
+    faults: tuple[str, ...] = ()
+    """What goes wrong meanwhile: names of `faults.FAULTS`."""
     output: str = "text"
     keep: bool = False
     """Stay after the end until interrupted."""
@@ -32,4 +30,5 @@ class Options:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         values = json.loads(text)
-        return cls(**{**values, "scenarios": tuple(values["scenarios"])})
+        lists = {name: tuple(values[name]) for name in ("scenarios", "faults")}
+        return cls(**{**values, **lists})

@@ -11,8 +11,14 @@ Addresses = tuple[str, str]
 NODE_NETWORK: Addresses = ("192.0.2.0/24", "2001:db8:1::/64")
 OUTSIDE_NETWORK: Addresses = ("203.0.113.0/24", "2001:db8:2::/64")
 
+BALANCER_NETWORK: Addresses = ("198.51.100.0/24", "2001:db8:3::/64")
+"""Addresses of load balancers; what is sent there enters the cluster at node-1."""
+
 SERVER_PORT = 8080
 """Every Pod and the outside host answer here, TCP and UDP."""
+
+SILENT_PORT = 9
+"""Nobody answers here: packets are dropped where they arrive, and no policy says so."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,13 @@ class Pod:
     node: Node
     number: int
     app: str
+    heir_of: "Pod | None" = None
+    """The Pod that ended so that this one could have its addresses, in the middle of the run."""
 
     @property
     def host(self) -> str:
         """The name of its network namespace."""
-        return f"{self.namespace}.{self.name}"
+        return self.heir_of.host if self.heir_of else f"{self.namespace}.{self.name}"
 
     @property
     def addresses(self) -> Addresses:
@@ -74,11 +82,22 @@ class Service:
     number: int
     backends: tuple[Pod, ...]
     node_port: int = 0
+    headless: bool = False
+    """No addresses: its name stands for its Pods' own."""
+    balancer: bool = False
+    """Called at a load balancer's address as well."""
+    local: bool = False
+    """externalTrafficPolicy: what comes from outside stays on the node, with its own address."""
 
     @property
     def addresses(self) -> Addresses:
         """Its cluster addresses."""
         return f"10.96.0.{self.number}", f"fd00:96::{self.number}"
+
+    @property
+    def balancer_addresses(self) -> Addresses:
+        """The load balancer's addresses for it."""
+        return f"198.51.100.{self.number}", f"2001:db8:3::{self.number}"
 
     @property
     def full_name(self) -> str:
@@ -96,12 +115,19 @@ WEB_A = Pod("shop", "web-5f6c-a", NODE_1, 13, "web")
 WEB_B = Pod("shop", "web-5f6c-b", NODE_2, 21, "web")
 ORDERS = Pod("shop", "orders-0", NODE_2, 22, "orders")
 RESOLVER = Pod("kube-system", "coredns-x2k9", NODE_2, 23, "dns")
-PODS = (FRONTEND, CART, WEB_A, WEB_B, ORDERS, RESOLVER)
+REPORT = Pod("batch", "report-28933", NODE_1, 14, "report")
+JOB = Pod("batch", "import-1-x7k2p", NODE_2, 24, "import")
+NEXT_JOB = Pod("batch", "import-2-q9d4f", NODE_2, 24, "import", heir_of=JOB)
+PODS = (FRONTEND, CART, WEB_A, WEB_B, ORDERS, RESOLVER, REPORT, JOB, NEXT_JOB)
 
 WEB = Service("shop", "web", "http", "tcp", 80, 10, (WEB_A, WEB_B))
 STORE = Service("shop", "store", "http", "tcp", 80, 11, (WEB_B,), node_port=30080)
 DNS = Service("kube-system", "kube-dns", "dns", "udp", 53, 12, (RESOLVER,))
-SERVICES = (WEB, STORE, DNS)
+PORTAL = Service("shop", "portal", "http", "tcp", 80, 13, (WEB_B,), balancer=True)
+KIOSK = Service("shop", "kiosk", "http", "tcp", 80, 14, (WEB_A,), balancer=True, local=True)
+ORDERS_PODS = Service("shop", "orders", "api", "tcp", SERVER_PORT, 15, (ORDERS,), headless=True)
+SERVICES = (WEB, STORE, DNS, PORTAL, KIOSK, ORDERS_PODS)
+"""What the Pods call."""
 
 OUTSIDE = "outside"
 """The network namespace of the host outside the cluster."""
@@ -110,4 +136,13 @@ OUTSIDE_ADDRESSES: Addresses = ("203.0.113.9", "2001:db8:2::9")
 OUTSIDE_GATEWAYS: Addresses = ("203.0.113.1", "2001:db8:2::1")
 
 CONTROL_ADDRESSES: Addresses = ("192.0.2.1", "2001:db8:1::1")
-"""The lab's own network namespace: routes between the nodes and the outside; flow-aggregator."""
+"""The lab's own network namespace: routes between the nodes and the outside; flow-aggregator and
+the API server."""
+
+BALANCER_NODE = NODE_1
+"""Where the network sends what is for a load balancer's address."""
+
+
+def hosts() -> dict[str, Pod]:
+    """Return the network namespaces of Pods; heirs move into those of the Pods before them."""
+    return {pod.host: pod for pod in PODS if pod.heir_of is None}

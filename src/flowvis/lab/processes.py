@@ -9,6 +9,7 @@ from urllib.request import urlopen
 
 from flowvis.errors import SystemRefused
 from flowvis.lab.books import Ledger, closing_books
+from flowvis.lab.cluster import ENVIRONMENT
 from flowvis.lab.configuration import CONTROL_SOCKET, ROOM, STATUS_PORT
 from flowvis.lab.namespaces import inside
 
@@ -16,7 +17,7 @@ READY = f"http://127.0.0.1:{STATUS_PORT}/readyz"
 READY_S = 30.0  # the embedded engine alone takes seconds to load on a busy machine
 STOP_S = 30.0
 TAIL = 30  # lines of a log that say why
-OVERRIDES = {"NODE_NAME", "CH_USERNAME", "CH_PASSWORD"}
+OVERRIDES = {"NODE_NAME", "POD_NAMESPACE", "CH_USERNAME", "CH_PASSWORD"}
 """Variables that win over a daemon's configuration file."""
 
 FLOWCTL = (sys.executable, "-m", "flowvis.cli.flowctl", "--socket", str(CONTROL_SOCKET))
@@ -84,6 +85,6 @@ class Daemon:
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment that keeps files in the lab and says nothing of the host."""
+    """Return the environment of a Pod that keeps its files in the lab; none of it is the host's."""
     kept = {name: value for name, value in os.environ.items() if name not in OVERRIDES}
-    return {**kept, "HOME": str(ROOM), "TMPDIR": str(ROOM)}
+    return {**kept, **ENVIRONMENT, "HOME": str(ROOM), "TMPDIR": str(ROOM)}

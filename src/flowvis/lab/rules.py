@@ -1,4 +1,4 @@
-"""The nft rules of the lab: what kube-proxy would do on a node, and the witness of a client.
+"""The nft rules of the lab: what kube-proxy and a CNI would do on a node, and a client's witness.
 
 A witness counts packets and octets of each 5-tuple without conntrack, in the client's own network
 namespace, keyed as the client sees the connection in both directions.
@@ -6,15 +6,30 @@ namespace, keyed as the client sees the connection in both directions.
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
+from flowvis.fields import RuleAction
 from flowvis.lab.namespaces import nft
-from flowvis.lab.plan import OUTSIDE_NETWORK, SERVER_PORT, SERVICES, Node, Service
+from flowvis.lab.plan import (
+    OUTSIDE_NETWORK,
+    PODS,
+    SERVER_PORT,
+    SERVICES,
+    SILENT_PORT,
+    Node,
+    Pod,
+    Service,
+)
+from flowvis.lab.policies import Answer, egress_answer, ingress_answer
 
 FAMILIES = ("ip", "ip6")
 
 FROM_OUTSIDE = 0x4000
 """kube-proxy's mark for connections that need source NAT."""
+
+DENIED_GROUP = 5
+"""The NFLOG group that rules of policies log to."""
 
 
 class Tuple(NamedTuple):
@@ -35,10 +50,22 @@ class Count(NamedTuple):
     reverse_packets: int = 0
     reverse_octets: int = 0
 
+    @property
+    def forward(self) -> "Count":
+        """What the client sent, without what came back."""
+        return Count(self.packets, self.octets)
+
+    @property
+    def first(self) -> "Count":
+        """The first packet of the client's, where all are alike."""
+        return Count(min(self.packets, 1), self.octets // max(self.packets, 1))
+
 
 def node_rules(node: Node) -> str:
-    """Return the rules of a node: Services by DNAT, masquerade for what leaves the cluster."""
+    """Return the rules of a node: Services by DNAT, masquerade for what leaves, policies."""
     nat = [rule for service in SERVICES for rule in _service(node, service)]
+    pairs = product(PODS, repeat=2)
+    denials = [rule for client, server in pairs for rule in _denials(node, client, server)]
     masquerade = [
         f"{family} saddr {pods} {family} daddr {outside} masquerade"
         for family, pods, outside in zip(FAMILIES, node.pod_networks, OUTSIDE_NETWORK, strict=True)
@@ -53,24 +80,61 @@ def node_rules(node: Node) -> str:
             "srcnat",
             [f"mark {FROM_OUTSIDE} masquerade", *masquerade],
         ),
+        _chain("policies", "filter", "forward", "filter", denials),
     )
 
 
 def _service(node: Node, service: Service) -> Iterator[str]:
-    """Choose a backend in turn, at the Service's addresses and at the node's own."""
+    """Choose a backend in turn, wherever the Service is called."""
     for at, family in enumerate(FAMILIES):
-        cluster = f"{family} daddr {service.addresses[at]} {service.protocol} dport {service.port}"
-        at_node = (
-            f"{family} daddr {node.addresses[at]} {service.protocol} dport {service.node_port} "
-            f"mark set {FROM_OUTSIDE}"
-        )
-        for match in [cluster, at_node] if service.node_port else [cluster]:
+        for match in _called(node, service, at) if not service.headless else ():
             for left, pod in zip(
                 range(len(service.backends), 0, -1), service.backends, strict=True
             ):
                 turn = f"numgen inc mod {left} 0 " if left > 1 else ""
                 target = pod.addresses[at] if family == "ip" else f"[{pod.addresses[at]}]"
                 yield f"{match} {turn}dnat {family} to {target}:{SERVER_PORT}"
+
+
+def _called(node: Node, service: Service, at: int) -> Iterator[str]:
+    """Match the Service at its own addresses, the node's, and the load balancer's."""
+    family, mark = FAMILIES[at], "" if service.local else f" mark set {FROM_OUTSIDE}"
+    places = [(service.addresses, service.port, "")]
+    if service.node_port:
+        places.append((node.addresses, service.node_port, mark))
+    if service.balancer:
+        places.append((service.balancer_addresses, service.port, mark))
+    for addresses, port, marked in places:
+        yield f"{family} daddr {addresses[at]} {service.protocol} dport {port}{marked}"
+
+
+def _denials(node: Node, client: Pod, server: Pod) -> Iterator[str]:
+    """Log and deny what policies do not allow: egress on the client's node, ingress beyond."""
+    for direction, answer, enforced in (
+        ("egress", egress_answer(client, server), client.node),
+        ("ingress", ingress_answer(client, server), server.node),
+    ):
+        if answer.denies and node == enforced:
+            for family, source, to in zip(
+                FAMILIES, client.addresses, server.addresses, strict=True
+            ):
+                log = f'log prefix "{_prefix(direction, answer)}" group {DENIED_GROUP}'
+                yield f"{family} saddr {source} {family} daddr {to} {log} {_VERBS[answer.action]}"
+
+
+_VERBS = {RuleAction.DROP: "drop", RuleAction.REJECT: "meta l4proto tcp reject with tcp reset"}
+
+
+def _prefix(direction: str, answer: Answer) -> str:
+    verb = "reject" if answer.action == RuleAction.REJECT else "drop"
+    return f"flowvis:{verb}:{direction}:{answer.namespace}/{answer.name}:{answer.rule}"
+
+
+def host_rules() -> str:
+    """Return the rules of a Pod or the outside host: its witness, and the port of silence."""
+    silence = [f"meta l4proto {{ tcp, udp }} th dport {SILENT_PORT} drop"]
+    chain = _chain("arriving", "filter", "input", "filter", silence)
+    return witness_rules() + _table("silence", chain)
 
 
 def witness_rules() -> str:

@@ -6,27 +6,38 @@ having them through the whole run.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
+from flowvis.fields import RuleAction
 from flowvis.lab.plan import (
+    BALANCER_NODE,
     CART,
     DNS,
     FRONTEND,
+    JOB,
+    KIOSK,
+    NEXT_JOB,
     NODE_1,
     NODE_2,
     ORDERS,
     OUTSIDE,
     OUTSIDE_ADDRESSES,
+    PORTAL,
+    REPORT,
     SERVER_PORT,
+    SILENT_PORT,
     STORE,
     WEB,
+    WEB_A,
     Addresses,
     Node,
     Pod,
     Service,
 )
+from flowvis.lab.policies import egress_answer, ingress_answer
 
 FIRST_PORT = 20_000  # below what the kernel gives out itself
-PORTS_EACH = 500
+PORTS_EACH = 250
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,45 @@ class NodePort:
         """The node's."""
         return self.node.addresses
 
+    @property
+    def port(self) -> int:
+        """The same on every node."""
+        return self.service.node_port
+
+
+@dataclass(frozen=True)
+class Balancer:
+    """A Service called at a load balancer's address."""
+
+    service: Service
+
+    @property
+    def node(self) -> Node:
+        """Where the connection enters the cluster."""
+        return BALANCER_NODE
+
+    @property
+    def addresses(self) -> Addresses:
+        """The load balancer's for this Service."""
+        return self.service.balancer_addresses
+
+    @property
+    def port(self) -> int:
+        """The Service's own."""
+        return self.service.port
+
+
+Entry = NodePort | Balancer
+"""How a Service is called from outside."""
+
+
+class Outcome(Enum):
+    """What becomes of a connection."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    SILENCE = "silence"
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -57,7 +107,7 @@ class Scenario:
     name: str
     about: str
     client: Pod | Outside
-    target: Pod | Service | NodePort | Outside
+    target: Pod | Service | Entry | Outside
     protocol: str = "tcp"
     family: int = 4
     connections: int = 1
@@ -67,6 +117,14 @@ class Scenario:
     """Each exchange is a new connection with the same 5-tuple."""
     request: int = 1_000
     response: int = 10_000
+    silent: bool = False
+    """Goes to the port where nobody answers."""
+    during: tuple[float, float] = (0.0, 1.0)
+    """When, as parts of the run."""
+    burst: int = 1
+    """Datagrams that are sent at once."""
+    fault: str = ""
+    """Takes place only in runs with this fault."""
 
     @property
     def client_address(self) -> str:
@@ -76,10 +134,8 @@ class Scenario:
     @property
     def server(self) -> tuple[str, int]:
         """Address and port that the client sends to."""
-        address = self.target.addresses[self.family == 6]
-        if isinstance(self.target, NodePort):
-            return address, self.target.service.node_port
-        return address, self.target.port if isinstance(self.target, Service) else SERVER_PORT
+        port = self.target.port if isinstance(self.target, Service | Entry) else SERVER_PORT
+        return self.target.addresses[self.family == 6], SILENT_PORT if self.silent else port
 
     @property
     def client_ports(self) -> range:
@@ -90,7 +146,7 @@ class Scenario:
     @property
     def service(self) -> Service | None:
         """The Service that is called."""
-        if isinstance(self.target, NodePort):
+        if isinstance(self.target, Entry):
             return self.target.service
         return self.target if isinstance(self.target, Service) else None
 
@@ -100,6 +156,36 @@ class Scenario:
         if self.service is not None:
             return self.service.backends
         return (self.target,) if isinstance(self.target, Pod) else ()
+
+    @property
+    def steady(self) -> bool:
+        """Whether each connection has exchanges through the whole run."""
+        return bool(self.every_s) and not self.anew and self.during == (0.0, 1.0)
+
+    @property
+    def client_pod(self) -> Pod | None:
+        """The Pod that calls; None for the outside host."""
+        return self.client if isinstance(self.client, Pod) else None
+
+    @property
+    def transient(self) -> bool:
+        """Whether the kernel keeps nothing of it that could be read later.
+
+        Of connections with the same 5-tuple it has the last one, of denied packets none.
+        """
+        server = self.backends[0] if self.backends else None
+        answers = (f(self.client_pod, server) for f in (egress_answer, ingress_answer))
+        return self.anew or any(answer.denies for answer in answers)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What becomes of its connections, by the policies; its backends are all treated alike."""
+        server = self.backends[0] if self.backends else None
+        answers = (f(self.client_pod, server) for f in (egress_answer, ingress_answer))
+        actions = {answer.action for answer in answers}
+        if RuleAction.REJECT in actions:
+            return Outcome.REFUSED
+        return Outcome.SILENCE if self.silent or RuleAction.DROP in actions else Outcome.ANSWERED
 
 
 STEADY_S = 0.25  # seldom enough for two cores, often enough for every poll to see growth
@@ -136,14 +222,52 @@ SCENARIOS = (
              NodePort(STORE, NODE_1), every_s=STEADY_S),
     Scenario("from-outside-v6", "a node port, to the other node, IPv6", Outside(),
              NodePort(STORE, NODE_1), family=6, connections=5),
+    Scenario("balancer", "a load balancer's address, to a Pod of another node", Outside(),
+             Balancer(PORTAL), every_s=STEADY_S),
+    Scenario("balancer-v6", "a load balancer's address, IPv6", Outside(), Balancer(PORTAL),
+             family=6, connections=5),
+    Scenario("balancer-local", "a load balancer's address, with externalTrafficPolicy: Local",
+             Outside(), Balancer(KIOSK), every_s=STEADY_S),
+    Scenario("headless", "a headless Service: its Pod itself is called", FRONTEND, ORDERS,
+             connections=3),
+    Scenario("address", "a Pod whose address goes to another one", FRONTEND, JOB, connections=4,
+             during=(0.0, 0.3)),
+    Scenario("address-again", "the Pod that has the address now", FRONTEND, NEXT_JOB, connections=4,
+             during=(0.7, 1.0)),
+    Scenario("denied", "dropped by a policy of a Pod on the other node", REPORT, ORDERS,
+             connections=3),
+    Scenario("denied-v6", "dropped on the other node, IPv6", REPORT, ORDERS, family=6),
+    Scenario("denied-udp", "datagrams that a policy drops", REPORT, ORDERS, "udp", connections=2,
+             every_s=0.1, request=300),
+    Scenario("denied-egress", "dropped by a policy of the client's", CART, WEB_A, connections=3),
+    Scenario("rejected", "refused by a policy on the other node, through a Service", REPORT, STORE,
+             connections=4),
+    Scenario("rejected-v6", "refused by a policy, IPv6", REPORT, WEB_A, family=6, connections=2),
+    Scenario("unanswered", "nobody answers, and no policy says so", FRONTEND, Outside(),
+             connections=2, silent=True),
+    Scenario("flood", "10,000 datagrams a second that a policy drops", REPORT, ORDERS, "udp",
+             connections=50, every_s=0.1, burst=20, request=100, during=(0.25, 0.75),
+             fault="flood"),
 )
 # fmt: on
 
 
-def choose(names: Sequence[str]) -> tuple[Scenario, ...]:
-    """Return the scenarios of these names, in the table's order; all where none is named."""
-    known = {scenario.name for scenario in SCENARIOS}
+def choose(
+    names: Sequence[str], faults: Sequence[str] = (), *, deaf: bool = False
+) -> tuple[Scenario, ...]:
+    """Return the scenarios of these names, in the table's order; all where none is named.
+
+    Those that belong to one of the faults are always there, to others never. `deaf`: without those
+    of which something is lost while nobody listens.
+    """
+    known = {scenario.name for scenario in SCENARIOS if not scenario.fault}
     for name in names:
         if name not in known:
             raise ValueError(f"no scenario {name!r}: choose from {', '.join(sorted(known))}")
-    return tuple(s for s in SCENARIOS if not names or s.name in names)
+    wanted = set(names) or known
+    return tuple(
+        scenario
+        for scenario in SCENARIOS
+        if (scenario.fault in faults if scenario.fault else scenario.name in wanted)
+        and not (deaf and scenario.transient)
+    )

@@ -1,20 +1,27 @@
 """One run of the lab, from an empty private world to the verdict."""
 
 import asyncio
+import json
+import subprocess
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from flowvis.clickhouse.schema import FLOWS_COLUMNS
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.lab import configuration, network, traffic
+from flowvis.lab.cluster import ControlPlane
 from flowvis.lab.configuration import AGGREGATOR, TRACKING, exporter_name
+from flowvis.lab.faults import FAULTS, Fault
+from flowvis.lab.measured import TIMES, Row, Run
 from flowvis.lab.namespaces import set_sysctls
 from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES
-from flowvis.lab.processes import Daemon
+from flowvis.lab.processes import FLOWCTL, Daemon
 from flowvis.lab.report import Report
 from flowvis.lab.rules import read_witness
 from flowvis.lab.scenarios import choose
-from flowvis.lab.verdict import COLUMNS, Row, connection, judge
+from flowvis.lab.verdict import connection, judge
 
 QUIET_S = 0.5  # after the last exchange: the last FIN and its ACK are on their way
 MAX_ROWS = 1_000_000
@@ -28,8 +35,13 @@ class Lab:
     def __init__(self, options: Options, say: Say) -> None:
         self._options = options
         self._say = say
-        self._scenarios = choose(options.scenarios)
+        self._faults = [FAULTS[name] for name in options.faults]
+        self._deaf = any(fault.deafens for fault in self._faults)
+        self._scenarios = choose(options.scenarios, options.faults, deaf=self._deaf)
         self._report = Report()
+        self._began_s = 0.0
+        self.duration_s = options.duration_s
+        self.cluster = ControlPlane()
         self.aggregator = Daemon(AGGREGATOR, "flowvis.cli.aggregator", "")
         self.exporters = [
             Daemon(exporter_name(node), "flowvis.cli.exporter", node.name) for node in NODES
@@ -39,27 +51,50 @@ class Lab:
         """Build the network and start the daemons."""
         self._say("Building two nodes with Pods, Services and a host outside")
         await asyncio.to_thread(network.build)  # pyroute2 wants an event loop of its own
-        if self._options.events and self._options.restart != "exporter":
+        if self._options.events and not self._deaf:
             # Nobody hears the events while an exporter is away: what it misses must stay listed.
             for node in NODES:
                 set_sysctls(node.name, TRACKING)
-        configuration.write(datetime.now(UTC), events=self._options.events)
+        configuration.write(events=self._options.events)
+        await self.cluster.start(datetime.now(UTC))
         self._say("Starting flow-aggregator, and flow-exporter on each node")
+        await self.aggregator.start()
+        self.cluster.mount()
         async with asyncio.TaskGroup() as group:
-            for daemon in (self.aggregator, *self.exporters):
-                group.create_task(daemon.start())
+            for exporter in self.exporters:
+                group.create_task(exporter.start())
         names = ", ".join(scenario.name for scenario in self._scenarios)
         self._say(f"Traffic for {self._options.duration_s:g} s: {names}")
 
     async def have_traffic(self) -> None:
-        """Run the scenarios, with a restart in the middle if one is wanted."""
-        duration_s = self._options.duration_s
+        """Run the scenarios, and what is to go wrong meanwhile."""
+        self._began_s = self._began_s or time.time()
+        self.cluster.seat(heirs=False)
         async with traffic.servers(), asyncio.TaskGroup() as group:
-            group.create_task(traffic.run(self._scenarios, duration_s))
-            if self._options.restart:
-                await asyncio.sleep(duration_s / 2)
-                await self._restart()
+            group.create_task(traffic.run(self._scenarios, self.duration_s))
+            group.create_task(self._bring_in_heirs())
+            for name, fault in zip(self._options.faults, self._faults, strict=True):
+                if fault.run is not None:
+                    group.create_task(self._go_wrong(f"{name}: {fault.about}", fault))
         await asyncio.sleep(QUIET_S)
+
+    async def _bring_in_heirs(self) -> None:
+        """Give addresses of Pods to others, after the calls to the one and before the other's."""
+        await asyncio.sleep(self.duration_s / 2)
+        self.cluster.seat(heirs=True)
+
+    async def _go_wrong(self, what: str, fault: Fault) -> None:
+        await asyncio.sleep(fault.begin * self.duration_s)
+        self._say(what)
+        if fault.run is not None:
+            await fault.run(self)
+
+    async def sessions(self) -> set[str]:
+        """Return the exporters' sessions that the aggregator has."""
+        found = await asyncio.to_thread(
+            subprocess.run, [*FLOWCTL, "status", "-o", "json"], capture_output=True, check=False
+        )
+        return {session["peer"] for session in json.loads(found.stdout)["sessions"]}
 
     async def close(self) -> Report:
         """End the daemons, read the store, and judge."""
@@ -67,15 +102,15 @@ class Lab:
         for exporter in self.exporters:
             await self._stop(exporter)
         await self._stop(self.aggregator)
+        await self.cluster.server.stop()
         rows = await asyncio.to_thread(_stored)
         self._judge(rows)
         return self._report
 
-    async def _restart(self) -> None:
-        chosen = [self.aggregator] if self._options.restart == "aggregator" else self.exporters
-        self._say(f"Restarting {' and '.join(daemon.name for daemon in chosen)}")
+    async def restart(self, daemons: Sequence[Daemon]) -> None:
+        """End daemons by SIGTERM and start them again."""
         async with asyncio.TaskGroup() as group:
-            for daemon in chosen:
+            for daemon in daemons:
                 group.create_task(self._replace(daemon))
 
     async def _replace(self, daemon: Daemon) -> None:
@@ -92,9 +127,9 @@ class Lab:
         report = self._report
         clients = {scenario.client.host for scenario in self._scenarios}
         witnesses = {host: read_witness(host) for host in clients}
-        report.findings = judge(
-            self._scenarios, witnesses, rows, split=self._options.restart == "aggregator"
-        )
+        split = any(fault.splits for fault in self._faults)
+        run = Run(round(self._began_s), round(time.time()), split=split, deaf=self._deaf)
+        report.findings = judge(self._scenarios, witnesses, rows, run)
         report.records = len(rows)
         report.flows = len({connection(row) for row in rows})
         both = [row for row in rows if row["originalFlowsPresent"] == 2]
@@ -102,10 +137,11 @@ class Lab:
 
 
 def _stored() -> list[Row]:
-    """Return all records of the store, once nobody else has it open."""
+    """Return all records of the store, once nobody else has it open; times as seconds."""
     store = open_store(StoreSettings(database_url=configuration.STORE))
+    chosen = (f"toUInt32({name})" if name in TIMES else name for name in FLOWS_COLUMNS)
     try:
-        result = store.query(f"SELECT {', '.join(COLUMNS)} FROM flows", max_rows=MAX_ROWS)  # noqa: S608  constants
+        result = store.query(f"SELECT {', '.join(chosen)} FROM flows", max_rows=MAX_ROWS)  # noqa: S608  constants
     finally:
         store.close()
-    return [dict(zip(result.names, row, strict=True)) for row in result.rows]
+    return [dict(zip(FLOWS_COLUMNS, row, strict=True)) for row in result.rows]

@@ -12,13 +12,14 @@ from contextlib import asynccontextmanager
 
 from flowvis.errors import SystemRefused
 from flowvis.lab.namespaces import inside
-from flowvis.lab.plan import OUTSIDE, PODS, SERVER_PORT
-from flowvis.lab.scenarios import Scenario
+from flowvis.lab.plan import OUTSIDE, SERVER_PORT, hosts
+from flowvis.lab.scenarios import Outcome, Scenario
 
 HEADER = struct.Struct("!II")
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 ANSWER_S = 10.0  # the lab's links lose nothing: no answer by then is a fault
+PATIENCE_S = 1.6  # where none will come: TCP tries a second time after one second
 LARGEST_DATAGRAM = 1 << 16
 
 
@@ -28,7 +29,7 @@ async def servers() -> AsyncIterator[None]:
     listening: list[asyncio.Server] = []
     answering: list[asyncio.Task[None]] = []
     try:
-        for host in (OUTSIDE, *(pod.host for pod in PODS)):
+        for host in (OUTSIDE, *hosts()):
             for family in FAMILIES:
                 stream = _socket(host, family, "tcp", SERVER_PORT)
                 listening.append(await asyncio.start_server(_answer, sock=stream))
@@ -53,29 +54,30 @@ async def run(scenarios: Sequence[Scenario], duration_s: float) -> None:
 
 def exchange_times(scenario: Scenario, number: int, duration_s: float) -> list[float]:
     """Return when connection `number` has its exchanges, in seconds from the start."""
+    begin, end = (duration_s * part for part in scenario.during)
     if not scenario.every_s:
-        return [duration_s * number / scenario.connections]
-    return [scenario.every_s * i for i in range(max(1, round(duration_s / scenario.every_s)))]
+        return [begin + (end - begin) * number / scenario.connections]
+    times = max(1, round((end - begin) / scenario.every_s))
+    return [begin + scenario.every_s * i for i in range(times)]
 
 
 async def _connection(scenario: Scenario, number: int, port: int, duration_s: float) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
-    exchange = _exchange if scenario.protocol == "tcp" else _exchange_datagrams
+    exchange = _EXCHANGES[scenario.outcome, scenario.protocol]
     client: socket.socket | None = None
     try:
         for at_s in exchange_times(scenario, number, duration_s):
             await asyncio.sleep(began + at_s - loop.time())
+            if client is None:
+                client = _socket(
+                    scenario.client.host,
+                    scenario.family,
+                    scenario.protocol,
+                    port,
+                    scenario.client_address,
+                )
             async with asyncio.timeout(ANSWER_S):
-                if client is None:
-                    client = _socket(
-                        scenario.client.host,
-                        scenario.family,
-                        scenario.protocol,
-                        port,
-                        scenario.client_address,
-                    )
-                    await loop.sock_connect(client, scenario.server)
                 await exchange(client, scenario)
             if scenario.anew:
                 client.close()
@@ -89,6 +91,7 @@ async def _connection(scenario: Scenario, number: int, port: int, duration_s: fl
 
 async def _exchange(client: socket.socket, scenario: Scenario) -> None:
     loop = asyncio.get_running_loop()
+    await _connect(client, scenario)
     await loop.sock_sendall(client, _request(scenario))
     left = scenario.response
     while left:
@@ -100,10 +103,52 @@ async def _exchange(client: socket.socket, scenario: Scenario) -> None:
 
 async def _exchange_datagrams(client: socket.socket, scenario: Scenario) -> None:
     loop = asyncio.get_running_loop()
+    await _connect(client, scenario)
     await loop.sock_sendall(client, _request(scenario))
     got = len(await loop.sock_recv(client, LARGEST_DATAGRAM))
     if got != scenario.response:
         raise ConnectionError(f"a response of {got} bytes, not {scenario.response}")
+
+
+async def _be_refused(client: socket.socket, scenario: Scenario) -> None:
+    try:
+        await _connect(client, scenario)
+    except ConnectionRefusedError:
+        return
+    raise ConnectionError("was let through")
+
+
+async def _be_ignored(client: socket.socket, scenario: Scenario) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await _connect(client, scenario)
+    except TimeoutError:
+        return
+    raise ConnectionError("was let through")
+
+
+async def _send_datagram(client: socket.socket, scenario: Scenario) -> None:
+    await _connect(client, scenario)
+    for _ in range(scenario.burst):
+        await asyncio.get_running_loop().sock_sendall(client, _request(scenario))
+
+
+_EXCHANGES = {
+    (Outcome.ANSWERED, "tcp"): _exchange,
+    (Outcome.ANSWERED, "udp"): _exchange_datagrams,
+    (Outcome.REFUSED, "tcp"): _be_refused,
+    (Outcome.SILENCE, "tcp"): _be_ignored,
+    (Outcome.SILENCE, "udp"): _send_datagram,
+}
+"""What a client does once, and what it takes for right."""
+
+
+async def _connect(client: socket.socket, scenario: Scenario) -> None:
+    """Connect a socket that is not connected yet."""
+    try:
+        client.getpeername()
+    except OSError:
+        await asyncio.get_running_loop().sock_connect(client, scenario.server)
 
 
 def _request(scenario: Scenario) -> bytes:

@@ -5,44 +5,17 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-from flowvis.lab import expectation
+from flowvis.fields import BY_NAME, Kind
+from flowvis.lab import expectation, measured
+from flowvis.lab.expectation import SIDES
+from flowvis.lab.measured import COUNTERS, INTERVAL, Connection, Row, Run
 from flowvis.lab.rules import Count, Tuple
 from flowvis.lab.scenarios import Scenario
-
-Row = Mapping[str, Any]
-"""A stored record: the columns of `COLUMNS` by name."""
 
 Key = tuple[str, str, int]
 """Protocol, client address, client port: names a connection in the lab."""
 
-COUNTERS = ("packet", "octet", "reversePacket", "reverseOctet")
-SIDES = ("FromSourceNode", "FromDestinationNode")
-
-INTERVAL = "monitoringIntervalStartMilliSeconds"
-
-COLUMNS = (
-    "protocolIdentifier",
-    "sourceIP",
-    "sourceTransportPort",
-    "destinationIP",
-    "flowStartSeconds",
-    "flowEndSeconds",
-    "flowType",
-    "sourcePodName",
-    "sourcePodNamespace",
-    "sourceNodeName",
-    "destinationPodName",
-    "destinationPodNamespace",
-    "destinationNodeName",
-    "destinationServicePortName",
-    "originalFlowsPresent",
-    INTERVAL,
-    *(f"{counter}DeltaCount" for counter in COUNTERS),
-    *(f"{counter}TotalCount" for counter in COUNTERS),
-    *(f"{counter}TotalCount{side}" for counter in COUNTERS for side in SIDES),
-)
-
-PROTOCOLS = {6: "tcp", 17: "udp"}
+PROTOCOLS = {number: name for name, number in expectation.PROTOCOLS.items()}
 
 
 @dataclass
@@ -76,20 +49,17 @@ def judge(
     scenarios: Sequence[Scenario],
     witnesses: Mapping[str, Mapping[Tuple, Count]],
     rows: Sequence[Row],
-    *,
-    split: bool = False,
+    run: Run,
 ) -> list[Finding]:
     """Compare, scenario by scenario; `witnesses` are by the client's network namespace.
 
-    `split`: the aggregator was restarted, so that the halves of a connection may have gone to the
-    one before and the one after, and be stored side by side.
+    `rows` have all `FLOWS_COLUMNS`.
     """
     stored: dict[Key, list[Row]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row["flowEndSeconds"], row[INTERVAL])):
         stored.setdefault(connection(row), []).append(row)
     return [
-        _judge(scenario, witnesses[scenario.client.host], stored, split=split)
-        for scenario in scenarios
+        _judge(scenario, witnesses[scenario.client.host], stored, run) for scenario in scenarios
     ]
 
 
@@ -107,33 +77,41 @@ def _judge(
     scenario: Scenario,
     witness: Mapping[Tuple, Count],
     stored: Mapping[Key, list[Row]],
-    *,
-    split: bool,
+    run: Run,
 ) -> Finding:
     finding = Finding(scenario.name, scenario.connections)
     for port in scenario.client_ports:
-        key = Tuple(scenario.protocol, scenario.client_address, port, *scenario.server)
-        expected = witness.get(key, Count())
         rows = stored.get((scenario.protocol, scenario.client_address, port), [])
-        whole, single = _by_halves(scenario, rows) if split else (rows, [])
+        answering = expectation.backend(scenario, rows[0]["destinationIP"] if rows else "")
+        key = Tuple(scenario.protocol, scenario.client_address, port, *scenario.server)
+        counts = expectation.counts(scenario, answering, witness.get(key, Count()))
+        expected = counts.pop("")
+        must_say = expectation.exact(scenario, port, answering)
+        whole, single = _by_halves(rows, must_say["originalFlowsPresent"], run)
         told = _sum(_deltas(whole), max(_deltas(_of_side(single, side)) for side in SIDES))
         finding.expected = _sum(finding.expected, expected)
         finding.stored = _sum(finding.stored, told)
         finding.records += len(rows)
-        problems = (*_wrong_counts(rows, told, expected), *_wrong_records(scenario, whole))
-        if not single:
-            problems += (*_wrong_sides(scenario, whole, expected),)
+        problems = [*_wrong_counts(rows, told, expected), *_wrong_values(whole, must_say)]
+        if not run.split and len({row[INTERVAL] for row in rows}) != len(rows):
+            problems.append(f"{len(rows)} records have the same intervals")
+        if rows:
+            tracked = expectation.tracked(scenario, answering)
+            problems += measured.problems(Connection(scenario, rows, tracked), run)
+        if rows and not single:
+            problems += _wrong_sides(rows, counts)
         finding.problems += [f"port {port}: {problem}" for problem in problems]
     return finding
 
 
-def _by_halves(scenario: Scenario, rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Separate records with all halves from those with one of two."""
+def _by_halves(rows: list[Row], halves: int, run: Run) -> tuple[list[Row], list[Row]]:
+    """Separate records with all halves from those that a restart has left with one of two."""
+    if not run.split:
+        return rows, []
     whole: list[Row] = []
     single: list[Row] = []
     for row in rows:
-        needed = expectation.halves(scenario, expectation.backend(scenario, row["destinationIP"]))
-        (whole if row["originalFlowsPresent"] == needed else single).append(row)
+        (whole if row["originalFlowsPresent"] == halves else single).append(row)
     return whole, single
 
 
@@ -152,32 +130,24 @@ def _wrong_counts(rows: Sequence[Row], told: Count, expected: Count) -> Iterator
         yield f"deltas sum up to {tuple(told)}, sent {tuple(expected)}"
     if (totals := _totals(rows, "")) != expected:
         yield f"totals are {tuple(totals)}, sent {tuple(expected)}"
-    intervals = {(row["flowStartSeconds"], row[INTERVAL], row["flowEndSeconds"]) for row in rows}
-    if len(intervals) != len(rows):
-        yield f"{len(rows)} records of {len(intervals)} intervals"
 
 
-def _wrong_records(scenario: Scenario, rows: Sequence[Row]) -> Iterator[str]:
+def _wrong_values(rows: Sequence[Row], must_say: Mapping[str, Any]) -> Iterator[str]:
     for row in rows:
-        answering = expectation.backend(scenario, row["destinationIP"])
-        must_say = {
-            "originalFlowsPresent": expectation.halves(scenario, answering),
-            **expectation.names(scenario, answering),
-        }
         for column, right in must_say.items():
             value = row[column]
-            if column == "destinationIP":
+            if column in ADDRESSES and value:
                 value = str(ip_address(value))
             if value != right:
                 yield f"{column} is {value!r}, not {right!r}"
 
 
-def _wrong_sides(scenario: Scenario, rows: Sequence[Row], expected: Count) -> Iterator[str]:
-    """Yield what is wrong with the nodes' own counters, where two nodes have counted."""
-    if not rows:
-        return
-    answering = expectation.backend(scenario, rows[0]["destinationIP"])
-    for side in SIDES if expectation.halves(scenario, answering) == 2 else ():
+ADDRESSES = {name for name, field in BY_NAME.items() if field.kind is Kind.ADDRESS}
+
+
+def _wrong_sides(rows: Sequence[Row], seen_by: Mapping[str, Count]) -> Iterator[str]:
+    """Yield what is wrong with the nodes' own counters."""
+    for side, expected in seen_by.items():
         if (seen := _totals(rows, side)) != expected:
             yield f"totals {side} are {tuple(seen)}, sent {tuple(expected)}"
 

@@ -1,5 +1,9 @@
-"""Which network policy allowed or denied a connection, evaluated from the API's objects."""
+"""Which network policy allowed or denied a connection, and which Egress it left by.
+
+Both are evaluated from the API's objects, as they were when the connection began.
+"""
 
 from flowvis.policies.decide import KINDS, Policies, PolicyStats, Selectable
+from flowvis.policies.egresses import Egresses, EgressStats
 
-__all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
+__all__ = ["KINDS", "EgressStats", "Egresses", "Policies", "PolicyStats", "Selectable"]

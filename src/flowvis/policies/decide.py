@@ -1,9 +1,8 @@
 """Columns of the policies that decided over connections, as they were when those began."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, Column
 from flowvis.counts import count
 from flowvis.policies.ends import EndTable, Selectable
+from flowvis.policies.followed import Followed, starts_ms
 from flowvis.policies.generation import Generation
-from flowvis.policies.history import MAX_EPOCHS, History
+from flowvis.policies.history import MAX_EPOCHS
 from flowvis.policies.model import Direction
-from flowvis.policies.objects import KINDS, SELECTED_BY, Key, Snapshot, created_ms, key_of, parse
+from flowvis.policies.objects import KINDS, PARSERS, SELECTED_BY, Snapshot
 from flowvis.policies.rulebook import Rulebook
 from flowvis.policies.verdicts import MAX_VERDICTS, Codes, VerdictCache, VerdictTable
 
@@ -37,21 +37,17 @@ class PolicyStats:
     refused: int = count("Objects not kept since there were too many")
 
 
-class Policies:
+class Policies(Followed):
     """All policies of a cluster, and what they depend on: tiers, groups, namespaces, nodes."""
 
     def __init__(self, ends: EndTable | None = None) -> None:
         self.stats = PolicyStats()
-        self._history = History()
+        super().__init__(PARSERS, self.stats)
         self._ends = EndTable() if ends is None else ends
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
         self._newest: VerdictCache | None = None
         self._active: bool | None = None
-
-    def __len__(self) -> int:
-        """How many objects are kept."""
-        return len(self._history)
 
     @property
     def active(self) -> bool:
@@ -60,59 +56,9 @@ class Policies:
             self._active = not self._history.kinds() <= SELECTED_BY
         return self._active
 
-    def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
-        """Learn of an object, new or changed; other kinds are passed over.
-
-        One that is new counts from its creation on. ValueError if it is not what its kind says;
-        then its last good version stays.
-        """
-        try:
-            key = key_of(item)
-            if key is None:
-                return
-            value = parse(key, item)
-        except ValueError:
-            self.stats.malformed += 1
-            raise
-        created = None if key in self._history else created_ms(item)
-        self._put(key, value, now_ms if created is None else min(created, now_ms), now_ms)
-
-    def delete(self, item: Mapping[str, Any], now_ms: int) -> None:
-        """Note that an object is gone; one that was not known is passed over."""
-        key = key_of(item)
-        if key is not None:
-            self._put(key, None, now_ms, now_ms)
-
-    def retain(
-        self, group: str, kind: str, names: Collection[tuple[str, str]], now_ms: int
-    ) -> None:
-        """Note that of a kind there are only those of these (namespace, name)."""
-        for key in self._history:
-            if key[:2] == (group, kind) and key[2:] not in names:
-                self._put(key, None, now_ms, now_ms)
-
-    def replace(self, items: Iterable[Mapping[str, Any]], now_ms: int) -> None:
-        """Learn of all objects there are: what is not among them is gone.
-
-        ValueError names the first object that is not what its kind says; the others count.
-        """
-        problem: ValueError | None = None
-        listed: set[Key | None] = set()
-        for item in items:
-            try:
-                listed.add(key_of(item))
-                self.upsert(item, now_ms)
-            except ValueError as error:
-                problem = problem or error
-        for group, kind in KINDS:
-            names = {key[2:] for key in listed if key is not None and key[:2] == (group, kind)}
-            self.retain(group, kind, names, now_ms)
-        if problem is not None:
-            raise problem
-
     def expire(self, now_ms: int) -> None:
         """Forget what changed too long ago; to be called now and then."""
-        self._history.expire(now_ms)
+        super().expire(now_ms)
         self._active = None
 
     def decide(
@@ -141,16 +87,13 @@ class Policies:
         found: dict[str, Column] = {}
         for direction, numbers in codes.items():
             ours = self._verdicts.columns(numbers, direction, batch.strings)
-            found |= _merged(batch, direction, ours)
+            found |= _merged(batch, ours)
         return found
 
-    def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:
-        since = self._history.put(key, value, since_ms, now_ms)
-        self.stats.refused = self._history.refused
-        if since is not None:
-            self._active = None
-            for epoch in [epoch for epoch in self._caches if epoch >= since]:
-                del self._caches[epoch]
+    def _changed(self, since_ms: int) -> None:
+        self._active = None
+        for epoch in [epoch for epoch in self._caches if epoch >= since_ms]:
+            del self._caches[epoch]
 
     def _decide(
         self,
@@ -163,7 +106,7 @@ class Policies:
         nodes = self._ends.nodes(destinations)
         services = batch["protocolIdentifier"], batch["destinationTransportPort"]
         codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
-        epochs = self._history.epochs(_starts(batch))
+        epochs = self._history.epochs(starts_ms(batch))
         for epoch in np.unique(epochs).tolist():
             rows = np.flatnonzero(epochs == epoch)
             cache = self._cache(epoch)
@@ -200,7 +143,7 @@ class Policies:
     def _cache(self, epoch: int) -> VerdictCache:
         cache = self._caches.get(epoch)
         if cache is None:
-            snapshot = self._history.snapshot(epoch)
+            snapshot = Snapshot.of(self._history.values(epoch))
             before = self._alike(snapshot)
             if before is None:
                 self.stats.compiled += 1
@@ -226,18 +169,11 @@ class Policies:
         self.stats.cleared += 1
 
 
-def _starts(batch: Batch) -> NDArray[np.int64]:
-    if "flowStartMilliseconds" in batch.columns:
-        return np.asarray(batch["flowStartMilliseconds"].astype(np.int64))
-    return np.asarray(batch["flowStartSeconds"].astype(np.int64) * 1000)
-
-
-def _merged(batch: Batch, direction: Direction, ours: dict[str, Column]) -> dict[str, Column]:
+def _merged(batch: Batch, ours: dict[str, Column]) -> dict[str, Column]:
     """Our fields of one direction where a record's own are empty or say the same."""
-    prefix = f"{direction.value}NetworkPolicy"
-    agree = batch[f"{prefix}Name"] == 0
-    for name in (f"{prefix}Type", f"{prefix}RuleAction"):
-        agree &= (batch[name] == 0) | (batch[name] == ours[name])
+    agree = np.ones(len(batch), dtype=bool)
+    for name, column in ours.items():
+        agree &= (batch[name] == 0) | (batch[name] == column)
     if agree.all():
         return ours
     return {name: np.where(agree, column, batch[name]) for name, column in ours.items()}

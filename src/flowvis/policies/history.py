@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.policies.objects import Key, Snapshot
+from flowvis.policies.objects import Key
 
 KEPT_MS = 600_000  # longer than any record is on its way, or waits for its other half
 MAX_OBJECTS = 1 << 17  # ten times the policies, namespaces and nodes of the largest clusters
@@ -92,14 +92,12 @@ class History:
         places = np.searchsorted(changes, times_ms, "right") - 1
         return np.asarray(changes[np.maximum(places, 0)])
 
-    def snapshot(self, epoch_ms: int) -> Snapshot:
-        """Return the objects as they were when an epoch began."""
-        found = Snapshot()
+    def values(self, epoch_ms: int) -> Iterator[tuple[Key, Any]]:
+        """Go through the objects as they were when an epoch began."""
         for key, versions in self._versions.items():
             at = bisect_right(versions, epoch_ms, key=lambda version: version.since_ms) - 1
             if at >= 0 and versions[at].value is not None:
-                found.add(key, versions[at].value)
-        return found
+                yield key, versions[at].value
 
     def _mark(self, when_ms: int) -> None:
         at = bisect_right(self._changes, when_ms)

@@ -1,9 +1,9 @@
 """The API's objects that a decision depends on, and what is kept of each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from flowvis.batch import V4_MAPPED, address_bytes
 from flowvis.policies.admin import parse_admin_policy
@@ -16,6 +16,8 @@ ADMIN = "policy.networking.k8s.io"
 NAME_LABEL = "kubernetes.io/metadata.name"
 
 Labels = Mapping[str, str]
+Parsers = Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Any]]
+"""By API group and kind: what returns what is kept of an object."""
 Key = tuple[str, str, str, str]
 """API group, kind, namespace, name."""
 
@@ -38,6 +40,14 @@ class Snapshot:
     namespaces: dict[str, Labels] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, objects: Iterable[tuple[Key, Any]]) -> Self:
+        """Put objects, as `parse` returned them, in their places."""
+        found = cls()
+        for key, value in objects:
+            found.add(key, value)
+        return found
+
     def add(self, key: Key, value: Any) -> None:
         """Add what `parse` returned for an object."""
         _, kind, namespace, name = key
@@ -54,11 +64,11 @@ class Snapshot:
                 self.policies.append(value)
 
 
-def key_of(item: Mapping[str, Any]) -> Key | None:
-    """Return the key of an object; None if nothing depends on its kind. ValueError: no name."""
+def key_of(item: Mapping[str, Any], parsers: Parsers) -> Key | None:
+    """Return the key of an object; None if its kind is none of these. ValueError: no name."""
     group = str(item.get("apiVersion") or "").rpartition("/")[0]
     kind = str(item.get("kind"))
-    if (group, kind) not in _PARSERS:
+    if (group, kind) not in parsers:
         return None
     metadata = item.get("metadata")
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
@@ -67,11 +77,11 @@ def key_of(item: Mapping[str, Any]) -> Key | None:
     return group, kind, str(metadata.get("namespace") or ""), str(name)
 
 
-def parse(key: Key, item: Mapping[str, Any]) -> Any:
+def parse(key: Key, item: Mapping[str, Any], parsers: Parsers) -> Any:
     """Return what is kept of an object; ValueError names the object and what is wrong."""
     group, kind, namespace, name = key
     try:
-        return _PARSERS[group, kind](item)
+        return parsers[group, kind](item)
     except KeyError as error:
         problem = f"no or bad value for {error}"
     except (AttributeError, TypeError, ValueError) as error:
@@ -89,7 +99,8 @@ def created_ms(item: Mapping[str, Any]) -> int | None:
     return round(moment.timestamp() * 1000)
 
 
-def _parse_namespace(item: Mapping[str, Any]) -> Labels:
+def parse_namespace(item: Mapping[str, Any]) -> Labels:
+    """Read a Namespace: its labels, with the one for its name."""
     metadata = item["metadata"]
     return {NAME_LABEL: metadata["name"], **(metadata.get("labels") or {})}
 
@@ -107,8 +118,8 @@ def _parse_node(item: Mapping[str, Any]) -> Node:
     return Node(dict(item["metadata"].get("labels") or {}), frozenset(addresses))
 
 
-_PARSERS: dict[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = {
-    ("", "Namespace"): _parse_namespace,
+PARSERS: Parsers = {
+    ("", "Namespace"): parse_namespace,
     ("", "Node"): _parse_node,
     ("networking.k8s.io", "NetworkPolicy"): parse_network_policy,
     (ADMIN, "AdminNetworkPolicy"): parse_admin_policy,
@@ -123,5 +134,5 @@ _PARSERS: dict[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = {
 
 SELECTED_BY = frozenset({"Namespace", "Node", "Group", "ClusterGroup", "Tier"})
 """Kinds that policies refer to, which decide nothing by themselves."""
-KINDS = frozenset(_PARSERS)
+KINDS = frozenset(PARSERS)
 """(API group, kind) of all objects that `Policies` wants to hear of."""

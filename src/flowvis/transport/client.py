@@ -11,7 +11,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from flowvis.counts import count, counts_by_reason
@@ -26,6 +26,14 @@ from flowvis.transport.tls import TlsFiles, TlsReloader
 log = logging.getLogger(__name__)
 
 CONNECT_S = 10.0  # for a connection and its handshake, with each address of the collector
+
+Hosts = Callable[[CollectorAddress], Awaitable[Sequence[str]]]
+"""Asked at each attempt: the names or addresses to try, in this order; FlowvisError if none."""
+
+
+async def by_name(address: CollectorAddress) -> Sequence[str]:
+    """Leave it to DNS."""
+    return [address.dns_name]
 
 
 class ConnectionLost(FlowvisError):
@@ -58,11 +66,13 @@ class Client:
         tls: TlsFiles | None = None,
         *,
         server_name: str = "",
+        hosts: Hosts = by_name,
         backoff: Backoff | None = None,
         on_state: Callable[[bool], None] | None = None,
     ) -> None:
         self._target(address, tls, server_name)
         self.stats = ClientStats()
+        self._hosts = hosts
         self._backoff = backoff or Backoff()
         self._on_state = on_state
         self._limited = LimitedLog(log)
@@ -154,18 +164,21 @@ class Client:
     async def _attempt(self) -> Connection:
         """Try each address of the collector once."""
         context = self._context()
-        found = await asyncio.get_running_loop().getaddrinfo(
-            self.address.dns_name, self.address.port, type=socket.SOCK_STREAM
-        )
-        problems = []
-        for family, _, _, _, where in found:
+        loop, problems = asyncio.get_running_loop(), []
+        for host in await self._hosts(self.address):
             try:
-                async with asyncio.timeout(CONNECT_S):
-                    return await self._reach(family, where, context)
-            except TimeoutError:
-                problems.append(f"{where[0]}: no answer in {CONNECT_S:g} s")
+                found = await loop.getaddrinfo(host, self.address.port, type=socket.SOCK_STREAM)
             except OSError as error:
-                problems.append(f"{where[0]}: {error.strerror or error}")
+                problems.append(f"{host}: {error.strerror or error}")
+                continue
+            for family, _, _, _, where in found:
+                try:
+                    async with asyncio.timeout(CONNECT_S):
+                        return await self._reach(family, where, context)
+                except TimeoutError:
+                    problems.append(f"{where[0]}: no answer in {CONNECT_S:g} s")
+                except OSError as error:
+                    problems.append(f"{where[0]}: {error.strerror or error}")
         raise OSError("; ".join(problems))
 
     async def _reach(
@@ -190,10 +203,11 @@ class Client:
         """Return the context for this attempt: the files are looked at each time."""
         if self._certificates is None:
             return None
-        try:
-            self._certificates.refresh()
-        except SettingsError as error:
-            log.warning("%s: new certificates are bad: %s", self.address, error)
+        if self._certificates.loaded:
+            try:
+                self._certificates.refresh()
+            except SettingsError as error:
+                log.warning("%s: new certificates are bad: %s", self.address, error)
         return self._certificates.context()
 
     def _channel(self, context: ssl.SSLContext | None) -> Channel:

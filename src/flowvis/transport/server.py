@@ -166,16 +166,18 @@ class Server:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def _keep_house(self) -> None:
-        """Look after certificates and idle sessions."""
+        """Look after certificates, and sessions that are idle or old."""
         idle_s = self._common.limits.idle_s
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._reload_s)
             if self._certificates:
                 self._refresh(self._certificates)
+            now = loop.time()
+            for session in [each for each in self.sessions if each.ends_at <= now]:
+                session.half_close()
             if idle_s is not None:
-                horizon = loop.time() - idle_s
-                for session in [each for each in self.sessions if each.last_heard < horizon]:
+                for session in [s for s in self.sessions if s.last_heard < now - idle_s]:
                     session.expire()
 
     def _refresh(self, certificates: TlsReloader) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
+import random
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -34,6 +36,8 @@ class Limits:
     handshake_s: float = 10.0
     idle_s: float | None = None
     """IPFIX has no keep-alive: an exporter without flows is silent, and that is well."""
+    age_s: float | None = None
+    """Then a peer is asked to finish and come again: both show their certificates anew."""
     read_bytes: int = 256 << 10
     """Per session and wake-up: some thousand records, half a millisecond of work."""
 
@@ -94,12 +98,17 @@ class Common:
     stopping: bool = False
 
 
+def _life_s(age_s: float | None) -> float:
+    """How long a session may live: those that began together do not end together."""
+    return math.inf if age_s is None else age_s * random.uniform(0.8, 1.0)  # noqa: S311  no secret
+
+
 class Session:
     """Reads a bounded amount at each wake-up and hands it to the peer's handler in one piece."""
 
     __slots__ = (
         "_channel", "_common", "_deadline", "_half_closed", "_handler", "_loop", "_on_closed",
-        "_pending", "_sock", "last_heard", "open", "peer",
+        "_pending", "_sock", "ends_at", "last_heard", "open", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -122,15 +131,16 @@ class Session:
         common.handshakes += 1
         self._loop = asyncio.get_running_loop()
         self.last_heard = self._loop.time()
+        self.ends_at = self.last_heard + _life_s(common.limits.age_s)
         self._deadline = self._loop.call_later(common.limits.handshake_s, self._handshake_late)
         self._loop.add_reader(sock, self._guard, self._read)
         if channel.ready:
             self._guard(self._established)
 
     def half_close(self) -> None:
-        """Say that the server goes away (FIN) and go on reading."""
-        if self._handler is None:
-            return  # said when the handshake is through
+        """Say that nothing more is wanted here (FIN) and go on reading what was sent before."""
+        if self._handler is None or self._half_closed:
+            return  # in a handshake it is said when that is through
         self._half_closed = True
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)

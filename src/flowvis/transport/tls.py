@@ -6,22 +6,31 @@ replaces mounted Secrets by swapping a symbolic link, hence contents are compare
 
 import contextlib
 import hashlib
+import os
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 from flowvis.errors import SettingsError
 
 VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
 
 
+class Pem(Protocol):
+    """A file, or what reads like one: `Path` is one. Its text names it for people."""
+
+    def read_bytes(self) -> bytes:
+        """Return the content as it is now; OSError says why there is none."""
+
+
 @dataclass(frozen=True)
 class TlsFiles:
     """The PEM files of one end; None as CA means the system's roots, as certificate: none."""
 
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    ca: Pem | None = None
+    certificate: Pem | None = None
+    key: Pem | None = None
     min_version: str = "VersionTLS12"
 
     def server_context(self) -> ssl.SSLContext:
@@ -45,28 +54,30 @@ class TlsFiles:
     def fingerprint(self) -> bytes:
         """A digest of the files' contents; what cannot be read counts as empty."""
         digest = hashlib.sha256()
-        for path in (self.ca, self.certificate, self.key):
+        for pem in (self.ca, self.certificate, self.key):
             content = b""
-            if path is not None:
+            if pem is not None:
                 with contextlib.suppress(OSError):
-                    content = path.read_bytes()
+                    content = pem.read_bytes()
             digest.update(len(content).to_bytes(8, "big") + content)
         return digest.digest()
 
     def _fill(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        self._check()
+        ca, certificate, key = self._contents()
         context.minimum_version = VERSIONS[self.min_version]
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        if self.ca is None:
+        if ca is None:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         else:
             try:
-                context.load_verify_locations(cafile=self.ca)
+                with _in_memory(ca) as path:
+                    context.load_verify_locations(cafile=path)
             except ssl.SSLError as error:
                 raise SettingsError([f"tls.ca: {self.ca}: {_reason(error)}"]) from error
-        if self.certificate is not None and self.key is not None:
+        if certificate is not None and key is not None:
             try:
-                context.load_cert_chain(self.certificate, self.key)
+                with _in_memory(certificate) as path, _in_memory(key) as key_path:
+                    context.load_cert_chain(path, key_path)
             except ssl.SSLError as error:
                 both = f"{self.certificate} and {self.key}"
                 if error.reason == "KEY_VALUES_MISMATCH":
@@ -76,22 +87,25 @@ class TlsFiles:
                 raise SettingsError([problem]) from error
         return context
 
-    def _check(self) -> None:
-        """Raise SettingsError for what can be told from the files alone."""
-        problems = [
-            f"tls.{name}: {problem}"
-            for name, path, mark in (
-                ("ca", self.ca, b"CERTIFICATE-----"),
-                ("certificate", self.certificate, b"CERTIFICATE-----"),
-                ("key", self.key, b"PRIVATE KEY-----"),
-            )
-            if path is not None and (problem := _problem(path, mark))
-        ]
+    def _contents(self) -> list[bytes | None]:
+        """Read CA, certificate and key; SettingsError for what can be told from them alone."""
+        contents: list[bytes | None] = []
+        problems = []
+        for name, pem, mark in (
+            ("ca", self.ca, b"CERTIFICATE-----"),
+            ("certificate", self.certificate, b"CERTIFICATE-----"),
+            ("key", self.key, b"PRIVATE KEY-----"),
+        ):
+            try:
+                contents.append(None if pem is None else _read(pem, mark))
+            except ValueError as error:
+                problems.append(f"tls.{name}: {error}")
         if (self.certificate is None) != (self.key is None):
             lone = "key" if self.certificate is None else "certificate"
             problems.append(f"tls.{lone}: a certificate and its key go together; give both")
         if problems:
             raise SettingsError(problems)
+        return contents
 
 
 class TlsReloader:
@@ -105,8 +119,13 @@ class TlsReloader:
         self._seen = b""
         self._context: ssl.SSLContext | None = None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the files were good once."""
+        return self._context is not None
+
     def context(self) -> ssl.SSLContext:
-        """Return the current context; the first time, read the files."""
+        """Return the current context; until there is one, read the files."""
         if self._context is None:
             self._seen = self.files.fingerprint()
             self._context = self._make()
@@ -131,16 +150,26 @@ class TlsReloader:
         return True
 
 
-def _problem(path: Path, mark: bytes) -> str | None:
+def _read(pem: Pem, mark: bytes) -> bytes:
+    """Return the content; ValueError says what is wrong with it."""
     try:
-        content = path.read_bytes()
+        content = pem.read_bytes()
     except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
+        raise ValueError(f"{pem} cannot be read: {error.strerror}") from error
     if mark not in content:
-        return f"{path} is not PEM: it has no line that ends in {mark.decode()}"
+        raise ValueError(f"{pem} is not PEM: it has no line that ends in {mark.decode()}")
     if b"ENCRYPTED" in content:
-        return f"{path} is encrypted: remove the passphrase (openssl pkey)"
-    return None
+        raise ValueError(f"{pem} is encrypted: remove the passphrase (openssl pkey)")
+    return content
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """Make a file of what was read, as `ssl` takes keys from files only: no directory has it."""
+    with os.fdopen(os.memfd_create("pem"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _reason(error: ssl.SSLError) -> str:

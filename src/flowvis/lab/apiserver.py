@@ -1,7 +1,7 @@
 """A stand-in API server: real HTTP(S) with lists, watches, bookmarks, and faults on demand.
 
 Objects are put into it as plain dicts. Each change has a version; a watch from a version gets what
-changed since, or 410 where that was forgotten.
+changed since, or 410 where that was forgotten. Whoever shows a known token may do everything.
 """
 
 import asyncio
@@ -16,22 +16,26 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-PLURALS = {
-    "Pod": "pods",
-    "Service": "services",
-    "Node": "nodes",
-    "Namespace": "namespaces",
-    "NetworkPolicy": "networkpolicies",
-    "ClusterNetworkPolicy": "clusternetworkpolicies",
-    "ConfigMap": "configmaps",
-    "Secret": "secrets",
-}
+from flowvis.inventory.resources import (
+    CONFIG_MAPS,
+    EGRESSES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    POLICIES,
+    SECRETS,
+    SERVICES,
+)
+
+CORE = (PODS, SERVICES, NODES, NAMESPACES, CONFIG_MAPS, SECRETS)
+OPTIONAL = (*POLICIES, EGRESSES)
+PLURALS = {resource.kind: resource.plural for resource in (*CORE, *OPTIONAL)}
 Fault = Callable[[web.Request], "web.Response | None"]
 
 
 @dataclass
 class Faults:
-    """What goes wrong; tests set it while the server runs."""
+    """What goes wrong; set it while the server runs."""
 
     answer: Fault | None = None
     """May answer in the server's stead."""
@@ -53,6 +57,7 @@ class ApiServer:
     served: dict[str, set[str]] = field(default_factory=dict)
     """Plurals that each group's version has: {"crd.antrea.io/v1beta1": {"tiers"}}."""
     faults: Faults = field(default_factory=Faults)
+    host: str = "127.0.0.1"
     port: int = 0
     version: int = 100
     objects: dict[tuple[str, str, str, str], dict[str, Any]] = field(default_factory=dict)
@@ -72,25 +77,28 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+        """Where it listens."""
+        return f"http{'s' if self.tls else ''}://{self.host}:{self.port}"
 
     @property
     def watching(self) -> int:
+        """How many watches are open."""
         return len(self._watching)
 
     async def start(self) -> None:
+        """Listen; at the same port again where it was stopped before."""
         app = web.Application()
         one = "/api/v1/namespaces/{namespace}/{plural:configmaps|secrets}"
         app.router.add_post(one, self._write)
         app.router.add_put(one + "/{name}", self._write)
-        app.router.add_get(one + "/{name}", self._read)
+        app.router.add_get("/api/v1/namespaces/{namespace}/{plural}/{name}", self._read)
         app.router.add_get("/{path:.*}", self._serve)
         self._runner = web.AppRunner(
             app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True
         )
         await self._runner.setup()
         self._site = web.TCPSite(
-            self._runner, "127.0.0.1", self.port, ssl_context=self.tls, reuse_address=True
+            self._runner, self.host, self.port, ssl_context=self.tls, reuse_address=True
         )
         await self._site.start()
         self.port = self._runner.addresses[0][1]
@@ -111,6 +119,7 @@ class ApiServer:
         self._note("MODIFIED" if place in self.objects else "ADDED", place, item)
 
     def remove(self, item: Mapping[str, Any], api_version: str = "v1") -> None:
+        """Delete an object."""
         place = _place(item, api_version)
         self._note("DELETED", place, self.objects[place])
 
@@ -134,6 +143,7 @@ class ApiServer:
 
     @contextmanager
     def failing(self, answer: Fault) -> Iterator[None]:
+        """Let `answer` answer while the body runs."""
         before, self.faults.answer = self.faults.answer, answer
         yield
         self.faults.answer = before
@@ -158,7 +168,8 @@ class ApiServer:
             return refused
         path = request.path.strip("/").split("/")
         parts = 3 if path[0] == "apis" else 2
-        return await self._answer(request, "/".join(path[1:parts]), "/".join(path[parts:]))
+        within = parts + 2 * (len(path) > parts + 2)  # namespaces/<namespace>/<plural>
+        return await self._answer(request, "/".join(path[1:parts]), "/".join(path[within:]))
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
         """Answer with one object."""
@@ -196,7 +207,7 @@ class ApiServer:
     async def _answer(
         self, request: web.Request, api_version: str, plural: str
     ) -> web.StreamResponse:
-        core = {"v1": {"pods", "services", "nodes", "namespaces"}}
+        core = {"v1": {resource.plural for resource in CORE}}
         plurals = (core | self.served).get(api_version)
         if plurals is None or (plural and plural not in plurals):
             return status(404, "the server could not find the requested resource")
@@ -214,7 +225,7 @@ class ApiServer:
                 return status(410, "The provided continue parameter is too old")
             version, _, text = request.query["continue"].partition(":")
             start = int(text)
-        key = (version, api_version, plural, request.query.get("fieldSelector", ""))
+        key = (version, request.path, request.query.get("fieldSelector", ""))
         chosen = self._lists.get(key)
         if chosen is None:
             chosen = self._lists[key] = [
@@ -284,15 +295,15 @@ def status(code: int, message: str) -> web.Response:
 
 
 def service_account(folder: Path, token: str, ca: bytes) -> Path:
-    """What the kubelet mounts into a Pod."""
-    folder.mkdir(exist_ok=True)
+    """Write what the kubelet mounts into a Pod."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "token").write_text(token)
     (folder / "ca.crt").write_bytes(ca)
     return folder
 
 
 def kubeconfig(path: Path, url: str, user: Mapping[str, Any], **cluster: Any) -> Path:
-    """A file as kubectl has it, with one context."""
+    """Write a file as kubectl has it, with one context."""
     document = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -320,5 +331,12 @@ def _named(request: web.Request) -> tuple[str, str, str, str]:
 
 
 def _selected(request: web.Request, item: Mapping[str, Any]) -> bool:
+    """Whether a request is for an object, by its namespace and the one field that it names."""
+    metadata = item["metadata"]
+    _, within, rest = request.path.partition("/namespaces/")
+    if within and metadata.get("namespace") != rest.partition("/")[0]:
+        return False
     name, _, wanted = request.query.get("fieldSelector", "").partition("=")
-    return not name or (item.get("spec") or {}).get("nodeName") == wanted
+    spec = item.get("spec") or {}
+    values = {"": "", "metadata.name": metadata["name"], "spec.nodeName": spec.get("nodeName")}
+    return bool(values[name] == wanted)

@@ -1,0 +1,50 @@
+"""What the cluster's objects in files add to records, up to the store and the API."""
+
+from pathlib import Path
+
+import yaml
+
+from inventory.kubernetes_objects import node, pod
+from policies.cluster import antrea, matching
+
+from .harness import connection, deliver, exported, running
+
+COLUMNS = (
+    "sourceWorkloadKind, sourceWorkloadName, destinationWorkloadKind, destinationWorkloadName,"
+    " sourcePodName, destinationPodName, destinationNodeName, egressName, egressIP, egressNodeName"
+)
+
+
+def test_egress_workloads_and_nodes(tmp_path: Path) -> None:
+    owner = {"kind": "StatefulSet", "name": "client", "controller": True}
+    agent = {"kind": "DaemonSet", "name": "agent", "controller": True}
+    ports = {"hostNetwork": True, "containers": [{"ports": [{"containerPort": 80}]}]}
+    egress = antrea("Egress", "way-out", appliedTo={"podSelector": matching(app="client")})
+    egress["status"] = {"egressNode": "n3", "egressIP": "192.0.2.200"}
+    objects = [
+        pod("client-0", "10.0.0.1", node="n1", labels={"app": "client"}, ownerReferences=[owner]),
+        pod("agent-x", "192.0.2.2", node="n2", spec=ports, ownerReferences=[agent]),
+        node("n2", "192.0.2.2", "10.0.2.0/24"),
+        egress,
+    ]
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all(objects))
+    settings = {
+        "inventory": {"files": [str(tmp_path / "cluster.yaml")]},
+        "clickHouse": {
+            "enable": True,
+            "databaseURL": f"embedded://{tmp_path}/store",
+            "commitInterval": "1s",
+        },
+    }
+    to = connection(1) | {"flowType": 3, "sourcePodName": "client-0", "sourceNodeName": "n1"}
+    with running(tmp_path / "aggregator", settings) as aggregator:
+        out, here = "198.51.100.9", "192.0.2.2"
+        deliver(aggregator, exported(to | {"destinationIP": out}, to | {"destinationIP": here}))
+        aggregator.settled(2)
+        left = ["StatefulSet", "client", "", "", "client-0", "", "", "way-out", "192.0.2.200", "n3"]
+        to_node = ["StatefulSet", "client", "DaemonSet", "agent", "client-0", "agent-x", "n2"]
+        rows = aggregator.sql(f"SELECT {COLUMNS} FROM flows ORDER BY destinationIP DESC")
+        assert rows == [left, [*to_node, "", "", ""]]
+        for row in aggregator.control.lines("flows", {"pod": "client-0"}):
+            names = COLUMNS.replace(" ", "").split(",")
+            assert [row[name] for name in names] in rows

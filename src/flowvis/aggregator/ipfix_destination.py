@@ -56,7 +56,7 @@ class IpfixDestination:
         self.put = self.outbox.put
         self.client = client
         self._domain = domain
-        self._number = 0  # the domain's, for good: what never left is sent again as it is
+        self._number = 0  # the domain's, for good: the collector knows us by it
         self._max_message = max_message
         self._grace_s = grace_s
         self._clock = clock

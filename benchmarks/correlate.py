@@ -64,7 +64,7 @@ def _correlate(*, one_by_one: bool) -> Cost:
     octets = ONE_RECORD if one_by_one else MAX_MESSAGE
     fields = exported_by_antrea()
     exporters = [ExporterSession(node, fields, max_message=octets) for node in range(NODES)]
-    sessions = [CollectorSession(f"node {node}", buffer, node) for node in range(NODES)]
+    sessions = [CollectorSession(f"node {node}", buffer) for node in range(NODES)]
     for session, exporter in zip(sessions, exporters, strict=True):
         session.receive(b"".join(exporter.templates(0)))
     cost = Cost()

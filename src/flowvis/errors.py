@@ -82,8 +82,12 @@ class ApiError(FlowvisError):
 
 
 class StoreError(FlowvisError):
-    """The store failed; `retryable` tells whether the same batch may be offered again."""
+    """The store failed; `retryable` tells whether the same batch may be offered again.
 
-    def __init__(self, message: str, *, retryable: bool) -> None:
+    `code` is ClickHouse's number of the error, 0 where it has none.
+    """
+
+    def __init__(self, message: str, *, retryable: bool, code: int = 0) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.code = code

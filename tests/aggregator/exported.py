@@ -6,6 +6,7 @@ import numpy as np
 
 from flowvis.batch import Batch, address_bytes
 from flowvis.fields import EXPORTED, EndReason, FlowType, Kind
+from flowvis.ipfix import DOMAIN
 from flowvis.strings import Strings
 
 START_MS = 1_700_000_000_123
@@ -69,7 +70,10 @@ def counted(octets: int, delta: int | None = None) -> dict[str, int]:
 
 
 def exported(strings: Strings, *rows: dict[str, Any]) -> Batch:
-    """One record for each dict, over `PLAIN`; the seconds follow the milliseconds."""
+    """One record for each dict, over `PLAIN`; the seconds follow the milliseconds.
+
+    `observationDomainId` is that of the exporter, 0 unless given.
+    """
     full = [PLAIN | row for row in rows]
     for row in full:
         for name in ("flowStart", "flowEnd"):
@@ -88,4 +92,5 @@ def exported(strings: Strings, *rows: dict[str, Any]) -> Batch:
             else:
                 column[at] = value
         columns[field.name] = column
-    return Batch(columns, strings)
+    domains = [row.get(DOMAIN, 0) for row in full]
+    return Batch({**columns, DOMAIN: np.array(domains, dtype=np.uint32)}, strings)

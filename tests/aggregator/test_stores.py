@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clickhouse.conftest import Server
+from clickhouse.server import Server
 
 from .harness import connection, deliver, exported, running
 

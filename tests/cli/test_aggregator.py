@@ -37,6 +37,10 @@ def test_check_prints_the_effective_configuration(
         ("modes: x\n", "modes: unknown key; did you mean mode?"),
         ("clickHouse: {enable: true, databaseURL: 'http://db'}", "clickHouse.databaseURL"),
         ("clickHouse: {enable: true, databaseURL: 'embedded://x'}", "clickHouse.databaseURL"),
+        (
+            "clickHouse: {enable: true, databaseURL: 'embedded:///x', cluster: y}",
+            "clickHouse.cluster",
+        ),
         ("a: [", "line 1"),
     ],
 )

@@ -10,8 +10,9 @@ import pytest
 from flowvis.batch import address_bytes
 from flowvis.clickhouse.encode import BatchId
 from flowvis.clickhouse.schema import DOCUMENTED, NARROW_VIEWS
-from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.clickhouse.store import Store, open_store
 
+from .conftest import place
 from .samples import flows
 
 END = 1_790_000_000
@@ -22,14 +23,9 @@ IN_RANGE = (
 BUCKET = "toStartOfInterval(toDateTime(flowEndSeconds), INTERVAL 60 second)"
 
 
-@pytest.fixture(scope="module", params=["server", "embedded"])
+@pytest.fixture(scope="module", params=["server", "embedded", "cluster"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Six records: Pod to Pod twice, to a service, to outside, a denied one, a kube-system one."""
-    url = (
-        request.getfixturevalue("server").url
-        if request.param == "server"
-        else f"embedded://{request.getfixturevalue('directory')}"
-    )
     batch = flows(6, end_s=END)
     texts = {
         "sourcePodName": ["a", "a", "b", "b", "c", "dns"],
@@ -66,9 +62,11 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         ("destinationClusterIP", ["", "", "10.96.0.9", "", "", ""]),
     ):
         batch[name] = np.array([list(address_bytes(text or "::")) for text in texts6], np.uint8)
-    with closing(open_store(StoreSettings(url, database="dashboards", ttl_s=0))) as store:
+    with closing(open_store(place(request, "dashboards"))) as store:
         store.migrate()
         store.insert(batch, BatchId("test", END + 8))
+        if request.param == "cluster":
+            request.getfixturevalue("cluster").sync("dashboards")
         yield store
 
 

@@ -14,9 +14,9 @@ from flowvis.clickhouse.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
-from .conftest import Server
 from .proxy import Fault, Proxy
 from .samples import flows, random_batch
+from .server import Server
 
 EPOCH = 1_790_000_100
 ROWS = 20_000

@@ -8,11 +8,13 @@ import pytest
 from flowvis.clickhouse import schema
 from flowvis.clickhouse.encode import BatchId
 from flowvis.clickhouse.features import Features
+from flowvis.clickhouse.layout import Layout
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
-from .conftest import MakeStore, Server, admin
+from .conftest import MakeStore, admin
 from .samples import flows
+from .server import Server
 
 MODERN = Features("26.9.1.1", True, True, True, True, False)
 BATCH = BatchId("test", 1_790_000_100)
@@ -173,12 +175,14 @@ def test_credentials(server: Server, server_settings: StoreSettings) -> None:
 
 
 def test_ddl_mentions_every_column_and_codec() -> None:
-    ddl = schema.create_table("db", MODERN, 3600)
+    ddl = schema.create_table(Layout("db"), MODERN, 3600)
     for column in schema.COLUMNS:
         assert f"    {column.name} {column.type} CODEC({column.codec})" in ddl
     assert "TTL" in ddl
     assert "non_replicated_deduplication_window" in ddl
-    old = schema.create_table("db", Features("18.16.1", False, False, False, False, True), 3600)
+    old = schema.create_table(
+        Layout("db"), Features("18.16.1", False, False, False, False, True), 3600
+    )
     assert "CODEC" not in old
     assert "TTL" not in old
 

@@ -16,7 +16,7 @@ from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError
 from flowvis.fields import FIELDS, Kind
 
-from .conftest import MakeStore, admin
+from .conftest import MakeStore, admin, place
 from .samples import STORED, flows, random_batch
 
 EPOCH = 1_790_000_100
@@ -46,17 +46,10 @@ def canonical(text: str) -> str:
     return str(IPv6Address(text)) if ":" in text else text
 
 
-@pytest.fixture(scope="module", params=["server", "embedded"])
-def round_trip(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Batch, list[dict[str, str]]]:
+@pytest.fixture(scope="module", params=["server", "embedded", "cluster"])
+def round_trip(request: pytest.FixtureRequest) -> tuple[Batch, list[dict[str, str]]]:
     """A batch of values at random, and what the store shows of it, in the batch's order."""
-    url = (
-        request.getfixturevalue("server").url
-        if request.param == "server"
-        else f"embedded://{request.getfixturevalue('directory')}"
-    )
-    settings = StoreSettings(url, database="round_trip", ttl_s=0)
+    settings = place(request, "round_trip")
     batch = random_batch(700)
     # A column that tells which row is which.
     batch["packetDeltaCount"] = np.arange(700, dtype=np.uint64)
@@ -70,6 +63,8 @@ def round_trip(
     with contextlib.closing(open_store(settings)) as store:
         store.migrate()
         store.insert(batch, BATCH)
+        if request.param == "cluster":
+            request.getfixturevalue("cluster").sync("round_trip")
         answer = store.query(
             f"SELECT {', '.join(shown)} FROM round_trip.flows ORDER BY packetDeltaCount"
         )

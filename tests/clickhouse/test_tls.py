@@ -11,8 +11,8 @@ from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.errors import StoreError
 from flowvis.transport.certificates import issue_ca, issue_server
 
-from .conftest import Server
 from .samples import flows
+from .server import Server
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ from flowvis.errors import StoreError
 from flowvis.native import StringTable
 from flowvis.runtime.ledger import Stage
 
-from .conftest import MakeStore, Server
+from .conftest import MakeStore
 from .samples import flows
+from .server import Server
 
 FAST = 0.02
 

@@ -1,4 +1,6 @@
+import base64
 import functools
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,9 @@ from flowvis.aggregator.identity import ClusterIdentity
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.cli import aggregator, exporter, manifests
 from flowvis.cli.kustomize import Object, render
+from flowvis.clickhouse import schema
+from flowvis.clickhouse.features import Features
+from flowvis.clickhouse.layout import Layout
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import NODES, PODS, SERVICES
@@ -20,7 +25,9 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 VERSIONS = ("1.25", "1.29", "1.33", "1.37")
 DEPLOYED = ("", "base", *(f"overlays/{path.name}" for path in (DEPLOY / "overlays").iterdir()))
-NOT_KUBERNETES = {"PodMonitor"}  # Prometheus' operator defines it
+OPERATED = ("ClickHouseInstallation", "ClickHouseKeeperInstallation")
+NOT_KUBERNETES = {"PodMonitor", *OPERATED}  # operators define them
+MODERN = Features("25.8.1.1", True, True, True, True, False)
 MADE_BY_THE_AGGREGATOR = {"flow-aggregator-ca", "flow-aggregator-client-tls"}
 
 
@@ -146,6 +153,10 @@ def test_selectors_and_ports_meet_the_pods(overlay: str) -> None:
     pods = {
         (item["metadata"]["namespace"], item["metadata"]["name"]): item["spec"]["template"]
         for item in workloads(overlay)
+    } | {
+        (item["metadata"]["namespace"], template["name"]): template
+        for item in of(overlay, *OPERATED)
+        for template in item["spec"]["templates"]["podTemplates"]
     }
     chosen = of(overlay, "Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor")
     for item in chosen + workloads(overlay):
@@ -159,8 +170,79 @@ def test_selectors_and_ports_meet_the_pods(overlay: str) -> None:
             and labels.items() <= template["metadata"]["labels"].items()
         ]
         assert len(found) == 1, item["metadata"]["name"]
-        named = {p["name"] for c in found[0]["spec"]["containers"] for p in c["ports"]}
-        assert ports(item) <= named
+        named = {p["name"] for c in found[0]["spec"]["containers"] for p in c.get("ports", ())}
+        assert ports(item) <= named | OPERATED_PORTS
+
+
+OPERATED_PORTS = {2181, 9444, 9000, 8123, 9009}  # the operator names them
+OPERATED_MACROS = {"installation", "cluster", "shard", "replica"}
+
+
+def test_the_operator_s_clickhouse_is_the_one_that_the_aggregator_writes_to() -> None:
+    overlay = "overlays/clickhouse-operator"
+    conf = next(
+        item["data"] for item in of(overlay, "ConfigMap") if "flow-aggregator.conf" in item["data"]
+    )
+    wanted = load(AggregatorSettings, conf["flow-aggregator.conf"].encode(), {}).click_house
+    servers, keeper = (of(overlay, kind)[0] for kind in OPERATED)
+    about, configuration = servers["metadata"], servers["spec"]["configuration"]
+    clusters = [cluster["name"] for cluster in configuration["clusters"]]
+    assert wanted.enable
+    assert clusters == [wanted.cluster]
+    layout = configuration["clusters"][0]["layout"]
+    assert min(layout["shardsCount"], layout["replicasCount"]) > 1
+    service = servers["spec"]["templates"]["serviceTemplates"][0]
+    name = service["generateName"].format(chi=about["name"])
+    port = next(p["port"] for p in service["spec"]["ports"] if p["name"] == "tcp")
+    assert wanted.database_url == f"tcp://{name}.{about['namespace']}.svc:{port}"
+    ddl = schema.create_table(Layout("db", wanted.cluster), MODERN, 3600)
+    assert set(re.findall(r"{(\w+)}", ddl + schema.create_versions(Layout("db", "c")))) <= (
+        OPERATED_MACROS
+    )
+    nodes = [node["host"] for node in configuration["zookeeper"]["nodes"]]
+    assert nodes == [f"keeper-{keeper['metadata']['name']}"]
+    assert keeper["metadata"]["namespace"] == about["namespace"]
+    assert keeper["spec"]["configuration"]["clusters"][0]["layout"]["replicasCount"] % 2
+
+
+def test_the_operator_s_objects_are_whole() -> None:
+    overlay = "overlays/clickhouse-operator"
+    secrets = {
+        (item["metadata"]["namespace"], item["metadata"]["name"]): item["data"]
+        for item in of(overlay, "Secret")
+    }
+    for item in of(overlay, *OPERATED):
+        namespace, spec = item["metadata"]["namespace"], item["spec"]
+        assert ("Namespace", namespace) in {
+            (other["kind"], other["metadata"]["name"]) for other in objects(overlay)
+        }
+        named = {
+            kind: {template["name"] for template in spec["templates"].get(f"{kind}s", ())}
+            for kind in ("podTemplate", "volumeClaimTemplate", "serviceTemplate")
+        }
+        for kind, name in spec["defaults"]["templates"].items():
+            assert name in named[kind.replace("dataVolume", "volume")]
+        (template,) = spec["templates"]["podTemplates"]
+        (container,) = template["spec"]["containers"]
+        assert container["name"] == item["metadata"]["labels"]["app.kubernetes.io/name"]
+        assert re.fullmatch(r"clickhouse/clickhouse-\w+:\d+\.\d+", container["image"])
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+        assert template["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        (claim,) = spec["templates"]["volumeClaimTemplates"]
+        assert claim["reclaimPolicy"] == "Retain"
+        assert "storage" in claim["spec"]["resources"]["requests"]
+        # Our Pods' form, which the API's schema knows.
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
+        kubernetes_validate.validate(pod | {"spec": template["spec"]}, VERSIONS[-1], strict=True)
+    users = of(overlay, OPERATED[0])[0]["spec"]["configuration"]["users"]
+    reference = users["flowvis/password"]["valueFrom"]["secretKeyRef"]
+    secret = secrets["flow-visibility", reference["name"]]
+    assert reference["key"] in secret
+    assert base64.b64decode(secret["username"]) == b"flowvis"
+    (theirs,) = (data for (space, _), data in secrets.items() if space == "flow-aggregator")
+    assert theirs == secret
 
 
 def ports(item: Object) -> set[str]:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from flowvis.exporter import denied
 from flowvis.exporter.denied import KEEP_MS, DeniedTable
 from flowvis.exporter.enrich import ClusterNode, PlainHost
 from flowvis.exporter.scope import Scope
+from flowvis.exporter.state import State
 from flowvis.fields import EXPORTED, EndReason, Kind, RuleAction
 from flowvis.inventory.index import Inventory
 from flowvis.runtime.ledger import Ledger
@@ -31,7 +33,7 @@ class Table(DeniedTable):
     def put(self, *rows: Row, at: int = 0) -> None:
         self.add(packets(rows), T0 + at)
 
-    def told(self, at: int) -> list[dict[str, Any]]:
+    def tell(self, at: int) -> list[dict[str, Any]]:
         return rows(self.due(T0 + at))
 
     def balanced(self) -> bool:
@@ -62,8 +64,8 @@ def test_a_connection_is_told_of_once_when_idle() -> None:
     table = Table()
     table.put(packet(at=T0 + 5), packet(at=T0 + 9), at=10)
     table.put(packet(at=T0 + 1000), at=1010)
-    assert table.told(16_009) == []
-    (row,) = table.told(16_010)
+    assert table.tell(16_009) == []
+    (row,) = table.tell(16_010)
     assert counts(row) == (3, 3, 180, 180, IDLE)
     assert (row["sourceIP"], row["sourceTransportPort"]) == ("10.0.0.1", 1000)
     assert (row["destinationIP"], row["destinationTransportPort"]) == ("10.0.0.2", 80)
@@ -71,7 +73,7 @@ def test_a_connection_is_told_of_once_when_idle() -> None:
     assert (row["flowStartMilliseconds"], row["flowEndMilliseconds"]) == (T0 + 5, T0 + 1000)
     assert (row["flowStartSeconds"], row["flowEndSeconds"]) == (T0 // 1000, T0 // 1000 + 1)
     assert (row["reversePacketTotalCount"], row["tcpState"]) == (0, "")
-    assert table.told(60_000) == []
+    assert table.tell(60_000) == []
     assert table.balanced()
 
 
@@ -80,7 +82,7 @@ def test_the_policy_that_decided() -> None:
     table.put(packet(1), packet(2, verdict=EGRESS), packet(3, verdict=Verdict()))
     found = {
         row["sourceTransportPort"]: [row[name] for name in denied.POLICY_FIELDS]
-        for row in table.told(20_000)
+        for row in table.tell(20_000)
     }
     none: list[Any] = ["", "", 0, "", 0]
     assert found == {
@@ -95,7 +97,7 @@ def test_the_last_policy_counts() -> None:
     later = Verdict(name="later")
     table.put(packet(), packet(verdict=later))
     table.put(packet(verdict=EGRESS))
-    (row,) = table.told(20_000)
+    (row,) = table.tell(20_000)
     assert (row["ingressNetworkPolicyName"], row["ingressNetworkPolicyType"]) == ("later", 0)
     assert row["egressNetworkPolicyName"] == "out"
     assert row["packetTotalCount"] == 3
@@ -106,7 +108,7 @@ def test_while_packets_come_it_is_told_of_at_most_once_per_active_timeout() -> N
     told = []
     for at in range(0, 130_000, 10_000):
         table.put(packet(), at=at)
-        told += [(at, *counts(row)) for row in table.told(at)]
+        told += [(at, *counts(row)) for row in table.tell(at)]
     assert told == [(60_000, 7, 7, 420, 420, ACTIVE), (120_000, 13, 6, 780, 360, ACTIVE)]
 
 
@@ -117,7 +119,7 @@ def test_a_client_that_tries_again_stays_one_connection() -> None:
     for at in range(0, 90_000, 500):
         if at in tries:
             table.put(packet(at=T0 + at), at=at)
-        told += table.told(at)
+        told += table.tell(at)
     assert [counts(row)[:2] + counts(row)[4:] for row in told] == [
         (5, 5, IDLE),
         (6, 1, IDLE),
@@ -131,14 +133,14 @@ def test_a_client_that_tries_again_stays_one_connection() -> None:
 def test_it_is_forgotten_after_a_while() -> None:
     table = Table()
     table.put(packet())
-    assert len(table.told(15_000)) == 1
-    assert table.told(KEEP_MS - 1) == []
+    assert len(table.tell(15_000)) == 1
+    assert table.tell(KEEP_MS - 1) == []
     assert len(table) == 1
-    assert table.told(KEEP_MS) == []
+    assert table.tell(KEEP_MS) == []
     assert len(table) == 0
     assert table.next_deadline() is None
     table.put(packet(at=T0 + KEEP_MS), at=KEEP_MS)
-    (row,) = table.told(KEEP_MS + 15_000)
+    (row,) = table.tell(KEEP_MS + 15_000)
     assert (row["packetTotalCount"], row["flowStartMilliseconds"]) == (1, T0 + KEEP_MS)
     assert table.balanced()
 
@@ -146,7 +148,7 @@ def test_it_is_forgotten_after_a_while() -> None:
 def test_several_packets_in_one_row() -> None:
     table = Table()
     table.put(packet(packets=7, octets=420), packet())
-    (row,) = table.told(20_000)
+    (row,) = table.tell(20_000)
     assert counts(row) == (8, 8, 480, 480, IDLE)
     assert (table.packets.received, table.packets.sent, table.packets.merged) == (8, 1, 7)
 
@@ -190,7 +192,7 @@ def test_a_full_table_evicts_what_is_idle_longest() -> None:
         table.put(packet(port), at=port)
     table.put(packet(1), at=4)
     table.put(packet(4), packet(4), packet(5), at=5)
-    told = {row["sourceTransportPort"]: counts(row)[0:5:4] for row in table.told(6)}
+    told = {row["sourceTransportPort"]: counts(row)[0:5:4] for row in table.tell(6)}
     assert told == {2: (1, FULL), 3: (1, FULL)}
     assert table.stats.evicted == 2
     assert len(table) == 3
@@ -208,9 +210,9 @@ def test_what_comes_at_once_does_not_evict_itself() -> None:
 def test_what_was_told_of_leaves_a_full_table_silently() -> None:
     table = Table(max_connections=2)
     table.put(packet(1), packet(2))
-    table.told(15_000)
+    table.tell(15_000)
     table.put(packet(3), packet(4), at=15_001)
-    assert table.told(15_001) == []
+    assert table.tell(15_001) == []
     assert len(table) == 2
     assert table.balanced()
 
@@ -223,9 +225,9 @@ def test_records_that_nobody_takes_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert table.packets.dropped == {"table-full": 3}
     assert table.balanced()
     assert table.next_deadline() == 0
-    assert len(table.told(11)) == 4
+    assert len(table.tell(11)) == 4
     table.put(packet(20), at=20)
-    assert len(table.told(20)) == 1
+    assert len(table.tell(20)) == 1
     assert table.balanced()
 
 
@@ -234,7 +236,7 @@ def test_known_connections_may_be_evicted_by_those_that_come_with_them() -> None
     table.put(packet(1))
     table.put(packet(2), at=1)
     table.put(packet(3), packet(1), packet(4), at=2)
-    told = [(row["sourceTransportPort"], counts(row)[0]) for row in table.told(20_000)]
+    told = [(row["sourceTransportPort"], counts(row)[0]) for row in table.tell(20_000)]
     assert sorted(told) == [(1, 2), (2, 1), (3, 1)]
     assert table.packets.dropped == {"table-full": 1}
     assert table.balanced()
@@ -250,7 +252,7 @@ def test_many_due_are_told_of_in_parts() -> None:
 def test_flush() -> None:
     table = Table(max_connections=4)
     table.put(packet(1))
-    table.told(15_000)
+    table.tell(15_000)
     table.put(*(packet(port) for port in (2, 3, 4)), at=15_000)
     table.put(packet(5), packet(6), at=15_001)
     told = []
@@ -267,11 +269,11 @@ def test_strings_do_not_pile_up() -> None:
     for step in range(300):
         verdicts = (Verdict(name=f"policy-{step}-{number}") for number in range(50))
         table.put(*(packet(n, verdict=v) for n, v in enumerate(verdicts)), at=step * 400_000)
-        told = table.told(step * 400_000 + 15_000)
+        told = table.tell(step * 400_000 + 15_000)
         assert {row["ingressNetworkPolicyName"] for row in told} == {
             f"policy-{step}-{number}" for number in range(50)
         }
-        table.told(step * 400_000 + 399_000)
+        table.tell(step * 400_000 + 399_000)
     assert len(table.due(T0).strings) < 10_000
 
 
@@ -333,7 +335,7 @@ def test_deltas_add_up(steps: list[tuple[list[tuple[int, int]], int, bool]], roo
         at += pause
         table.put(*(packet(port, packets=n) for port, n in batch), at=at)
         if taken:
-            told += sum(row["packetDeltaCount"] for row in table.told(at))
+            told += sum(row["packetDeltaCount"] for row in table.tell(at))
         assert table.balanced()
     told += sum(row["packetDeltaCount"] for row in rows(table.flush()))
     assert told == table.packets.received - sum(table.packets.dropped.values())
@@ -345,16 +347,16 @@ def test_other_timeouts_are_those_of_connections_that_are_known() -> None:
     table = Table(active_timeout_ms=60_000, idle_timeout_ms=15_000)
     table.put(packet(1))
     table.put(packet(2))
-    assert [row["flowEndReason"] for row in table.told(15_000)] == [IDLE, IDLE]  # both asleep
+    assert [row["flowEndReason"] for row in table.tell(15_000)] == [IDLE, IDLE]  # both asleep
     table.put(packet(2), at=16_000)
     table.retime(60_000, 1_000)
     assert table.next_deadline() == T0 + 17_000
-    assert [row["flowEndReason"] for row in table.told(17_000)] == [IDLE]
+    assert [row["flowEndReason"] for row in table.tell(17_000)] == [IDLE]
     for second in range(18, 30):
         table.put(packet(2), at=second * 1000)
     table.retime(5_000, 20_000)
-    assert [row["flowEndReason"] for row in table.told(30_000)] == [ACTIVE]
-    table.told(15_000 + KEEP_MS)
+    assert [row["flowEndReason"] for row in table.tell(30_000)] == [ACTIVE]
+    table.tell(15_000 + KEEP_MS)
     assert len(table) == 1  # the one that slept has gone when it would have
     assert table.balanced()
 
@@ -365,3 +367,40 @@ def test_another_rate() -> None:
     table.put(*(packet(n) for n in range(1, 6)))
     assert len(table) == 2
     assert table.packets.dropped == {"rate-limit": 3}
+
+
+async def successor(first: DeniedTable, tmp_path: Path) -> Table:
+    await State(tmp_path, "node-1", first, "denied").stop()
+    second = Table()
+    await State(tmp_path, "node-1", second, "denied").start()
+    return second
+
+
+async def test_a_client_that_goes_on_trying_stays_one_connection_over_a_restart(
+    tmp_path: Path,
+) -> None:
+    first = Table()
+    first.put(packet(), packet(at=T0 + 1000), packet(port=2), at=1000)
+    assert len(first.flush()) == 2
+    second = await successor(first, tmp_path)
+    second.put(packet(at=T0 + 9000), packet(port=3, at=T0 + 9000), at=9000)
+    told = second.tell(30_000)
+    assert [counts(row) for row in told] == [(3, 1, 180, 60, IDLE), (1, 1, 60, 60, IDLE)]
+    assert [row["flowStartMilliseconds"] for row in told] == [T0, T0 + 9000]
+    assert [row["ingressNetworkPolicyName"] for row in told] == ["deny-all"] * 2
+    assert second.balanced()
+    assert not len(second.flush())
+    third = await successor(second, tmp_path)
+    third.put(packet(at=T0 + 40_000), packet(port=2, at=T0 + 40_000), at=40_000)
+    assert [counts(row)[:2] for row in third.tell(60_000)] == [(4, 1), (2, 1)]
+
+
+async def test_what_was_quiet_for_long_is_another_connection(tmp_path: Path) -> None:
+    first = Table()
+    first.put(packet())
+    first.flush()
+    later = T0 + KEEP_MS
+    second = await successor(first, tmp_path)
+    second.add(packets([packet(at=later)]), later)
+    (row,) = rows(second.due(later + 30_000))
+    assert (row["flowStartMilliseconds"], row["packetTotalCount"]) == (later, 1)

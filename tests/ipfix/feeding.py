@@ -20,14 +20,13 @@ class Fed:
         *,
         fields: Sequence[Field] = EXPORTED,
         limits: Limits | None = None,
-        number: int = 3,
     ) -> None:
         self.fields = fields
         self.buffer = RecordBuffer(fields, leaf.table())
         # Room that nobody has written yet is not always zero: records must not show it.
         for column in self.buffer.target.columns:
             column.view(np.uint8).fill(0xEE)
-        self.session = CollectorSession("peer", self.buffer, number, limits or Limits())
+        self.session = CollectorSession("peer", self.buffer, limits or Limits())
         self.events: list[Event] = []
 
     def feed(self, pieces: Iterable[bytes | memoryview]) -> "Fed":

@@ -23,7 +23,7 @@ def named(*names: str) -> bytes:
 
 def test_it_grows_and_keeps_what_it_has(leaf: Leaf) -> None:
     buffer = RecordBuffer(EXPORTED, leaf.table())
-    session = CollectorSession("peer", buffer, 9)
+    session = CollectorSession("peer", buffer)
     session.receive(TEMPLATE)
     names = [f"pod-{n % 7}" for n in range(3 * INITIAL_ROWS)]
     for start in range(0, len(names), 4000):
@@ -31,14 +31,14 @@ def test_it_grows_and_keeps_what_it_has(leaf: Leaf) -> None:
     batch = buffer.batch()
     assert len(buffer) == len(batch) == 3 * INITIAL_ROWS
     assert batch.texts("sourcePodName") == names
-    assert (batch["session"] == 9).all()
+    assert (batch["observationDomainId"] == 7).all()
     assert batch["sourceTransportPort"].tolist() == [n % 4000 for n in range(len(names))]
     assert session.stats.records == len(names)
 
 
 def test_sessions_share_it(leaf: Leaf) -> None:
     buffer = RecordBuffer(EXPORTED, leaf.table())
-    first, second = (CollectorSession("peer", buffer, number) for number in (1, 2))
+    first, second = CollectorSession("one", buffer), CollectorSession("other", buffer)
     for session in (first, second):
         session.receive(TEMPLATE)
     first.receive(named("a"))
@@ -46,7 +46,6 @@ def test_sessions_share_it(leaf: Leaf) -> None:
     first.receive(named("a", "b"))
     batch = buffer.batch()
     assert batch.texts("sourcePodName") == ["a", "b", "a", "a", "b"]
-    assert batch["session"].tolist() == [1, 2, 2, 1, 1]
 
 
 def test_clear_starts_over(leaf: Leaf) -> None:

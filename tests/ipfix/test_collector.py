@@ -501,4 +501,8 @@ def test_any_fields_may_be_asked_for(leaf: Leaf) -> None:
     fields = (BY_NAME["protocolIdentifier"], BY_NAME["clusterId"])
     fed = fed_in_every_manner(leaf, wire.message(template, data), fields=fields)
     assert fed.records == [{"protocolIdentifier": 6}]
-    assert list(fed.buffer.batch().columns) == ["protocolIdentifier", "clusterId", "session"]
+    assert list(fed.buffer.batch().columns) == [
+        "protocolIdentifier",
+        "clusterId",
+        "observationDomainId",
+    ]

@@ -201,7 +201,7 @@ def test_observation_domain_id(name: str, number: int) -> None:
 
 
 def test_records_of_a_buffer_go_out_again(leaf: Leaf) -> None:
-    """The session column is nobody's field and is left where it is."""
+    """The observation domain is nobody's field and is left where it is."""
     session = ExporterSession(7, EXPORTED)
     fed = Fed(leaf).feed(session.templates(NOW) + session.encode(numbered(leaf, 9), NOW))
     assert isinstance(fed.buffer, RecordBuffer)

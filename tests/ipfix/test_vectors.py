@@ -167,7 +167,7 @@ def test_bytes_become_their_record(leaf: Leaf, version: int) -> None:
     stream = wire.message(wire.templates(template), wire.set_of(template_id, raw, raw))
     fed = fed_in_every_manner(leaf, stream)
     assert fed.records == [record, record]
-    assert fed.buffer.batch()["session"].tolist() == [3, 3]
+    assert fed.buffer.batch()["observationDomainId"].tolist() == [7, 7]
 
 
 def test_the_templates_message(leaf: Leaf) -> None:

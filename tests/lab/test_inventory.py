@@ -27,7 +27,7 @@ def column(text):
 
 def test_nothing_is_passed_over(index):
     namespaces = {pod.namespace for pod in hosts().values()}
-    assert len(index) == len(hosts()) + len(SERVICES) + 1 + len(NODES) + len(namespaces)
+    assert len(index) == len(hosts()) + len(SERVICES) + 1 + len(NODES) + 1 + len(namespaces)
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])

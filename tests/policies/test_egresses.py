@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from flowvis.batch import Batch
+from flowvis.batch import Batch, address_bytes
 from flowvis.fields import FlowType
 from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
@@ -61,6 +61,7 @@ class Leaving:
         flow_type: int = FlowType.TO_EXTERNAL,
         start_ms: int = NOW,
         said: str = "",
+        address: str = "10.0.0.1",
     ) -> list[tuple[str, ...]]:
         """What is found for connections of Pods, by their places in PODS; -1: no Pod."""
         handles = np.array([source + 4 if source < NOBODY else -1 for source in sources])
@@ -68,6 +69,7 @@ class Leaving:
         columns: dict[str, Any] = {
             "flowStartMilliseconds": np.full(count, start_ms, dtype=np.uint64),
             "flowType": np.full(count, flow_type, dtype=np.uint8),
+            "sourceIP": np.frombuffer(count * address_bytes(address), np.uint8).reshape(-1, 16),
         } | {name: self.strings.encode([said] * count) for name in COLUMNS}
         found = self.egresses.find(Batch(columns, self.strings), PODS, handles)
         return list(zip(*(self.strings.texts(found[name]) for name in COLUMNS), strict=True))
@@ -145,6 +147,15 @@ def test_the_address_that_is_in_effect() -> None:
     changed["status"]["egressIP"] = "192.0.2.77"
     leaving.apply(changed)
     assert leaving.find([WEB])[0][1] == "192.0.2.77"
+
+
+def test_an_address_is_for_connections_of_its_family() -> None:
+    leaving = Leaving()
+    leaving.apply(egress("e", podSelector={}))
+    assert leaving.find([WEB], address="2001:db8::1") == [NO]
+    leaving.apply(egress("e", "2001:db8::9", podSelector={}))
+    assert leaving.find([WEB], address="2001:db8::1") == [("e", "2001:db8::9", "node-2")]
+    assert leaving.find([WEB]) == [NO]
 
 
 def test_pods_that_are_alike_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ class Collector:
     def open(self, peer: Peer) -> "Session":
         """Return the handler of a new peer's bytes."""
         number = next(self._numbers) & 0xFFFFFFFF
-        session = CollectorSession(str(peer), self._buffer, number, self._limits)
+        session = CollectorSession(str(peer), self._buffer, self._limits)
         self.sessions[number] = Session(self, peer, number, session)
         return self.sessions[number]
 

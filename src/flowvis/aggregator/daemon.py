@@ -316,6 +316,7 @@ def _store(settings: ClickHouse) -> Store:
         StoreSettings(
             settings.database_url,
             database=settings.database,
+            cluster=settings.cluster,
             username=settings.username,
             password=settings.password,
             ca_cert=settings.tls.ca_file if settings.tls.ca_cert else None,

@@ -133,6 +133,11 @@ class ClickHouse:
         doc="`tcp://host:port` or `tls://host:port` (native protocol), or `embedded:///directory` "
         "for ClickHouse inside the aggregator",
     )
+    cluster: str = option(
+        "",
+        doc="The cluster, as the servers' `remote_servers` names it, for replicated tables on all "
+        "of its servers; empty: one server",
+    )
     username: str = option("default", doc="The user", env="CH_USERNAME")
     password: str = option("", doc="The user's password", env="CH_PASSWORD", secret=True)
     tls: ClickHouseTls = section(ClickHouseTls, doc="TLS towards the server")
@@ -151,7 +156,7 @@ class ClickHouse:
     def check(self) -> Problems:
         """Yield what is wrong with where the store is, if there is to be one."""
         if self.enable:
-            yield from target_problems(self.database_url, self.database)
+            yield from target_problems(self.database_url, self.database, self.cluster)
 
 
 @dataclass(frozen=True)

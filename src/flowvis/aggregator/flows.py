@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flowvis.aggregator.generations import Generations
 from flowvis.aggregator.halves import halves, keys
 from flowvis.aggregator.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
+from flowvis.aggregator.observers import give_sides
 from flowvis.aggregator.rows import LiveRows
 from flowvis.batch import Batch
 from flowvis.counts import count, gauge
@@ -104,6 +105,7 @@ class FlowTable:
         names = keys(batch, bits)
         starts = batch["flowStartMilliseconds"]
         slots = self._live.place(names, now_ms)
+        give_sides(batch, bits, slots, self._live)
         records = Records(
             [batch[field.name] for field in COLUMNS],
             starts,
@@ -185,6 +187,7 @@ class FlowTable:
         rows = self._live.bytes[slots].view(ROW).reshape(len(slots))
         state = self._live.state[slots]
         halved = (state & State.CORRELATE) != 0
+        halved |= rows["observers"][:, 0] != rows["observers"][:, 1]
         columns = {field.name: rows[field.name] for field in HELD}
         columns |= {name: np.zeros(len(slots), dtype=np.uint32) for name in _ADDED_TEXT}
         columns["monitoringIntervalStartMilliSeconds"] = np.where(

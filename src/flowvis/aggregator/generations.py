@@ -64,6 +64,7 @@ class Generations:
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
         """Make the current connection the previous one, and its slot that of a new one."""
         live = self._live
+        observers = live.rows["observers"][current].copy()  # of the same two hosts
         if previous >= 0 and live.state[previous] & State.UNWRITTEN:
             orphan = self._place(key, self._next())
             if orphan < 0:
@@ -80,6 +81,7 @@ class Generations:
         elif live.state[current] & State.UNWRITTEN:
             return -1
         live.blank(current)
+        live.rows["observers"][current] = observers
         live.state[current] = State.PREVIOUS
         self.reused += 1
         return current

@@ -19,9 +19,10 @@ HEADER = (
     ("sideEnd", np.dtype((np.uint64, (2,)))),
     ("writtenAt", np.dtype(np.int64)),
     ("intervalStart", np.dtype(np.uint64)),
+    ("observers", np.dtype((np.uint32, (2,)))),
 )
 """What the merge keeps beside the record: ms per (source, destination), of the last write, and
-where the interval began that is being counted."""
+where the interval began that is being counted; who tells each side (see `observers`)."""
 
 _OPS = {
     Merge.KEY: Op.KEY,

@@ -1,8 +1,8 @@
 """Renders kustomizations without the kustomize program, as far as deploy/ uses it.
 
-`resources`, `configMapGenerator` (files), `secretGenerator` (envs), `behavior: replace`,
-`options` (disableNameSuffixHash), `images` (newTag), `patches` (JSON patches that test and remove)
-and `namespace`. Anything else is an error: another field would silently be left out.
+`resources`, `configMapGenerator` (files), `secretGenerator` (envs), `behavior: replace`, `options`
+(disableNameSuffixHash), `images` (newTag), `patches` (JSON patches that test and remove) and
+`namespace`. Anything else is an error: another field would silently be left out.
 """
 
 import base64

@@ -36,6 +36,7 @@ AGGREGATOR: dict[str, Any] = {
     "certificates.issue": True,
 }
 CLICKHOUSE = AGGREGATOR | {"clickHouse.enable": True}
+CLICKHOUSE_CLUSTER = CLICKHOUSE | {"clickHouse.cluster": "flows"}
 COLLECTOR = AGGREGATOR | {
     "flowCollector.enable": True,
     "flowCollector.address": "ipfix-collector.example:4739:tcp",
@@ -46,6 +47,7 @@ CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "base/aggregator/flow-aggregator.conf": (AggregatorSettings, AGGREGATOR),
     "overlays/kube-system/exporter/flow-exporter.conf": (ExporterSettings, ELSEWHERE),
     "overlays/clickhouse/flow-aggregator.conf": (AggregatorSettings, CLICKHOUSE),
+    "overlays/clickhouse-operator/flow-aggregator.conf": (AggregatorSettings, CLICKHOUSE_CLUSTER),
     "overlays/collector/flow-aggregator.conf": (AggregatorSettings, COLLECTOR),
 }
 

@@ -29,8 +29,8 @@ class Features:
     experimental_low_cardinality: bool
     """LowCardinality must be allowed by a setting."""
 
-    def left_out(self, ttl_s: int) -> list[str]:
-        """Say what this server goes without, a line for each."""
+    def left_out(self, ttl_s: int, *, replicated: bool = False) -> list[str]:
+        """Say what this server goes without, a line for each; replicas recognise repetitions."""
         lines = []
         if not self.codecs:
             lines.append(f"ClickHouse {self.version} has no column codecs: records take more room")
@@ -38,7 +38,7 @@ class Features:
             lines.append(
                 f"ClickHouse {self.version} has no TTL: records are kept until you drop partitions"
             )
-        if not self.deduplication:
+        if not self.deduplication and not replicated:
             lines.append(
                 f"ClickHouse {self.version} cannot recognise a repeated INSERT: "
                 "a retry asks for the batch's records first"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from flowvis.clickhouse.features import Features
 from flowvis.clickhouse.formulas import DERIVED, INSERTED, RATE_INTERVAL
+from flowvis.clickhouse.layout import Layout
 from flowvis.fields import BY_NAME, FIELDS, Field, Kind
 
 VERSION = 1
@@ -185,24 +186,43 @@ ORDER = (
 PRIMARY = 5  # so many of them are worth keeping in memory
 
 
-def create_table(database: str, features: Features, ttl_s: int) -> str:
+SHARD_BY = (
+    "cityHash64(sourceIPBytes, destinationIPBytes, sourceTransportPort,"
+    " destinationTransportPort, protocolIdentifier)"  # a connection's records lie together
+)
+
+
+def create_table(layout: Layout, features: Features, ttl_s: int) -> str:
     """Write the CREATE TABLE of the records; `ttl_s` 0 keeps them for ever.
 
     One batch is one insertion time is one partition: so an INSERT is one part, and atomic.
     """
     columns = ",\n    ".join(column.ddl(features) for column in COLUMNS)
+    name = layout.own(TABLE)
     parts = [
-        f"CREATE TABLE IF NOT EXISTS {database}.{TABLE}\n(\n    {columns}\n)",
-        "ENGINE = MergeTree",
+        f"CREATE TABLE IF NOT EXISTS {_own(layout, TABLE)}{layout.everywhere}",
+        f"(\n    {columns}\n)",
+        f"ENGINE = {layout.merge_tree(name)}",
         f"PARTITION BY toDate({INSERTED_SQL})",
         f"PRIMARY KEY ({', '.join(ORDER[:PRIMARY])})",
         f"ORDER BY ({', '.join(ORDER)})",
     ]
     if features.ttl and ttl_s:
         parts.append(f"TTL {ttl_sql(ttl_s)}")
-    if features.deduplication:
+    if layout.cluster:
+        parts.append(f"SETTINGS replicated_deduplication_window = {REMEMBERED_BATCHES}")
+    elif features.deduplication:
         parts.append(f"SETTINGS non_replicated_deduplication_window = {REMEMBERED_BATCHES}")
     return "\n".join(parts)
+
+
+def create_versions(layout: Layout) -> str:
+    """Write the CREATE TABLE of what is known of the schema itself."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {layout.database}.{VERSIONS}{layout.everywhere}"
+        " (version UInt32, views String, changed DateTime)"
+        f" ENGINE = {layout.shared_merge_tree(VERSIONS)} ORDER BY (version, changed)"
+    )
 
 
 REMEMBERED_BATCHES = 10_000  # per table: hours of commits, a few bytes each
@@ -213,22 +233,53 @@ def ttl_sql(ttl_s: int) -> str:
     return f"{INSERTED_SQL} + toIntervalSecond({ttl_s})"
 
 
-def add_columns(database: str, features: Features, existing: Iterable[str]) -> Iterator[str]:
-    """Yield an ALTER TABLE for each column that an older program's table does not have."""
+def add_columns(
+    layout: Layout, features: Features, existing: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield name and ALTER TABLE of each column that an older program's table does not have."""
     known = set(existing)
+    table = f"{_own(layout, TABLE)}{layout.everywhere}"
     for column in COLUMNS:
         if column.name not in known:
-            yield f"ALTER TABLE {database}.{TABLE} ADD COLUMN {column.ddl(features)}"
+            yield column.name, f"ALTER TABLE {table} ADD COLUMN {column.ddl(features)}"
 
 
-def views(database: str) -> dict[str, str]:
-    """Return the SELECT of each view, by the view's name, each after those that it reads."""
-    flows = f"SELECT {', '.join(map(_shown, FLOWS_COLUMNS))} FROM {database}.{TABLE}"
-    narrow = {
-        name: f"SELECT {', '.join(columns)} FROM {database}.{FLOWS}"
+def shown(layout: Layout) -> dict[str, str]:
+    """Return the statements that make what shows the records, each after those that it reads.
+
+    By name; nothing of it stores anything. On a cluster every server has the views of its own
+    records, and what stands over these leaves filtering and grouping to the servers.
+    """
+    selects = {FLOWS: f"{', '.join(map(_shown, FLOWS_COLUMNS))} FROM {_own(layout, TABLE)}"} | {
+        name: f"{', '.join(columns)} FROM {_own(layout, FLOWS)}"
         for name, columns in NARROW_VIEWS.items()
     }
-    return {FLOWS: flows, **narrow}
+    made = {TABLE: _over_all(layout, TABLE, SHARD_BY)} if layout.cluster else {}
+    for name, select in selects.items():
+        made[layout.own(name)] = (
+            f"CREATE VIEW IF NOT EXISTS {_own(layout, name)}{layout.everywhere} AS SELECT {select}"
+        )
+        if layout.cluster:
+            made[name] = _over_all(layout, name)
+    return made
+
+
+def engines(layout: Layout) -> dict[str, str]:
+    """Return how the engine of each table and view ends, by name."""
+    over_all = dict.fromkeys(shown(layout), "Distributed")
+    views = {layout.own(name): "View" for name in (FLOWS, *NARROW_VIEWS)}
+    return over_all | views | {VERSIONS: "MergeTree", layout.own(TABLE): "MergeTree"}
+
+
+def _own(layout: Layout, name: str) -> str:
+    return f"{layout.database}.{layout.own(name)}"
+
+
+def _over_all(layout: Layout, name: str, key: str = "") -> str:
+    return (
+        f"CREATE TABLE IF NOT EXISTS {layout.database}.{name}{layout.everywhere}"
+        f" AS {_own(layout, name)} ENGINE = {layout.distributed(name, key)}"
+    )
 
 
 def _shown(name: str) -> str:

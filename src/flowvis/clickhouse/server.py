@@ -24,6 +24,7 @@ from flowvis.batch import Batch
 from flowvis.clickhouse import schema
 from flowvis.clickhouse.encode import BatchId, encode
 from flowvis.clickhouse.features import Features, probe
+from flowvis.clickhouse.layout import Layout
 from flowvis.clickhouse.migration import Migration
 from flowvis.clickhouse.native_block import Block, frames
 from flowvis.clickhouse.store import (
@@ -42,6 +43,18 @@ logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 60  # an INSERT is acknowledged within seconds, or the server is in trouble
 RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that we stopped sending
+
+# On a cluster an INSERT returns when each shard has its part, and repeated parts do nothing.
+CLUSTER_INSERT = {"insert_distributed_sync": 1, "insert_deduplicate": 1}
+# What an INSERT meets while another server of the cluster does not have the schema yet, or dies:
+# NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE, NUMBER_OF_COLUMNS_DOESNT_MATCH,
+# CANNOT_READ_ALL_DATA, ILLEGAL_COLUMN, UNKNOWN_TABLE, UNKNOWN_DATABASE.
+_PASSING = frozenset({10, 16, 20, 33, 44, 60, 81})
+# For all servers of a cluster to change their tables, and once it has shown that one is away. Even:
+# 18.16 reads what the driver sends as half of it, and as "for ever" if it is odd.
+PATIENCE_S = 10
+SHORT_PATIENCE_S = 2
+_TIMEOUT = 159  # TIMEOUT_EXCEEDED
 
 _LZ4 = 0x82
 _FRAME_HEADER = 9  # method and both sizes, which the compressed size includes
@@ -135,20 +148,26 @@ class ServerStore:
         self.name = f"{host}:{port or (9440 if secure else 9000)}/{settings.database}"
         self._client: _Client | None = None
         self._features: Features | None = None
-        self._attempts = 0
+        self._complete = False
+        """As far as we know all servers of the cluster have the schema."""
+        self._away = ""
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""
         features = self._probe()
         ttl_s = self._settings.ttl_s
-        with _errors(self.name):
-            Migration(self._execute, self._settings.database, features, ttl_s).run()
-        return features.left_out(ttl_s)
+        layout = Layout(self._settings.database, self._settings.cluster)
+        clustered = bool(layout.cluster)
+        self._away = ""
+        execute = self._execute_on_cluster if clustered else self._execute
+        Migration(execute, layout, features, ttl_s).run(renew=clustered and not self._complete)
+        self._complete = True
+        return [*features.left_out(ttl_s, replicated=clustered), *filter(None, (self._away,))]
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
         """Store a batch in one INSERT; see `Store.insert`."""
-        features = self._probe()
-        if again and self._arrived(batch, batch_id):
+        features, cluster = self._probe(), self._settings.cluster
+        if again and not cluster and self._arrived(batch, batch_id):
             return
         block = encode(batch, batch_id)
         names = ", ".join(column.name for column in block.columns)
@@ -158,8 +177,16 @@ class ServerStore:
             options["async_insert"] = 0
         if features.deduplication:
             options["insert_deduplication_token"] = str(batch_id)
-        with _errors(self.name):
-            self._connected().insert_block(sql, block, str(batch_id), options)
+        if cluster:
+            options |= CLUSTER_INSERT
+        try:
+            with _errors(self.name):
+                self._connected().insert_block(sql, block, str(batch_id), options)
+        except StoreError as error:
+            if not cluster or error.code not in _PASSING:
+                raise
+            self._complete = False
+            raise StoreError(str(error), retryable=True, code=error.code) from error
 
     def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
         """Run one statement that reads, on a connection of its own."""
@@ -218,8 +245,18 @@ class ServerStore:
             self._features = probe(self._execute)
         return self._features
 
-    def _execute(self, sql: str) -> list[tuple[Any, ...]]:
-        options = {}
+    def _execute_on_cluster(self, sql: str) -> list[tuple[Any, ...]]:
+        """Execute; a server that is away makes a change when it is back, and is not waited for."""
+        patience_s = SHORT_PATIENCE_S if self._away else PATIENCE_S
+        try:
+            return self._execute(sql, distributed_ddl_task_timeout=patience_s)
+        except StoreError as error:
+            if error.code != _TIMEOUT or " ON CLUSTER " not in sql:
+                raise
+            self._away = f"not all servers of the cluster changed their tables yet: {error}"
+            return []
+
+    def _execute(self, sql: str, **options: Any) -> list[tuple[Any, ...]]:
         if self._features and self._features.experimental_low_cardinality:
             options["allow_experimental_low_cardinality_type"] = 1
         with _errors(self.name):
@@ -259,7 +296,9 @@ def _errors(name: str) -> Iterator[None]:
     except errors.ServerException as error:
         text = str(error.message).split("Stack trace:", maxsplit=1)[0].strip()
         raise StoreError(
-            f"{name}: {text} (code {error.code})", retryable=error.code not in REJECTIONS
+            f"{name}: {text} (code {error.code})",
+            retryable=error.code not in REJECTIONS,
+            code=error.code,
         ) from error
     except (errors.Error, OSError, EOFError) as error:
         text = str(error) or type(error).__name__

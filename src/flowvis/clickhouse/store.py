@@ -29,6 +29,8 @@ class StoreSettings:
     database_url: str
     """tcp://host:port, tls://host:port or embedded:///directory."""
     database: str = "default"
+    cluster: str = ""
+    """The servers' name for the cluster that has the tables; "": one server."""
     username: str = "default"
     password: str = field(default="", repr=False)
     ca_cert: Path | None = None
@@ -77,7 +79,7 @@ def open_store(settings: StoreSettings) -> Store:
     from flowvis.clickhouse.embedded import EmbeddedStore
     from flowvis.clickhouse.server import ServerStore
 
-    problems = list(target_problems(settings.database_url, settings.database))
+    problems = list(target_problems(settings.database_url, settings.database, settings.cluster))
     if problems:
         raise SettingsError([f"clickHouse.{key}: {problem}" for key, problem in problems])
     parts = urlsplit(settings.database_url)
@@ -86,10 +88,14 @@ def open_store(settings: StoreSettings) -> Store:
     return ServerStore(settings, str(parts.hostname), parts.port, secure=parts.scheme == "tls")
 
 
-def target_problems(url: str, database: str) -> Iterator[tuple[str, str]]:
+def target_problems(url: str, database: str, cluster: str) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with where a store is to be, each with the key of its option."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", database):
         yield "database", f"{database!r}: a name of letters, digits and _"
+    if not re.fullmatch(r"[A-Za-z0-9_.-]*", cluster):
+        yield "cluster", f"{cluster!r}: a name of letters, digits, _, - and ."
+    if cluster and urlsplit(url).scheme == "embedded":
+        yield "cluster", f"{cluster!r}: embedded:// is no cluster: leave it empty"
     if problem := _problem(url):
         yield "databaseURL", f"{url!r}: {problem}"
 

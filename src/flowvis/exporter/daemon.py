@@ -230,7 +230,10 @@ class FlowExporter:
             return [status]
         parts: list[Component] = [status, self.kubernetes or self._files]
         if settings.state.enable:
-            parts.append(State(settings.state.directory, self.node_name, self.table))
+            directory = settings.state.directory
+            parts.append(State(directory, self.node_name, self.table))
+            if denied is not None:
+                parts.append(State(directory, self.node_name, denied.table, "denied"))
         parts += [self.exporter, self.watch]
         return [*parts, denied] if denied is not None else parts
 

@@ -20,8 +20,9 @@ from flowvis.denials.prefixes import Verdict
 from flowvis.exporter.enrich import Enricher
 from flowvis.exporter.form import Form
 from flowvis.exporter.rate import Rate
-from flowvis.exporter.rows import KEPT, Rows
+from flowvis.exporter.rows import KEPT, TOTALS, Rows
 from flowvis.exporter.scope import Scope
+from flowvis.exporter.told import Memory, Told
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex, pack_keys
 from flowvis.runtime.ledger import Ledger
@@ -47,6 +48,7 @@ class DeniedStats:
     """What the books do not tell."""
 
     evicted: int = count("Denied connections that left the table since it was full")
+    forgotten: int = count("Denied connections told of before that may be told of as others")
 
 
 class DeniedTable:
@@ -89,6 +91,8 @@ class DeniedTable:
         self._active_at = np.zeros(max_connections, dtype=np.int64)
         self._deadline = np.full(max_connections, NEVER, dtype=np.int64)
         self._asleep = np.zeros(max_connections, dtype=bool)  # told of as idle, and quiet since
+        self._memory = Memory(_KEY_SIZE, max_connections, len(TOTALS))
+        """Our predecessor's connections, then ours at the end."""
 
     def __len__(self) -> int:
         return len(self._index)
@@ -163,14 +167,22 @@ class DeniedTable:
         """
         slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
         untold = self._rows.unsaid(slots)
-        self._leave(slots[~untold])
+        self._leave(slots[~untold], to_successor=True)
         self.connections.sent += int(np.count_nonzero(~untold))
         leaving = slots[untold][:live]
         made = [*self._departed, self._records(leaving, EndReason.FORCED)]
-        self._leave(leaving)
+        self._leave(leaving, to_successor=True)
         self.connections.sent += len(leaving) + self._waiting
         self._departed, self._waiting = [], 0
         return concat(made)
+
+    def told(self) -> Told:
+        """What was told of all connections that may go on: for our successor, after `flush`."""
+        return self._memory.all()
+
+    def take_over(self, told: Told) -> None:
+        """Know what our predecessor told: clients that go on trying go on with the same flows."""
+        self.stats.forgotten += self._memory.remember(told, 1)
 
     def next_deadline(self) -> int | None:
         """When something will be due; None while nothing will."""
@@ -211,6 +223,7 @@ class DeniedTable:
         opened = wanted[new]
         self._open(slots[opened], now_ms)
         fields = {**form.fields(), **description.columns}
+        fields |= self._go_on(keys, form, slots, opened)
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
         self.packets.sent += len(opened)
         self.packets.merged -= len(opened)  # a connection's first packet is not counted twice
@@ -218,6 +231,30 @@ class DeniedTable:
         refused = wanted[slots[wanted] < 0]
         self.packets.drop("table-full", _total(packets.take(refused)))
         return slots
+
+    def _go_on(
+        self, keys: NDArray[np.uint8], form: Form, slots: Slots, opened: Slots
+    ) -> dict[str, Column]:
+        """Set counters of those that our predecessor told of; return since when all go on."""
+        if not len(self._memory):
+            return {}
+        told = self._memory.look_up(keys)
+        known = (told.reasons > 0) & (told.ends + np.uint64(KEEP_MS) > form.start_ms)
+        those = opened[known[opened]]
+        self._rows.totals[slots[those]] = self._rows.exported[slots[those]] = told.exported[those]
+        self._memory.forget(keys[opened])
+        return {"flowStartMilliseconds": np.where(known, told.starts, form.start_ms)}
+
+    def _told_of(self, slots: Slots) -> Told:
+        rows = self._rows
+        return Told(
+            self._index.keys(slots),
+            rows.kept["flowStartMilliseconds"][slots],
+            rows.kept["flowEndMilliseconds"][slots],
+            rows.exported[slots],
+            np.full(len(slots), EndReason.FORCED, dtype=np.uint8),
+            np.zeros(len(slots), dtype=bool),
+        )
 
     def _open(self, slots: Slots, now_ms: int) -> None:
         """Make empty rows."""
@@ -295,8 +332,10 @@ class DeniedTable:
     def _records(self, slots: Slots, reasons: int | Slots) -> Batch:
         return self._rows.records(slots, np.broadcast_to(reasons, len(slots)))
 
-    def _leave(self, slots: Slots) -> None:
+    def _leave(self, slots: Slots, *, to_successor: bool = False) -> None:
         """Free the rows of connections."""
+        if to_successor:
+            self.stats.forgotten += self._memory.remember(self._told_of(slots), 1)
         self._index.remove(slots)
         self._deadline[slots] = NEVER
 

@@ -8,11 +8,11 @@ import logging
 import zipfile
 from dataclasses import fields
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
 import numpy as np
 
-from flowvis.exporter.connections import ConnectionTable
 from flowvis.exporter.told import Told
 
 log = logging.getLogger(__name__)
@@ -20,13 +20,22 @@ log = logging.getLogger(__name__)
 _NAMES = [field.name for field in fields(Told)]
 
 
+class Table(Protocol):
+    """What has something to hand on."""
+
+    def told(self) -> Told:
+        """What was told of connections that may go on."""
+
+    def take_over(self, told: Told) -> None:
+        """Know what the predecessor told."""
+
+
 class State:
-    """Component: hands what the table has told on from one exporter to the next."""
+    """Component: hands what a table has told on from one exporter to the next."""
 
-    name = "state"
-
-    def __init__(self, directory: Path, node_name: str, table: ConnectionTable) -> None:
-        self.path = directory / f"{quote(node_name, safe='')}.npz"
+    def __init__(self, directory: Path, node_name: str, table: Table, kind: str = "") -> None:
+        self.name = f"state {kind}".strip()
+        self.path = directory / f"{quote(node_name, safe='')}{kind and '.'}{kind}.npz"
         self._table = table
 
     async def start(self) -> None:

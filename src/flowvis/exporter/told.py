@@ -1,6 +1,7 @@
 """What was told of connections that are not in the table: evicted, or followed by our predecessor.
 
-The kernel goes on listing them. Without this memory their next record would tell it all again.
+The kernel goes on listing them, and clients that are denied go on trying. Without this memory the
+next record would tell it all again, or of another connection.
 """
 
 from dataclasses import dataclass, fields
@@ -18,7 +19,8 @@ class Told:
 
     keys: NDArray[np.uint8]
     starts: NDArray[np.uint64]
-    """The kernel's, in ns; 0 where it does not tell."""
+    """The kernel's, in ns; 0 where it does not tell. Denied connections: in ms, of the first
+    packet."""
     ends: NDArray[np.uint64]
     """flowEndMilliseconds of the last record."""
     exported: NDArray[np.uint64]
@@ -84,6 +86,10 @@ class Memory:
         known &= (counters >= self._columns["exported"][slots]).all(axis=1)
         self._seen[slots[known]] = poll
         return self._told(keys, np.where(known, slots, -1))
+
+    def look_up(self, keys: NDArray[np.uint8]) -> Told:
+        """Return what was told of each connection by its key alone, all 0 of those not known."""
+        return self._told(keys, self._index.find(keys))
 
     def all(self) -> Told:
         """Everything that is known."""

@@ -1,6 +1,6 @@
 """IPFIX (RFC 7011): bytes to columns and back; sessions; no I/O."""
 
-from flowvis.ipfix.buffer import SESSION, RecordBuffer
+from flowvis.ipfix.buffer import DOMAIN, RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
 from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned, TemplateWithdrawn
 from flowvis.ipfix.exporter import ExporterSession, observation_domain_id
@@ -8,7 +8,7 @@ from flowvis.ipfix.limits import Limits
 from flowvis.ipfix.stats import CollectorStats, ExporterStats
 
 __all__ = [
-    "SESSION",
+    "DOMAIN",
     "CollectorSession",
     "CollectorStats",
     "Event",

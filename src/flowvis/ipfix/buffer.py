@@ -13,8 +13,8 @@ from flowvis.native import RecordTarget
 from flowvis.native import ipfix_reference as leaf
 from flowvis.strings import Strings
 
-SESSION = "session"
-"""The column, uint32, with the number of the session that a record came in through."""
+DOMAIN = "observationDomainId"
+"""The column, uint32, that says which exporter a record is of."""
 
 INITIAL_ROWS = 4096
 KEPT_ROWS = 1 << 17  # after a burst larger than this the memory goes back
@@ -74,7 +74,7 @@ class RecordBuffer:
             field.name: np.zeros((rows, *field.kind.shape), field.kind.dtype)
             for field in self.layout.fields
         }
-        columns[SESSION] = np.zeros(rows, np.uint32)
+        columns[DOMAIN] = np.zeros(rows, np.uint32)
         return columns
 
     def _bind(self, rows: int) -> None:

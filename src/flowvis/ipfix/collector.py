@@ -24,20 +24,18 @@ __all__ = ["CollectorSession", "CollectorStats"]
 class CollectorSession:
     """Decode one exporter's byte stream into a buffer. Does no I/O.
 
-    `name` is the peer's name in errors, `number` what its records have in the session column.
+    `name` is the peer's name in errors.
     """
 
     def __init__(
         self,
         name: str,
         buffer: RecordBuffer,
-        number: int = 0,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         self.name = name
         self.stats = CollectorStats()
         self._buffer = buffer
-        self._number = number
         self._limits = limits
         self._decoder: leaf.RecordDecoder = RecordDecoder(limits.message_size, limits.text_size)
         self._templates: dict[tuple[int, int], Template] = {}
@@ -133,7 +131,7 @@ class CollectorSession:
             raise self._over("template-fields", len(template.specifiers), limits.template_fields)
         if template.minimum_length == 0:
             raise self._fault("empty-records", f"template {template.id}: records of no bytes")
-        plan = decode_plan(template, self._buffer.layout, self._number)
+        plan = decode_plan(template, self._buffer.layout, self._decoder.domain)
         self._decoder.learn(*key, plan.program)
         self._templates[key] = template
         self.stats.templates += known is None

@@ -20,11 +20,11 @@ _Step = tuple[int, int, int]  # op, argument, column
 
 
 class Layout:
-    """The columns that records decode into: one for each field, the session's number last."""
+    """The columns that records decode into: one for each field, the observation domain last."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.fields = tuple(fields)
-        self.session = len(self.fields)
+        self.domain = len(self.fields)
         self._places: dict[tuple[int, int], int] = {}
         for place, field in enumerate(self.fields):
             for name in field.elements:
@@ -53,7 +53,7 @@ class Plan:
     """Fields whose length their type does not allow."""
 
 
-def decode_plan(template: Template, layout: Layout, session: int) -> Plan:
+def decode_plan(template: Template, layout: Layout, domain: int) -> Plan:
     """Compile a template; every column of the layout gets a value in every record.
 
     Records of options templates are not flows: they are only walked over, as are those of
@@ -76,7 +76,7 @@ def decode_plan(template: Template, layout: Layout, session: int) -> Plan:
     written = {place for place in places if place is not None}
     if written:
         steps = [*_cleared(steps, written, layout), *steps, *_derived(written, layout)]
-        steps.append((Op.CONSTANT, session, layout.session))
+        steps.append((Op.CONSTANT, domain, layout.domain))
     return Plan(np.array(steps, dtype=np.uint32).reshape(-1, 3), unknown, unusable)
 
 

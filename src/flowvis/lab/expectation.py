@@ -11,10 +11,20 @@ from typing import Any
 
 from flowvis.fields import FlowType
 from flowvis.lab.inventory import SYSTEM, uid
-from flowvis.lab.plan import PODS, SERVER_PORT, Addresses, Node, Pod
+from flowvis.lab.plan import (
+    CART,
+    EGRESS,
+    NODE_1,
+    PODS,
+    SERVER_PORT,
+    Addresses,
+    HostPod,
+    Node,
+    Pod,
+)
 from flowvis.lab.policies import egress_answer, ingress_answer
 from flowvis.lab.rules import Count
-from flowvis.lab.scenarios import Entry, Outcome, Scenario
+from flowvis.lab.scenarios import Entry, Outcome, Outside, Scenario
 
 CLUSTER = uid("Namespace", SYSTEM)
 """The namespace kube-system lives as long as the cluster."""
@@ -84,15 +94,13 @@ def exact(scenario: Scenario, port: int, answering: Pod | None) -> dict[str, Any
         "protocolIdentifier": PROTOCOLS[scenario.protocol],
         "flowType": _flow_type(client, answering),
         **_pod_columns("source", client),
-        **_pod_columns("destination", answering),
+        **_pod_columns("destination", answering or _host_pod(scenario)),
         **_service_columns(scenario),
         **ingress_answer(client, answering).columns("ingress"),
         **egress_answer(client, answering).columns("egress"),
         "proxySnatIP": translated[version] if translated else "",
         "proxySnatPort": port if translated else 0,  # masquerade keeps a port that is free
-        "egressName": "",
-        "egressIP": "",
-        "egressNodeName": "",
+        **_egress_columns(scenario),
         "clusterUUID": CLUSTER,
         "clusterId": CLUSTER,
         "trusted": 0,
@@ -116,9 +124,27 @@ def _service_columns(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def _pod_columns(end: str, pod: Pod | None) -> dict[str, str]:
-    labels = json.dumps({"app": pod.app}, separators=(",", ":")) if pod else ""
+def _host_pod(scenario: Scenario) -> HostPod | None:
+    return scenario.target if isinstance(scenario.target, HostPod) else None
+
+
+def _egress_columns(scenario: Scenario) -> dict[str, str]:
+    """Return those of the Egress, which has no IPv6 address."""
+    leaves = scenario.client == CART and isinstance(scenario.target, Outside)
+    leaves &= scenario.family == 4
     return {
+        "egressName": EGRESS if leaves else "",
+        "egressIP": NODE_1.addresses[0] if leaves else "",
+        "egressNodeName": NODE_1.name if leaves else "",
+    }
+
+
+def _pod_columns(end: str, pod: Pod | HostPod | None) -> dict[str, str]:
+    kind, name = pod.workload if pod else ("", "")
+    labels = json.dumps(pod.labels, sort_keys=True, separators=(",", ":")) if pod else ""
+    return {
+        f"{end}WorkloadKind": kind,
+        f"{end}WorkloadName": name,
         f"{end}PodName": pod.name if pod else "",
         f"{end}PodNamespace": pod.namespace if pod else "",
         f"{end}PodLabels": labels,
@@ -133,7 +159,7 @@ def _translated(scenario: Scenario, answering: Pod | None) -> Addresses | None:
         if scenario.target.service.local:
             return None
         return node.gateways if answering and answering.node == node else node.addresses
-    leaves = answering is None and scenario.client_pod is not None
+    leaves = isinstance(scenario.target, Outside)
     return scenario.client_pod.node.addresses if leaves and scenario.client_pod else None
 
 

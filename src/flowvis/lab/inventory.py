@@ -8,16 +8,21 @@ from uuid import NAMESPACE_DNS, uuid5
 from flowvis.lab import policies
 from flowvis.lab.configuration import AGGREGATOR, NAMES
 from flowvis.lab.plan import (
+    AGENT,
+    CART,
     CONTROL_ADDRESSES,
+    EGRESS,
+    NODE_1,
     NODES,
     PODS,
     SERVER_PORT,
     SERVICES,
+    HostPod,
     Node,
     Pod,
     Service,
 )
-from flowvis.lab.policies import NAME_LABEL
+from flowvis.lab.policies import ANTREA, NAME_LABEL
 
 Object = dict[str, Any]
 
@@ -35,6 +40,8 @@ def objects(now: datetime) -> Iterator[Object]:
     yield from (pod_object(pod, now) for pod in PODS if pod.heir_of is None)
     for version, kind, namespace, name, spec in policies.objects():
         yield {**_object(kind, now, name, namespace), "apiVersion": version, "spec": dict(spec)}
+    yield _host_pod(AGENT, now)
+    yield _egress(now)
 
 
 def uid(kind: str, name: str, namespace: str = "") -> str:
@@ -45,7 +52,7 @@ def uid(kind: str, name: str, namespace: str = "") -> str:
 def pod_object(pod: Pod, now: datetime) -> Object:
     """Return a Pod created at `now`."""
     return {
-        **_object("Pod", now, pod.name, pod.namespace, app=pod.app),
+        **_owned(_object("Pod", now, pod.name, pod.namespace, **pod.labels), pod.owner),
         "spec": {"nodeName": pod.node.name},
         "status": {
             "phase": "Running",
@@ -53,6 +60,42 @@ def pod_object(pod: Pod, now: datetime) -> Object:
             "podIP": pod.addresses[0],
             "podIPs": [{"ip": address} for address in pod.addresses],
         },
+    }
+
+
+def _host_pod(pod: HostPod, now: datetime) -> Object:
+    ports = [{"containerPort": SERVER_PORT, "protocol": protocol} for protocol in ("TCP", "UDP")]
+    return {
+        **_owned(_object("Pod", now, pod.name, pod.namespace), pod.workload),
+        "spec": {
+            "nodeName": pod.node.name,
+            "hostNetwork": True,
+            "containers": [{"name": "agent", "ports": ports}],
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": pod.addresses[0],
+            "podIPs": [{"ip": address} for address in pod.addresses],
+        },
+    }
+
+
+def _owned(item: Object, owner: tuple[str, str]) -> Object:
+    kind, name = owner
+    item["metadata"]["ownerReferences"] = [{"kind": kind, "name": name, "controller": True}]
+    return item
+
+
+def _egress(now: datetime) -> Object:
+    address = NODE_1.addresses[0]
+    return {
+        **_object("Egress", now, EGRESS),
+        "apiVersion": ANTREA,
+        "spec": {
+            "appliedTo": {"podSelector": {"matchLabels": {"app": CART.app}}},
+            "egressIP": address,
+        },
+        "status": {"egressNode": NODE_1.name, "egressIP": address},
     }
 
 
@@ -64,7 +107,7 @@ def _object(kind: str, now: datetime, name: str, namespace: str = "", **labels: 
         "creationTimestamp": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "labels": labels,
     }
-    present = {key: value for key, value in metadata.items() if value}
+    present: Object = {key: value for key, value in metadata.items() if value}
     return {"apiVersion": "v1", "kind": kind, "metadata": present}
 
 

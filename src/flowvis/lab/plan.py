@@ -53,6 +53,10 @@ class Pod:
     node: Node
     number: int
     app: str
+    owner: tuple[str, str]
+    """Kind and name of what made it."""
+    workload: tuple[str, str]
+    """Kind and name of what made that, or itself."""
     heir_of: "Pod | None" = None
     """The Pod that ended so that this one could have its addresses, in the middle of the run."""
 
@@ -60,6 +64,13 @@ class Pod:
     def host(self) -> str:
         """The name of its network namespace."""
         return self.heir_of.host if self.heir_of else f"{self.namespace}.{self.name}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels; a Deployment's Pods have one more."""
+        kind, name = self.owner
+        more = {"pod-template-hash": name.rpartition("-")[2]} if kind == "ReplicaSet" else {}
+        return {"app": self.app, **more}
 
     @property
     def addresses(self) -> Addresses:
@@ -109,15 +120,25 @@ NODE_1 = Node("node-1", 1)
 NODE_2 = Node("node-2", 2)
 NODES = (NODE_1, NODE_2)
 
-FRONTEND = Pod("shop", "frontend-7d4b", NODE_1, 11, "frontend")
-CART = Pod("shop", "cart-0", NODE_1, 12, "cart")
-WEB_A = Pod("shop", "web-5f6c-a", NODE_1, 13, "web")
-WEB_B = Pod("shop", "web-5f6c-b", NODE_2, 21, "web")
-ORDERS = Pod("shop", "orders-0", NODE_2, 22, "orders")
-RESOLVER = Pod("kube-system", "coredns-x2k9", NODE_2, 23, "dns")
-REPORT = Pod("batch", "report-28933", NODE_1, 14, "report")
-JOB = Pod("batch", "import-1-x7k2p", NODE_2, 24, "import")
-NEXT_JOB = Pod("batch", "import-2-q9d4f", NODE_2, 24, "import", heir_of=JOB)
+# A table reads best as one.
+# fmt: off
+FRONTEND = Pod("shop", "frontend-7d4b", NODE_1, 11, "frontend",
+               ("ReplicaSet", "frontend-7d4b"), ("Deployment", "frontend"))
+CART = Pod("shop", "cart-0", NODE_1, 12, "cart", ("StatefulSet", "cart"), ("StatefulSet", "cart"))
+WEB_A = Pod("shop", "web-5f6c-a", NODE_1, 13, "web",
+            ("ReplicaSet", "web-5f6c"), ("Deployment", "web"))
+WEB_B = Pod("shop", "web-5f6c-b", NODE_2, 21, "web",
+            ("ReplicaSet", "web-5f6c"), ("Deployment", "web"))
+ORDERS = Pod("shop", "orders-0", NODE_2, 22, "orders",
+             ("StatefulSet", "orders"), ("StatefulSet", "orders"))
+RESOLVER = Pod("kube-system", "coredns-x2k9", NODE_2, 23, "dns",
+               ("ReplicaSet", "coredns-x2k9"), ("Deployment", "coredns"))
+REPORT = Pod("batch", "report-29333700-h8k2p", NODE_1, 14, "report",
+             ("Job", "report-29333700"), ("CronJob", "report"))
+JOB = Pod("batch", "import-1-x7k2p", NODE_2, 24, "import", ("Job", "import-1"), ("Job", "import-1"))
+NEXT_JOB = Pod("batch", "import-2-q9d4f", NODE_2, 24, "import",
+               ("Job", "import-2"), ("Job", "import-2"), heir_of=JOB)
+# fmt: on
 PODS = (FRONTEND, CART, WEB_A, WEB_B, ORDERS, RESOLVER, REPORT, JOB, NEXT_JOB)
 
 WEB = Service("shop", "web", "http", "tcp", 80, 10, (WEB_A, WEB_B))
@@ -128,6 +149,29 @@ KIOSK = Service("shop", "kiosk", "http", "tcp", 80, 14, (WEB_A,), balancer=True,
 ORDERS_PODS = Service("shop", "orders", "api", "tcp", SERVER_PORT, 15, (ORDERS,), headless=True)
 SERVICES = (WEB, STORE, DNS, PORTAL, KIOSK, ORDERS_PODS)
 """What the Pods call."""
+
+
+@dataclass(frozen=True)
+class HostPod:
+    """A Pod in its node's own network: it answers at the node's addresses."""
+
+    namespace: str
+    name: str
+    node: Node
+    workload: tuple[str, str]
+
+    @property
+    def addresses(self) -> Addresses:
+        """The node's."""
+        return self.node.addresses
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """None."""
+        return {}
+
+
+AGENT = HostPod("kube-system", "node-agent-k4v2d", NODE_2, ("DaemonSet", "node-agent"))
 
 OUTSIDE = "outside"
 """The network namespace of the host outside the cluster."""
@@ -141,6 +185,10 @@ the API server."""
 
 BALANCER_NODE = NODE_1
 """Where the network sends what is for a load balancer's address."""
+
+
+EGRESS = "carts-leave"
+"""The Egress by which the Pods of the cart leave the cluster, with node-1's IPv4 address."""
 
 
 def hosts() -> dict[str, Pod]:

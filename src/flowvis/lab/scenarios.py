@@ -10,6 +10,7 @@ from enum import Enum
 
 from flowvis.fields import RuleAction
 from flowvis.lab.plan import (
+    AGENT,
     BALANCER_NODE,
     CART,
     DNS,
@@ -30,6 +31,7 @@ from flowvis.lab.plan import (
     WEB,
     WEB_A,
     Addresses,
+    HostPod,
     Node,
     Pod,
     Service,
@@ -107,7 +109,7 @@ class Scenario:
     name: str
     about: str
     client: Pod | Outside
-    target: Pod | Service | Entry | Outside
+    target: Pod | HostPod | Service | Entry | Outside
     protocol: str = "tcp"
     family: int = 4
     connections: int = 1
@@ -216,6 +218,8 @@ SCENARIOS = (
     Scenario("to-outside", "leaves the cluster behind its node's address", CART, Outside(),
              every_s=STEADY_S, request=2_000, response=50_000),
     Scenario("to-outside-v6", "leaves the cluster, IPv6", CART, Outside(), family=6, connections=3),
+    Scenario("host-network", "a Pod that answers at its node's own address", FRONTEND, AGENT,
+             connections=3),
     Scenario("from-outside", "a node port, to a Pod of that node", Outside(),
              NodePort(STORE, NODE_2), every_s=STEADY_S),
     Scenario("from-outside-via", "a node port, to a Pod of the other node", Outside(),

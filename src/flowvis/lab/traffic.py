@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from flowvis.errors import SystemRefused
 from flowvis.lab.namespaces import inside
-from flowvis.lab.plan import OUTSIDE, SERVER_PORT, hosts
+from flowvis.lab.plan import AGENT, OUTSIDE, SERVER_PORT, hosts
 from flowvis.lab.scenarios import Outcome, Scenario
 
 HEADER = struct.Struct("!II")
@@ -25,11 +25,11 @@ LARGEST_DATAGRAM = 1 << 16
 
 @asynccontextmanager
 async def servers() -> AsyncIterator[None]:
-    """Answer on every Pod and on the outside host while the body runs."""
+    """Answer in every Pod, at a node's own address and on the outside host, while the body runs."""
     listening: list[asyncio.Server] = []
     answering: list[asyncio.Task[None]] = []
     try:
-        for host in (OUTSIDE, *hosts()):
+        for host in (OUTSIDE, AGENT.node.name, *hosts()):
             for family in FAMILIES:
                 stream = _socket(host, family, "tcp", SERVER_PORT)
                 listening.append(await asyncio.start_server(_answer, sock=stream))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, Column
+from flowvis.batch import Batch, Column, is_ipv4
 from flowvis.counts import count
 from flowvis.fields import FlowType
 from flowvis.policies.ends import NONE, Selectable
@@ -109,8 +109,12 @@ class Egresses(Followed):
             before = epoch.evaluated
             found = [epoch.egress(pods[handle]) for handle in handles.tolist()]
             self.stats.evaluated += epoch.evaluated - before
+            # An address is of one family, and so is what leaves by it.
+            ipv6 = np.array([":" in fields.address for fields in found], dtype=bool)[places]
+            fitting = ipv6 != is_ipv4(batch["sourceIP"][those])
             for name, texts in zip(_COLUMNS, zip(*found, strict=True), strict=True):
-                columns[name][those] = batch.strings.encode(texts)[places]
+                codes = batch.strings.encode(texts)[places]
+                columns[name][those[fitting]] = codes[fitting]
         self.stats.found += int(np.count_nonzero(columns["egressName"][rows]))
         return columns
 

@@ -1,0 +1,139 @@
+"""A cluster of real servers on loopback: shards with replicas, and what coordinates them."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from clickhouse_driver import Client
+
+from .server import Server, free_port
+
+NAME = "flows-cluster"
+LIBRARY = Path("/usr/share/java/zookeeper.jar")  # its manifest names what else it needs
+COORDINATOR = """tickTime=500
+dataDir={path}
+clientPortAddress=127.0.0.1
+clientPort={port}
+admin.enableServer=false
+"""
+
+REPLICATED = """<macros><shard>{shard}</shard><replica>{replica}</replica></macros>
+<interserver_http_port>{interserver}</interserver_http_port>
+<interserver_http_host>127.0.0.1</interserver_http_host>
+<zookeeper><node><host>127.0.0.1</host><port>{coordinator}</port></node>
+<session_timeout_ms>3000</session_timeout_ms></zookeeper>
+<distributed_ddl><path>/clickhouse/task_queue/ddl</path></distributed_ddl>
+<remote_servers><{name}>{shards}</{name}></remote_servers>
+<merge_tree>{sanity}</merge_tree>"""
+
+# A part that was a repetition stays on the disk for some minutes: after a crash it is not known to
+# the coordinator, and so much of a small table that the server would ask people what to do.
+SANITY = "<replicated_max_ratio_of_wrong_parts>1</replicated_max_ratio_of_wrong_parts>"
+
+# Statements ON CLUSTER are executed with the settings of the server's own profile.
+PROFILE = "<allow_experimental_low_cardinality_type>1</allow_experimental_low_cardinality_type>"
+
+
+class Coordinator:
+    """ZooKeeper, of which ClickHouse Keeper speaks the protocol."""
+
+    def __init__(self, path: Path) -> None:
+        self.port = free_port()
+        self._path = path
+        path.mkdir()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        assert shutil.which("java"), "these tests need Java: apt install default-jre-headless"
+        assert LIBRARY.exists(), "these tests need ZooKeeper: apt install libzookeeper-java"
+        configuration = self._path / "zoo.cfg"
+        configuration.write_text(COORDINATOR.format(path=self._path / "data", port=self.port))
+        main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+        with (self._path / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    "java",
+                    "-Xmx256m",
+                    "-Dzookeeper.forceSync=no",
+                    "-cp",
+                    LIBRARY,
+                    main,
+                    configuration,
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=self._path,
+            )
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            assert self._process.poll() is None, (self._path / "log").read_text()
+            assert time.monotonic() < deadline, "ZooKeeper does not answer"
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), 2) as probe,
+        ):
+            probe.sendall(b"srvr")  # which it only answers in full once it serves
+            return b"Mode: " in b"".join(iter(lambda: probe.recv(4096), b""))
+        return False
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class Cluster:
+    """Servers by (shard, replica), both counted from 0."""
+
+    def __init__(self, path: Path, coordinator: Coordinator, shards: int, replicas: int) -> None:
+        self.servers = {
+            (shard, replica): Server(path / f"{shard}-{replica}")
+            for shard in range(shards)
+            for replica in range(replicas)
+        }
+        layout = "".join(
+            "<shard><internal_replication>true</internal_replication>"
+            + "".join(
+                f"<replica><host>127.0.0.1</host><port>{self.servers[shard, replica].port}</port>"
+                "</replica>"
+                for replica in range(replicas)
+            )
+            + "</shard>"
+            for shard in range(shards)
+        )
+        for (shard, replica), server in self.servers.items():
+            server.configure(
+                REPLICATED.format(
+                    shard=shard,
+                    replica=replica,
+                    interserver=free_port(),
+                    coordinator=coordinator.port,
+                    name=NAME,
+                    shards=layout,
+                    sanity=SANITY,
+                ),
+                PROFILE,
+            )
+
+    def start(self) -> None:
+        for server in self.servers.values():
+            server.launch()
+        for server in self.servers.values():
+            server.wait()
+
+    def sync(self, database: str) -> None:
+        """Wait until every replica has what its shard has."""
+        for server in self.servers.values():
+            with Client("127.0.0.1", server.port) as client:
+                client.execute(f"SYSTEM SYNC REPLICA {database}.flow_records_local")
+
+    def kill(self) -> None:
+        for server in self.servers.values():
+            server.kill()

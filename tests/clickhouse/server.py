@@ -1,0 +1,108 @@
+"""Debian's clickhouse-server as a process of the tests."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+CONFIG = """<yandex>
+<logger><level>warning</level><log>{path}/log</log><errorlog>{path}/errors</errorlog></logger>
+<tcp_port>{port}</tcp_port><listen_host>127.0.0.1</listen_host>
+{more}
+<path>{path}/data/</path><tmp_path>{path}/tmp/</tmp_path>
+<users_config>{path}/users.xml</users_config><default_profile>default</default_profile>
+<default_database>default</default_database><mark_cache_size>67108864</mark_cache_size>
+<timezone>UTC</timezone></yandex>"""
+
+SECURE = """<tcp_port_secure>{port}</tcp_port_secure><openSSL><server>
+<certificateFile>{certificate}</certificateFile><privateKeyFile>{key}</privateKeyFile>
+<verificationMode>none</verificationMode></server></openSSL>"""
+
+USERS = """<yandex><profiles><default>{profile}</default></profiles>
+<users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default>
+<writer><password>secret</password><networks><ip>::/0</ip></networks><profile>default</profile>
+<quota>default</quota></writer></users><quotas><default></default></quotas></yandex>"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """clickhouse-server on loopback, in a directory of its own."""
+
+    def __init__(self, path: Path, tls: tuple[Path, Path] | None = None) -> None:
+        self.path = path
+        self.port = free_port()
+        self.secure_port = free_port() if tls else 0
+        self._process: subprocess.Popen[bytes] | None = None
+        path.mkdir(parents=True, exist_ok=True)
+        self.configure(
+            SECURE.format(port=self.secure_port, certificate=tls[0], key=tls[1]) if tls else ""
+        )
+
+    def configure(self, more: str, profile: str = "") -> None:
+        """Write the configuration, with some elements more."""
+        (self.path / "users.xml").write_text(USERS.format(profile=profile))
+        config = CONFIG.format(path=self.path, port=self.port, more=more)
+        (self.path / "config.xml").write_text(config)
+
+    @property
+    def url(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        if self._process is not None:
+            return
+        program = shutil.which("clickhouse-server", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert program, "these tests need Debian's clickhouse-server: apt install clickhouse-server"
+        self._process = subprocess.Popen(
+            [program, f"--config-file={self.path}/config.xml"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.path,
+        )
+
+    def wait(self) -> None:
+        for port in filter(None, (self.port, self.secure_port)):
+            self._wait(port)
+
+    def _wait(self, port: int) -> None:
+        assert self._process
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                return
+            assert self._process.poll() is None, (self.path / "errors").read_text()[-5000:]
+            assert time.monotonic() < deadline, "clickhouse-server does not answer"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None

@@ -1,0 +1,525 @@
+"""Shards and replicas: real servers, two shards of two replicas each, and what happens to them."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import chdb
+import pytest
+
+from flowvis.batch import Batch
+from flowvis.clickhouse import schema
+from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.features import Features
+from flowvis.clickhouse.layout import Layout
+from flowvis.clickhouse.migration import Migration
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.clickhouse.writer import QUEUE_FULL, Writer
+from flowvis.errors import SettingsError, StoreError
+from flowvis.native import StringTable
+from flowvis.runtime.ledger import Stage
+
+from .cluster import NAME, Cluster
+from .conftest import admin
+from .proxy import Fault, Proxy
+from .samples import flows, random_batch
+
+MODERN = Features("26.9.1.1", True, True, True, True, False)
+EPOCH = 1_790_000_100
+ROWS = 4000
+SERVERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+pytestmark = pytest.mark.clickhouse
+
+Connect = Callable[..., Store]
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def database() -> str:
+    return f"spread{next(_numbers)}"
+
+
+@pytest.fixture
+def connect(cluster: Cluster, database: str) -> Iterator[Connect]:
+    """Open a store on one of the servers; all are closed at the end."""
+    opened: list[Store] = []
+
+    def to(shard: int = 0, replica: int = 0, **changes: object) -> Store:
+        url = cluster.servers[shard, replica].url
+        settings = StoreSettings(url, database=database, cluster=NAME, ttl_s=0)
+        opened.append(open_store(replace(settings, **changes)))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield to
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less for servers that are away."""
+    monkeypatch.setattr("flowvis.clickhouse.writer.LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr("flowvis.clickhouse.server.PATIENCE_S", 2)
+
+
+@pytest.fixture
+def proxy(cluster: Cluster) -> Iterator[Proxy]:
+    proxy = Proxy(cluster.servers[0, 0].port)
+    yield proxy
+    proxy.close()
+
+
+def count(store: Store, table: str = "flows") -> int:
+    return int(store.query(f"SELECT count() FROM {table}").rows[0][0])
+
+
+def own(store: Store) -> int:
+    """Records that the server has itself."""
+    return count(store, "flow_records_local")
+
+
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        await asyncio.sleep(0.05)
+
+
+def until_all_have(connect: Connect, rows: int) -> None:
+    """Wait until every server shows so many records, and the replicas of a shard the same."""
+
+    def settled() -> bool:
+        stores = {server: connect(*server) for server in SERVERS}
+        with contextlib.suppress(StoreError):  # one that has just been started
+            shown = {count(store) for store in stores.values()}
+            parts = [[own(stores[shard, replica]) for replica in (0, 1)] for shard in (0, 1)]
+            return (
+                shown == {rows}
+                and all(a == b for a, b in parts)
+                and sum(a for a, _ in parts) == rows
+            )
+        return False
+
+    asyncio.run(until(settled))
+
+
+def writer_for(store: Store, **options: object) -> Writer:
+    options = {"commit_interval_s": 0.02, "commit_records": 2000, "grace_s": 5.0, **options}
+    return Writer(store, Stage("clickhouse"), **options)  # type: ignore[arg-type]
+
+
+def test_what_there_is_on_every_server(connect: Connect, database: str) -> None:
+    store = connect()
+    assert all("repeated INSERT" not in line for line in store.migrate())
+    tables = f"SELECT name, engine FROM system.tables WHERE database = '{database}' ORDER BY name"
+    views = ["flows", "flows_node_view", "flows_pod_view", "flows_policy_view"]
+    expected = [
+        ["flow_records", "Distributed"],
+        ["flow_records_local", "ReplicatedMergeTree"],
+        ["flowvis_schema", "ReplicatedMergeTree"],
+        *([name, "Distributed"] for name in views),
+        *([f"{name}_local", "View"] for name in views),
+    ]
+    for server in SERVERS:
+        assert connect(*server).query(tables).rows == sorted(expected)
+    store.migrate()
+    connect(1, 1).migrate()
+    assert store.query(f"SELECT count() FROM {schema.VERSIONS}").rows == [[1]]
+
+
+def test_every_record_is_there_once(connect: Connect) -> None:
+    """Written through one server, read through any, spread by connection."""
+    writer = writer_for(connect())
+
+    async def write() -> None:
+        await writer.start()
+        strings = StringTable()
+        for _ in range(8):
+            writer.put(flows(2500, strings=strings))
+        await writer.stop()
+
+    asyncio.run(write())
+    assert writer.stage.sent == 20_000
+    assert writer.stage.imbalance == 0
+    until_all_have(connect, 20_000)
+    ports = [
+        {row[0] for row in connect(shard).query(PORTS).rows} for shard in (0, 1)
+    ]  # the connections of `flows` differ in nothing else
+    assert ports[0]
+    assert ports[1]
+    assert not ports[0] & ports[1]
+    grouped = connect(1, 1).query(
+        "SELECT sourceTransportPort, count() FROM flows GROUP BY sourceTransportPort"
+    )
+    assert sorted(grouped.rows) == [[port, 8] for port in range(2500)]
+
+
+PORTS = "SELECT DISTINCT sourceTransportPort FROM flow_records_local"
+
+
+def test_an_acknowledgement_that_is_lost(connect: Connect, proxy: Proxy) -> None:
+    """The connection is cut at every stage; the batch is repeated through each of the servers."""
+    direct = connect()
+    direct.migrate()
+    relayed = connect(database_url=f"tcp://127.0.0.1:{proxy.port}")
+    batch = random_batch(ROWS)
+    relayed.insert(flows(1), BatchId("steady", EPOCH))
+    relayed.close()
+    proxy.reset()
+    relayed.insert(batch, BatchId("steady", EPOCH, 1))
+    total = proxy.sent
+    cuts = [Fault(700), Fault(total // 2), Fault(total - 1), Fault(total)]
+    cuts += [Fault(total // 2, answered=True)] * 3
+    for number, fault in enumerate(cuts, start=2):
+        batch_id = BatchId("faulty", EPOCH, number)
+        relayed.close()
+        proxy.reset(fault)
+        with pytest.raises(StoreError) as caught:
+            relayed.insert(batch, batch_id)
+        assert caught.value.retryable
+        for server in SERVERS:
+            insert_until_it_works(connect(*server), batch, batch_id)
+    until_all_have(connect, 1 + (1 + len(cuts)) * ROWS)
+
+
+def insert_until_it_works(store: Store, batch: Batch, batch_id: BatchId) -> None:
+    """A server may still be busy with the attempt whose connection is gone."""
+    for _ in range(50):
+        with contextlib.suppress(StoreError):
+            store.insert(batch, batch_id, again=True)
+            return
+        time.sleep(0.1)
+    raise AssertionError("it is never stored")
+
+
+def test_attempts_at_the_same_time(connect: Connect) -> None:
+    """One of them hangs in the network and arrives after all while the other is repeated."""
+    connect().migrate()
+    stores = [connect(*server) for server in SERVERS]
+    with ThreadPoolExecutor(len(stores)) as pool:
+        for number in range(3):
+            batch, batch_id = random_batch(ROWS, seed=number), BatchId("test", EPOCH, number)
+            list(pool.map(lambda store: store.insert(batch, batch_id, again=True), stores))  # noqa: B023
+    until_all_have(connect, 3 * ROWS)
+
+
+def test_servers_that_are_killed_and_come_back(
+    connect: Connect, cluster: Cluster, proxy: Proxy, hasty: None
+) -> None:
+    """A replica goes, then the server that the writer is connected to; nothing is lost or twice."""
+    store = connect(database_url=f"tcp://127.0.0.1:{proxy.port}")
+    writer = writer_for(store)
+    put = 0
+
+    async def some() -> None:
+        nonlocal put
+        for _ in range(20):
+            writer.put(flows(1000))
+            put += 1000
+            await asyncio.sleep(0.02)
+
+    async def write() -> None:
+        await writer.start()
+        await some()
+        await until(lambda: writer.stage.sent > 0)
+        cluster.servers[1, 1].kill()
+        await some()
+        cluster.servers[0, 0].kill()
+        proxy.target = cluster.servers[1, 0].port  # as a Service sends us to one that is there
+        await some()
+        for number in ((0, 0), (1, 1)):
+            await asyncio.to_thread(cluster.servers[number].start)
+        await until(lambda: writer.held() == 0)
+        await writer.stop()
+
+    try:
+        asyncio.run(write())
+    finally:
+        cluster.start()
+    assert writer.stats.failures
+    assert writer.stage.sent == put == 60_000
+    assert writer.stage.imbalance == 0
+    until_all_have(connect, put)
+
+
+def test_a_shard_that_is_away(connect: Connect, cluster: Cluster, hasty: None) -> None:
+    """The writer keeps what it can, counts what it cannot, and says which server it misses."""
+    connect().migrate()
+    writer = writer_for(connect(), max_pending=10_000)
+    missing = [cluster.servers[1, 0], cluster.servers[1, 1]]
+
+    async def write() -> None:
+        await writer.start()
+        for server in missing:
+            server.kill()
+        for _ in range(15):
+            writer.put(flows(1000))
+        await until(lambda: writer.stats.failures > 1)
+        assert not writer.healthy
+        assert str(missing[0].port) in writer.stats.failing
+        assert writer.held() >= 10_000
+        for server in missing:
+            await asyncio.to_thread(server.start)
+        await until(lambda: writer.held() == 0)
+        await writer.stop()
+
+    try:
+        asyncio.run(write())
+    finally:
+        cluster.start()
+    dropped = writer.stage.dropped[QUEUE_FULL]
+    assert set(writer.stage.dropped) == {QUEUE_FULL}
+    assert writer.stage.sent == 15_000 - dropped >= 10_000
+    until_all_have(connect, writer.stage.sent)
+
+
+def test_the_schema_is_made_while_a_replica_is_away(
+    connect: Connect, cluster: Cluster, hasty: None
+) -> None:
+    away = cluster.servers[1, 1]
+    away.kill()
+    try:
+        store = connect()
+        left_out = store.migrate()
+        assert "not all servers of the cluster" in left_out[-1]
+        store.insert(flows(ROWS), BatchId("test", EPOCH))
+        started = time.monotonic()
+        store.migrate()  # as after every fault: what is there is not asked of all again
+        assert time.monotonic() - started < 1
+    finally:
+        cluster.start()
+    until_all_have(connect, ROWS)
+
+
+def test_several_aggregators_start_at_once(connect: Connect) -> None:
+    stores = [connect(*server) for server in SERVERS]
+    with ThreadPoolExecutor(len(stores)) as pool:
+        list(pool.map(lambda store: store.migrate(), stores))
+        batch = flows(500)
+        ids = [BatchId(f"writer{number}", EPOCH) for number in range(len(stores))]
+        list(pool.map(lambda store, batch_id: store.insert(batch, batch_id), stores, ids))
+    until_all_have(connect, 2000)
+
+
+def test_columns_of_a_newer_program_are_added(connect: Connect, database: str) -> None:
+    """By two aggregators at once, each trying again as the writer does."""
+    store = connect()
+    store.migrate()
+    store.insert(flows(7), BatchId("test", EPOCH))
+    run = admin(store)
+    for name in ("proxySnatPort", "egressNodeName"):
+        run(f"ALTER TABLE {database}.flow_records_local ON CLUSTER '{NAME}' DROP COLUMN {name}")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(migrate_until_it_works, [connect(0, 1), connect(1, 0)]))
+    batch = flows(5)
+    batch["proxySnatPort"][:] = 9
+    store.insert(batch, BatchId("test", EPOCH, 1))
+    until_all_have(connect, 12)
+    answer = connect(1, 1).query(
+        "SELECT count(), sum(proxySnatPort), any(egressNodeName) FROM flows"
+    )
+    assert answer.rows == [[12, 45, ""]]
+    assert count(store, "flows_pod_view") == 12
+
+
+def migrate_until_it_works(store: Store) -> None:
+    for _ in range(20):
+        with contextlib.suppress(StoreError):
+            store.migrate()
+            return
+        time.sleep(0.2)
+    raise AssertionError("the schema is not there")
+
+
+def test_a_server_that_joins_later_gets_the_schema(connect: Connect, database: str) -> None:
+    store, new = connect(), connect(1, 1)
+    store.migrate()
+    run = admin(new)
+    for name in schema.engines(Layout(database, NAME)):
+        run(f"DROP TABLE {database}.{name}")
+    other = admin(connect(1, 0))  # so that the shard has only the new one
+    other(f"DROP TABLE {database}.flow_records_local")
+    with pytest.raises(StoreError, match="flow_records_local") as caught:
+        store.insert(flows(ROWS), BatchId("test", EPOCH))
+    assert caught.value.retryable
+    store.migrate()
+    store.insert(flows(ROWS), BatchId("test", EPOCH), again=True)
+    until_all_have(connect, ROWS)
+
+
+def test_a_shard_that_gets_its_columns_later(connect: Connect, database: str) -> None:
+    """Until it has them nothing is rejected for good, and nothing is stored twice after."""
+    store = connect()
+    store.migrate()
+    run = admin(connect(1, 0))
+    table, batch_id = f"{database}.flow_records_local", BatchId("test", EPOCH)
+    run(f"ALTER TABLE {table} DROP COLUMN egressNodeName")
+    for _ in range(2):
+        with pytest.raises(StoreError) as caught:
+            store.insert(flows(ROWS), batch_id, again=True)
+        assert caught.value.retryable
+    run(f"ALTER TABLE {table} ADD COLUMN egressNodeName LowCardinality(String)")
+    insert_until_it_works(connect(0, 1), flows(ROWS), batch_id)
+    until_all_have(connect, ROWS)
+
+
+def test_one_server_s_tables_are_not_touched(connect: Connect, database: str) -> None:
+    alone, spread = connect(cluster=""), connect()
+    alone.migrate()
+    alone.insert(flows(100), BatchId("test", EPOCH))
+    with pytest.raises(StoreError, match=r"made for one server.*is flows-cluster") as caught:
+        spread.migrate()
+    assert not caught.value.retryable
+    assert count(alone) == 100
+    # What docs/clickhouse.md says about how the records get into another database.
+    other = f"{database}_other"
+    moved = connect(database=other)
+    moved.migrate()
+    names = ", ".join(column.name for column in schema.COLUMNS)
+    admin(moved)("SET insert_distributed_sync = 1")
+    admin(moved)(
+        f"INSERT INTO {other}.flow_records ({names}) SELECT {names} FROM {database}.flow_records"
+    )
+    assert count(moved) == 100
+
+
+def test_a_cluster_s_tables_are_not_touched(connect: Connect) -> None:
+    connect().migrate()
+    with pytest.raises(StoreError, match="made for a cluster"):
+        connect(cluster="").migrate()
+
+
+def test_theia_s_tables_are_not_touched(connect: Connect, database: str) -> None:
+    store = connect()
+    run = admin(store)
+    run(f"CREATE DATABASE {database}")
+    run(f"CREATE TABLE {database}.flows_local (a Date) ENGINE = MergeTree ORDER BY a")
+    with pytest.raises(StoreError, match="RENAME TABLE flows_local TO flows_local_before"):
+        store.migrate()
+
+
+def test_a_cluster_that_the_servers_do_not_know(connect: Connect) -> None:
+    with pytest.raises(StoreError, match="no-such-cluster"):
+        connect(cluster="no-such-cluster").migrate()
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (StoreSettings("tcp://ch", cluster="a'b"), "a name of letters"),
+        (StoreSettings("embedded:///var/lib/x", cluster="a"), "no cluster"),
+    ],
+)
+def test_bad_names(settings: StoreSettings, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        open_store(settings)
+
+
+def statements(ttl_s: int) -> list[str]:
+    """What the upgrade of an older schema on modern servers executes, but for questions."""
+    layout = Layout("db", NAME)
+    executed: list[str] = []
+
+    def execute(sql: str) -> list[tuple[object, ...]]:
+        if not sql.startswith("SELECT"):
+            executed.append(sql)
+        elif "FROM system.columns" in sql:
+            return [(column.name,) for column in schema.COLUMNS[:-2]]
+        elif "engine_full" in sql:
+            return [("ReplicatedMergeTree() TTL x + toIntervalSecond(5)",)]
+        elif "FROM system.tables" in sql:
+            return list(schema.engines(layout).items())
+        return []
+
+    Migration(execute, layout, MODERN, ttl_s).run(renew=True)
+    return executed
+
+
+def test_the_modern_parser_takes_every_statement() -> None:
+    made = [*statements(0), *statements(3600)]
+    kinds = {" ".join(sql.split()[:2]) for sql in made}
+    assert {"CREATE DATABASE", "CREATE TABLE", "CREATE VIEW", "ALTER TABLE", "DROP TABLE"} < kinds
+    for text in ("ADD COLUMN trusted", "REMOVE TTL", "MODIFY TTL", "CODEC(", "Distributed("):
+        assert any(text in sql for sql in made)
+    for sql in made:
+        if not sql.startswith("INSERT"):
+            assert f"ON CLUSTER '{NAME}'" in sql
+            tree = str(chdb.query(f"EXPLAIN AST {sql}", "TabSeparated"))
+            assert tree.split(maxsplit=1)[0] in {"CreateQuery", "AlterQuery", "DropQuery"}
+
+
+def test_settings_of_tables_and_inserts_that_the_modern_engine_knows() -> None:
+    known = "SELECT count() FROM system.{} WHERE name IN ({})"
+    for table, names in (
+        ("merge_tree_settings", ["replicated_deduplication_window"]),
+        (
+            "settings",
+            [
+                "insert_distributed_sync",
+                "insert_deduplicate",
+                "insert_deduplication_token",
+                "distributed_ddl_task_timeout",
+            ],
+        ),
+    ):
+        wanted = ", ".join(f"'{name}'" for name in names)
+        assert str(chdb.query(known.format(table, wanted))).strip() == str(len(names))
+
+
+ENGINE = """<clickhouse><tcp_port>9000</tcp_port><remote_servers><{name}><shard>
+<internal_replication>true</internal_replication>
+<replica><host>localhost</host><port>9000</port></replica></shard></{name}></remote_servers>
+</clickhouse>"""
+"""A cluster of one server, which is the process itself: nothing listens."""
+
+IN_THE_ENGINE = """
+import json, sys
+from chdb.session import Session
+session = Session(sys.argv[1] + "/store?config-file=" + sys.argv[1] + "/engine.xml")
+answers = [str(session.query(sql, "TabSeparated")) for sql in json.load(sys.stdin)]
+json.dump(answers, sys.stdout)
+"""
+
+
+def test_the_modern_engine_shows_what_is_written(tmp_path: Path) -> None:
+    """With the schema's own statements, all but replication, which the embedded engine has not."""
+    layout = Layout("db", NAME)
+    table = schema.create_table(layout, MODERN, 0)
+    local = re.sub(r"ReplicatedMergeTree\(.*\)", "MergeTree", table)
+    local = local.replace(" replicated_dedup", " non_replicated_dedup")
+    made = [sql.replace(layout.everywhere, "") for sql in (local, *schema.shown(layout).values())]
+    insert = (
+        "INSERT INTO db.flow_records (flowEndSeconds, sourcePodName, octetDeltaCount)"
+        " SETTINGS insert_distributed_sync = 1, insert_deduplication_token = '{}'"
+        " VALUES (1790000000, 'a', 5), (1790000000, 'b', 6)"
+    )
+    ask = (
+        "SELECT sourcePodName, sum(octetDeltaCount) FROM {} WHERE"
+        " flowEndSeconds > toDateTime(1780000000) GROUP BY sourcePodName ORDER BY sourcePodName"
+    )
+    asked = [ask.format(f"db.{name}") for name in ("flows", "flows_pod_view")]
+    again = [insert.format("batch"), insert.format("batch"), insert.format("another")]
+    statements = ["CREATE DATABASE db", *made, *again, *asked, "SELECT * FROM db.flows"]
+    (tmp_path / "engine.xml").write_text(ENGINE.format(name=NAME))
+    done = subprocess.run(
+        [sys.executable, "-c", IN_THE_ENGINE, tmp_path],
+        input=json.dumps(statements),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    *_, flows, pods, everything = json.loads(done.stdout)
+    assert flows == pods == "a\t10\nb\t12\n"
+    assert [len(line.split("\t")) for line in everything.splitlines()] == [
+        len(schema.FLOWS_COLUMNS)
+    ] * 4

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import yaml
 
@@ -55,7 +56,8 @@ class Aggregator:
             "gracePeriod": "10s",
             "clusterID": "east",
         }
-        (path / "config.yaml").write_text(yaml.safe_dump(document | settings))
+        self._document: dict[str, Any] = document | settings
+        self._write()
 
     def start(self) -> "Aggregator":
         """Start it and wait until it is ready."""
@@ -76,6 +78,33 @@ class Aggregator:
                     return self
             time.sleep(0.02)
         raise TimeoutError(self.log())
+
+    def configure(self, changes: dict[str, Any], *, told: bool = True) -> None:
+        """Change its file while it runs; with `told` it looks at once."""
+        self._document |= changes
+        self._write()
+        if told:
+            assert self._process is not None
+            self._process.send_signal(signal.SIGHUP)
+
+    def _write(self) -> None:
+        fresh = self.path / "config.yaml.new"
+        fresh.write_text(yaml.safe_dump(self._document))
+        fresh.replace(self.path / "config.yaml")
+
+    def logged(self, text: str) -> None:
+        """Wait until a text is in the log."""
+        deadline = time.monotonic() + 20
+        while text not in self.log():
+            assert time.monotonic() < deadline, f"no {text!r} in\n{self.log()}"
+            time.sleep(0.02)
+
+    def metrics(self) -> dict[str, float]:
+        """Its metrics, by name with labels."""
+        with urlopen(f"http://127.0.0.1:{self.status_port}/metrics", timeout=5) as answer:
+            lines = str(answer.read(), "utf-8").splitlines()
+        values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in values.items()}
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it; return the exit code."""

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from flowvis.aggregator.api import NoStore
 from flowvis.aggregator.history import History
 from flowvis.cli.client import Client, Refused
+from flowvis.clickhouse.store import Result
 from flowvis.errors import SystemRefused
 
 from .records import numbered, records
@@ -129,8 +131,12 @@ async def test_queries(tmp_path: Path) -> None:
                 await ask(client.post, "sql", body)
 
 
+async def no_store(sql: str, max_rows: int) -> Result:
+    raise NoStore("no store is configured")
+
+
 async def test_without_a_store_a_query_is_refused(tmp_path: Path) -> None:
-    async with served(tmp_path, query=None) as (_, _, client):
+    async with served(tmp_path, query=no_store) as (_, _, client):
         with pytest.raises(Refused, match="no store is configured"):
             await ask(client.post, "sql", {"query": "SELECT 1"})
 

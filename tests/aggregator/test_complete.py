@@ -246,6 +246,18 @@ def test_the_policies_that_allowed_and_denied() -> None:
     assert batch["egressNetworkPolicyRuleAction"].tolist() == [0, 0]
 
 
+def test_labels_are_added_from_when_they_are_wanted() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c"}), START_MS)
+    completer = Completer(inventory, lambda: "east", pod_labels=False)
+    before, after = (records(INTER_NODE | {"sourcePodName": "client"}) for _ in range(2))
+    completer.complete(before)
+    completer.pod_labels = True
+    completer.complete(after)
+    assert before.texts("sourcePodLabels") == [""]
+    assert after.texts("sourcePodLabels") == ['{"app":"c"}']
+
+
 def test_the_egress_of_what_leaves_the_cluster() -> None:
     inventory, egresses = Inventory(), Egresses()
     inventory.upsert(pod("client", "10.0.1.1", "n1"), START_MS)

@@ -781,3 +781,43 @@ def test_the_live_flows_can_be_read_without_changing_them() -> None:
     assert len(table.due()) == 1
     assert len(table.flows.live()) == 2
     assert table.stats.written == 1
+
+
+def test_another_active_timeout_is_that_of_flows_that_wait() -> None:
+    table = Table(active_timeout_ms=60_000)
+    table.add(INTRA_NODE | counted(100))
+    assert len(table.due(NOW)) == 1
+    later = {"flowEndMilliseconds": START_MS + 70_000}
+    table.add(INTRA_NODE | counted(200, 100) | later, now=NOW + 1000)
+    assert table.due(NOW + 10_000) == []
+    table.flows.retime(NOW + 10_000, active_timeout_ms=11_000, inactive_timeout_ms=90_000)
+    assert table.due(NOW + 10_999) == []
+    assert len(table.due(NOW + 11_000)) == 1
+    table.add(
+        INTRA_NODE | counted(300, 100) | {"flowEndMilliseconds": START_MS + 80_000},
+        now=NOW + 12_000,
+    )
+    assert table.due(NOW + 21_999) == []
+    assert len(table.due(NOW + 22_000)) == 1
+
+
+def test_another_wait_for_the_other_half() -> None:
+    table = Table(inactive_timeout_ms=90_000, correlation_wait_ms=60_000)
+    table.add(SOURCE_HALF | counted(100))
+    table.flows.retime(
+        NOW + 1000, active_timeout_ms=60_000, inactive_timeout_ms=90_000, correlation_wait_ms=5_000
+    )
+    assert table.due(NOW + 4_999) == []
+    assert len(table.due(NOW + 5_000)) == 1
+
+
+def test_what_is_due_stays_due_and_idle_flows_go_by_the_new_timeout() -> None:
+    table = Table(inactive_timeout_ms=90_000)
+    table.add(INTRA_NODE | counted(100))
+    table.flows.retime(
+        NOW, active_timeout_ms=600_000, inactive_timeout_ms=5_000, correlation_wait_ms=1
+    )
+    assert len(table.due(NOW)) == 1
+    assert len(table.flows) == 1
+    table.due(NOW + 5_000)
+    assert len(table.flows) == 0

@@ -122,3 +122,28 @@ async def test_an_empty_batch_changes_nothing(count: int) -> None:
     box = Outbox(Stage("sink"), 10)
     box.put(numbered(0, 3).take(slice(0, count)))
     assert len(box) == 0
+
+
+async def test_another_outbox_takes_over() -> None:
+    stage = Stage("sink")
+    old = Outbox(stage, 100)
+    old.put(numbered(0, 3))
+    assert numbers(await old.take(2)) == [0, 1]
+    old.put(numbered(3, 2))
+    new = Outbox(stage, 100)
+    new.put(numbered(5, 1))
+    stage.held = lambda: len(old) + len(new)
+    new.take_over(*old.release())
+    assert (len(old), len(new), new.taken) == (0, 6, 2)
+    assert stage.imbalance == 0
+    new.sent(2)
+    assert [numbers(await new.take(9)) for _ in range(3)] == [[2], [3, 4], [5]]
+
+
+async def test_taking_over_more_than_there_is_room_for() -> None:
+    stage = Stage("sink")
+    old, new = Outbox(stage, 100), Outbox(stage, 4)
+    old.put(numbered(0, 6))
+    new.take_over(*old.release())
+    assert stage.dropped == {OVERFLOW: 2}
+    assert numbers(await new.take(9)) == [2, 3, 4, 5]

@@ -1,10 +1,11 @@
+import logging
 from pathlib import Path
 
 import pytest
 import yaml
 
 from flowvis.aggregator.settings import AggregatorSettings
-from flowvis.cli.aggregator import main
+from flowvis.cli.aggregator import announce, main
 from flowvis.runtime.settings import load
 
 
@@ -61,3 +62,10 @@ def test_help_and_version(option: str, capsys: pytest.CaptureFixture[str]) -> No
         main([option])
     assert ended.value.code == 0
     assert "flow-aggregator" in capsys.readouterr().out
+
+
+def test_commits_are_logged_while_that_is_wanted() -> None:
+    commits = logging.getLogger("flowvis.clickhouse")
+    for wanted in (True, False):
+        announce(load(AggregatorSettings, b"clickHouse: {debug: %s}" % str(wanted).encode(), {}))
+        assert commits.isEnabledFor(logging.DEBUG) is wanted

@@ -1,9 +1,13 @@
+import re
 from pathlib import Path
 
 import pytest
 
+from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.cli.docs import main, pages
+from flowvis.exporter.settings import ExporterSettings
 from flowvis.fields import FIELDS
+from flowvis.runtime.changes import options
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,3 +33,25 @@ def test_writing_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main([str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == set(pages())
     assert str(tmp_path / "elements.md") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "section"),
+    [(ExporterSettings, "## flow-exporter"), (AggregatorSettings, "## flow-aggregator")],
+)
+def test_the_table_says_what_takes_effect_live(settings: type, section: str) -> None:
+    text = pages()["configuration.md"]
+    rows = text.partition(f"\n{section}\n")[2].partition("\n## ")[0].splitlines()
+    cells = [row.strip("| ").split(" | ") for row in rows if row.startswith("| `")]
+    said = {row[0].strip("`"): row[-1] for row in cells if "[]." not in row[0]}
+    known = {path: "live" if live else "restart" for path, live in options(settings).items()}
+    assert {path: said.get(path) for path in known if path != "flowLogger.filters"} == {
+        path: change for path, change in known.items() if path != "flowLogger.filters"
+    }
+    (summary,) = (
+        line for line in text.splitlines() if line.startswith(f"| {section.strip('# ')} | ")
+    )
+    named = re.findall(r"`([^`]+)`", summary)
+    for path, change in known.items():
+        listed = any(path == name or path.startswith(name.rstrip("*")) for name in named)
+        assert listed is (change == "live"), path

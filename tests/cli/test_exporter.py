@@ -75,6 +75,10 @@ class Daemon:
             text=True,
         )
 
+    def look(self) -> None:
+        """SIGHUP: its file has changed."""
+        self.process.send_signal(signal.SIGHUP)
+
     def stop(self) -> tuple[int, str]:
         """SIGTERM; the exit code and the log."""
         self.process.send_signal(signal.SIGTERM)

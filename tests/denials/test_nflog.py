@@ -139,3 +139,11 @@ def test_any_bytes(decoder: LogDecoder, noise: bytes, at: int, patch: bytes) -> 
     packets = decoder.decode(bytes(good), NOW)
     assert len(packets) <= 4
     assert len(verdicts(packets)) == len(packets)
+
+
+def test_other_prefixes_count_for_what_was_seen_before_too() -> None:
+    decoder = LogDecoder(Prefixes())
+    one = logged(SYN, prefix=b"mine: web\0")
+    assert [v.name for v in verdicts(decoder.decode(one, NOW)) if v] == [""]
+    decoder.judge_by(Prefixes([r"mine: (?P<policy>.*)"]))
+    assert [v.name for v in verdicts(decoder.decode(one, NOW)) if v] == ["web"]

@@ -82,6 +82,15 @@ def test_references_follow_in_the_same_namespace(base: Path) -> None:
     assert pods["other"]["volumes"][0]["configMap"]["name"] == "a"
 
 
+def test_a_name_without_a_hash(base: Path) -> None:
+    text = (base / "kustomization.yaml").read_text()
+    option = "files: [k], options: {disableNameSuffixHash: true}"
+    kustomization(base, text.replace("files: [k]", option))
+    assert names(base) == {"ConfigMap": "a", "Secret": "s-ftgtgc4t9f"}
+    pods = {i["metadata"]["namespace"]: i["spec"] for i in render(base) if i["kind"] == "Pod"}
+    assert pods["n"]["containers"][0]["envFrom"][0]["configMapRef"]["name"] == "a"
+
+
 def test_what_others_need_comes_first(base: Path) -> None:
     assert [i["kind"] for i in render(base)] == ["Namespace", "ConfigMap", "Secret", "Pod", "Pod"]
 
@@ -144,6 +153,17 @@ patches:
             "s: behavior is replace",
         ),
         ("secretGenerator: [{name: s, namespace: n, files: [x]}]", "files: only"),
+        (
+            "configMapGenerator: [{name: b, namespace: n, files: [], options: {labels: {}}}]",
+            "labels: only",
+        ),
+        (
+            (
+                "resources: [../base]\nconfigMapGenerator: [{name: a, namespace: n, "
+                "behavior: replace, files: [], options: {disableNameSuffixHash: true}}]"
+            ),
+            "a: options are those of what is replaced",
+        ),
         (PATCHED.format("{op: test, path: /metadata/name, value: q}"), "only remove, and test"),
         (PATCHED.format("{op: add, path: /metadata/name, value: q}"), "only remove, and test"),
         (PATCHED.format("{op: copy, from: /spec, path: /status}"), "from: only"),

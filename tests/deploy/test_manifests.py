@@ -420,15 +420,25 @@ def test_images_are_of_this_version() -> None:
             assert container["image"] == f"flowvis/{name}:{version}"
 
 
-def test_a_change_of_the_configuration_rolls_the_pods() -> None:
-    names = {
-        overlay: next(
-            v["configMap"]["name"]
-            for item in workloads(overlay)
-            if item["metadata"]["name"] == "flow-aggregator"
-            for v in item["spec"]["template"]["spec"]["volumes"]
-            if "configMap" in v
-        )
-        for overlay in ("base", "overlays/clickhouse", "overlays/collector")
-    }
-    assert len(set(names.values())) == 3
+@pytest.mark.parametrize("overlay", DEPLOYED)
+def test_pods_that_run_see_another_configuration(overlay: str) -> None:
+    """The ConfigMap keeps its name, and is mounted whole, beside what else is mounted there."""
+    for item, container in containers(overlay):
+        if not item["metadata"]["name"].startswith("flow-"):
+            continue
+        name = item["metadata"]["name"]
+        volumes = item["spec"]["template"]["spec"]["volumes"]
+        (volume,) = (v for v in volumes if v["name"] == "config")
+        assert volume["configMap"] == {"name": f"{name}-configmap"}
+        (mount,) = (m for m in container["volumeMounts"] if m["name"] == "config")
+        assert "subPath" not in mount
+        assert container["args"] == ["--config", f"{mount['mountPath']}/{name}.conf"]
+        for other in container["volumeMounts"]:  # nothing can be mounted in a read-only directory
+            assert not other["mountPath"].startswith(f"{mount['mountPath']}/")
+
+
+def test_another_password_rolls_the_pods() -> None:
+    """What comes in the environment cannot change in a Pod that runs."""
+    secrets = {item["metadata"]["name"] for item in of("", "Secret")}
+    assert len(secrets) == 1
+    assert secrets.pop().startswith("clickhouse-secret-")

@@ -436,3 +436,53 @@ def test_the_string_table_does_not_grow_for_ever() -> None:
     batch = connections.due(T0 + IDLE)
     assert len(batch.strings) < 100
     assert batch.texts("tcpState") == ["ESTABLISHED"]
+
+
+@pytest.mark.parametrize(("active", "idle"), [(10_000, IDLE), (ACTIVE, 2_000), (ACTIVE, IDLE * 3)])
+def test_other_timeouts_are_those_of_connections_that_are_known(active: int, idle: int) -> None:
+    """As if the table had had them from the beginning."""
+
+    def play(connections: ConnectionTable, change: bool) -> list[tuple[int, Any]]:
+        heard: list[tuple[int, Any]] = []
+        busy, quiet = Connection(counters=(1, 100, 0, 0)), Connection(id=9, source_port=9)
+        for second in range(100):
+            now = T0 + second * 1000
+            grown = (second, 100 * second, 0, 0)
+            poll(connections, now, busy.at(*grown), quiet.at(1, 50, 0, 0))
+            if change and second == 1:
+                connections.retime(active, idle)
+            heard += [(second, row) for row in told(connections.due(now))]
+        return heard
+
+    changed = play(table(), change=True)
+    assert changed == play(table(active_timeout_ms=active, idle_timeout_ms=idle), change=False)
+    assert changed != play(table(), change=False)
+
+
+def test_a_connection_that_is_over_is_told_at_once_whatever_the_timeouts() -> None:
+    connections = table()
+    over = Connection(counters=(1, 100, 0, 0), tcp_state="TIME_WAIT")
+    poll(connections, T0, over)
+    connections.retime(ACTIVE * 10, IDLE * 10)
+    assert told(connections.due(T0)) == [(3, 100, 100)]
+    assert connections.next_deadline() is None
+
+
+def test_what_is_not_wanted_any_more_is_told_of_and_forgotten() -> None:
+    scope = Scope()
+    connections = table(scope=scope)
+    tcp, udp = Connection(), Connection(id=9, protocol=17, tcp_state=None)
+    poll(connections, T0, tcp.at(1, 100, 0, 0), udp.at(2, 200, 0, 0))
+    scope.choose(("tcp",))
+    connections.narrow()
+    balanced(connections)
+    assert len(connections) == 1
+    assert told(connections.due(T0)) == [(4, 200, 200)]
+    for second in (1, 2, 3):
+        poll(connections, T0 + second * 1000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
+    assert len(connections) == 1
+    assert connections.stats.vanished == 0
+    scope.choose(None)
+    poll(connections, T0 + 4000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
+    connections.retime(1, 1)
+    assert (300, 300) in {row[1:] for row in told(connections.due(T0 + 5000))}

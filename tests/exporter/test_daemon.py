@@ -1,3 +1,4 @@
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from flowvis.exporter import daemon, metrics
 from flowvis.exporter.daemon import FlowExporter
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.ipfix.exporter import observation_domain_id
+from flowvis.runtime.changes import changes, options
 from flowvis.runtime.settings import load
 
 PLAIN = {"flowExporter": {"flowCollectorAddr": "[::1]:4739:tcp"}}
@@ -123,3 +125,27 @@ def test_books_that_do_not_balance_are_an_error(caplog: pytest.LogCaptureFixture
         built.pending.stage.received += 1
         assert not built.closing_books()
     assert "the books do not balance: {'records': 1}" in caplog.text
+
+
+def test_live_options_without_anything_to_change(tmp_path: Path) -> None:
+    """Each can be applied before anything has started, and where denied ones are not followed."""
+    changed = {
+        "flowExporter": {
+            "flowCollectorAddr": "[::1]:4740:tls", "flowPollInterval": "1s",
+            "activeFlowExportTimeout": "2s", "idleFlowExportTimeout": "3s", "protocolFilter": [],
+        },
+        "denied": {"prefixes": ["calico"], "maxPacketsPerSecond": 1},
+        "tls": {"serverName": "x"},
+        "inventory": {"podCIDRs": ["10.0.0.0/8"]},
+    }  # fmt: skip
+    wanted = load(ExporterSettings, yaml.safe_dump(changed).encode(), {})
+    live = {path for path, is_live in options(ExporterSettings).items() if is_live}
+    assert live - {change.path for change in changes(ExporterSettings(), wanted)} == {
+        "log.format",
+        "log.level",
+    }
+    for more in ({}, {"denied": {"nflogGroups": [5]}}, {"flowExporter": {"enable": False}}):
+        built = build(more)
+        asyncio.run(built.configuration.take(wanted))
+        assert built.configuration.problems == ()
+        assert str(built.exporter.client.address) == "[::1]:4740:tls"

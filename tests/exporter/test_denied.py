@@ -343,6 +343,32 @@ def test_deltas_add_up(steps: list[tuple[list[tuple[int, int]], int, bool]], roo
     assert len(table) == 0
 
 
+def test_other_timeouts_are_those_of_connections_that_are_known() -> None:
+    table = Table(active_timeout_ms=60_000, idle_timeout_ms=15_000)
+    table.put(packet(1))
+    table.put(packet(2))
+    assert [row["flowEndReason"] for row in table.tell(15_000)] == [IDLE, IDLE]  # both asleep
+    table.put(packet(2), at=16_000)
+    table.retime(60_000, 1_000)
+    assert table.next_deadline() == T0 + 17_000
+    assert [row["flowEndReason"] for row in table.tell(17_000)] == [IDLE]
+    for second in range(18, 30):
+        table.put(packet(2), at=second * 1000)
+    table.retime(5_000, 20_000)
+    assert [row["flowEndReason"] for row in table.tell(30_000)] == [ACTIVE]
+    table.tell(15_000 + KEEP_MS)
+    assert len(table) == 1  # the one that slept has gone when it would have
+    assert table.balanced()
+
+
+def test_another_rate() -> None:
+    table = Table(max_packets_per_second=1000)
+    table.limit(2)
+    table.put(*(packet(n) for n in range(1, 6)))
+    assert len(table) == 2
+    assert table.packets.dropped == {"rate-limit": 3}
+
+
 async def successor(first: DeniedTable, tmp_path: Path) -> Table:
     await State(tmp_path, "node-1", first, "denied").stop()
     second = Table()

@@ -24,3 +24,12 @@ def test_a_clock_that_goes_back() -> None:
     rate.spend(10)
     assert rate.left(9_000) == 0
     assert rate.left(9_100) == 1
+
+
+def test_another_rate() -> None:
+    rate = Rate(1000)
+    assert rate.left(5_000) == 1000
+    rate.change(10)
+    assert rate.left(5_000) == 10
+    rate.spend(10)
+    assert rate.left(5_100) == 1

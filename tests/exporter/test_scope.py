@@ -37,3 +37,11 @@ def test_antrea_leaves_out_what_its_policies_did_not_pass() -> None:
     )
     assert Scope(antrea=True).covers(rows).tolist() == [True, False, False, True]
     assert Scope().covers(rows).all()
+
+
+def test_other_protocols() -> None:
+    scope = Scope(("tcp",))
+    scope.choose(("udp",))
+    assert scope.covers(entries(TCP, UDP)).tolist() == [False, True]
+    scope.choose(None)
+    assert scope.covers(entries(TCP, UDP)).tolist() == [True, True]

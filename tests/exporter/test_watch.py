@@ -170,10 +170,10 @@ async def test_a_poll_that_was_cut_short_ends_nothing_and_is_repeated(
             monkeypatch.undo()
             return whole().take(slice(0, 0))
 
-        node.watch._lost.set()
+        node.watch._poll_again()
         await until(lambda: len(node.table) >= 5)
         monkeypatch.setattr(node.conntrack, "poll", cut_short)
-        node.watch._lost.set()
+        node.watch._poll_again()
         await until(lambda: node.watch.stats.polls == 4)
         assert node.table.stats.vanished == 0
     assert counted(collector, traffic) == traffic.expected

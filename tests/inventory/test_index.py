@@ -1,3 +1,4 @@
+from ipaddress import ip_network
 from typing import Any
 
 import numpy as np
@@ -427,3 +428,10 @@ def test_text_codes() -> None:
     assert strings.texts(codes) == ["b", "", "a", "b"]
     labels = text_codes(handles, inventory.pods.objects, lambda pod: pod.labels, strings)
     assert strings.texts(labels[:1]) == ['{"app":"b","z":"1"}']
+
+
+def test_other_pod_networks() -> None:
+    inventory = Inventory(pod_networks=[ip_network("10.1.0.0/16")])
+    assert inventory.are_pods(addresses(["10.1.0.1", "10.2.0.1"])).tolist() == [True, False]
+    inventory.set_pod_networks([ip_network("10.2.0.0/16")])
+    assert inventory.are_pods(addresses(["10.1.0.1", "10.2.0.1"])).tolist() == [False, True]

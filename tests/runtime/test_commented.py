@@ -68,3 +68,11 @@ def test_what_is_set_is_not_commented() -> None:
 def test_unknown_options_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"Outer has no options inner\.wiat"):
         commented(Outer, {"inner.wiat": "1s"})
+
+
+def test_all_options_of_a_live_section_are_live() -> None:
+    @dataclass(frozen=True)
+    class Live:
+        inner: Inner = section(Inner, doc="What is inside", live=True)
+
+    assert "  # How long (a duration such as 5s or 1m30s, at least 1s, live)" in commented(Live, {})

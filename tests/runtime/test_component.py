@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from flowvis.errors import SystemRefused
-from flowvis.runtime.component import end, spawn, supervisor
+from flowvis.runtime.component import end, ended, let_end, spawn, supervisor
 from flowvis.runtime.process import serve
 
 PRELUDE = """
@@ -371,3 +371,36 @@ def test_in_this_process_failures(
     assert serve([Part("a", said), CannotStart("b", said)], grace_s=5) == 1
     assert "b cannot start: no such thing: make one" in caplog.text
     assert said == ["start a", "stop b", "stop a", "start a", "stop a"]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("wrong")])
+def test_a_task_that_may_end_must_not_fail(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Ends(Part):
+        async def start(self) -> None:
+            self.task = spawn("errand", self.errand())
+            let_end(self.task)
+
+        async def errand(self) -> None:
+            if error is not None:
+                raise error
+
+    said: list[str] = []
+    assert serve([Ends("a", said), Signals("b", said)], grace_s=5) == int(error is not None)
+    assert ("errand has failed" in caplog.text) is (error is not None)
+    assert "ended unexpectedly" not in caplog.text
+
+
+async def test_waiting_for_an_end() -> None:
+    stop, never = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(stop.wait())
+    await ended(task, 0.01, never)
+    assert not task.done()
+    hurry = asyncio.Event()
+    hurry.set()
+    await asyncio.wait_for(ended(task, 60, hurry), 5)
+    assert not task.done()
+    stop.set()
+    await asyncio.wait_for(ended(task, 60, never), 5)
+    assert task.done()

@@ -59,3 +59,33 @@ def test_two_stages_of_one_name() -> None:
     ledger.stage("a")
     with pytest.raises(ValueError, match="a stage 'a' already"):
         ledger.stage("a")
+
+
+def test_a_stage_that_opens_later_is_not_missing_what_went_before() -> None:
+    ledger = Ledger()
+    source = ledger.stage("source")
+    source.received = source.sent = 5
+    sink = ledger.stage("sink", sources=[source])
+    assert ledger.imbalance() == {}
+    source.received = source.sent = 7
+    assert ledger.imbalance() == {"sink": 2}
+    sink.received = sink.sent = 2
+    assert ledger.imbalance() == {}
+
+
+def test_what_goes_past_a_closed_stage_is_not_missing() -> None:
+    ledger = Ledger()
+    source = ledger.stage("source")
+    sink = ledger.stage("sink", sources=[source])
+    for passed in (3, 4):
+        source.received = source.sent = source.sent + 1
+        sink.received = sink.sent = sink.sent + 1
+        sink.close()
+        sink.close()  # is closed
+        source.received = source.sent = source.sent + passed
+        assert ledger.imbalance() == {}
+        sink.reopen()
+        sink.reopen()  # is open
+        assert ledger.imbalance() == {}
+    source.received = source.sent = source.sent + 1
+    assert ledger.imbalance() == {"sink": 1}

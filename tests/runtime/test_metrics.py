@@ -85,3 +85,14 @@ def test_version_line() -> None:
         f"flow-exporter {info['version']} (native {info['native']}, "
         f"Python {info['python']}, numpy {info['numpy']})"
     )
+
+
+def test_what_is_not_there_at_the_moment_is_left_out() -> None:
+    registry = CollectorRegistry()
+    there: list[Stats] = []
+    registry.register(StatsCollector("x", lambda: there[0] if there else None))
+    registry.register(ReadingsCollector("y", {"size": ("Size", lambda: len(there) or None)}))
+    assert generate_latest(registry) == b""
+    there.append(Stats())
+    assert samples(registry, "y_") == {"y_size": 1.0}
+    assert samples(registry, "x_")

@@ -259,3 +259,18 @@ def test_a_settings_class_that_is_declared_wrongly() -> None:
 
     with pytest.raises(TypeError, match=r"Bare\.number is not declared"):
         load(Bare, b"", {})
+
+
+def test_all_options_of_a_live_section_are_live() -> None:
+    @dataclass(frozen=True)
+    class Middle:
+        store: Store = section(Store, doc="The store")
+        filters: tuple[Filter, ...] = option((), doc="Filters")
+
+    @dataclass(frozen=True)
+    class Live:
+        middle: Middle = section(Middle, doc="What is in the middle", live=True)
+        other: int = option(0, doc="Another one")
+
+    rows = reference(Live).splitlines()[2:]
+    assert [row.rsplit("|", 2)[1].strip() for row in rows] == ["live"] * 5 + ["restart"]

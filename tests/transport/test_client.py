@@ -391,6 +391,79 @@ def test_tls_files_go_with_tls() -> None:
         Client(CollectorAddress("a", 1, "tls"))
 
 
+def test_another_collector_after_the_session(run: Run) -> None:
+    async def main() -> None:
+        first, second = Recorders(), Recorders()
+        async with serving(Server(first)) as one, serving(Server(second)) as two:
+            client = client_of(one, None)
+            await client.connect()
+            client.redirect(CollectorAddress("127.0.0.1", two.port, "tcp"))
+            assert client.connected
+            await client.send([MESSAGE])
+            assert await client.close()
+            await client.connect()
+            await client.send([MESSAGE])
+            assert await client.close()
+        assert [bytes(handlers[0].data) for handlers in (first, second)] == [MESSAGE, MESSAGE]
+        assert client.stats.sessions == 2
+
+    run(main())
+
+
+def test_another_collector_ends_the_pause_between_attempts(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers)) as server:
+            away = CollectorAddress("127.0.0.1", 9, "tcp")
+            client = Client(away, backoff=Backoff(3600, 3600))
+            connecting = asyncio.create_task(client.connect())
+            await until(lambda: client.stats.attempts)
+            await asyncio.sleep(0.05)
+            client.redirect(CollectorAddress("127.0.0.1", server.port, "tcp"))
+            await asyncio.wait_for(connecting, 5)
+            assert await client.close()
+
+    run(main())
+
+
+def test_another_collector_in_the_middle_of_an_attempt(run: Run, pki: Pki) -> None:
+    """A session that comes to stand with the one before is not used."""
+
+    async def main() -> None:
+        first, second = Recorders(), Recorders()
+        async with serving(Server(first, tls=pki.server)) as one, serving(Server(second)) as two:
+            client = client_of(one, pki.client)
+            connecting = asyncio.create_task(client.connect())
+            await asyncio.sleep(0)
+            assert client.stats.attempts == 1
+            client.redirect(CollectorAddress("127.0.0.1", two.port, "tcp"))
+            await connecting
+            await client.send([MESSAGE])
+            assert await client.close()
+        assert [bytes(handler.data) for handler in second] == [MESSAGE]
+        assert not any(handler.data for handler in first)
+
+    run(main())
+
+
+def test_a_session_that_is_cut_gives_back_what_never_left(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = Client(CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp"))
+            await client.connect()
+            messages = numbered(1000)
+            sending = asyncio.create_task(client.send(messages))
+            await asyncio.sleep(0.2)
+            client.cut()
+            with pytest.raises(ConnectionLost) as lost:
+                await sending
+            assert lost.value.sent + len(lost.value.unsent) == 1000
+            assert lost.value.unsent == messages[lost.value.sent :]
+            assert client.stats.lost == {}
+
+    run(main())
+
+
 def test_hosts_are_tried_in_their_order_at_each_attempt(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -578,3 +578,22 @@ def test_server_certificate_is_for_servers_only(run: Run, pki: Pki, tmp_path: Pa
 def test_peers_are_written_as_people_do() -> None:
     assert str(Peer("10.0.0.1", 5)) == "10.0.0.1:5"
     assert str(Peer("fd00::1", 5, "node-1")) == "node-1@[fd00::1]:5"
+
+
+def test_another_limit_of_sessions(run: Run) -> None:
+    async def main() -> None:
+        async with serving(Server(Recorders(), limits=Limits(sessions=1))) as server:
+            first, second, third = (client_of(server, None) for _ in range(3))
+            await first.connect()
+            server.admit(2)
+            await second.connect()
+            await until(lambda: len(server.sessions) == 2)
+            server.admit(1)
+            await third.connect()
+            await third.lost()
+            assert server.stats.refused == {"sessions": 1}
+            assert (first.connected, second.connected) == (True, True)
+            for client in (first, second, third):
+                await client.close()
+
+    run(main())

@@ -49,8 +49,12 @@ class Views:
     flows: Callable[[int, int], Batch]
     """Up to so many live flows after having skipped so many."""
     history: History
-    query: Callable[[str, int], Awaitable[Result]] | None
-    """Runs read-only SQL, up to so many rows; None without a store."""
+    query: Callable[[str, int], Awaitable[Result]]
+    """Runs read-only SQL, up to so many rows; NoStore while there is none."""
+
+
+class NoStore(RuntimeError):
+    """There is nothing to ask."""
 
 
 class Api:
@@ -144,8 +148,6 @@ class Api:
         return found[::-1]
 
     async def _sql(self, request: web.Request) -> web.Response:
-        if self._views.query is None:
-            return _json({"error": "no store is configured: set clickHouse.enable"}, 409)
         body = await request.json()
         match body:
             case {"query": str(query)}:
@@ -197,6 +199,8 @@ async def _errors_as_json(
         return _json({"error": error.reason}, error.status)
     except TooManyFollowers as error:
         return _json({"error": str(error)}, 503)
+    except NoStore as error:
+        return _json({"error": str(error)}, 409)
     except (ValueError, StoreError) as error:
         return _json({"error": str(error)}, 400)
     except FlowvisError as error:

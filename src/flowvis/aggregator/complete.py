@@ -39,10 +39,10 @@ class Completer:
         egresses: Egresses | None = None,
     ) -> None:
         self.inventory = inventory
+        self.pod_labels = pod_labels
         self._policies = policies
         self._egresses = egresses
         self._cluster_id = cluster_id
-        self._pod_labels = pod_labels
 
     def complete(self, batch: Batch) -> None:
         """Fill in what is missing, and labels where they are wanted."""
@@ -56,7 +56,7 @@ class Completer:
             handles = self._name(batch, side, pods[side])
             kinds, names = self.inventory.pods.workloads(handles, batch.strings)
             batch[f"{side}WorkloadKind"], batch[f"{side}WorkloadName"] = kinds, names
-            if self._pod_labels:
+            if self.pod_labels:
                 codes = self._codes(batch, handles, lambda pod: pod.labels)
                 batch[f"{side}PodLabels"] = codes
         if self._policies is not None and self._policies.active:

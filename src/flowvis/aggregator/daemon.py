@@ -4,23 +4,23 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
-from flowvis.aggregator.api import Api, Views
+from flowvis.aggregator.api import Api, NoStore, Views
 from flowvis.aggregator.certificates import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.complete import Completer
 from flowvis.aggregator.control import control_path
-from flowvis.aggregator.correlator import Correlator, Destination
+from flowvis.aggregator.correlator import Correlator, clock_ms
 from flowvis.aggregator.destinations import ClickHouse, FlowCollector
 from flowvis.aggregator.flows import FlowTable
 from flowvis.aggregator.history import History
 from flowvis.aggregator.identity import ClusterIdentity
 from flowvis.aggregator.ipfix_destination import IpfixDestination
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
+from flowvis.aggregator.outlet import Outlet
 from flowvis.aggregator.settings import AggregatorSettings, InventorySettings, Transport
 from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
@@ -32,7 +32,9 @@ from flowvis.inventory.watch import Watchers
 from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
-from flowvis.runtime.ledger import Ledger, Stage
+from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
+from flowvis.runtime.ledger import Ledger
+from flowvis.runtime.logs import configure_as
 from flowvis.runtime.metrics import StatsCollector
 from flowvis.runtime.status import StatusServer
 from flowvis.transport.client import Client
@@ -81,33 +83,31 @@ class Aggregator:
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._readiness = Readiness()
-        self.table = FlowTable(
-            active_timeout_ms=round(settings.active_flow_record_timeout * 1000),
-            inactive_timeout_ms=round(settings.inactive_flow_record_timeout * 1000),
-            correlation_wait_ms=_milliseconds(settings.correlation_timeout),
-            max_flows=settings.max_flows,
-        )
+        self.table = FlowTable(**_timeouts(settings), max_flows=settings.max_flows)
         self._history = History(settings.record_buffer_size)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
-        self._writer = self._clickhouse(settings.click_house, correlating)
-        self._ipfix = self._flow_collector(settings.flow_collector, correlating)
-        chosen: tuple[Destination | None, ...] = (self._writer, self._ipfix, self._history)
+        self._clickhouse: Outlet[Writer] = Outlet("clickhouse", self.ledger, correlating)
+        self._clickhouse.begin(self._writer(settings, None))
+        self._ipfix: Outlet[IpfixDestination] = Outlet("ipfix", self.ledger, correlating)
+        self._ipfix.begin(self._flow_collector(settings, None))
+        self._completer = Completer(
+            self._inventory,
+            self._identity.id,
+            pod_labels=settings.record_contents.pod_labels,
+            policies=self._policies,
+            egresses=self._egresses,
+        )
         self.correlator = Correlator(
             self.table,
-            Completer(
-                self._inventory,
-                self._identity.id,
-                pod_labels=settings.record_contents.pod_labels,
-                policies=self._policies,
-                egresses=self._egresses,
-            ),
-            [destination for destination in chosen if destination is not None],
+            self._completer,
+            [self._clickhouse, self._ipfix, self._history],
             correlating,
         )
         self.collector = Collector(self.correlator, collecting)
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
+        self.configuration = Configuration(settings, self._appliers())
         self.components = self._components()
 
     def closing_books(self) -> bool:
@@ -127,9 +127,10 @@ class Aggregator:
             collector=self.collector,
             table=self.table,
             inventory=self._inventory,
-            writer=self._writer,
+            clickhouse=self._clickhouse,
             ipfix=self._ipfix,
         )
+        made.register(ConfigurationCollector(PREFIX, self.configuration))
         made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
         made.register(StatsCollector(f"{PREFIX}_egresses", self._egresses.stats))
         ready = {"start": self._readiness.problem}
@@ -145,12 +146,12 @@ class Aggregator:
             port=settings.status.port,
             ready=ready,
         )
-        views = Views(self._status, self.ledger.as_dict, self._live, self._history, self._query())
+        views = Views(self._status, self.ledger.as_dict, self._live, self._history, self._query)
         api = Api(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
-            self._writer,
+            self._clickhouse,
             self._ipfix,
             api,
             self.correlator,
@@ -170,39 +171,77 @@ class Aggregator:
         """What learns of the cluster's objects."""
         return self._inventory, self._policies, self._egresses
 
-    def _clickhouse(self, settings: ClickHouse, before: Stage) -> Writer | None:
-        if not settings.enable:
+    def _writer(self, settings: AggregatorSettings, before: Writer | None) -> Writer | None:
+        chosen = settings.click_house
+        if not chosen.enable:
             return None
         return Writer(
-            _store(settings),
-            self.ledger.stage("clickhouse", sources=[before]),
-            commit_interval_s=settings.commit_interval,
-            max_pending=settings.max_pending_records,
-            grace_s=self._settings.grace_period * PART,
+            _store(chosen),
+            self._clickhouse.stage,
+            commit_interval_s=chosen.commit_interval,
+            max_pending=chosen.max_pending_records,
+            grace_s=settings.grace_period * PART,
+            stats=before.stats if before else None,
         )
 
-    def _flow_collector(self, settings: FlowCollector, before: Stage) -> IpfixDestination | None:
-        if not settings.enable:
+    def _flow_collector(
+        self, settings: AggregatorSettings, before: IpfixDestination | None
+    ) -> IpfixDestination | None:
+        chosen = settings.flow_collector
+        if not chosen.enable:
             return None
-        configured = settings.observation_domain_id
+        configured = chosen.observation_domain_id
+        client = _client(chosen)
+        if before is not None:
+            client.stats = before.client.stats
         return IpfixDestination(
-            _client(settings),
-            self.ledger.stage("ipfix", sources=[before]),
+            client,
+            self._ipfix.stage,
             domain=self._identity.observation_domain if configured is None else lambda: configured,
-            capacity=settings.max_pending_records,
-            max_message=settings.max_ipfix_msg_size or MAX_MESSAGE,
-            grace_s=self._settings.grace_period * PART,
+            capacity=chosen.max_pending_records,
+            max_message=chosen.max_ipfix_msg_size or MAX_MESSAGE,
+            grace_s=settings.grace_period * PART,
         )
 
-    def _query(self) -> "Callable[[str, int], Any] | None":
-        if self._writer is None:
-            return None
-        store = self._writer.store
+    def _appliers(self) -> Appliers[AggregatorSettings]:
+        """What to do when a live option changes."""
+        return {
+            "activeFlowRecordTimeout": self._retime,
+            "inactiveFlowRecordTimeout": self._retime,
+            "correlationTimeout": self._retime,
+            "recordContents": self._change_contents,
+            "flowCollector": self._replace_flow_collector,
+            "clickHouse": self._replace_clickhouse,
+            "clusterID": self._name_cluster,
+            "listen.maxSessions": self._admit,
+            "log": configure_as,
+        }
 
-        async def query(sql: str, max_rows: int) -> Result:
-            return await asyncio.to_thread(store.query, sql, max_rows=max_rows)
+    async def _retime(self, settings: AggregatorSettings) -> None:
+        self.table.retime(clock_ms(), **_timeouts(settings))
 
-        return query
+    async def _change_contents(self, settings: AggregatorSettings) -> None:
+        self._completer.pod_labels = settings.record_contents.pod_labels
+
+    async def _name_cluster(self, settings: AggregatorSettings) -> None:
+        self._identity.configured = settings.cluster_id
+        if settings.flow_collector.observation_domain_id is None:
+            await self._replace_flow_collector(settings)
+
+    async def _replace_flow_collector(self, settings: AggregatorSettings) -> None:
+        await self._ipfix.replace(lambda before: self._flow_collector(settings, before))
+
+    async def _replace_clickhouse(self, settings: AggregatorSettings) -> None:
+        await self._clickhouse.replace(lambda before: self._writer(settings, before))
+
+    async def _admit(self, settings: AggregatorSettings) -> None:
+        self.server.admit(settings.listen.max_sessions)
+
+    async def _query(self, sql: str, max_rows: int) -> Result:
+        writer = self._clickhouse.current
+        if writer is None:
+            raise NoStore("no store is configured: set clickHouse.enable")
+        return await asyncio.to_thread(writer.store.query, sql, max_rows=max_rows)
 
     def _live(self, limit: int, skip: int) -> Batch:
         return self.table.live(limit, skip=skip)
@@ -219,18 +258,21 @@ class Aggregator:
             "flows": len(self.table),
             "sessions": [session.as_dict() for session in self.collector.sessions.values()],
             "destinations": self._destinations(),
+            "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
             "ledger": self.ledger.as_dict(),
         }
 
     def _destinations(self) -> list[dict[str, str]]:
         found = []
-        if self._writer is not None:
-            problem = self._writer.stats.failing
-            found.append({"name": f"clickhouse {self._writer.store.name}", "problem": problem})
-        if self._ipfix is not None:
-            problem = "" if self._ipfix.client.connected else "not connected"
-            found.append({"name": self._ipfix.name, "problem": problem})
+        outlets: tuple[Outlet[Any], ...] = (self._clickhouse, self._ipfix)
+        for outlet in outlets:
+            if outlet.former is not None:
+                left = f"replaced, {outlet.former.held()} records left"
+                found.append({"name": outlet.former.name, "problem": left})
+            if outlet.current is not None:
+                problem = "begins then" if outlet.former else outlet.current.problem
+                found.append({"name": outlet.current.name, "problem": problem})
         return found
 
 
@@ -303,5 +345,18 @@ def _client(settings: FlowCollector) -> Client:
     return Client(address, files, server_name=tls.server_name)
 
 
-def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)
+class _Timeouts(TypedDict):
+    """The flow table's."""
+
+    active_timeout_ms: int
+    inactive_timeout_ms: int
+    correlation_wait_ms: int | None
+
+
+def _timeouts(settings: AggregatorSettings) -> _Timeouts:
+    wait_s = settings.correlation_timeout
+    return {
+        "active_timeout_ms": round(settings.active_flow_record_timeout * 1000),
+        "inactive_timeout_ms": round(settings.inactive_flow_record_timeout * 1000),
+        "correlation_wait_ms": None if wait_s is None else round(wait_s * 1000),
+    }

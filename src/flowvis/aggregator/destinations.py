@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from flowvis.clickhouse.store import target_problems
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import CollectorAddress, parse_collector_address
 from flowvis.transport.tls import VERSIONS
@@ -151,6 +152,11 @@ class ClickHouse:
         doc="Records that wait while the store is away or slow; then the oldest are dropped",
         minimum=1,
     )
+
+    def check(self) -> Problems:
+        """Yield what is wrong with where the store is, if there is to be one."""
+        if self.enable:
+            yield from target_problems(self.database_url, self.database, self.cluster)
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,12 @@ class FlowTable:
         self._live = LiveRows(max_flows)
         self._generations = Generations(self._live)
         self._counts = np.zeros(len(Count), dtype=np.int64)
-        wait = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
-        self._merger = Merger(PROGRAM, self._live.flows(), self._counts, active_timeout_ms, wait)
+        self._active_ms = active_timeout_ms
+        self._wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
+        self._merger = self._new_merger()
+
+    def _new_merger(self) -> Merger:
+        return Merger(PROGRAM, self._live.flows(), self._counts, self._active_ms, self._wait_ms)
 
     def __len__(self) -> int:
         return len(self._live)
@@ -137,6 +141,25 @@ class FlowTable:
         self.stats.expired += len(gone)
         self._compact()
         return batch
+
+    def retime(
+        self,
+        now_ms: int,
+        *,
+        active_timeout_ms: int,
+        inactive_timeout_ms: int,
+        correlation_wait_ms: int | None = None,
+    ) -> None:
+        """Write by other timeouts; what waits already does so for as long as it would have."""
+        wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
+        live, used = self._live, slice(self._live.used)
+        waiting = ((live.state[used] & State.UNWRITTEN) != 0) & (live.due[used] > now_ms)
+        again = (live.state[used] & State.WRITTEN) != 0
+        live.due[used][waiting & again] += active_timeout_ms - self._active_ms
+        live.due[used][waiting & ~again] += wait_ms - self._wait_ms
+        self._inactive_timeout_ms = inactive_timeout_ms
+        self._active_ms, self._wait_ms = active_timeout_ms, wait_ms
+        self._merger = self._new_merger()
 
     def flush(self, now_ms: int, limit: int | None = None) -> Batch:
         """Return everything that waits to be written, at most `limit` records."""

@@ -5,11 +5,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from flowvis.aggregator.outbox import Outbox
+from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED
 from flowvis.ipfix.exporter import ExporterSession
-from flowvis.runtime.component import end, spawn
+from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.ledger import Stage
 from flowvis.transport.client import Client, ConnectionLost
 
@@ -17,8 +19,19 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 1000  # records encoded in one go: half a megabyte, a millisecond
 GRACE_S = 8.0
+CUT_S = 0.5  # for a session that was cut to be noticed; less than between two attempts
 SHUTDOWN = "shutdown"
 OVERSIZE = "oversize"
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """What one destination could not send and another one may."""
+
+    messages: list[bytes]
+    batches: list[Batch]
+    taken: int
+    """How many records are in the messages."""
 
 
 class IpfixDestination:
@@ -43,12 +56,22 @@ class IpfixDestination:
         self.put = self.outbox.put
         self.client = client
         self._domain = domain
-        self._number = 0  # the domain's, for good: what never left is sent again as it is
+        self._number = 0  # the domain's, for good: the collector knows us by it
         self._max_message = max_message
         self._grace_s = grace_s
         self._clock = clock
         self._unsent: list[bytes] = []  # messages with the records that the outbox has as taken
+        self._retired = False
         self._task: asyncio.Task[None] | None = None
+
+    def held(self) -> int:
+        """Records that wait or are on their way."""
+        return len(self.outbox)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be sent at the moment; "" when all is well."""
+        return "" if self.client.connected else "not connected"
 
     async def start(self) -> None:
         """Begin to send; whether the collector is there shows later."""
@@ -61,13 +84,41 @@ class IpfixDestination:
         if self._task is not None and len(self.outbox):
             await asyncio.wait((self._task,), timeout=self._grace_s)
         await end(self._task)
+        self.abandon()
+        await self.client.close()
+
+    async def retire(self, hurry: asyncio.Event) -> None:
+        """Send what waits within the grace period, or until `hurry`, then close; keep the rest."""
+        self.outbox.close()
+        if self._task is not None:
+            let_end(self._task)
+            if len(self.outbox):
+                await ended(self._task, self._grace_s, hurry)
+            self._retired = True
+            if len(self.outbox):
+                self.client.cut()
+            await asyncio.wait((self._task,), timeout=CUT_S)  # it notes what it has not sent
+            await end(self._task)
+        await self.client.close()
+
+    def remainder(self) -> Remainder:
+        """Take out what was kept when it was retired."""
+        messages, self._unsent = self._unsent, []
+        return Remainder(messages, *self.outbox.release())
+
+    def succeed(self, remainder: Remainder) -> None:
+        """Take over what another one has kept; before `start`."""
+        self._unsent = remainder.messages
+        self.outbox.take_over(remainder.batches, remainder.taken)
+
+    def abandon(self) -> None:
+        """Give up what waits, counted."""
         if len(self.outbox):
             log.error("%s: gave up %d records at shutdown", self.name, len(self.outbox))
             self.outbox.abandon(SHUTDOWN)
-        await self.client.close()
 
     async def _run(self) -> None:
-        while len(self.outbox) or not self.outbox.closed:
+        while not self._retired and (len(self.outbox) or not self.outbox.closed):
             await self.client.connect()
             with contextlib.suppress(ConnectionLost):
                 await self._converse()

@@ -6,6 +6,7 @@ records that nobody counts.
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 from flowvis.batch import Batch
 from flowvis.runtime.ledger import Stage
@@ -89,6 +90,21 @@ class Outbox:
     def close(self) -> None:
         """Take nothing more in; what waits can still be taken."""
         self._closed = True
+        self._wake.set()
+
+    def release(self) -> tuple[list[Batch], int]:
+        """Let go of everything, for another outbox of the stage: what waits, how many are taken."""
+        released = list(self._batches), self._taken
+        self._batches.clear()
+        self._waiting = self._taken = 0
+        return released
+
+    def take_over(self, batches: Sequence[Batch], taken: int) -> None:
+        """Take what another outbox released, before what is here, of which nothing is taken yet."""
+        self._taken = taken
+        self._waiting += sum(map(len, batches))
+        self._batches.extendleft(reversed(batches))
+        self._make_room()
         self._wake.set()
 
     def abandon(self, reason: str) -> None:

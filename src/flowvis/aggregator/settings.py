@@ -124,6 +124,7 @@ class Listen:
         10_000,  # twice the nodes that Kubernetes supports in one cluster
         doc="Sessions at one time; more are refused",
         minimum=1,
+        live=True,
     )
     max_session_age: Duration = option(
         3600.0,
@@ -156,16 +157,17 @@ class AggregatorSettings:
 
     mode: Mode = option(Mode.AGGREGATE, doc="Proxy is not supported yet")
     active_flow_record_timeout: Duration = option(
-        60.0, doc="How often a flow with new data is written", minimum=0.1
+        60.0, doc="How often a flow with new data is written", minimum=0.1, live=True
     )
     inactive_flow_record_timeout: Duration = option(
-        90.0, doc="How long a flow without new data is kept", minimum=0.1
+        90.0, doc="How long a flow without new data is kept", minimum=0.1, live=True
     )
     correlation_timeout: Duration | None = option(
         None,
         doc="How long the first half of a connection waits for the other node's; then it is "
         "written as it is. By default inactiveFlowRecordTimeout",
         minimum=0,
+        live=True,
     )
     aggregator_transport_protocol: Transport = option(
         Transport.TLS, doc="How exporters connect: TLS (mutual) or TCP; UDP is not supported yet"
@@ -175,10 +177,14 @@ class AggregatorSettings:
         doc="One more name or address in the certificate that the aggregator issues to itself "
         "(certificates.issue)",
     )
-    record_contents: RecordContents = section(RecordContents, doc="What is added to records")
+    record_contents: RecordContents = section(
+        RecordContents, doc="What is added to records", live=True
+    )
     api_server: ApiServer = section(ApiServer, doc="Antrea's API server")
-    flow_collector: FlowCollector = section(FlowCollector, doc="An external IPFIX collector")
-    click_house: ClickHouse = section(ClickHouse, doc="The store")
+    flow_collector: FlowCollector = section(
+        FlowCollector, doc="An external IPFIX collector", live=True
+    )
+    click_house: ClickHouse = section(ClickHouse, doc="The store", live=True)
     s3_uploader: S3Uploader = section(S3Uploader, doc="Upload to S3")
     flow_logger: FlowLogger = section(FlowLogger, doc="Flows in a log file")
     record_buffer_size: int = option(
@@ -189,6 +195,7 @@ class AggregatorSettings:
         "",
         doc="clusterId of all records, clusterUUID in ClickHouse; by default Antrea's (the "
         "ConfigMap kube-system/antrea-cluster-identity), else the UID of the namespace kube-system",
+        live=True,
     )
     listen: Listen = section(Listen, doc="Where exporters connect")
     tls: Tls = section(Tls, doc="Certificates of the listening side")
@@ -210,7 +217,7 @@ class AggregatorSettings:
     grace_period: Duration = option(
         25.0, doc="How long a stop may take to drain and flush", minimum=0.1
     )
-    log: Log = section(Log, doc="The daemon's own log")
+    log: Log = section(Log, doc="The daemon's own log", live=True)
 
     def check(self) -> Problems:
         """Yield what does not go together, or does not exist yet."""

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 def announce(loaded: AggregatorSettings) -> None:
     """Log what follows from the settings."""
-    if loaded.click_house.debug:
-        logging.getLogger("flowvis.clickhouse").setLevel(logging.DEBUG)
+    commits = logging.DEBUG if loaded.click_house.debug else logging.NOTSET
+    logging.getLogger("flowvis.clickhouse").setLevel(commits)
     if not (loaded.click_house.enable or loaded.flow_collector.enable):
         log.warning("no destination is enabled: records can only be seen with flowctl flows")
 

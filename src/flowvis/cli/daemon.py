@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -13,7 +14,9 @@ from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime import logs, settings
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
+from flowvis.runtime.configuration import Configuration
 from flowvis.runtime.process import serve
+from flowvis.runtime.reload import Reload
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,10 @@ class Daemon(Protocol):
     @property
     def components(self) -> Sequence[Component]:
         """Its parts, in the order in which they start."""
+
+    @property
+    def configuration(self) -> Configuration[Any]:
+        """What it runs with."""
 
     def closing_books(self) -> bool:
         """Log the books; whether they balance."""
@@ -42,36 +49,35 @@ class DaemonCommand(Generic[S]):
     build: Callable[[S], Daemon]
     """Put it together, opening nothing; SettingsError for what does not go together."""
     announce: Callable[[S], None]
-    """Log what the operator should know of the settings before it starts."""
+    """Log what the operator should know of the settings, before it starts and when they change."""
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run the daemon, or check its configuration; return the exit code."""
         options = self._parser().parse_args(arguments)
         try:
-            loaded = self._load(options.config)
+            data = _read(options.config)
+            loaded = self._load(options.config, data)
             if options.command == "check":
                 self.build(loaded)
                 print(settings.effective(loaded), end="")
                 return 0
-            return self._run(loaded)
+            return self._run(options.config, data, loaded)
         except FlowvisError as error:
             for line in str(error).splitlines():
                 print(f"{self.name}: {line}", file=sys.stderr)
             return 1
 
-    def _run(self, loaded: Any) -> int:
+    def _run(self, path: Path, data: bytes, loaded: Any) -> int:
         logs.configure(loaded.log.format, loaded.log.level)
         log.info("%s", version_text(self.name))
         self.announce(loaded)
         daemon = self.build(loaded)
-        code = serve(daemon.components, grace_s=loaded.grace_period)
+        load = partial(self._load, path)
+        reload = Reload(path, data, load, daemon.configuration, self.announce)
+        code = serve([*daemon.components, reload], grace_s=loaded.grace_period)
         return code if daemon.closing_books() else 1
 
-    def _load(self, path: Path) -> S:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise SettingsError([f"{path}: {error.strerror}"]) from error
+    def _load(self, path: Path, data: bytes) -> S:
         try:
             return settings.load(self.settings, data, os.environ)
         except SettingsError as error:
@@ -97,3 +103,10 @@ class DaemonCommand(Generic[S]):
             "--config", type=Path, default=default, help=f"YAML (default: {default})"
         )
         return parser
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError([f"{path}: {error.strerror}"]) from error

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from flowvis.cli import tables
@@ -52,9 +53,18 @@ def _show(status: Mapping[str, Any]) -> None:
         console.print("", tables.grid(titles, [[one[key] for key in keys] for one in sessions]))
     for destination in status["destinations"]:
         console.print(Text(f"{destination['name']}: {destination['problem'] or 'well'}"))
+    _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
         console.print(Text(f"Kubernetes API: {status['kubernetes']}"))
     console.print("", ledger_table(status["ledger"]))
+
+
+def _show_configuration(console: Console, configuration: Mapping[str, Any]) -> None:
+    for problem in configuration.get("problems", ()):
+        console.print(Text(f"configuration not taken: {problem}"))
+    waiting = ", ".join(configuration.get("restartRequired", ()))
+    if waiting:
+        console.print(Text(f"changed, and needs a restart: {waiting}"))
 
 
 def ledger_table(ledger: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """What a store can do, and which one a database URL means."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,30 +79,32 @@ def open_store(settings: StoreSettings) -> Store:
     from flowvis.clickhouse.embedded import EmbeddedStore
     from flowvis.clickhouse.server import ServerStore
 
+    problems = list(target_problems(settings.database_url, settings.database, settings.cluster))
+    if problems:
+        raise SettingsError([f"clickHouse.{key}: {problem}" for key, problem in problems])
     parts = urlsplit(settings.database_url)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", settings.database):
-        raise SettingsError(
-            [f"clickHouse.database: {settings.database!r}: a name of letters, digits and _"]
-        )
-    if not re.fullmatch(r"[A-Za-z0-9_.-]*", settings.cluster):
-        raise SettingsError(
-            [f"clickHouse.cluster: {settings.cluster!r}: a name of letters, digits, _, - and ."]
-        )
-    if settings.cluster and parts.scheme == "embedded":
-        raise SettingsError(
-            [f"clickHouse.cluster: {settings.cluster!r}: embedded:// is no cluster: leave it empty"]
-        )
-    if parts.scheme == "embedded" and parts.path and not parts.netloc:
+    if parts.scheme == "embedded":
         return EmbeddedStore(settings, Path(parts.path))
-    problem = _problem(settings.database_url)
-    if problem:
-        raise SettingsError([f"clickHouse.databaseURL: {settings.database_url!r}: {problem}"])
     return ServerStore(settings, str(parts.hostname), parts.port, secure=parts.scheme == "tls")
 
 
+def target_problems(url: str, database: str, cluster: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with where a store is to be, each with the key of its option."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", database):
+        yield "database", f"{database!r}: a name of letters, digits and _"
+    if not re.fullmatch(r"[A-Za-z0-9_.-]*", cluster):
+        yield "cluster", f"{cluster!r}: a name of letters, digits, _, - and ."
+    if cluster and urlsplit(url).scheme == "embedded":
+        yield "cluster", f"{cluster!r}: embedded:// is no cluster: leave it empty"
+    if problem := _problem(url):
+        yield "databaseURL", f"{url!r}: {problem}"
+
+
 def _problem(url: str) -> str:
-    """Say what is wrong with the URL of a server; "" if nothing."""
+    """Say what is wrong with the URL of a store; "" if nothing."""
     parts = urlsplit(url)
+    if parts.scheme == "embedded" and parts.path and not parts.netloc:
+        return ""
     try:
         port = parts.port
     except ValueError:

@@ -30,7 +30,7 @@ from flowvis.clickhouse.encode import MAX_BATCH_NUMBER, BatchId
 from flowvis.clickhouse.store import Store
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
-from flowvis.runtime.component import end, spawn
+from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.ledger import Stage
 
 log = logging.getLogger(__name__)
@@ -79,10 +79,17 @@ class _Commit:
         return self.batches[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What one writer could not commit and another one may."""
+
+    commit: _Commit | None
+    """One that was tried; its outcome may be unknown."""
+    batches: list[Batch]
+
+
 class Writer:
     """A component that writes what is put to a store; its books are `stage`."""
-
-    name = "clickhouse writer"
 
     def __init__(
         self,
@@ -94,10 +101,13 @@ class Writer:
         max_pending: int = MAX_PENDING,
         grace_s: float = GRACE_S,
         clock: Callable[[], float] = time.time,
+        stats: WriterStats | None = None,
     ) -> None:
+        """`stats` are those of the writer whose place this one takes, if any."""
+        self.name = f"clickhouse {store.name}"
         self.store = store
         self.stage = stage
-        self.stats = WriterStats()
+        self.stats = stats or WriterStats()
         self._interval_s = commit_interval_s
         self._commit_records = commit_records
         self._max_pending = max_pending
@@ -119,6 +129,11 @@ class Writer:
     def healthy(self) -> bool:
         """Whether the last attempt to reach the store succeeded."""
         return self._ready and not self.stats.failing
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be committed at the moment; "" when all is well."""
+        return self.stats.failing
 
     def held(self) -> int:
         """Records that wait or are being committed."""
@@ -143,16 +158,54 @@ class Writer:
 
     async def stop(self) -> None:
         """Commit what waits within the grace period, then close; the rest is dropped, counted."""
-        self._stopping.set()
-        self._enough.set()
+        self._begin_to_stop()
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=self._grace_s)
             await end(self._task)
+        self.abandon()
+        await self._close()
+
+    async def retire(self, hurry: asyncio.Event) -> None:
+        """Commit what waits within the grace period, or until `hurry`; close, keep the rest."""
+        self._begin_to_stop()
+        if self._task is not None:
+            let_end(self._task)
+            await ended(self._task, self._grace_s, hurry)
+            await end(self._task)
+        self.stats.failing = ""
+        await self._close()
+
+    def remainder(self) -> Remainder:
+        """Take out what was kept when it was retired."""
+        left = Remainder(self._commit, list(self._pending))
+        self._pending.clear()
+        self._waiting, self._commit = 0, None
+        return left
+
+    def succeed(self, remainder: Remainder) -> None:
+        """Take over what another one has kept; before `start`.
+
+        Its last commit goes on under its id: a store that has it after all does not take it again.
+        """
+        self._commit = remainder.commit
+        self._waiting += sum(map(len, remainder.batches))
+        self._pending.extendleft(reversed(remainder.batches))
+        self._make_room()
+
+    def abandon(self) -> None:
+        """Give up what waits, counted."""
         if self.held():
             log.error("%s: gave up %d records at shutdown", self.store.name, self.held())
         self.stage.drop(SHUTDOWN, self.held())
         self._pending.clear()
         self._waiting, self._commit = 0, None
+
+    def _begin_to_stop(self) -> None:
+        self._stopping.set()
+        self._enough.set()
+
+    async def _close(self) -> None:
+        """Close the store, and let go of the thread."""
         # From another thread, since ours may still be stuck in a commit: this ends it.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.to_thread(self.store.close), CLOSE_S)

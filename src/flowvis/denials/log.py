@@ -26,6 +26,10 @@ class PacketLog:
         self._decoder.restart()
         self._socket = LogSocket(self.group, self._receive_bytes)
 
+    def judge_by(self, prefixes: Prefixes) -> None:
+        """Tell by other prefixes what denied a packet."""
+        self._decoder.judge_by(prefixes)
+
     def unbind(self) -> None:
         """Hear nothing more; what has been logged until now can still be read."""
         self._opened().unbind()

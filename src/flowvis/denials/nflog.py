@@ -55,6 +55,12 @@ class LogDecoder:
         self._index = FlowIndex(MAX_PREFIX_BYTES, MAX_PREFIXES)
         self._verdicts: list[Verdict | None] = []
 
+    def judge_by(self, prefixes: Prefixes) -> None:
+        """Tell by other prefixes what denied a packet."""
+        self._prefixes = prefixes
+        self._index.clear()
+        self._verdicts = []
+
     def restart(self) -> None:
         """Begin anew: the kernel counts from 0 again."""
         self._next = 0

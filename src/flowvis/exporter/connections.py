@@ -173,6 +173,29 @@ class ConnectionTable:
         self._deadline[untold] = NEVER
         return self._joined(made)
 
+    def retime(self, active_timeout_ms: int, idle_timeout_ms: int) -> None:
+        """Tell of connections by other timeouts, those that are known included."""
+        rows = slice(self._top)
+        self._active_at[rows] += active_timeout_ms - self._active_ms
+        self._active_ms, self._idle_ms = active_timeout_ms, idle_timeout_ms
+        over = _OVER[self._rows.tcp_state[rows]]
+        waiting = np.flatnonzero((self._deadline[rows] != NEVER) & ~over)
+        self._deadline[waiting] = np.minimum(
+            self._active_at[waiting], self._grown_at[waiting] + idle_timeout_ms
+        )
+
+    def narrow(self) -> None:
+        """Let go of connections that the scope, which has changed, does not want any more.
+
+        What is not told of them yet is told, as if they were cut off. One that is wanted again
+        later, and that the kernel still lists, is told from its beginning.
+        """
+        kept = self._rows.kept
+        wanted = self._scope.wants(
+            kept["sourceIP"][: self._top], kept["protocolIdentifier"][: self._top]
+        )
+        self._depart(np.flatnonzero(self._live[: self._top] & ~wanted), EndReason.FORCED)
+
     def told(self) -> Told:
         """What was told of all connections that the kernel may still list: for our successor."""
         slots = np.flatnonzero(self._live[: self._top] & (self._told[: self._top] != UNTOLD))

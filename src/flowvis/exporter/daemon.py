@@ -25,7 +25,9 @@ from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import observation_domain_id
 from flowvis.runtime.component import Component
+from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
+from flowvis.runtime.logs import configure_as
 from flowvis.runtime.metrics import StatsCollector, new_registry
 from flowvis.runtime.status import StatusServer
 from flowvis.transport.client import by_name
@@ -93,7 +95,9 @@ class FlowExporter:
             events=events,
         )
         self.denied = self._denied(settings, enricher, scope) if settings.denied.wanted else None
+        self._scope = scope
         self._files = InventoryFiles(settings.inventory.files, self.inventory)
+        self.configuration = Configuration(settings, self._appliers())
         self.components = self._components(settings)
 
     def closing_books(self) -> bool:
@@ -104,6 +108,52 @@ class FlowExporter:
         if wrong:
             log.error("the books do not balance: %s", wrong)
         return not wrong
+
+    def _appliers(self) -> Appliers[ExporterSettings]:
+        """What to do when a live option changes."""
+        return {
+            "flowExporter.flowCollectorAddr": self._redirect,
+            "flowExporter.flowPollInterval": self._retime,
+            "flowExporter.activeFlowExportTimeout": self._retime,
+            "flowExporter.idleFlowExportTimeout": self._retime,
+            "flowExporter.protocolFilter": self._choose_protocols,
+            "denied.prefixes": self._judge_denied,
+            "denied.maxPacketsPerSecond": self._limit_denied,
+            "tls.serverName": self._redirect,
+            "inventory.podCIDRs": self._know_pod_networks,
+            "log": configure_as,
+        }
+
+    async def _redirect(self, settings: ExporterSettings) -> None:
+        self.exporter.redirect(
+            settings.flow_exporter.flow_collector_addr,
+            self._tls_files(settings),
+            server_name=settings.tls.server_name,
+        )
+
+    async def _retime(self, settings: ExporterSettings) -> None:
+        exported = settings.flow_exporter
+        self.table.retime(exported.active_ms, exported.idle_ms)
+        if self.denied is not None:
+            self.denied.table.retime(exported.active_ms, exported.idle_ms)
+        self.watch.poll_every(exported.flow_poll_interval)
+        self.exporter.collect()
+
+    async def _choose_protocols(self, settings: ExporterSettings) -> None:
+        self._scope.choose(settings.flow_exporter.protocol_filter)
+        self.table.narrow()
+        self.exporter.collect()
+
+    async def _judge_denied(self, settings: ExporterSettings) -> None:
+        if self.denied is not None:
+            self.denied.judge_by(Prefixes(settings.denied.prefixes))
+
+    async def _limit_denied(self, settings: ExporterSettings) -> None:
+        if self.denied is not None:
+            self.denied.table.limit(settings.denied.max_packets_per_second)
+
+    async def _know_pod_networks(self, settings: ExporterSettings) -> None:
+        self.inventory.set_pod_networks(settings.inventory.pod_networks)
 
     def _enricher(self, settings: ExporterSettings) -> Enricher:
         """A node is in a cluster if it is told what is in the cluster."""
@@ -149,6 +199,7 @@ class FlowExporter:
 
     def _components(self, settings: ExporterSettings) -> list[Component]:
         registry = new_registry(NAME, self.ledger)
+        registry.register(ConfigurationCollector(metrics.PREFIX, self.configuration))
         denied = self.denied
         metrics.register(
             registry,

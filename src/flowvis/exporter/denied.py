@@ -97,6 +97,20 @@ class DeniedTable:
     def __len__(self) -> int:
         return len(self._index)
 
+    def retime(self, active_timeout_ms: int, idle_timeout_ms: int) -> None:
+        """Tell of connections by other timeouts, those that are known included."""
+        rows = slice(self._top)
+        self._active_at[rows] += active_timeout_ms - self._active_ms
+        self._active_ms, self._idle_ms = active_timeout_ms, idle_timeout_ms
+        awake = np.flatnonzero((self._deadline[rows] != NEVER) & ~self._asleep[rows])
+        self._deadline[awake] = np.minimum(
+            self._active_at[awake], self._last_ms[awake] + idle_timeout_ms
+        )
+
+    def limit(self, max_packets_per_second: int) -> None:
+        """Look at another number of packets in a second."""
+        self._rate.change(max_packets_per_second)
+
     def add(self, packets: Packets, now_ms: int) -> None:
         """Take in packets, in the order that they were logged."""
         self.packets.received += _total(packets)

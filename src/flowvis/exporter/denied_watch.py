@@ -11,6 +11,7 @@ from flowvis.denials.audit import AuditLog
 from flowvis.denials.follow import Follower
 from flowvis.denials.log import PacketLog
 from flowvis.denials.nflog import LogStats
+from flowvis.denials.prefixes import Prefixes
 from flowvis.errors import SystemRefused
 from flowvis.exporter.denied import DeniedTable
 from flowvis.exporter.export import LIVE_ROWS, Exporter, now_ms
@@ -65,6 +66,11 @@ class DeniedWatch:
                 value = getattr(total, field.name) + getattr(one.stats, field.name)
                 setattr(total, field.name, value)
         return total
+
+    def judge_by(self, prefixes: Prefixes) -> None:
+        """Tell by other prefixes what denied a packet."""
+        for one in self.logs:
+            one.judge_by(prefixes)
 
     async def start(self) -> None:
         """Begin to listen; a group that cannot be heard now is tried again."""

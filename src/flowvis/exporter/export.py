@@ -5,6 +5,8 @@ import contextlib
 import logging
 import struct
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -72,6 +74,7 @@ class Exporter:
         self._has_successor = has_successor
         self._wake = asyncio.Event()
         self._stopping = False
+        self._redirect: Callable[[], None] | None = None
         self._done = False
         self._task: asyncio.Task[None] | None = None
 
@@ -88,6 +91,30 @@ class Exporter:
         """Take records from elsewhere, to be sent after those that are pending."""
         self._pending.put(batch)
         self._wake.set()
+
+    def redirect(
+        self, address: CollectorAddress, tls: TlsFiles | None, *, server_name: str = ""
+    ) -> None:
+        """Send to another collector from now on, once the session that stands has ended well.
+
+        A collector that does not take what is under way gets as long as it would at a stop; then
+        the next one gets what it has not taken.
+        """
+        self._redirect = partial(self.client.redirect, address, tls, server_name=server_name)
+        if self.client.connected:
+            self._wake.set()
+            asyncio.get_running_loop().call_later(self._drain_s, self._cut)
+        else:
+            self._turn()
+
+    def _turn(self) -> None:
+        if self._redirect is not None:
+            self._redirect()
+            self._redirect = None
+
+    def _cut(self) -> None:
+        if self._redirect is not None:
+            self.client.cut()
 
     async def start(self) -> None:
         """Begin to connect; it does not matter whether the collector is there."""
@@ -125,6 +152,9 @@ class Exporter:
     async def _serve(self) -> None:
         """Hold one session after the other until, when stopping, all is sent."""
         while not self._done:
+            if self._redirect is not None:
+                await self.client.close(min(CLOSING_S, self._drain_s / 2))
+                self._turn()
             await self.client.connect()
             session = ExporterSession(self._domain, EXPORTED)
             with contextlib.suppress(ConnectionLost):  # the client has logged it
@@ -132,8 +162,8 @@ class Exporter:
                 await self._export(session)
 
     async def _export(self, session: ExporterSession) -> None:
-        """Send until the session is lost or, when stopping, nothing is left."""
-        while True:
+        """Send until the session is lost, is to end or, when stopping, nothing is left."""
+        while self._redirect is None:
             batch = self._pending.take()
             if batch is not None:
                 await self._send(session, batch)

@@ -9,6 +9,10 @@ class Rate:
         self._left = float(per_second)
         self._at_ms = 0
 
+    def change(self, per_second: int) -> None:
+        """Let another number pass from now on."""
+        self._per_second = per_second
+
     def left(self, now_ms: int) -> float:
         """Return how many may pass now; none when it is not above 0."""
         passed = max(now_ms - self._at_ms, 0)

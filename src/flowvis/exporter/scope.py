@@ -30,11 +30,16 @@ class Scope:
     ) -> None:
         """Take these protocols or all; with `antrea`, zones other than 0 are Antrea's."""
         self._protocols: NDArray[np.bool_] | None = None
+        self._loopback = loopback
+        self._antrea = antrea
+        self.choose(protocols)
+
+    def choose(self, protocols: Sequence[str] | None) -> None:
+        """Want these protocols from now on, or all."""
+        self._protocols = None
         if protocols is not None:
             self._protocols = np.zeros(256, dtype=bool)
             self._protocols[[PROTOCOLS[name] for name in protocols]] = True
-        self._loopback = loopback
-        self._antrea = antrea
 
     def covers(self, entries: Entries) -> NDArray[np.bool_]:
         """Which entries are looked at."""

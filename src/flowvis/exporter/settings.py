@@ -30,27 +30,32 @@ class FlowExporter:
         doc="The collector: `<host>[:<port>[:<proto>]]`; host is a DNS name, an address (IPv6 in "
         "brackets) or `<namespace>/<service>`; port 4739 and tls by default; tls or tcp",
         parse=parse_collector_address,
+        live=True,
     )
     flow_poll_interval: Duration = option(
         5.0,
         doc="How often the kernel's connections are read",
         minimum=0.1,  # a dump and its records take milliseconds; less would only burn CPU
+        live=True,
     )
     active_flow_export_timeout: Duration = option(
         60.0,
         doc="How often a connection that goes on is exported; at least the poll interval",
         minimum=0,
+        live=True,
     )
     idle_flow_export_timeout: Duration = option(
         15.0,
         doc="How long without packets before a connection is exported as idle; at least the poll "
         "interval",
         minimum=0,
+        live=True,
     )
     protocol_filter: tuple[str, ...] | None = option(
         None,
         doc="Export only connections of these protocols; all by default, none with `[]`",
         choices=tuple(PROTOCOLS),
+        live=True,
     )
     max_connections: int = option(
         262_144,  # kube-proxy lets a node of 8 cores track as many; 100 MB when full
@@ -123,6 +128,7 @@ class DeniedSettings:
         "with groups named action, direction, namespace, policy, rule, type (docs/denied.md)",
         parse=parse_pattern,
         takes="a name of these or a regular expression",
+        live=True,
     )
     max_connections: int = option(
         65_536,  # 25 MB when full; a scan of all ports of one address
@@ -134,6 +140,7 @@ class DeniedSettings:
         20_000,  # an eighth of a core; each may become a record
         doc="Denied packets looked at in a second; more are counted and left out",
         minimum=1,
+        live=True,
     )
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -175,6 +182,7 @@ class Tls:
         "",
         doc="The name that the collector's certificate must have; by default the collector's host, "
         "`<service>.<namespace>.svc` for a Service",
+        live=True,
     )
     min_version: str = option(
         "VersionTLS12", doc="The oldest version of TLS", choices=tuple(VERSIONS)
@@ -209,6 +217,7 @@ class InventorySettings:
         doc="Networks of Pod addresses, where the nodes' podCIDRs do not tell (Calico, Cilium)",
         parse=ip_network,
         takes="a network such as 10.0.0.0/8",
+        live=True,
     )
 
 
@@ -258,4 +267,4 @@ class ExporterSettings:
     grace_period: Duration = option(
         10.0, doc="How long a stop may take to send what is left", minimum=0.1
     )
-    log: Log = section(Log, doc="The daemon's own log")
+    log: Log = section(Log, doc="The daemon's own log", live=True)

@@ -70,7 +70,8 @@ class Watch:
         self._interval_s = poll_interval_s
         self._events = events
         self._lock = asyncio.Lock()
-        self._lost = asyncio.Event()
+        self._lost = False  # something the kernel has told: poll again
+        self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -82,6 +83,11 @@ class Watch:
         self._tasks.append(spawn("polls", self._keep_polling()))
         if self._events:
             self._tasks.append(spawn("events", self._listen()))
+
+    def poll_every(self, interval_s: float) -> None:
+        """Poll at another interval, the first time now."""
+        self._interval_s = interval_s
+        self._hurry.set()
 
     async def stop(self) -> None:
         """Poll a last time, so that the table has the latest counters."""
@@ -97,9 +103,11 @@ class Watch:
         while True:
             try:
                 async with asyncio.timeout_at(due):
-                    await self._lost.wait()
-                log.warning("the kernel dropped events or cut a poll short: polling again")
-                await asyncio.sleep(RESYNC_S)
+                    await self._hurry.wait()
+                if self._lost:
+                    log.warning("the kernel dropped events or cut a poll short: polling again")
+                    await asyncio.sleep(RESYNC_S)
+                due = clock() + self._interval_s
             except TimeoutError:
                 # A poll that took longer than the interval makes the next one late, not double.
                 due = max(due + self._interval_s, clock())
@@ -107,7 +115,8 @@ class Watch:
 
     async def _poll(self) -> None:
         async with self._lock:
-            self._lost.clear()
+            self._lost = False
+            self._hurry.clear()
             interrupted = self._conntrack.stats.interrupted
             began = time.monotonic()
             try:
@@ -124,7 +133,7 @@ class Watch:
             if self._conntrack.stats.interrupted == interrupted:
                 self._table.sweep()
             else:
-                self._lost.set()  # what was not listed may be there
+                self._poll_again()  # what was not listed may be there
             self.stats.took(time.monotonic() - began)
             self._exporter.collect()
 
@@ -156,5 +165,9 @@ class Watch:
     def _read(self) -> Entries:
         entries = self._conntrack.read_events()
         if self._conntrack.needs_resync:
-            self._lost.set()
+            self._poll_again()
         return entries
+
+    def _poll_again(self) -> None:
+        self._lost = True
+        self._hurry.set()

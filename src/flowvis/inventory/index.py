@@ -64,6 +64,11 @@ class Inventory:
             self._node_index = NodeIndex(list(self._nodes.values()), self._pod_networks)
         return self._node_index
 
+    def set_pod_networks(self, networks: Sequence[Network]) -> None:
+        """Take other networks for those of Pods, beside the nodes' own."""
+        self._pod_networks = tuple(networks)
+        self._node_index = self._service_index = None
+
     @property
     def services(self) -> ServiceIndex:
         """The ports of all Services; built anew after a change, as Services change seldom."""

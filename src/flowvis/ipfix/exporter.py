@@ -66,12 +66,13 @@ class ExporterSession:
     def resume(self, messages: Sequence[bytes], records: int) -> list[bytes]:
         """Take over messages that an earlier session could not send; `records` are in them.
 
-        That session had the same domain, fields and size; the sequence goes on after them.
+        That session had the same fields, and its messages may be larger than this one's; the
+        sequence goes on after them.
         """
         shift = self._sequence - _sequence(messages[0]) if messages else 0
         self._sequence = (self._sequence + records) & 0xFFFFFFFF
         self.stats.records += records
-        return self._sent([_renumbered(message, shift) for message in messages])
+        return self._sent([_renumbered(message, shift, self._domain) for message in messages])
 
     def records_from(self, messages: Sequence[bytes]) -> int:
         """How many records are in the last messages of this session, from these on."""
@@ -140,8 +141,8 @@ def _sequence(message: bytes) -> int:
     return int(HEADER.unpack_from(message)[3])
 
 
-def _renumbered(message: bytes, shift: int) -> bytes:
-    version, length, time, sequence, domain = HEADER.unpack_from(message)
+def _renumbered(message: bytes, shift: int, domain: int) -> bytes:
+    version, length, time, sequence, _ = HEADER.unpack_from(message)
     header = HEADER.pack(version, length, time, (sequence + shift) & 0xFFFFFFFF, domain)
     return header + message[HEADER.size :]
 

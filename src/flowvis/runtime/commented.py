@@ -24,15 +24,17 @@ def commented(cls: type, values: Mapping[str, Any]) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
-def _section(cls: type, left: dict[str, Any], path: str, indent: str) -> Iterator[str]:
-    for slot in slots(cls):
+def _section(
+    cls: type, left: dict[str, Any], path: str, indent: str, *, live: bool = False
+) -> Iterator[str]:
+    for slot in slots(cls, live=live):
         where = f"{path}.{slot.key}" if path else slot.key
         if not path:
             yield ""
         yield from _comment(_about(slot), indent)
         if slot.nested and slot.item is None:
             yield f"{indent}{slot.key}:"
-            yield from _section(slot.nested, left, where, indent + "  ")
+            yield from _section(slot.nested, left, where, indent + "  ", live=slot.about.live)
         elif where in left:
             yield f"{indent}{slot.key}: {_one_line(left.pop(where))}"
         else:

@@ -38,6 +38,8 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.leaving: set[asyncio.Task[Any]] = set()
+        """Tasks that may end, but not fail."""
         self.stopping = False
         self.failed = False
         self._wake = asyncio.Event()
@@ -58,9 +60,11 @@ class Supervisor:
         self._wake.set()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        expected = self.stopping or task in self.leaving
         self.tasks.discard(task)
+        self.leaving.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is None and (self.stopping or task.cancelled()):
+        if error is None and (expected or task.cancelled()):
             return
         report_end(task.get_name(), error)
         self.fail()
@@ -151,6 +155,23 @@ def spawn(name: str, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     else:
         task.add_done_callback(_log_failure)
     return task
+
+
+def let_end(task: asyncio.Task[Any] | None) -> None:
+    """Allow a root task to come to its end by itself; that it must not fail stays."""
+    roof = supervisor()
+    if roof is not None and task is not None and not task.done():
+        roof.leaving.add(task)
+
+
+async def ended(task: asyncio.Task[Any], within_s: float, unless: asyncio.Event) -> None:
+    """Wait until a task has ended, for so long at most and while `unless` is not set."""
+    other = asyncio.ensure_future(unless.wait())
+    try:
+        both = (task, other)
+        await asyncio.wait(both, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        other.cancel()
 
 
 async def end(task: asyncio.Task[Any] | None) -> None:

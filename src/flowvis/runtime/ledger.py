@@ -27,12 +27,31 @@ class Stage:
     held: Callable[[], int] = _nothing
     """How many it has now; asked when the books are read."""
     sources: tuple["Stage", ...] = ()
-    """The stages whose `sent` together is this one's `received`."""
+    """The stages whose `sent` together is this one's `received`, while it is open."""
+    passed: int = 0
+    """What the sources sent while this stage was not open."""
+    closed_at: int | None = None
+    """What the sources had sent when it was closed; None while it is open."""
 
     def drop(self, reason: str, count: int) -> None:
         """Count records given up for a reason, a fixed short word."""
         if count:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+    def close(self) -> None:
+        """Note that what the sources send from now on goes past this stage."""
+        if self.closed_at is None:
+            self.closed_at = self._offered
+
+    def reopen(self) -> None:
+        """Note that what the sources send from now on comes here again."""
+        if self.closed_at is not None:
+            self.passed += self._offered - self.closed_at
+            self.closed_at = None
+
+    @property
+    def _offered(self) -> int:
+        return sum(source.sent for source in self.sources)
 
     @property
     def imbalance(self) -> int:
@@ -42,7 +61,8 @@ class Stage:
     @property
     def missing(self) -> int:
         """Records that the stages before sent and this one did not receive: 0 in good books."""
-        return sum(source.sent for source in self.sources) - self.received if self.sources else 0
+        offered = self._offered if self.closed_at is None else self.closed_at
+        return offered - self.passed - self.received if self.sources else 0
 
     def as_dict(self) -> dict[str, Any]:
         """The stage as JSON has it."""
@@ -67,10 +87,15 @@ class Ledger:
     def stage(
         self, name: str, *, held: Callable[[], int] = _nothing, sources: Sequence[Stage] = ()
     ) -> Stage:
-        """Open a stage; ValueError if there is one of that name."""
+        """Open a stage: what its sources have sent before is none of it.
+
+        ValueError if there is one of that name.
+        """
         if name in self.stages:
             raise ValueError(f"the ledger has a stage {name!r} already")
-        stage = self.stages[name] = Stage(name, held=held, sources=tuple(sources))
+        before = sum(source.sent for source in sources)
+        stage = Stage(name, held=held, sources=tuple(sources), passed=before)
+        self.stages[name] = stage
         return stage
 
     def imbalance(self) -> dict[str, int]:

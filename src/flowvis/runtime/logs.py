@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
@@ -34,6 +34,19 @@ def configure(form: str, level: str, stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
+
+
+class Configured(Protocol):
+    """Settings of a daemon, as far as its log goes."""
+
+    @property
+    def log(self) -> Any:
+        """Has a `format` and a `level`."""
+
+
+async def configure_as(settings: Configured) -> None:
+    """Write logs as settings say that have changed."""
+    configure(settings.log.format, settings.log.level)
 
 
 class TextFormatter(logging.Formatter):

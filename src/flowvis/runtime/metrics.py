@@ -26,8 +26,8 @@ def new_registry(daemon: str, ledger: Ledger | None = None) -> CollectorRegistry
     return registry
 
 
-Reading = tuple[str, Callable[[], float]]
-"""Help, and the function that returns the value."""
+Reading = tuple[str, Callable[[], float | None]]
+"""Help, and the function that returns the value; None where there is none at the moment."""
 
 
 class StatsCollector(Collector):
@@ -35,6 +35,7 @@ class StatsCollector(Collector):
 
     Numbers are counters or gauges as `flowvis.counts` declares them; a mapping of texts to numbers
     has the label `reason`; other fields are left out. Help is the declaration's, else the name.
+    `stats` may be a function that returns them, or None while there are none.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class StatsCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield a family for each field."""
         stats = self._read()
+        if stats is None:
+            return
         for field in dataclasses.fields(stats):
             value = getattr(stats, field.name)
             kind = GaugeMetricFamily if field.metadata.get("gauge") else CounterMetricFamily
@@ -70,16 +73,16 @@ class StatsCollector(Collector):
 class ReadingsCollector(Collector):
     """Gauges that are computed when asked for: sizes of tables and queues."""
 
-    def __init__(
-        self, prefix: str, readings: Mapping[str, tuple[str, Callable[[], float]]]
-    ) -> None:
+    def __init__(self, prefix: str, readings: Mapping[str, Reading]) -> None:
         self._prefix = prefix
         self._readings = dict(readings)
 
     def collect(self) -> Iterable[Metric]:
         """Yield a gauge for each reading."""
         for name, (text, read) in self._readings.items():
-            yield GaugeMetricFamily(f"{self._prefix}_{name}", text, value=read())
+            value = read()
+            if value is not None:
+                yield GaugeMetricFamily(f"{self._prefix}_{name}", text, value=value)
 
 
 class LedgerCollector(Collector):

@@ -12,7 +12,7 @@ Keys are the attribute names in camelCase, as Antrea writes them (`maxIPFIXMsgSi
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -67,9 +67,9 @@ def option(
     return dataclasses.field(default=default, metadata={"option": about})
 
 
-def section(cls: type, *, doc: str) -> Any:
-    """Declare a nested settings class, with its own defaults."""
-    return dataclasses.field(default_factory=cls, metadata={"option": Option(doc)})
+def section(cls: type, *, doc: str, live: bool = False) -> Any:
+    """Declare a nested settings class, with its own defaults; `live`: all of its options are."""
+    return dataclasses.field(default_factory=cls, metadata={"option": Option(doc, live=live)})
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class Slot:
         return hint if dataclasses.is_dataclass(hint) and self.about.parse is None else None  # type: ignore[return-value]  # a class
 
 
-def slots(cls: type) -> Iterator[Slot]:
-    """Go through the options of a settings class in their order."""
+def slots(cls: type, *, live: bool = False) -> Iterator[Slot]:
+    """Go through the options of a settings class in their order; `live` if its section is."""
     hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
         about = field.metadata.get("option")
@@ -108,6 +108,7 @@ def slots(cls: type) -> Iterator[Slot]:
             default = field.default
         hint, optional = _without_none(hints[field.name])
         key = about.key or camel_case(field.name)
+        about = replace(about, live=about.live or live)
         yield Slot(field.name, key, hint, optional, default, about)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import threading
 from collections.abc import Sequence
 
@@ -16,7 +17,11 @@ EXIT_S = 5.0  # what worker threads get to return in after everything has stoppe
 
 
 def serve(components: Sequence[Component], *, grace_s: float) -> int:
-    """Run components until a signal or a failure; return the exit code of the process."""
+    """Run components until a signal or a failure; return the exit code of the process.
+
+    SIGHUP ends no daemon: a component may take it as a request to look at its files.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(run(components, grace_s=grace_s))
         last_resort = threading.Timer(EXIT_S, _exit_now)

@@ -16,7 +16,9 @@ from flowvis.runtime import documents
 from flowvis.runtime.options import Duration, Slot, option, section, slots
 from flowvis.runtime.values import HIDDEN, allowed, convert, from_environment, plain
 
-__all__ = ["Duration", "effective", "load", "option", "reference", "section"]
+__all__ = [
+    "Duration", "effective", "load", "one_line", "option", "problems", "reference", "section",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -34,12 +36,15 @@ def load(cls: type[T], data: bytes, env: Mapping[str, str]) -> T:
     """
     reader = _Reader(env)
     settings = reader.section(cls, documents.parse(data), "")
-    problems = reader.problems or [
-        f"{path}: {problem}" for path, problem in _cross_checks(settings, "")
-    ]
-    if problems:
-        raise SettingsError(problems)
+    found = reader.problems or problems(settings)
+    if found:
+        raise SettingsError(found)
     return settings
+
+
+def problems(settings: Any) -> list[str]:
+    """Return a line for each option that does not go together with others."""
+    return [f"{path}: {problem}" for path, problem in _cross_checks(settings, "")]
 
 
 def effective(settings: Any) -> str:
@@ -54,7 +59,7 @@ def reference(cls: type) -> str:
         environment = f" (environment: `{slot.about.env}`)" if slot.about.env else ""
         cells = (
             f"`{path}`",
-            "" if slot.default in {None, ""} else f"`{_one_line(slot, slot.default)}`",
+            "" if slot.default in {None, ""} else f"`{one_line(slot, slot.default)}`",
             f"list of {allowed(slot)}" if slot.item is not None else allowed(slot),
             slot.about.doc + environment,
             "live" if slot.about.live else "restart",
@@ -141,12 +146,13 @@ def _cross_checks(settings: Any, path: str) -> Iterator[tuple[str, str]]:
             yield _join(path, key), problem
 
 
-def _leaves(cls: type, path: str) -> Iterator[tuple[str, Slot]]:
+def _leaves(cls: type, path: str, *, live: bool = False) -> Iterator[tuple[str, Slot]]:
     """Go through all options, sections opened."""
-    for slot in slots(cls):
+    for slot in slots(cls, live=live):
         where = _join(path, slot.key)
         if slot.nested:
-            yield from _leaves(slot.nested, where + ("[]" if slot.item is not None else ""))
+            inside = where + ("[]" if slot.item is not None else "")
+            yield from _leaves(slot.nested, inside, live=slot.about.live)
         else:
             yield where, slot
 
@@ -165,8 +171,8 @@ def _plain(slot: Slot, value: Any) -> Any:
     return plain(slot, value)
 
 
-def _one_line(slot: Slot, value: Any) -> str:
-    """Write a value as YAML takes it on one line."""
+def one_line(slot: Slot, value: Any) -> str:
+    """Write an option's value as YAML takes it on one line; a secret is hidden."""
     text = yaml.safe_dump(_plain(slot, value), default_flow_style=True, width=1000)
     return text.removesuffix("...\n").strip()
 

@@ -6,6 +6,7 @@ may be sent again in the next session without being counted twice.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -69,17 +70,14 @@ class Client:
         backoff: Backoff | None = None,
         on_state: Callable[[bool], None] | None = None,
     ) -> None:
-        if (address.protocol == "tls") != (tls is not None):
-            raise ValueError(f"{address}: TLS files go with protocol tls, and only with it")
-        self.address = address
+        self._target(address, tls, server_name)
         self.stats = ClientStats()
-        self._certificates = TlsReloader(tls, server=False) if tls else None
-        self._server_name = server_name or address.dns_name
         self._hosts = hosts
         self._backoff = backoff or Backoff()
         self._on_state = on_state
         self._limited = LimitedLog(log)
         self._session: Connection | None = None
+        self._redirected = asyncio.Event()
 
     @property
     def connected(self) -> bool:
@@ -94,16 +92,22 @@ class Client:
         while not self.connected:
             self._drop()
             self.stats.attempts += 1
+            self._redirected.clear()
             try:
-                self._session = await self._attempt()
+                session = await self._attempt()
             except (OSError, FlowvisError) as error:
                 wait_s = self._backoff.wait_s()
                 self._limited.log(
                     logging.WARNING, str(self.address), "no session, next attempt in %.1f s: %s",
                     wait_s, error,
                 )  # fmt: skip
-                await asyncio.sleep(wait_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._redirected.wait(), wait_s)
                 continue
+            if self._redirected.is_set():
+                session.close()
+                continue
+            self._session = session
             self._backoff.reset()
             self.stats.sessions += 1
             log.info("connected to %s", self.address)
@@ -130,12 +134,32 @@ class Client:
         if self._session is not None:
             await self._session.over.wait()
 
+    def redirect(
+        self, address: CollectorAddress, tls: TlsFiles | None = None, *, server_name: str = ""
+    ) -> None:
+        """Make the next session with another collector; the one that stands is not touched."""
+        self._target(address, tls, server_name)
+        self._backoff.reset()
+        self._redirected.set()
+
+    def cut(self) -> None:
+        """End the session at once: what `send` has not sent comes back to its caller."""
+        if self._session is not None:
+            self._session.close()
+
     async def close(self, drain_s: float = 5.0) -> bool:
         """End the session; whether the collector has confirmed, by its FIN, that it read all."""
         session = self._session
         confirmed = session is not None and await session.finish(drain_s)
         self._drop()
         return confirmed
+
+    def _target(self, address: CollectorAddress, tls: TlsFiles | None, server_name: str) -> None:
+        if (address.protocol == "tls") != (tls is not None):
+            raise ValueError(f"{address}: TLS files go with protocol tls, and only with it")
+        self.address = address
+        self._certificates = TlsReloader(tls, server=False) if tls else None
+        self._server_name = server_name or address.dns_name
 
     async def _attempt(self) -> Connection:
         """Try each address of the collector once."""

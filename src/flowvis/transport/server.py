@@ -10,6 +10,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from flowvis.errors import SettingsError
 from flowvis.runtime.component import end, spawn
@@ -75,6 +76,11 @@ class Server:
         self._keeper = spawn(f"{self.name} housekeeping", self._keep_house())
         kind = "mutual TLS" if self._certificates else "plain TCP"
         log.info("%s listens on %s port %d, %s", self.name, self._host, self.port, kind)
+
+    def admit(self, sessions: int) -> None:
+        """Take up to so many sessions from now on; those that are there stay."""
+        self._common.limits = replace(self._common.limits, sessions=sessions)
+        raise_descriptor_limit(sessions)
 
     async def stop(self) -> None:
         """Take no more peers, ask those that are there to finish, and read until they have."""

@@ -1,0 +1,110 @@
+"""Follows the configuration file, and has what changed in it taken up.
+
+kubelet replaces a mounted ConfigMap by swapping a symbolic link, hence contents are compared, not
+dates. SIGHUP makes it look at once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from flowvis.errors import SettingsError
+from flowvis.runtime.component import end, spawn
+from flowvis.runtime.configuration import Configuration
+from flowvis.runtime.documents import MAX_DOCUMENT_BYTES
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+LOOK_EVERY_S = 2.0
+SETTLE_S = 0.2  # a file that an editor writes in place is empty for a moment, which is valid
+
+
+class Reload(Generic[S]):
+    """Component: looks at the file while it runs; the last to start, as it changes the others."""
+
+    name = "configuration file"
+
+    def __init__(
+        self,
+        path: Path,
+        data: bytes,
+        load: Callable[[bytes], S],
+        configuration: Configuration[S],
+        announce: Callable[[S], None],
+        *,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        """`data` is what the file had when the daemon was built.
+
+        `load` raises SettingsError; `announce` logs what follows from changed settings.
+        """
+        self._path = path.absolute()  # while chdb is imported the working directory is another
+        self._seen: bytes | str = data
+        self._load = load
+        self._configuration = configuration
+        self._announce = announce
+        self._look_every_s = look_every_s
+        self._asked = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to look; what comes through a pipe cannot change."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
+        if self._path.is_file():
+            self._task = spawn(self.name, self._follow())
+        else:
+            log.info("%s is no file: changes need a restart", self._path)
+
+    async def stop(self) -> None:
+        """Look no more; SIGHUP stays harmless until the loop is closed."""
+        await end(self._task)
+
+    async def _follow(self) -> None:
+        while True:
+            asked = self._asked.is_set()
+            self._asked.clear()
+            if not await self._look() and asked:
+                log.info("SIGHUP: %s has not changed", self._path)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), self._look_every_s)
+
+    async def _look(self) -> bool:
+        """Read the file, and take up what has changed; whether there was anything."""
+        found = await asyncio.to_thread(self._read)
+        if found == self._seen:
+            return False
+        before = self._seen
+        while found != before:
+            await asyncio.sleep(SETTLE_S)
+            before, found = found, await asyncio.to_thread(self._read)
+        if found == self._seen:
+            return False
+        self._seen = found
+        try:
+            settings = self._load(self._content(found))
+        except SettingsError as error:
+            self._configuration.refuse(error.problems)
+            return True
+        log.info("%s has changed", self._path)
+        if await self._configuration.take(settings):
+            self._announce(self._configuration.in_force)
+        return True
+
+    def _read(self) -> bytes | str:
+        """Return the file's content, or in words why there is none."""
+        try:
+            with self._path.open("rb") as file:
+                return file.read(MAX_DOCUMENT_BYTES + 1)
+        except OSError as error:
+            return f"{self._path}: {error.strerror}"
+
+    def _content(self, found: bytes | str) -> bytes:
+        if isinstance(found, str):
+            raise SettingsError([found])
+        return found

@@ -1,0 +1,240 @@
+"""Changes of a running exporter's configuration file, and what comes of them."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.test_exporter import Daemon, free_port, get, write
+from exporter.collector import Collector
+from exporter.test_export import deltas, until
+from flowvis.conntrack.sysctls import ROOT
+
+RESTART = "flowvis_exporter_config_restart_required"
+
+
+class Exporter:
+    """The daemon, its file, and the connections of this host that it sees."""
+
+    def __init__(self, path: Path, collector: Collector, **changes: Any) -> None:
+        self.path = path
+        self.status = free_port()
+        self.exported: dict[str, Any] = {
+            "flowCollectorAddr": f"{collector.address}",
+            "flowPollInterval": "200ms",
+            "activeFlowExportTimeout": "200ms",
+            "protocolFilter": ["udp"],
+        }
+        self.others: dict[str, Any] = {
+            "conntrack": {"loopback": True},
+            "status": {"port": self.status},
+        }
+        self.exported |= changes
+        self.daemon = Daemon(self._write())
+        self.clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(5)]
+        for client in self.clients:
+            client.bind(("127.0.0.1", 0))
+
+    def ports(self) -> list[int]:
+        return [client.getsockname()[1] for client in self.clients]
+
+    def _write(self) -> str:
+        return write(self.path, {"flowExporter": self.exported, **self.others})
+
+    def told(self, *collectors: Collector) -> Counter[int]:
+        """How many bytes collectors were told of together, by the client's port."""
+        together = sum(map(deltas, collectors), Counter())
+        return Counter({port: together[port] for port in self.ports() if port in together})
+
+    def configure(self, **changes: Any) -> None:
+        self.exported |= changes
+        self._write()
+        self.daemon.look()
+
+    def send(self) -> None:
+        """100 bytes on each connection."""
+        for client in self.clients:
+            client.sendto(bytes(72), ("127.0.0.1", 9))
+
+    async def metric(self, name: str, value: float) -> None:
+        """Wait until a metric is as given."""
+        async with asyncio.timeout(10):
+            while f"{name} {value}" not in await self._metrics():
+                pass
+
+    async def _metrics(self) -> str:
+        await asyncio.sleep(0.05)
+        try:
+            return await asyncio.to_thread(get, self.status, "metrics")
+        except OSError:  # it has not begun
+            return ""
+
+    async def stop(self) -> str:
+        """End it well; return its log."""
+        code, log = await asyncio.to_thread(self.daemon.stop)
+        assert code == 0, log
+        assert "Traceback" not in log
+        return log
+
+    def end(self) -> None:
+        self.daemon.end()
+        for client in self.clients:
+            client.close()
+
+
+Start = Callable[..., Exporter]
+
+
+@pytest.fixture
+def start(tracked: None, tmp_path: Path) -> Iterator[Start]:
+    for name in ("nf_conntrack_acct", "nf_conntrack_timestamp"):  # the daemon may be too late
+        (ROOT / name).write_text("1")
+    started: list[Exporter] = []
+
+    def begin(collector: Collector, **changes: Any) -> Exporter:
+        started.append(Exporter(tmp_path, collector, **changes))
+        return started[-1]
+
+    yield begin
+    for exporter in started:
+        exporter.end()
+
+
+async def traffic(exporter: Exporter, until_done: Awaitable[Any]) -> int:
+    """Send while something happens; return how many bytes each connection had."""
+    task = asyncio.ensure_future(until_done)
+    octets = 0
+    while not task.done():
+        exporter.send()
+        octets += 100
+        await asyncio.sleep(0.02)
+    await task
+    return octets
+
+
+@pytest.mark.kernel
+async def test_another_collector_while_connections_go_on(start: Start) -> None:
+    async with Collector() as first, Collector() as second:
+        exporter = start(first)
+        await until(lambda: first.sessions == 1)
+
+        async def move() -> None:
+            await until(lambda: len(first.rows) >= 20, "records at the first")
+            exporter.configure(flowCollectorAddr=f"{second.address}")
+            await until(lambda: len(second.rows) >= 20, "records at the second")
+
+        octets = await traffic(exporter, move())
+        log = await exporter.stop()
+        assert second.sessions == 1
+        assert (first.gaps, second.gaps) == (0, 0)
+        assert exporter.told(first, second) == dict.fromkeys(exporter.ports(), octets)
+        for port in exporter.ports():  # the first one's totals are where the second one's begin
+            last = [r for r in first.rows if r["sourceTransportPort"] == port][-1]
+            begun = next(r for r in second.rows if r["sourceTransportPort"] == port)
+            before = begun["octetTotalCount"] - begun["octetDeltaCount"]
+            assert before == last["octetTotalCount"]
+        assert (
+            f"received={len(first.rows + second.rows)} sent={len(first.rows + second.rows)}"
+            in (log.partition("books of records")[2].splitlines()[0])
+        )
+        assert "level=error" not in log
+
+
+@pytest.mark.kernel
+async def test_from_a_collector_that_does_not_answer(start: Start) -> None:
+    """The pause between attempts, long by then, does not delay the move."""
+    dead = Collector()
+    async with Collector() as collector:
+        exporter = start(dead)
+        await exporter.metric("flowvis_exporter_client_attempts_total", 4.0)
+        exporter.send()
+        exporter.configure(flowCollectorAddr=f"{collector.address}")
+        await until(lambda: len(exporter.told(collector)) == 5)
+        await exporter.stop()
+        assert exporter.told(collector) == dict.fromkeys(exporter.ports(), 100)
+
+
+@pytest.mark.kernel
+async def test_from_a_collector_that_reads_nothing(start: Start) -> None:
+    """What it did not take goes to the next; what it took and never read is its loss."""
+    stuck = Collector()
+    stuck.reading.clear()
+    async with Collector() as collector:
+        await stuck.come()
+        exporter = start(stuck)
+        await until(lambda: stuck.sessions == 1)
+        exporter.send()
+        await asyncio.sleep(1)
+        exporter.configure(flowCollectorAddr=f"{collector.address}")
+        octets = 100 + await traffic(exporter, until(lambda: len(exporter.told(collector)) == 5))
+        await exporter.stop()
+        stuck.reading.set()
+        await stuck.go_away()
+        assert exporter.told(stuck, collector) == dict.fromkeys(exporter.ports(), octets)
+
+
+@pytest.mark.kernel
+async def test_timeouts_and_intervals(start: Start) -> None:
+    """Connections that are known already are told of by the new timeouts."""
+    async with Collector() as collector:
+        exporter = start(collector, flowPollInterval="1h", activeFlowExportTimeout="2h")
+        await until(lambda: collector.sessions == 1)
+        exporter.send()
+        await asyncio.sleep(0.5)
+        assert not exporter.told(collector)
+        exporter.configure(flowPollInterval="200ms")
+        await asyncio.sleep(1)
+        assert not exporter.told(collector)
+        exporter.configure(activeFlowExportTimeout="100ms")
+        await until(lambda: len(exporter.told(collector)) == 5)
+        exporter.configure(activeFlowExportTimeout="2h", idleFlowExportTimeout="300ms")
+        await until(lambda: any(row["flowEndReason"] == 1 for row in collector.rows))
+        await exporter.stop()
+
+
+@pytest.mark.kernel
+async def test_protocols(start: Start) -> None:
+    async with Collector() as collector:
+        exporter = start(collector)
+        exporter.send()
+        await until(lambda: len(exporter.told(collector)) == 5)
+        exporter.configure(protocolFilter=["icmp"])
+        await exporter.metric("antrea_agent_conntrack_antrea_connection_count", 0.0)
+        exporter.send()
+        await asyncio.sleep(0.5)
+        assert exporter.told(collector) == dict.fromkeys(exporter.ports(), 100)
+        exporter.configure(protocolFilter=None)
+        total = dict.fromkeys(exporter.ports(), 300)  # from their beginning
+        await until(lambda: exporter.told(collector) == total)
+        await exporter.stop()
+
+
+@pytest.mark.kernel
+async def test_a_broken_file_and_what_needs_a_restart(start: Start) -> None:
+    async with Collector() as collector:
+        exporter = start(collector)
+        exporter.send()
+        await until(lambda: len(collector.rows) >= 5)
+        exporter.configure(flowPollInterval="1", protocolFilter=["icmp"])
+        await exporter.metric('flowvis_exporter_config_reloads_total{result="invalid"}', 1.0)
+        await exporter.metric("flowvis_exporter_config_problems", 1.0)
+        exporter.send()
+        await until(lambda: exporter.told(collector)[exporter.ports()[0]] == 200)
+        exporter.configure(flowPollInterval="200ms", protocolFilter=["udp"], maxConnections=5000)
+        await exporter.metric(RESTART, 1.0)
+        await exporter.metric("flowvis_exporter_config_problems", 0.0)
+        await exporter.metric("flowvis_exporter_table_capacity_connections", 262144.0)
+        exporter.configure(maxConnections=262144)
+        await exporter.metric(RESTART, 0.0)
+        exporter.others["log"] = {"level": "error"}
+        exporter.configure()
+        await exporter.metric('flowvis_exporter_config_reloads_total{result="applied"}', 3.0)
+        log = await exporter.stop()
+        assert "flowExporter.flowPollInterval: '1' is not a duration: write" in log
+        assert "flowExporter.maxConnections: 262144 -> 5000 needs a restart" in log
+        assert "log.level: info -> error" not in log  # which is below what is logged then
+        assert "books of" not in log

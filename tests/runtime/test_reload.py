@@ -1,0 +1,178 @@
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowvis.runtime.reload import SETTLE_S, Reload
+from flowvis.runtime.settings import load
+
+from .test_changes import Settings, Store
+from .test_configuration import Daemon
+
+
+class Followed:
+    """A daemon whose file is followed."""
+
+    def __init__(self, path: Path, text: str = "", **options: Any) -> None:
+        self.path = path
+        path.write_text(text)
+        self.loads = 0
+        self.announced: list[Settings] = []
+        self.daemon = Daemon(self._load(text.encode()))
+        self.reload = Reload(
+            path, text.encode(), self._load, self.daemon.configuration, self.announced.append,
+            **{"look_every_s": 0.02, **options},
+        )  # fmt: skip
+
+    def _load(self, data: bytes) -> Settings:
+        self.loads += 1
+        return load(Settings, data, {"HOME": "/"})
+
+    @property
+    def name(self) -> str:
+        return self.daemon.configuration.in_force.name
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return self.daemon.configuration.problems
+
+
+@contextlib.asynccontextmanager
+async def followed(path: Path, text: str = "", **options: Any) -> AsyncIterator[Followed]:
+    one = Followed(path, text, **options)
+    await one.reload.start()
+    try:
+        yield one
+    finally:
+        await one.reload.stop()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def test_a_change_is_taken_up_and_announced(tmp_path: Path) -> None:
+    async with followed(tmp_path / "f", "name: a") as one:
+        one.path.write_text("name: b")
+        await until(lambda: one.name == "b")
+        assert one.announced == [Settings(name="b")]
+        one.path.write_text("name: b\nsize: 7")
+        await until(lambda: one.daemon.configuration.restart_required)
+        assert len(one.announced) == 1  # nothing was applied
+
+
+async def test_the_same_bytes_are_nothing_new(tmp_path: Path) -> None:
+    async with followed(tmp_path / "f", "name: a") as one:
+        one.path.write_text("name: a")
+        os.utime(one.path, (1, 1))
+        await asyncio.sleep(0.2)
+        assert one.loads == 1
+
+
+async def test_a_change_between_building_and_starting(tmp_path: Path) -> None:
+    one = Followed(tmp_path / "f", "name: a")
+    one.path.write_text("name: b")
+    await one.reload.start()
+    await until(lambda: one.name == "b")
+    await one.reload.stop()
+
+
+async def test_as_the_kubelet_does_it(tmp_path: Path) -> None:
+    """The file is a link into a directory that is a link, which is swapped."""
+    for number in (1, 2):
+        (tmp_path / f"..{number}").mkdir()
+        (tmp_path / f"..{number}" / "f").write_text(f"name: n{number}")
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "f").symlink_to("..data/f")
+    one = Followed(tmp_path / "f", "name: n1")
+    await one.reload.start()
+    (tmp_path / "..tmp").symlink_to("..2")
+    (tmp_path / "..tmp").rename(tmp_path / "..data")
+    await until(lambda: one.name == "n2")
+    await one.reload.stop()
+
+
+async def test_sighup_makes_it_look_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with followed(tmp_path / "f", "name: a", look_every_s=3600.0) as one:
+        await asyncio.sleep(0.1)
+        one.path.write_text("name: b")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: one.name == "b")
+        with caplog.at_level("INFO"):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: "has not changed" in caplog.text)
+
+
+async def test_a_broken_file_is_told_of_once_and_the_good_one_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with followed(tmp_path / "f", "name: a") as one:
+        one.path.write_text("nam: b\nstore: {interval: 3}")
+        await until(lambda: one.problems)
+        await asyncio.sleep(0.1)
+        assert one.name == "a"
+        assert len(one.problems) == 2
+        assert [line.split(": ")[1] for line in caplog.messages] == ["nam", "store.interval"]
+        one.path.write_text("name: a")
+        await until(lambda: not one.problems)
+
+
+@pytest.mark.parametrize("way", ["removed", "not allowed", "too large", "binary"])
+async def test_a_file_that_cannot_be_read(way: str, tmp_path: Path) -> None:
+    async with followed(tmp_path / "f", "name: a") as one:
+        match way:
+            case "removed":
+                one.path.unlink()
+            case "not allowed":  # not even root reads a directory
+                one.path.unlink()
+                one.path.mkdir()
+            case "too large":
+                one.path.write_text("# " + "x" * (1 << 21))
+            case _:
+                one.path.write_bytes(b"\xff\x00")
+        await until(lambda: one.problems)
+        assert one.name == "a"
+        if way == "not allowed":
+            one.path.rmdir()
+        one.path.write_text("name: b")
+        await until(lambda: one.name == "b" and not one.problems)
+
+
+async def test_a_file_that_is_written_in_place_is_not_taken_half_done(tmp_path: Path) -> None:
+    """Empty is valid, and would set everything back."""
+    async with followed(tmp_path / "f", "name: a\nstore: {address: x}") as one:
+        with one.path.open("w") as file:
+            for line in ("name: b\n", "store: {address: x}\n"):
+                await asyncio.sleep(SETTLE_S / 2)
+                file.write(line)
+                file.flush()
+        await until(lambda: one.name == "b")
+        assert [name for name, _ in one.daemon.applied] == ["name"]
+        assert one.daemon.configuration.in_force.store == Store("x")
+
+
+async def test_what_came_through_a_pipe_is_not_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    daemon = Daemon(Settings(name="a"))
+    parse = partial(load, Settings, env={})
+    reload: Reload[Settings] = Reload(path, b"name: a", parse, daemon.configuration, print)
+    with caplog.at_level("INFO"):
+        await reload.start()
+    os.kill(os.getpid(), signal.SIGHUP)
+    await asyncio.sleep(0.05)
+    await reload.stop()
+    assert "changes need a restart" in caplog.text
+    assert daemon.configuration.in_force == Settings(name="a")

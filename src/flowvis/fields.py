@@ -55,7 +55,7 @@ class Merge(Enum):
     START = auto()  # the earliest that is set
     END = auto()  # the latest; per node: the latest from that node
     REASON = auto()  # from the record with the latest end; "end of flow" stays
-    LATEST = auto()  # from the record with the latest end
+    LATEST = auto()  # from the record with the latest end that has it set
     FILL = auto()  # the last value that was set; a half that does not know it changes nothing
     FLOW_TYPE = auto()  # as FILL, but "from external" stays
     TOTAL = auto()  # never backwards; per node: that node's; common: the larger of the two nodes'

@@ -20,7 +20,7 @@ def run(*arguments: str) -> dict:
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     wrong = {one["name"]: one["problems"] for one in report["scenarios"] if not one["ok"]}
-    assert not wrong
+    assert not wrong, json.dumps(wrong, indent=1)
     assert not report["problems"]
     assert all(ledger["balanced"] for ledger in report["ledger"].values())
     assert report["ok"]

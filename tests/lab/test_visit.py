@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,13 @@ def visit(pid: int, commands: str, *host: str) -> subprocess.CompletedProcess[st
 
 
 def test_flowctl_finds_the_aggregator_of_the_lab(lab):
-    status = json.loads(visit(lab, "flowctl status -o json\n").stdout)
-    assert status["ledger"]["balanced"]
-    assert len(status["sessions"]) == 2
+    sessions = 0
+    deadline = time.monotonic() + 20
+    while sessions != 2:  # they are renewed every few seconds
+        assert time.monotonic() < deadline
+        status = json.loads(visit(lab, "flowctl status -o json\n").stdout)
+        assert status["ledger"]["balanced"]
+        sessions = len(status["sessions"])
 
 
 def test_queries_see_the_lab_s_store(lab):

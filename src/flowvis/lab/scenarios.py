@@ -257,12 +257,16 @@ SCENARIOS = (
 
 
 def choose(
-    names: Sequence[str], faults: Sequence[str] = (), *, deaf: bool = False
+    names: Sequence[str],
+    faults: Sequence[str] = (),
+    *,
+    deaf: bool = False,
+    brief: bool = True,
 ) -> tuple[Scenario, ...]:
     """Return the scenarios of these names, in the table's order; all where none is named.
 
     Those that belong to one of the faults are always there, to others never. `deaf`: without those
-    of which something is lost while nobody listens.
+    of which something is lost while nobody listens; `brief`: with those that are over at once.
     """
     known = {scenario.name for scenario in SCENARIOS if not scenario.fault}
     for name in names:
@@ -274,4 +278,5 @@ def choose(
         for scenario in SCENARIOS
         if (scenario.fault in faults if scenario.fault else scenario.name in wanted)
         and not (deaf and scenario.transient)
+        and (brief or scenario.outcome is not Outcome.REFUSED)
     )

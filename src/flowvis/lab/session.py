@@ -37,7 +37,11 @@ class Lab:
         self._say = say
         self._faults = [FAULTS[name] for name in options.faults]
         self._deaf = any(fault.deafens for fault in self._faults)
-        self._scenarios = choose(options.scenarios, options.faults, deaf=self._deaf)
+        self._split = any(fault.splits for fault in self._faults)
+        # A refusal ends what the kernel has just begun: only an event tells of it, in one record of
+        # each node, which must meet in one aggregator.
+        brief = options.events and not self._split
+        self._scenarios = choose(options.scenarios, options.faults, deaf=self._deaf, brief=brief)
         self._report = Report()
         self._began_s = 0.0
         self.duration_s = options.duration_s
@@ -127,8 +131,7 @@ class Lab:
         report = self._report
         clients = {scenario.client.host for scenario in self._scenarios}
         witnesses = {host: read_witness(host) for host in clients}
-        split = any(fault.splits for fault in self._faults)
-        run = Run(round(self._began_s), round(time.time()), split=split, deaf=self._deaf)
+        run = Run(round(self._began_s), round(time.time()), split=self._split, deaf=self._deaf)
         report.findings = judge(self._scenarios, witnesses, rows, run)
         report.records = len(rows)
         report.flows = len({connection(row) for row in rows})

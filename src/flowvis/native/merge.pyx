@@ -510,7 +510,7 @@ cdef inline bint differ(const uint8_t *new, const uint8_t *old, int size) noexce
 
 cdef inline bint takes(int op, int size, const uint8_t *new, const uint8_t *old) noexcept nogil:
     """Whether a value replaces the row's, for a record that the operation listens to."""
-    if op == FILL:
+    if op == FILL or op == LATEST:
         return sized(new, size) != 0
     if op == GREATEST:
         return sized(new, size) > sized(old, size)

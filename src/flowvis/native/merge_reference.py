@@ -85,7 +85,7 @@ class Op(IntEnum):
     REASON = 3
     """From the record with the latest end; END_OF_FLOW stays."""
     LATEST = 4
-    """From the record with the latest end."""
+    """From the record with the latest end, if it is not 0."""
     FILL = 5
     """Copy what is not 0."""
     FILL_ADDRESS = 6
@@ -96,7 +96,6 @@ class Op(IntEnum):
 
 SIZES: dict[Op, tuple[int, ...]] = {
     Op.KEY: (1, 2, 4, 8, 16),
-    Op.LATEST: (1, 2, 4, 8, 16),
     Op.FILL_ADDRESS: (16,),
     Op.REASON: (1,),
     Op.FLOW_TYPE: (1,),
@@ -380,7 +379,7 @@ class _Entry:
             Op.EARLIEST: new != 0 and (old == 0 or new < old),
             Op.GREATEST: new > old,
             Op.REASON: self._latest and old != END_OF_FLOW,
-            Op.LATEST: self._latest,
+            Op.LATEST: self._latest and new != 0,
             Op.FILL: new != 0,
             Op.FILL_ADDRESS: not is_unset(value),
             Op.FLOW_TYPE: new != 0 and old != FROM_EXTERNAL,

@@ -24,6 +24,12 @@ BATCH = records(
         "destinationTransportPort": 8080,
         "protocolIdentifier": 6,
         "flowType": 2,
+        "ingressNetworkPolicyName": "strict",
+        "ingressNetworkPolicyNamespace": "back",
+        "ingressNetworkPolicyRuleAction": 2,
+        "egressNetworkPolicyName": "out",
+        "egressNetworkPolicyNamespace": "shop",
+        "egressNetworkPolicyRuleAction": 1,
     },
     {
         "sourceIP": "fd00::1",
@@ -35,6 +41,8 @@ BATCH = records(
         "destinationServicePortName": "kube-system/dns",
         "protocolIdentifier": 17,
         "flowType": 3,
+        "egressNetworkPolicyName": "out",
+        "egressNetworkPolicyRuleAction": 1,
     },
     {"sourceIP": "10.0.0.1", "destinationIP": "192.0.2.1", "protocolIdentifier": 58},
 )
@@ -58,6 +66,13 @@ BATCH = records(
         ({"ip": "10.96.0.1"}, [0]),
         ({"ip": "fd00:0::2"}, [1]),
         ({"port": "8080"}, [0, 1]),
+        ({"verdict": "dropped"}, [0]),
+        ({"verdict": "denied"}, [0]),
+        ({"verdict": "rejected"}, []),
+        ({"verdict": "allowed"}, [1]),
+        ({"policy": "back/strict"}, [0]),
+        ({"policy": "shop/strict"}, []),
+        ({"policy": "out"}, [0, 1]),
         ({"port": "80"}, [0]),
         ({"protocol": "UDP"}, [1]),
         ({"protocol": "icmpv6"}, [2]),
@@ -79,6 +94,7 @@ def test_conditions(query: Mapping[str, str], expected: list[int]) -> None:
         ({"protocol": "ip"}, "protocol 'ip': use tcp"),
         ({"type": "other"}, "type 'other': use intra-node"),
         ({"ip": "10.0.0"}, "10.0.0"),
+        ({"verdict": "deny"}, "verdict 'deny': use allowed"),
     ],
 )
 def test_bad_conditions_are_named(query: Mapping[str, str], message: str) -> None:

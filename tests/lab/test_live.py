@@ -16,6 +16,8 @@ RECORD = {
     "destinationServicePortName": "kube-system/kube-dns:dns",
     "protocolIdentifier": 6,
     "flowType": FlowType.TO_EXTERNAL,
+    "ingressNetworkPolicyRuleAction": 0,
+    "egressNetworkPolicyRuleAction": 1,
     "octetDeltaCount": 1_000,
     "reverseOctetDeltaCount": 234_500,
     "throughput": 1_000_000,
@@ -39,6 +41,12 @@ def test_a_line_says_who_what_and_how_much():
     for part in ("shop/frontend-7d4b", "[2001:db8:2::9]:8080", "kube-system/kube-dns:dns",
                  "tcp", "to external", "236 kB", "3 Mbit/s"):  # fmt: skip
         assert part in line
+
+
+def test_a_line_says_what_policies_denied():
+    for action, verdict in ((2, "dropped"), (3, "rejected")):
+        line = Table(160).line({**RECORD, "ingressNetworkPolicyRuleAction": action}).plain
+        assert verdict in line
 
 
 def test_a_narrow_terminal_still_tells_who():

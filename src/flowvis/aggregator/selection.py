@@ -1,6 +1,6 @@
 """Which records somebody wants to see: conditions on columns, all of which must hold."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -8,10 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, address_bytes
+from flowvis.fields import RuleAction
 
 Mask = NDArray[np.bool_]
 
 FLOW_TYPES = {"intra-node": 1, "inter-node": 2, "to-external": 3, "from-external": 4}
+
+DENIED = (RuleAction.DROP, RuleAction.REJECT)
+VERDICTS = {
+    "allowed": (RuleAction.ALLOW,),
+    "dropped": (RuleAction.DROP,),
+    "rejected": (RuleAction.REJECT,),
+    "denied": DENIED,
+}
+"""What policies may have decided, and the rule actions that say so in either direction."""
+
+_DIRECTIONS = ("ingressNetworkPolicy", "egressNetworkPolicy")
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,10 @@ class Selection:
     port: str = ""
     protocol: str = ""
     type: str = ""
+    verdict: str = ""
+    """What policies decided, of VERDICTS; what is denied in one direction is not allowed."""
+    policy: str = ""
+    """namespace/name or name of the policy that decided, in either direction."""
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Self:
@@ -51,6 +67,12 @@ class Selection:
                 wanted &= _either(_is_text(batch, name, text) for name in names)
         if self.service:
             wanted &= self._of_service(batch)
+        if self.policy:
+            wanted &= _either(self._of_policy(batch, direction) for direction in _DIRECTIONS)
+        if self.verdict:
+            wanted &= _decided(batch, VERDICTS[self.verdict])
+            if self.verdict == "allowed":
+                wanted &= ~_decided(batch, DENIED)
         if self.ip:
             address = np.frombuffer(address_bytes(self.ip), dtype=np.uint8)
             sides = ("sourceIP", "destinationIP", "destinationServiceIP")
@@ -71,10 +93,17 @@ class Selection:
 
         return _where_text(batch, "destinationServicePortName", matches)
 
+    def _of_policy(self, batch: Batch, direction: str) -> Mask:
+        namespace, _, name = self.policy.rpartition("/")
+        found = _is_text(batch, f"{direction}Name", name)
+        return found & _is_text(batch, f"{direction}Namespace", namespace) if namespace else found
+
     def _numbers(self) -> dict[str, int]:
         """The numeric conditions; ValueError where one is none."""
         names = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmpv6": 58}
         found = {}
+        if self.verdict and self.verdict not in VERDICTS:
+            raise ValueError(f"verdict {self.verdict!r}: use {', '.join(VERDICTS)}")
         if self.ip:
             address_bytes(self.ip)
         for what, known in (("port", {}), ("protocol", names), ("type", FLOW_TYPES)):
@@ -90,6 +119,10 @@ class Selection:
 
 def _either(masks: Iterable[Mask]) -> Mask:
     return np.asarray(np.logical_or.reduce(list(masks)))
+
+
+def _decided(batch: Batch, actions: Sequence[int]) -> Mask:
+    return _either(np.isin(batch[f"{direction}RuleAction"], actions) for direction in _DIRECTIONS)
 
 
 def _is_text(batch: Batch, name: str, text: str) -> Mask:

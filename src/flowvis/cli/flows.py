@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
-from flowvis.aggregator.selection import FLOW_TYPES, Selection
+from flowvis.aggregator.selection import FLOW_TYPES, VERDICTS, Selection
 from flowvis.cli import tables
 from flowvis.cli.client import Client
 
@@ -19,6 +19,8 @@ CONDITIONS = {
     "port": "a port, on either side or the Service's",
     "protocol": "tcp, udp, sctp, icmp, icmpv6 or a number",
     "type": f"{', '.join(FLOW_TYPES)} or a number",
+    "verdict": f"what policies decided: {', '.join(VERDICTS)}",
+    "policy": "the policy that decided, in either direction: namespace/name or name",
 }
 
 

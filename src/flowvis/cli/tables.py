@@ -14,6 +14,9 @@ Record = Mapping[str, Any]
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 TYPES = {1: "intra-node", 2: "inter-node", 3: "to-external", 4: "from-external"}
+DIRECTIONS = ("ingress", "egress")
+ACTIONS = {3: "rejected", 2: "dropped", 1: "allowed"}
+"""Names of rule actions, the one that counts first."""
 PIPE_WIDTH = 10_000
 REASONS = {1: "idle", 2: "active", 3: "end", 4: "forced", 5: "no resources"}
 
@@ -73,6 +76,22 @@ def _plain(name: str) -> Callable[[Record], str]:
     return lambda record: str(record[name])
 
 
+def verdict(record: Record) -> str:
+    """What policies decided about a connection: a denial in one direction is enough."""
+    actions = {record[f"{direction}NetworkPolicyRuleAction"] for direction in DIRECTIONS}
+    return next((name for action, name in ACTIONS.items() if action in actions), "")
+
+
+def _policy(direction: str) -> Callable[[Record], str]:
+    def full_name(record: Record) -> str:
+        namespace, name = (
+            record[f"{direction}NetworkPolicy{part}"] for part in ("Namespace", "Name")
+        )
+        return f"{namespace}/{name}" if namespace else str(name)
+
+    return full_name
+
+
 def _amount(name: str, unit: str) -> Callable[[Record], str]:
     return lambda record: quantity(record[name], unit)
 
@@ -84,12 +103,15 @@ FLOW_COLUMNS = (
     Column("SERVICE", _plain("destinationServicePortName"), 20),
     Column("PROTO", lambda r: PROTOCOLS.get(r["protocolIdentifier"], "?"), 6),
     Column("TYPE", lambda r: TYPES.get(r["flowType"], ""), 13),
+    Column("VERDICT", verdict, 8),
     Column("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
     Column("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True),
     Column("RATE", _amount("throughput", "bit/s"), 12, right=True),
     Column("REVERSE", _amount("reverseThroughput", "bit/s"), 12, wide=True, right=True),
     Column("FROM NODE", _plain("sourceNodeName"), 16, wide=True),
     Column("TO NODE", _plain("destinationNodeName"), 16, wide=True),
+    Column("INGRESS POLICY", _policy("ingress"), 20, wide=True),
+    Column("EGRESS POLICY", _policy("egress"), 20, wide=True),
     Column("STATE", _plain("tcpState"), 11, wide=True),
     Column("REASON", lambda r: REASONS.get(r["flowEndReason"], ""), 8, wide=True),
     Column("TOTAL", _amount("octetTotalCount", "B"), 9, wide=True, right=True),

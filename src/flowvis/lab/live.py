@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from flowvis.fields import FlowType
+from flowvis.fields import FlowType, RuleAction
 
 Record = Mapping[str, Any]
 """A record as the aggregator's API gives it."""
@@ -17,6 +17,9 @@ KINDS = {
     FlowType.TO_EXTERNAL: ("to external", "yellow"),
     FlowType.FROM_EXTERNAL: ("from external", "magenta"),
 }
+VERDICTS = {RuleAction.DROP: "dropped", RuleAction.REJECT: "rejected"}
+"""What takes the place of the type: nothing of a denied connection got through."""
+
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}
 
 ROOMY = 120
@@ -111,6 +114,11 @@ def quantity(number: float, unit: str) -> str:
 
 
 def _kind(record: Record) -> tuple[str, str]:
+    """What kind of flow it is, and its colour."""
+    for direction in ("ingress", "egress"):
+        verdict = VERDICTS.get(record[f"{direction}NetworkPolicyRuleAction"])
+        if verdict:
+            return verdict, "red"
     return KINDS.get(record["flowType"], ("", ""))
 
 

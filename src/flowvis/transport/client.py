@@ -20,7 +20,7 @@ from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.channel import Channel, PlainChannel, TlsChannel
-from flowvis.transport.connection import Connection
+from flowvis.transport.connection import GOING_AWAY, Connection
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
 log = logging.getLogger(__name__)
@@ -217,7 +217,9 @@ class Client:
 
     def _lost(self, reason: str) -> None:
         self.stats.lost[reason] = self.stats.lost.get(reason, 0) + 1
-        self._limited.log(logging.WARNING, str(self.address), "session lost: %s", reason)
+        # Collectors end sessions in good order when they stop, and when these are old.
+        level = logging.INFO if reason == GOING_AWAY else logging.WARNING
+        self._limited.log(level, str(self.address), "session ended: %s", reason)
         self._tell(connected=False)
 
     def _tell(self, *, connected: bool) -> None:

@@ -14,6 +14,9 @@ from flowvis.errors import PeerError
 from flowvis.transport.channel import ROOM, Channel
 from flowvis.transport.keepalive import keep_alive
 
+GOING_AWAY = "going-away"
+"""Why a session is over when the collector has ended it in good order."""
+
 CONFIRM_S = 0.5  # for a server that sends no session tickets, and so never confirms
 STALLED_S = 60.0  # a collector that does not take one message in so long is gone
 READ_BYTES = 16 << 10  # collectors say nothing but TLS's own messages
@@ -97,7 +100,7 @@ class Connection:
                 await self.over.wait()
         except (TimeoutError, OSError):
             return False
-        return self.reason == "going-away"
+        return self.reason == GOING_AWAY
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -132,7 +135,7 @@ class Connection:
             self._lose_by(error)
             return
         if not count:
-            self._end("going-away", "the collector goes away")
+            self._end(GOING_AWAY, "the collector goes away")
             self._leave()
             return
         try:
@@ -144,7 +147,7 @@ class Connection:
         if self._channel.error:
             self._lose(self._channel.error.reason, str(self._channel.error))
         elif self._channel.ended:
-            self._end("going-away", "the collector goes away")
+            self._end(GOING_AWAY, "the collector goes away")
             self._leave()
         self._changed.set()
 

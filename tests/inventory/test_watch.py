@@ -138,7 +138,8 @@ async def test_what_is_there_and_what_changes() -> None:
             server.put(service("web", ["10.96.0.2"], {"port": 80}))
             await until(lambda: pod_names(inventory) == ["b"])
             await until(lambda: watchers.stats.events == 3)
-            assert watchers.stats.lists == watchers.stats.watches == 4
+            await until(lambda: watchers.stats.watches == 4)
+            assert watchers.stats.lists == 4
             assert inventory.services.objects[0].addresses[0].endswith(bytes([10, 96, 0, 2]))
         await until(lambda: server.watching == 0)
 

@@ -122,6 +122,16 @@ def host_pod(name: str, node_name: str, *ports: int, **more: Any) -> dict[str, A
     return made
 
 
+def test_what_is_known_of_another_pod_with_that_address_is_not_said() -> None:
+    batch = completed(
+        records(INTER_NODE | {"sourcePodName": "before", "sourcePodNamespace": "shop"}), labels=True
+    )
+    for name in ("sourceWorkloadKind", "sourceWorkloadName", "sourcePodLabels"):
+        assert batch.texts(name) == [""]
+    assert batch.texts("sourcePodName") == ["before"]
+    assert batch.texts("destinationPodName") == ["server"]
+
+
 def test_a_pod_on_the_nodes_own_address_is_named_where_it_alone_declares_the_port() -> None:
     inventory = Inventory()
     owner = {"kind": "DaemonSet", "name": "watch", "controller": True}

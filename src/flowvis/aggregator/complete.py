@@ -80,12 +80,15 @@ class Completer:
             if side == "destination":
                 handles = handles.copy()
                 handles[blank] = self._on_nodes(batch, blank, names, nodes)
+        known = np.flatnonzero((handles != NONE) & (said != 0))
+        ours = self._codes(batch, handles[known], lambda pod: pod.name)
+        strangers = known[ours != said[known]]
+        if len(strangers):  # another Pod had that address: the record knows better whose it was
+            handles = handles.copy()
+            handles[strangers] = NONE
         lacking = np.flatnonzero(
             (handles != NONE) & ((said == 0) | (batch[f"{side}NodeName"] == 0))
         )
-        # An address that another Pod had: the record knows better whose it was.
-        ours = self._codes(batch, handles[lacking], lambda pod: pod.name)
-        lacking = lacking[(said[lacking] == 0) | (said[lacking] == ours)]
         for name, text in _POD:
             if len(lacking):
                 _fill(batch, side + name, lacking, self._codes(batch, handles[lacking], text))

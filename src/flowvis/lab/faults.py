@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RESTORED_S = 15.0  # the aggregator looks each second
 RENEWED_S = 30.0  # sessions last for seconds; a new one may need several attempts
 LOOK_S = 0.2
-AWAY = 0.3  # of the run
+AWAY = 0.25  # of the run: back before Pods come and go
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ FAULTS = {
                                 splits=True),
     "restart-exporters": Fault("ended by SIGTERM and started again, on all nodes",
                                _restart_exporters, deafens=True),
-    "api-server": Fault("the API server is away for a third of the run", _stop_api_server, 0.15),
+    "api-server": Fault("the API server is away for a quarter of the run", _stop_api_server, 0.05),
     "expired-watch": Fault("every watch ends and its version is forgotten", _expire_watches, 0.4),
     "secret": Fault("the Secret with the exporters' certificate is deleted", _delete_secret, 0.3),
     "ca": Fault("the CA and all that it signed are deleted", _replace_ca, 0.3),

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flowvis.aggregator.authority import KEY
 from flowvis.errors import SystemRefused
 from flowvis.lab.apiserver import CORE, OPTIONAL
 from flowvis.lab.configuration import NAMES
@@ -78,7 +79,7 @@ async def _renewed(lab: "Lab", before: dict[str, bytes], what: str) -> None:
 
     async def renewed() -> bool:
         found = lab.cluster.certificates()
-        return found.keys() == before.keys() and found["tls.key"] != before["tls.key"]
+        return found.keys() == before.keys() and found[KEY] != before[KEY]
 
     await _until(renewed, RESTORED_S, lab.aggregator, f"has not restored {what}")
 

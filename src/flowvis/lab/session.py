@@ -68,7 +68,7 @@ class Lab:
             for exporter in self.exporters:
                 group.create_task(exporter.start())
         names = ", ".join(scenario.name for scenario in self._scenarios)
-        self._say(f"Traffic for {self._options.duration_s:g} s: {names}")
+        self._say(f"Traffic for {self.duration_s:g} s: {names}")
 
     async def have_traffic(self) -> None:
         """Run the scenarios, and what is to go wrong meanwhile."""

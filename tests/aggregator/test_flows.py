@@ -134,7 +134,6 @@ class TestWithoutCorrelation:
             {"flowType": FlowType.INTER_NODE},
             SOURCE_HALF | {"egressNetworkPolicyRuleAction": RuleAction.DROP},
             SOURCE_HALF | {"egressNetworkPolicyRuleAction": RuleAction.REJECT},
-            DESTINATION_HALF | {"ingressNetworkPolicyRuleAction": RuleAction.REJECT},
         ],
     )
     def test_what_no_other_node_reports_does_not_wait(self, record: Row) -> None:

@@ -4,6 +4,9 @@ The rules are those of Antrea's aggregator. A connection between nodes is seen b
 from outside that enters the cluster at another node than the Pod's, which the Pod's node sees as
 coming from the first node (the proxy's SNAT); and so is what a Pod's own node masquerades on its
 way to another Pod. What a policy stopped before it left the first node is seen by one node only.
+
+One rule is not Antrea's: what the destination's node rejects waits for its other half, as what it
+drops does. The client's node has sent it and knows it too; apart, they would be counted twice.
 """
 
 from typing import Any
@@ -36,15 +39,9 @@ def halves(batch: Batch) -> NDArray[np.uint8]:
 
 
 def _stopped(batch: Batch) -> NDArray[np.bool_]:
-    """Where a policy kept the connection from being seen twice.
-
-    What ingress rules drop at the destination, the source node has sent: it knows it too.
-    """
-    egress = batch["egressNetworkPolicyRuleAction"]
-    ingress = batch["ingressNetworkPolicyRuleAction"]
-    return np.asarray(
-        (egress == RuleAction.DROP) | (egress == RuleAction.REJECT) | (ingress == RuleAction.REJECT)
-    )
+    """Where a policy of the client kept the connection within its node."""
+    action = batch["egressNetworkPolicyRuleAction"]
+    return np.asarray((action == RuleAction.DROP) | (action == RuleAction.REJECT))
 
 
 GENERATION = 4

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -22,10 +22,12 @@ from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
 from flowvis.transport.tls import TlsFiles
+from waiting import block_until
 
 from .records import records
 
-START_S = 60
+Books = dict[str, dict[str, Any]]
+"""The ledger's stages by name."""
 
 
 class Aggregator:
@@ -68,16 +70,18 @@ class Aggregator:
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            assert self._process.poll() is None, self.log()
-            with contextlib.suppress(FlowvisError):
-                status = self.control.get("status")
-                if status["ready"]:
-                    self.port, self.status_port = status["port"], status["statusPort"]
-                    return self
-            time.sleep(0.02)
-        raise TimeoutError(self.log())
+        block_until(self._ready, self.log)
+        return self
+
+    def _ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        with contextlib.suppress(FlowvisError):
+            status = self.control.get("status")
+            if status["ready"]:
+                self.port, self.status_port = status["port"], status["statusPort"]
+                return True
+        return False
 
     def configure(self, changes: dict[str, Any], *, told: bool = True) -> None:
         """Change its file while it runs; with `told` it looks at once."""
@@ -94,10 +98,7 @@ class Aggregator:
 
     def logged(self, text: str) -> None:
         """Wait until a text is in the log."""
-        deadline = time.monotonic() + 20
-        while text not in self.log():
-            assert time.monotonic() < deadline, f"no {text!r} in\n{self.log()}"
-            time.sleep(0.02)
+        block_until(lambda: text in self.log(), lambda: f"no {text!r} in\n{self.log()}")
 
     def metrics(self) -> dict[str, float]:
         """Its metrics, by name with labels."""
@@ -126,32 +127,35 @@ class Aggregator:
     def log(self) -> str:
         return (self.path / "log").read_text()
 
-    def books(self) -> dict[str, dict[str, Any]]:
+    def books(self) -> Books:
         """The ledger's stages by name; asserts that they balance."""
         ledger = self.control.get("ledger")
         assert ledger["balanced"], ledger
         return {stage["stage"]: stage for stage in ledger["stages"]}
 
-    def settled(self, received: int) -> dict[str, dict[str, Any]]:
+    def settled(self, received: int) -> Books:
         """Wait until so many records have come in and nothing is held; return the books."""
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            books = self.books()
-            held = any(stage["held"] for stage in books.values())
-            if books["collector"]["received"] >= received and not held:
-                return books
-            time.sleep(0.05)
-        raise AssertionError(f"not settled: {self.books()}\n{self.log()}")
+        return self._books_when(
+            lambda books: (
+                books["collector"]["received"] >= received
+                and not any(stage["held"] for stage in books.values())
+            )
+        )
 
-    def until(self, stage: str, what: str, count: int) -> dict[str, dict[str, Any]]:
+    def until(self, stage: str, what: str, count: int) -> Books:
         """Wait until a stage's number is as given; return the books."""
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
+        return self._books_when(lambda books: books[stage][what] == count)
+
+    def _books_when(self, condition: Callable[[Books], bool]) -> Books:
+        books: Books = {}
+
+        def met() -> bool:
+            nonlocal books
             books = self.books()
-            if books[stage][what] == count:
-                return books
-            time.sleep(0.02)
-        raise AssertionError(f"{stage}.{what} is not {count}: {self.books()}\n{self.log()}")
+            return condition(books)
+
+        block_until(met, lambda: f"{books}\n{self.log()}")
+        return books
 
     def sql(self, query: str) -> list[list[Any]]:
         rows: list[list[Any]] = self.control.post("sql", {"query": query})["rows"]

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from flowvis.aggregator.api import NoStore
-from flowvis.aggregator.history import History
 from flowvis.cli.client import Client, Refused
 from flowvis.clickhouse.store import Result
 from flowvis.errors import SystemRefused
+from waiting import until
 
 from .records import numbered, records
 from .served import served
@@ -21,14 +21,6 @@ async def ask(function: Callable[..., Any], *arguments: Any) -> Any:
 
 async def lines(client: Client, conditions: dict[str, str], what: str = "flows") -> list[Any]:
     return await asyncio.to_thread(lambda: list(client.lines(what, conditions)))
-
-
-async def followed(history: History) -> None:
-    for _ in range(500):
-        if history._followers:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("nobody follows")
 
 
 async def test_the_simple_views(tmp_path: Path) -> None:
@@ -90,7 +82,7 @@ async def test_following_goes_on_until_the_aggregator_stops(tmp_path: Path) -> N
             seen.extend(client.lines("flows", {"follow": "1", "limit": "1"}))
 
         following = asyncio.ensure_future(asyncio.to_thread(follow))
-        await followed(history)
+        await until(lambda: history._followers)
         history.put(numbered(2, 3))
         await asyncio.sleep(0.1)
         await api.stop()
@@ -103,7 +95,7 @@ async def test_a_slow_follower_is_told_what_it_missed(tmp_path: Path) -> None:
     async with served(tmp_path) as (api, history, client):
         stream = client.lines("flows", {"follow": "1"})
         first = asyncio.ensure_future(asyncio.to_thread(next, stream))
-        await followed(history)
+        await until(lambda: history._followers)
         for start in range(0, 30, 6):  # in one turn of the loop: nobody can read meanwhile
             history.put(numbered(start, 6))
         assert await asyncio.wait_for(first, 5) == {"lost": 20}

@@ -2,7 +2,7 @@ import asyncio
 import base64
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from flowvis.inventory.access import InCluster
 from flowvis.lab.apiserver import ApiServer, service_account, status
 from flowvis.transport.certificates import VALIDITY, issue_ca, issue_server
 from flowvis.transport.tls import TlsFiles
+from waiting import until
 
 NAMES = Names(namespace="here")
 SERVER = "flow-aggregator.here.svc"
@@ -100,14 +101,6 @@ async def running(folder: Path, replicas: int = 1) -> AsyncIterator[Cluster]:
         await cluster.server.stop()
 
 
-async def eventually(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            if check():
-                return
-            await asyncio.sleep(0.01)
-
-
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = SERVER) -> None:
     """Both ends verify each other, in memory."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -156,7 +149,7 @@ async def test_a_deleted_object_is_there_again(
 ) -> None:
     async with running(tmp_path) as cluster:
         cluster.lose(kind, name)
-        await eventually(lambda: ("v1", plural, "here", name) in cluster.server.objects)
+        await until(lambda: ("v1", plural, "here", name) in cluster.server.objects)
 
         def connected() -> bool:
             """What the CA signed follows one by one."""
@@ -166,7 +159,7 @@ async def test_a_deleted_object_is_there_again(
                 return True
             return False
 
-        await eventually(connected)
+        await until(connected)
 
 
 async def test_the_ca_is_replaced_and_those_who_know_the_old_one_still_connect(
@@ -176,11 +169,11 @@ async def test_the_ca_is_replaced_and_those_who_know_the_old_one_still_connect(
         first = cluster.bundle()[0]
         slow = cluster.client_files(tmp_path / "slow").client_context()
         cluster.clock.now += VALIDITY - RENEW
-        await eventually(lambda: len(cluster.bundle()) == 2)
+        await until(lambda: len(cluster.bundle()) == 2)
         handshake(cluster.files(0).server_context(), slow)
         read = cluster.client_files(tmp_path / "read").client_context()
         cluster.clock.now += PUBLISHED
-        await eventually(lambda: cluster.bundle()[0] != first)
+        await until(lambda: cluster.bundle()[0] != first)
         fresh = cluster.bundle()[0]
 
         def signed() -> bool:
@@ -188,7 +181,7 @@ async def test_the_ca_is_replaced_and_those_who_know_the_old_one_still_connect(
             assert path is not None
             return x509.load_pem_x509_certificate(path.read_bytes()).issuer == fresh.subject
 
-        await eventually(signed)
+        await until(signed)
         server = cluster.files(0).server_context()
         handshake(server, read)  # with a certificate from the old one
         handshake(server, cluster.client_files(tmp_path / "new").client_context())
@@ -200,10 +193,10 @@ async def test_while_the_api_is_away_all_goes_on(
     async with running(tmp_path) as cluster:
         before = cluster.files(0).fingerprint()
         with cluster.server.failing(lambda _: status(503, "no leader")):
-            await eventually(lambda: "no leader" in caplog.text)
+            await until(lambda: "no leader" in caplog.text)
         assert cluster.files(0).fingerprint() == before
         cluster.lose("ConfigMap", NAMES.ca_config_map)
-        await eventually(
+        await until(
             lambda: ("v1", "configmaps", "here", NAMES.ca_config_map) in cluster.server.objects
         )
 
@@ -220,7 +213,7 @@ async def test_it_waits_for_the_api_and_says_why(
 
     with cluster.server.failing(forbidden):
         starting = asyncio.create_task(replica.start())
-        await eventually(lambda: "secrets is forbidden" in caplog.text)
+        await until(lambda: "secrets is forbidden" in caplog.text)
         assert not starting.done()
     await starting
     assert replica.stats.failures >= 1
@@ -259,4 +252,4 @@ async def test_one_who_always_writes_first_is_named(
 
         with cluster.server.failing(conflict):
             cluster.clock.now += VALIDITY - RENEW
-            await eventually(lambda: "does something else write the same Secrets" in caplog.text)
+            await until(lambda: "does something else write the same Secrets" in caplog.text)

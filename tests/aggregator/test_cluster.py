@@ -1,4 +1,3 @@
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from flowvis.inventory.settings import KubernetesSettings
 from flowvis.lab.apiserver import ApiServer, kubeconfig
 from flowvis.runtime.settings import load
 from inventory.kubernetes_objects import node, pod
+from waiting import until
 
 
 def build(inventory: dict[str, Any]) -> Aggregator:
@@ -62,10 +62,7 @@ async def test_while_the_server_is_away_it_is_ready_and_says_so(
     await following.start()
     assert built._status()["kubernetes"] == ""
     await server.stop()
-    for _ in range(1000):
-        if built._status()["kubernetes"]:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: built._status()["kubernetes"])
     assert not any("kubernetes" in line for line in status._not_ready())
     assert len(built._inventory) == 1
     show({"version": "1", "uptimeSeconds": 1, "flows": 0, **built._status()})

@@ -16,6 +16,7 @@ from flowvis.errors import FlowvisError
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.transport.client import ConnectionLost
+from waiting import block_until
 
 from .harness import Aggregator, connection, deliver, exported, running, send
 
@@ -128,16 +129,21 @@ def test_bad_peers_harm_nobody_else(aggregator: Aggregator) -> None:
 def test_records_are_seen_while_they_come(aggregator: Aggregator) -> None:
     before = aggregator.settled(0)["collector"]["received"]
     stream = aggregator.control.lines("flows", {"follow": "1", "limit": "0", "pod": "server-55"})
+    sent = 0
 
     async def play() -> Any:
+        nonlocal sent
         first = asyncio.ensure_future(asyncio.to_thread(next, stream))
-        await asyncio.sleep(0.2)
-        await send(aggregator.client(), [exported(*both_halves(55))])
-        return await asyncio.wait_for(first, 10)
+        while not first.done():  # nobody says when it has begun to listen
+            sent += 1
+            halves = (half | {"sourceTransportPort": sent} for half in both_halves(55))
+            await send(aggregator.client(), [exported(*halves)])
+            await asyncio.wait((first,), timeout=0.5)
+        return await first
 
     assert asyncio.run(play())["sourcePodName"] == "client-55"
     stream.close()
-    aggregator.settled(before + 2)
+    aggregator.settled(before + 2 * sent)
 
 
 def test_sigterm_in_the_middle_loses_nothing(tmp_path: Path) -> None:
@@ -237,9 +243,8 @@ def test_not_ready_while_it_stops(tmp_path: Path) -> None:
         process = aggregator._process
         assert process is not None
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
         with pytest.raises(HTTPError, match="503"):
-            get(aggregator, "readyz")
+            block_until(lambda: not get(aggregator, "readyz"))  # it may not have heard of it yet
         assert process.wait(20) == 0
 
 

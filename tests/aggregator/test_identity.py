@@ -14,7 +14,7 @@ from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import fnv1
 from flowvis.lab.apiserver import ApiServer, kubeconfig, status
 from flowvis.runtime.settings import load
-from inventory.test_watch import until
+from waiting import until
 
 from .records import records
 

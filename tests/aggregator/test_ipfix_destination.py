@@ -1,10 +1,8 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from flowvis.aggregator.ipfix_destination import SHUTDOWN, IpfixDestination
 from flowvis.aggregator.outbox import OVERFLOW
@@ -20,6 +18,7 @@ from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
 from flowvis.transport.server import Peer, Server
 from flowvis.transport.tls import TlsFiles
+from waiting import until
 
 from .records import numbered, records
 
@@ -85,14 +84,6 @@ async def started(sink: IpfixDestination) -> AsyncIterator[IpfixDestination]:
         yield sink
     finally:
         await sink.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it does not happen")
 
 
 def put(sink: IpfixDestination, batch: Batch) -> None:

@@ -12,6 +12,7 @@ from clickhouse.conftest import Server
 from flowvis.cli.flowctl import main as flowctl
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.errors import FlowvisError
+from waiting import block_until
 
 from .harness import Aggregator, connection, deliver, exported, running, send
 from .test_ipfix_destination import Collector
@@ -256,10 +257,12 @@ def test_the_number_of_sessions(aggregator: Aggregator) -> None:
 def test_the_log_and_without_being_told(aggregator: Aggregator) -> None:
     """Without SIGHUP it looks by itself."""
     aggregator.configure({"log": {"level": "debug", "format": "json"}}, told=False)
-    deadline = time.monotonic() + 10
-    while '"level": "debug"' not in aggregator.log():
-        assert time.monotonic() < deadline
+
+    def told_more() -> bool:
         deliver(aggregator, exported(flow(9000)))
+        return '"level": "debug"' in aggregator.log()
+
+    block_until(told_more)
     aggregator.configure({"log": {}})
     aggregator.logged("log.level: debug -> info")
 
@@ -275,7 +278,4 @@ def flow_record(aggregator: Aggregator) -> dict[str, Any]:
 
 
 def wait_for(aggregator: Aggregator, metric: str, value: float) -> None:
-    deadline = time.monotonic() + 10
-    while aggregator.metrics()[metric] != value:
-        assert time.monotonic() < deadline, aggregator.log()
-        time.sleep(0.05)
+    block_until(lambda: aggregator.metrics()[metric] == value, aggregator.log)

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import signal
 import socket
 import subprocess
@@ -8,17 +9,19 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import yaml
 
 from exporter.collector import Collector
-from exporter.test_export import deltas, until
+from exporter.test_export import deltas
 from flowvis.cli import exporter
 from flowvis.conntrack.sysctls import ROOT
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.tls import TlsFiles
 from inventory.kubernetes_objects import node, pod
+from waiting import block_until, until
 
 
 def write(tmp_path: Path, settings: dict[str, Any]) -> str:
@@ -107,6 +110,19 @@ def free_port() -> int:
 def get(port: int, page: str) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5) as answer:
         return str(answer.read().decode())
+
+
+def until_answered(port: int, page: str) -> str:
+    """The page of a daemon that is starting."""
+    pages: list[str] = []
+
+    def answered() -> bool:
+        with contextlib.suppress(URLError):
+            pages.append(get(port, page))
+        return bool(pages)
+
+    block_until(answered)
+    return pages[0]
 
 
 @pytest.mark.kernel
@@ -221,20 +237,21 @@ def test_over_mutual_tls(tracked: None, tmp_path: Path, daemons: list[Daemon]) -
 def test_a_stop_without_a_collector_is_graceful_too(
     tracked: None, tmp_path: Path, daemons: list[Daemon]
 ) -> None:
+    status = free_port()
     config = write(
         tmp_path,
         {
             "flowExporter": {"flowCollectorAddr": f"127.0.0.1:{free_port()}:tcp"},
-            "status": {"port": 0},
+            "status": {"port": status},
             "gracePeriod": "3s",
         },
     )
     daemons.append(Daemon(config))
-    time.sleep(2.0)
+    until_answered(status, "healthz")
     began = time.monotonic()
     code, log = daemons[0].stop()
     assert code == 0, log
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
     assert "no session" in log
 
 
@@ -256,8 +273,7 @@ def test_switched_off_it_only_answers_probes(tmp_path: Path, daemons: list[Daemo
     status = free_port()
     config = write(tmp_path, {"flowExporter": {"enable": False}, "status": {"port": status}})
     daemons.append(Daemon(config))
-    time.sleep(1.5)
-    assert "flowvis_build_info" in get(status, "metrics")
+    assert "flowvis_build_info" in until_answered(status, "metrics")
     code, log = daemons[0].stop()
     assert code == 0, log
     assert "nothing is exported" in log

@@ -12,6 +12,7 @@ from cryptography import x509
 from aggregator.records import records
 from aggregator.served import served
 from flowvis.cli.flowctl import main
+from waiting import until
 
 FLOW = {
     "sourceIP": "10.0.0.1",
@@ -89,8 +90,7 @@ async def test_flows_as_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture
 async def test_following_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with served(tmp_path) as (api, history, _):
         following = asyncio.create_task(flowctl(tmp_path, "flows", "--follow"))
-        while not history._followers:  # noqa: ASYNC110  the history has no event for tests
-            await asyncio.sleep(0.01)
+        await until(lambda: history._followers)
         for _ in range(3):  # more than the history holds: in one turn of the loop
             history.put(records(*[FLOW] * 6))
         await asyncio.sleep(0.1)

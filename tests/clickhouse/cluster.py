@@ -4,10 +4,11 @@ import contextlib
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from clickhouse_driver import Client
+
+from waiting import block_until
 
 from .server import Server, free_port
 
@@ -67,13 +68,14 @@ class Coordinator:
                 stderr=log,
                 cwd=self._path,
             )
-        deadline = time.monotonic() + 30
-        while not self._answers():
-            assert self._process.poll() is None, (self._path / "log").read_text()
-            assert time.monotonic() < deadline, "ZooKeeper does not answer"
-            time.sleep(0.05)
+        block_until(self._answers, self._log)
+
+    def _log(self) -> str:
+        return (self._path / "log").read_text()
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log()
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", self.port), 2) as probe,

@@ -64,10 +64,11 @@ class Proxy:
             return
         with contextlib.suppress(OSError):
             self._pump(client, server)
-        _reset(client)
-        if self.fault.abandon:
+        abandon = self.fault.abandon  # asked before the client knows: it may set another fault
+        if abandon:
             self.abandoned.append(server)
-        else:
+        _reset(client)
+        if not abandon:
             server.close()
 
     def _pump(self, client: socket.socket, server: socket.socket) -> None:

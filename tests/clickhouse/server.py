@@ -6,8 +6,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
+
+from waiting import block_until
 
 CONFIG = """<yandex>
 <logger><level>warning</level><log>{path}/log</log><errorlog>{path}/errors</errorlog></logger>
@@ -78,14 +79,17 @@ class Server:
             self._wait(port)
 
     def _wait(self, port: int) -> None:
-        assert self._process
-        deadline = time.monotonic() + 30
-        while True:
+        def answers() -> bool:
+            assert self._process
+            assert self._process.poll() is None, self._errors()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                return
-            assert self._process.poll() is None, (self.path / "errors").read_text()[-5000:]
-            assert time.monotonic() < deadline, "clickhouse-server does not answer"
-            time.sleep(0.05)
+                return True
+            return False
+
+        block_until(answers, self._errors)
+
+    def _errors(self) -> str:
+        return (self.path / "errors").read_text()[-5000:]
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)

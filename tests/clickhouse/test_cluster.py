@@ -27,6 +27,7 @@ from flowvis.clickhouse.writer import QUEUE_FULL, Writer
 from flowvis.errors import SettingsError, StoreError
 from flowvis.native import StringTable
 from flowvis.runtime.ledger import Stage
+from waiting import until
 
 from .cluster import NAME, Cluster
 from .conftest import admin
@@ -86,13 +87,6 @@ def count(store: Store, table: str = "flows") -> int:
 def own(store: Store) -> int:
     """Records that the server has itself."""
     return count(store, "flow_records_local")
-
-
-async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.05)
 
 
 def until_all_have(connect: Connect, rows: int) -> None:
@@ -298,7 +292,7 @@ def test_the_schema_is_made_while_a_replica_is_away(
         store.insert(flows(ROWS), BatchId("test", EPOCH))
         started = time.monotonic()
         store.migrate()  # as after every fault: what is there is not asked of all again
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
     finally:
         cluster.start()
     until_all_have(connect, ROWS)

@@ -13,6 +13,7 @@ from flowvis.batch import Batch
 from flowvis.clickhouse.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
+from waiting import block_until
 
 from .proxy import Fault, Proxy
 from .samples import flows, random_batch
@@ -97,10 +98,7 @@ def rehearse(relayed: Store, proxy: Proxy, batch: Batch) -> int:
 
 def settle(store: Store) -> None:
     """Wait until the server has noticed what became of its connections."""
-    deadline = time.monotonic() + 20
-    while store.query("SELECT count() FROM system.processes").rows[0][0] > 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    block_until(lambda: store.query("SELECT count() FROM system.processes").rows[0][0] <= 1)
 
 
 @pytest.mark.clickhouse

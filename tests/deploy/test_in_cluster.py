@@ -15,10 +15,10 @@ import yaml
 
 from aggregator.harness import Aggregator
 from cli.test_exporter import Daemon, free_port
-from exporter.test_export import until
 from flowvis.cli.kustomize import render
 from flowvis.lab.apiserver import ApiServer, kubeconfig, status
 from inventory.kubernetes_objects import node, pod, service
+from waiting import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAMESPACE = "flow-aggregator"

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from exporter.test_export import until
 from flowvis.errors import SettingsError
 from flowvis.exporter.daemon import FlowExporter
 from flowvis.exporter.enrich import ClusterNode, PlainHost
@@ -20,6 +19,7 @@ from flowvis.runtime.settings import load
 from flowvis.transport.certificates import Issued, issue_ca, issue_client
 from flowvis.transport.tls import TlsReloader
 from inventory.kubernetes_objects import node, pod, service
+from waiting import until
 
 NAMED = {"caConfigMap": "there/ca", "clientSecret": "there/client"}
 PLAIN = {"flowExporter": {"flowCollectorAddr": "[::1]:4739:tcp"}, "nodeName": "node-1"}

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from exporter.collector import Collector
-from exporter.test_export import until
 from flowvis.errors import ApiError
 from flowvis.exporter import collector_service
 from flowvis.exporter.collector_service import CollectorService
@@ -19,6 +18,7 @@ from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client
 from inventory.kubernetes_objects import service
 from inventory.test_watch import Plain, running
+from waiting import until
 
 ADDRESS = CollectorAddress("shop/flow-aggregator", 4739)
 DNS = "flow-aggregator.shop.svc"

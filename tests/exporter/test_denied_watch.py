@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from exporter.collector import Collector
-from exporter.test_export import until
 from flowvis.denials.follow import Follower
 from flowvis.denials.log import PacketLog
 from flowvis.denials.prefixes import Prefixes
@@ -25,6 +24,7 @@ from flowvis.exporter.pending import Pending
 from flowvis.exporter.scope import Scope
 from flowvis.fields import EndReason, RuleAction
 from flowvis.runtime.ledger import Ledger
+from waiting import until
 
 GROUP = 7
 RULES = f"""

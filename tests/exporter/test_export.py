@@ -1,7 +1,6 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
 
 from exporter.collector import Collector
 from exporter.kernel_entries import SECOND, Connection, entries
@@ -14,6 +13,7 @@ from flowvis.exporter.pending import Pending
 from flowvis.exporter.scope import Scope
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.address import CollectorAddress
+from waiting import until
 
 MS = SECOND // 1000
 
@@ -60,14 +60,6 @@ class Node:
     @property
     def sent(self) -> int:
         return self.pending.stage.sent
-
-
-async def until(condition: Callable[[], bool], what: str = "") -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise TimeoutError(what or "condition")
 
 
 def deltas(collector: Collector) -> Counter[int]:
@@ -186,6 +178,7 @@ async def test_what_a_crashed_collector_cannot_have_read_is_sent_again() -> None
     await asyncio.sleep(0.2)
     assert len(node.pending) > 0
     await collector.crash()
+    await until(lambda: not node.exporter.client.connected)
     await asyncio.sleep(0.2)  # what had left is settled
     before = node.sent
     await collector.come()

@@ -11,8 +11,9 @@ import pytest
 
 from cli.test_exporter import Daemon, free_port, get, write
 from exporter.collector import Collector
-from exporter.test_export import deltas, until
+from exporter.test_export import deltas
 from flowvis.conntrack.sysctls import ROOT
+from waiting import until
 
 RESTART = "flowvis_exporter_config_restart_required"
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from exporter.collector import Collector
-from exporter.test_export import deltas, until
+from exporter.test_export import deltas
 from flowvis.conntrack.entries import Entries
 from flowvis.conntrack.source import Conntrack
 from flowvis.errors import SystemRefused
@@ -20,6 +20,7 @@ from flowvis.exporter.pending import Pending
 from flowvis.exporter.scope import Scope
 from flowvis.exporter.watch import BUCKETS, Watch, WatchStats
 from flowvis.runtime.ledger import Ledger
+from waiting import until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("tracked")]
 

@@ -9,8 +9,9 @@ from flowvis.inventory.resources import CONFIG_MAPS, PODS, SECRETS
 from flowvis.inventory.settings import ObjectName, parse_object_name
 from flowvis.inventory.watch import Watched, Watchers
 from flowvis.lab.apiserver import ApiServer, status
+from waiting import until
 
-from .test_watch import Names, Plain, fast, running, until
+from .test_watch import Names, Plain, fast, running
 
 NAME = ObjectName("here", "mine")
 

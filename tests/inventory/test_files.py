@@ -1,7 +1,6 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from flowvis.inventory import files
 from flowvis.inventory.files import InventoryFiles, read
 from flowvis.inventory.index import Inventory
 from inventory.kubernetes_objects import node, pod, service
+from waiting import until
 
 ITEMS = [
     pod("a", "10.0.0.1"),
@@ -97,14 +97,6 @@ def test_files_are_read_again_when_they_change(
     with caplog.at_level(logging.INFO):
         asyncio.run(scene())
     assert "the last good one stays" in caplog.text
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise TimeoutError
 
 
 def test_bad_files_at_the_start_are_an_error(tmp_path: Path) -> None:

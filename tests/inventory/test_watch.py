@@ -2,7 +2,7 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from flowvis.lab.apiserver import ApiServer, service_account, status
 from flowvis.runtime.backoff import Backoff
 from flowvis.transport.certificates import Issued, issue_ca, issue_server
 from inventory.kubernetes_objects import node, pod, service
+from waiting import until
 
 POLICY = POLICIES[0]
 
@@ -109,14 +110,6 @@ async def following(
 
 def pem(ca: Issued) -> bytes:
     return ca.certificate.public_bytes(serialization.Encoding.PEM)
-
-
-async def until(condition: Callable[[], bool], what: str = "") -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise TimeoutError(what)
 
 
 def pod_names(inventory: Inventory) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 from flowvis.lab import isolation
 from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES, OUTSIDE, hosts
+from waiting import block_until
 
 pytestmark = pytest.mark.kernel
 
@@ -92,10 +93,7 @@ def lab(directory: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def assert_gone(started: dict[int, str]) -> None:
-    deadline = time.monotonic() + 10
-    while left := left_over(started):
-        assert time.monotonic() < deadline, f"still there: {left}"
-        time.sleep(0.05)
+    block_until(lambda: not left_over(started), lambda: f"still there: {left_over(started)}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -11,6 +11,7 @@ from flowvis.inventory import files
 from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
 from policies.cluster import NOTHING, NOW, Cluster, Pod, namespace, network_policy
+from waiting import until
 
 OPEN = network_policy("p", ingress=[{}])
 BAD = network_policy("p", ingress=[{"ports": [{"port": -1}]}])
@@ -26,11 +27,7 @@ def test_policies_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     async def changed(text: str) -> None:
         before = component.reloads + component.failures
         path.write_text(text)
-        for _ in range(1000):
-            if component.reloads + component.failures > before:
-                return
-            await asyncio.sleep(0.005)
-        raise TimeoutError
+        await until(lambda: component.reloads + component.failures > before)
 
     async def scene() -> None:
         await component.start()

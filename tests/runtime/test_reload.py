@@ -2,15 +2,16 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowvis.runtime.reload import SETTLE_S, Reload
+from flowvis.runtime.reload import Reload
 from flowvis.runtime.settings import load
+from waiting import until
 
 from .test_changes import Settings, Store
 from .test_configuration import Daemon
@@ -51,12 +52,6 @@ async def followed(path: Path, text: str = "", **options: Any) -> AsyncIterator[
         yield one
     finally:
         await one.reload.stop()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  nobody tells
-            await asyncio.sleep(0.01)
 
 
 async def test_a_change_is_taken_up_and_announced(tmp_path: Path) -> None:
@@ -148,12 +143,15 @@ async def test_a_file_that_cannot_be_read(way: str, tmp_path: Path) -> None:
         await until(lambda: one.name == "b" and not one.problems)
 
 
-async def test_a_file_that_is_written_in_place_is_not_taken_half_done(tmp_path: Path) -> None:
+async def test_a_file_that_is_written_in_place_is_not_taken_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Empty is valid, and would set everything back."""
+    monkeypatch.setattr("flowvis.runtime.reload.SETTLE_S", 1.0)
     async with followed(tmp_path / "f", "name: a\nstore: {address: x}") as one:
         with one.path.open("w") as file:
             for line in ("name: b\n", "store: {address: x}\n"):
-                await asyncio.sleep(SETTLE_S / 2)
+                await asyncio.sleep(0.1)
                 file.write(line)
                 file.flush()
         await until(lambda: one.name == "b")

@@ -1,7 +1,6 @@
 """Real TLS on loopback, on both event loops."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -106,12 +105,3 @@ async def serving(server: Server) -> AsyncIterator[Server]:
 def client_of(server: Server, tls: TlsFiles | None, **options: Any) -> Client:
     protocol = "tls" if tls else "tcp"
     return Client(CollectorAddress("127.0.0.1", server.port, protocol), tls, **options)
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("what the test waits for did not happen")

@@ -19,8 +19,9 @@ from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client, ConnectionLost
 from flowvis.transport.server import Server
 from flowvis.transport.tls import TlsFiles
+from waiting import until
 
-from .conftest import Pki, Recorders, Run, client_of, make_pki, serving, until
+from .conftest import Pki, Recorders, Run, client_of, make_pki, serving
 
 MESSAGE = bytes(range(256)) * 255
 

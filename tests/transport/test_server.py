@@ -20,8 +20,9 @@ from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client
 from flowvis.transport.server import Limits, Peer, Server
 from flowvis.transport.tls import TlsFiles
+from waiting import until
 
-from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, serving, until
+from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, serving
 
 
 async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -304,12 +305,12 @@ def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
 
 def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
     async def main() -> None:
-        limits = Limits(idle_s=0.2)
+        limits = Limits(idle_s=1.0)
         async with serving(Server(Recorders(), limits=limits, reload_s=0.05)) as server:
             client = client_of(server, None)
             await client.connect()
-            for _ in range(6):
-                await asyncio.sleep(0.05)
+            for _ in range(12):
+                await asyncio.sleep(0.1)
                 await client.send([b"x"])
             await client.lost()
             await until(lambda: server.stats.errors == {"idle": 1})

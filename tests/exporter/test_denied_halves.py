@@ -1,6 +1,10 @@
 """Both nodes of a denied connection: one saw it go out, the other denied it."""
 
-from exporter.denied_packets import T0, packet, packets
+from dataclasses import replace
+
+import pytest
+
+from exporter.denied_packets import INGRESS, T0, packet, packets
 from exporter.kernel_entries import Connection, entries
 from flowvis.aggregator.flows import FlowTable
 from flowvis.batch import Batch
@@ -48,24 +52,35 @@ def source_half() -> Batch:
     return table.due(T0 + 20_000)
 
 
-def destination_half() -> Batch:
+def destination_half(action: RuleAction) -> Batch:
     table = DeniedTable(ClusterNode("node-2", cluster()), Scope())
     for at in TRIES:
-        one = packet(1000, source=CLIENT, destination=SERVER, octets=SYN, at=T0 + at)
+        one = packet(
+            1000,
+            source=CLIENT,
+            destination=SERVER,
+            octets=SYN,
+            at=T0 + at,
+            verdict=replace(INGRESS, action=action),
+        )
         table.add(packets([one]), T0 + at)
     return table.due(T0 + 20_000)
 
 
-def test_they_become_one_record() -> None:
+@pytest.mark.parametrize("action", [RuleAction.DROP, RuleAction.REJECT])
+def test_they_become_one_record(action: RuleAction) -> None:
     flows = FlowTable()
-    for name, half in (("node-1", source_half()), ("node-2", destination_half())):
+    written = []
+    for name, half in (("node-2", destination_half(action)), ("node-1", source_half())):
         sent = ExporterSession(1, EXPORTED)
         buffer = RecordBuffer(EXPORTED, flows.strings)
         received = CollectorSession(name, buffer)
         for message in sent.templates(1) + sent.encode(half, 1):
             received.receive(message)
         flows.add(buffer.batch(), T0 + 21_000)
-    record = flows.due(T0 + 21_000)
+        written.append(flows.due(T0 + 21_000))
+    nothing, record = written
+    assert len(nothing) == 0, "the first half waits for the other"
     assert len(record) == 1
     assert record["originalFlowsPresent"].tolist() == [2]
     texts = ("sourcePodName", "destinationPodName", "tcpState", "ingressNetworkPolicyName")
@@ -75,7 +90,7 @@ def test_they_become_one_record() -> None:
         "SYN_SENT",
         "deny-all",
     ]
-    assert record["ingressNetworkPolicyRuleAction"].tolist() == [RuleAction.DROP]
+    assert record["ingressNetworkPolicyRuleAction"].tolist() == [action]
     for name in ("", "FromSourceNode", "FromDestinationNode"):
         assert record[f"octetTotalCount{name}"].tolist() == [len(TRIES) * SYN]
     assert record["reverseOctetTotalCount"].tolist() == [0]

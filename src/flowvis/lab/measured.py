@@ -52,8 +52,9 @@ class Run:
     split: bool = False
     """The aggregator was restarted, so that the halves of a connection may have gone to the one
     before and the one after, and be stored side by side."""
-    deaf: bool = False
-    """Exporters were restarted: what one told of as it ended, the next one tells more of."""
+    deaf: tuple[float, float] | None = None
+    """When exporters were restarted, from and to: what one told of as it ended, the next one tells
+    more of."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,6 @@ def _closed(connection: Connection) -> bool:
 
 def _rates(connection: Connection, run: Run) -> Iterator[str]:
     *earlier, _last = connection.rows
-    if run.deaf:  # the rate is the later exporter's, the delta that of both
-        earlier = []
     for row in connection.rows:
         for rate, counter in RATES.items():
             own, sides = row[rate], [row[rate + side] for side in SIDES]
@@ -154,11 +153,17 @@ def _rates(connection: Connection, run: Run) -> Iterator[str]:
                 yield f"{rate} is {own}: more than all bytes in a millisecond"
     # The last interval of a node may have little of the traffic, or nothing.
     for row in earlier if connection.scenario.steady else ():
+        if run.deaf and _overlap(row, *run.deaf):
+            continue  # the rate is the later exporter's, the delta that of both
         seconds = row["flowEndSeconds"] - row[INTERVAL] / 1000
         for rate, counter in RATES.items() if seconds > STEADY_S else ():
             mean = 8 * row[f"{counter}DeltaCount"] / seconds
             if not mean / LENIENCY <= row[rate] <= mean * LENIENCY:
                 yield f"{rate} is {row[rate]}, {mean:.0f} in the mean over {seconds:.1f} s"
+
+
+def _overlap(row: Row, began_s: float, ended_s: float) -> bool:
+    return bool(row[INTERVAL] / 1000 <= ended_s and row["flowEndSeconds"] + 1 >= began_s)
 
 
 def _per_node(connection: Connection, _: Run) -> Iterator[str]:

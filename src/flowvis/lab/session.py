@@ -44,6 +44,8 @@ class Lab:
         self._scenarios = choose(options.scenarios, options.faults, deaf=self._deaf, brief=brief)
         self._report = Report()
         self._began_s = 0.0
+        self._restarts_s: list[float] = []
+        """When daemons were ended, and when they were there again."""
         self.duration_s = options.duration_s
         self.cluster = ControlPlane()
         self.aggregator = Daemon(AGGREGATOR, "flowvis.cli.aggregator", "")
@@ -113,9 +115,11 @@ class Lab:
 
     async def restart(self, daemons: Sequence[Daemon]) -> None:
         """End daemons by SIGTERM and start them again."""
+        self._restarts_s.append(time.time())
         async with asyncio.TaskGroup() as group:
             for daemon in daemons:
                 group.create_task(self._replace(daemon))
+        self._restarts_s.append(time.time())
 
     async def _replace(self, daemon: Daemon) -> None:
         await self._stop(daemon, " before")
@@ -131,7 +135,8 @@ class Lab:
         report = self._report
         clients = {scenario.client.host for scenario in self._scenarios}
         witnesses = {host: read_witness(host) for host in clients}
-        run = Run(round(self._began_s), round(time.time()), split=self._split, deaf=self._deaf)
+        deaf = (min(self._restarts_s), max(self._restarts_s)) if self._deaf else None
+        run = Run(round(self._began_s), round(time.time()), split=self._split, deaf=deaf)
         report.findings = judge(self._scenarios, witnesses, rows, run)
         report.records = len(rows)
         report.flows = len({connection(row) for row in rows})

@@ -1,11 +1,15 @@
 """Waiting for what happens by itself: with one patience, which a busy machine does not use up."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 PATIENCE_S = 45.0
 LOOK_S = 0.01
+
+Found = TypeVar("Found")
 
 
 async def until(condition: Callable[[], object], what: str = "it") -> None:
@@ -16,9 +20,20 @@ async def until(condition: Callable[[], object], what: str = "it") -> None:
         await asyncio.sleep(LOOK_S)
 
 
-def block_until(condition: Callable[[], object], what: Callable[[], object] = str) -> None:
-    """Wait for other processes or threads; `what` tells how things are when they did not."""
+def block_until(
+    look: Callable[[], Found],
+    state: Callable[[], object] = lambda: "",
+    *,
+    despite: type[Exception] | tuple[()] = (),
+) -> Found:
+    """Wait for other processes or threads; return the first thing that is found, if it is true.
+
+    `state` tells how things are when nothing was; an error of `despite` is one more reason to wait.
+    """
     deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came true: {what()}"
+    while True:
+        with contextlib.suppress(despite):
+            if found := look():
+                return found
+        assert time.monotonic() < deadline, f"it never came true: {state()}"
         time.sleep(LOOK_S)

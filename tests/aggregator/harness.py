@@ -70,18 +70,16 @@ class Aggregator:
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )
-        block_until(self._ready, self.log)
+        status = block_until(self._ready, self.log, despite=FlowvisError)
+        self.port, self.status_port = status["port"], status["statusPort"]
         return self
 
-    def _ready(self) -> bool:
+    def _ready(self) -> dict[str, Any]:
+        """Its status once it is ready, nothing before."""
         assert self._process is not None
         assert self._process.poll() is None, self.log()
-        with contextlib.suppress(FlowvisError):
-            status = self.control.get("status")
-            if status["ready"]:
-                self.port, self.status_port = status["port"], status["statusPort"]
-                return True
-        return False
+        status: dict[str, Any] = self.control.get("status")
+        return status if status["ready"] else {}
 
     def configure(self, changes: dict[str, Any], *, told: bool = True) -> None:
         """Change its file while it runs; with `told` it looks at once."""
@@ -147,15 +145,11 @@ class Aggregator:
         return self._books_when(lambda books: books[stage][what] == count)
 
     def _books_when(self, condition: Callable[[Books], bool]) -> Books:
-        books: Books = {}
-
-        def met() -> bool:
-            nonlocal books
+        def met() -> Books:
             books = self.books()
-            return condition(books)
+            return books if condition(books) else {}
 
-        block_until(met, lambda: f"{books}\n{self.log()}")
-        return books
+        return block_until(met, lambda: f"{self.books()}\n{self.log()}")
 
     def sql(self, query: str) -> list[list[Any]]:
         rows: list[list[Any]] = self.control.post("sql", {"query": query})["rows"]

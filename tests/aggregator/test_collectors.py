@@ -19,6 +19,8 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from scapy.utils import wrpcap
 
+from waiting import block_until
+
 from .harness import connection, deliver, exported, running
 
 FLOWS = 40
@@ -111,10 +113,7 @@ def nfcapd(path: Path) -> Iterator[int]:
     with (path.parent / "nfcapd.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        for _ in range(200):
-            if any(path.glob("nfcapd.current*")):
-                break
-            time.sleep(0.05)
+        block_until(lambda: any(path.glob("nfcapd.current*")))
         yield port
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0, (path.parent / "nfcapd.log").read_text()

@@ -1,6 +1,5 @@
 """A cluster of real servers on loopback: shards with replicas, and what coordinates them."""
 
-import contextlib
 import shutil
 import socket
 import subprocess
@@ -68,7 +67,7 @@ class Coordinator:
                 stderr=log,
                 cwd=self._path,
             )
-        block_until(self._answers, self._log)
+        block_until(self._answers, self._log, despite=OSError)
 
     def _log(self) -> str:
         return (self._path / "log").read_text()
@@ -76,13 +75,9 @@ class Coordinator:
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self._log()
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection(("127.0.0.1", self.port), 2) as probe,
-        ):
+        with socket.create_connection(("127.0.0.1", self.port), 2) as probe:
             probe.sendall(b"srvr")  # which it only answers in full once it serves
             return b"Mode: " in b"".join(iter(lambda: probe.recv(4096), b""))
-        return False
 
     def stop(self) -> None:
         if self._process is not None:

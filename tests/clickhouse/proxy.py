@@ -64,12 +64,11 @@ class Proxy:
             return
         with contextlib.suppress(OSError):
             self._pump(client, server)
-        abandon = self.fault.abandon  # asked before the client knows: it may set another fault
-        if abandon:
+        if self.fault.abandon:
             self.abandoned.append(server)
-        _reset(client)
-        if not abandon:
+        else:
             server.close()
+        _reset(client)  # last: who is told of it may set another fault
 
     def _pump(self, client: socket.socket, server: socket.socket) -> None:
         while not self._stopping.is_set():

@@ -1,6 +1,5 @@
 """Debian's clickhouse-server as a process of the tests."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -82,11 +81,10 @@ class Server:
         def answers() -> bool:
             assert self._process
             assert self._process.poll() is None, self._errors()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                return True
-            return False
+            socket.create_connection(("127.0.0.1", port)).close()
+            return True
 
-        block_until(answers, self._errors)
+        block_until(answers, self._errors, despite=OSError)
 
     def _errors(self) -> str:
         return (self.path / "errors").read_text()[-5000:]

@@ -30,8 +30,8 @@ unit: $(VENV)/.test
 	@FLOWVIS_NATIVE=require $(BIN)/pytest --cov --cov-report=term:skip-covered --durations=10
 
 docs: $(VENV)/.test  ## write the generated files of docs/ and deploy/ anew
-	@$(BIN)/python -m flowvis.cli.docs
-	@$(BIN)/python -m flowvis.cli.manifests
+	@$(BIN)/python -m tools.docs
+	@$(BIN)/python -m tools.manifests
 
 bench: $(VENV)/.test  ## every benchmark, one JSON object a line
 	@for name in $$($(BIN)/python -m benchmarks --list); do $(BIN)/python -m benchmarks $$name --json; done

@@ -28,9 +28,9 @@ from pyroute2.netlink.nfnetlink.nfctsocket import (
     nfct_msg,
 )
 
-from flowvis.conntrack.names import Status
-from flowvis.conntrack.sockets import DumpSocket
-from flowvis.conntrack.source import Conntrack
+from flowvis.conntrack.names import ConntrackStatus
+from flowvis.conntrack.sources.sockets import DumpSocket
+from flowvis.conntrack.sources.source import Conntrack
 
 CONNECTIONS = 100_000
 ROUNDS = 9
@@ -156,7 +156,7 @@ def _template(family: int, protocol: int) -> bytes:
     message = nfct_msg.create_from(
         tuple_orig=original,
         tuple_reply=original.reverse(),
-        status=Status.SEEN_REPLY | Status.ASSURED | Status.CONFIRMED,
+        status=ConntrackStatus.SEEN_REPLY | ConntrackStatus.ASSURED | ConntrackStatus.CONFIRMED,
         timeout=7200,
         mark=0x10,
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.records import EPOCH_MS, INTERVAL_MS, NODES, Traffic, exported_by_antrea
-from flowvis.aggregator.flows import FlowTable
+from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.fields import EXPORTED
 from flowvis.ipfix import CollectorSession, ExporterSession, RecordBuffer
 

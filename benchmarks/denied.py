@@ -6,9 +6,9 @@ from typing import Any
 
 from flowvis.denials.nflog import PACKET, LogDecoder
 from flowvis.denials.prefixes import Prefixes
-from flowvis.exporter.denied import DeniedTable
-from flowvis.exporter.enrich import PlainHost
-from flowvis.exporter.scope import Scope
+from flowvis.exporter.tables.denied import DeniedTable
+from flowvis.exporter.tables.enrich import PlainHost
+from flowvis.exporter.tables.scope import Scope
 
 CONNECTIONS = 5000
 RULES = 30
@@ -25,16 +25,16 @@ def run() -> dict[str, Any]:
     ]
     decoder = LogDecoder(Prefixes())
     table = DeniedTable(PlainHost(), Scope(), max_packets_per_second=WITHOUT_LIMIT)
-    wall, cpu, told = time.perf_counter(), time.process_time(), 0
+    wall, cpu, reported = time.perf_counter(), time.process_time(), 0
     for round_ in range(ROUNDS):
         now_ms = NOW_MS + 60_000 * round_
         for data in reads:
             table.add(decoder.decode(data, now_ms), now_ms)
-        told += len(table.due(now_ms + 30_000))
+        reported += len(table.due(now_ms + 30_000))
     cpu = time.process_time() - cpu
     records = ROUNDS * READ * len(reads)
     assert table.packets.received == records
-    assert told == ROUNDS * CONNECTIONS
+    assert reported == ROUNDS * CONNECTIONS
     return {
         "records": records,
         "cpu_seconds": round(cpu, 3),

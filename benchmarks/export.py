@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from flowvis.batch import V4_MAPPED
 from flowvis.conntrack.entries import Entries
 from flowvis.conntrack.names import TCP_STATES
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.enrich import ClusterNode
-from flowvis.exporter.scope import Scope
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.enrich import ClusterNode
+from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix import ExporterSession
-from flowvis.native.conntrack_reference import RECORD
+from flowvis.native.reference.conntrack import RECORD
 
 CONNECTIONS = 50_000
 ROUNDS = 20

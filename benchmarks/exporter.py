@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from flowvis.conntrack.tracking import RULE
+from flowvis.conntrack.sources.tracking import RULE
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.tls import TlsFiles
 

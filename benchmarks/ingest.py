@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.clickhouse_server import clickhouse_server
 from benchmarks.records import EPOCH_MS, INTERVAL_MS, NODES, Traffic
 from flowvis.batch import Batch
-from flowvis.cli.client import Client
+from flowvis.cli.client import ControlClient
 from flowvis.fields import EXPORTED, FlowType
 from flowvis.ipfix.exporter import ExporterSession, observation_domain_id
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
@@ -113,7 +113,9 @@ def _process(command: list[str], **options: Any) -> "Iterator[subprocess.Popen[A
 
 
 @contextlib.contextmanager
-def _aggregator(path: Path, database: int) -> "Iterator[tuple[subprocess.Popen[Any], Client, int]]":
+def _aggregator(
+    path: Path, database: int
+) -> "Iterator[tuple[subprocess.Popen[Any], ControlClient, int]]":
     ca = issue_ca()
     ca.write(path, "ca")
     issue_server(ca, ["localhost", "127.0.0.1"]).write(path, "server")
@@ -136,11 +138,11 @@ def _aggregator(path: Path, database: int) -> "Iterator[tuple[subprocess.Popen[A
     (path / "aggregator.yaml").write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "flowvis.cli.aggregator"]
     with _process([*command, "--config", str(path / "aggregator.yaml")]) as process:
-        client = Client(control)
+        client = ControlClient(control)
         yield process, client, _listening(client, process)
 
 
-def _listening(client: Client, process: "subprocess.Popen[Any]") -> int:
+def _listening(client: ControlClient, process: "subprocess.Popen[Any]") -> int:
     """Wait until the aggregator listens; return the port."""
     for _ in range(600):
         assert process.poll() is None, f"the aggregator ended with {process.returncode}"
@@ -152,7 +154,7 @@ def _listening(client: Client, process: "subprocess.Popen[Any]") -> int:
     raise TimeoutError("the aggregator does not start")
 
 
-def _wait(client: Client, records: int) -> dict[str, Any]:
+def _wait(client: ControlClient, records: int) -> dict[str, Any]:
     """Wait until all records have arrived and nothing is on its way; return the books."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:

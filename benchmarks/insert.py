@@ -15,9 +15,9 @@ import numpy as np
 from benchmarks.clickhouse_server import clickhouse_server
 from benchmarks.cluster_hour import records
 from flowvis.batch import Batch
-from flowvis.clickhouse import schema
 from flowvis.clickhouse.embedded import EmbeddedStore
-from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.writer import COMMIT_INTERVAL_S, COMMIT_RECORDS
 

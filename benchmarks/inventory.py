@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowvis.inventory.access import Access
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.settings import KubernetesSettings
+from flowvis.inventory.sources.access import Access
 from flowvis.lab.apiserver import ApiServer
 
 NODES = 1000

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records import EPOCH_MS, Traffic
-from flowvis.aggregator.flows import FlowTable
+from flowvis.aggregator.correlation.flows import FlowTable
 
 FLOWS = 1_000_000
 COPIES = 40  # of one set of records, each under other addresses: a million would not be small

@@ -180,7 +180,7 @@ def _cluster_policy(number: int, metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _records(random: Any, strings: StringTable, count: int) -> tuple[Batch, Any, Any]:
-    """Return a batch and the handles of both ends' Pods."""
+    """Return a batch and the handles of both endpoints' Pods."""
     pods = NAMESPACES * WORKLOADS * REPLICAS
     sources = random.integers(0, pods, count)
     # What a Pod calls: three workloads, any of their replicas.

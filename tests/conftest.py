@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from flowvis.conntrack.tracking import RULE
+from flowvis.conntrack.sources.tracking import RULE
 from namespaces import new_namespace, run
 
 # A landing is not decided by chance: CI repeats the same examples, people look for new ones.

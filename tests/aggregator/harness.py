@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import yaml
 
 from flowvis.batch import Batch
-from flowvis.cli.client import Client as Control
+from flowvis.cli.client import ControlClient as Control
 from flowvis.errors import FlowvisError
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
@@ -81,11 +81,11 @@ class Aggregator:
         status: dict[str, Any] = self.control.get("status")
         return status if status["ready"] else {}
 
-    def configure(self, changes: dict[str, Any], *, told: bool = True) -> None:
-        """Change its file while it runs; with `told` it looks at once."""
+    def configure(self, changes: dict[str, Any], *, reported: bool = True) -> None:
+        """Change its file while it runs; with `reported` it looks at once."""
         self._document |= changes
         self._write()
-        if told:
+        if reported:
             assert self._process is not None
             self._process.send_signal(signal.SIGHUP)
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flowvis.aggregator.api import Api, Views
-from flowvis.aggregator.history import History
-from flowvis.cli.client import Client
+from flowvis.aggregator.api.latest import LatestRecords
+from flowvis.aggregator.api.server import HttpApi, Views
+from flowvis.cli.client import ControlClient
 from flowvis.clickhouse.store import Result
 from flowvis.errors import StoreError
 
@@ -25,8 +25,10 @@ async def query(sql: str, max_rows: int) -> Result:
 
 
 @contextlib.asynccontextmanager
-async def served(path: Path, **changes: Any) -> AsyncIterator[tuple[Api, History, Client]]:
-    history = History(10)
+async def served(
+    path: Path, **changes: Any
+) -> AsyncIterator[tuple[HttpApi, LatestRecords, ControlClient]]:
+    history = LatestRecords(10)
     views: dict[str, Any] = {
         "status": lambda: {"version": "1"},
         "ledger": lambda: {"balanced": True, "stages": []},
@@ -34,9 +36,9 @@ async def served(path: Path, **changes: Any) -> AsyncIterator[tuple[Api, History
         "history": history,
         "query": query,
     }
-    api = Api(path / "control.sock", Views(**(views | changes)))
+    api = HttpApi(path / "control.sock", Views(**(views | changes)))
     await api.start()
     try:
-        yield api, history, Client(api.path)
+        yield api, history, ControlClient(api.path)
     finally:
         await api.stop()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from flowvis.aggregator.api import NoStore
-from flowvis.cli.client import Client, Refused
+from flowvis.aggregator.api.server import NoStore
+from flowvis.cli.client import ControlClient, Refused
 from flowvis.clickhouse.store import Result
 from flowvis.errors import SystemRefused
 from waiting import until
@@ -19,7 +19,9 @@ async def ask(function: Callable[..., Any], *arguments: Any) -> Any:
     return await asyncio.to_thread(function, *arguments)
 
 
-async def lines(client: Client, conditions: dict[str, str], what: str = "flows") -> list[Any]:
+async def lines(
+    client: ControlClient, conditions: dict[str, str], what: str = "flows"
+) -> list[Any]:
     return await asyncio.to_thread(lambda: list(client.lines(what, conditions)))
 
 
@@ -91,7 +93,7 @@ async def test_following_goes_on_until_the_aggregator_stops(tmp_path: Path) -> N
     assert not history._followers
 
 
-async def test_a_slow_follower_is_told_what_it_missed(tmp_path: Path) -> None:
+async def test_a_slow_follower_is_reported_what_it_missed(tmp_path: Path) -> None:
     async with served(tmp_path) as (api, history, client):
         stream = client.lines("flows", {"follow": "1"})
         first = asyncio.ensure_future(asyncio.to_thread(next, stream))

@@ -10,13 +10,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from flowvis.aggregator.authority import (
+from flowvis.aggregator.certificates.authority import (
     PUBLISHED,
     RENEW,
     Authority,
     Found,
     Names,
-    Step,
+    NextWrite,
     decide,
     renewed_server,
 )
@@ -42,7 +42,7 @@ class Cluster:
             self.items.get(NAMES.client_secret),
         )
 
-    def write(self, step: Step) -> bool:
+    def write(self, step: NextWrite) -> bool:
         name = step.item["metadata"]["name"]
         there = self.items.get(name)
         known = step.item["metadata"].get("resourceVersion")
@@ -276,8 +276,8 @@ def test_replicas_agree() -> None:
     cluster = Cluster()
     seen = [cluster.found(), cluster.found()]
     steps = [decide(found, NAMES, NOW) for found in seen]
-    assert isinstance(steps[0], Step)
-    assert isinstance(steps[1], Step)
+    assert isinstance(steps[0], NextWrite)
+    assert isinstance(steps[1], NextWrite)
     assert cluster.write(steps[0])
     assert not cluster.write(steps[1])
     assert cluster.settle(NOW)[0].bundle == cluster.settle(NOW)[0].bundle

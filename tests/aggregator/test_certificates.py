@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 from cryptography import x509
 
-from flowvis.aggregator.authority import PUBLISHED, RENEW, Names
-from flowvis.aggregator.certificates import Certificates
+from flowvis.aggregator.certificates.authority import PUBLISHED, RENEW, Names
+from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.errors import SystemRefused
-from flowvis.inventory.access import InCluster
+from flowvis.inventory.sources.access import InCluster
 from flowvis.lab.apiserver import ApiServer, service_account, status
 from flowvis.transport.certificates import VALIDITY, issue_ca, issue_server
 from flowvis.transport.tls import TlsFiles

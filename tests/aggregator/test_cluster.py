@@ -9,10 +9,10 @@ from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.daemon import Aggregator
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.cli.status import _show as show
-from flowvis.inventory.access import HOST, PORT
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import POLICIES
 from flowvis.inventory.settings import KubernetesSettings
+from flowvis.inventory.sources.access import HOST, PORT
 from flowvis.lab.apiserver import ApiServer, kubeconfig
 from flowvis.runtime.settings import load
 from inventory.kubernetes_objects import node, pod
@@ -38,12 +38,12 @@ async def test_the_aggregator_knows_all_of_the_cluster(tmp_path: Path) -> None:
     await server.start()
     path = kubeconfig(tmp_path / "config", server.url, {"token": "t"})
     settings = KubernetesSettings(kubeconfig=path)
-    inventory, policies, egresses = Inventory(), Told(), Told()
+    inventory, policies, egresses = Inventory(), Reported(), Reported()
     watchers = follow(settings, inventory, policies, egresses)
     await watchers.start()
     assert len(inventory) == 4
-    assert sorted(policies.told) == ["Namespace shop", "NetworkPolicy deny", "Node node-1"]
-    assert sorted(egresses.told) == ["Egress out", "Namespace shop"]
+    assert sorted(policies.reported) == ["Namespace shop", "NetworkPolicy deny", "Node node-1"]
+    assert sorted(egresses.reported) == ["Egress out", "Namespace shop"]
     assert len(watchers.watchers) == 4 + len(POLICIES) + 1
     await watchers.stop()
     await server.stop()
@@ -70,17 +70,17 @@ async def test_while_the_server_is_away_it_is_ready_and_says_so(
     await following.stop()
 
 
-class Told(Inventory):
-    """Remembers what it was told of."""
+class Reported(Inventory):
+    """Remembers what it was reported."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.latest_ms = 0
 
     def upsert(self, item: Any, now_ms: int) -> None:
         self.latest_ms = now_ms
-        self.told.append(f"{item['kind']} {item['metadata']['name']}")
+        self.reported.append(f"{item['kind']} {item['metadata']['name']}")
 
 
 def test_the_api_server_is_asked_in_a_pod_unless_there_are_files(

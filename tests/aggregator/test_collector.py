@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from flowvis.aggregator.collector import FULL_RECORDS, Collector, Session
-from flowvis.aggregator.complete import Completer
+from flowvis.aggregator.api.latest import LatestRecords
+from flowvis.aggregator.collector import FULL_RECORDS, Collector, ExporterStream
+from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.flows import FlowTable
-from flowvis.aggregator.history import History
+from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch
 from flowvis.errors import MalformedMessage
 from flowvis.fields import EXPORTED
@@ -22,7 +22,7 @@ NOW_MS = 1_800_000_000_000
 
 
 class Line:
-    """Collector, table and a place to look, without sockets; time stands still unless told."""
+    """Collector, table and a place to look, without sockets; time stands still unless reported."""
 
     def __init__(self, **table: Any) -> None:
         self.now_ms = NOW_MS
@@ -30,7 +30,7 @@ class Line:
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self.table = FlowTable(**table)
-        self.history = History(1_000_000)
+        self.history = LatestRecords(1_000_000)
         self.correlator = Correlator(
             self.table,
             Completer(Inventory(), lambda: "east", pod_labels=False),
@@ -42,12 +42,12 @@ class Line:
         self.collector = Collector(self.correlator, collecting)
         self.exporter = ExporterSession(1, EXPORTED)
 
-    def open(self) -> Session:
+    def open(self) -> ExporterStream:
         session = self.collector.open(Peer("192.0.2.1", 1234, "node-1"))
         session.data_received(memoryview(b"".join(self.exporter.templates(1))))
         return session
 
-    def feed(self, session: Session, batch: Batch) -> None:
+    def feed(self, session: ExporterStream, batch: Batch) -> None:
         session.data_received(memoryview(b"".join(self.exporter.encode(batch, 1))))
         assert not self.ledger.imbalance()
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from flowvis.aggregator.complete import Completer
+from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FlowType
 from flowvis.inventory.index import Inventory
@@ -103,10 +103,10 @@ def test_nodes_are_named_at_all_their_addresses(address: str) -> None:
     rows = (
         {"sourceIP": "10.0.1.1", "destinationIP": address, "flowType": 3},
         {"sourceIP": address, "destinationIP": "10.0.1.1", "flowType": 4},
-        {"sourceIP": address, "destinationIP": "10.0.1.1", "sourceNodeName": "told"},
+        {"sourceIP": address, "destinationIP": "10.0.1.1", "sourceNodeName": "reported"},
     )
     batch = completed(records(*rows))
-    assert batch.texts("sourceNodeName") == ["n1", "n3", "told"]
+    assert batch.texts("sourceNodeName") == ["n1", "n3", "reported"]
     assert batch.texts("destinationNodeName") == ["n3", "n1", "n1"]
     assert batch.texts("destinationPodName") == ["", "client", "client"]
     assert batch.texts("sourcePodName") == ["client", "", ""]
@@ -149,10 +149,10 @@ def test_a_pod_on_the_nodes_own_address_is_named_where_it_alone_declares_the_por
         to | {"destinationTransportPort": 8080},
         to | {"destinationTransportPort": 22},
         to | {"destinationTransportPort": 9100, "protocolIdentifier": 17},
-        to | {"destinationTransportPort": 9100, "destinationPodName": "told"},
+        to | {"destinationTransportPort": 9100, "destinationPodName": "reported"},
     )
     Completer(inventory, lambda: "east", pod_labels=True).complete(batch)
-    assert batch.texts("destinationPodName") == ["metrics", "", "", "", "told"]
+    assert batch.texts("destinationPodName") == ["metrics", "", "", "", "reported"]
     assert batch.texts("destinationPodNamespace") == ["shop", "", "", "", ""]
     assert batch.texts("destinationNodeName") == ["n3", "n3", "n3", "n3", ""]
     assert batch.texts("destinationPodLabels") == ['{"app":"m"}', "", "", "", ""]
@@ -184,13 +184,13 @@ def test_services_by_either_of_their_addresses() -> None:
         records(
             called | vip,
             called | {"destinationClusterIP": "10.96.0.1"},
-            called | vip | {"destinationServicePortName": "told"},
+            called | vip | {"destinationServicePortName": "reported"},
             called | {"destinationServiceIP": "10.96.0.2"},
             called | vip | {"protocolIdentifier": 17},
             vip,
         )
     )
-    named = ["shop/web:http", "shop/web:http", "told", "", "", ""]
+    named = ["shop/web:http", "shop/web:http", "reported", "", "", ""]
     assert batch.texts("destinationServicePortName") == named
     addresses = [address_text(bytes(row)) for row in batch["destinationServiceIP"]]
     assert addresses == ["10.96.0.1"] * 3 + ["10.96.0.2"] + ["10.96.0.1"] * 2
@@ -231,10 +231,10 @@ def test_the_policies_that_allowed_and_denied() -> None:
     ):
         inventory.upsert(item, START_MS)
     completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
-    rows = [INTER_NODE, INTER_NODE | {"ingressNetworkPolicyName": "told"}]
+    rows = [INTER_NODE, INTER_NODE | {"ingressNetworkPolicyName": "reported"}]
     batch = records(*rows)
     completer.complete(batch)
-    assert batch.texts("ingressNetworkPolicyName") == ["", "told"]
+    assert batch.texts("ingressNetworkPolicyName") == ["", "reported"]
     policies.upsert(
         {
             "apiVersion": "networking.k8s.io/v1",
@@ -249,7 +249,7 @@ def test_the_policies_that_allowed_and_denied() -> None:
     )
     batch = records(*rows)
     completer.complete(batch)
-    assert batch.texts("ingressNetworkPolicyName") == ["only-c", "told"]
+    assert batch.texts("ingressNetworkPolicyName") == ["only-c", "reported"]
     assert batch.texts("ingressNetworkPolicyNamespace") == ["shop", ""]
     assert batch["ingressNetworkPolicyType"].tolist() == [1, 0]
     assert batch["ingressNetworkPolicyRuleAction"].tolist() == [1, 0]
@@ -277,7 +277,7 @@ def test_the_egress_of_what_leaves_the_cluster() -> None:
     rows = [
         out | {"destinationIP": "198.51.100.9"},
         out | {"destinationIP": "192.0.2.2"},  # a node: never given another address
-        out | {"destinationIP": "198.51.100.9", "egressName": "told"},
+        out | {"destinationIP": "198.51.100.9", "egressName": "reported"},
         {"sourceIP": "10.0.9.9", "flowType": 3, "destinationIP": "198.51.100.9"},
     ]
     egresses.upsert(
@@ -292,6 +292,6 @@ def test_the_egress_of_what_leaves_the_cluster() -> None:
     )
     batch = records(*rows)
     completer.complete(batch)
-    assert batch.texts("egressName") == ["way-out", "", "told", ""]
+    assert batch.texts("egressName") == ["way-out", "", "reported", ""]
     assert batch.texts("egressIP") == ["192.0.2.200", "", "", ""]
     assert batch.texts("egressNodeName") == ["n2", "", "", ""]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flowvis.aggregator.control import bind, check_owner, control_path
+from flowvis.aggregator.api.control import bind, check_owner, control_path
 from flowvis.errors import SystemRefused
 
 

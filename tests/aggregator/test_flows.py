@@ -4,17 +4,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowvis.aggregator import flows as flows_module
-from flowvis.aggregator import halves as halves_module
-from flowvis.aggregator import rows as rows_module
-from flowvis.aggregator.flows import FlowTable
+from flowvis.aggregator.correlation import flows as flows_module
+from flowvis.aggregator.correlation import key as halves_module
+from flowvis.aggregator.correlation import rows as rows_module
+from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FIELDS, EndReason, FlowType, Kind, RuleAction
 from flowvis.native import flows as index_leaf
-from flowvis.native import flows_reference as index_reference
 from flowvis.native import merge as merge_leaf
-from flowvis.native import merge_reference
-from flowvis.native.merge_reference import State
+from flowvis.native.reference import flows as index_reference
+from flowvis.native.reference import merge as merge_reference
+from flowvis.native.reference.merge import FlowState
 from flowvis.strings import StringTable
 
 from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
@@ -78,8 +78,8 @@ class Table:
     def check(self) -> None:
         live = self.flows._live
         assert self.stats.imbalance == 0, self.stats
-        assert self.stats.held == np.count_nonzero(live.state & State.UNWRITTEN)
-        assert len(live) == np.count_nonzero(live.state & State.LIVE)
+        assert self.stats.held == np.count_nonzero(live.state & FlowState.UNWRITTEN)
+        assert len(live) == np.count_nonzero(live.state & FlowState.LIVE)
         assert not live.state[live.used :].any()
         blank = live.state == 0
         assert not live.bytes[blank].any()
@@ -197,7 +197,7 @@ class TestHalves:
         table.add(SOURCE_HALF | counted(10), DESTINATION_HALF | counted(10))
         assert table.only()["originalFlowsPresent"] == 2
 
-    def test_dropped_at_the_destination_still_has_two_halves(self) -> None:
+    def test_dropped_at_the_destination_still_has_two_sides(self) -> None:
         table = Table()
         dropped = {"ingressNetworkPolicyRuleAction": RuleAction.DROP}
         table.add(DESTINATION_HALF | dropped | counted(100))
@@ -389,13 +389,13 @@ class TestCounters:
         table.add(SOURCE_HALF | counted(10_000, 700), DESTINATION_HALF | counted(9_900, 800))
         row = table.only()
         assert row["octetTotalCount"] == 10_000
-        assert row["octetDeltaCount"] == 10_000 - 9_300  # what the source had told before
+        assert row["octetDeltaCount"] == 10_000 - 9_300  # what the source had reported before
         assert row["octetDeltaCountFromDestinationNode"] == 800
         assert row["octetDeltaCountFromSourceNode"] == 700
 
     @pytest.mark.parametrize("swapped", [False, True])
     def test_the_deltas_of_two_aggregators_sum_up(self, swapped: bool) -> None:
-        """Halves told up to different moments when the first one stopped."""
+        """Halves reported up to different moments when the first one stopped."""
         old, new = Table(), Table()
         order = -1 if swapped else 1
         before = [SOURCE_HALF | counted(500), DESTINATION_HALF | counted(300)]

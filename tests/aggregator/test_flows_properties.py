@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowvis.aggregator import flows as flows_module
-from flowvis.aggregator import halves as halves_module
-from flowvis.aggregator import rows as rows_module
-from flowvis.aggregator.flows import FlowTable
+from flowvis.aggregator.correlation import flows as flows_module
+from flowvis.aggregator.correlation import key as halves_module
+from flowvis.aggregator.correlation import rows as rows_module
+from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.batch import Batch
 from flowvis.native import flows as index_leaf
-from flowvis.native import flows_reference as index_reference
 from flowvis.native import merge as merge_leaf
-from flowvis.native import merge_reference
-from flowvis.native.merge_reference import State
+from flowvis.native.reference import flows as index_reference
+from flowvis.native.reference import merge as merge_reference
+from flowvis.native.reference.merge import FlowState
 
 from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
 
@@ -41,7 +41,7 @@ def flow_table(name: str, **options: Any) -> FlowTable:
 
 def check_books(table: FlowTable) -> None:
     assert table.stats.imbalance == 0, table.stats
-    assert table.stats.held == np.count_nonzero(table._live.state & State.UNWRITTEN)
+    assert table.stats.held == np.count_nonzero(table._live.state & FlowState.UNWRITTEN)
 
 
 counts = st.sampled_from([0, 1, 90, 100, 5000, 1 << 40, (1 << 64) - 1])
@@ -147,7 +147,7 @@ def in_some_order(draw: st.DrawFn, made: list[Life]) -> list[Row]:
     """All records, nodes interleaved at will, some of them twice, some again out of order.
 
     A node's first record of a connection comes before its others: sessions keep their order, and
-    what is repeated after a lost one has been heard before.
+    what is repeated after a lost one has been observed before.
     """
     queues = [list(half) for life in made for half in life.halves]
     seen: list[Row] = []

@@ -1,17 +1,17 @@
 import pytest
 
-from flowvis.aggregator.history import MAX_FOLLOWERS, History, TooManyFollowers
-from flowvis.aggregator.outbox import OVERFLOW
+from flowvis.aggregator.api.latest import MAX_FOLLOWERS, LatestRecords, TooManyFollowers
+from flowvis.aggregator.destinations.outbox import OVERFLOW
 
 from .records import numbered
 
 
-def latest(history: History, limit: int) -> list[int]:
+def latest(history: LatestRecords, limit: int) -> list[int]:
     return [number for b in history.latest(limit) for number in b["octetTotalCount"].tolist()]
 
 
 def test_the_latest_records_are_kept_oldest_first() -> None:
-    history = History(5)
+    history = LatestRecords(5)
     for first in (0, 3, 6):
         history.put(numbered(first, 3))
     assert len(history) == 5
@@ -21,14 +21,14 @@ def test_the_latest_records_are_kept_oldest_first() -> None:
 
 
 def test_batches_that_nobody_can_see_are_forgotten() -> None:
-    history = History(4)
+    history = LatestRecords(4)
     for first in range(0, 100, 2):
         history.put(numbered(first, 2))
     assert len(history._batches) == 2
 
 
-async def test_a_follower_gets_what_comes_and_is_told_what_it_missed() -> None:
-    history = History(4)
+async def test_a_follower_gets_what_comes_and_is_reported_what_it_missed() -> None:
+    history = LatestRecords(4)
     history.put(numbered(0, 1))
     with history.follow() as coming:
         history.put(numbered(1, 3))
@@ -45,7 +45,7 @@ async def test_a_follower_gets_what_comes_and_is_told_what_it_missed() -> None:
 
 
 def test_followers_are_bounded() -> None:
-    history = History(1)
+    history = LatestRecords(1)
     contexts = [history.follow() for _ in range(MAX_FOLLOWERS)]
     for context in contexts:
         context.__enter__()

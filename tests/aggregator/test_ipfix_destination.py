@@ -4,8 +4,8 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from flowvis.aggregator.ipfix_destination import SHUTDOWN, IpfixDestination
-from flowvis.aggregator.outbox import OVERFLOW
+from flowvis.aggregator.destinations.ipfix import SHUTDOWN, IpfixDestination
+from flowvis.aggregator.destinations.outbox import OVERFLOW
 from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED
 from flowvis.ipfix.buffer import RecordBuffer

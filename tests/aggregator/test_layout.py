@@ -1,6 +1,6 @@
-from flowvis.aggregator.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
+from flowvis.aggregator.correlation.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
 from flowvis.fields import EXPORTED, FIELDS, Kind, Merge
-from flowvis.native.merge_reference import Header, Op
+from flowvis.native.reference.merge import Header, MergeOp
 
 
 def offset(name: str) -> int:
@@ -60,7 +60,7 @@ def test_ends_of_a_node_come_from_the_records_of_that_node() -> None:
         (2, "flowEndSecondsFromDestinationNode"),
     ):
         step = by_offset[offset(name)]
-        assert step.op is Op.GREATEST
+        assert step.op is MergeOp.GREATEST
         assert step.sides == sides
         assert COLUMNS[step.column].name == "flowEndSeconds"
 

@@ -254,15 +254,15 @@ def test_the_number_of_sessions(aggregator: Aggregator) -> None:
     aggregator.logged("listen.maxSessions: 1 -> 10000")
 
 
-def test_the_log_and_without_being_told(aggregator: Aggregator) -> None:
+def test_the_log_and_without_being_reported(aggregator: Aggregator) -> None:
     """Without SIGHUP it looks by itself."""
-    aggregator.configure({"log": {"level": "debug", "format": "json"}}, told=False)
+    aggregator.configure({"log": {"level": "debug", "format": "json"}}, reported=False)
 
-    def told_more() -> bool:
+    def reported_more() -> bool:
         deliver(aggregator, exported(flow(9000)))
         return '"level": "debug"' in aggregator.log()
 
-    block_until(told_more)
+    block_until(reported_more)
     aggregator.configure({"log": {}})
     aggregator.logged("log.level: debug -> info")
 

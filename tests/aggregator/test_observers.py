@@ -1,4 +1,4 @@
-"""Connections that several exporters tell of, none of them as a half."""
+"""Connections that several exporters report, none of them as a half."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ BOTH = ("", "FromSourceNode", "FromDestinationNode")
 def test_two_hosts_are_two_sides(together: bool) -> None:
     """Neither the counters of two hosts nor their clocks agree at any moment."""
     table, rows = Table(), []
-    told = [
+    reported = [
         seen(ONE, 5000, 10_000),
         seen(OTHER, 5200, 9_900),
         seen(ONE, 10_000, 20_000, 10_000),
@@ -43,7 +43,7 @@ def test_two_hosts_are_two_sides(together: bool) -> None:
         seen(ONE, 15_000, 20_300, 300, flowEndReason=EndReason.END),
         seen(OTHER, 15_100, 20_200, 300, flowEndReason=EndReason.END),
     ]
-    for number, record in enumerate([told] if together else [[one] for one in told]):
+    for number, record in enumerate([reported] if together else [[one] for one in reported]):
         table.add(*record, now=NOW + 5000 * number)
         rows += table.due(NOW + 5000 * number)
     rows += table.flush(NOW + 60_000)
@@ -69,8 +69,8 @@ def test_a_router_between_them_adds_nothing() -> None:
     table, rows = Table(), []
     for turn in range(1, 4):
         for by in (ONE, OTHER, THIRD):
-            told = seen(by, 5000 * turn + by, 1000 * turn + by, 1000 + by * (turn == 1))
-            table.add(told, now=NOW + 5000 * turn)
+            reported = seen(by, 5000 * turn + by, 1000 * turn + by, 1000 + by * (turn == 1))
+            table.add(reported, now=NOW + 5000 * turn)
             rows += table.due(NOW + 5000 * turn)
     rows += table.flush(NOW + 60_000)
     assert sums(rows, "") == [rows[-1]["octetTotalCount"]] == [3000 + THIRD]
@@ -80,9 +80,9 @@ def test_the_same_ports_again() -> None:
     table, rows = Table(), []
     for turn, start in enumerate((0, 60_000)):
         for by in (ONE, OTHER):
-            told = seen(by, start + 5000 + by, 1000, flowEndReason=EndReason.END)
-            told["flowStartMilliseconds"] += start
-            table.add(told, now=NOW + start)
+            reported = seen(by, start + 5000 + by, 1000, flowEndReason=EndReason.END)
+            reported["flowStartMilliseconds"] += start
+            table.add(reported, now=NOW + start)
         rows += table.due(NOW + start)
         rows += table.flush(NOW + start + 100)
         assert len({row["flowStartMilliseconds"] for row in rows}) == turn + 1
@@ -95,8 +95,10 @@ def test_a_client_that_two_nodes_see_as_it_is() -> None:
     pod = {"destinationPodName": "server", "destinationNodeName": "node-b"}
     for turn in range(1, 4):
         for by, name, lag in ((ONE, {}, 0), (OTHER, pod, 100)):
-            told = seen(by, 5000 * turn + lag, 1000 * turn - lag, 1000 - lag * (turn == 1), **name)
-            table.add(told | {"flowType": FlowType.FROM_EXTERNAL}, now=NOW + 5000 * turn)
+            reported = seen(
+                by, 5000 * turn + lag, 1000 * turn - lag, 1000 - lag * (turn == 1), **name
+            )
+            table.add(reported | {"flowType": FlowType.FROM_EXTERNAL}, now=NOW + 5000 * turn)
             rows += table.due(NOW + 5000 * turn)
     rows += table.flush(NOW + 60_000)
     assert sums(rows, "", "FromSourceNode") == [3000, 3000]

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.collector import Collector
-from flowvis.aggregator.complete import Completer
+from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.flows import FlowTable
-from flowvis.aggregator.history import History
+from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch, address_text
 from flowvis.fields import ANTREA_EXPORTED, BY_NAME, EXPORTED, Field, FlowType, Kind
 from flowvis.inventory.index import Inventory
@@ -59,7 +59,7 @@ class Aggregating:
         self.fields = fields
         self.now_ms = NOW_MS
         self.ledger = Ledger()
-        self.history = History(1000)
+        self.history = LatestRecords(1000)
         self.table = FlowTable()
         self.correlator = Correlator(
             self.table,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowvis.aggregator.outbox import OVERFLOW, Outbox
+from flowvis.aggregator.destinations.outbox import OVERFLOW, Outbox
 from flowvis.batch import Batch
 from flowvis.runtime.ledger import Stage
 

@@ -6,8 +6,8 @@ import pytest
 
 from clickhouse.samples import flows
 from clickhouse.test_writer import Moody
-from flowvis.aggregator.ipfix_destination import IpfixDestination
-from flowvis.aggregator.outlet import Outlet
+from flowvis.aggregator.destinations.ipfix import IpfixDestination
+from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.batch import Batch
 from flowvis.clickhouse.writer import QUEUE_FULL, SHUTDOWN, Writer
 from flowvis.errors import StoreError

@@ -2,8 +2,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from flowvis.aggregator.listing import rows
-from flowvis.aggregator.selection import Selection
+from flowvis.aggregator.api.listing import rows
+from flowvis.aggregator.api.selection import Selection
 
 from .records import records
 

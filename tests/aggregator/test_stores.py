@@ -19,7 +19,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
-def halves(first: int, count: int, interval: int = 1) -> list[dict[str, object]]:
+def sides(first: int, count: int, interval: int = 1) -> list[dict[str, object]]:
     return [
         connection(n, interval=interval, source=side)
         for n in range(first, first + count)
@@ -35,10 +35,10 @@ def test_nothing_is_lost_or_doubled_when_the_server_dies(server: Server, tmp_pat
         "gracePeriod": "5s",
     }
     with running(tmp_path / "aggregator", settings) as aggregator:
-        deliver(aggregator, exported(*halves(0, 50)))
+        deliver(aggregator, exported(*sides(0, 50)))
         aggregator.until("clickhouse", "sent", 50)
         server.kill()
-        deliver(aggregator, exported(*halves(50, 50)))
+        deliver(aggregator, exported(*sides(50, 50)))
         aggregator.until("clickhouse", "held", 50)
         time.sleep(1.2)
         server.start()
@@ -59,7 +59,7 @@ def test_nothing_is_lost_or_doubled_when_the_server_dies(server: Server, tmp_pat
 def test_the_store_cannot_be_written_to_by_queries(server: Server, tmp_path: Path) -> None:
     settings = {"clickHouse": {"enable": True, "databaseURL": server.url, "commitInterval": "1s"}}
     with running(tmp_path / "aggregator", settings) as aggregator:
-        deliver(aggregator, exported(*halves(0, 1)))
+        deliver(aggregator, exported(*sides(0, 1)))
         aggregator.until("clickhouse", "sent", 1)
         for query in ("DROP TABLE flows", "INSERT INTO flows (sourceTransportPort) VALUES (1)"):
             with pytest.raises(Exception, match=r"(?i)readonly|read-only|cannot execute"):

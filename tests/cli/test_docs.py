@@ -2,9 +2,9 @@ import re
 from pathlib import Path
 
 import pytest
+from tools.docs import main, pages
 
 from flowvis.aggregator.settings import AggregatorSettings
-from flowvis.cli.docs import main, pages
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.fields import FIELDS
 from flowvis.runtime.changes import options

@@ -16,7 +16,7 @@ import yaml
 from exporter.collector import Collector
 from exporter.test_export import deltas
 from flowvis.cli import exporter
-from flowvis.conntrack.sysctls import ROOT
+from flowvis.conntrack.sources.sysctls import ROOT
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.tls import TlsFiles
 from inventory.kubernetes_objects import node, pod

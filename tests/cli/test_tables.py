@@ -3,7 +3,7 @@
 import pytest
 
 from aggregator.records import records
-from flowvis.aggregator.listing import rows
+from flowvis.aggregator.api.listing import rows
 from flowvis.cli.tables import flow_heading, flow_line
 
 DENIED = {

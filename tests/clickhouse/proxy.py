@@ -14,7 +14,7 @@ class Fault:
 
     after: int | None = None
     answered: bool = False
-    """Cut only when the server answers after that: it has done what it was told."""
+    """Cut only when the server answers after that: it has done what it was reported."""
     abandon: bool = False
     """Leave the server's half open: it goes on waiting, as after a crash of our machine."""
 
@@ -68,7 +68,7 @@ class Proxy:
             self.abandoned.append(server)
         else:
             server.close()
-        _reset(client)  # last: who is told of it may set another fault
+        _reset(client)  # last: who is reported it may set another fault
 
     def _pump(self, client: socket.socket, server: socket.socket) -> None:
         while not self._stopping.is_set():

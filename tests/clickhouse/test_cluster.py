@@ -17,11 +17,11 @@ import chdb
 import pytest
 
 from flowvis.batch import Batch
-from flowvis.clickhouse import schema
-from flowvis.clickhouse.encode import BatchId
-from flowvis.clickhouse.features import Features
-from flowvis.clickhouse.layout import Layout
-from flowvis.clickhouse.migration import Migration
+from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.features import Features
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import QUEUE_FULL, Writer
 from flowvis.errors import SettingsError, StoreError
@@ -347,7 +347,7 @@ def test_a_server_that_joins_later_gets_the_schema(connect: Connect, database: s
     store, new = connect(), connect(1, 1)
     store.migrate()
     run = admin(new)
-    for name in schema.engines(Layout(database, NAME)):
+    for name in schema.engines(TableLayout(database, NAME)):
         run(f"DROP TABLE {database}.{name}")
     other = admin(connect(1, 0))  # so that the shard has only the new one
     other(f"DROP TABLE {database}.flow_records_local")
@@ -429,7 +429,7 @@ def test_bad_names(settings: StoreSettings, problem: str) -> None:
 
 def statements(ttl_s: int) -> list[str]:
     """What the upgrade of an older schema on modern servers executes, but for questions."""
-    layout = Layout("db", NAME)
+    layout = TableLayout("db", NAME)
     executed: list[str] = []
 
     def execute(sql: str) -> list[tuple[object, ...]]:
@@ -495,7 +495,7 @@ json.dump(answers, sys.stdout)
 
 def test_the_modern_engine_shows_what_is_written(tmp_path: Path) -> None:
     """With the schema's own statements, all but replication, which the embedded engine has not."""
-    layout = Layout("db", NAME)
+    layout = TableLayout("db", NAME)
     table = schema.create_table(layout, MODERN, 0)
     local = re.sub(r"ReplicatedMergeTree\(.*\)", "MergeTree", table)
     local = local.replace(" replicated_dedup", " non_replicated_dedup")

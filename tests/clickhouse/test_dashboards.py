@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flowvis.batch import address_bytes
-from flowvis.clickhouse.encode import BatchId
-from flowvis.clickhouse.schema import DOCUMENTED, NARROW_VIEWS
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.tables import DOCUMENTED, NARROW_VIEWS
 from flowvis.clickhouse.store import Store, open_store
 
 from .conftest import place

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 from waiting import block_until

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from flowvis.clickhouse.encode import BatchId, encode
-from flowvis.clickhouse.formulas import DERIVED, INSERTED, RATE_INTERVAL, Sql, only_if, over
-from flowvis.clickhouse.native_block import Numbers
+from flowvis.clickhouse.schema.encode import BatchId, encode
+from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, Sql, only_if, over
+from flowvis.clickhouse.schema.native_block import Numbers
 from flowvis.fields import FIELDS, Merge, Side
 
 from .samples import flows

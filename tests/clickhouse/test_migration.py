@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flowvis.clickhouse import schema
-from flowvis.clickhouse.encode import BatchId
-from flowvis.clickhouse.features import Features
-from flowvis.clickhouse.layout import Layout
+from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.features import Features
+from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
@@ -175,13 +175,13 @@ def test_credentials(server: Server, server_settings: StoreSettings) -> None:
 
 
 def test_ddl_mentions_every_column_and_codec() -> None:
-    ddl = schema.create_table(Layout("db"), MODERN, 3600)
+    ddl = schema.create_table(TableLayout("db"), MODERN, 3600)
     for column in schema.COLUMNS:
         assert f"    {column.name} {column.type} CODEC({column.codec})" in ddl
     assert "TTL" in ddl
     assert "non_replicated_deduplication_window" in ddl
     old = schema.create_table(
-        Layout("db"), Features("18.16.1", False, False, False, False, True), 3600
+        TableLayout("db"), Features("18.16.1", False, False, False, False, True), 3600
     )
     assert "CODEC" not in old
     assert "TTL" not in old

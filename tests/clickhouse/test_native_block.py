@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowvis.clickhouse.native_block import (
+from flowvis.clickhouse.schema.native_block import (
     FRAME_BYTES,
     Block,
     Codes,

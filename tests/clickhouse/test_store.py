@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from flowvis.batch import Batch, address_text
-from flowvis.clickhouse import schema
-from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError
 from flowvis.fields import FIELDS, Kind

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.errors import StoreError
 from flowvis.transport.certificates import issue_ca, issue_server

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import QUEUE_FULL, REJECTED, SHUTDOWN, Writer
 from flowvis.errors import StoreError
@@ -26,7 +26,7 @@ FAST = 0.02
 
 
 class Moody:
-    """A store that works, fails or waits as it is told, and remembers what it was given."""
+    """A store that works, fails or waits as it is reported, and remembers what it was given."""
 
     name = "moody"
 

@@ -5,9 +5,9 @@ from types import ModuleType
 
 import pytest
 
-from flowvis.conntrack.source import Conntrack
+from flowvis.conntrack.sources.source import Conntrack
 from flowvis.native import conntrack as compiled
-from flowvis.native import conntrack_reference as reference
+from flowvis.native.reference import conntrack as reference
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from flowvis.batch import address_text
 from flowvis.native import conntrack as compiled
-from flowvis.native import conntrack_reference as reference
-from flowvis.native.conntrack_reference import RECORD
+from flowvis.native.reference import conntrack as reference
+from flowvis.native.reference.conntrack import RECORD
 
 from .messages import (
     CREATE,
@@ -69,10 +69,10 @@ def test_every_column(leaf):
 
 def test_the_least_that_an_entry_has(leaf):
     [row] = decode(leaf, message(CT_NEW, udp()))
-    told = {"event", "family", "protocol"}
-    told |= {name for name in row if "source" in name or "destination" in name}
-    assert {name: value for name, value in row.items() if name not in told} == {
-        name: FULL_COLUMNS[name] and 0 for name in row if name not in told
+    reported = {"event", "family", "protocol"}
+    reported |= {name for name in row if "source" in name or "destination" in name}
+    assert {name: value for name, value in row.items() if name not in reported} == {
+        name: FULL_COLUMNS[name] and 0 for name in row if name not in reported
     } | {"tcp_state": 255, "labels": bytes(16)}
     assert (row["source"], row["source_port"], row["protocol"]) == ("10.0.0.1", 5000, 17)
 
@@ -141,7 +141,7 @@ def test_labels_of_any_length(leaf, given_, kept):
         (CT_DELETE, 0, reference.DESTROY),
     ],
 )
-def test_what_told_us(leaf, kind, flags, event):
+def test_what_reported_us(leaf, kind, flags, event):
     assert [row["event"] for row in decode(leaf, message(kind, udp(), flags))] == [event]
 
 

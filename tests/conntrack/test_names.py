@@ -2,7 +2,7 @@
 
 from pyroute2.netlink.nfnetlink.nfctsocket import IPSBIT_TO_NAME, TCP_CONNTRACK_TO_NAME
 
-from flowvis.conntrack.names import TCP_STATES, Status
+from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
 
 
 def test_tcp_states():
@@ -12,4 +12,4 @@ def test_tcp_states():
 
 
 def test_status_bits():
-    assert {bit: Status(bit).name for bit in IPSBIT_TO_NAME} == IPSBIT_TO_NAME
+    assert {bit: ConntrackStatus(bit).name for bit in IPSBIT_TO_NAME} == IPSBIT_TO_NAME

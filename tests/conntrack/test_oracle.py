@@ -12,9 +12,9 @@ from pyroute2.netlink.nfnetlink.nfctsocket import AsyncNFCTSocket
 
 from flowvis.batch import address_text
 from flowvis.conntrack.entries import Entries
-from flowvis.conntrack.names import TCP_STATES, Status
-from flowvis.conntrack.sockets import DumpSocket
-from flowvis.conntrack.source import Conntrack
+from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
+from flowvis.conntrack.sources.sockets import DumpSocket
+from flowvis.conntrack.sources.source import Conntrack
 from namespaces import run
 
 from . import traffic
@@ -124,7 +124,7 @@ def test_pyroute2_reads_the_same(mixed, leaf):
 
 
 def as_the_tool_prints_it(flow: ET.Element) -> dict[str, Any]:
-    """What the tool tells of an entry that stays as it is."""
+    """What the tool reports an entry that stays as it is."""
     row: dict[str, Any] = {}
     for side, prefix, counted in (("original", "", ""), ("reply", "reply_", "reverse_")):
         meta = flow.find(f"meta[@direction='{side}']")
@@ -149,8 +149,8 @@ def as_the_tool_prints_it(flow: ET.Element) -> dict[str, Any]:
 
 def in_its_terms(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
     row |= {
-        "replied": bool(row["status"] & Status.SEEN_REPLY),
-        "assured": bool(row["status"] & Status.ASSURED),
+        "replied": bool(row["status"] & ConntrackStatus.SEEN_REPLY),
+        "assured": bool(row["status"] & ConntrackStatus.ASSURED),
     }
     if row["protocol"] == 6:
         row["state"] = TCP_STATES[row["tcp_state"]]
@@ -180,7 +180,7 @@ def test_what_was_sent_is_what_is_there(mixed, kernel):
     assert tcp["reverse_octets"] == traffic.RECEIVED + tcp["reverse_packets"] * headers + handshake
     snat = only(entries, entries.destination_port == 5353)
     assert snat["reply_destination"] == traffic.SNAT
-    assert Status(snat["status"]) & Status.SRC_NAT
+    assert ConntrackStatus(snat["status"]) & ConntrackStatus.SRC_NAT
     assert int.from_bytes(snat["labels"], "little") == 1 << traffic.LABEL
     zoned = only(entries, entries.destination_port == 7000)
     assert (zoned["zone"], zoned["mark"]) == (7, traffic.MARK)

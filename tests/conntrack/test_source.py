@@ -12,10 +12,10 @@ from contextlib import closing, contextmanager
 import numpy as np
 import pytest
 
-from flowvis.conntrack import sockets
 from flowvis.conntrack.entries import DESTROY, NEW, Entries
-from flowvis.conntrack.names import Status
-from flowvis.conntrack.source import Conntrack
+from flowvis.conntrack.names import ConntrackStatus
+from flowvis.conntrack.sources import sockets
+from flowvis.conntrack.sources.source import Conntrack
 from flowvis.errors import SystemRefused
 from flowvis.native import EntryDecoder
 from namespaces import run
@@ -147,7 +147,7 @@ def test_events_of_a_connection_that_no_poll_sees(kernel):
     assert of_it.octets.tolist() == [0, 128]
     assert of_it.id[0] == of_it.id[1]
     assert of_it.stop_ns[1] > of_it.start_ns[1] > 0
-    assert int(of_it.status[1]) & Status.DYING
+    assert int(of_it.status[1]) & ConntrackStatus.DYING
     assert kernel.stats.events == len(events)
     assert 53 not in kernel.poll().destination_port
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flowvis.conntrack.source import Conntrack
-from flowvis.conntrack.sysctls import ACCOUNTING, ROOT, Sysctls
-from flowvis.conntrack.tracking import is_tracked
+from flowvis.conntrack.sources.source import Conntrack
+from flowvis.conntrack.sources.sysctls import ACCOUNTING, ROOT, Sysctls
+from flowvis.conntrack.sources.tracking import is_tracked
 from flowvis.errors import SystemRefused
 from namespaces import run
 
@@ -25,7 +25,7 @@ def test_prepare_turns_on_what_is_off(tracked):
 
 
 @pytest.mark.kernel
-def test_with_events_on_the_end_of_what_began_unheard_is_told(tracked):
+def test_with_events_on_the_end_of_what_began_unheard_is_reported(tracked):
     (ROOT / "nf_conntrack_events").write_text("1")
     traffic.udp(("127.0.0.1", 53))
     with opened() as source:

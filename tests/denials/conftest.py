@@ -6,7 +6,7 @@ import pytest
 
 from flowvis.denials import nflog
 from flowvis.native import flows as compiled
-from flowvis.native import flows_reference as reference
+from flowvis.native.reference import flows as reference
 
 
 @pytest.fixture(params=[compiled, reference], ids=["compiled", "reference"])

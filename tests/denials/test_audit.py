@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flowvis.batch import address_text
 from flowvis.denials.audit import AuditLog
 from flowvis.denials.packets import Packets
-from flowvis.denials.prefixes import Verdict
+from flowvis.denials.prefixes import DenialVerdict
 from flowvis.fields import RuleAction
 
 AT = datetime(2026, 9, 30, 2, 14, 3, 512_000, tzinfo=UTC)
@@ -47,13 +47,15 @@ def one(line: str) -> tuple[str, int, str, int, int, int, int]:
 def test_the_form_with_direction_and_pod() -> None:
     assert one(NEW) == ("10.0.1.23", 48212, "10.0.2.41", 8443, 6, 1, 60)
     packets = parse(NEW)
-    assert packets.verdicts == [Verdict(name="web", namespace="shop", type=2, rule="deny-rest")]
+    assert packets.verdicts == [
+        DenialVerdict(name="web", namespace="shop", type=2, rule="deny-rest")
+    ]
     assert packets.time_ms.tolist() == [NOW - 300]
 
 
 def test_the_form_of_13_fields() -> None:
     assert one(OLD) == ("10.0.1.23", 48212, "10.0.2.41", 53, 17, 1, 71)
-    isolate = Verdict(RuleAction.REJECT, egress=True, name="isolate", type=3, rule="deny-out")
+    isolate = DenialVerdict(RuleAction.REJECT, egress=True, name="isolate", type=3, rule="deny-out")
     assert parse(OLD).verdicts == [isolate]
 
 
@@ -69,12 +71,12 @@ def test_what_there_is_not() -> None:
         "fd00::1 <nil> fd00::2 <nil> IPv6-ICMP 104 <nil>"
     )
     assert one(ping) == ("fd00::1", 0, "fd00::2", 0, 58, 1, 104)
-    assert parse(ping).verdicts == [Verdict(egress=True, type=1)]
+    assert parse(ping).verdicts == [DenialVerdict(egress=True, type=1)]
 
 
 def test_an_unnamed_rule_of_the_old_form() -> None:
     line = OLD.replace(" deny-out ", "  ")
-    assert parse(line).verdicts[0] == Verdict(
+    assert parse(line).verdicts[0] == DenialVerdict(
         RuleAction.REJECT, egress=True, name="isolate", type=3
     )
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from denials.messages import attribute, ipv4, ipv6, logged, ports
 from flowvis.batch import address_text
-from flowvis.conntrack.sockets import DumpSocket
-from flowvis.conntrack.tracking import RULE
+from flowvis.conntrack.sources.sockets import DumpSocket
+from flowvis.conntrack.sources.tracking import RULE
 from flowvis.denials.nflog import LogDecoder
 from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import Prefixes

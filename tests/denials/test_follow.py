@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flowvis.denials import follow
-from flowvis.denials.follow import MAX_LINE_BYTES, Follower
+from flowvis.denials.sources import follow
+from flowvis.denials.sources.follow import MAX_LINE_BYTES, Follower
 
 
 @pytest.fixture

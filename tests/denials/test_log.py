@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from flowvis.batch import address_text
-from flowvis.denials.log import PacketLog
 from flowvis.denials.packets import Packets
-from flowvis.denials.prefixes import Prefixes, Verdict
+from flowvis.denials.prefixes import DenialVerdict, Prefixes
+from flowvis.denials.sources.log import PacketLog
 from flowvis.errors import SystemRefused
 from flowvis.fields import RuleAction
 from namespaces import run
@@ -73,7 +73,7 @@ def test_packets_of_both_families(log: PacketLog) -> None:
     assert packets.octets.tolist() == [128, 128, 128, 148, 148]
     assert set(packets.destination_port.tolist()) == {9}
     verdicts = {packets.verdicts[place] for place in packets.verdict.tolist()}
-    assert verdicts == {Verdict(egress=True, name="web", namespace="shop", rule="0")}
+    assert verdicts == {DenialVerdict(egress=True, name="web", namespace="shop", rule="0")}
     ages = time.time_ns() // 1_000_000 - packets.time_ms.astype(np.int64)
     assert 0 <= ages.min() <= ages.max() < 5000
 
@@ -84,7 +84,7 @@ def test_a_rejected_connection(log: PacketLog) -> None:
     (packets,) = everything(log)
     assert (packets.protocol.tolist(), packets.octets.tolist()) == ([6], [60])
     verdict = packets.verdicts[packets.verdict[0]]
-    assert verdict == Verdict(RuleAction.DROP, name="db", namespace="shop", type=1, rule="0")
+    assert verdict == DenialVerdict(RuleAction.DROP, name="db", namespace="shop", type=1, rule="0")
 
 
 def test_pings(log: PacketLog) -> None:
@@ -139,7 +139,9 @@ def test_what_was_logged_before_the_end_is_read(log: PacketLog) -> None:
 
 def test_a_group_that_another_has(log: PacketLog) -> None:
     second = PacketLog(GROUP, Prefixes())
-    with pytest.raises(SystemRefused, match=r"group 5 cannot be heard: .*: only one program can"):
+    with pytest.raises(
+        SystemRefused, match=r"group 5 cannot be observed: .*: only one program can"
+    ):
         second.open()
     log.close()
     second.open()

@@ -11,7 +11,7 @@ from flowvis.denials import nflog
 from flowvis.denials.attributes import MAX_ATTRIBUTES
 from flowvis.denials.nflog import LogDecoder
 from flowvis.denials.packets import Packets
-from flowvis.denials.prefixes import Prefixes, Verdict
+from flowvis.denials.prefixes import DenialVerdict, Prefixes
 
 NOW = 1_700_000_000_000
 SYN = ipv4("10.0.0.1", "10.0.0.2", 6, ports(1234, 80))
@@ -26,7 +26,7 @@ def decoder(index: ModuleType) -> LogDecoder:
     return LogDecoder(Prefixes())
 
 
-def verdicts(packets: Packets) -> list[Verdict | None]:
+def verdicts(packets: Packets) -> list[DenialVerdict | None]:
     return [packets.verdicts[place] for place in packets.verdict.tolist()]
 
 
@@ -41,7 +41,10 @@ def test_packets(decoder: LogDecoder) -> None:
     assert packets.octets.tolist() == [40, 60]
     assert packets.packets.tolist() == [1, 1]
     assert packets.time_ms.tolist() == [NOW - 7, NOW]
-    assert verdicts(packets) == [Verdict(name="web", namespace="shop", rule="0"), Verdict()]
+    assert verdicts(packets) == [
+        DenialVerdict(name="web", namespace="shop", rule="0"),
+        DenialVerdict(),
+    ]
     assert (decoder.stats.packets, decoder.stats.lost, decoder.stats.malformed) == (2, 0, 0)
 
 
@@ -55,8 +58,8 @@ def test_prefixes_are_read_once(decoder: LogDecoder, monkeypatch: pytest.MonkeyP
     data = b"".join(logged(SYN, prefix=prefix) for prefix in (RULE, b"DPE|t", RULE, b"APE|t"))
     for _ in range(2):
         found = verdicts(decoder.decode(data, NOW))
-        web = Verdict(name="web", namespace="shop", rule="0")
-        assert found == [web, Verdict(egress=True, rule="t"), web, None]
+        web = DenialVerdict(name="web", namespace="shop", rule="0")
+        assert found == [web, DenialVerdict(egress=True, rule="t"), web, None]
 
 
 def test_more_prefixes_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

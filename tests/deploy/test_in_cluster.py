@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.kustomize import render
 
 from aggregator.harness import Aggregator
 from cli.test_exporter import Daemon, free_port
-from flowvis.cli.kustomize import render
 from flowvis.lab.apiserver import ApiServer, kubeconfig, status
 from inventory.kubernetes_objects import node, pod, service
 from waiting import until

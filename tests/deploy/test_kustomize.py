@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tools.kustomize import Object, dump, render
 
-from flowvis.cli.kustomize import Object, dump, render
 from flowvis.errors import SettingsError
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -8,14 +8,15 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from tools import manifests
+from tools.kustomize import Object, render
 
-from flowvis.aggregator.identity import ClusterIdentity
+from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.settings import AggregatorSettings
-from flowvis.cli import aggregator, exporter, manifests
-from flowvis.cli.kustomize import Object, render
-from flowvis.clickhouse import schema
-from flowvis.clickhouse.features import Features
-from flowvis.clickhouse.layout import Layout
+from flowvis.cli import aggregator, exporter
+from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.features import Features
+from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import NODES, PODS, SERVICES
@@ -195,8 +196,8 @@ def test_the_operator_s_clickhouse_is_the_one_that_the_aggregator_writes_to() ->
     name = service["generateName"].format(chi=about["name"])
     port = next(p["port"] for p in service["spec"]["ports"] if p["name"] == "tcp")
     assert wanted.database_url == f"tcp://{name}.{about['namespace']}.svc:{port}"
-    ddl = schema.create_table(Layout("db", wanted.cluster), MODERN, 3600)
-    assert set(re.findall(r"{(\w+)}", ddl + schema.create_versions(Layout("db", "c")))) <= (
+    ddl = schema.create_table(TableLayout("db", wanted.cluster), MODERN, 3600)
+    assert set(re.findall(r"{(\w+)}", ddl + schema.create_versions(TableLayout("db", "c")))) <= (
         OPERATED_MACROS
     )
     nodes = [node["host"] for node in configuration["zookeeper"]["nodes"]]

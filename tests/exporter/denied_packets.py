@@ -6,12 +6,12 @@ import numpy as np
 
 from flowvis.batch import address_bytes
 from flowvis.denials.packets import Packets
-from flowvis.denials.prefixes import Verdict
+from flowvis.denials.prefixes import DenialVerdict
 
-INGRESS = Verdict(name="deny-all", namespace="shop", type=1, rule="0")
+INGRESS = DenialVerdict(name="deny-all", namespace="shop", type=1, rule="0")
 T0 = 1_700_000_000_000
 
-Row = tuple[str, int, str, int, int, int, int, int, Verdict | None, str, int]
+Row = tuple[str, int, str, int, int, int, int, int, DenialVerdict | None, str, int]
 
 
 def packet(
@@ -24,7 +24,7 @@ def packet(
     packets: int = 1,
     octets: int = 60,
     at: int = T0,
-    verdict: Verdict | None = INGRESS,
+    verdict: DenialVerdict | None = INGRESS,
     called: tuple[str, int] | None = None,
 ) -> Row:
     before = called or (destination, to)
@@ -33,7 +33,7 @@ def packet(
 
 def packets(rows: Iterable[Row]) -> Packets:
     rows = list(rows)
-    verdicts: list[Verdict | None] = []
+    verdicts: list[DenialVerdict | None] = []
     for row in rows:
         if row[8] not in verdicts:
             verdicts.append(row[8])

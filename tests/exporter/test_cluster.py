@@ -11,9 +11,9 @@ from prometheus_client import generate_latest
 
 from flowvis.errors import SettingsError
 from flowvis.exporter.daemon import FlowExporter
-from flowvis.exporter.enrich import ClusterNode, PlainHost
 from flowvis.exporter.settings import ExporterSettings
-from flowvis.inventory.access import HOST, PORT
+from flowvis.exporter.tables.enrich import ClusterNode, PlainHost
+from flowvis.inventory.sources.access import HOST, PORT
 from flowvis.lab.apiserver import ApiServer, kubeconfig
 from flowvis.runtime.settings import load
 from flowvis.transport.certificates import Issued, issue_ca, issue_client

@@ -11,7 +11,7 @@ from exporter.collector import Collector
 from flowvis.errors import ApiError
 from flowvis.exporter import collector_service
 from flowvis.exporter.collector_service import CollectorService
-from flowvis.inventory.api import Api
+from flowvis.inventory.sources.api import KubernetesApi
 from flowvis.lab.apiserver import ApiServer, status
 from flowvis.runtime.backoff import Backoff
 from flowvis.transport.address import CollectorAddress
@@ -27,7 +27,7 @@ PORT = {"port": 4739, "protocol": "TCP"}
 
 @asynccontextmanager
 async def asking(server: ApiServer) -> AsyncIterator[CollectorService]:
-    api = Api(Plain(server.url))
+    api = KubernetesApi(Plain(server.url))
     api.open()
     yield CollectorService(lambda: api)
     await api.close()

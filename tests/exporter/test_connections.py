@@ -5,10 +5,10 @@ import pytest
 from exporter.kernel_entries import SECOND, Connection, entries
 from flowvis.batch import Batch, address_text
 from flowvis.conntrack.entries import DESTROY, NEW, UPDATE
-from flowvis.conntrack.names import Status
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.enrich import PlainHost
-from flowvis.exporter.scope import Scope
+from flowvis.conntrack.names import ConntrackStatus
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.enrich import PlainHost
+from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED
 
 T0 = 1_000_000  # ms: when the connections begin
@@ -51,7 +51,7 @@ def rows(batch: Batch, *names: str) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def told(batch: Batch) -> list[tuple[int, int, int]]:
+def reported(batch: Batch) -> list[tuple[int, int, int]]:
     return rows(batch, "flowEndReason", "octetDeltaCount", "octetTotalCount")
 
 
@@ -106,48 +106,48 @@ def test_normal_form_looks_through_translation() -> None:
     assert row == ("10.0.1.10", 40000, "10.0.2.20", 8080, "192.0.2.1", 6000)
 
 
-def test_snat_of_the_port_alone_is_told() -> None:
+def test_snat_of_the_port_alone_is_reported() -> None:
     connections = table()
     poll(connections, T0, Connection(snat_port=6000, counters=(1, 100, 0, 0)))
     batch = connections.due(T0 + IDLE)
     assert rows(batch, "proxySnatIP", "proxySnatPort") == [("10.0.1.10", 6000)]
 
 
-def test_active_connections_are_told_once_per_active_timeout() -> None:
+def test_active_connections_are_reported_once_per_active_timeout() -> None:
     connections = table()
     one = Connection()
     for second in range(0, 130, 5):
         poll(connections, T0 + second * 1000, one.at(second + 1, 10 * second + 10, 0, 0))
         batch = connections.due(T0 + second * 1000)
         expected = {60: [(2, 610, 610)], 120: [(2, 600, 1210)]}.get(second, [])
-        assert told(batch) == expected
+        assert reported(batch) == expected
     assert connections.next_deadline() == T0 + 125_000 + IDLE
 
 
-def test_idle_is_told_once_and_then_silence_until_growth() -> None:
+def test_idle_is_reported_once_and_then_silence_until_growth() -> None:
     connections = table()
     one = Connection(counters=(1, 100, 0, 0))
     for second in (0, 5, 10):
         poll(connections, T0 + second * 1000, one)
         assert not len(connections.due(T0 + second * 1000))
-    assert told(connections.due(T0 + IDLE)) == [(1, 100, 100)]
+    assert reported(connections.due(T0 + IDLE)) == [(1, 100, 100)]
     assert connections.next_deadline() is None
     for second in (20, 40, 300):
         poll(connections, T0 + second * 1000, one)
         assert not len(connections.due(T0 + second * 1000))
     poll(connections, T0 + 305_000, one.at(2, 150, 0, 0))
     assert not len(connections.due(T0 + 305_000))
-    assert told(connections.due(T0 + 305_000 + IDLE)) == [(1, 50, 150)]
+    assert reported(connections.due(T0 + 305_000 + IDLE)) == [(1, 50, 150)]
 
 
-def test_an_active_connection_without_news_is_not_told() -> None:
+def test_an_active_connection_without_news_is_not_reported() -> None:
     connections = table(active_timeout_ms=5_000)
     one = Connection(counters=(1, 100, 0, 0))
     poll(connections, T0, one)
-    assert told(connections.due(T0 + 5_000)) == [(2, 100, 100)]
+    assert reported(connections.due(T0 + 5_000)) == [(2, 100, 100)]
     poll(connections, T0 + 5_000, one)
-    assert told(connections.due(T0 + 10_000)) == []
-    assert told(connections.due(T0 + IDLE)) == [(1, 0, 100)]
+    assert reported(connections.due(T0 + 10_000)) == []
+    assert reported(connections.due(T0 + IDLE)) == [(1, 0, 100)]
 
 
 @pytest.mark.parametrize("state", ["TIME_WAIT", "CLOSE"])
@@ -158,7 +158,7 @@ def test_a_closed_connection_has_ended_though_the_kernel_still_lists_it(state: s
     closed = one.at(9, 900, 9, 900, tcp_state=state)
     poll(connections, T0 + 5000, closed)
     batch = connections.due(T0 + 5000)
-    assert told(batch) == [(3, 900, 900)]
+    assert reported(batch) == [(3, 900, 900)]
     assert batch.texts("tcpState") == [state]
     poll(connections, T0 + 10_000, closed)
     event(connections, T0 + 120_000, ended(closed))
@@ -166,13 +166,13 @@ def test_a_closed_connection_has_ended_though_the_kernel_still_lists_it(state: s
     assert len(connections) == 0
 
 
-def test_what_a_closed_connection_still_counts_is_told() -> None:
+def test_what_a_closed_connection_still_counts_is_reported() -> None:
     connections = table()
     one = Connection(tcp_state="CLOSE", counters=(9, 900, 9, 900))
     poll(connections, T0, one)
-    assert told(connections.due(T0)) == [(3, 900, 900)]
+    assert reported(connections.due(T0)) == [(3, 900, 900)]
     event(connections, T0 + 9000, ended(one, 10, 940, 9, 900))
-    assert told(connections.due(T0 + 9000)) == [(3, 40, 940)]
+    assert reported(connections.due(T0 + 9000)) == [(3, 40, 940)]
 
 
 def test_the_end_brings_the_last_counters_and_the_time() -> None:
@@ -182,13 +182,13 @@ def test_the_end_brings_the_last_counters_and_the_time() -> None:
     event(connections, T0 + 9_400, ended(one, 7, 700, 6, 600))
     assert connections.next_deadline() == 0
     batch = connections.due(T0 + 9_400)
-    assert told(batch) == [(3, 700, 700)]
+    assert reported(batch) == [(3, 700, 700)]
     assert rows(batch, "flowEndMilliseconds", "tcpState") == [(T0 + 9_000, "")]
     assert len(connections) == 0
     assert connections.next_deadline() is None
 
 
-def test_the_end_never_comes_before_what_was_told() -> None:
+def test_the_end_never_comes_before_what_was_reported() -> None:
     connections = table(active_timeout_ms=5000)
     one = Connection(counters=(5, 500, 5, 500))
     poll(connections, T0 + 9_500, one)
@@ -197,20 +197,20 @@ def test_the_end_never_comes_before_what_was_told() -> None:
     assert rows(connections.due(T0 + 14_600), "flowEndMilliseconds") == [(T0 + 9_500,)]
 
 
-def test_a_connection_shorter_than_the_poll_interval_is_heard() -> None:
+def test_a_connection_shorter_than_the_poll_interval_is_observed() -> None:
     connections = table()
     one = Connection()
     event(connections, T0 + 50, one.at(event=NEW, start_ns=0))
     event(connections, T0 + 150, ended(one, 4, 400, 3, 300))
     batch = connections.due(T0 + 150)
-    assert told(batch) == [(3, 400, 400)]
+    assert reported(batch) == [(3, 400, 400)]
     assert rows(batch, "flowStartMilliseconds") == [(T0,)]
 
 
 def test_an_end_without_a_beginning_is_a_connection() -> None:
     connections = table()
     event(connections, T0 + 150, ended(Connection(), 4, 400, 3, 300))
-    assert told(connections.due(T0 + 150)) == [(3, 400, 400)]
+    assert reported(connections.due(T0 + 150)) == [(3, 400, 400)]
     assert connections.connections.sent == 1
 
 
@@ -225,7 +225,7 @@ def test_begin_and_end_in_one_batch_of_events() -> None:
         two.at(event=NEW, start_ns=0),
         two.at(event=UPDATE),
     )
-    assert told(connections.due(T0 + 5000)) == [(3, 400, 400)]
+    assert reported(connections.due(T0 + 5000)) == [(3, 400, 400)]
     assert len(connections) == 1
     assert connections.entries.dropped == {"other-event": 1}
 
@@ -247,11 +247,11 @@ def test_a_reused_tuple_is_a_new_connection() -> None:
     old = Connection(tcp_state="TIME_WAIT", counters=(5, 500, 5, 500))
     new = Connection(id=2, start_ns=1_010 * SECOND, counters=(1, 60, 0, 0))
     poll(connections, T0, old)
-    assert told(connections.due(T0)) == [(3, 500, 500)]
+    assert reported(connections.due(T0)) == [(3, 500, 500)]
     event(connections, T0 + 10_000, ended(old), new.at(0, 0, 0, 0, event=NEW, start_ns=0))
     poll(connections, T0 + 10_500, new)
     batch = connections.due(T0 + 60_000)
-    assert told(batch) == [(1, 60, 60)]
+    assert reported(batch) == [(1, 60, 60)]
     assert rows(batch, "flowStartMilliseconds") == [(T0 + 10_000,)]
 
 
@@ -259,16 +259,16 @@ def test_the_same_key_with_another_start_is_a_new_connection() -> None:
     connections = table()
     poll(connections, T0, Connection(counters=(5, 500, 5, 500)))
     poll(connections, T0 + 5000, Connection(counters=(2, 80, 0, 0), start_ns=1_004 * SECOND))
-    assert told(connections.due(T0 + 5000)) == [(3, 500, 500)]
+    assert reported(connections.due(T0 + 5000)) == [(3, 500, 500)]
     assert connections.stats.vanished == 1
-    assert told(connections.due(T0 + 90_000)) == [(1, 80, 80)]
+    assert reported(connections.due(T0 + 90_000)) == [(1, 80, 80)]
 
 
 def test_what_the_kernel_lists_no_more_has_ended() -> None:
     connections = table(events=False)
     poll(connections, T0, Connection(counters=(5, 500, 5, 500)))
     poll(connections, T0 + 5000)
-    assert told(connections.due(T0 + 5000)) == [(3, 500, 500)]
+    assert reported(connections.due(T0 + 5000)) == [(3, 500, 500)]
     assert connections.stats.vanished == 1
 
 
@@ -279,7 +279,7 @@ def test_with_events_a_missing_connection_gets_one_more_poll() -> None:
     poll(connections, T0 + 5000)
     assert len(connections) == 1
     event(connections, T0 + 5000, ended(one, 6, 600, 5, 500))
-    assert told(connections.due(T0 + 5000)) == [(3, 600, 600)]
+    assert reported(connections.due(T0 + 5000)) == [(3, 600, 600)]
     assert connections.stats.vanished == 0
 
 
@@ -288,13 +288,13 @@ def test_a_lost_end_is_noticed_by_the_second_poll() -> None:
     poll(connections, T0, Connection(counters=(5, 500, 5, 500)))
     poll(connections, T0 + 5000)
     poll(connections, T0 + 10_000)
-    assert told(connections.due(T0 + 10_000)) == [(3, 500, 500)]
+    assert reported(connections.due(T0 + 10_000)) == [(3, 500, 500)]
     assert connections.stats.vanished == 1
 
 
 def test_a_dying_connection_waits_for_its_end() -> None:
     connections = table()
-    dying = Connection(counters=(5, 500, 5, 500), status=Status.DYING)
+    dying = Connection(counters=(5, 500, 5, 500), status=ConntrackStatus.DYING)
     poll(connections, T0, dying)
     assert len(connections) == 0
     assert connections.entries.dropped == {"dying": 1}
@@ -307,12 +307,12 @@ def test_counters_that_begin_anew_lose_and_repeat_nothing() -> None:
     connections = table(active_timeout_ms=5000)
     one = Connection()
     poll(connections, T0, one.at(10, 1000, 0, 0))
-    assert told(connections.due(T0 + 5000)) == [(2, 1000, 1000)]
+    assert reported(connections.due(T0 + 5000)) == [(2, 1000, 1000)]
     poll(connections, T0 + 5000, one.at(15, 1500, 0, 0))
     poll(connections, T0 + 9000, one.at(2, 200, 0, 0))
-    assert told(connections.due(T0 + 10_000)) == [(2, 700, 200)]
+    assert reported(connections.due(T0 + 10_000)) == [(2, 700, 200)]
     poll(connections, T0 + 14_000, one.at(3, 300, 0, 0))
-    assert told(connections.due(T0 + 20_000)) == [(2, 100, 300)]
+    assert reported(connections.due(T0 + 20_000)) == [(2, 100, 300)]
 
 
 def test_while_the_collector_is_away_the_living_only_catch_up() -> None:
@@ -323,17 +323,17 @@ def test_while_the_collector_is_away_the_living_only_catch_up() -> None:
         assert not len(connections.due(T0 + minute * 60_000, live=0))
     short = Connection(id=9, source_port=9)
     event(connections, T0 + 180_000, ended(short, 1, 50, 0, 0))
-    assert told(connections.due(T0 + 180_000, live=0)) == [(3, 50, 50)]
-    assert told(connections.due(T0 + 180_000)) == [(2, 103, 103)]
+    assert reported(connections.due(T0 + 180_000, live=0)) == [(3, 50, 50)]
+    assert reported(connections.due(T0 + 180_000)) == [(2, 103, 103)]
 
 
-def test_flush_tells_what_is_not_told() -> None:
+def test_flush_tells_what_is_not_reported() -> None:
     connections = table(active_timeout_ms=5000)
     poll(connections, T0, Connection(counters=(1, 100, 0, 0)), Connection(id=2, source_port=2))
     assert len(connections.due(T0 + 5000)) == 1
     poll(connections, T0 + 6000, Connection(counters=(1, 150, 0, 0)))
     event(connections, T0 + 6000, ended(Connection(id=3, source_port=3), 1, 10, 0, 0))
-    assert sorted(told(connections.flush())) == [(3, 10, 10), (4, 0, 0), (4, 50, 150)]
+    assert sorted(reported(connections.flush())) == [(3, 10, 10), (4, 0, 0), (4, 50, 150)]
     assert not len(connections.flush())
 
 
@@ -384,14 +384,14 @@ def test_a_full_table_evicts_what_is_idle_longest() -> None:
     assert connections.stats.evicted == 1
 
 
-def test_an_evicted_connection_is_not_told_again() -> None:
+def test_an_evicted_connection_is_not_reported_again() -> None:
     connections, several = full(3)
     newcomer = Connection(id=99, source_port=99, counters=(1, 70, 0, 0))
     poll(connections, T0 + 5000, *several, newcomer)
     connections.due(T0 + 5000)
     poll(connections, T0 + 10_000, *several, newcomer)
     assert not len(connections.due(T0 + 10_000))
-    assert connections.entries.dropped == {"told-before": 1}
+    assert connections.entries.dropped == {"reported-before": 1}
     poll(connections, T0 + 15_000, several[0].at(3, 130, 0, 0), *several[1:], newcomer)
     batch = connections.flush()
     deltas = rows(batch, "sourceTransportPort", "octetDeltaCount")
@@ -406,15 +406,15 @@ def test_a_full_table_of_busy_connections_refuses() -> None:
     assert connections.entries.dropped == {"table-full": 1}
     assert connections.stats.evicted == 0
     event(connections, T0 + 6000, ended(Connection(id=99), 2, 90, 0, 0))
-    assert told(connections.due(T0 + 6000)) == [(3, 90, 90)]
+    assert reported(connections.due(T0 + 6000)) == [(3, 90, 90)]
 
 
 def test_the_end_of_an_evicted_connection() -> None:
     connections, several = full(2)
     poll(connections, T0 + 5000, *several, Connection(id=99, counters=(1, 70, 0, 0)))
-    assert told(connections.due(T0 + 5000)) == [(5, 100, 100)]
+    assert reported(connections.due(T0 + 5000)) == [(5, 100, 100)]
     event(connections, T0 + 6000, ended(several[0], 2, 180, 0, 0))
-    assert told(connections.due(T0 + 6000)) == [(3, 80, 180)]
+    assert reported(connections.due(T0 + 6000)) == [(3, 80, 180)]
 
 
 def test_many_connections_end_at_once() -> None:
@@ -443,7 +443,7 @@ def test_other_timeouts_are_those_of_connections_that_are_known(active: int, idl
     """As if the table had had them from the beginning."""
 
     def play(connections: ConnectionTable, change: bool) -> list[tuple[int, Any]]:
-        heard: list[tuple[int, Any]] = []
+        observed: list[tuple[int, Any]] = []
         busy, quiet = Connection(counters=(1, 100, 0, 0)), Connection(id=9, source_port=9)
         for second in range(100):
             now = T0 + second * 1000
@@ -451,24 +451,24 @@ def test_other_timeouts_are_those_of_connections_that_are_known(active: int, idl
             poll(connections, now, busy.at(*grown), quiet.at(1, 50, 0, 0))
             if change and second == 1:
                 connections.retime(active, idle)
-            heard += [(second, row) for row in told(connections.due(now))]
-        return heard
+            observed += [(second, row) for row in reported(connections.due(now))]
+        return observed
 
     changed = play(table(), change=True)
     assert changed == play(table(active_timeout_ms=active, idle_timeout_ms=idle), change=False)
     assert changed != play(table(), change=False)
 
 
-def test_a_connection_that_is_over_is_told_at_once_whatever_the_timeouts() -> None:
+def test_a_connection_that_is_over_is_reported_at_once_whatever_the_timeouts() -> None:
     connections = table()
     over = Connection(counters=(1, 100, 0, 0), tcp_state="TIME_WAIT")
     poll(connections, T0, over)
     connections.retime(ACTIVE * 10, IDLE * 10)
-    assert told(connections.due(T0)) == [(3, 100, 100)]
+    assert reported(connections.due(T0)) == [(3, 100, 100)]
     assert connections.next_deadline() is None
 
 
-def test_what_is_not_wanted_any_more_is_told_of_and_forgotten() -> None:
+def test_what_is_not_wanted_any_more_is_reported_of_and_forgotten() -> None:
     scope = Scope()
     connections = table(scope=scope)
     tcp, udp = Connection(), Connection(id=9, protocol=17, tcp_state=None)
@@ -477,7 +477,7 @@ def test_what_is_not_wanted_any_more_is_told_of_and_forgotten() -> None:
     connections.narrow()
     balanced(connections)
     assert len(connections) == 1
-    assert told(connections.due(T0)) == [(4, 200, 200)]
+    assert reported(connections.due(T0)) == [(4, 200, 200)]
     for second in (1, 2, 3):
         poll(connections, T0 + second * 1000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
     assert len(connections) == 1
@@ -485,4 +485,4 @@ def test_what_is_not_wanted_any_more_is_told_of_and_forgotten() -> None:
     scope.choose(None)
     poll(connections, T0 + 4000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
     connections.retime(1, 1)
-    assert (300, 300) in {row[1:] for row in told(connections.due(T0 + 5000))}
+    assert (300, 300) in {row[1:] for row in reported(connections.due(T0 + 5000))}

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from exporter.kernel_entries import SECOND, Connection, entries
 from flowvis.batch import Batch
 from flowvis.conntrack.entries import DESTROY, NEW
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.enrich import PlainHost
-from flowvis.exporter.scope import Scope
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.enrich import PlainHost
+from flowvis.exporter.tables.scope import Scope
 
 Step = tuple[str, int]
 
@@ -60,7 +60,7 @@ class Kernel:
 
 
 class Exporter:
-    """A table that follows a kernel, and what it told of each connection."""
+    """A table that follows a kernel, and what it reported of each connection."""
 
     def __init__(self, kernel: Kernel, *, events: bool, max_connections: int) -> None:
         self.kernel = kernel
@@ -68,7 +68,7 @@ class Exporter:
         self.table = ConnectionTable(
             PlainHost(), Scope(), events=events, max_connections=max_connections
         )
-        self.told: dict[tuple[int, int], int] = defaultdict(int)
+        self.reported: dict[tuple[int, int], int] = defaultdict(int)
         self.ends: dict[tuple[int, int], int] = defaultdict(int)
 
     def step(self, what: str) -> None:
@@ -94,7 +94,7 @@ class Exporter:
         names += ("octetDeltaCount", "flowEndMilliseconds")
         columns = (batch[name].tolist() for name in names)
         for port, start, delta, end in zip(*columns, strict=True):
-            self.told[port, start] += delta
+            self.reported[port, start] += delta
             assert end >= self.ends[port, start]
             self.ends[port, start] = end
 
@@ -123,19 +123,19 @@ def run(steps: list[Step], *, events: bool, max_connections: int) -> tuple[Expor
 @settings(max_examples=100, deadline=None)
 def test_deltas_add_up_to_the_kernels_last_counters(steps: list[Step]) -> None:
     exporter, kernel = run(steps, events=True, max_connections=100)
-    assert exporter.told == kernel.final
+    assert exporter.reported == kernel.final
 
 
 @given(STEPS)
 @settings(max_examples=100, deadline=None)
-def test_without_events_nothing_is_told_twice(steps: list[Step]) -> None:
+def test_without_events_nothing_is_reported_twice(steps: list[Step]) -> None:
     exporter, kernel = run(steps, events=False, max_connections=100)
     # What a connection counts between the last poll and its end nobody hears.
-    assert all(octets <= kernel.final[key] for key, octets in exporter.told.items())
+    assert all(octets <= kernel.final[key] for key, octets in exporter.reported.items())
 
 
 @given(STEPS)
 @settings(max_examples=100, deadline=None)
 def test_a_table_that_is_too_small_tells_nothing_twice_or_never(steps: list[Step]) -> None:
     exporter, kernel = run(steps, events=True, max_connections=2)
-    assert exporter.told == kernel.final
+    assert exporter.reported == kernel.final

@@ -38,7 +38,7 @@ def test_without_state() -> None:
     assert "state" not in [component.name for component in built.components]
 
 
-def test_denied_connections_are_followed_where_something_tells_of_them() -> None:
+def test_denied_connections_are_watched_where_something_tells_of_them() -> None:
     assert build(PLAIN).denied is None
     built = build(PLAIN | {"denied": {"nflogGroups": [5, 6], "auditLog": "np.log"}})
     assert [component.name for component in built.components][-2:] == ["watch", "denied"]
@@ -65,8 +65,8 @@ def test_the_zones_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     build(PLAIN)
     build(PLAIN | {"conntrack": {"zones": [5]}})
     monkeypatch.setattr(daemon, "ANTREA_GATEWAY", "lo")
-    assert build(PLAIN).crossings is not None
-    assert build(PLAIN | {"conntrack": {"zones": [0, 5]}}).crossings is None
+    assert build(PLAIN).default_zone is not None
+    assert build(PLAIN | {"conntrack": {"zones": [0, 5]}}).default_zone is None
     assert seen == [(0,), (5,), (65520, 65510, 0), (0, 5)]
 
 
@@ -128,7 +128,7 @@ def test_books_that_do_not_balance_are_an_error(caplog: pytest.LogCaptureFixture
 
 
 def test_live_options_without_anything_to_change(tmp_path: Path) -> None:
-    """Each can be applied before anything has started, and where denied ones are not followed."""
+    """Each can be applied before anything has started, and where denied ones are not watched."""
     changed = {
         "flowExporter": {
             "flowCollectorAddr": "[::1]:4740:tls", "flowPollInterval": "1s",

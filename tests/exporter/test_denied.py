@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from exporter.denied_packets import T0, Row, packet, packets
 from flowvis.batch import Batch, address_text
-from flowvis.denials.prefixes import Verdict
-from flowvis.exporter import denied
-from flowvis.exporter.denied import KEEP_MS, DeniedTable
-from flowvis.exporter.enrich import ClusterNode, PlainHost
-from flowvis.exporter.scope import Scope
-from flowvis.exporter.state import State
+from flowvis.denials.prefixes import DenialVerdict
+from flowvis.exporter.state import StateFile
+from flowvis.exporter.tables import denied
+from flowvis.exporter.tables.denied import KEEP_MS, DeniedTable
+from flowvis.exporter.tables.enrich import ClusterNode, PlainHost
+from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED, EndReason, Kind, RuleAction
 from flowvis.inventory.index import Inventory
 from flowvis.runtime.ledger import Ledger
@@ -20,7 +20,7 @@ from inventory.kubernetes_objects import node, pod, service
 
 IDLE, ACTIVE = EndReason.IDLE, EndReason.ACTIVE
 FULL, FORCED = EndReason.LACK_OF_RESOURCES, EndReason.FORCED
-EGRESS = Verdict(RuleAction.REJECT, egress=True, name="out", type=3, rule="r")
+EGRESS = DenialVerdict(RuleAction.REJECT, egress=True, name="out", type=3, rule="r")
 
 
 class Table(DeniedTable):
@@ -60,7 +60,7 @@ def counts(row: dict[str, Any]) -> tuple[int, int, int, int, int]:
     return (*(row[name] for name in names), row["flowEndReason"])
 
 
-def test_a_connection_is_told_of_once_when_idle() -> None:
+def test_a_connection_is_reported_of_once_when_idle() -> None:
     table = Table()
     table.put(packet(at=T0 + 5), packet(at=T0 + 9), at=10)
     table.put(packet(at=T0 + 1000), at=1010)
@@ -79,7 +79,7 @@ def test_a_connection_is_told_of_once_when_idle() -> None:
 
 def test_the_policy_that_decided() -> None:
     table = Table()
-    table.put(packet(1), packet(2, verdict=EGRESS), packet(3, verdict=Verdict()))
+    table.put(packet(1), packet(2, verdict=EGRESS), packet(3, verdict=DenialVerdict()))
     found = {
         row["sourceTransportPort"]: [row[name] for name in denied.POLICY_FIELDS]
         for row in table.tell(20_000)
@@ -94,7 +94,7 @@ def test_the_policy_that_decided() -> None:
 
 def test_the_last_policy_counts() -> None:
     table = Table()
-    later = Verdict(name="later")
+    later = DenialVerdict(name="later")
     table.put(packet(), packet(verdict=later))
     table.put(packet(verdict=EGRESS))
     (row,) = table.tell(20_000)
@@ -103,30 +103,30 @@ def test_the_last_policy_counts() -> None:
     assert row["packetTotalCount"] == 3
 
 
-def test_while_packets_come_it_is_told_of_at_most_once_per_active_timeout() -> None:
+def test_while_packets_come_it_is_reported_of_at_most_once_per_active_timeout() -> None:
     table = Table(active_timeout_ms=60_000)
-    told = []
+    reported = []
     for at in range(0, 130_000, 10_000):
         table.put(packet(), at=at)
-        told += [(at, *counts(row)) for row in table.tell(at)]
-    assert told == [(60_000, 7, 7, 420, 420, ACTIVE), (120_000, 13, 6, 780, 360, ACTIVE)]
+        reported += [(at, *counts(row)) for row in table.tell(at)]
+    assert reported == [(60_000, 7, 7, 420, 420, ACTIVE), (120_000, 13, 6, 780, 360, ACTIVE)]
 
 
 def test_a_client_that_tries_again_stays_one_connection() -> None:
     table = Table()
     tries = (0, 1000, 3000, 7000, 15_000, 31_000, 63_000)
-    told = []
+    reported = []
     for at in range(0, 90_000, 500):
         if at in tries:
             table.put(packet(at=T0 + at), at=at)
-        told += table.tell(at)
-    assert [counts(row)[:2] + counts(row)[4:] for row in told] == [
+        reported += table.tell(at)
+    assert [counts(row)[:2] + counts(row)[4:] for row in reported] == [
         (5, 5, IDLE),
         (6, 1, IDLE),
         (7, 1, IDLE),
     ]
-    assert {row["flowStartMilliseconds"] for row in told} == {T0}
-    assert sum(row["octetDeltaCount"] for row in told) == 420
+    assert {row["flowStartMilliseconds"] for row in reported} == {T0}
+    assert sum(row["octetDeltaCount"] for row in reported) == 420
     assert table.balanced()
 
 
@@ -192,8 +192,8 @@ def test_a_full_table_evicts_what_is_idle_longest() -> None:
         table.put(packet(port), at=port)
     table.put(packet(1), at=4)
     table.put(packet(4), packet(4), packet(5), at=5)
-    told = {row["sourceTransportPort"]: counts(row)[0:5:4] for row in table.tell(6)}
-    assert told == {2: (1, FULL), 3: (1, FULL)}
+    reported = {row["sourceTransportPort"]: counts(row)[0:5:4] for row in table.tell(6)}
+    assert reported == {2: (1, FULL), 3: (1, FULL)}
     assert table.stats.evicted == 2
     assert len(table) == 3
     assert table.balanced()
@@ -207,7 +207,7 @@ def test_what_comes_at_once_does_not_evict_itself() -> None:
     assert table.balanced()
 
 
-def test_what_was_told_of_leaves_a_full_table_silently() -> None:
+def test_what_was_reported_of_leaves_a_full_table_silently() -> None:
     table = Table(max_connections=2)
     table.put(packet(1), packet(2))
     table.tell(15_000)
@@ -236,13 +236,13 @@ def test_known_connections_may_be_evicted_by_those_that_come_with_them() -> None
     table.put(packet(1))
     table.put(packet(2), at=1)
     table.put(packet(3), packet(1), packet(4), at=2)
-    told = [(row["sourceTransportPort"], counts(row)[0]) for row in table.tell(20_000)]
-    assert sorted(told) == [(1, 2), (2, 1), (3, 1)]
+    reported = [(row["sourceTransportPort"], counts(row)[0]) for row in table.tell(20_000)]
+    assert sorted(reported) == [(1, 2), (2, 1), (3, 1)]
     assert table.packets.dropped == {"table-full": 1}
     assert table.balanced()
 
 
-def test_many_due_are_told_of_in_parts() -> None:
+def test_many_due_are_reported_of_in_parts() -> None:
     table = Table()
     table.put(*(packet(port) for port in range(10)))
     sizes = [len(table.due(T0 + 20_000, live=4)) for _ in range(4)]
@@ -255,11 +255,11 @@ def test_flush() -> None:
     table.tell(15_000)
     table.put(*(packet(port) for port in (2, 3, 4)), at=15_000)
     table.put(packet(5), packet(6), at=15_001)
-    told = []
+    reported = []
     while len(batch := table.flush(live=2)):
-        told += rows(batch)
-    assert sorted(row["sourceTransportPort"] for row in told) == [2, 3, 4, 5, 6]
-    assert sorted(row["flowEndReason"] for row in told) == [*[FORCED] * 4, FULL]
+        reported += rows(batch)
+    assert sorted(row["sourceTransportPort"] for row in reported) == [2, 3, 4, 5, 6]
+    assert sorted(row["flowEndReason"] for row in reported) == [*[FORCED] * 4, FULL]
     assert len(table) == 0
     assert table.balanced()
 
@@ -267,10 +267,10 @@ def test_flush() -> None:
 def test_strings_do_not_pile_up() -> None:
     table = Table(max_connections=100)
     for step in range(300):
-        verdicts = (Verdict(name=f"policy-{step}-{number}") for number in range(50))
+        verdicts = (DenialVerdict(name=f"policy-{step}-{number}") for number in range(50))
         table.put(*(packet(n, verdict=v) for n, v in enumerate(verdicts)), at=step * 400_000)
-        told = table.tell(step * 400_000 + 15_000)
-        assert {row["ingressNetworkPolicyName"] for row in told} == {
+        reported = table.tell(step * 400_000 + 15_000)
+        assert {row["ingressNetworkPolicyName"] for row in reported} == {
             f"policy-{step}-{number}" for number in range(50)
         }
         table.tell(step * 400_000 + 399_000)
@@ -301,17 +301,17 @@ def test_a_clusters_node_tells_of_its_own_pods() -> None:
         ),
         T0,
     )
-    told = {row["sourceTransportPort"]: row for row in rows(table.due(T0 + 20_000))}
-    assert told.keys() == {1, 2, 4}
-    assert (told[1]["destinationPodName"], told[1]["flowType"]) == ("web", 2)
-    assert (told[2]["sourcePodName"], told[2]["flowType"]) == ("web", 3)
-    assert told[1]["destinationServicePortName"] == ""
-    assert told[4]["destinationServicePortName"].endswith("/shop:http")
-    assert (told[4]["destinationServiceIP"], told[4]["destinationServicePort"]) == (
+    reported = {row["sourceTransportPort"]: row for row in rows(table.due(T0 + 20_000))}
+    assert reported.keys() == {1, 2, 4}
+    assert (reported[1]["destinationPodName"], reported[1]["flowType"]) == ("web", 2)
+    assert (reported[2]["sourcePodName"], reported[2]["flowType"]) == ("web", 3)
+    assert reported[1]["destinationServicePortName"] == ""
+    assert reported[4]["destinationServicePortName"].endswith("/shop:http")
+    assert (reported[4]["destinationServiceIP"], reported[4]["destinationServicePort"]) == (
         "10.96.0.1",
         80,
     )
-    assert told[4]["destinationTransportPort"] == 8080
+    assert reported[4]["destinationTransportPort"] == 8080
     assert table.packets.dropped == {"not-local": 1}
     assert ledger.imbalance() == {}
 
@@ -330,15 +330,15 @@ def test_a_clusters_node_tells_of_its_own_pods() -> None:
 )
 def test_deltas_add_up(steps: list[tuple[list[tuple[int, int]], int, bool]], room: int) -> None:
     table = Table(max_connections=room, max_packets_per_second=50)
-    at, told = 0, 0
+    at, reported = 0, 0
     for batch, pause, taken in steps:
         at += pause
         table.put(*(packet(port, packets=n) for port, n in batch), at=at)
         if taken:
-            told += sum(row["packetDeltaCount"] for row in table.tell(at))
+            reported += sum(row["packetDeltaCount"] for row in table.tell(at))
         assert table.balanced()
-    told += sum(row["packetDeltaCount"] for row in rows(table.flush()))
-    assert told == table.packets.received - sum(table.packets.dropped.values())
+    reported += sum(row["packetDeltaCount"] for row in rows(table.flush()))
+    assert reported == table.packets.received - sum(table.packets.dropped.values())
     assert table.balanced()
     assert len(table) == 0
 
@@ -370,9 +370,9 @@ def test_another_rate() -> None:
 
 
 async def successor(first: DeniedTable, tmp_path: Path) -> Table:
-    await State(tmp_path, "node-1", first, "denied").stop()
+    await StateFile(tmp_path, "node-1", first, "denied").stop()
     second = Table()
-    await State(tmp_path, "node-1", second, "denied").start()
+    await StateFile(tmp_path, "node-1", second, "denied").start()
     return second
 
 
@@ -384,10 +384,10 @@ async def test_a_client_that_goes_on_trying_stays_one_connection_over_a_restart(
     assert len(first.flush()) == 2
     second = await successor(first, tmp_path)
     second.put(packet(at=T0 + 9000), packet(port=3, at=T0 + 9000), at=9000)
-    told = second.tell(30_000)
-    assert [counts(row) for row in told] == [(3, 1, 180, 60, IDLE), (1, 1, 60, 60, IDLE)]
-    assert [row["flowStartMilliseconds"] for row in told] == [T0, T0 + 9000]
-    assert [row["ingressNetworkPolicyName"] for row in told] == ["deny-all"] * 2
+    reported = second.tell(30_000)
+    assert [counts(row) for row in reported] == [(3, 1, 180, 60, IDLE), (1, 1, 60, 60, IDLE)]
+    assert [row["flowStartMilliseconds"] for row in reported] == [T0, T0 + 9000]
+    assert [row["ingressNetworkPolicyName"] for row in reported] == ["deny-all"] * 2
     assert second.balanced()
     assert not len(second.flush())
     third = await successor(second, tmp_path)

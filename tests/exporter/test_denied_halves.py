@@ -6,12 +6,12 @@ import pytest
 
 from exporter.denied_packets import INGRESS, T0, packet, packets
 from exporter.kernel_entries import Connection, entries
-from flowvis.aggregator.flows import FlowTable
+from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.batch import Batch
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.denied import DeniedTable
-from flowvis.exporter.enrich import ClusterNode
-from flowvis.exporter.scope import Scope
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.denied import DeniedTable
+from flowvis.exporter.tables.enrich import ClusterNode
+from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED, RuleAction
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.buffer import RecordBuffer

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from exporter.collector import Collector
-from flowvis.denials.follow import Follower
-from flowvis.denials.log import PacketLog
 from flowvis.denials.prefixes import Prefixes
+from flowvis.denials.sources.follow import Follower
+from flowvis.denials.sources.log import PacketLog
 from flowvis.exporter import denied_watch
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.denied import DeniedTable
 from flowvis.exporter.denied_watch import DeniedWatch
-from flowvis.exporter.enrich import PlainHost
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
-from flowvis.exporter.scope import Scope
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.denied import DeniedTable
+from flowvis.exporter.tables.enrich import PlainHost
+from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EndReason, RuleAction
 from flowvis.runtime.ledger import Ledger
 from waiting import until

@@ -3,8 +3,8 @@ import pytest
 
 from exporter.kernel_entries import Connection, entries
 from flowvis.batch import address_text
-from flowvis.exporter.enrich import ClusterNode, PlainHost
-from flowvis.exporter.form import Form
+from flowvis.exporter.tables.enrich import ClusterNode, PlainHost
+from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import FlowType
 from flowvis.inventory.index import Inventory
 from flowvis.native import StringTable
@@ -36,7 +36,7 @@ def enricher() -> ClusterNode:
 
 def describe(enricher: ClusterNode | PlainHost, connection: Connection) -> dict[str, object]:
     strings = StringTable()
-    found = enricher.describe(Form.of(entries(connection), 0), strings)
+    found = enricher.describe(ConnectionTuples.of(entries(connection), 0), strings)
     row: dict[str, object] = {"wanted": bool(found.wanted[0])}
     for name, column in found.columns.items():
         if name.endswith("IP"):

@@ -6,11 +6,11 @@ from exporter.collector import Collector
 from exporter.kernel_entries import SECOND, Connection, entries
 from flowvis.conntrack.entries import DESTROY
 from flowvis.exporter import export
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.enrich import PlainHost
 from flowvis.exporter.export import Exporter, now_ms
 from flowvis.exporter.pending import Pending
-from flowvis.exporter.scope import Scope
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.enrich import PlainHost
+from flowvis.exporter.tables.scope import Scope
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.address import CollectorAddress
 from waiting import until

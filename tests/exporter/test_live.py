@@ -12,7 +12,7 @@ import pytest
 from cli.test_exporter import Daemon, free_port, get, write
 from exporter.collector import Collector
 from exporter.test_export import deltas
-from flowvis.conntrack.sysctls import ROOT
+from flowvis.conntrack.sources.sysctls import ROOT
 from waiting import until
 
 RESTART = "flowvis_exporter_config_restart_required"
@@ -46,8 +46,8 @@ class Exporter:
     def _write(self) -> str:
         return write(self.path, {"flowExporter": self.exported, **self.others})
 
-    def told(self, *collectors: Collector) -> Counter[int]:
-        """How many bytes collectors were told of together, by the client's port."""
+    def reported(self, *collectors: Collector) -> Counter[int]:
+        """How many bytes collectors were reported together, by the client's port."""
         together = sum(map(deltas, collectors), Counter())
         return Counter({port: together[port] for port in self.ports() if port in together})
 
@@ -132,7 +132,7 @@ async def test_another_collector_while_connections_go_on(start: Start) -> None:
         log = await exporter.stop()
         assert second.sessions == 1
         assert (first.gaps, second.gaps) == (0, 0)
-        assert exporter.told(first, second) == dict.fromkeys(exporter.ports(), octets)
+        assert exporter.reported(first, second) == dict.fromkeys(exporter.ports(), octets)
         for port in exporter.ports():  # the first one's totals are where the second one's begin
             last = [r for r in first.rows if r["sourceTransportPort"] == port][-1]
             begun = next(r for r in second.rows if r["sourceTransportPort"] == port)
@@ -154,9 +154,9 @@ async def test_from_a_collector_that_does_not_answer(start: Start) -> None:
         await exporter.metric("flowvis_exporter_client_attempts_total", 4.0)
         exporter.send()
         exporter.configure(flowCollectorAddr=f"{collector.address}")
-        await until(lambda: len(exporter.told(collector)) == 5)
+        await until(lambda: len(exporter.reported(collector)) == 5)
         await exporter.stop()
-        assert exporter.told(collector) == dict.fromkeys(exporter.ports(), 100)
+        assert exporter.reported(collector) == dict.fromkeys(exporter.ports(), 100)
 
 
 @pytest.mark.kernel
@@ -171,27 +171,29 @@ async def test_from_a_collector_that_reads_nothing(start: Start) -> None:
         exporter.send()
         await asyncio.sleep(1)
         exporter.configure(flowCollectorAddr=f"{collector.address}")
-        octets = 100 + await traffic(exporter, until(lambda: len(exporter.told(collector)) == 5))
+        octets = 100 + await traffic(
+            exporter, until(lambda: len(exporter.reported(collector)) == 5)
+        )
         await exporter.stop()
         stuck.reading.set()
         await stuck.go_away()
-        assert exporter.told(stuck, collector) == dict.fromkeys(exporter.ports(), octets)
+        assert exporter.reported(stuck, collector) == dict.fromkeys(exporter.ports(), octets)
 
 
 @pytest.mark.kernel
 async def test_timeouts_and_intervals(start: Start) -> None:
-    """Connections that are known already are told of by the new timeouts."""
+    """Connections that are known already are reported by the new timeouts."""
     async with Collector() as collector:
         exporter = start(collector, flowPollInterval="1h", activeFlowExportTimeout="2h")
         await until(lambda: collector.sessions == 1)
         exporter.send()
         await asyncio.sleep(0.5)
-        assert not exporter.told(collector)
+        assert not exporter.reported(collector)
         exporter.configure(flowPollInterval="200ms")
         await asyncio.sleep(1)
-        assert not exporter.told(collector)
+        assert not exporter.reported(collector)
         exporter.configure(activeFlowExportTimeout="100ms")
-        await until(lambda: len(exporter.told(collector)) == 5)
+        await until(lambda: len(exporter.reported(collector)) == 5)
         exporter.configure(activeFlowExportTimeout="2h", idleFlowExportTimeout="300ms")
         await until(lambda: any(row["flowEndReason"] == 1 for row in collector.rows))
         await exporter.stop()
@@ -202,15 +204,15 @@ async def test_protocols(start: Start) -> None:
     async with Collector() as collector:
         exporter = start(collector)
         exporter.send()
-        await until(lambda: len(exporter.told(collector)) == 5)
+        await until(lambda: len(exporter.reported(collector)) == 5)
         exporter.configure(protocolFilter=["icmp"])
         await exporter.metric("antrea_agent_conntrack_antrea_connection_count", 0.0)
         exporter.send()
         await asyncio.sleep(0.5)
-        assert exporter.told(collector) == dict.fromkeys(exporter.ports(), 100)
+        assert exporter.reported(collector) == dict.fromkeys(exporter.ports(), 100)
         exporter.configure(protocolFilter=None)
         total = dict.fromkeys(exporter.ports(), 300)  # from their beginning
-        await until(lambda: exporter.told(collector) == total)
+        await until(lambda: exporter.reported(collector) == total)
         await exporter.stop()
 
 
@@ -224,7 +226,7 @@ async def test_a_broken_file_and_what_needs_a_restart(start: Start) -> None:
         await exporter.metric('flowvis_exporter_config_reloads_total{result="invalid"}', 1.0)
         await exporter.metric("flowvis_exporter_config_problems", 1.0)
         exporter.send()
-        await until(lambda: exporter.told(collector)[exporter.ports()[0]] == 200)
+        await until(lambda: exporter.reported(collector)[exporter.ports()[0]] == 200)
         exporter.configure(flowPollInterval="200ms", protocolFilter=["udp"], maxConnections=5000)
         await exporter.metric(RESTART, 1.0)
         await exporter.metric("flowvis_exporter_config_problems", 0.0)

@@ -11,9 +11,9 @@ import pytest
 
 from exporter.kernel_entries import Connection
 from exporter.test_connections import IDLE, T0, poll, rows
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.enrich import ClusterNode
-from flowvis.exporter.scope import Scope
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.enrich import ClusterNode
+from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import FlowType
 from flowvis.inventory.index import Inventory
 from inventory.kubernetes_objects import node, pod, service
@@ -30,7 +30,7 @@ NO_SNAT, NO_SERVICE = ("", 0), ("", "", 0)
 
 
 class Chain(NamedTuple):
-    """What is told of a connection, of those that are told of at all."""
+    """What is reported a connection, of those that are reported at all."""
 
     flow_type: int
     source: tuple[str, int]

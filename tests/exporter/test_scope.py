@@ -1,7 +1,7 @@
 import pytest
 
 from exporter.kernel_entries import Connection, entries
-from flowvis.exporter.scope import Scope
+from flowvis.exporter.tables.scope import Scope
 
 TCP, UDP = Connection(), Connection(protocol=17)
 SCTP, PING = Connection(protocol=132), Connection(protocol=1)

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from exporter.test_connections import IDLE, T0, balanced, rows
-from exporter.test_crossings import CHAIN, table
-from flowvis.conntrack.source import Conntrack
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.scope import ANTREA_ZONES
+from exporter.test_default_zone import CHAIN, table
+from flowvis.conntrack.sources.source import Conntrack
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.scope import ANTREA_ZONES
 from flowvis.fields import FlowType
 from namespaces import CLONE_NEWNET, call, run
 
@@ -150,7 +150,7 @@ def kernel(hosts: tuple[Host, Host]) -> Iterator[Conntrack]:
     source.close()
 
 
-def followed(source: Conntrack) -> ConnectionTable:
+def watched(source: Conntrack) -> ConnectionTable:
     connections = table()
     connections.event(source.read_events(), T0)
     connections.poll(source.poll(), T0)
@@ -165,7 +165,7 @@ def test_a_client_from_outside(hosts: tuple[Host, Host], kernel: Conntrack) -> N
     with client.datagram(CLIENT, 50_000) as sender, pod.datagram(POD, 8080) as server:
         seen = exchange(sender, server, (NODE, 30080))
     assert seen[0] == GATEWAY
-    batch = followed(kernel).due(T0 + IDLE)
+    batch = watched(kernel).due(T0 + IDLE)
     expected = (CLIENT, 50_000, POD, 8080, *seen, NODE, 30080, FlowType.FROM_EXTERNAL)
     assert rows(batch, *CHAIN) == [expected]
     assert batch.texts("destinationServicePortName") == ["shop/web:udp"]
@@ -179,4 +179,4 @@ def test_a_pod_that_calls_the_outside(hosts: tuple[Host, Host], kernel: Conntrac
         seen = exchange(sender, server, (CLIENT, 53))
     assert seen[0] == NODE
     expected = (POD, 41_000, CLIENT, 53, *seen, "", 0, FlowType.TO_EXTERNAL)
-    assert rows(followed(kernel).due(T0 + IDLE), *CHAIN) == [expected]
+    assert rows(watched(kernel).due(T0 + IDLE), *CHAIN) == [expected]

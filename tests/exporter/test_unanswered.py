@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import pytest
 
-from flowvis.conntrack.source import Conntrack
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.enrich import PlainHost
-from flowvis.exporter.scope import Scope
+from flowvis.conntrack.sources.source import Conntrack
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.enrich import PlainHost
+from flowvis.exporter.tables.scope import Scope
 
 RULES = """
 table inet silence {

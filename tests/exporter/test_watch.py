@@ -11,14 +11,14 @@ import pytest
 from exporter.collector import Collector
 from exporter.test_export import deltas
 from flowvis.conntrack.entries import Entries
-from flowvis.conntrack.source import Conntrack
+from flowvis.conntrack.sources.source import Conntrack
 from flowvis.errors import SystemRefused
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.enrich import PlainHost
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
-from flowvis.exporter.scope import Scope
-from flowvis.exporter.watch import BUCKETS, Watch, WatchStats
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.enrich import PlainHost
+from flowvis.exporter.tables.scope import Scope
+from flowvis.exporter.watch import BUCKETS, KernelWatchStats, Watch
 from flowvis.runtime.ledger import Ledger
 from waiting import until
 
@@ -196,7 +196,7 @@ def _refuse() -> None:
 
 
 def test_poll_times_go_into_buckets() -> None:
-    stats = WatchStats()
+    stats = KernelWatchStats()
     for seconds in (0.001, 0.01, 0.011, 99.0):
         stats.took(seconds)
     assert stats.polls == 4

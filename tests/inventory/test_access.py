@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from flowvis.errors import ApiError, SettingsError
-from flowvis.inventory.access import HOST, PORT, Access, InCluster, Kubeconfig
-from flowvis.inventory.api import Api
 from flowvis.inventory.settings import Enable, KubernetesSettings
+from flowvis.inventory.sources.access import HOST, PORT, Access, InCluster, Kubeconfig
+from flowvis.inventory.sources.api import KubernetesApi
 from flowvis.lab.apiserver import ApiServer, kubeconfig, service_account
 from flowvis.runtime.settings import load
 from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server
@@ -55,7 +55,7 @@ def test_a_pods_own_access_that_lacks_something(tmp_path: Path) -> None:
 
 
 async def get(access: Access) -> dict[str, Any]:
-    api = Api(access)
+    api = KubernetesApi(access)
     api.open()
     try:
         return await api.get("/api/v1/pods", {})

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from flowvis.inventory.contents import Contents, Entry
 from flowvis.inventory.resources import CONFIG_MAPS, PODS, SECRETS
 from flowvis.inventory.settings import ObjectName, parse_object_name
-from flowvis.inventory.watch import Watched, Watchers
+from flowvis.inventory.sources.contents import Contents, Entry
+from flowvis.inventory.sources.watch import Watched, Watchers
 from flowvis.lab.apiserver import ApiServer, status
 from waiting import until
 
@@ -26,19 +26,19 @@ def secret(**data: bytes) -> dict[str, Any]:
     return config_map(**encoded) | {"kind": "Secret"}
 
 
-def followed(server: ApiServer, *contents: Contents) -> Watchers:
+def watched(server: ApiServer, *contents: Contents) -> Watchers:
     access = Plain(server.url)
     return Watchers(lambda: access, [each.watched for each in contents], wait_s=5.0, backoff=fast)
 
 
-async def test_one_object_is_followed_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "flowvis.inventory.contents")
+async def test_one_object_is_watched_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "flowvis.inventory.sources.contents")
     published, private = Contents(CONFIG_MAPS, NAME), Contents(SECRETS, NAME)
     async with running(ApiServer()) as server:
         server.put(config_map("other", key="no"))
         server.put(config_map(namespace="there", key="no"))
         server.put(config_map(key="first"))
-        watchers = followed(server, published, private)
+        watchers = watched(server, published, private)
         await watchers.start()
         assert published.data == {"key": b"first"}
         assert private.listed
@@ -51,8 +51,8 @@ async def test_one_object_is_followed_by_its_name(caplog: pytest.LogCaptureFixtu
         server.remove(config_map())
         await until(lambda: published.data is None)
         await watchers.stop()
-        told = [text for text in caplog.messages if "ConfigMap" in text]
-        assert [text.removeprefix("ConfigMap here/mine ") for text in told] == [
+        reported = [text for text in caplog.messages if "ConfigMap" in text]
+        assert [text.removeprefix("ConfigMap here/mine ") for text in reported] == [
             "is there",
             "has changed",
             "is gone",
@@ -69,7 +69,7 @@ async def test_what_goes_while_nobody_watches_is_noticed_and_an_outage_changes_n
     server = ApiServer()
     async with running(server):
         server.put(config_map(key="v"))
-        watchers = followed(server, contents)
+        watchers = watched(server, contents)
         await watchers.start()
     await until(lambda: bool(watchers.problem()))
     assert contents.data == {"key": b"v"}
@@ -111,7 +111,7 @@ async def test_any_other_failure_is_waited_for() -> None:
             return status(500, "etcd is away") if left[0] > 0 else None
 
         server.faults.answer = answer
-        watchers = followed(server, contents)
+        watchers = watched(server, contents)
         await watchers.start()
         assert contents.listed
         await watchers.stop()

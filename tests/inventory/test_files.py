@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from flowvis.errors import SettingsError
-from flowvis.inventory import files
-from flowvis.inventory.files import InventoryFiles, read
 from flowvis.inventory.index import Inventory
+from flowvis.inventory.sources import files
+from flowvis.inventory.sources.files import InventoryFiles, read
 from inventory.kubernetes_objects import node, pod, service
 from waiting import until
 

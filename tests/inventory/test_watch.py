@@ -12,13 +12,13 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 
 from flowvis.errors import ApiError, SettingsError
-from flowvis.inventory import access as access_module
-from flowvis.inventory import api as api_module
-from flowvis.inventory import watch
-from flowvis.inventory.access import Access, InCluster
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import NAMESPACES, NODES, PODS, POLICIES, SERVICES, Resource
-from flowvis.inventory.watch import Sink, Watched, Watchers
+from flowvis.inventory.sources import access as access_module
+from flowvis.inventory.sources import api as api_module
+from flowvis.inventory.sources import watch
+from flowvis.inventory.sources.access import Access, InCluster
+from flowvis.inventory.sources.watch import Sink, Watched, Watchers
 from flowvis.lab.apiserver import ApiServer, service_account, status
 from flowvis.runtime.backoff import Backoff
 from flowvis.transport.certificates import Issued, issue_ca, issue_server
@@ -305,7 +305,7 @@ async def test_what_is_known_stays_while_the_server_is_away(
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(warnings) == 2
     assert all("what is known stays in use" in text for text in warnings)
-    assert sum("followed again" in r.getMessage() for r in caplog.records) == 2
+    assert sum("watched again" in r.getMessage() for r in caplog.records) == 2
 
 
 async def test_a_start_waits_for_the_first_lists() -> None:
@@ -444,7 +444,7 @@ async def test_objects_that_are_not_what_their_kind_says_are_passed_over(
     assert "Pod shop/bad" in caplog.text
 
 
-async def test_refusals_are_told_in_the_servers_words() -> None:
+async def test_refusals_are_reported_in_the_servers_words() -> None:
     def forbidden(request: web.Request) -> web.Response | None:
         return status(403, 'pods is forbidden: User "x" cannot list resource')
 
@@ -491,7 +491,7 @@ async def test_a_kind_that_may_not_be_read_does_not_hold_up_the_start() -> None:
                 assert "networkpolicies.networking.k8s.io: " in watchers.problem()
 
 
-async def test_sinks_are_told_to_forget(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sinks_are_reported_to_forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "EXPIRE_S", 0.01)
     sink = Names()
     async with running(ApiServer()) as server, following(server, sink, PODS, NODES):
@@ -508,7 +508,7 @@ async def test_bad_access_stops_the_start() -> None:
 
 async def test_an_api_that_is_not_open() -> None:
     with pytest.raises(ValueError, match="not open"):
-        await api_module.Api(Plain("http://127.0.0.1:9")).get("/api/v1", {})
+        await api_module.KubernetesApi(Plain("http://127.0.0.1:9")).get("/api/v1", {})
 
 
 async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,7 +522,9 @@ async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
 
     ended = asyncio.Event()
     listener = await asyncio.start_server(nothing, "127.0.0.1", 0)
-    api = api_module.Api(Plain(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"))
+    api = api_module.KubernetesApi(
+        Plain(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    )
     api.open()
     with pytest.raises(ApiError, match="no answer in time"):
         await api.get("/api/v1/pods", {})
@@ -532,7 +534,7 @@ async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
     await listener.wait_closed()
 
 
-def test_all_policy_kinds_can_be_told_apart() -> None:
+def test_all_policy_kinds_can_be_reported_apart() -> None:
     keys = {(resource.group, resource.kind) for resource in POLICIES}
     assert len(keys) == len(POLICIES)
     assert all(resource.optional for resource in POLICIES)

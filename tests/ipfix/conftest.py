@@ -3,8 +3,9 @@ from types import ModuleType
 import pytest
 
 from flowvis import strings
-from flowvis.native import ipfix, ipfix_reference
+from flowvis.native import ipfix
 from flowvis.native import strings as compiled_strings
+from flowvis.native.reference import ipfix as ipfix_reference
 from flowvis.strings import Strings
 
 

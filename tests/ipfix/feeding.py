@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from flowvis.fields import EXPORTED, Field
-from flowvis.ipfix import CollectorSession, Event, Limits, RecordBuffer
+from flowvis.ipfix import CollectorLimits, CollectorSession, Event, RecordBuffer
 
 from .conftest import Leaf
 from .records import records_of
@@ -19,14 +19,14 @@ class Fed:
         leaf: Leaf,
         *,
         fields: Sequence[Field] = EXPORTED,
-        limits: Limits | None = None,
+        limits: CollectorLimits | None = None,
     ) -> None:
         self.fields = fields
         self.buffer = RecordBuffer(fields, leaf.table())
         # Room that nobody has written yet is not always zero: records must not show it.
         for column in self.buffer.target.columns:
             column.view(np.uint8).fill(0xEE)
-        self.session = CollectorSession("peer", self.buffer, limits or Limits())
+        self.session = CollectorSession("peer", self.buffer, limits or CollectorLimits())
         self.events: list[Event] = []
 
     def feed(self, pieces: Iterable[bytes | memoryview]) -> "Fed":

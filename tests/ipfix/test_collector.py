@@ -7,7 +7,7 @@ import pytest
 from flowvis.errors import LimitExceeded, MalformedMessage, PeerError
 from flowvis.fields import BY_NAME
 from flowvis.ipfix import (
-    Limits,
+    CollectorLimits,
     Malformed,
     SequenceGap,
     TemplateLearned,
@@ -300,7 +300,7 @@ def test_more_domains_than_are_kept_track_of(leaf: Leaf) -> None:
     streams = [wire.message(PORTS, port(1), domain=n) for n in range(300)]
     streams += [wire.message(port(1), domain=n, sequence=1) for n in range(250, 300)]
     streams += [wire.message(port(1), domain=n, sequence=9) for n in (5, 299)]
-    fed = Fed(leaf, limits=Limits(templates=300, events=1000)).feed([b"".join(streams)])
+    fed = Fed(leaf, limits=CollectorLimits(templates=300, events=1000)).feed([b"".join(streams)])
     assert gaps_of(fed) == [SequenceGap(5, 8)]
     assert fed.session.stats.records == 352
 
@@ -423,7 +423,7 @@ def test_end_of_stream(leaf: Leaf) -> None:
 
 def test_message_size_limit(leaf: Leaf) -> None:
     small = wire.message(PORTS)
-    fed = Fed(leaf, limits=Limits(message_size=len(small))).feed([small])
+    fed = Fed(leaf, limits=CollectorLimits(message_size=len(small))).feed([small])
     with pytest.raises(LimitExceeded) as caught:
         fed.feed([wire.message(PORTS, port(1))])
     assert caught.value.reason == "message-size"
@@ -431,7 +431,7 @@ def test_message_size_limit(leaf: Leaf) -> None:
 
 def test_pending_bytes_limit(leaf: Leaf) -> None:
     stream = wire.message(PORTS, port(*range(100)))
-    fed = Fed(leaf, limits=Limits(pending_bytes=50)).feed([stream[:50]])
+    fed = Fed(leaf, limits=CollectorLimits(pending_bytes=50)).feed([stream[:50]])
     with pytest.raises(LimitExceeded) as caught:
         fed.feed([stream[50:60]])
     assert caught.value.reason == "pending-bytes"
@@ -440,7 +440,9 @@ def test_pending_bytes_limit(leaf: Leaf) -> None:
 def test_templates_limit(leaf: Leaf) -> None:
     records = [wire.template(number, PORT) for number in (256, 300, 301)]
     body = wire.templates(*records, records[0], wire.withdrawal(300), records[2])
-    fed = fed_in_every_manner(leaf, wire.message(body, port(1)), limits=Limits(templates=2))
+    fed = fed_in_every_manner(
+        leaf, wire.message(body, port(1)), limits=CollectorLimits(templates=2)
+    )
     assert [error.reason for error in faults_of(fed)] == ["templates"]
     assert isinstance(faults_of(fed)[0], LimitExceeded)
     assert fed.session.stats.templates == 3  # 301 had room after the withdrawal
@@ -450,7 +452,7 @@ def test_templates_limit(leaf: Leaf) -> None:
 def test_template_fields_limit(leaf: Leaf) -> None:
     body = wire.templates(wire.template(300, PORT, PORT, PORT), wire.template(256, PORT, PORT))
     stream = wire.message(body, wire.set_of(256, pack(">HH", 1, 2)))
-    fed = fed_in_every_manner(leaf, stream, limits=Limits(template_fields=2))
+    fed = fed_in_every_manner(leaf, stream, limits=CollectorLimits(template_fields=2))
     assert [error.reason for error in faults_of(fed)] == ["template-fields"]
     assert ports_of(fed) == [2]
 
@@ -458,9 +460,13 @@ def test_template_fields_limit(leaf: Leaf) -> None:
 def test_long_text_is_cut_between_characters(leaf: Leaf) -> None:
     template = wire.templates(wire.template(256, (ANTREA, 101, VARIABLE), (ANTREA, 100, VARIABLE)))
     data = wire.set_of(256, wire.text("abcdéf"), wire.text("abcdé"))
-    fed = fed_in_every_manner(leaf, wire.message(template, data), limits=Limits(text_size=5))
+    fed = fed_in_every_manner(
+        leaf, wire.message(template, data), limits=CollectorLimits(text_size=5)
+    )
     assert fed.records == [{"sourcePodName": "abcd", "sourcePodNamespace": "abcd"}]
-    fed = fed_in_every_manner(leaf, wire.message(template, data), limits=Limits(text_size=6))
+    fed = fed_in_every_manner(
+        leaf, wire.message(template, data), limits=CollectorLimits(text_size=6)
+    )
     assert fed.records == [{"sourcePodName": "abcdé", "sourcePodNamespace": "abcdé"}]
     assert fed.session.stats.truncated_texts == 1
 
@@ -479,7 +485,7 @@ def test_a_full_string_table_costs_the_text_only(leaf: Leaf) -> None:
 
 def test_events_of_one_call_are_bounded(leaf: Leaf) -> None:
     stream = b"".join(wire.message(wire.set_of(5)) for _ in range(1000))
-    fed = Fed(leaf, limits=Limits(events=10)).feed([stream])
+    fed = Fed(leaf, limits=CollectorLimits(events=10)).feed([stream])
     assert len(fed.events) == 10
     assert fed.session.stats.malformed["set-id"] == 1000
     assert len(fed.feed([stream]).events) == 20

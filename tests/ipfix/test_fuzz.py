@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flowvis.errors import PeerError
 from flowvis.fields import EXPORTED
-from flowvis.ipfix import ExporterSession, Limits
+from flowvis.ipfix import CollectorLimits, ExporterSession
 
 from . import wire
 from .conftest import LEAVES, Leaf, use
@@ -23,7 +23,7 @@ class Outcome:
     """All that can be seen of a session after a stream, in one comparable value."""
 
     def __init__(self, leaf: Leaf, pieces: list[bytes]) -> None:
-        fed = Fed(leaf, limits=Limits(templates=4, template_fields=8, text_size=40))
+        fed = Fed(leaf, limits=CollectorLimits(templates=4, template_fields=8, text_size=40))
         self.error = ""
         try:
             fed.feed(pieces)
@@ -114,7 +114,7 @@ def test_memory_is_bounded(leaf: Leaf) -> None:
         wire.message(wire.templates(wire.template(256 + n, *fields)), domain=n * 77, sequence=n)
         for n in range(600)
     ]
-    fed = Fed(leaf, limits=Limits(templates=20))
+    fed = Fed(leaf, limits=CollectorLimits(templates=20))
     fed.feed(bombs[:100])
     tracemalloc.start()
     try:

@@ -3,7 +3,7 @@
 import pytest
 
 from flowvis.fields import FlowType
-from flowvis.lab.live import Table, quantity
+from flowvis.lab.live import LiveTable, quantity
 
 RECORD = {
     "sourceIP": "10.10.1.11",
@@ -27,7 +27,7 @@ RECORD = {
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_a_line_is_as_wide_as_its_heading(width):
-    table = Table(width)
+    table = LiveTable(width)
     heading, line = table.heading().plain, table.line(RECORD).plain
     assert len(heading) == len(line)
     assert len(line) <= width
@@ -37,7 +37,7 @@ def test_a_line_is_as_wide_as_its_heading(width):
 
 
 def test_a_line_says_who_what_and_how_much():
-    line = Table(160).line(RECORD).plain
+    line = LiveTable(160).line(RECORD).plain
     for part in ("shop/frontend-7d4b", "[2001:db8:2::9]:8080", "kube-system/kube-dns:dns",
                  "tcp", "to external", "236 kB", "3 Mbit/s"):  # fmt: skip
         assert part in line
@@ -45,12 +45,12 @@ def test_a_line_says_who_what_and_how_much():
 
 def test_a_line_says_what_policies_denied():
     for action, verdict in ((2, "dropped"), (3, "rejected")):
-        line = Table(160).line({**RECORD, "ingressNetworkPolicyRuleAction": action}).plain
+        line = LiveTable(160).line({**RECORD, "ingressNetworkPolicyRuleAction": action}).plain
         assert verdict in line
 
 
 def test_a_narrow_terminal_still_tells_who():
-    line = Table(80).line(RECORD).plain
+    line = LiveTable(80).line(RECORD).plain
     for part in ("frontend-7d4b", "kube-dns:d", "to external", "236 kB", "3 Mbit/s"):
         assert part in line
 

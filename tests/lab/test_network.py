@@ -3,7 +3,7 @@
 import pytest
 
 from flowvis.lab import expectation
-from flowvis.lab.rules import Count
+from flowvis.lab.rules import WitnessCount
 from flowvis.lab.scenarios import STEADY_S, Outcome, choose
 
 DURATION_S = 2.0
@@ -25,7 +25,7 @@ def test_witness_and_conntrack_agree_to_the_byte(connections, scenario):
         forgotten = scenario.outcome is Outcome.REFUSED  # a RST ends what was only begun
         tracked = expectation.tracked(scenario, answering) and not forgotten
         assert bool(line["conntrack"]) == tracked
-        counts = expectation.counts(scenario, answering, Count(*line["witness"]))
+        counts = expectation.counts(scenario, answering, WitnessCount(*line["witness"]))
         for node, counted in line["conntrack"].items():
             assert counted == list(counts["FromSourceNode"]), node
 

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from flowvis.clickhouse.schema import FLOWS_COLUMNS
+from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.lab import expectation
 from flowvis.lab.expectation import SIDES
 from flowvis.lab.measured import COUNTERS, INTERVAL, MEASURED, RATED, Run
 from flowvis.lab.plan import ORDERS
-from flowvis.lab.rules import Count, Tuple
+from flowvis.lab.rules import Tuple, WitnessCount
 from flowvis.lab.scenarios import choose
 from flowvis.lab.verdict import judge
 
 (INTER_NODE,) = choose(["inter-node"])
-SENT = Count(100, 20_000, 90, 150_000)
+SENT = WitnessCount(100, 20_000, 90, 150_000)
 
 
 RUN = Run(began=1_700_000_000, ended=1_700_000_100)
@@ -46,8 +46,8 @@ def ends(at):
     return {f"flowEndSeconds{side}": at for side in ("", *SIDES)}
 
 
-FIRST = Count(60, 12_000, 50, 90_000)
-REST = Count(40, 8_000, 40, 60_000)
+FIRST = WitnessCount(60, 12_000, 50, 90_000)
+REST = WitnessCount(40, 8_000, 40, 60_000)
 GOOD = [record(1, FIRST, FIRST), record(2, REST, SENT)]
 
 
@@ -71,7 +71,7 @@ def test_what_is_right_passes():
     [
         ([], "no record"),
         (GOOD[:1], "deltas sum up to"),
-        ([*GOOD, record(3, Count(0, 1, 0, 0), SENT)], "deltas sum up to"),
+        ([*GOOD, record(3, WitnessCount(0, 1, 0, 0), SENT)], "deltas sum up to"),
         ([GOOD[0], record(2, REST, FIRST)], "totals are"),
         ([GOOD[0], record(1, REST, SENT)], "same intervals"),
         ([GOOD[0], {**GOOD[1], "octetTotalCountFromDestinationNode": 0}], "FromDestinationNode"),
@@ -121,7 +121,7 @@ def test_a_reused_tuple_has_totals_of_its_own():
         for interval in (1, 2)
     ]
     key = Tuple("tcp", reused.client_address, reused.client_ports[0], *reused.server)
-    twice = Count(*(2 * count for count in SENT))
+    twice = WitnessCount(*(2 * count for count in SENT))
     (finding,) = judge([reused], {reused.client.host: {key: twice}}, rows, RUN)
     assert finding.problems == []
 

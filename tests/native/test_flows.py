@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flowvis.native import flows as compiled
-from flowvis.native import flows_reference as reference
+from flowvis.native.reference import flows as reference
 
 
 @pytest.fixture(params=[reference, compiled], ids=["reference", "compiled"])

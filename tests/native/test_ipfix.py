@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from flowvis import strings as reference_strings
 from flowvis.native import ipfix as compiled
-from flowvis.native import ipfix_reference as reference
 from flowvis.native import strings as compiled_strings
-from flowvis.native.ipfix_reference import VARIABLE, Op, Program, Stop
+from flowvis.native.reference import ipfix as reference
+from flowvis.native.reference.ipfix import VARIABLE, DecodeOp, Program, Stop
 
 TABLES = {reference: reference_strings.StringTable, compiled: compiled_strings.StringTable}
 
@@ -52,11 +52,11 @@ def test_the_compiled_leaf_is_compiled() -> None:
     ("steps", "what"),
     [
         (program(), "records of no bytes"),
-        (program((Op.CONSTANT, 1, 0), (Op.SKIP, 0, 0)), "records of no bytes"),
-        (program((Op.UNSIGNED, 0, 0)), "unknown"),
-        (program((Op.UNSIGNED, 9, 3)), "unknown"),
+        (program((DecodeOp.CONSTANT, 1, 0), (DecodeOp.SKIP, 0, 0)), "records of no bytes"),
+        (program((DecodeOp.UNSIGNED, 0, 0)), "unknown"),
+        (program((DecodeOp.UNSIGNED, 9, 3)), "unknown"),
         (program((10, 1, 0)), "unknown"),
-        (program((Op.SKIP, 65536, 0)), "at most 65535"),
+        (program((DecodeOp.SKIP, 65536, 0)), "at most 65535"),
         (np.zeros((2, 2), np.uint32), "need uint32"),
         (np.zeros((2, 3), np.int64), "need uint32"),
     ],
@@ -71,23 +71,23 @@ def test_programs_that_are_none(leaf: ModuleType, steps: Program, what: str) -> 
 @pytest.mark.parametrize(
     ("step", "error"),
     [
-        ((Op.UNSIGNED, 2, 0), ValueError),  # two bytes into one
-        ((Op.UNSIGNED, 8, 5), ValueError),
-        ((Op.TEXT, VARIABLE, 3), ValueError),
-        ((Op.ADDRESS4, 0, 3), ValueError),
-        ((Op.SET_ADDRESS6, 0, 4), ValueError),
-        ((Op.MILLISECONDS, 5, 3), ValueError),
-        ((Op.SECONDS, 3, 5), ValueError),
-        ((Op.UNSIGNED, 1, 6), IndexError),
-        ((Op.CONSTANT, 0, 2**31), IndexError),
-        ((Op.MILLISECONDS, 6, 3), IndexError),
+        ((DecodeOp.UNSIGNED, 2, 0), ValueError),  # two bytes into one
+        ((DecodeOp.UNSIGNED, 8, 5), ValueError),
+        ((DecodeOp.TEXT, VARIABLE, 3), ValueError),
+        ((DecodeOp.ADDRESS4, 0, 3), ValueError),
+        ((DecodeOp.SET_ADDRESS6, 0, 4), ValueError),
+        ((DecodeOp.MILLISECONDS, 5, 3), ValueError),
+        ((DecodeOp.SECONDS, 3, 5), ValueError),
+        ((DecodeOp.UNSIGNED, 1, 6), IndexError),
+        ((DecodeOp.CONSTANT, 0, 2**31), IndexError),
+        ((DecodeOp.MILLISECONDS, 6, 3), IndexError),
     ],
 )
 def test_steps_that_do_not_suit_their_columns(
     leaf: ModuleType, step: tuple[int, int, int], error: type[Exception]
 ) -> None:
     decoder = leaf.RecordDecoder(65535, 100)
-    decoder.learn(1, 256, program((Op.SKIP, 1, 0), step))
+    decoder.learn(1, 256, program((DecodeOp.SKIP, 1, 0), step))
     with pytest.raises(error):
         decoder.run(message(b"\0" * 40), target_of(leaf, columns()))
 
@@ -99,14 +99,14 @@ def test_targets(leaf: ModuleType) -> None:
     with pytest.raises(ValueError, match="contiguous"):
         target_of(leaf, [np.zeros(8, np.uint8)[::2]])
     decoder = leaf.RecordDecoder(65535, 100)
-    decoder.learn(1, 256, program((Op.UNSIGNED, 4, 0)))
+    decoder.learn(1, 256, program((DecodeOp.UNSIGNED, 4, 0)))
     with pytest.raises(ValueError, match="float32"):
         decoder.run(message(b"\0" * 4), target_of(leaf, [np.zeros(4, np.float32)]))
 
 
 def test_a_full_target_waits_for_a_larger_one(leaf: ModuleType) -> None:
     decoder = leaf.RecordDecoder(65535, 100)
-    decoder.learn(1, 256, program((Op.UNSIGNED, 1, 0)))
+    decoder.learn(1, 256, program((DecodeOp.UNSIGNED, 1, 0)))
     data = message(b"\1\2\3", b"\4\5")
     small, large = (target_of(leaf, [np.zeros(n, np.uint8)]) for n in (2, 4))
     assert decoder.run(data, small) is Stop.FULL
@@ -120,7 +120,7 @@ def test_a_full_target_waits_for_a_larger_one(leaf: ModuleType) -> None:
 
 def test_forgotten_programs_do_not_run(leaf: ModuleType) -> None:
     decoder, target = leaf.RecordDecoder(65535, 100), target_of(leaf, columns())
-    decoder.learn(1, 256, program((Op.UNSIGNED, 1, 0)))
+    decoder.learn(1, 256, program((DecodeOp.UNSIGNED, 1, 0)))
     assert decoder.run(message(b"\1"), target) is Stop.END
     decoder.rewind()
     decoder.forget(1, 256)
@@ -139,8 +139,8 @@ def test_the_compiled_leaf_takes_its_own_string_table_only() -> None:
 def test_codes_are_remembered_for_one_table_only(leaf: ModuleType) -> None:
     """Sessions may go back and forth between targets, each with a table of its own."""
     decoder = leaf.RecordDecoder(65535, 100)
-    decoder.learn(1, 256, program((Op.TEXT, VARIABLE, 4)))
-    decoder.learn(1, 257, program((Op.TEXT, VARIABLE, 4)))
+    decoder.learn(1, 256, program((DecodeOp.TEXT, VARIABLE, 4)))
+    decoder.learn(1, 257, program((DecodeOp.TEXT, VARIABLE, 4)))
     first, second = (target_of(leaf, columns(50)) for _ in range(2))
     names = [b"pod-1", b"pod-2", b"a-longer-name", b"x"]
     for target, template, count in ((first, 256, 1), (second, 257, 4), (first, 256, 4)) * 2:
@@ -157,7 +157,9 @@ def test_codes_are_remembered_for_one_table_only(leaf: ModuleType) -> None:
 
 
 def encode(leaf: ModuleType, arrays: list[NDArray[Any]], rows: list[int], **options: int) -> Any:
-    encoder = leaf.RecordEncoder(1, 256, program((Op.UNSIGNED, 8, 3), (Op.ADDRESS6, 0, 5)))
+    encoder = leaf.RecordEncoder(
+        1, 256, program((DecodeOp.UNSIGNED, 8, 3), (DecodeOp.ADDRESS6, 0, 5))
+    )
     header = {"export_time": 0, "sequence": 0, "max_message": 65535} | options
     return encoder.encode(arrays, TABLES[leaf](), np.array(rows, np.int64), **header)
 
@@ -180,15 +182,17 @@ def test_what_cannot_be_encoded(leaf: ModuleType) -> None:
         encode(leaf, [*arrays[:5], np.zeros((4, 32), np.uint8)[:, ::2]], [0])
     with pytest.raises(ValueError, match="float64"):
         encode(leaf, [*arrays[:3], np.zeros(4), arrays[4], arrays[5]], [0])
-    for op in (Op.SKIP, Op.CONSTANT, Op.SET_ADDRESS4, Op.MILLISECONDS):
+    for op in (DecodeOp.SKIP, DecodeOp.CONSTANT, DecodeOp.SET_ADDRESS4, DecodeOp.MILLISECONDS):
         with pytest.raises(ValueError, match="cannot be encoded"):
-            leaf.RecordEncoder(1, 256, program((Op.UNSIGNED, 1, 0), (op, 1, 0)))
+            leaf.RecordEncoder(1, 256, program((DecodeOp.UNSIGNED, 1, 0), (op, 1, 0)))
 
 
 def test_numbers_in_fewer_bytes(leaf: ModuleType) -> None:
     arrays = columns(1)
     arrays[2][0] = 0x01020304
-    encoder = leaf.RecordEncoder(1, 256, program((Op.UNSIGNED, 3, 2), (Op.UNSIGNED, 8, 2)))
+    encoder = leaf.RecordEncoder(
+        1, 256, program((DecodeOp.UNSIGNED, 3, 2), (DecodeOp.UNSIGNED, 8, 2))
+    )
     header = {"export_time": 9, "sequence": 5, "max_message": 100}
     (raw,), written = encoder.encode(arrays, TABLES[leaf](), np.array([0]), **header)
     assert written == 1
@@ -202,17 +206,19 @@ LENGTH = st.one_of(st.integers(0, 6), st.just(VARIABLE))
 STEPS = st.one_of(
     st.sampled_from(sorted(WIDTHS)).flatmap(
         lambda column: st.tuples(
-            st.just(Op.UNSIGNED), st.integers(1, WIDTHS[column]), st.just(column)
+            st.just(DecodeOp.UNSIGNED), st.integers(1, WIDTHS[column]), st.just(column)
         )
     ),
-    st.tuples(st.just(Op.TEXT), LENGTH, st.just(4)),
-    st.tuples(st.just(Op.SKIP), LENGTH, st.just(0)),
-    st.tuples(st.sampled_from([Op.ADDRESS4, Op.ADDRESS6]), st.just(0), st.just(5)),
-    st.tuples(st.sampled_from([Op.SET_ADDRESS4, Op.SET_ADDRESS6]), st.just(0), st.just(5)),
-    st.tuples(st.just(Op.CONSTANT), st.integers(0, 255), st.sampled_from([0, 1, 2, 3, 5])),
-    st.just((Op.CONSTANT, 0, 4)),
-    st.just((Op.MILLISECONDS, 1, 3)),
-    st.just((Op.SECONDS, 3, 3)),
+    st.tuples(st.just(DecodeOp.TEXT), LENGTH, st.just(4)),
+    st.tuples(st.just(DecodeOp.SKIP), LENGTH, st.just(0)),
+    st.tuples(st.sampled_from([DecodeOp.ADDRESS4, DecodeOp.ADDRESS6]), st.just(0), st.just(5)),
+    st.tuples(
+        st.sampled_from([DecodeOp.SET_ADDRESS4, DecodeOp.SET_ADDRESS6]), st.just(0), st.just(5)
+    ),
+    st.tuples(st.just(DecodeOp.CONSTANT), st.integers(0, 255), st.sampled_from([0, 1, 2, 3, 5])),
+    st.just((DecodeOp.CONSTANT, 0, 4)),
+    st.just((DecodeOp.MILLISECONDS, 1, 3)),
+    st.just((DecodeOp.SECONDS, 3, 3)),
 )
 BODIES = st.lists(
     st.lists(st.sampled_from([b"\0", b"\1", b"\2a", b"\xff", b"\0\4", b"pod"])).map(b"".join),
@@ -225,7 +231,7 @@ BODIES = st.lists(
 def test_any_program_runs_alike(
     steps: list[tuple[int, int, int]], bodies: list[bytes], fill: int
 ) -> None:
-    code = program((Op.UNSIGNED, 1, 0), *steps)
+    code = program((DecodeOp.UNSIGNED, 1, 0), *steps)
     outcomes = []
     for leaf in (reference, compiled):
         decoder, target = leaf.RecordDecoder(65535, 3), target_of(leaf, columns(200))

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from flowvis.native import merge as compiled
-from flowvis.native import merge_reference as reference
-from flowvis.native.merge_reference import (
+from flowvis.native.reference import merge as reference
+from flowvis.native.reference.merge import (
     NEVER,
     Count,
     Counter,
     Flows,
-    Half,
+    FlowState,
     Header,
-    Op,
+    MergeOp,
+    MergeStep,
     Program,
     Records,
-    State,
-    Step,
+    Sides,
     Tally,
     is_unset,
     same_start,
@@ -36,7 +36,10 @@ TEXT, NAME = FIRST + 80, FIRST + 84
 PROGRAM = Program(
     row_size=FIRST + 104,
     widths=(8, 8, 4, 16),
-    steps=(Step(Op.FILL, 2, TEXT, 4), Step(Op.FILL_ADDRESS, 3, NAME, 16, Half.SOURCE)),
+    steps=(
+        MergeStep(MergeOp.FILL, 2, TEXT, 4),
+        MergeStep(MergeOp.FILL_ADDRESS, 3, NAME, 16, Sides.SOURCE),
+    ),
     counters=(Counter(0, 1, TALLIES[0], TALLIES[1:]),),
 )
 
@@ -67,7 +70,7 @@ def new_records(n: int = 1, **given: Any) -> Records:
         starts=np.full(n, 1001, np.uint64),
         ends=np.full(n, 2000, np.uint64),
         reasons=np.zeros(n, np.uint8),
-        halves=np.full(n, Half.BOTH, np.uint8),
+        sides=np.full(n, Sides.BOTH, np.uint8),
         slots=np.zeros(n, np.int64),
     )
     return replace(made, **given)
@@ -90,15 +93,15 @@ def test_values_go_where_the_program_says(leaf: ModuleType) -> None:
     assert (row[NAME : NAME + 16] == 1).all()
     assert row[TALLIES[2].rate :][:8].view(np.uint64)[0] == 100 * 8000 // 999
     assert not flows.rows[:2].any()
-    assert flows.state.tolist() == [0, 0, State.LIVE | State.UNWRITTEN | 6]
+    assert flows.state.tolist() == [0, 0, FlowState.LIVE | FlowState.UNWRITTEN | 6]
     assert flows.due.tolist() == [NEVER, NEVER, 5000]
     assert flows.seen.tolist() == [NEVER, NEVER, 5000]
 
 
 def test_a_step_of_one_side_is_for_records_of_that_side(leaf: ModuleType) -> None:
     flows = new_flows()
-    halves = np.array([Half.CORRELATE | Half.DESTINATION], np.uint8)
-    merger(leaf, flows).merge(new_records(halves=halves), 5000)
+    sides = np.array([Sides.CORRELATE | Sides.DESTINATION], np.uint8)
+    merger(leaf, flows).merge(new_records(sides=sides), 5000)
     assert not flows.rows[0][NAME : NAME + 16].any()
     assert flows.due[0] == 95_000
 
@@ -127,7 +130,7 @@ def test_it_stops_at_another_start_until_that_is_decided(leaf: ModuleType) -> No
 
 def test_it_stops_where_an_earlier_connection_may_be_meant(leaf: ModuleType) -> None:
     flows = new_flows()
-    flows.state[0] = State.PREVIOUS
+    flows.state[0] = FlowState.PREVIOUS
     it = merger(leaf, flows)
     assert it.merge(new_records(), 5000) == 0
     assert it.merge(new_records(), 5000, 0, 0) == 1
@@ -153,7 +156,7 @@ def test_strided_columns(leaf: ModuleType) -> None:
     [
         ({"slots": np.array([3])}, "slot 3"),
         ({"slots": np.array([0, 1])}, "columns"),
-        ({"halves": np.zeros(2, np.uint8)}, "differ in length"),
+        ({"sides": np.zeros(2, np.uint8)}, "differ in length"),
         ({"columns": [np.zeros(1, np.uint64)] * 4}, "need 1 values"),
     ],
 )
@@ -167,14 +170,14 @@ def test_records_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("step", "complaint"),
     [
-        (Step(Op.FILL, 2, Header.SIZE - 4, 4), "outside"),
-        (Step(Op.FILL, 2, PROGRAM.row_size - 2, 4), "outside"),
-        (Step(Op.FILL, 0, TEXT, 4), "as wide as the column"),
-        (Step(Op.FILL, 3, NAME, 16), "sizes are"),
-        (Step(Op.REASON, 2, TEXT, 4), "sizes are"),
+        (MergeStep(MergeOp.FILL, 2, Header.SIZE - 4, 4), "outside"),
+        (MergeStep(MergeOp.FILL, 2, PROGRAM.row_size - 2, 4), "outside"),
+        (MergeStep(MergeOp.FILL, 0, TEXT, 4), "as wide as the column"),
+        (MergeStep(MergeOp.FILL, 3, NAME, 16), "sizes are"),
+        (MergeStep(MergeOp.REASON, 2, TEXT, 4), "sizes are"),
     ],
 )
-def test_unsound_steps_are_refused(leaf: ModuleType, step: Step, complaint: str) -> None:
+def test_unsound_steps_are_refused(leaf: ModuleType, step: MergeStep, complaint: str) -> None:
     program = replace(PROGRAM, steps=(step,))
     with pytest.raises(ValueError, match=complaint):
         merger(leaf, new_flows(), program)

@@ -382,7 +382,7 @@ def test_the_verdict_names_policy_and_rule(cluster: Cluster) -> None:
     assert row["egress"] == ("", "", 0, "", 0)
 
 
-def test_a_peer_of_a_newer_kind_is_not_to_be_told(cluster: Cluster) -> None:
+def test_a_peer_of_a_newer_kind_is_not_to_be_reported(cluster: Cluster) -> None:
     newer = [{"action": "Accept", "to": [{"domainNames": ["example.org"]}]}]
     cluster.apply(policy([], newer))
     assert cluster.one("gryffindor/gryffindor-0", "192.0.2.1")["egress"] == ("", "", 0, "", 0)

@@ -7,7 +7,7 @@ import pytest
 
 from flowvis.native import StringTable
 from flowvis.policies import verdicts
-from flowvis.policies.ends import EndTable
+from flowvis.policies.endpoints import EndpointTable
 from flowvis.policies.history import KEPT_MS
 from policies.cluster import (
     NOTHING,
@@ -240,7 +240,7 @@ def test_a_fresh_string_table(cluster: Cluster) -> None:
 
 def test_full_tables_begin_anew(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdicts, "MAX_PAIRS", 4)
-    cluster.policies = type(cluster.policies)(EndTable(max_ends=8))
+    cluster.policies = type(cluster.policies)(EndpointTable(max_endpoints=8))
     blocks = [{"ipBlock": {"cidr": f"192.0.2.{n}/32"}} for n in range(40)]
     cluster.apply(network_policy("p", ingress=[{"from": blocks[:20]}]), now_ms=NOW - 1)
     for number in range(40):
@@ -249,8 +249,8 @@ def test_full_tables_begin_anew(cluster: Cluster, monkeypatch: pytest.MonkeyPatc
     assert cluster.policies.stats.cleared == 5
 
 
-def test_more_ends_than_there_is_room_for(cluster: Cluster) -> None:
-    cluster.policies = type(cluster.policies)(EndTable(max_ends=8))
+def test_more_endpoints_than_there_is_room_for(cluster: Cluster) -> None:
+    cluster.policies = type(cluster.policies)(EndpointTable(max_endpoints=8))
     cluster.apply(SHUT)
     rows = [Connection(f"192.0.2.{n}", "x/a") for n in range(20)]
     with pytest.raises(ValueError, match="too small"):

@@ -12,8 +12,8 @@ import yaml
 
 from flowvis.batch import Batch, address_bytes
 from flowvis.fields import FlowType
-from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
+from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.native import StringTable
 from flowvis.policies import Egresses, egresses
 from policies.cluster import NOW, Pod, antrea, expression, labels, matching, namespace
@@ -108,7 +108,7 @@ def test_only_what_leaves_the_cluster_has_one(flow_type: int) -> None:
 def test_what_a_record_says_itself_stays() -> None:
     leaving = Leaving()
     leaving.apply(egress("e", podSelector={}))
-    assert leaving.find([WEB], said="told") == [("told", "told", "told")]
+    assert leaving.find([WEB], said="reported") == [("reported", "reported", "reported")]
 
 
 def test_of_several_the_oldest_that_a_node_holds() -> None:

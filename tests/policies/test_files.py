@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from flowvis.errors import SettingsError
-from flowvis.inventory import files
-from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
+from flowvis.inventory.sources import files
+from flowvis.inventory.sources.files import InventoryFiles
 from policies.cluster import NOTHING, NOW, Cluster, Pod, namespace, network_policy
 from waiting import until
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flowvis.policies import history
-from flowvis.policies.history import KEPT_MS, MAX_EPOCHS, History
+from flowvis.policies.history import KEPT_MS, MAX_EPOCHS, ObjectHistory
 from flowvis.policies.objects import Key
 
 NOW = 10 * KEPT_MS
@@ -12,13 +12,13 @@ def key(name: str) -> Key:
     return "", "Namespace", "", name
 
 
-def names(kept: History, at: int) -> dict[str, int]:
+def names(kept: ObjectHistory, at: int) -> dict[str, int]:
     (epoch,) = kept.epochs(np.array([at])).tolist()
     return {name: value for (_, _, _, name), value in kept.values(epoch)}
 
 
 def test_values_by_time() -> None:
-    kept = History()
+    kept = ObjectHistory()
     assert kept.put(key("a"), 1, NOW, NOW) == NOW
     assert kept.put(key("a"), 2, NOW + 10, NOW + 10) == NOW + 10
     assert kept.put(key("b"), 3, NOW + 20, NOW + 20) == NOW + 20
@@ -29,7 +29,7 @@ def test_values_by_time() -> None:
 
 
 def test_what_does_not_change_makes_no_epoch() -> None:
-    kept = History()
+    kept = ObjectHistory()
     kept.put(key("a"), 1, NOW, NOW)
     assert kept.put(key("a"), 1, NOW + 10, NOW + 10) is None
     assert kept.put(key("b"), None, NOW + 10, NOW + 10) is None
@@ -37,7 +37,7 @@ def test_what_does_not_change_makes_no_epoch() -> None:
 
 
 def test_a_time_before_the_last_version_is_moved_behind_it() -> None:
-    kept = History()
+    kept = ObjectHistory()
     kept.put(key("a"), 1, NOW, NOW)
     assert kept.put(key("a"), 2, NOW - 10, NOW) == NOW
     assert names(kept, NOW - 5) == {}
@@ -45,7 +45,7 @@ def test_a_time_before_the_last_version_is_moved_behind_it() -> None:
 
 
 def test_epochs_are_bounded_and_the_newest_is_exact() -> None:
-    kept = History()
+    kept = ObjectHistory()
     for number in range(100):
         kept.put(key("a"), number, NOW + number * number, NOW)
         assert names(kept, NOW + number * number) == {"a": number}
@@ -56,7 +56,7 @@ def test_epochs_are_bounded_and_the_newest_is_exact() -> None:
 
 
 def test_forgetting_what_changed_long_ago() -> None:
-    kept = History()
+    kept = ObjectHistory()
     kept.put(key("a"), 1, NOW, NOW)
     kept.put(key("a"), 2, NOW + 10, NOW + 10)
     kept.put(key("b"), 3, NOW + 20, NOW + 20)
@@ -71,7 +71,7 @@ def test_forgetting_what_changed_long_ago() -> None:
 
 def test_objects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "MAX_OBJECTS", 2)
-    kept = History()
+    kept = ObjectHistory()
     for name in "abc":
         kept.put(key(name), 1, NOW, NOW)
     assert (len(kept), kept.refused) == (2, 1)

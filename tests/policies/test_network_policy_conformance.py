@@ -341,13 +341,13 @@ for _protocol in ("UDP", "SCTP"):
 
 @pytest.mark.parametrize("name", CASES)
 def test_truth_table(name: str) -> None:
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     cluster = Cluster([])
     cluster.apply(*(namespace(ns, ns=ns) for ns in "xyz"))
     for number, step in enumerate(CASES[name]):
         began = NOW + number * 10_000
-        told |= step.labels
-        cluster.pods = [_pod(pod, told.get(pod)) for pod in NAMES]
+        reported |= step.labels
+        cluster.pods = [_pod(pod, reported.get(pod)) for pod in NAMES]
         cluster.apply(*step.objects, now_ms=began)
         for item in step.gone:
             cluster.policies.delete(item, began)
@@ -355,9 +355,9 @@ def test_truth_table(name: str) -> None:
             _check(cluster, probe, began + 1)
 
 
-def _pod(name: str, told: str | None) -> Pod:
+def _pod(name: str, reported: str | None) -> Pod:
     ns, pod = name.split("/")
-    return Pod(ns, pod, address(name), told or labels(pod=pod), named_ports=PORTS)
+    return Pod(ns, pod, address(name), reported or labels(pod=pod), named_ports=PORTS)
 
 
 def _check(cluster: Cluster, probe: Probe, start_ms: int) -> None:

@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowvis.batch import address_bytes
-from flowvis.policies.model import Block
+from flowvis.policies.model import AddressBlock
 from flowvis.policies.networks import Blocks
 
 
-def block(cidr: str, *parts: str) -> Block:
-    return Block(ip_network(cidr), frozenset(map(ip_network, parts)))
+def block(cidr: str, *parts: str) -> AddressBlock:
+    return AddressBlock(ip_network(cidr), frozenset(map(ip_network, parts)))
 
 
-def found(blocks: list[Block], *addresses: str) -> list[set[int]]:
+def found(blocks: list[AddressBlock], *addresses: str) -> list[set[int]]:
     table = Blocks({some: number for number, some in enumerate(blocks)})
     column = np.frombuffer(b"".join(map(address_bytes, addresses)), dtype=np.uint8)
     return [set(table.sets[place]) for place in table.find(column.reshape(-1, 16)).tolist()]
@@ -40,14 +40,14 @@ cidrs = st.builds(
     st.sampled_from(["10.0.0.0", "10.0.0.9", "10.0.1.3", "::", "2001:db8::3", "2001:db8::1:0"]),
     st.integers(24, 32),
 )
-blocks = st.builds(Block, cidrs, st.frozensets(cidrs, max_size=3))
+blocks = st.builds(AddressBlock, cidrs, st.frozensets(cidrs, max_size=3))
 places = st.sampled_from(
     ["10.0.0.0", "10.0.0.8", "10.0.0.9", "10.0.1.3", "10.0.2.0", "::", "2001:db8::3", "::1"]
 )
 
 
 @given(st.lists(blocks, unique=True, max_size=5), places)
-def test_as_the_standard_library_says(some: list[Block], place: str) -> None:
+def test_as_the_standard_library_says(some: list[AddressBlock], place: str) -> None:
     address = ip_address(place)
     expected = {
         number

@@ -276,18 +276,18 @@ def test_both_say_the_same(objects: list[Any], members: list[Pod]) -> None:
     cluster = Cluster(members)
     cluster.apply(*objects)
     oracle = Oracle(objects)
-    ends: dict[str, Pod | str] = {f"{pod.namespace}/{pod.name}": pod for pod in members}
-    ends |= {address: address for address in OUTSIDE}
+    endpoints: dict[str, Pod | str] = {f"{pod.namespace}/{pod.name}": pod for pod in members}
+    endpoints |= {address: address for address in OUTSIDE}
     rows = [
         (one, other, protocol, port)
-        for one, other in product(ends, ends)
+        for one, other in product(endpoints, endpoints)
         for protocol, port in SERVICES
     ]
     found = cluster.decide([Connection(a, b, port, protocol) for a, b, protocol, port in rows])
     unknown = 0
     for (one, other, protocol, port), verdicts in zip(rows, found, strict=True):
         for direction in DIRECTIONS:
-            expected = oracle.verdict(direction, ends[one], ends[other], protocol, port)
+            expected = oracle.verdict(direction, endpoints[one], endpoints[other], protocol, port)
             unknown += expected is None
             assert verdicts[direction] == (expected or NOTHING), (one, other, protocol, port)
     assert cluster.policies.stats.unknown == unknown

@@ -108,7 +108,7 @@ async def test_sighup_makes_it_look_at_once(
             await until(lambda: "has not changed" in caplog.text)
 
 
-async def test_a_broken_file_is_told_of_once_and_the_good_one_stays(
+async def test_a_broken_file_is_reported_of_once_and_the_good_one_stays(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with followed(tmp_path / "f", "name: a") as one:

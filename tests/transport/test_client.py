@@ -336,7 +336,7 @@ def test_collector_that_is_silent_in_the_handshake(
     run(main())
 
 
-def test_unknown_host_and_missing_files_are_told_and_tried_again(
+def test_unknown_host_and_missing_files_are_reported_and_tried_again(
     run: Run, pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:

@@ -18,7 +18,7 @@ from flowvis.transport import server as server_module
 from flowvis.transport import session as session_module
 from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client
-from flowvis.transport.server import Limits, Peer, Server
+from flowvis.transport.server import Peer, Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 from waiting import until
 
@@ -120,7 +120,7 @@ def test_min_version_of_the_files(run: Run, pki: Pki) -> None:
 
 def test_handshake_that_takes_too_long(run: Run, pki: Pki) -> None:
     async def main() -> None:
-        limits = Limits(handshake_s=0.2)
+        limits = SessionLimits(handshake_s=0.2)
         async with serving(Server(Recorders(), tls=pki.server, limits=limits)) as server:
             reader, writer = await opened(server)
             began = time.monotonic()
@@ -140,7 +140,7 @@ def test_handshake_that_takes_too_long(run: Run, pki: Pki) -> None:
 def test_limits_of_sessions(run: Run) -> None:
     async def main() -> None:
         handlers = Recorders()
-        limits = Limits(sessions=3, sessions_per_address=2)
+        limits = SessionLimits(sessions=3, sessions_per_address=2)
         async with serving(Server(handlers, limits=limits)) as server:
             first = [await opened(server) for _ in range(2)]
             await until(lambda: len(handlers) == 2)
@@ -167,7 +167,7 @@ def test_limits_of_sessions(run: Run) -> None:
 
 def test_limit_of_handshakes(run: Run, pki: Pki) -> None:
     async def main() -> None:
-        limits = Limits(handshakes=2)
+        limits = SessionLimits(handshakes=2)
         async with serving(Server(Recorders(), tls=pki.server, limits=limits)) as server:
             waiting = [await opened(server) for _ in range(2)]
             await until(lambda: len(server.sessions) == 2)
@@ -305,7 +305,7 @@ def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
 
 def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
     async def main() -> None:
-        limits = Limits(idle_s=1.0)
+        limits = SessionLimits(idle_s=1.0)
         async with serving(Server(Recorders(), limits=limits, reload_s=0.05)) as server:
             client = client_of(server, None)
             await client.connect()
@@ -322,7 +322,7 @@ def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
 def test_old_sessions_are_asked_to_come_again(run: Run, pki: Pki) -> None:
     async def main() -> None:
         handlers = Recorders()
-        server = Server(handlers, tls=pki.server, limits=Limits(age_s=0.3), reload_s=0.05)
+        server = Server(handlers, tls=pki.server, limits=SessionLimits(age_s=0.3), reload_s=0.05)
         async with serving(server):
             client = client_of(server, pki.client)
             await client.connect()
@@ -583,7 +583,7 @@ def test_peers_are_written_as_people_do() -> None:
 
 def test_another_limit_of_sessions(run: Run) -> None:
     async def main() -> None:
-        async with serving(Server(Recorders(), limits=Limits(sessions=1))) as server:
+        async with serving(Server(Recorders(), limits=SessionLimits(sessions=1))) as server:
             first, second, third = (client_of(server, None) for _ in range(3))
             await first.connect()
             server.admit(2)

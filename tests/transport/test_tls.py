@@ -94,7 +94,7 @@ def test_swapped_symbolic_link_is_noticed(tmp_path: Path) -> None:
     assert (reloader.reloads, reloader.failures) == (1, 0)
 
 
-def test_bad_change_keeps_the_last_good_context_and_is_told_once(tmp_path: Path) -> None:
+def test_bad_change_keeps_the_last_good_context_and_is_reported_once(tmp_path: Path) -> None:
     pki = make_pki(tmp_path)
     reloader = TlsReloader(pki.server, server=True)
     first = reloader.context()

@@ -12,7 +12,7 @@ from flowvis.inventory.resources import (
     Resource,
 )
 from flowvis.inventory.settings import KubernetesSettings
-from flowvis.inventory.watch import Sink, Watched, Watchers
+from flowvis.inventory.sources.watch import Sink, Watched, Watchers
 
 START_S = 30.0  # then records are taken as they are: exporters could not keep them for longer
 

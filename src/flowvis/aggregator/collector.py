@@ -12,7 +12,7 @@ from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
 from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned
-from flowvis.ipfix.limits import Limits
+from flowvis.ipfix.limits import CollectorLimits
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.server import Peer
@@ -28,11 +28,13 @@ class Collector:
 
     name = "collector"
 
-    def __init__(self, correlator: Correlator, stage: Stage, limits: Limits | None = None) -> None:
+    def __init__(
+        self, correlator: Correlator, stage: Stage, limits: CollectorLimits | None = None
+    ) -> None:
         self.stage = stage
-        self.sessions: dict[int, Session] = {}
+        self.sessions: dict[int, ExporterStream] = {}
         self._correlator = correlator
-        self._limits = limits or Limits()
+        self._limits = limits or CollectorLimits()
         self._buffer = RecordBuffer(EXPORTED, correlator.table.strings)
         self._numbers = itertools.count(1)
         self._ended = CollectorStats()
@@ -47,11 +49,11 @@ class Collector:
         """Hand on what the sessions left."""
         self.flush()
 
-    def open(self, peer: Peer) -> "Session":
+    def open(self, peer: Peer) -> "ExporterStream":
         """Return the handler of a new peer's bytes."""
         number = next(self._numbers) & 0xFFFFFFFF
         session = CollectorSession(str(peer), self._buffer, self._limits)
-        self.sessions[number] = Session(self, peer, number, session)
+        self.sessions[number] = ExporterStream(self, peer, number, session)
         return self.sessions[number]
 
     def totals(self) -> CollectorStats:
@@ -68,7 +70,7 @@ class Collector:
         for event in events:
             self._tell(peer, event)
 
-    def closed(self, session: "Session") -> None:
+    def closed(self, session: "ExporterStream") -> None:
         """Note that a session is over."""
         del self.sessions[session.number]
         self._ended = total([self._ended, session.stats])
@@ -98,7 +100,7 @@ class Collector:
                 self._log.log(logging.DEBUG, who, text, template_id, count, unknown, domain=domain)
 
 
-class Session:
+class ExporterStream:
     """One peer's bytes, as the server hands them over."""
 
     def __init__(

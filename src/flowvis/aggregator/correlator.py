@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from flowvis.aggregator.complete import Completer
-from flowvis.aggregator.flows import FlowTable
+from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.ledger import Stage

@@ -7,28 +7,28 @@ import time
 from dataclasses import replace
 from typing import Any, TypedDict
 
-from flowvis.aggregator.api import Api, NoStore, Views
-from flowvis.aggregator.certificates import Certificates
+from flowvis.aggregator.api.control import control_path
+from flowvis.aggregator.api.latest import LatestRecords
+from flowvis.aggregator.api.server import HttpApi, NoStore, Views
+from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
+from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.collector import Collector
-from flowvis.aggregator.complete import Completer
-from flowvis.aggregator.control import control_path
+from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator, clock_ms
-from flowvis.aggregator.destinations import ClickHouse, FlowCollector
-from flowvis.aggregator.flows import FlowTable
-from flowvis.aggregator.history import History
-from flowvis.aggregator.identity import ClusterIdentity
-from flowvis.aggregator.ipfix_destination import IpfixDestination
+from flowvis.aggregator.destinations.ipfix import IpfixDestination
+from flowvis.aggregator.destinations.outlet import Outlet
+from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
+from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
-from flowvis.aggregator.outlet import Outlet
-from flowvis.aggregator.settings import AggregatorSettings, InventorySettings, Transport
+from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
 from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
-from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
-from flowvis.inventory.watch import Watchers
+from flowvis.inventory.sources.files import InventoryFiles
+from flowvis.inventory.sources.watch import Watchers
 from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
@@ -38,7 +38,7 @@ from flowvis.runtime.logs import configure_as
 from flowvis.runtime.metrics import StatsCollector
 from flowvis.runtime.status import StatusServer
 from flowvis.transport.client import Client
-from flowvis.transport.server import Limits, Server
+from flowvis.transport.server import Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Aggregator:
         self._kubernetes = self._following(settings.inventory)
         self._readiness = Readiness()
         self.table = FlowTable(**_timeouts(settings), max_flows=settings.max_flows)
-        self._history = History(settings.record_buffer_size)
+        self._history = LatestRecords(settings.record_buffer_size)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._clickhouse: Outlet[Writer] = Outlet("clickhouse", self.ledger, correlating)
@@ -147,7 +147,7 @@ class Aggregator:
             ready=ready,
         )
         views = Views(self._status, self.ledger.as_dict, self._live, self._history, self._query)
-        api = Api(control_path(settings.control_socket, os.environ), views)
+        api = HttpApi(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
@@ -162,7 +162,7 @@ class Aggregator:
         ]
         return [part for part in parts if part is not None]
 
-    def _following(self, settings: InventorySettings) -> Watchers | None:
+    def _following(self, settings: AggregatorInventory) -> Watchers | None:
         if not settings.kubernetes.wanted(settings.files):
             return None
         return follow(settings.kubernetes, *self._known(), [self._identity.antrea.watched])
@@ -283,7 +283,7 @@ def _server(settings: AggregatorSettings, collector: Collector) -> Server:
         host=settings.listen.address,
         port=settings.listen.port,
         tls=_tls_files(settings) if encrypted else None,
-        limits=Limits(
+        limits=SessionLimits(
             sessions=settings.listen.max_sessions, age_s=settings.listen.max_session_age or None
         ),
         drain_s=settings.grace_period * PART,

@@ -3,9 +3,9 @@
 from prometheus_client import CollectorRegistry
 
 from flowvis.aggregator.collector import Collector
-from flowvis.aggregator.flows import FlowTable
-from flowvis.aggregator.ipfix_destination import IpfixDestination
-from flowvis.aggregator.outlet import Outlet
+from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.destinations.ipfix import IpfixDestination
+from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.clickhouse.writer import Writer, WriterStats
 from flowvis.inventory.index import Inventory
 from flowvis.runtime.ledger import Ledger

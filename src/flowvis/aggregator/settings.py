@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from flowvis.aggregator.authority import Names
-from flowvis.aggregator.destinations import (
+from flowvis.aggregator.certificates.authority import Names
+from flowvis.aggregator.destinations.settings import (
     CERTIFICATES,
-    ApiServer,
+    ApiServerOptions,
     ClickHouse,
     FlowCollector,
     FlowLogger,
@@ -43,7 +43,7 @@ class Transport(Enum):
 
 
 @dataclass(frozen=True)
-class Tls:
+class ServerTls:
     """The certificate files of the listening side; read again when they change."""
 
     ca: Path = option(
@@ -103,7 +103,7 @@ class RecordContents:
 
 
 @dataclass(frozen=True)
-class InventorySettings:
+class AggregatorInventory:
     """What Kubernetes says, from files or from the API server."""
 
     files: tuple[Path, ...] = option(
@@ -180,7 +180,7 @@ class AggregatorSettings:
     record_contents: RecordContents = section(
         RecordContents, doc="What is added to records", live=True
     )
-    api_server: ApiServer = section(ApiServer, doc="Antrea's API server")
+    api_server: ApiServerOptions = section(ApiServerOptions, doc="Antrea's API server")
     flow_collector: FlowCollector = section(
         FlowCollector, doc="An external IPFIX collector", live=True
     )
@@ -198,11 +198,11 @@ class AggregatorSettings:
         live=True,
     )
     listen: Listen = section(Listen, doc="Where exporters connect")
-    tls: Tls = section(Tls, doc="Certificates of the listening side")
+    tls: ServerTls = section(ServerTls, doc="Certificates of the listening side")
     certificates: CertificateSettings = section(
         CertificateSettings, doc="Certificates that the aggregator makes"
     )
-    inventory: InventorySettings = section(InventorySettings, doc="Pods, Services and Nodes")
+    inventory: AggregatorInventory = section(AggregatorInventory, doc="Pods, Services and Nodes")
     max_flows: int = option(
         1_000_000,  # about 1 GB when full
         doc="Live flows; at more, the ones idle longest are written out and forgotten",

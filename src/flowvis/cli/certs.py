@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flowvis.cli.client import Client
+from flowvis.cli.client import ControlClient
 from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server, load_ca
 
 DESCRIPTION = """\
@@ -24,7 +24,7 @@ ca.key stays where you issue.
 """
 
 
-def add_arguments(commands: Any, _: Callable[[argparse.Namespace], Client]) -> None:
+def add_arguments(commands: Any, _: Callable[[argparse.Namespace], ControlClient]) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "certs",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from flowvis.aggregator.control import check_owner
+from flowvis.aggregator.api.control import check_owner
 from flowvis.errors import FlowvisError, SystemRefused
 
 TIMEOUT_S = 300  # a query may take its time; a stream waits for ever
@@ -18,7 +18,7 @@ class Refused(FlowvisError):
     """The aggregator answered with an error."""
 
 
-class _Connection(http.client.HTTPConnection):
+class _ControlConnection(http.client.HTTPConnection):
     """HTTP over a UNIX socket."""
 
     def __init__(self, path: Path, timeout: float | None) -> None:
@@ -31,7 +31,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-class Client:
+class ControlClient:
     """One aggregator."""
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class Client:
         body: bytes | None,
         timeout: float | None,
     ) -> http.client.HTTPResponse:
-        connection = _Connection(self._path, timeout)
+        connection = _ControlConnection(self._path, timeout)
         target = f"/{what}?{urlencode(query)}" if query else f"/{what}"
         try:
             check_owner(self._path)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from flowvis.aggregator.control import control_path
+from flowvis.aggregator.api.control import control_path
 from flowvis.cli import certs, flows, sql, status
-from flowvis.cli.client import Client
+from flowvis.cli.client import ControlClient
 from flowvis.errors import FlowvisError
 from flowvis.runtime.build import version_text
 
@@ -66,9 +66,9 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def connect(options: argparse.Namespace) -> Client:
+def connect(options: argparse.Namespace) -> ControlClient:
     """Return a client of the aggregator that the options name."""
-    return Client(control_path(options.socket, os.environ))
+    return ControlClient(control_path(options.socket, os.environ))
 
 
 def _add_lab(

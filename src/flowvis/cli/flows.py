@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
-from flowvis.aggregator.selection import FLOW_TYPES, VERDICTS, Selection
+from flowvis.aggregator.api.selection import FLOW_TYPES, VERDICTS, Selection
 from flowvis.cli import tables
-from flowvis.cli.client import Client
+from flowvis.cli.client import ControlClient
 
 CONDITIONS = {
     "pod": "a Pod's name, on either side",
@@ -24,7 +24,7 @@ CONDITIONS = {
 }
 
 
-def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]) -> None:
+def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "flows",
@@ -43,7 +43,7 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
-def run(options: argparse.Namespace, client: Client) -> int:
+def run(options: argparse.Namespace, client: ControlClient) -> int:
     """Print flows until there are no more."""
     query = {field.name: getattr(options, field.name) for field in fields(Selection)}
     query = {name: text for name, text in query.items() if text}

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from flowvis.cli import tables
-from flowvis.cli.client import Client
+from flowvis.cli.client import ControlClient
 
 
-def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]) -> None:
+def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "sql",
@@ -27,7 +27,7 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
-def run(options: argparse.Namespace, client: Client) -> int:
+def run(options: argparse.Namespace, client: ControlClient) -> int:
     """Print a query's answer."""
     query = sys.stdin.read() if options.query == "-" else options.query
     answer = client.post("sql", {"query": query, "maxRows": options.max_rows})

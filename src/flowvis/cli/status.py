@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.text import Text
 
 from flowvis.cli import tables
-from flowvis.cli.client import Client
+from flowvis.cli.client import ControlClient
 
 UNBALANCED = 1
 
 
-def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]) -> None:
+def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "status",
@@ -27,7 +27,7 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Client]
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
-def run(options: argparse.Namespace, client: Client) -> int:
+def run(options: argparse.Namespace, client: ControlClient) -> int:
     """Print the status."""
     status = client.get("status")
     balanced = bool(status["ledger"]["balanced"])

@@ -22,7 +22,7 @@ REASONS = {1: "idle", 2: "active", 3: "end", 4: "forced", 5: "no resources"}
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One column of the table of flows."""
 
     title: str
@@ -97,29 +97,29 @@ def _amount(name: str, unit: str) -> Callable[[Record], str]:
 
 
 FLOW_COLUMNS = (
-    Column("END", _time, 8),
-    Column("SOURCE", lambda r: endpoint(r, "source"), 32),
-    Column("DESTINATION", lambda r: endpoint(r, "destination"), 32),
-    Column("SERVICE", _plain("destinationServicePortName"), 20),
-    Column("PROTO", lambda r: PROTOCOLS.get(r["protocolIdentifier"], "?"), 6),
-    Column("TYPE", lambda r: TYPES.get(r["flowType"], ""), 13),
-    Column("VERDICT", verdict, 8),
-    Column("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
-    Column("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True),
-    Column("RATE", _amount("throughput", "bit/s"), 12, right=True),
-    Column("REVERSE", _amount("reverseThroughput", "bit/s"), 12, wide=True, right=True),
-    Column("FROM NODE", _plain("sourceNodeName"), 16, wide=True),
-    Column("TO NODE", _plain("destinationNodeName"), 16, wide=True),
-    Column("INGRESS POLICY", _policy("ingress"), 20, wide=True),
-    Column("EGRESS POLICY", _policy("egress"), 20, wide=True),
-    Column("STATE", _plain("tcpState"), 11, wide=True),
-    Column("REASON", lambda r: REASONS.get(r["flowEndReason"], ""), 8, wide=True),
-    Column("TOTAL", _amount("octetTotalCount", "B"), 9, wide=True, right=True),
-    Column("HALVES", _plain("originalFlowsPresent"), 6, wide=True, right=True),
+    TableColumn("END", _time, 8),
+    TableColumn("SOURCE", lambda r: endpoint(r, "source"), 32),
+    TableColumn("DESTINATION", lambda r: endpoint(r, "destination"), 32),
+    TableColumn("SERVICE", _plain("destinationServicePortName"), 20),
+    TableColumn("PROTO", lambda r: PROTOCOLS.get(r["protocolIdentifier"], "?"), 6),
+    TableColumn("TYPE", lambda r: TYPES.get(r["flowType"], ""), 13),
+    TableColumn("VERDICT", verdict, 8),
+    TableColumn("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
+    TableColumn("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True),
+    TableColumn("RATE", _amount("throughput", "bit/s"), 12, right=True),
+    TableColumn("REVERSE", _amount("reverseThroughput", "bit/s"), 12, wide=True, right=True),
+    TableColumn("FROM NODE", _plain("sourceNodeName"), 16, wide=True),
+    TableColumn("TO NODE", _plain("destinationNodeName"), 16, wide=True),
+    TableColumn("INGRESS POLICY", _policy("ingress"), 20, wide=True),
+    TableColumn("EGRESS POLICY", _policy("egress"), 20, wide=True),
+    TableColumn("STATE", _plain("tcpState"), 11, wide=True),
+    TableColumn("REASON", lambda r: REASONS.get(r["flowEndReason"], ""), 8, wide=True),
+    TableColumn("TOTAL", _amount("octetTotalCount", "B"), 9, wide=True, right=True),
+    TableColumn("HALVES", _plain("originalFlowsPresent"), 6, wide=True, right=True),
 )
 
 
-def flow_columns(*, wide: bool) -> list[Column]:
+def flow_columns(*, wide: bool) -> list[TableColumn]:
     """Return the columns of the table of flows."""
     return [column for column in FLOW_COLUMNS if wide or not column.wide]
 
@@ -160,6 +160,6 @@ def grid(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     return table
 
 
-def _fit(column: Column, text: str) -> str:
+def _fit(column: TableColumn, text: str) -> str:
     """Pad; what is too long stays whole: a shifted line is better than half a name."""
     return text.rjust(column.width) if column.right else text.ljust(column.width)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from flowvis.batch import Batch
-from flowvis.clickhouse import schema
-from flowvis.clickhouse.encode import BatchId, encode
-from flowvis.clickhouse.features import Features, probe
-from flowvis.clickhouse.layout import Layout
-from flowvis.clickhouse.migration import Migration
-from flowvis.clickhouse.native_block import frames
+from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.encode import BatchId, encode
+from flowvis.clickhouse.schema.features import Features, probe
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.migration import Migration
+from flowvis.clickhouse.schema.native_block import frames
 from flowvis.clickhouse.store import (
     MAX_ROWS,
     QUERY_TIMEOUT_S,
@@ -51,7 +51,7 @@ class EmbeddedStore:
         """Create or upgrade the schema; return what had to be left out for this engine."""
         features = self._probe()
         ttl_s = self._settings.ttl_s
-        Migration(self._execute, Layout(self._settings.database), features, ttl_s).run()
+        Migration(self._execute, TableLayout(self._settings.database), features, ttl_s).run()
         return features.left_out(ttl_s)
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself

@@ -21,12 +21,12 @@ from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
 
 from flowvis.batch import Batch
-from flowvis.clickhouse import schema
-from flowvis.clickhouse.encode import BatchId, encode
-from flowvis.clickhouse.features import Features, probe
-from flowvis.clickhouse.layout import Layout
-from flowvis.clickhouse.migration import Migration
-from flowvis.clickhouse.native_block import Block, frames
+from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.encode import BatchId, encode
+from flowvis.clickhouse.schema.features import Features, probe
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.migration import Migration
+from flowvis.clickhouse.schema.native_block import Block, frames
 from flowvis.clickhouse.store import (
     MAX_ROWS,
     QUERY_TIMEOUT_S,
@@ -102,7 +102,7 @@ class _CompressedOutput(CompressedBlockOutputStream):  # type: ignore[misc]  # a
         self.raw_fout.write(frame)
 
 
-class _Connection(Connection):  # type: ignore[misc]  # as above
+class _ServerConnection(Connection):  # type: ignore[misc]  # as above
     """The driver's connection with our block writers."""
 
     def get_block_out_stream(self) -> BlockOutputStream:
@@ -156,7 +156,7 @@ class ServerStore:
         """Create or upgrade the schema; return what had to be left out for this server."""
         features = self._probe()
         ttl_s = self._settings.ttl_s
-        layout = Layout(self._settings.database, self._settings.cluster)
+        layout = TableLayout(self._settings.database, self._settings.cluster)
         clustered = bool(layout.cluster)
         self._away = ""
         execute = self._execute_on_cluster if clustered else self._execute
@@ -271,7 +271,7 @@ class ServerStore:
     def _make_client(self, database: str = "") -> _Client:
         """Make a client, which connects on use; no database: ours may not be there yet."""
         settings = self._settings
-        connection = _Connection(
+        connection = _ServerConnection(
             self._host,
             self._port,
             database=database,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.encode import BatchId
+from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.errors import SettingsError, StoreError
 
 DEFAULT_TTL_S = 12 * 3600  # Theia's default

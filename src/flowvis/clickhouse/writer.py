@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowvis.batch import Batch, concat
-from flowvis.clickhouse.encode import MAX_BATCH_NUMBER, BatchId
+from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
 from flowvis.clickhouse.store import Store
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
@@ -80,7 +80,7 @@ class _Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Remainder:
+class UncommittedRecords:
     """What one writer could not commit and another one may."""
 
     commit: _Commit | None
@@ -175,14 +175,14 @@ class Writer:
         self.stats.failing = ""
         await self._close()
 
-    def remainder(self) -> Remainder:
+    def remainder(self) -> UncommittedRecords:
         """Take out what was kept when it was retired."""
-        left = Remainder(self._commit, list(self._pending))
+        left = UncommittedRecords(self._commit, list(self._pending))
         self._pending.clear()
         self._waiting, self._commit = 0, None
         return left
 
-    def succeed(self, remainder: Remainder) -> None:
+    def succeed(self, remainder: UncommittedRecords) -> None:
         """Take over what another one has kept; before `start`.
 
         Its last commit goes on under its id: a store that has it after all does not take it again.

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.native.conntrack_reference import (
+from flowvis.native.reference.conntrack import (
     DESTROY,
     DUMP,
     NEW,
@@ -21,7 +21,7 @@ __all__ = ["DESTROY", "DUMP", "NEW", "NO_TCP_STATE", "UPDATE", "Entries"]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Entries:
-    """Columns of one length, one row a connection as the kernel told it at one moment.
+    """Columns of one length, one row a connection as the kernel reported it at one moment.
 
     The original direction is that of the first packet; the reply tuple is what answers look like,
     so `reply_source` is where the connection really went after DNAT. Addresses are `(n, 16)` as in
@@ -67,7 +67,7 @@ class Entries:
     tcp_state: NDArray[np.uint8]
     """Place in `flowvis.conntrack.names.TCP_STATES`; NO_TCP_STATE for other protocols."""
     event: NDArray[np.uint8]
-    """What told us: DUMP, or an event: NEW, UPDATE, DESTROY."""
+    """What reported it: DUMP, or an event: NEW, UPDATE, DESTROY."""
 
     @classmethod
     def of(cls, columns: Mapping[str, NDArray[Any]]) -> Self:

@@ -17,7 +17,7 @@ TCP_STATES = (
 """By number: enum tcp_conntrack of linux/netfilter/nf_conntrack_tcp.h."""
 
 
-class Status(IntFlag):
+class ConntrackStatus(IntFlag):
     """Status bits: enum ip_conntrack_status of linux/netfilter/nf_conntrack_common.h."""
 
     EXPECTED = 1 << 0

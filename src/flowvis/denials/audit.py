@@ -18,7 +18,7 @@ import numpy as np
 from flowvis.batch import address_bytes
 from flowvis.counts import count
 from flowvis.denials.packets import Packets
-from flowvis.denials.prefixes import POLICY_TYPES, Verdict
+from flowvis.denials.prefixes import POLICY_TYPES, DenialVerdict
 from flowvis.fields import RuleAction
 
 CLOCK_SKEW_MS = 60_000  # a time further off than that is of another time zone, or of no clock
@@ -42,7 +42,7 @@ _NIL = "<nil>"
 
 @dataclass(slots=True)
 class AuditStats:
-    """What the audit log told."""
+    """What the audit log reported."""
 
     lines: int = count("Lines of the audit log")
     allowed: int = count("Lines of the audit log about packets that were not denied")
@@ -57,7 +57,7 @@ class AuditLog:
 
     def parse(self, lines: Sequence[bytes], now_ms: int) -> Packets:
         """Return the denied packets of whole lines."""
-        verdicts: dict[Verdict, int] = {}
+        verdicts: dict[DenialVerdict, int] = {}
         rows = []
         self.stats.lines += len(lines)
         for line in lines:
@@ -116,12 +116,12 @@ def _row(match: re.Match[str], now_ms: int) -> tuple[bytes, bytes, int, int, int
 _PORTS = ("source_port", "destination_port")
 
 
-def _verdict(match: re.Match[str]) -> Verdict:
+def _verdict(match: re.Match[str]) -> DenialVerdict:
     kind, _, name = match["policy"].partition(":")
     namespace, slash, bare = name.partition("/")
     rule = match["rule"]
     direction = match["direction"] or match["table"]
-    return Verdict(
+    return DenialVerdict(
         _ACTIONS[match["action"]],
         egress="Egress" in direction,
         name=bare if slash else name,

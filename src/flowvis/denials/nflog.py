@@ -14,7 +14,7 @@ from flowvis.denials.attributes import attributes, gather, number
 from flowvis.denials.calls import called_by
 from flowvis.denials.headers import HEAD_BYTES, read_headers
 from flowvis.denials.packets import Packets
-from flowvis.denials.prefixes import MAX_PREFIX_BYTES, Prefixes, Verdict
+from flowvis.denials.prefixes import MAX_PREFIX_BYTES, DenialVerdict, Prefixes
 from flowvis.native import FlowIndex
 
 MAX_PREFIXES = 8192
@@ -37,7 +37,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(slots=True)
 class LogStats:
-    """What one group of the kernel's packet log told."""
+    """What one group of the kernel's packet log reported."""
 
     packets: int = count("Packets that the kernel logged, those that did not reach us included")
     lost: int = count("Packets that the kernel logged and could not deliver, as we were slow")
@@ -53,7 +53,7 @@ class LogDecoder:
         self._prefixes = prefixes
         self._next = 0
         self._index = FlowIndex(MAX_PREFIX_BYTES, MAX_PREFIXES)
-        self._verdicts: list[Verdict | None] = []
+        self._verdicts: list[DenialVerdict | None] = []
 
     def judge_by(self, prefixes: Prefixes) -> None:
         """Tell by other prefixes what denied a packet."""
@@ -128,7 +128,7 @@ class LogDecoder:
 
 def joined(parts: list[Packets]) -> Packets:
     """Packets of several decodes in one."""
-    verdicts: list[Verdict | None] = []
+    verdicts: list[DenialVerdict | None] = []
     places = []
     for part in parts:
         places.append(part.verdict + len(verdicts))

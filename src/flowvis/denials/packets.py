@@ -7,12 +7,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.denials.prefixes import Verdict
+from flowvis.denials.prefixes import DenialVerdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packets:
-    """Columns of one length; a row is a packet, or several that were told of as one."""
+    """Columns of one length; a row is a packet, or several that were reported as one."""
 
     source: NDArray[np.uint8]
     """`(n, 16)`, IPv4 as ::ffff:a.b.c.d."""
@@ -30,7 +30,7 @@ class Packets:
     time_ms: NDArray[np.uint64]
     verdict: NDArray[np.int64]
     """Places in `verdicts`."""
-    verdicts: Sequence[Verdict | None]
+    verdicts: Sequence[DenialVerdict | None]
     """None: it was not denied."""
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ MAX_PREFIX_BYTES = 128  # NF_LOG_PREFIXLEN of linux/netfilter/nf_log.h; iptables
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DenialVerdict:
     """What was decided about a packet, and by what."""
 
     action: int = RuleAction.DROP
@@ -99,11 +99,11 @@ class Prefixes:
         texts = [text for pattern in patterns for text in PRESETS.get(pattern, (pattern,))]
         self._patterns = [re.compile(text) for text in (*texts, ANYTHING)]
 
-    def verdict(self, prefix: bytes) -> Verdict | None:
+    def verdict(self, prefix: bytes) -> DenialVerdict | None:
         """Return what a prefix says; None if the packet was not denied."""
         text = prefix.partition(b"\0")[0].decode(errors="replace").strip()
         match = next(filter(None, (pattern.fullmatch(text) for pattern in self._patterns)), None)
-        return _verdict(match.groupdict()) if match else Verdict()
+        return _verdict(match.groupdict()) if match else DenialVerdict()
 
 
 def parse_pattern(text: str) -> str:
@@ -118,7 +118,7 @@ def parse_pattern(text: str) -> str:
     return text
 
 
-def _verdict(found: dict[str, str | None]) -> Verdict | None:
+def _verdict(found: dict[str, str | None]) -> DenialVerdict | None:
     """Make a verdict of named groups."""
     action = _ACTIONS.get((found.get("action") or "").lower(), RuleAction.DROP)
     for flag, meaning in (
@@ -131,7 +131,7 @@ def _verdict(found: dict[str, str | None]) -> Verdict | None:
     if action == RuleAction.ALLOW:
         return None
     egress = (found.get("direction") or "").lower() in _EGRESS
-    return Verdict(
+    return DenialVerdict(
         action,
         egress=(egress or found.get("egress") is not None) and found.get("ingress") is None,
         name=found.get("policy") or "",

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flowvis.exporter.collector_service import CollectorService
-from flowvis.exporter.settings import ExporterSettings, Tls
-from flowvis.inventory.contents import Contents, Entry
+from flowvis.exporter.settings import ClientTls, ExporterSettings
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import CONFIG_MAPS, NODES, PODS, SECRETS, SERVICES
 from flowvis.inventory.settings import KubernetesSettings
-from flowvis.inventory.watch import Watched, Watchers
+from flowvis.inventory.sources.contents import Contents, Entry
+from flowvis.inventory.sources.watch import Watched, Watchers
 from flowvis.transport.tls import TlsFiles
 
 PAGE = 25  # nodes of 20 KB are 500 KB, and 3 MB while they are parsed
@@ -24,7 +24,7 @@ def follow(
 ) -> Watchers:
     """Return what follows the node's own Pods, and all Services and nodes.
 
-    Its start takes as long as the API server does: without the Pods there is nothing to tell of,
+    Its start takes as long as the API server does: without the Pods there is nothing to report,
     and the kernel keeps the connections meanwhile.
     """
     own = {"fieldSelector": f"spec.nodeName={node_name}"}
@@ -44,12 +44,12 @@ class Cluster:
 
     def __init__(self, settings: ExporterSettings, node_name: str, inventory: Inventory) -> None:
         self.tls, objects = _credentials(settings.tls)
-        followed = [each.watched for each in objects]
-        self.watchers = follow(settings.inventory.kubernetes, node_name, inventory, followed)
+        watched = [each.watched for each in objects]
+        self.watchers = follow(settings.inventory.kubernetes, node_name, inventory, watched)
         self.collector = CollectorService(lambda: self.watchers.api)
 
 
-def _credentials(tls: Tls) -> tuple[TlsFiles, list[Contents]]:
+def _credentials(tls: ClientTls) -> tuple[TlsFiles, list[Contents]]:
     """Return where certificates come from, and the objects among that."""
     files = tls.files
     objects = []

@@ -15,7 +15,7 @@ from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
 
 if TYPE_CHECKING:
-    from flowvis.inventory.api import Api
+    from flowvis.inventory.sources.api import KubernetesApi
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ FROM_CACHE = {"resourceVersion": "0"}  # a thousand exporters may ask at once: s
 class CollectorService:
     """Asks anew for each attempt to connect, so that a Service may be made anew."""
 
-    def __init__(self, api: "Callable[[], Api]") -> None:
+    def __init__(self, api: "Callable[[], KubernetesApi]") -> None:
         self._api = api
         self._known: dict[str, list[str]] = {}
         self._limited = LimitedLog(log)

@@ -4,25 +4,25 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from flowvis.conntrack.source import Conntrack
-from flowvis.denials.follow import Follower
-from flowvis.denials.log import PacketLog
+from flowvis.conntrack.sources.source import Conntrack
 from flowvis.denials.prefixes import Prefixes
+from flowvis.denials.sources.follow import Follower
+from flowvis.denials.sources.log import PacketLog
 from flowvis.errors import SettingsError
 from flowvis.exporter import metrics
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.crossings import DEFAULT_ZONE, Crossings
-from flowvis.exporter.denied import DeniedTable
 from flowvis.exporter.denied_watch import DeniedWatch
-from flowvis.exporter.enrich import ClusterNode, Enricher, PlainHost
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
-from flowvis.exporter.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.settings import ExporterSettings
-from flowvis.exporter.state import State
+from flowvis.exporter.state import StateFile
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.default_zone import DEFAULT_ZONE, DefaultZone
+from flowvis.exporter.tables.denied import DeniedTable
+from flowvis.exporter.tables.enrich import ClusterNode, Enricher, PlainHost
+from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.watch import Watch
-from flowvis.inventory.files import InventoryFiles
 from flowvis.inventory.index import Inventory
+from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.ipfix.exporter import observation_domain_id
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
@@ -62,7 +62,7 @@ class FlowExporter:
         enricher = self._enricher(settings)
         scope = Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea)
         zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
-        self.crossings = Crossings() if antrea and DEFAULT_ZONE not in zones else None
+        self.default_zone = DefaultZone() if antrea and DEFAULT_ZONE not in zones else None
         self.table = ConnectionTable(
             enricher,
             scope,
@@ -71,7 +71,7 @@ class FlowExporter:
             max_connections=exported.max_connections,
             events=events,
             ledger=self.ledger,
-            crossings=self.crossings,
+            default_zone=self.default_zone,
         )
         self.pending = Pending(exported.pending_records, self.ledger)
         self.exporter = Exporter(
@@ -85,7 +85,7 @@ class FlowExporter:
             drain_s=settings.grace_period * DRAIN,
             has_successor=settings.state.enable,
         )
-        also = () if self.crossings is None else (DEFAULT_ZONE,)
+        also = () if self.default_zone is None else (DEFAULT_ZONE,)
         self.conntrack = Conntrack((*zones, *also), events=events)
         self.watch = Watch(
             self.conntrack,
@@ -212,8 +212,10 @@ class FlowExporter:
         if denied is not None:
             metrics.register_denied(registry, denied.table, denied)
         metrics.register_inventory(registry, self._files)
-        if self.crossings is not None:
-            registry.register(StatsCollector(f"{metrics.PREFIX}_crossings", self.crossings.stats))
+        if self.default_zone is not None:
+            registry.register(
+                StatsCollector(f"{metrics.PREFIX}_default_zone", self.default_zone.stats)
+            )
         ready = {"watch": self._not_watching}
         if self.kubernetes is not None:
             from flowvis.inventory.metrics import register
@@ -231,9 +233,9 @@ class FlowExporter:
         parts: list[Component] = [status, self.kubernetes or self._files]
         if settings.state.enable:
             directory = settings.state.directory
-            parts.append(State(directory, self.node_name, self.table))
+            parts.append(StateFile(directory, self.node_name, self.table))
             if denied is not None:
-                parts.append(State(directory, self.node_name, denied.table, "denied"))
+                parts.append(StateFile(directory, self.node_name, denied.table, "denied"))
         parts += [self.exporter, self.watch]
         return [*parts, denied] if denied is not None else parts
 

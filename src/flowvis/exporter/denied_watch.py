@@ -8,13 +8,13 @@ from functools import partial
 
 from flowvis.counts import count, gauge
 from flowvis.denials.audit import AuditLog
-from flowvis.denials.follow import Follower
-from flowvis.denials.log import PacketLog
 from flowvis.denials.nflog import LogStats
 from flowvis.denials.prefixes import Prefixes
+from flowvis.denials.sources.follow import Follower
+from flowvis.denials.sources.log import PacketLog
 from flowvis.errors import SystemRefused
-from flowvis.exporter.denied import DeniedTable
 from flowvis.exporter.export import LIVE_ROWS, Exporter, now_ms
+from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.runtime.component import end, spawn
 
 log = logging.getLogger(__name__)
@@ -29,12 +29,12 @@ RETRY_S = 30.0  # until a group that another program has may be free
 class DeniedWatchStats:
     """How the logs of denied packets fare."""
 
-    listening: int = gauge("NFLOG groups that are heard")
-    refusals: int = count("Times that a NFLOG group could not be heard")
+    listening: int = gauge("NFLOG groups that are observed")
+    refusals: int = count("Times that a NFLOG group could not be observed")
 
 
 class DeniedWatch:
-    """Component: keeps the table of denied connections as the logs say, and tells of them.
+    """Component: keeps the table of denied connections as the logs say, and reports them.
 
     Records are made only while they can be sent: until then connections stay in the table, which
     is bounded, and do not crowd out what waits in the exporter.
@@ -59,7 +59,7 @@ class DeniedWatch:
         self._tasks: list[asyncio.Task[None]] = []
 
     def logged(self) -> LogStats:
-        """What all groups together told."""
+        """What all groups together reported."""
         total = LogStats()
         for one in self.logs:
             for field in fields(LogStats):
@@ -73,7 +73,7 @@ class DeniedWatch:
             one.judge_by(prefixes)
 
     async def start(self) -> None:
-        """Begin to listen; a group that cannot be heard now is tried again."""
+        """Begin to listen; a group that cannot be observed now is tried again."""
         for one in self.logs:
             opened = self._open(one)
             self._tasks.append(spawn(f"NFLOG group {one.group}", self._listen(one, opened=opened)))
@@ -83,7 +83,7 @@ class DeniedWatch:
         self._tasks.append(spawn("denied connections", self._tell()))
 
     async def stop(self) -> None:
-        """Take in what has been logged until now, and tell of everything."""
+        """Take in what has been logged until now, and report everything."""
         for task in self._tasks:
             await end(task)
         for one in self.logs:
@@ -131,13 +131,13 @@ class DeniedWatch:
     def _read(self, one: PacketLog) -> bool:
         """Take in some packets; whether there were any."""
         stats = one.stats
-        told, lost, malformed = stats.packets, stats.lost, stats.malformed
+        reported, lost, malformed = stats.packets, stats.lost, stats.malformed
         at_ms = now_ms()
         packets = one.read(at_ms)
         self.table.lost(stats.lost - lost)
         self.table.malformed(stats.malformed - malformed)
         self.table.add(packets, at_ms)
-        return stats.packets > told
+        return stats.packets > reported
 
     async def _follow(self, follower: Follower) -> None:
         while True:

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 
 from flowvis.batch import Batch, is_ipv4
-from flowvis.exporter.connections import ConnectionTable
 from flowvis.exporter.pending import Pending
+from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.component import end, spawn
@@ -58,7 +58,7 @@ class Exporter:
     ) -> None:
         """Export under an observation domain; stop within `drain_s`.
 
-        With a successor, what cannot be told of live connections any more is left to it.
+        With a successor, what cannot be reported of live connections any more is left to it.
         """
         self.client = Client(
             address,
@@ -121,7 +121,7 @@ class Exporter:
         self._task = spawn(self.name, self._serve())
 
     async def stop(self) -> None:
-        """Send all that is not told yet, as far as time allows; the rest is counted."""
+        """Send all that is not reported yet, as far as time allows; the rest is counted."""
         self._stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(self._drain_s - CLOSING_S, self._drain_s / 2)):

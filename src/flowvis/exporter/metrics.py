@@ -6,13 +6,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from flowvis.conntrack.source import Conntrack
-from flowvis.exporter.connections import ConnectionTable
-from flowvis.exporter.denied import DeniedTable
+from flowvis.conntrack.sources.source import Conntrack
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
-from flowvis.exporter.watch import BUCKETS, Watch, WatchStats
-from flowvis.inventory.files import InventoryFiles
+from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.denied import DeniedTable
+from flowvis.exporter.watch import BUCKETS, KernelWatchStats, Watch
+from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.runtime.metrics import ReadingsCollector, StatsCollector
 
 PREFIX = "flowvis_exporter"
@@ -21,7 +21,7 @@ PREFIX = "flowvis_exporter"
 class PollTimes(Collector):
     """The histogram of poll times."""
 
-    def __init__(self, stats: WatchStats) -> None:
+    def __init__(self, stats: KernelWatchStats) -> None:
         self._stats = stats
 
     def collect(self) -> Iterable[Metric]:
@@ -55,11 +55,11 @@ def register(
             lambda: watch.stats.listed,
         ),
         "conntrack_antrea_connection_count": (
-            "Connections that are followed",
+            "Connections that are tracked",
             lambda: len(table),
         ),
         "denied_connection_count": (
-            "Denied connections that are followed; 0 where nothing tells of them",
+            "Denied connections that are tracked; 0 where nothing reports them",
             lambda: len(denied) if denied is not None else 0,
         ),
         "conntrack_max_connection_count": (
@@ -82,7 +82,7 @@ def register(
             lambda: watch.stats.failures,
         ),
         "table_capacity_connections": (
-            "Connections that can be followed",
+            "Connections that can be tracked",
             lambda: table.max_connections,
         ),
         "client_connected": (

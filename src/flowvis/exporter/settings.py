@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from flowvis.denials.prefixes import DEFAULT, PRESETS, parse_pattern
-from flowvis.exporter.scope import PROTOCOLS
+from flowvis.exporter.tables.scope import PROTOCOLS
 from flowvis.inventory.objects import Network
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
 from flowvis.runtime.logs import FORMATS, LEVELS
@@ -21,7 +21,7 @@ MAX_CONNECTIONS = 1 << 24  # 6 GB when full, more than any kernel is set up to t
 
 
 @dataclass(frozen=True)
-class FlowExporter:
+class FlowExporterOptions:
     """What is exported, how often, and where to."""
 
     enable: bool = option(True, doc="Whether connections are exported")
@@ -59,7 +59,7 @@ class FlowExporter:
     )
     max_connections: int = option(
         262_144,  # kube-proxy lets a node of 8 cores track as many; 100 MB when full
-        doc="Connections followed at one time; at more, those idle longest are exported early",
+        doc="Connections tracked at one time; at more, those idle longest are exported early",
         minimum=1,
     )
     pending_records: int = option(
@@ -107,7 +107,7 @@ class ConntrackSettings:
 
 @dataclass(frozen=True)
 class DeniedSettings:
-    """Where denied connections are told of."""
+    """Where denied connections are reported."""
 
     nflog_groups: tuple[int, ...] = option(
         (),
@@ -132,7 +132,7 @@ class DeniedSettings:
     )
     max_connections: int = option(
         65_536,  # 25 MB when full; a scan of all ports of one address
-        doc="Denied connections followed at one time; at more, those idle longest are exported "
+        doc="Denied connections tracked at one time; at more, those idle longest are exported "
         "early",
         minimum=1,
     )
@@ -157,7 +157,7 @@ class DeniedSettings:
 
 
 @dataclass(frozen=True)
-class Tls:
+class ClientTls:
     """The certificates of the connecting side; read again when they change."""
 
     ca: Path = option(
@@ -167,14 +167,14 @@ class Tls:
     key: Path = option(CERTIFICATES / "tls.key", doc="Its private key (PEM)")
     ca_config_map: ObjectName | None = option(
         None,
-        doc="In place of the file `ca`: the ConfigMap with `ca.crt`, followed through the API",
+        doc="In place of the file `ca`: the ConfigMap with `ca.crt`, watched through the API",
         parse=parse_object_name,
         takes="`<namespace>/<name>`",
     )
     client_secret: ObjectName | None = option(
         None,
         doc="In place of the files `certificate` and `key`: the Secret with `tls.crt` and "
-        "`tls.key`, followed through the API",
+        "`tls.key`, watched through the API",
         parse=parse_object_name,
         takes="`<namespace>/<name>`",
     )
@@ -201,7 +201,7 @@ class Tls:
 
 
 @dataclass(frozen=True)
-class InventorySettings:
+class ExporterInventory:
     """What Kubernetes says, from files or from the API server."""
 
     files: tuple[Path, ...] = option(
@@ -226,7 +226,7 @@ class StateSettings:
     """What an exporter leaves to the one that follows it."""
 
     enable: bool = option(
-        True, doc="Whether what was told is remembered over a restart, and not told again"
+        True, doc="Whether what was reported is remembered over a restart, and not reported again"
     )
     directory: Path = option(
         Path("/run/flow-exporter"),
@@ -254,14 +254,16 @@ class Log:
 class ExporterSettings:
     """All that flow-exporter can be told."""
 
-    flow_exporter: FlowExporter = section(FlowExporter, doc="What is exported, and where to")
+    flow_exporter: FlowExporterOptions = section(
+        FlowExporterOptions, doc="What is exported, and where to"
+    )
     node_name: str = option(
         "", doc="The name of this node in Kubernetes; by default the host name", env="NODE_NAME"
     )
     conntrack: ConntrackSettings = section(ConntrackSettings, doc="The kernel's connections")
     denied: DeniedSettings = section(DeniedSettings, doc="Connections that policies denied")
-    tls: Tls = section(Tls, doc="Certificates of the connecting side")
-    inventory: InventorySettings = section(InventorySettings, doc="Pods, Services and Nodes")
+    tls: ClientTls = section(ClientTls, doc="Certificates of the connecting side")
+    inventory: ExporterInventory = section(ExporterInventory, doc="Pods, Services and Nodes")
     state: StateSettings = section(StateSettings, doc="What is remembered over a restart")
     status: Status = section(Status, doc="Metrics and health")
     grace_period: Duration = option(

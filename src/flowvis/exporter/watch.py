@@ -7,10 +7,10 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from flowvis.conntrack.entries import Entries
-from flowvis.conntrack.source import Conntrack
+from flowvis.conntrack.sources.source import Conntrack
 from flowvis.errors import SystemRefused
-from flowvis.exporter.connections import ConnectionTable
 from flowvis.exporter.export import Exporter, now_ms
+from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.runtime.component import end, spawn
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(slots=True)
-class WatchStats:
+class KernelWatchStats:
     """What polls found and took."""
 
     polls: int = 0
@@ -48,8 +48,8 @@ class Watch:
     """Component: keeps the table as the kernel says.
 
     Events that come during a poll are applied after it, as the poll may show a connection that has
-    ended meanwhile. A connection's end is told before the kernel stops listing it; so what is
-    missing after those events was not told.
+    ended meanwhile. A connection's end is reported before the kernel stops listing it; so what is
+    missing after those events was not reported.
     """
 
     name = "watch"
@@ -63,14 +63,14 @@ class Watch:
         poll_interval_s: float,
         events: bool,
     ) -> None:
-        self.stats = WatchStats()
+        self.stats = KernelWatchStats()
         self._conntrack = conntrack
         self._table = table
         self._exporter = exporter
         self._interval_s = poll_interval_s
         self._events = events
         self._lock = asyncio.Lock()
-        self._lost = False  # something the kernel has told: poll again
+        self._lost = False  # something that the kernel reported: poll again
         self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 

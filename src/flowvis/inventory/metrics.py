@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
-from flowvis.inventory.watch import Watchers
+from flowvis.inventory.sources.watch import Watchers
 from flowvis.runtime.metrics import ReadingsCollector, StatsCollector
 
 
@@ -15,7 +15,7 @@ def register(registry: CollectorRegistry, daemon: str, watchers: Watchers) -> No
             lambda: int(not watchers.not_synced()),
         ),
         "stale_seconds": (
-            "For how long a kind has not been followed; 0 while all are",
+            "For how long a kind has not been watched; 0 while all are",
             watchers.stale_s,
         ),
     }

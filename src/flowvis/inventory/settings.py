@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from flowvis.inventory.access import HOST, Access, InCluster, Kubeconfig
+from flowvis.inventory.sources.access import HOST, Access, InCluster, Kubeconfig
 from flowvis.runtime.settings import option
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as the API checks names

@@ -4,17 +4,17 @@ from flowvis.ipfix.buffer import DOMAIN, RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
 from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned, TemplateWithdrawn
 from flowvis.ipfix.exporter import ExporterSession, observation_domain_id
-from flowvis.ipfix.limits import Limits
+from flowvis.ipfix.limits import CollectorLimits
 from flowvis.ipfix.stats import CollectorStats, ExporterStats
 
 __all__ = [
     "DOMAIN",
+    "CollectorLimits",
     "CollectorSession",
     "CollectorStats",
     "Event",
     "ExporterSession",
     "ExporterStats",
-    "Limits",
     "Malformed",
     "RecordBuffer",
     "SequenceGap",

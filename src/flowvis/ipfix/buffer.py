@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch
 from flowvis.fields import Field
-from flowvis.ipfix.plan import Layout
+from flowvis.ipfix.plan import ColumnLayout
 from flowvis.native import RecordTarget
-from flowvis.native import ipfix_reference as leaf
+from flowvis.native.reference import ipfix as leaf
 from flowvis.strings import Strings
 
 DOMAIN = "observationDomainId"
@@ -27,7 +27,7 @@ class RecordBuffer:
     """
 
     def __init__(self, fields: Sequence[Field], strings: Strings) -> None:
-        self.layout = Layout(fields)
+        self.layout = ColumnLayout(fields)
         self._strings = strings
         self._columns = self._allocate(INITIAL_ROWS)
         self._bind(0)

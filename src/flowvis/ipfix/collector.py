@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerError, Where
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned, TemplateWithdrawn
-from flowvis.ipfix.limits import Limits
+from flowvis.ipfix.limits import CollectorLimits
 from flowvis.ipfix.plan import decode_plan
 from flowvis.ipfix.stats import CollectorStats
 from flowvis.ipfix.template import (
@@ -15,8 +15,8 @@ from flowvis.ipfix.template import (
     read_templates,
 )
 from flowvis.native import RecordDecoder
-from flowvis.native import ipfix_reference as leaf
-from flowvis.native.ipfix_reference import FIRST_DATA_SET, HEADER, SET, VERSION, Buffer, Stop
+from flowvis.native.reference import ipfix as leaf
+from flowvis.native.reference.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION, Buffer, Stop
 
 __all__ = ["CollectorSession", "CollectorStats"]
 
@@ -31,7 +31,7 @@ class CollectorSession:
         self,
         name: str,
         buffer: RecordBuffer,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: CollectorLimits = CollectorLimits(),  # noqa: B008 - frozen
     ) -> None:
         self.name = name
         self.stats = CollectorStats()

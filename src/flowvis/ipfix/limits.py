@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CollectorLimits:
     """Caps of one collector session; what goes over is refused and counted by the cap's name."""
 
     message_size: int = 65535

@@ -8,7 +8,7 @@ import numpy as np
 from flowvis.elements import REGISTRY, DataType
 from flowvis.fields import Field, Kind, Merge
 from flowvis.ipfix.template import FieldSpecifier, Template, length_allowed
-from flowvis.native.ipfix_reference import VARIABLE, Op, Program
+from flowvis.native.reference.ipfix import VARIABLE, DecodeOp, Program
 
 # Where a template has only one of the two, the other is computed from it.
 TIMES = (
@@ -19,7 +19,7 @@ TIMES = (
 _Step = tuple[int, int, int]  # op, argument, column
 
 
-class Layout:
+class ColumnLayout:
     """The columns that records decode into: one for each field, the observation domain last."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
@@ -53,7 +53,7 @@ class Plan:
     """Fields whose length their type does not allow."""
 
 
-def decode_plan(template: Template, layout: Layout, domain: int) -> Plan:
+def decode_plan(template: Template, layout: ColumnLayout, domain: int) -> Plan:
     """Compile a template; every column of the layout gets a value in every record.
 
     Records of options templates are not flows: they are only walked over, as are those of
@@ -76,53 +76,57 @@ def decode_plan(template: Template, layout: Layout, domain: int) -> Plan:
     written = {place for place in places if place is not None}
     if written:
         steps = [*_cleared(steps, written, layout), *steps, *_derived(written, layout)]
-        steps.append((Op.CONSTANT, domain, layout.domain))
+        steps.append((DecodeOp.CONSTANT, domain, layout.domain))
     return Plan(np.array(steps, dtype=np.uint32).reshape(-1, 3), unknown, unusable)
 
 
-def _step(specifier: FieldSpecifier, place: int | None, layout: Layout, *, repeated: bool) -> _Step:
+def _step(
+    specifier: FieldSpecifier, place: int | None, layout: ColumnLayout, *, repeated: bool
+) -> _Step:
     if place is None:
-        return (Op.SKIP, specifier.length, 0)
+        return (DecodeOp.SKIP, specifier.length, 0)
     field = layout.fields[place]
     if field.kind is Kind.TEXT:
-        return (Op.TEXT, specifier.length, place)
+        return (DecodeOp.TEXT, specifier.length, place)
     if field.kind is not Kind.ADDRESS:
-        return (Op.UNSIGNED, specifier.length, place)
+        return (DecodeOp.UNSIGNED, specifier.length, place)
     # An address that may be unset is all zeros then, whichever family's element says so; and of
     # two elements for one address the set one counts.
     optional = repeated or field.merge is not Merge.KEY
     element = specifier.element
     if element is not None and element.type is DataType.IPV4_ADDRESS:
-        return (Op.SET_ADDRESS4 if optional else Op.ADDRESS4, 0, place)
-    return (Op.SET_ADDRESS6 if optional else Op.ADDRESS6, 0, place)
+        return (DecodeOp.SET_ADDRESS4 if optional else DecodeOp.ADDRESS4, 0, place)
+    return (DecodeOp.SET_ADDRESS6 if optional else DecodeOp.ADDRESS6, 0, place)
 
 
-def _cleared(steps: list[_Step], written: set[int], layout: Layout) -> list[_Step]:
+def _cleared(steps: list[_Step], written: set[int], layout: ColumnLayout) -> list[_Step]:
     """Zero what the template does not have, and what its steps may leave unwritten."""
-    optional = {place for op, _, place in steps if op in {Op.SET_ADDRESS4, Op.SET_ADDRESS6}}
+    optional = {
+        place for op, _, place in steps if op in {DecodeOp.SET_ADDRESS4, DecodeOp.SET_ADDRESS6}
+    }
     zeroed = optional | (set(range(len(layout.fields))) - written)
-    return [(Op.CONSTANT, 0, place) for place in sorted(zeroed)]
+    return [(DecodeOp.CONSTANT, 0, place) for place in sorted(zeroed)]
 
 
-def _derived(written: set[int], layout: Layout) -> list[_Step]:
+def _derived(written: set[int], layout: ColumnLayout) -> list[_Step]:
     steps: list[_Step] = []
     for seconds, milliseconds in layout.times:
         if seconds in written and milliseconds not in written:
-            steps.append((Op.MILLISECONDS, seconds, milliseconds))
+            steps.append((DecodeOp.MILLISECONDS, seconds, milliseconds))
         elif milliseconds in written and seconds not in written:
-            steps.append((Op.SECONDS, milliseconds, seconds))
+            steps.append((DecodeOp.SECONDS, milliseconds, seconds))
     return steps
 
 
 def encode_program(fields: Sequence[Field], version: int) -> Program:
     """The program that writes records of IP version 4 or 6; column numbers are places in fields."""
-    address = Op.ADDRESS6 if version == 6 else Op.ADDRESS4
+    address = DecodeOp.ADDRESS6 if version == 6 else DecodeOp.ADDRESS4
     steps: list[_Step] = []
     for place, field in enumerate(fields):
         if field.kind is Kind.TEXT:
-            steps.append((Op.TEXT, VARIABLE, place))
+            steps.append((DecodeOp.TEXT, VARIABLE, place))
         elif field.kind is Kind.ADDRESS:
             steps.append((address, 0, place))
         else:
-            steps.append((Op.UNSIGNED, field.kind.dtype.itemsize, place))
+            steps.append((DecodeOp.UNSIGNED, field.kind.dtype.itemsize, place))
     return np.array(steps, dtype=np.uint32)

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from flowvis.aggregator.authority import BUNDLE, CERTIFICATE, KEY
+from flowvis.aggregator.certificates.authority import BUNDLE, CERTIFICATE, KEY
 from flowvis.errors import SystemRefused
-from flowvis.inventory.access import HOST, PORT, SERVICE_ACCOUNT
+from flowvis.inventory.sources.access import HOST, PORT, SERVICE_ACCOUNT
 from flowvis.lab import inventory
 from flowvis.lab.apiserver import OPTIONAL, ApiServer, service_account
 from flowvis.lab.configuration import MOUNTED, NAMES, ROOM
 from flowvis.lab.isolation import RUN
-from flowvis.lab.plan import CONTROL_ADDRESSES, PODS, Pod
+from flowvis.lab.plan import CONTROL_ADDRESSES, PODS, LabPod
 from flowvis.transport.certificates import issue_ca, issue_server, replace_file
 
 API_PORT = 6443
@@ -63,7 +63,7 @@ class ControlPlane:
                 if not self._has(coming):
                     self.server.put(inventory.pod_object(coming, now))
 
-    def _has(self, pod: Pod) -> bool:
+    def _has(self, pod: LabPod) -> bool:
         return ("v1", "pods", pod.namespace, pod.name) in self.server.objects
 
     def certificates(self) -> dict[str, bytes]:

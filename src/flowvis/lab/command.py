@@ -8,7 +8,7 @@ from flowvis.lab import isolation
 from flowvis.lab.faults import FAULTS
 from flowvis.lab.options import Options
 from flowvis.lab.scenarios import SCENARIOS
-from flowvis.lab.visit import shell
+from flowvis.lab.shell import shell
 from flowvis.runtime.durations import parse_duration
 
 DESCRIPTION = """\
@@ -50,10 +50,10 @@ def add_arguments(commands: Any) -> None:
     scenarios.set_defaults(run=_list, listed={s.name: s.about for s in SCENARIOS if not s.fault})
     faults = kinds.add_parser("faults", help="what can go wrong meanwhile")
     faults.set_defaults(run=_list, listed={name: fault.about for name, fault in FAULTS.items()})
-    visit = kinds.add_parser("shell", help="a shell in the lab that is running")
-    visit.add_argument("host", nargs="?", default="", help="a node or Pod; default: the aggregator")
-    visit.add_argument("--pid", type=int, help="which lab, where several are running")
-    visit.set_defaults(run=lambda options: shell(options.host, options.pid))
+    entry = kinds.add_parser("shell", help="a shell in the lab that is running")
+    entry.add_argument("host", nargs="?", default="", help="a node or Pod; default: the aggregator")
+    entry.add_argument("--pid", type=int, help="which lab, where several are running")
+    entry.set_defaults(run=lambda options: shell(options.host, options.pid))
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser, duration_s: float) -> None:

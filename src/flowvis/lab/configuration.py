@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from flowvis.aggregator.authority import Names
+from flowvis.aggregator.certificates.authority import Names
 from flowvis.lab.isolation import RUN
-from flowvis.lab.plan import NODE_2, NODES, Node
+from flowvis.lab.plan import NODE_2, NODES, LabNode
 from flowvis.lab.rules import DENIED_GROUP
 
 ROOM = RUN / "flowvis"
@@ -38,10 +38,10 @@ TRACKING = {
     "net.netfilter.nf_conntrack_tcp_timeout_close": 1,
     "net.netfilter.nf_conntrack_udp_timeout": 2,
 }
-"""With these a node forgets ended connections at once, so that only events can tell of them."""
+"""With these a node forgets ended connections at once, so that only events can report them."""
 
 
-def exporter_name(node: Node) -> str:
+def exporter_name(node: LabNode) -> str:
     """Return the name of the exporter on a node."""
     return f"flow-exporter-{node.name}"
 
@@ -86,7 +86,7 @@ def _aggregator() -> dict[str, Any]:
     }
 
 
-def _exporter(node: Node, *, events: bool) -> dict[str, Any]:
+def _exporter(node: LabNode, *, events: bool) -> dict[str, Any]:
     return {
         "flowExporter": {
             "enable": True,

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from rich.console import Console
 
-from flowvis.lab.live import Table
+from flowvis.lab.live import LiveTable
 from flowvis.lab.options import Options
 from flowvis.lab.processes import FLOWCTL
 from flowvis.lab.session import Lab
@@ -70,7 +70,7 @@ async def _flows(console: Console) -> AsyncIterator[None]:
 async def _print(process: asyncio.subprocess.Process, console: Console) -> None:
     if process.stdout is None:
         raise ValueError("the process has no pipe")
-    table = Table(console.width)
+    table = LiveTable(console.width)
     console.print("\n", table.heading(), sep="")
     async for line in process.stdout:
         record = json.loads(line)

@@ -19,11 +19,11 @@ from flowvis.lab.plan import (
     SERVER_PORT,
     Addresses,
     HostPod,
-    Node,
-    Pod,
+    LabNode,
+    LabPod,
 )
 from flowvis.lab.policies import egress_answer, ingress_answer
-from flowvis.lab.rules import Count
+from flowvis.lab.rules import WitnessCount
 from flowvis.lab.scenarios import Entry, Outcome, Outside, Scenario
 
 CLUSTER = uid("Namespace", SYSTEM)
@@ -33,7 +33,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17}
 SIDES = ("FromSourceNode", "FromDestinationNode")
 
 
-def backend(scenario: Scenario, destination: str) -> Pod | None:
+def backend(scenario: Scenario, destination: str) -> LabPod | None:
     """Return the Pod that answered at an address: one that may, else the first of those.
 
     None where it is the outside host that answers.
@@ -45,7 +45,7 @@ def backend(scenario: Scenario, destination: str) -> Pod | None:
     return scenario.backends[0] if scenario.backends else None
 
 
-def observers(scenario: Scenario, answering: Pod | None) -> Sequence[Node]:
+def observers(scenario: Scenario, answering: LabPod | None) -> Sequence[LabNode]:
     """Return the nodes that saw a connection: the client's or the entry, then the server's."""
     nodes = []
     if isinstance(scenario.target, Entry) and not scenario.client_pod:
@@ -58,17 +58,19 @@ def observers(scenario: Scenario, answering: Pod | None) -> Sequence[Node]:
     return nodes
 
 
-def tracked(scenario: Scenario, answering: Pod | None) -> bool:
+def tracked(scenario: Scenario, answering: LabPod | None) -> bool:
     """Whether conntrack knows of it: what is dropped on the first node never gets an entry."""
     answers = (f(scenario.client_pod, answering) for f in (egress_answer, ingress_answer))
     denied = any(answer.denies for answer in answers)
     return not denied or len(observers(scenario, answering)) == 2
 
 
-def counts(scenario: Scenario, answering: Pod | None, sent: Count) -> dict[str, Count]:
+def counts(
+    scenario: Scenario, answering: LabPod | None, sent: WitnessCount
+) -> dict[str, WitnessCount]:
     """Return the totals of the record, and of each side's node; a single node's stand for both.
 
-    What a log tells of a denied connection has one direction, and every packet. conntrack counts a
+    What a log reports a denied connection has one direction, and every packet. conntrack counts a
     SYN that nobody answers once: not those that are sent again (nf_conntrack_proto_tcp.c).
     """
     logged = sent.forward
@@ -81,7 +83,7 @@ def counts(scenario: Scenario, answering: Pod | None, sent: Count) -> dict[str, 
     return dict(zip(("", *SIDES), (max(tracking, logged), tracking, logged), strict=True))
 
 
-def exact(scenario: Scenario, port: int, answering: Pod | None) -> dict[str, Any]:
+def exact(scenario: Scenario, port: int, answering: LabPod | None) -> dict[str, Any]:
     """Return what a connection's records must say, by column; `port` is the client's."""
     client, version = scenario.client_pod, scenario.family == 6
     server_port = answering_port(scenario)
@@ -139,7 +141,7 @@ def _egress_columns(scenario: Scenario) -> dict[str, str]:
     }
 
 
-def _pod_columns(end: str, pod: Pod | HostPod | None) -> dict[str, str]:
+def _pod_columns(end: str, pod: LabPod | HostPod | None) -> dict[str, str]:
     kind, name = pod.workload if pod else ("", "")
     labels = json.dumps(pod.labels, sort_keys=True, separators=(",", ":")) if pod else ""
     return {
@@ -152,7 +154,7 @@ def _pod_columns(end: str, pod: Pod | HostPod | None) -> dict[str, str]:
     }
 
 
-def _translated(scenario: Scenario, answering: Pod | None) -> Addresses | None:
+def _translated(scenario: Scenario, answering: LabPod | None) -> Addresses | None:
     """Return the addresses that took the place of the client's: those of the way out of a node."""
     if isinstance(scenario.target, Entry):
         node = scenario.target.node
@@ -163,7 +165,7 @@ def _translated(scenario: Scenario, answering: Pod | None) -> Addresses | None:
     return scenario.client_pod.node.addresses if leaves and scenario.client_pod else None
 
 
-def _flow_type(client: Pod | None, answering: Pod | None) -> int:
+def _flow_type(client: LabPod | None, answering: LabPod | None) -> int:
     if client is None:
         return FlowType.FROM_EXTERNAL
     if answering is None:

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowvis.aggregator.authority import KEY
+from flowvis.aggregator.certificates.authority import KEY
 from flowvis.errors import SystemRefused
 from flowvis.lab.apiserver import CORE, OPTIONAL
 from flowvis.lab.configuration import NAMES
-from flowvis.lab.processes import Daemon
+from flowvis.lab.processes import DaemonProcess
 
 if TYPE_CHECKING:
     from flowvis.lab.session import Lab
@@ -31,7 +31,7 @@ class Fault:
     splits: bool = False
     """The aggregator is replaced: the halves of a connection may be stored side by side."""
     deafens: bool = False
-    """An exporter is away: what only events and logs tell is not heard meanwhile."""
+    """An exporter is away: what only events and logs tell is not observed meanwhile."""
 
 
 async def _restart_aggregator(lab: "Lab") -> None:
@@ -95,7 +95,7 @@ async def _reconnected(lab: "Lab") -> None:
 
 
 async def _until(
-    condition: Callable[[], Awaitable[bool]], within_s: float, daemon: Daemon, what: str
+    condition: Callable[[], Awaitable[bool]], within_s: float, daemon: DaemonProcess, what: str
 ) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s

@@ -18,8 +18,8 @@ from flowvis.lab.plan import (
     SERVER_PORT,
     SERVICES,
     HostPod,
-    Node,
-    Pod,
+    LabNode,
+    LabPod,
     Service,
 )
 from flowvis.lab.policies import ANTREA, NAME_LABEL
@@ -49,7 +49,7 @@ def uid(kind: str, name: str, namespace: str = "") -> str:
     return str(uuid5(NAMESPACE_DNS, f"{name}.{namespace}.{kind}"))
 
 
-def pod_object(pod: Pod, now: datetime) -> Object:
+def pod_object(pod: LabPod, now: datetime) -> Object:
     """Return a Pod created at `now`."""
     return {
         **_owned(_object("Pod", now, pod.name, pod.namespace, **pod.labels), pod.owner),
@@ -111,7 +111,7 @@ def _object(kind: str, now: datetime, name: str, namespace: str = "", **labels: 
     return {"apiVersion": "v1", "kind": kind, "metadata": present}
 
 
-def _node(node: Node, now: datetime) -> Object:
+def _node(node: LabNode, now: datetime) -> Object:
     addresses = [{"type": "InternalIP", "address": address} for address in node.addresses]
     return {
         **_object("Node", now, node.name),

@@ -30,7 +30,7 @@ GAP = "  "
 
 
 @dataclass(frozen=True)
-class Column:
+class LiveColumn:
     """A column: its title and width, or its share of what is left, and how it is filled."""
 
     title: str
@@ -64,18 +64,18 @@ def _throughput(record: Record, _: bool) -> str:
 
 
 COLUMNS = (
-    Column("SOURCE", lambda record, roomy: _end(record, "source", roomy), shares=(13, 18)),
-    Column("DESTINATION", _destination, shares=(14, 29)),
-    Column("SERVICE", _service, shares=(12, 24)),
-    Column("PROTO", _protocol, 5),
-    Column("TYPE", lambda record, _: _kind(record)[0], 13),
-    Column("BYTES", _octets, 7, right=True),
-    Column("THROUGHPUT", _throughput, 11, right=True),
+    LiveColumn("SOURCE", lambda record, roomy: _end(record, "source", roomy), shares=(13, 18)),
+    LiveColumn("DESTINATION", _destination, shares=(14, 29)),
+    LiveColumn("SERVICE", _service, shares=(12, 24)),
+    LiveColumn("PROTO", _protocol, 5),
+    LiveColumn("TYPE", lambda record, _: _kind(record)[0], 13),
+    LiveColumn("BYTES", _octets, 7, right=True),
+    LiveColumn("THROUGHPUT", _throughput, 11, right=True),
 )
 """Bytes and throughput are those of both directions."""
 
 
-class Table:
+class LiveTable:
     """A table without an end: its columns are fitted once to the width that there is."""
 
     def __init__(self, width: int) -> None:

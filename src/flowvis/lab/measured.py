@@ -53,12 +53,12 @@ class Run:
     """The aggregator was restarted, so that the halves of a connection may have gone to the one
     before and the one after, and be stored side by side."""
     deaf: tuple[float, float] | None = None
-    """When exporters were restarted, from and to: what one told of as it ended, the next one tells
+    """When exporters were restarted, from and to: what one reported as it ended, the next one tells
     more of."""
 
 
 @dataclass(frozen=True)
-class Connection:
+class MeasuredConnection:
     """One connection: the records of its intervals in order, and what is known of it."""
 
     scenario: Scenario
@@ -67,7 +67,7 @@ class Connection:
     """Whether conntrack had an entry of it."""
 
 
-def problems(connection: Connection, run: Run) -> Iterator[str]:
+def problems(connection: MeasuredConnection, run: Run) -> Iterator[str]:
     """Go through what is wrong with a connection's records."""
     for check in _CHECKS:
         yield from check(connection, run)
@@ -75,7 +75,7 @@ def problems(connection: Connection, run: Run) -> Iterator[str]:
         yield from check(connection, run)
 
 
-def _times(connection: Connection, run: Run) -> Iterator[str]:
+def _times(connection: MeasuredConnection, run: Run) -> Iterator[str]:
     for row in connection.rows:
         start, end, inserted = (
             row[name] for name in ("flowStartSeconds", "flowEndSeconds", "timeInserted")
@@ -87,7 +87,7 @@ def _times(connection: Connection, run: Run) -> Iterator[str]:
             )
 
 
-def _node_ends(connection: Connection, _: Run) -> Iterator[str]:
+def _node_ends(connection: MeasuredConnection, _: Run) -> Iterator[str]:
     for row in connection.rows:
         start, end = row["flowStartSeconds"], row["flowEndSeconds"]
         ends = [row[f"flowEndSeconds{side}"] for side in SIDES]
@@ -95,7 +95,7 @@ def _node_ends(connection: Connection, _: Run) -> Iterator[str]:
             yield f"flowEndSeconds of the nodes are {ends}, in common {end}"
 
 
-def _intervals(connection: Connection, _: Run) -> Iterator[str]:
+def _intervals(connection: MeasuredConnection, _: Run) -> Iterator[str]:
     for row in connection.rows:
         if not row["flowStartSeconds"] - 1 <= row[INTERVAL] / 1000 <= row["flowEndSeconds"] + 1:
             yield f"{INTERVAL} is {row[INTERVAL]}, the flow's start {row['flowStartSeconds']}"
@@ -104,7 +104,7 @@ def _intervals(connection: Connection, _: Run) -> Iterator[str]:
             yield f"an interval from {after[INTERVAL]} overlaps one to {before['flowEndSeconds']}"
 
 
-def _reasons(connection: Connection, run: Run) -> Iterator[str]:
+def _reasons(connection: MeasuredConnection, run: Run) -> Iterator[str]:
     """Active or idle, and once a node has said that it ended, nothing else."""
     reasons = [row["flowEndReason"] for row in connection.rows]
     going_on = {EndReason.ACTIVE, EndReason.IDLE}
@@ -123,7 +123,7 @@ def _reasons(connection: Connection, run: Run) -> Iterator[str]:
         yield f"flowEndReason is {reasons}"
 
 
-def _states(connection: Connection, _: Run) -> Iterator[str]:
+def _states(connection: MeasuredConnection, _: Run) -> Iterator[str]:
     states = [row["tcpState"] for row in connection.rows]
     if connection.scenario.protocol != "tcp" or not connection.tracked:
         allowed, last = {""}, {""}
@@ -137,12 +137,12 @@ def _states(connection: Connection, _: Run) -> Iterator[str]:
         yield f"tcpState is {states[-1]!r} at the end"
 
 
-def _closed(connection: Connection) -> bool:
+def _closed(connection: MeasuredConnection) -> bool:
     scenario = connection.scenario
     return scenario.protocol == "tcp" and scenario.outcome is Outcome.ANSWERED
 
 
-def _rates(connection: Connection, run: Run) -> Iterator[str]:
+def _rates(connection: MeasuredConnection, run: Run) -> Iterator[str]:
     *earlier, _last = connection.rows
     for row in connection.rows:
         for rate, counter in RATES.items():
@@ -166,19 +166,19 @@ def _overlap(row: Row, began_s: float, ended_s: float) -> bool:
     return bool(row[INTERVAL] / 1000 <= ended_s and row["flowEndSeconds"] + 1 >= began_s)
 
 
-def _per_node(connection: Connection, _: Run) -> Iterator[str]:
+def _per_node(connection: MeasuredConnection, _: Run) -> Iterator[str]:
     """The deltas of each node add up to its totals."""
     if connection.scenario.anew:
         return
     for side in SIDES:
         for counter in COUNTERS:
-            told = sum(row[f"{counter}DeltaCount{side}"] for row in connection.rows)
+            reported = sum(row[f"{counter}DeltaCount{side}"] for row in connection.rows)
             total = connection.rows[-1][f"{counter}TotalCount{side}"]
-            if told != total:
-                yield f"{counter}DeltaCount{side} sums up to {told}, the total is {total}"
+            if reported != total:
+                yield f"{counter}DeltaCount{side} sums up to {reported}, the total is {total}"
 
 
-_Check = Callable[[Connection, Run], Iterator[str]]
+_Check = Callable[[MeasuredConnection, Run], Iterator[str]]
 
 _CHECKS: tuple[_Check, ...] = (_times, _rates)
 _WHOLE: tuple[_Check, ...] = (_node_ends, _intervals, _reasons, _states, _per_node)

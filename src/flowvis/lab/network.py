@@ -25,8 +25,8 @@ from flowvis.lab.plan import (
     OUTSIDE_GATEWAYS,
     OUTSIDE_NETWORK,
     Addresses,
-    Node,
-    Pod,
+    LabNode,
+    LabPod,
     hosts,
 )
 
@@ -86,7 +86,7 @@ def _fabric() -> None:
     _up(FABRIC)
 
 
-def _node(node: Node) -> None:
+def _node(node: LabNode) -> None:
     uplink = Port(node.name, "eth0")
     _join(Port("", f"to-{node.name}"), uplink, node.addresses, master=FABRIC)
     _add_addresses(uplink, node.addresses, NODE_NETWORK)
@@ -110,7 +110,7 @@ def _outside() -> None:
     _add_routes(inner, ANYWHERE, OUTSIDE_GATEWAYS)
 
 
-def _pod(pod: Pod) -> None:
+def _pod(pod: LabPod) -> None:
     inner, outer = Port(pod.host, "eth0"), Port(pod.node.name, f"pod-{pod.number}")
     gateways = pod.node.gateways
     _join(outer, inner, pod.addresses, gateways)

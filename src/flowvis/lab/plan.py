@@ -22,7 +22,7 @@ SILENT_PORT = 9
 
 
 @dataclass(frozen=True)
-class Node:
+class LabNode:
     """A node: a network namespace with its own conntrack."""
 
     name: str
@@ -45,19 +45,19 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Pod:
+class LabPod:
     """A Pod: a network namespace joined to its node by a veth."""
 
     namespace: str
     name: str
-    node: Node
+    node: LabNode
     number: int
     app: str
     owner: tuple[str, str]
     """Kind and name of what made it."""
     workload: tuple[str, str]
     """Kind and name of what made that, or itself."""
-    heir_of: "Pod | None" = None
+    heir_of: "LabPod | None" = None
     """The Pod that ended so that this one could have its addresses, in the middle of the run."""
 
     @property
@@ -91,7 +91,7 @@ class Service:
     protocol: str
     port: int
     number: int
-    backends: tuple[Pod, ...]
+    backends: tuple[LabPod, ...]
     node_port: int = 0
     headless: bool = False
     """No addresses: its name stands for its Pods' own."""
@@ -116,27 +116,29 @@ class Service:
         return f"{self.namespace}/{self.name}:{self.port_name}"
 
 
-NODE_1 = Node("node-1", 1)
-NODE_2 = Node("node-2", 2)
+NODE_1 = LabNode("node-1", 1)
+NODE_2 = LabNode("node-2", 2)
 NODES = (NODE_1, NODE_2)
 
 # A table reads best as one.
 # fmt: off
-FRONTEND = Pod("shop", "frontend-7d4b", NODE_1, 11, "frontend",
+FRONTEND = LabPod("shop", "frontend-7d4b", NODE_1, 11, "frontend",
                ("ReplicaSet", "frontend-7d4b"), ("Deployment", "frontend"))
-CART = Pod("shop", "cart-0", NODE_1, 12, "cart", ("StatefulSet", "cart"), ("StatefulSet", "cart"))
-WEB_A = Pod("shop", "web-5f6c-a", NODE_1, 13, "web",
+CART = LabPod("shop", "cart-0", NODE_1, 12, "cart",
+              ("StatefulSet", "cart"), ("StatefulSet", "cart"))
+WEB_A = LabPod("shop", "web-5f6c-a", NODE_1, 13, "web",
             ("ReplicaSet", "web-5f6c"), ("Deployment", "web"))
-WEB_B = Pod("shop", "web-5f6c-b", NODE_2, 21, "web",
+WEB_B = LabPod("shop", "web-5f6c-b", NODE_2, 21, "web",
             ("ReplicaSet", "web-5f6c"), ("Deployment", "web"))
-ORDERS = Pod("shop", "orders-0", NODE_2, 22, "orders",
+ORDERS = LabPod("shop", "orders-0", NODE_2, 22, "orders",
              ("StatefulSet", "orders"), ("StatefulSet", "orders"))
-RESOLVER = Pod("kube-system", "coredns-x2k9", NODE_2, 23, "dns",
+RESOLVER = LabPod("kube-system", "coredns-x2k9", NODE_2, 23, "dns",
                ("ReplicaSet", "coredns-x2k9"), ("Deployment", "coredns"))
-REPORT = Pod("batch", "report-29333700-h8k2p", NODE_1, 14, "report",
+REPORT = LabPod("batch", "report-29333700-h8k2p", NODE_1, 14, "report",
              ("Job", "report-29333700"), ("CronJob", "report"))
-JOB = Pod("batch", "import-1-x7k2p", NODE_2, 24, "import", ("Job", "import-1"), ("Job", "import-1"))
-NEXT_JOB = Pod("batch", "import-2-q9d4f", NODE_2, 24, "import",
+JOB = LabPod("batch", "import-1-x7k2p", NODE_2, 24, "import",
+             ("Job", "import-1"), ("Job", "import-1"))
+NEXT_JOB = LabPod("batch", "import-2-q9d4f", NODE_2, 24, "import",
                ("Job", "import-2"), ("Job", "import-2"), heir_of=JOB)
 # fmt: on
 PODS = (FRONTEND, CART, WEB_A, WEB_B, ORDERS, RESOLVER, REPORT, JOB, NEXT_JOB)
@@ -157,7 +159,7 @@ class HostPod:
 
     namespace: str
     name: str
-    node: Node
+    node: LabNode
     workload: tuple[str, str]
 
     @property
@@ -191,6 +193,6 @@ EGRESS = "carts-leave"
 """The Egress by which the Pods of the cart leave the cluster, with node-1's IPv4 address."""
 
 
-def hosts() -> dict[str, Pod]:
+def hosts() -> dict[str, LabPod]:
     """Return the network namespaces of Pods; heirs move into those of the Pods before them."""
     return {pod.host: pod for pod in PODS if pod.heir_of is None}

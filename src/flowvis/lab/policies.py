@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowvis.fields import RuleAction
-from flowvis.lab.plan import OUTSIDE_NETWORK, SERVER_PORT, Pod
+from flowvis.lab.plan import OUTSIDE_NETWORK, SERVER_PORT, LabPod
 
 KUBERNETES, ANTREA_CLUSTER = 1, 3  # values of ...NetworkPolicyType
 
@@ -63,17 +63,17 @@ _EGRESS = {
 }
 
 
-def ingress_answer(client: Pod | None, server: Pod | None) -> Answer:
+def ingress_answer(client: LabPod | None, server: LabPod | None) -> Answer:
     """Return what policies of the server say; None is the outside host."""
     return _INGRESS.get((_app(client), _app(server)), NOTHING)
 
 
-def egress_answer(client: Pod | None, server: Pod | None) -> Answer:
+def egress_answer(client: LabPod | None, server: LabPod | None) -> Answer:
     """Return what policies of the client say; None is the outside host."""
     return _EGRESS.get((_app(client), _app(server)), NOTHING)
 
 
-def _app(pod: Pod | None) -> str:
+def _app(pod: LabPod | None) -> str:
     return pod.app if pod else _OUTSIDE
 
 

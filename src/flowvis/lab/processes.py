@@ -23,7 +23,7 @@ OVERRIDES = {"NODE_NAME", "POD_NAMESPACE", "CH_USERNAME", "CH_PASSWORD"}
 FLOWCTL = (sys.executable, "-m", "flowvis.cli.flowctl", "--socket", str(CONTROL_SOCKET))
 
 
-class Daemon:
+class DaemonProcess:
     """One daemon: started, asked over its status port, and ended by SIGTERM."""
 
     def __init__(self, name: str, module: str, namespace: str) -> None:

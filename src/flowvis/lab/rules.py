@@ -17,8 +17,8 @@ from flowvis.lab.plan import (
     SERVER_PORT,
     SERVICES,
     SILENT_PORT,
-    Node,
-    Pod,
+    LabNode,
+    LabPod,
     Service,
 )
 from flowvis.lab.policies import Answer, egress_answer, ingress_answer
@@ -42,7 +42,7 @@ class Tuple(NamedTuple):
     server_port: int
 
 
-class Count(NamedTuple):
+class WitnessCount(NamedTuple):
     """Packets and octets of IP, both ways."""
 
     packets: int = 0
@@ -51,17 +51,17 @@ class Count(NamedTuple):
     reverse_octets: int = 0
 
     @property
-    def forward(self) -> "Count":
+    def forward(self) -> "WitnessCount":
         """What the client sent, without what came back."""
-        return Count(self.packets, self.octets)
+        return WitnessCount(self.packets, self.octets)
 
     @property
-    def first(self) -> "Count":
+    def first(self) -> "WitnessCount":
         """The first packet of the client's, where all are alike."""
-        return Count(min(self.packets, 1), self.octets // max(self.packets, 1))
+        return WitnessCount(min(self.packets, 1), self.octets // max(self.packets, 1))
 
 
-def node_rules(node: Node) -> str:
+def node_rules(node: LabNode) -> str:
     """Return the rules of a node: Services by DNAT, masquerade for what leaves, policies."""
     nat = [rule for service in SERVICES for rule in _service(node, service)]
     pairs = product(PODS, repeat=2)
@@ -84,7 +84,7 @@ def node_rules(node: Node) -> str:
     )
 
 
-def _service(node: Node, service: Service) -> Iterator[str]:
+def _service(node: LabNode, service: Service) -> Iterator[str]:
     """Choose a backend in turn, wherever the Service is called."""
     for at, family in enumerate(FAMILIES):
         for match in _called(node, service, at) if not service.headless else ():
@@ -96,7 +96,7 @@ def _service(node: Node, service: Service) -> Iterator[str]:
                 yield f"{match} {turn}dnat {family} to {target}:{SERVER_PORT}"
 
 
-def _called(node: Node, service: Service, at: int) -> Iterator[str]:
+def _called(node: LabNode, service: Service, at: int) -> Iterator[str]:
     """Match the Service at its own addresses, the node's, and the load balancer's."""
     family, mark = FAMILIES[at], "" if service.local else f" mark set {FROM_OUTSIDE}"
     places = [(service.addresses, service.port, "")]
@@ -108,7 +108,7 @@ def _called(node: Node, service: Service, at: int) -> Iterator[str]:
         yield f"{family} daddr {addresses[at]} {service.protocol} dport {port}{marked}"
 
 
-def _denials(node: Node, client: Pod, server: Pod) -> Iterator[str]:
+def _denials(node: LabNode, client: LabPod, server: LabPod) -> Iterator[str]:
     """Log and deny what policies do not allow: egress on the client's node, ingress beyond."""
     for direction, answer, enforced in (
         ("egress", egress_answer(client, server), client.node),
@@ -164,17 +164,17 @@ def witness_rules() -> str:
     )
 
 
-def read_witness(host: str) -> dict[Tuple, Count]:
+def read_witness(host: str) -> dict[Tuple, WitnessCount]:
     """Return what a host's witness has counted so far."""
     listing = json.loads(nft(host, ["--json", "list", "table", "inet", "witness"]))
-    counts: dict[Tuple, Count] = {}
+    counts: dict[Tuple, WitnessCount] = {}
     for item in listing["nftables"]:
         found = item.get("set")
         if found is None:
             continue
         for element in found.get("elem", ()):
             key, packets, octets = _element(element["elem"])
-            so_far = counts.get(key, Count())
+            so_far = counts.get(key, WitnessCount())
             if found["name"].startswith("sent"):
                 counts[key] = so_far._replace(packets=packets, octets=octets)
             else:

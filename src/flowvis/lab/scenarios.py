@@ -32,8 +32,8 @@ from flowvis.lab.plan import (
     WEB_A,
     Addresses,
     HostPod,
-    Node,
-    Pod,
+    LabNode,
+    LabPod,
     Service,
 )
 from flowvis.lab.policies import egress_answer, ingress_answer
@@ -55,7 +55,7 @@ class NodePort:
     """A Service called at a node's own address."""
 
     service: Service
-    node: Node
+    node: LabNode
 
     @property
     def addresses(self) -> Addresses:
@@ -75,7 +75,7 @@ class Balancer:
     service: Service
 
     @property
-    def node(self) -> Node:
+    def node(self) -> LabNode:
         """Where the connection enters the cluster."""
         return BALANCER_NODE
 
@@ -108,8 +108,8 @@ class Scenario:
 
     name: str
     about: str
-    client: Pod | Outside
-    target: Pod | HostPod | Service | Entry | Outside
+    client: LabPod | Outside
+    target: LabPod | HostPod | Service | Entry | Outside
     protocol: str = "tcp"
     family: int = 4
     connections: int = 1
@@ -153,11 +153,11 @@ class Scenario:
         return self.target if isinstance(self.target, Service) else None
 
     @property
-    def backends(self) -> tuple[Pod, ...]:
+    def backends(self) -> tuple[LabPod, ...]:
         """The Pods that may answer; none where the outside host does."""
         if self.service is not None:
             return self.service.backends
-        return (self.target,) if isinstance(self.target, Pod) else ()
+        return (self.target,) if isinstance(self.target, LabPod) else ()
 
     @property
     def steady(self) -> bool:
@@ -165,9 +165,9 @@ class Scenario:
         return bool(self.every_s) and not self.anew and self.during == (0.0, 1.0)
 
     @property
-    def client_pod(self) -> Pod | None:
+    def client_pod(self) -> LabPod | None:
         """The Pod that calls; None for the outside host."""
-        return self.client if isinstance(self.client, Pod) else None
+        return self.client if isinstance(self.client, LabPod) else None
 
     @property
     def transient(self) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from flowvis.clickhouse.schema import FLOWS_COLUMNS
+from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.lab import configuration, network, traffic
 from flowvis.lab.cluster import ControlPlane
@@ -17,7 +17,7 @@ from flowvis.lab.measured import TIMES, Row, Run
 from flowvis.lab.namespaces import set_sysctls
 from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES
-from flowvis.lab.processes import FLOWCTL, Daemon
+from flowvis.lab.processes import FLOWCTL, DaemonProcess
 from flowvis.lab.report import Report
 from flowvis.lab.rules import read_witness
 from flowvis.lab.scenarios import choose
@@ -38,7 +38,7 @@ class Lab:
         self._faults = [FAULTS[name] for name in options.faults]
         self._deaf = any(fault.deafens for fault in self._faults)
         self._split = any(fault.splits for fault in self._faults)
-        # A refusal ends what the kernel has just begun: only an event tells of it, in one record of
+        # A refusal ends what the kernel has just begun: only an event reports it, in one record of
         # each node, which must meet in one aggregator.
         brief = options.events and not self._split
         self._scenarios = choose(options.scenarios, options.faults, deaf=self._deaf, brief=brief)
@@ -48,9 +48,9 @@ class Lab:
         """When daemons were ended, and when they were there again."""
         self.duration_s = options.duration_s
         self.cluster = ControlPlane()
-        self.aggregator = Daemon(AGGREGATOR, "flowvis.cli.aggregator", "")
+        self.aggregator = DaemonProcess(AGGREGATOR, "flowvis.cli.aggregator", "")
         self.exporters = [
-            Daemon(exporter_name(node), "flowvis.cli.exporter", node.name) for node in NODES
+            DaemonProcess(exporter_name(node), "flowvis.cli.exporter", node.name) for node in NODES
         ]
 
     async def open(self) -> None:
@@ -113,7 +113,7 @@ class Lab:
         self._judge(rows)
         return self._report
 
-    async def restart(self, daemons: Sequence[Daemon]) -> None:
+    async def restart(self, daemons: Sequence[DaemonProcess]) -> None:
         """End daemons by SIGTERM and start them again."""
         self._restarts_s.append(time.time())
         async with asyncio.TaskGroup() as group:
@@ -121,11 +121,11 @@ class Lab:
                 group.create_task(self._replace(daemon))
         self._restarts_s.append(time.time())
 
-    async def _replace(self, daemon: Daemon) -> None:
+    async def _replace(self, daemon: DaemonProcess) -> None:
         await self._stop(daemon, " before")
         await daemon.start()
 
-    async def _stop(self, daemon: Daemon, which: str = "") -> None:
+    async def _stop(self, daemon: DaemonProcess, which: str = "") -> None:
         code = await daemon.stop()
         self._report.ledgers[daemon.name + which] = daemon.closing_books()
         if code:

@@ -8,8 +8,8 @@ from typing import Any
 from flowvis.fields import BY_NAME, Kind
 from flowvis.lab import expectation, measured
 from flowvis.lab.expectation import SIDES
-from flowvis.lab.measured import COUNTERS, INTERVAL, Connection, Row, Run
-from flowvis.lab.rules import Count, Tuple
+from flowvis.lab.measured import COUNTERS, INTERVAL, MeasuredConnection, Row, Run
+from flowvis.lab.rules import Tuple, WitnessCount
 from flowvis.lab.scenarios import Scenario
 
 Key = tuple[str, str, int]
@@ -24,8 +24,8 @@ class Finding:
 
     name: str
     connections: int
-    expected: Count = field(default_factory=Count)
-    stored: Count = field(default_factory=Count)
+    expected: WitnessCount = field(default_factory=WitnessCount)
+    stored: WitnessCount = field(default_factory=WitnessCount)
     """The sum of all deltas, each byte once."""
     records: int = 0
     problems: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Finding:
 
 def judge(
     scenarios: Sequence[Scenario],
-    witnesses: Mapping[str, Mapping[Tuple, Count]],
+    witnesses: Mapping[str, Mapping[Tuple, WitnessCount]],
     rows: Sequence[Row],
     run: Run,
 ) -> list[Finding]:
@@ -75,7 +75,7 @@ def connection(row: Row) -> Key:
 
 def _judge(
     scenario: Scenario,
-    witness: Mapping[Tuple, Count],
+    witness: Mapping[Tuple, WitnessCount],
     stored: Mapping[Key, list[Row]],
     run: Run,
 ) -> Finding:
@@ -84,20 +84,20 @@ def _judge(
         rows = stored.get((scenario.protocol, scenario.client_address, port), [])
         answering = expectation.backend(scenario, rows[0]["destinationIP"] if rows else "")
         key = Tuple(scenario.protocol, scenario.client_address, port, *scenario.server)
-        counts = expectation.counts(scenario, answering, witness.get(key, Count()))
+        counts = expectation.counts(scenario, answering, witness.get(key, WitnessCount()))
         expected = counts.pop("")
         must_say = expectation.exact(scenario, port, answering)
         whole, single = _by_halves(rows, must_say["originalFlowsPresent"], run)
-        told = _sum(_deltas(whole), max(_deltas(_of_side(single, side)) for side in SIDES))
+        reported = _sum(_deltas(whole), max(_deltas(_of_side(single, side)) for side in SIDES))
         finding.expected = _sum(finding.expected, expected)
-        finding.stored = _sum(finding.stored, told)
+        finding.stored = _sum(finding.stored, reported)
         finding.records += len(rows)
-        problems = [*_wrong_counts(rows, told, expected), *_wrong_values(whole, must_say)]
+        problems = [*_wrong_counts(rows, reported, expected), *_wrong_values(whole, must_say)]
         if not run.split and len({row[INTERVAL] for row in rows}) != len(rows):
             problems.append(f"{len(rows)} records have the same intervals")
         if rows:
             tracked = expectation.tracked(scenario, answering)
-            problems += measured.problems(Connection(scenario, rows, tracked), run)
+            problems += measured.problems(MeasuredConnection(scenario, rows, tracked), run)
         if rows and not single:
             problems += _wrong_sides(rows, counts)
         finding.problems += [f"port {port}: {problem}" for problem in problems]
@@ -120,14 +120,16 @@ def _of_side(rows: Sequence[Row], side: str) -> list[Row]:
     return [row for row in rows if any(_counts(row, f"TotalCount{side}"))]
 
 
-def _wrong_counts(rows: Sequence[Row], told: Count, expected: Count) -> Iterator[str]:
+def _wrong_counts(
+    rows: Sequence[Row], reported: WitnessCount, expected: WitnessCount
+) -> Iterator[str]:
     if not expected.packets:
         yield "the client sent nothing"
     if not rows:
         yield "no record"
         return
-    if told != expected:
-        yield f"deltas sum up to {tuple(told)}, sent {tuple(expected)}"
+    if reported != expected:
+        yield f"deltas sum up to {tuple(reported)}, sent {tuple(expected)}"
     if (totals := _totals(rows, "")) != expected:
         yield f"totals are {tuple(totals)}, sent {tuple(expected)}"
 
@@ -145,14 +147,14 @@ def _wrong_values(rows: Sequence[Row], must_say: Mapping[str, Any]) -> Iterator[
 ADDRESSES = {name for name, field in BY_NAME.items() if field.kind is Kind.ADDRESS}
 
 
-def _wrong_sides(rows: Sequence[Row], seen_by: Mapping[str, Count]) -> Iterator[str]:
+def _wrong_sides(rows: Sequence[Row], seen_by: Mapping[str, WitnessCount]) -> Iterator[str]:
     """Yield what is wrong with the nodes' own counters."""
     for side, expected in seen_by.items():
         if (seen := _totals(rows, side)) != expected:
             yield f"totals {side} are {tuple(seen)}, sent {tuple(expected)}"
 
 
-def _totals(rows: Sequence[Row], side: str) -> Count:
+def _totals(rows: Sequence[Row], side: str) -> WitnessCount:
     """Return the final totals; a 5-tuple that was used again has one for each of its starts."""
     by_start: dict[Any, list[Row]] = {}
     for row in rows:
@@ -162,13 +164,13 @@ def _totals(rows: Sequence[Row], side: str) -> Count:
     )
 
 
-def _deltas(rows: Sequence[Row]) -> Count:
+def _deltas(rows: Sequence[Row]) -> WitnessCount:
     return _sum(*(_counts(row, "DeltaCount") for row in rows))
 
 
-def _counts(row: Row, suffix: str) -> Count:
-    return Count(*(int(row[counter + suffix]) for counter in COUNTERS))
+def _counts(row: Row, suffix: str) -> WitnessCount:
+    return WitnessCount(*(int(row[counter + suffix]) for counter in COUNTERS))
 
 
-def _sum(*counts: Count) -> Count:
-    return Count(*map(sum, zip(*counts, strict=True))) if counts else Count()
+def _sum(*counts: WitnessCount) -> WitnessCount:
+    return WitnessCount(*map(sum, zip(*counts, strict=True))) if counts else WitnessCount()

@@ -10,10 +10,10 @@ import os
 from types import ModuleType
 
 from flowvis import strings as _strings_reference
-from flowvis.native import conntrack_reference as _conntrack_reference
-from flowvis.native import flows_reference as _flows_reference
-from flowvis.native import ipfix_reference as _ipfix_reference
-from flowvis.native import merge_reference as _merge_reference
+from flowvis.native.reference import conntrack as _conntrack_reference
+from flowvis.native.reference import flows as _flows_reference
+from flowvis.native.reference import ipfix as _ipfix_reference
+from flowvis.native.reference import merge as _merge_reference
 
 MODES = ("require", "never", "auto")
 

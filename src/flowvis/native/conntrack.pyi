@@ -1,1 +1,1 @@
-from flowvis.native.conntrack_reference import EntryDecoder as EntryDecoder
+from flowvis.native.reference.conntrack import EntryDecoder as EntryDecoder

@@ -1,6 +1,6 @@
 """The compiled decoder of the kernel's connections: one pass over the bytes, one struct an entry.
 
-Reference and contract: `flowvis.native.conntrack_reference.EntryDecoder`.
+Reference and contract: `flowvis.native.reference.conntrack.EntryDecoder`.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from flowvis.native.conntrack_reference import MAX_ENTRIES, RECORD
+from flowvis.native.reference.conntrack import MAX_ENTRIES, RECORD
 
 cdef extern from "<endian.h>" nogil:
     uint16_t be16toh(uint16_t)

@@ -1,2 +1,2 @@
-from flowvis.native.flows_reference import FlowIndex as FlowIndex
-from flowvis.native.flows_reference import pack_keys as pack_keys
+from flowvis.native.reference.flows import FlowIndex as FlowIndex
+from flowvis.native.reference.flows import pack_keys as pack_keys

@@ -1,6 +1,6 @@
 """The compiled flow leaf: an index of fixed-size keys.
 
-Reference and contract: `flowvis.native.flows_reference`.
+Reference and contract: `flowvis.native.reference.flows`.
 """
 
 cimport numpy as cnp
@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from flowvis.native.flows_reference import check_columns, check_index, check_keys, width
+from flowvis.native.reference.flows import check_columns, check_index, check_keys, width
 
 cnp.import_array()
 

@@ -1,3 +1,3 @@
-from flowvis.native.ipfix_reference import RecordDecoder as RecordDecoder
-from flowvis.native.ipfix_reference import RecordEncoder as RecordEncoder
-from flowvis.native.ipfix_reference import RecordTarget as RecordTarget
+from flowvis.native.reference.ipfix import RecordDecoder as RecordDecoder
+from flowvis.native.reference.ipfix import RecordEncoder as RecordEncoder
+from flowvis.native.reference.ipfix import RecordTarget as RecordTarget

@@ -1,6 +1,6 @@
 """The compiled IPFIX leaf: messages to columns and back, no Python object a record.
 
-Reference and contract: `flowvis.native.ipfix_reference`.
+Reference and contract: `flowvis.native.reference.ipfix`.
 """
 
 cimport numpy as cnp
@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memset
 from flowvis.native.strings cimport StringTable
 
 from flowvis.errors import LimitExceeded
-from flowvis.native import ipfix_reference as reference
+from flowvis.native.reference import ipfix as reference
 
 cnp.import_array()
 
@@ -36,7 +36,7 @@ cdef enum:
 cdef uint32_t MAX_DOMAINS = reference.MAX_DOMAINS
 
 cdef enum Op:
-    # in the order of reference.Op
+    # in the order of reference.DecodeOp
     UNSIGNED
     ADDRESS4
     ADDRESS6

@@ -1,1 +1,1 @@
-from flowvis.native.merge_reference import Merger as Merger
+from flowvis.native.reference.merge import Merger as Merger

@@ -1,6 +1,6 @@
 """The compiled merge leaf: records into the rows of live flows.
 
-Reference and contract: `flowvis.native.merge_reference`.
+Reference and contract: `flowvis.native.reference.merge`.
 """
 
 cimport numpy as cnp
@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from flowvis.native import merge_reference as reference
+from flowvis.native.reference import merge as reference
 
 cnp.import_array()
 
@@ -78,8 +78,8 @@ cdef enum:
 
 _CONSTANTS = {
     "Header": {"START": START, "END": END, "WRITTEN_AT": WRITTEN_AT},
-    "Half": {"BOTH": BOTH, "CLIENT": CLIENT, "CORRELATE": CORRELATE},
-    "State": {
+    "Sides": {"BOTH": BOTH, "CLIENT": CLIENT, "CORRELATE": CORRELATE},
+    "FlowState": {
         "LIVE": LIVE, "SIDES": SIDES, "CORRELATE": CORRELATE, "UNWRITTEN": UNWRITTEN,
         "WRITTEN": WRITTEN, "COMPLETE": COMPLETE, "PREVIOUS": PREVIOUS, "ENDS": ENDS,
         "ONCE": ONCE,
@@ -87,7 +87,7 @@ _CONSTANTS = {
     "Count": {
         "HELD": HELD, "MERGED": MERGED, "LATE": LATE, "REPEATED": REPEATED, "RESTARTED": RESTARTED,
     },
-    "Op": {
+    "MergeOp": {
         "KEY": KEY, "EARLIEST": EARLIEST, "GREATEST": GREATEST, "REASON": REASON,
         "LATEST": LATEST, "FILL": FILL, "FILL_ADDRESS": FILL_ADDRESS, "FLOW_TYPE": FLOW_TYPE,
     },
@@ -228,7 +228,7 @@ cdef class Merger:
         cdef const uint64_t[::1] starts = np.ascontiguousarray(records.starts, dtype=np.uint64)
         cdef const uint64_t[::1] ends = np.ascontiguousarray(records.ends, dtype=np.uint64)
         cdef const uint8_t[::1] reasons = np.ascontiguousarray(records.reasons, dtype=np.uint8)
-        cdef const uint8_t[::1] halves = np.ascontiguousarray(records.halves, dtype=np.uint8)
+        cdef const uint8_t[::1] sides_of = np.ascontiguousarray(records.sides, dtype=np.uint8)
         cdef const int64_t[::1] slots = np.ascontiguousarray(records.slots, dtype=np.int64)
         cdef int64_t at, n = slots.shape[0]
         cdef int sides
@@ -241,7 +241,7 @@ cdef class Merger:
             record.start = starts[at]
             record.end = ends[at]
             record.reason = reasons[at]
-            record.half = halves[at]
+            record.half = sides_of[at]
             sides = self.sides_of(&record, slots[at], at == resolved)
             if sides < 0:
                 return at
@@ -374,7 +374,7 @@ cdef class Merger:
         cdef uint64_t total = self.value(counter.total, record.at)
         cdef uint64_t own = min(self.value(counter.delta, record.at), total)
         cdef uint64_t before = number(row + counter.common.total), common = before
-        cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, told
+        cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, reported
         cdef bint restarted = False, rated = False
         cdef int side
         cdef const Tally *tally
@@ -416,8 +416,8 @@ cdef class Merger:
         if not record.before:
             delta = own
         elif news & ~(state >> SIDES) and not state & WRITTEN:
-            told = max(before - min(delta, before), total - own)
-            delta = common - min(told, common)
+            reported = max(before - min(delta, before), total - own)
+            delta = common - min(reported, common)
         else:
             delta = flowvis_add(delta, common - before)
         store(row + counter.common.delta, delta)

@@ -9,7 +9,7 @@ from typing import Any
 from flowvis.policies.model import (
     PROTOCOLS,
     Action,
-    Block,
+    AddressBlock,
     Direction,
     Nodes,
     Peer,
@@ -103,7 +103,7 @@ def _peers(peer: Mapping[str, Any]) -> list[Peer]:
     if peer.get("nodes") is not None:
         return [Nodes(parse_selector(peer["nodes"]))]
     if peer.get("networks"):
-        return [Block(parse_network(network)) for network in peer["networks"]]
+        return [AddressBlock(parse_network(network)) for network in peer["networks"]]
     return _pods(peer) or [Unknowable(", ".join(sorted(peer)) or "a peer of a newer kind")]
 
 

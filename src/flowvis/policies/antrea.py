@@ -5,7 +5,7 @@ from typing import Any
 
 from flowvis.policies.model import (
     Action,
-    Block,
+    AddressBlock,
     Direction,
     GroupName,
     Nodes,
@@ -131,9 +131,9 @@ def _account(account: Mapping[str, Any], namespace: str) -> Pods:
     return Pods(account.get("namespace") or namespace, account=account["name"])
 
 
-def _block(block: Mapping[str, Any]) -> Block:
+def _block(block: Mapping[str, Any]) -> AddressBlock:
     parts = frozenset(parse_network(part) for part in block.get("except") or ())
-    return Block(parse_network(block["cidr"]), parts)
+    return AddressBlock(parse_network(block["cidr"]), parts)
 
 
 def _ports(rule: Mapping[str, Any]) -> tuple[Ports, ...] | None:

@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column
 from flowvis.counts import count
-from flowvis.policies.ends import EndTable, Selectable
-from flowvis.policies.followed import Followed, starts_ms
+from flowvis.policies.endpoints import EndpointTable, Selectable
 from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS
 from flowvis.policies.model import Direction
 from flowvis.policies.objects import KINDS, PARSERS, SELECTED_BY, Snapshot
 from flowvis.policies.rulebook import Rulebook
 from flowvis.policies.verdicts import MAX_VERDICTS, Codes, VerdictCache, VerdictTable
+from flowvis.policies.watched import WatchedObjects, starts_ms
 
 __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
 
-CHUNK = 1 << 16  # rows at once: their ends and pairs always have room in cleared tables
+CHUNK = 1 << 16  # rows at once: their endpoints and pairs always have room in cleared tables
 _UNKNOWN = 1
 
 
@@ -37,13 +37,13 @@ class PolicyStats:
     refused: int = count("Objects not kept since there were too many")
 
 
-class Policies(Followed):
+class Policies(WatchedObjects):
     """All policies of a cluster, and what they depend on: tiers, groups, namespaces, nodes."""
 
-    def __init__(self, ends: EndTable | None = None) -> None:
+    def __init__(self, endpoints: EndpointTable | None = None) -> None:
         self.stats = PolicyStats()
         super().__init__(PARSERS, self.stats)
-        self._ends = EndTable() if ends is None else ends
+        self._endpoints = EndpointTable() if endpoints is None else endpoints
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
         self._newest: VerdictCache | None = None
@@ -103,7 +103,7 @@ class Policies(Followed):
         destinations: NDArray[np.int64],
     ) -> Codes:
         froms, tos = self._numbered(batch, pods, sources, destinations)
-        nodes = self._ends.nodes(destinations)
+        nodes = self._endpoints.nodes(destinations)
         services = batch["protocolIdentifier"], batch["destinationTransportPort"]
         codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
         epochs = self._history.epochs(starts_ms(batch))
@@ -130,15 +130,15 @@ class Policies(Followed):
         sources: NDArray[np.int64],
         destinations: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the numbers of the ends of all records."""
+        """Return the numbers of the endpoints of all records."""
         for _ in range(2):
-            self._ends.learn(pods, sources, destinations)
-            froms = self._ends.find(sources, batch["sourceIP"])
-            tos = self._ends.find(destinations, batch["destinationIP"])
+            self._endpoints.learn(pods, sources, destinations)
+            froms = self._endpoints.find(sources, batch["sourceIP"])
+            tos = self._endpoints.find(destinations, batch["destinationIP"])
             if froms is not None and tos is not None:
                 return froms, tos
             self._clear()
-        raise ValueError(f"the table of ends is too small for {CHUNK} records")
+        raise ValueError(f"the table of endpoints is too small for {CHUNK} records")
 
     def _cache(self, epoch: int) -> VerdictCache:
         cache = self._caches.get(epoch)
@@ -150,7 +150,7 @@ class Policies(Followed):
             rules = Rulebook(snapshot) if before is None else before.generation.rules
             generation = Generation(snapshot, rules)
             classes = None if before is None else before.classes
-            cache = VerdictCache(generation, self._ends, self._verdicts, classes)
+            cache = VerdictCache(generation, self._endpoints, self._verdicts, classes)
             self._caches[epoch] = self._newest = cache
             while len(self._caches) > MAX_EPOCHS:
                 self._caches.popitem(last=False)
@@ -163,7 +163,7 @@ class Policies(Followed):
         return next((c for c in caches if c.generation.rules.says(snapshot)), None)
 
     def _clear(self) -> None:
-        self._ends.clear()
+        self._endpoints.clear()
         self._caches.clear()
         self._newest = None
         self.stats.cleared += 1

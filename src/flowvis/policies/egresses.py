@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, Column, is_ipv4
 from flowvis.counts import count
 from flowvis.fields import FlowType
-from flowvis.policies.ends import NONE, Selectable
-from flowvis.policies.followed import Followed, starts_ms
+from flowvis.policies.endpoints import NONE, Selectable
 from flowvis.policies.history import MAX_EPOCHS
 from flowvis.policies.objects import (
     ANTREA,
@@ -25,6 +24,7 @@ from flowvis.policies.objects import (
     parse_namespace,
 )
 from flowvis.policies.selectors import Pair, Selector, parse_selector
+from flowvis.policies.watched import WatchedObjects, starts_ms
 
 MAX_CLASSES = 1 << 16  # of Pods alike in namespace and labels, of one epoch; then found anew
 
@@ -69,7 +69,7 @@ class EgressStats:
     refused: int = count("Objects not kept since there were too many")
 
 
-class Egresses(Followed):
+class Egresses(WatchedObjects):
     """All Egresses of a cluster, and the namespaces that they select."""
 
     def __init__(self) -> None:

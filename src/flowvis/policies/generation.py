@@ -1,4 +1,4 @@
-"""The policies of one epoch: the ends of connections to classes, pairs of classes to verdicts.
+"""The policies of one epoch: endpoints to classes, pairs of classes to verdicts.
 
 What an end of a connection is to all policies is the set of atoms that it is in, its class:
 thousands of Pods make tens of classes, and a verdict is found once for two classes and a class of
@@ -8,15 +8,15 @@ ports.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from flowvis.policies.model import Action, Direction, Pods, Ports, Stage
+from flowvis.policies.model import Action, Direction, Pods, PolicyStage, Ports
 from flowvis.policies.objects import NAME_LABEL, Labels, Snapshot
 from flowvis.policies.rulebook import (
     NOTHING,
     UNKNOWN,
     CompiledRule,
+    PolicyVerdict,
     Rulebook,
     RulePeers,
-    Verdict,
 )
 from flowvis.policies.selectors import Pair
 
@@ -41,8 +41,8 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """A class of ends; two ends are of one class if no policy can tell them apart."""
+class Endpoint:
+    """A class of endpoints; two endpoints are of one class if no policy can tell them apart."""
 
     atoms: frozenset[int]
     namespace: str
@@ -67,31 +67,38 @@ class Generation:
         }
         self._members: dict[Member, frozenset[int]] = {}
 
-    def end(self, member: Member | None, blocks: int, address: bytes) -> End:
+    def end(self, member: Member | None, blocks: int, address: bytes) -> Endpoint:
         """Return the class of an end: a Pod or None, its place in the blocks' sets, its address."""
         atoms = self.rules.blocks.sets[blocks]
         if member is None:
             node = self.nodes.get(address)
-            return End(atoms | self._of_node(node) if node else atoms, "", (), pod=False)
+            return Endpoint(atoms | self._of_node(node) if node else atoms, "", (), pod=False)
         if member not in self._members:
             self._members[member] = frozenset(self._of_member(member))
         ports = tuple(port for port in member.ports if port.name in self.rules.port_names)
         for port in ports:
             self.rules.ports.set_apart(port.protocol, port.number)
         namespace = member.namespace if self.rules.relational else ""
-        return End(atoms | self._members[member], namespace, ports, pod=True)
+        return Endpoint(atoms | self._members[member], namespace, ports, pod=True)
 
     def decide(
-        self, direction: Direction, source: End, destination: End, protocol: int, port: int
-    ) -> Verdict:
+        self,
+        direction: Direction,
+        source: Endpoint,
+        destination: Endpoint,
+        protocol: int,
+        port: int,
+    ) -> PolicyVerdict:
         """Return what decides over a connection in one direction."""
-        ends = (destination, source) if direction is Direction.INGRESS else (source, destination)
-        subject, peer = ends
+        endpoints = (
+            (destination, source) if direction is Direction.INGRESS else (source, destination)
+        )
+        subject, peer = endpoints
         if not subject.pod:
             return NOTHING
         if direction not in subject.rules:
             subject.rules[direction] = self.rules.rules_for(subject.atoms, direction)
-        stage = Stage.TIERS
+        stage = PolicyStage.TIERS
         for rule in subject.rules[direction]:
             if rule.stage < stage or not _serves(rule.ports, protocol, port, destination):
                 continue
@@ -102,9 +109,9 @@ class Generation:
                 return UNKNOWN
             if rule.action is not Action.PASS:
                 return rule.verdict
-            if rule.stage is Stage.BASELINE:
+            if rule.stage is PolicyStage.BASELINE:
                 return NOTHING
-            stage = Stage(rule.stage + 1)
+            stage = PolicyStage(rule.stage + 1)
         return NOTHING
 
     def _of_member(self, member: Member) -> Iterator[int]:
@@ -126,8 +133,8 @@ class Generation:
     def _namespace(self, name: str) -> Labels:
         return self._namespaces.get(name) or {NAME_LABEL: name}
 
-    def _fits(self, peers: RulePeers, subject: End, peer: End) -> bool | None:
-        """Whether a peer is one of a rule's; None: not to be told."""
+    def _fits(self, peers: RulePeers, subject: Endpoint, peer: Endpoint) -> bool | None:
+        """Whether a peer is one of a rule's; None: not to be known."""
         if peers.plain is None or not peers.plain.isdisjoint(peer.atoms):
             return True
         for atom, keys in peers.related:
@@ -150,7 +157,9 @@ def _selects(atom: Pods, member: Member, labels: Mapping[str, str], namespace: L
     )
 
 
-def _serves(ports: tuple[Ports, ...] | None, protocol: int, port: int, destination: End) -> bool:
+def _serves(
+    ports: tuple[Ports, ...] | None, protocol: int, port: int, destination: Endpoint
+) -> bool:
     if ports is None:
         return True
     for some in ports:
@@ -165,7 +174,7 @@ def _serves(ports: tuple[Ports, ...] | None, protocol: int, port: int, destinati
     return False
 
 
-def _named(some: Ports, protocol: int, port: int, destination: End) -> bool:
+def _named(some: Ports, protocol: int, port: int, destination: Endpoint) -> bool:
     return any(
         (own.name, own.protocol, own.number) == (some.name, protocol, port)
         for own in destination.ports

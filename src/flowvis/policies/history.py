@@ -22,7 +22,7 @@ class _Version:
     """None: the object is gone."""
 
 
-class History:
+class ObjectHistory:
     """Versions of objects; an epoch is the time from one change to the next.
 
     There are at most `MAX_EPOCHS`: of two changes close to each other the earlier then counts

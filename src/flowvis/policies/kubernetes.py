@@ -5,7 +5,7 @@ from typing import Any
 
 from flowvis.policies.model import (
     Action,
-    Block,
+    AddressBlock,
     Direction,
     Peer,
     Pods,
@@ -59,7 +59,7 @@ def _peer(peer: Mapping[str, Any], namespace: str | None) -> Peer:
     block = peer.get("ipBlock")
     if block is not None:
         parts = frozenset(parse_network(part) for part in block.get("except") or ())
-        return Block(parse_network(block["cidr"]), parts)
+        return AddressBlock(parse_network(block["cidr"]), parts)
     pods = parse_selector(peer.get("podSelector"))
     if peer.get("namespaceSelector") is None:
         return Pods(namespace, pods=pods)

@@ -44,7 +44,7 @@ class PolicyType(IntEnum):
     KUBERNETES_CLUSTER = 4
 
 
-class Stage(IntEnum):
+class PolicyStage(IntEnum):
     """The order of evaluation; Pass goes on with the next stage."""
 
     TIERS = 0
@@ -66,7 +66,7 @@ class Pods:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class AddressBlock:
     """Addresses of a network without some of its parts."""
 
     network: Network
@@ -95,7 +95,7 @@ class Unknowable:
     what: str
 
 
-Peer = Pods | Block | Nodes | GroupName | Unknowable
+Peer = Pods | AddressBlock | Nodes | GroupName | Unknowable
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.policies.model import Block, Network
+from flowvis.policies.model import AddressBlock, Network
 
 _MAPPED = 0xFFFF << 32
 _MAPPED_END = (0xFFFF << 32) + (1 << 32)
@@ -17,7 +17,7 @@ class Blocks:
     IPv4 is the mapped part of IPv6's space, which no IPv6 block includes.
     """
 
-    def __init__(self, numbers: Mapping[Block, int]) -> None:
+    def __init__(self, numbers: Mapping[AddressBlock, int]) -> None:
         starts: dict[int, list[int]] = {}
         ends: dict[int, list[int]] = {}
         for block, number in numbers.items():
@@ -52,7 +52,7 @@ def _column(points: list[int]) -> NDArray[np.bytes_]:
     return np.array([point.to_bytes(16, "big") for point in points], dtype="S16")
 
 
-def _pieces(block: Block) -> list[tuple[int, int]]:
+def _pieces(block: AddressBlock) -> list[tuple[int, int]]:
     """Return the (first, end) of the pieces of a block that its parts leave, not touching."""
     low, high = _span(block.network)
     version = block.network.version

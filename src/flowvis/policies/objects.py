@@ -23,7 +23,7 @@ Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeAddresses:
     """A node's labels, and its addresses with its legs in its Pods' networks; 16 bytes each."""
 
     labels: Labels
@@ -38,7 +38,7 @@ class Snapshot:
     groups: dict[tuple[str, str], tuple[Peer, ...]] = field(default_factory=dict)
     tiers: dict[str, int] = field(default_factory=dict)
     namespaces: dict[str, Labels] = field(default_factory=dict)
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, NodeAddresses] = field(default_factory=dict)
 
     @classmethod
     def of(cls, objects: Iterable[tuple[Key, Any]]) -> Self:
@@ -90,7 +90,7 @@ def parse(key: Key, item: Mapping[str, Any], parsers: Parsers) -> Any:
 
 
 def created_ms(item: Mapping[str, Any]) -> int | None:
-    """Return when an object was created (a YAML reader may have parsed it); None if unsaid."""
+    """Return when an object was created (a YAML reader may have parsed it); None if unreported."""
     when = item["metadata"].get("creationTimestamp")
     try:
         moment = when if isinstance(when, datetime) else datetime.fromisoformat(when)
@@ -105,7 +105,7 @@ def parse_namespace(item: Mapping[str, Any]) -> Labels:
     return {NAME_LABEL: metadata["name"], **(metadata.get("labels") or {})}
 
 
-def _parse_node(item: Mapping[str, Any]) -> Node:
+def _parse_node(item: Mapping[str, Any]) -> NodeAddresses:
     status, spec = item.get("status") or {}, item.get("spec") or {}
     addresses = [
         address_bytes(entry["address"])
@@ -115,7 +115,7 @@ def _parse_node(item: Mapping[str, Any]) -> Node:
     for cidr in spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else ()):
         leg = (parse_network(cidr).network_address + 1).packed
         addresses.append(leg if len(leg) == 16 else V4_MAPPED + leg)
-    return Node(dict(item["metadata"].get("labels") or {}), frozenset(addresses))
+    return NodeAddresses(dict(item["metadata"].get("labels") or {}), frozenset(addresses))
 
 
 PARSERS: Parsers = {

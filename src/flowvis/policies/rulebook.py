@@ -10,17 +10,17 @@ from typing import NamedTuple
 from flowvis.policies.antrea import APPLICATION, BASELINE_PRIORITY, TIERS
 from flowvis.policies.model import (
     Action,
-    Block,
+    AddressBlock,
     Direction,
     GroupName,
     Nodes,
     Peer,
     Pods,
     Policy,
+    PolicyStage,
     PolicyType,
     Ports,
     Rule,
-    Stage,
     Unknowable,
 )
 from flowvis.policies.networks import Blocks
@@ -32,7 +32,7 @@ MAX_DEPTH = 8  # groups in groups; Antrea allows one level
 Anchor = tuple[str | None, Pair | None, Pair | None]
 
 
-class Verdict(NamedTuple):
+class PolicyVerdict(NamedTuple):
     """The policy and rule that decided, as a record has them."""
 
     name: str
@@ -42,10 +42,10 @@ class Verdict(NamedTuple):
     action: Action
 
 
-NOTHING = Verdict("", "", PolicyType.NONE, "", Action.NONE)
+NOTHING = PolicyVerdict("", "", PolicyType.NONE, "", Action.NONE)
 """No policy decided: the connection is allowed."""
-UNKNOWN = Verdict("", "", PolicyType.NONE, "unknown", Action.NONE)
-"""Not to be told from the objects; a record shows it as nothing."""
+UNKNOWN = PolicyVerdict("", "", PolicyType.NONE, "unknown", Action.NONE)
+"""Not to be known from the objects; a record shows it as nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class CompiledRule:
     """A rule with its atoms and its place in the order of its direction."""
 
     order: int
-    stage: Stage
+    stage: PolicyStage
     action: Action
     peers: RulePeers
     ports: tuple[Ports, ...] | None
     unknowable: bool
-    verdict: Verdict
+    verdict: PolicyVerdict
 
 
 class Rulebook:
@@ -91,7 +91,7 @@ class Rulebook:
                 numbered.update(rule.ports or ())
         self.port_names = {ports.name for ports in numbered if ports.name}
         self.ports = PortClasses(numbered)
-        self.blocks = Blocks({a: n for a, n in self._atoms.items() if isinstance(a, Block)})
+        self.blocks = Blocks({a: n for a, n in self._atoms.items() if isinstance(a, AddressBlock)})
         self.nodes = [(a, n) for a, n in self._atoms.items() if isinstance(a, Nodes)]
         self.pods: dict[Anchor, list[tuple[Pods, int]]] = {}
         for atom, number in self._atoms.items():
@@ -108,17 +108,17 @@ class Rulebook:
         found = {rule.order: rule for atom in atoms for rule in by_subject.get(atom, ())}
         return [found[order] for order in sorted(found)]
 
-    def _ordered(self, direction: Direction) -> Iterator[tuple[Stage, Policy, Rule]]:
+    def _ordered(self, direction: Direction) -> Iterator[tuple[PolicyStage, Policy, Rule]]:
         """Go through all rules of one direction in their order of evaluation."""
         policies = sorted(self._said[0], key=self._precedence)
-        stages: dict[Stage, list[Policy]] = {stage: [] for stage in Stage}
+        stages: dict[PolicyStage, list[Policy]] = {stage: [] for stage in PolicyStage}
         for policy in policies:
             if policy.rules(direction) is not None:
                 stages[self._stage(policy)].append(policy)
         for stage, those in stages.items():
             for policy in those:
                 yield from ((stage, policy, rule) for rule in policy.rules(direction) or ())
-            if stage is Stage.STANDARD:
+            if stage is PolicyStage.STANDARD:
                 for policy in those:
                     yield stage, policy, Rule("", Action.DROP, policy.subjects, None, None)
 
@@ -130,15 +130,17 @@ class Rulebook:
     def _precedence(self, policy: Policy) -> tuple[int, float, str, str]:
         return self._tier(policy), policy.priority, policy.namespace, policy.name
 
-    def _stage(self, policy: Policy) -> Stage:
+    def _stage(self, policy: Policy) -> PolicyStage:
         if policy.type is PolicyType.KUBERNETES:
-            return Stage.STANDARD
-        return Stage.BASELINE if self._tier(policy) >= BASELINE_PRIORITY else Stage.TIERS
+            return PolicyStage.STANDARD
+        return (
+            PolicyStage.BASELINE if self._tier(policy) >= BASELINE_PRIORITY else PolicyStage.TIERS
+        )
 
     def _compile(
-        self, order: int, stage: Stage, policy: Policy, rule: Rule, direction: Direction
+        self, order: int, stage: PolicyStage, policy: Policy, rule: Rule, direction: Direction
     ) -> None:
-        verdict = Verdict(policy.name, policy.namespace, policy.type, rule.name, rule.action)
+        verdict = PolicyVerdict(policy.name, policy.namespace, policy.type, rule.name, rule.action)
         compiled = CompiledRule(
             order,
             stage,

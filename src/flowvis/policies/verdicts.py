@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.native import FlowIndex
-from flowvis.policies.ends import NONE, EndTable
-from flowvis.policies.generation import End, Generation
+from flowvis.policies.endpoints import NONE, EndpointTable
+from flowvis.policies.generation import Endpoint, Generation
 from flowvis.policies.model import Direction
-from flowvis.policies.rulebook import NOTHING, UNKNOWN, Verdict
+from flowvis.policies.rulebook import NOTHING, UNKNOWN, PolicyVerdict
 from flowvis.strings import Strings
 
 MAX_PAIRS = 1 << 17  # of classes, of one generation; then they are found anew
@@ -19,15 +19,15 @@ Codes = dict[Direction, NDArray[np.int32]]
 
 
 class VerdictTable:
-    """Numbers of verdicts; 0 is that no policy decided, 1 that it is not to be told."""
+    """Numbers of verdicts; 0 is that no policy decided, 1 that it is not to be known."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Forget all: numbers given so far mean nothing any more."""
-        self._verdicts: list[Verdict] = []
-        self._numbers: dict[Verdict, int] = {}
+        self._verdicts: list[PolicyVerdict] = []
+        self._numbers: dict[PolicyVerdict, int] = {}
         self._strings: Strings | None = None
         self._written = 0
         for verdict in (NOTHING, UNKNOWN):
@@ -36,7 +36,7 @@ class VerdictTable:
     def __len__(self) -> int:
         return len(self._verdicts)
 
-    def number(self, verdict: Verdict) -> int:
+    def number(self, verdict: PolicyVerdict) -> int:
         """Return the number of a verdict."""
         number = self._numbers.get(verdict)
         if number is None:
@@ -84,38 +84,38 @@ class VerdictTable:
 
 
 class Classes:
-    """Classes of ends, and what was decided for pairs of them; good for one rulebook."""
+    """Classes of endpoints, and what was decided for pairs of them; good for one rulebook."""
 
     def __init__(self) -> None:
-        self.ends: list[End] = []
-        self.numbers: dict[End, int] = {}
+        self.endpoints: list[Endpoint] = []
+        self.numbers: dict[Endpoint, int] = {}
         self.pairs = FlowIndex(8, MAX_PAIRS)
         self.codes = {direction: np.zeros(1024, dtype=np.int32) for direction in Direction}
 
 
 class VerdictCache:
-    """What one generation decides, for ends by their numbers in an `EndTable`.
+    """What one generation decides, for endpoints by their numbers in an `EndTable`.
 
     `classes` are those of another generation with the same rulebook: what was decided for them
-    stays, only the ends are put into classes anew.
+    stays, only the endpoints are put into classes anew.
     """
 
     def __init__(
         self,
         generation: Generation,
-        ends: EndTable,
+        endpoints: EndpointTable,
         verdicts: VerdictTable,
         classes: Classes | None = None,
     ) -> None:
         self.generation = generation
         self.evaluated = 0
         """How often a pair of classes was looked at."""
-        self._ends = ends
+        self._endpoints = endpoints
         self._verdicts = verdicts
         self._class_of = np.full(1024, NONE, dtype=np.int64)
         self._node_of = np.full(1024, NONE, dtype=np.int32)
         # Rules that compare namespaces' labels decide otherwise when those change.
-        if classes is None or generation.rules.by_labels or len(classes.ends) > MAX_CLASSES:
+        if classes is None or generation.rules.by_labels or len(classes.endpoints) > MAX_CLASSES:
             classes = Classes()
         self.classes = classes
 
@@ -130,7 +130,7 @@ class VerdictCache:
         self._classify(sources)
         self._classify(destinations)
         services = self.generation.rules.ports.find(protocols, ports)
-        # Classes of ends and of ports are fewer than 2^20.
+        # Classes of endpoints and of ports are fewer than 2^20.
         pairs = self._class_of[sources] << 40 | self._class_of[destinations] << 20 | services
         keys = pairs.view(np.uint8).reshape(-1, 8)
         slots, new = self.classes.pairs.upsert(keys)
@@ -142,23 +142,23 @@ class VerdictCache:
             self._evaluate(slots[rows], pairs[rows], protocols[rows], ports[rows])
         return {direction: codes[slots] for direction, codes in self.classes.codes.items()}
 
-    def nodes(self, ends: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the numbers of the nodes whose own addresses ends have that `find` has seen."""
-        return np.asarray(self._node_of[ends])
+    def nodes(self, endpoints: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the numbers of the nodes whose own addresses these endpoints have."""
+        return np.asarray(self._node_of[endpoints])
 
-    def _classify(self, ends: NDArray[np.int64]) -> None:
+    def _classify(self, endpoints: NDArray[np.int64]) -> None:
         """Give each end that is new its class."""
-        room = int(ends.max(initial=0)) + 1
+        room = int(endpoints.max(initial=0)) + 1
         if room > len(self._class_of):
             more = 2 * room - len(self._class_of)
             self._class_of = np.pad(self._class_of, (0, more), constant_values=NONE)
             self._node_of = np.pad(self._node_of, (0, more), constant_values=NONE)
-        missing = np.unique(ends[self._class_of[ends] < 0])
+        missing = np.unique(endpoints[self._class_of[endpoints] < 0])
         if not len(missing):
             return
-        addresses = self._ends.addresses[missing]
+        addresses = self._endpoints.addresses[missing]
         blocks = self.generation.rules.blocks.find(addresses).tolist()
-        members = self._ends.members[missing].tolist()
+        members = self._endpoints.members[missing].tolist()
         known: dict[tuple[int, int], int] = {}
         for end, block, number, address in zip(
             missing.tolist(), blocks, members, addresses, strict=True
@@ -167,13 +167,13 @@ class VerdictCache:
                 self._class_of[end] = known[number, block]
                 continue
             raw = address.tobytes()
-            found = self.generation.end(self._ends.member(number), block, raw)
-            place = self.classes.numbers.setdefault(found, len(self.classes.ends))
-            if place == len(self.classes.ends):
-                self.classes.ends.append(found)
+            found = self.generation.end(self._endpoints.member(number), block, raw)
+            place = self.classes.numbers.setdefault(found, len(self.classes.endpoints))
+            if place == len(self.classes.endpoints):
+                self.classes.endpoints.append(found)
             known[number, block] = self._class_of[end] = place
             if not number and raw in self.generation.nodes:
-                self._node_of[end] = self._ends.node(self.generation.nodes[raw])
+                self._node_of[end] = self._endpoints.node(self.generation.nodes[raw])
 
     def _evaluate(
         self,
@@ -189,8 +189,8 @@ class VerdictCache:
         self.evaluated += len(slots)
         rows = zip(slots.tolist(), pairs.tolist(), protocols.tolist(), ports.tolist(), strict=True)
         for slot, pair, protocol, port in rows:
-            source = self.classes.ends[pair >> 40]
-            destination = self.classes.ends[pair >> 20 & 0xFFFFF]
+            source = self.classes.endpoints[pair >> 40]
+            destination = self.classes.endpoints[pair >> 20 & 0xFFFFF]
             for direction, codes in self.classes.codes.items():
                 verdict = self.generation.decide(direction, source, destination, protocol, port)
                 codes[slot] = self._verdicts.number(verdict)

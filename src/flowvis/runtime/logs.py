@@ -74,7 +74,7 @@ class JsonFormatter(logging.Formatter):
 class LimitedLog:
     """A logger for what peers cause: so much of each message for each peer and interval.
 
-    What is held back is counted and told with the next line of its kind (`suppressed=`).
+    What is held back is counted and reported with the next line of its kind (`suppressed=`).
     """
 
     def __init__(

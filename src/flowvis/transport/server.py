@@ -18,10 +18,17 @@ from flowvis.runtime.listeners import BACKLOG, listen, raise_descriptor_limit
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.channel import ROOM, Channel, PlainChannel, TlsChannel
 from flowvis.transport.keepalive import keep_alive
-from flowvis.transport.session import Common, Limits, Peer, PeerHandler, ServerStats, Session
+from flowvis.transport.session import (
+    Common,
+    Peer,
+    PeerHandler,
+    ServerSession,
+    ServerStats,
+    SessionLimits,
+)
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
-__all__ = ["Limits", "Peer", "PeerHandler", "Server", "ServerStats"]
+__all__ = ["Peer", "PeerHandler", "Server", "ServerStats", "SessionLimits"]
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +46,15 @@ class Server:
         host: str = "::",
         port: int = 0,
         tls: TlsFiles | None = None,
-        limits: Limits | None = None,
+        limits: SessionLimits | None = None,
         drain_s: float = 10.0,
         reload_s: float = 5.0,
         name: str = "collector",
     ) -> None:
-        limits = limits or Limits()
+        limits = limits or SessionLimits()
         self.name = name
         self.stats = ServerStats()
-        self.sessions: set[Session] = set()
+        self.sessions: set[ServerSession] = set()
         data = memoryview(bytearray(limits.read_bytes))
         plain = memoryview(bytearray(limits.read_bytes + ROOM)) if tls else data
         self._common = Common(factory, limits, self.stats, LimitedLog(log), data, plain)
@@ -128,11 +135,11 @@ class Server:
             channel = TlsChannel(self._certificates.context())
         self.stats.sessions += 1
         self._per_address[address] += 1
-        session = Session(self._common, sock, channel, Peer(address, port), self._closed)
+        session = ServerSession(self._common, sock, channel, Peer(address, port), self._closed)
         if session.open:
             self.sessions.add(session)
 
-    def _closed(self, session: Session) -> None:
+    def _closed(self, session: ServerSession) -> None:
         self.sessions.discard(session)
         address = session.peer.address
         self._per_address[address] -= 1
@@ -177,7 +184,7 @@ class Server:
             for session in [each for each in self.sessions if each.ends_at <= now]:
                 session.half_close()
             if idle_s is not None:
-                for session in [s for s in self.sessions if s.last_heard < now - idle_s]:
+                for session in [s for s in self.sessions if s.last_observed < now - idle_s]:
                     session.expire()
 
     def _refresh(self, certificates: TlsReloader) -> None:

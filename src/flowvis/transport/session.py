@@ -24,7 +24,7 @@ LAST_READS = 64  # of a peer that does not close when the server stops
 
 
 @dataclass(frozen=True)
-class Limits:
+class SessionLimits:
     """What peers can take of a server."""
 
     sessions: int = 4096
@@ -86,7 +86,7 @@ class Common:
     """What the sessions of one server share."""
 
     factory: Callable[[Peer], PeerHandler]
-    limits: Limits
+    limits: SessionLimits
     stats: ServerStats
     log: LimitedLog
     data: memoryview
@@ -103,12 +103,12 @@ def _life_s(age_s: float | None) -> float:
     return math.inf if age_s is None else age_s * random.uniform(0.8, 1.0)  # noqa: S311  no secret
 
 
-class Session:
+class ServerSession:
     """Reads a bounded amount at each wake-up and hands it to the peer's handler in one piece."""
 
     __slots__ = (
         "_channel", "_common", "_deadline", "_half_closed", "_handler", "_loop", "_on_closed",
-        "_pending", "_sock", "ends_at", "last_heard", "open", "peer",
+        "_pending", "_sock", "ends_at", "last_observed", "open", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -117,7 +117,7 @@ class Session:
         sock: socket.socket,
         channel: Channel,
         peer: Peer,
-        on_closed: "Callable[[Session], None]",
+        on_closed: "Callable[[ServerSession], None]",
     ) -> None:
         self.peer = peer
         self.open = True
@@ -130,8 +130,8 @@ class Session:
         self._pending = b""
         common.handshakes += 1
         self._loop = asyncio.get_running_loop()
-        self.last_heard = self._loop.time()
-        self.ends_at = self.last_heard + _life_s(common.limits.age_s)
+        self.last_observed = self._loop.time()
+        self.ends_at = self.last_observed + _life_s(common.limits.age_s)
         self._deadline = self._loop.call_later(common.limits.handshake_s, self._handshake_late)
         self._loop.add_reader(sock, self._guard, self._read)
         if channel.ready:
@@ -190,7 +190,7 @@ class Session:
         if not count:
             self._ended()
             return True
-        self.last_heard = self._loop.time()
+        self.last_observed = self._loop.time()
         channel = self._channel
         data = channel.receive(common.data[:count], common.plain)
         if self._handler is None and channel.ready:

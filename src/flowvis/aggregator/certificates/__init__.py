@@ -1,0 +1,1 @@
+"""The aggregator as its cluster's certificate authority."""

@@ -1,0 +1,265 @@
+"""The table of live flows: halves of connections in, one record per connection and interval out.
+
+Does no I/O and has no clock. What a record adds to its flow is the merge leaf's business, which
+connection it is of is `generations`'; this module says when flows are written and forgotten.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.aggregator.correlation.generations import Generations
+from flowvis.aggregator.correlation.key import correlation_keys, sides
+from flowvis.aggregator.correlation.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
+from flowvis.aggregator.correlation.observers import give_sides
+from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.batch import Batch
+from flowvis.counts import count, gauge
+from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge
+from flowvis.native import Merger, StringTable
+from flowvis.native.reference.merge import Count, FlowState, Records, Sides
+from flowvis.strings import Strings
+
+MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else
+COMPACT_BYTES = 32 << 20  # a smaller string table is not worth the pause of moving to another
+STRING_BYTES = 28  # what a string takes beside its text: its end, its hash, its place in the index
+
+_TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
+_ADDED_TEXT = tuple(f.name for f in FIELDS if f.merge is Merge.ADDED and f.kind is Kind.TEXT)
+
+
+@dataclass(slots=True)
+class FlowStats:
+    """What became of the records: received = written + merged + held + dropped, at any time."""
+
+    received: int = count("Records that came in")
+    written: int = count("Records that went out")
+    merged: int = count("Records that joined what already waited to be written")
+    held: int = gauge("Flows that have something to write")
+    late: int = count("Records dropped since their node has said something newer")
+    repeated: int = count("Records dropped since they say nothing new")
+    full: int = count("Records dropped since every flow of the table waits to be written")
+    restarted: int = count("Records whose counters had started again from zero")
+    reused: int = count("5-tuples that a new connection took over from a live flow")
+    orphaned: int = count("Records of connections older than those that the table knew of")
+    half_waits: int = count("Flows first written without their other half")
+    evicted: int = count("Flows with nothing to write, forgotten early to make room")
+    expired: int = count("Flows forgotten after the inactive timeout")
+    compactions: int = count("String tables left behind for a fresh one")
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Records that changed nothing, by reason."""
+        return {"late": self.late, "repeated": self.repeated, "full": self.full}
+
+    @property
+    def imbalance(self) -> int:
+        """0 when the books balance."""
+        known = self.written + self.merged + self.held + sum(self.dropped.values())
+        return self.received - known
+
+
+class FlowTable:
+    """Correlates and aggregates; see `add`, `due`, `flush`.
+
+    `correlation_wait_ms` is how long a half waits for the other one before it goes out alone. The
+    default is the inactive timeout: so long the flow is remembered anyway, and the nodes may
+    export at different intervals, or come back after a lost connection.
+
+    A batch that comes out keeps the string table that it was made with. `strings` may be another
+    table after `due`: decode into the current one.
+    """
+
+    def __init__(
+        self,
+        *,
+        active_timeout_ms: int = 60_000,
+        inactive_timeout_ms: int = 90_000,
+        correlation_wait_ms: int | None = None,
+        max_flows: int = MAX_FLOWS,
+        compact_bytes: int = COMPACT_BYTES,
+    ) -> None:
+        self.stats = FlowStats()
+        self.strings: Strings = StringTable()
+        self._inactive_timeout_ms = inactive_timeout_ms
+        self._compact_bytes = compact_bytes
+        self._moved_bytes = 0
+        self._live = LiveRows(max_flows)
+        self._generations = Generations(self._live)
+        self._counts = np.zeros(len(Count), dtype=np.int64)
+        self._active_ms = active_timeout_ms
+        self._wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
+        self._merger = self._new_merger()
+
+    def _new_merger(self) -> Merger:
+        return Merger(PROGRAM, self._live.flows(), self._counts, self._active_ms, self._wait_ms)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def add(self, batch: Batch, now_ms: int) -> None:
+        """Merge records, with the columns of the exporter's template, into their flows."""
+        batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
+        bits = sides(batch)
+        names = correlation_keys(batch, bits)
+        starts = batch["flowStartMilliseconds"]
+        slots = self._live.place(names, now_ms)
+        give_sides(batch, bits, slots, self._live)
+        records = Records(
+            [batch[field.name] for field in COLUMNS],
+            starts,
+            batch["flowEndMilliseconds"],
+            batch["flowEndReason"],
+            bits,
+            slots,
+        )
+        at = self._merger.merge(records, now_ms)
+        while at < len(batch):
+            slots[at] = self._generations.slot(
+                names[at], int(slots[at]), int(starts[at]), int(bits[at]), now_ms
+            )
+            at = self._merger.merge(records, now_ms, at, at)
+        self.stats.received += len(batch)
+        self.stats.full += int(np.count_nonzero(slots < 0))
+        self._take_counts()
+
+    def due(self, now_ms: int, limit: int | None = None) -> Batch:
+        """Return what is to be written now, at most `limit` records; forget what is idle.
+
+        A batch is a copy of its rows. With a million flows due at once, take them in parts: ask
+        until nothing comes.
+        """
+        live, used = self._live, self._live.used
+        idle = live.seen[:used] <= now_ms - self._inactive_timeout_ms
+        unwritten = (live.state[:used] & FlowState.UNWRITTEN) != 0
+        which = np.flatnonzero((live.due[:used] <= now_ms) | (idle & unwritten))
+        batch = self._write(which[:limit], now_ms)
+        written = (live.state[:used] & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE
+        gone = np.flatnonzero(idle & written)
+        live.forget(gone)
+        self.stats.expired += len(gone)
+        self._compact()
+        return batch
+
+    def retime(
+        self,
+        now_ms: int,
+        *,
+        active_timeout_ms: int,
+        inactive_timeout_ms: int,
+        correlation_wait_ms: int | None = None,
+    ) -> None:
+        """Write by other timeouts; what waits already does so for as long as it would have."""
+        wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
+        live, used = self._live, slice(self._live.used)
+        waiting = ((live.state[used] & FlowState.UNWRITTEN) != 0) & (live.due[used] > now_ms)
+        again = (live.state[used] & FlowState.WRITTEN) != 0
+        live.due[used][waiting & again] += active_timeout_ms - self._active_ms
+        live.due[used][waiting & ~again] += wait_ms - self._wait_ms
+        self._inactive_timeout_ms = inactive_timeout_ms
+        self._active_ms, self._wait_ms = active_timeout_ms, wait_ms
+        self._merger = self._new_merger()
+
+    def flush(self, now_ms: int, limit: int | None = None) -> Batch:
+        """Return everything that waits to be written, at most `limit` records."""
+        unwritten = self._live.state[: self._live.used] & FlowState.UNWRITTEN
+        return self._write(np.flatnonzero(unwritten)[:limit], now_ms)
+
+    def next_deadline(self) -> int | None:
+        """When `due` will have something to do, in ms; None without flows."""
+        used = self._live.used
+        if not used:
+            return None
+        idle = int(self._live.seen[:used].min()) + self._inactive_timeout_ms
+        return min(int(self._live.due[:used].min()), idle)
+
+    def live(self, limit: int | None = None, *, skip: int = 0) -> Batch:
+        """Return a copy of the flows that the table has now, at most `limit`; changes nothing.
+
+        To look at many in parts, skip what was seen; what comes or goes meanwhile may be missed.
+        """
+        state = self._live.state[: self._live.used]
+        return self._copy(np.flatnonzero(state & FlowState.LIVE)[skip:][:limit])
+
+    def _copy(self, slots: NDArray[np.int64]) -> Batch:
+        """Copy flows into a batch."""
+        rows = self._live.bytes[slots].view(ROW).reshape(len(slots))
+        state = self._live.state[slots]
+        halved = (state & FlowState.CORRELATE) != 0
+        halved |= rows["observers"][:, 0] != rows["observers"][:, 1]
+        columns = {field.name: rows[field.name] for field in HELD}
+        columns |= {name: np.zeros(len(slots), dtype=np.uint32) for name in _ADDED_TEXT}
+        columns["monitoringIntervalStartMilliSeconds"] = np.where(
+            (state & FlowState.WRITTEN) != 0, rows["intervalStart"], rows["flowStartMilliseconds"]
+        )
+        columns["originalFlowsPresent"] = np.where(halved & _both(state), 2, 1).astype(np.uint8)
+        return Batch(columns, self.strings)
+
+    def _write(self, slots: NDArray[np.int64], now_ms: int) -> Batch:
+        """Copy flows into a batch and begin their next interval."""
+        live, batch = self._live, self._copy(slots)
+        state = live.state[slots]
+        halved = (state & FlowState.CORRELATE) != 0
+        alone = halved & ~_both(state)
+        self.stats.written += len(slots)
+        self.stats.held -= len(slots)
+        self.stats.half_waits += int(np.count_nonzero(alone & ((state & FlowState.WRITTEN) == 0)))
+        live.bytes[slots, INTERVAL] = 0
+        live.rows["writtenAt"][slots] = now_ms
+        live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
+        live.wrote(slots, ~alone)
+        return batch
+
+    def _compact(self) -> None:
+        """Move to a fresh string table when most of what is in this one may be dead."""
+        old = self.strings
+        if _size(old) < max(self._compact_bytes, 2 * self._moved_bytes):
+            return
+        columns = [self._live.rows[name][: self._live.used] for name in _TEXT]
+        used = np.zeros(len(old), dtype=bool)
+        for column in columns:
+            used[column] = True
+        codes = np.flatnonzero(used)
+        self.strings = StringTable()
+        moved = np.zeros(len(old), dtype=np.uint32)
+        moved[codes] = [self.strings.intern(old.value(code)) for code in codes.tolist()]
+        for column in columns:
+            column[:] = moved[column]
+        self._moved_bytes = _size(self.strings)
+        self.stats.compactions += 1
+
+    def _take_counts(self) -> None:
+        """Bring what the parts have counted together."""
+        stats = self.stats
+        stats.held += int(self._counts[Count.HELD])
+        stats.merged += int(self._counts[Count.MERGED])
+        stats.late += int(self._counts[Count.LATE])
+        stats.repeated += int(self._counts[Count.REPEATED])
+        stats.restarted += int(self._counts[Count.RESTARTED])
+        self._counts[:] = 0
+        stats.reused = self._generations.reused
+        stats.orphaned = self._generations.orphaned
+        stats.evicted = self._live.evicted
+
+
+def _timed(batch: Batch, now_ms: int) -> Batch:
+    """Let records that do not say when their counters were read be of now."""
+    ends = batch["flowEndMilliseconds"]
+    silent = ends == 0
+    if not silent.any():
+        return batch
+    millis = np.where(silent, np.uint64(now_ms), ends)
+    seconds = np.where(silent, np.uint32(now_ms // 1000), batch["flowEndSeconds"])
+    ends_of = {"flowEndMilliseconds": millis, "flowEndSeconds": seconds}
+    return Batch({**batch.columns, **ends_of}, batch.strings)
+
+
+def _both(state: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which flows have had records of both nodes."""
+    return np.asarray((state >> FlowState.SIDES & Sides.BOTH) == Sides.BOTH)
+
+
+def _size(strings: Strings) -> int:
+    """About what a string table takes in memory."""
+    return strings.size_bytes + STRING_BYTES * len(strings)

@@ -1,0 +1,127 @@
+"""Which connection of a 5-tuple a record is of: a 5-tuple is used again and again.
+
+The table keeps the current connection of a 5-tuple and the one before it, since the last words of
+a node about the old one may come after another node's first about the new one. What is older than
+both gets a row of its own that is written and forgotten.
+
+Starts are compared with starts of the same node. Nodes' clocks differ, so a node's first record
+goes to the connection whose start, as the other node knows it, is nearest.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.aggregator.correlation.key import GENERATION
+from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.native.reference.merge import FlowState, Sides, same_start
+
+PREVIOUS = 1  # generation of the connection before the current one; orphans have later ones
+
+
+class Generations:
+    """Decides where records go that may not be of the current connection."""
+
+    def __init__(self, live: LiveRows) -> None:
+        self.reused = 0
+        self.orphaned = 0
+        self._live = live
+        self._last = PREVIOUS
+
+    def slot(self, key: NDArray[np.uint8], current: int, start: int, half: int, now_ms: int) -> int:
+        """Return the slot of a record with this key and start; -1 if there is no room for it."""
+        sides = [side for side in (0, 1) if half >> side & 1]
+        previous = self._live.find(_generation(key, PREVIOUS))
+        known = self._starts(current, sides)
+        if known and start > max(known):
+            return self._succeed(key, current, previous, now_ms)
+        if previous < 0:
+            return self._earlier(key, current) if known else current
+        return self._older(key, current, previous, start, sides)
+
+    def _older(
+        self, key: NDArray[np.uint8], current: int, previous: int, start: int, sides: list[int]
+    ) -> int:
+        """The slot of a record that is not of a connection after the current one."""
+        known = self._starts(current, sides)
+        before = self._starts(previous, sides)
+        if any(same_start(other, start) for other in before):
+            return previous
+        if before:
+            return self._orphan(key) if known or start < max(before) else current
+        if known or self._distance(previous, start) < self._distance(current, start):
+            return previous
+        return current
+
+    def _starts(self, slot: int, sides: list[int]) -> list[int]:
+        """The starts that those of the sides gave which have reported."""
+        seen = int(self._live.state[slot]) >> FlowState.SIDES & Sides.BOTH
+        starts = self._live.rows["sideStart"][slot]
+        return [int(starts[side]) for side in sides if seen >> side & 1]
+
+    def _distance(self, slot: int, start: int) -> int:
+        return min(abs(other - start) for other in self._starts(slot, [0, 1]))
+
+    def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
+        """Make the current connection the previous one, and its slot that of a new one."""
+        live = self._live
+        observers = live.rows["observers"][current].copy()  # of the same two hosts
+        if previous >= 0 and live.state[previous] & FlowState.UNWRITTEN:
+            orphan = self._place(key, self._next())
+            if orphan < 0:
+                return -1
+            live.move(previous, orphan)
+            live.state[orphan] |= FlowState.ONCE
+            live.due[orphan] = now_ms
+        elif previous < 0:
+            previous = self._place(key, PREVIOUS)
+        if previous >= 0:
+            live.move(current, previous)
+            if not _waits(int(live.state[previous])):
+                live.due[previous] = min(int(live.due[previous]), now_ms)
+        elif live.state[current] & FlowState.UNWRITTEN:
+            return -1
+        live.blank(current)
+        live.rows["observers"][current] = observers
+        live.state[current] = FlowState.PREVIOUS
+        self.reused += 1
+        return current
+
+    def _earlier(self, key: NDArray[np.uint8], current: int) -> int:
+        """A slot for the connection before the current one, unknown so far."""
+        slot = self._place(key, PREVIOUS)
+        if slot >= 0:
+            self._live.state[current] |= FlowState.PREVIOUS
+            self.orphaned += 1
+        return slot
+
+    def _orphan(self, key: NDArray[np.uint8]) -> int:
+        """A slot for one record of a connection that is older than those in the table."""
+        slot = self._place(key, self._next())
+        if slot >= 0:
+            self._live.state[slot] = FlowState.ONCE
+            self.orphaned += 1
+        return slot
+
+    def _place(self, key: NDArray[np.uint8], generation: int) -> int:
+        # Without making room: that could take the slots of the records beside this one.
+        return self._live.place_one(_generation(key, generation))
+
+    def _next(self) -> int:
+        """A generation that no live key has: they live for seconds, and 2^32 take longer."""
+        self._last = max(self._last + 1 & 0xFFFFFFFF, PREVIOUS + 1)
+        return self._last
+
+
+def _waits(state: int) -> bool:
+    """Whether a flow has nothing to write, or waits for its other half."""
+    if not state & FlowState.UNWRITTEN:
+        return True
+    both = state >> FlowState.SIDES & Sides.BOTH == Sides.BOTH
+    return bool(state & FlowState.CORRELATE) and not both
+
+
+def _generation(key: NDArray[np.uint8], generation: int) -> NDArray[np.uint8]:
+    """The key of another connection of the same 5-tuple."""
+    other = key.copy()
+    other[-GENERATION:] = np.frombuffer(np.uint32(generation).tobytes(), dtype=np.uint8)
+    return other

@@ -1,0 +1,128 @@
+"""Where live flows are kept: one row each, found by key, with what is scanned in arrays beside."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.aggregator.correlation.key import KEY_SIZE
+from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW
+from flowvis.native import FlowIndex
+from flowvis.native.reference.merge import NEVER, Flows, FlowState
+
+STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])
+"""What is scanned for all flows; side by side, since a record changes all three."""
+
+EVICTED_AT_ONCE = 64  # a full table makes room by this part of it: each search is a scan
+
+
+class LiveRows:
+    """At most `capacity` rows; a free one is all zero. `used`: the slots from there on are free.
+
+    Memory is the system's until a slot is used, and the lowest free slot is used first, so what is
+    resident follows the number of live flows.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        spacious = np.zeros(capacity * ROW.itemsize + CACHE_LINE, dtype=np.uint8)
+        aligned = -spacious.ctypes.data % CACHE_LINE
+        self.bytes = spacious[aligned:][: capacity * ROW.itemsize].reshape(capacity, ROW.itemsize)
+        self.rows = self.bytes.view(ROW).reshape(capacity)
+        status = np.zeros(capacity, dtype=STATUS)
+        self.state, self.due, self.seen = (status[name] for name in STATUS.names or ())
+        self.used = 0
+        self._touched = 0  # slots that were ever used; the others are the system's zeros
+        self.evicted = 0
+        self._capacity = capacity
+        self._index = FlowIndex(KEY_SIZE, capacity)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def flows(self) -> Flows:
+        """The arrays as the merge leaf takes them."""
+        return Flows(self.bytes, self.state, self.due, self.seen)
+
+    def find(self, key: NDArray[np.uint8]) -> int:
+        """Return the slot of one key, -1 if it has none."""
+        return int(self._index.find(key.reshape(1, -1))[0])
+
+    def place_one(self, key: NDArray[np.uint8]) -> int:
+        """Find or make the slot of one key without making room for it; -1 when full."""
+        slots: NDArray[np.int64] = self._index.upsert(key.reshape(1, -1))[0]
+        self._use(slots)
+        return int(slots[0])
+
+    def place(self, keys: NDArray[np.uint8], now_ms: int) -> NDArray[np.int64]:
+        """Find or make the slots of keys, making room; -1 where there is none."""
+        slots: NDArray[np.int64] = self._index.upsert(keys)[0]
+        self._use(slots)
+        missing = np.flatnonzero(slots < 0)
+        if len(missing):
+            self._make_room(len(missing), slots, now_ms)
+            slots[missing] = self._index.upsert(keys[missing])[0]
+            self._use(slots)
+        return slots
+
+    def _use(self, slots: NDArray[np.int64]) -> None:
+        self.used = max(self.used, int(slots.max(initial=-1)) + 1)
+        if self.used > self._touched:
+            self.due[self._touched : self.used] = NEVER
+            self.seen[self._touched : self.used] = NEVER
+            self._touched = self.used
+
+    def move(self, source: int, target: int) -> None:
+        """Give what is in one slot to the key of another; the first is as if new."""
+        self.bytes[target] = self.bytes[source]
+        self.state[target] = self.state[source]
+        self.due[target] = self.due[source]
+        self.seen[target] = self.seen[source]
+        self.blank(source)
+
+    def forget(self, slots: NDArray[np.int64]) -> None:
+        """Free slots and their keys."""
+        if not len(slots):
+            return
+        self._index.remove(slots)
+        self.blank(slots)
+        if int(slots.max()) + 1 == self.used:
+            live = np.flatnonzero(self.state[: self.used])
+            self.used = int(live[-1]) + 1 if len(live) else 0
+
+    def wrote(self, slots: NDArray[np.int64], complete: NDArray[np.bool_]) -> None:
+        """Note that flows were written, some of them with all that there is to them."""
+        before = self.state[slots]
+        self.due[slots] = NEVER
+        self.state[slots] = np.where(
+            complete,
+            before & ~np.uint64(FlowState.UNWRITTEN)
+            | np.uint64(FlowState.WRITTEN | FlowState.COMPLETE),
+            before & ~np.uint64(FlowState.UNWRITTEN) | np.uint64(FlowState.WRITTEN),
+        )
+        self.forget(slots[(before & FlowState.ONCE) != 0])
+
+    def blank(self, slots: NDArray[np.int64] | int) -> None:
+        """Make rows as if new; their keys stay."""
+        self.bytes[slots] = 0
+        self.state[slots] = 0
+        self.due[slots] = NEVER
+        self.seen[slots] = NEVER
+
+    def _make_room(self, wanted: int, needed: NDArray[np.int64], now_ms: int) -> None:
+        """Forget what is idle longest of what is written; have as much of the rest written now.
+
+        Nothing is lost: a flow that comes back brings its own deltas since its last record.
+        """
+        wanted = max(wanted, self._capacity // EVICTED_AT_ONCE)
+        state = self.state[: self.used]
+        free = (state & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE
+        free[needed[needed >= 0]] = False
+        gone = self._longest_idle(np.flatnonzero(free), wanted)
+        self.evicted += len(gone)
+        if len(gone) < wanted:
+            unwritten = np.flatnonzero(state & FlowState.UNWRITTEN)
+            self.due[self._longest_idle(unwritten, wanted - len(gone))] = now_ms
+        self.forget(gone)
+
+    def _longest_idle(self, slots: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        if n >= len(slots):
+            return slots
+        return slots[np.argpartition(self.seen[slots], n)[:n]]

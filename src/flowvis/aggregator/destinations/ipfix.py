@@ -1,0 +1,163 @@
+"""Sends the written records to an external IPFIX collector."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowvis.aggregator.destinations.outbox import Outbox
+from flowvis.batch import Batch
+from flowvis.fields import AGGREGATED
+from flowvis.ipfix.exporter import ExporterSession
+from flowvis.runtime.component import end, ended, let_end, spawn
+from flowvis.runtime.ledger import Stage
+from flowvis.transport.client import Client, ConnectionLost
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 1000  # records encoded in one go: half a megabyte, a millisecond
+GRACE_S = 8.0
+CUT_S = 0.5  # for a session that was cut to be noticed; less than between two attempts
+SHUTDOWN = "shutdown"
+OVERSIZE = "oversize"
+
+
+@dataclass(frozen=True)
+class UnsentRecords:
+    """What one destination could not send and another one may."""
+
+    messages: list[bytes]
+    batches: list[Batch]
+    taken: int
+    """How many records are in the messages."""
+
+
+class IpfixDestination:
+    """Records wait in an outbox while the collector is away; messages that never left go again.
+
+    What the kernel took counts as sent: IPFIX over TCP has no acknowledgements.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        stage: Stage,
+        *,
+        domain: Callable[[], int],
+        capacity: int,
+        max_message: int = 65535,
+        grace_s: float = GRACE_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = f"IPFIX collector {client.address}"
+        self.outbox = Outbox(stage, capacity)
+        self.put = self.outbox.put
+        self.client = client
+        self._domain = domain
+        self._number = 0  # the domain's, for good: the collector knows us by it
+        self._max_message = max_message
+        self._grace_s = grace_s
+        self._clock = clock
+        self._unsent: list[bytes] = []  # messages with the records that the outbox has as taken
+        self._retired = False
+        self._task: asyncio.Task[None] | None = None
+
+    def held(self) -> int:
+        """Records that wait or are on their way."""
+        return len(self.outbox)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be sent at the moment; "" when all is well."""
+        return "" if self.client.connected else "not connected"
+
+    async def start(self) -> None:
+        """Begin to send; whether the collector is there shows later."""
+        self._number = self._domain()
+        self._task = spawn(self.name, self._run())
+
+    async def stop(self) -> None:
+        """Send what waits within the grace period, then close; the rest is dropped, counted."""
+        self.outbox.close()
+        if self._task is not None and len(self.outbox):
+            await asyncio.wait((self._task,), timeout=self._grace_s)
+        await end(self._task)
+        self.abandon()
+        await self.client.close()
+
+    async def retire(self, hurry: asyncio.Event) -> None:
+        """Send what waits within the grace period, or until `hurry`, then close; keep the rest."""
+        self.outbox.close()
+        if self._task is not None:
+            let_end(self._task)
+            if len(self.outbox):
+                await ended(self._task, self._grace_s, hurry)
+            self._retired = True
+            if len(self.outbox):
+                self.client.cut()
+            await asyncio.wait((self._task,), timeout=CUT_S)  # it notes what it has not sent
+            await end(self._task)
+        await self.client.close()
+
+    def remainder(self) -> UnsentRecords:
+        """Take out what was kept when it was retired."""
+        messages, self._unsent = self._unsent, []
+        return UnsentRecords(messages, *self.outbox.release())
+
+    def succeed(self, remainder: UnsentRecords) -> None:
+        """Take over what another one has kept; before `start`."""
+        self._unsent = remainder.messages
+        self.outbox.take_over(remainder.batches, remainder.taken)
+
+    def abandon(self) -> None:
+        """Give up what waits, counted."""
+        if len(self.outbox):
+            log.error("%s: gave up %d records at shutdown", self.name, len(self.outbox))
+            self.outbox.abandon(SHUTDOWN)
+
+    async def _run(self) -> None:
+        while not self._retired and (len(self.outbox) or not self.outbox.closed):
+            await self.client.connect()
+            with contextlib.suppress(ConnectionLost):
+                await self._converse()
+
+    async def _converse(self) -> None:
+        """Fill one session: templates, what never left the one before, then what comes."""
+        session = ExporterSession(self._number, AGGREGATED, max_message=self._max_message)
+        await self.client.send(session.templates(self._now()))
+        self._unsent = session.resume(self._unsent, self.outbox.taken)
+        await self._deliver(session)
+        while await self._has_work() and (batch := await self.outbox.take(AT_ONCE)) is not None:
+            oversize = session.stats.oversize
+            self._unsent = session.encode(batch, self._now())
+            self.outbox.dropped(OVERSIZE, session.stats.oversize - oversize)
+            await self._deliver(session)
+            await asyncio.sleep(0)  # sending does not wait while the kernel has room
+
+    async def _has_work(self) -> bool:
+        """Wait for records; False when the session is lost meanwhile: the next is to be ready."""
+        waits = [
+            asyncio.ensure_future(self.outbox.ready()),
+            asyncio.ensure_future(self.client.lost()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return self.client.connected
+
+    async def _deliver(self, session: ExporterSession) -> None:
+        try:
+            await self.client.send(self._unsent)
+        except ConnectionLost as lost:
+            self._unsent = lost.unsent
+            self.outbox.sent(self.outbox.taken - session.records_from(lost.unsent))
+            raise
+        self._unsent = []
+        self.outbox.sent(self.outbox.taken)
+
+    def _now(self) -> int:
+        return int(self._clock())

@@ -1,0 +1,140 @@
+"""A way out of the aggregator, whose destination can be another one while records flow."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from flowvis.batch import Batch
+from flowvis.runtime.component import let_end, spawn
+from flowvis.runtime.ledger import Ledger, Stage
+
+log = logging.getLogger(__name__)
+
+
+class Replaceable(Protocol):
+    """What takes written records, and can hand over to another of its kind."""
+
+    name: str
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be sent at the moment; "" when all is well."""
+
+    def put(self, batch: Batch) -> None:
+        """Take a batch or count it as dropped; never wait."""
+
+    def held(self) -> int:
+        """Records that it has."""
+
+    async def start(self) -> None:
+        """Begin to send."""
+
+    async def stop(self) -> None:
+        """Send what it has within its grace period; the rest is dropped, counted."""
+
+    async def retire(self, hurry: asyncio.Event) -> None:
+        """As `stop`, or until `hurry`; the rest is kept."""
+
+    def remainder(self) -> Any:
+        """Take out what was kept, in a form that others of its kind know."""
+
+    def succeed(self, remainder: Any) -> None:
+        """Take over what a retired one has kept; before `start`."""
+
+    def abandon(self) -> None:
+        """Give up what was kept, counted."""
+
+
+D = TypeVar("D", bound=Replaceable)
+
+
+class Outlet(Generic[D]):
+    """A component that is a destination to the correlator: the one it has now, or none.
+
+    All its destinations, one after the other, write their books on the same page of the ledger. It
+    is opened with the first one, and nothing goes there while there is none.
+    """
+
+    def __init__(self, name: str, ledger: Ledger, source: Stage) -> None:
+        self.name = name
+        self.current: D | None = None
+        self.former: D | None = None
+        """The one that was replaced and still sends what it has."""
+        self._ledger = ledger
+        self._source = source
+        self._stage: Stage | None = None
+        self._hurry = asyncio.Event()
+        self._handover: asyncio.Task[Any] | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The page of the ledger."""
+        if self._stage is None:
+            self._stage = self._ledger.stage(self.name, sources=[self._source])
+        return self._stage
+
+    def put(self, batch: Batch) -> None:
+        """Pass a batch on, if there is a destination."""
+        if self.current is not None:
+            self.current.put(batch)
+
+    def held(self) -> int:
+        """Records that the destination has, and the former one."""
+        return sum(one.held() for one in (self.current, self.former) if one is not None)
+
+    def begin(self, destination: D | None) -> None:
+        """Set the first destination, if there is one."""
+        self.current = destination
+        self._account()
+
+    async def start(self) -> None:
+        """Let the destination begin."""
+        if self.current is not None:
+            await self.current.start()
+
+    async def replace(self, make: Callable[[D | None], D | None]) -> None:
+        """Send to another destination, or to none, from now on; it is made from the one before.
+
+        That one gets its grace period to send what it has. Then the other begins, with what is
+        left. Returns before that, unless an earlier replacement is still under way.
+        """
+        if self._handover is not None:
+            await asyncio.wait((self._handover,))
+        other = make(self.current)
+        if other is None and self.current is None:
+            return
+        self.former, self.current = self.current, other
+        self._account()
+        self._handover = spawn(f"handover of {self.name}", self._hand_over(self.former, other))
+        let_end(self._handover)
+
+    async def stop(self) -> None:
+        """End a replacement that is under way, then stop the destination."""
+        self._hurry.set()
+        if self._handover is not None:
+            await asyncio.wait((self._handover,))
+        if self.current is not None:
+            await self.current.stop()
+
+    async def _hand_over(self, former: D | None, other: D | None) -> None:
+        if former is not None:
+            await former.retire(self._hurry)
+            if other is None:
+                former.abandon()
+            else:
+                if left := former.held():
+                    log.warning("%s: %d records go to %s instead", former.name, left, other.name)
+                other.succeed(former.remainder())
+            self.former = None
+        if other is not None:
+            await other.start()
+
+    def _account(self) -> None:
+        """Have the books say where records go."""
+        if self.current is not None:
+            self.stage.reopen()
+        elif self._stage is not None:
+            self._stage.close()
+        if self._stage is not None:
+            self._stage.held = self.held

@@ -1,0 +1,177 @@
+"""Adds what the nodes could not know: Pods, nodes, labels, workloads, policies, the cluster."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch, Column, is_unset
+from flowvis.fields import FlowType
+from flowvis.inventory.index import NONE, Inventory, text_codes
+from flowvis.inventory.objects import Pod
+from flowvis.policies import Egresses, Policies
+
+Handles = NDArray[np.int64]
+
+SIDES = ("source", "destination")
+
+_POD: tuple[tuple[str, Callable[[Pod], str]], ...] = (
+    ("PodName", lambda pod: pod.name),
+    ("PodNamespace", lambda pod: pod.namespace),
+    ("NodeName", lambda pod: pod.node),
+)
+
+
+class Completer:
+    """Completes batches in place, by the aggregator's own inventory and the policies it knows.
+
+    What a record says itself stays; exporters name only their own node's Pods, older ones do not
+    know of some fields.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        cluster_id: Callable[[], str],
+        *,
+        pod_labels: bool,
+        policies: Policies | None = None,
+        egresses: Egresses | None = None,
+    ) -> None:
+        self.inventory = inventory
+        self.pod_labels = pod_labels
+        self._policies = policies
+        self._egresses = egresses
+        self._cluster_id = cluster_id
+
+    def complete(self, batch: Batch) -> None:
+        """Fill in what is missing, and labels where they are wanted."""
+        cluster = batch.strings.intern(self._cluster_id().encode())
+        batch["clusterId"] = np.full(len(batch), cluster, dtype=np.uint32)
+        times = _times_ms(batch)
+        pods = {side: self.inventory.pods.find(batch[f"{side}IP"], times) for side in SIDES}
+        self._add_services(batch)
+        self._add_flow_types(batch, pods)
+        for side in SIDES:
+            handles = self._name(batch, side, pods[side])
+            kinds, names = self.inventory.pods.workloads(handles, batch.strings)
+            batch[f"{side}WorkloadKind"], batch[f"{side}WorkloadName"] = kinds, names
+            if self.pod_labels:
+                codes = self._codes(batch, handles, lambda pod: pod.labels)
+                batch[f"{side}PodLabels"] = codes
+        if self._policies is not None and self._policies.active:
+            found = self._policies.decide(batch, self.inventory.pods.objects, *pods.values())
+            batch.columns.update(found)
+        if self._egresses is not None and self._egresses.active:
+            # What goes to a node is never given another address.
+            away = self.inventory.nodes.find(batch["destinationIP"]) == NONE
+            leaving = np.where(away, pods["source"], NONE)
+            batch.columns.update(self._egresses.find(batch, self.inventory.pods.objects, leaving))
+
+    def _name(self, batch: Batch, side: str, handles: Handles) -> Handles:
+        """Name Pods and nodes where the record does not; return the Pods that are named there."""
+        reported = batch[f"{side}PodName"]
+        blank = np.flatnonzero((reported == 0) & (handles == NONE))
+        nodes = self.inventory.nodes.find(batch[f"{side}IP"][blank])
+        blank, nodes = blank[nodes != NONE], nodes[nodes != NONE]
+        if len(blank):
+            names = [node.name for node in self.inventory.nodes.objects]
+            _fill(batch, f"{side}NodeName", blank, text_codes(nodes, names, str, batch.strings))
+            if side == "destination":
+                handles = handles.copy()
+                handles[blank] = self._on_nodes(batch, blank, names, nodes)
+        known = np.flatnonzero((handles != NONE) & (reported != 0))
+        ours = self._codes(batch, handles[known], lambda pod: pod.name)
+        strangers = known[ours != reported[known]]
+        if len(strangers):  # another Pod had that address: the record knows better whose it was
+            handles = handles.copy()
+            handles[strangers] = NONE
+        lacking = np.flatnonzero(
+            (handles != NONE) & ((reported == 0) | (batch[f"{side}NodeName"] == 0))
+        )
+        for name, text in _POD:
+            if len(lacking):
+                _fill(batch, side + name, lacking, self._codes(batch, handles[lacking], text))
+        return np.where(batch[f"{side}PodName"] != 0, handles, NONE)
+
+    def _on_nodes(
+        self, batch: Batch, rows: NDArray[np.int64], names: list[str], nodes: Handles
+    ) -> Handles:
+        """Find the Pods that serve ports of nodes' own addresses."""
+        return self.inventory.pods.find_on_nodes(
+            names,
+            nodes,
+            batch["protocolIdentifier"][rows],
+            batch["destinationTransportPort"][rows],
+            _times_ms(batch)[rows],
+        )
+
+    def _add_services(self, batch: Batch) -> None:
+        """Name the Services that were called; older records have their address in one field."""
+        rows = np.flatnonzero(batch["destinationServicePort"] != 0)
+        unset = rows[is_unset(batch["destinationServiceIP"][rows])]
+        if len(unset):
+            column = batch["destinationServiceIP"].copy()
+            column[unset] = batch["destinationClusterIP"][unset]
+            batch["destinationServiceIP"] = column
+        rows = rows[batch["destinationServicePortName"][rows] == 0]
+        if len(rows):
+            services = self.inventory.services
+            handles = services.find(
+                batch["destinationServiceIP"][rows],
+                batch["destinationServicePort"][rows],
+                batch["protocolIdentifier"][rows],
+            )
+            names = text_codes(handles, services.objects, lambda p: p.service, batch.strings)
+            _fill(batch, "destinationServicePortName", rows, names)
+
+    def _add_flow_types(self, batch: Batch, pods: Mapping[str, Handles]) -> None:
+        """Say what kind of flow it is where the record does not and both endpoints are known."""
+        rows = np.flatnonzero(batch["flowType"] == FlowType.UNSPECIFIED)
+        if not len(rows):
+            return
+        known, elsewhere, nodes = [], [], []
+        for side in SIDES:
+            handles = pods[side][rows]
+            known.append(handles != NONE)
+            elsewhere.append(~self.inventory.are_pods(batch[f"{side}IP"][rows]))
+            nodes.append(self._codes(batch, handles, lambda pod: pod.node))
+        placed = (nodes[0] != 0) & (nodes[1] != 0)
+        types = np.select(
+            [
+                placed & (nodes[0] == nodes[1]),
+                placed,
+                known[0] & elsewhere[1],
+                elsewhere[0] & known[1],
+            ],
+            [
+                FlowType.INTRA_NODE,
+                FlowType.INTER_NODE,
+                FlowType.TO_EXTERNAL,
+                FlowType.FROM_EXTERNAL,
+            ],
+            FlowType.UNSPECIFIED,
+        )
+        _fill(batch, "flowType", rows, types.astype(np.uint8))
+
+    def _codes(
+        self, batch: Batch, handles: Handles, text: Callable[[Pod], str]
+    ) -> NDArray[np.uint32]:
+        return text_codes(handles, self.inventory.pods.objects, text, batch.strings)
+
+
+def _times_ms(batch: Batch) -> NDArray[np.uint64]:
+    """Return when connections began, or were seen where their record does not say."""
+    starts = batch["flowStartSeconds"]
+    unreported = starts == 0
+    if unreported.any():
+        starts = np.where(unreported, batch["flowEndSeconds"], starts)
+    return starts.astype(np.uint64) * 1000
+
+
+def _fill(batch: Batch, name: str, rows: NDArray[np.int64], values: Column) -> None:
+    """Set a field of some records where it is empty."""
+    column = batch[name].copy()
+    empty = column[rows] == 0
+    column[rows[empty]] = values[empty]
+    batch[name] = column

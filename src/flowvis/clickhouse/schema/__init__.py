@@ -1,0 +1,1 @@
+"""The schema of the store, derived from the fields; no I/O."""

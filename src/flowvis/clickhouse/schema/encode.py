@@ -1,0 +1,66 @@
+"""From a batch of flow records to the block that is inserted: no Python object per record."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowvis.batch import Batch, Column
+from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, rate_interval
+from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
+from flowvis.clickhouse.schema.tables import BATCH_NUMBER, COLUMNS, WRITER
+from flowvis.fields import Kind
+
+_OMITTED = frozenset({RATE_INTERVAL, DERIVED[INSERTED].stored, WRITER, BATCH_NUMBER, "trusted"})
+
+MAX_BATCH_NUMBER = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class BatchId:
+    """What a batch is known by in the store, the same in every attempt to insert it."""
+
+    writer: str
+    inserted_s: int
+    """timeInserted of its records."""
+    number: int = 0
+    """Tells a writer's batches of one second apart."""
+
+    def __str__(self) -> str:
+        return f"{self.writer}-{self.inserted_s}-{self.number}"
+
+
+class _Operands(dict[str, Column]):
+    """Columns of a batch as the formulas want them: UInt64, each converted once."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def __missing__(self, name: str) -> Column:
+        values = self[name] = self._batch[name].astype(np.uint64, copy=False)
+        return values
+
+
+def encode(batch: Batch, batch_id: BatchId) -> Block:
+    """Make the block that inserts the records of a batch, which must have every stored field."""
+    rows = len(batch)
+    operands = _Operands(batch)
+    operands[RATE_INTERVAL] = rate_interval(operands)
+    inserted = np.full(rows, batch_id.inserted_s, np.uint64)
+    columns: list[Numbers | Codes | Constant] = [
+        Numbers(RATE_INTERVAL, "UInt64", operands[RATE_INTERVAL]),
+        Numbers(DERIVED[INSERTED].stored, "UInt32", DERIVED[INSERTED].residual(inserted, operands)),
+        Constant(WRITER, batch_id.writer.encode(), rows),
+        Numbers(BATCH_NUMBER, "UInt16", np.full(rows, batch_id.number, np.uint16)),
+    ]
+    for column in COLUMNS:
+        if column.name in _OMITTED or column.field is None:
+            continue
+        name = column.field.name
+        if name in DERIVED:
+            residual = DERIVED[name].residual(operands[name], operands)
+            columns.append(Numbers(column.name, column.type, residual))
+        elif column.field.kind is Kind.TEXT:
+            columns.append(Codes(column.name, batch[name]))
+        else:
+            columns.append(Numbers(column.name, column.type, batch[name]))
+    return Block(columns, rows, batch.strings)

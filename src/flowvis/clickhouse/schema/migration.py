@@ -1,0 +1,155 @@
+"""Creating the schema and bringing an older one up to date, idempotently.
+
+The database remembers, in `flowvis_schema`, which version of the schema it has and a digest of the
+views, so that views are made anew only when they differ. Columns are only ever added; an older
+program that meets a newer schema stops with a clear error instead of writing half of it.
+
+On a cluster each change is made by all servers, and what is asked one of them answers.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.features import Execute, Features
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """Works on one database through a function that executes one statement."""
+
+    execute: Execute
+    layout: TableLayout
+    features: Features
+    ttl_s: int
+
+    def run(self, *, renew: bool = False) -> None:
+        """Create or upgrade; StoreError when the database is newer, or somebody else's.
+
+        `renew` says that other servers may lack what this one has.
+        """
+        self._create_database(renew=renew)
+        engines = self._engines()
+        self._check_owner(engines)
+        version, digest = self._recorded(engines, renew=renew)
+        if version > schema.VERSION:
+            raise StoreError(
+                f"database {self.layout.database} has schema version {version}, this program knows"
+                f" {schema.VERSION}: upgrade the flow-aggregator, or give it another database",
+                retryable=False,
+            )
+        if renew or self.layout.own(schema.TABLE) not in engines:
+            self.execute(schema.create_table(self.layout, self.features, self.ttl_s))
+        added = self._add_columns()
+        self._set_ttl()
+        self._show(engines, stale=added or digest != self._digest(), renew=renew)
+        if (version, digest) != (schema.VERSION, self._digest()):
+            self.execute(
+                f"INSERT INTO {self.layout.database}.{schema.VERSIONS} SELECT"
+                f" {schema.VERSION}, '{self._digest()}', now()"
+            )
+
+    def _create_database(self, *, renew: bool) -> None:
+        database = self.layout.database
+        found = self.execute(f"SELECT name FROM system.databases WHERE name = '{database}'")
+        if not list(found) or (renew and self.layout.cluster):
+            self.execute(f"CREATE DATABASE IF NOT EXISTS {database}{self.layout.everywhere}")
+
+    def _engines(self) -> dict[str, str]:
+        """The engine of each table and view there is."""
+        rows = self.execute(
+            f"SELECT name, engine FROM system.tables WHERE database = '{self.layout.database}'"
+        )
+        return {str(name): str(engine) for name, engine in rows}
+
+    def _check_owner(self, engines: dict[str, str]) -> None:
+        """Refuse to touch a `flows` that Antrea's or Theia's DDL made, and the other layout."""
+        database = self.layout.database
+        foreign = [
+            name
+            for name, ours in schema.engines(self.layout).items()
+            if not engines.get(name, ours).endswith(ours)
+        ]
+        if foreign and schema.VERSIONS in engines:
+            made, wanted = "a cluster", "empty"
+            if self.layout.cluster:
+                made, wanted = "one server", self.layout.cluster
+            raise StoreError(
+                f"database {database} was made for {made}, and clickHouse.cluster is {wanted}:"
+                " give flowvis another database (clickHouse.database); docs/clickhouse.md says how"
+                " the records get there",
+                retryable=False,
+            )
+        if foreign:
+            moves = ", ".join(f"{name} TO {name}_before" for name in foreign)
+            raise StoreError(
+                f"database {database} has tables that flowvis did not make:"
+                f" {', '.join(foreign)}. Give flowvis a database of its own"
+                f" (clickHouse.database), or keep them aside: RENAME TABLE {moves}",
+                retryable=False,
+            )
+
+    def _recorded(self, engines: dict[str, str], *, renew: bool) -> tuple[int, str]:
+        """The version and the digest of the views; (0, "") in a new database."""
+        if renew or schema.VERSIONS not in engines:
+            self.execute(schema.create_versions(self.layout))
+        rows = self.execute(
+            f"SELECT version, views FROM {self.layout.database}.{schema.VERSIONS}"
+            " ORDER BY version DESC, changed DESC LIMIT 1"
+        )
+        return next(((int(version), str(digest)) for version, digest in rows), (0, ""))
+
+    def _digest(self) -> str:
+        text = "\n".join(schema.shown(self.layout).values())
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _add_columns(self) -> bool:
+        """Add the columns that are new since the table was made; tell whether there were any."""
+        missing = list(schema.add_columns(self.layout, self.features, self._columns()))
+        for name, statement in missing:
+            try:
+                self.execute(statement)
+            except StoreError:
+                if name not in self._columns():
+                    raise  # otherwise another aggregator was quicker
+        return bool(missing)
+
+    def _columns(self) -> list[str]:
+        rows = self.execute(
+            f"SELECT name FROM system.columns WHERE database = '{self.layout.database}'"
+            f" AND table = '{self.layout.own(schema.TABLE)}'"
+        )
+        return [str(row[0]) for row in rows]
+
+    def _set_ttl(self) -> None:
+        """Make the table's TTL what the settings say."""
+        if not self.features.ttl:
+            return
+        name = self.layout.own(schema.TABLE)
+        rows = self.execute(
+            f"SELECT engine_full FROM system.tables WHERE database = '{self.layout.database}'"
+            f" AND name = '{name}'"
+        )
+        engine = str(next(iter(rows))[0])
+        table = f"{self.layout.database}.{name}{self.layout.everywhere}"
+        if not self.ttl_s:
+            if " TTL " in engine:
+                self.execute(f"ALTER TABLE {table} REMOVE TTL")
+        elif f"toIntervalSecond({self.ttl_s})" not in engine:
+            self.execute(
+                f"ALTER TABLE {table} MODIFY TTL {schema.ttl_sql(self.ttl_s)}"
+                " SETTINGS materialize_ttl_after_modify = 0"
+            )
+
+    def _show(self, engines: dict[str, str], *, stale: bool, renew: bool) -> None:
+        made = schema.shown(self.layout)
+        for name in made if stale else ():
+            if name in engines:
+                self.execute(
+                    f"DROP TABLE IF EXISTS {self.layout.database}.{name}{self.layout.everywhere}"
+                )
+        for name, statement in made.items():
+            if renew or stale or name not in engines:
+                self.execute(statement)

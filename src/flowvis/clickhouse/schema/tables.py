@@ -1,0 +1,307 @@
+"""The ClickHouse schema: one stored table, and views under the documented names.
+
+`flow_records` holds what must be stored, in the cheapest form. The view `flows` shows it under the
+names, in the order and with the meaning of the documented table (Antrea's and Theia's), then what
+that leaves out. `flows_pod_view`, `flows_node_view` and `flows_policy_view`, which dashboards
+read, are views of the same records; nothing is written twice. Which column is what is in `COLUMNS`,
+which follows from the fields table.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from flowvis.clickhouse.schema.features import Features
+from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.fields import BY_NAME, FIELDS, Field, Kind
+
+VERSION = 1
+"""Raised with every change that older programs could not write to."""
+
+TABLE = "flow_records"
+VERSIONS = "flowvis_schema"
+FLOWS = "flows"
+
+TYPES = {
+    Kind.U8: "UInt8",
+    Kind.U16: "UInt16",
+    Kind.U32: "UInt32",
+    Kind.U64: "UInt64",
+    Kind.SECONDS: "DateTime",
+    Kind.MILLISECONDS: "UInt64",
+    Kind.ADDRESS: "FixedString(16)",
+    Kind.TEXT: "LowCardinality(String)",
+}
+
+# Measured on an hour of records of a cluster, see docs/clickhouse.md.
+_ZSTD = "ZSTD(1)"
+_CODECS = {"UInt64": f"T64, {_ZSTD}"}
+_CODEC_OF = {"flowEndSeconds": f"Delta, {_ZSTD}", DERIVED[INSERTED].stored: f"T64, {_ZSTD}"}
+
+WRITER = "writer"
+BATCH_NUMBER = "batchNumber"
+
+DOCUMENTED: tuple[str, ...] = (
+    "timeInserted", "flowStartSeconds", "flowEndSeconds", "flowEndSecondsFromSourceNode",
+    "flowEndSecondsFromDestinationNode", "flowEndReason", "sourceIP", "destinationIP",
+    "sourceTransportPort", "destinationTransportPort", "protocolIdentifier", "packetTotalCount",
+    "octetTotalCount", "packetDeltaCount", "octetDeltaCount", "reversePacketTotalCount",
+    "reverseOctetTotalCount", "reversePacketDeltaCount", "reverseOctetDeltaCount",
+    "sourcePodName", "sourcePodNamespace", "sourceNodeName", "destinationPodName",
+    "destinationPodNamespace", "destinationNodeName", "destinationClusterIP",
+    "destinationServicePort", "destinationServicePortName", "ingressNetworkPolicyName",
+    "ingressNetworkPolicyNamespace", "ingressNetworkPolicyRuleName",
+    "ingressNetworkPolicyRuleAction", "ingressNetworkPolicyType", "egressNetworkPolicyName",
+    "egressNetworkPolicyNamespace", "egressNetworkPolicyRuleName", "egressNetworkPolicyRuleAction",
+    "egressNetworkPolicyType", "tcpState", "flowType", "sourcePodLabels", "destinationPodLabels",
+    "throughput", "reverseThroughput", "throughputFromSourceNode",
+    "throughputFromDestinationNode", "reverseThroughputFromSourceNode",
+    "reverseThroughputFromDestinationNode", "clusterUUID", "egressName", "egressIP", "trusted",
+    "egressNodeName",
+)  # fmt: skip
+"""Columns of the documented table, in its order."""
+
+_ENDS = (
+    INSERTED,
+    "flowEndSeconds",
+    "flowEndSecondsFromSourceNode",
+    "flowEndSecondsFromDestinationNode",
+)
+_VOLUMES = (
+    "octetDeltaCount",
+    "reverseOctetDeltaCount",
+    "throughput",
+    "reverseThroughput",
+    "throughputFromSourceNode",
+    "throughputFromDestinationNode",
+)
+_NODE_REVERSE = ("reverseThroughputFromSourceNode", "reverseThroughputFromDestinationNode")
+
+NARROW_VIEWS: dict[str, tuple[str, ...]] = {
+    "flows_pod_view": (
+        *_ENDS, "sourcePodName", "destinationPodName", "destinationIP", "destinationServicePort",
+        "destinationServicePortName", "flowType", "sourcePodNamespace", "destinationPodNamespace",
+        "sourceTransportPort", "destinationTransportPort", "clusterUUID", *_VOLUMES,
+    ),
+    "flows_node_view": (
+        *_ENDS, "sourceNodeName", "destinationNodeName", "sourcePodNamespace",
+        "destinationPodNamespace", "clusterUUID", *_VOLUMES, *_NODE_REVERSE,
+    ),
+    "flows_policy_view": (
+        *_ENDS, "egressNetworkPolicyName", "egressNetworkPolicyNamespace",
+        "egressNetworkPolicyRuleAction", "ingressNetworkPolicyName",
+        "ingressNetworkPolicyNamespace", "ingressNetworkPolicyRuleAction", "sourcePodName",
+        "sourceTransportPort", "sourcePodNamespace", "destinationPodName",
+        "destinationTransportPort", "destinationPodNamespace", "destinationServicePort",
+        "destinationServicePortName", "destinationIP", "clusterUUID", *_VOLUMES, *_NODE_REVERSE,
+    ),
+}  # fmt: skip
+"""The documented narrow tables, by name: their columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredColumn:
+    """One column that is stored."""
+
+    name: str
+    """As it is stored."""
+    type: str
+    shows: str
+    """The column of `flows` that it is or becomes; "" for one that helps others."""
+    field: Field | None = None
+
+    @property
+    def codec(self) -> str:
+        """The compression codecs."""
+        return _CODEC_OF.get(self.name, _CODECS.get(self.type, _ZSTD))
+
+    @property
+    def sql(self) -> str:
+        """The expression of the column in `flows`."""
+        if self.shows in DERIVED:
+            return DERIVED[self.shows].sql()
+        if self.type == TYPES[Kind.ADDRESS]:
+            return _address_sql(self.name)
+        return self.name
+
+    def ddl(self, features: Features) -> str:
+        """The column in CREATE TABLE and ADD COLUMN."""
+        return f"{self.name} {self.type}" + (f" CODEC({self.codec})" if features.codecs else "")
+
+
+def _address_sql(stored: str) -> str:
+    """Write the text of 16 address bytes as people do; '' where there is none."""
+    mapped = "unhex('00000000000000000000FFFF')"
+    return (
+        f"multiIf({stored} IN (toFixedString('', 16), toFixedString({mapped}, 16)), '',"
+        f" substring({stored}, 1, 12) = {mapped}, substring(IPv6NumToString({stored}), 8),"
+        f" IPv6NumToString({stored}))"
+    )
+
+
+def shown_name(field: Field) -> str:
+    """Return the name of a field in `flows`."""
+    return "clusterUUID" if field.name == "clusterId" else field.name
+
+
+def _stored(field: Field) -> StoredColumn:
+    name, kind = shown_name(field), TYPES[field.kind]
+    derived = DERIVED.get(field.name)
+    if derived:
+        return StoredColumn(derived.stored, "UInt32" if derived.seconds else "UInt64", name, field)
+    return StoredColumn(f"{name}Bytes" if field.kind is Kind.ADDRESS else name, kind, name, field)
+
+
+COLUMNS: tuple[StoredColumn, ...] = (
+    *(_stored(field) for field in FIELDS if field.stored),
+    StoredColumn(RATE_INTERVAL, "UInt64", ""),
+    StoredColumn(DERIVED[INSERTED].stored, "UInt32", INSERTED),
+    StoredColumn(WRITER, TYPES[Kind.TEXT], ""),
+    StoredColumn(BATCH_NUMBER, "UInt16", ""),
+    StoredColumn("trusted", "UInt8", "trusted"),
+)
+"""Every stored column, in the order of the table."""
+
+_SHOWN = {column.shows: column for column in COLUMNS if column.shows}
+
+FLOWS_COLUMNS: tuple[str, ...] = (
+    *DOCUMENTED,
+    *(name for name in _SHOWN if name not in DOCUMENTED),
+    "clusterId",
+)
+"""The columns of `flows`: the documented ones, then ours."""
+
+INSERTED_SQL = f"flowEndSeconds + {DERIVED[INSERTED].stored}"
+ORDER = (
+    "toStartOfHour(flowEndSeconds)",  # dashboards ask for a span of time
+    "sourcePodNamespace",  # then what belongs together lies together
+    "sourcePodName",
+    "sourceIPBytes",
+    "destinationIPBytes",
+    "destinationTransportPort",
+    "protocolIdentifier",
+    "sourceTransportPort",
+    "flowEndSeconds",
+)
+PRIMARY = 5  # so many of them are worth keeping in memory
+
+
+SHARD_BY = (
+    "cityHash64(sourceIPBytes, destinationIPBytes, sourceTransportPort,"
+    " destinationTransportPort, protocolIdentifier)"  # a connection's records lie together
+)
+
+
+def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
+    """Write the CREATE TABLE of the records; `ttl_s` 0 keeps them for ever.
+
+    One batch is one insertion time is one partition: so an INSERT is one part, and atomic.
+    """
+    columns = ",\n    ".join(column.ddl(features) for column in COLUMNS)
+    name = layout.own(TABLE)
+    parts = [
+        f"CREATE TABLE IF NOT EXISTS {_own(layout, TABLE)}{layout.everywhere}",
+        f"(\n    {columns}\n)",
+        f"ENGINE = {layout.merge_tree(name)}",
+        f"PARTITION BY toDate({INSERTED_SQL})",
+        f"PRIMARY KEY ({', '.join(ORDER[:PRIMARY])})",
+        f"ORDER BY ({', '.join(ORDER)})",
+    ]
+    if features.ttl and ttl_s:
+        parts.append(f"TTL {ttl_sql(ttl_s)}")
+    if layout.cluster:
+        parts.append(f"SETTINGS replicated_deduplication_window = {REMEMBERED_BATCHES}")
+    elif features.deduplication:
+        parts.append(f"SETTINGS non_replicated_deduplication_window = {REMEMBERED_BATCHES}")
+    return "\n".join(parts)
+
+
+def create_versions(layout: TableLayout) -> str:
+    """Write the CREATE TABLE of what is known of the schema itself."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {layout.database}.{VERSIONS}{layout.everywhere}"
+        " (version UInt32, views String, changed DateTime)"
+        f" ENGINE = {layout.shared_merge_tree(VERSIONS)} ORDER BY (version, changed)"
+    )
+
+
+REMEMBERED_BATCHES = 10_000  # per table: hours of commits, a few bytes each
+
+
+def ttl_sql(ttl_s: int) -> str:
+    """Return the moment at which a record goes."""
+    return f"{INSERTED_SQL} + toIntervalSecond({ttl_s})"
+
+
+def add_columns(
+    layout: TableLayout, features: Features, existing: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield name and ALTER TABLE of each column that an older program's table does not have."""
+    known = set(existing)
+    table = f"{_own(layout, TABLE)}{layout.everywhere}"
+    for column in COLUMNS:
+        if column.name not in known:
+            yield column.name, f"ALTER TABLE {table} ADD COLUMN {column.ddl(features)}"
+
+
+def shown(layout: TableLayout) -> dict[str, str]:
+    """Return the statements that make what shows the records, each after those that it reads.
+
+    By name; nothing of it stores anything. On a cluster every server has the views of its own
+    records, and what stands over these leaves filtering and grouping to the servers.
+    """
+    selects = {FLOWS: f"{', '.join(map(_shown, FLOWS_COLUMNS))} FROM {_own(layout, TABLE)}"} | {
+        name: f"{', '.join(columns)} FROM {_own(layout, FLOWS)}"
+        for name, columns in NARROW_VIEWS.items()
+    }
+    made = {TABLE: _over_all(layout, TABLE, SHARD_BY)} if layout.cluster else {}
+    for name, select in selects.items():
+        made[layout.own(name)] = (
+            f"CREATE VIEW IF NOT EXISTS {_own(layout, name)}{layout.everywhere} AS SELECT {select}"
+        )
+        if layout.cluster:
+            made[name] = _over_all(layout, name)
+    return made
+
+
+def engines(layout: TableLayout) -> dict[str, str]:
+    """Return how the engine of each table and view ends, by name."""
+    over_all = dict.fromkeys(shown(layout), "Distributed")
+    views = {layout.own(name): "View" for name in (FLOWS, *NARROW_VIEWS)}
+    return over_all | views | {VERSIONS: "MergeTree", layout.own(TABLE): "MergeTree"}
+
+
+def _own(layout: TableLayout, name: str) -> str:
+    return f"{layout.database}.{layout.own(name)}"
+
+
+def _over_all(layout: TableLayout, name: str, key: str = "") -> str:
+    return (
+        f"CREATE TABLE IF NOT EXISTS {layout.database}.{name}{layout.everywhere}"
+        f" AS {_own(layout, name)} ENGINE = {layout.distributed(name, key)}"
+    )
+
+
+def _shown(name: str) -> str:
+    """Select one column of `flows`; derived ones refer to each other by name."""
+    sql = "clusterUUID" if name == "clusterId" else _SHOWN[name].sql
+    return name if sql == name else f"{sql} AS {name}"
+
+
+def documentation() -> str:
+    """Return the columns of `flows` as a Markdown table."""
+    lines = ["| Column | Stored as | Type | Codec | Meaning |", "|---|---|---|---|---|"]
+    for name in FLOWS_COLUMNS:
+        column = _SHOWN["clusterUUID" if name == "clusterId" else name]
+        stored = column.name if column.name != name else "itself"
+        meaning = _meaning(name, column)
+        lines.append(f"| {name} | {stored} | {column.type} | {column.codec} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _meaning(name: str, column: StoredColumn) -> str:
+    if name == INSERTED:
+        return "When the record was committed"
+    if name == "trusted":
+        return "Set by people: a denied flow that is legitimate; nothing here writes it"
+    return BY_NAME[name].doc if name in BY_NAME else column.field.doc if column.field else ""

@@ -1,0 +1,1 @@
+"""Where the kernel's connections come from: netlink sockets and sysctls."""

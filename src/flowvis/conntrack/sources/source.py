@@ -1,0 +1,152 @@
+"""The kernel's connections, polled and as they come and go."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pyroute2.netlink.nfnetlink import NFNLGRP_CONNTRACK_DESTROY, NFNLGRP_CONNTRACK_NEW
+
+from flowvis.conntrack.entries import Entries
+from flowvis.conntrack.sources.sockets import DumpSocket, EventSocket
+from flowvis.conntrack.sources.sysctls import ACCOUNTING, EVENTS, ROOT, TIMESTAMPS, Sysctls
+from flowvis.conntrack.sources.tracking import REMEDY, is_tracked
+from flowvis.counts import count
+from flowvis.errors import SystemRefused
+from flowvis.native import EntryDecoder
+
+EVENT_BUFFER_BYTES = 8 << 20
+"""Asked of the kernel for waiting events: some ten thousand, a second of a busy node."""
+
+
+@dataclass(slots=True)
+class ConntrackStats:
+    """What was read; each number has one writer, so polls and events may run in two threads."""
+
+    polls: int = count("Dumps of the kernel's table")
+    entries: int = count("Entries of dumps, before the filter by zone")
+    malformed_entries: int = count("Entries of dumps that could not be decoded; skipped")
+    interrupted: int = count("Dumps during which the table changed: entries may lack or come twice")
+    events: int = count("Events of connections that began or ended")
+    malformed_events: int = count("Events that could not be decoded; skipped")
+    overruns: int = count("Times that the kernel dropped events, as we read too slowly")
+
+
+class Conntrack:
+    """Connections of the network namespace in which `open` was called.
+
+    `poll` blocks and may run in a thread while another one reads events. A poll may hold an entry
+    twice when the table changes under it. A connection that began before anybody listened may end
+    without an event (see `sysctls.EVENTS`): it is just missing in the next poll.
+    """
+
+    def __init__(
+        self,
+        zones: Sequence[int] | None = None,
+        *,
+        events: bool = True,
+        event_buffer_bytes: int = EVENT_BUFFER_BYTES,
+        proc: Path = ROOT,
+    ) -> None:
+        """Watch these zones, or all; `proc` is where the sysctls are."""
+        self.stats = ConntrackStats()
+        self.needs_resync = False
+        """Events were lost since the last poll began: only a poll tells what happened."""
+        self._zones = None if zones is None else np.unique(np.array(zones, dtype=np.uint16))
+        self._wants_events = events
+        self._event_buffer_bytes = event_buffer_bytes
+        self._sysctls = Sysctls(proc)
+        self._dumps: DumpSocket | None = None
+        self._events: EventSocket | None = None
+        self._zones_in_kernel = True  # until a dump shows that it does not heed them (before 6.8)
+
+    def open(self) -> None:
+        """Open the sockets; SystemRefused with the remedy when that may not be."""
+        self._dumps = DumpSocket()
+        if self._wants_events:
+            try:
+                groups = (NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_DESTROY)
+                self._events = EventSocket(groups, self._event_buffer_bytes)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Close the sockets; may be called again."""
+        for opened in (self._dumps, self._events):
+            if opened is not None:
+                opened.close()
+        self._dumps = self._events = None
+
+    def prepare(self) -> list[str]:
+        """Turn on counters, timestamps and events; one line for each thing that will be missing."""
+        wanted = (ACCOUNTING, TIMESTAMPS, *([EVENTS] if self._wants_events else []))
+        problems = [problem for switch in wanted if (problem := self._sysctls.enable(switch))]
+        try:
+            if not is_tracked(self._sysctls.count):
+                problems.append(
+                    "no rule here makes the kernel track connections, so there are none to see: "
+                    f"run `{REMEDY}`"
+                )
+        except SystemRefused as refusal:
+            problems.append(str(refusal))
+        return problems
+
+    def count(self) -> int:
+        """How many connections the kernel holds, of all zones."""
+        return self._sysctls.count()
+
+    def maximum(self) -> int:
+        """How many it can hold."""
+        return self._sysctls.maximum()
+
+    def poll(self) -> Entries:
+        """All connections of the zones, IPv4 and IPv6; blocks for some 3 us a connection."""
+        if self._dumps is None:
+            raise ValueError("Conntrack is not open")
+        self.needs_resync = False
+        self.stats.polls += 1
+        if self._zones is not None and self._zones_in_kernel:
+            parts = []
+            for zone in self._zones.tolist():
+                part = self._dump(self._dumps, zone)
+                if (part.zone != zone).any():
+                    self._zones_in_kernel = False
+                    return self._of_zones(part)
+                parts.append(part)
+            return Entries.concat(parts)
+        return self._of_zones(self._dump(self._dumps, None))
+
+    def event_fileno(self) -> int:
+        """The descriptor that becomes readable when there are events."""
+        return self._event_socket().fileno()
+
+    def read_events(self) -> Entries:
+        """Some of the events that have arrived, in their order; does not block."""
+        decoder = EntryDecoder()
+        overruns = self._event_socket().read(decoder)
+        self.stats.overruns += overruns
+        if overruns or decoder.malformed:
+            self.needs_resync = True
+        self.stats.events += len(decoder)
+        self.stats.malformed_events += decoder.malformed
+        return self._of_zones(Entries.of(decoder.take()))
+
+    def _event_socket(self) -> EventSocket:
+        if self._events is None:
+            raise ValueError("Conntrack is not open, or without events")
+        return self._events
+
+    def _dump(self, dumps: DumpSocket, zone: int | None) -> Entries:
+        decoder = EntryDecoder()
+        dumps.dump(decoder, zone)
+        self.stats.entries += len(decoder)
+        self.stats.malformed_entries += decoder.malformed
+        self.stats.interrupted += decoder.interrupted
+        return Entries.of(decoder.take())
+
+    def _of_zones(self, entries: Entries) -> Entries:
+        if self._zones is None:
+            return entries
+        inside = np.isin(entries.zone, self._zones)
+        return entries if inside.all() else entries.take(inside)

@@ -1,0 +1,1 @@
+"""Where denied packets come from: NFLOG sockets and log files."""

@@ -1,0 +1,453 @@
+"""The connection table: what the kernel reports of connections becomes intervals of flows.
+
+Does no I/O and has no clock. Each connection is reported when it ends (3 end of flow), while it is
+active at most once per active timeout (2), once when it has been idle for the idle timeout (1), and
+when the table has no room for it (5); the deltas of its records add up to its counters.
+
+After a poll, and after the events that came meanwhile, `sweep` ends what the kernel lists no more.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch, concat
+from flowvis.conntrack.entries import DESTROY, NEW, Entries
+from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
+from flowvis.counts import count
+from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
+from flowvis.exporter.tables.enrich import Enricher
+from flowvis.exporter.tables.reported import Memory, Reported
+from flowvis.exporter.tables.rows import TOTALS, Rows, counters_of
+from flowvis.exporter.tables.scope import Scope
+from flowvis.exporter.tables.tuples import KEY_SIZE, ConnectionTuples, identity
+from flowvis.fields import EndReason
+from flowvis.native import FlowIndex
+from flowvis.runtime.ledger import Ledger
+
+Slots = NDArray[np.int64]
+
+NEVER = int(np.iinfo(np.int64).max)
+UNREPORTED = 0  # where a flowEndReason will be: no record has been made
+MANY = 1 << 62
+MEMORY = 3  # connections remembered for each that may be live; one takes a third of the room
+PASSING = 4096  # rows beside the bound, for connections of which only the end was observed
+
+_NO_SLOTS = np.empty(0, dtype=np.int64)
+_OVER = np.zeros(256, dtype=bool)
+_OVER[[TCP_STATES.index("TIME_WAIT"), TCP_STATES.index("CLOSE")]] = True
+
+
+@dataclass(slots=True)
+class TableStats:
+    """What the books do not tell."""
+
+    evicted: int = count("Connections that left the table since it was full")
+    forgotten: int = count("Evicted connections that may be reported twice: too many were evicted")
+    vanished: int = count("Connections whose end was not observed")
+
+
+class ConnectionTable:
+    """The live connections of one node, at most `max_connections`.
+
+    Its books: `entries` of the kernel either are of a known connection (merged) or admit one;
+    `connections` are held until they end.
+    """
+
+    def __init__(
+        self,
+        enricher: Enricher,
+        scope: Scope,
+        *,
+        active_timeout_ms: int = 60_000,
+        idle_timeout_ms: int = 15_000,
+        max_connections: int = 262_144,
+        events: bool = True,
+        ledger: Ledger | None = None,
+        default_zone: DefaultZone | None = None,
+    ) -> None:
+        """With `events` the kernel tells when connections end; else only polls show it.
+
+        With `default_zone` the default zone's entries only complete connections of other zones.
+        """
+        capacity = max_connections + PASSING
+        ledger = ledger or Ledger()
+        self.entries = ledger.stage("entries")
+        self.connections = ledger.stage("connections", held=self.__len__, sources=(self.entries,))
+        self.stats = TableStats()
+        self.max_connections = max_connections
+        self._enricher = enricher
+        self._scope = scope
+        self._default_zone = default_zone
+        self._active_ms = active_timeout_ms
+        self._idle_ms = idle_timeout_ms
+        self._events = events
+        self._poll = 1
+        self._polled_ms = 0
+        self._index = FlowIndex(KEY_SIZE, capacity)
+        self._rows = Rows(capacity)
+        self._memory = Memory(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
+        self._departed: list[Batch] = []
+        self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
+        self._top = 0  # no row from here on has ever been used
+        self._live = np.zeros(capacity, dtype=bool)
+        self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
+        self._counted = np.zeros(capacity, dtype=bool)  # whether the kernel gave its counters
+        self._completed = np.zeros(capacity, dtype=bool)  # whether `default_zone` completed it
+        self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
+        self._grown_at = np.zeros(capacity, dtype=np.int64)
+        self._active_at = np.zeros(capacity, dtype=np.int64)
+        self._deadline = np.full(capacity, NEVER, dtype=np.int64)
+        self._reported = np.zeros(capacity, dtype=np.uint8)  # flowEndReason of the last record
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def poll(self, entries: Entries, now_ms: int) -> None:
+        """Take in all connections that the kernel lists."""
+        self._poll += 1
+        self._polled_ms = now_ms
+        self.entries.received += len(entries)
+        entries = self._of_own_zones(entries)
+        if self._events:
+            # Their end has been observed, or is about to be: here it would be a second connection.
+            entries = self._keep(entries, entries.status & ConntrackStatus.DYING == 0, "dying")
+        entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
+        keys, slots = self._find(entries)
+        known = slots >= 0
+        self.entries.merged += int(np.count_nonzero(known))
+        self._learn(slots[known], entries.take(known), now_ms)
+        self._update(slots[known], entries.take(known), now_ms)
+        self._admit(keys[~known], entries.take(~known), now_ms)
+
+    def event(self, entries: Entries, now_ms: int) -> None:
+        """Take in events, in the order that the kernel reported them."""
+        self.entries.received += len(entries)
+        entries = self._of_own_zones(entries)
+        entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
+        self._begin(entries.take(entries.event == NEW), now_ms)
+        ended = entries.take(entries.event == DESTROY)
+        for start in range(0, len(ended), PASSING):
+            self._end(ended.take(slice(start, start + PASSING)), now_ms)
+        others = (entries.event != NEW) & (entries.event != DESTROY)
+        self.entries.drop("other-event", int(np.count_nonzero(others)))
+
+    def sweep(self) -> None:
+        """End what the last poll did not list; with events, what the last two did not.
+
+        The end of a connection is reported before the kernel stops listing it, so this ends only
+        those whose end was lost or is not reported for them.
+        """
+        oldest = self._poll - int(self._events)
+        vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
+        self.stats.vanished += len(vanished)
+        self._depart(vanished, EndReason.END)
+        self._memory.forget_before(oldest)
+        if self._default_zone is not None:
+            self._default_zone.forget_before(oldest)
+
+    def due(self, now_ms: int, *, live: int = MANY) -> Batch:
+        """Return the records of all ended and of up to `live` live connections that are due.
+
+        Columns: the exporter's template. Live connections beyond that stay due.
+        """
+        made = self._departed
+        self._departed = []
+        made.append(self._expire(now_ms, live))
+        batch = self._joined(made)
+        self._rows.compact(np.flatnonzero(self._live[: self._top]))
+        return batch
+
+    def flush(self, *, live: int = MANY) -> Batch:
+        """Return what is not reported yet, of up to `live` live connections, as if cut off now.
+
+        Nothing is left when it returns nothing. A connection that has begun and of which no poll
+        reported is for our successor, whole: it knows its start.
+        """
+        slots = np.flatnonzero(self._live[: self._top] & self._counted[: self._top])
+        unreported = slots[self._rows.unreported(slots) | (self._reported[slots] == UNREPORTED)][
+            :live
+        ]
+        made = [*self._departed, self._records(unreported, EndReason.FORCED)]
+        self._departed = []
+        self._deadline[unreported] = NEVER
+        return self._joined(made)
+
+    def retime(self, active_timeout_ms: int, idle_timeout_ms: int) -> None:
+        """Tell of connections by other timeouts, those that are known included."""
+        rows = slice(self._top)
+        self._active_at[rows] += active_timeout_ms - self._active_ms
+        self._active_ms, self._idle_ms = active_timeout_ms, idle_timeout_ms
+        over = _OVER[self._rows.tcp_state[rows]]
+        waiting = np.flatnonzero((self._deadline[rows] != NEVER) & ~over)
+        self._deadline[waiting] = np.minimum(
+            self._active_at[waiting], self._grown_at[waiting] + idle_timeout_ms
+        )
+
+    def narrow(self) -> None:
+        """Let go of connections that the scope, which has changed, does not want any more.
+
+        What is not reported of them yet is reported, as if they were cut off. One that is wanted
+        again later, and that the kernel still lists, is reported from its beginning.
+        """
+        kept = self._rows.kept
+        wanted = self._scope.wants(
+            kept["sourceIP"][: self._top], kept["protocolIdentifier"][: self._top]
+        )
+        self._depart(np.flatnonzero(self._live[: self._top] & ~wanted), EndReason.FORCED)
+
+    def reported(self) -> Reported:
+        """What was reported of all that the kernel may still list: for our successor."""
+        slots = np.flatnonzero(
+            self._live[: self._top] & (self._reported[: self._top] != UNREPORTED)
+        )
+        return self._reported_of(slots).joined(self._memory.all())
+
+    def take_over(self, reported: Reported) -> None:
+        """Know what our predecessor reported, so that it is not reported again."""
+        self.stats.forgotten += self._memory.remember(reported, self._poll + 1)
+
+    def next_deadline(self) -> int | None:
+        """When something will be due; None while nothing will."""
+        if self._departed:
+            return 0
+        earliest = int(self._deadline[: self._top].min(initial=NEVER))
+        return None if earliest == NEVER else earliest
+
+    def _of_own_zones(self, entries: Entries) -> Entries:
+        """Go on with what is reported; the default zone's only say more of others."""
+        if self._default_zone is None:
+            return entries
+        own = self._default_zone.split(entries, self._poll)
+        self.entries.drop("default-zone", len(entries) - len(own))
+        return own
+
+    def _tuples(
+        self, entries: Entries, now_ms: int, open_to: NDArray[np.bool_] | None = None
+    ) -> tuple[ConnectionTuples, NDArray[np.bool_]]:
+        """Put entries' tuples in order; say which the default zone completed, of `open_to`."""
+        tuples = ConnectionTuples.of(entries, now_ms)
+        if self._default_zone is None:
+            return tuples, np.zeros(len(entries), dtype=bool)
+        return self._default_zone.complete(tuples, entries, open_to)
+
+    def _keep(self, entries: Entries, which: NDArray[np.bool_], reason: str) -> Entries:
+        """Go on with some of the entries; the others are counted."""
+        if which.all():
+            return entries
+        self.entries.drop(reason, int(np.count_nonzero(~which)))
+        return entries.take(which)
+
+    def _find(self, entries: Entries) -> tuple[NDArray[np.uint8], Slots]:
+        """Return the keys and slots of entries, -1 where the connection is not known.
+
+        A known key with another start is another connection: the one before has ended unobserved.
+        """
+        keys = identity(entries)
+        slots: Slots = self._index.find(keys)
+        starts = self._kernel_start[slots]
+        other = (slots >= 0) & (starts > 0) & (entries.start_ns > 0) & (starts != entries.start_ns)
+        if other.any():
+            gone = np.unique(slots[other])
+            slots[np.isin(slots, gone)] = -1
+            self.stats.vanished += len(gone)
+            self._depart(gone, EndReason.END)
+        return keys, slots
+
+    def _begin(self, entries: Entries, now_ms: int) -> None:
+        """Take in connections that have begun; they have counted nothing yet."""
+        keys, slots = self._find(entries)
+        fresh = slots < 0
+        self.entries.merged += int(np.count_nonzero(~fresh))
+        self._admit(keys[fresh], entries.take(fresh), now_ms)
+
+    def _end(self, entries: Entries, now_ms: int) -> None:
+        """Take in connections that have ended, with their last counters; at most PASSING."""
+        if not len(entries):
+            return
+        _, first = FlowIndex(KEY_SIZE, len(entries)).upsert(identity(entries))
+        if not first.all():
+            # The kernel gave an ended connection's id to the next one between the same ends.
+            self._end(entries.take(first), now_ms)
+            self._end(entries.take(~first), now_ms)
+            return
+        keys, slots = self._find(entries)
+        fresh = slots < 0
+        self.entries.merged += int(np.count_nonzero(~fresh))
+        self._learn(slots[~fresh], entries.take(~fresh), now_ms)
+        self._update(slots[~fresh], entries.take(~fresh), now_ms)
+        slots[fresh] = self._admit(keys[fresh], entries.take(fresh), now_ms, ended=True)
+        self._depart(slots[slots >= 0], EndReason.END)
+        self._memory.forget(keys)
+
+    def _admit(
+        self, keys: NDArray[np.uint8], entries: Entries, now_ms: int, *, ended: bool = False
+    ) -> Slots:
+        """Open rows for connections that are wanted; return their slots, -1 where there is none.
+
+        Those that have `ended` come after the others into room of their own, to leave it at once.
+        """
+        slots = np.full(len(entries), -1, dtype=np.int64)
+        if not len(entries):
+            return slots
+        counters = counters_of(entries)
+        reported = self._memory.recall(keys, entries.start_ns, counters, self._poll)
+        # What was reported under one client's name is reported under it to its end.
+        tuples, completed = self._tuples(
+            entries, now_ms, (reported.reasons == UNREPORTED) | reported.completed
+        )
+        description = self._enricher.describe(tuples, self._rows.strings)
+        quiet = (reported.reasons != UNREPORTED) & (counters == reported.exported).all(axis=1)
+        if ended:
+            quiet &= reported.reasons == EndReason.END
+        self.entries.drop("not-local", int(np.count_nonzero(~description.wanted)))
+        self.entries.drop("reported-before", int(np.count_nonzero(description.wanted & quiet)))
+        wanted = np.flatnonzero(description.wanted & ~quiet)
+        room = self._make_room(len(wanted), self.max_connections + (PASSING if ended else 0))
+        self.entries.drop("table-full", max(len(wanted) - room, 0))
+        wanted = wanted[:room]
+        slots[wanted], new = self._index.upsert(keys[wanted])
+        self.entries.sent += int(np.count_nonzero(new))
+        self.connections.received += int(np.count_nonzero(new))
+        self.entries.merged += int(np.count_nonzero(~new))
+        fields = {**tuples.fields(), **description.columns}
+        opened = wanted[new]
+        self._open(slots[opened], now_ms)
+        self._kernel_start[slots[opened]] = entries.start_ns[opened]
+        self._rows.exported[slots[opened]] = reported.exported[opened]
+        self._reported[slots[opened]] = reported.reasons[opened]
+        self._completed[slots[opened]] = completed[opened]
+        fields["flowEndMilliseconds"] = reported.ends
+        self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
+        self._memory.forget(keys[opened])
+        self._update(slots[wanted], entries.take(wanted), now_ms)
+        return slots
+
+    def _open(self, slots: Slots, now_ms: int) -> None:
+        """Make empty rows of connections that are seen for the first time."""
+        self._top = max(self._top, int(slots.max(initial=-1)) + 1)
+        self._rows.clear(slots)
+        self._live[slots] = True
+        self._reported[slots] = UNREPORTED
+        self._counted[slots] = False
+        self._completed[slots] = False
+        self._grown_at[slots] = now_ms
+
+    def _make_room(self, wanted: int, limit: int) -> int:
+        """Evict what is idle longest until so many connections fit; return how many do.
+
+        What has grown since the last poll began stays: else those that take turns would be reported
+        at every poll.
+        """
+        free = limit - len(self._index)
+        if wanted > free:
+            rows = slice(self._top)
+            settled = self._live[rows] & self._counted[rows]
+            idle = np.flatnonzero(settled & (self._grown_at[rows] < self._polled_ms))
+            if len(idle) > wanted - free:
+                order = np.argpartition(self._grown_at[idle], wanted - free)
+                idle = idle[order[: wanted - free]]
+            self.stats.evicted += len(idle)
+            self._depart(idle, EndReason.LACK_OF_RESOURCES)
+            free += len(idle)
+        return min(wanted, free)
+
+    def _update(self, slots: Slots, entries: Entries, now_ms: int) -> None:
+        """Write what entries report their connections, and set when these are due."""
+        rows = self._rows
+        self._seen[slots] = self._poll
+        grown = rows.count(slots, counters_of(entries))
+        grown |= rows.tcp_state[slots] != entries.tcp_state
+        grown |= ~self._counted[slots]
+        self._counted[slots] |= entries.event != NEW
+        grown &= entries.event != NEW
+        rows.tcp_state[slots] = entries.tcp_state
+        over = _OVER[entries.tcp_state]
+        ends = rows.kept["flowEndMilliseconds"]
+        stops = np.where(entries.stop_ns > 0, entries.stop_ns // 1_000_000, np.uint64(now_ms))
+        ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], stops))
+        moved = slots[grown]
+        asleep = moved[self._deadline[moved] == NEVER]
+        self._active_at[asleep] = now_ms + self._active_ms
+        self._grown_at[moved] = now_ms
+        self._deadline[moved] = np.minimum(self._active_at[moved], now_ms + self._idle_ms)
+        self._deadline[slots[over & (grown | (self._reported[slots] != EndReason.END))]] = now_ms
+
+    def _learn(self, slots: Slots, entries: Entries, now_ms: int) -> None:
+        """Complete what was not known when connections began, while nothing is reported of them."""
+        self._kernel_start[slots] = np.where(
+            self._kernel_start[slots] > 0, self._kernel_start[slots], entries.start_ns
+        )
+        unreported = np.flatnonzero(self._reported[slots] == UNREPORTED)
+        if not len(unreported):
+            return
+        tuples, completed = self._tuples(entries.take(unreported), now_ms)
+        stamped = entries.start_ns[unreported] > 0
+        starts = self._rows.kept["flowStartMilliseconds"]
+        starts[slots[unreported[stamped]]] = tuples.start_ms[stamped]
+        known = dict(self._enricher.describe(tuples, self._rows.strings).columns)
+        # The default zone may have forgotten what it knew at first.
+        better = completed | ~self._completed[slots[unreported]]
+        if completed.any():
+            known |= {name: tuples.fields()[name] for name in COMPLETED}
+        at = slots[unreported[better]]
+        self._rows.write(at, {name: column[better] for name, column in known.items()})
+        self._completed[at] = completed[better]
+
+    def _expire(self, now_ms: int, limit: int) -> Batch:
+        """Make the records of live connections that are due."""
+        slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)[:limit]
+        if not len(slots):
+            return self._none()
+        over = _OVER[self._rows.tcp_state[slots]]
+        idle = self._grown_at[slots] + self._idle_ms <= now_ms
+        reasons = np.select([over, idle], [EndReason.END, EndReason.IDLE], EndReason.ACTIVE)
+        self._active_at[slots] = now_ms + self._active_ms
+        next_idle = self._grown_at[slots] + self._idle_ms
+        self._deadline[slots] = np.where(
+            over | idle, NEVER, np.minimum(self._active_at[slots], next_idle)
+        )
+        news = self._rows.unreported(slots) | (reasons != EndReason.ACTIVE)
+        return self._records(slots[news], reasons[news])
+
+    def _depart(self, slots: Slots, reason: int) -> None:
+        """Make the last records of connections, and free their rows."""
+        if not len(slots):
+            return
+        news = self._rows.unreported(slots) | (self._reported[slots] == UNREPORTED)
+        if reason == EndReason.END:
+            news |= self._reported[slots] != EndReason.END
+        self._departed.append(self._records(slots[news], reason))
+        if reason != EndReason.END:
+            self.stats.forgotten += self._memory.remember(self._reported_of(slots), self._poll)
+        self._index.remove(slots)
+        self._live[slots] = False
+        self._deadline[slots] = NEVER
+        self.connections.sent += len(slots)
+
+    def _reported_of(self, slots: Slots) -> Reported:
+        """What the records of connections reported last."""
+        return Reported(
+            self._index.keys(slots),
+            self._kernel_start[slots],
+            self._rows.kept["flowEndMilliseconds"][slots],
+            self._rows.exported[slots],
+            self._reported[slots],
+            self._completed[slots],
+        )
+
+    def _records(self, slots: Slots, reasons: int | NDArray[Any]) -> Batch:
+        self._reported[slots] = reasons
+        return self._rows.records(slots, self._reported[slots])
+
+    def _joined(self, made: list[Batch]) -> Batch:
+        filled = [batch for batch in made if len(batch)]
+        return concat(filled) if filled else self._none()
+
+    def _none(self) -> Batch:
+        """No records: made once for each string table, since that is what is asked for most."""
+        if self._nothing.strings is not self._rows.strings:
+            self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
+        return self._nothing

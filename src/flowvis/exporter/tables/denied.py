@@ -1,0 +1,380 @@
+"""The table of denied connections: packets that policies denied become intervals of flows.
+
+Does no I/O and has no clock. The kernel keeps nothing of a connection that it denies, so here the
+packets of a 5-tuple are one connection until none has come for `KEEP_MS`; clients that try again
+ever less often (TCP after 1, 3, 7, ... 63 seconds) stay one. A connection is reported while packets
+come at most once per active timeout (flowEndReason 2), once none has come for the idle timeout (1),
+and when the table has no room for it (5).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch, Column, concat
+from flowvis.counts import count
+from flowvis.denials.packets import Packets
+from flowvis.denials.prefixes import DenialVerdict
+from flowvis.exporter.rate import Rate
+from flowvis.exporter.tables.enrich import Enricher
+from flowvis.exporter.tables.reported import Memory, Reported
+from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows
+from flowvis.exporter.tables.scope import Scope
+from flowvis.exporter.tables.tuples import ConnectionTuples
+from flowvis.fields import EndReason
+from flowvis.native import FlowIndex, pack_keys
+from flowvis.runtime.ledger import Ledger
+from flowvis.strings import Strings
+
+Slots = NDArray[np.int64]
+
+KEEP_MS = 300_000  # as long as Antrea keeps them
+MAX_DEPARTED = 8192  # records that wait to be taken; while there are so many, nothing is evicted
+NEVER = int(np.iinfo(np.int64).max)
+
+_KEY_SIZE = 37
+_PACKETS, _OCTETS = 0, 1  # columns of `Rows.totals`
+_DIRECTIONS = ("ingress", "egress")
+_POLICY = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
+POLICY_FIELDS = tuple(
+    f"{direction}NetworkPolicy{what}" for direction in _DIRECTIONS for what in _POLICY
+)
+
+
+@dataclass(slots=True)
+class DeniedStats:
+    """What the books do not tell."""
+
+    evicted: int = count("Denied connections that left the table since it was full")
+    forgotten: int = count("Denied connections reported before that may be reported as others")
+
+
+class DeniedTable:
+    """The denied connections of one node, at most `max_connections`.
+
+    Its books: `denied packets` either are of a known connection (merged) or admit one, those that
+    the kernel could not deliver are dropped; `denied connections` are held until they are reported
+    for the last time.
+    """
+
+    def __init__(
+        self,
+        enricher: Enricher,
+        scope: Scope,
+        *,
+        active_timeout_ms: int = 60_000,
+        idle_timeout_ms: int = 15_000,
+        max_connections: int = 65_536,
+        max_packets_per_second: int = 20_000,
+        ledger: Ledger | None = None,
+    ) -> None:
+        ledger = ledger or Ledger()
+        self.packets = ledger.stage("denied packets")
+        self.connections = ledger.stage(
+            "denied connections", held=self._held, sources=(self.packets,)
+        )
+        self.stats = DeniedStats()
+        self.max_connections = max_connections
+        self._enricher = enricher
+        self._scope = scope
+        self._active_ms = active_timeout_ms
+        self._idle_ms = idle_timeout_ms
+        self._rate = Rate(max_packets_per_second)
+        self._index = FlowIndex(_KEY_SIZE, max_connections)
+        self._rows = Rows(max_connections, (*KEPT, *POLICY_FIELDS))
+        self._departed: list[Batch] = []
+        self._waiting = 0
+        self._top = 0  # no row from here on has ever been used
+        self._last_ms = np.zeros(max_connections, dtype=np.int64)  # when packets came
+        self._active_at = np.zeros(max_connections, dtype=np.int64)
+        self._deadline = np.full(max_connections, NEVER, dtype=np.int64)
+        self._asleep = np.zeros(max_connections, dtype=bool)  # reported as idle, and quiet since
+        self._memory = Memory(_KEY_SIZE, max_connections, len(TOTALS))
+        """Our predecessor's connections, then ours at the end."""
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def retime(self, active_timeout_ms: int, idle_timeout_ms: int) -> None:
+        """Tell of connections by other timeouts, those that are known included."""
+        rows = slice(self._top)
+        self._active_at[rows] += active_timeout_ms - self._active_ms
+        self._active_ms, self._idle_ms = active_timeout_ms, idle_timeout_ms
+        awake = np.flatnonzero((self._deadline[rows] != NEVER) & ~self._asleep[rows])
+        self._deadline[awake] = np.minimum(
+            self._active_at[awake], self._last_ms[awake] + idle_timeout_ms
+        )
+
+    def limit(self, max_packets_per_second: int) -> None:
+        """Look at another number of packets in a second."""
+        self._rate.change(max_packets_per_second)
+
+    def add(self, packets: Packets, now_ms: int) -> None:
+        """Take in packets, in the order that they were logged."""
+        self.packets.received += _total(packets)
+        denied = np.array([verdict is not None for verdict in packets.verdicts], dtype=bool)
+        packets = self._keep(packets, denied[packets.verdict], "not-denied")
+        packets = self._keep(
+            packets, self._scope.wants(packets.source, packets.protocol), "out-of-scope"
+        )
+        packets = self._keep(packets, self._affordable(packets, now_ms), "rate-limit")
+        keys = pack_keys(
+            packets.source,
+            packets.destination,
+            packets.source_port,
+            packets.destination_port,
+            packets.protocol,
+        )
+        slots = self._index.find(keys)
+        known = slots >= 0
+        self._count(slots[known], packets.take(known), now_ms)
+        if known.all():
+            return
+        # Their rows may be those of connections that were known until now.
+        packets = packets.take(~known)
+        slots = self._admit(keys[~known], packets, now_ms)
+        self._count(slots[slots >= 0], packets.take(slots >= 0), now_ms)
+
+    def lost(self, count: int) -> None:
+        """Note packets that were logged and did not reach us."""
+        self.packets.received += count
+        self.packets.drop("lost", count)
+
+    def malformed(self, count: int) -> None:
+        """Note packets that were logged and could not be read."""
+        self.packets.received += count
+        self.packets.drop("malformed", count)
+
+    def due(self, now_ms: int, *, live: int = NEVER) -> Batch:
+        """Return the records of evicted and of up to `live` connections that are due.
+
+        Columns: the exporter's template. Connections beyond that stay due.
+        """
+        made = [*self._departed, self._expire(now_ms, live)]
+        self.connections.sent += self._waiting
+        self._departed, self._waiting = [], 0
+        filled = [batch for batch in made if len(batch)]
+        batch = concat(filled) if filled else made[-1]
+        self._rows.compact(np.flatnonzero(self._deadline[: self._top] != NEVER))
+        return batch
+
+    def flush(self, *, live: int = NEVER) -> Batch:
+        """Return what is not reported yet, of up to `live` connections, which are forgotten.
+
+        Nothing is left when it returns nothing.
+        """
+        slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
+        unreported = self._rows.unreported(slots)
+        self._leave(slots[~unreported], to_successor=True)
+        self.connections.sent += int(np.count_nonzero(~unreported))
+        leaving = slots[unreported][:live]
+        made = [*self._departed, self._records(leaving, EndReason.FORCED)]
+        self._leave(leaving, to_successor=True)
+        self.connections.sent += len(leaving) + self._waiting
+        self._departed, self._waiting = [], 0
+        return concat(made)
+
+    def reported(self) -> Reported:
+        """What was reported of all connections that may go on: for our successor, after `flush`."""
+        return self._memory.all()
+
+    def take_over(self, reported: Reported) -> None:
+        """Know what our predecessor reported: clients that go on trying keep their flows."""
+        self.stats.forgotten += self._memory.remember(reported, 1)
+
+    def next_deadline(self) -> int | None:
+        """When something will be due; None while nothing will."""
+        if self._departed:
+            return 0
+        earliest = int(self._deadline[: self._top].min(initial=NEVER))
+        return None if earliest == NEVER else earliest
+
+    def _held(self) -> int:
+        return len(self) + self._waiting
+
+    def _affordable(self, packets: Packets, now_ms: int) -> NDArray[np.bool_]:
+        """Which packets are within the rate; a row that goes beyond it costs later ones."""
+        before = np.cumsum(packets.packets) - packets.packets
+        passing = before < max(self._rate.left(now_ms), 0)
+        self._rate.spend(int(packets.packets[passing].sum()))
+        return np.asarray(passing)
+
+    def _keep(self, packets: Packets, which: NDArray[np.bool_], reason: str) -> Packets:
+        """Go on with some of the packets; the others are counted."""
+        if which.all():
+            return packets
+        self.packets.drop(reason, _total(packets.take(~which)))
+        return packets.take(which)
+
+    def _admit(self, keys: NDArray[np.uint8], packets: Packets, now_ms: int) -> Slots:
+        """Open rows for connections that are wanted; return their slots, -1 where there is none."""
+        tuples = _tuples(packets)
+        description = self._enricher.describe(tuples, self._rows.strings)
+        slots = np.full(len(packets), -1, dtype=np.int64)
+        wanted = np.flatnonzero(description.wanted)
+        self.packets.drop("not-local", _total(packets.take(~description.wanted)))
+        if not len(wanted):
+            return slots
+        _, first = FlowIndex(_KEY_SIZE, len(wanted)).upsert(keys[wanted])
+        self._make_room(int(np.count_nonzero(first)), now_ms)
+        slots[wanted], new = self._index.upsert(keys[wanted])
+        opened = wanted[new]
+        self._open(slots[opened], now_ms)
+        fields = {**tuples.fields(), **description.columns}
+        fields |= self._go_on(keys, tuples, slots, opened)
+        self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
+        self.packets.sent += len(opened)
+        self.packets.merged -= len(opened)  # a connection's first packet is not counted twice
+        self.connections.received += len(opened)
+        refused = wanted[slots[wanted] < 0]
+        self.packets.drop("table-full", _total(packets.take(refused)))
+        return slots
+
+    def _go_on(
+        self, keys: NDArray[np.uint8], tuples: ConnectionTuples, slots: Slots, opened: Slots
+    ) -> dict[str, Column]:
+        """Set counters of those that our predecessor reported; return since when all go on."""
+        if not len(self._memory):
+            return {}
+        reported = self._memory.look_up(keys)
+        known = (reported.reasons > 0) & (reported.ends + np.uint64(KEEP_MS) > tuples.start_ms)
+        those = opened[known[opened]]
+        self._rows.totals[slots[those]] = self._rows.exported[slots[those]] = reported.exported[
+            those
+        ]
+        self._memory.forget(keys[opened])
+        return {"flowStartMilliseconds": np.where(known, reported.starts, tuples.start_ms)}
+
+    def _reported_of(self, slots: Slots) -> Reported:
+        rows = self._rows
+        return Reported(
+            self._index.keys(slots),
+            rows.kept["flowStartMilliseconds"][slots],
+            rows.kept["flowEndMilliseconds"][slots],
+            rows.exported[slots],
+            np.full(len(slots), EndReason.FORCED, dtype=np.uint8),
+            np.zeros(len(slots), dtype=bool),
+        )
+
+    def _open(self, slots: Slots, now_ms: int) -> None:
+        """Make empty rows."""
+        self._top = max(self._top, int(slots.max(initial=-1)) + 1)
+        self._rows.clear(slots)
+        self._asleep[slots] = False
+        self._active_at[slots] = now_ms + self._active_ms
+
+    def _count(self, slots: Slots, packets: Packets, now_ms: int) -> None:
+        """Add packets to their connections, and set when these are due."""
+        rows = self._rows
+        self.packets.merged += _total(packets)
+        np.add.at(rows.totals[:, _PACKETS], slots, packets.packets)
+        np.add.at(rows.totals[:, _OCTETS], slots, packets.octets)
+        np.maximum.at(rows.kept["flowEndMilliseconds"], slots, packets.time_ms)
+        np.minimum.at(rows.kept["flowStartMilliseconds"], slots, packets.time_ms)
+        self._last_ms[slots] = now_ms
+        self._blame(slots, packets)
+        awake = slots[self._asleep[slots]]
+        self._active_at[awake] = now_ms + self._active_ms
+        self._asleep[awake] = False
+        self._deadline[slots] = np.minimum(self._active_at[slots], now_ms + self._idle_ms)
+
+    def _blame(self, slots: Slots, packets: Packets) -> None:
+        """Write which policy denied the connections; the last one in each direction counts."""
+        places, inverse = np.unique(packets.verdict, return_inverse=True)
+        verdicts = [packets.verdicts[place] for place in places.tolist()]
+        for egress, direction in enumerate(_DIRECTIONS):
+            here = np.array(
+                [verdict is not None and verdict.egress == egress for verdict in verdicts]
+            )
+            rows = np.flatnonzero(here[inverse])
+            if len(rows):
+                columns = _columns(direction, verdicts, self._rows.strings)
+                which = inverse[rows]
+                self._rows.write(
+                    slots[rows], {name: codes[which] for name, codes in columns.items()}
+                )
+
+    def _make_room(self, wanted: int, now_ms: int) -> None:
+        """Evict what is idle longest until so many connections fit, as far as that may be."""
+        over = wanted - (self.max_connections - len(self._index))
+        if over <= 0:
+            return
+        slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
+        slots = slots[self._last_ms[slots] < now_ms]
+        if self._waiting >= MAX_DEPARTED:
+            slots = slots[~self._rows.unreported(slots)]
+        if len(slots) > over:
+            slots = slots[np.argpartition(self._last_ms[slots], over)[:over]]
+        self.stats.evicted += len(slots)
+        unreported = self._rows.unreported(slots)
+        self._departed.append(self._records(slots[unreported], EndReason.LACK_OF_RESOURCES))
+        self._waiting += int(np.count_nonzero(unreported))
+        self.connections.sent += int(np.count_nonzero(~unreported))
+        self._leave(slots)
+
+    def _expire(self, now_ms: int, limit: int) -> Batch:
+        """Make the records of connections that are due; let go of those that were reported."""
+        slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)[:limit]
+        gone = slots[self._asleep[slots]]
+        self.connections.sent += len(gone)
+        self._leave(gone)
+        slots = slots[self._deadline[slots] != NEVER]
+        idle = self._last_ms[slots] + self._idle_ms <= now_ms
+        self._asleep[slots] = idle
+        self._active_at[slots] = now_ms + self._active_ms
+        self._deadline[slots] = np.where(
+            idle,
+            self._last_ms[slots] + KEEP_MS,
+            np.minimum(now_ms + self._active_ms, self._last_ms[slots] + self._idle_ms),
+        )
+        return self._records(slots, np.where(idle, EndReason.IDLE, EndReason.ACTIVE))
+
+    def _records(self, slots: Slots, reasons: int | Slots) -> Batch:
+        return self._rows.records(slots, np.broadcast_to(reasons, len(slots)))
+
+    def _leave(self, slots: Slots, *, to_successor: bool = False) -> None:
+        """Free the rows of connections."""
+        if to_successor:
+            self.stats.forgotten += self._memory.remember(self._reported_of(slots), 1)
+        self._index.remove(slots)
+        self._deadline[slots] = NEVER
+
+
+def _total(packets: Packets) -> int:
+    return int(packets.packets.sum())
+
+
+def _tuples(packets: Packets) -> ConnectionTuples:
+    """The tuples of denied connections; SNAT comes after policies."""
+    return ConnectionTuples(
+        packets.source,
+        packets.destination,
+        packets.source_port,
+        packets.destination_port,
+        packets.protocol,
+        np.zeros_like(packets.source),
+        np.zeros_like(packets.source_port),
+        packets.called,
+        packets.called_port,
+        packets.time_ms,
+    )
+
+
+def _columns(
+    direction: str, verdicts: Sequence[DenialVerdict | None], strings: Strings
+) -> Mapping[str, Column]:
+    """The fields of policies, one value for each verdict."""
+    given = [verdict or DenialVerdict() for verdict in verdicts]
+    values: tuple[Column, ...] = (
+        strings.encode(verdict.name for verdict in given),
+        strings.encode(verdict.namespace for verdict in given),
+        np.array([verdict.type for verdict in given], dtype=np.uint8),
+        strings.encode(verdict.rule for verdict in given),
+        np.array([verdict.action for verdict in given], dtype=np.uint8),
+    )
+    return {
+        f"{direction}NetworkPolicy{what}": value
+        for what, value in zip(_POLICY, values, strict=True)
+    }

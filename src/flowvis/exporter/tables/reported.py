@@ -1,0 +1,114 @@
+"""What was reported of connections outside of the table: evicted, or our predecessor's.
+
+The kernel goes on listing them, and clients that are denied go on trying. Without this memory the
+next record would tell it all again, or of another connection.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.native import FlowIndex
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reported:
+    """Connections by key, and what was reported of them; columns of one length."""
+
+    keys: NDArray[np.uint8]
+    starts: NDArray[np.uint64]
+    """The kernel's, in ns; 0 where it does not tell. Denied connections: in ms, of the first
+    packet."""
+    ends: NDArray[np.uint64]
+    """flowEndMilliseconds of the last record."""
+    exported: NDArray[np.uint64]
+    """The counters in the last record, `(n, counters)`."""
+    reasons: NDArray[np.uint8]
+    """flowEndReason of the last record; 0 where there is none."""
+    completed: NDArray[np.bool_]
+    """Whether records say what the default zone knew (see `default_zone`)."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def joined(self, more: "Reported") -> "Reported":
+        """The rows of both."""
+        return Reported(
+            *(
+                np.concatenate([getattr(self, field.name), getattr(more, field.name)])
+                for field in fields(self)
+            )
+        )
+
+
+class Memory:
+    """What was reported of up to `capacity` connections."""
+
+    def __init__(self, key_size: int, capacity: int, counters: int) -> None:
+        self._index = FlowIndex(key_size, capacity)
+        rows = capacity + 1  # the last, at -1, says nothing: it is that of what is not known
+        self._columns: dict[str, NDArray[Any]] = {
+            "starts": np.zeros(rows, dtype=np.uint64),
+            "ends": np.zeros(rows, dtype=np.uint64),
+            "exported": np.zeros((rows, counters), dtype=np.uint64),
+            "reasons": np.zeros(rows, dtype=np.uint8),
+            "completed": np.zeros(rows, dtype=bool),
+        }
+        self._seen = np.zeros(rows, dtype=np.int64)  # the poll, from 1; 0 where free
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def remember(self, reported: Reported, poll: int) -> int:
+        """Note what was reported of connections; return how many do not fit."""
+        slots, _ = self._index.upsert(reported.keys)
+        room = slots >= 0
+        for name, column in self._columns.items():
+            column[slots[room]] = getattr(reported, name)[room]
+        self._seen[slots[room]] = poll
+        return int(np.count_nonzero(~room))
+
+    def recall(
+        self,
+        keys: NDArray[np.uint8],
+        starts: NDArray[np.uint64],
+        counters: NDArray[np.uint64],
+        poll: int,
+    ) -> Reported:
+        """Return what was reported of each connection, all 0 of those that are not known.
+
+        One with another start, or that has counted less than was reported, is another connection.
+        """
+        slots = self._index.find(keys)
+        known = (slots >= 0) & (self._columns["starts"][slots] == starts)
+        known &= (counters >= self._columns["exported"][slots]).all(axis=1)
+        self._seen[slots[known]] = poll
+        return self._reported(keys, np.where(known, slots, -1))
+
+    def look_up(self, keys: NDArray[np.uint8]) -> Reported:
+        """Return what was reported of each by its key alone, all 0 of those not known."""
+        return self._reported(keys, self._index.find(keys))
+
+    def all(self) -> Reported:
+        """Everything that is known."""
+        slots = np.flatnonzero(self._seen)
+        return self._reported(self._index.keys(slots), slots)
+
+    def forget(self, keys: NDArray[np.uint8]) -> None:
+        """Forget connections that are in the table again, or have ended."""
+        slots = self._index.find(keys)
+        self._remove(np.unique(slots[slots >= 0]))
+
+    def forget_before(self, poll: int) -> None:
+        """Forget connections that the kernel has not listed since a poll."""
+        if len(self._index):
+            self._remove(np.flatnonzero((self._seen > 0) & (self._seen < poll)))
+
+    def _remove(self, slots: NDArray[np.int64]) -> None:
+        self._index.remove(slots)
+        self._seen[slots] = 0
+
+    def _reported(self, keys: NDArray[np.uint8], slots: NDArray[np.int64]) -> Reported:
+        return Reported(keys, **{name: column[slots] for name, column in self._columns.items()})

@@ -1,0 +1,135 @@
+"""The connections' columns by slot, and flow records made of them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch, Column, move_codes
+from flowvis.conntrack.entries import NO_TCP_STATE, Entries
+from flowvis.conntrack.names import TCP_STATES
+from flowvis.fields import BY_NAME, EXPORTED, Kind, Merge
+from flowvis.native import StringTable
+from flowvis.strings import Strings
+
+TOTALS = {
+    "packetTotalCount": "packets",
+    "octetTotalCount": "octets",
+    "reversePacketTotalCount": "reverse_packets",
+    "reverseOctetTotalCount": "reverse_octets",
+}
+"""Fields of the counters, in the order of their columns here, and the entries' columns of them."""
+
+KEPT = (
+    "sourceIP",
+    "destinationIP",
+    "sourceTransportPort",
+    "destinationTransportPort",
+    "protocolIdentifier",
+    "proxySnatIP",
+    "proxySnatPort",
+    "flowStartMilliseconds",
+    "flowEndMilliseconds",
+    "sourcePodName",
+    "sourcePodNamespace",
+    "sourceNodeName",
+    "destinationPodName",
+    "destinationPodNamespace",
+    "destinationNodeName",
+    "destinationServiceIP",
+    "destinationServicePort",
+    "destinationServicePortName",
+    "flowType",
+)
+"""Fields that a connection keeps as they go into its records."""
+
+_PLACE = {name: place for place, name in enumerate(TOTALS)}
+_FRESH_STRINGS = 4096  # codes that a table may have before it is worth a look what is dead in it
+
+
+class Rows:
+    """Columns of `capacity` rows; memory that no row has touched is not resident."""
+
+    def __init__(self, capacity: int, kept: Sequence[str] = KEPT) -> None:
+        self.kept: dict[str, Column] = {
+            name: np.zeros((capacity, *BY_NAME[name].kind.shape), BY_NAME[name].kind.dtype)
+            for name in kept
+        }
+        self.totals = np.zeros((capacity, len(TOTALS)), dtype=np.uint64)
+        self.exported = np.zeros((capacity, len(TOTALS)), dtype=np.uint64)
+        """The totals that went into the last record; below zero, modulo 2**64, after a restart of
+        the kernel's counters, so that the difference to the totals stays what is to be reported."""
+        self.tcp_state = np.full(capacity, NO_TCP_STATE, dtype=np.uint8)
+        self.strings: Strings = StringTable()
+        self._compact_at = _FRESH_STRINGS
+
+    def clear(self, slots: NDArray[np.int64]) -> None:
+        """Make rows empty."""
+        for column in (*self.kept.values(), self.totals, self.exported):
+            column[slots] = 0
+        self.tcp_state[slots] = NO_TCP_STATE
+
+    def write(self, slots: NDArray[np.int64], columns: Mapping[str, Column]) -> None:
+        """Set fields of rows; text as codes of `strings`."""
+        for name, column in columns.items():
+            self.kept[name][slots] = column
+
+    def count(self, slots: NDArray[np.int64], counters: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Set the counters of rows as the kernel reported them; return which rows have grown.
+
+        A counter below the last one has begun anew: what it had is not lost from the deltas.
+        """
+        before = self.totals[slots]
+        restarted = counters < before
+        if restarted.any():
+            exported = self.exported[slots]
+            self.exported[slots] = np.where(restarted, exported - before, exported)
+        self.totals[slots] = counters
+        return np.asarray((counters != before).any(axis=1))
+
+    def unreported(self, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows have counted something that is in no record yet."""
+        return np.asarray((self.totals[slots] != self.exported[slots]).any(axis=1))
+
+    def records(self, slots: NDArray[np.int64], reasons: Column) -> Batch:
+        """Make a record of each row, and note that it was made."""
+        totals = self.totals[slots]
+        deltas = totals - self.exported[slots]
+        self.exported[slots] = totals
+        columns = {name: column[slots] for name, column in self.kept.items()}
+        for field in EXPORTED:
+            if field.name in TOTALS:
+                columns[field.name] = totals[:, _PLACE[field.name]]
+            elif field.merge is Merge.DELTA and field.counter:
+                columns[field.name] = deltas[:, _PLACE[field.counter]]
+            elif field.name not in columns:
+                columns[field.name] = np.zeros((len(slots), *field.kind.shape), field.kind.dtype)
+        for moment in ("flowStart", "flowEnd"):
+            seconds = columns[f"{moment}Milliseconds"] // 1000
+            columns[f"{moment}Seconds"] = seconds.astype(np.uint32)
+        columns["flowEndReason"] = np.asarray(reasons, dtype=np.uint8)
+        columns["destinationClusterIP"] = columns["destinationServiceIP"]
+        columns["tcpState"] = self._state_codes()[self.tcp_state[slots]]
+        return Batch({field.name: columns[field.name] for field in EXPORTED}, self.strings)
+
+    def compact(self, slots: NDArray[np.int64]) -> None:
+        """Start a fresh string table, if the old one has much that none of the rows refers to."""
+        if len(self.strings) < self._compact_at:
+            return
+        fresh = StringTable()
+        for name, column in self.kept.items():
+            if BY_NAME[name].kind is Kind.TEXT:
+                column[slots] = move_codes(column[slots], self.strings, fresh)
+        self.strings = fresh
+        self._compact_at = 2 * len(fresh) + _FRESH_STRINGS
+
+    def _state_codes(self) -> NDArray[np.uint32]:
+        """The codes of TCP states' names by number; what is no state has no name."""
+        codes = np.zeros(NO_TCP_STATE + 1, dtype=np.uint32)
+        codes[: len(TCP_STATES)] = self.strings.encode(TCP_STATES)
+        return codes
+
+
+def counters_of(entries: Entries) -> NDArray[np.uint64]:
+    """The four counters of entries, `(n, 4)`."""
+    return np.stack([getattr(entries, name) for name in TOTALS.values()], axis=1)

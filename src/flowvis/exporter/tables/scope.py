@@ -1,0 +1,64 @@
+"""Which of the kernel's connections are looked at at all."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.conntrack.entries import Entries
+
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmpv6": 58}
+"""Names of the protocol filter, with their numbers."""
+
+ANTREA_ZONES = (65520, 65510)  # IPv4 and IPv6
+ANTREA_SOURCE = np.uint32(0xF)
+"""ct_mark bits that an Antrea datapath sets on a connection that its policies let pass."""
+
+_LOOPBACK4 = np.frombuffer(bytes.fromhex("00000000000000000000ffff7f"), dtype=np.uint8)
+_LOOPBACK6 = np.frombuffer(bytes(15) + b"\1", dtype=np.uint8)
+
+
+class Scope:
+    """The protocols that are wanted, and what is never of interest."""
+
+    def __init__(
+        self,
+        protocols: Sequence[str] | None = None,
+        *,
+        loopback: bool = False,
+        antrea: bool = False,
+    ) -> None:
+        """Take these protocols or all; with `antrea`, zones other than 0 are Antrea's."""
+        self._protocols: NDArray[np.bool_] | None = None
+        self._loopback = loopback
+        self._antrea = antrea
+        self.choose(protocols)
+
+    def choose(self, protocols: Sequence[str] | None) -> None:
+        """Want these protocols from now on, or all."""
+        self._protocols = None
+        if protocols is not None:
+            self._protocols = np.zeros(256, dtype=bool)
+            self._protocols[[PROTOCOLS[name] for name in protocols]] = True
+
+    def covers(self, entries: Entries) -> NDArray[np.bool_]:
+        """Which entries are looked at."""
+        covered = self.wants(entries.source, entries.protocol)
+        if self._antrea:
+            # Committed before the policies were asked, and denied: reported by other means.
+            covered &= (entries.zone == 0) | (entries.mark & ANTREA_SOURCE != 0)
+        return covered
+
+    def wants(self, source: NDArray[np.uint8], protocol: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which packets are looked at."""
+        wanted = np.ones(len(protocol), dtype=bool)
+        if self._protocols is not None:
+            wanted &= self._protocols[protocol]
+        if not self._loopback:
+            wanted &= ~_loopback(source)
+        return wanted
+
+
+def _loopback(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    four = (addresses[:, :13] == _LOOPBACK4).all(axis=1)
+    return np.asarray(four | (addresses == _LOOPBACK6).all(axis=1))

@@ -1,0 +1,97 @@
+"""A connection's tuples, put in order: who called whom, whatever translated addresses."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Column
+from flowvis.conntrack.entries import Entries
+from flowvis.native import pack_keys
+
+KEY_SIZE = 83
+"""Bytes of a connection's identity."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConnectionTuples:
+    """The tuples of connections, as columns.
+
+    The source is who opened the connection, before SNAT; the destination is who answers, after
+    DNAT; `original_*` is what was called; `snat*` is whom the answer goes to, 0 where that is the
+    source itself.
+    """
+
+    source: NDArray[np.uint8]
+    destination: NDArray[np.uint8]
+    source_port: Column
+    destination_port: Column
+    protocol: Column
+    snat: NDArray[np.uint8]
+    snat_port: Column
+    original_destination: NDArray[np.uint8]
+    original_port: Column
+    start_ms: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, entries: Entries, now_ms: int) -> Self:
+        """Bring entries into the order of tuples; what has no start time begins now."""
+        same = (entries.reply_destination == entries.source).all(axis=1)
+        same &= entries.reply_destination_port == entries.source_port
+        started = entries.start_ns // 1_000_000
+        return cls(
+            entries.source,
+            entries.reply_source,
+            entries.source_port,
+            entries.reply_source_port,
+            entries.protocol,
+            np.where(same[:, None], np.uint8(0), entries.reply_destination),
+            np.where(same, np.uint16(0), entries.reply_destination_port),
+            entries.destination,
+            entries.destination_port,
+            np.where(started > 0, started, np.uint64(now_ms)),
+        )
+
+    def fields(self) -> dict[str, Column]:
+        """The fields of a flow record that the tuples give."""
+        return {
+            "sourceIP": self.source,
+            "destinationIP": self.destination,
+            "sourceTransportPort": self.source_port,
+            "destinationTransportPort": self.destination_port,
+            "protocolIdentifier": self.protocol,
+            "proxySnatIP": self.snat,
+            "proxySnatPort": self.snat_port,
+            "flowStartMilliseconds": self.start_ms,
+        }
+
+    @property
+    def translated(self) -> NDArray[np.bool_]:
+        """Which destinations are not what was called."""
+        moved = (self.original_destination != self.destination).any(axis=1)
+        return np.asarray(moved | (self.original_port != self.destination_port))
+
+
+def identity(entries: Entries) -> NDArray[np.uint8]:
+    """The keys of connections: zone, both tuples and the kernel's id, `(n, KEY_SIZE)`.
+
+    The start is not in it as events of new connections do not tell it.
+    """
+    keys: NDArray[np.uint8] = pack_keys(
+        entries.source,
+        entries.destination,
+        entries.reply_source,
+        entries.reply_destination,
+        entries.source_port,
+        entries.destination_port,
+        entries.reply_source_port,
+        entries.reply_destination_port,
+        entries.zone,
+        entries.icmp_id,
+        entries.id,
+        entries.icmp_type,
+        entries.icmp_code,
+        entries.protocol,
+    )
+    return keys

@@ -1,0 +1,1 @@
+"""Where the inventory comes from: the API server and files."""

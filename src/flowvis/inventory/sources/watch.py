@@ -1,0 +1,382 @@
+"""Follows the API server: lists each kind, then watches it, for as long as the daemon runs.
+
+The protocol is that of the API concepts' "efficient detection of changes": a list gives all objects
+and the version that they are of; a watch from that version gives what changed since, and bookmarks
+that say how far it has come; 410 Gone says that a version is too old, so that a new list is needed.
+While the server is away, what is known stays.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flowvis.counts import count, counts_by_reason
+from flowvis.errors import ApiError
+from flowvis.inventory.resources import Resource
+from flowvis.inventory.sources.access import Access
+from flowvis.inventory.sources.api import Garbled, KubernetesApi
+from flowvis.runtime.backoff import Backoff
+from flowvis.runtime.component import end, spawn
+from flowvis.runtime.logs import LimitedLog
+
+log = logging.getLogger(__name__)
+
+PAGE = 200  # objects of a list at a time: Pods of 10 KB are 2 MB, and 10 MB while they are parsed
+MAX_OBJECTS = 1 << 20  # of a kind: seven times what Kubernetes supports of Pods
+WATCH_S = (300.0, 600.0)  # how long a watch is asked to last; the server's own draw is twice that
+SHORT_S = 1.0  # a watch that ends sooner, with nothing said, is a failure
+LOOK_AGAIN_S = 60.0  # for a kind that the cluster does not have yet
+EXPIRE_S = 10.0
+
+FORBIDDEN, NOT_FOUND, GONE, TOO_LARGE = 403, 404, 410, 413
+
+
+class Sink(Protocol):
+    """What learns of the objects; ValueError from `upsert` names one that it cannot use."""
+
+    def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
+        """Learn of an object, new or changed; it has its apiVersion and kind."""
+
+    def delete(self, item: Mapping[str, Any], now_ms: int) -> None:
+        """Note that an object is gone."""
+
+    def retain(
+        self, group: str, kind: str, names: Collection[tuple[str, str]], now_ms: int
+    ) -> None:
+        """Note that of a kind there are only those of these (namespace, name)."""
+
+    def expire(self, now_ms: int) -> None:
+        """Forget what ended too long ago."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A kind that is watched, and who learns of it."""
+
+    resource: Resource
+    sinks: Sequence[Sink]
+    selector: Mapping[str, str] = field(default_factory=dict)
+    """Of the query: `{"fieldSelector": "spec.nodeName=node-1"}`."""
+    namespace: str = ""
+    """Where all of them are; "" for the whole cluster."""
+    needed: bool = True
+    """Whether a start waits for it even where the server refuses it: no right is no hiccup."""
+    page: int | None = None
+    """Objects of a list at a time, where `PAGE` would be too much memory."""
+    cached: bool = False
+    """Whether the first list may be as old as the server's cache. There alone Pods are indexed by
+    node: a thousand exporters that start together would make etcd read all Pods a thousand times.
+    """
+
+
+@dataclass(slots=True)
+class ApiWatchStats:
+    """What was asked of the API server and what it said."""
+
+    lists: int = count("Complete lists of a kind that were taken")
+    watches: int = count("Watches that were opened")
+    events: int = count("Objects that were new, changed or deleted")
+    bookmarks: int = count("Bookmarks, by which a quiet watch stays fresh")
+    expired: int = count("Times that the server had forgotten the version we were at")
+    bad_objects: int = count("Objects that are not what their kind says; passed over")
+    failures: dict[str, int] = counts_by_reason("Requests and watches that failed, by status")
+
+
+class Watcher:
+    """Follows one kind."""
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        watched: Watched,
+        stats: ApiWatchStats,
+        changed: Callable[["Watcher"], None],
+        backoff: Backoff,
+    ) -> None:
+        self.resource = watched.resource
+        self.synced = False
+        """Whether all objects have been listed once, or the cluster does not have the kind."""
+        self.problem = ""
+        """Why it is not watched now; "" while it is."""
+        self._api = api
+        self._watched = watched
+        self._stats = stats
+        self._changed = changed
+        self._backoff = backoff
+        self._limited = LimitedLog(log)
+        self._page = watched.page or PAGE
+        self._api_version, base = self.resource.paths()[0]
+        self._path = self._list_path(base)
+        self._version = ""
+        """Up to where all is known; "" before a list."""
+
+    async def run(self) -> None:
+        """Follow the kind until cancelled."""
+        while True:
+            try:
+                if not self._version and not await self._list():
+                    await asyncio.sleep(LOOK_AGAIN_S * random.uniform(0.5, 1.5))  # noqa: S311  spread, not secret
+                    continue
+                await self._watch()
+            except ApiError as error:
+                self._failed(error)
+                await asyncio.sleep(self._backoff.wait_s())
+
+    async def _list(self) -> bool:
+        """Learn of all objects there are; return whether the cluster has the kind."""
+        if self.resource.optional and not await self._locate():
+            self._retain(set())
+            self._state("", synced=True)
+            return False
+        names: set[tuple[str, str]] = set()
+        query = {"limit": str(self._page), **self._watched.selector}
+        if self._watched.cached and not self.synced:
+            query["resourceVersion"] = "0"
+        metadata: Mapping[str, Any] = {"continue": ""}
+        while "continue" in metadata:
+            page = await self._api.get(self._path, query)
+            metadata = _mapping(page, "metadata")
+            now_ms = _now_ms()
+            names.update(self._upsert(item, now_ms) for item in _items(page))
+            if len(names) > MAX_OBJECTS:
+                raise ApiError(f"{self._path}: more than {MAX_OBJECTS} objects", TOO_LARGE)
+            if not metadata.get("continue"):
+                break
+            query = {key: value for key, value in query.items() if key != "resourceVersion"}
+            query["continue"] = str(metadata["continue"])
+        self._retain(names)
+        self._version = _version(metadata)
+        self._stats.lists += 1
+        self._state("", synced=True)
+        return True
+
+    async def _locate(self) -> bool:
+        """Find out under which version the kind is served, if it is."""
+        for api_version, base in self.resource.paths():
+            try:
+                found = await self._api.get(base, {})
+            except ApiError as error:
+                if error.status == NOT_FOUND:
+                    continue
+                raise
+            names = [entry.get("name") for entry in _items(found, "resources")]
+            if self.resource.plural in names:
+                self._api_version, self._path = api_version, self._list_path(base)
+                return True
+        return False
+
+    def _list_path(self, base: str) -> str:
+        namespace = self._watched.namespace
+        within = f"/namespaces/{namespace}" if namespace else ""
+        return f"{base}{within}/{self.resource.plural}"
+
+    async def _watch(self) -> None:
+        """Take in changes until the server ends the watch."""
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(round(random.uniform(*WATCH_S))),  # noqa: S311  spread, not secret
+            **self._watched.selector,
+        }
+        began, observed = time.monotonic(), False
+        async with self._api.watch(self._path, query) as batches:
+            self._stats.watches += 1
+            self._state("", synced=True)
+            async for events in batches:
+                now_ms = _now_ms()
+                for event in events:
+                    self._take(event, now_ms)
+                observed = True
+                self._backoff.reset()
+        if not observed and time.monotonic() - began < SHORT_S:
+            raise ApiError(f"{self._path}: the watch ended at once")
+
+    def _take(self, event: Mapping[str, Any], now_ms: int) -> None:
+        kind, item = event.get("type"), _mapping(event, "object")
+        if kind == "ERROR":
+            status = item.get("code")
+            message = f"{self._path}: {item.get('message')}"
+            raise ApiError(message, status if isinstance(status, int) else 0)
+        if kind in {"ADDED", "MODIFIED"}:
+            self._upsert(item, now_ms)
+        elif kind == "DELETED":
+            for sink in self._watched.sinks:
+                self._tell(sink.delete, item, now_ms)
+        elif kind != "BOOKMARK":
+            raise Garbled(f"{self._path}: an event of type {kind!r}")
+        if kind == "BOOKMARK":
+            self._stats.bookmarks += 1
+        else:
+            self._stats.events += 1
+        self._version = _version(_mapping(item, "metadata"))
+
+    def _upsert(self, item: Mapping[str, Any], now_ms: int) -> tuple[str, str]:
+        metadata = _mapping(item, "metadata")
+        for sink in self._watched.sinks:
+            self._tell(sink.upsert, item, now_ms)
+        return str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
+
+    def _tell(
+        self, learn: Callable[[Mapping[str, Any], int], None], item: Mapping[str, Any], now_ms: int
+    ) -> None:
+        """Pass an object on, with its kind, which the items of a list do not say."""
+        named = {**item, "apiVersion": self._api_version, "kind": self.resource.kind}
+        try:
+            learn(named, now_ms)
+        except ValueError as error:
+            self._stats.bad_objects += 1
+            self._limited.log(logging.WARNING, self._api.url, "object passed over: %s", error)
+
+    def _retain(self, names: set[tuple[str, str]]) -> None:
+        for sink in self._watched.sinks:
+            sink.retain(self.resource.group, self.resource.kind, names, _now_ms())
+
+    def _failed(self, error: ApiError) -> None:
+        self._stats.failures[str(error.status or "none")] += 1
+        if error.status == TOO_LARGE:
+            self._page = max(1, self._page // 2)
+        if error.status == GONE:
+            self._stats.expired += 1
+        if isinstance(error, Garbled) or error.status in {GONE, NOT_FOUND, TOO_LARGE}:
+            self._version = ""
+        if error.status == GONE:
+            return  # no fault of anybody's: the list that follows tells
+        dispensable = error.status == FORBIDDEN and not self._watched.needed
+        self._state(str(error), synced=self.synced or self.resource.optional or dispensable)
+
+    def _state(self, problem: str, *, synced: bool) -> None:
+        if (problem, synced) != (self.problem, self.synced):
+            self.problem, self.synced = problem, synced
+            self._changed(self)
+
+
+class Watchers:
+    """Component: follows kinds of one API server."""
+
+    name = "kubernetes"
+
+    def __init__(
+        self,
+        access: Callable[[], Access],
+        watched: Sequence[Watched],
+        *,
+        wait_s: float | None = None,
+        backoff: Callable[[], Backoff] = Backoff,
+    ) -> None:
+        """`wait_s` is how long a start waits for the first lists: for ever without it."""
+        self.stats = ApiWatchStats()
+        self.watchers: list[Watcher] = []
+        self._access = access
+        self._watched = tuple(watched)
+        self._wait_s = wait_s
+        self._backoff = backoff
+        self._api: KubernetesApi | None = None
+        self._synced = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._away_since_s: float | None = None
+
+    @property
+    def api(self) -> KubernetesApi:
+        """The API server, from start to stop."""
+        if self._api is None:
+            raise ValueError("start it first")
+        return self._api
+
+    async def start(self) -> None:
+        """List every kind; SettingsError says what is wrong with the access."""
+        access = await asyncio.to_thread(self._access)
+        self._api = api = KubernetesApi(access)
+        api.open()
+        self.watchers = [
+            Watcher(api, watched, self.stats, self._changed, self._backoff())
+            for watched in self._watched
+        ]
+        self._tasks = [spawn(f"watch {w.resource}", w.run()) for w in self.watchers]
+        self._tasks.append(spawn("expire", self._expire()))
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._synced.wait()
+        except TimeoutError:
+            log.warning("started without all that the API server knows: %s", self.not_synced())
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Follow nothing any more; what is known stays."""
+        for task in self._tasks:
+            await end(task)
+        if self._api is not None:
+            await self._api.close()
+
+    def not_synced(self) -> str:
+        """Say what has not been listed yet, and why; "" when all has been once."""
+        if not self.watchers:
+            return "not started"
+        return "; ".join(
+            f"{watcher.resource}: {watcher.problem or 'not listed yet'}"
+            for watcher in self.watchers
+            if not watcher.synced
+        )
+
+    def problem(self) -> str:
+        """Say what is not watched now, and since when; "" when all is."""
+        failing = [watcher for watcher in self.watchers if watcher.problem]
+        if not failing:
+            return ""
+        return f"stale for {self.stale_s():.0f} s: {failing[0].resource}: {failing[0].problem}"
+
+    def stale_s(self) -> float:
+        """Return for how long something has not been watched; 0 when all is."""
+        return 0.0 if self._away_since_s is None else time.monotonic() - self._away_since_s
+
+    def _changed(self, watcher: Watcher) -> None:
+        """Say so when the first watcher fails, and when the last one is well again."""
+        if all(other.synced for other in self.watchers):
+            self._synced.set()
+        failing = any(other.problem for other in self.watchers)
+        if failing and self._away_since_s is None:
+            self._away_since_s = time.monotonic()
+            log.warning("Kubernetes API: %s: what is known stays in use", watcher.problem)
+        elif watcher.problem:
+            log.info("Kubernetes API: %s", watcher.problem)
+        elif not failing and self._away_since_s is not None:
+            log.info("Kubernetes API: watched again after %.0f s", self.stale_s())
+            self._away_since_s = None
+
+    async def _expire(self) -> None:
+        sinks = {id(sink): sink for watched in self._watched for sink in watched.sinks}
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            for sink in sinks.values():
+                sink.expire(_now_ms())
+
+
+def _mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = parent.get(key)
+    if not isinstance(value, Mapping):
+        raise Garbled(f"{key} is missing in what the API server sent")
+    return value
+
+
+def _items(page: Mapping[str, Any], key: str = "items") -> list[Mapping[str, Any]]:
+    items = page.get(key) or []
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise Garbled(f"{key}: not objects in what the API server sent")
+    return items
+
+
+def _version(metadata: Mapping[str, Any]) -> str:
+    version = metadata.get("resourceVersion")
+    if not isinstance(version, str) or not version:
+        raise Garbled("metadata.resourceVersion is missing in what the API server sent")
+    return version
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,141 @@
+"""The endpoints of connections, numbered: an address and, where it is a Pod's, its qualities."""
+
+import json
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.native import FlowIndex, pack_keys
+from flowvis.policies.generation import Member, NamedPort
+
+MAX_ENDS = 1 << 18  # several times the Pods of a large cluster, and as many addresses outside
+MAX_MEMBERS = 1 << 18
+NONE = -1
+"""The handle of no Pod."""
+
+
+class Selectable(Protocol):
+    """What must be known of a Pod; the inventory's Pods are such."""
+
+    @property
+    def namespace(self) -> str:
+        """The Pod's namespace."""
+
+    @property
+    def labels(self) -> str:
+        """Its labels: a JSON object."""
+
+    @property
+    def node(self) -> str:
+        """The name of the node it runs on."""
+
+    @property
+    def service_account(self) -> str:
+        """The name of its service account."""
+
+    @property
+    def named_ports(self) -> tuple[tuple[str, int, int], ...]:
+        """The containers' ports that have a name: (name, protocol, number)."""
+
+
+class EndpointTable:
+    """Numbers for endpoints, Pods' qualities and nodes' names, until `clear`."""
+
+    def __init__(self, max_endpoints: int = MAX_ENDS) -> None:
+        self._index = FlowIndex(20, max_endpoints)
+        self.addresses = np.zeros((1024, 16), dtype=np.uint8)
+        self.members = np.zeros(1024, dtype=np.uint32)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all: numbers given so far mean nothing any more."""
+        self._index.clear()
+        self._distinct: list[Member | None] = [None]
+        self._numbers: dict[Member, int] = {}
+        self._nodes: dict[str, int] = {}
+        self._seen: list[Selectable | None] = []
+        self._member_of = np.zeros(0, dtype=np.uint32)
+        self._node_of = np.zeros(0, dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def member(self, number: int) -> Member | None:
+        """Return what a Pod is like, by its number in `members`; None for 0: not a Pod."""
+        return self._distinct[number]
+
+    def node(self, name: str) -> int:
+        """Return the number of a node's name."""
+        return self._nodes.setdefault(name, len(self._nodes))
+
+    def nodes(self, handles: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the numbers of the Pods' nodes; NONE where there is no Pod."""
+        return np.asarray(np.where(handles >= 0, self._node_of[handles], NONE))
+
+    def find(
+        self, handles: NDArray[np.int64], addresses: NDArray[np.uint8]
+    ) -> NDArray[np.int64] | None:
+        """Return the number of each end; None if there is no room: clear, and try again."""
+        if len(self._distinct) > MAX_MEMBERS:
+            return None
+        members = np.where(handles >= 0, self._member_of[handles], 0).astype(np.uint32)
+        keys = pack_keys(addresses, members)
+        slots, new = self._index.upsert(keys)
+        if len(slots) and slots.min() < 0:
+            return None
+        fresh = slots[new]
+        self._grow(int(fresh.max(initial=0)) + 1)
+        self.addresses[fresh] = addresses[new]
+        self.members[fresh] = members[new]
+        return np.asarray(slots)
+
+    def learn(self, pods: Sequence[Selectable | None], *sides: NDArray[np.int64]) -> None:
+        """Look at the Pods of handles that are new, or now another's; before they are found."""
+        self._room(len(pods) + 1)  # the last: handle NONE
+        used = np.zeros(len(self._seen), dtype=bool)
+        for side in sides:
+            used[side] = True
+        handles = np.flatnonzero(used[: len(pods)]).tolist()
+        if not handles:
+            return
+        # Items are compared by identity first: no Python code runs while nothing changes.
+        those = itemgetter(*handles)
+        if those(pods) != those(self._seen):
+            self._look(handles, pods)
+
+    def _look(self, handles: list[int], pods: Sequence[Selectable | None]) -> None:
+        for handle in handles:
+            pod = pods[handle]
+            if pod is not self._seen[handle]:
+                self._seen[handle] = pod
+                self._member_of[handle] = 0 if pod is None else self._number(pod)
+                self._node_of[handle] = NONE if pod is None else self.node(pod.node)
+
+    def _room(self, room: int) -> None:
+        more = room - len(self._seen)
+        if more > 0:
+            self._seen += [None] * more
+            self._member_of = np.pad(self._member_of, (0, more))
+            self._node_of = np.pad(self._node_of, (0, more), constant_values=NONE)
+
+    def _number(self, pod: Selectable) -> int:
+        labels = {str(key): str(value) for key, value in json.loads(pod.labels).items()}
+        ports = tuple(NamedPort(*port) for port in sorted(pod.named_ports))
+        member = Member(pod.namespace, tuple(labels.items()), pod.service_account, ports)
+        number = self._numbers.get(member)
+        if number is None:
+            number = self._numbers[member] = len(self._distinct)
+            self._distinct.append(member)
+        return number
+
+    def _grow(self, room: int) -> None:
+        if room > len(self.members):
+            size = max(room, 2 * len(self.members))
+            addresses = np.zeros((size, 16), dtype=np.uint8)
+            addresses[: len(self.addresses)] = self.addresses
+            members = np.zeros(size, dtype=np.uint32)
+            members[: len(self.members)] = self.members
+            self.addresses, self.members = addresses, members

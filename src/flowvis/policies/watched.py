@@ -1,0 +1,102 @@
+"""Objects of some kinds of the API, as they were at any time of the last minutes."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch
+from flowvis.policies.history import ObjectHistory
+from flowvis.policies.objects import Key, Parsers, created_ms, key_of, parse
+
+
+class ObjectStats(Protocol):
+    """What is counted of the objects."""
+
+    malformed: int
+    refused: int
+
+
+class WatchedObjects:
+    """Learns of objects from watchers or files; who extends it hears when things changed."""
+
+    def __init__(self, parsers: Parsers, stats: ObjectStats) -> None:
+        self._history = ObjectHistory()
+        self._parsers = parsers
+        self._counted = stats
+
+    def __len__(self) -> int:
+        """How many objects are kept."""
+        return len(self._history)
+
+    def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
+        """Learn of an object, new or changed; other kinds are passed over.
+
+        One that is new counts from its creation on. ValueError if it is not what its kind says;
+        then its last good version stays.
+        """
+        try:
+            key = key_of(item, self._parsers)
+            if key is None:
+                return
+            value = parse(key, item, self._parsers)
+        except ValueError:
+            self._counted.malformed += 1
+            raise
+        created = None if key in self._history else created_ms(item)
+        self._put(key, value, now_ms if created is None else min(created, now_ms), now_ms)
+
+    def delete(self, item: Mapping[str, Any], now_ms: int) -> None:
+        """Note that an object is gone; one that was not known is passed over."""
+        key = key_of(item, self._parsers)
+        if key is not None:
+            self._put(key, None, now_ms, now_ms)
+
+    def retain(
+        self, group: str, kind: str, names: Collection[tuple[str, str]], now_ms: int
+    ) -> None:
+        """Note that of a kind there are only those of these (namespace, name)."""
+        for key in self._history:
+            if key[:2] == (group, kind) and key[2:] not in names:
+                self._put(key, None, now_ms, now_ms)
+
+    def replace(self, items: Iterable[Mapping[str, Any]], now_ms: int) -> None:
+        """Learn of all objects there are: what is not among them is gone.
+
+        ValueError names the first object that is not what its kind says; the others count.
+        """
+        problem: ValueError | None = None
+        listed: set[Key | None] = set()
+        for item in items:
+            try:
+                listed.add(key_of(item, self._parsers))
+                self.upsert(item, now_ms)
+            except ValueError as error:
+                problem = problem or error
+        for group, kind in self._parsers:
+            names = {key[2:] for key in listed if key is not None and key[:2] == (group, kind)}
+            self.retain(group, kind, names, now_ms)
+        if problem is not None:
+            raise problem
+
+    def expire(self, now_ms: int) -> None:
+        """Forget what changed too long ago; to be called now and then."""
+        self._history.expire(now_ms)
+
+    def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:
+        since = self._history.put(key, value, since_ms, now_ms)
+        self._counted.refused = self._history.refused
+        if since is not None:
+            self._changed(since)
+
+    def _changed(self, since_ms: int) -> None:
+        """Forget what was worked out for times from then on."""
+        raise NotImplementedError
+
+
+def starts_ms(batch: Batch) -> NDArray[np.int64]:
+    """Return when the connections of records began."""
+    if "flowStartMilliseconds" in batch.columns:
+        return np.asarray(batch["flowStartMilliseconds"].astype(np.int64))
+    return np.asarray(batch["flowStartSeconds"].astype(np.int64) * 1000)

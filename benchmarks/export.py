@@ -19,7 +19,7 @@ from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix import ExporterSession
-from flowvis.native.reference.conntrack import RECORD
+from flowvis.native.contract.conntrack import RECORD
 
 CONNECTIONS = 50_000
 ROUNDS = 20

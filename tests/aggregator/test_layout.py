@@ -1,6 +1,6 @@
 from flowvis.aggregator.correlation.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
 from flowvis.fields import EXPORTED, FIELDS, Kind, Merge
-from flowvis.native.reference.merge import Header, MergeOp
+from flowvis.native.contract.merge import Header, MergeOp
 
 
 def offset(name: str) -> int:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from flowvis.batch import address_text
 from flowvis.native import conntrack as compiled
+from flowvis.native.contract.conntrack import DESTROY, DUMP, NEW, RECORD, UPDATE
 from flowvis.native.reference import conntrack as reference
-from flowvis.native.reference.conntrack import RECORD
 
 from .messages import (
     CREATE,
@@ -135,10 +135,10 @@ def test_labels_of_any_length(leaf, given_, kept):
 @pytest.mark.parametrize(
     ("kind", "flags", "event"),
     [
-        (CT_NEW, 2, reference.DUMP),
-        (CT_NEW, CREATE | EXCL, reference.NEW),
-        (CT_NEW, 0, reference.UPDATE),
-        (CT_DELETE, 0, reference.DESTROY),
+        (CT_NEW, 2, DUMP),
+        (CT_NEW, CREATE | EXCL, NEW),
+        (CT_NEW, 0, UPDATE),
+        (CT_DELETE, 0, DESTROY),
     ],
 )
 def test_what_reported_us(leaf, kind, flags, event):

@@ -5,7 +5,7 @@ import pytest
 
 from flowvis.conntrack.entries import Entries
 from flowvis.native import EntryDecoder
-from flowvis.native.reference.conntrack import RECORD
+from flowvis.native.contract.conntrack import RECORD
 
 from .messages import CT_NEW, FULL, message, udp
 

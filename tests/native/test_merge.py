@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from flowvis.native import merge as compiled
-from flowvis.native.reference import merge as reference
-from flowvis.native.reference.merge import (
+from flowvis.native.contract.merge import (
     NEVER,
     Count,
     Counter,
@@ -22,9 +21,10 @@ from flowvis.native.reference.merge import (
     Records,
     Sides,
     Tally,
-    is_unset,
     same_start,
 )
+from flowvis.native.reference import merge as reference
+from flowvis.native.reference.merge import is_unset
 
 FIRST = Header.SIZE
 TALLIES = (

@@ -7,14 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.native.reference.conntrack import (
-    DESTROY,
-    DUMP,
-    NEW,
-    NO_TCP_STATE,
-    RECORD,
-    UPDATE,
-)
+from flowvis.native.contract.conntrack import DESTROY, DUMP, NEW, NO_TCP_STATE, RECORD, UPDATE
 
 __all__ = ["DESTROY", "DUMP", "NEW", "NO_TCP_STATE", "UPDATE", "Entries"]
 

@@ -15,8 +15,8 @@ from flowvis.ipfix.template import (
     read_templates,
 )
 from flowvis.native import RecordDecoder
+from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION, Buffer, Stop
 from flowvis.native.reference import ipfix as leaf
-from flowvis.native.reference.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION, Buffer, Stop
 
 __all__ = ["CollectorSession", "CollectorStats"]
 

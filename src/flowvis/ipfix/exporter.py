@@ -11,8 +11,8 @@ from flowvis.ipfix.plan import encode_program
 from flowvis.ipfix.stats import ExporterStats
 from flowvis.ipfix.template import TEMPLATE_SET, of_fields, write_set, write_template
 from flowvis.native import RecordEncoder
+from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION
 from flowvis.native.reference import ipfix as leaf
-from flowvis.native.reference.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION
 
 TEMPLATE_IDS = {4: FIRST_DATA_SET, 6: FIRST_DATA_SET + 1}
 

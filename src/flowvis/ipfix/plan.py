@@ -8,7 +8,7 @@ import numpy as np
 from flowvis.elements import REGISTRY, DataType
 from flowvis.fields import Field, Kind, Merge
 from flowvis.ipfix.template import FieldSpecifier, Template, length_allowed
-from flowvis.native.reference.ipfix import VARIABLE, DecodeOp, Program
+from flowvis.native.contract.ipfix import VARIABLE, DecodeOp, Program
 
 # Where a template has only one of the two, the other is computed from it.
 TIMES = (

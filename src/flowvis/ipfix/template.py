@@ -7,7 +7,7 @@ from struct import Struct
 from flowvis.elements import ANTREA, ANTREA_ALIASES, REGISTRY, DataType, Element
 from flowvis.errors import MalformedSet
 from flowvis.fields import Field
-from flowvis.native.reference.ipfix import FIRST_DATA_SET, SET, VARIABLE
+from flowvis.native.contract.ipfix import FIRST_DATA_SET, SET, VARIABLE
 
 TEMPLATE_SET = 2
 OPTIONS_TEMPLATE_SET = 3

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from flowvis.native.reference.conntrack import MAX_ENTRIES, RECORD
+from flowvis.native.contract.conntrack import MAX_ENTRIES, RECORD
 
 cdef extern from "<endian.h>" nogil:
     uint16_t be16toh(uint16_t)

@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from flowvis.native.reference.flows import check_columns, check_index, check_keys, width
+from flowvis.native.contract.flows import check_columns, check_index, check_keys, width
 
 cnp.import_array()
 

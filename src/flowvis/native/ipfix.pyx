@@ -1,6 +1,6 @@
 """The compiled IPFIX leaf: messages to columns and back, no Python object a record.
 
-Reference and contract: `flowvis.native.reference.ipfix`.
+Contract: `flowvis.native.contract.ipfix`; in plain Python: `flowvis.native.reference.ipfix`.
 """
 
 cimport numpy as cnp
@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memset
 from flowvis.native.strings cimport StringTable
 
 from flowvis.errors import LimitExceeded
-from flowvis.native.reference import ipfix as reference
+from flowvis.native.contract import ipfix as contract
 
 cnp.import_array()
 
@@ -33,10 +33,10 @@ cdef enum:
     LONG_TEXT = 255  # the length byte that says that two more follow
     RECENT = 1024  # codes that a session keeps at hand: a node has a hundred Pods or so
 
-cdef uint32_t MAX_DOMAINS = reference.MAX_DOMAINS
+cdef uint32_t MAX_DOMAINS = contract.MAX_DOMAINS
 
 cdef enum Op:
-    # in the order of reference.DecodeOp
+    # in the order of contract.DecodeOp
     UNSIGNED
     ADDRESS4
     ADDRESS6
@@ -56,7 +56,7 @@ cdef enum Op:
     VARIABLE_SKIP
 
 cdef enum Stop:
-    # in the order of reference.Stop
+    # in the order of contract.Stop
     END
     FULL
     SET
@@ -65,7 +65,7 @@ cdef enum Stop:
     BAD_SET
     BAD_RECORD
 
-cdef object STOPS = list(reference.Stop)
+cdef object STOPS = list(contract.Stop)
 cdef uint8_t[12] V4_MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
 cdef uint8_t[16] NOTHING = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 
@@ -169,7 +169,7 @@ cdef class RecordTarget:
 
     def __init__(self, columns, StringTable strings not None):
         global serial
-        reference.check_target(columns)
+        contract.check_target(columns)
         self.columns = list(columns)
         self.strings = strings
         self.rows = 0
@@ -190,9 +190,9 @@ cdef class Program:
 
     def __cinit__(self, program):
         cdef uint32_t place, rest = 0
-        reference.check_program(program)
+        contract.check_program(program)
         self.count = len(program)
-        self.minimum = reference.minimum_length(program)
+        self.minimum = contract.minimum_length(program)
         self.steps = <Step *>calloc(max(self.count, 1), sizeof(Step))
         if self.steps == NULL:
             raise MemoryError
@@ -203,7 +203,7 @@ cdef class Program:
             self.steps[place].argument = argument
             self.steps[place].column = column
             self.steps[place].rest = rest
-            length = reference.field_length(op, argument)
+            length = contract.field_length(op, argument)
             rest += 1 if length == VARIABLE else length
             self.writes = self.writes or op != SKIP
 
@@ -214,7 +214,7 @@ cdef class Program:
         """Resolve columns to addresses."""
         cdef uint32_t place
         cdef Step *step
-        reference.check_decodable(self.rows, target.columns)
+        contract.check_decodable(self.rows, target.columns)
         for place in range(self.count):
             step = &self.steps[place]
             step.op = self.rows[place][0]
@@ -522,7 +522,7 @@ cdef class RecordEncoder:
 
     def __cinit__(self, domain, template_id, program):
         self.program = Program(program)
-        if not set(program[:, 0].tolist()) <= reference.ENCODABLE:
+        if not set(program[:, 0].tolist()) <= contract.ENCODABLE:
             raise ValueError("a step that cannot be encoded")
         self.domain = domain
         self.template_id = template_id
@@ -546,7 +546,7 @@ cdef class RecordEncoder:
         max_message,
     ):
         cdef int64_t place
-        reference.check_encodable(self.program.rows, columns, rows, max_message)
+        contract.check_encodable(self.program.rows, columns, rows, max_message)
         self.export_time = export_time
         self.sequence = sequence
         for place in range(self.program.count):

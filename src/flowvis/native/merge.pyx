@@ -1,6 +1,6 @@
 """The compiled merge leaf: records into the rows of live flows.
 
-Reference and contract: `flowvis.native.reference.merge`.
+Contract: `flowvis.native.contract.merge`; in plain Python: `flowvis.native.reference.merge`.
 """
 
 cimport numpy as cnp
@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from flowvis.native.reference import merge as reference
+from flowvis.native.contract import merge as contract
 
 cnp.import_array()
 
@@ -94,10 +94,10 @@ _CONSTANTS = {
 }
 for _owner, _names in _CONSTANTS.items():
     for _name, _value in _names.items():
-        if getattr(getattr(reference, _owner), _name) != _value:
-            raise ImportError(f"{_owner}.{_name} differs from the reference's")
-if (END_OF_FLOW, FROM_EXTERNAL) != (reference.END_OF_FLOW, reference.FROM_EXTERNAL):
-    raise ImportError("END_OF_FLOW or FROM_EXTERNAL differs from the reference's")
+        if getattr(getattr(contract, _owner), _name) != _value:
+            raise ImportError(f"{_owner}.{_name} differs from the contract's")
+if (END_OF_FLOW, FROM_EXTERNAL) != (contract.END_OF_FLOW, contract.FROM_EXTERNAL):
+    raise ImportError("END_OF_FLOW or FROM_EXTERNAL differs from the contract's")
 
 
 cdef struct Step:
@@ -173,7 +173,7 @@ cdef class Merger:
     def __cinit__(
         self, program, flows, counts, int64_t active_timeout_ms, int64_t correlation_wait_ms
     ):
-        reference.check_flows(program, flows)
+        contract.check_flows(program, flows)
         self.program = program
         self.flows = flows
         self.state = flows.state
@@ -222,7 +222,7 @@ cdef class Merger:
     def merge(self, records, int64_t now_ms, int64_t first=0, int64_t resolved=-1):
         """Merge from `first`; return the first record that needs a decision, or their number."""
         if records is not self.records:
-            reference.check_records(self.program, self.flows, records)
+            contract.check_records(self.program, self.flows, records)
             self.held = self.point_at(records.columns)
             self.records = records
         cdef const uint64_t[::1] starts = np.ascontiguousarray(records.starts, dtype=np.uint64)

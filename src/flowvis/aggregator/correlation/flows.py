@@ -18,7 +18,7 @@ from flowvis.batch import Batch
 from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge
 from flowvis.native import Merger, StringTable
-from flowvis.native.reference.merge import Count, FlowState, Records, Sides
+from flowvis.native.contract.merge import Count, FlowState, Records, Sides
 from flowvis.strings import Strings
 
 MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.key import GENERATION
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.native.reference.merge import FlowState, Sides, same_start
+from flowvis.native.contract.merge import FlowState, Sides, same_start
 
 PREVIOUS = 1  # generation of the connection before the current one; orphans have later ones
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, is_unset
 from flowvis.fields import FlowType, RuleAction
 from flowvis.native import pack_keys
-from flowvis.native.reference.merge import Sides
+from flowvis.native.contract.merge import Sides
 
 
 def sides(batch: Batch) -> NDArray[np.uint8]:

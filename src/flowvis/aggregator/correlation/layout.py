@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flowvis.fields import EXPORTED, FIELDS, Field, Kind, Merge, Side
-from flowvis.native.reference.merge import Counter, MergeOp, MergeStep, Program, Sides, Tally
+from flowvis.native.contract.merge import Counter, MergeOp, MergeStep, Program, Sides, Tally
 
 CACHE_LINE = 64
 

@@ -14,7 +14,7 @@ from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Batch
 from flowvis.fields import FIELDS, FlowType, Merge, Side
 from flowvis.ipfix.buffer import DOMAIN
-from flowvis.native.reference.merge import FlowState, Sides
+from flowvis.native.contract.merge import FlowState, Sides
 
 _SEEN_BY_SEVERAL = (FlowType.UNSPECIFIED, FlowType.FROM_EXTERNAL)
 _TOTALS = tuple(

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from flowvis.aggregator.correlation.key import KEY_SIZE
 from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW
 from flowvis.native import FlowIndex
-from flowvis.native.reference.merge import NEVER, Flows, FlowState
+from flowvis.native.contract.merge import NEVER, Flows, FlowState
 
 STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])
 """What is scanned for all flows; side by side, since a record changes all three."""

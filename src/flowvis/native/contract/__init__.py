@@ -1,0 +1,1 @@
+"""What the compiled leaves, their references and those who call them share."""

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LEAVES := $(wildcard src/flowvis/native/*.pyx src/flowvis/native/*.pxd)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports check unit docs bench clean
+.PHONY: help demo test lint types imports references unit docs bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,7 +14,7 @@ help:  ## this list
 demo: $(VENV)/.demo  ## two nodes with Pods on this machine, their flows as they arrive
 	@$(BIN)/flowctl lab demo
 
-test: $(VENV)/.test lint types imports unit  ## everything that CI runs
+test: $(VENV)/.test lint types imports references unit  ## everything that CI runs
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check
@@ -27,7 +27,11 @@ imports: $(VENV)/.test
 	@$(BIN)/lint-imports --no-logo
 
 unit: $(VENV)/.test
-	@FLOWVIS_NATIVE=require $(BIN)/pytest --cov --cov-report=term:skip-covered --durations=10
+	@$(BIN)/pytest --cov --cov-report=term:skip-covered --durations=10
+
+references: $(VENV)/.test  ## a part of the tests again, on the leaves' plain-Python references
+	@FLOWVIS_NATIVE=never $(BIN)/pytest -q tests/test_*.py tests/aggregator/test_flows.py tests/aggregator/test_key.py \
+		tests/exporter/test_connections.py tests/denials tests/policies/test_decide.py
 
 docs: $(VENV)/.test  ## write the generated files of docs/ and deploy/ anew
 	@$(BIN)/python -m tools.docs
@@ -40,17 +44,16 @@ clean:  ## remove what the targets above made
 	rm -rf $(VENV) build .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src -name '*.so' -delete
 
-# The compiled leaves are required here: both targets show what a deployment runs.
 $(VENV)/.demo: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@packages/install demo
 	@echo "Building flowvis (a minute or two the first time)"
-	@FLOWVIS_NATIVE=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[aggregator,embedded,people]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@packages/install test
 	@echo "Building flowvis and the test tools (a minute or two the first time)"
-	@FLOWVIS_NATIVE=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[aggregator,embedded,people,test]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV):

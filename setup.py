@@ -1,7 +1,7 @@
 """Builds the compiled leaves; everything else about the project is in pyproject.toml.
 
-FLOWVIS_NATIVE decides: `require` fails without a compiler, `never` builds none, `auto` (the
-default) builds them where it can and says so where it cannot.
+They are not optional: without a compiler this fails. FLOWVIS_NATIVE=never builds none, for a
+checkout in which only the plain-Python references are to run.
 """
 
 import os
@@ -9,37 +9,18 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
 
-MODE = os.environ.get("FLOWVIS_NATIVE", "auto")
-if MODE not in {"require", "never", "auto"}:
-    sys.exit(f"FLOWVIS_NATIVE={MODE!r}: use require, never or auto")
-
-
-class OptionalBuild(build_ext):
-    """Under `auto`, a leaf that does not compile leaves its plain-Python reference in charge."""
-
-    def build_extension(self, ext: Extension) -> None:
-        try:
-            super().build_extension(ext)
-        except Exception as error:
-            if MODE == "require":
-                raise
-            print(
-                f"flowvis: {ext.name} not compiled, the reference serves: {error}", file=sys.stderr
-            )
+MODE = os.environ.get("FLOWVIS_NATIVE", "require")
+if MODE not in {"require", "never"}:
+    sys.exit(f"FLOWVIS_NATIVE={MODE!r}: use require or never")
 
 
 def leaves() -> list[Extension]:
     if MODE == "never":
         return []
-    try:
-        import numpy as np
-        from Cython.Build import cythonize
-    except ImportError:
-        if MODE == "require":
-            raise
-        return []
+    import numpy as np
+    from Cython.Build import cythonize
+
     sources = sorted(Path("src/flowvis/native").glob("*.pyx"))
     extensions = [
         Extension(
@@ -64,4 +45,4 @@ def leaves() -> list[Extension]:
     )
 
 
-setup(ext_modules=leaves(), cmdclass={"build_ext": OptionalBuild})
+setup(ext_modules=leaves())

@@ -10,12 +10,12 @@ from flowvis.aggregator.correlation import rows as rows_module
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FIELDS, EndReason, FlowType, Kind, RuleAction
+from flowvis.native import StringTable
 from flowvis.native import flows as index_leaf
 from flowvis.native import merge as merge_leaf
 from flowvis.native.contract.merge import FlowState
 from flowvis.native.reference import flows as index_reference
 from flowvis.native.reference import merge as merge_reference
-from flowvis.strings import StringTable
 
 from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
 

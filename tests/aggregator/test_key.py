@@ -4,8 +4,8 @@ import pytest
 
 from flowvis.aggregator.correlation.key import KEY_SIZE, correlation_keys, sides
 from flowvis.fields import FlowType, RuleAction
+from flowvis.native import StringTable
 from flowvis.native.contract.merge import Sides
-from flowvis.strings import StringTable
 
 from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, exported
 

@@ -2,10 +2,10 @@ from types import ModuleType
 
 import pytest
 
-from flowvis import strings
 from flowvis.native import ipfix
 from flowvis.native import strings as compiled_strings
 from flowvis.native.reference import ipfix as ipfix_reference
+from flowvis.native.reference import strings
 from flowvis.strings import Strings
 
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flowvis import strings as reference_strings
 from flowvis.native import ipfix as compiled
 from flowvis.native import strings as compiled_strings
 from flowvis.native.contract.ipfix import VARIABLE, DecodeOp, Program, Stop
 from flowvis.native.reference import ipfix as reference
+from flowvis.native.reference import strings as reference_strings
 
 TABLES = {reference: reference_strings.StringTable, compiled: compiled_strings.StringTable}
 

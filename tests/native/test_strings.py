@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowvis import strings as reference
 from flowvis.errors import LimitExceeded
 from flowvis.native import strings as compiled
+from flowvis.native.reference import strings as reference
 from flowvis.strings import MAX_STRING_BYTES, Strings
 
 LEAVES = {"reference": reference, "compiled": compiled}

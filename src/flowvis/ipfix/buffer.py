@@ -10,7 +10,6 @@ from flowvis.batch import Batch
 from flowvis.fields import Field
 from flowvis.ipfix.plan import ColumnLayout
 from flowvis.native import RecordTarget
-from flowvis.native.reference import ipfix as leaf
 from flowvis.strings import Strings
 
 DOMAIN = "observationDomainId"
@@ -78,5 +77,5 @@ class RecordBuffer:
         return columns
 
     def _bind(self, rows: int) -> None:
-        self.target: leaf.RecordTarget = RecordTarget([*self._columns.values()], self._strings)
+        self.target: RecordTarget = RecordTarget([*self._columns.values()], self._strings)
         self.target.rows = rows

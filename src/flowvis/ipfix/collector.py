@@ -16,7 +16,6 @@ from flowvis.ipfix.template import (
 )
 from flowvis.native import RecordDecoder
 from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION, Buffer, Stop
-from flowvis.native.reference import ipfix as leaf
 
 __all__ = ["CollectorSession", "CollectorStats"]
 
@@ -37,7 +36,7 @@ class CollectorSession:
         self.stats = CollectorStats()
         self._buffer = buffer
         self._limits = limits
-        self._decoder: leaf.RecordDecoder = RecordDecoder(limits.message_size, limits.text_size)
+        self._decoder: RecordDecoder = RecordDecoder(limits.message_size, limits.text_size)
         self._templates: dict[tuple[int, int], Template] = {}
         self._tail = bytearray()
         self._events: list[Event] = []

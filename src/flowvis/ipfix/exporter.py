@@ -12,7 +12,6 @@ from flowvis.ipfix.stats import ExporterStats
 from flowvis.ipfix.template import TEMPLATE_SET, of_fields, write_set, write_template
 from flowvis.native import RecordEncoder
 from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION
-from flowvis.native.reference import ipfix as leaf
 
 TEMPLATE_IDS = {4: FIRST_DATA_SET, 6: FIRST_DATA_SET + 1}
 
@@ -42,7 +41,7 @@ class ExporterSession:
         self._refreshed: int | None = None
         self._sequence = 0
         self._template_sets = self._pack_templates()
-        self._encoders: dict[int, leaf.RecordEncoder] = {
+        self._encoders: dict[int, RecordEncoder] = {
             version: RecordEncoder(domain, template_id, encode_program(self._fields, version))
             for version, template_id in TEMPLATE_IDS.items()
         }

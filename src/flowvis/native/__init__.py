@@ -1,62 +1,57 @@
-"""The compiled leaves, each beside a plain-Python reference that has the same interface.
+"""The leaves: the loops that decide the speed, compiled; `contract` has what they share.
 
-FLOWVIS_NATIVE chooses at import: `require` fails where a leaf is not compiled, `never` takes the
-references, `auto` (the default) takes what is there. `COMPILED` says what was taken.
+A leaf that is not compiled is an error that says how to build it. FLOWVIS_NATIVE=never takes the
+plain-Python references instead, slower by one to two orders: it is for tests. `COMPILED` says which
+run.
 """
 
 import importlib
 import importlib.util
 import os
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from flowvis import strings as _strings_reference
-from flowvis.native.reference import conntrack as _conntrack_reference
-from flowvis.native.reference import flows as _flows_reference
-from flowvis.native.reference import ipfix as _ipfix_reference
-from flowvis.native.reference import merge as _merge_reference
-
-MODES = ("require", "never", "auto")
+MODES = ("require", "never")
 
 
 def _mode() -> str:
-    mode = os.environ.get("FLOWVIS_NATIVE", "auto")
+    mode = os.environ.get("FLOWVIS_NATIVE", "require")
     if mode not in MODES:
-        raise ImportError(f"FLOWVIS_NATIVE={mode!r}: use {', '.join(MODES)}")
+        raise ImportError(f"FLOWVIS_NATIVE={mode!r}: use {' or '.join(MODES)}")
     return mode
 
 
-def _leaf(name: str, reference: ModuleType) -> ModuleType:
+def _leaf(name: str) -> ModuleType:
     """Return the compiled module of a leaf, or its reference, as FLOWVIS_NATIVE says."""
     full = f"{__name__}.{name}"
     if MODE == "never":
-        return reference
+        return importlib.import_module(f"{__name__}.reference.{name}")
     if importlib.util.find_spec(full) is None:
-        if MODE == "require":
-            raise ImportError(
-                f"{full} is not compiled and FLOWVIS_NATIVE=require: "
-                "install a C compiler and run pip install again"
-            )
-        return reference
+        raise ImportError(
+            f"{full} is not compiled: install a C compiler and python3-dev, then run "
+            "`pip install .` (in a checkout: `pip install -e .`) again; FLOWVIS_NATIVE=never runs "
+            "the slow references, for tests"
+        )
     return importlib.import_module(full)
 
 
 MODE = _mode()
-_strings = _leaf("strings", _strings_reference)
-_conntrack = _leaf("conntrack", _conntrack_reference)
-_flows = _leaf("flows", _flows_reference)
-_merge = _leaf("merge", _merge_reference)
-_ipfix = _leaf("ipfix", _ipfix_reference)
+COMPILED = MODE == "require"
 
-StringTable = _strings.StringTable
-EntryDecoder = _conntrack.EntryDecoder
-FlowIndex = _flows.FlowIndex
-pack_keys = _flows.pack_keys
-Merger = _merge.Merger
-RecordDecoder = _ipfix.RecordDecoder
-RecordEncoder = _ipfix.RecordEncoder
-RecordTarget = _ipfix.RecordTarget
-
-_LEAVES = (_strings, _conntrack, _flows, _ipfix, _merge)
-COMPILED = all(
-    leaf.__name__.startswith(__name__) and (leaf.__file__ or "").endswith(".so") for leaf in _LEAVES
-)
+if TYPE_CHECKING:  # a leaf and its reference are of one interface
+    from flowvis.native.reference.conntrack import EntryDecoder as EntryDecoder
+    from flowvis.native.reference.flows import FlowIndex as FlowIndex
+    from flowvis.native.reference.flows import pack_keys as pack_keys
+    from flowvis.native.reference.ipfix import RecordDecoder as RecordDecoder
+    from flowvis.native.reference.ipfix import RecordEncoder as RecordEncoder
+    from flowvis.native.reference.ipfix import RecordTarget as RecordTarget
+    from flowvis.native.reference.merge import Merger as Merger
+    from flowvis.native.reference.strings import StringTable as StringTable
+else:
+    StringTable = _leaf("strings").StringTable
+    EntryDecoder = _leaf("conntrack").EntryDecoder
+    FlowIndex, pack_keys = _leaf("flows").FlowIndex, _leaf("flows").pack_keys
+    Merger = _leaf("merge").Merger
+    RecordDecoder = _leaf("ipfix").RecordDecoder
+    RecordEncoder = _leaf("ipfix").RecordEncoder
+    RecordTarget = _leaf("ipfix").RecordTarget

@@ -1,1 +1,1 @@
-from flowvis.strings import StringTable as StringTable
+from flowvis.native.reference.strings import StringTable as StringTable

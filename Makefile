@@ -53,7 +53,7 @@ $(VENV)/.demo: pyproject.toml setup.py $(LEAVES) | $(VENV)
 $(VENV)/.test: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@packages/install test
 	@echo "Building flowvis and the test tools (a minute or two the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[aggregator,embedded,people,test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV):

@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from flowvis.aggregator.api.control import control_path
-from flowvis.cli import certs, flows, sql, status
 from flowvis.cli.client import ControlClient
-from flowvis.errors import FlowvisError
+from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime.build import version_text
+from flowvis.runtime.extras import extra
 
 DESCRIPTION = "Look into flowvis: live flows, queries, the books; issue certificates; run the lab."
 
@@ -31,8 +32,8 @@ INTERRUPTED = 130  # what shells say of a process that SIGINT ended
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(with_lab="lab" in arguments[:3]).parse_args(arguments)
     try:
+        options = _parser(with_lab="lab" in arguments[:3]).parse_args(arguments)
         return int(options.run(options))
     except FlowvisError as error:
         print(f"flowctl: {error}", file=sys.stderr)
@@ -60,6 +61,8 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
         f"default: {control_path(None, os.environ)}",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    with extra("people", "tables for people"):
+        from flowvis.cli import certs, flows, sql, status
     for command in (flows, sql, status, certs):
         command.add_arguments(commands, connect)
     _add_lab(commands, with_lab=with_lab)
@@ -76,6 +79,8 @@ def _add_lab(
 ) -> None:
     """Add the lab's commands; its modules are imported only when they are asked for."""
     if with_lab:
+        if find_spec("flowvis.lab") is None:
+            raise SettingsError(["the lab is not in this image: it comes with a checkout"])
         import_module("flowvis.lab.command").add_arguments(commands)
     else:
         commands.add_parser("lab", help="two nodes with Pods on this machine, for tests and demos")

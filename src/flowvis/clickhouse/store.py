@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.errors import SettingsError, StoreError
+from flowvis.runtime.extras import extra
 
 DEFAULT_TTL_S = 12 * 3600  # Theia's default
 MAX_ROWS = 10_000  # of a query's result, unless asked otherwise: what the dashboards' table shows
@@ -76,15 +77,17 @@ class Store(Protocol):
 
 def open_store(settings: StoreSettings) -> Store:
     """Return the store that `settings.database_url` names; SettingsError names a bad one."""
-    from flowvis.clickhouse.embedded import EmbeddedStore
-    from flowvis.clickhouse.server import ServerStore
 
     problems = list(target_problems(settings.database_url, settings.database, settings.cluster))
     if problems:
         raise SettingsError([f"clickHouse.{key}: {problem}" for key, problem in problems])
     parts = urlsplit(settings.database_url)
     if parts.scheme == "embedded":
+        from flowvis.clickhouse.embedded import EmbeddedStore
+
         return EmbeddedStore(settings, Path(parts.path))
+    with extra("aggregator", "clickHouse.databaseURL"):
+        from flowvis.clickhouse.server import ServerStore
     return ServerStore(settings, str(parts.hostname), parts.port, secure=parts.scheme == "tls")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flowvis.errors import ApiError, SettingsError
+from flowvis.runtime.extras import extra
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_TOKEN_BYTES = 64 << 10  # HTTP servers take no longer headers
@@ -75,9 +76,10 @@ class Kubeconfig:
     """Access as kubectl has it, by the current context of a kubeconfig."""
 
     def __init__(self, path: Path) -> None:
-        from kubernetes.client.configuration import Configuration
-        from kubernetes.config import load_kube_config
-        from kubernetes.config.config_exception import ConfigException
+        with extra("people", "inventory.kubernetes.kubeconfig"):
+            from kubernetes.client.configuration import Configuration
+            from kubernetes.config import load_kube_config
+            from kubernetes.config.config_exception import ConfigException
 
         self._path = path
         self._configuration: Any = Configuration()

@@ -1,7 +1,5 @@
-"""What all tests share: an event loop for each `async def` test, and network namespaces."""
+"""What all tests share: how hypothesis chooses, and network namespaces."""
 
-import asyncio
-import inspect
 import os
 from collections.abc import Iterator
 
@@ -15,16 +13,6 @@ from namespaces import new_namespace, run
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine test to its end; fixtures stay ordinary functions."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    names = pyfuncitem._fixtureinfo.argnames
-    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
-    return True
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ def _leaf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     merge: ModuleType = merge_leaf if compiled else merge_reference
     monkeypatch.setattr(rows_module, "FlowIndex", index.FlowIndex)
     monkeypatch.setattr(halves_module, "pack_keys", index.pack_keys)
+    monkeypatch.setattr(halves_module, "order_endpoints", index.order_endpoints)
     monkeypatch.setattr(flows_module, "Merger", merge.Merger)
 
 
@@ -197,7 +198,7 @@ class TestHalves:
         table.add(SOURCE_HALF | counted(10), DESTINATION_HALF | counted(10))
         assert table.only()["originalFlowsPresent"] == 2
 
-    def test_dropped_at_the_destination_still_has_two_sides(self) -> None:
+    def test_dropped_at_the_destination_still_has_two_halves(self) -> None:
         table = Table()
         dropped = {"ingressNetworkPolicyRuleAction": RuleAction.DROP}
         table.add(DESTINATION_HALF | dropped | counted(100))
@@ -697,7 +698,8 @@ class TestStrings:
         batches = []
         for step in range(20):
             pods = [{"sourcePodName": f"pod-{step}-{port}"} for port in range(40)]
-            rows = [numbered(port) | pod | at(step) for port, pod in enumerate(pods)]
+            more = at(step) | counted(100 * (step + 1), 100)
+            rows = [numbered(port) | pod | more for port, pod in enumerate(pods)]
             table.add(*rows, now=NOW + step * 11_000)
             batches.append(table.flows.due(NOW + step * 11_000))
         batches.append(table.flows.flush(NOW))

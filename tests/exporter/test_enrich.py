@@ -56,7 +56,7 @@ def describe(enricher: ClusterNode | PlainHost, connection: Connection) -> dict[
         (Connection(THERE, HERE), FlowType.INTER_NODE),
         (Connection(HERE, "10.0.2.99"), FlowType.INTER_NODE),  # a Pod that is not known yet
         (Connection(HERE, OUTSIDE), FlowType.TO_EXTERNAL),
-        (Connection(HERE, NODE_2), FlowType.TO_EXTERNAL),
+        (Connection(HERE, NODE_2), FlowType.INTER_NODE),  # one of its ports, perhaps
         (Connection(HERE, "10.0.1.1"), FlowType.TO_EXTERNAL),  # this node itself
         (Connection(OUTSIDE, HERE), FlowType.FROM_EXTERNAL),
         (Connection(NODE_1, HERE), FlowType.FROM_EXTERNAL),  # kubelet's probes

@@ -88,6 +88,7 @@ class AuditLog:
             destination,
             destination_port,
             np.array(columns[7], dtype=np.uint64),
+            np.zeros(len(rows), dtype=np.uint64),
             np.array(columns[8], dtype=np.int64),
             list(verdicts),
         )

@@ -51,6 +51,7 @@ StringTable = _strings.StringTable
 EntryDecoder = _conntrack.EntryDecoder
 FlowIndex = _flows.FlowIndex
 pack_keys = _flows.pack_keys
+order_endpoints = _flows.order_endpoints
 Merger = _merge.Merger
 RecordDecoder = _ipfix.RecordDecoder
 RecordEncoder = _ipfix.RecordEncoder

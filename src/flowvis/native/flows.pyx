@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from flowvis.native.contract.flows import check_columns, check_index, check_keys, width
+from flowvis.native.contract.flows import check_columns, check_endpoints, check_index, check_keys, width
 
 cnp.import_array()
 
@@ -269,3 +269,22 @@ def pack_keys(*columns):
             memcpy(target + row * total, source + row * stride, size)
         at += size
     return array
+
+
+def order_endpoints(keys, int64_t size):
+    """Bring the two endpoints that keys begin with in order; return which keys were turned."""
+    check_endpoints(keys, size)
+    cdef uint8_t[:, ::1] rows = keys
+    cdef int64_t n = rows.shape[0], row
+    cdef uint8_t[256] kept
+    cdef uint8_t *first
+    turned_array = np.zeros(n, dtype=bool)
+    cdef uint8_t[::1] turned = turned_array.view(np.uint8)
+    for row in range(n):
+        first = &rows[row, 0]
+        if memcmp(first, first + size, size) > 0:
+            memcpy(kept, first, size)
+            memcpy(first, first + size, size)
+            memcpy(first + size, kept, size)
+            turned[row] = 1
+    return turned_array

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.generations import Generations
-from flowvis.aggregator.correlation.key import correlation_keys, sides
-from flowvis.aggregator.correlation.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
-from flowvis.aggregator.correlation.observers import give_sides
+from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Batch
 from flowvis.counts import count, gauge
-from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge
+from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge
 from flowvis.native import Merger, StringTable
-from flowvis.native.contract.merge import Count, FlowState, Records, Sides
+from flowvis.native.contract.merge import Count, FlowState, Sides
 from flowvis.strings import Strings
 
 MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else
@@ -26,6 +25,7 @@ COMPACT_BYTES = 32 << 20  # a smaller string table is not worth the pause of mov
 STRING_BYTES = 28  # what a string takes beside its text: its end, its hash, its place in the index
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
+_OVER = np.isin(np.arange(256), [EndReason.END, EndReason.IDLE])
 _ADDED_TEXT = tuple(f.name for f in FIELDS if f.merge is Merge.ADDED and f.kind is Kind.TEXT)
 
 
@@ -39,8 +39,13 @@ class FlowStats:
     held: int = gauge("Flows that have something to write")
     late: int = count("Records dropped since their node has said something newer")
     repeated: int = count("Records dropped since they say nothing new")
+    unchanged: int = count("Records that had a later end only: not written, as nothing had changed")
     full: int = count("Records dropped since every flow of the table waits to be written")
     restarted: int = count("Records whose counters had started again from zero")
+    further: int = count("Records of connections that two other exporters report already")
+    reversed: int = count(
+        "Records turned round, as another exporter saw client and server exchanged"
+    )
     reused: int = count("5-tuples that a new connection took over from a live flow")
     orphaned: int = count("Records of connections older than those that the table knew of")
     half_waits: int = count("Flows first written without their other half")
@@ -51,7 +56,12 @@ class FlowStats:
     @property
     def dropped(self) -> dict[str, int]:
         """Records that changed nothing, by reason."""
-        return {"late": self.late, "repeated": self.repeated, "full": self.full}
+        return {
+            "late": self.late,
+            "repeated": self.repeated,
+            "unchanged": self.unchanged,
+            "full": self.full,
+        }
 
     @property
     def imbalance(self) -> int:
@@ -101,27 +111,26 @@ class FlowTable:
     def add(self, batch: Batch, now_ms: int) -> None:
         """Merge records, with the columns of the exporter's template, into their flows."""
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
-        bits = sides(batch)
-        names = correlation_keys(batch, bits)
-        starts = batch["flowStartMilliseconds"]
-        slots = self._live.place(names, now_ms)
-        give_sides(batch, bits, slots, self._live)
-        records = Records(
-            [batch[field.name] for field in COLUMNS],
-            starts,
-            batch["flowEndMilliseconds"],
-            batch["flowEndReason"],
-            bits,
-            slots,
-        )
-        at = self._merger.merge(records, now_ms)
+        arrivals = Arrivals(batch, self._live, now_ms)
+        merger = self._merger
+        at = merger.merge(arrivals.records, now_ms)
         while at < len(batch):
-            slots[at] = self._generations.slot(
-                names[at], int(slots[at]), int(starts[at]), int(bits[at]), now_ms
+            if arrivals.orient_from(at):
+                at = merger.merge(arrivals.records, now_ms, at)
+                continue
+            slot = self._generations.slot(
+                arrivals.keys[at],
+                int(arrivals.slots[at]),
+                int(arrivals.starts[at]),
+                merger.sides,
+                now_ms,
+                further=merger.further,
             )
-            at = self._merger.merge(records, now_ms, at, at)
+            arrivals.move(at, slot)
+            at = merger.merge(arrivals.records, now_ms, at, at)
         self.stats.received += len(batch)
-        self.stats.full += int(np.count_nonzero(slots < 0))
+        self.stats.full += int(np.count_nonzero(arrivals.slots < 0))
+        self.stats.reversed += arrivals.turned
         self._take_counts()
 
     def due(self, now_ms: int, limit: int | None = None) -> Batch:
@@ -186,8 +195,7 @@ class FlowTable:
         """Copy flows into a batch."""
         rows = self._live.bytes[slots].view(ROW).reshape(len(slots))
         state = self._live.state[slots]
-        halved = (state & FlowState.CORRELATE) != 0
-        halved |= rows["observers"][:, 0] != rows["observers"][:, 1]
+        halved = (state & FlowState.SHARED) == 0
         columns = {field.name: rows[field.name] for field in HELD}
         columns |= {name: np.zeros(len(slots), dtype=np.uint32) for name in _ADDED_TEXT}
         columns["monitoringIntervalStartMilliSeconds"] = np.where(
@@ -200,7 +208,7 @@ class FlowTable:
         """Copy flows into a batch and begin their next interval."""
         live, batch = self._live, self._copy(slots)
         state = live.state[slots]
-        halved = (state & FlowState.CORRELATE) != 0
+        halved = (state & FlowState.SHARED) == 0
         alone = halved & ~_both(state)
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
@@ -208,7 +216,7 @@ class FlowTable:
         live.bytes[slots, INTERVAL] = 0
         live.rows["writtenAt"][slots] = now_ms
         live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
-        live.wrote(slots, ~alone)
+        live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
         return batch
 
     def _compact(self) -> None:
@@ -237,6 +245,8 @@ class FlowTable:
         stats.late += int(self._counts[Count.LATE])
         stats.repeated += int(self._counts[Count.REPEATED])
         stats.restarted += int(self._counts[Count.RESTARTED])
+        stats.unchanged += int(self._counts[Count.UNCHANGED])
+        stats.further += int(self._counts[Count.FURTHER])
         self._counts[:] = 0
         stats.reused = self._generations.reused
         stats.orphaned = self._generations.orphaned

@@ -1,4 +1,4 @@
-"""Which connection of a 5-tuple a record is of: a 5-tuple is used again and again.
+"""Which connection of a tuple a record is of: a tuple is used again and again.
 
 The table keeps the current connection of a 5-tuple and the one before it, since the last words of
 a node about the old one may come after another node's first about the new one. What is older than
@@ -27,12 +27,26 @@ class Generations:
         self._live = live
         self._last = PREVIOUS
 
-    def slot(self, key: NDArray[np.uint8], current: int, start: int, half: int, now_ms: int) -> int:
-        """Return the slot of a record with this key and start; -1 if there is no room for it."""
-        sides = [side for side in (0, 1) if half >> side & 1]
+    def slot(
+        self,
+        key: NDArray[np.uint8],
+        current: int,
+        start: int,
+        given: int,
+        now_ms: int,
+        *,
+        further: bool = False,
+    ) -> int:
+        """Return the slot of a record with this key and start; -1 if there is no room for it.
+
+        `given` has the `Half` bits of the sides whose starts are its exporter's own. A `further`
+        exporter has none: its connection is a later one if it began when the current had ended.
+        """
+        sides = [side for side in (0, 1) if given >> side & 1]
         previous = self._live.find(_generation(key, PREVIOUS))
         known = self._starts(current, sides)
-        if known and start > max(known):
+        ended = further and start > max(self._live.rows["sideEnd"][current].tolist())
+        if ended or (known and start > max(known)):
             return self._succeed(key, current, previous, now_ms)
         if previous < 0:
             return self._earlier(key, current) if known else current
@@ -64,7 +78,6 @@ class Generations:
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
         """Make the current connection the previous one, and its slot that of a new one."""
         live = self._live
-        observers = live.rows["observers"][current].copy()  # of the same two hosts
         if previous >= 0 and live.state[previous] & FlowState.UNWRITTEN:
             orphan = self._place(key, self._next())
             if orphan < 0:
@@ -81,7 +94,6 @@ class Generations:
         elif live.state[current] & FlowState.UNWRITTEN:
             return -1
         live.blank(current)
-        live.rows["observers"][current] = observers
         live.state[current] = FlowState.PREVIOUS
         self.reused += 1
         return current

@@ -19,10 +19,10 @@ HEADER = (
     ("sideEnd", np.dtype((np.uint64, (2,)))),
     ("writtenAt", np.dtype(np.int64)),
     ("intervalStart", np.dtype(np.uint64)),
-    ("observers", np.dtype((np.uint32, (2,)))),
+    ("exporters", np.dtype((np.uint32, (2,)))),
 )
 """What the merge keeps beside the record: ms per (source, destination), of the last write, and
-where the interval began that is being counted; who tells each side (see `observers`)."""
+where the interval began that is being counted; which exporter gives each side."""
 
 _OPS = {
     Merge.KEY: MergeOp.KEY,
@@ -33,6 +33,7 @@ _OPS = {
     Merge.FILL: MergeOp.FILL,
     Merge.FLOW_TYPE: MergeOp.FLOW_TYPE,
 }
+_KEYS = {Side.SOURCE: MergeOp.SOURCE_KEY, Side.DESTINATION: MergeOp.DESTINATION_KEY}
 _SIDES = (Side.SOURCE, Side.DESTINATION)
 _BITS = {Side.COMMON: Sides.BOTH, Side.SOURCE: Sides.SOURCE, Side.DESTINATION: Sides.DESTINATION}
 
@@ -135,6 +136,8 @@ def _program() -> Program:
         op = _OPS.get(field.merge)
         if op is None:
             continue
+        if op is MergeOp.KEY:
+            op = next((_KEYS[side] for side in _SIDES if field.name.startswith(side.value)), op)
         if field.kind is Kind.ADDRESS and op is MergeOp.FILL:
             op = MergeOp.FILL_ADDRESS
         size = ROW[field.name].itemsize

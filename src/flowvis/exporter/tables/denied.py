@@ -34,7 +34,7 @@ KEEP_MS = 300_000  # as long as Antrea keeps them
 MAX_DEPARTED = 8192  # records that wait to be taken; while there are so many, nothing is evicted
 NEVER = int(np.iinfo(np.int64).max)
 
-_KEY_SIZE = 37
+_KEY_SIZE = 45
 _PACKETS, _OCTETS = 0, 1  # columns of `Rows.totals`
 _DIRECTIONS = ("ingress", "egress")
 _POLICY = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
@@ -126,6 +126,7 @@ class DeniedTable:
             packets.source_port,
             packets.destination_port,
             packets.protocol,
+            packets.flow_id,
         )
         slots = self._index.find(keys)
         known = slots >= 0
@@ -359,6 +360,7 @@ def _tuples(packets: Packets) -> ConnectionTuples:
         packets.called,
         packets.called_port,
         packets.time_ms,
+        packets.flow_id,
     )
 
 

@@ -55,7 +55,7 @@ class ClusterNode:
             "destination", tuples.destination, tuples.start_ms, strings
         )
         columns.update(more)
-        called = self._service(tuples, strings, columns)
+        called = self._service(tuples, strings, columns, destination & ~source)
         columns["flowType"], wanted = self._flow_type(tuples, source, destination, called)
         return Description(wanted, columns)
 
@@ -78,9 +78,17 @@ class ClusterNode:
         }
 
     def _service(
-        self, tuples: ConnectionTuples, strings: Strings, columns: dict[str, Column]
+        self,
+        tuples: ConnectionTuples,
+        strings: Strings,
+        columns: dict[str, Column],
+        arrived: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Fill in the Service that was called; return where one was."""
+        """Fill in the Service that was called; return where one was.
+
+        Of what `arrived` from elsewhere also what was called where no Service is known, as with a
+        hostPort: by it the half of the client's node, which knows nothing else, is found.
+        """
         services = self.inventory.services
         handles = np.full(len(tuples.start_ms), NONE, dtype=np.int64)
         moved = np.flatnonzero(tuples.translated)
@@ -93,10 +101,11 @@ class ClusterNode:
         columns["destinationServicePortName"] = text_codes(
             handles, services.objects, lambda port: port.service, strings
         )
+        known = called | (arrived & tuples.translated)
         columns["destinationServiceIP"] = np.where(
-            called[:, None], tuples.original_destination, np.uint8(0)
+            known[:, None], tuples.original_destination, np.uint8(0)
         )
-        columns["destinationServicePort"] = np.where(called, tuples.original_port, np.uint16(0))
+        columns["destinationServicePort"] = np.where(known, tuples.original_port, np.uint16(0))
         return np.asarray(called)
 
     def _flow_type(
@@ -110,8 +119,8 @@ class ClusterNode:
 
         `source` and `destination` say which ends are local Pods. What comes from outside through a
         Service is reported here even if its Pod is elsewhere: only this node knows the client. The
-        Pod's node sees it come from a node's address, as a half that wants its other one; what
-        was translated here has no half there.
+        Pod's node sees it come from a node's address, as a half that wants its other one; so does
+        the node whose port a masqueraded Pod of another one calls.
         """
         from_pod = source | self.inventory.are_pods(tuples.source)
         to_pod = destination | self.inventory.are_pods(tuples.destination)
@@ -121,9 +130,11 @@ class ClusterNode:
         names = [node.name for node in nodes.objects]
         here = names.index(self.node_name) if self.node_name in names else NONE
         from_other_node = from_node & (handles != here)
+        reached = nodes.find(tuples.destination)
+        to_other_node = source & (reached != NONE) & (reached != here)
         types = np.select(
             [
-                ~from_pod & from_other_node & destination & ~tuples.translated,
+                (~from_pod & from_other_node & destination) | to_other_node,
                 ~from_pod & to_pod,
                 ~to_pod,
                 source & destination,

@@ -30,6 +30,7 @@ KEPT = (
     "proxySnatPort",
     "flowStartMilliseconds",
     "flowEndMilliseconds",
+    "flowId",
     "sourcePodName",
     "sourcePodNamespace",
     "sourceNodeName",

@@ -22,6 +22,14 @@ def check_keys(keys: NDArray[Any], key_size: int) -> None:
         raise ValueError(f"keys {keys.dtype}{keys.shape}: need uint8 (n, {key_size})")
 
 
+def check_endpoints(keys: NDArray[Any], size: int) -> None:
+    """Raise ValueError unless `keys` is `(n, 2 * size or more)` uint8 that can be written to."""
+    if keys.ndim != 2 or keys.dtype != np.uint8 or not keys.flags.writeable:
+        raise ValueError(f"keys {keys.dtype}{keys.shape}: need uint8 (n, bytes), writeable")
+    if not keys.flags.c_contiguous or not 0 < size <= min(keys.shape[1] // 2, 256):
+        raise ValueError(f"keys of {keys.shape[1]} bytes: need two endpoints of {size}")
+
+
 def check_columns(columns: tuple[NDArray[Any], ...]) -> None:
     """Raise ValueError unless there are columns and all have the same length."""
     lengths = {len(column) for column in columns}

@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.native.contract.flows import check_columns, check_index, check_keys, width
+from flowvis.native.contract.flows import (
+    check_columns,
+    check_endpoints,
+    check_index,
+    check_keys,
+    width,
+)
 
 
 class FlowIndex:
@@ -88,3 +94,17 @@ def pack_keys(*columns: NDArray[Any]) -> NDArray[np.uint8]:
     parts = [np.ascontiguousarray(column) for column in columns]
     rows = len(parts[0])
     return np.concatenate([part.view(np.uint8).reshape(rows, width(part)) for part in parts], 1)
+
+
+def order_endpoints(keys: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
+    """Bring the two endpoints that keys begin with in order; return which keys were turned.
+
+    Each endpoint is `size` bytes; the smaller one comes first. In place.
+    """
+    check_endpoints(keys, size)
+    turned = np.zeros(len(keys), dtype=bool)
+    for at, key in enumerate(keys):
+        if key[:size].tobytes() > key[size : 2 * size].tobytes():
+            key[: 2 * size] = np.concatenate([key[size : 2 * size], key[:size]])
+            turned[at] = True
+    return turned

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, is_unset
 from flowvis.fields import ICMP, FlowType, RuleAction
 from flowvis.native import order_endpoints, pack_keys
+from flowvis.native.contract.flows import ENDPOINT
 from flowvis.native.contract.merge import Sides
 
 
@@ -30,22 +31,40 @@ def sides(batch: Batch) -> NDArray[np.uint8]:
     flow_type = batch["flowType"]
     source_pod = batch["sourcePodName"] != 0
     destination_pod = batch["destinationPodName"] != 0
-    between = (flow_type == FlowType.INTER_NODE) & (source_pod != destination_pod)
+    client_only, server_only = source_pod & ~destination_pod, destination_pod & ~source_pod
+    inter_node = flow_type == FlowType.INTER_NODE
     entering = flow_type == FlowType.FROM_EXTERNAL
-    leaving = between | ((flow_type == FlowType.TO_EXTERNAL) & source_pod)
+    leaving = (inter_node | (flow_type == FlowType.TO_EXTERNAL)) & client_only
     leaving &= (batch["proxySnatPort"] != 0) | _is_icmp(batch)
-    client = _with_address((entering | leaving) & ~destination_pod, batch["proxySnatIP"])
-    called = (entering | between) & destination_pod & (batch["destinationServicePort"] != 0)
-    server = _with_address(called & ~source_pod, batch["destinationServiceIP"])
-    correlate = (between | (client & entering)) & ~_stopped(batch)
-    bits = np.full(len(batch), Sides.BOTH, dtype=np.uint8)
-    bits[source_pod & ~destination_pod] |= Sides.SOURCE << Sides.LEANS
-    bits[destination_pod & ~source_pod] |= Sides.DESTINATION << Sides.LEANS
-    bits[correlate] = Sides.CORRELATE | Sides.DESTINATION
-    bits[correlate & (client | source_pod)] = Sides.CORRELATE | Sides.SOURCE
+    client = np.flatnonzero((entering & ~destination_pod) | leaving)
+    client = client[~is_unset(batch["proxySnatIP"][client])]
+    called = server_only & (entering | inter_node) & (batch["destinationServicePort"] != 0)
+    server = np.flatnonzero(called)
+    server = server[~is_unset(batch["destinationServiceIP"][server])]
+    correlate = inter_node & (client_only | server_only)
+    correlate[client] |= entering[client]
+    correlate &= ~_stopped(batch)
+    kind = correlate.view(np.uint8) << 2 | server_only.view(np.uint8) << 1
+    bits: NDArray[np.uint8] = _BITS[kind | client_only.view(np.uint8)]
     bits[client] |= Sides.CLIENT
     bits[server] |= Sides.SERVER
     return bits
+
+
+_BITS = np.array(
+    [
+        Sides.BOTH,
+        Sides.BOTH | Sides.SOURCE << Sides.LEANS,
+        Sides.BOTH | Sides.DESTINATION << Sides.LEANS,
+        Sides.BOTH,
+        Sides.CORRELATE | Sides.SOURCE,
+        Sides.CORRELATE | Sides.SOURCE,
+        Sides.CORRELATE | Sides.DESTINATION,
+        0,
+    ],
+    dtype=np.uint8,
+)
+"""By bits: only the client's Pod is named; only the server's; another node has the other half."""
 
 
 def reversed_halves(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -64,13 +83,6 @@ _OPPOSITES = (
 )
 
 
-def _with_address(wanted: NDArray[np.bool_], addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Those of the wanted records that have an address; `wanted` is narrowed in place."""
-    at = np.flatnonzero(wanted)
-    wanted[at] = ~is_unset(addresses[at])
-    return wanted
-
-
 def _is_icmp(batch: Batch) -> NDArray[np.bool_]:
     protocol = batch["protocolIdentifier"]
     return np.asarray((protocol == ICMP[0]) | (protocol == ICMP[1]))
@@ -82,9 +94,6 @@ def _stopped(batch: Batch) -> NDArray[np.bool_]:
     return np.asarray((action == RuleAction.DROP) | (action == RuleAction.REJECT))
 
 
-ENDPOINT = 16 + 2
-"""Bytes of an address and its port, with two of which a key begins: the smaller comes first."""
-
 WAY = 1
 """Bytes of a key, before its generation, that tell the two directions of a connection apart where
 one exporter reports each by itself: 0 for the first, else 1 or 2 (see `second_way`)."""
@@ -92,7 +101,10 @@ one exporter reports each by itself: 0 for the first, else 1 or 2 (see `second_w
 GENERATION = 4
 """Bytes at the end of a key that tell connections of one tuple apart; 0 for the current one."""
 
-KEY_SIZE = 2 * ENDPOINT + 1 + 4 + WAY + GENERATION
+_FLOW_ID = 2 * ENDPOINT + 1
+_NO_TAIL = np.zeros(4 + WAY + GENERATION, dtype=np.uint8)
+
+KEY_SIZE = _FLOW_ID + len(_NO_TAIL)
 
 
 def correlation_keys(
@@ -104,21 +116,19 @@ def correlation_keys(
     """
     source, source_port = _seen_as(batch, bits, Sides.CLIENT, "source", "proxySnat")
     destination, port = _seen_as(batch, bits, Sides.SERVER, "destination", "destinationService")
-    flow_id: NDArray[Any] = np.zeros(len(batch), dtype=np.uint32)
-    icmp = np.flatnonzero(_is_icmp(batch))
-    if len(icmp):
-        flow_id[icmp] = batch["flowId"][icmp].astype(np.uint32)
     packed: NDArray[np.uint8] = pack_keys(
         source,
         source_port,
         destination,
         port,
         batch["protocolIdentifier"],
-        flow_id,
-        np.zeros(len(batch), dtype=np.uint8),
-        np.zeros(len(batch), dtype=np.uint32),
+        np.broadcast_to(_NO_TAIL, (len(batch), len(_NO_TAIL))),
     )
-    return packed, order_endpoints(packed, ENDPOINT)
+    icmp = np.flatnonzero(_is_icmp(batch))
+    if len(icmp):
+        flow_id = batch["flowId"][icmp].astype(np.uint32)
+        packed[icmp, _FLOW_ID : _FLOW_ID + 4] = flow_id.view(np.uint8).reshape(-1, 4)
+    return packed, order_endpoints(packed)
 
 
 def _seen_as(
@@ -130,7 +140,7 @@ def _seen_as(
     """
     address: NDArray[Any] = batch[f"{name}IP"]
     port: NDArray[Any] = batch[f"{name}TransportPort"]
-    at = np.flatnonzero(bits & better)
+    at = np.flatnonzero((bits & better) != 0)
     if len(at):
         address, port = address.copy(), port.copy()
         address[at] = batch[f"{between}IP"][at]

@@ -22,12 +22,16 @@ def check_keys(keys: NDArray[Any], key_size: int) -> None:
         raise ValueError(f"keys {keys.dtype}{keys.shape}: need uint8 (n, {key_size})")
 
 
-def check_endpoints(keys: NDArray[Any], size: int) -> None:
-    """Raise ValueError unless `keys` is `(n, 2 * size or more)` uint8 that can be written to."""
-    if keys.ndim != 2 or keys.dtype != np.uint8 or not keys.flags.writeable:
-        raise ValueError(f"keys {keys.dtype}{keys.shape}: need uint8 (n, bytes), writeable")
-    if not keys.flags.c_contiguous or not 0 < size <= min(keys.shape[1] // 2, 256):
-        raise ValueError(f"keys of {keys.shape[1]} bytes: need two endpoints of {size}")
+ENDPOINT = 16 + 2
+"""Bytes of an address and a port."""
+
+
+def check_endpoints(keys: NDArray[Any]) -> None:
+    """Raise ValueError unless `keys` is `(n, 36 or more)` uint8, contiguous and writeable."""
+    if keys.ndim != 2 or keys.dtype != np.uint8 or keys.shape[1] < 2 * ENDPOINT:
+        raise ValueError(f"keys {keys.dtype}{keys.shape}: need uint8 (n, {2 * ENDPOINT} or more)")
+    if not keys.flags.c_contiguous or not keys.flags.writeable:
+        raise ValueError("keys are not contiguous and writeable")
 
 
 def check_columns(columns: tuple[NDArray[Any], ...]) -> None:

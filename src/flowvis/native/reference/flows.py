@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.native.contract.flows import (
+    ENDPOINT,
     check_columns,
     check_endpoints,
     check_index,
@@ -96,15 +97,16 @@ def pack_keys(*columns: NDArray[Any]) -> NDArray[np.uint8]:
     return np.concatenate([part.view(np.uint8).reshape(rows, width(part)) for part in parts], 1)
 
 
-def order_endpoints(keys: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
+def order_endpoints(keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Bring the two endpoints that keys begin with in order; return which keys were turned.
 
-    Each endpoint is `size` bytes; the smaller one comes first. In place.
+    The one with the smaller bytes comes first. In place.
     """
-    check_endpoints(keys, size)
+    check_endpoints(keys)
     turned = np.zeros(len(keys), dtype=bool)
     for at, key in enumerate(keys):
-        if key[:size].tobytes() > key[size : 2 * size].tobytes():
-            key[: 2 * size] = np.concatenate([key[size : 2 * size], key[:size]])
+        one, other = key[:ENDPOINT].copy(), key[ENDPOINT : 2 * ENDPOINT].copy()
+        if one.tobytes() > other.tobytes():
+            key[:ENDPOINT], key[ENDPOINT : 2 * ENDPOINT] = other, one
             turned[at] = True
     return turned

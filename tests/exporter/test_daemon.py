@@ -77,6 +77,20 @@ def test_the_nodes_name_is_the_hosts_unless_given(monkeypatch: pytest.MonkeyPatc
     assert observation_domain_id("host-a") != observation_domain_id("node-b")
 
 
+def test_hosts_of_one_name_have_observation_domains_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a cluster the name is the node's alone, and the domain is Antrea's."""
+    found = []
+    for machine in ("one", "other"):
+        monkeypatch.setattr(daemon, "machine_id", lambda machine=machine: machine)
+        for more in ({}, {"inventory": {"files": ["pods.yaml"]}}):
+            built = build(PLAIN | {"nodeName": "localhost"} | more)
+            found.append(built.exporter._domain)
+    assert found[1] == found[3] == observation_domain_id("localhost")
+    assert len(set(found)) == 3
+
+
 def test_every_number_is_a_metric() -> None:
     built = build(PLAIN)
     registry = CollectorRegistry()

@@ -5,9 +5,11 @@ import itertools
 import logging
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from flowvis.aggregator.correlator import Correlator
+from flowvis.aggregator.exporters import Exporters
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
@@ -33,6 +35,7 @@ class Collector:
     ) -> None:
         self.stage = stage
         self.sessions: dict[int, ExporterStream] = {}
+        self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
         self._buffer = RecordBuffer(EXPORTED, correlator.table.strings)
@@ -52,7 +55,9 @@ class Collector:
     def open(self, peer: Peer) -> "ExporterStream":
         """Return the handler of a new peer's bytes."""
         number = next(self._numbers) & 0xFFFFFFFF
-        session = CollectorSession(str(peer), self._buffer, self._limits)
+        session = CollectorSession(
+            str(peer), self._buffer, self._limits, partial(self.exporters.number, peer)
+        )
         self.sessions[number] = ExporterStream(self, peer, number, session)
         return self.sessions[number]
 

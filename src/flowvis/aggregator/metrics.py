@@ -52,6 +52,7 @@ def registry(
     }
     made.register(StatsCollector(f"{PREFIX}_server", server.stats))
     made.register(StatsCollector(f"{PREFIX}_ipfix", collector.totals))
+    made.register(StatsCollector(f"{PREFIX}_exporters", collector.exporters.stats))
     made.register(StatsCollector(f"{PREFIX}_correlator", table.stats))
     made.register(StatsCollector(f"{PREFIX}_clickhouse", writer_stats))
     made.register(StatsCollector(f"{PREFIX}_flow_collector", client_stats))

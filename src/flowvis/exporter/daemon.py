@@ -23,11 +23,12 @@ from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.watch import Watch
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.files import InventoryFiles
-from flowvis.ipfix.exporter import observation_domain_id
+from flowvis.ipfix.exporter import host_domain_id, observation_domain_id
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
+from flowvis.runtime.machine import machine_id
 from flowvis.runtime.metrics import StatsCollector, new_registry
 from flowvis.runtime.status import StatusServer
 from flowvis.transport.client import by_name
@@ -80,7 +81,7 @@ class FlowExporter:
             exported.flow_collector_addr,
             self._tls_files(settings),
             hosts=self.cluster.collector.hosts if self.cluster is not None else by_name,
-            domain=observation_domain_id(self.node_name),
+            domain=self._domain(settings),
             server_name=settings.tls.server_name,
             drain_s=settings.grace_period * DRAIN,
             has_successor=settings.state.enable,
@@ -160,6 +161,12 @@ class FlowExporter:
         if settings.inventory.files or self.kubernetes is not None:
             return ClusterNode(self.node_name, self.inventory)
         return PlainHost()
+
+    def _domain(self, settings: ExporterSettings) -> int:
+        """The observation domain: in a cluster Antrea's, by the node's name, which it has alone."""
+        if settings.inventory.files or self.kubernetes is not None:
+            return observation_domain_id(self.node_name)
+        return host_domain_id(self.node_name, machine_id())
 
     def _cluster(self, settings: ExporterSettings) -> "Cluster | None":
         if settings.inventory.kubernetes.wanted(settings.inventory.files):

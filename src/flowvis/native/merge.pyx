@@ -616,19 +616,20 @@ cdef inline int side_of_another(const Record *record, const uint8_t *row, uint64
     """The side that the record's exporter gets from the one that has both; 0: it is that one."""
     cdef uint8_t mask = record.half & BOTH
     cdef uint32_t first = exporter_of(row, 0)
-    cdef int leaning = state >> STATE_LEANS & BOTH, lean = mask
-    cdef bint another
-    if mask == BOTH:
-        lean = record.half >> HALF_LEANS & BOTH
-    if first and record.exporter:
-        another = first != record.exporter or (mask == BOTH and overlaps(record, row, state, 0))
+    cdef int leaning = state >> STATE_LEANS & BOTH, lean = record.half >> HALF_LEANS & BOTH
+    cdef bint known = first and record.exporter, another
+    if mask != BOTH:  # the other half of what leans the other way, or of another node
+        another = leaning != mask and (first != record.exporter if known else leaning != 0)
+        return mask if another else 0
+    if known:
+        another = first != record.exporter or overlaps(record, row, state, 0)
     else:
         another = lean and leaning and lean != leaning
     if not another:
         return 0
-    if lean:
-        return lean
-    return leaning ^ BOTH if leaning else 2
+    if leaning:
+        return leaning ^ BOTH
+    return lean if lean else 2
 
 
 cdef inline uint8_t one_of_two(const Record *record, const uint8_t *row, uint64_t state) noexcept nogil:

@@ -29,9 +29,10 @@ from flowvis.native.contract.merge import Sides
 def sides(batch: Batch) -> NDArray[np.uint8]:
     """Return each record's `Half` bits."""
     flow_type = batch["flowType"]
-    source_pod = batch["sourcePodName"] != 0
     destination_pod = batch["destinationPodName"] != 0
-    client_only, server_only = source_pod & ~destination_pod, destination_pod & ~source_pod
+    source = (batch["sourcePodName"] | batch["sourceNodeName"]) != 0
+    destination = (batch["destinationPodName"] | batch["destinationNodeName"]) != 0
+    client_only, server_only = source & ~destination, destination & ~source
     inter_node = flow_type == FlowType.INTER_NODE
     entering = flow_type == FlowType.FROM_EXTERNAL
     leaving = (inter_node | (flow_type == FlowType.TO_EXTERNAL)) & client_only
@@ -64,7 +65,7 @@ _BITS = np.array(
     ],
     dtype=np.uint8,
 )
-"""By bits: only the client's Pod is named; only the server's; another node has the other half."""
+"""By bits: only the client is named; only the server is; another node has the other half."""
 
 
 def reversed_halves(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:

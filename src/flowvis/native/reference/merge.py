@@ -222,14 +222,18 @@ class _Entry:
         mask = self._half & Sides.BOTH
         first, given = self._exporter_of(0), self._exporter
         leaning = self.state >> FlowState.LEANS & Sides.BOTH
-        lean = self._half >> Sides.LEANS & Sides.BOTH if mask == Sides.BOTH else mask
+        if mask != Sides.BOTH:  # the other half of what leans the other way, or of another node
+            known = bool(first and given)
+            another = leaning != mask and (first != given if known else leaning != 0)
+            return mask if another else 0
+        lean = self._half >> Sides.LEANS & Sides.BOTH
         if first and given:
-            another = first != given or (mask == Sides.BOTH and self._overlaps(0))
+            another = first != given or self._overlaps(0)
         else:
             another = bool(lean and leaning) and lean != leaning
         if not another:
             return 0
-        return lean or leaning ^ Sides.BOTH if lean or leaning else Sides.DESTINATION
+        return leaning ^ Sides.BOTH if leaning else lean or Sides.DESTINATION
 
     def _overlaps(self, side: int) -> bool:
         """Whether the record's connection cannot be another one of the kernel that has a side's."""

@@ -8,6 +8,7 @@ nothing.
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.correlation.generations import Report
 from flowvis.aggregator.correlation.key import correlation_keys, reversed_halves, second_way, sides
 from flowvis.aggregator.correlation.layout import COLUMNS
 from flowvis.aggregator.correlation.reversal import reverse
@@ -50,6 +51,18 @@ class Arrivals:
         rows = rows[~apart]
         self._turn(rows[self._against(rows)])
         return True
+
+    def report(self, at: int, given: int, *, further: bool) -> Report:
+        """Return a record that needs a decision, with what the merge leaf found out about it."""
+        whole = int(self._bits[at]) & (Sides.BOTH | Sides.CORRELATE) == Sides.BOTH
+        return Report(
+            self.keys[at],
+            int(self.starts[at]),
+            given,
+            further,
+            bool(self._reversed[at]),
+            int(self._exporters[at]) if whole else 0,
+        )
 
     def move(self, at: int, slot: int) -> None:
         """Let a record go into another slot than its key's, the way round that this one has."""

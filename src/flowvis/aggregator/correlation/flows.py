@@ -118,14 +118,8 @@ class FlowTable:
             if arrivals.orient_from(at):
                 at = merger.merge(arrivals.records, now_ms, at)
                 continue
-            slot = self._generations.slot(
-                arrivals.keys[at],
-                int(arrivals.slots[at]),
-                int(arrivals.starts[at]),
-                merger.sides,
-                now_ms,
-                further=merger.further,
-            )
+            report = arrivals.report(at, merger.sides, further=merger.further)
+            slot = self._generations.slot(report, int(arrivals.slots[at]), now_ms)
             arrivals.move(at, slot)
             at = merger.merge(arrivals.records, now_ms, at, at)
         self.stats.received += len(batch)

@@ -8,6 +8,8 @@ Starts are compared with starts of the same node. Nodes' clocks differ, so a nod
 goes to the connection whose start, as the other node knows it, is nearest.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,22 @@ from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.native.contract.merge import FlowState, Sides, same_start
 
 PREVIOUS = 1  # generation of the connection before the current one; orphans have later ones
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """A record that may not be of the current connection of its tuple."""
+
+    key: NDArray[np.uint8]
+    start: int
+    given: int
+    """`Half` bits of the sides of the current connection whose starts are the exporter's own."""
+    further: bool
+    """Two other exporters report the current connection."""
+    reversed: bool
+    """Its source is the second endpoint of the key."""
+    exporter: int
+    """Where the exporter tells the sides, and not the record, who that is; else 0."""
 
 
 class Generations:
@@ -27,37 +45,24 @@ class Generations:
         self._live = live
         self._last = PREVIOUS
 
-    def slot(
-        self,
-        key: NDArray[np.uint8],
-        current: int,
-        start: int,
-        given: int,
-        now_ms: int,
-        *,
-        further: bool = False,
-    ) -> int:
-        """Return the slot of a record with this key and start; -1 if there is no room for it.
-
-        `given` has the `Half` bits of the sides whose starts are its exporter's own. A `further`
-        exporter has none: its connection is a later one if it began when the current had ended.
-        """
-        sides = [side for side in (0, 1) if given >> side & 1]
+    def slot(self, report: Report, current: int, now_ms: int) -> int:
+        """Return the slot that a record goes into; -1 if there is no room for it."""
+        key, start = report.key, report.start
         previous = self._live.find(_generation(key, PREVIOUS))
-        known = self._starts(current, sides)
-        ended = further and start > max(self._live.rows["sideEnd"][current].tolist())
+        known = self._starts(current, report.given)
+        # A further exporter's connection is a later one if it began when the current had ended.
+        ended = report.further and start > max(self._live.rows["sideEnd"][current].tolist())
         if ended or (known and start > max(known)):
             return self._succeed(key, current, previous, now_ms)
         if previous < 0:
             return self._earlier(key, current) if known else current
-        return self._older(key, current, previous, start, sides)
+        return self._older(report, current, previous)
 
-    def _older(
-        self, key: NDArray[np.uint8], current: int, previous: int, start: int, sides: list[int]
-    ) -> int:
+    def _older(self, report: Report, current: int, previous: int) -> int:
         """The slot of a record that is not of a connection after the current one."""
-        known = self._starts(current, sides)
-        before = self._starts(previous, sides)
+        key, start = report.key, report.start
+        known = self._starts(current, report.given)
+        before = self._starts(previous, self._given_before(report, previous))
         if any(same_start(other, start) for other in before):
             return previous
         if before:
@@ -66,14 +71,22 @@ class Generations:
             return previous
         return current
 
-    def _starts(self, slot: int, sides: list[int]) -> list[int]:
-        """The starts that those of the sides gave which have reported."""
-        seen = int(self._live.state[slot]) >> FlowState.SIDES & Sides.BOTH
+    def _given_before(self, report: Report, previous: int) -> int:
+        """The sides that the exporter gave of the connection before: others, perhaps, than now."""
+        if report.exporter:
+            exporters = self._live.rows["exporters"][previous].tolist()
+            return sum(1 << side for side in (0, 1) if exporters[side] == report.exporter)
+        turned = bool(int(self._live.state[previous]) & FlowState.REVERSED) != report.reversed
+        return _exchanged(report.given) if turned else report.given
+
+    def _starts(self, slot: int, sides: int) -> list[int]:
+        """The starts of those of the sides (`Half` bits) that have reported."""
+        seen = int(self._live.state[slot]) >> FlowState.SIDES & sides
         starts = self._live.rows["sideStart"][slot]
-        return [int(starts[side]) for side in sides if seen >> side & 1]
+        return [int(starts[side]) for side in (0, 1) if seen >> side & 1]
 
     def _distance(self, slot: int, start: int) -> int:
-        return min(abs(other - start) for other in self._starts(slot, [0, 1]))
+        return min(abs(other - start) for other in self._starts(slot, Sides.BOTH))
 
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
         """Make the current connection the previous one, and its slot that of a new one."""
@@ -130,6 +143,13 @@ def _waits(state: int) -> bool:
         return True
     both = state >> FlowState.SIDES & Sides.BOTH == Sides.BOTH
     return bool(state & FlowState.CORRELATE) and not both
+
+
+def _exchanged(sides: int) -> int:
+    """The sides of the same record with client and server exchanged."""
+    return (sides & Sides.SOURCE and Sides.DESTINATION) | (
+        sides & Sides.DESTINATION and Sides.SOURCE
+    )
 
 
 def _generation(key: NDArray[np.uint8], generation: int) -> NDArray[np.uint8]:

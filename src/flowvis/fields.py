@@ -286,7 +286,7 @@ FIELDS: tuple[Field, ...] = (
     _address("proxySnatIP", Merge.FILL, 42, 41, "Source address after the proxy's SNAT"),
     _address("destinationServiceIP", Merge.FILL, 43, 43, "Address of the Service that was called"),
     Field("flowStartMilliseconds", Kind.MILLISECONDS, Merge.START,
-          "Start of the connection; with the 5-tuple it names the connection",
+          "Start of the connection; with the tuple it names the connection",
           ("flowStartMilliseconds",), exported=44, stored=False),
     Field("flowEndMilliseconds", Kind.MILLISECONDS, Merge.END,
           "When the counters were read, or the end of the connection",

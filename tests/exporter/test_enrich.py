@@ -56,12 +56,14 @@ def describe(enricher: ClusterNode | PlainHost, connection: Connection) -> dict[
         (Connection(THERE, HERE), FlowType.INTER_NODE),
         (Connection(HERE, "10.0.2.99"), FlowType.INTER_NODE),  # a Pod that is not known yet
         (Connection(HERE, OUTSIDE), FlowType.TO_EXTERNAL),
-        (Connection(HERE, NODE_2), FlowType.INTER_NODE),  # one of its ports, perhaps
+        (Connection(HERE, NODE_2), FlowType.TO_EXTERNAL),
+        (Connection(HERE, NODE_2, destination_port=30080), FlowType.INTER_NODE),
         (Connection(HERE, "10.0.1.1"), FlowType.TO_EXTERNAL),  # this node itself
         (Connection(OUTSIDE, HERE), FlowType.FROM_EXTERNAL),
         (Connection(NODE_1, HERE), FlowType.FROM_EXTERNAL),  # kubelet's probes
         (Connection("10.0.1.1", HERE), FlowType.FROM_EXTERNAL),
         (Connection(NODE_2, HERE), FlowType.INTER_NODE),  # masqueraded there
+        (Connection(NODE_2, NODE_1, destination_port=30080, real=HERE), FlowType.INTER_NODE),
         (Connection("10.0.2.1", HERE), FlowType.INTER_NODE),
         (Connection(OUTSIDE, NODE_1, destination_port=30080, real=THERE), FlowType.FROM_EXTERNAL),
     ],

@@ -29,10 +29,11 @@ from flowvis.native.contract.merge import Sides
 def sides(batch: Batch) -> NDArray[np.uint8]:
     """Return each record's `Half` bits."""
     flow_type = batch["flowType"]
+    source_pod = batch["sourcePodName"] != 0
     destination_pod = batch["destinationPodName"] != 0
-    source = (batch["sourcePodName"] | batch["sourceNodeName"]) != 0
-    destination = (batch["destinationPodName"] | batch["destinationNodeName"]) != 0
-    client_only, server_only = source & ~destination, destination & ~source
+    client_only, server_only = source_pod & ~destination_pod, destination_pod & ~source_pod
+    source = source_pod | (batch["sourceNodeName"] != 0)
+    destination = destination_pod | (batch["destinationNodeName"] != 0)
     inter_node = flow_type == FlowType.INTER_NODE
     entering = flow_type == FlowType.FROM_EXTERNAL
     leaving = (inter_node | (flow_type == FlowType.TO_EXTERNAL)) & client_only
@@ -42,11 +43,15 @@ def sides(batch: Batch) -> NDArray[np.uint8]:
     called = server_only & (entering | inter_node) & (batch["destinationServicePort"] != 0)
     server = np.flatnonzero(called)
     server = server[~is_unset(batch["destinationServiceIP"][server])]
-    correlate = inter_node & (client_only | server_only)
+    correlate = inter_node & (source != destination)
     correlate[client] |= entering[client]
+    # A node's address is as good as none: it may stand for one of its Pods.
+    correlate[server] |= inter_node[server]
     correlate &= ~_stopped(batch)
     kind = correlate.view(np.uint8) << 2 | server_only.view(np.uint8) << 1
     bits: NDArray[np.uint8] = _BITS[kind | client_only.view(np.uint8)]
+    named = np.flatnonzero(correlate & ~client_only & ~server_only & destination)
+    bits[named] = Sides.CORRELATE | Sides.DESTINATION
     bits[client] |= Sides.CLIENT
     bits[server] |= Sides.SERVER
     return bits
@@ -65,7 +70,7 @@ _BITS = np.array(
     ],
     dtype=np.uint8,
 )
-"""By bits: only the client is named; only the server is; another node has the other half."""
+"""By bits: only the client's Pod is named; only the server's; another node has the other half."""
 
 
 def reversed_halves(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -108,6 +108,23 @@ class ClusterNode:
         columns["destinationServicePort"] = np.where(known, tuples.original_port, np.uint16(0))
         return np.asarray(called)
 
+    def _to_node_port(
+        self, tuples: ConnectionTuples, source: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Which connections of local Pods call a Service's port at another node.
+
+        That node translates it, and has the other half.
+        """
+        found = source & ~tuples.translated
+        rows = np.flatnonzero(found)
+        rows = rows[self.inventory.nodes.find(tuples.destination[rows]) != NONE]
+        found[:] = False
+        called = self.inventory.services.find(
+            tuples.destination[rows], tuples.destination_port[rows], tuples.protocol[rows]
+        )
+        found[rows] = called != NONE
+        return found
+
     def _flow_type(
         self,
         tuples: ConnectionTuples,
@@ -130,11 +147,9 @@ class ClusterNode:
         names = [node.name for node in nodes.objects]
         here = names.index(self.node_name) if self.node_name in names else NONE
         from_other_node = from_node & (handles != here)
-        reached = nodes.find(tuples.destination)
-        to_other_node = source & (reached != NONE) & (reached != here)
         types = np.select(
             [
-                (~from_pod & from_other_node & destination) | to_other_node,
+                (~from_pod & from_other_node & destination) | self._to_node_port(tuples, source),
                 ~from_pod & to_pod,
                 ~to_pod,
                 source & destination,

@@ -404,3 +404,14 @@ async def test_what_was_quiet_for_long_is_another_connection(tmp_path: Path) -> 
     second.add(packets([packet(at=later)]), later)
     (row,) = rows(second.due(later + 30_000))
     assert (row["flowStartMilliseconds"], row["packetTotalCount"]) == (later, 1)
+
+
+def test_pings_are_reported_apart_by_their_identifiers() -> None:
+    table = DeniedTable(PlainHost(), Scope(("icmp",)))
+    pings = [
+        packet(0, to=0, protocol=1, octets=84, flow_id=8 << 24 | number) for number in (7, 8, 7)
+    ]
+    table.add(packets(pings), T0)
+    reported = sorted(rows(table.due(T0 + 15_000)), key=lambda row: int(row["flowId"]))
+    assert [row["flowId"] for row in reported] == [8 << 24 | 7, 8 << 24 | 8]
+    assert [row["octetTotalCount"] for row in reported] == [168, 84]

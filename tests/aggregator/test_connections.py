@@ -190,6 +190,36 @@ def test_nodes_that_saw_it_the_other_way_round(version: int, first: int) -> None
     assert cluster.flows.stats.reused == 0
 
 
+@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize("opposite", [False, True], ids=["as before", "the other way round"])
+@pytest.mark.parametrize("flushed", range(7, 20))
+def test_a_conntrack_that_is_flushed_begins_the_connection_anew(
+    first: int, opposite: bool, flushed: int
+) -> None:
+    """At whatever time between two records of the other node."""
+    cluster = Cluster()
+    at = cluster.addresses
+    there = Connection(at["client"], at["server"], 7946, 7947, 17, tcp_state=None)
+    back = Connection(at["server"], at["client"], 7947, 7946, 17, tcp_state=None)
+    for turn in range(1, 40):
+        now = T0 + STEP_MS * turn
+        whole = there.at(turn, 100 * turn, 2 * turn, 700 * turn, start_ns=T0 * 1_000_000)
+        since = max(turn - flushed, 0)
+        listed = {1: whole, 2: replace(whole, start_ns=(T0 + 4) * 1_000_000)}
+        if since:
+            start = (T0 + STEP_MS * flushed + 200) * 1_000_000
+            counters = (since, 100 * since, 2 * since, 700 * since)
+            listed[2] = there.at(*counters, start_ns=start, id=2)
+            if opposite:
+                listed[2] = back.at(*counters[2:], *counters[:2], start_ns=start, id=2)
+        for number in (first, 3 - first):
+            cluster.poll(number, [listed[number]], now + number)
+        cluster.due(now + 100)
+    cluster.end(now + 200)
+    assert (cluster.sum("octetDeltaCount"), cluster.sum("reverseOctetDeltaCount")) == (3900, 27_300)
+    assert {row["sourcePodName"] for row in cluster.rows} == {"client"}
+
+
 def test_the_next_connection_may_be_the_other_way_round() -> None:
     """Both nodes agree each time: a row does not keep what the last connection was like."""
     cluster = Cluster()

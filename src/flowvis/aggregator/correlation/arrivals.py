@@ -14,6 +14,7 @@ from flowvis.aggregator.correlation.layout import COLUMNS
 from flowvis.aggregator.correlation.reversal import reverse
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Batch
+from flowvis.fields import EndReason
 from flowvis.ipfix.buffer import DOMAIN
 from flowvis.native.contract.merge import FlowState, Records, Sides
 
@@ -58,6 +59,8 @@ class Arrivals:
         return Report(
             self.keys[at],
             int(self.starts[at]),
+            int(self._columns["flowEndMilliseconds"][at]),
+            int(self._columns["flowEndReason"][at]) == EndReason.END,
             given,
             further,
             bool(self._reversed[at]),

@@ -6,6 +6,10 @@ both gets a row of its own that is written and forgotten.
 
 Starts are compared with starts of the same node. Nodes' clocks differ, so a node's first record
 goes to the connection whose start, as the other node knows it, is nearest.
+
+A node whose conntrack is flushed begins an open connection anew, with another start and counters
+from 0. It is no other connection as long as the other node's goes on: what overlaps by more than a
+second is one.
 """
 
 from dataclasses import dataclass
@@ -14,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.key import GENERATION
+from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.native.contract.merge import FlowState, Sides, same_start
+from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
 
 PREVIOUS = 1  # generation of the connection before the current one; orphans have later ones
 
@@ -26,6 +31,9 @@ class Report:
 
     key: NDArray[np.uint8]
     start: int
+    end: int
+    ends: bool
+    """It reports the end of the flow."""
     given: int
     """`Half` bits of the sides of the current connection whose starts are the exporter's own."""
     further: bool
@@ -53,6 +61,8 @@ class Generations:
         # A further exporter's connection is a later one if it began when the current had ended.
         ended = report.further and start > max(self._live.rows["sideEnd"][current].tolist())
         if ended or (known and start > max(known)):
+            if not ended and self._goes_on(current, report):
+                return current
             return self._succeed(key, current, previous, now_ms)
         if previous < 0:
             return self._earlier(key, current) if known else current
@@ -64,12 +74,32 @@ class Generations:
         known = self._starts(current, report.given)
         before = self._starts(previous, self._given_before(report, previous))
         if any(same_start(other, start) for other in before):
-            return previous
+            begun = min(self._starts(current, Sides.BOTH), default=report.end)
+            goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
+            return current if goes_on else previous
         if before:
             return self._orphan(key) if known or start < max(before) else current
         if known or self._distance(previous, start) < self._distance(current, start):
             return previous
         return current
+
+    def _goes_on(self, current: int, report: Report) -> bool:
+        """Whether a later start is that of the same connection in a conntrack that was flushed.
+
+        It is if the other node has seen the connection go on after it: while one node has a tuple
+        in use no other connection has it.
+        """
+        live, rows = self._live, self._live.rows
+        others = int(live.state[current]) >> FlowState.SIDES & Sides.BOTH & ~report.given
+        ended = int(live.state[current]) >> FlowState.ENDS & Sides.BOTH
+        ends = [int(rows["sideEnd"][current][side]) for side in _each(others & ~ended)]
+        if report.given == Sides.BOTH or not any(e > report.start + OVERLAP_MS for e in ends):
+            return False
+        for side in _each(report.given):
+            rows["sideStart"][current, side] = report.start
+            for counter in COUNTED:  # from 0 again
+                rows[last(counter, SIDES[side])][current] = 0
+        return True
 
     def _given_before(self, report: Report, previous: int) -> int:
         """The sides that the exporter gave of the connection before: others, perhaps, than now."""
@@ -143,6 +173,10 @@ def _waits(state: int) -> bool:
         return True
     both = state >> FlowState.SIDES & Sides.BOTH == Sides.BOTH
     return bool(state & FlowState.CORRELATE) and not both
+
+
+def _each(sides: int) -> list[int]:
+    return [side for side in (0, 1) if sides >> side & 1]
 
 
 def _exchanged(sides: int) -> int:

@@ -34,7 +34,7 @@ _OPS = {
     Merge.FLOW_TYPE: MergeOp.FLOW_TYPE,
 }
 _KEYS = {Side.SOURCE: MergeOp.SOURCE_KEY, Side.DESTINATION: MergeOp.DESTINATION_KEY}
-_SIDES = (Side.SOURCE, Side.DESTINATION)
+SIDES = (Side.SOURCE, Side.DESTINATION)
 _BITS = {Side.COMMON: Sides.BOTH, Side.SOURCE: Sides.SOURCE, Side.DESTINATION: Sides.DESTINATION}
 
 
@@ -43,7 +43,7 @@ def _base(field: Field) -> str:
     return field.name.removesuffix(f"From{field.side.value.capitalize()}Node")
 
 
-_COUNTED = tuple(f.name for f in FIELDS if f.merge is Merge.TOTAL and f.side is Side.COMMON)
+COUNTED = tuple(f.name for f in FIELDS if f.merge is Merge.TOTAL and f.side is Side.COMMON)
 _INTERVAL = (Merge.DELTA, Merge.RATE)  # zero again when written: one block of the row
 
 
@@ -60,11 +60,11 @@ def _order() -> list[str | Field]:
     """
     common, source, destination = Side.COMMON, Side.SOURCE, Side.DESTINATION
     counted: list[str | Field] = [
-        *(last(name, source) for name in _COUNTED),
+        *(last(name, source) for name in COUNTED),
         *_fields(Merge.TOTAL, side=source),
         *_fields(Merge.TOTAL, side=common),
         *_fields(Merge.TOTAL, side=destination),
-        *(last(name, destination) for name in _COUNTED),
+        *(last(name, destination) for name in COUNTED),
     ]
     times = sorted(_fields(Merge.START, Merge.END), key=_size, reverse=True)
     words = [field for field in times if _size(field) == 8]
@@ -137,7 +137,7 @@ def _program() -> Program:
         if op is None:
             continue
         if op is MergeOp.KEY:
-            op = next((_KEYS[side] for side in _SIDES if field.name.startswith(side.value)), op)
+            op = next((_KEYS[side] for side in SIDES if field.name.startswith(side.value)), op)
         if field.kind is Kind.ADDRESS and op is MergeOp.FILL:
             op = MergeOp.FILL_ADDRESS
         size = ROW[field.name].itemsize
@@ -150,7 +150,7 @@ def _program() -> Program:
             _tally(name, Side.COMMON),
             (_tally(name, Side.SOURCE), _tally(name, Side.DESTINATION)),
         )
-        for name in _COUNTED
+        for name in COUNTED
     ]
     widths = tuple(_size(field) for field in COLUMNS)
     return Program(ROW.itemsize, widths, tuple(steps), tuple(counters))

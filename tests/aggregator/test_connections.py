@@ -30,6 +30,7 @@ ADDRESSES = {
         "client": "10.0.1.6",
         "server": "10.0.2.7",
         "near": "10.0.2.8",
+        "gateway-2": "10.0.2.1",
         "vip": "10.96.0.1",
         "pods-1": "10.0.1.0/24",
         "pods-2": "10.0.2.0/24",
@@ -40,6 +41,7 @@ ADDRESSES = {
         "client": "fd00:1::6",
         "server": "fd00:2::7",
         "near": "fd00:2::8",
+        "gateway-2": "fd00:2::1",
         "vip": "fd00:96::1",
         "pods-1": "fd00:1::/64",
         "pods-2": "fd00:2::/64",
@@ -243,14 +245,19 @@ def test_the_next_connection_may_be_the_other_way_round() -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("masqueraded", [False, True], ids=["as it is", "masqueraded"])
-@pytest.mark.parametrize(("port", "named"), [(30080, "shop/web:http"), (8443, "")])
+@pytest.mark.parametrize(
+    ("masqueraded", "also_there"),
+    [(False, False), (True, False), (False, True), (True, True)],
+    ids=["as it is", "masqueraded", "masqueraded there", "masqueraded twice"],
+)
+@pytest.mark.parametrize("called", [(30080, "shop/web:http"), (8443, "")], ids=str)
 @pytest.mark.parametrize("first", [1, 2])
 def test_a_nodes_port_that_a_pod_of_another_node_calls(
-    version: int, masqueraded: bool, port: int, named: str, first: int
+    version: int, masqueraded: bool, also_there: bool, called: tuple[int, str], first: int
 ) -> None:
     """A NodePort, or a hostPort: translated where the server is."""
     cluster, calls = Cluster(version), 20
+    port, named = called
     at = cluster.addresses
     snat = {"snat": at["node-1"], "snat_port": 61_000} if masqueraded else {}
     for call in range(calls):
@@ -262,8 +269,8 @@ def test_a_nodes_port_that_a_pod_of_another_node_calls(
             leaving,
             source=leaving.snat or leaving.source,
             source_port=leaving.snat_port or leaving.source_port,
-            snat="",
-            snat_port=0,
+            snat=at["gateway-2"] if also_there else "",
+            snat_port=50_000 + call if also_there else 0,
             real=at["server"],
             real_port=8080,
         )

@@ -193,6 +193,35 @@ def test_nodes_that_saw_it_the_other_way_round(version: int, first: int) -> None
 
 
 @pytest.mark.parametrize("first", [1, 2])
+def test_who_called_a_service_is_the_client_whatever_the_other_node_saw(first: int) -> None:
+    cluster = Cluster()
+    at = cluster.addresses
+    there = Connection(at["client"], at["vip"], 40_000, 80, real=at["server"], real_port=8080)
+    back = Connection(at["server"], at["client"], 8080, 40_000)
+    for turn in range(1, 30):
+        now = T0 + STEP_MS * turn
+        listed = {
+            1: there.at(turn, 100 * turn, 2 * turn, 700 * turn, start_ns=T0 * 1_000_000),
+            2: back.at(2 * turn, 699 * turn, turn, 99 * turn, start_ns=(T0 + 4) * 1_000_000),
+        }
+        for number in (first, 3 - first):
+            cluster.poll(number, [listed[number]], now + number)
+        cluster.due(now + 100)
+    cluster.end(now + 200)
+    assert (cluster.sum("octetDeltaCount"), cluster.sum("reverseOctetDeltaCount")) == (2900, 20_300)
+    sides = ("FromSourceNode", "FromDestinationNode")
+    assert [cluster.sum(f"octetDeltaCount{side}") for side in sides] == [2900, 2871]
+    assert [cluster.sum(f"reverseOctetDeltaCount{side}") for side in sides] == [20_300, 20_271]
+    for row in cluster.rows:
+        assert (row["sourcePodName"], row["destinationPodName"]) == ("client", "server")
+        assert (row["sourceNodeName"], row["destinationNodeName"]) == ("node-1", "node-2")
+        assert (row["sourceTransportPort"], row["destinationTransportPort"]) == (40_000, 8080)
+        assert row["destinationServicePortName"] == "shop/web:http"
+        assert row["originalFlowsPresent"] == 2
+        assert min(row[f"flowEndSeconds{side}"] for side in sides) > 0
+
+
+@pytest.mark.parametrize("first", [1, 2])
 @pytest.mark.parametrize("opposite", [False, True], ids=["as before", "the other way round"])
 @pytest.mark.parametrize("flushed", range(7, 20))
 def test_a_conntrack_that_is_flushed_begins_the_connection_anew(

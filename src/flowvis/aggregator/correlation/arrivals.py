@@ -1,8 +1,8 @@
 """Records on their way into the table: the flow that each is for, and which way round it goes in.
 
-A row has the orientation of its first record; a record of the other one is reversed before it is
-merged. That is decided only when the merge leaf meets such a record, so where all agree it costs
-nothing.
+A row has the orientation of its first record, or of one that knows better before it is written; a
+record of the other one is reversed before it is merged. That is decided only when the merge leaf
+meets such a record, so where all agree it costs nothing.
 """
 
 import numpy as np
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from flowvis.aggregator.correlation.generations import Report
 from flowvis.aggregator.correlation.key import correlation_keys, reversed_halves, second_way, sides
 from flowvis.aggregator.correlation.layout import COLUMNS
-from flowvis.aggregator.correlation.reversal import reverse
+from flowvis.aggregator.correlation.reversal import reverse, reverse_rows
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Batch
 from flowvis.fields import EndReason
 from flowvis.ipfix.buffer import DOMAIN
 from flowvis.native.contract.merge import FlowState, Records, Sides
+
+_TRANSLATED = ("destinationServicePort", "proxySnatPort")
 
 
 class Arrivals:
@@ -50,6 +52,7 @@ class Arrivals:
         apart = self._one_way(rows)
         self._set_apart(rows[apart])
         rows = rows[~apart]
+        self._turn_rows(rows[self._translated(rows)])
         self._turn(rows[self._against(rows)])
         return True
 
@@ -95,6 +98,20 @@ class Arrivals:
         own = (live.rows["exporters"][slots] == exporters[:, None]).any(axis=1) & (exporters != 0)
         open_then = self.starts[rows] <= live.rows["sideEnd"][slots].max(axis=1)
         return np.asarray(whole & silent & own & open_then)
+
+    def _translated(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which records know who opened the connection, as the client's packets were translated."""
+        service, snat = (self._columns[name][rows] != 0 for name in _TRANSLATED)
+        return np.asarray(service | snat)
+
+    def _turn_rows(self, rows: NDArray[np.int64]) -> None:
+        """Reverse the flows that records are for, if nothing is written of them or known better."""
+        slots = np.unique(self.slots[rows])
+        known = np.zeros(len(slots), dtype=bool)
+        for name in _TRANSLATED:
+            known |= self._live.rows[name][slots] != 0
+        written = (self._live.state[slots] & FlowState.WRITTEN) != 0
+        reverse_rows(self._live, slots[~known & ~written])
 
     def _set_apart(self, rows: NDArray[np.int64]) -> None:
         """Give records rows of their own, as the second direction of a connection."""

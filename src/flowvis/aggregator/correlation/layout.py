@@ -38,7 +38,7 @@ SIDES = (Side.SOURCE, Side.DESTINATION)
 _BITS = {Side.COMMON: Sides.BOTH, Side.SOURCE: Sides.SOURCE, Side.DESTINATION: Sides.DESTINATION}
 
 
-def _base(field: Field) -> str:
+def base(field: Field) -> str:
     """The exporter's name of what an aggregated field counts or times: without its node."""
     return field.name.removesuffix(f"From{field.side.value.capitalize()}Node")
 
@@ -116,7 +116,7 @@ def _offset(name: str) -> int:
 def _tally(counter: str, side: Side) -> Tally:
     """Where one side's, or the common, tallies of a counter are."""
     total = next(
-        f for f in FIELDS if f.merge is Merge.TOTAL and f.side is side and _base(f) == counter
+        f for f in FIELDS if f.merge is Merge.TOTAL and f.side is side and base(f) == counter
     )
     of_total = {f.merge: f for f in FIELDS if f.counter == total.name}
     rate = of_total.get(Merge.RATE)
@@ -141,7 +141,7 @@ def _program() -> Program:
         if field.kind is Kind.ADDRESS and op is MergeOp.FILL:
             op = MergeOp.FILL_ADDRESS
         size = ROW[field.name].itemsize
-        column = place[_base(field)]
+        column = place[base(field)]
         steps.append(MergeStep(op, column, _offset(field.name), size, _BITS[field.side]))
     counters = [
         Counter(

@@ -486,3 +486,32 @@ def test_what_is_not_wanted_any_more_is_reported_of_and_forgotten() -> None:
     poll(connections, T0 + 4000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
     connections.retime(1, 1)
     assert (300, 300) in {row[1:] for row in reported(connections.due(T0 + 5000))}
+
+
+@pytest.mark.parametrize("flag", [ConntrackStatus.OFFLOAD, ConntrackStatus.HW_OFFLOAD])
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_an_offloaded_connection_keeps_its_state(flag: ConntrackStatus, seen_before: bool) -> None:
+    connections = table()
+    one = Connection()
+    fast = one.at(tcp_state=None, status=int(flag))
+    poll(connections, T0, (one if seen_before else fast).at(1, 100, 1, 100))
+    poll(connections, T0 + 5000, fast.at(9, 900, 9, 900))
+    assert rows(connections.due(T0 + ACTIVE), "tcpState") == [("ESTABLISHED",)]
+    # It leaves the flowtable when a FIN or RST comes.
+    poll(connections, T0 + ACTIVE, one.at(12, 990, 12, 990, tcp_state="TIME_WAIT"))
+    assert rows(connections.due(T0 + ACTIVE), "tcpState", "flowEndReason") == [("TIME_WAIT", 3)]
+
+
+def test_an_end_without_a_state_keeps_the_last_one() -> None:
+    connections = table()
+    closing = Connection(counters=(9, 900, 9, 900), tcp_state="LAST_ACK")
+    poll(connections, T0, closing)
+    event(connections, T0 + 9000, ended(closing, 9, 900, 9, 900, tcp_state=None))
+    assert rows(connections.due(T0 + 9000), "tcpState", "flowEndReason") == [("LAST_ACK", 3)]
+
+
+def test_what_is_not_tcp_has_no_state_even_if_it_is_offloaded() -> None:
+    connections = table()
+    udp = Connection(protocol=17, tcp_state=None, status=int(ConntrackStatus.OFFLOAD))
+    poll(connections, T0, udp.at(1, 100, 0, 0))
+    assert rows(connections.due(T0 + IDLE), "tcpState") == [("",)]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, concat
-from flowvis.conntrack.entries import DESTROY, NEW, Entries
+from flowvis.conntrack.entries import DESTROY, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
 from flowvis.counts import count
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
@@ -36,6 +36,8 @@ MEMORY = 3  # connections remembered for each that may be live; one takes a thir
 PASSING = 4096  # rows beside the bound, for connections of which only the end was observed
 
 _NO_SLOTS = np.empty(0, dtype=np.int64)
+_TCP = 6
+_ESTABLISHED = np.uint8(TCP_STATES.index("ESTABLISHED"))
 _OVER = np.zeros(256, dtype=bool)
 _OVER[[TCP_STATES.index("TIME_WAIT"), TCP_STATES.index("CLOSE")]] = True
 
@@ -358,13 +360,14 @@ class ConnectionTable:
         """Write what entries report their connections, and set when these are due."""
         rows = self._rows
         self._seen[slots] = self._poll
+        states = self._states(slots, entries)
         grown = rows.count(slots, counters_of(entries))
-        grown |= rows.tcp_state[slots] != entries.tcp_state
+        grown |= rows.tcp_state[slots] != states
         grown |= ~self._counted[slots]
         self._counted[slots] |= entries.event != NEW
         grown &= entries.event != NEW
-        rows.tcp_state[slots] = entries.tcp_state
-        over = _OVER[entries.tcp_state]
+        rows.tcp_state[slots] = states
+        over = _OVER[states]
         ends = rows.kept["flowEndMilliseconds"]
         stops = np.where(entries.stop_ns > 0, entries.stop_ns // 1_000_000, np.uint64(now_ms))
         ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], stops))
@@ -374,6 +377,19 @@ class ConnectionTable:
         self._grown_at[moved] = now_ms
         self._deadline[moved] = np.minimum(self._active_at[moved], now_ms + self._idle_ms)
         self._deadline[slots[over & (grown | (self._reported[slots] != EndReason.END))]] = now_ms
+
+    def _states(self, slots: Slots, entries: Entries) -> NDArray[np.uint8]:
+        """Return the TCP states of entries; where the kernel reports none, what is known of them.
+
+        A flowtable takes established connections only, and while it has one the kernel reports no
+        state (ctnetlink_dump_info); older kernels report none of what has ended.
+        """
+        states = np.where(
+            entries.tcp_state == NO_TCP_STATE, self._rows.tcp_state[slots], entries.tcp_state
+        )
+        offloaded = (entries.status & (ConntrackStatus.OFFLOAD | ConntrackStatus.HW_OFFLOAD)) != 0
+        unknown = (states == NO_TCP_STATE) & (entries.protocol == _TCP) & offloaded
+        return np.where(unknown, _ESTABLISHED, states)
 
     def _learn(self, slots: Slots, entries: Entries, now_ms: int) -> None:
         """Complete what was not known when connections began, while nothing is reported of them."""

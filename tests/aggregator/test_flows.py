@@ -820,3 +820,19 @@ def test_what_is_due_stays_due_and_idle_flows_go_by_the_new_timeout() -> None:
     assert len(table.flows) == 1
     table.due(NOW + 5_000)
     assert len(table.flows) == 0
+
+
+@pytest.mark.parametrize("leap", [-3_600_000, 3_600_000, -36_000_000])
+def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leap: int) -> None:
+    table, written = Table(), []
+    for second in range(0, 240, 10):
+        now = NOW + 1000 * second + (leap if second >= 90 else 0)
+        if second < 120:
+            record = {"flowEndMilliseconds": START_MS + 1000 * second + 1000}
+            table.add(INTRA_NODE | counted(100 * second + 100) | record, now=now)
+        written += [second for _ in table.due(now)]
+        if not len(table.flows):
+            break
+    assert written == [0, 60, 130]  # the step in which the clock was set counts as none
+    assert second == 200  # 90 s after the last record
+    assert table.stats.evicted == 0

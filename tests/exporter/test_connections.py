@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -515,3 +516,41 @@ def test_what_is_not_tcp_has_no_state_even_if_it_is_offloaded() -> None:
     udp = Connection(protocol=17, tcp_state=None, status=int(ConntrackStatus.OFFLOAD))
     poll(connections, T0, udp.at(1, 100, 0, 0))
     assert rows(connections.due(T0 + IDLE), "tcpState") == [("",)]
+
+
+HOUR = 3_600_000
+
+
+@pytest.mark.parametrize(
+    "leaps",
+    [{24: -HOUR}, {24: HOUR}, {24: HOUR, 50: -2 * HOUR, 51: HOUR}, {13: 9 * HOUR, 70: -10 * HOUR}],
+)
+def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leaps: dict[int, int]) -> None:
+    connections = table()
+    wall, reported, moments = 1000 * T0, [], []
+    for number in range(1, 121):
+        wall += 5000 + leaps.get(number, 0)
+        busy = Connection(counters=(10 * number, 1000 * number, 5 * number, 500 * number))
+        quiet = Connection(id=2, source_port=2, counters=(1, 100, 1, 100))
+        poll(connections, wall, busy, quiet)
+        batch = connections.due(wall)
+        for port, reason, end in rows(
+            batch, "sourceTransportPort", "flowEndReason", "flowEndMilliseconds"
+        ):
+            reported.append((5 * number, port, reason))
+            moments += [end] if port == busy.source_port else []
+    seconds = [second for second, port, _ in reported if port == 40000]
+    assert (len(seconds), seconds[0] in {65, 70}) == (9, True)
+    # The table cannot know how long a step was in which the clock was set: it takes it as none.
+    assert all(60 <= later - earlier <= 70 for earlier, later in pairwise(seconds))
+    assert {(port, reason) for _, port, reason in reported} == {(2, 1), (40000, 2)}
+    assert len(reported) == len(seconds) + 1
+    # Neither does a record of one connection lie before the one before.
+    assert all(later - earlier >= 60_000 for earlier, later in pairwise(moments))
+
+
+def test_a_wait_ends_in_time_though_the_clock_was_set() -> None:
+    connections = table()
+    poll(connections, (100 * T0), Connection(counters=(1, 100, 0, 0)))
+    poll(connections, (100 * T0) - HOUR, Connection(counters=(1, 100, 0, 0)))
+    assert connections.next_deadline() == (100 * T0) - HOUR + IDLE

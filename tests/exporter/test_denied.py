@@ -404,3 +404,15 @@ async def test_what_was_quiet_for_long_is_another_connection(tmp_path: Path) -> 
     second.add(packets([packet(at=later)]), later)
     (row,) = rows(second.due(later + 30_000))
     assert (row["flowStartMilliseconds"], row["packetTotalCount"]) == (later, 1)
+
+
+@pytest.mark.parametrize("leap", [-3_600_000, 3_600_000, -86_400_000])
+def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leap: int) -> None:
+    table, reported = Table(), []
+    for second in range(0, 200, 5):
+        at = 1000 * second + (leap if second >= 65 else 0)
+        table.put(packet(at=T0 + at), at=at)
+        reported += [
+            (second, *counts(row)[:2], row["flowStartMilliseconds"]) for row in table.tell(at)
+        ]
+    assert reported == [(60, 13, 13, T0), (125, 26, 13, T0), (185, 38, 12, T0)]  # no time at 65

@@ -31,12 +31,14 @@ from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.inventory.sources.watch import Watchers
 from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
+from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
 from flowvis.runtime.metrics import StatsCollector
 from flowvis.runtime.status import StatusServer
+from flowvis.steady import SteadyTime
 from flowvis.transport.client import Client
 from flowvis.transport.server import Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
@@ -83,7 +85,11 @@ class Aggregator:
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._readiness = Readiness()
-        self.table = FlowTable(**_timeouts(settings), max_flows=settings.max_flows)
+        self.table = FlowTable(
+            **_timeouts(settings),
+            max_flows=settings.max_flows,
+            steady=SteadyTime(monotonic_ms),
+        )
         self._history = LatestRecords(settings.record_buffer_size)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])

@@ -24,12 +24,14 @@ from flowvis.exporter.watch import Watch
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.ipfix.exporter import observation_domain_id
+from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
 from flowvis.runtime.metrics import StatsCollector, new_registry
 from flowvis.runtime.status import StatusServer
+from flowvis.steady import SteadyTime
 from flowvis.transport.client import by_name
 from flowvis.transport.tls import TlsFiles
 
@@ -72,6 +74,7 @@ class FlowExporter:
             events=events,
             ledger=self.ledger,
             default_zone=self.default_zone,
+            steady=SteadyTime(monotonic_ms),
         )
         self.pending = Pending(exported.pending_records, self.ledger)
         self.exporter = Exporter(
@@ -188,6 +191,7 @@ class FlowExporter:
             max_connections=denied.max_connections,
             max_packets_per_second=denied.max_packets_per_second,
             ledger=self.ledger,
+            steady=SteadyTime(monotonic_ms),
         )
         prefixes = Prefixes(denied.prefixes)
         return DeniedWatch(

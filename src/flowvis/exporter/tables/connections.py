@@ -26,6 +26,7 @@ from flowvis.exporter.tables.tuples import KEY_SIZE, ConnectionTuples, identity
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
 from flowvis.runtime.ledger import Ledger
+from flowvis.steady import SteadyTime
 
 Slots = NDArray[np.int64]
 
@@ -69,8 +70,11 @@ class ConnectionTable:
         events: bool = True,
         ledger: Ledger | None = None,
         default_zone: DefaultZone | None = None,
+        steady: SteadyTime | None = None,
     ) -> None:
         """With `events` the kernel tells when connections end; else only polls show it.
+
+        Times that come in and go out are the wall clock's; what is due goes by steady time.
 
         With `default_zone` the default zone's entries only complete connections of other zones.
         """
@@ -83,11 +87,13 @@ class ConnectionTable:
         self._enricher = enricher
         self._scope = scope
         self._default_zone = default_zone
+        self._steady = steady or SteadyTime()
+        self._at = 0  # the steady time of the last look at the table
         self._active_ms = active_timeout_ms
         self._idle_ms = idle_timeout_ms
         self._events = events
         self._poll = 1
-        self._polled_ms = 0
+        self._polled_at = 0
         self._index = FlowIndex(KEY_SIZE, capacity)
         self._rows = Rows(capacity)
         self._memory = Memory(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
@@ -99,6 +105,7 @@ class ConnectionTable:
         self._counted = np.zeros(capacity, dtype=bool)  # whether the kernel gave its counters
         self._completed = np.zeros(capacity, dtype=bool)  # whether `default_zone` completed it
         self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
+        self._ended_at = np.zeros(capacity, dtype=np.int64)  # when flowEnd was set, steady
         self._grown_at = np.zeros(capacity, dtype=np.int64)
         self._active_at = np.zeros(capacity, dtype=np.int64)
         self._deadline = np.full(capacity, NEVER, dtype=np.int64)
@@ -110,7 +117,7 @@ class ConnectionTable:
     def poll(self, entries: Entries, now_ms: int) -> None:
         """Take in all connections that the kernel lists."""
         self._poll += 1
-        self._polled_ms = now_ms
+        self._polled_at = self._at = self._steady.at(now_ms)
         self.entries.received += len(entries)
         entries = self._of_own_zones(entries)
         if self._events:
@@ -126,6 +133,7 @@ class ConnectionTable:
 
     def event(self, entries: Entries, now_ms: int) -> None:
         """Take in events, in the order that the kernel reported them."""
+        self._at = self._steady.at(now_ms)
         self.entries.received += len(entries)
         entries = self._of_own_zones(entries)
         entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
@@ -155,9 +163,10 @@ class ConnectionTable:
 
         Columns: the exporter's template. Live connections beyond that stay due.
         """
+        self._at = self._steady.at(now_ms)
         made = self._departed
         self._departed = []
-        made.append(self._expire(now_ms, live))
+        made.append(self._expire(live))
         batch = self._joined(made)
         self._rows.compact(np.flatnonzero(self._live[: self._top]))
         return batch
@@ -212,11 +221,11 @@ class ConnectionTable:
         self.stats.forgotten += self._memory.remember(reported, self._poll + 1)
 
     def next_deadline(self) -> int | None:
-        """When something will be due; None while nothing will."""
+        """When something will be due, by the wall clock as it goes; None while nothing will."""
         if self._departed:
             return 0
         earliest = int(self._deadline[: self._top].min(initial=NEVER))
-        return None if earliest == NEVER else earliest
+        return None if earliest == NEVER else self._steady.wall(earliest)
 
     def _of_own_zones(self, entries: Entries) -> Entries:
         """Go on with what is reported; the default zone's only say more of others."""
@@ -316,7 +325,7 @@ class ConnectionTable:
         self.entries.merged += int(np.count_nonzero(~new))
         fields = {**tuples.fields(), **description.columns}
         opened = wanted[new]
-        self._open(slots[opened], now_ms)
+        self._open(slots[opened])
         self._kernel_start[slots[opened]] = entries.start_ns[opened]
         self._rows.exported[slots[opened]] = reported.exported[opened]
         self._reported[slots[opened]] = reported.reasons[opened]
@@ -327,7 +336,7 @@ class ConnectionTable:
         self._update(slots[wanted], entries.take(wanted), now_ms)
         return slots
 
-    def _open(self, slots: Slots, now_ms: int) -> None:
+    def _open(self, slots: Slots) -> None:
         """Make empty rows of connections that are seen for the first time."""
         self._top = max(self._top, int(slots.max(initial=-1)) + 1)
         self._rows.clear(slots)
@@ -335,7 +344,7 @@ class ConnectionTable:
         self._reported[slots] = UNREPORTED
         self._counted[slots] = False
         self._completed[slots] = False
-        self._grown_at[slots] = now_ms
+        self._ended_at[slots] = self._grown_at[slots] = self._at
 
     def _make_room(self, wanted: int, limit: int) -> int:
         """Evict what is idle longest until so many connections fit; return how many do.
@@ -347,7 +356,7 @@ class ConnectionTable:
         if wanted > free:
             rows = slice(self._top)
             settled = self._live[rows] & self._counted[rows]
-            idle = np.flatnonzero(settled & (self._grown_at[rows] < self._polled_ms))
+            idle = np.flatnonzero(settled & (self._grown_at[rows] < self._polled_at))
             if len(idle) > wanted - free:
                 order = np.argpartition(self._grown_at[idle], wanted - free)
                 idle = idle[order[: wanted - free]]
@@ -369,14 +378,23 @@ class ConnectionTable:
         rows.tcp_state[slots] = states
         over = _OVER[states]
         ends = rows.kept["flowEndMilliseconds"]
-        stops = np.where(entries.stop_ns > 0, entries.stop_ns // 1_000_000, np.uint64(now_ms))
+        stops = np.where(
+            entries.stop_ns > 0, entries.stop_ns // 1_000_000, self._moments(slots, now_ms)
+        )
         ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], stops))
+        self._ended_at[slots] = self._at
         moved = slots[grown]
         asleep = moved[self._deadline[moved] == NEVER]
-        self._active_at[asleep] = now_ms + self._active_ms
-        self._grown_at[moved] = now_ms
-        self._deadline[moved] = np.minimum(self._active_at[moved], now_ms + self._idle_ms)
-        self._deadline[slots[over & (grown | (self._reported[slots] != EndReason.END))]] = now_ms
+        self._active_at[asleep] = self._at + self._active_ms
+        self._grown_at[moved] = self._at
+        self._deadline[moved] = np.minimum(self._active_at[moved], self._at + self._idle_ms)
+        self._deadline[slots[over & (grown | (self._reported[slots] != EndReason.END))]] = self._at
+
+    def _moments(self, slots: Slots, now_ms: int) -> NDArray[np.uint64]:
+        """Return the time as each connection's own records go on: a clock set back repeats none."""
+        ends = self._rows.kept["flowEndMilliseconds"][slots]
+        later = ends + np.maximum(self._at - self._ended_at[slots], 0).astype(np.uint64)
+        return np.where(ends > now_ms, later, np.uint64(now_ms))
 
     def _states(self, slots: Slots, entries: Entries) -> NDArray[np.uint8]:
         """Return the TCP states of entries; where the kernel reports none, what is known of them.
@@ -412,15 +430,15 @@ class ConnectionTable:
         self._rows.write(at, {name: column[better] for name, column in known.items()})
         self._completed[at] = completed[better]
 
-    def _expire(self, now_ms: int, limit: int) -> Batch:
+    def _expire(self, limit: int) -> Batch:
         """Make the records of live connections that are due."""
-        slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)[:limit]
+        slots = np.flatnonzero(self._deadline[: self._top] <= self._at)[:limit]
         if not len(slots):
             return self._none()
         over = _OVER[self._rows.tcp_state[slots]]
-        idle = self._grown_at[slots] + self._idle_ms <= now_ms
+        idle = self._grown_at[slots] + self._idle_ms <= self._at
         reasons = np.select([over, idle], [EndReason.END, EndReason.IDLE], EndReason.ACTIVE)
-        self._active_at[slots] = now_ms + self._active_ms
+        self._active_at[slots] = self._at + self._active_ms
         next_idle = self._grown_at[slots] + self._idle_ms
         self._deadline[slots] = np.where(
             over | idle, NEVER, np.minimum(self._active_at[slots], next_idle)

@@ -26,6 +26,7 @@ from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex, pack_keys
 from flowvis.runtime.ledger import Ledger
+from flowvis.steady import SteadyTime
 from flowvis.strings import Strings
 
 Slots = NDArray[np.int64]
@@ -69,7 +70,9 @@ class DeniedTable:
         max_connections: int = 65_536,
         max_packets_per_second: int = 20_000,
         ledger: Ledger | None = None,
+        steady: SteadyTime | None = None,
     ) -> None:
+        """Times that come in and go out are the wall clock's; what is due goes by steady time."""
         ledger = ledger or Ledger()
         self.packets = ledger.stage("denied packets")
         self.connections = ledger.stage(
@@ -79,6 +82,7 @@ class DeniedTable:
         self.max_connections = max_connections
         self._enricher = enricher
         self._scope = scope
+        self._steady = steady or SteadyTime()
         self._active_ms = active_timeout_ms
         self._idle_ms = idle_timeout_ms
         self._rate = Rate(max_packets_per_second)
@@ -113,13 +117,14 @@ class DeniedTable:
 
     def add(self, packets: Packets, now_ms: int) -> None:
         """Take in packets, in the order that they were logged."""
+        at = self._steady.at(now_ms)
         self.packets.received += _total(packets)
         denied = np.array([verdict is not None for verdict in packets.verdicts], dtype=bool)
         packets = self._keep(packets, denied[packets.verdict], "not-denied")
         packets = self._keep(
             packets, self._scope.wants(packets.source, packets.protocol), "out-of-scope"
         )
-        packets = self._keep(packets, self._affordable(packets, now_ms), "rate-limit")
+        packets = self._keep(packets, self._affordable(packets, at), "rate-limit")
         keys = pack_keys(
             packets.source,
             packets.destination,
@@ -129,13 +134,13 @@ class DeniedTable:
         )
         slots = self._index.find(keys)
         known = slots >= 0
-        self._count(slots[known], packets.take(known), now_ms)
+        self._count(slots[known], packets.take(known), at)
         if known.all():
             return
         # Their rows may be those of connections that were known until now.
         packets = packets.take(~known)
-        slots = self._admit(keys[~known], packets, now_ms)
-        self._count(slots[slots >= 0], packets.take(slots >= 0), now_ms)
+        slots = self._admit(keys[~known], packets, at)
+        self._count(slots[slots >= 0], packets.take(slots >= 0), at)
 
     def lost(self, count: int) -> None:
         """Note packets that were logged and did not reach us."""
@@ -152,7 +157,7 @@ class DeniedTable:
 
         Columns: the exporter's template. Connections beyond that stay due.
         """
-        made = [*self._departed, self._expire(now_ms, live)]
+        made = [*self._departed, self._expire(self._steady.at(now_ms), live)]
         self.connections.sent += self._waiting
         self._departed, self._waiting = [], 0
         filled = [batch for batch in made if len(batch)]
@@ -185,19 +190,19 @@ class DeniedTable:
         self.stats.forgotten += self._memory.remember(reported, 1)
 
     def next_deadline(self) -> int | None:
-        """When something will be due; None while nothing will."""
+        """When something will be due, by the wall clock as it goes; None while nothing will."""
         if self._departed:
             return 0
         earliest = int(self._deadline[: self._top].min(initial=NEVER))
-        return None if earliest == NEVER else earliest
+        return None if earliest == NEVER else self._steady.wall(earliest)
 
     def _held(self) -> int:
         return len(self) + self._waiting
 
-    def _affordable(self, packets: Packets, now_ms: int) -> NDArray[np.bool_]:
+    def _affordable(self, packets: Packets, at: int) -> NDArray[np.bool_]:
         """Which packets are within the rate; a row that goes beyond it costs later ones."""
         before = np.cumsum(packets.packets) - packets.packets
-        passing = before < max(self._rate.left(now_ms), 0)
+        passing = before < max(self._rate.left(at), 0)
         self._rate.spend(int(packets.packets[passing].sum()))
         return np.asarray(passing)
 
@@ -208,7 +213,7 @@ class DeniedTable:
         self.packets.drop(reason, _total(packets.take(~which)))
         return packets.take(which)
 
-    def _admit(self, keys: NDArray[np.uint8], packets: Packets, now_ms: int) -> Slots:
+    def _admit(self, keys: NDArray[np.uint8], packets: Packets, at: int) -> Slots:
         """Open rows for connections that are wanted; return their slots, -1 where there is none."""
         tuples = _tuples(packets)
         description = self._enricher.describe(tuples, self._rows.strings)
@@ -218,10 +223,10 @@ class DeniedTable:
         if not len(wanted):
             return slots
         _, first = FlowIndex(_KEY_SIZE, len(wanted)).upsert(keys[wanted])
-        self._make_room(int(np.count_nonzero(first)), now_ms)
+        self._make_room(int(np.count_nonzero(first)), at)
         slots[wanted], new = self._index.upsert(keys[wanted])
         opened = wanted[new]
-        self._open(slots[opened], now_ms)
+        self._open(slots[opened], at)
         fields = {**tuples.fields(), **description.columns}
         fields |= self._go_on(keys, tuples, slots, opened)
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
@@ -258,27 +263,37 @@ class DeniedTable:
             np.zeros(len(slots), dtype=bool),
         )
 
-    def _open(self, slots: Slots, now_ms: int) -> None:
+    def _open(self, slots: Slots, at: int) -> None:
         """Make empty rows."""
         self._top = max(self._top, int(slots.max(initial=-1)) + 1)
         self._rows.clear(slots)
         self._asleep[slots] = False
-        self._active_at[slots] = now_ms + self._active_ms
+        self._active_at[slots] = at + self._active_ms
 
-    def _count(self, slots: Slots, packets: Packets, now_ms: int) -> None:
+    def _count(self, slots: Slots, packets: Packets, at: int) -> None:
         """Add packets to their connections, and set when these are due."""
         rows = self._rows
         self.packets.merged += _total(packets)
         np.add.at(rows.totals[:, _PACKETS], slots, packets.packets)
         np.add.at(rows.totals[:, _OCTETS], slots, packets.octets)
         np.maximum.at(rows.kept["flowEndMilliseconds"], slots, packets.time_ms)
-        np.minimum.at(rows.kept["flowStartMilliseconds"], slots, packets.time_ms)
-        self._last_ms[slots] = now_ms
+        self._begin_earlier(slots, packets.time_ms)
+        self._last_ms[slots] = at
         self._blame(slots, packets)
         awake = slots[self._asleep[slots]]
-        self._active_at[awake] = now_ms + self._active_ms
+        self._active_at[awake] = at + self._active_ms
         self._asleep[awake] = False
-        self._deadline[slots] = np.minimum(self._active_at[slots], now_ms + self._idle_ms)
+        self._deadline[slots] = np.minimum(self._active_at[slots], at + self._idle_ms)
+
+    def _begin_earlier(self, slots: Slots, time_ms: NDArray[np.uint64]) -> None:
+        """Let connections begin with their earliest packet: logs come one after the other.
+
+        What has been exported keeps its start, which names it; a clock set back changes none.
+        """
+        starts = self._rows.kept["flowStartMilliseconds"]
+        earlier = time_ms + np.uint64(KEEP_MS) > starts[slots]
+        earlier &= ~self._rows.exported[slots].any(axis=1)
+        np.minimum.at(starts, slots[earlier], time_ms[earlier])
 
     def _blame(self, slots: Slots, packets: Packets) -> None:
         """Write which policy denied the connections; the last one in each direction counts."""
@@ -296,13 +311,13 @@ class DeniedTable:
                     slots[rows], {name: codes[which] for name, codes in columns.items()}
                 )
 
-    def _make_room(self, wanted: int, now_ms: int) -> None:
+    def _make_room(self, wanted: int, at: int) -> None:
         """Evict what is idle longest until so many connections fit, as far as that may be."""
         over = wanted - (self.max_connections - len(self._index))
         if over <= 0:
             return
         slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
-        slots = slots[self._last_ms[slots] < now_ms]
+        slots = slots[self._last_ms[slots] < at]
         if self._waiting >= MAX_DEPARTED:
             slots = slots[~self._rows.unreported(slots)]
         if len(slots) > over:
@@ -314,20 +329,20 @@ class DeniedTable:
         self.connections.sent += int(np.count_nonzero(~unreported))
         self._leave(slots)
 
-    def _expire(self, now_ms: int, limit: int) -> Batch:
+    def _expire(self, at: int, limit: int) -> Batch:
         """Make the records of connections that are due; let go of those that were reported."""
-        slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)[:limit]
+        slots = np.flatnonzero(self._deadline[: self._top] <= at)[:limit]
         gone = slots[self._asleep[slots]]
         self.connections.sent += len(gone)
         self._leave(gone)
         slots = slots[self._deadline[slots] != NEVER]
-        idle = self._last_ms[slots] + self._idle_ms <= now_ms
+        idle = self._last_ms[slots] + self._idle_ms <= at
         self._asleep[slots] = idle
-        self._active_at[slots] = now_ms + self._active_ms
+        self._active_at[slots] = at + self._active_ms
         self._deadline[slots] = np.where(
             idle,
             self._last_ms[slots] + KEEP_MS,
-            np.minimum(now_ms + self._active_ms, self._last_ms[slots] + self._idle_ms),
+            np.minimum(at + self._active_ms, self._last_ms[slots] + self._idle_ms),
         )
         return self._records(slots, np.where(idle, EndReason.IDLE, EndReason.ACTIVE))
 

@@ -1,0 +1,34 @@
+import pytest
+
+from flowvis.steady import LEAP_MS, SteadyTime
+
+T0 = 1_700_000_000_000
+HOUR = 3_600_000
+
+
+@pytest.mark.parametrize("leap", [-HOUR, HOUR, -25 * HOUR, LEAP_MS + 1, -86_400_000 * 365])
+def test_a_clock_that_is_set_takes_no_time(leap: int) -> None:
+    steady = SteadyTime()
+    begun = steady.at(T0)
+    assert steady.at(T0 + 5000) == begun + 5000
+    assert steady.at(T0 + 5000 + leap) == begun + 5000
+    assert steady.at(T0 + 11_000 + leap) == begun + 11_000
+    assert steady.at(T0 + 11_000) == begun + 11_000
+    assert steady.at(T0 + 12_000) == begun + 12_000
+
+
+def test_a_wall_time_to_wait_for_follows_the_clock() -> None:
+    steady = SteadyTime()
+    due = steady.at(T0) + 60_000
+    assert steady.wall(due) == T0 + 60_000
+    steady.at(T0 - HOUR)
+    assert steady.wall(due) == T0 - HOUR + 60_000
+
+
+def test_the_monotonic_clock_decides_where_there_is_one() -> None:
+    passed = [7]
+    steady = SteadyTime(lambda: passed[0])
+    assert steady.at(T0) == 7
+    passed[0] += 30 * 60_000
+    assert steady.at(T0 + 1) == 7 + 30 * 60_000
+    assert steady.wall(7 + 31 * 60_000) == T0 + 60_001

@@ -446,6 +446,18 @@ class TestCounters:
         table.add(INTRA_NODE | counted(6000) | at(-5))
         assert table.only()["throughput"] == 0
 
+    def test_an_interval_that_nobody_saw_begin_has_no_rate(self) -> None:
+        """A flow that the table has forgotten, or never had, goes on."""
+        table = Table()
+        table.add(SOURCE_HALF | counted(10**13, 1250) | at(60))
+        table.add(DESTINATION_HALF | counted(10**13, 1250) | at(60))
+        row = table.only()
+        assert (row["throughput"], row["throughputFromSourceNode"]) == (0, 0)
+        assert row["octetDeltaCount"] == 1250
+        table.add(SOURCE_HALF | counted(10**13 + 2500, 2500) | at(80))
+        row = table.only(NOW + 60_000)
+        assert (row["throughput"], row["throughputFromSourceNode"]) == (1000, 1000)
+
     def test_the_rate_of_a_huge_count(self) -> None:
         table = Table()
         table.add(INTRA_NODE | {"octetTotalCount": 1 << 62} | at(1000))

@@ -554,3 +554,32 @@ def test_a_wait_ends_in_time_though_the_clock_was_set() -> None:
     poll(connections, (100 * T0), Connection(counters=(1, 100, 0, 0)))
     poll(connections, (100 * T0) - HOUR, Connection(counters=(1, 100, 0, 0)))
     assert connections.next_deadline() == (100 * T0) - HOUR + IDLE
+
+
+def test_what_an_old_connection_had_is_of_the_moment_it_was_first_seen() -> None:
+    """Without the kernel's timestamps nobody knows the interval."""
+    connections = table()
+    old = Connection(start_ns=0, counters=(10**9, 10**12, 10**6, 10**9))
+    known = Connection(id=2, source_port=2, counters=(7, 700, 7, 700))
+    poll(connections, T0 + 7000, old, known)
+    names = (
+        "sourceTransportPort",
+        "octetDeltaCount",
+        "flowStartMilliseconds",
+        "flowEndMilliseconds",
+    )
+    (first,) = rows(connections.due(T0 + 7000), *names, "flowEndReason")
+    assert first == (40000, 10**12, T0 + 7000, T0 + 7000, 2)
+    poll(connections, T0 + 12_000, old.at(10**9 + 1, 10**12 + 100, 10**6, 10**9), known)
+    assert not len(connections.due(T0 + 12_000))
+    batch = connections.due(T0 + 12_000 + IDLE)
+    assert (40000, 100, T0 + 7000, T0 + 12_000) in rows(batch, *names)
+
+
+def test_a_connection_whose_beginning_was_observed_has_a_start_without_timestamps_too() -> None:
+    connections = table()
+    one = Connection(start_ns=0)
+    event(connections, T0, one.at(0, 0, 0, 0, event=NEW))
+    poll(connections, T0 + 3000, one.at(5, 500, 5, 500))
+    assert not len(connections.due(T0 + 3000))
+    assert rows(connections.due(T0 + 3000 + IDLE), "flowStartMilliseconds") == [(T0,)]

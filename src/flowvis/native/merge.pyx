@@ -397,7 +397,8 @@ cdef class Merger:
                 moved = gain
                 side_total = flowvis_add(side_total, gain)
             else:
-                since = record.start
+                # Where an interval began that is not the first one, nobody has reported.
+                since = record.end if 0 < own < total else record.start
                 gain = own
                 moved = total
                 side_total = max(side_total, total)

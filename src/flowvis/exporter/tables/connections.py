@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, concat
-from flowvis.conntrack.entries import DESTROY, NEW, NO_TCP_STATE, Entries
+from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
 from flowvis.counts import count
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
@@ -334,7 +334,17 @@ class ConnectionTable:
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
         self._memory.forget(keys[opened])
         self._update(slots[wanted], entries.take(wanted), now_ms)
+        self._report_past(slots[opened], entries.take(opened))
         return slots
+
+    def _report_past(self, slots: Slots, entries: Entries) -> None:
+        """Let what connections did before anybody looked be of the moment of their first sight.
+
+        Their start is not known, so no interval is: the first record ends when it begins, and the
+        next one counts from there.
+        """
+        unknown = (entries.start_ns == 0) & (entries.event == DUMP)
+        self._deadline[slots[unknown & (self._reported[slots] == UNREPORTED)]] = self._at
 
     def _open(self, slots: Slots) -> None:
         """Make empty rows of connections that are seen for the first time."""

@@ -185,7 +185,9 @@ class _Entry:
                 if total >= last or self.end > since:
                     self.put(tally.last, total)
             else:
-                since, gain, moved = self.start, own, total
+                # Where an interval began that is not the first one, nobody has reported.
+                since = self.end if 0 < own < total else self.start
+                gain, moved = own, total
                 side_total = max(self.get(tally.total), total)
                 self.put(tally.last, total)
             self.put(tally.total, side_total)

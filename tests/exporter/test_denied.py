@@ -416,3 +416,21 @@ def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leap: int) -> No
             (second, *counts(row)[:2], row["flowStartMilliseconds"]) for row in table.tell(at)
         ]
     assert reported == [(60, 13, 13, T0), (125, 26, 13, T0), (185, 38, 12, T0)]  # no time at 65
+
+
+async def test_a_client_that_goes_on_trying_stays_one_connection_over_a_crash(
+    tmp_path: Path,
+) -> None:
+    """What an orderly stop left earlier is not taken for what is exported now."""
+    first = Table()
+    first.put(packet())
+    assert len(first.flush()) == 1
+    second = await successor(first, tmp_path)
+    for second_ in range(1, 60, 5):
+        second.put(packet(at=T0 + 1000 * second_), at=1000 * second_)
+    assert [counts(row)[:2] for row in second.tell(90_000)] == [(13, 12)]
+    third = Table()  # the second is killed
+    await StateFile(tmp_path, "node-1", third, "denied").start()
+    third.put(packet(at=T0 + 100_000), at=100_000)
+    (row,) = third.tell(120_000)
+    assert (*counts(row)[:2], row["flowStartMilliseconds"]) == (14, 1, T0)

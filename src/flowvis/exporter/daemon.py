@@ -237,9 +237,11 @@ class FlowExporter:
         parts: list[Component] = [status, self.kubernetes or self._files]
         if settings.state.enable:
             directory = settings.state.directory
-            parts.append(StateFile(directory, self.node_name, self.table))
+            states = [StateFile(directory, self.node_name, self.table)]
             if denied is not None:
-                parts.append(StateFile(directory, self.node_name, denied.table, "denied"))
+                states.append(StateFile(directory, self.node_name, denied.table, "denied"))
+            metrics.register_state(registry, states)
+            parts += states
         parts += [self.exporter, self.watch]
         return [*parts, denied] if denied is not None else parts
 

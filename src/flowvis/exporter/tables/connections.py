@@ -7,7 +7,8 @@ when the table has no room for it (5); the deltas of its records add up to its c
 After a poll, and after the events that came meanwhile, `sweep` ends what the kernel lists no more.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,7 @@ class ConnectionTable:
         self._index = FlowIndex(KEY_SIZE, capacity)
         self._rows = Rows(capacity)
         self._memory = Memory(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
+        self._note: Callable[[Reported], None] | None = None
         self._departed: list[Batch] = []
         self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
         self._top = 0  # no row from here on has ever been used
@@ -220,6 +222,10 @@ class ConnectionTable:
         """Know what our predecessor reported, so that it is not reported again."""
         self.stats.forgotten += self._memory.remember(reported, self._poll + 1)
 
+    def journal_to(self, note: Callable[[Reported], None]) -> None:
+        """Note from now on what is exported, before anybody can send it."""
+        self._note = note
+
     def next_deadline(self) -> int | None:
         """When something will be due, by the wall clock as it goes; None while nothing will."""
         if self._departed:
@@ -330,6 +336,9 @@ class ConnectionTable:
         self._rows.exported[slots[opened]] = reported.exported[opened]
         self._reported[slots[opened]] = reported.reasons[opened]
         self._completed[slots[opened]] = completed[opened]
+        fields["flowStartMilliseconds"] = np.where(
+            reported.began > 0, reported.began, tuples.start_ms
+        )
         fields["flowEndMilliseconds"] = reported.ends
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
         self._memory.forget(keys[opened])
@@ -460,31 +469,46 @@ class ConnectionTable:
         """Make the last records of connections, and free their rows."""
         if not len(slots):
             return
-        news = self._rows.unreported(slots) | (self._reported[slots] == UNREPORTED)
+        known = self._reported[slots] != UNREPORTED
+        news = self._rows.unreported(slots) | ~known
         if reason == EndReason.END:
             news |= self._reported[slots] != EndReason.END
-        self._departed.append(self._records(slots[news], reason))
-        if reason != EndReason.END:
+        if reason == EndReason.END:
+            self._forget_exported(slots[known])
+            self._departed.append(self._records(slots[news], reason, noted=False))
+        else:
+            self._departed.append(self._records(slots[news], reason))
             self.stats.forgotten += self._memory.remember(self._reported_of(slots), self._poll)
         self._index.remove(slots)
         self._live[slots] = False
         self._deadline[slots] = NEVER
         self.connections.sent += len(slots)
 
+    def _forget_exported(self, slots: Slots) -> None:
+        """Note that the kernel has connections no more: it may give their keys to others."""
+        if self._note is None or not len(slots):
+            return
+        reported = self._reported_of(slots)
+        self._note(replace(reported, reasons=np.zeros_like(reported.reasons)))
+
     def _reported_of(self, slots: Slots) -> Reported:
         """What the records of connections reported last."""
         return Reported(
             self._index.keys(slots),
             self._kernel_start[slots],
+            self._rows.kept["flowStartMilliseconds"][slots],
             self._rows.kept["flowEndMilliseconds"][slots],
             self._rows.exported[slots],
             self._reported[slots],
             self._completed[slots],
         )
 
-    def _records(self, slots: Slots, reasons: int | NDArray[Any]) -> Batch:
+    def _records(self, slots: Slots, reasons: int | NDArray[Any], *, noted: bool = True) -> Batch:
         self._reported[slots] = reasons
-        return self._rows.records(slots, self._reported[slots])
+        records = self._rows.records(slots, self._reported[slots])
+        if noted and self._note is not None and len(slots):
+            self._note(self._reported_of(slots))
+        return records
 
     def _joined(self, made: list[Batch]) -> Batch:
         filled = [batch for batch in made if len(batch)]

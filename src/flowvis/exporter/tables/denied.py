@@ -7,7 +7,7 @@ come at most once per active timeout (flowEndReason 2), once none has come for t
 and when the table has no room for it (5).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,7 @@ class DeniedTable:
         self._rate = Rate(max_packets_per_second)
         self._index = FlowIndex(_KEY_SIZE, max_connections)
         self._rows = Rows(max_connections, (*KEPT, *POLICY_FIELDS))
+        self._note: Callable[[Reported], None] | None = None
         self._departed: list[Batch] = []
         self._waiting = 0
         self._top = 0  # no row from here on has ever been used
@@ -182,12 +183,18 @@ class DeniedTable:
         return concat(made)
 
     def reported(self) -> Reported:
-        """What was reported of all connections that may go on: for our successor, after `flush`."""
-        return self._memory.all()
+        """What was exported of all connections that may go on: for our successor."""
+        slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
+        exported = self._rows.exported[slots].any(axis=1)
+        return self._reported_of(slots[exported]).joined(self._memory.all())
 
     def take_over(self, reported: Reported) -> None:
         """Know what our predecessor reported: clients that go on trying keep their flows."""
         self.stats.forgotten += self._memory.remember(reported, 1)
+
+    def journal_to(self, note: Callable[[Reported], None]) -> None:
+        """Note from now on what is exported, before anybody can send it."""
+        self._note = note
 
     def next_deadline(self) -> int | None:
         """When something will be due, by the wall clock as it goes; None while nothing will."""
@@ -256,6 +263,7 @@ class DeniedTable:
         rows = self._rows
         return Reported(
             self._index.keys(slots),
+            rows.kept["flowStartMilliseconds"][slots],
             rows.kept["flowStartMilliseconds"][slots],
             rows.kept["flowEndMilliseconds"][slots],
             rows.exported[slots],
@@ -347,7 +355,10 @@ class DeniedTable:
         return self._records(slots, np.where(idle, EndReason.IDLE, EndReason.ACTIVE))
 
     def _records(self, slots: Slots, reasons: int | Slots) -> Batch:
-        return self._rows.records(slots, np.broadcast_to(reasons, len(slots)))
+        records = self._rows.records(slots, np.broadcast_to(reasons, len(slots)))
+        if self._note is not None and len(slots):
+            self._note(self._reported_of(slots))
+        return records
 
     def _leave(self, slots: Slots, *, to_successor: bool = False) -> None:
         """Free the rows of connections."""

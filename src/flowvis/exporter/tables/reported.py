@@ -21,6 +21,8 @@ class Reported:
     starts: NDArray[np.uint64]
     """The kernel's, in ns; 0 where it does not tell. Denied connections: in ms, of the first
     packet."""
+    began: NDArray[np.uint64]
+    """flowStartMilliseconds of the records."""
     ends: NDArray[np.uint64]
     """flowEndMilliseconds of the last record."""
     exported: NDArray[np.uint64]
@@ -51,6 +53,7 @@ class Memory:
         rows = capacity + 1  # the last, at -1, says nothing: it is that of what is not known
         self._columns: dict[str, NDArray[Any]] = {
             "starts": np.zeros(rows, dtype=np.uint64),
+            "began": np.zeros(rows, dtype=np.uint64),
             "ends": np.zeros(rows, dtype=np.uint64),
             "exported": np.zeros((rows, counters), dtype=np.uint64),
             "reasons": np.zeros(rows, dtype=np.uint8),

@@ -60,7 +60,8 @@ class Merge(Enum):
     FLOW_TYPE = auto()  # as FILL, but "from external" stays
     TOTAL = auto()  # never backwards; per node: that node's; common: the larger of the two nodes'
     DELTA = auto()  # what the total of the same side grew by since the record was last written
-    RATE = auto()  # bits/s of the side's last interval; common: of the side with the latest end
+    RATE = auto()  # bits/s of the side's last interval; common: of the side with the latest end,
+    # and of a connection that sides report whole, the greater: its end is better known there
     ADDED = auto()  # not merged: the aggregator writes it into the outgoing record
 
 

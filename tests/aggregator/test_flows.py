@@ -446,6 +446,20 @@ class TestCounters:
         table.add(INTRA_NODE | counted(6000) | at(-5))
         assert table.only()["throughput"] == 0
 
+    @pytest.mark.parametrize("better_first", [True, False])
+    def test_the_common_rate_of_a_whole_connection_is_the_better_measured_sides(
+        self, better_first: bool
+    ) -> None:
+        """One node knows when it closed, the other when it was polled."""
+        table = Table()
+        known = SOURCE_HALF | counted(1000) | at(0.25) | ENDED
+        polled = DESTINATION_HALF | counted(1000) | at(4) | ENDED
+        table.add(*((known, polled) if better_first else (polled, known)))
+        row = table.only()
+        assert row["throughputFromSourceNode"] == 1000 * 8 * 4
+        assert row["throughputFromDestinationNode"] == 1000 * 8 // 4
+        assert row["throughput"] == row["throughputFromSourceNode"]
+
     def test_an_interval_that_nobody_saw_begin_has_no_rate(self) -> None:
         """A flow that the table has forgotten, or never had, goes on."""
         table = Table()

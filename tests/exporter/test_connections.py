@@ -583,3 +583,70 @@ def test_a_connection_whose_beginning_was_observed_has_a_start_without_timestamp
     poll(connections, T0 + 3000, one.at(5, 500, 5, 500))
     assert not len(connections.due(T0 + 3000))
     assert rows(connections.due(T0 + 3000 + IDLE), "flowStartMilliseconds") == [(T0,)]
+
+
+@pytest.mark.parametrize(("state", "kept_s"), [("TIME_WAIT", 120), ("CLOSE", 10)])
+@pytest.mark.parametrize("since_s", [0, 1, 3, 4])
+def test_the_end_of_a_closed_connection_is_when_its_timeout_began(
+    state: str, kept_s: int, since_s: int
+) -> None:
+    connections = table()
+    poll(connections, T0 + 60_000, Connection(counters=(5, 500, 5, 500)))
+    closed = Connection(tcp_state=state, timeout=kept_s - since_s, counters=(9, 900, 9, 900))
+    poll(connections, T0 + 65_000, closed)
+    batch = connections.due(T0 + 65_000)
+    ((end, seconds),) = rows(batch, "flowEndMilliseconds", "flowEndSeconds")
+    assert 0 <= end - (T0 + 65_000 - 1000 * since_s) <= 1000 * min(since_s, 1)
+    assert seconds == (T0 + 65_000) // 1000 - since_s
+    # Of that end, not of its own time, is what comes of it later.
+    event(connections, T0 + 65_000 + 1000 * kept_s, ended(closed, 9, 900, 9, 900))
+    assert not len(connections.due(T0 + 300_000))
+
+
+def test_the_timeouts_of_closed_connections_are_what_the_kernel_says() -> None:
+    connections = table()
+    connections.closed_after({"TIME_WAIT": 30, "CLOSE": 5})
+    closed = Connection(tcp_state="TIME_WAIT", timeout=23, counters=(9, 900, 9, 900))
+    poll(connections, T0 + 60_000, closed)
+    assert rows(connections.due(T0 + 60_000), "flowEndSeconds") == [((T0 + 53_000) // 1000,)]
+
+
+def test_a_short_connection_lasts_as_long_as_it_did() -> None:
+    """It began 100 ms before its last packet, 4.9 s before the poll."""
+    connections = table()
+    closed = Connection(tcp_state="TIME_WAIT", timeout=115, counters=(9, 900, 9, 900))
+    poll(connections, T0 + 5000, closed)
+    ((start, end),) = rows(
+        connections.due(T0 + 5000), "flowStartMilliseconds", "flowEndMilliseconds"
+    )
+    assert start < end <= start + 1000
+
+
+def test_a_timeout_that_cannot_be_moves_no_end() -> None:
+    """nft gives single connections timeouts of their own; and the last second reads as 0."""
+    connections = table()
+    long = Connection(tcp_state="TIME_WAIT", timeout=500, counters=(9, 900, 9, 900))
+    brief = Connection(id=2, source_port=2, tcp_state="CLOSE", timeout=1)
+    last = Connection(id=3, source_port=3, tcp_state="CLOSE", timeout=0)
+    poll(connections, T0 + 5000, long, brief.at(1, 60, 1, 40), last.at(1, 60, 1, 40))
+    batch = connections.due(T0 + 5000)
+    ends = dict(rows(batch, "sourceTransportPort", "flowEndMilliseconds"))
+    assert ends[40000] == ends[3] == T0 + 5000
+    assert T0 <= ends[2] <= T0 + 1000  # a start later than that end
+
+
+def test_a_connection_that_nobody_saw_close_ended_before_its_timeout() -> None:
+    connections = table()
+    alone = Connection(tcp_state="TIME_WAIT")
+    event(connections, T0 + 123_000, ended(alone, 9, 900, 9, 900, at_s=1_123))
+    polled = Connection(id=2, source_port=2)
+    poll(connections, T0 + 4000, polled.at(5, 500, 5, 500), sweep=False)
+    event(connections, T0 + 15_000, ended(polled.at(tcp_state="CLOSE"), 9, 900, 9, 900, at_s=1_015))
+    again = Connection(id=3, source_port=3)  # its ports were wanted for another one
+    poll(connections, T0 + 16_000, again.at(5, 500, 5, 500), sweep=False)
+    event(
+        connections, T0 + 19_000, ended(again.at(tcp_state="TIME_WAIT"), 9, 900, 9, 900, at_s=1_019)
+    )
+    batch = connections.due(T0 + 123_000)
+    ends = dict(rows(batch, "sourceTransportPort", "flowEndMilliseconds"))
+    assert ends == {40000: T0 + 3000, 2: T0 + 5000, 3: T0 + 19_000}

@@ -127,6 +127,7 @@ class Watch:
                 log.error("connections not polled: %s", refusal)  # noqa: TRY400  the text says all
                 return
             self.stats.listed = len(entries)
+            self._table.closed_after(self._conntrack.closed_s())
             self._table.poll(entries, now_ms())
             if self._events:
                 await self._drain()

@@ -100,6 +100,10 @@ class Conntrack:
         """How many it can hold."""
         return self._sysctls.maximum()
 
+    def closed_s(self) -> dict[str, int]:
+        """For how many seconds it keeps closed TCP connections, by state."""
+        return self._sysctls.closed_s()
+
     def poll(self) -> Entries:
         """All connections of the zones, IPv4 and IPv6; blocks for some 3 us a connection."""
         if self._dumps is None:

@@ -24,6 +24,11 @@ EVENTS = Switch("nf_conntrack_events", "connections shorter than the poll interv
 that begin while we restart would end without a word."""
 
 
+CLOSED_S = {"TIME_WAIT": 120, "CLOSE": 10}
+"""How many seconds the kernel keeps TCP connections after their last packet, by state: tcp_timeouts
+of nf_conntrack_proto_tcp.c, where nf_conntrack_tcp_timeout_<state> does not say otherwise."""
+
+
 class Sysctls:
     """Reads and sets them below `root`."""
 
@@ -37,6 +42,16 @@ class Sysctls:
     def maximum(self) -> int:
         """How many it would track; what comes after is dropped."""
         return self._number("nf_conntrack_max")
+
+    def closed_s(self) -> dict[str, int]:
+        """For how many seconds closed TCP connections are kept, by state: as CLOSED_S."""
+        seconds = {}
+        for state, usual in CLOSED_S.items():
+            try:
+                seconds[state] = self._number(f"nf_conntrack_tcp_timeout_{state.lower()}")
+            except (SystemRefused, ValueError):
+                seconds[state] = usual
+        return seconds
 
     def enable(self, switch: Switch) -> str | None:
         """Turn a switch on; what is lost and the remedy if it is off and may not be turned on.

@@ -7,7 +7,7 @@ when the table has no room for it (5); the deltas of its records add up to its c
 After a poll, and after the events that came meanwhile, `sweep` ends what the kernel lists no more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, concat
 from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
+from flowvis.conntrack.sources.sysctls import CLOSED_S
 from flowvis.counts import count
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
@@ -98,6 +99,8 @@ class ConnectionTable:
         self._index = FlowIndex(KEY_SIZE, capacity)
         self._rows = Rows(capacity)
         self._memory = Memory(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
+        self._closed_ms = np.zeros(256, dtype=np.int64)  # by TCP state
+        self.closed_after(CLOSED_S)
         self._note: Callable[[Reported], None] | None = None
         self._departed: list[Batch] = []
         self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
@@ -221,6 +224,11 @@ class ConnectionTable:
     def take_over(self, reported: Reported) -> None:
         """Know what our predecessor reported, so that it is not reported again."""
         self.stats.forgotten += self._memory.remember(reported, self._poll + 1)
+
+    def closed_after(self, closed_s: Mapping[str, int]) -> None:
+        """Know for how many seconds the kernel keeps connections after their end, by TCP state."""
+        for state, seconds in closed_s.items():
+            self._closed_ms[TCP_STATES.index(state)] = 1000 * seconds
 
     def journal_to(self, note: Callable[[Reported], None]) -> None:
         """Note from now on what is exported, before anybody can send it."""
@@ -397,10 +405,12 @@ class ConnectionTable:
         rows.tcp_state[slots] = states
         over = _OVER[states]
         ends = rows.kept["flowEndMilliseconds"]
-        stops = np.where(
+        moments = np.where(
             entries.stop_ns > 0, entries.stop_ns // 1_000_000, self._moments(slots, now_ms)
         )
-        ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], stops))
+        closing = np.flatnonzero(over & grown)
+        moments[closing] = self._closed_at(slots[closing], entries.take(closing), moments[closing])
+        ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], moments))
         self._ended_at[slots] = self._at
         moved = slots[grown]
         asleep = moved[self._deadline[moved] == NEVER]
@@ -408,6 +418,34 @@ class ConnectionTable:
         self._grown_at[moved] = self._at
         self._deadline[moved] = np.minimum(self._active_at[moved], self._at + self._idle_ms)
         self._deadline[slots[over & (grown | (self._reported[slots] != EndReason.END))]] = self._at
+
+    def _closed_at(
+        self, slots: Slots, entries: Entries, moments: NDArray[np.uint64]
+    ) -> NDArray[np.uint64]:
+        """Return when closed connections had their last packet, seen in TIME_WAIT or CLOSE.
+
+        A packet starts the timeout anew: what has passed of it is the time since. The kernel
+        reports what remains in whole seconds, rounded down (CTA_TIMEOUT); what it destroys, it
+        stamps with the end of the timeout, unless it makes room for another of the same ports.
+        """
+        rows = self._rows
+        moments = moments.astype(np.int64)
+        kept_ms = self._closed_ms[rows.tcp_state[slots]]
+        earliest = np.maximum(
+            rows.kept["flowEndMilliseconds"][slots], rows.kept["flowStartMilliseconds"][slots]
+        ).astype(np.int64)
+        destroyed = entries.stop_ns > 0
+        left_ms = 1000 * entries.timeout.astype(np.int64)
+        passed_ms = np.where(destroyed, kept_ms, np.clip(kept_ms - left_ms, 0, None))
+        closed = moments - passed_ms
+        # It ended within the second after that, and after it was last seen open: halfway.
+        first = np.maximum(closed, earliest)
+        last = np.maximum(np.minimum(closed + 1000, moments), first)
+        closed = np.where(
+            destroyed, np.where(closed < earliest, moments, closed), (first + last) // 2
+        )
+        known = destroyed | (entries.timeout > 0)
+        return np.where(known, closed, moments).astype(np.uint64)
 
     def _moments(self, slots: Slots, now_ms: int) -> NDArray[np.uint64]:
         """Return the time as each connection's own records go on: a clock set back repeats none."""

@@ -173,6 +173,7 @@ class _Entry:
         common = before = self.get(counter.common.total)
         restarted = False
         rate = None
+        whole = self._reason == END_OF_FLOW and own == total and not self.seen & news
         for side in _each(news):
             tally = counter.sides[side]
             since = self.get(Header.END + 8 * side)
@@ -196,7 +197,9 @@ class _Entry:
             if self.end > since:
                 rate = moved * 8000 // (self.end - since)
                 self.put(tally.rate, rate)
-        if rate is not None and self._latest:
+        if rate is not None and whole:
+            self.put(counter.common.rate, max(rate, self.get(counter.common.rate)))
+        elif rate is not None and self._latest:
             self.put(counter.common.rate, rate)
         self._count_common(counter.common, (total, own), (before, common), news)
         return restarted

@@ -10,7 +10,7 @@ from flowvis.batch import Batch, address_text
 from flowvis.denials.prefixes import DenialVerdict
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables import denied
-from flowvis.exporter.tables.denied import KEEP_MS, DeniedTable
+from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.exporter.tables.enrich import ClusterNode, PlainHost
 from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED, EndReason, Kind, RuleAction
@@ -18,6 +18,7 @@ from flowvis.inventory.index import Inventory
 from flowvis.runtime.ledger import Ledger
 from inventory.kubernetes_objects import node, pod, service
 
+KEEP_MS = 120_000  # TCP
 IDLE, ACTIVE = EndReason.IDLE, EndReason.ACTIVE
 FULL, FORCED = EndReason.LACK_OF_RESOURCES, EndReason.FORCED
 EGRESS = DenialVerdict(RuleAction.REJECT, egress=True, name="out", type=3, rule="r")
@@ -434,3 +435,41 @@ async def test_a_client_that_goes_on_trying_stays_one_connection_over_a_crash(
     third.put(packet(at=T0 + 100_000), at=100_000)
     (row,) = third.tell(120_000)
     assert (*counts(row)[:2], row["flowStartMilliseconds"]) == (14, 1, T0)
+
+
+@pytest.mark.parametrize(("protocol", "kept_s"), [(17, 30), (6, 120), (17, 7), (6, 200)])
+def test_what_comes_when_the_client_is_forgotten_is_another_connection(
+    protocol: int, kept_s: int
+) -> None:
+    table = Table()
+    table.kept_for({protocol: kept_s})
+    last = 1000 * kept_s - 1
+    again = last + 1000 * kept_s
+    for at in (0, last, again, again + 10):
+        table.put(packet(protocol=protocol, at=T0 + at), at=at)
+    reported = [
+        (*counts(row), row["flowStartMilliseconds"] - T0) for row in table.tell(again + 15_010)
+    ]
+    assert reported == [(2, 2, 120, 120, EndReason.END, 0), (2, 2, 120, 120, IDLE, again)]
+    assert table.balanced()
+
+
+def test_packets_that_waited_together_are_of_the_connections_of_their_times() -> None:
+    """As when the audit log is read for the first time; their wall time is not now."""
+    table = Table()
+    times = [0, 5_000, 36_000, 40_000, 400_000]
+    table.put(*(packet(protocol=17, at=T0 + at) for at in times), at=3_600_000)
+    reported = [(*counts(row)[:2], row["flowEndReason"]) for row in table.tell(3_615_000)]
+    assert reported == [(2, 2, EndReason.END), (2, 2, EndReason.END), (1, 1, IDLE)]
+    assert table.balanced()
+
+
+def test_ends_that_nobody_takes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denied, "MAX_DEPARTED", 3)
+    table = Table()
+    for at in range(0, 600_000, 60_000):
+        table.put(packet(protocol=17, at=T0 + at), at=at)
+    reported = table.tell(600_000)
+    assert len(reported) == 4
+    assert sum(row["packetDeltaCount"] for row in reported) == 10
+    assert table.balanced()

@@ -199,6 +199,7 @@ class FlowExporter:
             self.exporter,
             [PacketLog(group, prefixes) for group in denied.nflog_groups],
             Follower(denied.audit_log) if denied.audit_log is not None else None,
+            unanswered_s=self.conntrack.unanswered_s,
         )
 
     def _components(self, settings: ExporterSettings) -> list[Component]:

@@ -104,6 +104,10 @@ class Conntrack:
         """For how many seconds it keeps closed TCP connections, by state."""
         return self._sysctls.closed_s()
 
+    def unanswered_s(self) -> dict[int, int]:
+        """For how many seconds it keeps connections that nobody answers, by protocol."""
+        return self._sysctls.unanswered_s()
+
     def poll(self) -> Entries:
         """All connections of the zones, IPv4 and IPv6; blocks for some 3 us a connection."""
         if self._dumps is None:

@@ -1,19 +1,22 @@
 """The table of denied connections: packets that policies denied become intervals of flows.
 
 Does no I/O and has no clock. The kernel keeps nothing of a connection that it denies, so here the
-packets of a 5-tuple are one connection until none has come for `KEEP_MS`; clients that try again
-ever less often (TCP after 1, 3, 7, ... 63 seconds) stay one. A connection is reported while packets
-come at most once per active timeout (flowEndReason 2), once none has come for the idle timeout (1),
-and when the table has no room for it (5).
+packets of a 5-tuple are one connection until none has come for as long as the kernel of the
+client's node remembers what nobody answers. What comes then is another connection there, so it is
+one here: the two halves go together. Clients that try again ever less often (TCP after 1, 3, 7, ...
+63 seconds) stay one. A connection is exported while packets come at most once per active timeout
+(flowEndReason 2), once none has come for the idle timeout (1), when another one follows it (3), and
+when the table has no room for it (5).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, concat
+from flowvis.conntrack.sources.sysctls import UNANSWERED_S
 from flowvis.counts import count
 from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import DenialVerdict
@@ -31,7 +34,7 @@ from flowvis.strings import Strings
 
 Slots = NDArray[np.int64]
 
-KEEP_MS = 300_000  # as long as Antrea keeps them
+OTHER_S = 600  # protocols without a timeout of their own: nf_conntrack_generic_timeout
 MAX_DEPARTED = 8192  # records that wait to be taken; while there are so many, nothing is evicted
 NEVER = int(np.iinfo(np.int64).max)
 
@@ -83,6 +86,8 @@ class DeniedTable:
         self._enricher = enricher
         self._scope = scope
         self._steady = steady or SteadyTime()
+        self._kept_ms = np.full(256, 1000 * OTHER_S, dtype=np.int64)  # by protocol
+        self.kept_for({protocol: usual for protocol, (_, usual) in UNANSWERED_S.items()})
         self._active_ms = active_timeout_ms
         self._idle_ms = idle_timeout_ms
         self._rate = Rate(max_packets_per_second)
@@ -93,6 +98,7 @@ class DeniedTable:
         self._waiting = 0
         self._top = 0  # no row from here on has ever been used
         self._last_ms = np.zeros(max_connections, dtype=np.int64)  # when packets came
+        self._logged_at = np.zeros(max_connections, dtype=np.int64)  # the last packet, steady
         self._active_at = np.zeros(max_connections, dtype=np.int64)
         self._deadline = np.full(max_connections, NEVER, dtype=np.int64)
         self._asleep = np.zeros(max_connections, dtype=bool)  # reported as idle, and quiet since
@@ -112,6 +118,11 @@ class DeniedTable:
             self._active_at[awake], self._last_ms[awake] + idle_timeout_ms
         )
 
+    def kept_for(self, unanswered_s: Mapping[int, int]) -> None:
+        """Know for how many seconds the kernel keeps what nobody answers, by protocol."""
+        for protocol, seconds in unanswered_s.items():
+            self._kept_ms[protocol] = 1000 * max(seconds, 1)
+
     def limit(self, max_packets_per_second: int) -> None:
         """Look at another number of packets in a second."""
         self._rate.change(max_packets_per_second)
@@ -126,6 +137,13 @@ class DeniedTable:
             packets, self._scope.wants(packets.source, packets.protocol), "out-of-scope"
         )
         packets = self._keep(packets, self._affordable(packets, at), "rate-limit")
+        # When they were logged, by steady time: they may have waited.
+        logged = at - (now_ms - packets.time_ms.astype(np.int64))
+        for part in _runs(logged, int(self._kept_ms.min())):
+            self._take(packets.take(part), logged[part], at)
+
+    def _take(self, packets: Packets, logged: NDArray[np.int64], at: int) -> None:
+        """Take in packets among which no connection ends."""
         keys = pack_keys(
             packets.source,
             packets.destination,
@@ -134,14 +152,40 @@ class DeniedTable:
             packets.protocol,
         )
         slots = self._index.find(keys)
+        over = self._over(slots, logged, packets.protocol)
+        if over.any():
+            self._end(np.unique(slots[over]))
+            slots = self._index.find(keys)
         known = slots >= 0
-        self._count(slots[known], packets.take(known), at)
+        self._count(slots[known], packets.take(known), logged[known], at)
         if known.all():
             return
         # Their rows may be those of connections that were known until now.
-        packets = packets.take(~known)
+        packets, logged = packets.take(~known), logged[~known]
         slots = self._admit(keys[~known], packets, at)
-        self._count(slots[slots >= 0], packets.take(slots >= 0), at)
+        room = slots >= 0
+        self._count(slots[room], packets.take(room), logged[room], at)
+
+    def _over(
+        self, slots: Slots, logged: NDArray[np.int64], protocol: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """Which packets come after the end of the connection that is known."""
+        over = (slots >= 0) & (logged - self._logged_at[slots] >= self._kept_ms[protocol])
+        if self._waiting >= MAX_DEPARTED:
+            over &= ~self._rows.unreported(slots)  # nobody takes records: one stays one
+        return over
+
+    def _end(self, slots: Slots) -> None:
+        """Make the last records of connections that others follow."""
+        unreported = self._rows.unreported(slots)
+        self._depart(slots, unreported, EndReason.END)
+        self._leave(slots)
+
+    def _depart(self, slots: Slots, which: NDArray[np.bool_], reason: EndReason) -> None:
+        """Let records wait to be taken, of those of the connections that have something to say."""
+        self._departed.append(self._records(slots[which], reason))
+        self._waiting += int(np.count_nonzero(which))
+        self.connections.sent += int(np.count_nonzero(~which))
 
     def lost(self, count: int) -> None:
         """Note packets that were logged and did not reach us."""
@@ -251,7 +295,8 @@ class DeniedTable:
         if not len(self._memory):
             return {}
         reported = self._memory.look_up(keys)
-        known = (reported.reasons > 0) & (reported.ends + np.uint64(KEEP_MS) > tuples.start_ms)
+        kept = self._kept_ms[tuples.protocol].astype(np.uint64)
+        known = (reported.reasons > 0) & (reported.ends + kept > tuples.start_ms)
         those = opened[known[opened]]
         self._rows.totals[slots[those]] = self._rows.exported[slots[those]] = reported.exported[
             those
@@ -276,9 +321,10 @@ class DeniedTable:
         self._top = max(self._top, int(slots.max(initial=-1)) + 1)
         self._rows.clear(slots)
         self._asleep[slots] = False
+        self._logged_at[slots] = 0
         self._active_at[slots] = at + self._active_ms
 
-    def _count(self, slots: Slots, packets: Packets, at: int) -> None:
+    def _count(self, slots: Slots, packets: Packets, logged: NDArray[np.int64], at: int) -> None:
         """Add packets to their connections, and set when these are due."""
         rows = self._rows
         self.packets.merged += _total(packets)
@@ -287,6 +333,7 @@ class DeniedTable:
         np.maximum.at(rows.kept["flowEndMilliseconds"], slots, packets.time_ms)
         self._begin_earlier(slots, packets.time_ms)
         self._last_ms[slots] = at
+        np.maximum.at(self._logged_at, slots, logged)
         self._blame(slots, packets)
         awake = slots[self._asleep[slots]]
         self._active_at[awake] = at + self._active_ms
@@ -299,7 +346,8 @@ class DeniedTable:
         What has been exported keeps its start, which names it; a clock set back changes none.
         """
         starts = self._rows.kept["flowStartMilliseconds"]
-        earlier = time_ms + np.uint64(KEEP_MS) > starts[slots]
+        kept = self._kept_ms[self._rows.kept["protocolIdentifier"][slots]].astype(np.uint64)
+        earlier = time_ms + kept > starts[slots]
         earlier &= ~self._rows.exported[slots].any(axis=1)
         np.minimum.at(starts, slots[earlier], time_ms[earlier])
 
@@ -331,10 +379,7 @@ class DeniedTable:
         if len(slots) > over:
             slots = slots[np.argpartition(self._last_ms[slots], over)[:over]]
         self.stats.evicted += len(slots)
-        unreported = self._rows.unreported(slots)
-        self._departed.append(self._records(slots[unreported], EndReason.LACK_OF_RESOURCES))
-        self._waiting += int(np.count_nonzero(unreported))
-        self.connections.sent += int(np.count_nonzero(~unreported))
+        self._depart(slots, self._rows.unreported(slots), EndReason.LACK_OF_RESOURCES)
         self._leave(slots)
 
     def _expire(self, at: int, limit: int) -> Batch:
@@ -349,7 +394,7 @@ class DeniedTable:
         self._active_at[slots] = at + self._active_ms
         self._deadline[slots] = np.where(
             idle,
-            self._last_ms[slots] + KEEP_MS,
+            self._last_ms[slots] + self._kept_ms[self._rows.kept["protocolIdentifier"][slots]],
             np.minimum(at + self._active_ms, self._last_ms[slots] + self._idle_ms),
         )
         return self._records(slots, np.where(idle, EndReason.IDLE, EndReason.ACTIVE))
@@ -366,6 +411,17 @@ class DeniedTable:
             self.stats.forgotten += self._memory.remember(self._reported_of(slots), 1)
         self._index.remove(slots)
         self._deadline[slots] = NEVER
+
+
+def _runs(logged: NDArray[np.int64], span_ms: int) -> Iterator[slice]:
+    """Cut packets into runs in which all were logged within a span: mostly one."""
+    start = 0
+    while start < len(logged):
+        rest = logged[start:]
+        high, low = np.maximum.accumulate(rest), np.minimum.accumulate(rest)
+        stop = start + int(np.searchsorted(high - low, span_ms, side="right"))
+        yield slice(start, stop)
+        start = stop
 
 
 def _total(packets: Packets) -> int:

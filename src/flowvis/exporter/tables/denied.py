@@ -181,7 +181,7 @@ class DeniedTable:
         self._depart(slots, unreported, EndReason.END)
         self._leave(slots)
 
-    def _depart(self, slots: Slots, which: NDArray[np.bool_], reason: EndReason) -> None:
+    def _depart(self, slots: Slots, which: NDArray[np.bool_], reason: int) -> None:
         """Let records wait to be taken, of those of the connections that have something to say."""
         self._departed.append(self._records(slots[which], reason))
         self._waiting += int(np.count_nonzero(which))

@@ -460,6 +460,20 @@ class TestCounters:
         assert row["throughputFromDestinationNode"] == 1000 * 8 // 4
         assert row["throughput"] == row["throughputFromSourceNode"]
 
+    def test_the_common_rate_is_always_one_of_the_sides(self) -> None:
+        """One side reported a whole connection as idle, then as ended; the other in one record."""
+        for order in ((0, 1, 2), (0, 2, 1), (2, 0, 1)):
+            table = Table()
+            records = [
+                SOURCE_HALF | counted(1000) | at(0.25) | {"flowEndReason": EndReason.IDLE},
+                SOURCE_HALF | counted(1000, 0) | at(3) | ENDED,
+                DESTINATION_HALF | counted(1000) | at(4) | ENDED,
+            ]
+            table.add(*(records[place] for place in order))
+            row = table.only()
+            sides = {row[f"throughputFrom{side}Node"] for side in ("Source", "Destination")}
+            assert row["throughput"] in sides, order
+
     def test_an_interval_that_nobody_saw_begin_has_no_rate(self) -> None:
         """A flow that the table has forgotten, or never had, goes on."""
         table = Table()

@@ -32,6 +32,7 @@ class Connection:
     stop_ns: int = 0
     status: int = 0
     timeout: int = 0
+    uncounted: int = 0
     tcp_state: str | None = "ESTABLISHED"
     counters: tuple[int, int, int, int] = (0, 0, 0, 0)
     event: int = DUMP
@@ -61,6 +62,7 @@ class Connection:
             for name in (
                 *("protocol", "id", "zone", "mark"),
                 *("start_ns", "stop_ns", "status", "timeout", "event"),
+                "uncounted",
             )
         }
 

@@ -5,7 +5,7 @@ import pytest
 
 from exporter.kernel_entries import SECOND, Connection, entries
 from flowvis.batch import Batch, address_text
-from flowvis.conntrack.entries import DESTROY, NEW, UPDATE
+from flowvis.conntrack.entries import DESTROY, DUMP, NEW, UPDATE
 from flowvis.conntrack.names import ConntrackStatus
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
@@ -650,3 +650,17 @@ def test_a_connection_that_nobody_saw_close_ended_before_its_timeout() -> None:
     batch = connections.due(T0 + 123_000)
     ends = dict(rows(batch, "sourceTransportPort", "flowEndMilliseconds"))
     assert ends == {40000: T0 + 3000, 2: T0 + 5000, 3: T0 + 19_000}
+
+
+def test_connections_that_the_kernel_does_not_count_are_counted() -> None:
+    connections = table()
+    older = [Connection(id=at, source_port=at, uncounted=1) for at in (1, 2)]
+    newer = Connection(id=3, source_port=3, uncounted=1, event=NEW)  # as of every new one
+    event(connections, T0, newer)
+    poll(connections, T0, *older, newer.at(1, 60, 1, 60, uncounted=0, event=DUMP))
+    assert connections.stats.uncounted == 2
+    names = ("packetTotalCount", "octetTotalCount")
+    assert sorted(rows(connections.due(T0 + IDLE), *names)) == [(0, 0), (0, 0), (1, 60)]
+    event(connections, T0 + 9000, ended(older[0], 0, 0, 0, 0))
+    poll(connections, T0 + 10_000, older[1])
+    assert connections.stats.uncounted == 1

@@ -377,7 +377,10 @@ cdef class Merger:
         cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, reported
         cdef bint restarted = False, rated = False
         cdef bint whole = (
-            record.reason == END_OF_FLOW and own == total and not record.before & news
+            record.reason == END_OF_FLOW
+            and own == total
+            and not record.before & news
+            and not record.before & ~(state >> ENDS)
         )
         cdef int side
         cdef const Tally *tally

@@ -18,7 +18,7 @@ from flowvis.batch import Batch, concat
 from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
 from flowvis.conntrack.sources.sysctls import CLOSED_S
-from flowvis.counts import count
+from flowvis.counts import count, gauge
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.reported import Memory, Reported
@@ -52,6 +52,7 @@ class TableStats:
     evicted: int = count("Connections that left the table since it was full")
     forgotten: int = count("Evicted connections that may be reported twice: too many were evicted")
     vanished: int = count("Connections whose end was not observed")
+    uncounted: int = gauge("Connections that have no counters: older than nf_conntrack_acct")
 
 
 class ConnectionTable:
@@ -108,6 +109,7 @@ class ConnectionTable:
         self._live = np.zeros(capacity, dtype=bool)
         self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
         self._counted = np.zeros(capacity, dtype=bool)  # whether the kernel gave its counters
+        self._uncounted = np.zeros(capacity, dtype=bool)  # whether the kernel has no counters
         self._completed = np.zeros(capacity, dtype=bool)  # whether `default_zone` completed it
         self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
         self._ended_at = np.zeros(capacity, dtype=np.int64)  # when flowEnd was set, steady
@@ -135,6 +137,7 @@ class ConnectionTable:
         self._learn(slots[known], entries.take(known), now_ms)
         self._update(slots[known], entries.take(known), now_ms)
         self._admit(keys[~known], entries.take(~known), now_ms)
+        self.stats.uncounted = int(np.count_nonzero(self._live & self._uncounted))
 
     def event(self, entries: Entries, now_ms: int) -> None:
         """Take in events, in the order that the kernel reported them."""
@@ -403,6 +406,7 @@ class ConnectionTable:
         self._counted[slots] |= entries.event != NEW
         grown &= entries.event != NEW
         rows.tcp_state[slots] = states
+        self._uncounted[slots] = (entries.uncounted != 0) & (entries.event != NEW)
         over = _OVER[states]
         ends = rows.kept["flowEndMilliseconds"]
         moments = np.where(

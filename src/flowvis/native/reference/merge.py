@@ -174,6 +174,7 @@ class _Entry:
         restarted = False
         rate = None
         whole = self._reason == END_OF_FLOW and own == total and not self.seen & news
+        whole &= not self.seen & ~(self.state >> FlowState.ENDS)
         for side in _each(news):
             tally = counter.sides[side]
             since = self.get(Header.END + 8 * side)

@@ -664,3 +664,22 @@ def test_connections_that_the_kernel_does_not_count_are_counted() -> None:
     event(connections, T0 + 9000, ended(older[0], 0, 0, 0, 0))
     poll(connections, T0 + 10_000, older[1])
     assert connections.stats.uncounted == 1
+
+
+def test_what_began_and_ended_while_events_were_lost_is_bounded() -> None:
+    """Of 1 the end was lost, of 2 the beginning, of 3 that too but for its end, of the rest all."""
+    connections = table()
+    one, two, three, four = (Connection(id=at, source_port=at) for at in range(1, 5))
+    event(connections, T0, one.at(0, 0, 0, 0, event=NEW))
+    connections.lost(3 + 2 * 20)
+    poll(connections, T0 + 1000, two.at(1, 60, 0, 0), four.at(1, 60, 0, 0))
+    event(connections, T0 + 1000, four.at(0, 0, 0, 0, event=NEW), ended(three, 5, 500, 0, 0))
+    for second in (2, 3):
+        assert connections.stats.unseen == 0
+        poll(connections, T0 + 1000 * second, two.at(1, 60, 0, 0), four.at(1, 60, 0, 0))
+    assert connections.stats.unseen == 20
+    assert connections.stats.vanished == 1
+    assert connections.entries.dropped["lost"] == 43
+    for second in (5, 6, 7, 8):  # and that is that
+        poll(connections, T0 + 1000 * second, two.at(1, 60, 0, 0))
+    assert connections.stats.unseen == 20

@@ -161,6 +161,23 @@ async def test_lost_events_are_made_up_for_by_a_poll(traffic: Traffic) -> None:
     assert counted(collector, traffic) == traffic.expected
 
 
+async def test_what_lost_events_hid_has_a_number(
+    traffic: Traffic,
+) -> None:
+    """Many connections begin and end while nobody reads: of most of them no event is left."""
+    async with exporting(poll_s=0.1, buffer=4096) as (node, _):
+        async with node.watch._lock:  # nobody reads meanwhile
+            for _ in range(5):
+                traffic.send(range(100), 10)
+                forget_all()
+        await until(lambda: node.table.stats.unseen > 0)
+        assert node.conntrack.stats.lost_events == node.table.entries.dropped["lost"] > 800
+        stats = node.table.stats
+        assert 500 - node.table.connections.received <= stats.unseen
+        assert stats.unseen <= 510 - node.table.connections.received
+    traffic.expected.clear()
+
+
 async def test_a_poll_that_was_cut_short_ends_nothing_and_is_repeated(
     traffic: Traffic, monkeypatch: pytest.MonkeyPatch
 ) -> None:

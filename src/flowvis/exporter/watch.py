@@ -178,7 +178,9 @@ class Watch:
             await asyncio.sleep(0)
 
     def _read(self) -> Entries:
+        lost = self._conntrack.stats.lost_events
         entries = self._conntrack.read_events()
+        self._table.lost(self._conntrack.stats.lost_events - lost)
         if self._conntrack.needs_resync:
             self._poll_again()
         return entries

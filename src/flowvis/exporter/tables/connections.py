@@ -21,6 +21,7 @@ from flowvis.conntrack.sources.sysctls import CLOSED_S
 from flowvis.counts import count, gauge
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
+from flowvis.exporter.tables.gap import Gap
 from flowvis.exporter.tables.reported import Memory, Reported
 from flowvis.exporter.tables.rows import TOTALS, Rows, counters_of
 from flowvis.exporter.tables.scope import Scope
@@ -52,6 +53,9 @@ class TableStats:
     evicted: int = count("Connections that left the table since it was full")
     forgotten: int = count("Evicted connections that may be reported twice: too many were evicted")
     vanished: int = count("Connections whose end was not observed")
+    unseen: int = count(
+        "Connections that began and ended unseen as the kernel dropped events, at the most"
+    )
     uncounted: int = gauge("Connections that have no counters: older than nf_conntrack_acct")
 
 
@@ -95,6 +99,7 @@ class ConnectionTable:
         self._active_ms = active_timeout_ms
         self._idle_ms = idle_timeout_ms
         self._events = events
+        self._gap = Gap()
         self._poll = 1
         self._polled_at = 0
         self._index = FlowIndex(KEY_SIZE, capacity)
@@ -152,6 +157,13 @@ class ConnectionTable:
         others = (entries.event != NEW) & (entries.event != DESTROY)
         self.entries.drop("other-event", int(np.count_nonzero(others)))
 
+    def lost(self, events: int) -> None:
+        """Note events that the kernel dropped as nobody took them in time."""
+        if events:
+            self.entries.received += events
+            self.entries.drop("lost", events)
+            self._gap.lose(events, self._poll)
+
     def sweep(self) -> None:
         """End what the last poll did not list; with events, what the last two did not.
 
@@ -160,8 +172,8 @@ class ConnectionTable:
         """
         oldest = self._poll - int(self._events)
         vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
-        self.stats.vanished += len(vanished)
-        self._depart(vanished, EndReason.END)
+        self._vanish(vanished)
+        self.stats.unseen += self._gap.close(self._poll)
         self._memory.forget_before(oldest)
         if self._default_zone is not None:
             self._default_zone.forget_before(oldest)
@@ -280,14 +292,20 @@ class ConnectionTable:
         if other.any():
             gone = np.unique(slots[other])
             slots[np.isin(slots, gone)] = -1
-            self.stats.vanished += len(gone)
-            self._depart(gone, EndReason.END)
+            self._vanish(gone)
         return keys, slots
+
+    def _vanish(self, slots: Slots) -> None:
+        """End connections whose end was not observed."""
+        self.stats.vanished += len(slots)
+        self._gap.find(len(slots))
+        self._depart(slots, EndReason.END)
 
     def _begin(self, entries: Entries, now_ms: int) -> None:
         """Take in connections that have begun; they have counted nothing yet."""
         keys, slots = self._find(entries)
         fresh = slots < 0
+        self._gap.find(-int(np.count_nonzero(~fresh)))  # a dump was faster than their event
         self.entries.merged += int(np.count_nonzero(~fresh))
         self._admit(keys[fresh], entries.take(fresh), now_ms)
 
@@ -342,6 +360,7 @@ class ConnectionTable:
         self.entries.merged += int(np.count_nonzero(~new))
         fields = {**tuples.fields(), **description.columns}
         opened = wanted[new]
+        self._gap.find(int(np.count_nonzero(entries.event[opened] != NEW)))
         self._open(slots[opened])
         self._kernel_start[slots[opened]] = entries.start_ns[opened]
         self._rows.exported[slots[opened]] = reported.exported[opened]

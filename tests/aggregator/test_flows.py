@@ -494,6 +494,20 @@ class TestCounters:
         assert table.only(NOW + 60_000)["throughput"] == (1 << 64) - 1
 
 
+def test_flows_that_no_kernel_counts_are_counted() -> None:
+    table = Table()
+    assert table.flows.uncounted() == 0
+    for port, octets in ((1, 0), (2, 0), (3, 100)):
+        table.add(INTRA_NODE | counted(octets) | {"sourceTransportPort": port})
+    assert table.flows.uncounted() == 2
+    table.add(INTRA_NODE | counted(100) | {"sourceTransportPort": 1} | at(61))
+    assert table.flows.uncounted() == 1
+    table.due(NOW)
+    assert table.flows.uncounted() == 1
+    table.due(NOW + 90_000)
+    assert table.flows.uncounted() == 0
+
+
 class TestEnds:
     def test_the_end_of_a_flow_stays(self) -> None:
         table = Table()

@@ -157,6 +157,15 @@ async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "connection refused" in out
 
 
+async def test_status_names_flows_that_are_not_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for count, named in ((0, False), (3, True)):
+        async with served(tmp_path, status=lambda n=count: status() | {"uncountedFlows": n}):
+            assert await flowctl(tmp_path, "status") == 0
+        assert ("3 of them are not counted" in capsys.readouterr().out) is named
+
+
 @pytest.mark.parametrize("wrong", [{"imbalance": 3}, {"missing": 3}])
 async def test_status_fails_when_the_books_do_not_balance(
     wrong: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]

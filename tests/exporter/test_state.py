@@ -87,6 +87,21 @@ async def test_what_the_kernel_lists_no_more_is_forgotten(tmp_path: Path) -> Non
     assert len(second.reported()) == 1
 
 
+async def test_what_ended_while_no_exporter_ran_is_counted(tmp_path: Path) -> None:
+    """Of ONE the last bytes are missing; of TWO the end was exported."""
+    second = await successor(await predecessor(ONE), tmp_path)
+    for at in (5000, 10_000, 15_000):
+        poll(second, T0 + at)
+    assert second.stats.vanished == 1
+    first = table()
+    poll(first, T0, TWO)
+    assert reported(first.due(T0)) == [(3, 200, 200)]
+    third = await successor(first, tmp_path)
+    for at in (5000, 10_000, 15_000):
+        poll(third, T0 + at)
+    assert third.stats.vanished == 0
+
+
 async def test_without_a_predecessor(tmp_path: Path) -> None:
     first = table()
     await StateFile(tmp_path, "node", first).start()

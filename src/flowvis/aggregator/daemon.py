@@ -262,6 +262,7 @@ class Aggregator:
             "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
             "flows": len(self.table),
+            "uncountedFlows": self.table.uncounted(),
             "sessions": [session.as_dict() for session in self.collector.sessions.values()],
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),

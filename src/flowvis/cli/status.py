@@ -44,6 +44,13 @@ def _show(status: Mapping[str, Any]) -> None:
     console = tables.console()
     console.print(Text(status["version"]))
     console.print(Text(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows"))
+    if status.get("uncountedFlows"):
+        console.print(
+            Text(
+                f"{status['uncountedFlows']} of them are not counted by their nodes' kernels: "
+                "they began before net.netfilter.nf_conntrack_acct was 1; open them anew"
+            )
+        )
     if status.get("clusterId"):
         console.print(Text(f"cluster {status['clusterId']}"))
     sessions = status["sessions"]

@@ -182,6 +182,13 @@ class FlowTable:
         idle = int(self._live.seen[:used].min()) + self._inactive_timeout_ms
         return self._steady.wall(min(int(self._live.due[:used].min()), idle))
 
+    def uncounted(self) -> int:
+        """How many live flows have no packets: their nodes' kernels do not count them."""
+        used = slice(self._live.used)
+        rows = self._live.rows[used]
+        counted = (rows["packetTotalCount"] != 0) | (rows["reversePacketTotalCount"] != 0)
+        return int(np.count_nonzero(((self._live.state[used] & FlowState.LIVE) != 0) & ~counted))
+
     def live(self, limit: int | None = None, *, skip: int = 0) -> Batch:
         """Return a copy of the flows that the table has now, at most `limit`; changes nothing.
 

@@ -37,6 +37,7 @@ NEVER = int(np.iinfo(np.int64).max)
 UNREPORTED = 0  # where a flowEndReason will be: no record has been made
 MANY = 1 << 62
 MEMORY = 3  # connections remembered for each that may be live; one takes a third of the room
+INHERITED_POLLS = 3  # until what our predecessor knew and nobody listed is forgotten
 PASSING = 4096  # rows beside the bound, for connections of which only the end was observed
 
 _NO_SLOTS = np.empty(0, dtype=np.int64)
@@ -52,7 +53,7 @@ class TableStats:
 
     evicted: int = count("Connections that left the table since it was full")
     forgotten: int = count("Evicted connections that may be reported twice: too many were evicted")
-    vanished: int = count("Connections whose end was not observed")
+    vanished: int = count("Connections whose end was not observed, also while no exporter ran")
     unseen: int = count(
         "Connections that began and ended unseen as the kernel dropped events, at the most"
     )
@@ -100,6 +101,7 @@ class ConnectionTable:
         self._idle_ms = idle_timeout_ms
         self._events = events
         self._gap = Gap()
+        self._inherited_until = 0  # the poll by when our predecessor's that ended are forgotten
         self._poll = 1
         self._polled_at = 0
         self._index = FlowIndex(KEY_SIZE, capacity)
@@ -173,8 +175,10 @@ class ConnectionTable:
         oldest = self._poll - int(self._events)
         vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
         self._vanish(vanished)
+        gone = self._memory.forget_before(oldest)
+        if self._poll <= self._inherited_until:
+            self.stats.vanished += gone
         self.stats.unseen += self._gap.close(self._poll)
-        self._memory.forget_before(oldest)
         if self._default_zone is not None:
             self._default_zone.forget_before(oldest)
 
@@ -239,6 +243,7 @@ class ConnectionTable:
     def take_over(self, reported: Reported) -> None:
         """Know what our predecessor reported, so that it is not reported again."""
         self.stats.forgotten += self._memory.remember(reported, self._poll + 1)
+        self._inherited_until = self._poll + INHERITED_POLLS
 
     def closed_after(self, closed_s: Mapping[str, int]) -> None:
         """Know for how many seconds the kernel keeps connections after their end, by TCP state."""

@@ -683,3 +683,25 @@ def test_what_began_and_ended_while_events_were_lost_is_bounded() -> None:
     for second in (5, 6, 7, 8):  # and that is that
         poll(connections, T0 + 1000 * second, two.at(1, 60, 0, 0))
     assert connections.stats.unseen == 20
+
+
+def test_what_an_old_connection_had_has_no_interval_though_nobody_takes_its_record() -> None:
+    """The collector is away for the first minutes; one of the two ends meanwhile."""
+    connections = table()
+    old = Connection(start_ns=0)
+    over = Connection(id=2, source_port=2, start_ns=0, counters=(9, 9 * 10**9, 0, 0))
+    for second in range(0, 120, 5):
+        now = T0 + 1000 * second
+        more = [over] if second < 60 else []
+        poll(connections, now, old.at(10 + second, 10**12 + 100 * second, 0, 0), *more)
+    names = ("octetDeltaCount", "flowStartMilliseconds", "flowEndMilliseconds")
+    records = rows(connections.due(T0 + 115_000), *names)
+    assert sorted(records) == [
+        (9 * 10**9, T0 + 55_000, T0 + 55_000),
+        (10**12 + 11_500, T0 + 115_000, T0 + 115_000),
+    ]
+    for second in range(120, 180, 5):
+        now = T0 + 1000 * second
+        poll(connections, now, old.at(10 + second, 10**12 + 100 * second, 0, 0))
+    (record,) = rows(connections.due(T0 + 175_000), *names)
+    assert record == (6000, T0 + 115_000, T0 + 175_000)

@@ -117,6 +117,7 @@ class ConnectionTable:
         self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
         self._counted = np.zeros(capacity, dtype=bool)  # whether the kernel gave its counters
         self._uncounted = np.zeros(capacity, dtype=bool)  # whether the kernel has no counters
+        self._past = np.zeros(capacity, dtype=bool)  # older than we are, since when is not known
         self._completed = np.zeros(capacity, dtype=bool)  # whether `default_zone` completed it
         self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
         self._ended_at = np.zeros(capacity, dtype=np.int64)  # when flowEnd was set, steady
@@ -384,11 +385,13 @@ class ConnectionTable:
     def _report_past(self, slots: Slots, entries: Entries) -> None:
         """Let what connections did before anybody looked be of the moment of their first sight.
 
-        Their start is not known, so no interval is: the first record ends when it begins, and the
-        next one counts from there.
+        Their start is not known, so no interval is: the first record ends when it begins, whenever
+        it can be sent, and the next one counts from there.
         """
         unknown = (entries.start_ns == 0) & (entries.event == DUMP)
-        self._deadline[slots[unknown & (self._reported[slots] == UNREPORTED)]] = self._at
+        past = slots[unknown & (self._reported[slots] == UNREPORTED)]
+        self._past[past] = True
+        self._deadline[past] = self._at
 
     def _open(self, slots: Slots) -> None:
         """Make empty rows of connections that are seen for the first time."""
@@ -398,6 +401,7 @@ class ConnectionTable:
         self._reported[slots] = UNREPORTED
         self._counted[slots] = False
         self._completed[slots] = False
+        self._past[slots] = False
         self._ended_at[slots] = self._grown_at[slots] = self._at
 
     def _make_room(self, wanted: int, limit: int) -> int:
@@ -440,6 +444,8 @@ class ConnectionTable:
         moments[closing] = self._closed_at(slots[closing], entries.take(closing), moments[closing])
         ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], moments))
         self._ended_at[slots] = self._at
+        past = slots[self._past[slots] & (self._reported[slots] == UNREPORTED)]
+        rows.kept["flowStartMilliseconds"][past] = ends[past]
         moved = slots[grown]
         asleep = moved[self._deadline[moved] == NEVER]
         self._active_at[asleep] = self._at + self._active_ms

@@ -352,6 +352,27 @@ async def test_a_predecessor_that_lives_on_does_not_write_over_its_successor(
     assert len(reported) == 1
 
 
+async def test_two_exporters_of_one_node_do_not_fight_over_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "SPARE_ROWS", 4)
+    first, second = Node(tmp_path), Node(tmp_path)
+    await first.restart()
+    await second.restart()
+    for node in (first, second):
+        for second_ in range(0, 1200, 60):
+            poll(node.table, T0 + 1000 * second_, ONE.at(second_ + 1, second_ + 1, 0, 0))
+            node.due(T0 + 1000 * second_ + IDLE)
+    assert caplog.text.count("another exporter has taken it over") == 1
+    assert (first.state.journal.stats.rewrites, second.state.journal.stats.rewrites > 2) == (
+        1,
+        True,
+    )
+    reported = second.state.journal.read()
+    assert reported is not None
+    assert reported.exported[:, 1].tolist() == [1141]
+
+
 def exported(count: int) -> Reported:
     """Rows of so many connections; each has exported its number."""
     like = table().reported()

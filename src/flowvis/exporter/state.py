@@ -41,6 +41,7 @@ class StateFile:
         self.journal = Journal(path, table.reported())
         self._table = table
         self._failing = False
+        self._handed_on = False
 
     @property
     def path(self) -> Path:
@@ -61,20 +62,27 @@ class StateFile:
         self._table.journal_to(self._note)
 
     async def stop(self) -> None:
-        """Leave what was exported to the successor."""
-        if not self.journal.is_anothers:
-            self._rewrite()
+        """Leave what was exported to the successor, unless it has begun already."""
+        self._rewrite()
         self.journal.close()
 
     def _note(self, reported: Reported) -> None:
+        if self._handed_on:
+            return
         try:
             self.journal.append(reported)
         except OSError as error:
             self._warn(error)
-        if self.journal.is_long and not self.journal.is_anothers:
+        if self.journal.is_long:
             self._rewrite()
 
     def _rewrite(self) -> None:
+        if self._handed_on or self.journal.is_anothers:
+            if not self._handed_on:
+                log.warning("%s: another exporter has taken it over: one to a node", self.path)
+            self._handed_on = True
+            self.journal.close()
+            return
         try:
             self.journal.rewrite(self._table.reported())
         except OSError as error:

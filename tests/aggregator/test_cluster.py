@@ -5,6 +5,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from flowvis.aggregator import daemon
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.daemon import Aggregator
 from flowvis.aggregator.settings import AggregatorSettings
@@ -18,10 +19,22 @@ from flowvis.runtime.settings import load
 from inventory.kubernetes_objects import node, pod
 from waiting import until
 
+from .exported import SOURCE_HALF, START_MS, exported
+
 
 def build(inventory: dict[str, Any]) -> Aggregator:
     text = yaml.safe_dump({"inventory": inventory, "controlSocket": "/nowhere"})
     return Aggregator(load(AggregatorSettings, text.encode(), {}))
+
+
+def test_deadlines_go_by_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = [0]
+    monkeypatch.setattr(daemon, "monotonic_ms", lambda: passed[0])
+    table = build({}).table
+    table.add(exported(table.strings, SOURCE_HALF), START_MS)
+    assert not len(table.due(START_MS + 400_000))
+    passed[0] += 90_000
+    assert len(table.due(START_MS - 400_000)) == 1
 
 
 async def test_the_aggregator_knows_all_of_the_cluster(tmp_path: Path) -> None:

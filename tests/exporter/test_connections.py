@@ -705,3 +705,25 @@ def test_what_an_old_connection_had_has_no_interval_though_nobody_takes_its_reco
         poll(connections, now, old.at(10 + second, 10**12 + 100 * second, 0, 0))
     (record,) = rows(connections.due(T0 + 175_000), *names)
     assert record == (6000, T0 + 115_000, T0 + 175_000)
+
+
+def test_counters_that_are_not_reported_for_a_while_stay() -> None:
+    connections = table()
+    one = Connection()
+    poll(connections, T0, one.at(10, 1000, 5, 500))
+    assert reported(connections.due(T0 + ACTIVE)) == [(1, 1000, 1000)]
+    poll(connections, T0 + 65_000, one.at(0, 0, 0, 0, uncounted=1))
+    poll(connections, T0 + 70_000, one.at(15, 1500, 5, 500))
+    assert reported(connections.due(T0 + 130_000)) == [(1, 500, 1500)]
+    event(connections, T0 + 131_000, ended(one, 0, 0, 0, 0))
+    assert reported(connections.due(T0 + 131_000)) == [(3, 0, 1500)]
+
+
+def test_counters_that_somebody_else_set_to_zero_go_on() -> None:
+    """As `conntrack -L -z` does."""
+    connections = table()
+    one = Connection()
+    poll(connections, T0, one.at(10, 1000, 5, 500))
+    poll(connections, T0 + 5000, one.at(0, 0, 0, 0))
+    poll(connections, T0 + 10_000, one.at(2, 200, 0, 0))
+    assert reported(connections.due(T0 + 25_000)) == [(1, 1200, 200)]

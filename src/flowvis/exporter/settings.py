@@ -226,7 +226,9 @@ class StateSettings:
     """What an exporter leaves to the one that follows it."""
 
     enable: bool = option(
-        True, doc="Whether what was reported is remembered over a restart, and not reported again"
+        True,
+        doc="Whether what was exported is remembered over a restart or a crash, and not exported "
+        "again",
     )
     directory: Path = option(
         Path("/run/flow-exporter"),

@@ -81,7 +81,8 @@ class Rows:
         counter at all is none that was reported: what is tracked has had a packet.
         """
         before = self.totals[slots]
-        counters = np.where(counters.any(axis=1)[:, None], counters, before)
+        reported = np.asarray(counters.any(axis=1))
+        counters = np.where(reported[:, None], counters, before)
         restarted = counters < before
         if restarted.any():
             exported = self.exported[slots]

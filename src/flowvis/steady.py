@@ -17,12 +17,12 @@ class SteadyTime:
     """Steady time in milliseconds for wall time in milliseconds since the epoch.
 
     A daemon gives it the kernel's monotonic clock. Without one it adds up the wall clock's own
-    steps; what is no step of a clock that runs counts as none.
+    steps; what is no step of a clock that runs counts as the one before.
     """
 
     def __init__(self, monotonic_ms: Callable[[], int] | None = None) -> None:
         self._monotonic_ms = monotonic_ms
-        self._wall = self._steady = 0
+        self._wall = self._steady = self._step = 0
         self._begun = False
 
     def at(self, now_ms: int) -> int:
@@ -31,8 +31,13 @@ class SteadyTime:
             self._steady = self._monotonic_ms()
         elif not self._begun:
             self._steady = now_ms
-        elif -SLIP_MS <= now_ms - self._wall <= LEAP_MS:
-            self._steady += now_ms - self._wall
+        else:
+            step = now_ms - self._wall
+            if not -SLIP_MS <= step <= LEAP_MS:
+                step = self._step
+            elif step > 0:
+                self._step = step
+            self._steady += step
         self._wall = now_ms
         self._begun = True
         return self._steady

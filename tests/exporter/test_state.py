@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.kernel_entries import SECOND, Connection, entries
 from exporter.test_connections import IDLE, T0, ended, event, poll, reported, rows, table
+from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.batch import Batch
 from flowvis.conntrack.entries import NEW
 from flowvis.exporter import journal as journal_module
@@ -20,6 +21,8 @@ from flowvis.exporter.journal import Journal
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.reported import Reported
+from flowvis.fields import TEXT_FIELDS
+from flowvis.ipfix.buffer import DOMAIN
 
 STEPS = ("grow", "grow", "poll", "poll", "end", "kill")
 
@@ -159,6 +162,47 @@ async def test_a_killed_exporters_start_is_kept_where_the_kernel_has_none(tmp_pa
     poll(node.table, T0 + 700_000, old.at(12, 12_000, 0, 0))
     names = ("flowStartMilliseconds", "octetDeltaCount", "octetTotalCount")
     assert rows(node.due(T0 + 760_000), *names) == [(T0 + 500_000, 2000, 12_000)]
+
+
+def arrive(flows: FlowTable, batch: Batch, now: int) -> None:
+    """Let the aggregator have records of this node."""
+    if len(batch):
+        batch = batch.on(flows.strings, TEXT_FIELDS)
+        domain = np.full(len(batch), 7, dtype=np.uint32)
+        flows.add(Batch({**batch.columns, DOMAIN: domain}, batch.strings), now)
+
+
+@pytest.mark.parametrize("away_s", [20, 110, 400])
+@pytest.mark.parametrize("unsent", [False, True])
+async def test_the_aggregator_has_each_byte_once_over_a_kill(
+    tmp_path: Path, away_s: int, unsent: bool
+) -> None:
+    """After 110 s it has forgotten the flow; what was made and not sent is then missing.
+
+    After 20 s the first record of the next exporter makes it good.
+    """
+    node, flows = Node(tmp_path), FlowTable()
+    await node.restart()
+    now, second, missing = 0, 0, 0
+    written = 0
+    killed = 130
+    while second < killed + away_s + 130:
+        second += 5
+        now = T0 + 1000 * second
+        if not killed <= second < killed + away_s:
+            if second == killed + away_s:
+                await node.restart()
+            poll(node.table, now, Connection(counters=(second, 100 * second, 0, 0)))
+            batch = node.due(now)
+            if unsent and second == 125 and len(batch):
+                missing = int(batch["octetDeltaCount"].sum())
+            else:
+                arrive(flows, batch, now)
+        written += int(flows.due(now)["octetDeltaCount"].sum())
+    arrive(flows, node.table.flush(), now)
+    written += int(flows.flush(now)["octetDeltaCount"].sum())
+    assert (missing > 0) is unsent
+    assert written == 100 * second - (missing if away_s > 90 else 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 3)), max_size=60))

@@ -380,6 +380,10 @@ class ConnectionTable:
         self._memory.forget(keys[opened])
         self._update(slots[wanted], entries.take(wanted), now_ms)
         self._report_past(slots[opened], entries.take(opened))
+        # Of a predecessor that was killed: while the flow is known its totals make good what was
+        # lost with it.
+        cut = np.isin(reported.reasons[opened], (EndReason.ACTIVE, EndReason.IDLE))
+        self._deadline[slots[opened[cut]]] = self._at
         return slots
 
     def _report_past(self, slots: Slots, entries: Entries) -> None:

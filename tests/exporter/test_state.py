@@ -330,6 +330,17 @@ async def test_a_bad_file_is_not_used(
     assert not len(reported)
 
 
+def test_a_file_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "SPARE_ROWS", 0)
+    like = table().reported()
+    Journal(tmp_path / "file", like, max_connections=2).rewrite(exported(20))
+    assert Journal(tmp_path / "file", like, max_connections=2).read() is not None
+    with pytest.raises(ValueError, match="more than 10 rows"):
+        Journal(tmp_path / "file", like, max_connections=1).read()
+
+
 async def test_the_state_of_another_boot_is_not_used(tmp_path: Path) -> None:
     boots = [tmp_path / "one", tmp_path / "two"]
     for boot in boots:

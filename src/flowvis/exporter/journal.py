@@ -23,7 +23,7 @@ from flowvis.native import FlowIndex
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 SPARE_ROWS = 16_384  # 2.3 MB; so many and as many again as there are connections may be superseded
-MAX_ROWS = 1 << 26  # 9 GB: far above all that can be tracked; what is larger is not read
+ROWS_EACH = 10  # for each connection that a table may have: more is not read; 370 MB by default
 
 
 @dataclass(slots=True)
@@ -38,11 +38,13 @@ class JournalStats:
 class Journal:
     """One file of rows, like a batch of none that is given."""
 
-    def __init__(self, path: Path, like: Reported, boot: Path = BOOT) -> None:
+    def __init__(
+        self, path: Path, like: Reported, boot: Path = BOOT, *, max_connections: int = 65_536
+    ) -> None:
         """`like` says how wide the columns are."""
         self.path = path
         self.stats = JournalStats()
-        self._like = like
+        self._max_rows = ROWS_EACH * max_connections + 4 * SPARE_ROWS
         self._row = np.dtype(
             [
                 (field.name, column.dtype, column.shape[1:])
@@ -61,9 +63,10 @@ class Journal:
                 head = file.readline(len(self._head) + 1)
                 if head != self._head:
                     raise ValueError("it is of another boot or version")
-                if os.fstat(file.fileno()).st_size > MAX_ROWS * self._row.itemsize:
-                    raise ValueError("it is too large to be a state file")
-                content = file.read()
+                size = os.fstat(file.fileno()).st_size - len(head)
+                if size > self._max_rows * self._row.itemsize:
+                    raise ValueError(f"it has more than {self._max_rows} rows")
+                content = file.read(size)
         except FileNotFoundError:
             return None
         whole = len(content) - len(content) % self._row.itemsize  # its writer may have been killed

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 class ReportingTable(Protocol):
     """What has something to hand on."""
 
+    max_connections: int
+
     def reported(self) -> Reported:
         """What was exported of connections that may go on."""
 
@@ -38,7 +40,7 @@ class StateFile:
     ) -> None:
         self.name = f"state {kind}".strip()
         path = directory / f"{quote(node_name, safe='')}{kind and '.'}{kind}.state"
-        self.journal = Journal(path, table.reported())
+        self.journal = Journal(path, table.reported(), max_connections=table.max_connections)
         self._table = table
         self._failing = False
         self._handed_on = False

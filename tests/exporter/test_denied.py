@@ -16,6 +16,7 @@ from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED, EndReason, Kind, RuleAction
 from flowvis.inventory.index import Inventory
 from flowvis.runtime.ledger import Ledger
+from flowvis.steady import SteadyTime
 from inventory.kubernetes_objects import node, pod, service
 
 KEEP_MS = 120_000  # TCP
@@ -473,3 +474,11 @@ def test_ends_that_nobody_takes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(reported) == 4
     assert sum(row["packetDeltaCount"] for row in reported) == 10
     assert table.balanced()
+
+
+def test_lines_from_before_the_machine_booted_are_reported_apart_too() -> None:
+    """Their steady time, the monotonic clock's, is below 0."""
+    table = Table(steady=SteadyTime(lambda: 1000))
+    table.put(*(packet(protocol=17, at=T0 + at) for at in (0, 5_000, 60_000)), at=900_000)
+    reported = [counts(row)[:2] for row in rows(table.flush())]
+    assert reported == [(2, 2), (1, 1)]

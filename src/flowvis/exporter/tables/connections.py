@@ -145,7 +145,8 @@ class ConnectionTable:
         self._learn(slots[known], entries.take(known), now_ms)
         self._update(slots[known], entries.take(known), now_ms)
         self._admit(keys[~known], entries.take(~known), now_ms)
-        self.stats.uncounted = int(np.count_nonzero(self._live & self._uncounted))
+        rows = slice(self._top)
+        self.stats.uncounted = int(np.count_nonzero(self._live[rows] & self._uncounted[rows]))
 
     def event(self, entries: Entries, now_ms: int) -> None:
         """Take in events, in the order that the kernel reported them."""

@@ -37,6 +37,7 @@ Slots = NDArray[np.int64]
 OTHER_S = 600  # protocols without a timeout of their own: nf_conntrack_generic_timeout
 MAX_DEPARTED = 8192  # records that wait to be taken; while there are so many, nothing is evicted
 NEVER = int(np.iinfo(np.int64).max)
+LONG_AGO = -(1 << 62)  # before anything that was logged, by any steady clock
 
 _KEY_SIZE = 37
 _PACKETS, _OCTETS = 0, 1  # columns of `Rows.totals`
@@ -321,7 +322,7 @@ class DeniedTable:
         self._top = max(self._top, int(slots.max(initial=-1)) + 1)
         self._rows.clear(slots)
         self._asleep[slots] = False
-        self._logged_at[slots] = 0
+        self._logged_at[slots] = LONG_AGO
         self._active_at[slots] = at + self._active_ms
 
     def _count(self, slots: Slots, packets: Packets, logged: NDArray[np.int64], at: int) -> None:

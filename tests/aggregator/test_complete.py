@@ -68,7 +68,7 @@ def test_whatever_the_flow_is_called_its_pods_are_named() -> None:
     batch = completed(records(*(INTER_NODE | {"flowType": number} for number in range(5))))
     assert batch.texts("sourcePodName") == ["client"] * 5
     assert batch.texts("destinationPodName") == ["server"] * 5
-    assert batch["flowType"].tolist() == [2, 1, 2, 3, 4]
+    assert batch["flowType"].tolist() == [2, 1, 2, 2, 2]
 
 
 def test_a_pod_that_the_record_names_otherwise_is_left_alone() -> None:
@@ -86,7 +86,8 @@ OUTSIDE, UNKNOWN_POD = "198.51.100.9", "10.9.0.7"
         ("10.0.1.1", "10.0.1.2", FlowType.INTRA_NODE),
         ("10.0.1.1", "10.0.2.1", FlowType.INTER_NODE),
         ("10.0.1.1", OUTSIDE, FlowType.TO_EXTERNAL),
-        ("10.0.1.1", "192.0.2.2", FlowType.TO_EXTERNAL),
+        ("10.0.1.1", "192.0.2.2", FlowType.INTER_NODE),  # a node is inside of the cluster
+        ("192.0.2.2", "10.0.1.1", FlowType.INTER_NODE),
         (OUTSIDE, "10.0.2.1", FlowType.FROM_EXTERNAL),
         ("10.0.1.1", UNKNOWN_POD, FlowType.UNSPECIFIED),
         (UNKNOWN_POD, "10.0.1.1", FlowType.UNSPECIFIED),

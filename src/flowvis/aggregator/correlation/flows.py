@@ -14,6 +14,7 @@ from flowvis.aggregator.correlation.key import correlation_keys, sides
 from flowvis.aggregator.correlation.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.correlation.observers import give_sides
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.aggregator.correlation.unforeseen import Unforeseen
 from flowvis.batch import Batch
 from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge
@@ -87,6 +88,7 @@ class FlowTable:
         self._moved_bytes = 0
         self._live = LiveRows(max_flows)
         self._generations = Generations(self._live)
+        self._unforeseen = Unforeseen(self._live)
         self._counts = np.zeros(len(Count), dtype=np.int64)
         self._active_ms = active_timeout_ms
         self._wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
@@ -105,6 +107,7 @@ class FlowTable:
         names = correlation_keys(batch, bits)
         starts = batch["flowStartMilliseconds"]
         slots = self._live.place(names, now_ms)
+        self._unforeseen.recognise(batch, bits, slots)
         give_sides(batch, bits, slots, self._live)
         records = Records(
             [batch[field.name] for field in COLUMNS],

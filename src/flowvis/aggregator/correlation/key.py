@@ -5,6 +5,10 @@ from outside that enters the cluster at another node than the Pod's, which the P
 coming from the first node (the proxy's SNAT); and so is what a Pod's own node masquerades on its
 way to another Pod. What a policy stopped before it left the first node is seen by one node only.
 
+An exporter names the endpoint that is its own node's: a Pod, or the node itself. A record that
+names both has no other half, as that of a Pod's connection with a node, of which the node's
+exporter reports nothing.
+
 One rule is not Antrea's: what the destination's node rejects waits for its other half, as what it
 drops does. The client's node has sent it and knows it too; apart, they would be counted twice.
 """
@@ -23,9 +27,10 @@ from flowvis.native.contract.merge import Sides
 def sides(batch: Batch) -> NDArray[np.uint8]:
     """Return each record's `Half` bits."""
     flow_type = batch["flowType"]
-    source_pod = batch["sourcePodName"] != 0
     destination_pod = batch["destinationPodName"] != 0
-    between = (flow_type == FlowType.INTER_NODE) & (source_pod != destination_pod)
+    source = (batch["sourcePodName"] | batch["sourceNodeName"]) != 0
+    destination = (batch["destinationPodName"] | batch["destinationNodeName"]) != 0
+    between = (flow_type == FlowType.INTER_NODE) & (source != destination)
     client = (flow_type == FlowType.FROM_EXTERNAL) | (between & (batch["proxySnatPort"] != 0))
     client &= ~destination_pod
     at = np.flatnonzero(client)
@@ -33,7 +38,7 @@ def sides(batch: Batch) -> NDArray[np.uint8]:
     correlate = (between | client) & ~_stopped(batch)
     bits = np.full(len(batch), Sides.BOTH, dtype=np.uint8)
     bits[correlate] = Sides.CORRELATE | Sides.DESTINATION
-    bits[correlate & (client | source_pod)] = Sides.CORRELATE | Sides.SOURCE
+    bits[correlate & (client | source)] = Sides.CORRELATE | Sides.SOURCE
     bits[client] |= Sides.CLIENT
     return bits
 

@@ -1,0 +1,123 @@
+"""What the inventory knows of connections' endpoints: which type a connection is of, whose half.
+
+An exporter knows the Pods of its own node. Of other addresses it can only compare with the
+networks of the Pods, as far as there are any: CNIs with pools of their own leave Node.spec.podCIDRs
+empty or give addresses outside of them. The aggregator knows all Pods and all nodes, so it decides
+before records are correlated, and once more as they are completed.
+
+Types are those of Antrea's element flowType. A node's own addresses are inside of the cluster: a
+connection of a Pod with a node (a Pod in the host's network, or a process of the node) is
+intra-node or inter-node as one between Pods is.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch, Column
+from flowvis.fields import FlowType
+from flowvis.inventory.index import NONE, Inventory, text_codes
+from flowvis.strings import Strings
+
+
+class Endpoints:
+    """Decides by the Pods and nodes that the inventory has."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+
+    def settle(self, batch: Batch) -> Batch:
+        """Return exporters' records with the types that their endpoints give them.
+
+        An exporter names the one endpoint that is its node's; looked up is the other one, where
+        the exporter took it for one outside of the cluster. Where that is a node that reports
+        nothing of such a connection, the node is named: the record is whole.
+        """
+        forward = batch["sourcePodName"] != 0
+        backward = batch["destinationPodName"] != 0
+        rows = np.flatnonzero((forward != backward) & by_ranges(batch["flowType"]))
+        if not len(rows):
+            return batch
+        columns = dict(batch.columns)
+        away = forward[rows]  # whether the other endpoint is the destination
+        far = _either(away, batch["destinationIP"][rows], batch["sourceIP"][rows])
+        near = _either(away, batch["sourceIP"][rows], batch["destinationIP"][rows])
+        times = times_ms(batch, rows)
+        pods = self._inventory.pods.find(far, times)
+        nodes = np.where(pods == NONE, self._inventory.nodes.find(far), NONE)
+        found = np.flatnonzero((pods != NONE) | (nodes != NONE))
+        if not len(found):
+            return batch
+        rows, away, pods, nodes = rows[found], away[found], pods[found], nodes[found]
+        there = self._pod_nodes(pods, batch.strings) | self._node_names(nodes, batch.strings)
+        own = self._inventory.pods.find(near[found], times[found])
+        here = _either(away, batch["sourceNodeName"][rows], batch["destinationNodeName"][rows])
+        here = np.where(here == 0, self._pod_nodes(own, batch.strings), here)
+        placed = (here != 0) & (there != 0)
+        types = columns["flowType"] = batch["flowType"].copy()
+        types[rows[placed]] = _type(here[placed], there[placed])
+        whole = placed & (nodes != NONE) & ~self._translated(batch, rows)
+        for name, which in (("destinationNodeName", away), ("sourceNodeName", ~away)):
+            columns[name] = batch[name].copy()
+            columns[name][rows[whole & which]] = there[whole & which]
+        return Batch(columns, batch.strings)
+
+    def complete(self, batch: Batch) -> None:
+        """Set the types of records, in place, whose Pods and nodes have been named."""
+        rows = np.flatnonzero(by_ranges(batch["flowType"]))
+        if not len(rows):
+            return
+        pods, nodes, elsewhere = [], [], []
+        for side in ("source", "destination"):
+            pods.append(batch[f"{side}PodName"][rows] != 0)
+            nodes.append(batch[f"{side}NodeName"][rows])
+            elsewhere.append(~self._inventory.are_pods(batch[f"{side}IP"][rows]))
+        types = batch["flowType"].copy()
+        untyped = types[rows] == FlowType.UNSPECIFIED
+        types[rows] = np.select(
+            [
+                (pods[0] | pods[1]) & (nodes[0] != 0) & (nodes[1] != 0),
+                untyped & pods[0] & elsewhere[1],
+                untyped & elsewhere[0] & pods[1],
+            ],
+            [_type(*nodes), np.uint8(FlowType.TO_EXTERNAL), np.uint8(FlowType.FROM_EXTERNAL)],
+            types[rows],
+        )
+        batch["flowType"] = types
+
+    def _translated(self, batch: Batch, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which destinations are Services' ports of a node, which has the other half then."""
+        services = self._inventory.services.find(
+            batch["destinationIP"][rows],
+            batch["destinationTransportPort"][rows],
+            batch["protocolIdentifier"][rows],
+        )
+        return np.asarray(services != NONE)
+
+    def _pod_nodes(self, handles: NDArray[np.int64], strings: Strings) -> NDArray[np.uint32]:
+        return text_codes(handles, self._inventory.pods.objects, lambda pod: pod.node, strings)
+
+    def _node_names(self, handles: NDArray[np.int64], strings: Strings) -> NDArray[np.uint32]:
+        return text_codes(handles, self._inventory.nodes.objects, lambda node: node.name, strings)
+
+
+def times_ms(batch: Batch, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.uint64]:
+    """Return when connections began, or were seen where their record does not say."""
+    starts = batch["flowStartSeconds"][rows]
+    unreported = starts == 0
+    if unreported.any():
+        starts = np.where(unreported, batch["flowEndSeconds"][rows], starts)
+    return starts.astype(np.uint64) * 1000
+
+
+def by_ranges(types: Column) -> NDArray[np.bool_]:
+    """Which types an exporter may have given for want of knowing the other endpoint."""
+    return np.asarray((types != FlowType.INTRA_NODE) & (types != FlowType.INTER_NODE))
+
+
+def _type(one: Column, other: Column) -> NDArray[np.uint8]:
+    """The types of connections between nodes, by their names."""
+    return np.where(one == other, FlowType.INTRA_NODE, FlowType.INTER_NODE).astype(np.uint8)
+
+
+def _either(which: NDArray[np.bool_], one: Column, other: Column) -> Column:
+    return np.where(which.reshape(-1, *[1] * (one.ndim - 1)), one, other)

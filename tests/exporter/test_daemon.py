@@ -27,6 +27,7 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
     assert [component.name for component in built.components] == [
         "status",
         "inventory files",
+        "own-addresses",
         "state",
         "exporter",
         "watch",

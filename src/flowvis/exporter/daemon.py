@@ -12,6 +12,7 @@ from flowvis.errors import SettingsError
 from flowvis.exporter import metrics
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
+from flowvis.exporter.own_addresses import OwnAddresses
 from flowvis.exporter.pending import Pending
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.exporter.state import StateFile
@@ -59,6 +60,7 @@ class FlowExporter:
         self.inventory = Inventory(pod_networks=settings.inventory.pod_networks)
         self.cluster = self._cluster(settings)
         self.kubernetes = self.cluster.watchers if self.cluster is not None else None
+        self.own_addresses = OwnAddresses()
         enricher = self._enricher(settings)
         scope = Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea)
         zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
@@ -156,10 +158,13 @@ class FlowExporter:
         self.inventory.set_pod_networks(settings.inventory.pod_networks)
 
     def _enricher(self, settings: ExporterSettings) -> Enricher:
-        """A node is in a cluster if it is told what is in the cluster."""
-        if settings.inventory.files or self.kubernetes is not None:
-            return ClusterNode(self.node_name, self.inventory)
+        if self._in_cluster(settings):
+            return ClusterNode(self.node_name, self.inventory, self.own_addresses)
         return PlainHost()
+
+    def _in_cluster(self, settings: ExporterSettings) -> bool:
+        """A node is in a cluster if it is told what is in the cluster."""
+        return bool(settings.inventory.files) or self.kubernetes is not None
 
     def _cluster(self, settings: ExporterSettings) -> "Cluster | None":
         if settings.inventory.kubernetes.wanted(settings.inventory.files):
@@ -231,6 +236,8 @@ class FlowExporter:
         if not settings.flow_exporter.enable:
             return [status]
         parts: list[Component] = [status, self.kubernetes or self._files]
+        if self._in_cluster(settings):
+            parts.append(self.own_addresses)
         if settings.state.enable:
             directory = settings.state.directory
             parts.append(StateFile(directory, self.node_name, self.table))

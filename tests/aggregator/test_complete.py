@@ -296,3 +296,35 @@ def test_the_egress_of_what_leaves_the_cluster() -> None:
     assert batch.texts("egressName") == ["way-out", "", "reported", ""]
     assert batch.texts("egressIP") == ["192.0.2.200", "", "", ""]
     assert batch.texts("egressNodeName") == ["n2", "", "", ""]
+
+
+GATEWAY = "10.0.2.254"  # of the Pods' bridge on n2; no object has it
+
+
+def test_no_policy_stops_what_a_node_sends_to_its_own_pods() -> None:
+    inventory, policies = Inventory(), Policies()
+    inventory.upsert(pod("server", "10.0.2.1", "n2", {"app": "s"}), START_MS)
+    inventory.upsert(node("n2", "192.0.2.2"), START_MS)
+    policies.upsert(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "closed", "namespace": "shop"},
+            "spec": {"podSelector": {"matchLabels": {"app": "s"}}, "policyTypes": ["Ingress"]},
+        },
+        START_MS - 1,
+    )
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
+    to = {"destinationIP": "10.0.2.1", "flowStartSeconds": START_S}
+    own = to | {"sourceIP": GATEWAY, "sourceNodeName": "n2"}
+    batch = records(
+        own,
+        to | {"sourceIP": "192.0.2.2"},
+        to | {"sourceIP": GATEWAY, "sourceNodeName": "n1"},
+        to | {"sourceIP": OUTSIDE},
+        own | {"ingressNetworkPolicyName": "reported", "ingressNetworkPolicyRuleAction": 3},
+    )
+    completer.complete(batch)
+    assert batch.texts("ingressNetworkPolicyName") == ["", "", "closed", "closed", "reported"]
+    assert batch["ingressNetworkPolicyRuleAction"].tolist() == [0, 0, 2, 2, 3]
+    assert batch["flowType"].tolist() == [1, 1, 2, 4, 1]

@@ -1,6 +1,6 @@
 """Adds what the nodes could not know: Pods, nodes, labels, workloads, policies, the cluster."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from flowvis.batch import Batch, Column, is_unset
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
 from flowvis.policies import Egresses, Policies
+from flowvis.policies.model import Direction
 
 Handles = NDArray[np.int64]
 
@@ -62,7 +63,7 @@ class Completer:
         self._endpoints.complete(batch)
         if self._policies is not None and self._policies.active:
             found = self._policies.decide(batch, self.inventory.pods.objects, *pods.values())
-            batch.columns.update(found)
+            batch.columns.update(_without_own_node(batch, found))
         if self._egresses is not None and self._egresses.active:
             # What goes to a node is never given another address.
             away = self.inventory.nodes.find(batch["destinationIP"]) == NONE
@@ -130,6 +131,23 @@ class Completer:
         self, batch: Batch, handles: Handles, text: Callable[[Pod], str]
     ) -> NDArray[np.uint32]:
         return text_codes(handles, self.inventory.pods.objects, text, batch.strings)
+
+
+def _without_own_node(batch: Batch, found: Mapping[str, Column]) -> dict[str, Column]:
+    """Return policies' columns; of what a node sends to its own Pods only what records say.
+
+    Kubernetes: a Pod cannot block access from its own node (the kubelet's probes). Exporters name
+    the node at addresses that no object has, as the gateway of its Pods.
+    """
+    own = (batch["sourcePodName"] == 0) & (batch["sourceNodeName"] != 0)
+    own &= batch["sourceNodeName"] == batch["destinationNodeName"]
+    if not own.any():
+        return dict(found)
+    ingress = Direction.INGRESS.value
+    return {
+        name: np.where(own, batch[name], column) if name.startswith(ingress) else column
+        for name, column in found.items()
+    }
 
 
 def _fill(batch: Batch, name: str, rows: NDArray[np.int64], values: Column) -> None:

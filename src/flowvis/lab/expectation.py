@@ -94,7 +94,7 @@ def exact(scenario: Scenario, port: int, answering: LabPod | None) -> dict[str, 
         "sourceTransportPort": port,
         "destinationTransportPort": server_port,
         "protocolIdentifier": PROTOCOLS[scenario.protocol],
-        "flowType": _flow_type(client, answering),
+        "flowType": _flow_type(client, answering or _host_pod(scenario)),
         **_pod_columns("source", client),
         **_pod_columns("destination", answering or _host_pod(scenario)),
         **_service_columns(scenario),
@@ -165,7 +165,7 @@ def _translated(scenario: Scenario, answering: LabPod | None) -> Addresses | Non
     return scenario.client_pod.node.addresses if leaves and scenario.client_pod else None
 
 
-def _flow_type(client: LabPod | None, answering: LabPod | None) -> int:
+def _flow_type(client: LabPod | None, answering: LabPod | HostPod | None) -> int:
     if client is None:
         return FlowType.FROM_EXTERNAL
     if answering is None:

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from flowvis.lab import isolation
+from flowvis.lab.cni import CNIS
 from flowvis.lab.faults import FAULTS
 from flowvis.lab.options import Options
 from flowvis.lab.scenarios import SCENARIOS
@@ -24,6 +25,7 @@ examples:
   flowctl lab demo --keep                   ... and stay, to look around with `flowctl lab shell`
   flowctl lab run --duration 30s -o json    every byte checked; exit code 0 only if all agree
   flowctl lab run --scenario service --fault restart-aggregator
+  flowctl lab run --cni pools
   flowctl lab run --fault flood --fault api-server
 """
 
@@ -71,6 +73,14 @@ def _add_run_arguments(parser: argparse.ArgumentParser, duration_s: float) -> No
         help="only this one; may be repeated (see `flowctl lab scenarios`)",
     )
     parser.add_argument(
+        "--cni",
+        choices=CNIS,
+        default="ranges",
+        help="where Pods' addresses come from: "
+        + "; ".join(f"{name}: {one.about}" for name, one in CNIS.items())
+        + " (default ranges)",
+    )
+    parser.add_argument(
         "--events",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -104,6 +114,7 @@ def _run(arguments: argparse.Namespace) -> int:
         command=arguments.command,
         duration_s=arguments.duration,
         scenarios=tuple(arguments.scenario or ()),
+        cni=arguments.cni,
         events=arguments.events,
         faults=tuple(arguments.fault or ()),
         output=arguments.output,

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from flowvis.fields import FlowType
+from flowvis.lab.cni import Addresses
 from flowvis.lab.inventory import SYSTEM, uid
 from flowvis.lab.plan import (
     CART,
@@ -17,7 +18,6 @@ from flowvis.lab.plan import (
     NODE_1,
     PODS,
     SERVER_PORT,
-    Addresses,
     HostPod,
     LabNode,
     LabPod,

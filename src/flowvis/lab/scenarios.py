@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flowvis.fields import RuleAction
+from flowvis.lab.cni import Addresses
 from flowvis.lab.plan import (
     AGENT,
     BALANCER_NODE,
@@ -30,7 +31,6 @@ from flowvis.lab.plan import (
     STORE,
     WEB,
     WEB_A,
-    Addresses,
     HostPod,
     LabNode,
     LabPod,

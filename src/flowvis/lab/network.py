@@ -77,6 +77,8 @@ def build() -> None:
         _pod(pod)
     for name in clients:
         namespaces.nft(name, ["-f", "-"], rules.host_rules())
+    for name in nodes:
+        namespaces.nft(name, ["-f", "-"], rules.witness_rules())
 
 
 def _fabric() -> None:

@@ -178,6 +178,24 @@ class HostPod:
 
 AGENT = HostPod("kube-system", "node-agent-k4v2d", NODE_2, ("DaemonSet", "node-agent"))
 
+
+@dataclass(frozen=True)
+class Process:
+    """A process of a node that calls Pods from the node's end of their links, as a kubelet does."""
+
+    node: LabNode
+
+    @property
+    def host(self) -> str:
+        """The network namespace that it is in."""
+        return self.node.name
+
+    @property
+    def addresses(self) -> Addresses:
+        """The gateway's, of the node's Pods."""
+        return self.node.gateways
+
+
 OUTSIDE = "outside"
 """The network namespace of the host outside the cluster."""
 

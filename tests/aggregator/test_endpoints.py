@@ -8,11 +8,12 @@ import pytest
 
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.enrichment.endpoints import Endpoints
+from flowvis.aggregator.enrichment.reported_nodes import ReportedNodes
 from flowvis.batch import Batch
 from flowvis.fields import EndReason, FlowType
 from flowvis.inventory.index import Inventory
 from flowvis.strings import StringTable
-from inventory.kubernetes_objects import node, pod, service
+from inventory.kubernetes_objects import addresses, node, pod, service
 
 from .exported import START_MS, counted, exported
 from .test_flows import NOW, Row, Table, _leaf, at  # noqa: F401  both leaves
@@ -167,6 +168,63 @@ def test_a_connection_with_a_node_waits_for_nobody() -> None:
     table.add(source_half(server=NODE_2, destinationTransportPort=30080))
     assert table.due() == []
     assert [row["originalFlowsPresent"] for row in table.due(NOW + 60_000)] == [1]
+
+
+GATEWAY = "172.31.9.62"  # the node's end of its Pods' links: no object has it
+
+
+def test_a_node_at_an_address_that_only_its_exporter_knows() -> None:
+    probe = {
+        "sourceIP": GATEWAY,
+        "destinationIP": CLIENT,
+        "flowType": FlowType.INTRA_NODE,
+        "sourceNodeName": "n1",
+        "destinationPodName": "client",
+        "destinationNodeName": "n1",
+    }
+    called = {
+        "sourceIP": GATEWAY,
+        "destinationIP": SERVER,
+        "flowType": FlowType.INTER_NODE,
+        "sourceNodeName": "n1",
+        **CALLED,
+        **counted(7000),
+    }
+    seen = destination_half(client=GATEWAY, flowStartMilliseconds=START_MS + 4, **counted(6900))
+    table = Pipe(pools())
+    table.add(probe)
+    table.due()
+    table.add(seen)
+    assert table.due() == []  # n1 will say what was called
+    table.add(called)
+    row = table.only()
+    assert (row["flowType"], row["originalFlowsPresent"]) == (FlowType.INTER_NODE, 2)
+    assert (row["sourceNodeName"], row["sourcePodName"]) == ("n1", "")
+    assert row["destinationServicePortName"] == "shop/web:http"
+    assert (row["octetDeltaCount"], row["octetDeltaCountFromDestinationNode"]) == (7000, 6900)
+
+
+def test_reported_nodes_are_bounded_and_the_newest_report_counts() -> None:
+    reported = ReportedNodes(max_addresses=4)
+    strings = StringTable()
+
+    def learn(address: str, name: str, **more: Any) -> None:
+        row = {"sourceIP": address, "sourceNodeName": name, **more}
+        reported.learn(exported(strings, row))
+
+    def names(*ips: str) -> list[str]:
+        return strings.texts(reported.find(addresses(ips), strings))
+
+    learn("10.9.0.1", "n1")
+    learn("10.9.0.2", "n2")
+    learn("10.9.0.3", "n2", sourcePodName="a-pod")
+    assert names("10.9.0.2", "10.9.0.1", "10.9.0.3") == ["n2", "n1", ""]
+    learn("10.9.0.1", "n3")
+    assert names("10.9.0.1", "10.9.9.9") == ["n3", ""]
+    for number in range(100):
+        learn(f"10.9.1.{number}", f"node-{number}")
+        assert len(reported) <= 4
+        assert names(f"10.9.1.{number}") == [f"node-{number}"]
 
 
 def sums(rows: list[Row], name: str) -> list[int]:

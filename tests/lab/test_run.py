@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from flowvis.lab.cni import CNIS
 from flowvis.lab.faults import FAULTS
 from flowvis.lab.plan import NODES
 from flowvis.lab.scenarios import choose
@@ -61,3 +62,9 @@ def test_what_goes_wrong_costs_nothing(fault):
 
 def test_without_events_what_a_poll_can_see_is_exact():
     run("--duration", "5s", "--no-events")
+
+
+@pytest.mark.parametrize("cni", [name for name in CNIS if name != "ranges"])
+def test_every_scenario_is_the_same_under_another_cni(cni):
+    report = run("--duration", "8s", "--cni", cni)
+    assert [one["name"] for one in report["scenarios"]] == [s.name for s in choose([])]

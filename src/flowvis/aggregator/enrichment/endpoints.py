@@ -13,6 +13,7 @@ intra-node or inter-node as one between Pods is.
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.enrichment.reported_nodes import ReportedNodes
 from flowvis.batch import Batch, Column
 from flowvis.fields import FlowType
 from flowvis.inventory.index import NONE, Inventory, text_codes
@@ -24,6 +25,7 @@ class Endpoints:
 
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
+        self._reported = ReportedNodes()
 
     def settle(self, batch: Batch) -> Batch:
         """Return exporters' records with the types that their endpoints give them.
@@ -32,6 +34,7 @@ class Endpoints:
         the exporter took it for one outside of the cluster. Where that is a node that reports
         nothing of such a connection, the node is named: the record is whole.
         """
+        self._reported.learn(batch)
         forward = batch["sourcePodName"] != 0
         backward = batch["destinationPodName"] != 0
         rows = np.flatnonzero((forward != backward) & by_ranges(batch["flowType"]))
@@ -44,11 +47,13 @@ class Endpoints:
         times = times_ms(batch, rows)
         pods = self._inventory.pods.find(far, times)
         nodes = np.where(pods == NONE, self._inventory.nodes.find(far), NONE)
-        found = np.flatnonzero((pods != NONE) | (nodes != NONE))
+        there = self._pod_nodes(pods, batch.strings) | self._node_names(nodes, batch.strings)
+        unknown = np.flatnonzero(((pods == NONE) & (nodes == NONE)) & ~away)
+        there[unknown] = self._reported.find(far[unknown], batch.strings)
+        found = np.flatnonzero(there != 0)
         if not len(found):
             return batch
-        rows, away, pods, nodes = rows[found], away[found], pods[found], nodes[found]
-        there = self._pod_nodes(pods, batch.strings) | self._node_names(nodes, batch.strings)
+        rows, away, nodes, there = rows[found], away[found], nodes[found], there[found]
         own = self._inventory.pods.find(near[found], times[found])
         here = _either(away, batch["sourceNodeName"][rows], batch["destinationNodeName"][rows])
         here = np.where(here == 0, self._pod_nodes(own, batch.strings), here)

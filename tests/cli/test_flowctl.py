@@ -54,6 +54,7 @@ def status(**stage: int) -> dict[str, Any]:
         "sessions": [
             {"peer": "node-1@[::1]:5", "messages": 3, "records": 9, "lost": 2, "errors": 0}
         ],
+        "ranges": "3 of 9 Pod addresses are elsewhere",
         "destinations": [
             {"name": "clickhouse tcp://db:9000", "problem": "connection refused"},
             {"name": "IPFIX collector a:1:tcp", "problem": ""},
@@ -155,6 +156,7 @@ async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for text in ("flow-aggregator 1.2.3", "node-1@[::1]:5", "correlator", "late 1", "7 live flows"):
         assert text in out
     assert "connection refused" in out
+    assert "Pod networks: 3 of 9 Pod addresses are elsewhere" in out
 
 
 @pytest.mark.parametrize("wrong", [{"imbalance": 3}, {"missing": 3}])

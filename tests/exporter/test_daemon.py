@@ -28,6 +28,7 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
         "status",
         "inventory files",
         "own-addresses",
+        "ranges",
         "state",
         "exporter",
         "watch",

@@ -28,6 +28,7 @@ from flowvis.clickhouse.writer import Writer
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.sources.files import InventoryFiles
+from flowvis.inventory.sources.ranges import Ranges
 from flowvis.inventory.sources.watch import Watchers
 from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
@@ -44,6 +45,7 @@ from flowvis.transport.tls import TlsFiles
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 65535  # over TCP and TLS there is no other limit than the length field's
+BY_THE_PODS = "the Pods themselves decide on flow types; ranges are only the fallback"
 PART = 0.4  # of the grace period: for exporters to finish, and again for destinations
 
 
@@ -82,6 +84,7 @@ class Aggregator:
         self._policies, self._egresses = Policies(), Egresses()
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
+        self._ranges = Ranges(self._inventory, BY_THE_PODS)
         self._readiness = Readiness()
         self.table = FlowTable(**_timeouts(settings), max_flows=settings.max_flows)
         self._history = LatestRecords(settings.record_buffer_size)
@@ -129,6 +132,7 @@ class Aggregator:
             inventory=self._inventory,
             clickhouse=self._clickhouse,
             ipfix=self._ipfix,
+            ranges=self._ranges,
         )
         made.register(ConfigurationCollector(PREFIX, self.configuration))
         made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
@@ -151,6 +155,7 @@ class Aggregator:
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
+            self._ranges,
             self._clickhouse,
             self._ipfix,
             api,
@@ -260,6 +265,7 @@ class Aggregator:
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
+            "ranges": self._ranges.problem(),
             "ledger": self.ledger.as_dict(),
         }
 

@@ -8,6 +8,7 @@ from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.clickhouse.writer import Writer, WriterStats
 from flowvis.inventory.index import Inventory
+from flowvis.inventory.sources.ranges import Ranges
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.metrics import Reading, ReadingsCollector, StatsCollector, new_registry
 from flowvis.transport.client import ClientStats
@@ -26,6 +27,7 @@ def registry(
     inventory: Inventory,
     clickhouse: Outlet[Writer],
     ipfix: Outlet[IpfixDestination],
+    ranges: Ranges,
 ) -> CollectorRegistry:
     """Return a registry that reads the parts' numbers when it is scraped."""
     made = new_registry(NAME, ledger)
@@ -41,6 +43,10 @@ def registry(
         "live_flows": ("Flows in the table", lambda: len(table)),
         "text_bytes": ("Distinct text held", lambda: table.strings.size_bytes),
         "inventory_objects": ("Pods, Services and Nodes", lambda: len(inventory)),
+        "pod_addresses_outside_ranges": (
+            "Addresses of Pods that are in no node's spec.podCIDRs",
+            ranges.outside,
+        ),
         "clickhouse_healthy": (
             "1 while ClickHouse can be written to",
             lambda: clickhouse.current.healthy if clickhouse.current else None,

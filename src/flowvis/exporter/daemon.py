@@ -24,6 +24,7 @@ from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.watch import Watch
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.files import InventoryFiles
+from flowvis.inventory.sources.ranges import Ranges
 from flowvis.ipfix.exporter import observation_domain_id
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
@@ -42,6 +43,10 @@ log = logging.getLogger(__name__)
 NAME = "flow-exporter"
 DRAIN = 0.8  # of the grace period: the last poll comes before
 
+OF_OTHER_NODES = (
+    "other nodes' Pods look like hosts outside of the cluster; flow-aggregator corrects that, for "
+    "other collectors set inventory.podCIDRs to the CNI's pools"
+)
 ANTREA_GATEWAY = "antrea-gw0"
 
 
@@ -237,7 +242,7 @@ class FlowExporter:
             return [status]
         parts: list[Component] = [status, self.kubernetes or self._files]
         if self._in_cluster(settings):
-            parts.append(self.own_addresses)
+            parts += [self.own_addresses, Ranges(self.inventory, OF_OTHER_NODES)]
         if settings.state.enable:
             directory = settings.state.directory
             parts.append(StateFile(directory, self.node_name, self.table))

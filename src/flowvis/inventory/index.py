@@ -81,6 +81,11 @@ class Inventory:
         """Which addresses are Pods', by the Pods that are known and by the Pod networks."""
         return self.pods.known(addresses) | self.nodes.have_pods_at(addresses)
 
+    def pod_addresses(self, *, outside_ranges: bool = False) -> NDArray[np.uint8]:
+        """Return the addresses of Pods, `(n, 16)`; only those that lie in no Pod network."""
+        addresses = self.pods.addresses()
+        return addresses[~self.nodes.in_ranges(addresses)] if outside_ranges else addresses
+
     def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
         """Learn of an object, new or changed; other kinds are passed over.
 

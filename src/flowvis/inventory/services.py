@@ -32,8 +32,11 @@ class NodeIndex:
 
     def have_pods_at(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which addresses lie in a Pod network and are not a node's own leg in it."""
-        inside = self._pod_networks.contain(addresses)
-        return np.asarray(inside & (self.find(addresses) == NONE))
+        return np.asarray(self.in_ranges(addresses) & (self.find(addresses) == NONE))
+
+    def in_ranges(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which addresses lie in a Pod network."""
+        return self._pod_networks.contain(addresses)
 
 
 class ServiceIndex:

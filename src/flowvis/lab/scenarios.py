@@ -166,6 +166,11 @@ class Scenario:
         return bool(self.every_s) and not self.anew and self.during == (0.0, 1.0)
 
     @property
+    def goes_on(self) -> bool:
+        """Whether its clients go on after a pause, from their ports."""
+        return self.protocol == "udp" or self.outcome is not Outcome.ANSWERED
+
+    @property
     def client_pod(self) -> LabPod | None:
         """The Pod that calls; None for a node and the outside host."""
         return self.client if isinstance(self.client, LabPod) else None

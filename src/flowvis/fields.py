@@ -272,7 +272,8 @@ FIELDS: tuple[Field, ...] = (
     *_policy("egress", 30, "source"),
     _plain("tcpState", Kind.TEXT, Merge.LATEST, 35, "TCP state of conntrack: ESTABLISHED, ..."),
     _plain("flowType", Kind.U8, Merge.FLOW_TYPE, 36,
-           "1 intra-node, 2 inter-node, 3 to external, 4 from external; 0 outside a cluster"),
+           "1 intra-node, 2 inter-node (of Pods, or a Pod and a node), 3 to external, "
+           "4 from external; 0 outside a cluster"),
     _plain("egressName", Kind.TEXT, Merge.FILL, 37, "Egress that the connection leaves through"),
     _plain("egressIP", Kind.TEXT, Merge.FILL, 38, "Source address that the Egress gives it"),
     _plain("egressNodeName", Kind.TEXT, Merge.FILL, 39, "Node of the Egress"),
@@ -306,7 +307,8 @@ FIELDS: tuple[Field, ...] = (
           "The time base: start of the interval that deltas and throughput are over",
           ("monitoringIntervalStartMilliSeconds",)),
     Field("originalFlowsPresent", Kind.U8, Merge.ADDED,
-          "Nodes' halves in the record; 1 in an inter-node record: the other is missing",
+          "Nodes' halves in the record; 1 in an inter-node record: the other is missing, or "
+          "there is none, as of a connection with a node's own address",
           ("originalFlowsPresent",)),
     *_workload("source", "client"),
     *_workload("destination", "server"),

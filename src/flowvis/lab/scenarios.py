@@ -263,6 +263,8 @@ SCENARIOS = (
              connections=2, silent=True),
     Scenario("probe", "a node's process calls a Pod of the node that policies isolate",
              Process(NODE_2), ORDERS, connections=3),
+    Scenario("probe-open", "a node's process calls a Pod of the node", Process(NODE_1), WEB_A,
+             connections=3),
     Scenario("probe-v6", "a node's process calls a Pod of the node, IPv6", Process(NODE_1), CART,
              family=6, connections=2),
     Scenario("node-service", "a node's process calls a Service, to a Pod of the other node",

@@ -40,10 +40,8 @@ class Endpoints:
         rows = np.flatnonzero((forward != backward) & by_ranges(batch["flowType"]))
         if not len(rows):
             return batch
-        columns = dict(batch.columns)
         away = forward[rows]  # whether the other endpoint is the destination
-        far = _either(away, batch["destinationIP"][rows], batch["sourceIP"][rows])
-        near = _either(away, batch["sourceIP"][rows], batch["destinationIP"][rows])
+        far = _either(away, batch["destinationIP"], batch["sourceIP"], rows)
         times = times_ms(batch, rows)
         pods = self._inventory.pods.find(far, times)
         nodes = np.where(pods == NONE, self._inventory.nodes.find(far), NONE)
@@ -54,9 +52,12 @@ class Endpoints:
         if not len(found):
             return batch
         rows, away, nodes, there = rows[found], away[found], nodes[found], there[found]
-        own = self._inventory.pods.find(near[found], times[found])
-        here = _either(away, batch["sourceNodeName"][rows], batch["destinationNodeName"][rows])
-        here = np.where(here == 0, self._pod_nodes(own, batch.strings), here)
+        here = _either(away, batch["sourceNodeName"], batch["destinationNodeName"], rows)
+        if not here.all():
+            near = _either(away, batch["sourceIP"], batch["destinationIP"], rows)
+            own = self._inventory.pods.find(near, times[found])
+            here = np.where(here == 0, self._pod_nodes(own, batch.strings), here)
+        columns = dict(batch.columns)
         placed = (here != 0) & (there != 0)
         types = columns["flowType"] = batch["flowType"].copy()
         types[rows[placed]] = _type(here[placed], there[placed])
@@ -124,5 +125,11 @@ def _type(one: Column, other: Column) -> NDArray[np.uint8]:
     return np.where(one == other, FlowType.INTRA_NODE, FlowType.INTER_NODE).astype(np.uint8)
 
 
-def _either(which: NDArray[np.bool_], one: Column, other: Column) -> Column:
-    return np.where(which.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+def _either(
+    which: NDArray[np.bool_], one: Column, other: Column, rows: NDArray[np.int64]
+) -> Column:
+    """Rows of one column, or of the other one."""
+    chosen = one.take(rows, axis=0)
+    rest = np.flatnonzero(~which)
+    chosen[rest] = other.take(rows[rest], axis=0)
+    return chosen

@@ -31,8 +31,9 @@ class Endpoints:
         """Return exporters' records with the types that their endpoints give them.
 
         An exporter names the one endpoint that is its node's; looked up is the other one, where
-        the exporter took it for one outside of the cluster. Where that is a node that reports
-        nothing of such a connection, the node is named: the record is whole.
+        the exporter took it for one outside of the cluster. What goes to a node, or comes from
+        one, is whole as it is: the node reports its part of it only if it has translated it, as a
+        Service's port, or if its own process has called a Service.
         """
         self._reported.learn(batch)
         forward = batch["sourcePodName"] != 0
@@ -44,28 +45,23 @@ class Endpoints:
         far = _either(away, batch["destinationIP"], batch["sourceIP"], rows)
         times = times_ms(batch, rows)
         pods = self._inventory.pods.find(far, times)
-        nodes = np.where(pods == NONE, self._inventory.nodes.find(far), NONE)
-        there = self._pod_nodes(pods, batch.strings) | self._node_names(nodes, batch.strings)
-        unknown = np.flatnonzero(((pods == NONE) & (nodes == NONE)) & ~away)
-        there[unknown] = self._reported.find(far[unknown], batch.strings)
+        there = self._pod_nodes(pods, batch.strings)
+        to, come = (np.flatnonzero((pods == NONE) & which) for which in (away, ~away))
+        there[to] = self._forwarding(batch, rows[to], far.take(to, axis=0))
+        there[come] = self._reported.find(far.take(come, axis=0), batch.strings)
         found = np.flatnonzero(there != 0)
         if not len(found):
             return batch
-        rows, away, nodes, there = rows[found], away[found], nodes[found], there[found]
+        rows, away, there = rows[found], away[found], there[found]
         here = _either(away, batch["sourceNodeName"], batch["destinationNodeName"], rows)
         if not here.all():
             near = _either(away, batch["sourceIP"], batch["destinationIP"], rows)
             own = self._inventory.pods.find(near, times[found])
             here = np.where(here == 0, self._pod_nodes(own, batch.strings), here)
-        columns = dict(batch.columns)
-        placed = (here != 0) & (there != 0)
-        types = columns["flowType"] = batch["flowType"].copy()
+        placed = here != 0
+        types = batch["flowType"].copy()
         types[rows[placed]] = _type(here[placed], there[placed])
-        whole = placed & (nodes != NONE) & ~self._translated(batch, rows)
-        for name, which in (("destinationNodeName", away), ("sourceNodeName", ~away)):
-            columns[name] = batch[name].copy()
-            columns[name][rows[whole & which]] = there[whole & which]
-        return Batch(columns, batch.strings)
+        return Batch({**batch.columns, "flowType": types}, batch.strings)
 
     def complete(self, batch: Batch) -> None:
         """Set the types of records, in place, whose Pods and nodes have been named."""
@@ -90,20 +86,25 @@ class Endpoints:
         )
         batch["flowType"] = types
 
-    def _translated(self, batch: Batch, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which destinations are Services' ports of a node, which has the other half then."""
+    def _forwarding(
+        self, batch: Batch, rows: NDArray[np.int64], addresses: NDArray[np.uint8]
+    ) -> NDArray[np.uint32]:
+        """Return the codes of the nodes whose ports, called by records, are Services'; else 0."""
+        nodes = self._inventory.nodes.find(addresses)
+        called = np.flatnonzero(nodes != NONE)
+        if not len(called):
+            return np.zeros(len(rows), dtype=np.uint32)
         services = self._inventory.services.find(
-            batch["destinationIP"][rows],
-            batch["destinationTransportPort"][rows],
-            batch["protocolIdentifier"][rows],
+            addresses[called],
+            batch["destinationTransportPort"][rows[called]],
+            batch["protocolIdentifier"][rows[called]],
         )
-        return np.asarray(services != NONE)
+        nodes[called[services == NONE]] = NONE
+        objects = self._inventory.nodes.objects
+        return text_codes(nodes, objects, lambda node: node.name, batch.strings)
 
     def _pod_nodes(self, handles: NDArray[np.int64], strings: Strings) -> NDArray[np.uint32]:
         return text_codes(handles, self._inventory.pods.objects, lambda pod: pod.node, strings)
-
-    def _node_names(self, handles: NDArray[np.int64], strings: Strings) -> NDArray[np.uint32]:
-        return text_codes(handles, self._inventory.nodes.objects, lambda node: node.name, strings)
 
 
 def times_ms(batch: Batch, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.uint64]:

@@ -55,5 +55,6 @@ def registry(
     made.register(StatsCollector(f"{PREFIX}_correlator", table.stats))
     made.register(StatsCollector(f"{PREFIX}_clickhouse", writer_stats))
     made.register(StatsCollector(f"{PREFIX}_flow_collector", client_stats))
+    made.register(StatsCollector(f"{PREFIX}_inventory", inventory.stats))
     made.register(ReadingsCollector(PREFIX, readings))
     return made

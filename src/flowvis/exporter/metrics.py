@@ -115,4 +115,5 @@ def register_inventory(registry: CollectorRegistry, files: InventoryFiles) -> No
             lambda: files.inventory.pods.refused,
         ),
     }
+    registry.register(StatsCollector(f"{PREFIX}_inventory", files.inventory.stats))
     registry.register(ReadingsCollector(f"{PREFIX}_inventory", own))

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from flowvis.addresses import Network
 from flowvis.denials.prefixes import DEFAULT, PRESETS, parse_pattern
 from flowvis.exporter.tables.scope import PROTOCOLS
-from flowvis.inventory.objects import Network
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section

@@ -6,9 +6,10 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.addresses import Network
 from flowvis.batch import Column
 from flowvis.inventory.networks import NONE, Lookup, Networks, address_column, legs
-from flowvis.inventory.objects import Network, Node, ServicePort
+from flowvis.inventory.objects import Node, ServicePort
 from flowvis.native import pack_keys
 
 

@@ -19,7 +19,7 @@ from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.inventory.index import Inventory
-from flowvis.inventory.resources import NODES, PODS, SERVICES
+from flowvis.inventory.resources import LEASES, NODES, PODS, SERVICES
 from flowvis.runtime.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -288,6 +288,31 @@ def test_rights_are_the_least(overlay: str) -> None:
         for rule in item["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"]
             assert "resourceNames" in rule or rule["verbs"] == ["create"]
+
+
+def test_a_second_aggregator_may_find_out_that_it_is_one() -> None:
+    settings = load(AggregatorSettings, b"", {})
+    role = next(item for item in of("", "Role") if item["metadata"]["name"].endswith("-lease"))
+    bound = [
+        item["subjects"]
+        for item in of("", "RoleBinding")
+        if item["roleRef"]["name"].endswith("-lease")
+    ]
+    deployment = workload("flow-aggregator")
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    namespace = settings.certificates.names({}).namespace
+    assert bound == [[{"kind": "ServiceAccount", "name": account, "namespace": namespace}]]
+    assert role["metadata"]["namespace"] == namespace
+    name = settings.lease.name or settings.certificates.service
+    kind = {"apiGroups": [LEASES.group], "resources": [LEASES.plural]}
+    assert role["rules"] == [
+        {**kind, "resourceNames": [name], "verbs": ["get", "update"]},
+        {**kind, "verbs": ["create"]},
+    ]
+    env = {each["name"] for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert {"POD_NAME", "POD_NAMESPACE"} <= env
+    # A rolling update that keeps the old one until the new one is ready would wait for ever.
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
 
 
 def test_the_aggregator_may_write_its_certificates_and_no_more() -> None:

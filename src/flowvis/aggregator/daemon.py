@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import os
+import socket
 import time
 from dataclasses import replace
 from typing import Any, TypedDict
+from uuid import uuid4
 
 from flowvis.aggregator.api.control import control_path
 from flowvis.aggregator.api.latest import LatestRecords
@@ -20,7 +22,9 @@ from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
+from flowvis.aggregator.replica import Replica
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
 from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
@@ -107,6 +111,7 @@ class Aggregator:
         self.collector = Collector(self.correlator, collecting)
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
+        self._replica = _replica(settings)
         self.configuration = Configuration(settings, self._appliers())
         self.components = self._components()
 
@@ -140,6 +145,9 @@ class Aggregator:
         if self._certificates is not None:
             stats = StatsCollector(f"{PREFIX}_certificates", self._certificates.stats)
             made.register(stats)
+        if self._replica is not None:
+            made.register(StatsCollector(f"{PREFIX}_replica", self._replica.stats))
+            ready["replica"] = self._replica.waiting
         self._status_server = StatusServer(
             made,
             host=settings.status.address,
@@ -157,6 +165,7 @@ class Aggregator:
             self.correlator,
             self.collector,
             self._certificates,
+            self._replica,
             self.server,
             self._readiness,
         ]
@@ -260,6 +269,7 @@ class Aggregator:
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
+            "replica": self._replica.problem() if self._replica is not None else "",
             "ledger": self.ledger.as_dict(),
         }
 
@@ -309,6 +319,19 @@ def _certificates(settings: AggregatorSettings) -> Certificates | None:
         [service, *(name for name in more if name)],
         look_s=chosen.check_interval,
     )
+
+
+def _replica(settings: AggregatorSettings) -> Replica | None:
+    chosen, kubernetes = settings.lease, settings.inventory.kubernetes
+    if not chosen.wanted(kubernetes.wanted(settings.inventory.files), os.environ):
+        return None
+    us = Candidate(
+        os.environ.get("POD_NAME") or f"{socket.gethostname()}_{uuid4()}",
+        chosen.name or settings.certificates.service,
+        settings.certificates.names(os.environ).namespace,
+        chosen.duration,
+    )
+    return Replica(kubernetes.access, us)
 
 
 def _store(settings: ClickHouse) -> Store:

@@ -20,7 +20,7 @@ from flowvis.aggregator.destinations.settings import (
     Problems,
     S3Uploader,
 )
-from flowvis.inventory.settings import KubernetesSettings
+from flowvis.inventory.settings import Enable, KubernetesSettings
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.tls import VERSIONS
@@ -91,6 +91,33 @@ class CertificateSettings:
         """Return where the objects are."""
         namespace = self.namespace or env.get("POD_NAMESPACE") or Names.namespace
         return Names(namespace, self.ca_secret, self.ca_config_map, self.client_secret)
+
+
+@dataclass(frozen=True)
+class LeaseSettings:
+    """The Lease by which one replica receives at a time."""
+
+    enable: Enable = option(
+        Enable.AUTO,
+        doc="Whether a replica receives only while the Lease is its own; auto: in a Pod (POD_NAME "
+        "is set) that asks the API server",
+    )
+    name: str = option(
+        "", doc="The Lease, in certificates.namespace; by default as certificates.service"
+    )
+    duration: Duration = option(
+        15.0,
+        doc="How long after its last sign of life a replica that died still has it; it is renewed "
+        "three times as often",
+        minimum=3,
+        maximum=300,
+    )
+
+    def wanted(self, kubernetes: bool, env: Mapping[str, str]) -> bool:
+        """Whether there is one; `kubernetes` says whether the API server is asked."""
+        if self.enable is Enable.AUTO:
+            return kubernetes and bool(env.get("POD_NAME"))
+        return self.enable is Enable.TRUE
 
 
 @dataclass(frozen=True)
@@ -202,6 +229,7 @@ class AggregatorSettings:
     certificates: CertificateSettings = section(
         CertificateSettings, doc="Certificates that the aggregator makes"
     )
+    lease: LeaseSettings = section(LeaseSettings, doc="One replica receives at a time")
     inventory: AggregatorInventory = section(AggregatorInventory, doc="Pods, Services and Nodes")
     max_flows: int = option(
         1_000_000,  # about 1 GB when full

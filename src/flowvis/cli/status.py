@@ -56,6 +56,8 @@ def _show(status: Mapping[str, Any]) -> None:
     _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
         console.print(Text(f"Kubernetes API: {status['kubernetes']}"))
+    if status.get("replica"):
+        console.print(Text(f"replica: {status['replica']}"))
     console.print("", ledger_table(status["ledger"]))
 
 

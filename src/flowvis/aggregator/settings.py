@@ -23,6 +23,7 @@ from flowvis.aggregator.destinations.settings import (
 from flowvis.inventory.settings import Enable, KubernetesSettings
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
+from flowvis.transport.address import parse_host
 from flowvis.transport.tls import VERSIONS
 
 
@@ -201,6 +202,8 @@ class AggregatorSettings:
     )
     flow_aggregator_address: str = option(
         "",
+        parse=parse_host,
+        takes="a name or address",
         doc="One more name or address in the certificate that the aggregator issues to itself "
         "(certificates.issue)",
     )

@@ -11,7 +11,7 @@ from flowvis.exporter.tables.scope import PROTOCOLS
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
-from flowvis.transport.address import CollectorAddress, parse_collector_address
+from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
 from flowvis.transport.tls import VERSIONS, TlsFiles
 
 CERTIFICATES = Path("/etc/flow-exporter/certs")  # where the manifests mount the client's Secret
@@ -180,6 +180,8 @@ class ClientTls:
     )
     server_name: str = option(
         "",
+        parse=parse_host,
+        takes="a name or address",
         doc="The name that the collector's certificate must have; by default the collector's host, "
         "`<service>.<namespace>.svc` for a Service",
         live=True,

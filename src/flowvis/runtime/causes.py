@@ -5,9 +5,10 @@ import socket
 import ssl
 
 
-def cause_of(error: BaseException) -> str:
+def cause_of(error: BaseException, longest_s: float | None = None) -> str:
     """Say in words why a connection failed, for people: the cause, and where to look.
 
+    `longest_s` is how long was waited, if only so long.
     The texts of libraries name addresses twice, numbers of errors, and Python's own objects.
     """
     # aiohttp wraps what happened in errors of its own, whose texts show objects.
@@ -25,7 +26,8 @@ def cause_of(error: BaseException) -> str:
             words = (error.strerror or "unknown").lower()
             cause = f"the name is not resolved: {words} (is it right, and does DNS answer?)"
         case TimeoutError():
-            cause = "no answer in time (is it up, and does a firewall or policy let us through?)"
+            time = "time" if longest_s is None else f"{longest_s:g} s"
+            cause = f"no answer in {time} (is it up, and does a firewall or policy let us through?)"
         case ConnectionRefusedError():
             cause = "connection refused (does it run, and listen there?)"
         case OSError(errno=int(number)):

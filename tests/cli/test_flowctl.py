@@ -157,6 +157,26 @@ async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "connection refused" in out
 
 
+async def test_status_names_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def of_nodes() -> dict[str, Any]:
+        found = status()
+        found["sessions"][0] |= {"node": "worker-1", "lastReportSeconds": 2.4}
+        found["nodes"] = [
+            {"name": "worker-1", "sessions": 1, "records": 9, "lastReportSeconds": 2.4},
+            {"name": "worker-2", "sessions": 0, "records": 7, "lastReportSeconds": 312.0},
+            {"name": "worker-3", "sessions": 0, "records": 0, "lastReportSeconds": None},
+        ]
+        return found
+
+    async with served(tmp_path, status=of_nodes):
+        assert await flowctl(tmp_path, "status") == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "node-1@[::1]:5 worker-1 3 9 2 0 2s ago" in lines
+    assert "worker-2 7 5m12s ago" in lines
+    assert "worker-3 0 never" in lines
+    assert sum("worker-1" in line for line in lines) == 1
+
+
 @pytest.mark.parametrize("wrong", [{"imbalance": 3}, {"missing": 3}])
 async def test_status_fails_when_the_books_do_not_balance(
     wrong: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -25,6 +25,7 @@ from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.replica import Replica
+from flowvis.aggregator.reporters import by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
 from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
@@ -265,13 +266,36 @@ class Aggregator:
             "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
             "flows": len(self.table),
-            "sessions": [session.as_dict() for session in self.collector.sessions.values()],
+            "sessions": self._sessions(),
+            "nodes": self._nodes(),
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
             "replica": self._replica.problem() if self._replica is not None else "",
             "ledger": self.ledger.as_dict(),
         }
+
+    def _sessions(self) -> list[dict[str, Any]]:
+        now = time.monotonic()
+        sessions = list(self.collector.sessions.values())
+        nodes = nodes_of([session.reporter() for session in sessions], self._inventory.nodes)
+        return [
+            session.as_dict() | {"node": node, "lastReportSeconds": round(now - session.last_s, 1)}
+            for session, node in zip(sessions, nodes, strict=True)
+        ]
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """All nodes that are known, also those that nothing ever came from."""
+        now = time.monotonic()
+        return [
+            {
+                "name": node.name,
+                "sessions": node.sessions,
+                "records": node.records,
+                "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
+            }
+            for node in by_node(self.collector.reporters(), self._inventory.nodes)
+        ]
 
     def _destinations(self) -> list[dict[str, str]]:
         found = []

@@ -6,6 +6,7 @@ from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
+from flowvis.aggregator.reporters import by_node
 from flowvis.clickhouse.writer import Writer, WriterStats
 from flowvis.inventory.index import Inventory
 from flowvis.runtime.ledger import Ledger
@@ -38,6 +39,12 @@ def registry(
 
     readings: dict[str, Reading] = {
         "sessions": ("Exporters connected", lambda: len(collector.sessions)),
+        "nodes_without_session": (
+            "Nodes of the inventory that no exporter has a session from",
+            lambda: sum(
+                not each.sessions for each in by_node(collector.reporters(), inventory.nodes)
+            ),
+        ),
         "live_flows": ("Flows in the table", lambda: len(table)),
         "text_bytes": ("Distinct text held", lambda: table.strings.size_bytes),
         "inventory_objects": ("Pods, Services and Nodes", lambda: len(inventory)),

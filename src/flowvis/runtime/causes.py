@@ -33,7 +33,8 @@ def cause_of(error: BaseException, longest_s: float | None = None) -> str:
         case OSError(errno=int(number)):
             cause = os.strerror(number).lower()
         case _:
-            cause = str(error) or type(error).__name__
+            text = " ".join(str(error).split())
+            cause = text if text and " object at 0x" not in text else type(error).__name__
     return cause
 
 

@@ -3,6 +3,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,9 @@ from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client
 from flowvis.transport.eyeballs import Place, Race, resolve
 from flowvis.transport.server import Server
+from flowvis.transport.tls import TlsFiles
 
-from .conftest import Pki, Recorders, serving
+from .conftest import Pki, Recorders, make_pki, serving
 from .test_client import FAST
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -160,3 +162,41 @@ async def test_a_race_that_is_cut_short_leaves_no_socket(recwarn: pytest.Warning
             await running
         assert len(asyncio.all_tasks()) == 1
     assert not [warning for warning in recwarn if warning.category is ResourceWarning]
+
+
+async def test_where_to_look_when_a_handshake_fails(pki: Pki, tmp_path: Path) -> None:
+    async def problem(server: Server, files: TlsFiles | None, name: str = "localhost") -> str:
+        async with serving(server):
+            address = CollectorAddress(name, server.port)
+            client = Client(address, files, hosts=lambda _: loopback())
+            with pytest.raises(OSError) as caught:  # noqa: PT011  its text is looked at
+                await client._attempt()
+        return str(caught.value)
+
+    async def loopback() -> list[str]:
+        return ["127.0.0.1"]
+
+    def server(tls: TlsFiles | None) -> Server:
+        return Server(Recorders(), host="127.0.0.1", tls=tls)
+
+    other = make_pki(tmp_path)
+    text = await problem(server(other.server), pki.client)
+    assert "127.0.0.1: certificate not accepted: self-signed certificate" in text
+    assert "is it of the CA that is trusted here, and for this name?" in text
+    ours = TlsFiles(pki.client.ca, other.client.certificate, other.client.key)
+    text = await problem(server(pki.server), ours)
+    assert "the collector refuses: has it the CA of our certificate" in text
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        chatter = asyncio.create_task(greet(listener))
+        address = CollectorAddress("127.0.0.1", listener.getsockname()[1])
+        with pytest.raises(OSError, match="does it speak TLS at this port"):
+            await Client(address, pki.client)._attempt()
+        await chatter
+
+
+async def greet(listener: socket.socket) -> None:
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+    with (await loop.sock_accept(listener))[0] as peer:
+        await loop.sock_sendall(peer, b"220 mail.example ESMTP\r\n")
+        await loop.sock_recv(peer, 1000)

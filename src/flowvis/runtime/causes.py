@@ -4,6 +4,9 @@ import os
 import socket
 import ssl
 
+OTHER_CA = "is it of the CA that is trusted here, and for this name?"
+NO_TLS = "does it speak TLS at this port?"
+
 
 def cause_of(error: BaseException, longest_s: float | None = None) -> str:
     """Say in words why a connection failed, for people: the cause, and where to look.
@@ -18,10 +21,10 @@ def cause_of(error: BaseException, longest_s: float | None = None) -> str:
     match error:
         case ssl.SSLCertVerificationError():
             what = error.verify_message.rstrip(".")
-            cause = f"its certificate is not accepted: {what} ({_OTHER_CA})"
+            cause = f"its certificate is not accepted: {what} ({OTHER_CA})"
         case ssl.SSLError():
             words = (error.reason or "unknown").replace("_", " ").lower()
-            cause = f"TLS failed: {words} (does it speak TLS at this port?)"
+            cause = f"TLS failed: {words} ({NO_TLS})"
         case socket.gaierror():
             words = (error.strerror or "unknown").lower()
             cause = f"the name is not resolved: {words} (is it right, and does DNS answer?)"
@@ -36,6 +39,3 @@ def cause_of(error: BaseException, longest_s: float | None = None) -> str:
             text = " ".join(str(error).split())
             cause = text if text and " object at 0x" not in text else type(error).__name__
     return cause
-
-
-_OTHER_CA = "is it of the CA that is trusted here, and for this name?"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from flowvis.counts import count, counts_by_reason
 from flowvis.errors import FlowvisError, PeerError, SettingsError
 from flowvis.runtime.backoff import Backoff
-from flowvis.runtime.causes import cause_of
+from flowvis.runtime.causes import NO_TLS, OTHER_CA, cause_of
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.channel import Channel, PlainChannel, TlsChannel
@@ -208,7 +208,7 @@ class Client:
                 await connection.establish()
         except (OSError, PeerError) as error:
             connection.close()
-            problems.append(f"{place}: {cause_of(error, CONNECT_S)}")
+            problems.append(f"{place}: {cause_of(error, CONNECT_S)}{_remedy(error)}")
             return None
         except BaseException:
             connection.close()
@@ -246,6 +246,18 @@ class Client:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+def _remedy(error: Exception) -> str:
+    """Say where to look when a handshake failed."""
+    reason = error.reason if isinstance(error, PeerError) else ""
+    if reason == "tls-certificate":
+        return f" ({OTHER_CA})"
+    if reason == "tls":
+        # An alert is the collector's own word: it has seen our certificate, or missed it.
+        refused = "the collector refuses: has it the CA of our certificate, and wants TLS alike?"
+        return f" ({refused if ' alert ' in str(error) else NO_TLS})"
+    return ""
 
 
 def _together(hosts: Sequence[str]) -> list[list[str]]:

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -279,6 +281,16 @@ async def test_a_stop_without_an_answer_ends(
     assert "is not given back, so the next replica waits for 1 s" in caplog.text
 
 
+def asked(port: int) -> tuple[int, str]:
+    """What the kubelet is reported."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
 async def test_two_daemons(tmp_path: Path) -> None:
     """The second listens only when the first has gone, and says meanwhile what it waits for."""
     async with cluster() as server:
@@ -298,6 +310,9 @@ async def test_two_daemons(tmp_path: Path) -> None:
             assert not shown["ready"]
             assert "set replicas: 1" in shown["replica"]
             assert holder(server) in shown["replica"]
+            code, page = await asyncio.to_thread(asked, shown["statusPort"])
+            assert code == 503
+            assert f"replica: {holder(server)} receives, as Lease here/flow-aggregator says" in page
             assert not starting.done()
             assert await asyncio.to_thread(first.stop) == 0
             await starting

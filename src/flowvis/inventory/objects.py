@@ -5,7 +5,6 @@ time took it, or left out. ValueError names the object where nothing of use is l
 API server can be wrong.
 """
 
-import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ Note = Callable[[str], None]
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 TERMINATED = frozenset({"Succeeded", "Failed"})
+LISTS = (list, tuple)
 MAX_PORT = 65535
 NO_ADDRESS = (None, "", "None")  # "None" is a headless Service's
 SHARED = 1 << 14  # workloads, and sets of ports, that are held once for all their Pods
@@ -132,7 +132,7 @@ def _named_ports(
 ) -> Iterator[tuple[str, int, int]]:
     """Go through the ports with names, or all; those of sidecars (initContainers) too."""
     for kind in ("containers", "initContainers"):
-        for container in values.entries(f"spec.{kind}", spec.get(kind)):
+        for container in values.entries(kind, spec.get(kind)):
             for port in values.entries("ports", container.get("ports")):
                 protocol = _protocol(port)
                 if protocol and (port.get("name") or all_of_them):
@@ -275,24 +275,32 @@ class _Values:
 
     def entries(self, field: str, entries: Any) -> list[Mapping[str, Any]]:
         """Return the objects in a list."""
-        found = []
+        found: list[Mapping[str, Any]] = []
         for entry in self._listed(field, entries):
-            if isinstance(entry, Mapping):
+            if isinstance(entry, dict):  # as JSON and YAML have them; Mapping would be slow
                 found.append(entry)
             else:
                 self._leave_out(field, f"{entry!r:.80} is no object")
         return found
 
     def _listed(self, field: str, entries: Any) -> Sequence[Any]:
-        if isinstance(entries or (), list | tuple):
-            return entries or ()
-        self._leave_out(field, f"{entries!r:.80} is no list")
-        return ()
+        if not entries:
+            return ()
+        if not isinstance(entries, LISTS):
+            self._leave_out(field, f"{entries!r:.80} is no list")
+            return ()
+        listed: Sequence[Any] = entries
+        return listed
 
     def _address(self, field: str, text: Any) -> bytes | None:
-        if isinstance(text, str):
-            with contextlib.suppress(ValueError):
-                return address_bytes(text)
+        if not isinstance(text, str):
+            return self._odd_address(field, text)
+        try:
+            return address_bytes(text)
+        except ValueError:
+            return self._odd_address(field, text)
+
+    def _odd_address(self, field: str, text: Any) -> bytes | None:
         try:
             address = str(parse_address(text))
         except ValueError as error:

@@ -487,6 +487,20 @@ async def test_silence_for_long_is_doubted(monkeypatch: pytest.MonkeyPatch) -> N
         assert not watchers.stats.failures
 
 
+async def test_after_a_connection_that_broke_the_next_is_good_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when the API server was restarted: how long the one before stood says nothing."""
+    monkeypatch.setattr(watch, "SHORT_S", 0.05)
+    async with running(ApiServer()) as server, following(server, Inventory()) as watchers:
+        await until(lambda: server.watching == 1)
+        await asyncio.sleep(1.0)
+        cut_off(server)
+        await until(watchers.problem)
+        async with asyncio.timeout(1.5):
+            await until(lambda: not watchers.problem())
+
+
 async def test_a_watch_that_fails_late_must_stand_for_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -601,7 +615,16 @@ async def test_garbage_means_a_new_list(garbage: bytes, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"metadata": {}, "items": [7]}', b'{"metadata": {}, "items": []}']
+    "body",
+    [
+        b'{"kind": "ServiceList", "metadata": {"resourceVersion": "7"}, "items": []}',
+        b'{"kind": "Status", "metadata": {"resourceVersion": "7"}}',
+        b"",
+        b"[]",
+        b"{}",
+        b'{"metadata": {}, "items": [7]}',
+        b'{"metadata": {}, "items": []}',
+    ],
 )
 async def test_a_list_that_is_none(body: bytes) -> None:
     bad = 3

@@ -35,6 +35,10 @@ class Unreachable(ApiError):
     """There is no connection: nobody answered anything."""
 
 
+class Broken(ApiError):
+    """The connection broke, or no answer came over it."""
+
+
 class Silent(ApiError):
     """Nothing came in an open watch for `QUIET_S`: it is dead, or nothing changes."""
 
@@ -123,8 +127,10 @@ class KubernetesApi:
                 yield response
         except (aiohttp.ClientConnectionError, OSError) as error:
             away = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-            failure = Unreachable if away else ApiError
+            failure = Unreachable if away else Broken
             raise failure(f"{self.url}{path}: {cause_of(error)}") from error
+        except aiohttp.ClientPayloadError as error:
+            raise Broken(f"{self.url}{path}: {cause_of(error)}") from error
         except aiohttp.ClientError as error:
             raise ApiError(f"{self.url}{path}: {cause_of(error)}") from error
 

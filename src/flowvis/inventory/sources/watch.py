@@ -23,7 +23,7 @@ from flowvis.counts import count, counts_by_reason
 from flowvis.errors import ApiError
 from flowvis.inventory.resources import Resource
 from flowvis.inventory.sources.access import Access
-from flowvis.inventory.sources.api import Garbled, KubernetesApi, Silent, Unreachable
+from flowvis.inventory.sources.api import Broken, Garbled, KubernetesApi, Silent, Unreachable
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.logs import LimitedLog
@@ -163,6 +163,7 @@ class Watcher:
         empty = 0
         while True:
             page = await self._api.get(self._path, query)
+            self._check_kind(page, "List")
             metadata = _mapping(page, "metadata")
             before, now_ms = len(names), _now_ms()
             names.update(self._upsert(item, now_ms) for item in _items(page))
@@ -221,9 +222,10 @@ class Watcher:
         except Unreachable:
             self._fruitless -= 1  # a list would not get further
             raise
-        except ApiError:
+        except ApiError as error:
             self._failures += 1
-            self._stand_s = min(max(2 * (time.monotonic() - began), SHORT_S), DOUBT_S)
+            if not isinstance(error, Broken):  # as by a restart, which says nothing of the next
+                self._stand_s = min(max(2 * (time.monotonic() - began), SHORT_S), DOUBT_S)
             raise
         finally:
             self._fruitless = 0 if self._version != before else self._fruitless + 1
@@ -264,9 +266,7 @@ class Watcher:
             status = item.get("code")
             message = f"{self._path}: {item.get('message')!s:.{MAX_WORDS}}"
             raise ApiError(message, status if _is_failure(status) else 0)
-        named = item.get("kind", self.resource.kind)
-        if named != self.resource.kind:
-            raise Garbled(f"{self._path}: an event of kind {named!r:.{MAX_WORDS}}")
+        self._check_kind(item)
         if kind in {"ADDED", "MODIFIED"}:
             self._upsert(item, now_ms)
         elif kind == "DELETED":
@@ -279,6 +279,13 @@ class Watcher:
         else:
             self._stats.events += 1
         self._version = _version(_mapping(item, "metadata"))
+
+    def _check_kind(self, item: Mapping[str, Any], what: str = "") -> None:
+        """Raise Garbled where an object, or a list of them, says that it is of another kind."""
+        kind = item.get("kind") or what
+        if kind not in (self.resource.kind + what, what):
+            wanted = f"{self.resource.kind}{what} was expected"
+            raise Garbled(f"{self._path}: {wanted}, not {kind!r:.{MAX_WORDS}}")
 
     def _upsert(self, item: Mapping[str, Any], now_ms: int) -> tuple[str, str]:
         for sink in self._watched.sinks:

@@ -63,7 +63,7 @@ class Race:
                     error = task.exception()
                     if error is None:
                         return task.result(), place
-                    self.problems.append(f"{place}: {self._said(error)}")
+                    self.problems.append(f"{place}: {self._cause(error)}")
             return None
         finally:
             await _abandon(running)
@@ -79,7 +79,7 @@ class Race:
             raise
         return sock
 
-    def _said(self, error: BaseException) -> str:
+    def _cause(self, error: BaseException) -> str:
         if not isinstance(error, OSError):
             raise error
         return cause_of(error, self._longest_s)

@@ -135,6 +135,15 @@ def namespace(name: str, **pairs: str) -> dict[str, Any]:
     }
 
 
+def service(name: str, namespace: str, **selector: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": selector},
+    }
+
+
 def network_policy(name: str, namespace: str = "x", **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "networking.k8s.io/v1",

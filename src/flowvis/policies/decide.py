@@ -1,27 +1,39 @@
 """Columns of the policies that decided over connections, as they were when those began."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column
-from flowvis.counts import count
+from flowvis.counts import count, gauge
 from flowvis.policies.endpoints import EndpointTable, Selectable
 from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS
-from flowvis.policies.model import Direction
-from flowvis.policies.objects import KINDS, PARSERS, SELECTED_BY, Snapshot
+from flowvis.policies.model import Direction, Policy, ServicePods, unrecognized_parts
+from flowvis.policies.objects import GROUPS, KINDS, PARSERS, SELECTED_BY, Key, Snapshot
+from flowvis.policies.reach import candidates, reaching
 from flowvis.policies.rulebook import Rulebook
-from flowvis.policies.verdicts import MAX_VERDICTS, Codes, VerdictCache, VerdictTable
+from flowvis.policies.verdicts import (
+    MAX_VERDICTS,
+    NOT_KNOWN,
+    NOT_SUBJECT,
+    Codes,
+    Side,
+    VerdictCache,
+    VerdictTable,
+)
 from flowvis.policies.watched import WatchedObjects, starts_ms
 
 __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
 
 CHUNK = 1 << 16  # rows at once: their endpoints and pairs always have room in cleared tables
-_UNKNOWN = 1
+RECHECK_MS = 30_000
+"""How often it is looked at anew which Groups have Pods of other namespaces."""
+SHOWN = 8  # parts of an object that are named, of those that are not understood
 
 
 @dataclass(slots=True)
@@ -30,24 +42,36 @@ class PolicyStats:
 
     records: int = count("Records decided over")
     unknown: int = count("Verdicts that objects do not tell, as rules name domains and the like")
+    exempt: int = count("Verdicts that no policy may give: a Pod to itself, a Pod and its node")
     evaluated: int = count("Pairs of classes looked at, rather than found in the cache")
     compiled: int = count("Generations of policies compiled")
     cleared: int = count("Times that the caches were full and began anew")
     malformed: int = count("Objects that were not what their kind says")
     refused: int = count("Objects not kept since there were too many")
+    unrecognized: int = gauge("Objects with parts that are not understood, as of a newer API")
 
 
 class Policies(WatchedObjects):
     """All policies of a cluster, and what they depend on: tiers, groups, namespaces, nodes."""
 
-    def __init__(self, endpoints: EndpointTable | None = None) -> None:
+    def __init__(
+        self, endpoints: EndpointTable | None = None, report: Callable[[str], None] | None = None
+    ) -> None:
+        """Keep them; `report` is reported of each object that has parts that are not understood."""
         self.stats = PolicyStats()
+        self.unrecognized: dict[str, str] = {}
+        """What is not understood, by object."""
+        self._report = report
         super().__init__(PARSERS, self.stats)
         self._endpoints = EndpointTable() if endpoints is None else endpoints
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
         self._newest: VerdictCache | None = None
         self._active: bool | None = None
+        self._referred: set[tuple[str, str]] | None = None
+        self._by_pods = False
+        """Whether it depends on the Pods that there are whom a policy applies to."""
+        self._checked_ms = 0
 
     @property
     def active(self) -> bool:
@@ -60,6 +84,9 @@ class Policies(WatchedObjects):
         """Forget what changed too long ago; to be called now and then."""
         super().expire(now_ms)
         self._active = None
+        if self._by_pods and now_ms - self._checked_ms >= RECHECK_MS:
+            self._checked_ms, self._by_pods = now_ms, False
+            self._caches.clear()
 
     def decide(
         self,
@@ -83,12 +110,49 @@ class Policies(WatchedObjects):
             for direction, numbers in part.items():
                 codes[direction][rows] = numbers
         self.stats.records += len(batch)
-        self.stats.unknown += sum(int(np.count_nonzero(c == _UNKNOWN)) for c in codes.values())
+        for numbers in codes.values():
+            self.stats.unknown += int(np.count_nonzero(numbers == NOT_KNOWN))
+            self.stats.exempt += int(np.count_nonzero(numbers == NOT_SUBJECT))
         found: dict[str, Column] = {}
         for direction, numbers in codes.items():
             ours = self._verdicts.columns(numbers, direction, batch.strings)
             found |= _merged(batch, ours)
         return found
+
+    def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:
+        if key[1] in GROUPS:
+            self._referred = None
+        self._note(key, value)
+        super()._put(key, value, since_ms, now_ms)
+
+    def _note(self, key: Key, value: Any) -> None:
+        """Report once what is not understood of a policy or a group."""
+        kind, name = key[1], "/".join(part for part in key[2:] if part)
+        which = f"{kind} {name}"
+        understood = value is None or not (isinstance(value, Policy) or kind in GROUPS)
+        parts = () if understood else unrecognized_parts(value)
+        if not parts:
+            self.unrecognized.pop(which, None)
+        elif self.unrecognized.get(which) != (text := _listed(parts)):
+            self.unrecognized[which] = text
+            if self._report is not None:
+                self._report(
+                    f"{which}: not understood: {text}: verdicts that it may give are unknown"
+                )
+        self.stats.unrecognized = len(self.unrecognized)
+
+    def _counts(self, key: Key) -> bool:
+        """Whether anything depends on an object: of Services only on those that groups name."""
+        if key[1] != "Service":
+            return True
+        if self._referred is None:
+            self._referred = {
+                (peer.namespace, peer.name)
+                for members in self._history.kept(*GROUPS)
+                for peer in members
+                if isinstance(peer, ServicePods)
+            }
+        return key[2:] in self._referred
 
     def _changed(self, since_ms: int) -> None:
         self._active = None
@@ -103,24 +167,23 @@ class Policies(WatchedObjects):
         destinations: NDArray[np.int64],
     ) -> Codes:
         froms, tos = self._numbered(batch, pods, sources, destinations)
-        nodes = self._endpoints.nodes(destinations)
+        source = Side(froms, self._endpoints.nodes(sources))
+        destination = Side(tos, self._endpoints.nodes(destinations))
         services = batch["protocolIdentifier"], batch["destinationTransportPort"]
         codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
         epochs = self._history.epochs(starts_ms(batch))
         for epoch in np.unique(epochs).tolist():
             rows = np.flatnonzero(epochs == epoch)
-            cache = self._cache(epoch)
+            cache = self._cache(epoch, pods)
             before = cache.evaluated
-            found = cache.find(froms[rows], tos[rows], *(column[rows] for column in services))
+            called = (column[rows] for column in services)
+            found = cache.find(source.take(rows), destination.take(rows), *called)
             self.stats.evaluated += cache.evaluated - before
-            # What a node sends to its own Pods always passes: the kubelet's probes.
-            own = cache.nodes(froms[rows])
-            found[Direction.INGRESS][(own >= 0) & (own == nodes[rows])] = 0
             for direction, numbers in found.items():
                 codes[direction][rows] = numbers
         to_itself = (batch["sourceIP"] == batch["destinationIP"]).all(axis=1)
         for numbers in codes.values():
-            numbers[to_itself] = 0
+            numbers[to_itself] = NOT_SUBJECT
         return codes
 
     def _numbered(
@@ -140,10 +203,12 @@ class Policies(WatchedObjects):
             self._clear()
         raise ValueError(f"the table of endpoints is too small for {CHUNK} records")
 
-    def _cache(self, epoch: int) -> VerdictCache:
+    def _cache(self, epoch: int, pods: Sequence[Selectable | None]) -> VerdictCache:
         cache = self._caches.get(epoch)
         if cache is None:
             snapshot = Snapshot.of(self._history.values(epoch))
+            snapshot.reaching = reaching(snapshot, pods)
+            self._by_pods = self._by_pods or bool(candidates(snapshot))
             before = self._alike(snapshot)
             if before is None:
                 self.stats.compiled += 1
@@ -167,6 +232,12 @@ class Policies(WatchedObjects):
         self._caches.clear()
         self._newest = None
         self.stats.cleared += 1
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Return a bounded text of parts of an object."""
+    more = f" and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
+    return "; ".join(part[:64] for part in parts[:SHOWN]) + more
 
 
 def _merged(batch: Batch, ours: dict[str, Column]) -> dict[str, Column]:

@@ -1,6 +1,6 @@
 """The API's objects that a decision depends on, and what is kept of each."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
@@ -9,11 +9,17 @@ from flowvis.batch import V4_MAPPED, address_bytes
 from flowvis.policies.admin import parse_admin_policy
 from flowvis.policies.antrea import parse_antrea_policy, parse_group, parse_tier
 from flowvis.policies.kubernetes import parse_network_policy
-from flowvis.policies.model import Peer, Policy, parse_network
+from flowvis.policies.model import Peer, Pods, Policy, ServicePods, parse_network
+from flowvis.policies.selectors import parse_selector
 
 ANTREA = "crd.antrea.io"
 ADMIN = "policy.networking.k8s.io"
 NAME_LABEL = "kubernetes.io/metadata.name"
+TRANSPORT = "node.antrea.io/transport-addresses"
+"""Annotation of Antrea's agents: the addresses by which a node carries its Pods' traffic."""
+
+MAX_DEPTH = 8
+"""Groups in groups; Antrea allows one level."""
 
 Labels = Mapping[str, str]
 Parsers = Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Any]]
@@ -28,6 +34,8 @@ class NodeAddresses:
 
     labels: Labels
     addresses: frozenset[bytes]
+    antrea: frozenset[bytes] = frozenset()
+    """The addresses that a nodeSelector of Antrea selects it by."""
 
 
 @dataclass(slots=True)
@@ -39,6 +47,10 @@ class Snapshot:
     tiers: dict[str, int] = field(default_factory=dict)
     namespaces: dict[str, Labels] = field(default_factory=dict)
     nodes: dict[str, NodeAddresses] = field(default_factory=dict)
+    services: dict[tuple[str, str], tuple[Pods, ...]] = field(default_factory=dict)
+    """The Pods of Services; of those, at least, that groups name."""
+    reaching: frozenset[tuple[str, str]] = frozenset()
+    """Groups of a namespace that have Pods of others."""
 
     @classmethod
     def of(cls, objects: Iterable[tuple[Key, Any]]) -> Self:
@@ -47,6 +59,18 @@ class Snapshot:
         for key, value in objects:
             found.add(key, value)
         return found
+
+    def members(self, group: tuple[str, str]) -> Iterator[Peer]:
+        """Go through the members of a group: Pods of Services are found, child groups are not."""
+        for peer in self.groups.get(group, ()):
+            if isinstance(peer, ServicePods):
+                yield from self.services.get((peer.namespace, peer.name), ())
+            else:
+                yield peer
+
+    def labels_of(self, namespace: str) -> Labels:
+        """Return a namespace's labels; of one that is not known, the one for its name."""
+        return self.namespaces.get(namespace) or {NAME_LABEL: namespace}
 
     def add(self, key: Key, value: Any) -> None:
         """Add what `parse` returned for an object."""
@@ -60,6 +84,8 @@ class Snapshot:
                 self.namespaces[name] = value
             case "Node":
                 self.nodes[name] = value
+            case "Service":
+                self.services[namespace, name] = value
             case _:
                 self.policies.append(value)
 
@@ -106,21 +132,43 @@ def parse_namespace(item: Mapping[str, Any]) -> Labels:
 
 
 def _parse_node(item: Mapping[str, Any]) -> NodeAddresses:
-    status, spec = item.get("status") or {}, item.get("spec") or {}
-    addresses = [
-        address_bytes(entry["address"])
-        for entry in status.get("addresses") or ()
-        if str(entry.get("type")).endswith("IP")
-    ]
+    metadata, status, spec = item["metadata"], item.get("status") or {}, item.get("spec") or {}
+    by_type: dict[str, list[bytes]] = {}
+    for entry in status.get("addresses") or ():
+        if str(entry.get("type")).endswith("IP"):
+            by_type.setdefault(entry["type"], []).append(address_bytes(entry["address"]))
+    legs = []
     for cidr in spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else ()):
         leg = (parse_network(cidr).network_address + 1).packed
-        addresses.append(leg if len(leg) == 16 else V4_MAPPED + leg)
-    return NodeAddresses(dict(item["metadata"].get("labels") or {}), frozenset(addresses))
+        legs.append(leg if len(leg) == 16 else V4_MAPPED + leg)
+    reported = (metadata.get("annotations") or {}).get(TRANSPORT) or ""
+    transport = [address_bytes(text.strip()) for text in str(reported).split(",") if text.strip()]
+    own = by_type.get("InternalIP") or by_type.get("ExternalIP") or []
+    return NodeAddresses(
+        dict(metadata.get("labels") or {}),
+        frozenset([*(a for those in by_type.values() for a in those), *legs, *transport]),
+        frozenset([*_one_each(own), *_one_each(legs), *_one_each(transport[::-1])]),
+    )
+
+
+def _one_each(addresses: Sequence[bytes]) -> list[bytes]:
+    """The first address of each family: Antrea takes no more."""
+    firsts = {address.startswith(V4_MAPPED): address for address in reversed(addresses)}
+    return list(firsts.values())
+
+
+def _parse_service(item: Mapping[str, Any]) -> tuple[Pods, ...]:
+    """Read a Service: the Pods that it selects; none without a selector."""
+    labels = (item.get("spec") or {}).get("selector")
+    if not labels:
+        return ()
+    return (Pods(item["metadata"]["namespace"], pods=parse_selector({"matchLabels": labels})),)
 
 
 PARSERS: Parsers = {
     ("", "Namespace"): parse_namespace,
     ("", "Node"): _parse_node,
+    ("", "Service"): _parse_service,
     ("networking.k8s.io", "NetworkPolicy"): parse_network_policy,
     (ADMIN, "AdminNetworkPolicy"): parse_admin_policy,
     (ADMIN, "BaselineAdminNetworkPolicy"): parse_admin_policy,
@@ -132,7 +180,8 @@ PARSERS: Parsers = {
     (ANTREA, "Tier"): parse_tier,
 }
 
-SELECTED_BY = frozenset({"Namespace", "Node", "Group", "ClusterGroup", "Tier"})
+GROUPS = frozenset({"Group", "ClusterGroup"})
+SELECTED_BY = GROUPS | {"Namespace", "Node", "Service", "Tier"}
 """Kinds that policies refer to, which decide nothing by themselves."""
 KINDS = frozenset(PARSERS)
 """(API group, kind) of all objects that `Policies` wants to hear of."""

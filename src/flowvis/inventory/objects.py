@@ -115,8 +115,13 @@ def _ports(named: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, int, int
 
 
 def _named_ports(spec: Mapping[str, Any], *, all_of_them: bool) -> Iterator[tuple[str, int, int]]:
-    """Go through the ports with names, or all; those of sidecars (initContainers) too."""
-    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+    """Go through the ports with names, or all.
+
+    Of init containers only those that go on running have ports: sidecars, which restart always.
+    """
+    inits = spec.get("initContainers") or ()
+    sidecars = (init for init in inits if init.get("restartPolicy") == "Always")
+    for container in (*(spec.get("containers") or ()), *sidecars):
         for port in container.get("ports") or ():
             protocol = port.get("protocol", "TCP")
             if (port.get("name") or all_of_them) and protocol in PROTOCOLS:

@@ -151,7 +151,7 @@ def _policy(direction: str, first: int, where: str) -> list[Field]:
             Kind.U8,
             Merge.FILL,
             first + 4,
-            "0 none, 1 allow, 2 drop, 3 reject",
+            "0 none, 1 allow, 2 drop, 3 reject; evaluated but not enforced: 4 drop, 5 reject",
         ),
     ]
 
@@ -358,3 +358,6 @@ class RuleAction:
     ALLOW = 1
     DROP = 2
     REJECT = 3
+    UNENFORCED_DROP = 4
+    """Evaluated as dropped, but the traffic shows that nothing dropped it."""
+    UNENFORCED_REJECT = 5

@@ -29,6 +29,7 @@ async def test_the_aggregator_knows_all_of_the_cluster(tmp_path: Path) -> None:
     server = ApiServer(served=served)
     server.put(pod("a", "10.0.0.1", node="node-1"))
     server.put(pod("b", "10.0.1.1", node="node-2"))
+    server.put({"kind": "Service", "metadata": {"name": "s", "namespace": "shop"}})
     server.put(node("node-1", "192.0.2.1"))
     server.put({"kind": "Namespace", "metadata": {"name": "shop"}})
     policy = {"kind": "NetworkPolicy", "metadata": {"name": "deny", "namespace": "shop"}}
@@ -41,8 +42,9 @@ async def test_the_aggregator_knows_all_of_the_cluster(tmp_path: Path) -> None:
     inventory, policies, egresses = Inventory(), Reported(), Reported()
     watchers = follow(settings, inventory, policies, egresses)
     await watchers.start()
-    assert len(inventory) == 4
-    assert sorted(policies.reported) == ["Namespace shop", "NetworkPolicy deny", "Node node-1"]
+    assert len(inventory) == 5
+    decided_by = ["Namespace shop", "NetworkPolicy deny", "Node node-1", "Service s"]
+    assert sorted(policies.reported) == decided_by
     assert sorted(egresses.reported) == ["Egress out", "Namespace shop"]
     assert len(watchers.watchers) == 4 + len(POLICIES) + 1
     await watchers.stop()
@@ -102,3 +104,26 @@ def test_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     text = generate_latest(status._registry).decode()
     assert "flowvis_aggregator_kubernetes_synced 0.0" in text.splitlines()
     assert "flowvis_aggregator_kubernetes_watches_total 0.0" in text.splitlines()
+
+
+def test_policies_that_are_not_understood_are_logged_and_shown(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = build({})
+    strange = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha1",
+        "kind": "AdminNetworkPolicy",
+        "metadata": {"name": "newer"},
+        "spec": {"priority": 1, "subject": {"workloads": {}}},
+    }
+    for at in range(3):
+        built._policies.upsert(strange, at)
+    (line,) = [r.getMessage() for r in caplog.records if "newer" in r.getMessage()]
+    assert line.startswith("AdminNetworkPolicy newer: not understood: ")
+    assert "workloads" in line
+    status: Any = built.components[0]
+    text = generate_latest(status._registry).decode().splitlines()
+    assert "flowvis_aggregator_policies_unrecognized 1.0" in text
+    assert "flowvis_aggregator_policies_unenforced_total 0.0" in text
+    show({"version": "1", "uptimeSeconds": 1, "flows": 0, **built._status()})
+    assert "AdminNetworkPolicy newer: not understood" in " ".join(capsys.readouterr().out.split())

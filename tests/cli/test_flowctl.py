@@ -157,6 +157,18 @@ async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "connection refused" in out
 
 
+async def test_status_shows_what_is_wrong_with_policies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = {"AdminNetworkPolicy old": "peer with \x1b[2Jmoon"}
+    policies = {"unenforced": 12, "unknown": 3, "unrecognized": strange}
+    async with served(tmp_path, status=lambda: status() | {"policies": policies}):
+        assert await flowctl(tmp_path, "status") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "policies: 12 verdicts of denial refuted by the traffic" in out
+    assert "policies: AdminNetworkPolicy old: not understood: peer with \ufffd[2Jmoon" in out
+
+
 @pytest.mark.parametrize("wrong", [{"imbalance": 3}, {"missing": 3}])
 async def test_status_fails_when_the_books_do_not_balance(
     wrong: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]

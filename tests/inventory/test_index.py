@@ -133,8 +133,9 @@ def test_what_policies_want_to_know_of_a_pod() -> None:
         {"containerPort": 9000},
         {"name": "sync", "containerPort": 7000, "protocol": "SCTP"},
     ]
-    sidecar = [{"name": "proxy", "ports": [{"name": "admin", "containerPort": 1500}]}]
-    spec = {"containers": [{"ports": ports}, {}], "initContainers": sidecar}
+    admin = {"name": "admin", "containerPort": 1500}
+    inits = [{"ports": [admin | {"name": "setup"}]}, {"restartPolicy": "Always", "ports": [admin]}]
+    spec = {"containers": [{"ports": ports}, {}], "initContainers": inits}
     inventory.upsert(pod("a", "10.0.0.1", spec={**spec, "serviceAccountName": "cart"}), NEW_YEAR)
     inventory.upsert(pod("b", "10.0.0.2", spec=spec), NEW_YEAR)
     a, b = inventory.pods.objects

@@ -242,8 +242,9 @@ def test_each_object_is_reported_once(cluster: Cluster) -> None:
 def test_what_is_reported_is_bounded(cluster: Cluster) -> None:
     said: list[str] = []
     cluster.policies = type(cluster.policies)(report=said.append)
-    peers = [{f"{n}-{'x' * 9000}": n} for n in range(25)]
+    peers = [{f"{n}-\n{'x' * 9000}": n} for n in range(25)]
     cluster.apply(policy("AdminNetworkPolicy", "from", *peers))
     (text,) = said
     assert len(text) < 1000
     assert "and 17 more" in text
+    assert text.isprintable()

@@ -79,7 +79,7 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory()
-        self._policies, self._egresses = Policies(), Egresses()
+        self._policies, self._egresses = Policies(report=log.warning), Egresses()
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._readiness = Readiness()
@@ -260,6 +260,7 @@ class Aggregator:
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
+            "policies": self._policies.as_dict(),
             "ledger": self.ledger.as_dict(),
         }
 

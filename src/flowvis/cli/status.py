@@ -56,7 +56,18 @@ def _show(status: Mapping[str, Any]) -> None:
     _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
         console.print(Text(f"Kubernetes API: {status['kubernetes']}"))
+    _show_policies(console, status.get("policies", {}))
     console.print("", ledger_table(status["ledger"]))
+
+
+def _show_policies(console: Console, policies: Mapping[str, Any]) -> None:
+    count = policies.get("unenforced", 0)
+    if count:
+        console.print(
+            Text(f"policies: {count} verdicts of denial refuted by the traffic: are they enforced?")
+        )
+    for which, parts in policies.get("unrecognized", {}).items():
+        console.print(Text(tables.printable(f"policies: {which}: not understood: {parts}")))
 
 
 def _show_configuration(console: Console, configuration: Mapping[str, Any]) -> None:

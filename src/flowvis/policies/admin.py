@@ -146,7 +146,7 @@ def _pods(choice: Mapping[str, Any], known: frozenset[str] = _SUBJECT) -> list[P
 
 def _of_namespaces(choice: Mapping[str, Any], pods: Selector) -> list[Peer]:
     """Read the older form of a choice of namespaces."""
-    given = sorted(key for key in choice if choice[key] is not None)
+    given = sorted(key for key, value in choice.items() if value is not None)
     if len(given) != 1 or given[0] not in _OLDER:
         raise NotUnderstood(f"namespaces with {', '.join(given) or 'nothing'}")
     (way,) = given
@@ -193,7 +193,7 @@ def _port(port: Mapping[str, Any]) -> Ports:
 def _protocol(protocol: Mapping[str, Any]) -> Ports:
     """Read a protocol of v1alpha2."""
     names = {name.lower(): number for name, number in PROTOCOLS.items()}
-    given = [key for key in protocol if protocol[key] is not None]
+    given = [key for key, value in protocol.items() if value is not None]
     if given == ["destinationNamedPort"]:
         return Ports(None, name=str(protocol["destinationNamedPort"]))
     if len(given) != 1 or given[0] not in names:

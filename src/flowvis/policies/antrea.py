@@ -19,6 +19,7 @@ from flowvis.policies.model import (
     ServicePods,
     Unknowable,
     beyond,
+    namespace_of,
     parse_block,
     parse_port,
     parse_protocol,
@@ -70,7 +71,7 @@ _ICMP_KEYS = frozenset({"icmpType", "icmpCode"})
 def parse_antrea_policy(item: Mapping[str, Any]) -> Policy:
     """Read an Antrea NetworkPolicy or ClusterNetworkPolicy."""
     metadata, spec = item["metadata"], item.get("spec") or {}
-    namespace = "" if item["kind"] == "ClusterNetworkPolicy" else metadata["namespace"]
+    namespace = "" if item["kind"] == "ClusterNetworkPolicy" else namespace_of(metadata)
     subjects = _subjects(spec.get("appliedTo") or (), namespace)
     return Policy(
         PolicyType.ANTREA if namespace else PolicyType.ANTREA_CLUSTER,
@@ -87,7 +88,7 @@ def parse_antrea_policy(item: Mapping[str, Any]) -> Policy:
 def parse_group(item: Mapping[str, Any]) -> tuple[Peer, ...]:
     """Read a Group or ClusterGroup: its members, by the first of the ways to name them."""
     spec = item.get("spec") or {}
-    namespace = "" if item["kind"] == "ClusterGroup" else item["metadata"]["namespace"]
+    namespace = "" if item["kind"] == "ClusterGroup" else namespace_of(item["metadata"])
     strange = unrecognized_keys(spec, _GROUP)
     if strange:
         what = f"members by {strange}"
@@ -180,7 +181,7 @@ def _relation(namespaces: Mapping[str, Any]) -> Relation:
 
 
 def _account(account: Mapping[str, Any], namespace: str) -> Pods:
-    return Pods(account.get("namespace") or namespace, account=account["name"])
+    return Pods(str(account.get("namespace") or namespace), account=str(account["name"]))
 
 
 def _ports(rule: Mapping[str, Any]) -> tuple[Ports, ...] | None:
@@ -205,7 +206,7 @@ def _protocol(protocol: Mapping[str, Any]) -> list[Ports]:
     found = []
     if protocol.get("icmp") is not None:
         types = protocol["icmp"]
-        asked = ", ".join(sorted(key for key in types if types[key] is not None))
+        asked = ", ".join(sorted(key for key, value in types.items() if value is not None))
         strange = unrecognized_keys(types, _ICMP_KEYS)
         found += [beyond(Ports(number, unknowable=asked), strange) for number in _ICMP]
     if protocol.get("igmp") is not None:

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, Column
 from flowvis.counts import count, gauge
 from flowvis.policies.endpoints import EndpointTable, Selectable
+from flowvis.policies.enforced import unenforced
 from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS
 from flowvis.policies.model import Direction, Policy, ServicePods, unrecognized_parts
@@ -31,6 +33,7 @@ from flowvis.policies.watched import WatchedObjects, starts_ms
 __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
 
 CHUNK = 1 << 16  # rows at once: their endpoints and pairs always have room in cleared tables
+_FIELDS = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
 RECHECK_MS = 30_000
 """How often it is looked at anew which Groups have Pods of other namespaces."""
 SHOWN = 8  # parts of an object that are named, of those that are not understood
@@ -47,6 +50,7 @@ class PolicyStats:
     compiled: int = count("Generations of policies compiled")
     cleared: int = count("Times that the caches were full and began anew")
     malformed: int = count("Objects that were not what their kind says")
+    unenforced: int = count("Verdicts evaluated as denied although the traffic went on")
     refused: int = count("Objects not kept since there were too many")
     unrecognized: int = gauge("Objects with parts that are not understood, as of a newer API")
 
@@ -80,6 +84,14 @@ class Policies(WatchedObjects):
             self._active = not self._history.kinds() <= SELECTED_BY
         return self._active
 
+    def as_dict(self) -> dict[str, Any]:
+        """What somebody should look at."""
+        return {
+            "unenforced": self.stats.unenforced,
+            "unknown": self.stats.unknown,
+            "unrecognized": dict(islice(self.unrecognized.items(), SHOWN)),
+        }
+
     def expire(self, now_ms: int) -> None:
         """Forget what changed too long ago; to be called now and then."""
         super().expire(now_ms)
@@ -98,7 +110,7 @@ class Policies(WatchedObjects):
         """Return the ten policy columns of a batch, what its records say already included.
 
         `sources` and `destinations` are handles, places in `pods` or -1. A record's own answer
-        stays; its empty fields are filled where the rest agrees with ours.
+        stays.
         """
         if len(self._verdicts) > MAX_VERDICTS:
             self._clear()
@@ -116,7 +128,29 @@ class Policies(WatchedObjects):
         found: dict[str, Column] = {}
         for direction, numbers in codes.items():
             ours = self._verdicts.columns(numbers, direction, batch.strings)
-            found |= _merged(batch, ours)
+            found |= self._merged(batch, ours)
+        return found
+
+    def _merged(self, batch: Batch, ours: dict[str, Column]) -> dict[str, Column]:
+        """Return the fields of one direction: a record's own, else ours.
+
+        A record that reports a kind of policy comes from who knows them: its answer is whole, and
+        what it leaves empty, as the name of a rule, has none. Another one's empty fields are filled
+        where the rest says the same.
+        """
+        names = dict(zip(_FIELDS, ours, strict=True))
+        whole = batch[names["Type"]] != 0
+        agree = ~whole
+        for name, column in ours.items():
+            agree &= (batch[name] == 0) | (batch[name] == column)
+        found = dict(ours)
+        if not agree.all():
+            found = {name: np.where(agree, mine, batch[name]) for name, mine in ours.items()}
+        action = names["RuleAction"]
+        evaluated = agree & (batch[action] == 0)
+        before = found[action]
+        found[action] = unenforced(batch, before, evaluated)
+        self.stats.unenforced += int(np.count_nonzero(found[action] != before))
         return found
 
     def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:
@@ -235,16 +269,7 @@ class Policies(WatchedObjects):
 
 
 def _listed(parts: Sequence[str]) -> str:
-    """Return a bounded text of parts of an object."""
+    """Return a bounded, printable text of parts of an object, which may be anything."""
     more = f" and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
-    return "; ".join(part[:64] for part in parts[:SHOWN]) + more
-
-
-def _merged(batch: Batch, ours: dict[str, Column]) -> dict[str, Column]:
-    """Our fields of one direction where a record's own are empty or say the same."""
-    agree = np.ones(len(batch), dtype=bool)
-    for name, column in ours.items():
-        agree &= (batch[name] == 0) | (batch[name] == column)
-    if agree.all():
-        return ours
-    return {name: np.where(agree, column, batch[name]) for name, column in ours.items()}
+    text = "; ".join(part[:64] for part in parts[:SHOWN])
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text) + more

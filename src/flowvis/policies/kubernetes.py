@@ -13,6 +13,7 @@ from flowvis.policies.model import (
     Ports,
     Rule,
     beyond,
+    namespace_of,
     parse_block,
     parse_port,
     parse_protocol,
@@ -29,7 +30,7 @@ _PORT = frozenset({"protocol", "port", "endPort"})
 def parse_network_policy(item: Mapping[str, Any]) -> Policy:
     """Read a NetworkPolicy."""
     metadata, spec = item["metadata"], item.get("spec") or {}
-    namespace = metadata["namespace"]
+    namespace = namespace_of(metadata)
 
     def selected(selector: Mapping[str, Any] | None) -> Peer:
         return Pods(namespace, pods=parse_selector(selector))

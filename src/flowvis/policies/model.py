@@ -27,13 +27,13 @@ class Direction(Enum):
 
 
 class Action(IntEnum):
-    """What a rule does; the first four are values of the element RuleAction."""
+    """What a rule does: values of the element RuleAction, and one that no record has."""
 
     NONE = 0
     ALLOW = 1
     DROP = 2
     REJECT = 3
-    PASS = 4
+    PASS = 255
 
 
 class PolicyType(IntEnum):
@@ -185,7 +185,7 @@ class Policy:
 
 def unrecognized_keys(part: Mapping[str, Any], known: frozenset[str]) -> str:
     """Return what a part of an object has besides known keys; "" if nothing."""
-    return ", ".join(sorted(key for key in part if key not in known and part[key] is not None))
+    return ", ".join(sorted(k for k, value in part.items() if k not in known and value is not None))
 
 
 def understood(read: Callable[[Any], Peer], choice: Any, *, within: str = "") -> Peer:
@@ -210,6 +210,14 @@ def unrecognized_parts(value: Policy | tuple[Peer, ...]) -> tuple[str, ...]:
     for peers in groups:
         found |= {p.what: None for p in peers if isinstance(p, Unknowable) and p.unrecognized}
     return tuple(found)
+
+
+def namespace_of(metadata: Mapping[str, Any]) -> str:
+    """Return the namespace of an object that has to be in one."""
+    namespace = metadata.get("namespace")
+    if not namespace:
+        raise ValueError("metadata.namespace is missing")
+    return str(namespace)
 
 
 def parse_network(text: Any) -> Network:

@@ -9,7 +9,7 @@ from flowvis.batch import V4_MAPPED, address_bytes
 from flowvis.policies.admin import parse_admin_policy
 from flowvis.policies.antrea import parse_antrea_policy, parse_group, parse_tier
 from flowvis.policies.kubernetes import parse_network_policy
-from flowvis.policies.model import Peer, Pods, Policy, ServicePods, parse_network
+from flowvis.policies.model import Peer, Pods, Policy, ServicePods, namespace_of, parse_network
 from flowvis.policies.selectors import parse_selector
 
 ANTREA = "crd.antrea.io"
@@ -100,7 +100,10 @@ def key_of(item: Mapping[str, Any], parsers: Parsers) -> Key | None:
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
     if not isinstance(metadata, Mapping) or not name:
         raise ValueError(f"{kind}: metadata.name is missing")
-    return group, kind, str(metadata.get("namespace") or ""), str(name)
+    namespace = metadata.get("namespace")
+    if not isinstance(name, str) or not isinstance(namespace, str | None):
+        raise ValueError(f"{kind}: metadata.name and metadata.namespace have to be texts")  # noqa: TRY004  bad data, not misuse
+    return group, kind, namespace or "", name
 
 
 def parse(key: Key, item: Mapping[str, Any], parsers: Parsers) -> Any:
@@ -128,7 +131,11 @@ def created_ms(item: Mapping[str, Any]) -> int | None:
 def parse_namespace(item: Mapping[str, Any]) -> Labels:
     """Read a Namespace: its labels, with the one for its name."""
     metadata = item["metadata"]
-    return {NAME_LABEL: metadata["name"], **(metadata.get("labels") or {})}
+    return {NAME_LABEL: metadata["name"], **_labels(metadata)}
+
+
+def _labels(metadata: Mapping[str, Any]) -> Labels:
+    return {str(key): str(value) for key, value in (metadata.get("labels") or {}).items()}
 
 
 def _parse_node(item: Mapping[str, Any]) -> NodeAddresses:
@@ -145,7 +152,7 @@ def _parse_node(item: Mapping[str, Any]) -> NodeAddresses:
     transport = [address_bytes(text.strip()) for text in str(reported).split(",") if text.strip()]
     own = by_type.get("InternalIP") or by_type.get("ExternalIP") or []
     return NodeAddresses(
-        dict(metadata.get("labels") or {}),
+        _labels(metadata),
         frozenset([*(a for those in by_type.values() for a in those), *legs, *transport]),
         frozenset([*_one_each(own), *_one_each(legs), *_one_each(transport[::-1])]),
     )
@@ -162,7 +169,8 @@ def _parse_service(item: Mapping[str, Any]) -> tuple[Pods, ...]:
     labels = (item.get("spec") or {}).get("selector")
     if not labels:
         return ()
-    return (Pods(item["metadata"]["namespace"], pods=parse_selector({"matchLabels": labels})),)
+    namespace = namespace_of(item["metadata"])
+    return (Pods(namespace, pods=parse_selector({"matchLabels": labels})),)
 
 
 PARSERS: Parsers = {

@@ -79,7 +79,7 @@ def parse_selector(value: Any) -> Selector:
             raise NotUnderstood(f"operator {operator!r}: known are {', '.join(sorted(_OPERATORS))}")
         if bool(values) != (operator in {"In", "NotIn"}):
             raise ValueError(f"operator {operator} with {len(values)} values")
-        requirements.append(Requirement(expression["key"], operator, values))
+        requirements.append(Requirement(str(expression["key"]), operator, values))
     return Selector(
         tuple(sorted(requirements, key=lambda r: (r.key, r.operator, sorted(r.values))))
     )

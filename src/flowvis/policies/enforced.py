@@ -27,11 +27,12 @@ def unenforced(batch: Batch, actions: Column, evaluated: NDArray[np.bool_]) -> C
 
     Only where `evaluated`: what a record itself reports was done.
     """
-    found = actions
-    for action, instead in UNENFORCED.items():
-        rows = evaluated & (actions == action)
-        if rows.any():
-            found = np.where(rows & answered(batch), np.uint8(instead), found)
+    denied = evaluated & np.isin(actions, list(UNENFORCED))
+    if not denied.any():
+        return actions
+    rows = np.flatnonzero(denied & answered(batch))
+    found = actions.copy()
+    found[rows] = [UNENFORCED[action] for action in actions[rows].tolist()]
     return found
 
 

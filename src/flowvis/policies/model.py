@@ -10,6 +10,7 @@ from enum import Enum, IntEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from flowvis import addresses
 from flowvis.policies.selectors import EVERYTHING, NotUnderstood, Selector
 
 Network = IPv4Network | IPv6Network
@@ -221,8 +222,11 @@ def namespace_of(metadata: Mapping[str, Any]) -> str:
 
 
 def parse_network(text: Any) -> Network:
-    """Read a CIDR; bits behind the prefix count for nothing."""
-    return ip_network(str(text), strict=False)
+    """Read a CIDR as API servers have taken it; an address alone is a network of its own."""
+    try:
+        return addresses.parse_network(text)
+    except ValueError:
+        return ip_network(str(text), strict=False)
 
 
 def parse_block(block: Mapping[str, Any]) -> AddressBlock:

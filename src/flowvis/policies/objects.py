@@ -1,11 +1,13 @@
 """The API's objects that a decision depends on, and what is kept of each."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
-from flowvis.batch import V4_MAPPED, address_bytes
+from flowvis.addresses import Address, Network, parse_address
+from flowvis.batch import V4_MAPPED
 from flowvis.policies.admin import parse_admin_policy
 from flowvis.policies.antrea import parse_antrea_policy, parse_group, parse_tier
 from flowvis.policies.kubernetes import parse_network_policy
@@ -143,19 +145,33 @@ def _parse_node(item: Mapping[str, Any]) -> NodeAddresses:
     by_type: dict[str, list[bytes]] = {}
     for entry in status.get("addresses") or ():
         if str(entry.get("type")).endswith("IP"):
-            by_type.setdefault(entry["type"], []).append(address_bytes(entry["address"]))
-    legs = []
-    for cidr in spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else ()):
-        leg = (parse_network(cidr).network_address + 1).packed
-        legs.append(leg if len(leg) == 16 else V4_MAPPED + leg)
-    reported = (metadata.get("annotations") or {}).get(TRANSPORT) or ""
-    transport = [address_bytes(text.strip()) for text in str(reported).split(",") if text.strip()]
+            by_type.setdefault(str(entry["type"]), []).extend(_packed([entry.get("address")]))
+    cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else ())
+    legs = _packed(cidrs, lambda cidr: _leg(parse_network(cidr)))
+    annotations = metadata.get("annotations") or {}
+    transport = _packed(part.strip() for part in str(annotations.get(TRANSPORT) or "").split(","))
     own = by_type.get("InternalIP") or by_type.get("ExternalIP") or []
     return NodeAddresses(
         _labels(metadata),
         frozenset([*(a for those in by_type.values() for a in those), *legs, *transport]),
         frozenset([*_one_each(own), *_one_each(legs), *_one_each(transport[::-1])]),
     )
+
+
+def _packed(texts: Iterable[Any], read: Callable[[Any], Address] = parse_address) -> list[bytes]:
+    """Return the 16 bytes of addresses, without those that are none: the inventory reports them."""
+    found = []
+    for text in texts:
+        with suppress(ValueError):
+            packed = read(text).packed
+            found.append(packed if len(packed) == 16 else V4_MAPPED + packed)
+    return found
+
+
+def _leg(network: Network) -> Address:
+    """The node's own address in a network of its Pods: the first, if there is room for one."""
+    first = network.network_address
+    return first + 1 if network.num_addresses > 1 else first
 
 
 def _one_each(addresses: Sequence[bytes]) -> list[bytes]:

@@ -17,7 +17,7 @@ from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS
 from flowvis.policies.model import Direction, Policy, ServicePods, unrecognized_parts
 from flowvis.policies.objects import GROUPS, KINDS, PARSERS, SELECTED_BY, Key, Snapshot
-from flowvis.policies.reach import candidates, reaching
+from flowvis.policies.reach import Population
 from flowvis.policies.rulebook import Rulebook
 from flowvis.policies.verdicts import (
     MAX_VERDICTS,
@@ -73,9 +73,9 @@ class Policies(WatchedObjects):
         self._newest: VerdictCache | None = None
         self._active: bool | None = None
         self._referred: set[tuple[str, str]] | None = None
-        self._by_pods = False
-        """Whether it depends on the Pods that there are whom a policy applies to."""
-        self._checked_ms = 0
+        self._looked_ms = 0
+        self._look = False
+        """Whether to look at the Pods that there are: some decide whom a policy applies to."""
 
     @property
     def active(self) -> bool:
@@ -96,9 +96,8 @@ class Policies(WatchedObjects):
         """Forget what changed too long ago; to be called now and then."""
         super().expire(now_ms)
         self._active = None
-        if self._by_pods and now_ms - self._checked_ms >= RECHECK_MS:
-            self._checked_ms, self._by_pods = now_ms, False
-            self._caches.clear()
+        if now_ms - self._looked_ms >= RECHECK_MS:
+            self._looked_ms, self._look = now_ms, True
 
     def decide(
         self,
@@ -115,6 +114,7 @@ class Policies(WatchedObjects):
         if len(self._verdicts) > MAX_VERDICTS:
             self._clear()
             self._verdicts.clear()
+        self._recheck(pods)
         codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
         for first in range(0, len(batch) if self.active else 0, CHUNK):
             rows = slice(first, first + CHUNK)
@@ -156,8 +156,8 @@ class Policies(WatchedObjects):
     def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:
         if key[1] in GROUPS:
             self._referred = None
-        self._note(key, value)
         super()._put(key, value, since_ms, now_ms)
+        self._note(key, value if key in self._history else None)
 
     def _note(self, key: Key, value: Any) -> None:
         """Report once what is not understood of a policy or a group."""
@@ -241,8 +241,7 @@ class Policies(WatchedObjects):
         cache = self._caches.get(epoch)
         if cache is None:
             snapshot = Snapshot.of(self._history.values(epoch))
-            snapshot.reaching = reaching(snapshot, pods)
-            self._by_pods = self._by_pods or bool(candidates(snapshot))
+            snapshot.reaching = Population(pods).reaching(snapshot)
             before = self._alike(snapshot)
             if before is None:
                 self.stats.compiled += 1
@@ -255,6 +254,17 @@ class Policies(WatchedObjects):
                 self._caches.popitem(last=False)
         self._caches.move_to_end(epoch)
         return cache
+
+    def _recheck(self, pods: Sequence[Selectable | None]) -> None:
+        """Now and then, forget what Pods that have come or gone make wrong."""
+        if not self._look:
+            return
+        self._look = False
+        population = Population(pods)
+        for epoch, cache in list(self._caches.items()):
+            snapshot = cache.generation.snapshot
+            if population.reaching(snapshot) != snapshot.reaching:
+                del self._caches[epoch]
 
     def _alike(self, snapshot: Snapshot) -> VerdictCache | None:
         """Return a cache with the same policies: namespaces and nodes come and go more often."""

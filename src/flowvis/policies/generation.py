@@ -73,7 +73,7 @@ class Generation:
 
     def __init__(self, snapshot: Snapshot, rules: Rulebook) -> None:
         self.rules = rules
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self.nodes = {
             address: name for name, node in snapshot.nodes.items() for address in node.addresses
         }
@@ -149,7 +149,7 @@ class Generation:
 
     def _of_member(self, member: Member) -> Iterator[int]:
         labels = dict(member.labels)
-        namespace = self._snapshot.labels_of(member.namespace)
+        namespace = self.snapshot.labels_of(member.namespace)
         for own in (None, *member.labels):
             for anchor in (
                 (member.namespace, own, None),
@@ -160,7 +160,7 @@ class Generation:
                         yield number
 
     def _of_node(self, name: str, address: bytes) -> frozenset[int]:
-        node = self._snapshot.nodes[name]
+        node = self.snapshot.nodes[name]
         return frozenset(
             number
             for atom, number in self.rules.nodes
@@ -184,7 +184,7 @@ class Generation:
         """Whether two namespaces are in a relation; both must have all labels that it names."""
         if not relation.keys:
             return one == other
-        mine, theirs = self._snapshot.labels_of(one), self._snapshot.labels_of(other)
+        mine, theirs = self.snapshot.labels_of(one), self.snapshot.labels_of(other)
         if not all(key in mine and key in theirs for key in relation.keys):
             return False
         return relation.same == all(mine[key] == theirs[key] for key in relation.keys)

@@ -11,7 +11,16 @@ from flowvis.batch import V4_MAPPED
 from flowvis.policies.admin import parse_admin_policy
 from flowvis.policies.antrea import parse_antrea_policy, parse_group, parse_tier
 from flowvis.policies.kubernetes import parse_network_policy
-from flowvis.policies.model import Peer, Pods, Policy, ServicePods, namespace_of, parse_network
+from flowvis.policies.model import (
+    GroupName,
+    Peer,
+    Pods,
+    Policy,
+    ServicePods,
+    Unknowable,
+    namespace_of,
+    parse_network,
+)
 from flowvis.policies.selectors import parse_selector
 
 ANTREA = "crd.antrea.io"
@@ -62,13 +71,26 @@ class Snapshot:
             found.add(key, value)
         return found
 
-    def members(self, group: tuple[str, str]) -> Iterator[Peer]:
-        """Go through the members of a group: Pods of Services are found, child groups are not."""
-        for peer in self.groups.get(group, ()):
+    def expand(self, peers: Iterable[Peer]) -> Iterator[Peer]:
+        """Go through peers with those of groups and Services in their places, each group once."""
+        yield from self._expand(peers, {}, MAX_DEPTH)
+
+    def _expand(
+        self, peers: Iterable[Peer], open_: dict[GroupName, bool], depth: int
+    ) -> Iterator[Peer]:
+        """`open_` has the groups seen so far, and whether their members are still gone through."""
+        for peer in peers:
             if isinstance(peer, ServicePods):
                 yield from self.services.get((peer.namespace, peer.name), ())
-            else:
+            elif not isinstance(peer, GroupName):
                 yield peer
+            elif open_.get(peer) or not depth:
+                yield Unknowable("groups in groups")
+            elif peer not in open_:
+                open_[peer] = True
+                members = self.groups.get((peer.namespace, peer.name), ())
+                yield from self._expand(members, open_, depth - 1)
+                open_[peer] = False
 
     def labels_of(self, namespace: str) -> Labels:
         """Return a namespace's labels; of one that is not known, the one for its name."""

@@ -4,34 +4,63 @@ It is the members that count, not what a selector could select, and those of chi
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from flowvis.policies.endpoints import Selectable
 from flowvis.policies.model import GroupName, Pods, Policy
-from flowvis.policies.objects import MAX_DEPTH, Snapshot
+from flowvis.policies.objects import Snapshot
+from flowvis.policies.selectors import Pair
 
 Name = tuple[str, str]
 """Namespace and name of a Group."""
+
+
+class _Kind(NamedTuple):
+    """Pods that no selector can tell apart."""
+
+    namespace: str
+    labels: Mapping[str, str]
+    account: str
+
+
+class Population:
+    """The Pods that there are, by what selectors can tell; looked at when it is first asked."""
+
+    def __init__(self, pods: Iterable[Selectable | None]) -> None:
+        self._pods = pods
+        self._by_pair: dict[Pair | None, list[_Kind]] | None = None
+
+    def reaching(self, snapshot: Snapshot) -> frozenset[Name]:
+        """Return the Groups that policies apply to, and that have Pods of other namespaces."""
+        return frozenset(
+            key
+            for key, members in candidates(snapshot).items()
+            if any(self._elsewhere(snapshot, key[0], those) for those in members)
+        )
+
+    def _elsewhere(self, snapshot: Snapshot, own: str, those: Pods) -> bool:
+        if self._by_pair is None:
+            self._by_pair = _by_pair(self._pods)
+        return any(
+            kind.namespace != own
+            and those.select(
+                kind.namespace, snapshot.labels_of(kind.namespace), kind.labels, kind.account
+            )
+            for kind in self._by_pair.get(those.pods.pair, ())
+        )
 
 
 def candidates(snapshot: Snapshot) -> dict[Name, list[Pods]]:
     """Return the Groups that policies apply to, with those members that may be elsewhere."""
     found = {}
     for key in {key for policy in snapshot.policies for key in _applied_to(policy)}:
-        elsewhere = [pods for pods in _members(snapshot, key) if pods.namespace != key[0]]
+        members = (p for p in snapshot.expand([GroupName(*key)]) if isinstance(p, Pods))
+        elsewhere = [those for those in members if those.namespace != key[0]]
         if elsewhere:
             found[key] = elsewhere
     return found
-
-
-def reaching(snapshot: Snapshot, pods: Sequence[Selectable | None]) -> frozenset[Name]:
-    """Return the Groups that select any of these Pods in a namespace that is not theirs."""
-    return frozenset(
-        key
-        for key, members in candidates(snapshot).items()
-        if any(_reaches(snapshot, key[0], members, pod) for pod in pods if pod is not None)
-    )
 
 
 def _applied_to(policy: Policy) -> Iterator[Name]:
@@ -41,22 +70,13 @@ def _applied_to(policy: Policy) -> Iterator[Name]:
                 yield peer.namespace, peer.name
 
 
-def _members(snapshot: Snapshot, key: Name, depth: int = 0) -> Iterator[Pods]:
-    for peer in snapshot.members(key):
-        if isinstance(peer, GroupName) and depth < MAX_DEPTH:
-            yield from _members(snapshot, (peer.namespace, peer.name), depth + 1)
-        elif isinstance(peer, Pods):
-            yield peer
-
-
-def _reaches(snapshot: Snapshot, own: str, members: Sequence[Pods], pod: Selectable) -> bool:
-    if pod.namespace == own:
-        return False
-    named, labels = snapshot.labels_of(pod.namespace), _labels(pod.labels)
-    account = pod.service_account
-    return any(those.select(pod.namespace, named, labels, account) for those in members)
-
-
-@lru_cache(1 << 14)
-def _labels(text: str) -> dict[str, str]:
-    return {str(key): str(value) for key, value in json.loads(text).items()}
+def _by_pair(pods: Iterable[Selectable | None]) -> dict[Pair | None, list[_Kind]]:
+    """Return the kinds of Pods by each of their labels, and all of them under None."""
+    found: dict[Pair | None, list[_Kind]] = defaultdict(list)
+    distinct = {(p.namespace, p.labels, p.service_account) for p in pods if p is not None}
+    for namespace, text, account in distinct:
+        labels = {str(key): str(value) for key, value in json.loads(text).items()}
+        kind = _Kind(namespace, labels, account)
+        for pair in (None, *labels.items()):
+            found[pair].append(kind)
+    return found

@@ -26,7 +26,7 @@ from flowvis.policies.model import (
     Unknowable,
 )
 from flowvis.policies.networks import Blocks
-from flowvis.policies.objects import MAX_DEPTH, Snapshot
+from flowvis.policies.objects import Snapshot
 from flowvis.policies.ports import PortClasses
 from flowvis.policies.selectors import Pair
 
@@ -181,7 +181,7 @@ class Rulebook:
             if not isinstance(peer, GroupName):
                 yield peer
             elif (peer.namespace, peer.name) not in self._snapshot.reaching:
-                yield from self._expand([peer])
+                yield from self._snapshot.expand([peer])
 
     def _atom(self, peer: Peer) -> int:
         return self._atoms.setdefault(peer, len(self._atoms))
@@ -190,7 +190,7 @@ class Rulebook:
         if peers is None:
             return RulePeers(None)
         plain, pods, related, doubts = set(), set(), [], []
-        for peer in self._expand(peers):
+        for peer in self._snapshot.expand(peers):
             if isinstance(peer, Unknowable):
                 doubts.append(peer)
                 continue
@@ -210,16 +210,6 @@ class Rulebook:
             bool(doubts),
             any(doubt.pods for doubt in doubts),
         )
-
-    def _expand(self, peers: Iterable[Peer], depth: int = 0) -> Iterator[Peer]:
-        for peer in peers:
-            if not isinstance(peer, GroupName):
-                yield peer
-            elif depth == MAX_DEPTH:
-                yield Unknowable("groups in groups")
-            else:
-                members = self._snapshot.members((peer.namespace, peer.name))
-                yield from self._expand(members, depth + 1)
 
 
 def _said(snapshot: Snapshot) -> tuple[Any, ...]:

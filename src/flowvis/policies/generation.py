@@ -108,8 +108,9 @@ class Generation:
         `to_own_node` is whether a Pod's connection goes to the node that it runs on, which
         NetworkPolicies cannot forbid.
         """
-        endpoints = source, called.destination
-        subject, peer = endpoints if direction is Direction.EGRESS else reversed(endpoints)
+        subject, peer = source, called.destination
+        if direction is Direction.INGRESS:
+            subject, peer = peer, subject
         if not subject.pod:
             return NOTHING
         if direction not in subject.rules:
@@ -120,7 +121,12 @@ class Generation:
                 continue
             if to_own_node and direction is Direction.EGRESS and rule.stage is PolicyStage.STANDARD:
                 return EXEMPT if rule.certain else UNKNOWN
-            matches = self._matches(rule, subject, peer, called)
+            if rule.by_name:
+                matches = self._matches_by_name(rule, subject, peer, called)
+            else:
+                serves = _serves(rule.by_number, called) if rule.by_number else True
+                fits = serves is not False and self._fits(rule.peers, subject, peer)
+                matches = fits if serves or fits is False else None
             if matches is False:
                 continue
             if matches is None or not rule.certain:
@@ -132,15 +138,12 @@ class Generation:
             stage = PolicyStage(rule.stage + 1)
         return NOTHING
 
-    def _matches(
+    def _matches_by_name(
         self, rule: CompiledRule, subject: Endpoint, peer: Endpoint, called: Called
     ) -> Answer:
-        if rule.ports is None:
-            return self._fits(rule.peers, subject, peer)
-        numbered = _serves(rule.ports, called)
-        named = _serves_by_name(rule.ports, called)
-        if numbered is named is False:
-            return False
+        """Whether a rule with names of ports matches."""
+        numbered = _serves(rule.by_number, called)
+        named = _serves_by_name(rule.by_name, called)
         fits = self._fits(rule.peers, subject, peer)
         if not rule.names_of_pods:
             return _both(fits, _either(numbered, named))
@@ -202,16 +205,19 @@ def _serves(ports: tuple[Ports, ...], called: Called) -> Answer:
     """Whether ports by number match; an entry that asks for more leaves it open."""
     found: Answer = False
     for some in ports:
-        fits = some.protocol in {None, called.protocol} and some.low <= called.port <= some.high
-        if fits and not some.name:
-            found = _either(found, None if some.unknowable else True)
+        if (
+            some.protocol is None or some.protocol == called.protocol
+        ) and some.low <= called.port <= some.high:
+            if not some.unknowable:
+                return True
+            found = None
     return found
 
 
 def _serves_by_name(ports: tuple[Ports, ...], called: Called) -> Answer:
     """Whether ports by name match: the first container that has a name has it."""
     found: Answer = False
-    for some in (some for some in ports if some.name):
+    for some in ports:
         named = (
             own
             for own in called.destination.ports

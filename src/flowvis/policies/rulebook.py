@@ -72,7 +72,9 @@ class CompiledRule:
     stage: PolicyStage
     action: Action
     peers: RulePeers
-    ports: tuple[Ports, ...] | None
+    by_number: tuple[Ports, ...]
+    by_name: tuple[Ports, ...]
+    """Its ports; without either it is of all."""
     names_of_pods: bool
     verdict: PolicyVerdict
     certain: bool = True
@@ -163,7 +165,8 @@ class Rulebook:
             stage,
             rule.action,
             self._peers(rule.peers),
-            rule.ports,
+            tuple(ports for ports in rule.ports or () if not ports.name),
+            tuple(ports for ports in rule.ports or () if ports.name),
             rule.names_of_pods,
             verdict,
         )

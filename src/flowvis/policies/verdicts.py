@@ -213,12 +213,8 @@ class VerdictCache:
         rows = zip(slots.tolist(), pairs.tolist(), protocols.tolist(), ports.tolist(), strict=True)
         for slot, pair, protocol, port in rows:
             source = self.classes.endpoints[pair >> 40 & 0xFFFFF]
-            destination = self.classes.endpoints[pair >> 20 & 0xFFFFF]
+            called = Called(protocol, port, self.classes.endpoints[pair >> 20 & 0xFFFFF])
+            own = pair >= _TO_OWN_NODE
             for direction, codes in self.classes.codes.items():
-                verdict = self.generation.decide(
-                    direction,
-                    source,
-                    Called(protocol, port, destination),
-                    to_own_node=pair >= _TO_OWN_NODE,
-                )
+                verdict = self.generation.decide(direction, source, called, to_own_node=own)
                 codes[slot] = self._verdicts.number(verdict)

@@ -399,6 +399,23 @@ def test_icmp_of_any_type_beside_one_of_a_type(cluster: Cluster) -> None:
     assert cluster.policies.stats.unknown == 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "certain"),
+    [({}, True), ({"igmpType": 17}, False), ({"groupAddress": "224.0.0.1"}, False)],
+)
+def test_igmp(cluster: Cluster, asked: Any, *, certain: bool) -> None:
+    cluster.apply(acnp("p", "ingress", {"action": "Drop", "protocols": [{"igmp": asked}]}))
+    assert decided(cluster, "shop/cart", "shop/till", 0, 2)[2] == (2 if certain else 0)
+    assert cluster.policies.stats.unknown == (not certain)
+    assert decided(cluster, "shop/cart", "shop/till", 0, 1) == ("", "", 0)
+
+
+def test_a_scope_that_is_empty_is_this_cluster(cluster: Cluster) -> None:
+    peer = {"podSelector": matching(app="cart"), "scope": ""}
+    cluster.apply(acnp("p", "ingress", {"action": "Drop", "from": [peer]}))
+    assert decided(cluster, "shop/cart", "shop/till")[0] == "p"
+
+
 @pytest.mark.parametrize("strange", [{"fqdn": "a.example.org"}, {"futureSelector": {}}])
 def test_a_certain_peer_stays_certain(cluster: Cluster, strange: Any) -> None:
     to = [strange, {"podSelector": matching(app="till")}]

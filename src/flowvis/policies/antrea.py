@@ -48,9 +48,6 @@ _ACTIONS = {
     "Reject": Action.REJECT,
     "Pass": Action.PASS,
 }
-_ICMP = (1, 58)
-_IGMP = 2
-
 _SELECTORS = frozenset({"podSelector", "namespaceSelector", "externalEntitySelector"})
 _APPLIED_TO = _SELECTORS | {"group", "serviceAccount", "service", "nodeSelector"}
 _PEER = _SELECTORS | {
@@ -64,8 +61,12 @@ _PEER = _SELECTORS | {
 }
 _GROUP = _SELECTORS | {"ipBlock", "ipBlocks", "serviceReference", "childGroups", "nodeSelector"}
 _PORT = frozenset({"protocol", "port", "endPort", "sourcePort", "sourceEndPort"})
-_PROTOCOL = frozenset({"icmp", "igmp"})
-_ICMP_KEYS = frozenset({"icmpType", "icmpCode"})
+_WITHOUT_PORTS = {
+    "icmp": ((1, 58), frozenset({"icmpType", "icmpCode"})),
+    "igmp": ((2,), frozenset({"igmpType", "groupAddress"})),
+}
+"""Protocol numbers, and what else can be asked of them, which no record tells."""
+_PROTOCOL = frozenset(_WITHOUT_PORTS)
 
 
 def parse_antrea_policy(item: Mapping[str, Any]) -> Policy:
@@ -153,7 +154,7 @@ def _peer(choice: Mapping[str, Any], namespace: str, known: frozenset[str]) -> P
     for key, read in _READERS.items():
         if choice.get(key) not in (None, ""):
             return read(choice[key], namespace)
-    if choice.get("scope") not in {None, "Cluster"}:
+    if choice.get("scope") not in {None, "", "Cluster"}:
         return Unknowable(f"scope {choice['scope']}")
     selectors = [choice.get(key) for key in ("podSelector", "namespaceSelector", "namespaces")]
     if all(selector is None for selector in selectors):
@@ -204,13 +205,12 @@ def _protocol(protocol: Mapping[str, Any]) -> list[Ports]:
     if strange or not protocol:
         return [beyond(Ports(None), strange or "nothing")]
     found = []
-    if protocol.get("icmp") is not None:
-        types = protocol["icmp"]
-        asked = ", ".join(sorted(key for key, value in types.items() if value is not None))
-        strange = unrecognized_keys(types, _ICMP_KEYS)
-        found += [beyond(Ports(number, unknowable=asked), strange) for number in _ICMP]
-    if protocol.get("igmp") is not None:
-        found.append(Ports(_IGMP))
+    for name, (numbers, known) in _WITHOUT_PORTS.items():
+        types = protocol.get(name)
+        if types is not None:
+            asked = ", ".join(sorted(key for key, value in types.items() if value is not None))
+            strange = unrecognized_keys(types, known)
+            found += [beyond(Ports(number, unknowable=asked), strange) for number in numbers]
     return found
 
 

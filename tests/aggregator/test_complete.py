@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from flowvis.aggregator.api.selection import Selection
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FlowType
@@ -254,6 +255,29 @@ def test_the_policies_that_allowed_and_denied() -> None:
     assert batch["ingressNetworkPolicyType"].tolist() == [1, 0]
     assert batch["ingressNetworkPolicyRuleAction"].tolist() == [1, 0]
     assert batch["egressNetworkPolicyRuleAction"].tolist() == [0, 0]
+
+
+def test_a_denial_that_the_traffic_refutes() -> None:
+    inventory, policies = Inventory(), Policies()
+    inventory.upsert(pod("client", "10.0.1.1", "n1"), START_MS)
+    inventory.upsert(pod("server", "10.0.2.1", "n2"), START_MS)
+    metadata = {"name": "shut", "namespace": "shop"}
+    shut = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+    policies.upsert(shut | {"spec": {"podSelector": {}}}, START_MS - 1)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
+    sent = {"octetTotalCount": 300, "packetTotalCount": 5}
+    replies = {"reverseOctetTotalCount": 9000, "reversePacketTotalCount": 7}
+    batch = records(
+        INTER_NODE | sent,
+        INTER_NODE | sent | replies,
+        INTER_NODE | sent | replies | {"ingressNetworkPolicyRuleAction": 2},
+    )
+    completer.complete(batch)
+    assert batch["ingressNetworkPolicyRuleAction"].tolist() == [2, 4, 2]
+    assert batch.texts("ingressNetworkPolicyName") == ["shut"] * 3
+    assert Selection.parse({"verdict": "denied"}).mask(batch).tolist() == [True, False, True]
+    assert Selection.parse({"verdict": "unenforced"}).mask(batch).tolist() == [False, True, False]
+    assert policies.stats.unenforced == 1
 
 
 def test_labels_are_added_from_when_they_are_wanted() -> None:

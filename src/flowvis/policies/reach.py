@@ -54,7 +54,9 @@ class Population:
 
 def candidates(snapshot: Snapshot) -> dict[Name, list[Pods]]:
     """Return the Groups that policies apply to, with those members that may be elsewhere."""
-    found = {}
+    found: dict[Name, list[Pods]] = {}
+    if not snapshot.groups:
+        return found
     for key in {key for policy in snapshot.policies for key in _applied_to(policy)}:
         members = (p for p in snapshot.expand([GroupName(*key)]) if isinstance(p, Pods))
         elsewhere = [those for those in members if those.namespace != key[0]]

@@ -25,6 +25,25 @@ errors that name the key, the value and what is allowed. `flow-exporter check` a
 
 Durations are written as in Go: `500ms`, `5s`, `1m30s`.
 
+## Antrea's files
+
+`flow-exporter` reads an antrea-agent.conf and `flow-aggregator` a flow-aggregator.conf of any of
+Antrea's releases as it is. Older keys are taken with one warning each, at the start, by `check` and
+when the file changes, that names today's; where both are given, today's counts.
+
+| Key | Until | Today |
+|---|---|---|
+| `flowCollectorAddr`, `flowPollInterval`, `activeFlowExportTimeout`, `idleFlowExportTimeout` | 1.12 | the same in `flowExporter` |
+| `flowExportFrequency` | 0.13 | `flowExporter.activeFlowExportTimeout`, the frequency times the poll interval |
+| `enableTLSToFlowAggregator` | 1.0 | the protocol in `flowExporter.flowCollectorAddr`, which in these releases was tcp by default |
+| `featureGates.FlowExporter` | | `flowExporter.enable`; false counts in any case. Other gates have no meaning here |
+| `:14739:grpc` in `flowExporter.flowCollectorAddr` | | `:4739:tls`: gRPC is not spoken |
+| the agent's own options (`ovsBridge`, ...) | | no meaning here. Where one of them is, what is not known either is taken for another |
+| `externalFlowCollectorAddr` | 1.5 | `flowCollector.address` and `flowCollector.enable` |
+| `recordFormat`, `observationDomainID` | 1.5 | the same in `flowCollector` |
+| `flowExportInterval` | 1.1 | `activeFlowRecordTimeout` |
+| `apiServer.*` | | taken, without effect yet |
+
 ## Changes
 
 Both daemons look at their file every two seconds, and at once on SIGHUP. The last column of the

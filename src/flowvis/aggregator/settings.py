@@ -20,6 +20,7 @@ from flowvis.aggregator.destinations.settings import (
     Problems,
     S3Uploader,
 )
+from flowvis.aggregator.older import from_antrea
 from flowvis.inventory.settings import KubernetesSettings
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
@@ -154,6 +155,8 @@ class Log:
 @dataclass(frozen=True)
 class AggregatorSettings:
     """All that flow-aggregator can be told."""
+
+    older = staticmethod(from_antrea)
 
     mode: Mode = option(Mode.AGGREGATE, doc="Proxy is not supported yet")
     active_flow_record_timeout: Duration = option(

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from flowvis.denials.prefixes import DEFAULT, PRESETS, parse_pattern
+from flowvis.exporter.older import from_antrea
 from flowvis.exporter.tables.scope import PROTOCOLS
 from flowvis.inventory.objects import Network
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
@@ -253,6 +254,8 @@ class Log:
 @dataclass(frozen=True)
 class ExporterSettings:
     """All that flow-exporter can be told."""
+
+    older = staticmethod(from_antrea)
 
     flow_exporter: FlowExporterOptions = section(
         FlowExporterOptions, doc="What is exported, and where to"

@@ -67,7 +67,7 @@ a restart.
 
 Options of parts that do not exist yet are accepted in their documented form while they are off.
 
-{aggregator}"""
+{aggregator}"""  # noqa: E501  rows of a table
 
 ELEMENTS = """\
 # Information elements

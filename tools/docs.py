@@ -23,7 +23,8 @@ the option; a key that nobody knows, a value out of range and options that do no
 errors that name the key, the value and what is allowed. `flow-exporter check` and
 `flow-aggregator check` validate a file and print the effective configuration.
 
-Durations are written as in Go: `500ms`, `5s`, `1m30s`.
+Durations are written as in Go: `500ms`, `5s`, `1m30s`. A few options have another default in a Pod
+(where `KUBERNETES_SERVICE_HOST` is set), so that an empty file will do there.
 
 ## Antrea's files
 

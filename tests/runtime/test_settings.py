@@ -274,3 +274,31 @@ def test_all_options_of_a_live_section_are_live() -> None:
 
     rows = reference(Live).splitlines()[2:]
     assert [row.rsplit("|", 2)[1].strip() for row in rows] == ["live"] * 5 + ["restart"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    address: str = option("127.0.0.1", doc="Where", in_pod="::")
+    ask: bool = option(True, doc="Whether", in_pod=False)
+    size: int = option(3, doc="How much")
+
+
+POD = {"KUBERNETES_SERVICE_HOST": "192.0.2.1"}
+
+
+@pytest.mark.parametrize("document", ["", "address:\nask:", "placed:\n"])
+def test_defaults_of_a_pod(document: str) -> None:
+    @dataclass(frozen=True)
+    class Around:
+        placed: Placed = section(Placed, doc="What is placed")
+
+    cls = Around if "placed" in document else Placed
+    found = load(cls, document.encode(), POD)
+    assert getattr(found, "placed", found) == Placed("::", False, 3)
+    found = load(cls, document.encode(), {"KUBERNETES_SERVICE_HOST": ""})
+    assert getattr(found, "placed", found) == Placed("127.0.0.1", True, 3)
+
+
+def test_the_reference_names_both_defaults() -> None:
+    assert "| `127.0.0.1`; in a Pod `'::'` |" in reference(Placed)
+    assert "| `true`; in a Pod `false` |" in reference(Placed)

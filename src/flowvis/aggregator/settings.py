@@ -65,6 +65,7 @@ class CertificateSettings:
         False,
         doc="Make the CA, the exporters' certificate and one's own, and keep them in the API; "
         "`tls.ca`, `tls.certificate` and `tls.key` then say where to put one's own",
+        in_pod=True,
     )
     namespace: str = option(
         "",
@@ -99,7 +100,7 @@ class RecordContents:
     """What the aggregator adds to records."""
 
     pod_labels: bool = option(
-        False, doc="Add sourcePodLabels and destinationPodLabels, as JSON objects"
+        False, doc="Add sourcePodLabels and destinationPodLabels, as JSON objects", in_pod=True
     )
 
 
@@ -140,7 +141,12 @@ class Listen:
 class Status:
     """Metrics and health over HTTP."""
 
-    address: str = option("127.0.0.1", doc="Local address of /metrics, /healthz and /readyz")
+    address: str = option(
+        "127.0.0.1",
+        doc="Local address of /metrics, /healthz and /readyz; Prometheus and the kubelet come from "
+        "elsewhere",
+        in_pod="::",
+    )
     port: int = option(9739, doc="Local port; 0: any free one", minimum=0, maximum=65535)
 
 
@@ -148,7 +154,7 @@ class Status:
 class Log:
     """The daemon's own log."""
 
-    format: str = option("text", doc="How lines are written", choices=FORMATS)
+    format: str = option("text", doc="How lines are written", choices=FORMATS, in_pod="json")
     level: str = option("info", doc="The least that is worth a line", choices=LEVELS)
 
 

@@ -239,7 +239,12 @@ class StateSettings:
 class Status:
     """Metrics and health over HTTP."""
 
-    address: str = option("127.0.0.1", doc="Local address of /metrics, /healthz and /readyz")
+    address: str = option(
+        "127.0.0.1",
+        doc="Local address of /metrics, /healthz and /readyz; Prometheus and the kubelet come from "
+        "elsewhere",
+        in_pod="::",
+    )
     port: int = option(9740, doc="Local port; 0: any free one", minimum=0, maximum=65535)
 
 
@@ -247,7 +252,7 @@ class Status:
 class Log:
     """The daemon's own log."""
 
-    format: str = option("text", doc="How lines are written", choices=FORMATS)
+    format: str = option("text", doc="How lines are written", choices=FORMATS, in_pod="json")
     level: str = option("info", doc="The least that is worth a line", choices=LEVELS)
 
 

@@ -1,8 +1,8 @@
 """Configuration as one pure function: bytes and environment in, settings or all problems out.
 
-A key without a value means its default, as does an empty text where the option is not a text.
-Environment variables win over the document. Documents of earlier generations are made today's
-first, by what the settings class has as `older`.
+A key without a value means its default, of which some are others in a Pod, as does an empty text
+where the option is not a text. Environment variables win over the document. Documents of earlier
+generations are made today's first, by what the settings class has as `older`.
 """
 
 import difflib
@@ -16,7 +16,7 @@ import yaml
 from flowvis.errors import SettingsError
 from flowvis.runtime import documents
 from flowvis.runtime.older import Older
-from flowvis.runtime.options import Duration, Slot, option, section, slots
+from flowvis.runtime.options import POD, Duration, Slot, option, section, slots
 from flowvis.runtime.values import HIDDEN, allowed, convert, from_environment, plain
 
 __all__ = [
@@ -81,7 +81,7 @@ def reference(cls: type) -> str:
         environment = f" (environment: `{slot.about.env}`)" if slot.about.env else ""
         cells = (
             f"`{path}`",
-            "" if slot.default in {None, ""} else f"`{one_line(slot, slot.default)}`",
+            _default(slot),
             f"list of {allowed(slot)}" if slot.item is not None else allowed(slot),
             slot.about.doc + environment,
             "live" if slot.about.live else "restart",
@@ -90,11 +90,21 @@ def reference(cls: type) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _default(slot: Slot) -> str:
+    """Say what holds without a value, as Markdown."""
+    texts = [
+        "" if value in {None, ""} else f"`{one_line(slot, value)}`"
+        for value in dict.fromkeys(slot.default_where(in_pod=in_pod) for in_pod in (False, True))
+    ]
+    return "; in a Pod ".join(texts)
+
+
 class _Reader:
     """Goes through a document beside its settings class and collects every problem."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
+        self.in_pod = bool(env.get(POD))
         self.problems: list[str] = []
 
     def section(self, cls: type[T], document: Any, path: str) -> T:
@@ -118,7 +128,7 @@ class _Reader:
         is_text = slot.hint is str and slot.about.parse is None
         if raw is None or (raw == "" and not is_text):
             if slot.nested is None or slot.item is not None or slot.optional:
-                return slot.default
+                return slot.default_where(in_pod=self.in_pod)
             raw = {}
         if slot.item is not None:
             return self._items(slot, raw, path)

@@ -29,6 +29,7 @@ ELSEWHERE: dict[str, Any] = {
 }
 CLICKHOUSE: dict[str, Any] = {"clickHouse.enable": True}
 CLICKHOUSE_CLUSTER = CLICKHOUSE | {"clickHouse.cluster": "flows"}
+EMBEDDED = CLICKHOUSE | {"clickHouse.databaseURL": "embedded:///var/lib/flowvis/store"}
 COLLECTOR: dict[str, Any] = {
     "flowCollector.enable": True,
     "flowCollector.address": "ipfix-collector.example:4739:tcp",
@@ -40,6 +41,7 @@ CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "overlays/kube-system/exporter/flow-exporter.conf": (ExporterSettings, ELSEWHERE),
     "overlays/clickhouse/flow-aggregator.conf": (AggregatorSettings, CLICKHOUSE),
     "overlays/clickhouse-operator/flow-aggregator.conf": (AggregatorSettings, CLICKHOUSE_CLUSTER),
+    "overlays/embedded/flow-aggregator.conf": (AggregatorSettings, EMBEDDED),
     "overlays/collector/flow-aggregator.conf": (AggregatorSettings, COLLECTOR),
 }
 

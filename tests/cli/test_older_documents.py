@@ -41,7 +41,7 @@ def test_a_published_document_becomes_todays(path: Path) -> None:
 
 
 def test_all_generations_are_there() -> None:
-    assert (len(AGENT), len(AGGREGATOR)) == (6, 3)
+    assert (len(AGENT), len(AGGREGATOR)) == (6, 4)
 
 
 def test_check_warns_and_prints_todays_keys(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +155,13 @@ def test_an_address_switches_the_collector_on_unless_it_is_empty() -> None:
     ):
         found = load(AggregatorSettings, document.encode(), {}).flow_collector
         assert found.enable is enabled, document
+
+
+def test_without_tls_and_without_an_address() -> None:
+    loaded = load(ExporterSettings, b"enableTLSToFlowAggregator: false", {}).flow_exporter
+    assert str(loaded.flow_collector_addr) == "flow-aggregator/flow-aggregator:4739:tcp"
+    loaded = load(ExporterSettings, b"enableTLSToFlowAggregator: true", {}).flow_exporter
+    assert str(loaded.flow_collector_addr) == "flow-aggregator/flow-aggregator:4739:tls"
 
 
 def test_names_are_bounded() -> None:

@@ -12,6 +12,7 @@ from flowvis.transport.address import parse_collector_address
 SECTION = "flowExporter"
 GATE = "FlowExporter"
 DEFAULT_POLL = "5s"
+PLAIN_COLLECTOR = "flow-aggregator/flow-aggregator:4739:tcp"
 GRPC_PORT = ":14739:grpc"  # of Antrea's aggregator, which takes IPFIX beside it
 IPFIX_PORT = ":4739:tls"
 MAX_FREQUENCY = 1 << 32
@@ -66,6 +67,8 @@ def _address(older: Older) -> None:
     before_1_1 = {"flowExportFrequency", "enableTLSToFlowAggregator"} & older.document.keys()
     tls = older.document.pop("enableTLSToFlowAggregator", None)
     older.move("flowCollectorAddr", path)
+    if tls is False and is_blank(older.value(path)):
+        older.put(path, PLAIN_COLLECTOR, "enableTLSToFlowAggregator")
     address = older.value(path)
     if before_1_1 and path in older.origins and isinstance(address, str):
         address = _with_protocol(address, tls=tls is True)

@@ -3,6 +3,7 @@
 from itertools import product
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -270,6 +271,7 @@ def pods(draw: Any) -> list[Pod]:
 SERVICES = [(6, 80), (6, 81), (6, 6000), (17, 5353), (17, 80), (132, 80), (1, 0), (2, 0)]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(clusters(), pods())
 def test_both_say_the_same(objects: list[Any], members: list[Pod]) -> None:

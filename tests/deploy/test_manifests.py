@@ -15,12 +15,14 @@ import pytest
 from tools import manifests
 from tools.kustomize import Object, render
 
+from clickhouse.server import Server
 from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.cli import aggregator, exporter
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import NODES, PODS, SERVICES
@@ -508,6 +510,26 @@ def test_any_password_reaches_clickhouse(tmp_path: Path, name: str, password: st
     expected = hashlib.sha256(password.encode()).hexdigest()
     assert user.findtext("password_sha256_hex") == expected
     assert [child.tag for child in users] == ([name] if name == "default" else ["default", name])
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("password", ["a&b<c>\"d'e]]>", "$(id) \\n %s ö"])
+def test_a_real_server_takes_it(tmp_path: Path, password: str) -> None:
+    server = Server(tmp_path)
+    users = tmp_path / "users.d"
+    users.mkdir()
+    assert clickhouse_user(users, "operator_1", password).returncode == 0
+    written = users / "flowvis.xml"  # Debian's server is from before the root was renamed
+    written.write_text(written.read_text().replace("clickhouse>", "yandex>"))
+    settings = StoreSettings(server.url, username="operator_1", password=password)
+    store = open_store(settings)
+    server.start()
+    try:
+        store.migrate()
+        assert store.query("SELECT count() FROM flows").rows == [[0]]
+    finally:
+        store.close()
+        server.kill()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "1a", "a/><b", "x-y", "é"])

@@ -9,11 +9,10 @@ from flowvis.runtime.older import Older, is_blank, named
 
 def from_antrea(older: Older) -> None:
     """Make an older flow-aggregator.conf today's; today's stays as it is."""
-    address = older.document.get("externalFlowCollectorAddr")
     older.move("externalFlowCollectorAddr", "flowCollector.address")
     if "flowCollector.address" in older.origins and is_blank(older.value("flowCollector.enable")):
-        older.put("flowCollector.enable", not is_blank(address), "externalFlowCollectorAddr")
-        older.warnings.append("flowCollector.enable: true, as externalFlowCollectorAddr is given")
+        older.put("flowCollector.enable", True, "externalFlowCollectorAddr")
+        older.warnings[-1] += ", with flowCollector.enable: true"
     older.move("observationDomainID", "flowCollector.observationDomainID")
     older.move("recordFormat", "flowCollector.recordFormat")
     older.move("flowExportInterval", "activeFlowRecordTimeout")

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.cli import aggregator, exporter
@@ -183,3 +185,41 @@ def test_a_changed_file_is_read_in_the_same_way(caplog: pytest.LogCaptureFixture
     assert settings.flow_exporter.flow_poll_interval == 3
     expected = "x.conf: flowPollInterval: today's key is flowExporter.flowPollInterval"
     assert caplog.messages == [expected]
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
+    st.sampled_from(["5s", "x:4739:tcp", "a:14739:grpc", "1e+06"]),
+)  # fmt: skip
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["FlowExporter", "enable", "address"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+KEYS = st.sampled_from(
+    [
+        "flowCollectorAddr", "flowPollInterval", "flowExportFrequency", "activeFlowExportTimeout",
+        "enableTLSToFlowAggregator", "featureGates", "flowExporter", "ovsBridge", "newer",
+        "externalFlowCollectorAddr", "flowExportInterval", "recordFormat", "observationDomainID",
+        "apiServer", "flowCollector",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(KEYS, VALUES, max_size=5),
+    st.sampled_from([ExporterSettings, AggregatorSettings]),
+)
+def test_any_values_load_or_are_refused(document: dict[str, Any], cls: type) -> None:
+    data = yaml.safe_dump(document).encode()
+    try:
+        loaded = read(cls, data, {})
+    except SettingsError:
+        return
+    again = read(cls, effective(loaded.settings).encode(), {})
+    assert again.settings == loaded.settings
+    assert all("apiServer" in warning for warning in again.warnings)

@@ -64,7 +64,8 @@ class Merge(Enum):
     )  # as FILL, but "from external" stays; "to external" gives way to "inter-node"
     TOTAL = auto()  # never backwards; per node: that node's; common: the larger of the two nodes'
     DELTA = auto()  # what the total of the same side grew by since the record was last written
-    RATE = auto()  # bits/s of the side's last interval; common: of the side with the latest end
+    RATE = auto()  # bits/s of the side's last interval; common: of the side with the latest end,
+    # and of a connection that sides report whole, the greater: its end is better known there
     ADDED = auto()  # not merged: the aggregator writes it into the outgoing record
 
 
@@ -155,7 +156,7 @@ def _policy(direction: str, first: int, where: str) -> list[Field]:
             Kind.U8,
             Merge.FILL,
             first + 4,
-            "0 none, 1 allow, 2 drop, 3 reject",
+            "0 none, 1 allow, 2 drop, 3 reject; evaluated but not enforced: 4 drop, 5 reject",
         ),
     ]
 
@@ -276,7 +277,8 @@ FIELDS: tuple[Field, ...] = (
     *_policy("egress", 30, "source"),
     _plain("tcpState", Kind.TEXT, Merge.LATEST, 35, "TCP state of conntrack: ESTABLISHED, ..."),
     _plain("flowType", Kind.U8, Merge.FLOW_TYPE, 36,
-           "1 intra-node, 2 inter-node, 3 to external, 4 from external; 0 outside a cluster"),
+           "1 intra-node, 2 inter-node (of Pods, or a Pod and a node), 3 to external, "
+           "4 from external; 0 outside a cluster"),
     _plain("egressName", Kind.TEXT, Merge.FILL, 37, "Egress that the connection leaves through"),
     _plain("egressIP", Kind.TEXT, Merge.FILL, 38, "Source address that the Egress gives it"),
     _plain("egressNodeName", Kind.TEXT, Merge.FILL, 39, "Node of the Egress"),
@@ -314,7 +316,8 @@ FIELDS: tuple[Field, ...] = (
           "The time base: start of the interval that deltas and throughput are over",
           ("monitoringIntervalStartMilliSeconds",)),
     Field("originalFlowsPresent", Kind.U8, Merge.ADDED,
-          "Nodes' halves in the record; 1 in an inter-node record: the other is missing",
+          "Nodes' halves in the record; 1 in an inter-node record: the other is missing, or "
+          "there is none, as of a connection with a node's own address",
           ("originalFlowsPresent",)),
     *_workload("source", "client"),
     *_workload("destination", "server"),
@@ -406,3 +409,6 @@ class RuleAction:
     ALLOW = 1
     DROP = 2
     REJECT = 3
+    UNENFORCED_DROP = 4
+    """Evaluated as dropped, but the traffic shows that nothing dropped it."""
+    UNENFORCED_REJECT = 5

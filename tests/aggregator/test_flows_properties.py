@@ -86,6 +86,7 @@ any_record = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(st.lists(any_record, max_size=8), st.sampled_from([0, 1000, 70_000]))))
 def test_compiled_and_reference_agree(steps: list[tuple[list[Row], int]]) -> None:

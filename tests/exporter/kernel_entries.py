@@ -31,6 +31,8 @@ class Connection:
     start_ns: int = 1_000 * SECOND
     stop_ns: int = 0
     status: int = 0
+    timeout: int = 0
+    uncounted: int = 0
     tcp_state: str | None = "ESTABLISHED"
     counters: tuple[int, int, int, int] = (0, 0, 0, 0)
     event: int = DUMP
@@ -62,7 +64,11 @@ class Connection:
             "family": 10 if ":" in self.source else 2,
         } | {
             name: getattr(self, name)
-            for name in ("protocol", "id", "zone", "mark", "start_ns", "stop_ns", "status", "event")
+            for name in (
+                *("protocol", "id", "zone", "mark"),
+                *("start_ns", "stop_ns", "status", "timeout", "event"),
+                "uncounted",
+            )
         }
 
 

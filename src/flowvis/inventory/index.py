@@ -5,16 +5,19 @@ Namespaces are kept by name.
 Fed with the API's objects as plain parsed JSON, by files or by watchers.
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.addresses import Network
+from flowvis.counts import count, counts_by_reason
 from flowvis.inventory.networks import NONE
 from flowvis.inventory.objects import (
     Namespace,
-    Network,
     Node,
     ServicePort,
     describe,
@@ -31,7 +34,21 @@ __all__ = ["NONE", "Inventory", "text_codes"]
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+MAX_NOTES = 1000  # odd values that are remembered, so that each is logged once
+
 KINDS = ("Pod", "Service", "Node", "Namespace")
+
+
+@dataclass(slots=True)
+class InventoryStats:
+    """What was read from objects."""
+
+    odd_values: dict[str, int] = counts_by_reason(
+        "Values of objects that were read in an older form, or left out, by kind; each once"
+    )
+    odd_values_unnoted: int = count("Odd values that were too many to be remembered and logged")
 
 
 class Inventory:
@@ -43,8 +60,16 @@ class Inventory:
     """
 
     def __init__(
-        self, *, pod_networks: Sequence[Network] = (), max_addresses: int = MAX_ADDRESSES
+        self,
+        *,
+        pod_networks: Sequence[Network] = (),
+        max_addresses: int = MAX_ADDRESSES,
+        trial: bool = False,
     ) -> None:
+        """`trial` is one that only finds out whether objects can be used: it logs nothing."""
+        self.stats = InventoryStats()
+        self._trial = trial
+        self._noted: set[str] = set()
         self.pods = PodIndex(max_addresses)
         self.namespaces: dict[str, Namespace] = {}
         self._service_ports: dict[tuple[str, str], tuple[ServicePort, ...]] = {}
@@ -80,6 +105,11 @@ class Inventory:
     def are_pods(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which addresses are Pods', by the Pods that are known and by the Pod networks."""
         return self.pods.known(addresses) | self.nodes.have_pods_at(addresses)
+
+    def pod_addresses(self, *, outside_ranges: bool = False) -> NDArray[np.uint8]:
+        """Return the addresses of Pods, `(n, 16)`; only those that lie in no Pod network."""
+        addresses = self.pods.addresses()
+        return addresses[~self.nodes.in_ranges(addresses)] if outside_ranges else addresses
 
     def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
         """Learn of an object, new or changed; other kinds are passed over.
@@ -121,7 +151,7 @@ class Inventory:
 
         ValueError, and nothing changed, if one is not what its kind says.
         """
-        whole = Inventory(max_addresses=1)
+        whole = Inventory(max_addresses=1, trial=True)
         for item in items:
             whole.upsert(item, now_ms)
         for kind in KINDS:
@@ -135,16 +165,32 @@ class Inventory:
         self.pods.expire(now_ms)
 
     def _upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
-        match item.get("kind"):
+        kind = str(item.get("kind"))
+
+        def note(text: str) -> None:
+            self._note(kind, text)
+
+        match kind:
             case "Pod":
-                self.pods.upsert(parse_pod(item), now_ms)
+                self.pods.upsert(parse_pod(item, note), now_ms)
             case "Service":
-                self._put_service(_name(item), parse_service(item))
+                self._put_service(_name(item), parse_service(item, note))
             case "Node":
-                self._put_node(parse_node(item))
+                self._put_node(parse_node(item, note))
             case "Namespace":
                 namespace = parse_namespace(item)
                 self.namespaces[namespace.name] = namespace
+
+    def _note(self, kind: str, text: str) -> None:
+        """Count and log an odd value, once however often its object comes."""
+        if self._trial or text in self._noted:
+            return
+        if len(self._noted) >= MAX_NOTES:
+            self.stats.odd_values_unnoted += 1
+            return
+        self._noted.add(text)
+        self.stats.odd_values[kind] += 1
+        log.warning("%s", text)
 
     def _forget(self, kind: str, name: tuple[str, str], now_ms: int) -> None:
         match kind:

@@ -496,6 +496,12 @@ cdef class Merger:
         cdef uint64_t before = number(row + counter.common.total), common = before
         cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, reported
         cdef bint restarted = False, rated = False
+        cdef bint whole = (
+            record.reason == END_OF_FLOW
+            and own == total
+            and not record.before & news
+            and not record.before & ~(state >> ENDS)
+        )
         cdef int side
         cdef const Tally *tally
         for side in range(2):
@@ -517,7 +523,8 @@ cdef class Merger:
                 moved = gain
                 side_total = flowvis_add(side_total, gain)
             else:
-                since = record.start
+                # Where an interval began that is not the first one, nobody has reported.
+                since = record.end if 0 < own < total else record.start
                 gain = own
                 moved = total
                 side_total = max(side_total, total)
@@ -531,8 +538,11 @@ cdef class Merger:
                 rated = True
                 if tally.rate >= 0:
                     store(row + tally.rate, rate)
-        if rated and record.latest and counter.common.rate >= 0:
-            store(row + counter.common.rate, rate)
+        if rated and counter.common.rate >= 0:
+            if whole:
+                store(row + counter.common.rate, max(rate, number(row + counter.common.rate)))
+            elif record.latest:
+                store(row + counter.common.rate, rate)
         delta = number(row + counter.common.delta)
         if not record.before:
             delta = own

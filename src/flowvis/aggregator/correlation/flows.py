@@ -18,6 +18,7 @@ from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge
 from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
+from flowvis.steady import SteadyTime
 from flowvis.strings import Strings
 
 MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else
@@ -89,11 +90,14 @@ class FlowTable:
         correlation_wait_ms: int | None = None,
         max_flows: int = MAX_FLOWS,
         compact_bytes: int = COMPACT_BYTES,
+        steady: SteadyTime | None = None,
     ) -> None:
+        """Times that come in and go out are the wall clock's; what is due goes by steady time."""
         self.stats = FlowStats()
         self.strings: Strings = StringTable()
         self._inactive_timeout_ms = inactive_timeout_ms
         self._compact_bytes = compact_bytes
+        self._steady = steady or SteadyTime()
         self._moved_bytes = 0
         self._live = LiveRows(max_flows)
         self._generations = Generations(self._live)
@@ -111,17 +115,18 @@ class FlowTable:
     def add(self, batch: Batch, now_ms: int) -> None:
         """Merge records, with the columns of the exporter's template, into their flows."""
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
-        arrivals = Arrivals(batch, self._live, now_ms)
+        at_ms = self._steady.at(now_ms)
+        arrivals = Arrivals(batch, self._live, at_ms)
         merger = self._merger
-        at = merger.merge(arrivals.records, now_ms)
+        at = merger.merge(arrivals.records, at_ms)
         while at < len(batch):
             if arrivals.orient_from(at):
-                at = merger.merge(arrivals.records, now_ms, at)
+                at = merger.merge(arrivals.records, at_ms, at)
                 continue
             report = arrivals.report(at, merger.sides, further=merger.further)
-            slot = self._generations.slot(report, int(arrivals.slots[at]), now_ms)
+            slot = self._generations.slot(report, int(arrivals.slots[at]), at_ms)
             arrivals.move(at, slot)
-            at = merger.merge(arrivals.records, now_ms, at, at)
+            at = merger.merge(arrivals.records, at_ms, at, at)
         self.stats.received += len(batch)
         self.stats.full += int(np.count_nonzero(arrivals.slots < 0))
         self.stats.reversed += arrivals.turned
@@ -133,11 +138,12 @@ class FlowTable:
         A batch is a copy of its rows. With a million flows due at once, take them in parts: ask
         until nothing comes.
         """
+        at_ms = self._steady.at(now_ms)
         live, used = self._live, self._live.used
-        idle = live.seen[:used] <= now_ms - self._inactive_timeout_ms
+        idle = live.seen[:used] <= at_ms - self._inactive_timeout_ms
         unwritten = (live.state[:used] & FlowState.UNWRITTEN) != 0
-        which = np.flatnonzero((live.due[:used] <= now_ms) | (idle & unwritten))
-        batch = self._write(which[:limit], now_ms)
+        which = np.flatnonzero((live.due[:used] <= at_ms) | (idle & unwritten))
+        batch = self._write(which[:limit], at_ms)
         written = (live.state[:used] & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE
         gone = np.flatnonzero(idle & written)
         live.forget(gone)
@@ -154,9 +160,10 @@ class FlowTable:
         correlation_wait_ms: int | None = None,
     ) -> None:
         """Write by other timeouts; what waits already does so for as long as it would have."""
+        at_ms = self._steady.at(now_ms)
         wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
         live, used = self._live, slice(self._live.used)
-        waiting = ((live.state[used] & FlowState.UNWRITTEN) != 0) & (live.due[used] > now_ms)
+        waiting = ((live.state[used] & FlowState.UNWRITTEN) != 0) & (live.due[used] > at_ms)
         again = (live.state[used] & FlowState.WRITTEN) != 0
         live.due[used][waiting & again] += active_timeout_ms - self._active_ms
         live.due[used][waiting & ~again] += wait_ms - self._wait_ms
@@ -166,16 +173,24 @@ class FlowTable:
 
     def flush(self, now_ms: int, limit: int | None = None) -> Batch:
         """Return everything that waits to be written, at most `limit` records."""
+        at_ms = self._steady.at(now_ms)
         unwritten = self._live.state[: self._live.used] & FlowState.UNWRITTEN
-        return self._write(np.flatnonzero(unwritten)[:limit], now_ms)
+        return self._write(np.flatnonzero(unwritten)[:limit], at_ms)
 
     def next_deadline(self) -> int | None:
-        """When `due` will have something to do, in ms; None without flows."""
+        """When `due` will have something to do, in ms of the wall clock; None without flows."""
         used = self._live.used
         if not used:
             return None
         idle = int(self._live.seen[:used].min()) + self._inactive_timeout_ms
-        return min(int(self._live.due[:used].min()), idle)
+        return self._steady.wall(min(int(self._live.due[:used].min()), idle))
+
+    def uncounted(self) -> int:
+        """How many live flows have no packets: their nodes' kernels do not count them."""
+        used = slice(self._live.used)
+        rows = self._live.rows[used]
+        counted = (rows["packetTotalCount"] != 0) | (rows["reversePacketTotalCount"] != 0)
+        return int(np.count_nonzero(((self._live.state[used] & FlowState.LIVE) != 0) & ~counted))
 
     def live(self, limit: int | None = None, *, skip: int = 0) -> Batch:
         """Return a copy of the flows that the table has now, at most `limit`; changes nothing.
@@ -198,7 +213,7 @@ class FlowTable:
         columns["originalFlowsPresent"] = np.where(halved & _both(state), 2, 1).astype(np.uint8)
         return Batch(columns, self.strings)
 
-    def _write(self, slots: NDArray[np.int64], now_ms: int) -> Batch:
+    def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
         live, batch = self._live, self._copy(slots)
         state = live.state[slots]
@@ -208,7 +223,7 @@ class FlowTable:
         self.stats.held -= len(slots)
         self.stats.half_waits += int(np.count_nonzero(alone & ((state & FlowState.WRITTEN) == 0)))
         live.bytes[slots, INTERVAL] = 0
-        live.rows["writtenAt"][slots] = now_ms
+        live.rows["writtenAt"][slots] = at_ms
         live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
         live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
         return batch

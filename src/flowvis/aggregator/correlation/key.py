@@ -5,6 +5,10 @@ from outside that enters the cluster at another node than the Pod's, which the P
 coming from the first node (the proxy's SNAT); and so is what a Pod's own node masquerades on its
 way to another Pod. What a policy stopped before it left the first node is seen by one node only.
 
+An exporter names the endpoint that is its own node's: a Pod, or the node itself. A record that
+names both has no other half, as that of a Pod's connection with a node, of which the node's
+exporter reports nothing.
+
 One rule is not Antrea's: what the destination's node rejects waits for its other half, as what it
 drops does. The client's node has sent it and knows it too; apart, they would be counted twice.
 

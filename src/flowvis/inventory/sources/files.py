@@ -169,7 +169,7 @@ def _kind(document: Any) -> str:
 
 def _check(items: list[dict[str, Any]]) -> None:
     """Raise ValueError at the first object that is not what its kind says."""
-    trial = Inventory(max_addresses=1)
+    trial = Inventory(max_addresses=1, trial=True)
     for item in items:
         trial.upsert(item, 0)
 

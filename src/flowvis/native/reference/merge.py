@@ -324,6 +324,8 @@ class _Entry:
         common = before = self.get(counter.common.total)
         restarted = grown = False
         rate = None
+        whole = self._reason == END_OF_FLOW and own == total and not self.seen & news
+        whole &= not self.seen & ~(self.state >> FlowState.ENDS)
         for side in _each(news):
             tally = counter.sides[side]
             since = self.get(Header.END + 8 * side)
@@ -336,7 +338,9 @@ class _Entry:
                 if total >= last or self.end > since:
                     self.put(tally.last, total)
             else:
-                since, gain, moved = self.start, own, total
+                # Where an interval began that is not the first one, nobody has reported.
+                since = self.end if 0 < own < total else self.start
+                gain, moved = own, total
                 side_total = max(self.get(tally.total), total)
                 self.put(tally.last, total)
             self.put(tally.total, side_total)
@@ -346,7 +350,9 @@ class _Entry:
             if self.end > since:
                 rate = moved * 8000 // (self.end - since)
                 self.put(tally.rate, rate)
-        if rate is not None and self._latest:
+        if rate is not None and whole:
+            self.put(counter.common.rate, max(rate, self.get(counter.common.rate)))
+        elif rate is not None and self._latest:
             self.put(counter.common.rate, rate)
         self._count_common(counter.common, (total, own), (before, common), news)
         return restarted, grown or common > before

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LEAVES := $(wildcard src/flowvis/native/*.pyx src/flowvis/native/*.pxd)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports references unit docs bench clean
+.PHONY: help demo test quick lint types imports references unit docs bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: $(VENV)/.demo  ## two nodes with Pods on this machine, their flows as they
 	@$(BIN)/flowctl lab demo
 
 test: $(VENV)/.test lint types imports references unit  ## everything that CI runs
+
+quick: $(VENV)/.quick  ## the tests that need no rights and no server, in two minutes
+	@$(BIN)/pytest -q -n auto -m "not kernel and not clickhouse and not slow"
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check
@@ -55,6 +58,12 @@ $(VENV)/.test: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@echo "Building flowvis and the test tools (a minute or two the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.demo
+
+# As for the tests, without the system packages that only root can install.
+$(VENV)/.quick: pyproject.toml setup.py $(LEAVES) | $(VENV)
+	@echo "Building flowvis and the test tools (a minute or two the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
 
 $(VENV):
 	@packages/install build

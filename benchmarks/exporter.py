@@ -133,7 +133,7 @@ def _start(room: Path, port: int) -> "subprocess.Popen[bytes]":
             "certificate": str(room / "client.crt"),
             "key": str(room / "client.key"),
         },
-        "state": {"enable": False},
+        "state": {"directory": str(room)},
         "status": {"port": 0},
         "log": {"level": "warning"},
     }

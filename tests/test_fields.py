@@ -56,8 +56,8 @@ def test_exporters_template(version: int) -> None:
     tail = [f"{stem}IPv{version}" for stem in ("destinationCluster", "proxySnat")]
     antrea = [*common(version), *tail, f"destinationServiceIPv{version}"]
     assert len(antrea) == ANTREA_EXPORTED == 43
-    assert names == [*antrea, "flowStartMilliseconds", "flowEndMilliseconds"]
-    assert [field.exported for field in EXPORTED] == list(range(1, 46))
+    assert names == [*antrea, "flowStartMilliseconds", "flowEndMilliseconds", "flowId"]
+    assert [field.exported for field in EXPORTED] == list(range(1, 47))
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -23,7 +23,27 @@ the option; a key that nobody knows, a value out of range and options that do no
 errors that name the key, the value and what is allowed. `flow-exporter check` and
 `flow-aggregator check` validate a file and print the effective configuration.
 
-Durations are written as in Go: `500ms`, `5s`, `1m30s`.
+Durations are written as in Go: `500ms`, `5s`, `1m30s`. A few options have another default in a Pod
+(where `KUBERNETES_SERVICE_HOST` is set), so that an empty file will do there.
+
+## Antrea's files
+
+`flow-exporter` reads an antrea-agent.conf and `flow-aggregator` a flow-aggregator.conf of any of
+Antrea's releases as it is. Older keys are taken with one warning each, at the start, by `check` and
+when the file changes, that names today's; where both are given, today's counts.
+
+| Key | Until | Today |
+|---|---|---|
+| `flowCollectorAddr`, `flowPollInterval`, `activeFlowExportTimeout`, `idleFlowExportTimeout` | 1.12 | the same in `flowExporter` |
+| `flowExportFrequency` | 0.13 | `flowExporter.activeFlowExportTimeout`, the frequency times the poll interval |
+| `enableTLSToFlowAggregator` | 1.0 | the protocol in `flowExporter.flowCollectorAddr`, which in these releases was tcp by default |
+| `featureGates.FlowExporter` | | `flowExporter.enable`; false counts in any case. Other gates have no meaning here |
+| `:14739:grpc` in `flowExporter.flowCollectorAddr` | | `:4739:tls`: gRPC is not spoken |
+| the agent's own options (`ovsBridge`, ...) | | no meaning here. Where one of them is, what is not known either is taken for another |
+| `externalFlowCollectorAddr` | 1.5 | `flowCollector.address` and `flowCollector.enable` |
+| `recordFormat`, `observationDomainID` | 1.5 | the same in `flowCollector` |
+| `flowExportInterval` | 1.1 | `activeFlowRecordTimeout` |
+| `apiServer.*` | | taken, without effect yet |
 
 ## Changes
 
@@ -48,7 +68,7 @@ a restart.
 
 Options of parts that do not exist yet are accepted in their documented form while they are off.
 
-{aggregator}"""
+{aggregator}"""  # noqa: E501  rows of a table
 
 ELEMENTS = """\
 # Information elements

@@ -1,8 +1,8 @@
 """Renders kustomizations without the kustomize program, as far as deploy/ uses it.
 
 `resources`, `configMapGenerator` (files), `secretGenerator` (envs), `behavior: replace`, `options`
-(disableNameSuffixHash), `images` (newTag), `patches` (JSON patches that test and remove) and
-`namespace`. Anything else is an error: another field would silently be left out.
+(disableNameSuffixHash, labels), `images` (newTag), `patches` (JSON patches) and `namespace`.
+Anything else is an error: another field would silently be left out.
 """
 
 import base64
@@ -120,12 +120,14 @@ def _generated(path: Path, about: Object) -> Iterator[tuple[Object, Object]]:
 def _is_hashed(path: Path, generator: Mapping[str, Any]) -> bool:
     """Whether the name of what a generator makes is to end in a hash."""
     options = generator.get("options", {})
-    _only(path, options, {"disableNameSuffixHash"})
+    _only(path, options, {"disableNameSuffixHash", "labels"})
     return not options.get("disableNameSuffixHash", False)
 
 
 def _made(kind: str, generator: Mapping[str, Any]) -> Object:
     about = {"name": generator["name"], "namespace": generator["namespace"]}
+    if labels := generator.get("options", {}).get("labels"):
+        about["labels"] = dict(labels)
     return {"apiVersion": "v1", "kind": kind, "metadata": about}
 
 
@@ -135,7 +137,7 @@ def _files(directory: Path, generator: Mapping[str, Any]) -> dict[str, str]:
 
 def _envs(directory: Path, generator: Mapping[str, Any]) -> dict[str, str]:
     texts = ((directory / name).read_text() for name in generator["envs"])
-    lines = (line.strip() for text in texts for line in text.splitlines())
+    lines = (line.lstrip() for text in texts for line in text.splitlines())
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {key: base64.b64encode(value.encode()).decode() for key, _, value in pairs}
 
@@ -170,22 +172,34 @@ def _refer(item: Object, namespace: str, renamed: Mapping[Name, str]) -> None:
 
 def _tag(item: Object, image: str, tag: str) -> None:
     for value, key in _places(item):
-        if key == "image" and value[key] == image:
+        if key == "image" and value[key].partition(":")[0] == image:
             value[key] = f"{image}:{tag}"
 
 
 def _patch(path: Path, item: Object, steps: list[Object]) -> None:
-    """Apply a JSON patch (RFC 6902)."""
+    """Apply a JSON patch (RFC 6902), as far as it does not move or copy."""
     for step in steps:
         _only(path, step, {"op", "path", "value"})
         *way, last = (int(key) if key.isdigit() else key for key in step["path"].split("/")[1:])
         parent: Any = item
         for key in way:
             parent = parent[key]
-        if step["op"] == "remove":
-            del parent[last]
-        elif step["op"] != "test" or parent[last] != step["value"]:
-            raise SettingsError([f"{path}: {step}: only remove, and test of what is there"])
+        match step["op"]:
+            case "remove":
+                del parent[last]
+            case "add" if last == "-":
+                parent.append(step["value"])
+            case "add" if isinstance(parent, list):
+                parent.insert(last, step["value"])
+            case "add":
+                parent[last] = step["value"]
+            case "replace" if last in parent:
+                parent[last] = step["value"]
+            case "test" if parent[last] == step["value"]:
+                pass
+            case _:
+                problem = "no step that is known here, on what is there"
+                raise SettingsError([f"{path}: {step}: {problem}"])
 
 
 def _moved(found: Mapping[Name, tuple[Object, bool]], namespace: str) -> dict[Name, Any]:

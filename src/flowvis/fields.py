@@ -9,8 +9,10 @@ name that Antrea's ClickHouse schema gives it (`sourceIP`).
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Kind(Enum):
@@ -57,10 +59,13 @@ class Merge(Enum):
     REASON = auto()  # from the record with the latest end; "end of flow" stays
     LATEST = auto()  # from the record with the latest end that has it set
     FILL = auto()  # the last value that was set; a half that does not know it changes nothing
-    FLOW_TYPE = auto()  # as FILL, but "from external" stays
+    FLOW_TYPE = (
+        auto()
+    )  # as FILL, but "from external" stays; "to external" gives way to "inter-node"
     TOTAL = auto()  # never backwards; per node: that node's; common: the larger of the two nodes'
     DELTA = auto()  # what the total of the same side grew by since the record was last written
-    RATE = auto()  # bits/s of the side's last interval; common: of the side with the latest end
+    RATE = auto()  # bits/s of the side's last interval; common: of the side with the latest end,
+    # and of a connection that sides report whole, the greater: its end is better known there
     ADDED = auto()  # not merged: the aggregator writes it into the outgoing record
 
 
@@ -151,7 +156,7 @@ def _policy(direction: str, first: int, where: str) -> list[Field]:
             Kind.U8,
             Merge.FILL,
             first + 4,
-            "0 none, 1 allow, 2 drop, 3 reject",
+            "0 none, 1 allow, 2 drop, 3 reject; evaluated but not enforced: 4 drop, 5 reject",
         ),
     ]
 
@@ -272,7 +277,8 @@ FIELDS: tuple[Field, ...] = (
     *_policy("egress", 30, "source"),
     _plain("tcpState", Kind.TEXT, Merge.LATEST, 35, "TCP state of conntrack: ESTABLISHED, ..."),
     _plain("flowType", Kind.U8, Merge.FLOW_TYPE, 36,
-           "1 intra-node, 2 inter-node, 3 to external, 4 from external; 0 outside a cluster"),
+           "1 intra-node, 2 inter-node (of Pods, or a Pod and a node), 3 to external, "
+           "4 from external; 0 outside a cluster"),
     _plain("egressName", Kind.TEXT, Merge.FILL, 37, "Egress that the connection leaves through"),
     _plain("egressIP", Kind.TEXT, Merge.FILL, 38, "Source address that the Egress gives it"),
     _plain("egressNodeName", Kind.TEXT, Merge.FILL, 39, "Node of the Egress"),
@@ -282,11 +288,15 @@ FIELDS: tuple[Field, ...] = (
     _address("proxySnatIP", Merge.FILL, 42, 41, "Source address after the proxy's SNAT"),
     _address("destinationServiceIP", Merge.FILL, 43, 43, "Address of the Service that was called"),
     Field("flowStartMilliseconds", Kind.MILLISECONDS, Merge.START,
-          "Start of the connection; with the 5-tuple it names the connection",
+          "Start of the connection; with the tuple it names the connection",
           ("flowStartMilliseconds",), exported=44, stored=False),
     Field("flowEndMilliseconds", Kind.MILLISECONDS, Merge.END,
           "When the counters were read, or the end of the connection",
           ("flowEndMilliseconds",), exported=45, stored=False),
+    Field("flowId", Kind.U64, Merge.KEY,
+          "ICMP and ICMPv6: type << 24 | code << 16 | identifier of the request, which tell "
+          "connections without ports apart; else 0",
+          ("flowId",), exported=46, stored=False),
     *_per_node(),
     Field("flowEndSecondsFromSourceNode", Kind.SECONDS, Merge.END,
           "flowEndSeconds of the source node",
@@ -306,7 +316,8 @@ FIELDS: tuple[Field, ...] = (
           "The time base: start of the interval that deltas and throughput are over",
           ("monitoringIntervalStartMilliSeconds",)),
     Field("originalFlowsPresent", Kind.U8, Merge.ADDED,
-          "Nodes' halves in the record; 1 in an inter-node record: the other is missing",
+          "Nodes' halves in the record; 1 in an inter-node record: the other is missing, or "
+          "there is none, as of a connection with a node's own address",
           ("originalFlowsPresent",)),
     *_workload("source", "client"),
     *_workload("destination", "server"),
@@ -327,6 +338,46 @@ AGGREGATED: tuple[Field, ...] = tuple(
 
 ANTREA_EXPORTED = 43
 """How many elements of the exporter's template are Antrea's."""
+
+
+def flow_ids(
+    icmp_type: NDArray[Any], icmp_code: NDArray[Any], icmp_id: NDArray[Any]
+) -> NDArray[np.uint64]:
+    """The field flowId of connections; all three are 0 of what is not ICMP."""
+    flow_id = icmp_type.astype(np.uint64) << np.uint64(24)
+    flow_id |= icmp_code.astype(np.uint64) << np.uint64(16)
+    return np.asarray(flow_id | icmp_id.astype(np.uint64))
+
+
+ICMP = (1, 58)
+"""Protocols whose connections flowId tells apart (IANA protocol numbers: ICMP, ICMPv6)."""
+
+
+def _counterpart(name: str) -> str | None:
+    """What a field is called in the record of the same connection seen from its other side."""
+    if name.startswith(_ONE_SIDED):
+        return None
+    for one, other in _OPPOSITES:
+        for here, there in ((one, other), (other, one)):
+            if name.startswith(here):
+                return there + name.removeprefix(here)
+    if name in _COUNTED_BOTH_WAYS:
+        return f"reverse{name[0].upper()}{name[1:]}"
+    plain = name.removeprefix("reverse")
+    return plain[0].lower() + plain[1:] if plain != name else name
+
+
+_OPPOSITES = (("source", "destination"), ("ingress", "egress"))
+_TRANSLATED = ("destinationService", "destinationClusterIP", "proxySnat")
+_ONE_SIDED = (*_TRANSLATED, "egressName", "egressIP", "egressNodeName")
+_COUNTED_BOTH_WAYS = {
+    field.name for field in FIELDS if f"reverse{field.name[0].upper()}{field.name[1:]}" in BY_NAME
+}
+
+COUNTERPARTS: dict[str, str | None] = {field.name: _counterpart(field.name) for field in EXPORTED}
+"""For each exported field the one whose value it has once the record is reversed, client for
+server; itself where that makes no difference, None where there is none: only the client is
+translated on its way, and only it calls a Service or leaves through an Egress."""
 
 TEXT_FIELDS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.kind is Kind.TEXT)
 
@@ -358,3 +409,6 @@ class RuleAction:
     ALLOW = 1
     DROP = 2
     REJECT = 3
+    UNENFORCED_DROP = 4
+    """Evaluated as dropped, but the traffic shows that nothing dropped it."""
+    UNENFORCED_REJECT = 5

@@ -157,3 +157,27 @@ async def test_records_are_written_in_time_and_all_of_them_at_the_end() -> None:
     assert line.ledger.stages["correlator"].held() == 0
     assert not line.ledger.imbalance()
     assert line.history.latest(1)[0].texts("clusterId") == ["east"]
+
+
+@pytest.mark.parametrize(
+    ("address", "subject", "apart"),
+    [("192.0.2.2", "node-1", True), ("192.0.2.1", "node-2", True), ("192.0.2.1", "node-1", False)],
+)
+async def test_hosts_of_one_observation_domain(address: str, subject: str, apart: bool) -> None:
+    """Neither knows of the other: what tells them apart is where their sessions come from."""
+    line = Line()
+    sessions = [line.open()]
+    sessions.append(line.collector.open(Peer(address, 999, subject)))
+    sessions[1].data_received(memoryview(b"".join(line.exporter.templates(1))))
+    counted = [10_000, 10_137]
+    for session, octets in zip(sessions, counted, strict=True):
+        end = line.now_ms - (10_137 - octets)
+        more = {"octetTotalCount": octets, "octetDeltaCount": octets, "flowEndMilliseconds": end}
+        line.feed(session, exported(connection(1) | {"flowType": 0} | more))
+    line.collector.flush()
+    row = line.table.flush(line.now_ms)
+    assert row["octetDeltaCount"].tolist() == [10_137]
+    assert row["originalFlowsPresent"].tolist() == [2 if apart else 1]
+    expected = [10_000] if apart else [10_137]
+    assert row["octetTotalCountFromSourceNode"].tolist() == expected
+    assert line.collector.exporters.stats.known == 1 + apart

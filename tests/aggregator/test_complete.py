@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from flowvis.aggregator.api.selection import Selection
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FlowType
@@ -68,7 +69,7 @@ def test_whatever_the_flow_is_called_its_pods_are_named() -> None:
     batch = completed(records(*(INTER_NODE | {"flowType": number} for number in range(5))))
     assert batch.texts("sourcePodName") == ["client"] * 5
     assert batch.texts("destinationPodName") == ["server"] * 5
-    assert batch["flowType"].tolist() == [2, 1, 2, 3, 4]
+    assert batch["flowType"].tolist() == [2, 1, 2, 2, 2]
 
 
 def test_a_pod_that_the_record_names_otherwise_is_left_alone() -> None:
@@ -86,7 +87,8 @@ OUTSIDE, UNKNOWN_POD = "198.51.100.9", "10.9.0.7"
         ("10.0.1.1", "10.0.1.2", FlowType.INTRA_NODE),
         ("10.0.1.1", "10.0.2.1", FlowType.INTER_NODE),
         ("10.0.1.1", OUTSIDE, FlowType.TO_EXTERNAL),
-        ("10.0.1.1", "192.0.2.2", FlowType.TO_EXTERNAL),
+        ("10.0.1.1", "192.0.2.2", FlowType.INTER_NODE),  # a node is inside of the cluster
+        ("192.0.2.2", "10.0.1.1", FlowType.INTER_NODE),
         (OUTSIDE, "10.0.2.1", FlowType.FROM_EXTERNAL),
         ("10.0.1.1", UNKNOWN_POD, FlowType.UNSPECIFIED),
         (UNKNOWN_POD, "10.0.1.1", FlowType.UNSPECIFIED),
@@ -256,6 +258,29 @@ def test_the_policies_that_allowed_and_denied() -> None:
     assert batch["egressNetworkPolicyRuleAction"].tolist() == [0, 0]
 
 
+def test_a_denial_that_the_traffic_refutes() -> None:
+    inventory, policies = Inventory(), Policies()
+    inventory.upsert(pod("client", "10.0.1.1", "n1"), START_MS)
+    inventory.upsert(pod("server", "10.0.2.1", "n2"), START_MS)
+    metadata = {"name": "shut", "namespace": "shop"}
+    shut = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+    policies.upsert(shut | {"spec": {"podSelector": {}}}, START_MS - 1)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
+    sent = {"octetTotalCount": 300, "packetTotalCount": 5}
+    replies = {"reverseOctetTotalCount": 9000, "reversePacketTotalCount": 7}
+    batch = records(
+        INTER_NODE | sent,
+        INTER_NODE | sent | replies,
+        INTER_NODE | sent | replies | {"ingressNetworkPolicyRuleAction": 2},
+    )
+    completer.complete(batch)
+    assert batch["ingressNetworkPolicyRuleAction"].tolist() == [2, 4, 2]
+    assert batch.texts("ingressNetworkPolicyName") == ["shut"] * 3
+    assert Selection.parse({"verdict": "denied"}).mask(batch).tolist() == [True, False, True]
+    assert Selection.parse({"verdict": "unenforced"}).mask(batch).tolist() == [False, True, False]
+    assert policies.stats.unenforced == 1
+
+
 def test_labels_are_added_from_when_they_are_wanted() -> None:
     inventory = Inventory()
     inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c"}), START_MS)
@@ -295,3 +320,35 @@ def test_the_egress_of_what_leaves_the_cluster() -> None:
     assert batch.texts("egressName") == ["way-out", "", "reported", ""]
     assert batch.texts("egressIP") == ["192.0.2.200", "", "", ""]
     assert batch.texts("egressNodeName") == ["n2", "", "", ""]
+
+
+GATEWAY = "10.0.2.254"  # of the Pods' bridge on n2; no object has it
+
+
+def test_no_policy_stops_what_a_node_sends_to_its_own_pods() -> None:
+    inventory, policies = Inventory(), Policies()
+    inventory.upsert(pod("server", "10.0.2.1", "n2", {"app": "s"}), START_MS)
+    inventory.upsert(node("n2", "192.0.2.2"), START_MS)
+    policies.upsert(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "closed", "namespace": "shop"},
+            "spec": {"podSelector": {"matchLabels": {"app": "s"}}, "policyTypes": ["Ingress"]},
+        },
+        START_MS - 1,
+    )
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
+    to = {"destinationIP": "10.0.2.1", "flowStartSeconds": START_S}
+    own = to | {"sourceIP": GATEWAY, "sourceNodeName": "n2"}
+    batch = records(
+        own,
+        to | {"sourceIP": "192.0.2.2"},
+        to | {"sourceIP": GATEWAY, "sourceNodeName": "n1"},
+        to | {"sourceIP": OUTSIDE},
+        own | {"ingressNetworkPolicyName": "reported", "ingressNetworkPolicyRuleAction": 3},
+    )
+    completer.complete(batch)
+    assert batch.texts("ingressNetworkPolicyName") == ["", "", "closed", "closed", "reported"]
+    assert batch["ingressNetworkPolicyRuleAction"].tolist() == [0, 0, 2, 2, 3]
+    assert batch["flowType"].tolist() == [1, 1, 2, 4, 1]

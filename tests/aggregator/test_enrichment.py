@@ -41,6 +41,9 @@ def test_egress_workloads_and_nodes(tmp_path: Path) -> None:
         out, here = "198.51.100.9", "192.0.2.2"
         deliver(aggregator, exported(to | {"destinationIP": out}, to | {"destinationIP": here}))
         aggregator.settled(2)
+        assert (
+            "1 of 1 Pod addresses, one being 10.0.0.1" in aggregator.control.get("status")["ranges"]
+        )
         left = ["StatefulSet", "client", "", "", "client-0", "", "", "way-out", "192.0.2.200", "n3"]
         to_node = ["StatefulSet", "client", "DaemonSet", "agent", "client-0", "agent-x", "n2"]
         rows = aggregator.sql(f"SELECT {COLUMNS} FROM flows ORDER BY destinationIP DESC")

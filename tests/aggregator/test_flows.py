@@ -30,6 +30,7 @@ def _leaf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     merge: ModuleType = merge_leaf if compiled else merge_reference
     monkeypatch.setattr(rows_module, "FlowIndex", index.FlowIndex)
     monkeypatch.setattr(halves_module, "pack_keys", index.pack_keys)
+    monkeypatch.setattr(halves_module, "order_endpoints", index.order_endpoints)
     monkeypatch.setattr(flows_module, "Merger", merge.Merger)
 
 
@@ -197,7 +198,7 @@ class TestHalves:
         table.add(SOURCE_HALF | counted(10), DESTINATION_HALF | counted(10))
         assert table.only()["originalFlowsPresent"] == 2
 
-    def test_dropped_at_the_destination_still_has_two_sides(self) -> None:
+    def test_dropped_at_the_destination_still_has_two_halves(self) -> None:
         table = Table()
         dropped = {"ingressNetworkPolicyRuleAction": RuleAction.DROP}
         table.add(DESTINATION_HALF | dropped | counted(100))
@@ -446,12 +447,66 @@ class TestCounters:
         table.add(INTRA_NODE | counted(6000) | at(-5))
         assert table.only()["throughput"] == 0
 
+    @pytest.mark.parametrize("better_first", [True, False])
+    def test_the_common_rate_of_a_whole_connection_is_the_better_measured_sides(
+        self, better_first: bool
+    ) -> None:
+        """One node knows when it closed, the other when it was polled."""
+        table = Table()
+        known = SOURCE_HALF | counted(1000) | at(0.25) | ENDED
+        polled = DESTINATION_HALF | counted(1000) | at(4) | ENDED
+        table.add(*((known, polled) if better_first else (polled, known)))
+        row = table.only()
+        assert row["throughputFromSourceNode"] == 1000 * 8 * 4
+        assert row["throughputFromDestinationNode"] == 1000 * 8 // 4
+        assert row["throughput"] == row["throughputFromSourceNode"]
+
+    def test_the_common_rate_is_always_one_of_the_sides(self) -> None:
+        """One side reported a whole connection as idle, then as ended; the other in one record."""
+        for order in ((0, 1, 2), (0, 2, 1), (2, 0, 1)):
+            table = Table()
+            records = [
+                SOURCE_HALF | counted(1000) | at(0.25) | {"flowEndReason": EndReason.IDLE},
+                SOURCE_HALF | counted(1000, 0) | at(3) | ENDED,
+                DESTINATION_HALF | counted(1000) | at(4) | ENDED,
+            ]
+            table.add(*(records[place] for place in order))
+            row = table.only()
+            sides = {row[f"throughputFrom{side}Node"] for side in ("Source", "Destination")}
+            assert row["throughput"] in sides, order
+
+    def test_an_interval_that_nobody_saw_begin_has_no_rate(self) -> None:
+        """A flow that the table has forgotten, or never had, goes on."""
+        table = Table()
+        table.add(SOURCE_HALF | counted(10**13, 1250) | at(60))
+        table.add(DESTINATION_HALF | counted(10**13, 1250) | at(60))
+        row = table.only()
+        assert (row["throughput"], row["throughputFromSourceNode"]) == (0, 0)
+        assert row["octetDeltaCount"] == 1250
+        table.add(SOURCE_HALF | counted(10**13 + 2500, 2500) | at(80))
+        row = table.only(NOW + 60_000)
+        assert (row["throughput"], row["throughputFromSourceNode"]) == (1000, 1000)
+
     def test_the_rate_of_a_huge_count(self) -> None:
         table = Table()
         table.add(INTRA_NODE | {"octetTotalCount": 1 << 62} | at(1000))
         assert table.only()["throughput"] == (1 << 62) * 8000 // 1_000_000
         table.add(INTRA_NODE | {"octetTotalCount": 1 << 63} | at(1000.001))
         assert table.only(NOW + 60_000)["throughput"] == (1 << 64) - 1
+
+
+def test_flows_that_no_kernel_counts_are_counted() -> None:
+    table = Table()
+    assert table.flows.uncounted() == 0
+    for port, octets in ((1, 0), (2, 0), (3, 100)):
+        table.add(INTRA_NODE | counted(octets) | {"sourceTransportPort": port})
+    assert table.flows.uncounted() == 2
+    table.add(INTRA_NODE | counted(100) | {"sourceTransportPort": 1} | at(61))
+    assert table.flows.uncounted() == 1
+    table.due(NOW)
+    assert table.flows.uncounted() == 1
+    table.due(NOW + 90_000)
+    assert table.flows.uncounted() == 0
 
 
 class TestEnds:
@@ -697,7 +752,8 @@ class TestStrings:
         batches = []
         for step in range(20):
             pods = [{"sourcePodName": f"pod-{step}-{port}"} for port in range(40)]
-            rows = [numbered(port) | pod | at(step) for port, pod in enumerate(pods)]
+            more = at(step) | counted(100 * (step + 1), 100)
+            rows = [numbered(port) | pod | more for port, pod in enumerate(pods)]
             table.add(*rows, now=NOW + step * 11_000)
             batches.append(table.flows.due(NOW + step * 11_000))
         batches.append(table.flows.flush(NOW))
@@ -820,3 +876,19 @@ def test_what_is_due_stays_due_and_idle_flows_go_by_the_new_timeout() -> None:
     assert len(table.flows) == 1
     table.due(NOW + 5_000)
     assert len(table.flows) == 0
+
+
+@pytest.mark.parametrize("leap", [-3_600_000, 3_600_000, -36_000_000])
+def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leap: int) -> None:
+    table, written = Table(), []
+    for second in range(0, 240, 10):
+        now = NOW + 1000 * second + (leap if second >= 90 else 0)
+        if second < 120:
+            record = {"flowEndMilliseconds": START_MS + 1000 * second + 1000}
+            table.add(INTRA_NODE | counted(100 * second + 100) | record, now=now)
+        written += [second for _ in table.due(now)]
+        if not len(table.flows):
+            break
+    assert written == [0, 60, 120]
+    assert second == 200  # 90 s after the last record
+    assert table.stats.evicted == 0

@@ -20,7 +20,14 @@ from flowvis.native.contract.merge import FlowState
 from flowvis.native.reference import flows as index_reference
 from flowvis.native.reference import merge as merge_reference
 
-from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
+from .exported import (
+    DESTINATION_HALF,
+    INTRA_NODE,
+    SOURCE_HALF,
+    START_MS,
+    counted,
+    exported,
+)
 
 Row = dict[str, Any]
 LEAVES = {
@@ -55,9 +62,14 @@ any_record = st.fixed_dictionaries(
         "flowEndMilliseconds": st.integers(START_MS - 2, START_MS + 8),
         "flowEndReason": st.sampled_from([0, 1, 2, 2, 3]),
         "flowType": st.sampled_from([0, 1, 2, 2, 2, 3, 4, 4]),
-        "sourceTransportPort": st.sampled_from([40_000, 40_000, 50_000]),
+        "observationDomainId": st.sampled_from([0, 1, 1, 2, 3]),
+        "sourceTransportPort": st.sampled_from([40_000, 40_000, 80, 50_000]),
+        "destinationTransportPort": st.sampled_from([80, 80, 40_000]),
+        "protocolIdentifier": st.sampled_from([6, 6, 6, 1]),
+        "flowId": st.sampled_from([0, 0, 8 << 24 | 7]),
         "proxySnatPort": st.sampled_from([0, 40_000]),
-        "sourceIP": st.sampled_from(["10.0.0.1", "fd00::1"]),
+        "sourceIP": st.sampled_from(["10.0.0.1", "10.0.1.1", "fd00::1"]),
+        "destinationIP": st.sampled_from(["10.0.1.1", "10.0.1.1", "10.0.0.1"]),
         "proxySnatIP": addresses,
         "destinationServiceIP": addresses,
         "destinationServicePort": st.sampled_from([0, 80]),
@@ -74,6 +86,7 @@ any_record = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(st.lists(any_record, max_size=8), st.sampled_from([0, 1000, 70_000]))))
 def test_compiled_and_reference_agree(steps: list[tuple[list[Row], int]]) -> None:
@@ -99,46 +112,93 @@ def test_compiled_and_reference_agree(steps: list[tuple[list[Row], int]]) -> Non
 
 @dataclass
 class Life:
-    """One connection: what each node will have counted at its reports."""
+    """One connection: what each exporter will have counted at its reports."""
 
     base: Row
-    halves: list[list[Row]]  # each node's records, in order
+    kind: str
+    halves: list[list[Row]]  # each exporter's records, in order
 
     @property
     def total(self) -> int:
-        """The octets of the side that counted most."""
-        return max(int(half[-1]["octetTotalCount"]) for half in self.halves)
+        """The octets of the exporter that counted most."""
+        return max(half[-1]["octets"] for half in self.halves)
+
+
+SERVER_PORT = 80
+CALLED = {"destinationIP": "192.0.2.2", "destinationTransportPort": 30_080}
+ON_ITS_NODE = {"destinationServiceIP": "192.0.2.2", "destinationServicePort": 30_080}
+MASQUERADED = {"proxySnatIP": "192.0.2.1", "proxySnatPort": 61_000}
+OF_THE_NODE = {"sourceIP": "192.0.2.1", "sourceTransportPort": 61_000}
+NO_SERVICE = {"destinationServiceIP": "::", "destinationServicePort": 0}
+HOST = {"flowType": 0}
+KINDS: dict[str, list[Row]] = {
+    "within a node": [INTRA_NODE],
+    "halves": [SOURCE_HALF, DESTINATION_HALF],
+    "opposite": [SOURCE_HALF | NO_SERVICE, DESTINATION_HALF | {"opposite": True}],
+    "node port": [SOURCE_HALF | NO_SERVICE | CALLED, DESTINATION_HALF | ON_ITS_NODE],
+    "masqueraded": [
+        SOURCE_HALF | NO_SERVICE | CALLED | MASQUERADED,
+        DESTINATION_HALF | ON_ITS_NODE | OF_THE_NODE,
+    ],
+    "hosts": [HOST | {"observationDomainId": number} for number in (1, 2, 3, 4, 5)],
+}
+
+
+OPPOSITES = (
+    ("source", "destination"),
+    ("octet", "reverseOctet"),
+    ("packet", "reversePacket"),
+    ("ingress", "egress"),
+)
+
+
+def turned(record: Row) -> Row:
+    """The same connection as a node reports it that saw the server's packet first."""
+    other = {}
+    for name, value in record.items():
+        opposite = name
+        for pair in OPPOSITES:
+            for one, two in (pair, pair[::-1]):
+                if name.startswith(one):
+                    opposite = two + name.removeprefix(one)
+        other[opposite] = value
+    return other
 
 
 @st.composite
 def lives(draw: st.DrawFn) -> list[Life]:
-    """Connections, some of them on one 5-tuple after the other."""
+    """Connections, some of them on one tuple after the other."""
     made = []
-    for port in range(draw(st.integers(1, 3))):
-        begin = 0
+    for port in range(1, draw(st.integers(1, 3)) + 1):
+        begin, kind = 0, draw(st.sampled_from(sorted(KINDS)))
         for _ in range(draw(st.integers(1, 2))):
             base = {
+                "sourceIP": "10.0.0.1",
+                "destinationIP": "10.0.1.1",
                 "sourceTransportPort": port,
+                "destinationTransportPort": SERVER_PORT,
                 "flowStartMilliseconds": START_MS + begin,
             }
-            sides = draw(st.sampled_from([[INTRA_NODE], [SOURCE_HALF, DESTINATION_HALF]]))
+            exporters = KINDS[kind][: draw(st.integers(2, 5))]
             halves = []
-            for skew, side in enumerate(sides):
+            for skew, side in enumerate(exporters):
                 octets, end, records = 0, begin, []
                 for delta in draw(st.lists(st.integers(0, 5000), min_size=1, max_size=4)):
                     octets, end = octets + delta, end + draw(st.integers(1, 9000))
-                    records.append(
-                        base
-                        | side
-                        | counted(octets, delta)
-                        | {
-                            "flowStartMilliseconds": START_MS + begin + skew,
-                            "flowEndMilliseconds": START_MS + end,
-                        }
-                    )
+                    record = base | counted(octets, delta)
+                    record |= {name: value for name, value in side.items() if name != "opposite"}
+                    if side.get("sourceTransportPort") or side.get("proxySnatPort"):
+                        name = "proxySnatPort" if "proxySnatPort" in side else "sourceTransportPort"
+                        record[name] = 61_000 + port
+                    record |= {
+                        "flowStartMilliseconds": START_MS + begin + skew,
+                        "flowEndMilliseconds": START_MS + end,
+                    }
+                    record = turned(record) if side.get("opposite") else record
+                    records.append(record | {"life": port, "octets": octets})
                 records[-1] |= {"flowEndReason": 3}
                 halves.append(records)
-            made.append(Life(base, halves))
+            made.append(Life(base, kind, halves))
             begin += 60_000
     return made
 
@@ -157,7 +217,7 @@ def in_some_order(draw: st.DrawFn, made: list[Life]) -> list[Row]:
         blocked = any(
             queue
             and other < at
-            and queue[0]["sourceTransportPort"] == record["sourceTransportPort"]
+            and queue[0]["life"] == record["life"]
             and queue[0]["flowStartMilliseconds"] < record["flowStartMilliseconds"] - 1000
             for other, queue in enumerate(queues)
         )
@@ -165,9 +225,7 @@ def in_some_order(draw: st.DrawFn, made: list[Life]) -> list[Row]:
             continue
         seen.append(queues[at].pop(0))
         if draw(st.booleans()):
-            recent = [
-                old for old in seen if old["sourceTransportPort"] == record["sourceTransportPort"]
-            ]
+            recent = [old for old in seen if old["life"] == record["life"]]
             seen.append(draw(st.sampled_from(recent)))
     return seen
 
@@ -202,7 +260,11 @@ def _check_sums(made: list[Life], written: list[Batch]) -> None:
         for at in range(len(batch)):
             row = {name: column[at] for name, column in batch.columns.items()}
             start = int(row["flowStartMilliseconds"]) - START_MS
-            stories[int(row["sourceTransportPort"]), start // 1000].append(row)
+            ports = int(row["sourceTransportPort"]), int(row["destinationTransportPort"])
+            if ports[0] == SERVER_PORT:
+                ports, row = ports[::-1], _of_the_client(row)
+            port = ports[0] - 61_000 if ports[0] > 61_000 else ports[0]
+            stories[port, start // 1000].append(row)
     assert len(stories) == len(made)
     for life in made:
         first = life.base["flowStartMilliseconds"] - START_MS
@@ -211,8 +273,24 @@ def _check_sums(made: list[Life], written: list[Batch]) -> None:
         assert totals == sorted(totals)
         assert totals[-1] == life.total
         assert sum(int(row["octetDeltaCount"]) for row in story) == life.total
+        if life.kind == "hosts":
+            continue  # what one of them reports alone stands for both sides
         sides = ("FromSourceNode", "FromDestinationNode")
         for side, half in zip(sides, (life.halves * 2)[:2], strict=True):
-            final = half[-1]["octetTotalCount"]
+            final = half[-1]["octets"]
             assert story[-1][f"octetTotalCount{side}"] == final
             assert sum(int(row[f"octetDeltaCount{side}"]) for row in story) == final
+
+
+def _of_the_client(row: Row) -> Row:
+    """The counters of a record that has the server for its source, seen from the client's side."""
+    sides = {
+        "": "",
+        "FromSourceNode": "FromDestinationNode",
+        "FromDestinationNode": "FromSourceNode",
+    }
+    turned_row = dict(row)
+    for what in ("TotalCount", "DeltaCount"):
+        for side, other in sides.items():
+            turned_row[f"octet{what}{side}"] = row[f"reverseOctet{what}{other}"]
+    return turned_row

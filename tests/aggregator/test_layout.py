@@ -19,7 +19,8 @@ def test_the_header_is_where_the_leaf_expects_it() -> None:
     assert offset("sideStart") == Header.START
     assert offset("sideEnd") == Header.END
     assert offset("writtenAt") == Header.WRITTEN_AT
-    assert offset("intervalStart") == Header.SIZE
+    assert offset("exporters") == Header.EXPORTERS
+    assert offset("exporters") + ROW["exporters"].itemsize == Header.SIZE
 
 
 def test_rows_are_whole_cache_lines_and_large_numbers_aligned() -> None:

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flowvis.fields import EndReason, FlowType
 
@@ -10,6 +12,7 @@ from .exported import START_MS, counted
 from .test_flows import NOW, Table, _leaf  # noqa: F401  both leaves
 
 ONE, OTHER, THIRD = 11, 22, 33
+FIXTURE = HealthCheck.function_scoped_fixture  # which leaf: the same for all examples
 
 
 def seen(by: int, at_ms: int, octets: int, delta: int | None = None, **more: Any) -> dict[str, Any]:
@@ -104,3 +107,163 @@ def test_a_client_that_two_nodes_see_as_it_is() -> None:
     assert sums(rows, "", "FromSourceNode") == [3000, 3000]
     assert [rows[-1][f"octetTotalCount{suffix}"] for suffix in BOTH] == [3000, 3000, 2900]
     assert rows[-1]["destinationPodName"] == "server"
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data(), st.integers(2, 6))
+def test_any_number_of_exporters_count_once(data: st.DataObject, exporters: int) -> None:
+    """Each reads the counters at moments of its own; the sum is what any of them saw."""
+    table, rows = Table(), []
+    reported = dict.fromkeys(range(1, exporters + 1), 0)
+    moments = st.lists(
+        st.tuples(st.sampled_from(sorted(reported)), st.integers(1, 900)), min_size=1, max_size=30
+    )
+    now = 0
+    for by, pause in data.draw(moments):
+        now += pause
+        octets = 7 * now
+        table.add(seen(by, now, octets, octets - reported[by]), now=NOW + now)
+        reported[by] = octets
+        if data.draw(st.booleans()):
+            rows += table.due(NOW + now + data.draw(st.sampled_from([0, 61_000])))
+    rows += table.flush(NOW + 600_000)
+    assert sums(rows, "") == [max(reported.values())]
+    assert sum(row["packetDeltaCount"] for row in rows) == rows[-1]["packetTotalCount"]
+    assert table.stats.restarted == table.stats.reused == 0
+
+
+def test_further_exporters_are_counted_and_go_on_where_the_first_stop() -> None:
+    """Of four hosts on a way the first two crash: what the others see still counts."""
+    table, rows, last = Table(), [], dict.fromkeys((1, 2, 3, 4), 0)
+    for turn in range(1, 9):
+        for by in (1, 2, 3, 4) if turn < 4 else (3, 4):
+            octets = 1000 * turn + by
+            at = 5000 * turn + by
+            table.add(seen(by, at, octets, octets - last[by]), now=NOW + at)
+            last[by] = octets
+        rows += table.due(NOW + 5000 * turn + 70_000)
+    rows += table.flush(NOW + 200_000)
+    assert sums(rows, "", "FromSourceNode", "FromDestinationNode")[0] == 8004
+    assert table.stats.further == 16
+
+
+def test_a_further_exporter_that_lags_is_no_restart() -> None:
+    table, rows = Table(), []
+    for turn in range(1, 5):
+        for by, lag in ((ONE, 0), (OTHER, 10), (THIRD, 700)):
+            octets = 1000 * turn - lag
+            reported = seen(by, 5000 * turn + by, octets, octets if turn == 1 else 1000)
+            table.add(reported, now=NOW + 5000 * turn)
+            rows += table.due(NOW + 5000 * turn)
+    rows += table.flush(NOW + 60_000)
+    assert sums(rows, "", "FromSourceNode", "FromDestinationNode") == [4000, 4000, 3990 + 1000]
+    assert table.stats.restarted == 0
+    assert table.stats.dropped["repeated"] == 4
+
+
+def test_a_further_exporter_may_be_the_first_with_the_next_connection() -> None:
+    table, rows = Table(), []
+    for turn, order in enumerate(((ONE, OTHER, THIRD), (THIRD, ONE, OTHER))):
+        for by in order:
+            reported = seen(by, 90_000 * turn + 5000 + by, 1000 + by, flowEndReason=EndReason.END)
+            reported["flowStartMilliseconds"] += 90_000 * turn
+            table.add(reported, now=NOW + 60_000 * turn)
+        rows += table.flush(NOW + 60_000 * turn)
+    assert sums(rows, "") == [2 * (1000 + THIRD)]
+    assert table.stats.reused == 1
+
+
+@pytest.mark.parametrize("hosts", [2, 3, 5])
+def test_hosts_that_only_their_starts_tell_apart(hosts: int) -> None:
+    """One name, one address (a proxy's): but no kernel has two connections of one tuple at once."""
+    table, rows = Table(), []
+    for turn in range(1, 6):
+        for host in range(hosts):
+            octets = 1000 * turn + 137 * host
+            reported = seen(ONE, 60_000 * turn + 200 * host, octets, octets if turn == 1 else 1000)
+            reported["flowStartMilliseconds"] = START_MS + 3 * host
+            table.add(reported, now=NOW + 60_000 * turn)
+            rows += table.due(NOW + 60_000 * turn)
+    rows += table.flush(NOW + 600_000)
+    assert sums(rows, "") == [5000 + 137 * (hosts - 1)]
+    assert table.stats.restarted == table.stats.reused == table.stats.orphaned == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"at_ms": 400, "flowEndReason": EndReason.END}, {"at_ms": 5000}),  # closed, opened again
+        ({"at_ms": 400}, {"at_ms": 5000}),  # the end was not reported
+        ({"at_ms": 5000, "flowEndReason": EndReason.END}, {"at_ms": 9000}),  # known by polls only
+        ({"at_ms": 60_000}, {"at_ms": 3_000_000, "start": -3_600_000}),  # the clock was set back
+    ],
+)
+def test_one_hosts_next_connection_is_not_another_hosts(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    table, rows = Table(), []
+    for record in ({"start": 0} | first, {"start": 500} | second):
+        reported = seen(ONE, octets=1000, **{n: v for n, v in record.items() if n != "start"})
+        reported["flowStartMilliseconds"] = START_MS + record["start"]
+        table.add(reported, now=NOW)
+        rows += table.due(NOW)
+    rows += table.flush(NOW)
+    assert sums(rows, "") == [2000]
+
+
+@pytest.mark.parametrize("lag", [0, 3], ids=["one start", "two starts"])
+@pytest.mark.parametrize("routers", [(ONE,), (ONE, OTHER)], ids=["one router", "two routers"])
+def test_a_router_reports_each_direction_by_itself(lag: int, routers: tuple[int, ...]) -> None:
+    back = {
+        "sourceIP": "10.0.1.1",
+        "destinationIP": "10.0.0.1",
+        "sourceTransportPort": 80,
+        "destinationTransportPort": 40_000,
+    }
+    none = dict.fromkeys(
+        (
+            f"reverse{what}{kind}Count"
+            for what in ("Octet", "Packet")
+            for kind in ("Total", "Delta")
+        ),
+        0,
+    )
+    table, rows = Table(), []
+    for turn in range(1, 5):
+        for by in routers:
+            for way, octets, late in (({}, 1000, 0), (back, 300, lag)):
+                reported = seen(by, 5000 * turn + by - late, octets * turn, octets) | none | way
+                reported["flowStartMilliseconds"] += late
+                table.add(reported, now=NOW + 5000 * turn)
+        rows += table.due(NOW + 5000 * turn)
+    rows += table.flush(NOW + 60_000)
+    assert sum(row["octetDeltaCount"] for row in rows if row["sourceIP"] == "10.0.0.1") == 4000
+    assert sum(row["octetDeltaCount"] for row in rows if row["sourceIP"] == "10.0.1.1") == 1200
+    assert not any(row["reverseOctetDeltaCount"] for row in rows)
+    assert table.stats.restarted == 0
+
+
+def test_two_hosts_that_saw_it_the_other_way_round() -> None:
+    """No Pods, no types: the exporters have the sides, and one of them is reversed."""
+    table, rows = Table(), []
+    back = {
+        "sourceIP": "10.0.1.1",
+        "destinationIP": "10.0.0.1",
+        "sourceTransportPort": 80,
+        "destinationTransportPort": 40_000,
+    }
+    for turn in range(1, 4):
+        one = seen(ONE, 5000 * turn, 1000 * turn, 1000)
+        other = seen(OTHER, 5000 * turn + 9, 0) | back
+        for forward, reverse in (("octet", "reverseOctet"), ("packet", "reversePacket")):
+            for what in ("TotalCount", "DeltaCount"):
+                other[f"{forward}{what}"] = one[f"{reverse}{what}"]
+                other[f"{reverse}{what}"] = one[f"{forward}{what}"]
+        table.add(one, other, now=NOW + 5000 * turn)
+        rows += table.due(NOW + 5000 * turn)
+    rows += table.flush(NOW + 60_000)
+    assert sums(rows, "", "FromSourceNode", "FromDestinationNode") == [3000, 3000, 3000]
+    assert sum(row["reverseOctetDeltaCount"] for row in rows) == 1500
+    assert {row["sourceIP"] for row in rows} == {"10.0.0.1"}

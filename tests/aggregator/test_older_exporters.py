@@ -116,7 +116,7 @@ def connection(source: str, destination: str, octets: int = 500, **more: Any) ->
         (CLIENT, NEAR, FlowType.INTRA_NODE, ("client", "near"), ("n1", "n1")),
         (CLIENT, OUTSIDE, FlowType.TO_EXTERNAL, ("client", ""), ("n1", "")),
         (OUTSIDE, SERVER, FlowType.FROM_EXTERNAL, ("", "server"), ("", "n2")),
-        (CLIENT, "192.0.2.2", FlowType.TO_EXTERNAL, ("client", ""), ("n1", "n2")),
+        (CLIENT, "192.0.2.2", FlowType.INTER_NODE, ("client", ""), ("n1", "n2")),
         (OUTSIDE, "203.0.113.1", FlowType.UNSPECIFIED, ("", ""), ("", "")),
     ],
 )

@@ -46,6 +46,12 @@ BATCH = records(
     },
     {"sourceIP": "10.0.0.1", "destinationIP": "192.0.2.1", "protocolIdentifier": 58},
 )
+REFUTED = records(
+    {"ingressNetworkPolicyName": "strict", "ingressNetworkPolicyRuleAction": 4},
+    {"egressNetworkPolicyName": "strict", "egressNetworkPolicyRuleAction": 5},
+    {"ingressNetworkPolicyRuleAction": 4, "egressNetworkPolicyRuleAction": 1},
+    {"ingressNetworkPolicyRuleAction": 4, "egressNetworkPolicyRuleAction": 3},
+)
 
 
 @pytest.mark.parametrize(
@@ -110,3 +116,24 @@ def test_rows_have_every_field_by_its_name() -> None:
     assert third["destinationServiceIP"] == ""
     assert first["destinationServicePortName"] == "back/server:http"
     assert type(first["octetTotalCount"]) is int
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ("denied", [3]),
+        ("dropped", []),
+        ("rejected", [3]),
+        ("allowed", [2]),
+        ("unenforced", [0, 1, 2, 3]),
+    ],
+)
+def test_what_was_not_enforced_is_not_denied(verdict: str, expected: list[int]) -> None:
+    mask = Selection.parse({"verdict": verdict}).mask(REFUTED)
+    assert mask.nonzero()[0].tolist() == expected
+    assert Selection.parse({"policy": "strict"}).mask(REFUTED).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]

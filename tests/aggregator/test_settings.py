@@ -1,8 +1,13 @@
+from ipaddress import ip_address
+
 import pytest
+import yaml
+from cryptography import x509
 
 from flowvis.aggregator.settings import AggregatorSettings, Mode, Transport
 from flowvis.errors import SettingsError
 from flowvis.runtime.settings import load
+from flowvis.transport.certificates import issue_ca, issue_server
 
 ANTREA = b"""
 mode: Aggregate
@@ -126,3 +131,31 @@ def test_what_is_wrong_is_named_with_its_path(document: str, problem: str) -> No
     with pytest.raises(SettingsError) as caught:
         load(AggregatorSettings, document.encode(), {})
     assert [line for line in caught.value.problems if line.startswith(problem)]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[fd00::5]", x509.IPAddress(ip_address("fd00::5"))),
+        ("[fd00:0:0::5]:4739:tls", x509.IPAddress(ip_address("fd00::5"))),
+        ("fd00::5", x509.IPAddress(ip_address("fd00::5"))),
+        ("192.0.2.5", x509.IPAddress(ip_address("192.0.2.5"))),
+        ("flows.example:4739", x509.DNSName("flows.example")),
+    ],
+)
+def test_the_certificate_is_for_the_address_that_exporters_use(
+    text: str, named: x509.GeneralName
+) -> None:
+    settings = load(
+        AggregatorSettings, yaml.safe_dump({"flowAggregatorAddress": text}).encode(), {}
+    )
+    issued = issue_server(issue_ca(), ["x", settings.flow_aggregator_address])
+    names = issued.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert list(names.value) == [x509.DNSName("x"), named]
+
+
+def test_an_address_that_no_certificate_can_have_is_named() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^flowAggregatorAddress: '\[web\]' has 'web' in brackets"
+    ):
+        load(AggregatorSettings, b"flowAggregatorAddress: '[web]'", {})

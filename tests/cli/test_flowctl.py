@@ -54,6 +54,7 @@ def status(**stage: int) -> dict[str, Any]:
         "sessions": [
             {"peer": "node-1@[::1]:5", "messages": 3, "records": 9, "lost": 2, "errors": 0}
         ],
+        "ranges": "3 of 9 Pod addresses are elsewhere",
         "destinations": [
             {"name": "clickhouse tcp://db:9000", "problem": "connection refused"},
             {"name": "IPFIX collector a:1:tcp", "problem": ""},
@@ -155,6 +156,48 @@ async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for text in ("flow-aggregator 1.2.3", "node-1@[::1]:5", "correlator", "late 1", "7 live flows"):
         assert text in out
     assert "connection refused" in out
+    assert "Pod networks: 3 of 9 Pod addresses are elsewhere" in out
+
+
+async def test_status_names_flows_that_are_not_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for count, named in ((0, False), (3, True)):
+        async with served(tmp_path, status=lambda n=count: status() | {"uncountedFlows": n}):
+            assert await flowctl(tmp_path, "status") == 0
+        assert ("3 of them are not counted" in capsys.readouterr().out) is named
+
+
+async def test_status_names_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def of_nodes() -> dict[str, Any]:
+        found = status()
+        found["sessions"][0] |= {"node": "worker-1", "lastReportSeconds": 2.4}
+        found["nodes"] = [
+            {"name": "worker-1", "sessions": 1, "records": 9, "lastReportSeconds": 2.4},
+            {"name": "worker-2", "sessions": 0, "records": 7, "lastReportSeconds": 312.0},
+            {"name": "worker-3", "sessions": 0, "records": 0, "lastReportSeconds": None},
+        ]
+        return found
+
+    async with served(tmp_path, status=of_nodes):
+        assert await flowctl(tmp_path, "status") == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "node-1@[::1]:5 worker-1 3 9 2 0 2s ago" in lines
+    assert "worker-2 7 5m12s ago" in lines
+    assert "worker-3 0 never" in lines
+    assert sum("worker-1" in line for line in lines) == 1
+
+
+async def test_status_shows_what_is_wrong_with_policies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = {"AdminNetworkPolicy old": "peer with \x1b[2Jmoon"}
+    policies = {"unenforced": 12, "unknown": 3, "unrecognized": strange}
+    async with served(tmp_path, status=lambda: status() | {"policies": policies}):
+        assert await flowctl(tmp_path, "status") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "policies: 12 verdicts of denial refuted by the traffic" in out
+    assert "policies: AdminNetworkPolicy old: not understood: peer with \ufffd[2Jmoon" in out
 
 
 @pytest.mark.parametrize("wrong", [{"imbalance": 3}, {"missing": 3}])

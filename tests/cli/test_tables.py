@@ -19,7 +19,15 @@ DENIED = {
 
 
 @pytest.mark.parametrize(
-    ("action", "verdict"), [(0, "allowed"), (1, "allowed"), (2, "dropped"), (3, "rejected")]
+    ("action", "verdict"),
+    [
+        (0, "allowed"),
+        (1, "allowed"),
+        (2, "dropped"),
+        (3, "rejected"),
+        (4, "unenforced"),
+        (5, "unenforced"),
+    ],
 )
 def test_a_denial_in_one_direction_is_the_verdict(action: int, verdict: str) -> None:
     (record,) = rows(records(DENIED | {"ingressNetworkPolicyRuleAction": action}))

@@ -118,5 +118,6 @@ FULL_COLUMNS: dict[str, Any] = {
     "protocol": 6,
     "family": 2,
     "tcp_state": 3,
+    "uncounted": 0,
     "event": 0,
 }

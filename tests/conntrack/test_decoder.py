@@ -73,7 +73,7 @@ def test_the_least_that_an_entry_has(leaf):
     reported |= {name for name in row if "source" in name or "destination" in name}
     assert {name: value for name, value in row.items() if name not in reported} == {
         name: FULL_COLUMNS[name] and 0 for name in row if name not in reported
-    } | {"tcp_state": 255, "labels": bytes(16)}
+    } | {"tcp_state": 255, "labels": bytes(16), "uncounted": 1}
     assert (row["source"], row["source_port"], row["protocol"]) == ("10.0.0.1", 5000, 17)
 
 
@@ -81,6 +81,17 @@ def test_a_row_starts_from_nothing(leaf):
     first, second = decode(leaf, message(CT_NEW, FULL) + message(CT_NEW, udp()))
     assert first == FULL_COLUMNS
     assert (second["packets"], second["tcp_state"], second["labels"]) == (0, 255, bytes(16))
+    assert (first["uncounted"], second["uncounted"]) == (0, 1)
+
+
+def test_counters_of_zero_are_counters(leaf):
+    """As after `conntrack -Z`, and with a number of packets alone."""
+    zero = nest(9, be64(1, 0), be64(2, 0)), nest(10, be64(1, 0), be64(2, 0))
+    for counters in (zero, (nest(9, be64(1, 0)),)):
+        [row] = decode(leaf, message(CT_NEW, udp(*counters)))
+        assert (row["packets"], row["uncounted"]) == (0, 0)
+    [row] = decode(leaf, message(CT_NEW, udp(nest(10, be64(1, 5)))))
+    assert row["uncounted"] == 1
 
 
 @pytest.mark.parametrize(

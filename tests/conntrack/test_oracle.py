@@ -96,6 +96,7 @@ def as_pyroute2_sees_it(message: Any) -> dict[str, Any]:
         counters = f"CTA_COUNTERS_{side}"
         row[prefix + "packets"] = nested(message, counters, "CTA_COUNTERS_PACKETS")
         row[prefix + "octets"] = nested(message, counters, "CTA_COUNTERS_BYTES")
+    row["uncounted"] = int(not nested(message, "CTA_COUNTERS_ORIG", "CTA_COUNTERS_PACKETS"))
     for name in ("start", "stop"):
         stamp = f"CTA_TIMESTAMP_{name.upper()}"
         row[f"{name}_ns"] = nested(message, "CTA_TIMESTAMP", stamp)

@@ -191,6 +191,7 @@ def test_lost_events_ask_for_a_poll(kernel):
         got = source.read_events()
         assert len(got) < len(PORTS)
         assert source.stats.overruns > 0
+        assert source.stats.lost_events == len(PORTS) - len(got)
         assert source.needs_resync
         assert set(PORTS) <= set(source.poll().destination_port.tolist())
         assert not source.needs_resync
@@ -202,6 +203,9 @@ def test_a_malformed_event_asks_for_a_poll(kernel, monkeypatch):
     class Damaged:
         def read(self, decoder):
             decoder.feed(b"\3" + bytes(19))
+            return 0
+
+        def dropped(self):
             return 0
 
         def close(self):

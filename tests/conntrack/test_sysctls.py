@@ -107,3 +107,19 @@ def test_numbers(tmp_path: Path):
     (tmp_path / "nf_conntrack_max").write_text("262144\n")
     source = Conntrack(proc=tmp_path)
     assert (source.count(), source.maximum()) == (12, 262144)
+
+
+def test_how_long_closed_connections_are_kept(tmp_path: Path) -> None:
+    assert Sysctls(tmp_path).closed_s() == {"TIME_WAIT": 120, "CLOSE": 10}
+    (tmp_path / "nf_conntrack_tcp_timeout_time_wait").write_text("30\n")
+    (tmp_path / "nf_conntrack_tcp_timeout_close").write_text("none\n")
+    assert Sysctls(tmp_path).closed_s() == {"TIME_WAIT": 30, "CLOSE": 10}
+
+
+@pytest.mark.kernel
+def test_how_long_the_kernel_keeps_what_nobody_answers(tracked):
+    (ROOT / "nf_conntrack_udp_timeout").write_text("7")
+    seconds = Sysctls().unanswered_s()
+    assert seconds[17] == 7
+    assert (seconds[6], seconds[1], seconds[58]) == (120, 30, 30)
+    assert all(value > 0 for value in seconds.values())

@@ -59,7 +59,7 @@ def test_the_form_of_13_fields() -> None:
     assert parse(OLD).verdicts == [isolate]
 
 
-@pytest.mark.parametrize("line", [NEW, NEW.removesuffix(" my-label"), OLD, f"{OLD} a label"])
+@pytest.mark.parametrize("line", [NEW, NEW.removesuffix(" my-label"), OLD, f"{OLD} 60"])
 def test_repeated_packets(line: str) -> None:
     alone, repeated = one(line), one(f"{line} [7 packets in 1.011379442s]")
     assert repeated == (*alone[:5], 7, 7 * alone[6])
@@ -79,6 +79,76 @@ def test_an_unnamed_rule_of_the_old_form() -> None:
     assert parse(line).verdicts[0] == DenialVerdict(
         RuleAction.REJECT, egress=True, name="isolate", type=3
     )
+
+
+NAMES = (
+    "deny all",
+    "refuse 10.0.0.9 80",
+    "to 10.1.1.1 5 from 10.2.2.2 6 TCP 60",
+    "Ingress",
+    "Drop Ingress",
+    "no Egress Drop 14000 shop/db-0 10.9.9.9 1 10.8.8.8 2 UDP 99 <nil>",
+    "no Egress Reject 14000 10.9.9.9 1 10.8.8.8 2 UDP 99",
+    "443",
+    "a  b   c",
+    " padded ",
+    "zurück! 拒否 \u2028 \x85",
+    "[3 packets in 1s]",
+    "<none>",
+    "SRC: 10.0.0.1 DEST: 10.0.0.2",
+)
+
+
+@pytest.mark.parametrize("count", ["", " [7 packets in 1.011379442s]"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_has_any_name(name: str, count: str) -> None:
+    line = NEW.replace("deny-rest", name) + count
+    packets = 7 if count else 1
+    assert one(line) == ("10.0.1.23", 48212, "10.0.2.41", 8443, 6, packets, packets * 60)
+    assert parse(line).verdicts == [DenialVerdict(name="web", namespace="shop", type=2, rule=name)]
+
+
+@pytest.mark.parametrize("label", ["", " 60", " Drop"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_of_before_has_any_name(name: str, label: str) -> None:
+    line = OLD.replace("deny-out", name) + label
+    assert one(line) == ("10.0.1.23", 48212, "10.0.2.41", 53, 17, 1, 71)
+    assert parse(line).verdicts[0].rule == name
+    assert parse(line).verdicts[0].egress
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.characters(exclude_characters="\n%", exclude_categories=("Cs",)), min_size=1),
+    st.sampled_from((NEW, OLD)),
+)
+def test_any_name(name: str, line: str) -> None:
+    line = line.replace("deny-rest", name).replace("deny-out", name)
+    assert parse(line).verdicts[0].rule == ("" if name == "<nil>" else name)
+    assert parse(line).packets.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "logged"),
+    [("100% sure", "100%!s(MISSING)ure"), ("deny 100%", "deny 100%!I(MISSING)ngress")],
+)
+def test_a_name_that_was_taken_for_a_format(name: str, logged: str) -> None:
+    line = NEW.replace(f"deny-rest{' Ingress' * name.endswith('%')}", logged)
+    assert parse(line).verdicts == [DenialVerdict(name="web", namespace="shop", type=2, rule=name)]
+
+
+def test_lines_before_rules_had_names() -> None:
+    line = OLD.replace(" deny-out", "")
+    assert one(line) == one(OLD)
+    assert parse(line).verdicts == [DenialVerdict(RuleAction.REJECT, True, "isolate", type=3)]
+
+
+@pytest.mark.parametrize(
+    "packet", ["SRC: 10.0.1.23 DEST: 10.0.2.41 71 UDP", "10.0.1.23 10.0.2.41 71 UDP"]
+)
+def test_lines_before_there_were_ports(packet: str) -> None:
+    line = f"{TIME} AntreaPolicyEgressRule AntreaClusterNetworkPolicy:isolate Drop 61800 {packet}"
+    assert one(f"{line} [3 packets in 1s]") == ("10.0.1.23", 0, "10.0.2.41", 0, 17, 3, 213)
 
 
 def test_what_was_not_denied() -> None:

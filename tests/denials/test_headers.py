@@ -112,3 +112,20 @@ def test_any_bytes(packets: list[bytes]) -> None:
         source = packet[12:16] if four else packet[8:24]
         text = address_text(headers.source[place].tobytes())
         assert text == (str(ip_address(source)) if any(source) else "")
+
+
+@pytest.mark.parametrize(
+    ("packet", "flow_id"),
+    [
+        (ipv4(A, B, 1, b"\x08\x00\xab\xcd\x0f\xa1\x00\x01"), 8 << 24 | 4001),
+        (ipv4(A, B, 1, b"\x0d\x00\xab\xcd\x00\x07\x00\x01", options=10), 13 << 24 | 7),
+        (ipv6(A6, B6, 58, b"\x80\x00\xab\xcd\x0f\xa1\x00\x01"), 128 << 24 | 4001),
+        (ipv4(A, B, 1, b"\x03\x01\xab\xcd\x0f\xa1\x00\x01"), 0),  # an error: that is no identifier
+        (ipv6(A6, B6, 58, b"\x08\x00\xab\xcd\x0f\xa1\x00\x01"), 0),
+        (ipv4(A, B, 58, b"\x80\x00\xab\xcd\x0f\xa1"), 0),  # cut off
+        (ipv4(A, B, 1, b"\x08\x00\xab\xcd\x0f\xa1\x00\x01", fragment=5), 0),
+        (ipv4(A, B, 17, b"\x08\x00\x00\x35\x0f\xa1\x00\x01"), 0),
+    ],
+)
+def test_what_tells_pings_apart(packet: bytes, flow_id: int) -> None:
+    assert read(packet).flow_id.tolist() == [flow_id]

@@ -1,3 +1,6 @@
+import base64
+import hashlib
+
 import pytest
 
 from flowvis.denials.prefixes import PRESETS, DenialVerdict, Prefixes, parse_pattern
@@ -36,11 +39,6 @@ DROP, REJECT = RuleAction.DROP, RuleAction.REJECT
         ("PPI|tier-1", None),
         ("DPI0|snp/shop/default.deny", None),
         ("DPI2|sgnp/default.deny", None),
-        ("DPI88|gnp/_12IXaBP_RSTUVWXYZ0", DenialVerdict(name="_12IXaBP_RSTUVWXYZ0", rule="88")),
-        (
-            "DPI1|np/shop_12IXaBP_RSTUVWXYZ0",
-            DenialVerdict(name="shop_12IXaBP_RSTUVWXYZ0", rule="1"),
-        ),
         # and before
         ("DPI0|shop/default.deny", DenialVerdict(name="default.deny", namespace="shop", rule="0")),
         (
@@ -58,6 +56,47 @@ DROP, REJECT = RuleAction.DROP, RuleAction.REJECT
 )
 def test_what_is_written_by_default(prefix: str, expected: DenialVerdict | None) -> None:
     assert Prefixes().verdict(prefix.encode() + b"\0") == expected
+
+
+def shortened(prefix: str) -> str:
+    """What Felix makes of a prefix of 63 bytes or more."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(prefix.encode()).digest()).decode()
+    return f"{prefix[:10]}_{digest[:41]}_{prefix[-10:]}"
+
+
+LONG = "-".join(["policy"] * 10)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        (f"DPI0|np/shop/default.{LONG}", DenialVerdict(rule="0")),
+        (f"DPE12|np/{LONG}/default.x", DenialVerdict(egress=True, rule="12")),
+        (f"DPE3|knp/shop/knp.default.{LONG}", DenialVerdict(egress=True, type=1, rule="3")),
+        (f"DPI1|gnp/{LONG}", DenialVerdict(rule="1")),
+        (f"DPI1|kcnp/kcnp.kube-admin.{LONG}", DenialVerdict(type=4, rule="1")),
+        (f"DPI7|shop/knp.default.{LONG}", DenialVerdict(rule="7")),
+        (f"DPE|{LONG}", DenialVerdict(egress=True)),
+        (f"DPI|np/shop/{LONG}", DenialVerdict()),
+        (f"DPI|np/a/default.{LONG}", DenialVerdict()),
+        (f"DRE0|{LONG}", DenialVerdict(egress=True, rule="0")),
+        (f"APE0|np/shop/default.{LONG}", None),
+        (f"PPI|{LONG}", None),
+        (f"DPI0|snp/shop/default.{LONG}", None),
+        (f"DPI0|sgnp/default.{LONG}", None),
+    ],
+)
+def test_names_of_shortened_prefixes_are_unknown(
+    prefix: str, expected: DenialVerdict | None
+) -> None:
+    assert len(shortened(prefix)) == 63
+    assert Prefixes().verdict(shortened(prefix).encode() + b"\0") == expected
+
+
+def test_a_prefix_that_is_just_short_enough_is_whole() -> None:
+    name = "a" * (62 - len("DPI0|np/shop/default."))
+    found = Prefixes().verdict(f"DPI0|np/shop/default.{name}".encode())
+    assert found == DenialVerdict(name=f"default.{name}", namespace="shop", rule="0")
 
 
 def test_kube_router_rejects_without_a_prefix() -> None:

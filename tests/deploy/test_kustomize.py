@@ -1,3 +1,4 @@
+import base64
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -91,6 +92,32 @@ def test_a_name_without_a_hash(base: Path) -> None:
     assert pods["n"]["containers"][0]["envFrom"][0]["configMapRef"]["name"] == "a"
 
 
+def test_an_image_has_the_tag_of_the_outermost(base: Path, tmp_path: Path) -> None:
+    text = 'resources: [../base]\nimages: [{name: some/image, newTag: "2"}]'
+    pods = [i for i in render(kustomization(tmp_path / "overlay", text)) if i["kind"] == "Pod"]
+    assert pods[0]["spec"]["containers"][0]["image"] == "some/image:2"
+
+
+def test_labels_of_what_is_generated(base: Path) -> None:
+    text = (base / "kustomization.yaml").read_text()
+    kustomization(base, text.replace("files: [k]", "files: [k], options: {labels: {l: v}}"))
+    (made,) = (i for i in render(base) if i["kind"] == "ConfigMap")
+    assert made["metadata"] == {"name": "a-bdg947hgcc", "namespace": "n", "labels": {"l": "v"}}
+
+
+@pytest.mark.parametrize(
+    "value", ["a&b<c>", 'it\'s "quoted"', "$X %s \\n", "ends in a blank ", "="]
+)
+def test_passwords_are_taken_as_they_are(tmp_path: Path, value: str) -> None:
+    text = "secretGenerator: [{name: s, namespace: shop, envs: [s.env]}]"
+    (kustomization(tmp_path, text) / "s.env").write_text(f"k={value}\n")
+    (made,) = render(tmp_path)
+    assert base64.b64decode(made["data"]["k"]).decode() == value
+    if kubectl := shutil.which("kubectl"):
+        done = subprocess.run([kubectl, "kustomize", tmp_path], capture_output=True, check=True)
+        assert yaml.safe_load(done.stdout) == made
+
+
 def test_what_others_need_comes_first(base: Path) -> None:
     assert [i["kind"] for i in render(base)] == ["Namespace", "ConfigMap", "Secret", "Pod", "Pod"]
 
@@ -130,12 +157,19 @@ patches:
     patch: |
       - {op: test, path: /spec/volumes/0/name, value: v}
       - {op: remove, path: /spec/volumes/0}
+      - {op: add, path: /spec/volumes/-, value: {name: x}}
+      - {op: add, path: /spec/volumes/0, value: {name: u}}
+      - {op: add, path: /spec/hostname, value: h}
+      - {op: replace, path: /spec/hostname, value: i}
 """
     account, binding, pod = render(kustomization(tmp_path / "overlay", text))
     assert account["metadata"]["namespace"] == pod["metadata"]["namespace"] == "m"
     assert binding["metadata"] == {"name": "b"}
     assert [subject["namespace"] for subject in binding["subjects"]] == ["m", "n"]
-    assert pod["spec"]["volumes"] == [{"name": "w"}]
+    assert pod["spec"] == {
+        "volumes": [{"name": "u"}, {"name": "w"}, {"name": "x"}],
+        "hostname": "i",
+    }
 
 
 @pytest.mark.parametrize(
@@ -154,8 +188,8 @@ patches:
         ),
         ("secretGenerator: [{name: s, namespace: n, files: [x]}]", "files: only"),
         (
-            "configMapGenerator: [{name: b, namespace: n, files: [], options: {labels: {}}}]",
-            "labels: only",
+            "configMapGenerator: [{name: b, namespace: n, files: [], options: {immutable: true}}]",
+            "immutable: only",
         ),
         (
             (
@@ -164,8 +198,9 @@ patches:
             ),
             "a: options are those of what is replaced",
         ),
-        (PATCHED.format("{op: test, path: /metadata/name, value: q}"), "only remove, and test"),
-        (PATCHED.format("{op: add, path: /metadata/name, value: q}"), "only remove, and test"),
+        (PATCHED.format("{op: test, path: /metadata/name, value: q}"), "no step that is known"),
+        (PATCHED.format("{op: replace, path: /metadata/nam, value: q}"), "no step that is known"),
+        (PATCHED.format("{op: move, path: /metadata/name, value: q}"), "no step that is known"),
         (PATCHED.format("{op: copy, from: /spec, path: /status}"), "from: only"),
     ],
 )

@@ -1,25 +1,31 @@
 import base64
 import functools
+import hashlib
+import os
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import kubernetes_validate
 import pytest
 from tools import manifests
 from tools.kustomize import Object, render
 
+from clickhouse.server import Server
 from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.cli import aggregator, exporter
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.inventory.index import Inventory
-from flowvis.inventory.resources import NODES, PODS, SERVICES
+from flowvis.inventory.resources import LEASES, NODES, PODS, SERVICES
 from flowvis.runtime.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +35,7 @@ DEPLOYED = ("", "base", *(f"overlays/{path.name}" for path in (DEPLOY / "overlay
 OPERATED = ("ClickHouseInstallation", "ClickHouseKeeperInstallation")
 NOT_KUBERNETES = {"PodMonitor", *OPERATED}  # operators define them
 MODERN = Features("25.8.1.1", True, True, True, True, False)
+KEPT = ("namespaces", "overlays/embedded/volume")  # applied first, and not deleted with the rest
 MADE_BY_THE_AGGREGATOR = {"flow-aggregator-ca", "flow-aggregator-client-tls"}
 
 
@@ -78,7 +85,7 @@ def test_writing_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("overlay", DEPLOYED)
+@pytest.mark.parametrize("overlay", [*DEPLOYED, *KEPT])
 def test_the_api_takes_them(overlay: str, version: str) -> None:
     for item in objects(overlay):
         if item["kind"] not in NOT_KUBERNETES:
@@ -111,7 +118,8 @@ def test_the_daemons_take_their_configuration(
 def test_what_is_referred_to_is_there(overlay: str) -> None:
     there = {
         (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
-        for item in objects(overlay)
+        for applied in (overlay, *KEPT)
+        for item in objects(applied)
     }
     for item in workloads(overlay):
         namespace, pod = item["metadata"]["namespace"], item["spec"]["template"]["spec"]
@@ -214,8 +222,10 @@ def test_the_operator_s_objects_are_whole() -> None:
     }
     for item in of(overlay, *OPERATED):
         namespace, spec = item["metadata"]["namespace"], item["spec"]
-        assert ("Namespace", namespace) in {
-            (other["kind"], other["metadata"]["name"]) for other in objects(overlay)
+        assert namespace in {
+            other["metadata"]["name"]
+            for other in objects("namespaces")
+            if other["kind"] == "Namespace"
         }
         named = {
             kind: {template["name"] for template in spec["templates"].get(f"{kind}s", ())}
@@ -288,6 +298,31 @@ def test_rights_are_the_least(overlay: str) -> None:
         for rule in item["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"]
             assert "resourceNames" in rule or rule["verbs"] == ["create"]
+
+
+def test_a_second_aggregator_may_find_out_that_it_is_one() -> None:
+    settings = load(AggregatorSettings, b"", {})
+    role = next(item for item in of("", "Role") if item["metadata"]["name"].endswith("-lease"))
+    bound = [
+        item["subjects"]
+        for item in of("", "RoleBinding")
+        if item["roleRef"]["name"].endswith("-lease")
+    ]
+    deployment = workload("flow-aggregator")
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    namespace = settings.certificates.names({}).namespace
+    assert bound == [[{"kind": "ServiceAccount", "name": account, "namespace": namespace}]]
+    assert role["metadata"]["namespace"] == namespace
+    name = settings.lease.name or settings.certificates.service
+    kind = {"apiGroups": [LEASES.group], "resources": [LEASES.plural]}
+    assert role["rules"] == [
+        {**kind, "resourceNames": [name], "verbs": ["get", "update"]},
+        {**kind, "verbs": ["create"]},
+    ]
+    env = {each["name"] for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert {"POD_NAME", "POD_NAMESPACE"} <= env
+    # A rolling update that keeps the old one until the new one is ready would wait for ever.
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
 
 
 def test_the_aggregator_may_write_its_certificates_and_no_more() -> None:
@@ -411,6 +446,123 @@ def test_what_daemons_and_manifests_must_agree_on() -> None:
     assert aggregating.click_house.database_url == (
         f"tcp://{about['name']}.{about['namespace']}.svc:{store['spec']['ports'][0]['port']}"
     )
+
+
+def data_of(overlay: str) -> set[str]:
+    """The namespaces in which an overlay's records are."""
+    pods = {w["metadata"]["namespace"]: w["spec"]["template"]["spec"] for w in workloads(overlay)}
+    mounted = {
+        namespace
+        for namespace, pod in pods.items()
+        if any("persistentVolumeClaim" in volume for volume in pod.get("volumes", ()))
+    }
+    claimed = {
+        item["metadata"]["namespace"]
+        for item in of(overlay, "StatefulSet", *OPERATED)
+        if item["kind"] in OPERATED or item["spec"].get("volumeClaimTemplates")
+    }
+    return mounted | claimed
+
+
+def test_deleting_an_overlay_leaves_the_records() -> None:
+    found = {overlay: data_of(overlay) for overlay in DEPLOYED}
+    assert found[""] == found["overlays/clickhouse-operator"] == {"flow-visibility"}
+    assert found["overlays/embedded"] == {"flow-aggregator"}
+    for overlay, namespaces in found.items():
+        assert not of(overlay, "PersistentVolumeClaim", "PersistentVolume")
+        deleted = {item["metadata"]["name"] for item in of(overlay, "Namespace")}
+        assert not namespaces & deleted, overlay
+        kept = {i["metadata"]["name"] for k in KEPT for i in of(k, "Namespace")}
+        assert namespaces <= kept
+        for item in of(overlay, "StatefulSet"):
+            policy = item["spec"]["persistentVolumeClaimRetentionPolicy"]
+            assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+            assert item["spec"]["podManagementPolicy"] == "Parallel"
+
+
+def test_the_embedded_store_is_on_the_volume() -> None:
+    overlay = "overlays/embedded"
+    (claim,) = of("overlays/embedded/volume", "PersistentVolumeClaim")
+    (deployment,) = of(overlay, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (store,) = (v for v in pod["volumes"] if "persistentVolumeClaim" in v)
+    assert store["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert claim["metadata"]["namespace"] == deployment["metadata"]["namespace"]
+    (container,) = pod["containers"]
+    (mount,) = (m for m in container["volumeMounts"] if m["name"] == store["name"])
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert container["image"].endswith("-embedded")
+    (conf,) = (i["data"] for i in of(overlay, "ConfigMap") if "flow-aggregator.conf" in i["data"])
+    stored = load(AggregatorSettings, conf["flow-aggregator.conf"].encode(), {}).click_house
+    assert stored.enable
+    path = Path(stored.database_url.removeprefix("embedded://"))
+    assert path.is_relative_to(mount["mountPath"])
+    assert path != Path(mount["mountPath"])  # a volume's root has a lost+found
+
+
+@pytest.mark.parametrize("overlay", [*DEPLOYED, *KEPT])
+def test_all_objects_can_be_selected(overlay: str) -> None:
+    for item in objects(overlay):
+        assert item["metadata"]["labels"]["app.kubernetes.io/part-of"] == "flowvis", item
+
+
+def clickhouse_user(directory: Path, name: str, password: str) -> subprocess.CompletedProcess[str]:
+    """Run what the server's container begins with."""
+    (container,) = workload("clickhouse")["spec"]["template"]["spec"]["containers"]
+    (script,) = container["args"]
+    for there, here in (("/etc/clickhouse-server/users.d", directory), ("/entrypoint.sh", "env")):
+        assert there in script
+        script = script.replace(there, str(here))
+    environment = {"CLICKHOUSE_USER": name, "CLICKHOUSE_PASSWORD": password, "PATH": os.defpath}
+    return subprocess.run(
+        [*container["command"], script], env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "password", ["plain", "a&b<c>\"d'e]]>", "$(id) `id` $HOME \\n %s", "ö 密", " blanks ", ""]
+)
+@pytest.mark.parametrize("name", ["clickhouse_operator", "default", "_u2"])
+def test_any_password_reaches_clickhouse(tmp_path: Path, name: str, password: str) -> None:
+    done = clickhouse_user(tmp_path, name, password)
+    assert done.returncode == 0, done.stderr
+    assert "CLICKHOUSE" not in done.stdout  # nothing of it is left to the entry point
+    users = ElementTree.parse(tmp_path / "flowvis.xml").getroot().find("users")  # noqa: S314  ours
+    assert users is not None
+    user = users.find(name)
+    assert user is not None
+    expected = hashlib.sha256(password.encode()).hexdigest()
+    assert user.findtext("password_sha256_hex") == expected
+    assert [child.tag for child in users] == ([name] if name == "default" else ["default", name])
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("password", ["a&b<c>\"d'e]]>", "$(id) \\n %s ö"])
+def test_a_real_server_takes_it(tmp_path: Path, password: str) -> None:
+    server = Server(tmp_path)
+    users = tmp_path / "users.d"
+    users.mkdir()
+    assert clickhouse_user(users, "operator_1", password).returncode == 0
+    written = users / "flowvis.xml"  # Debian's server is from before the root was renamed
+    written.write_text(written.read_text().replace("clickhouse>", "yandex>"))
+    settings = StoreSettings(server.url, username="operator_1", password=password)
+    store = open_store(settings)
+    server.start()
+    try:
+        store.migrate()
+        assert store.query("SELECT count() FROM flows").rows == [[0]]
+    finally:
+        store.close()
+        server.kill()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "1a", "a/><b", "x-y", "é"])
+def test_a_name_that_clickhouse_cannot_have_is_said(tmp_path: Path, name: str) -> None:
+    done = clickhouse_user(tmp_path, name, "p")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"clickhouse.env: username: '{name}'")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_images_are_of_this_version() -> None:

@@ -11,7 +11,7 @@ from flowvis.denials.prefixes import DenialVerdict
 INGRESS = DenialVerdict(name="deny-all", namespace="shop", type=1, rule="0")
 T0 = 1_700_000_000_000
 
-Row = tuple[str, int, str, int, int, int, int, int, DenialVerdict | None, str, int]
+Row = tuple[str, int, str, int, int, int, int, int, DenialVerdict | None, str, int, int]
 
 
 def packet(
@@ -26,9 +26,10 @@ def packet(
     at: int = T0,
     verdict: DenialVerdict | None = INGRESS,
     called: tuple[str, int] | None = None,
+    flow_id: int = 0,
 ) -> Row:
     before = called or (destination, to)
-    return (source, port, destination, to, protocol, packets, octets, at, verdict, *before)
+    return (source, port, destination, to, protocol, packets, octets, at, verdict, *before, flow_id)
 
 
 def packets(rows: Iterable[Row]) -> Packets:
@@ -53,6 +54,7 @@ def packets(rows: Iterable[Row]) -> Packets:
         addresses(9),
         np.array([row[10] for row in rows], dtype=np.uint16),
         np.array([row[7] for row in rows], dtype=np.uint64),
+        np.array([row[11] for row in rows], dtype=np.uint64),
         np.array([verdicts.index(row[8]) for row in rows], dtype=np.int64),
         verdicts,
     )

@@ -31,9 +31,13 @@ class Connection:
     start_ns: int = 1_000 * SECOND
     stop_ns: int = 0
     status: int = 0
+    timeout: int = 0
+    uncounted: int = 0
     tcp_state: str | None = "ESTABLISHED"
     counters: tuple[int, int, int, int] = (0, 0, 0, 0)
     event: int = DUMP
+    icmp: tuple[int, int, int] = (0, 0, 0)
+    """Type, code and identifier."""
 
     def at(self, *counters: int, **changes: Any) -> "Connection":
         return replace(self, counters=counters or self.counters, **changes)
@@ -54,10 +58,17 @@ class Connection:
             "reverse_packets": self.counters[2],
             "reverse_octets": self.counters[3],
             "tcp_state": state,
+            "icmp_type": self.icmp[0],
+            "icmp_code": self.icmp[1],
+            "icmp_id": self.icmp[2],
             "family": 10 if ":" in self.source else 2,
         } | {
             name: getattr(self, name)
-            for name in ("protocol", "id", "zone", "mark", "start_ns", "stop_ns", "status", "event")
+            for name in (
+                *("protocol", "id", "zone", "mark"),
+                *("start_ns", "stop_ns", "status", "timeout", "event"),
+                "uncounted",
+            )
         }
 
 

@@ -61,7 +61,7 @@ async def test_what_is_no_service_is_a_matter_of_dns() -> None:
         (collector("None"), f"is headless: give it a ClusterIP, or write {DNS}"),
         (collector("", type="ExternalName", externalName="c.example"), "write c.example itself"),
         (collector(""), "has no ClusterIP yet"),
-        (collector("nonsense"), "'nonsense' does not appear to be an IPv4 or IPv6 address"),
+        (collector("nonsense"), "'nonsense' is no IP address"),
         (collector("10.96.0.7") | {"spec": None}, "has no spec"),
     ],
 )

@@ -1,10 +1,11 @@
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from exporter.kernel_entries import SECOND, Connection, entries
 from flowvis.batch import Batch, address_text
-from flowvis.conntrack.entries import DESTROY, NEW, UPDATE
+from flowvis.conntrack.entries import DESTROY, DUMP, NEW, UPDATE
 from flowvis.conntrack.names import ConntrackStatus
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
@@ -486,3 +487,238 @@ def test_what_is_not_wanted_any_more_is_reported_of_and_forgotten() -> None:
     poll(connections, T0 + 4000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
     connections.retime(1, 1)
     assert (300, 300) in {row[1:] for row in reported(connections.due(T0 + 5000))}
+
+
+@pytest.mark.parametrize("flag", [ConntrackStatus.OFFLOAD, ConntrackStatus.HW_OFFLOAD])
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_an_offloaded_connection_keeps_its_state(flag: ConntrackStatus, seen_before: bool) -> None:
+    connections = table()
+    one = Connection()
+    fast = one.at(tcp_state=None, status=int(flag))
+    poll(connections, T0, (one if seen_before else fast).at(1, 100, 1, 100))
+    poll(connections, T0 + 5000, fast.at(9, 900, 9, 900))
+    assert rows(connections.due(T0 + ACTIVE), "tcpState") == [("ESTABLISHED",)]
+    # It leaves the flowtable when a FIN or RST comes.
+    poll(connections, T0 + ACTIVE, one.at(12, 990, 12, 990, tcp_state="TIME_WAIT"))
+    assert rows(connections.due(T0 + ACTIVE), "tcpState", "flowEndReason") == [("TIME_WAIT", 3)]
+
+
+def test_an_end_without_a_state_keeps_the_last_one() -> None:
+    connections = table()
+    closing = Connection(counters=(9, 900, 9, 900), tcp_state="LAST_ACK")
+    poll(connections, T0, closing)
+    event(connections, T0 + 9000, ended(closing, 9, 900, 9, 900, tcp_state=None))
+    assert rows(connections.due(T0 + 9000), "tcpState", "flowEndReason") == [("LAST_ACK", 3)]
+
+
+def test_what_is_not_tcp_has_no_state_even_if_it_is_offloaded() -> None:
+    connections = table()
+    udp = Connection(protocol=17, tcp_state=None, status=int(ConntrackStatus.OFFLOAD))
+    poll(connections, T0, udp.at(1, 100, 0, 0))
+    assert rows(connections.due(T0 + IDLE), "tcpState") == [("",)]
+
+
+HOUR = 3_600_000
+
+
+@pytest.mark.parametrize(
+    "leaps",
+    [{24: -HOUR}, {24: HOUR}, {24: HOUR, 50: -2 * HOUR, 51: HOUR}, {13: 9 * HOUR, 70: -10 * HOUR}],
+)
+def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leaps: dict[int, int]) -> None:
+    connections = table()
+    wall, reported, moments = 1000 * T0, [], []
+    for number in range(1, 121):
+        wall += 5000 + leaps.get(number, 0)
+        busy = Connection(counters=(10 * number, 1000 * number, 5 * number, 500 * number))
+        quiet = Connection(id=2, source_port=2, counters=(1, 100, 1, 100))
+        poll(connections, wall, busy, quiet)
+        batch = connections.due(wall)
+        for port, reason, end in rows(
+            batch, "sourceTransportPort", "flowEndReason", "flowEndMilliseconds"
+        ):
+            reported.append((5 * number, port, reason))
+            moments += [end] if port == busy.source_port else []
+    assert reported == [(20, 2, 1), *((5 + 60 * at, 40000, 2) for at in range(1, 10))]
+    # Neither does a record of one connection lie before the one before.
+    assert all(later - earlier >= 60_000 for earlier, later in pairwise(moments))
+
+
+def test_a_wait_ends_in_time_though_the_clock_was_set() -> None:
+    connections = table()
+    poll(connections, (100 * T0), Connection(counters=(1, 100, 0, 0)))
+    poll(connections, (100 * T0) - HOUR, Connection(counters=(1, 100, 0, 0)))
+    assert connections.next_deadline() == (100 * T0) - HOUR + IDLE
+
+
+def test_what_an_old_connection_had_is_of_the_moment_it_was_first_seen() -> None:
+    """Without the kernel's timestamps nobody knows the interval."""
+    connections = table()
+    old = Connection(start_ns=0, counters=(10**9, 10**12, 10**6, 10**9))
+    known = Connection(id=2, source_port=2, counters=(7, 700, 7, 700))
+    poll(connections, T0 + 7000, old, known)
+    names = (
+        "sourceTransportPort",
+        "octetDeltaCount",
+        "flowStartMilliseconds",
+        "flowEndMilliseconds",
+    )
+    (first,) = rows(connections.due(T0 + 7000), *names, "flowEndReason")
+    assert first == (40000, 10**12, T0 + 7000, T0 + 7000, 2)
+    poll(connections, T0 + 12_000, old.at(10**9 + 1, 10**12 + 100, 10**6, 10**9), known)
+    assert not len(connections.due(T0 + 12_000))
+    batch = connections.due(T0 + 12_000 + IDLE)
+    assert (40000, 100, T0 + 7000, T0 + 12_000) in rows(batch, *names)
+
+
+def test_a_connection_whose_beginning_was_observed_has_a_start_without_timestamps_too() -> None:
+    connections = table()
+    one = Connection(start_ns=0)
+    event(connections, T0, one.at(0, 0, 0, 0, event=NEW))
+    poll(connections, T0 + 3000, one.at(5, 500, 5, 500))
+    assert not len(connections.due(T0 + 3000))
+    assert rows(connections.due(T0 + 3000 + IDLE), "flowStartMilliseconds") == [(T0,)]
+
+
+@pytest.mark.parametrize(("state", "kept_s"), [("TIME_WAIT", 120), ("CLOSE", 10)])
+@pytest.mark.parametrize("since_s", [0, 1, 3, 4])
+def test_the_end_of_a_closed_connection_is_when_its_timeout_began(
+    state: str, kept_s: int, since_s: int
+) -> None:
+    connections = table()
+    poll(connections, T0 + 60_000, Connection(counters=(5, 500, 5, 500)))
+    closed = Connection(tcp_state=state, timeout=kept_s - since_s, counters=(9, 900, 9, 900))
+    poll(connections, T0 + 65_000, closed)
+    batch = connections.due(T0 + 65_000)
+    ((end, seconds),) = rows(batch, "flowEndMilliseconds", "flowEndSeconds")
+    assert 0 <= end - (T0 + 65_000 - 1000 * since_s) <= 1000 * min(since_s, 1)
+    assert seconds == (T0 + 65_000) // 1000 - since_s
+    # Of that end, not of its own time, is what comes of it later.
+    event(connections, T0 + 65_000 + 1000 * kept_s, ended(closed, 9, 900, 9, 900))
+    assert not len(connections.due(T0 + 300_000))
+
+
+def test_the_timeouts_of_closed_connections_are_what_the_kernel_says() -> None:
+    connections = table()
+    connections.closed_after({"TIME_WAIT": 30, "CLOSE": 5})
+    closed = Connection(tcp_state="TIME_WAIT", timeout=23, counters=(9, 900, 9, 900))
+    poll(connections, T0 + 60_000, closed)
+    assert rows(connections.due(T0 + 60_000), "flowEndSeconds") == [((T0 + 53_000) // 1000,)]
+
+
+def test_a_short_connection_lasts_as_long_as_it_did() -> None:
+    """It began 100 ms before its last packet, 4.9 s before the poll."""
+    connections = table()
+    closed = Connection(tcp_state="TIME_WAIT", timeout=115, counters=(9, 900, 9, 900))
+    poll(connections, T0 + 5000, closed)
+    ((start, end),) = rows(
+        connections.due(T0 + 5000), "flowStartMilliseconds", "flowEndMilliseconds"
+    )
+    assert start < end <= start + 1000
+
+
+def test_a_timeout_that_cannot_be_moves_no_end() -> None:
+    """nft gives single connections timeouts of their own; and the last second reads as 0."""
+    connections = table()
+    long = Connection(tcp_state="TIME_WAIT", timeout=500, counters=(9, 900, 9, 900))
+    brief = Connection(id=2, source_port=2, tcp_state="CLOSE", timeout=1)
+    last = Connection(id=3, source_port=3, tcp_state="CLOSE", timeout=0)
+    poll(connections, T0 + 5000, long, brief.at(1, 60, 1, 40), last.at(1, 60, 1, 40))
+    batch = connections.due(T0 + 5000)
+    ends = dict(rows(batch, "sourceTransportPort", "flowEndMilliseconds"))
+    assert ends[40000] == ends[3] == T0 + 5000
+    assert T0 <= ends[2] <= T0 + 1000  # a start later than that end
+
+
+def test_a_connection_that_nobody_saw_close_ended_before_its_timeout() -> None:
+    connections = table()
+    alone = Connection(tcp_state="TIME_WAIT")
+    event(connections, T0 + 123_000, ended(alone, 9, 900, 9, 900, at_s=1_123))
+    polled = Connection(id=2, source_port=2)
+    poll(connections, T0 + 4000, polled.at(5, 500, 5, 500), sweep=False)
+    event(connections, T0 + 15_000, ended(polled.at(tcp_state="CLOSE"), 9, 900, 9, 900, at_s=1_015))
+    again = Connection(id=3, source_port=3)  # its ports were wanted for another one
+    poll(connections, T0 + 16_000, again.at(5, 500, 5, 500), sweep=False)
+    event(
+        connections, T0 + 19_000, ended(again.at(tcp_state="TIME_WAIT"), 9, 900, 9, 900, at_s=1_019)
+    )
+    batch = connections.due(T0 + 123_000)
+    ends = dict(rows(batch, "sourceTransportPort", "flowEndMilliseconds"))
+    assert ends == {40000: T0 + 3000, 2: T0 + 5000, 3: T0 + 19_000}
+
+
+def test_connections_that_the_kernel_does_not_count_are_counted() -> None:
+    connections = table()
+    older = [Connection(id=at, source_port=at, uncounted=1) for at in (1, 2)]
+    newer = Connection(id=3, source_port=3, uncounted=1, event=NEW)  # as of every new one
+    event(connections, T0, newer)
+    poll(connections, T0, *older, newer.at(1, 60, 1, 60, uncounted=0, event=DUMP))
+    assert connections.stats.uncounted == 2
+    names = ("packetTotalCount", "octetTotalCount")
+    assert sorted(rows(connections.due(T0 + IDLE), *names)) == [(0, 0), (0, 0), (1, 60)]
+    event(connections, T0 + 9000, ended(older[0], 0, 0, 0, 0))
+    poll(connections, T0 + 10_000, older[1])
+    assert connections.stats.uncounted == 1
+
+
+def test_what_began_and_ended_while_events_were_lost_is_bounded() -> None:
+    """Of 1 the end was lost, of 2 the beginning, of 3 that too but for its end, of the rest all."""
+    connections = table()
+    one, two, three, four = (Connection(id=at, source_port=at) for at in range(1, 5))
+    event(connections, T0, one.at(0, 0, 0, 0, event=NEW))
+    connections.lost(3 + 2 * 20)
+    poll(connections, T0 + 1000, two.at(1, 60, 0, 0), four.at(1, 60, 0, 0))
+    event(connections, T0 + 1000, four.at(0, 0, 0, 0, event=NEW), ended(three, 5, 500, 0, 0))
+    for second in (2, 3):
+        assert connections.stats.unseen == 0
+        poll(connections, T0 + 1000 * second, two.at(1, 60, 0, 0), four.at(1, 60, 0, 0))
+    assert connections.stats.unseen == 20
+    assert connections.stats.vanished == 1
+    assert connections.entries.dropped["lost"] == 43
+    for second in (5, 6, 7, 8):  # and that is that
+        poll(connections, T0 + 1000 * second, two.at(1, 60, 0, 0))
+    assert connections.stats.unseen == 20
+
+
+def test_what_an_old_connection_had_has_no_interval_though_nobody_takes_its_record() -> None:
+    """The collector is away for the first minutes; one of the two ends meanwhile."""
+    connections = table()
+    old = Connection(start_ns=0)
+    over = Connection(id=2, source_port=2, start_ns=0, counters=(9, 9 * 10**9, 0, 0))
+    for second in range(0, 120, 5):
+        now = T0 + 1000 * second
+        more = [over] if second < 60 else []
+        poll(connections, now, old.at(10 + second, 10**12 + 100 * second, 0, 0), *more)
+    names = ("octetDeltaCount", "flowStartMilliseconds", "flowEndMilliseconds")
+    records = rows(connections.due(T0 + 115_000), *names)
+    assert sorted(records) == [
+        (9 * 10**9, T0 + 55_000, T0 + 55_000),
+        (10**12 + 11_500, T0 + 115_000, T0 + 115_000),
+    ]
+    for second in range(120, 180, 5):
+        now = T0 + 1000 * second
+        poll(connections, now, old.at(10 + second, 10**12 + 100 * second, 0, 0))
+    (record,) = rows(connections.due(T0 + 175_000), *names)
+    assert record == (6000, T0 + 115_000, T0 + 175_000)
+
+
+def test_counters_that_are_not_reported_for_a_while_stay() -> None:
+    connections = table()
+    one = Connection()
+    poll(connections, T0, one.at(10, 1000, 5, 500))
+    assert reported(connections.due(T0 + ACTIVE)) == [(1, 1000, 1000)]
+    poll(connections, T0 + 65_000, one.at(0, 0, 0, 0, uncounted=1))
+    poll(connections, T0 + 70_000, one.at(15, 1500, 5, 500))
+    assert reported(connections.due(T0 + 130_000)) == [(1, 500, 1500)]
+    event(connections, T0 + 131_000, ended(one, 0, 0, 0, 0))
+    assert reported(connections.due(T0 + 131_000)) == [(3, 0, 1500)]
+
+
+def test_counters_that_somebody_else_set_to_zero_go_on() -> None:
+    """As `conntrack -L -z` does."""
+    connections = table()
+    one = Connection()
+    poll(connections, T0, one.at(10, 1000, 5, 500))
+    poll(connections, T0 + 5000, one.at(0, 0, 0, 0))
+    poll(connections, T0 + 10_000, one.at(2, 200, 0, 0))
+    assert reported(connections.due(T0 + 25_000)) == [(1, 1200, 200)]

@@ -7,6 +7,8 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
+from exporter.denied_packets import T0, packet, packets
+from exporter.kernel_entries import Connection, entries
 from flowvis.exporter import daemon, metrics
 from flowvis.exporter.daemon import FlowExporter
 from flowvis.exporter.settings import ExporterSettings
@@ -27,6 +29,8 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
     assert [component.name for component in built.components] == [
         "status",
         "inventory files",
+        "own-addresses",
+        "ranges",
         "state",
         "exporter",
         "watch",
@@ -75,6 +79,34 @@ def test_the_nodes_name_is_the_hosts_unless_given(monkeypatch: pytest.MonkeyPatc
     assert build(PLAIN).node_name == "host-a"
     assert build(PLAIN | {"nodeName": "node-b"}).node_name == "node-b"
     assert observation_domain_id("host-a") != observation_domain_id("node-b")
+
+
+def test_deadlines_go_by_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = [0]
+    monkeypatch.setattr(daemon, "monotonic_ms", lambda: passed[0])
+    built = build(PLAIN | {"denied": {"nflogGroups": [5]}})
+    assert built.denied is not None
+    built.table.poll(entries(Connection(counters=(1, 100, 0, 0))), T0)
+    built.denied.table.add(packets([packet()]), T0)
+    for table in (built.table, built.denied.table):
+        assert not len(table.due(T0 + 300_000))
+    passed[0] += 15_000
+    for table in (built.table, built.denied.table):
+        assert len(table.due(T0 - 300_000)) == 1
+
+
+def test_hosts_of_one_name_have_observation_domains_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a cluster the name is the node's alone, and the domain is Antrea's."""
+    found = []
+    for machine in ("one", "other"):
+        monkeypatch.setattr(daemon, "machine_id", lambda machine=machine: machine)
+        for more in ({}, {"inventory": {"files": ["pods.yaml"]}}):
+            built = build(PLAIN | {"nodeName": "localhost"} | more)
+            found.append(built.exporter._domain)
+    assert found[1] == found[3] == observation_domain_id("localhost")
+    assert len(set(found)) == 3
 
 
 def test_every_number_is_a_metric() -> None:

@@ -44,7 +44,7 @@ CHAIN = (
     "flowType",
 )
 FROM_CLIENT = (CLIENT, 50_000, HERE, 8080, GATEWAY, 6000, NODE, 30080, FlowType.FROM_EXTERNAL)
-FROM_GATEWAY = (GATEWAY, 6000, HERE, 8080, "", 0, "", 0, FlowType.FROM_EXTERNAL)
+FROM_GATEWAY = (GATEWAY, 6000, HERE, 8080, "", 0, "", 0, FlowType.INTRA_NODE)
 
 
 def table(default_zone: DefaultZone | None = None) -> ConnectionTable:

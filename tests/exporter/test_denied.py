@@ -10,14 +10,16 @@ from flowvis.batch import Batch, address_text
 from flowvis.denials.prefixes import DenialVerdict
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables import denied
-from flowvis.exporter.tables.denied import KEEP_MS, DeniedTable
+from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.exporter.tables.enrich import ClusterNode, PlainHost
 from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED, EndReason, Kind, RuleAction
 from flowvis.inventory.index import Inventory
 from flowvis.runtime.ledger import Ledger
+from flowvis.steady import SteadyTime
 from inventory.kubernetes_objects import node, pod, service
 
+KEEP_MS = 120_000  # TCP
 IDLE, ACTIVE = EndReason.IDLE, EndReason.ACTIVE
 FULL, FORCED = EndReason.LACK_OF_RESOURCES, EndReason.FORCED
 EGRESS = DenialVerdict(RuleAction.REJECT, egress=True, name="out", type=3, rule="r")
@@ -404,3 +406,90 @@ async def test_what_was_quiet_for_long_is_another_connection(tmp_path: Path) -> 
     second.add(packets([packet(at=later)]), later)
     (row,) = rows(second.due(later + 30_000))
     assert (row["flowStartMilliseconds"], row["packetTotalCount"]) == (later, 1)
+
+
+@pytest.mark.parametrize("leap", [-3_600_000, 3_600_000, -86_400_000])
+def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leap: int) -> None:
+    table, reported = Table(), []
+    for second in range(0, 200, 5):
+        at = 1000 * second + (leap if second >= 40 else 0)
+        table.put(packet(at=T0 + at), at=at)
+        reported += [
+            (second, *counts(row)[:2], row["flowStartMilliseconds"]) for row in table.tell(at)
+        ]
+    assert reported == [(60, 13, 13, T0), (120, 25, 12, T0), (180, 37, 12, T0)]
+
+
+async def test_a_client_that_goes_on_trying_stays_one_connection_over_a_crash(
+    tmp_path: Path,
+) -> None:
+    """What an orderly stop left earlier is not taken for what is exported now."""
+    first = Table()
+    first.put(packet())
+    assert len(first.flush()) == 1
+    second = await successor(first, tmp_path)
+    for second_ in range(1, 60, 5):
+        second.put(packet(at=T0 + 1000 * second_), at=1000 * second_)
+    assert [counts(row)[:2] for row in second.tell(90_000)] == [(13, 12)]
+    third = Table()  # the second is killed
+    await StateFile(tmp_path, "node-1", third, "denied").start()
+    third.put(packet(at=T0 + 100_000), at=100_000)
+    (row,) = third.tell(120_000)
+    assert (*counts(row)[:2], row["flowStartMilliseconds"]) == (14, 1, T0)
+
+
+@pytest.mark.parametrize(("protocol", "kept_s"), [(17, 30), (6, 120), (17, 7), (6, 200)])
+def test_what_comes_when_the_client_is_forgotten_is_another_connection(
+    protocol: int, kept_s: int
+) -> None:
+    table = Table()
+    table.kept_for({protocol: kept_s})
+    last = 1000 * kept_s - 1
+    again = last + 1000 * kept_s
+    for at in (0, last, again, again + 10):
+        table.put(packet(protocol=protocol, at=T0 + at), at=at)
+    reported = [
+        (*counts(row), row["flowStartMilliseconds"] - T0) for row in table.tell(again + 15_010)
+    ]
+    assert reported == [(2, 2, 120, 120, EndReason.END, 0), (2, 2, 120, 120, IDLE, again)]
+    assert table.balanced()
+
+
+def test_packets_that_waited_together_are_of_the_connections_of_their_times() -> None:
+    """As when the audit log is read for the first time; their wall time is not now."""
+    table = Table()
+    times = [0, 5_000, 36_000, 40_000, 400_000]
+    table.put(*(packet(protocol=17, at=T0 + at) for at in times), at=3_600_000)
+    reported = [(*counts(row)[:2], row["flowEndReason"]) for row in table.tell(3_615_000)]
+    assert reported == [(2, 2, EndReason.END), (2, 2, EndReason.END), (1, 1, IDLE)]
+    assert table.balanced()
+
+
+def test_ends_that_nobody_takes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denied, "MAX_DEPARTED", 3)
+    table = Table()
+    for at in range(0, 600_000, 60_000):
+        table.put(packet(protocol=17, at=T0 + at), at=at)
+    reported = table.tell(600_000)
+    assert len(reported) == 4
+    assert sum(row["packetDeltaCount"] for row in reported) == 10
+    assert table.balanced()
+
+
+def test_pings_are_reported_apart_by_their_identifiers() -> None:
+    table = DeniedTable(PlainHost(), Scope(("icmp",)))
+    pings = [
+        packet(0, to=0, protocol=1, octets=84, flow_id=8 << 24 | number) for number in (7, 8, 7)
+    ]
+    table.add(packets(pings), T0)
+    reported = sorted(rows(table.due(T0 + 15_000)), key=lambda row: int(row["flowId"]))
+    assert [row["flowId"] for row in reported] == [8 << 24 | 7, 8 << 24 | 8]
+    assert [row["octetTotalCount"] for row in reported] == [168, 84]
+
+
+def test_lines_from_before_the_machine_booted_are_reported_apart_too() -> None:
+    """Their steady time, the monotonic clock's, is below 0."""
+    table = Table(steady=SteadyTime(lambda: 1000))
+    table.put(*(packet(protocol=17, at=T0 + at) for at in (0, 5_000, 60_000)), at=900_000)
+    reported = [counts(row)[:2] for row in rows(table.flush())]
+    assert reported == [(2, 2), (1, 1)]

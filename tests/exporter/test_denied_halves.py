@@ -8,11 +8,12 @@ from exporter.denied_packets import INGRESS, T0, packet, packets
 from exporter.kernel_entries import Connection, entries
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.batch import Batch
+from flowvis.conntrack.entries import DESTROY
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.exporter.tables.enrich import ClusterNode
 from flowvis.exporter.tables.scope import Scope
-from flowvis.fields import EXPORTED, RuleAction
+from flowvis.fields import EXPORTED, EndReason, RuleAction
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
@@ -94,3 +95,98 @@ def test_they_become_one_record(action: RuleAction) -> None:
     for name in ("", "FromSourceNode", "FromDestinationNode"):
         assert record[f"octetTotalCount{name}"].tolist() == [len(TRIES) * SYN]
     assert record["reverseOctetTotalCount"].tolist() == [0]
+
+
+class Nodes:
+    """A client and what denies it, on two nodes, and the aggregator of both."""
+
+    def __init__(self, unanswered_s: int) -> None:
+        self.client = ConnectionTable(ClusterNode("node-1", cluster()), Scope())
+        self.denier = DeniedTable(ClusterNode("node-2", cluster()), Scope())
+        self.denier.kept_for({17: unanswered_s})
+        self.flows = FlowTable()
+        self.kept_ms = 1000 * unanswered_s
+        self.records: list[dict[str, int]] = []
+        self.sent = 0
+        self._entry: Connection | None = None
+        self._last = 0
+
+    def send(self, now: int) -> None:
+        """A datagram: counted by the client's kernel, denied by the other's."""
+        self.sent += 1
+        if self._entry is None:
+            self._entry = Connection(
+                CLIENT, SERVER, 1000, 53, 17, tcp_state=None, id=now - T0, start_ns=now * 1_000_000
+            )
+        packets_now = self._entry.counters[0] + 1
+        self._entry = self._entry.at(packets_now, 128 * packets_now, 0, 0)
+        self._last = now
+        one = packet(
+            1000, source=CLIENT, destination=SERVER, to=53, protocol=17, octets=128, at=now
+        )
+        self.denier.add(packets([one]), now)
+
+    def pass_time(self, now: int) -> None:
+        """What the kernel and the daemons do meanwhile."""
+        if self._entry is not None and now - self._last >= self.kept_ms:
+            gone = self._entry.at(event=DESTROY, stop_ns=(self._last + self.kept_ms) * 1_000_000)
+            self.client.event(entries(gone), now)
+            self._entry = None
+        if now % 5000 == 0:
+            self.client.poll(entries(*([self._entry] if self._entry else [])), now)
+            self.client.sweep()
+        for name, batch in (
+            ("node-1", self.client.due(now)),
+            ("node-2", self.denier.due(now)),
+        ):
+            self._carry(name, batch, now)
+        self.write(self.flows.due(now))
+
+    def _carry(self, name: str, batch: Batch, now: int) -> None:
+        if len(batch):
+            sent = ExporterSession(1, EXPORTED)
+            buffer = RecordBuffer(EXPORTED, self.flows.strings)
+            received = CollectorSession(name, buffer)
+            for message in sent.templates(1) + sent.encode(batch, 1):
+                received.receive(message)
+            self.flows.add(buffer.batch(), now)
+
+    def write(self, batch: Batch) -> None:
+        names = ("packetDeltaCount", "flowEndReason", "originalFlowsPresent", "flowStartSeconds")
+        columns = [batch[name].tolist() for name in names]
+        self.records += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("unanswered_s", "sending"),
+    [
+        (2, [(0, 10), (16, 150)]),
+        (30, [(0, 10), (16, 150)]),  # the pause ends nothing
+        (30, [(0, 40), (75, 100)]),
+        (5, [(0, 3), (9, 7), (30, 70), (107, 1), (120, 61)]),
+    ],
+)
+def test_a_denied_client_that_pauses_and_goes_on(
+    unanswered_s: int, sending: list[tuple[int, int]]
+) -> None:
+    nodes = Nodes(unanswered_s)
+    begins = [T0 + 1000 * second for second, _ in sending]
+    at = {
+        start + 100 * n
+        for start, (_, lasts) in zip(begins, sending, strict=True)
+        for n in range(10 * lasts)
+    }
+    end = max(at) + 100_000
+    for now in range(T0, end, 100):
+        if now in at:
+            nodes.send(now)
+        if now % 500 == 0:
+            nodes.pass_time(now)
+    nodes.write(nodes.flows.flush(end))
+    assert sum(row["packetDeltaCount"] for row in nodes.records) == nodes.sent
+    assert {row["originalFlowsPresent"] for row in nodes.records} == {2}
+    ends: dict[int, list[bool]] = {}
+    for row in nodes.records:
+        ends.setdefault(row["flowStartSeconds"], []).append(row["flowEndReason"] == EndReason.END)
+    assert len(ends) == (1 if unanswered_s == 30 and sending[1][0] == 16 else len(sending))
+    assert all(sum(of_one) <= 1 for of_one in ends.values()), nodes.records

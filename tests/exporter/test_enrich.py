@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from exporter.kernel_entries import Connection, entries
 from flowvis.batch import address_text
@@ -15,6 +16,7 @@ NEAR = "10.0.1.11"
 OUTSIDE = "198.51.100.9"
 NODE_1, NODE_2 = "192.0.2.1", "192.0.2.2"
 VIP = "10.96.0.1"
+POOL, ELSEWHERE = "172.31.1.10", "172.31.77.20"
 
 
 @pytest.fixture
@@ -57,11 +59,17 @@ def describe(enricher: ClusterNode | PlainHost, connection: Connection) -> dict[
         (Connection(HERE, "10.0.2.99"), FlowType.INTER_NODE),  # a Pod that is not known yet
         (Connection(HERE, OUTSIDE), FlowType.TO_EXTERNAL),
         (Connection(HERE, NODE_2), FlowType.TO_EXTERNAL),
-        (Connection(HERE, "10.0.1.1"), FlowType.TO_EXTERNAL),  # this node itself
+        (Connection(HERE, NODE_2, destination_port=30080), FlowType.INTER_NODE),
+        (Connection(HERE, "10.0.1.1"), FlowType.INTRA_NODE),  # this node itself
+        (Connection(HERE, NODE_1), FlowType.INTRA_NODE),
         (Connection(OUTSIDE, HERE), FlowType.FROM_EXTERNAL),
-        (Connection(NODE_1, HERE), FlowType.FROM_EXTERNAL),  # kubelet's probes
-        (Connection("10.0.1.1", HERE), FlowType.FROM_EXTERNAL),
+        (Connection(NODE_1, HERE), FlowType.INTRA_NODE),  # kubelet's probes
+        (Connection("10.0.1.1", HERE), FlowType.INTRA_NODE),
+        (Connection(NODE_1, VIP, real=HERE), FlowType.INTRA_NODE),
+        (Connection(NODE_1, VIP, real=THERE), FlowType.INTER_NODE),
+        (Connection(NODE_1, VIP, real=THERE, snat="10.0.1.0"), FlowType.INTER_NODE),
         (Connection(NODE_2, HERE), FlowType.INTER_NODE),  # masqueraded there
+        (Connection(NODE_2, NODE_1, destination_port=30080, real=HERE), FlowType.INTER_NODE),
         (Connection("10.0.2.1", HERE), FlowType.INTER_NODE),
         (Connection(OUTSIDE, NODE_1, destination_port=30080, real=THERE), FlowType.FROM_EXTERNAL),
     ],
@@ -80,7 +88,7 @@ def test_flow_types(enricher: ClusterNode, connection: Connection, expected: int
         Connection(OUTSIDE, NODE_1, destination_port=22),
         Connection(NODE_1, OUTSIDE),
         Connection(NODE_1, THERE),
-        Connection(NODE_1, VIP, real=THERE),
+        Connection(NODE_1, VIP, real=NODE_2),  # the API server's Service
         Connection(THERE, VIP, real="10.0.2.21"),
     ],
 )
@@ -93,6 +101,70 @@ def test_only_local_pods_are_named(enricher: ClusterNode) -> None:
     names = ("PodName", "PodNamespace", "NodeName")
     assert [row[f"source{name}"] for name in names] == ["here", "shop", "node-1"]
     assert [row[f"destination{name}"] for name in names] == ["", "", ""]
+
+
+GATEWAY = "10.0.1.254"  # a bridge's address, anywhere in the range
+
+
+class Listed:
+    """Addresses of this node that its object does not have."""
+
+    def contain(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        return np.array([address_text(bytes(row)) == GATEWAY for row in addresses], dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("connection", "expected"),
+    [
+        (Connection(GATEWAY, HERE), FlowType.INTRA_NODE),
+        (Connection(HERE, GATEWAY), FlowType.INTRA_NODE),
+        (Connection(GATEWAY, VIP, real=THERE), FlowType.INTER_NODE),
+        (Connection(THERE, HERE), FlowType.INTER_NODE),
+    ],
+)
+def test_every_address_of_this_node_is_the_node(
+    enricher: ClusterNode, connection: Connection, expected: int
+) -> None:
+    row = describe(ClusterNode("node-1", enricher.inventory, Listed()), connection)
+    assert (row["wanted"], row["flowType"]) == (True, expected)
+    sides = {connection.source: "source", connection.destination: "destination"}
+    if GATEWAY in sides:
+        side = sides[GATEWAY]
+        assert (row[f"{side}NodeName"], row[f"{side}PodName"]) == ("node-1", "")
+
+
+@pytest.mark.parametrize(
+    ("connection", "expected"),
+    [
+        # Nobody but the aggregator can know that the other one is a Pod.
+        (Connection(POOL, ELSEWHERE), FlowType.TO_EXTERNAL),
+        (Connection(ELSEWHERE, POOL), FlowType.FROM_EXTERNAL),
+        # But what a Service's address leads to is one, and only we know the client.
+        (
+            Connection(OUTSIDE, NODE_1, destination_port=30080, real=ELSEWHERE, snat=NODE_1),
+            FlowType.FROM_EXTERNAL,
+        ),
+        (Connection(NODE_1, VIP, real=ELSEWHERE), FlowType.INTER_NODE),
+        (Connection(NODE_1, VIP, real=ELSEWHERE, snat="172.31.1.1"), FlowType.INTER_NODE),
+        (Connection(NODE_2, POOL), FlowType.INTER_NODE),
+        (Connection(NODE_1, POOL), FlowType.INTRA_NODE),
+    ],
+)
+def test_pods_outside_of_all_ranges(connection: Connection, expected: int) -> None:
+    inventory = Inventory()
+    inventory.replace(
+        [
+            node("node-1", NODE_1),
+            node("node-2", NODE_2),
+            pod("here", POOL, node="node-1"),
+            service("web", [VIP], {"name": "http", "port": 80, "nodePort": 30080}),
+        ],
+        0,
+    )
+    row = describe(ClusterNode("node-1", inventory), connection)
+    assert (row["wanted"], row["flowType"]) == (True, expected)
+    if connection.real:
+        assert row["destinationServicePortName"] == "shop/web:http"
 
 
 def test_the_service_that_was_called(enricher: ClusterNode) -> None:

@@ -2,6 +2,8 @@ import asyncio
 import random
 from collections import Counter
 
+import pytest
+
 from exporter.collector import Collector
 from exporter.kernel_entries import SECOND, Connection, entries
 from flowvis.conntrack.entries import DESTROY
@@ -236,6 +238,7 @@ async def test_a_stop_does_not_wait_for_the_next_attempt() -> None:
         assert len(collector.rows) == 1
 
 
+@pytest.mark.slow
 async def test_a_collector_that_stalls_while_we_stop() -> None:
     collector = Collector()
     collector.reading.clear()

@@ -82,7 +82,7 @@ CASES = {
     ),
     "pod to another node's node port": (
         Connection(HERE, NODE_2, destination_port=NODE_PORT, snat=NODE_1, snat_port=6000),
-        Chain(OUT, (HERE, 40000), (NODE_2, NODE_PORT), (NODE_1, 6000), NO_SERVICE),
+        Chain(INTER, (HERE, 40000), (NODE_2, NODE_PORT), (NODE_1, 6000), NO_SERVICE),
     ),
     "client to a node port, pod here": (
         called(CLIENT, NODE_1, NODE_PORT, HERE, (GATEWAY, 6000)),
@@ -114,7 +114,7 @@ CASES = {
     ),
     "another node as the client, pod here": (
         called(NODE_2, NODE_1, NODE_PORT, HERE, (GATEWAY, 6000)),
-        Chain(IN, (NODE_2, 40000), (HERE, 8080), (GATEWAY, 6000), (HTTP, NODE_1, NODE_PORT)),
+        Chain(INTER, (NODE_2, 40000), (HERE, 8080), (GATEWAY, 6000), (HTTP, NODE_1, NODE_PORT)),
     ),
     "another node as the client, pod on a third": (
         called(NODE_2, NODE_1, NODE_PORT, THERE, (NODE_1, 6000)),

@@ -5,6 +5,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from exporter.collector import Collector
 from exporter.test_export import deltas
 from flowvis.conntrack.entries import Entries
 from flowvis.conntrack.sources.source import Conntrack
+from flowvis.conntrack.sources.sysctls import ROOT
 from flowvis.errors import SystemRefused
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
@@ -159,6 +161,23 @@ async def test_lost_events_are_made_up_for_by_a_poll(traffic: Traffic) -> None:
     assert counted(collector, traffic) == traffic.expected
 
 
+async def test_what_lost_events_hid_has_a_number(
+    traffic: Traffic,
+) -> None:
+    """Many connections begin and end while nobody reads: of most of them no event is left."""
+    async with exporting(poll_s=0.1, buffer=4096) as (node, _):
+        async with node.watch._lock:  # nobody reads meanwhile
+            for _ in range(5):
+                traffic.send(range(100), 10)
+                forget_all()
+        await until(lambda: node.table.stats.unseen > 0)
+        assert node.conntrack.stats.lost_events == node.table.entries.dropped["lost"] > 800
+        stats = node.table.stats
+        assert 500 - node.table.connections.received <= stats.unseen
+        assert stats.unseen <= 510 - node.table.connections.received
+    traffic.expected.clear()
+
+
 async def test_a_poll_that_was_cut_short_ends_nothing_and_is_repeated(
     traffic: Traffic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,3 +221,29 @@ def test_poll_times_go_into_buckets() -> None:
     assert stats.polls == 4
     assert stats.polls_within[:2] == [2, 1]
     assert stats.polls_within[len(BUCKETS)] == 1
+
+
+async def test_connections_from_before_the_kernel_counted_are_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (ROOT / "nf_conntrack_acct").write_text("0")
+    traffic = Traffic()
+    traffic.send(range(3), 100)
+    async with exporting(0.05) as (node, collector):
+        traffic.send(range(3, 5), 100)
+        await until(lambda: node.watch.stats.polls > 3 and len(node.table) == 5)
+        assert node.table.stats.uncounted == 3
+        traffic.send(range(3), 100)  # it does not begin to count now
+        polls = node.watch.stats.polls
+        await until(lambda: node.watch.stats.polls > polls + 3)
+        assert node.table.stats.uncounted == 3
+    assert sorted(row["packetTotalCount"] for row in latest(collector).values()) == [0, 0, 0, 1, 1]
+    assert (
+        caplog.text.count("3 connections began before net.netfilter.nf_conntrack_acct was 1") == 1
+    )
+    traffic.close()
+
+
+def latest(collector: Collector) -> dict[int, dict[str, Any]]:
+    """The last record of each connection, by the client's port."""
+    return {row["sourceTransportPort"]: row for row in collector.rows}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flowvis.inventory import pods
+from flowvis.inventory import index, pods
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.pods import KEPT_MS, PodIndex
 from flowvis.native import StringTable
@@ -133,8 +133,9 @@ def test_what_policies_want_to_know_of_a_pod() -> None:
         {"containerPort": 9000},
         {"name": "sync", "containerPort": 7000, "protocol": "SCTP"},
     ]
-    sidecar = [{"name": "proxy", "ports": [{"name": "admin", "containerPort": 1500}]}]
-    spec = {"containers": [{"ports": ports}, {}], "initContainers": sidecar}
+    admin = {"name": "admin", "containerPort": 1500}
+    inits = [{"ports": [admin | {"name": "setup"}]}, {"restartPolicy": "Always", "ports": [admin]}]
+    spec = {"containers": [{"ports": ports}, {}], "initContainers": inits}
     inventory.upsert(pod("a", "10.0.0.1", spec={**spec, "serviceAccountName": "cart"}), NEW_YEAR)
     inventory.upsert(pod("b", "10.0.0.2", spec=spec), NEW_YEAR)
     a, b = inventory.pods.objects
@@ -399,7 +400,11 @@ def test_replace_with_a_bad_object_changes_nothing() -> None:
         ({"kind": "Pod", "metadata": {"name": "x"}}, "Pod x: metadata.namespace is missing"),
         ({"kind": "Service"}, "Service without a name: metadata.name is missing"),
         ({"kind": "Node", "metadata": 7}, "Node: metadata is not a mapping"),
-        (node("n", "192.0.2.1", "10.0.1.1/24"), "Node n: spec.podCIDRs"),
+        (
+            pod("x", "10.0.0.256", "fe80::g"),
+            "Pod shop/x: status.podIPs: 'fe80::g' is no IP address",
+        ),
+        (service("w", ["10.96.0.1"], {"port": 65536}), "Service shop/w: port: 65536 is no port"),
         (service("w", ["10.96.0.1"], {"name": "http"}), "Service shop/w: 'port' is missing"),
         (pod("x", ownerReferences=[7]), "Pod shop/x: 'int' object has no attribute"),
         (pod("x", creationTimestamp="soon"), "Pod shop/x: creationTimestamp 'soon' is no time"),
@@ -408,6 +413,71 @@ def test_replace_with_a_bad_object_changes_nothing() -> None:
 def test_bad_objects_are_named(item: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Inventory().upsert(item, NEW_YEAR)
+
+
+def test_what_is_odd_in_an_object_costs_nothing_else_of_it() -> None:
+    reported: list[str] = []
+    inventory = Inventory(report=reported.append)
+    ports = {"port": 80, "nodePort": 70000}, {"port": 0}, {"name": "no-number"}, 7, {"port": 53}
+    odd = {
+        "externalIPs": ["198.051.100.007", "nowhere", None, 12],
+        "balancer": ["203.0.113.010", "2001:0db8::00010", "::ffff:203.000.113.9"],
+    }
+    inventory.upsert(service("web", ["10.96.0.9", "10.096.0.08"], *ports, **odd), NEW_YEAR)
+    for address in (
+        *("10.96.0.9", "10.96.0.8", "198.51.100.7", "203.0.113.10", "2001:db8::10", "203.0.113.9"),
+    ):
+        for port in (80, 53):
+            assert services(inventory, (address, port, 6)) == ["shop/web"]
+    assert all(port.node_port == 0 for port in inventory.services.objects)
+    odd_node = node("n1", "192.168.001.005", "10.244.1.9/24", "10.1.0.0/33", "fd00::0001:5/112")
+    odd_node["status"]["addresses"] += [7, {"type": "InternalIP", "address": "x"}]
+    inventory.upsert(odd_node, NEW_YEAR)
+    inventory.upsert(service("s", ["10.96.0.5"], {"port": 80}, externalIPs=7), NEW_YEAR)
+    assert services(inventory, ("10.96.0.5", 80, 6)) == ["shop/s"]
+    assert list(map(str, inventory.nodes.objects[0].pod_networks)) == [
+        "10.244.1.0/24",
+        "fd00::1:0/112",
+    ]
+    assert inventory.nodes.find(addresses(["192.168.1.5", "10.244.1.1"])).tolist() == [0, 0]
+    container = {
+        "ports": [{"name": "a", "containerPort": "80"}, {"name": "b", "containerPort": 81}]
+    }
+    spec = {"containers": ["?", container, {"ports": {"name": "c"}}]}
+    inventory.upsert(pod("p", "010.000.000.001", "10.0.0.300", spec=spec), NEW_YEAR)
+    assert names(inventory, ["10.0.0.1"]) == ["p"]
+    assert inventory.pods.objects[0].named_ports == (("b", 6, 81),)
+    assert inventory.stats.odd_values == {"Service": 12, "Node": 6, "Pod": 5}
+    for text in (
+        "Service shop/web: spec.externalIPs: '198.051.100.007' is read as 198.51.100.7",
+        "Service shop/web: spec.externalIPs: 'nowhere' is no IP address: it is left out",
+        "Node n1: spec.podCIDRs: '10.244.1.9/24' is read as 10.244.1.0/24",
+        "Pod shop/p: containerPort: '80' is no port from 1 to 65535: it is left out",
+    ):
+        assert reported.count(text) == 1
+
+
+def test_an_odd_value_is_reported_once_and_there_is_an_end_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(index, "MAX_NOTES", 3)
+    reported: list[str] = []
+    inventory = Inventory(report=reported.append)
+    for _ in range(3):
+        inventory.upsert(node("n", "192.0.2.001"), NEW_YEAR)
+    assert len(reported) == 1
+    inventory.replace([node(f"n{i}", f"192.0.2.00{i}") for i in range(5)], NEW_YEAR)
+    assert len(reported) == 3
+    assert inventory.stats.odd_values == {"Node": 3}
+    assert inventory.stats.odd_values_unnoted == 3
+    assert len(inventory) == 5
+
+
+def test_the_smallest_pod_networks() -> None:
+    inventory = Inventory()
+    inventory.upsert(node("n", "192.0.2.1", "255.255.255.255/32", "10.9.9.9/32"), NEW_YEAR)
+    found = inventory.nodes.find(addresses(["255.255.255.255", "10.9.9.9", "10.9.9.10"]))
+    assert found.tolist() == [0, 0, NONE]
 
 
 def test_other_kinds_are_passed_over() -> None:

@@ -1,5 +1,11 @@
+from typing import Any
+
 from flowvis.inventory.objects import parse_pod
 from inventory.kubernetes_objects import pod
+
+
+def port(name: str, number: int, protocol: str = "TCP") -> dict[str, Any]:
+    return {"name": name, "containerPort": number, "protocol": protocol}
 
 
 def test_what_policies_ask_of_a_pod() -> None:
@@ -10,11 +16,13 @@ def test_what_policies_ask_of_a_pod() -> None:
             {"containerPort": 9000},
         ]
     }
-    sidecar = {"ports": [{"name": "sync", "containerPort": 7, "protocol": "SCTP"}]}
+    sidecar = {"restartPolicy": "Always", "ports": [sync := port("sync", 7, "SCTP")]}
+    before = {"ports": [port("http", 9), port("setup", 10)]}
+    other_init = {"restartPolicy": "OnFailure", "ports": [sync | {"containerPort": 8}]}
     spec = {
         "serviceAccountName": "robot",
         "containers": [web, {"name": "none"}],
-        "initContainers": [sidecar],
+        "initContainers": [before, other_init, sidecar],
     }
     found = parse_pod(pod("a", "10.0.0.1", spec=spec))
     assert found.service_account == "robot"

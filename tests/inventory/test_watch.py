@@ -1,8 +1,10 @@
 import asyncio
 import json
 import logging
+import re
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,12 @@ async def following(
 
 def pem(ca: Issued) -> bytes:
     return ca.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def cut_off(server: ApiServer) -> None:
+    for request in list(server._watching):
+        assert request.transport is not None
+        request.transport.abort()
 
 
 def pod_names(inventory: Inventory) -> list[str]:
@@ -277,7 +285,7 @@ async def test_a_server_that_is_not_the_clusters_is_not_believed(tmp_path: Path)
         environment = {access_module.HOST: "127.0.0.1", access_module.PORT: str(server.port)}
         access = InCluster(environment, account)
         async with following(server, Inventory(), access=access, wait_s=0.2) as watchers:
-            assert "CERTIFICATE_VERIFY_FAILED" in watchers.not_synced().upper()
+            assert "its certificate is not accepted: unable to get local" in watchers.not_synced()
     assert not server.requests
 
 
@@ -358,12 +366,207 @@ async def test_slow_streams_are_put_together() -> None:
             await until(lambda: len(inventory) == 5)
 
 
-async def test_a_silent_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(api_module, "QUIET_S", 0.05)
     async with running(ApiServer()) as server, following(server, Inventory()) as watchers:
-        await until(lambda: watchers.stats.watches >= 3)
-        assert watchers.stats.lists == 1
-        assert watchers.stats.failures["none"] >= 2
+        await until(lambda: watchers.stats.silent >= 3)
+        assert (watchers.stats.lists, watchers.problem()) == (1, "")
+        assert not watchers.stats.failures
+        assert not caplog.records
+        with server.failing(lambda _: status(503, "no")):
+            await until(watchers.problem)
+    assert "503 no: what is known stays in use" in caplog.text
+
+
+def error_event(**failure: Any) -> web.Response:
+    text = json.dumps({"type": "ERROR", "object": {"kind": "Status", **failure}}) + "\n"
+    return web.Response(text=text, content_type="application/json")
+
+
+def event(kind: str, item: Mapping[str, Any], version: str = "1") -> web.Response:
+    about = {**item.get("metadata", {}), "resourceVersion": version}
+    return web.Response(
+        text=json.dumps({"type": kind, "object": {**item, "metadata": about}}) + "\n"
+    )
+
+
+def hung_up(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+NO_PROGRESS = {
+    "error 500": lambda _: error_event(code=500, message="cannot decode"),
+    "error 504": lambda _: error_event(code=504, message="etcd timed out"),
+    "error without a code": lambda _: error_event(),
+    "error of an odd code": lambda _: error_event(code=["x"], message={}),
+    "http 500": lambda _: status(500, "no"),
+    "http 503": lambda _: status(503, "no"),
+    "http 504": lambda _: status(504, "no"),
+    "http 429": lambda _: status(429, "later"),
+    "http 403": lambda _: status(403, "may list but not watch"),
+    "a redirect": lambda _: web.Response(status=302, headers={"Location": "/elsewhere"}),
+    "an end at once": lambda _: web.Response(),
+    "a bookmark of where we are": lambda request: event(
+        "BOOKMARK", {"kind": "Pod"}, request.query["resourceVersion"]
+    ),
+    "an event of another kind": lambda _: event("ADDED", node("n", "192.0.2.1"), "900"),
+    "another kind's bookmark": lambda _: event("BOOKMARK", {"kind": "Service"}, "900"),
+    "a page for people": lambda _: web.Response(text="<html>\n<body>login</body>\n</html>\n"),
+    "a list": lambda _: web.json_response({"kind": "PodList", "items": [], "metadata": {}}),
+    "a connection that ends": hung_up,
+}
+
+
+@pytest.mark.parametrize("answer", NO_PROGRESS.values(), ids=NO_PROGRESS)
+async def test_a_server_that_cannot_go_on_from_a_version_is_asked_for_a_list(
+    answer: Callable[[web.Request], web.Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SHORT_S", 0.1)
+    inventory = Inventory()
+    async with running(ApiServer()) as server:
+        server.put(pod("a", "10.0.0.1"))
+        async with following(server, inventory) as watchers:
+            await until(lambda: server.watching == 1)
+            stuck = server.version
+
+            def fault(request: web.Request) -> web.Response | None:
+                bad = "watch" in request.query and int(request.query["resourceVersion"]) <= stuck
+                return answer(request) if bad else None
+
+            with server.failing(fault):
+                cut_off(server)
+                server.put(pod("b", "10.0.0.2"))
+                await until(lambda: pod_names(inventory) == ["a", "b"])
+                await until(lambda: not watchers.problem())
+                assert watchers.stats.lists == 2
+                assert 1 <= sum(watchers.stats.failures.values()) <= watch.FAILED_WATCHES + 1
+
+
+@pytest.mark.parametrize("answer", NO_PROGRESS.values(), ids=NO_PROGRESS)
+async def test_what_is_known_is_as_old_as_the_last_list(
+    answer: Callable[[web.Request], web.Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Watches never work, and then lists do not either."""
+    monkeypatch.setattr(watch, "SHORT_S", 0.1)
+    inventory, lists = Inventory(), 3
+
+    def fault(request: web.Request) -> web.Response | None:
+        nonlocal lists
+        if "watch" in request.query:
+            return answer(request)
+        lists -= 1
+        return status(503, "not now") if lists < 0 else None
+
+    async with running(ApiServer()) as server:
+        with server.failing(fault):
+            began = time.monotonic()
+            async with following(server, inventory) as watchers:
+                await until(lambda: watchers.stats.failures["503"] > 5 and lists < -3)
+                listed = watchers.watchers[0].in_step_s
+                await asyncio.sleep(0.6)
+                assert watchers.watchers[0].in_step_s == listed
+                assert watchers.stats.lists == 3
+                assert 0.6 < watchers.stale_s() < time.monotonic() - began
+                assert re.match(r"stale for [1-9]\d* s: pods: ", watchers.problem())
+
+
+async def test_silence_for_long_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch that stands but says nothing of what changed."""
+    monkeypatch.setattr(api_module, "QUIET_S", 0.02)
+    inventory = Inventory()
+    async with running(ApiServer()) as server, following(server, inventory) as watchers:
+        await until(lambda: server.watching == 1)
+        server.put(pod("a", "10.0.0.1"))
+        server.log.clear()
+        await until(lambda: pod_names(inventory) == ["a"])
+        assert watchers.stats.silent + 1 >= watch.FRUITLESS_WATCHES
+        assert not watchers.stats.failures
+
+
+async def test_after_a_connection_that_broke_the_next_is_good_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when the API server was restarted: how long the one before stood says nothing."""
+    monkeypatch.setattr(watch, "SHORT_S", 0.05)
+    async with running(ApiServer()) as server, following(server, Inventory()) as watchers:
+        await until(lambda: server.watching == 1)
+        await asyncio.sleep(1.0)
+        cut_off(server)
+        await until(watchers.problem)
+        async with asyncio.timeout(1.5):
+            await until(lambda: not watchers.problem())
+
+
+async def test_a_watch_that_fails_late_must_stand_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that always ends in an error after a while is not good each time until then."""
+    monkeypatch.setattr(watch, "SHORT_S", 0.05)
+    async with running(ApiServer()) as server, following(server, Inventory()) as watchers:
+        problems = []
+        for _ in range(watch.FAILED_WATCHES):
+            await until(lambda: server.watching == 1)
+            await asyncio.sleep(0.2)
+            problems.append(watchers.problem() != "")
+            server.break_off("Pod", 500)
+            await until(lambda: watchers.stats.failures["500"] >= len(problems))
+        assert problems == [False, True, True]
+        await until(lambda: watchers.stats.lists == 2)
+
+
+async def test_a_version_that_is_always_too_old_is_a_problem() -> None:
+    def gone(request: web.Request) -> web.Response | None:
+        return status(410, "too old") if "watch" in request.query else None
+
+    async with running(ApiServer()) as server:
+        with server.failing(gone):
+            async with following(server, Inventory()) as watchers:
+                await until(lambda: watchers.stats.expired > 2)
+                assert "410 too old" in watchers.problem()
+        async with following(server, Inventory()) as watchers:
+            await until(lambda: server.watching == 1)
+            assert watchers.problem() == ""
+
+
+async def test_pages_that_do_not_end() -> None:
+    item = {"metadata": {"name": "a", "namespace": "shop"}}
+    page = {"metadata": {"resourceVersion": "9", "continue": "more"}, "items": [item]}
+
+    async with running(ApiServer()) as server:
+        with server.failing(lambda _: web.json_response(page)):
+            async with following(server, Inventory(), wait_s=0.3) as watchers:
+                await until(lambda: "pages of the list had nothing new" in watchers.not_synced())
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, 7, {}, {"name": ["x"]}, {"name": "x", "namespace": 3}, {"name": "x", "uid": {}}],
+)
+async def test_an_object_without_a_usable_name_costs_no_other(metadata: Any) -> None:
+    inventory = Inventory()
+    named = {"name": "good", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    bodies = {
+        "items": [{"metadata": metadata}, {"metadata": named, "spec": {}}],
+        "metadata": {"resourceVersion": "9"},
+    }
+    gone = {**metadata, "resourceVersion": "10"} if isinstance(metadata, dict) else metadata
+
+    def answer(request: web.Request) -> web.Response | None:
+        if "watch" not in request.query:
+            return web.json_response(bodies)
+        lines = [json.dumps({"type": "DELETED", "object": {"metadata": gone}}) + "\n"]
+        return web.Response(text="".join(lines))
+
+    async with running(ApiServer()) as server:
+        with server.failing(answer):
+            async with following(server, inventory) as watchers:
+                await until(lambda: watchers.stats.watches > 1)
+                assert pod_names(inventory) == ["good"]
+                assert watchers.stats.bad_objects >= 1
 
 
 async def test_the_server_ends_watches_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,7 +615,16 @@ async def test_garbage_means_a_new_list(garbage: bytes, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"metadata": {}, "items": [7]}', b'{"metadata": {}, "items": []}']
+    "body",
+    [
+        b'{"kind": "ServiceList", "metadata": {"resourceVersion": "7"}, "items": []}',
+        b'{"kind": "Status", "metadata": {"resourceVersion": "7"}}',
+        b"",
+        b"[]",
+        b"{}",
+        b'{"metadata": {}, "items": [7]}',
+        b'{"metadata": {}, "items": []}',
+    ],
 )
 async def test_a_list_that_is_none(body: bytes) -> None:
     bad = 3

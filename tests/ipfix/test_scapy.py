@@ -49,6 +49,7 @@ NAMES = {
     "IPV4_DST_ADDR": "destinationIP",
     "flowStartMilliseconds": "flowStartMilliseconds",
     "flowEndMilliseconds": "flowEndMilliseconds",
+    "flowId": "flowId",
 }
 
 

@@ -37,6 +37,7 @@ NAMES = {
     "cflow.dstaddr": "destinationIPv4Address",
     "cflow.srcaddrv6": "sourceIPv6Address",
     "cflow.dstaddrv6": "destinationIPv6Address",
+    "cflow.flow_id": "flowId",
 }
 TIMES = {
     ("cflow.abstimestart", "4"): "flowStartSeconds",

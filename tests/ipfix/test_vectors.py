@@ -45,7 +45,7 @@ EXPORTER_TEMPLATE = {
         (6, 16, 27, 28, 107, 171, 169),
     )
 }
-OURS = [(IANA, 152, 8), (IANA, 153, 8)]
+OURS = [(IANA, 152, 8), (IANA, 153, 8), (IANA, 148, 8)]
 
 LONG = "ns/" + "s" * 300 + ":https"
 
@@ -105,7 +105,7 @@ IPV4_BYTES = b"".join(
         bytes([10, 96, 0, 1]),
         bytes([0, 0, 0, 0]),
         bytes([10, 96, 0, 1]),
-        pack(">QQ", 1_789_999_990_123, 1_789_999_999_999),
+        pack(">QQQ", 1_789_999_990_123, 1_789_999_999_999, 0),
     ]
 )
 
@@ -123,6 +123,7 @@ IPV6 = {
     "proxySnatIP": "fd00::3",
     "flowStartMilliseconds": 4_294_967_295_000,
     "flowEndMilliseconds": 4_294_967_295_000,
+    "flowId": 128 << 24 | 4001,  # an echo request
 }
 IPV6_BYTES = b"".join(
     [
@@ -143,7 +144,7 @@ IPV6_BYTES = b"".join(
         b"\0" * 16,
         bytes.fromhex("fd000000000000000000000000000003"),
         b"\0" * 16,
-        pack(">QQ", 4_294_967_295_000, 4_294_967_295_000),
+        pack(">QQQ", 4_294_967_295_000, 4_294_967_295_000, 128 << 24 | 4001),
     ]
 )
 
@@ -179,14 +180,14 @@ def test_antreas_own_template_is_read(leaf: Leaf) -> None:
     """43 elements, without ours: the milliseconds are made from the seconds."""
     template = wire.template(256, *EXPORTER_TEMPLATE[4])
     assert len(EXPORTER_TEMPLATE[4]) == ANTREA_EXPORTED
-    stream = wire.message(wire.templates(template), wire.set_of(256, IPV4_BYTES[:-16]))
+    stream = wire.message(wire.templates(template), wire.set_of(256, IPV4_BYTES[:-24]))
     times = {"flowStartMilliseconds": 1_789_999_990_000, "flowEndMilliseconds": 1_789_999_999_000}
     assert fed_in_every_manner(leaf, stream).records == [IPV4 | times]
 
 
 def test_seconds_are_made_from_milliseconds(leaf: Leaf) -> None:
     stream = wire.message(
-        wire.templates(wire.template(256, *OURS)),
+        wire.templates(wire.template(256, *OURS[:2])),
         wire.set_of(256, pack(">QQ", 1_789_999_990_123, 1_789_999_999_999)),
     )
     times = [name for name in IPV4 if name.startswith(("flowStart", "flowEndS", "flowEndM"))]

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from flowvis.lab.cni import CNIS
 from flowvis.lab.faults import FAULTS
 from flowvis.lab.plan import NODES
 from flowvis.lab.scenarios import choose
@@ -61,3 +62,19 @@ def test_what_goes_wrong_costs_nothing(fault):
 
 def test_without_events_what_a_poll_can_see_is_exact():
     run("--duration", "5s", "--no-events")
+
+
+@pytest.mark.parametrize("cni", [name for name in CNIS if name != "ranges"])
+def test_every_scenario_is_the_same_under_another_cni(cni):
+    report = run("--duration", "8s", "--cni", cni)
+    assert [one["name"] for one in report["scenarios"]] == [s.name for s in choose([])]
+
+
+def test_datagrams_and_denied_clients_go_on_after_a_pause():
+    """The kernel has forgotten them meanwhile, on one node or on both."""
+    names = ["udp", "udp-v6", "dns", "denied", "denied-v6", "denied-egress", "unanswered"]
+    chosen = [word for name in names for word in ("--scenario", name)]
+    report = run("--duration", "4s", "--rounds", "3", *chosen)
+    sent = {one["name"]: one["expected"]["packets"] for one in report["scenarios"]}
+    assert list(sent) == names
+    assert sent["dns"] == 3 * 40

@@ -157,3 +157,45 @@ def test_pack_keys_needs_columns_of_one_length(leaf: ModuleType) -> None:
         leaf.pack_keys(np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match="need one length"):
         leaf.pack_keys()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.binary(min_size=18, max_size=18), st.integers(0, 35)), max_size=20))
+def test_endpoints_come_in_order(rows: list[tuple[bytes, int]]) -> None:
+    """Also where they differ in one byte only, wherever that is, and where they are the same."""
+    keys = []
+    for one, at in rows:
+        other = bytearray(one)
+        if at < 18:
+            other[at] ^= 1 + at
+        keys.append(one + bytes(other) + b"tail")
+    text = b"".join(keys)
+    found = []
+    for leaf in (reference, compiled):
+        array = np.frombuffer(bytearray(text), dtype=np.uint8).reshape(len(keys), 40)
+        turned = leaf.order_endpoints(array)
+        found.append((array.tobytes(), turned.tolist()))
+    assert found[0] == found[1]
+    ordered, turned = found[0]
+    for at, key in enumerate(keys):
+        small, large = sorted((key[:18], key[18:36]))
+        assert ordered[40 * at : 40 * at + 40] == small + large + b"tail"
+        assert turned[at] == (key[:18] > key[18:36])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        np.zeros((2, 35), np.uint8),
+        np.zeros(36, np.uint8),
+        np.zeros((2, 40), np.uint16),
+        np.zeros((2, 80), np.uint8)[:, ::2],
+        np.frombuffer(bytes(80), np.uint8).reshape(2, 40),
+    ],
+    ids=["short", "one", "wide", "strided", "read-only"],
+)
+def test_keys_that_cannot_be_put_in_order_are_refused(
+    leaf: ModuleType, keys: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(ValueError, match="keys"):
+        leaf.order_endpoints(keys)

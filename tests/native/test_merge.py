@@ -72,6 +72,8 @@ def new_records(n: int = 1, **given: Any) -> Records:
         reasons=np.zeros(n, np.uint8),
         sides=np.full(n, Sides.BOTH, np.uint8),
         slots=np.zeros(n, np.int64),
+        exporters=np.zeros(n, np.uint32),
+        reversed=np.zeros(n, bool),
     )
     return replace(made, **given)
 
@@ -93,7 +95,11 @@ def test_values_go_where_the_program_says(leaf: ModuleType) -> None:
     assert (row[NAME : NAME + 16] == 1).all()
     assert row[TALLIES[2].rate :][:8].view(np.uint64)[0] == 100 * 8000 // 999
     assert not flows.rows[:2].any()
-    assert flows.state.tolist() == [0, 0, FlowState.LIVE | FlowState.UNWRITTEN | 6]
+    assert flows.state.tolist() == [
+        0,
+        0,
+        FlowState.LIVE | FlowState.UNWRITTEN | FlowState.SHARED | 6,
+    ]
     assert flows.due.tolist() == [NEVER, NEVER, 5000]
     assert flows.seen.tolist() == [NEVER, NEVER, 5000]
 

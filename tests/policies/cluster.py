@@ -15,6 +15,12 @@ from flowvis.policies.model import PROTOCOLS, Action
 NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 DIRECTIONS = ("ingress", "egress")
 FIELDS = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
+COUNTERS = (
+    "octetTotalCount",
+    "packetTotalCount",
+    "reverseOctetTotalCount",
+    "reversePacketTotalCount",
+)
 ALLOWING = (Action.NONE, Action.ALLOW)
 
 
@@ -73,7 +79,10 @@ class Cluster:
                 [PROTOCOLS.get(str(c.protocol), c.protocol) for c in connections], dtype=np.uint8
             ),
             "flowStartMilliseconds": np.array([c.start_ms for c in connections], dtype=np.uint64),
+            "tcpState": self.strings.encode(said.get("tcpState", [""] * count)),
         }
+        for name in COUNTERS:
+            columns[name] = np.array(list(said.get(name, [0] * count)), dtype=np.uint64)
         for direction in DIRECTIONS:
             for name in FIELDS:
                 text = name in {"Name", "Namespace", "RuleName"}
@@ -132,6 +141,15 @@ def namespace(name: str, **pairs: str) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name, **pairs}},
+    }
+
+
+def service(name: str, namespace: str, **selector: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": selector},
     }
 
 

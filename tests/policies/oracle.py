@@ -4,7 +4,7 @@ It shares nothing with the package but the numbers of types and actions.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -26,8 +26,9 @@ Object = Mapping[str, Any]
 
 
 class Oracle:
-    def __init__(self, objects: list[Any]) -> None:
+    def __init__(self, objects: list[Any], pods: Iterable[Pod] = ()) -> None:
         self._objects = objects
+        self._pods = list(pods)
         self._namespaces = {
             o["metadata"]["name"]: o["metadata"]["labels"] for o in self._of("Namespace")
         }
@@ -39,13 +40,25 @@ class Oracle:
         subject, peer = (source, destination) if direction == "egress" else (destination, source)
         if not isinstance(subject, Pod) or _address(source) == _address(destination):
             return NOTHING
+        if direction == "ingress" and self._runs_on(subject, peer):
+            return NOTHING
         service = protocol, port, destination
         found = self._tiers(direction, subject, peer, service, range(253))
         if found == NOTHING:
             found = self._standard(direction, subject, peer, service)
+            if found != NOTHING and self._runs_on(subject, peer):
+                return NOTHING
         if found == NOTHING:
             found = self._tiers(direction, subject, peer, service, range(253, 999))
         return found
+
+    def _runs_on(self, pod: Pod, end: End) -> bool:
+        """Whether an address is one of the node of a Pod."""
+        return isinstance(end, str) and any(
+            _name(node) == pod.node and ip_address(entry["address"]) == ip_address(end)
+            for node in self._of("Node")
+            for entry in node["status"]["addresses"]
+        )
 
     def _of(self, kind: str, group: str = "") -> list[Any]:
         return [
@@ -99,31 +112,70 @@ class Oracle:
     def _tiers(
         self, direction: str, subject: Pod, peer: End, service: Any, tiers: range
     ) -> Verdict | None:
-        ordered = sorted(
-            (p for p in self._tiered() if p[0] in tiers),
-            key=lambda p: (p[0], p[1], p[2]["metadata"].get("namespace", ""), _name(p[2])),
-        )
-        for _, _, policy in ordered:
-            for place, rule in enumerate(policy["spec"].get(direction, [])):
-                if not self._applies(policy, rule, subject):
-                    continue
-                if not _rule_serves(rule, service):
-                    continue
-                fits = self._rule_fits(policy, rule, direction, subject, peer)
-                if fits is False:
-                    continue
-                if fits is None:
-                    return UNKNOWN
-                if rule["action"] == "Pass":
-                    return NOTHING
-                return Verdict(
-                    _name(policy),
-                    policy["metadata"].get("namespace", ""),
-                    _type(policy),
-                    rule.get("name") or f"{direction}[{place}]",
-                    ACTIONS[rule["action"]],
-                )
+        ordered = [
+            (tier, priority, place, policy["metadata"].get("namespace", ""), _name(policy), policy)
+            for tier, priority, policy in self._tiered()
+            if tier in tiers
+            for place in range(len(policy["spec"].get(direction, [])))
+        ]
+        for _, _, place, namespace, name, policy in sorted(ordered, key=lambda found: found[:5]):
+            rule = policy["spec"][direction][place]
+            if not self._applies(policy, rule, subject):
+                continue
+            fits = self._rule_matches(policy, rule, direction, (subject, peer), service)
+            if fits is False:
+                continue
+            if fits is None:
+                return UNKNOWN
+            if rule["action"] == "Pass":
+                return NOTHING
+            return Verdict(
+                name,
+                namespace,
+                _type(policy),
+                rule.get("name") or f"{direction}[{place}]",
+                ACTIONS[rule["action"]],
+            )
         return NOTHING
+
+    def _rule_matches(
+        self, policy: Object, rule: Object, direction: str, endpoints: tuple[Pod, End], service: Any
+    ) -> bool | None:
+        """Go through all pairs of a peer and a port of a rule."""
+        subject, peer = endpoints
+        namespace = policy["metadata"].get("namespace", "")
+        admin = _type(policy) == 4
+        answers = set()
+        for choice in rule.get("from" if direction == "ingress" else "to", []) or [{}]:
+            if admin:
+                fits = self._is_chosen(choice, peer, subject)
+            else:
+                fits = choice == {} or self._is_antrea_peer(choice, namespace, subject, peer)
+            for port in [*rule.get("ports", []), *rule.get("protocols", [])] or [None]:
+                both = {fits, True if port is None else _entry_serves(port, service)}
+                if not admin and direction == "egress" and _has_name(port):
+                    both.add(self._is_pod_of(choice, namespace, peer))
+                if False not in both:
+                    answers.add(None if None in both else True)
+        return True if True in answers else None if answers else False
+
+    def _is_pod_of(self, choice: Object, namespace: str, peer: End) -> bool:
+        """Whether a peer that fits a choice of Antrea is there as a Pod, which has named ports."""
+        if "group" in choice:
+            specs = self._leaves(choice["group"], namespace)
+            return any(
+                "ipBlocks" not in spec and self._is_member(spec, namespace, peer) for spec in specs
+            )
+        return not {"ipBlock", "fqdn", "nodeSelector"} & set(choice)
+
+    def _leaves(self, name: str, namespace: str) -> Iterator[Any]:
+        """Go through the specs of a group and those below it that have no child groups."""
+        for group in self._of("Group" if namespace else "ClusterGroup"):
+            if _name(group) == name and group["metadata"].get("namespace", "") == namespace:
+                if "childGroups" not in group["spec"]:
+                    yield group["spec"]
+                for child in group["spec"].get("childGroups", []):
+                    yield from self._leaves(child, namespace)
 
     def _tiered(self) -> Iterator[tuple[int, float, Any]]:
         tiers = DEFAULT_TIERS | {_name(o): o["spec"]["priority"] for o in self._of("Tier")}
@@ -133,7 +185,7 @@ class Oracle:
                 case "AdminNetworkPolicy", _:
                     yield 251, spec["priority"], policy
                 case "BaselineAdminNetworkPolicy", _:
-                    yield 254, 0, policy
+                    yield 254, 1, policy
                 case "ClusterNetworkPolicy", "policy.networking.k8s.io":
                     yield {"Admin": 220, "Baseline": 254}[spec["tier"]], spec["priority"], policy
                 case "NetworkPolicy" | "ClusterNetworkPolicy", "crd.antrea.io":
@@ -141,28 +193,27 @@ class Oracle:
 
     def _applies(self, policy: Object, rule: Object, subject: Pod) -> bool:
         if _type(policy) == 4:
-            return self._is_chosen(policy["spec"]["subject"], subject) is True
+            return self._is_chosen(policy["spec"]["subject"], subject, subject) is True
         choices = rule.get("appliedTo") or policy["spec"].get("appliedTo") or []
         namespace = policy["metadata"].get("namespace", "")
-        return any(
-            self._is_antrea_peer(choice, namespace, subject, subject) is True for choice in choices
-        )
+        return any(self._is_applied_to(choice, namespace, subject) for choice in choices)
 
-    def _rule_fits(
-        self, policy: Object, rule: Object, direction: str, subject: Pod, peer: End
-    ) -> bool | None:
-        peers = rule.get("from" if direction == "ingress" else "to", [])
-        if _type(policy) == 4:
-            answers = [self._is_chosen(choice, peer) for choice in peers]
-        else:
-            namespace = policy["metadata"].get("namespace", "")
-            answers = [self._is_antrea_peer(c, namespace, subject, peer) for c in peers]
-            answers = answers or [True]
-        if True in answers:
-            return True
-        return None if None in answers else False
+    def _is_applied_to(self, choice: Object, namespace: str, subject: Pod) -> bool:
+        if "group" not in choice:
+            return self._is_antrea_peer(choice, namespace, subject, subject) is True
+        specs = [
+            spec for spec in self._leaves(choice["group"], namespace) if "ipBlocks" not in spec
+        ]
+        if namespace and any(
+            self._is_member(spec, namespace, pod)
+            for spec in specs
+            for pod in self._pods
+            if pod.namespace != namespace
+        ):
+            return False
+        return any(self._is_member(spec, namespace, subject) for spec in specs)
 
-    def _is_chosen(self, choice: Object, end: End) -> bool | None:
+    def _is_chosen(self, choice: Object, end: End, subject: Pod) -> bool | None:
         if "networks" in choice:
             return any(in_block({"cidr": cidr}, end) for cidr in choice["networks"])
         if "domainNames" in choice:
@@ -171,13 +222,24 @@ class Oracle:
             return self._on_node(choice["nodes"], end)
         if not isinstance(end, Pod):
             return False
-        namespace = self._labels_of(end.namespace)
         if "namespaces" in choice:
-            return selects(choice["namespaces"], namespace)
+            return self._is_in(choice["namespaces"], end, subject)
         pods = choice["pods"]
-        return selects(pods["namespaceSelector"], namespace) and selects(
-            pods["podSelector"], _labels(end)
-        )
+        namespaces = pods.get("namespaceSelector", pods.get("namespaces"))
+        return self._is_in(namespaces, end, subject) and selects(pods["podSelector"], _labels(end))
+
+    def _is_in(self, choice: Object, end: Pod, subject: Pod) -> bool:
+        """Whether a Pod's namespace is chosen, in the older form or the newer one."""
+        theirs, mine = self._labels_of(end.namespace), self._labels_of(subject.namespace)
+        match choice:
+            case {"namespaceSelector": selector}:
+                return selects(selector, theirs)
+            case {"sameLabels": keys}:
+                return bool(keys) and all(k in theirs and theirs[k] == mine.get(k) for k in keys)
+            case {"notSameLabels": keys}:
+                both = all(k in theirs and k in mine for k in keys)
+                return both and any(theirs[k] != mine[k] for k in keys)
+        return selects(choice, theirs)
 
     def _on_node(self, selector: Object, end: End) -> bool:
         if isinstance(end, Pod):
@@ -221,18 +283,23 @@ class Oracle:
         return near and selects(choice.get("podSelector", {}), _labels(end))
 
     def _in_group(self, name: str, namespace: str, end: End) -> bool | None:
-        kind = "Group" if namespace else "ClusterGroup"
-        for group in self._of(kind):
-            if _name(group) == name and group["metadata"].get("namespace", "") == namespace:
-                spec = group["spec"]
-                if "ipBlocks" in spec:
-                    return any(in_block(block, end) for block in spec["ipBlocks"])
-                if "childGroups" in spec:
-                    return any(self._in_group(c, namespace, end) for c in spec["childGroups"])
-                if not isinstance(end, Pod):
-                    return False
-                return bool(self._is_antrea_peer(spec, namespace, end, end))
-        return False
+        return any(self._is_member(spec, namespace, end) for spec in self._leaves(name, namespace))
+
+    def _is_member(self, spec: Object, namespace: str, end: End) -> bool:
+        if "ipBlocks" in spec:
+            return any(in_block(block, end) for block in spec["ipBlocks"])
+        if not isinstance(end, Pod):
+            return False
+        if "serviceReference" in spec:
+            wanted = spec["serviceReference"]
+            return any(
+                (o["metadata"]["namespace"], _name(o)) == (wanted["namespace"], wanted["name"])
+                and end.namespace == wanted["namespace"]
+                and bool(o["spec"].get("selector"))
+                and selects({"matchLabels": o["spec"]["selector"]}, _labels(end))
+                for o in self._of("Service")
+            )
+        return self._is_antrea_peer(spec, namespace, end, end) is True
 
     def _labels_of(self, namespace: str) -> Mapping[str, str]:
         return self._namespaces.get(namespace, {"kubernetes.io/metadata.name": namespace})
@@ -263,13 +330,15 @@ def in_block(block: Object, end: End) -> bool:
     return not any(address in ip_network(part) for part in block.get("except", []))
 
 
-def _rule_serves(rule: Object, service: Any) -> bool:
-    ports, protocols = rule.get("ports", []), rule.get("protocols", [])
-    if not ports and not protocols:
-        return True
-    return any(_serves(port, service) for port in ports) or any(
-        _protocol_serves(protocol, service) for protocol in protocols
-    )
+def _has_name(port: Object | None) -> bool:
+    return port is not None and isinstance(port.get("port"), str)
+
+
+def _entry_serves(port: Object, service: Any) -> bool | None:
+    inner = {"icmp", "igmp", "destinationNamedPort", "tcp", "udp", "sctp"} & set(port)
+    serves = _protocol_serves(port, service) if inner else _serves(port, service)
+    asks_more = "sourcePort" in port or "icmpType" in port.get("icmp", {})
+    return None if serves and asks_more else serves
 
 
 def _serves(port: Object, service: Any) -> bool:
@@ -285,7 +354,7 @@ def _serves(port: Object, service: Any) -> bool:
     own = protocol == PROTOCOLS[port.get("protocol", "TCP")]
     wanted = port.get("port", number)
     if isinstance(wanted, str):
-        return own and _is_named(wanted, *service)
+        return own and _is_named(wanted, *service, of=protocol)
     return bool(own and wanted <= number <= port.get("endPort", wanted))
 
 
@@ -306,8 +375,14 @@ def _protocol_serves(match: Object, service: Any) -> bool:
     return number == port.get("number", number)
 
 
-def _is_named(name: str, protocol: int, number: int, destination: End) -> bool:
-    return isinstance(destination, Pod) and (name, protocol, number) in destination.named_ports
+def _is_named(
+    name: str, protocol: int, number: int, destination: End, *, of: int | None = None
+) -> bool:
+    """Whether the first port of that name, of a protocol if `of` says which, is the one called."""
+    if not isinstance(destination, Pod):
+        return False
+    named = [own for own in destination.named_ports if own[0] == name and of in {None, own[1]}]
+    return bool(named) and named[0][1:] == (protocol, number)
 
 
 def _name(item: Object) -> str:

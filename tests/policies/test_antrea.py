@@ -153,6 +153,27 @@ def test_groups_that_contain_each_other_end(cluster: Cluster) -> None:
     assert cluster.policies.stats.unknown == 1
 
 
+def test_groups_in_groups_in_groups_cost_no_more_than_there_are_groups(cluster: Cluster) -> None:
+    names = [f"g{n}" for n in range(30)]
+    cluster.apply(
+        acnp("by-group", {"action": "Drop", "from": [{"group": "g0"}]}),
+        *(antrea("ClusterGroup", name, childGroups=names) for name in names[:-1]),
+        antrea("ClusterGroup", names[-1], podSelector=matching(app="web")),
+    )
+    assert verdict(cluster) == ("by-group", "ingress[0]", 2)
+    assert verdict(cluster, "test/db") == ("", "", 0)
+    assert cluster.policies.stats.unknown == 1
+
+
+def test_a_long_chain_of_groups(cluster: Cluster) -> None:
+    cluster.apply(
+        acnp("by-group", {"action": "Drop", "from": [{"group": "g0"}]}),
+        *(antrea("ClusterGroup", f"g{n}", childGroups=[f"g{n + 1}"]) for n in range(3000)),
+    )
+    assert verdict(cluster) == ("", "", 0)
+    assert cluster.policies.stats.unknown == 1
+
+
 def test_service_accounts(cluster: Cluster) -> None:
     account = {"serviceAccount": {"namespace": "test", "name": "web-account"}}
     cluster.apply(acnp("by-account", {"action": "Drop", "from": [account]}))

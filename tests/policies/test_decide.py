@@ -127,7 +127,11 @@ def test_starts_in_whole_seconds(cluster: Cluster) -> None:
     [
         ({}, DENIED),
         ({"RuleAction": 2}, DENIED),
-        ({"Type": 1, "RuleAction": 2}, DENIED),
+        ({"Name": "p", "Namespace": "x", "RuleAction": 2}, DENIED),
+        # Who reports a kind of policy knows it all: Antrea names none for the default isolation,
+        # and no rule of a NetworkPolicy.
+        ({"Type": 1, "RuleAction": 2}, ("", "", 1, "", 2)),
+        ({"Name": "p", "Namespace": "x", "Type": 1, "RuleAction": 2}, ("p", "x", 1, "", 2)),
         ({"RuleAction": 3}, ("", "", 0, "", 3)),
         ({"Type": 2}, ("", "", 2, "", 0)),
         ({"Name": "n", "Type": 2, "RuleAction": 1}, ("n", "", 2, "", 1)),
@@ -137,6 +141,15 @@ def test_what_the_record_says_stays(cluster: Cluster, said: Any, expected: Any) 
     cluster.apply(SHUT)
     columns = {f"ingressNetworkPolicy{name}": [value] for name, value in said.items()}
     assert cluster.decide([Connection("y/b", "x/a")], **columns)[0]["ingress"] == expected
+
+
+def test_a_rule_that_the_record_leaves_without_a_name_stays_so(cluster: Cluster) -> None:
+    cluster.apply(OPEN)
+    own = {"Name": "p", "Namespace": "x", "Type": 1, "RuleAction": 1}
+    columns = {f"ingressNetworkPolicy{name}": [value] for name, value in own.items()}
+    found = cluster.decide([Connection("y/b", "x/a")], **columns)[0]["ingress"]
+    assert found == ("p", "x", 1, "", 1)
+    assert ingress(cluster) == ALLOWED
 
 
 def test_without_policies_records_keep_what_they_say(cluster: Cluster) -> None:

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowvis.policies.objects import KINDS, PARSERS, created_ms, key_of, parse
+from flowvis.policies import Policies
+from flowvis.policies.objects import KINDS, PARSERS, Snapshot, created_ms, key_of, parse
+from flowvis.policies.rulebook import Rulebook
 from flowvis.policies.selectors import parse_selector
-from policies.cluster import admin_policy, antrea, matching, namespace, network_policy
+from policies.cluster import admin_policy, antrea, matching, namespace, network_policy, service
 
 CHOICE = {"namespaces": matching(a="b")}
 GOOD = [
@@ -39,6 +41,35 @@ GOOD = [
         appliedTo=[{"podSelector": {}}],
         ingress=[{"action": "Drop", "from": [{"group": "g"}], "ports": [{"port": "http"}]}],
     ),
+    admin_policy(
+        "BaselineAdminNetworkPolicy",
+        "older",
+        subject={"pods": {"namespaceSelector": {}, "podSelector": matching(a="b")}},
+        egress=[
+            {
+                "action": "Deny",
+                "to": [
+                    {"namespaces": {"sameLabels": ["a"]}},
+                    {"pods": {"namespaces": {"notSameLabels": ["a"]}, "podSelector": {}}},
+                ],
+            }
+        ],
+    ),
+    antrea(
+        "NetworkPolicy",
+        "p",
+        "x",
+        appliedTo=[{"group": "g"}],
+        egress=[
+            {
+                "action": "Drop",
+                "to": [{"namespaces": {"match": "Self"}}, {"nodeSelector": {}}],
+                "protocols": [{"icmp": {"icmpType": 8}}],
+            }
+        ],
+    ),
+    antrea("Group", "s", "x", serviceReference={"namespace": "x", "name": "s"}),
+    service("s", "x", app="a"),
     antrea("ClusterGroup", "g", ipBlocks=[{"cidr": "10.0.0.0/8"}]),
     antrea("Tier", "t", priority=9),
 ]
@@ -69,7 +100,9 @@ def change(item: Any, path: str, value: Any) -> Any:
         (GOOD[3], "spec.ingress.0.action", "Maybe", "no or bad value for 'Maybe'"),
         (GOOD[4], "spec.tier", "Best", "ClusterNetworkPolicy p: tier 'Best': allowed are Admin"),
         (GOOD[5], "spec.ingress.0.from", 5, "ClusterNetworkPolicy p: "),
-        (GOOD[7], "spec", None, "Tier t: "),
+        (GOOD[2], "metadata.namespace", None, "NetworkPolicy p: metadata.namespace is missing"),
+        (GOOD[2], "metadata.namespace", ["x"], "NetworkPolicy: metadata.name and metadata.namespa"),
+        (GOOD[-1], "spec", None, "Tier t: "),
     ],
 )
 def test_malformed_objects_are_named(item: Any, path: str, value: Any, problem: str) -> None:
@@ -95,7 +128,7 @@ def paths(item: Any, so_far: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
 @given(st.data(), st.sampled_from(GOOD), anything)
 def test_any_damage_is_a_value_error(data: Any, good: Any, value: Any) -> None:
     item = copy.deepcopy(good)
@@ -104,8 +137,10 @@ def test_any_damage_is_a_value_error(data: Any, good: Any, value: Any) -> None:
     for step in way:
         at = at[step]
     at[last] = value
+    policies = Policies()
     with suppress(ValueError):
-        read(item)
+        policies.upsert(item, 0)
+    Rulebook(Snapshot.of(policies._history.values(0)))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from itertools import product
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,11 +18,13 @@ from policies.cluster import (
     labels,
     namespace,
     network_policy,
+    service,
 )
 from policies.oracle import Oracle
 
 NAMESPACES = ("x", "y")
 VALUES = st.sampled_from(["1", "2"])
+SPACES = st.sampled_from(NAMESPACES)
 KEYS = st.sampled_from(["app", "tier"])
 NAMES = st.sampled_from(["web", "dns"])
 PORTS = (80, 81, 5353)
@@ -82,6 +85,12 @@ def ports(draw: Any) -> Any:
 
 
 @st.composite
+def antrea_ports(draw: Any) -> Any:
+    found = draw(ports())
+    return found | {"sourcePort": 1024} if draw(st.booleans()) and "endPort" in found else found
+
+
+@st.composite
 def network_policies(draw: Any) -> Any:
     selectors = st.fixed_dictionaries({"podSelector": SELECTORS}) | st.fixed_dictionaries(
         {"namespaceSelector": SELECTORS}, optional={"podSelector": SELECTORS}
@@ -102,6 +111,16 @@ def network_policies(draw: Any) -> Any:
 
 PODS = st.fixed_dictionaries({"namespaceSelector": SELECTORS, "podSelector": SELECTORS})
 CHOSEN = {"namespaces": SELECTORS, "pods": PODS}
+OLDER = one_key(
+    namespaceSelector=SELECTORS,
+    sameLabels=some(KEYS),
+    notSameLabels=some(KEYS),
+)
+OLDER_CHOSEN = {
+    "namespaces": OLDER,
+    "pods": st.fixed_dictionaries({"namespaces": OLDER, "podSelector": SELECTORS}),
+}
+"""As network-policy-api had it until v0.1.1."""
 CHOSEN_OUT = CHOSEN | {
     "networks": st.lists(CIDRS, min_size=1, max_size=2),
     "nodes": SELECTORS,
@@ -132,6 +151,7 @@ def admin_policies(draw: Any) -> Any:
     newer = kind == "ClusterNetworkPolicy"
     actions = ["Accept", "Deny", "Pass"] if newer else ["Allow", "Deny", "Pass"]
     services = {"protocols": some(PROTOCOLS)} if newer else {"ports": some(OLD_PORTS)}
+    older = not newer and draw(st.booleans())
 
     def rules(side: str, peers: Any) -> Any:
         needed = {"action": st.sampled_from(actions), side: some(one_key(**peers), 1)}
@@ -143,8 +163,8 @@ def admin_policies(draw: Any) -> Any:
         st.fixed_dictionaries(
             {
                 "subject": one_key(**CHOSEN),
-                "ingress": rules("from", CHOSEN),
-                "egress": rules("to", CHOSEN_OUT),
+                "ingress": rules("from", OLDER_CHOSEN if older else CHOSEN),
+                "egress": rules("to", OLDER_CHOSEN if older else CHOSEN_OUT),
                 "priority": st.integers(0, 2),
             }
         )
@@ -190,8 +210,11 @@ def antrea_policies(draw: Any) -> Any:
                 optional={
                     "name": st.sampled_from("tu"),
                     side: some(choices),
-                    "ports": some(ports()),
-                    "protocols": some(st.sampled_from([{"icmp": {}}, {"igmp": {}}]), most=1),
+                    "ports": some(antrea_ports()),
+                    "protocols": some(
+                        st.sampled_from([{"icmp": {}}, {"icmp": {"icmpType": 8}}, {"igmp": {}}]),
+                        most=1,
+                    ),
                     "appliedTo": some(subjects, most=1),
                 },
             )
@@ -222,6 +245,7 @@ def groups(draw: Any) -> Any:
     spec = draw(
         BY_LABELS
         | st.fixed_dictionaries({"ipBlocks": st.lists(blocks(), min_size=1, max_size=2)})
+        | st.builds(lambda space: {"serviceReference": {"namespace": space, "name": "s"}}, SPACES)
         | (st.just({"childGroups": ["h"]}) if name == "g" else st.nothing())
     )
     if draw(st.booleans()):
@@ -232,7 +256,7 @@ def groups(draw: Any) -> Any:
 TIERS = st.integers(1, 249).map(lambda number: antrea("Tier", "mine", priority=number))
 NODE = {
     "kind": "Node",
-    "metadata": {"name": "n", "labels": {"app": "1"}},
+    "metadata": {"name": "node-1", "labels": {"app": "1"}},
     "status": {"addresses": [{"type": "InternalIP", "address": OUTSIDE[0]}]},
 }
 
@@ -241,7 +265,8 @@ NODE = {
 def clusters(draw: Any) -> Any:
     spaces = [namespace(name, **draw(st.dictionaries(KEYS, VALUES))) for name in NAMESPACES]
     objects = draw(st.lists(network_policies() | admin_policies() | antrea_policies(), max_size=6))
-    others = [draw(TIERS), NODE, *draw(some(groups(), most=3))]
+    services = [service("s", name, **draw(st.dictionaries(KEYS, VALUES))) for name in NAMESPACES]
+    others = [draw(TIERS), NODE, *services, *draw(some(groups(), most=3))]
     return list({_key(item): item for item in (*spaces, *others, *objects)}.values())
 
 
@@ -249,6 +274,14 @@ def _key(item: Any) -> Any:
     metadata = item["metadata"]
     group = item.get("apiVersion", "").partition("/")[0]
     return metadata.get("namespace"), metadata["name"], item["kind"], group
+
+
+NAMED_PORTS = [
+    (),
+    (("web", 6, 80),),
+    (("dns", 17, 5353),),
+    (("web", 6, 81), ("web", 6, 80), ("web", 17, 80)),
+]
 
 
 @st.composite
@@ -261,7 +294,8 @@ def pods(draw: Any) -> list[Pod]:
             f"{ip[space]}.{n}",
             labels(**draw(st.dictionaries(KEYS, VALUES))),
             service_account=draw(st.sampled_from(["default", "robot"])),
-            named_ports=draw(st.sampled_from([(), (("web", 6, 80),), (("dns", 17, 5353),)])),
+            node=f"node-{n}",
+            named_ports=draw(st.sampled_from(NAMED_PORTS)),
         )
         for space, n in product(NAMESPACES, (0, 1))
     ]
@@ -270,12 +304,13 @@ def pods(draw: Any) -> list[Pod]:
 SERVICES = [(6, 80), (6, 81), (6, 6000), (17, 5353), (17, 80), (132, 80), (1, 0), (2, 0)]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(clusters(), pods())
 def test_both_say_the_same(objects: list[Any], members: list[Pod]) -> None:
     cluster = Cluster(members)
     cluster.apply(*objects)
-    oracle = Oracle(objects)
+    oracle = Oracle(objects, members)
     endpoints: dict[str, Pod | str] = {f"{pod.namespace}/{pod.name}": pod for pod in members}
     endpoints |= {address: address for address in OUTSIDE}
     rows = [

@@ -76,3 +76,13 @@ def test_all_options_of_a_live_section_are_live() -> None:
         inner: Inner = section(Inner, doc="What is inside", live=True)
 
     assert "  # How long (a duration such as 5s or 1m30s, at least 1s, live)" in commented(Live, {})
+
+
+def test_what_differs_in_a_pod_is_set() -> None:
+    @dataclass(frozen=True)
+    class Placed:
+        ask: bool = option(True, doc="Whether", in_pod=False)
+
+    assert commented(Placed, {}) == "# Whether (true or false)\n#ask: true\n"
+    assert commented(Placed, {}, in_pod=True) == "# Whether (true or false)\nask: false\n"
+    assert commented(Placed, {"ask": True}, in_pod=True).endswith("\nask: true\n")

@@ -274,3 +274,63 @@ def test_all_options_of_a_live_section_are_live() -> None:
 
     rows = reference(Live).splitlines()[2:]
     assert [row.rsplit("|", 2)[1].strip() for row in rows] == ["live"] * 5 + ["restart"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    address: str = option("127.0.0.1", doc="Where", in_pod="::")
+    ask: bool = option(True, doc="Whether", in_pod=False)
+    size: int = option(3, doc="How much")
+
+
+POD = {"KUBERNETES_SERVICE_HOST": "192.0.2.1"}
+
+
+@pytest.mark.parametrize("document", ["", "address:\nask:", "placed:\n"])
+def test_defaults_of_a_pod(document: str) -> None:
+    @dataclass(frozen=True)
+    class Around:
+        placed: Placed = section(Placed, doc="What is placed")
+
+    cls = Around if "placed" in document else Placed
+    found = load(cls, document.encode(), POD)
+    assert getattr(found, "placed", found) == Placed("::", False, 3)
+    found = load(cls, document.encode(), {"KUBERNETES_SERVICE_HOST": ""})
+    assert getattr(found, "placed", found) == Placed("127.0.0.1", True, 3)
+
+
+def test_the_reference_names_both_defaults() -> None:
+    assert "| `127.0.0.1`; in a Pod `'::'` |" in reference(Placed)
+    assert "| `true`; in a Pod `false` |" in reference(Placed)
+
+
+@dataclass(frozen=True)
+class Sized:
+    size: int = option(1, doc="How much", minimum=1, maximum=5_000_000_000)
+    name: str = option("", doc="Whose")
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ("1e+06", 10**6),
+        ("1e6", 10**6),
+        ("1.5e+03", 1500),
+        ("4.294967295e+09", 0xFFFFFFFF),
+        ("7.0", 7),
+    ],
+)
+def test_whole_numbers_as_helm_writes_them(written: str, size: int) -> None:
+    found = load(Sized, f"size: {written}".encode(), {})
+    assert (found.size, type(found.size)) == (size, int)
+
+
+@pytest.mark.parametrize("written", ["1e-3", "2.5", "1e99", "'1e+06x'", "1e+", ".inf", "9" * 30])
+def test_numbers_that_are_not_whole(written: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(Sized, f"size: {written}".encode(), {})
+    assert caught.value.problems[0].endswith("a whole number from 1 to 5000000000")
+
+
+def test_a_text_that_looks_like_a_number_stays_one() -> None:
+    assert load(Sized, b"name: 1e5", {}).name == "1e5"

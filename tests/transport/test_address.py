@@ -1,6 +1,6 @@
 import pytest
 
-from flowvis.transport.address import CollectorAddress, parse_collector_address
+from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,35 @@ def test_a_service_is_resolved_by_its_cluster_name() -> None:
         ("[fd00::1", "is not a collector address"),
         ("[fd00::1]4739", "is not a collector address"),
         ("[10.0.0.1]:1", "no IPv6 address"),
+        ("10.0.0.256", "has '10.0.0.256', which is no IPv4 address"),
+        ("192.168.010.001:4739", "which is no IPv4 address"),  # 192.168.8.1 to some resolvers
+        ("10.1", "which is no IPv4 address"),
     ],
 )
 def test_what_is_no_address(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|names) ") as caught:
         parse_collector_address(text)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("", ""),
+        ("fd00::1", "fd00::1"),
+        ("[fd00::1]", "fd00::1"),
+        ("[FD00:0::1]:4739:tls", "fd00::1"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7:4739:udp", "192.0.2.7"),
+        ("flows.example", "flows.example"),
+        ("flow-aggregator/web:4739", "web.flow-aggregator.svc"),
+    ],
+)
+def test_whom_a_certificate_is_for(text: str, host: str) -> None:
+    assert parse_host(text) == host
+
+
+@pytest.mark.parametrize("text", ["[fd00::1", "[web]", "192.0.2.300", "a/b/c", " "])
+def test_whom_no_certificate_can_be_for(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^(is|has|names) "):
+        parse_host(text)

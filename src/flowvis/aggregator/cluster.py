@@ -26,13 +26,13 @@ def follow(
 ) -> Watchers:
     """Return what follows Pods, Services, nodes and namespaces; policies and Egresses if wanted.
 
-    Decisions of policies depend on namespaces and nodes as well, Egresses on namespaces.
+    Decisions of policies depend on namespaces, nodes and Services as well, Egresses on namespaces.
     """
     deciding = [] if policies is None else [policies]
     leaving = [] if egresses is None else [egresses]
     watched = [
         Watched(PODS, [inventory]),
-        Watched(SERVICES, [inventory]),
+        Watched(SERVICES, [inventory, *deciding]),
         Watched(NODES, [inventory, *deciding]),
         Watched(NAMESPACES, [inventory, *deciding, *leaving]),
     ]

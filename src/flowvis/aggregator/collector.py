@@ -3,11 +3,16 @@
 import asyncio
 import itertools
 import logging
+import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from flowvis.aggregator.correlator import Correlator
+from flowvis.aggregator.exporters import Exporters
+from flowvis.aggregator.reporters import Reporter
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
@@ -19,7 +24,10 @@ from flowvis.transport.server import Peer
 
 log = logging.getLogger(__name__)
 
+NODE_NAMES = ("sourceNodeName", "destinationNodeName")
 FULL_RECORDS = 8192  # handed on at once: columns of 3 MB, which the caches still like
+LOOK_S = 10.0  # between looks at what node a session's records name
+MAX_FORMER = 10_000  # exporters without a session that are remembered: two for each node at most
 DELAY_S = 0.02  # how long fewer records wait for company: a call costs as much as 100 records
 
 
@@ -33,10 +41,12 @@ class Collector:
     ) -> None:
         self.stage = stage
         self.sessions: dict[int, ExporterStream] = {}
+        self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
         self._buffer = RecordBuffer(EXPORTED, correlator.table.strings)
         self._numbers = itertools.count(1)
+        self._former: OrderedDict[str, Reporter] = OrderedDict()
         self._ended = CollectorStats()
         self._timer: asyncio.TimerHandle | None = None
         self._log = LimitedLog(log)
@@ -52,7 +62,9 @@ class Collector:
     def open(self, peer: Peer) -> "ExporterStream":
         """Return the handler of a new peer's bytes."""
         number = next(self._numbers) & 0xFFFFFFFF
-        session = CollectorSession(str(peer), self._buffer, self._limits)
+        session = CollectorSession(
+            str(peer), self._buffer, self._limits, partial(self.exporters.number, peer)
+        )
         self.sessions[number] = ExporterStream(self, peer, number, session)
         return self.sessions[number]
 
@@ -60,20 +72,30 @@ class Collector:
         """Sum up all sessions since the start."""
         return total([self._ended, *(session.stats for session in self.sessions.values())])
 
-    def received(self, peer: Peer, count: int, events: Iterable[Event]) -> None:
+    def received(self, session: "ExporterStream", count: int, events: Iterable[Event]) -> None:
         """Note that a session has put records into the buffer."""
         self.stage.received += count
+        if count and session.may_be_named():
+            session.named = self._node_of_the_last()
         if len(self._buffer) >= FULL_RECORDS:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
         for event in events:
-            self._tell(peer, event)
+            self._tell(session.peer, event)
 
     def closed(self, session: "ExporterStream") -> None:
         """Note that a session is over."""
         del self.sessions[session.number]
+        before = self._former.pop(session.peer.address, None)
+        self._former[session.peer.address] = session.reporter(before)
+        if len(self._former) > MAX_FORMER:
+            self._former.popitem(last=False)
         self._ended = total([self._ended, session.stats])
+
+    def reporters(self) -> list[Reporter]:
+        """Return all exporters that have a session, and the last of those that had one."""
+        return [*self._former.values(), *(each.reporter() for each in self.sessions.values())]
 
     def flush(self) -> None:
         """Hand the buffer's records to the correlator."""
@@ -86,6 +108,12 @@ class Collector:
             self._buffer.clear()
             self.stage.sent += count
         self._buffer.strings = self._correlator.table.strings
+
+    def _node_of_the_last(self) -> str:
+        """Return the node that the last record names: exporters name only their own."""
+        last = self._buffer.batch().take(slice(-1, None))
+        names = {text for side in NODE_NAMES for text in last.texts(side)} - {""}
+        return names.pop() if len(names) == 1 else ""
 
     def _tell(self, peer: Peer, event: Event) -> None:
         who = str(peer)
@@ -109,17 +137,23 @@ class ExporterStream:
         self.peer = peer
         self.number = number
         self.stats = session.stats
+        self.named = ""
+        """The node that its records name."""
+        self.last_s = time.monotonic()
+        """When something came at last."""
+        self._looked_s = float("-inf")
         self._collector = collector
         self._session = session
 
     def data_received(self, data: memoryview) -> None:
         """Decode; PeerError ends the session, what was decoded before it counts."""
+        self.last_s = time.monotonic()
         before = self.stats.records
         events: list[Event] = []
         try:
             events = self._session.receive(data)
         finally:
-            self._collector.received(self.peer, self.stats.records - before, events)
+            self._collector.received(self, self.stats.records - before, events)
 
     def eof(self) -> None:
         """The peer has finished: PeerError inside a message."""
@@ -128,6 +162,20 @@ class ExporterStream:
     def closed(self) -> None:
         """The session is over."""
         self._collector.closed(self)
+
+    def may_be_named(self) -> bool:
+        """Whether it is time to look at which node the records name."""
+        if self.named or self.last_s - self._looked_s < LOOK_S:
+            return False
+        self._looked_s = self.last_s
+        return True
+
+    def reporter(self, before: Reporter | None = None) -> Reporter:
+        """Return it as one who reports; with what is over, where it is over itself."""
+        is_open = self.number in self._collector.sessions
+        records = self.stats.records + (before.records if before else 0)
+        named = self.named or (before.named if before else "")
+        return Reporter(self.peer.address, named, records, self.last_s, is_open)
 
     def as_dict(self) -> dict[str, Any]:
         """The session as the API shows it."""

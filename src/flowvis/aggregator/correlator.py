@@ -7,6 +7,7 @@ from typing import Protocol
 
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.enrichment.endpoints import Endpoints
 from flowvis.batch import Batch
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.ledger import Stage
@@ -45,6 +46,7 @@ class Correlator:
         self.table = table
         self.stage = stage
         self._completer = completer
+        self._endpoints = Endpoints(completer.inventory)
         self._destinations = destinations
         self._tick_s = tick_s
         self._clock = clock
@@ -53,7 +55,7 @@ class Correlator:
 
     def add(self, batch: Batch) -> None:
         """Take records of exporters into the table."""
-        self.table.add(batch, self._clock())
+        self.table.add(self._endpoints.settle(batch), self._clock())
         self._balance()
 
     async def start(self) -> None:

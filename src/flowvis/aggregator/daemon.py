@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import os
+import socket
 import time
 from dataclasses import replace
 from typing import Any, TypedDict
+from uuid import uuid4
 
 from flowvis.aggregator.api.control import control_path
 from flowvis.aggregator.api.latest import LatestRecords
@@ -20,7 +22,10 @@ from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
+from flowvis.aggregator.replica import Replica
+from flowvis.aggregator.reporters import by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
 from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
@@ -28,15 +33,18 @@ from flowvis.clickhouse.writer import Writer
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.sources.files import InventoryFiles
+from flowvis.inventory.sources.ranges import Ranges
 from flowvis.inventory.sources.watch import Watchers
 from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
+from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
 from flowvis.runtime.metrics import StatsCollector
 from flowvis.runtime.status import StatusServer
+from flowvis.steady import SteadyTime
 from flowvis.transport.client import Client
 from flowvis.transport.server import Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
@@ -44,6 +52,7 @@ from flowvis.transport.tls import TlsFiles
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 65535  # over TCP and TLS there is no other limit than the length field's
+BY_THE_PODS = "the Pods themselves decide on flow types; ranges are only the fallback"
 PART = 0.4  # of the grace period: for exporters to finish, and again for destinations
 
 
@@ -78,12 +87,17 @@ class Aggregator:
         self.ledger = Ledger()
         self._settings = settings
         self._began = time.monotonic()
-        self._inventory = Inventory()
-        self._policies, self._egresses = Policies(), Egresses()
+        self._inventory = Inventory(report=log.warning)
+        self._policies, self._egresses = Policies(report=log.warning), Egresses()
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
+        self._ranges = Ranges(self._inventory, BY_THE_PODS)
         self._readiness = Readiness()
-        self.table = FlowTable(**_timeouts(settings), max_flows=settings.max_flows)
+        self.table = FlowTable(
+            **_timeouts(settings),
+            max_flows=settings.max_flows,
+            steady=SteadyTime(monotonic_ms),
+        )
         self._history = LatestRecords(settings.record_buffer_size)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
@@ -107,6 +121,7 @@ class Aggregator:
         self.collector = Collector(self.correlator, collecting)
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
+        self._replica = _replica(settings)
         self.configuration = Configuration(settings, self._appliers())
         self.components = self._components()
 
@@ -129,6 +144,7 @@ class Aggregator:
             inventory=self._inventory,
             clickhouse=self._clickhouse,
             ipfix=self._ipfix,
+            ranges=self._ranges,
         )
         made.register(ConfigurationCollector(PREFIX, self.configuration))
         made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
@@ -140,6 +156,9 @@ class Aggregator:
         if self._certificates is not None:
             stats = StatsCollector(f"{PREFIX}_certificates", self._certificates.stats)
             made.register(stats)
+        if self._replica is not None:
+            made.register(StatsCollector(f"{PREFIX}_replica", self._replica.stats))
+            ready["replica"] = self._replica.waiting
         self._status_server = StatusServer(
             made,
             host=settings.status.address,
@@ -151,12 +170,14 @@ class Aggregator:
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
+            self._ranges,
             self._clickhouse,
             self._ipfix,
             api,
             self.correlator,
             self.collector,
             self._certificates,
+            self._replica,
             self.server,
             self._readiness,
         ]
@@ -256,12 +277,39 @@ class Aggregator:
             "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
             "flows": len(self.table),
-            "sessions": [session.as_dict() for session in self.collector.sessions.values()],
+            "uncountedFlows": self.table.uncounted(),
+            "sessions": self._sessions(),
+            "nodes": self._nodes(),
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
+            "replica": self._replica.problem() if self._replica is not None else "",
+            "ranges": self._ranges.problem(),
+            "policies": self._policies.as_dict(),
             "ledger": self.ledger.as_dict(),
         }
+
+    def _sessions(self) -> list[dict[str, Any]]:
+        now = time.monotonic()
+        sessions = list(self.collector.sessions.values())
+        nodes = nodes_of([session.reporter() for session in sessions], self._inventory.nodes)
+        return [
+            session.as_dict() | {"node": node, "lastReportSeconds": round(now - session.last_s, 1)}
+            for session, node in zip(sessions, nodes, strict=True)
+        ]
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """All nodes that are known, also those that nothing ever came from."""
+        now = time.monotonic()
+        return [
+            {
+                "name": node.name,
+                "sessions": node.sessions,
+                "records": node.records,
+                "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
+            }
+            for node in by_node(self.collector.reporters(), self._inventory.nodes)
+        ]
 
     def _destinations(self) -> list[dict[str, str]]:
         found = []
@@ -309,6 +357,19 @@ def _certificates(settings: AggregatorSettings) -> Certificates | None:
         [service, *(name for name in more if name)],
         look_s=chosen.check_interval,
     )
+
+
+def _replica(settings: AggregatorSettings) -> Replica | None:
+    chosen, kubernetes = settings.lease, settings.inventory.kubernetes
+    if not chosen.wanted(kubernetes.wanted(settings.inventory.files), os.environ):
+        return None
+    us = Candidate(
+        os.environ.get("POD_NAME") or f"{socket.gethostname()}_{uuid4()}",
+        chosen.name or settings.certificates.service,
+        settings.certificates.names(os.environ).namespace,
+        chosen.duration,
+    )
+    return Replica(kubernetes.access, us)
 
 
 def _store(settings: ClickHouse) -> Store:

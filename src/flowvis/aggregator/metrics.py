@@ -6,8 +6,10 @@ from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
+from flowvis.aggregator.reporters import by_node
 from flowvis.clickhouse.writer import Writer, WriterStats
 from flowvis.inventory.index import Inventory
+from flowvis.inventory.sources.ranges import Ranges
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.metrics import Reading, ReadingsCollector, StatsCollector, new_registry
 from flowvis.transport.client import ClientStats
@@ -26,6 +28,7 @@ def registry(
     inventory: Inventory,
     clickhouse: Outlet[Writer],
     ipfix: Outlet[IpfixDestination],
+    ranges: Ranges,
 ) -> CollectorRegistry:
     """Return a registry that reads the parts' numbers when it is scraped."""
     made = new_registry(NAME, ledger)
@@ -38,9 +41,19 @@ def registry(
 
     readings: dict[str, Reading] = {
         "sessions": ("Exporters connected", lambda: len(collector.sessions)),
+        "nodes_without_session": (
+            "Nodes of the inventory that no exporter has a session from",
+            lambda: sum(
+                not each.sessions for each in by_node(collector.reporters(), inventory.nodes)
+            ),
+        ),
         "live_flows": ("Flows in the table", lambda: len(table)),
         "text_bytes": ("Distinct text held", lambda: table.strings.size_bytes),
         "inventory_objects": ("Pods, Services and Nodes", lambda: len(inventory)),
+        "pod_addresses_outside_ranges": (
+            "Addresses of Pods that are in no node's spec.podCIDRs",
+            ranges.outside,
+        ),
         "clickhouse_healthy": (
             "1 while ClickHouse can be written to",
             lambda: clickhouse.current.healthy if clickhouse.current else None,
@@ -52,8 +65,10 @@ def registry(
     }
     made.register(StatsCollector(f"{PREFIX}_server", server.stats))
     made.register(StatsCollector(f"{PREFIX}_ipfix", collector.totals))
+    made.register(StatsCollector(f"{PREFIX}_exporters", collector.exporters.stats))
     made.register(StatsCollector(f"{PREFIX}_correlator", table.stats))
     made.register(StatsCollector(f"{PREFIX}_clickhouse", writer_stats))
     made.register(StatsCollector(f"{PREFIX}_flow_collector", client_stats))
+    made.register(StatsCollector(f"{PREFIX}_inventory", inventory.stats))
     made.register(ReadingsCollector(PREFIX, readings))
     return made

@@ -20,9 +20,11 @@ from flowvis.aggregator.destinations.settings import (
     Problems,
     S3Uploader,
 )
-from flowvis.inventory.settings import KubernetesSettings
+from flowvis.aggregator.older import from_antrea
+from flowvis.inventory.settings import Enable, KubernetesSettings
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
+from flowvis.transport.address import parse_host
 from flowvis.transport.tls import VERSIONS
 
 
@@ -64,6 +66,7 @@ class CertificateSettings:
         False,
         doc="Make the CA, the exporters' certificate and one's own, and keep them in the API; "
         "`tls.ca`, `tls.certificate` and `tls.key` then say where to put one's own",
+        in_pod=True,
     )
     namespace: str = option(
         "",
@@ -94,11 +97,38 @@ class CertificateSettings:
 
 
 @dataclass(frozen=True)
+class LeaseSettings:
+    """The Lease by which one replica receives at a time."""
+
+    enable: Enable = option(
+        Enable.AUTO,
+        doc="Whether a replica receives only while the Lease is its own; auto: in a Pod (POD_NAME "
+        "is set) that asks the API server",
+    )
+    name: str = option(
+        "", doc="The Lease, in certificates.namespace; by default as certificates.service"
+    )
+    duration: Duration = option(
+        15.0,
+        doc="How long after its last sign of life a replica that died still has it; it is renewed "
+        "three times as often",
+        minimum=3,
+        maximum=300,
+    )
+
+    def wanted(self, kubernetes: bool, env: Mapping[str, str]) -> bool:
+        """Whether there is one; `kubernetes` says whether the API server is asked."""
+        if self.enable is Enable.AUTO:
+            return kubernetes and bool(env.get("POD_NAME"))
+        return self.enable is Enable.TRUE
+
+
+@dataclass(frozen=True)
 class RecordContents:
     """What the aggregator adds to records."""
 
     pod_labels: bool = option(
-        False, doc="Add sourcePodLabels and destinationPodLabels, as JSON objects"
+        False, doc="Add sourcePodLabels and destinationPodLabels, as JSON objects", in_pod=True
     )
 
 
@@ -139,7 +169,12 @@ class Listen:
 class Status:
     """Metrics and health over HTTP."""
 
-    address: str = option("127.0.0.1", doc="Local address of /metrics, /healthz and /readyz")
+    address: str = option(
+        "127.0.0.1",
+        doc="Local address of /metrics, /healthz and /readyz; Prometheus and the kubelet come from "
+        "elsewhere",
+        in_pod="::",
+    )
     port: int = option(9739, doc="Local port; 0: any free one", minimum=0, maximum=65535)
 
 
@@ -147,13 +182,15 @@ class Status:
 class Log:
     """The daemon's own log."""
 
-    format: str = option("text", doc="How lines are written", choices=FORMATS)
+    format: str = option("text", doc="How lines are written", choices=FORMATS, in_pod="json")
     level: str = option("info", doc="The least that is worth a line", choices=LEVELS)
 
 
 @dataclass(frozen=True)
 class AggregatorSettings:
     """All that flow-aggregator can be told."""
+
+    older = staticmethod(from_antrea)
 
     mode: Mode = option(Mode.AGGREGATE, doc="Proxy is not supported yet")
     active_flow_record_timeout: Duration = option(
@@ -174,6 +211,8 @@ class AggregatorSettings:
     )
     flow_aggregator_address: str = option(
         "",
+        parse=parse_host,
+        takes="a name or address",
         doc="One more name or address in the certificate that the aggregator issues to itself "
         "(certificates.issue)",
     )
@@ -202,6 +241,7 @@ class AggregatorSettings:
     certificates: CertificateSettings = section(
         CertificateSettings, doc="Certificates that the aggregator makes"
     )
+    lease: LeaseSettings = section(LeaseSettings, doc="One replica receives at a time")
     inventory: AggregatorInventory = section(AggregatorInventory, doc="Pods, Services and Nodes")
     max_flows: int = option(
         1_000_000,  # about 1 GB when full

@@ -17,6 +17,7 @@ from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Configuration
 from flowvis.runtime.process import serve
 from flowvis.runtime.reload import Reload
+from flowvis.runtime.settings import Loaded
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,12 @@ class DaemonCommand(Generic[S]):
         options = self._parser().parse_args(arguments)
         try:
             data = _read(options.config)
-            loaded = self._load(options.config, data)
+            loaded = self._read(options.config, data)
             if options.command == "check":
-                self.build(loaded)
-                print(settings.effective(loaded), end="")
+                self.build(loaded.settings)
+                for warning in loaded.warnings:
+                    print(f"{self.name}: {options.config}: {warning}", file=sys.stderr)
+                print(settings.effective(loaded.settings), end="")
                 return 0
             return self._run(options.config, data, loaded)
         except FlowvisError as error:
@@ -67,19 +70,27 @@ class DaemonCommand(Generic[S]):
                 print(f"{self.name}: {line}", file=sys.stderr)
             return 1
 
-    def _run(self, path: Path, data: bytes, loaded: Any) -> int:
-        logs.configure(loaded.log.format, loaded.log.level)
+    def _run(self, path: Path, data: bytes, loaded: Loaded[Any]) -> int:
+        wanted = loaded.settings
+        logs.configure(wanted.log.format, wanted.log.level)
         log.info("%s", version_text(self.name))
-        self.announce(loaded)
-        daemon = self.build(loaded)
+        _warn(path, loaded)
+        self.announce(wanted)
+        daemon = self.build(wanted)
         load = partial(self._load, path)
         reload = Reload(path, data, load, daemon.configuration, self.announce)
-        code = serve([*daemon.components, reload], grace_s=loaded.grace_period)
+        code = serve([*daemon.components, reload], grace_s=wanted.grace_period)
         return code if daemon.closing_books() else 1
 
     def _load(self, path: Path, data: bytes) -> S:
+        """Read a document that has changed while the daemon runs."""
+        loaded = self._read(path, data)
+        _warn(path, loaded)
+        return loaded.settings
+
+    def _read(self, path: Path, data: bytes) -> Loaded[S]:
         try:
-            return settings.load(self.settings, data, os.environ)
+            return settings.read(self.settings, data, os.environ)
         except SettingsError as error:
             raise SettingsError([f"{path}: {problem}" for problem in error.problems]) from error
 
@@ -103,6 +114,12 @@ class DaemonCommand(Generic[S]):
             "--config", type=Path, default=default, help=f"YAML (default: {default})"
         )
         return parser
+
+
+def _warn(path: Path, loaded: Loaded[Any]) -> None:
+    """Log what the document has that is not today's."""
+    for warning in loaded.warnings:
+        log.warning("%s: %s", path, warning)
 
 
 def _read(path: Path) -> bytes:

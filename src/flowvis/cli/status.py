@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from flowvis.cli import tables
 from flowvis.cli.client import ControlClient
+from flowvis.runtime.durations import format_duration
 
 UNBALANCED = 1
 
@@ -20,8 +21,9 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Control
     parser = commands.add_parser(
         "status",
         help="what runs, and whether the books balance",
-        description="Show the aggregator's sessions, destinations and ledger. Exits with "
-        f"{UNBALANCED} when the books do not balance: when a record is unaccounted for.",
+        description="Show the aggregator's sessions, the nodes without one, destinations and "
+        f"ledger. Exits with {UNBALANCED} when the books do not balance: when a record is "
+        "unaccounted for.",
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.set_defaults(run=lambda options: run(options, connect(options)))
@@ -44,19 +46,62 @@ def _show(status: Mapping[str, Any]) -> None:
     console = tables.console()
     console.print(Text(status["version"]))
     console.print(Text(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows"))
+    if status.get("uncountedFlows"):
+        console.print(
+            Text(
+                f"{status['uncountedFlows']} of them are not counted by their nodes' kernels: "
+                "they began before net.netfilter.nf_conntrack_acct was 1; open them anew"
+            )
+        )
     if status.get("clusterId"):
         console.print(Text(f"cluster {status['clusterId']}"))
-    sessions = status["sessions"]
-    if sessions:
-        titles = ("SESSION", "MESSAGES", "RECORDS", "LOST", "ERRORS")
-        keys = ("peer", "messages", "records", "lost", "errors")
-        console.print("", tables.grid(titles, [[one[key] for key in keys] for one in sessions]))
+    _show_sessions(console, status["sessions"], status.get("nodes", ()))
     for destination in status["destinations"]:
         console.print(Text(f"{destination['name']}: {destination['problem'] or 'well'}"))
     _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
         console.print(Text(f"Kubernetes API: {status['kubernetes']}"))
+    if status.get("ranges"):
+        console.print(Text(f"Pod networks: {status['ranges']}"))
+    if status.get("replica"):
+        console.print(Text(f"replica: {status['replica']}"))
+    _show_policies(console, status.get("policies", {}))
     console.print("", ledger_table(status["ledger"]))
+
+
+def _show_sessions(
+    console: Console, sessions: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]]
+) -> None:
+    """Show who reports, and the nodes that do not."""
+    if sessions:
+        keys = ("messages", "records", "lost", "errors")
+        lines = [
+            (one["peer"], one.get("node", ""), *(one[key] for key in keys), _ago(one))
+            for one in sessions
+        ]
+        titles = ("SESSION", "NODE", *(key.upper() for key in keys), "LAST REPORT")
+        console.print("", tables.grid(titles, lines))
+    silent = [node for node in nodes if not node["sessions"]]
+    if silent:
+        names = [(node["name"], node["records"], _ago(node)) for node in silent]
+        grid = tables.grid(("NODE WITHOUT A SESSION", "RECORDS", "LAST REPORT"), names)
+        console.print("", grid)
+
+
+def _ago(reported: Mapping[str, Any]) -> str:
+    """Say when the last report was."""
+    age_s = reported.get("lastReportSeconds")
+    return "never" if age_s is None else f"{format_duration(round(age_s))} ago"
+
+
+def _show_policies(console: Console, policies: Mapping[str, Any]) -> None:
+    count = policies.get("unenforced", 0)
+    if count:
+        console.print(
+            Text(f"policies: {count} verdicts of denial refuted by the traffic: are they enforced?")
+        )
+    for which, parts in policies.get("unrecognized", {}).items():
+        console.print(Text(tables.printable(f"policies: {which}: not understood: {parts}")))
 
 
 def _show_configuration(console: Console, configuration: Mapping[str, Any]) -> None:

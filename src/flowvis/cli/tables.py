@@ -15,7 +15,7 @@ Record = Mapping[str, Any]
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 TYPES = {1: "intra-node", 2: "inter-node", 3: "to-external", 4: "from-external"}
 DIRECTIONS = ("ingress", "egress")
-ACTIONS = {3: "rejected", 2: "dropped", 1: "allowed"}
+ACTIONS = {3: "rejected", 2: "dropped", 5: "unenforced", 4: "unenforced", 1: "allowed"}
 """Names of rule actions, the one that counts first."""
 PIPE_WIDTH = 10_000
 REASONS = {1: "idle", 2: "active", 3: "end", 4: "forced", 5: "no resources"}
@@ -103,7 +103,7 @@ FLOW_COLUMNS = (
     TableColumn("SERVICE", _plain("destinationServicePortName"), 20),
     TableColumn("PROTO", lambda r: PROTOCOLS.get(r["protocolIdentifier"], "?"), 6),
     TableColumn("TYPE", lambda r: TYPES.get(r["flowType"], ""), 13),
-    TableColumn("VERDICT", verdict, 8),
+    TableColumn("VERDICT", verdict, 10),
     TableColumn("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
     TableColumn("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True),
     TableColumn("RATE", _amount("throughput", "bit/s"), 12, right=True),

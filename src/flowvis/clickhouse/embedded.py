@@ -5,7 +5,9 @@ is made.
 """
 
 import json
+import os
 import re
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +41,7 @@ class EmbeddedStore:
     def __init__(self, settings: StoreSettings, path: Path) -> None:
         # While chdb is imported the process has another working directory, so it is imported here:
         # before there are threads that open files.
-        self._engine = _engine()
+        self._engine = _engine(path)
         self._settings = settings
         self._path = path
         self.name = f"{path}/{settings.database}"
@@ -134,18 +136,61 @@ class EmbeddedStore:
                     " (flowctl sql does), or stop it",
                     retryable=True,
                 ) from error
-            raise StoreError(f"{self._path}: {error}", retryable=False) from error
+            raise StoreError(f"{self._path}: {_reason(error)}", retryable=False) from error
 
 
-def _engine() -> Any:
-    """Return chdb's session class; SettingsError where chdb is not installed."""
-    try:
-        from chdb.session import Session
-    except ImportError as error:
-        raise SettingsError(
-            ["clickHouse.databaseURL: embedded:// needs chdb: pip install 'flowvis[embedded]'"]
-        ) from error
+def _engine(path: Path) -> Any:
+    """Return chdb's session class; SettingsError where chdb is not installed or cannot begin."""
+    with _scratch(path):
+        try:
+            from chdb.session import Session
+        except ImportError as error:
+            raise SettingsError(
+                ["clickHouse.databaseURL: embedded:// needs chdb: pip install 'flowvis[embedded]'"]
+            ) from error
+        except RuntimeError as error:
+            raise SettingsError(
+                [f"clickHouse.databaseURL: the embedded engine: {_reason(error)}"]
+            ) from error
     return Session
+
+
+@contextmanager
+def _scratch(path: Path) -> Iterator[None]:
+    """Give the engine a temporary directory, which it writes to while it is imported.
+
+    In a container /tmp is read-only, and the store's volume is what can be written. Where even that
+    cannot, the engine could not begin: SettingsError.
+    """
+    volume = next(parent for parent in (path, *path.parents) if parent.is_dir())
+    before = os.environ.get("TMPDIR")
+    tried = [volume, *map(Path, filter(None, (before, "/tmp")))]  # noqa: S108  the engine's default
+    made, refusals = None, []
+    for directory in dict.fromkeys(tried):
+        try:
+            made = tempfile.TemporaryDirectory(
+                prefix=".engine-", dir=directory, ignore_cleanup_errors=True
+            )
+            break
+        except OSError as error:
+            refusals.append(f"{directory} ({error.strerror})")
+    if made is None:
+        nowhere = f"embedded://{path}: the engine has nowhere to write: not {', '.join(refusals)}"
+        raise SettingsError([f"clickHouse.databaseURL: {nowhere}; mount a volume at {path}"])
+    with made as name:
+        os.environ["TMPDIR"] = name
+        try:
+            yield
+        finally:
+            del os.environ["TMPDIR"]
+            if before is not None:
+                os.environ["TMPDIR"] = before
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return what the engine says in a line, without its version and stack."""
+    text = re.split(r" \(version |,? Stack trace \(", str(error), maxsplit=1)[0]
+    return " ".join(text.split()).rstrip(",. ")
 
 
 @contextmanager
@@ -154,7 +199,7 @@ def _errors(name: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error).split(" (version ", maxsplit=1)[0]
+        text = _reason(error)
         code = _CODE.search(text)
         rejected = code is not None and int(code[1]) in REJECTIONS
         raise StoreError(f"{name}: {text}", retryable=not rejected) from error

@@ -61,6 +61,9 @@ class Entries:
     """Place in `flowvis.conntrack.names.TCP_STATES`; NO_TCP_STATE for other protocols."""
     event: NDArray[np.uint8]
     """What reported it: DUMP, or an event: NEW, UPDATE, DESTROY."""
+    uncounted: NDArray[np.uint8]
+    """1 where the kernel reports no counters: it has none of what began without nf_conntrack_acct,
+    and never will. It reports none with NEW in any case."""
 
     @classmethod
     def of(cls, columns: Mapping[str, NDArray[Any]]) -> Self:

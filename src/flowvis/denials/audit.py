@@ -3,8 +3,10 @@
 A line is the date and time, then, each after one blank: OpenFlow table, policy, rule, direction,
 action, priority, Pod that the policy applies to, source, its port, destination, its port, protocol,
 length, label; and in brackets how many such packets it stands for. `<nil>` is what there is not.
-Until Antrea 1.11 there was neither direction nor Pod, at first no label: 13 fields. Does no I/O and
-has no clock; the log's is taken for UTC, as Antrea's containers have it.
+Before Antrea 1.13 there was neither direction nor Pod, before 1.12 no label, before 1.9 no rule,
+before 1.6 no ports. A rule's name is any text; no other field has blanks, so that a line is read
+from both sides and the name is what is left. Does no I/O and has no clock; the log's is taken for
+UTC, as Antrea's containers have it.
 """
 
 import re
@@ -27,15 +29,36 @@ MAX_COUNT = 1 << 32  # packets in one line: far more than pass in the second tha
 PROTOCOLS = {"ICMP": 1, "IGMP": 2, "TCP": 6, "UDP": 17, "IPv6-ICMP": 58, "ICMPv6": 58, "SCTP": 132}
 """As Antrea writes them; what it has no name for is not one either here (0)."""
 
-_LINE = re.compile(
-    r"(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)?) (?P<table>\S+) (?P<policy>\S+) "
-    r"(?P<rule>\S*) (?:(?P<direction>Ingress|Egress|<nil>) )?"
-    r"(?P<action>Allow|Drop|Reject|Pass|Redirect) (?P<priority>\S*) (?:(?P<pod>[^ .:]\S*) )??"
+_HEAD = r"(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)?) (?P<table>\S+) (?P<policy>\S+)"
+_DECISION = r"(?P<action>Allow|Drop|Reject|Pass|Redirect) (?P<priority>\d*|<nil>)"
+_POD = r"(?:[^ /]+/[^ /]+|<nil>)"
+_COUNT = r"(?: \[(?P<count>\d{1,12}) packets in [^\]]*\])?"
+_PACKET = (
     r"(?P<source>[0-9a-fA-F.:]+) (?P<source_port>\d{1,5}|<nil>|) "
     r"(?P<destination>[0-9a-fA-F.:]+) (?P<destination_port>\d{1,5}|<nil>|) "
     r"(?P<protocol>\S+) (?P<length>\d{1,9})"
-    r"(?: (?P<label>.*?))??(?: \[(?P<count>\d{1,12}) packets in [^\]]*\])?"
+    rf"(?: \S+)?{_COUNT}"
 )
+_PACKET_WITHOUT_PORTS = (
+    r"(?:SRC: )?(?P<source>[0-9a-fA-F.:]+)(?P<source_port>) "
+    r"(?:DEST: )?(?P<destination>[0-9a-fA-F.:]+)(?P<destination_port>) "
+    rf"(?P<length>\d{{1,9}}) (?P<protocol>\S+){_COUNT}"
+)
+_GENERATIONS = tuple(
+    re.compile(text, re.DOTALL)
+    for text in (
+        rf"{_HEAD} (?P<rule>.*) (?P<direction>Ingress|Egress|<nil>) {_DECISION} {_POD} {_PACKET}",
+        rf"{_HEAD}(?: (?P<rule>.*))?(?P<direction>) {_DECISION} {_PACKET}",
+        rf"{_HEAD}(?P<rule>)(?P<direction>) {_DECISION} {_PACKET_WITHOUT_PORTS}",
+    )
+)
+"""The newest first: only there a Pod stands before the addresses. Names take as much as they can,
+as what looks like the rest of a line may be a part of one."""
+
+_FORMATTED = re.compile(r"%!(\w)\(MISSING\)")
+"""What Go makes of `%` and a letter, or `%`, blank and letter, in a name that it takes for a format
+(lines without a count, until 2.1)."""
+
 _ACTIONS = {"Drop": RuleAction.DROP, "Reject": RuleAction.REJECT}
 _NIL = "<nil>"
 
@@ -61,7 +84,7 @@ class AuditLog:
         rows = []
         self.stats.lines += len(lines)
         for line in lines:
-            match = _LINE.fullmatch(line.decode(errors="replace").strip())
+            match = _match(line.decode(errors="replace").rstrip("\r\n "))
             if match is None:
                 self.stats.malformed += 1
             elif match["action"] not in _ACTIONS:
@@ -88,9 +111,16 @@ class AuditLog:
             destination,
             destination_port,
             np.array(columns[7], dtype=np.uint64),
+            np.zeros(len(rows), dtype=np.uint64),
             np.array(columns[8], dtype=np.int64),
             list(verdicts),
         )
+
+
+def _match(text: str) -> re.Match[str] | None:
+    """Return a line's fields, by the generation that it is of."""
+    text = _FORMATTED.sub(r"% \1", text)
+    return next(filter(None, (pattern.fullmatch(text) for pattern in _GENERATIONS)), None)
 
 
 def _row(match: re.Match[str], now_ms: int) -> tuple[bytes, bytes, int, int, int, int, int, int]:
@@ -127,7 +157,7 @@ def _verdict(match: re.Match[str]) -> DenialVerdict:
         name=bare if slash else name,
         namespace=namespace if slash else "",
         type=POLICY_TYPES.get(kind.lower(), 0),
-        rule="" if rule == _NIL else rule,
+        rule="" if rule in {None, _NIL} else rule,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import V4_MAPPED
+from flowvis.fields import flow_ids
 
 HEAD_BYTES = 128
 """IPv6 with 80 bytes of extension headers and the ports."""
@@ -22,6 +23,8 @@ _EXTENSIONS = np.zeros(256, dtype=bool)
 _EXTENSIONS[[0, 43, _FRAGMENT, _AUTHENTICATION, 60, 135, 139, 140]] = True
 _WITH_PORTS = np.zeros(256, dtype=bool)
 _WITH_PORTS[[6, 17, 33, 132, 136]] = True
+_REQUESTS = {1: (8, 13, 15, 17), 58: (128,)}
+"""The types of ICMP and ICMPv6 that conntrack takes for the beginning of a connection."""
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -40,6 +43,8 @@ class Headers:
     protocol: Bytes
     """The last header that could be read."""
     octets: NDArray[np.uint64]
+    flow_id: NDArray[np.uint64]
+    """Type, code and identifier of an ICMP or ICMPv6 request, as the field flowId has them."""
 
 
 def read_headers(heads: Bytes, sizes: Ints) -> Headers:
@@ -76,7 +81,26 @@ def read_headers(heads: Bytes, sizes: Ints) -> Headers:
         ports[1].astype(np.uint16),
         protocol,
         octets.astype(np.uint64),
+        _icmp(
+            heads,
+            np.flatnonzero(whole & (ports_at + 8 <= np.minimum(sizes, HEAD_BYTES))),
+            ports_at,
+            protocol,
+        ),
     )
+
+
+def _icmp(heads: Bytes, rows: Ints, at: Ints, protocol: Bytes) -> NDArray[np.uint64]:
+    """Return the flowId of packets; of their `rows` the first 8 bytes of the message are there."""
+    flow_id = np.zeros(len(heads), dtype=np.uint64)
+    kind = heads[rows, at[rows]]
+    asks = np.zeros(len(rows), dtype=bool)
+    for number, types in _REQUESTS.items():
+        asks |= (protocol[rows] == number) & np.isin(kind, types)
+    rows = rows[asks]
+    code, identifier = heads[rows, at[rows] + 1], _word(heads, rows, at[rows] + 4)
+    flow_id[rows] = flow_ids(kind[asks], code, identifier)
+    return flow_id
 
 
 def _walk(heads: Bytes, sizes: Ints, rows: Ints) -> tuple[Bytes, Ints]:

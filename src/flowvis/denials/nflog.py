@@ -96,6 +96,7 @@ class LogDecoder:
             called,
             called_port,
             np.where(near, stamps, now_ms).astype(np.uint64),
+            headers.flow_id,
             self._judge(raw, at[_PREFIX], size[_PREFIX]),
             self._verdicts,
         )

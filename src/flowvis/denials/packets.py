@@ -28,6 +28,8 @@ class Packets:
     """The destination before DNAT, where that is known."""
     called_port: NDArray[np.uint16]
     time_ms: NDArray[np.uint64]
+    flow_id: NDArray[np.uint64]
+    """What tells connections without ports apart, 0 where that is not known: the field flowId."""
     verdict: NDArray[np.int64]
     """Places in `verdicts`."""
     verdicts: Sequence[DenialVerdict | None]

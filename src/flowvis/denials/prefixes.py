@@ -36,18 +36,22 @@ FLOWVIS = (
 """`flowvis:<action>:<direction>:<namespace>/<name>:<rule>`, from the end as short as one likes."""
 
 _CALICO = r"(?P<action>[ADNP])P(?P<direction>[IE])"
+_NAME = r"[a-z0-9][a-z0-9.-]*"  # RFC 1123: so never Felix' hash, which begins with `_`
 CALICO = (
     # Staged policies are tried out: they deny nothing.
     r"[ADNP]P[IE]\d*\|(?P<allow>s(?:np|gnp|knp)/|.*staged:).*",
-    _CALICO + r"(?P<rule>\d*)\|(?P<type>np|knp)/(?:(?P<namespace>[^/]+)/)?"
-    r"(?:knp\.default\.)?(?P<policy>.*)",
+    _CALICO + rf"(?P<rule>\d*)\|(?P<type>np|knp)/(?:(?P<namespace>{_NAME})/)?"
+    rf"(?:knp\.default\.)?(?P<policy>{_NAME})",
     _CALICO + r"(?P<rule>\d*)\|(?P<type>gnp|kcnp|kanp|kbanp)/"
-    r"(?:(?:kcnp|kanp|kbanp)\.[^.]+\.)?(?P<policy>.*)",
+    rf"(?:(?:kcnp|kanp|kbanp)\.[^.]+\.)?(?P<policy>{_NAME})",
     # Until 3.30 the kind was part of the name.
-    _CALICO + r"(?P<rule>\d+)\|(?:(?P<namespace>[^/]+)/)?"
-    r"(?:(?P<type>knp|kanp|kbanp)\.[^.]+\.)?(?P<policy>.*)",
+    _CALICO + rf"(?P<rule>\d+)\|(?:(?P<namespace>{_NAME})/)?"
+    rf"(?:(?P<type>knp|kanp|kbanp)\.[^.]+\.)?(?P<policy>{_NAME})",
     # No policy of the tier let it pass: the tier is the rule.
-    _CALICO + r"\|(?P<rule>.*)",
+    _CALICO + rf"\|(?P<rule>{_NAME})",
+    # What would have 63 bytes or more is shortened: the first 10 of them, `_`, a hash, `_`, the
+    # last 10. A name in it is not whole; kind and number are, as far as they are among the first.
+    _CALICO + r"(?P<rule>\d*)\|(?:(?P<type>np|knp|gnp|kcnp|kanp|kbanp)/)?.*",
     # No profile let it pass.
     r"(?P<action>[ADNP])R(?P<direction>[IE])(?P<rule>\d*)(?:\|.*)?",
 )

@@ -6,10 +6,10 @@ An exporter shares the node's network, where cluster DNS may not be asked.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from flowvis.addresses import parse_address
 from flowvis.errors import ApiError
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
@@ -94,7 +94,7 @@ def cluster_ips(item: Mapping[str, Any], address: CollectorAddress) -> list[str]
         problem = f"is headless: give it a ClusterIP, or write {address.dns_name}"
         raise ApiError(f"Service {address.host}: {problem} in flowExporter.flowCollectorAddr")
     try:
-        found = [str(ip_address(ip)) for ip in found]
+        found = [str(parse_address(ip)) for ip in found]
     except ValueError as error:
         raise ApiError(f"Service {address.host}: {error}") from error
     if not found:

@@ -12,6 +12,7 @@ from flowvis.errors import SettingsError
 from flowvis.exporter import metrics
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
+from flowvis.exporter.own_addresses import OwnAddresses
 from flowvis.exporter.pending import Pending
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.exporter.state import StateFile
@@ -23,13 +24,17 @@ from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.watch import Watch
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.files import InventoryFiles
-from flowvis.ipfix.exporter import observation_domain_id
+from flowvis.inventory.sources.ranges import Ranges
+from flowvis.ipfix.exporter import host_domain_id, observation_domain_id
+from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
+from flowvis.runtime.machine import machine_id
 from flowvis.runtime.metrics import StatsCollector, new_registry
 from flowvis.runtime.status import StatusServer
+from flowvis.steady import SteadyTime
 from flowvis.transport.client import by_name
 from flowvis.transport.tls import TlsFiles
 
@@ -41,6 +46,10 @@ log = logging.getLogger(__name__)
 NAME = "flow-exporter"
 DRAIN = 0.8  # of the grace period: the last poll comes before
 
+OF_OTHER_NODES = (
+    "other nodes' Pods look like hosts outside of the cluster; flow-aggregator corrects that, for "
+    "other collectors set inventory.podCIDRs to the CNI's pools"
+)
 ANTREA_GATEWAY = "antrea-gw0"
 
 
@@ -56,9 +65,10 @@ class FlowExporter:
         antrea = _has_interface(ANTREA_GATEWAY)
         self.node_name = settings.node_name or socket.gethostname()
         self.ledger = Ledger()
-        self.inventory = Inventory(pod_networks=settings.inventory.pod_networks)
+        self.inventory = Inventory(pod_networks=settings.inventory.pod_networks, report=log.warning)
         self.cluster = self._cluster(settings)
         self.kubernetes = self.cluster.watchers if self.cluster is not None else None
+        self.own_addresses = OwnAddresses()
         enricher = self._enricher(settings)
         scope = Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea)
         zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
@@ -72,6 +82,7 @@ class FlowExporter:
             events=events,
             ledger=self.ledger,
             default_zone=self.default_zone,
+            steady=SteadyTime(monotonic_ms),
         )
         self.pending = Pending(exported.pending_records, self.ledger)
         self.exporter = Exporter(
@@ -80,7 +91,7 @@ class FlowExporter:
             exported.flow_collector_addr,
             self._tls_files(settings),
             hosts=self.cluster.collector.hosts if self.cluster is not None else by_name,
-            domain=observation_domain_id(self.node_name),
+            domain=self._domain(settings),
             server_name=settings.tls.server_name,
             drain_s=settings.grace_period * DRAIN,
             has_successor=settings.state.enable,
@@ -156,10 +167,19 @@ class FlowExporter:
         self.inventory.set_pod_networks(settings.inventory.pod_networks)
 
     def _enricher(self, settings: ExporterSettings) -> Enricher:
-        """A node is in a cluster if it is told what is in the cluster."""
-        if settings.inventory.files or self.kubernetes is not None:
-            return ClusterNode(self.node_name, self.inventory)
+        if self._in_cluster(settings):
+            return ClusterNode(self.node_name, self.inventory, self.own_addresses)
         return PlainHost()
+
+    def _in_cluster(self, settings: ExporterSettings) -> bool:
+        """A node is in a cluster if it is told what is in the cluster."""
+        return bool(settings.inventory.files) or self.kubernetes is not None
+
+    def _domain(self, settings: ExporterSettings) -> int:
+        """The observation domain: in a cluster Antrea's, by the node's name, which it has alone."""
+        if self._in_cluster(settings):
+            return observation_domain_id(self.node_name)
+        return host_domain_id(self.node_name, machine_id())
 
     def _cluster(self, settings: ExporterSettings) -> "Cluster | None":
         if settings.inventory.kubernetes.wanted(settings.inventory.files):
@@ -188,6 +208,7 @@ class FlowExporter:
             max_connections=denied.max_connections,
             max_packets_per_second=denied.max_packets_per_second,
             ledger=self.ledger,
+            steady=SteadyTime(monotonic_ms),
         )
         prefixes = Prefixes(denied.prefixes)
         return DeniedWatch(
@@ -195,6 +216,7 @@ class FlowExporter:
             self.exporter,
             [PacketLog(group, prefixes) for group in denied.nflog_groups],
             Follower(denied.audit_log) if denied.audit_log is not None else None,
+            unanswered_s=self.conntrack.unanswered_s,
         )
 
     def _components(self, settings: ExporterSettings) -> list[Component]:
@@ -231,11 +253,15 @@ class FlowExporter:
         if not settings.flow_exporter.enable:
             return [status]
         parts: list[Component] = [status, self.kubernetes or self._files]
+        if self._in_cluster(settings):
+            parts += [self.own_addresses, Ranges(self.inventory, OF_OTHER_NODES)]
         if settings.state.enable:
             directory = settings.state.directory
-            parts.append(StateFile(directory, self.node_name, self.table))
+            states = [StateFile(directory, self.node_name, self.table)]
             if denied is not None:
-                parts.append(StateFile(directory, self.node_name, denied.table, "denied"))
+                states.append(StateFile(directory, self.node_name, denied.table, "denied"))
+            metrics.register_state(registry, states)
+            parts += states
         parts += [self.exporter, self.watch]
         return [*parts, denied] if denied is not None else parts
 

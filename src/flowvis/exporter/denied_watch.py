@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -48,13 +48,17 @@ class DeniedWatch:
         exporter: Exporter,
         logs: Sequence[PacketLog],
         follower: Follower | None = None,
+        *,
+        unanswered_s: Callable[[], Mapping[int, int]] = dict,
     ) -> None:
+        """`unanswered_s`: for how long the kernel keeps what nobody answers, by protocol."""
         self.stats = DeniedWatchStats()
         self.logs = tuple(logs)
         self.follower = follower
         self.audit = AuditLog()
         self.table = table
         self._exporter = exporter
+        self._unanswered_s = unanswered_s
         self._problem = ""  # why the audit log is not read
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -74,6 +78,7 @@ class DeniedWatch:
 
     async def start(self) -> None:
         """Begin to listen; a group that cannot be observed now is tried again."""
+        self.table.kept_for(self._unanswered_s())
         for one in self.logs:
             opened = self._open(one)
             self._tasks.append(spawn(f"NFLOG group {one.group}", self._listen(one, opened=opened)))

@@ -1,6 +1,6 @@
 """The exporter's metrics: Antrea's agent names, and our own for every part."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily, Metric
@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from flowvis.conntrack.sources.source import Conntrack
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
+from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.exporter.watch import BUCKETS, KernelWatchStats, Watch
@@ -104,6 +105,12 @@ def register_denied(registry: CollectorRegistry, table: DeniedTable, watch: Deni
         registry.register(StatsCollector(f"{prefix}_audit_log_file", watch.follower.stats))
 
 
+def register_state(registry: CollectorRegistry, states: Sequence[StateFile]) -> None:
+    """Expose how the state files fare."""
+    for state, kind in zip(states, ("", "denied_"), strict=False):
+        registry.register(StatsCollector(f"{PREFIX}_{kind}state", state.journal.stats))
+
+
 def register_inventory(registry: CollectorRegistry, files: InventoryFiles) -> None:
     """Expose the inventory's numbers."""
     own = {
@@ -115,4 +122,5 @@ def register_inventory(registry: CollectorRegistry, files: InventoryFiles) -> No
             lambda: files.inventory.pods.refused,
         ),
     }
+    registry.register(StatsCollector(f"{PREFIX}_inventory", files.inventory.stats))
     registry.register(ReadingsCollector(f"{PREFIX}_inventory", own))

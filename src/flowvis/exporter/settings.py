@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from flowvis.addresses import Network
 from flowvis.denials.prefixes import DEFAULT, PRESETS, parse_pattern
+from flowvis.exporter.older import from_antrea
 from flowvis.exporter.tables.scope import PROTOCOLS
-from flowvis.inventory.objects import Network
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
-from flowvis.transport.address import CollectorAddress, parse_collector_address
+from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
 from flowvis.transport.tls import VERSIONS, TlsFiles
 
 CERTIFICATES = Path("/etc/flow-exporter/certs")  # where the manifests mount the client's Secret
@@ -180,6 +181,8 @@ class ClientTls:
     )
     server_name: str = option(
         "",
+        parse=parse_host,
+        takes="a name or address",
         doc="The name that the collector's certificate must have; by default the collector's host, "
         "`<service>.<namespace>.svc` for a Service",
         live=True,
@@ -226,7 +229,9 @@ class StateSettings:
     """What an exporter leaves to the one that follows it."""
 
     enable: bool = option(
-        True, doc="Whether what was reported is remembered over a restart, and not reported again"
+        True,
+        doc="Whether what was exported is remembered over a restart or a crash, and not exported "
+        "again",
     )
     directory: Path = option(
         Path("/run/flow-exporter"),
@@ -238,7 +243,12 @@ class StateSettings:
 class Status:
     """Metrics and health over HTTP."""
 
-    address: str = option("127.0.0.1", doc="Local address of /metrics, /healthz and /readyz")
+    address: str = option(
+        "127.0.0.1",
+        doc="Local address of /metrics, /healthz and /readyz; Prometheus and the kubelet come from "
+        "elsewhere",
+        in_pod="::",
+    )
     port: int = option(9740, doc="Local port; 0: any free one", minimum=0, maximum=65535)
 
 
@@ -246,13 +256,15 @@ class Status:
 class Log:
     """The daemon's own log."""
 
-    format: str = option("text", doc="How lines are written", choices=FORMATS)
+    format: str = option("text", doc="How lines are written", choices=FORMATS, in_pod="json")
     level: str = option("info", doc="The least that is worth a line", choices=LEVELS)
 
 
 @dataclass(frozen=True)
 class ExporterSettings:
     """All that flow-exporter can be told."""
+
+    older = staticmethod(from_antrea)
 
     flow_exporter: FlowExporterOptions = section(
         FlowExporterOptions, doc="What is exported, and where to"

@@ -70,6 +70,7 @@ class Watch:
         self._interval_s = poll_interval_s
         self._events = events
         self._lock = asyncio.Lock()
+        self._said_uncounted = False
         self._lost = False  # something that the kernel reported: poll again
         self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -127,7 +128,9 @@ class Watch:
                 log.error("connections not polled: %s", refusal)  # noqa: TRY400  the text says all
                 return
             self.stats.listed = len(entries)
+            self._table.closed_after(self._conntrack.closed_s())
             self._table.poll(entries, now_ms())
+            self._say_uncounted()
             if self._events:
                 await self._drain()
             if self._conntrack.stats.interrupted == interrupted:
@@ -136,6 +139,18 @@ class Watch:
                 self._poll_again()  # what was not listed may be there
             self.stats.took(time.monotonic() - began)
             self._exporter.collect()
+
+    def _say_uncounted(self) -> None:
+        """Say once what has no counters, and what helps."""
+        uncounted = self._table.stats.uncounted
+        if uncounted and not self._said_uncounted:
+            log.warning(
+                "%d connections began before net.netfilter.nf_conntrack_acct was 1: the kernel "
+                "counts nothing of them, so their records have 0 packets and bytes to their end: "
+                "open them anew (restart their clients), and set it when the node boots (sysctl.d)",
+                uncounted,
+            )
+            self._said_uncounted = True
 
     async def _listen(self) -> None:
         """Take in events as they come, some at a time."""
@@ -163,7 +178,9 @@ class Watch:
             await asyncio.sleep(0)
 
     def _read(self) -> Entries:
+        lost = self._conntrack.stats.lost_events
         entries = self._conntrack.read_events()
+        self._table.lost(self._conntrack.stats.lost_events - lost)
         if self._conntrack.needs_resync:
             self._poll_again()
         return entries

@@ -6,15 +6,17 @@ Fed with the API's objects as plain parsed JSON, by files or by watchers.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.addresses import Network
+from flowvis.counts import count, counts_by_reason
 from flowvis.inventory.networks import NONE
 from flowvis.inventory.objects import (
     Namespace,
-    Network,
     Node,
     ServicePort,
     describe,
@@ -31,7 +33,19 @@ __all__ = ["NONE", "Inventory", "text_codes"]
 
 T = TypeVar("T")
 
+MAX_NOTES = 1000  # odd values that are remembered, so that each is reported once
+
 KINDS = ("Pod", "Service", "Node", "Namespace")
+
+
+@dataclass(slots=True)
+class InventoryStats:
+    """What was read from objects."""
+
+    odd_values: dict[str, int] = counts_by_reason(
+        "Values of objects that were read in an older form, or left out, by kind; each once"
+    )
+    odd_values_unnoted: int = count("Odd values that were too many to be remembered and reported")
 
 
 class Inventory:
@@ -43,8 +57,16 @@ class Inventory:
     """
 
     def __init__(
-        self, *, pod_networks: Sequence[Network] = (), max_addresses: int = MAX_ADDRESSES
+        self,
+        *,
+        pod_networks: Sequence[Network] = (),
+        max_addresses: int = MAX_ADDRESSES,
+        report: Callable[[str], None] | None = None,
     ) -> None:
+        """`report` is called with each odd value of an object, once, as a line of text."""
+        self.stats = InventoryStats()
+        self._report = report
+        self._noted: set[str] = set()
         self.pods = PodIndex(max_addresses)
         self.namespaces: dict[str, Namespace] = {}
         self._service_ports: dict[tuple[str, str], tuple[ServicePort, ...]] = {}
@@ -80,6 +102,11 @@ class Inventory:
     def are_pods(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which addresses are Pods', by the Pods that are known and by the Pod networks."""
         return self.pods.known(addresses) | self.nodes.have_pods_at(addresses)
+
+    def pod_addresses(self, *, outside_ranges: bool = False) -> NDArray[np.uint8]:
+        """Return the addresses of Pods, `(n, 16)`; only those that lie in no Pod network."""
+        addresses = self.pods.addresses()
+        return addresses[~self.nodes.in_ranges(addresses)] if outside_ranges else addresses
 
     def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
         """Learn of an object, new or changed; other kinds are passed over.
@@ -135,16 +162,33 @@ class Inventory:
         self.pods.expire(now_ms)
 
     def _upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
-        match item.get("kind"):
+        kind = str(item.get("kind"))
+
+        def note(text: str) -> None:
+            self._note(kind, text)
+
+        match kind:
             case "Pod":
-                self.pods.upsert(parse_pod(item), now_ms)
+                self.pods.upsert(parse_pod(item, note), now_ms)
             case "Service":
-                self._put_service(_name(item), parse_service(item))
+                self._put_service(_name(item), parse_service(item, note))
             case "Node":
-                self._put_node(parse_node(item))
+                self._put_node(parse_node(item, note))
             case "Namespace":
                 namespace = parse_namespace(item)
                 self.namespaces[namespace.name] = namespace
+
+    def _note(self, kind: str, text: str) -> None:
+        """Count and report an odd value, once however often its object comes."""
+        if text in self._noted:
+            return
+        if len(self._noted) >= MAX_NOTES:
+            self.stats.odd_values_unnoted += 1
+            return
+        self._noted.add(text)
+        self.stats.odd_values[kind] += 1
+        if self._report is not None:
+            self._report(text)
 
     def _forget(self, kind: str, name: tuple[str, str], now_ms: int) -> None:
         match kind:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.addresses import Network
 from flowvis.batch import V4_MAPPED
-from flowvis.inventory.objects import Network
 from flowvis.native import FlowIndex
 
 NONE = -1
@@ -48,13 +48,13 @@ class Networks:
         return inside
 
 
-def legs(network: Network) -> tuple[bytes, bytes]:
-    """Return the 16 bytes of the first two addresses of a node's Pod network.
+def legs(network: Network) -> tuple[bytes, ...]:
+    """Return the 16 bytes of the first two addresses of a node's Pod network, if it has so many.
 
     They are the node's own legs in that network: flannel.1 has the first, antrea-gw0, cni0 and
     their like the second.
     """
-    return _mapped(network, 0), _mapped(network, 1)
+    return tuple(_mapped(network, place) for place in range(min(2, network.num_addresses)))
 
 
 def address_column(addresses: Iterable[bytes]) -> NDArray[np.uint8]:

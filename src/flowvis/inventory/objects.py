@@ -1,24 +1,31 @@
 """What is kept of the Kubernetes API's objects, parsed from their JSON.
 
-ValueError names the object and what it lacks: a file or an API server can be wrong.
+One odd value does not cost the rest of its object: it is noted, and read as the API server of its
+time took it, or left out. ValueError names the object where nothing of use is left: a file or an
+API server can be wrong.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
+from flowvis.addresses import Network, parse_address, parse_network
 from flowvis.batch import address_bytes
 from flowvis.inventory.workloads import Workload, workload
 
-Network = IPv4Network | IPv6Network
+Note = Callable[[str], None]
+"""Takes a sentence on an odd value: which object, which field, what became of it."""
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 TERMINATED = frozenset({"Succeeded", "Failed"})
+LISTS = (list, tuple)
+MAX_PORT = 65535
+NO_ADDRESS = (None, "", "None")  # "None" is a headless Service's
 SHARED = 1 << 14  # workloads, and sets of ports, that are held once for all their Pods
 
 
@@ -80,10 +87,16 @@ class Namespace:
     labels: Mapping[str, str]
 
 
-def parse_pod(item: Mapping[str, Any]) -> Pod:
+def unnoted(text: str) -> None:
+    """Note nothing."""
+
+
+def parse_pod(item: Mapping[str, Any], note: Note = unnoted) -> Pod:
     """Read a v1 Pod."""
     metadata, spec, status = _parts(item)
-    ips = [entry.get("ip") for entry in status.get("podIPs") or ()] or [status.get("podIP")]
+    values = _Values(item, note)
+    entries = values.entries("status.podIPs", status.get("podIPs"))
+    ips = [entry.get("ip") for entry in entries] or [status.get("podIP")]
     shares_node = bool(spec.get("hostNetwork"))
     labels = json.dumps(metadata.get("labels") or {}, sort_keys=True, separators=(",", ":"))
     kind, name = workload(metadata)
@@ -92,13 +105,13 @@ def parse_pod(item: Mapping[str, Any]) -> Pod:
         metadata["name"],
         metadata.get("uid", ""),
         sys.intern(spec.get("nodeName", "")),
-        () if shares_node else _addresses(item, ips),
+        () if shares_node else values.addresses("status.podIPs", ips, needed=True),
         _milliseconds(item, "creationTimestamp", metadata.get("creationTimestamp")),
         status.get("phase") == "Pending",
         sys.intern(labels),
         _workload(kind, name),
         sys.intern(spec.get("serviceAccountName", "")),
-        _ports(tuple(_named_ports(spec, all_of_them=shares_node))),
+        _ports(tuple(_named_ports(spec, values, all_of_them=shares_node))),
         shares_node,
         _ended_ms(item, status) if status.get("phase") in TERMINATED else None,
     )
@@ -114,13 +127,28 @@ def _ports(named: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, int, int
     return named
 
 
-def _named_ports(spec: Mapping[str, Any], *, all_of_them: bool) -> Iterator[tuple[str, int, int]]:
-    """Go through the ports with names, or all; those of sidecars (initContainers) too."""
-    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
-        for port in container.get("ports") or ():
-            protocol = port.get("protocol", "TCP")
-            if (port.get("name") or all_of_them) and protocol in PROTOCOLS:
-                yield port.get("name") or "", PROTOCOLS[protocol], port["containerPort"]
+def _named_ports(
+    spec: Mapping[str, Any], values: "_Values", *, all_of_them: bool
+) -> Iterator[tuple[str, int, int]]:
+    """Go through the ports with names, or all.
+
+    Of init containers only those that go on running have ports: sidecars, which restart always.
+    """
+    for kind in ("containers", "initContainers"):
+        for container in values.entries(kind, spec.get(kind)):
+            if kind == "initContainers" and container.get("restartPolicy") != "Always":
+                continue
+            for port in values.entries("ports", container.get("ports")):
+                protocol = _protocol(port)
+                if protocol and (port.get("name") or all_of_them):
+                    number = values.port("containerPort", port)
+                    if number:
+                        yield port.get("name") or "", protocol, number
+
+
+def _protocol(port: Mapping[str, Any]) -> int:
+    """Return the number of a port's protocol; 0 where it is none that has ports."""
+    return PROTOCOLS.get(str(port.get("protocol", "TCP")), 0)
 
 
 def _ended_ms(item: Mapping[str, Any], status: Mapping[str, Any]) -> int:
@@ -131,52 +159,59 @@ def _ended_ms(item: Mapping[str, Any], status: Mapping[str, Any]) -> int:
     return max((_milliseconds(item, "finishedAt", end) for end in ends), default=0)
 
 
-def parse_service(item: Mapping[str, Any]) -> tuple[ServicePort, ...]:
+def parse_service(item: Mapping[str, Any], note: Note = unnoted) -> tuple[ServicePort, ...]:
     """Read a v1 Service; a headless one is called at its Pods' addresses and has no port here."""
     metadata, spec, status = _parts(item)
-    balancer = (status.get("loadBalancer") or {}).get("ingress") or ()
-    ips = [
-        *(spec.get("clusterIPs") or [spec.get("clusterIP")]),
-        *(spec.get("externalIPs") or ()),
-        *(entry.get("ip") for entry in balancer),
-    ]
-    addresses = _addresses(item, [ip for ip in ips if ip != "None"])
+    values = _Values(item, note)
+    cluster_ips = spec.get("clusterIPs") or [spec.get("clusterIP")]
+    balancer = (status.get("loadBalancer") or {}).get("ingress")
+    ingress = values.entries("status.loadBalancer.ingress", balancer)
+    addresses = (
+        *values.addresses("spec.clusterIPs", cluster_ips),
+        *values.addresses("spec.externalIPs", spec.get("externalIPs")),
+        *values.addresses("status.loadBalancer.ingress", [entry.get("ip") for entry in ingress]),
+    )
     full = f"{metadata['namespace']}/{metadata['name']}"
-    return tuple(
+    ports = [
         ServicePort(
             f"{full}:{port['name']}" if port.get("name") else full,
             metadata.get("uid", ""),
-            PROTOCOLS[port.get("protocol", "TCP")],
-            port["port"],
+            _protocol(port),
+            values.port("port", port),
             addresses,
-            port.get("nodePort") or 0,
+            values.port("nodePort", port) if port.get("nodePort") else 0,
         )
-        for port in spec.get("ports") or ()
-        if port.get("protocol", "TCP") in PROTOCOLS
-    )
+        for port in values.entries("spec.ports", spec.get("ports"))
+        if _protocol(port)
+    ]
+    good = tuple(port for port in ports if port.port)
+    if ports and not good:
+        raise ValueError(f"{describe(item)}: {values.problem}")
+    return good
 
 
-def parse_node(item: Mapping[str, Any]) -> Node:
+def parse_node(item: Mapping[str, Any], note: Note = unnoted) -> Node:
     """Read a v1 Node."""
     metadata, spec, status = _parts(item, namespaced=False)
+    values = _Values(item, note)
     cidrs = spec.get("podCIDRs") or [cidr for cidr in (spec.get("podCIDR"),) if cidr]
-    try:
-        networks = tuple(ip_network(cidr) for cidr in cidrs)
-    except ValueError as error:
-        raise ValueError(f"{describe(item)}: spec.podCIDRs: {error}") from None
     ips = [
         entry.get("address")
-        for entry in status.get("addresses") or ()
-        if entry.get("type") in {"InternalIP", "ExternalIP"}
+        for entry in values.entries("status.addresses", status.get("addresses"))
+        if entry.get("type") in ("InternalIP", "ExternalIP")
     ]
-    name = metadata["name"]
-    return Node(name, metadata.get("uid", ""), _addresses(item, ips), networks)
+    return Node(
+        metadata["name"],
+        metadata.get("uid", ""),
+        values.addresses("status.addresses", ips),
+        values.networks("spec.podCIDRs", cidrs),
+    )
 
 
 def parse_namespace(item: Mapping[str, Any]) -> Namespace:
     """Read a v1 Namespace."""
     metadata, _, _ = _parts(item, namespaced=False)
-    return Namespace(metadata["name"], metadata.get("uid", ""), metadata.get("labels") or {})
+    return Namespace(metadata["name"], metadata.get("uid", ""), dict(metadata.get("labels") or {}))
 
 
 def describe(item: Mapping[str, Any]) -> str:
@@ -201,11 +236,99 @@ def _parts(
     return parts[0], parts[1], parts[2]
 
 
-def _addresses(item: Mapping[str, Any], ips: list[Any]) -> tuple[bytes, ...]:
+class _Values:
+    """Reads an object's values one by one; what is odd with one is noted and costs no other."""
+
+    def __init__(self, item: Mapping[str, Any], note: Note) -> None:
+        self.problem = ""
+        """The last one."""
+        self._item, self._note = item, note
+
+    def addresses(self, field: str, texts: Any, *, needed: bool = False) -> tuple[bytes, ...]:
+        """Return 16 bytes for each address; ValueError where one is needed and all are bad."""
+        given = [text for text in self._listed(field, texts) if text not in NO_ADDRESS]
+        found = [address for text in given if (address := self._address(field, text))]
+        if needed and given and not found:
+            raise ValueError(f"{describe(self._item)}: {self.problem}")
+        return tuple(found)
+
+    def networks(self, field: str, texts: Any) -> tuple[Network, ...]:
+        """Return the networks of CIDRs."""
+        found = []
+        for text in self._listed(field, texts):
+            try:
+                network = parse_network(text)
+            except ValueError as error:
+                self._leave_out(field, str(error))
+                continue
+            found.append(network)
+            if not _is_plain(text):
+                self._odd(field, f"{text!r} is read as {network}")
+        return tuple(found)
+
+    def port(self, field: str, entry: Mapping[str, Any]) -> int:
+        """Return the number of an entry's port; 0 where it is none."""
+        if field not in entry:
+            self.problem = f"{field!r} is missing"
+            self._note(f"{describe(self._item)}: {self.problem} of a port: it is left out")
+            return 0
+        number = entry[field]
+        if isinstance(number, int) and 1 <= number <= MAX_PORT:
+            return int(number)
+        self._leave_out(field, f"{number!r:.80} is no port from 1 to {MAX_PORT}")
+        return 0
+
+    def entries(self, field: str, entries: Any) -> list[Mapping[str, Any]]:
+        """Return the objects in a list."""
+        found: list[Mapping[str, Any]] = []
+        for entry in self._listed(field, entries):
+            if isinstance(entry, dict):  # as JSON and YAML have them; Mapping would be slow
+                found.append(entry)
+            else:
+                self._leave_out(field, f"{entry!r:.80} is no object")
+        return found
+
+    def _listed(self, field: str, entries: Any) -> Sequence[Any]:
+        if not entries:
+            return ()
+        if not isinstance(entries, LISTS):
+            self._leave_out(field, f"{entries!r:.80} is no list")
+            return ()
+        listed: Sequence[Any] = entries
+        return listed
+
+    def _address(self, field: str, text: Any) -> bytes | None:
+        if not isinstance(text, str):
+            return self._odd_address(field, text)
+        try:
+            return address_bytes(text)
+        except ValueError:
+            return self._odd_address(field, text)
+
+    def _odd_address(self, field: str, text: Any) -> bytes | None:
+        try:
+            address = str(parse_address(text))
+        except ValueError as error:
+            self._leave_out(field, str(error))
+            return None
+        self._odd(field, f"{text!r} is read as {address}")
+        return address_bytes(address)
+
+    def _leave_out(self, field: str, problem: str) -> None:
+        self._odd(field, f"{problem}: it is left out")
+
+    def _odd(self, field: str, problem: str) -> None:
+        self.problem = f"{field}: {problem}"
+        self._note(f"{describe(self._item)}: {self.problem}")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a CIDR has nothing odd, however it is written."""
     try:
-        return tuple(address_bytes(ip) for ip in ips if ip)
-    except ValueError as error:
-        raise ValueError(f"{describe(item)}: {error}") from None
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _milliseconds(item: Mapping[str, Any], name: str, when: Any) -> int:

@@ -137,6 +137,11 @@ class PodIndex:
         """Which addresses are, or lately were, Pods'."""
         return np.asarray(self._slots.find(addresses) >= 0)
 
+    def addresses(self) -> NDArray[np.uint8]:
+        """Return all addresses that are, or lately were, Pods': `(n, 16)`."""
+        slots = np.flatnonzero(self._only != NONE)
+        return np.asarray(self._slots.keys(slots))
+
     def find(self, addresses: NDArray[np.uint8], times_ms: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the handle of the Pod that had each address at each time; NONE where none.
 

@@ -32,6 +32,7 @@ NODES = Resource("", ("v1",), "nodes", "Node")
 NAMESPACES = Resource("", ("v1",), "namespaces", "Namespace")
 CONFIG_MAPS = Resource("", ("v1",), "configmaps", "ConfigMap")
 SECRETS = Resource("", ("v1",), "secrets", "Secret")
+LEASES = Resource("coordination.k8s.io", ("v1",), "leases", "Lease")
 
 _ANTREA = "crd.antrea.io"
 _ADMIN = "policy.networking.k8s.io"

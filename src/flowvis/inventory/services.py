@@ -6,9 +6,10 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.addresses import Network
 from flowvis.batch import Column
 from flowvis.inventory.networks import NONE, Lookup, Networks, address_column, legs
-from flowvis.inventory.objects import Network, Node, ServicePort
+from flowvis.inventory.objects import Node, ServicePort
 from flowvis.native import pack_keys
 
 
@@ -32,8 +33,11 @@ class NodeIndex:
 
     def have_pods_at(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which addresses lie in a Pod network and are not a node's own leg in it."""
-        inside = self._pod_networks.contain(addresses)
-        return np.asarray(inside & (self.find(addresses) == NONE))
+        return np.asarray(self.in_ranges(addresses) & (self.find(addresses) == NONE))
+
+    def in_ranges(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which addresses lie in a Pod network."""
+        return self._pod_networks.contain(addresses)
 
 
 class ServiceIndex:

@@ -13,7 +13,8 @@ from flowvis.native import RecordTarget
 from flowvis.strings import Strings
 
 DOMAIN = "observationDomainId"
-"""The column, uint32, that says which exporter a record is of."""
+"""The column, uint32, that says which exporter a record is of: the number that the session's owner
+gave to its observation domain, by default the domain's own; 0 is nobody's in particular."""
 
 INITIAL_ROWS = 4096
 KEPT_ROWS = 1 << 17  # after a burst larger than this the memory goes back

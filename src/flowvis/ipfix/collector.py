@@ -1,6 +1,6 @@
 """The receiving side of one session: a byte stream in, columns and events out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerError, Where
 from flowvis.ipfix.buffer import RecordBuffer
@@ -23,7 +23,8 @@ __all__ = ["CollectorSession", "CollectorStats"]
 class CollectorSession:
     """Decode one exporter's byte stream into a buffer. Does no I/O.
 
-    `name` is the peer's name in errors.
+    `name` is the peer's name in errors. `exporter` gives the number that records of an observation
+    domain have in the column `DOMAIN`; by default it is the domain.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class CollectorSession:
         name: str,
         buffer: RecordBuffer,
         limits: CollectorLimits = CollectorLimits(),  # noqa: B008 - frozen
+        exporter: Callable[[int], int] | None = None,
     ) -> None:
         self.name = name
         self.stats = CollectorStats()
         self._buffer = buffer
         self._limits = limits
+        self._exporter = exporter
         self._decoder: RecordDecoder = RecordDecoder(limits.message_size, limits.text_size)
         self._templates: dict[tuple[int, int], Template] = {}
         self._tail = bytearray()
@@ -130,7 +133,9 @@ class CollectorSession:
             raise self._over("template-fields", len(template.specifiers), limits.template_fields)
         if template.minimum_length == 0:
             raise self._fault("empty-records", f"template {template.id}: records of no bytes")
-        plan = decode_plan(template, self._buffer.layout, self._decoder.domain)
+        domain = self._decoder.domain
+        number = domain if self._exporter is None else self._exporter(domain)
+        plan = decode_plan(template, self._buffer.layout, number)
         self._decoder.learn(*key, plan.program)
         self._templates[key] = template
         self.stats.templates += known is None

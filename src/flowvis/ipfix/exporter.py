@@ -151,6 +151,11 @@ def observation_domain_id(node_name: str) -> int:
     return fnv1(node_name.encode())
 
 
+def host_domain_id(host_name: str, machine_id: str) -> int:
+    """The hash of a host outside of clusters, where a name may be that of several."""
+    return fnv1(f"{host_name}\0{machine_id}".encode())
+
+
 def fnv1(data: bytes) -> int:
     """The 32-bit FNV-1 hash."""
     state = 0x811C9DC5

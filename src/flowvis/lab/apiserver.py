@@ -19,6 +19,7 @@ from aiohttp import web
 from flowvis.inventory.resources import (
     CONFIG_MAPS,
     EGRESSES,
+    LEASES,
     NAMESPACES,
     NODES,
     PODS,
@@ -29,7 +30,7 @@ from flowvis.inventory.resources import (
 
 CORE = (PODS, SERVICES, NODES, NAMESPACES, CONFIG_MAPS, SECRETS)
 OPTIONAL = (*POLICIES, EGRESSES)
-PLURALS = {resource.kind: resource.plural for resource in (*CORE, *OPTIONAL)}
+PLURALS = {resource.kind: resource.plural for resource in (*CORE, LEASES, *OPTIONAL)}
 Fault = Callable[[web.Request], "web.Response | None"]
 
 
@@ -88,10 +89,14 @@ class ApiServer:
     async def start(self) -> None:
         """Listen; at the same port again where it was stopped before."""
         app = web.Application()
-        one = "/api/v1/namespaces/{namespace}/{plural:configmaps|secrets}"
-        app.router.add_post(one, self._write)
-        app.router.add_put(one + "/{name}", self._write)
-        app.router.add_get("/api/v1/namespaces/{namespace}/{plural}/{name}", self._read)
+        of_core = "/api/{version:v1}/namespaces/{namespace}"
+        of_group = "/apis/{version:[^/]+/[^/]+}/namespaces/{namespace}"
+        written = (of_core + "/{plural:configmaps|secrets}", of_group + "/{plural:leases}")
+        for one in written:
+            app.router.add_post(one, self._write)
+            app.router.add_put(one + "/{name}", self._write)
+        for within in (of_core, of_group):
+            app.router.add_get(within + "/{plural}/{name}", self._read)
         app.router.add_get("/{path:.*}", self._serve)
         self._runner = web.AppRunner(
             app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True
@@ -327,7 +332,7 @@ def _place(item: Mapping[str, Any], api_version: str) -> tuple[str, str, str, st
 
 def _named(request: web.Request) -> tuple[str, str, str, str]:
     at = request.match_info
-    return "v1", at["plural"], at["namespace"], at.get("name", "")
+    return at["version"], at["plural"], at["namespace"], at.get("name", "")
 
 
 def _selected(request: web.Request, item: Mapping[str, Any]) -> bool:

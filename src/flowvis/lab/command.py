@@ -5,6 +5,8 @@ import sys
 from typing import Any
 
 from flowvis.lab import isolation
+from flowvis.lab.cni import CNIS
+from flowvis.lab.configuration import PAUSE_S
 from flowvis.lab.faults import FAULTS
 from flowvis.lab.options import Options
 from flowvis.lab.scenarios import SCENARIOS
@@ -24,6 +26,7 @@ examples:
   flowctl lab demo --keep                   ... and stay, to look around with `flowctl lab shell`
   flowctl lab run --duration 30s -o json    every byte checked; exit code 0 only if all agree
   flowctl lab run --scenario service --fault restart-aggregator
+  flowctl lab run --cni pools --rounds 2
   flowctl lab run --fault flood --fault api-server
 """
 
@@ -71,6 +74,22 @@ def _add_run_arguments(parser: argparse.ArgumentParser, duration_s: float) -> No
         help="only this one; may be repeated (see `flowctl lab scenarios`)",
     )
     parser.add_argument(
+        "--cni",
+        choices=CNIS,
+        default="ranges",
+        help="where Pods' addresses come from: "
+        + "; ".join(f"{name}: {one.about}" for name, one in CNIS.items())
+        + " (default ranges)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="in all but the first, clients that send datagrams or are denied go on from their "
+        f"ports, after {PAUSE_S:g} s in which the kernel forgets them (default 1)",
+    )
+    parser.add_argument(
         "--events",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -92,6 +111,12 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
 def _list(arguments: argparse.Namespace) -> int:
     width = max(map(len, arguments.listed))
     for name, about in arguments.listed.items():
@@ -104,6 +129,8 @@ def _run(arguments: argparse.Namespace) -> int:
         command=arguments.command,
         duration_s=arguments.duration,
         scenarios=tuple(arguments.scenario or ()),
+        cni=arguments.cni,
+        rounds=arguments.rounds,
         events=arguments.events,
         faults=tuple(arguments.fault or ()),
         output=arguments.output,

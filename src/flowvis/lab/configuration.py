@@ -41,6 +41,10 @@ TRACKING = {
 """With these a node forgets ended connections at once, so that only events can report them."""
 
 
+PAUSE_S = 6.0
+"""Between rounds: longer than all of these, shorter than denied connections are known."""
+
+
 def exporter_name(node: LabNode) -> str:
     """Return the name of the exporter on a node."""
     return f"flow-exporter-{node.name}"

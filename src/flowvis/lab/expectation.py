@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from flowvis.fields import FlowType
+from flowvis.lab.cni import Addresses
 from flowvis.lab.inventory import SYSTEM, uid
 from flowvis.lab.plan import (
     CART,
@@ -17,7 +18,6 @@ from flowvis.lab.plan import (
     NODE_1,
     PODS,
     SERVER_PORT,
-    Addresses,
     HostPod,
     LabNode,
     LabPod,
@@ -48,10 +48,10 @@ def backend(scenario: Scenario, destination: str) -> LabPod | None:
 def observers(scenario: Scenario, answering: LabPod | None) -> Sequence[LabNode]:
     """Return the nodes that saw a connection: the client's or the entry, then the server's."""
     nodes = []
-    if isinstance(scenario.target, Entry) and not scenario.client_pod:
+    if scenario.client_node:
+        nodes.append(scenario.client_node)
+    elif isinstance(scenario.target, Entry):
         nodes.append(scenario.target.node)
-    elif scenario.client_pod:
-        nodes.append(scenario.client_pod.node)
     stopped = egress_answer(scenario.client_pod, answering).denies
     if answering is not None and answering.node not in nodes and not stopped:
         nodes.append(answering.node)
@@ -94,8 +94,9 @@ def exact(scenario: Scenario, port: int, answering: LabPod | None) -> dict[str, 
         "sourceTransportPort": port,
         "destinationTransportPort": server_port,
         "protocolIdentifier": PROTOCOLS[scenario.protocol],
-        "flowType": _flow_type(client, answering),
+        "flowType": _flow_type(scenario.client_node, answering or _host_pod(scenario)),
         **_pod_columns("source", client),
+        "sourceNodeName": scenario.client_node.name if scenario.client_node else "",
         **_pod_columns("destination", answering or _host_pod(scenario)),
         **_service_columns(scenario),
         **ingress_answer(client, answering).columns("ingress"),
@@ -165,9 +166,9 @@ def _translated(scenario: Scenario, answering: LabPod | None) -> Addresses | Non
     return scenario.client_pod.node.addresses if leaves and scenario.client_pod else None
 
 
-def _flow_type(client: LabPod | None, answering: LabPod | None) -> int:
+def _flow_type(client: LabNode | None, answering: LabPod | HostPod | None) -> int:
     if client is None:
         return FlowType.FROM_EXTERNAL
     if answering is None:
         return FlowType.TO_EXTERNAL
-    return FlowType.INTRA_NODE if client.node == answering.node else FlowType.INTER_NODE
+    return FlowType.INTRA_NODE if client == answering.node else FlowType.INTER_NODE

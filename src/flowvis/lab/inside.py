@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from flowvis.errors import FlowvisError
-from flowvis.lab import demo, isolation
+from flowvis.lab import cni, demo, isolation
 from flowvis.lab.options import Options
 from flowvis.lab.session import Lab
 
@@ -18,6 +18,7 @@ ABANDONED = 130  # what shells say of a process that SIGINT ended
 def main(options_json: str) -> int:
     """Run the lab; return the exit code."""
     options = Options.from_json(options_json)
+    cni.use(options.cni)
     isolation.settle()
     try:
         return asyncio.run(_until_abandoned(options))

@@ -115,7 +115,9 @@ def _node(node: LabNode, now: datetime) -> Object:
     addresses = [{"type": "InternalIP", "address": address} for address in node.addresses]
     return {
         **_object("Node", now, node.name),
-        "spec": {"podCIDR": node.pod_networks[0], "podCIDRs": list(node.pod_networks)},
+        "spec": {"podCIDR": node.pod_cidrs[0], "podCIDRs": [*node.pod_cidrs]}
+        if node.pod_cidrs
+        else {},
         "status": {"addresses": [*addresses, {"type": "Hostname", "address": node.name}]},
     }
 

@@ -55,6 +55,8 @@ class Run:
     deaf: tuple[float, float] | None = None
     """When exporters were restarted, from and to: what one reported as it ended, the next one tells
     more of."""
+    pauses: Sequence[tuple[float, float]] = ()
+    """When clients made a pause, from and to."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,8 @@ def _rates(connection: MeasuredConnection, run: Run) -> Iterator[str]:
                 yield f"{rate} is {own}: more than all bytes in a millisecond"
     # The last interval of a node may have little of the traffic, or nothing.
     for row in earlier if connection.scenario.steady else ():
-        if run.deaf and _overlap(row, *run.deaf):
-            continue  # the rate is the later exporter's, the delta that of both
+        if any(_overlap(row, *gap) for gap in (*run.pauses, *([run.deaf] if run.deaf else ()))):
+            continue  # the rate is that of the part after it, the delta that of both
         seconds = row["flowEndSeconds"] - row[INTERVAL] / 1000
         for rate, counter in RATES.items() if seconds > STEADY_S else ():
             mean = 8 * row[f"{counter}DeltaCount"] / seconds
@@ -170,10 +172,11 @@ def _per_node(connection: MeasuredConnection, _: Run) -> Iterator[str]:
     """The deltas of each node add up to its totals."""
     if connection.scenario.anew:
         return
+    last = {row["flowStartSeconds"]: row for row in connection.rows}
     for side in SIDES:
         for counter in COUNTERS:
             reported = sum(row[f"{counter}DeltaCount{side}"] for row in connection.rows)
-            total = connection.rows[-1][f"{counter}TotalCount{side}"]
+            total = sum(row[f"{counter}TotalCount{side}"] for row in last.values())
             if reported != total:
                 yield f"{counter}DeltaCount{side} sums up to {reported}, the total is {total}"
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pyroute2 import IPRoute
 
 from flowvis.lab import namespaces, rules
+from flowvis.lab.cni import Addresses
 from flowvis.lab.plan import (
     BALANCER_NETWORK,
     BALANCER_NODE,
@@ -24,7 +25,6 @@ from flowvis.lab.plan import (
     OUTSIDE_ADDRESSES,
     OUTSIDE_GATEWAYS,
     OUTSIDE_NETWORK,
-    Addresses,
     LabNode,
     LabPod,
     hosts,
@@ -77,6 +77,8 @@ def build() -> None:
         _pod(pod)
     for name in clients:
         namespaces.nft(name, ["-f", "-"], rules.host_rules())
+    for name in nodes:
+        namespaces.nft(name, ["-f", "-"], rules.witness_rules())
 
 
 def _fabric() -> None:

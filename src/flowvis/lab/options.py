@@ -14,6 +14,10 @@ class Options:
     duration_s: float = 20.0
     scenarios: tuple[str, ...] = ()
     """Names; none means all."""
+    cni: str = "ranges"
+    """Where Pods' addresses come from: a name of `cni.CNIS`."""
+    rounds: int = 1
+    """How often datagrams and denied clients go on after a pause."""
     events: bool = True
     """Whether the exporters subscribe to conntrack's events."""
     faults: tuple[str, ...] = ()

@@ -6,7 +6,8 @@ blocks kept for documentation and private use.
 
 from dataclasses import dataclass
 
-Addresses = tuple[str, str]
+from flowvis.lab import cni
+from flowvis.lab.cni import Addresses
 
 NODE_NETWORK: Addresses = ("192.0.2.0/24", "2001:db8:1::/64")
 OUTSIDE_NETWORK: Addresses = ("203.0.113.0/24", "2001:db8:2::/64")
@@ -36,12 +37,17 @@ class LabNode:
     @property
     def pod_networks(self) -> Addresses:
         """The blocks that its Pods' addresses come from."""
-        return f"10.10.{self.number}.0/24", f"fd00:10:{self.number}::/48"
+        return cni.in_force().blocks[self.number]
+
+    @property
+    def pod_cidrs(self) -> Addresses | tuple[()]:
+        """What its object says of them."""
+        return cni.in_force().pod_cidrs[self.number]
 
     @property
     def gateways(self) -> Addresses:
         """The next hop of its Pods."""
-        return f"10.10.{self.number}.1", f"fd00:10:{self.number}::1"
+        return cni.in_force().gateways(self.number)
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,7 @@ class LabPod:
     @property
     def addresses(self) -> Addresses:
         """The Pod's addresses."""
-        return (
-            f"10.10.{self.node.number}.{self.number}",
-            f"fd00:10:{self.node.number}::{self.number}",
-        )
+        return cni.in_force().address(self.node.number, self.number)
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,24 @@ class HostPod:
 
 
 AGENT = HostPod("kube-system", "node-agent-k4v2d", NODE_2, ("DaemonSet", "node-agent"))
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of a node that calls Pods from the node's end of their links, as a kubelet does."""
+
+    node: LabNode
+
+    @property
+    def host(self) -> str:
+        """The network namespace that it is in."""
+        return self.node.name
+
+    @property
+    def addresses(self) -> Addresses:
+        """The gateway's, of the node's Pods."""
+        return self.node.gateways
+
 
 OUTSIDE = "outside"
 """The network namespace of the host outside the cluster."""

@@ -73,6 +73,7 @@ def node_rules(node: LabNode) -> str:
     return _table(
         "nodes",
         _chain("services", "nat", "prerouting", "dstnat", nat),
+        _chain("own", "nat", "output", "-100", nat),
         _chain(
             "leave",
             "nat",
@@ -138,7 +139,10 @@ def host_rules() -> str:
 
 
 def witness_rules() -> str:
-    """Return the rules that count every packet of TCP and UDP that leaves or arrives."""
+    """Return the rules that count every packet of TCP and UDP that leaves or arrives.
+
+    They see what the client does: before a node's DNAT (priority -100), and after it is undone.
+    """
     parts = []
     for family, kind in zip(FAMILIES, ("ipv4_addr", "ipv6_addr"), strict=True):
         key = f"{kind} . inet_proto . inet_service . {kind} . inet_service"
@@ -159,8 +163,8 @@ def witness_rules() -> str:
     return _table(
         "witness",
         *parts,
-        _chain("leaving", "filter", "output", "filter", sent),
-        _chain("arriving", "filter", "input", "filter", received),
+        _chain("leaving", "filter", "output", "-110", sent),
+        _chain("arriving", "filter", "input", "110", received),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from flowvis.fields import RuleAction
+from flowvis.lab.cni import Addresses
 from flowvis.lab.plan import (
     AGENT,
     BALANCER_NODE,
@@ -30,10 +31,10 @@ from flowvis.lab.plan import (
     STORE,
     WEB,
     WEB_A,
-    Addresses,
     HostPod,
     LabNode,
     LabPod,
+    Process,
     Service,
 )
 from flowvis.lab.policies import egress_answer, ingress_answer
@@ -108,7 +109,7 @@ class Scenario:
 
     name: str
     about: str
-    client: LabPod | Outside
+    client: LabPod | Process | Outside
     target: LabPod | HostPod | Service | Entry | Outside
     protocol: str = "tcp"
     family: int = 4
@@ -165,9 +166,19 @@ class Scenario:
         return bool(self.every_s) and not self.anew and self.during == (0.0, 1.0)
 
     @property
+    def goes_on(self) -> bool:
+        """Whether its clients go on after a pause, from their ports."""
+        return self.protocol == "udp" or self.outcome is not Outcome.ANSWERED
+
+    @property
     def client_pod(self) -> LabPod | None:
-        """The Pod that calls; None for the outside host."""
+        """The Pod that calls; None for a node and the outside host."""
         return self.client if isinstance(self.client, LabPod) else None
+
+    @property
+    def client_node(self) -> LabNode | None:
+        """The node that the client is on; None for the outside host."""
+        return None if isinstance(self.client, Outside) else self.client.node
 
     @property
     def transient(self) -> bool:
@@ -250,6 +261,26 @@ SCENARIOS = (
              connections=2),
     Scenario("unanswered", "nobody answers, and no policy says so", FRONTEND, Outside(),
              connections=2, silent=True),
+    Scenario("probe", "a node's process calls a Pod of the node that policies isolate",
+             Process(NODE_2), ORDERS, connections=3),
+    Scenario("probe-open", "a node's process calls a Pod of the node", Process(NODE_1), WEB_A,
+             connections=3),
+    Scenario("probe-v6", "a node's process calls a Pod of the node, IPv6", Process(NODE_1), CART,
+             family=6, connections=2),
+    Scenario("node-service", "a node's process calls a Service, to a Pod of the other node",
+             Process(NODE_1), STORE, connections=2, every_s=STEADY_S, during=(0.3, 1.0)),
+    Scenario("node-service-v6", "a node's process calls a Service of the other node, IPv6",
+             Process(NODE_1), STORE, family=6, connections=3, during=(0.3, 1.0)),
+    Scenario("node-service-here", "a node's process calls a Service, to a Pod of the node",
+             Process(NODE_2), STORE, connections=2),
+    Scenario("node-port", "a port of the other node, called by a Pod", FRONTEND,
+             NodePort(STORE, NODE_2), connections=4),
+    Scenario("node-port-steady", "a port of the other node, called by a Pod all the time", FRONTEND,
+             NodePort(STORE, NODE_2), every_s=STEADY_S),
+    Scenario("node-port-v6", "a port of the other node, called by a Pod, IPv6", FRONTEND,
+             NodePort(STORE, NODE_2), family=6, connections=3),
+    Scenario("node-port-own", "a port of the Pod's own node, to a Pod of the other one", FRONTEND,
+             NodePort(STORE, NODE_1), connections=3),
     Scenario("flood", "10,000 datagrams a second that a policy drops", REPORT, ORDERS, "udp",
              connections=50, every_s=0.1, burst=20, request=100, during=(0.25, 0.75),
              fault="flood"),

@@ -11,7 +11,7 @@ from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.lab import configuration, network, traffic
 from flowvis.lab.cluster import ControlPlane
-from flowvis.lab.configuration import AGGREGATOR, TRACKING, exporter_name
+from flowvis.lab.configuration import AGGREGATOR, PAUSE_S, TRACKING, exporter_name
 from flowvis.lab.faults import FAULTS, Fault
 from flowvis.lab.measured import TIMES, Row, Run
 from flowvis.lab.namespaces import set_sysctls
@@ -46,6 +46,7 @@ class Lab:
         self._began_s = 0.0
         self._restarts_s: list[float] = []
         """When daemons were ended, and when they were there again."""
+        self._pauses: list[tuple[float, float]] = []
         self.duration_s = options.duration_s
         self.cluster = ControlPlane()
         self.aggregator = DaemonProcess(AGGREGATOR, "flowvis.cli.aggregator", "")
@@ -77,12 +78,22 @@ class Lab:
         self._began_s = self._began_s or time.time()
         self.cluster.seat(heirs=False)
         async with traffic.servers(), asyncio.TaskGroup() as group:
-            group.create_task(traffic.run(self._scenarios, self.duration_s))
+            group.create_task(self._rounds())
             group.create_task(self._bring_in_heirs())
             for name, fault in zip(self._options.faults, self._faults, strict=True):
                 if fault.run is not None:
                     group.create_task(self._go_wrong(f"{name}: {fault.about}", fault))
         await asyncio.sleep(QUIET_S)
+
+    async def _rounds(self) -> None:
+        await traffic.run(self._scenarios, self.duration_s)
+        again = [scenario for scenario in self._scenarios if scenario.goes_on]
+        for number in range(2, self._options.rounds + 1):
+            began_s = time.time()
+            await asyncio.sleep(PAUSE_S)
+            self._pauses.append((began_s, time.time()))
+            self._say(f"Round {number}: " + ", ".join(scenario.name for scenario in again))
+            await traffic.run(again, self.duration_s)
 
     async def _bring_in_heirs(self) -> None:
         """Give addresses of Pods to others, after the calls to the one and before the other's."""
@@ -136,7 +147,13 @@ class Lab:
         clients = {scenario.client.host for scenario in self._scenarios}
         witnesses = {host: read_witness(host) for host in clients}
         deaf = (min(self._restarts_s), max(self._restarts_s)) if self._deaf else None
-        run = Run(round(self._began_s), round(time.time()), split=self._split, deaf=deaf)
+        run = Run(
+            round(self._began_s),
+            round(time.time()),
+            split=self._split,
+            deaf=deaf,
+            pauses=tuple(self._pauses),
+        )
         report.findings = judge(self._scenarios, witnesses, rows, run)
         report.records = len(rows)
         report.flows = len({connection(row) for row in rows})

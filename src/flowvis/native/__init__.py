@@ -41,6 +41,7 @@ COMPILED = MODE == "require"
 if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.reference.conntrack import EntryDecoder as EntryDecoder
     from flowvis.native.reference.flows import FlowIndex as FlowIndex
+    from flowvis.native.reference.flows import order_endpoints as order_endpoints
     from flowvis.native.reference.flows import pack_keys as pack_keys
     from flowvis.native.reference.ipfix import RecordDecoder as RecordDecoder
     from flowvis.native.reference.ipfix import RecordEncoder as RecordEncoder
@@ -50,7 +51,8 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
 else:
     StringTable = _leaf("strings").StringTable
     EntryDecoder = _leaf("conntrack").EntryDecoder
-    FlowIndex, pack_keys = _leaf("flows").FlowIndex, _leaf("flows").pack_keys
+    FlowIndex = _leaf("flows").FlowIndex
+    order_endpoints, pack_keys = _leaf("flows").order_endpoints, _leaf("flows").pack_keys
     Merger = _leaf("merge").Merger
     RecordDecoder = _leaf("ipfix").RecordDecoder
     RecordEncoder = _leaf("ipfix").RecordEncoder

@@ -45,6 +45,7 @@ cdef struct Entry:  # RECORD, field by field
     uint8_t family
     uint8_t tcp_state
     uint8_t event
+    uint8_t uncounted
 
 
 if sizeof(Entry) != RECORD.itemsize:
@@ -88,6 +89,7 @@ cdef enum:
     REPLY_DESTINATION = 8
     PROTOCOL = 16
     REQUIRED = 31
+    COUNTED = 32  # not required: a connection that began without nf_conntrack_acct has no counters
     MALFORMED = -1
 
 
@@ -306,6 +308,24 @@ cdef int read_pair(Attribute *nest, uint64_t *first, uint64_t *second) noexcept 
     return more
 
 
+cdef int read_counters(Attribute *nest, Entry *entry, int *found) noexcept nogil:
+    """CTA_COUNTERS_ORIG; `found` gets COUNTED with its number of packets."""
+    cdef Attribute attribute
+    cdef const uint8_t *at = nest.payload
+    cdef const uint8_t *end = at + nest.size
+    cdef int more = advance(&at, end, &attribute), bad = 0
+    while more > 0:
+        if attribute.kind == 1:
+            bad = read64(&attribute, &entry.packets)
+            found[0] |= COUNTED
+        elif attribute.kind == 2:
+            bad = read64(&attribute, &entry.octets)
+        if bad:
+            return bad
+        more = advance(&at, end, &attribute)
+    return more
+
+
 cdef int read_entry(const uint8_t *at, const uint8_t *end, Entry *entry) noexcept nogil:
     """nfgenmsg and the attributes of one connection; 0 if it has all that it must have."""
     cdef Attribute attribute
@@ -331,7 +351,7 @@ cdef int read_entry(const uint8_t *at, const uint8_t *end, Entry *entry) noexcep
         elif attribute.kind == 8:
             bad = read32(&attribute, &entry.mark)
         elif attribute.kind == 9:
-            bad = read_pair(&attribute, &entry.packets, &entry.octets)
+            bad = read_counters(&attribute, entry, &found)
         elif attribute.kind == 10:
             bad = read_pair(&attribute, &entry.reverse_packets, &entry.reverse_octets)
         elif attribute.kind == 12:
@@ -345,7 +365,8 @@ cdef int read_entry(const uint8_t *at, const uint8_t *end, Entry *entry) noexcep
         if bad:
             return bad
         more = advance(&at, end, &attribute)
-    return MALFORMED if more or found != REQUIRED else 0
+    entry.uncounted = not found & COUNTED
+    return MALFORMED if more or found & REQUIRED != REQUIRED else 0
 
 
 cdef inline uint8_t event_of(Header *header) noexcept nogil:

@@ -41,10 +41,13 @@ cdef enum:
     START = 0
     END = 16
     WRITTEN_AT = 32
+    EXPORTERS = 48
 
     BOTH = 3
     CLIENT = 4
     CORRELATE = 8
+    SERVER = 16
+    HALF_LEANS = 5
 
     LIVE = 1
     SIDES = 1
@@ -54,12 +57,18 @@ cdef enum:
     PREVIOUS = 128
     ENDS = 8
     ONCE = 1024
+    REVERSED = 2048
+    SHARED = 4096
+    STATE_LEANS = 13
+    OVER = 32768
 
     HELD = 0
     MERGED = 1
     LATE = 2
     REPEATED = 3
     RESTARTED = 4
+    UNCHANGED = 5
+    FURTHER = 6
 
     KEY = 0
     EARLIEST = 1
@@ -69,35 +78,53 @@ cdef enum:
     FILL = 5
     FILL_ADDRESS = 6
     FLOW_TYPE = 7
+    SOURCE_KEY = 8
+    DESTINATION_KEY = 9
 
     END_OF_FLOW = 3
+    IDLE = 1
+    INTER_NODE = 2
+    TO_EXTERNAL = 3
     FROM_EXTERNAL = 4
 
     AHEAD = 3  # records between the beginning of a row's loading and its use
     LINE = 64  # bytes of a cache line
 
+    OVERLAP_MS = 1000
+    APART_MS = 10000
+
 _CONSTANTS = {
-    "Header": {"START": START, "END": END, "WRITTEN_AT": WRITTEN_AT},
-    "Sides": {"BOTH": BOTH, "CLIENT": CLIENT, "CORRELATE": CORRELATE},
+    "Header": {"START": START, "END": END, "WRITTEN_AT": WRITTEN_AT, "EXPORTERS": EXPORTERS},
+    "Sides": {
+        "BOTH": BOTH, "CLIENT": CLIENT, "CORRELATE": CORRELATE, "SERVER": SERVER,
+        "LEANS": HALF_LEANS,
+    },
     "FlowState": {
         "LIVE": LIVE, "SIDES": SIDES, "CORRELATE": CORRELATE, "UNWRITTEN": UNWRITTEN,
         "WRITTEN": WRITTEN, "COMPLETE": COMPLETE, "PREVIOUS": PREVIOUS, "ENDS": ENDS,
-        "ONCE": ONCE,
+        "ONCE": ONCE, "REVERSED": REVERSED, "SHARED": SHARED, "LEANS": STATE_LEANS, "OVER": OVER,
     },
     "Count": {
         "HELD": HELD, "MERGED": MERGED, "LATE": LATE, "REPEATED": REPEATED, "RESTARTED": RESTARTED,
+        "UNCHANGED": UNCHANGED, "FURTHER": FURTHER,
     },
     "MergeOp": {
         "KEY": KEY, "EARLIEST": EARLIEST, "GREATEST": GREATEST, "REASON": REASON,
         "LATEST": LATEST, "FILL": FILL, "FILL_ADDRESS": FILL_ADDRESS, "FLOW_TYPE": FLOW_TYPE,
+        "SOURCE_KEY": SOURCE_KEY, "DESTINATION_KEY": DESTINATION_KEY,
     },
 }
 for _owner, _names in _CONSTANTS.items():
     for _name, _value in _names.items():
         if getattr(getattr(contract, _owner), _name) != _value:
             raise ImportError(f"{_owner}.{_name} differs from the contract's")
-if (END_OF_FLOW, FROM_EXTERNAL) != (contract.END_OF_FLOW, contract.FROM_EXTERNAL):
-    raise ImportError("END_OF_FLOW or FROM_EXTERNAL differs from the contract's")
+for _name, _value in {
+    "END_OF_FLOW": END_OF_FLOW, "IDLE": IDLE, "INTER_NODE": INTER_NODE,
+    "TO_EXTERNAL": TO_EXTERNAL, "FROM_EXTERNAL": FROM_EXTERNAL,
+    "OVERLAP_MS": OVERLAP_MS, "APART_MS": APART_MS,
+}.items():
+    if getattr(contract, _name) != _value:
+        raise ImportError(f"{_name} differs from the contract's")
 
 
 cdef struct Step:
@@ -143,6 +170,11 @@ cdef struct Record:
     uint8_t half
     bint latest    # its end is not before any that the flow has seen
     uint8_t before  # sides that had reported before it
+    uint32_t exporter
+    bint reversed
+    uint8_t given  # sides that its exporter gives
+    uint8_t fresh  # the one of them that another one gave until now
+    bint grown     # a counter of the flow has grown by it
 
 
 cdef class Merger:
@@ -169,6 +201,8 @@ cdef class Merger:
     cdef int64_t[::1] counts
     cdef int64_t active_timeout_ms
     cdef int64_t correlation_wait_ms
+    cdef readonly int sides    # see the reference
+    cdef readonly bint further
 
     def __cinit__(
         self, program, flows, counts, int64_t active_timeout_ms, int64_t correlation_wait_ms
@@ -230,6 +264,10 @@ cdef class Merger:
         cdef const uint8_t[::1] reasons = np.ascontiguousarray(records.reasons, dtype=np.uint8)
         cdef const uint8_t[::1] sides_of = np.ascontiguousarray(records.sides, dtype=np.uint8)
         cdef const int64_t[::1] slots = np.ascontiguousarray(records.slots, dtype=np.int64)
+        cdef const uint32_t[::1] exporters = np.ascontiguousarray(
+            records.exporters, dtype=np.uint32
+        )
+        cdef const uint8_t[::1] turned = np.ascontiguousarray(records.reversed).view(np.uint8)
         cdef int64_t at, n = slots.shape[0]
         cdef int sides
         cdef Record record
@@ -242,8 +280,12 @@ cdef class Merger:
             record.end = ends[at]
             record.reason = reasons[at]
             record.half = sides_of[at]
+            record.exporter = exporters[at]
+            record.reversed = turned[at]
             sides = self.sides_of(&record, slots[at], at == resolved)
             if sides < 0:
+                self.sides = record.given & ~record.fresh
+                self.further = not record.given
                 return at
             self.one(&record, slots[at], <uint8_t>sides, now_ms)
         self.records = self.held = None
@@ -282,20 +324,38 @@ cdef class Merger:
             flowvis_prefetch_row(self.rows + self.later * self.row_size + at)
             at += self.counter_count * LINE
 
-    cdef int sides_of(self, const Record *record, int64_t slot, bint decided) noexcept nogil:
-        """The sides that the record speaks for; -1 if it may be of another connection."""
+    cdef int sides_of(self, Record *record, int64_t slot, bint decided) noexcept nogil:
+        """The sides that the record gives; -1 if it may be of another connection."""
         cdef const uint8_t *row = self.rows + slot * self.row_size
-        cdef int mask = record.half & BOTH, seen = self.state[slot] >> SIDES & BOTH
-        cdef int known = mask & seen, same = 0, side
+        cdef uint64_t state = self.state[slot]
+        cdef int seen, known, same = 0, side
+        record.given = record.half & BOTH
+        record.fresh = 0
+        if state & LIVE:
+            if state & SHARED:
+                side = side_of_another(record, row, state)
+                if side:
+                    record.given = record.fresh = <uint8_t>side
+            elif record.given == BOTH:
+                record.given = one_of_two(record, row, state)
+        seen = state >> SIDES & BOTH & ~<int>record.fresh
+        known = record.given & seen
+        record.before = <uint8_t>seen
         for side in range(2):
             if known >> side & 1 and same_start(number(row + START + 8 * side), record.start):
                 same |= 1 << side
         if not decided:
+            if state & LIVE and (state & REVERSED != 0) != record.reversed:
+                return -1
             if known and not same:
                 return -1
-            if not known and self.state[slot] & PREVIOUS:
+            if not known and state & PREVIOUS:
                 return -1
-        return mask & (same | ~seen) or mask
+            if not record.given and exceeds(
+                record.start, max(number(row + END), number(row + END + 8))
+            ):
+                return -1
+        return record.given & (same | ~seen) or record.given
 
     cdef int one(self, Record *record, int64_t slot, uint8_t sides, int64_t now_ms) except -1 nogil:
         cdef uint8_t *row = self.rows + slot * self.row_size
@@ -304,17 +364,22 @@ cdef class Merger:
         cdef bint late = False, restarted = False
         cdef int at
         self.seen[slot] = now_ms
-        news = self.news_of(record, row, state, sides, &late)
+        record.grown = False
+        if not sides:
+            self.counts[FURTHER] += 1
+            for at in range(self.counter_count):
+                self.raise_common(record, row, &self.counters[at])
+            if record.grown:
+                self.schedule(row, slot, state, now_ms)
+            else:
+                self.counts[REPEATED] += 1
+            return 0
+        news = self.news_of(record, row, state & ~<uint64_t>(record.fresh << SIDES), sides, &late)
         if not news:
             self.counts[LATE if late else REPEATED] += 1
             return 0
-        record.before = state >> SIDES & BOTH
         record.latest = record.end >= number(row + END) and record.end >= number(row + END + 8)
-        if record.half & CORRELATE:
-            if state & LIVE and not state & CORRELATE:
-                # A half in a flow that seemed to have none: the other half is still to come.
-                state &= ~<uint64_t>((BOTH & ~sides) << SIDES | (BOTH & ~sides) << ENDS)
-            state |= CORRELATE
+        state = self.share(record, row, state, sides)
         for at in range(self.counter_count):
             self.fetch(at)
             restarted |= self.count(record, row, state, news, &self.counters[at])
@@ -327,8 +392,63 @@ cdef class Merger:
                 store(row + END + 8 * side, record.end)
                 if record.reason == END_OF_FLOW:
                     state |= 1 << ENDS << side
-        self.schedule(row, slot, state | <uint64_t>(news << SIDES), now_ms)
+        state |= <uint64_t>(news << SIDES)
+        if record.grown or not adds_nothing(record, state):
+            self.schedule(row, slot, state, now_ms)
+        else:
+            self.counts[UNCHANGED] += 1
+            self.state[slot] = state
         return 0
+
+    cdef uint64_t share(
+        self, const Record *record, uint8_t *row, uint64_t state, uint8_t sides
+    ) noexcept nogil:
+        """Note who gives which side of the flow; return its state."""
+        cdef int at, side
+        cdef const Tally *tally
+        cdef uint8_t other
+        if not state & LIVE:
+            if record.reversed:
+                state |= REVERSED
+            if sides == BOTH:
+                state |= SHARED
+        elif record.fresh:
+            state &= ~<uint64_t>(record.fresh << SIDES | record.fresh << ENDS | SHARED)
+            side = record.fresh - 1
+            for at in range(self.counter_count):  # they were the other exporter's
+                tally = &self.counters[at].sides[side]
+                store(row + tally.total, 0)
+                store(row + tally.delta, 0)
+                store(row + tally.last, 0)
+                if tally.rate >= 0:
+                    store(row + tally.rate, 0)
+            set_exporter(row, side, record.exporter)
+        elif state & SHARED and sides != BOTH:
+            # A half in a flow that seemed to have none: the other half is still to come.
+            other = BOTH & ~sides
+            state &= ~<uint64_t>(other << SIDES | other << ENDS | SHARED)
+            set_exporter(row, other - 1, 0)
+        if state & SHARED:
+            state |= <uint64_t>(record.half >> HALF_LEANS & BOTH) << STATE_LEANS
+        for side in range(2):
+            if sides >> side & 1 and not exporter_of(row, side):
+                set_exporter(row, side, record.exporter)
+        if record.half & CORRELATE:
+            state |= CORRELATE
+        return state
+
+    cdef void raise_common(self, Record *record, uint8_t *row, const Counter *counter) noexcept nogil:
+        """Add what a further exporter saw and the others did not, at most its own delta."""
+        cdef uint64_t total = self.value(counter.total, record.at), gain
+        cdef uint64_t common = number(row + counter.common.total)
+        if total <= common:
+            return
+        gain = min(total - common, self.value(counter.delta, record.at))
+        store(row + counter.common.total, common + gain)
+        store(
+            row + counter.common.delta, flowvis_add(number(row + counter.common.delta), gain)
+        )
+        record.grown |= gain > 0
 
     cdef uint8_t news_of(
         self, const Record *record, const uint8_t *row, uint64_t state, uint8_t sides, bint *late
@@ -368,7 +488,7 @@ cdef class Merger:
         return number(self.at_column(column, record))
 
     cdef bint count(
-        self, const Record *record, uint8_t *row, uint64_t state, uint8_t news, const Counter *counter
+        self, Record *record, uint8_t *row, uint64_t state, uint8_t news, const Counter *counter
     ) noexcept nogil:
         """Bring one counter up to date; return whether it had started again from zero."""
         cdef uint64_t total = self.value(counter.total, record.at)
@@ -376,6 +496,12 @@ cdef class Merger:
         cdef uint64_t before = number(row + counter.common.total), common = before
         cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, reported
         cdef bint restarted = False, rated = False
+        cdef bint whole = (
+            record.reason == END_OF_FLOW
+            and own == total
+            and not record.before & news
+            and not record.before & ~(state >> ENDS)
+        )
         cdef int side
         cdef const Tally *tally
         for side in range(2):
@@ -397,7 +523,8 @@ cdef class Merger:
                 moved = gain
                 side_total = flowvis_add(side_total, gain)
             else:
-                since = record.start
+                # Where an interval began that is not the first one, nobody has reported.
+                since = record.end if 0 < own < total else record.start
                 gain = own
                 moved = total
                 side_total = max(side_total, total)
@@ -405,13 +532,17 @@ cdef class Merger:
             store(row + tally.total, side_total)
             store(row + tally.delta, flowvis_add(number(row + tally.delta), gain))
             common = max(common, side_total)
+            record.grown |= gain > 0
             if record.end > since:
                 rate = flowvis_rate(moved, record.end - since)
                 rated = True
                 if tally.rate >= 0:
                     store(row + tally.rate, rate)
-        if rated and record.latest and counter.common.rate >= 0:
-            store(row + counter.common.rate, rate)
+        if rated and counter.common.rate >= 0:
+            if whole:
+                store(row + counter.common.rate, max(rate, number(row + counter.common.rate)))
+            elif record.latest:
+                store(row + counter.common.rate, rate)
         delta = number(row + counter.common.delta)
         if not record.before:
             delta = own
@@ -422,6 +553,7 @@ cdef class Merger:
             delta = flowvis_add(delta, common - before)
         store(row + counter.common.delta, delta)
         store(row + counter.common.total, common)
+        record.grown |= common > before
         return restarted
 
     cdef void apply(self, const Record *record, uint8_t *row, uint8_t news) noexcept nogil:
@@ -429,8 +561,13 @@ cdef class Merger:
         cdef int at
         for at in range(self.run_count):
             run = &self.runs[at]
-            if run.op == KEY and record.before and not record.half & CLIENT:
-                continue
+            if record.before:
+                if run.op == KEY:
+                    continue
+                if run.op == SOURCE_KEY and not record.half & CLIENT:
+                    continue
+                if run.op == DESTINATION_KEY and not record.half & SERVER:
+                    continue
             if (run.op == LATEST or run.op == REASON) and not record.latest:
                 continue
             self.apply_run(run, record.at, row, news)
@@ -475,6 +612,80 @@ cdef class Merger:
 
 cdef Tally tally(found):
     return Tally(found.total, found.delta, found.rate, found.last)
+
+
+cdef inline bint adds_nothing(const Record *record, uint64_t state) noexcept nogil:
+    """Whether what was written says all of a record that has not grown the flow."""
+    cdef bint complete = not state & CORRELATE or (state >> SIDES & BOTH) == BOTH
+    if state & UNWRITTEN or not state & WRITTEN or (complete and not state & COMPLETE):
+        return False
+    return state & OVER or not (record.reason == END_OF_FLOW or record.reason == IDLE)
+
+
+cdef inline int side_of_another(const Record *record, const uint8_t *row, uint64_t state) noexcept nogil:
+    """The side that the record's exporter gets from the one that has both; 0: it is that one."""
+    cdef uint8_t mask = record.half & BOTH
+    cdef uint32_t first = exporter_of(row, 0)
+    cdef int leaning = state >> STATE_LEANS & BOTH, lean = record.half >> HALF_LEANS & BOTH
+    cdef bint known = first and record.exporter, another
+    if mask != BOTH:  # the other half of what leans the other way, or of another node
+        another = leaning != mask and (first != record.exporter if known else leaning != 0)
+        return mask if another else 0
+    if known:
+        another = first != record.exporter or overlaps(record, row, state, 0)
+    else:
+        another = lean and leaning and lean != leaning
+    if not another:
+        return 0
+    if leaning:
+        return leaning ^ BOTH
+    return lean if lean else 2
+
+
+cdef inline uint8_t one_of_two(const Record *record, const uint8_t *row, uint64_t state) noexcept nogil:
+    """The sides that the exporter of a whole record gives where two exporters have one each."""
+    cdef int lean = record.half >> HALF_LEANS & BOTH, own = 0, known = 0, side
+    if not record.exporter:
+        return <uint8_t>lean if lean else BOTH
+    for side in range(2):
+        if exporter_of(row, side) == record.exporter:
+            own |= 1 << side
+        if same_start(number(row + START + 8 * side), record.start):
+            known |= 1 << side
+    if own == BOTH:  # two hosts that nothing but the start tells apart
+        if known == 1 or known == 2:
+            return <uint8_t>known
+        return 0 if overlaps(record, row, state, 0) or overlaps(record, row, state, 1) else BOTH
+    if own:
+        return <uint8_t>own
+    return <uint8_t>lean if lean and not exporter_of(row, lean - 1) else 0
+
+
+cdef inline bint overlaps(
+    const Record *record, const uint8_t *row, uint64_t state, int side
+) noexcept nogil:
+    """Whether the record's connection cannot be another one of the kernel that has a side's."""
+    cdef uint64_t start = number(row + START + 8 * side), end = number(row + END + 8 * side)
+    cdef uint64_t apart = start - record.start if start > record.start else record.start - start
+    if state >> ENDS >> side & 1 or record.reason == END_OF_FLOW:
+        return False
+    if same_start(start, record.start) or apart > APART_MS:
+        return False
+    return exceeds(min(end, record.end), max(start, record.start))
+
+
+cdef inline bint exceeds(uint64_t later, uint64_t earlier) noexcept nogil:
+    return later > earlier and later - earlier > OVERLAP_MS
+
+
+cdef inline uint32_t exporter_of(const uint8_t *row, int side) noexcept nogil:
+    cdef uint32_t exporter
+    memcpy(&exporter, row + EXPORTERS + 4 * side, 4)
+    return exporter
+
+
+cdef inline void set_exporter(uint8_t *row, int side, uint32_t exporter) noexcept nogil:
+    memcpy(row + EXPORTERS + 4 * side, &exporter, 4)
 
 
 cdef inline uint64_t number(const uint8_t *at) noexcept nogil:
@@ -523,6 +734,8 @@ cdef inline bint takes(int op, int size, const uint8_t *new, const uint8_t *old)
     if op == REASON:
         return old[0] != END_OF_FLOW
     if op == FLOW_TYPE:
+        if old[0] == INTER_NODE and new[0] == TO_EXTERNAL:
+            return False
         return new[0] and old[0] != FROM_EXTERNAL
     return True
 

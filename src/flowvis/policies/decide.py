@@ -1,27 +1,42 @@
 """Columns of the policies that decided over connections, as they were when those began."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column
-from flowvis.counts import count
+from flowvis.counts import count, gauge
 from flowvis.policies.endpoints import EndpointTable, Selectable
+from flowvis.policies.enforced import unenforced
 from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS
-from flowvis.policies.model import Direction
-from flowvis.policies.objects import KINDS, PARSERS, SELECTED_BY, Snapshot
+from flowvis.policies.model import Direction, Policy, ServicePods, unrecognized_parts
+from flowvis.policies.objects import GROUPS, KINDS, PARSERS, SELECTED_BY, Key, Snapshot
+from flowvis.policies.reach import Population
 from flowvis.policies.rulebook import Rulebook
-from flowvis.policies.verdicts import MAX_VERDICTS, Codes, VerdictCache, VerdictTable
+from flowvis.policies.verdicts import (
+    MAX_VERDICTS,
+    NOT_KNOWN,
+    NOT_SUBJECT,
+    Codes,
+    Side,
+    VerdictCache,
+    VerdictTable,
+)
 from flowvis.policies.watched import WatchedObjects, starts_ms
 
 __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
 
 CHUNK = 1 << 16  # rows at once: their endpoints and pairs always have room in cleared tables
-_UNKNOWN = 1
+_FIELDS = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
+RECHECK_MS = 30_000
+"""How often it is looked at anew which Groups have Pods of other namespaces."""
+SHOWN = 8  # parts of an object that are named, of those that are not understood
 
 
 @dataclass(slots=True)
@@ -30,24 +45,37 @@ class PolicyStats:
 
     records: int = count("Records decided over")
     unknown: int = count("Verdicts that objects do not tell, as rules name domains and the like")
+    exempt: int = count("Verdicts that no policy may give: a Pod to itself, a Pod and its node")
     evaluated: int = count("Pairs of classes looked at, rather than found in the cache")
     compiled: int = count("Generations of policies compiled")
     cleared: int = count("Times that the caches were full and began anew")
     malformed: int = count("Objects that were not what their kind says")
+    unenforced: int = count("Verdicts evaluated as denied although the traffic went on")
     refused: int = count("Objects not kept since there were too many")
+    unrecognized: int = gauge("Objects with parts that are not understood, as of a newer API")
 
 
 class Policies(WatchedObjects):
     """All policies of a cluster, and what they depend on: tiers, groups, namespaces, nodes."""
 
-    def __init__(self, endpoints: EndpointTable | None = None) -> None:
+    def __init__(
+        self, endpoints: EndpointTable | None = None, report: Callable[[str], None] | None = None
+    ) -> None:
+        """Keep them; `report` is called for each object with parts that are not understood."""
         self.stats = PolicyStats()
+        self.unrecognized: dict[str, str] = {}
+        """What is not understood, by object."""
+        self._report = report
         super().__init__(PARSERS, self.stats)
         self._endpoints = EndpointTable() if endpoints is None else endpoints
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
         self._newest: VerdictCache | None = None
         self._active: bool | None = None
+        self._referred: set[tuple[str, str]] | None = None
+        self._looked_ms = 0
+        self._look = False
+        """Whether to look at the Pods that there are: some decide whom a policy applies to."""
 
     @property
     def active(self) -> bool:
@@ -56,10 +84,20 @@ class Policies(WatchedObjects):
             self._active = not self._history.kinds() <= SELECTED_BY
         return self._active
 
+    def as_dict(self) -> dict[str, Any]:
+        """What somebody should look at."""
+        return {
+            "unenforced": self.stats.unenforced,
+            "unknown": self.stats.unknown,
+            "unrecognized": dict(islice(self.unrecognized.items(), SHOWN)),
+        }
+
     def expire(self, now_ms: int) -> None:
         """Forget what changed too long ago; to be called now and then."""
         super().expire(now_ms)
         self._active = None
+        if now_ms - self._looked_ms >= RECHECK_MS:
+            self._looked_ms, self._look = now_ms, True
 
     def decide(
         self,
@@ -71,11 +109,12 @@ class Policies(WatchedObjects):
         """Return the ten policy columns of a batch, what its records say already included.
 
         `sources` and `destinations` are handles, places in `pods` or -1. A record's own answer
-        stays; its empty fields are filled where the rest agrees with ours.
+        stays.
         """
         if len(self._verdicts) > MAX_VERDICTS:
             self._clear()
             self._verdicts.clear()
+        self._recheck(pods)
         codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
         for first in range(0, len(batch) if self.active else 0, CHUNK):
             rows = slice(first, first + CHUNK)
@@ -83,12 +122,71 @@ class Policies(WatchedObjects):
             for direction, numbers in part.items():
                 codes[direction][rows] = numbers
         self.stats.records += len(batch)
-        self.stats.unknown += sum(int(np.count_nonzero(c == _UNKNOWN)) for c in codes.values())
+        for numbers in codes.values():
+            self.stats.unknown += int(np.count_nonzero(numbers == NOT_KNOWN))
+            self.stats.exempt += int(np.count_nonzero(numbers == NOT_SUBJECT))
         found: dict[str, Column] = {}
         for direction, numbers in codes.items():
             ours = self._verdicts.columns(numbers, direction, batch.strings)
-            found |= _merged(batch, ours)
+            found |= self._merged(batch, ours)
         return found
+
+    def _merged(self, batch: Batch, ours: dict[str, Column]) -> dict[str, Column]:
+        """Return the fields of one direction: a record's own, else ours.
+
+        A record that reports a kind of policy comes from who knows them: its answer is whole, and
+        what it leaves empty, as the name of a rule, has none. Another one's empty fields are filled
+        where the rest says the same.
+        """
+        names = dict(zip(_FIELDS, ours, strict=True))
+        whole = batch[names["Type"]] != 0
+        agree = ~whole
+        for name, column in ours.items():
+            agree &= (batch[name] == 0) | (batch[name] == column)
+        found = dict(ours)
+        if not agree.all():
+            found = {name: np.where(agree, mine, batch[name]) for name, mine in ours.items()}
+        action = names["RuleAction"]
+        evaluated = agree & (batch[action] == 0)
+        before = found[action]
+        found[action] = unenforced(batch, before, evaluated)
+        self.stats.unenforced += int(np.count_nonzero(found[action] != before))
+        return found
+
+    def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:
+        if key[1] in GROUPS:
+            self._referred = None
+        super()._put(key, value, since_ms, now_ms)
+        self._note(key, value if key in self._history else None)
+
+    def _note(self, key: Key, value: Any) -> None:
+        """Report once what is not understood of a policy or a group."""
+        kind, name = key[1], "/".join(part for part in key[2:] if part)
+        which = f"{kind} {name}"
+        understood = value is None or not (isinstance(value, Policy) or kind in GROUPS)
+        parts = () if understood else unrecognized_parts(value)
+        if not parts:
+            self.unrecognized.pop(which, None)
+        elif self.unrecognized.get(which) != (text := _listed(parts)):
+            self.unrecognized[which] = text
+            if self._report is not None:
+                self._report(
+                    f"{which}: not understood: {text}: verdicts that it may give are unknown"
+                )
+        self.stats.unrecognized = len(self.unrecognized)
+
+    def _counts(self, key: Key) -> bool:
+        """Whether anything depends on an object: of Services only on those that groups name."""
+        if key[1] != "Service":
+            return True
+        if self._referred is None:
+            self._referred = {
+                (peer.namespace, peer.name)
+                for members in self._history.kept(*GROUPS)
+                for peer in members
+                if isinstance(peer, ServicePods)
+            }
+        return key[2:] in self._referred
 
     def _changed(self, since_ms: int) -> None:
         self._active = None
@@ -103,24 +201,23 @@ class Policies(WatchedObjects):
         destinations: NDArray[np.int64],
     ) -> Codes:
         froms, tos = self._numbered(batch, pods, sources, destinations)
-        nodes = self._endpoints.nodes(destinations)
+        source = Side(froms, self._endpoints.nodes(sources))
+        destination = Side(tos, self._endpoints.nodes(destinations))
         services = batch["protocolIdentifier"], batch["destinationTransportPort"]
         codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
         epochs = self._history.epochs(starts_ms(batch))
         for epoch in np.unique(epochs).tolist():
             rows = np.flatnonzero(epochs == epoch)
-            cache = self._cache(epoch)
+            cache = self._cache(epoch, pods)
             before = cache.evaluated
-            found = cache.find(froms[rows], tos[rows], *(column[rows] for column in services))
+            called = (column[rows] for column in services)
+            found = cache.find(source.take(rows), destination.take(rows), *called)
             self.stats.evaluated += cache.evaluated - before
-            # What a node sends to its own Pods always passes: the kubelet's probes.
-            own = cache.nodes(froms[rows])
-            found[Direction.INGRESS][(own >= 0) & (own == nodes[rows])] = 0
             for direction, numbers in found.items():
                 codes[direction][rows] = numbers
         to_itself = (batch["sourceIP"] == batch["destinationIP"]).all(axis=1)
         for numbers in codes.values():
-            numbers[to_itself] = 0
+            numbers[to_itself] = NOT_SUBJECT
         return codes
 
     def _numbered(
@@ -140,10 +237,11 @@ class Policies(WatchedObjects):
             self._clear()
         raise ValueError(f"the table of endpoints is too small for {CHUNK} records")
 
-    def _cache(self, epoch: int) -> VerdictCache:
+    def _cache(self, epoch: int, pods: Sequence[Selectable | None]) -> VerdictCache:
         cache = self._caches.get(epoch)
         if cache is None:
             snapshot = Snapshot.of(self._history.values(epoch))
+            snapshot.reaching = Population(pods).reaching(snapshot)
             before = self._alike(snapshot)
             if before is None:
                 self.stats.compiled += 1
@@ -157,6 +255,17 @@ class Policies(WatchedObjects):
         self._caches.move_to_end(epoch)
         return cache
 
+    def _recheck(self, pods: Sequence[Selectable | None]) -> None:
+        """Now and then, forget what Pods that have come or gone make wrong."""
+        if not self._look:
+            return
+        self._look = False
+        population = Population(pods)
+        for epoch, cache in list(self._caches.items()):
+            snapshot = cache.generation.snapshot
+            if population.reaching(snapshot) != snapshot.reaching:
+                del self._caches[epoch]
+
     def _alike(self, snapshot: Snapshot) -> VerdictCache | None:
         """Return a cache with the same policies: namespaces and nodes come and go more often."""
         caches = [*self._caches.values(), *([self._newest] if self._newest else [])]
@@ -169,11 +278,8 @@ class Policies(WatchedObjects):
         self.stats.cleared += 1
 
 
-def _merged(batch: Batch, ours: dict[str, Column]) -> dict[str, Column]:
-    """Our fields of one direction where a record's own are empty or say the same."""
-    agree = np.ones(len(batch), dtype=bool)
-    for name, column in ours.items():
-        agree &= (batch[name] == 0) | (batch[name] == column)
-    if agree.all():
-        return ours
-    return {name: np.where(agree, column, batch[name]) for name, column in ours.items()}
+def _listed(parts: Sequence[str]) -> str:
+    """Return a bounded, printable text of parts of an object, which may be anything."""
+    more = f" and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
+    text = "; ".join(part[:64] for part in parts[:SHOWN])
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text) + more

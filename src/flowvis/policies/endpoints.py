@@ -38,7 +38,7 @@ class Selectable(Protocol):
 
     @property
     def named_ports(self) -> tuple[tuple[str, int, int], ...]:
-        """The containers' ports that have a name: (name, protocol, number)."""
+        """The containers' ports that have a name, in their order: (name, protocol, number)."""
 
 
 class EndpointTable:
@@ -123,7 +123,7 @@ class EndpointTable:
 
     def _number(self, pod: Selectable) -> int:
         labels = {str(key): str(value) for key, value in json.loads(pod.labels).items()}
-        ports = tuple(NamedPort(*port) for port in sorted(pod.named_ports))
+        ports = tuple(NamedPort(*port) for port in pod.named_ports)
         member = Member(pod.namespace, tuple(labels.items()), pod.service_account, ports)
         number = self._numbers.get(member)
         if number is None:

@@ -5,12 +5,14 @@ thousands of Pods make tens of classes, and a verdict is found once for two clas
 ports.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from flowvis.policies.model import Action, Direction, Pods, PolicyStage, Ports
-from flowvis.policies.objects import NAME_LABEL, Labels, Snapshot
+from flowvis.policies.model import Action, Direction, PolicyStage, Ports, Relation
+from flowvis.policies.objects import Snapshot
 from flowvis.policies.rulebook import (
+    EXEMPT,
     NOTHING,
     UNKNOWN,
     CompiledRule,
@@ -19,6 +21,9 @@ from flowvis.policies.rulebook import (
     RulePeers,
 )
 from flowvis.policies.selectors import Pair
+
+Answer = bool | None
+"""None: not to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +60,20 @@ class Endpoint:
     )
 
 
+class Called(NamedTuple):
+    """What a connection calls."""
+
+    protocol: int
+    port: int
+    destination: Endpoint
+
+
 class Generation:
     """The state of one epoch; `rules` are those of its snapshot."""
 
     def __init__(self, snapshot: Snapshot, rules: Rulebook) -> None:
         self.rules = rules
-        self._namespaces = snapshot.namespaces
-        self._nodes = snapshot.nodes
+        self.snapshot = snapshot
         self.nodes = {
             address: name for name, node in snapshot.nodes.items() for address in node.addresses
         }
@@ -72,7 +84,9 @@ class Generation:
         atoms = self.rules.blocks.sets[blocks]
         if member is None:
             node = self.nodes.get(address)
-            return Endpoint(atoms | self._of_node(node) if node else atoms, "", (), pod=False)
+            return Endpoint(
+                atoms | self._of_node(node, address) if node else atoms, "", (), pod=False
+            )
         if member not in self._members:
             self._members[member] = frozenset(self._of_member(member))
         ports = tuple(port for port in member.ports if port.name in self.rules.port_names)
@@ -85,27 +99,37 @@ class Generation:
         self,
         direction: Direction,
         source: Endpoint,
-        destination: Endpoint,
-        protocol: int,
-        port: int,
+        called: Called,
+        *,
+        to_own_node: bool = False,
     ) -> PolicyVerdict:
-        """Return what decides over a connection in one direction."""
-        endpoints = (
-            (destination, source) if direction is Direction.INGRESS else (source, destination)
-        )
-        subject, peer = endpoints
+        """Return what decides over a connection in one direction.
+
+        `to_own_node` is whether a Pod's connection goes to the node that it runs on, which
+        NetworkPolicies cannot forbid.
+        """
+        subject, peer = source, called.destination
+        if direction is Direction.INGRESS:
+            subject, peer = peer, subject
         if not subject.pod:
             return NOTHING
         if direction not in subject.rules:
             subject.rules[direction] = self.rules.rules_for(subject.atoms, direction)
         stage = PolicyStage.TIERS
         for rule in subject.rules[direction]:
-            if rule.stage < stage or not _serves(rule.ports, protocol, port, destination):
+            if rule.stage < stage:
                 continue
-            fits = self._fits(rule.peers, subject, peer)
-            if fits is False:
+            if to_own_node and direction is Direction.EGRESS and rule.stage is PolicyStage.STANDARD:
+                return EXEMPT if rule.certain else UNKNOWN
+            if rule.by_name:
+                matches = self._matches_by_name(rule, subject, peer, called)
+            else:
+                serves = _serves(rule.by_number, called) if rule.by_number else True
+                fits = serves is not False and self._fits(rule.peers, subject, peer)
+                matches = fits if serves or fits is False else None
+            if matches is False:
                 continue
-            if fits is None or rule.unknowable:
+            if matches is None or not rule.certain:
                 return UNKNOWN
             if rule.action is not Action.PASS:
                 return rule.verdict
@@ -114,68 +138,92 @@ class Generation:
             stage = PolicyStage(rule.stage + 1)
         return NOTHING
 
+    def _matches_by_name(
+        self, rule: CompiledRule, subject: Endpoint, peer: Endpoint, called: Called
+    ) -> Answer:
+        """Whether a rule with names of ports matches."""
+        numbered = _serves(rule.by_number, called)
+        named = _serves_by_name(rule.by_name, called)
+        fits = self._fits(rule.peers, subject, peer)
+        if not rule.names_of_pods:
+            return _both(fits, _either(numbered, named))
+        as_pod = self._fits(rule.peers, subject, peer, as_pod=True)
+        return _either(_both(fits, numbered), _both(as_pod, named))
+
     def _of_member(self, member: Member) -> Iterator[int]:
         labels = dict(member.labels)
-        namespace = self._namespace(member.namespace)
+        namespace = self.snapshot.labels_of(member.namespace)
         for own in (None, *member.labels):
             for anchor in (
                 (member.namespace, own, None),
                 *((None, own, pair) for pair in (None, *namespace.items())),
             ):
                 for atom, number in self.rules.pods.get(anchor, ()):
-                    if _selects(atom, member, labels, namespace):
+                    if atom.select(member.namespace, namespace, labels, member.account):
                         yield number
 
-    def _of_node(self, name: str) -> frozenset[int]:
-        labels = self._nodes[name].labels
-        return frozenset(n for atom, n in self.rules.nodes if atom.nodes.matches(labels))
+    def _of_node(self, name: str, address: bytes) -> frozenset[int]:
+        node = self.snapshot.nodes[name]
+        return frozenset(
+            number
+            for atom, number in self.rules.nodes
+            if (atom.every or address in node.antrea) and atom.nodes.matches(node.labels)
+        )
 
-    def _namespace(self, name: str) -> Labels:
-        return self._namespaces.get(name) or {NAME_LABEL: name}
-
-    def _fits(self, peers: RulePeers, subject: Endpoint, peer: Endpoint) -> bool | None:
-        """Whether a peer is one of a rule's; None: not to be known."""
-        if peers.plain is None or not peers.plain.isdisjoint(peer.atoms):
-            return True
-        for atom, keys in peers.related:
-            if atom in peer.atoms and self._same(keys, subject.namespace, peer.namespace):
-                return True
-        return None if peers.unknowable else False
-
-    def _same(self, keys: tuple[str, ...], one: str, other: str) -> bool:
-        if not keys:
-            return one == other
-        mine, theirs = self._namespace(one), self._namespace(other)
-        return all(key in mine and mine[key] == theirs.get(key) for key in keys)
-
-
-def _selects(atom: Pods, member: Member, labels: Mapping[str, str], namespace: Labels) -> bool:
-    return (
-        atom.account in {"", member.account}
-        and atom.pods.matches(labels)
-        and (atom.namespace is not None or atom.namespaces.matches(namespace))
-    )
-
-
-def _serves(
-    ports: tuple[Ports, ...] | None, protocol: int, port: int, destination: Endpoint
-) -> bool:
-    if ports is None:
-        return True
-    for some in ports:
-        if some.protocol is not None and some.protocol != protocol:
-            continue
-        if (
-            _named(some, protocol, port, destination)
-            if some.name
-            else some.low <= port <= some.high
+    def _fits(
+        self, peers: RulePeers, subject: Endpoint, peer: Endpoint, *, as_pod: bool = False
+    ) -> Answer:
+        """Whether a peer is one of a rule's; `as_pod`: one that selects Pods as such."""
+        if peers.plain is None or not (peers.pods if as_pod else peers.plain).isdisjoint(
+            peer.atoms
         ):
             return True
-    return False
+        for atom, relation in peers.related:
+            if atom in peer.atoms and self._related(relation, subject.namespace, peer.namespace):
+                return True
+        return None if (peers.unknowable_pods if as_pod else peers.unknowable) else False
+
+    def _related(self, relation: Relation, one: str, other: str) -> bool:
+        """Whether two namespaces are in a relation; both must have all labels that it names."""
+        if not relation.keys:
+            return one == other
+        mine, theirs = self.snapshot.labels_of(one), self.snapshot.labels_of(other)
+        if not all(key in mine and key in theirs for key in relation.keys):
+            return False
+        return relation.same == all(mine[key] == theirs[key] for key in relation.keys)
 
 
-def _named(some: Ports, protocol: int, port: int, destination: Endpoint) -> bool:
-    return any(
-        (own.name, own.protocol, own.number) == (some.name, protocol, port)
-        for own in destination.ports
-    )
+def _either(one: Answer, other: Answer) -> Answer:
+    return True if one or other else None if one is None or other is None else False
+
+
+def _both(one: Answer, other: Answer) -> Answer:
+    return False if one is False or other is False else None if None in (one, other) else True
+
+
+def _serves(ports: tuple[Ports, ...], called: Called) -> Answer:
+    """Whether ports by number match; an entry that asks for more leaves it open."""
+    found: Answer = False
+    for some in ports:
+        if (
+            some.protocol is None or some.protocol == called.protocol
+        ) and some.low <= called.port <= some.high:
+            if not some.unknowable:
+                return True
+            found = None
+    return found
+
+
+def _serves_by_name(ports: tuple[Ports, ...], called: Called) -> Answer:
+    """Whether ports by name match: the first container that has a name has it."""
+    found: Answer = False
+    for some in ports:
+        named = (
+            own
+            for own in called.destination.ports
+            if own.name == some.name and some.protocol in {None, own.protocol}
+        )
+        own = next(named, None)
+        if own is not None and (own.protocol, own.number) == (called.protocol, called.port):
+            found = _either(found, None if some.unknowable else True)
+    return found

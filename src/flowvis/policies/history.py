@@ -42,6 +42,12 @@ class ObjectHistory:
         """Go through the objects that exist by the latest change."""
         return iter([key for key in self._versions if key in self])
 
+    def kept(self, *kinds: str) -> Iterator[Any]:
+        """Go through all versions of the objects of some kinds."""
+        for (_, kind, _, _), versions in self._versions.items():
+            if kind in kinds:
+                yield from (version.value for version in versions if version.value is not None)
+
     def kinds(self) -> set[str]:
         """Return the kinds of which any version of any object is kept."""
         return {kind for _, kind, _, _ in self._versions}
@@ -50,16 +56,26 @@ class ObjectHistory:
         """Whether the object exists by the latest change."""
         return key in self._versions and self._versions[key][-1].value is not None
 
-    def put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> int | None:
-        """Note an object's value, None for its end; return from when on things changed, if so."""
+    def put(
+        self, key: Key, value: Any, since_ms: int, now_ms: int, *, counts: bool = True
+    ) -> int | None:
+        """Note an object's value, None for its end; return from when on things changed, if so.
+
+        What does not count, as nothing refers to the object, replaces its only version.
+        """
+        if not counts and len(self._versions.get(key, ())) < 2:
+            if value is None:
+                self._versions.pop(key, None)
+            elif self._has_room(key):
+                self._versions[key] = [_Version(self._changes[0], value)]
+            return None
         versions = self._versions.get(key)
         first = self._changes[0]
         since_ms = first if since_ms <= now_ms - KEPT_MS else max(since_ms, first)
         if versions is None:
             if value is None:
                 return None
-            if len(self._versions) >= MAX_OBJECTS:
-                self.refused += 1
+            if not self._has_room(key):
                 return None
             versions = self._versions[key] = []
         elif versions[-1].value == value:
@@ -98,6 +114,11 @@ class ObjectHistory:
             at = bisect_right(versions, epoch_ms, key=lambda version: version.since_ms) - 1
             if at >= 0 and versions[at].value is not None:
                 yield key, versions[at].value
+
+    def _has_room(self, key: Key) -> bool:
+        room = key in self._versions or len(self._versions) < MAX_OBJECTS
+        self.refused += not room
+        return room
 
     def _mark(self, when_ms: int) -> None:
         at = bisect_right(self._changes, when_ms)

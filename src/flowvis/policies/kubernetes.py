@@ -5,7 +5,6 @@ from typing import Any
 
 from flowvis.policies.model import (
     Action,
-    AddressBlock,
     Direction,
     Peer,
     Pods,
@@ -13,19 +12,30 @@ from flowvis.policies.model import (
     PolicyType,
     Ports,
     Rule,
-    parse_network,
+    beyond,
+    namespace_of,
+    parse_block,
     parse_port,
     parse_protocol,
     rule_name,
+    understood,
+    unrecognized_keys,
 )
-from flowvis.policies.selectors import parse_selector
+from flowvis.policies.selectors import NotUnderstood, parse_selector
+
+_PEER = frozenset({"ipBlock", "podSelector", "namespaceSelector"})
+_PORT = frozenset({"protocol", "port", "endPort"})
 
 
 def parse_network_policy(item: Mapping[str, Any]) -> Policy:
     """Read a NetworkPolicy."""
     metadata, spec = item["metadata"], item.get("spec") or {}
-    namespace = metadata["namespace"]
-    subjects = (Pods(namespace, pods=parse_selector(spec.get("podSelector"))),)
+    namespace = namespace_of(metadata)
+
+    def selected(selector: Mapping[str, Any] | None) -> Peer:
+        return Pods(namespace, pods=parse_selector(selector))
+
+    subjects = (understood(selected, spec.get("podSelector"), within=namespace),)
     types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
     return Policy(
         PolicyType.KUBERNETES,
@@ -34,32 +44,39 @@ def parse_network_policy(item: Mapping[str, Any]) -> Policy:
         "",
         0.0,
         subjects,
-        _rules(spec, Direction.INGRESS, subjects) if "Ingress" in types else None,
-        _rules(spec, Direction.EGRESS, subjects) if "Egress" in types else None,
+        _rules(spec, Direction.INGRESS, namespace, subjects) if "Ingress" in types else None,
+        _rules(spec, Direction.EGRESS, namespace, subjects) if "Egress" in types else None,
     )
 
 
 def _rules(
-    spec: Mapping[str, Any], direction: Direction, subjects: tuple[Pods, ...]
+    spec: Mapping[str, Any], direction: Direction, namespace: str, subjects: tuple[Peer, ...]
 ) -> tuple[Rule, ...]:
     side = "from" if direction is Direction.INGRESS else "to"
+
+    def peers(rule: Mapping[str, Any]) -> tuple[Peer, ...] | None:
+        chosen = rule.get(side) or ()
+        return tuple(understood(lambda p: _peer(p, namespace), peer) for peer in chosen) or None
+
     return tuple(
         Rule(
             rule_name(rule, direction, place),
             Action.ALLOW,
             subjects,
-            tuple(_peer(peer, subjects[0].namespace) for peer in rule.get(side) or ()) or None,
+            peers(rule),
             tuple(_ports(port) for port in rule.get("ports") or ()) or None,
         )
         for place, rule in enumerate(spec.get(direction.value) or ())
     )
 
 
-def _peer(peer: Mapping[str, Any], namespace: str | None) -> Peer:
+def _peer(peer: Mapping[str, Any], namespace: str) -> Peer:
+    strange = unrecognized_keys(peer, _PEER)
+    if strange or not peer:
+        raise NotUnderstood(f"peer with {strange or 'nothing'}")
     block = peer.get("ipBlock")
     if block is not None:
-        parts = frozenset(parse_network(part) for part in block.get("except") or ())
-        return AddressBlock(parse_network(block["cidr"]), parts)
+        return parse_block(block)
     pods = parse_selector(peer.get("podSelector"))
     if peer.get("namespaceSelector") is None:
         return Pods(namespace, pods=pods)
@@ -67,4 +84,5 @@ def _peer(peer: Mapping[str, Any], namespace: str | None) -> Peer:
 
 
 def _ports(port: Mapping[str, Any]) -> Ports:
-    return parse_port(port.get("port"), port.get("endPort"), parse_protocol(port.get("protocol")))
+    found = parse_port(port.get("port"), port.get("endPort"), parse_protocol(port.get("protocol")))
+    return beyond(found, unrecognized_keys(port, _PORT))

@@ -4,17 +4,20 @@ A Kubernetes NetworkPolicy is put into this form as rules that allow, and one th
 behind those of all its kind: default isolation.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from flowvis.policies.selectors import EVERYTHING, Selector
+from flowvis import addresses
+from flowvis.policies.selectors import EVERYTHING, NotUnderstood, Selector
 
 Network = IPv4Network | IPv6Network
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 MAX_PORT = 65535
+_BLOCK = frozenset({"cidr", "except"})
 
 
 class Direction(Enum):
@@ -25,13 +28,13 @@ class Direction(Enum):
 
 
 class Action(IntEnum):
-    """What a rule does; the first four are values of the element RuleAction."""
+    """What a rule does: values of the element RuleAction, and one that no record has."""
 
     NONE = 0
     ALLOW = 1
     DROP = 2
     REJECT = 3
-    PASS = 4
+    PASS = 255
 
 
 class PolicyType(IntEnum):
@@ -53,6 +56,16 @@ class PolicyStage(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Relation:
+    """What a peer's namespace has to do with the subject's."""
+
+    keys: tuple[str, ...] = ()
+    """Labels that both namespaces must have; (): it is the subject's own namespace."""
+    same: bool = True
+    """Whether all their values are the same; else at least one is another."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pods:
     """Pods, by namespace, labels and service account."""
 
@@ -61,8 +74,18 @@ class Pods:
     namespaces: Selector = EVERYTHING
     pods: Selector = EVERYTHING
     account: str = ""
-    same: tuple[str, ...] | None = None
-    """Labels that the namespace shares with the subject's; (): it is the subject's own."""
+    relation: Relation | None = None
+
+    def select(
+        self, namespace: str, named: Mapping[str, str], labels: Mapping[str, str], account: str
+    ) -> bool:
+        """Whether a Pod is one, by a namespace with labels `named`; but for the relation."""
+        near = (
+            self.namespaces.matches(named)
+            if self.namespace is None
+            else self.namespace == namespace
+        )
+        return near and self.account in {"", account} and self.pods.matches(labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +101,8 @@ class Nodes:
     """Addresses of the nodes that have labels."""
 
     nodes: Selector
+    every: bool = True
+    """Whether all addresses of a node count, or only those that Antrea takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +114,27 @@ class GroupName:
 
 
 @dataclass(frozen=True, slots=True)
+class ServicePods:
+    """The Pods that a Service selects; none where it is missing or has no selector."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unknowable:
     """What the objects do not tell: domain names, external entities, other clusters."""
 
     what: str
+    unrecognized: bool = False
+    """Whether it is a part of the object that is not understood, as of a newer API."""
+    namespace: str | None = None
+    """Where the Pods are that it may select; None: anywhere."""
+    pods: bool = True
+    """Whether it may select Pods as such, rather than addresses."""
 
 
-Peer = Pods | AddressBlock | Nodes | GroupName | Unknowable
+Peer = Pods | AddressBlock | Nodes | GroupName | ServicePods | Unknowable
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +146,10 @@ class Ports:
     low: int = 0
     high: int = MAX_PORT
     name: str = ""
+    unknowable: str = ""
+    """What else it asks for that no record tells: source ports, ICMP types; "" nothing."""
+    unrecognized: bool = False
+    """Whether that is a part of the object that is not understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +161,8 @@ class Rule:
     subjects: tuple[Peer, ...]
     peers: tuple[Peer, ...] | None
     ports: tuple[Ports, ...] | None
-    unknowable: bool = False
-    """It asks for more than a record tells (source ports, ICMP types, the Service called)."""
+    names_of_pods: bool = False
+    """Whether port names are those of Pods that peers select as such, and no other peer has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +184,65 @@ class Policy:
         return self.ingress if direction is Direction.INGRESS else self.egress
 
 
+def unrecognized_keys(part: Mapping[str, Any], known: frozenset[str]) -> str:
+    """Return what a part of an object has besides known keys; "" if nothing."""
+    return ", ".join(sorted(k for k, value in part.items() if k not in known and value is not None))
+
+
+def understood(read: Callable[[Any], Peer], choice: Any, *, within: str = "") -> Peer:
+    """Return the peer that a choice is; what has parts that we do not know may select anybody.
+
+    `within` is the namespace of what it can select, where it has to be in one.
+    """
+    try:
+        return read(choice)
+    except NotUnderstood as error:
+        return Unknowable(str(error), unrecognized=True, namespace=within or None)
+
+
+def unrecognized_parts(value: Policy | tuple[Peer, ...]) -> tuple[str, ...]:
+    """Return what is not understood of a policy or a group, as it is named there."""
+    found: dict[str, None] = {}
+    groups = [value] if isinstance(value, tuple) else [value.subjects]
+    if isinstance(value, Policy):
+        for rule in (*(value.ingress or ()), *(value.egress or ())):
+            groups += [rule.subjects, rule.peers or ()]
+            found |= {p.unknowable: None for p in rule.ports or () if p.unrecognized}
+    for peers in groups:
+        found |= {p.what: None for p in peers if isinstance(p, Unknowable) and p.unrecognized}
+    return tuple(found)
+
+
+def namespace_of(metadata: Mapping[str, Any]) -> str:
+    """Return the namespace of an object that has to be in one."""
+    namespace = metadata.get("namespace")
+    if not namespace:
+        raise ValueError("metadata.namespace is missing")
+    return str(namespace)
+
+
 def parse_network(text: Any) -> Network:
-    """Read a CIDR; bits behind the prefix count for nothing."""
-    return ip_network(str(text), strict=False)
+    """Read a CIDR as API servers have taken it; an address alone is a network of its own."""
+    try:
+        return addresses.parse_network(text)
+    except ValueError:
+        return ip_network(str(text), strict=False)
+
+
+def parse_block(block: Mapping[str, Any]) -> AddressBlock:
+    """Read an ipBlock; NotUnderstood if it has more than a network and exceptions."""
+    strange = unrecognized_keys(block, _BLOCK)
+    if strange:
+        raise NotUnderstood(f"ipBlock with {strange}")
+    parts = frozenset(parse_network(part) for part in block.get("except") or ())
+    return AddressBlock(parse_network(block["cidr"]), parts)
+
+
+def beyond(ports: Ports, strange: str) -> Ports:
+    """Return ports that also ask for what we do not know, if there is such."""
+    if not strange:
+        return ports
+    return replace(ports, unknowable=f"port with {strange}", unrecognized=True)
 
 
 def parse_protocol(value: Any) -> int:

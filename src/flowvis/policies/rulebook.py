@@ -4,8 +4,8 @@ An *atom* is one distinct peer of any rule: some Pods, an address block, some no
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from flowvis.policies.antrea import APPLICATION, BASELINE_PRIORITY, TIERS
 from flowvis.policies.model import (
@@ -20,7 +20,9 @@ from flowvis.policies.model import (
     PolicyStage,
     PolicyType,
     Ports,
+    Relation,
     Rule,
+    ServicePods,
     Unknowable,
 )
 from flowvis.policies.networks import Blocks
@@ -28,7 +30,6 @@ from flowvis.policies.objects import Snapshot
 from flowvis.policies.ports import PortClasses
 from flowvis.policies.selectors import Pair
 
-MAX_DEPTH = 8  # groups in groups; Antrea allows one level
 Anchor = tuple[str | None, Pair | None, Pair | None]
 
 
@@ -46,6 +47,8 @@ NOTHING = PolicyVerdict("", "", PolicyType.NONE, "", Action.NONE)
 """No policy decided: the connection is allowed."""
 UNKNOWN = PolicyVerdict("", "", PolicyType.NONE, "unknown", Action.NONE)
 """Not to be known from the objects; a record shows it as nothing."""
+EXEMPT = PolicyVerdict("", "", PolicyType.NONE, "exempt", Action.NONE)
+"""No policy may decide, as between a Pod and itself; a record shows it as nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,12 @@ class RulePeers:
     """The peers of a rule as atoms; None: everything."""
 
     plain: frozenset[int] | None
-    related: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    pods: frozenset[int] = frozenset()
+    """Those of `plain` that select Pods as such."""
+    related: tuple[tuple[int, Relation], ...] = ()
     unknowable: bool = False
+    unknowable_pods: bool = False
+    """Whether what is not to be known may be Pods as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +72,21 @@ class CompiledRule:
     stage: PolicyStage
     action: Action
     peers: RulePeers
-    ports: tuple[Ports, ...] | None
-    unknowable: bool
+    by_number: tuple[Ports, ...]
+    by_name: tuple[Ports, ...]
+    """Its ports; without either it is of all."""
+    names_of_pods: bool
     verdict: PolicyVerdict
+    certain: bool = True
+    """Whether it is certain that it applies, as its subjects are all understood."""
 
 
 class Rulebook:
     """What policies say, whatever Pods, namespaces and nodes there are."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._said = (snapshot.policies, snapshot.groups, snapshot.tiers)
-        self._groups = snapshot.groups
-        self._tiers = snapshot.tiers
+        self._snapshot = snapshot
+        self._said = _said(snapshot)
         self.relational = False
         """Whether rules compare namespaces."""
         self.by_labels = False
@@ -100,24 +110,36 @@ class Rulebook:
 
     def says(self, snapshot: Snapshot) -> bool:
         """Whether it is what a snapshot's policies compile to."""
-        return self._said == (snapshot.policies, snapshot.groups, snapshot.tiers)
+        return self._said == _said(snapshot)
 
     def rules_for(self, atoms: Iterable[int], direction: Direction) -> list[CompiledRule]:
         """Return the rules that apply to what is in some atoms, in order."""
         by_subject = self._by_subject[direction]
-        found = {rule.order: rule for atom in atoms for rule in by_subject.get(atom, ())}
+        found: dict[int, CompiledRule] = {}
+        for rule in (rule for atom in atoms for rule in by_subject.get(atom, ())):
+            if rule.certain or rule.order not in found:
+                found[rule.order] = rule
         return [found[order] for order in sorted(found)]
 
     def _ordered(self, direction: Direction) -> Iterator[tuple[PolicyStage, Policy, Rule]]:
-        """Go through all rules of one direction in their order of evaluation."""
-        policies = sorted(self._said[0], key=self._precedence)
+        """Go through all rules of one direction in their order of evaluation.
+
+        In a tier the rule's place goes before the policy's name: Antrea gives rules of one place in
+        policies of one priority the same rank, and the name only makes the order certain.
+        """
         stages: dict[PolicyStage, list[Policy]] = {stage: [] for stage in PolicyStage}
-        for policy in policies:
+        for policy in sorted(self._snapshot.policies, key=lambda p: (p.namespace, p.name, p.type)):
             if policy.rules(direction) is not None:
                 stages[self._stage(policy)].append(policy)
         for stage, those in stages.items():
-            for policy in those:
-                yield from ((stage, policy, rule) for rule in policy.rules(direction) or ())
+            rules = [
+                (place, policy, rule)
+                for policy in those
+                for place, rule in enumerate(policy.rules(direction) or ())
+            ]
+            if stage is not PolicyStage.STANDARD:
+                rules.sort(key=lambda found: (self._tier(found[1]), found[1].priority, found[0]))
+            yield from ((stage, policy, rule) for _, policy, rule in rules)
             if stage is PolicyStage.STANDARD:
                 for policy in those:
                     yield stage, policy, Rule("", Action.DROP, policy.subjects, None, None)
@@ -125,10 +147,7 @@ class Rulebook:
     def _tier(self, policy: Policy) -> int:
         if isinstance(policy.tier, int):
             return policy.tier
-        return self._tiers.get(policy.tier, TIERS.get(policy.tier, TIERS[APPLICATION]))
-
-    def _precedence(self, policy: Policy) -> tuple[int, float, str, str]:
-        return self._tier(policy), policy.priority, policy.namespace, policy.name
+        return self._snapshot.tiers.get(policy.tier, TIERS.get(policy.tier, TIERS[APPLICATION]))
 
     def _stage(self, policy: Policy) -> PolicyStage:
         if policy.type is PolicyType.KUBERNETES:
@@ -146,40 +165,65 @@ class Rulebook:
             stage,
             rule.action,
             self._peers(rule.peers),
-            rule.ports,
-            rule.unknowable,
+            tuple(ports for ports in rule.ports or () if not ports.name),
+            tuple(ports for ports in rule.ports or () if ports.name),
+            rule.names_of_pods,
             verdict,
         )
-        for atom in self._peers(rule.subjects).plain or ():
-            self._by_subject[direction].setdefault(atom, []).append(compiled)
+        by_subject = self._by_subject[direction]
+        for peer in self._subjects(rule.subjects):
+            if isinstance(peer, Pods):
+                by_subject.setdefault(self._atom(peer), []).append(compiled)
+            elif isinstance(peer, Unknowable) and peer.unrecognized:
+                anyone = self._atom(Pods(peer.namespace))
+                by_subject.setdefault(anyone, []).append(replace(compiled, certain=False))
+
+    def _subjects(self, subjects: Iterable[Peer]) -> Iterator[Peer]:
+        """Go through whom a rule applies to; what is no Pod, as an address block, is in vain."""
+        for peer in subjects:
+            if not isinstance(peer, GroupName):
+                yield peer
+            elif (peer.namespace, peer.name) not in self._snapshot.reaching:
+                yield from self._snapshot.expand([peer])
+
+    def _atom(self, peer: Peer) -> int:
+        return self._atoms.setdefault(peer, len(self._atoms))
 
     def _peers(self, peers: tuple[Peer, ...] | None) -> RulePeers:
         if peers is None:
             return RulePeers(None)
-        plain, related, unknowable = set(), [], False
-        for peer in self._expand(peers):
+        plain, pods, related, doubts = set(), set(), [], []
+        for peer in self._snapshot.expand(peers):
             if isinstance(peer, Unknowable):
-                unknowable = True
+                doubts.append(peer)
                 continue
-            number = self._atoms.setdefault(peer, len(self._atoms))
-            if isinstance(peer, Pods) and peer.same is not None:
-                related.append((number, peer.same))
+            number = self._atom(peer)
+            if isinstance(peer, Pods) and peer.relation is not None:
+                related.append((number, peer.relation))
                 self.relational = True
-                self.by_labels |= bool(peer.same)
-            else:
-                plain.add(number)
-        return RulePeers(frozenset(plain), tuple(related), unknowable)
-
-    def _expand(self, peers: Iterable[Peer], depth: int = 0) -> Iterator[Peer]:
-        for peer in peers:
-            if not isinstance(peer, GroupName):
-                yield peer
+                self.by_labels |= bool(peer.relation.keys)
                 continue
-            members = self._groups.get((peer.namespace, peer.name), ())
-            if depth == MAX_DEPTH:
-                yield Unknowable("groups in groups")
-            else:
-                yield from self._expand(members, depth + 1)
+            plain.add(number)
+            if isinstance(peer, Pods):
+                pods.add(number)
+        return RulePeers(
+            frozenset(plain),
+            frozenset(pods),
+            tuple(related),
+            bool(doubts),
+            any(doubt.pods for doubt in doubts),
+        )
+
+
+def _said(snapshot: Snapshot) -> tuple[Any, ...]:
+    """Return what of a snapshot a rulebook depends on."""
+    services = {
+        (peer.namespace, peer.name): snapshot.services.get((peer.namespace, peer.name))
+        for members in snapshot.groups.values()
+        for peer in members
+        if isinstance(peer, ServicePods)
+    }
+    return snapshot.policies, snapshot.groups, snapshot.tiers, services, snapshot.reaching
 
 
 def _anchor(atom: Pods) -> Anchor:

@@ -7,6 +7,11 @@ from typing import Any
 Pair = tuple[str, str]
 
 _OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist"})
+_PARTS = frozenset({"matchLabels", "matchExpressions"})
+
+
+class NotUnderstood(ValueError):
+    """A part of an object that we do not know, so that nobody can tell what it selects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,15 @@ EVERYTHING = Selector()
 
 
 def parse_selector(value: Any) -> Selector:
-    """Read a LabelSelector; an absent one (None) selects everything. ValueError if malformed."""
+    """Read a LabelSelector; an absent one (None) selects everything.
+
+    ValueError if it is malformed, NotUnderstood if it has keys or operators that we do not know.
+    """
     if value is None:
         return EVERYTHING
+    strange = sorted(str(key) for key in value.keys() - _PARTS)
+    if strange:
+        raise NotUnderstood(f"selector with {', '.join(strange)}")
     requirements = [
         Requirement(str(key), "In", frozenset({str(label)}))
         for key, label in (value.get("matchLabels") or {}).items()
@@ -65,10 +76,10 @@ def parse_selector(value: Any) -> Selector:
         operator = expression["operator"]
         values = frozenset(str(label) for label in expression.get("values") or ())
         if operator not in _OPERATORS:
-            raise ValueError(f"operator {operator!r}: allowed are {', '.join(sorted(_OPERATORS))}")
+            raise NotUnderstood(f"operator {operator!r}: known are {', '.join(sorted(_OPERATORS))}")
         if bool(values) != (operator in {"In", "NotIn"}):
             raise ValueError(f"operator {operator} with {len(values)} values")
-        requirements.append(Requirement(expression["key"], operator, values))
+        requirements.append(Requirement(str(expression["key"]), operator, values))
     return Selector(
         tuple(sorted(requirements, key=lambda r: (r.key, r.operator, sorted(r.values))))
     )

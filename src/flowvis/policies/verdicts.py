@@ -1,25 +1,42 @@
 """Verdicts by number: as columns of text, and found once for each pair of classes."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.native import FlowIndex
 from flowvis.policies.endpoints import NONE, EndpointTable
-from flowvis.policies.generation import Endpoint, Generation
+from flowvis.policies.generation import Called, Endpoint, Generation
 from flowvis.policies.model import Direction
-from flowvis.policies.rulebook import NOTHING, UNKNOWN, PolicyVerdict
+from flowvis.policies.rulebook import EXEMPT, NOTHING, UNKNOWN, PolicyVerdict
 from flowvis.strings import Strings
 
 MAX_PAIRS = 1 << 17  # of classes, of one generation; then they are found anew
 MAX_CLASSES = 1 << 19  # that a generation takes over; with its own they are fewer than 2^20
 MAX_VERDICTS = 1 << 20
 
+NO_VERDICT, NOT_KNOWN, NOT_SUBJECT = range(3)
+"""Verdicts that name no policy: none selects the Pod, it is not to be known, none may decide."""
+_TO_OWN_NODE = 1 << 60  # above a pair of classes and a class of ports
+
 Codes = dict[Direction, NDArray[np.int32]]
 
 
+class Side(NamedTuple):
+    """One side of connections: numbers of endpoints, and of the nodes they run on, or NONE."""
+
+    endpoints: NDArray[np.int64]
+    nodes: NDArray[np.int32]
+
+    def take(self, rows: NDArray[np.int64]) -> "Side":
+        """Return that of some connections."""
+        return Side(self.endpoints[rows], self.nodes[rows])
+
+
 class VerdictTable:
-    """Numbers of verdicts; 0 is that no policy decided, 1 that it is not to be known."""
+    """Numbers of verdicts; the first three name no policy, each for a reason of its own."""
 
     def __init__(self) -> None:
         self.clear()
@@ -30,7 +47,7 @@ class VerdictTable:
         self._numbers: dict[PolicyVerdict, int] = {}
         self._strings: Strings | None = None
         self._written = 0
-        for verdict in (NOTHING, UNKNOWN):
+        for verdict in (NOTHING, UNKNOWN, EXEMPT):
             self.number(verdict)
 
     def __len__(self) -> int:
@@ -74,7 +91,7 @@ class VerdictTable:
             self._texts = np.pad(self._texts, ((0, 0), (0, more)))
             self._types = np.pad(self._types, (0, more))
             self._actions = np.pad(self._actions, (0, more))
-        shown = [verdict if verdict is not UNKNOWN else NOTHING for verdict in fresh]
+        shown = [verdict if verdict.type else NOTHING for verdict in fresh]
         self._texts[0, had:size] = strings.encode(verdict.name for verdict in shown)
         self._texts[1, had:size] = strings.encode(verdict.namespace for verdict in shown)
         self._texts[2, had:size] = strings.encode(verdict.rule for verdict in shown)
@@ -121,17 +138,19 @@ class VerdictCache:
 
     def find(
         self,
-        sources: NDArray[np.int64],
-        destinations: NDArray[np.int64],
+        sources: Side,
+        destinations: Side,
         protocols: NDArray[np.uint8],
         ports: NDArray[np.uint16],
     ) -> Codes:
         """Return the numbers of the verdicts; at most `MAX_PAIRS` rows at once."""
-        self._classify(sources)
-        self._classify(destinations)
+        self._classify(sources.endpoints)
+        self._classify(destinations.endpoints)
         services = self.generation.rules.ports.find(protocols, ports)
         # Classes of endpoints and of ports are fewer than 2^20.
-        pairs = self._class_of[sources] << 40 | self._class_of[destinations] << 20 | services
+        froms, tos = self._class_of[sources.endpoints], self._class_of[destinations.endpoints]
+        pairs = froms << 40 | tos << 20 | services
+        pairs[self._is_node_of(destinations, sources)] |= _TO_OWN_NODE
         keys = pairs.view(np.uint8).reshape(-1, 8)
         slots, new = self.classes.pairs.upsert(keys)
         if len(slots) and slots.min() < 0:
@@ -140,11 +159,15 @@ class VerdictCache:
         rows = np.flatnonzero(new)
         if len(rows):
             self._evaluate(slots[rows], pairs[rows], protocols[rows], ports[rows])
-        return {direction: codes[slots] for direction, codes in self.classes.codes.items()}
+        found = {direction: codes[slots] for direction, codes in self.classes.codes.items()}
+        # What a node sends to its own Pods always passes: the kubelet's probes.
+        found[Direction.INGRESS][self._is_node_of(sources, destinations)] = NOT_SUBJECT
+        return found
 
-    def nodes(self, endpoints: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the numbers of the nodes whose own addresses these endpoints have."""
-        return np.asarray(self._node_of[endpoints])
+    def _is_node_of(self, one: Side, other: Side) -> NDArray[np.bool_]:
+        """Where an end has an address of the node that the other one, a Pod, runs on."""
+        own = self._node_of[one.endpoints]
+        return np.asarray((own != NONE) & (own == other.nodes))
 
     def _classify(self, endpoints: NDArray[np.int64]) -> None:
         """Give each end that is new its class."""
@@ -189,8 +212,9 @@ class VerdictCache:
         self.evaluated += len(slots)
         rows = zip(slots.tolist(), pairs.tolist(), protocols.tolist(), ports.tolist(), strict=True)
         for slot, pair, protocol, port in rows:
-            source = self.classes.endpoints[pair >> 40]
-            destination = self.classes.endpoints[pair >> 20 & 0xFFFFF]
+            source = self.classes.endpoints[pair >> 40 & 0xFFFFF]
+            called = Called(protocol, port, self.classes.endpoints[pair >> 20 & 0xFFFFF])
+            own = pair >= _TO_OWN_NODE
             for direction, codes in self.classes.codes.items():
-                verdict = self.generation.decide(direction, source, destination, protocol, port)
+                verdict = self.generation.decide(direction, source, called, to_own_node=own)
                 codes[slot] = self._verdicts.number(verdict)

@@ -85,10 +85,15 @@ class WatchedObjects:
         self._history.expire(now_ms)
 
     def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:
-        since = self._history.put(key, value, since_ms, now_ms)
+        counts = self._counts(key)
+        since = self._history.put(key, value, since_ms, now_ms, counts=counts)
         self._counted.refused = self._history.refused
         if since is not None:
             self._changed(since)
+
+    def _counts(self, key: Key) -> bool:  # noqa: ARG002  who extends it looks at the key
+        """Whether anything depends on an object."""
+        return True
 
     def _changed(self, since_ms: int) -> None:
         """Forget what was worked out for times from then on."""

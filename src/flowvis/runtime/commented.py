@@ -12,20 +12,28 @@ from flowvis.runtime.values import allowed, plain
 WIDTH = 100
 
 
-def commented(cls: type, values: Mapping[str, Any]) -> str:
+def commented(cls: type, values: Mapping[str, Any], *, in_pod: bool = False) -> str:
     """Return a YAML document with all options of a settings class.
 
     `values` has those that are set, by path (`status.address`); ValueError names the unknown ones.
+    With `in_pod` what has another default in a Pod is set to that: so the document means the same
+    everywhere.
     """
     left = dict(values)
-    lines = list(_section(cls, left, "", ""))
+    lines = list(_section(cls, left, "", "", in_pod=in_pod))
     if left:
         raise ValueError(f"{cls.__name__} has no options {', '.join(sorted(left))}")
     return "\n".join(lines).strip() + "\n"
 
 
 def _section(
-    cls: type, left: dict[str, Any], path: str, indent: str, *, live: bool = False
+    cls: type,
+    left: dict[str, Any],
+    path: str,
+    indent: str,
+    *,
+    in_pod: bool,
+    live: bool = False,
 ) -> Iterator[str]:
     for slot in slots(cls, live=live):
         where = f"{path}.{slot.key}" if path else slot.key
@@ -34,9 +42,13 @@ def _section(
         yield from _comment(_about(slot), indent)
         if slot.nested and slot.item is None:
             yield f"{indent}{slot.key}:"
-            yield from _section(slot.nested, left, where, indent + "  ", live=slot.about.live)
+            yield from _section(
+                slot.nested, left, where, indent + "  ", in_pod=in_pod, live=slot.about.live
+            )
         elif where in left:
             yield f"{indent}{slot.key}: {_one_line(left.pop(where))}"
+        elif in_pod and slot.about.in_pod is not None:
+            yield f"{indent}{slot.key}: {_one_line(plain(slot, slot.about.in_pod))}"
         else:
             yield f"{indent}#{slot.key}: {_one_line(_default(slot))}".rstrip()
 

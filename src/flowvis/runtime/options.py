@@ -21,6 +21,9 @@ DURATION = "duration"
 Duration = Annotated[float, DURATION]
 """Seconds inside, a Go duration in the document."""
 
+POD = "KUBERNETES_SERVICE_HOST"
+"""The variable that the kubelet gives to every container: where the API server is."""
+
 ACRONYMS = {"id": "ID", "ipfix": "IPFIX", "uids": "UIDs", "url": "URL"}
 
 
@@ -38,6 +41,7 @@ class Option:
     secret: bool = False
     parse: Callable[[str], Any] | None = None
     takes: str = ""
+    in_pod: Any = None
 
 
 def option(
@@ -53,17 +57,19 @@ def option(
     secret: bool = False,
     parse: Callable[[str], Any] | None = None,
     takes: str = "",
+    in_pod: Any = None,
 ) -> Any:
     """Declare an option.
 
     `minimum` and `maximum` are inclusive, in seconds for durations; `choices` are texts, matched in
     any case; `key` replaces the derived key; `env` names a variable that wins over the document;
     `live` options take effect without a restart; a `secret` is never shown; `parse` makes the value
-    from text and raises ValueError with what is wrong; `takes` says in words what it takes.
+    from text and raises ValueError with what is wrong; `takes` says in words what it takes;
+    `in_pod` is the default where a daemon runs in a Pod, if that is another.
     """
     if parse is not None and isinstance(default, str):
         default = parse(default)
-    about = Option(doc, minimum, maximum, choices, key, env, live, secret, parse, takes)
+    about = Option(doc, minimum, maximum, choices, key, env, live, secret, parse, takes, in_pod)
     return dataclasses.field(default=default, metadata={"option": about})
 
 
@@ -82,6 +88,10 @@ class Slot:
     optional: bool
     default: Any
     about: Option
+
+    def default_where(self, *, in_pod: bool) -> Any:
+        """Return the default in a Pod, or elsewhere."""
+        return self.about.in_pod if in_pod and self.about.in_pod is not None else self.default
 
     @property
     def item(self) -> Any:

@@ -1,23 +1,27 @@
 """Configuration as one pure function: bytes and environment in, settings or all problems out.
 
-A key without a value means its default, as does an empty text where the option is not a text.
-Environment variables win over the document.
+A key without a value means its default, of which some are others in a Pod, as does an empty text
+where the option is not a text. Environment variables win over the document. Documents of earlier
+generations are made today's first, by what the settings class has as `older`.
 """
 
 import difflib
 import reprlib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import yaml
 
 from flowvis.errors import SettingsError
 from flowvis.runtime import documents
-from flowvis.runtime.options import Duration, Slot, option, section, slots
+from flowvis.runtime.older import Older
+from flowvis.runtime.options import POD, Duration, Slot, option, section, slots
 from flowvis.runtime.values import HIDDEN, allowed, convert, from_environment, plain
 
 __all__ = [
-    "Duration", "effective", "load", "one_line", "option", "problems", "reference", "section",
+    "Duration", "Loaded", "effective", "load", "one_line", "option", "problems", "read",
+    "reference", "section",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -27,19 +31,37 @@ _SHOWN.maxstring = _SHOWN.maxother = 60
 _SHOWN.maxlevel = 2
 
 
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """Settings, and what people should know of the document that they are from."""
+
+    settings: T
+    warnings: tuple[str, ...] = ()
+
+
 def load(cls: type[T], data: bytes, env: Mapping[str, str]) -> T:
+    """Read settings as `read` does, where nobody is there to be warned."""
+    return read(cls, data, env).settings
+
+
+def read(cls: type[T], data: bytes, env: Mapping[str, str]) -> Loaded[T]:
     """Read settings of class `cls` from a YAML document and the environment.
 
     SettingsError has one line for each unknown key and bad value: path, value, what is allowed.
     A settings class may have `check(self) -> Iterator[tuple[str, str]]`, which yields the key and
-    the problem where options do not go together; it runs when each value is good by itself.
+    the problem where options do not go together; it runs when each value is good by itself. It may
+    have `older`, a static method that makes an `Older` document today's.
     """
+    older = Older(documents.parse(data), (slot.key for slot in slots(cls)))
+    translate = getattr(cls, "older", None)
+    if translate is not None:
+        translate(older)
     reader = _Reader(env)
-    settings = reader.section(cls, documents.parse(data), "")
+    settings = reader.section(cls, older.document, "")
     found = reader.problems or problems(settings)
     if found:
-        raise SettingsError(found)
-    return settings
+        raise SettingsError([older.as_written(problem) for problem in found])
+    return Loaded(settings, tuple(older.warnings))
 
 
 def problems(settings: Any) -> list[str]:
@@ -59,7 +81,7 @@ def reference(cls: type) -> str:
         environment = f" (environment: `{slot.about.env}`)" if slot.about.env else ""
         cells = (
             f"`{path}`",
-            "" if slot.default in {None, ""} else f"`{one_line(slot, slot.default)}`",
+            _default(slot),
             f"list of {allowed(slot)}" if slot.item is not None else allowed(slot),
             slot.about.doc + environment,
             "live" if slot.about.live else "restart",
@@ -68,11 +90,21 @@ def reference(cls: type) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _default(slot: Slot) -> str:
+    """Say what holds without a value, as Markdown."""
+    texts = [
+        "" if value in {None, ""} else f"`{one_line(slot, value)}`"
+        for value in dict.fromkeys(slot.default_where(in_pod=in_pod) for in_pod in (False, True))
+    ]
+    return "; in a Pod ".join(texts)
+
+
 class _Reader:
     """Goes through a document beside its settings class and collects every problem."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
+        self.in_pod = bool(env.get(POD))
         self.problems: list[str] = []
 
     def section(self, cls: type[T], document: Any, path: str) -> T:
@@ -96,7 +128,7 @@ class _Reader:
         is_text = slot.hint is str and slot.about.parse is None
         if raw is None or (raw == "" and not is_text):
             if slot.nested is None or slot.item is not None or slot.optional:
-                return slot.default
+                return slot.default_where(in_pod=self.in_pod)
             raw = {}
         if slot.item is not None:
             return self._items(slot, raw, path)

@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 HIDDEN = "***"  # stands for a secret
 
+_EXPONENT = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?[eE]\+?[0-9]{1,2}")
+
 _KINDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -64,7 +66,7 @@ def allowed(slot: Slot) -> str:
     """Say in words what an option takes."""
     hint = slot.item or slot.hint
     about = slot.about
-    number = format_duration if is_duration(hint) else (lambda bound: f"{bound:g}")
+    number = format_duration if is_duration(hint) else _number
     if about.choices or is_enum(hint):
         words = ", ".join(about.choices or (str(member.value) for member in hint))
     elif about.parse is not None:
@@ -89,7 +91,21 @@ def _typed(slot: Slot, hint: Any, raw: Any) -> Any:
         return _one_of(slot, {choice: choice for choice in slot.about.choices}, raw)
     if hint is Path:
         return Path(_expect(slot, raw, str))
+    if hint is int:
+        raw = _whole(raw)
     return float(_expect(slot, raw, int | float)) if hint is float else _expect(slot, raw, hint)
+
+
+def _whole(raw: Any) -> Any:
+    """Make a number with an exponent whole, if it is: Helm writes a million as 1e+06."""
+    if isinstance(raw, str) and _EXPONENT.fullmatch(raw):  # YAML 1.1 wants a dot in it
+        raw = float(raw)
+    return int(raw) if isinstance(raw, float) and raw.is_integer() else raw
+
+
+def _number(bound: float) -> str:
+    """Write a bound without an exponent."""
+    return str(int(bound)) if float(bound).is_integer() else f"{bound:g}"
 
 
 def _expect(slot: Slot, raw: Any, kind: Any) -> Any:

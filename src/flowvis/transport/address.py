@@ -1,11 +1,14 @@
 """Where a collector is: `host`, `host:port`, `host:port:proto`, `[v6]:port:proto`."""
 
+import re
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 DEFAULT_PORT = 4739  # IANA: ipfix
 PROTOCOLS = ("tls", "tcp")
 LATER = ("grpc", "udp")  # Antrea's other protocols
+
+_NUMERIC = re.compile(r"[0-9.]+")
 
 FORM = "<host>[:<port>[:<proto>]], an IPv6 address in brackets"
 
@@ -48,6 +51,16 @@ def parse_collector_address(text: str, default_protocol: str = "tls") -> Collect
     return CollectorAddress(host, _port(port), protocol)
 
 
+def parse_host(text: str) -> str:
+    """Read who a certificate is for: a name or an address, also as a collector's is written.
+
+    An IPv6 address may be in brackets, and a port and protocol may follow; they are left out.
+    """
+    if not text or _is_ipv6(text):
+        return str(IPv6Address(text)) if text else ""
+    return CollectorAddress(_split_host(text)[0]).dns_name
+
+
 def _split_host(text: str) -> tuple[str, str]:
     """Separate the host from what follows its colon."""
     if text.startswith("["):
@@ -63,7 +76,18 @@ def _split_host(text: str) -> tuple[str, str]:
     slashes = host.count("/")
     if not host or slashes > 1 or (slashes and not all(host.split("/"))) or host != host.strip():
         raise ValueError(f"names no host: write {FORM}")
+    if _NUMERIC.fullmatch(host) and not _is_ipv4(host):
+        # Resolvers read such ones in ways of their own: 010 as 8, 10.1 as 10.0.0.1.
+        raise ValueError(f"has {host!r}, which is no IPv4 address: write 192.0.2.1, without zeros")
     return host, rest
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except AddressValueError:
+        return False
+    return True
 
 
 def _is_ipv6(text: str) -> bool:

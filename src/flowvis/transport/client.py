@@ -7,6 +7,8 @@ may be sent again in the next session without being counted twice.
 
 import asyncio
 import contextlib
+import ipaddress
+import itertools
 import logging
 import socket
 import ssl
@@ -15,17 +17,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from flowvis.counts import count, counts_by_reason
-from flowvis.errors import FlowvisError, SettingsError
+from flowvis.errors import FlowvisError, PeerError, SettingsError
 from flowvis.runtime.backoff import Backoff
+from flowvis.runtime.causes import NO_TLS, OTHER_CA, cause_of
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.channel import Channel, PlainChannel, TlsChannel
 from flowvis.transport.connection import GOING_AWAY, Connection
+from flowvis.transport.eyeballs import Place, Race, resolve
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
 log = logging.getLogger(__name__)
 
-CONNECT_S = 10.0  # for a connection and its handshake, with each address of the collector
+CONNECT_S = 10.0  # for a connection, and again for its handshake, with each address
 
 Hosts = Callable[[CollectorAddress], Awaitable[Sequence[str]]]
 """Asked at each attempt: the names or addresses to try, in this order; FlowvisError if none."""
@@ -162,38 +166,50 @@ class Client:
         self._server_name = server_name or address.dns_name
 
     async def _attempt(self) -> Connection:
-        """Try each address of the collector once."""
+        """Try each address of the collector once; OSError has a text for each that failed."""
         context = self._context()
-        loop, problems = asyncio.get_running_loop(), []
-        for host in await self._hosts(self.address):
+        problems: list[str] = []
+        for hosts in _together(await self._hosts(self.address)):
+            race = Race(await self._resolve(hosts, problems), CONNECT_S)
             try:
-                found = await loop.getaddrinfo(host, self.address.port, type=socket.SOCK_STREAM)
-            except OSError as error:
-                problems.append(f"{host}: {error.strerror or error}")
-                continue
-            for family, _, _, _, where in found:
-                try:
-                    async with asyncio.timeout(CONNECT_S):
-                        return await self._reach(family, where, context)
-                except TimeoutError:
-                    problems.append(f"{where[0]}: no answer in {CONNECT_S:g} s")
-                except OSError as error:
-                    problems.append(f"{where[0]}: {error.strerror or error}")
+                while reached := await race.winner():
+                    session = await self._establish(*reached, context, problems)
+                    if session is not None:
+                        return session
+            finally:
+                problems += race.problems
         raise OSError("; ".join(problems))
 
-    async def _reach(
-        self, family: int, where: tuple[object, ...], context: ssl.SSLContext | None
-    ) -> Connection:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+    async def _resolve(self, hosts: Sequence[str], problems: list[str]) -> list[Place]:
+        """Return where hosts lead, and note those that lead nowhere."""
+        places: list[Place] = []
+        for host in hosts:
+            try:
+                places += await resolve(host, self.address.port)
+            except OSError as error:
+                problems.append(f"{host}: {cause_of(error)}")
+        return places
+
+    async def _establish(
+        self,
+        sock: socket.socket,
+        place: Place,
+        context: ssl.SSLContext | None,
+        problems: list[str],
+    ) -> Connection | None:
+        """Make a session over a connected socket; None, and a note, where it comes to none."""
         try:
-            sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, where)
             connection = Connection(sock, self._channel(context), self._lost)
         except BaseException:
             sock.close()
             raise
         try:
-            await connection.establish()
+            async with asyncio.timeout(CONNECT_S):
+                await connection.establish()
+        except (OSError, PeerError) as error:
+            connection.close()
+            problems.append(f"{place}: {cause_of(error, CONNECT_S)}{_remedy(error)}")
+            return None
         except BaseException:
             connection.close()
             raise
@@ -230,3 +246,32 @@ class Client:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+def _remedy(error: Exception) -> str:
+    """Say where to look when a handshake failed."""
+    reason = error.reason if isinstance(error, PeerError) else ""
+    if reason == "tls-certificate":
+        return f" ({OTHER_CA})"
+    if reason == "tls":
+        # An alert is the collector's own word: it has seen our certificate, or missed it.
+        refused = "the collector refuses: has it the CA of our certificate, and wants TLS alike?"
+        return f" ({refused if ' alert ' in str(error) else NO_TLS})"
+    return ""
+
+
+def _together(hosts: Sequence[str]) -> list[list[str]]:
+    """Put addresses that follow each other together; each name is by itself, as DNS takes time."""
+    groups: list[list[str]] = []
+    for addresses, group in itertools.groupby(hosts, _is_address):
+        found = list(group)
+        groups += [found] if addresses else [[name] for name in found]
+    return groups
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

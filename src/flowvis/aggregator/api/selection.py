@@ -20,6 +20,7 @@ VERDICTS = {
     "dropped": (RuleAction.DROP,),
     "rejected": (RuleAction.REJECT,),
     "denied": DENIED,
+    "unenforced": (RuleAction.UNENFORCED_DROP, RuleAction.UNENFORCED_REJECT),
 }
 """What policies may have decided, and the rule actions that say so in either direction."""
 

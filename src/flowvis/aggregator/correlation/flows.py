@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.generations import Generations
-from flowvis.aggregator.correlation.key import correlation_keys, sides
-from flowvis.aggregator.correlation.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
-from flowvis.aggregator.correlation.observers import give_sides
+from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Batch
 from flowvis.counts import count, gauge
-from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge
+from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge
 from flowvis.native import Merger, StringTable
-from flowvis.native.contract.merge import Count, FlowState, Records, Sides
+from flowvis.native.contract.merge import Count, FlowState, Sides
+from flowvis.steady import SteadyTime
 from flowvis.strings import Strings
 
 MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else
@@ -26,6 +26,7 @@ COMPACT_BYTES = 32 << 20  # a smaller string table is not worth the pause of mov
 STRING_BYTES = 28  # what a string takes beside its text: its end, its hash, its place in the index
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
+_OVER = np.isin(np.arange(256), [EndReason.END, EndReason.IDLE])
 _ADDED_TEXT = tuple(f.name for f in FIELDS if f.merge is Merge.ADDED and f.kind is Kind.TEXT)
 
 
@@ -39,8 +40,13 @@ class FlowStats:
     held: int = gauge("Flows that have something to write")
     late: int = count("Records dropped since their node has said something newer")
     repeated: int = count("Records dropped since they say nothing new")
+    unchanged: int = count("Records that had a later end only: not written, as nothing had changed")
     full: int = count("Records dropped since every flow of the table waits to be written")
     restarted: int = count("Records whose counters had started again from zero")
+    further: int = count("Records of connections that two other exporters report already")
+    reversed: int = count(
+        "Records turned round, as another exporter saw client and server exchanged"
+    )
     reused: int = count("5-tuples that a new connection took over from a live flow")
     orphaned: int = count("Records of connections older than those that the table knew of")
     half_waits: int = count("Flows first written without their other half")
@@ -51,7 +57,12 @@ class FlowStats:
     @property
     def dropped(self) -> dict[str, int]:
         """Records that changed nothing, by reason."""
-        return {"late": self.late, "repeated": self.repeated, "full": self.full}
+        return {
+            "late": self.late,
+            "repeated": self.repeated,
+            "unchanged": self.unchanged,
+            "full": self.full,
+        }
 
     @property
     def imbalance(self) -> int:
@@ -79,11 +90,14 @@ class FlowTable:
         correlation_wait_ms: int | None = None,
         max_flows: int = MAX_FLOWS,
         compact_bytes: int = COMPACT_BYTES,
+        steady: SteadyTime | None = None,
     ) -> None:
+        """Times that come in and go out are the wall clock's; what is due goes by steady time."""
         self.stats = FlowStats()
         self.strings: Strings = StringTable()
         self._inactive_timeout_ms = inactive_timeout_ms
         self._compact_bytes = compact_bytes
+        self._steady = steady or SteadyTime()
         self._moved_bytes = 0
         self._live = LiveRows(max_flows)
         self._generations = Generations(self._live)
@@ -101,27 +115,21 @@ class FlowTable:
     def add(self, batch: Batch, now_ms: int) -> None:
         """Merge records, with the columns of the exporter's template, into their flows."""
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
-        bits = sides(batch)
-        names = correlation_keys(batch, bits)
-        starts = batch["flowStartMilliseconds"]
-        slots = self._live.place(names, now_ms)
-        give_sides(batch, bits, slots, self._live)
-        records = Records(
-            [batch[field.name] for field in COLUMNS],
-            starts,
-            batch["flowEndMilliseconds"],
-            batch["flowEndReason"],
-            bits,
-            slots,
-        )
-        at = self._merger.merge(records, now_ms)
+        at_ms = self._steady.at(now_ms)
+        arrivals = Arrivals(batch, self._live, at_ms)
+        merger = self._merger
+        at = merger.merge(arrivals.records, at_ms)
         while at < len(batch):
-            slots[at] = self._generations.slot(
-                names[at], int(slots[at]), int(starts[at]), int(bits[at]), now_ms
-            )
-            at = self._merger.merge(records, now_ms, at, at)
+            if arrivals.orient_from(at):
+                at = merger.merge(arrivals.records, at_ms, at)
+                continue
+            report = arrivals.report(at, merger.sides, further=merger.further)
+            slot = self._generations.slot(report, int(arrivals.slots[at]), at_ms)
+            arrivals.move(at, slot)
+            at = merger.merge(arrivals.records, at_ms, at, at)
         self.stats.received += len(batch)
-        self.stats.full += int(np.count_nonzero(slots < 0))
+        self.stats.full += int(np.count_nonzero(arrivals.slots < 0))
+        self.stats.reversed += arrivals.turned
         self._take_counts()
 
     def due(self, now_ms: int, limit: int | None = None) -> Batch:
@@ -130,11 +138,12 @@ class FlowTable:
         A batch is a copy of its rows. With a million flows due at once, take them in parts: ask
         until nothing comes.
         """
+        at_ms = self._steady.at(now_ms)
         live, used = self._live, self._live.used
-        idle = live.seen[:used] <= now_ms - self._inactive_timeout_ms
+        idle = live.seen[:used] <= at_ms - self._inactive_timeout_ms
         unwritten = (live.state[:used] & FlowState.UNWRITTEN) != 0
-        which = np.flatnonzero((live.due[:used] <= now_ms) | (idle & unwritten))
-        batch = self._write(which[:limit], now_ms)
+        which = np.flatnonzero((live.due[:used] <= at_ms) | (idle & unwritten))
+        batch = self._write(which[:limit], at_ms)
         written = (live.state[:used] & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE
         gone = np.flatnonzero(idle & written)
         live.forget(gone)
@@ -151,9 +160,10 @@ class FlowTable:
         correlation_wait_ms: int | None = None,
     ) -> None:
         """Write by other timeouts; what waits already does so for as long as it would have."""
+        at_ms = self._steady.at(now_ms)
         wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
         live, used = self._live, slice(self._live.used)
-        waiting = ((live.state[used] & FlowState.UNWRITTEN) != 0) & (live.due[used] > now_ms)
+        waiting = ((live.state[used] & FlowState.UNWRITTEN) != 0) & (live.due[used] > at_ms)
         again = (live.state[used] & FlowState.WRITTEN) != 0
         live.due[used][waiting & again] += active_timeout_ms - self._active_ms
         live.due[used][waiting & ~again] += wait_ms - self._wait_ms
@@ -163,16 +173,24 @@ class FlowTable:
 
     def flush(self, now_ms: int, limit: int | None = None) -> Batch:
         """Return everything that waits to be written, at most `limit` records."""
+        at_ms = self._steady.at(now_ms)
         unwritten = self._live.state[: self._live.used] & FlowState.UNWRITTEN
-        return self._write(np.flatnonzero(unwritten)[:limit], now_ms)
+        return self._write(np.flatnonzero(unwritten)[:limit], at_ms)
 
     def next_deadline(self) -> int | None:
-        """When `due` will have something to do, in ms; None without flows."""
+        """When `due` will have something to do, in ms of the wall clock; None without flows."""
         used = self._live.used
         if not used:
             return None
         idle = int(self._live.seen[:used].min()) + self._inactive_timeout_ms
-        return min(int(self._live.due[:used].min()), idle)
+        return self._steady.wall(min(int(self._live.due[:used].min()), idle))
+
+    def uncounted(self) -> int:
+        """How many live flows have no packets: their nodes' kernels do not count them."""
+        used = slice(self._live.used)
+        rows = self._live.rows[used]
+        counted = (rows["packetTotalCount"] != 0) | (rows["reversePacketTotalCount"] != 0)
+        return int(np.count_nonzero(((self._live.state[used] & FlowState.LIVE) != 0) & ~counted))
 
     def live(self, limit: int | None = None, *, skip: int = 0) -> Batch:
         """Return a copy of the flows that the table has now, at most `limit`; changes nothing.
@@ -186,8 +204,7 @@ class FlowTable:
         """Copy flows into a batch."""
         rows = self._live.bytes[slots].view(ROW).reshape(len(slots))
         state = self._live.state[slots]
-        halved = (state & FlowState.CORRELATE) != 0
-        halved |= rows["observers"][:, 0] != rows["observers"][:, 1]
+        halved = (state & FlowState.SHARED) == 0
         columns = {field.name: rows[field.name] for field in HELD}
         columns |= {name: np.zeros(len(slots), dtype=np.uint32) for name in _ADDED_TEXT}
         columns["monitoringIntervalStartMilliSeconds"] = np.where(
@@ -196,19 +213,19 @@ class FlowTable:
         columns["originalFlowsPresent"] = np.where(halved & _both(state), 2, 1).astype(np.uint8)
         return Batch(columns, self.strings)
 
-    def _write(self, slots: NDArray[np.int64], now_ms: int) -> Batch:
+    def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
         live, batch = self._live, self._copy(slots)
         state = live.state[slots]
-        halved = (state & FlowState.CORRELATE) != 0
+        halved = (state & FlowState.SHARED) == 0
         alone = halved & ~_both(state)
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
         self.stats.half_waits += int(np.count_nonzero(alone & ((state & FlowState.WRITTEN) == 0)))
         live.bytes[slots, INTERVAL] = 0
-        live.rows["writtenAt"][slots] = now_ms
+        live.rows["writtenAt"][slots] = at_ms
         live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
-        live.wrote(slots, ~alone)
+        live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
         return batch
 
     def _compact(self) -> None:
@@ -237,6 +254,8 @@ class FlowTable:
         stats.late += int(self._counts[Count.LATE])
         stats.repeated += int(self._counts[Count.REPEATED])
         stats.restarted += int(self._counts[Count.RESTARTED])
+        stats.unchanged += int(self._counts[Count.UNCHANGED])
+        stats.further += int(self._counts[Count.FURTHER])
         self._counts[:] = 0
         stats.reused = self._generations.reused
         stats.orphaned = self._generations.orphaned

@@ -1,4 +1,4 @@
-"""Which connection of a 5-tuple a record is of: a 5-tuple is used again and again.
+"""Which connection of a tuple a record is of: a tuple is used again and again.
 
 The table keeps the current connection of a 5-tuple and the one before it, since the last words of
 a node about the old one may come after another node's first about the new one. What is older than
@@ -6,16 +6,42 @@ both gets a row of its own that is written and forgotten.
 
 Starts are compared with starts of the same node. Nodes' clocks differ, so a node's first record
 goes to the connection whose start, as the other node knows it, is nearest.
+
+A node whose conntrack is flushed begins an open connection anew, with another start and counters
+from 0. It is no other connection as long as the other node's goes on: what overlaps by more than a
+second is one.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.key import GENERATION
+from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.native.contract.merge import FlowState, Sides, same_start
+from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
 
 PREVIOUS = 1  # generation of the connection before the current one; orphans have later ones
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """A record that may not be of the current connection of its tuple."""
+
+    key: NDArray[np.uint8]
+    start: int
+    end: int
+    ends: bool
+    """It reports the end of the flow."""
+    given: int
+    """`Half` bits of the sides of the current connection whose starts are the exporter's own."""
+    further: bool
+    """Two other exporters report the current connection."""
+    reversed: bool
+    """Its source is the second endpoint of the key."""
+    exporter: int
+    """Where the exporter tells the sides, and not the record, who that is; else 0."""
 
 
 class Generations:
@@ -27,44 +53,74 @@ class Generations:
         self._live = live
         self._last = PREVIOUS
 
-    def slot(self, key: NDArray[np.uint8], current: int, start: int, half: int, now_ms: int) -> int:
-        """Return the slot of a record with this key and start; -1 if there is no room for it."""
-        sides = [side for side in (0, 1) if half >> side & 1]
+    def slot(self, report: Report, current: int, now_ms: int) -> int:
+        """Return the slot that a record goes into; -1 if there is no room for it."""
+        key, start = report.key, report.start
         previous = self._live.find(_generation(key, PREVIOUS))
-        known = self._starts(current, sides)
-        if known and start > max(known):
+        known = self._starts(current, report.given)
+        # A further exporter's connection is a later one if it began when the current had ended.
+        ended = report.further and start > max(self._live.rows["sideEnd"][current].tolist())
+        if ended or (known and start > max(known)):
+            if not ended and self._goes_on(current, report):
+                return current
             return self._succeed(key, current, previous, now_ms)
         if previous < 0:
             return self._earlier(key, current) if known else current
-        return self._older(key, current, previous, start, sides)
+        return self._older(report, current, previous)
 
-    def _older(
-        self, key: NDArray[np.uint8], current: int, previous: int, start: int, sides: list[int]
-    ) -> int:
+    def _older(self, report: Report, current: int, previous: int) -> int:
         """The slot of a record that is not of a connection after the current one."""
-        known = self._starts(current, sides)
-        before = self._starts(previous, sides)
+        key, start = report.key, report.start
+        known = self._starts(current, report.given)
+        before = self._starts(previous, self._given_before(report, previous))
         if any(same_start(other, start) for other in before):
-            return previous
+            begun = min(self._starts(current, Sides.BOTH), default=report.end)
+            goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
+            return current if goes_on else previous
         if before:
             return self._orphan(key) if known or start < max(before) else current
         if known or self._distance(previous, start) < self._distance(current, start):
             return previous
         return current
 
-    def _starts(self, slot: int, sides: list[int]) -> list[int]:
-        """The starts that those of the sides gave which have reported."""
-        seen = int(self._live.state[slot]) >> FlowState.SIDES & Sides.BOTH
+    def _goes_on(self, current: int, report: Report) -> bool:
+        """Whether a later start is that of the same connection in a conntrack that was flushed.
+
+        It is if the other node has seen the connection go on after it: while one node has a tuple
+        in use no other connection has it.
+        """
+        live, rows = self._live, self._live.rows
+        others = int(live.state[current]) >> FlowState.SIDES & Sides.BOTH & ~report.given
+        ended = int(live.state[current]) >> FlowState.ENDS & Sides.BOTH
+        ends = [int(rows["sideEnd"][current][side]) for side in _each(others & ~ended)]
+        if report.given == Sides.BOTH or not any(e > report.start + OVERLAP_MS for e in ends):
+            return False
+        for side in _each(report.given):
+            rows["sideStart"][current, side] = report.start
+            for counter in COUNTED:  # from 0 again
+                rows[last(counter, SIDES[side])][current] = 0
+        return True
+
+    def _given_before(self, report: Report, previous: int) -> int:
+        """The sides that the exporter gave of the connection before: others, perhaps, than now."""
+        if report.exporter:
+            exporters = self._live.rows["exporters"][previous].tolist()
+            return sum(1 << side for side in (0, 1) if exporters[side] == report.exporter)
+        turned = bool(int(self._live.state[previous]) & FlowState.REVERSED) != report.reversed
+        return _exchanged(report.given) if turned else report.given
+
+    def _starts(self, slot: int, sides: int) -> list[int]:
+        """The starts of those of the sides (`Half` bits) that have reported."""
+        seen = int(self._live.state[slot]) >> FlowState.SIDES & sides
         starts = self._live.rows["sideStart"][slot]
-        return [int(starts[side]) for side in sides if seen >> side & 1]
+        return [int(starts[side]) for side in (0, 1) if seen >> side & 1]
 
     def _distance(self, slot: int, start: int) -> int:
-        return min(abs(other - start) for other in self._starts(slot, [0, 1]))
+        return min(abs(other - start) for other in self._starts(slot, Sides.BOTH))
 
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
         """Make the current connection the previous one, and its slot that of a new one."""
         live = self._live
-        observers = live.rows["observers"][current].copy()  # of the same two hosts
         if previous >= 0 and live.state[previous] & FlowState.UNWRITTEN:
             orphan = self._place(key, self._next())
             if orphan < 0:
@@ -81,7 +137,6 @@ class Generations:
         elif live.state[current] & FlowState.UNWRITTEN:
             return -1
         live.blank(current)
-        live.rows["observers"][current] = observers
         live.state[current] = FlowState.PREVIOUS
         self.reused += 1
         return current
@@ -118,6 +173,17 @@ def _waits(state: int) -> bool:
         return True
     both = state >> FlowState.SIDES & Sides.BOTH == Sides.BOTH
     return bool(state & FlowState.CORRELATE) and not both
+
+
+def _each(sides: int) -> list[int]:
+    return [side for side in (0, 1) if sides >> side & 1]
+
+
+def _exchanged(sides: int) -> int:
+    """The sides of the same record with client and server exchanged."""
+    return (sides & Sides.SOURCE and Sides.DESTINATION) | (
+        sides & Sides.DESTINATION and Sides.SOURCE
+    )
 
 
 def _generation(key: NDArray[np.uint8], generation: int) -> NDArray[np.uint8]:

@@ -19,10 +19,10 @@ HEADER = (
     ("sideEnd", np.dtype((np.uint64, (2,)))),
     ("writtenAt", np.dtype(np.int64)),
     ("intervalStart", np.dtype(np.uint64)),
-    ("observers", np.dtype((np.uint32, (2,)))),
+    ("exporters", np.dtype((np.uint32, (2,)))),
 )
 """What the merge keeps beside the record: ms per (source, destination), of the last write, and
-where the interval began that is being counted; who tells each side (see `observers`)."""
+where the interval began that is being counted; which exporter gives each side."""
 
 _OPS = {
     Merge.KEY: MergeOp.KEY,
@@ -33,16 +33,17 @@ _OPS = {
     Merge.FILL: MergeOp.FILL,
     Merge.FLOW_TYPE: MergeOp.FLOW_TYPE,
 }
-_SIDES = (Side.SOURCE, Side.DESTINATION)
+_KEYS = {Side.SOURCE: MergeOp.SOURCE_KEY, Side.DESTINATION: MergeOp.DESTINATION_KEY}
+SIDES = (Side.SOURCE, Side.DESTINATION)
 _BITS = {Side.COMMON: Sides.BOTH, Side.SOURCE: Sides.SOURCE, Side.DESTINATION: Sides.DESTINATION}
 
 
-def _base(field: Field) -> str:
+def base(field: Field) -> str:
     """The exporter's name of what an aggregated field counts or times: without its node."""
     return field.name.removesuffix(f"From{field.side.value.capitalize()}Node")
 
 
-_COUNTED = tuple(f.name for f in FIELDS if f.merge is Merge.TOTAL and f.side is Side.COMMON)
+COUNTED = tuple(f.name for f in FIELDS if f.merge is Merge.TOTAL and f.side is Side.COMMON)
 _INTERVAL = (Merge.DELTA, Merge.RATE)  # zero again when written: one block of the row
 
 
@@ -59,11 +60,11 @@ def _order() -> list[str | Field]:
     """
     common, source, destination = Side.COMMON, Side.SOURCE, Side.DESTINATION
     counted: list[str | Field] = [
-        *(last(name, source) for name in _COUNTED),
+        *(last(name, source) for name in COUNTED),
         *_fields(Merge.TOTAL, side=source),
         *_fields(Merge.TOTAL, side=common),
         *_fields(Merge.TOTAL, side=destination),
-        *(last(name, destination) for name in _COUNTED),
+        *(last(name, destination) for name in COUNTED),
     ]
     times = sorted(_fields(Merge.START, Merge.END), key=_size, reverse=True)
     words = [field for field in times if _size(field) == 8]
@@ -115,7 +116,7 @@ def _offset(name: str) -> int:
 def _tally(counter: str, side: Side) -> Tally:
     """Where one side's, or the common, tallies of a counter are."""
     total = next(
-        f for f in FIELDS if f.merge is Merge.TOTAL and f.side is side and _base(f) == counter
+        f for f in FIELDS if f.merge is Merge.TOTAL and f.side is side and base(f) == counter
     )
     of_total = {f.merge: f for f in FIELDS if f.counter == total.name}
     rate = of_total.get(Merge.RATE)
@@ -135,10 +136,12 @@ def _program() -> Program:
         op = _OPS.get(field.merge)
         if op is None:
             continue
+        if op is MergeOp.KEY:
+            op = next((_KEYS[side] for side in SIDES if field.name.startswith(side.value)), op)
         if field.kind is Kind.ADDRESS and op is MergeOp.FILL:
             op = MergeOp.FILL_ADDRESS
         size = ROW[field.name].itemsize
-        column = place[_base(field)]
+        column = place[base(field)]
         steps.append(MergeStep(op, column, _offset(field.name), size, _BITS[field.side]))
     counters = [
         Counter(
@@ -147,7 +150,7 @@ def _program() -> Program:
             _tally(name, Side.COMMON),
             (_tally(name, Side.SOURCE), _tally(name, Side.DESTINATION)),
         )
-        for name in _COUNTED
+        for name in COUNTED
     ]
     widths = tuple(_size(field) for field in COLUMNS)
     return Program(ROW.itemsize, widths, tuple(steps), tuple(counters))

@@ -45,11 +45,15 @@ class LiveRows:
         """Return the slot of one key, -1 if it has none."""
         return int(self._index.find(key.reshape(1, -1))[0])
 
-    def place_one(self, key: NDArray[np.uint8]) -> int:
-        """Find or make the slot of one key without making room for it; -1 when full."""
-        slots: NDArray[np.int64] = self._index.upsert(key.reshape(1, -1))[0]
+    def place_in_free(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Find or make the slots of keys without making room for them; -1 when full."""
+        slots: NDArray[np.int64] = self._index.upsert(keys)[0]
         self._use(slots)
-        return int(slots[0])
+        return slots
+
+    def place_one(self, key: NDArray[np.uint8]) -> int:
+        """`place_in_free` for one key."""
+        return int(self.place_in_free(key.reshape(1, -1))[0])
 
     def place(self, keys: NDArray[np.uint8], now_ms: int) -> NDArray[np.int64]:
         """Find or make the slots of keys, making room; -1 where there is none."""
@@ -87,16 +91,17 @@ class LiveRows:
             live = np.flatnonzero(self.state[: self.used])
             self.used = int(live[-1]) + 1 if len(live) else 0
 
-    def wrote(self, slots: NDArray[np.int64], complete: NDArray[np.bool_]) -> None:
-        """Note that flows were written, some of them with all that there is to them."""
+    def wrote(
+        self, slots: NDArray[np.int64], complete: NDArray[np.bool_], over: NDArray[np.bool_]
+    ) -> None:
+        """Note that flows were written, some of them with all there is to them, or their end."""
         before = self.state[slots]
         self.due[slots] = NEVER
-        self.state[slots] = np.where(
-            complete,
-            before & ~np.uint64(FlowState.UNWRITTEN)
-            | np.uint64(FlowState.WRITTEN | FlowState.COMPLETE),
-            before & ~np.uint64(FlowState.UNWRITTEN) | np.uint64(FlowState.WRITTEN),
+        state = before & ~np.uint64(FlowState.UNWRITTEN | FlowState.OVER) | np.uint64(
+            FlowState.WRITTEN
         )
+        state |= complete * np.uint64(FlowState.COMPLETE) | over * np.uint64(FlowState.OVER)
+        self.state[slots] = state
         self.forget(slots[(before & FlowState.ONCE) != 0])
 
     def blank(self, slots: NDArray[np.int64] | int) -> None:

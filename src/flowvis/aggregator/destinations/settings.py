@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowvis.clickhouse.store import target_problems
 from flowvis.runtime.settings import Duration, option, section
-from flowvis.transport.address import CollectorAddress, parse_collector_address
+from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
 from flowvis.transport.tls import VERSIONS
 
 Problems = Iterator[tuple[str, str]]
@@ -47,7 +47,12 @@ class CollectorTls:
     ca_secret_name: str = option(
         "", doc="The Secret that `directory` holds ca.crt of; empty: the system's CAs"
     )
-    server_name: str = option("", doc="The name in the collector's certificate; empty: the host")
+    server_name: str = option(
+        "",
+        parse=parse_host,
+        takes="a name or address",
+        doc="The name in the collector's certificate; empty: the host",
+    )
     client_secret_name: str = option(
         "", doc="The Secret that `directory` holds tls.crt and tls.key of; empty: no certificate"
     )

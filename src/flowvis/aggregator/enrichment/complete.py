@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.enrichment.endpoints import Endpoints, times_ms
 from flowvis.batch import Batch, Column, is_unset
-from flowvis.fields import FlowType
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
 from flowvis.policies import Egresses, Policies
+from flowvis.policies.model import Direction
 
 Handles = NDArray[np.int64]
 
@@ -43,15 +44,15 @@ class Completer:
         self._policies = policies
         self._egresses = egresses
         self._cluster_id = cluster_id
+        self._endpoints = Endpoints(inventory)
 
     def complete(self, batch: Batch) -> None:
         """Fill in what is missing, and labels where they are wanted."""
         cluster = batch.strings.intern(self._cluster_id().encode())
         batch["clusterId"] = np.full(len(batch), cluster, dtype=np.uint32)
-        times = _times_ms(batch)
+        times = times_ms(batch)
         pods = {side: self.inventory.pods.find(batch[f"{side}IP"], times) for side in SIDES}
         self._add_services(batch)
-        self._add_flow_types(batch, pods)
         for side in SIDES:
             handles = self._name(batch, side, pods[side])
             kinds, names = self.inventory.pods.workloads(handles, batch.strings)
@@ -59,9 +60,10 @@ class Completer:
             if self.pod_labels:
                 codes = self._codes(batch, handles, lambda pod: pod.labels)
                 batch[f"{side}PodLabels"] = codes
+        self._endpoints.complete(batch)
         if self._policies is not None and self._policies.active:
             found = self._policies.decide(batch, self.inventory.pods.objects, *pods.values())
-            batch.columns.update(found)
+            batch.columns.update(_without_own_node(batch, found))
         if self._egresses is not None and self._egresses.active:
             # What goes to a node is never given another address.
             away = self.inventory.nodes.find(batch["destinationIP"]) == NONE
@@ -103,7 +105,7 @@ class Completer:
             nodes,
             batch["protocolIdentifier"][rows],
             batch["destinationTransportPort"][rows],
-            _times_ms(batch)[rows],
+            times_ms(batch)[rows],
         )
 
     def _add_services(self, batch: Batch) -> None:
@@ -125,48 +127,27 @@ class Completer:
             names = text_codes(handles, services.objects, lambda p: p.service, batch.strings)
             _fill(batch, "destinationServicePortName", rows, names)
 
-    def _add_flow_types(self, batch: Batch, pods: Mapping[str, Handles]) -> None:
-        """Say what kind of flow it is where the record does not and both endpoints are known."""
-        rows = np.flatnonzero(batch["flowType"] == FlowType.UNSPECIFIED)
-        if not len(rows):
-            return
-        known, elsewhere, nodes = [], [], []
-        for side in SIDES:
-            handles = pods[side][rows]
-            known.append(handles != NONE)
-            elsewhere.append(~self.inventory.are_pods(batch[f"{side}IP"][rows]))
-            nodes.append(self._codes(batch, handles, lambda pod: pod.node))
-        placed = (nodes[0] != 0) & (nodes[1] != 0)
-        types = np.select(
-            [
-                placed & (nodes[0] == nodes[1]),
-                placed,
-                known[0] & elsewhere[1],
-                elsewhere[0] & known[1],
-            ],
-            [
-                FlowType.INTRA_NODE,
-                FlowType.INTER_NODE,
-                FlowType.TO_EXTERNAL,
-                FlowType.FROM_EXTERNAL,
-            ],
-            FlowType.UNSPECIFIED,
-        )
-        _fill(batch, "flowType", rows, types.astype(np.uint8))
-
     def _codes(
         self, batch: Batch, handles: Handles, text: Callable[[Pod], str]
     ) -> NDArray[np.uint32]:
         return text_codes(handles, self.inventory.pods.objects, text, batch.strings)
 
 
-def _times_ms(batch: Batch) -> NDArray[np.uint64]:
-    """Return when connections began, or were seen where their record does not say."""
-    starts = batch["flowStartSeconds"]
-    unreported = starts == 0
-    if unreported.any():
-        starts = np.where(unreported, batch["flowEndSeconds"], starts)
-    return starts.astype(np.uint64) * 1000
+def _without_own_node(batch: Batch, found: Mapping[str, Column]) -> dict[str, Column]:
+    """Return policies' columns; of what a node sends to its own Pods only what records say.
+
+    Kubernetes: a Pod cannot block access from its own node (the kubelet's probes). Exporters name
+    the node at addresses that no object has, as the gateway of its Pods.
+    """
+    own = (batch["sourcePodName"] == 0) & (batch["sourceNodeName"] != 0)
+    own &= batch["sourceNodeName"] == batch["destinationNodeName"]
+    if not own.any():
+        return dict(found)
+    ingress = Direction.INGRESS.value
+    return {
+        name: np.where(own, batch[name], column) if name.startswith(ingress) else column
+        for name, column in found.items()
+    }
 
 
 def _fill(batch: Batch, name: str, rows: NDArray[np.int64], values: Column) -> None:

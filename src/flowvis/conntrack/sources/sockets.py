@@ -34,6 +34,8 @@ EVENT_ROOM = 8 << 10
 """More than any event takes: one entry, its labels and a security context."""
 
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python has no name for it
+_SO_MEMINFO = 55
+_SK_MEMINFO_DROPS = 8  # linux/sock_diag.h: the place of sk_drops among u32
 
 
 class Decoder(Protocol):
@@ -82,6 +84,7 @@ class EventSocket:
 
     def __init__(self, groups: tuple[int, ...], receive_bytes: int) -> None:
         self._buffer = memoryview(bytearray(EVENT_BYTES))
+        self._drops = 0
         self._socket = _open(receive_bytes)
         with suppress(PermissionError):  # in a user namespace net.core.rmem_max stays the limit
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_bytes)
@@ -99,6 +102,18 @@ class EventSocket:
     def fileno(self) -> int:
         """The descriptor that becomes readable."""
         return self._socket.fileno()
+
+    def dropped(self) -> int:
+        """How many events the kernel could not queue since the last look; 0 before Linux 4.12."""
+        try:
+            reported = self._socket.getsockopt(
+                socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_SK_MEMINFO_DROPS + 1)
+            )
+        except OSError:
+            return 0
+        drops: int = struct.unpack("@9I", reported)[_SK_MEMINFO_DROPS]
+        before, self._drops = self._drops, drops
+        return (drops - before) & 0xFFFFFFFF
 
     def read(self, decoder: Decoder) -> int:
         """Feed what has arrived, up to EVENT_BYTES; how often the kernel had to drop events."""

@@ -29,6 +29,7 @@ class ConntrackStats:
     interrupted: int = count("Dumps during which the table changed: entries may lack or come twice")
     events: int = count("Events of connections that began or ended")
     malformed_events: int = count("Events that could not be decoded; skipped")
+    lost_events: int = count("Events that the kernel dropped, as we read too slowly")
     overruns: int = count("Times that the kernel dropped events, as we read too slowly")
 
 
@@ -100,6 +101,14 @@ class Conntrack:
         """How many it can hold."""
         return self._sysctls.maximum()
 
+    def closed_s(self) -> dict[str, int]:
+        """For how many seconds it keeps closed TCP connections, by state."""
+        return self._sysctls.closed_s()
+
+    def unanswered_s(self) -> dict[int, int]:
+        """For how many seconds it keeps connections that nobody answers, by protocol."""
+        return self._sysctls.unanswered_s()
+
     def poll(self) -> Entries:
         """All connections of the zones, IPv4 and IPv6; blocks for some 3 us a connection."""
         if self._dumps is None:
@@ -125,8 +134,10 @@ class Conntrack:
         """Some of the events that have arrived, in their order; does not block."""
         decoder = EntryDecoder()
         overruns = self._event_socket().read(decoder)
+        lost = self._event_socket().dropped()
         self.stats.overruns += overruns
-        if overruns or decoder.malformed:
+        self.stats.lost_events += lost
+        if overruns or lost or decoder.malformed:
             self.needs_resync = True
         self.stats.events += len(decoder)
         self.stats.malformed_events += decoder.malformed

@@ -24,6 +24,22 @@ EVENTS = Switch("nf_conntrack_events", "connections shorter than the poll interv
 that begin while we restart would end without a word."""
 
 
+CLOSED_S = {"TIME_WAIT": 120, "CLOSE": 10}
+"""How many seconds the kernel keeps TCP connections after their last packet, by state: tcp_timeouts
+of nf_conntrack_proto_tcp.c, where nf_conntrack_tcp_timeout_<state> does not say otherwise."""
+
+
+UNANSWERED_S = {
+    1: ("nf_conntrack_icmp_timeout", 30),
+    6: ("nf_conntrack_tcp_timeout_syn_sent", 120),
+    17: ("nf_conntrack_udp_timeout", 30),
+    58: ("nf_conntrack_icmpv6_timeout", 30),
+    132: ("nf_conntrack_sctp_timeout_cookie_wait", 3),
+}
+"""By protocol: for how many seconds after a packet the kernel keeps what was never answered, as the
+setting says, and usually (nf_conntrack_proto_*.c)."""
+
+
 class Sysctls:
     """Reads and sets them below `root`."""
 
@@ -37,6 +53,25 @@ class Sysctls:
     def maximum(self) -> int:
         """How many it would track; what comes after is dropped."""
         return self._number("nf_conntrack_max")
+
+    def closed_s(self) -> dict[str, int]:
+        """For how many seconds closed TCP connections are kept, by state: as CLOSED_S."""
+        return {
+            state: self._seconds(f"nf_conntrack_tcp_timeout_{state.lower()}", usual)
+            for state, usual in CLOSED_S.items()
+        }
+
+    def unanswered_s(self) -> dict[int, int]:
+        """For how many seconds connections without an answer are kept, by protocol."""
+        return {
+            protocol: self._seconds(name, usual) for protocol, (name, usual) in UNANSWERED_S.items()
+        }
+
+    def _seconds(self, name: str, usual: int) -> int:
+        try:
+            return self._number(name)
+        except (SystemRefused, ValueError):
+            return usual
 
     def enable(self, switch: Switch) -> str | None:
         """Turn a switch on; what is lost and the remedy if it is off and may not be turned on.

@@ -7,18 +7,21 @@ when the table has no room for it (5); the deltas of its records add up to its c
 After a poll, and after the events that came meanwhile, `sweep` ends what the kernel lists no more.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, concat
-from flowvis.conntrack.entries import DESTROY, NEW, Entries
+from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
-from flowvis.counts import count
+from flowvis.conntrack.sources.sysctls import CLOSED_S
+from flowvis.counts import count, gauge
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
+from flowvis.exporter.tables.gap import Gap
 from flowvis.exporter.tables.reported import Memory, Reported
 from flowvis.exporter.tables.rows import TOTALS, Rows, counters_of
 from flowvis.exporter.tables.scope import Scope
@@ -26,6 +29,7 @@ from flowvis.exporter.tables.tuples import KEY_SIZE, ConnectionTuples, identity
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
 from flowvis.runtime.ledger import Ledger
+from flowvis.steady import SteadyTime
 
 Slots = NDArray[np.int64]
 
@@ -33,9 +37,12 @@ NEVER = int(np.iinfo(np.int64).max)
 UNREPORTED = 0  # where a flowEndReason will be: no record has been made
 MANY = 1 << 62
 MEMORY = 3  # connections remembered for each that may be live; one takes a third of the room
+INHERITED_POLLS = 3  # until what our predecessor knew and nobody listed is forgotten
 PASSING = 4096  # rows beside the bound, for connections of which only the end was observed
 
 _NO_SLOTS = np.empty(0, dtype=np.int64)
+_TCP = 6
+_ESTABLISHED = np.uint8(TCP_STATES.index("ESTABLISHED"))
 _OVER = np.zeros(256, dtype=bool)
 _OVER[[TCP_STATES.index("TIME_WAIT"), TCP_STATES.index("CLOSE")]] = True
 
@@ -46,7 +53,11 @@ class TableStats:
 
     evicted: int = count("Connections that left the table since it was full")
     forgotten: int = count("Evicted connections that may be reported twice: too many were evicted")
-    vanished: int = count("Connections whose end was not observed")
+    vanished: int = count("Connections whose end was not observed, also while no exporter ran")
+    unseen: int = count(
+        "Connections that began and ended unseen as the kernel dropped events, at the most"
+    )
+    uncounted: int = gauge("Connections that have no counters: older than nf_conntrack_acct")
 
 
 class ConnectionTable:
@@ -67,8 +78,11 @@ class ConnectionTable:
         events: bool = True,
         ledger: Ledger | None = None,
         default_zone: DefaultZone | None = None,
+        steady: SteadyTime | None = None,
     ) -> None:
         """With `events` the kernel tells when connections end; else only polls show it.
+
+        Times that come in and go out are the wall clock's; what is due goes by steady time.
 
         With `default_zone` the default zone's entries only complete connections of other zones.
         """
@@ -81,22 +95,32 @@ class ConnectionTable:
         self._enricher = enricher
         self._scope = scope
         self._default_zone = default_zone
+        self._steady = steady or SteadyTime()
+        self._at = 0  # the steady time of the last look at the table
         self._active_ms = active_timeout_ms
         self._idle_ms = idle_timeout_ms
         self._events = events
+        self._gap = Gap()
+        self._inherited_until = 0  # the poll by when our predecessor's that ended are forgotten
         self._poll = 1
-        self._polled_ms = 0
+        self._polled_at = 0
         self._index = FlowIndex(KEY_SIZE, capacity)
         self._rows = Rows(capacity)
         self._memory = Memory(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
+        self._closed_ms = np.zeros(256, dtype=np.int64)  # by TCP state
+        self.closed_after(CLOSED_S)
+        self._note: Callable[[Reported], None] | None = None
         self._departed: list[Batch] = []
         self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
         self._top = 0  # no row from here on has ever been used
         self._live = np.zeros(capacity, dtype=bool)
         self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
         self._counted = np.zeros(capacity, dtype=bool)  # whether the kernel gave its counters
+        self._uncounted = np.zeros(capacity, dtype=bool)  # whether the kernel has no counters
+        self._past = np.zeros(capacity, dtype=bool)  # older than we are, since when is not known
         self._completed = np.zeros(capacity, dtype=bool)  # whether `default_zone` completed it
         self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
+        self._ended_at = np.zeros(capacity, dtype=np.int64)  # when flowEnd was set, steady
         self._grown_at = np.zeros(capacity, dtype=np.int64)
         self._active_at = np.zeros(capacity, dtype=np.int64)
         self._deadline = np.full(capacity, NEVER, dtype=np.int64)
@@ -108,7 +132,7 @@ class ConnectionTable:
     def poll(self, entries: Entries, now_ms: int) -> None:
         """Take in all connections that the kernel lists."""
         self._poll += 1
-        self._polled_ms = now_ms
+        self._polled_at = self._at = self._steady.at(now_ms)
         self.entries.received += len(entries)
         entries = self._of_own_zones(entries)
         if self._events:
@@ -121,9 +145,12 @@ class ConnectionTable:
         self._learn(slots[known], entries.take(known), now_ms)
         self._update(slots[known], entries.take(known), now_ms)
         self._admit(keys[~known], entries.take(~known), now_ms)
+        rows = slice(self._top)
+        self.stats.uncounted = int(np.count_nonzero(self._live[rows] & self._uncounted[rows]))
 
     def event(self, entries: Entries, now_ms: int) -> None:
         """Take in events, in the order that the kernel reported them."""
+        self._at = self._steady.at(now_ms)
         self.entries.received += len(entries)
         entries = self._of_own_zones(entries)
         entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
@@ -134,6 +161,13 @@ class ConnectionTable:
         others = (entries.event != NEW) & (entries.event != DESTROY)
         self.entries.drop("other-event", int(np.count_nonzero(others)))
 
+    def lost(self, events: int) -> None:
+        """Note events that the kernel dropped as nobody took them in time."""
+        if events:
+            self.entries.received += events
+            self.entries.drop("lost", events)
+            self._gap.lose(events, self._poll)
+
     def sweep(self) -> None:
         """End what the last poll did not list; with events, what the last two did not.
 
@@ -142,9 +176,11 @@ class ConnectionTable:
         """
         oldest = self._poll - int(self._events)
         vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
-        self.stats.vanished += len(vanished)
-        self._depart(vanished, EndReason.END)
-        self._memory.forget_before(oldest)
+        self._vanish(vanished)
+        gone = self._memory.forget_before(oldest)
+        if self._poll <= self._inherited_until:
+            self.stats.vanished += gone
+        self.stats.unseen += self._gap.close(self._poll)
         if self._default_zone is not None:
             self._default_zone.forget_before(oldest)
 
@@ -153,9 +189,10 @@ class ConnectionTable:
 
         Columns: the exporter's template. Live connections beyond that stay due.
         """
+        self._at = self._steady.at(now_ms)
         made = self._departed
         self._departed = []
-        made.append(self._expire(now_ms, live))
+        made.append(self._expire(live))
         batch = self._joined(made)
         self._rows.compact(np.flatnonzero(self._live[: self._top]))
         return batch
@@ -208,13 +245,23 @@ class ConnectionTable:
     def take_over(self, reported: Reported) -> None:
         """Know what our predecessor reported, so that it is not reported again."""
         self.stats.forgotten += self._memory.remember(reported, self._poll + 1)
+        self._inherited_until = self._poll + INHERITED_POLLS
+
+    def closed_after(self, closed_s: Mapping[str, int]) -> None:
+        """Know for how many seconds the kernel keeps connections after their end, by TCP state."""
+        for state, seconds in closed_s.items():
+            self._closed_ms[TCP_STATES.index(state)] = 1000 * seconds
+
+    def journal_to(self, note: Callable[[Reported], None]) -> None:
+        """Note from now on what is exported, before anybody can send it."""
+        self._note = note
 
     def next_deadline(self) -> int | None:
-        """When something will be due; None while nothing will."""
+        """When something will be due, by the wall clock as it goes; None while nothing will."""
         if self._departed:
             return 0
         earliest = int(self._deadline[: self._top].min(initial=NEVER))
-        return None if earliest == NEVER else earliest
+        return None if earliest == NEVER else self._steady.wall(earliest)
 
     def _of_own_zones(self, entries: Entries) -> Entries:
         """Go on with what is reported; the default zone's only say more of others."""
@@ -252,14 +299,20 @@ class ConnectionTable:
         if other.any():
             gone = np.unique(slots[other])
             slots[np.isin(slots, gone)] = -1
-            self.stats.vanished += len(gone)
-            self._depart(gone, EndReason.END)
+            self._vanish(gone)
         return keys, slots
+
+    def _vanish(self, slots: Slots) -> None:
+        """End connections whose end was not observed."""
+        self.stats.vanished += len(slots)
+        self._gap.find(len(slots))
+        self._depart(slots, EndReason.END)
 
     def _begin(self, entries: Entries, now_ms: int) -> None:
         """Take in connections that have begun; they have counted nothing yet."""
         keys, slots = self._find(entries)
         fresh = slots < 0
+        self._gap.find(-int(np.count_nonzero(~fresh)))  # a dump was faster than their event
         self.entries.merged += int(np.count_nonzero(~fresh))
         self._admit(keys[fresh], entries.take(fresh), now_ms)
 
@@ -314,18 +367,38 @@ class ConnectionTable:
         self.entries.merged += int(np.count_nonzero(~new))
         fields = {**tuples.fields(), **description.columns}
         opened = wanted[new]
-        self._open(slots[opened], now_ms)
+        self._gap.find(int(np.count_nonzero(entries.event[opened] != NEW)))
+        self._open(slots[opened])
         self._kernel_start[slots[opened]] = entries.start_ns[opened]
         self._rows.exported[slots[opened]] = reported.exported[opened]
         self._reported[slots[opened]] = reported.reasons[opened]
         self._completed[slots[opened]] = completed[opened]
+        fields["flowStartMilliseconds"] = np.where(
+            reported.began > 0, reported.began, tuples.start_ms
+        )
         fields["flowEndMilliseconds"] = reported.ends
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
         self._memory.forget(keys[opened])
         self._update(slots[wanted], entries.take(wanted), now_ms)
+        self._report_past(slots[opened], entries.take(opened))
+        # Of a predecessor that was killed: while the flow is known its totals make good what was
+        # lost with it.
+        cut = np.isin(reported.reasons[opened], (EndReason.ACTIVE, EndReason.IDLE))
+        self._deadline[slots[opened[cut]]] = self._at
         return slots
 
-    def _open(self, slots: Slots, now_ms: int) -> None:
+    def _report_past(self, slots: Slots, entries: Entries) -> None:
+        """Let what connections did before anybody looked be of the moment of their first sight.
+
+        Their start is not known, so no interval is: the first record ends when it begins, whenever
+        it can be sent, and the next one counts from there.
+        """
+        unknown = (entries.start_ns == 0) & (entries.event == DUMP)
+        past = slots[unknown & (self._reported[slots] == UNREPORTED)]
+        self._past[past] = True
+        self._deadline[past] = self._at
+
+    def _open(self, slots: Slots) -> None:
         """Make empty rows of connections that are seen for the first time."""
         self._top = max(self._top, int(slots.max(initial=-1)) + 1)
         self._rows.clear(slots)
@@ -333,7 +406,8 @@ class ConnectionTable:
         self._reported[slots] = UNREPORTED
         self._counted[slots] = False
         self._completed[slots] = False
-        self._grown_at[slots] = now_ms
+        self._past[slots] = False
+        self._ended_at[slots] = self._grown_at[slots] = self._at
 
     def _make_room(self, wanted: int, limit: int) -> int:
         """Evict what is idle longest until so many connections fit; return how many do.
@@ -345,7 +419,7 @@ class ConnectionTable:
         if wanted > free:
             rows = slice(self._top)
             settled = self._live[rows] & self._counted[rows]
-            idle = np.flatnonzero(settled & (self._grown_at[rows] < self._polled_ms))
+            idle = np.flatnonzero(settled & (self._grown_at[rows] < self._polled_at))
             if len(idle) > wanted - free:
                 order = np.argpartition(self._grown_at[idle], wanted - free)
                 idle = idle[order[: wanted - free]]
@@ -358,22 +432,78 @@ class ConnectionTable:
         """Write what entries report their connections, and set when these are due."""
         rows = self._rows
         self._seen[slots] = self._poll
+        states = self._states(slots, entries)
         grown = rows.count(slots, counters_of(entries))
-        grown |= rows.tcp_state[slots] != entries.tcp_state
+        grown |= rows.tcp_state[slots] != states
         grown |= ~self._counted[slots]
         self._counted[slots] |= entries.event != NEW
         grown &= entries.event != NEW
-        rows.tcp_state[slots] = entries.tcp_state
-        over = _OVER[entries.tcp_state]
+        rows.tcp_state[slots] = states
+        self._uncounted[slots] = (entries.uncounted != 0) & (entries.event != NEW)
+        over = _OVER[states]
         ends = rows.kept["flowEndMilliseconds"]
-        stops = np.where(entries.stop_ns > 0, entries.stop_ns // 1_000_000, np.uint64(now_ms))
-        ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], stops))
+        moments = np.where(
+            entries.stop_ns > 0, entries.stop_ns // 1_000_000, self._moments(slots, now_ms)
+        )
+        closing = np.flatnonzero(over & grown)
+        moments[closing] = self._closed_at(slots[closing], entries.take(closing), moments[closing])
+        ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], moments))
+        self._ended_at[slots] = self._at
+        past = slots[self._past[slots] & (self._reported[slots] == UNREPORTED)]
+        rows.kept["flowStartMilliseconds"][past] = ends[past]
         moved = slots[grown]
         asleep = moved[self._deadline[moved] == NEVER]
-        self._active_at[asleep] = now_ms + self._active_ms
-        self._grown_at[moved] = now_ms
-        self._deadline[moved] = np.minimum(self._active_at[moved], now_ms + self._idle_ms)
-        self._deadline[slots[over & (grown | (self._reported[slots] != EndReason.END))]] = now_ms
+        self._active_at[asleep] = self._at + self._active_ms
+        self._grown_at[moved] = self._at
+        self._deadline[moved] = np.minimum(self._active_at[moved], self._at + self._idle_ms)
+        self._deadline[slots[over & (grown | (self._reported[slots] != EndReason.END))]] = self._at
+
+    def _closed_at(
+        self, slots: Slots, entries: Entries, moments: NDArray[np.uint64]
+    ) -> NDArray[np.uint64]:
+        """Return when closed connections had their last packet, seen in TIME_WAIT or CLOSE.
+
+        A packet starts the timeout anew: what has passed of it is the time since. The kernel
+        reports what remains in whole seconds, rounded down (CTA_TIMEOUT); what it destroys, it
+        stamps with the end of the timeout, unless it makes room for another of the same ports.
+        """
+        rows = self._rows
+        moments = moments.astype(np.int64)
+        kept_ms = self._closed_ms[rows.tcp_state[slots]]
+        earliest = np.maximum(
+            rows.kept["flowEndMilliseconds"][slots], rows.kept["flowStartMilliseconds"][slots]
+        ).astype(np.int64)
+        destroyed = entries.stop_ns > 0
+        left_ms = 1000 * entries.timeout.astype(np.int64)
+        passed_ms = np.where(destroyed, kept_ms, np.clip(kept_ms - left_ms, 0, None))
+        closed = moments - passed_ms
+        # It ended within the second after that, and after it was last seen open: halfway.
+        first = np.maximum(closed, earliest)
+        last = np.maximum(np.minimum(closed + 1000, moments), first)
+        closed = np.where(
+            destroyed, np.where(closed < earliest, moments, closed), (first + last) // 2
+        )
+        known = destroyed | (entries.timeout > 0)
+        return np.where(known, closed, moments).astype(np.uint64)
+
+    def _moments(self, slots: Slots, now_ms: int) -> NDArray[np.uint64]:
+        """Return the time as each connection's own records go on: a clock set back repeats none."""
+        ends = self._rows.kept["flowEndMilliseconds"][slots]
+        later = ends + np.maximum(self._at - self._ended_at[slots], 0).astype(np.uint64)
+        return np.where(ends > now_ms, later, np.uint64(now_ms))
+
+    def _states(self, slots: Slots, entries: Entries) -> NDArray[np.uint8]:
+        """Return the TCP states of entries; where the kernel reports none, what is known of them.
+
+        A flowtable takes established connections only, and while it has one the kernel reports no
+        state (ctnetlink_dump_info); older kernels report none of what has ended.
+        """
+        states = np.where(
+            entries.tcp_state == NO_TCP_STATE, self._rows.tcp_state[slots], entries.tcp_state
+        )
+        offloaded = (entries.status & (ConntrackStatus.OFFLOAD | ConntrackStatus.HW_OFFLOAD)) != 0
+        unknown = (states == NO_TCP_STATE) & (entries.protocol == _TCP) & offloaded
+        return np.where(unknown, _ESTABLISHED, states)
 
     def _learn(self, slots: Slots, entries: Entries, now_ms: int) -> None:
         """Complete what was not known when connections began, while nothing is reported of them."""
@@ -396,15 +526,15 @@ class ConnectionTable:
         self._rows.write(at, {name: column[better] for name, column in known.items()})
         self._completed[at] = completed[better]
 
-    def _expire(self, now_ms: int, limit: int) -> Batch:
+    def _expire(self, limit: int) -> Batch:
         """Make the records of live connections that are due."""
-        slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)[:limit]
+        slots = np.flatnonzero(self._deadline[: self._top] <= self._at)[:limit]
         if not len(slots):
             return self._none()
         over = _OVER[self._rows.tcp_state[slots]]
-        idle = self._grown_at[slots] + self._idle_ms <= now_ms
+        idle = self._grown_at[slots] + self._idle_ms <= self._at
         reasons = np.select([over, idle], [EndReason.END, EndReason.IDLE], EndReason.ACTIVE)
-        self._active_at[slots] = now_ms + self._active_ms
+        self._active_at[slots] = self._at + self._active_ms
         next_idle = self._grown_at[slots] + self._idle_ms
         self._deadline[slots] = np.where(
             over | idle, NEVER, np.minimum(self._active_at[slots], next_idle)
@@ -416,31 +546,46 @@ class ConnectionTable:
         """Make the last records of connections, and free their rows."""
         if not len(slots):
             return
-        news = self._rows.unreported(slots) | (self._reported[slots] == UNREPORTED)
+        known = self._reported[slots] != UNREPORTED
+        news = self._rows.unreported(slots) | ~known
         if reason == EndReason.END:
             news |= self._reported[slots] != EndReason.END
-        self._departed.append(self._records(slots[news], reason))
-        if reason != EndReason.END:
+        if reason == EndReason.END:
+            self._forget_exported(slots[known])
+            self._departed.append(self._records(slots[news], reason, noted=False))
+        else:
+            self._departed.append(self._records(slots[news], reason))
             self.stats.forgotten += self._memory.remember(self._reported_of(slots), self._poll)
         self._index.remove(slots)
         self._live[slots] = False
         self._deadline[slots] = NEVER
         self.connections.sent += len(slots)
 
+    def _forget_exported(self, slots: Slots) -> None:
+        """Note that the kernel has connections no more: it may give their keys to others."""
+        if self._note is None or not len(slots):
+            return
+        reported = self._reported_of(slots)
+        self._note(replace(reported, reasons=np.zeros_like(reported.reasons)))
+
     def _reported_of(self, slots: Slots) -> Reported:
         """What the records of connections reported last."""
         return Reported(
             self._index.keys(slots),
             self._kernel_start[slots],
+            self._rows.kept["flowStartMilliseconds"][slots],
             self._rows.kept["flowEndMilliseconds"][slots],
             self._rows.exported[slots],
             self._reported[slots],
             self._completed[slots],
         )
 
-    def _records(self, slots: Slots, reasons: int | NDArray[Any]) -> Batch:
+    def _records(self, slots: Slots, reasons: int | NDArray[Any], *, noted: bool = True) -> Batch:
         self._reported[slots] = reasons
-        return self._rows.records(slots, self._reported[slots])
+        records = self._rows.records(slots, self._reported[slots])
+        if noted and self._note is not None and len(slots):
+            self._note(self._reported_of(slots))
+        return records
 
     def _joined(self, made: list[Batch]) -> Batch:
         filled = [batch for batch in made if len(batch)]

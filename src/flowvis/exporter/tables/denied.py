@@ -1,19 +1,22 @@
 """The table of denied connections: packets that policies denied become intervals of flows.
 
 Does no I/O and has no clock. The kernel keeps nothing of a connection that it denies, so here the
-packets of a 5-tuple are one connection until none has come for `KEEP_MS`; clients that try again
-ever less often (TCP after 1, 3, 7, ... 63 seconds) stay one. A connection is reported while packets
-come at most once per active timeout (flowEndReason 2), once none has come for the idle timeout (1),
-and when the table has no room for it (5).
+packets of a 5-tuple are one connection until none has come for as long as the kernel of the
+client's node remembers what nobody answers. What comes then is another connection there, so it is
+one here: the two halves go together. Clients that try again ever less often (TCP after 1, 3, 7, ...
+63 seconds) stay one. A connection is exported while packets come at most once per active timeout
+(flowEndReason 2), once none has come for the idle timeout (1), when another one follows it (3), and
+when the table has no room for it (5).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, concat
+from flowvis.conntrack.sources.sysctls import UNANSWERED_S
 from flowvis.counts import count
 from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import DenialVerdict
@@ -26,15 +29,17 @@ from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex, pack_keys
 from flowvis.runtime.ledger import Ledger
+from flowvis.steady import SteadyTime
 from flowvis.strings import Strings
 
 Slots = NDArray[np.int64]
 
-KEEP_MS = 300_000  # as long as Antrea keeps them
+OTHER_S = 600  # protocols without a timeout of their own: nf_conntrack_generic_timeout
 MAX_DEPARTED = 8192  # records that wait to be taken; while there are so many, nothing is evicted
 NEVER = int(np.iinfo(np.int64).max)
+LONG_AGO = -(1 << 62)  # before anything that was logged, by any steady clock
 
-_KEY_SIZE = 37
+_KEY_SIZE = 45
 _PACKETS, _OCTETS = 0, 1  # columns of `Rows.totals`
 _DIRECTIONS = ("ingress", "egress")
 _POLICY = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
@@ -69,7 +74,9 @@ class DeniedTable:
         max_connections: int = 65_536,
         max_packets_per_second: int = 20_000,
         ledger: Ledger | None = None,
+        steady: SteadyTime | None = None,
     ) -> None:
+        """Times that come in and go out are the wall clock's; what is due goes by steady time."""
         ledger = ledger or Ledger()
         self.packets = ledger.stage("denied packets")
         self.connections = ledger.stage(
@@ -79,15 +86,20 @@ class DeniedTable:
         self.max_connections = max_connections
         self._enricher = enricher
         self._scope = scope
+        self._steady = steady or SteadyTime()
+        self._kept_ms = np.full(256, 1000 * OTHER_S, dtype=np.int64)  # by protocol
+        self.kept_for({protocol: usual for protocol, (_, usual) in UNANSWERED_S.items()})
         self._active_ms = active_timeout_ms
         self._idle_ms = idle_timeout_ms
         self._rate = Rate(max_packets_per_second)
         self._index = FlowIndex(_KEY_SIZE, max_connections)
         self._rows = Rows(max_connections, (*KEPT, *POLICY_FIELDS))
+        self._note: Callable[[Reported], None] | None = None
         self._departed: list[Batch] = []
         self._waiting = 0
         self._top = 0  # no row from here on has ever been used
         self._last_ms = np.zeros(max_connections, dtype=np.int64)  # when packets came
+        self._logged_at = np.zeros(max_connections, dtype=np.int64)  # the last packet, steady
         self._active_at = np.zeros(max_connections, dtype=np.int64)
         self._deadline = np.full(max_connections, NEVER, dtype=np.int64)
         self._asleep = np.zeros(max_connections, dtype=bool)  # reported as idle, and quiet since
@@ -107,35 +119,75 @@ class DeniedTable:
             self._active_at[awake], self._last_ms[awake] + idle_timeout_ms
         )
 
+    def kept_for(self, unanswered_s: Mapping[int, int]) -> None:
+        """Know for how many seconds the kernel keeps what nobody answers, by protocol."""
+        for protocol, seconds in unanswered_s.items():
+            self._kept_ms[protocol] = 1000 * max(seconds, 1)
+
     def limit(self, max_packets_per_second: int) -> None:
         """Look at another number of packets in a second."""
         self._rate.change(max_packets_per_second)
 
     def add(self, packets: Packets, now_ms: int) -> None:
         """Take in packets, in the order that they were logged."""
+        at = self._steady.at(now_ms)
         self.packets.received += _total(packets)
         denied = np.array([verdict is not None for verdict in packets.verdicts], dtype=bool)
         packets = self._keep(packets, denied[packets.verdict], "not-denied")
         packets = self._keep(
             packets, self._scope.wants(packets.source, packets.protocol), "out-of-scope"
         )
-        packets = self._keep(packets, self._affordable(packets, now_ms), "rate-limit")
+        packets = self._keep(packets, self._affordable(packets, at), "rate-limit")
+        # When they were logged, by steady time: they may have waited.
+        logged = at - (now_ms - packets.time_ms.astype(np.int64))
+        for part in _runs(logged, int(self._kept_ms.min())):
+            self._take(packets.take(part), logged[part], at)
+
+    def _take(self, packets: Packets, logged: NDArray[np.int64], at: int) -> None:
+        """Take in packets among which no connection ends."""
         keys = pack_keys(
             packets.source,
             packets.destination,
             packets.source_port,
             packets.destination_port,
             packets.protocol,
+            packets.flow_id,
         )
         slots = self._index.find(keys)
+        over = self._over(slots, logged, packets.protocol)
+        if over.any():
+            self._end(np.unique(slots[over]))
+            slots = self._index.find(keys)
         known = slots >= 0
-        self._count(slots[known], packets.take(known), now_ms)
+        self._count(slots[known], packets.take(known), logged[known], at)
         if known.all():
             return
         # Their rows may be those of connections that were known until now.
-        packets = packets.take(~known)
-        slots = self._admit(keys[~known], packets, now_ms)
-        self._count(slots[slots >= 0], packets.take(slots >= 0), now_ms)
+        packets, logged = packets.take(~known), logged[~known]
+        slots = self._admit(keys[~known], packets, at)
+        room = slots >= 0
+        self._count(slots[room], packets.take(room), logged[room], at)
+
+    def _over(
+        self, slots: Slots, logged: NDArray[np.int64], protocol: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        """Which packets come after the end of the connection that is known."""
+        over = (slots >= 0) & (logged - self._logged_at[slots] >= self._kept_ms[protocol])
+        if self._waiting >= MAX_DEPARTED:
+            over &= ~self._rows.unreported(slots)  # nobody takes records: one stays one
+        return over
+
+    def _end(self, slots: Slots) -> None:
+        """Make the last records of connections that others follow."""
+        unreported = self._rows.unreported(slots)
+        self._depart(slots, unreported, EndReason.END)
+        self._leave(slots)
+
+    def _depart(self, slots: Slots, which: NDArray[np.bool_], reason: int) -> None:
+        """Let records wait to be taken, of those of the connections that have something to say."""
+        self._departed.append(self._records(slots[which], reason))
+        self._waiting += int(np.count_nonzero(which))
+        self.connections.sent += int(np.count_nonzero(~which))
 
     def lost(self, count: int) -> None:
         """Note packets that were logged and did not reach us."""
@@ -152,7 +204,7 @@ class DeniedTable:
 
         Columns: the exporter's template. Connections beyond that stay due.
         """
-        made = [*self._departed, self._expire(now_ms, live)]
+        made = [*self._departed, self._expire(self._steady.at(now_ms), live)]
         self.connections.sent += self._waiting
         self._departed, self._waiting = [], 0
         filled = [batch for batch in made if len(batch)]
@@ -177,27 +229,33 @@ class DeniedTable:
         return concat(made)
 
     def reported(self) -> Reported:
-        """What was reported of all connections that may go on: for our successor, after `flush`."""
-        return self._memory.all()
+        """What was exported of all connections that may go on: for our successor."""
+        slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
+        exported = self._rows.exported[slots].any(axis=1)
+        return self._reported_of(slots[exported]).joined(self._memory.all())
 
     def take_over(self, reported: Reported) -> None:
         """Know what our predecessor reported: clients that go on trying keep their flows."""
         self.stats.forgotten += self._memory.remember(reported, 1)
 
+    def journal_to(self, note: Callable[[Reported], None]) -> None:
+        """Note from now on what is exported, before anybody can send it."""
+        self._note = note
+
     def next_deadline(self) -> int | None:
-        """When something will be due; None while nothing will."""
+        """When something will be due, by the wall clock as it goes; None while nothing will."""
         if self._departed:
             return 0
         earliest = int(self._deadline[: self._top].min(initial=NEVER))
-        return None if earliest == NEVER else earliest
+        return None if earliest == NEVER else self._steady.wall(earliest)
 
     def _held(self) -> int:
         return len(self) + self._waiting
 
-    def _affordable(self, packets: Packets, now_ms: int) -> NDArray[np.bool_]:
+    def _affordable(self, packets: Packets, at: int) -> NDArray[np.bool_]:
         """Which packets are within the rate; a row that goes beyond it costs later ones."""
         before = np.cumsum(packets.packets) - packets.packets
-        passing = before < max(self._rate.left(now_ms), 0)
+        passing = before < max(self._rate.left(at), 0)
         self._rate.spend(int(packets.packets[passing].sum()))
         return np.asarray(passing)
 
@@ -208,7 +266,7 @@ class DeniedTable:
         self.packets.drop(reason, _total(packets.take(~which)))
         return packets.take(which)
 
-    def _admit(self, keys: NDArray[np.uint8], packets: Packets, now_ms: int) -> Slots:
+    def _admit(self, keys: NDArray[np.uint8], packets: Packets, at: int) -> Slots:
         """Open rows for connections that are wanted; return their slots, -1 where there is none."""
         tuples = _tuples(packets)
         description = self._enricher.describe(tuples, self._rows.strings)
@@ -218,10 +276,10 @@ class DeniedTable:
         if not len(wanted):
             return slots
         _, first = FlowIndex(_KEY_SIZE, len(wanted)).upsert(keys[wanted])
-        self._make_room(int(np.count_nonzero(first)), now_ms)
+        self._make_room(int(np.count_nonzero(first)), at)
         slots[wanted], new = self._index.upsert(keys[wanted])
         opened = wanted[new]
-        self._open(slots[opened], now_ms)
+        self._open(slots[opened], at)
         fields = {**tuples.fields(), **description.columns}
         fields |= self._go_on(keys, tuples, slots, opened)
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
@@ -239,7 +297,8 @@ class DeniedTable:
         if not len(self._memory):
             return {}
         reported = self._memory.look_up(keys)
-        known = (reported.reasons > 0) & (reported.ends + np.uint64(KEEP_MS) > tuples.start_ms)
+        kept = self._kept_ms[tuples.protocol].astype(np.uint64)
+        known = (reported.reasons > 0) & (reported.ends + kept > tuples.start_ms)
         those = opened[known[opened]]
         self._rows.totals[slots[those]] = self._rows.exported[slots[those]] = reported.exported[
             those
@@ -252,33 +311,47 @@ class DeniedTable:
         return Reported(
             self._index.keys(slots),
             rows.kept["flowStartMilliseconds"][slots],
+            rows.kept["flowStartMilliseconds"][slots],
             rows.kept["flowEndMilliseconds"][slots],
             rows.exported[slots],
             np.full(len(slots), EndReason.FORCED, dtype=np.uint8),
             np.zeros(len(slots), dtype=bool),
         )
 
-    def _open(self, slots: Slots, now_ms: int) -> None:
+    def _open(self, slots: Slots, at: int) -> None:
         """Make empty rows."""
         self._top = max(self._top, int(slots.max(initial=-1)) + 1)
         self._rows.clear(slots)
         self._asleep[slots] = False
-        self._active_at[slots] = now_ms + self._active_ms
+        self._logged_at[slots] = LONG_AGO
+        self._active_at[slots] = at + self._active_ms
 
-    def _count(self, slots: Slots, packets: Packets, now_ms: int) -> None:
+    def _count(self, slots: Slots, packets: Packets, logged: NDArray[np.int64], at: int) -> None:
         """Add packets to their connections, and set when these are due."""
         rows = self._rows
         self.packets.merged += _total(packets)
         np.add.at(rows.totals[:, _PACKETS], slots, packets.packets)
         np.add.at(rows.totals[:, _OCTETS], slots, packets.octets)
         np.maximum.at(rows.kept["flowEndMilliseconds"], slots, packets.time_ms)
-        np.minimum.at(rows.kept["flowStartMilliseconds"], slots, packets.time_ms)
-        self._last_ms[slots] = now_ms
+        self._begin_earlier(slots, packets.time_ms)
+        self._last_ms[slots] = at
+        np.maximum.at(self._logged_at, slots, logged)
         self._blame(slots, packets)
         awake = slots[self._asleep[slots]]
-        self._active_at[awake] = now_ms + self._active_ms
+        self._active_at[awake] = at + self._active_ms
         self._asleep[awake] = False
-        self._deadline[slots] = np.minimum(self._active_at[slots], now_ms + self._idle_ms)
+        self._deadline[slots] = np.minimum(self._active_at[slots], at + self._idle_ms)
+
+    def _begin_earlier(self, slots: Slots, time_ms: NDArray[np.uint64]) -> None:
+        """Let connections begin with their earliest packet: logs come one after the other.
+
+        What has been exported keeps its start, which names it; a clock set back changes none.
+        """
+        starts = self._rows.kept["flowStartMilliseconds"]
+        kept = self._kept_ms[self._rows.kept["protocolIdentifier"][slots]].astype(np.uint64)
+        earlier = time_ms + kept > starts[slots]
+        earlier &= ~self._rows.exported[slots].any(axis=1)
+        np.minimum.at(starts, slots[earlier], time_ms[earlier])
 
     def _blame(self, slots: Slots, packets: Packets) -> None:
         """Write which policy denied the connections; the last one in each direction counts."""
@@ -296,43 +369,43 @@ class DeniedTable:
                     slots[rows], {name: codes[which] for name, codes in columns.items()}
                 )
 
-    def _make_room(self, wanted: int, now_ms: int) -> None:
+    def _make_room(self, wanted: int, at: int) -> None:
         """Evict what is idle longest until so many connections fit, as far as that may be."""
         over = wanted - (self.max_connections - len(self._index))
         if over <= 0:
             return
         slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
-        slots = slots[self._last_ms[slots] < now_ms]
+        slots = slots[self._last_ms[slots] < at]
         if self._waiting >= MAX_DEPARTED:
             slots = slots[~self._rows.unreported(slots)]
         if len(slots) > over:
             slots = slots[np.argpartition(self._last_ms[slots], over)[:over]]
         self.stats.evicted += len(slots)
-        unreported = self._rows.unreported(slots)
-        self._departed.append(self._records(slots[unreported], EndReason.LACK_OF_RESOURCES))
-        self._waiting += int(np.count_nonzero(unreported))
-        self.connections.sent += int(np.count_nonzero(~unreported))
+        self._depart(slots, self._rows.unreported(slots), EndReason.LACK_OF_RESOURCES)
         self._leave(slots)
 
-    def _expire(self, now_ms: int, limit: int) -> Batch:
+    def _expire(self, at: int, limit: int) -> Batch:
         """Make the records of connections that are due; let go of those that were reported."""
-        slots = np.flatnonzero(self._deadline[: self._top] <= now_ms)[:limit]
+        slots = np.flatnonzero(self._deadline[: self._top] <= at)[:limit]
         gone = slots[self._asleep[slots]]
         self.connections.sent += len(gone)
         self._leave(gone)
         slots = slots[self._deadline[slots] != NEVER]
-        idle = self._last_ms[slots] + self._idle_ms <= now_ms
+        idle = self._last_ms[slots] + self._idle_ms <= at
         self._asleep[slots] = idle
-        self._active_at[slots] = now_ms + self._active_ms
+        self._active_at[slots] = at + self._active_ms
         self._deadline[slots] = np.where(
             idle,
-            self._last_ms[slots] + KEEP_MS,
-            np.minimum(now_ms + self._active_ms, self._last_ms[slots] + self._idle_ms),
+            self._last_ms[slots] + self._kept_ms[self._rows.kept["protocolIdentifier"][slots]],
+            np.minimum(at + self._active_ms, self._last_ms[slots] + self._idle_ms),
         )
         return self._records(slots, np.where(idle, EndReason.IDLE, EndReason.ACTIVE))
 
     def _records(self, slots: Slots, reasons: int | Slots) -> Batch:
-        return self._rows.records(slots, np.broadcast_to(reasons, len(slots)))
+        records = self._rows.records(slots, np.broadcast_to(reasons, len(slots)))
+        if self._note is not None and len(slots):
+            self._note(self._reported_of(slots))
+        return records
 
     def _leave(self, slots: Slots, *, to_successor: bool = False) -> None:
         """Free the rows of connections."""
@@ -340,6 +413,17 @@ class DeniedTable:
             self.stats.forgotten += self._memory.remember(self._reported_of(slots), 1)
         self._index.remove(slots)
         self._deadline[slots] = NEVER
+
+
+def _runs(logged: NDArray[np.int64], span_ms: int) -> Iterator[slice]:
+    """Cut packets into runs in which all were logged within a span: mostly one."""
+    start = 0
+    while start < len(logged):
+        rest = logged[start:]
+        high, low = np.maximum.accumulate(rest), np.minimum.accumulate(rest)
+        stop = start + int(np.searchsorted(high - low, span_ms, side="right"))
+        yield slice(start, stop)
+        start = stop
 
 
 def _total(packets: Packets) -> int:
@@ -359,6 +443,7 @@ def _tuples(packets: Packets) -> ConnectionTuples:
         packets.called,
         packets.called_port,
         packets.time_ms,
+        packets.flow_id,
     )
 
 

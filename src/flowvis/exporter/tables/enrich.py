@@ -37,50 +37,95 @@ class PlainHost:
         return Description(np.ones(len(tuples.start_ms), dtype=bool), {})
 
 
+class Addresses(Protocol):
+    """A set of addresses that may change."""
+
+    def contain(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which rows of an `(n, 16)` address column are in it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Endpoint:
+    """One endpoint of connections: where it is what, one place per connection."""
+
+    pod: NDArray[np.bool_]
+    """A Pod of this node."""
+    own: NDArray[np.bool_]
+    """This node itself: a process in its network."""
+    other_node: NDArray[np.bool_]
+    ranges: NDArray[np.bool_]
+    """An address in a network of Pods."""
+
+
 class ClusterNode:
     """A Kubernetes node: reported are the connections of the Pods that run on it.
 
-    Pods of other nodes stay unnamed here even if they are known: which end is named says which half
-    of a connection a record is, and the aggregator completes it.
+    Pods of other nodes stay unnamed here even if they are known: which endpoint is named says which
+    half of a connection a record is, and the aggregator completes it. `own` has the addresses of
+    this node beside those that its object in the API names.
     """
 
-    def __init__(self, node_name: str, inventory: Inventory) -> None:
+    def __init__(self, node_name: str, inventory: Inventory, own: Addresses | None = None) -> None:
         self.node_name = node_name
         self.inventory = inventory
+        self._own = own
 
     def describe(self, tuples: ConnectionTuples, strings: Strings) -> Description:
-        """Name the ends that are local Pods, and the Service; decide on the flow's type."""
+        """Name the endpoints that are this node's, and the Service; decide on the flow's type."""
         source, columns = self._endpoint("source", tuples.source, tuples.start_ms, strings)
         destination, more = self._endpoint(
             "destination", tuples.destination, tuples.start_ms, strings
         )
         columns.update(more)
-        called = self._service(tuples, strings, columns)
-        columns["flowType"], wanted = self._flow_type(tuples, source, destination, called)
+        arrived = destination.pod & ~source.pod
+        called = self._service(tuples, strings, columns, arrived)
+        columns["flowType"], wanted = _flow_type(
+            source, destination, called, self._to_node_port(tuples, source.pod)
+        )
         return Description(wanted, columns)
 
     def _endpoint(
-        self, end: str, addresses: NDArray[np.uint8], at_ms: NDArray[np.uint64], strings: Strings
-    ) -> tuple[NDArray[np.bool_], dict[str, Column]]:
-        """Return which addresses were local Pods' then, and the fields that name them."""
+        self, side: str, addresses: NDArray[np.uint8], at_ms: NDArray[np.uint64], strings: Strings
+    ) -> tuple[_Endpoint, dict[str, Column]]:
+        """Return what is at the addresses, and the fields that name it."""
         pods = self.inventory.pods
         handles = pods.find(addresses, at_ms)
         here = strings.intern(self.node_name.encode())
         local = text_codes(handles, pods.objects, lambda pod: pod.node, strings) == here
         local &= handles != NONE
         handles[~local] = NONE
-        return local, {
-            f"{end}PodName": text_codes(handles, pods.objects, lambda pod: pod.name, strings),
-            f"{end}PodNamespace": text_codes(
+        nodes = self.inventory.nodes
+        at = nodes.find(addresses)
+        own = text_codes(at, nodes.objects, lambda node: node.name, strings) == here
+        if self._own is not None:
+            own |= self._own.contain(addresses)
+        own &= ~local
+        endpoint = _Endpoint(
+            local,
+            own,
+            (at != NONE) & ~own,
+            local | (self.inventory.are_pods(addresses) & ~own),
+        )
+        return endpoint, {
+            f"{side}PodName": text_codes(handles, pods.objects, lambda pod: pod.name, strings),
+            f"{side}PodNamespace": text_codes(
                 handles, pods.objects, lambda pod: pod.namespace, strings
             ),
-            f"{end}NodeName": np.where(local, np.uint32(here), np.uint32(0)),
+            f"{side}NodeName": np.where(local | own, np.uint32(here), np.uint32(0)),
         }
 
     def _service(
-        self, tuples: ConnectionTuples, strings: Strings, columns: dict[str, Column]
+        self,
+        tuples: ConnectionTuples,
+        strings: Strings,
+        columns: dict[str, Column],
+        arrived: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Fill in the Service that was called; return where one was."""
+        """Fill in the Service that was called; return where one was.
+
+        Of what `arrived` from elsewhere also what was called where no Service is known, as with a
+        hostPort: by it the half of the client's node, which knows nothing else, is found.
+        """
         services = self.inventory.services
         handles = np.full(len(tuples.start_ms), NONE, dtype=np.int64)
         moved = np.flatnonzero(tuples.translated)
@@ -93,48 +138,66 @@ class ClusterNode:
         columns["destinationServicePortName"] = text_codes(
             handles, services.objects, lambda port: port.service, strings
         )
+        known = called | (arrived & tuples.translated)
         columns["destinationServiceIP"] = np.where(
-            called[:, None], tuples.original_destination, np.uint8(0)
+            known[:, None], tuples.original_destination, np.uint8(0)
         )
-        columns["destinationServicePort"] = np.where(called, tuples.original_port, np.uint16(0))
+        columns["destinationServicePort"] = np.where(known, tuples.original_port, np.uint16(0))
         return np.asarray(called)
 
-    def _flow_type(
-        self,
-        tuples: ConnectionTuples,
-        source: NDArray[np.bool_],
-        destination: NDArray[np.bool_],
-        called: NDArray[np.bool_],
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Return the flow types, and which connections are of a local Pod's or come in here.
+    def _to_node_port(
+        self, tuples: ConnectionTuples, source: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Which connections of local Pods call a Service's port at another node.
 
-        `source` and `destination` say which ends are local Pods. What comes from outside through a
-        Service is reported here even if its Pod is elsewhere: only this node knows the client. The
-        Pod's node sees it come from a node's address, as a half that wants its other one; what
-        was translated here has no half there.
+        That node translates it, and has the other half.
         """
-        from_pod = source | self.inventory.are_pods(tuples.source)
-        to_pod = destination | self.inventory.are_pods(tuples.destination)
-        nodes = self.inventory.nodes
-        handles = nodes.find(tuples.source)
-        from_node = handles != NONE
-        names = [node.name for node in nodes.objects]
-        here = names.index(self.node_name) if self.node_name in names else NONE
-        from_other_node = from_node & (handles != here)
-        types = np.select(
-            [
-                ~from_pod & from_other_node & destination & ~tuples.translated,
-                ~from_pod & to_pod,
-                ~to_pod,
-                source & destination,
-            ],
-            [
-                FlowType.INTER_NODE,
-                FlowType.FROM_EXTERNAL,
-                FlowType.TO_EXTERNAL,
-                FlowType.INTRA_NODE,
-            ],
+        found = source & ~tuples.translated
+        rows = np.flatnonzero(found)
+        rows = rows[self.inventory.nodes.find(tuples.destination[rows]) != NONE]
+        found[:] = False
+        called = self.inventory.services.find(
+            tuples.destination[rows], tuples.destination_port[rows], tuples.protocol[rows]
+        )
+        found[rows] = called != NONE
+        return found
+
+
+def _flow_type(
+    source: _Endpoint,
+    destination: _Endpoint,
+    called: NDArray[np.bool_],
+    to_port: NDArray[np.bool_],
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return the flow types, and which connections are of a local Pod's or enter here.
+
+    What comes from outside through a Service is reported here even if its Pod is elsewhere: only
+    this node knows the client. The Pod's node sees it come from a node's address, as a half that
+    wants its other one; what was translated here has no half there. So it is with the calls of this
+    node's own processes. A Service has nobody but Pods and nodes behind it, so what was called by
+    its address needs no network to be known for a Pod's.
+
+    A Pod's connection with another node's own address is "to external" here, as Antrea's agents
+    have it, unless it goes `to_port`, a Service's: who waits for halves of what is "inter-node"
+    would wait in vain for that node's.
+    """
+    to_pod = destination.ranges | (called & ~destination.own & ~destination.other_node)
+    types = np.select(
+        [
+            (source.pod & (destination.pod | destination.own)) | (source.own & destination.pod),
+            source.own & to_pod & called,
+            (~source.ranges & source.other_node & destination.pod) | to_port,
+            ~source.ranges & to_pod,
+            ~destination.ranges,
+        ],
+        [
+            FlowType.INTRA_NODE,
             FlowType.INTER_NODE,
-        ).astype(np.uint8)
-        comes_in = ~from_pod & (~from_node | from_other_node) & to_pod & called
-        return types, np.asarray(source | destination | comes_in)
+            FlowType.INTER_NODE,
+            FlowType.FROM_EXTERNAL,
+            FlowType.TO_EXTERNAL,
+        ],
+        FlowType.INTER_NODE,
+    ).astype(np.uint8)
+    enters = ~source.ranges & to_pod & called
+    return types, np.asarray(source.pod | destination.pod | enters)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
 
 
@@ -21,6 +22,8 @@ class Reported:
     starts: NDArray[np.uint64]
     """The kernel's, in ns; 0 where it does not tell. Denied connections: in ms, of the first
     packet."""
+    began: NDArray[np.uint64]
+    """flowStartMilliseconds of the records."""
     ends: NDArray[np.uint64]
     """flowEndMilliseconds of the last record."""
     exported: NDArray[np.uint64]
@@ -51,6 +54,7 @@ class Memory:
         rows = capacity + 1  # the last, at -1, says nothing: it is that of what is not known
         self._columns: dict[str, NDArray[Any]] = {
             "starts": np.zeros(rows, dtype=np.uint64),
+            "began": np.zeros(rows, dtype=np.uint64),
             "ends": np.zeros(rows, dtype=np.uint64),
             "exported": np.zeros((rows, counters), dtype=np.uint64),
             "reasons": np.zeros(rows, dtype=np.uint8),
@@ -101,10 +105,17 @@ class Memory:
         slots = self._index.find(keys)
         self._remove(np.unique(slots[slots >= 0]))
 
-    def forget_before(self, poll: int) -> None:
-        """Forget connections that the kernel has not listed since a poll."""
-        if len(self._index):
-            self._remove(np.flatnonzero((self._seen > 0) & (self._seen < poll)))
+    def forget_before(self, poll: int) -> int:
+        """Forget connections that the kernel has not listed since a poll.
+
+        Return of how many the end was not exported: what they did last nobody has observed.
+        """
+        if not len(self._index):
+            return 0
+        gone = np.flatnonzero((self._seen > 0) & (self._seen < poll))
+        unended = int(np.count_nonzero(self._columns["reasons"][gone] != EndReason.END))
+        self._remove(gone)
+        return unended
 
     def _remove(self, slots: NDArray[np.int64]) -> None:
         self._index.remove(slots)

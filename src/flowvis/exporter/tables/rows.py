@@ -30,6 +30,7 @@ KEPT = (
     "proxySnatPort",
     "flowStartMilliseconds",
     "flowEndMilliseconds",
+    "flowId",
     "sourcePodName",
     "sourcePodNamespace",
     "sourceNodeName",
@@ -77,9 +78,12 @@ class Rows:
     def count(self, slots: NDArray[np.int64], counters: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Set the counters of rows as the kernel reported them; return which rows have grown.
 
-        A counter below the last one has begun anew: what it had is not lost from the deltas.
+        A counter below the last one has begun anew: what it had is not lost from the deltas. No
+        counter at all is none that was reported: what is tracked has had a packet.
         """
         before = self.totals[slots]
+        reported = np.asarray(counters.any(axis=1))
+        counters = np.where(reported[:, None], counters, before)
         restarted = counters < before
         if restarted.any():
             exported = self.exported[slots]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.conntrack.entries import Entries
+from flowvis.fields import flow_ids
 from flowvis.native import pack_keys
 
 KEY_SIZE = 83
@@ -33,6 +34,8 @@ class ConnectionTuples:
     original_destination: NDArray[np.uint8]
     original_port: Column
     start_ms: NDArray[np.uint64]
+    flow_id: NDArray[np.uint64]
+    """What tells connections without ports apart: see the field flowId."""
 
     @classmethod
     def of(cls, entries: Entries, now_ms: int) -> Self:
@@ -51,6 +54,7 @@ class ConnectionTuples:
             entries.destination,
             entries.destination_port,
             np.where(started > 0, started, np.uint64(now_ms)),
+            flow_ids(entries.icmp_type, entries.icmp_code, entries.icmp_id),
         )
 
     def fields(self) -> dict[str, Column]:
@@ -64,6 +68,7 @@ class ConnectionTuples:
             "proxySnatIP": self.snat,
             "proxySnatPort": self.snat_port,
             "flowStartMilliseconds": self.start_ms,
+            "flowId": self.flow_id,
         }
 
     @property

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from flowvis.errors import ApiError, SettingsError
 from flowvis.runtime.extras import extra
+from flowvis.runtime.options import POD
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_TOKEN_BYTES = 64 << 10  # HTTP servers take no longer headers
-HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
+HOST, PORT = POD, "KUBERNETES_SERVICE_PORT"
 
 
 class Access(Protocol):

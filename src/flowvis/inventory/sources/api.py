@@ -15,18 +15,32 @@ import aiohttp
 
 from flowvis.errors import ApiError
 from flowvis.inventory.sources.access import Access
+from flowvis.runtime.causes import cause_of
 
 CONNECT_S = 10.0
 ANSWER_S = 60.0  # the API server gives up on a list after as long itself
-QUIET_S = 90.0  # it sends a bookmark each minute: without one the connection is dead
+QUIET_S = 90.0  # it sends a bookmark each minute, if etcd tells it how far all is
 MAX_DOCUMENT_BYTES = 64 << 20  # a page of a list; one that is longer is asked for in smaller pages
 MAX_LINE_BYTES = 8 << 20  # etcd takes no object over 1.5 MiB; as JSON it may be some times that
 MAX_ERROR_BYTES = 64 << 10
+MAX_WORDS = 500  # of an error, as far as we repeat them
 USER_AGENT = "flowvis"
 
 
 class Garbled(ApiError):
     """What came is not what an API server sends: a new beginning is needed."""
+
+
+class Unreachable(ApiError):
+    """There is no connection: nobody answered anything."""
+
+
+class Broken(ApiError):
+    """The connection broke, or no answer came over it."""
+
+
+class Silent(ApiError):
+    """Nothing came in an open watch for `QUIET_S`: it is dead, or nothing changes."""
 
 
 class KubernetesApi:
@@ -111,11 +125,14 @@ class KubernetesApi:
                     text = await response.content.read(MAX_ERROR_BYTES)
                     raise ApiError(f"{path}: {response.status} {_message(text)}", response.status)
                 yield response
-        except TimeoutError as error:
-            raise ApiError(f"{self.url}{path}: no answer in time") from error
-        except (aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise ApiError(f"{self.url}{path}: {reason}") from error
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            away = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            failure = Unreachable if away else Broken
+            raise failure(f"{self.url}{path}: {cause_of(error)}") from error
+        except aiohttp.ClientPayloadError as error:
+            raise Broken(f"{self.url}{path}: {cause_of(error)}") from error
+        except aiohttp.ClientError as error:
+            raise ApiError(f"{self.url}{path}: {cause_of(error)}") from error
 
     def _credentials(self) -> tuple[dict[str, str], ssl.SSLContext | None]:
         text = self._access.authorization()
@@ -129,7 +146,13 @@ def _answer_limits() -> aiohttp.ClientTimeout:
 async def _events(content: aiohttp.StreamReader, path: str) -> AsyncIterator[list[dict[str, Any]]]:
     """Split a stream at its line ends; what is left at its end was cut off and is dropped."""
     tail = bytearray()
-    async for chunk in content.iter_any():
+    while True:
+        try:
+            chunk = await content.readany()
+        except TimeoutError as error:
+            raise Silent(f"{path}: nothing came for {QUIET_S:g} s") from error
+        if not chunk:
+            return
         tail += chunk
         if len(tail) > MAX_LINE_BYTES:
             raise Garbled(f"{path}: a line of more than {MAX_LINE_BYTES} bytes")
@@ -152,6 +175,7 @@ def _object(text: bytes | bytearray, path: str) -> dict[str, Any]:
 def _message(text: bytes) -> str:
     """Return the server's own words: a Status has a message."""
     try:
-        return str(json.loads(text)["message"])
+        words = str(json.loads(text)["message"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return text[:200].decode("utf-8", "replace").strip()
+        words = text.decode("utf-8", "replace")
+    return words[:MAX_WORDS].strip()

@@ -4,6 +4,11 @@ The protocol is that of the API concepts' "efficient detection of changes": a li
 and the version that they are of; a watch from that version gives what changed since, and bookmarks
 that say how far it has come; 410 Gone says that a version is too old, so that a new list is needed.
 While the server is away, what is known stays.
+
+A server may also be unable to go on from a version without a word of 410. So watches that bring us
+no further are counted, and after some of them the list is made anew, whatever the server said. etcd
+sends no progress notifications by default, and then nothing comes of a kind that does not
+change: silence is no failure, and such a watch is opened again.
 """
 
 import asyncio
@@ -12,13 +17,13 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from flowvis.counts import count, counts_by_reason
 from flowvis.errors import ApiError
 from flowvis.inventory.resources import Resource
 from flowvis.inventory.sources.access import Access
-from flowvis.inventory.sources.api import Garbled, KubernetesApi
+from flowvis.inventory.sources.api import Broken, Garbled, KubernetesApi, Silent, Unreachable
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.logs import LimitedLog
@@ -28,9 +33,15 @@ log = logging.getLogger(__name__)
 PAGE = 200  # objects of a list at a time: Pods of 10 KB are 2 MB, and 10 MB while they are parsed
 MAX_OBJECTS = 1 << 20  # of a kind: seven times what Kubernetes supports of Pods
 WATCH_S = (300.0, 600.0)  # how long a watch is asked to last; the server's own draw is twice that
-SHORT_S = 1.0  # a watch that ends sooner, with nothing said, is a failure
+SHORT_S = 1.0  # a watch that ends sooner, with nothing said, is a failure; one that stands is good
+DOUBT_S = 30.0  # how long a watch must stand at most, after one that failed later than at once
+FAILED_WATCHES = 3  # in a row, from one version: another list
+FRUITLESS_WATCHES = 20  # likewise, of those that ended with nothing new: half an hour of silence
+EMPTY_PAGES = 16  # of a list, in a row
 LOOK_AGAIN_S = 60.0  # for a kind that the cluster does not have yet
 EXPIRE_S = 10.0
+
+MAX_WORDS = 200  # of the server's own, in what we say
 
 FORBIDDEN, NOT_FOUND, GONE, TOO_LARGE = 403, 404, 410, 413
 
@@ -81,6 +92,7 @@ class ApiWatchStats:
     watches: int = count("Watches that were opened")
     events: int = count("Objects that were new, changed or deleted")
     bookmarks: int = count("Bookmarks, by which a quiet watch stays fresh")
+    silent: int = count("Watches that were opened again as nothing had come for long")
     expired: int = count("Times that the server had forgotten the version we were at")
     bad_objects: int = count("Objects that are not what their kind says; passed over")
     failures: dict[str, int] = counts_by_reason("Requests and watches that failed, by status")
@@ -102,6 +114,8 @@ class Watcher:
         """Whether all objects have been listed once, or the cluster does not have the kind."""
         self.problem = ""
         """Why it is not watched now; "" while it is."""
+        self.in_step_s = time.monotonic()
+        """When (monotonic) the server last showed that nothing is missing; first the start."""
         self._api = api
         self._watched = watched
         self._stats = stats
@@ -113,6 +127,16 @@ class Watcher:
         self._path = self._list_path(base)
         self._version = ""
         """Up to where all is known; "" before a list."""
+        self._failures = self._fruitless = 0
+        """Watches in a row, from this version, that failed; and all that brought nothing new."""
+        self._stand_s = SHORT_S
+        """How long the next watch must stand to be good, where nothing comes."""
+        self._expired = False
+        """Whether the version was too old, and no watch has been good since."""
+
+    def stale_s(self) -> float:
+        """Return how long ago we last knew that nothing was missing."""
+        return time.monotonic() - self.in_step_s
 
     async def run(self) -> None:
         """Follow the kind until cancelled."""
@@ -130,28 +154,35 @@ class Watcher:
         """Learn of all objects there are; return whether the cluster has the kind."""
         if self.resource.optional and not await self._locate():
             self._retain(set())
-            self._state("", synced=True)
+            self._good()
             return False
         names: set[tuple[str, str]] = set()
         query = {"limit": str(self._page), **self._watched.selector}
         if self._watched.cached and not self.synced:
             query["resourceVersion"] = "0"
-        metadata: Mapping[str, Any] = {"continue": ""}
-        while "continue" in metadata:
+        empty = 0
+        while True:
             page = await self._api.get(self._path, query)
+            self._check_kind(page, "List")
             metadata = _mapping(page, "metadata")
-            now_ms = _now_ms()
+            before, now_ms = len(names), _now_ms()
             names.update(self._upsert(item, now_ms) for item in _items(page))
             if len(names) > MAX_OBJECTS:
                 raise ApiError(f"{self._path}: more than {MAX_OBJECTS} objects", TOO_LARGE)
             if not metadata.get("continue"):
                 break
+            empty = 0 if len(names) > before else empty + 1
+            if empty >= EMPTY_PAGES:
+                raise Garbled(f"{self._path}: {empty} pages of the list had nothing new")
             query = {key: value for key, value in query.items() if key != "resourceVersion"}
             query["continue"] = str(metadata["continue"])
+        version = _version(metadata)
         self._retain(names)
-        self._version = _version(metadata)
+        self._version, self.in_step_s = version, time.monotonic()
+        self._failures = self._fruitless = 0
         self._stats.lists += 1
-        self._state("", synced=True)
+        # A failing watch stays a problem until one is good: a list is of one moment only.
+        self._state(self.problem, synced=True)
         return True
 
     async def _locate(self) -> bool:
@@ -183,43 +214,85 @@ class Watcher:
             "timeoutSeconds": str(round(random.uniform(*WATCH_S))),  # noqa: S311  spread, not secret
             **self._watched.selector,
         }
-        began, observed = time.monotonic(), False
+        before, began = self._version, time.monotonic()
+        try:
+            await self._take_all(query)
+        except Silent:
+            self._stats.silent += 1
+        except Unreachable:
+            self._fruitless -= 1  # a list would not get further
+            raise
+        except ApiError as error:
+            self._failures += 1
+            if not isinstance(error, Broken):  # as by a restart, which says nothing of the next
+                self._stand_s = min(max(2 * (time.monotonic() - began), SHORT_S), DOUBT_S)
+            raise
+        finally:
+            self._fruitless = 0 if self._version != before else self._fruitless + 1
+            if self._failures >= FAILED_WATCHES or self._fruitless >= FRUITLESS_WATCHES:
+                self._version = ""
+
+    async def _take_all(self, query: Mapping[str, str]) -> None:
+        before, began = self._version, time.monotonic()
         async with self._api.watch(self._path, query) as batches:
             self._stats.watches += 1
-            self._state("", synced=True)
-            async for events in batches:
-                now_ms = _now_ms()
-                for event in events:
-                    self._take(event, now_ms)
-                observed = True
-                self._backoff.reset()
-        if not observed and time.monotonic() - began < SHORT_S:
+            standing = asyncio.get_running_loop().call_later(self._stand_s, self._good)
+            try:
+                async for events in batches:
+                    now_ms = _now_ms()
+                    for event in events:
+                        self._take(event, now_ms)
+                    if self._version != before or not self.problem:
+                        self._good()
+            finally:
+                standing.cancel()
+        lasted_s = time.monotonic() - began
+        if lasted_s < SHORT_S and self._version == before:
             raise ApiError(f"{self._path}: the watch ended at once")
+        if not self.problem:
+            self.in_step_s = time.monotonic()  # the server ended it in good order
+        await asyncio.sleep(SHORT_S - lasted_s)
+
+    def _good(self) -> None:
+        """Note that the server shows that nothing is missing."""
+        self.in_step_s = time.monotonic()
+        self._failures, self._stand_s, self._expired = 0, SHORT_S, False
+        self._backoff.reset()
+        self._state("", synced=True)
 
     def _take(self, event: Mapping[str, Any], now_ms: int) -> None:
         kind, item = event.get("type"), _mapping(event, "object")
         if kind == "ERROR":
             status = item.get("code")
-            message = f"{self._path}: {item.get('message')}"
-            raise ApiError(message, status if isinstance(status, int) else 0)
+            message = f"{self._path}: {item.get('message')!s:.{MAX_WORDS}}"
+            raise ApiError(message, status if _is_failure(status) else 0)
+        self._check_kind(item)
         if kind in {"ADDED", "MODIFIED"}:
             self._upsert(item, now_ms)
         elif kind == "DELETED":
             for sink in self._watched.sinks:
                 self._tell(sink.delete, item, now_ms)
         elif kind != "BOOKMARK":
-            raise Garbled(f"{self._path}: an event of type {kind!r}")
+            raise Garbled(f"{self._path}: an event of type {kind!r:.{MAX_WORDS}}")
         if kind == "BOOKMARK":
             self._stats.bookmarks += 1
         else:
             self._stats.events += 1
         self._version = _version(_mapping(item, "metadata"))
 
+    def _check_kind(self, item: Mapping[str, Any], what: str = "") -> None:
+        """Raise Garbled where an object, or a list of them, says that it is of another kind."""
+        kind = item.get("kind") or what
+        if kind not in (self.resource.kind + what, what):
+            wanted = f"{self.resource.kind}{what} was expected"
+            raise Garbled(f"{self._path}: {wanted}, not {kind!r:.{MAX_WORDS}}")
+
     def _upsert(self, item: Mapping[str, Any], now_ms: int) -> tuple[str, str]:
-        metadata = _mapping(item, "metadata")
         for sink in self._watched.sinks:
             self._tell(sink.upsert, item, now_ms)
-        return str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
+        metadata = item.get("metadata")
+        about = metadata if isinstance(metadata, Mapping) else {}
+        return str(about.get("namespace") or ""), str(about.get("name") or "")
 
     def _tell(
         self, learn: Callable[[Mapping[str, Any], int], None], item: Mapping[str, Any], now_ms: int
@@ -227,6 +300,7 @@ class Watcher:
         """Pass an object on, with its kind, which the items of a list do not say."""
         named = {**item, "apiVersion": self._api_version, "kind": self.resource.kind}
         try:
+            _check_names(item, self.resource.kind)
             learn(named, now_ms)
         except ValueError as error:
             self._stats.bad_objects += 1
@@ -244,7 +318,8 @@ class Watcher:
             self._stats.expired += 1
         if isinstance(error, Garbled) or error.status in {GONE, NOT_FOUND, TOO_LARGE}:
             self._version = ""
-        if error.status == GONE:
+        if error.status == GONE and not self._expired:
+            self._expired = True
             return  # no fault of anybody's: the list that follows tells
         dispensable = error.status == FORBIDDEN and not self._watched.needed
         self._state(str(error), synced=self.synced or self.resource.optional or dispensable)
@@ -326,14 +401,21 @@ class Watchers:
 
     def problem(self) -> str:
         """Say what is not watched now, and since when; "" when all is."""
-        failing = [watcher for watcher in self.watchers if watcher.problem]
+        failing = self._not_watched()
         if not failing:
             return ""
-        return f"stale for {self.stale_s():.0f} s: {failing[0].resource}: {failing[0].problem}"
+        worst = failing[0]
+        more = f" (and {len(failing) - 1} more kinds)" if failing[1:] else ""
+        return f"stale for {worst.stale_s():.0f} s: {worst.resource}: {worst.problem}{more}"
 
     def stale_s(self) -> float:
-        """Return for how long something has not been watched; 0 when all is."""
-        return 0.0 if self._away_since_s is None else time.monotonic() - self._away_since_s
+        """Return how old what we know is, in seconds, where something is not watched; else 0."""
+        return next((watcher.stale_s() for watcher in self._not_watched()), 0.0)
+
+    def _not_watched(self) -> list[Watcher]:
+        """Return the watchers that fail, the stalest first."""
+        failing = (watcher for watcher in self.watchers if watcher.problem)
+        return sorted(failing, key=Watcher.stale_s, reverse=True)
 
     def _changed(self, watcher: Watcher) -> None:
         """Say so when the first watcher fails, and when the last one is well again."""
@@ -341,12 +423,13 @@ class Watchers:
             self._synced.set()
         failing = any(other.problem for other in self.watchers)
         if failing and self._away_since_s is None:
-            self._away_since_s = time.monotonic()
+            self._away_since_s = watcher.in_step_s
             log.warning("Kubernetes API: %s: what is known stays in use", watcher.problem)
         elif watcher.problem:
             log.info("Kubernetes API: %s", watcher.problem)
         elif not failing and self._away_since_s is not None:
-            log.info("Kubernetes API: watched again after %.0f s", self.stale_s())
+            away_s = time.monotonic() - self._away_since_s
+            log.info("Kubernetes API: watched again after %.0f s", away_s)
             self._away_since_s = None
 
     async def _expire(self) -> None:
@@ -362,6 +445,20 @@ def _mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise Garbled(f"{key} is missing in what the API server sent")
     return value
+
+
+def _is_failure(status: Any) -> TypeGuard[int]:
+    return isinstance(status, int) and 300 <= status < 600
+
+
+def _check_names(item: Mapping[str, Any], kind: str) -> None:
+    """Raise ValueError where an object has no name to keep it by."""
+    metadata = item.get("metadata")
+    if not isinstance(metadata, Mapping) or not metadata.get("name"):
+        raise ValueError(f"{kind} without a name")
+    for key in ("name", "namespace", "uid"):
+        if not isinstance(metadata.get(key, ""), str):
+            raise ValueError(f"{kind}: metadata.{key} {metadata[key]!r:.80} is not a text")  # noqa: TRY004  a Sink's
 
 
 def _items(page: Mapping[str, Any], key: str = "items") -> list[Mapping[str, Any]]:

@@ -31,6 +31,7 @@ RECORD = np.dtype(
         ("family", np.uint8),
         ("tcp_state", np.uint8),
         ("event", np.uint8),
+        ("uncounted", np.uint8),
     ],
     align=True,
 )

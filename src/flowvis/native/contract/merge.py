@@ -16,8 +16,17 @@ NEVER = (1 << 63) - 1
 """`due` of a flow that has nothing to write."""
 
 END_OF_FLOW = 3  # flowEndReason (IANA element 136)
-FROM_EXTERNAL = 4  # flowType
+IDLE = 1
+INTER_NODE, TO_EXTERNAL, FROM_EXTERNAL = 2, 3, 4  # flowType
 MAX_U64 = (1 << 64) - 1
+
+OVERLAP_MS = 1000
+"""How long connections of one tuple must have been open at once to be of two kernels for sure, as
+none has both. Some exporters know whole seconds only."""
+
+APART_MS = 10_000
+"""How much later than another the start of what may be the same connection is, at most: a host's
+clock that was set back between two connections makes them overlap by more."""
 
 
 class Sides:
@@ -27,9 +36,13 @@ class Sides:
     DESTINATION = 2
     BOTH = 3
     CLIENT = 4
-    """The 5-tuple names the client better than the other half's does."""
+    """The tuple names the client better than the other half's does."""
     CORRELATE = 8
     """Another node has the other half."""
+    SERVER = 16
+    """The tuple names the server better than the other half's does."""
+    LEANS = 5
+    """Shift of the side, 0 if unknown, that a record of BOTH gives if another gives the other."""
 
 
 class FlowState:
@@ -52,6 +65,14 @@ class FlowState:
     DESTINATION_ENDED = 512
     ONCE = 1024
     """Forgotten as soon as it is written."""
+    REVERSED = 2048
+    """The row's source is the second endpoint of the key."""
+    SHARED = 4096
+    """One exporter gives both sides, as no other has reported the connection."""
+    LEANS = 13
+    """Shift of `Half`'s side that this exporter's records lean to."""
+    OVER = 32768
+    """The last record that was written reported an end: of the flow, or idle."""
 
 
 class Count(IntEnum):
@@ -62,22 +83,26 @@ class Count(IntEnum):
     LATE = 2
     REPEATED = 3
     RESTARTED = 4
+    UNCHANGED = 5
+    FURTHER = 6
 
 
 class Header:
-    """Offsets in a row: two starts and two ends in ms, of (source, destination); last write."""
+    """Offsets in a row: two starts and two ends in ms, of (source, destination); last write;
+    the exporters (u32) that give these sides, 0 where that is not known."""
 
     START = 0
     END = 16
     WRITTEN_AT = 32
-    SIZE = 40
+    EXPORTERS = 48
+    SIZE = 56
 
 
 class MergeOp(IntEnum):
     """What a step does with a record's value and the row's."""
 
     KEY = 0
-    """Copy at the beginning, and from a half that names the client."""
+    """Copy at the beginning."""
     EARLIEST = 1
     """The smaller; 0 is unset."""
     GREATEST = 2
@@ -90,11 +115,17 @@ class MergeOp(IntEnum):
     FILL_ADDRESS = 6
     """Copy what is neither :: nor 0.0.0.0."""
     FLOW_TYPE = 7
-    """Copy what is not 0; FROM_EXTERNAL stays."""
+    """Copy what is not 0; FROM_EXTERNAL stays, and INTER_NODE is not replaced by TO_EXTERNAL."""
+    SOURCE_KEY = 8
+    """Copy at the beginning, and from a half that names the client."""
+    DESTINATION_KEY = 9
+    """Copy at the beginning, and from a half that names the server."""
 
 
 SIZES: dict[MergeOp, tuple[int, ...]] = {
     MergeOp.KEY: (1, 2, 4, 8, 16),
+    MergeOp.SOURCE_KEY: (1, 2, 4, 8, 16),
+    MergeOp.DESTINATION_KEY: (1, 2, 4, 8, 16),
     MergeOp.FILL_ADDRESS: (16,),
     MergeOp.REASON: (1,),
     MergeOp.FLOW_TYPE: (1,),
@@ -164,6 +195,10 @@ class Records:
     reasons: NDArray[np.uint8]
     sides: NDArray[np.uint8]
     slots: NDArray[np.int64]
+    exporters: NDArray[np.uint32]
+    """0: not known."""
+    reversed: NDArray[np.bool_]
+    """Whether the record's source is the second endpoint of its key."""
 
 
 def same_start(known: int, start: int) -> bool:
@@ -205,8 +240,9 @@ def check_records(program: Program, flows: Flows, records: Records) -> None:
     n = len(records.slots)
     if [column.nbytes for column in records.columns] != [n * width for width in program.widths]:
         raise ValueError(f"columns: need {n} values of {program.widths} bytes")
-    others = (records.starts, records.ends, records.reasons, records.sides)
-    if {len(column) for column in (*records.columns, *others)} != {n}:
+    found = (records.starts, records.ends, records.reasons, records.sides)
+    columns = (*records.columns, *found, records.exporters, records.reversed)
+    if {len(column) for column in columns} != {n}:
         raise ValueError("columns differ in length")
     if n and int(records.slots.max()) >= len(flows.rows):
         raise ValueError(f"slot {int(records.slots.max())}: there are {len(flows.rows)}")

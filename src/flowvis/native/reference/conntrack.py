@@ -200,7 +200,7 @@ def _entry(body: bytes) -> dict[str, Value]:
     _walk(body[4:], _PLAN, found)
     if not found.keys() >= _REQUIRED:
         raise MalformedEntry
-    return _ABSENT | found
+    return _ABSENT | {"uncounted": int("packets" not in found)} | found
 
 
 def _walk(data: bytes, plan: Plan, found: dict[str, Value]) -> None:

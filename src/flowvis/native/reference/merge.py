@@ -1,14 +1,20 @@
 """The merge leaf in plain Python: records into the rows of live flows."""
 
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.native.contract.merge import (
+    APART_MS,
     END_OF_FLOW,
     FROM_EXTERNAL,
+    IDLE,
+    INTER_NODE,
     MAX_U64,
+    OVERLAP_MS,
+    TO_EXTERNAL,
     Count,
     Counter,
     Flows,
@@ -43,13 +49,17 @@ class Merger:
         self._counts = counts
         self._active_timeout_ms = active_timeout_ms
         self._correlation_wait_ms = correlation_wait_ms
+        self.sides = 0
+        """Of the record that needs a decision: the sides whose starts are its exporter's own."""
+        self.further = False
+        """Whether two other exporters give the sides of the flow that it would go into."""
 
     def merge(self, records: Records, now_ms: int, first: int = 0, resolved: int = -1) -> int:
         """Merge from `first`; return the first record that needs a decision, or their number.
 
-        A decision is needed if the record's start is not the flow's, or could be that of an
-        earlier connection. The record at `resolved` goes into its slot as it is. Slots below 0
-        are passed over.
+        A decision is needed if the record's source is the flow's destination; if its start is not
+        the flow's, or could be that of an earlier connection. The record at `resolved` goes into
+        its slot as it is. Slots below 0 are passed over.
         """
         check_records(self._program, self._flows, records)
         for at in range(first, len(records.slots)):
@@ -59,12 +69,21 @@ class Merger:
             entry = _Entry(self._flows, slot, records, at)
             sides = entry.sides(decided=at == resolved)
             if sides < 0:
+                self.sides, self.further = entry.own_sides, not entry.given
                 return at
             self._one(entry, sides, now_ms)
         return len(records.slots)
 
     def _one(self, entry: "_Entry", sides: int, now_ms: int) -> None:
         self._flows.seen[entry.slot] = now_ms
+        if not sides:
+            self._counts[Count.FURTHER] += 1
+            grown = [entry.raise_common(counter) for counter in self._program.counters]
+            if any(grown):
+                self._schedule(entry, now_ms)
+            else:
+                self._counts[Count.REPEATED] += 1
+            return
         lasts = [[c.sides[side].last for c in self._program.counters] for side in (0, 1)]
         totals = [entry.number(c.total) for c in self._program.counters]
         news = entry.news(sides, lasts, totals)
@@ -72,21 +91,24 @@ class Merger:
             late = any(entry.is_late(side) for side in _each(sides))
             self._counts[Count.LATE if late else Count.REPEATED] += 1
             return
-        entry.correlate(sides)
-        restarted = [entry.count(counter, news) for counter in self._program.counters]
-        self._counts[Count.RESTARTED] += any(restarted)
+        entry.share(sides, self._program.counters)
+        counted = [entry.count(counter, news) for counter in self._program.counters]
+        self._counts[Count.RESTARTED] += any(restarted for restarted, _ in counted)
         for step in self._program.steps:
             if step.sides & news:
                 entry.apply(step)
         entry.note(news)
-        self._schedule(entry, now_ms)
+        if entry.adds_nothing(grown=any(grown for _, grown in counted)):
+            self._counts[Count.UNCHANGED] += 1
+            self._flows.state[entry.slot] = entry.state
+        else:
+            self._schedule(entry, now_ms)
 
     def _schedule(self, entry: "_Entry", now_ms: int) -> None:
         """Say when the flow is to be written, now that it has something to write."""
         state, slot = entry.state, entry.slot
-        complete = not state & FlowState.CORRELATE or entry.seen == Sides.BOTH
         ended = state >> FlowState.ENDS & 3 == Sides.BOTH
-        if state & FlowState.ONCE or (complete and (ended or not state & FlowState.COMPLETE)):
+        if state & FlowState.ONCE or (entry.complete and (ended or not state & FlowState.COMPLETE)):
             due = now_ms
         elif state & FlowState.WRITTEN:
             due = entry.get(Header.WRITTEN_AT) + self._active_timeout_ms
@@ -109,13 +131,25 @@ class _Entry:
         self._values = [column[at].tobytes() for column in records.columns]
         self._half = int(records.sides[at])
         self._reason = int(records.reasons[at])
-        self._before = self.seen
+        self._exporter = int(records.exporters[at])
+        self._reversed = bool(records.reversed[at])
+        self.given = self._fresh = 0
         self._latest = all(self.end >= self.get(Header.END + 8 * side) for side in (0, 1))
 
     @property
     def seen(self) -> int:
         """The sides that have reported."""
-        return self.state >> FlowState.SIDES & Sides.BOTH
+        return self.state >> FlowState.SIDES & Sides.BOTH & ~self._fresh
+
+    @property
+    def own_sides(self) -> int:
+        """The sides that the record's exporter gives, and that no other one gave until now."""
+        return self.given & ~self._fresh
+
+    @property
+    def complete(self) -> bool:
+        """Whether no half is missing."""
+        return not self.state & FlowState.CORRELATE or self.seen == Sides.BOTH
 
     def get(self, offset: int) -> int:
         return int.from_bytes(self._row[offset : offset + 8].tobytes(), sys.byteorder)
@@ -128,18 +162,93 @@ class _Entry:
         return int.from_bytes(self._values[column], sys.byteorder)
 
     def sides(self, *, decided: bool) -> int:
-        """The sides that the record speaks for; -1 if it may be of another connection."""
-        mask = self._half & Sides.BOTH
-        known = mask & self.seen
-        same = 0
+        """The sides that the record gives; -1 if it may be of another connection.
+
+        0: two other exporters report the connection already.
+        """
+        self.given, self._fresh = self._party()
+        self._before = self.seen
+        same, known = 0, self.given & self.seen
         for side in _each(known):
             if same_start(self.get(Header.START + 8 * side), self.start):
                 same |= 1 << side
-        foreign = known and not same
-        unsure = not known and self.state & FlowState.PREVIOUS
-        if (foreign or unsure) and not decided:
-            return -1
-        return mask & (same | ~self.seen) or mask
+        if not decided:
+            live = self.state & FlowState.LIVE
+            turned = live and bool(self.state & FlowState.REVERSED) != self._reversed
+            foreign = known and not same
+            unsure = not known and self.state & FlowState.PREVIOUS
+            if turned or foreign or unsure or (not self.given and self._later()):
+                return -1
+        return self.given & (same | ~self.seen) or self.given
+
+    def _later(self) -> bool:
+        """Whether the connection began when the flow was over as far as is known."""
+        ends = [self.get(Header.END + 8 * side) for side in (0, 1)]
+        return self.start > max(ends) + OVERLAP_MS
+
+    def _party(self) -> tuple[int, int]:
+        """Return the sides that the record's exporter gives, and which of them is new to it.
+
+        The first exporter of a connection stands for both sides unless its records are halves.
+        When another one reports it too, each has a side: that which its records lean to, else the
+        first the source's. Any further ones have none.
+        """
+        mask = self._half & Sides.BOTH
+        if not self.state & FlowState.LIVE:
+            return mask, 0
+        if self.state & FlowState.SHARED:
+            side = self._side_of_another()
+            return (side, side) if side else (mask, 0)
+        return self._one_of_two() if mask == Sides.BOTH else mask, 0
+
+    def _one_of_two(self) -> int:
+        """The sides that the exporter of a whole record gives where two exporters have one each."""
+        lean = self._half >> Sides.LEANS & Sides.BOTH
+        if not self._exporter:
+            return lean or Sides.BOTH
+        exporters = [self._exporter_of(side) for side in (0, 1)]
+        own = sum(1 << side for side in (0, 1) if exporters[side] == self._exporter)
+        if own == Sides.BOTH:  # two hosts that nothing but the start tells apart
+            starts = [self.get(Header.START + 8 * side) for side in (0, 1)]
+            known = sum(1 << side for side in (0, 1) if same_start(starts[side], self.start))
+            overlaps = any(self._overlaps(side) for side in (0, 1))
+            own = known if known in {1, 2} else 0 if overlaps else Sides.BOTH
+        elif not own and lean and not exporters[lean - 1]:
+            own = lean
+        return own
+
+    def _side_of_another(self) -> int:
+        """The side that the record's exporter gets from the one of both; 0: it is that one."""
+        mask = self._half & Sides.BOTH
+        first, given = self._exporter_of(0), self._exporter
+        leaning = self.state >> FlowState.LEANS & Sides.BOTH
+        if mask != Sides.BOTH:  # the other half of what leans the other way, or of another node
+            known = bool(first and given)
+            another = leaning != mask and (first != given if known else leaning != 0)
+            return mask if another else 0
+        lean = self._half >> Sides.LEANS & Sides.BOTH
+        if first and given:
+            another = first != given or self._overlaps(0)
+        else:
+            another = bool(lean and leaning) and lean != leaning
+        if not another:
+            return 0
+        return leaning ^ Sides.BOTH if leaning else lean or Sides.DESTINATION
+
+    def _overlaps(self, side: int) -> bool:
+        """Whether the record's connection cannot be another one of the kernel that has a side's."""
+        start, end = (self.get(place + 8 * side) for place in (Header.START, Header.END))
+        ended = self.state >> FlowState.ENDS >> side & 1 or self._reason == END_OF_FLOW
+        return bool(
+            not ended
+            and not same_start(start, self.start)
+            and abs(start - self.start) <= APART_MS
+            and min(end, self.end) > max(start, self.start) + OVERLAP_MS
+        )
+
+    def _exporter_of(self, side: int) -> int:
+        place = Header.EXPORTERS + 4 * side
+        return int.from_bytes(self._row[place : place + 4].tobytes(), sys.byteorder)
 
     def is_late(self, side: int) -> bool:
         return bool(self.seen >> side & 1) and self.end < self.get(Header.END + 8 * side)
@@ -157,22 +266,66 @@ class _Entry:
                 news |= 1 << side
         return news
 
-    def correlate(self, sides: int) -> None:
-        """A half in a flow that seemed to have none: the other half is still to come."""
-        if not self._half & Sides.CORRELATE:
-            return
-        if self.state & FlowState.LIVE and not self.state & FlowState.CORRELATE:
-            self.state &= ~((Sides.BOTH & ~sides) << FlowState.SIDES)
-            self.state &= ~((Sides.BOTH & ~sides) << FlowState.ENDS)
-        self.state |= FlowState.CORRELATE
+    def share(self, sides: int, counters: Sequence[Counter]) -> None:
+        """Note who gives which side of the flow."""
+        exporter = self._exporter.to_bytes(4, sys.byteorder)
+        if not self.state & FlowState.LIVE:
+            self.state |= FlowState.REVERSED * self._reversed
+            if sides == Sides.BOTH:
+                self.state |= FlowState.SHARED
+        elif self._fresh:
+            self.state &= ~(
+                self._fresh << FlowState.SIDES | self._fresh << FlowState.ENDS | FlowState.SHARED
+            )
+            side = self._fresh - 1
+            for counter in counters:  # they were the other exporter's
+                tally = counter.sides[side]
+                for place in (tally.total, tally.delta, tally.rate, tally.last):
+                    self.put(place, 0)
+            self._store(Header.EXPORTERS + 4 * side, exporter)
+            self._fresh = 0
+        elif self.state & FlowState.SHARED and sides != Sides.BOTH:
+            # A half in a flow that seemed to have none: the other half is still to come.
+            other = Sides.BOTH & ~sides
+            self.state &= ~(other << FlowState.SIDES | other << FlowState.ENDS | FlowState.SHARED)
+            self._store(Header.EXPORTERS + 4 * (other - 1), bytes(4))
+        if self.state & FlowState.SHARED:
+            self.state |= (self._half >> Sides.LEANS & Sides.BOTH) << FlowState.LEANS
+        for side in _each(sides):
+            if not self._exporter_of(side):
+                self._store(Header.EXPORTERS + 4 * side, exporter)
+        if self._half & Sides.CORRELATE:
+            self.state |= FlowState.CORRELATE
 
-    def count(self, counter: Counter, news: int) -> bool:
-        """Bring one counter up to date; return whether it had started again from zero."""
+    def raise_common(self, counter: Counter) -> bool:
+        """Add what a further exporter saw and the others did not; return whether it did.
+
+        By no more than its own delta: it may know of more that was before this table.
+        """
+        total, tally = self.number(counter.total), counter.common
+        common = self.get(tally.total)
+        gain = min(total - common, self.number(counter.delta)) if total > common else 0
+        self.put(tally.total, common + gain)
+        self.put(tally.delta, self.get(tally.delta) + gain)
+        return gain > 0
+
+    def adds_nothing(self, *, grown: bool) -> bool:
+        """Whether what was written says all of it, but for an end that was reported before."""
+        state = self.state
+        waits = state & FlowState.UNWRITTEN or not state & FlowState.WRITTEN
+        completes = self.complete and not state & FlowState.COMPLETE
+        ends = self._reason in {END_OF_FLOW, IDLE} and not state & FlowState.OVER
+        return not (grown or waits or completes or ends)
+
+    def count(self, counter: Counter, news: int) -> tuple[bool, bool]:
+        """Bring one counter up to date; return whether it had started again from zero, or grown."""
         total = self.number(counter.total)
         own = min(self.number(counter.delta), total)
         common = before = self.get(counter.common.total)
-        restarted = False
+        restarted = grown = False
         rate = None
+        whole = self._reason == END_OF_FLOW and own == total and not self.seen & news
+        whole &= not self.seen & ~(self.state >> FlowState.ENDS)
         for side in _each(news):
             tally = counter.sides[side]
             since = self.get(Header.END + 8 * side)
@@ -185,19 +338,24 @@ class _Entry:
                 if total >= last or self.end > since:
                     self.put(tally.last, total)
             else:
-                since, gain, moved = self.start, own, total
+                # Where an interval began that is not the first one, nobody has reported.
+                since = self.end if 0 < own < total else self.start
+                gain, moved = own, total
                 side_total = max(self.get(tally.total), total)
                 self.put(tally.last, total)
             self.put(tally.total, side_total)
             self.put(tally.delta, self.get(tally.delta) + gain)
+            grown |= gain > 0
             common = max(common, self.get(tally.total))
             if self.end > since:
                 rate = moved * 8000 // (self.end - since)
                 self.put(tally.rate, rate)
-        if rate is not None and self._latest:
+        if rate is not None and whole:
+            self.put(counter.common.rate, max(rate, self.get(counter.common.rate)))
+        elif rate is not None and self._latest:
             self.put(counter.common.rate, rate)
         self._count_common(counter.common, (total, own), (before, common), news)
-        return restarted
+        return restarted, grown or common > before
 
     def _count_common(
         self, tally: Tally, record: tuple[int, int], common: tuple[int, int], news: int
@@ -226,15 +384,20 @@ class _Entry:
 
     def _replaces(self, op: MergeOp, value: bytes, held: bytes) -> bool:
         new, old = (int.from_bytes(part, sys.byteorder) for part in (value, held))
+        first = not self._before
         rules = {
-            MergeOp.KEY: not self._before or bool(self._half & Sides.CLIENT),
+            MergeOp.KEY: first,
+            MergeOp.SOURCE_KEY: first or bool(self._half & Sides.CLIENT),
+            MergeOp.DESTINATION_KEY: first or bool(self._half & Sides.SERVER),
             MergeOp.EARLIEST: new != 0 and (old == 0 or new < old),
             MergeOp.GREATEST: new > old,
             MergeOp.REASON: self._latest and old != END_OF_FLOW,
             MergeOp.LATEST: self._latest and new != 0,
             MergeOp.FILL: new != 0,
             MergeOp.FILL_ADDRESS: not is_unset(value),
-            MergeOp.FLOW_TYPE: new != 0 and old != FROM_EXTERNAL,
+            MergeOp.FLOW_TYPE: new != 0
+            and old != FROM_EXTERNAL
+            and (old, new) != (INTER_NODE, TO_EXTERNAL),
         }
         return rules[op]
 

@@ -1,0 +1,145 @@
+"""Records on their way into the table: the flow that each is for, and which way round it goes in.
+
+A row has the orientation of its first record, or of one that knows better before it is written; a
+record of the other one is reversed before it is merged. That is decided only when the merge leaf
+meets such a record, so where all agree it costs nothing.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.aggregator.correlation.generations import Report
+from flowvis.aggregator.correlation.key import correlation_keys, reversed_halves, second_way, sides
+from flowvis.aggregator.correlation.layout import COLUMNS
+from flowvis.aggregator.correlation.reversal import reverse, reverse_rows
+from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.batch import Batch
+from flowvis.fields import EndReason
+from flowvis.ipfix.buffer import DOMAIN
+from flowvis.native.contract.merge import FlowState, Records, Sides
+
+_TRANSLATED = ("destinationServicePort", "proxySnatPort")
+
+
+class Arrivals:
+    """A batch of records, with the slots that they go into."""
+
+    def __init__(self, batch: Batch, live: LiveRows, now_ms: int) -> None:
+        self._live = live
+        self._columns = dict(batch.columns)
+        self._copied = False
+        self._bits = sides(batch)
+        self.keys, self._reported = correlation_keys(batch, self._bits)
+        self._reversed = self._reported.copy()
+        self.starts: NDArray[np.uint64] = batch["flowStartMilliseconds"]
+        self.slots = live.place(self.keys, now_ms)
+        self._exporters: NDArray[np.uint32] = (
+            batch[DOMAIN] if DOMAIN in batch else np.zeros(len(batch), dtype=np.uint32)
+        )
+        self.records = self._made()
+
+    @property
+    def turned(self) -> int:
+        """How many records go in the other way round than they were reported."""
+        return int(np.count_nonzero(self._reversed != self._reported)) if self._copied else 0
+
+    def orient_from(self, first: int) -> bool:
+        """Reverse those of the records from `first` on that need it; return if `first` did."""
+        rows = np.arange(first, len(self.slots))
+        rows = rows[self._against(rows)]
+        if not len(rows) or rows[0] != first:
+            return False
+        apart = self._one_way(rows)
+        self._set_apart(rows[apart])
+        rows = rows[~apart]
+        self._turn_rows(rows[self._translated(rows)])
+        self._turn(rows[self._against(rows)])
+        return True
+
+    def report(self, at: int, given: int, *, further: bool) -> Report:
+        """Return a record that needs a decision, with what the merge leaf found out about it."""
+        whole = int(self._bits[at]) & (Sides.BOTH | Sides.CORRELATE) == Sides.BOTH
+        return Report(
+            self.keys[at],
+            int(self.starts[at]),
+            int(self._columns["flowEndMilliseconds"][at]),
+            int(self._columns["flowEndReason"][at]) == EndReason.END,
+            given,
+            further,
+            bool(self._reversed[at]),
+            int(self._exporters[at]) if whole else 0,
+        )
+
+    def move(self, at: int, slot: int) -> None:
+        """Let a record go into another slot than its key's, the way round that this one has."""
+        self.slots[at] = slot
+        row = np.array([at])
+        if slot >= 0 and self._against(row)[0]:
+            self._turn(row)
+
+    def _against(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which records are not the way round that their rows are; in new ones, as reported."""
+        state = self._live.state[self.slots[rows]]
+        row_is = (state & FlowState.REVERSED) != 0
+        wanted = np.where((state & FlowState.LIVE) != 0, row_is, self._reported[rows])
+        return np.asarray((self.slots[rows] >= 0) & (self._reversed[rows] != wanted))
+
+    def _one_way(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which records are the other direction of what their own exporter reports already.
+
+        A router's records have one direction each: they have no replies, and both directions are
+        open at once.
+        """
+        live, slots = self._live, self.slots[rows]
+        whole = self._bits[rows] & (Sides.BOTH | Sides.CORRELATE) == Sides.BOTH
+        silent = self._columns["reversePacketTotalCount"][rows] == 0
+        silent &= self._columns["reverseOctetTotalCount"][rows] == 0
+        exporters = self._exporters[rows]
+        own = (live.rows["exporters"][slots] == exporters[:, None]).any(axis=1) & (exporters != 0)
+        open_then = self.starts[rows] <= live.rows["sideEnd"][slots].max(axis=1)
+        return np.asarray(whole & silent & own & open_then)
+
+    def _translated(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which records know who opened the connection, as the client's packets were translated."""
+        service, snat = (self._columns[name][rows] != 0 for name in _TRANSLATED)
+        return np.asarray(service | snat)
+
+    def _turn_rows(self, rows: NDArray[np.int64]) -> None:
+        """Reverse the flows that records are for, if nothing is written of them or known better."""
+        slots = np.unique(self.slots[rows])
+        known = np.zeros(len(slots), dtype=bool)
+        for name in _TRANSLATED:
+            known |= self._live.rows[name][slots] != 0
+        written = (self._live.state[slots] & FlowState.WRITTEN) != 0
+        reverse_rows(self._live, slots[~known & ~written])
+
+    def _set_apart(self, rows: NDArray[np.int64]) -> None:
+        """Give records rows of their own, as the second direction of a connection."""
+        if len(rows):
+            self.keys[rows] = second_way(self.keys[rows], self._reported[rows])
+            self.slots[rows] = self._live.place_in_free(self.keys[rows])
+
+    def _turn(self, rows: NDArray[np.int64]) -> None:
+        """Reverse records, in columns of our own."""
+        if not len(rows):
+            return
+        if not self._copied:
+            self._columns = {name: column.copy() for name, column in self._columns.items()}
+            self._copied = True
+            self.records = self._made()
+        reverse(self._columns, rows)
+        self._bits[rows] = reversed_halves(self._bits[rows])
+        self._reversed[rows] ^= True
+
+    def _made(self) -> Records:
+        columns = self._columns
+        return Records(
+            [columns[field.name] for field in COLUMNS],
+            self.starts,
+            columns["flowEndMilliseconds"],
+            columns["flowEndReason"],
+            self._bits,
+            self.slots,
+            self._exporters,
+            self._reversed,
+        )

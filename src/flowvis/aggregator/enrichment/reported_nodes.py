@@ -1,0 +1,62 @@
+"""Nodes' addresses that no object of the API has, as their own exporters report them.
+
+An exporter knows all addresses of its node, and names the node at them; each kubelet's probes
+bring the gateway of its Pods. So what the other nodes see come from there is known as well.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch
+from flowvis.native import FlowIndex
+from flowvis.strings import Strings
+
+MAX_ADDRESSES = 1 << 16  # then it begins anew
+
+
+class ReportedNodes:
+    """Node names by address; the newest report counts."""
+
+    def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
+        self._index = FlowIndex(16, max_addresses)
+        self._number_at = np.zeros(max_addresses + 1, dtype=np.int32)  # the last: slot -1
+        self._max_names = max_addresses
+        self._forget()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def learn(self, batch: Batch) -> None:
+        """Note the nodes that records name at their sources, where they name no Pod."""
+        rows = np.flatnonzero((batch["sourceNodeName"] != 0) & (batch["sourcePodName"] == 0))
+        if not len(rows):
+            return
+        names = batch["sourceNodeName"][rows]
+        distinct = np.unique(names).tolist()
+        slots = self._index.upsert(batch["sourceIP"][rows])[0]
+        if slots.min() < 0 or len(self._names) + len(distinct) > self._max_names:
+            self._forget()
+            slots = self._index.upsert(batch["sourceIP"][rows])[0]
+        for code in distinct:
+            self._number_at[slots[names == code]] = self._number(batch.strings.value(code))
+        self._number_at[-1] = 0
+
+    def find(self, addresses: NDArray[np.uint8], strings: Strings) -> NDArray[np.uint32]:
+        """Return the codes of the names of the nodes that addresses are of; 0 where of none."""
+        numbers = self._number_at[self._index.find(addresses)]
+        if not numbers.any():
+            return np.zeros(len(addresses), dtype=np.uint32)
+        used, places = np.unique(numbers, return_inverse=True)
+        return strings.encode(self._names[number] for number in used.tolist())[places]
+
+    def _forget(self) -> None:
+        self._index.clear()
+        self._names: list[str] = [""]
+        self._numbers: dict[str, int] = {"": 0}
+
+    def _number(self, name: bytes) -> int:
+        text = name.decode(errors="replace")
+        number = self._numbers.setdefault(text, len(self._names))
+        if number == len(self._names):
+            self._names.append(text)
+        return number

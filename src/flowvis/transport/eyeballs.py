@@ -1,0 +1,103 @@
+"""Connects to the first of a host's addresses that answers (Happy Eyeballs, RFC 8305).
+
+Addresses are tried in turn of their families, each a moment after the one before or as soon as that
+has failed; the first that connects wins. A filtered family costs a moment and not a timeout.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowvis.runtime.causes import cause_of
+
+DELAY_S = 0.25  # RFC 8305 section 8: Connection Attempt Delay
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One address and port, as the socket module has them."""
+
+    family: int
+    where: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return str(self.where[0])
+
+
+async def resolve(host: str, port: int) -> list[Place]:
+    """Return where a name or address leads, in the order of RFC 6724; OSError if nowhere."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [Place(family, where) for family, _, _, _, where in found]
+
+
+class Race:
+    """Places to connect to, until one is good for what comes after connecting."""
+
+    def __init__(self, places: Sequence[Place], longest_s: float) -> None:
+        self.problems: list[str] = []
+        """A text for each place that did not connect."""
+        self._left = _in_turn(places)
+        self._longest_s = longest_s
+
+    async def winner(self) -> tuple[socket.socket, Place] | None:
+        """Return the next place that connects, which then has had its turn; None if none does."""
+        waiting, running = list(self._left), dict[asyncio.Task[socket.socket], Place]()
+        try:
+            while waiting or running:
+                if waiting:
+                    place = waiting.pop(0)
+                    running[asyncio.create_task(self._connect(place))] = place
+                done, _ = await asyncio.wait(
+                    running,
+                    timeout=DELAY_S if waiting else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    place = running.pop(task)
+                    self._left.remove(place)
+                    error = task.exception()
+                    if error is None:
+                        return task.result(), place
+                    self.problems.append(f"{place}: {self._cause(error)}")
+            return None
+        finally:
+            await _abandon(running)
+
+    async def _connect(self, place: Place) -> socket.socket:
+        sock = socket.socket(place.family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            async with asyncio.timeout(self._longest_s):
+                await asyncio.get_running_loop().sock_connect(sock, place.where)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _cause(self, error: BaseException) -> str:
+        if not isinstance(error, OSError):
+            raise error
+        return cause_of(error, self._longest_s)
+
+
+def _in_turn(places: Sequence[Place]) -> list[Place]:
+    """Return the places, each once, with the families in turn, the first place's first."""
+    families: dict[int, list[Place]] = {}
+    for place in dict.fromkeys(places):
+        families.setdefault(place.family, []).append(place)
+    rounds = itertools.zip_longest(*families.values())
+    return [place for each in rounds for place in each if place is not None]
+
+
+async def _abandon(running: dict[asyncio.Task[socket.socket], Place]) -> None:
+    """End attempts, and close what connected meanwhile."""
+    for task in running:
+        task.cancel()
+    for task in running:
+        with contextlib.suppress(asyncio.CancelledError, OSError):
+            (await task).close()

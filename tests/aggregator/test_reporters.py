@@ -1,0 +1,135 @@
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from flowvis.aggregator import collector as collector_module
+from flowvis.aggregator.daemon import Aggregator as Built
+from flowvis.aggregator.reporters import NodeReports, Reporter, by_node, nodes_of
+from flowvis.aggregator.settings import AggregatorSettings
+from flowvis.fields import EXPORTED
+from flowvis.inventory.index import Inventory
+from flowvis.ipfix.exporter import ExporterSession
+from flowvis.runtime.settings import load
+from flowvis.transport.server import Peer
+from inventory.kubernetes_objects import node
+
+from .harness import connection, exported
+
+
+def cluster() -> Inventory:
+    inventory = Inventory()
+    inventory.upsert(node("a", "192.0.2.1", "10.244.1.0/24"), 0)
+    inventory.upsert(node("b", "2001:db8::b"), 0)
+    inventory.upsert(node("c", "192.0.2.3"), 0)
+    return inventory
+
+
+def reporter(
+    address: str, named: str = "", records: int = 1, last_s: float = 1.0, *, is_open: bool = True
+) -> Reporter:
+    return Reporter(address, named, records, last_s, is_open)
+
+
+@pytest.mark.parametrize(
+    ("address", "named", "expected"),
+    [
+        ("192.0.2.1", "", "a"),
+        ("192.0.2.1", "x", "a"),  # the address is of a node: what records say is less
+        ("::ffff:192.0.2.1", "", "a"),
+        ("10.244.1.0", "", "a"),  # its leg in the Pod network: an overlay's
+        ("2001:db8::b", "", "b"),
+        ("198.51.100.1", "c", "c"),  # behind a translation
+        ("198.51.100.1", "", ""),
+        ("fe80::1%eth0", "", ""),
+        ("no-address", "c", "c"),
+    ],
+)
+def test_the_node_of_a_session(address: str, named: str, expected: str) -> None:
+    assert nodes_of([reporter(address, named)], cluster().nodes) == [expected]
+
+
+def test_nodes_with_and_without_sessions() -> None:
+    reporters = [
+        reporter("192.0.2.1", records=5, last_s=10.0, is_open=False),
+        reporter("192.0.2.1", records=2, last_s=30.0),
+        reporter("10.244.1.0", records=1, last_s=20.0),
+        reporter("2001:db8::b", records=4, last_s=7.0, is_open=False),
+        reporter("198.51.100.1", "elsewhere", records=3, last_s=8.0),
+        reporter("198.51.100.2"),
+    ]
+    assert by_node(reporters, cluster().nodes) == [
+        NodeReports("a", 2, 8, 30.0),
+        NodeReports("b", 0, 4, 7.0),
+        NodeReports("c", 0, 0, None),
+        NodeReports("elsewhere", 1, 3, 8.0),
+    ]
+    assert by_node([], Inventory().nodes) == []
+
+
+def built() -> Built:
+    aggregator = Built(load(AggregatorSettings, b"controlSocket: /nowhere", {}))
+    for name, address in (("n1", "192.0.2.1"), ("n2", "192.0.2.2"), ("n3", "192.0.2.3")):
+        aggregator._inventory.upsert(node(name, address), 0)
+    return aggregator
+
+
+def reported(aggregator: Built, address: str, *rows: dict[str, Any]) -> Any:
+    session = aggregator.collector.open(Peer(address, 4711, "flow-exporter"))
+    exporter = ExporterSession(1, EXPORTED)
+    messages = exporter.templates(1)
+    for row in rows:
+        messages += exporter.encode(exported(row), 1)
+    for message in messages:
+        session.data_received(memoryview(message))
+    return session
+
+
+async def test_what_the_status_says_of_nodes() -> None:
+    aggregator = built()
+    reported(aggregator, "192.0.2.1", connection(1), connection(2))
+    # From behind a translation: its records name the node.
+    behind = reported(aggregator, "198.51.100.9", connection(1, source=False))
+    status = aggregator._status()
+    assert [session["node"] for session in status["sessions"]] == ["n1", "n2"]
+    assert all(0 <= session["lastReportSeconds"] < 60 for session in status["sessions"])
+    assert status["nodes"][2] == {
+        "name": "n3",
+        "sessions": 0,
+        "records": 0,
+        "lastReportSeconds": None,
+    }
+    behind.closed()
+    again = reported(aggregator, "198.51.100.9", connection(3, source=False))
+    assert shown(aggregator) == [("n1", 1, 2), ("n2", 1, 2), ("n3", 0, 0)]
+    again.closed()
+    assert shown(aggregator) == [("n1", 1, 2), ("n2", 0, 2), ("n3", 0, 0)]
+    assert aggregator._status()["nodes"][1]["lastReportSeconds"] < 60
+    registry = aggregator._status_server._registry
+    assert b"flowvis_aggregator_nodes_without_session 2.0" in generate_latest(registry)
+
+
+def shown(aggregator: Built) -> list[tuple[str, int, int]]:
+    nodes = aggregator._status()["nodes"]
+    return [(node["name"], node["sessions"], node["records"]) for node in nodes]
+
+
+async def test_who_tells_of_several_nodes_is_none_of_them() -> None:
+    aggregator = built()
+    both = connection(1) | {"destinationNodeName": "n3"}  # n1 and n3: another aggregator
+    reported(aggregator, "198.51.100.9", both)
+    assert aggregator._status()["sessions"][0]["node"] == ""
+
+
+async def test_those_who_left_are_not_remembered_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collector_module, "MAX_FORMER", 3)
+    aggregator = built()
+    for last in range(6):
+        reported(aggregator, f"198.51.100.{last}").closed()
+    assert [each.address for each in aggregator.collector.reporters()] == [
+        "198.51.100.3",
+        "198.51.100.4",
+        "198.51.100.5",
+    ]

@@ -12,7 +12,7 @@ from flowvis.aggregator.enrichment.reported_nodes import ReportedNodes
 from flowvis.batch import Batch
 from flowvis.fields import EndReason, FlowType
 from flowvis.inventory.index import Inventory
-from flowvis.strings import StringTable
+from flowvis.native import StringTable
 from inventory.kubernetes_objects import addresses, node, pod, service
 
 from .exported import START_MS, counted, exported

@@ -4,7 +4,7 @@ import pytest
 from flowvis.aggregator.correlation.reversal import reverse
 from flowvis.batch import Batch
 from flowvis.fields import COUNTERPARTS, EXPORTED, FIELDS, FlowType, Kind
-from flowvis.strings import StringTable
+from flowvis.native import StringTable
 
 NO_COUNTERPART = {
     "destinationServiceIP",

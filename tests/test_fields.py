@@ -1,5 +1,8 @@
 """The fields table: templates by name, kinds, and what is derived from a row."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -11,9 +14,12 @@ from flowvis.fields import (
     EXPORTED,
     FIELDS,
     TEXT_FIELDS,
+    Field,
     Kind,
     Merge,
     Side,
+    Source,
+    provides,
 )
 
 COMMON = """
@@ -116,3 +122,45 @@ def test_the_side_is_in_the_name() -> None:
         for side in (Side.SOURCE, Side.DESTINATION):
             suffix = f"From{side.value.capitalize()}Node"
             assert field.name.endswith(suffix) == (field.side is side)
+
+
+def test_a_row_needs_a_source() -> None:
+    with pytest.raises(TypeError, match="doc"):
+        Field("someField", Kind.U8, Merge.FILL, "A field that nobody gives a value")  # type: ignore[call-arg,arg-type]
+
+
+@pytest.mark.parametrize("source", list(Source))
+def test_a_field_that_nobody_gives_a_value_is_an_error(source: Source) -> None:
+    names = {field.name for field in FIELDS if field.source is source}
+    provides(source, names)
+    missing = min(names)
+    with pytest.raises(TypeError, match=rf"without a value \['{missing}'\]"):
+        provides(source, names - {missing})
+    other = next(field.name for field in FIELDS if field.source is not source)
+    with pytest.raises(TypeError, match=rf"without a row \['{other}'\]"):
+        provides(source, names | {other})
+
+
+ROOMS = {
+    Source.TUPLES: "flowvis.exporter.tables.tuples",
+    Source.COUNTERS: "flowvis.exporter.tables.rows",
+    Source.NODE: "flowvis.exporter.tables.enrich",
+    Source.TABLE: "flowvis.exporter.tables.rows",
+    Source.RECORD: "flowvis.exporter.tables.rows",
+    Source.VERDICT: "flowvis.exporter.tables.denied",
+    Source.FLOW: "flowvis.aggregator.correlation.flows",
+    Source.ENRICHMENT: "flowvis.aggregator.enrichment.complete",
+}
+
+
+@pytest.mark.parametrize(("source", "module"), ROOMS.items(), ids=str)
+def test_each_source_says_at_import_what_it_gives(source: Source, module: str) -> None:
+    """With one row more, the room of its source cannot be imported."""
+    code = f"""
+import dataclasses, flowvis.fields as f
+row = next(x for x in f.FIELDS if x.source is f.Source.{source.name})
+f.FIELDS += (dataclasses.replace(row, name="one more", merge=f.Merge.ADDED, exported=None),)
+import {module}
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "without a value ['one more']" in result.stderr, result.stderr

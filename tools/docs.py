@@ -81,8 +81,8 @@ elements of which the first {antrea} are Antrea's in Antrea's order; and of the 
 Antrea's (enterprise 56506; 56505 and 55829 are understood as well). Where two are given, the first
 is used in records over IPv4 and the second over IPv6. Template 256 is for IPv4, 257 for IPv6.
 
-| Field | Element | Type | Exported | Aggregated | Meaning |
-|---|---|---|---|---|---|
+| Field | Element | Type | Exported | Aggregated | First given by | Meaning |
+|---|---|---|---|---|---|---|
 {rows}
 
 How the halves of a connection and its intervals become one record is part of the same table:
@@ -149,6 +149,7 @@ def _row(field: Field) -> str:
         field.kind.value if field.kind is not Kind.TEXT else "string",
         str(field.exported or ""),
         str(field.aggregated or ""),
+        field.source.value,
         field.doc,
     )
     return "| " + " | ".join(cells) + " |"

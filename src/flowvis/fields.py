@@ -7,6 +7,7 @@ Names are those of the information elements; an address that has one element per
 name that Antrea's ClickHouse schema gives it (`sourceIP`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -59,14 +60,27 @@ class Merge(Enum):
     REASON = auto()  # from the record with the latest end; "end of flow" stays
     LATEST = auto()  # from the record with the latest end that has it set
     FILL = auto()  # the last value that was set; a half that does not know it changes nothing
-    FLOW_TYPE = (
-        auto()
-    )  # as FILL, but "from external" stays; "to external" gives way to "inter-node"
+    # as FILL, but "from external" stays; "to external" gives way to "inter-node"
+    FLOW_TYPE = auto()
     TOTAL = auto()  # never backwards; per node: that node's; common: the larger of the two nodes'
     DELTA = auto()  # what the total of the same side grew by since the record was last written
     RATE = auto()  # bits/s of the side's last interval; common: of the side with the latest end,
     # and of a connection that sides report whole, the greater: its end is better known there
     ADDED = auto()  # not merged: the aggregator writes it into the outgoing record
+
+
+class Source(Enum):
+    """Who gives a field its value first. Each has one place that gives the values of its fields;
+    it says so with `provides`, and where the two differ the import fails."""
+
+    TUPLES = "exporter: the connection's tuples"  # `exporter.tables.tuples`
+    COUNTERS = "exporter: the kernel's counters"  # `exporter.tables.rows`
+    NODE = "exporter: what the node knows"  # `exporter.tables.enrich`
+    TABLE = "exporter: as it polls"  # `exporter.tables.rows`, written by the tables
+    RECORD = "exporter: made of the others"  # `exporter.tables.rows`
+    VERDICT = "exporter where denied, else aggregator"  # `exporter.tables.denied`
+    FLOW = "aggregator: the flow's halves"  # `aggregator.correlation`
+    ENRICHMENT = "aggregator: what the cluster knows"  # `aggregator.enrichment`
 
 
 class Side(Enum):
@@ -84,6 +98,7 @@ class Field:
     name: str
     kind: Kind
     merge: Merge
+    source: Source
     doc: str
     elements: tuple[str, ...] = ()
     """Information element names: one, or (IPv4, IPv6); () if it never goes over the wire."""
@@ -103,12 +118,16 @@ class Field:
         return self.elements[version == 6 and len(self.elements) == 2]
 
 
-def _plain(name: str, kind: Kind, merge: Merge, at: int, doc: str) -> Field:
+def _plain(  # noqa: PLR0917  a row of a table
+    name: str, kind: Kind, merge: Merge, source: Source, at: int, doc: str
+) -> Field:
     """A field with one element that has the same place, up to 40, in both templates."""
-    return Field(name, kind, merge, doc, (name,), at, at)
+    return Field(name, kind, merge, source, doc, (name,), at, at)
 
 
-def _address(name: str, merge: Merge, exported: int, aggregated: int, doc: str) -> Field:
+def _address(  # noqa: PLR0917  a row of a table
+    name: str, merge: Merge, source: Source, exported: int, aggregated: int, doc: str
+) -> Field:
     """An address: the elements are `<stem>IPv4...` and `<stem>IPv6...`."""
     stem = name.removesuffix("IP")
     tail = "Address" if merge is Merge.KEY else ""
@@ -116,6 +135,7 @@ def _address(name: str, merge: Merge, exported: int, aggregated: int, doc: str) 
         name,
         Kind.ADDRESS,
         merge,
+        source,
         doc,
         (f"{stem}IPv4{tail}", f"{stem}IPv6{tail}"),
         exported,
@@ -128,12 +148,18 @@ def _policy(direction: str, first: int, where: str) -> list[Field]:
     what = f"{direction} NetworkPolicy that decided at the {where}"
     return [
         _plain(
-            f"{direction}NetworkPolicyName", Kind.TEXT, Merge.FILL, first, f"Name of the {what}"
+            f"{direction}NetworkPolicyName",
+            Kind.TEXT,
+            Merge.FILL,
+            Source.VERDICT,
+            first,
+            f"Name of the {what}",
         ),
         _plain(
             f"{direction}NetworkPolicyNamespace",
             Kind.TEXT,
             Merge.FILL,
+            Source.VERDICT,
             first + 1,
             f"Namespace of the {what}; empty for cluster-wide kinds",
         ),
@@ -141,6 +167,7 @@ def _policy(direction: str, first: int, where: str) -> list[Field]:
             f"{direction}NetworkPolicyType",
             Kind.U8,
             Merge.FILL,
+            Source.VERDICT,
             first + 2,
             "1 Kubernetes, 2 Antrea, 3 Antrea cluster, 4 Kubernetes cluster NetworkPolicy; 0 none",
         ),
@@ -148,6 +175,7 @@ def _policy(direction: str, first: int, where: str) -> list[Field]:
             f"{direction}NetworkPolicyRuleName",
             Kind.TEXT,
             Merge.FILL,
+            Source.VERDICT,
             first + 3,
             f"Name of the rule in the {what}",
         ),
@@ -155,6 +183,7 @@ def _policy(direction: str, first: int, where: str) -> list[Field]:
             f"{direction}NetworkPolicyRuleAction",
             Kind.U8,
             Merge.FILL,
+            Source.VERDICT,
             first + 4,
             "0 none, 1 allow, 2 drop, 3 reject; evaluated but not enforced: 4 drop, 5 reject",
         ),
@@ -184,6 +213,7 @@ def _per_node() -> list[Field]:
                     base + suffix,
                     Kind.U64,
                     Merge.DELTA if delta else Merge.TOTAL,
+                    Source.FLOW,
                     f"{base} as the {side.value} node counted it",
                     (base + suffix,),
                     None,
@@ -204,9 +234,16 @@ def _workload(end: str, who: str) -> list[Field]:
             f"{end}WorkloadKind",
             Kind.TEXT,
             Merge.ADDED,
+            Source.ENRICHMENT,
             f"What the {who}'s Pod is run by: {kinds}; empty for a Pod made by itself",
         ),
-        Field(f"{end}WorkloadName", Kind.TEXT, Merge.ADDED, f"Name of what runs the {who}'s Pod"),
+        Field(
+            f"{end}WorkloadName",
+            Kind.TEXT,
+            Merge.ADDED,
+            Source.ENRICHMENT,
+            f"Name of what runs the {who}'s Pod",
+        ),
     ]
 
 
@@ -226,6 +263,7 @@ def _rates() -> list[Field]:
                     base + suffix,
                     Kind.U64,
                     Merge.RATE,
+                    Source.FLOW,
                     f"bits/s over the last interval of the {seen}",
                     (base + suffix,),
                     None,
@@ -241,81 +279,105 @@ def _rates() -> list[Field]:
 # A table reads best as one.
 # fmt: off
 FIELDS: tuple[Field, ...] = (
-    _plain("flowStartSeconds", Kind.SECONDS, Merge.START, 1, "Start of the connection"),
-    _plain("flowEndSeconds", Kind.SECONDS, Merge.END, 2, "When the counters were read, or its end"),
-    _plain("flowEndReason", Kind.U8, Merge.REASON, 3,
+    _plain("flowStartSeconds", Kind.SECONDS, Merge.START, Source.RECORD, 1,
+           "Start of the connection"),
+    _plain("flowEndSeconds", Kind.SECONDS, Merge.END, Source.RECORD, 2,
+           "When the counters were read, or its end"),
+    _plain("flowEndReason", Kind.U8, Merge.REASON, Source.RECORD, 3,
            "1 idle, 2 active, 3 end of flow, 4 forced, 5 lack of resources (IANA element 136)"),
-    _plain("sourceTransportPort", Kind.U16, Merge.KEY, 4, "Port of the client; 0 without ports"),
-    _plain("destinationTransportPort", Kind.U16, Merge.KEY, 5, "Port of the server, after DNAT"),
-    _plain("protocolIdentifier", Kind.U8, Merge.KEY, 6,
+    _plain("sourceTransportPort", Kind.U16, Merge.KEY, Source.TUPLES, 4,
+           "Port of the client; 0 without ports"),
+    _plain("destinationTransportPort", Kind.U16, Merge.KEY, Source.TUPLES, 5,
+           "Port of the server, after DNAT"),
+    _plain("protocolIdentifier", Kind.U8, Merge.KEY, Source.TUPLES, 6,
            "IP protocol: 6 TCP, 17 UDP, 132 SCTP, 1 ICMP"),
-    _plain("packetTotalCount", Kind.U64, Merge.TOTAL, 7, "Packets since the start"),
-    _plain("octetTotalCount", Kind.U64, Merge.TOTAL, 8, "Bytes of IP packets since the start"),
-    Field("packetDeltaCount", Kind.U64, Merge.DELTA, "Packets since the last record",
+    _plain("packetTotalCount", Kind.U64, Merge.TOTAL, Source.COUNTERS, 7,
+           "Packets since the start"),
+    _plain("octetTotalCount", Kind.U64, Merge.TOTAL, Source.COUNTERS, 8,
+           "Bytes of IP packets since the start"),
+    Field("packetDeltaCount", Kind.U64, Merge.DELTA, Source.COUNTERS,
+          "Packets since the last record",
           ("packetDeltaCount",), 9, 9, counter="packetTotalCount"),
-    Field("octetDeltaCount", Kind.U64, Merge.DELTA, "Bytes of IP packets since the last record",
+    Field("octetDeltaCount", Kind.U64, Merge.DELTA, Source.COUNTERS,
+          "Bytes of IP packets since the last record",
           ("octetDeltaCount",), 10, 10, counter="octetTotalCount"),
-    _address("sourceIP", Merge.KEY, 11, 11, "Address of the client, before SNAT"),
-    _address("destinationIP", Merge.KEY, 12, 12, "Address of the server, after DNAT"),
-    _plain("reversePacketTotalCount", Kind.U64, Merge.TOTAL, 13, "Packets of the reply direction"),
-    _plain("reverseOctetTotalCount", Kind.U64, Merge.TOTAL, 14, "Bytes of the reply direction"),
-    Field("reversePacketDeltaCount", Kind.U64, Merge.DELTA, "Reply packets since the last record",
+    _address("sourceIP", Merge.KEY, Source.TUPLES, 11, 11, "Address of the client, before SNAT"),
+    _address("destinationIP", Merge.KEY, Source.TUPLES, 12, 12,
+             "Address of the server, after DNAT"),
+    _plain("reversePacketTotalCount", Kind.U64, Merge.TOTAL, Source.COUNTERS, 13,
+           "Packets of the reply direction"),
+    _plain("reverseOctetTotalCount", Kind.U64, Merge.TOTAL, Source.COUNTERS, 14,
+           "Bytes of the reply direction"),
+    Field("reversePacketDeltaCount", Kind.U64, Merge.DELTA, Source.COUNTERS,
+          "Reply packets since the last record",
           ("reversePacketDeltaCount",), 15, 15, counter="reversePacketTotalCount"),
-    Field("reverseOctetDeltaCount", Kind.U64, Merge.DELTA, "Reply bytes since the last record",
+    Field("reverseOctetDeltaCount", Kind.U64, Merge.DELTA, Source.COUNTERS,
+          "Reply bytes since the last record",
           ("reverseOctetDeltaCount",), 16, 16, counter="reverseOctetTotalCount"),
-    _plain("sourcePodName", Kind.TEXT, Merge.FILL, 17, "Pod of the client"),
-    _plain("sourcePodNamespace", Kind.TEXT, Merge.FILL, 18, "Namespace of the client's Pod"),
-    _plain("sourceNodeName", Kind.TEXT, Merge.FILL, 19, "Node of the client's Pod"),
-    _plain("destinationPodName", Kind.TEXT, Merge.FILL, 20, "Pod of the server"),
-    _plain("destinationPodNamespace", Kind.TEXT, Merge.FILL, 21, "Namespace of the server's Pod"),
-    _plain("destinationNodeName", Kind.TEXT, Merge.FILL, 22, "Node of the server's Pod"),
-    _plain("destinationServicePort", Kind.U16, Merge.FILL, 23,
+    _plain("sourcePodName", Kind.TEXT, Merge.FILL, Source.NODE, 17, "Pod of the client"),
+    _plain("sourcePodNamespace", Kind.TEXT, Merge.FILL, Source.NODE, 18,
+           "Namespace of the client's Pod"),
+    _plain("sourceNodeName", Kind.TEXT, Merge.FILL, Source.NODE, 19, "Node of the client's Pod"),
+    _plain("destinationPodName", Kind.TEXT, Merge.FILL, Source.NODE, 20, "Pod of the server"),
+    _plain("destinationPodNamespace", Kind.TEXT, Merge.FILL, Source.NODE, 21,
+           "Namespace of the server's Pod"),
+    _plain("destinationNodeName", Kind.TEXT, Merge.FILL, Source.NODE, 22,
+           "Node of the server's Pod"),
+    _plain("destinationServicePort", Kind.U16, Merge.FILL, Source.NODE, 23,
            "Port of the Service that was called"),
-    _plain("destinationServicePortName", Kind.TEXT, Merge.FILL, 24,
+    _plain("destinationServicePortName", Kind.TEXT, Merge.FILL, Source.NODE, 24,
            "The Service that was called: namespace/name:portName"),
     *_policy("ingress", 25, "destination"),
     *_policy("egress", 30, "source"),
-    _plain("tcpState", Kind.TEXT, Merge.LATEST, 35, "TCP state of conntrack: ESTABLISHED, ..."),
-    _plain("flowType", Kind.U8, Merge.FLOW_TYPE, 36,
+    _plain("tcpState", Kind.TEXT, Merge.LATEST, Source.RECORD, 35,
+           "TCP state of conntrack: ESTABLISHED, ..."),
+    _plain("flowType", Kind.U8, Merge.FLOW_TYPE, Source.NODE, 36,
            "1 intra-node, 2 inter-node (of Pods, or a Pod and a node), 3 to external, "
            "4 from external; 0 outside a cluster"),
-    _plain("egressName", Kind.TEXT, Merge.FILL, 37, "Egress that the connection leaves through"),
-    _plain("egressIP", Kind.TEXT, Merge.FILL, 38, "Source address that the Egress gives it"),
-    _plain("egressNodeName", Kind.TEXT, Merge.FILL, 39, "Node of the Egress"),
-    _plain("proxySnatPort", Kind.U16, Merge.FILL, 40, "Source port after the proxy's SNAT"),
-    _address("destinationClusterIP", Merge.FILL, 41, 42,
+    _plain("egressName", Kind.TEXT, Merge.FILL, Source.ENRICHMENT, 37,
+           "Egress that the connection leaves through"),
+    _plain("egressIP", Kind.TEXT, Merge.FILL, Source.ENRICHMENT, 38,
+           "Source address that the Egress gives it"),
+    _plain("egressNodeName", Kind.TEXT, Merge.FILL, Source.ENRICHMENT, 39, "Node of the Egress"),
+    _plain("proxySnatPort", Kind.U16, Merge.FILL, Source.TUPLES, 40,
+           "Source port after the proxy's SNAT"),
+    _address("destinationClusterIP", Merge.FILL, Source.RECORD, 41, 42,
              "Address of the Service that was called (deprecated twin of destinationServiceIP)"),
-    _address("proxySnatIP", Merge.FILL, 42, 41, "Source address after the proxy's SNAT"),
-    _address("destinationServiceIP", Merge.FILL, 43, 43, "Address of the Service that was called"),
-    Field("flowStartMilliseconds", Kind.MILLISECONDS, Merge.START,
+    _address("proxySnatIP", Merge.FILL, Source.TUPLES, 42, 41,
+             "Source address after the proxy's SNAT"),
+    _address("destinationServiceIP", Merge.FILL, Source.NODE, 43, 43,
+             "Address of the Service that was called"),
+    Field("flowStartMilliseconds", Kind.MILLISECONDS, Merge.START, Source.TUPLES,
           "Start of the connection; with the tuple it names the connection",
           ("flowStartMilliseconds",), exported=44, stored=False),
-    Field("flowEndMilliseconds", Kind.MILLISECONDS, Merge.END,
+    Field("flowEndMilliseconds", Kind.MILLISECONDS, Merge.END, Source.TABLE,
           "When the counters were read, or the end of the connection",
           ("flowEndMilliseconds",), exported=45, stored=False),
-    Field("flowId", Kind.U64, Merge.KEY,
+    Field("flowId", Kind.U64, Merge.KEY, Source.TUPLES,
           "ICMP and ICMPv6: type << 24 | code << 16 | identifier of the request, which tell "
           "connections without ports apart; else 0",
           ("flowId",), exported=46, stored=False),
     *_per_node(),
-    Field("flowEndSecondsFromSourceNode", Kind.SECONDS, Merge.END,
+    Field("flowEndSecondsFromSourceNode", Kind.SECONDS, Merge.END, Source.FLOW,
           "flowEndSeconds of the source node",
           ("flowEndSecondsFromSourceNode",), None, 60, Side.SOURCE),
-    Field("flowEndSecondsFromDestinationNode", Kind.SECONDS, Merge.END,
+    Field("flowEndSecondsFromDestinationNode", Kind.SECONDS, Merge.END, Source.FLOW,
           "flowEndSeconds of the destination node",
           ("flowEndSecondsFromDestinationNode",), None, 61, Side.DESTINATION),
     *_rates(),
-    Field("sourcePodLabels", Kind.TEXT, Merge.ADDED, "Labels of the client's Pod, a JSON object",
+    Field("sourcePodLabels", Kind.TEXT, Merge.ADDED, Source.ENRICHMENT,
+          "Labels of the client's Pod, a JSON object",
           ("sourcePodLabels",), None, 68),
-    Field("destinationPodLabels", Kind.TEXT, Merge.ADDED,
+    Field("destinationPodLabels", Kind.TEXT, Merge.ADDED, Source.ENRICHMENT,
           "Labels of the server's Pod, a JSON object",
           ("destinationPodLabels",), None, 69),
-    Field("clusterId", Kind.TEXT, Merge.ADDED, "The cluster (clusterUUID in ClickHouse)",
+    Field("clusterId", Kind.TEXT, Merge.ADDED, Source.ENRICHMENT,
+          "The cluster (clusterUUID in ClickHouse)",
           ("clusterId",), None, 70),
-    Field("monitoringIntervalStartMilliSeconds", Kind.MILLISECONDS, Merge.ADDED,
+    Field("monitoringIntervalStartMilliSeconds", Kind.MILLISECONDS, Merge.ADDED, Source.FLOW,
           "The time base: start of the interval that deltas and throughput are over",
           ("monitoringIntervalStartMilliSeconds",)),
-    Field("originalFlowsPresent", Kind.U8, Merge.ADDED,
+    Field("originalFlowsPresent", Kind.U8, Merge.ADDED, Source.FLOW,
           "Nodes' halves in the record; 1 in an inter-node record: the other is missing, or "
           "there is none, as of a connection with a node's own address",
           ("originalFlowsPresent",)),
@@ -378,6 +440,22 @@ COUNTERPARTS: dict[str, str | None] = {field.name: _counterpart(field.name) for 
 """For each exported field the one whose value it has once the record is reversed, client for
 server; itself where that makes no difference, None where there is none: only the client is
 translated on its way, and only it calls a Service or leaves through an Egress."""
+
+
+def provides(source: Source, names: Iterable[str]) -> None:
+    """Say that the fields with these names, and no others of the source, get their values here.
+
+    TypeError where a field of the source is missing, or one is another's: at import, so that a row
+    whose values nobody gives cannot be exported as zeros.
+    """
+    known = {field.name for field in FIELDS if field.source is source}
+    given = set(names)
+    if known != given:
+        raise TypeError(
+            f"fields with Source.{source.name} in fields.py and those that get a value differ: "
+            f"without a value {sorted(known - given)}, without a row {sorted(given - known)}"
+        )
+
 
 TEXT_FIELDS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.kind is Kind.TEXT)
 

@@ -4,6 +4,14 @@ Both are evaluated from the API's objects, as they were when the connection bega
 """
 
 from flowvis.policies.decide import KINDS, Policies, PolicyStats, Selectable
-from flowvis.policies.egresses import Egresses, EgressStats
+from flowvis.policies.egresses import EGRESS_FIELDS, Egresses, EgressStats
 
-__all__ = ["KINDS", "EgressStats", "Egresses", "Policies", "PolicyStats", "Selectable"]
+__all__ = [
+    "EGRESS_FIELDS",
+    "KINDS",
+    "EgressStats",
+    "Egresses",
+    "Policies",
+    "PolicyStats",
+    "Selectable",
+]

@@ -98,7 +98,7 @@ class Egresses(WatchedObjects):
         `sources` are handles, places in `pods` or -1: those of which connections may leave by an
         Egress. A record's own answer stays.
         """
-        columns: dict[str, Column] = {name: batch[name].copy() for name in _COLUMNS}
+        columns: dict[str, Column] = {name: batch[name].copy() for name in EGRESS_FIELDS}
         leaving = (batch["flowType"] == FlowType.TO_EXTERNAL) & (sources != NONE)
         rows = np.flatnonzero(leaving & (batch["egressName"] == 0))
         epochs = self._history.epochs(starts_ms(batch)[rows])
@@ -112,7 +112,7 @@ class Egresses(WatchedObjects):
             # An address is of one family, and so is what leaves by it.
             ipv6 = np.array([":" in fields.address for fields in found], dtype=bool)[places]
             fitting = ipv6 != is_ipv4(batch["sourceIP"][those])
-            for name, texts in zip(_COLUMNS, zip(*found, strict=True), strict=True):
+            for name, texts in zip(EGRESS_FIELDS, zip(*found, strict=True), strict=True):
                 codes = batch.strings.encode(texts)[places]
                 columns[name][those[fitting]] = codes[fitting]
         self.stats.found += int(np.count_nonzero(columns["egressName"][rows]))
@@ -203,5 +203,5 @@ def _parse(item: Mapping[str, Any]) -> Egress:
 
 
 _KIND = "Egress"
-_COLUMNS = ("egressName", "egressIP", "egressNodeName")
+EGRESS_FIELDS = ("egressName", "egressIP", "egressNodeName")
 _PARSERS: Parsers = {(ANTREA, _KIND): _parse, ("", "Namespace"): parse_namespace}

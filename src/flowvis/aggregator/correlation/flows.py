@@ -4,6 +4,7 @@ Does no I/O and has no clock. What a record adds to its flow is the merge leaf's
 connection it is of is `generations`'; this module says when flows are written and forgotten.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,9 @@ from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.generations import Generations
 from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.batch import Batch
+from flowvis.batch import Batch, Column
 from flowvis.counts import count, gauge
-from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge
+from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge, Source, provides
 from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
 from flowvis.steady import SteadyTime
@@ -204,21 +205,16 @@ class FlowTable:
         """Copy flows into a batch."""
         rows = self._live.bytes[slots].view(ROW).reshape(len(slots))
         state = self._live.state[slots]
-        halved = (state & FlowState.SHARED) == 0
         columns = {field.name: rows[field.name] for field in HELD}
         columns |= {name: np.zeros(len(slots), dtype=np.uint32) for name in _ADDED_TEXT}
-        columns["monitoringIntervalStartMilliSeconds"] = np.where(
-            (state & FlowState.WRITTEN) != 0, rows["intervalStart"], rows["flowStartMilliseconds"]
-        )
-        columns["originalFlowsPresent"] = np.where(halved & _both(state), 2, 1).astype(np.uint8)
+        columns |= {name: make(rows, state) for name, make in _MADE.items()}
         return Batch(columns, self.strings)
 
     def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
         live, batch = self._live, self._copy(slots)
         state = live.state[slots]
-        halved = (state & FlowState.SHARED) == 0
-        alone = halved & ~_both(state)
+        alone = _halved(state) & ~_both(state)
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
         self.stats.half_waits += int(np.count_nonzero(alone & ((state & FlowState.WRITTEN) == 0)))
@@ -277,6 +273,27 @@ def _timed(batch: Batch, now_ms: int) -> Batch:
 def _both(state: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which flows have had records of both nodes."""
     return np.asarray((state >> FlowState.SIDES & Sides.BOTH) == Sides.BOTH)
+
+
+def _halved(state: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which flows are of connections that two nodes have a half of."""
+    return np.asarray((state & FlowState.SHARED) == 0)
+
+
+def _interval_start(rows: NDArray[np.void], state: NDArray[np.uint64]) -> Column:
+    written = (state & FlowState.WRITTEN) != 0
+    return np.where(written, rows["intervalStart"], rows["flowStartMilliseconds"])
+
+
+def _halves(rows: NDArray[np.void], state: NDArray[np.uint64]) -> Column:  # noqa: ARG001  as all
+    return np.where(_halved(state) & _both(state), 2, 1).astype(np.uint8)
+
+
+_MADE: dict[str, Callable[[NDArray[np.void], NDArray[np.uint64]], Column]] = {
+    "monitoringIntervalStartMilliSeconds": _interval_start,
+    "originalFlowsPresent": _halves,
+}
+provides(Source.FLOW, {field.name for field in HELD if field.source is Source.FLOW} | {*_MADE})
 
 
 def _size(strings: Strings) -> int:

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.enrichment.endpoints import Endpoints, times_ms
 from flowvis.batch import Batch, Column, is_unset
+from flowvis.fields import Source, provides
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
-from flowvis.policies import Egresses, Policies
+from flowvis.policies import EGRESS_FIELDS, Egresses, Policies
 from flowvis.policies.model import Direction
 
 Handles = NDArray[np.int64]
@@ -20,6 +21,13 @@ _POD: tuple[tuple[str, Callable[[Pod], str]], ...] = (
     ("PodName", lambda pod: pod.name),
     ("PodNamespace", lambda pod: pod.namespace),
     ("NodeName", lambda pod: pod.node),
+)
+
+
+_NAMED = ("WorkloadKind", "WorkloadName", "PodLabels")
+provides(
+    Source.ENRICHMENT,
+    (*(side + name for side in SIDES for name in _NAMED), *EGRESS_FIELDS, "clusterId"),
 )
 
 

@@ -26,7 +26,7 @@ from flowvis.exporter.tables.reported import Memory, Reported
 from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.tuples import ConnectionTuples
-from flowvis.fields import EndReason
+from flowvis.fields import EndReason, Source, provides
 from flowvis.native import FlowIndex, pack_keys
 from flowvis.runtime.ledger import Ledger
 from flowvis.steady import SteadyTime
@@ -46,6 +46,7 @@ _POLICY = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
 POLICY_FIELDS = tuple(
     f"{direction}NetworkPolicy{what}" for direction in _DIRECTIONS for what in _POLICY
 )
+provides(Source.VERDICT, POLICY_FIELDS)
 
 
 @dataclass(slots=True)

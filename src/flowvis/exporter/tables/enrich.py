@@ -1,6 +1,6 @@
 """What this node knows of a connection's endpoints: Pods, the called Service, the flow type."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.exporter.tables.tuples import ConnectionTuples
-from flowvis.fields import FlowType
+from flowvis.fields import FlowType, Source, provides
 from flowvis.inventory.index import NONE, Inventory, text_codes
+from flowvis.inventory.objects import Pod
 from flowvis.strings import Strings
 
 
@@ -55,6 +56,15 @@ class _Endpoint:
     other_node: NDArray[np.bool_]
     ranges: NDArray[np.bool_]
     """An address in a network of Pods."""
+
+
+_POD: dict[str, Callable[[Pod], str]] = {
+    "PodName": lambda pod: pod.name,
+    "PodNamespace": lambda pod: pod.namespace,
+}
+_ENDPOINT = [f"{side}{name}" for side in ("source", "destination") for name in (*_POD, "NodeName")]
+_SERVICE = ("destinationServicePortName", "destinationServiceIP", "destinationServicePort")
+provides(Source.NODE, (*_ENDPOINT, *_SERVICE, "flowType"))
 
 
 class ClusterNode:
@@ -107,10 +117,10 @@ class ClusterNode:
             local | (self.inventory.are_pods(addresses) & ~own),
         )
         return endpoint, {
-            f"{side}PodName": text_codes(handles, pods.objects, lambda pod: pod.name, strings),
-            f"{side}PodNamespace": text_codes(
-                handles, pods.objects, lambda pod: pod.namespace, strings
-            ),
+            **{
+                f"{side}{name}": text_codes(handles, pods.objects, text, strings)
+                for name, text in _POD.items()
+            },
             f"{side}NodeName": np.where(local | own, np.uint32(here), np.uint32(0)),
         }
 

@@ -1,6 +1,7 @@
 """The connections' columns by slot, and flow records made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, Column, move_codes
 from flowvis.conntrack.entries import NO_TCP_STATE, Entries
 from flowvis.conntrack.names import TCP_STATES
-from flowvis.fields import BY_NAME, EXPORTED, Kind, Merge
+from flowvis.fields import BY_NAME, EXPORTED, Kind, Source, provides
 from flowvis.native import StringTable
 from flowvis.strings import Strings
 
@@ -20,29 +21,13 @@ TOTALS = {
 }
 """Fields of the counters, in the order of their columns here, and the entries' columns of them."""
 
-KEPT = (
-    "sourceIP",
-    "destinationIP",
-    "sourceTransportPort",
-    "destinationTransportPort",
-    "protocolIdentifier",
-    "proxySnatIP",
-    "proxySnatPort",
-    "flowStartMilliseconds",
-    "flowEndMilliseconds",
-    "flowId",
-    "sourcePodName",
-    "sourcePodNamespace",
-    "sourceNodeName",
-    "destinationPodName",
-    "destinationPodNamespace",
-    "destinationNodeName",
-    "destinationServiceIP",
-    "destinationServicePort",
-    "destinationServicePortName",
-    "flowType",
+KEPT = tuple(
+    field.name for field in EXPORTED if field.source in {Source.TUPLES, Source.NODE, Source.TABLE}
 )
 """Fields that a connection keeps as they go into its records."""
+
+provides(Source.TABLE, {"flowEndMilliseconds"})
+provides(Source.COUNTERS, {f.name for f in EXPORTED if f.name in TOTALS or f.counter in TOTALS})
 
 _PLACE = {name: place for place, name in enumerate(TOTALS)}
 _FRESH_STRINGS = 4096  # codes that a table may have before it is worth a look what is dead in it
@@ -104,16 +89,13 @@ class Rows:
         for field in EXPORTED:
             if field.name in TOTALS:
                 columns[field.name] = totals[:, _PLACE[field.name]]
-            elif field.merge is Merge.DELTA and field.counter:
-                columns[field.name] = deltas[:, _PLACE[field.counter]]
-            elif field.name not in columns:
+            elif field.source is Source.COUNTERS:
+                columns[field.name] = deltas[:, _PLACE[field.counter or ""]]
+            elif field.name not in columns:  # the aggregator's to give, or to come below
                 columns[field.name] = np.zeros((len(slots), *field.kind.shape), field.kind.dtype)
-        for moment in ("flowStart", "flowEnd"):
-            seconds = columns[f"{moment}Milliseconds"] // 1000
-            columns[f"{moment}Seconds"] = seconds.astype(np.uint32)
-        columns["flowEndReason"] = np.asarray(reasons, dtype=np.uint8)
-        columns["destinationClusterIP"] = columns["destinationServiceIP"]
-        columns["tcpState"] = self._state_codes()[self.tcp_state[slots]]
+        states = self._state_codes()[self.tcp_state[slots]]
+        made = _Made(columns, np.asarray(reasons, dtype=np.uint8), states)
+        columns |= {name: make(made) for name, make in _MADE.items()}
         return Batch({field.name: columns[field.name] for field in EXPORTED}, self.strings)
 
     def compact(self, slots: NDArray[np.int64]) -> None:
@@ -132,6 +114,29 @@ class Rows:
         codes = np.zeros(NO_TCP_STATE + 1, dtype=np.uint32)
         codes[: len(TCP_STATES)] = self.strings.encode(TCP_STATES)
         return codes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """What fields that are made with the record are made of."""
+
+    columns: Mapping[str, Column]
+    reasons: NDArray[np.uint8]
+    tcp_states: NDArray[np.uint32]
+
+    def seconds(self, moment: str) -> NDArray[np.uint32]:
+        """A time in whole seconds."""
+        return (self.columns[f"{moment}Milliseconds"] // 1000).astype(np.uint32)
+
+
+_MADE: dict[str, Callable[[_Made], Column]] = {
+    "flowStartSeconds": lambda made: made.seconds("flowStart"),
+    "flowEndSeconds": lambda made: made.seconds("flowEnd"),
+    "flowEndReason": lambda made: made.reasons,
+    "destinationClusterIP": lambda made: made.columns["destinationServiceIP"],
+    "tcpState": lambda made: made.tcp_states,
+}
+provides(Source.RECORD, _MADE)
 
 
 def counters_of(entries: Entries) -> NDArray[np.uint64]:

@@ -1,5 +1,6 @@
 """A connection's tuples, put in order: who called whom, whatever translated addresses."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.conntrack.entries import Entries
-from flowvis.fields import flow_ids
+from flowvis.fields import Source, flow_ids, provides
 from flowvis.native import pack_keys
 
 KEY_SIZE = 83
@@ -59,23 +60,27 @@ class ConnectionTuples:
 
     def fields(self) -> dict[str, Column]:
         """The fields of a flow record that the tuples give."""
-        return {
-            "sourceIP": self.source,
-            "destinationIP": self.destination,
-            "sourceTransportPort": self.source_port,
-            "destinationTransportPort": self.destination_port,
-            "protocolIdentifier": self.protocol,
-            "proxySnatIP": self.snat,
-            "proxySnatPort": self.snat_port,
-            "flowStartMilliseconds": self.start_ms,
-            "flowId": self.flow_id,
-        }
+        return {name: give(self) for name, give in _FIELDS.items()}
 
     @property
     def translated(self) -> NDArray[np.bool_]:
         """Which destinations are not what was called."""
         moved = (self.original_destination != self.destination).any(axis=1)
         return np.asarray(moved | (self.original_port != self.destination_port))
+
+
+_FIELDS: dict[str, Callable[[ConnectionTuples], Column]] = {
+    "sourceIP": lambda tuples: tuples.source,
+    "destinationIP": lambda tuples: tuples.destination,
+    "sourceTransportPort": lambda tuples: tuples.source_port,
+    "destinationTransportPort": lambda tuples: tuples.destination_port,
+    "protocolIdentifier": lambda tuples: tuples.protocol,
+    "proxySnatIP": lambda tuples: tuples.snat,
+    "proxySnatPort": lambda tuples: tuples.snat_port,
+    "flowStartMilliseconds": lambda tuples: tuples.start_ms,
+    "flowId": lambda tuples: tuples.flow_id,
+}
+provides(Source.TUPLES, _FIELDS)
 
 
 def identity(entries: Entries) -> NDArray[np.uint8]:

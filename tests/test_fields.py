@@ -62,8 +62,9 @@ def test_exporters_template(version: int) -> None:
     tail = [f"{stem}IPv{version}" for stem in ("destinationCluster", "proxySnat")]
     antrea = [*common(version), *tail, f"destinationServiceIPv{version}"]
     assert len(antrea) == ANTREA_EXPORTED == 43
-    assert names == [*antrea, "flowStartMilliseconds", "flowEndMilliseconds", "flowId"]
-    assert [field.exported for field in EXPORTED] == list(range(1, 47))
+    ours = ["flowStartMilliseconds", "flowEndMilliseconds", "flowId", f"icmpTypeCodeIPv{version}"]
+    assert names == [*antrea, *ours]
+    assert [field.exported for field in EXPORTED] == list(range(1, 48))
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -75,8 +76,9 @@ def test_aggregated_records_template(version: int) -> None:
         *tail,
         f"destinationServiceIPv{version}",
         *PER_NODE.split(),
+        f"icmpTypeCodeIPv{version}",
     ]
-    assert [field.aggregated for field in AGGREGATED] == list(range(1, 71))
+    assert [field.aggregated for field in AGGREGATED] == list(range(1, 72))
 
 
 KINDS = {

@@ -50,6 +50,7 @@ NAMES = {
     "flowStartMilliseconds": "flowStartMilliseconds",
     "flowEndMilliseconds": "flowEndMilliseconds",
     "flowId": "flowId",
+    "ICMP_TYPE": "icmpTypeCode",
 }
 
 

@@ -38,7 +38,7 @@ def aggregator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aggregator]
         yield started
 
 
-def both_sides(*numbers: int, interval: int = 1) -> list[dict[str, Any]]:
+def both_halves(*numbers: int, interval: int = 1) -> list[dict[str, Any]]:
     return [
         connection(number, interval=interval, source=source)
         for number in numbers
@@ -63,7 +63,7 @@ def test_two_halves_become_one_record_in_the_store(aggregator: Aggregator) -> No
 
 def test_people_can_see_it(aggregator: Aggregator) -> None:
     before = aggregator.settled(0)["collector"]["received"]
-    deliver(aggregator, exported(*both_sides(7)))
+    deliver(aggregator, exported(*both_halves(7)))
     aggregator.settled(before + 2)
     rows = list(aggregator.control.lines("flows", {"pod": "client-7"}))
     assert [row["destinationPodName"] for row in rows] == ["server-7"]
@@ -82,7 +82,7 @@ def get(aggregator: Aggregator, page: str) -> str:
 
 def test_metrics_and_health(aggregator: Aggregator) -> None:
     before = aggregator.settled(0)["collector"]["received"]
-    deliver(aggregator, exported(*both_sides(9)))
+    deliver(aggregator, exported(*both_halves(9)))
     books = aggregator.settled(before + 2)
     assert get(aggregator, "healthz") == "ok\n"
     assert get(aggregator, "readyz") == "ok\n"
@@ -106,7 +106,7 @@ def raw_session(aggregator: Aggregator) -> ssl.SSLSocket:
 
 def test_bad_peers_harm_nobody_else(aggregator: Aggregator) -> None:
     before = aggregator.settled(0)["collector"]["received"]
-    records = [exported(*both_sides(number)) for number in range(100, 120)]
+    records = [exported(*both_halves(number)) for number in range(100, 120)]
 
     async def play() -> bool:
         client = aggregator.client()
@@ -136,7 +136,7 @@ def test_records_are_seen_while_they_come(aggregator: Aggregator) -> None:
         first = asyncio.ensure_future(asyncio.to_thread(next, stream))
         while not first.done():  # nobody says when it has begun to listen
             sent += 1
-            halves = (half | {"sourceTransportPort": sent} for half in both_sides(55))
+            halves = (half | {"sourceTransportPort": sent} for half in both_halves(55))
             await send(aggregator.client(), [exported(*halves)])
             await asyncio.wait((first,), timeout=0.5)
         return await first
@@ -212,7 +212,7 @@ def test_a_store_that_is_away_is_waited_for_and_counted(tmp_path: Path) -> None:
     """Without a store records wait; what cannot be written at the end is in the books."""
     away = {"enable": True, "databaseURL": "tcp://127.0.0.1:9", "commitInterval": "1s"}
     with running(tmp_path, {"clickHouse": away, "gracePeriod": "2s"}) as aggregator:
-        deliver(aggregator, exported(*both_sides(1)))
+        deliver(aggregator, exported(*both_halves(1)))
         aggregator.until("clickhouse", "held", 1)
         problem = aggregator.control.get("status")["destinations"][0]["problem"]
         assert "127.0.0.1" in problem
@@ -226,7 +226,7 @@ def test_a_store_that_is_away_is_waited_for_and_counted(tmp_path: Path) -> None:
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     away = {"enable": True, "databaseURL": "tcp://127.0.0.1:9"}
     with running(tmp_path, {"clickHouse": away, "gracePeriod": "60s"}) as aggregator:
-        deliver(aggregator, exported(*both_sides(1)))
+        deliver(aggregator, exported(*both_halves(1)))
         process = aggregator._process
         assert process is not None
         process.send_signal(signal.SIGTERM)
@@ -239,7 +239,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 def test_not_ready_while_it_stops(tmp_path: Path) -> None:
     away = {"enable": True, "databaseURL": "tcp://127.0.0.1:9"}
     with running(tmp_path, {"clickHouse": away, "gracePeriod": "4s"}) as aggregator:
-        deliver(aggregator, exported(*both_sides(1)))
+        deliver(aggregator, exported(*both_halves(1)))
         process = aggregator._process
         assert process is not None
         process.send_signal(signal.SIGTERM)

@@ -197,7 +197,7 @@ class TestHalves:
         table.add(SOURCE_HALF | counted(10), DESTINATION_HALF | counted(10))
         assert table.only()["originalFlowsPresent"] == 2
 
-    def test_dropped_at_the_destination_still_has_two_sides(self) -> None:
+    def test_dropped_at_the_destination_still_has_two_halves(self) -> None:
         table = Table()
         dropped = {"ingressNetworkPolicyRuleAction": RuleAction.DROP}
         table.add(DESTINATION_HALF | dropped | counted(100))

@@ -4,12 +4,22 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from flowvis.aggregator.destinations.ipfix import SHUTDOWN, IpfixDestination
+import numpy as np
+import pytest
+
+from flowvis.aggregator.destinations.ipfix import (
+    FAILED,
+    OTHER_TEMPLATE,
+    SHUTDOWN,
+    IpfixDestination,
+    UnsentRecords,
+)
 from flowvis.aggregator.destinations.outbox import OVERFLOW
 from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
+from flowvis.ipfix.receivers import parse_release, understood
 from flowvis.native import StringTable
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.ledger import Stage
@@ -151,6 +161,41 @@ async def test_a_collector_that_comes_back_gets_each_record_once() -> None:
     assert sum(session.stats.lost_records for session in collector.sessions) == 0
     assert sink.outbox.stage.sent == total
     assert sink.outbox.stage.imbalance == 0
+
+
+async def test_records_that_cannot_be_encoded_are_given_up_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flowvis.aggregator.destinations.ipfix.PAUSE_S", 0.01)
+    collector = Collector()
+    await collector.start()
+    async with started(destination(collector)) as sink:
+        put(sink, numbered(0, 5))
+        bad = numbered(5, 7)
+        bad.columns["octetTotalCount"] = bad["octetTotalCount"].astype(np.float64)
+        put(sink, bad)
+        put(sink, numbered(12, 3))
+        await until(lambda: len(sink.outbox) == 0)
+    await collector.stop()
+    assert collector.numbers() == [*range(5), *range(12, 15)]
+    assert sink.outbox.stage.dropped == {FAILED: 7}
+    assert (sink.outbox.stage.sent, sink.outbox.stage.imbalance) == (8, 0)
+
+
+async def test_messages_of_another_template_are_not_sent_under_a_new_one() -> None:
+    collector = Collector()
+    await collector.start()
+    client = Client(CollectorAddress("127.0.0.1", collector.port, "tcp"))
+    fields = understood(AGGREGATED, parse_release("1.5"))
+    stage = Stage("ipfix")
+    new = IpfixDestination(client, stage, domain=lambda: 7, capacity=100, fields=fields)
+    stage.received = 9
+    new.succeed(UnsentRecords([b"of the old template"], [numbered(4, 5)], 4, AGGREGATED))
+    async with started(new):
+        await until(lambda: len(new.outbox) == 0)
+    await collector.stop()
+    assert collector.numbers() == list(range(4, 9))
+    assert (stage.sent, stage.dropped, stage.imbalance) == (5, {OTHER_TEMPLATE: 4}, 0)
 
 
 async def test_while_the_collector_is_away_the_newest_records_wait() -> None:

@@ -199,6 +199,7 @@ class Aggregator:
             self._ipfix.stage,
             domain=self._identity.observation_domain if configured is None else lambda: configured,
             capacity=chosen.max_pending_records,
+            fields=chosen.fields,
             max_message=chosen.max_ipfix_msg_size or MAX_MESSAGE,
             grace_s=settings.grace_period * PART,
         )

@@ -21,9 +21,11 @@ from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.exporter.tables.enrich import ClusterNode, Enricher, PlainHost
 from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.watch import Watch
+from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.ipfix.exporter import observation_domain_id
+from flowvis.ipfix.receivers import understood
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
@@ -82,6 +84,7 @@ class FlowExporter:
             hosts=self.cluster.collector.hosts if self.cluster is not None else by_name,
             domain=observation_domain_id(self.node_name),
             server_name=settings.tls.server_name,
+            fields=understood(EXPORTED, exported.antrea_version),
             drain_s=settings.grace_period * DRAIN,
             has_successor=settings.state.enable,
         )
@@ -113,6 +116,7 @@ class FlowExporter:
         """What to do when a live option changes."""
         return {
             "flowExporter.flowCollectorAddr": self._redirect,
+            "flowExporter.antreaVersion": self._redirect,
             "flowExporter.flowPollInterval": self._retime,
             "flowExporter.activeFlowExportTimeout": self._retime,
             "flowExporter.idleFlowExportTimeout": self._retime,
@@ -129,6 +133,7 @@ class FlowExporter:
             settings.flow_exporter.flow_collector_addr,
             self._tls_files(settings),
             server_name=settings.tls.server_name,
+            fields=understood(EXPORTED, settings.flow_exporter.antrea_version),
         )
 
     async def _retime(self, settings: ExporterSettings) -> None:

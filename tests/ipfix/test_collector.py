@@ -512,3 +512,21 @@ def test_any_fields_may_be_asked_for(leaf: Leaf) -> None:
         "clusterId",
         "observationDomainId",
     ]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "what"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "speaks HTTP/2 in plain text"),
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(9),
+            "speaks TLS where there is none",
+        ),
+        (b"\x00\x09" + bytes(18), "speaks NetFlow 9"),
+        (b"\x00\x0b" + bytes(18), "message version 11: need 10"),
+    ],
+)
+def test_other_protocols_are_named(leaf: Leaf, beginning: bytes, what: str) -> None:
+    with pytest.raises(MalformedMessage, match=what) as caught:
+        Fed(leaf).feed([beginning])
+    assert caught.value.reason == "version"

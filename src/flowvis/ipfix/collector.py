@@ -20,6 +20,16 @@ from flowvis.native.reference import ipfix as leaf
 
 __all__ = ["CollectorSession", "CollectorStats"]
 
+OTHER_BEGINNINGS = {
+    5: "NetFlow 5",
+    9: "NetFlow 9",
+    int.from_bytes(b"PR"): "HTTP/2 in plain text, as gRPC does",
+    int.from_bytes(b"GE"): "HTTP",
+    int.from_bytes(b"PO"): "HTTP",
+    0x1603: "TLS where there is none: set aggregatorTransportProtocol: TLS, or tcp there",
+}
+"""What the first two bytes of other protocols say, in place of the version."""
+
 
 class CollectorSession:
     """Decode one exporter's byte stream into a buffer. Does no I/O.
@@ -189,6 +199,8 @@ class CollectorSession:
         where = Where(self.name)
         if version != VERSION:
             reason, detail = "version", f"message version {version}: need {VERSION} (IPFIX)"
+            if version in OTHER_BEGINNINGS:
+                detail = f"the peer speaks {OTHER_BEGINNINGS[version]}, and this port takes IPFIX"
         elif length < HEADER.size:
             reason, detail = "message-length", f"a message of {length} bytes, header included"
         else:

@@ -7,6 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exporter.test_fickle_collectors import (
+    Manner,
+    after_the_templates,
+    at_the_first_record,
+    fickle,
+)
 from flowvis.aggregator.destinations.ipfix import (
     FAILED,
     OTHER_TEMPLATE,
@@ -19,6 +25,7 @@ from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
+from flowvis.ipfix.exporter import PROBE
 from flowvis.ipfix.receivers import parse_release, understood
 from flowvis.native import StringTable
 from flowvis.runtime.backoff import Backoff
@@ -80,7 +87,7 @@ def destination(
     collector: Collector, tls: TlsFiles | None = None, capacity: int = 10_000, grace_s: float = 5
 ) -> IpfixDestination:
     address = CollectorAddress("127.0.0.1", collector.port, "tls" if tls else "tcp")
-    client = Client(address, tls, backoff=Backoff(0.02, 0.1))
+    client = Client(address, tls, probe=PROBE, backoff=Backoff(0.02, 0.1))
     stage = Stage("ipfix")
     return IpfixDestination(
         client, stage, domain=lambda: 7, capacity=capacity, max_message=1400, grace_s=grace_s
@@ -196,6 +203,23 @@ async def test_messages_of_another_template_are_not_sent_under_a_new_one() -> No
     await collector.stop()
     assert collector.numbers() == list(range(4, 9))
     assert (stage.sent, stage.dropped, stage.imbalance) == (5, {OTHER_TEMPLATE: 4}, 0)
+
+
+@pytest.mark.parametrize("manner", [after_the_templates, at_the_first_record])
+async def test_nothing_is_sent_to_a_collector_that_accepts_and_closes(manner: Manner) -> None:
+    collector = Collector()
+    await collector.start()
+    await collector.stop()
+    async with started(destination(collector)) as sink:
+        async with fickle(collector.port, manner) as began:
+            put(sink, numbered(0, 9))
+            await until(lambda: len(began) == 3)
+            assert (sink.outbox.stage.sent, len(sink.outbox)) == (0, 9)
+        await collector.start()
+        await until(lambda: sink.outbox.stage.sent == 9)
+    await collector.stop()
+    assert collector.numbers() == list(range(9))
+    assert sink.outbox.stage.imbalance == 0
 
 
 async def test_while_the_collector_is_away_the_newest_records_wait() -> None:

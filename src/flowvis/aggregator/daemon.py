@@ -29,6 +29,7 @@ from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.inventory.sources.watch import Watchers
+from flowvis.ipfix.exporter import PROBE
 from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
@@ -335,7 +336,7 @@ def _client(settings: FlowCollector) -> Client:
     if tls.enable:
         address = replace(address, protocol="tls")
     if address.protocol != "tls":
-        return Client(address)
+        return Client(address, probe=PROBE)
     named = bool(tls.client_secret_name)
     files = TlsFiles(
         ca=tls.directory / "ca.crt" if tls.ca_secret_name else None,
@@ -343,7 +344,7 @@ def _client(settings: FlowCollector) -> Client:
         key=tls.directory / "tls.key" if named else None,
         min_version=tls.min_version or "VersionTLS12",
     )
-    return Client(address, files, server_name=tls.server_name)
+    return Client(address, files, server_name=tls.server_name, probe=PROBE)
 
 
 class _Timeouts(TypedDict):

@@ -13,7 +13,7 @@ from flowvis.batch import Batch, is_ipv4
 from flowvis.exporter.pending import Pending
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.fields import EXPORTED, Field
-from flowvis.ipfix.exporter import ExporterSession
+from flowvis.ipfix.exporter import PROBE, ExporterSession
 from flowvis.runtime.component import end, spawn
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client, ConnectionLost, Hosts, by_name
@@ -65,6 +65,7 @@ class Exporter:
             tls,
             server_name=server_name,
             hosts=hosts,
+            probe=PROBE,
             on_state=lambda _: self._wake.set(),
         )
         self._table = table

@@ -9,12 +9,19 @@ from flowvis.batch import Batch, Column, is_ipv4
 from flowvis.fields import Field
 from flowvis.ipfix.plan import encode_program
 from flowvis.ipfix.stats import ExporterStats
-from flowvis.ipfix.template import TEMPLATE_SET, of_fields, write_set, write_template
+from flowvis.ipfix.template import TEMPLATE_SET, Template, of_fields, write_set, write_template
 from flowvis.native import RecordEncoder
 from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, VERSION
 from flowvis.native.reference import ipfix as leaf
 
 TEMPLATE_IDS = {4: FIRST_DATA_SET, 6: FIRST_DATA_SET + 1}
+
+
+_WITHDRAWAL = write_set(TEMPLATE_SET, write_template(Template(TEMPLATE_SET, ())))
+
+PROBE = HEADER.pack(VERSION, HEADER.size + len(_WITHDRAWAL), 0, 0, 0) + _WITHDRAWAL
+"""A message that changes nothing: the withdrawal of all templates (RFC 7011 section 8.1) of
+observation domain 0, in which nothing is exported."""
 
 
 class ExporterSession:

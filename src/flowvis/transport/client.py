@@ -3,6 +3,11 @@
 There is no queue here. `send` returns when all of its messages are the kernel's; when the session
 is lost before, ConnectionLost has those that are not, which the collector cannot have read: they
 may be sent again in the next session without being counted twice.
+
+IPFIX has no acknowledgements, so a session has to prove itself: what is sent first, templates and
+then records, is not sent until the session has stood for a while after it, and what a collector
+that ends it before has not read goes again. Collectors that accept and close are thus given
+nothing, and are tried again with back-off, which only a session that stood ends.
 """
 
 import asyncio
@@ -20,11 +25,14 @@ from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.channel import Channel, PlainChannel, TlsChannel
-from flowvis.transport.connection import GOING_AWAY, Connection
+from flowvis.transport.connection import CLOSED, GOING_AWAY, Connection
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
 log = logging.getLogger(__name__)
 
+PROOF_S = 1.0  # that a session stands after each of the first sends: many round trips
+TRIALS = 2  # of these sends: templates, and the first records
+STOOD_S = 10.0  # of a session after which the next follows at once
 CONNECT_S = 10.0  # for a connection and its handshake, with each address of the collector
 
 Hosts = Callable[[CollectorAddress], Awaitable[Sequence[str]]]
@@ -67,16 +75,20 @@ class Client:
         *,
         server_name: str = "",
         hosts: Hosts = by_name,
+        probe: bytes = b"",
         backoff: Backoff | None = None,
         on_state: Callable[[bool], None] | None = None,
     ) -> None:
+        """`probe` is a message that changes nothing: see `Connection.probe`."""
         self._target(address, tls, server_name)
         self.stats = ClientStats()
         self._hosts = hosts
+        self._probe = probe
         self._backoff = backoff or Backoff()
         self._on_state = on_state
         self._limited = LimitedLog(log)
         self._session: Connection | None = None
+        self._trials = 0  # sends of the session that have to be waited after
         self._redirected = asyncio.Event()
 
     @property
@@ -89,8 +101,9 @@ class Client:
 
         A session that was lost in between is replaced by a new one, to which nothing was sent yet.
         """
+        if not self.connected:
+            await self._follow()
         while not self.connected:
-            self._drop()
             self.stats.attempts += 1
             self._redirected.clear()
             try:
@@ -101,14 +114,14 @@ class Client:
                     logging.WARNING, str(self.address), "no session, next attempt in %.1f s: %s",
                     wait_s, error,
                 )  # fmt: skip
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._redirected.wait(), wait_s)
+                await self._pause(wait_s)
                 continue
             if self._redirected.is_set():
                 session.close()
                 continue
+            session.trial_s, session.probe = STOOD_S, self._probe
             self._session = session
-            self._backoff.reset()
+            self._trials = TRIALS
             self.stats.sessions += 1
             log.info("connected to %s", self.address)
             self._tell(connected=True)
@@ -125,9 +138,52 @@ class Client:
             raise ConnectionLost(f"{self.address}: {detail}", messages, 0)
         for at, message in enumerate(messages):
             if not await session.send(message):
-                raise ConnectionLost(f"{self.address}: {session.detail}", messages[at:], at)
+                kept = at if not self._trials or await self._read(session) else 0
+                raise ConnectionLost(f"{self.address}: {session.detail}", messages[kept:], kept)
             self.stats.messages += 1
             self.stats.octets += len(message)
+        if messages and self._trials:
+            await self._prove(session, messages)
+
+    async def _prove(self, session: Connection, messages: Sequence[bytes]) -> None:
+        """Wait whether the session stands; ConnectionLost if it ends and they were not read."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROOF_S):
+                await session.over.wait()
+        if session.alive:
+            self._trials -= 1
+        elif not await self._read(session):
+            raise ConnectionLost(f"{self.address}: {session.detail}", messages, 0)
+
+    async def _read(self, session: Connection) -> bool:
+        """Whether a collector that goes away has read all, so that the session was a good one."""
+        read = await session.read_all()
+        if read:
+            self._backoff.reset()
+        return read
+
+    async def _follow(self) -> None:
+        """Be done with the session before; where it was short, the next one is made to wait."""
+        session = self._session
+        if session is None:
+            return
+        await self._read(session)
+        self._drop()
+        if session.lasted_s >= STOOD_S:
+            self._backoff.reset()
+        elif session.reason != CLOSED:
+            wait_s = self._backoff.wait_s()
+            self._limited.log(
+                logging.WARNING, str(self.address),
+                "the session lasted %.1f s, next attempt in %.1f s: %s",
+                session.lasted_s, wait_s, session.detail,
+            )  # fmt: skip
+            await self._pause(wait_s)
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait, unless there is another collector."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._redirected.wait(), wait_s)
 
     async def lost(self) -> None:
         """Return when no session stands."""

@@ -92,7 +92,7 @@ async def test_what_a_session_counted_stays_after_its_end() -> None:
     first.data_received(memoryview(bytes.fromhex("000a0014000000000000000000000001 00050004")))
     assert first.as_dict() == {
         "peer": "node-1@192.0.2.1:1234",
-        "messages": 3,
+        "messages": 4,
         "records": 2,
         "lost": first.stats.lost_records,
         "errors": 1,

@@ -9,6 +9,7 @@ from flowvis.fields import BY_NAME
 from flowvis.ipfix import (
     CollectorLimits,
     Malformed,
+    NotUnderstood,
     SequenceGap,
     TemplateLearned,
     TemplateWithdrawn,
@@ -83,7 +84,10 @@ def test_what_nobody_knows_is_skipped(leaf: Leaf) -> None:
     )
     fed = fed_in_every_manner(leaf, wire.message(wire.templates(template), data))
     assert fed.records == [{"sourceTransportPort": 80}]
-    assert fed.events == [TemplateLearned(7, 256, fields=6, unknown=3)]
+    assert fed.events == [
+        TemplateLearned(7, 256, fields=6, unknown=3),
+        NotUnderstood(7, 256, ((4242, 1), (4242, 2), (0, 32767)), ()),
+    ]
     assert fed.session.stats.unknown_fields == 3
 
 

@@ -4,7 +4,14 @@ from collections.abc import Iterable
 
 from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerError, Where
 from flowvis.ipfix.buffer import RecordBuffer
-from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned, TemplateWithdrawn
+from flowvis.ipfix.events import (
+    Event,
+    Malformed,
+    NotUnderstood,
+    SequenceGap,
+    TemplateLearned,
+    TemplateWithdrawn,
+)
 from flowvis.ipfix.limits import CollectorLimits
 from flowvis.ipfix.plan import decode_plan
 from flowvis.ipfix.stats import CollectorStats
@@ -51,6 +58,7 @@ class CollectorSession:
         self._templates: dict[tuple[int, int], Template] = {}
         self._tail = bytearray()
         self._events: list[Event] = []
+        self._complained = False
 
     def receive(self, data: bytes | memoryview) -> list[Event]:
         """Decode all messages that are complete now; keep the rest.
@@ -148,7 +156,11 @@ class CollectorSession:
         self.stats.templates_changed += known is not None
         self.stats.unknown_fields += plan.unknown
         self.stats.unusable_fields += plan.unusable
+        self.stats.incomplete_templates += bool(plan.missing)
         self._report(TemplateLearned(*key, len(template.specifiers), plan.unknown))
+        if not self._complained and (plan.unknown or plan.missing):
+            self._complained = True
+            self._report(NotUnderstood(*key, plan.elements, plan.missing))
 
     def _withdraw(self, template_id: int) -> None:
         """Forget one template, or all of a kind where the id is that of the set."""

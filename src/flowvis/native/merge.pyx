@@ -141,6 +141,7 @@ cdef struct Record:
     uint64_t end
     uint8_t reason
     uint8_t half
+    bint adds      # it has deltas without totals, each of which is something new
     bint latest    # its end is not before any that the flow has seen
     uint8_t before  # sides that had reported before it
 
@@ -304,6 +305,7 @@ cdef class Merger:
         cdef bint late = False, restarted = False
         cdef int at
         self.seen[slot] = now_ms
+        record.adds = self.adds_up(record.at)
         news = self.news_of(record, row, state, sides, &late)
         if not news:
             self.counts[LATE if late else REPEATED] += 1
@@ -324,7 +326,7 @@ cdef class Merger:
             if news >> side & 1:
                 if not state >> SIDES >> side & 1:
                     store(row + START + 8 * side, record.start)
-                store(row + END + 8 * side, record.end)
+                store(row + END + 8 * side, max(record.end, number(row + END + 8 * side)))
                 if record.reason == END_OF_FLOW:
                     state |= 1 << ENDS << side
         self.schedule(row, slot, state | <uint64_t>(news << SIDES), now_ms)
@@ -343,13 +345,24 @@ cdef class Merger:
                 news |= 1 << side
                 continue
             known = number(row + END + 8 * side)
-            if record.end < known:
+            if record.adds:
+                news |= 1 << side
+            elif record.end < known:
                 late[0] = True
             elif record.end > known or self.more(record.at, row, side):
                 news |= 1 << side
             elif record.reason == END_OF_FLOW and not state >> ENDS >> side & 1:
                 news |= 1 << side
         return news
+
+    cdef bint adds_up(self, int64_t record) noexcept nogil:
+        """Whether any counter of the record has a delta and no total."""
+        cdef int at
+        for at in range(self.counter_count):
+            if self.value(self.counters[at].total, record) == 0:
+                if self.value(self.counters[at].delta, record):
+                    return True
+        return False
 
     cdef bint more(self, int64_t record, const uint8_t *row, int side) noexcept nogil:
         """Whether any counter of the record is above what its side said last."""
@@ -371,21 +384,26 @@ cdef class Merger:
         self, const Record *record, uint8_t *row, uint64_t state, uint8_t news, const Counter *counter
     ) noexcept nogil:
         """Bring one counter up to date; return whether it had started again from zero."""
-        cdef uint64_t total = self.value(counter.total, record.at)
-        cdef uint64_t own = min(self.value(counter.delta, record.at), total)
+        cdef uint64_t given = self.value(counter.total, record.at), total
+        cdef uint64_t own = self.value(counter.delta, record.at)
         cdef uint64_t before = number(row + counter.common.total), common = before
         cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, reported
         cdef bint restarted = False, rated = False
         cdef int side
         cdef const Tally *tally
+        if given:
+            own = min(own, given)
         for side in range(2):
             if not news >> side & 1:
                 continue
+            total = given if given else own
             tally = &counter.sides[side]
             since = number(row + END + 8 * side)
             side_total = number(row + tally.total)
             if state >> SIDES >> side & 1:
                 last = number(row + tally.last)
+                if given == 0:
+                    total = flowvis_add(last, own)
                 gain = 0
                 if total >= last:
                     gain = total - last
@@ -416,7 +434,7 @@ cdef class Merger:
         if not record.before:
             delta = own
         elif news & ~(state >> SIDES) and not state & WRITTEN:
-            reported = max(before - min(delta, before), total - own)
+            reported = max(before - min(delta, before), given - own if given else 0)
             delta = common - min(reported, common)
         else:
             delta = flowvis_add(delta, common - before)

@@ -1,6 +1,7 @@
 """The merge leaf in plain Python: records into the rows of live flows."""
 
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,7 @@ class Merger:
         self._flows.seen[entry.slot] = now_ms
         lasts = [[c.sides[side].last for c in self._program.counters] for side in (0, 1)]
         totals = [entry.number(c.total) for c in self._program.counters]
+        entry.add_up(self._program.counters)
         news = entry.news(sides, lasts, totals)
         if not news:
             late = any(entry.is_late(side) for side in _each(sides))
@@ -109,6 +111,7 @@ class _Entry:
         self._values = [column[at].tobytes() for column in records.columns]
         self._half = int(records.sides[at])
         self._reason = int(records.reasons[at])
+        self._adds = False
         self._before = self.seen
         self._latest = all(self.end >= self.get(Header.END + 8 * side) for side in (0, 1))
 
@@ -141,7 +144,13 @@ class _Entry:
             return -1
         return mask & (same | ~self.seen) or mask
 
+    def add_up(self, counters: Sequence[Counter]) -> None:
+        """Note whether the record has deltas without totals, each of which is something new."""
+        self._adds = any(not self.number(c.total) and self.number(c.delta) for c in counters)
+
     def is_late(self, side: int) -> bool:
+        if self._adds:
+            return False
         return bool(self.seen >> side & 1) and self.end < self.get(Header.END + 8 * side)
 
     def news(self, sides: int, lasts: list[list[int]], totals: list[int]) -> int:
@@ -153,7 +162,7 @@ class _Entry:
             more = any(t > self.get(last) for last, t in zip(lasts[side], totals, strict=True))
             later = self.end > self.get(Header.END + 8 * side)
             ends = self._reason == END_OF_FLOW and not self.state >> FlowState.ENDS >> side & 1
-            if not self.seen >> side & 1 or later or more or ends:
+            if not self.seen >> side & 1 or later or more or ends or self._adds:
                 news |= 1 << side
         return news
 
@@ -168,16 +177,19 @@ class _Entry:
 
     def count(self, counter: Counter, news: int) -> bool:
         """Bring one counter up to date; return whether it had started again from zero."""
-        total = self.number(counter.total)
-        own = min(self.number(counter.delta), total)
+        given = self.number(counter.total)
+        own = self.number(counter.delta)
+        own = min(own, given) if given else own
         common = before = self.get(counter.common.total)
         restarted = False
         rate = None
         for side in _each(news):
             tally = counter.sides[side]
             since = self.get(Header.END + 8 * side)
+            total = given or own
             if self.seen >> side & 1:
                 last = self.get(tally.last)
+                total = given or min(last + own, MAX_U64)
                 restarted |= total < last and self.end > since
                 gain = total - last if total >= last else total if self.end > since else 0
                 moved = gain
@@ -196,7 +208,7 @@ class _Entry:
                 self.put(tally.rate, rate)
         if rate is not None and self._latest:
             self.put(counter.common.rate, rate)
-        self._count_common(counter.common, (total, own), (before, common), news)
+        self._count_common(counter.common, (given or own, own), (before, common), news)
         return restarted
 
     def _count_common(
@@ -243,7 +255,7 @@ class _Entry:
         for side in _each(news):
             if not self.seen >> side & 1:
                 self.put(Header.START + 8 * side, self.start)
-            self.put(Header.END + 8 * side, self.end)
+            self.put(Header.END + 8 * side, max(self.end, self.get(Header.END + 8 * side)))
             if self._reason == END_OF_FLOW:
                 self.state |= 1 << FlowState.ENDS << side
         self.state |= news << FlowState.SIDES

@@ -14,6 +14,7 @@ from flowvis.ipfix import (
     TemplateLearned,
     TemplateWithdrawn,
 )
+from flowvis.ipfix.origin import ORIGIN
 
 from . import wire
 from .conftest import Leaf
@@ -97,6 +98,26 @@ def test_antreas_former_numbers(leaf: Leaf, enterprise: int) -> None:
     data = wire.set_of(256, wire.text("pod"), pack(">Q", 9))
     fed = fed_in_every_manner(leaf, wire.message(wire.templates(template), data))
     assert fed.records == [{"sourcePodName": "pod", "reverseOctetDeltaCount": 9}]
+
+
+def test_the_numbers_of_2020(leaf: Leaf) -> None:
+    fields = [(55829, 106, 4), (55829, 107, 2), (55829, 108, VARIABLE), (55829, 112, VARIABLE)]
+    template = wire.template(256, *fields, (55829, 137, 1))  # flowType today, nothing then
+    data = wire.set_of(
+        256,
+        bytes([10, 96, 0, 1]) + pack(">H", 80) + wire.text("shop/web:http") + wire.text("shop"),
+        b"\1",
+    )
+    fed = fed_in_every_manner(leaf, wire.message(wire.templates(template), data))
+    assert fed.records == [
+        {
+            "destinationClusterIP": "10.96.0.1",
+            "destinationServicePort": 80,
+            "destinationServicePortName": "shop/web:http",
+            "egressNetworkPolicyNamespace": "shop",
+        }
+    ]
+    assert fed.session.stats.unknown_fields == 1
 
 
 def test_reduced_size_encoding(leaf: Leaf) -> None:
@@ -514,6 +535,7 @@ def test_any_fields_may_be_asked_for(leaf: Leaf) -> None:
     assert list(fed.buffer.batch().columns) == [
         "protocolIdentifier",
         "clusterId",
+        *(field.name for field in ORIGIN),
         "observationDomainId",
     ]
 

@@ -8,6 +8,7 @@ import numpy as np
 from flowvis.elements import REGISTRY, DataType
 from flowvis.fields import Field, Kind, Merge
 from flowvis.ipfix.equivalents import Equivalents, Step
+from flowvis.ipfix.origin import ORIGIN
 from flowvis.ipfix.template import FieldSpecifier, Template, length_allowed
 from flowvis.native.contract.ipfix import VARIABLE, DecodeOp, Program
 
@@ -15,10 +16,10 @@ NAMED = 8  # unknown elements of a template that are reported by number
 
 
 class ColumnLayout:
-    """The columns that records decode into: one for each field, the observation domain last."""
+    """The columns that records decode into: one for each field and of `ORIGIN`, the domain last."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
-        self.fields = tuple(fields)
+        self.fields = (*fields, *ORIGIN)
         self.domain = len(self.fields)
         self._places: dict[tuple[int, int], int] = {}
         for place, field in enumerate(self.fields):

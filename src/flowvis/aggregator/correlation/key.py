@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.correlation.relayed import mark_relayed
 from flowvis.batch import Batch, is_unset
 from flowvis.fields import FlowType, RuleAction
 from flowvis.native import pack_keys
@@ -30,11 +31,13 @@ def sides(batch: Batch) -> NDArray[np.uint8]:
     client &= ~destination_pod
     at = np.flatnonzero(client)
     client[at] = ~is_unset(batch["proxySnatIP"][at])
-    correlate = (between | client) & ~_stopped(batch)
+    stopped = _stopped(batch)
+    correlate = (between | client) & ~stopped
     bits = np.full(len(batch), Sides.BOTH, dtype=np.uint8)
     bits[correlate] = Sides.CORRELATE | Sides.DESTINATION
     bits[correlate & (client | source_pod)] = Sides.CORRELATE | Sides.SOURCE
     bits[client] |= Sides.CLIENT
+    mark_relayed(batch, stopped, bits)
     return bits
 
 

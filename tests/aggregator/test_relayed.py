@@ -1,0 +1,142 @@
+"""What Antrea's aggregator in Proxy mode passes on: both nodes' halves, each with both Pods."""
+
+from struct import pack
+
+import pytest
+
+from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.fields import EXPORTED, FIELDS
+from flowvis.ipfix import CollectorSession, RecordBuffer
+from ipfix import wire
+from ipfix.records import records_of
+
+from .exported import START_MS
+
+START_S = START_MS // 1000
+ANTREA = wire.ANTREA
+NODES = {1: (0xA1, "192.0.2.11"), 0: (0xB2, "192.0.2.12")}  # by flowDirection
+
+TEMPLATE = (
+    *[(0, 150, 4), (0, 151, 4), (0, 8, 4), (0, 12, 4), (0, 7, 2), (0, 11, 2), (0, 4, 1)],
+    *[(0, 85, 8), (0, 1, 8), (ANTREA, 137, 1), (ANTREA, 140, 1)],
+    *[(ANTREA, 101, 65535), (ANTREA, 103, 65535), (ANTREA, 172, 2), (ANTREA, 170, 4)],
+    *[(0, 405, 4), (0, 403, 4), (0, 404, 16), (0, 61, 1)],
+)
+
+
+def address(text: str) -> bytes:
+    return bytes(int(part) for part in text.split("."))
+
+
+class Relay:
+    """A session with such an aggregator, and the flow table behind it."""
+
+    def __init__(self) -> None:
+        self.table = FlowTable()
+        self._buffer = RecordBuffer(EXPORTED, self.table.strings)
+        self._session = CollectorSession("relay", self._buffer)
+        self._session.receive(wire.message(wire.templates(wire.template(256, *TEMPLATE))))
+        self._sequence = 0
+        self.rows: list[dict[str, int | str]] = []
+
+    def half(
+        self,
+        direction: int,
+        total: int,
+        delta: int,
+        after_s: int,
+        *,
+        flow_type: int = 2,
+        action: int = 0,
+        source: tuple[str, int] = ("10.0.1.5", 40000),
+        snat: tuple[str, int] = ("0.0.0.0", 0),
+    ) -> None:
+        domain, exporter = NODES.get(direction, NODES[1])
+        body = (
+            pack(">II", START_S, START_S + after_s)
+            + address(source[0])
+            + address("10.0.2.6")
+            + pack(">HHB", source[1], 80, 6)
+            + pack(">QQBB", total, delta, flow_type, action)
+            + wire.text("client")
+            + wire.text("server")
+            + pack(">H", snat[1])
+            + address(snat[0])
+            + pack(">I", domain)
+            + address(exporter)
+            + bytes(16)
+            + bytes([direction])
+        )
+        self._session.receive(wire.message(wire.set_of(256, body), sequence=self._sequence))
+        self._sequence += 1
+        now = START_MS + 1000 * after_s
+        self.table.add(self._buffer.batch(), now)
+        self._buffer.clear()
+        self.rows += records_of(self.table.due(now), FIELDS)
+
+    def finish(self) -> int:
+        self.rows += records_of(self.table.flush(START_MS + 10_000_000), FIELDS)
+        return sum(int(row.get("octetDeltaCount", 0)) for row in self.rows)
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["ingress first", "egress first"])
+def test_both_halves_become_one_record(first: int) -> None:
+    relay = Relay()
+    for k in range(1, 5):
+        relay.half(first, 1000 * k - 100 * first, 1000, 60 * k)
+        relay.half(1 - first, 1000 * k - 100 * (1 - first), 1000, 60 * k + 1)
+    assert relay.finish() == 4000
+    assert {row["originalFlowsPresent"] for row in relay.rows} == {2}
+    last = relay.rows[-1]
+    assert last["octetTotalCount"] == 4000
+    assert last["octetTotalCountFromSourceNode"] == 3900
+    assert last["octetTotalCountFromDestinationNode"] == 4000
+    assert relay.table.stats.repeated == relay.table.stats.late == 0
+
+
+def test_a_half_alone_goes_out_after_the_wait() -> None:
+    relay = Relay()
+    relay.half(1, 700, 700, 60)
+    assert relay.rows == []
+    assert relay.finish() == 700
+    assert relay.rows[0]["originalFlowsPresent"] == 1
+    assert "octetTotalCountFromDestinationNode" not in relay.rows[0]
+
+
+def test_behind_the_clients_masquerading_they_meet_too() -> None:
+    relay = Relay()
+    relay.half(1, 900, 900, 60, snat=("192.0.2.11", 61000))
+    relay.half(0, 900, 900, 61, source=("192.0.2.11", 61000))
+    assert relay.finish() == 900
+    (row,) = relay.rows
+    assert (row["sourceIP"], row["originalFlowsPresent"]) == ("10.0.1.5", 2)
+
+
+@pytest.mark.parametrize(
+    ("direction", "options"),
+    [(255, {"flow_type": 1}), (1, {"flow_type": 3}), (1, {"action": 2})],
+    ids=["within a node", "to external", "dropped at the source"],
+)
+def test_what_has_no_other_half_does_not_wait(direction: int, options: dict[str, int]) -> None:
+    relay = Relay()
+    relay.half(direction, 700, 700, 60, **options)  # type: ignore[arg-type]
+    assert [row["octetDeltaCount"] for row in relay.rows] == [700]
+
+
+def test_the_origin_is_in_the_decoded_batch() -> None:
+    buffer = RecordBuffer(EXPORTED, FlowTable().strings)
+    session = CollectorSession("relay", buffer)
+    fields = [(0, 8, 4), (0, 405, 4), (0, 404, 16), (0, 61, 1)]
+    exporter = bytes.fromhex("20010db8000000000000000000000007")
+    body = bytes([10, 0, 0, 1]) + pack(">I", 77) + exporter + b"\1"
+    plain = wire.set_of(257, bytes([10, 0, 0, 2]))
+    known = wire.templates(wire.template(256, *fields))
+    session.receive(
+        wire.message(
+            known, wire.templates(wire.template(257, (0, 8, 4))), wire.set_of(256, body), plain
+        )
+    )
+    batch = buffer.batch()
+    assert batch["originalObservationDomainId"].tolist() == [77, 0]
+    assert batch["flowDirection"].tolist() == [1, 0]
+    assert batch["originalExporterIP"].tobytes() == exporter + bytes(16)

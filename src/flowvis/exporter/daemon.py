@@ -19,6 +19,7 @@ from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.default_zone import DEFAULT_ZONE, DefaultZone
 from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.exporter.tables.enrich import ClusterNode, Enricher, PlainHost
+from flowvis.exporter.tables.own_sessions import OwnSessions
 from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.watch import Watch
 from flowvis.fields import EXPORTED
@@ -62,7 +63,13 @@ class FlowExporter:
         self.cluster = self._cluster(settings)
         self.kubernetes = self.cluster.watchers if self.cluster is not None else None
         enricher = self._enricher(settings)
-        scope = Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea)
+        own = OwnSessions()
+        scope = Scope(
+            exported.protocol_filter,
+            loopback=settings.conntrack.loopback,
+            antrea=antrea,
+            own=None if settings.conntrack.own_sessions else own,
+        )
         zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
         self.default_zone = DefaultZone() if antrea and DEFAULT_ZONE not in zones else None
         self.table = ConnectionTable(
@@ -85,6 +92,7 @@ class FlowExporter:
             domain=observation_domain_id(self.node_name),
             server_name=settings.tls.server_name,
             fields=understood(EXPORTED, exported.antrea_version),
+            on_attempt=own.add,
             drain_s=settings.grace_period * DRAIN,
             has_successor=settings.state.enable,
         )

@@ -16,7 +16,7 @@ from flowvis.fields import EXPORTED, Field
 from flowvis.ipfix.exporter import PROBE, ExporterSession
 from flowvis.runtime.component import end, spawn
 from flowvis.transport.address import CollectorAddress
-from flowvis.transport.client import Client, ConnectionLost, Hosts, by_name
+from flowvis.transport.client import Attempted, Client, ConnectionLost, Hosts, by_name
 from flowvis.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Exporter:
         server_name: str = "",
         fields: Sequence[Field] = EXPORTED,
         hosts: Hosts = by_name,
+        on_attempt: Attempted | None = None,
         drain_s: float = 10.0,
         has_successor: bool = False,
     ) -> None:
@@ -66,6 +67,7 @@ class Exporter:
             server_name=server_name,
             hosts=hosts,
             probe=PROBE,
+            on_attempt=on_attempt,
             on_state=lambda _: self._wake.set(),
         )
         self._table = table

@@ -114,6 +114,9 @@ class ConntrackSettings:
         maximum=65535,
     )
     loopback: bool = option(False, doc="Export connections of this host with itself over loopback")
+    own_sessions: bool = option(
+        False, doc="Export this exporter's own connections to its collector as well"
+    )
 
 
 @dataclass(frozen=True)

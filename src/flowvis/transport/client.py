@@ -12,7 +12,9 @@ nothing, and are tried again with back-off, which only a session that stood ends
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import socket
 import ssl
 from collections import Counter
@@ -37,6 +39,11 @@ CONNECT_S = 10.0  # for a connection and its handshake, with each address of the
 
 Hosts = Callable[[CollectorAddress], Awaitable[Sequence[str]]]
 """Asked at each attempt: the names or addresses to try, in this order; FlowvisError if none."""
+
+
+Attempted = Callable[[tuple[str, int], tuple[str, int]], None]
+"""Reported each attempt, before anything of it is on the wire's way back: its local and remote
+address and port."""
 
 
 async def by_name(address: CollectorAddress) -> Sequence[str]:
@@ -78,6 +85,7 @@ class Client:
         probe: bytes = b"",
         backoff: Backoff | None = None,
         on_state: Callable[[bool], None] | None = None,
+        on_attempt: Attempted | None = None,
     ) -> None:
         """`probe` is a message that changes nothing: see `Connection.probe`."""
         self._target(address, tls, server_name)
@@ -86,6 +94,7 @@ class Client:
         self._probe = probe
         self._backoff = backoff or Backoff()
         self._on_state = on_state
+        self._on_attempt = on_attempt
         self._limited = LimitedLog(log)
         self._session: Connection | None = None
         self._trials = 0  # sends of the session that have to be waited after
@@ -243,7 +252,7 @@ class Client:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, where)
+            await self._connect(sock, where)
             connection = Connection(sock, self._channel(context), self._lost)
         except BaseException:
             sock.close()
@@ -254,6 +263,21 @@ class Client:
             connection.close()
             raise
         return connection
+
+    async def _connect(self, sock: socket.socket, where: tuple[object, ...]) -> None:
+        """Connect, and report the attempt as soon as the kernel has given it a local port.
+
+        Event loops may do other things first, and the kernel's events of it would come before.
+        """
+        problem = sock.connect_ex(where)
+        if self._on_attempt is not None:
+            host, port = where[:2]
+            self._on_attempt(sock.getsockname()[:2], (str(host), int(str(port))))
+        if problem == errno.EINPROGRESS:
+            await _writable(sock)
+            problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem:
+            raise OSError(problem, os.strerror(problem))
 
     def _context(self) -> ssl.SSLContext | None:
         """Return the context for this attempt: the files are looked at each time."""
@@ -286,3 +310,14 @@ class Client:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+async def _writable(sock: socket.socket) -> None:
+    """Return when a socket that is connecting has succeeded or failed."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(sock)

@@ -1,16 +1,18 @@
 """What Antrea's aggregator in Proxy mode passes on: both nodes' halves, each with both Pods."""
 
 from struct import pack
+from typing import Any
 
 import pytest
 
 from flowvis.aggregator.correlation.flows import FlowTable
-from flowvis.fields import EXPORTED, FIELDS
-from flowvis.ipfix import CollectorSession, RecordBuffer
+from flowvis.fields import AGGREGATED, EXPORTED, FIELDS
+from flowvis.ipfix import CollectorSession, ExporterSession, RecordBuffer
 from ipfix import wire
 from ipfix.records import records_of
 
 from .exported import START_MS
+from .records import records
 
 START_S = START_MS // 1000
 ANTREA = wire.ANTREA
@@ -140,3 +142,95 @@ def test_the_origin_is_in_the_decoded_batch() -> None:
     assert batch["originalObservationDomainId"].tolist() == [77, 0]
     assert batch["flowDirection"].tolist() == [1, 0]
     assert batch["originalExporterIP"].tobytes() == exporter + bytes(16)
+
+
+COUNTERS = [
+    f"{direction}{unit}{kind}Count"
+    for direction in ("", "reverse")
+    for unit in ("octet", "packet")
+    for kind in ("Total", "Delta")
+]
+
+
+def counter(name: str) -> str:
+    """As elements are named: reverseOctetTotalCount."""
+    return name if not name.startswith("reverse") else name[:7] + name[7].upper() + name[8:]
+
+
+NAMES = [counter(name) for name in COUNTERS]
+
+
+class Upstream:
+    """A session with an aggregator in Aggregate mode, whose records count 100 octets a packet."""
+
+    def __init__(self) -> None:
+        self.table = FlowTable()
+        self._session = ExporterSession(9, AGGREGATED)
+        buffer = RecordBuffer(EXPORTED, self.table.strings)
+        self._buffer, self._collector = buffer, CollectorSession("upstream", buffer)
+        for message in self._session.templates(0):
+            self._collector.receive(message)
+        self.rows: list[dict[str, int | str]] = []
+
+    def record(self, source: int, destination: int, *, after_s: int, delta: int) -> None:
+        row: dict[str, Any] = {
+            "sourceIP": "10.0.1.5", "destinationIP": "10.0.2.6", "protocolIdentifier": 6,
+            "flowType": 2, "sourcePodName": "client", "destinationPodName": "server",
+            "flowStartSeconds": START_S, "flowEndSeconds": START_S + after_s,
+        }  # fmt: skip
+        sides = (("", max(source, destination)), ("FromSourceNode", source))
+        for suffix, total in (*sides, ("FromDestinationNode", destination)):
+            for name in NAMES:
+                scale = 100 if "acket" in name else 1
+                value = min(delta, total) if "Delta" in name else total
+                row[name + suffix] = value // scale
+        for message in self._session.encode(records(row, fields=AGGREGATED), START_S + after_s):
+            self._collector.receive(message)
+        now = START_MS + 1000 * after_s
+        self.table.add(self._buffer.batch(), now)
+        self._buffer.clear()
+        self.rows += records_of(self.table.due(now), FIELDS)
+        assert self.table.stats.imbalance == 0
+
+
+def test_the_counters_of_both_nodes_are_kept() -> None:
+    upstream = Upstream()
+    for k in range(1, 5):
+        upstream.record(1000 * k, 1000 * k - 300, after_s=60 * k, delta=1000)
+        upstream.record(1000 * k, 1000 * k - 300, after_s=60 * k, delta=1000)  # once more
+    upstream.rows += records_of(upstream.table.flush(START_MS + 10**7), FIELDS)
+    assert sum(int(row["octetDeltaCount"]) for row in upstream.rows) == 4000
+    last = upstream.rows[-1]
+    for name in NAMES:
+        if "Total" in name:
+            scale = 100 if "acket" in name else 1
+            assert last[name] == last[f"{name}FromSourceNode"] == 4000 // scale, name
+            assert last[f"{name}FromDestinationNode"] == 3700 // scale, name
+    assert {row["originalFlowsPresent"] for row in upstream.rows} == {2}
+    assert sum(int(row["octetDeltaCountFromDestinationNode"]) for row in upstream.rows) == 3700
+    stats = upstream.table.stats
+    assert (stats.received, stats.repeated, stats.imbalance) == (8, 4, 0)
+
+
+def test_what_only_the_second_node_adds_is_held_once() -> None:
+    upstream = Upstream()
+    upstream.record(1000, 700, after_s=60, delta=1000)
+    upstream.record(1000, 1000, after_s=60, delta=300)
+    assert upstream.table.stats.held == 1
+    assert upstream.table.stats.repeated == 0
+    assert upstream.table.stats.received == 2
+
+
+def test_other_records_of_the_session_are_untouched_by_room_used_before() -> None:
+    """Where there are no counters of nodes their columns have what was there before."""
+    upstream = Upstream()
+    upstream.record(1000, 700, after_s=60, delta=1000)
+    fields = [(0, 8, 4), (0, 85, 8), (wire.ANTREA, 137, 1)]
+    body = bytes([10, 0, 0, 9]) + pack(">QB", 5000, 2)
+    upstream._collector.receive(
+        wire.message(wire.templates(wire.template(300, *fields)), wire.set_of(300, body), domain=5)
+    )
+    upstream.table.add(upstream._buffer.batch(), START_MS + 61_000)
+    (row,) = records_of(upstream.table.due(START_MS + 61_000), FIELDS)
+    assert row["octetTotalCountFromSourceNode"] == 5000
+    assert row["octetTotalCountFromDestinationNode"] == 5000

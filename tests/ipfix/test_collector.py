@@ -14,7 +14,7 @@ from flowvis.ipfix import (
     TemplateLearned,
     TemplateWithdrawn,
 )
-from flowvis.ipfix.origin import ORIGIN
+from flowvis.ipfix.origin import NODE_COUNTERS, ORIGIN
 
 from . import wire
 from .conftest import Leaf
@@ -535,7 +535,7 @@ def test_any_fields_may_be_asked_for(leaf: Leaf) -> None:
     assert list(fed.buffer.batch().columns) == [
         "protocolIdentifier",
         "clusterId",
-        *(field.name for field in ORIGIN),
+        *(field.name for field in (*ORIGIN, *NODE_COUNTERS)),
         "observationDomainId",
     ]
 

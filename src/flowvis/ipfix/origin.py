@@ -4,7 +4,7 @@ Antrea's aggregator in Proxy mode sends each node's half of a connection with bo
 what says which half it is are IANA elements 61, 403, 404 and 405 (RFC 7015 section 6.2, RFC 5102).
 """
 
-from flowvis.fields import Field, Kind, Merge
+from flowvis.fields import FIELDS, Field, Kind, Merge, Side
 
 DIRECTION = "flowDirection"
 ORIGINAL_DOMAIN = "originalObservationDomainId"
@@ -29,5 +29,16 @@ ORIGIN: tuple[Field, ...] = (
         "Address of that exporter",
         ("originalExporterIPv4Address", "originalExporterIPv6Address"),
     ),
+    Field("bothNodesCounted", Kind.U8, Merge.ADDED, "1: `NODE_COUNTERS` have values"),
 )
 """Columns of decoded batches beside the exporter's fields; they are neither merged nor stored."""
+
+AGGREGATED = "bothNodesCounted"
+"""The column, 1 in records of templates with counters of both nodes (an aggregator's); only there
+those of `NODE_COUNTERS` have values."""
+
+NODE_COUNTERS: tuple[Field, ...] = tuple(
+    field
+    for field in FIELDS
+    if field.merge in {Merge.TOTAL, Merge.DELTA} and field.side is not Side.COMMON
+)

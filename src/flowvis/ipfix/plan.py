@@ -8,7 +8,7 @@ import numpy as np
 from flowvis.elements import REGISTRY, DataType
 from flowvis.fields import Field, Kind, Merge
 from flowvis.ipfix.equivalents import Equivalents, Step
-from flowvis.ipfix.origin import ORIGIN
+from flowvis.ipfix.origin import AGGREGATED, NODE_COUNTERS, ORIGIN
 from flowvis.ipfix.template import FieldSpecifier, Template, length_allowed
 from flowvis.native.contract.ipfix import VARIABLE, DecodeOp, Program
 
@@ -19,7 +19,7 @@ class ColumnLayout:
     """The columns that records decode into: one for each field and of `ORIGIN`, the domain last."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
-        self.fields = (*fields, *ORIGIN)
+        self.fields = (*fields, *(f for f in (*ORIGIN, *NODE_COUNTERS) if f not in fields))
         self.domain = len(self.fields)
         self._places: dict[tuple[int, int], int] = {}
         for place, field in enumerate(self.fields):
@@ -27,6 +27,9 @@ class ColumnLayout:
                 element = REGISTRY.named(name)
                 self._places[element.enterprise, element.id] = place
         self.columns = {field.name: place for place, field in enumerate(self.fields)}
+        extra = {field.name for field in NODE_COUNTERS if field not in fields}
+        self.node_counters = {self.columns[name] for name in extra}
+        """Places that only records of an aggregator fill."""
 
     def place(self, specifier: FieldSpecifier) -> int | None:
         """The column of a template's field, or None if it goes nowhere."""
@@ -68,6 +71,7 @@ def decode_plan(template: Template, layout: ColumnLayout, domain: int) -> Plan:
     if template.scope_count:
         places = [None] * len(places)
     written = {place for place in places if place is not None}
+    aggregated = bool(layout.node_counters) and layout.node_counters <= written
     others = Equivalents(template.specifiers, names, layout.columns, written)
     if written:
         others.complete()
@@ -78,6 +82,8 @@ def decode_plan(template: Template, layout: ColumnLayout, domain: int) -> Plan:
     if not written:
         return Plan(_program(steps), len(strangers), elements, unusable)
     steps = [*_cleared(steps, written, layout), *steps, *others.after]
+    if aggregated:
+        steps.append((DecodeOp.CONSTANT, 1, layout.columns[AGGREGATED]))
     steps.append((DecodeOp.CONSTANT, domain, layout.domain))
     missing = tuple(others.missing)
     return Plan(_program(steps), len(strangers), elements, unusable, missing)
@@ -111,7 +117,7 @@ def _cleared(steps: list[Step], written: set[int], layout: ColumnLayout) -> list
     optional = {
         place for op, _, place in steps if op in {DecodeOp.SET_ADDRESS4, DecodeOp.SET_ADDRESS6}
     }
-    zeroed = optional | (set(range(len(layout.fields))) - written)
+    zeroed = optional | (set(range(len(layout.fields))) - written - layout.node_counters)
     return [(DecodeOp.CONSTANT, 0, place) for place in sorted(zeroed)]
 
 

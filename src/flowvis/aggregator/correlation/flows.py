@@ -13,6 +13,7 @@ from flowvis.aggregator.correlation.generations import Generations
 from flowvis.aggregator.correlation.key import correlation_keys, sides
 from flowvis.aggregator.correlation.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.correlation.observers import give_sides
+from flowvis.aggregator.correlation.relayed import as_counted_by, counted_by_both
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Batch
 from flowvis.counts import count, gauge
@@ -102,10 +103,31 @@ class FlowTable:
         """Merge records, with the columns of the exporter's template, into their flows."""
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         bits = sides(batch)
+        both = counted_by_both(batch)
+        second = as_counted_by("Destination", batch.take(both), slice(None)) if len(both) else None
+        if second is not None:  # the source node's view first
+            batch = as_counted_by("Source", batch, both)
+            bits[both] = Sides.CORRELATE | Sides.SOURCE
         names = correlation_keys(batch, bits)
-        starts = batch["flowStartMilliseconds"]
         slots = self._live.place(names, now_ms)
         give_sides(batch, bits, slots, self._live)
+        self._merge(batch, names, bits, slots, now_ms)
+        if second is not None:
+            self._merge_also(second, names[both], slots[both], now_ms)
+        self.stats.received += len(batch)
+        self.stats.full += int(np.count_nonzero(slots < 0))
+        self._take_counts()
+
+    def _merge(
+        self,
+        batch: Batch,
+        names: NDArray[np.uint8],
+        bits: NDArray[np.uint8],
+        slots: NDArray[np.int64],
+        now_ms: int,
+    ) -> None:
+        """Merge records into the flows of their slots, or find others for them, in place."""
+        starts = batch["flowStartMilliseconds"]
         records = Records(
             [batch[field.name] for field in COLUMNS],
             starts,
@@ -120,9 +142,24 @@ class FlowTable:
                 names[at], int(slots[at]), int(starts[at]), int(bits[at]), now_ms
             )
             at = self._merger.merge(records, now_ms, at, at)
-        self.stats.received += len(batch)
-        self.stats.full += int(np.count_nonzero(slots < 0))
-        self._take_counts()
+
+    def _merge_also(
+        self, batch: Batch, names: NDArray[np.uint8], slots: NDArray[np.int64], now_ms: int
+    ) -> None:
+        """Merge the destination's view of records that were merged as the source's, just now.
+
+        A record counts once: where only this view is new, as held and not as dropped.
+        """
+        before = self._counts.copy()
+        bits = np.full(len(batch), Sides.CORRELATE | Sides.DESTINATION, dtype=np.uint8)
+        self._merge(batch, names, bits, slots, now_ms)
+        held = int(self._counts[Count.HELD] - before[Count.HELD])
+        self._counts[:] = before
+        self._counts[Count.HELD] += held
+        for reason in (Count.REPEATED, Count.LATE):
+            back = min(held, int(self._counts[reason]))
+            self._counts[reason] -= back
+            held -= back
 
     def due(self, now_ms: int, limit: int | None = None) -> Batch:
         """Return what is to be written now, at most `limit` records; forget what is idle.

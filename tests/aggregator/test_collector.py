@@ -157,3 +157,17 @@ async def test_records_are_written_in_time_and_all_of_them_at_the_end() -> None:
     assert line.ledger.stages["correlator"].held() == 0
     assert not line.ledger.imbalance()
     assert line.history.latest(1)[0].texts("clusterId") == ["east"]
+
+
+async def test_a_destination_that_fails_costs_the_others_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing:
+        def put(self, batch: Batch) -> None:
+            raise RuntimeError(f"a defect at {len(batch)} records")
+
+    line = Line()
+    line.correlator._destinations = [Failing(), line.history, Failing()]
+    line.feed(line.open(), intra(0, 3))
+    assert len(await line.write()) == 3
+    assert caplog.text.count("3 records for one destination") == 2

@@ -212,6 +212,17 @@ def test_the_counters_of_both_nodes_are_kept() -> None:
     assert (stats.received, stats.repeated, stats.imbalance) == (8, 4, 0)
 
 
+@pytest.mark.parametrize("counts", [(900, 0), (0, 900)], ids=["source", "destination"])
+def test_a_record_that_one_node_counted_is_that_nodes_half(counts: tuple[int, int]) -> None:
+    upstream = Upstream()
+    upstream.record(*counts, after_s=60, delta=900)
+    assert upstream.rows == []  # it waits for the other one
+    (row,) = records_of(upstream.table.flush(START_MS + 10**7), FIELDS)
+    assert (row["octetDeltaCount"], row["originalFlowsPresent"]) == (900, 1)
+    sides = [row.get(f"octetTotalCountFrom{side}Node", 0) for side in ("Source", "Destination")]
+    assert sides == list(counts)
+
+
 def test_what_only_the_second_node_adds_is_held_once() -> None:
     upstream = Upstream()
     upstream.record(1000, 700, after_s=60, delta=1000)

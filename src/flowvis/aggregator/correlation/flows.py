@@ -13,7 +13,7 @@ from flowvis.aggregator.correlation.generations import Generations
 from flowvis.aggregator.correlation.key import correlation_keys, sides
 from flowvis.aggregator.correlation.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.correlation.observers import give_sides
-from flowvis.aggregator.correlation.relayed import as_counted_by, counted_by_both
+from flowvis.aggregator.correlation.relayed import as_counted_by, mark_counted
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Batch
 from flowvis.counts import count, gauge
@@ -103,11 +103,10 @@ class FlowTable:
         """Merge records, with the columns of the exporter's template, into their flows."""
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         bits = sides(batch)
-        both = counted_by_both(batch)
+        both = mark_counted(batch, bits)
         second = as_counted_by("Destination", batch.take(both), slice(None)) if len(both) else None
         if second is not None:  # the source node's view first
             batch = as_counted_by("Source", batch, both)
-            bits[both] = Sides.CORRELATE | Sides.SOURCE
         names = correlation_keys(batch, bits)
         slots = self._live.place(names, now_ms)
         give_sides(batch, bits, slots, self._live)

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, is_unset
-from flowvis.fields import FIELDS, FlowType, Merge, Side
+from flowvis.fields import FIELDS, FlowType, Merge, RuleAction, Side
 from flowvis.ipfix.origin import AGGREGATED, DIRECTION, EGRESS, INGRESS, ORIGINAL_DOMAIN
 from flowvis.native.contract.merge import Sides
 
+STOPPED = (RuleAction.DROP, RuleAction.REJECT)
 SIDES = ("Source", "Destination")
 COUNTERS = tuple(
     field.name
@@ -36,15 +37,25 @@ def mark_relayed(batch: Batch, stopped: NDArray[np.bool_], bits: NDArray[np.uint
     bits[at[~is_unset(batch["proxySnatIP"][at])]] |= Sides.CLIENT
 
 
-def counted_by_both(batch: Batch) -> NDArray[np.int64]:
-    """The records between nodes that have the counters of each: from an Aggregate mode."""
+def mark_counted(batch: Batch, bits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Set the `Half` bits of an aggregator's records between nodes, in place, by who counted.
+
+    Where one node did, it is that node's half; but what a policy kept within the source's node has
+    no other half. Where both did, it becomes the source's; those are returned, and are to be merged
+    as the destination's as well.
+    """
     if AGGREGATED not in batch:
         return np.empty(0, dtype=np.int64)
-    both = (batch[AGGREGATED] != 0) & (batch["flowType"] == FlowType.INTER_NODE)
-    at = np.flatnonzero(both)
-    for side in SIDES:
-        at = at[batch[f"octetTotalCountFrom{side}Node"][at] != 0]
-    return at
+    between = (batch[AGGREGATED] != 0) & (batch["flowType"] == FlowType.INTER_NODE)
+    at = np.flatnonzero(between & (bits == Sides.BOTH))
+    kept = np.isin(batch["egressNetworkPolicyRuleAction"][at], STOPPED)
+    source, destination = [
+        np.asarray(batch[f"packetTotalCountFrom{side}Node"][at] != 0) for side in SIDES
+    ]
+    at, source, destination = (part[~kept | destination] for part in (at, source, destination))
+    bits[at[source]] = Sides.CORRELATE | Sides.SOURCE
+    bits[at[destination & ~source]] = Sides.CORRELATE | Sides.DESTINATION
+    return np.asarray(at[source & destination])
 
 
 def as_counted_by(side: str, batch: Batch, rows: NDArray[np.int64] | slice) -> Batch:

@@ -137,6 +137,7 @@ class Exporter:
     async def stop(self) -> None:
         """Send all that is not reported yet, as far as time allows; the rest is counted."""
         self._stopping = True
+        self.client.hurry()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(self._drain_s - CLOSING_S, self._drain_s / 2)):
                 await self._finish()

@@ -33,6 +33,7 @@ from flowvis.transport.tls import TlsFiles, TlsReloader
 log = logging.getLogger(__name__)
 
 PROOF_S = 1.0  # that a session stands after each of the first sends: many round trips
+LAST_PROOF_S = 0.2  # the same in a hurry
 TRIALS = 2  # of these sends: templates, and the first records
 STOOD_S = 10.0  # of a session after which the next follows at once
 CONNECT_S = 10.0  # for a connection and its handshake, with each address of the collector
@@ -97,6 +98,7 @@ class Client:
         self._on_attempt = on_attempt
         self._limited = LimitedLog(log)
         self._session: Connection | None = None
+        self._hurried = False
         self._trials = 0  # sends of the session that have to be waited after
         self._redirected = asyncio.Event()
 
@@ -157,7 +159,7 @@ class Client:
     async def _prove(self, session: Connection, messages: Sequence[bytes]) -> None:
         """Wait whether the session stands; ConnectionLost if it ends and they were not read."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PROOF_S):
+            async with asyncio.timeout(min(PROOF_S, LAST_PROOF_S) if self._hurried else PROOF_S):
                 await session.over.wait()
         if session.alive:
             self._trials -= 1
@@ -206,6 +208,10 @@ class Client:
         self._target(address, tls, server_name)
         self._backoff.reset()
         self._redirected.set()
+
+    def hurry(self) -> None:
+        """There is little time from now on: wait less whether a session stands."""
+        self._hurried = True
 
     def cut(self) -> None:
         """End the session at once: what `send` has not sent comes back to its caller."""

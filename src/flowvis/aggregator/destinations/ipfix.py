@@ -87,6 +87,7 @@ class IpfixDestination:
     async def stop(self) -> None:
         """Send what waits within the grace period, then close; the rest is dropped, counted."""
         self.outbox.close()
+        self.client.hurry()
         if self._task is not None and len(self.outbox):
             await asyncio.wait((self._task,), timeout=self._grace_s)
         await end(self._task)
@@ -96,6 +97,7 @@ class IpfixDestination:
     async def retire(self, hurry: asyncio.Event) -> None:
         """Send what waits within the grace period, or until `hurry`, then close; keep the rest."""
         self.outbox.close()
+        self.client.hurry()
         if self._task is not None:
             let_end(self._task)
             if len(self.outbox):

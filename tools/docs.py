@@ -79,8 +79,10 @@ ELEMENTS = """\
 A record is made of these fields. Numbers are places in the templates: of the exporter's, {exported}
 elements of which the first {antrea} are Antrea's in Antrea's order; and of the aggregated record's,
 {aggregated}. Elements are IANA's (a bare number), their reverse twins (enterprise 29305) and
-Antrea's (enterprise 56506; 56505 and 55829 are understood as well). Where two are given, the first
-is used in records over IPv4 and the second over IPv6. Template 256 is for IPv4, 257 for IPv6.
+Antrea's (enterprise 56506; 56505 is understood as the same, 55829 with its numbering of 2020).
+Where two are given, the first is used in records over IPv4 and the second over IPv6. Template 256
+is for IPv4, 257 for IPv6. What is taken in place of these from other exporters is in
+`src/flowvis/ipfix/equivalents.py`.
 
 | Field | Element | Type | Exported | Aggregated | First given by | Meaning |
 |---|---|---|---|---|---|---|

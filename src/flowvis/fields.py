@@ -81,6 +81,7 @@ class Source(Enum):
     VERDICT = "exporter where denied, else aggregator"  # `exporter.tables.denied`
     FLOW = "aggregator: the flow's halves"  # `aggregator.correlation`
     ENRICHMENT = "aggregator: what the cluster knows"  # `aggregator.enrichment`
+    RELAY = "another aggregator"  # `ipfix.origin`: of no record of ours
 
 
 class Side(Enum):

@@ -173,9 +173,9 @@ def test_bytes_become_their_record(leaf: Leaf, version: int) -> None:
     assert fed.buffer.batch()["observationDomainId"].tolist() == [7, 7]
 
 
-def test_the_templates_message(leaf: Leaf) -> None:
-    expected = wire.message(wire.templates(VECTORS[4][2], VECTORS[6][2]), time=NOW)
-    assert ExporterSession(7, EXPORTED).templates(NOW) == [expected]
+def test_the_templates_messages(leaf: Leaf) -> None:
+    expected = [wire.message(wire.templates(VECTORS[v][2]), time=NOW) for v in (4, 6)]
+    assert ExporterSession(7, EXPORTED).templates(NOW) == expected
 
 
 def test_antreas_own_template_is_read(leaf: Leaf) -> None:

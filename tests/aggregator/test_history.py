@@ -1,7 +1,7 @@
 import pytest
 
 from flowvis.aggregator.api.latest import MAX_FOLLOWERS, LatestRecords, TooManyFollowers
-from flowvis.aggregator.destinations.outbox import OVERFLOW
+from flowvis.runtime.dropped import OutgoingDropped
 
 from .records import numbered
 
@@ -33,7 +33,7 @@ async def test_a_follower_gets_what_comes_and_is_reported_what_it_missed() -> No
     with history.follow() as coming:
         history.put(numbered(1, 3))
         history.put(numbered(4, 3))
-        assert coming.stage.dropped == {OVERFLOW: 2}
+        assert coming.stage.dropped == {OutgoingDropped.QUEUE_FULL: 2}
         batch = await coming.take(10)
         assert batch is not None
         assert batch["octetTotalCount"].tolist() == [3]

@@ -13,14 +13,7 @@ from exporter.test_fickle_collectors import (
     at_the_first_record,
     fickle,
 )
-from flowvis.aggregator.destinations.ipfix import (
-    FAILED,
-    OTHER_TEMPLATE,
-    SHUTDOWN,
-    IpfixDestination,
-    UnsentRecords,
-)
-from flowvis.aggregator.destinations.outbox import OVERFLOW
+from flowvis.aggregator.destinations.ipfix import IpfixDestination, UnsentRecords
 from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED
 from flowvis.ipfix.buffer import RecordBuffer
@@ -29,6 +22,7 @@ from flowvis.ipfix.exporter import PROBE
 from flowvis.ipfix.receivers import parse_release, understood
 from flowvis.native import StringTable
 from flowvis.runtime.backoff import Backoff
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
@@ -185,7 +179,7 @@ async def test_records_that_cannot_be_encoded_are_given_up_and_nothing_else(
         await until(lambda: len(sink.outbox) == 0)
     await collector.stop()
     assert collector.numbers() == [*range(5), *range(12, 15)]
-    assert sink.outbox.stage.dropped == {FAILED: 7}
+    assert sink.outbox.stage.dropped == {OutgoingDropped.FAILED: 7}
     assert (sink.outbox.stage.sent, sink.outbox.stage.imbalance) == (8, 0)
 
 
@@ -202,7 +196,11 @@ async def test_messages_of_another_template_are_not_sent_under_a_new_one() -> No
         await until(lambda: len(new.outbox) == 0)
     await collector.stop()
     assert collector.numbers() == list(range(4, 9))
-    assert (stage.sent, stage.dropped, stage.imbalance) == (5, {OTHER_TEMPLATE: 4}, 0)
+    assert (stage.sent, stage.dropped, stage.imbalance) == (
+        5,
+        {OutgoingDropped.OTHER_TEMPLATE: 4},
+        0,
+    )
 
 
 @pytest.mark.parametrize("manner", [after_the_templates, at_the_first_record])
@@ -230,7 +228,7 @@ async def test_while_the_collector_is_away_the_newest_records_wait() -> None:
         for first in range(0, 500, 50):
             put(sink, numbered(first, 50))
         await asyncio.sleep(0.05)
-        assert sink.outbox.stage.dropped == {OVERFLOW: 400}
+        assert sink.outbox.stage.dropped == {OutgoingDropped.QUEUE_FULL: 400}
         await collector.start()
         await until(lambda: len(sink.outbox) == 0)
     await collector.stop()
@@ -246,7 +244,7 @@ async def test_what_cannot_be_sent_at_the_end_is_counted() -> None:
     put(sink, numbered(0, 5))
     await asyncio.sleep(0.05)
     await sink.stop()
-    assert sink.outbox.stage.dropped == {SHUTDOWN: 5}
+    assert sink.outbox.stage.dropped == {OutgoingDropped.SHUTDOWN: 5}
     assert sink.outbox.stage.imbalance == 0
 
 
@@ -270,7 +268,7 @@ async def test_a_collector_that_does_not_read_delays_nobody() -> None:
         put(sink, batch)
         await asyncio.sleep(0)
     stage = sink.outbox.stage
-    assert stage.dropped[OVERFLOW] > 0
+    assert stage.dropped[OutgoingDropped.QUEUE_FULL] > 0
     assert len(sink.outbox) <= 2_000
     await sink.stop()
     assert stage.imbalance == 0

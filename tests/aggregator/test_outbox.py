@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowvis.aggregator.destinations.outbox import OVERFLOW, Outbox
+from flowvis.aggregator.destinations.outbox import Outbox
 from flowvis.batch import Batch
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 
 from .records import numbered
@@ -25,16 +26,16 @@ async def test_records_come_out_in_order_and_in_parts() -> None:
     assert numbers(await box.take(2)) == [3, 4]
     assert len(box) == 5
     box.sent(4)
-    box.dropped("refused", 1)
+    box.dropped(OutgoingDropped.REJECTED, 1)
     assert len(box) == 0
-    assert (box.stage.sent, box.stage.dropped, box.stage.imbalance) == (4, {"refused": 1}, 0)
+    assert (box.stage.sent, box.stage.dropped, box.stage.imbalance) == (4, {"rejected": 1}, 0)
 
 
 async def test_oldest_records_go_when_it_is_full() -> None:
     box = Outbox(Stage("sink"), 4)
     box.put(numbered(0, 3))
     box.put(numbered(3, 3))
-    assert box.stage.dropped == {OVERFLOW: 2}
+    assert box.stage.dropped == {OutgoingDropped.QUEUE_FULL: 2}
     assert numbers(await box.take(10)) == [2]
     assert numbers(await box.take(10)) == [3, 4, 5]
     assert box.stage.imbalance == 0
@@ -45,7 +46,7 @@ async def test_what_is_taken_takes_room_and_is_never_dropped() -> None:
     box.put(numbered(0, 2))
     assert numbers(await box.take(10)) == [0, 1]
     box.put(numbered(2, 3))
-    assert box.stage.dropped == {OVERFLOW: 2}
+    assert box.stage.dropped == {OutgoingDropped.QUEUE_FULL: 2}
     box.sent(2)
     assert numbers(await box.take(10)) == [4]
 
@@ -54,7 +55,7 @@ async def test_a_batch_larger_than_the_outbox_keeps_its_newest() -> None:
     box = Outbox(Stage("sink"), 2)
     box.put(numbered(0, 5))
     assert numbers(await box.take(10)) == [3, 4]
-    assert box.stage.dropped == {OVERFLOW: 3}
+    assert box.stage.dropped == {OutgoingDropped.QUEUE_FULL: 3}
 
 
 async def test_take_waits_for_records_and_ends_when_closed() -> None:
@@ -82,8 +83,8 @@ async def test_abandoning_counts_what_waits_and_what_is_taken() -> None:
     box = Outbox(Stage("sink"), 10)
     box.put(numbered(0, 4))
     await box.take(1)
-    box.abandon("stopped")
-    assert box.stage.dropped == {"stopped": 4}
+    box.abandon(OutgoingDropped.SHUTDOWN)
+    assert box.stage.dropped == {"shutdown": 4}
     assert box.stage.imbalance == 0
     assert await box.take(1) is None
 
@@ -145,5 +146,5 @@ async def test_taking_over_more_than_there_is_room_for() -> None:
     old, new = Outbox(stage, 100), Outbox(stage, 4)
     old.put(numbered(0, 6))
     new.take_over(*old.release())
-    assert stage.dropped == {OVERFLOW: 2}
+    assert stage.dropped == {OutgoingDropped.QUEUE_FULL: 2}
     assert numbers(await new.take(9)) == [2, 3, 4, 5]

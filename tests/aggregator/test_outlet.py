@@ -9,13 +9,14 @@ from clickhouse.test_writer import Moody
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.batch import Batch
-from flowvis.clickhouse.writer import QUEUE_FULL, SHUTDOWN, Writer
+from flowvis.clickhouse.writer import Writer
 from flowvis.errors import StoreError
 from flowvis.fields import AGGREGATED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
 from flowvis.native import StringTable
 from flowvis.runtime.backoff import Backoff
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client
@@ -155,7 +156,7 @@ async def test_what_has_no_room_in_the_next_is_counted() -> None:
     await line.to(two, max_pending=20)
     await line.settled()
     await until(lambda: stored(two) == 20)
-    assert line.outlet.stage.dropped == {QUEUE_FULL: 30}
+    assert line.outlet.stage.dropped == {OutgoingDropped.QUEUE_FULL: 30}
     await line.outlet.stop()
 
 
@@ -167,7 +168,7 @@ async def test_what_is_left_at_the_end_is_counted() -> None:
     line.send()
     await line.to(None)
     await line.settled()
-    assert line.outlet.stage.dropped == {SHUTDOWN: 10}
+    assert line.outlet.stage.dropped == {OutgoingDropped.SHUTDOWN: 10}
 
 
 async def test_changes_that_follow_each_other_closely() -> None:
@@ -322,5 +323,5 @@ async def test_what_is_left_when_it_is_switched_off_is_counted() -> None:
     await line.outlet.replace(lambda _: None)
     await until(lambda: line.outlet.former is None)
     line.check()
-    assert line.outlet.stage.dropped == {SHUTDOWN: 100}
+    assert line.outlet.stage.dropped == {OutgoingDropped.SHUTDOWN: 100}
     await line.outlet.stop()

@@ -23,9 +23,10 @@ from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
-from flowvis.clickhouse.writer import QUEUE_FULL, Writer
+from flowvis.clickhouse.writer import Writer
 from flowvis.errors import SettingsError, StoreError
 from flowvis.native import StringTable
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from waiting import until
 
@@ -278,8 +279,8 @@ def test_a_shard_that_is_away(connect: Connect, cluster: Cluster, hasty: None) -
         asyncio.run(write())
     finally:
         cluster.start()
-    dropped = writer.stage.dropped[QUEUE_FULL]
-    assert set(writer.stage.dropped) == {QUEUE_FULL}
+    dropped = writer.stage.dropped[OutgoingDropped.QUEUE_FULL]
+    assert set(writer.stage.dropped) == {OutgoingDropped.QUEUE_FULL}
     assert writer.stage.sent == 15_000 - dropped >= 10_000
     until_all_have(connect, writer.stage.sent)
 

@@ -12,9 +12,10 @@ import pytest
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
-from flowvis.clickhouse.writer import QUEUE_FULL, REJECTED, SHUTDOWN, Writer
+from flowvis.clickhouse.writer import Writer
 from flowvis.errors import StoreError
 from flowvis.native import StringTable
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from waiting import until
 
@@ -146,7 +147,7 @@ async def test_a_rejected_batch_does_not_hold_up_the_others() -> None:
     writer = writer_for(store)
     await writer.start()
     writer.put(flows(10))
-    await until(lambda: writer.stage.dropped == {REJECTED: 10})
+    await until(lambda: writer.stage.dropped == {OutgoingDropped.REJECTED: 10})
     store.error = None
     writer.put(flows(5))
     await until(lambda: writer.stage.sent == 5)
@@ -172,7 +173,7 @@ async def test_a_batch_that_meets_a_defect_does_not_end_the_daemon(
     for count in (5, 7, 6):
         writer.put(flows(count))  # each over a string table of its own: a commit of its own
     await until(lambda: writer.held() == 0)
-    assert (writer.stage.sent, writer.stage.dropped) == (11, {REJECTED: 7})
+    assert (writer.stage.sent, writer.stage.dropped) == (11, {OutgoingDropped.REJECTED: 7})
     assert [count for count, _, _ in store.calls] == [5, 7, 7, 7, 6]
     await writer.stop()
     assert writer.stage.imbalance == 0
@@ -187,7 +188,7 @@ async def test_the_oldest_go_when_the_queue_is_full() -> None:
         batch = flows(100)
         batch["sourceTransportPort"][:] = number
         writer.put(batch)
-    assert writer.stage.dropped == {QUEUE_FULL: 500}
+    assert writer.stage.dropped == {OutgoingDropped.QUEUE_FULL: 500}
     assert writer.held() == 1000
     store.migrate_error = None
     await writer.stop()
@@ -217,10 +218,10 @@ async def test_stop_gives_up_after_the_grace_period() -> None:
     started = time.monotonic()
     await writer.stop()
     assert time.monotonic() - started < 2
-    assert writer.stage.dropped == {SHUTDOWN: 7}
+    assert writer.stage.dropped == {OutgoingDropped.SHUTDOWN: 7}
     assert writer.stage.imbalance == 0
     writer.put(flows(3))
-    assert writer.stage.dropped == {SHUTDOWN: 7, "closed": 3}
+    assert writer.stage.dropped == {OutgoingDropped.SHUTDOWN: 7, "closed": 3}
 
 
 async def test_a_slow_store_stalls_nobody() -> None:

@@ -1,8 +1,9 @@
 import numpy as np
 
 from flowvis.batch import Batch
-from flowvis.exporter.pending import FULL, SMALL, Pending
+from flowvis.exporter.pending import SMALL, Pending
 from flowvis.native import StringTable
+from flowvis.runtime.dropped import ExportDropped
 from flowvis.strings import Strings
 
 STRINGS = StringTable()
@@ -50,7 +51,7 @@ def test_the_oldest_are_dropped_and_counted() -> None:
     pending.put(batch(90, 80, StringTable()))
     assert len(pending) == 100
     assert drain(pending) == [list(range(70, 90)), list(range(90, 170))]
-    assert pending.stage.dropped == {FULL: 70}
+    assert pending.stage.dropped == {ExportDropped.PENDING_FULL: 70}
     balanced(pending)
 
 
@@ -71,12 +72,12 @@ def test_what_is_out_and_given_up() -> None:
     pending = Pending(100)
     pending.put(batch(0, 10))
     pending.take()
-    pending.drop("oversize", 3)
+    pending.drop(ExportDropped.OVERSIZE, 3)
     balanced(pending)
     pending.settle()
     assert pending.stage.sent == 7
     pending.put(batch(0, 10))
-    assert pending.abandon("stopped") == 10
+    assert pending.abandon(ExportDropped.STOPPED) == 10
     assert pending.take() is None
     assert pending.stage.dropped == {"oversize": 3, "stopped": 10}
     balanced(pending)

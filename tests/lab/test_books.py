@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from flowvis.lab.books import closing_books
+from flowvis.runtime.dropped import FlowDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import JsonFormatter
 
@@ -31,8 +32,8 @@ def test_books_come_back_as_they_are(held):
     ledger = Ledger()
     first = ledger.stage("connections", held=lambda: held)
     first.received, first.sent, first.merged = 100, 80, 10
-    first.drop("filtered", 5)
-    first.drop("full", 2)
+    first.drop(FlowDropped.REPEATED, 5)
+    first.drop(FlowDropped.FULL, 2)
     second = ledger.stage("collector", sources=[first])
     second.received = second.sent = 80
     assert closing_books(f'not JSON\n{log_of(ledger)}{{"sta') == ledger.as_dict()

@@ -1,5 +1,9 @@
+import json
+from pathlib import Path
+
 import pytest
 
+from flowvis.runtime.dropped import PAGES, FlowDropped, Page
 from flowvis.runtime.ledger import Ledger
 
 
@@ -10,8 +14,8 @@ def test_books_that_balance() -> None:
     flows = ledger.stage("flows", held=lambda: held[0], sources=[collect])
     collect.received = collect.sent = 10
     flows.received, flows.sent, flows.merged = 10, 2, 1
-    flows.drop("late", 3)
-    flows.drop("nothing", 0)
+    flows.drop(FlowDropped.LATE, 3)
+    flows.drop(FlowDropped.REPEATED, 0)
     assert ledger.imbalance() == {}
     assert ledger.as_dict() == {
         "balanced": True,
@@ -89,3 +93,19 @@ def test_what_goes_past_a_closed_stage_is_not_missing() -> None:
         assert ledger.imbalance() == {}
     source.received = source.sent = source.sent + 1
     assert ledger.imbalance() == {"sink": 1}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stage)
+def test_every_reason_has_a_meaning_and_is_documented(page: Page) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    for reason in page.dropped or ():
+        assert reason == reason.value == str(reason)
+        assert reason.meaning
+        assert f"| {page.stage} | {reason} | {reason.meaning} |" in document
+
+
+def test_a_reason_is_its_word_in_the_books() -> None:
+    stage = Ledger().stage("flows")
+    stage.received = 3
+    stage.drop(FlowDropped.LATE, 3)
+    assert json.dumps(stage.as_dict()["dropped"]) == '{"late": 3}'

@@ -6,6 +6,7 @@ from prometheus_client.exposition import generate_latest
 
 from flowvis.counts import count, counts_by_reason, gauge
 from flowvis.runtime.build import build_info, version_text
+from flowvis.runtime.dropped import FlowDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.metrics import ReadingsCollector, StatsCollector, new_registry
 
@@ -63,7 +64,7 @@ def test_registry_has_books_build_and_process() -> None:
     ledger = Ledger()
     stage = ledger.stage("flows", held=lambda: 1)
     stage.received, stage.sent = 5, 2
-    stage.drop("late", 1)
+    stage.drop(FlowDropped.LATE, 1)
     registry = new_registry("aggregator", ledger)
     assert samples(registry, "flowvis_ledger") == {
         'flowvis_ledger_records_total{reason="",stage="flows",what="received"}': 5.0,

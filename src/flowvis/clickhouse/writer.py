@@ -31,6 +31,7 @@ from flowvis.clickhouse.store import Store
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
 from flowvis.runtime.component import end, ended, let_end, spawn
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,6 @@ CLOSE_S = 2.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 DEFECTS = 3  # attempts that may end in an error that no store gives; then the batch is dropped
-
-QUEUE_FULL = "queue-full"
-REJECTED = "rejected"
-SHUTDOWN = "shutdown"
-CLOSED = "closed"
 
 
 @dataclass(slots=True)
@@ -144,7 +140,7 @@ class Writer:
         """Take a batch; the oldest that wait are dropped when there are too many."""
         self.stage.received += len(batch)
         if self._stopping.is_set():
-            self.stage.drop(CLOSED, len(batch))
+            self.stage.drop(OutgoingDropped.CLOSED, len(batch))
         elif len(batch):
             self._pending.append(batch)
             self._waiting += len(batch)
@@ -197,7 +193,7 @@ class Writer:
         """Give up what waits, counted."""
         if self.held():
             log.error("%s: gave up %d records at shutdown", self.store.name, self.held())
-        self.stage.drop(SHUTDOWN, self.held())
+        self.stage.drop(OutgoingDropped.SHUTDOWN, self.held())
         self._pending.clear()
         self._waiting, self._commit = 0, None
 
@@ -268,7 +264,7 @@ class Writer:
             log.error("cannot write to ClickHouse: %s", error)
         self.stats.failing = str(error)
         if self._ready and self._commit is not None and not error.retryable:
-            self.stage.drop(REJECTED, len(self._commit))
+            self.stage.drop(OutgoingDropped.REJECTED, len(self._commit))
             self._commit = None
             return True
         self._ready = False  # the server may be another one, or empty, when it is back
@@ -327,4 +323,4 @@ class Writer:
                 self._pending.appendleft(oldest.take(slice(lost, None)))
             self._waiting -= lost
             excess -= lost
-            self.stage.drop(QUEUE_FULL, lost)
+            self.stage.drop(OutgoingDropped.QUEUE_FULL, lost)

@@ -15,6 +15,7 @@ from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.fields import EXPORTED, Field
 from flowvis.ipfix.exporter import PROBE, ExporterSession
 from flowvis.runtime.component import end, spawn
+from flowvis.runtime.dropped import ExportDropped
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client, ConnectionLost, Hosts, by_name
 from flowvis.transport.eyeballs import Attempted
@@ -158,10 +159,10 @@ class Exporter:
 
     def _give_up(self) -> None:
         """Count what cannot be sent any more."""
-        lost = self._pending.abandon("stopped")
+        lost = self._pending.abandon(ExportDropped.STOPPED)
         while not self._has_successor and len(batch := self._table.flush(live=LIVE_ROWS)):
             self._pending.put(batch)
-            lost += self._pending.abandon("stopped")
+            lost += self._pending.abandon(ExportDropped.STOPPED)
         if lost:
             log.warning("%d records are lost: %s did not take them", lost, self.client.address)
 
@@ -203,18 +204,18 @@ class Exporter:
             messages = session.encode(batch, now_ms() // 1000)
         except Exception:
             log.exception("a defect of ours: %d records are given up", len(batch))
-            self._pending.drop("failed", len(batch))
+            self._pending.drop(ExportDropped.FAILED, len(batch))
             return
         oversize = session.stats.oversize - oversize
         if oversize:
-            self._pending.drop("oversize", oversize)
+            self._pending.drop(ExportDropped.OVERSIZE, oversize)
         try:
             await self.client.send(messages)
         except ConnectionLost as lost:
             self._pending.settle(_rows_from(batch, messages, lost.sent))
             raise
         except asyncio.CancelledError:
-            self._pending.drop("cut-off", len(batch) - oversize)
+            self._pending.drop(ExportDropped.CUT_OFF, len(batch) - oversize)
             raise
         self._pending.settle()
 

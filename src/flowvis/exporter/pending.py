@@ -3,11 +3,10 @@
 from collections import deque
 
 from flowvis.batch import Batch, concat
+from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
 
 SMALL = 1024  # rows up to which batches are joined: an empty batch alone takes some 5 KB
-
-FULL = "pending-full"
 
 
 class Pending:
@@ -59,12 +58,12 @@ class Pending:
             self._records += back
             self._trim()
 
-    def drop(self, reason: str, count: int) -> None:
+    def drop(self, reason: ExportDropped, count: int) -> None:
         """Note that records of what was taken are given up."""
         self.stage.drop(reason, count)
         self._out -= count
 
-    def abandon(self, reason: str) -> int:
+    def abandon(self, reason: ExportDropped) -> int:
         """Give up everything; return how many records that were."""
         left = len(self)
         self.stage.drop(reason, left)
@@ -76,7 +75,7 @@ class Pending:
         over = self._records - self._max
         if over <= 0:
             return
-        self.stage.drop(FULL, over)
+        self.stage.drop(ExportDropped.PENDING_FULL, over)
         self._records -= over
         while over:
             oldest = self._batches.popleft()

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowvis.runtime.dropped import Reason
+
 
 def _nothing() -> int:
     return 0
@@ -33,10 +35,10 @@ class Stage:
     closed_at: int | None = None
     """What the sources had sent when it was closed; None while it is open."""
 
-    def drop(self, reason: str, count: int) -> None:
-        """Count records given up for a reason, a fixed short word."""
+    def drop(self, reason: Reason, count: int) -> None:
+        """Count records given up for a reason."""
         if count:
-            self.dropped[reason] = self.dropped.get(reason, 0) + count
+            self.dropped[reason.value] = self.dropped.get(reason.value, 0) + count
 
     def close(self) -> None:
         """Note that what the sources send from now on goes past this stage."""

@@ -19,6 +19,7 @@ from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge, Source, provides
 from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
+from flowvis.runtime.dropped import FlowDropped
 from flowvis.steady import SteadyTime
 from flowvis.strings import Strings
 
@@ -58,12 +59,7 @@ class FlowStats:
     @property
     def dropped(self) -> dict[str, int]:
         """Records that changed nothing, by reason."""
-        return {
-            "late": self.late,
-            "repeated": self.repeated,
-            "unchanged": self.unchanged,
-            "full": self.full,
-        }
+        return {reason.value: getattr(self, reason) for reason in FlowDropped}
 
     @property
     def imbalance(self) -> int:

@@ -11,6 +11,7 @@ from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED, Field
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.component import end, ended, let_end, spawn
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.transport.client import Client, ConnectionLost
 
@@ -19,10 +20,6 @@ log = logging.getLogger(__name__)
 AT_ONCE = 1000  # records encoded in one go: half a megabyte, a millisecond
 GRACE_S = 8.0
 CUT_S = 0.5  # for a session that was cut to be noticed; less than between two attempts
-SHUTDOWN = "shutdown"
-OVERSIZE = "oversize"
-OTHER_TEMPLATE = "other-template"
-FAILED = "failed"
 PAUSE_S = 1.0  # after a defect, so that it does not fill the log
 
 
@@ -120,13 +117,13 @@ class IpfixDestination:
         if remainder.fields == self._fields:
             self._unsent = remainder.messages
         else:
-            self.outbox.dropped(OTHER_TEMPLATE, remainder.taken)
+            self.outbox.dropped(OutgoingDropped.OTHER_TEMPLATE, remainder.taken)
 
     def abandon(self) -> None:
         """Give up what waits, counted."""
         if len(self.outbox):
             log.error("%s: gave up %d records at shutdown", self.name, len(self.outbox))
-            self.outbox.abandon(SHUTDOWN)
+            self.outbox.abandon(OutgoingDropped.SHUTDOWN)
 
     async def _run(self) -> None:
         while not self._retired and (len(self.outbox) or not self.outbox.closed):
@@ -137,7 +134,7 @@ class IpfixDestination:
                 continue
             except Exception:
                 lost, self._unsent = self.outbox.taken, []
-                self.outbox.dropped(FAILED, lost)
+                self.outbox.dropped(OutgoingDropped.FAILED, lost)
                 log.exception("%s: a defect of ours; %d records are given up", self.name, lost)
                 self.client.cut()
                 await asyncio.sleep(PAUSE_S)
@@ -151,7 +148,7 @@ class IpfixDestination:
         while await self._has_work() and (batch := await self.outbox.take(AT_ONCE)) is not None:
             oversize = session.stats.oversize
             self._unsent = session.encode(batch, self._now())
-            self.outbox.dropped(OVERSIZE, session.stats.oversize - oversize)
+            self.outbox.dropped(OutgoingDropped.OVERSIZE, session.stats.oversize - oversize)
             await self._deliver(session)
             await asyncio.sleep(0)  # sending does not wait while the kernel has room
 

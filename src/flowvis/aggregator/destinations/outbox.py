@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from flowvis.batch import Batch
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
-
-OVERFLOW = "queue-full"
 
 
 class Outbox:
@@ -50,7 +49,7 @@ class Outbox:
         count = len(batch)
         self.stage.received += count
         if self._closed:
-            self.stage.drop("closed", count)
+            self.stage.drop(OutgoingDropped.CLOSED, count)
             return
         if count:
             self._batches.append(batch)
@@ -82,7 +81,7 @@ class Outbox:
         self._taken -= count
         self.stage.sent += count
 
-    def dropped(self, reason: str, count: int) -> None:
+    def dropped(self, reason: OutgoingDropped, count: int) -> None:
         """Report taken records as given up."""
         self._taken -= count
         self.stage.drop(reason, count)
@@ -107,7 +106,7 @@ class Outbox:
         self._make_room()
         self._wake.set()
 
-    def abandon(self, reason: str) -> None:
+    def abandon(self, reason: OutgoingDropped) -> None:
         """Give up all that waits or is taken."""
         self.close()
         self.stage.drop(reason, len(self))
@@ -122,5 +121,5 @@ class Outbox:
             if lost < len(oldest):
                 self._batches.appendleft(oldest.take(slice(lost, None)))
             self._waiting -= lost
-            self.stage.drop(OVERFLOW, lost)
+            self.stage.drop(OutgoingDropped.QUEUE_FULL, lost)
             excess -= lost

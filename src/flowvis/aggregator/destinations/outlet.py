@@ -7,11 +7,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from flowvis.batch import Batch
 from flowvis.runtime.component import let_end, spawn
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger, Stage
 
 log = logging.getLogger(__name__)
-
-FAILED = "failed"
 
 
 class Replaceable(Protocol):
@@ -86,7 +85,7 @@ class Outlet(Generic[D]):
         except Exception:
             log.exception("%s: a defect of ours; %d records", self.current.name, len(batch))
             self.stage.received = expected
-            self.stage.drop(FAILED, self.stage.imbalance)
+            self.stage.drop(OutgoingDropped.FAILED, self.stage.imbalance)
 
     def held(self) -> int:
         """Records that the destination has, and the former one."""

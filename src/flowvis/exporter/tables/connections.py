@@ -28,6 +28,7 @@ from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.tuples import KEY_SIZE, ConnectionTuples, identity
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
+from flowvis.runtime.dropped import EntryDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.steady import SteadyTime
 
@@ -137,8 +138,10 @@ class ConnectionTable:
         entries = self._of_own_zones(entries)
         if self._events:
             # Their end has been observed, or is about to be: here it would be a second connection.
-            entries = self._keep(entries, entries.status & ConntrackStatus.DYING == 0, "dying")
-        entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
+            entries = self._keep(
+                entries, entries.status & ConntrackStatus.DYING == 0, EntryDropped.DYING
+            )
+        entries = self._keep(entries, self._scope.covers(entries), EntryDropped.OUT_OF_SCOPE)
         keys, slots = self._find(entries)
         known = slots >= 0
         self.entries.merged += int(np.count_nonzero(known))
@@ -153,19 +156,19 @@ class ConnectionTable:
         self._at = self._steady.at(now_ms)
         self.entries.received += len(entries)
         entries = self._of_own_zones(entries)
-        entries = self._keep(entries, self._scope.covers(entries), "out-of-scope")
+        entries = self._keep(entries, self._scope.covers(entries), EntryDropped.OUT_OF_SCOPE)
         self._begin(entries.take(entries.event == NEW), now_ms)
         ended = entries.take(entries.event == DESTROY)
         for start in range(0, len(ended), PASSING):
             self._end(ended.take(slice(start, start + PASSING)), now_ms)
         others = (entries.event != NEW) & (entries.event != DESTROY)
-        self.entries.drop("other-event", int(np.count_nonzero(others)))
+        self.entries.drop(EntryDropped.OTHER_EVENT, int(np.count_nonzero(others)))
 
     def lost(self, events: int) -> None:
         """Note events that the kernel dropped as nobody took them in time."""
         if events:
             self.entries.received += events
-            self.entries.drop("lost", events)
+            self.entries.drop(EntryDropped.LOST, events)
             self._gap.lose(events, self._poll)
 
     def sweep(self) -> None:
@@ -271,7 +274,7 @@ class ConnectionTable:
         if self._default_zone is None:
             return entries
         own = self._default_zone.split(entries, self._poll)
-        self.entries.drop("default-zone", len(entries) - len(own))
+        self.entries.drop(EntryDropped.DEFAULT_ZONE, len(entries) - len(own))
         return own
 
     def _tuples(
@@ -283,7 +286,7 @@ class ConnectionTable:
             return tuples, np.zeros(len(entries), dtype=bool)
         return self._default_zone.complete(tuples, entries, open_to)
 
-    def _keep(self, entries: Entries, which: NDArray[np.bool_], reason: str) -> Entries:
+    def _keep(self, entries: Entries, which: NDArray[np.bool_], reason: EntryDropped) -> Entries:
         """Go on with some of the entries; the others are counted."""
         if which.all():
             return entries
@@ -358,11 +361,13 @@ class ConnectionTable:
         quiet = (reported.reasons != UNREPORTED) & (counters == reported.exported).all(axis=1)
         if ended:
             quiet &= reported.reasons == EndReason.END
-        self.entries.drop("not-local", int(np.count_nonzero(~description.wanted)))
-        self.entries.drop("reported-before", int(np.count_nonzero(description.wanted & quiet)))
+        self.entries.drop(EntryDropped.NOT_LOCAL, int(np.count_nonzero(~description.wanted)))
+        self.entries.drop(
+            EntryDropped.REPORTED_BEFORE, int(np.count_nonzero(description.wanted & quiet))
+        )
         wanted = np.flatnonzero(description.wanted & ~quiet)
         room = self._make_room(len(wanted), self.max_connections + (PASSING if ended else 0))
-        self.entries.drop("table-full", max(len(wanted) - room, 0))
+        self.entries.drop(EntryDropped.TABLE_FULL, max(len(wanted) - room, 0))
         wanted = wanted[:room]
         slots[wanted], new = self._index.upsert(keys[wanted])
         self.entries.sent += int(np.count_nonzero(new))

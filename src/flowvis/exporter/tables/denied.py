@@ -30,6 +30,7 @@ from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import EndReason, RuleAction, Source, provides
 from flowvis.native import FlowIndex, pack_keys
+from flowvis.runtime.dropped import PacketDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.steady import SteadyTime
 from flowvis.strings import Strings
@@ -141,11 +142,11 @@ class DeniedTable:
         at = self._steady.at(now_ms)
         self.packets.received += _total(packets)
         denied = np.array([verdict is not None for verdict in packets.verdicts], dtype=bool)
-        packets = self._keep(packets, denied[packets.verdict], "not-denied")
+        packets = self._keep(packets, denied[packets.verdict], PacketDropped.NOT_DENIED)
         packets = self._keep(
-            packets, self._scope.wants(packets.source, packets.protocol), "out-of-scope"
+            packets, self._scope.wants(packets.source, packets.protocol), PacketDropped.OUT_OF_SCOPE
         )
-        packets = self._keep(packets, self._affordable(packets, at), "rate-limit")
+        packets = self._keep(packets, self._affordable(packets, at), PacketDropped.RATE_LIMIT)
         # When they were logged, by steady time: they may have waited.
         logged = at - (now_ms - packets.time_ms.astype(np.int64))
         for part in _runs(logged, int(self._kept(packets).min(initial=NEVER))):
@@ -206,12 +207,12 @@ class DeniedTable:
     def lost(self, count: int) -> None:
         """Note packets that were logged and did not reach us."""
         self.packets.received += count
-        self.packets.drop("lost", count)
+        self.packets.drop(PacketDropped.LOST, count)
 
     def malformed(self, count: int) -> None:
         """Note packets that were logged and could not be read."""
         self.packets.received += count
-        self.packets.drop("malformed", count)
+        self.packets.drop(PacketDropped.MALFORMED, count)
 
     def due(self, now_ms: int, *, live: int = NEVER) -> Batch:
         """Return the records of evicted and of up to `live` connections that are due.
@@ -273,7 +274,7 @@ class DeniedTable:
         self._rate.spend(int(packets.packets[passing].sum()))
         return np.asarray(passing)
 
-    def _keep(self, packets: Packets, which: NDArray[np.bool_], reason: str) -> Packets:
+    def _keep(self, packets: Packets, which: NDArray[np.bool_], reason: PacketDropped) -> Packets:
         """Go on with some of the packets; the others are counted."""
         if which.all():
             return packets
@@ -286,7 +287,7 @@ class DeniedTable:
         description = self._enricher.describe(tuples, self._rows.strings)
         slots = np.full(len(packets), -1, dtype=np.int64)
         wanted = np.flatnonzero(description.wanted)
-        self.packets.drop("not-local", _total(packets.take(~description.wanted)))
+        self.packets.drop(PacketDropped.NOT_LOCAL, _total(packets.take(~description.wanted)))
         if not len(wanted):
             return slots
         _, first = FlowIndex(_KEY_SIZE, len(wanted)).upsert(keys[wanted])
@@ -301,7 +302,7 @@ class DeniedTable:
         self.packets.merged -= len(opened)  # a connection's first packet is not counted twice
         self.connections.received += len(opened)
         refused = wanted[slots[wanted] < 0]
-        self.packets.drop("table-full", _total(packets.take(refused)))
+        self.packets.drop(PacketDropped.TABLE_FULL, _total(packets.take(refused)))
         return slots
 
     def _go_on(

@@ -124,7 +124,7 @@ async def test_exporters_and_aggregator_trust_each_other(tmp_path: Path) -> None
         with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
             handshake(cluster.files(0).server_context(), client, "another.here.svc")
         key = cluster.files(0).key
-        assert key is not None
+        assert isinstance(key, Path)
         assert key.stat().st_mode & 0o777 == 0o600
 
 

@@ -4,7 +4,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -129,6 +129,7 @@ def test_bad_peers_harm_nobody_else(aggregator: Aggregator) -> None:
 def test_records_are_seen_while_they_come(aggregator: Aggregator) -> None:
     before = aggregator.settled(0)["collector"]["received"]
     stream = aggregator.control.lines("flows", {"follow": "1", "limit": "0", "pod": "server-55"})
+    assert isinstance(stream, Generator)
     sent = 0
 
     async def play() -> Any:

@@ -47,6 +47,9 @@ class Collector:
         self.sessions.append(CollectorSession(str(peer), self.buffer))
         return Handler(self.sessions[-1])
 
+    async def has(self, count: int) -> None:
+        await until(lambda: len(self.buffer) == count)
+
     def numbers(self) -> list[int]:
         numbers: list[int] = self.buffer.batch()["octetTotalCount"].tolist()
         return numbers
@@ -119,7 +122,7 @@ async def test_records_arrive_as_they_are(tmp_path: Path) -> None:
         )
         async with started(destination(collector, files[1])) as sink:
             put(sink, batch)
-            await until(lambda c=collector: len(c.buffer) == 2)
+            await collector.has(2)
         await collector.stop()
         assert (sink.outbox.stage.sent, len(sink.outbox)) == (2, 0)
         found = collector.buffer.batch()
@@ -133,6 +136,10 @@ async def test_records_arrive_as_they_are(tmp_path: Path) -> None:
 async def test_a_collector_that_comes_back_gets_each_record_once() -> None:
     collector = Collector()
     await collector.start()
+
+    async def sessions(count: int) -> None:
+        await until(lambda: len(collector.sessions) >= count)
+
     async with started(destination(collector)) as sink:
         total = 0
         for rounds in range(4):
@@ -140,7 +147,7 @@ async def test_a_collector_that_comes_back_gets_each_record_once() -> None:
                 put(sink, numbered(total, 50))
                 total += 50
                 await asyncio.sleep(0)
-            await until(lambda known=rounds: len(collector.sessions) > known)
+            await sessions(rounds + 1)
             await collector.stop()
             put(sink, numbered(total, 50))
             total += 50

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clickhouse.conftest import Server
+from clickhouse.server import Server
 from flowvis.cli.flowctl import main as flowctl
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.errors import FlowvisError
@@ -274,7 +274,7 @@ def flow_record(aggregator: Aggregator) -> dict[str, Any]:
     deliver(aggregator, exported(flow(number)))
     aggregator.settled(received + 1)
     (row,) = aggregator.control.lines("flows", {"pod": f"client-{number}"})
-    return row
+    return dict(row)
 
 
 def wait_for(aggregator: Aggregator, metric: str, value: float) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ class Stores(Source):
         self.outlet: Outlet[Writer] = Outlet("clickhouse", self.ledger, self.stage)
         self.grace_s = 0.3
 
-    def writer(self, store: Moody, before: Writer | None = None, **options: int) -> Writer:
+    def writer(self, store: Moody, before: Writer | None = None, **options: Any) -> Writer:
         return Writer(
             store, self.outlet.stage, commit_interval_s=0.02, grace_s=self.grace_s,
             stats=before.stats if before else None, **options,

@@ -113,7 +113,7 @@ def get(port: int, page: str) -> str:
 
 def until_answered(port: int, page: str) -> str:
     """The page of a daemon that is starting."""
-    return block_until(lambda: get(port, page), despite=URLError)
+    return block_until(lambda: get(port, page), despite=(URLError,))
 
 
 @pytest.mark.kernel
@@ -177,9 +177,13 @@ async def test_a_restart_loses_and_repeats_nothing(
             {"flowExporter": exported, "conntrack": {"loopback": True}, "status": {"port": 0}},
         )
         clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+
+        async def sessions(count: int) -> None:
+            await until(lambda: collector.sessions == count)
+
         for session in (1, 2, 3):
             daemons.append(Daemon(config))
-            await until(lambda session=session: collector.sessions == session)
+            await sessions(session)
             clients[1].sendto(bytes(72), ("127.0.0.1", 9))
             if session == 1:
                 clients[0].sendto(bytes(72), ("127.0.0.1", 9))

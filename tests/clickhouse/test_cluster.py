@@ -159,7 +159,7 @@ def test_every_record_is_there_once(connect: Connect) -> None:
     grouped = connect(1, 1).query(
         "SELECT sourceTransportPort, count() FROM flows GROUP BY sourceTransportPort"
     )
-    assert sorted(grouped.rows) == [[port, 8] for port in range(2500)]
+    assert sorted(map(list, grouped.rows)) == [[port, 8] for port in range(2500)]
 
 
 PORTS = "SELECT DISTINCT sourceTransportPort FROM flow_records_local"

@@ -126,8 +126,7 @@ async def test_the_same_id_until_it_is_stored(monkeypatch: pytest.MonkeyPatch) -
     await writer.start()
     writer.put(flows(10))
     await until(lambda: len(store.calls) >= 3)
-    assert not writer.healthy
-    assert writer.stats.failing == "the network"
+    assert (writer.healthy, writer.stats.failing) == (False, "the network")
     writer.put(flows(5))
     store.error = None
     await until(lambda: writer.stage.sent == 15)

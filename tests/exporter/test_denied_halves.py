@@ -53,7 +53,7 @@ def source_half() -> Batch:
     return table.due(T0 + 20_000)
 
 
-def destination_half(action: RuleAction) -> Batch:
+def destination_half(action: int) -> Batch:
     table = DeniedTable(ClusterNode("node-2", cluster()), Scope())
     for at in TRIES:
         one = packet(
@@ -69,7 +69,7 @@ def destination_half(action: RuleAction) -> Batch:
 
 
 @pytest.mark.parametrize("action", [RuleAction.DROP, RuleAction.REJECT])
-def test_they_become_one_record(action: RuleAction) -> None:
+def test_they_become_one_record(action: int) -> None:
     flows = FlowTable()
     written = []
     for name, half in (("node-2", destination_half(action)), ("node-1", source_half())):

@@ -40,7 +40,7 @@ class Node:
         return Connection(
             source, destination, number & 0xFFFF, 80, 17, id=number,
             start_ns=self.began_ms * MS, tcp_state=None,
-        ).at(**more)  # type: ignore[arg-type]  # fmt: skip
+        ).at(**more)  # fmt: skip
 
     def end(self, *numbers: int) -> None:
         """Let connections of 100 bytes have come and gone."""

@@ -254,11 +254,14 @@ async def test_exporters_that_are_killed_export_no_byte_twice(start: Start) -> N
     async with Collector() as collector:
         exporter = start(collector)
 
+        async def reporting(sessions: int) -> None:
+            await until(lambda: collector.sessions == sessions)
+            seen = len(collector.rows)
+            await until(lambda: len(collector.rows) >= seen + 20)
+
         async def go_on() -> None:
             for sessions in (1, 2, 3):
-                await until(lambda at=sessions: collector.sessions == at)
-                seen = len(collector.rows)
-                await until(lambda at=seen: len(collector.rows) >= at + 20)
+                await reporting(sessions)
                 if sessions < 3:
                     exporter.kill()
 

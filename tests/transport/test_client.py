@@ -355,7 +355,8 @@ def test_each_session_takes_the_certificates_there_are_then(
     """First none, then good ones, then those of another CA, then broken ones."""
     first, second = make_pki(tmp_path / "1"), make_pki(tmp_path / "2")
     names = ("ca.crt", "client.crt", "client.key")
-    files = TlsFiles(*(tmp_path / name for name in names))
+    ca, certificate, key = (tmp_path / name for name in names)
+    files = TlsFiles(ca, certificate, key)
 
     async def main() -> None:
         async with serving(Server(Recorders(), tls=first.server)) as server:

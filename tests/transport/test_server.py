@@ -22,7 +22,7 @@ from flowvis.transport.server import Peer, Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 from waiting import until
 
-from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, serving
+from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, path_of, serving
 
 
 async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -32,8 +32,7 @@ async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 def foreign_context(pki: Pki) -> ssl.SSLContext:
     """A client's context as others make it."""
     context = ssl.create_default_context(cafile=str(pki.client.ca))
-    assert pki.client.certificate is not None
-    context.load_cert_chain(pki.client.certificate, pki.client.key)
+    context.load_cert_chain(path_of(pki.client.certificate), path_of(pki.client.key))
     return context
 
 
@@ -264,20 +263,20 @@ def test_factory_that_refuses_a_peer(run: Run, pki: Pki) -> None:
     def factory(peer: Peer) -> Recorder:
         raise PeerError("unwanted", f"{peer.subject} is not wanted")
 
-    async def main() -> None:
-        for tls in (pki.server, None):
-            async with serving(Server(factory, tls=tls)) as server:
-                client = client_of(server, pki.client if tls else None)
-                connecting = asyncio.create_task(client.connect())
-                await until(lambda server=server: server.stats.errors)
-                connecting.cancel()
-                await asyncio.wait([connecting])
-                await client.close()
-                await until(lambda server=server: not server.sessions)
-                assert set(server.stats.errors) == {"unwanted"}
-                assert server._common.handshakes == 0
+    async def main(server_tls: TlsFiles | None, client_tls: TlsFiles | None) -> None:
+        async with serving(Server(factory, tls=server_tls)) as server:
+            client = client_of(server, client_tls)
+            connecting = asyncio.create_task(client.connect())
+            await until(lambda: server.stats.errors)
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            await client.close()
+            await until(lambda: not server.sessions)
+            assert set(server.stats.errors) == {"unwanted"}
+            assert server._common.handshakes == 0
 
-    run(main())
+    run(main(pki.server, pki.client))
+    run(main(None, None))
 
 
 def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
@@ -289,11 +288,15 @@ def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
             await quiet.connect()
             flooding = asyncio.create_task(flood.send([b"x" * 60_000] * 3000))
             await until(lambda: handlers[0].data)
-            for _ in range(5):
+
+            async def greeted() -> None:
                 seen = len(handlers[1].data)
-                began = time.monotonic()
                 await quiet.send([b"hello"])
-                await until(lambda seen=seen: len(handlers[1].data) > seen)
+                await until(lambda: len(handlers[1].data) > seen)
+
+            for _ in range(5):
+                began = time.monotonic()
+                await greeted()
                 assert time.monotonic() - began < 2
             assert not flooding.done()
             flooding.cancel()
@@ -350,8 +353,7 @@ def test_new_certificates_serve_new_sessions_and_cost_none(
             await old.connect()
 
             other = make_pki(tmp_path / "other")
-            assert pki.server.certificate is not None
-            pki.server.certificate.write_bytes(b"not a certificate")
+            path_of(pki.server.certificate).write_bytes(b"not a certificate")
             await until(lambda: server.stats.certificate_failures == 1)
             await asyncio.sleep(0.2)
             assert server.stats.certificate_failures == 1
@@ -385,8 +387,7 @@ def test_client_takes_new_certificates_at_its_next_session(run: Run, tmp_path: P
             issue_client(pki.ca, "node-2").write(tmp_path, "client")
             await client.connect()
             await client.close()
-            assert pki.client.key is not None
-            pki.client.key.write_bytes(b"")
+            path_of(pki.client.key).write_bytes(b"")
             await client.connect()
             await client.close()
         assert [handler.peer.subject for handler in handlers] == ["node-1", "node-2", "node-2"]

@@ -226,8 +226,9 @@ async def test_a_start_can_be_given_up(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path)
     await cluster.server.start()
     await cluster.server.stop()
-    starting = asyncio.create_task(cluster.replica().start())
-    await asyncio.sleep(0.05)
+    replica = cluster.replica()
+    starting = asyncio.create_task(replica.start())
+    await until(lambda: replica.stats.failures)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting

@@ -167,7 +167,7 @@ async def test_while_the_collector_is_away_the_newest_records_wait() -> None:
     async with started(destination(collector, capacity=100)) as sink:
         for first in range(0, 500, 50):
             put(sink, numbered(first, 50))
-        await asyncio.sleep(0.05)
+        await until(lambda: sink.client.stats.attempts)
         assert sink.outbox.stage.dropped == {OVERFLOW: 400}
         await collector.start()
         await until(lambda: len(sink.outbox) == 0)
@@ -182,7 +182,7 @@ async def test_what_cannot_be_sent_at_the_end_is_counted() -> None:
     sink = destination(collector, grace_s=0.2)
     await sink.start()
     put(sink, numbered(0, 5))
-    await asyncio.sleep(0.05)
+    await until(lambda: sink.client.stats.attempts)
     await sink.stop()
     assert sink.outbox.stage.dropped == {SHUTDOWN: 5}
     assert sink.outbox.stage.imbalance == 0

@@ -260,7 +260,7 @@ async def test_what_a_stuck_collector_has_not_taken_goes_to_the_next(domain: int
             line.put(line.outlet, numbered(first, 10_000))
         stuck, _ = await asyncio.to_thread(listener.accept)
         await until(lambda: line.outlet.stage.sent > 0)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # time for all, were it not stuck
         assert line.outlet.stage.sent < count
         await line.outlet.replace(line.to(collector.port, domain=domain))
         line.put(line.outlet, numbered(count, 10))

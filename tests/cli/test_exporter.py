@@ -1,4 +1,5 @@
 import asyncio
+import re
 import signal
 import socket
 import subprocess
@@ -116,6 +117,15 @@ def until_answered(port: int, page: str) -> str:
     return block_until(lambda: get(port, page), despite=(URLError,))
 
 
+def until_polled(port: int) -> None:
+    """Wait until a daemon has read the kernel's table, and so made the kernel count."""
+    count = "antrea_agent_conntrack_poll_cycle_duration_seconds_count"
+    block_until(
+        lambda: re.search(rf"^{count} [1-9]", get(port, "metrics"), re.MULTILINE),
+        despite=(OSError,),
+    )
+
+
 @pytest.mark.kernel
 async def test_from_the_kernel_to_the_collector(
     tracked: None, tmp_path: Path, daemons: list[Daemon]
@@ -141,7 +151,7 @@ async def test_from_the_kernel_to_the_collector(
         )
         daemons.append(Daemon(config))
         await until(lambda: collector.sessions == 1)
-        await asyncio.sleep(0.3)
+        await asyncio.to_thread(until_polled, status)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.bind(("127.0.0.1", 0))
             client.sendto(bytes(72), ("127.0.0.1", 9))
@@ -187,7 +197,7 @@ async def test_a_restart_loses_and_repeats_nothing(
             clients[1].sendto(bytes(72), ("127.0.0.1", 9))
             if session == 1:
                 clients[0].sendto(bytes(72), ("127.0.0.1", 9))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # some polls
             code, log = await asyncio.to_thread(daemons[-1].stop)
             assert code == 0, log
             clients[1].sendto(bytes(72), ("127.0.0.1", 9))  # while nobody looks

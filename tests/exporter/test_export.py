@@ -112,7 +112,7 @@ async def test_what_ends_while_the_collector_is_away_waits_for_it() -> None:
     node.list(range(100, 103), 100)
     for number in range(10):
         node.end(number)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # three timeouts, for which nothing is sent later
     node.list(range(100, 103), 400)
     assert len(node.pending) == 10
     async with collector:
@@ -177,11 +177,12 @@ async def test_what_a_crashed_collector_cannot_have_read_is_sent_again() -> None
     numbers = range(1, 20_001)
     for first in range(0, 20_000, 4000):
         node.end(*numbers[first : first + 4000])
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # until all buffers are full
     assert len(node.pending) > 0
     await collector.crash()
     await until(lambda: not node.exporter.client.connected)
-    await asyncio.sleep(0.2)  # what had left is settled
+    attempts = node.exporter.client.stats.attempts
+    await until(lambda: node.exporter.client.stats.attempts > attempts)  # what had left is settled
     before = node.sent
     await collector.come()
     await until(lambda: not len(node.pending))
@@ -232,7 +233,8 @@ async def test_a_stop_does_not_wait_for_the_next_attempt() -> None:
     node = Node(collector.address)
     await node.exporter.start()
     node.end(1)
-    await asyncio.sleep(1.0)  # several attempts: the next one is a while off
+    # The next attempt is a while off then.
+    await until(lambda: node.exporter.client.stats.attempts >= 3)
     async with collector:
         await node.exporter.stop()
         assert len(collector.rows) == 1

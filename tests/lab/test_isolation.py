@@ -87,7 +87,7 @@ def lab(directory: Path) -> Iterator[subprocess.Popen[str]]:
                 break
         else:
             pytest.fail("".join(seen))
-        time.sleep(0.5)
+        time.sleep(0.5)  # into the traffic
         try:
             yield process
         finally:

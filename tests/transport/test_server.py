@@ -128,7 +128,7 @@ def test_handshake_that_takes_too_long(run: Run, pki: Pki) -> None:
             writer.close()
             client = client_of(server, pki.client)
             await client.connect()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # longer than a handshake may take
             assert client.connected
             await client.close()
         assert server.stats.errors == {"handshake-timeout": 1}
@@ -313,7 +313,7 @@ def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
             client = client_of(server, None)
             await client.connect()
             for _ in range(12):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # together longer than it may be idle
                 await client.send([b"x"])
             await client.lost()
             await until(lambda: server.stats.errors == {"idle": 1})
@@ -355,7 +355,7 @@ def test_new_certificates_serve_new_sessions_and_cost_none(
             other = make_pki(tmp_path / "other")
             path_of(pki.server.certificate).write_bytes(b"not a certificate")
             await until(lambda: server.stats.certificate_failures == 1)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # looks that find the same
             assert server.stats.certificate_failures == 1
             still = client_of(server, pki.client)
             await still.connect()
@@ -442,7 +442,7 @@ def test_stop_in_the_middle_of_a_handshake(run: Run, pki: Pki) -> None:
         sock = socket.create_connection(("127.0.0.1", server.port))
         await until(lambda: server.sessions)
         stopping = asyncio.create_task(server.stop())
-        await asyncio.sleep(0.05)
+        await until(lambda: all(listener.fileno() == -1 for listener in server._listeners))
         reader, writer = await asyncio.open_connection(
             sock=sock, ssl=foreign_context(pki), server_hostname="localhost"
         )

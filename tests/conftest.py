@@ -30,3 +30,9 @@ def namespace() -> Iterator[None]:
 def tracked(namespace: None) -> None:
     """A namespace that tracks connections."""
     run("nft", RULE)
+
+
+@pytest.fixture(autouse=True)
+def _proof_takes_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On loopback there is no need to wait as long as across networks."""
+    monkeypatch.setattr("flowvis.transport.client.PROOF_S", 0.03)

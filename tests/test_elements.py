@@ -67,10 +67,32 @@ def test_antrea_types(name: str, kind: DataType) -> None:
     assert REGISTRY.named(name).type is kind
 
 
-@pytest.mark.parametrize("former", [56505, 55829])
-def test_former_enterprise_numbers_are_antreas(former: int) -> None:
+def test_a_former_enterprise_number_is_antreas() -> None:
     for number in range(100, 173):
-        assert REGISTRY.find(former, number) is REGISTRY.find(ANTREA, number)
+        assert REGISTRY.find(56505, number) is REGISTRY.find(ANTREA, number)
+
+
+def test_the_numbers_of_2020() -> None:
+    """go-ipfix 0.2.2, pkg/registry/registry_antrea.csv: without destinationClusterIPv6."""
+    found = [REGISTRY.find(55829, number) for number in range(99, 115)]
+    assert [element and element.name for element in found] == [
+        None,
+        "sourcePodNamespace",
+        "sourcePodName",
+        "destinationPodNamespace",
+        "destinationPodName",
+        "sourceNodeName",
+        "destinationNodeName",
+        "destinationClusterIPv4",
+        "destinationServicePort",
+        "destinationServicePortName",
+        "ingressNetworkPolicyName",
+        "ingressNetworkPolicyNamespace",
+        "egressNetworkPolicyName",
+        "egressNetworkPolicyNamespace",
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(

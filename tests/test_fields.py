@@ -62,8 +62,9 @@ def test_exporters_template(version: int) -> None:
     tail = [f"{stem}IPv{version}" for stem in ("destinationCluster", "proxySnat")]
     antrea = [*common(version), *tail, f"destinationServiceIPv{version}"]
     assert len(antrea) == ANTREA_EXPORTED == 43
-    assert names == [*antrea, "flowStartMilliseconds", "flowEndMilliseconds", "flowId"]
-    assert [field.exported for field in EXPORTED] == list(range(1, 47))
+    ours = ["flowStartMilliseconds", "flowEndMilliseconds", "flowId", f"icmpTypeCodeIPv{version}"]
+    assert names == [*antrea, *ours]
+    assert [field.exported for field in EXPORTED] == list(range(1, 48))
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -75,8 +76,9 @@ def test_aggregated_records_template(version: int) -> None:
         *tail,
         f"destinationServiceIPv{version}",
         *PER_NODE.split(),
+        f"icmpTypeCodeIPv{version}",
     ]
-    assert [field.aggregated for field in AGGREGATED] == list(range(1, 71))
+    assert [field.aggregated for field in AGGREGATED] == list(range(1, 72))
 
 
 KINDS = {
@@ -129,7 +131,7 @@ def test_a_row_needs_a_source() -> None:
         Field("someField", Kind.U8, Merge.FILL, "A field that nobody gives a value")  # type: ignore[call-arg,arg-type]
 
 
-@pytest.mark.parametrize("source", list(Source))
+@pytest.mark.parametrize("source", sorted({field.source for field in FIELDS}, key=str))
 def test_a_field_that_nobody_gives_a_value_is_an_error(source: Source) -> None:
     names = {field.name for field in FIELDS if field.source is source}
     provides(source, names)
@@ -151,6 +153,10 @@ ROOMS = {
     Source.FLOW: "flowvis.aggregator.correlation.flows",
     Source.ENRICHMENT: "flowvis.aggregator.enrichment.complete",
 }
+
+
+def test_every_source_of_a_field_has_a_room() -> None:
+    assert ROOMS.keys() == {field.source for field in FIELDS}
 
 
 @pytest.mark.parametrize(("source", "module"), ROOMS.items(), ids=str)

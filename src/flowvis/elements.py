@@ -12,8 +12,23 @@ from importlib import resources
 IANA = 0
 REVERSE = 29305
 ANTREA = 56506
-ANTREA_ALIASES = frozenset({56505, 55829})
+ANTREA_2020 = 55829
+ANTREA_ALIASES = frozenset({56505, ANTREA_2020})
 """Numbers under which older releases and documents knew Antrea's elements; accepted on input."""
+
+_LAST_OF_2020 = 112
+_INSERTED = 107
+"""destinationClusterIPv6, which moved up what came after it: go-ipfix 0.2.0 to 0.2.2, the only ones
+with 55829, have 100 to 112 without it."""
+
+
+def current(enterprise: int, number: int) -> tuple[int, int]:
+    """Return today's enterprise and number of an element under one of Antrea's former ones."""
+    if enterprise == ANTREA_2020:
+        if number > _LAST_OF_2020:
+            return enterprise, number
+        number += number >= _INSERTED
+    return (ANTREA if enterprise in ANTREA_ALIASES else enterprise), number
 
 
 class DataType(Enum):
@@ -83,9 +98,7 @@ class Registry:
 
     def find(self, enterprise: int, element_id: int) -> Element | None:
         """Return the element of that number, or None; Antrea's former numbers count as its own."""
-        if enterprise in ANTREA_ALIASES:
-            enterprise = ANTREA
-        return self._by_id.get((enterprise, element_id))
+        return self._by_id.get(current(enterprise, element_id))
 
 
 def _load() -> Registry:

@@ -81,6 +81,7 @@ class Source(Enum):
     VERDICT = "exporter where denied, else aggregator"  # `exporter.tables.denied`
     FLOW = "aggregator: the flow's halves"  # `aggregator.correlation`
     ENRICHMENT = "aggregator: what the cluster knows"  # `aggregator.enrichment`
+    RELAY = "another aggregator"  # `ipfix.origin`: of no record of ours
 
 
 class Side(Enum):
@@ -354,9 +355,12 @@ FIELDS: tuple[Field, ...] = (
           "When the counters were read, or the end of the connection",
           ("flowEndMilliseconds",), exported=45, stored=False),
     Field("flowId", Kind.U64, Merge.KEY, Source.TUPLES,
-          "ICMP and ICMPv6: type << 24 | code << 16 | identifier of the request, which tell "
+          "ICMP and ICMPv6: type * 2^24 + code * 2^16 + identifier of the request, which tell "
           "connections without ports apart; else 0",
           ("flowId",), exported=46, stored=False),
+    Field("icmpTypeCode", Kind.U16, Merge.FILL, Source.TUPLES,
+          "ICMP and ICMPv6: type * 256 + code of the request; else 0",
+          ("icmpTypeCodeIPv4", "icmpTypeCodeIPv6"), exported=47, aggregated=71),
     *_per_node(),
     Field("flowEndSecondsFromSourceNode", Kind.SECONDS, Merge.END, Source.FLOW,
           "flowEndSeconds of the source node",

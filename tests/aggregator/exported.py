@@ -7,9 +7,12 @@ import numpy as np
 from flowvis.batch import Batch, address_bytes
 from flowvis.fields import EXPORTED, EndReason, FlowType, Kind
 from flowvis.ipfix import DOMAIN
+from flowvis.ipfix.origin import NODE_COUNTERS, ORIGIN
 from flowvis.strings import Strings
 
 START_MS = 1_700_000_000_123
+
+OTHERS = (*ORIGIN, *NODE_COUNTERS)
 
 PLAIN: dict[str, Any] = {
     "flowStartMilliseconds": START_MS,
@@ -72,14 +75,16 @@ def counted(octets: int, delta: int | None = None) -> dict[str, Any]:
 def exported(strings: Strings, *rows: dict[str, Any]) -> Batch:
     """One record for each dict, over `PLAIN`; the seconds follow the milliseconds.
 
-    `observationDomainId` is that of the exporter, 0 unless given.
+    `observationDomainId` is that of the exporter, 0 unless given. Columns of other aggregators are
+    there if a record gives any of them.
     """
     full = [PLAIN | row for row in rows]
     for row in full:
         for name in ("flowStart", "flowEnd"):
             row.setdefault(f"{name}Seconds", row[f"{name}Milliseconds"] // 1000)
     columns = {}
-    for field in EXPORTED:
+    others = {field.name for field in OTHERS}
+    for field in (*EXPORTED, *(OTHERS if any(others & row.keys() for row in full) else ())):
         column = np.zeros((len(full), *field.kind.shape), field.kind.dtype)
         for at, row in enumerate(full):
             value = row.get(field.name)

@@ -92,7 +92,7 @@ async def test_what_a_session_counted_stays_after_its_end() -> None:
     first.data_received(memoryview(bytes.fromhex("000a0014000000000000000000000001 00050004")))
     assert first.as_dict() == {
         "peer": "node-1@192.0.2.1:1234",
-        "messages": 3,
+        "messages": 4,
         "records": 2,
         "lost": first.stats.lost_records,
         "errors": 1,
@@ -178,3 +178,17 @@ async def test_hosts_of_one_observation_domain(address: str, subject: str, apart
     expected = [10_000] if apart else [10_137]
     assert row["octetTotalCountFromSourceNode"].tolist() == expected
     assert line.collector.exporters.stats.known == 1 + apart
+
+
+async def test_a_destination_that_fails_costs_the_others_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing:
+        def put(self, batch: Batch) -> None:
+            raise RuntimeError(f"a defect at {len(batch)} records")
+
+    line = Line()
+    line.correlator._destinations = [Failing(), line.history, Failing()]
+    line.feed(line.open(), intra(0, 3))
+    assert len(await line.write()) == 3
+    assert caplog.text.count("3 records for one destination") == 2

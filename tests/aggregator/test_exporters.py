@@ -30,6 +30,17 @@ def test_another_session_is_the_same_exporter() -> None:
     assert exporters.number(NODE, 7) == exporters.number(again, 7)
 
 
+def test_who_is_behind_another_exporter() -> None:
+    exporters = Exporters(capacity=3)
+    relay, other = exporters.number(NODE, 7), exporters.number(NODE, 8)
+    behind = [(relay, b"a", 7), (relay, b"a", 8), (relay, b"b", 7), (other, b"a", 7)]
+    numbers = [exporters.original(*one) for one in behind]
+    assert len({relay, other, *numbers}) == 6
+    assert exporters.original(*behind[-1]) == numbers[-1]
+    assert exporters.stats.known == 2 + 3
+    assert [exporters.number(NODE, domain) for domain in (7, 8)] == [relay, other]
+
+
 def test_there_is_room_for_the_latest_and_no_number_comes_twice() -> None:
     exporters = Exporters(capacity=3)
     given = [exporters.number(NODE, domain) for domain in (1, 2, 3, 1, 4, 5)]

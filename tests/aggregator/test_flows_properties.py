@@ -82,7 +82,17 @@ any_record = st.fixed_dictionaries(
         "octetDeltaCount": counts,
         "packetTotalCount": counts,
         "reverseOctetTotalCount": counts,
-    }
+    },
+    optional={
+        "originalObservationDomainId": st.sampled_from([0, 7]),
+        "flowDirection": st.sampled_from([0, 1, 255]),
+        "bothNodesCounted": st.sampled_from([0, 1, 1]),
+        "octetTotalCountFromSourceNode": counts,
+        "octetDeltaCountFromSourceNode": counts,
+        "packetTotalCountFromSourceNode": counts,
+        "octetTotalCountFromDestinationNode": counts,
+        "packetTotalCountFromDestinationNode": counts,
+    },
 )
 
 

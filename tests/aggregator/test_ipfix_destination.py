@@ -4,12 +4,29 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from flowvis.aggregator.destinations.ipfix import SHUTDOWN, IpfixDestination
+import numpy as np
+import pytest
+
+from exporter.test_fickle_collectors import (
+    Manner,
+    after_the_templates,
+    at_the_first_record,
+    fickle,
+)
+from flowvis.aggregator.destinations.ipfix import (
+    FAILED,
+    OTHER_TEMPLATE,
+    SHUTDOWN,
+    IpfixDestination,
+    UnsentRecords,
+)
 from flowvis.aggregator.destinations.outbox import OVERFLOW
 from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
+from flowvis.ipfix.exporter import PROBE
+from flowvis.ipfix.receivers import parse_release, understood
 from flowvis.native import StringTable
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.ledger import Stage
@@ -73,7 +90,7 @@ def destination(
     collector: Collector, tls: TlsFiles | None = None, capacity: int = 10_000, grace_s: float = 5
 ) -> IpfixDestination:
     address = CollectorAddress("127.0.0.1", collector.port, "tls" if tls else "tcp")
-    client = Client(address, tls, backoff=Backoff(0.02, 0.1))
+    client = Client(address, tls, probe=PROBE, backoff=Backoff(0.02, 0.1))
     stage = Stage("ipfix")
     return IpfixDestination(
         client, stage, domain=lambda: 7, capacity=capacity, max_message=1400, grace_s=grace_s
@@ -157,6 +174,58 @@ async def test_a_collector_that_comes_back_gets_each_record_once() -> None:
     assert sorted(collector.numbers()) == list(range(total))
     assert sum(session.stats.lost_records for session in collector.sessions) == 0
     assert sink.outbox.stage.sent == total
+    assert sink.outbox.stage.imbalance == 0
+
+
+async def test_records_that_cannot_be_encoded_are_given_up_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flowvis.aggregator.destinations.ipfix.PAUSE_S", 0.01)
+    collector = Collector()
+    await collector.start()
+    async with started(destination(collector)) as sink:
+        put(sink, numbered(0, 5))
+        bad = numbered(5, 7)
+        bad.columns["octetTotalCount"] = bad["octetTotalCount"].astype(np.float64)
+        put(sink, bad)
+        put(sink, numbered(12, 3))
+        await until(lambda: len(sink.outbox) == 0)
+    await collector.stop()
+    assert collector.numbers() == [*range(5), *range(12, 15)]
+    assert sink.outbox.stage.dropped == {FAILED: 7}
+    assert (sink.outbox.stage.sent, sink.outbox.stage.imbalance) == (8, 0)
+
+
+async def test_messages_of_another_template_are_not_sent_under_a_new_one() -> None:
+    collector = Collector()
+    await collector.start()
+    client = Client(CollectorAddress("127.0.0.1", collector.port, "tcp"))
+    fields = understood(AGGREGATED, parse_release("1.5"))
+    stage = Stage("ipfix")
+    new = IpfixDestination(client, stage, domain=lambda: 7, capacity=100, fields=fields)
+    stage.received = 9
+    new.succeed(UnsentRecords([b"of the old template"], [numbered(4, 5)], 4, AGGREGATED))
+    async with started(new):
+        await until(lambda: len(new.outbox) == 0)
+    await collector.stop()
+    assert collector.numbers() == list(range(4, 9))
+    assert (stage.sent, stage.dropped, stage.imbalance) == (5, {OTHER_TEMPLATE: 4}, 0)
+
+
+@pytest.mark.parametrize("manner", [after_the_templates, at_the_first_record])
+async def test_nothing_is_sent_to_a_collector_that_accepts_and_closes(manner: Manner) -> None:
+    collector = Collector()
+    await collector.start()
+    await collector.stop()
+    async with started(destination(collector)) as sink:
+        async with fickle(collector.port, manner) as began:
+            put(sink, numbered(0, 9))
+            await until(lambda: len(began) == 3)
+            assert (sink.outbox.stage.sent, len(sink.outbox)) == (0, 9)
+        await collector.start()
+        await until(lambda: sink.outbox.stage.sent == 9)
+    await collector.stop()
+    assert collector.numbers() == list(range(9))
     assert sink.outbox.stage.imbalance == 0
 
 

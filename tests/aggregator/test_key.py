@@ -25,6 +25,14 @@ CLIENT = {
 MASQUERADED = {"proxySnatIP": "192.0.2.1", "proxySnatPort": 6000}
 NODE_PORT = {"destinationServiceIP": "192.0.2.2", "destinationServicePort": 30080}
 
+RELAYED = {
+    **SOURCE_HALF,
+    **DESTINATION_HALF,
+    "destinationServicePort": 0,
+    "originalObservationDomainId": 7,
+}
+"""Whosever half it is: an aggregator has named what its exporter did not know."""
+
 
 @pytest.mark.parametrize(
     ("record", "bits"),
@@ -60,6 +68,21 @@ NODE_PORT = {"destinationServiceIP": "192.0.2.2", "destinationServicePort": 3008
             SOURCE | Sides.CLIENT,
         ),
         (SOURCE_HALF | DESTINATION_HALF, Sides.BOTH),
+        (RELAYED | {"flowDirection": 1}, SOURCE),
+        (RELAYED | {"flowDirection": 0}, DESTINATION),
+        (RELAYED | {"flowDirection": 255}, Sides.BOTH),
+        (RELAYED | {"flowDirection": 1, "originalObservationDomainId": 0}, Sides.BOTH),
+        (RELAYED | {"flowDirection": 1} | MASQUERADED, SOURCE | Sides.CLIENT),
+        (RELAYED | {"flowDirection": 0} | NODE_PORT, DESTINATION | Sides.SERVER),
+        (RELAYED | {"flowDirection": 1} | NODE_PORT, SOURCE),
+        (
+            RELAYED | {"flowDirection": 1, "egressNetworkPolicyRuleAction": RuleAction.DROP},
+            CLIENTS,
+        ),
+        (
+            RELAYED | {"flowDirection": 1, "protocolIdentifier": 1, "proxySnatIP": "192.0.2.1"},
+            SOURCE | Sides.CLIENT,
+        ),
         ({"flowType": FlowType.INTER_NODE}, Sides.BOTH),
     ],
 )

@@ -206,6 +206,25 @@ def test_a_broken_file_changes_nothing(
     wait_for(aggregator, PROBLEMS, 0)
 
 
+async def test_a_message_size_below_the_template_leaves_the_collector_as_it_is(
+    tmp_path: Path,
+) -> None:
+    collector = Collector()
+    await collector.start()
+    good = {"enable": True, "address": f"127.0.0.1:{collector.port}"}
+    with running(tmp_path, {"flowCollector": good}) as aggregator:
+        aggregator.configure({"flowCollector": good | {"maxIPFIXMsgSize": 520}})
+        await asyncio.to_thread(
+            aggregator.logged, "flowCollector.maxIPFIXMsgSize: 520: 0, or 536 (what a template"
+        )
+        await send(aggregator.client(), [exported(*(flow(n) for n in range(20)))])
+        books = await asyncio.to_thread(aggregator.settled, 20)
+        assert (books["ipfix"]["sent"], books["ipfix"]["dropped"]) == (20, {})
+        assert await asyncio.to_thread(aggregator.stop) == 0
+    await collector.stop()
+    assert len(collector.buffer) == 20
+
+
 def test_what_needs_a_restart_is_said(
     aggregator: Aggregator, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,6 +68,22 @@ def test_one_host_alone_is_both_sides() -> None:
     assert row["originalFlowsPresent"] == 1
 
 
+def test_the_second_host_has_a_clock_of_its_own() -> None:
+    table, rows = Table(), []
+    for by, at_ms, octets, delta in (
+        (ONE, 50_000, 10_000, 10_000),
+        (OTHER, 30_000, 6000, 6000),
+        (OTHER, 40_000, 8000, 2000),
+        (ONE, 60_000, 12_000, 2000),
+    ):
+        table.add(seen(by, at_ms, octets, delta), now=NOW)
+        rows += table.due(NOW)
+    rows += table.flush(NOW + 60_000)
+    assert sums(rows, "") == [12_000]
+    assert rows[-1]["octetTotalCountFromDestinationNode"] == 8000
+    assert table.stats.late == 0
+
+
 def test_a_router_between_them_adds_nothing() -> None:
     table, rows = Table(), []
     for turn in range(1, 4):

@@ -202,6 +202,30 @@ async def test_a_stop_does_not_wait_for_the_one_before() -> None:
     line.check()
 
 
+@pytest.mark.parametrize("counted", [True, False], ids=["received", "not received"])
+async def test_one_that_fails_costs_its_own_records_only(
+    counted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, store = Stores(), Moody()
+    line.outlet.begin(line.writer(store))
+    await line.outlet.start()
+    writer = line.outlet.current
+    assert writer is not None
+
+    def put(batch: Batch) -> None:
+        writer.stage.received += len(batch) * counted
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "put", put)
+        line.send()
+    line.send()
+    await line.sent(10)
+    line.check()
+    assert line.outlet.stage.dropped == {"failed": 10}
+    await line.outlet.stop()
+
+
 async def test_one_that_cannot_be_made_changes_nothing() -> None:
     line, store = Stores(), Moody()
     line.outlet.begin(line.writer(store))

@@ -6,6 +6,8 @@ from cryptography import x509
 
 from flowvis.aggregator.settings import AggregatorSettings, Mode, Transport
 from flowvis.errors import SettingsError
+from flowvis.fields import AGGREGATED
+from flowvis.ipfix.exporter import least_message
 from flowvis.runtime.settings import load
 from flowvis.transport.certificates import issue_ca, issue_server
 
@@ -107,6 +109,25 @@ def test_an_address_without_a_protocol_is_tcp() -> None:
     assert (address.port, address.protocol) == (4739, "tcp")
 
 
+LEAST = least_message(AGGREGATED)
+SIZES = f"0, or {LEAST} (what a template takes) to 65535"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
+    def document(size: int, release: str = "") -> bytes:
+        lines = f"maxIPFIXMsgSize: {size}\n  antreaVersion: '{release}'\n  enable: {enabled}"
+        return f"flowCollector:\n  {lines}\n  address: collector".encode()
+
+    assert load(AggregatorSettings, document(LEAST), {}).flow_collector.fields == AGGREGATED
+    old = load(AggregatorSettings, document(LEAST - 1, "1.5"), {}).flow_collector
+    assert len(old.fields) < len(AGGREGATED)
+    least = least_message(old.fields)
+    load(AggregatorSettings, document(least, "1.5"), {})
+    with pytest.raises(SettingsError, match=f"maxIPFIXMsgSize: {least - 1}: 0, or {least} "):
+        load(AggregatorSettings, document(least - 1, "1.5"), {})
+
+
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
@@ -119,7 +140,13 @@ def test_an_address_without_a_protocol_is_tcp() -> None:
         ("flowCollector: {recordFormat: JSON}", "flowCollector.recordFormat: JSON is not"),
         ("flowCollector: {includeK8sUIDs: true}", "flowCollector.includeK8sUIDs: true is not"),
         ("flowCollector: {includeK8sNames: false}", "flowCollector.includeK8sNames: false is"),
-        ("flowCollector: {maxIPFIXMsgSize: 100}", "flowCollector.maxIPFIXMsgSize: 100"),
+        ("flowCollector: {maxIPFIXMsgSize: 100}", f"flowCollector.maxIPFIXMsgSize: 100: {SIZES}"),
+        (
+            f"flowCollector: {{maxIPFIXMsgSize: {LEAST - 1}}}",
+            f"flowCollector.maxIPFIXMsgSize: {LEAST - 1}: {SIZES}",
+        ),
+        ("flowCollector: {antreaVersion: 2.2}", "flowCollector.antreaVersion: 2.2 is not"),
+        ("flowCollector: {antreaVersion: next}", "flowCollector.antreaVersion: 'next' is no rel"),
         ("s3Uploader: {enable: true}", "s3Uploader.enable: uploading to S3 is not supported yet"),
         ("flowLogger: {enable: true}", "flowLogger.enable: logging flows to a file is not"),
         ("flowStreamService: {enable: true}", "flowStreamService.enable: the flow stream service"),

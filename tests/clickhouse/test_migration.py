@@ -1,7 +1,6 @@
 """Creating and upgrading the schema, on both engines; and what a server has to go without."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -192,8 +191,3 @@ def test_documentation_has_every_column() -> None:
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == list(
         schema.FLOWS_COLUMNS
     )
-
-
-def test_the_document_has_the_table() -> None:
-    document = Path(__file__).parents[2] / "docs" / "clickhouse.md"
-    assert schema.documentation() in document.read_text(), "paste schema.documentation() there"

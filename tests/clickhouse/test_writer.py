@@ -153,6 +153,30 @@ async def test_a_rejected_batch_does_not_hold_up_the_others() -> None:
     assert writer.stage.imbalance == 0
 
 
+async def test_a_batch_that_meets_a_defect_does_not_end_the_daemon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flowvis.clickhouse.writer.FIRST_PAUSE_S", FAST)
+
+    class Faulty(Moody):
+        def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
+            if len(batch) == 7:
+                self.calls.append((7, batch_id, again))
+                raise TypeError("no such column")
+            super().insert(batch, batch_id, again=again)
+
+    store = Faulty()
+    writer = writer_for(store)
+    await writer.start()
+    for count in (5, 7, 6):
+        writer.put(flows(count))  # each over a string table of its own: a commit of its own
+    await until(lambda: writer.held() == 0)
+    assert (writer.stage.sent, writer.stage.dropped) == (11, {REJECTED: 7})
+    assert [count for count, _, _ in store.calls] == [5, 7, 7, 7, 6]
+    await writer.stop()
+    assert writer.stage.imbalance == 0
+
+
 async def test_the_oldest_go_when_the_queue_is_full() -> None:
     store = Moody()
     store.migrate_error = StoreError("not there", retryable=True)

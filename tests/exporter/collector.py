@@ -24,6 +24,8 @@ class Collector:
         self.sessions = 0
         self.templates = 0
         self.gaps = 0
+        self.fields: list[int] = []
+        """How many there are in each template that came."""
         self.reading = asyncio.Event()
         self.reading.set()
         self._server: asyncio.Server | None = None
@@ -89,7 +91,9 @@ class Collector:
         await self.reading.wait()
         while not self._crashed and (data := await reader.read(1 << 16)):
             for event in session.receive(data):
-                self.templates += isinstance(event, TemplateLearned)
+                if isinstance(event, TemplateLearned):
+                    self.templates += 1
+                    self.fields.append(event.fields)
                 self.gaps += isinstance(event, SequenceGap)
             self._keep(buffer)
         if not self._crashed:

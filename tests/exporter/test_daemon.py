@@ -166,6 +166,7 @@ def test_live_options_without_anything_to_change(tmp_path: Path) -> None:
         "flowExporter": {
             "flowCollectorAddr": "[::1]:4740:tls", "flowPollInterval": "1s",
             "activeFlowExportTimeout": "2s", "idleFlowExportTimeout": "3s", "protocolFilter": [],
+            "antreaVersion": "2.2",
         },
         "denied": {"prefixes": ["calico"], "maxPacketsPerSecond": 1},
         "tls": {"serverName": "x"},

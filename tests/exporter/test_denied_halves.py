@@ -1,5 +1,6 @@
 """Both nodes of a denied connection: one saw it go out, the other denied it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -39,7 +40,7 @@ def cluster() -> Inventory:
     return inventory
 
 
-def source_half() -> Batch:
+def source_half(tries: Sequence[int] = TRIES) -> Batch:
     table = ConnectionTable(ClusterNode("node-1", cluster()), Scope())
     attempt = Connection(
         CLIENT,
@@ -47,15 +48,15 @@ def source_half() -> Batch:
         source_port=1000,
         tcp_state="SYN_SENT",
         start_ns=(T0 - 3) * 1_000_000,
-        counters=(len(TRIES), len(TRIES) * SYN, 0, 0),
+        counters=(len(tries), len(tries) * SYN, 0, 0),
     )
     table.poll(entries(attempt), T0 + 4000)
     return table.due(T0 + 20_000)
 
 
-def destination_half(action: int) -> Batch:
+def destination_half(action: int, tries: Sequence[int] = TRIES) -> Batch:
     table = DeniedTable(ClusterNode("node-2", cluster()), Scope())
-    for at in TRIES:
+    for at in tries:
         one = packet(
             1000,
             source=CLIENT,
@@ -68,11 +69,18 @@ def destination_half(action: int) -> Batch:
     return table.due(T0 + 20_000)
 
 
-@pytest.mark.parametrize("action", [RuleAction.DROP, RuleAction.REJECT])
-def test_they_become_one_record(action: int) -> None:
+@pytest.mark.parametrize(
+    ("action", "tries"),
+    [(RuleAction.DROP, TRIES), (RuleAction.REJECT, TRIES[:1])],  # who is refused tries anew
+    ids=["drop", "reject"],
+)
+def test_they_become_one_record(action: int, tries: Sequence[int]) -> None:
     flows = FlowTable()
     written = []
-    for name, half in (("node-2", destination_half(action)), ("node-1", source_half())):
+    for name, half in (
+        ("node-2", destination_half(action, tries)),
+        ("node-1", source_half(tries)),
+    ):
         sent = ExporterSession(1, EXPORTED)
         buffer = RecordBuffer(EXPORTED, flows.strings)
         received = CollectorSession(name, buffer)
@@ -93,7 +101,7 @@ def test_they_become_one_record(action: int) -> None:
     ]
     assert record["ingressNetworkPolicyRuleAction"].tolist() == [action]
     for name in ("", "FromSourceNode", "FromDestinationNode"):
-        assert record[f"octetTotalCount{name}"].tolist() == [len(TRIES) * SYN]
+        assert record[f"octetTotalCount{name}"].tolist() == [len(tries) * SYN]
     assert record["reverseOctetTotalCount"].tolist() == [0]
 
 
@@ -126,6 +134,23 @@ class Nodes:
         )
         self.denier.add(packets([one]), now)
 
+    def refuse(self, now: int, *, reset: bool) -> None:
+        """A SYN, refused: a RST deletes the entry, ICMP leaves one that counts one packet."""
+        self.sent += 1
+        verdict = replace(INGRESS, action=RuleAction.REJECT)
+        one = packet(1000, source=CLIENT, destination=SERVER, octets=SYN, at=now, verdict=verdict)
+        self.denier.add(packets([one]), now)
+        self._last = now
+        if not reset and self._entry is not None:
+            return
+        state = "CLOSE" if reset else "SYN_SENT"
+        entry = Connection(CLIENT, SERVER, 1000, tcp_state=state, start_ns=now * 1_000_000)
+        if reset:
+            entry = entry.at(1, SYN, 1, 40, event=DESTROY, stop_ns=now * 1_000_000 + 90_000)
+            self.client.event(entries(entry), now)
+        else:
+            self._entry = entry.at(1, SYN, 0, 0)
+
     def pass_time(self, now: int) -> None:
         """What the kernel and the daemons do meanwhile."""
         if self._entry is not None and now - self._last >= self.kept_ms:
@@ -152,7 +177,10 @@ class Nodes:
             self.flows.add(buffer.batch(), now)
 
     def write(self, batch: Batch) -> None:
-        names = ("packetDeltaCount", "flowEndReason", "originalFlowsPresent", "flowStartSeconds")
+        names = (
+            *("packetDeltaCount", "flowEndReason", "originalFlowsPresent", "flowStartSeconds"),
+            "flowStartMilliseconds",
+        )
         columns = [batch[name].tolist() for name in names]
         self.records += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -190,3 +218,33 @@ def test_a_denied_client_that_pauses_and_goes_on(
         ends.setdefault(row["flowStartSeconds"], []).append(row["flowEndReason"] == EndReason.END)
     assert len(ends) == (1 if unanswered_s == 30 and sending[1][0] == 16 else len(sending))
     assert all(sum(of_one) <= 1 for of_one in ends.values()), nodes.records
+
+
+@pytest.mark.parametrize("pauses_s", [(0.5, 1, 3), (6, 6), (9, 12), (100, 200)])
+@pytest.mark.parametrize("reset", [True, False], ids=["by RST", "by ICMP"])
+def test_a_rejected_client_that_tries_again(pauses_s: tuple[float, ...], *, reset: bool) -> None:
+    """From one port. Each SYN counts once, whatever the client's kernel takes it for."""
+    nodes, now = Nodes(120), T0
+    nodes.denier.kept_for({6: 120})
+    for pause_s in (*pauses_s, 130):
+        nodes.refuse(now + 123, reset=reset)  # a whole second would be any of it
+        for _ in range(int(2 * pause_s)):
+            now += 500
+            nodes.pass_time(now)
+    nodes.write(nodes.flows.flush(now))
+    assert sum(row["packetDeltaCount"] for row in nodes.records) == nodes.sent
+    if reset:
+        assert {row["originalFlowsPresent"] for row in nodes.records} == {2}
+        assert len({row["flowStartMilliseconds"] for row in nodes.records}) == nodes.sent
+
+
+def test_tries_that_are_read_together_are_connections_of_their_own() -> None:
+    table = DeniedTable(ClusterNode("node-2", cluster()), Scope())
+    verdict = replace(INGRESS, action=RuleAction.REJECT)
+    tries = [
+        packet(1000, source=CLIENT, destination=SERVER, at=T0 + at, verdict=verdict)
+        for at in (0, 20, 400, 1500)
+    ]
+    table.add(packets(tries), T0 + 1600)
+    records = table.due(T0 + 20_000)
+    assert sorted(records["packetTotalCount"].tolist()) == [1, 1, 2]

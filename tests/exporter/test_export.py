@@ -13,11 +13,16 @@ from flowvis.exporter.pending import Pending
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
 from flowvis.exporter.tables.scope import Scope
+from flowvis.fields import EXPORTED
+from flowvis.ipfix.receivers import parse_release, understood
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.address import CollectorAddress
 from waiting import until
 
 MS = SECOND // 1000
+
+
+OLD = understood(EXPORTED, parse_release("2.2"))
 
 
 class Node:
@@ -112,7 +117,7 @@ async def test_what_ends_while_the_collector_is_away_waits_for_it() -> None:
     node.list(range(100, 103), 100)
     for number in range(10):
         node.end(number)
-    await asyncio.sleep(0.3)  # three timeouts, for which nothing is sent later
+    await asyncio.sleep(0.3)  # three active timeouts: they are not made up for later
     node.list(range(100, 103), 400)
     assert len(node.pending) == 10
     async with collector:
@@ -257,3 +262,21 @@ async def test_a_collector_that_stalls_while_we_stop() -> None:
     assert node.pending.stage.dropped["stopped"] > 0
     node.balanced()
     await collector.crash()
+
+
+async def test_a_collector_of_an_older_release_gets_the_elements_that_it_knows() -> None:
+    async with Collector() as collector:
+        node = Node(collector.address)
+        await node.exporter.start()
+        node.end(4)
+        await until(lambda: len(collector.rows) == 1)
+        node.exporter.redirect(collector.address, None, fields=OLD)
+        node.end(5)
+        await until(lambda: len(collector.rows) == 2)
+        await node.exporter.stop()
+        node.balanced()
+    assert [row["flowStartMilliseconds"] % 1000 == 0 for row in collector.rows] == [
+        node.began_ms % 1000 == 0,
+        True,
+    ]
+    assert collector.fields == [len(EXPORTED)] * 2 + [len(OLD)] * 2

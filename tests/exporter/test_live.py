@@ -21,7 +21,9 @@ RESTART = "flowvis_exporter_config_restart_required"
 class Exporter:
     """The daemon, its file, and the connections of this host that it sees."""
 
-    def __init__(self, path: Path, collector: Collector, **changes: Any) -> None:
+    def __init__(
+        self, path: Path, collector: Collector, *, own_sessions: bool = False, **changes: Any
+    ) -> None:
         self.path = path
         self.status = free_port()
         self.exported: dict[str, Any] = {
@@ -31,7 +33,7 @@ class Exporter:
             "protocolFilter": ["udp"],
         }
         self.others: dict[str, Any] = {
-            "conntrack": {"loopback": True},
+            "conntrack": {"loopback": True, "ownSessions": own_sessions},
             "state": {"directory": str(path)},
             "status": {"port": self.status},
         }

@@ -41,6 +41,13 @@ def test_antreas_section_is_taken_as_it_is() -> None:
     assert settings.flow_exporter.active_ms == 5000
 
 
+def test_an_old_release_of_the_collector() -> None:
+    settings = read("flowExporter: {antreaVersion: 'v1.10.3'}")
+    assert str(settings.flow_exporter.antrea_version) == "1.10"
+    assert read(effective(settings)) == settings
+    assert read("flowExporter: {antreaVersion: ''}").flow_exporter.antrea_version is None
+
+
 def test_timeouts_are_at_least_the_poll_interval() -> None:
     exported = read(
         "flowExporter: {flowPollInterval: 20s, activeFlowExportTimeout: 1s}"
@@ -73,6 +80,8 @@ def test_what_effective_prints_is_read_as_the_same() -> None:
         ("flowExporter: {flowCollectorAddr: 'a:b'}", "port 'b'"),
         ("flowExporter: {flowCollectorAddr: 'a:1:udp'}", "use tls or tcp"),
         ("flowExporter: {pendingRecords: 1}", "at least 10000"),
+        ("flowExporter: {antreaVersion: 2.2}", "a release such as '2.2', in quotes"),
+        ("flowExporter: {antreaVersion: v0.11.1}", "is older than 0.12"),
         ("flowExporter: {maxConnections: 16777217}", "at most 16777216"),
         ("flowExporter: {maxConnection: 1}", "did you mean maxConnections"),
         ("conntrack: {zones: [65536]}", "from 0 to 65535"),

@@ -9,10 +9,12 @@ from flowvis.fields import BY_NAME
 from flowvis.ipfix import (
     CollectorLimits,
     Malformed,
+    NotUnderstood,
     SequenceGap,
     TemplateLearned,
     TemplateWithdrawn,
 )
+from flowvis.ipfix.origin import NODE_COUNTERS, ORIGIN
 
 from . import wire
 from .conftest import Leaf
@@ -83,7 +85,10 @@ def test_what_nobody_knows_is_skipped(leaf: Leaf) -> None:
     )
     fed = fed_in_every_manner(leaf, wire.message(wire.templates(template), data))
     assert fed.records == [{"sourceTransportPort": 80}]
-    assert fed.events == [TemplateLearned(7, 256, fields=6, unknown=3)]
+    assert fed.events == [
+        TemplateLearned(7, 256, fields=6, unknown=3),
+        NotUnderstood(7, 256, ((4242, 1), (4242, 2), (0, 32767)), ()),
+    ]
     assert fed.session.stats.unknown_fields == 3
 
 
@@ -93,6 +98,26 @@ def test_antreas_former_numbers(leaf: Leaf, enterprise: int) -> None:
     data = wire.set_of(256, wire.text("pod"), pack(">Q", 9))
     fed = fed_in_every_manner(leaf, wire.message(wire.templates(template), data))
     assert fed.records == [{"sourcePodName": "pod", "reverseOctetDeltaCount": 9}]
+
+
+def test_the_numbers_of_2020(leaf: Leaf) -> None:
+    fields = [(55829, 106, 4), (55829, 107, 2), (55829, 108, VARIABLE), (55829, 112, VARIABLE)]
+    template = wire.template(256, *fields, (55829, 137, 1))  # flowType today, nothing then
+    data = wire.set_of(
+        256,
+        bytes([10, 96, 0, 1]) + pack(">H", 80) + wire.text("shop/web:http") + wire.text("shop"),
+        b"\1",
+    )
+    fed = fed_in_every_manner(leaf, wire.message(wire.templates(template), data))
+    assert fed.records == [
+        {
+            "destinationClusterIP": "10.96.0.1",
+            "destinationServicePort": 80,
+            "destinationServicePortName": "shop/web:http",
+            "egressNetworkPolicyNamespace": "shop",
+        }
+    ]
+    assert fed.session.stats.unknown_fields == 1
 
 
 def test_reduced_size_encoding(leaf: Leaf) -> None:
@@ -510,5 +535,24 @@ def test_any_fields_may_be_asked_for(leaf: Leaf) -> None:
     assert list(fed.buffer.batch().columns) == [
         "protocolIdentifier",
         "clusterId",
+        *(field.name for field in (*ORIGIN, *NODE_COUNTERS)),
         "observationDomainId",
     ]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "what"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "speaks HTTP/2 in plain text"),
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(9),
+            "speaks TLS where there is none",
+        ),
+        (b"\x00\x09" + bytes(18), "speaks NetFlow 9"),
+        (b"\x00\x0b" + bytes(18), "message version 11: need 10"),
+    ],
+)
+def test_other_protocols_are_named(leaf: Leaf, beginning: bytes, what: str) -> None:
+    with pytest.raises(MalformedMessage, match=what) as caught:
+        Fed(leaf).feed([beginning])
+    assert caught.value.reason == "version"

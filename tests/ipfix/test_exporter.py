@@ -1,13 +1,17 @@
 """The exporter session: families, splitting, sequence numbers, templates."""
 
+from collections import Counter
+from struct import unpack_from
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch
-from flowvis.fields import AGGREGATED, ANTREA_EXPORTED, BY_NAME, EXPORTED
+from flowvis.fields import AGGREGATED, ANTREA_EXPORTED, BY_NAME, EXPORTED, Field
 from flowvis.ipfix import ExporterSession, RecordBuffer, observation_domain_id
 from flowvis.ipfix.events import TemplateLearned
+from flowvis.ipfix.exporter import least_message
 
 from .conftest import Leaf
 from .feeding import Fed
@@ -155,16 +159,56 @@ def test_an_empty_batch_is_no_message(leaf: Leaf) -> None:
     assert session.stats.messages == 0
 
 
-def test_templates_share_a_message_where_they_fit(leaf: Leaf) -> None:
-    both = ExporterSession(7, AGGREGATED).templates(NOW)
-    apart = ExporterSession(7, AGGREGATED, max_message=600).templates(NOW)
-    assert (len(both), len(apart)) == (1, 2)
-    for messages in (both, apart):
-        fed = Fed(leaf).feed(messages)
-        assert fed.session.stats.templates == 2
-        assert fed.session.stats.unknown_fields == fed.session.stats.unusable_fields == 0
-    with pytest.raises(ValueError, match="messages of 500 bytes: the template takes 5"):
-        ExporterSession(7, AGGREGATED, max_message=500)
+class StrictReader:
+    """Reads as go-ipfix does, the first set of a message and the first template of a set."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, int] = {}  # fields by template
+        self.sets: Counter[int] = Counter()
+
+    def read(self, message: bytes) -> None:
+        set_id, length = unpack_from(">HH", message, 16)
+        assert 16 + length == len(message), "a second set, which is never read"
+        if set_id == 2:
+            template_id, fields = unpack_from(">HH", message, 20)
+            at = 24
+            for _ in range(fields):
+                (element,) = unpack_from(">H", message, at)
+                at += 8 if element & 0x8000 else 4
+            assert at == len(message), "a second template, which is never learnt"
+            self.known[template_id] = fields
+        else:
+            assert set_id in self.known, "records of a template that was never learnt"
+        self.sets[set_id] += 1
+
+
+@pytest.mark.parametrize("fields", [EXPORTED, AGGREGATED], ids=["exporter", "aggregator"])
+@pytest.mark.parametrize("size", [600, 1500, 65535])
+def test_a_reader_of_one_template_a_set_knows_all(
+    leaf: Leaf, fields: tuple[Field, ...], size: int
+) -> None:
+    session = ExporterSession(7, fields, max_message=size, template_refresh=60)
+    batch = numbered(leaf, 20, ipv6_from=10)
+    messages = session.templates(NOW) + session.encode(batch, NOW) + session.encode(batch, NOW + 60)
+    messages += session.resume(messages[-1:], 7)
+    reader = StrictReader()
+    for message in messages:
+        reader.read(message)
+    assert set(reader.known) == {256, 257}
+    assert reader.sets[2] == 4
+    assert reader.sets[256]
+    assert reader.sets[257]
+
+
+@pytest.mark.parametrize("fields", [EXPORTED, AGGREGATED], ids=["exporter", "aggregator"])
+def test_the_least_message_is_the_largest_template(fields: tuple[Field, ...]) -> None:
+    least = least_message(fields)
+    templates = ExporterSession(7, fields, max_message=least).templates(NOW)
+    assert max(map(len, templates)) == least
+    with pytest.raises(
+        ValueError, match=f"messages of {least - 1} bytes: a template takes {least}"
+    ):
+        ExporterSession(7, fields, max_message=least - 1)
 
 
 def test_template_refresh(leaf: Leaf) -> None:
@@ -172,9 +216,9 @@ def test_template_refresh(leaf: Leaf) -> None:
     session.templates(NOW)
     batch = numbered(leaf, 1)
     assert len(session.encode(batch, NOW + 599)) == 1
-    assert len(session.encode(batch, NOW + 600)) == 2
+    assert len(session.encode(batch, NOW + 600)) == 3
     assert len(session.encode(batch, NOW + 601)) == 1
-    assert len(session.encode(numbered(leaf, 0), NOW + 1200)) == 1
+    assert len(session.encode(numbered(leaf, 0), NOW + 1200)) == 2
     assert len(ExporterSession(7, EXPORTED).encode(batch, NOW + 10_000)) == 1
 
 

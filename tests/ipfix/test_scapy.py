@@ -50,6 +50,7 @@ NAMES = {
     "flowStartMilliseconds": "flowStartMilliseconds",
     "flowEndMilliseconds": "flowEndMilliseconds",
     "flowId": "flowId",
+    "ICMP_TYPE": "icmpTypeCode",
 }
 
 
@@ -63,13 +64,14 @@ def plain(fields: tuple[Field, ...]) -> tuple[Field, ...]:
 
 def test_scapy_reads_our_templates(leaf: Leaf) -> None:
     for fields in (EXPORTED, AGGREGATED):
-        (message,) = ExporterSession(7, fields).templates(NOW)
-        header = NetflowHeader(message)
-        assert header.version == 10
-        assert header[NetflowHeaderV10].length == len(message)
-        assert header.ObservationDomainID == 7
-        assert header.ExportTime == NOW
-        for version, template in zip((4, 6), header[NetflowFlowsetV9].templates, strict=True):
+        messages = ExporterSession(7, fields).templates(NOW)
+        for version, message in zip((4, 6), messages, strict=True):
+            header = NetflowHeader(message)
+            assert header.version == 10
+            assert header[NetflowHeaderV10].length == len(message)
+            assert header.ObservationDomainID == 7
+            assert header.ExportTime == NOW
+            (template,) = header[NetflowFlowsetV9].templates
             elements = [REGISTRY.named(field.element(version)) for field in fields]
             assert template.templateID == {4: 256, 6: 257}[version]
             assert template.fieldCount == len(fields)

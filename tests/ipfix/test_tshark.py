@@ -38,6 +38,7 @@ NAMES = {
     "cflow.srcaddrv6": "sourceIPv6Address",
     "cflow.dstaddrv6": "destinationIPv6Address",
     "cflow.flow_id": "flowId",
+    "cflow.icmp_type_code_ipv4": "icmpTypeCodeIPv4",
 }
 TIMES = {
     ("cflow.abstimestart", "4"): "flowStartSeconds",
@@ -45,6 +46,10 @@ TIMES = {
     ("cflow.abstimestart", "8"): "flowStartMilliseconds",
     ("cflow.abstimeend", "8"): "flowEndMilliseconds",
 }
+
+
+# It shows the two bytes of this one apart.
+ICMP_TYPE_CODE_IPV6 = {"cflow.icmp_ipv6_type": 8, "cflow.icmp_ipv6_code": 0}
 
 
 def element_of(node: Xml.Element) -> str:
@@ -90,8 +95,12 @@ def dissected(capture: Path, fields: tuple[Field, ...]) -> list[dict[str, int | 
     for flow in Xml.fromstring(output).iter("field"):  # noqa: S314 - tshark wrote it
         if not flow.get("show", "").startswith("Flow "):
             continue
-        record = {}
+        record: dict[str, int | str] = {}
         for node in leaves(flow):
+            if node.attrib["name"] in ICMP_TYPE_CODE_IPV6:
+                byte = int(node.attrib["value"], 16) << ICMP_TYPE_CODE_IPV6[node.attrib["name"]]
+                record["icmpTypeCode"] = int(record.get("icmpTypeCode", 0)) + byte
+                continue
             field = by_element[element_of(node)]
             record[field.name] = value_of(field, bytes.fromhex(node.attrib["value"]))
         records.append({name: value for name, value in record.items() if value})

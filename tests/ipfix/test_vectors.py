@@ -46,6 +46,7 @@ EXPORTER_TEMPLATE = {
     )
 }
 OURS = [(IANA, 152, 8), (IANA, 153, 8), (IANA, 148, 8)]
+ICMP_TYPE_CODE = {4: (IANA, 32, 2), 6: (IANA, 139, 2)}
 
 LONG = "ns/" + "s" * 300 + ":https"
 
@@ -105,7 +106,7 @@ IPV4_BYTES = b"".join(
         bytes([10, 96, 0, 1]),
         bytes([0, 0, 0, 0]),
         bytes([10, 96, 0, 1]),
-        pack(">QQQ", 1_789_999_990_123, 1_789_999_999_999, 0),
+        pack(">QQQH", 1_789_999_990_123, 1_789_999_999_999, 0, 0),
     ]
 )
 
@@ -124,6 +125,7 @@ IPV6: dict[str, int | str] = {
     "flowStartMilliseconds": 4_294_967_295_000,
     "flowEndMilliseconds": 4_294_967_295_000,
     "flowId": 128 << 24 | 4001,  # an echo request
+    "icmpTypeCode": 128 << 8,
 }
 IPV6_BYTES = b"".join(
     [
@@ -144,13 +146,13 @@ IPV6_BYTES = b"".join(
         b"\0" * 16,
         bytes.fromhex("fd000000000000000000000000000003"),
         b"\0" * 16,
-        pack(">QQQ", 4_294_967_295_000, 4_294_967_295_000, 128 << 24 | 4001),
+        pack(">QQQH", 4_294_967_295_000, 4_294_967_295_000, 128 << 24 | 4001, 128 << 8),
     ]
 )
 
 VECTORS = {
-    4: (IPV4, 256, wire.template(256, *EXPORTER_TEMPLATE[4], *OURS), IPV4_BYTES),
-    6: (IPV6, 257, wire.template(257, *EXPORTER_TEMPLATE[6], *OURS), IPV6_BYTES),
+    4: (IPV4, 256, wire.template(256, *EXPORTER_TEMPLATE[4], *OURS, ICMP_TYPE_CODE[4]), IPV4_BYTES),
+    6: (IPV6, 257, wire.template(257, *EXPORTER_TEMPLATE[6], *OURS, ICMP_TYPE_CODE[6]), IPV6_BYTES),
 }
 
 
@@ -171,16 +173,16 @@ def test_bytes_become_their_record(leaf: Leaf, version: int) -> None:
     assert fed.buffer.batch()["observationDomainId"].tolist() == [7, 7]
 
 
-def test_the_templates_message(leaf: Leaf) -> None:
-    expected = wire.message(wire.templates(VECTORS[4][2], VECTORS[6][2]), time=NOW)
-    assert ExporterSession(7, EXPORTED).templates(NOW) == [expected]
+def test_the_templates_messages(leaf: Leaf) -> None:
+    expected = [wire.message(wire.templates(VECTORS[v][2]), time=NOW) for v in (4, 6)]
+    assert ExporterSession(7, EXPORTED).templates(NOW) == expected
 
 
 def test_antreas_own_template_is_read(leaf: Leaf) -> None:
     """43 elements, without ours: the milliseconds are made from the seconds."""
     template = wire.template(256, *EXPORTER_TEMPLATE[4])
     assert len(EXPORTER_TEMPLATE[4]) == ANTREA_EXPORTED
-    stream = wire.message(wire.templates(template), wire.set_of(256, IPV4_BYTES[:-24]))
+    stream = wire.message(wire.templates(template), wire.set_of(256, IPV4_BYTES[:-26]))
     times = {"flowStartMilliseconds": 1_789_999_990_000, "flowEndMilliseconds": 1_789_999_999_000}
     assert fed_in_every_manner(leaf, stream).records == [IPV4 | times]
 

@@ -75,7 +75,10 @@ def test_every_scenario_is_the_same_under_another_cni(cni: str) -> None:
 
 def test_datagrams_and_denied_clients_go_on_after_a_pause() -> None:
     """The kernel has forgotten them meanwhile, on one node or on both."""
-    names = ["udp", "udp-v6", "dns", "denied", "denied-v6", "denied-egress", "unanswered"]
+    names = [
+        *("udp", "udp-v6", "dns", "denied", "denied-v6", "denied-udp", "denied-egress"),
+        *("rejected", "rejected-v6", "unanswered"),
+    ]
     chosen = [word for name in names for word in ("--scenario", name)]
     report = run("--duration", "4s", "--rounds", "3", *chosen)
     sent = {one["name"]: one["expected"]["packets"] for one in report["scenarios"]}

@@ -55,7 +55,7 @@ def test_the_compiled_leaf_is_compiled() -> None:
         (program((DecodeOp.CONSTANT, 1, 0), (DecodeOp.SKIP, 0, 0)), "records of no bytes"),
         (program((DecodeOp.UNSIGNED, 0, 0)), "unknown"),
         (program((DecodeOp.UNSIGNED, 9, 3)), "unknown"),
-        (program((10, 1, 0)), "unknown"),
+        (program((99, 1, 0)), "unknown"),
         (program((DecodeOp.SKIP, 65536, 0)), "at most 65535"),
         (np.zeros((2, 2), np.uint32), "need uint32"),
         (np.zeros((2, 3), np.int64), "need uint32"),

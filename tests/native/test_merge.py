@@ -142,6 +142,51 @@ def test_it_stops_where_an_earlier_connection_may_be_meant(leaf: ModuleType) -> 
     assert it.merge(new_records(), 5000, 0, 0) == 1
 
 
+SEEN_TWICE = np.array(
+    [Sides.CORRELATE | Sides.SOURCE, Sides.CORRELATE | Sides.DESTINATION | Sides.AGAIN], np.uint8
+)
+
+
+@pytest.mark.parametrize(
+    ("totals", "written", "expected"),
+    [
+        ((200, 200), False, Count.MERGED),
+        ((100, 200), False, Count.MERGED),
+        ((200, 100), False, Count.MERGED),
+        ((100, 100), False, Count.REPEATED),
+        ((100, 100), True, Count.REPEATED),
+        ((100, 200), True, Count.HELD),
+        ((200, 200), True, Count.HELD),
+        ((200, 100), True, Count.HELD),
+    ],
+)
+def test_what_two_nodes_counted_is_one_record(
+    leaf: ModuleType, totals: tuple[int, int], *, written: bool, expected: Count
+) -> None:
+    flows, counts = new_flows(), np.zeros(len(Count), np.int64)
+    it = leaf.Merger(PROGRAM, flows, counts, 60_000, 90_000)
+    first = new_records(2, sides=SEEN_TWICE)
+    assert it.merge(first, 5000) == 2
+    assert counts.tolist() == [1, *[0] * (len(Count) - 1)]
+    if written:
+        flows.state[0] ^= FlowState.UNWRITTEN | FlowState.WRITTEN | FlowState.COMPLETE
+    counts[:] = 0
+    columns = [np.array(totals, np.uint64), *first.columns[1:]]
+    assert it.merge(replace(first, columns=columns), 5000) == 2
+    assert {Count(at): int(n) for at, n in enumerate(counts) if n} == {expected: 1}
+    sides = [flows.rows[0, tally.total :][:8].view(np.uint64)[0] for tally in TALLIES]
+    assert sides == [max(totals), *totals]
+
+
+def test_what_the_other_node_counted_goes_where_the_record_went(leaf: ModuleType) -> None:
+    flows = new_flows()
+    it = merger(leaf, flows)
+    it.merge(new_records(sides=np.array([Sides.CORRELATE | Sides.DESTINATION], np.uint8)), 5000)
+    starts = np.full(2, 1777, np.uint64)  # not what the destination's was
+    assert it.merge(new_records(2, sides=SEEN_TWICE, starts=starts), 5000) == 2
+    assert flows.state[0] >> FlowState.SIDES & Sides.BOTH == Sides.BOTH
+
+
 def test_strided_columns(leaf: ModuleType) -> None:
     flows = new_flows(4)
     columns = [

@@ -1,6 +1,7 @@
 """Our server against peers of every kind."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
@@ -17,7 +18,7 @@ from flowvis.errors import PeerError, SettingsError, SystemRefused
 from flowvis.transport import server as server_module
 from flowvis.transport import session as session_module
 from flowvis.transport.certificates import issue_client, issue_server
-from flowvis.transport.client import Client
+from flowvis.transport.client import Client, ConnectionLost
 from flowvis.transport.server import Peer, Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 from waiting import until
@@ -79,6 +80,54 @@ def test_old_tls_is_refused(run: Run, pki: Pki) -> None:
                 await asyncio.open_connection("localhost", server.port, ssl=context)
             await until(lambda: server.stats.errors)
             assert server.stats.errors == {"tls": 1}
+
+    run(main())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("known", [True, False], ids=["ours", "stranger"])
+def test_a_grpc_client_is_reported_from_an_exporter(
+    run: Run, pki: Pki, version: ssl.TLSVersion, known: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an agent of Antrea does by default: its handshake offers h2 and nothing else."""
+
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            context = foreign_context(pki)
+            if not known:
+                context = ssl.create_default_context(cafile=str(pki.client.ca))
+            context.maximum_version = context.minimum_version = version
+            context.set_alpn_protocols(["h2"])
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("localhost", server.port, ssl=context)
+                writer.close()
+            await until(lambda: server.stats.errors)
+            assert server.stats.errors == {"grpc": 1}
+        assert handlers == []
+
+    run(main())
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == 1
+    assert "a gRPC client" in lines[0]
+    assert "flowExporter.flowCollectorAddr" in lines[0]
+
+
+@pytest.mark.parametrize("offered", [[], ["h2", "http/1.1"], ["http/1.1"], ["ipfix"], ["x", "y"]])
+def test_what_else_a_client_offers_does_not_matter(run: Run, pki: Pki, offered: list[str]) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            context = foreign_context(pki)
+            if offered:
+                context.set_alpn_protocols(offered)
+            reader, writer = await asyncio.open_connection("localhost", server.port, ssl=context)
+            writer.write(b"abc")
+            writer.close()
+            assert await reader.read() == b""
+            await until(lambda: handlers and handlers[0].ends)
+        assert bytes(handlers[0].data) == b"abc"
+        assert server.stats.errors == {}
 
     run(main())
 
@@ -192,8 +241,8 @@ def test_refused_bytes_end_that_session_and_count_their_reason(run: Run) -> None
             good, bad = client_of(server, None), client_of(server, None)
             await good.connect()
             await bad.connect()
-            await bad.send([b"bad"])
-            await bad.lost()
+            with pytest.raises(ConnectionLost):
+                await bad.send([b"bad"])
             await good.send([b"fine"])
             assert await good.close()
             await bad.close()
@@ -246,7 +295,8 @@ def test_a_defect_of_ours_costs_one_session(
             await bad.connect()
             await until(lambda: made)
             await good.connect()
-            await bad.send([b"data"])
+            with pytest.raises(ConnectionLost) if where == "data" else contextlib.nullcontext():
+                await bad.send([b"data"])
             await bad.close()
             await until(lambda: server.stats.errors)
             await good.send([b"data"])

@@ -10,13 +10,14 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.exporters import Exporters
 from flowvis.aggregator.reporters import Reporter
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
-from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned
+from flowvis.ipfix.events import Event, Malformed, NotUnderstood, SequenceGap, TemplateLearned
 from flowvis.ipfix.limits import CollectorLimits
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
@@ -104,7 +105,9 @@ class Collector:
             self._timer = None
         count = len(self._buffer)
         if count:
-            self._correlator.add(self._buffer.batch())
+            batch = self._buffer.batch()
+            number_originals(batch, self.exporters)
+            self._correlator.add(batch)
             self._buffer.clear()
             self.stage.sent += count
         self._buffer.strings = self._correlator.table.strings
@@ -123,6 +126,12 @@ class Collector:
                 self._log.log(logging.WARNING, who, text, lost, domain=domain)
             case Malformed(error):
                 self._log.log(logging.WARNING, who, "malformed: %s", error)
+            case NotUnderstood(domain, template_id, elements, missing):
+                level = logging.WARNING if missing else logging.INFO
+                numbers = ", ".join(f"{enterprise}/{number}" for enterprise, number in elements)
+                text = "template %d: %s; elements that are not known: %s; said once a session"
+                parts = (template_id, " and ".join(missing) or "complete", numbers or "none")
+                self._log.log(level, who, text, *parts, domain=domain)
             case TemplateLearned(domain, template_id, count, unknown):
                 text = "template %d: %d fields, %d of them unknown"
                 self._log.log(logging.DEBUG, who, text, template_id, count, unknown, domain=domain)

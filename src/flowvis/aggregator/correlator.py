@@ -1,6 +1,7 @@
 """Runs the flow table: records in, due records out, completed, to every destination."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -11,6 +12,8 @@ from flowvis.aggregator.enrichment.endpoints import Endpoints
 from flowvis.batch import Batch
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.ledger import Stage
+
+log = logging.getLogger(__name__)
 
 TICK_S = 0.5  # how late a due record may be; a tick scans the whole table
 AT_ONCE = 20_000  # records written in one go: some 20 ms in which no session is read
@@ -78,7 +81,10 @@ class Correlator:
         while len(batch := choose(self._clock(), AT_ONCE)):
             self._completer.complete(batch)
             for destination in self._destinations:
-                destination.put(batch)
+                try:
+                    destination.put(batch)
+                except Exception:  # the others get it all the same
+                    log.exception("a defect of ours: %d records for one destination", len(batch))
             self._balance()
             await asyncio.sleep(0)
 

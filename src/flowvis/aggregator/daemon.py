@@ -35,6 +35,7 @@ from flowvis.inventory.metrics import register
 from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.inventory.sources.watch import Watchers
+from flowvis.ipfix.exporter import PROBE
 from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
 from flowvis.runtime.clock import monotonic_ms
@@ -220,6 +221,7 @@ class Aggregator:
             self._ipfix.stage,
             domain=self._identity.observation_domain if configured is None else lambda: configured,
             capacity=chosen.max_pending_records,
+            fields=chosen.fields,
             max_message=chosen.max_ipfix_msg_size or MAX_MESSAGE,
             grace_s=settings.grace_period * PART,
         )
@@ -395,7 +397,7 @@ def _client(settings: FlowCollector) -> Client:
     if tls.enable:
         address = replace(address, protocol="tls")
     if address.protocol != "tls":
-        return Client(address)
+        return Client(address, probe=PROBE)
     named = bool(tls.client_secret_name)
     files = TlsFiles(
         ca=tls.directory / "ca.crt" if tls.ca_secret_name else None,
@@ -403,7 +405,7 @@ def _client(settings: FlowCollector) -> Client:
         key=tls.directory / "tls.key" if named else None,
         min_version=tls.min_version or "VersionTLS12",
     )
-    return Client(address, files, server_name=tls.server_name)
+    return Client(address, files, server_name=tls.server_name, probe=PROBE)
 
 
 class _Timeouts(TypedDict):

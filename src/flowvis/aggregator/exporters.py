@@ -3,9 +3,11 @@
 An observation domain's number is unique within its exporter only (RFC 7011 section 3.1), and two
 hosts of one name have the same: an exporter is the address that it connects from, the name in its
 certificate, and the domain. Its port is not part of it, so it stays the same over a lost session.
+Of what an aggregator relays it is the one that the record came from (`original`).
 """
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from flowvis.counts import count, gauge
@@ -14,6 +16,8 @@ from flowvis.transport.session import Peer
 MAX_EXPORTERS = 1 << 16  # some 300 bytes each; a node is one, whatever it restarts
 
 _LAST = (1 << 32) - 1
+
+_Numbers = OrderedDict[Hashable, int]
 
 
 @dataclass(slots=True)
@@ -25,26 +29,36 @@ class ExporterStats:
 
 
 class Exporters:
-    """Numbers of at most `capacity` exporters, from 1; those that came last are kept."""
+    """Numbers of at most `capacity` exporters, from 1; those that came last are kept.
+
+    Of those behind others there are as many more: who relays many costs nobody else a number.
+    """
 
     def __init__(self, capacity: int = MAX_EXPORTERS) -> None:
         self.stats = ExporterStats()
         self._capacity = capacity
-        self._numbers: OrderedDict[tuple[str, str, int], int] = OrderedDict()
+        self._own: _Numbers = OrderedDict()
+        self._relayed: _Numbers = OrderedDict()
         self._last = 0
 
     def number(self, peer: Peer, domain: int) -> int:
         """Return the number of the exporter of an observation domain, new or known."""
-        exporter = (peer.address, peer.subject, domain)
-        number = self._numbers.get(exporter)
+        return self._number(self._own, (peer.address, peer.subject, domain))
+
+    def original(self, relay: int, address: bytes, domain: int) -> int:
+        """Return the number of an exporter behind another one, whose number is `relay`."""
+        return self._number(self._relayed, (relay, address, domain))
+
+    def _number(self, numbers: _Numbers, exporter: Hashable) -> int:
+        number = numbers.get(exporter)
         if number is not None:
-            self._numbers.move_to_end(exporter)
+            numbers.move_to_end(exporter)
             return number
-        if len(self._numbers) >= self._capacity:
-            self._numbers.popitem(last=False)
+        if len(numbers) >= self._capacity:
+            numbers.popitem(last=False)
             self.stats.forgotten += 1
         # Numbers begin again after 2^32 exporters: those of live flows are long gone then.
         self._last = self._last % _LAST + 1
-        self._numbers[exporter] = self._last
-        self.stats.known = len(self._numbers)
+        numbers[exporter] = self._last
+        self.stats.known = len(self._own) + len(self._relayed)
         return self._last

@@ -42,6 +42,7 @@ GRACE_S = 10.0
 CLOSE_S = 2.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+DEFECTS = 3  # attempts that may end in an error that no store gives; then the batch is dropped
 
 QUEUE_FULL = "queue-full"
 REJECTED = "rejected"
@@ -246,6 +247,10 @@ class Writer:
             await self._call(self._insert, commit, commit.attempts > 1)
         except StoreError as error:
             return self._failed(error)
+        except Exception as error:
+            log.exception("%s: a defect of ours", self.name)
+            again = self._commit is None or self._commit.attempts < DEFECTS
+            return self._failed(StoreError(f"{type(error).__name__}: {error}", retryable=again))
         self.stage.sent += len(commit)
         self._commit = None
         self.stats.commits += 1

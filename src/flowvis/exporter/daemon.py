@@ -20,12 +20,15 @@ from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.default_zone import DEFAULT_ZONE, DefaultZone
 from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.exporter.tables.enrich import ClusterNode, Enricher, PlainHost
+from flowvis.exporter.tables.own_sessions import OwnSessions
 from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.watch import Watch
+from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.ipfix.exporter import host_domain_id, observation_domain_id
+from flowvis.ipfix.receivers import understood
 from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
@@ -70,7 +73,13 @@ class FlowExporter:
         self.kubernetes = self.cluster.watchers if self.cluster is not None else None
         self.own_addresses = OwnAddresses()
         enricher = self._enricher(settings)
-        scope = Scope(exported.protocol_filter, loopback=settings.conntrack.loopback, antrea=antrea)
+        own = OwnSessions()
+        scope = Scope(
+            exported.protocol_filter,
+            loopback=settings.conntrack.loopback,
+            antrea=antrea,
+            own=None if settings.conntrack.own_sessions else own,
+        )
         zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
         self.default_zone = DefaultZone() if antrea and DEFAULT_ZONE not in zones else None
         self.table = ConnectionTable(
@@ -93,6 +102,8 @@ class FlowExporter:
             hosts=self.cluster.collector.hosts if self.cluster is not None else by_name,
             domain=self._domain(settings),
             server_name=settings.tls.server_name,
+            fields=understood(EXPORTED, exported.antrea_version),
+            on_attempt=own.add,
             drain_s=settings.grace_period * DRAIN,
             has_successor=settings.state.enable,
         )
@@ -124,6 +135,7 @@ class FlowExporter:
         """What to do when a live option changes."""
         return {
             "flowExporter.flowCollectorAddr": self._redirect,
+            "flowExporter.antreaVersion": self._redirect,
             "flowExporter.flowPollInterval": self._retime,
             "flowExporter.activeFlowExportTimeout": self._retime,
             "flowExporter.idleFlowExportTimeout": self._retime,
@@ -140,6 +152,7 @@ class FlowExporter:
             settings.flow_exporter.flow_collector_addr,
             self._tls_files(settings),
             server_name=settings.tls.server_name,
+            fields=understood(EXPORTED, settings.flow_exporter.antrea_version),
         )
 
     async def _retime(self, settings: ExporterSettings) -> None:

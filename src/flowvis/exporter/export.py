@@ -5,19 +5,19 @@ import contextlib
 import logging
 import struct
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from flowvis.batch import Batch, is_ipv4
 from flowvis.exporter.pending import Pending
 from flowvis.exporter.tables.connections import ConnectionTable
-from flowvis.fields import EXPORTED
-from flowvis.ipfix.exporter import ExporterSession
+from flowvis.fields import EXPORTED, Field
+from flowvis.ipfix.exporter import PROBE, ExporterSession
 from flowvis.runtime.component import end, spawn
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client, ConnectionLost, Hosts, by_name
+from flowvis.transport.eyeballs import Attempted
 from flowvis.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
@@ -52,11 +52,13 @@ class Exporter:
         *,
         domain: int,
         server_name: str = "",
+        fields: Sequence[Field] = EXPORTED,
         hosts: Hosts = by_name,
+        on_attempt: Attempted | None = None,
         drain_s: float = 10.0,
         has_successor: bool = False,
     ) -> None:
-        """Export under an observation domain; stop within `drain_s`.
+        """Export these fields under an observation domain; stop within `drain_s`.
 
         With a successor, what cannot be reported of live connections any more is left to it.
         """
@@ -65,11 +67,14 @@ class Exporter:
             tls,
             server_name=server_name,
             hosts=hosts,
+            probe=PROBE,
+            on_attempt=on_attempt,
             on_state=lambda _: self._wake.set(),
         )
         self._table = table
         self._pending = pending
         self._domain = domain
+        self._fields = fields
         self._drain_s = drain_s
         self._has_successor = has_successor
         self._wake = asyncio.Event()
@@ -93,14 +98,24 @@ class Exporter:
         self._wake.set()
 
     def redirect(
-        self, address: CollectorAddress, tls: TlsFiles | None, *, server_name: str = ""
+        self,
+        address: CollectorAddress,
+        tls: TlsFiles | None,
+        *,
+        server_name: str = "",
+        fields: Sequence[Field] = EXPORTED,
     ) -> None:
-        """Send to another collector from now on, once the session that stands has ended well.
+        """Send these fields to this collector from now on, once the present session has ended well.
 
         A collector that does not take what is under way gets as long as it would at a stop; then
         the next one gets what it has not taken.
         """
-        self._redirect = partial(self.client.redirect, address, tls, server_name=server_name)
+
+        def turn() -> None:
+            self._fields = fields
+            self.client.redirect(address, tls, server_name=server_name)
+
+        self._redirect = turn
         if self.client.connected:
             self._wake.set()
             asyncio.get_running_loop().call_later(self._drain_s, self._cut)
@@ -123,6 +138,7 @@ class Exporter:
     async def stop(self) -> None:
         """Send all that is not reported yet, as far as time allows; the rest is counted."""
         self._stopping = True
+        self.client.hurry()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(self._drain_s - CLOSING_S, self._drain_s / 2)):
                 await self._finish()
@@ -156,7 +172,7 @@ class Exporter:
                 await self.client.close(min(CLOSING_S, self._drain_s / 2))
                 self._turn()
             await self.client.connect()
-            session = ExporterSession(self._domain, EXPORTED)
+            session = ExporterSession(self._domain, self._fields)
             with contextlib.suppress(ConnectionLost):  # the client has logged it
                 await self.client.send(session.templates(now_ms() // 1000))
                 await self._export(session)
@@ -183,7 +199,12 @@ class Exporter:
     async def _send(self, session: ExporterSession, batch: Batch) -> None:
         """Send one batch; what did not leave goes back to be sent first in the next session."""
         oversize = session.stats.oversize
-        messages = session.encode(batch, now_ms() // 1000)
+        try:
+            messages = session.encode(batch, now_ms() // 1000)
+        except Exception:
+            log.exception("a defect of ours: %d records are given up", len(batch))
+            self._pending.drop("failed", len(batch))
+            return
         oversize = session.stats.oversize - oversize
         if oversize:
             self._pending.drop("oversize", oversize)
@@ -203,7 +224,9 @@ class Exporter:
         pause = None if deadline is None else max((deadline - now_ms()) / 1000, PAUSE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
-                await self._wake.wait()
+                # What the last message was waited after may have been the session's end.
+                if self.client.connected:
+                    await self._wake.wait()
         if not self.client.connected:
             raise ConnectionLost("session lost", (), 0)
 

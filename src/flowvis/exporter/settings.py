@@ -10,6 +10,7 @@ from flowvis.denials.prefixes import DEFAULT, PRESETS, parse_pattern
 from flowvis.exporter.older import from_antrea
 from flowvis.exporter.tables.scope import PROTOCOLS
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
+from flowvis.ipfix.receivers import AntreaRelease, parse_release
 from flowvis.runtime.logs import FORMATS, LEVELS
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
@@ -31,6 +32,16 @@ class FlowExporterOptions:
         doc="The collector: `<host>[:<port>[:<proto>]]`; host is a DNS name, an address (IPv6 in "
         "brackets) or `<namespace>/<service>`; port 4739 and tls by default; tls or tcp",
         parse=parse_collector_address,
+        live=True,
+    )
+    antrea_version: AntreaRelease | None = option(
+        None,
+        doc="The release of Antrea whose aggregator the collector is, where it is older than 2.3: "
+        "such a one ends the session at elements that it does not know, so it gets only those that "
+        "it does. Empty: flowvis' own aggregator, Antrea's from 2.3 on, and all that skip unknown "
+        "elements",
+        parse=parse_release,
+        takes="a release such as '2.2', in quotes",
         live=True,
     )
     flow_poll_interval: Duration = option(
@@ -104,6 +115,9 @@ class ConntrackSettings:
         maximum=65535,
     )
     loopback: bool = option(False, doc="Export connections of this host with itself over loopback")
+    own_sessions: bool = option(
+        False, doc="Export this exporter's own connections to its collector as well"
+    )
 
 
 @dataclass(frozen=True)

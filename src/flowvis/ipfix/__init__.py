@@ -2,7 +2,14 @@
 
 from flowvis.ipfix.buffer import DOMAIN, RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
-from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned, TemplateWithdrawn
+from flowvis.ipfix.events import (
+    Event,
+    Malformed,
+    NotUnderstood,
+    SequenceGap,
+    TemplateLearned,
+    TemplateWithdrawn,
+)
 from flowvis.ipfix.exporter import ExporterSession, observation_domain_id
 from flowvis.ipfix.limits import CollectorLimits
 from flowvis.ipfix.stats import CollectorStats, ExporterStats
@@ -16,6 +23,7 @@ __all__ = [
     "ExporterSession",
     "ExporterStats",
     "Malformed",
+    "NotUnderstood",
     "RecordBuffer",
     "SequenceGap",
     "TemplateLearned",

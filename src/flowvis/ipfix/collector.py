@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterable
 
 from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerError, Where
 from flowvis.ipfix.buffer import RecordBuffer
-from flowvis.ipfix.events import Event, Malformed, SequenceGap, TemplateLearned, TemplateWithdrawn
+from flowvis.ipfix.events import (
+    Event,
+    Malformed,
+    NotUnderstood,
+    SequenceGap,
+    TemplateLearned,
+    TemplateWithdrawn,
+)
 from flowvis.ipfix.limits import CollectorLimits
 from flowvis.ipfix.plan import decode_plan
 from flowvis.ipfix.stats import CollectorStats
@@ -18,6 +25,16 @@ from flowvis.native import RecordDecoder
 from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION, Buffer, Stop
 
 __all__ = ["CollectorSession", "CollectorStats"]
+
+OTHER_BEGINNINGS = {
+    5: "NetFlow 5",
+    9: "NetFlow 9",
+    int.from_bytes(b"PR"): "HTTP/2 in plain text, as gRPC does",
+    int.from_bytes(b"GE"): "HTTP",
+    int.from_bytes(b"PO"): "HTTP",
+    0x1603: "TLS where there is none: set aggregatorTransportProtocol: TLS, or tcp there",
+}
+"""What the first two bytes of other protocols say, in place of the version."""
 
 
 class CollectorSession:
@@ -43,6 +60,7 @@ class CollectorSession:
         self._templates: dict[tuple[int, int], Template] = {}
         self._tail = bytearray()
         self._events: list[Event] = []
+        self._complained = False
 
     def receive(self, data: bytes | memoryview) -> list[Event]:
         """Decode all messages that are complete now; keep the rest.
@@ -142,7 +160,11 @@ class CollectorSession:
         self.stats.templates_changed += known is not None
         self.stats.unknown_fields += plan.unknown
         self.stats.unusable_fields += plan.unusable
+        self.stats.incomplete_templates += bool(plan.missing)
         self._report(TemplateLearned(*key, len(template.specifiers), plan.unknown))
+        if not self._complained and (plan.unknown or plan.missing):
+            self._complained = True
+            self._report(NotUnderstood(*key, plan.elements, plan.missing))
 
     def _withdraw(self, template_id: int) -> None:
         """Forget one template, or all of a kind where the id is that of the set."""
@@ -193,6 +215,8 @@ class CollectorSession:
         where = Where(self.name)
         if version != VERSION:
             reason, detail = "version", f"message version {version}: need {VERSION} (IPFIX)"
+            if version in OTHER_BEGINNINGS:
+                detail = f"the peer speaks {OTHER_BEGINNINGS[version]}, and this port takes IPFIX"
         elif length < HEADER.size:
             reason, detail = "message-length", f"a message of {length} bytes, header included"
         else:

@@ -39,4 +39,16 @@ class Malformed:
     error: PeerError
 
 
-Event = TemplateLearned | TemplateWithdrawn | SequenceGap | Malformed
+@dataclass(frozen=True, slots=True)
+class NotUnderstood:
+    """The first template of a session that has what we do not know, or lacks what we need."""
+
+    domain: int
+    template_id: int
+    elements: tuple[tuple[int, int], ...]
+    """Enterprise and number of those that no registry has; some of them."""
+    missing: tuple[str, ...]
+    """What its flows do not tell, for people."""
+
+
+Event = NotUnderstood | TemplateLearned | TemplateWithdrawn | SequenceGap | Malformed

@@ -9,11 +9,18 @@ from flowvis.batch import Batch, Column, is_ipv4
 from flowvis.fields import Field
 from flowvis.ipfix.plan import encode_program
 from flowvis.ipfix.stats import ExporterStats
-from flowvis.ipfix.template import TEMPLATE_SET, of_fields, write_set, write_template
+from flowvis.ipfix.template import TEMPLATE_SET, Template, of_fields, write_set, write_template
 from flowvis.native import RecordEncoder
-from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION
+from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, VERSION
 
 TEMPLATE_IDS = {4: FIRST_DATA_SET, 6: FIRST_DATA_SET + 1}
+
+
+_WITHDRAWAL = write_set(TEMPLATE_SET, write_template(Template(TEMPLATE_SET, ())))
+
+PROBE = HEADER.pack(VERSION, HEADER.size + len(_WITHDRAWAL), 0, 0, 0) + _WITHDRAWAL
+"""A message that changes nothing: the withdrawal of all templates (RFC 7011 section 8.1) of
+observation domain 0, in which nothing is exported."""
 
 
 class ExporterSession:
@@ -37,17 +44,19 @@ class ExporterSession:
         self._domain = domain
         self._fields = tuple(fields)
         self._max_message = max_message
+        if (least := least_message(self._fields)) > max_message:
+            raise ValueError(f"messages of {max_message} bytes: a template takes {least}")
         self._refresh = template_refresh
         self._refreshed: int | None = None
         self._sequence = 0
-        self._template_sets = self._pack_templates()
+        self._template_sets = _template_sets(self._fields)
         self._encoders: dict[int, RecordEncoder] = {
             version: RecordEncoder(domain, template_id, encode_program(self._fields, version))
             for version, template_id in TEMPLATE_IDS.items()
         }
 
     def templates(self, now: int) -> list[bytes]:
-        """The messages with the templates."""
+        """The messages with the templates, one in each."""
         self._refreshed = now
         return self._sent([self._header(len(body), now) + body for body in self._template_sets])
 
@@ -108,21 +117,22 @@ class ExporterSession:
     def _header(self, length: int, now: int) -> bytes:
         return HEADER.pack(VERSION, HEADER.size + length, now, self._sequence, self._domain)
 
-    def _pack_templates(self) -> list[bytes]:
-        """The templates in as few sets as the message size allows, one set in a message."""
-        room = self._max_message - HEADER.size - SET.size
-        bodies = [b""]
-        for version, template_id in TEMPLATE_IDS.items():
-            record = write_template(of_fields(template_id, self._fields, version))
-            if len(record) > room:
-                least = len(record) + HEADER.size + SET.size
-                raise ValueError(
-                    f"messages of {self._max_message} bytes: the template takes {least}"
-                )
-            if len(bodies[-1]) + len(record) > room:
-                bodies.append(b"")
-            bodies[-1] += record
-        return [write_set(TEMPLATE_SET, body) for body in bodies]
+
+def least_message(fields: Sequence[Field]) -> int:
+    """Bytes of the largest message that a session of these fields cannot do without: a template."""
+    return max(HEADER.size + len(body) for body in _template_sets(fields))
+
+
+def _template_sets(fields: Sequence[Field]) -> list[bytes]:
+    """One set for each template, each to go in a message of its own.
+
+    RFC 7011 allows several templates in a set and several sets in a message; go-ipfix, and with it
+    Antrea's aggregator, reads the first of either only.
+    """
+    return [
+        write_set(TEMPLATE_SET, write_template(of_fields(template_id, tuple(fields), version)))
+        for version, template_id in TEMPLATE_IDS.items()
+    ]
 
 
 def _column(batch: Batch, field: Field) -> Column:

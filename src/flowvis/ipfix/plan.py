@@ -7,35 +7,29 @@ import numpy as np
 
 from flowvis.elements import REGISTRY, DataType
 from flowvis.fields import Field, Kind, Merge
+from flowvis.ipfix.equivalents import Equivalents, Step
+from flowvis.ipfix.origin import AGGREGATED, NODE_COUNTERS, ORIGIN
 from flowvis.ipfix.template import FieldSpecifier, Template, length_allowed
 from flowvis.native.contract.ipfix import VARIABLE, DecodeOp, Program
 
-# Where a template has only one of the two, the other is computed from it.
-TIMES = (
-    ("flowStartSeconds", "flowStartMilliseconds"),
-    ("flowEndSeconds", "flowEndMilliseconds"),
-)
-
-_Step = tuple[int, int, int]  # op, argument, column
+NAMED = 8  # unknown elements of a template that are reported by number
 
 
 class ColumnLayout:
-    """The columns that records decode into: one for each field, the observation domain last."""
+    """The columns that records decode into: one for each field and of `ORIGIN`, the domain last."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
-        self.fields = tuple(fields)
+        self.fields = (*fields, *(f for f in (*ORIGIN, *NODE_COUNTERS) if f not in fields))
         self.domain = len(self.fields)
         self._places: dict[tuple[int, int], int] = {}
         for place, field in enumerate(self.fields):
             for name in field.elements:
                 element = REGISTRY.named(name)
                 self._places[element.enterprise, element.id] = place
-        by_name = {field.name: place for place, field in enumerate(self.fields)}
-        self.times = [
-            (by_name[seconds], by_name[milliseconds])
-            for seconds, milliseconds in TIMES
-            if seconds in by_name and milliseconds in by_name
-        ]
+        self.columns = {field.name: place for place, field in enumerate(self.fields)}
+        extra = {field.name for field in NODE_COUNTERS if field not in fields}
+        self.node_counters = {self.columns[name] for name in extra}
+        """Places that only records of an aggregator fill."""
 
     def place(self, specifier: FieldSpecifier) -> int | None:
         """The column of a template's field, or None if it goes nowhere."""
@@ -49,8 +43,12 @@ class Plan:
     program: Program
     unknown: int
     """Fields that no registry has."""
+    elements: tuple[tuple[int, int], ...]
+    """Enterprise and number of some of them."""
     unusable: int
     """Fields whose length their type does not allow."""
+    missing: tuple[str, ...] = ()
+    """What flows of the template do not tell."""
 
 
 def decode_plan(template: Template, layout: ColumnLayout, domain: int) -> Plan:
@@ -59,30 +57,45 @@ def decode_plan(template: Template, layout: ColumnLayout, domain: int) -> Plan:
     Records of options templates are not flows: they are only walked over, as are those of
     templates that have nothing for the layout.
     """
-    unknown = unusable = 0
+    strangers = [s for s in template.specifiers if s.element is None]
+    elements = tuple((s.enterprise, s.id) for s in strangers[:NAMED])
+    unusable = 0
+    names: list[str | None] = []
     places: list[int | None] = []
     for specifier in template.specifiers:
         element = specifier.element
         usable = element is not None and length_allowed(element, specifier.length)
-        unknown += element is None
         unusable += element is not None and not usable
+        names.append(element.name if element is not None and usable else None)
         places.append(layout.place(specifier) if usable else None)
     if template.scope_count:
         places = [None] * len(places)
-    steps = [
-        _step(specifier, place, layout, repeated=places.count(place) > 1)
-        for specifier, place in zip(template.specifiers, places, strict=True)
-    ]
     written = {place for place in places if place is not None}
+    aggregated = bool(layout.node_counters) and layout.node_counters <= written
+    others = Equivalents(template.specifiers, names, layout.columns, written)
     if written:
-        steps = [*_cleared(steps, written, layout), *steps, *_derived(written, layout)]
-        steps.append((DecodeOp.CONSTANT, domain, layout.domain))
-    return Plan(np.array(steps, dtype=np.uint32).reshape(-1, 3), unknown, unusable)
+        others.complete()
+    steps = [
+        others.steps.get(at) or _step(specifier, place, layout, repeated=places.count(place) > 1)
+        for at, (specifier, place) in enumerate(zip(template.specifiers, places, strict=True))
+    ]
+    if not written:
+        return Plan(_program(steps), len(strangers), elements, unusable)
+    steps = [*_cleared(steps, written, layout), *steps, *others.after]
+    if aggregated:
+        steps.append((DecodeOp.CONSTANT, 1, layout.columns[AGGREGATED]))
+    steps.append((DecodeOp.CONSTANT, domain, layout.domain))
+    missing = tuple(others.missing)
+    return Plan(_program(steps), len(strangers), elements, unusable, missing)
+
+
+def _program(steps: list[Step]) -> Program:
+    return np.array(steps, dtype=np.uint32).reshape(-1, 3)
 
 
 def _step(
     specifier: FieldSpecifier, place: int | None, layout: ColumnLayout, *, repeated: bool
-) -> _Step:
+) -> Step:
     if place is None:
         return (DecodeOp.SKIP, specifier.length, 0)
     field = layout.fields[place]
@@ -99,29 +112,19 @@ def _step(
     return (DecodeOp.SET_ADDRESS6 if optional else DecodeOp.ADDRESS6, 0, place)
 
 
-def _cleared(steps: list[_Step], written: set[int], layout: ColumnLayout) -> list[_Step]:
+def _cleared(steps: list[Step], written: set[int], layout: ColumnLayout) -> list[Step]:
     """Zero what the template does not have, and what its steps may leave unwritten."""
     optional = {
         place for op, _, place in steps if op in {DecodeOp.SET_ADDRESS4, DecodeOp.SET_ADDRESS6}
     }
-    zeroed = optional | (set(range(len(layout.fields))) - written)
+    zeroed = optional | (set(range(len(layout.fields))) - written - layout.node_counters)
     return [(DecodeOp.CONSTANT, 0, place) for place in sorted(zeroed)]
-
-
-def _derived(written: set[int], layout: ColumnLayout) -> list[_Step]:
-    steps: list[_Step] = []
-    for seconds, milliseconds in layout.times:
-        if seconds in written and milliseconds not in written:
-            steps.append((DecodeOp.MILLISECONDS, seconds, milliseconds))
-        elif milliseconds in written and seconds not in written:
-            steps.append((DecodeOp.SECONDS, milliseconds, seconds))
-    return steps
 
 
 def encode_program(fields: Sequence[Field], version: int) -> Program:
     """The program that writes records of IP version 4 or 6; column numbers are places in fields."""
     address = DecodeOp.ADDRESS6 if version == 6 else DecodeOp.ADDRESS4
-    steps: list[_Step] = []
+    steps: list[Step] = []
     for place, field in enumerate(fields):
         if field.kind is Kind.TEXT:
             steps.append((DecodeOp.TEXT, VARIABLE, place))
@@ -129,4 +132,4 @@ def encode_program(fields: Sequence[Field], version: int) -> Program:
             steps.append((address, 0, place))
         else:
             steps.append((DecodeOp.UNSIGNED, field.kind.dtype.itemsize, place))
-    return np.array(steps, dtype=np.uint32)
+    return _program(steps)

@@ -21,6 +21,9 @@ class CollectorStats:
     templates_withdrawn: int = count("Templates that were withdrawn")
     unknown_fields: int = count("Fields of new templates that no registry has; skipped")
     unusable_fields: int = count("Fields of new templates of an impossible length; skipped")
+    incomplete_templates: int = count(
+        "New templates of flows without any known count of octets or packets, or without a time"
+    )
     sets_without_template: int = count("Data sets whose template never came")
     gaps: int = count("Sequence numbers that were not the one due")
     lost_records: int = count("Records that never came, by the sequence numbers")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
-from flowvis.elements import ANTREA, ANTREA_ALIASES, REGISTRY, DataType, Element
+from flowvis.elements import REGISTRY, DataType, Element, current
 from flowvis.errors import MalformedSet
 from flowvis.fields import Field
 from flowvis.native.contract.ipfix import FIRST_DATA_SET, SET, VARIABLE
@@ -129,9 +129,8 @@ def _read_specifier(body: bytes, at: int) -> tuple[FieldSpecifier, int]:
             raise MalformedSet("template-truncated", "a template ends inside its fields")
         (enterprise,) = _ENTERPRISE.unpack_from(body, at)
         at += _ENTERPRISE.size
-    if enterprise in ANTREA_ALIASES:
-        enterprise = ANTREA
-    return FieldSpecifier(enterprise, element_id & ~_ENTERPRISE_BIT, length), at
+    enterprise, number = current(enterprise, element_id & ~_ENTERPRISE_BIT)
+    return FieldSpecifier(enterprise, number, length), at
 
 
 def write_set(set_id: int, body: bytes) -> bytes:

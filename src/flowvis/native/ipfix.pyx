@@ -34,6 +34,9 @@ cdef enum:
     RECENT = 1024  # codes that a session keeps at hand: a node has a hundred Pods or so
 
 cdef uint32_t MAX_DOMAINS = contract.MAX_DOMAINS
+cdef uint32_t NTP_EPOCH = contract.NTP_EPOCH
+cdef set FROM_COLUMN = {int(op) for op in contract.FROM_COLUMN}
+cdef set WRITES_NOTHING = {int(op) for op in contract.WRITES_NOTHING}
 
 cdef enum Op:
     # in the order of contract.DecodeOp
@@ -47,6 +50,14 @@ cdef enum Op:
     CONSTANT
     MILLISECONDS
     SECONDS
+    COPY
+    ADD
+    SUBTRACT
+    NTP
+    BEFORE_EXPORT
+    EXPORT_TIME
+    BOOT
+    UPTIME
     # what some become once the width of their column is known
     WHOLE8
     WHOLE16
@@ -74,7 +85,7 @@ cdef uint64_t serial = 0  # of the last target
 
 cdef struct Step:
     uint8_t *base      # decoding: the first item of the column
-    uint8_t *origin    # MILLISECONDS, SECONDS: the column that the value comes from
+    uint8_t *origin    # of those of FROM_COLUMN: the column that the value comes from
     uint32_t rest      # least bytes that the steps after this one take
     uint32_t argument
     uint32_t code      # TEXT: the code of the record before, likely that of the next
@@ -205,7 +216,7 @@ cdef class Program:
             self.steps[place].rest = rest
             length = contract.field_length(op, argument)
             rest += 1 if length == VARIABLE else length
-            self.writes = self.writes or op != SKIP
+            self.writes = self.writes or op not in WRITES_NOTHING
 
     def __dealloc__(self):
         free(self.steps)
@@ -219,9 +230,9 @@ cdef class Program:
             step = &self.steps[place]
             step.op = self.rows[place][0]
             step.code = 0
-            if step.op != SKIP:
+            if step.op not in WRITES_NOTHING:
                 step.base = address(target, step.column, &step.width)
-            if step.op == MILLISECONDS or step.op == SECONDS:
+            if step.op in FROM_COLUMN:
                 step.origin = address(target, step.argument, &step.origin_width)
             if step.op == UNSIGNED and step.argument == step.width:
                 step.op = {1: WHOLE8, 2: WHOLE16, 4: WHOLE32, 8: WHOLE64}[step.width]
@@ -248,6 +259,8 @@ cdef class RecordDecoder:
     cdef uint32_t sequence
     cdef bint in_set, certain
     cdef dict programs, expected
+    cdef dict boots  # by domain: when its system began, in ms
+    cdef uint64_t export_ms
     cdef Program program  # of the last set
     cdef int64_t program_key
     cdef uint32_t[RECENT] recent_codes  # by a cheap hash of the text
@@ -262,6 +275,7 @@ cdef class RecordDecoder:
         self.certain = True
         self.programs = {}
         self.expected = {}
+        self.boots = {}
         self.program_key = -1
         self.recent = -1
 
@@ -324,6 +338,7 @@ cdef class RecordDecoder:
         self.message_end = self.at + length
         self.at += HEADER_SIZE
         self.domain = load32(header + 12)
+        self.export_ms = <uint64_t>load32(header + 4) * 1000
         self.certain = True
         self.sequence = load32(header + 8)
         ahead = self.sequence - self.next_number()
@@ -473,10 +488,66 @@ cdef class RecordDecoder:
                 at += step.argument
             elif step.op == MILLISECONDS:
                 put(step.base, row, step.width, item(step.origin, row, step.origin_width) * 1000)
-            else:
+            elif step.op == SECONDS:
                 put(step.base, row, step.width, item(step.origin, row, step.origin_width) // 1000)
+            else:
+                at += self.rarer(step, at, row)
             step += 1
         return at - data
+
+    cdef int64_t rarer(self, Step *step, const uint8_t *at, int64_t row) except -1:
+        """Do a step of what other exporters than ours send; how many bytes it takes."""
+        cdef uint64_t value = 0, other = 0
+        cdef int64_t length = 8 if step.op == NTP else 0
+        cdef int64_t place
+        if step.op == BEFORE_EXPORT or step.op == BOOT:
+            length = step.argument
+        for place in range(length):
+            value = value << 8 | at[place]
+        if step.op == BOOT:
+            self.note_boot(value)
+            return length
+        if step.origin != NULL:
+            value = item(step.base, row, step.width)
+            other = item(step.origin, row, step.origin_width)
+        if step.op == COPY:
+            value = other
+        elif step.op == ADD:
+            value += other
+        elif step.op == SUBTRACT:
+            value = other - value if other > value else 0
+        elif step.op == NTP:
+            value = (
+                <uint64_t><uint32_t>((value >> 32) - NTP_EPOCH) * 1000
+                + ((value & 0xFFFFFFFF) * 1000 + (<uint64_t>1 << 31) >> 32)
+            )
+        elif step.op == BEFORE_EXPORT:
+            value //= 1000
+            value = self.export_ms - value if self.export_ms > value else 0
+        elif step.op == EXPORT_TIME:
+            value = self.export_ms
+        else:
+            value = self.since_boot(value, other)
+        put(step.base, row, step.width, value)
+        return length
+
+    cdef int note_boot(self, uint64_t began_ms) except -1:
+        if began_ms and (self.domain in self.boots or len(self.boots) < MAX_DOMAINS):
+            self.boots[self.domain] = began_ms
+        return 0
+
+    cdef uint64_t since_boot(self, uint64_t uptime_ms, uint64_t at_export_ms) except? 0:
+        cdef uint64_t moment, behind
+        if self.domain not in self.boots:
+            self.note_boot(self.export_ms - at_export_ms)
+        moment = <uint64_t>self.boots.get(self.domain, 0)
+        if not moment:
+            moment = self.export_ms - at_export_ms
+        moment += uptime_ms
+        if moment < self.export_ms and self.export_ms - moment > <uint64_t>1 << 31:
+            behind = self.export_ms - moment
+            moment += (behind + (<uint64_t>1 << 31) >> 32) << 32
+        return moment
 
     cdef inline uint32_t code(
         self, Step *step, StringTable table, const uint8_t *text, uint32_t length

@@ -48,6 +48,7 @@ cdef enum:
     CORRELATE = 8
     SERVER = 16
     HALF_LEANS = 5
+    AGAIN = 128
 
     LIVE = 1
     SIDES = 1
@@ -97,7 +98,7 @@ _CONSTANTS = {
     "Header": {"START": START, "END": END, "WRITTEN_AT": WRITTEN_AT, "EXPORTERS": EXPORTERS},
     "Sides": {
         "BOTH": BOTH, "CLIENT": CLIENT, "CORRELATE": CORRELATE, "SERVER": SERVER,
-        "LEANS": HALF_LEANS,
+        "LEANS": HALF_LEANS, "AGAIN": AGAIN,
     },
     "FlowState": {
         "LIVE": LIVE, "SIDES": SIDES, "CORRELATE": CORRELATE, "UNWRITTEN": UNWRITTEN,
@@ -168,6 +169,7 @@ cdef struct Record:
     uint64_t end
     uint8_t reason
     uint8_t half
+    bint adds      # it has deltas without totals, each of which is something new
     bint latest    # its end is not before any that the flow has seen
     uint8_t before  # sides that had reported before it
     uint32_t exporter
@@ -201,6 +203,7 @@ cdef class Merger:
     cdef int64_t[::1] counts
     cdef int64_t active_timeout_ms
     cdef int64_t correlation_wait_ms
+    cdef int outcome           # `Count` of the record before
     cdef readonly int sides    # see the reference
     cdef readonly bint further
 
@@ -282,12 +285,12 @@ cdef class Merger:
             record.half = sides_of[at]
             record.exporter = exporters[at]
             record.reversed = turned[at]
-            sides = self.sides_of(&record, slots[at], at == resolved)
+            sides = self.sides_of(&record, slots[at], at == resolved or record.half & AGAIN)
             if sides < 0:
                 self.sides = record.given & ~record.fresh
                 self.further = not record.given
                 return at
-            self.one(&record, slots[at], <uint8_t>sides, now_ms)
+            self.book(&record, self.one(&record, slots[at], <uint8_t>sides, now_ms))
         self.records = self.held = None
         return n
 
@@ -357,10 +360,20 @@ cdef class Merger:
                 return -1
         return record.given & (same | ~seen) or record.given
 
+    cdef inline void book(self, const Record *record, int outcome) noexcept nogil:
+        """Count what became of a record; of one that came as two, what became of both."""
+        if record.half & AGAIN:
+            if not taken(outcome) or taken(self.outcome):
+                return
+            self.counts[self.outcome] -= 1
+        self.counts[outcome] += 1
+        self.outcome = outcome
+
     cdef int one(self, Record *record, int64_t slot, uint8_t sides, int64_t now_ms) except -1 nogil:
         cdef uint8_t *row = self.rows + slot * self.row_size
         cdef uint64_t state = self.state[slot]
         cdef uint8_t news, side
+        cdef uint64_t end
         cdef bint late = False, restarted = False
         cdef int at
         self.seen[slot] = now_ms
@@ -369,15 +382,11 @@ cdef class Merger:
             self.counts[FURTHER] += 1
             for at in range(self.counter_count):
                 self.raise_common(record, row, &self.counters[at])
-            if record.grown:
-                self.schedule(row, slot, state, now_ms)
-            else:
-                self.counts[REPEATED] += 1
-            return 0
+            return self.schedule(row, slot, state, now_ms) if record.grown else REPEATED
+        record.adds = self.adds_up(record.at)
         news = self.news_of(record, row, state & ~<uint64_t>(record.fresh << SIDES), sides, &late)
         if not news:
-            self.counts[LATE if late else REPEATED] += 1
-            return 0
+            return LATE if late else REPEATED
         record.latest = record.end >= number(row + END) and record.end >= number(row + END + 8)
         state = self.share(record, row, state, sides)
         for at in range(self.counter_count):
@@ -387,18 +396,19 @@ cdef class Merger:
         self.apply(record, row, news)
         for side in range(2):
             if news >> side & 1:
+                end = record.end
                 if not state >> SIDES >> side & 1:
                     store(row + START + 8 * side, record.start)
-                store(row + END + 8 * side, record.end)
+                else:  # deltas alone may come late
+                    end = max(end, number(row + END + 8 * side))
+                store(row + END + 8 * side, end)
                 if record.reason == END_OF_FLOW:
                     state |= 1 << ENDS << side
         state |= <uint64_t>(news << SIDES)
-        if record.grown or not adds_nothing(record, state):
-            self.schedule(row, slot, state, now_ms)
-        else:
-            self.counts[UNCHANGED] += 1
+        if not record.grown and adds_nothing(record, state):
             self.state[slot] = state
-        return 0
+            return UNCHANGED
+        return self.schedule(row, slot, state, now_ms)
 
     cdef uint64_t share(
         self, const Record *record, uint8_t *row, uint64_t state, uint8_t sides
@@ -463,13 +473,24 @@ cdef class Merger:
                 news |= 1 << side
                 continue
             known = number(row + END + 8 * side)
-            if record.end < known:
+            if record.adds:
+                news |= 1 << side
+            elif record.end < known:
                 late[0] = True
             elif record.end > known or self.more(record.at, row, side):
                 news |= 1 << side
             elif record.reason == END_OF_FLOW and not state >> ENDS >> side & 1:
                 news |= 1 << side
         return news
+
+    cdef bint adds_up(self, int64_t record) noexcept nogil:
+        """Whether any counter of the record has a delta and no total."""
+        cdef int at
+        for at in range(self.counter_count):
+            if self.value(self.counters[at].total, record) == 0:
+                if self.value(self.counters[at].delta, record):
+                    return True
+        return False
 
     cdef bint more(self, int64_t record, const uint8_t *row, int side) noexcept nogil:
         """Whether any counter of the record is above what its side said last."""
@@ -491,27 +512,32 @@ cdef class Merger:
         self, Record *record, uint8_t *row, uint64_t state, uint8_t news, const Counter *counter
     ) noexcept nogil:
         """Bring one counter up to date; return whether it had started again from zero."""
-        cdef uint64_t total = self.value(counter.total, record.at)
-        cdef uint64_t own = min(self.value(counter.delta, record.at), total)
+        cdef uint64_t given = self.value(counter.total, record.at), total
+        cdef uint64_t own = self.value(counter.delta, record.at)
         cdef uint64_t before = number(row + counter.common.total), common = before
         cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, reported
-        cdef bint restarted = False, rated = False
-        cdef bint whole = (
+        cdef bint restarted = False, rated = False, whole
+        cdef int side
+        cdef const Tally *tally
+        if given:
+            own = min(own, given)
+        whole = (
             record.reason == END_OF_FLOW
-            and own == total
+            and (own == given or not given)
             and not record.before & news
             and not record.before & ~(state >> ENDS)
         )
-        cdef int side
-        cdef const Tally *tally
         for side in range(2):
             if not news >> side & 1:
                 continue
+            total = given if given else own
             tally = &counter.sides[side]
             since = number(row + END + 8 * side)
             side_total = number(row + tally.total)
             if state >> SIDES >> side & 1:
                 last = number(row + tally.last)
+                if given == 0:
+                    total = flowvis_add(last, own)
                 gain = 0
                 if total >= last:
                     gain = total - last
@@ -547,7 +573,7 @@ cdef class Merger:
         if not record.before:
             delta = own
         elif news & ~(state >> SIDES) and not state & WRITTEN:
-            reported = max(before - min(delta, before), total - own)
+            reported = max(before - min(delta, before), given - own if given else 0)
             delta = common - min(reported, common)
         else:
             delta = flowvis_add(delta, common - before)
@@ -592,10 +618,10 @@ cdef class Merger:
                 if differ(new, old, run.size) and takes(run.op, run.size, new, old):
                     copy(old, new, run.size)
 
-    cdef void schedule(
+    cdef int schedule(
         self, const uint8_t *row, int64_t slot, uint64_t state, int64_t now_ms
     ) noexcept nogil:
-        """Say when the flow is to be written, now that it has something to write."""
+        """Say when the flow is to be written, now that it has something; return HELD or MERGED."""
         cdef bint complete = not state & CORRELATE or (state >> SIDES & BOTH) == BOTH
         cdef bint ended = (state >> ENDS & BOTH) == BOTH
         cdef int64_t due
@@ -605,13 +631,17 @@ cdef class Merger:
             due = <int64_t>number(row + WRITTEN_AT) + self.active_timeout_ms
         else:
             due = now_ms + self.correlation_wait_ms
-        self.counts[MERGED if state & UNWRITTEN else HELD] += 1
         self.due[slot] = min(self.due[slot], due)
         self.state[slot] = state | LIVE | UNWRITTEN
+        return MERGED if state & UNWRITTEN else HELD
 
 
 cdef Tally tally(found):
     return Tally(found.total, found.delta, found.rate, found.last)
+
+
+cdef inline bint taken(int outcome) noexcept nogil:
+    return outcome == HELD or outcome == MERGED
 
 
 cdef inline bint adds_nothing(const Record *record, uint64_t state) noexcept nogil:

@@ -43,6 +43,14 @@ class Channel(Protocol):
         """The common name in the peer's certificate; "" without one."""
 
 
+GRPC = "h2"
+"""The application protocol (ALPN) that gRPC is spoken over."""
+
+NOT_GRPC = (
+    "a gRPC client, as Antrea's agents are by default from 2.4 on, and this port takes IPFIX: set "
+    "flowExporter.flowCollectorAddr of antrea-agent.conf to <this collector>:<this port>:tls"
+)
+
 ROOM = 32 << 10  # a record of TLS that was cut off, 16 KiB and some, is decrypted with the next
 
 _SLICE = 32 << 10  # what OpenSSL is fed at a time: its buffer keeps the largest size it ever had
@@ -135,12 +143,23 @@ class TlsChannel:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
+            self._refuse_grpc()
             return False
         except ssl.SSLError as error:
+            self._refuse_grpc()
             raise _peer_error(error) from error
+        self._refuse_grpc()
         self.ready = True
         self.confirmed = self._tls.version() != "TLSv1.3"
         return True
+
+    def _refuse_grpc(self) -> None:
+        """End the handshake of a client that speaks gRPC and nothing else, before its certificate.
+
+        A server that selects no protocol would complete it, and the client end it without a word.
+        """
+        if self._tls.server_side and self._tls.selected_alpn_protocol() == GRPC:
+            raise PeerError("grpc", NOT_GRPC)
 
     def _decrypt(self, into: memoryview, filled: int) -> int:
         """Decrypt all that is whole; what came before a fault is good and is not lost."""

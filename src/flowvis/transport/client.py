@@ -3,6 +3,11 @@
 There is no queue here. `send` returns when all of its messages are the kernel's; when the session
 is lost before, ConnectionLost has those that are not, which the collector cannot have read: they
 may be sent again in the next session without being counted twice.
+
+IPFIX has no acknowledgements, so a session has to prove itself: what is sent first, templates and
+then records, is not sent until the session has stood for a while after it, and what a collector
+that ends it before has not read goes again. Collectors that accept and close are thus given
+nothing, and are tried again with back-off, which only a session that stood ends.
 """
 
 import asyncio
@@ -23,12 +28,16 @@ from flowvis.runtime.causes import NO_TLS, OTHER_CA, cause_of
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.channel import Channel, PlainChannel, TlsChannel
-from flowvis.transport.connection import GOING_AWAY, Connection
-from flowvis.transport.eyeballs import Place, Race, resolve
+from flowvis.transport.connection import CLOSED, GOING_AWAY, Connection
+from flowvis.transport.eyeballs import Attempted, Place, Race, resolve
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
 log = logging.getLogger(__name__)
 
+PROOF_S = 1.0  # that a session stands after each of the first sends: many round trips
+LAST_PROOF_S = 0.2  # the same in a hurry
+TRIALS = 2  # of these sends: templates, and the first records
+STOOD_S = 10.0  # of a session after which the next follows at once
 CONNECT_S = 10.0  # for a connection, and again for its handshake, with each address
 
 Hosts = Callable[[CollectorAddress], Awaitable[Sequence[str]]]
@@ -71,16 +80,23 @@ class Client:
         *,
         server_name: str = "",
         hosts: Hosts = by_name,
+        probe: bytes = b"",
         backoff: Backoff | None = None,
         on_state: Callable[[bool], None] | None = None,
+        on_attempt: Attempted | None = None,
     ) -> None:
+        """`probe` is a message that changes nothing: see `Connection.probe`."""
         self._target(address, tls, server_name)
         self.stats = ClientStats()
         self._hosts = hosts
+        self._probe = probe
         self._backoff = backoff or Backoff()
         self._on_state = on_state
+        self._on_attempt = on_attempt
         self._limited = LimitedLog(log)
         self._session: Connection | None = None
+        self._hurried = False
+        self._trials = 0  # sends of the session that have to be waited after
         self._redirected = asyncio.Event()
 
     @property
@@ -93,8 +109,9 @@ class Client:
 
         A session that was lost in between is replaced by a new one, to which nothing was sent yet.
         """
+        if not self.connected:
+            await self._follow()
         while not self.connected:
-            self._drop()
             self.stats.attempts += 1
             self._redirected.clear()
             try:
@@ -105,14 +122,14 @@ class Client:
                     logging.WARNING, str(self.address), "no session, next attempt in %.1f s: %s",
                     wait_s, error,
                 )  # fmt: skip
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._redirected.wait(), wait_s)
+                await self._pause(wait_s)
                 continue
             if self._redirected.is_set():
                 session.close()
                 continue
+            session.trial_s, session.probe = STOOD_S, self._probe
             self._session = session
-            self._backoff.reset()
+            self._trials = TRIALS
             self.stats.sessions += 1
             log.info("connected to %s", self.address)
             self._tell(connected=True)
@@ -129,9 +146,52 @@ class Client:
             raise ConnectionLost(f"{self.address}: {detail}", messages, 0)
         for at, message in enumerate(messages):
             if not await session.send(message):
-                raise ConnectionLost(f"{self.address}: {session.detail}", messages[at:], at)
+                kept = at if not self._trials or await self._read(session) else 0
+                raise ConnectionLost(f"{self.address}: {session.detail}", messages[kept:], kept)
             self.stats.messages += 1
             self.stats.octets += len(message)
+        if messages and self._trials:
+            await self._prove(session, messages)
+
+    async def _prove(self, session: Connection, messages: Sequence[bytes]) -> None:
+        """Wait whether the session stands; ConnectionLost if it ends and they were not read."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(PROOF_S, LAST_PROOF_S) if self._hurried else PROOF_S):
+                await session.over.wait()
+        if session.alive:
+            self._trials -= 1
+        elif not await self._read(session):
+            raise ConnectionLost(f"{self.address}: {session.detail}", messages, 0)
+
+    async def _read(self, session: Connection) -> bool:
+        """Whether a collector that goes away has read all, so that the session was a good one."""
+        read = await session.read_all()
+        if read:
+            self._backoff.reset()
+        return read
+
+    async def _follow(self) -> None:
+        """Be done with the session before; where it was short, the next one is made to wait."""
+        session = self._session
+        if session is None:
+            return
+        await self._read(session)
+        self._drop()
+        if session.lasted_s >= STOOD_S:
+            self._backoff.reset()
+        elif session.reason != CLOSED:
+            wait_s = self._backoff.wait_s()
+            self._limited.log(
+                logging.WARNING, str(self.address),
+                "the session lasted %.1f s, next attempt in %.1f s: %s",
+                session.lasted_s, wait_s, session.detail,
+            )  # fmt: skip
+            await self._pause(wait_s)
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait, unless there is another collector."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._redirected.wait(), wait_s)
 
     async def lost(self) -> None:
         """Return when no session stands."""
@@ -145,6 +205,10 @@ class Client:
         self._target(address, tls, server_name)
         self._backoff.reset()
         self._redirected.set()
+
+    def hurry(self) -> None:
+        """There is little time from now on: wait less whether a session stands."""
+        self._hurried = True
 
     def cut(self) -> None:
         """End the session at once: what `send` has not sent comes back to its caller."""
@@ -170,7 +234,8 @@ class Client:
         context = self._context()
         problems: list[str] = []
         for hosts in _together(await self._hosts(self.address)):
-            race = Race(await self._resolve(hosts, problems), CONNECT_S)
+            places = await self._resolve(hosts, problems)
+            race = Race(places, CONNECT_S, self._on_attempt)
             try:
                 while reached := await race.winner():
                     session = await self._establish(*reached, context, problems)

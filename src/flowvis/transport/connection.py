@@ -1,13 +1,17 @@
 """The client's end of one session.
 
 A collector's FIN means that it goes away but still reads: the message under way is completed, no
-other is begun, and the connection is closed.
+other is begun, and the connection is closed. A session on trial is looked into first: perhaps the
+collector has closed both ways, and reads nothing more.
 """
 
 import asyncio
 import contextlib
 import errno
+import fcntl
 import socket
+import struct
+import termios
 from collections.abc import Callable
 
 from flowvis.errors import PeerError
@@ -16,10 +20,14 @@ from flowvis.transport.keepalive import keep_alive
 
 GOING_AWAY = "going-away"
 """Why a session is over when the collector has ended it in good order."""
+CLOSED = "closed"
+"""Why it is over when we have."""
 
 CONFIRM_S = 0.5  # for a server that sends no session tickets, and so never confirms
 STALLED_S = 60.0  # a collector that does not take one message in so long is gone
 READ_BYTES = 16 << 10  # collectors say nothing but TLS's own messages
+LOOK_S = 0.01  # between two looks at what a collector has acknowledged
+LOOK_LONGEST_S = 1.0
 
 
 class Connection:
@@ -33,6 +41,12 @@ class Connection:
         self.reason = ""
         """Why not: a fixed short word."""
         self.detail = ""
+        self.trial_s = 0.0
+        """How long, from its beginning, it is on trial."""
+        self.probe = b""
+        """A message that changes nothing, to look into a FIN with; empty: believe the FIN."""
+        self.lasted_s = 0.0
+        """How long it had lived when it was over."""
         self.over = asyncio.Event()
         """Set when it is no longer alive."""
         self._sock = sock
@@ -44,8 +58,10 @@ class Connection:
         self._sending = False
         self._standing = False
         self._open = True
+        self._look: asyncio.Task[bool] | None = None
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         keep_alive(sock)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # messages are whole
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED_S * 1000))
@@ -81,15 +97,48 @@ class Connection:
         finally:
             self._sending = False
         complete = self._open and not self._out
-        if self.over.is_set():
+        self._changed.set()
+        if self.over.is_set() and self._look is None:
             self._leave()
         return complete
+
+    async def read_all(self) -> bool:
+        """Whether a collector that ended a session on trial has read what it was sent.
+
+        What it has not read when it closes both ways, and whatever comes then, is answered by a
+        reset; who still reads acknowledges (RFC 9293 section 3.10.7.4). So it is sent a probe.
+        """
+        return self._look is not None and await asyncio.shield(self._look)
+
+    async def _look_into(self) -> bool:
+        try:
+            async with asyncio.timeout(LOOK_LONGEST_S):
+                while self._sending:
+                    await self._change()
+                self._out += self._channel.write(self.probe)
+                self._flush()
+                while self._open and (self._out or not self._acknowledged()):  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_S)
+        except (TimeoutError, PeerError):
+            self.close()
+        reads = self._open
+        self._leave()
+        return reads
+
+    def _acknowledged(self) -> bool:
+        """Whether the peer's kernel has all that was sent; a reset closes the connection."""
+        if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.close()
+            return False
+        unsent = fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ, tcp(7)
+        return struct.unpack("i", unsent) == (0,)
 
     async def finish(self, drain_s: float) -> bool:
         """Say that nothing more comes; whether the peer's FIN followed, so that it has read all."""
         if not self.alive:
             return False
         self._standing = False
+        self.trial_s = 0.0
         try:
             async with asyncio.timeout(drain_s):
                 self._out += self._channel.finish()
@@ -109,7 +158,7 @@ class Connection:
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()
-        self._end("closed", "closed by us")
+        self._end(CLOSED, "closed by us")
 
     async def _change(self) -> None:
         self._changed.clear()
@@ -135,8 +184,8 @@ class Connection:
             self._lose_by(error)
             return
         if not count:
-            self._end(GOING_AWAY, "the collector goes away")
-            self._leave()
+            self._loop.remove_reader(self._sock)  # it would be readable for ever
+            self._goes_away()
             return
         try:
             self._channel.receive(self._data[:count], self._plain)
@@ -147,9 +196,15 @@ class Connection:
         if self._channel.error:
             self._lose(self._channel.error.reason, str(self._channel.error))
         elif self._channel.ended:
-            self._end(GOING_AWAY, "the collector goes away")
-            self._leave()
+            self._goes_away()
         self._changed.set()
+
+    def _goes_away(self) -> None:
+        self._end(GOING_AWAY, "the collector goes away")
+        if self.lasted_s >= self.trial_s or not self.probe:
+            self._leave()
+        elif self._look is None and self._open:
+            self._look = asyncio.create_task(self._look_into())
 
     def _flush(self) -> None:
         """Give the kernel what it takes; the rest follows when it takes more."""
@@ -195,7 +250,8 @@ class Connection:
         if not self.alive:
             return
         self.alive = False
+        self.lasted_s = self._loop.time() - self._began
         self.reason, self.detail = reason, detail
         self.over.set()
-        if self._standing and reason != "closed":
+        if self._standing and reason != CLOSED:
             self._on_lost(reason)

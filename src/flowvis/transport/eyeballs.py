@@ -6,9 +6,11 @@ has failed; the first that connects wins. A filtered family costs a moment and n
 
 import asyncio
 import contextlib
+import errno
 import itertools
+import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,11 @@ class Place:
         return str(self.where[0])
 
 
+Attempted = Callable[[tuple[str, int], tuple[str, int]], None]
+"""Called for each attempt, before anything of it is on the wire's way back, with its local and
+remote address and port."""
+
+
 async def resolve(host: str, port: int) -> list[Place]:
     """Return where a name or address leads, in the order of RFC 6724; OSError if nowhere."""
     loop = asyncio.get_running_loop()
@@ -38,11 +45,14 @@ async def resolve(host: str, port: int) -> list[Place]:
 class Race:
     """Places to connect to, until one is good for what comes after connecting."""
 
-    def __init__(self, places: Sequence[Place], longest_s: float) -> None:
+    def __init__(
+        self, places: Sequence[Place], longest_s: float, on_attempt: Attempted | None = None
+    ) -> None:
         self.problems: list[str] = []
         """A text for each place that did not connect."""
         self._left = _in_turn(places)
         self._longest_s = longest_s
+        self._on_attempt = on_attempt
 
     async def winner(self) -> tuple[socket.socket, Place] | None:
         """Return the next place that connects, which then has had its turn; None if none does."""
@@ -73,16 +83,41 @@ class Race:
         try:
             sock.setblocking(False)
             async with asyncio.timeout(self._longest_s):
-                await asyncio.get_running_loop().sock_connect(sock, place.where)
+                await self._begin(sock, place)
         except BaseException:
             sock.close()
             raise
         return sock
 
+    async def _begin(self, sock: socket.socket, place: Place) -> None:
+        """Connect, and report the attempt as soon as the kernel has given it a local port.
+
+        Event loops may do other things first, and the kernel's events of it would come before.
+        """
+        problem = sock.connect_ex(place.where)
+        if self._on_attempt is not None:
+            self._on_attempt(sock.getsockname()[:2], place.where[:2])
+        if problem == errno.EINPROGRESS:
+            await _writable(sock)
+            problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem:
+            raise OSError(problem, os.strerror(problem))
+
     def _cause(self, error: BaseException) -> str:
         if not isinstance(error, OSError):
             raise error
         return cause_of(error, self._longest_s)
+
+
+async def _writable(sock: socket.socket) -> None:
+    """Return when a socket that is connecting has succeeded or failed."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(sock)
 
 
 def _in_turn(places: Sequence[Place]) -> list[Place]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flowvis.aggregator.correlation.generations import Report
 from flowvis.aggregator.correlation.key import correlation_keys, reversed_halves, second_way, sides
 from flowvis.aggregator.correlation.layout import COLUMNS
+from flowvis.aggregator.correlation.relayed import COUNTERS, by_node
 from flowvis.aggregator.correlation.reversal import reverse, reverse_rows
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Batch
@@ -18,6 +19,8 @@ from flowvis.fields import EndReason
 from flowvis.ipfix.buffer import DOMAIN
 from flowvis.native.contract.merge import FlowState, Records, Sides
 
+_REPLIES = tuple(name for name in COUNTERS if name.startswith("reverse"))
+_COUNTED_BY = tuple(f"octetTotalCountFrom{side}Node" for side in ("Source", "Destination"))
 _TRANSLATED = ("destinationServicePort", "proxySnatPort")
 
 
@@ -26,9 +29,10 @@ class Arrivals:
 
     def __init__(self, batch: Batch, live: LiveRows, now_ms: int) -> None:
         self._live = live
+        batch, self._bits = by_node(batch, sides(batch))
+        self._again = (self._bits & Sides.AGAIN) != 0
         self._columns = dict(batch.columns)
         self._copied = False
-        self._bits = sides(batch)
         self.keys, self._reported = correlation_keys(batch, self._bits)
         self._reversed = self._reported.copy()
         self.starts: NDArray[np.uint64] = batch["flowStartMilliseconds"]
@@ -38,10 +42,20 @@ class Arrivals:
         )
         self.records = self._made()
 
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def refused(self) -> int:
+        """How many records found no room."""
+        return int(np.count_nonzero((self.slots < 0) & ~self._again))
+
     @property
     def turned(self) -> int:
         """How many records go in the other way round than they were reported."""
-        return int(np.count_nonzero(self._reversed != self._reported)) if self._copied else 0
+        if not self._copied:
+            return 0
+        return int(np.count_nonzero((self._reversed != self._reported) & ~self._again))
 
     def orient_from(self, first: int) -> bool:
         """Reverse those of the records from `first` on that need it; return if `first` did."""
@@ -71,11 +85,13 @@ class Arrivals:
         )
 
     def move(self, at: int, slot: int) -> None:
-        """Let a record go into another slot than its key's, the way round that this one has."""
-        self.slots[at] = slot
-        row = np.array([at])
-        if slot >= 0 and self._against(row)[0]:
-            self._turn(row)
+        """Let a record go into another slot than its key's, the way round that this one has.
+
+        What the other node counted of it goes with it.
+        """
+        rows = np.arange(at, at + 1 + int(at + 1 < len(self) and self._again[at + 1]))
+        self.slots[rows] = slot
+        self._turn(rows[self._against(rows)])
 
     def _against(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which records are not the way round that their rows are; in new ones, as reported."""
@@ -88,16 +104,20 @@ class Arrivals:
         """Which records are the other direction of what their own exporter reports already.
 
         A router's records have one direction each: they have no replies, and both directions are
-        open at once.
+        open at once. Where one router has set a direction apart, others' records of it go there.
         """
         live, slots = self._live, self.slots[rows]
         whole = self._bits[rows] & (Sides.BOTH | Sides.CORRELATE) == Sides.BOTH
-        silent = self._columns["reversePacketTotalCount"][rows] == 0
-        silent &= self._columns["reverseOctetTotalCount"][rows] == 0
+        silent = np.ones(len(rows), dtype=bool)
+        for name in _REPLIES:
+            silent &= self._columns[name][rows] == 0
         exporters = self._exporters[rows]
-        own = (live.rows["exporters"][slots] == exporters[:, None]).any(axis=1) & (exporters != 0)
+        own = (live.rows["exporters"][slots] == exporters[:, None]) & (exporters[:, None] != 0)
+        counted = np.stack([live.rows[name][slots] for name in _COUNTED_BY], axis=1)
+        forward = (own & (counted != 0)).any(axis=1)
+        apart = live.find_all(second_way(self.keys[rows], self._reported[rows])) >= 0
         open_then = self.starts[rows] <= live.rows["sideEnd"][slots].max(axis=1)
-        return np.asarray(whole & silent & own & open_then)
+        return np.asarray(whole & silent & (forward | apart) & open_then)
 
     def _translated(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which records know who opened the connection, as the client's packets were translated."""

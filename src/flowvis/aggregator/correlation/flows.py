@@ -120,7 +120,7 @@ class FlowTable:
         arrivals = Arrivals(batch, self._live, at_ms)
         merger = self._merger
         at = merger.merge(arrivals.records, at_ms)
-        while at < len(batch):
+        while at < len(arrivals):
             if arrivals.orient_from(at):
                 at = merger.merge(arrivals.records, at_ms, at)
                 continue
@@ -129,7 +129,7 @@ class FlowTable:
             arrivals.move(at, slot)
             at = merger.merge(arrivals.records, at_ms, at, at)
         self.stats.received += len(batch)
-        self.stats.full += int(np.count_nonzero(arrivals.slots < 0))
+        self.stats.full += arrivals.refused
         self.stats.reversed += arrivals.turned
         self._take_counts()
 

@@ -7,7 +7,8 @@ way to another Pod. What a policy stopped before it left the first node is seen 
 
 An exporter names the endpoint that is its own node's: a Pod, or the node itself. A record that
 names both has no other half, as that of a Pod's connection with a node, of which the node's
-exporter reports nothing.
+exporter reports nothing. What another aggregator relays names both all the same, and says which is
+the exporter's own.
 
 One rule is not Antrea's: what the destination's node rejects waits for its other half, as what it
 drops does. The client's node has sent it and knows it too; apart, they would be counted twice.
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.correlation.relayed import relayed
 from flowvis.batch import Batch, is_unset
 from flowvis.fields import ICMP, FlowType, RuleAction
 from flowvis.native import order_endpoints, pack_keys
@@ -35,10 +37,14 @@ def sides(batch: Batch) -> NDArray[np.uint8]:
     flow_type = batch["flowType"]
     source_pod = batch["sourcePodName"] != 0
     destination_pod = batch["destinationPodName"] != 0
-    client_only, server_only = source_pod & ~destination_pod, destination_pod & ~source_pod
     source = source_pod | (batch["sourceNodeName"] != 0)
     destination = destination_pod | (batch["destinationNodeName"] != 0)
     inter_node = flow_type == FlowType.INTER_NODE
+    egress, ingress = relayed(batch, inter_node)
+    for one, other in ((source_pod, destination_pod), (source, destination)):
+        one[egress], other[egress] = True, False
+        one[ingress], other[ingress] = False, True
+    client_only, server_only = source_pod & ~destination_pod, destination_pod & ~source_pod
     entering = flow_type == FlowType.FROM_EXTERNAL
     leaving = (inter_node | (flow_type == FlowType.TO_EXTERNAL)) & client_only
     leaving &= (batch["proxySnatPort"] != 0) | _is_icmp(batch)
@@ -79,7 +85,7 @@ _BITS = np.array(
 
 def reversed_halves(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the `Half` bits of the same records with client and server exchanged."""
-    turned = bits & Sides.CORRELATE
+    turned = bits & (Sides.CORRELATE | Sides.AGAIN)
     for one, other in _OPPOSITES:
         turned |= np.where(bits & one, other, 0).astype(np.uint8)
         turned |= np.where(bits & other, one, 0).astype(np.uint8)

@@ -43,7 +43,11 @@ class LiveRows:
 
     def find(self, key: NDArray[np.uint8]) -> int:
         """Return the slot of one key, -1 if it has none."""
-        return int(self._index.find(key.reshape(1, -1))[0])
+        return int(self.find_all(key.reshape(1, -1))[0])
+
+    def find_all(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the slots of keys, -1 where there is none."""
+        return np.asarray(self._index.find(keys))
 
     def place_in_free(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Find or make the slots of keys without making room for them; -1 when full."""

@@ -1,15 +1,14 @@
 """Sends the written records to an external IPFIX collector."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flowvis.aggregator.destinations.outbox import Outbox
 from flowvis.batch import Batch
-from flowvis.fields import AGGREGATED
+from flowvis.fields import AGGREGATED, Field
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.ledger import Stage
@@ -22,6 +21,9 @@ GRACE_S = 8.0
 CUT_S = 0.5  # for a session that was cut to be noticed; less than between two attempts
 SHUTDOWN = "shutdown"
 OVERSIZE = "oversize"
+OTHER_TEMPLATE = "other-template"
+FAILED = "failed"
+PAUSE_S = 1.0  # after a defect, so that it does not fill the log
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class UnsentRecords:
     batches: list[Batch]
     taken: int
     """How many records are in the messages."""
+    fields: tuple[Field, ...]
+    """What the records in the messages are made of."""
 
 
 class IpfixDestination:
@@ -47,6 +51,7 @@ class IpfixDestination:
         *,
         domain: Callable[[], int],
         capacity: int,
+        fields: Sequence[Field] = AGGREGATED,
         max_message: int = 65535,
         grace_s: float = GRACE_S,
         clock: Callable[[], float] = time.time,
@@ -57,6 +62,7 @@ class IpfixDestination:
         self.client = client
         self._domain = domain
         self._number = 0  # the domain's, for good: the collector knows us by it
+        self._fields = tuple(fields)
         self._max_message = max_message
         self._grace_s = grace_s
         self._clock = clock
@@ -81,6 +87,7 @@ class IpfixDestination:
     async def stop(self) -> None:
         """Send what waits within the grace period, then close; the rest is dropped, counted."""
         self.outbox.close()
+        self.client.hurry()
         if self._task is not None and len(self.outbox):
             await asyncio.wait((self._task,), timeout=self._grace_s)
         await end(self._task)
@@ -90,6 +97,7 @@ class IpfixDestination:
     async def retire(self, hurry: asyncio.Event) -> None:
         """Send what waits within the grace period, or until `hurry`, then close; keep the rest."""
         self.outbox.close()
+        self.client.hurry()
         if self._task is not None:
             let_end(self._task)
             if len(self.outbox):
@@ -104,12 +112,15 @@ class IpfixDestination:
     def remainder(self) -> UnsentRecords:
         """Take out what was kept when it was retired."""
         messages, self._unsent = self._unsent, []
-        return UnsentRecords(messages, *self.outbox.release())
+        return UnsentRecords(messages, *self.outbox.release(), self._fields)
 
     def succeed(self, remainder: UnsentRecords) -> None:
         """Take over what another one has kept; before `start`."""
-        self._unsent = remainder.messages
         self.outbox.take_over(remainder.batches, remainder.taken)
+        if remainder.fields == self._fields:
+            self._unsent = remainder.messages
+        else:
+            self.outbox.dropped(OTHER_TEMPLATE, remainder.taken)
 
     def abandon(self) -> None:
         """Give up what waits, counted."""
@@ -119,13 +130,21 @@ class IpfixDestination:
 
     async def _run(self) -> None:
         while not self._retired and (len(self.outbox) or not self.outbox.closed):
-            await self.client.connect()
-            with contextlib.suppress(ConnectionLost):
+            try:
+                await self.client.connect()
                 await self._converse()
+            except ConnectionLost:
+                continue
+            except Exception:
+                lost, self._unsent = self.outbox.taken, []
+                self.outbox.dropped(FAILED, lost)
+                log.exception("%s: a defect of ours; %d records are given up", self.name, lost)
+                self.client.cut()
+                await asyncio.sleep(PAUSE_S)
 
     async def _converse(self) -> None:
         """Fill one session: templates, what never left the one before, then what comes."""
-        session = ExporterSession(self._number, AGGREGATED, max_message=self._max_message)
+        session = ExporterSession(self._number, self._fields, max_message=self._max_message)
         await self.client.send(session.templates(self._now()))
         self._unsent = session.resume(self._unsent, self.outbox.taken)
         await self._deliver(session)

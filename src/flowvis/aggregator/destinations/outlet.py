@@ -11,6 +11,8 @@ from flowvis.runtime.ledger import Ledger, Stage
 
 log = logging.getLogger(__name__)
 
+FAILED = "failed"
+
 
 class Replaceable(Protocol):
     """What takes written records, and can hand over to another of its kind."""
@@ -75,9 +77,16 @@ class Outlet(Generic[D]):
         return self._stage
 
     def put(self, batch: Batch) -> None:
-        """Pass a batch on, if there is a destination."""
-        if self.current is not None:
+        """Pass a batch on, if there is a destination; one that fails costs nobody else a record."""
+        if self.current is None:
+            return
+        expected = self.stage.received + len(batch)
+        try:
             self.current.put(batch)
+        except Exception:
+            log.exception("%s: a defect of ours; %d records", self.current.name, len(batch))
+            self.stage.received = expected
+            self.stage.drop(FAILED, self.stage.imbalance)
 
     def held(self) -> int:
         """Records that the destination has, and the former one."""

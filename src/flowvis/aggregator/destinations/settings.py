@@ -6,6 +6,9 @@ from enum import Enum
 from pathlib import Path
 
 from flowvis.clickhouse.store import target_problems
+from flowvis.fields import AGGREGATED, Field
+from flowvis.ipfix.exporter import least_message
+from flowvis.ipfix.receivers import AntreaRelease, parse_release, understood
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
 from flowvis.transport.tls import VERSIONS
@@ -86,8 +89,20 @@ class FlowCollector:
     template_refresh_timeout: Duration = option(
         600.0, doc="How often templates go out anew over UDP: not supported yet", minimum=0
     )
+    antrea_version: AntreaRelease | None = option(
+        None,
+        doc="The release of Antrea that the collector is built like, where it is older than 2.3 "
+        "(go-ipfix up to 0.11): such a one ends the session at elements that it does not know, so "
+        "it gets only those that it does. Empty: all elements",
+        parse=parse_release,
+        takes="a release such as '2.2', in quotes",
+    )
     max_ipfix_msg_size: int = option(
-        0, doc="Largest message in bytes: 512 to 65535; 0: 65535", minimum=0, maximum=65535
+        0,
+        doc=f"Largest message in bytes: what a template takes ({least_message(AGGREGATED)}) to "
+        "65535; 0: 65535",
+        minimum=0,
+        maximum=65535,
     )
     tls: CollectorTls = section(CollectorTls, doc="TLS towards the collector")
     include_k8s_names: bool = option(
@@ -106,14 +121,21 @@ class FlowCollector:
         """Yield what does not go together, or does not exist yet."""
         if self.enable and self.address is None:
             yield "address", "is needed when flowCollector.enable is true"
-        if 0 < self.max_ipfix_msg_size < 512:
-            yield "maxIPFIXMsgSize", f"{self.max_ipfix_msg_size}: 0, or 512 to 65535"
+        least = least_message(self.fields)
+        if 0 < self.max_ipfix_msg_size < least:
+            problem = f"{self.max_ipfix_msg_size}: 0, or {least} (what a template takes) to 65535"
+            yield "maxIPFIXMsgSize", problem
         if self.record_format is not RecordFormat.IPFIX:
             yield "recordFormat", f"{self.record_format.value} is not supported yet: use IPFIX"
         if not self.include_k8s_names:
             yield "includeK8sNames", "false is not supported yet: leave it true"
         if self.include_k8s_uids:
             yield "includeK8sUIDs", "true is not supported yet: leave it false"
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields that the collector is sent."""
+        return understood(AGGREGATED, self.antrea_version)
 
 
 @dataclass(frozen=True)

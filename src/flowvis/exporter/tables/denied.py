@@ -4,7 +4,9 @@ Does no I/O and has no clock. The kernel keeps nothing of a connection that it d
 packets of a 5-tuple are one connection until none has come for as long as the kernel of the
 client's node remembers what nobody answers. What comes then is another connection there, so it is
 one here: the two halves go together. Clients that try again ever less often (TCP after 1, 3, 7, ...
-63 seconds) stay one. A connection is exported while packets come at most once per active timeout
+63 seconds) stay one. A TCP connection that is rejected is over with the RST, which that kernel
+forgets it for; one that ICMP answers is counted by it once, so that each try may be one here.
+A connection is exported while packets come at most once per active timeout
 (flowEndReason 2), once none has come for the idle timeout (1), when another one follows it (3), and
 when the table has no room for it (5).
 """
@@ -26,7 +28,7 @@ from flowvis.exporter.tables.reported import Memory, Reported
 from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.tuples import ConnectionTuples
-from flowvis.fields import EndReason, Source, provides
+from flowvis.fields import EndReason, RuleAction, Source, provides
 from flowvis.native import FlowIndex, pack_keys
 from flowvis.runtime.ledger import Ledger
 from flowvis.steady import SteadyTime
@@ -35,9 +37,14 @@ from flowvis.strings import Strings
 Slots = NDArray[np.int64]
 
 OTHER_S = 600  # protocols without a timeout of their own: nf_conntrack_generic_timeout
+REJECTED_MS = (
+    100  # the RST is back, and kills the entry (nf_conntrack_tcp_packet); no try is sooner
+)
 MAX_DEPARTED = 8192  # records that wait to be taken; while there are so many, nothing is evicted
 NEVER = int(np.iinfo(np.int64).max)
 LONG_AGO = -(1 << 62)  # before anything that was logged, by any steady clock
+
+TCP, REJECT = 6, RuleAction.REJECT
 
 _KEY_SIZE = 45
 _PACKETS, _OCTETS = 0, 1  # columns of `Rows.totals`
@@ -141,7 +148,7 @@ class DeniedTable:
         packets = self._keep(packets, self._affordable(packets, at), "rate-limit")
         # When they were logged, by steady time: they may have waited.
         logged = at - (now_ms - packets.time_ms.astype(np.int64))
-        for part in _runs(logged, int(self._kept_ms.min())):
+        for part in _runs(logged, int(self._kept(packets).min(initial=NEVER))):
             self._take(packets.take(part), logged[part], at)
 
     def _take(self, packets: Packets, logged: NDArray[np.int64], at: int) -> None:
@@ -155,7 +162,7 @@ class DeniedTable:
             packets.flow_id,
         )
         slots = self._index.find(keys)
-        over = self._over(slots, logged, packets.protocol)
+        over = self._over(slots, logged, self._kept(packets))
         if over.any():
             self._end(np.unique(slots[over]))
             slots = self._index.find(keys)
@@ -170,13 +177,19 @@ class DeniedTable:
         self._count(slots[room], packets.take(room), logged[room], at)
 
     def _over(
-        self, slots: Slots, logged: NDArray[np.int64], protocol: NDArray[np.uint8]
+        self, slots: Slots, logged: NDArray[np.int64], kept: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """Which packets come after the end of the connection that is known."""
-        over = (slots >= 0) & (logged - self._logged_at[slots] >= self._kept_ms[protocol])
+        over = (slots >= 0) & (logged - self._logged_at[slots] >= kept)
         if self._waiting >= MAX_DEPARTED:
             over &= ~self._rows.unreported(slots)  # nobody takes records: one stays one
         return over
+
+    def _kept(self, packets: Packets) -> NDArray[np.int64]:
+        """For how many ms the client's kernel keeps what packets are of, after them."""
+        rejects = [verdict is not None and verdict.action == REJECT for verdict in packets.verdicts]
+        rejected = np.array(rejects, dtype=bool)[packets.verdict] & (packets.protocol == TCP)
+        return np.where(rejected, REJECTED_MS, self._kept_ms[packets.protocol])
 
     def _end(self, slots: Slots) -> None:
         """Make the last records of connections that others follow."""
@@ -282,7 +295,7 @@ class DeniedTable:
         opened = wanted[new]
         self._open(slots[opened], at)
         fields = {**tuples.fields(), **description.columns}
-        fields |= self._go_on(keys, tuples, slots, opened)
+        fields |= self._go_on(keys, packets, slots, opened)
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
         self.packets.sent += len(opened)
         self.packets.merged -= len(opened)  # a connection's first packet is not counted twice
@@ -292,20 +305,20 @@ class DeniedTable:
         return slots
 
     def _go_on(
-        self, keys: NDArray[np.uint8], tuples: ConnectionTuples, slots: Slots, opened: Slots
+        self, keys: NDArray[np.uint8], packets: Packets, slots: Slots, opened: Slots
     ) -> dict[str, Column]:
         """Set counters of those that our predecessor reported; return since when all go on."""
         if not len(self._memory):
             return {}
         reported = self._memory.look_up(keys)
-        kept = self._kept_ms[tuples.protocol].astype(np.uint64)
-        known = (reported.reasons > 0) & (reported.ends + kept > tuples.start_ms)
+        kept = self._kept(packets).astype(np.uint64)
+        known = (reported.reasons > 0) & (reported.ends + kept > packets.time_ms)
         those = opened[known[opened]]
         self._rows.totals[slots[those]] = self._rows.exported[slots[those]] = reported.exported[
             those
         ]
         self._memory.forget(keys[opened])
-        return {"flowStartMilliseconds": np.where(known, reported.starts, tuples.start_ms)}
+        return {"flowStartMilliseconds": np.where(known, reported.starts, packets.time_ms)}
 
     def _reported_of(self, slots: Slots) -> Reported:
         rows = self._rows

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.conntrack.entries import Entries
+from flowvis.exporter.tables.own_sessions import OwnSessions
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmpv6": 58}
 """Names of the protocol filter, with their numbers."""
@@ -27,11 +28,16 @@ class Scope:
         *,
         loopback: bool = False,
         antrea: bool = False,
+        own: OwnSessions | None = None,
     ) -> None:
-        """Take these protocols or all; with `antrea`, zones other than 0 are Antrea's."""
+        """Take these protocols or all; with `antrea`, zones other than 0 are Antrea's.
+
+        Connections of `own` are left out.
+        """
         self._protocols: NDArray[np.bool_] | None = None
         self._loopback = loopback
         self._antrea = antrea
+        self._own = own
         self.choose(protocols)
 
     def choose(self, protocols: Sequence[str] | None) -> None:
@@ -47,6 +53,8 @@ class Scope:
         if self._antrea:
             # Committed before the policies were asked, and denied: reported by other means.
             covered &= (entries.zone == 0) | (entries.mark & ANTREA_SOURCE != 0)
+        if self._own is not None:
+            covered &= ~self._own.among(entries)
         return covered
 
     def wants(self, source: NDArray[np.uint8], protocol: NDArray[np.uint8]) -> NDArray[np.bool_]:

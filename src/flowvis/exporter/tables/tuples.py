@@ -79,6 +79,7 @@ _FIELDS: dict[str, Callable[[ConnectionTuples], Column]] = {
     "proxySnatPort": lambda tuples: tuples.snat_port,
     "flowStartMilliseconds": lambda tuples: tuples.start_ms,
     "flowId": lambda tuples: tuples.flow_id,
+    "icmpTypeCode": lambda tuples: (tuples.flow_id >> 16).astype(np.uint16),
 }
 provides(Source.TUPLES, _FIELDS)
 

@@ -38,7 +38,38 @@ class DecodeOp(IntEnum):
     CONSTANT = 7  # no bytes; writes [value], an address column is filled with it
     MILLISECONDS = 8  # no bytes; 1000 times the value in column [argument]
     SECONDS = 9  # no bytes; a thousandth of the value in column [argument]
+    COPY = 10  # no bytes; the value in column [argument]
+    ADD = 11  # no bytes; adds the value in column [argument]
+    SUBTRACT = 12  # no bytes; takes itself from the value in column [argument], down to 0
+    NTP = 13  # 8 bytes, seconds since 1900 and 2**-32 of them, to milliseconds since the epoch
+    BEFORE_EXPORT = 14  # [1 to 8] bytes, microseconds before the export time, to milliseconds
+    EXPORT_TIME = 15  # no bytes; the message's, in milliseconds
+    BOOT = 16  # [1 to 8] bytes: when the domain's system began, in milliseconds; no column
+    UPTIME = 17  # no bytes; milliseconds since the system began, to such since the epoch. Where
 
+
+NUMBERS = frozenset({DecodeOp.UNSIGNED, DecodeOp.BEFORE_EXPORT, DecodeOp.BOOT})
+"""Operations whose argument is the length of an integer."""
+
+FROM_COLUMN = frozenset(
+    {
+        DecodeOp.MILLISECONDS,
+        DecodeOp.SECONDS,
+        DecodeOp.COPY,
+        DecodeOp.ADD,
+        DecodeOp.SUBTRACT,
+        DecodeOp.UPTIME,
+    }
+)
+"""Operations whose argument is a column."""
+
+NO_BYTES = frozenset({DecodeOp.CONSTANT, DecodeOp.EXPORT_TIME, *FROM_COLUMN})
+
+WRITES_NOTHING = frozenset({DecodeOp.SKIP, DecodeOp.BOOT})
+"""Operations without a column; records with no others are only walked over."""
+
+NTP_EPOCH = 2_208_988_800  # 1970 in seconds since 1900, RFC 5905 section 6
+UPTIME_BITS = 32  # of the counter of milliseconds, which starts again after 49.7 days
 
 ENCODABLE = frozenset({DecodeOp.UNSIGNED, DecodeOp.ADDRESS4, DecodeOp.ADDRESS6, DecodeOp.TEXT})
 
@@ -62,10 +93,10 @@ def field_length(op: int, argument: int) -> int:
             return 4
         case DecodeOp.ADDRESS6 | DecodeOp.SET_ADDRESS6:
             return 16
-        case DecodeOp.UNSIGNED | DecodeOp.TEXT | DecodeOp.SKIP:
-            return argument
+        case DecodeOp.NTP:
+            return 8
         case _:
-            return 0
+            return 0 if op in NO_BYTES else argument
 
 
 def minimum_length(program: Program) -> int:
@@ -89,7 +120,7 @@ def check_program(program: Program) -> None:
     if program.ndim != 2 or program.shape[1] != 3 or program.dtype != np.uint32:
         raise ValueError(f"program {program.dtype}{program.shape}: need uint32 (n, 3)")
     for op, argument, _ in program.tolist():
-        if op > max(DecodeOp) or (op == DecodeOp.UNSIGNED and not 1 <= argument <= 8):
+        if op > max(DecodeOp) or (op in NUMBERS and not 1 <= argument <= 8):
             raise ValueError(f"step ({op}, {argument}): unknown")
         if op in {DecodeOp.TEXT, DecodeOp.SKIP} and argument > VARIABLE:
             raise ValueError(f"a field of {argument} bytes: at most {VARIABLE}")
@@ -108,11 +139,13 @@ def check_target(columns: Sequence[NDArray[Any]]) -> None:
 def check_decodable(program: list[list[int]], columns: Sequence[NDArray[Any]]) -> None:
     """Raise IndexError or ValueError unless every step has a column that suits it."""
     for op, argument, column in program:
-        if op == DecodeOp.SKIP:
+        if op in WRITES_NOTHING:
             continue
         width = item_size(columns, column)
-        if op in {DecodeOp.MILLISECONDS, DecodeOp.SECONDS}:
+        if op in FROM_COLUMN:
             suits = width <= 8 and item_size(columns, argument) <= 8
+        elif op in {DecodeOp.NTP, DecodeOp.BEFORE_EXPORT, DecodeOp.EXPORT_TIME}:
+            suits = width == 8
         elif op == DecodeOp.UNSIGNED:
             suits = argument <= width <= 8
         elif op == DecodeOp.TEXT:

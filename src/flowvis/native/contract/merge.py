@@ -43,6 +43,9 @@ class Sides:
     """The tuple names the server better than the other half's does."""
     LEANS = 5
     """Shift of the side, 0 if unknown, that a record of BOTH gives if another gives the other."""
+    AGAIN = 128
+    """The record before it once more, as the other node counted it: it goes into the same slot, and
+    is no other record in the books."""
 
 
 class FlowState:
@@ -85,6 +88,9 @@ class Count(IntEnum):
     RESTARTED = 4
     UNCHANGED = 5
     FURTHER = 6
+
+
+_TAKEN = (Count.HELD, Count.MERGED)
 
 
 class Header:

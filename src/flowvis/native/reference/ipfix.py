@@ -11,11 +11,16 @@ from flowvis.errors import LimitExceeded
 from flowvis.native.contract.ipfix import (
     ENCODABLE,
     FIRST_DATA_SET,
+    FROM_COLUMN,
     HEADER,
     MAX_DOMAINS,
+    NO_BYTES,
+    NTP_EPOCH,
     SET,
+    UPTIME_BITS,
     VARIABLE,
     VERSION,
+    WRITES_NOTHING,
     Buffer,
     DecodeOp,
     Program,
@@ -47,6 +52,15 @@ class RecordTarget:
         self.capacity = len(columns[0])
 
 
+_U64 = (1 << 64) - 1
+
+
+def _put(target: RecordTarget, column: int, value: int) -> None:
+    """Write a number into the next row, cut to the width of its column."""
+    items = target.columns[column]
+    items[target.rows] = value & ((1 << 8 * items.dtype.itemsize) - 1)
+
+
 class RecordDecoder:
     """Walks the messages of one session; knows its templates and its sequence numbers.
 
@@ -72,6 +86,8 @@ class RecordDecoder:
         self._programs: dict[tuple[int, int], tuple[_Steps, int, bool]] = {}
         self._bound: tuple[RecordTarget | None, set[tuple[int, int]]] = (None, set())
         self._expected: dict[int, int] = {}  # by domain: the next sequence number
+        self._boots: dict[int, int] = {}  # by domain: when its system began, in ms
+        self._export_ms = 0
         self._at = 0
         self._message_end = 0  # 0: between messages
         self._in_set = False
@@ -81,7 +97,7 @@ class RecordDecoder:
     def learn(self, domain: int, template_id: int, program: Program) -> None:
         """Take a template's program; ValueError if its records could be empty."""
         check_program(program)
-        writes = bool((program[:, 0] != DecodeOp.SKIP).any())
+        writes = not set(program[:, 0].tolist()) <= WRITES_NOTHING
         self._programs[domain, template_id] = (
             list(zip(program.tolist(), _rests(program), strict=True)),
             minimum_length(program),
@@ -122,7 +138,7 @@ class RecordDecoder:
         left = len(data) - self._at
         if left < HEADER.size:
             return Stop.END
-        version, length, _, sequence, domain = HEADER.unpack_from(data, self._at)
+        version, length, exported, sequence, domain = HEADER.unpack_from(data, self._at)
         if version != VERSION or not HEADER.size <= length <= self._max_message:
             return Stop.BAD_MESSAGE
         self.needed = length
@@ -132,6 +148,7 @@ class RecordDecoder:
         self._message_end = self._at + length
         self._at += HEADER.size
         self.domain = domain
+        self._export_ms = exported * 1000
         self._certain = True
         self._sequence = sequence
         ahead = (sequence - self._expected.get(domain, sequence)) & 0xFFFFFFFF
@@ -194,8 +211,8 @@ class RecordDecoder:
         """Fill the target's next row; False if the record does not end in its set."""
         at, row = self._at, target.rows
         for (op, argument, column), rest in program:
-            if op in {DecodeOp.CONSTANT, DecodeOp.MILLISECONDS, DecodeOp.SECONDS}:
-                _derive(op, argument, target, column)
+            if op in NO_BYTES:
+                self._derive(op, argument, target, column)
                 continue
             length, at = self._extent(data, at, op, argument)
             if at + length + rest > self.set_end:
@@ -204,8 +221,10 @@ class RecordDecoder:
             at += length
             if op == DecodeOp.TEXT:
                 target.columns[column][row] = self._code(value, target.strings, argument)
-            elif op == DecodeOp.UNSIGNED:
-                target.columns[column][row] = int.from_bytes(value)
+            elif op in {DecodeOp.UNSIGNED, DecodeOp.NTP, DecodeOp.BEFORE_EXPORT}:
+                _put(target, column, self._number(op, int.from_bytes(value)))
+            elif op == DecodeOp.BOOT:
+                self._note_boot(int.from_bytes(value))
             elif op in {DecodeOp.ADDRESS4, DecodeOp.ADDRESS6} or (
                 op != DecodeOp.SKIP and any(value)
             ):
@@ -213,6 +232,54 @@ class RecordDecoder:
                 target.columns[column][row] = np.frombuffer(address, np.uint8)
         self._at = at
         return True
+
+    def _number(self, op: int, value: int) -> int:
+        """What is written of an integer."""
+        if op == DecodeOp.NTP:
+            seconds = ((value >> 32) - NTP_EPOCH) & 0xFFFFFFFF
+            return seconds * 1000 + ((value & 0xFFFFFFFF) * 1000 + (1 << 31) >> 32)
+        if op == DecodeOp.BEFORE_EXPORT:
+            return max(self._export_ms - value // 1000, 0)
+        return value
+
+    def _note_boot(self, began_ms: int) -> None:
+        if began_ms and (self.domain in self._boots or len(self._boots) < MAX_DOMAINS):
+            self._boots[self.domain] = began_ms
+
+    def _derive(self, op: int, argument: int, target: RecordTarget, column: int) -> None:
+        """Do a step that takes no bytes."""
+        row = target.rows
+        if op == DecodeOp.CONSTANT:
+            target.columns[column][row] = argument
+            return
+        own = int(target.columns[column][row])
+        other = int(target.columns[argument][row]) if op in FROM_COLUMN else 0
+        match op:
+            case DecodeOp.MILLISECONDS:
+                value = other * 1000
+            case DecodeOp.SECONDS:
+                value = other // 1000
+            case DecodeOp.COPY:
+                value = other
+            case DecodeOp.ADD:
+                value = own + other
+            case DecodeOp.SUBTRACT:
+                value = max(other - own, 0)
+            case DecodeOp.EXPORT_TIME:
+                value = self._export_ms
+            case _:
+                value = self._since_boot(own, other)
+        _put(target, column, value)
+
+    def _since_boot(self, uptime_ms: int, at_export_ms: int) -> int:
+        if self.domain not in self._boots:
+            self._note_boot((self._export_ms - at_export_ms) & _U64)
+        boot = self._boots.get(self.domain, self._export_ms - at_export_ms)
+        moment = (boot + uptime_ms) & _U64
+        behind = self._export_ms - moment
+        if behind > 1 << UPTIME_BITS - 1:
+            moment += (behind + (1 << UPTIME_BITS - 1) >> UPTIME_BITS) << UPTIME_BITS
+        return moment
 
     def _extent(self, data: Buffer, at: int, op: int, argument: int) -> tuple[int, int]:
         """How long the value at or after `at` is and where it starts (RFC 7011 section 7)."""
@@ -313,13 +380,3 @@ class RecordEncoder:
                     long = b"\xff" + len(text).to_bytes(2)
                     parts += [bytes([len(text)]) if len(text) < 255 else long, text]
         return b"".join(parts)
-
-
-def _derive(op: int, argument: int, target: RecordTarget, column: int) -> None:
-    row = target.rows
-    if op == DecodeOp.CONSTANT:
-        target.columns[column][row] = argument
-    elif op == DecodeOp.MILLISECONDS:
-        target.columns[column][row] = int(target.columns[argument][row]) * 1000
-    else:
-        target.columns[column][row] = int(target.columns[argument][row]) // 1000

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.native.contract.merge import (
+    _TAKEN,
     APART_MS,
     END_OF_FLOW,
     FROM_EXTERNAL,
@@ -49,6 +50,7 @@ class Merger:
         self._counts = counts
         self._active_timeout_ms = active_timeout_ms
         self._correlation_wait_ms = correlation_wait_ms
+        self._outcome = Count.HELD
         self.sides = 0
         """Of the record that needs a decision: the sides whose starts are its exporter's own."""
         self.further = False
@@ -67,30 +69,35 @@ class Merger:
             if slot < 0:
                 continue
             entry = _Entry(self._flows, slot, records, at)
-            sides = entry.sides(decided=at == resolved)
+            sides = entry.sides(decided=at == resolved or entry.again)
             if sides < 0:
                 self.sides, self.further = entry.own_sides, not entry.given
                 return at
-            self._one(entry, sides, now_ms)
+            self._book(entry, self._one(entry, sides, now_ms))
         return len(records.slots)
 
-    def _one(self, entry: "_Entry", sides: int, now_ms: int) -> None:
+    def _book(self, entry: "_Entry", outcome: Count) -> None:
+        """Count what became of a record; of one that came as two, what became of both."""
+        if entry.again:
+            if outcome not in _TAKEN or self._outcome in _TAKEN:
+                return
+            self._counts[self._outcome] -= 1
+        self._counts[outcome] += 1
+        self._outcome = outcome
+
+    def _one(self, entry: "_Entry", sides: int, now_ms: int) -> Count:
         self._flows.seen[entry.slot] = now_ms
         if not sides:
             self._counts[Count.FURTHER] += 1
             grown = [entry.raise_common(counter) for counter in self._program.counters]
-            if any(grown):
-                self._schedule(entry, now_ms)
-            else:
-                self._counts[Count.REPEATED] += 1
-            return
+            return self._schedule(entry, now_ms) if any(grown) else Count.REPEATED
         lasts = [[c.sides[side].last for c in self._program.counters] for side in (0, 1)]
         totals = [entry.number(c.total) for c in self._program.counters]
+        entry.add_up(self._program.counters)
         news = entry.news(sides, lasts, totals)
         if not news:
             late = any(entry.is_late(side) for side in _each(sides))
-            self._counts[Count.LATE if late else Count.REPEATED] += 1
-            return
+            return Count.LATE if late else Count.REPEATED
         entry.share(sides, self._program.counters)
         counted = [entry.count(counter, news) for counter in self._program.counters]
         self._counts[Count.RESTARTED] += any(restarted for restarted, _ in counted)
@@ -99,12 +106,11 @@ class Merger:
                 entry.apply(step)
         entry.note(news)
         if entry.adds_nothing(grown=any(grown for _, grown in counted)):
-            self._counts[Count.UNCHANGED] += 1
             self._flows.state[entry.slot] = entry.state
-        else:
-            self._schedule(entry, now_ms)
+            return Count.UNCHANGED
+        return self._schedule(entry, now_ms)
 
-    def _schedule(self, entry: "_Entry", now_ms: int) -> None:
+    def _schedule(self, entry: "_Entry", now_ms: int) -> Count:
         """Say when the flow is to be written, now that it has something to write."""
         state, slot = entry.state, entry.slot
         ended = state >> FlowState.ENDS & 3 == Sides.BOTH
@@ -114,9 +120,9 @@ class Merger:
             due = entry.get(Header.WRITTEN_AT) + self._active_timeout_ms
         else:
             due = now_ms + self._correlation_wait_ms
-        self._counts[Count.MERGED if state & FlowState.UNWRITTEN else Count.HELD] += 1
         self._flows.due[slot] = min(int(self._flows.due[slot]), due)
         self._flows.state[slot] = state | FlowState.LIVE | FlowState.UNWRITTEN
+        return Count.MERGED if state & FlowState.UNWRITTEN else Count.HELD
 
 
 class _Entry:
@@ -133,6 +139,7 @@ class _Entry:
         self._reason = int(records.reasons[at])
         self._exporter = int(records.exporters[at])
         self._reversed = bool(records.reversed[at])
+        self._adds = False
         self.given = self._fresh = 0
         self._latest = all(self.end >= self.get(Header.END + 8 * side) for side in (0, 1))
 
@@ -140,6 +147,11 @@ class _Entry:
     def seen(self) -> int:
         """The sides that have reported."""
         return self.state >> FlowState.SIDES & Sides.BOTH & ~self._fresh
+
+    @property
+    def again(self) -> bool:
+        """Whether it is the record before it once more."""
+        return bool(self._half & Sides.AGAIN)
 
     @property
     def own_sides(self) -> int:
@@ -250,7 +262,13 @@ class _Entry:
         place = Header.EXPORTERS + 4 * side
         return int.from_bytes(self._row[place : place + 4].tobytes(), sys.byteorder)
 
+    def add_up(self, counters: Sequence[Counter]) -> None:
+        """Note whether the record has deltas without totals, each of which is something new."""
+        self._adds = any(not self.number(c.total) and self.number(c.delta) for c in counters)
+
     def is_late(self, side: int) -> bool:
+        if self._adds:
+            return False
         return bool(self.seen >> side & 1) and self.end < self.get(Header.END + 8 * side)
 
     def news(self, sides: int, lasts: list[list[int]], totals: list[int]) -> int:
@@ -262,7 +280,7 @@ class _Entry:
             more = any(t > self.get(last) for last, t in zip(lasts[side], totals, strict=True))
             later = self.end > self.get(Header.END + 8 * side)
             ends = self._reason == END_OF_FLOW and not self.state >> FlowState.ENDS >> side & 1
-            if not self.seen >> side & 1 or later or more or ends:
+            if not self.seen >> side & 1 or later or more or ends or self._adds:
                 news |= 1 << side
         return news
 
@@ -300,7 +318,8 @@ class _Entry:
     def raise_common(self, counter: Counter) -> bool:
         """Add what a further exporter saw and the others did not; return whether it did.
 
-        By no more than its own delta: it may know of more that was before this table.
+        By no more than its own delta: it may know of more that was before this table. Deltas alone
+        do not tell what of it the others saw.
         """
         total, tally = self.number(counter.total), counter.common
         common = self.get(tally.total)
@@ -319,18 +338,21 @@ class _Entry:
 
     def count(self, counter: Counter, news: int) -> tuple[bool, bool]:
         """Bring one counter up to date; return whether it had started again from zero, or grown."""
-        total = self.number(counter.total)
-        own = min(self.number(counter.delta), total)
+        given = self.number(counter.total)
+        own = self.number(counter.delta)
+        own = min(own, given) if given else own
         common = before = self.get(counter.common.total)
         restarted = grown = False
         rate = None
-        whole = self._reason == END_OF_FLOW and own == total and not self.seen & news
+        whole = self._reason == END_OF_FLOW and own == (given or own) and not self.seen & news
         whole &= not self.seen & ~(self.state >> FlowState.ENDS)
         for side in _each(news):
             tally = counter.sides[side]
             since = self.get(Header.END + 8 * side)
+            total = given or own
             if self.seen >> side & 1:
                 last = self.get(tally.last)
+                total = given or min(last + own, MAX_U64)
                 restarted |= total < last and self.end > since
                 gain = total - last if total >= last else total if self.end > since else 0
                 moved = gain
@@ -354,7 +376,7 @@ class _Entry:
             self.put(counter.common.rate, max(rate, self.get(counter.common.rate)))
         elif rate is not None and self._latest:
             self.put(counter.common.rate, rate)
-        self._count_common(counter.common, (total, own), (before, common), news)
+        self._count_common(counter.common, (given or own, own), (before, common), news)
         return restarted, grown or common > before
 
     def _count_common(
@@ -404,9 +426,12 @@ class _Entry:
     def note(self, news: int) -> None:
         """Remember where the sides are now."""
         for side in _each(news):
+            end = self.end
             if not self.seen >> side & 1:
                 self.put(Header.START + 8 * side, self.start)
-            self.put(Header.END + 8 * side, self.end)
+            else:  # deltas alone may come late
+                end = max(end, self.get(Header.END + 8 * side))
+            self.put(Header.END + 8 * side, end)
             if self._reason == END_OF_FLOW:
                 self.state |= 1 << FlowState.ENDS << side
         self.state |= news << FlowState.SIDES

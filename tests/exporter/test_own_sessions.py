@@ -1,0 +1,73 @@
+"""The exporter's own sessions, told by their tuple from all other connections to the collector."""
+
+import asyncio
+import socket
+
+import pytest
+
+from exporter.collector import Collector
+from exporter.kernel_entries import Connection, entries
+from exporter.test_live import Start, start
+from flowvis.exporter.tables.own_sessions import KEPT, OwnSessions
+from flowvis.exporter.tables.scope import Scope
+from waiting import until
+
+__all__ = ["start"]
+
+LOCAL, REMOTE = ("10.0.0.5", 40_001), ("10.96.0.9", 4739)
+OWN = Connection(*("10.0.0.5", "10.96.0.9"), *(40_001, 4739), 6)
+
+
+def test_only_the_very_tuple_is_left_out() -> None:
+    own = OwnSessions()
+    own.add(LOCAL, REMOTE)
+    own.add(
+        (
+            "fe80::5%eth0",
+            40_002,
+        ),
+        ("fd00::9", 4739),
+    )
+    others = [
+        Connection("10.0.0.6", "10.96.0.9", 40_001, 4739, 6),
+        Connection("10.0.0.5", "10.96.0.8", 40_001, 4739, 6),
+        Connection("10.0.0.5", "10.96.0.9", 40_003, 4739, 6),
+        Connection("10.0.0.5", "10.96.0.9", 40_001, 4740, 6),
+        Connection("10.0.0.5", "10.96.0.9", 40_001, 4739, 17),
+    ]
+    six = Connection("fe80::5", "fd00::9", 40_002, 4739, 6)
+    covered = Scope(own=own).covers(entries(OWN, six, *others))
+    assert covered.tolist() == [False, False] + [True] * len(others)
+    assert Scope().covers(entries(OWN, six, *others)).all()
+
+
+def test_only_so_many_are_remembered() -> None:
+    own = OwnSessions()
+    own.add(LOCAL, REMOTE)
+    for port in range(1, KEPT):
+        own.add(("10.0.0.5", port), REMOTE)
+    assert own.among(entries(OWN)).all()
+    own.add(("10.0.0.5", 50_000), REMOTE)
+    assert len(own) == KEPT
+    assert not own.among(entries(OWN)).any()
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("wanted", [False, True], ids=["not exported", "exported"])
+async def test_a_daemons_own_sessions(start: Start, wanted: bool) -> None:
+    """The collector goes away in between, so that there are two sessions and failed attempts."""
+    collector = Collector()
+    await collector.come()
+    exporter = start(collector, own_sessions=wanted, protocolFilter=["tcp"])
+    await until(lambda: collector.sessions)
+    await collector.go_away()
+    await asyncio.sleep(0.3)
+    await collector.come()
+    with socket.create_connection(("127.0.0.1", collector.port)) as other:
+        port = other.getsockname()[1]
+        await until(lambda: port in {row["sourceTransportPort"] for row in collector.rows})
+    await exporter.stop()
+    await collector.go_away()
+    found = [row for row in collector.rows if row["destinationTransportPort"] == collector.port]
+    mine = {row["sourceTransportPort"] for row in found} - {port}
+    assert bool(mine) == wanted

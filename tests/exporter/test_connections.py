@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -335,6 +336,19 @@ def test_flush_tells_what_is_not_reported() -> None:
     poll(connections, T0 + 6000, Connection(counters=(1, 150, 0, 0)))
     event(connections, T0 + 6000, ended(Connection(id=3, source_port=3), 1, 10, 0, 0))
     assert sorted(reported(connections.flush())) == [(3, 10, 10), (4, 0, 0), (4, 50, 150)]
+    assert not len(connections.flush())
+
+
+@pytest.mark.parametrize("state", ["TIME_WAIT", "CLOSE"])
+def test_what_is_over_at_a_stop_has_ended(state: str) -> None:
+    """The kernel lists it for a while; what took so long to ask for the record does not matter."""
+    connections = table()
+    one = Connection(counters=(1, 100, 0, 0))
+    poll(connections, T0, one)
+    assert len(connections.due(T0 + 60_000)) == 1
+    over = replace(one, tcp_state=state)
+    poll(connections, T0 + 61_000, over.at(3, 300, 2, 200), Connection(id=2, source_port=2))
+    assert sorted(reported(connections.flush())) == [(3, 200, 300), (4, 0, 0)]
     assert not len(connections.flush())
 
 

@@ -200,14 +200,17 @@ class ConnectionTable:
     def flush(self, *, live: int = MANY) -> Batch:
         """Return what is not reported yet, of up to `live` live connections, as if cut off now.
 
+        What is over already has ended, and is reported so, though the kernel still lists it.
         Nothing is left when it returns nothing. A connection that has begun and of which no poll
         reported is for our successor, whole: it knows its start.
         """
         slots = np.flatnonzero(self._live[: self._top] & self._counted[: self._top])
-        unreported = slots[self._rows.unreported(slots) | (self._reported[slots] == UNREPORTED)][
-            :live
-        ]
-        made = [*self._departed, self._records(unreported, EndReason.FORCED)]
+        over = _OVER[self._rows.tcp_state[slots]]
+        news = self._rows.unreported(slots) | (self._reported[slots] == UNREPORTED)
+        news |= over & (self._reported[slots] != EndReason.END)
+        unreported = slots[news][:live]
+        reasons = np.where(over, EndReason.END, EndReason.FORCED)[news][:live]
+        made = [*self._departed, self._records(unreported, reasons)]
         self._departed = []
         self._deadline[unreported] = NEVER
         return self._joined(made)

@@ -1,6 +1,6 @@
 """Batches: columns of one length over one string table."""
 
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def batch_of(pods: list[str], octets: list[int]) -> Batch:
     )
 
 
-def test_columns_must_agree_in_length():
+def test_columns_must_agree_in_length() -> None:
     with pytest.raises(ValueError, match="different lengths"):
         Batch({"a": np.zeros(2), "b": np.zeros(3)}, StringTable())
     batch = batch_of(["a"], [1])
@@ -42,7 +42,7 @@ def test_columns_must_agree_in_length():
         batch["c"] = np.zeros(2)
 
 
-def test_take_selects_and_copies():
+def test_take_selects_and_copies() -> None:
     batch = batch_of(["a", "b", "c"], [1, 2, 3])
     taken = batch.take(np.array([2, 0]))
     assert taken.texts("sourcePodName") == ["c", "a"]
@@ -51,7 +51,7 @@ def test_take_selects_and_copies():
     assert list(batch.select(["octetDeltaCount"]).columns) == ["octetDeltaCount"]
 
 
-def test_concat_needs_one_string_table():
+def test_concat_needs_one_string_table() -> None:
     first, second = batch_of(["a"], [1]), batch_of(["b"], [2])
     with pytest.raises(ValueError, match="different string tables"):
         concat([first, second])
@@ -60,7 +60,7 @@ def test_concat_needs_one_string_table():
     assert joined["octetDeltaCount"].tolist() == [1, 2]
 
 
-def test_moving_codes_keeps_the_text_and_interns_each_once():
+def test_moving_codes_keeps_the_text_and_interns_each_once() -> None:
     source, target = StringTable(), StringTable()
     target.encode(["x", "y", "web-1"])
     codes = source.encode(["web-1", "db", "", "web-1"])
@@ -69,7 +69,7 @@ def test_moving_codes_keeps_the_text_and_interns_each_once():
     assert len(target) == 5  # the empty string, x, y, web-1, db
 
 
-def test_a_batch_on_its_own_table_is_itself():
+def test_a_batch_on_its_own_table_is_itself() -> None:
     batch = batch_of(["a"], [1])
     assert batch.on(batch.strings, ["sourcePodName"]) is batch
 
@@ -77,19 +77,19 @@ def test_a_batch_on_its_own_table_is_itself():
 @given(st.ip_addresses())
 @example(IPv6Address("::ffff:0:0"))
 @example(IPv6Address("::ffff:10.0.0.1"))
-def test_address_text_is_what_people_write(address):
+def test_address_text_is_what_people_write(address: IPv4Address | IPv6Address) -> None:
     text = address_text(address_bytes(str(address)))
     plain = getattr(address, "ipv4_mapped", None) or address
     assert text == (str(plain) if int(plain) else "")
 
 
 @pytest.mark.parametrize("text", ["", "1.2.3", "1.2.3.4.5", "256.1.1.1", "pod-1", "1.2.3.x", ":"])
-def test_a_bad_address_is_named(text):
+def test_a_bad_address_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="IPv4 or IPv6 address"):
         address_bytes(text)
 
 
-def test_families_and_absence():
+def test_families_and_absence() -> None:
     column = addresses("10.0.0.1", "2001:db8::1", "0.0.0.0", "::")
     assert is_ipv4(column).tolist() == [True, False, True, False]
     assert is_unset(column).tolist() == [False, False, True, True]

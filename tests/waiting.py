@@ -24,7 +24,7 @@ def block_until(
     look: Callable[[], Found],
     state: Callable[[], object] = lambda: "",
     *,
-    despite: type[Exception] | tuple[()] = (),
+    despite: tuple[type[Exception], ...] = (),
 ) -> Found:
     """Wait for other processes or threads; return the first thing that is found, if it is true.
 
@@ -32,7 +32,7 @@ def block_until(
     """
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        with contextlib.suppress(despite):
+        with contextlib.suppress(*despite):
             if found := look():
                 return found
         assert time.monotonic() < deadline, f"it never came true: {state()}"

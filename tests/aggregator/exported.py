@@ -57,7 +57,7 @@ INTRA_NODE: dict[str, Any] = {
 }
 
 
-def counted(octets: int, delta: int | None = None) -> dict[str, int]:
+def counted(octets: int, delta: int | None = None) -> dict[str, Any]:
     """All eight counters of a record: 1 packet is 100 octets, replies are half of it."""
     grown = octets if delta is None else delta
     values = {}

@@ -70,7 +70,7 @@ class Aggregator:
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )
-        status = block_until(self._ready, self.log, despite=FlowvisError)
+        status = block_until(self._ready, self.log, despite=(FlowvisError,))
         self.port, self.status_port = status["port"], status["statusPort"]
         return self
 

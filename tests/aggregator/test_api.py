@@ -86,7 +86,7 @@ async def test_following_goes_on_until_the_aggregator_stops(tmp_path: Path) -> N
         following = asyncio.ensure_future(asyncio.to_thread(follow))
         await until(lambda: history._followers)
         history.put(numbered(2, 3))
-        await asyncio.sleep(0.1)
+        await until(lambda: len(seen) == 4)
         await api.stop()
         await asyncio.wait_for(following, 5)
     assert [row["octetTotalCount"] for row in seen] == [1, 2, 3, 4]

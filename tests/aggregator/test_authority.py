@@ -54,7 +54,7 @@ class Cluster:
         return True
 
     def settle(self, now: datetime) -> tuple[Authority, list[str]]:
-        reasons = []
+        reasons: list[str] = []
         for _ in range(10):
             step = decide(self.found(), NAMES, now)
             if isinstance(step, Authority):

@@ -1,4 +1,3 @@
-import asyncio
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.server import Peer
+from waiting import until
 
 from .harness import connection, exported
 
@@ -70,7 +70,7 @@ async def test_few_records_are_handed_on_after_a_moment() -> None:
     session = line.open()
     line.feed(session, intra(0, 3))
     assert line.ledger.stages["collector"].held() == 3
-    await asyncio.sleep(0.1)
+    await until(lambda: line.ledger.stages["collector"].sent)
     assert line.ledger.stages["collector"].sent == 3
     assert line.ledger.stages["correlator"].held() == 3
     assert await line.write() == ["client-0", "client-1", "client-2"]
@@ -147,10 +147,7 @@ async def test_records_are_written_in_time_and_all_of_them_at_the_end() -> None:
     line.feed(session, intra(0, 3))
     line.feed(session, exported(connection(9)))
     line.collector.flush()
-    for _ in range(100):
-        if len(line.history) == 3:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: len(line.history))
     assert len(line.history) == 3
     await line.correlator.stop()
     assert len(line.history) == 4

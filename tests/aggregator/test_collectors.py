@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +122,13 @@ def nfcapd(path: Path) -> Iterator[int]:
         process.wait()
 
 
+def unread(port: int) -> int:
+    """Bytes that wait in the receive buffer of a UDP socket on loopback."""
+    lines = Path("/proc/net/udp").read_text().splitlines()
+    (found,) = (line.split() for line in lines if f" 0100007F:{port:04X} " in line)
+    return int(found[4].partition(":")[2], 16)
+
+
 def nfdump(path: Path) -> list[list[str]]:
     """What nfdump finds: addresses, ports, protocol, packets and bytes of each flow."""
     form = "fmt:%sa,%da,%sp,%dp,%pr,%pkt,%byt"
@@ -138,7 +144,6 @@ def test_nfcapd_reads_them(messages: list[bytes], tmp_path: Path) -> None:
     with nfcapd(path) as port, socket.socket(type=socket.SOCK_DGRAM) as sender:
         for message in messages:
             sender.sendto(message, ("127.0.0.1", port))
-            time.sleep(0.005)
-        time.sleep(0.5)
+            block_until(lambda: not unread(port))
     expected = [f"10.0.0.{n},10.200.0.1,40000,80,6,10,1000".split(",") for n in range(FLOWS)]
     assert sorted(nfdump(path)) == sorted(expected)

@@ -288,7 +288,7 @@ def test_a_nodes_port_that_a_pod_of_another_node_calls(
     cluster, calls = Cluster(version), 20
     port, named = called
     at = cluster.addresses
-    snat = {"snat": at["node-1"], "snat_port": 61_000} if masqueraded else {}
+    snat: dict[str, Any] = {"snat": at["node-1"], "snat_port": 61_000} if masqueraded else {}
     for call in range(calls):
         now = T0 + 1000 * call
         leaving = Connection(at["client"], at["node-2"], 40_000 + call, port, id=call, **snat)

@@ -4,7 +4,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -16,7 +16,7 @@ from flowvis.errors import FlowvisError
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.transport.client import ConnectionLost
-from waiting import block_until
+from waiting import block_until, until
 
 from .harness import Aggregator, connection, deliver, exported, running, send
 
@@ -129,6 +129,7 @@ def test_bad_peers_harm_nobody_else(aggregator: Aggregator) -> None:
 def test_records_are_seen_while_they_come(aggregator: Aggregator) -> None:
     before = aggregator.settled(0)["collector"]["received"]
     stream = aggregator.control.lines("flows", {"follow": "1", "limit": "0", "pod": "server-55"})
+    assert isinstance(stream, Generator)
     sent = 0
 
     async def play() -> Any:
@@ -176,7 +177,7 @@ def test_sigterm_in_the_middle_loses_nothing(tmp_path: Path) -> None:
 
     async def play(aggregator: Aggregator) -> int:
         tasks = [asyncio.create_task(exporter(aggregator, n)) for n in range(sessions)]
-        await asyncio.sleep(1.5)
+        await until(lambda: min(sent) >= 5 * count, "five intervals of each")
         stopping = asyncio.create_task(asyncio.to_thread(aggregator.stop))
         await asyncio.gather(*tasks)
         return await stopping
@@ -230,7 +231,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         process = aggregator._process
         assert process is not None
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        aggregator.logged("SIGTERM: stopping")
         began = time.monotonic()
         assert aggregator.stop() == 1
         assert time.monotonic() - began < 10

@@ -61,7 +61,7 @@ def destination_half(client: str = CLIENT, server: str = SERVER, **more: Any) ->
     }
 
 
-CALLED = {
+CALLED: dict[str, Any] = {
     "destinationServicePortName": "shop/web:http",
     "destinationServiceIP": "10.96.0.9",
     "destinationServicePort": 80,
@@ -133,9 +133,9 @@ def test_halves_of_pods_outside_of_all_ranges_are_one_record(
     masquerade: Row, together: bool, first: str
 ) -> None:
     table = Pipe(pools())
-    client = {"sourceIP": NODE_1, "sourceTransportPort": 6000} if masquerade else {}
-    theirs = {"flowStartMilliseconds": START_MS + 7}
-    ending = {"flowEndReason": EndReason.END}
+    client: Row = {"sourceIP": NODE_1, "sourceTransportPort": 6000} if masquerade else {}
+    theirs: Row = {"flowStartMilliseconds": START_MS + 7}
+    ending: Row = {"flowEndReason": EndReason.END}
     halves = [
         source_half(**CALLED, **masquerade, **counted(7000), **ending),
         destination_half(**counted(6900), **theirs, **ending)
@@ -159,7 +159,7 @@ def test_halves_of_pods_outside_of_all_ranges_are_one_record(
 def test_a_connection_with_a_node_waits_for_nobody() -> None:
     """A node's exporter reports nothing of its own sockets, but for what its Services forward."""
     table = Pipe(pools(), correlation_wait_ms=60_000)
-    to = {"destinationTransportPort": 10250}
+    to: Row = {"destinationTransportPort": 10250}
     table.add(source_half(server=NODE_2, **to), source_half(server=NODE_1, **to))
     table.add(destination_half(client=NODE_1, sourceTransportPort=51_000))
     rows = table.due()
@@ -214,7 +214,8 @@ def test_reported_nodes_are_bounded_and_the_newest_report_counts() -> None:
         reported.learn(exported(strings, row))
 
     def names(*ips: str) -> list[str]:
-        return strings.texts(reported.find(addresses(ips), strings))
+        found: list[str] = strings.texts(reported.find(addresses(ips), strings))
+        return found
 
     learn("10.9.0.1", "n1")
     learn("10.9.0.2", "n2")

@@ -131,7 +131,7 @@ class Life:
     @property
     def total(self) -> int:
         """The octets of the exporter that counted most."""
-        return max(half[-1]["octets"] for half in self.halves)
+        return max(int(half[-1]["octets"]) for half in self.halves)
 
 
 SERVER_PORT = 80

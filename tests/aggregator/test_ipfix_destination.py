@@ -58,6 +58,9 @@ class Collector:
         self.sessions.append(CollectorSession(str(peer), self.buffer))
         return Handler(self.sessions[-1])
 
+    async def has(self, count: int) -> None:
+        await until(lambda: len(self.buffer) == count)
+
     def numbers(self) -> list[int]:
         numbers: list[int] = self.buffer.batch()["octetTotalCount"].tolist()
         return numbers
@@ -130,7 +133,7 @@ async def test_records_arrive_as_they_are(tmp_path: Path) -> None:
         )
         async with started(destination(collector, files[1])) as sink:
             put(sink, batch)
-            await until(lambda c=collector: len(c.buffer) == 2)
+            await collector.has(2)
         await collector.stop()
         assert (sink.outbox.stage.sent, len(sink.outbox)) == (2, 0)
         found = collector.buffer.batch()
@@ -144,6 +147,10 @@ async def test_records_arrive_as_they_are(tmp_path: Path) -> None:
 async def test_a_collector_that_comes_back_gets_each_record_once() -> None:
     collector = Collector()
     await collector.start()
+
+    async def sessions(count: int) -> None:
+        await until(lambda: len(collector.sessions) >= count)
+
     async with started(destination(collector)) as sink:
         total = 0
         for rounds in range(4):
@@ -151,7 +158,7 @@ async def test_a_collector_that_comes_back_gets_each_record_once() -> None:
                 put(sink, numbered(total, 50))
                 total += 50
                 await asyncio.sleep(0)
-            await until(lambda known=rounds: len(collector.sessions) > known)
+            await sessions(rounds + 1)
             await collector.stop()
             put(sink, numbered(total, 50))
             total += 50
@@ -227,7 +234,7 @@ async def test_while_the_collector_is_away_the_newest_records_wait() -> None:
     async with started(destination(collector, capacity=100)) as sink:
         for first in range(0, 500, 50):
             put(sink, numbered(first, 50))
-        await asyncio.sleep(0.05)
+        await until(lambda: sink.client.stats.attempts)
         assert sink.outbox.stage.dropped == {OutgoingDropped.QUEUE_FULL: 400}
         await collector.start()
         await until(lambda: len(sink.outbox) == 0)
@@ -242,7 +249,7 @@ async def test_what_cannot_be_sent_at_the_end_is_counted() -> None:
     sink = destination(collector, grace_s=0.2)
     await sink.start()
     put(sink, numbered(0, 5))
-    await asyncio.sleep(0.05)
+    await until(lambda: sink.client.stats.attempts)
     await sink.stop()
     assert sink.outbox.stage.dropped == {OutgoingDropped.SHUTDOWN: 5}
     assert sink.outbox.stage.imbalance == 0

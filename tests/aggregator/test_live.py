@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clickhouse.conftest import Server
+from clickhouse.server import Server
 from flowvis.cli.flowctl import main as flowctl
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.errors import FlowvisError
@@ -60,9 +60,9 @@ async def while_records_flow(aggregator: Aggregator, *changes: dict[str, Any]) -
     stop = asyncio.Event()
     sending = asyncio.create_task(stream(aggregator, stop))
     for change in changes:
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.5)  # with records that are on every way when it changes
         await asyncio.to_thread(aggregator.configure, change)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.5)  # and some after the last change
     stop.set()
     return await sending
 
@@ -248,7 +248,7 @@ def test_timeouts(aggregator: Aggregator) -> None:
     aggregator.logged("correlationTimeout: null -> 1h")
     deliver(aggregator, exported(connection(7000)))
     aggregator.until("correlator", "held", 1)
-    time.sleep(1)
+    time.sleep(1)  # nothing comes of it meanwhile
     assert aggregator.books()["correlator"]["held"] == 1
     aggregator.configure({"correlationTimeout": None, "inactiveFlowRecordTimeout": "2s"})
     aggregator.until("correlator", "held", 0)
@@ -293,7 +293,7 @@ def flow_record(aggregator: Aggregator) -> dict[str, Any]:
     deliver(aggregator, exported(flow(number)))
     aggregator.settled(received + 1)
     (row,) = aggregator.control.lines("flows", {"pod": f"client-{number}"})
-    return row
+    return dict(row)
 
 
 def wait_for(aggregator: Aggregator, metric: str, value: float) -> None:

@@ -170,7 +170,7 @@ async def test_antrea_1_between_nodes() -> None:
 
 async def test_antrea_1_without_the_services_name() -> None:
     """kube-proxy in Antrea's place: the address, but no name."""
-    called = {"destinationClusterIP": VIP, "destinationServicePort": 80}
+    called: dict[str, Any] = {"destinationClusterIP": VIP, "destinationServicePort": 80}
     row = await Aggregating(ANTREA_1).written(
         connection(CLIENT, NEAR, flowType=FlowType.INTRA_NODE, flowEndSeconds=START_S, **called)
     )

@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ class Stores(Source):
         self.outlet: Outlet[Writer] = Outlet("clickhouse", self.ledger, self.stage)
         self.grace_s = 0.3
 
-    def writer(self, store: Moody, before: Writer | None = None, **options: int) -> Writer:
+    def writer(self, store: Moody, before: Writer | None = None, **options: Any) -> Writer:
         return Writer(
             store, self.outlet.stage, commit_interval_s=0.02, grace_s=self.grace_s,
             stats=before.stats if before else None, **options,
@@ -284,7 +285,7 @@ async def test_what_a_stuck_collector_has_not_taken_goes_to_the_next(domain: int
             line.put(line.outlet, numbered(first, 10_000))
         stuck, _ = await asyncio.to_thread(listener.accept)
         await until(lambda: line.outlet.stage.sent > 0)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # time for all, were it not stuck
         assert line.outlet.stage.sent < count
         await line.outlet.replace(line.to(collector.port, domain=domain))
         line.put(line.outlet, numbered(count, 10))

@@ -238,7 +238,7 @@ async def test_who_waits_goes_on_waiting_while_the_api_server_is_away(tmp_path: 
         await until(waits.waiting)
         with server.failing(lambda _: status(503, "no leader")):
             await until(lambda: waits.stats.failures > 3)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # it goes on waiting
             assert not starting.done()
         await starting
         assert waits.holds

@@ -1,4 +1,5 @@
 import asyncio
+import re
 import signal
 import socket
 import subprocess
@@ -113,7 +114,16 @@ def get(port: int, page: str) -> str:
 
 def until_answered(port: int, page: str) -> str:
     """The page of a daemon that is starting."""
-    return block_until(lambda: get(port, page), despite=URLError)
+    return block_until(lambda: get(port, page), despite=(URLError,))
+
+
+def until_polled(port: int) -> None:
+    """Wait until a daemon has read the kernel's table, and so made the kernel count."""
+    count = "antrea_agent_conntrack_poll_cycle_duration_seconds_count"
+    block_until(
+        lambda: re.search(rf"^{count} [1-9]", get(port, "metrics"), re.MULTILINE),
+        despite=(OSError,),
+    )
 
 
 @pytest.mark.kernel
@@ -141,7 +151,7 @@ async def test_from_the_kernel_to_the_collector(
         )
         daemons.append(Daemon(config))
         await until(lambda: collector.sessions == 1)
-        await asyncio.sleep(0.3)
+        await asyncio.to_thread(until_polled, status)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.bind(("127.0.0.1", 0))
             client.sendto(bytes(72), ("127.0.0.1", 9))
@@ -177,13 +187,17 @@ async def test_a_restart_loses_and_repeats_nothing(
             {"flowExporter": exported, "conntrack": {"loopback": True}, "status": {"port": 0}},
         )
         clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+
+        async def sessions(count: int) -> None:
+            await until(lambda: collector.sessions == count)
+
         for session in (1, 2, 3):
             daemons.append(Daemon(config))
-            await until(lambda session=session: collector.sessions == session)
+            await sessions(session)
             clients[1].sendto(bytes(72), ("127.0.0.1", 9))
             if session == 1:
                 clients[0].sendto(bytes(72), ("127.0.0.1", 9))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # some polls
             code, log = await asyncio.to_thread(daemons[-1].stop)
             assert code == 0, log
             clients[1].sendto(bytes(72), ("127.0.0.1", 9))  # while nobody looks

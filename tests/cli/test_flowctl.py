@@ -94,10 +94,16 @@ async def test_following_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str
         await until(lambda: history._followers)
         for _ in range(3):  # more than the history holds: in one turn of the loop
             history.put(records(*[FLOW] * 6))
-        await asyncio.sleep(0.1)
+        printed: list[str] = []
+
+        def shown() -> bool:
+            printed.append(capsys.readouterr().out)
+            return "".join(printed).count("shop/client:40000") >= 10
+
+        await until(shown)
         await api.stop()
         assert await asyncio.wait_for(following, 10) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = ("".join(printed) + capsys.readouterr().out).splitlines()
     assert lines[0].startswith("END")
     assert lines[1] == "... 8 records missed: this terminal is too slow"
     assert sum("shop/client:40000" in line for line in lines) == 10

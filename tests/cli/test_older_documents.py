@@ -214,7 +214,9 @@ KEYS = st.sampled_from(
     st.dictionaries(KEYS, VALUES, max_size=5),
     st.sampled_from([ExporterSettings, AggregatorSettings]),
 )
-def test_any_values_load_or_are_refused(document: dict[str, Any], cls: type) -> None:
+def test_any_values_load_or_are_refused(
+    document: dict[str, Any], cls: type[ExporterSettings | AggregatorSettings]
+) -> None:
     data = yaml.safe_dump(document).encode()
     try:
         loaded = read(cls, data, {})

@@ -67,7 +67,7 @@ class Coordinator:
                 stderr=log,
                 cwd=self._path,
             )
-        block_until(self._answers, self._log, despite=OSError)
+        block_until(self._answers, self._log, despite=(OSError,))
 
     def _log(self) -> str:
         return (self._path / "log").read_text()

@@ -28,7 +28,7 @@ def _column(
     if field.kind is Kind.ADDRESS:
         table = np.array([list(address_bytes(text)) for text in ADDRESSES], np.uint8)
         return table[rng.integers(0, len(ADDRESSES), rows)]
-    top = np.iinfo(field.kind.dtype).max
+    top = np.iinfo(field.kind.dtype.name).max
     values = rng.integers(0, top, rows, dtype=field.kind.dtype, endpoint=True)
     extreme = rng.integers(0, 4, rows)
     if field.name == "flowEndSeconds":

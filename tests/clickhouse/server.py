@@ -84,7 +84,7 @@ class Server:
             socket.create_connection(("127.0.0.1", port)).close()
             return True
 
-        block_until(answers, self._errors, despite=OSError)
+        block_until(answers, self._errors, despite=(OSError,))
 
     def _errors(self) -> str:
         return (self.path / "errors").read_text()[-5000:]

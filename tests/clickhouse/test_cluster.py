@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,7 +27,7 @@ from flowvis.errors import SettingsError, StoreError
 from flowvis.native import StringTable
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
-from waiting import until
+from waiting import block_until, until
 
 from .cluster import NAME, Cluster
 from .conftest import admin
@@ -160,7 +159,7 @@ def test_every_record_is_there_once(connect: Connect) -> None:
     grouped = connect(1, 1).query(
         "SELECT sourceTransportPort, count() FROM flows GROUP BY sourceTransportPort"
     )
-    assert sorted(grouped.rows) == [[port, 8] for port in range(2500)]
+    assert sorted(map(list, grouped.rows)) == [[port, 8] for port in range(2500)]
 
 
 PORTS = "SELECT DISTINCT sourceTransportPort FROM flow_records_local"
@@ -193,12 +192,12 @@ def test_an_acknowledgement_that_is_lost(connect: Connect, proxy: Proxy) -> None
 
 def insert_until_it_works(store: Store, batch: Batch, batch_id: BatchId) -> None:
     """A server may still be busy with the attempt whose connection is gone."""
-    for _ in range(50):
-        with contextlib.suppress(StoreError):
-            store.insert(batch, batch_id, again=True)
-            return
-        time.sleep(0.1)
-    raise AssertionError("it is never stored")
+
+    def stored() -> bool:
+        store.insert(batch, batch_id, again=True)
+        return True
+
+    block_until(stored, despite=(StoreError,))
 
 
 def test_attempts_at_the_same_time(connect: Connect) -> None:
@@ -336,12 +335,11 @@ def test_columns_of_a_newer_program_are_added(connect: Connect, database: str) -
 
 
 def migrate_until_it_works(store: Store) -> None:
-    for _ in range(20):
-        with contextlib.suppress(StoreError):
-            store.migrate()
-            return
-        time.sleep(0.2)
-    raise AssertionError("the schema is not there")
+    def migrated() -> bool:
+        store.migrate()
+        return True
+
+    block_until(migrated, despite=(StoreError,))
 
 
 def test_a_server_that_joins_later_gets_the_schema(connect: Connect, database: str) -> None:

@@ -1,8 +1,6 @@
 """Whatever happens to the connection or the server: every batch is stored, and once."""
 
-import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -153,9 +151,8 @@ def test_a_server_that_is_killed_and_comes_back(tmp_path: Path) -> None:
 
 
 def insert_until_it_works(store: Store, batch_id: BatchId) -> None:
-    for _ in range(20):
-        with contextlib.suppress(StoreError):
-            store.insert(flows(30_000), batch_id, again=True)
-            return
-        time.sleep(0.1)
-    raise AssertionError("the server did not come back")
+    def stored() -> bool:
+        store.insert(flows(30_000), batch_id, again=True)
+        return True
+
+    block_until(stored, despite=(StoreError,))

@@ -15,10 +15,10 @@ def stored(name: str, changes: dict[str, list[int]]) -> list[int]:
     """What is stored for a column of records that are like this, and else empty."""
     rows = len(next(iter(changes.values())))
     batch = flows(rows)
-    for column in ("octetDeltaCount", "octetTotalCount"):
-        batch[column] = np.zeros(rows, np.uint64)
-    for column, values in changes.items():
-        batch[column] = np.array(values, batch[column].dtype)
+    for counter in ("octetDeltaCount", "octetTotalCount"):
+        batch[counter] = np.zeros(rows, np.uint64)
+    for changed, values in changes.items():
+        batch[changed] = np.array(values, batch[changed].dtype)
     block = encode(batch, BatchId("test", 1_790_000_000))
     column = next(c for c in block.columns if c.name == name)
     assert isinstance(column, Numbers)

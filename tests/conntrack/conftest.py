@@ -24,4 +24,5 @@ def kernel(tracked: None) -> Iterator[Conntrack]:
 
 @pytest.fixture(params=[reference, compiled], ids=["reference", "compiled"])
 def leaf(request: pytest.FixtureRequest) -> ModuleType:
-    return request.param
+    module: ModuleType = request.param
+    return module

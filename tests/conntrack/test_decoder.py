@@ -40,7 +40,7 @@ from .messages import (
 def rows(decoder: Any) -> list[dict[str, Any]]:
     """What was gathered, by row, in the terms of people."""
     columns = decoder.take()
-    assert list(columns) == list(RECORD.names)
+    assert list(columns) == list(RECORD.names or ())
     for name, column in columns.items():
         assert column.dtype == RECORD[name].base
         assert column.flags.c_contiguous
@@ -63,11 +63,11 @@ def decode(leaf: ModuleType, data: bytes, sequence: int | None = None) -> list[d
     return rows(decoder)
 
 
-def test_every_column(leaf):
+def test_every_column(leaf: ModuleType) -> None:
     assert decode(leaf, message(CT_NEW, FULL)) == [FULL_COLUMNS]
 
 
-def test_the_least_that_an_entry_has(leaf):
+def test_the_least_that_an_entry_has(leaf: ModuleType) -> None:
     [row] = decode(leaf, message(CT_NEW, udp()))
     reported = {"event", "family", "protocol"}
     reported |= {name for name in row if "source" in name or "destination" in name}
@@ -77,14 +77,14 @@ def test_the_least_that_an_entry_has(leaf):
     assert (row["source"], row["source_port"], row["protocol"]) == ("10.0.0.1", 5000, 17)
 
 
-def test_a_row_starts_from_nothing(leaf):
+def test_a_row_starts_from_nothing(leaf: ModuleType) -> None:
     first, second = decode(leaf, message(CT_NEW, FULL) + message(CT_NEW, udp()))
     assert first == FULL_COLUMNS
     assert (second["packets"], second["tcp_state"], second["labels"]) == (0, 255, bytes(16))
     assert (first["uncounted"], second["uncounted"]) == (0, 1)
 
 
-def test_counters_of_zero_are_counters(leaf):
+def test_counters_of_zero_are_counters(leaf: ModuleType) -> None:
     """As after `conntrack -Z`, and with a number of packets alone."""
     zero = nest(9, be64(1, 0), be64(2, 0)), nest(10, be64(1, 0), be64(2, 0))
     for counters in (zero, (nest(9, be64(1, 0)),)):
@@ -99,7 +99,9 @@ def test_counters_of_zero_are_counters(leaf):
     [(1, 2, ("192.0.2.1", "192.0.2.2")), (58, 10, ("2001:db8::1", "2001:db8::2"))],
     ids=["icmp", "icmpv6"],
 )
-def test_icmp_of_the_original_direction(leaf, protocol, family, hosts):
+def test_icmp_of_the_original_direction(
+    leaf: ModuleType, protocol: int, family: int, hosts: tuple[str, str]
+) -> None:
     body = entry(
         nest(1, addresses(*hosts), icmp(protocol, 0xABCD, 8, 3)),
         nest(2, addresses(*reversed(hosts)), icmp(protocol, 0xABCD, 0, 1)),
@@ -112,7 +114,7 @@ def test_icmp_of_the_original_direction(leaf, protocol, family, hosts):
 
 
 @pytest.mark.parametrize("protocol", [33, 47, 132, 136, 99, 255])
-def test_any_protocol(leaf, protocol):
+def test_any_protocol(leaf: ModuleType, protocol: int) -> None:
     body = entry(
         nest(1, addresses("10.0.0.1", "10.0.0.2"), nest(2, u8(1, protocol))),
         nest(2, addresses("10.0.0.2", "10.0.0.1"), nest(2, u8(1, protocol))),
@@ -121,13 +123,13 @@ def test_any_protocol(leaf, protocol):
     assert (row["protocol"], row["tcp_state"]) == (protocol, 255)
 
 
-def test_the_state_of_sctp_is_not_one_of_tcp(leaf):
+def test_the_state_of_sctp_is_not_one_of_tcp(leaf: ModuleType) -> None:
     [row] = decode(leaf, message(CT_NEW, udp(nest(4, nest(3, u8(1, 4))))))
     assert row["tcp_state"] == 255
 
 
 @pytest.mark.parametrize("direction", [0, 1])
-def test_zone_of_one_direction(leaf, direction):
+def test_zone_of_one_direction(leaf: ModuleType, direction: int) -> None:
     zone = [be16(3, 9), b""]
     body = entry(
         nest(1, addresses("10.0.0.1", "10.0.0.2"), ports(17, 1, 2), zone[direction]),
@@ -137,7 +139,7 @@ def test_zone_of_one_direction(leaf, direction):
 
 
 @pytest.mark.parametrize(("given_", "kept"), [(4, 4), (16, 16), (20, 16)])
-def test_labels_of_any_length(leaf, given_, kept):
+def test_labels_of_any_length(leaf: ModuleType, given_: int, kept: int) -> None:
     labels = bytes(range(1, given_ + 1))
     [row] = decode(leaf, message(CT_NEW, udp(attribute(22, labels))))
     assert row["labels"] == labels[:kept].ljust(16, b"\0")
@@ -152,16 +154,16 @@ def test_labels_of_any_length(leaf, given_, kept):
         (CT_DELETE, 0, DESTROY),
     ],
 )
-def test_what_reported_us(leaf, kind, flags, event):
+def test_what_reported_us(leaf: ModuleType, kind: int, flags: int, event: int) -> None:
     assert [row["event"] for row in decode(leaf, message(kind, udp(), flags))] == [event]
 
 
-def test_messages_of_other_subsystems_are_passed_over(leaf):
+def test_messages_of_other_subsystems_are_passed_over(leaf: ModuleType) -> None:
     other = message(1, b"") + message(4, b"lost") + message(0x200, udp()) + message(0x101, udp())
     assert len(decode(leaf, other + message(CT_NEW, udp()))) == 1
 
 
-def test_the_end(leaf):
+def test_the_end(leaf: ModuleType) -> None:
     decoder = leaf.EntryDecoder()
     assert decoder.feed(b"") is None
     assert decoder.feed(message(CT_NEW, udp())) is None
@@ -173,7 +175,7 @@ def test_the_end(leaf):
     assert decoder.feed(message(3, b"")) == 0
 
 
-def test_answers_to_other_requests_are_passed_over(leaf):
+def test_answers_to_other_requests_are_passed_over(leaf: ModuleType) -> None:
     decoder = leaf.EntryDecoder()
     stale = message(CT_NEW, udp(), sequence=6) + done(sequence=6)
     assert decoder.feed(stale + message(CT_NEW, FULL, sequence=7), 7) is None
@@ -181,7 +183,7 @@ def test_answers_to_other_requests_are_passed_over(leaf):
     assert rows(decoder) == [FULL_COLUMNS]
 
 
-def test_an_interrupted_dump(leaf):
+def test_an_interrupted_dump(leaf: ModuleType) -> None:
     decoder = leaf.EntryDecoder()
     decoder.feed(message(CT_NEW, udp()))
     assert not decoder.interrupted
@@ -191,7 +193,7 @@ def test_an_interrupted_dump(leaf):
     assert len(decoder) == 3
 
 
-def test_many_entries_and_a_new_start(leaf):
+def test_many_entries_and_a_new_start(leaf: ModuleType) -> None:
     decoder = leaf.EntryDecoder()
     for turn in (1000, 0, 3):
         for port in range(turn):
@@ -200,7 +202,7 @@ def test_many_entries_and_a_new_start(leaf):
         assert [row["source_port"] for row in rows(decoder)] == list(range(turn))
 
 
-def test_more_than_any_table_has(leaf, monkeypatch):
+def test_more_than_any_table_has(leaf: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaf, "MAX_ENTRIES", 100)
     decoder = leaf.EntryDecoder()
     decoder.feed(message(CT_NEW, udp()) * 100)
@@ -209,7 +211,7 @@ def test_more_than_any_table_has(leaf, monkeypatch):
     assert len(decoder) == 100
 
 
-def test_messages_that_are_not_aligned_to_the_buffer(leaf):
+def test_messages_that_are_not_aligned_to_the_buffer(leaf: ModuleType) -> None:
     data = b"x" + message(CT_NEW, FULL)
     decoder = leaf.EntryDecoder()
     decoder.feed(memoryview(data)[1:])
@@ -247,7 +249,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_entry_costs_only_itself(leaf, body):
+def test_a_malformed_entry_costs_only_itself(leaf: ModuleType, body: bytes) -> None:
     decoder = leaf.EntryDecoder()
     body += bytes(-len(body) % 4)
     good = message(CT_NEW, FULL)
@@ -257,7 +259,7 @@ def test_a_malformed_entry_costs_only_itself(leaf, body):
 
 
 @pytest.mark.parametrize("length", [0, 15, 10_000, 0xFFFFFFFF])
-def test_a_message_length_that_cannot_be_ends_the_buffer(leaf, length):
+def test_a_message_length_that_cannot_be_ends_the_buffer(leaf: ModuleType, length: int) -> None:
     decoder = leaf.EntryDecoder()
     broken = length.to_bytes(4, "little") + message(CT_NEW, udp())[4:]
     assert decoder.feed(message(CT_NEW, udp()) + broken + message(CT_NEW, udp())) is None
@@ -270,7 +272,7 @@ def outcome(leaf: ModuleType, data: bytes, sequence: int | None = None) -> tuple
     return ended, len(decoder), decoder.malformed, decoder.interrupted, rows(decoder)
 
 
-def test_every_truncation():
+def test_every_truncation() -> None:
     for body in (FULL, udp()):
         for end in range(len(body)):
             cut = message(CT_NEW, body[:end]) + bytes(-end % 4) + message(CT_NEW, udp())
@@ -281,14 +283,14 @@ def test_every_truncation():
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes(data):
+def test_any_bytes(data: bytes) -> None:
     assert outcome(compiled, data) == outcome(reference, data)
     framed = message(CT_NEW, b"\2\0\0\0" + data)
     assert outcome(compiled, framed) == outcome(reference, framed)
 
 
 @given(st.data())
-def test_any_damage(data):
+def test_any_damage(data: st.DataObject) -> None:
     good = bytearray(message(CT_NEW, FULL) + message(CT_DELETE, udp()) + done())
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, len(good) - 1))
@@ -297,7 +299,7 @@ def test_any_damage(data):
     assert outcome(compiled, bytes(good), sequence) == outcome(reference, bytes(good), sequence)
 
 
-def test_nothing_is_read_beyond_the_end():
+def test_nothing_is_read_beyond_the_end() -> None:
     """An entry at the very end of a page that is followed by one that may not be read."""
     import ctypes
     import mmap

@@ -34,7 +34,8 @@ class Recorder:
 
     def feed(self, data: memoryview, sequence: int | None = None) -> int | None:
         self.data.append(bytes(data))
-        return self.decoder.feed(data, sequence)
+        code: int | None = self.decoder.feed(data, sequence)
+        return code
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def as_pyroute2_sees_it(message: Any) -> dict[str, Any]:
     return row
 
 
-def test_pyroute2_reads_the_same(mixed, leaf):
+def test_pyroute2_reads_the_same(mixed: None, leaf: ModuleType) -> None:
     ours, data = dump(leaf)
     marshal = AsyncNFCTSocket().marshal
     theirs = [
@@ -124,23 +125,35 @@ def test_pyroute2_reads_the_same(mixed, leaf):
     assert ours == theirs
 
 
+def part_of(element: ET.Element, path: str) -> ET.Element:
+    found = element.find(path)
+    assert found is not None, path
+    return found
+
+
+def number_of(element: ET.Element, path: str, default: str | None = None) -> int:
+    text = element.findtext(path, default)
+    assert text is not None, path
+    return int(text)
+
+
 def as_the_tool_prints_it(flow: ET.Element) -> dict[str, Any]:
     """What the tool reports an entry that stays as it is."""
     row: dict[str, Any] = {}
     for side, prefix, counted in (("original", "", ""), ("reply", "reply_", "reverse_")):
-        meta = flow.find(f"meta[@direction='{side}']")
+        meta = part_of(flow, f"meta[@direction='{side}']")
         row[prefix + "source"] = meta.findtext("layer3/src")
         row[prefix + "destination"] = meta.findtext("layer3/dst")
-        row[prefix + "source_port"] = int(meta.findtext("layer4/sport", "0"))
-        row[prefix + "destination_port"] = int(meta.findtext("layer4/dport", "0"))
-        row[counted + "packets"] = int(meta.findtext("counters/packets"))
-        row[counted + "octets"] = int(meta.findtext("counters/bytes"))
-        row["family"] = int(meta.find("layer3").get("protonum"))
-        row["protocol"] = int(meta.find("layer4").get("protonum"))
-        row["zone"] = row.get("zone") or int(meta.findtext("zone", "0"))
-    rest = flow.find("meta[@direction='independent']")
-    row["zone"] = row["zone"] or int(rest.findtext("zone", "0"))
-    row["mark"], row["id"] = int(rest.findtext("mark")), int(rest.findtext("id"))
+        row[prefix + "source_port"] = number_of(meta, "layer4/sport", "0")
+        row[prefix + "destination_port"] = number_of(meta, "layer4/dport", "0")
+        row[counted + "packets"] = number_of(meta, "counters/packets")
+        row[counted + "octets"] = number_of(meta, "counters/bytes")
+        row["family"] = int(part_of(meta, "layer3").attrib["protonum"])
+        row["protocol"] = int(part_of(meta, "layer4").attrib["protonum"])
+        row["zone"] = row.get("zone") or number_of(meta, "zone", "0")
+    rest = part_of(flow, "meta[@direction='independent']")
+    row["zone"] = row["zone"] or number_of(rest, "zone", "0")
+    row["mark"], row["id"] = number_of(rest, "mark"), number_of(rest, "id")
     if row["protocol"] == 6:
         row["state"] = rest.findtext("state")
     row["replied"] = rest.find("unreplied") is None
@@ -158,7 +171,7 @@ def in_its_terms(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return {name: row[name] for name in names}
 
 
-def test_the_conntrack_tool_tells_the_same(mixed, leaf):
+def test_the_conntrack_tool_tells_the_same(mixed: None, leaf: ModuleType) -> None:
     ours, _ = dump(leaf)
     listing = ET.fromstring(run("conntrack", "-L", "-o", "xml,id"))  # noqa: S314  the tool that we started
     theirs = {row["id"]: row for row in map(as_the_tool_prints_it, listing)}
@@ -170,7 +183,7 @@ def only(entries: Entries, which: np.ndarray) -> dict[str, Any]:
     return row
 
 
-def test_what_was_sent_is_what_is_there(mixed, kernel):
+def test_what_was_sent_is_what_is_there(mixed: None, kernel: Conntrack) -> None:
     entries = kernel.poll()
     tcp = only(entries, entries.protocol == 6)
     assert (tcp["destination"], tcp["destination_port"]) == traffic.SERVICE

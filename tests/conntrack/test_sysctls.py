@@ -17,7 +17,7 @@ ALL = ("nf_conntrack_acct", "nf_conntrack_timestamp", "nf_conntrack_events")
 
 
 @pytest.mark.kernel
-def test_prepare_turns_on_what_is_off(tracked):
+def test_prepare_turns_on_what_is_off(tracked: None) -> None:
     for name in ALL:
         (ROOT / name).write_text("0")
     assert Conntrack().prepare() == []
@@ -25,7 +25,7 @@ def test_prepare_turns_on_what_is_off(tracked):
 
 
 @pytest.mark.kernel
-def test_with_events_on_the_end_of_what_began_unheard_is_reported(tracked):
+def test_with_events_on_the_end_of_what_began_unheard_is_reported(tracked: None) -> None:
     (ROOT / "nf_conntrack_events").write_text("1")
     traffic.udp(("127.0.0.1", 53))
     with opened() as source:
@@ -34,7 +34,7 @@ def test_with_events_on_the_end_of_what_began_unheard_is_reported(tracked):
 
 
 @pytest.mark.kernel
-def test_prepare_makes_the_kernel_tell_them(tracked):
+def test_prepare_makes_the_kernel_tell_them(tracked: None) -> None:
     (ROOT / "nf_conntrack_events").write_text("2")
     with nobody():
         assert Conntrack(events=False).prepare() != []
@@ -44,14 +44,14 @@ def test_prepare_makes_the_kernel_tell_them(tracked):
 
 
 @pytest.mark.kernel
-def test_prepare_without_events_leaves_them_off(tracked):
+def test_prepare_without_events_leaves_them_off(tracked: None) -> None:
     (ROOT / "nf_conntrack_events").write_text("0")
     assert Conntrack(events=False).prepare() == []
     assert (ROOT / "nf_conntrack_events").read_text().strip() == "0"
 
 
 @pytest.mark.kernel
-def test_prepare_says_what_may_not_be_set(tracked):
+def test_prepare_says_what_may_not_be_set(tracked: None) -> None:
     for name in ALL:
         (ROOT / name).write_text("0")
     with nobody():
@@ -64,7 +64,7 @@ def test_prepare_says_what_may_not_be_set(tracked):
 
 
 @pytest.mark.kernel
-def test_prepare_knows_when_nothing_is_tracked(namespace):
+def test_prepare_knows_when_nothing_is_tracked(namespace: None) -> None:
     [problem] = Conntrack().prepare()
     _, remedy, _ = problem.split("`")
     run("sh", "-c", remedy)
@@ -73,25 +73,25 @@ def test_prepare_knows_when_nothing_is_tracked(namespace):
 
 
 @pytest.mark.kernel
-def test_tracking_of_one_family_is_enough(namespace):
+def test_tracking_of_one_family_is_enough(namespace: None) -> None:
     run("nft", "table ip6 t { chain c { type filter hook prerouting priority 0; ct state new; }; }")
     assert is_tracked(Sysctls().count)
 
 
 @pytest.mark.kernel
-def test_a_table_with_entries_needs_no_probe(tracked):
+def test_a_table_with_entries_needs_no_probe(tracked: None) -> None:
     traffic.udp(("127.0.0.1", 53))
     run("ip", "link", "set", "lo", "down")
     assert is_tracked(Sysctls().count)
 
 
 @pytest.mark.kernel
-def test_without_loopback_an_empty_table_counts_as_untracked(namespace):
+def test_without_loopback_an_empty_table_counts_as_untracked(namespace: None) -> None:
     run("ip", "link", "set", "lo", "down")
     assert not is_tracked(Sysctls().count)
 
 
-def test_no_conntrack_in_this_kernel(tmp_path: Path):
+def test_no_conntrack_in_this_kernel(tmp_path: Path) -> None:
     sysctls = Sysctls(tmp_path)
     for read in (sysctls.count, sysctls.maximum):
         with pytest.raises(SystemRefused, match=r"nf_conntrack_\w+ .*is nf_conntrack loaded"):
@@ -102,7 +102,7 @@ def test_no_conntrack_in_this_kernel(tmp_path: Path):
     assert len(Conntrack(proc=tmp_path).prepare()) == 4
 
 
-def test_numbers(tmp_path: Path):
+def test_numbers(tmp_path: Path) -> None:
     (tmp_path / "nf_conntrack_count").write_text("12\n")
     (tmp_path / "nf_conntrack_max").write_text("262144\n")
     source = Conntrack(proc=tmp_path)
@@ -117,7 +117,7 @@ def test_how_long_closed_connections_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
-def test_how_long_the_kernel_keeps_what_nobody_answers(tracked):
+def test_how_long_the_kernel_keeps_what_nobody_answers(tracked: None) -> None:
     (ROOT / "nf_conntrack_udp_timeout").write_text("7")
     seconds = Sysctls().unanswered_s()
     assert seconds[17] == 7

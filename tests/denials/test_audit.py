@@ -30,6 +30,12 @@ def parse(*lines: str) -> Packets:
     return packets
 
 
+def verdict(line: str) -> DenialVerdict:
+    (found,) = parse(line).verdicts
+    assert found is not None
+    return found
+
+
 def one(line: str) -> tuple[str, int, str, int, int, int, int]:
     packets = parse(line)
     assert len(packets) == 1
@@ -113,18 +119,18 @@ def test_a_rule_has_any_name(name: str, count: str) -> None:
 def test_a_rule_of_before_has_any_name(name: str, label: str) -> None:
     line = OLD.replace("deny-out", name) + label
     assert one(line) == ("10.0.1.23", 48212, "10.0.2.41", 53, 17, 1, 71)
-    assert parse(line).verdicts[0].rule == name
-    assert parse(line).verdicts[0].egress
+    assert verdict(line).rule == name
+    assert verdict(line).egress
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.text(st.characters(exclude_characters="\n%", exclude_categories=("Cs",)), min_size=1),
+    st.text(st.characters(exclude_characters="\n%", exclude_categories=["Cs"]), min_size=1),
     st.sampled_from((NEW, OLD)),
 )
 def test_any_name(name: str, line: str) -> None:
     line = line.replace("deny-rest", name).replace("deny-out", name)
-    assert parse(line).verdicts[0].rule == ("" if name == "<nil>" else name)
+    assert verdict(line).rule == ("" if name == "<nil>" else name)
     assert parse(line).packets.tolist() == [1]
 
 

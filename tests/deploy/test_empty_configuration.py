@@ -29,7 +29,10 @@ from waiting import block_until, until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 POD = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
-SETTINGS = {"flow-exporter": ExporterSettings, "flow-aggregator": AggregatorSettings}
+SETTINGS: dict[str, type[ExporterSettings | AggregatorSettings]] = {
+    "flow-exporter": ExporterSettings,
+    "flow-aggregator": AggregatorSettings,
+}
 FIELDS = {
     "metadata.name": "pod-0",
     "metadata.namespace": "flow-aggregator",

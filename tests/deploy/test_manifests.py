@@ -79,8 +79,8 @@ def test_writing_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text())
     assert manifests.main([str(tmp_path)]) == 0
-    for path in [*manifests.CONFIGURATIONS, "flow-exporter.yml", "flow-aggregator.yml"]:
-        assert (tmp_path / path).read_text() == (DEPLOY / path).read_text()
+    for name in [*manifests.CONFIGURATIONS, "flow-exporter.yml", "flow-aggregator.yml"]:
+        assert (tmp_path / name).read_text() == (DEPLOY / name).read_text()
     assert str(tmp_path / "flow-exporter.yml") in capsys.readouterr().out
 
 

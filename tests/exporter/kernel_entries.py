@@ -40,7 +40,9 @@ class Connection:
     """Type, code and identifier."""
 
     def at(self, *counters: int, **changes: Any) -> "Connection":
-        return replace(self, counters=counters or self.counters, **changes)
+        if counters:
+            changes["counters"] = counters
+        return replace(self, **changes)
 
     def row(self) -> dict[str, Any]:
         state = NO_TCP_STATE if self.tcp_state is None else TCP_STATES.index(self.tcp_state)

@@ -112,17 +112,18 @@ async def test_certificates_are_those_of_the_objects(tmp_path: Path) -> None:
         + maker,
         "tls.key: tls.key of Secret there/client cannot be read: there is no such Secret: " + maker,
     ]
-    for generation in range(2):
-        ca = issue_ca(f"generation {generation}")
-        put(server, ca, issue_client(ca, "node"))
-        await until(lambda ca=ca: trusts(reloader, ca))
+    first, second = issue_ca("generation 0"), issue_ca("generation 1")
+    put(server, first, issue_client(first, "node"))
+    await until(lambda: trusts(reloader, first))
+    put(server, second, issue_client(second, "node"))
+    await until(lambda: trusts(reloader, second))
     server.put(secret(b"broken", b"broken"))
     await until(lambda: "tls.crt of Secret there/client is not PEM" in refused(reloader))
     good = reloader.context()
     server.remove(secret(b"", b""))
     await until(lambda: "there is no such Secret" in refused(reloader))
     assert reloader.context() is good
-    assert trusts(reloader, ca)
+    assert trusts(reloader, second)
     await built.kubernetes.stop()
     await server.stop()
 

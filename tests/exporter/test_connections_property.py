@@ -90,8 +90,8 @@ class Exporter:
         self.kernel.events.clear()
 
     def note(self, batch: Batch) -> None:
-        names = ("sourceTransportPort", "flowStartMilliseconds")
-        names += ("octetDeltaCount", "flowEndMilliseconds")
+        names = ("sourceTransportPort", "flowStartMilliseconds",
+                 "octetDeltaCount", "flowEndMilliseconds")  # fmt: skip
         columns = (batch[name].tolist() for name in names)
         for port, start, delta, end in zip(*columns, strict=True):
             self.reported[port, start] += delta

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter.denied_packets import T0, packet, packets
 from exporter.kernel_entries import Connection, entries
+from flowvis.conntrack.sources.source import Conntrack
 from flowvis.exporter import daemon, metrics
 from flowvis.exporter.daemon import FlowExporter
 from flowvis.exporter.settings import ExporterSettings
@@ -62,9 +64,8 @@ def test_the_zones_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def conntrack(zones: tuple[int, ...], *, events: bool) -> object:
         seen.append(zones)
-        return real(zones, events=events)
+        return Conntrack(zones, events=events)
 
-    real = daemon.Conntrack
     monkeypatch.setattr(daemon, "Conntrack", conntrack)
     build(PLAIN)
     build(PLAIN | {"conntrack": {"zones": [5]}})
@@ -75,7 +76,7 @@ def test_the_zones_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_nodes_name_is_the_hosts_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon.socket, "gethostname", lambda: "host-a")
+    monkeypatch.setattr(socket, "gethostname", lambda: "host-a")
     assert build(PLAIN).node_name == "host-a"
     assert build(PLAIN | {"nodeName": "node-b"}).node_name == "node-b"
     assert observation_domain_id("host-a") != observation_domain_id("node-b")

@@ -54,7 +54,7 @@ def source_half(tries: Sequence[int] = TRIES) -> Batch:
     return table.due(T0 + 20_000)
 
 
-def destination_half(action: RuleAction, tries: Sequence[int] = TRIES) -> Batch:
+def destination_half(action: int, tries: Sequence[int] = TRIES) -> Batch:
     table = DeniedTable(ClusterNode("node-2", cluster()), Scope())
     for at in tries:
         one = packet(
@@ -74,7 +74,7 @@ def destination_half(action: RuleAction, tries: Sequence[int] = TRIES) -> Batch:
     [(RuleAction.DROP, TRIES), (RuleAction.REJECT, TRIES[:1])],  # who is refused tries anew
     ids=["drop", "reject"],
 )
-def test_they_become_one_record(action: RuleAction, tries: Sequence[int]) -> None:
+def test_they_become_one_record(action: int, tries: Sequence[int]) -> None:
     flows = FlowTable()
     written = []
     for name, half in (

@@ -45,7 +45,7 @@ class Node:
         return Connection(
             source, destination, number & 0xFFFF, 80, 17, id=number,
             start_ns=self.began_ms * MS, tcp_state=None,
-        ).at(**more)  # type: ignore[arg-type]  # fmt: skip
+        ).at(**more)  # fmt: skip
 
     def end(self, *numbers: int) -> None:
         """Let connections of 100 bytes have come and gone."""
@@ -117,7 +117,7 @@ async def test_what_ends_while_the_collector_is_away_waits_for_it() -> None:
     node.list(range(100, 103), 100)
     for number in range(10):
         node.end(number)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # three active timeouts: they are not made up for later
     node.list(range(100, 103), 400)
     assert len(node.pending) == 10
     async with collector:
@@ -182,11 +182,12 @@ async def test_what_a_crashed_collector_cannot_have_read_is_sent_again() -> None
     numbers = range(1, 20_001)
     for first in range(0, 20_000, 4000):
         node.end(*numbers[first : first + 4000])
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # until all buffers are full
     assert len(node.pending) > 0
     await collector.crash()
     await until(lambda: not node.exporter.client.connected)
-    await asyncio.sleep(0.2)  # what had left is settled
+    attempts = node.exporter.client.stats.attempts
+    await until(lambda: node.exporter.client.stats.attempts > attempts)  # what had left is settled
     before = node.sent
     await collector.come()
     await until(lambda: not len(node.pending))
@@ -237,7 +238,8 @@ async def test_a_stop_does_not_wait_for_the_next_attempt() -> None:
     node = Node(collector.address)
     await node.exporter.start()
     node.end(1)
-    await asyncio.sleep(1.0)  # several attempts: the next one is a while off
+    # The next attempt is a while off then.
+    await until(lambda: node.exporter.client.stats.attempts >= 3)
     async with collector:
         await node.exporter.stop()
         assert len(collector.rows) == 1

@@ -94,9 +94,13 @@ async def test_a_collector_that_stops_while_a_session_is_new_has_read_all() -> N
     await collector.come()
     node = Node(collector.address)
     await node.exporter.start()
+
+    async def rows(count: int) -> None:
+        await until(lambda: len(collector.rows) == count)
+
     for number in range(1, 5):
         node.end(number)
-        await until(lambda count=number: len(collector.rows) == count)
+        await rows(number)
         await collector.go_away()  # within the time that records are on trial
         await collector.come()
     await node.exporter.stop()

@@ -13,7 +13,7 @@ from cli.test_exporter import Daemon, free_port, get, write
 from exporter.collector import Collector
 from exporter.test_export import deltas
 from flowvis.conntrack.sources.sysctls import ROOT
-from waiting import until
+from waiting import block_until, until
 
 RESTART = "flowvis_exporter_config_restart_required"
 
@@ -66,16 +66,14 @@ class Exporter:
 
     async def metric(self, name: str, value: float) -> None:
         """Wait until a metric is as given."""
-        async with asyncio.timeout(10):
-            while f"{name} {value}" not in await self._metrics():
-                pass
 
-    async def _metrics(self) -> str:
-        await asyncio.sleep(0.05)
-        try:
-            return await asyncio.to_thread(get, self.status, "metrics")
-        except OSError:  # it has not begun
-            return ""
+        def shown() -> bool:
+            return f"{name} {value}" in get(self.status, "metrics")
+
+        # An OSError: it has not begun.
+        await asyncio.to_thread(
+            block_until, shown, lambda: f"no {name} {value}", despite=(OSError,)
+        )
 
     async def stop(self) -> str:
         """End it well; return its log."""
@@ -177,7 +175,7 @@ async def test_from_a_collector_that_reads_nothing(start: Start) -> None:
         exporter = start(stuck)
         await until(lambda: stuck.sessions == 1)
         exporter.send()
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # some goes where nobody reads it
         exporter.configure(flowCollectorAddr=f"{collector.address}")
         octets = 100 + await traffic(
             exporter, until(lambda: len(exporter.reported(collector)) == 5)
@@ -195,10 +193,10 @@ async def test_timeouts_and_intervals(start: Start) -> None:
         exporter = start(collector, flowPollInterval="1h", activeFlowExportTimeout="2h")
         await until(lambda: collector.sessions == 1)
         exporter.send()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # no poll meanwhile
         assert not exporter.reported(collector)
         exporter.configure(flowPollInterval="200ms")
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # polls, but nothing is due
         assert not exporter.reported(collector)
         exporter.configure(activeFlowExportTimeout="100ms")
         await until(lambda: len(exporter.reported(collector)) == 5)
@@ -216,7 +214,7 @@ async def test_protocols(start: Start) -> None:
         exporter.configure(protocolFilter=["icmp"])
         await exporter.metric("antrea_agent_conntrack_antrea_connection_count", 0.0)
         exporter.send()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # polls that pass it over
         assert exporter.reported(collector) == dict.fromkeys(exporter.ports(), 100)
         exporter.configure(protocolFilter=None)
         total = dict.fromkeys(exporter.ports(), 300)  # from their beginning
@@ -256,11 +254,14 @@ async def test_exporters_that_are_killed_export_no_byte_twice(start: Start) -> N
     async with Collector() as collector:
         exporter = start(collector)
 
+        async def reporting(sessions: int) -> None:
+            await until(lambda: collector.sessions == sessions)
+            seen = len(collector.rows)
+            await until(lambda: len(collector.rows) >= seen + 20)
+
         async def go_on() -> None:
             for sessions in (1, 2, 3):
-                await until(lambda at=sessions: collector.sessions == at)
-                seen = len(collector.rows)
-                await until(lambda at=seen: len(collector.rows) >= at + 20)
+                await reporting(sessions)
                 if sessions < 3:
                     exporter.kill()
 

@@ -1,6 +1,5 @@
 """The exporter's own sessions, told by their tuple from all other connections to the collector."""
 
-import asyncio
 import socket
 
 import pytest
@@ -61,7 +60,7 @@ async def test_a_daemons_own_sessions(start: Start, wanted: bool) -> None:
     exporter = start(collector, own_sessions=wanted, protocolFilter=["tcp"])
     await until(lambda: collector.sessions)
     await collector.go_away()
-    await asyncio.sleep(0.3)
+    await exporter.metric("flowvis_exporter_client_attempts_total", 3.0)
     await collector.come()
     with socket.create_connection(("127.0.0.1", collector.port)) as other:
         port = other.getsockname()[1]

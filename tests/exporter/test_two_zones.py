@@ -135,6 +135,7 @@ def hosts(namespace: None) -> Iterator[tuple[Host, Host]]:
 def exchange(client: socket.socket, server: socket.socket, to: tuple[str, int]) -> tuple[str, int]:
     """A question and its answer; whom the server saw."""
     client.sendto(b"question", to)
+    seen: tuple[str, int]
     question, seen = server.recvfrom(100)
     server.sendto(question, seen)
     assert client.recvfrom(100)[0] == b"question"

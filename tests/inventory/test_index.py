@@ -418,8 +418,10 @@ def test_bad_objects_are_named(item: dict[str, object], message: str) -> None:
 def test_what_is_odd_in_an_object_costs_nothing_else_of_it() -> None:
     reported: list[str] = []
     inventory = Inventory(report=reported.append)
-    ports = {"port": 80, "nodePort": 70000}, {"port": 0}, {"name": "no-number"}, 7, {"port": 53}
-    odd = {
+    ports: list[Any] = [
+        {"port": 80, "nodePort": 70000}, {"port": 0}, {"name": "no-number"}, 7, {"port": 53},
+    ]  # fmt: skip
+    odd: dict[str, Any] = {
         "externalIPs": ["198.051.100.007", "nowhere", None, 12],
         "balancer": ["203.0.113.010", "2001:0db8::00010", "::ffff:203.000.113.9"],
     }

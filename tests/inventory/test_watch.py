@@ -324,9 +324,8 @@ async def test_a_start_waits_for_the_first_lists() -> None:
     watchers = Watchers(lambda: Plain(server.url), [Watched(PODS, [inventory])], backoff=fast)
     assert watchers.not_synced() == "not started"
     starting = asyncio.create_task(watchers.start())
-    await asyncio.sleep(0.1)
+    await until(lambda: "pods: " in watchers.not_synced())
     assert not starting.done()
-    assert "pods: " in watchers.not_synced()
     server.put(pod("a", "10.0.0.1"))
     async with running(server):
         await starting
@@ -349,7 +348,7 @@ async def test_a_start_that_may_not_wait_for_ever(caplog: pytest.LogCaptureFixtu
 async def test_a_start_that_is_cut_short_leaves_nothing() -> None:
     watchers = Watchers(lambda: Plain("http://127.0.0.1:9"), [Watched(PODS, [Inventory()])])
     starting = asyncio.create_task(watchers.start())
-    await asyncio.sleep(0.1)
+    await until(lambda: watchers.stats.failures)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
@@ -467,7 +466,7 @@ async def test_what_is_known_is_as_old_as_the_last_list(
             async with following(server, inventory) as watchers:
                 await until(lambda: watchers.stats.failures["503"] > 5 and lists < -3)
                 listed = watchers.watchers[0].in_step_s
-                await asyncio.sleep(0.6)
+                await asyncio.sleep(0.6)  # it grows older
                 assert watchers.watchers[0].in_step_s == listed
                 assert watchers.stats.lists == 3
                 assert 0.6 < watchers.stale_s() < time.monotonic() - began
@@ -494,7 +493,7 @@ async def test_after_a_connection_that_broke_the_next_is_good_soon(
     monkeypatch.setattr(watch, "SHORT_S", 0.05)
     async with running(ApiServer()) as server, following(server, Inventory()) as watchers:
         await until(lambda: server.watching == 1)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # were it counted, the next would have to stand for twice that
         cut_off(server)
         await until(watchers.problem)
         async with asyncio.timeout(1.5):
@@ -510,7 +509,7 @@ async def test_a_watch_that_fails_late_must_stand_for_longer(
         problems = []
         for _ in range(watch.FAILED_WATCHES):
             await until(lambda: server.watching == 1)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # longer than is good the first time
             problems.append(watchers.problem() != "")
             server.break_off("Pod", 500)
             await until(lambda: watchers.stats.failures["500"] >= len(problems))

@@ -1,6 +1,7 @@
 """Streams fed in every manner that a network may choose."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ MANNERS: dict[str, Callable[[bytes], Iterator[bytes | memoryview]]] = {
 }
 
 
-def fed_in_every_manner(leaf: Leaf, stream: bytes, **options: object) -> Fed:
+def fed_in_every_manner(leaf: Leaf, stream: bytes, **options: Any) -> Fed:
     """Feed a stream whole, byte by byte and with a tail: all must agree. Returns one of them."""
     outcomes = [Fed(leaf, **options).feed(manner(stream)) for manner in MANNERS.values()]
     first = outcomes[0]

@@ -186,7 +186,7 @@ def complaints(leaf: Leaf, *streams: bytes) -> list[NotUnderstood]:
 
 
 def test_what_is_not_understood_is_reported_once_a_session(leaf: Leaf) -> None:
-    strange = iana({1: (8, 0), 153: (8, 0)}) | {(9, 12_235): (4, 0), (4242, 7): (2, 0)}
+    strange = {**iana({1: (8, 0), 153: (8, 0)}), (9, 12_235): (4, 0), (4242, 7): (2, 0)}
     bare = template_of({}, 257)
     stream = wire.message(wire.templates(template_of(strange)), wire.templates(bare))
     assert complaints(leaf, stream) == [NotUnderstood(7, 256, ((9, 12_235), (4242, 7)), ())]

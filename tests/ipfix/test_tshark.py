@@ -18,7 +18,7 @@ from flowvis.fields import AGGREGATED, EXPORTED, Field, Kind
 from flowvis.ipfix import ExporterSession
 
 from .conftest import Leaf
-from .records import batch_of
+from .records import Record, batch_of
 from .test_vectors import IPV4, IPV6, numbered
 
 NOW = 1_790_000_000
@@ -85,7 +85,7 @@ def value_of(field: Field, raw: bytes) -> int | str:
 
 
 def dissected(capture: Path, fields: tuple[Field, ...]) -> list[dict[str, int | str]]:
-    command = ["tshark", "-r", capture, "-T", "pdml", "-Y", "cflow"]
+    command = ["tshark", "-r", str(capture), "-T", "pdml", "-Y", "cflow"]
     command += ["-o", "cflow.max_template_fields:100"]  # 60 is its default
     for transport in ("udp", "tcp"):
         command += ["-d", f"{transport}.port==4739,cflow"]
@@ -131,7 +131,7 @@ def test_every_field(leaf: Leaf, fields: tuple[Field, ...], tmp_path: Path) -> N
 
 
 def test_a_stream_of_long_messages(leaf: Leaf, tmp_path: Path) -> None:
-    sent = [IPV4 | {"packetTotalCount": n} for n in range(1, 201)]
+    sent: list[Record] = [IPV4 | {"packetTotalCount": n} for n in range(1, 201)]
     sent += [IPV6 | {"packetTotalCount": n} for n in range(1, 151)]
     session = ExporterSession(7, EXPORTED)
     messages = session.templates(NOW) + session.encode(batch_of(sent, leaf.table()), NOW)

@@ -50,7 +50,7 @@ ICMP_TYPE_CODE = {4: (IANA, 32, 2), 6: (IANA, 139, 2)}
 
 LONG = "ns/" + "s" * 300 + ":https"
 
-IPV4 = {
+IPV4: dict[str, int | str] = {
     "flowStartSeconds": 1_789_999_990,
     "flowEndSeconds": 1_789_999_999,
     "flowEndReason": 2,
@@ -110,7 +110,7 @@ IPV4_BYTES = b"".join(
     ]
 )
 
-IPV6 = {
+IPV6: dict[str, int | str] = {
     "flowStartSeconds": 4_294_967_295,  # 2106: seconds are unsigned
     "flowEndSeconds": 4_294_967_295,
     "flowEndReason": 3,

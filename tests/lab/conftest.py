@@ -18,7 +18,7 @@ USER = "in a user namespace"
 
 
 @pytest.fixture(scope="session", params=[ROOT, USER] if os.geteuid() == 0 else [USER])
-def script(request) -> Script:
+def script(request: pytest.FixtureRequest) -> Script:
     """Runs a script of this directory in a private world and returns its JSON lines.
 
     A user namespace gives it no more than an ordinary user gets.

@@ -28,7 +28,7 @@ def log_of(ledger: Ledger) -> str:
 
 
 @pytest.mark.parametrize("held", [3, 4], ids=["balanced", "unbalanced"])
-def test_books_come_back_as_they_are(held):
+def test_books_come_back_as_they_are(held: int) -> None:
     ledger = Ledger()
     first = ledger.stage("connections", held=lambda: held)
     first.received, first.sent, first.merged = 100, 80, 10
@@ -39,12 +39,12 @@ def test_books_come_back_as_they_are(held):
     assert closing_books(f'not JSON\n{log_of(ledger)}{{"sta') == ledger.as_dict()
 
 
-def test_the_last_books_count():
+def test_the_last_books_count() -> None:
     first, second = Ledger(), Ledger()
     first.stage("one").received = 5
     second.stage("one")
     assert closing_books(log_of(first) + log_of(second)) == second.as_dict()
 
 
-def test_no_books_do_not_balance():
+def test_no_books_do_not_balance() -> None:
     assert not closing_books("{}\n")["balanced"]

@@ -1,24 +1,26 @@
 """The lab's files are what the daemons take."""
 
+from pathlib import Path
+
 import pytest
 
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.lab import configuration
 from flowvis.lab.configuration import AGGREGATOR, exporter_name
-from flowvis.lab.plan import NODE_2, NODES
+from flowvis.lab.plan import NODE_2, NODES, LabNode
 from flowvis.runtime.settings import load
 
 
 @pytest.fixture
-def room(tmp_path, monkeypatch):
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     room = tmp_path / "room"
     monkeypatch.setattr(configuration, "ROOM", room)
     configuration.write(events=False)
     return room
 
 
-def test_the_aggregator_takes_its_configuration(room):
+def test_the_aggregator_takes_its_configuration(room: Path) -> None:
     settings = load(AggregatorSettings, (room / f"{AGGREGATOR}.yaml").read_bytes(), {})
     assert settings.click_house.enable
     assert settings.active_flow_record_timeout == configuration.ACTIVE_RECORD_S
@@ -26,7 +28,7 @@ def test_the_aggregator_takes_its_configuration(room):
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.name)
-def test_exporters_take_theirs(room, node):
+def test_exporters_take_theirs(room: Path, node: LabNode) -> None:
     settings = load(ExporterSettings, (room / f"{exporter_name(node)}.yaml").read_bytes(), {})
     assert settings.node_name == node.name
     assert (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flowvis.errors import SystemRefused
 from flowvis.lab import isolation
 from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES, OUTSIDE, hosts
@@ -78,6 +79,7 @@ def lab(directory: Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        assert process.stdout is not None
         seen = []
         for line in process.stdout:
             seen.append(line)
@@ -85,7 +87,7 @@ def lab(directory: Path) -> Iterator[subprocess.Popen[str]]:
                 break
         else:
             pytest.fail("".join(seen))
-        time.sleep(0.5)
+        time.sleep(0.5)  # into the traffic
         try:
             yield process
         finally:
@@ -97,7 +99,7 @@ def assert_gone(started: dict[int, str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_command_leaves_nothing(tmp_path, number):
+def test_a_signal_to_the_command_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     before = traces()
     with lab(tmp_path) as process:
         started = descendants(process.pid)
@@ -110,7 +112,7 @@ def test_a_signal_to_the_command_leaves_nothing(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_death_of_what_is_between_leaves_nothing(tmp_path):
+def test_the_death_of_what_is_between_leaves_nothing(tmp_path: Path) -> None:
     with lab(tmp_path) as process:
         started = descendants(process.pid)
         (unshare,) = (pid for pid, (up, _) in processes().items() if up == process.pid)
@@ -120,13 +122,13 @@ def test_the_death_of_what_is_between_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_survive_the_way_in():
+def test_options_survive_the_way_in() -> None:
     options = Options(duration_s=1.5, scenarios=("udp", "dns"), events=False, faults=("ca",))
     assert Options.from_json(options.to_json()) == options
 
 
-def test_what_is_missing_is_named(monkeypatch):
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(isolation, "environment", lambda: {"PATH": "/nowhere"})
-    with pytest.raises(isolation.SystemRefused, match=r"apt-get install .*nftables"):
+    with pytest.raises(SystemRefused, match=r"apt-get install .*nftables"):
         isolation.probe()

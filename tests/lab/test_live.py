@@ -26,7 +26,7 @@ RECORD = {
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
-def test_a_line_is_as_wide_as_its_heading(width):
+def test_a_line_is_as_wide_as_its_heading(width: int) -> None:
     table = LiveTable(width)
     heading, line = table.heading().plain, table.line(RECORD).plain
     assert len(heading) == len(line)
@@ -36,20 +36,20 @@ def test_a_line_is_as_wide_as_its_heading(width):
         assert line[at - 1] == " " != line[at]
 
 
-def test_a_line_says_who_what_and_how_much():
+def test_a_line_says_who_what_and_how_much() -> None:
     line = LiveTable(160).line(RECORD).plain
     for part in ("shop/frontend-7d4b", "[2001:db8:2::9]:8080", "kube-system/kube-dns:dns",
                  "tcp", "to external", "236 kB", "3 Mbit/s"):  # fmt: skip
         assert part in line
 
 
-def test_a_line_says_what_policies_denied():
+def test_a_line_says_what_policies_denied() -> None:
     for action, verdict in ((2, "dropped"), (3, "rejected")):
         line = LiveTable(160).line({**RECORD, "ingressNetworkPolicyRuleAction": action}).plain
         assert verdict in line
 
 
-def test_a_narrow_terminal_still_tells_who():
+def test_a_narrow_terminal_still_tells_who() -> None:
     line = LiveTable(80).line(RECORD).plain
     for part in ("frontend-7d4b", "kube-dns:d", "to external", "236 kB", "3 Mbit/s"):
         assert part in line
@@ -66,5 +66,5 @@ def test_a_narrow_terminal_still_tells_who():
         (7e9, "7 GB"),
     ],
 )
-def test_quantities_have_three_digits(number, text):
+def test_quantities_have_three_digits(number: float, text: str) -> None:
     assert quantity(number, "B") == text

@@ -1,23 +1,28 @@
 """The lab's network and traffic against the kernel itself."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from flowvis.lab import expectation
 from flowvis.lab.rules import WitnessCount
-from flowvis.lab.scenarios import STEADY_S, Outcome, choose
+from flowvis.lab.scenarios import STEADY_S, Outcome, Scenario, choose
 
 DURATION_S = 2.0
 SCENARIOS = choose([])
 
 
 @pytest.fixture(scope="module")
-def connections(script):
+def connections(script: Callable[..., list[Any]]) -> list[Any]:
     return script("witness_and_kernel.py", DURATION_S)
 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_witness_and_conntrack_agree_to_the_byte(connections, scenario):
+def test_witness_and_conntrack_agree_to_the_byte(
+    connections: list[Any], scenario: Scenario
+) -> None:
     found = [line for line in connections if line["scenario"] == scenario.name]
     assert len(found) == scenario.connections
     for line in found:
@@ -44,14 +49,18 @@ def test_witness_and_conntrack_agree_to_the_byte(connections, scenario):
         ("denied", {"node-1"}),
     ],
 )
-def test_each_node_tracks_what_crosses_it(connections, name, nodes):
+def test_each_node_tracks_what_crosses_it(
+    connections: list[Any], name: str, nodes: set[str]
+) -> None:
     found = [line for line in connections if line["scenario"] == name]
     assert {frozenset(line["conntrack"]) for line in found} == {frozenset(nodes)}
 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize(("name", "header"), [("udp", 20 + 8), ("udp-v6", 40 + 8)])
-def test_datagrams_are_counted_as_arithmetic_says(connections, name, header):
+def test_datagrams_are_counted_as_arithmetic_says(
+    connections: list[Any], name: str, header: int
+) -> None:
     (scenario,) = (s for s in SCENARIOS if s.name == name)
     exchanges = round(DURATION_S / scenario.every_s)
     sizes = (scenario.request + header, scenario.response + header)
@@ -62,7 +71,7 @@ def test_datagrams_are_counted_as_arithmetic_says(connections, name, header):
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", ["intra-node", "bulk", "to-outside"])
-def test_packets_have_wire_size(connections, name):
+def test_packets_have_wire_size(connections: list[Any], name: str) -> None:
     """Were the senders' packets larger, the witness would count fewer than the wire has."""
     (scenario,) = (s for s in SCENARIOS if s.name == name)
     for line in (line for line in connections if line["scenario"] == name):

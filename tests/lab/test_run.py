@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,10 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 COMMAND = [sys.executable, "-m", "flowvis.cli.flowctl", "lab", "run", "-o", "json"]
 
 
-def run(*arguments: str) -> dict:
+def run(*arguments: str) -> dict[str, Any]:
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=110)
     assert done.stdout, done.stderr
-    report = json.loads(done.stdout)
+    report: dict[str, Any] = json.loads(done.stdout)
     wrong = {one["name"]: one["problems"] for one in report["scenarios"] if not one["ok"]}
     assert not wrong, json.dumps(wrong, indent=1)
     assert not report["problems"]
@@ -30,11 +31,11 @@ def run(*arguments: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def report() -> dict:
+def report() -> dict[str, Any]:
     return run("--duration", "10s")
 
 
-def test_every_byte_of_every_scenario_is_stored(report):
+def test_every_byte_of_every_scenario_is_stored(report: dict[str, Any]) -> None:
     assert [one["name"] for one in report["scenarios"]] == [s.name for s in choose([])]
     for scenario in report["scenarios"]:
         assert scenario["stored"] == scenario["expected"]
@@ -45,32 +46,34 @@ def test_every_byte_of_every_scenario_is_stored(report):
 
 
 @pytest.mark.parametrize("name", ["inter-node", "inter-node-v6", "from-outside-via", "udp"])
-def test_a_long_connection_has_one_record_in_each_interval(report, name):
+def test_a_long_connection_has_one_record_in_each_interval(
+    report: dict[str, Any], name: str
+) -> None:
     (scenario,) = (one for one in report["scenarios"] if one["name"] == name)
     assert 3 <= scenario["records"] <= 7  # active timeout 3 s; the first and the last are extra
 
 
-def test_one_scenario_alone():
+def test_one_scenario_alone() -> None:
     report = run("--duration", "1s", "--scenario", "dns")
     assert [one["name"] for one in report["scenarios"]] == ["dns"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_goes_wrong_costs_nothing(fault):
+def test_what_goes_wrong_costs_nothing(fault: str) -> None:
     run("--duration", "8s", "--fault", fault)
 
 
-def test_without_events_what_a_poll_can_see_is_exact():
+def test_without_events_what_a_poll_can_see_is_exact() -> None:
     run("--duration", "5s", "--no-events")
 
 
 @pytest.mark.parametrize("cni", [name for name in CNIS if name != "ranges"])
-def test_every_scenario_is_the_same_under_another_cni(cni):
+def test_every_scenario_is_the_same_under_another_cni(cni: str) -> None:
     report = run("--duration", "8s", "--cni", cni)
     assert [one["name"] for one in report["scenarios"]] == [s.name for s in choose([])]
 
 
-def test_datagrams_and_denied_clients_go_on_after_a_pause():
+def test_datagrams_and_denied_clients_go_on_after_a_pause() -> None:
     """The kernel has forgotten them meanwhile, on one node or on both."""
     names = [
         *("udp", "udp-v6", "dns", "denied", "denied-v6", "denied-udp", "denied-egress"),

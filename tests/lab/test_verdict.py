@@ -7,11 +7,11 @@ import pytest
 from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.lab import expectation
 from flowvis.lab.expectation import SIDES
-from flowvis.lab.measured import COUNTERS, INTERVAL, MEASURED, RATED, Run
+from flowvis.lab.measured import COUNTERS, INTERVAL, MEASURED, RATED, Row, Run
 from flowvis.lab.plan import ORDERS
 from flowvis.lab.rules import Tuple, WitnessCount
 from flowvis.lab.scenarios import choose
-from flowvis.lab.verdict import judge
+from flowvis.lab.verdict import Finding, judge
 
 (INTER_NODE,) = choose(["inter-node"])
 SENT = WitnessCount(100, 20_000, 90, 150_000)
@@ -21,7 +21,7 @@ RUN = Run(began=1_700_000_000, ended=1_700_000_100)
 START, END = RUN.began + 1, RUN.began + 10
 
 
-def record(interval, delta, total, **changed):
+def record(interval: int, delta: WitnessCount, total: WitnessCount, **changed: object) -> Row:
     row = {
         **expectation.exact(INTER_NODE, INTER_NODE.client_ports[0], ORDERS),
         "timeInserted": END + 2,
@@ -42,7 +42,7 @@ def record(interval, delta, total, **changed):
     return {**row, **changed}
 
 
-def ends(at):
+def ends(at: int) -> dict[str, int]:
     return {f"flowEndSeconds{side}": at for side in ("", *SIDES)}
 
 
@@ -51,14 +51,14 @@ REST = WitnessCount(40, 8_000, 40, 60_000)
 GOOD = [record(1, FIRST, FIRST), record(2, REST, SENT)]
 
 
-def verdict(rows, *, split=False):
+def verdict(rows: list[Row], *, split: bool = False) -> Finding:
     key = Tuple("tcp", INTER_NODE.client_address, INTER_NODE.client_ports[0], *INTER_NODE.server)
     run = replace(RUN, split=split)
     (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {key: SENT}}, rows, run)
     return finding
 
 
-def test_what_is_right_passes():
+def test_what_is_right_passes() -> None:
     finding = verdict(GOOD)
     assert finding.ok
     assert not finding.problems
@@ -94,23 +94,23 @@ def test_what_is_right_passes():
         ([GOOD[0], {**GOOD[1], "octetDeltaCountFromSourceNode": 1}], "CountFromSourceNode sums up"),
     ],
 )
-def test_what_is_wrong_is_named(rows, problem):
+def test_what_is_wrong_is_named(rows: list[Row], problem: str) -> None:
     finding = verdict(rows)
     assert not finding.ok
     assert any(problem in line for line in finding.problems), finding.problems
 
 
-def test_every_column_is_checked():
+def test_every_column_is_checked() -> None:
     known = expectation.exact(INTER_NODE, INTER_NODE.client_ports[0], ORDERS).keys()
     assert sorted((*known, *MEASURED)) == sorted(FLOWS_COLUMNS)
 
 
-def test_a_client_that_sent_nothing_is_no_success():
+def test_a_client_that_sent_nothing_is_no_success() -> None:
     (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {}}, [], RUN)
     assert not finding.ok
 
 
-def test_a_reused_tuple_has_totals_of_its_own():
+def test_a_reused_tuple_has_totals_of_its_own() -> None:
     (reused,) = choose(["reused"])
     rows = [
         {
@@ -126,7 +126,7 @@ def test_a_reused_tuple_has_totals_of_its_own():
     assert finding.problems == []
 
 
-def half(interval, delta, total, *, of):
+def half(interval: int, delta: WitnessCount, total: WitnessCount, *, of: str) -> Row:
     other = {side for side in SIDES if side != of}
     nothing = {
         f"{name}{kind}Count{side}": 0
@@ -150,12 +150,12 @@ SOURCE, DESTINATION = SIDES
     ],
     ids=["both", "then whole", "one of them"],
 )
-def test_halves_that_a_restart_has_split_count_once(rows):
+def test_halves_that_a_restart_has_split_count_once(rows: list[Row]) -> None:
     assert verdict(rows, split=True).problems == []
     assert verdict(rows, split=True).stored == SENT
     assert not verdict(rows).ok
 
 
-def test_split_halves_can_lack_something():
+def test_split_halves_can_lack_something() -> None:
     rows = [half(1, FIRST, FIRST, of=SOURCE), half(2, FIRST, FIRST, of=DESTINATION)]
     assert any("deltas sum up to" in line for line in verdict(rows, split=True).problems)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from flowvis.lab import isolation, network, traffic
 from flowvis.lab.namespaces import inside, set_sysctls
 from flowvis.lab.plan import NODES
-from flowvis.lab.rules import read_witness
+from flowvis.lab.rules import Tuple, read_witness
 from flowvis.lab.scenarios import choose
 
 PAIR = re.compile(r"(\w+)=(\S+)")
@@ -51,8 +51,8 @@ def main() -> None:
         witness = read_witness(scenario.client.host)
         server, server_port = scenario.server
         for port in scenario.client_ports:
-            key = (scenario.protocol, scenario.client_address, port, server, server_port)
-            tuple_ = (key[0], key[1], str(port), server, str(server_port))
+            key = Tuple(scenario.protocol, scenario.client_address, port, server, server_port)
+            tuple_ = tuple(map(str, key))
             seen = {node: table[tuple_] for node, table in tables.items() if tuple_ in table}
             line = {"scenario": scenario.name, "witness": witness[key], "conntrack": seen}
             sys.stdout.write(json.dumps(line) + "\n")

@@ -238,7 +238,8 @@ def test_any_program_runs_alike(
         for column in target.columns:
             column.view(np.uint8).fill(fill)
         decoder.learn(1, 256, code)
-        data, stops = message(*bodies), []
+        data = message(*bodies)
+        stops: list[tuple[Any, ...]] = []
         while not stops or stops[-1][0] is not Stop.END:
             stop = decoder.run(data, target)
             stops.append((stop, decoder.place, decoder.set_id, decoder.set_end))

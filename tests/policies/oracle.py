@@ -302,7 +302,8 @@ class Oracle:
         return self._is_antrea_peer(spec, namespace, end, end) is True
 
     def _labels_of(self, namespace: str) -> Mapping[str, str]:
-        return self._namespaces.get(namespace, {"kubernetes.io/metadata.name": namespace})
+        bare = {"kubernetes.io/metadata.name": namespace}
+        return dict(self._namespaces.get(namespace, bare))
 
 
 def selects(selector: Object, labels: Mapping[str, str]) -> bool:
@@ -372,7 +373,7 @@ def _protocol_serves(match: Object, service: Any) -> bool:
     port = inner.get("destinationPort", {})
     if "range" in port:
         return bool(port["range"]["start"] <= number <= port["range"]["end"])
-    return number == port.get("number", number)
+    return bool(number == port.get("number", number))
 
 
 def _is_named(

@@ -78,9 +78,9 @@ def swapped(rules: Rules, one: int, other: int) -> Rules:
 
 
 def policy(ingress: Rules, egress: Rules, tier: str = "Admin", **more: Any) -> dict[str, Any]:
-    spec = {"priority": 15, "subject": house(OWN), "ingress": ingress, "egress": egress} | more
-    name = "default" if tier == "Baseline" else "gress-rules"
-    return admin_policy("ClusterNetworkPolicy", spec.pop("name", name), tier=tier, **spec)
+    name = more.pop("name", "default" if tier == "Baseline" else "gress-rules")
+    spec = {"priority": 15, "subject": house(OWN), "ingress": ingress, "egress": egress, **more}
+    return admin_policy("ClusterNetworkPolicy", name, tier=tier, **spec)
 
 
 def both(at: str, services: Sequence[tuple[str, int]], passing: bool) -> list[Poke]:
@@ -275,9 +275,9 @@ CASES: dict[str, tuple[list[Any], list[Poke]]] = {
     ),
 }
 for _tier_case, _passing in (("Accept", True), ("Deny", False)):
-    _rules = combined("from"), combined("to")
+    _in, _out = (swapped(combined(side), 0, 0 if _passing else 1) for side in ("from", "to"))
     CASES[f"Baseline: {_tier_case} first"] = (
-        [policy(*(swapped(r, 0, 0 if _passing else 1) for r in _rules), tier="Baseline")],
+        [policy(_in, _out, tier="Baseline")],
         both("ravenclaw", (*ALL, *REST), _passing),
     )
 CASES["Baseline: deny at ports"] = (

@@ -15,7 +15,7 @@ from policies.cluster import (
     network_policy,
 )
 
-ALL = [{"podSelector": {}}]
+ALL: list[dict[str, Any]] = [{"podSelector": {}}]
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def cluster() -> Cluster:
 
 
 def acnp(name: str, *ingress: Any, priority: float = 5, **spec: Any) -> Any:
-    spec = {"appliedTo": ALL, "priority": priority, "ingress": list(ingress)} | spec
-    return antrea("ClusterNetworkPolicy", name, **spec)
+    given = {"appliedTo": ALL, "priority": priority, "ingress": list(ingress), **spec}
+    return antrea("ClusterNetworkPolicy", name, **given)
 
 
 def verdict(cluster: Cluster, source: str = "dev/web", to: str = "dev/db", *rest: Any) -> Any:

@@ -19,7 +19,7 @@ from policies.cluster import (
     service,
 )
 
-ALL = [{"podSelector": {}}]
+ALL: list[dict[str, Any]] = [{"podSelector": {}}]
 OUTSIDE = "203.0.113.7"
 
 
@@ -38,8 +38,8 @@ def cluster() -> Cluster:
 
 
 def acnp(name: str, direction: str = "ingress", *rules: Any, **spec: Any) -> Any:
-    spec = {"appliedTo": ALL, "priority": 7, direction: list(rules)} | spec
-    return antrea("ClusterNetworkPolicy", name, **spec)
+    given = {"appliedTo": ALL, "priority": 7, direction: list(rules), **spec}
+    return antrea("ClusterNetworkPolicy", name, **given)
 
 
 def annp(name: str, space: str, direction: str = "ingress", *rules: Any, **spec: Any) -> Any:
@@ -89,7 +89,7 @@ def test_a_lower_number_still_goes_first(cluster: Cluster) -> None:
 def test_the_baseline_admin_policy_ranks_at_one(
     cluster: Cluster, priority: int, expected: str
 ) -> None:
-    subject = {"namespaces": {}}
+    subject: dict[str, Any] = {"namespaces": {}}
     first = {"name": "no", "action": "Deny", "from": [subject]}
     more = {"action": "Accept", "from": [{"namespaces": matching(kind="none")}]}
     cluster.apply(
@@ -128,7 +128,7 @@ def test_applied_to_a_cluster_group_of_a_service(
 
 
 def test_peers_of_a_service(cluster: Cluster) -> None:
-    reference = {"serviceReference": {"namespace": "bank", "name": "counter"}}
+    reference: dict[str, Any] = {"serviceReference": {"namespace": "bank", "name": "counter"}}
     cluster.apply(
         service("counter", "bank", app="desk"),
         antrea("ClusterGroup", "counter", **reference),
@@ -143,7 +143,7 @@ def test_peers_of_a_service(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("made", [[], [service("counter", "bank")]])
 def test_a_service_that_is_missing_or_selects_nothing(cluster: Cluster, made: Any) -> None:
-    reference = {"serviceReference": {"namespace": "bank", "name": "counter"}}
+    reference: dict[str, Any] = {"serviceReference": {"namespace": "bank", "name": "counter"}}
     cluster.apply(
         *made,
         antrea("ClusterGroup", "counter", **reference),
@@ -154,7 +154,7 @@ def test_a_service_that_is_missing_or_selects_nothing(cluster: Cluster, made: An
 
 
 def test_a_service_that_changes_counts_from_then_on(cluster: Cluster) -> None:
-    reference = {"serviceReference": {"namespace": "bank", "name": "counter"}}
+    reference: dict[str, Any] = {"serviceReference": {"namespace": "bank", "name": "counter"}}
     cluster.apply(
         antrea("ClusterGroup", "counter", **reference),
         acnp("s", "ingress", {"action": "Drop"}, appliedTo=[{"group": "counter"}]),
@@ -186,7 +186,7 @@ def test_services_that_no_group_names_change_nothing(cluster: Cluster) -> None:
 def test_a_service_is_known_before_the_group_that_names_it(cluster: Cluster) -> None:
     cluster.apply(service("counter", "bank", app="vault"))
     cluster.apply(service("counter", "bank", app="desk"))
-    reference = {"serviceReference": {"namespace": "bank", "name": "counter"}}
+    reference: dict[str, Any] = {"serviceReference": {"namespace": "bank", "name": "counter"}}
     cluster.apply(
         antrea("ClusterGroup", "counter", **reference),
         acnp("s", "ingress", {"action": "Drop"}, appliedTo=[{"group": "counter"}]),
@@ -353,7 +353,7 @@ def test_the_first_container_that_has_a_ports_name(cluster: Cluster) -> None:
 
 def test_a_name_without_a_protocol_is_the_first_containers_too(cluster: Cluster) -> None:
     named(cluster, ("pay", 17, 70), ("pay", 6, 9091))
-    subject = {"namespaces": {}}
+    subject: dict[str, Any] = {"namespaces": {}}
     rule = {"action": "Deny", "from": [subject], "protocols": [{"destinationNamedPort": "pay"}]}
     cluster.apply(
         admin_policy("ClusterNetworkPolicy", "c", tier="Admin", subject=subject, ingress=[rule])
@@ -436,7 +436,7 @@ def test_services_called_have_no_other_peers(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("where", ["spec", "rule"])
 def test_applied_to_whom_is_not_understood(cluster: Cluster, where: str) -> None:
-    strange = [{"podSelector": {}, "vmSelector": {}}]
+    strange: list[dict[str, Any]] = [{"podSelector": {}, "vmSelector": {}}]
     rule = {"action": "Drop"} | ({"appliedTo": strange} if where == "rule" else {})
     cluster.apply(
         annp("p", "shop", "ingress", rule, appliedTo=strange if where == "spec" else None)
@@ -512,7 +512,7 @@ def test_addresses_that_a_node_selector_selects(
 
 
 def test_nodes_of_a_cluster_network_policy_are_all_their_addresses(cluster: Cluster) -> None:
-    subject = {"namespaces": {}}
+    subject: dict[str, Any] = {"namespaces": {}}
     rule = {"action": "Deny", "to": [{"nodes": matching(rack="7")}]}
     cluster.apply(
         node(EXTERNAL, INTERNAL, SECOND),
@@ -559,7 +559,7 @@ def test_policies_that_can_name_nodes_can(cluster: Cluster) -> None:
 
 
 def test_the_baseline_is_not_reached_where_a_network_policy_lets_pass(cluster: Cluster) -> None:
-    subject = {"namespaces": {}}
+    subject: dict[str, Any] = {"namespaces": {}}
     rule = {"action": "Deny", "to": [{"networks": ["0.0.0.0/0"]}]}
     cluster.apply(
         HOST,

@@ -174,9 +174,9 @@ def test_what_was_decided_outlives_changes_of_namespaces(cluster: Cluster) -> No
 
 
 def test_only_policies_make_it_active(cluster: Cluster) -> None:
-    policies = cluster.policies
-    assert not policies.active
+    assert not cluster.policies.active
     cluster.apply(OPEN, now_ms=NOW)
+    policies = cluster.policies
     assert policies.active
     policies.delete(OPEN, NOW + 1)
     assert policies.active, "for connections that began before"

@@ -98,7 +98,7 @@ def test_an_answered_handshake_does(cluster: Cluster, traffic: tuple[int, ...], 
 
 @pytest.mark.parametrize("action", [2, 3])
 def test_what_the_record_reports_was_done(cluster: Cluster, action: int) -> None:
-    own = {"ingressNetworkPolicyRuleAction": action}
+    own: dict[str, Any] = {"ingressNetworkPolicyRuleAction": action}
     assert record(cluster, TALK, tcpState="ESTABLISHED", **own)["ingress"].action == action
     assert cluster.policies.stats.unenforced == 0
 

@@ -193,7 +193,7 @@ def test_a_subject_that_is_not_understood_may_be_anybody(cluster: Cluster, subje
 
 
 def test_network_policies_too(cluster: Cluster) -> None:
-    strange = {"podSelector": {}, "namespaceSelector": {"matchAnnotations": {}}}
+    strange: dict[str, Any] = {"podSelector": {}, "namespaceSelector": {"matchAnnotations": {}}}
     known = {"podSelector": matching(app="api")}
     cluster.apply(network_policy("a", "red", ingress=[{"from": [known]}, {"from": [strange]}]))
     assert cluster.one("red/api", "red/job")["ingress"].rule == "ingress[0]"

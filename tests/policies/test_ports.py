@@ -6,7 +6,8 @@ from flowvis.policies.ports import PortClasses
 
 def classes(table: PortClasses, *services: tuple[int, int]) -> list[int]:
     protocols, ports = zip(*services, strict=True)
-    return table.find(np.array(protocols, np.uint8), np.array(ports, np.uint16)).tolist()
+    found = table.find(np.array(protocols, np.uint8), np.array(ports, np.uint16))
+    return [int(number) for number in found]
 
 
 def test_ports_that_no_rule_tells_apart_are_one_class() -> None:

@@ -326,7 +326,7 @@ class Signals(Part):
 
     async def kill(self) -> None:
         for number in self.signals:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # apart: two at once may be one
             os.kill(os.getpid(), number)
         await asyncio.Event().wait()
 

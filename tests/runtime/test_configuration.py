@@ -89,7 +89,7 @@ async def test_what_cannot_be_applied_stays_as_it_was() -> None:
     daemon.failing = "no such engine"
     assert await daemon.configuration.take(Settings(name="x", store=Store("y")))
     assert daemon.configuration.in_force == Settings(name="x")
-    assert daemon.configuration.problems == ("store.address: no such engine",)
+    assert daemon.configuration.as_dict()["problems"] == ["store.address: no such engine"]
     daemon.failing = ""
     assert await daemon.configuration.take(Settings(name="x", store=Store("y")))
     assert daemon.configuration.problems == ()

@@ -68,7 +68,7 @@ async def test_the_same_bytes_are_nothing_new(tmp_path: Path) -> None:
     async with followed(tmp_path / "f", "name: a") as one:
         one.path.write_text("name: a")
         os.utime(one.path, (1, 1))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # ten looks
         assert one.loads == 1
 
 
@@ -99,13 +99,12 @@ async def test_sighup_makes_it_look_at_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with followed(tmp_path / "f", "name: a", look_every_s=3600.0) as one:
-        await asyncio.sleep(0.1)
-        one.path.write_text("name: b")
-        os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: one.name == "b")
         with caplog.at_level("INFO"):
             os.kill(os.getpid(), signal.SIGHUP)
             await until(lambda: "has not changed" in caplog.text)
+        one.path.write_text("name: b")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: one.name == "b")
 
 
 async def test_a_broken_file_is_reported_of_once_and_the_good_one_stays(
@@ -114,7 +113,7 @@ async def test_a_broken_file_is_reported_of_once_and_the_good_one_stays(
     async with followed(tmp_path / "f", "name: a") as one:
         one.path.write_text("nam: b\nstore: {interval: 3}")
         await until(lambda: one.problems)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # looks that find the same
         assert one.name == "a"
         assert len(one.problems) == 2
         assert [line.split(": ")[1] for line in caplog.messages] == ["nam", "store.interval"]
@@ -151,7 +150,7 @@ async def test_a_file_that_is_written_in_place_is_not_taken_half_done(
     async with followed(tmp_path / "f", "name: a\nstore: {address: x}") as one:
         with one.path.open("w") as file:
             for line in ("name: b\n", "store: {address: x}\n"):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # looks at what is half done
                 file.write(line)
                 file.flush()
         await until(lambda: one.name == "b")
@@ -170,7 +169,7 @@ async def test_what_came_through_a_pipe_is_not_followed(
     with caplog.at_level("INFO"):
         await reload.start()
     os.kill(os.getpid(), signal.SIGHUP)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # nothing comes of it
     await reload.stop()
     assert "changes need a restart" in caplog.text
     assert daemon.configuration.in_force == Settings(name="a")

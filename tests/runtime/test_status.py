@@ -10,6 +10,7 @@ from flowvis.errors import SystemRefused
 from flowvis.runtime import component, status
 from flowvis.runtime.component import Supervisor
 from flowvis.runtime.status import MAX_REQUEST_BYTES, StatusServer
+from waiting import until
 
 
 @contextlib.asynccontextmanager
@@ -112,19 +113,19 @@ async def test_more_connections_than_it_takes(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(status, "MAX_CONNECTIONS", 2)
     async with serving() as server:
         waiting = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
-        await asyncio.sleep(0.05)
+        await until(lambda: len(server._connections) == 2)
         with contextlib.suppress(ConnectionResetError):
             assert (await ask(server, get("/healthz")))[0] == 0
         for _, writer in waiting:
             writer.close()
-        await asyncio.sleep(0.05)
+        await until(lambda: not server._connections)
         assert (await ask(server, get("/healthz")))[0] == 200
 
 
 async def test_stop_with_a_client_that_says_nothing() -> None:
     async with serving() as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.sleep(0.05)
+        await until(lambda: server._connections)
     assert await reader.read() == b""
     writer.close()
 
@@ -138,7 +139,7 @@ async def test_port_in_use() -> None:
 async def test_lag_of_the_loop_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "BEAT_S", 0.01)
     async with serving() as server:
-        await asyncio.sleep(0.02)
+        await until(lambda: len(server._lags) > 1)  # it beats
         time.sleep(0.2)  # noqa: ASYNC251  what it is to notice
-        await asyncio.sleep(0.05)
-        assert 0.1 < server.lag_s() < 2
+        await until(lambda: server.lag_s() > 0.1)
+        assert server.lag_s() < 2

@@ -15,7 +15,7 @@ from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
 from flowvis.transport.server import Peer, Server
-from flowvis.transport.tls import TlsFiles
+from flowvis.transport.tls import Pem, TlsFiles
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -36,6 +36,12 @@ def make_pki(directory: Path) -> Pki:
     server = issue_server(ca, ["localhost", "127.0.0.1", "::1"]).write(directory, "server")
     client = issue_client(ca, "node-1").write(directory, "client")
     return Pki(directory, ca, TlsFiles(root, *server), TlsFiles(root, *client))
+
+
+def path_of(pem: Pem | None) -> Path:
+    """The file: here every PEM is one."""
+    assert isinstance(pem, Path)
+    return pem
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,10 @@ def test_openssl_accepts_the_chains(tmp_path: Path) -> None:
         (server, ["-purpose", "sslserver", "-verify_ip", "10.0.0.1"]),
         (client, ["-purpose", "sslclient"]),
     ):
-        command = ["openssl", "verify", "-x509_strict", "-CAfile", root, *options, certificate]
-        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        command = ["openssl", "verify", "-x509_strict", "-CAfile", str(root)]
+        assert subprocess.run(
+            [*command, *options, str(certificate)], capture_output=True, text=True, check=True
+        ).stdout
 
 
 def test_names_times_and_modes(tmp_path: Path) -> None:

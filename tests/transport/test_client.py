@@ -133,7 +133,7 @@ def test_slow_collector_makes_the_sender_wait(run: Run) -> None:
             peer, _ = listener.accept()
             with peer:
                 sending = asyncio.create_task(client.send([MESSAGE] * 500))
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.3)  # time for all, did nothing hold it up
                 held = client.stats.messages
                 assert held < 500
                 assert not sending.done()
@@ -161,7 +161,7 @@ def test_reset_gives_back_what_never_left(run: Run) -> None:
             before = client.stats.messages
             messages = [bytes([n % 256]) * 65000 for n in range(200)]
             sending = asyncio.create_task(client.send(messages))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # until all buffers are full
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             peer.close()
             with pytest.raises(ConnectionLost) as caught:
@@ -358,7 +358,8 @@ def test_each_session_takes_the_certificates_there_are_then(
     """First none, then good ones, then those of another CA, then broken ones."""
     first, second = make_pki(tmp_path / "1"), make_pki(tmp_path / "2")
     names = ("ca.crt", "client.crt", "client.key")
-    files = TlsFiles(*(tmp_path / name for name in names))
+    ca, certificate, key = (tmp_path / name for name in names)
+    files = TlsFiles(ca, certificate, key)
 
     async def main() -> None:
         async with serving(Server(Recorders(), tls=first.server)) as server:
@@ -414,15 +415,16 @@ def test_another_collector_after_the_session(run: Run) -> None:
     run(main())
 
 
-def test_another_collector_ends_the_pause_between_attempts(run: Run) -> None:
+def test_another_collector_ends_the_pause_between_attempts(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         handlers = Recorders()
         async with serving(Server(handlers)) as server:
             away = CollectorAddress("127.0.0.1", 9, "tcp")
             client = Client(away, backoff=Backoff(3600, 3600))
             connecting = asyncio.create_task(client.connect())
-            await until(lambda: client.stats.attempts)
-            await asyncio.sleep(0.05)
+            await until(lambda: "no session, next attempt in " in caplog.text)
             client.redirect(CollectorAddress("127.0.0.1", server.port, "tcp"))
             await asyncio.wait_for(connecting, 5)
             assert await client.close()
@@ -457,7 +459,7 @@ def test_a_session_that_is_cut_gives_back_what_never_left(run: Run) -> None:
             await client.connect()
             messages = numbered(1000)
             sending = asyncio.create_task(client.send(messages))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # until all buffers are full
             client.cut()
             with pytest.raises(ConnectionLost) as lost:
                 await sending

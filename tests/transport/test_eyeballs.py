@@ -156,7 +156,7 @@ async def test_a_race_that_is_cut_short_leaves_no_socket(recwarn: pytest.Warning
     with deaf("127.0.0.1") as port, deaf("::1", port):
         places = [*await resolve("127.0.0.1", port), *await resolve("::1", port)]
         running = asyncio.create_task(Race(places, 10.0).winner())
-        await asyncio.sleep(2 * eyeballs.DELAY_S)
+        await asyncio.sleep(2 * eyeballs.DELAY_S)  # both are being tried
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

@@ -23,7 +23,7 @@ from flowvis.transport.server import Peer, Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 from waiting import until
 
-from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, serving
+from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, path_of, serving
 
 
 async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -33,8 +33,7 @@ async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 def foreign_context(pki: Pki) -> ssl.SSLContext:
     """A client's context as others make it."""
     context = ssl.create_default_context(cafile=str(pki.client.ca))
-    assert pki.client.certificate is not None
-    context.load_cert_chain(pki.client.certificate, pki.client.key)
+    context.load_cert_chain(path_of(pki.client.certificate), path_of(pki.client.key))
     return context
 
 
@@ -178,7 +177,7 @@ def test_handshake_that_takes_too_long(run: Run, pki: Pki) -> None:
             writer.close()
             client = client_of(server, pki.client)
             await client.connect()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # longer than a handshake may take
             assert client.connected
             await client.close()
         assert server.stats.errors == {"handshake-timeout": 1}
@@ -314,20 +313,20 @@ def test_factory_that_refuses_a_peer(run: Run, pki: Pki) -> None:
     def factory(peer: Peer) -> Recorder:
         raise PeerError("unwanted", f"{peer.subject} is not wanted")
 
-    async def main() -> None:
-        for tls in (pki.server, None):
-            async with serving(Server(factory, tls=tls)) as server:
-                client = client_of(server, pki.client if tls else None)
-                connecting = asyncio.create_task(client.connect())
-                await until(lambda server=server: server.stats.errors)
-                connecting.cancel()
-                await asyncio.wait([connecting])
-                await client.close()
-                await until(lambda server=server: not server.sessions)
-                assert set(server.stats.errors) == {"unwanted"}
-                assert server._common.handshakes == 0
+    async def main(server_tls: TlsFiles | None, client_tls: TlsFiles | None) -> None:
+        async with serving(Server(factory, tls=server_tls)) as server:
+            client = client_of(server, client_tls)
+            connecting = asyncio.create_task(client.connect())
+            await until(lambda: server.stats.errors)
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            await client.close()
+            await until(lambda: not server.sessions)
+            assert set(server.stats.errors) == {"unwanted"}
+            assert server._common.handshakes == 0
 
-    run(main())
+    run(main(pki.server, pki.client))
+    run(main(None, None))
 
 
 def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
@@ -339,11 +338,15 @@ def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
             await quiet.connect()
             flooding = asyncio.create_task(flood.send([b"x" * 60_000] * 3000))
             await until(lambda: handlers[0].data)
-            for _ in range(5):
+
+            async def greeted() -> None:
                 seen = len(handlers[1].data)
-                began = time.monotonic()
                 await quiet.send([b"hello"])
-                await until(lambda seen=seen: len(handlers[1].data) > seen)
+                await until(lambda: len(handlers[1].data) > seen)
+
+            for _ in range(5):
+                began = time.monotonic()
+                await greeted()
                 assert time.monotonic() - began < 2
             assert not flooding.done()
             flooding.cancel()
@@ -360,7 +363,7 @@ def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
             client = client_of(server, None)
             await client.connect()
             for _ in range(12):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # together longer than it may be idle
                 await client.send([b"x"])
             await client.lost()
             await until(lambda: server.stats.errors == {"idle": 1})
@@ -400,10 +403,9 @@ def test_new_certificates_serve_new_sessions_and_cost_none(
             await old.connect()
 
             other = make_pki(tmp_path / "other")
-            assert pki.server.certificate is not None
-            pki.server.certificate.write_bytes(b"not a certificate")
+            path_of(pki.server.certificate).write_bytes(b"not a certificate")
             await until(lambda: server.stats.certificate_failures == 1)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # looks that find the same
             assert server.stats.certificate_failures == 1
             still = client_of(server, pki.client)
             await still.connect()
@@ -435,8 +437,7 @@ def test_client_takes_new_certificates_at_its_next_session(run: Run, tmp_path: P
             issue_client(pki.ca, "node-2").write(tmp_path, "client")
             await client.connect()
             await client.close()
-            assert pki.client.key is not None
-            pki.client.key.write_bytes(b"")
+            path_of(pki.client.key).write_bytes(b"")
             await client.connect()
             await client.close()
         assert [handler.peer.subject for handler in handlers] == ["node-1", "node-2", "node-2"]
@@ -491,7 +492,7 @@ def test_stop_in_the_middle_of_a_handshake(run: Run, pki: Pki) -> None:
         sock = socket.create_connection(("127.0.0.1", server.port))
         await until(lambda: server.sessions)
         stopping = asyncio.create_task(server.stop())
-        await asyncio.sleep(0.05)
+        await until(lambda: all(listener.fileno() == -1 for listener in server._listeners))
         reader, writer = await asyncio.open_connection(
             sock=sock, ssl=foreign_context(pki), server_hostname="localhost"
         )

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import serialization
 from flowvis.errors import SettingsError
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
-from .conftest import Pki, make_pki
+from .conftest import Pki, make_pki, path_of
 
 
 def files(pki: Pki, **changes: Path | str | None) -> TlsFiles:
@@ -56,7 +56,7 @@ def test_every_fault_names_its_file(pki: Pki, tmp_path: Path) -> None:
     assert problems(files(pki, key=encrypted)) == [
         f"tls.key: {encrypted} is encrypted: remove the passphrase (openssl pkey)"
     ]
-    assert problems(files(pki, key=pki.client.key)) == [
+    assert problems(files(pki, key=path_of(pki.client.key))) == [
         f"tls.key: {pki.client.key} is not the key of {pki.server.certificate}"
     ]
     (problem,) = problems(files(pki, certificate=broken))
@@ -98,14 +98,14 @@ def test_bad_change_keeps_the_last_good_context_and_is_reported_once(tmp_path: P
     pki = make_pki(tmp_path)
     reloader = TlsReloader(pki.server, server=True)
     first = reloader.context()
-    assert pki.server.key is not None
-    good = pki.server.key.read_bytes()
-    pki.server.key.unlink()
+    key = path_of(pki.server.key)
+    good = key.read_bytes()
+    key.unlink()
     with pytest.raises(SettingsError, match="cannot be read"):
         reloader.refresh()
     assert not reloader.refresh()
     assert reloader.context() is first
-    pki.server.key.write_bytes(good)
+    key.write_bytes(good)
     assert reloader.refresh()
     assert (reloader.reloads, reloader.failures) == (1, 1)
 
@@ -127,12 +127,14 @@ class Held:
 
 def test_what_reads_like_a_file_is_as_good_as_one(pki: Pki) -> None:
     ours, theirs = pki.server, pki.client
-    ca, certificate, key = (Held(p.read_bytes()) for p in (ours.ca, ours.certificate, ours.key))
+    ca, certificate, key = (
+        Held(path_of(p).read_bytes()) for p in (ours.ca, ours.certificate, ours.key)
+    )
     reloader = TlsReloader(TlsFiles(ca, certificate, key), server=True)
     first = reloader.context()
     assert [one["subject"] for one in first.get_ca_certs()]
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
-    key.content = theirs.key.read_bytes()
+    key.content = path_of(theirs.key).read_bytes()
     with pytest.raises(SettingsError, match="what is held is not the key of what is held"):
         reloader.refresh()
     key.content = b""
@@ -140,12 +142,13 @@ def test_what_reads_like_a_file_is_as_good_as_one(pki: Pki) -> None:
     with pytest.raises(SettingsError, match=problem):
         reloader.refresh()
     assert reloader.context() is first
-    certificate.content, key.content = theirs.certificate.read_bytes(), theirs.key.read_bytes()
+    certificate.content = path_of(theirs.certificate).read_bytes()
+    key.content = path_of(theirs.key).read_bytes()
     assert reloader.refresh()
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 def test_comments_in_a_bundle_may_be_of_any_language(pki: Pki, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle.pem"
-    bundle.write_bytes("# Autorité Été\n".encode() + pki.server.ca.read_bytes())
+    bundle.write_bytes("# Autorité Été\n".encode() + path_of(pki.server.ca).read_bytes())
     assert len(files(pki, ca=bundle).client_context().get_ca_certs()) == 1

@@ -474,6 +474,21 @@ class FlowType:
     FROM_EXTERNAL = 4
 
 
+FLOW_TYPES: dict[str, int] = {
+    "intra-node": FlowType.INTRA_NODE,
+    "inter-node": FlowType.INTER_NODE,
+    "to-external": FlowType.TO_EXTERNAL,
+    "from-external": FlowType.FROM_EXTERNAL,
+}
+"""Flow types by the names that people write."""
+
+PROTOCOLS: dict[str, int] = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmpv6": 58}
+"""Protocol numbers (IANA) by the names that people write."""
+
+TRANSPORTS: dict[str, int] = {name: PROTOCOLS[name.lower()] for name in ("TCP", "UDP", "SCTP")}
+"""Those with ports, by the names that Kubernetes has for them."""
+
+
 class EndReason:
     """Values of flowEndReason."""
 

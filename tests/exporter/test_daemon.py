@@ -154,9 +154,9 @@ def test_the_numbers_of_denied_connections() -> None:
 def test_books_that_do_not_balance_are_an_error(caplog: pytest.LogCaptureFixture) -> None:
     built = build(PLAIN)
     with caplog.at_level(logging.INFO):
-        assert built.closing_books()
+        assert built.ledger.close()
         built.pending.stage.received += 1
-        assert not built.closing_books()
+        assert not built.ledger.close()
     assert "the books do not balance: {'records': 1}" in caplog.text
 
 

@@ -8,13 +8,14 @@ from exporter.collector import Collector
 from exporter.kernel_entries import SECOND, Connection, entries
 from flowvis.conntrack.entries import DESTROY
 from flowvis.exporter import export
-from flowvis.exporter.export import Exporter, now_ms
+from flowvis.exporter.export import Exporter
 from flowvis.exporter.pending import Pending
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
 from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.receivers import parse_release, understood
+from flowvis.runtime.clock import now_ms
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.address import CollectorAddress
 from waiting import until

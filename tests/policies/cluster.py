@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowvis.batch import Batch, address_bytes
+from flowvis.fields import TRANSPORTS
 from flowvis.native import StringTable
 from flowvis.policies import Policies
-from flowvis.policies.model import PROTOCOLS, Action
+from flowvis.policies.model import Action
 
 NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 DIRECTIONS = ("ingress", "egress")
@@ -76,7 +77,7 @@ class Cluster:
             "destinationIP": self._addresses(c.destination for c in connections),
             "destinationTransportPort": np.array([c.port for c in connections], dtype=np.uint16),
             "protocolIdentifier": np.array(
-                [PROTOCOLS.get(str(c.protocol), c.protocol) for c in connections], dtype=np.uint8
+                [TRANSPORTS.get(str(c.protocol), c.protocol) for c in connections], dtype=np.uint8
             ),
             "flowStartMilliseconds": np.array([c.start_ms for c in connections], dtype=np.uint64),
             "tcpState": self.strings.encode(said.get("tcpState", [""] * count)),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flowvis.policies.model import PROTOCOLS
+from flowvis.fields import TRANSPORTS
 from policies.cluster import (
     NOW,
     Cluster,
@@ -30,7 +30,7 @@ from policies.cluster import (
 NAMES = [f"{ns}/{pod}" for ns, pod in product("xyz", "abc")]
 PORTS = tuple(
     (f"serve-{port}-{protocol.lower()}", number, port)
-    for port, (protocol, number) in product((80, 81), PROTOCOLS.items())
+    for port, (protocol, number) in product((80, 81), TRANSPORTS.items())
 )
 NAMESPACE = "kubernetes.io/metadata.name"
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.enrichment.endpoints import Endpoints
 from flowvis.batch import Batch
+from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.ledger import Stage
 
@@ -26,11 +26,6 @@ class Destination(Protocol):
         """Take a batch or count it as dropped; never wait."""
 
 
-def clock_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
 class Correlator:
     """The flow table in time. `stage` is its page in the ledger."""
 
@@ -44,7 +39,7 @@ class Correlator:
         stage: Stage,
         *,
         tick_s: float = TICK_S,
-        clock: Callable[[], int] = clock_ms,
+        clock: Callable[[], int] = now_ms,
     ) -> None:
         self.table = table
         self.stage = stage

@@ -17,7 +17,7 @@ from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
-from flowvis.aggregator.correlator import Correlator, clock_ms
+from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
@@ -38,7 +38,7 @@ from flowvis.inventory.sources.watch import Watchers
 from flowvis.ipfix.exporter import PROBE
 from flowvis.policies import Egresses, Policies
 from flowvis.runtime.build import version_text
-from flowvis.runtime.clock import monotonic_ms
+from flowvis.runtime.clock import monotonic_ms, now_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
@@ -125,15 +125,6 @@ class Aggregator:
         self._replica = _replica(settings)
         self.configuration = Configuration(settings, self._appliers())
         self.components = self._components()
-
-    def closing_books(self) -> bool:
-        """Log the books at the end; whether they balance and nothing is held any more."""
-        wrong = self.ledger.imbalance()
-        for stage in self.ledger.stages.values():
-            log.info("books of %s", stage.name, extra=stage.as_dict())
-        if wrong:
-            log.error("the books do not balance: %s", wrong)
-        return not wrong
 
     def _components(self) -> list[Component]:
         settings = self._settings
@@ -241,7 +232,7 @@ class Aggregator:
         }
 
     async def _retime(self, settings: AggregatorSettings) -> None:
-        self.table.retime(clock_ms(), **_timeouts(settings))
+        self.table.retime(now_ms(), **_timeouts(settings))
 
     async def _change_contents(self, settings: AggregatorSettings) -> None:
         self._completer.pod_labels = settings.record_contents.pod_labels

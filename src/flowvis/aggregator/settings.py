@@ -22,7 +22,7 @@ from flowvis.aggregator.destinations.settings import (
 )
 from flowvis.aggregator.older import from_antrea
 from flowvis.inventory.settings import Enable, KubernetesSettings
-from flowvis.runtime.logs import FORMATS, LEVELS
+from flowvis.runtime.sections import LogSettings, StatusSettings
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import parse_host
 from flowvis.transport.tls import VERSIONS
@@ -166,24 +166,10 @@ class Listen:
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(StatusSettings):
     """Metrics and health over HTTP."""
 
-    address: str = option(
-        "127.0.0.1",
-        doc="Local address of /metrics, /healthz and /readyz; Prometheus and the kubelet come from "
-        "elsewhere",
-        in_pod="::",
-    )
     port: int = option(9739, doc="Local port; 0: any free one", minimum=0, maximum=65535)
-
-
-@dataclass(frozen=True)
-class Log:
-    """The daemon's own log."""
-
-    format: str = option("text", doc="How lines are written", choices=FORMATS, in_pod="json")
-    level: str = option("info", doc="The least that is worth a line", choices=LEVELS)
 
 
 @dataclass(frozen=True)
@@ -257,7 +243,7 @@ class AggregatorSettings:
     grace_period: Duration = option(
         25.0, doc="How long a stop may take to drain and flush", minimum=0.1
     )
-    log: Log = section(Log, doc="The daemon's own log", live=True)
+    log: LogSettings = section(LogSettings, doc="The daemon's own log", live=True)
 
     def check(self) -> Problems:
         """Yield what does not go together, or does not exist yet."""

@@ -15,6 +15,7 @@ from flowvis.runtime import logs, settings
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Configuration
+from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.process import serve
 from flowvis.runtime.reload import Reload
 from flowvis.runtime.settings import Loaded
@@ -35,8 +36,9 @@ class Daemon(Protocol):
     def configuration(self) -> Configuration[Any]:
         """What it runs with."""
 
-    def closing_books(self) -> bool:
-        """Log the books; whether they balance."""
+    @property
+    def ledger(self) -> Ledger:
+        """Its books."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class DaemonCommand(Generic[S]):
         load = partial(self._load, path)
         reload = Reload(path, data, load, daemon.configuration, self.announce)
         code = serve([*daemon.components, reload], grace_s=wanted.grace_period)
-        return code if daemon.closing_books() else 1
+        return code if daemon.ledger.close() else 1
 
     def _load(self, path: Path, data: bytes) -> S:
         """Read a document that has changed while the daemon runs."""

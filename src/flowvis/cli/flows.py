@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
-from flowvis.aggregator.api.selection import FLOW_TYPES, VERDICTS, Selection
+from flowvis.aggregator.api.selection import VERDICTS, Selection
 from flowvis.cli import tables
 from flowvis.cli.client import ControlClient
+from flowvis.fields import FLOW_TYPES
 
 CONDITIONS = {
     "pod": "a Pod's name, on either side",

@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flowvis.fields import FLOW_TYPES, PROTOCOLS
+
 Record = Mapping[str, Any]
 
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
-TYPES = {1: "intra-node", 2: "inter-node", 3: "to-external", 4: "from-external"}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+TYPE_NAMES = {number: name for name, number in FLOW_TYPES.items()}
 DIRECTIONS = ("ingress", "egress")
 ACTIONS = {3: "rejected", 2: "dropped", 5: "unenforced", 4: "unenforced", 1: "allowed"}
 """Names of rule actions, the one that counts first."""
@@ -101,8 +103,8 @@ FLOW_COLUMNS = (
     TableColumn("SOURCE", lambda r: endpoint(r, "source"), 32),
     TableColumn("DESTINATION", lambda r: endpoint(r, "destination"), 32),
     TableColumn("SERVICE", _plain("destinationServicePortName"), 20),
-    TableColumn("PROTO", lambda r: PROTOCOLS.get(r["protocolIdentifier"], "?"), 6),
-    TableColumn("TYPE", lambda r: TYPES.get(r["flowType"], ""), 13),
+    TableColumn("PROTO", lambda r: PROTOCOL_NAMES.get(r["protocolIdentifier"], "?"), 6),
+    TableColumn("TYPE", lambda r: TYPE_NAMES.get(r["flowType"], ""), 13),
     TableColumn("VERDICT", verdict, 10),
     TableColumn("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
     TableColumn("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True),

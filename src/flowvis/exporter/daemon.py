@@ -122,15 +122,6 @@ class FlowExporter:
         self.configuration = Configuration(settings, self._appliers())
         self.components = self._components(settings)
 
-    def closing_books(self) -> bool:
-        """Log the books at the end; whether they balance."""
-        wrong = self.ledger.imbalance()
-        for stage in self.ledger.stages.values():
-            log.info("books of %s", stage.name, extra=stage.as_dict())
-        if wrong:
-            log.error("the books do not balance: %s", wrong)
-        return not wrong
-
     def _appliers(self) -> Appliers[ExporterSettings]:
         """What to do when a live option changes."""
         return {

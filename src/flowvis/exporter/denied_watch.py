@@ -13,8 +13,9 @@ from flowvis.denials.prefixes import Prefixes
 from flowvis.denials.sources.follow import Follower
 from flowvis.denials.sources.log import PacketLog
 from flowvis.errors import SystemRefused
-from flowvis.exporter.export import LIVE_ROWS, Exporter, now_ms
+from flowvis.exporter.export import LIVE_ROWS, Exporter
 from flowvis.exporter.tables.denied import DeniedTable
+from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import struct
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from flowvis.exporter.pending import Pending
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.fields import EXPORTED, Field
 from flowvis.ipfix.exporter import PROBE, ExporterSession
+from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import ExportDropped
 from flowvis.transport.address import CollectorAddress
@@ -28,11 +28,6 @@ PAUSE_S = 0.1  # between two looks at the table: each costs half a millisecond
 CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
 
 _SEQUENCE = struct.Struct("!8xI")  # of a message's header, RFC 7011 section 3.1
-
-
-def now_ms() -> int:
-    """The time in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class Exporter:

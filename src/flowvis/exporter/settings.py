@@ -8,10 +8,10 @@ from pathlib import Path
 from flowvis.addresses import Network
 from flowvis.denials.prefixes import DEFAULT, PRESETS, parse_pattern
 from flowvis.exporter.older import from_antrea
-from flowvis.exporter.tables.scope import PROTOCOLS
+from flowvis.fields import PROTOCOLS
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
 from flowvis.ipfix.receivers import AntreaRelease, parse_release
-from flowvis.runtime.logs import FORMATS, LEVELS
+from flowvis.runtime.sections import LogSettings, StatusSettings
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
 from flowvis.transport.tls import VERSIONS, TlsFiles
@@ -254,24 +254,10 @@ class StateSettings:
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(StatusSettings):
     """Metrics and health over HTTP."""
 
-    address: str = option(
-        "127.0.0.1",
-        doc="Local address of /metrics, /healthz and /readyz; Prometheus and the kubelet come from "
-        "elsewhere",
-        in_pod="::",
-    )
     port: int = option(9740, doc="Local port; 0: any free one", minimum=0, maximum=65535)
-
-
-@dataclass(frozen=True)
-class Log:
-    """The daemon's own log."""
-
-    format: str = option("text", doc="How lines are written", choices=FORMATS, in_pod="json")
-    level: str = option("info", doc="The least that is worth a line", choices=LEVELS)
 
 
 @dataclass(frozen=True)
@@ -295,4 +281,4 @@ class ExporterSettings:
     grace_period: Duration = option(
         10.0, doc="How long a stop may take to send what is left", minimum=0.1
     )
-    log: Log = section(Log, doc="The daemon's own log", live=True)
+    log: LogSettings = section(LogSettings, doc="The daemon's own log", live=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from flowvis.conntrack.entries import Entries
 from flowvis.conntrack.sources.source import Conntrack
 from flowvis.errors import SystemRefused
-from flowvis.exporter.export import Exporter, now_ms
+from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 
 log = logging.getLogger(__name__)

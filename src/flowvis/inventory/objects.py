@@ -16,12 +16,12 @@ from typing import Any
 
 from flowvis.addresses import Network, parse_address, parse_network
 from flowvis.batch import address_bytes
+from flowvis.fields import TRANSPORTS
 from flowvis.inventory.workloads import Workload, workload
 
 Note = Callable[[str], None]
 """Takes a sentence on an odd value: which object, which field, what became of it."""
 
-PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 TERMINATED = frozenset({"Succeeded", "Failed"})
 LISTS = (list, tuple)
 MAX_PORT = 65535
@@ -148,7 +148,7 @@ def _named_ports(
 
 def _protocol(port: Mapping[str, Any]) -> int:
     """Return the number of a port's protocol; 0 where it is none that has ports."""
-    return PROTOCOLS.get(str(port.get("protocol", "TCP")), 0)
+    return TRANSPORTS.get(str(port.get("protocol", "TCP")), 0)
 
 
 def _ended_ms(item: Mapping[str, Any], status: Mapping[str, Any]) -> int:

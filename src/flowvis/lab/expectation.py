@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from flowvis.fields import FlowType
+from flowvis.fields import PROTOCOLS, FlowType
 from flowvis.lab.cni import Addresses
 from flowvis.lab.inventory import SYSTEM, uid
 from flowvis.lab.plan import (
@@ -29,7 +29,6 @@ from flowvis.lab.scenarios import Entry, Outcome, Outside, Scenario
 CLUSTER = uid("Namespace", SYSTEM)
 """The namespace kube-system lives as long as the cluster."""
 
-PROTOCOLS = {"tcp": 6, "udp": 17}
 SIDES = ("FromSourceNode", "FromDestinationNode")
 
 
@@ -103,6 +102,7 @@ def exact(scenario: Scenario, port: int, answering: LabPod | None) -> dict[str, 
         **egress_answer(client, answering).columns("egress"),
         "proxySnatIP": translated[version] if translated else "",
         "proxySnatPort": port if translated else 0,  # masquerade keeps a port that is free
+        "icmpTypeCode": 0,  # no scenario pings
         **_egress_columns(scenario),
         "clusterUUID": CLUSTER,
         "clusterId": CLUSTER,

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from flowvis.fields import FlowType, RuleAction
+from flowvis.fields import PROTOCOLS, FlowType, RuleAction
 
 Record = Mapping[str, Any]
 """A record as the aggregator's API gives it."""
@@ -20,7 +20,7 @@ KINDS = {
 VERDICTS = {RuleAction.DROP: "dropped", RuleAction.REJECT: "rejected"}
 """What takes the place of the type: nothing of a denied connection got through."""
 
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 ROOMY = 120
 """Columns that namespaces and protocols need; a narrower terminal does without."""
@@ -43,7 +43,7 @@ class LiveColumn:
 
 def _protocol(record: Record, _: bool) -> str:
     number = record["protocolIdentifier"]
-    return PROTOCOLS.get(number, str(number))
+    return PROTOCOL_NAMES.get(number, str(number))
 
 
 def _destination(record: Record, roomy: bool) -> str:

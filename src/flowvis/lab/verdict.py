@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-from flowvis.fields import BY_NAME, Kind
+from flowvis.fields import BY_NAME, PROTOCOLS, Kind
 from flowvis.lab import expectation, measured
 from flowvis.lab.expectation import SIDES
 from flowvis.lab.measured import COUNTERS, INTERVAL, MeasuredConnection, Row, Run
@@ -15,7 +15,7 @@ from flowvis.lab.scenarios import Scenario
 Key = tuple[str, str, int]
 """Protocol, client address, client port: names a connection in the lab."""
 
-PROTOCOLS = {number: name for name, number in expectation.PROTOCOLS.items()}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
 @dataclass
@@ -67,7 +67,7 @@ def connection(row: Row) -> Key:
     """Return which connection a record is of."""
     number = int(row["protocolIdentifier"])
     return (
-        PROTOCOLS.get(number, str(number)),
+        PROTOCOL_NAMES.get(number, str(number)),
         str(ip_address(row["sourceIP"])),
         int(row["sourceTransportPort"]),
     )

@@ -9,8 +9,8 @@ since then `namespaces` is itself a selector. Both are read, by what an object h
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from flowvis.fields import TRANSPORTS
 from flowvis.policies.model import (
-    PROTOCOLS,
     Action,
     AddressBlock,
     Direction,
@@ -192,7 +192,7 @@ def _port(port: Mapping[str, Any]) -> Ports:
 
 def _protocol(protocol: Mapping[str, Any]) -> Ports:
     """Read a protocol of v1alpha2."""
-    names = {name.lower(): number for name, number in PROTOCOLS.items()}
+    names = {name.lower(): number for name, number in TRANSPORTS.items()}
     given = [key for key, value in protocol.items() if value is not None]
     if given == ["destinationNamedPort"]:
         return Ports(None, name=str(protocol["destinationNamedPort"]))

@@ -11,11 +11,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from flowvis import addresses
+from flowvis.fields import TRANSPORTS
 from flowvis.policies.selectors import EVERYTHING, NotUnderstood, Selector
 
 Network = IPv4Network | IPv6Network
 
-PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 MAX_PORT = 65535
 _BLOCK = frozenset({"cidr", "except"})
 
@@ -248,9 +248,9 @@ def beyond(ports: Ports, strange: str) -> Ports:
 def parse_protocol(value: Any) -> int:
     """Read a protocol's name; TCP where there is none."""
     try:
-        return PROTOCOLS[value or "TCP"]
+        return TRANSPORTS[value or "TCP"]
     except (KeyError, TypeError):
-        raise ValueError(f"protocol {value!r}: allowed are {', '.join(PROTOCOLS)}") from None
+        raise ValueError(f"protocol {value!r}: allowed are {', '.join(TRANSPORTS)}") from None
 
 
 def parse_port(value: Any, last: Any, protocol: int | None) -> Ports:

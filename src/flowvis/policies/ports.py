@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.policies.model import MAX_PORT, PROTOCOLS, Ports
+from flowvis.fields import TRANSPORTS
+from flowvis.policies.model import MAX_PORT, Ports
 
-_ROWS = {number: row for row, number in enumerate(PROTOCOLS.values())}
+_ROWS = {number: row for row, number in enumerate(TRANSPORTS.values())}
 _OTHERS = len(_ROWS)
 """The row of protocols without ports: their classes go by protocol."""
 

@@ -6,11 +6,14 @@ Counts are plain integers that the stages' owners add to in whole batches. Read 
 the stages run (on the event loop): between two additions of one batch they do not balance.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flowvis.runtime.dropped import Reason
+
+log = logging.getLogger(__name__)
 
 
 def _nothing() -> int:
@@ -114,3 +117,12 @@ class Ledger:
             "balanced": not self.imbalance(),
             "stages": [stage.as_dict() for stage in self.stages.values()],
         }
+
+    def close(self) -> bool:
+        """Log the books at the end; whether they balance and nothing is held any more."""
+        wrong = self.imbalance()
+        for stage in self.stages.values():
+            log.info("books of %s", stage.name, extra=stage.as_dict())
+        if wrong:
+            log.error("the books do not balance: %s", wrong)
+        return not wrong

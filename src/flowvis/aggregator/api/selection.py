@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, address_bytes
-from flowvis.fields import RuleAction
+from flowvis.fields import FLOW_TYPES, PROTOCOLS, RuleAction
 
 Mask = NDArray[np.bool_]
-
-FLOW_TYPES = {"intra-node": 1, "inter-node": 2, "to-external": 3, "from-external": 4}
 
 DENIED = (RuleAction.DROP, RuleAction.REJECT)
 VERDICTS = {
@@ -101,13 +99,12 @@ class Selection:
 
     def _numbers(self) -> dict[str, int]:
         """The numeric conditions; ValueError where one is none."""
-        names = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmpv6": 58}
         found = {}
         if self.verdict and self.verdict not in VERDICTS:
             raise ValueError(f"verdict {self.verdict!r}: use {', '.join(VERDICTS)}")
         if self.ip:
             address_bytes(self.ip)
-        for what, known in (("port", {}), ("protocol", names), ("type", FLOW_TYPES)):
+        for what, known in (("port", {}), ("protocol", PROTOCOLS), ("type", FLOW_TYPES)):
             text = getattr(self, what).lower()
             if not text:
                 continue

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from flowvis.conntrack.entries import Entries
 from flowvis.exporter.tables.own_sessions import OwnSessions
-
-PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmpv6": 58}
-"""Names of the protocol filter, with their numbers."""
+from flowvis.fields import PROTOCOLS
 
 ANTREA_ZONES = (65520, 65510)  # IPv4 and IPv6
 ANTREA_SOURCE = np.uint32(0xF)

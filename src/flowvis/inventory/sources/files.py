@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ import yaml
 
 from flowvis.errors import SettingsError
 from flowvis.inventory.index import Inventory
+from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,9 @@ class InventoryFiles:
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self.inventory.expire(_now_ms())
+            self.inventory.expire(now_ms())
             for other in self._others:
-                other.expire(_now_ms())
+                other.expire(now_ms())
             seen = await asyncio.to_thread(signature, self._paths)
             if seen != self._seen:
                 self._seen = seen
@@ -80,7 +80,7 @@ class InventoryFiles:
     async def _reload(self) -> None:
         try:
             items = await asyncio.to_thread(read, self._paths)
-            self._replace(items, others_since_ms=_now_ms())
+            self._replace(items, others_since_ms=now_ms())
         except SettingsError as error:
             self.failures += 1
             log.error("inventory not read again, the last good one stays: %s", error)  # noqa: TRY400  the text says all
@@ -94,7 +94,7 @@ class InventoryFiles:
                 other.replace(items, others_since_ms)
         except ValueError as error:
             raise SettingsError([str(error)]) from None
-        self.inventory.replace(items, _now_ms())
+        self.inventory.replace(items, now_ms())
 
 
 def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -172,7 +172,3 @@ def _check(items: list[dict[str, Any]]) -> None:
     trial = Inventory(max_addresses=1)
     for item in items:
         trial.upsert(item, 0)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

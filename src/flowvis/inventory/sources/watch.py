@@ -25,6 +25,7 @@ from flowvis.inventory.resources import Resource
 from flowvis.inventory.sources.access import Access
 from flowvis.inventory.sources.api import Broken, Garbled, KubernetesApi, Silent, Unreachable
 from flowvis.runtime.backoff import Backoff
+from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.logs import LimitedLog
 
@@ -165,8 +166,8 @@ class Watcher:
             page = await self._api.get(self._path, query)
             self._check_kind(page, "List")
             metadata = _mapping(page, "metadata")
-            before, now_ms = len(names), _now_ms()
-            names.update(self._upsert(item, now_ms) for item in _items(page))
+            before, at_ms = len(names), now_ms()
+            names.update(self._upsert(item, at_ms) for item in _items(page))
             if len(names) > MAX_OBJECTS:
                 raise ApiError(f"{self._path}: more than {MAX_OBJECTS} objects", TOO_LARGE)
             if not metadata.get("continue"):
@@ -239,9 +240,9 @@ class Watcher:
             standing = asyncio.get_running_loop().call_later(self._stand_s, self._good)
             try:
                 async for events in batches:
-                    now_ms = _now_ms()
+                    at_ms = now_ms()
                     for event in events:
-                        self._take(event, now_ms)
+                        self._take(event, at_ms)
                     if self._version != before or not self.problem:
                         self._good()
             finally:
@@ -308,7 +309,7 @@ class Watcher:
 
     def _retain(self, names: set[tuple[str, str]]) -> None:
         for sink in self._watched.sinks:
-            sink.retain(self.resource.group, self.resource.kind, names, _now_ms())
+            sink.retain(self.resource.group, self.resource.kind, names, now_ms())
 
     def _failed(self, error: ApiError) -> None:
         self._stats.failures[str(error.status or "none")] += 1
@@ -437,7 +438,7 @@ class Watchers:
         while True:
             await asyncio.sleep(EXPIRE_S)
             for sink in sinks.values():
-                sink.expire(_now_ms())
+                sink.expire(now_ms())
 
 
 def _mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -473,7 +474,3 @@ def _version(metadata: Mapping[str, Any]) -> str:
     if not isinstance(version, str) or not version:
         raise Garbled("metadata.resourceVersion is missing in what the API server sent")
     return version
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

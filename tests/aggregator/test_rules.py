@@ -137,7 +137,7 @@ class History:
     """What happens to a connection, the table that it is reported to, and the rules."""
 
     def __init__(
-        self, nodes: dict[int, Node], timeouts: dict[str, int], way: dict[str, bool]
+        self, nodes: dict[int, Node], timeouts: dict[str, Any], way: dict[str, bool]
     ) -> None:
         self.nodes = nodes
         self.way = way
@@ -288,7 +288,7 @@ STEPS = st.lists(
 )
 def test_a_history_is_written_by_the_rules(
     nodes: dict[int, Node],
-    timeouts: dict[str, int],
+    timeouts: dict[str, Any],
     way: dict[str, bool],
     steps: list[tuple[str, int, int, Four]],
 ) -> None:

@@ -215,8 +215,9 @@ def test_a_malformed_event_asks_for_a_poll(
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(kernel, "_events", Damaged())
-    assert len(kernel.read_events()) == 0
+    with monkeypatch.context() as patch:  # undone before the fixture closes its own socket
+        patch.setattr(kernel, "_events", Damaged())
+        assert len(kernel.read_events()) == 0
     assert kernel.needs_resync
     assert kernel.stats.malformed_events == 1
 

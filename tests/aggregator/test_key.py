@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowvis.aggregator.correlation.key import KEY_SIZE, correlation_keys, reversed_halves, sides
+from flowvis.aggregator.correlation.key import KEY_SIZE, correlation_keys, reversed_sides, sides
 from flowvis.fields import FlowType, RuleAction
 from flowvis.native import StringTable
 from flowvis.native.contract.merge import Sides
@@ -161,5 +161,5 @@ def test_every_part_of_the_5_tuple_counts(change: dict[str, Any]) -> None:
 
 def test_bits_turned_twice_are_as_before() -> None:
     every = np.arange(128, dtype=np.uint8)
-    assert (reversed_halves(reversed_halves(every)) == every).all()
-    assert (reversed_halves(every) != every).any()
+    assert (reversed_sides(reversed_sides(every)) == every).all()
+    assert (reversed_sides(every) != every).any()

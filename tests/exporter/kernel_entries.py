@@ -14,7 +14,7 @@ SECOND = 1_000_000_000
 
 @dataclass(frozen=True)
 class Connection:
-    """One connection of the kernel, plain unless reported otherwise."""
+    """One connection of the kernel, plain unless told otherwise."""
 
     source: str = "10.0.1.10"
     destination: str = "10.0.2.20"

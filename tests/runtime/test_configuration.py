@@ -12,7 +12,7 @@ from .test_changes import Credentials, Settings, Store
 
 
 class Daemon:
-    """Notes what it was reported to apply."""
+    """Notes what it was told to apply."""
 
     def __init__(self, settings: Settings = Settings()) -> None:  # noqa: B008  frozen
         self.applied: list[tuple[str, Settings]] = []

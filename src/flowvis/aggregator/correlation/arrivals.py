@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.generations import Report
-from flowvis.aggregator.correlation.key import correlation_keys, reversed_halves, second_way, sides
+from flowvis.aggregator.correlation.key import correlation_keys, reversed_sides, second_way, sides
 from flowvis.aggregator.correlation.layout import COLUMNS
 from flowvis.aggregator.correlation.relayed import COUNTERS, by_node
 from flowvis.aggregator.correlation.reversal import reverse, reverse_rows
@@ -148,7 +148,7 @@ class Arrivals:
             self._copied = True
             self.records = self._made()
         reverse(self._columns, rows)
-        self._bits[rows] = reversed_halves(self._bits[rows])
+        self._bits[rows] = reversed_sides(self._bits[rows])
         self._reversed[rows] ^= True
 
     def _made(self) -> Records:

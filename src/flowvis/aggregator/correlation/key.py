@@ -83,7 +83,7 @@ _BITS = np.array(
 """By bits: only the client's Pod is named; only the server's; another node has the other half."""
 
 
-def reversed_halves(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def reversed_sides(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the `Half` bits of the same records with client and server exchanged."""
     turned = bits & (Sides.CORRELATE | Sides.AGAIN)
     for one, other in _OPPOSITES:

@@ -376,6 +376,18 @@ class TestCounters:
         assert row["throughput"] == 100 * 8000 // 10_000
         assert table.stats.restarted == 1
 
+    def test_all_counters_of_a_record_start_again_together(self) -> None:
+        """Those that are 0 by then, and those that are larger than they were."""
+        table = Table()
+        table.add(INTRA_NODE | counted(600) | {"reverseOctetTotalCount": 50})
+        table.add(INTRA_NODE | counted(100) | at(70) | {"reverseOctetTotalCount": 0})
+        table.add(INTRA_NODE | counted(150) | at(80) | {"reverseOctetTotalCount": 60})
+        table.add(INTRA_NODE | counted(10) | at(90) | {"reverseOctetTotalCount": 70})
+        row = table.only()
+        assert row["octetTotalCount"] == 600 + 150 + 10
+        assert row["reverseOctetTotalCount"] == 50 + 60 + 70
+        assert table.stats.restarted == 2
+
     def test_a_smaller_counter_at_the_same_end_is_no_restart(self) -> None:
         table = Table()
         table.add(INTRA_NODE | counted(600) | {"reverseOctetTotalCount": 50})

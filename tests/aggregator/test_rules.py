@@ -25,7 +25,6 @@ Four = tuple[int, int, int, int]
 CLIENT, SERVER, BOTH = 0, 1, 2
 NAMES = {CLIENT: "Source", SERVER: "Destination"}
 NONE: Four = (0, 0, 0, 0)
-ONE: Four = (1, 1, 1, 1)
 SERVICE = {name for name in SOURCE_HALF if "Service" in name or "ClusterIP" in name}
 
 
@@ -74,9 +73,12 @@ class Count:
         return less(self.totals, self.before)
 
     def observe(self, counter: Four) -> None:
-        """A counter that is less than it was began anew."""
+        """When a counter is less than it was, all began anew; that all are 0 tells nothing."""
         pairs = zip(counter, self.counter, strict=True)
-        self.totals = plus(self.totals, four(a - b if a >= b else a for a, b in pairs))
+        if any(0 < now < before for now, before in pairs):
+            self.counter = NONE
+        counter = larger(counter, self.counter)
+        self.totals = plus(self.totals, less(counter, self.counter))
         self.counter = counter
 
 
@@ -154,8 +156,7 @@ class History:
         who, there = sorted(self.nodes.items())[node]
         self.now_ms += number
         if kind == "recounts" and not there.ended:  # `conntrack -L -z`
-            # No counter is 0 in the next record: a total of 0 is taken as none, not as a restart.
-            there.counted, there.reported = plus(ONE, counts), NONE
+            there.counted, there.reported = counts, NONE
         elif kind == "restarts":  # it sends all again
             there.reported = NONE
         elif kind in {"due", "flush"}:

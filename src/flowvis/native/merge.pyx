@@ -372,9 +372,9 @@ cdef class Merger:
     cdef int one(self, Record *record, int64_t slot, uint8_t sides, int64_t now_ms) except -1 nogil:
         cdef uint8_t *row = self.rows + slot * self.row_size
         cdef uint64_t state = self.state[slot]
-        cdef uint8_t news, side
+        cdef uint8_t news, anew, side
         cdef uint64_t end
-        cdef bint late = False, restarted = False
+        cdef bint late = False
         cdef int at
         self.seen[slot] = now_ms
         record.grown = False
@@ -389,10 +389,11 @@ cdef class Merger:
             return LATE if late else REPEATED
         record.latest = record.end >= number(row + END) and record.end >= number(row + END + 8)
         state = self.share(record, row, state, sides)
+        anew = self.anew(record, row, news & state >> SIDES)
         for at in range(self.counter_count):
             self.fetch(at)
-            restarted |= self.count(record, row, state, news, &self.counters[at])
-        self.counts[RESTARTED] += restarted
+            self.count(record, row, state, news, anew, &self.counters[at])
+        self.counts[RESTARTED] += anew != 0
         self.apply(record, row, news)
         for side in range(2):
             if news >> side & 1:
@@ -502,21 +503,41 @@ cdef class Merger:
                 return True
         return False
 
+    cdef uint8_t anew(self, const Record *record, const uint8_t *row, uint8_t sides) noexcept nogil:
+        """Those of the sides whose counters began anew: a kernel zeroes all of them at once."""
+        cdef uint8_t anew = 0
+        cdef uint64_t total
+        cdef int at, side
+        for side in range(2):
+            if not sides >> side & 1 or record.end <= number(row + END + 8 * side):
+                continue
+            for at in range(self.counter_count):
+                total = self.value(self.counters[at].total, record.at)
+                if 0 < total < number(row + self.counters[at].sides[side].last):
+                    anew |= 1 << side
+        return anew
+
     cdef inline const uint8_t *at_column(self, int column, int64_t record) noexcept nogil:
         return self.columns[column].data + self.columns[column].stride * record
 
     cdef inline uint64_t value(self, int column, int64_t record) noexcept nogil:
         return number(self.at_column(column, record))
 
-    cdef bint count(
-        self, Record *record, uint8_t *row, uint64_t state, uint8_t news, const Counter *counter
+    cdef void count(
+        self,
+        Record *record,
+        uint8_t *row,
+        uint64_t state,
+        uint8_t news,
+        uint8_t anew,
+        const Counter *counter,
     ) noexcept nogil:
-        """Bring one counter up to date; return whether it had started again from zero."""
+        """Bring one counter up to date."""
         cdef uint64_t given = self.value(counter.total, record.at), total
         cdef uint64_t own = self.value(counter.delta, record.at)
         cdef uint64_t before = number(row + counter.common.total), common = before
         cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, reported
-        cdef bint restarted = False, rated = False, whole
+        cdef bint rated = False, whole
         cdef int side
         cdef const Tally *tally
         if given:
@@ -536,17 +557,14 @@ cdef class Merger:
             side_total = number(row + tally.total)
             if state >> SIDES >> side & 1:
                 last = number(row + tally.last)
-                if given == 0:
+                if anew >> side & 1:
+                    last = 0
+                elif given == 0:
                     total = flowvis_add(last, own)
-                gain = 0
-                if total >= last:
-                    gain = total - last
-                elif record.end > since:
-                    gain = total
-                    restarted = True
-                if total >= last or record.end > since:
-                    store(row + tally.last, total)
-                moved = gain
+                else:
+                    total = max(total, last)
+                gain = moved = total - last
+                store(row + tally.last, total)
                 side_total = flowvis_add(side_total, gain)
             else:
                 # Where an interval began that is not the first one, nobody has reported.
@@ -580,7 +598,6 @@ cdef class Merger:
         store(row + counter.common.delta, delta)
         store(row + counter.common.total, common)
         record.grown |= common > before
-        return restarted
 
     cdef void apply(self, const Record *record, uint8_t *row, uint8_t news) noexcept nogil:
         cdef const Run *run

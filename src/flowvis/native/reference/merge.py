@@ -89,8 +89,8 @@ class Merger:
         self._flows.seen[entry.slot] = now_ms
         if not sides:
             self._counts[Count.FURTHER] += 1
-            grown = [entry.raise_common(counter) for counter in self._program.counters]
-            return self._schedule(entry, now_ms) if any(grown) else Count.REPEATED
+            raised = [entry.raise_common(counter) for counter in self._program.counters]
+            return self._schedule(entry, now_ms) if any(raised) else Count.REPEATED
         lasts = [[c.sides[side].last for c in self._program.counters] for side in (0, 1)]
         totals = [entry.number(c.total) for c in self._program.counters]
         entry.add_up(self._program.counters)
@@ -99,13 +99,14 @@ class Merger:
             late = any(entry.is_late(side) for side in _each(sides))
             return Count.LATE if late else Count.REPEATED
         entry.share(sides, self._program.counters)
-        counted = [entry.count(counter, news) for counter in self._program.counters]
-        self._counts[Count.RESTARTED] += any(restarted for restarted, _ in counted)
+        anew = entry.anew(news, self._program.counters)
+        grown = [entry.count(counter, news, anew) for counter in self._program.counters]
+        self._counts[Count.RESTARTED] += anew != 0
         for step in self._program.steps:
             if step.sides & news:
                 entry.apply(step)
         entry.note(news)
-        if entry.adds_nothing(grown=any(grown for _, grown in counted)):
+        if entry.adds_nothing(grown=any(grown)):
             self._flows.state[entry.slot] = entry.state
             return Count.UNCHANGED
         return self._schedule(entry, now_ms)
@@ -336,13 +337,25 @@ class _Entry:
         ends = self._reason in {END_OF_FLOW, IDLE} and not state & FlowState.OVER
         return not (grown or waits or completes or ends)
 
-    def count(self, counter: Counter, news: int) -> tuple[bool, bool]:
-        """Bring one counter up to date; return whether it had started again from zero, or grown."""
+    def anew(self, news: int, counters: Sequence[Counter]) -> int:
+        """Those of the sides whose counters began anew, as a total is less than it was.
+
+        A kernel zeroes all counters of a connection at once.
+        """
+        return sum(
+            1 << side
+            for side in _each(news & self.seen)
+            if self.end > self.get(Header.END + 8 * side)
+            and any(0 < self.number(c.total) < self.get(c.sides[side].last) for c in counters)
+        )
+
+    def count(self, counter: Counter, news: int, anew: int) -> bool:
+        """Bring one counter up to date; return whether it has grown."""
         given = self.number(counter.total)
         own = self.number(counter.delta)
         own = min(own, given) if given else own
         common = before = self.get(counter.common.total)
-        restarted = grown = False
+        grown = False
         rate = None
         whole = self._reason == END_OF_FLOW and own == (given or own) and not self.seen & news
         whole &= not self.seen & ~(self.state >> FlowState.ENDS)
@@ -352,13 +365,13 @@ class _Entry:
             total = given or own
             if self.seen >> side & 1:
                 last = self.get(tally.last)
-                total = given or min(last + own, MAX_U64)
-                restarted |= total < last and self.end > since
-                gain = total - last if total >= last else total if self.end > since else 0
-                moved = gain
+                if anew >> side & 1:
+                    last = 0
+                else:
+                    total = max(given, last) if given else min(last + own, MAX_U64)
+                gain = moved = total - last
                 side_total = self.get(tally.total) + gain
-                if total >= last or self.end > since:
-                    self.put(tally.last, total)
+                self.put(tally.last, total)
             else:
                 # Where an interval began that is not the first one, nobody has reported.
                 since = self.end if 0 < own < total else self.start
@@ -377,7 +390,7 @@ class _Entry:
         elif rate is not None and self._latest:
             self.put(counter.common.rate, rate)
         self._count_common(counter.common, (given or own, own), (before, common), news)
-        return restarted, grown or common > before
+        return grown or common > before
 
     def _count_common(
         self, tally: Tally, record: tuple[int, int], common: tuple[int, int], news: int

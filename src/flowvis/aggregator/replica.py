@@ -20,7 +20,7 @@ from flowvis.counts import count
 from flowvis.errors import ApiError, FlowvisError
 from flowvis.inventory.resources import LEASES
 from flowvis.inventory.sources.access import Access
-from flowvis.inventory.sources.api import KubernetesApi
+from flowvis.inventory.sources.written import NOT_FOUND, WrittenObjects
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.logs import LimitedLog
 
@@ -30,7 +30,7 @@ RENEWALS = 3  # within the Lease's duration: two may fail
 LOOK_S = 1.0  # of who waits
 UNANSWERED_S = 10.0  # after which we start without a Lease
 RELEASE_S = 2.0
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT = 401, 403, 404, 409
+UNAUTHORIZED, FORBIDDEN = 401, 403
 REFUSALS = frozenset({UNAUTHORIZED, FORBIDDEN, NOT_FOUND})  # not another answer in a moment
 
 
@@ -64,11 +64,11 @@ class Replica:
         """Whether the Lease is ours."""
         self._waiting = ""
         self._problem = ""
-        self._access, self._us, self._clock = access, us, clock
+        self._objects = WrittenObjects(access)
+        self._us, self._clock = us, clock
         self._list = f"{LEASES.paths()[0][1]}/namespaces/{us.namespace}/{LEASES.plural}"
         self._renew_s = us.duration_s / RENEWALS
         self._seen: tuple[Any, float] = (None, 0.0)
-        self._api: KubernetesApi | None = None
         self._limited = LimitedLog(log)
         self._task: asyncio.Task[None] | None = None
 
@@ -82,12 +82,11 @@ class Replica:
 
     async def start(self) -> None:
         """Return when the Lease is ours, or cannot be asked for."""
-        self._api = KubernetesApi(self._access())
-        self._api.open()
+        self._objects.open()
         try:
             await self._acquire()
         except BaseException:
-            await self._api.close()
+            await self._objects.close()
             raise
         self._task = spawn(self.name, self._keep())
 
@@ -103,7 +102,7 @@ class Replica:
                 self._us, self._us.duration_s, str(error) or "no answer in time",
             )  # fmt: skip
         finally:
-            await self._opened.close()
+            await self._objects.close()
 
     async def _acquire(self) -> None:
         began = self._clock()
@@ -159,12 +158,12 @@ class Replica:
         try:
             async with asyncio.timeout(self._renew_s):
                 while True:
-                    lease = await self._get()
+                    lease = await self._objects.get(self._list, self._us.lease)
                     unchanged_s, now = self._unchanged_s(lease), datetime.now(UTC)
                     step = decide(lease, self._us, unchanged_s=unchanged_s, now=now)
                     if isinstance(step, Elsewhere):
                         return step.holder
-                    if await self._write(step.item, creates=step.creates):
+                    if await self._objects.write(self._list, step.item, creates=step.creates):
                         break
         except TimeoutError as error:
             raise ApiError(f"{self._list}/{self._us.lease}: no answer in time") from error
@@ -184,35 +183,8 @@ class Replica:
         return self._clock() - self._seen[1]
 
     async def _release(self) -> None:
-        lease = await self._get() if self.holds else None
+        lease = await self._objects.get(self._list, self._us.lease) if self.holds else None
         item = released(lease, self._us, datetime.now(UTC))
-        if item is not None and await self._write(item, creates=False):
+        if item is not None and await self._objects.write(self._list, item, creates=False):
             log.info("%s is given back", self._us)
         self.holds = False
-
-    async def _get(self) -> dict[str, Any] | None:
-        try:
-            return await self._opened.get(f"{self._list}/{self._us.lease}", {})
-        except ApiError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
-
-    async def _write(self, item: dict[str, Any], *, creates: bool) -> bool:
-        """Write the Lease; False where another write came first."""
-        try:
-            if creates:
-                await self._opened.create(self._list, item)
-            else:
-                await self._opened.replace(f"{self._list}/{self._us.lease}", item)
-        except ApiError as error:
-            if error.status == CONFLICT or (error.status == NOT_FOUND and not creates):
-                return False
-            raise
-        return True
-
-    @property
-    def _opened(self) -> KubernetesApi:
-        if self._api is None:
-            raise ValueError("start it first")
-        return self._api

@@ -1,4 +1,4 @@
-"""What the kernel calls the states of a connection."""
+"""What the kernel calls the states of a connection, and how long it usually keeps them."""
 
 from enum import IntFlag
 
@@ -15,6 +15,15 @@ TCP_STATES = (
     "SYN_SENT2",
 )
 """By number: enum tcp_conntrack of linux/netfilter/nf_conntrack_tcp.h."""
+
+
+CLOSED_S = {"TIME_WAIT": 120, "CLOSE": 10}
+"""How many seconds the kernel keeps TCP connections after their last packet, by state: tcp_timeouts
+of nf_conntrack_proto_tcp.c, where nf_conntrack_tcp_timeout_<state> does not say otherwise."""
+
+UNANSWERED_S = {1: 30, 6: 120, 17: 30, 58: 30, 132: 3}
+"""By protocol: for how many seconds after a packet the kernel keeps what was never answered
+(nf_conntrack_proto_*.c), where the protocol's setting does not say otherwise."""
 
 
 class ConntrackStatus(IntFlag):

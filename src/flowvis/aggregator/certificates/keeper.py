@@ -10,20 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from flowvis.aggregator.certificates.authority import (
     Authority,
     Found,
     Names,
-    NextWrite,
     decide,
     renewed_server,
 )
 from flowvis.counts import count
 from flowvis.errors import ApiError, SystemRefused
 from flowvis.inventory.sources.access import Access
-from flowvis.inventory.sources.api import KubernetesApi
+from flowvis.inventory.sources.written import WrittenObjects
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.logs import LimitedLog
@@ -33,7 +31,6 @@ from flowvis.transport.tls import TlsFiles
 log = logging.getLogger(__name__)
 
 MAX_STEPS = 20  # writes and lost races of one look; three objects need three
-NOT_FOUND, CONFLICT = 404, 409
 
 
 @dataclass
@@ -62,10 +59,10 @@ class Certificates:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.stats = CertificateStats()
-        self._access, self._names, self._files = access, names, files
+        self._objects = WrittenObjects(access)
+        self._names, self._files = names, files
         self._server_names = tuple(server_names)
         self._look_s, self._now = look_s, now
-        self._api: KubernetesApi | None = None
         self._issued: Issued | None = None
         self._bundle = ""
         self._limited = LimitedLog(log)
@@ -73,20 +70,18 @@ class Certificates:
 
     async def start(self) -> None:
         """Wait for the API server as long as it takes; nothing works without certificates."""
-        self._api = KubernetesApi(self._access())
-        self._api.open()
+        self._objects.open()
         try:
             await self._first_look()
         except BaseException:
-            await self._api.close()
+            await self._objects.close()
             raise
         self._task = spawn(self.name, self._keep())
 
     async def stop(self) -> None:
         """Look no more."""
         await end(self._task)
-        if self._api is not None:
-            await self._api.close()
+        await self._objects.close()
 
     async def _first_look(self) -> None:
         backoff = Backoff()
@@ -123,7 +118,8 @@ class Certificates:
             step = decide(await self._found(), self._names, self._now())
             if isinstance(step, Authority):
                 return step
-            if await self._apply(step):
+            collection = self._list(step.item["kind"])
+            if await self._objects.write(collection, step.item, creates=step.creates):
                 self.stats.writes += 1
                 log.info("certificates: %s", step.reason)
             else:
@@ -136,33 +132,10 @@ class Certificates:
     async def _found(self) -> Found:
         names = self._names
         return Found(
-            await self._get("secrets", names.ca_secret),
-            await self._get("configmaps", names.ca_config_map),
-            await self._get("secrets", names.client_secret),
+            await self._objects.get(self._list("Secret"), names.ca_secret),
+            await self._objects.get(self._list("ConfigMap"), names.ca_config_map),
+            await self._objects.get(self._list("Secret"), names.client_secret),
         )
-
-    async def _get(self, plural: str, name: str) -> dict[str, Any] | None:
-        try:
-            return await self._opened.get(f"{self._list(plural)}/{name}", {})
-        except ApiError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
-
-    async def _apply(self, step: NextWrite) -> bool:
-        """Write an object; False where another replica, or a deletion, came first."""
-        path = self._list("secrets" if step.item["kind"] == "Secret" else "configmaps")
-        try:
-            if step.creates:
-                await self._opened.create(path, step.item)
-            else:
-                await self._opened.replace(f"{path}/{step.item['metadata']['name']}", step.item)
-        except ApiError as error:
-            lost = error.status == CONFLICT or (error.status == NOT_FOUND and not step.creates)
-            if not lost:
-                raise
-            return False
-        return True
 
     def _write(self, authority: Authority) -> None:
         """Write what changed; the server reads all three together again where it met halves."""
@@ -186,11 +159,5 @@ class Certificates:
                 "certificates.issue, tls.* name files of a directory of the aggregator's own"
             ) from error
 
-    @property
-    def _opened(self) -> KubernetesApi:
-        if self._api is None:
-            raise ValueError("start it first")
-        return self._api
-
-    def _list(self, plural: str) -> str:
-        return f"/api/v1/namespaces/{self._names.namespace}/{plural}"
+    def _list(self, kind: str) -> str:
+        return f"/api/v1/namespaces/{self._names.namespace}/{kind.lower()}s"

@@ -8,7 +8,6 @@ import errno
 import os
 import socket
 import struct
-from contextlib import suppress
 from typing import Protocol
 
 from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
@@ -20,6 +19,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import (
 )
 
 from flowvis.errors import SystemRefused
+from flowvis.runtime.netlink import read_waiting, set_receive_bytes
 
 DUMP_BYTES = 64 << 10
 """One receive; the kernel fills at most 32 KiB of it, and only if it is offered that much."""
@@ -33,8 +33,7 @@ EVENT_BYTES = 256 << 10
 EVENT_ROOM = 8 << 10
 """More than any event takes: one entry, its labels and a security context."""
 
-_SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python has no name for it
-_SO_MEMINFO = 55
+_SO_MEMINFO = 55  # asm-generic/socket.h; Python has no name for it
 _SK_MEMINFO_DROPS = 8  # linux/sock_diag.h: the place of sk_drops among u32
 
 
@@ -86,8 +85,7 @@ class EventSocket:
         self._buffer = memoryview(bytearray(EVENT_BYTES))
         self._drops = 0
         self._socket = _open(receive_bytes)
-        with suppress(PermissionError):  # in a user namespace net.core.rmem_max stays the limit
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_bytes)
+        set_receive_bytes(self._socket, receive_bytes)
         try:
             self._socket.bind((0, sum(1 << group - 1 for group in groups)))
         except OSError as error:
@@ -117,19 +115,7 @@ class EventSocket:
 
     def read(self, decoder: Decoder) -> int:
         """Feed what has arrived, up to EVENT_BYTES; how often the kernel had to drop events."""
-        filled = overruns = 0
-        while filled + EVENT_ROOM <= EVENT_BYTES:
-            room = self._buffer[filled : filled + EVENT_ROOM]
-            try:
-                size = self._socket.recv_into(room)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                overruns += 1
-                continue
-            filled += (size + 3) & ~3
+        filled, overruns = read_waiting(self._socket, self._buffer, EVENT_ROOM)
         decoder.feed(self._buffer[:filled])
         return overruns
 

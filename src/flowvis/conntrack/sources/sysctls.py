@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowvis.conntrack.names import CLOSED_S, UNANSWERED_S
 from flowvis.errors import SystemRefused
 
 ROOT = Path("/proc/sys/net/netfilter")
@@ -24,20 +25,14 @@ EVENTS = Switch("nf_conntrack_events", "connections shorter than the poll interv
 that begin while we restart would end without a word."""
 
 
-CLOSED_S = {"TIME_WAIT": 120, "CLOSE": 10}
-"""How many seconds the kernel keeps TCP connections after their last packet, by state: tcp_timeouts
-of nf_conntrack_proto_tcp.c, where nf_conntrack_tcp_timeout_<state> does not say otherwise."""
-
-
-UNANSWERED_S = {
-    1: ("nf_conntrack_icmp_timeout", 30),
-    6: ("nf_conntrack_tcp_timeout_syn_sent", 120),
-    17: ("nf_conntrack_udp_timeout", 30),
-    58: ("nf_conntrack_icmpv6_timeout", 30),
-    132: ("nf_conntrack_sctp_timeout_cookie_wait", 3),
+_UNANSWERED = {
+    1: "nf_conntrack_icmp_timeout",
+    6: "nf_conntrack_tcp_timeout_syn_sent",
+    17: "nf_conntrack_udp_timeout",
+    58: "nf_conntrack_icmpv6_timeout",
+    132: "nf_conntrack_sctp_timeout_cookie_wait",
 }
-"""By protocol: for how many seconds after a packet the kernel keeps what was never answered, as the
-setting says, and usually (nf_conntrack_proto_*.c)."""
+"""By protocol: the setting that says for how long what was never answered is kept."""
 
 
 class Sysctls:
@@ -64,7 +59,8 @@ class Sysctls:
     def unanswered_s(self) -> dict[int, int]:
         """For how many seconds connections without an answer are kept, by protocol."""
         return {
-            protocol: self._seconds(name, usual) for protocol, (name, usual) in UNANSWERED_S.items()
+            protocol: self._seconds(name, UNANSWERED_S[protocol])
+            for protocol, name in _UNANSWERED.items()
         }
 
     def _seconds(self, name: str, usual: int) -> int:

@@ -4,7 +4,6 @@ import errno
 import os
 import socket
 import struct
-from contextlib import suppress
 from typing import Any, ClassVar
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, nla
@@ -13,6 +12,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import AsyncNFCTSocket
 
 from flowvis.denials.headers import HEAD_BYTES
 from flowvis.errors import SystemRefused
+from flowvis.runtime.netlink import read_waiting, set_receive_bytes
 
 BATCH_BYTES = 32 << 10
 """What the kernel gathers before it sends: some 150 packets, in memory that it easily finds."""
@@ -37,7 +37,6 @@ _CONFIGURATION = (
     ("NFULA_CFG_QTHRESH", BATCH_PACKETS),
 )
 _CONFIG = NFNL_SUBSYS_ULOG << 8 | 1  # NFULNL_MSG_CONFIG
-_SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python has no name for it
 _ANSWER = struct.Struct("=4xH10xi")  # struct nlmsghdr, then struct nlmsgerr's error
 _ANSWER_S = 5.0  # the kernel answers at once
 
@@ -73,8 +72,7 @@ class LogSocket:
             self._socket: socket.socket = AsyncNFCTSocket(rcvbuf=receive_bytes).setup_socket()
         except OSError as error:
             raise refused(group, error.errno or 0) from error
-        with suppress(PermissionError):  # in a user namespace net.core.rmem_max stays the limit
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_bytes)
+        set_receive_bytes(self._socket, receive_bytes)
         try:
             self._socket.settimeout(_ANSWER_S)
             self._bind()
@@ -97,18 +95,7 @@ class LogSocket:
 
     def read(self) -> tuple[memoryview, int]:
         """Return what has arrived, up to READ_BYTES, and how often the kernel had no room."""
-        filled = overruns = 0
-        while filled + MESSAGE_BYTES <= READ_BYTES:
-            try:
-                size = self._socket.recv_into(self._buffer[filled : filled + MESSAGE_BYTES])
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                overruns += 1
-                continue
-            filled += (size + 3) & ~3
+        filled, overruns = read_waiting(self._socket, self._buffer, MESSAGE_BYTES)
         return self._buffer[:filled], overruns
 
     def _bind(self) -> None:

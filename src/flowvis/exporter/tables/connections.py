@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch, concat
 from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
-from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
-from flowvis.conntrack.sources.sysctls import CLOSED_S
+from flowvis.conntrack.names import CLOSED_S, TCP_STATES, ConntrackStatus
 from flowvis.counts import count, gauge
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher

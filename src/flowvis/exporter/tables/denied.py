@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, concat
-from flowvis.conntrack.sources.sysctls import UNANSWERED_S
+from flowvis.conntrack.names import UNANSWERED_S
 from flowvis.counts import count
 from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import DenialVerdict
@@ -97,7 +97,7 @@ class DeniedTable:
         self._scope = scope
         self._steady = steady or SteadyTime()
         self._kept_ms = np.full(256, 1000 * OTHER_S, dtype=np.int64)  # by protocol
-        self.kept_for({protocol: usual for protocol, (_, usual) in UNANSWERED_S.items()})
+        self.kept_for(UNANSWERED_S)
         self._active_ms = active_timeout_ms
         self._idle_ms = idle_timeout_ms
         self._rate = Rate(max_packets_per_second)

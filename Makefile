@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LEAVES := $(wildcard src/flowvis/native/*.pyx src/flowvis/native/*.pxd)
+BESIDE := -n 2 --dist loadgroup  # two processes: more would disturb what measures the kernel
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint types imports references unit docs bench clean
@@ -17,7 +18,7 @@ demo: $(VENV)/.demo  ## two nodes with Pods on this machine, their flows as they
 test: $(VENV)/.test lint types imports references unit  ## everything that CI runs
 
 quick: $(VENV)/.quick  ## the tests that need no rights and no server, in two minutes
-	@$(BIN)/pytest -q -n auto -m "not kernel and not clickhouse and not slow"
+	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not slow"
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check
@@ -30,10 +31,10 @@ imports: $(VENV)/.test
 	@$(BIN)/lint-imports --no-logo
 
 unit: $(VENV)/.test
-	@$(BIN)/pytest --cov --cov-report=term:skip-covered --durations=10
+	@$(BIN)/pytest $(BESIDE) --cov --cov-report=term:skip-covered --durations=10
 
 references: $(VENV)/.test  ## a part of the tests again, on the leaves' plain-Python references
-	@FLOWVIS_NATIVE=never $(BIN)/pytest -q tests/test_*.py tests/aggregator/test_flows.py tests/aggregator/test_key.py \
+	@FLOWVIS_NATIVE=never $(BIN)/pytest -q $(BESIDE) tests/test_*.py tests/aggregator/test_flows.py tests/aggregator/test_key.py \
 		tests/exporter/test_connections.py tests/denials tests/policies/test_decide.py
 
 docs: $(VENV)/.test  ## write the generated files of docs/ and deploy/ anew

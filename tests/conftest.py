@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from flowvis.conntrack.sources.tracking import RULE
 from flowvis.runtime.options import POD
 from namespaces import new_namespace, run
+
+TESTS = Path(__file__).parent
 
 # What runs the tests may itself be a Pod; what they start is not, unless a test says so.
 os.environ.pop(POD, None)
@@ -36,3 +39,16 @@ def tracked(namespace: None) -> None:
 def _proof_takes_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """On loopback there is no need to wait as long as across networks."""
     monkeypatch.setattr("flowvis.transport.client.PROOF_S", 0.03)
+
+
+SHARED = ("clickhouse",)
+"""Rooms whose tests share servers."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, let one have all that share what is dear to start."""
+    for item in items:
+        path = item.path.relative_to(TESTS)
+        group = path.parts[0] if path.parts[0] in SHARED else str(path)
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -21,6 +21,7 @@ from flowvis.conntrack.sources.sysctls import ROOT
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.tls import TlsFiles
 from inventory.kubernetes_objects import node, pod
+from ports import free_port
 from waiting import block_until, until
 
 
@@ -100,11 +101,6 @@ def daemons() -> Iterator[list[Daemon]]:
     yield started
     for daemon in started:
         daemon.end()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def get(port: int, page: str) -> str:

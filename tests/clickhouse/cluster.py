@@ -7,9 +7,10 @@ from pathlib import Path
 
 from clickhouse_driver import Client
 
+from ports import free_port
 from waiting import block_until
 
-from .server import Server, free_port
+from .server import Server
 
 NAME = "flows-cluster"
 LIBRARY = Path("/usr/share/java/zookeeper.jar")  # its manifest names what else it needs

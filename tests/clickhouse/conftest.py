@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from ports import free_port
 
 from .cluster import NAME, Cluster, Coordinator
-from .server import Server, free_port
+from .server import Server
 
 
 @pytest.fixture(scope="session")

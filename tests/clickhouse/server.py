@@ -7,6 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from ports import free_port
 from waiting import block_until
 
 CONFIG = """<yandex>
@@ -26,12 +27,6 @@ USERS = """<yandex><profiles><default>{profile}</default></profiles>
 <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default>
 <writer><password>secret</password><networks><ip>::/0</ip></networks><profile>default</profile>
 <quota>default</quota></writer></users><quotas><default></default></quotas></yandex>"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

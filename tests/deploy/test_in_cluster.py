@@ -15,9 +15,10 @@ import yaml
 from tools.kustomize import render
 
 from aggregator.harness import Aggregator
-from cli.test_exporter import Daemon, free_port
+from cli.test_exporter import Daemon
 from flowvis.lab.apiserver import ApiServer, kubeconfig, status
 from inventory.kubernetes_objects import node, pod, service
+from ports import free_port
 from waiting import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

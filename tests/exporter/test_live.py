@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from cli.test_exporter import Daemon, free_port, get, write
+from cli.test_exporter import Daemon, get, write
 from exporter.collector import Collector
 from exporter.test_export import deltas
 from flowvis.conntrack.sources.sysctls import ROOT
+from ports import free_port
 from waiting import block_until, until
 
 RESTART = "flowvis_exporter_config_restart_required"

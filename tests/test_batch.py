@@ -15,6 +15,8 @@ from flowvis.batch import (
     is_ipv4,
     is_unset,
     move_codes,
+    same_addresses,
+    take,
 )
 from flowvis.native import StringTable
 
@@ -94,3 +96,42 @@ def test_families_and_absence() -> None:
     assert is_ipv4(column).tolist() == [True, False, True, False]
     assert is_unset(column).tolist() == [False, False, True, True]
     assert is_unset(addresses("::1", "::ffff:0:1")).tolist() == [False, False]
+
+
+MAPPED = ("10.0.0.1", "0.0.0.0", "255.255.255.255")
+OTHER = ("::", "::1", "::fffe:a00:1", "1::ffff:a00:1", "::ffff:0:a00:1", "0:0:0:1::ffff:a00:1")
+
+
+@pytest.mark.parametrize("stride", [1, 2], ids=["contiguous", "strided"])
+def test_which_addresses_are_ipv4(stride: int) -> None:
+    column = np.repeat(addresses(*MAPPED, *OTHER), stride, axis=0)[::stride]
+    assert is_ipv4(column).tolist() == [True] * len(MAPPED) + [False] * len(OTHER)
+    assert is_ipv4(column[:0]).tolist() == []
+
+
+@pytest.mark.parametrize("stride", [1, 3], ids=["contiguous", "strided"])
+def test_which_addresses_are_the_same(stride: int) -> None:
+    one = np.repeat(addresses("10.0.0.1", "fd00::1", "fd00::1", "::"), stride, axis=0)[::stride]
+    other = addresses("10.0.0.1", "fd00::2", "fd01::1", "::")
+    assert same_addresses(one, other).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        np.array([3, 0, -1, 3]),
+        np.array([], dtype=np.int64),
+        np.array([True, False, False, True, True]),
+        np.zeros(5, dtype=bool),
+        slice(1, -1),
+    ],
+    ids=["positions", "no positions", "mask", "empty mask", "slice"],
+)
+def test_the_same_rows_of_columns_of_any_layout(which: np.ndarray | slice) -> None:
+    rows = np.arange(5 * 16, dtype=np.uint8).reshape(5, 16)
+    records = np.zeros(5, dtype=[("address", "u1", 16), ("count", "u8")])
+    records["address"], records["count"] = rows, range(5)
+    columns = [rows, rows[:, ::2], records["address"], records["count"], np.arange(5)]
+    taken = list(take(columns, which))
+    assert all((one == column[which]).all() for one, column in zip(taken, columns, strict=True))
+    assert [one.shape for one in taken] == [column[which].shape for column in columns]

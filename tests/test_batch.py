@@ -15,8 +15,10 @@ from flowvis.batch import (
     is_ipv4,
     is_unset,
     move_codes,
+    only,
     same_addresses,
     take,
+    whole_rows,
 )
 from flowvis.native import StringTable
 
@@ -135,3 +137,22 @@ def test_the_same_rows_of_columns_of_any_layout(which: np.ndarray | slice) -> No
     taken = list(take(columns, which))
     assert all((one == column[which]).all() for one, column in zip(taken, columns, strict=True))
     assert [one.shape for one in taken] == [column[which].shape for column in columns]
+
+
+@pytest.mark.parametrize("which", [[True, False, True], [False] * 3, [True] * 3])
+@pytest.mark.parametrize("stride", [1, 2], ids=["contiguous", "strided"])
+def test_only_some_rows(which: list[bool], stride: int) -> None:
+    column = np.repeat(addresses("10.0.0.1", "fd00::1", "fd00::2"), stride, axis=0)[::stride]
+    mask = np.array(which)
+    kept = only(column, mask)
+    assert (kept == np.where(mask[:, None], column, 0)).all()
+    kept[:] = 7
+    assert column.tolist() == addresses("10.0.0.1", "fd00::1", "fd00::2").tolist()
+
+
+def test_rows_are_assigned_whole() -> None:
+    counters = np.arange(20, dtype=np.uint64).reshape(5, 4)
+    whole_rows(counters)[[3, 0]] = whole_rows(np.full((4, 4), 9, dtype=np.uint64)[::2])
+    assert counters.tolist() == [[9] * 4, [4, 5, 6, 7], [8, 9, 10, 11], [9] * 4, [16, 17, 18, 19]]
+    ports = np.arange(3)
+    assert whole_rows(ports) is ports

@@ -88,6 +88,28 @@ def take(columns: Iterable[Column], which: NDArray[Any] | slice) -> Iterator[Col
     )
 
 
+def whole_rows(column: Column) -> Column:
+    """The rows of a column as items: a view `(n,)`, by which numpy copies each at once.
+
+    Assigned to rows by position, addresses cost a sixth of what they do byte by byte. A column that
+    is not contiguous is copied first. The items cannot be compared.
+    """
+    if column.ndim == 1:
+        return column
+    rows = np.ascontiguousarray(column)
+    return rows.view(f"V{rows.dtype.itemsize * rows.shape[1]}")[:, 0]
+
+
+def only(column: Column, which: NDArray[np.bool_]) -> Column:
+    """A copy of a column with its rows where `which` says, and 0 elsewhere."""
+    rows = np.flatnonzero(which)
+    if len(rows) == len(column):
+        return column.copy()
+    kept = np.zeros(column.shape, column.dtype)
+    whole_rows(kept)[rows] = whole_rows(column)[rows]
+    return kept
+
+
 def concat(batches: Sequence[Batch]) -> Batch:
     """Join batches that have the same columns and share one string table."""
     first = batches[0]

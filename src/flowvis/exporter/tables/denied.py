@@ -224,7 +224,7 @@ class DeniedTable:
         self._departed, self._waiting = [], 0
         filled = [batch for batch in made if len(batch)]
         batch = concat(filled) if filled else made[-1]
-        self._rows.compact(np.flatnonzero(self._deadline[: self._top] != NEVER))
+        self._rows.compact(lambda: np.flatnonzero(self._deadline[: self._top] != NEVER))
         return batch
 
     def flush(self, *, live: int = NEVER) -> Batch:

@@ -25,7 +25,7 @@ from flowvis.denials.prefixes import DenialVerdict
 from flowvis.exporter.rate import Rate
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.reported import Memory, Reported
-from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows
+from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows, any_of
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import EndReason, RuleAction, Source, provides
@@ -149,10 +149,13 @@ class DeniedTable:
         packets = self._keep(packets, self._affordable(packets, at), PacketDropped.RATE_LIMIT)
         # When they were logged, by steady time: they may have waited.
         logged = at - (now_ms - packets.time_ms.astype(np.int64))
-        for part in _runs(logged, int(self._kept(packets).min(initial=NEVER))):
-            self._take(packets.take(part), logged[part], at)
+        kept = self._kept(packets)
+        for part in _runs(logged, int(kept.min(initial=NEVER))):
+            self._take(packets.take(part), logged[part], kept[part], at)
 
-    def _take(self, packets: Packets, logged: NDArray[np.int64], at: int) -> None:
+    def _take(
+        self, packets: Packets, logged: NDArray[np.int64], kept: NDArray[np.int64], at: int
+    ) -> None:
         """Take in packets among which no connection ends."""
         keys = pack_keys(
             packets.source,
@@ -163,17 +166,18 @@ class DeniedTable:
             packets.flow_id,
         )
         slots = self._index.find(keys)
-        over = self._over(slots, logged, self._kept(packets))
+        over = self._over(slots, logged, kept)
         if over.any():
             self._end(np.unique(slots[over]))
             slots = self._index.find(keys)
-        known = slots >= 0
-        self._count(slots[known], packets.take(known), logged[known], at)
-        if known.all():
+        known, fresh = np.flatnonzero(slots >= 0), np.flatnonzero(slots < 0)
+        if not len(fresh):
+            self._count(slots, packets, logged, at)
             return
+        self._count(slots[known], packets.take(known), logged[known], at)
         # Their rows may be those of connections that were known until now.
-        packets, logged = packets.take(~known), logged[~known]
-        slots = self._admit(keys[~known], packets, at)
+        packets, logged = packets.take(fresh), logged[fresh]
+        slots = self._admit(keys.take(fresh, axis=0), packets, at)
         room = slots >= 0
         self._count(slots[room], packets.take(room), logged[room], at)
 
@@ -365,12 +369,15 @@ class DeniedTable:
         starts = self._rows.kept["flowStartMilliseconds"]
         kept = self._kept_ms[self._rows.kept["protocolIdentifier"][slots]].astype(np.uint64)
         earlier = time_ms + kept > starts[slots]
-        earlier &= ~self._rows.exported[slots].any(axis=1)
+        earlier &= ~any_of(self._rows.exported.take(slots, axis=0) != 0)
         np.minimum.at(starts, slots[earlier], time_ms[earlier])
 
     def _blame(self, slots: Slots, packets: Packets) -> None:
         """Write which policy denied the connections; the last one in each direction counts."""
-        places, inverse = np.unique(packets.verdict, return_inverse=True)
+        used = np.zeros(len(packets.verdicts), dtype=bool)
+        used[packets.verdict] = True
+        places, numbers = np.flatnonzero(used), np.cumsum(used) - 1
+        inverse = numbers[packets.verdict]
         verdicts = [packets.verdicts[place] for place in places.tolist()]
         for egress, direction in enumerate(_DIRECTIONS):
             here = np.array(

@@ -11,9 +11,11 @@ from flowvis.batch import (
     Batch,
     address_bytes,
     address_text,
+    any_of,
     concat,
     is_ipv4,
     is_unset,
+    is_zero,
     move_codes,
     only,
     same_addresses,
@@ -156,3 +158,15 @@ def test_rows_are_assigned_whole() -> None:
     assert counters.tolist() == [[9] * 4, [4, 5, 6, 7], [8, 9, 10, 11], [9] * 4, [16, 17, 18, 19]]
     ports = np.arange(3)
     assert whole_rows(ports) is ports
+
+
+def test_which_addresses_are_zero() -> None:
+    column = addresses("::", "::1", "1::", "0.0.0.0", "::1:0:0:0")
+    assert is_zero(column).tolist() == [True, False, False, False, False]
+    assert is_zero(column[::-2]).tolist() == [False, False, True]
+
+
+def test_which_rows_have_any() -> None:
+    few = np.array([[False, False], [True, False], [False, True], [True, True]])
+    assert any_of(few).tolist() == [False, True, True, True]
+    assert any_of(few[:, :1]).tolist() == [False, True, False, True]

@@ -7,6 +7,7 @@ text `(n,)` uint32 codes. Arrays may be strided views; whoever needs contiguous 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Self
 
@@ -110,6 +111,11 @@ def only(column: Column, which: NDArray[np.bool_]) -> Column:
     return kept
 
 
+def any_of(columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows of a few columns have a True; along rows that short numpy is ten times slower."""
+    return np.asarray(reduce(np.bitwise_or, columns.T))
+
+
 def concat(batches: Sequence[Batch]) -> Batch:
     """Join batches that have the same columns and share one string table."""
     first = batches[0]
@@ -141,6 +147,12 @@ def same_addresses(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[
     """Which rows of two `(n, 16)` address columns are equal."""
     first, second = (np.ascontiguousarray(column).view(np.uint64) for column in (one, other))
     return np.asarray((first[:, 0] == second[:, 0]) & (first[:, 1] == second[:, 1]))
+
+
+def is_zero(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which rows of an `(n, 16)` address column are all 0."""
+    words = np.ascontiguousarray(addresses).view(np.uint64)
+    return np.asarray(words[:, 0] | words[:, 1] == 0)
 
 
 def is_unset(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -210,16 +210,28 @@ class VerdictCache:
         protocols: NDArray[np.uint8],
         ports: NDArray[np.uint16],
     ) -> None:
+        self.evaluated += len(slots)
+        endpoints = self.classes.endpoints
+        connections = [
+            (
+                endpoints[pair >> 40 & 0xFFFFF],
+                Called(protocol, port, endpoints[pair >> 20 & 0xFFFFF]),
+                pair >= _TO_OWN_NODE,
+            )
+            for pair, protocol, port in zip(
+                pairs.tolist(), protocols.tolist(), ports.tolist(), strict=True
+            )
+        ]
         room = int(slots.max()) + 1
+        numbers: dict[int, int] = {}  # by identity: most are a rule's own, and hashing one is slow
         for direction, codes in self.classes.codes.items():
             if room > len(codes):
                 self.classes.codes[direction] = np.pad(codes, (0, 2 * room - len(codes)))
-        self.evaluated += len(slots)
-        rows = zip(slots.tolist(), pairs.tolist(), protocols.tolist(), ports.tolist(), strict=True)
-        for slot, pair, protocol, port in rows:
-            source = self.classes.endpoints[pair >> 40 & 0xFFFFF]
-            called = Called(protocol, port, self.classes.endpoints[pair >> 20 & 0xFFFFF])
-            own = pair >= _TO_OWN_NODE
-            for direction, codes in self.classes.codes.items():
+            found = []
+            for source, called, own in connections:
                 verdict = self.generation.decide(direction, source, called, to_own_node=own)
-                codes[slot] = self._verdicts.number(verdict)
+                number = numbers.get(id(verdict))
+                if number is None:
+                    number = numbers[id(verdict)] = self._verdicts.number(verdict)
+                found.append(number)
+            self.classes.codes[direction][slots] = found

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, concat
+from flowvis.batch import Batch, any_of, concat
 from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
 from flowvis.conntrack.sources.sysctls import CLOSED_S
@@ -364,7 +364,7 @@ class ConnectionTable:
             entries, now_ms, (reported.reasons == UNREPORTED) | reported.completed
         )
         description = self._enricher.describe(tuples, self._rows.strings)
-        quiet = (reported.reasons != UNREPORTED) & (counters == reported.exported).all(axis=1)
+        quiet = (reported.reasons != UNREPORTED) & ~any_of(counters != reported.exported)
         if ended:
             quiet &= reported.reasons == EndReason.END
         self.entries.drop(EntryDropped.NOT_LOCAL, int(np.count_nonzero(~description.wanted)))
@@ -589,7 +589,7 @@ class ConnectionTable:
             self._kernel_start[slots],
             self._rows.kept["flowStartMilliseconds"][slots],
             self._rows.kept["flowEndMilliseconds"][slots],
-            self._rows.exported[slots],
+            self._rows.exported.take(slots, axis=0),
             self._reported[slots],
             self._completed[slots],
         )

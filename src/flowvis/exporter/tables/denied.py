@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, Column, concat
+from flowvis.batch import Batch, Column, any_of, concat
 from flowvis.conntrack.sources.sysctls import UNANSWERED_S
 from flowvis.counts import count
 from flowvis.denials.packets import Packets
@@ -25,7 +25,7 @@ from flowvis.denials.prefixes import DenialVerdict
 from flowvis.exporter.rate import Rate
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.reported import Memory, Reported
-from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows, any_of
+from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import EndReason, RuleAction, Source, provides
@@ -250,7 +250,7 @@ class DeniedTable:
     def reported(self) -> Reported:
         """What was exported of all connections that may go on: for our successor."""
         slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
-        exported = self._rows.exported[slots].any(axis=1)
+        exported = any_of(self._rows.exported.take(slots, axis=0) != 0)
         return self._reported_of(slots[exported]).joined(self._memory.all())
 
     def take_over(self, reported: Reported) -> None:
@@ -332,7 +332,7 @@ class DeniedTable:
             rows.kept["flowStartMilliseconds"][slots],
             rows.kept["flowStartMilliseconds"][slots],
             rows.kept["flowEndMilliseconds"][slots],
-            rows.exported[slots],
+            rows.exported.take(slots, axis=0),
             np.full(len(slots), EndReason.FORCED, dtype=np.uint8),
             np.zeros(len(slots), dtype=bool),
         )

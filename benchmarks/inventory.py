@@ -127,6 +127,8 @@ async def _follow(name: str, url: str, pipe: multiprocessing.connection.Connecti
     before = _resident()
     began = time.process_time()
     await watchers.start()
+    while watchers.not_synced():  # noqa: ASYNC110  a start has a limit and goes on without
+        await asyncio.sleep(0.1)
     listed = time.process_time() - began
     pipe.send("synced")
     await asyncio.to_thread(pipe.recv)

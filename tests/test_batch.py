@@ -11,10 +11,16 @@ from flowvis.batch import (
     Batch,
     address_bytes,
     address_text,
+    any_of,
     concat,
     is_ipv4,
     is_unset,
+    is_zero,
     move_codes,
+    only,
+    same_addresses,
+    take,
+    whole_rows,
 )
 from flowvis.native import StringTable
 
@@ -94,3 +100,73 @@ def test_families_and_absence() -> None:
     assert is_ipv4(column).tolist() == [True, False, True, False]
     assert is_unset(column).tolist() == [False, False, True, True]
     assert is_unset(addresses("::1", "::ffff:0:1")).tolist() == [False, False]
+
+
+MAPPED = ("10.0.0.1", "0.0.0.0", "255.255.255.255")
+OTHER = ("::", "::1", "::fffe:a00:1", "1::ffff:a00:1", "::ffff:0:a00:1", "0:0:0:1::ffff:a00:1")
+
+
+@pytest.mark.parametrize("stride", [1, 2], ids=["contiguous", "strided"])
+def test_which_addresses_are_ipv4(stride: int) -> None:
+    column = np.repeat(addresses(*MAPPED, *OTHER), stride, axis=0)[::stride]
+    assert is_ipv4(column).tolist() == [True] * len(MAPPED) + [False] * len(OTHER)
+    assert is_ipv4(column[:0]).tolist() == []
+
+
+@pytest.mark.parametrize("stride", [1, 3], ids=["contiguous", "strided"])
+def test_which_addresses_are_the_same(stride: int) -> None:
+    one = np.repeat(addresses("10.0.0.1", "fd00::1", "fd00::1", "::"), stride, axis=0)[::stride]
+    other = addresses("10.0.0.1", "fd00::2", "fd01::1", "::")
+    assert same_addresses(one, other).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        np.array([3, 0, -1, 3]),
+        np.array([], dtype=np.int64),
+        np.array([True, False, False, True, True]),
+        np.zeros(5, dtype=bool),
+        slice(1, -1),
+    ],
+    ids=["positions", "no positions", "mask", "empty mask", "slice"],
+)
+def test_the_same_rows_of_columns_of_any_layout(which: np.ndarray | slice) -> None:
+    rows = np.arange(5 * 16, dtype=np.uint8).reshape(5, 16)
+    records = np.zeros(5, dtype=[("address", "u1", 16), ("count", "u8")])
+    records["address"], records["count"] = rows, range(5)
+    columns = [rows, rows[:, ::2], records["address"], records["count"], np.arange(5)]
+    taken = list(take(columns, which))
+    assert all((one == column[which]).all() for one, column in zip(taken, columns, strict=True))
+    assert [one.shape for one in taken] == [column[which].shape for column in columns]
+
+
+@pytest.mark.parametrize("which", [[True, False, True], [False] * 3, [True] * 3])
+@pytest.mark.parametrize("stride", [1, 2], ids=["contiguous", "strided"])
+def test_only_some_rows(which: list[bool], stride: int) -> None:
+    column = np.repeat(addresses("10.0.0.1", "fd00::1", "fd00::2"), stride, axis=0)[::stride]
+    mask = np.array(which)
+    kept = only(column, mask)
+    assert (kept == np.where(mask[:, None], column, 0)).all()
+    kept[:] = 7
+    assert column.tolist() == addresses("10.0.0.1", "fd00::1", "fd00::2").tolist()
+
+
+def test_rows_are_assigned_whole() -> None:
+    counters = np.arange(20, dtype=np.uint64).reshape(5, 4)
+    whole_rows(counters)[[3, 0]] = whole_rows(np.full((4, 4), 9, dtype=np.uint64)[::2])
+    assert counters.tolist() == [[9] * 4, [4, 5, 6, 7], [8, 9, 10, 11], [9] * 4, [16, 17, 18, 19]]
+    ports = np.arange(3)
+    assert whole_rows(ports) is ports
+
+
+def test_which_addresses_are_zero() -> None:
+    column = addresses("::", "::1", "1::", "0.0.0.0", "::1:0:0:0")
+    assert is_zero(column).tolist() == [True, False, False, False, False]
+    assert is_zero(column[::-2]).tolist() == [False, False, True]
+
+
+def test_which_rows_have_any() -> None:
+    few = np.array([[False, False], [True, False], [False, True], [True, True]])
+    assert any_of(few).tolist() == [False, True, True, True]
+    assert any_of(few[:, :1]).tolist() == [False, True, False, True]

@@ -6,7 +6,8 @@ addresses `(n, 16)` uint8 in network order (IPv4 as ::ffff:a.b.c.d, RFC 4291 sec
 text `(n,)` uint32 codes. Arrays may be strided views; whoever needs contiguous memory makes it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from flowvis.strings import Strings
 Column = NDArray[Any]
 
 V4_MAPPED = bytes.fromhex("00000000000000000000ffff")
+_MAPPED_WORD = np.frombuffer(V4_MAPPED, dtype=np.uint32)[2]
 
 
 class Batch:
@@ -49,7 +51,7 @@ class Batch:
     def take(self, which: NDArray[Any] | slice) -> Self:
         """Copy the records at integer positions, under a boolean mask, or in a slice (a view)."""
         return type(self)(
-            {name: column[which] for name, column in self.columns.items()}, self.strings
+            dict(zip(self.columns, take(self.columns.values(), which), strict=True)), self.strings
         )
 
     def select(self, names: Iterable[str]) -> Self:
@@ -69,6 +71,49 @@ class Batch:
             if name in columns:
                 columns[name] = move_codes(columns[name], self.strings, strings)
         return type(self)(columns, strings)
+
+
+def take(columns: Iterable[Column], which: NDArray[Any] | slice) -> Iterator[Column]:
+    """Go through the same rows of many columns: at positions, under a boolean mask, or in a slice.
+
+    A mask is turned into positions once, and rows are copied whole: numpy's own indexing copies
+    addresses a byte at a time, which takes ten times as long. Of a strided view, which `take` would
+    copy whole before, it is the better one.
+    """
+    if isinstance(which, slice):
+        return (column[which] for column in columns)
+    places = np.flatnonzero(which) if which.dtype == np.bool_ else which
+    return (
+        column.take(places, axis=0) if column.flags.c_contiguous else column[places]
+        for column in columns
+    )
+
+
+def whole_rows(column: Column) -> Column:
+    """The rows of a column as items: a view `(n,)`, by which numpy copies each at once.
+
+    Assigned to rows by position, addresses cost a sixth of what they do byte by byte. A column that
+    is not contiguous is copied first. The items cannot be compared.
+    """
+    if column.ndim == 1:
+        return column
+    rows = np.ascontiguousarray(column)
+    return rows.view(f"V{rows.dtype.itemsize * rows.shape[1]}")[:, 0]
+
+
+def only(column: Column, which: NDArray[np.bool_]) -> Column:
+    """A copy of a column with its rows where `which` says, and 0 elsewhere."""
+    rows = np.flatnonzero(which)
+    if len(rows) == len(column):
+        return column.copy()
+    kept = np.zeros(column.shape, column.dtype)
+    whole_rows(kept)[rows] = whole_rows(column)[rows]
+    return kept
+
+
+def any_of(columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows of a few columns have a True; along rows that short numpy is ten times slower."""
+    return np.asarray(reduce(np.bitwise_or, columns.T))
 
 
 def concat(batches: Sequence[Batch]) -> Batch:
@@ -92,8 +137,22 @@ def move_codes(codes: NDArray[Any], source: Strings, target: Strings) -> NDArray
 
 def is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which rows of an `(n, 16)` address column are IPv4-mapped."""
-    prefix = np.frombuffer(V4_MAPPED, dtype=np.uint8)
-    return np.asarray((addresses[:, :12] == prefix).all(axis=1))
+    rows = np.ascontiguousarray(addresses)
+    return np.asarray(
+        (rows.view(np.uint64)[:, 0] == 0) & (rows.view(np.uint32)[:, 2] == _MAPPED_WORD)
+    )
+
+
+def same_addresses(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which rows of two `(n, 16)` address columns are equal."""
+    first, second = (np.ascontiguousarray(column).view(np.uint64) for column in (one, other))
+    return np.asarray((first[:, 0] == second[:, 0]) & (first[:, 1] == second[:, 1]))
+
+
+def is_zero(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which rows of an `(n, 16)` address column are all 0."""
+    words = np.ascontiguousarray(addresses).view(np.uint64)
+    return np.asarray(words[:, 0] | words[:, 1] == 0)
 
 
 def is_unset(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:

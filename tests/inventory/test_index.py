@@ -507,3 +507,15 @@ def test_other_pod_networks() -> None:
     assert inventory.are_pods(addresses(["10.1.0.1", "10.2.0.1"])).tolist() == [True, False]
     inventory.set_pod_networks([ip_network("10.2.0.0/16")])
     assert inventory.are_pods(addresses(["10.1.0.1", "10.2.0.1"])).tolist() == [False, True]
+
+
+def test_a_change_that_says_nothing_new_of_a_pod_leaves_its_object() -> None:
+    # Policies look at a Pod again when another object stands in its place.
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1", "fd00::1"), NEW_YEAR)
+    (before,) = inventory.pods.objects
+    inventory.upsert(pod("a", "10.0.0.1", "fd00::1", annotations={"seen": "twice"}), NEW_YEAR + 1)
+    assert inventory.pods.objects[0] is before
+    inventory.upsert(pod("a", "10.0.0.1", "fd00::1", labels={"now": "labelled"}), NEW_YEAR + 2)
+    assert inventory.pods.objects[0].labels == '{"now":"labelled"}'
+    assert names(inventory, ["10.0.0.1", "fd00::1"]) == ["a", "a"]

@@ -319,3 +319,18 @@ def test_labels_of_a_pod_are_read_once(cluster: Cluster, monkeypatch: pytest.Mon
     for _ in range(3):
         ingress(cluster)
     assert len(read) == 2
+
+
+def test_a_pod_with_two_addresses_is_two_endpoints(cluster: Cluster) -> None:
+    block = {"ipBlock": {"cidr": "10.0.0.2/32"}}
+    cluster.apply(network_policy("p", ingress=[{"from": [block]}]))
+    several = [Pod("y", "b", address) for address in ("10.0.0.2", "fd00::2")]
+    for _ in range(2):
+        found = []
+        for at in (0, 0, 1, 1, 0):
+            batch = cluster.batch([Connection(several[at].address, "x/a")] * 2)
+            handles = cluster._handles(["y/b", "y/b"]), cluster._handles(["x/a", "x/a"])
+            columns = cluster.policies.decide(batch, cluster.pods, *handles)
+            found.append(columns["ingressNetworkPolicyRuleAction"].tolist())
+        assert found == [[1, 1], [1, 1], [2, 2], [2, 2], [1, 1]]
+        cluster.policies._clear()  # as when a table is full

@@ -75,3 +75,22 @@ def test_objects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abc":
         kept.put(key(name), 1, NOW, NOW)
     assert (len(kept), kept.refused) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("times", "epochs"),
+    [
+        ([], {}),
+        ([NOW + 15], {NOW + 10: [0]}),
+        ([NOW + 19, NOW + 10, NOW + 12], {NOW + 10: [0, 1, 2]}),
+        ([5, NOW + 30, NOW + 10, 7, NOW + 25], {0: [0, 3], NOW + 10: [2], NOW + 20: [1, 4]}),
+    ],
+)
+def test_times_are_split_by_their_epochs(times: list[int], epochs: dict[int, list[int]]) -> None:
+    kept = ObjectHistory()
+    for number in (10, 20):
+        kept.put(key("a"), number, NOW + number, NOW)
+    column = np.array(times, dtype=np.int64)
+    found = {epoch: np.arange(len(times))[at].tolist() for epoch, at in kept.split(column)}
+    assert found == epochs
+    assert all((kept.epochs(column[at]) == epoch).all() for epoch, at in found.items())

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.batch import take
 from flowvis.native.contract.conntrack import DESTROY, DUMP, NEW, NO_TCP_STATE, RECORD, UPDATE
 
 __all__ = ["DESTROY", "DUMP", "NEW", "NO_TCP_STATE", "UPDATE", "Entries"]
@@ -84,7 +85,8 @@ class Entries:
 
     def take(self, which: NDArray[Any] | slice) -> Self:
         """Copy the rows at integer positions, under a boolean mask, or in a slice (a view)."""
-        return self.of({name: column[which] for name, column in self.columns().items()})
+        columns = self.columns()
+        return self.of(dict(zip(columns, take(columns.values(), which), strict=True)))
 
     @classmethod
     def concat(cls, parts: Sequence["Entries"]) -> Self:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 MAX_ATTRIBUTES = 32  # of one message; the packet log has 21 kinds
@@ -49,9 +50,14 @@ def gather(raw: Bytes, at: Ints, sizes: Ints, width: int) -> Bytes:
     pieces = np.zeros((len(at), width), dtype=np.uint8)
     if not used:
         return pieces
-    columns = np.arange(used)
-    places = np.minimum(at[:, None] + columns, len(raw) - 1)
-    pieces[:, :used] = np.where(columns < sizes[:, None], raw[places], np.uint8(0))
+    if int(at.max()) + used > len(raw):
+        raw = np.concatenate([raw, np.zeros(used, dtype=np.uint8)])
+    windows = as_strided(raw, (len(raw) - used + 1, used), (1, 1), writeable=False)
+    pieces[:, :used] = windows[at]
+    short = np.flatnonzero(sizes < used)
+    if len(short):
+        beyond = np.arange(used) >= sizes[short][:, None]
+        pieces[short, :used] = np.where(beyond, np.uint8(0), pieces[short, :used])
     return pieces
 
 

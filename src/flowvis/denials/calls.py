@@ -7,7 +7,7 @@ Service. The connection's original tuple (linux/netfilter/nfnetlink_conntrack.h)
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import V4_MAPPED
+from flowvis.batch import V4_MAPPED, is_zero, same_addresses, whole_rows
 from flowvis.denials.attributes import Bytes, Ints, attributes, gather, number
 from flowvis.denials.headers import Headers
 
@@ -39,10 +39,13 @@ def called_by(
     begin, length = parts_at[_PROTOCOL], parts[_PROTOCOL]
     ports_at, ports = attributes(raw, begin, begin + length, (_PORT,))
     port = number(raw, ports_at[_PORT], ports[_PORT], 2)
-    ours = destination.any(axis=1) & (source == headers.source).all(axis=1)
+    ours = same_addresses(source, headers.source) & ~is_zero(destination)
+    rows = np.flatnonzero(ours)
+    called = headers.destination.copy()
+    whole_rows(called)[rows] = whole_rows(destination)[rows]
     with_port = ours & (port >= 0) & (headers.destination_port > 0)
     return (
-        np.where(ours[:, None], destination, headers.destination),
+        called,
         np.where(with_port, port, headers.destination_port).astype(np.uint16),
     )
 

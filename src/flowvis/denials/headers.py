@@ -25,6 +25,8 @@ _WITH_PORTS = np.zeros(256, dtype=bool)
 _WITH_PORTS[[6, 17, 33, 132, 136]] = True
 _REQUESTS = {1: (8, 13, 15, 17), 58: (128,)}
 """The types of ICMP and ICMPv6 that conntrack takes for the beginning of a connection."""
+_ICMP = np.zeros(256, dtype=bool)
+_ICMP[list(_REQUESTS)] = True
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -83,7 +85,9 @@ def read_headers(heads: Bytes, sizes: Ints) -> Headers:
         octets.astype(np.uint64),
         _icmp(
             heads,
-            np.flatnonzero(whole & (ports_at + 8 <= np.minimum(sizes, HEAD_BYTES))),
+            np.flatnonzero(
+                whole & _ICMP[protocol] & (ports_at + 8 <= np.minimum(sizes, HEAD_BYTES))
+            ),
             ports_at,
             protocol,
         ),
@@ -91,8 +95,10 @@ def read_headers(heads: Bytes, sizes: Ints) -> Headers:
 
 
 def _icmp(heads: Bytes, rows: Ints, at: Ints, protocol: Bytes) -> NDArray[np.uint64]:
-    """Return the flowId of packets; of their `rows` the first 8 bytes of the message are there."""
+    """Return the flowId of packets; `rows` are of ICMP, with the first 8 bytes of the message."""
     flow_id = np.zeros(len(heads), dtype=np.uint64)
+    if not len(rows):
+        return flow_id
     kind = heads[rows, at[rows]]
     asks = np.zeros(len(rows), dtype=bool)
     for number, types in _REQUESTS.items():
@@ -124,4 +130,6 @@ def _walk(heads: Bytes, sizes: Ints, rows: Ints) -> tuple[Bytes, Ints]:
 
 def _word(heads: Bytes, rows: Ints, at: Ints | int) -> Ints:
     """Return 16 bits in network order at a place in each row."""
-    return np.asarray(heads[rows, at].astype(np.int64) << 8 | heads[rows, at + 1])
+    places = rows * heads.shape[1] + at
+    every = heads.reshape(-1)
+    return np.asarray(every.take(places).astype(np.int64) << 8 | every.take(places + 1))

@@ -3,7 +3,6 @@
 Does no I/O and has no clock. Messages are walked all at once, one attribute of each at a time.
 """
 
-import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +27,7 @@ PACKET = 4 << 8  # NFNL_SUBSYS_ULOG, NFULNL_MSG_PACKET
 
 _TIMESTAMP, _PAYLOAD, _PREFIX, _SEQUENCE, _CONNECTION = 3, 9, 10, 12, 18
 _WANTED = (_TIMESTAMP, _PAYLOAD, _PREFIX, _SEQUENCE, _CONNECTION)
-_MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
+_HEADER_BYTES = 16  # struct nlmsghdr
 _ATTRIBUTES_AT = 20  # struct nlmsghdr and struct nfgenmsg
 
 Bytes = NDArray[np.uint8]
@@ -141,14 +140,18 @@ def joined(parts: list[Packets]) -> Packets:
 
 def _messages(data: bytes | memoryview) -> tuple[Ints, Ints]:
     """Return where the logged packets' messages start and end; those are within the data."""
-    starts, ends = [], []
+    starts, lengths = [], []
     at, size = 0, len(data)
-    while at + _MESSAGE.size <= size:
-        length, kind, *_ = _MESSAGE.unpack_from(data, at)
-        if length < _MESSAGE.size or at + length > size:
+    # struct nlmsghdr: the length in 32 bits, the type in 16; messages begin at multiples of 4.
+    words = memoryview(data)[: size & ~3].cast("I")
+    halves = words.cast("B").cast("H")
+    while at + _HEADER_BYTES <= size:
+        length = words[at >> 2]
+        if length < _HEADER_BYTES or at + length > size:
             break
-        if kind == PACKET and length >= _ATTRIBUTES_AT:
+        if halves[(at >> 1) + 2] == PACKET and length >= _ATTRIBUTES_AT:
             starts.append(at)
-            ends.append(at + length)
+            lengths.append(length)
         at += (length + 3) & ~3
-    return np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)
+    begin = np.array(starts, dtype=np.int64)
+    return begin, begin + np.array(lengths, dtype=np.int64)

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.batch import take
 from flowvis.denials.prefixes import DenialVerdict
 
 
@@ -40,5 +41,6 @@ class Packets:
 
     def take(self, which: NDArray[Any] | slice) -> Self:
         """Some of the rows: at positions, under a mask, in a slice."""
-        columns = {field.name: getattr(self, field.name)[which] for field in fields(self)[:-1]}
-        return type(self)(**columns, verdicts=self.verdicts)
+        names = [field.name for field in fields(self)[:-1]]
+        columns = take((getattr(self, name) for name in names), which)
+        return type(self)(**dict(zip(names, columns, strict=True)), verdicts=self.verdicts)

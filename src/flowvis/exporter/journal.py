@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flowvis.counts import count, gauge
 from flowvis.exporter.tables.reported import Reported
-from flowvis.native import FlowIndex
+from flowvis.native import FlowIndex, pack_keys
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -77,7 +77,7 @@ class Journal:
         self.stats.rows += len(reported)
         if self._file is None:
             return False
-        data = self._rows(reported).tobytes()
+        data = self._rows(reported)
         try:
             written = os.write(self._file, data)
         except OSError:
@@ -102,7 +102,7 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with fresh.open("wb") as file:
                 file.write(self._head)
-                file.write(self._rows(reported).tobytes())
+                file.write(self._rows(reported))
             opened = os.open(fresh, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             fresh.replace(self.path)
         except OSError:
@@ -132,11 +132,9 @@ class Journal:
         self.close()
         self.stats.failures += 1
 
-    def _rows(self, reported: Reported) -> NDArray[Any]:
-        rows = np.empty(len(reported), dtype=self._row)
-        for name in self._row.names or ():
-            rows[name] = getattr(reported, name)
-        return rows
+    def _rows(self, reported: Reported) -> memoryview:
+        """Return rows as they are in the file: their columns' bytes, side by side."""
+        return pack_keys(*(getattr(reported, name) for name in self._row.names or ())).data
 
     def _last_of_each(self, rows: NDArray[Any]) -> Reported:
         columns = {name: np.ascontiguousarray(rows[name]) for name in self._row.names or ()}

@@ -24,9 +24,14 @@ Note = Callable[[str], None]
 
 TERMINATED = frozenset({"Succeeded", "Failed"})
 LISTS = (list, tuple)
+MAPPINGS = (dict, Mapping)  # the first is what JSON and YAML have, and asking for the other is slow
 MAX_PORT = 65535
 NO_ADDRESS = (None, "", "None")  # "None" is a headless Service's
 SHARED = 1 << 14  # workloads, and sets of ports, that are held once for all their Pods
+LATELY = 1 << 12  # addresses that need not be read again: a Pod's comes in several of its changes
+
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_address_bytes = lru_cache(LATELY)(address_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ def parse_pod(item: Mapping[str, Any], note: Note = unnoted) -> Pod:
     entries = values.entries("status.podIPs", status.get("podIPs"))
     ips = [entry.get("ip") for entry in entries] or [status.get("podIP")]
     shares_node = bool(spec.get("hostNetwork"))
-    labels = json.dumps(metadata.get("labels") or {}, sort_keys=True, separators=(",", ":"))
+    labels = _json(metadata.get("labels") or {})
     kind, name = workload(metadata)
     return Pod(
         sys.intern(metadata["namespace"]),
@@ -136,9 +141,10 @@ def _named_ports(
     """
     for kind in ("containers", "initContainers"):
         for container in values.entries(kind, spec.get(kind)):
+            ports = container.get("ports")
             if kind == "initContainers" and container.get("restartPolicy") != "Always":
                 continue
-            for port in values.entries("ports", container.get("ports")):
+            for port in values.entries("ports", ports) if ports else ():
                 protocol = _protocol(port)
                 if protocol and (port.get("name") or all_of_them):
                     number = values.port("containerPort", port)
@@ -225,15 +231,15 @@ def _parts(
     item: Mapping[str, Any], *, namespaced: bool = True
 ) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
     """Return metadata, spec and status, each a mapping."""
-    parts = [item.get(part) or {} for part in ("metadata", "spec", "status")]
-    for name, part in zip(("metadata", "spec", "status"), parts, strict=True):
-        if not isinstance(part, Mapping):
+    parts = {name: item.get(name) or {} for name in ("metadata", "spec", "status")}
+    for name, part in parts.items():
+        if not isinstance(part, MAPPINGS):
             raise ValueError(f"{item.get('kind', 'object')}: {name} is not a mapping")  # noqa: TRY004  bad data, not misuse
-    wanted = {"name", "namespace"} if namespaced else {"name"}
-    missing = sorted(key for key in wanted if not parts[0].get(key))
-    if missing:
-        raise ValueError(f"{describe(item)}: metadata.{missing[0]} is missing")
-    return parts[0], parts[1], parts[2]
+    metadata, spec, status = parts.values()
+    for key in ("name", "namespace") if namespaced else ("name",):
+        if not metadata.get(key):
+            raise ValueError(f"{describe(item)}: metadata.{key} is missing")
+    return metadata, spec, status
 
 
 class _Values:
@@ -301,7 +307,7 @@ class _Values:
         if not isinstance(text, str):
             return self._odd_address(field, text)
         try:
-            return address_bytes(text)
+            return _address_bytes(text)
         except ValueError:
             return self._odd_address(field, text)
 

@@ -65,12 +65,13 @@ class PodIndex:
             # A pending Pod gets its address later than its creation: before, it was another's.
             handle = self._add(pod, now_ms if pod.pending else pod.created_ms, FOREVER_MS)
             self._by_name[pod.namespace, pod.name] = handle
-        elif _places(self.objects[handle]) != _places(pod):
-            self._unlink(handle)
+        elif pod != (before := self.objects[handle]):
+            moved = _places(before) != _places(pod)
+            if moved:
+                self._unlink(handle)
             self._put(handle, pod)
-            self._link(handle)
-        else:
-            self._put(handle, pod)
+            if moved:
+                self._link(handle)
 
     def delete(self, namespace: str, name: str, now_ms: int, uid: str = "") -> None:
         """Note that a Pod (the one of that UID, where one is given) is gone.
@@ -232,7 +233,10 @@ class PodIndex:
     def _link(self, handle: int) -> None:
         for port in _node_ports(self.objects[handle]):
             self._on_nodes.setdefault(port, []).append(handle)
-        slots, _ = self._slots.upsert(address_column(self.objects[handle].addresses))
+        addresses = self.objects[handle].addresses
+        if not addresses:
+            return
+        slots, _ = self._slots.upsert(address_column(addresses))
         for slot in slots.tolist():
             if slot < 0:
                 self.refused += 1
@@ -245,7 +249,10 @@ class PodIndex:
             self._on_nodes[port].remove(handle)
             if not self._on_nodes[port]:
                 del self._on_nodes[port]
-        slots = self._slots.find(address_column(self.objects[handle].addresses))
+        addresses = self.objects[handle].addresses
+        if not addresses:
+            return
+        slots = self._slots.find(address_column(addresses))
         for slot in slots[slots >= 0].tolist():
             left = [other for other in self._candidates(slot) if other != handle]
             self._settle(slot, left)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, Column
+from flowvis.batch import Batch, Column, same_addresses
 from flowvis.counts import count, gauge
 from flowvis.policies.endpoints import EndpointTable, Selectable
 from flowvis.policies.enforced import unenforced
@@ -115,10 +115,11 @@ class Policies(WatchedObjects):
             self._clear()
             self._verdicts.clear()
         self._recheck(pods)
-        codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
+        codes = {direction: np.zeros(len(batch), dtype=np.int64) for direction in Direction}
         for first in range(0, len(batch) if self.active else 0, CHUNK):
             rows = slice(first, first + CHUNK)
-            part = self._decide(batch.take(rows), pods, sources[rows], destinations[rows])
+            some = batch if len(batch) <= CHUNK else batch.take(rows)
+            part = self._decide(some, pods, sources[rows], destinations[rows])
             for direction, numbers in part.items():
                 codes[direction][rows] = numbers
         self.stats.records += len(batch)
@@ -139,15 +140,14 @@ class Policies(WatchedObjects):
         where the rest says the same.
         """
         names = dict(zip(_FIELDS, ours, strict=True))
-        whole = batch[names["Type"]] != 0
-        agree = ~whole
-        for name, column in ours.items():
-            agree &= (batch[name] == 0) | (batch[name] == column)
-        found = dict(ours)
-        if not agree.all():
-            found = {name: np.where(agree, mine, batch[name]) for name, mine in ours.items()}
         action = names["RuleAction"]
-        evaluated = agree & (batch[action] == 0)
+        found, evaluated = dict(ours), np.ones(len(batch), dtype=bool)
+        if any(batch[name].any() for name in ours):
+            agree = batch[names["Type"]] == 0
+            for name, column in ours.items():
+                agree &= (batch[name] == 0) | (batch[name] == column)
+            found = {name: np.where(agree, mine, batch[name]) for name, mine in ours.items()}
+            evaluated = agree & (batch[action] == 0)
         before = found[action]
         found[action] = unenforced(batch, before, evaluated)
         self.stats.unenforced += int(np.count_nonzero(found[action] != before))
@@ -204,10 +204,8 @@ class Policies(WatchedObjects):
         source = Side(froms, self._endpoints.nodes(sources))
         destination = Side(tos, self._endpoints.nodes(destinations))
         services = batch["protocolIdentifier"], batch["destinationTransportPort"]
-        codes = {direction: np.zeros(len(batch), dtype=np.int32) for direction in Direction}
-        epochs = self._history.epochs(starts_ms(batch))
-        for epoch in np.unique(epochs).tolist():
-            rows = np.flatnonzero(epochs == epoch)
+        codes = {direction: np.zeros(len(batch), dtype=np.int64) for direction in Direction}
+        for epoch, rows in self._history.split(starts_ms(batch)):
             cache = self._cache(epoch, pods)
             before = cache.evaluated
             called = (column[rows] for column in services)
@@ -215,7 +213,7 @@ class Policies(WatchedObjects):
             self.stats.evaluated += cache.evaluated - before
             for direction, numbers in found.items():
                 codes[direction][rows] = numbers
-        to_itself = (batch["sourceIP"] == batch["destinationIP"]).all(axis=1)
+        to_itself = same_addresses(batch["sourceIP"], batch["destinationIP"])
         for numbers in codes.values():
             numbers[to_itself] = NOT_SUBJECT
         return codes

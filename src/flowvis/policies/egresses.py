@@ -101,9 +101,8 @@ class Egresses(WatchedObjects):
         columns: dict[str, Column] = {name: batch[name].copy() for name in EGRESS_FIELDS}
         leaving = (batch["flowType"] == FlowType.TO_EXTERNAL) & (sources != NONE)
         rows = np.flatnonzero(leaving & (batch["egressName"] == 0))
-        epochs = self._history.epochs(starts_ms(batch)[rows])
-        for number in np.unique(epochs).tolist():
-            those = rows[epochs == number]
+        for number, at in self._history.split(starts_ms(batch)[rows]):
+            those = rows[at]
             handles, places = np.unique(sources[those], return_inverse=True)
             epoch = self._epoch(number)
             before = epoch.evaluated

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.batch import same_addresses
 from flowvis.native import FlowIndex, pack_keys
 from flowvis.policies.generation import Member, NamedPort
 
@@ -59,6 +60,8 @@ class EndpointTable:
         self._seen: list[Selectable | None] = []
         self._member_of = np.zeros(0, dtype=np.uint32)
         self._node_of = np.zeros(0, dtype=np.int32)
+        # The last number of each handle: a Pod has mostly one address in use. The last is NONE's.
+        self._number_of = np.zeros(0, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -73,7 +76,7 @@ class EndpointTable:
 
     def nodes(self, handles: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the numbers of the Pods' nodes; NONE where there is no Pod."""
-        return np.asarray(np.where(handles >= 0, self._node_of[handles], NONE))
+        return self._node_of.take(handles)
 
     def find(
         self, handles: NDArray[np.int64], addresses: NDArray[np.uint8]
@@ -81,16 +84,24 @@ class EndpointTable:
         """Return the number of each end; None if there is no room: clear, and try again."""
         if len(self._distinct) > MAX_MEMBERS:
             return None
-        members = np.where(handles >= 0, self._member_of[handles], 0).astype(np.uint32)
-        keys = pack_keys(addresses, members)
-        slots, new = self._index.upsert(keys)
-        if len(slots) and slots.min() < 0:
+        members = self._member_of.take(handles)
+        numbers = self._number_of.take(handles)
+        same = self.members.take(numbers) == members
+        same &= same_addresses(self.addresses.take(numbers, axis=0), addresses)
+        same &= numbers < len(self._index)
+        rows = np.flatnonzero(~same)
+        if not len(rows):
+            return numbers
+        sought = addresses.take(rows, axis=0)
+        slots, new = self._index.upsert(pack_keys(sought, members[rows]))
+        if slots.min() < 0:
             return None
         fresh = slots[new]
         self._grow(int(fresh.max(initial=0)) + 1)
-        self.addresses[fresh] = addresses[new]
-        self.members[fresh] = members[new]
-        return np.asarray(slots)
+        self.addresses[fresh] = sought[new]
+        self.members[fresh] = members[rows[new]]
+        numbers[rows] = self._number_of[handles[rows]] = slots
+        return numbers
 
     def learn(self, pods: Sequence[Selectable | None], *sides: NDArray[np.int64]) -> None:
         """Look at the Pods of handles that are new, or now another's; before they are found."""
@@ -120,6 +131,7 @@ class EndpointTable:
             self._seen += [None] * more
             self._member_of = np.pad(self._member_of, (0, more))
             self._node_of = np.pad(self._node_of, (0, more), constant_values=NONE)
+            self._number_of = np.pad(self._number_of, (0, more))
 
     def _number(self, pod: Selectable) -> int:
         labels = {str(key): str(value) for key, value in json.loads(pod.labels).items()}

@@ -16,6 +16,8 @@ UNENFORCED = {
 }
 """Actions of what was not enforced, by what was evaluated."""
 
+_DENYING = np.zeros(256, dtype=bool)
+_DENYING[list(UNENFORCED)] = True
 _TCP = 6
 _REFUSED = ("", "NONE", "SYN_SENT", "CLOSE")
 """States of a TCP connection that may never have been established."""
@@ -27,7 +29,7 @@ def unenforced(batch: Batch, actions: Column, evaluated: NDArray[np.bool_]) -> C
 
     Only where `evaluated`: what a record itself reports was done.
     """
-    denied = evaluated & np.isin(actions, list(UNENFORCED))
+    denied = evaluated & _DENYING[actions]
     if not denied.any():
         return actions
     rows = np.flatnonzero(denied & answered(batch))

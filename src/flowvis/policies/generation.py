@@ -113,10 +113,11 @@ class Generation:
             subject, peer = peer, subject
         if not subject.pod:
             return NOTHING
-        if direction not in subject.rules:
-            subject.rules[direction] = self.rules.rules_for(subject.atoms, direction)
+        rules = subject.rules.get(direction)
+        if rules is None:
+            rules = subject.rules[direction] = self.rules.rules_for(subject.atoms, direction)
         stage = PolicyStage.TIERS
-        for rule in subject.rules[direction]:
+        for rule in rules:
             if rule.stage < stage:
                 continue
             if to_own_node and direction is Direction.EGRESS and rule.stage is PolicyStage.STANDARD:

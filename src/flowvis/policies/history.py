@@ -102,6 +102,18 @@ class ObjectHistory:
             if len(versions) == 1 and versions[0].value is None and versions[0].since_ms <= horizon:
                 del self._versions[key]
 
+    def split(self, times_ms: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64] | slice]]:
+        """Go through the epochs of times, each with its times' places: mostly one that has all."""
+        if not len(times_ms):
+            return
+        first, last = (self._epoch(int(time)) for time in (times_ms.min(), times_ms.max()))
+        if first == last:
+            yield first, slice(None)
+            return
+        epochs = self.epochs(times_ms)
+        for epoch in np.unique(epochs).tolist():
+            yield epoch, np.flatnonzero(epochs == epoch)
+
     def epochs(self, times_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the epoch of each time: when it began; what came before the first is the first."""
         changes = np.array(self._changes, dtype=np.int64)
@@ -114,6 +126,10 @@ class ObjectHistory:
             at = bisect_right(versions, epoch_ms, key=lambda version: version.since_ms) - 1
             if at >= 0 and versions[at].value is not None:
                 yield key, versions[at].value
+
+    def _epoch(self, time_ms: int) -> int:
+        """Return the epoch of one time."""
+        return self._changes[max(bisect_right(self._changes, time_ms) - 1, 0)]
 
     def _has_room(self, key: Key) -> bool:
         room = key in self._versions or len(self._versions) < MAX_OBJECTS

@@ -21,7 +21,8 @@ NO_VERDICT, NOT_KNOWN, NOT_SUBJECT = range(3)
 """Verdicts that name no policy: none selects the Pod, it is not to be known, none may decide."""
 _TO_OWN_NODE = 1 << 60  # above a pair of classes and a class of ports
 
-Codes = dict[Direction, NDArray[np.int32]]
+Codes = dict[Direction, NDArray[np.int64]]
+"""Numbers of verdicts, as wide as places in arrays are."""
 
 
 class Side(NamedTuple):
@@ -30,7 +31,7 @@ class Side(NamedTuple):
     endpoints: NDArray[np.int64]
     nodes: NDArray[np.int32]
 
-    def take(self, rows: NDArray[np.int64]) -> "Side":
+    def take(self, rows: NDArray[np.int64] | slice) -> "Side":
         """Return that of some connections."""
         return Side(self.endpoints[rows], self.nodes[rows])
 
@@ -62,17 +63,17 @@ class VerdictTable:
         return number
 
     def columns(
-        self, numbers: NDArray[np.int32], direction: Direction, strings: Strings
+        self, numbers: NDArray[np.int64], direction: Direction, strings: Strings
     ) -> dict[str, Column]:
         """Return the record's five fields of one direction."""
         self._write(strings)
         prefix = f"{direction.value}NetworkPolicy"
         return {
-            f"{prefix}Name": self._texts[0][numbers],
-            f"{prefix}Namespace": self._texts[1][numbers],
-            f"{prefix}Type": self._types[numbers],
-            f"{prefix}RuleName": self._texts[2][numbers],
-            f"{prefix}RuleAction": self._actions[numbers],
+            f"{prefix}Name": self._texts[0].take(numbers),
+            f"{prefix}Namespace": self._texts[1].take(numbers),
+            f"{prefix}Type": self._types.take(numbers),
+            f"{prefix}RuleName": self._texts[2].take(numbers),
+            f"{prefix}RuleAction": self._actions.take(numbers),
         }
 
     def _write(self, strings: Strings) -> None:
@@ -107,7 +108,7 @@ class Classes:
         self.endpoints: list[Endpoint] = []
         self.numbers: dict[Endpoint, int] = {}
         self.pairs = FlowIndex(8, MAX_PAIRS)
-        self.codes = {direction: np.zeros(1024, dtype=np.int32) for direction in Direction}
+        self.codes = {direction: np.zeros(1024, dtype=np.int64) for direction in Direction}
 
 
 class VerdictCache:
@@ -144,12 +145,11 @@ class VerdictCache:
         ports: NDArray[np.uint16],
     ) -> Codes:
         """Return the numbers of the verdicts; at most `MAX_PAIRS` rows at once."""
-        self._classify(sources.endpoints)
-        self._classify(destinations.endpoints)
-        services = self.generation.rules.ports.find(protocols, ports)
-        # Classes of endpoints and of ports are fewer than 2^20.
-        froms, tos = self._class_of[sources.endpoints], self._class_of[destinations.endpoints]
-        pairs = froms << 40 | tos << 20 | services
+        froms, tos = self._classes(sources.endpoints), self._classes(destinations.endpoints)
+        # Classes of endpoints and of ports are fewer than 2^20; new endpoints set ports apart.
+        pairs = froms << 40
+        pairs |= tos << 20
+        pairs |= self.generation.rules.ports.find(protocols, ports)
         pairs[self._is_node_of(destinations, sources)] |= _TO_OWN_NODE
         keys = pairs.view(np.uint8).reshape(-1, 8)
         slots, new = self.classes.pairs.upsert(keys)
@@ -159,26 +159,31 @@ class VerdictCache:
         rows = np.flatnonzero(new)
         if len(rows):
             self._evaluate(slots[rows], pairs[rows], protocols[rows], ports[rows])
-        found = {direction: codes[slots] for direction, codes in self.classes.codes.items()}
+        found = {direction: codes.take(slots) for direction, codes in self.classes.codes.items()}
         # What a node sends to its own Pods always passes: the kubelet's probes.
         found[Direction.INGRESS][self._is_node_of(sources, destinations)] = NOT_SUBJECT
         return found
 
     def _is_node_of(self, one: Side, other: Side) -> NDArray[np.bool_]:
         """Where an end has an address of the node that the other one, a Pod, runs on."""
-        own = self._node_of[one.endpoints]
+        own = self._node_of.take(one.endpoints)
         return np.asarray((own != NONE) & (own == other.nodes))
 
-    def _classify(self, endpoints: NDArray[np.int64]) -> None:
-        """Give each end that is new its class."""
+    def _classes(self, endpoints: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the class of each end; those that are new get theirs."""
         room = int(endpoints.max(initial=0)) + 1
         if room > len(self._class_of):
             more = 2 * room - len(self._class_of)
             self._class_of = np.pad(self._class_of, (0, more), constant_values=NONE)
             self._node_of = np.pad(self._node_of, (0, more), constant_values=NONE)
-        missing = np.unique(endpoints[self._class_of[endpoints] < 0])
-        if not len(missing):
-            return
+        found = self._class_of.take(endpoints)
+        if len(found) and found.min() < 0:
+            self._classify(np.unique(endpoints[found < 0]))
+            found = self._class_of.take(endpoints)
+        return found
+
+    def _classify(self, missing: NDArray[np.int64]) -> None:
+        """Give ends their class."""
         addresses = self._endpoints.addresses[missing]
         blocks = self.generation.rules.blocks.find(addresses).tolist()
         members = self._endpoints.members[missing].tolist()
@@ -205,16 +210,28 @@ class VerdictCache:
         protocols: NDArray[np.uint8],
         ports: NDArray[np.uint16],
     ) -> None:
+        self.evaluated += len(slots)
+        endpoints = self.classes.endpoints
+        connections = [
+            (
+                endpoints[pair >> 40 & 0xFFFFF],
+                Called(protocol, port, endpoints[pair >> 20 & 0xFFFFF]),
+                pair >= _TO_OWN_NODE,
+            )
+            for pair, protocol, port in zip(
+                pairs.tolist(), protocols.tolist(), ports.tolist(), strict=True
+            )
+        ]
         room = int(slots.max()) + 1
+        numbers: dict[int, int] = {}  # by identity: most are a rule's own, and hashing one is slow
         for direction, codes in self.classes.codes.items():
             if room > len(codes):
                 self.classes.codes[direction] = np.pad(codes, (0, 2 * room - len(codes)))
-        self.evaluated += len(slots)
-        rows = zip(slots.tolist(), pairs.tolist(), protocols.tolist(), ports.tolist(), strict=True)
-        for slot, pair, protocol, port in rows:
-            source = self.classes.endpoints[pair >> 40 & 0xFFFFF]
-            called = Called(protocol, port, self.classes.endpoints[pair >> 20 & 0xFFFFF])
-            own = pair >= _TO_OWN_NODE
-            for direction, codes in self.classes.codes.items():
+            found = []
+            for source, called, own in connections:
                 verdict = self.generation.decide(direction, source, called, to_own_node=own)
-                codes[slot] = self._verdicts.number(verdict)
+                number = numbers.get(id(verdict))
+                if number is None:
+                    number = numbers[id(verdict)] = self._verdicts.number(verdict)
+                found.append(number)
+            self.classes.codes[direction][slots] = found

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, concat
+from flowvis.batch import Batch, any_of, concat
 from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import CLOSED_S, TCP_STATES, ConntrackStatus
 from flowvis.counts import count, gauge
@@ -142,11 +142,13 @@ class ConnectionTable:
             )
         entries = self._keep(entries, self._scope.covers(entries), EntryDropped.OUT_OF_SCOPE)
         keys, slots = self._find(entries)
-        known = slots >= 0
-        self.entries.merged += int(np.count_nonzero(known))
-        self._learn(slots[known], entries.take(known), now_ms)
-        self._update(slots[known], entries.take(known), now_ms)
-        self._admit(keys[~known], entries.take(~known), now_ms)
+        known, fresh = _parted(slots)
+        self.entries.merged += len(known)
+        listed = entries.take(known) if len(fresh) else entries
+        self._learn(slots[known], listed, now_ms)
+        self._update(slots[known], listed, now_ms)
+        if len(fresh):
+            self._admit(keys.take(fresh, axis=0), entries.take(fresh), now_ms)
         rows = slice(self._top)
         self.stats.uncounted = int(np.count_nonzero(self._live[rows] & self._uncounted[rows]))
 
@@ -196,7 +198,7 @@ class ConnectionTable:
         self._departed = []
         made.append(self._expire(live))
         batch = self._joined(made)
-        self._rows.compact(np.flatnonzero(self._live[: self._top]))
+        self._rows.compact(lambda: np.flatnonzero(self._live[: self._top]))
         return batch
 
     def flush(self, *, live: int = MANY) -> Batch:
@@ -316,10 +318,10 @@ class ConnectionTable:
     def _begin(self, entries: Entries, now_ms: int) -> None:
         """Take in connections that have begun; they have counted nothing yet."""
         keys, slots = self._find(entries)
-        fresh = slots < 0
-        self._gap.find(-int(np.count_nonzero(~fresh)))  # a dump was faster than their event
-        self.entries.merged += int(np.count_nonzero(~fresh))
-        self._admit(keys[fresh], entries.take(fresh), now_ms)
+        known, fresh = _parted(slots)
+        self._gap.find(-len(known))  # a dump was faster than their event
+        self.entries.merged += len(known)
+        self._admit(keys.take(fresh, axis=0), entries.take(fresh), now_ms)
 
     def _end(self, entries: Entries, now_ms: int) -> None:
         """Take in connections that have ended, with their last counters; at most PASSING."""
@@ -332,11 +334,15 @@ class ConnectionTable:
             self._end(entries.take(~first), now_ms)
             return
         keys, slots = self._find(entries)
-        fresh = slots < 0
-        self.entries.merged += int(np.count_nonzero(~fresh))
-        self._learn(slots[~fresh], entries.take(~fresh), now_ms)
-        self._update(slots[~fresh], entries.take(~fresh), now_ms)
-        slots[fresh] = self._admit(keys[fresh], entries.take(fresh), now_ms, ended=True)
+        known, fresh = _parted(slots)
+        self.entries.merged += len(known)
+        ended = entries.take(known) if len(fresh) else entries
+        self._learn(slots[known], ended, now_ms)
+        self._update(slots[known], ended, now_ms)
+        if len(fresh):
+            slots[fresh] = self._admit(
+                keys.take(fresh, axis=0), entries.take(fresh), now_ms, ended=True
+            )
         self._depart(slots[slots >= 0], EndReason.END)
         self._memory.forget(keys)
 
@@ -357,7 +363,7 @@ class ConnectionTable:
             entries, now_ms, (reported.reasons == UNREPORTED) | reported.completed
         )
         description = self._enricher.describe(tuples, self._rows.strings)
-        quiet = (reported.reasons != UNREPORTED) & (counters == reported.exported).all(axis=1)
+        quiet = (reported.reasons != UNREPORTED) & ~any_of(counters != reported.exported)
         if ended:
             quiet &= reported.reasons == EndReason.END
         self.entries.drop(EntryDropped.NOT_LOCAL, int(np.count_nonzero(~description.wanted)))
@@ -377,7 +383,7 @@ class ConnectionTable:
         self._gap.find(int(np.count_nonzero(entries.event[opened] != NEW)))
         self._open(slots[opened])
         self._kernel_start[slots[opened]] = entries.start_ns[opened]
-        self._rows.exported[slots[opened]] = reported.exported[opened]
+        self._rows.exported[slots[opened]] = reported.exported.take(opened, axis=0)
         self._reported[slots[opened]] = reported.reasons[opened]
         self._completed[slots[opened]] = completed[opened]
         fields["flowStartMilliseconds"] = np.where(
@@ -582,7 +588,7 @@ class ConnectionTable:
             self._kernel_start[slots],
             self._rows.kept["flowStartMilliseconds"][slots],
             self._rows.kept["flowEndMilliseconds"][slots],
-            self._rows.exported[slots],
+            self._rows.exported.take(slots, axis=0),
             self._reported[slots],
             self._completed[slots],
         )
@@ -603,3 +609,8 @@ class ConnectionTable:
         if self._nothing.strings is not self._rows.strings:
             self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
         return self._nothing
+
+
+def _parted(slots: Slots) -> tuple[Slots, Slots]:
+    """Return the places of connections that are known, and of those that are not."""
+    return np.flatnonzero(slots >= 0), np.flatnonzero(slots < 0)

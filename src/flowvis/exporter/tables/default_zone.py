@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Column
+from flowvis.batch import Column, is_zero
 from flowvis.conntrack.entries import Entries
 from flowvis.counts import count, gauge
 from flowvis.exporter.tables.tuples import ConnectionTuples
@@ -85,17 +85,18 @@ class DefaultZone:
         self.stats.completed += int(np.count_nonzero(known))
         slots = np.where(came, entering, leaving)
         ports = self._ports[slots]
-        moved = known & self._snat[slots].any(axis=1)
+        snat = self._snat.take(slots, axis=0)
+        moved = known & ~is_zero(snat)
         return (
             replace(
                 tuples,
-                source=_chosen(came, self._source[slots], tuples.source),
+                source=_chosen(came, self._source.take(slots, axis=0), tuples.source),
                 source_port=_chosen(came, ports[:, 0], tuples.source_port),
                 original_destination=_chosen(
-                    came, self._original[slots], tuples.original_destination
+                    came, self._original.take(slots, axis=0), tuples.original_destination
                 ),
                 original_port=_chosen(came, ports[:, 1], tuples.original_port),
-                snat=_chosen(moved, self._snat[slots], tuples.snat),
+                snat=_chosen(moved, snat, tuples.snat),
                 snat_port=_chosen(moved, ports[:, 2], tuples.snat_port),
             ),
             known,
@@ -103,7 +104,7 @@ class DefaultZone:
 
     def _learn(self, entries: Entries, poll: int) -> None:
         tuples = ConnectionTuples.of(entries, 0)
-        snat = tuples.snat.any(axis=1)
+        snat = ~is_zero(tuples.snat)
         entering = np.flatnonzero(tuples.translated | snat)
         self._keep(_after(entries, _ENTERING)[entering], tuples, entering, poll)
         leaving = np.flatnonzero(snat & ~tuples.translated)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, Column, concat
+from flowvis.batch import Batch, Column, any_of, concat
 from flowvis.conntrack.names import UNANSWERED_S
 from flowvis.counts import count
 from flowvis.denials.packets import Packets
@@ -149,10 +149,13 @@ class DeniedTable:
         packets = self._keep(packets, self._affordable(packets, at), PacketDropped.RATE_LIMIT)
         # When they were logged, by steady time: they may have waited.
         logged = at - (now_ms - packets.time_ms.astype(np.int64))
-        for part in _runs(logged, int(self._kept(packets).min(initial=NEVER))):
-            self._take(packets.take(part), logged[part], at)
+        kept = self._kept(packets)
+        for part in _runs(logged, int(kept.min(initial=NEVER))):
+            self._take(packets.take(part), logged[part], kept[part], at)
 
-    def _take(self, packets: Packets, logged: NDArray[np.int64], at: int) -> None:
+    def _take(
+        self, packets: Packets, logged: NDArray[np.int64], kept: NDArray[np.int64], at: int
+    ) -> None:
         """Take in packets among which no connection ends."""
         keys = pack_keys(
             packets.source,
@@ -163,17 +166,18 @@ class DeniedTable:
             packets.flow_id,
         )
         slots = self._index.find(keys)
-        over = self._over(slots, logged, self._kept(packets))
+        over = self._over(slots, logged, kept)
         if over.any():
             self._end(np.unique(slots[over]))
             slots = self._index.find(keys)
-        known = slots >= 0
-        self._count(slots[known], packets.take(known), logged[known], at)
-        if known.all():
+        known, fresh = np.flatnonzero(slots >= 0), np.flatnonzero(slots < 0)
+        if not len(fresh):
+            self._count(slots, packets, logged, at)
             return
+        self._count(slots[known], packets.take(known), logged[known], at)
         # Their rows may be those of connections that were known until now.
-        packets, logged = packets.take(~known), logged[~known]
-        slots = self._admit(keys[~known], packets, at)
+        packets, logged = packets.take(fresh), logged[fresh]
+        slots = self._admit(keys.take(fresh, axis=0), packets, at)
         room = slots >= 0
         self._count(slots[room], packets.take(room), logged[room], at)
 
@@ -224,7 +228,7 @@ class DeniedTable:
         self._departed, self._waiting = [], 0
         filled = [batch for batch in made if len(batch)]
         batch = concat(filled) if filled else made[-1]
-        self._rows.compact(np.flatnonzero(self._deadline[: self._top] != NEVER))
+        self._rows.compact(lambda: np.flatnonzero(self._deadline[: self._top] != NEVER))
         return batch
 
     def flush(self, *, live: int = NEVER) -> Batch:
@@ -246,7 +250,7 @@ class DeniedTable:
     def reported(self) -> Reported:
         """What was exported of all connections that may go on: for our successor."""
         slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
-        exported = self._rows.exported[slots].any(axis=1)
+        exported = any_of(self._rows.exported.take(slots, axis=0) != 0)
         return self._reported_of(slots[exported]).joined(self._memory.all())
 
     def take_over(self, reported: Reported) -> None:
@@ -328,7 +332,7 @@ class DeniedTable:
             rows.kept["flowStartMilliseconds"][slots],
             rows.kept["flowStartMilliseconds"][slots],
             rows.kept["flowEndMilliseconds"][slots],
-            rows.exported[slots],
+            rows.exported.take(slots, axis=0),
             np.full(len(slots), EndReason.FORCED, dtype=np.uint8),
             np.zeros(len(slots), dtype=bool),
         )
@@ -365,12 +369,15 @@ class DeniedTable:
         starts = self._rows.kept["flowStartMilliseconds"]
         kept = self._kept_ms[self._rows.kept["protocolIdentifier"][slots]].astype(np.uint64)
         earlier = time_ms + kept > starts[slots]
-        earlier &= ~self._rows.exported[slots].any(axis=1)
+        earlier &= ~any_of(self._rows.exported.take(slots, axis=0) != 0)
         np.minimum.at(starts, slots[earlier], time_ms[earlier])
 
     def _blame(self, slots: Slots, packets: Packets) -> None:
         """Write which policy denied the connections; the last one in each direction counts."""
-        places, inverse = np.unique(packets.verdict, return_inverse=True)
+        used = np.zeros(len(packets.verdicts), dtype=bool)
+        used[packets.verdict] = True
+        places, numbers = np.flatnonzero(used), np.cumsum(used) - 1
+        inverse = numbers[packets.verdict]
         verdicts = [packets.verdicts[place] for place in places.tolist()]
         for egress, direction in enumerate(_DIRECTIONS):
             here = np.array(

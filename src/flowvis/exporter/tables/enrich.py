@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Column
+from flowvis.batch import Column, only
 from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import FlowType, Source, provides
 from flowvis.inventory.index import NONE, Inventory, text_codes
@@ -149,9 +149,7 @@ class ClusterNode:
             handles, services.objects, lambda port: port.service, strings
         )
         known = called | (arrived & tuples.translated)
-        columns["destinationServiceIP"] = np.where(
-            known[:, None], tuples.original_destination, np.uint8(0)
-        )
+        columns["destinationServiceIP"] = only(tuples.original_destination, known)
         columns["destinationServicePort"] = np.where(known, tuples.original_port, np.uint16(0))
         return np.asarray(called)
 

@@ -38,7 +38,9 @@ class OwnSessions:
 
     def among(self, entries: Entries) -> NDArray[np.bool_]:
         """Which entries are of these connections, by the tuple of their original direction."""
-        found = (entries.protocol == TCP) & np.isin(entries.source_port, self._ports)
+        found = entries.protocol == TCP
+        if found.any():
+            found &= np.isin(entries.source_port, self._ports)
         for at in np.flatnonzero(found):  # few: another's connection from a port of ours
             key = (
                 entries.source[at].tobytes(),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.batch import any_of, take
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
 
@@ -87,7 +88,7 @@ class Memory:
         """
         slots = self._index.find(keys)
         known = (slots >= 0) & (self._columns["starts"][slots] == starts)
-        known &= (counters >= self._columns["exported"][slots]).all(axis=1)
+        known &= ~any_of(counters < self._columns["exported"].take(slots, axis=0))
         self._seen[slots[known]] = poll
         return self._reported(keys, np.where(known, slots, -1))
 
@@ -122,4 +123,5 @@ class Memory:
         self._seen[slots] = 0
 
     def _reported(self, keys: NDArray[np.uint8], slots: NDArray[np.int64]) -> Reported:
-        return Reported(keys, **{name: column[slots] for name, column in self._columns.items()})
+        columns = take(self._columns.values(), slots)
+        return Reported(keys, **dict(zip(self._columns, columns, strict=True)))

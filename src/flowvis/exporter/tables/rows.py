@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, Column, move_codes
+from flowvis.batch import Batch, Column, any_of, move_codes, take, whole_rows
 from flowvis.conntrack.entries import NO_TCP_STATE, Entries
 from flowvis.conntrack.names import TCP_STATES
 from flowvis.fields import BY_NAME, EXPORTED, Kind, Source, provides
@@ -46,19 +46,21 @@ class Rows:
         """The totals that went into the last record; below zero, modulo 2**64, after a restart of
         the kernel's counters, so that the difference to the totals stays what is to be reported."""
         self.tcp_state = np.full(capacity, NO_TCP_STATE, dtype=np.uint8)
+        self._totals, self._exported = whole_rows(self.totals), whole_rows(self.exported)
+        self._kept = {name: whole_rows(column) for name, column in self.kept.items()}
         self.strings: Strings = StringTable()
         self._compact_at = _FRESH_STRINGS
 
     def clear(self, slots: NDArray[np.int64]) -> None:
         """Make rows empty."""
-        for column in (*self.kept.values(), self.totals, self.exported):
-            column[slots] = 0
+        for column in (*self._kept.values(), self._totals, self._exported):
+            column[slots] = np.zeros(1, column.dtype)
         self.tcp_state[slots] = NO_TCP_STATE
 
     def write(self, slots: NDArray[np.int64], columns: Mapping[str, Column]) -> None:
         """Set fields of rows; text as codes of `strings`."""
         for name, column in columns.items():
-            self.kept[name][slots] = column
+            self._kept[name][slots] = whole_rows(column)
 
     def count(self, slots: NDArray[np.int64], counters: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Set the counters of rows as the kernel reported them; return which rows have grown.
@@ -66,26 +68,27 @@ class Rows:
         A counter below the last one has begun anew: what it had is not lost from the deltas. No
         counter at all is none that was reported: what is tracked has had a packet.
         """
-        before = self.totals[slots]
-        reported = np.asarray(counters.any(axis=1))
-        counters = np.where(reported[:, None], counters, before)
+        before = self.totals.take(slots, axis=0)
+        reported = any_of(counters != 0)
+        if not reported.all():
+            counters = np.where(reported[:, None], counters, before)
         restarted = counters < before
         if restarted.any():
-            exported = self.exported[slots]
+            exported = self.exported.take(slots, axis=0)
             self.exported[slots] = np.where(restarted, exported - before, exported)
-        self.totals[slots] = counters
-        return np.asarray((counters != before).any(axis=1))
+        self._totals[slots] = whole_rows(counters)
+        return any_of(counters != before)
 
     def unreported(self, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows have counted something that is in no record yet."""
-        return np.asarray((self.totals[slots] != self.exported[slots]).any(axis=1))
+        return any_of(self.totals.take(slots, axis=0) != self.exported.take(slots, axis=0))
 
     def records(self, slots: NDArray[np.int64], reasons: Column) -> Batch:
         """Make a record of each row, and note that it was made."""
-        totals = self.totals[slots]
-        deltas = totals - self.exported[slots]
-        self.exported[slots] = totals
-        columns = {name: column[slots] for name, column in self.kept.items()}
+        totals = self.totals.take(slots, axis=0)
+        deltas = totals - self.exported.take(slots, axis=0)
+        self._exported[slots] = whole_rows(totals)
+        columns = dict(zip(self.kept, take(self.kept.values(), slots), strict=True))
         for field in EXPORTED:
             if field.name in TOTALS:
                 columns[field.name] = totals[:, _PLACE[field.name]]
@@ -98,11 +101,11 @@ class Rows:
         columns |= {name: make(made) for name, make in _MADE.items()}
         return Batch({field.name: columns[field.name] for field in EXPORTED}, self.strings)
 
-    def compact(self, slots: NDArray[np.int64]) -> None:
-        """Start a fresh string table, if the old one has much that none of the rows refers to."""
+    def compact(self, used: Callable[[], NDArray[np.int64]]) -> None:
+        """Start a fresh string table, if the old one has much that no row in use refers to."""
         if len(self.strings) < self._compact_at:
             return
-        fresh = StringTable()
+        slots, fresh = used(), StringTable()
         for name, column in self.kept.items():
             if BY_NAME[name].kind is Kind.TEXT:
                 column[slots] = move_codes(column[slots], self.strings, fresh)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.batch import is_ipv4
 from flowvis.conntrack.entries import Entries
 from flowvis.exporter.tables.own_sessions import OwnSessions
 from flowvis.fields import PROTOCOLS
@@ -13,8 +14,8 @@ ANTREA_ZONES = (65520, 65510)  # IPv4 and IPv6
 ANTREA_SOURCE = np.uint32(0xF)
 """ct_mark bits that an Antrea datapath sets on a connection that its policies let pass."""
 
-_LOOPBACK4 = np.frombuffer(bytes.fromhex("00000000000000000000ffff7f"), dtype=np.uint8)
-_LOOPBACK6 = np.frombuffer(bytes(15) + b"\1", dtype=np.uint8)
+_LOOPBACK4 = 127  # the first byte of the address
+_LOOPBACK6 = np.frombuffer(bytes(15) + b"\1", dtype=np.uint64)
 
 
 class Scope:
@@ -66,5 +67,6 @@ class Scope:
 
 
 def _loopback(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    four = (addresses[:, :13] == _LOOPBACK4).all(axis=1)
-    return np.asarray(four | (addresses == _LOOPBACK6).all(axis=1))
+    words = np.ascontiguousarray(addresses).view(np.uint64)
+    four = is_ipv4(addresses) & (addresses[:, 12] == _LOOPBACK4)
+    return np.asarray(four | ((words[:, 0] == _LOOPBACK6[0]) & (words[:, 1] == _LOOPBACK6[1])))

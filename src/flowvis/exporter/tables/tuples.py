@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Column
+from flowvis.batch import Column, only, same_addresses
 from flowvis.conntrack.entries import Entries
 from flowvis.fields import Source, flow_ids, provides
 from flowvis.native import pack_keys
@@ -41,7 +41,7 @@ class ConnectionTuples:
     @classmethod
     def of(cls, entries: Entries, now_ms: int) -> Self:
         """Bring entries into the order of tuples; what has no start time begins now."""
-        same = (entries.reply_destination == entries.source).all(axis=1)
+        same = same_addresses(entries.reply_destination, entries.source)
         same &= entries.reply_destination_port == entries.source_port
         started = entries.start_ns // 1_000_000
         return cls(
@@ -50,7 +50,7 @@ class ConnectionTuples:
             entries.source_port,
             entries.reply_source_port,
             entries.protocol,
-            np.where(same[:, None], np.uint8(0), entries.reply_destination),
+            only(entries.reply_destination, ~same),
             np.where(same, np.uint16(0), entries.reply_destination_port),
             entries.destination,
             entries.destination_port,
@@ -65,8 +65,8 @@ class ConnectionTuples:
     @property
     def translated(self) -> NDArray[np.bool_]:
         """Which destinations are not what was called."""
-        moved = (self.original_destination != self.destination).any(axis=1)
-        return np.asarray(moved | (self.original_port != self.destination_port))
+        same = same_addresses(self.original_destination, self.destination)
+        return np.asarray(~same | (self.original_port != self.destination_port))
 
 
 _FIELDS: dict[str, Callable[[ConnectionTuples], Column]] = {

@@ -283,16 +283,16 @@ class Watcher:
 
     def _check_kind(self, item: Mapping[str, Any], what: str = "") -> None:
         """Raise Garbled where an object, or a list of them, says that it is of another kind."""
-        kind = item.get("kind") or what
-        if kind not in (self.resource.kind + what, what):
-            wanted = f"{self.resource.kind}{what} was expected"
+        kind, expected = item.get("kind") or what, self.resource.kind + what
+        if kind not in (expected, what):
+            wanted = f"{expected} was expected"
             raise Garbled(f"{self._path}: {wanted}, not {kind!r:.{MAX_WORDS}}")
 
     def _upsert(self, item: Mapping[str, Any], now_ms: int) -> tuple[str, str]:
         for sink in self._watched.sinks:
             self._tell(sink.upsert, item, now_ms)
         metadata = item.get("metadata")
-        about = metadata if isinstance(metadata, Mapping) else {}
+        about = metadata if isinstance(metadata, dict) else {}
         return str(about.get("namespace") or ""), str(about.get("name") or "")
 
     def _tell(
@@ -443,7 +443,7 @@ class Watchers:
 
 def _mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = parent.get(key)
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise Garbled(f"{key} is missing in what the API server sent")
     return value
 
@@ -455,7 +455,7 @@ def _is_failure(status: Any) -> TypeGuard[int]:
 def _check_names(item: Mapping[str, Any], kind: str) -> None:
     """Raise ValueError where an object has no name to keep it by."""
     metadata = item.get("metadata")
-    if not isinstance(metadata, Mapping) or not metadata.get("name"):
+    if not isinstance(metadata, dict) or not metadata.get("name"):
         raise ValueError(f"{kind} without a name")
     for key in ("name", "namespace", "uid"):
         if not isinstance(metadata.get(key, ""), str):
@@ -464,7 +464,7 @@ def _check_names(item: Mapping[str, Any], kind: str) -> None:
 
 def _items(page: Mapping[str, Any], key: str = "items") -> list[Mapping[str, Any]]:
     items = page.get(key) or []
-    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise Garbled(f"{key}: not objects in what the API server sent")
     return items
 

@@ -690,7 +690,7 @@ cdef class RecordEncoder:
         self.domain = domain
         self.template_id = template_id
         self.sources = <Source *>malloc(max(self.program.count, 1) * sizeof(Source))
-        self.message = <uint8_t *>malloc(65535)
+        self.message = <uint8_t *>malloc(65535 + 8)
         if self.sources == NULL or self.message == NULL:
             raise MemoryError
 
@@ -777,7 +777,7 @@ cdef class RecordEncoder:
             if step.op == UNSIGNED:
                 number = item(value, 0, source.width)
                 number = htobe64(number << 8 * (8 - step.argument))
-                memcpy(at, &number, step.argument)
+                memcpy(at, &number, 8)  # what is too much is overwritten by what follows
                 at += step.argument
             elif step.op == TEXT:
                 code = <uint32_t>item(value, 0, source.width)

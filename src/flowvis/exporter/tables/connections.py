@@ -145,8 +145,12 @@ class ConnectionTable:
         keys, slots = self._find(entries)
         known = slots >= 0
         self.entries.merged += int(np.count_nonzero(known))
-        self._learn(slots[known], entries.take(known), now_ms)
-        self._update(slots[known], entries.take(known), now_ms)
+        if known.all():  # as in most polls: nothing to copy
+            listed = entries
+        else:
+            listed, slots = entries.take(known), slots[known]
+        self._learn(slots, listed, now_ms)
+        self._update(slots, listed, now_ms)
         self._admit(keys[~known], entries.take(~known), now_ms)
         rows = slice(self._top)
         self.stats.uncounted = int(np.count_nonzero(self._live[rows] & self._uncounted[rows]))

@@ -17,22 +17,24 @@ from numpy.typing import NDArray
 from benchmarks.records import EPOCH_MS, INTERVAL_MS, NODES, Traffic
 from flowvis.batch import Batch
 from flowvis.cli.client import ControlClient
-from flowvis.fields import Field, FlowType
-from flowvis.ipfix.exporter import ExporterSession, observation_domain_id
+from flowvis.fields import Field, FlowType, Kind
+from flowvis.ipfix.exporter import TEMPLATE_IDS, ExporterSession, observation_domain_id
+from flowvis.ipfix.plan import encode_program
+from flowvis.native import RecordEncoder
+from flowvis.native.contract.ipfix import HEADER, SET
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 
 PATIENCE_S = 120.0
 
 
 def encode(
-    path: Path, flows: int, intervals: int, fields: Sequence[Field], *, max_message: int = 65535
+    path: Path, flows: int, intervals: int, fields: Sequence[Field], *, one_by_one: bool = False
 ) -> tuple[int, int]:
     """Write a file of messages per node and interval; return the records and their octets."""
     traffic = Traffic(flows)
-    sessions = [
-        ExporterSession(observation_domain_id(f"node-{node}"), fields, max_message=max_message)
-        for node in range(NODES)
-    ]
+    domains = [observation_domain_id(f"node-{node}") for node in range(NODES)]
+    sessions = [ExporterSession(domain, fields) for domain in domains]
+    singles = [_SingleRecords(domain, fields) for domain in domains]
     records = octets = 0
     for number in range(intervals):
         interval = traffic.interval(number)
@@ -41,10 +43,55 @@ def encode(
         delta, twice = interval.batch["octetDeltaCount"], _of_two_nodes(interval.batch)
         octets += int(delta[~twice].sum()) + int(delta[twice].sum()) // 2
         for node, session in enumerate(sessions):
+            batch = interval.batch.take(interval.node == node)
             messages = [] if number else session.templates(now)
-            messages += session.encode(interval.batch.take(interval.node == node), now)
+            messages += (singles[node] if one_by_one else session).encode(batch, now)
             (path / f"{number}-{node}").write_bytes(b"".join(messages))
     return records, octets
+
+
+class _SingleRecords:
+    """IPv4 records of one observation domain, each in a message of its own."""
+
+    def __init__(self, domain: int, fields: Sequence[Field]) -> None:
+        self._fields = fields
+        self._sequence = 0
+        self._encoder = RecordEncoder(domain, TEMPLATE_IDS[4], encode_program(fields, 4))
+
+    def encode(self, batch: Batch, now: int) -> list[bytes]:
+        """As an `ExporterSession` does, in the order of the records' sizes.
+
+        Two do not fit where the larger one just does, if it is less than twice as large.
+        """
+        sizes, columns = self._sizes(batch), [batch[field.name] for field in self._fields]
+        order = np.argsort(sizes, kind="stable")
+        messages: list[bytes] = []
+        while len(order):
+            largest = 2 * int(sizes[order[0]]) - 1
+            rows, order = order[sizes[order] <= largest], order[sizes[order] > largest]
+            made, written = self._encoder.encode(
+                columns,
+                batch.strings,
+                rows,
+                export_time=now,
+                sequence=self._sequence,
+                max_message=HEADER.size + SET.size + largest,
+            )
+            assert len(made) == written == len(rows)
+            self._sequence += written
+            messages += made
+        return messages
+
+    def _sizes(self, batch: Batch) -> NDArray[np.int64]:
+        """The octets of each record."""
+        lengths = np.diff(batch.strings.packed()[1]).astype(np.int64)
+        sizes = np.zeros(len(batch), dtype=np.int64)
+        for field in self._fields:
+            if field.kind is Kind.TEXT:
+                sizes += 1 + lengths[batch[field.name]]
+            else:
+                sizes += 4 if field.kind is Kind.ADDRESS else field.kind.dtype.itemsize
+        return sizes
 
 
 def _of_two_nodes(batch: Batch) -> NDArray[np.bool_]:

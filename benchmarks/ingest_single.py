@@ -24,7 +24,6 @@ from flowvis.native import StringTable
 FLOWS = 100_000
 INTERVALS = 8
 PERIOD_S = 3.0  # between the starts of two intervals, and the active timeout
-ONE_RECORD = 480  # a message with less than this has no room for two of the records
 
 
 def run() -> dict[str, Any]:
@@ -36,7 +35,7 @@ def run() -> dict[str, Any]:
     ):
         path = Path(name)
         fields = exported_by_antrea()
-        records, octets = encode(path, FLOWS, INTERVALS, fields, max_message=ONE_RECORD)
+        records, octets = encode(path, FLOWS, INTERVALS, fields, one_by_one=True)
         assert collector.stdout is not None
         address = f"127.0.0.1:{int(collector.stdout.readline())}:tcp"
         destination = {"flowCollector": {"enable": True, "address": address}}

@@ -39,8 +39,11 @@ def target_of(leaf: ModuleType, arrays: list[NDArray[Any]]) -> Any:
     return leaf.RecordTarget(arrays, TABLES[leaf]())
 
 
-def message(*bodies: bytes) -> bytes:
-    sets = b"".join(pack(">HH", 256, 4 + len(body)) + body for body in bodies)
+def message(*bodies: bytes, templates: int = 1) -> bytes:
+    """Sets of bodies, whose templates take turns."""
+    sets = b"".join(
+        pack(">HH", 256 + at % templates, 4 + len(body)) + body for at, body in enumerate(bodies)
+    )
     return pack(">HHIII", 10, 16 + len(sets), 0, 0, 1) + sets
 
 
@@ -202,6 +205,10 @@ def test_numbers_in_fewer_bytes(leaf: ModuleType) -> None:
 
 
 WIDTHS = {0: 1, 1: 2, 2: 4, 3: 8}
+CONSTANTS = st.one_of(
+    st.tuples(st.just(DecodeOp.CONSTANT), st.integers(0, 255), st.sampled_from([0, 1, 2, 3, 5])),
+    st.sampled_from([(DecodeOp.CONSTANT, 0, 4), (DecodeOp.CONSTANT, 0, 5)]),
+)
 LENGTH = st.one_of(st.integers(0, 6), st.just(VARIABLE))
 STEPS = st.one_of(
     st.sampled_from(sorted(WIDTHS)).flatmap(
@@ -215,36 +222,55 @@ STEPS = st.one_of(
     st.tuples(
         st.sampled_from([DecodeOp.SET_ADDRESS4, DecodeOp.SET_ADDRESS6]), st.just(0), st.just(5)
     ),
-    st.tuples(st.just(DecodeOp.CONSTANT), st.integers(0, 255), st.sampled_from([0, 1, 2, 3, 5])),
-    st.just((DecodeOp.CONSTANT, 0, 4)),
+    CONSTANTS,
     st.just((DecodeOp.MILLISECONDS, 1, 3)),
     st.just((DecodeOp.SECONDS, 3, 3)),
+    st.tuples(
+        st.sampled_from([DecodeOp.COPY, DecodeOp.ADD, DecodeOp.SUBTRACT]),
+        st.integers(0, 3),
+        st.integers(0, 3),
+    ),
 )
+PROGRAMS = st.tuples(st.lists(CONSTANTS, max_size=4), st.lists(STEPS, max_size=7)).map(
+    lambda parts: [*parts[0], (DecodeOp.UNSIGNED, 1, 0), *parts[1]]
+)
+CLEARED = [(DecodeOp.CONSTANT, 0, column) for column in range(6)]
+COMPLETE = PROGRAMS.map(lambda steps: [*CLEARED, *steps])
+"""Those that give each column a value: what a bad record has written is then not seen."""
 BODIES = st.lists(
     st.lists(st.sampled_from([b"\0", b"\1", b"\2a", b"\xff", b"\0\4", b"pod"])).map(b"".join),
-    max_size=3,
+    max_size=4,
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(steps=st.lists(STEPS, max_size=7), bodies=BODIES, fill=st.sampled_from([0, 0xEE]))
-def test_any_program_runs_alike(
-    steps: list[tuple[int, int, int]], bodies: list[bytes], fill: int
+@settings(max_examples=150, deadline=None)
+@given(
+    programs=st.one_of(st.tuples(PROGRAMS), st.tuples(COMPLETE, COMPLETE)),
+    bodies=BODIES,
+    fill=st.sampled_from([0, 0xEE]),
+    room=st.sampled_from([1, 3, 200]),
+)
+def test_any_programs_run_alike(
+    programs: tuple[list[tuple[int, int, int]], ...], bodies: list[bytes], fill: int, room: int
 ) -> None:
-    code = program((DecodeOp.UNSIGNED, 1, 0), *steps)
+    """Templates in turn, into targets that may be full at any record."""
     outcomes = []
     for leaf in (reference, compiled):
-        decoder, target = leaf.RecordDecoder(65535, 3), target_of(leaf, columns(200))
-        for column in target.columns:
-            column.view(np.uint8).fill(fill)
-        decoder.learn(1, 256, code)
-        data = message(*bodies)
+        decoder = leaf.RecordDecoder(65535, 3)
+        targets: list[Any] = []
+        for at, steps in enumerate(programs):
+            decoder.learn(1, 256 + at, program(*steps))
+        data = message(*bodies, templates=len(programs))
         stops: list[tuple[Any, ...]] = []
         while not stops or stops[-1][0] is not Stop.END:
-            stop = decoder.run(data, target)
+            if not targets or stops[-1][0] is Stop.FULL:
+                targets.append(target_of(leaf, columns(room)))
+                for column in targets[-1].columns:
+                    column.view(np.uint8).fill(fill)
+            stop = decoder.run(data, targets[-1])
             stops.append((stop, decoder.place, decoder.set_id, decoder.set_end))
-        texts = target.strings.texts(target.columns[4][: target.rows]) if fill == 0 else []
-        arrays = [column[: target.rows].tolist() for column in target.columns]
+        texts = [t.strings.texts(t.columns[4][: t.rows]) for t in targets if fill == 0]
+        arrays = [[column[: t.rows].tolist() for column in t.columns] for t in targets]
         counts = (decoder.records, decoder.ignored, decoder.truncated, decoder.rewind())
         outcomes.append((stops, texts, arrays, counts))
     assert outcomes[0] == outcomes[1]

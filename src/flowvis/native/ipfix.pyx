@@ -58,6 +58,9 @@ cdef enum Op:
     EXPORT_TIME
     BOOT
     UPTIME
+    # SET_ADDRESS4 and SET_ADDRESS6 with the clearing that goes before them
+    CLEARED_ADDRESS4
+    CLEARED_ADDRESS6
     # what some become once the width of their column is known
     WHOLE8
     WHOLE16
@@ -76,6 +79,9 @@ cdef enum Stop:
     BAD_SET
     BAD_RECORD
 
+cdef set COLUMNWISE = {CONSTANT, MILLISECONDS, SECONDS, COPY, ADD, SUBTRACT}
+cdef dict CLEARED = {SET_ADDRESS4: CLEARED_ADDRESS4, SET_ADDRESS6: CLEARED_ADDRESS6}
+cdef dict UNCLEARED = {cleared: op for op, cleared in CLEARED.items()}
 cdef object STOPS = list(contract.Stop)
 cdef uint8_t[12] V4_MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
 cdef uint8_t[16] NOTHING = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -147,6 +153,68 @@ cdef inline void put(uint8_t *base, int64_t row, uint8_t width, uint64_t value) 
         memset(base + row * width, <int>value, width)
 
 
+cdef inline uint64_t derived(uint8_t op, uint64_t own, uint64_t other) noexcept nogil:
+    """What a step makes of its own column's value and that of another one."""
+    if op == MILLISECONDS:
+        return other * 1000
+    if op == SECONDS:
+        return other // 1000
+    if op == ADD:
+        return own + other
+    if op == SUBTRACT:
+        return other - own if other > own else 0
+    return other
+
+
+cdef inline void derive(const Step *step, int64_t row) noexcept nogil:
+    put(
+        step.base, row, step.width,
+        derived(step.op, item(step.base, row, step.width), item(step.origin, row, step.origin_width)),
+    )
+
+
+cdef void fill(const Step *step, int64_t first, int64_t last) noexcept nogil:
+    """Do a step of COLUMNWISE for some rows."""
+    cdef int64_t row
+    if step.op != CONSTANT:
+        for row in range(first, last):
+            derive(step, row)
+    elif step.argument == 0:
+        memset(step.base + first * step.width, 0, (last - first) * step.width)
+    else:
+        for row in range(first, last):
+            put(step.base, row, step.width, step.argument)
+
+
+def by_column(list steps):
+    """Those of a program's steps to run for each record, and those for many records at once.
+
+    The latter are constants of columns that nothing else fills before the last value was read, and
+    what is derived after it: a column at a time they cost next to nothing.
+    """
+    cdef int64_t head = 0, tail = len(steps)
+    while tail and steps[tail - 1][0] in COLUMNWISE:
+        tail -= 1
+    while head < tail and steps[head][0] == CONSTANT:
+        head += 1
+    each = [list(step) for step in steps[head:tail]]
+    users = {}
+    for step in each:
+        op, argument, column = step
+        for used in ([column] * (op not in WRITES_NOTHING)) + ([argument] * (op in FROM_COLUMN)):
+            users.setdefault(used, []).append(step)
+    kept, many = [], []
+    for step in {step[2]: step for step in steps[:head]}.values():
+        using = users.get(step[2], ())
+        if not using:
+            many.append(step)
+        elif step[1] == 0 and len(using) == 1 and using[0][0] in CLEARED:
+            using[0][0] = CLEARED[using[0][0]]
+        else:
+            kept.append(step)
+    return kept + each, many + steps[tail:]
+
+
 cdef inline bint holds(
     StringTable table, uint32_t code, const uint8_t *text, uint32_t length
 ) noexcept:
@@ -193,28 +261,33 @@ cdef class Program:
     """The steps of one template; bound to a target before they run."""
 
     cdef Step *steps
-    cdef uint32_t count
+    cdef uint32_t count  # of those to run for each record
+    cdef uint32_t total  # with those after them, to run for many at once
     cdef uint32_t minimum
     cdef bint writes
     cdef uint64_t serial  # of the target that the steps are bound to
-    cdef list rows  # the steps as they came
+    cdef list given    # the steps as they came
+    cdef list ordered  # as they run
 
     def __cinit__(self, program):
         cdef uint32_t place, rest = 0
         contract.check_program(program)
-        self.count = len(program)
+        self.given = program.tolist()
+        each, many = by_column(self.given)
+        self.ordered = each + many
+        self.count = len(each)
+        self.total = len(self.ordered)
         self.minimum = contract.minimum_length(program)
-        self.steps = <Step *>calloc(max(self.count, 1), sizeof(Step))
+        self.steps = <Step *>calloc(max(self.total, 1), sizeof(Step))
         if self.steps == NULL:
             raise MemoryError
-        self.rows = program.tolist()
-        for place in reversed(range(self.count)):
-            op, argument, column = self.rows[place]
+        for place in reversed(range(self.total)):
+            op, argument, column = self.ordered[place]
             self.steps[place].op = op
             self.steps[place].argument = argument
             self.steps[place].column = column
             self.steps[place].rest = rest
-            length = contract.field_length(op, argument)
+            length = contract.field_length(UNCLEARED.get(op, op), argument)
             rest += 1 if length == VARIABLE else length
             self.writes = self.writes or op not in WRITES_NOTHING
 
@@ -225,10 +298,10 @@ cdef class Program:
         """Resolve columns to addresses."""
         cdef uint32_t place
         cdef Step *step
-        contract.check_decodable(self.rows, target.columns)
-        for place in range(self.count):
+        contract.check_decodable(self.given, target.columns)
+        for place in range(self.total):
             step = &self.steps[place]
-            step.op = self.rows[place][0]
+            step.op = self.ordered[place][0]
             step.code = 0
             if step.op not in WRITES_NOTHING:
                 step.base = address(target, step.column, &step.width)
@@ -263,6 +336,8 @@ cdef class RecordDecoder:
     cdef uint64_t export_ms
     cdef Program program  # of the last set
     cdef int64_t program_key
+    cdef Program unfinished  # whose steps for many records are still to do
+    cdef int64_t unfinished_from  # the first of them; all rows since are of this program
     cdef uint32_t[RECENT] recent_codes  # by a cheap hash of the text
     cdef uint64_t serial  # of the target whose strings they are of
     cdef int64_t recent  # the domain of the last message, -1 where its next number is not known
@@ -293,7 +368,10 @@ cdef class RecordDecoder:
 
     def run(self, const uint8_t[::1] data not None, RecordTarget target not None):
         cdef const uint8_t *start = &data[0] if len(data) else NOTHING
-        return STOPS[self.walk(start, len(data), target)]
+        try:
+            return STOPS[self.walk(start, len(data), target)]
+        finally:
+            self.finish(target)
 
     cdef Stop walk(self, const uint8_t *data, int64_t size, RecordTarget target) except *:
         cdef Stop stop
@@ -398,8 +476,12 @@ cdef class RecordDecoder:
 
     cdef Stop read_records(self, const uint8_t *data, RecordTarget target) except *:
         cdef Program program = self.program
-        cdef int64_t end, first = self.at
+        cdef int64_t end
         cdef Stop stop = END
+        if self.unfinished is not program and program.writes:
+            self.finish(target)
+            self.unfinished = program
+            self.unfinished_from = target.rows
         while self.set_end - self.at >= program.minimum:
             if program.writes and target.rows == target.capacity:
                 return FULL
@@ -419,6 +501,16 @@ cdef class RecordDecoder:
         self.at = self.set_end
         self.in_set = False
         return stop
+
+    cdef int finish(self, RecordTarget target) except -1:
+        """Do what is done for many records at once."""
+        cdef Program program = self.unfinished
+        cdef uint32_t place
+        if program is not None:
+            for place in range(program.count, program.total):
+                fill(&program.steps[place], self.unfinished_from, target.rows)
+            self.unfinished = None
+        return 0
 
     cdef int64_t read_record(
         self, Program program, const uint8_t *data, RecordTarget target
@@ -472,6 +564,15 @@ cdef class RecordDecoder:
                 if step.op == ADDRESS6 or memcmp(at, NOTHING, 16):
                     memcpy(step.base + 16 * row, at, 16)
                 at += 16
+            elif step.op == CLEARED_ADDRESS4:
+                memset(step.base + 16 * row, 0, 16)
+                if memcmp(at, NOTHING, 4):
+                    memcpy(step.base + 16 * row, V4_MAPPED, 12)
+                    memcpy(step.base + 16 * row + 12, at, 4)
+                at += 4
+            elif step.op == CLEARED_ADDRESS6:
+                memcpy(step.base + 16 * row, at, 16)
+                at += 16
             elif step.op == UNSIGNED:
                 value = 0
                 for place in range(step.argument):
@@ -486,10 +587,6 @@ cdef class RecordDecoder:
                 at += step.argument
             elif step.op == SKIP:
                 at += step.argument
-            elif step.op == MILLISECONDS:
-                put(step.base, row, step.width, item(step.origin, row, step.origin_width) * 1000)
-            elif step.op == SECONDS:
-                put(step.base, row, step.width, item(step.origin, row, step.origin_width) // 1000)
             else:
                 at += self.rarer(step, at, row)
             step += 1
@@ -497,7 +594,7 @@ cdef class RecordDecoder:
 
     cdef int64_t rarer(self, Step *step, const uint8_t *at, int64_t row) except -1:
         """Do a step of what other exporters than ours send; how many bytes it takes."""
-        cdef uint64_t value = 0, other = 0
+        cdef uint64_t value = 0
         cdef int64_t length = 8 if step.op == NTP else 0
         cdef int64_t place
         if step.op == BEFORE_EXPORT or step.op == BOOT:
@@ -507,16 +604,7 @@ cdef class RecordDecoder:
         if step.op == BOOT:
             self.note_boot(value)
             return length
-        if step.origin != NULL:
-            value = item(step.base, row, step.width)
-            other = item(step.origin, row, step.origin_width)
-        if step.op == COPY:
-            value = other
-        elif step.op == ADD:
-            value += other
-        elif step.op == SUBTRACT:
-            value = other - value if other > value else 0
-        elif step.op == NTP:
+        if step.op == NTP:
             value = (
                 <uint64_t><uint32_t>((value >> 32) - NTP_EPOCH) * 1000
                 + ((value & 0xFFFFFFFF) * 1000 + (<uint64_t>1 << 31) >> 32)
@@ -526,8 +614,12 @@ cdef class RecordDecoder:
             value = self.export_ms - value if self.export_ms > value else 0
         elif step.op == EXPORT_TIME:
             value = self.export_ms
+        elif step.op == UPTIME:
+            value = item(step.base, row, step.width)
+            value = self.since_boot(value, item(step.origin, row, step.origin_width))
         else:
-            value = self.since_boot(value, other)
+            derive(step, row)
+            return 0
         put(step.base, row, step.width, value)
         return length
 
@@ -598,7 +690,7 @@ cdef class RecordEncoder:
         self.domain = domain
         self.template_id = template_id
         self.sources = <Source *>malloc(max(self.program.count, 1) * sizeof(Source))
-        self.message = <uint8_t *>malloc(65535)
+        self.message = <uint8_t *>malloc(65535 + 8)
         if self.sources == NULL or self.message == NULL:
             raise MemoryError
 
@@ -617,7 +709,7 @@ cdef class RecordEncoder:
         max_message,
     ):
         cdef int64_t place
-        contract.check_encodable(self.program.rows, columns, rows, max_message)
+        contract.check_encodable(self.program.given, columns, rows, max_message)
         self.export_time = export_time
         self.sequence = sequence
         for place in range(self.program.count):
@@ -685,7 +777,7 @@ cdef class RecordEncoder:
             if step.op == UNSIGNED:
                 number = item(value, 0, source.width)
                 number = htobe64(number << 8 * (8 - step.argument))
-                memcpy(at, &number, step.argument)
+                memcpy(at, &number, 8)  # what is too much is overwritten by what follows
                 at += step.argument
             elif step.op == TEXT:
                 code = <uint32_t>item(value, 0, source.width)

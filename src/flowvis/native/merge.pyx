@@ -189,6 +189,8 @@ cdef class Merger:
     cdef Step *steps
     cdef Run *runs
     cdef Counter *counters
+    cdef uint64_t *totals  # of the record at hand, by counter
+    cdef uint64_t *deltas
     cdef Column *columns
     cdef int step_count
     cdef int run_count
@@ -227,8 +229,12 @@ cdef class Merger:
         self.steps = <Step *>calloc(self.step_count + 1, sizeof(Step))
         self.runs = <Run *>calloc(self.step_count + 1, sizeof(Run))
         self.counters = <Counter *>calloc(self.counter_count + 1, sizeof(Counter))
+        self.totals = <uint64_t *>calloc(self.counter_count + 1, sizeof(uint64_t))
+        self.deltas = <uint64_t *>calloc(self.counter_count + 1, sizeof(uint64_t))
         self.columns = <Column *>calloc(self.column_count + 1, sizeof(Column))
         if not (self.steps and self.runs and self.counters and self.columns):
+            raise MemoryError
+        if not (self.totals and self.deltas):
             raise MemoryError
         self.load(program)
 
@@ -236,6 +242,8 @@ cdef class Merger:
         free(self.steps)
         free(self.runs)
         free(self.counters)
+        free(self.totals)
+        free(self.deltas)
         free(self.columns)
 
     cdef int load(self, program) except -1:
@@ -378,12 +386,12 @@ cdef class Merger:
         cdef int at
         self.seen[slot] = now_ms
         record.grown = False
+        record.adds = self.read_counters(record.at)
         if not sides:
             self.counts[FURTHER] += 1
             for at in range(self.counter_count):
-                self.raise_common(record, row, &self.counters[at])
+                self.raise_common(record, row, at)
             return self.schedule(row, slot, state, now_ms) if record.grown else REPEATED
-        record.adds = self.adds_up(record.at)
         news = self.news_of(record, row, state & ~<uint64_t>(record.fresh << SIDES), sides, &late)
         if not news:
             return LATE if late else REPEATED
@@ -392,7 +400,7 @@ cdef class Merger:
         anew = self.anew(record, row, news & state >> SIDES)
         for at in range(self.counter_count):
             self.fetch(at)
-            self.count(record, row, state, news, anew, &self.counters[at])
+            self.count(record, row, state, news, anew, at)
         self.counts[RESTARTED] += anew != 0
         self.apply(record, row, news)
         for side in range(2):
@@ -448,13 +456,14 @@ cdef class Merger:
             state |= CORRELATE
         return state
 
-    cdef void raise_common(self, Record *record, uint8_t *row, const Counter *counter) noexcept nogil:
+    cdef void raise_common(self, Record *record, uint8_t *row, int at) noexcept nogil:
         """Add what a further exporter saw and the others did not, at most its own delta."""
-        cdef uint64_t total = self.value(counter.total, record.at), gain
+        cdef const Counter *counter = &self.counters[at]
+        cdef uint64_t total = self.totals[at], gain
         cdef uint64_t common = number(row + counter.common.total)
         if total <= common:
             return
-        gain = min(total - common, self.value(counter.delta, record.at))
+        gain = min(total - common, self.deltas[at])
         store(row + counter.common.total, common + gain)
         store(
             row + counter.common.delta, flowvis_add(number(row + counter.common.delta), gain)
@@ -478,42 +487,39 @@ cdef class Merger:
                 news |= 1 << side
             elif record.end < known:
                 late[0] = True
-            elif record.end > known or self.more(record.at, row, side):
+            elif record.end > known or self.more(row, side):
                 news |= 1 << side
             elif record.reason == END_OF_FLOW and not state >> ENDS >> side & 1:
                 news |= 1 << side
         return news
 
-    cdef bint adds_up(self, int64_t record) noexcept nogil:
-        """Whether any counter of the record has a delta and no total."""
+    cdef bint read_counters(self, int64_t record) noexcept nogil:
+        """Load a record's totals and deltas; return whether any has a delta and no total."""
+        cdef bint adds = False
         cdef int at
         for at in range(self.counter_count):
-            if self.value(self.counters[at].total, record) == 0:
-                if self.value(self.counters[at].delta, record):
-                    return True
-        return False
+            self.totals[at] = self.value(self.counters[at].total, record)
+            self.deltas[at] = self.value(self.counters[at].delta, record)
+            adds |= self.totals[at] == 0 and self.deltas[at] != 0
+        return adds
 
-    cdef bint more(self, int64_t record, const uint8_t *row, int side) noexcept nogil:
+    cdef bint more(self, const uint8_t *row, int side) noexcept nogil:
         """Whether any counter of the record is above what its side said last."""
         cdef int at
         for at in range(self.counter_count):
-            if self.value(self.counters[at].total, record) > number(
-                row + self.counters[at].sides[side].last
-            ):
+            if self.totals[at] > number(row + self.counters[at].sides[side].last):
                 return True
         return False
 
     cdef uint8_t anew(self, const Record *record, const uint8_t *row, uint8_t sides) noexcept nogil:
         """Those of the sides whose counters began anew: a kernel zeroes all of them at once."""
         cdef uint8_t anew = 0
-        cdef uint64_t total
         cdef int at, side
         for side in range(2):
             if not sides >> side & 1 or record.end <= number(row + END + 8 * side):
                 continue
             for at in range(self.counter_count):
-                total = self.value(self.counters[at].total, record.at)
-                if 0 < total < number(row + self.counters[at].sides[side].last):
+                if 0 < self.totals[at] < number(row + self.counters[at].sides[side].last):
                     anew |= 1 << side
         return anew
 
@@ -530,11 +536,12 @@ cdef class Merger:
         uint64_t state,
         uint8_t news,
         uint8_t anew,
-        const Counter *counter,
+        int at,
     ) noexcept nogil:
         """Bring one counter up to date."""
-        cdef uint64_t given = self.value(counter.total, record.at), total
-        cdef uint64_t own = self.value(counter.delta, record.at)
+        cdef const Counter *counter = &self.counters[at]
+        cdef uint64_t given = self.totals[at], total
+        cdef uint64_t own = self.deltas[at]
         cdef uint64_t before = number(row + counter.common.total), common = before
         cdef uint64_t since, last, gain, moved, side_total, rate = 0, delta, reported
         cdef bint rated = False, whole

@@ -48,6 +48,8 @@ class DecodeOp(IntEnum):
     UPTIME = 17  # no bytes; milliseconds since the system began, to such since the epoch. Where
 
 
+_LAST_OP = max(DecodeOp)
+
 NUMBERS = frozenset({DecodeOp.UNSIGNED, DecodeOp.BEFORE_EXPORT, DecodeOp.BOOT})
 """Operations whose argument is the length of an integer."""
 
@@ -83,7 +85,8 @@ class Stop(IntEnum):
     GAP = 3  # the sequence number is off by `lost` records (negative: it went back)
     BAD_MESSAGE = 4  # not version 10, shorter than its header, or longer than max_message
     BAD_SET = 5  # the length of the set there is impossible; the message's rest is skipped
-    BAD_RECORD = 6  # the record there ends outside its set; the set's rest is skipped
+    BAD_RECORD = 6  # the record there ends outside its set; the set's rest is skipped, and what
+    # of the record is in the row after the last one is nobody's: it may be all of it or nothing
 
 
 def field_length(op: int, argument: int) -> int:
@@ -120,7 +123,7 @@ def check_program(program: Program) -> None:
     if program.ndim != 2 or program.shape[1] != 3 or program.dtype != np.uint32:
         raise ValueError(f"program {program.dtype}{program.shape}: need uint32 (n, 3)")
     for op, argument, _ in program.tolist():
-        if op > max(DecodeOp) or (op in NUMBERS and not 1 <= argument <= 8):
+        if op > _LAST_OP or (op in NUMBERS and not 1 <= argument <= 8):
             raise ValueError(f"step ({op}, {argument}): unknown")
         if op in {DecodeOp.TEXT, DecodeOp.SKIP} and argument > VARIABLE:
             raise ValueError(f"a field of {argument} bytes: at most {VARIABLE}")

@@ -71,6 +71,7 @@ class Handler:
         self._session = session
 
     proven = pending = False
+    pause_s = 0.0
 
     def data_received(self, data: memoryview) -> float:
         self._session.receive(data)

@@ -73,6 +73,7 @@ class Recorder:
     ends: list[str] = field(default_factory=list)
     refuse: bytes = b""
     pending: bool = False
+    pause_s: float = 0.0
 
     @property
     def proven(self) -> bool:

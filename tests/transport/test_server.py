@@ -814,3 +814,131 @@ def test_another_limit_of_sessions(run: Run) -> None:
                 await client.close()
 
     run(main())
+
+
+class Slow(Recorder):
+    """A handler that works off what it gets a byte at a time."""
+
+    def data_received(self, data: memoryview) -> float:
+        super().data_received(data)
+        self.left = getattr(self, "left", 0) + len(data)
+        self.pending = self.left > 0
+        return 0.0
+
+    def go_on(self) -> float:
+        self.left -= 1
+        self.pending = self.left > 0
+        return 0.0
+
+    def eof(self) -> None:
+        assert not self.pending
+        super().eof()
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["tls", "tcp"])
+def test_what_a_handler_leaves_for_later_is_done_before_the_end(
+    run: Run, pki: Pki, secure: bool
+) -> None:
+    made: list[Slow] = []
+
+    def factory(peer: Peer) -> Slow:
+        made.append(Slow(peer))
+        return made[-1]
+
+    async def main() -> None:
+        tls, client_tls = (pki.server, pki.client) if secure else (None, None)
+        async with serving(Server(factory, tls=tls)) as server:
+            client = client_of(server, client_tls)
+            await client.connect()
+            await client.send([b"x" * 3000])
+            assert await client.close()
+            stays = client_of(server, client_tls)
+            await stays.connect()
+            await stays.send([b"y" * 3000])
+            await until(lambda: len(made) == 2 and made[1].data)
+        assert [len(each.data) for each in made] == [3000, 3000]
+        assert made[0].ends == ["eof", "closed"]
+        assert made[1].left == 0
+        assert server.stats.errors == {}
+        await stays.close()
+
+    run(main())
+
+
+def test_a_session_rests_as_long_as_its_handler_says(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers)) as server:
+            resting, other = client_of(server, None), client_of(server, None)
+            await resting.connect()
+            await other.connect()
+            await until(lambda: len(handlers) == 2)
+            handlers[0].pause_s = 0.2
+            await resting.send([b"a"])
+            await until(lambda: handlers[0].data)
+            rested = time.monotonic()
+            await resting.send([b"b"])
+            await other.send([b"c"])
+            await until(lambda: handlers[1].data)
+            assert handlers[0].data == b"a"
+            handlers[0].pause_s = 0.0
+            await until(lambda: handlers[0].data == b"ab")
+            assert time.monotonic() - rested > 0.1
+            assert await resting.close()
+            assert await other.close()
+
+    run(main())
+
+
+def test_reads_grow_while_they_are_cheap_and_shrink_when_they_are_dear(run: Run) -> None:
+    class Dear(Recorder):
+        cost_s = 0.0
+        reads: list[int]
+
+        def data_received(self, data: memoryview) -> float:
+            self.reads = [*getattr(self, "reads", []), len(data)]
+            return self.cost_s
+
+    made: list[Dear] = []
+
+    def factory(peer: Peer) -> Dear:
+        made.append(Dear(peer))
+        return made[-1]
+
+    async def main() -> None:
+        async with serving(Server(factory)) as server:
+            client = client_of(server, None)
+            await client.connect()
+            await until(lambda: made)
+            made[0].cost_s = -1.0  # cheap, whatever the machine does meanwhile
+            await client.send([b"x" * 4_000_000])
+            await until(lambda: sum(made[0].reads) == 4_000_000)
+            assert made[0].reads[0] <= session_module.FIRST_READ
+            assert max(made[0].reads) > 2 * session_module.FIRST_READ
+            made[0].cost_s, made[0].reads = 1.0, []
+            await client.send([b"x" * 1_000_000])
+            await until(lambda: sum(made[0].reads) == 1_000_000)
+            assert made[0].reads[-2] <= session_module.LEAST_READ
+            assert await client.close()
+
+    run(main())
+
+
+def test_descriptors_are_left_for_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "raise_descriptor_limit", lambda _: 2)
+
+    async def main() -> None:
+        handlers = Recorders()
+        limits = SessionLimits(sessions=100, sessions_per_address=100)
+        async with serving(Server(handlers, limits=limits)) as server:
+            clients = [client_of(server, None) for _ in range(2)]
+            for client in clients:
+                await client.connect()
+                await client.send([b"x"])
+            await until(lambda: handlers.octets == 2)
+            await refused(server)
+            assert server.stats.refused == {"sessions": 1}
+            for client in clients:
+                await client.close()
+
+    run(main())

@@ -17,7 +17,14 @@ from flowvis.aggregator.reporters import Reporter
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
-from flowvis.ipfix.events import Event, Malformed, NotUnderstood, SequenceGap, TemplateLearned
+from flowvis.ipfix.events import (
+    Event,
+    Fruitless,
+    Malformed,
+    NotUnderstood,
+    SequenceGap,
+    TemplateLearned,
+)
 from flowvis.ipfix.limits import CollectorLimits
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
@@ -29,8 +36,9 @@ NODE_NAMES = ("sourceNodeName", "destinationNodeName")
 FULL_RECORDS = 8192  # handed on at once: columns of 3 MB, which the caches still like
 LOOK_S = 10.0  # between looks at what node a session's records name
 MAX_FORMER = 10_000  # exporters without a session that are remembered: two for each node at most
-MOST_RECORDS = 2 * FULL_RECORDS  # sessions wait then, until these are handed on
-WORK = 2000  # of a session at one of its turns, as `CollectorSession` counts it: two milliseconds
+MOST_RECORDS = FULL_RECORDS  # sessions wait then, until these are handed on
+WORK = 500  # of a session at one of its turns, as `CollectorSession` counts it: half a millisecond
+PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
 RECORD_S = 2e-6  # what handing a record on costs, until some were
 DELAY_S = 0.02  # how long fewer records wait for company: a call costs as much as 100 records
 
@@ -137,6 +145,9 @@ class Collector:
                 self._log.log(logging.WARNING, who, text, lost, domain=domain)
             case Malformed(error):
                 self._log.log(logging.WARNING, who, "malformed: %s", error)
+            case Fruitless(templates, faults):
+                text = "sends no records, but templates (%d) and faults (%d): it is slowed down"
+                self._log.log(logging.WARNING, peer.address, text, templates, faults, session=who)
             case NotUnderstood(domain, template_id, elements, missing):
                 level = logging.WARNING if missing else logging.INFO
                 numbers = ", ".join(f"{enterprise}/{number}" for enterprise, number in elements)
@@ -174,6 +185,11 @@ class ExporterStream:
     def pending(self) -> bool:
         """Whether work was left for `go_on`."""
         return self._session.pending
+
+    @property
+    def pause_s(self) -> float:
+        """How long it is to rest before its next turn."""
+        return PAUSE_S if self._session.fruitless else 0.0
 
     def data_received(self, data: memoryview) -> float:
         """Decode; PeerError ends the session, what was decoded before it counts.

@@ -6,6 +6,7 @@ from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerEr
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.events import (
     Event,
+    Fruitless,
     Malformed,
     NotUnderstood,
     SequenceGap,
@@ -32,6 +33,8 @@ EVENT_WORK = 10  # what a stop of the leaf costs, such as for a gap, a bad set o
 TEMPLATE_WORK = (60, 2)  # what a template costs to learn, and each of its fields
 COMPILE_WORK = (60, 4)  # what it costs beside that if no session had the like
 """Work in microseconds of CPU, roughly."""
+
+FRUITLESS_WORK = 200_000  # between two records: ten times what 256 templates of flows cost
 
 OTHER_BEGINNINGS = {
     5: "NetFlow 5",
@@ -70,6 +73,7 @@ class CollectorSession:
             None  # templates of the set that is being read
         )
         self._left = 0
+        self._wasted = 0  # work since the last record
         self._events: list[Event] = []
         self._complained = False
         self.pending = False
@@ -94,8 +98,14 @@ class CollectorSession:
         self._advance(b"", work)
         return self._events
 
+    @property
+    def fruitless(self) -> bool:
+        """Whether the peer only makes work: it has sent no records for long."""
+        return self._wasted > FRUITLESS_WORK
+
     def _advance(self, data: bytes | memoryview, work: int) -> None:
         self._left = work
+        before = self.stats.records
         tail = self._tail
         kept = bool(tail)
         try:
@@ -113,6 +123,20 @@ class CollectorSession:
                 raise self._over("pending-bytes", len(tail), self._limits.pending_bytes)
         finally:
             self._count()
+            self._judge(work - self._left, self.stats.records - before)
+
+    def _judge(self, work: int, records: int) -> None:
+        """Note what came of some work."""
+        if records:
+            self._wasted = 0
+            return
+        noted = self.fruitless
+        self._wasted += work
+        if self.fruitless and not noted and not self.stats.fruitless:
+            self.stats.fruitless = 1
+            stats = self.stats
+            learned = stats.templates + stats.templates_changed + stats.templates_withdrawn
+            self._report(Fruitless(learned, stats.malformed.total() + stats.gaps))
 
     def eof(self) -> None:
         """The peer closed: MalformedMessage if that was inside a message."""
@@ -193,12 +217,14 @@ class CollectorSession:
 
     def _learn(self, template: Template) -> None:
         """Take a template in (RFC 7011 section 8.1)."""
-        self._pay(TEMPLATE_WORK, template)
         key = (self._decoder.domain, template.id)
         known = self._templates.get(key)
         if known == template:
             self.stats.templates_repeated += 1
+            self._left -= len(template.specifiers)
+            self._wasted -= 2 * EVENT_WORK + len(template.specifiers)  # some repeat theirs for ever
             return
+        self._pay(TEMPLATE_WORK, template)
         limits = self._limits
         if known is None and len(self._templates) >= limits.templates:
             raise self._over("templates", len(self._templates) + 1, limits.templates)

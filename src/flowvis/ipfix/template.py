@@ -12,6 +12,7 @@ from flowvis.native.contract.ipfix import FIRST_DATA_SET, SET, VARIABLE
 
 TEMPLATE_SET = 2
 OPTIONS_TEMPLATE_SET = 3
+MAX_WALK = 2048  # fields of a template that nobody wants, to get at those after it
 
 _PAIR = Struct(">HH")  # template id and field count; element id and length
 _SCOPE_COUNT = Struct(">H")
@@ -112,6 +113,11 @@ def read_templates(
         scopes = 0
         if set_id == OPTIONS_TEMPLATE_SET and count:
             scopes, at = _read_scope_count(body, at, count)
+        if len(body) - at < count * _PAIR.size:
+            raise MalformedSet("template-truncated", "a template ends inside its fields")
+        if count > MAX_WALK:
+            detail = f"template {template_id}: {count} fields, over {MAX_WALK}: its set is skipped"
+            raise MalformedSet("template-fields", detail)
         if count > max_fields:
             at = _skip_specifiers(body, at, count)
             yield LongTemplate(template_id, count)

@@ -74,6 +74,7 @@ class JsonFormatter(logging.Formatter):
 class LimitedLog:
     """A logger for what peers cause: so much of each message for each peer and interval.
 
+    With `overall`, no more than that of a message for all peers, as one may have many addresses.
     What is held back is counted and reported with the next line of its kind (`suppressed=`).
     """
 
@@ -82,11 +83,13 @@ class LimitedLog:
         logger: logging.Logger,
         *,
         burst: int = 3,
+        overall: int | None = None,
         interval_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._logger = logger
         self._burst = burst
+        self._overall = overall
         self._interval_s = interval_s
         self._clock = clock
         self._windows: OrderedDict[tuple[str, str], _Window] = OrderedDict()
@@ -112,6 +115,13 @@ class LimitedLog:
 
     def _admit(self, peer: str, message: str) -> int | None:
         """How many were suppressed before this one; None if it is to be suppressed itself."""
+        suppressed = self._within(peer, message, self._burst)
+        if suppressed is None or self._overall is None:
+            return suppressed
+        others = self._within("", message, self._overall)
+        return None if others is None else suppressed + others
+
+    def _within(self, peer: str, message: str, burst: int) -> int | None:
         now = self._clock()
         window = self._windows.get((peer, message))
         if window is None:
@@ -123,7 +133,7 @@ class LimitedLog:
         if now - window.start >= self._interval_s:
             suppressed = window.suppressed
             window.start, window.logged, window.suppressed = now, 0, 0
-        if window.logged >= self._burst:
+        if window.logged >= burst:
             window.suppressed += 1
             return None
         window.logged += 1

@@ -29,6 +29,7 @@ __all__ = ["Peer", "PeerHandler", "Server", "ServerStats", "SessionLimits"]
 log = logging.getLogger(__name__)
 
 ACCEPTS = 32  # per wake-up, a millisecond: a storm of connects does not stop the records
+LINES = 60  # of one message in a minute, whatever addresses peers have
 ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
 
 
@@ -59,7 +60,7 @@ class Server:
             factory,
             limits,
             self.stats,
-            LimitedLog(log),
+            LimitedLog(log, overall=LINES),
             data,
             plain,
             self._open_channel,

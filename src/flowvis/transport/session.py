@@ -82,6 +82,10 @@ class PeerHandler(Protocol):
     def pending(self) -> bool:
         """Whether bytes that it took are still to be worked off, by `go_on`."""
 
+    @property
+    def pause_s(self) -> float:
+        """How long the session is to rest before its next turn."""
+
     def data_received(self, data: memoryview) -> float:
         """Take bytes, which are overwritten after the call; work off a bounded part of them.
 
@@ -189,7 +193,19 @@ class ServerSession:
     def work(self) -> bool:
         """Read once, or go on with what was read; True if there is more of that."""
         self._guard(self._work)
+        if self.open and self._handler is not None and self._handler.pause_s:
+            self.rest()
+            self.waiting = True
+            self._loop.call_later(self._handler.pause_s, self._resume)
+            return False
         return self.open and self._busy()
+
+    def _resume(self) -> None:
+        self.waiting = False
+        if self._busy():
+            self._common.turns.readable(self)
+        else:
+            self.listen()
 
     def listen(self) -> None:
         """Be called again when there is something to read."""
@@ -262,7 +278,7 @@ class ServerSession:
         errors[reason] = errors.get(reason, 0) + 1
 
     def _busy(self) -> bool:
-        return self._handler is not None and self._handler.pending
+        return self.open and self._handler is not None and self._handler.pending
 
     def _work(self) -> None:
         if self._handler is not None and self._handler.pending:

@@ -14,30 +14,36 @@ of addresses that records came from go before those of strangers.
 import asyncio
 import heapq
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from flowvis.transport.stats import ServerStats
 
-TURN_S = 0.004  # of CPU time for sessions in one turn of the loop
+TURN_S = 0.001  # of CPU time for sessions in one turn of the loop
 MAX_TAGS = 1024  # virtual times that are kept without a look at which of them still matter
 
 Waiter = TypeVar("Waiter")
 
 
 class FairQueue(Generic[Waiter]):
-    """Who waits, those whose key has cost least first; among equals who came first. Pure."""
+    """Who waits: of the key that has cost least, and of those who came first. Pure.
+
+    Each `pop` is followed by a `charge` of its key.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
         """The virtual time: that at which the last one began."""
         self._tags: dict[object, float] = {}
-        self._heap: list[tuple[float, int, Waiter]] = []
+        self._waiting: dict[object, deque[Waiter]] = {}
+        self._heap: list[tuple[float, int, object]] = []  # the keys of those who wait
         self._arrivals = 0
+        self._count = 0
+        self._most = MAX_TAGS
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return self._count
 
     def start(self, key: object) -> float:
         """The virtual time at which a key's next piece of work begins."""
@@ -45,26 +51,43 @@ class FairQueue(Generic[Waiter]):
 
     def push(self, key: object, waiter: Waiter) -> None:
         """Let somebody wait."""
-        self._arrivals += 1
-        heapq.heappush(self._heap, (self.start(key), self._arrivals, waiter))
+        self._count += 1
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.append(waiter)
+            return
+        self._waiting[key] = deque((waiter,))
+        self._line_up(key)
 
-    def pop(self) -> Waiter:
-        """Return who is next."""
-        tag, _, waiter = heapq.heappop(self._heap)
+    def pop(self) -> tuple[object, Waiter]:
+        """Return who is next, and the key."""
+        tag, _, key = heapq.heappop(self._heap)
         self.now = max(self.now, tag)
-        return waiter
+        self._count -= 1
+        return key, self._waiting[key].popleft()
 
     def is_next(self, key: object) -> bool:
         """Whether one who came now would be served before all who wait."""
-        return not self._heap or self.start(key) < self._heap[0][0]
+        return not self._heap or (key not in self._waiting and self.start(key) < self._heap[0][0])
 
     def charge(self, key: object, cost: float) -> None:
         """Let a key pay for what has just been done for it."""
-        begun = self.start(key)
-        self.now = max(self.now, begun) if not self._heap else self.now
-        self._tags[key] = begun + cost
-        if len(self._tags) > MAX_TAGS + 2 * len(self._heap):
+        ended = self.start(key) + cost
+        self._tags[key] = ended
+        waiting = self._waiting.get(key)
+        if waiting:
+            self._line_up(key)
+        elif waiting is not None:
+            del self._waiting[key]
+        if not self._heap:  # nobody waits: what was done is settled
+            self.now = max(self.now, ended)
+        if len(self._tags) > self._most:
             self._tags = {who: tag for who, tag in self._tags.items() if tag > self.now}
+            self._most = MAX_TAGS + 2 * len(self._tags)
+
+    def _line_up(self, key: object) -> None:
+        self._arrivals += 1
+        heapq.heappush(self._heap, (self.start(key), self._arrivals, key))
 
 
 class Session(Protocol):
@@ -83,10 +106,10 @@ class Session(Protocol):
         """Whether the handshake is through."""
 
     waiting: bool
-    """Whether it waits for a turn; kept by `Turns`."""
+    """Whether it waits, for a turn or by itself."""
 
     def work(self) -> bool:
-        """Read once, or go on with what was read; True if there is more of that."""
+        """Read once, or go on with what was read; True if there is more of that to do now."""
 
     def listen(self) -> None:
         """Be called again when there is something to read."""
@@ -116,8 +139,9 @@ class Turns:
         if session.waiting:
             session.rest()  # asked again: epoll needs not tell it at each turn
             return
-        if self._left > 0 and self._queue(session).is_next(self._key(session)):
-            self._serve(session)
+        ahead = session.known or not self._work  # handshakes come after records
+        if ahead and self._left > 0 and self._queue(session).is_next(self._key(session)):
+            self._serve(session, self._queue(session), self._key(session))
         else:
             self._stats.deferred += 1
             self._wait(session)
@@ -155,24 +179,22 @@ class Turns:
             self._come_again()
 
     def _serve_next(self, queue: FairQueue[Session]) -> None:
-        session = queue.pop()
+        key, session = queue.pop()
         session.waiting = False
-        if session.open:
-            self._serve(session)
-            if not session.waiting and session.open:
-                session.listen()
+        self._serve(session, queue, key)
         self._crowd[session.address] -= 1
         if not self._crowd[session.address]:
             del self._crowd[session.address]
 
-    def _serve(self, session: Session) -> None:
-        queue, key = self._queue(session), self._key(session)
+    def _serve(self, session: Session, queue: FairQueue[Session], key: object) -> None:
         began = time.thread_time()
-        more = session.work()
+        more = session.open and session.work()
         cost = time.thread_time() - began
         self._left -= cost
         # Many sessions of one address are as one, where others wait as well.
         weight = max(self._crowd[session.address], 1)
         queue.charge(key, max(session.paid(cost), 0.0) * weight)
-        if more and session.open:
+        if more:
             self._wait(session)
+        elif session.open and not session.waiting:
+            session.listen()

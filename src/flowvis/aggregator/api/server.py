@@ -32,6 +32,7 @@ from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result
 from flowvis.errors import FlowvisError, StoreError
 
+MAX_CONNECTIONS = 64  # at more, the oldest ends once it is idle
 MAX_REQUEST_BYTES = 1 << 20  # a query that people wrote
 DEFAULT_FLOWS = 100
 DEFAULT_ROWS = 10_000
@@ -86,9 +87,10 @@ class HttpApi:
         await runner.setup()
         if runner.server is None:
             raise RuntimeError("aiohttp set up no server")
+        connections = _Connections(runner.server)
         listener = control.bind(self.path)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(runner.server, sock=listener)
+        self._server = await loop.create_unix_server(connections, sock=listener)
         self._runner = runner
 
     async def stop(self) -> None:
@@ -165,6 +167,20 @@ class HttpApi:
                 "truncated": answer.truncated,
             }
         )
+
+
+class _Connections:
+    """Makes the handlers of connections: who says nothing keeps nobody out."""
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        """Return the handler of a new one; the oldest beyond the limit end once they are idle."""
+        standing = self._server.connections
+        for handler in standing[: max(len(standing) - MAX_CONNECTIONS + 1, 0)]:
+            handler.close()
+        return self._server()
 
 
 async def _follow(response: web.StreamResponse, coming: Outbox, selection: Selection) -> None:

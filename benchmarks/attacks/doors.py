@@ -7,6 +7,7 @@ goes on until it is killed, from addresses of 127.0.0.0/8 other than 127.0.0.1.
 
 import contextlib
 import itertools
+import os
 import random
 import socket
 import ssl
@@ -273,4 +274,5 @@ def _hold(port: int, sources: list[str], first: bytes = b"") -> None:
 
 
 if __name__ == "__main__":
+    os.nice(10)  # hostile is what arrives, not that it takes the daemon's cores on one machine
     ATTACKS[sys.argv[1]](int(sys.argv[2]), Path(sys.argv[3]))

@@ -28,7 +28,7 @@ __all__ = ["Peer", "PeerHandler", "Server", "ServerStats", "SessionLimits"]
 
 log = logging.getLogger(__name__)
 
-ACCEPTS = 32  # per wake-up, a millisecond: a storm of connects does not stop the records
+ACCEPTS = 8  # per wake-up, half a millisecond: a storm of connects does not stop the records
 LINES = 60  # of one message in a minute, whatever addresses peers have
 ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flowvis.aggregator.api import server
 from flowvis.aggregator.api.server import NoStore
 from flowvis.cli.client import ControlClient, Refused
 from flowvis.clickhouse.store import Result
@@ -142,3 +143,22 @@ async def test_a_request_that_is_not_json_is_the_askers_fault(tmp_path: Path) ->
         assert (await reader.readline()).split()[1] == b"400"
         writer.close()
         await writer.wait_closed()
+
+
+async def test_idle_connections_keep_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit the oldest ends, unless it has something under way."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    async with served(tmp_path) as (api, history, client):
+        following = asyncio.create_task(lines(client, {"follow": "1"}))
+        await until(lambda: history._followers)
+        idle = [await asyncio.open_unix_connection(api.path) for _ in range(20)]
+        assert await ask(client.get, "status") == {"version": "1"}
+        for reader, _ in idle[:15]:
+            assert await reader.read() == b""
+        history.put(numbered(0, 2))
+        history.close()
+        assert len(await following) == 2
+        for _, writer in idle:
+            writer.close()

@@ -114,7 +114,7 @@ def test_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     built = build({})
     status: Any = built.components[0]
     assert "kubernetes: not started" in status._not_ready()
-    text = generate_latest(status._registry).decode()
+    text = generate_latest(status.registry).decode()
     assert "flowvis_aggregator_kubernetes_synced 0.0" in text.splitlines()
     assert "flowvis_aggregator_kubernetes_watches_total 0.0" in text.splitlines()
 
@@ -135,7 +135,7 @@ def test_policies_that_are_not_understood_are_logged_and_shown(
     assert line.startswith("AdminNetworkPolicy newer: not understood: ")
     assert "workloads" in line
     status: Any = built.components[0]
-    text = generate_latest(status._registry).decode().splitlines()
+    text = generate_latest(status.registry).decode().splitlines()
     assert "flowvis_aggregator_policies_unrecognized 1.0" in text
     assert "flowvis_aggregator_policies_unenforced_total 0.0" in text
     show({"version": "1", "uptimeSeconds": 1, "flows": 0, **built._status()})

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from flowvis.aggregator import collector
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.collector import FULL_RECORDS, Collector, ExporterStream
 from flowvis.aggregator.correlation.flows import FlowTable
@@ -17,6 +18,7 @@ from flowvis.transport.server import Peer
 from waiting import until
 
 from .harness import connection, exported
+from .records import numbered
 
 NOW_MS = 1_800_000_000_000
 
@@ -192,3 +194,37 @@ async def test_a_destination_that_fails_costs_the_others_nothing(
     line.feed(line.open(), intra(0, 3))
     assert len(await line.write()) == 3
     assert caplog.text.count("3 records for one destination") == 2
+
+
+async def test_a_session_that_only_makes_work_is_slowed_down(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Said once, by its address, and over when records come."""
+    line = Line()
+    session = line.open()
+    stranger = bytes.fromhex("000a0014000000000000000000000001 01f40004") * 100
+    for _ in range(300):
+        session.data_received(memoryview(stranger))
+        while session.pending:
+            session.go_on()
+    assert session.pause_s > 0
+    assert line.collector.totals().fruitless == 1
+    (said,) = [each for each in caplog.records if "slowed down" in each.getMessage()]
+    assert said.peer == "192.0.2.1"  # type: ignore[attr-defined]
+    line.feed(session, numbered(0, 1))
+    assert session.pause_s == 0.0
+    session.closed()
+
+
+async def test_records_cost_their_session_what_handing_them_on_will() -> None:
+    line = Line()
+    many, one = line.open(), line.open()
+    messages = b"".join(line.exporter.encode(numbered(0, 500), 1))
+    assert many.data_received(memoryview(messages)) == pytest.approx(500 * collector.RECORD_S)
+    line.collector.record_s = 0.001
+    assert one.data_received(memoryview(messages)) == pytest.approx(0.5)
+    before = line.collector.handed_s
+    line.collector.flush()
+    assert line.collector.handed_s > before
+    many.closed()
+    one.closed()

@@ -70,8 +70,15 @@ class Handler:
     def __init__(self, session: CollectorSession) -> None:
         self._session = session
 
-    def data_received(self, data: memoryview) -> None:
+    proven = pending = False
+    pause_s = 0.0
+
+    def data_received(self, data: memoryview) -> float:
         self._session.receive(data)
+        return 0.0
+
+    def go_on(self) -> float:
+        return 0.0
 
     def eof(self) -> None:
         self._session.eof()

@@ -105,7 +105,7 @@ async def test_what_the_status_says_of_nodes() -> None:
     again.closed()
     assert shown(aggregator) == [("n1", 1, 2), ("n2", 0, 2), ("n3", 0, 0)]
     assert aggregator._status()["nodes"][1]["lastReportSeconds"] < 60
-    registry = aggregator._status_server._registry
+    registry = aggregator._status_server.registry
     assert b"flowvis_aggregator_nodes_without_session 2.0" in generate_latest(registry)
 
 

@@ -166,7 +166,7 @@ def test_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     built = build({})
     status: Any = built.components[0]
     assert status._not_ready()[-1] == "kubernetes: not started"
-    text = generate_latest(status._registry).decode()
+    text = generate_latest(status.registry).decode()
     for line in (
         "flowvis_exporter_kubernetes_lists_total 0.0",
         "flowvis_exporter_kubernetes_synced 0.0",

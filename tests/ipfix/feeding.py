@@ -7,6 +7,7 @@ import numpy as np
 
 from flowvis.fields import EXPORTED, Field
 from flowvis.ipfix import CollectorLimits, CollectorSession, Event, RecordBuffer
+from flowvis.ipfix.collector import UNBOUNDED
 
 from .conftest import Leaf
 from .records import records_of
@@ -30,9 +31,11 @@ class Fed:
         self.session = CollectorSession("peer", self.buffer, limits or CollectorLimits())
         self.events: list[Event] = []
 
-    def feed(self, pieces: Iterable[bytes | memoryview]) -> "Fed":
+    def feed(self, pieces: Iterable[bytes | memoryview], work: int = UNBOUNDED) -> "Fed":
         for piece in pieces:
-            self.events += self.session.receive(piece)
+            self.events += self.session.receive(piece, work)
+            while self.session.pending:
+                self.events += self.session.go_on(work)
         return self
 
     @property
@@ -65,8 +68,12 @@ MANNERS: dict[str, Callable[[bytes], Iterator[bytes | memoryview]]] = {
 
 
 def fed_in_every_manner(leaf: Leaf, stream: bytes, **options: Any) -> Fed:
-    """Feed a stream whole, byte by byte and with a tail: all must agree. Returns one of them."""
+    """Feed a stream whole, byte by byte, with a tail and with little work a call: all must agree.
+
+    Returns one of them.
+    """
     outcomes = [Fed(leaf, **options).feed(manner(stream)) for manner in MANNERS.values()]
+    outcomes += [Fed(leaf, **options).feed(manner(stream), work=1) for manner in MANNERS.values()]
     first = outcomes[0]
     for other in outcomes[1:]:
         assert other.records == first.records

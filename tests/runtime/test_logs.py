@@ -111,3 +111,23 @@ def test_peers_cannot_make_it_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         limited.log(logging.DEBUG, str(number), "hello")
     assert len(limited._windows) == 10
+
+
+def test_many_peers_together_have_a_limit_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    limited = LimitedLog(
+        logging.getLogger("t"), burst=2, overall=5, interval_s=10, clock=lambda: now[0]
+    )
+    for number in range(100):
+        limited.log(logging.WARNING, f"192.0.2.{number}", "refused")
+    limited.log(logging.WARNING, "192.0.2.1", "something else")
+    now[0] = 10.0
+    limited.log(logging.WARNING, "192.0.2.200", "refused")
+    lines = [(each.getMessage(), getattr(each, "suppressed", 0)) for each in caplog.records]
+    assert lines == [*[("refused", 0)] * 5, ("something else", 0), ("refused", 95)]
+
+
+def test_an_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    limited = LimitedLog(logging.getLogger("t"))
+    limited.log(logging.ERROR, "192.0.2.1", "a defect", error=ValueError("odd"))
+    assert "ValueError: odd" in caplog.text

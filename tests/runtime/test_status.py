@@ -1,15 +1,20 @@
 import asyncio
 import contextlib
+import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+import uvloop
+from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from flowvis.errors import SystemRefused
-from flowvis.runtime import component, status
+from flowvis.runtime import component, http, scrape, status
 from flowvis.runtime.component import Supervisor
-from flowvis.runtime.status import MAX_REQUEST_BYTES, StatusServer
+from flowvis.runtime.http import MAX_REQUEST_BYTES
+from flowvis.runtime.status import StatusServer
 from waiting import until
 
 
@@ -88,14 +93,18 @@ async def test_stopping_is_not_ready_and_failed_is_not_healthy() -> None:
         ("nonsense\r\n\r\n", 405),
         ("\r\n\r\n", 405),
         ("GET\r\n\r\n", 404),
-        ("GET / HTTP/1.1\r\n" + "x" * MAX_REQUEST_BYTES * 2 + "\r\n\r\n", 0),
+        ("GET / HTTP/1.0\r\n\r\n", 200),
+        (get("/") + get("/metrics") * 1000, 200),
+        ("GET / HTTP/1.1\r\nContent-Length: 999999\r\n\r\n" + "x" * 999_999, 200),
+        ("GET / HTTP/1.1\r\n" + "x" * MAX_REQUEST_BYTES * 2 + "\r\n\r\n", 431),
+        ("GET / HTTP/1.1\r\n" + "x: y\r\n" * 200_000, 431),
         ("", 0),
     ],
 )
 async def test_other_requests(
     request_text: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "REQUEST_S", 0.3)
+    monkeypatch.setattr(http, "REQUEST_S", 0.3)
     async with serving() as server:
         with contextlib.suppress(ConnectionResetError):
             assert (await ask(server, request_text))[0] == code
@@ -109,24 +118,157 @@ async def test_head_has_no_body() -> None:
         assert "Content-Length: 0" not in head
 
 
-async def test_more_connections_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "MAX_CONNECTIONS", 2)
-    async with serving() as server:
-        waiting = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
-        await until(lambda: len(server._connections) == 2)
-        with contextlib.suppress(ConnectionResetError):
-            assert (await ask(server, get("/healthz")))[0] == 0
-        for _, writer in waiting:
-            writer.close()
-        await until(lambda: not server._connections)
-        assert (await ask(server, get("/healthz")))[0] == 200
+async def connect(server: StatusServer, source: str) -> socket.socket:
+    """Open a connection from an address of this machine, and ask nothing."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.bind((source, 0))
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
+    return sock
 
 
-async def test_stop_with_a_client_that_says_nothing() -> None:
+@pytest.mark.parametrize("sources", [1, 300], ids=["one address", "many addresses"])
+def test_a_probe_is_answered_whatever_stands_idle(sources: int) -> None:
+    """On the daemons' own loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_probe(sources))
+
+
+async def _probe(sources: int) -> None:
+    """Idle connections to the limit and beyond, and such that come again when they are closed."""
+    async with serving(host="0.0.0.0") as server:
+        places = [n % sources for n in range(300)]
+        idle = [await connect(server, f"127.9.{n // 200}.{n % 200}") for n in places]
+        await until(lambda: server.http.stats.closed["gave-way"] >= 300 - http.WAITING)
+        through = asyncio.Event()
+        coming = asyncio.create_task(_come_again(server, idle, through))
+        for path in ("/healthz", "/readyz", "/metrics", "/healthz"):
+            assert (await ask(server, get(path)))[0] == 200
+            assert len(server.http.waiting) <= http.WAITING
+        through.set()
+        await coming
+        for sock in idle:
+            sock.close()
+
+
+async def _come_again(
+    server: StatusServer, idle: list[socket.socket], through: asyncio.Event
+) -> None:
+    n = 0
+    while not through.is_set():
+        n += 1
+        idle.pop(0).close()
+        idle.append(await connect(server, f"127.9.2.{n % 200}"))
+
+
+async def test_one_address_takes_no_place_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "WAITING", 3)
+    async with serving(host="0.0.0.0") as server:
+        others = [await connect(server, f"127.9.0.{n}") for n in (1, 2)]
+        await until(lambda: len(server.http.waiting) == 2)
+        crowd = [await connect(server, "127.9.9.9") for _ in range(20)]
+        await until(lambda: server.http.stats.closed["gave-way"] == 19)
+        for sock in others:
+            sock.send(get("/healthz").encode())
+            assert await asyncio.get_running_loop().sock_recv(sock, 9) == b"HTTP/1.1 "
+        for sock in (*others, *crowd):
+            sock.close()
+
+
+async def test_a_request_in_drops_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that go on coming do not buy more of it."""
+    monkeypatch.setattr(http, "REQUEST_S", 0.2)
     async with serving() as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        await until(lambda: server._connections)
-    assert await reader.read() == b""
+        writer.write(b"GET /healthz HTTP/1.1\r\n")
+        ended = asyncio.create_task(reader.read())
+        while not ended.done():
+            with contextlib.suppress(OSError):
+                writer.write(b"x")
+            await asyncio.sleep(0.01)
+        assert ended.exception() is not None or ended.result() == b""
+        assert server.http.stats.closed == {"timeout": 1}
+        writer.close()
+
+
+async def test_who_does_not_read_the_answer_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "ANSWERING", 4)
+    monkeypatch.setattr(http, "ANSWER_S", 60.0)
+    async with serving() as server:
+        readers = []
+        for _ in range(12):
+            sock = await connect(server, "127.0.0.1")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.send(get("/metrics").encode())
+            readers.append(sock)
+        await until(lambda: server.http.stats.closed["gave-way"] >= 8)
+        assert (await ask(server, get("/healthz")))[0] == 200
+        assert len(server.http.answering) <= 4
+        for sock in readers:
+            sock.close()
+
+
+async def test_many_who_ask_for_metrics_share_a_page() -> None:
+    """Collecting costs no more of the loop than it may, however many ask."""
+    collected = 0
+
+    class Costly(Collector):
+        def collect(self) -> Iterator[Metric]:
+            nonlocal collected
+            collected += 1
+            time.sleep(0.01)
+            yield GaugeMetricFamily("costly", "x", value=collected)
+
+    async with serving() as server:
+        server.registry.register(Costly())
+        began, before = time.monotonic(), collected
+        answers = await asyncio.gather(*(ask(server, get("/metrics")) for _ in range(20)))
+        answers += await asyncio.gather(*(ask(server, get("/metrics")) for _ in range(20)))
+        assert {code for code, *_ in answers} == {200}
+        most = 2 + (time.monotonic() - began) / (0.01 / scrape.SHARE)
+        assert collected - before <= most
+
+
+async def test_a_defect_is_an_answer_and_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Collector):
+        broken = False
+
+        def collect(self) -> Iterator[Metric]:
+            if self.broken:
+                raise ZeroDivisionError
+            return iter(())
+
+    def check() -> str:
+        raise KeyError("x")
+
+    async with serving(ready={"x": check}) as server:
+        server.registry.register(collector := Broken())
+        collector.broken = True
+        assert (await ask(server, get("/metrics")))[0] == 500
+        assert (await ask(server, get("/readyz")))[0] == 500
+        collector.broken = False
+        assert (await ask(server, get("/metrics")))[0] == 200
+        assert (await ask(server, get("/healthz")))[0] == 200
+    assert "metrics cannot be collected" in caplog.text
+    assert "defect of ours" in caplog.text
+
+
+async def test_a_client_that_ends_its_side_first_is_answered() -> None:
+    async with serving() as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(get("/metrics").encode())
+        writer.write_eof()
+        assert b"things_total" in await reader.read()
+        writer.close()
+        await until(lambda: not len(server.http.answering))
+
+
+async def test_stop_with_clients_that_say_nothing() -> None:
+    async with serving() as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await until(lambda: len(server.http.waiting))
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
     writer.close()
 
 

@@ -72,11 +72,21 @@ class Recorder:
     data: bytearray = field(default_factory=bytearray)
     ends: list[str] = field(default_factory=list)
     refuse: bytes = b""
+    pending: bool = False
+    pause_s: float = 0.0
 
-    def data_received(self, data: memoryview) -> None:
+    @property
+    def proven(self) -> bool:
+        return bool(self.data)
+
+    def data_received(self, data: memoryview) -> float:
         self.data += data
         if self.refuse and self.refuse in self.data:
             raise PeerError("refused-bytes", "bytes that the test refuses")
+        return 0.0
+
+    def go_on(self) -> float:
+        raise AssertionError("nothing was pending")
 
     def eof(self) -> None:
         self.ends.append("eof")

@@ -166,12 +166,23 @@ def test_min_version_of_the_files(run: Run, pki: Pki) -> None:
     run(main())
 
 
-def test_handshake_that_takes_too_long(run: Run, pki: Pki) -> None:
+@pytest.mark.parametrize(
+    ("limits", "begins"),
+    [
+        (SessionLimits(handshake_s=0.2), False),
+        (SessionLimits(hello_s=0.2), False),
+        (SessionLimits(handshake_s=0.2), True),
+    ],
+)
+def test_handshake_that_takes_too_long(
+    run: Run, pki: Pki, limits: SessionLimits, begins: bool
+) -> None:
     async def main() -> None:
-        limits = SessionLimits(handshake_s=0.2)
         async with serving(Server(Recorders(), tls=pki.server, limits=limits)) as server:
             reader, writer = await opened(server)
             began = time.monotonic()
+            if begins:
+                writer.write(b"\x16\x03\x01")
             assert await reader.read() == b""
             assert 0.1 < time.monotonic() - began < 2
             writer.close()
@@ -185,30 +196,181 @@ def test_handshake_that_takes_too_long(run: Run, pki: Pki) -> None:
     run(main())
 
 
+def test_who_has_begun_a_handshake_has_the_time_of_one(run: Run, pki: Pki) -> None:
+    async def main() -> None:
+        limits = SessionLimits(hello_s=0.1)
+        async with serving(Server(Recorders(), tls=pki.server, limits=limits)) as server:
+            reader, writer = await opened(server)
+            writer.write(b"\x16\x03\x01")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.read(), 0.4)
+            assert server.stats.errors == {}
+            writer.close()
+
+    run(main())
+
+
+async def refused(server: Server, host: str = "127.0.0.1") -> None:
+    """Connect and be sent away."""
+    reader, writer = await asyncio.open_connection(host, server.port)
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    writer.close()
+
+
 def test_limits_of_sessions(run: Run) -> None:
     async def main() -> None:
         handlers = Recorders()
         limits = SessionLimits(sessions=3, sessions_per_address=2)
         async with serving(Server(handlers, limits=limits)) as server:
-            first = [await opened(server) for _ in range(2)]
-            await until(lambda: len(handlers) == 2)
-            reader, writer = await opened(server)
-            assert await reader.read() == b""
-            writer.close()
+
+            async def sending(host: str) -> asyncio.StreamWriter:
+                _, writer = await asyncio.open_connection(host, server.port)
+                writer.write(b"records")
+                await until(lambda: all(handler.data for handler in handlers))
+                return writer
+
+            first = [await sending("127.0.0.1") for _ in range(2)]
+            await until(lambda: handlers.octets == 14)
+            await refused(server)
             assert server.stats.refused == {"sessions-per-address": 1}
-            other = await asyncio.open_connection("::1", server.port)
-            await until(lambda: len(handlers) == 3)
-            reader, writer = await asyncio.open_connection("::1", server.port)
-            assert await reader.read() == b""
-            writer.close()
+            other = await sending("::1")
+            await until(lambda: handlers.octets == 21)
+            await refused(server, "::1")
             assert server.stats.refused == {"sessions-per-address": 1, "sessions": 1}
-            first[0][1].close()
+            first[0].close()
             await until(lambda: len(server.sessions) == 2)
-            again = await opened(server)
+            again = await sending("127.0.0.1")
             await until(lambda: len(handlers) == 4)
-            for _, each in (first[1], other, again):
+            for each in (first[1], other, again):
                 each.close()
         assert {handler.peer.address for handler in handlers} == {"127.0.0.1", "::1"}
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (SessionLimits(sessions=8, sessions_per_address=100), "sessions"),
+        (SessionLimits(sessions=100, sessions_per_address=8), "sessions-per-address"),
+    ],
+)
+def test_who_sent_nothing_gives_way(
+    run: Run, limits: SessionLimits, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The oldest first; whoever sent records stays, and one line in three says it."""
+
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, limits=limits)) as server:
+            exporter = client_of(server, None)
+            await exporter.connect()
+            await exporter.send([b"records"])
+            await until(lambda: handlers.octets)
+            idle = [await opened(server) for _ in range(30)]
+            await until(lambda: server.stats.errors["gave-way"] >= 22)
+            late = client_of(server, None)
+            await late.connect()
+            await late.send([b"more"])
+            await until(lambda: handlers.octets == 11)
+            await exporter.send([b"more"])
+            await until(lambda: handlers.octets == 15)
+            for reader, writer in idle[:23]:
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+                writer.close()
+            assert (len(server.sessions), server.stats.refused) == (8, {})
+            for _, writer in idle[23:]:
+                writer.close()
+            assert await late.close()
+            assert await exporter.close()
+
+    run(main())
+    lines = [each for each in caplog.records if "session ended" in each.getMessage()]
+    assert len(lines) == 3
+    assert f"the limit of {reason} is reached" in lines[0].getMessage()
+
+
+def test_an_address_can_have_half_of_the_sessions(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, limits=SessionLimits(sessions=6))) as server:
+            crowd = [client_of(server, None) for _ in range(3)]
+            for client in crowd:
+                await client.connect()
+                await client.send([b"x"])
+            await until(lambda: handlers.octets == 3)
+            await refused(server)
+            assert server.stats.refused == {"sessions-per-address": 1}
+            server.admit(6, 4)
+            fourth = client_of(server, None)
+            await fourth.connect()
+            await fourth.send([b"x"])
+            await until(lambda: handlers.octets == 4)
+            for client in (*crowd, fourth):
+                await client.close()
+
+    run(main())
+
+
+def test_idle_connections_keep_no_exporter_out(run: Run, pki: Pki) -> None:
+    """Handshakes that stand still, from one address and from many, beyond every limit."""
+
+    async def main() -> None:
+        handlers = Recorders()
+        limits = SessionLimits(handshakes=20, hello_s=30.0)
+        server = Server(handlers, tls=pki.server, host="0.0.0.0", limits=limits)
+        async with serving(server):
+            idle = []
+            for place in range(60):
+                sock = socket.socket()
+                sock.setblocking(False)
+                source = f"127.8.0.{place}" if place % 2 else "127.8.8.8"
+                sock.bind((source, 0))
+                await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
+                idle.append(sock)
+                if place % 20 == 19:
+                    client = client_of(server, pki.client)
+                    await client.connect()
+                    await client.send([b"records"])
+                    assert await client.close()
+            assert b"".join(bytes(handler.data) for handler in handlers) == b"records" * 3
+            await until(lambda: server.admission.handshakes <= 20)
+            ended = server.stats.errors["gave-way"] + server.stats.refused["handshakes"]
+            assert ended >= 40
+            for sock in idle:
+                sock.close()
+
+    run(main())
+
+
+def test_an_address_that_records_came_from_has_places_of_its_own(run: Run, pki: Pki) -> None:
+    """Fresh handshakes of strangers are not ended for others of their address, but refused."""
+
+    async def main() -> None:
+        limits = SessionLimits(handshakes=1)
+        server = Server(Recorders(), tls=pki.server, host="0.0.0.0", limits=limits)
+        async with serving(server):
+            client = client_of(server, pki.client)
+            await client.connect()
+            await client.send([b"records"])
+            assert await client.close()
+            loop = asyncio.get_running_loop()
+            strangers = []
+            for _ in range(2):
+                sock = socket.socket()
+                sock.setblocking(False)
+                sock.bind(("127.8.8.8", 0))
+                await loop.sock_connect(sock, ("127.0.0.1", server.port))
+                strangers.append(sock)
+            await until(lambda: server.stats.refused == {"handshakes": 1})
+            _, standing = await opened(server)
+            await until(lambda: server.admission.handshakes == 2)
+            assert server.admission.knows("127.0.0.1")
+            for sock in strangers:
+                sock.close()
+            standing.close()
 
     run(main())
 
@@ -257,10 +419,10 @@ class Defect(Recorder):
 
     where = ""
 
-    def data_received(self, data: memoryview) -> None:
+    def data_received(self, data: memoryview) -> float:
         if self.where == "data":
             raise ZeroDivisionError
-        super().data_received(data)
+        return super().data_received(data)
 
     def eof(self) -> None:
         if self.where == "eof":
@@ -323,7 +485,7 @@ def test_factory_that_refuses_a_peer(run: Run, pki: Pki) -> None:
             await client.close()
             await until(lambda: not server.sessions)
             assert set(server.stats.errors) == {"unwanted"}
-            assert server._common.handshakes == 0
+            assert server.admission.handshakes == 0
 
     run(main(pki.server, pki.client))
     run(main(None, None))
@@ -637,15 +799,146 @@ def test_another_limit_of_sessions(run: Run) -> None:
         async with serving(Server(Recorders(), limits=SessionLimits(sessions=1))) as server:
             first, second, third = (client_of(server, None) for _ in range(3))
             await first.connect()
-            server.admit(2)
+            await first.send([b"records"])
+            server.admit(2, 2)
             await second.connect()
-            await until(lambda: len(server.sessions) == 2)
+            await second.send([b"records"])
+            await until(lambda: all(session.proven for session in server.sessions))
+            assert len(server.sessions) == 2
             server.admit(1)
             await third.connect()
             await third.lost()
-            assert server.stats.refused == {"sessions": 1}
+            assert server.stats.refused == {"sessions-per-address": 1}
             assert (first.connected, second.connected) == (True, True)
             for client in (first, second, third):
+                await client.close()
+
+    run(main())
+
+
+class Slow(Recorder):
+    """A handler that works off what it gets a byte at a time."""
+
+    def data_received(self, data: memoryview) -> float:
+        super().data_received(data)
+        self.left = getattr(self, "left", 0) + len(data)
+        self.pending = self.left > 0
+        return 0.0
+
+    def go_on(self) -> float:
+        self.left -= 1
+        self.pending = self.left > 0
+        return 0.0
+
+    def eof(self) -> None:
+        assert not self.pending
+        super().eof()
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["tls", "tcp"])
+def test_what_a_handler_leaves_for_later_is_done_before_the_end(
+    run: Run, pki: Pki, secure: bool
+) -> None:
+    made: list[Slow] = []
+
+    def factory(peer: Peer) -> Slow:
+        made.append(Slow(peer))
+        return made[-1]
+
+    async def main() -> None:
+        tls, client_tls = (pki.server, pki.client) if secure else (None, None)
+        async with serving(Server(factory, tls=tls)) as server:
+            client = client_of(server, client_tls)
+            await client.connect()
+            await client.send([b"x" * 3000])
+            assert await client.close()
+            stays = client_of(server, client_tls)
+            await stays.connect()
+            await stays.send([b"y" * 3000])
+            await until(lambda: len(made) == 2 and made[1].data)
+        assert [len(each.data) for each in made] == [3000, 3000]
+        assert made[0].ends == ["eof", "closed"]
+        assert made[1].left == 0
+        assert server.stats.errors == {}
+        await stays.close()
+
+    run(main())
+
+
+def test_a_session_rests_as_long_as_its_handler_says(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers)) as server:
+            resting, other = client_of(server, None), client_of(server, None)
+            await resting.connect()
+            await other.connect()
+            await until(lambda: len(handlers) == 2)
+            handlers[0].pause_s = 0.2
+            await resting.send([b"a"])
+            await until(lambda: handlers[0].data)
+            rested = time.monotonic()
+            await resting.send([b"b"])
+            await other.send([b"c"])
+            await until(lambda: handlers[1].data)
+            assert handlers[0].data == b"a"
+            handlers[0].pause_s = 0.0
+            await until(lambda: handlers[0].data == b"ab")
+            assert time.monotonic() - rested > 0.1
+            assert await resting.close()
+            assert await other.close()
+
+    run(main())
+
+
+def test_reads_grow_while_they_are_cheap_and_shrink_when_they_are_dear(run: Run) -> None:
+    class Dear(Recorder):
+        cost_s = 0.0
+        reads: list[int]
+
+        def data_received(self, data: memoryview) -> float:
+            self.reads = [*getattr(self, "reads", []), len(data)]
+            return self.cost_s
+
+    made: list[Dear] = []
+
+    def factory(peer: Peer) -> Dear:
+        made.append(Dear(peer))
+        return made[-1]
+
+    async def main() -> None:
+        async with serving(Server(factory)) as server:
+            client = client_of(server, None)
+            await client.connect()
+            await until(lambda: made)
+            made[0].cost_s = -1.0  # cheap, whatever the machine does meanwhile
+            await client.send([b"x" * 4_000_000])
+            await until(lambda: sum(made[0].reads) == 4_000_000)
+            assert made[0].reads[0] <= session_module.FIRST_READ
+            assert max(made[0].reads) > 2 * session_module.FIRST_READ
+            made[0].cost_s, made[0].reads = 1.0, []
+            await client.send([b"x" * 1_000_000])
+            await until(lambda: sum(made[0].reads) == 1_000_000)
+            assert made[0].reads[-2] <= session_module.LEAST_READ
+            assert await client.close()
+
+    run(main())
+
+
+def test_descriptors_are_left_for_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "raise_descriptor_limit", lambda _: 2)
+
+    async def main() -> None:
+        handlers = Recorders()
+        limits = SessionLimits(sessions=100, sessions_per_address=100)
+        async with serving(Server(handlers, limits=limits)) as server:
+            clients = [client_of(server, None) for _ in range(2)]
+            for client in clients:
+                await client.connect()
+                await client.send([b"x"])
+            await until(lambda: handlers.octets == 2)
+            await refused(server)
+            assert server.stats.refused == {"sessions": 1}
+            for client in clients:
                 await client.close()
 
     run(main())

@@ -5,7 +5,7 @@ import itertools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -17,7 +17,14 @@ from flowvis.aggregator.reporters import Reporter
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
-from flowvis.ipfix.events import Event, Malformed, NotUnderstood, SequenceGap, TemplateLearned
+from flowvis.ipfix.events import (
+    Event,
+    Fruitless,
+    Malformed,
+    NotUnderstood,
+    SequenceGap,
+    TemplateLearned,
+)
 from flowvis.ipfix.limits import CollectorLimits
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
@@ -29,6 +36,10 @@ NODE_NAMES = ("sourceNodeName", "destinationNodeName")
 FULL_RECORDS = 8192  # handed on at once: columns of 3 MB, which the caches still like
 LOOK_S = 10.0  # between looks at what node a session's records name
 MAX_FORMER = 10_000  # exporters without a session that are remembered: two for each node at most
+MOST_RECORDS = FULL_RECORDS  # sessions wait then, until these are handed on
+WORK = 500  # of a session at one of its turns, as `CollectorSession` counts it: half a millisecond
+PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
+RECORD_S = 2e-6  # what handing a record on costs, until some were
 DELAY_S = 0.02  # how long fewer records wait for company: a call costs as much as 100 records
 
 
@@ -45,12 +56,16 @@ class Collector:
         self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
-        self._buffer = RecordBuffer(EXPORTED, correlator.table.strings)
+        self._buffer = RecordBuffer(EXPORTED, correlator.table.strings, MOST_RECORDS)
         self._numbers = itertools.count(1)
         self._former: OrderedDict[str, Reporter] = OrderedDict()
         self._ended = CollectorStats()
         self._timer: asyncio.TimerHandle | None = None
         self._log = LimitedLog(log)
+        self.handed_s = 0.0
+        """CPU time that handing records on took so far."""
+        self.record_s = RECORD_S
+        """What it took for one, lately."""
         stage.held = lambda: len(self._buffer)
 
     async def start(self) -> None:
@@ -105,11 +120,15 @@ class Collector:
             self._timer = None
         count = len(self._buffer)
         if count:
+            began = time.thread_time()
             batch = self._buffer.batch()
             number_originals(batch, self.exporters)
             self._correlator.add(batch)
             self._buffer.clear()
             self.stage.sent += count
+            took = time.thread_time() - began
+            self.handed_s += took
+            self.record_s += (took / count - self.record_s) * min(count / FULL_RECORDS, 1.0)
         self._buffer.strings = self._correlator.table.strings
 
     def _node_of_the_last(self) -> str:
@@ -126,6 +145,9 @@ class Collector:
                 self._log.log(logging.WARNING, who, text, lost, domain=domain)
             case Malformed(error):
                 self._log.log(logging.WARNING, who, "malformed: %s", error)
+            case Fruitless(templates, faults):
+                text = "sends no records, but templates (%d) and faults (%d): it is slowed down"
+                self._log.log(logging.WARNING, peer.address, text, templates, faults, session=who)
             case NotUnderstood(domain, template_id, elements, missing):
                 level = logging.WARNING if missing else logging.INFO
                 numbers = ", ".join(f"{enterprise}/{number}" for enterprise, number in elements)
@@ -154,15 +176,43 @@ class ExporterStream:
         self._collector = collector
         self._session = session
 
-    def data_received(self, data: memoryview) -> None:
-        """Decode; PeerError ends the session, what was decoded before it counts."""
+    @property
+    def proven(self) -> bool:
+        """Whether it has sent records."""
+        return self.stats.records > 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether work was left for `go_on`."""
+        return self._session.pending
+
+    @property
+    def pause_s(self) -> float:
+        """How long it is to rest before its next turn."""
+        return PAUSE_S if self._session.fruitless else 0.0
+
+    def data_received(self, data: memoryview) -> float:
+        """Decode; PeerError ends the session, what was decoded before it counts.
+
+        Return what its records will cost, less what those of others did meanwhile, in seconds.
+        """
         self.last_s = time.monotonic()
-        before = self.stats.records
+        return self._note(partial(self._session.receive, data, WORK))
+
+    def go_on(self) -> float:
+        """Decode more of what came; as `data_received`."""
+        return self._note(partial(self._session.go_on, WORK))
+
+    def _note(self, decode: Callable[[], list[Event]]) -> float:
+        collector = self._collector
+        before, handed_s = self.stats.records, collector.handed_s
         events: list[Event] = []
         try:
-            events = self._session.receive(data)
+            events = decode()
         finally:
-            self._collector.received(self, self.stats.records - before, events)
+            records = self.stats.records - before
+            collector.received(self, records, events)
+        return records * collector.record_s - (collector.handed_s - handed_s)
 
     def eof(self) -> None:
         """The peer has finished: PeerError inside a message."""

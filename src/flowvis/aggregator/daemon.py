@@ -228,6 +228,7 @@ class Aggregator:
             "clickHouse": self._replace_clickhouse,
             "clusterID": self._name_cluster,
             "listen.maxSessions": self._admit,
+            "listen.maxSessionsPerAddress": self._admit,
             "log": configure_as,
         }
 
@@ -249,7 +250,8 @@ class Aggregator:
         await self._clickhouse.replace(lambda before: self._writer(settings, before))
 
     async def _admit(self, settings: AggregatorSettings) -> None:
-        self.server.admit(settings.listen.max_sessions)
+        listen = settings.listen
+        self.server.admit(listen.max_sessions, listen.max_sessions_per_address)
 
     async def _query(self, sql: str, max_rows: int) -> Result:
         writer = self._clickhouse.current
@@ -325,7 +327,9 @@ def _server(settings: AggregatorSettings, collector: Collector) -> Server:
         port=settings.listen.port,
         tls=_tls_files(settings) if encrypted else None,
         limits=SessionLimits(
-            sessions=settings.listen.max_sessions, age_s=settings.listen.max_session_age or None
+            sessions=settings.listen.max_sessions,
+            sessions_per_address=settings.listen.max_sessions_per_address,
+            age_s=settings.listen.max_session_age or None,
         ),
         drain_s=settings.grace_period * PART,
     )

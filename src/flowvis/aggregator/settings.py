@@ -152,7 +152,15 @@ class Listen:
     port: int = option(4739, doc="Local port; 0: any free one", minimum=0, maximum=65535)
     max_sessions: int = option(
         10_000,  # twice the nodes that Kubernetes supports in one cluster
-        doc="Sessions at one time; more are refused",
+        doc="Sessions at one time; of those that sent no records the oldest give way to new ones, "
+        "then more are refused",
+        minimum=1,
+        live=True,
+    )
+    max_sessions_per_address: int | None = option(
+        None,
+        doc="Sessions from one address at one time, by default half of maxSessions; raise it where "
+        "more nodes than that share one address (NAT)",
         minimum=1,
         live=True,
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch
 from flowvis.fields import Field
-from flowvis.ipfix.plan import ColumnLayout
+from flowvis.ipfix.plan import ColumnLayout, Plans
 from flowvis.native import RecordTarget
 from flowvis.strings import Strings
 
@@ -23,17 +23,25 @@ KEPT_ROWS = 1 << 17  # after a burst larger than this the memory goes back
 class RecordBuffer:
     """Growable columns for records with these fields, shared by sessions.
 
-    What it holds is bounded by what its owner lets come in between two calls of `clear`.
+    With `most` it is full at so many records, until `clear`; else what it holds is bounded by what
+    its owner lets come in between two calls of that.
     """
 
-    def __init__(self, fields: Sequence[Field], strings: Strings) -> None:
+    def __init__(self, fields: Sequence[Field], strings: Strings, most: int | None = None) -> None:
         self.layout = ColumnLayout(fields)
+        self.plans = Plans(self.layout)
+        self._most = most
         self._strings = strings
-        self._columns = self._allocate(INITIAL_ROWS)
+        self._columns = self._allocate(min(INITIAL_ROWS, most or INITIAL_ROWS))
         self._bind(0)
 
     def __len__(self) -> int:
         return self.target.rows
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes no more."""
+        return self._most is not None and self.target.rows >= self._most
 
     @property
     def strings(self) -> Strings:
@@ -63,7 +71,8 @@ class RecordBuffer:
     def grow(self) -> None:
         """Make room for twice as many records."""
         rows = len(self)
-        larger = self._allocate(2 * self.target.capacity)
+        capacity = 2 * self.target.capacity
+        larger = self._allocate(capacity if self._most is None else min(capacity, self._most))
         for name, column in self._columns.items():
             larger[name][:rows] = column[:rows]
         self._columns = larger

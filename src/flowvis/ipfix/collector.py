@@ -1,11 +1,12 @@
 """The receiving side of one session: a byte stream in, columns and events out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 
 from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerError, Where
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.events import (
     Event,
+    Fruitless,
     Malformed,
     NotUnderstood,
     SequenceGap,
@@ -13,11 +14,11 @@ from flowvis.ipfix.events import (
     TemplateWithdrawn,
 )
 from flowvis.ipfix.limits import CollectorLimits
-from flowvis.ipfix.plan import decode_plan
 from flowvis.ipfix.stats import CollectorStats
 from flowvis.ipfix.template import (
     OPTIONS_TEMPLATE_SET,
     TEMPLATE_SET,
+    LongTemplate,
     Template,
     read_templates,
 )
@@ -25,6 +26,15 @@ from flowvis.native import RecordDecoder
 from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION, Buffer, Stop
 
 __all__ = ["CollectorSession", "CollectorStats"]
+
+UNBOUNDED = 1 << 62  # work for a call that does all there is to do
+
+EVENT_WORK = 10  # what a stop of the leaf costs, such as for a gap, a bad set or a withdrawal
+TEMPLATE_WORK = (60, 2)  # what a template costs to learn, and each of its fields
+COMPILE_WORK = (60, 4)  # what it costs beside that if no session had the like
+"""Work in microseconds of CPU, roughly."""
+
+FRUITLESS_WORK = 200_000  # between two records: ten times what 256 templates of flows cost
 
 OTHER_BEGINNINGS = {
     5: "NetFlow 5",
@@ -59,29 +69,74 @@ class CollectorSession:
         self._decoder: RecordDecoder = RecordDecoder(limits.message_size, limits.text_size)
         self._templates: dict[tuple[int, int], Template] = {}
         self._tail = bytearray()
+        self._reading: Iterator[Template | LongTemplate] | None = (
+            None  # templates of the set that is being read
+        )
+        self._left = 0
+        self._wasted = 0  # work since the last record
         self._events: list[Event] = []
         self._complained = False
+        self.pending = False
+        """Whether work was left for `go_on`."""
 
-    def receive(self, data: bytes | memoryview) -> list[Event]:
+    def receive(self, data: bytes | memoryview, work: int = UNBOUNDED) -> list[Event]:
         """Decode all messages that are complete now; keep the rest.
 
-        Raises MalformedMessage or LimitExceeded when framing is lost: the session must end. What
-        was decoded before stays in the buffer.
+        It stops before when it has done so much work (microseconds, by estimation) or the buffer is
+        full: then it is `pending`, has a copy of what is left, and `go_on` goes on. Raises
+        MalformedMessage or LimitExceeded when framing is lost: the session must end. What was
+        decoded before stays in the buffer.
         """
         self._events = []
         self.stats.octets += len(data)
+        self._advance(data, work)
+        return self._events
+
+    def go_on(self, work: int = UNBOUNDED) -> list[Event]:
+        """Decode more of what is pending; as `receive`."""
+        self._events = []
+        self._advance(b"", work)
+        return self._events
+
+    @property
+    def fruitless(self) -> bool:
+        """Whether the peer only makes work: it has sent no records for long."""
+        return self._wasted > FRUITLESS_WORK
+
+    def _advance(self, data: bytes | memoryview, work: int) -> None:
+        self._left = work
+        before = self.stats.records
+        tail = self._tail
+        kept = bool(tail)
         try:
-            if self._tail:
-                self._tail += data
-                if len(self._tail) >= self._decoder.needed:
-                    del self._tail[: self._decode(self._tail)]
+            if kept:
+                tail += data
+                if self.pending or len(tail) >= self._decoder.needed:
+                    self.pending = not self._decode(tail)
+                    if not self.pending:
+                        del tail[: self._decoder.rewind()]
             else:
-                self._tail += data[self._decode(data) :]
-            if len(self._tail) > self._limits.pending_bytes:
-                raise self._over("pending-bytes", len(self._tail), self._limits.pending_bytes)
+                self.pending = not self._decode(data)
+                # The decoder goes on at its place in the same bytes.
+                tail += data if self.pending else data[self._decoder.rewind() :]
+            if not self.pending and len(tail) > self._limits.pending_bytes:
+                raise self._over("pending-bytes", len(tail), self._limits.pending_bytes)
         finally:
             self._count()
-        return self._events
+            self._judge(work - self._left, self.stats.records - before)
+
+    def _judge(self, work: int, records: int) -> None:
+        """Note what came of some work."""
+        if records:
+            self._wasted = 0
+            return
+        noted = self.fruitless
+        self._wasted += work
+        if self.fruitless and not noted and not self.stats.fruitless:
+            self.stats.fruitless = 1
+            stats = self.stats
+            learned = stats.templates + stats.templates_changed + stats.templates_withdrawn
+            self._report(Fruitless(learned, stats.malformed.total() + stats.gaps))
 
     def eof(self) -> None:
         """The peer closed: MalformedMessage if that was inside a message."""
@@ -93,12 +148,16 @@ class CollectorSession:
                 Where(self.name),
             )
 
-    def _decode(self, data: Buffer) -> int:
-        """Decode what is complete; return how many bytes that was."""
+    def _decode(self, data: Buffer) -> bool:
+        """Decode what is complete; False if there was too much work in it, or no room."""
         decoder, buffer = self._decoder, self._buffer
+        if self._reading is not None and not self._take(self._reading):
+            return False
         while (stop := decoder.run(data, buffer.target)) is not Stop.END:
             match stop:
                 case Stop.FULL:
+                    if buffer.full:
+                        return False
                     buffer.grow()
                 case Stop.SET:
                     self._read_set(data)
@@ -110,7 +169,10 @@ class CollectorSession:
                     raise self._bad_message(data)
                 case _:
                     self._malformed(self._bad_content(stop))
-        return decoder.rewind()
+            self._left -= EVENT_WORK
+            if self._left <= 0:
+                return False
+        return True
 
     def _read_set(self, data: Buffer) -> None:
         """Read a set that the leaf does not know."""
@@ -120,22 +182,38 @@ class CollectorSession:
             self._malformed(self._fault("no-template", "data of a template that never came"))
         elif decoder.set_id in {TEMPLATE_SET, OPTIONS_TEMPLATE_SET}:
             body = bytes(data[decoder.place + SET.size : decoder.set_end])
-            try:
-                self._take(read_templates(body, decoder.set_id))
-            except MalformedSet as error:
-                self._malformed(self._fault(error.reason, error.detail))
+            self._take(read_templates(body, decoder.set_id, self._limits.template_fields))
         else:
             self._malformed(self._fault("set-id", "a set id that no version of IPFIX has"))
 
-    def _take(self, templates: Iterable[Template]) -> None:
-        for template in templates:
+    def _take(self, templates: Iterator[Template | LongTemplate]) -> bool:
+        """Take templates of a set in; False if that was too much work for now."""
+        self._reading = templates
+        while self._left > 0:
             try:
-                if template.specifiers:
-                    self._learn(template)
-                else:
-                    self._withdraw(template.id)
+                template = next(templates, None)
+            except MalformedSet as error:
+                self._malformed(self._fault(error.reason, error.detail))
+                template = None
+            if template is None:
+                self._reading = None
+                return True
+            self._left -= EVENT_WORK
+            try:
+                self._take_one(template)
             except PeerError as error:
                 self._malformed(error)
+        return False
+
+    def _take_one(self, template: Template | LongTemplate) -> None:
+        if isinstance(template, LongTemplate):
+            self._left -= template.fields // 4
+            most = self._limits.template_fields
+            raise self._over("template-fields", template.fields, most)
+        if template.specifiers:
+            self._learn(template)
+        else:
+            self._withdraw(template.id)
 
     def _learn(self, template: Template) -> None:
         """Take a template in (RFC 7011 section 8.1)."""
@@ -143,18 +221,22 @@ class CollectorSession:
         known = self._templates.get(key)
         if known == template:
             self.stats.templates_repeated += 1
+            self._left -= len(template.specifiers)
+            self._wasted -= 2 * EVENT_WORK + len(template.specifiers)  # some repeat theirs for ever
             return
+        self._pay(TEMPLATE_WORK, template)
         limits = self._limits
         if known is None and len(self._templates) >= limits.templates:
             raise self._over("templates", len(self._templates) + 1, limits.templates)
-        if len(template.specifiers) > limits.template_fields:
-            raise self._over("template-fields", len(template.specifiers), limits.template_fields)
         if template.minimum_length == 0:
             raise self._fault("empty-records", f"template {template.id}: records of no bytes")
         domain = self._decoder.domain
         number = domain if self._exporter is None else self._exporter(domain)
-        plan = decode_plan(template, self._buffer.layout, number)
-        self._decoder.learn(*key, plan.program)
+        plan = self._buffer.plans.find(template)
+        if plan is None:
+            plan = self._buffer.plans.compile(template)
+            self._pay(COMPILE_WORK, template)
+        self._decoder.learn(*key, plan.program_of(number))
         self._templates[key] = template
         self.stats.templates += known is None
         self.stats.templates_changed += known is not None
@@ -165,6 +247,9 @@ class CollectorSession:
         if not self._complained and (plan.unknown or plan.missing):
             self._complained = True
             self._report(NotUnderstood(*key, plan.elements, plan.missing))
+
+    def _pay(self, price: tuple[int, int], template: Template) -> None:
+        self._left -= price[0] + price[1] * len(template.specifiers)
 
     def _withdraw(self, template_id: int) -> None:
         """Forget one template, or all of a kind where the id is that of the set."""

@@ -51,4 +51,12 @@ class NotUnderstood:
     """What its flows do not tell, for people."""
 
 
-Event = NotUnderstood | TemplateLearned | TemplateWithdrawn | SequenceGap | Malformed
+@dataclass(frozen=True, slots=True)
+class Fruitless:
+    """A session makes work for long, with templates or faults, and sends no records."""
+
+    templates: int
+    faults: int
+
+
+Event = Fruitless | NotUnderstood | TemplateLearned | TemplateWithdrawn | SequenceGap | Malformed

@@ -1,5 +1,6 @@
 """From a template to the program that the leaf runs for each of its records."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ from flowvis.ipfix.template import FieldSpecifier, Template, length_allowed
 from flowvis.native.contract.ipfix import VARIABLE, DecodeOp, Program
 
 NAMED = 8  # unknown elements of a template that are reported by number
+MAX_PLANS = 1024  # as many kinds of exporters as a cluster has, many times over
+MAX_PLANNED_FIELDS = 32_768  # of all plans that are kept: some 200 bytes each
+
+_Kind = tuple[tuple[FieldSpecifier, ...], int]
 
 
 class ColumnLayout:
@@ -49,9 +54,49 @@ class Plan:
     """Fields whose length their type does not allow."""
     missing: tuple[str, ...] = ()
     """What flows of the template do not tell."""
+    flows: bool = False
+    """Whether its records are for the columns; the last step gives that of the domain a value."""
+
+    def program_of(self, domain: int) -> Program:
+        """The program for records of an exporter with this number."""
+        if not self.flows:
+            return self.program
+        program = self.program.copy()
+        program[-1, 1] = domain
+        return program
 
 
-def decode_plan(template: Template, layout: ColumnLayout, domain: int) -> Plan:
+class Plans:
+    """Compiled templates, shared by all sessions, as most exporters have the same; LRU."""
+
+    def __init__(self, layout: ColumnLayout) -> None:
+        self._layout = layout
+        self._plans: OrderedDict[_Kind, Plan] = OrderedDict()
+        self._fields = 0
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def find(self, template: Template) -> Plan | None:
+        """Return the plan of a template that was compiled lately, whoever sent it."""
+        kind = (template.specifiers, template.scope_count)
+        plan = self._plans.get(kind)
+        if plan is not None:
+            self._plans.move_to_end(kind)
+        return plan
+
+    def compile(self, template: Template) -> Plan:
+        """Compile a template and keep its plan; those not used for longest go for it."""
+        plan = decode_plan(template, self._layout)
+        self._plans[template.specifiers, template.scope_count] = plan
+        self._fields += len(template.specifiers)
+        while len(self._plans) > MAX_PLANS or self._fields > MAX_PLANNED_FIELDS:
+            (specifiers, _), _ = self._plans.popitem(last=False)
+            self._fields -= len(specifiers)
+        return plan
+
+
+def decode_plan(template: Template, layout: ColumnLayout) -> Plan:
     """Compile a template; every column of the layout gets a value in every record.
 
     Records of options templates are not flows: they are only walked over, as are those of
@@ -84,9 +129,9 @@ def decode_plan(template: Template, layout: ColumnLayout, domain: int) -> Plan:
     steps = [*_cleared(steps, written, layout), *steps, *others.after]
     if aggregated:
         steps.append((DecodeOp.CONSTANT, 1, layout.columns[AGGREGATED]))
-    steps.append((DecodeOp.CONSTANT, domain, layout.domain))
+    steps.append((DecodeOp.CONSTANT, 0, layout.domain))
     missing = tuple(others.missing)
-    return Plan(_program(steps), len(strangers), elements, unusable, missing)
+    return Plan(_program(steps), len(strangers), elements, unusable, missing, flows=True)
 
 
 def _program(steps: list[Step]) -> Program:

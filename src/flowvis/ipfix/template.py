@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 
 from flowvis.elements import REGISTRY, DataType, Element, current
@@ -11,6 +12,7 @@ from flowvis.native.contract.ipfix import FIRST_DATA_SET, SET, VARIABLE
 
 TEMPLATE_SET = 2
 OPTIONS_TEMPLATE_SET = 3
+MAX_WALK = 2048  # fields of a template that nobody wants, to get at those after it
 
 _PAIR = Struct(">HH")  # template id and field count; element id and length
 _SCOPE_COUNT = Struct(">H")
@@ -50,6 +52,14 @@ class Template:
         return sum(1 if s.length == VARIABLE else s.length for s in self.specifiers)
 
 
+@dataclass(frozen=True, slots=True)
+class LongTemplate:
+    """A template of more fields than anybody asked for."""
+
+    id: int
+    fields: int
+
+
 def of_fields(template_id: int, fields: tuple[Field, ...], version: int) -> Template:
     """Return the template of these fields in records of IP version 4 or 6."""
     elements = [REGISTRY.named(field.element(version)) for field in fields]
@@ -83,7 +93,9 @@ def write_template(template: Template) -> bytes:
     return b"".join(parts)
 
 
-def read_templates(body: bytes, set_id: int) -> Iterator[Template]:
+def read_templates(
+    body: bytes, set_id: int, max_fields: int = 65535
+) -> Iterator[Template | LongTemplate]:
     """Read the records of a template set or options template set, without its header.
 
     MalformedSet ends it; what was yielded before is sound.
@@ -101,11 +113,32 @@ def read_templates(body: bytes, set_id: int) -> Iterator[Template]:
         scopes = 0
         if set_id == OPTIONS_TEMPLATE_SET and count:
             scopes, at = _read_scope_count(body, at, count)
+        if len(body) - at < count * _PAIR.size:
+            raise MalformedSet("template-truncated", "a template ends inside its fields")
+        if count > MAX_WALK:
+            detail = f"template {template_id}: {count} fields, over {MAX_WALK}: its set is skipped"
+            raise MalformedSet("template-fields", detail)
+        if count > max_fields:
+            at = _skip_specifiers(body, at, count)
+            yield LongTemplate(template_id, count)
+            continue
         specifiers = []
         for _ in range(count):
             specifier, at = _read_specifier(body, at)
             specifiers.append(specifier)
         yield Template(template_id, tuple(specifiers), scopes)
+
+
+def _skip_specifiers(body: bytes, at: int, count: int) -> int:
+    """Return where so many fields end."""
+    for _ in range(count):
+        if at >= len(body):
+            break
+        at += 8 if body[at] & (_ENTERPRISE_BIT >> 8) else 4
+    else:
+        if at <= len(body):
+            return at
+    raise MalformedSet("template-truncated", "a template ends inside its fields")
 
 
 def _read_scope_count(body: bytes, at: int, count: int) -> tuple[int, int]:
@@ -129,8 +162,14 @@ def _read_specifier(body: bytes, at: int) -> tuple[FieldSpecifier, int]:
             raise MalformedSet("template-truncated", "a template ends inside its fields")
         (enterprise,) = _ENTERPRISE.unpack_from(body, at)
         at += _ENTERPRISE.size
-    enterprise, number = current(enterprise, element_id & ~_ENTERPRISE_BIT)
-    return FieldSpecifier(enterprise, number, length), at
+    return _specifier(enterprise, element_id & ~_ENTERPRISE_BIT, length), at
+
+
+@lru_cache(maxsize=4096)
+def _specifier(enterprise: int, number: int, length: int) -> FieldSpecifier:
+    """Return a specifier; a cluster's exporters have some hundreds of them in common."""
+    enterprise, number = current(enterprise, number)
+    return FieldSpecifier(enterprise, number, length)
 
 
 def write_set(set_id: int, body: bytes) -> bytes:

@@ -56,15 +56,18 @@ def _listener(family: int, address: tuple[str | int, int]) -> socket.socket:
     return listener
 
 
-def raise_descriptor_limit(sessions: int) -> None:
-    """Allow the process the descriptors that its sessions need, as far as the system lets it."""
+def raise_descriptor_limit(sessions: int) -> int:
+    """Allow the process the descriptors that its sessions need, as far as the system lets it.
+
+    Return for how many sessions there is room: the rest of the process needs some as well.
+    """
     wanted = sessions + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
+        return sessions
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    room = max(most - SPARE_DESCRIPTORS, 1)
     if most < wanted:
-        log.warning(
-            "room for %d sessions only: raise the limit of open files", most - SPARE_DESCRIPTORS
-        )
+        log.warning("room for %d sessions only: raise the limit of open files", room)
+    return min(room, sessions)

@@ -74,6 +74,7 @@ class JsonFormatter(logging.Formatter):
 class LimitedLog:
     """A logger for what peers cause: so much of each message for each peer and interval.
 
+    With `overall`, no more than that of a message for all peers, as one may have many addresses.
     What is held back is counted and reported with the next line of its kind (`suppressed=`).
     """
 
@@ -82,25 +83,45 @@ class LimitedLog:
         logger: logging.Logger,
         *,
         burst: int = 3,
+        overall: int | None = None,
         interval_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._logger = logger
         self._burst = burst
+        self._overall = overall
         self._interval_s = interval_s
         self._clock = clock
         self._windows: OrderedDict[tuple[str, str], _Window] = OrderedDict()
 
-    def log(self, level: int, peer: str, message: str, *args: object, **fields: object) -> None:
-        """Log, or count as suppressed; `message` without its arguments is what is limited."""
+    def log(
+        self,
+        level: int,
+        peer: str,
+        message: str,
+        *args: object,
+        error: BaseException | None = None,
+        **fields: object,
+    ) -> None:
+        """Log, or count as suppressed; `message` without its arguments is what is limited.
+
+        An `error` is logged with its traceback.
+        """
         suppressed = self._admit(peer, message)
         if suppressed is None:
             return
         extra = {"peer": peer, **fields} | ({"suppressed": suppressed} if suppressed else {})
-        self._logger.log(level, message, *args, extra=extra, stacklevel=2)
+        self._logger.log(level, message, *args, exc_info=error, extra=extra, stacklevel=2)
 
     def _admit(self, peer: str, message: str) -> int | None:
         """How many were suppressed before this one; None if it is to be suppressed itself."""
+        suppressed = self._within(peer, message, self._burst)
+        if suppressed is None or self._overall is None:
+            return suppressed
+        others = self._within("", message, self._overall)
+        return None if others is None else suppressed + others
+
+    def _within(self, peer: str, message: str, burst: int) -> int | None:
         now = self._clock()
         window = self._windows.get((peer, message))
         if window is None:
@@ -112,7 +133,7 @@ class LimitedLog:
         if now - window.start >= self._interval_s:
             suppressed = window.suppressed
             window.start, window.logged, window.suppressed = now, 0, 0
-        if window.logged >= self._burst:
+        if window.logged >= burst:
             window.suppressed += 1
             return None
         window.logged += 1

@@ -18,18 +18,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from flowvis.runtime.component import Supervisor, end, spawn, supervisor
-from flowvis.runtime.listeners import listen
-from flowvis.runtime.metrics import ReadingsCollector
+from flowvis.runtime.http import TEXT, Answer, HttpServer, Request, Response, failure
+from flowvis.runtime.metrics import ReadingsCollector, StatsCollector
+from flowvis.runtime.scrape import Scrapes
 
 log = logging.getLogger(__name__)
 
-MAX_REQUEST_BYTES = 8 << 10  # a line and some headers
-MAX_CONNECTIONS = 32  # probes and a few Prometheus servers
-REQUEST_S = 5.0  # for a client to ask and to take the answer
-BEAT_S = 1.0
-BEATS = 60  # how long a stall is remembered: longer than from scrape to scrape
-
-TEXT = "text/plain; charset=utf-8"
+BEAT_S = 0.1  # a stall shows by what of it is left at the next beat: nearly all of one that matters
+BEATS = 600  # how many are remembered: for longer than from scrape to scrape
 
 Check = Callable[[], str]
 """Returns "" when ready, else why not."""
@@ -48,21 +44,22 @@ class StatusServer:
         name: str = "status",
     ) -> None:
         self.name = name
-        self._registry = registry
-        self._host, self._port = host, port
+        self.http = HttpServer(self._respond, host=host, port=port)
+        self._host = host
+        self.registry = registry
+        self._scrapes = Scrapes(registry)
         self._ready = dict(ready or {})
-        self._servers: list[asyncio.Server] = []
-        self._connections: set[asyncio.Task[None]] = set()
         self._roof: Supervisor | None = None
         self._heart: asyncio.Task[None] | None = None
         self._lags: deque[float] = deque([0.0], maxlen=BEATS)
         readings = {"lag_seconds": ("Longest wait for the event loop lately", self.lag_s)}
         registry.register(ReadingsCollector("flowvis_loop", readings))
+        registry.register(StatsCollector("flowvis_http", self.http.stats))
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._servers[0].sockets[0].getsockname()[1]) if self._servers else self._port
+        return self.http.port
 
     def lag_s(self) -> float:
         """By how much the event loop was late at worst, in the last minute."""
@@ -71,18 +68,14 @@ class StatusServer:
     async def start(self) -> None:
         """Listen."""
         self._roof = supervisor()
-        for listener in listen(self._host, self._port):
-            server = await asyncio.start_server(self._serve, sock=listener, limit=MAX_REQUEST_BYTES)
-            self._servers.append(server)
+        await self.http.start()
         self._heart = spawn("heartbeat", self._beat())
         log.info("metrics and health on %s port %d", self._host, self.port)
 
     async def stop(self) -> None:
         """Close."""
-        for server in self._servers:
-            server.close()
-        for task in list(self._connections):
-            await end(task)
+        await self.http.stop()
+        await self._scrapes.stop()
         await end(self._heart)
 
     async def _beat(self) -> None:
@@ -92,48 +85,32 @@ class StatusServer:
             await asyncio.sleep(BEAT_S)
             self._lags.append(max(clock() - before - BEAT_S, 0.0))
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= MAX_CONNECTIONS:
-            writer.close()
-            return
-        self._connections.add(task)
-        try:
-            async with asyncio.timeout(REQUEST_S):
-                request = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._answer(request))
-                await writer.drain()
-                writer.close()
-                await writer.wait_closed()
-        except (OSError, EOFError, asyncio.LimitOverrunError):
-            pass  # the client's affair; TimeoutError is an OSError
-        finally:
-            self._connections.discard(task)
-            writer.close()
+    def _respond(self, request: Request, answer: Answer) -> None:
+        if request.method not in {"GET", "HEAD"}:
+            answer(Response(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n"))
+        elif request.path == "/metrics":
+            self._scrape(request.headers.get("accept", ""), answer)
+        else:
+            answer(self._page(request.path))
 
-    def _answer(self, request: bytes) -> bytes:
-        """Return the whole response to a request."""
-        line, *fields = request.decode("latin-1").split("\r\n")
-        method, target, *_ = [*line.split(" "), "", ""]
-        status, kind, body = self._page(target.partition("?")[0], _headers(fields))
-        if method not in {"GET", "HEAD"}:
-            status, kind, body = HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"only GET and HEAD\n"
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        return head.encode() + (b"" if method == "HEAD" else body)
+    def _scrape(self, accept: str, answer: Answer) -> None:
+        encode, kind = choose_encoder(accept)
 
-    def _page(self, path: str, headers: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
-        if path == "/metrics":
-            encode, kind = choose_encoder(headers.get("accept", ""))
-            return HTTPStatus.OK, kind, encode(self._registry)
+        def made(page: bytes | Exception) -> None:
+            if isinstance(page, Exception):
+                answer(failure(page))
+            else:
+                answer(Response(HTTPStatus.OK, kind, page))
+
+        self._scrapes.ask(kind, encode, made)
+
+    def _page(self, path: str) -> Response:
         if path == "/healthz":
             return _verdict(["a root task has failed"] if self._roof and self._roof.failed else [])
         if path == "/readyz":
             return _verdict(self._not_ready())
         pages = b"/metrics /healthz /readyz\n"
-        return (HTTPStatus.OK if path == "/" else HTTPStatus.NOT_FOUND), TEXT, pages
+        return Response(HTTPStatus.OK if path == "/" else HTTPStatus.NOT_FOUND, TEXT, pages)
 
     def _not_ready(self) -> list[str]:
         problems = ["stopping"] if self._roof and self._roof.stopping else []
@@ -141,11 +118,6 @@ class StatusServer:
         return problems + [f"{name}: {problem}" for name, problem in found if problem]
 
 
-def _verdict(problems: list[str]) -> tuple[HTTPStatus, str, bytes]:
+def _verdict(problems: list[str]) -> Response:
     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-    return status, TEXT, ("\n".join(problems or ["ok"]) + "\n").encode()
-
-
-def _headers(lines: list[str]) -> dict[str, str]:
-    pairs = (line.partition(":") for line in lines)
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+    return Response(status, TEXT, ("\n".join(problems or ["ok"]) + "\n").encode())

@@ -1,14 +1,14 @@
 """The listening side: sessions of many peers on one event loop, none of which delays the others.
 
-All sessions share two buffers, since a handler is done with its bytes when it returns. A handler
-that is slow makes the kernel's buffers fill and the peers wait: nothing is queued here.
+All sessions share two buffers, since a handler is done with its bytes when it returns. Who may have
+a session `Admission` says, and who is read from `Turns`: a peer that costs more than its share
+waits, the kernel's buffers fill, and nothing is queued here.
 """
 
 import asyncio
 import contextlib
 import logging
 import socket
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,23 +16,20 @@ from flowvis.errors import SettingsError
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.listeners import BACKLOG, listen, raise_descriptor_limit
 from flowvis.runtime.logs import LimitedLog
+from flowvis.transport.admission import Admission
 from flowvis.transport.channel import ROOM, Channel, PlainChannel, TlsChannel
 from flowvis.transport.keepalive import keep_alive
-from flowvis.transport.session import (
-    Common,
-    Peer,
-    PeerHandler,
-    ServerSession,
-    ServerStats,
-    SessionLimits,
-)
+from flowvis.transport.session import Common, Peer, PeerHandler, ServerSession, SessionLimits
+from flowvis.transport.stats import ServerStats
 from flowvis.transport.tls import TlsFiles, TlsReloader
+from flowvis.transport.turns import Turns
 
 __all__ = ["Peer", "PeerHandler", "Server", "ServerStats", "SessionLimits"]
 
 log = logging.getLogger(__name__)
 
-ACCEPTS = 64  # per wake-up, so that a storm of connects does not stop the records
+ACCEPTS = 8  # per wake-up, half a millisecond: a storm of connects does not stop the records
+LINES = 60  # of one message in a minute, whatever addresses peers have
 ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
 
 
@@ -57,11 +54,20 @@ class Server:
         self.sessions: set[ServerSession] = set()
         data = memoryview(bytearray(limits.read_bytes))
         plain = memoryview(bytearray(limits.read_bytes + ROOM)) if tls else data
-        self._common = Common(factory, limits, self.stats, LimitedLog(log), data, plain)
-        self._host, self._port = host, port
         self._certificates = TlsReloader(tls, server=True) if tls else None
+        self.admission = Admission(limits, self._closed)
+        self._common = Common(
+            factory,
+            limits,
+            self.stats,
+            LimitedLog(log, overall=LINES),
+            data,
+            plain,
+            self._open_channel,
+            Turns(self.stats, self.admission.knows),
+        )
+        self._host, self._port = host, port
         self._drain_s, self._reload_s = drain_s, reload_s
-        self._per_address: Counter[str] = Counter()
         self._listeners: list[socket.socket] = []
         self._empty = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -75,7 +81,7 @@ class Server:
         """Listen; SystemRefused or SettingsError say what is in the way."""
         if self._certificates:
             self._certificates.context()
-        raise_descriptor_limit(self._common.limits.sessions)
+        self._limit(self._common.limits)
         self._listeners = listen(self._host, self._port)
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
@@ -84,10 +90,22 @@ class Server:
         kind = "mutual TLS" if self._certificates else "plain TCP"
         log.info("%s listens on %s port %d, %s", self.name, self._host, self.port, kind)
 
-    def admit(self, sessions: int) -> None:
-        """Take up to so many sessions from now on; those that are there stay."""
-        self._common.limits = replace(self._common.limits, sessions=sessions)
-        raise_descriptor_limit(sessions)
+    def admit(self, sessions: int, per_address: int | None = None) -> None:
+        """Take up to so many sessions from now on, and of one address; those that are there stay.
+
+        By default an address can have half of them.
+        """
+        limits = self._common.limits
+        self._limit(replace(limits, sessions=sessions, sessions_per_address=per_address))
+
+    def _limit(self, limits: SessionLimits) -> None:
+        """Set limits, lowered to the descriptors that there are: probes need some as well."""
+        room = raise_descriptor_limit(limits.sessions)
+        limits = replace(limits, sessions=min(limits.sessions, room))
+        self._common.limits = self.admission.limits = limits
+
+    def _open_channel(self) -> Channel:
+        return TlsChannel(self._certificates.context()) if self._certificates else PlainChannel()
 
     async def stop(self) -> None:
         """Take no more peers, ask those that are there to finish, and read until they have."""
@@ -123,39 +141,24 @@ class Server:
             self._admit(sock, address[0].removeprefix("::ffff:"), address[1])
 
     def _admit(self, sock: socket.socket, address: str, port: int) -> None:
-        full = self._full(address)
-        if full is not None:
+        refusal = self.admission.refusal(address, asyncio.get_running_loop().time())
+        if refusal is not None:
             sock.close()
-            self._refused(full, address, "refused: over the limit of %s", full)
+            self._refused(refusal, address, "refused: over the limit of %s", refusal)
             return
         sock.setblocking(False)
         keep_alive(sock)
-        channel: Channel = PlainChannel()
-        if self._certificates:
-            channel = TlsChannel(self._certificates.context())
         self.stats.sessions += 1
-        self._per_address[address] += 1
-        session = ServerSession(self._common, sock, channel, Peer(address, port), self._closed)
-        if session.open:
-            self.sessions.add(session)
+        session = ServerSession(self._common, sock, Peer(address, port), self.admission)
+        self.sessions.add(session)
+        self.admission.entered(session)
+        if not self._certificates:
+            session.begin()
 
     def _closed(self, session: ServerSession) -> None:
         self.sessions.discard(session)
-        address = session.peer.address
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]
         if not self.sessions:
             self._empty.set()
-
-    def _full(self, address: str) -> str | None:
-        """The limit that one more session would pass."""
-        limits = self._common.limits
-        if len(self.sessions) >= limits.sessions:
-            return "sessions"
-        if self._per_address[address] >= limits.sessions_per_address:
-            return "sessions-per-address"
-        return "handshakes" if self._common.handshakes >= limits.handshakes else None
 
     def _refused(self, reason: str, peer: str, message: str, *args: object) -> None:
         self.stats.refused[reason] = self.stats.refused.get(reason, 0) + 1

@@ -7,20 +7,25 @@ import logging
 import math
 import random
 import socket
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from flowvis.counts import count, counts_by_reason
 from flowvis.errors import PeerError
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.channel import Channel
+from flowvis.transport.stats import ServerStats
+from flowvis.transport.turns import Turns
 
 log = logging.getLogger(__name__)
 
 PENDING_BYTES = 64 << 10  # what a peer may leave unread of our side: handshakes are a tenth of it
 LAST_READS = 64  # of a peer that does not close when the server stops
+
+FIRST_READ = 32 << 10  # bytes of a read, as long as nothing is known of what they cost
+LEAST_READ = 4 << 10
+CHEAP_S = 0.001  # of CPU: a read that costs less may be larger next time
+DEAR_S = 0.002  # one that costs more is to be smaller
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,27 @@ class SessionLimits:
 
     sessions: int = 4096
     """One for each node of the largest clusters; a session takes some 70 KiB."""
-    sessions_per_address: int = 1024
-    """Nodes behind one NAT share an address."""
+    sessions_per_address: int | None = None
+    """Nodes behind one NAT share an address; by default half of `sessions`."""
     handshakes: int = 512
-    """Under way at once: each costs a millisecond of CPU."""
+    """Under way at once from addresses that no records came from, and as many from others."""
+    hello_s: float = 3.0
+    """Within which a peer begins its handshake: clients do so at once."""
     handshake_s: float = 10.0
+    """Within which it is through."""
     idle_s: float | None = None
     """IPFIX has no keep-alive: an exporter without flows is silent, and that is well."""
     age_s: float | None = None
     """Then a peer is asked to finish and come again: both show their certificates anew."""
     read_bytes: int = 256 << 10
-    """Per session and wake-up: some thousand records, half a millisecond of work."""
+    """Per session and read, at most: some thousand records, half a millisecond of work."""
+
+    @property
+    def share(self) -> int:
+        """How many sessions one address can have."""
+        if self.sessions_per_address is None:
+            return max(self.sessions // 2, 1)
+        return self.sessions_per_address
 
 
 @dataclass(frozen=True)
@@ -59,26 +74,46 @@ class Peer:
 class PeerHandler(Protocol):
     """What a session's bytes go to; raising PeerError ends that session only."""
 
-    def data_received(self, data: memoryview) -> None:
-        """Take bytes; they are overwritten after the call."""
+    @property
+    def proven(self) -> bool:
+        """Whether the peer has done what it is here for: sent records."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes that it took are still to be worked off, by `go_on`."""
+
+    @property
+    def pause_s(self) -> float:
+        """How long the session is to rest before its next turn."""
+
+    def data_received(self, data: memoryview) -> float:
+        """Take bytes, which are overwritten after the call; work off a bounded part of them.
+
+        Return what that costs beside the time that the call took, in seconds: work that it leaves
+        for later, less what it did for others.
+        """
+
+    def go_on(self) -> float:
+        """Work off some more of what is pending; return as `data_received`."""
 
     def eof(self) -> None:
-        """Nothing more comes: PeerError if something is missing."""
+        """Nothing more comes, nor is pending: PeerError if something is missing."""
 
     def closed(self) -> None:
         """The session is over, however it ended; called once."""
 
 
-@dataclass
-class ServerStats:
-    """Counts since the start."""
+class Doorkeeper(Protocol):
+    """Who is to know how far a session is."""
 
-    sessions: int = count("Sessions accepted")
-    octets: int = count("Bytes received, decrypted")
-    refused: Counter[str] = counts_by_reason("Connections refused, by the limit passed")
-    errors: Counter[str] = counts_by_reason("Sessions ended by a fault, by reason")
-    certificate_reloads: int = count("New certificates taken")
-    certificate_failures: int = count("Changed certificate files that could not be used")
+    def established(self, session: "ServerSession") -> None:
+        """The handshake is through."""
+
+    def proven(self, session: "ServerSession") -> None:
+        """Its peer has sent records."""
+
+    def closed(self, session: "ServerSession") -> None:
+        """It is over."""
 
 
 @dataclass
@@ -93,8 +128,8 @@ class Common:
     """Where bytes from any socket are read to."""
     plain: memoryview
     """Where they are decrypted to."""
-    handshakes: int = 0
-    """Sessions whose peer is not known yet."""
+    open_channel: Callable[[], Channel]
+    turns: Turns
     stopping: bool = False
 
 
@@ -104,38 +139,95 @@ def _life_s(age_s: float | None) -> float:
 
 
 class ServerSession:
-    """Reads a bounded amount at each wake-up and hands it to the peer's handler in one piece."""
+    """Reads a bounded amount at each of its turns and hands it to the peer's handler in one piece.
+
+    What its peer brings it to do is bounded as well: a handler may leave some for later turns, and
+    reads become smaller the more they cost.
+    """
 
     __slots__ = (
-        "_channel", "_common", "_deadline", "_half_closed", "_handler", "_loop", "_on_closed",
-        "_pending", "_sock", "ends_at", "last_observed", "open", "peer",
+        "_began", "_channel", "_common", "_correction_s", "_count_read", "_deadline", "_doorkeeper",
+        "_eof", "_half_closed", "_handler", "_loop", "_pending", "_resting", "_room", "_sock",
+        "ends_at", "last_observed", "open", "peer", "proven", "waiting",
     )  # fmt: skip
 
     def __init__(
-        self,
-        common: Common,
-        sock: socket.socket,
-        channel: Channel,
-        peer: Peer,
-        on_closed: "Callable[[ServerSession], None]",
+        self, common: Common, sock: socket.socket, peer: Peer, doorkeeper: Doorkeeper
     ) -> None:
         self.peer = peer
         self.open = True
+        self.proven = False
+        """Whether its peer has sent records."""
+        self.waiting = False
         self._common = common
         self._sock = sock
-        self._channel = channel
-        self._on_closed = on_closed
+        self._channel: Channel | None = None  # a TLS one is made when the peer begins
+        self._doorkeeper = doorkeeper
         self._handler: PeerHandler | None = None
-        self._half_closed = False
+        self._half_closed = self._eof = self._resting = False
         self._pending = b""
-        common.handshakes += 1
+        self._room = min(FIRST_READ, common.limits.read_bytes)
+        self._count_read = 0
+        self._correction_s = 0.0
         self._loop = asyncio.get_running_loop()
-        self.last_observed = self._loop.time()
-        self.ends_at = self.last_observed + _life_s(common.limits.age_s)
-        self._deadline = self._loop.call_later(common.limits.handshake_s, self._handshake_late)
-        self._loop.add_reader(sock, self._guard, self._read)
-        if channel.ready:
-            self._guard(self._established)
+        self._began = self.last_observed = self._loop.time()
+        self.ends_at = self._began + _life_s(common.limits.age_s)
+        first_s = min(common.limits.hello_s, common.limits.handshake_s)
+        self._deadline = self._loop.call_later(first_s, self._late)
+        self._loop.add_reader(sock, common.turns.readable, self)
+
+    def begin(self) -> None:
+        """Make the handler at once, where there is no handshake."""
+        self._guard(self._begin)
+
+    @property
+    def address(self) -> str:
+        """The peer's address."""
+        return self.peer.address
+
+    @property
+    def known(self) -> bool:
+        """Whether the handshake is through."""
+        return self._handler is not None
+
+    def work(self) -> bool:
+        """Read once, or go on with what was read; True if there is more of that."""
+        self._guard(self._work)
+        if self.open and self._handler is not None and self._handler.pause_s:
+            self.rest()
+            self.waiting = True
+            self._loop.call_later(self._handler.pause_s, self._resume)
+            return False
+        return self.open and self._busy()
+
+    def _resume(self) -> None:
+        self.waiting = False
+        if self._busy():
+            self._common.turns.readable(self)
+        else:
+            self.listen()
+
+    def listen(self) -> None:
+        """Be called again when there is something to read."""
+        if self._resting and self.open:
+            self._resting = False
+            self._loop.add_reader(self._sock, self._common.turns.readable, self)
+
+    def rest(self) -> None:
+        """Read nothing until `listen`."""
+        if not self._resting:
+            self._resting = True
+            self._loop.remove_reader(self._sock)
+
+    def paid(self, cost_s: float) -> float:
+        """Suit the size of reads to what the last one cost; return what is to be paid for it."""
+        cost_s += self._correction_s
+        self._correction_s = 0.0
+        if cost_s > DEAR_S:
+            self._room = max(self._room // 2, LEAST_READ)
+        elif cost_s < CHEAP_S and self._count_read == self._room:
+            self._room = min(2 * self._room, self._common.limits.read_bytes)
+        return cost_s
 
     def half_close(self) -> None:
         """Say that nothing more is wanted here (FIN) and go on reading what was sent before."""
@@ -153,16 +245,24 @@ class ServerSession:
         """End a session that was silent for too long."""
         self._fail(PeerError("idle", f"silent for {self._common.limits.idle_s} s"))
 
+    def give_way(self, limit: str) -> None:
+        """End a session that has shown nothing, for one that comes when a limit is reached."""
+        self._fail(PeerError("gave-way", f"sent no records, and the limit of {limit} is reached"))
+
     def _guard(self, work: Callable[[], object]) -> None:
         """Let nothing that one session does reach the others."""
         try:
             work()
         except PeerError as error:
             self._fail(error)
-        except Exception:
-            log.exception("session of %s ended by a defect of ours", self.peer)
-            self._count("internal")
+        except Exception as error:  # noqa: BLE001  logged, with a limit
+            self._defect("a session ended by a defect of ours", error)
             self._close()
+
+    def _defect(self, text: str, error: Exception) -> None:
+        self._count("internal")
+        common, address = self._common, self.peer.address
+        common.log.log(logging.ERROR, address, text, error=error, session=str(self.peer))
 
     def _fail(self, error: PeerError) -> None:
         self._count(error.reason)
@@ -177,47 +277,81 @@ class ServerSession:
         errors = self._common.stats.errors
         errors[reason] = errors.get(reason, 0) + 1
 
+    def _busy(self) -> bool:
+        return self.open and self._handler is not None and self._handler.pending
+
+    def _work(self) -> None:
+        if self._handler is not None and self._handler.pending:
+            self._correction_s = self._handler.go_on()
+        else:
+            self._read()
+        if self.open:
+            self._conclude()
+
+    def _begin(self) -> Channel:
+        if self._channel is None:
+            self._channel = self._common.open_channel()
+            if self._channel.ready:
+                self._established(self._channel)
+        return self._channel
+
     def _read(self) -> bool:
         """Read once; False when there was nothing."""
         common = self._common
         try:
-            count = self._sock.recv_into(common.data)
+            count = self._count_read = self._sock.recv_into(common.data[: self._room])
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
             reason = errno.errorcode.get(error.errno or 0, "connection").lower()
             raise PeerError(reason, f"connection lost: {error.strerror}") from error
         if not count:
-            self._ended()
+            self._eof = True
             return True
         self.last_observed = self._loop.time()
-        channel = self._channel
+        channel = self._begin()
         data = channel.receive(common.data[:count], common.plain)
         if self._handler is None and channel.ready:
-            self._established()
+            self._established(channel)
         if self._handler is not None and len(data):
             common.stats.octets += len(data)
-            self._handler.data_received(data)
+            self._correction_s = self._handler.data_received(data)
         self._flush()
-        if channel.error:
-            raise channel.error
-        if channel.ended:
-            self._ended()
         return True
 
+    def _conclude(self) -> None:
+        """Note what the peer has shown, and end where it has: once all it sent is worked off."""
+        handler, channel = self._handler, self._channel
+        if handler is not None:
+            if not self.proven and handler.proven:
+                self.proven = True
+                self._doorkeeper.proven(self)
+            if handler.pending:
+                return
+        if channel is not None and channel.error:
+            raise channel.error
+        if self._eof or (channel is not None and channel.ended):
+            self._ended()
+
     def _read_last(self) -> None:
-        for _ in range(LAST_READS):
-            if not self.open or not self._read():
-                break
+        reads = 0
+        while self.open and reads < LAST_READS:
+            if not self._busy():
+                reads += 1
+                if not self._read():
+                    break
+            elif self._handler is not None:
+                self._handler.go_on()
+            self._conclude()
         if self.open:
             raise PeerError("not-finished", "did not close when the server stopped")
 
-    def _established(self) -> None:
+    def _established(self, channel: Channel) -> None:
         """The peer is known: make its handler."""
         self._deadline.cancel()
-        self.peer = Peer(self.peer.address, self.peer.port, self._channel.subject())
+        self.peer = Peer(self.peer.address, self.peer.port, channel.subject())
         self._handler = self._common.factory(self.peer)
-        self._common.handshakes -= 1
+        self._doorkeeper.established(self)
         log.debug("session of %s", self.peer)
         if self._common.stopping:
             self._flush()
@@ -225,7 +359,7 @@ class ServerSession:
 
     def _ended(self) -> None:
         """The peer has finished."""
-        if self._handler is None:
+        if self._handler is None or self._channel is None:
             raise PeerError("handshake-eof", "connection closed in the handshake")
         self._handler.eof()
         if not self._half_closed:
@@ -233,12 +367,20 @@ class ServerSession:
             self._flush()
         self._close()
 
-    def _handshake_late(self) -> None:
-        self._fail(PeerError("handshake-timeout", "no handshake in time"))
+    def _late(self) -> None:
+        """The time for the beginning of the handshake is up, or for all of it."""
+        limits = self._common.limits
+        left = self._began + limits.handshake_s - self._loop.time()
+        if self.waiting or (self._channel is not None and left > 0):  # else it is our fault
+            again = max(left, limits.hello_s) if self.waiting else left
+            self._deadline = self._loop.call_later(again, self._late)
+        else:
+            self._fail(PeerError("handshake-timeout", "no handshake in time"))
 
     def _flush(self) -> None:
         """Send what the channel has to say; what does not fit goes with the next."""
-        self._pending += self._channel.outgoing()
+        if self._channel is not None:
+            self._pending += self._channel.outgoing()
         if not self._pending:
             return
         try:
@@ -258,12 +400,10 @@ class ServerSession:
         self._deadline.cancel()
         self._loop.remove_reader(self._sock)
         self._sock.close()
-        self._on_closed(self)
+        self._doorkeeper.closed(self)
         if self._handler is None:
-            self._common.handshakes -= 1
             return
         try:
             self._handler.closed()
-        except Exception:
-            log.exception("end of the session of %s met a defect of ours", self.peer)
-            self._count("internal")
+        except Exception as error:  # noqa: BLE001  logged, with a limit
+            self._defect("the end of a session met a defect of ours", error)

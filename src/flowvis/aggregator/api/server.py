@@ -32,6 +32,7 @@ from flowvis.batch import Batch
 from flowvis.clickhouse.store import Result
 from flowvis.errors import FlowvisError, StoreError
 
+MAX_CONNECTIONS = 64  # at more, the oldest that is idle ends
 MAX_REQUEST_BYTES = 1 << 20  # a query that people wrote
 DEFAULT_FLOWS = 100
 DEFAULT_ROWS = 10_000
@@ -70,8 +71,9 @@ class HttpApi:
 
     async def start(self) -> None:
         """Bind the socket and serve."""
+        connections = _Connections()
         application = web.Application(
-            client_max_size=MAX_REQUEST_BYTES, middlewares=[_errors_as_json]
+            client_max_size=MAX_REQUEST_BYTES, middlewares=[connections.note, _errors_as_json]
         )
         application.add_routes(
             [
@@ -86,9 +88,10 @@ class HttpApi:
         await runner.setup()
         if runner.server is None:
             raise RuntimeError("aiohttp set up no server")
+        connections.server = runner.server
         listener = control.bind(self.path)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(runner.server, sock=listener)
+        self._server = await loop.create_unix_server(connections, sock=listener)
         self._runner = runner
 
     async def stop(self) -> None:
@@ -165,6 +168,35 @@ class HttpApi:
                 "truncated": answer.truncated,
             }
         )
+
+
+class _Connections:
+    """Makes the handlers of connections: who says nothing keeps nobody out."""
+
+    def __init__(self) -> None:
+        self.server: web.Server | None = None
+        self._busy: set[asyncio.BaseProtocol] = set()
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        """Return the handler of a new one; at the limit the oldest that is idle ends."""
+        if self.server is None:
+            raise RuntimeError("connections before there is a server")
+        standing = self.server.connections
+        idle = [each for each in standing if each not in self._busy]
+        for handler in idle[: max(len(standing) - MAX_CONNECTIONS + 1, 0)]:
+            handler.force_close()
+        return self.server()
+
+    @web.middleware
+    async def note(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Know a connection as busy while it is answered."""
+        self._busy.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._busy.discard(request.protocol)
 
 
 async def _follow(response: web.StreamResponse, coming: Outbox, selection: Selection) -> None:

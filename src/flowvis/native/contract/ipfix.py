@@ -89,17 +89,22 @@ class Stop(IntEnum):
     # of the record is in the row after the last one is nobody's: it may be all of it or nothing
 
 
+_LAST_OP = max(DecodeOp)
+_ANY_LENGTH = frozenset({DecodeOp.TEXT, DecodeOp.SKIP})
+_LENGTHS: dict[int, int] = {
+    **dict.fromkeys(map(int, NO_BYTES), 0),
+    int(DecodeOp.ADDRESS4): 4,
+    int(DecodeOp.SET_ADDRESS4): 4,
+    int(DecodeOp.ADDRESS6): 16,
+    int(DecodeOp.SET_ADDRESS6): 16,
+    int(DecodeOp.NTP): 8,
+}
+"""Bytes on the wire of operations for which no argument says it."""
+
+
 def field_length(op: int, argument: int) -> int:
     """Bytes on the wire, or VARIABLE."""
-    match op:
-        case DecodeOp.ADDRESS4 | DecodeOp.SET_ADDRESS4:
-            return 4
-        case DecodeOp.ADDRESS6 | DecodeOp.SET_ADDRESS6:
-            return 16
-        case DecodeOp.NTP:
-            return 8
-        case _:
-            return 0 if op in NO_BYTES else argument
+    return _LENGTHS.get(op, argument)
 
 
 def minimum_length(program: Program) -> int:
@@ -108,14 +113,16 @@ def minimum_length(program: Program) -> int:
 
 
 def _least(op: int, argument: int) -> int:
-    length = field_length(op, argument)
+    length = _LENGTHS.get(op, argument)
     return 1 if length == VARIABLE else length
 
 
 def _rests(program: Program) -> list[int]:
     """For each step the least bytes that the steps after it take."""
-    least = [_least(op, argument) for op, argument, _ in program.tolist()]
-    return [sum(least[place + 1 :]) for place in range(len(least))]
+    rests = [0]
+    for op, argument, _ in reversed(program.tolist()):
+        rests.append(rests[-1] + _least(op, argument))
+    return rests[-2::-1]
 
 
 def check_program(program: Program) -> None:
@@ -125,7 +132,7 @@ def check_program(program: Program) -> None:
     for op, argument, _ in program.tolist():
         if op > _LAST_OP or (op in NUMBERS and not 1 <= argument <= 8):
             raise ValueError(f"step ({op}, {argument}): unknown")
-        if op in {DecodeOp.TEXT, DecodeOp.SKIP} and argument > VARIABLE:
+        if op in _ANY_LENGTH and argument > VARIABLE:
             raise ValueError(f"a field of {argument} bytes: at most {VARIABLE}")
     if minimum_length(program) == 0:
         raise ValueError("records of no bytes")
@@ -141,10 +148,13 @@ def check_target(columns: Sequence[NDArray[Any]]) -> None:
 
 def check_decodable(program: list[list[int]], columns: Sequence[NDArray[Any]]) -> None:
     """Raise IndexError or ValueError unless every step has a column that suits it."""
+    sizes: dict[int, int] = {}
     for op, argument, column in program:
         if op in WRITES_NOTHING:
             continue
-        width = item_size(columns, column)
+        if column not in sizes:
+            sizes[column] = item_size(columns, column)
+        width = sizes[column]
         if op in FROM_COLUMN:
             suits = width <= 8 and item_size(columns, argument) <= 8
         elif op in {DecodeOp.NTP, DecodeOp.BEFORE_EXPORT, DecodeOp.EXPORT_TIME}:

@@ -13,6 +13,7 @@ from typing import Any
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.exporters import Exporters
+from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
@@ -45,13 +46,15 @@ class Collector:
         self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
-        self._buffer = RecordBuffer(EXPORTED, correlator.table.strings)
+        self._payers = Payers()
+        self.buffer = RecordBuffer(EXPORTED, correlator.table.strings)
+        self.buffer.hand_on = self._hand_on
         self._numbers = itertools.count(1)
         self._former: OrderedDict[str, Reporter] = OrderedDict()
         self._ended = CollectorStats()
         self._timer: asyncio.TimerHandle | None = None
         self._log = LimitedLog(log)
-        stage.held = lambda: len(self._buffer)
+        stage.held = lambda: len(self.buffer)
 
     async def start(self) -> None:
         """Nothing to open: sessions come from the server."""
@@ -64,10 +67,18 @@ class Collector:
         """Return the handler of a new peer's bytes."""
         number = next(self._numbers) & 0xFFFFFFFF
         session = CollectorSession(
-            str(peer), self._buffer, self._limits, partial(self.exporters.number, peer)
+            str(peer), self.buffer, self._limits, partial(self.exporters.number, peer)
         )
-        self.sessions[number] = ExporterStream(self, peer, number, session)
+        payer = self._payers.open(peer.address, self.buffer.strings)
+        self.sessions[number] = ExporterStream(self, peer, number, session, payer)
         return self.sessions[number]
+
+    def filling(self) -> RecordBuffer:
+        """Return the buffer to decode into, over the table's own strings where it is empty."""
+        strings = self._correlator.table.strings
+        if self.buffer.strings is not strings and not len(self.buffer):
+            self.buffer.strings = strings
+        return self.buffer
 
     def totals(self) -> CollectorStats:
         """Sum up all sessions since the start."""
@@ -78,16 +89,29 @@ class Collector:
         self.stage.received += count
         if count and session.may_be_named():
             session.named = self._node_of_the_last()
-        if len(self._buffer) >= FULL_RECORDS:
+        if len(self.buffer) >= FULL_RECORDS:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
         for event in events:
             self._tell(session.peer, event)
 
+    def refused(self, session: "ExporterStream", payer: int) -> None:
+        """Say in the log that a session's text has no room any more."""
+        strings = self.buffer.strings
+        text = (
+            "%d texts were refused and are empty: those of %s take %d of %d bytes for text, which "
+            "is all that one address may have as long as others have what they have; "
+            "raise memory.limit if it needs so much"
+        )
+        values = (session.stats.refused_texts, session.peer.address)
+        bytes_of = (strings.charged(payer), strings.max_bytes)
+        self._log.log(logging.WARNING, session.peer.address, text, *values, *bytes_of)
+
     def closed(self, session: "ExporterStream") -> None:
         """Note that a session is over."""
         del self.sessions[session.number]
+        self._payers.close(session.peer.address)
         before = self._former.pop(session.peer.address, None)
         self._former[session.peer.address] = session.reporter(before)
         if len(self._former) > MAX_FORMER:
@@ -103,18 +127,21 @@ class Collector:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        count = len(self._buffer)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        count = len(self.buffer)
         if count:
-            batch = self._buffer.batch()
+            batch = self.buffer.batch()
             number_originals(batch, self.exporters)
             self._correlator.add(batch)
-            self._buffer.clear()
+            self.buffer.clear()
             self.stage.sent += count
-        self._buffer.strings = self._correlator.table.strings
+        self.filling()
 
     def _node_of_the_last(self) -> str:
         """Return the node that the last record names: exporters name only their own."""
-        last = self._buffer.batch().take(slice(-1, None))
+        last = self.buffer.batch().take(slice(-1, None))
         names = {text for side in NODE_NAMES for text in last.texts(side)} - {""}
         return names.pop() if len(names) == 1 else ""
 
@@ -141,7 +168,12 @@ class ExporterStream:
     """One peer's bytes, as the server hands them over."""
 
     def __init__(
-        self, collector: Collector, peer: Peer, number: int, session: CollectorSession
+        self,
+        collector: Collector,
+        peer: Peer,
+        number: int,
+        session: CollectorSession,
+        payer: int,
     ) -> None:
         self.peer = peer
         self.number = number
@@ -153,16 +185,24 @@ class ExporterStream:
         self._looked_s = float("-inf")
         self._collector = collector
         self._session = session
+        self._payer = payer
+        self._refused_texts = 0  # of which the log has been asked to say
 
     def data_received(self, data: memoryview) -> None:
         """Decode; PeerError ends the session, what was decoded before it counts."""
         self.last_s = time.monotonic()
         before = self.stats.records
         events: list[Event] = []
+        buffer = self._collector.filling()
+        buffer.payer = self._payer
         try:
             events = self._session.receive(data)
         finally:
+            buffer.payer = 0
             self._collector.received(self, self.stats.records - before, events)
+            if self.stats.refused_texts > self._refused_texts:
+                self._refused_texts = self.stats.refused_texts
+                self._collector.refused(self, self._payer)
 
     def eof(self) -> None:
         """The peer has finished: PeerError inside a message."""

@@ -1,6 +1,6 @@
 """Columns that sessions decode into."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,22 @@ DOMAIN = "observationDomainId"
 gave to its observation domain, by default the domain's own; 0 is nobody's in particular."""
 
 INITIAL_ROWS = 4096
+MAX_ROWS = 1 << 15  # some 15 MB; what merges them takes three times as much
 KEPT_ROWS = 1 << 17  # after a burst larger than this the memory goes back
 
 
 class RecordBuffer:
     """Growable columns for records with these fields, shared by sessions.
 
-    What it holds is bounded by what its owner lets come in between two calls of `clear`.
+    It holds at most `max_rows`: then `hand_on`, which its owner sets, takes them and clears it.
     """
 
-    def __init__(self, fields: Sequence[Field], strings: Strings) -> None:
+    def __init__(
+        self, fields: Sequence[Field], strings: Strings, *, max_rows: int = MAX_ROWS
+    ) -> None:
+        self.hand_on: Callable[[], None] | None = None
+        self._max_rows = max_rows
+        self._payer = 0
         self.layout = ColumnLayout(fields)
         self._strings = strings
         self._columns = self._allocate(INITIAL_ROWS)
@@ -45,8 +51,19 @@ class RecordBuffer:
         if len(self):
             raise ValueError(f"{len(self)} records refer to the present table: clear first")
         if strings is not self._strings:
+            self._strings.payer = 0
             self._strings = strings
+            strings.payer = self._payer
             self._bind(0)
+
+    @property
+    def payer(self) -> int:
+        """Who pays for the text that comes in, whichever table it goes to."""
+        return self._payer
+
+    @payer.setter
+    def payer(self, payer: int) -> None:
+        self._payer = self._strings.payer = payer
 
     def batch(self) -> Batch:
         """The records so far, as views that `clear` makes invalid."""
@@ -61,8 +78,11 @@ class RecordBuffer:
             self._bind(0)
 
     def grow(self) -> None:
-        """Make room for twice as many records."""
+        """Make room: for twice as many records, or by handing them on."""
         rows = len(self)
+        if rows >= self._max_rows and self.hand_on is not None:
+            self.hand_on()
+            return
         larger = self._allocate(2 * self.target.capacity)
         for name, column in self._columns.items():
             larger[name][:rows] = column[:rows]

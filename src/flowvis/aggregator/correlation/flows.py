@@ -4,6 +4,7 @@ Does no I/O and has no clock. What a record adds to its flow is the merge leaf's
 connection it is of is `generations`'; this module says when flows are written and forgotten.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,11 +22,11 @@ from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
 from flowvis.runtime.dropped import FlowDropped
 from flowvis.steady import SteadyTime
-from flowvis.strings import Strings
+from flowvis.strings import MAX_TABLE_BYTES, Strings
 
 MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else
 COMPACT_BYTES = 32 << 20  # a smaller string table is not worth the pause of moving to another
-STRING_BYTES = 28  # what a string takes beside its text: its end, its hash, its place in the index
+COMPACT_PAUSE_MS = 10_000  # between two that make room for texts that were refused
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
 _OVER = np.isin(np.arange(256), [EndReason.END, EndReason.IDLE])
@@ -55,6 +56,8 @@ class FlowStats:
     evicted: int = count("Flows with nothing to write, forgotten early to make room")
     expired: int = count("Flows forgotten after the inactive timeout")
     compactions: int = count("String tables left behind for a fresh one")
+    refused_texts: int = count("Texts that became empty, as there was no room for them")
+    shortened_texts: int = count("Texts of ours that were too long: labels, names of objects")
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -66,6 +69,15 @@ class FlowStats:
         """0 when the books balance."""
         known = self.written + self.merged + self.held + sum(self.dropped.values())
         return self.received - known
+
+
+@dataclass(slots=True)
+class _Noted:
+    """What has been counted of a string table's refusals."""
+
+    strings: Strings
+    refused: int = 0
+    shortened: int = 0
 
 
 class FlowTable:
@@ -87,15 +99,22 @@ class FlowTable:
         correlation_wait_ms: int | None = None,
         max_flows: int = MAX_FLOWS,
         compact_bytes: int = COMPACT_BYTES,
+        text_bytes: int = MAX_TABLE_BYTES,
         steady: SteadyTime | None = None,
     ) -> None:
-        """Times that come in and go out are the wall clock's; what is due goes by steady time."""
+        """Times that come in and go out are the wall clock's; what is due goes by steady time.
+
+        `text_bytes` bounds what all text may take, that of a fresh table beside the old included.
+        """
         self.stats = FlowStats()
-        self.strings: Strings = StringTable()
+        self._text_bytes = text_bytes // 2
+        self.strings: Strings = StringTable(self._text_bytes)
         self._inactive_timeout_ms = inactive_timeout_ms
-        self._compact_bytes = compact_bytes
+        self._compact_bytes = min(compact_bytes, self._text_bytes // 4)
+        self._compacted_at = 0
         self._steady = steady or SteadyTime()
         self._moved_bytes = 0
+        self._noted = deque([_Noted(self.strings)], 2)
         self._live = LiveRows(max_flows)
         self._generations = Generations(self._live)
         self._counts = np.zeros(len(Count), dtype=np.int64)
@@ -136,6 +155,7 @@ class FlowTable:
         until nothing comes.
         """
         at_ms = self._steady.at(now_ms)
+        self._compact(at_ms)
         live, used = self._live, self._live.used
         idle = live.seen[:used] <= at_ms - self._inactive_timeout_ms
         unwritten = (live.state[:used] & FlowState.UNWRITTEN) != 0
@@ -145,7 +165,6 @@ class FlowTable:
         gone = np.flatnonzero(idle & written)
         live.forget(gone)
         self.stats.expired += len(gone)
-        self._compact()
         return batch
 
     def retime(
@@ -220,23 +239,41 @@ class FlowTable:
         live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
         return batch
 
-    def _compact(self) -> None:
-        """Move to a fresh string table when most of what is in this one may be dead."""
+    def _compact(self, at_ms: int) -> None:
+        """Move to a fresh string table when most of what is in this one may be dead.
+
+        Also when texts were refused: what is in their way may be dead.
+        """
         old = self.strings
-        if _size(old) < max(self._compact_bytes, 2 * self._moved_bytes):
+        paused = at_ms - self._compacted_at >= COMPACT_PAUSE_MS
+        large = old.memory_bytes >= max(self._compact_bytes, 2 * self._moved_bytes)
+        if not large and not (old.refused and paused):
             return
         columns = [self._live.rows[name][: self._live.used] for name in _TEXT]
         used = np.zeros(len(old), dtype=bool)
         for column in columns:
             used[column] = True
         codes = np.flatnonzero(used)
-        self.strings = StringTable()
+        fresh = StringTable(self._text_bytes)
         moved = np.zeros(len(old), dtype=np.uint32)
-        moved[codes] = [self.strings.intern(old.value(code)) for code in codes.tolist()]
+        moved[codes] = fresh.carry(old, codes)
+        scratch = np.empty(self._live.used, dtype=np.uint32)
+        # From here on no memory is asked for: there is nothing that could fail halfway.
         for column in columns:
-            column[:] = moved[column]
-        self._moved_bytes = _size(self.strings)
+            np.take(moved, column, out=scratch, mode="clip")
+            column[:] = scratch
+        self.strings = fresh
+        self._noted.append(_Noted(fresh))
+        self._moved_bytes = fresh.memory_bytes
+        self._compacted_at = at_ms
         self.stats.compactions += 1
+
+    def _note_texts(self) -> None:
+        """Count what string tables refused and shortened: sessions may still fill the last one."""
+        for noted in self._noted:
+            self.stats.refused_texts += noted.strings.refused - noted.refused
+            self.stats.shortened_texts += noted.strings.shortened - noted.shortened
+            noted.refused, noted.shortened = noted.strings.refused, noted.strings.shortened
 
     def _take_counts(self) -> None:
         """Bring what the parts have counted together."""
@@ -252,6 +289,7 @@ class FlowTable:
         stats.reused = self._generations.reused
         stats.orphaned = self._generations.orphaned
         stats.evicted = self._live.evicted
+        self._note_texts()
 
 
 def _timed(batch: Batch, now_ms: int) -> Batch:
@@ -290,8 +328,3 @@ _MADE: dict[str, Callable[[NDArray[np.void], NDArray[np.uint64]], Column]] = {
     "originalFlowsPresent": _halves,
 }
 provides(Source.FLOW, {field.name for field in HELD if field.source is Source.FLOW} | {*_MADE})
-
-
-def _size(strings: Strings) -> int:
-    """About what a string table takes in memory."""
-    return strings.size_bytes + STRING_BYTES * len(strings)

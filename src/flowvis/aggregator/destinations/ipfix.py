@@ -13,6 +13,7 @@ from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
+from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.client import Client, ConnectionLost
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class IpfixDestination:
         self._clock = clock
         self._unsent: list[bytes] = []  # messages with the records that the outbox has as taken
         self._retired = False
+        self._log = LimitedLog(log)
         self._task: asyncio.Task[None] | None = None
 
     def held(self) -> int:
@@ -147,10 +149,17 @@ class IpfixDestination:
         await self._deliver(session)
         while await self._has_work() and (batch := await self.outbox.take(AT_ONCE)) is not None:
             oversize = session.stats.oversize
+            shortened = session.stats.shortened
             self._unsent = session.encode(batch, self._now())
+            self._say_shortened(session.stats.shortened - shortened)
             self.outbox.dropped(OutgoingDropped.OVERSIZE, session.stats.oversize - oversize)
             await self._deliver(session)
             await asyncio.sleep(0)  # sending does not wait while the kernel has room
+
+    def _say_shortened(self, count: int) -> None:
+        if count:
+            text = "%d records have shortened texts, as they fit into no message of %d bytes"
+            self._log.log(logging.WARNING, self.name, text, count, self._max_message)
 
     async def _has_work(self) -> bool:
         """Wait for records; False when the session is lost meanwhile: the next is to be ready."""

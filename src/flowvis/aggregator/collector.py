@@ -54,6 +54,7 @@ class Collector:
         self._ended = CollectorStats()
         self._timer: asyncio.TimerHandle | None = None
         self._log = LimitedLog(log)
+        correlator.quarantine.who = self.exporters.named
         stage.held = lambda: len(self.buffer)
 
     async def start(self) -> None:
@@ -133,7 +134,10 @@ class Collector:
         count = len(self.buffer)
         if count:
             batch = self.buffer.batch()
-            number_originals(batch, self.exporters)
+            try:
+                number_originals(batch, self.exporters)
+            except Exception as error:  # noqa: BLE001  then they are of who relayed them
+                self._correlator.quarantine.note("numbering exporters", error, batch)
             self._correlator.add(batch)
             self.buffer.clear()
             self.stage.sent += count

@@ -24,6 +24,7 @@ from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
+from flowvis.aggregator.quarantine import Quarantine
 from flowvis.aggregator.replica import Replica
 from flowvis.aggregator.reporters import by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
@@ -118,6 +119,7 @@ class Aggregator:
             self._completer,
             [self._clickhouse, self._ipfix, self._history],
             correlating,
+            quarantine=Quarantine(settings.quarantine_directory),
         )
         self.collector = Collector(self.correlator, collecting)
         self.server = _server(settings, self.collector)

@@ -234,6 +234,11 @@ class AggregatorSettings:
         doc="Live flows; at more, the ones idle longest are written out and forgotten",
         minimum=1,
     )
+    quarantine_directory: Path | None = option(
+        None,
+        doc="Where records are written whose handling fails by a defect of ours, to reproduce it: "
+        "at most 16 files of 1000 records. By default only the log says of them",
+    )
     status: Status = section(Status, doc="Metrics and health")
     control_socket: Path | None = option(
         None,

@@ -91,13 +91,21 @@ class LimitedLog:
         self._clock = clock
         self._windows: OrderedDict[tuple[str, str], _Window] = OrderedDict()
 
-    def log(self, level: int, peer: str, message: str, *args: object, **fields: object) -> None:
+    def log(
+        self,
+        level: int,
+        peer: str,
+        message: str,
+        *args: object,
+        exc_info: BaseException | None = None,
+        **fields: object,
+    ) -> None:
         """Log, or count as suppressed; `message` without its arguments is what is limited."""
         suppressed = self._admit(peer, message)
         if suppressed is None:
             return
         extra = {"peer": peer, **fields} | ({"suppressed": suppressed} if suppressed else {})
-        self._logger.log(level, message, *args, extra=extra, stacklevel=2)
+        self._logger.log(level, message, *args, exc_info=exc_info, extra=extra, stacklevel=2)
 
     def _admit(self, peer: str, message: str) -> int | None:
         """How many were suppressed before this one; None if it is to be suppressed itself."""

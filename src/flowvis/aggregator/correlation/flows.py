@@ -45,6 +45,8 @@ class FlowStats:
     repeated: int = count("Records dropped since they say nothing new")
     unchanged: int = count("Records that had a later end only: not written, as nothing had changed")
     full: int = count("Records dropped since every flow of the table waits to be written")
+    failed: int = count("Records dropped since their handling failed: a defect of ours")
+    uncompleted: int = count("Records written without all that is added, as that failed")
     restarted: int = count("Records whose counters had started again from zero")
     further: int = count("Records of connections that two other exporters report already")
     reversed: int = count(
@@ -80,6 +82,10 @@ class _Noted:
     shortened: int = 0
 
 
+def _unreported(error: Exception, _record: Batch) -> None:
+    raise error
+
+
 class FlowTable:
     """Correlates and aggregates; see `add`, `due`, `flush`.
 
@@ -107,6 +113,8 @@ class FlowTable:
         `text_bytes` bounds what all text may take, that of a fresh table beside the old included.
         """
         self.stats = FlowStats()
+        self.report: Callable[[Exception, Batch], None] = _unreported
+        """Gets each error over a record, and the record."""
         self._text_bytes = text_bytes // 2
         self.strings: Strings = StringTable(self._text_bytes)
         self._inactive_timeout_ms = inactive_timeout_ms
@@ -129,20 +137,38 @@ class FlowTable:
         return len(self._live)
 
     def add(self, batch: Batch, now_ms: int) -> None:
-        """Merge records, with the columns of the exporter's template, into their flows."""
+        """Merge records, with the columns of the exporter's template, into their flows.
+
+        An exception means that none was merged. A record whose own handling fails is left out,
+        counted, and given to `report`.
+        """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         at_ms = self._steady.at(now_ms)
-        arrivals = Arrivals(batch, self._live, at_ms)
+        arrivals = Arrivals(batch, self._live)
+        try:
+            arrivals.place(at_ms)
+        except Exception:
+            arrivals.leave()
+            raise
         merger = self._merger
         at = merger.merge(arrivals.records, at_ms)
         while at < len(arrivals):
-            if arrivals.orient_from(at):
-                at = merger.merge(arrivals.records, at_ms, at)
-                continue
-            report = arrivals.report(at, merger.sides, further=merger.further)
-            slot = self._generations.slot(report, int(arrivals.slots[at]), at_ms)
-            arrivals.move(at, slot)
-            at = merger.merge(arrivals.records, at_ms, at, at)
+            try:
+                if arrivals.orient_from(at):
+                    decided = -1
+                else:
+                    report = arrivals.report(at, merger.sides, further=merger.further)
+                    slot = self._generations.slot(report, int(arrivals.slots[at]), at_ms)
+                    arrivals.move(at, slot)
+                    decided = at
+            except Exception as error:  # noqa: BLE001  one record costs no other
+                place = arrivals.give_up(at)
+                decided = -1
+                self.report(error, batch.take(slice(place, place + 1)))
+            at = merger.merge(arrivals.records, at_ms, at, decided)
+        if given_up := arrivals.given_up:
+            arrivals.leave()
+            self.stats.failed += given_up
         self.stats.received += len(batch)
         self.stats.full += arrivals.refused
         self.stats.reversed += arrivals.turned

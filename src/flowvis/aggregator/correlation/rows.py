@@ -95,6 +95,11 @@ class LiveRows:
             live = np.flatnonzero(self.state[: self.used])
             self.used = int(live[-1]) + 1 if len(live) else 0
 
+    def forget_empty(self, slots: NDArray[np.int64]) -> None:
+        """Free those of the slots, -1 for none, that no record ever came to."""
+        slots = np.unique(slots[slots >= 0])
+        self.forget(slots[(self.state[slots] & FlowState.LIVE) == 0])
+
     def wrote(
         self, slots: NDArray[np.int64], complete: NDArray[np.bool_], over: NDArray[np.bool_]
     ) -> None:

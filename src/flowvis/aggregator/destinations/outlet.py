@@ -76,16 +76,16 @@ class Outlet(Generic[D]):
         return self._stage
 
     def put(self, batch: Batch) -> None:
-        """Pass a batch on, if there is a destination; one that fails costs nobody else a record."""
+        """Pass a batch on, if there is a destination; what it raises is in its books already."""
         if self.current is None:
             return
         expected = self.stage.received + len(batch)
         try:
             self.current.put(batch)
         except Exception:
-            log.exception("%s: a defect of ours; %d records", self.current.name, len(batch))
             self.stage.received = expected
             self.stage.drop(OutgoingDropped.FAILED, self.stage.imbalance)
+            raise
 
     def held(self) -> int:
         """Records that the destination has, and the former one."""

@@ -9,8 +9,9 @@ from typing import Protocol
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.enrichment.endpoints import Endpoints
-from flowvis.aggregator.quarantine import Quarantine, each_part
+from flowvis.aggregator.quarantine import Quarantine
 from flowvis.batch import Batch
+from flowvis.parts import each_part
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.ledger import Stage

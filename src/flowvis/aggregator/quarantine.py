@@ -1,14 +1,13 @@
 """Records whose handling fails, by a defect of ours: set apart, so that they cost nobody else's.
 
-A batch that fails is tried again in halves, so that only what fails is left. Of that the log says,
-once a minute, what is needed to reproduce it; where there is a directory for it, the records
-themselves are written there.
+A batch that fails is tried again in halves (`parts.py`), so that only what fails is left. Of that
+the log says, once a minute, what is needed to reproduce it; where there is a directory for it, the
+records themselves are written there.
 """
 
 import json
 import logging
 import os
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,34 +19,10 @@ from flowvis.runtime.logs import LimitedLog
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 64  # for one batch: what is left then is given up as it is
 MAX_FILES = 16
 MAX_RECORDS = 1000  # of one file: at most some 10 MB
 PREFIX = "quarantine-"
 SHOWN = 5  # exporters that the log names
-
-
-def each_part(
-    batch: Batch, work: Callable[[Batch], None], give_up: Callable[[Exception, Batch], None]
-) -> None:
-    """Work on a batch, where that fails on its halves; give up what fails alone, or too often."""
-    parts = deque([batch])
-    for _ in range(ATTEMPTS):
-        if not parts:
-            return
-        part = parts.popleft()
-        try:
-            work(part)
-        except Exception as error:  # noqa: BLE001  whatever it is, it must not cost the others
-            last = error
-            if len(part) > 1:
-                half = len(part) // 2
-                parts.append(part.take(slice(half)))
-                parts.append(part.take(slice(half, None)))
-            else:
-                give_up(error, part)
-    for part in parts:
-        give_up(last, part)
 
 
 class Quarantine:

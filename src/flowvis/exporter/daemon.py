@@ -19,7 +19,7 @@ from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.default_zone import DEFAULT_ZONE, DefaultZone
 from flowvis.exporter.tables.denied import DeniedTable
-from flowvis.exporter.tables.enrich import ClusterNode, Enricher, PlainHost
+from flowvis.exporter.tables.enrich import Careful, ClusterNode, Enricher, PlainHost
 from flowvis.exporter.tables.own_sessions import OwnSessions
 from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.watch import Watch
@@ -33,7 +33,7 @@ from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
-from flowvis.runtime.logs import configure_as
+from flowvis.runtime.logs import LimitedLog, configure_as
 from flowvis.runtime.machine import machine_id
 from flowvis.runtime.metrics import StatsCollector, new_registry
 from flowvis.runtime.status import StatusServer
@@ -68,6 +68,7 @@ class FlowExporter:
         antrea = _has_interface(ANTREA_GATEWAY)
         self.node_name = settings.node_name or socket.gethostname()
         self.ledger = Ledger()
+        self._log = LimitedLog(log, burst=1)
         self.inventory = Inventory(pod_networks=settings.inventory.pod_networks, report=log.warning)
         self.cluster = self._cluster(settings)
         self.kubernetes = self.cluster.watchers if self.cluster is not None else None
@@ -172,8 +173,15 @@ class FlowExporter:
 
     def _enricher(self, settings: ExporterSettings) -> Enricher:
         if self._in_cluster(settings):
-            return ClusterNode(self.node_name, self.inventory, self.own_addresses)
+            node = ClusterNode(self.node_name, self.inventory, self.own_addresses)
+            return Careful(node, self._say_left_out)
         return PlainHost()
+
+    def _say_left_out(self, error: Exception, count: int) -> None:
+        """Say of connections of which nothing could be found out; polls try them again."""
+        name = type(error).__name__
+        text = "a defect of ours over what is known of Pods: %s: %s; %d connections are left out"
+        self._log.log(logging.ERROR, name, text, name, error, count, exc_info=error)
 
     def _in_cluster(self, settings: ExporterSettings) -> bool:
         """A node is in a cluster if it is told what is in the cluster."""

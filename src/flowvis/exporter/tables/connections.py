@@ -171,6 +171,12 @@ class ConnectionTable:
             self.entries.drop(EntryDropped.LOST, events)
             self._gap.lose(events, self._poll)
 
+    def settle(self) -> int:
+        """Count entries that were received and of which nothing came, as their handling failed."""
+        left = self.entries.imbalance
+        self.entries.drop(EntryDropped.FAILED, left)
+        return left
+
     def sweep(self) -> None:
         """End what the last poll did not list; with events, what the last two did not.
 
@@ -361,7 +367,10 @@ class ConnectionTable:
         quiet = (reported.reasons != UNREPORTED) & (counters == reported.exported).all(axis=1)
         if ended:
             quiet &= reported.reasons == EndReason.END
-        self.entries.drop(EntryDropped.NOT_LOCAL, int(np.count_nonzero(~description.wanted)))
+        failed = 0 if description.failed is None else int(np.count_nonzero(description.failed))
+        others = int(np.count_nonzero(~description.wanted)) - failed
+        self.entries.drop(EntryDropped.NOT_LOCAL, others)
+        self.entries.drop(EntryDropped.FAILED, failed)
         self.entries.drop(
             EntryDropped.REPORTED_BEFORE, int(np.count_nonzero(description.wanted & quiet))
         )
@@ -525,9 +534,12 @@ class ConnectionTable:
         stamped = entries.start_ns[unreported] > 0
         starts = self._rows.kept["flowStartMilliseconds"]
         starts[slots[unreported[stamped]]] = tuples.start_ms[stamped]
-        known = dict(self._enricher.describe(tuples, self._rows.strings).columns)
+        description = self._enricher.describe(tuples, self._rows.strings)
+        known = dict(description.columns)
         # The default zone may have forgotten what it knew at first.
         better = completed | ~self._completed[slots[unreported]]
+        if description.failed is not None:
+            better &= ~description.failed
         if completed.any():
             known |= {name: tuples.fields()[name] for name in COMPLETED}
         at = slots[unreported[better]]

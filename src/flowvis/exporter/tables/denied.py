@@ -204,6 +204,12 @@ class DeniedTable:
         self._waiting += int(np.count_nonzero(which))
         self.connections.sent += int(np.count_nonzero(~which))
 
+    def settle(self) -> int:
+        """Count packets that were received and of which nothing came, as their handling failed."""
+        left = self.packets.imbalance
+        self.packets.drop(PacketDropped.FAILED, left)
+        return left
+
     def lost(self, count: int) -> None:
         """Note packets that were logged and did not reach us."""
         self.packets.received += count
@@ -287,7 +293,11 @@ class DeniedTable:
         description = self._enricher.describe(tuples, self._rows.strings)
         slots = np.full(len(packets), -1, dtype=np.int64)
         wanted = np.flatnonzero(description.wanted)
-        self.packets.drop(PacketDropped.NOT_LOCAL, _total(packets.take(~description.wanted)))
+        others = ~description.wanted
+        if description.failed is not None:
+            self.packets.drop(PacketDropped.FAILED, _total(packets.take(description.failed)))
+            others &= ~description.failed
+        self.packets.drop(PacketDropped.NOT_LOCAL, _total(packets.take(others)))
         if not len(wanted):
             return slots
         _, first = FlowIndex(_KEY_SIZE, len(wanted)).upsert(keys[wanted])

@@ -227,7 +227,8 @@ async def test_packets_whose_handling_fails_cost_themselves_only(
             audit.write_text(LINE)
             await until(lambda: node.table.packets.received == 5)
             assert not node.ledger.imbalance()
-            audit.write_text(LINE + LINE.replace("48212", "48213"))
+            with audit.open("a") as file:
+                file.write(LINE.replace("48212", "48213"))
             await until(lambda: node.table.packets.received == 10)
         await until(lambda: collector.rows)
         assert collector.rows[0]["sourceTransportPort"] == 48213

@@ -8,7 +8,7 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch
-from flowvis.errors import MalformedMessage
+from flowvis.errors import LimitExceeded, MalformedMessage
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.buffer import MAX_ROWS
@@ -210,6 +210,39 @@ async def test_another_session_of_the_same_address_has_no_more_room() -> None:
     second.pour(1000)
     assert line.table.strings.charged(1) == pytest.approx(charged, abs=100_000)
     assert second.stream.stats.refused_texts > 1900
+
+
+def unfinished(size: int) -> memoryview:
+    """The beginning of a message that is longer."""
+    return memoryview(bytes.fromhex("000affff") + bytes(size - 4))
+
+
+async def test_messages_that_never_become_whole_cost_who_sends_most_of_them() -> None:
+    line = Line()
+    line.collector._max_pending = 500_000
+    greedy = [line.collector.open(Peer("192.0.2.66", port, "x")) for port in range(20)]
+    good = [line.collector.open(Peer(f"192.0.2.{last}", 1, "x")) for last in range(1, 6)]
+    ended = []
+    for session in greedy:
+        try:
+            session.data_received(unfinished(40_000))
+        except LimitExceeded as error:
+            ended.append(error)
+            session.closed()
+    assert len(ended) == 20 - 500_000 // 40_000
+    assert ended[0].reason == "pending-memory"
+    assert "192.0.2.66 has sent 520000 bytes of messages that are not whole" in str(ended[0])
+    assert line.collector._pending_bytes == 480_000
+    for session in good:
+        session.data_received(unfinished(60_000))  # more than there is room for, and less than he
+    assert line.collector._pending_bytes == 780_000
+    with pytest.raises(LimitExceeded, match="at most 83333 now"):
+        greedy[0].data_received(memoryview(bytes(1)))
+    for session in (*good, *greedy):
+        if session.number in line.collector.sessions:
+            session.closed()
+    assert line.collector._pending_bytes == 0
+    assert not line.collector._pending
 
 
 async def test_a_read_of_many_small_records_is_handed_on_in_parts() -> None:

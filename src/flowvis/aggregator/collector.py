@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import fields
 from functools import partial
@@ -15,6 +15,7 @@ from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.exporters import Exporters
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter
+from flowvis.errors import LimitExceeded
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
@@ -30,6 +31,7 @@ NODE_NAMES = ("sourceNodeName", "destinationNodeName")
 FULL_RECORDS = 8192  # handed on at once: columns of 3 MB, which the caches still like
 LOOK_S = 10.0  # between looks at what node a session's records name
 MAX_FORMER = 10_000  # exporters without a session that are remembered: two for each node at most
+SESSION_BYTES = 70 << 10  # what a session takes, most of it OpenSSL's
 DELAY_S = 0.02  # how long fewer records wait for company: a call costs as much as 100 records
 
 
@@ -39,14 +41,23 @@ class Collector:
     name = "collector"
 
     def __init__(
-        self, correlator: Correlator, stage: Stage, limits: CollectorLimits | None = None
+        self,
+        correlator: Correlator,
+        stage: Stage,
+        limits: CollectorLimits | None = None,
+        *,
+        pending_bytes: int = 1 << 62,
     ) -> None:
+        """`pending_bytes` bounds what all sessions together hold of messages that are not whole."""
         self.stage = stage
         self.sessions: dict[int, ExporterStream] = {}
         self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
         self._payers = Payers()
+        self._max_pending = pending_bytes
+        self._pending: Counter[str] = Counter()  # bytes of messages that are not whole, by address
+        self._pending_bytes = 0
         self.buffer = RecordBuffer(EXPORTED, correlator.table.strings)
         self.buffer.hand_on = self._hand_on
         self._numbers = itertools.count(1)
@@ -97,6 +108,27 @@ class Collector:
         for event in events:
             self._tell(session.peer, event)
 
+    def pend(self, address: str, more: int) -> None:
+        """Note how much more, or less, an address has sent of messages that are not whole."""
+        self._pending_bytes += more
+        self._pending[address] += more
+        if not self._pending[address]:
+            del self._pending[address]
+
+    def check_pending(self, address: str) -> None:
+        """Raise LimitExceeded if all have sent too much of those, and this one more than others."""
+        if self._pending_bytes <= self._max_pending:
+            return
+        pending = self._pending[address]
+        share = max(self._max_pending // len(self._pending), self._limits.pending_bytes)
+        if pending > share:
+            detail = f"{address} has sent {pending} bytes of messages that are not whole; at most "
+            raise LimitExceeded("pending-memory", f"{detail}{share} now, as all sessions do so")
+
+    def memory_bytes(self) -> int:
+        """About what receiving takes in memory."""
+        return self._pending_bytes + self.buffer.memory_bytes + SESSION_BYTES * len(self.sessions)
+
     def refused(self, session: "ExporterStream", payer: int) -> None:
         """Say in the log that a session's text has no room any more."""
         strings = self.buffer.strings
@@ -113,6 +145,7 @@ class Collector:
         """Note that a session is over."""
         del self.sessions[session.number]
         self._payers.close(session.peer.address)
+        self.pend(session.peer.address, -session.pending)
         before = self._former.pop(session.peer.address, None)
         self._former[session.peer.address] = session.reporter(before)
         if len(self._former) > MAX_FORMER:
@@ -189,6 +222,8 @@ class ExporterStream:
         self._looked_s = float("-inf")
         self._collector = collector
         self._session = session
+        self.pending = 0
+        """Bytes of a message that is not whole yet."""
         self._payer = payer
         self._refused_texts = 0  # of which the log has been asked to say
 
@@ -203,10 +238,19 @@ class ExporterStream:
             events = self._session.receive(data)
         finally:
             buffer.payer = 0
+            self._note_pending()
             self._collector.received(self, self.stats.records - before, events)
             if self.stats.refused_texts > self._refused_texts:
                 self._refused_texts = self.stats.refused_texts
                 self._collector.refused(self, self._payer)
+        if self.pending:
+            self._collector.check_pending(self.peer.address)
+
+    def _note_pending(self) -> None:
+        more = self._session.pending - self.pending
+        if more:
+            self.pending += more
+            self._collector.pend(self.peer.address, more)
 
     def eof(self) -> None:
         """The peer has finished: PeerError inside a message."""

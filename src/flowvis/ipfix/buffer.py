@@ -70,6 +70,11 @@ class RecordBuffer:
         rows = len(self)
         return Batch({name: column[:rows] for name, column in self._columns.items()}, self._strings)
 
+    @property
+    def memory_bytes(self) -> int:
+        """What its columns take."""
+        return sum(column.nbytes for column in self._columns.values())
+
     def clear(self) -> None:
         """Forget the records."""
         self.target.rows = 0

@@ -83,6 +83,11 @@ class CollectorSession:
             self._count()
         return self._events
 
+    @property
+    def pending(self) -> int:
+        """Bytes held of a message that is not complete yet."""
+        return len(self._tail)
+
     def eof(self) -> None:
         """The peer closed: MalformedMessage if that was inside a message."""
         if self._tail:

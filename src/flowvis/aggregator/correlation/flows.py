@@ -26,6 +26,7 @@ from flowvis.strings import MAX_TABLE_BYTES, Strings
 
 MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else
 COMPACT_BYTES = 32 << 20  # a smaller string table is not worth the pause of moving to another
+LEFT_MS = 1000  # until nobody decodes into a table that was left behind
 COMPACT_PAUSE_MS = 10_000  # between two that make room for texts that were refused
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
@@ -135,6 +136,16 @@ class FlowTable:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    @property
+    def row_bytes(self) -> int:
+        """About what the flows take in memory, their text aside."""
+        return self._live.memory_bytes
+
+    @property
+    def text_bytes(self) -> int:
+        """About what their text takes, that of the table before included while it lives."""
+        return sum(noted.strings.memory_bytes for noted in self._noted)
 
     def add(self, batch: Batch, now_ms: int) -> None:
         """Merge records, with the columns of the exporter's template, into their flows.
@@ -271,6 +282,9 @@ class FlowTable:
         Also when texts were refused: what is in their way may be dead.
         """
         old = self.strings
+        if len(self._noted) > 1 and at_ms - self._compacted_at >= LEFT_MS:
+            self._note_texts()
+            self._noted.popleft()
         paused = at_ms - self._compacted_at >= COMPACT_PAUSE_MS
         large = old.memory_bytes >= max(self._compact_bytes, 2 * self._moved_bytes)
         if not large and not (old.refused and paused):

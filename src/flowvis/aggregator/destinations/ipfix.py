@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flowvis.aggregator.destinations.outbox import Outbox
+from flowvis.backlog import UNBOUNDED
 from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED, Field
 from flowvis.ipfix.exporter import ExporterSession
@@ -49,13 +50,14 @@ class IpfixDestination:
         *,
         domain: Callable[[], int],
         capacity: int,
+        max_bytes: int = UNBOUNDED,
         fields: Sequence[Field] = AGGREGATED,
         max_message: int = 65535,
         grace_s: float = GRACE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = f"IPFIX collector {client.address}"
-        self.outbox = Outbox(stage, capacity)
+        self.outbox = Outbox(stage, capacity, max_bytes)
         self.put = self.outbox.put
         self.client = client
         self._domain = domain
@@ -72,6 +74,10 @@ class IpfixDestination:
     def held(self) -> int:
         """Records that wait or are on their way."""
         return len(self.outbox)
+
+    def held_bytes(self) -> int:
+        """About what these take in memory."""
+        return self.outbox.bytes + sum(map(len, self._unsent))
 
     @property
     def problem(self) -> str:

@@ -28,6 +28,9 @@ class Replaceable(Protocol):
     def held(self) -> int:
         """Records that it has."""
 
+    def held_bytes(self) -> int:
+        """About what these take in memory."""
+
     async def start(self) -> None:
         """Begin to send."""
 
@@ -90,6 +93,11 @@ class Outlet(Generic[D]):
     def held(self) -> int:
         """Records that the destination has, and the former one."""
         return sum(one.held() for one in (self.current, self.former) if one is not None)
+
+    def held_bytes(self) -> int:
+        """About what these take in memory."""
+        parts = (self.current, self.former)
+        return sum(one.held_bytes() for one in parts if one is not None)
 
     def begin(self, destination: D | None) -> None:
         """Set the first destination, if there is one."""

@@ -23,7 +23,7 @@ from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.gap import Gap
 from flowvis.exporter.tables.reported import Memory, Reported
-from flowvis.exporter.tables.rows import TOTALS, Rows, counters_of
+from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows, counters_of, row_bytes
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.tuples import KEY_SIZE, ConnectionTuples, identity
 from flowvis.fields import EndReason
@@ -40,6 +40,13 @@ MANY = 1 << 62
 MEMORY = 3  # connections remembered for each that may be live; one takes a third of the room
 INHERITED_POLLS = 3  # until what our predecessor knew and nobody listed is forgotten
 PASSING = 4096  # rows beside the bound, for connections of which only the end was observed
+
+ASIDE_BYTES = KEY_SIZE + 120
+"""What a connection takes beside its row: key, index, times and flags."""
+REMEMBERED_BYTES = KEY_SIZE + 120
+"""What is remembered of one that was evicted."""
+CONNECTION_BYTES = row_bytes(KEPT) + ASIDE_BYTES + MEMORY * REMEMBERED_BYTES
+"""What a connection can take at most."""
 
 _NO_SLOTS = np.empty(0, dtype=np.int64)
 _TCP = 6
@@ -129,6 +136,12 @@ class ConnectionTable:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what connections, those that were evicted included, and their text take."""
+        rows = self._top * (row_bytes(KEPT) + ASIDE_BYTES) + len(self._memory) * REMEMBERED_BYTES
+        return rows + self._rows.strings.memory_bytes
 
     def poll(self, entries: Entries, now_ms: int) -> None:
         """Take in all connections that the kernel lists."""

@@ -131,7 +131,7 @@ def move_codes(codes: NDArray[Any], source: Strings, target: Strings) -> NDArray
     seen[codes] = True
     used = np.flatnonzero(seen)
     moved = np.zeros(len(source), dtype=np.uint32)
-    moved[used] = [target.intern(source.value(int(code))) for code in used]
+    moved[used] = target.carry(source, used)
     return np.asarray(moved[codes])
 
 

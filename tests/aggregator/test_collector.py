@@ -9,7 +9,7 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch
-from flowvis.errors import MalformedMessage
+from flowvis.errors import LimitExceeded, MalformedMessage
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import ExporterSession
@@ -142,6 +142,128 @@ async def test_texts_stay_right_when_the_table_moves_to_another_string_table() -
     assert nodes == [f"node-{turn % 3}" + "x" * 50 for turn in range(60) for _ in range(40)]
 
 
+class Flood:
+    """An exporter of its own address, whose records have texts that nobody else's have."""
+
+    def __init__(self, line: Line, address: str) -> None:
+        self.line = line
+        self.sent = 0
+        self.stream = line.collector.open(Peer(address, 999, "node-9"))
+        self.stream.data_received(memoryview(b"".join(line.exporter.templates(1))))
+
+    def pour(self, records: int, size: int = 1500) -> None:
+        first = 100_000 + self.sent
+        rows = [
+            connection(number)
+            | {"flowType": 1}
+            | {name: f"{number}-{name}-".ljust(size, "x") for name in ("egressName", "egressIP")}
+            for number in range(first, first + records)
+        ]
+        self.sent += records
+        self.line.feed(self.stream, exported(*rows))
+
+
+async def test_a_session_that_fills_the_string_table_loses_texts_and_the_others_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = Line(text_bytes=4 << 20, active_timeout_ms=100, inactive_timeout_ms=60_000)
+    good, flood = line.open(), Flood(line, "192.0.2.66")
+    expected = []
+    for turn in range(20):
+        flood.pour(100)
+        line.feed(good, intra(turn * 10, 10))
+        expected += [f"client-{number}" for number in range(turn * 10, turn * 10 + 10)]
+        line.now_ms += 500
+        assert [name for name in await line.write() if name in expected] == expected
+        assert line.table.strings.memory_bytes <= 2 << 20
+    assert good.stats.refused_texts == 0
+    assert flood.stream.stats.refused_texts > 2000
+    line.table.add(exported(), line.now_ms)
+    assert line.table.stats.refused_texts == flood.stream.stats.refused_texts
+    assert len(line.table) == 20 * 110  # every record counts, whatever its texts
+    assert "texts were refused" in caplog.text
+    assert "192.0.2.66" in caplog.text
+
+
+async def test_who_filled_the_string_table_has_room_again_when_its_flows_are_gone() -> None:
+    line = Line(text_bytes=4 << 20, active_timeout_ms=100, inactive_timeout_ms=1000)
+    flood = Flood(line, "192.0.2.66")
+    flood.pour(1000)
+    assert flood.stream.stats.refused_texts > 1000
+    for _ in range(15):
+        line.now_ms += 1000
+        await line.write()
+    flood.pour(1)  # what is refused now is the reason to look what is dead
+    await line.write()
+    refused = flood.stream.stats.refused_texts
+    flood.pour(100)
+    assert flood.stream.stats.refused_texts == refused
+
+
+async def test_another_session_of_the_same_address_has_no_more_room() -> None:
+    line = Line(text_bytes=4 << 20)
+    first = Flood(line, "192.0.2.66")
+    first.pour(1000)
+    charged = line.table.strings.charged(1)
+    first.stream.closed()
+    second = Flood(line, "192.0.2.66")
+    second.sent = 5000
+    second.pour(1000)
+    assert line.table.strings.charged(1) == pytest.approx(charged, abs=100_000)
+    assert second.stream.stats.refused_texts > 1900
+
+
+def unfinished(size: int) -> memoryview:
+    """The beginning of a message that is longer."""
+    return memoryview(bytes.fromhex("000affff") + bytes(size - 4))
+
+
+async def test_messages_that_never_become_whole_cost_who_sends_most_of_them() -> None:
+    line = Line()
+    line.collector._max_waiting = 500_000
+    greedy = [line.collector.open(Peer("192.0.2.66", port, "x")) for port in range(20)]
+    good = [line.collector.open(Peer(f"192.0.2.{last}", 1, "x")) for last in range(1, 6)]
+    ended = []
+    for session in greedy:
+        try:
+            session.data_received(unfinished(40_000))
+        except LimitExceeded as error:
+            ended.append(error)
+            session.closed()
+    assert len(ended) == 20 - 500_000 // 40_000
+    assert ended[0].reason == "waiting-memory"
+    assert "192.0.2.66 has sent 520000 bytes that are not decoded yet" in str(ended[0])
+    assert line.collector._waiting_bytes == 480_000
+    for session in good:
+        session.data_received(unfinished(60_000))  # more than there is room for, and less than he
+    assert line.collector._waiting_bytes == 780_000
+    with pytest.raises(LimitExceeded, match="at most 83333 now"):
+        greedy[0].data_received(memoryview(bytes(1)))
+    for session in (*good, *greedy):
+        if session.number in line.collector.sessions:
+            session.closed()
+    assert line.collector._waiting_bytes == 0
+    assert not line.collector._waiting
+
+
+async def test_a_read_of_many_small_records_is_handed_on_in_parts() -> None:
+    line = Line()
+    session = line.open()
+    wire = bytearray()
+    template = bytes.fromhex("0002000c 0400 0001 0004 0001")  # protocolIdentifier, as one byte
+    wire += bytes.fromhex("000a 001c 00000001 00000000 00000007") + template
+    for sequence in range(4):
+        count = 65_000
+        head = f"000a {count + 20:04x} 00000001 {sequence * count:08x} 00000007"
+        wire += bytes.fromhex(head) + bytes.fromhex(f"0400 {count + 4:04x}") + b"\x06" * count
+    session.data_received(memoryview(wire))
+    while session.pending:
+        session.go_on()
+    assert session.stats.records == 260_000
+    assert not line.ledger.imbalance()
+    assert max(map(len, line.collector.buffer.target.columns)) <= FULL_RECORDS
+
+
 async def test_records_are_written_in_time_and_all_of_them_at_the_end() -> None:
     line = Line()
     session = line.open()
@@ -193,7 +315,8 @@ async def test_a_destination_that_fails_costs_the_others_nothing(
     line.correlator._destinations = [Failing(), line.history, Failing()]
     line.feed(line.open(), intra(0, 3))
     assert len(await line.write()) == 3
-    assert caplog.text.count("3 records for one destination") == 2
+    assert caplog.text.count("3 records are set apart") == 1  # both of a kind, within a minute
+    assert "handing over to Failing: RuntimeError: a defect at 3 records" in caplog.text
 
 
 async def test_a_session_that_only_makes_work_is_slowed_down(

@@ -8,7 +8,9 @@ from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FlowType
 from flowvis.inventory.index import Inventory
+from flowvis.native import StringTable
 from flowvis.policies import Egresses, Policies
+from flowvis.strings import MAX_TEXT_BYTES
 from inventory.kubernetes_objects import node, service
 
 from .records import records
@@ -63,6 +65,39 @@ def test_the_pod_of_the_missing_half_is_filled_in() -> None:
     assert batch.texts("destinationNodeName") == ["n2", "kept"]
     assert batch.texts("sourcePodName") == ["client", "client"]
     assert batch.texts("sourceNodeName") == ["n1", "n1"]
+
+
+@pytest.mark.parametrize("labels", [500, 30_000])
+def test_a_pod_with_more_labels_than_a_record_has_room_for(labels: int) -> None:
+    """Kubernetes has no limit but etcd's of 1.5 MB for an object."""
+    reports: list[str] = []
+    inventory = Inventory(report=reports.append)
+    many = {f"team.example.com/{n:05d}": "v" * 30 for n in range(labels)}
+    for _ in range(3):
+        inventory.upsert(pod("client", "10.0.1.1", "n1", many), START_MS)
+    inventory.upsert(pod("server", "10.0.2.1", "n2", {"app": "s"}), START_MS)
+    batch = records(INTER_NODE | {"sourcePodName": "client"}, {"sourceIP": "10.0.2.1"})
+    Completer(inventory, lambda: "east", pod_labels=True).complete(batch)
+    long, short = batch.texts("sourcePodLabels")
+    shown = json.loads(long)
+    assert shown == dict(list(many.items())[: len(shown)])
+    assert MAX_TEXT_BYTES // 2 < len(long) <= MAX_TEXT_BYTES
+    assert short == '{"app":"s"}'
+    (report,) = reports
+    assert report.startswith(f"Pod shop/client: its {labels} labels take")
+    assert inventory.stats.odd_values["Pod"] == 1
+
+
+def test_a_string_table_without_room_costs_added_text_only() -> None:
+    strings = StringTable(1000)
+    strings.encode(["x" * 60] + [f"{n}" for n in range(13)])
+    batch = records(INTER_NODE | {"octetTotalCount": 7}, strings=strings)
+    inventory = Inventory()
+    inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c" * 500}), START_MS)
+    Completer(inventory, lambda: "east", pod_labels=True).complete(batch)
+    assert batch.texts("sourcePodLabels") == [""]
+    assert batch["octetTotalCount"].tolist() == [7]
+    assert strings.refused
 
 
 def test_whatever_the_flow_is_called_its_pods_are_named() -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from flowvis.aggregator.api.latest import MAX_FOLLOWERS, LatestRecords, TooManyFollowers
+from flowvis.backlog import size_of
 from flowvis.runtime.dropped import OutgoingDropped
 
 from .records import numbered
@@ -24,7 +25,7 @@ def test_batches_that_nobody_can_see_are_forgotten() -> None:
     history = LatestRecords(4)
     for first in range(0, 100, 2):
         history.put(numbered(first, 2))
-    assert len(history._batches) == 2
+    assert len(history._backlog) == 2
 
 
 async def test_a_follower_gets_what_comes_and_is_reported_what_it_missed() -> None:
@@ -54,3 +55,16 @@ def test_followers_are_bounded() -> None:
     contexts[0].__exit__(None, None, None)
     with history.follow():
         pass
+
+
+def test_the_latest_records_are_bounded_in_bytes_as_well() -> None:
+    one = size_of(numbered(0, 100))
+    history = LatestRecords(1_000_000, 2 * 5 * one)
+    with history.follow() as follower:
+        for first in range(0, 5000, 100):
+            history.put(numbered(first, 100))
+            assert history.bytes <= 2 * 5 * one
+        assert latest(history, 10) == list(range(4990, 5000))
+        assert 0 < len(history) <= 500
+        assert len(follower) < 500
+        assert follower.stage.dropped["queue-full"] > 4000

@@ -290,7 +290,9 @@ async def test_a_collector_that_does_not_read_delays_nobody() -> None:
     stuck.close()
 
 
-async def test_a_record_that_fits_no_message_is_counted() -> None:
+async def test_a_record_that_fits_no_message_is_shortened(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     collector = Collector()
     await collector.start()
     async with started(destination(collector)) as sink:
@@ -298,8 +300,9 @@ async def test_a_record_that_fits_no_message_is_counted() -> None:
         put(sink, records(long, {"sourceIP": "10.0.0.1", "octetTotalCount": 3}))
         await until(lambda: len(sink.outbox) == 0)
     await collector.stop()
-    assert collector.numbers() == [3]
-    assert sink.outbox.stage.dropped == {"oversize": 1}
+    assert collector.numbers() == [0, 3]
+    assert sink.outbox.stage.dropped == {}
+    assert "1 records have shortened texts" in caplog.text
 
 
 async def test_an_idle_session_that_is_lost_is_replaced() -> None:

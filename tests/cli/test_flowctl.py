@@ -194,6 +194,22 @@ async def test_status_names_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert sum("worker-1" in line for line in lines) == 1
 
 
+async def test_status_shows_the_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    memory = {
+        "limitBytes": 2 << 30,
+        "limitSource": "cgroup",
+        "residentBytes": 321 << 20,
+        "shares": [
+            {"name": "flows", "limitBytes": 697 << 20, "bytes": 11 << 20},
+            {"name": "text", "limitBytes": 279 << 20, "bytes": 0},
+        ],
+    }
+    async with served(tmp_path, status=lambda: status() | {"memory": memory}):
+        assert await flowctl(tmp_path, "status") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "memory: 321 of 2048 MiB (cgroup); of it flows 11 of 697, text 0 of 279" in shown
+
+
 async def test_status_shows_what_is_wrong_with_policies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowvis.backlog import size_of
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
@@ -193,6 +194,48 @@ async def test_the_oldest_go_when_the_queue_is_full() -> None:
     await writer.stop()
     assert writer.stage.sent == 1000
     assert {int(b["sourceTransportPort"][0]) for b in store.stored.values()} == set(range(5, 15))
+
+
+async def test_the_oldest_go_when_the_queue_takes_too_much_memory() -> None:
+    store = Moody()
+    store.migrate_error = StoreError("not there", retryable=True)
+    strings = StringTable()
+    room = 40 * size_of(flows(100))
+    writer = writer_for(store, max_bytes=room)
+    await writer.start()
+    for number in range(60):
+        batch = flows(100, strings=strings)
+        batch["sourceTransportPort"][:] = number
+        writer.put(batch)
+        assert writer.held_bytes() <= room * 3 // 4
+    assert writer.stage.dropped == {OutgoingDropped.QUEUE_FULL: 3000}
+    store.migrate_error = None
+    await writer.stop()
+    assert [rows for rows, _, _ in store.calls] == [1000, 1000, 1000]  # a quarter in one piece
+    assert writer.stage.sent == 3000
+    ports = [int(port) for b in store.stored.values() for port in b["sourceTransportPort"][::100]]
+    assert ports == list(range(30, 60))
+
+
+async def test_what_is_committed_counts_and_its_string_table_when_that_is_left_behind() -> None:
+    store = Moody()
+    store.open.clear()
+    old, new = StringTable(), StringTable()
+    old.encode(f"{number:08}".ljust(1000, "x") for number in range(100))
+    batch = flows(100, strings=old)
+    writer = writer_for(store, max_bytes=1 << 20)
+    await writer.start()
+    writer.put(batch)
+    await until(lambda: store.calls)
+    assert writer.held_bytes() == size_of(batch)
+    for _ in range(30):
+        writer.put(flows(100, strings=new))
+    assert writer.held_bytes() > size_of(batch) + old.memory_bytes
+    assert writer.held_bytes() <= 3 << 18
+    assert writer.stage.dropped[OutgoingDropped.QUEUE_FULL] > 0
+    store.open.set()
+    await writer.stop()
+    assert writer.stage.imbalance == 0
 
 
 async def test_a_full_queue_does_not_hurry_retries() -> None:

@@ -205,3 +205,32 @@ async def test_an_audit_log_that_cannot_be_read(
         assert follower is not None
         await until(lambda: follower.stats.failures > 3)
     assert caplog.text.count("the audit log is not read") == 1
+
+
+async def test_packets_whose_handling_fails_cost_themselves_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit = tmp_path / "np.log"
+    audit.write_text("")
+    async with exporting(audit=audit) as (node, collector):
+        count = node.table._count
+        failed: list[int] = []
+
+        def defect(*given: Any) -> None:
+            if not failed:
+                failed.append(len(given[1]))
+                raise RuntimeError("a defect of a test")
+            count(*given)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(node.table, "_count", defect)
+            audit.write_text(LINE)
+            await until(lambda: node.table.packets.received == 5)
+            assert not node.ledger.imbalance()
+            with audit.open("a") as file:
+                file.write(LINE.replace("48212", "48213"))
+            await until(lambda: node.table.packets.received == 10)
+        await until(lambda: collector.rows)
+        assert collector.rows[0]["sourceTransportPort"] == 48213
+    assert node.table.packets.dropped == {"failed": 5}
+    assert "a defect of ours over denied packets: RuntimeError" in caplog.text

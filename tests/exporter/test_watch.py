@@ -247,3 +247,27 @@ async def test_connections_from_before_the_kernel_counted_are_named_once(
 def latest(collector: Collector) -> dict[int, dict[str, Any]]:
     """The last record of each connection, by the client's port."""
     return {row["sourceTransportPort"]: row for row in collector.rows}
+
+
+async def test_a_poll_and_events_that_fail_cost_themselves_only(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with exporting(poll_s=0.1) as (node, collector):
+        failed: list[int] = []
+
+        def defect(entries: Entries, now_ms: int) -> None:
+            failed.append(len(entries))
+            node.table.entries.received += len(entries)
+            raise RuntimeError(f"a defect of a test at {now_ms}")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(node.table, "poll", defect)
+            patched.setattr(node.table, "event", defect)
+            traffic.send(range(5), 100)
+            await until(lambda: len(failed) > 3)
+        polls = node.watch.stats.polls
+        await until(lambda: node.watch.stats.polls > polls)
+        assert node.table.entries.dropped["failed"] == sum(failed)
+        forget_all()
+        await until(lambda: counted(collector, traffic) == traffic.expected)
+    assert "a defect of ours over the kernel's connections: RuntimeError" in caplog.text

@@ -1,6 +1,11 @@
+import json
 from typing import Any
 
+import pytest
+
+from flowvis.inventory.index import Inventory
 from flowvis.inventory.objects import parse_pod
+from flowvis.strings import MAX_TEXT_BYTES
 from inventory.kubernetes_objects import pod
 
 
@@ -34,3 +39,40 @@ def test_what_policies_ask_of_a_pod() -> None:
 def test_a_pod_that_says_nothing_for_policies() -> None:
     found = parse_pod(pod("a", "10.0.0.1"))
     assert (found.service_account, found.named_ports) == ("", ())
+
+
+def test_labels_that_no_record_has_room_for() -> None:
+    labels = {f"team.example.com/{n:04d}-{'k' * 50}": "v" * 63 for n in range(500)}
+    notes: list[str] = []
+    found = parse_pod(pod("a", "10.0.0.1", labels=labels), notes.append)
+    assert json.loads(found.labels) == labels  # policies select by all of them
+    shown = json.loads(found.exported_labels)
+    assert shown == dict(list(labels.items())[: len(shown)])
+    assert MAX_TEXT_BYTES - 150 < len(found.exported_labels) <= MAX_TEXT_BYTES
+    (note,) = notes
+    assert "Pod shop/a: its 500 labels take" in note
+    assert f"the first {len(shown)}" in note
+
+
+def test_labels_of_usual_size_are_held_once() -> None:
+    found = parse_pod(pod("a", "10.0.0.1", labels={"app": "web"}))
+    assert found.exported_labels is found.labels
+
+
+@pytest.mark.parametrize(
+    ("metadata", "problem"),
+    [
+        ({"labels": ["app"]}, r"Pod shop/a: metadata.labels \['app'\] is no object"),
+        ({"namespace": 7}, "metadata.namespace 7 is no text"),
+    ],
+)
+def test_metadata_that_is_not_what_kubernetes_has(metadata: dict[str, Any], problem: str) -> None:
+    item = pod("a", "10.0.0.1")
+    item["metadata"] |= metadata
+    with pytest.raises(ValueError, match=problem):
+        Inventory().upsert(item, 0)
+
+
+def test_a_name_that_is_no_text() -> None:
+    with pytest.raises(ValueError, match=r"Pod shop/7: metadata\.name 7 is no text"):
+        parse_pod(pod(7, "10.0.0.1"))  # type: ignore[arg-type]

@@ -501,7 +501,7 @@ def test_a_full_string_table_costs_the_text_only(leaf: Leaf) -> None:
     names = ["first", "second-name", "first", "third-name", "third-name"]
     data = wire.set_of(256, *(wire.text(name) + pack(">H", 80) for name in names))
     fed = Fed(leaf)
-    fed.buffer.strings = leaf.table(max_bytes=8)
+    fed.buffer.strings = leaf.table(max_bytes=70)
     fed.feed([wire.message(template, data)])
     assert fed.buffer.batch().texts("sourcePodName") == ["first", "", "first", "", ""]
     assert ports_of(fed) == [80] * 5

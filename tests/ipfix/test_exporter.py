@@ -1,5 +1,6 @@
 """The exporter session: families, splitting, sequence numbers, templates."""
 
+import json
 from collections import Counter
 from struct import unpack_from
 
@@ -12,6 +13,7 @@ from flowvis.fields import AGGREGATED, ANTREA_EXPORTED, BY_NAME, EXPORTED, Field
 from flowvis.ipfix import ExporterSession, RecordBuffer, observation_domain_id
 from flowvis.ipfix.events import TemplateLearned
 from flowvis.ipfix.exporter import least_message
+from flowvis.ipfix.fitting import common_limit
 
 from .conftest import Leaf
 from .feeding import Fed
@@ -69,20 +71,60 @@ def test_the_length_of_long_text_counts_too(leaf: Leaf, size: int) -> None:
     (message,) = session.encode(batch, NOW)
     assert len(message) == exact
     session = ExporterSession(7, fields, max_message=exact - 1)
-    assert session.encode(batch, NOW) == []
-    assert session.stats.oversize == 1
+    (message,) = session.encode(batch, NOW)
+    assert len(message) in range(exact - 5, exact)
+    assert session.stats.shortened == 1
 
 
-def test_an_oversize_record_costs_only_itself(leaf: Leaf) -> None:
+def test_a_record_that_fits_no_message_goes_out_with_shorter_texts(leaf: Leaf) -> None:
     batch = numbered(leaf, 5)
+    batch["sourcePodName"] = batch["sourcePodName"].copy()
     batch["sourcePodName"][2] = batch.strings.intern(b"x" * 2000)
+    batch["sourcePodNamespace"] = batch.strings.encode(["shop"] * 5)
+    batch["ingressNetworkPolicyName"] = batch.strings.encode(["", "", "é" * 700, "", ""])
     session = ExporterSession(7, EXPORTED, max_message=1500)
     fed = Fed(leaf).feed(session.templates(NOW) + session.encode(batch, NOW))
-    assert numbers_of(fed) == [0, 1, 3, 4]
-    assert (session.stats.records, session.stats.oversize) == (4, 1)
+    assert numbers_of(fed) == [0, 1, 2, 3, 4]
+    assert (session.stats.records, session.stats.shortened, session.stats.oversize) == (5, 1, 0)
     assert fed.session.stats.gaps == 0
-    assert session.encode(batch.take(slice(2, 3)), NOW) == []
-    assert session.stats.oversize == 2
+    long = fed.records[2]
+    assert long["sourcePodNamespace"] == "shop"
+    pod, policy = str(long["sourcePodName"]), str(long["ingressNetworkPolicyName"])
+    assert set(pod) == {"x"}
+    assert set(policy) == {"é"}  # cut between characters
+    assert len(pod) - len(policy.encode()) in (0, 1)
+    assert len(pod) > 500, "as much as there is room for"
+    assert batch.texts("sourcePodName")[2] == "x" * 2000
+
+
+def test_labels_that_fit_no_message_stay_labels(leaf: Leaf) -> None:
+    labels = {f"label-{number:02}": "v" * 40 for number in range(60)}
+    rows = [{"sourceIP": "10.0.0.1", "sourcePodLabels": json.dumps(labels)}]
+    batch = batch_of(rows, leaf.table(), AGGREGATED)
+    session = ExporterSession(7, AGGREGATED, max_message=2000)
+    (message,) = session.encode(batch, NOW)
+    start = message.index(b'{"label-00"')
+    length = int.from_bytes(message[start - 2 : start])
+    found = json.loads(message[start : start + length])
+    assert found == dict(list(labels.items())[: len(found)])
+    assert len(found) > 10
+
+
+def test_a_record_whose_numbers_alone_fit_no_message_is_counted(leaf: Leaf) -> None:
+    fields = (BY_NAME["sourceIP"],)
+    rows = [{"sourceIP": "2001:db8::1"}, {"sourceIP": "10.0.0.1"}]
+    session = ExporterSession(7, fields, max_message=30)  # a template takes 28, an IPv6 record 36
+    (message,) = session.encode(batch_of(rows, leaf.table(), fields), NOW)
+    assert message.endswith(bytes([10, 0, 0, 1]))
+    assert (session.stats.records, session.stats.shortened, session.stats.oversize) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "room", "limit"),
+    [([], 5, 0), ([3, 4], 7, 4), ([3, 4], 6, 3), ([10, 1, 9], 13, 6), ([5, 5], -3, 0)],
+)
+def test_the_largest_common_limit(lengths: list[int], room: int, limit: int) -> None:
+    assert common_limit(lengths, room) == limit
 
 
 def test_sequence_numbers_go_on(leaf: Leaf) -> None:

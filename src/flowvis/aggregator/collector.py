@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import partial
@@ -13,7 +13,9 @@ from typing import Any
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.exporters import Exporters
+from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter
+from flowvis.errors import LimitExceeded
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
@@ -40,6 +42,7 @@ MOST_RECORDS = FULL_RECORDS  # sessions wait then, until these are handed on
 WORK = 500  # of a session at one of its turns, as `CollectorSession` counts it: half a millisecond
 PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
 RECORD_S = 2e-6  # what handing a record on costs, until some were
+SESSION_BYTES = 70 << 10  # what a session takes, most of it OpenSSL's
 DELAY_S = 0.02  # how long fewer records wait for company: a call costs as much as 100 records
 
 
@@ -49,14 +52,24 @@ class Collector:
     name = "collector"
 
     def __init__(
-        self, correlator: Correlator, stage: Stage, limits: CollectorLimits | None = None
+        self,
+        correlator: Correlator,
+        stage: Stage,
+        limits: CollectorLimits | None = None,
+        *,
+        waiting_bytes: int = 1 << 62,
     ) -> None:
+        """`waiting_bytes` bounds what all sessions together hold that is not decoded yet."""
         self.stage = stage
         self.sessions: dict[int, ExporterStream] = {}
         self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
-        self._buffer = RecordBuffer(EXPORTED, correlator.table.strings, MOST_RECORDS)
+        self._payers = Payers()
+        self._max_waiting = waiting_bytes
+        self._waiting: Counter[str] = Counter()  # bytes that wait to be decoded, by address
+        self._waiting_bytes = 0
+        self.buffer = RecordBuffer(EXPORTED, correlator.table.strings, MOST_RECORDS)
         self._numbers = itertools.count(1)
         self._former: OrderedDict[str, Reporter] = OrderedDict()
         self._ended = CollectorStats()
@@ -66,7 +79,8 @@ class Collector:
         """CPU time that handing records on took so far."""
         self.record_s = RECORD_S
         """What it took for one, lately."""
-        stage.held = lambda: len(self._buffer)
+        correlator.quarantine.who = self.exporters.named
+        stage.held = lambda: len(self.buffer)
 
     async def start(self) -> None:
         """Nothing to open: sessions come from the server."""
@@ -79,10 +93,18 @@ class Collector:
         """Return the handler of a new peer's bytes."""
         number = next(self._numbers) & 0xFFFFFFFF
         session = CollectorSession(
-            str(peer), self._buffer, self._limits, partial(self.exporters.number, peer)
+            str(peer), self.buffer, self._limits, partial(self.exporters.number, peer)
         )
-        self.sessions[number] = ExporterStream(self, peer, number, session)
+        payer = self._payers.open(peer.address, self.buffer.strings)
+        self.sessions[number] = ExporterStream(self, peer, number, session, payer)
         return self.sessions[number]
+
+    def filling(self) -> RecordBuffer:
+        """Return the buffer to decode into, over the table's own strings where it is empty."""
+        strings = self._correlator.table.strings
+        if self.buffer.strings is not strings and not len(self.buffer):
+            self.buffer.strings = strings
+        return self.buffer
 
     def totals(self) -> CollectorStats:
         """Sum up all sessions since the start."""
@@ -93,16 +115,51 @@ class Collector:
         self.stage.received += count
         if count and session.may_be_named():
             session.named = self._node_of_the_last()
-        if len(self._buffer) >= FULL_RECORDS:
+        if len(self.buffer) >= FULL_RECORDS:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
         for event in events:
             self._tell(session.peer, event)
 
+    def wait(self, address: str, more: int) -> None:
+        """Note how much more, or less, of an address waits to be decoded."""
+        self._waiting_bytes += more
+        self._waiting[address] += more
+        if not self._waiting[address]:
+            del self._waiting[address]
+
+    def check_waiting(self, address: str) -> None:
+        """Raise LimitExceeded if too much waits, and of this address more than of others."""
+        if self._waiting_bytes <= self._max_waiting:
+            return
+        waiting = self._waiting[address]
+        share = max(self._max_waiting // len(self._waiting), self._limits.pending_bytes)
+        if waiting > share:
+            detail = f"{address} has sent {waiting} bytes that are not decoded yet; at most "
+            raise LimitExceeded("waiting-memory", f"{detail}{share} now, as all sessions do so")
+
+    def memory_bytes(self) -> int:
+        """About what receiving takes in memory."""
+        return self._waiting_bytes + self.buffer.memory_bytes + SESSION_BYTES * len(self.sessions)
+
+    def refused(self, session: "ExporterStream", payer: int) -> None:
+        """Say in the log that a session's text has no room any more."""
+        strings = self.buffer.strings
+        text = (
+            "%d texts were refused and are empty: those of %s take %d of %d bytes for text, which "
+            "is all that one address may have as long as others have what they have; "
+            "raise memory.limit if it needs so much"
+        )
+        values = (session.stats.refused_texts, session.peer.address)
+        bytes_of = (strings.charged(payer), strings.max_bytes)
+        self._log.log(logging.WARNING, session.peer.address, text, *values, *bytes_of)
+
     def closed(self, session: "ExporterStream") -> None:
         """Note that a session is over."""
         del self.sessions[session.number]
+        self._payers.close(session.peer.address)
+        self.wait(session.peer.address, -session.waiting_bytes)
         before = self._former.pop(session.peer.address, None)
         self._former[session.peer.address] = session.reporter(before)
         if len(self._former) > MAX_FORMER:
@@ -118,22 +175,28 @@ class Collector:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        count = len(self._buffer)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        count = len(self.buffer)
         if count:
             began = time.thread_time()
-            batch = self._buffer.batch()
-            number_originals(batch, self.exporters)
+            batch = self.buffer.batch()
+            try:
+                number_originals(batch, self.exporters)
+            except Exception as error:  # noqa: BLE001  then they are of who relayed them
+                self._correlator.quarantine.note("numbering exporters", error, batch)
             self._correlator.add(batch)
-            self._buffer.clear()
+            self.buffer.clear()
             self.stage.sent += count
             took = time.thread_time() - began
             self.handed_s += took
             self.record_s += (took / count - self.record_s) * min(count / FULL_RECORDS, 1.0)
-        self._buffer.strings = self._correlator.table.strings
+        self.filling()
 
     def _node_of_the_last(self) -> str:
         """Return the node that the last record names: exporters name only their own."""
-        last = self._buffer.batch().take(slice(-1, None))
+        last = self.buffer.batch().take(slice(-1, None))
         names = {text for side in NODE_NAMES for text in last.texts(side)} - {""}
         return names.pop() if len(names) == 1 else ""
 
@@ -163,7 +226,12 @@ class ExporterStream:
     """One peer's bytes, as the server hands them over."""
 
     def __init__(
-        self, collector: Collector, peer: Peer, number: int, session: CollectorSession
+        self,
+        collector: Collector,
+        peer: Peer,
+        number: int,
+        session: CollectorSession,
+        payer: int,
     ) -> None:
         self.peer = peer
         self.number = number
@@ -175,6 +243,10 @@ class ExporterStream:
         self._looked_s = float("-inf")
         self._collector = collector
         self._session = session
+        self.waiting_bytes = 0
+        """Bytes that came and are not decoded: of a message that is not whole, or for its turn."""
+        self._payer = payer
+        self._refused_texts = 0  # of which the log has been asked to say
 
     @property
     def proven(self) -> bool:
@@ -207,12 +279,27 @@ class ExporterStream:
         collector = self._collector
         before, handed_s = self.stats.records, collector.handed_s
         events: list[Event] = []
+        buffer = self._collector.filling()
+        buffer.payer = self._payer
         try:
             events = decode()
         finally:
+            buffer.payer = 0
             records = self.stats.records - before
+            self._note_waiting()
             collector.received(self, records, events)
+            if self.stats.refused_texts > self._refused_texts:
+                self._refused_texts = self.stats.refused_texts
+                collector.refused(self, self._payer)
+        if self.waiting_bytes:
+            collector.check_waiting(self.peer.address)
         return records * collector.record_s - (collector.handed_s - handed_s)
+
+    def _note_waiting(self) -> None:
+        more = self._session.waiting_bytes - self.waiting_bytes
+        if more:
+            self.waiting_bytes += more
+            self._collector.wait(self.peer.address, more)
 
     def eof(self) -> None:
         """The peer has finished: PeerError inside a message."""

@@ -3,17 +3,24 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.enrichment.endpoints import Endpoints
+from flowvis.aggregator.quarantine import Quarantine
 from flowvis.batch import Batch
+from flowvis.parts import each_part
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.ledger import Stage
+from flowvis.runtime.logs import LimitedLog
 
 log = logging.getLogger(__name__)
+
+CORRELATING = "correlation"
+COMPLETING = "completion"
 
 TICK_S = 0.5  # how late a due record may be; a tick scans the whole table
 AT_ONCE = 20_000  # records written in one go: some 20 ms in which no session is read
@@ -40,6 +47,7 @@ class Correlator:
         *,
         tick_s: float = TICK_S,
         clock: Callable[[], int] = now_ms,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self.table = table
         self.stage = stage
@@ -48,13 +56,28 @@ class Correlator:
         self._destinations = destinations
         self._tick_s = tick_s
         self._clock = clock
+        self._log = LimitedLog(log, burst=1)
         self._task: asyncio.Task[None] | None = None
+        self.quarantine = quarantine or Quarantine()
+        table.report = partial(self.quarantine.note, CORRELATING)
         stage.held = lambda: table.stats.held
 
     def add(self, batch: Batch) -> None:
-        """Take records of exporters into the table."""
-        self.table.add(self._endpoints.settle(batch), self._clock())
+        """Take records of exporters into the table; those that cannot be are counted."""
+        each_part(batch, self._add, self._add_as_reported)
         self._balance()
+
+    def _add(self, batch: Batch) -> None:
+        self.table.add(self._endpoints.settle(batch), self._clock())
+
+    def _add_as_reported(self, error: Exception, batch: Batch) -> None:
+        """Take records as they are; where that fails as well, give them up."""
+        self.quarantine.note(CORRELATING, error, batch)
+        try:
+            self.table.add(batch, self._clock())
+        except Exception:  # noqa: BLE001  as before, most likely
+            self.table.stats.received += len(batch)
+            self.table.stats.failed += len(batch)
 
     async def start(self) -> None:
         """Begin to write what is due."""
@@ -68,20 +91,38 @@ class Correlator:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._tick_s)
-            await self._write_all(self.table.due)
-            self._completer.inventory.expire(self._clock())
+            try:
+                await self._write_all(self.table.due)
+                self._completer.inventory.expire(self._clock())
+            except Exception as error:  # noqa: BLE001  the next tick may be better
+                text = "a defect of ours in writing what is due: %s: %s"
+                name = type(error).__name__
+                self._log.log(logging.ERROR, name, text, name, error, error=error)
 
     async def _write_all(self, choose: Callable[[int, int], Batch]) -> None:
         """Write what `choose` gives, in parts between which sessions are read."""
         while len(batch := choose(self._clock(), AT_ONCE)):
-            self._completer.complete(batch)
-            for destination in self._destinations:
-                try:
-                    destination.put(batch)
-                except Exception:  # the others get it all the same
-                    log.exception("a defect of ours: %d records for one destination", len(batch))
+            each_part(batch, self._complete, self._leave_uncompleted)
             self._balance()
             await asyncio.sleep(0)
+
+    def _complete(self, batch: Batch) -> None:
+        self._completer.complete(batch)
+        self._give(batch)
+
+    def _leave_uncompleted(self, error: Exception, batch: Batch) -> None:
+        """Write records with what was added to them until that failed."""
+        self.quarantine.note(COMPLETING, error, batch)
+        self.table.stats.uncompleted += len(batch)
+        self._give(batch)
+
+    def _give(self, batch: Batch) -> None:
+        """Give records to all destinations; one that fails costs the others nothing."""
+        for destination in self._destinations:
+            try:
+                destination.put(batch)
+            except Exception as error:  # noqa: BLE001  whatever it is, the others go on
+                self.quarantine.note(f"handing over to {_name(destination)}", error, batch)
 
     def _balance(self) -> None:
         stats = self.table.stats
@@ -89,3 +130,7 @@ class Correlator:
         self.stage.sent = stats.written
         self.stage.merged = stats.merged
         self.stage.dropped = {reason: count for reason, count in stats.dropped.items() if count}
+
+
+def _name(destination: Destination) -> str:
+    return str(getattr(destination, "name", type(destination).__name__))

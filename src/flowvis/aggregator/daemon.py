@@ -17,6 +17,7 @@ from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.rows import ROW_BYTES
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
@@ -24,6 +25,7 @@ from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
+from flowvis.aggregator.quarantine import Quarantine
 from flowvis.aggregator.replica import Replica
 from flowvis.aggregator.reporters import by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
@@ -43,9 +45,11 @@ from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
+from flowvis.runtime.memory import Budget, BudgetCollector, limit_of
 from flowvis.runtime.metrics import StatsCollector
 from flowvis.runtime.status import StatusServer
 from flowvis.steady import SteadyTime
+from flowvis.strings import MAX_TABLE_BYTES
 from flowvis.transport.client import Client
 from flowvis.transport.server import Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
@@ -54,6 +58,16 @@ log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 65535  # over TCP and TLS there is no other limit than the length field's
 BY_THE_PODS = "the Pods themselves decide on flow types; ranges are only the fallback"
+PROCESS_BYTES = 110 << 20  # measured: without flows, with an inventory of a thousand Pods
+SHARES = {
+    "flows": 0.45,
+    "text": 0.18,
+    "receiving": 0.06,
+    "clickhouse": 0.19,
+    "ipfix": 0.09,
+    "history": 0.03,
+}
+"""Parts of the memory that is given out."""
 PART = 0.4  # of the grace period: for exporters to finish, and again for destinations
 
 
@@ -94,12 +108,14 @@ class Aggregator:
         self._kubernetes = self._following(settings.inventory)
         self._ranges = Ranges(self._inventory, BY_THE_PODS)
         self._readiness = Readiness()
+        self.budget = Budget(limit_of(settings.memory.limit), PROCESS_BYTES, SHARES)
         self.table = FlowTable(
             **_timeouts(settings),
-            max_flows=settings.max_flows,
+            max_flows=_room(self.budget, settings.max_flows),
+            text_bytes=min(self.budget["text"], 2 * MAX_TABLE_BYTES),
             steady=SteadyTime(monotonic_ms),
         )
-        self._history = LatestRecords(settings.record_buffer_size)
+        self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._clickhouse: Outlet[Writer] = Outlet("clickhouse", self.ledger, correlating)
@@ -118,13 +134,29 @@ class Aggregator:
             self._completer,
             [self._clickhouse, self._ipfix, self._history],
             correlating,
+            quarantine=Quarantine(settings.quarantine_directory),
         )
-        self.collector = Collector(self.correlator, collecting)
+        self.collector = Collector(
+            self.correlator, collecting, waiting_bytes=self.budget["receiving"] // 2
+        )
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
         self._replica = _replica(settings)
         self.configuration = Configuration(settings, self._appliers())
+        self._measure()
         self.components = self._components()
+
+    def _measure(self) -> None:
+        """Have the budget say what its shares are used for."""
+        for name, taken in (
+            ("flows", lambda: self.table.row_bytes),
+            ("text", lambda: self.table.text_bytes),
+            ("receiving", self.collector.memory_bytes),
+            ("clickhouse", self._clickhouse.held_bytes),
+            ("ipfix", self._ipfix.held_bytes),
+            ("history", lambda: self._history.bytes),
+        ):
+            self.budget.measure(name, taken)
 
     def _components(self) -> list[Component]:
         settings = self._settings
@@ -139,6 +171,7 @@ class Aggregator:
             ranges=self._ranges,
         )
         made.register(ConfigurationCollector(PREFIX, self.configuration))
+        made.register(BudgetCollector(PREFIX, self.budget))
         made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
         made.register(StatsCollector(f"{PREFIX}_egresses", self._egresses.stats))
         ready = {"start": self._readiness.problem}
@@ -193,6 +226,7 @@ class Aggregator:
             self._clickhouse.stage,
             commit_interval_s=chosen.commit_interval,
             max_pending=chosen.max_pending_records,
+            max_bytes=self.budget["clickhouse"],
             grace_s=settings.grace_period * PART,
             stats=before.stats if before else None,
         )
@@ -212,6 +246,7 @@ class Aggregator:
             self._ipfix.stage,
             domain=self._identity.observation_domain if configured is None else lambda: configured,
             capacity=chosen.max_pending_records,
+            max_bytes=self.budget["ipfix"],
             fields=chosen.fields,
             max_message=chosen.max_ipfix_msg_size or MAX_MESSAGE,
             grace_s=settings.grace_period * PART,
@@ -281,6 +316,7 @@ class Aggregator:
             "replica": self._replica.problem() if self._replica is not None else "",
             "ranges": self._ranges.problem(),
             "policies": self._policies.as_dict(),
+            "memory": self.budget.as_dict(),
             "ledger": self.ledger.as_dict(),
         }
 
@@ -317,6 +353,17 @@ class Aggregator:
                 problem = "begins then" if outlet.former else outlet.current.problem
                 found.append({"name": outlet.current.name, "problem": problem})
         return found
+
+
+def _room(budget: Budget, wanted: int) -> int:
+    """Return how many flows there may be; the log says if these are fewer than is configured."""
+    flows = budget.rows("flows", ROW_BYTES, wanted)
+    if flows < wanted:
+        log.warning(
+            "maxFlows is %d, but memory for flows is %d MiB of %d MiB (%s): at most %d flows",
+            wanted, budget["flows"] >> 20, budget.limit.bytes >> 20, budget.limit.source, flows,
+        )  # fmt: skip
+    return flows
 
 
 def _server(settings: AggregatorSettings, collector: Collector) -> Server:

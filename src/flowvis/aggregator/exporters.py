@@ -7,8 +7,8 @@ Of what an aggregator relays it is the one that the record came from (`original`
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from flowvis.counts import count, gauge
 from flowvis.transport.session import Peer
@@ -17,7 +17,7 @@ MAX_EXPORTERS = 1 << 16  # some 300 bytes each; a node is one, whatever it resta
 
 _LAST = (1 << 32) - 1
 
-_Numbers = OrderedDict[Hashable, int]
+_Numbers = OrderedDict[tuple[Any, ...], int]
 
 
 @dataclass(slots=True)
@@ -49,7 +49,17 @@ class Exporters:
         """Return the number of an exporter behind another one, whose number is `relay`."""
         return self._number(self._relayed, (relay, address, domain))
 
-    def _number(self, numbers: _Numbers, exporter: Hashable) -> int:
+    def named(self, number: int) -> str:
+        """Say who an exporter is, for people; a look through all of them."""
+        for (address, subject, domain), known in self._own.items():
+            if known == number:
+                return f"{subject}@{address} domain {domain}"
+        for (relay, _, domain), known in self._relayed.items():
+            if known == number:
+                return f"domain {domain} behind {self.named(relay)}"
+        return f"exporter {number}"
+
+    def _number(self, numbers: _Numbers, exporter: tuple[Any, ...]) -> int:
         number = numbers.get(exporter)
         if number is not None:
             numbers.move_to_end(exporter)

@@ -22,6 +22,7 @@ from flowvis.aggregator.destinations.settings import (
 )
 from flowvis.aggregator.older import from_antrea
 from flowvis.inventory.settings import Enable, KubernetesSettings
+from flowvis.runtime.memory import MemorySettings
 from flowvis.runtime.sections import LogSettings, StatusSettings
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import parse_host
@@ -238,9 +239,16 @@ class AggregatorSettings:
     lease: LeaseSettings = section(LeaseSettings, doc="One replica receives at a time")
     inventory: AggregatorInventory = section(AggregatorInventory, doc="Pods, Services and Nodes")
     max_flows: int = option(
-        1_000_000,  # about 1 GB when full
-        doc="Live flows; at more, the ones idle longest are written out and forgotten",
+        1_000_000,  # 680 MB when full
+        doc="Live flows, as far as memory.limit has room for them; at more, the ones idle longest "
+        "are written out and forgotten",
         minimum=1,
+    )
+    memory: MemorySettings = section(MemorySettings, doc="What the process may take")
+    quarantine_directory: Path | None = option(
+        None,
+        doc="Where records are written whose handling fails by a defect of ours, to reproduce it: "
+        "at most 16 files of 1000 records. By default only the log says of them",
     )
     status: Status = section(Status, doc="Metrics and health")
     control_socket: Path | None = option(

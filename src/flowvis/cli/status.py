@@ -66,6 +66,7 @@ def _show(status: Mapping[str, Any]) -> None:
     if status.get("replica"):
         console.print(Text(f"replica: {status['replica']}"))
     _show_policies(console, status.get("policies", {}))
+    _show_memory(console, status.get("memory", {}))
     console.print("", ledger_table(status["ledger"]))
 
 
@@ -102,6 +103,24 @@ def _show_policies(console: Console, policies: Mapping[str, Any]) -> None:
         )
     for which, parts in policies.get("unrecognized", {}).items():
         console.print(Text(tables.printable(f"policies: {which}: not understood: {parts}")))
+
+
+def _show_memory(console: Console, memory: Mapping[str, Any]) -> None:
+    """Show what the process takes of what it may, and its parts of their shares."""
+    if not memory:
+        return
+    resident, limit = (_mebibytes(memory[key]) for key in ("residentBytes", "limitBytes"))
+    shares = ", ".join(
+        f"{share['name']} {_mebibytes(share['bytes'])} of {_mebibytes(share['limitBytes'])}"
+        for share in memory["shares"]
+    )
+    console.print(
+        Text(f"memory: {resident} of {limit} MiB ({memory['limitSource']}); of it {shares}")
+    )
+
+
+def _mebibytes(size: int) -> int:
+    return (size + (1 << 19)) >> 20
 
 
 def _show_configuration(console: Console, configuration: Mapping[str, Any]) -> None:

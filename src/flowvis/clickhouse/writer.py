@@ -19,12 +19,12 @@ import random
 import secrets
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from flowvis.backlog import UNBOUNDED, Backlog, size_of
 from flowvis.batch import Batch, concat
 from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
 from flowvis.clickhouse.store import Store
@@ -96,24 +96,27 @@ class Writer:
         commit_interval_s: float = COMMIT_INTERVAL_S,
         commit_records: int = COMMIT_RECORDS,
         max_pending: int = MAX_PENDING,
+        max_bytes: int = UNBOUNDED,
         grace_s: float = GRACE_S,
         clock: Callable[[], float] = time.time,
         stats: WriterStats | None = None,
     ) -> None:
-        """`stats` are those of the writer whose place this one takes, if any."""
+        """`stats` are those of the writer whose place this one takes, if any.
+
+        A quarter of `max_bytes` is for what is being committed, which is copied into one piece.
+        """
         self.name = f"clickhouse {store.name}"
         self.store = store
         self.stage = stage
         self.stats = stats or WriterStats()
         self._interval_s = commit_interval_s
         self._commit_records = commit_records
-        self._max_pending = max_pending
+        self._commit_bytes = max_bytes // 4
         self._grace_s = grace_s
         self._clock = clock
         self._identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._last = BatchId(self._identity, 0)
-        self._pending: deque[Batch] = deque()
-        self._waiting = 0
+        self._pending = Backlog(max_pending, max_bytes - self._commit_bytes)
         self._commit: _Commit | None = None
         self._ready = False
         self._enough = asyncio.Event()
@@ -134,7 +137,11 @@ class Writer:
 
     def held(self) -> int:
         """Records that wait or are being committed."""
-        return self._waiting + (len(self._commit) if self._commit else 0)
+        return self._pending.records + (len(self._commit) if self._commit else 0)
+
+    def held_bytes(self) -> int:
+        """About what these take in memory."""
+        return self._pending.bytes + self._committing_bytes()
 
     def put(self, batch: Batch) -> None:
         """Take a batch; the oldest that wait are dropped when there are too many."""
@@ -142,10 +149,9 @@ class Writer:
         if self._stopping.is_set():
             self.stage.drop(OutgoingDropped.CLOSED, len(batch))
         elif len(batch):
-            self._pending.append(batch)
-            self._waiting += len(batch)
+            self._pending.put(batch)
             self._make_room()
-            if self._waiting >= self._commit_records:
+            if self._has_enough():
                 self._enough.set()
 
     async def start(self) -> None:
@@ -174,9 +180,8 @@ class Writer:
 
     def remainder(self) -> UncommittedRecords:
         """Take out what was kept when it was retired."""
-        left = UncommittedRecords(self._commit, list(self._pending))
-        self._pending.clear()
-        self._waiting, self._commit = 0, None
+        left = UncommittedRecords(self._commit, self._pending.clear())
+        self._commit = None
         return left
 
     def succeed(self, remainder: UncommittedRecords) -> None:
@@ -185,8 +190,7 @@ class Writer:
         Its last commit goes on under its id: a store that has it after all does not take it again.
         """
         self._commit = remainder.commit
-        self._waiting += sum(map(len, remainder.batches))
-        self._pending.extendleft(reversed(remainder.batches))
+        self._pending.put_back(remainder.batches)
         self._make_room()
 
     def abandon(self) -> None:
@@ -195,7 +199,7 @@ class Writer:
             log.error("%s: gave up %d records at shutdown", self.store.name, self.held())
         self.stage.drop(OutgoingDropped.SHUTDOWN, self.held())
         self._pending.clear()
-        self._waiting, self._commit = 0, None
+        self._commit = None
 
     def _begin_to_stop(self) -> None:
         self._stopping.set()
@@ -212,7 +216,7 @@ class Writer:
     async def _run(self) -> None:
         pause_s = FIRST_PAUSE_S
         while self.held() or not self._stopping.is_set():
-            if self._ready and self._commit is None and self._waiting < self._commit_records:
+            if self._ready and self._commit is None and not self._has_enough():
                 await self._nap(self._enough, self._interval_s)
             if await self._attempt():
                 pause_s = FIRST_PAUSE_S
@@ -287,21 +291,19 @@ class Writer:
 
     def _next(self) -> _Commit | None:
         """Take batches that wait and share a string table, up to the size of a commit."""
-        if not self._pending:
+        pending = self._pending
+        if not len(pending):
             return None
-        taken = [self._pending.popleft()]
+        taken = [pending.take(self._commit_records)]
         room = self._commit_records - len(taken[0])
-        while self._pending and self._pending[0].strings is taken[0].strings:
-            if len(self._pending[0]) > room:
+        left = self._commit_bytes - size_of(taken[0])
+        while len(pending) and (oldest := pending.oldest).strings is taken[0].strings:
+            room -= len(oldest)
+            left -= size_of(oldest)
+            if room < 0 or left < 0:
                 break
-            room -= len(self._pending[0])
-            taken.append(self._pending.popleft())
-        if room < 0:  # one batch that is larger than a commit
-            self._pending.appendleft(taken[0].take(slice(self._commit_records, None)))
-            taken = [taken[0].take(slice(self._commit_records))]
-        commit = _Commit(taken, self._next_id())
-        self._waiting -= len(commit)
-        return commit
+            taken.append(pending.take())
+        return _Commit(taken, self._next_id())
 
     def _next_id(self) -> BatchId:
         now_s = int(self._clock())
@@ -314,13 +316,20 @@ class Writer:
             self._last = BatchId(self._identity, last.inserted_s + 1)
         return self._last
 
+    def _has_enough(self) -> bool:
+        """Whether there is a whole commit."""
+        pending = self._pending
+        return pending.records >= self._commit_records or pending.bytes >= self._commit_bytes
+
     def _make_room(self) -> None:
-        excess = self._waiting - self._max_pending
-        while excess > 0:
-            oldest = self._pending.popleft()
-            lost = min(excess, len(oldest))
-            if lost < len(oldest):
-                self._pending.appendleft(oldest.take(slice(lost, None)))
-            self._waiting -= lost
-            excess -= lost
-            self.stage.drop(OutgoingDropped.QUEUE_FULL, lost)
+        lost = self._pending.trim(bytes_beside=self._committing_bytes())
+        self.stage.drop(OutgoingDropped.QUEUE_FULL, lost)
+
+    def _committing_bytes(self) -> int:
+        if self._commit is None:
+            return 0
+        strings = self._commit.batches[0].strings
+        newest = self._pending.newest
+        left_behind = newest is not None and newest.strings is not strings
+        columns = sum(map(size_of, self._commit.batches))
+        return columns + (strings.memory_bytes if left_behind else 0)

@@ -9,6 +9,7 @@ from functools import partial
 from flowvis.counts import count, gauge
 from flowvis.denials.audit import AuditLog
 from flowvis.denials.nflog import LogStats
+from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import Prefixes
 from flowvis.denials.sources.follow import Follower
 from flowvis.denials.sources.log import PacketLog
@@ -17,6 +18,7 @@ from flowvis.exporter.export import LIVE_ROWS, Exporter
 from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
+from flowvis.runtime.logs import LimitedLog
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class DeniedWatch:
         self._exporter = exporter
         self._unanswered_s = unanswered_s
         self._problem = ""  # why the audit log is not read
+        self._log = LimitedLog(log, burst=1)
         self._tasks: list[asyncio.Task[None]] = []
 
     def logged(self) -> LogStats:
@@ -142,7 +145,7 @@ class DeniedWatch:
         packets = one.read(at_ms)
         self.table.lost(stats.lost - lost)
         self.table.malformed(stats.malformed - malformed)
-        self.table.add(packets, at_ms)
+        self._take(packets, at_ms)
         return stats.packets > reported
 
     async def _follow(self, follower: Follower) -> None:
@@ -161,8 +164,19 @@ class DeniedWatch:
             return False
         self._problem = ""
         at_ms = now_ms()
-        self.table.add(self.audit.parse(lines, at_ms), at_ms)
+        self._take(self.audit.parse(lines, at_ms), at_ms)
         return bool(lines)
+
+    def _take(self, packets: Packets, at_ms: int) -> None:
+        """Let the table take packets in; where that fails, it costs no more than these."""
+        try:
+            self.table.add(packets, at_ms)
+        except Exception as error:  # noqa: BLE001  whatever it is, the next ones come in
+            left = self.table.settle()
+            name = type(error).__name__
+            text = "a defect of ours over denied packets: %s: %s; %d of %d are left out"
+            parts = (name, error, left, len(packets))
+            self._log.log(logging.ERROR, name, text, *parts, error=error)
 
     async def _tell(self) -> None:
         """Hand on what is due, as fast as it can be sent."""

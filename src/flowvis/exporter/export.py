@@ -16,6 +16,7 @@ from flowvis.ipfix.exporter import PROBE, ExporterSession
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import ExportDropped
+from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client, ConnectionLost, Hosts, by_name
 from flowvis.transport.eyeballs import Attempted
@@ -75,6 +76,7 @@ class Exporter:
         self._has_successor = has_successor
         self._wake = asyncio.Event()
         self._stopping = False
+        self._log = LimitedLog(log)
         self._redirect: Callable[[], None] | None = None
         self._done = False
         self._task: asyncio.Task[None] | None = None
@@ -194,7 +196,7 @@ class Exporter:
 
     async def _send(self, session: ExporterSession, batch: Batch) -> None:
         """Send one batch; what did not leave goes back to be sent first in the next session."""
-        oversize = session.stats.oversize
+        oversize, shortened = session.stats.oversize, session.stats.shortened
         try:
             messages = session.encode(batch, now_ms() // 1000)
         except Exception:
@@ -202,6 +204,9 @@ class Exporter:
             self._pending.drop(ExportDropped.FAILED, len(batch))
             return
         oversize = session.stats.oversize - oversize
+        if count := session.stats.shortened - shortened:
+            text = "%d records have shortened texts, as they fit into no message"
+            self._log.log(logging.WARNING, str(self.client.address), text, count)
         if oversize:
             self._pending.drop(ExportDropped.OVERSIZE, oversize)
         try:

@@ -11,6 +11,7 @@ from flowvis.exporter.older import from_antrea
 from flowvis.fields import PROTOCOLS
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
 from flowvis.ipfix.receivers import AntreaRelease, parse_release
+from flowvis.runtime.memory import MemorySettings
 from flowvis.runtime.sections import LogSettings, StatusSettings
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
@@ -277,6 +278,7 @@ class ExporterSettings:
     tls: ClientTls = section(ClientTls, doc="Certificates of the connecting side")
     inventory: ExporterInventory = section(ExporterInventory, doc="Pods, Services and Nodes")
     state: StateSettings = section(StateSettings, doc="What is remembered over a restart")
+    memory: MemorySettings = section(MemorySettings, doc="What the process may take")
     status: Status = section(Status, doc="Metrics and health")
     grace_period: Duration = option(
         10.0, doc="How long a stop may take to send what is left", minimum=0.1

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flowvis.conntrack.entries import Entries
@@ -13,6 +14,7 @@ from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
+from flowvis.runtime.logs import LimitedLog
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class Watch:
         self._events = events
         self._lock = asyncio.Lock()
         self._said_uncounted = False
+        self._log = LimitedLog(log, burst=1)
         self._lost = False  # something that the kernel reported: poll again
         self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -130,7 +133,8 @@ class Watch:
                 return
             self.stats.listed = len(entries)
             self._table.closed_after(self._conntrack.closed_s())
-            self._table.poll(entries, now_ms())
+            if not self._take(self._table.poll, entries):
+                return  # what it did not come to is not gone: the next poll shows it
             self._say_uncounted()
             if self._events:
                 await self._drain()
@@ -174,9 +178,22 @@ class Watch:
     async def _drain(self) -> None:
         """Take in all events that have arrived."""
         while len(events := self._read()):
-            self._table.event(events, now_ms())
+            self._take(self._table.event, events)
             self._exporter.collect()
             await asyncio.sleep(0)
+
+    def _take(self, take: Callable[[Entries, int], None], entries: Entries) -> bool:
+        """Let the table take entries in; whether that went well. It costs no more than these."""
+        try:
+            take(entries, now_ms())
+        except Exception as error:  # noqa: BLE001  whatever it is, the next poll shows all again
+            left = self._table.settle()
+            name = type(error).__name__
+            text = "a defect of ours over the kernel's connections: %s: %s; %d of %d are left out"
+            parts = (name, error, left, len(entries))
+            self._log.log(logging.ERROR, name, text, *parts, error=error)
+            return False
+        return True
 
     def _read(self) -> Entries:
         lost = self._conntrack.stats.lost_events

@@ -18,6 +18,7 @@ from flowvis.addresses import Network, parse_address, parse_network
 from flowvis.batch import address_bytes
 from flowvis.fields import TRANSPORTS
 from flowvis.inventory.workloads import Workload, workload
+from flowvis.strings import MAX_TEXT_BYTES, shortened_object
 
 Note = Callable[[str], None]
 """Takes a sentence on an odd value: which object, which field, what became of it."""
@@ -48,6 +49,8 @@ class Pod:
     pending: bool
     labels: str
     """A JSON object with its keys in order."""
+    exported_labels: str
+    """Those of them, in the same form, that a text of a record has room for."""
     workload: Workload
     service_account: str
     named_ports: tuple[tuple[str, int, int], ...]
@@ -103,7 +106,7 @@ def parse_pod(item: Mapping[str, Any], note: Note = unnoted) -> Pod:
     entries = values.entries("status.podIPs", status.get("podIPs"))
     ips = [entry.get("ip") for entry in entries] or [status.get("podIP")]
     shares_node = bool(spec.get("hostNetwork"))
-    labels = _json(metadata.get("labels") or {})
+    labels = sys.intern(_written(_mapping(item, "labels", metadata.get("labels"))))
     kind, name = workload(metadata)
     return Pod(
         sys.intern(metadata["namespace"]),
@@ -113,13 +116,38 @@ def parse_pod(item: Mapping[str, Any], note: Note = unnoted) -> Pod:
         () if shares_node else values.addresses("status.podIPs", ips, needed=True),
         _milliseconds(item, "creationTimestamp", metadata.get("creationTimestamp")),
         status.get("phase") == "Pending",
-        sys.intern(labels),
+        labels,
+        _exported(labels, describe(item), note),
         _workload(kind, name),
         sys.intern(spec.get("serviceAccountName", "")),
         _ports(tuple(_named_ports(spec, values, all_of_them=shares_node))),
         shares_node,
         _ended_ms(item, status) if status.get("phase") in TERMINATED else None,
     )
+
+
+def _mapping(item: Mapping[str, Any], field: str, value: Any) -> Mapping[str, Any]:
+    if value and not isinstance(value, Mapping):
+        problem = f"metadata.{field} {value!r:.80} is no object"
+        raise ValueError(f"{describe(item)}: {problem}")
+    return value or {}
+
+
+def _written(labels: Mapping[str, Any]) -> str:
+    return json.dumps(labels, sort_keys=True, separators=(",", ":"))
+
+
+def _exported(labels: str, who: str, note: Note) -> str:
+    """Return labels as a text of a record can have them, the first ones if all are too many."""
+    if len(labels) <= MAX_TEXT_BYTES:
+        return labels
+    members = json.loads(labels)
+    shown = shortened_object(members, MAX_TEXT_BYTES)
+    note(
+        f"{who}: its {len(members)} labels take {len(labels)} bytes, of which a record has room "
+        f"for {MAX_TEXT_BYTES}: records have the first {len(json.loads(shown))}"
+    )
+    return sys.intern(shown)
 
 
 @lru_cache(SHARED)
@@ -217,14 +245,15 @@ def parse_node(item: Mapping[str, Any], note: Note = unnoted) -> Node:
 def parse_namespace(item: Mapping[str, Any]) -> Namespace:
     """Read a v1 Namespace."""
     metadata, _, _ = _parts(item, namespaced=False)
-    return Namespace(metadata["name"], metadata.get("uid", ""), dict(metadata.get("labels") or {}))
+    labels = _mapping(item, "labels", metadata.get("labels"))
+    return Namespace(metadata["name"], metadata.get("uid", ""), dict(labels))
 
 
 def describe(item: Mapping[str, Any]) -> str:
     """Name an object as `kubectl` does: `Pod shop/cart-1`."""
     metadata = item.get("metadata") or {}
     parts = (metadata.get("namespace"), metadata.get("name") or "without a name")
-    return f"{item.get('kind', 'object')} {'/'.join(part for part in parts if part)}"
+    return f"{item.get('kind', 'object')} {'/'.join(str(part) for part in parts if part)}"
 
 
 def _parts(
@@ -239,6 +268,9 @@ def _parts(
     for key in ("name", "namespace") if namespaced else ("name",):
         if not metadata.get(key):
             raise ValueError(f"{describe(item)}: metadata.{key} is missing")
+        if not isinstance(metadata[key], str):  # as YAML reads `name: 007`
+            problem = f"metadata.{key} {metadata[key]!r:.80} is no text"
+            raise ValueError(f"{describe(item)}: {problem}")  # noqa: TRY004  bad data, not misuse
     return metadata, spec, status
 
 

@@ -28,6 +28,7 @@ class RecordBuffer:
     """
 
     def __init__(self, fields: Sequence[Field], strings: Strings, most: int | None = None) -> None:
+        self._payer = 0
         self.layout = ColumnLayout(fields)
         self.plans = Plans(self.layout)
         self._most = most
@@ -53,13 +54,29 @@ class RecordBuffer:
         if len(self):
             raise ValueError(f"{len(self)} records refer to the present table: clear first")
         if strings is not self._strings:
+            self._strings.payer = 0
             self._strings = strings
+            strings.payer = self._payer
             self._bind(0)
+
+    @property
+    def payer(self) -> int:
+        """Who pays for the text that comes in, whichever table it goes to."""
+        return self._payer
+
+    @payer.setter
+    def payer(self, payer: int) -> None:
+        self._payer = self._strings.payer = payer
 
     def batch(self) -> Batch:
         """The records so far, as views that `clear` makes invalid."""
         rows = len(self)
         return Batch({name: column[:rows] for name, column in self._columns.items()}, self._strings)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its columns take."""
+        return sum(column.nbytes for column in self._columns.values())
 
     def clear(self) -> None:
         """Forget the records."""

@@ -138,6 +138,11 @@ class CollectorSession:
             learned = stats.templates + stats.templates_changed + stats.templates_withdrawn
             self._report(Fruitless(learned, stats.malformed.total() + stats.gaps))
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes held: of a message that is not complete yet, or of what is pending."""
+        return len(self._tail)
+
     def eof(self) -> None:
         """The peer closed: MalformedMessage if that was inside a message."""
         if self._tail:

@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, is_ipv4
-from flowvis.fields import Field
+from flowvis.fields import Field, Kind
+from flowvis.ipfix.fitting import fitted
 from flowvis.ipfix.plan import encode_program
 from flowvis.ipfix.stats import ExporterStats
 from flowvis.ipfix.template import TEMPLATE_SET, Template, of_fields, write_set, write_template
 from flowvis.native import RecordEncoder
-from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, VERSION
+from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION, minimum_length
+from flowvis.strings import Strings
 
 TEMPLATE_IDS = {4: FIRST_DATA_SET, 6: FIRST_DATA_SET + 1}
 
@@ -27,7 +29,8 @@ class ExporterSession:
     """Turn batches into IPFIX messages for one transport session. Does no I/O.
 
     Records with an IPv4 sourceIP go out under template 256, the others under 257; a field that a
-    batch lacks goes out as 0 or empty. `now` is in seconds since the epoch. Templates go out with
+    batch lacks goes out as 0 or empty. A record that no message can hold goes out with its longest
+    texts shortened. `now` is in seconds since the epoch. Templates go out with
     `templates`, at the start of the session, and, if `template_refresh` (seconds) is given, again
     with `encode` as that often (RFC 7011 section 8.4: for UDP).
     """
@@ -50,6 +53,11 @@ class ExporterSession:
         self._refreshed: int | None = None
         self._sequence = 0
         self._template_sets = _template_sets(self._fields)
+        self._text = tuple(f.name for f in self._fields if f.kind is Kind.TEXT)
+        self._fixed = {  # bytes of a record beside its texts
+            version: minimum_length(encode_program(self._fields, version)) - len(self._text)
+            for version in TEMPLATE_IDS
+        }
         self._encoders: dict[int, RecordEncoder] = {
             version: RecordEncoder(domain, template_id, encode_program(self._fields, version))
             for version, template_id in TEMPLATE_IDS.items()
@@ -90,19 +98,36 @@ class ExporterSession:
         self, version: int, columns: list[Column], batch: Batch, rows: NDArray[np.int64], now: int
     ) -> list[bytes]:
         encoder = self._encoders[version]
-        oversize = encoder.oversize
-        messages, written = encoder.encode(
+        messages, written = self._written(encoder, columns, batch.strings, rows, now)
+        if encoder.oversized:
+            # All of them once more: who resends some counts on their order.
+            room = self._max_message - HEADER.size - SET.size - self._fixed[version]
+            fitting = fitted(batch, self._text, encoder.oversized, room)
+            self.stats.shortened += len(encoder.oversized)
+            columns = [_column(fitting, field) for field in self._fields]
+            messages, written = self._written(encoder, columns, fitting.strings, rows, now)
+            self.stats.shortened -= len(encoder.oversized)
+        self._sequence = (self._sequence + written) & 0xFFFFFFFF
+        self.stats.records += written
+        self.stats.oversize += len(encoder.oversized)
+        return self._sent(messages)
+
+    def _written(
+        self,
+        encoder: RecordEncoder,
+        columns: list[Column],
+        strings: Strings,
+        rows: NDArray[np.int64],
+        now: int,
+    ) -> tuple[list[bytes], int]:
+        return encoder.encode(
             columns,
-            batch.strings,
+            strings,
             rows,
             export_time=now,
             sequence=self._sequence,
             max_message=self._max_message,
         )
-        self._sequence = (self._sequence + written) & 0xFFFFFFFF
-        self.stats.records += written
-        self.stats.oversize += encoder.oversize - oversize
-        return self._sent(messages)
 
     def _refresh_due(self, now: int) -> bool:
         if self._refresh is None or self._refreshed is None:

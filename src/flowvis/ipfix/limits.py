@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from flowvis.strings import MAX_TEXT_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class CollectorLimits:
@@ -15,7 +17,7 @@ class CollectorLimits:
     """Templates of all observation domains; exporters of flows have a handful for each."""
     template_fields: int = 256
     """Fields of one template; Antrea's largest has 79. A field held costs some 50 bytes."""
-    text_size: int = 16384
-    """Bytes of one string, cut beyond; names have 253 at most, a Pod's labels rarely 2,000."""
+    text_size: int = MAX_TEXT_BYTES
+    """Bytes of one string, cut beyond."""
     events: int = 64
     """Events of one call; more are only counted: a peer must not fill the log."""

@@ -40,4 +40,5 @@ class ExporterStats:
     messages: int = count("IPFIX messages")
     octets: int = count("Bytes of IPFIX")
     records: int = count("Data records that were encoded")
+    shortened: int = count("Data records whose texts were shortened to fit into a message")
     oversize: int = count("Records that no message of the largest size can hold; not sent")

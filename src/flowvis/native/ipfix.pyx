@@ -11,7 +11,6 @@ from libc.string cimport memcmp, memcpy, memset
 
 from flowvis.native.strings cimport StringTable
 
-from flowvis.errors import LimitExceeded
 from flowvis.native.contract import ipfix as contract
 
 cnp.import_array()
@@ -643,7 +642,7 @@ cdef class RecordDecoder:
 
     cdef inline uint32_t code(
         self, Step *step, StringTable table, const uint8_t *text, uint32_t length
-    ) except? 0xFFFFFFFF:
+    ) noexcept:
         cdef uint32_t *recent
         if length == 0:
             return 0
@@ -656,17 +655,18 @@ cdef class RecordDecoder:
 
     cdef uint32_t intern(
         self, StringTable table, const uint8_t *text, uint32_t length
-    ) except? 0xFFFFFFFF:
+    ) noexcept:
+        cdef int64_t code
         if length > self.max_text:
             self.truncated += 1
             length = self.max_text
             while length and text[length] & 0xC0 == 0x80:  # do not cut a UTF-8 sequence
                 length -= 1
-        try:
-            return <uint32_t>table.intern_raw(text, length)
-        except LimitExceeded:
+        code = table.intern_raw(text, length)
+        if code < 0:
             self.refused += 1
             return 0
+        return <uint32_t>code
 
 
 cdef struct Source:
@@ -677,6 +677,7 @@ cdef struct Source:
 
 cdef class RecordEncoder:
     cdef public int64_t oversize
+    cdef readonly list oversized
     cdef Program program
     cdef Source *sources
     cdef uint8_t *message
@@ -688,6 +689,7 @@ cdef class RecordEncoder:
         if not set(program[:, 0].tolist()) <= contract.ENCODABLE:
             raise ValueError("a step that cannot be encoded")
         self.domain = domain
+        self.oversized = []
         self.template_id = template_id
         self.sources = <Source *>malloc(max(self.program.count, 1) * sizeof(Source))
         self.message = <uint8_t *>malloc(65535 + 8)
@@ -727,6 +729,7 @@ cdef class RecordEncoder:
         cdef int64_t at = HEADER_SIZE + SET_SIZE, end, place = 0, written = 0
         cdef uint32_t held = 0
         messages = []
+        self.oversized = []
         while place < rows.shape[0]:
             end = self.write_record(strings, rows[place], at, limit)
             if end >= 0:
@@ -740,6 +743,7 @@ cdef class RecordEncoder:
                 at = HEADER_SIZE + SET_SIZE
             else:
                 self.oversize += 1
+                self.oversized.append(rows[place])
                 place += 1
         if held:
             messages.append(self.finish(at, held))

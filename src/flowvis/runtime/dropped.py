@@ -35,6 +35,7 @@ class EntryDropped(Reason):
     OTHER_EVENT = "other-event", "an event that is neither a beginning nor an end"
     LOST = "lost", "events that the kernel dropped, as we did not read fast enough"
     DEFAULT_ZONE = "default-zone", "on nodes with Antrea: they only complete others"
+    FAILED = "failed", "a defect of ours, in the log"
 
 
 class PacketDropped(Reason):
@@ -47,6 +48,7 @@ class PacketDropped(Reason):
     RATE_LIMIT = "rate-limit", "beyond denied.maxPacketsPerSecond"
     NOT_LOCAL = "not-local", "of no Pod of this node"
     TABLE_FULL = "table-full", "no room: raise denied.maxConnections"
+    FAILED = "failed", "a defect of ours, in the log"
 
 
 class ExportDropped(Reason):
@@ -66,6 +68,7 @@ class FlowDropped(Reason):
     REPEATED = "repeated", "they say nothing new"
     UNCHANGED = "unchanged", "only their end is later: nothing is written for that"
     FULL = "full", "every flow of the table waits to be written: raise maxFlows"
+    FAILED = "failed", "a defect of ours, in the log with what is needed to reproduce it"
 
 
 class OutgoingDropped(Reason):

@@ -1,13 +1,14 @@
 """The latest records, for people who look: a ring of batches, and followers of what comes."""
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flowvis.aggregator.destinations.outbox import Outbox
+from flowvis.backlog import UNBOUNDED, Backlog
 from flowvis.batch import Batch
 from flowvis.runtime.ledger import Stage
 
+SMALL = 256  # records up to which batches are joined
 MAX_FOLLOWERS = 16  # each holds up to `size` records: people look, programs use a collector
 
 
@@ -16,25 +17,34 @@ class TooManyFollowers(RuntimeError):
 
 
 class LatestRecords:
-    """The last `size` records that went out."""
+    """The last `size` records that went out, as far as they fit into half of `max_bytes`.
 
-    def __init__(self, size: int) -> None:
+    The other half is for what waits for followers.
+    """
+
+    def __init__(self, size: int, max_bytes: int = UNBOUNDED) -> None:
         self.size = size
-        self._batches: deque[Batch] = deque()
-        self._count = 0
+        self._backlog = Backlog(UNBOUNDED, max_bytes // 2, join=SMALL)
+        self._follower_bytes = max_bytes // 2 // MAX_FOLLOWERS
         self._followers: set[Outbox] = set()
 
     def __len__(self) -> int:
-        return min(self._count, self.size)
+        return min(self._backlog.records, self.size)
+
+    @property
+    def bytes(self) -> int:
+        """About what it takes in memory, followers included."""
+        return self._backlog.bytes + sum(follower.bytes for follower in self._followers)
 
     def put(self, batch: Batch) -> None:
         """Remember a batch and pass it to the followers."""
         if not len(batch):
             return
-        self._batches.append(batch)
-        self._count += len(batch)
-        while self._count - len(self._batches[0]) >= self.size:
-            self._count -= len(self._batches.popleft())
+        backlog = self._backlog
+        backlog.put(batch)
+        while backlog.records - len(backlog.oldest) >= self.size:
+            backlog.take()
+        backlog.trim()
         for follower in self._followers:
             follower.put(batch)
 
@@ -42,7 +52,7 @@ class LatestRecords:
         """Return up to `limit` of the latest records, oldest first."""
         found: list[Batch] = []
         left = min(limit, self.size)
-        for batch in reversed(self._batches):
+        for batch in reversed(self._backlog):
             if left <= 0:
                 break
             found.append(batch.take(slice(max(len(batch) - left, 0), None)))
@@ -54,7 +64,7 @@ class LatestRecords:
         """Subscribe to what is put from now on; what the follower misses is in its stage."""
         if len(self._followers) >= MAX_FOLLOWERS:
             raise TooManyFollowers(f"{MAX_FOLLOWERS} followers are connected: end one first")
-        outbox = Outbox(Stage("follower"), self.size)
+        outbox = Outbox(Stage("follower"), self.size, self._follower_bytes)
         self._followers.add(outbox)
         try:
             yield outbox

@@ -25,9 +25,9 @@ _TRANSLATED = ("destinationServicePort", "proxySnatPort")
 
 
 class Arrivals:
-    """A batch of records, with the slots that they go into."""
+    """A batch of records, with the slots that they go into; none before `place`."""
 
-    def __init__(self, batch: Batch, live: LiveRows, now_ms: int) -> None:
+    def __init__(self, batch: Batch, live: LiveRows) -> None:
         self._live = live
         batch, self._bits = by_node(batch, sides(batch))
         self._again = (self._bits & Sides.AGAIN) != 0
@@ -36,7 +36,8 @@ class Arrivals:
         self.keys, self._reported = correlation_keys(batch, self._bits)
         self._reversed = self._reported.copy()
         self.starts: NDArray[np.uint64] = batch["flowStartMilliseconds"]
-        self.slots = live.place(self.keys, now_ms)
+        self.slots = np.full(len(batch), -1, dtype=np.int64)
+        self._given_up = np.zeros(len(batch), dtype=bool)
         self._exporters: NDArray[np.uint32] = (
             batch[DOMAIN] if DOMAIN in batch else np.zeros(len(batch), dtype=np.uint32)
         )
@@ -45,10 +46,30 @@ class Arrivals:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def place(self, now_ms: int) -> None:
+        """Find or make the slots."""
+        self.slots[:] = self._live.place(self.keys, now_ms)
+
+    def give_up(self, at: int) -> int:
+        """Leave a record out, with what the other node counted of it; return its place."""
+        rows = slice(at, at + 1 + int(at + 1 < len(self) and self._again[at + 1]))
+        self.slots[rows] = -1
+        self._given_up[rows] = True
+        return at - int(np.count_nonzero(self._again[:at]))
+
+    def leave(self) -> None:
+        """Free the slots that were made for records and have got none."""
+        self._live.forget_empty(self._live.find_all(self.keys))
+
     @property
     def refused(self) -> int:
         """How many records found no room."""
-        return int(np.count_nonzero((self.slots < 0) & ~self._again))
+        return int(np.count_nonzero((self.slots < 0) & ~self._given_up & ~self._again))
+
+    @property
+    def given_up(self) -> int:
+        """How many records were left out."""
+        return int(np.count_nonzero(self._given_up & ~self._again))
 
     @property
     def turned(self) -> int:

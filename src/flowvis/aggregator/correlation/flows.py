@@ -4,6 +4,7 @@ Does no I/O and has no clock. What a record adds to its flow is the merge leaf's
 connection it is of is `generations`'; this module says when flows are written and forgotten.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,11 +22,12 @@ from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
 from flowvis.runtime.dropped import FlowDropped
 from flowvis.steady import SteadyTime
-from flowvis.strings import Strings
+from flowvis.strings import MAX_TABLE_BYTES, Strings
 
 MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else
 COMPACT_BYTES = 32 << 20  # a smaller string table is not worth the pause of moving to another
-STRING_BYTES = 28  # what a string takes beside its text: its end, its hash, its place in the index
+LEFT_MS = 1000  # until nobody decodes into a table that was left behind
+COMPACT_PAUSE_MS = 10_000  # between two that make room for texts that were refused
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
 _OVER = np.isin(np.arange(256), [EndReason.END, EndReason.IDLE])
@@ -44,6 +46,8 @@ class FlowStats:
     repeated: int = count("Records dropped since they say nothing new")
     unchanged: int = count("Records that had a later end only: not written, as nothing had changed")
     full: int = count("Records dropped since every flow of the table waits to be written")
+    failed: int = count("Records dropped since their handling failed: a defect of ours")
+    uncompleted: int = count("Records written without all that is added, as that failed")
     restarted: int = count("Records whose counters had started again from zero")
     further: int = count("Records of connections that two other exporters report already")
     reversed: int = count(
@@ -55,6 +59,8 @@ class FlowStats:
     evicted: int = count("Flows with nothing to write, forgotten early to make room")
     expired: int = count("Flows forgotten after the inactive timeout")
     compactions: int = count("String tables left behind for a fresh one")
+    refused_texts: int = count("Texts that became empty, as there was no room for them")
+    shortened_texts: int = count("Texts of ours that were too long: labels, names of objects")
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -66,6 +72,19 @@ class FlowStats:
         """0 when the books balance."""
         known = self.written + self.merged + self.held + sum(self.dropped.values())
         return self.received - known
+
+
+@dataclass(slots=True)
+class _Noted:
+    """What has been counted of a string table's refusals."""
+
+    strings: Strings
+    refused: int = 0
+    shortened: int = 0
+
+
+def _unreported(error: Exception, _record: Batch) -> None:
+    raise error
 
 
 class FlowTable:
@@ -87,15 +106,24 @@ class FlowTable:
         correlation_wait_ms: int | None = None,
         max_flows: int = MAX_FLOWS,
         compact_bytes: int = COMPACT_BYTES,
+        text_bytes: int = MAX_TABLE_BYTES,
         steady: SteadyTime | None = None,
     ) -> None:
-        """Times that come in and go out are the wall clock's; what is due goes by steady time."""
+        """Times that come in and go out are the wall clock's; what is due goes by steady time.
+
+        `text_bytes` bounds what all text may take, that of a fresh table beside the old included.
+        """
         self.stats = FlowStats()
-        self.strings: Strings = StringTable()
+        self.report: Callable[[Exception, Batch], None] = _unreported
+        """Gets each error over a record, and the record."""
+        self._text_bytes = text_bytes // 2
+        self.strings: Strings = StringTable(self._text_bytes)
         self._inactive_timeout_ms = inactive_timeout_ms
-        self._compact_bytes = compact_bytes
+        self._compact_bytes = min(compact_bytes, self._text_bytes // 4)
+        self._compacted_at = 0
         self._steady = steady or SteadyTime()
         self._moved_bytes = 0
+        self._noted = deque([_Noted(self.strings)], 2)
         self._live = LiveRows(max_flows)
         self._generations = Generations(self._live)
         self._counts = np.zeros(len(Count), dtype=np.int64)
@@ -109,21 +137,49 @@ class FlowTable:
     def __len__(self) -> int:
         return len(self._live)
 
+    @property
+    def row_bytes(self) -> int:
+        """About what the flows take in memory, their text aside."""
+        return self._live.memory_bytes
+
+    @property
+    def text_bytes(self) -> int:
+        """About what their text takes, that of the table before included while it lives."""
+        return sum(noted.strings.memory_bytes for noted in self._noted)
+
     def add(self, batch: Batch, now_ms: int) -> None:
-        """Merge records, with the columns of the exporter's template, into their flows."""
+        """Merge records, with the columns of the exporter's template, into their flows.
+
+        An exception means that none was merged. A record whose own handling fails is left out,
+        counted, and given to `report`.
+        """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         at_ms = self._steady.at(now_ms)
-        arrivals = Arrivals(batch, self._live, at_ms)
+        arrivals = Arrivals(batch, self._live)
+        try:
+            arrivals.place(at_ms)
+        except Exception:
+            arrivals.leave()
+            raise
         merger = self._merger
         at = merger.merge(arrivals.records, at_ms)
         while at < len(arrivals):
-            if arrivals.orient_from(at):
-                at = merger.merge(arrivals.records, at_ms, at)
-                continue
-            report = arrivals.report(at, merger.sides, further=merger.further)
-            slot = self._generations.slot(report, int(arrivals.slots[at]), at_ms)
-            arrivals.move(at, slot)
-            at = merger.merge(arrivals.records, at_ms, at, at)
+            try:
+                if arrivals.orient_from(at):
+                    decided = -1
+                else:
+                    report = arrivals.report(at, merger.sides, further=merger.further)
+                    slot = self._generations.slot(report, int(arrivals.slots[at]), at_ms)
+                    arrivals.move(at, slot)
+                    decided = at
+            except Exception as error:  # noqa: BLE001  one record costs no other
+                place = arrivals.give_up(at)
+                decided = -1
+                self.report(error, batch.take(slice(place, place + 1)))
+            at = merger.merge(arrivals.records, at_ms, at, decided)
+        if given_up := arrivals.given_up:
+            arrivals.leave()
+            self.stats.failed += given_up
         self.stats.received += len(batch)
         self.stats.full += arrivals.refused
         self.stats.reversed += arrivals.turned
@@ -136,6 +192,7 @@ class FlowTable:
         until nothing comes.
         """
         at_ms = self._steady.at(now_ms)
+        self._compact(at_ms)
         live, used = self._live, self._live.used
         idle = live.seen[:used] <= at_ms - self._inactive_timeout_ms
         unwritten = (live.state[:used] & FlowState.UNWRITTEN) != 0
@@ -145,7 +202,6 @@ class FlowTable:
         gone = np.flatnonzero(idle & written)
         live.forget(gone)
         self.stats.expired += len(gone)
-        self._compact()
         return batch
 
     def retime(
@@ -220,23 +276,44 @@ class FlowTable:
         live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
         return batch
 
-    def _compact(self) -> None:
-        """Move to a fresh string table when most of what is in this one may be dead."""
+    def _compact(self, at_ms: int) -> None:
+        """Move to a fresh string table when most of what is in this one may be dead.
+
+        Also when texts were refused: what is in their way may be dead.
+        """
         old = self.strings
-        if _size(old) < max(self._compact_bytes, 2 * self._moved_bytes):
+        if len(self._noted) > 1 and at_ms - self._compacted_at >= LEFT_MS:
+            self._note_texts()
+            self._noted.popleft()
+        paused = at_ms - self._compacted_at >= COMPACT_PAUSE_MS
+        large = old.memory_bytes >= max(self._compact_bytes, 2 * self._moved_bytes)
+        if not large and not (old.refused and paused):
             return
         columns = [self._live.rows[name][: self._live.used] for name in _TEXT]
         used = np.zeros(len(old), dtype=bool)
         for column in columns:
             used[column] = True
         codes = np.flatnonzero(used)
-        self.strings = StringTable()
+        fresh = StringTable(self._text_bytes)
         moved = np.zeros(len(old), dtype=np.uint32)
-        moved[codes] = [self.strings.intern(old.value(code)) for code in codes.tolist()]
+        moved[codes] = fresh.carry(old, codes)
+        scratch = np.empty(self._live.used, dtype=np.uint32)
+        # From here on no memory is asked for: there is nothing that could fail halfway.
         for column in columns:
-            column[:] = moved[column]
-        self._moved_bytes = _size(self.strings)
+            np.take(moved, column, out=scratch, mode="clip")
+            column[:] = scratch
+        self.strings = fresh
+        self._noted.append(_Noted(fresh))
+        self._moved_bytes = fresh.memory_bytes
+        self._compacted_at = at_ms
         self.stats.compactions += 1
+
+    def _note_texts(self) -> None:
+        """Count what string tables refused and shortened: sessions may still fill the last one."""
+        for noted in self._noted:
+            self.stats.refused_texts += noted.strings.refused - noted.refused
+            self.stats.shortened_texts += noted.strings.shortened - noted.shortened
+            noted.refused, noted.shortened = noted.strings.refused, noted.strings.shortened
 
     def _take_counts(self) -> None:
         """Bring what the parts have counted together."""
@@ -252,6 +329,7 @@ class FlowTable:
         stats.reused = self._generations.reused
         stats.orphaned = self._generations.orphaned
         stats.evicted = self._live.evicted
+        self._note_texts()
 
 
 def _timed(batch: Batch, now_ms: int) -> Batch:
@@ -290,8 +368,3 @@ _MADE: dict[str, Callable[[NDArray[np.void], NDArray[np.uint64]], Column]] = {
     "originalFlowsPresent": _halves,
 }
 provides(Source.FLOW, {field.name for field in HELD if field.source is Source.FLOW} | {*_MADE})
-
-
-def _size(strings: Strings) -> int:
-    """About what a string table takes in memory."""
-    return strings.size_bytes + STRING_BYTES * len(strings)

@@ -11,6 +11,9 @@ from flowvis.native.contract.merge import NEVER, Flows, FlowState
 STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])
 """What is scanned for all flows; side by side, since a record changes all three."""
 
+ROW_BYTES = ROW.itemsize + STATUS.itemsize + KEY_SIZE + 32
+"""What a flow takes: its row, what is scanned, its key, and two to four places of the index."""
+
 EVICTED_AT_ONCE = 64  # a full table makes room by this part of it: each search is a scan
 
 
@@ -36,6 +39,11 @@ class LiveRows:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what the slots that were ever used take."""
+        return self._touched * ROW_BYTES
 
     def flows(self) -> Flows:
         """The arrays as the merge leaf takes them."""
@@ -94,6 +102,11 @@ class LiveRows:
         if int(slots.max()) + 1 == self.used:
             live = np.flatnonzero(self.state[: self.used])
             self.used = int(live[-1]) + 1 if len(live) else 0
+
+    def forget_empty(self, slots: NDArray[np.int64]) -> None:
+        """Free those of the slots, -1 for none, that no record ever came to."""
+        slots = np.unique(slots[slots >= 0])
+        self.forget(slots[(self.state[slots] & FlowState.LIVE) == 0])
 
     def wrote(
         self, slots: NDArray[np.int64], complete: NDArray[np.bool_], over: NDArray[np.bool_]

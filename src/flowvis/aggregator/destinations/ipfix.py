@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flowvis.aggregator.destinations.outbox import Outbox
+from flowvis.backlog import UNBOUNDED
 from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED, Field
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
+from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.client import Client, ConnectionLost
 
 log = logging.getLogger(__name__)
@@ -48,13 +50,14 @@ class IpfixDestination:
         *,
         domain: Callable[[], int],
         capacity: int,
+        max_bytes: int = UNBOUNDED,
         fields: Sequence[Field] = AGGREGATED,
         max_message: int = 65535,
         grace_s: float = GRACE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = f"IPFIX collector {client.address}"
-        self.outbox = Outbox(stage, capacity)
+        self.outbox = Outbox(stage, capacity, max_bytes)
         self.put = self.outbox.put
         self.client = client
         self._domain = domain
@@ -65,11 +68,16 @@ class IpfixDestination:
         self._clock = clock
         self._unsent: list[bytes] = []  # messages with the records that the outbox has as taken
         self._retired = False
+        self._log = LimitedLog(log)
         self._task: asyncio.Task[None] | None = None
 
     def held(self) -> int:
         """Records that wait or are on their way."""
         return len(self.outbox)
+
+    def held_bytes(self) -> int:
+        """About what these take in memory."""
+        return self.outbox.bytes + sum(map(len, self._unsent))
 
     @property
     def problem(self) -> str:
@@ -147,10 +155,17 @@ class IpfixDestination:
         await self._deliver(session)
         while await self._has_work() and (batch := await self.outbox.take(AT_ONCE)) is not None:
             oversize = session.stats.oversize
+            shortened = session.stats.shortened
             self._unsent = session.encode(batch, self._now())
+            self._say_shortened(session.stats.shortened - shortened)
             self.outbox.dropped(OutgoingDropped.OVERSIZE, session.stats.oversize - oversize)
             await self._deliver(session)
             await asyncio.sleep(0)  # sending does not wait while the kernel has room
+
+    def _say_shortened(self, count: int) -> None:
+        if count:
+            text = "%d records have shortened texts, as they fit into no message of %d bytes"
+            self._log.log(logging.WARNING, self.name, text, count, self._max_message)
 
     async def _has_work(self) -> bool:
         """Wait for records; False when the session is lost meanwhile: the next is to be ready."""

@@ -5,26 +5,24 @@ records that nobody counts.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 
+from flowvis.backlog import UNBOUNDED, Backlog
 from flowvis.batch import Batch
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 
 
 class Outbox:
-    """A queue of batches, bounded in records; when it is full the oldest records go.
+    """A queue of batches, bounded in records and bytes; when it is full the oldest records go.
 
     `stage` is the destination's page in the ledger: what is put is received there, and stays held
     until it is reported as sent or dropped.
     """
 
-    def __init__(self, stage: Stage, capacity: int) -> None:
+    def __init__(self, stage: Stage, capacity: int, max_bytes: int = UNBOUNDED) -> None:
         self.stage = stage
-        self.capacity = capacity
-        self._batches: deque[Batch] = deque()
-        self._waiting = 0
+        self._backlog = Backlog(capacity, max_bytes)
         self._taken = 0
         self._closed = False
         self._wake = asyncio.Event()
@@ -32,7 +30,12 @@ class Outbox:
 
     def __len__(self) -> int:
         """Records that wait or are taken and not yet reported."""
-        return self._waiting + self._taken
+        return self._backlog.records + self._taken
+
+    @property
+    def bytes(self) -> int:
+        """About what the records that wait take in memory."""
+        return self._backlog.bytes
 
     @property
     def taken(self) -> int:
@@ -52,27 +55,22 @@ class Outbox:
             self.stage.drop(OutgoingDropped.CLOSED, count)
             return
         if count:
-            self._batches.append(batch)
-            self._waiting += count
+            self._backlog.put(batch)
             self._make_room()
             self._wake.set()
 
     async def ready(self) -> None:
         """Return when there is something to take, or never will be."""
-        while not (self._batches or self._closed):
+        while not (len(self._backlog) or self._closed):
             self._wake.clear()
             await self._wake.wait()
 
     async def take(self, limit: int) -> Batch | None:
         """Wait for records and take up to `limit` of them; None when closed and empty."""
         await self.ready()
-        if not self._batches:
+        if not len(self._backlog):
             return None
-        batch = self._batches.popleft()
-        if len(batch) > limit:
-            self._batches.appendleft(batch.take(slice(limit, None)))
-            batch = batch.take(slice(limit))
-        self._waiting -= len(batch)
+        batch = self._backlog.take(limit)
         self._taken += len(batch)
         return batch
 
@@ -93,16 +91,14 @@ class Outbox:
 
     def release(self) -> tuple[list[Batch], int]:
         """Let go of everything, for another outbox of the stage: what waits, how many are taken."""
-        released = list(self._batches), self._taken
-        self._batches.clear()
-        self._waiting = self._taken = 0
+        released = self._backlog.clear(), self._taken
+        self._taken = 0
         return released
 
     def take_over(self, batches: Sequence[Batch], taken: int) -> None:
         """Take what another outbox released, before what is here, of which nothing is taken yet."""
         self._taken = taken
-        self._waiting += sum(map(len, batches))
-        self._batches.extendleft(reversed(batches))
+        self._backlog.put_back(batches)
         self._make_room()
         self._wake.set()
 
@@ -110,16 +106,8 @@ class Outbox:
         """Give up all that waits or is taken."""
         self.close()
         self.stage.drop(reason, len(self))
-        self._batches.clear()
-        self._waiting = self._taken = 0
+        self._backlog.clear()
+        self._taken = 0
 
     def _make_room(self) -> None:
-        excess = len(self) - self.capacity
-        while excess > 0 and self._batches:
-            oldest = self._batches.popleft()
-            lost = min(excess, len(oldest))
-            if lost < len(oldest):
-                self._batches.appendleft(oldest.take(slice(lost, None)))
-            self._waiting -= lost
-            self.stage.drop(OutgoingDropped.QUEUE_FULL, lost)
-            excess -= lost
+        self.stage.drop(OutgoingDropped.QUEUE_FULL, self._backlog.trim(self._taken))

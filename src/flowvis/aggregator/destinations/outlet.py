@@ -28,6 +28,9 @@ class Replaceable(Protocol):
     def held(self) -> int:
         """Records that it has."""
 
+    def held_bytes(self) -> int:
+        """About what these take in memory."""
+
     async def start(self) -> None:
         """Begin to send."""
 
@@ -76,20 +79,25 @@ class Outlet(Generic[D]):
         return self._stage
 
     def put(self, batch: Batch) -> None:
-        """Pass a batch on, if there is a destination; one that fails costs nobody else a record."""
+        """Pass a batch on, if there is a destination; what it raises is in its books already."""
         if self.current is None:
             return
         expected = self.stage.received + len(batch)
         try:
             self.current.put(batch)
         except Exception:
-            log.exception("%s: a defect of ours; %d records", self.current.name, len(batch))
             self.stage.received = expected
             self.stage.drop(OutgoingDropped.FAILED, self.stage.imbalance)
+            raise
 
     def held(self) -> int:
         """Records that the destination has, and the former one."""
         return sum(one.held() for one in (self.current, self.former) if one is not None)
+
+    def held_bytes(self) -> int:
+        """About what these take in memory."""
+        parts = (self.current, self.former)
+        return sum(one.held_bytes() for one in parts if one is not None)
 
     def begin(self, destination: D | None) -> None:
         """Set the first destination, if there is one."""

@@ -66,7 +66,7 @@ class Completer:
             kinds, names = self.inventory.pods.workloads(handles, batch.strings)
             batch[f"{side}WorkloadKind"], batch[f"{side}WorkloadName"] = kinds, names
             if self.pod_labels:
-                codes = self._codes(batch, handles, lambda pod: pod.labels)
+                codes = self._codes(batch, handles, lambda pod: pod.exported_labels)
                 batch[f"{side}PodLabels"] = codes
         self._endpoints.complete(batch)
         if self._policies is not None and self._policies.active:

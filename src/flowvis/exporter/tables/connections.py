@@ -22,7 +22,7 @@ from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.gap import Gap
 from flowvis.exporter.tables.reported import Memory, Reported
-from flowvis.exporter.tables.rows import TOTALS, Rows, counters_of
+from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows, counters_of, row_bytes
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.tuples import KEY_SIZE, ConnectionTuples, identity
 from flowvis.fields import EndReason
@@ -39,6 +39,13 @@ MANY = 1 << 62
 MEMORY = 3  # connections remembered for each that may be live; one takes a third of the room
 INHERITED_POLLS = 3  # until what our predecessor knew and nobody listed is forgotten
 PASSING = 4096  # rows beside the bound, for connections of which only the end was observed
+
+ASIDE_BYTES = KEY_SIZE + 120
+"""What a connection takes beside its row: key, index, times and flags."""
+REMEMBERED_BYTES = KEY_SIZE + 120
+"""What is remembered of one that was evicted."""
+CONNECTION_BYTES = row_bytes(KEPT) + ASIDE_BYTES + MEMORY * REMEMBERED_BYTES
+"""What a connection can take at most."""
 
 _NO_SLOTS = np.empty(0, dtype=np.int64)
 _TCP = 6
@@ -129,6 +136,12 @@ class ConnectionTable:
     def __len__(self) -> int:
         return len(self._index)
 
+    @property
+    def memory_bytes(self) -> int:
+        """About what connections, those that were evicted included, and their text take."""
+        rows = self._top * (row_bytes(KEPT) + ASIDE_BYTES) + len(self._memory) * REMEMBERED_BYTES
+        return rows + self._rows.strings.memory_bytes
+
     def poll(self, entries: Entries, now_ms: int) -> None:
         """Take in all connections that the kernel lists."""
         self._poll += 1
@@ -171,6 +184,12 @@ class ConnectionTable:
             self.entries.received += events
             self.entries.drop(EntryDropped.LOST, events)
             self._gap.lose(events, self._poll)
+
+    def settle(self) -> int:
+        """Count entries that were received and of which nothing came, as their handling failed."""
+        left = self.entries.imbalance
+        self.entries.drop(EntryDropped.FAILED, left)
+        return left
 
     def sweep(self) -> None:
         """End what the last poll did not list; with events, what the last two did not.
@@ -366,7 +385,10 @@ class ConnectionTable:
         quiet = (reported.reasons != UNREPORTED) & ~any_of(counters != reported.exported)
         if ended:
             quiet &= reported.reasons == EndReason.END
-        self.entries.drop(EntryDropped.NOT_LOCAL, int(np.count_nonzero(~description.wanted)))
+        failed = 0 if description.failed is None else int(np.count_nonzero(description.failed))
+        others = int(np.count_nonzero(~description.wanted)) - failed
+        self.entries.drop(EntryDropped.NOT_LOCAL, others)
+        self.entries.drop(EntryDropped.FAILED, failed)
         self.entries.drop(
             EntryDropped.REPORTED_BEFORE, int(np.count_nonzero(description.wanted & quiet))
         )
@@ -530,9 +552,12 @@ class ConnectionTable:
         stamped = entries.start_ns[unreported] > 0
         starts = self._rows.kept["flowStartMilliseconds"]
         starts[slots[unreported[stamped]]] = tuples.start_ms[stamped]
-        known = dict(self._enricher.describe(tuples, self._rows.strings).columns)
+        description = self._enricher.describe(tuples, self._rows.strings)
+        known = dict(description.columns)
         # The default zone may have forgotten what it knew at first.
         better = completed | ~self._completed[slots[unreported]]
+        if description.failed is not None:
+            better &= ~description.failed
         if completed.any():
             known |= {name: tuples.fields()[name] for name in COMPLETED}
         at = slots[unreported[better]]

@@ -25,7 +25,7 @@ from flowvis.denials.prefixes import DenialVerdict
 from flowvis.exporter.rate import Rate
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.reported import Memory, Reported
-from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows
+from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows, row_bytes
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import EndReason, RuleAction, Source, provides
@@ -55,6 +55,10 @@ POLICY_FIELDS = tuple(
     f"{direction}NetworkPolicy{what}" for direction in _DIRECTIONS for what in _POLICY
 )
 provides(Source.VERDICT, POLICY_FIELDS)
+
+
+DENIED_BYTES = row_bytes((*KEPT, *POLICY_FIELDS)) + 2 * (_KEY_SIZE + 120)
+"""What a denied connection can take at most, with what is remembered of one."""
 
 
 @dataclass(slots=True)
@@ -117,6 +121,11 @@ class DeniedTable:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what connections, those of before included, and their text take."""
+        return self._top * DENIED_BYTES + self._rows.strings.memory_bytes
 
     def retime(self, active_timeout_ms: int, idle_timeout_ms: int) -> None:
         """Tell of connections by other timeouts, those that are known included."""
@@ -208,6 +217,12 @@ class DeniedTable:
         self._waiting += int(np.count_nonzero(which))
         self.connections.sent += int(np.count_nonzero(~which))
 
+    def settle(self) -> int:
+        """Count packets that were received and of which nothing came, as their handling failed."""
+        left = self.packets.imbalance
+        self.packets.drop(PacketDropped.FAILED, left)
+        return left
+
     def lost(self, count: int) -> None:
         """Note packets that were logged and did not reach us."""
         self.packets.received += count
@@ -291,7 +306,11 @@ class DeniedTable:
         description = self._enricher.describe(tuples, self._rows.strings)
         slots = np.full(len(packets), -1, dtype=np.int64)
         wanted = np.flatnonzero(description.wanted)
-        self.packets.drop(PacketDropped.NOT_LOCAL, _total(packets.take(~description.wanted)))
+        others = ~description.wanted
+        if description.failed is not None:
+            self.packets.drop(PacketDropped.FAILED, _total(packets.take(description.failed)))
+            others &= ~description.failed
+        self.packets.drop(PacketDropped.NOT_LOCAL, _total(packets.take(others)))
         if not len(wanted):
             return slots
         _, first = FlowIndex(_KEY_SIZE, len(wanted)).upsert(keys[wanted])

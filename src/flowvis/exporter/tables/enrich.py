@@ -12,6 +12,7 @@ from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import FlowType, Source, provides
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
+from flowvis.parts import each_part
 from flowvis.strings import Strings
 
 
@@ -21,6 +22,8 @@ class Description:
 
     wanted: NDArray[np.bool_]
     columns: Mapping[str, Column]
+    failed: NDArray[np.bool_] | None = None
+    """Of which of them nothing could be found out, by a defect of ours: they are not wanted."""
 
 
 class Enricher(Protocol):
@@ -28,6 +31,48 @@ class Enricher(Protocol):
 
     def describe(self, tuples: ConnectionTuples, strings: Strings) -> Description:
         """Describe connections; text goes into `strings`."""
+
+
+class Careful:
+    """Another enricher, of which no odd object or connection costs others more than itself.
+
+    `report` gets each error, and how many connections are left out over it.
+    """
+
+    def __init__(self, inner: Enricher, report: Callable[[Exception, int], None]) -> None:
+        self._inner = inner
+        self._report = report
+
+    def describe(self, tuples: ConnectionTuples, strings: Strings) -> Description:
+        """Describe connections; what fails over some is tried without them."""
+        parts: list[tuple[int, Description | None]] = []
+
+        def work(part: ConnectionTuples) -> None:
+            parts.append((len(part), self._inner.describe(part, strings)))
+
+        def give_up(error: Exception, part: ConnectionTuples) -> None:
+            self._report(error, len(part))
+            parts.append((len(part), None))
+
+        each_part(tuples, work, give_up)
+        if len(parts) == 1 and parts[0][1] is not None:
+            return parts[0][1]
+        return _joined(parts)
+
+
+def _joined(parts: list[tuple[int, Description | None]]) -> Description:
+    """Put descriptions of parts together, of which those that failed have none."""
+    made = [description for _, description in parts if description is not None]
+    columns = {}
+    for name, like in made[0].columns.items() if made else ():
+        pieces = [
+            np.zeros((count, *like.shape[1:]), like.dtype) if part is None else part.columns[name]
+            for count, part in parts
+        ]
+        columns[name] = np.concatenate(pieces)
+    wanted = [np.zeros(count, dtype=bool) if part is None else part.wanted for count, part in parts]
+    failed = [np.full(count, part is None) for count, part in parts]
+    return Description(np.concatenate(wanted), columns, np.concatenate(failed))
 
 
 class PlainHost:

@@ -33,6 +33,12 @@ _PLACE = {name: place for place, name in enumerate(TOTALS)}
 _FRESH_STRINGS = 4096  # codes that a table may have before it is worth a look what is dead in it
 
 
+def row_bytes(kept: Sequence[str]) -> int:
+    """What a row of these fields takes, with its counters."""
+    sizes = [np.dtype((BY_NAME[n].kind.dtype, BY_NAME[n].kind.shape)).itemsize for n in kept]
+    return sum(sizes) + 2 * 8 * len(TOTALS) + 1
+
+
 class Rows:
     """Columns of `capacity` rows; memory that no row has touched is not resident."""
 

@@ -1,7 +1,7 @@
 """A connection's tuples, put in order: who called whom, whatever translated addresses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -57,6 +57,13 @@ class ConnectionTuples:
             np.where(started > 0, started, np.uint64(now_ms)),
             flow_ids(entries.icmp_type, entries.icmp_code, entries.icmp_id),
         )
+
+    def __len__(self) -> int:
+        return len(self.start_ms)
+
+    def take(self, which: slice) -> Self:
+        """Those of some connections, as views."""
+        return type(self)(*(getattr(self, field.name)[which] for field in fields(self)))
 
     def fields(self) -> dict[str, Column]:
         """The fields of a flow record that the tuples give."""

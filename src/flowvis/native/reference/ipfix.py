@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import V4_MAPPED
-from flowvis.errors import LimitExceeded
 from flowvis.native.contract.ipfix import (
     ENCODABLE,
     FIRST_DATA_SET,
@@ -301,11 +300,10 @@ class RecordDecoder:
             while end and value[end] & 0xC0 == 0x80:  # do not cut a UTF-8 sequence
                 end -= 1
             value = value[:end]
-        try:
-            return strings.intern(value)
-        except LimitExceeded:
-            self.refused += 1
-            return 0
+        refused = strings.refused
+        code = strings.intern(value)
+        self.refused += strings.refused - refused
+        return code
 
 
 class RecordEncoder:
@@ -316,6 +314,7 @@ class RecordEncoder:
         if not set(program[:, 0].tolist()) <= ENCODABLE:
             raise ValueError("a step that cannot be encoded")
         self.oversize = 0  # records that do not fit into a message of their own
+        self.oversized: list[int] = []  # the rows of those of the last call
         self._domain = domain
         self._template_id = template_id
         self._program = program.tolist()
@@ -335,6 +334,7 @@ class RecordEncoder:
         Columns may be strided; those of addresses must have their 16 bytes side by side.
         """
         check_encodable(self._program, columns, rows, max_message)
+        self.oversized = []
         messages: list[bytes] = []
         body: list[bytes] = []
         room = max_message - HEADER.size - SET.size
@@ -356,6 +356,7 @@ class RecordEncoder:
             record = self._write_record(columns, strings, row)
             if len(record) > room:
                 self.oversize += 1
+                self.oversized.append(row)
                 continue
             if size + len(record) > room:
                 flush()

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from flowvis.batch import Batch
+from flowvis.clickhouse.query import Query, Result
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import StoreError
 from flowvis.native import StringTable
@@ -52,6 +53,9 @@ class Moody:
             raise self.error
         assert batch_id not in self.stored
         self.stored[batch_id] = batch
+
+    def ask(self, sql: str, *, max_rows: int = 1) -> Query:
+        raise NotImplementedError
 
     def query(self, sql: str, *, max_rows: int = 1) -> Result:
         raise NotImplementedError

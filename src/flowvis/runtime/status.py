@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
+from flowvis.runtime import exposition
 from flowvis.runtime.component import Supervisor, end, spawn, supervisor
 from flowvis.runtime.listeners import listen
 from flowvis.runtime.metrics import ReadingsCollector
@@ -126,7 +126,7 @@ class StatusServer:
 
     def _page(self, path: str, headers: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
         if path == "/metrics":
-            encode, kind = choose_encoder(headers.get("accept", ""))
+            kind, encode = exposition.choose(headers.get("accept", ""))
             return HTTPStatus.OK, kind, encode(self._registry)
         if path == "/healthz":
             return _verdict(["a root task has failed"] if self._roof and self._roof.failed else [])

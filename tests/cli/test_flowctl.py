@@ -268,3 +268,66 @@ def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> N
         main(["flow"])
     assert ended.value.code == 2
     assert "invalid choice" in capsys.readouterr().err
+
+
+LOSS = {"stage": "clickhouse", "reason": "queue-full", "records": 7, "lastSeconds": 59.7}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "line"),
+    [
+        ({}, 0, "OK: books balance, nothing lost"),
+        ({"losses": [LOSS | {"lastSeconds": 301}]}, 0, "OK: books balance, nothing lost"),
+        (
+            {"losses": [LOSS]},
+            1,
+            "WARNING: 7 records lost at clickhouse: queue-full, last 1m ago",
+        ),
+        (
+            {"nodes": [{"name": "n1", "sessions": 0}, {"name": "n2", "sessions": 1}]},
+            1,
+            "WARNING: node n1 has no session",
+        ),
+        ({"configuration": {"problems": ["a: b"]}}, 1, "WARNING: configuration not taken: a: b"),
+        ({"kubernetes": "away"}, 1, "WARNING: Kubernetes API: away"),
+        (
+            {"destinations": [{"name": "db", "problem": "replaced, 5 records left"}]},
+            1,
+            "WARNING: db: replaced, 5 records left",
+        ),
+        (
+            {"destinations": [{"name": "db", "problem": "no\nanswer"}], "losses": [LOSS]},
+            2,
+            "CRITICAL: db: no\\nanswer; 7 records lost at clickhouse: queue-full, last 1m ago",
+        ),
+        ({"ready": False}, 2, "CRITICAL: not ready"),
+        ({"ready": False, "replica": "another one has the lease"}, 0, "OK: books balance,"),
+        ({"ledger": {"balanced": False, "stages": []}}, 2, "CRITICAL: the books do not balance"),
+    ],
+)
+async def test_check_is_a_line_and_an_exit_code(
+    changes: dict[str, Any],
+    code: int,
+    line: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    well = status() | {"destinations": [], "nodes": [], "ready": True}
+    async with served(tmp_path, status=lambda: well | changes):
+        assert await flowctl(tmp_path, "status", "--check") == code
+    (printed,) = capsys.readouterr().out.splitlines()
+    assert printed.startswith(line)
+
+
+async def test_check_looks_back_as_far_as_it_is_asked(tmp_path: Path) -> None:
+    well = status() | {"destinations": [], "losses": [LOSS]}
+    async with served(tmp_path, status=lambda: well):
+        assert await flowctl(tmp_path, "status", "--check", "--since", "30s") == 0
+        assert await flowctl(tmp_path, "status", "--check", "--since", "1h") == 1
+
+
+def test_check_without_an_aggregator_knows_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--socket", str(tmp_path / "none.sock"), "status", "--check"]) == 3
+    assert capsys.readouterr().out.startswith("UNKNOWN: no aggregator answers")

@@ -290,6 +290,7 @@ class Aggregator:
             "ranges": self._ranges.problem(),
             "policies": self._policies.as_dict(),
             "ledger": self.ledger.as_dict(),
+            "losses": self.ledger.losses_as_dicts(time.monotonic()),
         }
 
     def _sessions(self) -> list[dict[str, Any]]:

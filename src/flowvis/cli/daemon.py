@@ -16,6 +16,7 @@ from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Configuration
 from flowvis.runtime.ledger import Ledger
+from flowvis.runtime.losses import Losses
 from flowvis.runtime.process import serve
 from flowvis.runtime.reload import Reload
 from flowvis.runtime.settings import Loaded
@@ -81,7 +82,8 @@ class DaemonCommand(Generic[S]):
         daemon = self.build(wanted)
         load = partial(self._load, path)
         reload = Reload(path, data, load, daemon.configuration, self.announce)
-        code = serve([*daemon.components, reload], grace_s=wanted.grace_period)
+        parts = [Losses(daemon.ledger), *daemon.components, reload]
+        code = serve(parts, grace_s=wanted.grace_period)
         return code if daemon.ledger.close() else 1
 
     def _load(self, path: Path, data: bytes) -> S:

@@ -22,6 +22,7 @@ examples:
   flowctl flows --namespace shop -o json        the latest of one namespace, a JSON object a line
   flowctl sql "SELECT sourcePodName, sum(octetDeltaCount) FROM flows GROUP BY 1"
   flowctl status                                what runs, and whether the books balance
+  flowctl status --check                        one line and an exit code, for monitoring
   flowctl certs --directory certs --server flow-aggregator.example --client node-1
   flowctl lab demo                              two nodes with Pods on this machine
 """

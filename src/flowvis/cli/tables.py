@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowvis.fields import FLOW_TYPES, PROTOCOLS
+from flowvis.runtime.visible import visible
 
 Record = Mapping[str, Any]
 
@@ -60,13 +61,8 @@ def endpoint(record: Record, side: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def printable(text: str) -> str:
-    """Text without what moves a terminal's cursor: names come from the network."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
 def _cell(text: str) -> Text:
-    return Text(printable(text))
+    return Text(visible(text))
 
 
 def _time(record: Record) -> str:
@@ -146,7 +142,7 @@ def flow_heading(*, wide: bool) -> str:
 def flow_line(record: Record, *, wide: bool) -> str:
     """Write one record on a line of columns whose widths are fixed, for a stream without an end."""
     columns = flow_columns(wide=wide)
-    cells = (_fit(column, printable(column.value(record))) for column in columns)
+    cells = (_fit(column, visible(column.value(record))) for column in columns)
     return "  ".join(cells).rstrip()
 
 

@@ -3,15 +3,20 @@ import csv
 import io
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from rich.cells import cell_len
 
 from aggregator.records import records
-from aggregator.served import served
+from aggregator.served import Answered, served
 from flowvis.cli.flowctl import main
+from flowvis.cli.tables import TableColumn, _fit
+from flowvis.clickhouse.query import Piece, Query, QueryLimits
+from flowvis.errors import StoreError
 from waiting import until
 
 FLOW = {
@@ -203,7 +208,7 @@ async def test_status_shows_what_is_wrong_with_policies(
         assert await flowctl(tmp_path, "status") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "policies: 12 verdicts of denial refuted by the traffic" in out
-    assert "policies: AdminNetworkPolicy old: not understood: peer with \ufffd[2Jmoon" in out
+    assert "policies: AdminNetworkPolicy old: not understood: peer with \\x1b[2Jmoon" in out
 
 
 @pytest.mark.parametrize("wrong", [{"imbalance": 3}, {"missing": 3}])
@@ -331,3 +336,75 @@ def test_check_without_an_aggregator_knows_nothing(
 ) -> None:
     assert main(["--socket", str(tmp_path / "none.sock"), "status", "--check"]) == 3
     assert capsys.readouterr().out.startswith("UNKNOWN: no aggregator answers")
+
+
+HOSTILE = "x\n10:00:00  forged  row\r\x1b[2J\x9b2J\u202e\u2028[red]日本"
+
+
+class Hostile(Answered):
+    """A query whose column and values are texts of a hostile peer's."""
+
+    def _found(self) -> Iterator[Piece]:
+        self.names, self.types = [HOSTILE, "b"], ["String", "Array(String)"]
+        yield [json.dumps([HOSTILE, [HOSTILE]]).encode()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["flows"], 2),
+        (["flows", "-o", "wide"], 2),
+        (["flows", "-o", "json"], 1),
+        (["sql", "SELECT"], 2),
+        (["sql", "SELECT", "-o", "json"], 1),
+        (["sql", "SELECT", "-o", "csv"], 2),
+        (["status"], None),
+        (["status", "--check"], 1),
+    ],
+)
+async def test_a_hostile_name_forges_no_row(
+    arguments: list[str],
+    lines: int | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    named = status() | {
+        "version": HOSTILE,
+        "sessions": [{**status()["sessions"][0], "peer": HOSTILE, "node": HOSTILE}],
+        "nodes": [{"name": HOSTILE, "sessions": 0, "records": 1}],
+        "ranges": HOSTILE,
+        "kubernetes": HOSTILE,
+        "clusterId": HOSTILE,
+        "configuration": {"problems": [HOSTILE], "restartRequired": [HOSTILE]},
+        "policies": {"unrecognized": {HOSTILE: HOSTILE}},
+        "destinations": [{"name": HOSTILE, "problem": HOSTILE}],
+    }
+    async with served(
+        tmp_path,
+        status=lambda: named,
+        query=lambda sql, max_rows: Hostile(sql, QueryLimits(), max_rows),
+    ) as (_, history, _):
+        flow = {"sourcePodName": HOSTILE, "destinationServicePortName": HOSTILE}
+        history.put(records(FLOW | flow))
+        await flowctl(tmp_path, *arguments)
+    printed = capsys.readouterr().out.replace("\r\n", "\n").rstrip("\n").split("\n")
+    assert lines is None or len(printed) == lines
+    assert all(line.isprintable() for line in printed)
+    assert not any(line.startswith("10:00:00") for line in printed)
+    assert any("[red]日本" in line for line in printed)
+
+
+async def test_errors_are_as_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(sql: str, max_rows: int) -> Query:
+        raise StoreError(HOSTILE, retryable=False)
+
+    async with served(tmp_path, query=refuse):
+        assert await flowctl(tmp_path, "sql", "SELECT") == 1
+    printed = capsys.readouterr().err.rstrip("\n").split("\n")
+    assert all(line.isprintable() and line.startswith("flowctl: ") for line in printed)
+
+
+def test_wide_characters_take_two_cells() -> None:
+    column = TableColumn("A", str, 8)
+    assert cell_len(_fit(column, "日本")) == 8
+    assert _fit(TableColumn("A", str, 8, right=True), "日本") == "    日本"

@@ -20,6 +20,7 @@ from flowvis.runtime.losses import Losses
 from flowvis.runtime.process import serve
 from flowvis.runtime.reload import Reload
 from flowvis.runtime.settings import Loaded
+from flowvis.runtime.visible import visible
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +65,13 @@ class DaemonCommand(Generic[S]):
             if options.command == "check":
                 self.build(loaded.settings)
                 for warning in loaded.warnings:
-                    print(f"{self.name}: {options.config}: {warning}", file=sys.stderr)
+                    print(visible(f"{self.name}: {options.config}: {warning}"), file=sys.stderr)
                 print(settings.effective(loaded.settings), end="")
                 return 0
             return self._run(options.config, data, loaded)
         except FlowvisError as error:
-            for line in str(error).splitlines():
-                print(f"{self.name}: {line}", file=sys.stderr)
+            for line in str(error).split("\n"):
+                print(f"{self.name}: {visible(line)}", file=sys.stderr)
             return 1
 
     def _run(self, path: Path, data: bytes, loaded: Loaded[Any]) -> int:
@@ -82,7 +83,8 @@ class DaemonCommand(Generic[S]):
         daemon = self.build(wanted)
         load = partial(self._load, path)
         reload = Reload(path, data, load, daemon.configuration, self.announce)
-        parts = [Losses(daemon.ledger), *daemon.components, reload]
+        parts: list[Component] = [logs.SuppressedLines(), Losses(daemon.ledger)]
+        parts += [*daemon.components, reload]
         code = serve(parts, grace_s=wanted.grace_period)
         return code if daemon.ledger.close() else 1
 

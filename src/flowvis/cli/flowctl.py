@@ -13,6 +13,7 @@ from flowvis.cli.client import ControlClient
 from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime.build import version_text
 from flowvis.runtime.extras import extra
+from flowvis.runtime.visible import visible
 
 DESCRIPTION = "Look into flowvis: live flows, queries, the books; issue certificates; run the lab."
 
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser(with_lab="lab" in arguments[:3]).parse_args(arguments)
         return int(options.run(options))
     except FlowvisError as error:
-        print(f"flowctl: {error}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            print(f"flowctl: {visible(line)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush

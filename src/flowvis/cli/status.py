@@ -4,20 +4,18 @@ Exit codes of `--check` are those of monitoring plugins: 0 well, 1 warning, 2 cr
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from flowvis.cli import tables
 from flowvis.cli.client import ControlClient
 from flowvis.errors import FlowvisError
 from flowvis.runtime.durations import format_duration, parse_duration
-from flowvis.runtime.visible import visible
+from flowvis.runtime.visible import visible, visible_json
 
 UNBALANCED = 1
 RECENT_S = 300.0  # losses of so long ago are a warning
@@ -58,7 +56,7 @@ def run(options: argparse.Namespace, client: ControlClient) -> int:
     status = client.get("status")
     balanced = bool(status["ledger"]["balanced"])
     if options.output == "json":
-        print(json.dumps(status, ensure_ascii=False, indent=2))
+        print(visible_json(status, indent=2))
     else:
         _show(status)
     if not balanced:
@@ -125,30 +123,30 @@ def _loss(loss: Mapping[str, Any]) -> str:
 
 def _show(status: Mapping[str, Any]) -> None:
     console = tables.console()
-    console.print(Text(status["version"]))
-    console.print(Text(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows"))
+    console.print(tables.line(status["version"]))
+    console.print(tables.line(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows"))
     if status.get("uncountedFlows"):
         console.print(
-            Text(
+            tables.line(
                 f"{status['uncountedFlows']} of them are not counted by their nodes' kernels: "
                 "they began before net.netfilter.nf_conntrack_acct was 1; open them anew"
             )
         )
     if status.get("clusterId"):
-        console.print(Text(f"cluster {status['clusterId']}"))
+        console.print(tables.line(f"cluster {status['clusterId']}"))
     _show_sessions(console, status["sessions"], status.get("nodes", ()))
     for destination in status["destinations"]:
-        console.print(Text(f"{destination['name']}: {destination['problem'] or 'well'}"))
+        console.print(tables.line(f"{destination['name']}: {destination['problem'] or 'well'}"))
     _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
-        console.print(Text(f"Kubernetes API: {status['kubernetes']}"))
+        console.print(tables.line(f"Kubernetes API: {status['kubernetes']}"))
     if status.get("ranges"):
-        console.print(Text(f"Pod networks: {status['ranges']}"))
+        console.print(tables.line(f"Pod networks: {status['ranges']}"))
     if status.get("replica"):
-        console.print(Text(f"replica: {status['replica']}"))
+        console.print(tables.line(f"replica: {status['replica']}"))
     _show_policies(console, status.get("policies", {}))
     for loss in status.get("losses", ()):
-        console.print(Text(_loss(loss)))
+        console.print(tables.line(_loss(loss)))
     console.print("", ledger_table(status["ledger"]))
 
 
@@ -181,18 +179,20 @@ def _show_policies(console: Console, policies: Mapping[str, Any]) -> None:
     count = policies.get("unenforced", 0)
     if count:
         console.print(
-            Text(f"policies: {count} verdicts of denial refuted by the traffic: are they enforced?")
+            tables.line(
+                f"policies: {count} verdicts of denial refuted by the traffic: are they enforced?"
+            )
         )
     for which, parts in policies.get("unrecognized", {}).items():
-        console.print(Text(visible(f"policies: {which}: not understood: {parts}")))
+        console.print(tables.line(f"policies: {which}: not understood: {parts}"))
 
 
 def _show_configuration(console: Console, configuration: Mapping[str, Any]) -> None:
     for problem in configuration.get("problems", ()):
-        console.print(Text(f"configuration not taken: {problem}"))
+        console.print(tables.line(f"configuration not taken: {problem}"))
     waiting = ", ".join(configuration.get("restartRequired", ()))
     if waiting:
-        console.print(Text(f"changed, and needs a restart: {waiting}"))
+        console.print(tables.line(f"changed, and needs a restart: {waiting}"))
 
 
 def ledger_table(ledger: Mapping[str, Any]) -> Any:

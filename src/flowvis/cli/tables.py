@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -61,7 +62,8 @@ def endpoint(record: Record, side: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _cell(text: str) -> Text:
+def line(text: str) -> Text:
+    """Return a text that may have anything in it, for the console."""
     return Text(visible(text))
 
 
@@ -130,7 +132,7 @@ def flow_table(records: Iterable[Record], *, wide: bool) -> Table:
         justify: Literal["right", "left"] = "right" if column.right else "left"
         table.add_column(column.title, justify=justify, overflow="fold")
     for record in records:
-        table.add_row(*(_cell(column.value(record)) for column in columns))
+        table.add_row(*(line(column.value(record)) for column in columns))
     return table
 
 
@@ -152,12 +154,14 @@ def grid(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for at, title in enumerate(titles):
         number = bool(rows) and isinstance(rows[0][at], int | float)
-        table.add_column(title, justify="right" if number else "left", overflow="fold")
+        justify: Literal["right", "left"] = "right" if number else "left"
+        table.add_column(line(title), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(str(value)) for value in row))
+        table.add_row(*(line(str(value)) for value in row))
     return table
 
 
 def _fit(column: TableColumn, text: str) -> str:
-    """Pad; what is too long stays whole: a shifted line is better than half a name."""
-    return text.rjust(column.width) if column.right else text.ljust(column.width)
+    """Pad by the cells that it takes; what is too long stays whole, rather than half a name."""
+    padding = " " * (column.width - cell_len(text))
+    return padding + text if column.right else text + padding

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class DaemonCommand(Generic[S]):
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run the daemon, or check its configuration; return the exit code."""
+        if arguments is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `serve` takes it: no traceback
         options = self._parser().parse_args(arguments)
         try:
             data = _read(options.config)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -33,7 +34,9 @@ INTERRUPTED = 130  # what shells say of a process that SIGINT ended
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing here is left half done: no traceback
     try:
         options = _parser(with_lab="lab" in arguments[:3]).parse_args(arguments)
         return int(options.run(options))

@@ -229,8 +229,10 @@ class Writer:
         """Wait that long, or until the event, which stopping always is."""
         if not self._stopping.is_set():
             until.clear()
+            # Not `wait_for`: in Python 3.11 it forgets a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(until.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await until.wait()
 
     async def _attempt(self) -> bool:
         """Commit one batch; False when the store failed and it is to be tried again."""

@@ -1,15 +1,15 @@
 """The API on a control socket, over views that a test can change."""
 
 import contextlib
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+import json
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.server import HttpApi, Views
 from flowvis.cli.client import ControlClient
-from flowvis.clickhouse.store import Result
+from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
 
 from .records import records
@@ -17,11 +17,26 @@ from .records import records
 LIVE = records({"sourceIP": "10.0.0.1"}, {"sourceIP": "10.0.0.2"})
 
 
-async def query(sql: str, max_rows: int) -> Result:
-    if "broken" in sql:
-        raise StoreError("no such table: broken", retryable=False)
-    rows = [(1, "a", datetime(2026, 1, 2, tzinfo=UTC)), (2**64 - 1, "b", None)][:max_rows]
-    return Result(["n", "s", "t"], ["UInt64", "String", "DateTime"], rows, truncated=max_rows < 2)
+ROWS: list[list[Any]] = [[1, "a", "2026-01-02 00:00:00"], [2**64 - 1, "b", None]]
+
+
+class Answered(Query):
+    """A query with the answer ROWS; one of "broken" fails, at once or after the first rows."""
+
+    def _found(self) -> Iterator[Piece]:
+        if self.statement.startswith("SELECT broken"):
+            raise StoreError("no such table: broken", retryable=False)
+        self.names, self.types = ["n", "s", "t"], ["UInt64", "String", "DateTime"]
+        yield [json.dumps(row).encode() for row in ROWS]
+        if "broken" in self.statement:
+            raise StoreError("broke off", retryable=False)
+
+    def _cancel(self) -> None:
+        pass
+
+
+def query(sql: str, max_rows: int) -> Query:
+    return Answered(sql, QueryLimits(), max_rows)
 
 
 @contextlib.asynccontextmanager

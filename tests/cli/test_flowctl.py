@@ -3,15 +3,20 @@ import csv
 import io
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from rich.cells import cell_len
 
 from aggregator.records import records
-from aggregator.served import served
+from aggregator.served import Answered, served
 from flowvis.cli.flowctl import main
+from flowvis.cli.tables import TableColumn, _fit
+from flowvis.clickhouse.query import Piece, Query, QueryLimits
+from flowvis.errors import StoreError
 from waiting import until
 
 FLOW = {
@@ -136,10 +141,10 @@ async def test_queries_in_each_form(tmp_path: Path, capsys: pytest.CaptureFixtur
         captured = capsys.readouterr()
     assert table[0].split() == ["n", "s", "t"]
     assert str(2**64 - 1) in table[2]
-    assert rows[0] == {"n": 1, "s": "a", "t": "2026-01-02 00:00:00+00:00"}
+    assert rows[0] == {"n": 1, "s": "a", "t": "2026-01-02 00:00:00"}
     assert list(csv.reader(io.StringIO(captured.out)))[:2] == [
         ["n", "s", "t"],
-        ["1", "a", "2026-01-02 00:00:00+00:00"],
+        ["1", "a", "2026-01-02 00:00:00"],
     ]
     assert "only the first 1 rows" in captured.err
 
@@ -219,7 +224,7 @@ async def test_status_shows_what_is_wrong_with_policies(
         assert await flowctl(tmp_path, "status") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "policies: 12 verdicts of denial refuted by the traffic" in out
-    assert "policies: AdminNetworkPolicy old: not understood: peer with \ufffd[2Jmoon" in out
+    assert "policies: AdminNetworkPolicy old: not understood: peer with \\x1b[2Jmoon" in out
 
 
 @pytest.mark.parametrize("wrong", [{"imbalance": 3}, {"missing": 3}])
@@ -284,3 +289,138 @@ def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> N
         main(["flow"])
     assert ended.value.code == 2
     assert "invalid choice" in capsys.readouterr().err
+
+
+LOSS = {"stage": "clickhouse", "reason": "queue-full", "records": 7, "lastSeconds": 59.7}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "line"),
+    [
+        ({}, 0, "OK: books balance, nothing lost"),
+        ({"losses": [LOSS | {"lastSeconds": 301}]}, 0, "OK: books balance, nothing lost"),
+        (
+            {"losses": [LOSS]},
+            1,
+            "WARNING: 7 records lost at clickhouse: queue-full, last 1m ago",
+        ),
+        (
+            {"nodes": [{"name": "n1", "sessions": 0}, {"name": "n2", "sessions": 1}]},
+            1,
+            "WARNING: node n1 has no session",
+        ),
+        ({"configuration": {"problems": ["a: b"]}}, 1, "WARNING: configuration not taken: a: b"),
+        ({"kubernetes": "away"}, 1, "WARNING: Kubernetes API: away"),
+        (
+            {"destinations": [{"name": "db", "problem": "replaced, 5 records left"}]},
+            1,
+            "WARNING: db: replaced, 5 records left",
+        ),
+        (
+            {"destinations": [{"name": "db", "problem": "no\nanswer"}], "losses": [LOSS]},
+            2,
+            "CRITICAL: db: no\\nanswer; 7 records lost at clickhouse: queue-full, last 1m ago",
+        ),
+        ({"ready": False}, 2, "CRITICAL: not ready"),
+        ({"ready": False, "replica": "another one has the lease"}, 0, "OK: books balance,"),
+        ({"ledger": {"balanced": False, "stages": []}}, 2, "CRITICAL: the books do not balance"),
+    ],
+)
+async def test_check_is_a_line_and_an_exit_code(
+    changes: dict[str, Any],
+    code: int,
+    line: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    well = status() | {"destinations": [], "nodes": [], "ready": True}
+    async with served(tmp_path, status=lambda: well | changes):
+        assert await flowctl(tmp_path, "status", "--check") == code
+    (printed,) = capsys.readouterr().out.splitlines()
+    assert printed.startswith(line)
+
+
+async def test_check_looks_back_as_far_as_it_is_asked(tmp_path: Path) -> None:
+    well = status() | {"destinations": [], "losses": [LOSS]}
+    async with served(tmp_path, status=lambda: well):
+        assert await flowctl(tmp_path, "status", "--check", "--since", "30s") == 0
+        assert await flowctl(tmp_path, "status", "--check", "--since", "1h") == 1
+
+
+def test_check_without_an_aggregator_knows_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--socket", str(tmp_path / "none.sock"), "status", "--check"]) == 3
+    assert capsys.readouterr().out.startswith("UNKNOWN: no aggregator answers")
+
+
+HOSTILE = "x\n10:00:00  forged  row\r\x1b[2J\x9b2J\u202e\u2028[red]日本"
+
+
+class Hostile(Answered):
+    """A query whose column and values are texts of a hostile peer's."""
+
+    def _found(self) -> Iterator[Piece]:
+        self.names, self.types = [HOSTILE, "b"], ["String", "Array(String)"]
+        yield [json.dumps([HOSTILE, [HOSTILE]]).encode()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["flows"], 2),
+        (["flows", "-o", "wide"], 2),
+        (["flows", "-o", "json"], 1),
+        (["sql", "SELECT"], 2),
+        (["sql", "SELECT", "-o", "json"], 1),
+        (["sql", "SELECT", "-o", "csv"], 2),
+        (["status"], None),
+        (["status", "--check"], 1),
+    ],
+)
+async def test_a_hostile_name_forges_no_row(
+    arguments: list[str],
+    lines: int | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    named = status() | {
+        "version": HOSTILE,
+        "sessions": [{**status()["sessions"][0], "peer": HOSTILE, "node": HOSTILE}],
+        "nodes": [{"name": HOSTILE, "sessions": 0, "records": 1}],
+        "ranges": HOSTILE,
+        "kubernetes": HOSTILE,
+        "clusterId": HOSTILE,
+        "configuration": {"problems": [HOSTILE], "restartRequired": [HOSTILE]},
+        "policies": {"unrecognized": {HOSTILE: HOSTILE}},
+        "destinations": [{"name": HOSTILE, "problem": HOSTILE}],
+    }
+    async with served(
+        tmp_path,
+        status=lambda: named,
+        query=lambda sql, max_rows: Hostile(sql, QueryLimits(), max_rows),
+    ) as (_, history, _):
+        flow = {"sourcePodName": HOSTILE, "destinationServicePortName": HOSTILE}
+        history.put(records(FLOW | flow))
+        await flowctl(tmp_path, *arguments)
+    printed = capsys.readouterr().out.replace("\r\n", "\n").rstrip("\n").split("\n")
+    assert lines is None or len(printed) == lines
+    assert all(line.isprintable() for line in printed)
+    assert not any(line.startswith("10:00:00") for line in printed)
+    assert any("[red]日本" in line for line in printed)
+
+
+async def test_errors_are_as_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(sql: str, max_rows: int) -> Query:
+        raise StoreError(HOSTILE, retryable=False)
+
+    async with served(tmp_path, query=refuse):
+        assert await flowctl(tmp_path, "sql", "SELECT") == 1
+    printed = capsys.readouterr().err.rstrip("\n").split("\n")
+    assert all(line.isprintable() and line.startswith("flowctl: ") for line in printed)
+
+
+def test_wide_characters_take_two_cells() -> None:
+    column = TableColumn("A", str, 8)
+    assert cell_len(_fit(column, "日本")) == 8
+    assert _fit(TableColumn("A", str, 8, right=True), "日本") == "    日本"

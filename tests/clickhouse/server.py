@@ -23,10 +23,16 @@ SECURE = """<tcp_port_secure>{port}</tcp_port_secure><openSSL><server>
 <certificateFile>{certificate}</certificateFile><privateKeyFile>{key}</privateKeyFile>
 <verificationMode>none</verificationMode></server></openSSL>"""
 
-USERS = """<yandex><profiles><default>{profile}</default></profiles>
+USERS = """<yandex><profiles><default>{profile}</default>
+<limited><readonly>2</readonly><max_memory_usage>100000000</max_memory_usage></limited>
+<fixed><readonly>1</readonly><max_memory_usage>100000000</max_memory_usage></fixed></profiles>
 <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default>
 <writer><password>secret</password><networks><ip>::/0</ip></networks><profile>default</profile>
-<quota>default</quota></writer></users><quotas><default></default></quotas></yandex>"""
+<quota>default</quota></writer>
+<limited><password>limited</password><networks><ip>::/0</ip></networks><profile>limited</profile>
+<quota>default</quota></limited>
+<fixed><password>fixed</password><networks><ip>::/0</ip></networks><profile>fixed</profile>
+<quota>default</quota></fixed></users><quotas><default></default></quotas></yandex>"""
 
 
 class Server:

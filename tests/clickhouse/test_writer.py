@@ -1,6 +1,7 @@
 """The writer: bounded, balanced, and patient with a store that comes and goes."""
 
 import asyncio
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -11,13 +12,16 @@ import pytest
 
 from flowvis.backlog import size_of
 from flowvis.batch import Batch
+from flowvis.clickhouse.query import Query, Result
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import StoreError
 from flowvis.native import StringTable
+from flowvis.runtime import patience
 from flowvis.runtime.dropped import OutgoingDropped
-from flowvis.runtime.ledger import Stage
+from flowvis.runtime.ledger import Ledger, Stage
+from flowvis.runtime.losses import Losses
 from waiting import until
 
 from .conftest import MakeStore
@@ -53,6 +57,9 @@ class Moody:
             raise self.error
         assert batch_id not in self.stored
         self.stored[batch_id] = batch
+
+    def ask(self, sql: str, *, max_rows: int = 1) -> Query:
+        raise NotImplementedError
 
     def query(self, sql: str, *, max_rows: int = 1) -> Result:
         raise NotImplementedError
@@ -327,3 +334,38 @@ async def test_the_server_may_come_later_and_go_away(tmp_path: Path) -> None:
     finally:
         server.kill()
         await writer.stop()
+
+
+@pytest.mark.clickhouse
+async def test_a_server_that_does_not_answer_is_a_problem_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Stopped, its kernel goes on taking what is sent; and what the queue cannot hold is lost."""
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.3)
+    server = Server(tmp_path / "frozen")
+    await asyncio.to_thread(server.start)
+    ledger = Ledger()
+    stage = ledger.stage("clickhouse")
+    store = open_store(StoreSettings(server.url, database="frozen", ttl_s=0))
+    writer = Writer(store, stage, commit_interval_s=FAST, max_pending=500)
+    seen = Losses(ledger)
+    try:
+        await writer.start()
+        await until(lambda: writer.healthy)
+        server.send(signal.SIGSTOP)
+        writer.put(flows(100))
+        await until(lambda: writer.problem)
+        assert writer.problem.startswith("no answer for")
+        assert not writer.healthy
+        assert "no answer for 0.3 s, asked to store 100 records" in caplog.text
+        writer.put(flows(700))
+        seen.look(1.0)
+        assert "200 records dropped: the destination was away or slow" in caplog.text
+        server.send(signal.SIGCONT)
+        await until(lambda: stage.sent == 600)
+        assert (writer.problem, stage.imbalance) == ("", 0)
+        assert store.query("SELECT count() FROM flows").rows == [[600]]
+    finally:
+        server.send(signal.SIGCONT)
+        await writer.stop()
+        await asyncio.to_thread(server.kill)

@@ -13,8 +13,18 @@ from contextlib import contextmanager
 import pytest
 
 from flowvis.errors import SystemRefused
-from flowvis.runtime.component import end, ended, let_end, spawn, supervisor
+from flowvis.runtime import component
+from flowvis.runtime.component import SAME_S, SIGNALS, end, ended, let_end, spawn, supervisor
 from flowvis.runtime.process import serve
+
+
+@pytest.fixture(autouse=True)
+def _handlers_of_the_tests_own() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 PRELUDE = """
 import asyncio, logging, sys, time
@@ -99,13 +109,59 @@ def test_second_signal_means_now() -> None:
         lines_until_ready(process)
         process.terminate()
         lines_until_ready(process, "stop b")
+        time.sleep(SAME_S)
         began = time.monotonic()
         process.terminate()
         said = rest(process)
-        assert time.monotonic() - began < 5
-        assert "stopped at once by a second signal; not stopped: a" in said
-        assert "stop a" not in said
+        assert time.monotonic() - began < 15
+        assert said[0] == "SIGTERM: in a hurry"
+        assert said[1].startswith("b has not stopped in ")
+        assert said[2:] == ["stop a", "stopped a"]
         assert process.returncode == 1
+
+
+def test_a_third_signal_means_now() -> None:
+    parts = ", ".join(f"Part({name!r}, 60)" for name in "abcdef")
+    with daemon(f"sys.exit(serve([{parts}, Ready('g')], grace_s=60))") as process:
+        lines_until_ready(process)
+        process.terminate()
+        lines_until_ready(process, "stop f")
+        time.sleep(SAME_S)
+        process.terminate()
+        lines_until_ready(process, "SIGTERM: in a hurry")
+        time.sleep(SAME_S)
+        process.terminate()
+        assert process.stdout is not None
+        said = list(process.stdout)
+        assert said[-1].startswith("stopped at once by a third signal; not stopped: a, b")
+        process.wait()
+        assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGINT, signal.SIGINT, signal.SIGINT),
+        (*[signal.SIGHUP] * 50, signal.SIGTERM, *[signal.SIGHUP] * 50, signal.SIGTERM),
+    ],
+    ids=lambda numbers: "-".join(number.name for number in numbers[-4:]),
+)
+def test_signals_at_once_are_one(numbers: tuple[signal.Signals, ...]) -> None:
+    """Also those that come when all has stopped, while the process ends."""
+    script = "sys.exit(serve([Part('a', 0.2), Part('b', 0.2), Ready('c')], grace_s=60))"
+    with daemon(script) as process:
+        lines_until_ready(process)
+        for number in numbers:
+            process.send_signal(number)
+        said = lines_until_ready(process, "stopped a")
+        while process.poll() is None:
+            process.send_signal(numbers[0])
+        assert process.returncode == 0
+        assert said[0].endswith(": stopping")
+        assert said[1:] == ["stop c", "stopped c", "stop b", "stopped b", "stop a", "stopped a"]
+        assert rest(process) == []
 
 
 def test_stuck_component_is_named_and_the_others_still_stop() -> None:
@@ -338,15 +394,19 @@ def test_in_this_process() -> None:
     assert said == ["start a", "start b", "stop c", "stop b", "stop a"]
 
 
-def test_in_this_process_stuck_and_cut_short(caplog: pytest.LogCaptureFixture) -> None:
+def test_in_this_process_stuck_and_cut_short(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     assert serve([Part("a", said, stop_s=60), Signals("c", said)], grace_s=0.1) == 1
     assert "a has not stopped in" in caplog.text
     assert "stuck in Part.stop" in caplog.text
+    monkeypatch.setattr(component, "SAME_S", 0.0)
     twice = Signals("c", said)
     twice.signals = (signal.SIGINT, signal.SIGTERM)
     assert serve([Part("a", said), Part("b", said, stop_s=60), twice], grace_s=60) == 1
-    assert "second signal; not stopped: a" in caplog.text
+    assert "b has not stopped in" in caplog.text
+    assert said[-1] == "stop a"
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), ValueError("wrong"), None])

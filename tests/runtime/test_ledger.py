@@ -101,7 +101,8 @@ def test_every_reason_has_a_meaning_and_is_documented(page: Page) -> None:
     for reason in page.dropped or ():
         assert reason == reason.value == str(reason)
         assert reason.meaning
-        assert f"| {page.stage} | {reason} | {reason.meaning} |" in document
+        loss = "yes" if reason.is_loss else ""
+        assert f"| {page.stage} | {reason} | {loss} | {reason.meaning} |" in document
 
 
 def test_a_reason_is_its_word_in_the_books() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from flowvis.runtime import logs
 from flowvis.runtime.logs import LimitedLog, configure
+from waiting import until
 
 FAULT = "ValueError: invalid literal for int() with base 10: 'wrong'"
 
@@ -66,8 +67,76 @@ def test_text_has_the_traceback_below() -> None:
         int("wrong")
     except ValueError:
         logging.getLogger("flowvis.test").exception("failed")
-    assert stream.getvalue().splitlines()[1] == "Traceback (most recent call last):"
-    assert stream.getvalue().endswith(FAULT + "\n")
+    assert stream.getvalue().splitlines()[1] == "  Traceback (most recent call last):"
+    assert stream.getvalue().endswith("  " + FAULT + "\n")
+
+
+HOSTILE = "a\r\ntime=1 level=info msg=forged \x1b[2J\x9b2J\0\u202egnp\u2028\u200b\ud800"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_text_of_a_peer_s_is_a_line_or_moves_a_terminal(form: str) -> None:
+    stream = lines(form)
+    log = logging.getLogger("flowvis.test")
+    log.warning("%s", HOSTILE, extra={"peer": HOSTILE})
+    for bare in ("\u202e", "\x85", "\u2028", "\u2066", "\ufeff", "\x7f", "\N{NO-BREAK SPACE}"):
+        log.warning("bare", extra={"peer": f"a{bare}b"})
+    log.error("failed", exc_info=ValueError(HOSTILE))
+    written = stream.getvalue().split("\n")
+    assert all(line.isprintable() for line in written)
+    assert not any(line.startswith("time=1 ") for line in written)
+    entries = [line for line in written if line and not line.startswith("  ")]
+    assert len(entries) == 9
+    if form == "json":
+        assert json.loads(entries[0])["peer"] == HOSTILE
+        assert HOSTILE in json.loads(entries[-1])["traceback"]
+
+
+def test_a_peer_is_an_address_whatever_its_port(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    limited = LimitedLog(logging.getLogger("t"), burst=2, interval_s=10, clock=lambda: now[0])
+    texts = ("10.0.0.1:{}", "[fd00::1]:{}", "node-1@[fd00::1]:{}", "tcp://db:{}", "[fd00::2]:{}")
+    for peer in texts:
+        for port in range(1, 50):
+            limited.log(logging.WARNING, peer.format(port * 1000), "bad")
+    assert len(caplog.records) == 5 * 2
+    assert caplog.records[0].peer == "10.0.0.1:1000"  # type: ignore[attr-defined]
+    assert len(limited._windows) == 5
+    for address in ("fd00::1", "fd00::2"):
+        limited.log(logging.WARNING, address, "bad")
+    assert len(limited._windows) == 7
+
+
+def test_all_peers_together_have_a_share(caplog: pytest.LogCaptureFixture) -> None:
+    """One who has a whole network of addresses is many peers, but one log."""
+    now = [0.0]
+    limited = LimitedLog(logging.getLogger("t"), burst=2, interval_s=10, clock=lambda: now[0])
+    for number in range(3000):
+        limited.log(logging.WARNING, f"[fd00::{number:x}]:1", "bad")
+    assert len(caplog.records) == logs.ALL_PEERS
+    limited.log(logging.WARNING, "[fd00::1]:1", "bad in another way")
+    assert len(caplog.records) == logs.ALL_PEERS + 1
+    limited.report(everything=True)
+    last = caplog.records[-1]
+    assert last.getMessage() == "more of the same kind: bad"
+    assert last.suppressed == 3000 - logs.ALL_PEERS  # type: ignore[attr-defined]
+
+
+async def test_what_was_suppressed_is_reported_where_no_line_follows(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "REPORT_S", 0.01)
+    limited = LimitedLog(logging.getLogger("t"), burst=1, interval_s=0.1)
+    component = logs.SuppressedLines()
+    await component.start()
+    for _ in range(5):
+        limited.log(logging.WARNING, "a", "bad")
+    await until(lambda: len(caplog.records) == 2)
+    assert caplog.records[1].suppressed == 4  # type: ignore[attr-defined]
+    for _ in range(3):
+        limited.log(logging.WARNING, "b", "worse")
+    await component.stop()
+    assert [getattr(r, "suppressed", 0) for r in caplog.records] == [0, 4, 0, 2]
 
 
 def test_configuring_again_replaces() -> None:
@@ -123,8 +192,10 @@ def test_many_peers_together_have_a_limit_as_well(caplog: pytest.LogCaptureFixtu
     limited.log(logging.WARNING, "192.0.2.1", "something else")
     now[0] = 10.0
     limited.log(logging.WARNING, "192.0.2.200", "refused")
-    lines = [(each.getMessage(), getattr(each, "suppressed", 0)) for each in caplog.records]
-    assert lines == [*[("refused", 0)] * 5, ("something else", 0), ("refused", 95)]
+    said = ["refused"] * 5 + ["something else", "refused"]
+    assert [each.getMessage() for each in caplog.records] == said
+    limited.report()
+    assert caplog.records[-1].suppressed == 95  # type: ignore[attr-defined]
 
 
 def test_an_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:

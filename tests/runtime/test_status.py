@@ -58,6 +58,18 @@ async def test_metrics_in_both_formats_over_both_families() -> None:
         assert body.endswith("# EOF\n")
 
 
+@pytest.mark.parametrize(
+    "accept",
+    ["application/openmetrics-text; version=x", "application/openmetrics-text; version=1;q=", "="],
+)
+async def test_no_accept_header_fails_a_scrape(accept: str) -> None:
+    async with serving() as server:
+        code, head, body = await ask(server, get("/metrics", f"Accept: {accept}"))
+    assert code == 200
+    assert "text/plain; version=0.0.4; charset=utf-8" in head
+    assert "things_total 3.0" in body
+
+
 async def test_health_and_readiness() -> None:
     problems = {"store": "", "table": ""}
     checks = {name: lambda name=name: problems[name] for name in problems}

@@ -1,6 +1,5 @@
 """The flow-aggregator, put together: settings in, components out. Building it opens nothing."""
 
-import asyncio
 import logging
 import os
 import socket
@@ -30,7 +29,8 @@ from flowvis.aggregator.replica import Replica
 from flowvis.aggregator.reporters import by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
 from flowvis.batch import Batch
-from flowvis.clickhouse.store import Result, Store, StoreSettings, open_store
+from flowvis.clickhouse.query import Query, QueryLimits
+from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
@@ -190,7 +190,14 @@ class Aggregator:
             port=settings.status.port,
             ready=ready,
         )
-        views = Views(self._status, self.ledger.as_dict, self._live, self._history, self._query)
+        views = Views(
+            self._status,
+            self.ledger.as_dict,
+            self._live,
+            self._history,
+            self._query,
+            self._queries,
+        )
         api = HttpApi(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
             self._status_server,
@@ -288,11 +295,14 @@ class Aggregator:
         listen = settings.listen
         self.server.admit(listen.max_sessions, listen.max_sessions_per_address)
 
-    async def _query(self, sql: str, max_rows: int) -> Result:
+    def _query(self, sql: str, max_rows: int) -> Query:
         writer = self._clickhouse.current
         if writer is None:
             raise NoStore("no store is configured: set clickHouse.enable")
-        return await asyncio.to_thread(writer.store.query, sql, max_rows=max_rows)
+        return writer.store.ask(sql, max_rows=max_rows)
+
+    def _queries(self) -> int:
+        return self.configuration.in_force.click_house.queries.max_concurrent
 
     def _live(self, limit: int, skip: int) -> Batch:
         return self.table.live(limit, skip=skip)
@@ -318,6 +328,7 @@ class Aggregator:
             "policies": self._policies.as_dict(),
             "memory": self.budget.as_dict(),
             "ledger": self.ledger.as_dict(),
+            "losses": self.ledger.losses_as_dicts(time.monotonic()),
         }
 
     def _sessions(self) -> list[dict[str, Any]]:
@@ -428,6 +439,15 @@ def _store(settings: ClickHouse) -> Store:
             insecure_skip_verify=settings.tls.insecure_skip_verify,
             compress=settings.compress,
             ttl_s=round(settings.ttl),
+            queries=QuerySettings(
+                settings.queries.username,
+                settings.queries.password,
+                QueryLimits(
+                    memory_bytes=settings.queries.max_memory << 20,
+                    seconds=max(round(settings.queries.max_duration), 1),
+                    threads=settings.queries.max_threads,
+                ),
+            ),
         )
     )
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -39,19 +40,26 @@ class ControlClient:
 
     def get(self, what: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the JSON of a GET."""
-        with self._ask("GET", what, query, None, TIMEOUT_S) as answer:
-            return json.load(answer)
+        return self._document("GET", what, query, None)
 
     def post(self, what: str, body: Mapping[str, Any]) -> Any:
         """Return the JSON of a POST."""
-        with self._ask("POST", what, None, json.dumps(body).encode(), TIMEOUT_S) as answer:
-            return json.load(answer)
+        return self._document("POST", what, None, json.dumps(body).encode())
 
     def lines(self, what: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
         """Go through JSON lines as they come."""
-        with self._ask("GET", what, query, None, None) as answer:
+        with self._ask("GET", what, query, None, None) as answer, _whole(self._path):
             for line in answer:
                 yield json.loads(line)
+
+    def _document(
+        self, method: str, what: str, query: Mapping[str, str] | None, body: bytes | None
+    ) -> Any:
+        with self._ask(method, what, query, body, TIMEOUT_S) as answer, _whole(self._path):
+            document = json.load(answer)
+        if "error" in document:
+            raise Refused(document["error"])
+        return document
 
     def _ask(
         self,
@@ -78,6 +86,15 @@ class ControlClient:
             with answer:
                 raise Refused(_error(answer.read()))
         return answer
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Say that an answer broke off: the aggregator ended, or took too long."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+        raise SystemRefused(f"the answer of the aggregator at {path} broke off: {error}") from error
 
 
 def _error(body: bytes) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Configuration
 from flowvis.runtime.ledger import Ledger
+from flowvis.runtime.losses import Losses
 from flowvis.runtime.process import serve
 from flowvis.runtime.reload import Reload
 from flowvis.runtime.settings import Loaded
+from flowvis.runtime.visible import visible
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,8 @@ class DaemonCommand(Generic[S]):
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run the daemon, or check its configuration; return the exit code."""
+        if arguments is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `serve` takes it: no traceback
         options = self._parser().parse_args(arguments)
         try:
             data = _read(options.config)
@@ -63,13 +68,13 @@ class DaemonCommand(Generic[S]):
             if options.command == "check":
                 self.build(loaded.settings)
                 for warning in loaded.warnings:
-                    print(f"{self.name}: {options.config}: {warning}", file=sys.stderr)
+                    print(visible(f"{self.name}: {options.config}: {warning}"), file=sys.stderr)
                 print(settings.effective(loaded.settings), end="")
                 return 0
             return self._run(options.config, data, loaded)
         except FlowvisError as error:
-            for line in str(error).splitlines():
-                print(f"{self.name}: {line}", file=sys.stderr)
+            for line in str(error).split("\n"):
+                print(f"{self.name}: {visible(line)}", file=sys.stderr)
             return 1
 
     def _run(self, path: Path, data: bytes, loaded: Loaded[Any]) -> int:
@@ -81,7 +86,9 @@ class DaemonCommand(Generic[S]):
         daemon = self.build(wanted)
         load = partial(self._load, path)
         reload = Reload(path, data, load, daemon.configuration, self.announce)
-        code = serve([*daemon.components, reload], grace_s=wanted.grace_period)
+        parts: list[Component] = [logs.SuppressedLines(), Losses(daemon.ledger)]
+        parts += [*daemon.components, reload]
+        code = serve(parts, grace_s=wanted.grace_period)
         return code if daemon.ledger.close() else 1
 
     def _load(self, path: Path, data: bytes) -> S:

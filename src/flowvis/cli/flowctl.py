@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,7 @@ from flowvis.cli.client import ControlClient
 from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime.build import version_text
 from flowvis.runtime.extras import extra
+from flowvis.runtime.visible import visible
 
 DESCRIPTION = "Look into flowvis: live flows, queries, the books; issue certificates; run the lab."
 
@@ -22,6 +24,7 @@ examples:
   flowctl flows --namespace shop -o json        the latest of one namespace, a JSON object a line
   flowctl sql "SELECT sourcePodName, sum(octetDeltaCount) FROM flows GROUP BY 1"
   flowctl status                                what runs, and whether the books balance
+  flowctl status --check                        one line and an exit code, for monitoring
   flowctl certs --directory certs --server flow-aggregator.example --client node-1
   flowctl lab demo                              two nodes with Pods on this machine
 """
@@ -31,12 +34,15 @@ INTERRUPTED = 130  # what shells say of a process that SIGINT ended
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing here is left half done: no traceback
     try:
         options = _parser(with_lab="lab" in arguments[:3]).parse_args(arguments)
         return int(options.run(options))
     except FlowvisError as error:
-        print(f"flowctl: {error}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            print(f"flowctl: {visible(line)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush

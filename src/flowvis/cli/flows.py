@@ -1,7 +1,6 @@
 """flowctl flows: the records that the aggregator writes."""
 
 import argparse
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
@@ -10,6 +9,7 @@ from flowvis.aggregator.api.selection import VERDICTS, Selection
 from flowvis.cli import tables
 from flowvis.cli.client import ControlClient
 from flowvis.fields import FLOW_TYPES
+from flowvis.runtime.visible import visible_json
 
 CONDITIONS = {
     "pod": "a Pod's name, on either side",
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, client: ControlClient) -> int:
         records = client.lines("flows", query | {"follow": "1" if options.follow else "0"})
     if options.output == "json":
         for record in records:
-            print(json.dumps(record, ensure_ascii=False), flush=options.follow)
+            print(visible_json(record), flush=options.follow)
     elif options.follow and not options.live:
         _stream(records, wide=options.output == "wide")
     else:

@@ -1,19 +1,24 @@
-"""flowctl status: what runs, and whether the books balance."""
+"""flowctl status: what runs, and whether the books balance; `--check`, for scripts.
+
+Exit codes of `--check` are those of monitoring plugins: 0 well, 1 warning, 2 critical, 3 unknown.
+"""
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from flowvis.cli import tables
 from flowvis.cli.client import ControlClient
-from flowvis.runtime.durations import format_duration
+from flowvis.errors import FlowvisError
+from flowvis.runtime.durations import format_duration, parse_duration
+from flowvis.runtime.visible import visible, visible_json
 
 UNBALANCED = 1
+RECENT_S = 300.0  # losses of so long ago are a warning
 
 
 def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
@@ -26,15 +31,32 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Control
         "unaccounted for.",
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="one line, for scripts and monitoring; exits with 0 when all is well, 1 (warning) "
+        "when records were lost lately, a node does not report or something is not followed, 2 "
+        "(critical) when the books do not balance, a destination takes nothing or the aggregator "
+        "is not ready, 3 (unknown) when no aggregator answers",
+    )
+    parser.add_argument(
+        "--since",
+        type=_duration,
+        default=RECENT_S,
+        metavar="DURATION",
+        help="--check: how long a loss is a warning (default 5m)",
+    )
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
 def run(options: argparse.Namespace, client: ControlClient) -> int:
     """Print the status."""
+    if options.check:
+        return _check(client, options.since)
     status = client.get("status")
     balanced = bool(status["ledger"]["balanced"])
     if options.output == "json":
-        print(json.dumps(status, ensure_ascii=False, indent=2))
+        print(visible_json(status, indent=2))
     else:
         _show(status)
     if not balanced:
@@ -42,31 +64,90 @@ def run(options: argparse.Namespace, client: ControlClient) -> int:
     return 0 if balanced else UNBALANCED
 
 
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
+
+
+class Severity(IntEnum):
+    """How bad a finding is, as monitoring plugins have it; the exit code of `--check`."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+def findings(status: Mapping[str, Any], since_s: float) -> Iterator[tuple[Severity, str]]:
+    """Go through what is not well."""
+    if not status["ledger"]["balanced"]:
+        yield Severity.CRITICAL, "the books do not balance"
+    if not status.get("ready", True) and not status.get("replica"):
+        yield Severity.CRITICAL, "not ready"
+    for destination in status["destinations"]:
+        if problem := destination["problem"]:
+            # One that is replaced, or waits for the one before it, is on its way to be well.
+            passing = problem.startswith("replaced, ") or problem == "begins then"
+            severity = Severity.WARNING if passing else Severity.CRITICAL
+            yield severity, f"{destination['name']}: {problem}"
+    for loss in status.get("losses", ()):
+        if loss["lastSeconds"] <= since_s:
+            yield Severity.WARNING, _loss(loss)
+    for node in status.get("nodes", ()):
+        if not node["sessions"]:
+            yield Severity.WARNING, f"node {node['name']} has no session"
+    for problem in status.get("configuration", {}).get("problems", ()):
+        yield Severity.WARNING, f"configuration not taken: {problem}"
+    if problem := status.get("kubernetes"):
+        yield Severity.WARNING, f"Kubernetes API: {problem}"
+
+
+def _check(client: ControlClient, since_s: float) -> int:
+    """Print one line and return the severity."""
+    try:
+        found = sorted(findings(client.get("status"), since_s), reverse=True)
+    except FlowvisError as error:
+        found = [(Severity.UNKNOWN, str(error))]
+    worst = found[0][0] if found else Severity.OK
+    text = "; ".join(text for _, text in found) or "books balance, nothing lost"
+    print(f"{worst.name}: {visible(text)}")
+    return worst
+
+
+def _loss(loss: Mapping[str, Any]) -> str:
+    ago = format_duration(round(loss["lastSeconds"]))
+    return f"{loss['records']} records lost at {loss['stage']}: {loss['reason']}, last {ago} ago"
+
+
 def _show(status: Mapping[str, Any]) -> None:
     console = tables.console()
-    console.print(Text(status["version"]))
-    console.print(Text(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows"))
+    console.print(tables.line(status["version"]))
+    console.print(tables.line(f"up {status['uptimeSeconds']:.0f} s, {status['flows']} live flows"))
     if status.get("uncountedFlows"):
         console.print(
-            Text(
+            tables.line(
                 f"{status['uncountedFlows']} of them are not counted by their nodes' kernels: "
                 "they began before net.netfilter.nf_conntrack_acct was 1; open them anew"
             )
         )
     if status.get("clusterId"):
-        console.print(Text(f"cluster {status['clusterId']}"))
+        console.print(tables.line(f"cluster {status['clusterId']}"))
     _show_sessions(console, status["sessions"], status.get("nodes", ()))
     for destination in status["destinations"]:
-        console.print(Text(f"{destination['name']}: {destination['problem'] or 'well'}"))
+        console.print(tables.line(f"{destination['name']}: {destination['problem'] or 'well'}"))
     _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
-        console.print(Text(f"Kubernetes API: {status['kubernetes']}"))
+        console.print(tables.line(f"Kubernetes API: {status['kubernetes']}"))
     if status.get("ranges"):
-        console.print(Text(f"Pod networks: {status['ranges']}"))
+        console.print(tables.line(f"Pod networks: {status['ranges']}"))
     if status.get("replica"):
-        console.print(Text(f"replica: {status['replica']}"))
+        console.print(tables.line(f"replica: {status['replica']}"))
     _show_policies(console, status.get("policies", {}))
     _show_memory(console, status.get("memory", {}))
+    for loss in status.get("losses", ()):
+        console.print(tables.line(_loss(loss)))
     console.print("", ledger_table(status["ledger"]))
 
 
@@ -99,10 +180,12 @@ def _show_policies(console: Console, policies: Mapping[str, Any]) -> None:
     count = policies.get("unenforced", 0)
     if count:
         console.print(
-            Text(f"policies: {count} verdicts of denial refuted by the traffic: are they enforced?")
+            tables.line(
+                f"policies: {count} verdicts of denial refuted by the traffic: are they enforced?"
+            )
         )
     for which, parts in policies.get("unrecognized", {}).items():
-        console.print(Text(tables.printable(f"policies: {which}: not understood: {parts}")))
+        console.print(tables.line(f"policies: {which}: not understood: {parts}"))
 
 
 def _show_memory(console: Console, memory: Mapping[str, Any]) -> None:
@@ -115,7 +198,7 @@ def _show_memory(console: Console, memory: Mapping[str, Any]) -> None:
         for share in memory["shares"]
     )
     console.print(
-        Text(f"memory: {resident} of {limit} MiB ({memory['limitSource']}); of it {shares}")
+        tables.line(f"memory: {resident} of {limit} MiB ({memory['limitSource']}); of it {shares}")
     )
 
 
@@ -125,10 +208,10 @@ def _mebibytes(size: int) -> int:
 
 def _show_configuration(console: Console, configuration: Mapping[str, Any]) -> None:
     for problem in configuration.get("problems", ()):
-        console.print(Text(f"configuration not taken: {problem}"))
+        console.print(tables.line(f"configuration not taken: {problem}"))
     waiting = ", ".join(configuration.get("restartRequired", ()))
     if waiting:
-        console.print(Text(f"changed, and needs a restart: {waiting}"))
+        console.print(tables.line(f"changed, and needs a restart: {waiting}"))
 
 
 def ledger_table(ledger: Mapping[str, Any]) -> Any:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flowvis.fields import FLOW_TYPES, PROTOCOLS
+from flowvis.runtime.visible import visible
 
 Record = Mapping[str, Any]
 
@@ -60,13 +62,9 @@ def endpoint(record: Record, side: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def printable(text: str) -> str:
-    """Text without what moves a terminal's cursor: names come from the network."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
-def _cell(text: str) -> Text:
-    return Text(printable(text))
+def line(text: str) -> Text:
+    """Return a text that may have anything in it, for the console."""
+    return Text(visible(text))
 
 
 def _time(record: Record) -> str:
@@ -134,7 +132,7 @@ def flow_table(records: Iterable[Record], *, wide: bool) -> Table:
         justify: Literal["right", "left"] = "right" if column.right else "left"
         table.add_column(column.title, justify=justify, overflow="fold")
     for record in records:
-        table.add_row(*(_cell(column.value(record)) for column in columns))
+        table.add_row(*(line(column.value(record)) for column in columns))
     return table
 
 
@@ -146,7 +144,7 @@ def flow_heading(*, wide: bool) -> str:
 def flow_line(record: Record, *, wide: bool) -> str:
     """Write one record on a line of columns whose widths are fixed, for a stream without an end."""
     columns = flow_columns(wide=wide)
-    cells = (_fit(column, printable(column.value(record))) for column in columns)
+    cells = (_fit(column, visible(column.value(record))) for column in columns)
     return "  ".join(cells).rstrip()
 
 
@@ -156,12 +154,14 @@ def grid(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for at, title in enumerate(titles):
         number = bool(rows) and isinstance(rows[0][at], int | float)
-        table.add_column(title, justify="right" if number else "left", overflow="fold")
+        justify: Literal["right", "left"] = "right" if number else "left"
+        table.add_column(line(title), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(str(value)) for value in row))
+        table.add_row(*(line(str(value)) for value in row))
     return table
 
 
 def _fit(column: TableColumn, text: str) -> str:
-    """Pad; what is too long stays whole: a shifted line is better than half a name."""
-    return text.rjust(column.width) if column.right else text.ljust(column.width)
+    """Pad by the cells that it takes; what is too long stays whole, rather than half a name."""
+    padding = " " * (column.width - cell_len(text))
+    return padding + text if column.right else text + padding

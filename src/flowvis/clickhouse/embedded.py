@@ -7,30 +7,50 @@ is made.
 import json
 import os
 import re
+import secrets
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from flowvis.batch import Batch
+from flowvis.clickhouse.query import Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import frames
+from flowvis.clickhouse.statement import SYSTEM_TABLES, readable, streamable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
-    QUERY_TIMEOUT_S,
     REJECTIONS,
-    Result,
     StoreSettings,
-    readable,
 )
 from flowvis.errors import SettingsError, StoreError
 
+READER = "reader"
+_FORMAT = "JSONCompactEachRowWithNamesAndTypes"
+_ANSWERS: dict[str, int | str] = {
+    "output_format_json_quote_64bit_integers": 0,
+    "output_format_json_validate_utf8": 1,
+}
+_ACCESS = """<clickhouse>
+<users_config>{path}</users_config>
+<profiles><default/></profiles>
+<quotas><default/></quotas>
+<roles>
+<owner><grants><query>GRANT ALL ON *.*</query></grants></owner>
+<{reader}><grants><query>GRANT SELECT, SHOW TABLES, SHOW COLUMNS, SHOW DATABASES ON *.*</query>
+<query>REVOKE SELECT ON system.*</query>{granted}</grants></{reader}>
+</roles>
+<users><default><no_password/><networks><ip>::/0</ip></networks><profile>default</profile>
+<quota>default</quota><grants><query>GRANT owner, {reader}</query></grants></default></users>
+</clickhouse>
+"""
 _LOCKED = "Cannot lock file"
 _CODE = re.compile(r"Code: (\d+)")
 
@@ -74,30 +94,28 @@ class EmbeddedStore:
                 inserter.append(piece)
             inserter.finish()
 
+    def ask(self, sql: str, *, max_rows: int = MAX_ROWS) -> Query:
+        """Prepare one statement; see `Store.ask`."""
+        return _EmbeddedQuery(self, readable(sql), self._settings.queries.limits, max_rows)
+
     def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
-        """Run one statement that reads, in a session that may not write."""
-        statement = readable(sql)
+        """Run one statement that only reads."""
+        return self.ask(sql, max_rows=max_rows).result()
+
+    @contextmanager
+    def session(self, *statements: str) -> Iterator[Any]:
+        """Give a session of its own that has executed these; what the engine raises is StoreError.
+
+        The database is the one that records are in.
+        """
         session = self._open()
         try:
             with _errors(self.name):
-                session.query(
-                    f"SET max_result_rows = {max_rows + 1}, result_overflow_mode = 'break',"
-                    f" max_execution_time = {QUERY_TIMEOUT_S},"
-                    " output_format_json_quote_64bit_integers = 0"
-                )
-                session.query(f"USE {self._settings.database}")
-                session.query("SET readonly = 1")
-                answer = session.query(statement, "JSONCompact").bytes()
+                for statement in (f"USE {self._settings.database}", *statements):
+                    session.query(statement)
+                yield session
         finally:
             session.close()
-        document = json.loads(answer or b'{"meta": [], "data": []}')
-        rows = document["data"]
-        return Result(
-            [column["name"] for column in document["meta"]],
-            [column["type"] for column in document["meta"]],
-            rows[:max_rows],
-            truncated=len(rows) > max_rows,
-        )
 
     def optimize(self) -> None:
         """Merge all parts of each day into one, as the engine does by and by."""
@@ -128,7 +146,7 @@ class EmbeddedStore:
     def _open(self) -> Any:
         """Open the directory; StoreError says when another process has it."""
         try:
-            return self._engine(str(self._path))
+            return self._engine(f"{self._path}?config-file={_access()}")
         except RuntimeError as error:
             if _LOCKED in str(error) or (self._path / "status").exists():
                 raise StoreError(
@@ -137,6 +155,72 @@ class EmbeddedStore:
                     retryable=True,
                 ) from error
             raise StoreError(f"{self._path}: {_reason(error)}", retryable=False) from error
+
+
+class _EmbeddedQuery(Query):
+    """A query in a session that has only the rights of a reader."""
+
+    def __init__(
+        self, store: EmbeddedStore, statement: str, limits: QueryLimits, max_rows: int
+    ) -> None:
+        super().__init__(statement, limits, max_rows)
+        self._store = store
+        self._mark = f"flowvis-{secrets.token_hex(8)}"
+        """By which the engine knows it."""
+
+    def _found(self) -> Iterator[Piece]:
+        options = self.limits.options(self.max_rows) | _ANSWERS | {"log_comment": self._mark}
+        settings = ", ".join(f"{name} = {value!r}" for name, value in options.items())
+        with self._store.session(
+            f"SET ROLE {READER}", f"SET {settings}", "SET readonly = 1"
+        ) as session:
+            if not streamable(self.statement):  # EXPLAIN, SHOW: short
+                yield self._body(session.query(self.statement, _FORMAT).bytes())
+                return
+            with session.send_query(self.statement, _FORMAT) as stream:
+                first = stream.fetch()
+                if first is None:  # the engine's stream has no heading without rows
+                    self._describe(session)
+                    yield ()
+                    return
+                yield self._body(first.bytes())
+                while (part := stream.fetch()) is not None:
+                    yield self._body(part.bytes())
+
+    def _cancel(self) -> None:
+        with self._store.session() as session:
+            session.query(f"KILL QUERY WHERE Settings['log_comment'] = '{self._mark}' ASYNC")
+
+    def _body(self, answer: bytes) -> Piece:
+        """Take the heading off a part of the answer, each of which has one."""
+        if not answer:  # of what has no columns
+            return ()
+        names, types, *rows = answer.split(b"\n")[:-1]
+        self.names, self.types = json.loads(names), json.loads(types)
+        return rows
+
+    def _describe(self, session: Any) -> None:
+        answer = session.query(f"DESCRIBE ({self.statement})", "JSONCompactEachRow").bytes()
+        columns = [json.loads(line) for line in answer.split(b"\n")[:-1]]
+        self.names = [name for name, *_ in columns]
+        self.types = [kind for _, kind, *_ in columns]
+
+
+@cache
+def _access() -> str:
+    """Return a file, in memory, that tells the engine who may do what.
+
+    There is one user, with two roles: the owner of all, and a reader, who has no table function
+    that reads files or the network, creates nothing, and sees of the engine's own tables only those
+    that tell of the store.
+    """
+    granted = "".join(
+        f"<query>GRANT SELECT ON system.{table}</query>" for table in sorted(SYSTEM_TABLES)
+    )
+    descriptor = os.memfd_create("access.xml")
+    path = f"/proc/self/fd/{descriptor}"
+    os.write(descriptor, _ACCESS.format(path=path, reader=READER, granted=granted).encode())
+    return path
 
 
 def _engine(path: Path) -> Any:

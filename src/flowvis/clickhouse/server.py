@@ -5,10 +5,14 @@ frames of compressed bytes straight from the columns.
 """
 
 import datetime
+import json
 import logging
+import math
+import socket
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
 import lz4.block
@@ -21,19 +25,18 @@ from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
 
 from flowvis.batch import Batch
+from flowvis.clickhouse.query import PIECE_ROWS, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
+from flowvis.clickhouse.statement import readable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
-    QUERY_TIMEOUT_S,
     REJECTIONS,
-    Result,
     StoreSettings,
-    readable,
 )
 from flowvis.errors import StoreError
 
@@ -117,11 +120,11 @@ class _Client(Client):  # type: ignore[misc]  # as above
     """The driver's client over our connection, with an INSERT of one ready block."""
 
     def __init__(self, connection: Connection, settings: dict[str, Any]) -> None:
-        self._own = connection
+        self.own = connection
         super().__init__(connection.hosts[0][0], settings=settings)
 
     def get_connection(self) -> Connection:
-        self.connections = deque([self._own])
+        self.connections = deque([self.own])
         return super().get_connection()
 
     def insert_block(self, sql: str, block: Block, query_id: str, settings: dict[str, Any]) -> None:
@@ -188,28 +191,18 @@ class ServerStore:
             self._complete = False
             raise StoreError(str(error), retryable=True, code=error.code) from error
 
-    def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
-        """Run one statement that reads, on a connection of its own."""
-        options = {
-            "max_result_rows": max_rows + 1,
-            "result_overflow_mode": "break",
-            "max_execution_time": QUERY_TIMEOUT_S,
-            "readonly": 1,
-        }
-        client = self._make_client(self._settings.database)
-        try:
-            with _errors(self.name):
-                rows, columns = client.execute(
-                    readable(sql), with_column_types=True, settings=options
-                )
-        finally:
-            client.disconnect()
-        return Result(
-            [name for name, _ in columns],
-            [kind for _, kind in columns],
-            [[_plain(value) for value in row] for row in rows[:max_rows]],
-            truncated=len(rows) > max_rows,
+    def ask(self, sql: str, *, max_rows: int = MAX_ROWS) -> Query:
+        """Prepare one statement, for a connection of its own; see `Store.ask`."""
+        settings = self._settings
+        queries = settings.queries
+        client = self._make_client(
+            settings.database, (queries.username, queries.password) if queries.username else None
         )
+        return _ServerQuery(self.name, client, readable(sql), queries.limits, max_rows)
+
+    def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
+        """Run one statement that only reads."""
+        return self.ask(sql, max_rows=max_rows).result()
 
     def close(self) -> None:
         """Close the connection."""
@@ -268,15 +261,16 @@ class ServerStore:
             self._client = self._make_client()
         return self._client
 
-    def _make_client(self, database: str = "") -> _Client:
+    def _make_client(self, database: str = "", user: tuple[str, str] | None = None) -> _Client:
         """Make a client, which connects on use; no database: ours may not be there yet."""
         settings = self._settings
+        username, password = user or (settings.username, settings.password)
         connection = _ServerConnection(
             self._host,
             self._port,
             database=database,
-            user=settings.username,
-            password=settings.password,
+            user=username,
+            password=password,
             client_name="flowvis",
             connect_timeout=CONNECT_TIMEOUT_S,
             send_receive_timeout=ANSWER_TIMEOUT_S,
@@ -286,6 +280,66 @@ class ServerStore:
             ca_certs=str(settings.ca_cert) if settings.ca_cert else None,
         )
         return _Client(connection, {})
+
+
+class _ServerQuery(Query):
+    """A query on a connection of its own; closing that ends it at the server."""
+
+    def __init__(
+        self, name: str, client: _Client, statement: str, limits: QueryLimits, max_rows: int
+    ) -> None:
+        super().__init__(statement, limits, max_rows)
+        self._name = name
+        self._client = client
+
+    def _found(self) -> Iterator[Piece]:
+        try:
+            with _errors(self._name):
+                settings = self._permitted()
+                found = self._client.execute_iter(
+                    self.statement, with_column_types=True, settings=settings
+                )
+                columns = next(found, ())
+                self.names = [name for name, _ in columns]
+                self.types = [kind for _, kind in columns]
+                yield ()
+                while rows := [_as_json(row) for row in islice(found, PIECE_ROWS)]:
+                    yield rows
+        finally:
+            self._client.disconnect()
+
+    def _permitted(self) -> dict[str, int | str]:
+        """Return the limits that the user may set, which are not tighter already.
+
+        A user who may write is made one who only reads; one with readonly = 2 may set limits, and
+        one with readonly = 1 has those of its profile.
+        """
+        wanted = self.limits.options(self.max_rows)
+        names = ", ".join(f"'{name}'" for name in ("readonly", *wanted))
+        found = self._client.execute(
+            f"SELECT name, value FROM system.settings WHERE name IN ({names})"
+        )
+        present = dict(found)
+        if present.get("readonly") == "1":
+            return {}
+        chosen = {
+            name: value for name, value in wanted.items() if _tighter(value, present.get(name))
+        }
+        return chosen if present.get("readonly") == "2" else chosen | {"readonly": 1}
+
+    def _cancel(self) -> None:
+        connection = self._client.own
+        with suppress(OSError, EOFError, AttributeError):  # not connected, or not any more
+            # The server looks for the word more often than for the end of the connection.
+            connection.send_cancel()
+            connection.socket.shutdown(socket.SHUT_WR)
+
+
+def _tighter(wanted: int | str, present: str | None) -> bool:
+    """Whether a limit is less than the present one; 0 is none."""
+    if isinstance(wanted, str) or not (present or "").isdecimal():
+        return True
+    return int(present or 0) == 0 or wanted < int(present or 0)
 
 
 @contextmanager
@@ -305,14 +359,30 @@ def _errors(name: str) -> Iterator[None]:
         raise StoreError(f"{name}: {text}", retryable=True) from error
 
 
+def _as_json(row: Sequence[Any]) -> bytes:
+    """Write a row as a JSON array."""
+    try:
+        text = json.dumps(row, default=_plain, ensure_ascii=False, allow_nan=False)
+    except (ValueError, TypeError):  # NaN, keys that are no texts
+        text = json.dumps(_known(row), ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="replace")
+
+
 def _plain(value: Any) -> Any:
-    """Return a value that JSON knows."""
-    if value is None or isinstance(value, str | int | float):
-        return value
+    """Return a value that JSON knows for one that it does not."""
     if isinstance(value, bytes):
         return value.rstrip(b"\0").decode(errors="replace")
     if isinstance(value, datetime.datetime):
         return value.replace(tzinfo=None).isoformat(sep=" ")
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
     return str(value)
+
+
+def _known(value: Any) -> Any:
+    """Return a value with all of its parts as JSON has them; numbers that are none are null."""
+    if isinstance(value, list | tuple):
+        return [_known(item) for item in value]
+    if isinstance(value, dict):
+        return {str(_known(key)): _known(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else _plain(value)

@@ -1,26 +1,36 @@
 """What a store can do, and which one a database URL means."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from flowvis.batch import Batch
+from flowvis.clickhouse.query import Query, QueryLimits, Result
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.errors import SettingsError, StoreError
+from flowvis.errors import SettingsError
 from flowvis.runtime.extras import extra
 
 DEFAULT_TTL_S = 12 * 3600  # Theia's default
 MAX_ROWS = 10_000  # of a query's result, unless asked otherwise: what the dashboards' table shows
-QUERY_TIMEOUT_S = 60
 
 REJECTIONS = frozenset({6, 10, 20, 33, 44, 48, 49, 50, 53, 70, 117, 164})
 """ClickHouse's codes for what it would refuse for ever: CANNOT_PARSE_TEXT, ... READONLY.
 
 All other errors may pass: the server is busy, full, without its tables, or gone.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySettings:
+    """By whom, and with what, people's queries are run."""
+
+    username: str = ""
+    """The server's user for them; "": the one that writes."""
+    password: str = field(default="", repr=False)
+    limits: QueryLimits = field(default_factory=QueryLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +50,7 @@ class StoreSettings:
     compress: bool = True
     ttl_s: int = DEFAULT_TTL_S
     """Records go this long after their insertion; 0: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The answer to a query: JSON-able rows (times as text), for the edges."""
-
-    names: Sequence[str]
-    types: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    truncated: bool = False
-    """There were more rows than asked for."""
+    queries: QuerySettings = field(default_factory=QuerySettings)
 
 
 class Store(Protocol):
@@ -68,8 +68,11 @@ class Store(Protocol):
         after all, nothing happens now.
         """
 
+    def ask(self, sql: str, *, max_rows: int = MAX_ROWS) -> Query:
+        """Prepare one statement; StoreError says why it is none that only reads."""
+
     def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
-        """Run one statement that reads; callable from any thread."""
+        """Run one statement that only reads; callable from any thread."""
 
     def close(self) -> None:
         """Close connections; the store opens them again when it is used again."""
@@ -131,25 +134,3 @@ def _problem(url: str) -> str:
         ),
     )
     return next((text for wrong, text in problems if wrong), "")
-
-
-_QUOTED = re.compile(r"'(?:[^'\\]|\\.|'')*'|`[^`]*`|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
-_WRITES_FILES = re.compile(r"\bINTO\s+OUTFILE\b", re.IGNORECASE)
-_FORMATS = re.compile(r"\bFORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)
-
-
-def readable(sql: str) -> str:
-    """Return a statement that may be run read-only; StoreError says what it must not have.
-
-    The engine's own read-only mode refuses whatever writes to tables, but not files.
-    """
-    bare = _QUOTED.sub(" ", sql)
-    if _WRITES_FILES.search(bare):
-        raise StoreError("INTO OUTFILE writes a file: redirect the output instead", retryable=False)
-    if _FORMATS.search(bare):
-        raise StoreError(
-            "leave FORMAT out: choose the form of the output where it is shown", retryable=False
-        )
-    if not bare.strip(" \t\r\n;"):
-        raise StoreError("the query is empty", retryable=False)
-    return sql.strip().rstrip(";")

@@ -33,6 +33,7 @@ from flowvis.errors import StoreError
 from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
+from flowvis.runtime.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class Writer:
         self._pending = Backlog(max_pending, max_bytes - self._commit_bytes)
         self._commit: _Commit | None = None
         self._ready = False
+        self._patience = Patience(self.name)
         self._enough = asyncio.Event()
         self._stopping = asyncio.Event()
         self._thread: ThreadPoolExecutor | None = None
@@ -128,12 +130,12 @@ class Writer:
     @property
     def healthy(self) -> bool:
         """Whether the last attempt to reach the store succeeded."""
-        return self._ready and not self.stats.failing
+        return self._ready and not self.problem
 
     @property
     def problem(self) -> str:
         """Why nothing can be committed at the moment; "" when all is well."""
-        return self.stats.failing
+        return self._patience.problem or self.stats.failing
 
     def held(self) -> int:
         """Records that wait or are being committed."""
@@ -231,8 +233,10 @@ class Writer:
         """Wait that long, or until the event, which stopping always is."""
         if not self._stopping.is_set():
             until.clear()
+            # Not `wait_for`: in Python 3.11 it forgets a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(until.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await until.wait()
 
     async def _attempt(self) -> bool:
         """Commit one batch; False when the store failed and it is to be tried again."""
@@ -244,7 +248,8 @@ class Writer:
             if commit is None:
                 return True
             commit.attempts += 1
-            await self._call(self._insert, commit, commit.attempts > 1)
+            with self._patience.waiting(f"store {len(commit)} records"):
+                await self._call(self._insert, commit, commit.attempts > 1)
         except StoreError as error:
             return self._failed(error)
         except Exception as error:
@@ -275,7 +280,8 @@ class Writer:
         return False
 
     async def _migrate(self) -> None:
-        left_out = await self._call(self.store.migrate)
+        with self._patience.waiting("bring its tables up to date"):
+            left_out = await self._call(self.store.migrate)
         self._ready = True
         if self.stats.failing or not self.stats.commits:
             log.info("writing to ClickHouse at %s", self.store.name)

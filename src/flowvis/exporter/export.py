@@ -17,6 +17,7 @@ from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.logs import LimitedLog
+from flowvis.runtime.patience import Patience
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client, ConnectionLost, Hosts, by_name
 from flowvis.transport.eyeballs import Attempted
@@ -210,7 +211,8 @@ class Exporter:
         if oversize:
             self._pending.drop(ExportDropped.OVERSIZE, oversize)
         try:
-            await self.client.send(messages)
+            with Patience(f"collector {self.client.address}").waiting(f"take {len(batch)} records"):
+                await self.client.send(messages)
         except ConnectionLost as lost:
             self._pending.settle(_rows_from(batch, messages, lost.sent))
             raise

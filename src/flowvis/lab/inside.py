@@ -42,6 +42,11 @@ async def _until_abandoned(options: Options) -> int:
         return await work
     except asyncio.CancelledError:
         return ABANDONED
+    except BaseExceptionGroup:
+        # What is cut short may fail in its own ways.
+        if work.cancelling():
+            return ABANDONED
+        raise
 
 
 async def _work(options: Options) -> int:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,10 @@ RUN = Path("/run")
 
 GRACE_S = 10.0
 """How long the lab may take to end by itself; it needs well under a second."""
+
+LOOK_S = 0.2
+INSISTENT = 4
+"""Signals that end the lab by force: a shell and a supervisor make two of one request."""
 
 TOOLS = ("unshare", "setpriv", "mount", "nft")
 
@@ -64,15 +69,19 @@ def enter(arguments: Sequence[str]) -> int:
     The lab reads its standard input only to learn that this process is gone or wants it to end.
     """
     command = wrap([sys.executable, "-m", "flowvis.lab", *arguments], user=probe())
-    with subprocess.Popen(
-        command, env=environment(), stdin=subprocess.PIPE, start_new_session=True
-    ) as lab:
-        with _end_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as ended:
-            while not ended and lab.poll() is None:
-                _wait(lab, 0.2)
+    with (
+        subprocess.Popen(
+            command, env=environment(), stdin=subprocess.PIPE, start_new_session=True
+        ) as lab,
+        _end_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as ended,
+    ):
+        while not ended and lab.poll() is None:
+            _wait(lab, LOOK_S)
         lab.stdin.close()  # type: ignore[union-attr]  # a pipe, as asked for above
-        if not _wait(lab, GRACE_S):
-            lab.kill()
+        deadline_s = time.monotonic() + GRACE_S
+        while not _wait(lab, LOOK_S):
+            if time.monotonic() > deadline_s or len(ended) >= INSISTENT:
+                lab.kill()
         code = lab.wait()
     return 128 + ended[0] if ended else code
 

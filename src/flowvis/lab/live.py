@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from flowvis.fields import PROTOCOLS, FlowType, RuleAction
+from flowvis.runtime.visible import visible
 
 Record = Mapping[str, Any]
 """A record as the aggregator's API gives it."""
@@ -131,6 +133,8 @@ def _end(record: Record, side: str, roomy: bool) -> str:
 
 
 def _fit(text: str, width: int, *, right: bool) -> str:
-    if len(text) > width:
-        return text[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    return text.rjust(width) if right else text.ljust(width)
+    text = visible(text)
+    if cell_len(text) > width:
+        return set_cell_size(text, width - 1) + "\N{HORIZONTAL ELLIPSIS}"
+    padding = " " * (width - cell_len(text))
+    return padding + text if right else text + padding

@@ -163,6 +163,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             await reader.readexactly(request - HEADER.size)
             writer.write(bytes(response))
             await writer.drain()
+    except (ConnectionError, EOFError):
+        pass  # the client says what it misses, if it is still there
     finally:
         writer.close()
 

@@ -2,7 +2,12 @@
 
 A component's constructor opens nothing, so that building a daemon is free of effects and checks its
 configuration. Root tasks have names and must not end: one that does stops the daemon with its
-name in the log. The first SIGTERM or SIGINT stops gracefully, the second means now.
+name in the log.
+
+The first SIGTERM or SIGINT stops gracefully. What comes within a second of it is the same request,
+as a shell and a supervisor may both make it. A second request means hurry: each component has one
+second to save what it has. A third one means now. When all has stopped, signals change nothing any
+more: a process that is about to exit does so with its own exit code.
 """
 
 import asyncio
@@ -19,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LAST_CHANCE_S = 1.0  # what a component gets to stop in when those before it used up the grace
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_S = 1.0  # within this signals are one request
 
 
 class Component(Protocol):
@@ -42,17 +48,22 @@ class Supervisor:
         """Tasks that may end, but not fail."""
         self.stopping = False
         self.failed = False
-        self._wake = asyncio.Event()
-        self._now = asyncio.Event()
+        self._requests = [asyncio.Event() for _ in range(3)]
+        """To stop: gracefully, in a hurry, now."""
+        self._wake, self._hurry, self._now = self._requests
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Watch a root task: from now on its end is the daemon's."""
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 
-    def request_stop(self) -> None:
-        """Stop gracefully; asked for again: now."""
-        (self._now if self._wake.is_set() else self._wake).set()
+    def request_stop(self) -> str:
+        """Stop gracefully; asked for again: in a hurry; and once more: now. Return which."""
+        for event, how in zip(self._requests, ("stopping", "in a hurry", "now"), strict=True):
+            if not event.is_set():
+                event.set()
+                return how
+        return how
 
     def fail(self) -> None:
         """Stop gracefully, with a non-zero exit code."""
@@ -72,8 +83,8 @@ class Supervisor:
     async def run(self, components: Sequence[Component], grace_s: float) -> int:
         """Run until a signal or a failure; return the exit code."""
         started: list[Component] = []
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._wake, self._now)]
-        wake, now = waits
+        waits = [asyncio.ensure_future(event.wait()) for event in self._requests]
+        wake, hurry, now = waits
         try:
             for component in components:
                 if not await self._start(component, wake):
@@ -81,7 +92,7 @@ class Supervisor:
                 started.append(component)
             await wake
             self.stopping = True
-            await self._stop_all(started, grace_s, now)
+            await self._stop_all(started, grace_s, hurry, now)
         finally:
             for wait in waits:
                 wait.cancel()
@@ -102,20 +113,29 @@ class Supervisor:
         return error is None
 
     async def _stop_all(
-        self, components: list[Component], grace_s: float, now: "asyncio.Future[Any]"
+        self,
+        components: list[Component],
+        grace_s: float,
+        hurry: "asyncio.Future[Any]",
+        now: "asyncio.Future[Any]",
     ) -> None:
         deadline = time.monotonic() + grace_s
+        last_chance_s = min(LAST_CHANCE_S, grace_s)
         while components and not now.done():
             component = components.pop()
-            left = max(deadline - time.monotonic(), min(LAST_CHANCE_S, grace_s))
+            began_s = time.monotonic()
             stopping = asyncio.create_task(component.stop(), name=f"stop {component.name}")
-            await asyncio.wait((stopping, now), timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            self._judge(component, stopping, left)
+            left = max(deadline - began_s, last_chance_s)
+            if not hurry.done():
+                await _first((stopping, hurry), left)
+            if hurry.done() and not stopping.done():
+                await _first((stopping, now), last_chance_s)
+            self._judge(component, stopping, time.monotonic() - began_s)
             await _cancel([stopping])
         if now.done():
             self.failed = True
             waiting = ", ".join(component.name for component in components)
-            log.warning("stopped at once by a second signal; not stopped: %s", waiting or "none")
+            log.warning("stopped at once by a third signal; not stopped: %s", waiting or "none")
 
     def _judge(self, component: Component, stopping: asyncio.Task[Any], waited_s: float) -> None:
         """Say in the log how a component's stop went, if not well."""
@@ -186,25 +206,50 @@ async def end(task: asyncio.Task[Any] | None) -> None:
 async def run(components: Sequence[Component], *, grace_s: float) -> int:
     """Run components until a signal or a failure; return the process's exit code.
 
-    0 after a graceful stop; 1 when something failed, was stuck past the grace period, or when a
-    second signal cut the stop short.
+    0 after a graceful stop; 1 when something failed or was stuck past the grace period, or past its
+    last chance after a second signal.
     """
     roof = Supervisor()
     token = _SUPERVISOR.set(roof)
-    loop = asyncio.get_running_loop()
-    for number in SIGNALS:
-        loop.add_signal_handler(number, _signalled, roof, number)
+    requests = _Requests(roof)
     try:
         return await roof.run(components, grace_s)
     finally:
+        requests.close()
         _SUPERVISOR.reset(token)
+
+
+class _Requests:
+    """Signals as requests to stop.
+
+    The process's own handlers and not the loop's: a loop that ends resets those to what kills.
+    """
+
+    def __init__(self, roof: Supervisor) -> None:
+        self._roof = roof
+        self._loop = asyncio.get_running_loop()
+        self._last_s = float("-inf")
         for number in SIGNALS:
-            loop.remove_signal_handler(number)
+            signal.signal(number, self._signalled)
+
+    def close(self) -> None:
+        """Ignore signals from now on, until the process ends."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # any other one Python resets as it ends
+
+    def _signalled(self, number: int, _: object) -> None:
+        self._loop.call_soon_threadsafe(self._request, signal.Signals(number).name)
+
+    def _request(self, name: str) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_s < SAME_S:
+            return
+        self._last_s = now_s
+        log.info("%s: %s", name, self._roof.request_stop())
 
 
-def _signalled(roof: Supervisor, number: signal.Signals) -> None:
-    log.info("%s: stopping", number.name)
-    roof.request_stop()
+async def _first(waits: "Sequence[asyncio.Future[Any]]", timeout_s: float) -> None:
+    await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 
 
 def report_end(name: str, error: BaseException | None) -> None:

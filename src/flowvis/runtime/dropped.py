@@ -9,12 +9,15 @@ class Reason(StrEnum):
     """A fixed short word, as it stands in the books, and what it means."""
 
     meaning: str
+    is_loss: bool
+    """Somebody wanted them: nothing else has what they said."""
 
-    def __new__(cls, word: str, meaning: str) -> Self:
+    def __new__(cls, word: str, meaning: str, is_loss: bool = True) -> Self:
         """Make a member that is its word."""
         member = str.__new__(cls, word)
         member._value_ = word
         member.meaning = meaning
+        member.is_loss = is_loss
         return member
 
 
@@ -24,17 +27,19 @@ class EntryDropped(Reason):
     OUT_OF_SCOPE = (
         "out-of-scope",
         "of a zone, protocol or kind (loopback, our own session) left out",
+        False,
     )
-    NOT_LOCAL = "not-local", "of no Pod of this node"
-    DYING = "dying", "about to leave the kernel's table: an event tells its end"
+    NOT_LOCAL = "not-local", "of no Pod of this node", False
+    DYING = "dying", "about to leave the kernel's table: an event tells its end", False
     REPORTED_BEFORE = (
         "reported-before",
         "reported whole before: by our predecessor, or until evicted",
+        False,
     )
     TABLE_FULL = "table-full", "no room: raise flowExporter.maxConnections"
-    OTHER_EVENT = "other-event", "an event that is neither a beginning nor an end"
+    OTHER_EVENT = "other-event", "an event that is neither a beginning nor an end", False
     LOST = "lost", "events that the kernel dropped, as we did not read fast enough"
-    DEFAULT_ZONE = "default-zone", "on nodes with Antrea: they only complete others"
+    DEFAULT_ZONE = "default-zone", "on nodes with Antrea: they only complete others", False
     FAILED = "failed", "a defect of ours, in the log"
 
 
@@ -42,11 +47,11 @@ class PacketDropped(Reason):
     """Packets logged as denied that become no connection of ours."""
 
     LOST = "lost", "logged by the kernel or by Antrea, but not read: the log was too fast"
-    MALFORMED = "malformed", "not what such a log has"
-    NOT_DENIED = "not-denied", "logged, but not by a rule that denies"
-    OUT_OF_SCOPE = "out-of-scope", "of a protocol or kind left out"
+    MALFORMED = "malformed", "not what such a log has", False
+    NOT_DENIED = "not-denied", "logged, but not by a rule that denies", False
+    OUT_OF_SCOPE = "out-of-scope", "of a protocol or kind left out", False
     RATE_LIMIT = "rate-limit", "beyond denied.maxPacketsPerSecond"
-    NOT_LOCAL = "not-local", "of no Pod of this node"
+    NOT_LOCAL = "not-local", "of no Pod of this node", False
     TABLE_FULL = "table-full", "no room: raise denied.maxConnections"
     FAILED = "failed", "a defect of ours, in the log"
 
@@ -64,9 +69,9 @@ class ExportDropped(Reason):
 class FlowDropped(Reason):
     """Records that change nothing in the table of flows."""
 
-    LATE = "late", "their node has reported something newer"
-    REPEATED = "repeated", "they say nothing new"
-    UNCHANGED = "unchanged", "only their end is later: nothing is written for that"
+    LATE = "late", "their node has reported something newer", False
+    REPEATED = "repeated", "they say nothing new", False
+    UNCHANGED = "unchanged", "only their end is later: nothing is written for that", False
     FULL = "full", "every flow of the table waits to be written: raise maxFlows"
     FAILED = "failed", "a defect of ours, in the log with what is needed to reproduce it"
 
@@ -130,6 +135,14 @@ PAGES = (
 """The stages of both daemons' ledgers, in the order that records pass them."""
 
 
+def reason_of(stage: str, word: str) -> Reason | None:
+    """Return the reason that a stage of the ledger has by this word, if it is on its page."""
+    for page in PAGES:
+        if f"`{stage}`" in page.stage and page.dropped is not None:
+            return next((reason for reason in page.dropped if reason == word), None)
+    return None
+
+
 def documentation() -> str:
     """Return the pages, and what their reasons mean, as Markdown tables."""
     lines = ["| Stage | Received | Sent | Merged | Dropped, by reason |", "|---|---|---|---|---|"]
@@ -138,8 +151,9 @@ def documentation() -> str:
         lines.append(
             f"| {page.stage} | {page.received} | {page.sent} | {page.merged} | {reasons} |"
         )
-    lines += ["", "| Dropped by | Reason | Meaning |", "|---|---|---|"]
+    lines += ["", "| Dropped by | Reason | A loss | Meaning |", "|---|---|---|---|"]
     for page in PAGES:
         for reason in page.dropped or ():
-            lines.append(f"| {page.stage} | {reason} | {reason.meaning} |")
+            loss = "yes" if reason.is_loss else ""
+            lines.append(f"| {page.stage} | {reason} | {loss} | {reason.meaning} |")
     return "\n".join(lines) + "\n"

@@ -83,11 +83,22 @@ class Stage:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a stage has lost for one reason, as `losses.Losses` last saw it."""
+
+    records: int
+    last_s: float
+    """When the last ones were lost, of the monotonic clock."""
+
+
 class Ledger:
     """The stages of one daemon, in the order that records pass them."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
+        self.losses: dict[tuple[str, str], Loss] = {}
+        """By stage and reason."""
 
     def stage(
         self, name: str, *, held: Callable[[], int] = _nothing, sources: Sequence[Stage] = ()
@@ -117,6 +128,18 @@ class Ledger:
             "balanced": not self.imbalance(),
             "stages": [stage.as_dict() for stage in self.stages.values()],
         }
+
+    def losses_as_dicts(self, now_s: float) -> list[dict[str, Any]]:
+        """What was lost, and how long ago for the last time, as JSON has it."""
+        return [
+            {
+                "stage": stage,
+                "reason": reason,
+                "records": loss.records,
+                "lastSeconds": round(now_s - loss.last_s, 1),
+            }
+            for (stage, reason), loss in self.losses.items()
+        ]
 
     def close(self) -> bool:
         """Log the books at the end; whether they balance and nothing is held any more."""

@@ -55,14 +55,17 @@ class Reload(Generic[S]):
 
     async def start(self) -> None:
         """Begin to look; what comes through a pipe cannot change."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
+        loop = asyncio.get_running_loop()
+        # Not the loop's handler: as it closes, it would leave one that kills.
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._asked.set))
         if self._path.is_file():
             self._task = spawn(self.name, self._follow())
         else:
             log.info("%s is no file: changes need a restart", self._path)
 
     async def stop(self) -> None:
-        """Look no more; SIGHUP stays harmless until the loop is closed."""
+        """Look no more; SIGHUP stays harmless."""
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         await end(self._task)
 
     async def _follow(self) -> None:
@@ -71,8 +74,10 @@ class Reload(Generic[S]):
             self._asked.clear()
             if not await self._look() and asked:
                 log.info("SIGHUP: %s has not changed", self._path)
+            # Not `wait_for`: in Python 3.11 it forgets a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), self._look_every_s)
+                async with asyncio.timeout(self._look_every_s):
+                    await self._asked.wait()
 
     async def _look(self) -> bool:
         """Read the file, and take up what has changed; whether there was anything."""

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
+from flowvis.runtime import exposition
 from flowvis.runtime.component import Supervisor, end, spawn, supervisor
 from flowvis.runtime.http import TEXT, Answer, HttpServer, Request, Response, failure
 from flowvis.runtime.metrics import ReadingsCollector, StatsCollector
@@ -94,7 +94,7 @@ class StatusServer:
             answer(self._page(request.path))
 
     def _scrape(self, accept: str, answer: Answer) -> None:
-        encode, kind = choose_encoder(accept)
+        kind, encode = exposition.choose(accept)
 
         def made(page: bytes | Exception) -> None:
             if isinstance(page, Exception):

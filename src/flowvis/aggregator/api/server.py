@@ -7,7 +7,8 @@
                                  type; {"lost": n} says that a slow reader missed n records
     GET  /flowrecords?limit=     flows that are live in the table, in the same form
     POST /sql                    {"query": ..., "maxRows": n}: read-only, in the configured store:
-                                 {"columns": [..], "types": [..], "rows": [[..]], "truncated": ..}
+                                 {"columns": [..], "types": [..], "rows": [[..]], "truncated": ..},
+                                 and "error" where it broke off
 
 Errors are {"error": text} with a fitting status. Rows of Python values are made here and nowhere
 else.
@@ -18,6 +19,7 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,32 +28,38 @@ from aiohttp import web
 from flowvis.aggregator.api import control
 from flowvis.aggregator.api.latest import LatestRecords, TooManyFollowers
 from flowvis.aggregator.api.listing import rows
+from flowvis.aggregator.api.queries import Answers, TooManyQueries
 from flowvis.aggregator.api.selection import Selection
 from flowvis.aggregator.destinations.outbox import Outbox
 from flowvis.batch import Batch
-from flowvis.clickhouse.store import Result
+from flowvis.clickhouse.query import Query
 from flowvis.errors import FlowvisError, StoreError
 
 MAX_CONNECTIONS = 64  # at more, the oldest that is idle ends
 MAX_REQUEST_BYTES = 1 << 20  # a query that people wrote
 DEFAULT_FLOWS = 100
 DEFAULT_ROWS = 10_000
-MAX_ROWS = 1_000_000  # an answer is made in memory
+MAX_ROWS = 1_000_000
 AT_ONCE = 10_000  # live flows looked at in one go
-LINES = 1000  # records of one write to a follower: bounds the time that others wait
+LINES = 200  # records of one write to a follower: bounds the time that others wait
 
 
 @dataclass(frozen=True)
 class Views:
-    """What the API shows; the callables run on the event loop and are quick, but for `query`."""
+    """What the API shows; the callables run on the event loop and are quick.
+
+    `query` runs in a thread.
+    """
 
     status: Callable[[], dict[str, Any]]
     ledger: Callable[[], dict[str, Any]]
     flows: Callable[[int, int], Batch]
     """Up to so many live flows after having skipped so many."""
     history: LatestRecords
-    query: Callable[[str, int], Awaitable[Result]]
-    """Runs read-only SQL, up to so many rows; NoStore while there is none."""
+    query: Callable[[str, int], Query]
+    """Prepares read-only SQL, up to so many rows; NoStore while there is none."""
+    queries: Callable[[], int] = lambda: 2
+    """How many queries may run at once."""
 
 
 class NoStore(RuntimeError):
@@ -66,6 +74,7 @@ class HttpApi:
     def __init__(self, path: Path, views: Views) -> None:
         self.path = path
         self._views = views
+        self._answers = Answers(views.queries)
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
@@ -84,7 +93,9 @@ class HttpApi:
                 web.post("/sql", self._sql),
             ]
         )
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=2)
+        runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=2, handler_cancellation=True
+        )
         await runner.setup()
         if runner.server is None:
             raise RuntimeError("aiohttp set up no server")
@@ -99,6 +110,7 @@ class HttpApi:
         if self._server is not None:
             self._server.close()
         self._views.history.close()
+        await self._answers.close()
         if self._runner is not None:
             await self._runner.cleanup()
         self.path.unlink(missing_ok=True)
@@ -150,24 +162,16 @@ class HttpApi:
                 limit -= len(found[-1])
         return found[::-1]
 
-    async def _sql(self, request: web.Request) -> web.Response:
+    async def _sql(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         match body:
             case {"query": str(query)}:
                 limit = body.get("maxRows", DEFAULT_ROWS)
             case _:
                 raise ValueError('a query is {"query": "SELECT ..."}')
-        if not isinstance(limit, int) or not 0 < limit <= MAX_ROWS:
+        if type(limit) is not int or not 0 < limit <= MAX_ROWS:
             raise ValueError(f"maxRows {limit!r}: a number from 1 to {MAX_ROWS}")
-        answer = await self._views.query(query, limit)
-        return _json(
-            {
-                "columns": answer.names,
-                "types": answer.types,
-                "rows": answer.rows,
-                "truncated": answer.truncated,
-            }
-        )
+        return await self._answers.stream(partial(self._views.query, query, limit), request)
 
 
 class _Connections:
@@ -229,7 +233,7 @@ async def _errors_as_json(
         return await handler(request)
     except web.HTTPException as error:
         return _json({"error": error.reason}, error.status)
-    except TooManyFollowers as error:
+    except (TooManyFollowers, TooManyQueries) as error:
         return _json({"error": str(error)}, 503)
     except NoStore as error:
         return _json({"error": str(error)}, 409)

@@ -15,6 +15,7 @@ from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
+from flowvis.runtime.patience import Patience
 from flowvis.transport.client import Client, ConnectionLost
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class IpfixDestination:
         self._unsent: list[bytes] = []  # messages with the records that the outbox has as taken
         self._retired = False
         self._log = LimitedLog(log)
+        self._patience = Patience(self.name)
         self._task: asyncio.Task[None] | None = None
 
     def held(self) -> int:
@@ -82,7 +84,7 @@ class IpfixDestination:
     @property
     def problem(self) -> str:
         """Why nothing can be sent at the moment; "" when all is well."""
-        return "" if self.client.connected else "not connected"
+        return self._patience.problem if self.client.connected else "not connected"
 
     async def start(self) -> None:
         """Begin to send; whether the collector is there shows later."""
@@ -182,7 +184,8 @@ class IpfixDestination:
 
     async def _deliver(self, session: ExporterSession) -> None:
         try:
-            await self.client.send(self._unsent)
+            with self._patience.waiting(f"take {self.outbox.taken} records"):
+                await self.client.send(self._unsent)
         except ConnectionLost as lost:
             self._unsent = lost.unsent
             self.outbox.sent(self.outbox.taken - session.records_from(lost.unsent))

@@ -150,6 +150,39 @@ class ClickHouseTls:
 
 
 @dataclass(frozen=True)
+class Queries:
+    """What people ask of the store, by `flowctl sql`."""
+
+    username: str = option(
+        "",
+        doc="The server's user for queries: one that only reads the database, with `readonly` 2, "
+        "or 1 and limits in its profile. Empty: the user that writes, who is made read-only for "
+        "each query",
+        env="CH_QUERY_USERNAME",
+    )
+    password: str = option("", doc="That user's password", env="CH_QUERY_PASSWORD", secret=True)
+    max_concurrent: int = option(
+        2, doc="Queries that run at once; others are refused", minimum=1, maximum=64
+    )
+    max_memory: int = option(
+        512,
+        doc="Memory of one query, in MiB; one that needs more fails",
+        key="maxMemoryMiB",
+        minimum=16,
+        maximum=1 << 20,
+    )
+    max_duration: Duration = option(
+        60.0, doc="How long a query may take, with the reading of its answer", minimum=1
+    )
+    max_threads: int = option(2, doc="Threads of one query", minimum=1, maximum=256)
+
+    def check(self) -> Problems:
+        """Yield the problem of a password of nobody."""
+        if self.password and not self.username:
+            yield "username", "is needed where clickHouse.queries.password is set"
+
+
+@dataclass(frozen=True)
 class ClickHouse:
     """The store."""
 
@@ -167,6 +200,7 @@ class ClickHouse:
     )
     username: str = option("default", doc="The user", env="CH_USERNAME")
     password: str = option("", doc="The user's password", env="CH_PASSWORD", secret=True)
+    queries: Queries = section(Queries, doc="What people ask, by `flowctl sql`")
     tls: ClickHouseTls = section(ClickHouseTls, doc="TLS towards the server")
     debug: bool = option(False, doc="Log each commit")
     compress: bool = option(True, doc="LZ4 between the aggregator and the server")

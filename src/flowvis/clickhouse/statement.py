@@ -1,0 +1,295 @@
+"""Which statements are run for people: one that reads, from tables, and says where on its own.
+
+The engine enforces this by the rights of who asks (see `embedded` and `server`). This check comes
+before, for what no right covers: an embedded engine writes INTO OUTFILE as the process that it is
+in, and an old server has fewer rights to give. It does not understand SQL. It takes what all
+versions of ClickHouse cut into the same tokens, and refuses the rest: comments are taken out,
+and `#`, `//`, `$`, backslashes and characters beyond ASCII are quoted or refused.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from flowvis.errors import StoreError
+
+MAX_LENGTH = 32 << 10
+"""Bytes of a statement that people write."""
+
+
+class Kind(Enum):
+    """Kinds of tokens."""
+
+    WORD = "word"
+    NAME = "quoted name"
+    TEXT = "text"
+    NUMBER = "number"
+    SIGN = "sign"
+    SPACE = "space"
+    """Also a comment."""
+
+
+class Token(NamedTuple):
+    """A piece of a statement; `text` of a word is in capitals, of a quoted name without quotes."""
+
+    kind: Kind
+    text: str
+    written: str
+
+    def is_word(self, *words: str) -> bool:
+        """Whether it is one of these keywords."""
+        return self.kind is Kind.WORD and self.text in words
+
+    def is_sign(self, sign: str) -> bool:
+        """Whether it is this character."""
+        return self.kind is Kind.SIGN and self.text == sign
+
+    @property
+    def name(self) -> str:
+        """The identifier that it is, or ""; keywords are identifiers where they stand as such."""
+        if self.kind is Kind.WORD:
+            return self.written
+        return self.text if self.kind is Kind.NAME else ""
+
+
+_END = Token(Kind.SIGN, "", "")
+
+_TOKEN = re.compile(
+    r"""(?P<space>[\ \t\r\n]+|--[^\n]*|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)
+      | (?P<text>'(?:[^'\\]|\\.)*')
+      | (?P<name>"[^"\\]*"|`[^`\\]*`)
+      | (?P<number>[0-9][A-Za-z0-9_]*)
+      | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+      | (?P<sign>//|[-+*/%=<>!|&?:@()\[\]{},.;])""",
+    re.VERBOSE | re.DOTALL,
+)
+_ELSEWHERE = "{}(...) reads from elsewhere than the store"
+_UNSURE = {
+    "#": "versions of ClickHouse differ in what # begins: write comments as -- or /* */",
+    "//": "versions of ClickHouse differ in what // begins: write comments as -- or /* */",
+    "$": "$ can quote text in some versions of ClickHouse: use '...'",
+    "\\": "a backslash stands only in '...'",
+    "'": "'...' does not end",
+    '"': 'a quoted name does not end, or has a backslash: write it as "..."',
+    "`": 'a quoted name does not end, or has a backslash: write it as "..."',
+    "/": "a comment does not end, or has another in it",
+}
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_BEGINNINGS = _words("SELECT WITH FROM EXPLAIN SHOW DESCRIBE DESC EXISTS")
+_SHOWN = _words(
+    "TABLES DATABASES CREATE COLUMNS FIELDS FULL EXTENDED INDEX INDEXES INDICES KEYS FUNCTIONS "
+    "TABLE"
+)
+_PRINCIPALS = _words("USER ROLE POLICY ROW QUOTA PROFILE SETTINGS NAMED ACCESS")
+_WRITING = ("INSERT", "OUTFILE", "INFILE")
+_CHANGING = _words(
+    "CREATE ALTER DROP ATTACH DETACH RENAME OPTIMIZE TRUNCATE GRANT REVOKE KILL BACKUP RESTORE "
+    "SET USE EXECUTE PARALLEL"
+)
+_OF_PARTS = _words("EXTRACT TRIM LTRIM RTRIM SUBSTRING OVERLAY POSITION")
+_CLAUSES = _words(
+    "WHERE PREWHERE GROUP ORDER LIMIT HAVING SETTINGS UNION INTERSECT EXCEPT WINDOW QUALIFY "
+    "OFFSET FETCH SELECT"
+)
+TABLE_FUNCTIONS = _words("numbers numbers_mt zeros zeros_mt values generate_series generateseries")
+"""Table functions that make their rows themselves; all others read something else."""
+_SOURCES = re.compile(
+    r"(?:url|file|s3|gcs|hdfs|cosn|oss|azure|iceberg|delta|hudi|paimon|remote|cluster|mysql|ytsaurus"
+    r"|postgresql|sqlite|mongo|redis|odbc|jdbc|arrow|executable|input|dictionary|merge|python)\w*",
+    re.IGNORECASE,
+)
+"""What has the name of a table function of elsewhere: the right side of IN may be one."""
+_FUNCTIONS = re.compile(
+    r"file|(?:dict(?:Get|Has|Is)|joinGet|catboost|modelEvaluate|reverseDNS|addressTo|filesystem"
+    r"|authenticated|getClientHTTPHeader|executable).*",
+    re.IGNORECASE,
+)
+_MODELS = re.compile(r"(?:ai|AI|llm|LLM)[A-Z].*")
+"""Functions that call out to a language model."""
+SYSTEM_TABLES = _words(
+    "one numbers numbers_mt zeros zeros_mt columns tables databases parts functions "
+    "data_type_families time_zones build_options contributors metrics asynchronous_metrics events "
+    "errors merges mutations settings"
+)
+"""Tables of `system` that tell of the store and not of its users, queries or secrets."""
+
+
+def readable(sql: str) -> str:
+    """Return a statement that only reads, without comments; StoreError says what it must not have.
+
+    A reason names the piece and the remedy.
+    """
+    if len(sql.encode(errors="surrogatepass")) > MAX_LENGTH:
+        raise _refused(f"longer than {MAX_LENGTH} bytes")
+    pieces = list(_pieces(sql))
+    while pieces and (pieces[-1].is_sign(";") or pieces[-1].kind is Kind.SPACE):
+        pieces.pop()
+    tokens = [piece for piece in pieces if piece.kind is not Kind.SPACE]
+    if not tokens:
+        raise _refused("the query is empty")
+    _check_beginning(tokens)
+    _check_tokens(tokens)
+    _check_sources(tokens)
+    return "".join(piece.written for piece in pieces).strip()
+
+
+def streamable(statement: str) -> bool:
+    """Whether a readable statement is a SELECT, so that its rows come as they are found."""
+    return statement.lstrip("( ").split(" ", 1)[0].upper() in {"SELECT", "WITH", "FROM"}
+
+
+def _refused(reason: str) -> StoreError:
+    return StoreError(f"query refused: {reason}", retryable=False)
+
+
+def _pieces(sql: str) -> Iterator[Token]:
+    at = 0
+    while at < len(sql):
+        match = _TOKEN.match(sql, at)
+        sign = match["sign"] if match else None
+        if match is None or sign == "//":
+            raise _refused(_unsure(sql, at))
+        at = match.end()
+        if match["word"]:
+            yield Token(Kind.WORD, match["word"].upper(), match["word"])
+        elif match["name"]:
+            yield Token(Kind.NAME, match["name"][1:-1], match["name"])
+        elif match["text"]:
+            yield Token(Kind.TEXT, match["text"], match["text"])
+        elif match["number"]:
+            yield Token(Kind.NUMBER, match["number"], match["number"])
+        elif sign:
+            if sign == "/" and sql.startswith("/*", match.start()):
+                raise _refused(_unsure(sql, match.start()))
+            yield Token(Kind.SIGN, sign, sign)
+        else:
+            comment = match["space"].startswith(("--", "/*"))
+            yield Token(Kind.SPACE, "", " " if comment else match["space"])
+
+
+def _unsure(sql: str, at: int) -> str:
+    """Say what is wrong with what no token begins with."""
+    reason = _UNSURE.get(sql[at : at + 2]) or _UNSURE.get(sql[at])
+    return reason or f"{sql[at]!a} stands only in '...' or a quoted name"
+
+
+def _check_beginning(tokens: Sequence[Token]) -> None:
+    """Refuse what is no statement that reads."""
+    first = next((place for place, token in enumerate(tokens) if not token.is_sign("(")), 0)
+    if not tokens[first].is_word(*_BEGINNINGS):
+        asked = ", ".join(sorted(_BEGINNINGS))
+        raise _refused(f"{tokens[first].written!r}: a query begins with one of {asked}")
+    following = tokens[first + 1 : first + 4]
+    if tokens[first].is_word("EXPLAIN"):
+        _check_explained(tokens[first + 1 :])
+    if tokens[first].is_word("SHOW"):
+        shown = following[0].text if following else ""
+        if shown not in _SHOWN or any(token.is_word(*_PRINCIPALS) for token in following):
+            raise _refused(f"SHOW {shown}: only tables, columns, databases and functions are shown")
+
+
+def _check_explained(tokens: Sequence[Token]) -> None:
+    """Refuse to explain what is no SELECT: kinds and options come before it."""
+    for token in tokens:
+        if token.is_word("SELECT", "WITH", "FROM") or token.is_sign("("):
+            return
+        if token.is_word("OVERRIDE", *_WRITING, *_CHANGING):
+            break
+    raise _refused("only a SELECT is explained")
+
+
+def _check_tokens(tokens: Sequence[Token]) -> None:
+    """Refuse words and names that no statement has that only reads from tables."""
+    for before, token, after, last in _windows(tokens):
+        if token.is_sign(";"):
+            raise _refused("one statement at a time: leave out ;")
+        if not token.name:
+            continue
+        if token.is_word("INTO") or token.is_word(*_WRITING):
+            raise _refused(f"{token.text}: a query only reads; redirect the output instead")
+        goes_on = after.kind is Kind.WORD and not before.is_word("AS")
+        if token.is_word(*_CHANGING) and goes_on and not before.is_word("SHOW"):
+            raise _refused(f"{token.text} {after.text}: a query only reads")
+        if token.is_word("FORMAT") and goes_on:
+            raise _refused("leave FORMAT out: choose the form of the output where it is shown")
+        if token.is_word("SETTINGS") and last.is_sign("="):
+            raise _refused("leave SETTINGS out: limits are set by clickHouse.queries")
+        name = token.name
+        if _FUNCTIONS.fullmatch(name) or _MODELS.fullmatch(name):
+            raise _refused(_ELSEWHERE.format(name))
+        if name.lower() == "system" and after.is_sign(".") and last.name:
+            table = last.name
+            if table.lower() not in SYSTEM_TABLES:
+                raise _refused(f"system.{table}: only {', '.join(sorted(SYSTEM_TABLES))}")
+
+
+def _windows(tokens: Sequence[Token]) -> Iterator[tuple[Token, Token, Token, Token]]:
+    """Go through the tokens, each with the one before and the two after it."""
+    padded = [_END, *tokens, _END, _END]
+    yield from zip(padded, padded[1:], padded[2:], padded[3:], strict=False)
+
+
+@dataclass(slots=True)
+class _Level:
+    """One pair of parentheses."""
+
+    names_parts: bool = False
+    """Of a function whose arguments have FROM among them, as EXTRACT(DAY FROM moment)."""
+    tables: bool = False
+    """In its list of tables."""
+    expected: bool = False
+    """A table is named next."""
+
+
+def _check_sources(tokens: Sequence[Token]) -> None:
+    """Refuse tables that are functions of elsewhere, or texts (files, to some versions)."""
+    levels = [_Level(expected=tokens[0].is_word("DESCRIBE", "DESC", "EXISTS"))]
+    for before, token, after, _ in _windows(tokens):
+        level = levels[-1]
+        if token.is_sign("("):
+            levels.append(_Level(before.is_word(*_OF_PARTS), expected=level.expected))
+            level.expected = False
+        elif token.is_sign(")"):
+            if len(levels) > 1:
+                levels.pop()
+        elif token.is_sign(","):
+            level.expected = level.tables
+        elif before.is_word("IN") and after.is_sign("(") and _SOURCES.fullmatch(token.name):
+            raise _refused(_ELSEWHERE.format(token.name))
+        elif token.kind is Kind.WORD and not before.is_sign("."):
+            _follow(level, before, token, after)
+        elif token.name or token.kind is Kind.TEXT:
+            _check_source(level, token, after)
+
+
+def _follow(level: _Level, before: Token, token: Token, after: Token) -> None:
+    """Take a word: it begins or ends a list of tables, or is the name of one."""
+    if token.is_word("SELECT"):
+        level.names_parts = level.tables = level.expected = False
+    elif token.is_word("FROM"):
+        if not level.names_parts and not before.is_word("DISTINCT"):
+            level.tables = level.expected = True
+    elif token.is_word("JOIN"):
+        level.tables = level.expected = not before.is_word("ARRAY")
+    elif token.text in _CLAUSES:
+        level.tables = level.expected = False
+    elif before is not _END and not token.is_word("TABLE"):
+        _check_source(level, token, after)
+
+
+def _check_source(level: _Level, token: Token, after: Token) -> None:
+    """Refuse what is named where a table is expected and is none."""
+    if not level.expected:
+        return
+    if token.kind is Kind.TEXT:
+        raise _refused(f"{token.written}: a table is not a text")
+    if after.is_sign("(") and token.name.lower() not in TABLE_FUNCTIONS:
+        raise _refused(_ELSEWHERE.format(token.name))
+    level.expected = after.is_sign(".")

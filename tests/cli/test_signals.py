@@ -1,0 +1,86 @@
+"""Both daemons as processes, and signals that come at once: an orderly end, with all books."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from waiting import block_until
+
+AGGREGATOR = """
+aggregatorTransportProtocol: tcp
+listen: {address: 127.0.0.1, port: 0}
+status: {address: 127.0.0.1, port: 0}
+inventory: {kubernetes: {enable: false}}
+controlSocket: PATH/control.sock
+"""
+EXPORTER = """
+flowExporter: {flowCollectorAddr: "127.0.0.1:1:tcp"}
+status: {address: 127.0.0.1, port: 0}
+inventory: {kubernetes: {enable: false}}
+state: {directory: PATH/state}
+"""
+AT_ONCE = [
+    (signal.SIGTERM, signal.SIGTERM),
+    (signal.SIGTERM, signal.SIGINT),
+    (*[signal.SIGHUP] * 20, signal.SIGINT, signal.SIGINT, *[signal.SIGHUP] * 20, signal.SIGTERM),
+]
+
+
+@contextmanager
+def daemon(module: str, text: str, path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A daemon that has started everything, and its log."""
+    (path / "daemon.conf").write_text(text.replace("PATH", str(path)))
+    log = path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, "--config", str(path / "daemon.conf")],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "NODE_NAME": "node"},
+        )
+    try:
+        yield process, log
+    finally:
+        process.kill()
+        process.wait()
+
+
+def check_an_orderly_end(
+    process: subprocess.Popen[bytes], log: Path, ready: str, signals: tuple[signal.Signals, ...]
+) -> str:
+    block_until(lambda: ready in log.read_text(), log.read_text)
+    for number in signals:
+        process.send_signal(number)
+    process.wait(45)
+    said = log.read_text()
+    assert process.returncode == 0, said
+    assert said.count(": stopping") == 1, said
+    assert "Traceback" not in said, said
+    assert "hurry" not in said, said
+    return said
+
+
+@pytest.mark.parametrize("signals", AT_ONCE, ids=["twice", "both", "storm"])
+def test_signals_to_the_aggregator(tmp_path: Path, signals: tuple[signal.Signals, ...]) -> None:
+    with daemon("flowvis.cli.aggregator", AGGREGATOR, tmp_path) as (process, log):
+        block_until((tmp_path / "control.sock").exists, log.read_text)
+        said = check_an_orderly_end(process, log, "collector listens", signals)
+    assert said.count('msg="books of') == 2
+    assert not (tmp_path / "control.sock").exists()
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("signals", AT_ONCE, ids=["twice", "both", "storm"])
+def test_signals_to_the_exporter(
+    tracked: None, tmp_path: Path, signals: tuple[signal.Signals, ...]
+) -> None:
+    with daemon("flowvis.cli.exporter", EXPORTER, tmp_path) as (process, log):
+        said = check_an_orderly_end(process, log, "no session", signals)
+    assert said.count('msg="books of') >= 3
+    assert any((tmp_path / "state").iterdir())

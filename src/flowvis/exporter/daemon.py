@@ -192,7 +192,10 @@ class FlowExporter:
 
             return Cluster(settings, self.node_name, self.inventory)
         if settings.tls.objects:
-            problem = "needs the API server: set inventory.kubernetes.enable, without files"
+            problem = (
+                "needs the API server: set inventory.kubernetes.enable, without inventory.files; "
+                "or name files in tls.ca, tls.certificate and tls.key"
+            )
             raise SettingsError([f"{settings.tls.objects}: {problem}"])
         return None
 

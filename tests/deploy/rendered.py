@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tools.kustomize import Object, render
 
@@ -58,3 +59,16 @@ def configuration(overlay: str, file: str) -> str:
     """The text of a file in a ConfigMap."""
     (text,) = (i["data"][file] for i in of(overlay, "ConfigMap") if file in i["data"])
     return str(text)
+
+
+def secret_keys(value: Any) -> Iterator[tuple[str, str]]:
+    """Go through the keys of Secrets that something names."""
+    if isinstance(value, list):
+        for item in value:
+            yield from secret_keys(item)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "secretKeyRef":
+                yield inner["name"], inner["key"]
+            else:
+                yield from secret_keys(inner)

@@ -23,6 +23,7 @@ from deploy.rendered import (
     named,
     objects,
     of,
+    secret_keys,
     templates,
     workload,
     workloads,
@@ -538,19 +539,6 @@ def test_both_users_have_their_password_where_it_is_needed(overlay: str) -> None
     keys = set(secret_keys(server["spec"]))
     assert keys == {(name, "password_sha256_hex") for name in asked}
     assert {("Secret", "flow-visibility", name) for name in asked} <= made
-
-
-def secret_keys(value: Any) -> Iterator[tuple[str, str]]:
-    """Go through the keys of Secrets that something names."""
-    if isinstance(value, list):
-        for item in value:
-            yield from secret_keys(item)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "secretKeyRef":
-                yield inner["name"], inner["key"]
-            else:
-                yield from secret_keys(inner)
 
 
 @pytest.mark.parametrize("overlay", STORES)

@@ -1,0 +1,201 @@
+"""The users of the manifests' ClickHouse: one writes, one reads."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from clickhouse_driver import Client
+from clickhouse_driver.errors import ErrorCodes, ServerException
+
+from clickhouse.server import Server
+from deploy.rendered import OPERATED, configuration, of, secret_keys, workload
+from flowvis.clickhouse.store import StoreSettings, open_store
+
+WRITER, READER = "flowvis", "flowvis_queries"
+PASSWORDS = {WRITER: "a&b<c>\"d'e]]> $(id) %s ö", READER: "reader's"}
+SECRETS = {"clickhouse-secret": WRITER, "clickhouse-queries": READER}
+MANY = "SELECT number FROM system.numbers LIMIT"
+
+
+def environment() -> dict[str, str]:
+    """What the server's container gets: hashes, by the names that users.xml has."""
+    (container,) = workload("clickhouse")["spec"]["template"]["spec"]["containers"]
+    found = {}
+    for variable in container["env"]:
+        ((secret, key),) = secret_keys(variable)
+        assert key == "password_sha256_hex"
+        password = PASSWORDS[SECRETS[secret]]
+        found[variable["name"]] = hashlib.sha256(password.encode()).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    path = tmp_path_factory.mktemp("users")
+    one = Server(path)
+    (path / "users.d").mkdir()
+    users = configuration("", "users.xml")
+    # Debian's server is from before the root was renamed, and before grants and constraints.
+    (path / "users.d" / "flowvis.xml").write_text(users.replace("clickhouse>", "yandex>"))
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in environment().items():
+            patched.setenv(name, value)
+        one.start()
+    settings = StoreSettings(one.url, username=WRITER, password=PASSWORDS[WRITER])
+    store = open_store(settings)
+    try:
+        store.migrate()
+    finally:
+        store.close()
+    yield one
+    one.kill()
+
+
+def ask(server: Server, sql: str, user: str = READER, **settings: Any) -> Any:
+    password = PASSWORDS.get(user, "")
+    client = Client("127.0.0.1", server.port, user=user, password=password, settings=settings)
+    try:
+        return client.execute(sql)
+    finally:
+        client.disconnect()
+
+
+@pytest.mark.clickhouse
+def test_one_writes_the_other_reads_what_is_written(server: Server) -> None:
+    ask(server, "CREATE TABLE t (x UInt8) ENGINE = Memory", WRITER)
+    ask(server, "INSERT INTO t SELECT 7", WRITER)
+    assert ask(server, "SELECT x FROM t") == [(7,)]
+    assert ask(server, "SELECT count() FROM flows") == [(0,)]
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO flow_records (clusterUUID) SELECT 'x'",
+        "CREATE TABLE mine (x UInt8) ENGINE = Memory",
+        "CREATE TABLE mine (x UInt8) ENGINE = File(CSV)",
+        "CREATE TEMPORARY TABLE mine (x UInt8)",
+        "DROP TABLE flow_records",
+        "TRUNCATE TABLE flow_records",
+        "DETACH TABLE flow_records",
+        "ALTER TABLE flow_records DELETE WHERE 1",
+        "RENAME TABLE flow_records TO mine",
+        "OPTIMIZE TABLE flow_records",
+        "SYSTEM RELOAD CONFIG",
+        "SET readonly = 0",
+        "SET max_memory_usage = 9999999999999",
+        "SELECT 1 SETTINGS max_memory_usage = 9999999999999",
+        "SELECT * FROM file('x.csv', 'CSV', 'a UInt8')",
+        "SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'a UInt8')",
+        "SELECT * FROM remote('127.0.0.1', 'default', 'flow_records', 'flowvis', '')",
+        "SELECT * FROM mysql('127.0.0.1:1', 'a', 'b', 'c', 'd')",
+        "SELECT 1 WHERE 1 IN (SELECT a FROM file('x.csv', 'CSV', 'a UInt8'))",
+    ],
+)
+def test_the_reader_can_do_no_more_than_read(server: Server, sql: str) -> None:
+    with pytest.raises(ServerException) as refused:
+        ask(server, sql)
+    assert refused.value.code == ErrorCodes.READONLY, sql
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        (f"{MANY} 1100000", ErrorCodes.TOO_MANY_ROWS_OR_BYTES),
+        (
+            f"SELECT length(groupArray(number)) FROM ({MANY} 300000000)",
+            ErrorCodes.MEMORY_LIMIT_EXCEEDED,
+        ),
+    ],
+)
+def test_its_queries_have_limits(server: Server, sql: str, code: int) -> None:
+    with pytest.raises(ServerException) as refused:
+        ask(server, sql)
+    assert refused.value.code == code
+
+
+@pytest.mark.clickhouse
+def test_the_server_knows_all_limits(server: Server) -> None:
+    limits = parsed(configuration("", "users.xml")).find(f"profiles/{READER}")
+    assert limits is not None
+    known = dict(ask(server, "SELECT name, value FROM system.settings"))
+    wanted = profile(limits)
+    assert len(wanted) == 10
+    assert {name: known[name] for name in wanted} == wanted
+
+
+@pytest.mark.clickhouse
+def test_its_settings_cannot_be_lifted_by_the_protocol(server: Server) -> None:
+    """Drivers send settings beside the query, which is not a SET."""
+    sql = "SELECT name, value FROM system.settings WHERE name IN ('readonly', 'max_memory_usage')"
+    before = dict(ask(server, sql))
+    assert before["readonly"] == "1"
+    lifted = {"readonly": 0, "max_memory_usage": 10**15, "max_execution_time": 10**6}
+    assert dict(ask(server, sql, **lifted)) == before
+    with pytest.raises(ServerException):
+        ask(server, "DROP TABLE flow_records", readonly=0)
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("user", ["default", "root"])
+def test_there_is_nobody_else(server: Server, user: str) -> None:
+    with pytest.raises(ServerException) as refused:
+        ask(server, "SELECT 1", user)
+    assert refused.value.code == ErrorCodes.UNKNOWN_USER
+
+
+def profile(element: ElementTree.Element) -> dict[str, str]:
+    return {setting.tag: str(setting.text) for setting in element if not len(setting)}
+
+
+def parsed(text: str) -> ElementTree.Element:
+    return ElementTree.fromstring(text)  # noqa: S314  ours
+
+
+def test_newer_servers_let_clients_lower_the_limits_and_not_raise_them() -> None:
+    limits = parsed(configuration("", "users.xml")).find(f"profiles/{READER}")
+    constraints = parsed(configuration("", "changeable.xml")).find(f"profiles/{READER}/constraints")
+    assert limits is not None
+    assert constraints is not None
+    values = profile(limits)
+    changeable = {each.tag: each for each in constraints}
+    assert not {"readonly", "allow_ddl", "max_memory_usage_for_user"} & set(changeable)
+    for name, each in changeable.items():
+        assert each.find("changeable_in_readonly") is not None
+        if name in values:
+            assert each.findtext("max") == values[name]
+
+
+def test_only_what_is_granted_is_readable_on_newer_servers() -> None:
+    user = parsed(configuration("", "users.xml")).find(f"users/{READER}")
+    assert user is not None
+    assert [q.text for q in user.findall("grants/query")] == ["GRANT SELECT ON default.*"]
+    # These may not stand beside grants.
+    assert user.find("allow_databases") is None
+    assert user.find("access_management") is None
+
+
+def test_the_operator_s_users_are_the_same() -> None:
+    written = parsed(configuration("", "users.xml"))
+    (servers,) = of("overlays/clickhouse-operator", OPERATED[0])
+    configured = servers["spec"]["configuration"]
+    limits = written.find(f"profiles/{READER}")
+    assert limits is not None
+    theirs = {key.split("/", 1)[1]: str(v) for key, v in configured["profiles"].items()}
+    assert theirs == profile(limits)
+    changeable = parsed(configured["files"]["users.d/changeable.xml"])
+    ours = parsed(configuration("", "changeable.xml"))
+    assert ElementTree.tostring(changeable).split() == ElementTree.tostring(ours).split()
+    users = configured["users"]
+    for name in (WRITER, READER):
+        user = written.find(f"users/{name}")
+        assert user is not None
+        assert users[f"{name}/networks/ip"] == [ip.text for ip in user.findall("networks/ip")]
+        assert users[f"{name}/profile"] == user.findtext("profile")
+        ((secret, key),) = secret_keys(users[f"{name}/password_sha256_hex"])
+        assert (SECRETS[secret], key) == (name, "password_sha256_hex")
+    assert users[f"{READER}/grants/query"] == ["GRANT SELECT ON default.*"]

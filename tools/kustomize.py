@@ -56,6 +56,11 @@ def dump(objects: list[Object]) -> str:
     return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=1000, explicit_start=True)
 
 
+def images_of(item: Object) -> set[str]:
+    """Return the names of an object's images, without tags and digests."""
+    return {_split(value[key])[0] for value, key in _places(item) if key == "image"}
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes texts of several lines as they are."""
 

@@ -15,6 +15,7 @@ KUSTOMIZATIONS = sorted(
     path.parent
     for path in DEPLOY.rglob("kustomization.yaml")
     if yaml.safe_load(path.read_text())["kind"] == "Kustomization"  # a component is part of others
+    and path.parent.name != "release"  # whole with digests only
 )
 
 POD = """\

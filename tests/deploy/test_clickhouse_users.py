@@ -53,7 +53,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     one.kill()
 
 
-def ask(server: Server, sql: str, user: str = READER, **settings: Any) -> Any:
+def ask(
+    server: Server, sql: str, user: str = READER, settings: dict[str, Any] | None = None
+) -> Any:
     password = PASSWORDS.get(user, "")
     client = Client("127.0.0.1", server.port, user=user, password=password, settings=settings)
     try:
@@ -135,9 +137,9 @@ def test_its_settings_cannot_be_lifted_by_the_protocol(server: Server) -> None:
     before = dict(ask(server, sql))
     assert before["readonly"] == "1"
     lifted = {"readonly": 0, "max_memory_usage": 10**15, "max_execution_time": 10**6}
-    assert dict(ask(server, sql, **lifted)) == before
+    assert dict(ask(server, sql, settings=lifted)) == before
     with pytest.raises(ServerException):
-        ask(server, "DROP TABLE flow_records", readonly=0)
+        ask(server, "DROP TABLE flow_records", settings={"readonly": 0})
 
 
 @pytest.mark.clickhouse

@@ -89,13 +89,9 @@ def test_the_schemas_refuse_what_is_wrong() -> None:
 
 @pytest.mark.parametrize("overlay", DEPLOYED)
 def test_the_daemons_take_their_configuration(
-    overlay: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    overlay: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")  # as in their Pods
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
+    """Wherever they are checked."""
     mains = {"flow-exporter.conf": exporter.main, "flow-aggregator.conf": aggregator.main}
     checked = set()
     for item in of(overlay, "ConfigMap"):

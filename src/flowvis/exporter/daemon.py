@@ -186,7 +186,8 @@ class FlowExporter:
         return host_domain_id(self.node_name, machine_id())
 
     def _cluster(self, settings: ExporterSettings) -> "Cluster | None":
-        if settings.inventory.kubernetes.wanted(settings.inventory.files):
+        files = settings.inventory.files
+        if settings.inventory.kubernetes.wanted(files, settings.tls.objects):
             # HTTP costs 8 MB: only where it is used.
             from flowvis.exporter.cluster import Cluster
 

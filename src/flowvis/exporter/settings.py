@@ -190,7 +190,8 @@ class ClientTls:
     )
     ca_config_map: ObjectName | None = option(
         None,
-        doc="The ConfigMap with `ca.crt`, watched through the API",
+        doc="The ConfigMap with `ca.crt`, watched through the API, which is then asked for all "
+        "else as well",
         parse=parse_object_name,
         takes="`<namespace>/<name>`",
         in_pod="flow-aggregator/flow-aggregator-ca",

@@ -1,7 +1,11 @@
 """The users of the manifests' ClickHouse: one writes, one reads."""
 
 import hashlib
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -158,6 +162,71 @@ def parsed(text: str) -> ElementTree.Element:
     return ElementTree.fromstring(text)  # noqa: S314  ours
 
 
+MODERN = """
+import json, sys
+import chdb
+connection = chdb.connect(sys.argv[1] + "?config-file=" + sys.argv[2])
+for statement in json.load(sys.stdin):
+    try:
+        print(json.dumps(str(connection.query(statement)).strip()))
+    except Exception as error:
+        print(json.dumps(str(error)))
+"""
+REFUSED = {
+    "SELECT * FROM file('x.csv', 'CSV', 'a UInt8')": "READ ON FILE",
+    "SELECT * FROM file('/etc/hostname', 'LineAsString', 'a String')": "READ ON FILE",
+    "SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'a UInt8')": "READ ON URL",
+    "SELECT * FROM remote('127.0.0.1', 'default', 'flow_records')": "READ ON REMOTE",
+    "SELECT * FROM s3('http://127.0.0.1:1/bucket/x', 'CSV', 'a UInt8')": "READ ON S3",
+    "SELECT * FROM executable('id', 'CSV', 'a String')": "CREATE TEMPORARY TABLE",
+    "CREATE TABLE t (x UInt8) ENGINE = Memory": "CREATE TABLE",
+    "INSERT INTO flow_records (clusterUUID) SELECT 'x'": "INSERT",
+    "SELECT count() FROM system.users": "SHOW USERS",
+    "SET readonly = 0": "readonly mode",
+    "SELECT 1 SETTINGS max_memory_usage = 9000000000000": "readonly mode",
+    "SELECT length(groupArray(number)) FROM numbers(300000000)": "memory limit exceeded",
+}
+
+
+def test_a_modern_engine_grants_as_little(tmp_path: Path) -> None:
+    """The embedded one has a single user: it gets what users.xml says of the reader."""
+    store = open_store(StoreSettings(f"embedded://{tmp_path}/data"))
+    store.migrate()
+    store.close()
+    text = configuration("", "users.xml")
+    users = parsed(text).find("users")
+    profiles = parsed(text).find("profiles")
+    assert users is not None
+    assert profiles is not None
+    reader = users.find(READER)
+    assert reader is not None
+    reader.remove(reader.find("password_sha256_hex"))  # type: ignore[arg-type]  # it has one
+    reader.tag = "default"
+    ElementTree.SubElement(reader, "no_password")
+    for other in [user for user in users if user is not reader]:
+        users.remove(other)
+    root = ElementTree.Element("clickhouse")
+    root.extend([users, profiles])
+    ElementTree.SubElement(profiles, "default")
+    ElementTree.SubElement(ElementTree.SubElement(root, "quotas"), "default")
+    ElementTree.ElementTree(root).write(tmp_path / "users.xml")
+    config = tmp_path / "config.xml"
+    config.write_text(f"<clickhouse><users_config>{tmp_path}/users.xml</users_config></clickhouse>")
+    done = subprocess.run(
+        [sys.executable, "-c", MODERN, f"{tmp_path}/data", str(config)],
+        input=json.dumps(["SELECT count() FROM flows", *REFUSED]),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *others = map(json.loads, done.stdout.splitlines())
+    assert first == "0"
+    for (statement, reason), answer in zip(REFUSED.items(), others, strict=True):
+        assert "Exception" in answer, statement
+        assert reason in answer, (statement, answer)
+
+
 def test_newer_servers_let_clients_lower_the_limits_and_not_raise_them() -> None:
     limits = parsed(configuration("", "users.xml")).find(f"profiles/{READER}")
     constraints = parsed(configuration("", "changeable.xml")).find(f"profiles/{READER}/constraints")
@@ -165,6 +234,10 @@ def test_newer_servers_let_clients_lower_the_limits_and_not_raise_them() -> None
     assert constraints is not None
     values = profile(limits)
     changeable = {each.tag: each for each in constraints}
+    replace = "access_control_improvements/settings_constraints_replace_previous"
+    assert parsed(configuration("", "server.xml")).findtext(replace) == "true"
+    (servers,) = of("overlays/clickhouse-operator", OPERATED[0])
+    assert servers["spec"]["configuration"]["settings"][replace] == "true"
     assert not {"readonly", "allow_ddl", "max_memory_usage_for_user"} & set(changeable)
     for name, each in changeable.items():
         assert each.find("changeable_in_readonly") is not None

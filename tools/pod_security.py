@@ -235,40 +235,58 @@ _NET_ADMIN = "NET_ADMIN: netlink gives the connections and their events to nobod
 
 NEEDS = (
     _exporter(
-        "Host namespaces", "",
+        "Host namespaces",
+        "",
         "The node's network: its connections are in the table of that namespace, and no other.",
     ),
     _exporter(
-        "HostPath volumes", "",
+        "HostPath volumes",
+        "",
         "/run/flow-exporter of the node, and only that: what was exported, so that a successor "
         "exports no byte twice, also after a crash.",
     ),
-    _exporter("Volume types", "", "The same directory."),
-    _exporter("Capabilities", "flow-exporter", _NET_ADMIN),
-    _exporter("Capabilities added", "flow-exporter", "The same; all others are dropped."),
     _exporter(
-        "Host ports", "flow-exporter",
+        "Volume types",
+        "",
+        "A hostPath, for that directory: no other volume outlives the Pod and ends with the node's "
+        "boot.",
+    ),
+    _exporter("Capabilities", "flow-exporter", _NET_ADMIN),
+    _exporter(
+        "Capabilities added",
+        "flow-exporter",
+        "NET_ADMIN again, and no other.",
+    ),
+    _exporter(
+        "Host ports",
+        "flow-exporter",
         "A port on the node's network is the node's; the exporter listens on it at loopback only.",
     ),
     _exporter(
-        "Host ports", "kube-rbac-proxy",
+        "Host ports",
+        "kube-rbac-proxy",
         "Only in overlays/prometheus: where Prometheus comes, over TLS and with a token that the "
         "API server knows.",
     ),
     _exporter(
-        "Host of probes and lifecycle hooks", "flow-exporter",
+        "Host of probes and lifecycle hooks",
+        "flow-exporter",
         "The kubelet probes at 127.0.0.1, where nobody else can ask.",
     ),
     _exporter("Running as non-root", "flow-exporter", _ONLY_ROOT),
-    _exporter("Running as non-root user", "flow-exporter", "The same."),
+    _exporter(
+        "Running as non-root user",
+        "flow-exporter",
+        "Uid 0 is who gets the capability; of root's other powers it has none.",
+    ),
     _exporter("Privileged containers", "sysctls", _SYSCTLS),
     _exporter("Privilege escalation", "sysctls", "A privileged container has it always."),
     _exporter("Running as non-root", "sysctls", "Files of /proc/sys/net are root's."),
-    _exporter("Running as non-root user", "sysctls", "The same."),
+    _exporter("Running as non-root user", "sysctls", "Only uid 0 may write these files."),
     _exporter(
         "Capabilities dropped", "sysctls", "A privileged container has all, whatever is dropped."
     ),
-)  # fmt: skip
+)
 
 
 def documentation() -> str:

@@ -1,7 +1,8 @@
 """Renders kustomizations without the kustomize program, as far as deploy/ uses it.
 
-`resources`, `configMapGenerator` (files), `secretGenerator` (envs), `behavior: replace`, `options`
-(disableNameSuffixHash, labels), `images` (newTag), `patches` (JSON patches) and `namespace`.
+`resources`, `components`, `configMapGenerator` (files), `secretGenerator` (envs), `behavior:
+replace`, `options` (disableNameSuffixHash, labels), `images` (newName, newTag, digest), `patches`
+(JSON patches) and `namespace`.
 Anything else is an error: another field would silently be left out.
 """
 
@@ -19,10 +20,12 @@ from flowvis.errors import SettingsError
 Object = dict[str, Any]
 Name = tuple[str, str, str]
 """Kind, namespace and name."""
+Entry = tuple[Object, bool]
+"""An object, and whether its name gets a hash."""
 
 FIELDS = {
-    "apiVersion", "kind", "resources", "configMapGenerator", "secretGenerator", "images", "patches",
-    "namespace",
+    "apiVersion", "kind", "resources", "components", "configMapGenerator", "secretGenerator",
+    "images", "patches", "namespace",
 }  # fmt: skip
 GENERATOR_FIELDS = {"name", "namespace", "behavior", "files", "envs", "options"}
 
@@ -53,6 +56,11 @@ def dump(objects: list[Object]) -> str:
     return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=1000, explicit_start=True)
 
 
+def images_of(item: Object) -> set[str]:
+    """Return the names of an object's images, without tags and digests."""
+    return {_split(value[key])[0] for value, key in _places(item) if key == "image"}
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes texts of several lines as they are."""
 
@@ -66,17 +74,38 @@ _Dumper.add_representer(str, _text)
 _Dumper.ignore_aliases = lambda *_: True  # type: ignore[method-assign]  # PyYAML's own way
 
 
-def _build(directory: Path) -> dict[Name, tuple[Object, bool]]:
-    """Return the objects below a directory by name, and whether their names get a hash."""
+def _build(directory: Path) -> dict[Name, Entry]:
+    """Return the objects of a kustomization by name."""
+    return _applied(directory, {})
+
+
+def _applied(directory: Path, found: dict[Name, Entry]) -> dict[Name, Entry]:
+    """Add what a directory says to what there is: nothing before a kustomization, all before a
+    component."""
     path = directory / "kustomization.yaml"
     about = yaml.safe_load(path.read_text())
     _only(path, about, FIELDS)
-    found: dict[Name, tuple[Object, bool]] = {}
     for resource in about.get("resources", ()):
         for name, entry in _resource(directory / resource):
             if name in found:
                 raise SettingsError([f"{path}: {resource}: {' '.join(name)} is there already"])
             found[name] = entry
+    for component in about.get("components", ()):
+        found = _applied(directory / component, found)
+    _generate(path, about, found)
+    for image in about.get("images", ()):
+        _only(path, image, {"name", "newName", "newTag", "digest"})
+        for item, _ in found.values():
+            _rename(item, image)
+    for patch in about.get("patches", ()):
+        _only(path, patch, {"target", "patch"})
+        for (kind, _, called), (item, _) in found.items():
+            if patch["target"] == {"kind": kind, "name": called}:
+                _patch(path, item, yaml.safe_load(patch["patch"]))
+    return _moved(found, about["namespace"]) if "namespace" in about else found
+
+
+def _generate(path: Path, about: Object, found: dict[Name, Entry]) -> None:
     for generator, item in _generated(path, about):
         if (_name(item) in found) != (generator.get("behavior") == "replace"):
             problem = "behavior is replace where it exists already, and only there"
@@ -86,19 +115,9 @@ def _build(directory: Path) -> dict[Name, tuple[Object, bool]]:
             problem = "options are those of what is replaced"
             raise SettingsError([f"{path}: {generator['name']}: {problem}"])
         found[_name(item)] = item, hashed
-    for image in about.get("images", ()):
-        _only(path, image, {"name", "newTag"})
-        for item, _ in found.values():
-            _tag(item, image["name"], image["newTag"])
-    for patch in about.get("patches", ()):
-        _only(path, patch, {"target", "patch"})
-        for (kind, _, called), (item, _) in found.items():
-            if patch["target"] == {"kind": kind, "name": called}:
-                _patch(path, item, yaml.safe_load(patch["patch"]))
-    return _moved(found, about["namespace"]) if "namespace" in about else found
 
 
-def _resource(path: Path) -> Iterator[tuple[Name, tuple[Object, bool]]]:
+def _resource(path: Path) -> Iterator[tuple[Name, Entry]]:
     if path.is_dir():
         yield from _build(path).items()
     else:
@@ -170,10 +189,29 @@ def _refer(item: Object, namespace: str, renamed: Mapping[Name, str]) -> None:
                 value[key][name] = renamed.get(old, value[key][name])
 
 
-def _tag(item: Object, image: str, tag: str) -> None:
+def _rename(item: Object, image: Mapping[str, str]) -> None:
+    """Give all uses of an image another name, tag or digest; a digest takes the tag's place."""
     for value, key in _places(item):
-        if key == "image" and value[key].partition(":")[0] == image:
-            value[key] = f"{image}:{tag}"
+        if key != "image":
+            continue
+        name, separator, rest = _split(value[key])
+        if name != image["name"]:
+            continue
+        if "newTag" in image:
+            separator, rest = ":", image["newTag"]
+        if "digest" in image:
+            separator, rest = "@", image["digest"]
+        value[key] = image.get("newName", name) + separator + rest
+
+
+def _split(image: str) -> tuple[str, str, str]:
+    """Return an image's name, and `:` with its tag or `@` with its digest."""
+    name, at, digest = image.partition("@")
+    if at:
+        return name, at, digest
+    registry, slash, last = image.rpartition("/")  # a registry may have a port
+    name, colon, tag = last.partition(":")
+    return registry + slash + name, colon, tag
 
 
 def _patch(path: Path, item: Object, steps: list[Object]) -> None:
@@ -202,7 +240,7 @@ def _patch(path: Path, item: Object, steps: list[Object]) -> None:
                 raise SettingsError([f"{path}: {step}: {problem}"])
 
 
-def _moved(found: Mapping[Name, tuple[Object, bool]], namespace: str) -> dict[Name, Any]:
+def _moved(found: Mapping[Name, Entry], namespace: str) -> dict[Name, Entry]:
     """Bring all that has a namespace to another one; subjects of bindings follow."""
     for item, _ in found.values():
         for subject in item.get("subjects", ()):

@@ -21,12 +21,6 @@ HEAD = """\
 
 """
 
-# Exporters of another namespace than the aggregator's, whose objects no Pod of theirs can mount.
-ELSEWHERE: dict[str, Any] = {
-    "tls.caConfigMap": "flow-aggregator/flow-aggregator-ca",
-    "tls.clientSecret": "flow-aggregator/flow-aggregator-client-tls",
-    "inventory.kubernetes.enable": True,
-}
 CLICKHOUSE: dict[str, Any] = {"clickHouse.enable": True}
 CLICKHOUSE_CLUSTER = CLICKHOUSE | {"clickHouse.cluster": "flows"}
 EMBEDDED = CLICKHOUSE | {"clickHouse.databaseURL": "embedded:///var/lib/flowvis/store"}
@@ -38,7 +32,6 @@ COLLECTOR: dict[str, Any] = {
 CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "base/exporter/flow-exporter.conf": (ExporterSettings, {}),
     "base/aggregator/flow-aggregator.conf": (AggregatorSettings, {}),
-    "overlays/kube-system/exporter/flow-exporter.conf": (ExporterSettings, ELSEWHERE),
     "overlays/clickhouse/flow-aggregator.conf": (AggregatorSettings, CLICKHOUSE),
     "overlays/clickhouse-operator/flow-aggregator.conf": (AggregatorSettings, CLICKHOUSE_CLUSTER),
     "overlays/embedded/flow-aggregator.conf": (AggregatorSettings, EMBEDDED),

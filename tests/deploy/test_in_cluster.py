@@ -23,17 +23,17 @@ from waiting import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAMESPACE = "flow-aggregator"
-CLIENT = "flow-aggregator-client-tls"
+CLIENT, CA = "flow-aggregator-client-tls", "flow-aggregator-ca"
 SECRETS = {"flow-aggregator-ca-tls", CLIENT}
 
 Document = dict[str, Any]
 
 
-def configuration(name: str, changes: Document, directory: str = "base") -> Document:
+def configuration(name: str, changes: Document) -> Document:
     """What a ConfigMap says, and in its place what differs outside of a Pod."""
     texts = {
         key: text
-        for item in render(DEPLOY / directory)
+        for item in render(DEPLOY / "base")
         if item["kind"] == "ConfigMap"
         for key, text in item["data"].items()
     }
@@ -90,28 +90,9 @@ class Node:
     def item(self, plural: str, name: str) -> Document | None:
         return self.server.objects.get(("v1", plural, NAMESPACE, name))
 
-    def mount(self) -> None:
-        """As the kubelet does."""
-        secret = self.item("secrets", "flow-aggregator-client-tls")
-        published = self.item("configmaps", "flow-aggregator-ca")
-        assert secret is not None
-        assert published is not None
-        for name in ("tls.crt", "tls.key"):
-            (self.path / name).write_bytes(base64.b64decode(secret["data"][name]))
-        (self.path / "ca.crt").write_text(published["data"]["ca.crt"])
-
-    def export(self) -> None:
-        """With the mounted certificates."""
-        tls = {
-            "ca": str(self.path / "ca.crt"),
-            "certificate": str(self.path / "tls.crt"),
-            "key": str(self.path / "tls.key"),
-            "serverName": "flow-aggregator.flow-aggregator.svc",
-        }
-        self.export_to(f"127.0.0.1:{self.aggregator.port}:tls", {"tls": tls}, "base")
-
-    def export_to(self, collector: str, more: Document, directory: str) -> None:
-        changes = more | {
+    def export(self, collector: str, more: Document | None = None) -> None:
+        """With certificates from the API, as the manifests have it."""
+        changes = (more or {}) | {
             "flowExporter": {"flowCollectorAddr": collector, "flowPollInterval": "200ms"},
             "nodeName": "node-1",
             "conntrack": {"loopback": True},
@@ -120,9 +101,23 @@ class Node:
             "status": {"address": "127.0.0.1", "port": 0},
         }
         path = self.path / "flow-exporter.conf"
-        document = configuration("flow-exporter.conf", changes, directory)
-        path.write_text(yaml.safe_dump(document))
+        path.write_text(yaml.safe_dump(configuration("flow-exporter.conf", changes)))
         self.exporter = Confined(str(path))
+
+    def mounted(self) -> Document:
+        """As from a Secret and a ConfigMap of the exporters' own namespace, which others fill."""
+        secret, published = self.item("secrets", CLIENT), self.item("configmaps", CA)
+        assert secret is not None
+        assert published is not None
+        for name in ("tls.crt", "tls.key"):
+            (self.path / name).write_bytes(base64.b64decode(secret["data"][name]))
+        (self.path / "ca.crt").write_text(published["data"]["ca.crt"])
+        return {
+            "ca": str(self.path / "ca.crt"),
+            "certificate": str(self.path / "tls.crt"),
+            "key": str(self.path / "tls.key"),
+            "serverName": "flow-aggregator.flow-aggregator.svc",
+        }
 
     def sessions(self) -> int:
         return len(self.aggregator.control.get("status")["sessions"])
@@ -171,8 +166,7 @@ async def test_complete_records_over_certificates_of_the_cluster(
     tracked: None, tmp_path: Path, nodes: list[Node]
 ) -> None:
     here = await started(tmp_path, nodes)
-    here.mount()
-    here.export()
+    here.export(f"127.0.0.1:{here.aggregator.port}:tls", {"tls": here.mounted()})
     await until(lambda: here.sessions() == 1)
     talk()
     await until(lambda: any(row["protocolIdentifier"] == 6 for row in here.flows()))
@@ -191,10 +185,10 @@ async def test_complete_records_over_certificates_of_the_cluster(
 @pytest.mark.kernel
 @pytest.mark.slow
 async def test_all_through_the_api(tracked: None, tmp_path: Path, nodes: list[Node]) -> None:
-    """An exporter of another namespace, while its certificates are deleted and replaced."""
+    """As the manifests have it, while the certificates are deleted and replaced."""
     here = await started(tmp_path, nodes, {"listen": {"address": "127.0.0.1", "port": free_port()}})
     server, port, keys = here.server, here.aggregator.port, keys_below(tmp_path)
-    here.export_to(f"{NAMESPACE}/flow-aggregator:{port}:tls", {}, "overlays/kube-system")
+    here.export(f"{NAMESPACE}/flow-aggregator:{port}:tls")
     exporter = here.exporter
     assert exporter is not None
     await until(lambda: any("/services/" in request.path for request in server.requests))
@@ -217,7 +211,7 @@ async def test_all_through_the_api(tracked: None, tmp_path: Path, nodes: list[No
     assert await asyncio.to_thread(here.aggregator.stop) == 0, here.aggregator.log()
     for plural, name in (
         ("secrets", "flow-aggregator-ca-tls"),
-        ("configmaps", "flow-aggregator-ca"),
+        ("configmaps", CA),
     ):
         item = here.item(plural, name)
         assert item is not None

@@ -11,7 +11,12 @@ from tools.kustomize import Object, dump, render
 from flowvis.errors import SettingsError
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-KUSTOMIZATIONS = sorted(path.parent for path in DEPLOY.rglob("kustomization.yaml"))
+KUSTOMIZATIONS = sorted(
+    path.parent
+    for path in DEPLOY.rglob("kustomization.yaml")
+    if yaml.safe_load(path.read_text())["kind"] == "Kustomization"  # a component is part of others
+    and path.parent.name != "release"  # whole with digests only
+)
 
 POD = """\
 apiVersion: v1
@@ -98,6 +103,60 @@ def test_an_image_has_the_tag_of_the_outermost(base: Path, tmp_path: Path) -> No
     assert pods[0]["spec"]["containers"][0]["image"] == "some/image:2"
 
 
+@pytest.mark.parametrize(
+    ("before", "change", "after"),
+    [
+        ("some/image:1", "newName: host:5000/i", "host:5000/i:1"),
+        ("some/image", "newName: other", "other"),
+        ("some/image:1", "digest: sha256:ab", "some/image@sha256:ab"),
+        ("some/image@sha256:cd", "newName: i, digest: sha256:ab", "i@sha256:ab"),
+        ("some/image@sha256:cd", 'newTag: "3"', "some/image:3"),
+        ("some/image2:1", 'newTag: "3"', "some/image2:1"),
+        ("host:5000/some/image:1", 'newTag: "3"', "host:5000/some/image:1"),
+    ],
+)
+def test_an_image_has_another_name_tag_or_digest(
+    tmp_path: Path, before: str, change: str, after: str
+) -> None:
+    text = f"resources: [pod.yaml]\nimages: [{{name: some/image, {change}}}]"
+    (kustomization(tmp_path, text) / "pod.yaml").write_text(POD.replace("some/image", before))
+    found = [
+        i["spec"] for i in render(tmp_path) if i["kind"] == "Pod" and "containers" in i["spec"]
+    ]
+    assert found[0]["containers"][0]["image"] == after
+    if kubectl := shutil.which("kubectl"):
+        done = subprocess.run([kubectl, "kustomize", tmp_path], capture_output=True, check=True)
+        assert _by_name(yaml.safe_load_all(done.stdout)) == _by_name(render(tmp_path))
+
+
+def test_a_component_changes_what_is_there_and_adds_to_it(base: Path, tmp_path: Path) -> None:
+    component = kustomization(
+        tmp_path / "component",
+        """\
+apiVersion: kustomize.config.k8s.io/v1alpha1
+kind: Component
+resources: [more.yaml]
+images: [{name: some/image, newTag: "7"}]
+patches: [{target: {kind: Pod, name: p}, patch: "- {op: add, path: /spec/hostname, value: h}"}]
+""",
+    )
+    (component / "more.yaml").write_text(
+        "{apiVersion: v1, kind: Pod, metadata: {name: q, namespace: n}, "
+        "spec: {containers: [{name: c, image: some/image}]}}"
+    )
+    overlay = kustomization(
+        tmp_path / "overlay", "resources: [../base]\ncomponents: [../component]"
+    )
+    pods = {
+        (i["metadata"]["namespace"], i["metadata"]["name"]): i["spec"]
+        for i in render(overlay)
+        if i["kind"] == "Pod"
+    }
+    assert pods["n", "p"]["hostname"] == pods["other", "p"]["hostname"] == "h"
+    assert "hostname" not in pods["n", "q"]
+    assert {pods["n", name]["containers"][0]["image"] for name in "pq"} == {"some/image:7"}
+
+
 def test_labels_of_what_is_generated(base: Path) -> None:
     text = (base / "kustomization.yaml").read_text()
     kustomization(base, text.replace("files: [k]", "files: [k], options: {labels: {l: v}}"))
@@ -176,7 +235,7 @@ patches:
     ("text", "problem"),
     [
         ("namePrefix: x-", "namePrefix: only"),
-        ("resources: [../base]\nimages: [{name: i, digest: d}]", "digest: only"),
+        ("resources: [../base]\nimages: [{name: i, tagSuffix: d}]", "tagSuffix: only"),
         ("resources: [../base, ../base/pod.yaml]", "Pod n p is there already"),
         (
             "configMapGenerator: [{name: a, namespace: n, behavior: replace, files: []}]",

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 
 from flowvis.errors import SettingsError
 from flowvis.exporter.daemon import FlowExporter
-from flowvis.exporter.settings import ExporterSettings
+from flowvis.exporter.settings import ClientTls, ExporterSettings
 from flowvis.exporter.tables.enrich import ClusterNode, PlainHost
 from flowvis.inventory.sources.access import HOST, PORT
 from flowvis.lab.apiserver import ApiServer, kubeconfig
@@ -65,6 +65,33 @@ def test_the_api_server_is_asked_in_a_pod_unless_there_are_files(
     assert build({"kubernetes": {"enable": False}}).kubernetes is None
 
 
+def test_certificates_from_the_api_are_a_reason_to_ask_it() -> None:
+    """Outside of a Pod as well: what is missing there is said when it starts."""
+    assert build({}).kubernetes is None
+    assert build({}, tls=NAMED).kubernetes is not None
+
+
+@pytest.mark.parametrize("of_a_pod", [{}, {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}])
+def test_files_that_are_named_count_and_not_objects(of_a_pod: dict[str, str]) -> None:
+    def read(**tls: str) -> ClientTls:
+        return load(ExporterSettings, yaml.safe_dump({"tls": tls}).encode(), of_a_pod).tls
+
+    by_default = read()
+    assert str(by_default.ca_object) == (
+        "flow-aggregator/flow-aggregator-ca" if of_a_pod else "None"
+    )
+    assert (by_default.objects == "") is (not of_a_pod)
+    ca = read(ca="/x/ca.crt")
+    assert (ca.ca_object, ca.files.ca) == (None, Path("/x/ca.crt"))
+    assert (ca.client_object is None) is (not of_a_pod)
+    for key in ("certificate", "key"):
+        pair = read(ca="/x/ca.crt", **{key: f"/x/{key}"}, **NAMED)
+        assert (pair.objects, pair.client_object) == ("", None)
+        assert getattr(pair.files, key) == Path(f"/x/{key}")
+    assert read(**NAMED).objects == "tls.caConfigMap, tls.clientSecret"
+    assert read().files.key == Path("/etc/flow-exporter/certs/tls.key")
+
+
 def test_certificates_from_the_api_need_the_api() -> None:
     for inventory in ({"kubernetes": {"enable": False}}, {"files": ["x"]}):
         with pytest.raises(SettingsError, match=r"^tls.caConfigMap, tls.clientSecret: needs the"):
@@ -78,7 +105,7 @@ def test_http_is_loaded_only_where_it_is_used() -> None:
     code = """
 import sys
 from flowvis.exporter.daemon import FlowExporter
-from flowvis.exporter.settings import ExporterSettings
+from flowvis.exporter.settings import ClientTls, ExporterSettings
 from flowvis.runtime.settings import load
 from flowvis.transport.certificates import Issued, issue_ca, issue_client
 from flowvis.transport.tls import TlsReloader

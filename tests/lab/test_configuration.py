@@ -37,5 +37,5 @@ def test_exporters_take_theirs(room: Path, node: LabNode) -> None:
     )
     assert not settings.conntrack.events
     assert settings.denied.wanted
-    by_the_api = settings.tls.client_secret is not None
-    assert by_the_api == (node == NODE_2) == (settings.tls.ca.parent != configuration.MOUNTED)
+    by_the_api = settings.tls.client_object is not None
+    assert by_the_api == (node == NODE_2) == (settings.tls.ca is None)

@@ -1,4 +1,4 @@
-"""flowctl: live flows, queries, the books, certificates and the lab."""
+"""flowctl: live flows, queries, the books, certificates, passwords and the lab."""
 
 import argparse
 import os
@@ -68,8 +68,8 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     with extra("people", "tables for people"):
-        from flowvis.cli import certs, flows, sql, status
-    for command in (flows, sql, status, certs):
+        from flowvis.cli import certs, credentials, flows, sql, status
+    for command in (flows, sql, status, certs, credentials):
         command.add_arguments(commands, connect)
     _add_lab(commands, with_lab=with_lab)
     return parser

@@ -53,12 +53,12 @@ def _credentials(tls: ClientTls) -> tuple[TlsFiles, list[Contents]]:
     """Return where certificates come from, and the objects among that."""
     files = tls.files
     objects = []
-    if tls.ca_config_map is not None:
-        published = Contents(CONFIG_MAPS, tls.ca_config_map)
+    if tls.ca_object is not None:
+        published = Contents(CONFIG_MAPS, tls.ca_object)
         files = replace(files, ca=Entry(published, "ca.crt", MAKER))
         objects.append(published)
-    if tls.client_secret is not None:
-        secret = Contents(SECRETS, tls.client_secret)
+    if tls.client_object is not None:
+        secret = Contents(SECRETS, tls.client_object)
         certificate, key = (Entry(secret, name, MAKER) for name in ("tls.crt", "tls.key"))
         files = replace(files, certificate=certificate, key=key)
         objects.append(secret)

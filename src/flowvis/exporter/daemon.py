@@ -220,13 +220,17 @@ class FlowExporter:
         return host_domain_id(self.node_name, machine_id())
 
     def _cluster(self, settings: ExporterSettings) -> "Cluster | None":
-        if settings.inventory.kubernetes.wanted(settings.inventory.files):
+        files = settings.inventory.files
+        if settings.inventory.kubernetes.wanted(files, settings.tls.objects):
             # HTTP costs 8 MB: only where it is used.
             from flowvis.exporter.cluster import Cluster
 
             return Cluster(settings, self.node_name, self.inventory)
         if settings.tls.objects:
-            problem = "needs the API server: set inventory.kubernetes.enable, without files"
+            problem = (
+                "needs the API server: set inventory.kubernetes.enable, without inventory.files; "
+                "or name files in tls.ca, tls.certificate and tls.key"
+            )
             raise SettingsError([f"{settings.tls.objects}: {problem}"])
         return None
 

@@ -176,23 +176,33 @@ class DeniedSettings:
 class ClientTls:
     """The certificates of the connecting side; read again when they change."""
 
-    ca: Path = option(
-        CERTIFICATES / "ca.crt", doc="The CA that the collector's certificate must come from (PEM)"
+    ca: Path | None = option(
+        None,
+        doc="The CA that the collector's certificate must come from (PEM); given, it counts and "
+        f"not `caConfigMap`. Where neither is: `{CERTIFICATES}/ca.crt`",
     )
-    certificate: Path = option(CERTIFICATES / "tls.crt", doc="This exporter's certificate (PEM)")
-    key: Path = option(CERTIFICATES / "tls.key", doc="Its private key (PEM)")
+    certificate: Path | None = option(
+        None,
+        doc="This exporter's certificate (PEM); given, it and `key` count and not `clientSecret`. "
+        f"Where neither is: `{CERTIFICATES}/tls.crt`",
+    )
+    key: Path | None = option(
+        None, doc=f"Its private key (PEM); by default `{CERTIFICATES}/tls.key`"
+    )
     ca_config_map: ObjectName | None = option(
         None,
-        doc="In place of the file `ca`: the ConfigMap with `ca.crt`, watched through the API",
+        doc="The ConfigMap with `ca.crt`, watched through the API, which is then asked for all "
+        "else as well",
         parse=parse_object_name,
         takes="`<namespace>/<name>`",
+        in_pod="flow-aggregator/flow-aggregator-ca",
     )
     client_secret: ObjectName | None = option(
         None,
-        doc="In place of the files `certificate` and `key`: the Secret with `tls.crt` and "
-        "`tls.key`, watched through the API",
+        doc="The Secret with `tls.crt` and `tls.key`, watched through the API",
         parse=parse_object_name,
         takes="`<namespace>/<name>`",
+        in_pod="flow-aggregator/flow-aggregator-client-tls",
     )
     server_name: str = option(
         "",
@@ -209,12 +219,27 @@ class ClientTls:
     @property
     def files(self) -> TlsFiles:
         """The certificates where all of them are files."""
-        return TlsFiles(self.ca, self.certificate, self.key, self.min_version)
+        return TlsFiles(
+            self.ca or CERTIFICATES / "ca.crt",
+            self.certificate or CERTIFICATES / "tls.crt",
+            self.key or CERTIFICATES / "tls.key",
+            self.min_version,
+        )
+
+    @property
+    def ca_object(self) -> ObjectName | None:
+        """The ConfigMap with the CA; None where that is a file."""
+        return None if self.ca else self.ca_config_map
+
+    @property
+    def client_object(self) -> ObjectName | None:
+        """The Secret with certificate and key; None where these are files."""
+        return None if self.certificate or self.key else self.client_secret
 
     @property
     def objects(self) -> str:
         """The options that name objects of the API; "" without any."""
-        named = {"caConfigMap": self.ca_config_map, "clientSecret": self.client_secret}
+        named = {"caConfigMap": self.ca_object, "clientSecret": self.client_object}
         return ", ".join(f"tls.{key}" for key, name in named.items() if name is not None)
 
 
@@ -256,8 +281,17 @@ class StateSettings:
 
 @dataclass(frozen=True)
 class Status(StatusSettings):
-    """Metrics and health over HTTP."""
+    """Metrics and health over HTTP.
 
+    In a Pod on loopback as well: it is the node's, where no NetworkPolicy applies, and the kubelet
+    probes there.
+    """
+
+    address: str = option(
+        "127.0.0.1",
+        doc="Local address of /metrics, /healthz and /readyz; where it is another than loopback, "
+        "all hosts that reach the node may ask",
+    )
     port: int = option(9740, doc="Local port; 0: any free one", minimum=0, maximum=65535)
 
 

@@ -53,11 +53,12 @@ class KubernetesSettings:
         None, doc="The kubeconfig to use; by default the Pod's own service account"
     )
 
-    def wanted(self, files: tuple[Path, ...]) -> bool:
-        """Whether the API server is asked; files win."""
+    def wanted(self, files: tuple[Path, ...], objects: str = "") -> bool:
+        """Whether the API server is asked; files win. `objects` names options that are about it."""
         if files or self.enable is Enable.FALSE:
             return False
-        return bool(self.enable is Enable.TRUE or self.kubeconfig or os.environ.get(HOST))
+        sure = self.enable is Enable.TRUE or self.kubeconfig or objects
+        return bool(sure or os.environ.get(HOST))
 
     def access(self) -> Access:
         """Return the way to the API server; SettingsError says what is missing."""

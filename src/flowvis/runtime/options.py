@@ -67,8 +67,10 @@ def option(
     from text and raises ValueError with what is wrong; `takes` says in words what it takes;
     `in_pod` is the default where a daemon runs in a Pod, if that is another.
     """
-    if parse is not None and isinstance(default, str):
-        default = parse(default)
+    if parse is not None:
+        default, in_pod = (
+            parse(value) if isinstance(value, str) else value for value in (default, in_pod)
+        )
     about = Option(doc, minimum, maximum, choices, key, env, live, secret, parse, takes, in_pod)
     return dataclasses.field(default=default, metadata={"option": about})
 

@@ -19,7 +19,8 @@ from flowvis import native
 def names() -> list[str]:
     """The benchmarks: modules of this package that have a `run`."""
     folder = Path(__file__).parent
-    found = (module.name for module in pkgutil.iter_modules([str(folder)]))
+    modules = pkgutil.iter_modules([str(folder)])
+    found = (module.name for module in modules if not module.ispkg)
     return sorted(
         name.replace("_", "-")
         for name in found

@@ -27,10 +27,8 @@ from flowvis.policies.model import (
 )
 from flowvis.policies.networks import Blocks
 from flowvis.policies.objects import Snapshot
+from flowvis.policies.podsets import PodSets
 from flowvis.policies.ports import PortClasses
-from flowvis.policies.selectors import Pair
-
-Anchor = tuple[str | None, Pair | None, Pair | None]
 
 
 class PolicyVerdict(NamedTuple):
@@ -103,10 +101,7 @@ class Rulebook:
         self.ports = PortClasses(numbered)
         self.blocks = Blocks({a: n for a, n in self._atoms.items() if isinstance(a, AddressBlock)})
         self.nodes = [(a, n) for a, n in self._atoms.items() if isinstance(a, Nodes)]
-        self.pods: dict[Anchor, list[tuple[Pods, int]]] = {}
-        for atom, number in self._atoms.items():
-            if isinstance(atom, Pods):
-                self.pods.setdefault(_anchor(atom), []).append((atom, number))
+        self.pods = PodSets((a, n) for a, n in self._atoms.items() if isinstance(a, Pods))
 
     def says(self, snapshot: Snapshot) -> bool:
         """Whether it is what a snapshot's policies compile to."""
@@ -224,9 +219,3 @@ def _said(snapshot: Snapshot) -> tuple[Any, ...]:
         if isinstance(peer, ServicePods)
     }
     return snapshot.policies, snapshot.groups, snapshot.tiers, services, snapshot.reaching
-
-
-def _anchor(atom: Pods) -> Anchor:
-    """What an end must have to be in an atom: the few atoms of its anchors are tried, not all."""
-    pair = atom.namespaces.pair if atom.namespace is None else None
-    return atom.namespace, atom.pods.pair, pair

@@ -216,9 +216,11 @@ def parse_namespace(item: Mapping[str, Any]) -> Namespace:
 
 def describe(item: Mapping[str, Any]) -> str:
     """Name an object as `kubectl` does: `Pod shop/cart-1`."""
-    metadata = item.get("metadata") or {}
-    parts = (metadata.get("namespace"), metadata.get("name") or "without a name")
-    return f"{item.get('kind', 'object')} {'/'.join(part for part in parts if part)}"
+    metadata = item.get("metadata")
+    about = metadata if isinstance(metadata, Mapping) else {}
+    parts = (about.get("namespace"), about.get("name") or "without a name")
+    texts = (part if isinstance(part, str) else f"{part!r:.80}" for part in parts if part)
+    return f"{item.get('kind', 'object')} {'/'.join(texts)}"
 
 
 def _parts(
@@ -233,6 +235,9 @@ def _parts(
     missing = sorted(key for key in wanted if not parts[0].get(key))
     if missing:
         raise ValueError(f"{describe(item)}: metadata.{missing[0]} is missing")
+    for key in ("name", "namespace", "uid"):  # by which it is kept
+        if not isinstance(value := parts[0].get(key) or "", str):
+            raise ValueError(f"{describe(item)}: metadata.{key} {value!r:.80} is not a text")  # noqa: TRY004  as above
     return parts[0], parts[1], parts[2]
 
 
@@ -337,6 +342,6 @@ def _milliseconds(item: Mapping[str, Any], name: str, when: Any) -> int:
         return 0
     try:
         moment = when if isinstance(when, datetime) else datetime.fromisoformat(when)
-    except (TypeError, ValueError):
-        raise ValueError(f"{describe(item)}: {name} {when!r} is no time") from None
-    return round(moment.timestamp() * 1000)
+        return round(moment.timestamp() * 1000)
+    except (OverflowError, TypeError, ValueError):
+        raise ValueError(f"{describe(item)}: {name} {when!r:.80} is no time") from None

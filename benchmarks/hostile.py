@@ -30,7 +30,7 @@ import yaml
 from benchmarks.attacks import Attack, Findings, Store, Target, attacks
 from benchmarks.clickhouse_server import running_server
 from benchmarks.confined import Confinement, confinement
-from benchmarks.witness import Latency, Seen, Witness, sink
+from benchmarks.witness import Latency, Seen, Stream, Witness, sink
 from flowvis.cli.client import ControlClient
 from flowvis.errors import FlowvisError
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
@@ -253,7 +253,9 @@ def _aggregator(path: Path, room: Confinement, attack: Attack) -> Iterator[_Aggr
         )
         stack.callback(process.wait)
         stack.callback(process.kill)
-        status = _ready(ControlClient(path / "control.sock"), process)
+        status = _ready(ControlClient(path / "control.sock"), process, sink=attack.sink)
+        if not attack.sink:
+            Stream(path / "control.sock", collector.networks)
         target = Target(status["port"], status["statusPort"], process.pid, store_pid, path)
         yield _Aggregator(attack, room, process, target, seen)
 
@@ -279,14 +281,17 @@ def _settings(path: Path, sink_port: int) -> dict[str, Any]:
     }
 
 
-def _ready(client: ControlClient, process: "subprocess.Popen[bytes]") -> dict[str, Any]:
+def _ready(
+    client: ControlClient, process: "subprocess.Popen[bytes]", *, sink: bool
+) -> dict[str, Any]:
     deadline = time.monotonic() + BEGIN_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
         with contextlib.suppress(FlowvisError, OSError, ValueError):
             status: dict[str, Any] = client.get("status")
-            if status["ready"] and not any(each["problem"] for each in status["destinations"]):
+            problems = [each["problem"] for each in status["destinations"]]
+            if status["ready"] and (not sink or not any(problems)):
                 return status
         time.sleep(0.05)
     raise RuntimeError(f"the aggregator does not start; exit code {process.poll()}")

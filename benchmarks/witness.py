@@ -2,7 +2,7 @@
 
 The exporter sends a record every 20 ms, each a message of its own, by a schedule that does not
 wait: what a peer makes it wait for counts as latency. The sink is an IPFIX collector that the
-aggregator sends to; a record's latency is from when it was due to be sent until it is there. Four
+aggregator sends to; a record's latency is from when it was due to be sent until it is there. Some
 times a second a newcomer opens a session, sends one record and ends it.
 """
 
@@ -19,13 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peer import Records, connect, context
+from flowvis.cli.client import ControlClient
+from flowvis.errors import FlowvisError
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
 from flowvis.native import StringTable
 
 STEADY_S = 0.02
-NEWCOMER_S = 0.25
+NEWCOMER_S = 0.23  # not in step with the aggregator's ticks, two a second
 PROBE_S = 0.1
 PROBE_PATIENCE_S = 1.0  # a kubelet's, unless told otherwise
 AGAIN_S = 0.1
@@ -76,7 +78,7 @@ class Sink:
     """Collects IPFIX over TCP and remembers when the good exporter's records came."""
 
     def __init__(self, networks: dict[bytes, Seen]) -> None:
-        self._networks = networks
+        self.networks = networks
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         fields = [each for each in EXPORTED if each.name == "sourceIP"]
@@ -102,12 +104,31 @@ class Sink:
             session.receive(data)
             now = time.monotonic()
             address = self._buffer.batch()["sourceIP"]
-            for network, seen in self._networks.items():
+            for network, seen in self.networks.items():
                 prefix = np.frombuffer(network, np.uint8)
                 ours = address[(address[:, 12:14] == prefix).all(axis=1)]
                 for number in ours[:, 14].astype(np.int64) * 256 + ours[:, 15]:
                     seen.there.setdefault(int(number), now)
             self._buffer.clear()
+
+
+class Stream:
+    """Follows the API's records, where the IPFIX collector is the attacker's."""
+
+    def __init__(self, control: Path, networks: dict[bytes, Seen]) -> None:
+        self._networks = networks
+        self._control = ControlClient(control)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(FlowvisError, OSError, ValueError, http.client.HTTPException):
+            for row in self._control.lines("flows", {"follow": "1", "namespace": "good"}):
+                if "lost" in row:  # what came too fast for one who looks
+                    continue
+                packed = bytes(map(int, row["sourceIP"].split(".")))
+                seen = self._networks.get(packed[:2])
+                if seen is not None:
+                    seen.there.setdefault(int.from_bytes(packed[2:]), time.monotonic())
 
 
 class Exporter:

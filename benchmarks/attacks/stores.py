@@ -21,6 +21,8 @@ REPORTED_S = 10.0
 PORT_FILE = "hostile-port"
 HOSTILE = b"\x0a\x60"  # 10.96
 RESET = struct.pack("ii", 1, 0)
+_THEIRS = {"sourcePodNamespace": "hostile", "destinationPodNamespace": "hostile"}
+"""What is not looked for in the stream of good records."""
 
 
 @attack("store-frozen", store=Store.SERVER)
@@ -99,8 +101,8 @@ def _flood(target: Target, over: Event) -> None:
         port = 1024
         while not over.wait(0.1):
             port += 1
-            values = {"sourceTransportPort": port % 65536, "sourcePodNamespace": "hostile"}
-            messages = made.messages(HOSTILE, range(500), **values)
+            values: dict[str, Any] = {"sourceTransportPort": port % 65536}
+            messages = made.messages(HOSTILE, range(500), **values, **_THEIRS)
             session.sendall(b"".join(messages))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from flowvis.policies.antrea import APPLICATION, BASELINE_PRIORITY, TIERS
+from flowvis.policies.costs import SELECTORS, key_of, too_costly
 from flowvis.policies.model import (
     Action,
     AddressBlock,
@@ -49,6 +50,9 @@ EXEMPT = PolicyVerdict("", "", PolicyType.NONE, "exempt", Action.NONE)
 """No policy may decide, as between a Pod and itself; a record shows it as nothing."""
 
 
+_TOO_COSTLY = (Unknowable("too costly to work out"),)
+
+
 @dataclass(frozen=True, slots=True)
 class RulePeers:
     """The peers of a rule as atoms; None: everything."""
@@ -85,6 +89,8 @@ class Rulebook:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._said = _said(snapshot)
+        self.too_costly = too_costly(snapshot)
+        """Policies whose rules are not worked out, and why."""
         self.relational = False
         """Whether rules compare namespaces."""
         self.by_labels = False
@@ -154,19 +160,24 @@ class Rulebook:
     def _compile(
         self, order: int, stage: PolicyStage, policy: Policy, rule: Rule, direction: Direction
     ) -> None:
+        problem = self.too_costly.get(key_of(policy))
         verdict = PolicyVerdict(policy.name, policy.namespace, policy.type, rule.name, rule.action)
         compiled = CompiledRule(
             order,
             stage,
             rule.action,
-            self._peers(rule.peers),
+            self._peers(_TOO_COSTLY if rule.peers and problem else rule.peers),
             tuple(ports for ports in rule.ports or () if not ports.name),
             tuple(ports for ports in rule.ports or () if ports.name),
             rule.names_of_pods,
             verdict,
         )
         by_subject = self._by_subject[direction]
-        for peer in self._subjects(rule.subjects):
+        subjects = rule.subjects
+        if problem == SELECTORS:
+            doubt = Unknowable(SELECTORS, unrecognized=True, namespace=policy.namespace or None)
+            subjects = (doubt,)
+        for peer in self._subjects(subjects):
             if isinstance(peer, Pods):
                 by_subject.setdefault(self._atom(peer), []).append(compiled)
             elif isinstance(peer, Unknowable) and peer.unrecognized:

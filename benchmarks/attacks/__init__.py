@@ -6,12 +6,15 @@ good exporter notices meanwhile.
 """
 
 import importlib
+import inspect
 import pkgutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from threading import Event
+from types import ModuleType
 from typing import Any
 
 ATTACKER = "127.0.0.2"
@@ -95,7 +98,32 @@ def attack(
 
 def attacks() -> dict[str, Attack]:
     """All of them, by name."""
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"{__name__}.{module.name}")
+    for info in pkgutil.iter_modules(__path__):
+        if not info.name.startswith("_"):
+            module = importlib.import_module(f"{__name__}.{info.name}")
+            for name, work in vars(module).items():
+                if _is_endless(work, module):
+                    attack(name.replace("_", "-"))(_until_over(work))
     return dict(_found)
+
+
+def _is_endless(work: object, module: ModuleType) -> bool:
+    """Whether it is an attack on a port, with certificates, that goes on until it is killed."""
+    if not inspect.isfunction(work) or work.__module__ != module.__name__:
+        return False
+    parameters = list(inspect.signature(work).parameters)
+    public = not work.__name__.startswith("_")
+    return public and parameters[:1] == ["port"] and len(parameters) == 2
+
+
+def _until_over(work: Callable[[int, Path], None]) -> Run:
+    """An attack that has no end of its own."""
+
+    def run(target: Target, over: Event) -> Findings:
+        arguments = (target.port, target.directory)
+        threading.Thread(target=work, args=arguments, daemon=True).start()
+        over.wait()
+        return {}
+
+    run.__doc__ = work.__doc__
+    return run

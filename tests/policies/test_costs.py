@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from flowvis.policies.costs import BLOCKS, SELECTORS
-from flowvis.policies.model import Action
+from flowvis.policies.costs import BLOCKS, RULES, SELECTORS
+from flowvis.policies.model import Action, Direction
 
 from .cluster import NOTHING, Cluster, Pod, Verdict, network_policy
 
@@ -34,11 +34,12 @@ def cluster_with(*items: dict[str, Any]) -> tuple[Cluster, list[str]]:
     ("rules", "problem"),
     [
         ([{"from": [holed(number) for number in range(1500)]}], BLOCKS),
-        ([{"from": [holed(number)]} for number in range(1500)], BLOCKS),
+        ([{"from": [holed(2 * n), holed(2 * n + 1)]} for n in range(750)], BLOCKS),
         ([{"from": [selector(number) for number in range(1001)]}], SELECTORS),
         ([{"from": [selector(number)]} for number in range(1001)], SELECTORS),
+        ([{"ports": [{"port": 1 + number}]} for number in range(1001)], RULES),
     ],
-    ids=["blocks of a rule", "blocks of many", "selectors of a rule", "selectors of many"],
+    ids=["blocks of a rule", "blocks of many", "selectors of a rule", "selectors of many", "rules"],
 )
 def test_one_policy_that_is_too_much_is_unknown_and_reported(
     rules: list[dict[str, Any]], problem: str
@@ -57,6 +58,7 @@ def test_one_policy_that_is_too_much_is_unknown_and_reported(
     assert cluster.policies.as_dict()["unrecognized"] == {"NetworkPolicy shop/hostile": problem}
     rules_ = cluster.policies._newest.generation.rules  # type: ignore[union-attr]
     assert sum(map(len, rules_.blocks.sets)) < 10
+    assert len(rules_.rules_for(range(10), Direction.INGRESS)) < 10
 
     cluster.apply(network_policy("hostile", "shop", podSelector={}, ingress=[]))
     assert cluster.one("bank/teller", "shop/server", start_ms=2_000_000_000_000)["ingress"] == (

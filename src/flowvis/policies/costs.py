@@ -2,8 +2,8 @@
 
 An address block cuts the space of addresses in pieces, and each piece has its set of blocks: 8,000
 blocks over each other, half a megabyte of one policy, are 64 million places. Selectors are places
-too, in the set of each Pod's class. Rules of a policy that costs too much are not understood: what
-they may decide is unknown, and all others stay as they are.
+too, in the set of each Pod's class, and rules are looked at one after the other. What a policy that
+costs too much may decide is unknown, and all others stay as they are.
 """
 
 from collections import Counter
@@ -16,9 +16,11 @@ from flowvis.policies.objects import Snapshot
 PolicyKey = tuple[PolicyType, str, str]
 """Type, namespace, name."""
 
+MAX_RULES = 1000  # of a policy in one direction: each is looked at for each pair of classes
 MAX_SELECTORS = 1000  # of Pods, distinct, in one policy: places in the set of each class of Pods
 MAX_PLACES = 1 << 20  # of blocks in the sets of all pieces: some 50 MB
 
+RULES = f"more than {MAX_RULES} rules"
 SELECTORS = f"more than {MAX_SELECTORS} different selectors"
 BLOCKS = "address blocks that overlap in too many places"
 
@@ -35,6 +37,8 @@ def too_costly(snapshot: Snapshot) -> dict[PolicyKey, str]:
     for policy in snapshot.policies:
         key = key_of(policy)
         peers = set(snapshot.expand(_peers(policy)))
+        if any(len(policy.rules(direction) or ()) > MAX_RULES for direction in Direction):
+            found[key] = RULES
         if sum(isinstance(peer, Pods) for peer in peers) > MAX_SELECTORS:
             found[key] = SELECTORS
         mine = {peer for peer in peers if isinstance(peer, AddressBlock)}

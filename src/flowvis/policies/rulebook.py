@@ -3,7 +3,7 @@
 An *atom* is one distinct peer of any rule: some Pods, an address block, some nodes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -48,9 +48,6 @@ UNKNOWN = PolicyVerdict("", "", PolicyType.NONE, "unknown", Action.NONE)
 """Not to be known from the objects; a record shows it as nothing."""
 EXEMPT = PolicyVerdict("", "", PolicyType.NONE, "exempt", Action.NONE)
 """No policy may decide, as between a Pod and itself; a record shows it as nothing."""
-
-
-_TOO_COSTLY = (Unknowable("too costly to work out"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +133,26 @@ class Rulebook:
             rules = [
                 (place, policy, rule)
                 for policy in those
-                for place, rule in enumerate(policy.rules(direction) or ())
+                for place, rule in enumerate(self._rules(policy, direction))
             ]
             if stage is not PolicyStage.STANDARD:
                 rules.sort(key=lambda found: (self._tier(found[1]), found[1].priority, found[0]))
             yield from ((stage, policy, rule) for _, policy, rule in rules)
             if stage is PolicyStage.STANDARD:
                 for policy in those:
-                    yield stage, policy, Rule("", Action.DROP, policy.subjects, None, None)
+                    if key_of(policy) not in self.too_costly:  # else its one rule says as much
+                        yield stage, policy, Rule("", Action.DROP, policy.subjects, None, None)
+
+    def _rules(self, policy: Policy, direction: Direction) -> Sequence[Rule]:
+        """Return a policy's rules; of one that is too costly one, of which nothing is known."""
+        rules = policy.rules(direction) or ()
+        problem = self.too_costly.get(key_of(policy))
+        if problem is None:
+            return rules
+        doubt = Unknowable(problem, unrecognized=True, namespace=policy.namespace or None)
+        chosen = dict.fromkeys(peer for rule in rules for peer in rule.subjects)
+        subjects = (doubt,) if problem == SELECTORS else tuple(chosen) or policy.subjects
+        return [Rule("", Action.DROP, subjects, (doubt,), None)]
 
     def _tier(self, policy: Policy) -> int:
         if isinstance(policy.tier, int):
@@ -160,24 +169,19 @@ class Rulebook:
     def _compile(
         self, order: int, stage: PolicyStage, policy: Policy, rule: Rule, direction: Direction
     ) -> None:
-        problem = self.too_costly.get(key_of(policy))
         verdict = PolicyVerdict(policy.name, policy.namespace, policy.type, rule.name, rule.action)
         compiled = CompiledRule(
             order,
             stage,
             rule.action,
-            self._peers(_TOO_COSTLY if rule.peers and problem else rule.peers),
+            self._peers(rule.peers),
             tuple(ports for ports in rule.ports or () if not ports.name),
             tuple(ports for ports in rule.ports or () if ports.name),
             rule.names_of_pods,
             verdict,
         )
         by_subject = self._by_subject[direction]
-        subjects = rule.subjects
-        if problem == SELECTORS:
-            doubt = Unknowable(SELECTORS, unrecognized=True, namespace=policy.namespace or None)
-            subjects = (doubt,)
-        for peer in self._subjects(subjects):
+        for peer in self._subjects(rule.subjects):
             if isinstance(peer, Pods):
                 by_subject.setdefault(self._atom(peer), []).append(compiled)
             elif isinstance(peer, Unknowable) and peer.unrecognized:

@@ -70,6 +70,8 @@ class Attack:
     """Whether the daemon is to end by it, in good order."""
     sink: bool
     """Whether the good records are looked for at the IPFIX sink; else in the API's stream."""
+    endless: bool = False
+    """Whether it was not made for this registry: a function that goes on until it is killed."""
 
 
 _found: dict[str, Attack] = {}
@@ -101,9 +103,14 @@ def attacks() -> dict[str, Attack]:
     for info in pkgutil.iter_modules(__path__):
         if not info.name.startswith("_"):
             module = importlib.import_module(f"{__name__}.{info.name}")
-            for name, work in vars(module).items():
-                if _is_endless(work, module):
-                    attack(name.replace("_", "-"))(_until_over(work))
+            endless = [work for work in vars(module).values() if _is_endless(work, module)]
+            for work in endless:
+                name = work.__name__.replace("_", "-")
+                run = _until_over(work)
+                _found.setdefault(
+                    name,
+                    Attack(name, run, _nothing, Store.NONE, ends=False, sink=True, endless=True),
+                )
     return dict(_found)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 START_S = 30.0
 
@@ -21,9 +22,23 @@ USERS = """<yandex><profiles><default></default></profiles><users><default><pass
 <quota>default</quota></default></users><quotas><default></default></quotas></yandex>"""
 
 
+class Server(NamedTuple):
+    """A server that runs: its native port, and its process."""
+
+    port: int
+    pid: int
+
+
 @contextlib.contextmanager
 def clickhouse_server(path: Path) -> Iterator[int]:
     """Run a server on loopback with its data below `path`; yield its native port."""
+    with running_server(path) as server:
+        yield server.port
+
+
+@contextlib.contextmanager
+def running_server(path: Path) -> Iterator[Server]:
+    """As `clickhouse_server`; yield all of it."""
     program = shutil.which("clickhouse-server", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, "this benchmark needs clickhouse-server: apt install clickhouse-server"
     path.mkdir(parents=True, exist_ok=True)
@@ -40,7 +55,7 @@ def clickhouse_server(path: Path) -> Iterator[int]:
     )
     try:
         _wait(port)
-        yield port
+        yield Server(port, process.pid)
     finally:
         process.kill()
         process.wait()

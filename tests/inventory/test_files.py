@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,12 @@ def test_the_time_that_yaml_reads_itself(tmp_path: Path) -> None:
     assert inventory.pods.objects[0].created_ms == 1_767_225_600_000
 
 
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+"""Nine lines, of which the last stands for 9 ** 9 values."""
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -61,6 +68,10 @@ def test_the_time_that_yaml_reads_itself(tmp_path: Path) -> None:
         ("d.yaml", "kind: PodList\nitems: [7]", "not API objects"),
         ("e.yaml", yaml.safe_dump(pod("x", "10.0.0.256")), "Pod shop/x"),
         ("f.yaml", b"\xff\xfe\xfa", "unacceptable character"),
+        ("g.json", '{"kind": "List", "items": ' + "[" * 90_000 + "]" * 90_000 + "}", "too deeply"),
+        ("h.yaml", "kind: Pod\nmetadata: &m {labels: *m}\n", "contains itself"),
+        ("i.yaml", LAUGHS + "kind: Node\nmetadata: {name: *a8}\n", "aliases make more than"),
+        ("j.yaml", LAUGHS + "kind: Node\nstatus: {addresses: *a8}\n", "aliases make more than"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
@@ -97,6 +108,12 @@ def test_files_are_read_again_when_they_change(
     with caplog.at_level(logging.INFO):
         asyncio.run(scene())
     assert "the last good one stays" in caplog.text
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pods.yaml")
+    with pytest.raises(SettingsError, match=r"pods.yaml: no regular file"):
+        read([tmp_path])
 
 
 def test_bad_files_at_the_start_are_an_error(tmp_path: Path) -> None:

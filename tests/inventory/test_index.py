@@ -408,11 +408,24 @@ def test_replace_with_a_bad_object_changes_nothing() -> None:
         (service("w", ["10.96.0.1"], {"name": "http"}), "Service shop/w: 'port' is missing"),
         (pod("x", ownerReferences=[7]), "Pod shop/x: 'int' object has no attribute"),
         (pod("x", creationTimestamp="soon"), "Pod shop/x: creationTimestamp 'soon' is no time"),
+        (pod("x", creationTimestamp="0001-01-01T00:00:00"), "'0001-01-01T00:00:00' is no time"),
+        (pod("x", uid=["u"]), r"Pod shop/x: metadata.uid \['u'\] is not a text"),  # type: ignore[arg-type]
+        (pod(["x"]), r"Pod shop/\['x'\]: metadata.name \['x'\] is not a text"),  # type: ignore[arg-type]
+        (pod("x", namespace={"a": 1}), "metadata.namespace {'a': 1} is not a text"),
     ],
 )
 def test_bad_objects_are_named(item: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Inventory().upsert(item, NEW_YEAR)
+
+
+@pytest.mark.parametrize("metadata", [None, 7, {}, {"name": ["x"]}, {"name": 1.5}])
+def test_what_has_no_name_cannot_be_gone(metadata: object) -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("x", "10.0.0.1"), NEW_YEAR)
+    with pytest.raises(ValueError, match=r"metadata\.name is missing"):
+        inventory.delete({"kind": "Pod", "metadata": metadata}, NEW_YEAR)
+    assert len(inventory) == 1
 
 
 def test_what_is_odd_in_an_object_costs_nothing_else_of_it() -> None:

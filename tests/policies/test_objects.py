@@ -103,6 +103,8 @@ def change(item: Any, path: str, value: Any) -> Any:
         (GOOD[2], "metadata.namespace", None, "NetworkPolicy p: metadata.namespace is missing"),
         (GOOD[2], "metadata.namespace", ["x"], "NetworkPolicy: metadata.name and metadata.namespa"),
         (GOOD[-1], "spec", None, "Tier t: "),
+        (GOOD[-1], "spec.priority", float("inf"), "Tier t: cannot convert float infinity"),
+        (GOOD[-1], "spec.priority", float("nan"), "Tier t: cannot convert float NaN"),
     ],
 )
 def test_malformed_objects_are_named(item: Any, path: str, value: Any, problem: str) -> None:
@@ -111,7 +113,7 @@ def test_malformed_objects_are_named(item: Any, path: str, value: Any, problem: 
         read(change(item, path, value))
 
 
-scalars = st.none() | st.booleans() | st.integers(-9, 70000) | st.text(max_size=3)
+scalars = st.none() | st.booleans() | st.integers(-9, 70000) | st.floats() | st.text(max_size=3)
 anything = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
@@ -161,7 +163,8 @@ def test_times_of_creation() -> None:
     for when in (moment, "2026-01-01T00:00:00Z"):
         assert created_ms({"metadata": {"creationTimestamp": when}}) == 1_767_225_600_000
     assert created_ms({"metadata": {}}) is None
-    assert created_ms({"metadata": {"creationTimestamp": "soon"}}) is None
+    for when in ("soon", "0001-01-01T00:00:00", datetime(1, 1, 1)):  # noqa: DTZ001  before all
+        assert created_ms({"metadata": {"creationTimestamp": when}}) is None
 
 
 def test_every_kind_has_a_group() -> None:

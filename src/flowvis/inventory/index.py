@@ -115,7 +115,7 @@ class Inventory:
         """
         try:
             self._upsert(item, now_ms)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"{describe(item)}: {what}") from error
 
@@ -234,8 +234,8 @@ def text_codes(
 
 
 def _name(item: Mapping[str, Any]) -> tuple[str, str]:
-    metadata = item.get("metadata") or {}
-    try:
-        return metadata.get("namespace", ""), metadata["name"]
-    except KeyError:
-        raise ValueError(f"{describe(item)}: metadata.name is missing") from None
+    metadata = item.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    if not isinstance(metadata, Mapping) or not isinstance(name, str):
+        raise ValueError(f"{describe(item)}: metadata.name is missing")  # noqa: TRY004  bad data
+    return str(metadata.get("namespace") or ""), name

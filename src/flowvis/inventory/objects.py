@@ -251,9 +251,11 @@ def parse_namespace(item: Mapping[str, Any]) -> Namespace:
 
 def describe(item: Mapping[str, Any]) -> str:
     """Name an object as `kubectl` does: `Pod shop/cart-1`."""
-    metadata = item.get("metadata") or {}
-    parts = (metadata.get("namespace"), metadata.get("name") or "without a name")
-    return f"{item.get('kind', 'object')} {'/'.join(str(part) for part in parts if part)}"
+    metadata = item.get("metadata")
+    about = metadata if isinstance(metadata, MAPPINGS) else {}
+    parts = (about.get("namespace"), about.get("name") or "without a name")
+    texts = (part if isinstance(part, str) else f"{part!r:.80}" for part in parts if part)
+    return f"{item.get('kind', 'object')} {'/'.join(texts)}"
 
 
 def _parts(
@@ -268,9 +270,9 @@ def _parts(
     for key in ("name", "namespace") if namespaced else ("name",):
         if not metadata.get(key):
             raise ValueError(f"{describe(item)}: metadata.{key} is missing")
-        if not isinstance(metadata[key], str):  # as YAML reads `name: 007`
-            problem = f"metadata.{key} {metadata[key]!r:.80} is no text"
-            raise ValueError(f"{describe(item)}: {problem}")  # noqa: TRY004  bad data, not misuse
+    for key in ("name", "namespace", "uid"):  # by which it is kept; YAML reads `name: 007` as 7
+        if not isinstance(value := metadata.get(key) or "", str):
+            raise ValueError(f"{describe(item)}: metadata.{key} {value!r:.80} is not a text")  # noqa: TRY004  as above
     return metadata, spec, status
 
 
@@ -375,6 +377,6 @@ def _milliseconds(item: Mapping[str, Any], name: str, when: Any) -> int:
         return 0
     try:
         moment = when if isinstance(when, datetime) else datetime.fromisoformat(when)
-    except (TypeError, ValueError):
-        raise ValueError(f"{describe(item)}: {name} {when!r} is no time") from None
-    return round(moment.timestamp() * 1000)
+        return round(moment.timestamp() * 1000)
+    except (OverflowError, TypeError, ValueError):
+        raise ValueError(f"{describe(item)}: {name} {when!r:.80} is no time") from None

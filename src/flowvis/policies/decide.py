@@ -15,7 +15,7 @@ from flowvis.policies.endpoints import EndpointTable, Selectable
 from flowvis.policies.enforced import unenforced
 from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS
-from flowvis.policies.model import Direction, Policy, ServicePods, unrecognized_parts
+from flowvis.policies.model import Direction, Policy, PolicyType, ServicePods, unrecognized_parts
 from flowvis.policies.objects import GROUPS, KINDS, PARSERS, SELECTED_BY, Key, Snapshot
 from flowvis.policies.reach import Population
 from flowvis.policies.rulebook import Rulebook
@@ -34,6 +34,13 @@ __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
 
 CHUNK = 1 << 16  # rows at once: their endpoints and pairs always have room in cleared tables
 _FIELDS = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
+_KINDS = {
+    PolicyType.NONE: "policy",
+    PolicyType.KUBERNETES: "NetworkPolicy",
+    PolicyType.ANTREA: "NetworkPolicy",
+    PolicyType.ANTREA_CLUSTER: "ClusterNetworkPolicy",
+    PolicyType.KUBERNETES_CLUSTER: "policy of the cluster",
+}
 RECHECK_MS = 30_000
 """How often it is looked at anew which Groups have Pods of other namespaces."""
 SHOWN = 8  # parts of an object that are named, of those that are not understood
@@ -167,7 +174,13 @@ class Policies(WatchedObjects):
         parts = () if understood else unrecognized_parts(value)
         if not parts:
             self.unrecognized.pop(which, None)
-        elif self.unrecognized.get(which) != (text := _listed(parts)):
+        else:
+            self._doubt(which, _listed(parts))
+        self.stats.unrecognized = len(self.unrecognized)
+
+    def _doubt(self, which: str, text: str) -> None:
+        """Report, once, of what a policy has that no verdict is made of."""
+        if self.unrecognized.get(which) != text:
             self.unrecognized[which] = text
             if self._report is not None:
                 self._report(
@@ -244,6 +257,8 @@ class Policies(WatchedObjects):
             if before is None:
                 self.stats.compiled += 1
             rules = Rulebook(snapshot) if before is None else before.generation.rules
+            for (kind, *name), problem in rules.too_costly.items():
+                self._doubt(f"{_KINDS[kind]} {'/'.join(part for part in name if part)}", problem)
             generation = Generation(snapshot, rules)
             classes = None if before is None else before.classes
             cache = VerdictCache(generation, self._endpoints, self._verdicts, classes)

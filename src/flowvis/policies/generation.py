@@ -5,12 +5,12 @@ thousands of Pods make tens of classes, and a verdict is found once for two clas
 ports.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flowvis.policies.model import Action, Direction, PolicyStage, Ports, Relation
 from flowvis.policies.objects import Snapshot
+from flowvis.policies.podsets import MAX_ALIKE
 from flowvis.policies.rulebook import (
     EXEMPT,
     NOTHING,
@@ -78,6 +78,8 @@ class Generation:
             address: name for name, node in snapshot.nodes.items() for address in node.addresses
         }
         self._members: dict[Member, frozenset[int]] = {}
+        self._near: dict[str, set[str | int]] = {}
+        self._alike: dict[tuple[str, str, frozenset[Pair]], frozenset[int]] = {}
 
     def end(self, member: Member | None, blocks: int, address: bytes) -> Endpoint:
         """Return the class of an end: a Pod or None, its place in the blocks' sets, its address."""
@@ -88,7 +90,7 @@ class Generation:
                 atoms | self._of_node(node, address) if node else atoms, "", (), pod=False
             )
         if member not in self._members:
-            self._members[member] = frozenset(self._of_member(member))
+            self._members[member] = self._of_member(member)
         ports = tuple(port for port in member.ports if port.name in self.rules.port_names)
         for port in ports:
             self.rules.ports.set_apart(port.protocol, port.number)
@@ -151,17 +153,21 @@ class Generation:
         as_pod = self._fits(rule.peers, subject, peer, as_pod=True)
         return _either(_both(fits, numbered), _both(as_pod, named))
 
-    def _of_member(self, member: Member) -> Iterator[int]:
-        labels = dict(member.labels)
-        namespace = self.snapshot.labels_of(member.namespace)
-        for own in (None, *member.labels):
-            for anchor in (
-                (member.namespace, own, None),
-                *((None, own, pair) for pair in (None, *namespace.items())),
-            ):
-                for atom, number in self.rules.pods.get(anchor, ()):
-                    if atom.select(member.namespace, namespace, labels, member.account):
-                        yield number
+    def _of_member(self, member: Member) -> frozenset[int]:
+        """Return a Pod's atoms; of Pods that nothing named tells apart they are found once."""
+        sets = self.rules.pods
+        labels = sets.named(member.labels)
+        alike = (member.namespace, member.account, labels)
+        found = self._alike.get(alike)
+        if found is None:
+            near = self._near.get(member.namespace)
+            if near is None:
+                named = self.snapshot.labels_of(member.namespace)
+                near = self._near[member.namespace] = sets.near(member.namespace, named)
+            found = frozenset(sets.of(near, member.account, labels))
+            if len(self._alike) < MAX_ALIKE:
+                self._alike[alike] = found
+        return found
 
     def _of_node(self, name: str, address: bytes) -> frozenset[int]:
         node = self.snapshot.nodes[name]

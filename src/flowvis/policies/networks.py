@@ -21,14 +21,14 @@ class Blocks:
         starts: dict[int, list[int]] = {}
         ends: dict[int, list[int]] = {}
         for block, number in numbers.items():
-            for low, high in _pieces(block):
+            for low, high in pieces(block):
                 starts.setdefault(low, []).append(number)
                 ends.setdefault(high, []).append(number)
         points = sorted({0, *starts, *(end for end in ends if end < 1 << 128)})
         self.sets: list[frozenset[int]] = []
         inside: set[int] = set()
         places: dict[frozenset[int], int] = {}
-        pieces = []
+        cut = []
         for point in points:
             # A block's pieces do not touch, so what ends here does not start here.
             inside.difference_update(ends.get(point, ()))
@@ -37,9 +37,9 @@ class Blocks:
             if found not in places:
                 places[found] = len(self.sets)
                 self.sets.append(found)
-            pieces.append(places[found])
+            cut.append(places[found])
         self._points = _column(points)
-        self._pieces = np.array(pieces, dtype=np.int64)
+        self._pieces = np.array(cut, dtype=np.int64)
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the place in `sets` of each row of an `(n, 16)` address column."""
@@ -52,21 +52,21 @@ def _column(points: list[int]) -> NDArray[np.bytes_]:
     return np.array([point.to_bytes(16, "big") for point in points], dtype="S16")
 
 
-def _pieces(block: AddressBlock) -> list[tuple[int, int]]:
+def pieces(block: AddressBlock) -> list[tuple[int, int]]:
     """Return the (first, end) of the pieces of a block that its parts leave, not touching."""
     low, high = _span(block.network)
     version = block.network.version
     cuts = sorted(_span(part) for part in block.parts if part.version == version)
     if version == 6:
         cuts = sorted([*cuts, (_MAPPED, _MAPPED_END)])
-    pieces = []
+    found = []
     for cut_low, cut_high in cuts:
         if low < cut_low:
-            pieces.append((low, min(cut_low, high)))
+            found.append((low, min(cut_low, high)))
         low = max(low, cut_high)
         if low >= high:
-            return pieces
-    return [*pieces, (low, high)]
+            return found
+    return [*found, (low, high)]
 
 
 def _span(network: Network) -> tuple[int, int]:

@@ -137,7 +137,7 @@ def parse(key: Key, item: Mapping[str, Any], parsers: Parsers) -> Any:
         return parsers[group, kind](item)
     except KeyError as error:
         problem = f"no or bad value for {error}"
-    except (AttributeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         problem = str(error)
     raise ValueError(f"{kind} {namespace + '/' if namespace else ''}{name}: {problem}")
 
@@ -147,9 +147,9 @@ def created_ms(item: Mapping[str, Any]) -> int | None:
     when = item["metadata"].get("creationTimestamp")
     try:
         moment = when if isinstance(when, datetime) else datetime.fromisoformat(when)
-    except (TypeError, ValueError):
+        return round(moment.timestamp() * 1000)
+    except (OverflowError, TypeError, ValueError):
         return None
-    return round(moment.timestamp() * 1000)
 
 
 def parse_namespace(item: Mapping[str, Any]) -> Labels:

@@ -3,11 +3,12 @@
 An *atom* is one distinct peer of any rule: some Pods, an address block, some nodes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from flowvis.policies.antrea import APPLICATION, BASELINE_PRIORITY, TIERS
+from flowvis.policies.costs import SELECTORS, key_of, too_costly
 from flowvis.policies.model import (
     Action,
     AddressBlock,
@@ -27,10 +28,8 @@ from flowvis.policies.model import (
 )
 from flowvis.policies.networks import Blocks
 from flowvis.policies.objects import Snapshot
+from flowvis.policies.podsets import PodSets
 from flowvis.policies.ports import PortClasses
-from flowvis.policies.selectors import Pair
-
-Anchor = tuple[str | None, Pair | None, Pair | None]
 
 
 class PolicyVerdict(NamedTuple):
@@ -87,6 +86,8 @@ class Rulebook:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._said = _said(snapshot)
+        self.too_costly = too_costly(snapshot)
+        """Policies whose rules are not worked out, and why."""
         self.relational = False
         """Whether rules compare namespaces."""
         self.by_labels = False
@@ -103,10 +104,7 @@ class Rulebook:
         self.ports = PortClasses(numbered)
         self.blocks = Blocks({a: n for a, n in self._atoms.items() if isinstance(a, AddressBlock)})
         self.nodes = [(a, n) for a, n in self._atoms.items() if isinstance(a, Nodes)]
-        self.pods: dict[Anchor, list[tuple[Pods, int]]] = {}
-        for atom, number in self._atoms.items():
-            if isinstance(atom, Pods):
-                self.pods.setdefault(_anchor(atom), []).append((atom, number))
+        self.pods = PodSets((a, n) for a, n in self._atoms.items() if isinstance(a, Pods))
 
     def says(self, snapshot: Snapshot) -> bool:
         """Whether it is what a snapshot's policies compile to."""
@@ -135,14 +133,26 @@ class Rulebook:
             rules = [
                 (place, policy, rule)
                 for policy in those
-                for place, rule in enumerate(policy.rules(direction) or ())
+                for place, rule in enumerate(self._rules(policy, direction))
             ]
             if stage is not PolicyStage.STANDARD:
                 rules.sort(key=lambda found: (self._tier(found[1]), found[1].priority, found[0]))
             yield from ((stage, policy, rule) for _, policy, rule in rules)
             if stage is PolicyStage.STANDARD:
                 for policy in those:
-                    yield stage, policy, Rule("", Action.DROP, policy.subjects, None, None)
+                    if key_of(policy) not in self.too_costly:  # else its one rule says as much
+                        yield stage, policy, Rule("", Action.DROP, policy.subjects, None, None)
+
+    def _rules(self, policy: Policy, direction: Direction) -> Sequence[Rule]:
+        """Return a policy's rules; of one that is too costly one, of which nothing is known."""
+        rules = policy.rules(direction) or ()
+        problem = self.too_costly.get(key_of(policy))
+        if problem is None:
+            return rules
+        doubt = Unknowable(problem, unrecognized=True, namespace=policy.namespace or None)
+        chosen = dict.fromkeys(peer for rule in rules for peer in rule.subjects)
+        subjects = (doubt,) if problem == SELECTORS else tuple(chosen) or policy.subjects
+        return [Rule("", Action.DROP, subjects, (doubt,), None)]
 
     def _tier(self, policy: Policy) -> int:
         if isinstance(policy.tier, int):
@@ -224,9 +234,3 @@ def _said(snapshot: Snapshot) -> tuple[Any, ...]:
         if isinstance(peer, ServicePods)
     }
     return snapshot.policies, snapshot.groups, snapshot.tiers, services, snapshot.reaching
-
-
-def _anchor(atom: Pods) -> Anchor:
-    """What an end must have to be in an atom: the few atoms of its anchors are tried, not all."""
-    pair = atom.namespaces.pair if atom.namespace is None else None
-    return atom.namespace, atom.pods.pair, pair

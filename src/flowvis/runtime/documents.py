@@ -1,5 +1,6 @@
 """YAML documents as people write them by hand: one mapping, no key twice, of bounded size."""
 
+import re
 from typing import Any
 
 import yaml
@@ -7,6 +8,10 @@ import yaml
 from flowvis.errors import SettingsError
 
 MAX_DOCUMENT_BYTES = 1 << 20  # a ConfigMap holds 1 MiB at most
+FREE_VALUES = 1 << 16  # that aliases may add: what people mean by them is some mappings twice
+
+_ALIAS = re.compile(rb"[*][^\s,\[\]{}]")
+_COMPOSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,6 +37,7 @@ def parse(data: bytes) -> dict[Any, Any]:
             [f"document: {len(data)} bytes; at most {MAX_DOCUMENT_BYTES} are allowed"]
         )
     try:
+        check_aliases(data)
         document = yaml.load(data, _Loader)  # noqa: S506  derived from SafeLoader
     except yaml.YAMLError as error:
         raise SettingsError([f"document: {_one_line(error)}"]) from None
@@ -42,6 +48,38 @@ def parse(data: bytes) -> dict[Any, Any]:
     if not isinstance(document, dict):
         raise SettingsError([f"document: a mapping of keys to values, not {_kind(document)}"])
     return document
+
+
+def check_aliases(data: bytes) -> None:
+    """Raise YAMLError where the aliases of documents make far more of them than is written.
+
+    Ten lines can stand for a billion values ("billion laughs"), which are all there as soon as
+    anybody walks through them: a check, a comparison, a message that shows the value.
+    """
+    if not _ALIAS.search(data):
+        return
+    allowed = len(data) + FREE_VALUES  # without aliases a value takes a byte at least
+    sizes: dict[int, int] = {}
+    for document in yaml.compose_all(data, _COMPOSER):
+        allowed -= _size(document, sizes)
+        if allowed < 0:
+            mark = document.start_mark
+            problem = f"aliases make more than {FREE_VALUES} values of it"
+            raise yaml.composer.ComposerError(None, None, problem, mark)
+
+
+def _size(node: yaml.Node | None, sizes: dict[int, int]) -> int:
+    """Return how many values a node has with all aliases followed; `sizes` are known by id."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    known = sizes.get(id(node))
+    if known is None:
+        sizes[id(node)] = 0
+        pairs = node.value if isinstance(node, yaml.MappingNode) else [node.value]
+        known = sizes[id(node)] = 1 + sum(_size(part, sizes) for pair in pairs for part in pair)
+    elif not known:
+        raise yaml.composer.ComposerError(None, None, "a value contains itself", node.start_mark)
+    return known
 
 
 def _one_line(error: yaml.YAMLError) -> str:

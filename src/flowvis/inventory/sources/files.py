@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from flowvis.errors import SettingsError
 from flowvis.inventory.index import Inventory
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
+from flowvis.runtime.documents import check_aliases
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +112,8 @@ def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
             _check(found)
         except (OSError, ValueError, yaml.YAMLError) as error:
             problems.append(f"{path}: {' '.join(str(error).split())}")
+        except RecursionError:
+            problems.append(f"{path}: nested too deeply")
         else:
             items += found
     if problems:
@@ -142,11 +146,11 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
     """Go through the objects of one file, those inside Lists one by one."""
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"larger than {MAX_FILE_BYTES} bytes: split it")
-    data = path.read_bytes()
-    documents = [json.loads(data)] if path.suffix == ".json" else yaml.load_all(data, _LOADER)
-    for document in documents:
+    data = _content(path)
+    is_json = path.suffix == ".json"
+    if not is_json:
+        check_aliases(data)
+    for document in [json.loads(data)] if is_json else yaml.load_all(data, _LOADER):
         if document is None:
             continue
         kind = _kind(document)
@@ -158,6 +162,16 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
             named = {"kind": kind.removesuffix("List"), **item} if isinstance(item, dict) else item
             _kind(named)
             yield named
+
+
+def _content(path: Path) -> bytes:
+    """Read a file; what is none, as a pipe that nobody writes to, would be waited for for ever."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise ValueError("no regular file")
+    if state.st_size > MAX_FILE_BYTES:
+        raise ValueError(f"larger than {MAX_FILE_BYTES} bytes: split it")
+    return path.read_bytes()
 
 
 def _kind(document: Any) -> str:

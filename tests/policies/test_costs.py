@@ -1,0 +1,92 @@
+"""Policies that cost too much are not worked out; all others are, as ever."""
+
+from typing import Any
+
+import pytest
+
+from flowvis.policies.costs import BLOCKS, RULES, SELECTORS
+from flowvis.policies.model import Action, Direction
+
+from .cluster import NOTHING, Cluster, Pod, Verdict, network_policy
+
+SERVER, CLIENT = Pod("shop", "server", "10.0.0.1"), Pod("shop", "client", "10.0.0.2")
+OTHER = Pod("bank", "teller", "10.0.0.3")
+
+
+def holed(number: int) -> dict[str, Any]:
+    """All addresses but one of their own: so many of these are sets of so many, everywhere."""
+    return {"ipBlock": {"cidr": "0.0.0.0/0", "except": [f"172.16.{number >> 8}.{number & 255}/32"]}}
+
+
+def selector(number: int) -> dict[str, Any]:
+    return {"podSelector": {"matchExpressions": [{"key": f"k{number}", "operator": "Exists"}]}}
+
+
+def cluster_with(*items: dict[str, Any]) -> tuple[Cluster, list[str]]:
+    reports: list[str] = []
+    cluster = Cluster([SERVER, CLIENT, OTHER])
+    cluster.policies._report = reports.append
+    cluster.apply(*items)
+    return cluster, reports
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ([{"from": [holed(number) for number in range(1500)]}], BLOCKS),
+        ([{"from": [holed(2 * n), holed(2 * n + 1)]} for n in range(750)], BLOCKS),
+        ([{"from": [selector(number) for number in range(1001)]}], SELECTORS),
+        ([{"from": [selector(number)]} for number in range(1001)], SELECTORS),
+        ([{"ports": [{"port": 1 + number}]} for number in range(1001)], RULES),
+    ],
+    ids=["blocks of a rule", "blocks of many", "selectors of a rule", "selectors of many", "rules"],
+)
+def test_one_policy_that_is_too_much_is_unknown_and_reported(
+    rules: list[dict[str, Any]], problem: str
+) -> None:
+    modest = network_policy(
+        "modest", "bank", podSelector={}, ingress=[{"from": [{"ipBlock": {"cidr": "10.0.0.0/24"}}]}]
+    )
+    hostile = network_policy("hostile", "shop", podSelector={}, ingress=rules)
+    cluster, reports = cluster_with(modest, hostile)
+    assert cluster.one("bank/teller", "shop/server")["ingress"] == NOTHING
+    assert cluster.policies.stats.unknown == 1
+    allowed = Verdict("modest", "bank", 1, "ingress[0]", Action.ALLOW)
+    assert cluster.one("shop/client", "bank/teller")["ingress"] == allowed
+    (report,) = reports
+    assert report.startswith(f"NetworkPolicy shop/hostile: not understood: {problem}: verdicts")
+    assert cluster.policies.as_dict()["unrecognized"] == {"NetworkPolicy shop/hostile": problem}
+    rules_ = cluster.policies._newest.generation.rules  # type: ignore[union-attr]
+    assert sum(map(len, rules_.blocks.sets)) < 10
+    assert len(rules_.rules_for(range(10), Direction.INGRESS)) < 10
+
+    cluster.apply(network_policy("hostile", "shop", podSelector={}, ingress=[]))
+    assert cluster.one("bank/teller", "shop/server", start_ms=2_000_000_000_000)["ingress"] == (
+        Verdict("hostile", "shop", 1, "", Action.DROP)
+    )
+    assert cluster.policies.as_dict()["unrecognized"] == {}
+
+
+def test_a_large_list_of_networks_is_nothing_unusual() -> None:
+    networks = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(5000)]
+    allowed = [{"from": [{"ipBlock": {"cidr": cidr}} for cidr in networks]}]
+    cluster, reports = cluster_with(
+        network_policy("listed", "shop", podSelector={}, ingress=allowed)
+    )
+    assert cluster.one("bank/teller", "shop/server")["ingress"].name == "listed"
+    assert cluster.one("11.0.0.1", "shop/server")["ingress"].action == Action.DROP
+    assert reports == []
+
+
+def test_who_cuts_a_neighbours_block_in_pieces_pays_for_it() -> None:
+    wide = [
+        network_policy(f"wide-{n}", "bank", podSelector={}, ingress=[{"from": [holed(n)]}])
+        for n in range(100)
+    ]
+    cutting = [f"10.{number >> 8}.{number & 255}.1/32" for number in range(0, 12_000, 2)]
+    rules = [{"from": [{"ipBlock": {"cidr": cidr}} for cidr in cutting]}]
+    cluster, reports = cluster_with(
+        *wide, network_policy("cutting", "shop", podSelector={}, ingress=rules)
+    )
+    assert cluster.one("shop/client", "bank/teller")["ingress"].name == "wide-0"
+    assert [report.partition(":")[0] for report in reports] == ["NetworkPolicy shop/cutting"]

@@ -221,13 +221,13 @@ class ServerSession:
 
     def paid(self, cost_s: float) -> float:
         """Suit the size of reads to what the last one cost; return what is to be paid for it."""
-        cost_s += self._correction_s
-        self._correction_s = 0.0
-        if cost_s > DEAR_S:
+        later_s, self._correction_s = self._correction_s, 0.0
+        now_s = cost_s + min(later_s, 0.0)
+        if now_s > DEAR_S:
             self._room = max(self._room // 2, LEAST_READ)
-        elif cost_s < CHEAP_S and self._count_read == self._room:
+        elif now_s < CHEAP_S and self._count_read == self._room:
             self._room = min(2 * self._room, self._common.limits.read_bytes)
-        return cost_s
+        return cost_s + later_s
 
     def half_close(self) -> None:
         """Say that nothing more is wanted here (FIN) and go on reading what was sent before."""

@@ -47,7 +47,7 @@ def under_way(aggregator: Aggregator, before: dict[str, float]) -> bool:
         names = ("gave-way", "templates_changed_total")
         return sum(value for name, value in metrics.items() if any(each in name for each in names))
 
-    return shown(aggregator.metrics()) - shown(before) > 300
+    return shown(aggregator.metrics()) - shown(before) > 100
 
 
 @pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.9"])

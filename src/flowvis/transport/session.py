@@ -193,12 +193,13 @@ class ServerSession:
     def work(self) -> bool:
         """Read once, or go on with what was read; True if there is more of that."""
         self._guard(self._work)
-        if self.open and self._handler is not None and self._handler.pause_s:
+        pause_s = self._handler.pause_s if self.open and self._handler is not None else 0.0
+        if pause_s and not self._common.stopping:
             self.rest()
             self.waiting = True
-            self._loop.call_later(self._handler.pause_s, self._resume)
+            self._loop.call_later(pause_s, self._resume)
             return False
-        return self.open and self._busy()
+        return self._busy()
 
     def _resume(self) -> None:
         self.waiting = False

@@ -891,6 +891,24 @@ def test_a_session_rests_as_long_as_its_handler_says(run: Run) -> None:
     run(main())
 
 
+def test_a_stop_does_not_wait_for_who_only_makes_work(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        server = Server(handlers, drain_s=20.0)
+        await server.start()
+        client = client_of(server, None)
+        await client.connect()
+        await until(lambda: handlers)
+        handlers[0].pause_s = 0.01
+        began = time.monotonic()
+        await server.stop()
+        assert time.monotonic() - began < 10
+        assert server.stats.errors == {"fruitless": 1}
+        await client.close()
+
+    run(main())
+
+
 def test_reads_grow_while_they_are_cheap_and_shrink_when_they_are_dear(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,7 +194,7 @@ class ServerSession:
         """Read once, or go on with what was read; True if there is more of that."""
         self._guard(self._work)
         pause_s = self._handler.pause_s if self.open and self._handler is not None else 0.0
-        if pause_s and not self._common.stopping:
+        if pause_s:
             self.rest()
             self.waiting = True
             self._loop.call_later(pause_s, self._resume)
@@ -229,6 +229,13 @@ class ServerSession:
         elif now_s < CHEAP_S and self._count_read == self._room:
             self._room = min(2 * self._room, self._common.limits.read_bytes)
         return cost_s + later_s
+
+    def finish(self) -> None:
+        """Let the peer finish, as the server stops; one that only makes work is not waited for."""
+        if self._handler is not None and self._handler.pause_s:
+            self._fail(PeerError("fruitless", "only made work when the server stopped"))
+        else:
+            self.half_close()
 
     def half_close(self) -> None:
         """Say that nothing more is wanted here (FIN) and go on reading what was sent before."""

@@ -17,6 +17,7 @@ import pytest
 from flowvis.errors import PeerError, SettingsError, SystemRefused
 from flowvis.transport import server as server_module
 from flowvis.transport import session as session_module
+from flowvis.transport import turns as turns_module
 from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client, ConnectionLost
 from flowvis.transport.server import Peer, Server, SessionLimits
@@ -890,15 +891,45 @@ def test_a_session_rests_as_long_as_its_handler_says(run: Run) -> None:
     run(main())
 
 
-def test_reads_grow_while_they_are_cheap_and_shrink_when_they_are_dear(run: Run) -> None:
+def test_a_stop_does_not_wait_for_who_only_makes_work(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        server = Server(handlers, drain_s=20.0)
+        await server.start()
+        client = client_of(server, None)
+        await client.connect()
+        await until(lambda: handlers)
+        handlers[0].pause_s = 0.01
+        began = time.monotonic()
+        await server.stop()
+        assert time.monotonic() - began < 10
+        assert server.stats.errors == {"fruitless": 1}
+        await client.close()
+
+    run(main())
+
+
+def test_reads_grow_while_they_are_cheap_and_shrink_when_they_are_dear(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        now = 0.0
+
+        def thread_time(self) -> float:
+            return self.now
+
     class Dear(Recorder):
         cost_s = 0.0
+        for_others_s = 0.0
         reads: list[int]
 
         def data_received(self, data: memoryview) -> float:
             self.reads = [*getattr(self, "reads", []), len(data)]
-            return self.cost_s
+            clock.now += self.cost_s + self.for_others_s
+            return -self.for_others_s
 
+    clock = Clock()
+    monkeypatch.setattr(turns_module, "time", clock)
     made: list[Dear] = []
 
     def factory(peer: Peer) -> Dear:
@@ -906,11 +937,12 @@ def test_reads_grow_while_they_are_cheap_and_shrink_when_they_are_dear(run: Run)
         return made[-1]
 
     async def main() -> None:
+        made.clear()
         async with serving(Server(factory)) as server:
             client = client_of(server, None)
             await client.connect()
             await until(lambda: made)
-            made[0].cost_s = -1.0  # cheap, whatever the machine does meanwhile
+            made[0].for_others_s = 1.0  # what was done for others does not count
             await client.send([b"x" * 4_000_000])
             await until(lambda: sum(made[0].reads) == 4_000_000)
             assert made[0].reads[0] <= session_module.FIRST_READ

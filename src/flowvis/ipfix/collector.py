@@ -34,7 +34,7 @@ TEMPLATE_WORK = (60, 2)  # what a template costs to learn, and each of its field
 COMPILE_WORK = (60, 4)  # what it costs beside that if no session had the like
 """Work in microseconds of CPU, roughly."""
 
-FRUITLESS_WORK = 200_000  # between two records: ten times what 256 templates of flows cost
+FRUITLESS_WORK = 100_000  # between two records: more than 256 templates of flows cost
 
 OTHER_BEGINNINGS = {
     5: "NetFlow 5",

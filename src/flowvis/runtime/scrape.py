@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 log = logging.getLogger(__name__)
 
-SHARE = 0.1  # of the time, at most, goes into collecting and writing
+SHARE = 0.1  # of a core, at most, goes into collecting and writing
 TURN_S = 0.005  # of collecting, after which others have theirs
 
 Encoder = Callable[[CollectorRegistry], bytes]
@@ -31,6 +31,7 @@ class Scrapes:
         self._asked: dict[str, tuple[Encoder, list[Taker]]] = {}
         self._task: asyncio.Task[None] | None = None
         self._next = 0.0
+        self._cost_s = 0.0  # of the last pages, in CPU time
 
     def ask(self, kind: str, encode: Encoder, taker: Taker) -> None:
         """Call `taker` with a page that is made from now on, or with why there is none.
@@ -53,10 +54,9 @@ class Scrapes:
             while self._asked:
                 await asyncio.sleep(max(self._next - time.monotonic(), 0))
                 asked, self._asked = self._asked, {}
-                began = time.monotonic()
+                self._cost_s = 0.0
                 await self._serve(asked)
-                ended = time.monotonic()
-                self._next = ended + (ended - began) * (1 / SHARE - 1)
+                self._next = time.monotonic() + self._cost_s * (1 / SHARE - 1)
         finally:
             self._task = None
 
@@ -67,31 +67,39 @@ class Scrapes:
             if isinstance(moment, Exception):
                 page = moment
             else:
-                page = await asyncio.to_thread(_encoded, encode, moment)
+                page, cost_s = await asyncio.to_thread(_encoded, encode, moment)
+                self._cost_s += cost_s
             for taker in takers:
                 taker(page)
 
     async def _collect(self) -> "_Moment | Exception":
         metrics = []
-        began = time.monotonic()
+        began = time.thread_time()
         try:
             for metric in self._registry.collect():
                 metrics.append(metric)
-                if time.monotonic() - began > TURN_S:
+                spent = time.thread_time() - began
+                if spent > TURN_S:
+                    self._cost_s += spent
                     await asyncio.sleep(0)
-                    began = time.monotonic()
+                    began = time.thread_time()
+            self._cost_s += time.thread_time() - began
             return _Moment(metrics)
         except Exception as error:
             log.exception("metrics cannot be collected")
             return error
 
 
-def _encoded(encode: Encoder, moment: CollectorRegistry) -> bytes | Exception:
+def _encoded(encode: Encoder, moment: CollectorRegistry) -> tuple[bytes | Exception, float]:
+    """Write a page; the CPU time that it took as well."""
+    began = time.thread_time()
+    page: bytes | Exception
     try:
-        return encode(moment)
+        page = encode(moment)
     except Exception as error:
         log.exception("metrics cannot be written out")
-        return error
+        page = error
+    return page, time.thread_time() - began
 
 
 class _Moment(CollectorRegistry):

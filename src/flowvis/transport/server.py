@@ -118,7 +118,7 @@ class Server:
             loop.remove_reader(listener)
             listener.close()
         for session in list(self.sessions):
-            session.half_close()
+            session.finish()
         try:
             if self.sessions:
                 self._empty.clear()

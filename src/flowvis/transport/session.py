@@ -193,12 +193,13 @@ class ServerSession:
     def work(self) -> bool:
         """Read once, or go on with what was read; True if there is more of that."""
         self._guard(self._work)
-        if self.open and self._handler is not None and self._handler.pause_s:
+        pause_s = self._handler.pause_s if self.open and self._handler is not None else 0.0
+        if pause_s:
             self.rest()
             self.waiting = True
-            self._loop.call_later(self._handler.pause_s, self._resume)
+            self._loop.call_later(pause_s, self._resume)
             return False
-        return self.open and self._busy()
+        return self._busy()
 
     def _resume(self) -> None:
         self.waiting = False
@@ -221,13 +222,20 @@ class ServerSession:
 
     def paid(self, cost_s: float) -> float:
         """Suit the size of reads to what the last one cost; return what is to be paid for it."""
-        cost_s += self._correction_s
-        self._correction_s = 0.0
-        if cost_s > DEAR_S:
+        later_s, self._correction_s = self._correction_s, 0.0
+        now_s = cost_s + min(later_s, 0.0)
+        if now_s > DEAR_S:
             self._room = max(self._room // 2, LEAST_READ)
-        elif cost_s < CHEAP_S and self._count_read == self._room:
+        elif now_s < CHEAP_S and self._count_read == self._room:
             self._room = min(2 * self._room, self._common.limits.read_bytes)
-        return cost_s
+        return cost_s + later_s
+
+    def finish(self) -> None:
+        """Let the peer finish, as the server stops; one that only makes work is not waited for."""
+        if self._handler is not None and self._handler.pause_s:
+            self._fail(PeerError("fruitless", "only made work when the server stopped"))
+        else:
+            self.half_close()
 
     def half_close(self) -> None:
         """Say that nothing more is wanted here (FIN) and go on reading what was sent before."""

@@ -171,8 +171,8 @@ def test_document_that_is_no_text() -> None:
 
 
 def test_a_document_that_swells_stays_small_in_the_message() -> None:
-    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}]" for n in range(1, 30)]
-    (*_, last) = problems("\n".join([*lines, "protocol: *a29"]))
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}]" for n in range(1, 5)]
+    (*_, last) = problems("\n".join([*lines, "protocol: *a4"]))
     assert last.startswith("protocol: [[")
     assert len(last) < 500
 

@@ -15,6 +15,7 @@ import pytest
 from flowvis.errors import FlowvisError
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
+from flowvis.runtime.component import SAME_S
 from flowvis.transport.client import ConnectionLost
 from waiting import block_until, until
 
@@ -224,7 +225,7 @@ def test_a_store_that_is_away_is_waited_for_and_counted(tmp_path: Path) -> None:
         assert "stage=clickhouse received=1 sent=0 merged=0" in aggregator.log()
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+def test_a_second_signal_has_it_hurry(tmp_path: Path) -> None:
     away = {"enable": True, "databaseURL": "tcp://127.0.0.1:9"}
     with running(tmp_path, {"clickHouse": away, "gracePeriod": "60s"}) as aggregator:
         deliver(aggregator, exported(*both_halves(1)))
@@ -232,9 +233,9 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert process is not None
         process.send_signal(signal.SIGTERM)
         aggregator.logged("SIGTERM: stopping")
-        began = time.monotonic()
+        time.sleep(SAME_S)  # what comes within that is the same request
         assert aggregator.stop() == 1
-        assert time.monotonic() - began < 10
+        aggregator.logged("SIGTERM: in a hurry")
 
 
 def test_not_ready_while_it_stops(tmp_path: Path) -> None:

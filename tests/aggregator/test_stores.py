@@ -71,7 +71,7 @@ def test_the_store_cannot_be_written_to_by_queries(server: Server, tmp_path: Pat
         deliver(aggregator, exported(*sides(0, 1)))
         aggregator.until("clickhouse", "sent", 1)
         for query in ("DROP TABLE flows", "INSERT INTO flows (sourceTransportPort) VALUES (1)"):
-            with pytest.raises(Exception, match=r"(?i)readonly|read-only|cannot execute"):
+            with pytest.raises(Exception, match="query refused: "):
                 aggregator.sql(query)
         assert aggregator.sql("SELECT count() FROM flows") == [[1]]
         assert aggregator.stop() == 0

@@ -13,6 +13,7 @@ from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 from waiting import block_until
 
+from .conftest import admin
 from .proxy import Fault, Proxy
 from .samples import flows, random_batch
 from .server import Server
@@ -96,7 +97,8 @@ def rehearse(relayed: Store, proxy: Proxy, batch: Batch) -> int:
 
 def settle(store: Store) -> None:
     """Wait until the server has noticed what became of its connections."""
-    block_until(lambda: store.query("SELECT count() FROM system.processes").rows[0][0] <= 1)
+    running = "SELECT count() FROM system.processes"
+    block_until(lambda: admin(store)(running)[0][0] <= 1)  # type: ignore[index]
 
 
 @pytest.mark.clickhouse

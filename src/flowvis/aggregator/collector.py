@@ -66,6 +66,7 @@ class Collector:
         self._timer: asyncio.TimerHandle | None = None
         self._log = LimitedLog(log)
         correlator.quarantine.who = self.exporters.named
+        correlator.table.own(self.exporters.address)
         stage.held = lambda: len(self.buffer)
 
     async def start(self) -> None:

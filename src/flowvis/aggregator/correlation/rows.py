@@ -20,6 +20,7 @@ the index."""
 
 EVICTED_AT_ONCE = 64  # a full table makes room by this part of it: each search is a scan
 HEADROOM = 8  # this part of a table is kept free, or free to be evicted, from tick to tick
+RELIEVE_MS = 250  # between two looks what is to be written early: each is a scan
 RESERVED = 32  # the last part of it is not for the exporters that fill it
 SAMPLE = 2048  # rows by which it is judged who fills a table
 
@@ -46,6 +47,7 @@ class LiveRows:
         self._index = FlowIndex(KEY_SIZE, capacity)
         self.owner: Callable[[int], Hashable] = int
         """Who is behind the number of an exporter."""
+        self._relieved_at = -RELIEVE_MS
         self._filler: Hashable = None  # who has more than half of the flows
         self._heavy: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)  # exporters of that one
 
@@ -126,6 +128,9 @@ class LiveRows:
         if self._free() >= self._capacity // HEADROOM:
             self._heavy = self._heavy[:0]
             return
+        if 0 <= now_ms - self._relieved_at < RELIEVE_MS:
+            return
+        self._relieved_at = now_ms
         self._judge()
         state = self.state[: self.used]
         unwritten = np.flatnonzero(state & FlowState.UNWRITTEN)

@@ -80,6 +80,7 @@ class Collector:
         self.record_s = RECORD_S
         """What it took for one, lately."""
         correlator.quarantine.who = self.exporters.named
+        correlator.table.own(self.exporters.address)
         stage.held = lambda: len(self.buffer)
 
     async def start(self) -> None:

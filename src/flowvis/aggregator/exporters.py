@@ -39,6 +39,7 @@ class Exporters:
         self._capacity = capacity
         self._own: _Numbers = OrderedDict()
         self._relayed: _Numbers = OrderedDict()
+        self._addresses: dict[int, str] = {}
         self._last = 0
 
     def number(self, peer: Peer, domain: int) -> int:
@@ -59,16 +60,22 @@ class Exporters:
                 return f"domain {domain} behind {self.named(relay)}"
         return f"exporter {number}"
 
+    def address(self, number: int) -> str:
+        """Return the address that an exporter's records come from; "" where it is forgotten."""
+        return self._addresses.get(number, "")
+
     def _number(self, numbers: _Numbers, exporter: tuple[Any, ...]) -> int:
         number = numbers.get(exporter)
         if number is not None:
             numbers.move_to_end(exporter)
             return number
         if len(numbers) >= self._capacity:
-            numbers.popitem(last=False)
+            self._addresses.pop(numbers.popitem(last=False)[1], None)
             self.stats.forgotten += 1
         # Numbers begin again after 2^32 exporters: those of live flows are long gone then.
         self._last = self._last % _LAST + 1
         numbers[exporter] = self._last
+        from_ = exporter[0]
+        self._addresses[self._last] = from_ if numbers is self._own else self.address(from_)
         self.stats.known = len(self._own) + len(self._relayed)
         return self._last

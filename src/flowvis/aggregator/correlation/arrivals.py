@@ -48,7 +48,7 @@ class Arrivals:
 
     def place(self, now_ms: int) -> None:
         """Find or make the slots."""
-        self.slots[:] = self._live.place(self.keys, now_ms)
+        self.slots[:] = self._live.place(self.keys, self._exporters, now_ms)
 
     def give_up(self, at: int) -> int:
         """Leave a record out, with what the other node counted of it; return its place."""

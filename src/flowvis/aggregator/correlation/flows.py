@@ -5,7 +5,7 @@ connection it is of is `generations`'; this module says when flows are written a
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,6 +137,10 @@ class FlowTable:
     def __len__(self) -> int:
         return len(self._live)
 
+    def own(self, owner: Callable[[int], Hashable]) -> None:
+        """Know who is behind the numbers of exporters: who fills the table loses first."""
+        self._live.owner = owner
+
     @property
     def row_bytes(self) -> int:
         """About what the flows take in memory, their text aside."""
@@ -193,6 +197,7 @@ class FlowTable:
         """
         at_ms = self._steady.at(now_ms)
         self._compact(at_ms)
+        self._live.relieve(at_ms)
         live, used = self._live, self._live.used
         idle = live.seen[:used] <= at_ms - self._inactive_timeout_ms
         unwritten = (live.state[:used] & FlowState.UNWRITTEN) != 0

@@ -1,5 +1,8 @@
 """Where live flows are kept: one row each, found by key, with what is scanned in arrays beside."""
 
+from collections import Counter
+from collections.abc import Callable, Hashable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,10 +14,15 @@ from flowvis.native.contract.merge import NEVER, Flows, FlowState
 STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])
 """What is scanned for all flows; side by side, since a record changes all three."""
 
-ROW_BYTES = ROW.itemsize + STATUS.itemsize + KEY_SIZE + 32
-"""What a flow takes: its row, what is scanned, its key, and two to four places of the index."""
+ROW_BYTES = ROW.itemsize + STATUS.itemsize + KEY_SIZE + 4 + 32
+"""What a flow takes: its row, what is scanned, its key, its exporter, and two to four places of
+the index."""
 
 EVICTED_AT_ONCE = 64  # a full table makes room by this part of it: each search is a scan
+HEADROOM = 8  # this part of a table is kept free, or free to be evicted, from tick to tick
+RELIEVE_MS = 250  # between two looks what is to be written early: each is a scan
+RESERVED = 32  # the last part of it is not for the exporters that fill it
+SAMPLE = 2048  # rows by which it is judged who fills a table
 
 
 class LiveRows:
@@ -31,11 +39,17 @@ class LiveRows:
         self.rows = self.bytes.view(ROW).reshape(capacity)
         status = np.zeros(capacity, dtype=STATUS)
         self.state, self.due, self.seen = (status[name] for name in STATUS.names or ())
+        self._reporters = np.zeros(capacity, dtype=np.uint32)  # the exporter of the first record
         self.used = 0
         self._touched = 0  # slots that were ever used; the others are the system's zeros
         self.evicted = 0
         self._capacity = capacity
         self._index = FlowIndex(KEY_SIZE, capacity)
+        self.owner: Callable[[int], Hashable] = int
+        """Who is behind the number of an exporter."""
+        self._relieved_at = -RELIEVE_MS
+        self._filler: Hashable = None  # who has more than half of the flows
+        self._heavy: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)  # exporters of that one
 
     def __len__(self) -> int:
         return len(self._index)
@@ -67,16 +81,81 @@ class LiveRows:
         """`place_in_free` for one key."""
         return int(self.place_in_free(key.reshape(1, -1))[0])
 
-    def place(self, keys: NDArray[np.uint8], now_ms: int) -> NDArray[np.int64]:
-        """Find or make the slots of keys, making room; -1 where there is none."""
-        slots: NDArray[np.int64] = self._index.upsert(keys)[0]
-        self._use(slots)
+    def place(
+        self, keys: NDArray[np.uint8], exporters: NDArray[np.uint32], now_ms: int
+    ) -> NDArray[np.int64]:
+        """Find or make the slots of keys, making room; -1 where there is none.
+
+        What is left of a table that one peer fills is for the others.
+        """
+        if self._free() < len(keys) + self._capacity // RESERVED:
+            self._judge()
+            if len(self._heavy):
+                return self._place_fairly(keys, exporters, now_ms)
+        slots = self._upsert(keys, exporters)
         missing = np.flatnonzero(slots < 0)
         if len(missing):
             self._make_room(len(missing), slots, now_ms)
-            slots[missing] = self._index.upsert(keys[missing])[0]
-            self._use(slots)
+            slots[missing] = self._upsert(keys[missing], exporters[missing])
         return slots
+
+    def _upsert(self, keys: NDArray[np.uint8], exporters: NDArray[np.uint32]) -> NDArray[np.int64]:
+        slots: NDArray[np.int64]
+        slots, new = self._index.upsert(keys)
+        self._reporters[slots[new]] = exporters[new]
+        self._use(slots)
+        return slots
+
+    def _place_fairly(
+        self, keys: NDArray[np.uint8], exporters: NDArray[np.uint32], now_ms: int
+    ) -> NDArray[np.int64]:
+        """Place what others report first; what is left but for the reserve is for who fills it."""
+        slots = self.find_all(keys)
+        fresh = slots < 0
+        numbers = np.unique(exporters)
+        theirs = [number for number in numbers.tolist() if self.owner(number) == self._filler]
+        heavy = fresh & np.isin(exporters, theirs)
+        reserve = self._capacity // RESERVED
+        if self._free() < int(np.count_nonzero(fresh)) + reserve:
+            self._make_room(int(np.count_nonzero(fresh)), slots, now_ms)
+        for which, kept in ((fresh & ~heavy, 0), (heavy, reserve)):
+            rows = np.flatnonzero(which)[: max(self._free() - kept, 0)]
+            slots[rows] = self._upsert(keys[rows], exporters[rows])
+        return slots
+
+    def relieve(self, now_ms: int) -> None:
+        """Have flows written early that would be in the way of those of the next moment."""
+        if self._free() >= self._capacity // HEADROOM:
+            self._heavy = self._heavy[:0]
+            return
+        if 0 <= now_ms - self._relieved_at < RELIEVE_MS:
+            return
+        self._relieved_at = now_ms
+        self._judge()
+        state = self.state[: self.used]
+        unwritten = np.flatnonzero(state & FlowState.UNWRITTEN)
+        lacking = self._capacity // HEADROOM - (self._capacity - len(unwritten))
+        if lacking > 0:
+            self.due[self._longest_idle(unwritten, lacking)] = now_ms
+
+    def _free(self) -> int:
+        return self._capacity - len(self._index)
+
+    def _judge(self) -> None:
+        """Find out whose flows are more than half of all."""
+        sample = self._reporters[: self.used : max(self.used // SAMPLE, 1)]
+        numbers, counts = np.unique(sample, return_counts=True)
+        owners: dict[Hashable, list[int]] = {}
+        shares: Counter[Hashable] = Counter()
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            if number:
+                owner = self.owner(number)
+                owners.setdefault(owner, []).append(number)
+                shares[owner] += count
+        most, share = next(iter(shares.most_common(1)), (None, 0))
+        found = owners[most] if 2 * share > len(sample) else []
+        self._filler = most
+        self._heavy = np.array(found, dtype=np.uint32)
 
     def _use(self, slots: NDArray[np.int64]) -> None:
         self.used = max(self.used, int(slots.max(initial=-1)) + 1)
@@ -91,6 +170,7 @@ class LiveRows:
         self.state[target] = self.state[source]
         self.due[target] = self.due[source]
         self.seen[target] = self.seen[source]
+        self._reporters[target] = self._reporters[source]
         self.blank(source)
 
     def forget(self, slots: NDArray[np.int64]) -> None:
@@ -98,6 +178,7 @@ class LiveRows:
         if not len(slots):
             return
         self._index.remove(slots)
+        self._reporters[slots] = 0
         self.blank(slots)
         if int(slots.max()) + 1 == self.used:
             live = np.flatnonzero(self.state[: self.used])
@@ -145,6 +226,11 @@ class LiveRows:
         self.forget(gone)
 
     def _longest_idle(self, slots: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        """Choose `n` flows, of who fills the table as far as there are any."""
+        if len(self._heavy) and n < len(slots):
+            heavy = np.isin(self._reporters[slots], self._heavy)
+            if n <= np.count_nonzero(heavy):
+                slots = slots[heavy]
         if n >= len(slots):
             return slots
         return slots[np.argpartition(self.seen[slots], n)[:n]]

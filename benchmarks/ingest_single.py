@@ -54,7 +54,9 @@ def run() -> dict[str, Any]:
             used = cpu_seconds(daemon.pid) - cpu
             rss_mb = peak_mb(daemon.pid)
         collected = json.loads(collector.stdout.readline())
-        assert collected["octets"] == octets, f"{octets} octets were sent, got: {collected}"
+        assert collected["octets"] == octets, (
+            f"{octets} octets were sent, got: {collected}, {books}"
+        )
         return {
             "records": records,
             "cpu_seconds": round(used, 2),
@@ -126,7 +128,12 @@ def collect() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)
         sock, _ = listener.accept()
-    while data := sock.recv(1 << 18):
+    stream = []
+    while data := sock.recv(
+        1 << 20
+    ):  # read in no time, as what is slow here would be dropped there
+        stream.append(data)
+    for data in stream:
         session.receive(data)
         rows += len(buffer)
         octets += int(buffer.batch()["octetDeltaCount"].sum())

@@ -35,6 +35,11 @@ class Outbox:
         return self._waiting + self._taken
 
     @property
+    def waiting(self) -> int:
+        """Records that can be taken now."""
+        return self._waiting
+
+    @property
     def taken(self) -> int:
         """Records taken and not yet reported."""
         return self._taken

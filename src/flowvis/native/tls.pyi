@@ -1,7 +1,4 @@
-from typing import ClassVar
-
 class OpenSsl:
-    NAMES: ClassVar[tuple[str, ...]]
     def __init__(self, *addresses: int) -> None: ...
 
 class LibraryReader:

@@ -19,12 +19,8 @@ ctypedef const char *(*ReasonFunction)(unsigned long error) noexcept
 
 
 cdef class OpenSsl:
-    """The functions that are called, by their addresses in the order of NAMES."""
+    """The functions that are called, by their addresses."""
 
-    NAMES = (
-        "SSL_read_ex", "SSL_get_error", "ERR_clear_error", "ERR_peek_last_error",
-        "ERR_reason_error_string",
-    )
     cdef ReadFunction read
     cdef ErrorFunction error
     cdef ClearFunction clear

@@ -9,20 +9,24 @@ it: the first are found by name in the library of the module `_ssl`, the second 
 interpreter, OpenSSL linked statically), `ssl` does the reading as well.
 """
 
+import _ssl
 import ctypes
 import logging
 import ssl
-from types import ModuleType
 from typing import Any, Protocol
 
 from flowvis import native
 
 log = logging.getLogger(__name__)
 
-try:
-    import _ssl
-except ImportError:
-    _ssl: ModuleType | None = None  # type: ignore[no-redef]
+_FUNCTIONS = (
+    "SSL_read_ex",
+    "SSL_get_error",
+    "ERR_clear_error",
+    "ERR_peek_last_error",
+    "ERR_reason_error_string",
+)
+"""What the leaf calls, in its order."""
 
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 _HEAD = object.__basicsize__
@@ -88,8 +92,7 @@ class Library:
         self._context_of.restype = ctypes.c_void_p
         self._context_of.argtypes = [ctypes.c_void_p]
         addresses = [
-            ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
-            for name in native.OpenSsl.NAMES
+            ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in _FUNCTIONS
         ]
         self._library = library  # which the addresses are in
         self._functions = native.OpenSsl(*addresses)

@@ -91,6 +91,9 @@ class Library:
         self._context_of: Any = library.SSL_get_SSL_CTX
         self._context_of.restype = ctypes.c_void_p
         self._context_of.argtypes = [ctypes.c_void_p]
+        self._read_ahead: Any = library.SSL_set_read_ahead
+        self._read_ahead.restype = None
+        self._read_ahead.argtypes = [ctypes.c_void_p, ctypes.c_int]
         addresses = [
             ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in _FUNCTIONS
         ]
@@ -112,6 +115,7 @@ class Library:
             return None
         if self._context_of(pointer) != ctypes.c_void_p.from_address(id(context) + _HEAD).value:
             return None
+        self._read_ahead(pointer, 1)  # else each record is taken from memory in two parts
         return native.LibraryReader(self._functions, inner, pointer)
 
 

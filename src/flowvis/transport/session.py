@@ -20,7 +20,7 @@ from flowvis.transport.channel import Channel
 log = logging.getLogger(__name__)
 
 PENDING_BYTES = 64 << 10  # what a peer may leave unread of our side: handshakes are a tenth of it
-LAST_READS = 64  # of a peer that does not close when the server stops
+LAST_READS = 256  # of a peer that does not close when the server stops: more than the kernel holds
 
 
 @dataclass(frozen=True)

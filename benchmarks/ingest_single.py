@@ -23,6 +23,7 @@ from flowvis.native import StringTable
 
 FLOWS = 100_000
 INTERVALS = 8
+PENDING = 1_000_000  # room for all: on a busy machine the collector may be late
 PERIOD_S = 3.0  # between the starts of two intervals, and the active timeout
 
 
@@ -38,7 +39,9 @@ def run() -> dict[str, Any]:
         records, octets = encode(path, FLOWS, INTERVALS, fields, one_by_one=True)
         assert collector.stdout is not None
         address = f"127.0.0.1:{int(collector.stdout.readline())}:tcp"
-        destination = {"flowCollector": {"enable": True, "address": address}}
+        destination = {
+            "flowCollector": {"enable": True, "address": address, "maxPendingRecords": PENDING}
+        }
         with (
             aggregator(path, PERIOD_S, destination) as (daemon, client, port),
             process([*itself, "send", name, str(port)], text=True) as sender,

@@ -24,6 +24,7 @@ from flowvis.native import StringTable
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
+from flowvis.transport import client
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
@@ -149,6 +150,26 @@ async def test_records_arrive_as_they_are(tmp_path: Path) -> None:
                 continue  # unset ones come back in the record's own family
             same = found.on(batch.strings, [field.name]) if field.kind.name == "TEXT" else found
             assert (same[field.name] == batch[field.name]).all(), field.name
+
+
+async def test_a_busy_loop_does_not_keep_records_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each turn of the loop all sessions may have brought more than is taken here."""
+    collector = Collector()
+    await collector.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "PROOF_S", 0.01)
+        async with started(destination(collector)) as sink:
+            put(sink, numbered(0, 1))
+            await until(lambda: sink.outbox.stage.sent == 1)
+            for first in range(1, 8001, 2000):
+                put(sink, numbered(first, 2000))
+            turns = 0
+            while sink.outbox.waiting:
+                await asyncio.sleep(0)
+                turns += 1
+            await collector.has(8001)
+    await collector.stop()
+    assert turns <= 20, turns
 
 
 async def test_a_collector_that_comes_back_gets_each_record_once() -> None:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.reference.ipfix import RecordTarget as RecordTarget
     from flowvis.native.reference.merge import Merger as Merger
     from flowvis.native.reference.strings import StringTable as StringTable
+    from flowvis.native.tls import LibraryReader as LibraryReader
+    from flowvis.native.tls import OpenSsl as OpenSsl
 else:
     StringTable = _leaf("strings").StringTable
     EntryDecoder = _leaf("conntrack").EntryDecoder
@@ -57,3 +59,5 @@ else:
     RecordDecoder = _leaf("ipfix").RecordDecoder
     RecordEncoder = _leaf("ipfix").RecordEncoder
     RecordTarget = _leaf("ipfix").RecordTarget
+    if COMPILED:  # its reference is in `flowvis.transport.plaintext`, which does without at need
+        OpenSsl, LibraryReader = _leaf("tls").OpenSsl, _leaf("tls").LibraryReader

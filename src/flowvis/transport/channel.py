@@ -9,6 +9,7 @@ import ssl
 from typing import Any, Protocol
 
 from flowvis.errors import PeerError
+from flowvis.transport.plaintext import plaintext_reader, words
 
 
 class Channel(Protocol):
@@ -100,6 +101,7 @@ class TlsChannel:
             server_side=server_name is None,
             server_hostname=server_name,
         )
+        self._reader = plaintext_reader(self._tls)
         if server_name is not None:
             self._handshake()  # the client speaks first
 
@@ -110,7 +112,8 @@ class TlsChannel:
         for start in range(0, len(data), _SLICE):
             self._incoming.write(data[start : start + _SLICE])
             if self.ready or self._handshake():
-                filled = self._decrypt(into, filled)
+                filled = self._reader.read(into, filled)
+                self._note_end()
             if self.ended:
                 break
         return into[:filled]
@@ -161,26 +164,19 @@ class TlsChannel:
         if self._tls.server_side and self._tls.selected_alpn_protocol() == GRPC:
             raise PeerError("grpc", NOT_GRPC)
 
-    def _decrypt(self, into: memoryview, filled: int) -> int:
-        """Decrypt all that is whole; what came before a fault is good and is not lost."""
-        read: Any = self._tls.read
-        try:
-            while count := read(len(into) - filled, into[filled:]):
-                filled += count
+    def _note_end(self) -> None:
+        if self._reader.ended:
             self.ended = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self.ended = True
-        except ssl.SSLError as error:
-            self.ended = True
-            self.error = _peer_error(error)
-        return filled
+        if self._reader.fault:
+            self.error = _tls_failed(self._reader.fault)
 
 
 def _peer_error(error: ssl.SSLError) -> PeerError:
     """Name the fault in OpenSSL's words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return PeerError("tls-certificate", f"certificate not accepted: {error.verify_message}")
-    words = (error.reason or "unknown").replace("_", " ").lower()
-    return PeerError("tls", f"TLS failed: {words}")
+    return _tls_failed(words(error))
+
+
+def _tls_failed(fault: str) -> PeerError:
+    return PeerError("tls", f"TLS failed: {fault}")

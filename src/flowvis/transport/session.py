@@ -20,7 +20,7 @@ from flowvis.transport.turns import Turns
 log = logging.getLogger(__name__)
 
 PENDING_BYTES = 64 << 10  # what a peer may leave unread of our side: handshakes are a tenth of it
-LAST_READS = 64  # of a peer that does not close when the server stops
+LAST_READS = 256  # of a peer that does not close when the server stops: more than the kernel holds
 
 FIRST_READ = 32 << 10  # bytes of a read, as long as nothing is known of what they cost
 LEAST_READ = 4 << 10
@@ -46,8 +46,8 @@ class SessionLimits:
     """IPFIX has no keep-alive: an exporter without flows is silent, and that is well."""
     age_s: float | None = None
     """Then a peer is asked to finish and come again: both show their certificates anew."""
-    read_bytes: int = 256 << 10
-    """Per session and read, at most: some thousand records, half a millisecond of work."""
+    read_bytes: int = 128 << 10
+    """Per session and read, at most: some 500 records, half a millisecond of work."""
 
     @property
     def share(self) -> int:

@@ -20,7 +20,7 @@ from flowvis.transport.client import Client, ConnectionLost
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 1000  # records encoded in one go: half a megabyte, a millisecond
+AT_ONCE = 8192  # records encoded in one go: 4 MB, 10 ms; what comes in has its turn in between
 GRACE_S = 8.0
 CUT_S = 0.5  # for a session that was cut to be noticed; less than between two attempts
 PAUSE_S = 1.0  # after a defect, so that it does not fill the log
@@ -171,6 +171,8 @@ class IpfixDestination:
 
     async def _has_work(self) -> bool:
         """Wait for records; False when the session is lost meanwhile: the next is to be ready."""
+        if self.outbox.waiting:
+            return self.client.connected
         waits = [
             asyncio.ensure_future(self.outbox.ready()),
             asyncio.ensure_future(self.client.lost()),

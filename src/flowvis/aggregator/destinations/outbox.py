@@ -38,6 +38,11 @@ class Outbox:
         return self._backlog.bytes
 
     @property
+    def waiting(self) -> int:
+        """Records that can be taken now."""
+        return self._waiting
+
+    @property
     def taken(self) -> int:
         """Records taken and not yet reported."""
         return self._taken

@@ -12,8 +12,8 @@ from clickhouse.server import Server
 from flowvis.cli.flowctl import main as flowctl
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.errors import FlowvisError
-from flowvis.fields import AGGREGATED
-from flowvis.ipfix.exporter import least_message
+from flowvis.fields import AGGREGATED, EXPORTED
+from flowvis.ipfix.exporter import ExporterSession, least_message
 from waiting import block_until
 
 from .harness import Aggregator, connection, deliver, exported, running, send
@@ -265,12 +265,19 @@ def test_the_number_of_sessions(aggregator: Aggregator) -> None:
     async def play() -> bool:
         one, two = aggregator.client(), aggregator.client()
         await one.connect()
+        session, received = (
+            ExporterSession(1, EXPORTED),
+            aggregator.books()["collector"]["received"],
+        )
+        await one.send([*session.templates(1), *session.encode(exported(flow(7)), 1)])
+        # Who has sent no record gives way.
+        await asyncio.to_thread(aggregator.until, "collector", "received", received + 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(two.connect(), 1)
         return await one.close()
 
     assert asyncio.run(play())
-    refused = 'flowvis_aggregator_server_refused_total{reason="sessions"}'
+    refused = 'flowvis_aggregator_server_refused_total{reason="sessions-per-address"}'
     assert aggregator.metrics()[refused] >= 1
     aggregator.configure({"listen": listen})
     aggregator.logged("listen.maxSessions: 1 -> 10000")

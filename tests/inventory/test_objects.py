@@ -63,7 +63,7 @@ def test_labels_of_usual_size_are_held_once() -> None:
     ("metadata", "problem"),
     [
         ({"labels": ["app"]}, r"Pod shop/a: metadata.labels \['app'\] is no object"),
-        ({"namespace": 7}, "metadata.namespace 7 is no text"),
+        ({"namespace": 7}, "metadata.namespace 7 is not a text"),
     ],
 )
 def test_metadata_that_is_not_what_kubernetes_has(metadata: dict[str, Any], problem: str) -> None:
@@ -74,5 +74,5 @@ def test_metadata_that_is_not_what_kubernetes_has(metadata: dict[str, Any], prob
 
 
 def test_a_name_that_is_no_text() -> None:
-    with pytest.raises(ValueError, match=r"Pod shop/7: metadata\.name 7 is no text"):
+    with pytest.raises(ValueError, match=r"Pod shop/7: metadata\.name 7 is not a text"):
         parse_pod(pod(7, "10.0.0.1"))  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ class Outbox:
     @property
     def waiting(self) -> int:
         """Records that can be taken now."""
-        return self._waiting
+        return self._backlog.records
 
     @property
     def taken(self) -> int:

@@ -5,6 +5,7 @@ frames of compressed bytes straight from the columns.
 """
 
 import datetime
+import errno
 import json
 import logging
 import math
@@ -45,6 +46,7 @@ logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 60  # an INSERT is acknowledged within seconds, or the server is in trouble
+ANSWER_BYTES = 32 << 20  # to what we ask for ourselves; answers to people have their own limit
 RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that we stopped sending
 
 # On a cluster an INSERT returns when each shard has its part, and repeated parts do nothing.
@@ -105,8 +107,44 @@ class _CompressedOutput(CompressedBlockOutputStream):  # type: ignore[misc]  # a
         self.raw_fout.write(frame)
 
 
+class _BoundedSocket:
+    """A socket whose peer may send only so much until we send again.
+
+    The driver keeps a text until it is whole, whatever its length.
+    """
+
+    def __init__(self, plain: socket.socket, most: int) -> None:
+        self._socket = plain
+        self._most = most
+        self._received = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def recv_into(self, buffer: bytearray) -> int:
+        """Receive; OSError where the answer is too long."""
+        count = self._socket.recv_into(buffer)
+        self._received += count
+        if self._received > self._most:
+            text = f"an answer of more than {self._most} bytes: is it ClickHouse?"
+            raise OSError(errno.EMSGSIZE, text)  # the driver shows the second one
+        return count
+
+    def sendall(self, data: bytes | memoryview) -> None:
+        """Send, after which another answer may come."""
+        self._received = 0
+        self._socket.sendall(data)
+
+
 class _ServerConnection(Connection):  # type: ignore[misc]  # as above
-    """The driver's connection with our block writers."""
+    """The driver's connection with our block writers, and answers of bounded length."""
+
+    def __init__(self, host: str, port: int | None, *, answer_bytes: int, **options: Any) -> None:
+        self._answer_bytes = answer_bytes
+        super().__init__(host, port, **options)
+
+    def _create_socket(self, host: str, port: int) -> _BoundedSocket:
+        return _BoundedSocket(super()._create_socket(host, port), self._answer_bytes)
 
     def get_block_out_stream(self) -> BlockOutputStream:
         if not self.compression:
@@ -196,7 +234,9 @@ class ServerStore:
         settings = self._settings
         queries = settings.queries
         client = self._make_client(
-            settings.database, (queries.username, queries.password) if queries.username else None
+            settings.database,
+            (queries.username, queries.password) if queries.username else None,
+            answer_bytes=queries.limits.answer_bytes,
         )
         return _ServerQuery(self.name, client, readable(sql), queries.limits, max_rows)
 
@@ -261,13 +301,20 @@ class ServerStore:
             self._client = self._make_client()
         return self._client
 
-    def _make_client(self, database: str = "", user: tuple[str, str] | None = None) -> _Client:
+    def _make_client(
+        self,
+        database: str = "",
+        user: tuple[str, str] | None = None,
+        *,
+        answer_bytes: int | None = None,
+    ) -> _Client:
         """Make a client, which connects on use; no database: ours may not be there yet."""
         settings = self._settings
         username, password = user or (settings.username, settings.password)
         connection = _ServerConnection(
             self._host,
             self._port,
+            answer_bytes=answer_bytes or ANSWER_BYTES,
             database=database,
             user=username,
             password=password,

@@ -191,7 +191,8 @@ class Client:
     async def _pause(self, wait_s: float) -> None:
         """Wait, unless there is another collector."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._redirected.wait(), wait_s)
+            async with asyncio.timeout(wait_s):
+                await self._redirected.wait()
 
     async def lost(self) -> None:
         """Return when no session stands."""

@@ -123,7 +123,8 @@ class Server:
             if self.sessions:
                 self._empty.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._empty.wait(), self._drain_s)
+                    async with asyncio.timeout(self._drain_s):
+                        await self._empty.wait()
         finally:
             for session in list(self.sessions):
                 session.abandon()

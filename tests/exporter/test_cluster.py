@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from flowvis.errors import SettingsError
 from flowvis.exporter.daemon import FlowExporter
 from flowvis.exporter.settings import ClientTls, ExporterSettings
-from flowvis.exporter.tables.enrich import ClusterNode, PlainHost
+from flowvis.exporter.tables.enrich import Careful, ClusterNode, PlainHost
 from flowvis.inventory.sources.access import HOST, PORT
 from flowvis.lab.apiserver import ApiServer, kubeconfig
 from flowvis.runtime.settings import load
@@ -40,7 +40,8 @@ async def test_a_node_knows_its_own_pods_and_all_services_and_nodes(tmp_path: Pa
     await server.start()
     path = kubeconfig(tmp_path / "config", server.url, {"token": "t"})
     built = build({"kubernetes": {"kubeconfig": str(path)}})
-    assert isinstance(built.table._enricher, ClusterNode)
+    assert isinstance(built.table._enricher, Careful)
+    assert isinstance(built.table._enricher._inner, ClusterNode)
     following = built.components[1]
     assert following is built.kubernetes
     await following.start()

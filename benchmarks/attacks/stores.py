@@ -47,9 +47,12 @@ def _reported(target: Target, over: Event) -> Findings:
 
 
 def _port(path: Path) -> int:
-    """Choose a port for what the aggregator will connect to."""
+    """Choose a port for what the aggregator will connect to: none that connections get."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        for port in random.sample(range(10_000, 30_000), 100):
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                break
         port = int(probe.getsockname()[1])
     (path / PORT_FILE).write_text(str(port))
     return port

@@ -5,10 +5,13 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
+from flowvis.errors import FlowvisError
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
 
-from .harness import Aggregator, connection, exported, running
+from .harness import Aggregator, connection, deliver, exported, running
 
 LIMIT = 256 << 20
 NAMES = ("sourcePodName", "destinationPodName", "ingressNetworkPolicyName")
@@ -70,4 +73,16 @@ def test_text_that_does_not_fit_costs_who_sends_it(tmp_path: Path) -> None:
         assert aggregator.books()["correlator"]["dropped"] == {}
         assert "those of 127.0.0.9 " in aggregator.log()
         assert "those of 127.0.0.1 " not in aggregator.log()
+        assert aggregator.stop() == 0
+
+
+def test_queries_of_an_embedded_store_are_part_of_the_process(tmp_path: Path) -> None:
+    """They have less than `maxMemoryMiB` where the process has little."""
+    store = {"enable": True, "databaseURL": f"embedded://{tmp_path}/store"}
+    with running(tmp_path, {"clickHouse": store, "memory": {"limit": "512Mi"}}) as aggregator:
+        deliver(aggregator, exported(connection(1) | {"flowType": 1}))
+        aggregator.until("clickhouse", "sent", 1)
+        with pytest.raises(FlowvisError, match=r"(?i)memory limit"):
+            aggregator.sql("SELECT length(groupArray(number)) FROM numbers(20000000)")  # 160 MB
+        assert aggregator.sql("SELECT count() FROM flows") == [[1]]
         assert aggregator.stop() == 0

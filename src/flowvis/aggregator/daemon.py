@@ -30,7 +30,7 @@ from flowvis.aggregator.reporters import by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, QueryLimits
-from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
+from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, is_embedded, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
@@ -68,6 +68,8 @@ SHARES = {
     "history": 0.03,
 }
 """Parts of the memory that is given out."""
+QUERIES = 0.15
+"""Part of all memory that queries of an embedded store have, out of what passes through."""
 PART = 0.4  # of the grace period: for exporters to finish, and again for destinations
 
 
@@ -229,7 +231,7 @@ class Aggregator:
         if not chosen.enable:
             return None
         return Writer(
-            _store(chosen),
+            _store(chosen, self.budget.limit.bytes),
             self._clickhouse.stage,
             commit_interval_s=chosen.commit_interval,
             max_pending=chosen.max_pending_records,
@@ -427,7 +429,12 @@ def _replica(settings: AggregatorSettings) -> Replica | None:
     return Replica(kubernetes.access, us)
 
 
-def _store(settings: ClickHouse) -> Store:
+def _store(settings: ClickHouse, memory_limit: int) -> Store:
+    """Open the store; queries of an embedded one are part of our own memory, and less of it."""
+    queries = settings.queries
+    query_bytes = queries.max_memory << 20
+    if is_embedded(settings.database_url):
+        query_bytes = min(query_bytes, int(memory_limit * QUERIES) // queries.max_concurrent)
     return open_store(
         StoreSettings(
             settings.database_url,
@@ -440,12 +447,12 @@ def _store(settings: ClickHouse) -> Store:
             compress=settings.compress,
             ttl_s=round(settings.ttl),
             queries=QuerySettings(
-                settings.queries.username,
-                settings.queries.password,
+                queries.username,
+                queries.password,
                 QueryLimits(
-                    memory_bytes=settings.queries.max_memory << 20,
-                    seconds=max(round(settings.queries.max_duration), 1),
-                    threads=settings.queries.max_threads,
+                    memory_bytes=query_bytes,
+                    seconds=max(round(queries.max_duration), 1),
+                    threads=queries.max_threads,
                 ),
             ),
         )

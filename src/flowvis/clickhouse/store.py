@@ -78,6 +78,11 @@ class Store(Protocol):
         """Close connections; the store opens them again when it is used again."""
 
 
+def is_embedded(url: str) -> bool:
+    """Whether a URL names an engine in our own process."""
+    return urlsplit(url).scheme == "embedded"
+
+
 def open_store(settings: StoreSettings) -> Store:
     """Return the store that `settings.database_url` names; SettingsError names a bad one."""
 
@@ -100,7 +105,7 @@ def target_problems(url: str, database: str, cluster: str) -> Iterator[tuple[str
         yield "database", f"{database!r}: a name of letters, digits and _"
     if not re.fullmatch(r"[A-Za-z0-9_.-]*", cluster):
         yield "cluster", f"{cluster!r}: a name of letters, digits, _, - and ."
-    if cluster and urlsplit(url).scheme == "embedded":
+    if cluster and is_embedded(url):
         yield "cluster", f"{cluster!r}: embedded:// is no cluster: leave it empty"
     if problem := _problem(url):
         yield "databaseURL", f"{url!r}: {problem}"

@@ -166,7 +166,8 @@ class Queries:
     )
     max_memory: int = option(
         512,
-        doc="Memory of one query, in MiB; one that needs more fails",
+        doc="Memory of one query, in MiB; one that needs more fails. Of an embedded store, all "
+        "queries together have 15 % of `memory.limit` at the most",
         key="maxMemoryMiB",
         minimum=16,
         maximum=1 << 20,

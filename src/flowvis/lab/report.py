@@ -85,6 +85,7 @@ def _scenario_table(findings: list[Finding]) -> Table:
 
 def _ledger_table(ledgers: dict[str, Ledger]) -> Table:
     table = _table("LEDGER", "STAGE")
+    table.collapse_padding = True  # else it is wider than 80 columns
     for title in ("RECEIVED", "=SENT", "+MERGED", "+DROPPED", "+HELD", ""):
         table.add_column(title, justify="right", no_wrap=True)
     for daemon, ledger in ledgers.items():

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from benchmarks.records import EPOCH_MS, INTERVAL_MS, NODES, Traffic
+from benchmarks.usage import cpu_seconds
 from flowvis.batch import Batch
 from flowvis.cli.client import ControlClient
 from flowvis.fields import Field, FlowType, Kind
@@ -25,6 +25,7 @@ from flowvis.native.contract.ipfix import HEADER, SET
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 
 PATIENCE_S = 120.0
+CONTROL = "control.sock"
 
 
 def encode(
@@ -120,15 +121,27 @@ def aggregator(
     path: Path, active_timeout_s: float, destination: dict[str, Any]
 ) -> "Iterator[tuple[subprocess.Popen[Any], ControlClient, int]]":
     """An aggregator with its defaults but for these; yields its process, its API and its port."""
+    settings = settings_in(path, "sender", active_timeout_s) | destination
+    settings["log"] = {"level": "error"}
+    (path / "aggregator.yaml").write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-m", "flowvis.cli.aggregator"]
+    with process([*command, "--config", str(path / "aggregator.yaml")]) as daemon:
+        client = ControlClient(path / CONTROL)
+        yield daemon, client, _listening(client, daemon)
+
+
+def settings_in(path: Path, client: str, active_timeout_s: float) -> dict[str, Any]:
+    """Issue certificates into a directory; return the settings of an aggregator that uses them.
+
+    It is as shipped, but listens on any port. A client named so has client.crt and client.key.
+    """
     ca = issue_ca()
     ca.write(path, "ca")
     issue_server(ca, ["localhost", "127.0.0.1"]).write(path, "server")
-    issue_client(ca, "sender").write(path, "client")
-    control = path / "control.sock"
-    settings = {
+    issue_client(ca, client).write(path, "client")
+    return {
         "activeFlowRecordTimeout": f"{active_timeout_s:g}s",
         "clusterID": "0f8b1c1e-5f7c-4a3e-9d6e-3d1f0f2f7a11",
-        **destination,
         "tls": {
             "ca": str(path / "ca.crt"),
             "certificate": str(path / "server.crt"),
@@ -136,14 +149,8 @@ def aggregator(
         },
         "listen": {"address": "127.0.0.1", "port": 0},
         "status": {"port": 0},
-        "controlSocket": str(control),
-        "log": {"level": "error"},
+        "controlSocket": str(path / CONTROL),
     }
-    (path / "aggregator.yaml").write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "flowvis.cli.aggregator"]
-    with process([*command, "--config", str(path / "aggregator.yaml")]) as daemon:
-        client = ControlClient(control)
-        yield daemon, client, _listening(client, daemon)
 
 
 def _listening(client: ControlClient, daemon: "subprocess.Popen[Any]") -> int:
@@ -158,7 +165,28 @@ def _listening(client: ControlClient, daemon: "subprocess.Popen[Any]") -> int:
     raise TimeoutError("the aggregator does not start")
 
 
-def arrived(client: ControlClient, records: int) -> dict[str, Any]:
+def sent(
+    sender: "subprocess.Popen[str]",
+    daemon: "subprocess.Popen[Any]",
+    client: ControlClient,
+    records: int,
+) -> tuple[dict[str, Any], float, float]:
+    """Let a sender that has connected begin, and wait until all its records have gone through.
+
+    Returns the books, and the aggregator's CPU and the wall clock's time, in seconds.
+    """
+    assert sender.stdin is not None
+    assert sender.stdout is not None
+    assert sender.stdout.readline() == "connected\n"
+    cpu, began = cpu_seconds(daemon.pid), time.monotonic()
+    sender.stdin.write("go\n")
+    sender.stdin.flush()
+    books = _arrived(client, records)
+    wall = time.monotonic() - began
+    return books, cpu_seconds(daemon.pid) - cpu, wall
+
+
+def _arrived(client: ControlClient, records: int) -> dict[str, Any]:
     """Wait until all records have arrived and nothing is on its way; return the books."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -168,17 +196,3 @@ def arrived(client: ControlClient, records: int) -> dict[str, Any]:
         if stages[0]["received"] == records and not any(stage["held"] for stage in stages):
             return books
     raise TimeoutError(json.dumps(books))
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_mb(pid: int) -> float:
-    """The most memory that a process had resident."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return round(int(line.split()[1]) / 1024, 1)
-    raise ValueError("no VmHWM")

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.usage import cpu_seconds, peak_mb
 from flowvis.conntrack.sources.tracking import RULE
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.tls import TlsFiles
@@ -32,7 +33,6 @@ WARM_UP_S = 15.0
 MEASURED_S = 60.0
 POLL_S = 5.0
 CLONE_NEWNET = 0x40000000
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def run() -> dict[str, Any]:
@@ -42,10 +42,10 @@ def run() -> dict[str, Any]:
             daemon = _start(Path(room), port)
             try:
                 time.sleep(WARM_UP_S)
-                before, wall = _cpu_seconds(daemon.pid), time.monotonic()
+                before, wall = cpu_seconds(daemon.pid), time.monotonic()
                 time.sleep(MEASURED_S)
-                cpu, wall = _cpu_seconds(daemon.pid) - before, time.monotonic() - wall
-                rss_mb = _peak_rss_mb(daemon.pid)
+                cpu, wall = cpu_seconds(daemon.pid) - before, time.monotonic() - wall
+                rss_mb = peak_mb(daemon.pid)
             finally:
                 daemon.terminate()
                 code = daemon.wait(30)
@@ -55,7 +55,7 @@ def run() -> dict[str, Any]:
         "cpu_seconds": round(cpu, 3),
         "wall_seconds": round(wall, 3),
         "cpu_percent": round(100 * cpu / wall, 2),
-        "rss_mb": round(rss_mb, 1),
+        "rss_mb": rss_mb,
     }
 
 
@@ -143,14 +143,3 @@ def _start(room: Path, port: int) -> "subprocess.Popen[bytes]":
     config = room / "flow-exporter.yaml"
     config.write_text(yaml.safe_dump(settings))
     return subprocess.Popen([sys.executable, "-m", "flowvis.cli.exporter", "--config", config])
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def _peak_rss_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024

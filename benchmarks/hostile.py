@@ -28,15 +28,17 @@ from typing import Any
 
 import yaml
 
+from benchmarks.aggregator_process import settings_in
 from benchmarks.attacks import Attack, Findings, Store, Target, attacks
 from benchmarks.clickhouse_server import running_server
 from benchmarks.confined import Confinement, confinement
+from benchmarks.usage import peak_mb
 from benchmarks.witness import Latency, Seen, Stream, Witness, sink
 from flowvis.cli.client import ControlClient
 from flowvis.errors import FlowvisError
-from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 
 LIMIT_MB = 2048
+ACTIVE_TIMEOUT_S = 2.0
 CALM_S = 5.0
 WARM_UP_S = 1.0
 ATTACK_S = 8.0
@@ -181,10 +183,8 @@ class _Aggregator:
     def _watch(self, over: threading.Event) -> None:
         """Keep the process's peak: it cannot be asked when it has ended."""
         while not over.wait(0.1):
-            with contextlib.suppress(OSError, IndexError):
-                status = Path(f"/proc/{self._process.pid}/status").read_text()
-                kib = int(status.split("VmHWM:")[1].split()[0])
-                self._resident_mb = round(kib / 1024, 1)
+            with contextlib.suppress(OSError, ValueError):
+                self._resident_mb = peak_mb(self._process.pid)
 
 
 def _findings(attacker: "subprocess.Popen[str]") -> Findings:
@@ -262,24 +262,9 @@ def _aggregator(path: Path, room: Confinement, attack: Attack) -> Iterator[_Aggr
 
 
 def _settings(path: Path, sink_port: int) -> dict[str, Any]:
-    """An aggregator that is as shipped, but listens on any port and writes to the sink."""
-    ca = issue_ca()
-    ca.write(path, "ca")
-    issue_server(ca, ["localhost", "127.0.0.1"]).write(path, "server")
-    issue_client(ca, "node").write(path, "client")
-    return {
-        "activeFlowRecordTimeout": "2s",
-        "clusterID": "0f8b1c1e-5f7c-4a3e-9d6e-3d1f0f2f7a11",
-        "flowCollector": {"enable": True, "address": f"127.0.0.1:{sink_port}:tcp"},
-        "tls": {
-            "ca": str(path / "ca.crt"),
-            "certificate": str(path / "server.crt"),
-            "key": str(path / "server.key"),
-        },
-        "listen": {"address": "127.0.0.1", "port": 0},
-        "status": {"port": 0},
-        "controlSocket": str(path / "control.sock"),
-    }
+    """An aggregator that writes to the sink."""
+    sink_address = {"enable": True, "address": f"127.0.0.1:{sink_port}:tcp"}
+    return settings_in(path, "node", ACTIVE_TIMEOUT_S) | {"flowCollector": sink_address}
 
 
 def _ready(

@@ -17,14 +17,13 @@ from typing import Any
 
 from benchmarks.aggregator_process import (
     aggregator,
-    arrived,
-    cpu_seconds,
     encode,
-    peak_mb,
     process,
+    sent,
 )
 from benchmarks.clickhouse_server import clickhouse_server
 from benchmarks.records import NODES
+from benchmarks.usage import peak_mb
 from flowvis.fields import EXPORTED
 
 FLOWS = 100_000
@@ -45,16 +44,7 @@ def run() -> dict[str, Any]:
         sender = stack.enter_context(
             process([sys.executable, "-m", "benchmarks.ingest", name, str(port)], text=True)
         )
-        assert sender.stdout is not None
-        assert sender.stdout.readline() == "connected\n"
-        cpu = cpu_seconds(daemon.pid)
-        began = time.monotonic()
-        assert sender.stdin is not None
-        sender.stdin.write("go\n")
-        sender.stdin.flush()
-        books = arrived(client, records)
-        wall = time.monotonic() - began
-        used = cpu_seconds(daemon.pid) - cpu
+        books, used, wall = sent(sender, daemon, client, records)
         stored = client.post("sql", {"query": "SELECT count(), sum(octetDeltaCount) FROM flows"})
         rows, sum_octets = map(int, stored["rows"][0])
         assert sum_octets == octets, f"{octets} octets were sent, {sum_octets} are stored"

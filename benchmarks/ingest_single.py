@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.aggregator_process import aggregator, arrived, cpu_seconds, encode, peak_mb, process
+from benchmarks.aggregator_process import aggregator, encode, process, sent
 from benchmarks.records import NODES, exported_by_antrea
+from benchmarks.usage import peak_mb
 from flowvis.fields import EXPORTED
 from flowvis.ipfix import CollectorSession, RecordBuffer
 from flowvis.native import StringTable
@@ -46,15 +47,7 @@ def run() -> dict[str, Any]:
             aggregator(path, PERIOD_S, destination) as (daemon, client, port),
             process([*itself, "send", name, str(port)], text=True) as sender,
         ):
-            assert sender.stdout is not None
-            assert sender.stdout.readline() == "connected\n"
-            cpu, began = cpu_seconds(daemon.pid), time.monotonic()
-            assert sender.stdin is not None
-            sender.stdin.write("go\n")
-            sender.stdin.flush()
-            books = arrived(client, records)
-            wall = time.monotonic() - began
-            used = cpu_seconds(daemon.pid) - cpu
+            books, used, wall = sent(sender, daemon, client, records)
             rss_mb = peak_mb(daemon.pid)
         collected = json.loads(collector.stdout.readline())
         assert collected["octets"] == octets, (

@@ -35,10 +35,9 @@ from flowvis.transport.server import Peer
 log = logging.getLogger(__name__)
 
 NODE_NAMES = ("sourceNodeName", "destinationNodeName")
-FULL_RECORDS = 8192  # handed on at once: columns of 3 MB, which the caches still like
+FULL_RECORDS = 8192  # handed on at once, sessions wait meanwhile: 3 MB, which caches still like
 LOOK_S = 10.0  # between looks at what node a session's records name
 MAX_FORMER = 10_000  # exporters without a session that are remembered: two for each node at most
-MOST_RECORDS = FULL_RECORDS  # sessions wait then, until these are handed on
 WORK = 500  # of a session at one of its turns, as `CollectorSession` counts it: half a millisecond
 PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
 RECORD_S = 2e-6  # what handing a record on costs, until some were
@@ -69,7 +68,7 @@ class Collector:
         self._max_waiting = waiting_bytes
         self._waiting: Counter[str] = Counter()  # bytes that wait to be decoded, by address
         self._waiting_bytes = 0
-        self.buffer = RecordBuffer(EXPORTED, correlator.table.strings, MOST_RECORDS)
+        self.buffer = RecordBuffer(EXPORTED, correlator.table.strings, FULL_RECORDS)
         self._numbers = itertools.count(1)
         self._former: OrderedDict[str, Reporter] = OrderedDict()
         self._ended = CollectorStats()
@@ -176,9 +175,6 @@ class Collector:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._hand_on()
-
-    def _hand_on(self) -> None:
         count = len(self.buffer)
         if count:
             began = time.thread_time()

@@ -155,11 +155,7 @@ class ConnectionTable:
             )
         entries = self._keep(entries, self._scope.covers(entries), EntryDropped.OUT_OF_SCOPE)
         keys, slots = self._find(entries)
-        known, fresh = _parted(slots)
-        self.entries.merged += len(known)
-        listed = entries.take(known) if len(fresh) else entries
-        self._learn(slots[known], listed, now_ms)
-        self._update(slots[known], listed, now_ms)
+        fresh = self._update_known(slots, entries, now_ms)
         if len(fresh):
             self._admit(keys.take(fresh, axis=0), entries.take(fresh), now_ms)
         rows = slice(self._top)
@@ -353,11 +349,7 @@ class ConnectionTable:
             self._end(entries.take(~first), now_ms)
             return
         keys, slots = self._find(entries)
-        known, fresh = _parted(slots)
-        self.entries.merged += len(known)
-        ended = entries.take(known) if len(fresh) else entries
-        self._learn(slots[known], ended, now_ms)
-        self._update(slots[known], ended, now_ms)
+        fresh = self._update_known(slots, entries, now_ms)
         if len(fresh):
             slots[fresh] = self._admit(
                 keys.take(fresh, axis=0), entries.take(fresh), now_ms, ended=True
@@ -462,6 +454,15 @@ class ConnectionTable:
             self._depart(idle, EndReason.LACK_OF_RESOURCES)
             free += len(idle)
         return min(wanted, free)
+
+    def _update_known(self, slots: Slots, entries: Entries, now_ms: int) -> Slots:
+        """Take in what entries report of known connections; return the places of the others."""
+        known, fresh = _parted(slots)
+        self.entries.merged += len(known)
+        reported = entries.take(known) if len(fresh) else entries
+        self._learn(slots[known], reported, now_ms)
+        self._update(slots[known], reported, now_ms)
+        return fresh
 
     def _update(self, slots: Slots, entries: Entries, now_ms: int) -> None:
         """Write what entries report their connections, and set when these are due."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from flowvis.clickhouse import server as server_module
 from flowvis.clickhouse.query import PIECE_ROWS, QueryLimits
 from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
 from flowvis.errors import StoreError
@@ -79,6 +80,20 @@ def test_an_answer_is_cut_where_it_is_too_large(make_store: MakeStore) -> None:
     result = store.query("SELECT 'x' AS text FROM system.numbers", max_rows=100_000)
     assert len(result.rows) == 1000 // len('["x"]')
     assert result.truncated
+
+
+@pytest.mark.clickhouse
+def test_what_an_answer_takes_on_its_way_does_not_cut_it(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A digit is eight bytes there and one in the answer, and progress is told between."""
+    queries = QuerySettings(limits=QueryLimits(answer_bytes=1 << 20))
+    store = make_store(queries=queries, compress=False)
+    statement = "SELECT toUInt64(number % 10) FROM system.numbers LIMIT 300000"
+    store.migrate()
+    monkeypatch.setattr(server_module, "ANSWER_BYTES", 1 << 17)
+    result = store.query(statement, max_rows=400_000)
+    assert (len(result.rows), result.truncated) == (300_000, False)
 
 
 def running(store: Store, what: str) -> int:

@@ -108,7 +108,7 @@ class _CompressedOutput(CompressedBlockOutputStream):  # type: ignore[misc]  # a
 
 
 class _BoundedSocket:
-    """A socket whose peer may send only so much until we send again.
+    """A socket whose peer may send only so much until we are done with it, or send again.
 
     The driver keeps a text until it is whole, whatever its length.
     """
@@ -132,8 +132,12 @@ class _BoundedSocket:
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send, after which another answer may come."""
-        self._received = 0
+        self.done()
         self._socket.sendall(data)
+
+    def done(self) -> None:
+        """What was received is used up: as much may come again."""
+        self._received = 0
 
 
 class _ServerConnection(Connection):  # type: ignore[misc]  # as above
@@ -236,7 +240,7 @@ class ServerStore:
         client = self._make_client(
             settings.database,
             (queries.username, queries.password) if queries.username else None,
-            answer_bytes=queries.limits.answer_bytes,
+            answer_bytes=ANSWER_BYTES + queries.limits.answer_bytes,  # of one piece
         )
         return _ServerQuery(self.name, client, readable(sql), queries.limits, max_rows)
 
@@ -351,6 +355,7 @@ class _ServerQuery(Query):
                 self.types = [kind for _, kind in columns]
                 yield ()
                 while rows := [_as_json(row) for row in islice(found, PIECE_ROWS)]:
+                    self._client.own.socket.done()
                     yield rows
         finally:
             self._client.disconnect()

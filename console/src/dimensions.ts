@@ -1,0 +1,76 @@
+// What can be grouped by and measured, as the API lists it.
+import type { Fields } from "./api";
+
+/** Names of the filter language that one may group by. */
+export function dimensions(fields: Fields | null): string[] {
+  const found = new Set<string>();
+  for (const name of fields?.names ?? []) {
+    if (!name.dimension && !name.sides) continue;
+    if (name.sides && !/^(src|dst)\./.test(name.name)) {
+      found.add(`src.${name.name}`);
+      found.add(`dst.${name.name}`);
+    } else if (name.dimension) found.add(name.name);
+  }
+  return [...found];
+}
+
+/** The dimensions that people ask for most, first; columns by their own names, last. */
+export function sorted(names: string[]): string[] {
+  const rank = (name: string) => {
+    const at = FIRST.indexOf(name);
+    return at >= 0 ? at : FIRST.length + (/[A-Z]/.test(name) ? 1 : 0);
+  };
+  return [...names].sort((a, b) => rank(a) - rank(b));
+}
+
+const FIRST = [
+  "src.namespace",
+  "dst.namespace",
+  "src.workload",
+  "dst.workload",
+  "src.pod",
+  "dst.pod",
+  "service",
+  "dst.port",
+  "dst.ip",
+  "src.ip",
+  "verdict",
+  "type",
+  "proto",
+  "src.node",
+  "dst.node",
+  "dst.policy",
+  "src.policy",
+  "dst.rule",
+  "src.rule",
+];
+
+export function unitOf(fields: Fields | null, measure: string): string {
+  return fields?.measures.find((each) => each.name === measure)?.unit ?? "";
+}
+
+const SAID: Record<string, string> = {
+  octets: "Bytes",
+  reverseOctets: "Bytes back",
+  bothOctets: "Bytes both ways",
+  packets: "Packets",
+  reversePackets: "Packets back",
+  connections: "Connections",
+  ended: "Ended",
+  live: "Open connections",
+  denied: "Denied",
+  unanswered: "Unanswered",
+  throughput: "Throughput",
+  peakThroughput: "Peak throughput",
+  sources: "Sources",
+  destinations: "Destinations",
+};
+
+/** What people call a measure. */
+export function called(measure: string): string {
+  return SAID[measure] ?? measure;
+}
+
+/** Denied by a policy, whichever way. */
+export const DENIED = "verdict in (dropped, rejected)";
+export const UNANSWERED = "unanswered";

@@ -1,0 +1,3 @@
+export default function Policies() {
+  return <p>todo</p>;
+}

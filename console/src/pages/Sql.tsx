@@ -1,0 +1,3 @@
+export default function Sql() {
+  return <p>todo</p>;
+}

@@ -1,0 +1,336 @@
+// Everything that is known of one record: both nodes' counters, addresses on the way, policies, labels.
+import type { Cell, FlowRecord, Flows } from "../../api";
+import { asked, useAnswer } from "../../asking";
+import { both, equals } from "../../conditions";
+import { change, follow, parameter, to } from "../../location";
+import { Answered, Panel } from "../../parts/Panel";
+import { Table } from "../../parts/Table";
+import { Name, Num } from "../../parts/values";
+import { quantity } from "../../quantities";
+import * as fields from "../../records";
+import { date, fully, written } from "../../times";
+import { Explanation } from "../policies/Explanation";
+import { VerdictTag } from "./columns";
+
+const INTERVALS = 50;
+
+function ofConnection(of: fields.Connection): string {
+  return both(
+    equals("sourceIP", of.source),
+    equals("destinationIP", of.destination),
+    equals("sourceTransportPort", of.sourcePort),
+    equals("destinationTransportPort", of.destinationPort),
+    equals("protocolIdentifier", of.protocol),
+  );
+}
+
+/** `known`: the record if the page has it; else it is looked up by what the URL says. */
+export function RecordSide({ name, known }: { name: string; known: FlowRecord | null }) {
+  const connection = fields.parsed(name);
+  const result = useAnswer<Flows>(
+    connection ? "flows" : null,
+    connection
+      ? { ...asked(), filter: ofConnection(connection), limit: INTERVALS, columns: "*" }
+      : {},
+    false,
+  );
+  if (!connection) return null;
+  const intervals = result.value ? fields.records(result.value) : [];
+  const record =
+    known ?? intervals.find((each) => fields.key(each) === name) ?? intervals[0] ?? null;
+  return (
+    <aside class="side record" aria-label="Flow record">
+      <Panel
+        title={record ? `${fields.protocol(record)} connection` : "Flow record"}
+        aside={
+          <button type="button" aria-label="Close" onClick={() => change({ flow: null })}>
+            ×
+          </button>
+        }
+      >
+        {record ? (
+          <Facts record={record} />
+        ) : (
+          <Answered asked={result}>
+            {() => <p class="state">No record of this connection is in the range.</p>}
+          </Answered>
+        )}
+      </Panel>
+      {record && (
+        <>
+          <Counters record={record} />
+          <Way record={record} />
+          <Policies record={record} />
+          <Intervals intervals={intervals} name={name} />
+          <Raw record={record} />
+        </>
+      )}
+    </aside>
+  );
+}
+
+function Facts({ record }: { record: FlowRecord }) {
+  const lasted = fields.end(record) - fields.start(record);
+  const length = quantity(lasted, "ms");
+  return (
+    <dl class="facts">
+      <dt>Verdict</dt>
+      <dd>
+        <VerdictTag of={fields.verdict(record)} />
+      </dd>
+      <dt>Source</dt>
+      <dd>
+        <End record={record} side="source" />
+      </dd>
+      <dt>Destination</dt>
+      <dd>
+        <End record={record} side="destination" />
+      </dd>
+      <dt>Began</dt>
+      <dd data-tip={fully(fields.start(record))}>{date(fields.start(record))}</dd>
+      <dt>Record's end</dt>
+      <dd data-tip={fully(fields.end(record))}>
+        {date(fields.end(record))}
+        <span class="faint">
+          {" "}
+          after {length.number} {length.unit}
+        </span>
+      </dd>
+      <dt>Written because</dt>
+      <dd>{fields.reason(record)}</dd>
+      {fields.text(record, "tcpState") && (
+        <>
+          <dt>TCP state</dt>
+          <dd>{fields.text(record, "tcpState")}</dd>
+        </>
+      )}
+      <dt>Type</dt>
+      <dd>{fields.flowType(record) || "outside of the cluster"}</dd>
+    </dl>
+  );
+}
+
+function End({ record, side }: { record: FlowRecord; side: fields.Side }) {
+  const kind = fields.text(record, `${side}WorkloadKind`);
+  const workload = fields.text(record, `${side}WorkloadName`);
+  const node = fields.text(record, `${side}NodeName`);
+  const labels = parsedLabels(record[`${side}PodLabels`]);
+  return (
+    <div class="end">
+      <Name text={fields.endpoint(record, side)} />
+      <span class="faint mono">
+        {fields.text(record, `${side}IP`)}:{fields.text(record, `${side}TransportPort`)}
+      </span>
+      {workload && (
+        <span class="faint">
+          {kind} {workload}
+        </span>
+      )}
+      {node && <span class="faint">on {node}</span>}
+      {labels.length > 0 && (
+        <span class="labels">
+          {labels.map(([name, value]) => (
+            <span key={name} class="tag">
+              {name}={value}
+            </span>
+          ))}
+        </span>
+      )}
+    </div>
+  );
+}
+
+function parsedLabels(value: Cell | undefined): [string, string][] {
+  if (typeof value !== "string" || !value.startsWith("{")) return [];
+  try {
+    return Object.entries(JSON.parse(value)).map(([name, each]) => [name, String(each)]);
+  } catch {
+    return [];
+  }
+}
+
+const COUNTED = [
+  ["Bytes", "octetDeltaCount", "octets"],
+  ["Bytes back", "reverseOctetDeltaCount", "octets"],
+  ["Packets", "packetDeltaCount", ""],
+  ["Packets back", "reversePacketDeltaCount", ""],
+  ["Bytes in all", "octetTotalCount", "octets"],
+  ["Bytes back in all", "reverseOctetTotalCount", "octets"],
+  ["Packets in all", "packetTotalCount", ""],
+  ["Packets back in all", "reversePacketTotalCount", ""],
+  ["Rate", "throughput", "bit/s"],
+  ["Rate back", "reverseThroughput", "bit/s"],
+] as const;
+
+function Counters({ record }: { record: FlowRecord }) {
+  const value = (field: string, unit: string) =>
+    field in record ? (
+      <Num value={fields.number(record, field)} unit={unit} />
+    ) : (
+      <span class="faint">–</span>
+    );
+  return (
+    <Panel title="Counters" aside="as each node counted">
+      <Table
+        label="Counters"
+        rows={COUNTED.filter(([, field]) => field in record)}
+        id={([, field]) => field}
+        columns={[
+          { key: "what", title: "", width: "34%", cell: ([what]) => what },
+          {
+            key: "all",
+            title: "Together",
+            numeric: true,
+            cell: ([, field, unit]) => value(field, unit),
+          },
+          {
+            key: "source",
+            title: "Source node",
+            numeric: true,
+            cell: ([, field, unit]) => value(`${field}FromSourceNode`, unit),
+          },
+          {
+            key: "destination",
+            title: "Dest. node",
+            numeric: true,
+            cell: ([, field, unit]) => value(`${field}FromDestinationNode`, unit),
+          },
+        ]}
+      />
+    </Panel>
+  );
+}
+
+function Way({ record }: { record: FlowRecord }) {
+  const at = (ip: string, port: string) => {
+    const address = fields.text(record, ip);
+    return address && !["0.0.0.0", "::"].includes(address)
+      ? `${address.includes(":") ? `[${address}]` : address}:${fields.text(record, port)}`
+      : "";
+  };
+  const steps: [string, string][] = [
+    ["Client", at("sourceIP", "sourceTransportPort")],
+    [
+      "Called",
+      at("destinationServiceIP", "destinationServicePort") ||
+        at("destinationClusterIP", "destinationServicePort"),
+    ],
+    ["Source after SNAT", at("proxySnatIP", "proxySnatPort")],
+    [
+      "Egress",
+      [fields.text(record, "egressName"), fields.text(record, "egressIP")]
+        .filter(Boolean)
+        .join(" as "),
+    ],
+    ["Server", at("destinationIP", "destinationTransportPort")],
+  ];
+  return (
+    <Panel title="Addresses on the way">
+      <ol class="way">
+        {steps
+          .filter(([, address]) => address)
+          .map(([what, address]) => (
+            <li key={what}>
+              <span class="faint">{what}</span>
+              <span class="mono">{address}</span>
+            </li>
+          ))}
+      </ol>
+    </Panel>
+  );
+}
+
+function Policies({ record }: { record: FlowRecord }) {
+  const explained = {
+    source: fields.endpoint(record, "source"),
+    destination: fields.endpoint(record, "destination"),
+    port: fields.text(record, "destinationTransportPort"),
+    protocol: fields.protocol(record).toLowerCase(),
+    at: written(fields.start(record)),
+  };
+  return (
+    <Panel
+      title="Policies"
+      aside={
+        <a href={to("policies", { explain: Object.values(explained).join(",") })} onClick={follow}>
+          explain
+        </a>
+      }
+    >
+      <dl class="facts">
+        {(["egress", "ingress"] as const).map((direction) => {
+          const name = fields.text(record, `${direction}NetworkPolicyName`);
+          const namespace = fields.text(record, `${direction}NetworkPolicyNamespace`);
+          const rule = fields.text(record, `${direction}NetworkPolicyRuleName`);
+          return [
+            <dt key={`${direction} name`}>
+              {direction === "egress" ? "At the source" : "At the destination"}
+            </dt>,
+            <dd key={direction}>
+              {name ? (
+                <div class="end">
+                  <Name text={namespace ? `${namespace}/${name}` : name} />
+                  {rule && <span class="faint">rule {rule}</span>}
+                  <VerdictTag of={fields.action(record[`${direction}NetworkPolicyRuleAction`])} />
+                </div>
+              ) : (
+                <span class="faint">no policy decided</span>
+              )}
+            </dd>,
+          ];
+        })}
+      </dl>
+      <Explanation of={explained} brief />
+    </Panel>
+  );
+}
+
+function Intervals({ intervals, name }: { intervals: FlowRecord[]; name: string }) {
+  if (intervals.length < 2) return null;
+  return (
+    <Panel title="The same connection's intervals" aside={`${intervals.length} in the range`}>
+      <Table<FlowRecord>
+        label="Intervals"
+        rows={intervals}
+        id={fields.key}
+        opened={name}
+        onOpen={(row) => change({ flow: fields.key(row) })}
+        columns={[
+          { key: "end", title: "End", width: "50%", cell: (row) => date(fields.end(row)) },
+          {
+            key: "bytes",
+            title: "Bytes",
+            numeric: true,
+            cell: (row) => <Num value={fields.number(row, "octetDeltaCount")} unit="octets" />,
+          },
+          {
+            key: "back",
+            title: "Back",
+            numeric: true,
+            cell: (row) => (
+              <Num value={fields.number(row, "reverseOctetDeltaCount")} unit="octets" />
+            ),
+          },
+        ]}
+      />
+    </Panel>
+  );
+}
+
+function Raw({ record }: { record: FlowRecord }) {
+  return (
+    <details class="panel raw" open={parameter("raw") === "1"}>
+      <summary>All fields</summary>
+      <dl class="facts mono">
+        {Object.entries(record).map(([name, value]) => [
+          <dt key={`${name} name`} data-tip={name}>
+            {name}
+          </dt>,
+          <dd key={name}>
+            {value === "" || value === null ? <span class="faint">–</span> : String(value)}
+          </dd>,
+        ])}
+      </dl>
+    </details>
+  );
+}

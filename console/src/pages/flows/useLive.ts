@@ -1,0 +1,72 @@
+// Flows as they come: the latest of them, newest first, and how many a slow page did not get.
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { ApiError, FlowRecord } from "../../api";
+import { followFlows } from "../../stream";
+
+const KEPT = 2000;
+const DRAWN_EVERY = 250; // ms
+
+export interface Live {
+  lines: FlowRecord[];
+  /** Came while it was held. */
+  waiting: number;
+  lost: number;
+  rate: number;
+  connected: boolean;
+  error: ApiError | null;
+}
+
+const EMPTY: Live = { lines: [], waiting: 0, lost: 0, rate: 0, connected: false, error: null };
+
+/** Marks the place in the list where records are missing. */
+export const LOST = "lost";
+
+export function useLive(filter: string, on: boolean, held: boolean): Live {
+  const [state, set] = useState<Live>(EMPTY);
+  const hold = useRef(held);
+  hold.current = held;
+
+  useEffect(() => {
+    if (!on) return;
+    set(EMPTY);
+    let coming: FlowRecord[] = [];
+    let lines: FlowRecord[] = [];
+    let lost = 0;
+    let connected = false;
+    let error: ApiError | null = null;
+    let recent: [number, number][] = [];
+    const stop = followFlows(
+      { filter },
+      {
+        onFlows: (records) => {
+          coming.push(...records);
+          recent.push([Date.now(), records.length]);
+          if (coming.length > KEPT) coming = coming.slice(-KEPT);
+        },
+        onLost: (count) => {
+          lost += count;
+          coming.push({ [LOST]: count });
+        },
+        onState: (problem, now) => {
+          error = problem;
+          connected = now;
+        },
+      },
+    );
+    const timer = setInterval(() => {
+      const since = Date.now() - 5000;
+      recent = recent.filter(([at]) => at > since);
+      const rate = recent.reduce((sum, [, count]) => sum + count, 0) / 5;
+      if (!hold.current && coming.length) {
+        lines = [...coming.reverse(), ...lines].slice(0, KEPT);
+        coming = [];
+      }
+      set({ lines, waiting: coming.length, lost, rate, connected, error });
+    }, DRAWN_EVERY);
+    return () => {
+      stop();
+      clearInterval(timer);
+    };
+  }, [filter, on]);
+  return state;
+}

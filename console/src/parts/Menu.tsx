@@ -1,0 +1,50 @@
+// A button that opens a small panel under it; Escape and clicks elsewhere close it.
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+
+interface MenuProps {
+  label: ComponentChildren;
+  name: string;
+  class?: string;
+  right?: boolean;
+  children: (close: () => void) => ComponentChildren;
+}
+
+export function Menu({ label, name, class: className = "", right = false, children }: MenuProps) {
+  const [open, set] = useState(false);
+  const box = useRef<HTMLDivElement>(null);
+  const button = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    if (!open) return;
+    const elsewhere = (event: Event) => {
+      if (event.target instanceof Node && !box.current?.contains(event.target)) set(false);
+    };
+    const escape = (event: KeyboardEvent) => {
+      if (event.key !== "Escape") return;
+      set(false);
+      button.current?.focus();
+    };
+    document.addEventListener("pointerdown", elsewhere);
+    document.addEventListener("keydown", escape);
+    return () => {
+      document.removeEventListener("pointerdown", elsewhere);
+      document.removeEventListener("keydown", escape);
+    };
+  }, [open]);
+  return (
+    <div class={`menu ${className}`} ref={box}>
+      <button
+        type="button"
+        ref={button}
+        aria-expanded={open}
+        aria-label={name}
+        onClick={() => set(!open)}
+      >
+        {label}
+      </button>
+      {open && (
+        <div class={right ? "menu-body right" : "menu-body"}>{children(() => set(false))}</div>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,79 @@
+// A titled part of a page, and what it shows while it has nothing to show.
+import type { ComponentChildren } from "preact";
+import { type ApiError, ApiError as Refusal } from "../api";
+import { type Asked, askAnew } from "../asking";
+
+interface PanelProps {
+  title: ComponentChildren;
+  /** At the right of the title. */
+  aside?: ComponentChildren;
+  class?: string;
+  children: ComponentChildren;
+}
+
+export function Panel({ title, aside, children, class: name = "" }: PanelProps) {
+  return (
+    <section class={`panel ${name}`}>
+      <header>
+        <h2>{title}</h2>
+        {aside && <div class="aside">{aside}</div>}
+      </header>
+      {children}
+    </section>
+  );
+}
+
+interface AnsweredProps<T> {
+  asked: Asked<T>;
+  /** What to say where the answer has nothing in it; false or null: there is something. */
+  empty?: (value: T) => ComponentChildren;
+  children: (value: T) => ComponentChildren;
+}
+
+/** An answer, or why there is none. */
+export function Answered<T>({ asked, empty, children }: AnsweredProps<T>) {
+  const { value, error, loading } = asked;
+  if (error && value === null) return <Failure error={error} />;
+  if (value === null) return <Waiting />;
+  const nothing = empty?.(value);
+  return (
+    <div class={loading ? "answered waits" : "answered"} aria-busy={loading}>
+      {nothing ? <p class="state">{nothing}</p> : children(value)}
+    </div>
+  );
+}
+
+/** Bars where rows will be; they appear only when it takes long. */
+export function Waiting() {
+  return (
+    <div class="skeleton" role="status" aria-label="Waiting for the answer">
+      <i />
+      <i />
+      <i />
+    </div>
+  );
+}
+
+const REMEDIES: Record<string, string> = {
+  "bad-filter": "It is marked in the filter above.",
+  "too-costly": "Take a shorter range, or a filter that leaves less.",
+  "too-many": "It is asked again in a moment.",
+  forbidden: "Who may list Pods in a namespace sees its flows; ask whoever runs the cluster.",
+  "no-store": "The aggregator writes to no store that can be asked: configure clickHouse.",
+  unreachable: "What is shown is what it last said; it is asked again.",
+};
+
+export function Failure({ error }: { error: ApiError }) {
+  const remedy = error instanceof Refusal ? REMEDIES[error.code] : undefined;
+  return (
+    <div class="state failure" role="alert">
+      <p>{error.message}</p>
+      {remedy && <p class="faint">{remedy}</p>}
+      {error.code !== "bad-filter" && (
+        <button type="button" onClick={askAnew}>
+          Ask again
+        </button>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,64 @@
+// How names and numbers are shown, everywhere.
+import type { Cell } from "../api";
+import { exact, quantity } from "../quantities";
+
+const TAIL = 7;
+
+/** A name; where there is no room it is shortened in the middle, the whole is in the tooltip. */
+export function Name({ text, none = "none" }: { text: Cell | undefined; none?: string }) {
+  const whole = text === null || text === undefined ? "" : String(text);
+  if (!whole) return <span class="faint">{none}</span>;
+  if (whole.length <= TAIL * 2) {
+    return (
+      <span class="name" data-tip={whole}>
+        <span class="name-tail">{whole}</span>
+      </span>
+    );
+  }
+  return (
+    <span class="name" data-tip={whole}>
+      <span class="name-head">{whole.slice(0, -TAIL)}</span>
+      <span class="name-tail">{whole.slice(-TAIL)}</span>
+    </span>
+  );
+}
+
+interface NumberProps {
+  value: number | null | undefined;
+  unit?: string | null;
+  /** Nothing is drawn faint, so that what is there stands out. */
+  quiet?: boolean;
+}
+
+/** A number with its unit; the exact one in the tooltip, and for scripts in data-value. */
+export function Num({ value, unit = "", quiet = true }: NumberProps) {
+  const { number, unit: written } = quantity(value, unit);
+  return (
+    <span
+      class={quiet && !value ? "num faint" : "num"}
+      data-tip={exact(value, unit)}
+      data-value={value ?? ""}
+    >
+      {number}
+      {written && <span class="unit">{`\u202f${written}`}</span>}
+    </span>
+  );
+}
+
+/** now against before: "+12 %", new, gone. */
+export function Change({ now, before }: { now: number; before: number | null | undefined }) {
+  if (before === null || before === undefined || (before === 0 && now > 0)) {
+    return <span class="tag tag-new">new</span>;
+  }
+  if (before === 0) return <span class="faint">–</span>;
+  const change = ((now - before) / before) * 100;
+  const sign = change > 0 ? "+" : change < 0 ? "−" : "±";
+  const size = Math.abs(change);
+  const text = size >= 1000 ? `×${(now / before).toPrecision(2)}` : `${sign}${size.toFixed(0)}`;
+  return (
+    <span class={size < 5 ? "num faint" : "num"} data-tip={`before: ${exact(before)}`}>
+      {text}
+      {size < 1000 && <span class="unit">{"\u202f%"}</span>}
+    </span>
+  );
+}

@@ -105,7 +105,7 @@ export function TimeChart(props: TimeChartProps) {
             y2={height - BOTTOM}
           />
           {ticks(first, end, inner / 90).map((tick) => (
-            <text key={tick.at} x={x(tick.at)} y={height - 4} text-anchor="middle">
+            <text key={tick.at} x={Math.min(x(tick.at), LEFT + inner - 14)} y={height - 4} text-anchor="middle">
               {tick.label}
             </text>
           ))}

@@ -1,3 +1,193 @@
+// What each policy and rule let through or stopped; what no policy covers; and why.
+import { useState } from "preact/hooks";
+import type { Policies as PoliciesAnswer, Policy, PolicyRule, Query } from "../api";
+import { asked, useAnswer } from "../asking";
+import { both } from "../conditions";
+import { DENIED } from "../dimensions";
+import { change, follow, parameter, to } from "../location";
+import { Answered, Panel } from "../parts/Panel";
+import { Table } from "../parts/Table";
+import { Name, Num } from "../parts/values";
+import { type Group, groups } from "../rows";
+import { ago, fully } from "../times";
+import { Explanation, type Explained } from "./policies/Explanation";
+
 export default function Policies() {
-  return <p>todo</p>;
+  const result = useAnswer<PoliciesAnswer>("policies", asked());
+  return (
+    <div class="beside">
+      <div class="column">
+        <Panel title="Policies" aside={<Uncovered answer={result.value} />} class="fills">
+          <Answered asked={result} empty={(value) => !value.policies.length && "There is no network policy that you may see, and none decided anything in this range."}>
+            {({ policies }) => <Rules policies={policies} />}
+          </Answered>
+        </Panel>
+      </div>
+      <aside class="side wide-side" aria-label="Why">
+        <Explain />
+        <DeniedBy />
+      </aside>
+    </div>
+  );
+}
+
+function Uncovered({ answer }: { answer: PoliciesAnswer | null }) {
+  if (!answer) return null;
+  const { connections, octets } = answer.uncovered;
+  return (
+    <a href={to("flows", { filter: both(parameter("filter"), "verdict = none") })} onClick={follow}>
+      No policy covers <Num value={connections} /> connections, <Num value={octets} unit="octets" />
+    </a>
+  );
+}
+
+interface Line {
+  policy: Policy;
+  rule: PolicyRule | null;
+  first: boolean;
+}
+
+function lines(policies: Policy[]): Line[] {
+  return policies.flatMap((policy): Line[] =>
+    policy.rules.length
+      ? policy.rules.map((rule, at) => ({ policy, rule, first: at === 0 }))
+      : [{ policy, rule: null, first: true }],
+  );
+}
+
+const KINDS: Record<string, string> = {
+  NetworkPolicy: "K8s",
+  ClusterNetworkPolicy: "Antrea cluster",
+  AdminNetworkPolicy: "K8s admin",
+  BaselineAdminNetworkPolicy: "K8s baseline",
+};
+
+function Rules({ policies }: { policies: Policy[] }) {
+  const name = ({ policy }: Line) => (policy.namespace ? `${policy.namespace}/${policy.name}` : policy.name);
+  return (
+    <Table<Line>
+      label="Policies and rules"
+      scrolls
+      rows={lines(policies)}
+      id={(line, at) => `${name(line)} ${line.policy.direction} ${line.rule?.name ?? ""} ${at}`}
+      mark={({ rule }) => (rule?.denied ? "is-denied" : "")}
+      columns={[
+        {
+          key: "policy",
+          title: "Policy",
+          width: "30%",
+          cell: (line) =>
+            line.first ? (
+              <Name text={name(line)} />
+            ) : (
+              <span class="unseen">{name(line)}</span>
+            ),
+          order: name,
+        },
+        {
+          key: "kind",
+          title: "Kind",
+          width: "11%",
+          cell: ({ policy, first }) => first && <span class="faint">{KINDS[policy.kind] ?? policy.kind}</span>,
+          order: ({ policy }) => policy.kind,
+        },
+        { key: "direction", title: "Direction", width: "68px", cell: ({ policy }) => <span class="faint">{policy.direction}</span> },
+        { key: "rule", title: "Rule", width: "18%", cell: ({ rule }) => <Name text={rule?.name} none={rule ? "unnamed" : "no rule"} /> },
+        {
+          key: "action",
+          title: "Action",
+          width: "64px",
+          cell: ({ rule }) => rule && <span class={/drop|reject/i.test(rule.action) ? "tag tag-denied" : "tag"}>{rule.action}</span>,
+        },
+        { key: "connections", title: "Conn.", tip: "Connections it decided about", numeric: true, cell: ({ rule }) => <Num value={rule?.connections} />, order: ({ rule }) => rule?.connections ?? 0 },
+        { key: "octets", title: "Bytes", numeric: true, cell: ({ rule }) => <Num value={rule?.octets} unit="octets" />, order: ({ rule }) => rule?.octets ?? 0 },
+        { key: "denied", title: "Denied", numeric: true, cell: ({ rule }) => <Num value={rule?.denied} />, order: ({ rule }) => rule?.denied ?? 0 },
+        {
+          key: "last",
+          title: "Last",
+          tip: "When it last decided",
+          numeric: true,
+          cell: ({ policy, rule }) =>
+            rule?.last ? <span data-tip={fully(rule.last)}>{ago((Date.now() - rule.last) / 1000)}</span> : <span class="faint">{policy.unused ? "unused" : "–"}</span>,
+          order: ({ rule }) => rule?.last ?? 0,
+        },
+      ]}
+    />
+  );
+}
+
+function DeniedBy() {
+  const filter = both(parameter("filter"), DENIED);
+  const result = useAnswer<Query>("query", {
+    ...asked(),
+    filter,
+    by: "src.pod,dst.pod,proto,dst.port",
+    measure: "denied",
+    limit: 25,
+  });
+  const explain = (row: Group) => {
+    const [source, destination, protocol, port] = row.values.map(String);
+    change({ explain: [source, destination, port, protocol, ""].join(",") });
+  };
+  return (
+    <Panel title="Denied connections" aside="choose one: why">
+      <Answered asked={result} empty={(query) => !query.rows.length && "No connection was denied in this range."}>
+        {(query) => (
+          <Table<Group>
+            label="Denied connections"
+            rows={groups(query)}
+            id={(row) => row.values.join(" ")}
+            onOpen={explain}
+            columns={[
+              { key: "source", title: "Source", width: "36%", cell: (row) => <Name text={row.values[0]} none="not of a Pod" /> },
+              { key: "destination", title: "Destination", width: "36%", cell: (row) => <Name text={row.values[1]} none="not of a Pod" /> },
+              { key: "port", title: "Port", numeric: true, cell: (row) => row.values[3] },
+              { key: "denied", title: "Denied", numeric: true, cell: (row) => <Num value={row.measures[0]} /> },
+            ]}
+          />
+        )}
+      </Answered>
+    </Panel>
+  );
+}
+
+/** The question in the URL: source, destination, port, protocol, time. */
+function question(): Explained | null {
+  const [source, destination, port = "", protocol = "tcp", ...at] = parameter("explain").split(",");
+  if (!source || !destination) return null;
+  return { source, destination, port, protocol: protocol || "tcp", at: at.join(",") };
+}
+
+function Explain() {
+  const asking = question();
+  const [source, setSource] = useState(asking?.source ?? "");
+  const [target, setTarget] = useState(asking ? `${asking.destination}${asking.port ? `:${asking.port}` : ""}` : "");
+  const ask = (event: Event) => {
+    event.preventDefault();
+    const split = /^(.*):([\w-]+)$/.exec(target.trim());
+    const [destination, port] = split ? [split[1], split[2]] : [target.trim(), ""];
+    change({ explain: [source.trim(), destination, port, asking?.protocol ?? "tcp", ""].join(",") });
+  };
+  return (
+    <Panel
+      title="Why"
+      aside={
+        asking && (
+          <button type="button" aria-label="Close the explanation" onClick={() => change({ explain: null })}>
+            ×
+          </button>
+        )
+      }
+    >
+      <form class="explain" onSubmit={ask}>
+        <input aria-label="Source" placeholder="namespace/pod or address" value={source} onInput={(event) => setSource(event.currentTarget.value)} />
+        <span class="faint">to</span>
+        <input aria-label="Destination and port" placeholder="namespace/pod:port" value={target} onInput={(event) => setTarget(event.currentTarget.value)} />
+        <button type="submit" disabled={!source.trim() || !target.trim()}>
+          Explain
+        </button>
+      </form>
+      {asking && <Explanation key={parameter("explain")} of={asking} />}
+    </Panel>
+  );
 }

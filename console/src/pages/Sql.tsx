@@ -1,3 +1,166 @@
+// Read-only SQL over what is stored, for whom the pages are not enough.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, type Cell, post, type SqlResult } from "../api";
+import { csv, download } from "../export";
+import { change, parameter } from "../location";
+import { Failure, Panel } from "../parts/Panel";
+import { Table } from "../parts/Table";
+import { said } from "../quantities";
+import { fields } from "../shell/session";
+import { type Editor, edit } from "./sql/editor";
+
+const EXAMPLES: [string, string][] = [
+  [
+    "Bytes by namespace, last hour",
+    "SELECT sourcePodNamespace, sum(octetDeltaCount) AS octets\nFROM flows\nWHERE timeInserted > now() - INTERVAL 1 HOUR\nGROUP BY sourcePodNamespace\nORDER BY octets DESC",
+  ],
+  [
+    "What left the cluster",
+    "SELECT sourcePodNamespace, sourcePodName, destinationIP, sum(octetDeltaCount) AS octets\nFROM flows\nWHERE flowType = 3 AND timeInserted > now() - INTERVAL 1 DAY\nGROUP BY 1, 2, 3\nORDER BY octets DESC\nLIMIT 50",
+  ],
+  [
+    "Denied, by rule",
+    "SELECT ingressNetworkPolicyNamespace, ingressNetworkPolicyName, ingressNetworkPolicyRuleName, count() AS records\nFROM flows\nWHERE ingressNetworkPolicyRuleAction IN (2, 3)\nGROUP BY 1, 2, 3\nORDER BY records DESC",
+  ],
+  [
+    "Longest connections",
+    "SELECT sourceIP, destinationIP, destinationTransportPort, max(flowEndSeconds - flowStartSeconds) AS seconds\nFROM flows\nGROUP BY 1, 2, 3\nORDER BY seconds DESC\nLIMIT 20",
+  ],
+];
+const DEFAULT = EXAMPLES[0]?.[1] ?? "";
+const MOST = 5000;
+
+interface Ran {
+  result: SqlResult | null;
+  error: ApiError | null;
+  seconds: number;
+}
+
 export default function Sql() {
-  return <p>todo</p>;
+  const place = useRef<HTMLDivElement>(null);
+  const editor = useRef<Editor | null>(null);
+  const running = useRef<AbortController | null>(null);
+  const [busy, work] = useState(false);
+  const [ran, set] = useState<Ran>({ result: null, error: null, seconds: 0 });
+  const wanted = parameter("query", DEFAULT);
+
+  const run = async () => {
+    const query = editor.current?.text().trim() ?? "";
+    if (!query) return;
+    change({ query: query === DEFAULT ? null : query }, true);
+    running.current?.abort();
+    const abort = new AbortController();
+    running.current = abort;
+    work(true);
+    const since = performance.now();
+    const seconds = () => (performance.now() - since) / 1000;
+    try {
+      const result = await post<SqlResult>("sql", { query, maxRows: MOST }, abort.signal);
+      set({ result, error: broken(result), seconds: seconds() });
+    } catch (error) {
+      if (error instanceof ApiError) set({ result: null, error, seconds: seconds() });
+    }
+    if (running.current === abort) work(false);
+  };
+  const latest = useRef(run);
+  latest.current = run;
+  useEffect(() => {
+    if (!place.current) return;
+    const columns = (fields.value?.names ?? []).map((each) => each.name).filter((each) => /^[a-z]+[A-Z]/.test(each));
+    const made = edit(place.current, wanted, { flows: columns }, () => void latest.current());
+    editor.current = made;
+    return () => {
+      running.current?.abort();
+      made.end();
+    };
+    // biome-ignore lint/correctness/useExhaustiveDependencies: what is typed is the editor's, not the URL's
+  }, []);
+  useEffect(() => {
+    if (editor.current && editor.current.text().trim() !== wanted) editor.current.write(wanted);
+  }, [wanted]);
+
+  const stop = () => {
+    running.current?.abort();
+    work(false);
+  };
+  return (
+    <div class="sql">
+      <Panel
+        title="SQL"
+        aside={
+          <>
+            <span>read-only; table flows</span>
+            <select
+              aria-label="Examples"
+              value=""
+              onChange={(event) => editor.current?.write(EXAMPLES[Number(event.currentTarget.value)]?.[1] ?? "")}
+            >
+              <option value="">Examples…</option>
+              {EXAMPLES.map(([name], at) => (
+                <option key={name} value={at}>
+                  {name}
+                </option>
+              ))}
+            </select>
+            {busy ? (
+              <button type="button" onClick={stop}>
+                Stop
+              </button>
+            ) : (
+              <button type="button" class="primary" onClick={() => void run()} data-tip="Ctrl+Enter">
+                Run
+              </button>
+            )}
+          </>
+        }
+      >
+        <div class="editor" ref={place} />
+      </Panel>
+      <Panel title={ran.result ? "Rows" : "Result"} class="fills" aside={<Said ran={ran} />}>
+        {ran.error && <Failure error={ran.error} />}
+        {ran.result && <Rows result={ran.result} />}
+        {!ran.error && !ran.result && <p class="state">Ctrl+Enter runs the query.</p>}
+      </Panel>
+    </div>
+  );
+}
+
+function broken(result: SqlResult): ApiError | null {
+  if (!result.error) return null;
+  const message = typeof result.error === "string" ? result.error : result.error.message;
+  return new ApiError(200, "bad-query", { message });
+}
+
+function Said({ ran: { result, seconds } }: { ran: Ran }) {
+  if (!result) return null;
+  return (
+    <>
+      <span>
+        {result.rows.length} rows{result.truncated ? ", cut off" : ""} in {said(seconds, "s")}
+      </span>
+      <button type="button" onClick={() => download("query.csv", "text/csv", csv(result.columns, result.rows))}>
+        CSV
+      </button>
+    </>
+  );
+}
+
+function Rows({ result }: { result: SqlResult }) {
+  const numeric = result.types.map((each) => /^(U?Int|Float|Decimal|Nullable\((U?Int|Float))/.test(each));
+  return (
+    <Table<Cell[]>
+      label="Rows of the query"
+      scrolls
+      rows={result.rows}
+      id={(_, at) => String(at)}
+      columns={result.columns.map((name, at) => ({
+        key: `${name} ${at}`,
+        title: name,
+        tip: result.types[at] ?? "",
+        numeric: numeric[at] ?? false,
+        cell: (row: Cell[]) => <span class={typeof row[at] === "number" ? "num" : undefined}>{String(row[at] ?? "")}</span>,
+        order: (row: Cell[]) => (numeric[at] ? Number(row[at]) : String(row[at])),
+      }))}
+    />
+  );
 }

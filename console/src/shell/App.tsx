@@ -35,7 +35,7 @@ const LOAD: Record<Page, () => Promise<Loaded>> = {
 };
 
 /** Pages that the filter and the comparison say nothing about. */
-const UNFILTERED: ReadonlySet<Page> = new Set(["nodes", "sql"]);
+const UNFILTERED: ReadonlySet<Page> = new Set(["nodes"]);
 
 export function App() {
   if (loggedOut.value) return <Login />;
@@ -46,7 +46,7 @@ export function App() {
       </a>
       <Navigation />
       <div class="frame">
-        <Bar />
+        {page.value !== "sql" && <Bar />}
         {unreachable.value && (
           <p class="banner" role="alert">
             The aggregator does not answer. What is shown is what it last said; it is asked again.
@@ -115,10 +115,10 @@ function Bar() {
   const filtered = !UNFILTERED.has(page.value);
   return (
     <header class="bar">
-      {page.value !== "sql" && <RangePicker />}
+      <RangePicker />
       {filtered ? <FilterField /> : <div class="filter" />}
       {filtered && page.value !== "policies" && <ComparePicker />}
-      {page.value !== "sql" && <Completeness />}
+      <Completeness />
     </header>
   );
 }

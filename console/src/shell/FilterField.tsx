@@ -130,7 +130,7 @@ export function FilterField() {
           aria-activedescendant={open && chosen >= 0 ? `${list}-${chosen}` : undefined}
           aria-invalid={shown !== null}
           aria-describedby={shown ? `${list}-problem` : undefined}
-          placeholder="Filter:  src.namespace = shop and verdict = dropped        ( / )"
+          placeholder="Filter, as in: src.namespace = shop ( / )"
           spellcheck={false}
           autocomplete="off"
           autocapitalize="off"

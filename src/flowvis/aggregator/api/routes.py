@@ -4,6 +4,7 @@ A module of `paths` has the routes of one noun. A handler is given who asks and 
 returns the answer, or raises a `Problem`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,6 +16,7 @@ from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.problems import Problem
 
 API = "/api/v1"
+BODY_S = 10.0
 
 Schema = Mapping[str, Any]
 """A JSON Schema (draft 2020-12), as OpenAPI 3.1 has it."""
@@ -57,8 +59,8 @@ class Route:
     handler: Handler
     help: str
     """What is answered, in a sentence."""
-    parameters: tuple[Parameter, ...] = ()
-    """Others are refused."""
+    parameters: tuple[Parameter, ...] | None = ()
+    """Others are refused; None: whatever there is means nothing, and is let be."""
     body: Schema | None = None
     """Of the request, if it has one."""
     answer: Schema | None = None
@@ -70,6 +72,8 @@ class Route:
 
     def check(self, request: web.Request) -> None:
         """Refuse parameters that there are none of, or that are missing or given twice."""
+        if self.parameters is None:
+            return
         names = [parameter.name for parameter in self.parameters]
         for name in request.query:
             if name not in names:
@@ -108,7 +112,10 @@ def flag(request: web.Request, name: str) -> bool:
 async def json_object(request: web.Request) -> dict[str, Any]:
     """Return the body, which is a JSON object."""
     try:
-        body = await request.json()
+        async with asyncio.timeout(BODY_S):
+            body = await request.json()
+    except TimeoutError as error:
+        raise Problem("bad-request", f"the body did not come within {BODY_S:g} s") from error
     except (ValueError, RecursionError) as error:
         raise Problem("bad-request", f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):

@@ -9,7 +9,7 @@ have the same number has a chance of one in three thousand millions.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema.tables import definitions, named_columns, stored_address
+from flowvis.clickhouse.schema.tables import definitions, stored_columns
 from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
 from flowvis.filters.errors import FilterError
@@ -63,8 +63,7 @@ def dimension(parameter: str, name: str) -> Dimension:
         ) from error  # fmt: skip
     only_where = _ONLY_WHERE if found.name.endswith(".workload") else {}
     parts = tuple(
-        Part(stored_address(column) or column, only_where.get(column, ""))
-        for column in named_columns(sql)
+        Part(column, only_where.get(column, "")) for column in stored_columns(sql)
     )
     kind = {Kind.NUMBER: "number", Kind.ADDRESS: "address", Kind.ENUM: "enum"}
     return Dimension(found.name, kind.get(found.kind, "text"), sql, parts)

@@ -187,6 +187,7 @@ COLUMNS: tuple[StoredColumn, ...] = (
 )
 """Every stored column, in the order of the table."""
 
+_STORED_NAMES = {column.name for column in COLUMNS}
 _SHOWN = {column.shows: column for column in COLUMNS if column.shows}
 
 FLOWS_COLUMNS: tuple[str, ...] = (
@@ -195,6 +196,18 @@ FLOWS_COLUMNS: tuple[str, ...] = (
     "clusterId",
 )
 """The columns of `flows`: the documented ones, then ours."""
+
+
+
+def shown_type(name: str) -> str:
+    """Return what the values of a column of `flows` are: text, number, address or time."""
+    if name == INSERTED:
+        return "time"
+    field = _SHOWN["clusterUUID" if name == "clusterId" else name].field
+    return _SHOWN_TYPES.get(field.kind, "number") if field else "number"
+
+
+_SHOWN_TYPES = {Kind.TEXT: "text", Kind.ADDRESS: "address", Kind.SECONDS: "time"}
 
 INSERTED_SQL = f"flowEndSeconds + {DERIVED[INSERTED].stored}"
 ORDER = (
@@ -309,7 +322,7 @@ def _over_all(layout: TableLayout, name: str, key: str = "") -> str:
 
 def _shown(name: str) -> str:
     """Select one column of `flows`; derived ones refer to each other by name."""
-    sql = "clusterUUID" if name == "clusterId" else _SHOWN[name].sql
+    sql = _definition(name)
     return name if sql == name else f"{sql} AS {name}"
 
 
@@ -331,16 +344,26 @@ def definitions(sql: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in named_columns(sql):
-        definition = "clusterUUID" if name == "clusterId" else _SHOWN[name].sql
+        definition = _definition(name)
         if definition != name:
             found |= definitions(definition) | {name: definition}
     return found
 
 
-def stored_address(name: str) -> str:
-    """Return the stored column of an address of `flows`, as 16 bytes; "" of what is none."""
-    column = _SHOWN.get(name)
-    return column.name if column and column.type == TYPES[Kind.ADDRESS] else ""
+def stored_columns(sql: str) -> list[str]:
+    """Return the stored columns that an expression over the columns of `flows` is made of."""
+    found: list[str] = []
+    for match in _IDENTIFIER.finditer(sql):
+        name = match[1]
+        if name in _STORED_NAMES:
+            found.append(name)
+        elif name in _SHOWN or name == "clusterId":
+            found += stored_columns(_definition(name))
+    return list(dict.fromkeys(found))
+
+
+def _definition(name: str) -> str:
+    return "clusterUUID" if name == "clusterId" else _SHOWN[name].sql
 
 
 def documentation() -> str:

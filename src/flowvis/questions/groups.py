@@ -15,7 +15,7 @@ from flowvis.questions.problem import QuestionError
 from flowvis.questions.statement import Found, Records, Statement
 from flowvis.questions.times import Intervals
 
-MAX_KEYS = 20_000
+MAX_KEYS = 8_000
 """Numbers of the groups that cells are asked of: they are written into the statement."""
 
 WHOLE = -1

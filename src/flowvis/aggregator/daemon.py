@@ -8,9 +8,12 @@ from dataclasses import replace
 from typing import Any, TypedDict
 from uuid import uuid4
 
-from flowvis.aggregator.api.control import control_path
+from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.api.server import HttpApi, NoStore, Views
+from flowvis.aggregator.api.paths import console, health, latest, live, sql, status, stream
+from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.queries import Answers
+from flowvis.aggregator.api.routes import Route
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
@@ -118,6 +121,7 @@ class Aggregator:
             steady=SteadyTime(monotonic_ms),
         )
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
+        self._answers = Answers(self._queries)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._clickhouse: Outlet[Writer] = Outlet("clickhouse", self.ledger, correlating)
@@ -144,6 +148,14 @@ class Aggregator:
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
         self._replica = _replica(settings)
+        self._api = Api(
+            settings,
+            self._routes(),
+            self._end_readers,
+            namespaces=lambda: list(self._inventory.namespaces),
+            exporters=_server_tls(settings),
+            names=_server_names(settings),
+        )
         self.configuration = Configuration(settings, self._appliers())
         self._measure()
         self.components = self._components()
@@ -192,22 +204,14 @@ class Aggregator:
             port=settings.status.port,
             ready=ready,
         )
-        views = Views(
-            self._status,
-            self.ledger.as_dict,
-            self._live,
-            self._history,
-            self._query,
-            self._queries,
-        )
-        api = HttpApi(control_path(settings.control_socket, os.environ), views)
+        self._api.register(made, f"{PREFIX}_api")
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
             self._clickhouse,
             self._ipfix,
-            api,
+            *self._api.components,
             self.correlator,
             self.collector,
             self._certificates,
@@ -216,6 +220,23 @@ class Aggregator:
             self._readiness,
         ]
         return [part for part in parts if part is not None]
+
+    def _routes(self) -> list[Route]:
+        """What the API answers."""
+        return [
+            *health.routes(self._readiness.problem),
+            *status.routes(self._status, self.ledger.as_dict),
+            *latest.routes(self._history),
+            *stream.routes(self._history),
+            *live.routes(self._live),
+            *sql.routes(self._query, self._answers),
+            *console.routes(),
+        ]
+
+    async def _end_readers(self) -> None:
+        """Bring followers and queries to their end, as the aggregator stops."""
+        self._history.close()
+        await self._answers.close()
 
     def _following(self, settings: AggregatorInventory) -> Watchers | None:
         if not settings.kubernetes.wanted(settings.files):
@@ -300,7 +321,7 @@ class Aggregator:
     def _query(self, sql: str, max_rows: int) -> Query:
         writer = self._clickhouse.current
         if writer is None:
-            raise NoStore("no store is configured: set clickHouse.enable")
+            raise Problem("no-store", "no store is configured: set clickHouse.enable")
         return writer.store.ask(sql, max_rows=max_rows)
 
     def _queries(self) -> int:
@@ -315,6 +336,7 @@ class Aggregator:
             "version": version_text(NAME),
             "port": self.server.port,
             "statusPort": self._status_server.port,
+            "apiPort": self._api.port,
             "ready": not self._readiness.problem(),
             "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
@@ -380,12 +402,11 @@ def _room(budget: Budget, wanted: int) -> int:
 
 
 def _server(settings: AggregatorSettings, collector: Collector) -> Server:
-    encrypted = settings.aggregator_transport_protocol is Transport.TLS
     return Server(
         collector.open,
         host=settings.listen.address,
         port=settings.listen.port,
-        tls=_tls_files(settings) if encrypted else None,
+        tls=_server_tls(settings),
         limits=SessionLimits(
             sessions=settings.listen.max_sessions,
             sessions_per_address=settings.listen.max_sessions_per_address,
@@ -393,6 +414,12 @@ def _server(settings: AggregatorSettings, collector: Collector) -> Server:
         ),
         drain_s=settings.grace_period * PART,
     )
+
+
+def _server_tls(settings: AggregatorSettings) -> TlsFiles | None:
+    """Return the files of the listening side, None where exporters come without TLS."""
+    encrypted = settings.aggregator_transport_protocol is Transport.TLS
+    return _tls_files(settings) if encrypted else None
 
 
 def _tls_files(settings: AggregatorSettings) -> TlsFiles:
@@ -405,15 +432,31 @@ def _certificates(settings: AggregatorSettings) -> Certificates | None:
     if not chosen.issue or settings.aggregator_transport_protocol is not Transport.TLS:
         return None
     names = chosen.names(os.environ)
-    service = f"{chosen.service}.{names.namespace}.svc"
-    more = (chosen.service, f"{chosen.service}.{names.namespace}", settings.flow_aggregator_address)
     return Certificates(
         settings.inventory.kubernetes.access,
         names,
         _tls_files(settings),
-        [service, *(name for name in more if name)],
+        _server_names(settings),
         look_s=chosen.check_interval,
     )
+
+
+def _server_names(settings: AggregatorSettings) -> list[str]:
+    """Return the names in a certificate that the aggregator issues to itself.
+
+    The last two are for people, who come through a forwarded port.
+    """
+    chosen = settings.certificates
+    namespace = chosen.names(os.environ).namespace
+    names = (
+        f"{chosen.service}.{namespace}.svc",
+        chosen.service,
+        f"{chosen.service}.{namespace}",
+        settings.flow_aggregator_address,
+        "localhost",
+        "127.0.0.1",
+    )
+    return [name for name in names if name]
 
 
 def _replica(settings: AggregatorSettings) -> Replica | None:

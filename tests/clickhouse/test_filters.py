@@ -8,6 +8,7 @@ from flowvis.clickhouse.store import Store, StoreSettings
 from flowvis.fields import Kind
 from flowvis.filters import parse, quote
 from flowvis.filters.mask import mask
+from flowvis.filters.seen import seen
 from flowvis.filters.sql import condition
 from flowvis.filters.vocabulary import dimensions, lookup
 from flowvis.native import StringTable
@@ -94,7 +95,9 @@ def _cluster() -> Batch:
     return batch
 
 
-def test_what_a_dimension_shows_finds_its_records(store: Store, settings: StoreSettings) -> None:
+def test_what_a_dimension_shows_is_what_is_seen_and_finds_its_records(
+    store: Store, settings: StoreSettings
+) -> None:
     batch = _cluster()
     store.insert(batch, BatchId("w", 1_790_000_000))
     names = [*dimensions(), lookup("src.label.app"), lookup("dst.label.tier")]
@@ -102,7 +105,9 @@ def test_what_a_dimension_shows_finds_its_records(store: Store, settings: StoreS
     source = shown(settings.database)
     for name in names:
         sql = f"SELECT {name.expression} AS value, groupArray({ROW}) FROM ({source}) GROUP BY value"
-        for value, rows in admin(store)(sql):
+        groups = admin(store)(sql)
+        assert seen(name, batch) == {str(value): len(rows) for value, rows in groups}
+        for value, rows in groups:
             text = f"{name.name} = {quote(str(value))}" if value != "" else f"{name.name} is empty"
             assert sorted(map(int, rows)) == mask(parse(text), batch).nonzero()[0].tolist(), text
 

@@ -2,12 +2,15 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.api.server import HttpApi, Views
+from flowvis.aggregator.api.listeners import ControlSocket
+from flowvis.aggregator.api.paths import latest, live, sql
+from flowvis.aggregator.api.paths import status as status_path
+from flowvis.aggregator.api.queries import Answers
 from flowvis.cli.client import ControlClient
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
@@ -41,17 +44,26 @@ def query(sql: str, max_rows: int) -> Query:
 
 @contextlib.asynccontextmanager
 async def served(
-    path: Path, **changes: Any
-) -> AsyncIterator[tuple[HttpApi, LatestRecords, ControlClient]]:
+    path: Path,
+    *,
+    query: Callable[[str, int], Query] = query,
+    answers: Answers | None = None,
+    status: Callable[[], dict[str, Any]] = lambda: {"version": "1"},
+) -> AsyncIterator[tuple[ControlSocket, LatestRecords, ControlClient]]:
     history = LatestRecords(10)
-    views: dict[str, Any] = {
-        "status": lambda: {"version": "1"},
-        "ledger": lambda: {"balanced": True, "stages": []},
-        "flows": lambda limit, skip: LIVE.take(slice(skip, skip + limit)),
-        "history": history,
-        "query": query,
-    }
-    api = HttpApi(path / "control.sock", Views(**(views | changes)))
+    running = answers or Answers(lambda: 2)
+
+    async def end() -> None:
+        history.close()
+        await running.close()
+
+    routes = [
+        *status_path.routes(status, lambda: {"balanced": True, "stages": []}),
+        *latest.routes(history),
+        *live.routes(lambda limit, skip: LIVE.take(slice(skip, skip + limit))),
+        *sql.routes(query, running),
+    ]
+    api = ControlSocket(path / "control.sock", routes, end)
     await api.start()
     try:
         yield api, history, ControlClient(api.path)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from flowvis.aggregator.api import server
-from flowvis.aggregator.api.server import NoStore
+from flowvis.aggregator.api import listeners
+from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.queries import Answers
 from flowvis.cli.client import ControlClient, Refused
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.clickhouse.store import StoreSettings, open_store
@@ -54,7 +55,7 @@ async def test_live_flows(tmp_path: Path) -> None:
             ({"limit": "1"}, ["10.0.0.1"]),
             ({"limit": "0"}, []),
         ):
-            rows = await lines(client, query, "flowrecords")
+            rows = await lines(client, query, "api/v1/live")
             assert [row["sourceIP"] for row in rows] == expected
 
 
@@ -67,7 +68,7 @@ async def test_the_latest_flows(tmp_path: Path) -> None:
             assert [row["octetTotalCount"] for row in rows] == expected
         with pytest.raises(Refused, match="limit 'x'"):
             await lines(client, {"limit": "x"})
-        with pytest.raises(Refused, match="unknown condition 'colour'"):
+        with pytest.raises(Refused, match="unknown parameter 'colour'"):
             await lines(client, {"colour": "red"})
 
 
@@ -133,7 +134,7 @@ async def test_queries(tmp_path: Path) -> None:
 
 
 def no_store(sql: str, max_rows: int) -> Query:
-    raise NoStore("no store is configured")
+    raise Problem("no-store", "no store is configured")
 
 
 async def test_without_a_store_a_query_is_refused(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ async def test_idle_connections_keep_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the limit the oldest ends, unless it has something under way."""
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 4)
     async with served(tmp_path) as (api, history, client):
         following = asyncio.create_task(lines(client, {"follow": "1"}))
         await until(lambda: history._followers)
@@ -194,8 +195,8 @@ class Slow(Query):
 
 
 async def test_a_reader_who_leaves_ends_the_query(tmp_path: Path) -> None:
-    query = Slow()
-    async with served(tmp_path, query=lambda *_: query) as (api, _, _):
+    query, answers = Slow(), Answers(lambda: 2)
+    async with served(tmp_path, query=lambda *_: query, answers=answers) as (api, _, _):
         body = b'{"query": "SELECT slow"}'
         _, writer = await asyncio.open_unix_connection(api.path)
         head = f"POST /sql HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -205,14 +206,16 @@ async def test_a_reader_who_leaves_ends_the_query(tmp_path: Path) -> None:
         writer.close()
         await until(query.ended.is_set)
         assert query.cancelled.is_set()
-        await until(lambda: not api._answers.running)
+        await until(lambda: not answers.running)
 
 
 async def test_no_more_queries_than_may_run_at_once(tmp_path: Path) -> None:
     first = Slow()
     queries = iter([first])
     async with served(
-        tmp_path, query=lambda sql, rows: next(queries, query(sql, rows)), queries=lambda: 1
+        tmp_path,
+        query=lambda sql, rows: next(queries, query(sql, rows)),
+        answers=Answers(lambda: 1),
     ) as (_, _, client):
         waiting = asyncio.ensure_future(ask(client.post, "sql", {"query": "SELECT slow"}))
         await until(first.waits.is_set)

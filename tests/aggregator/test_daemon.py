@@ -68,7 +68,7 @@ def test_people_can_see_it(aggregator: Aggregator) -> None:
     aggregator.settled(before + 2)
     rows = list(aggregator.control.lines("flows", {"pod": "client-7"}))
     assert [row["destinationPodName"] for row in rows] == ["server-7"]
-    live = list(aggregator.control.lines("flowrecords", {"pod": "client-7"}))
+    live = list(aggregator.control.lines("api/v1/live", {"pod": "client-7"}))
     assert [row["octetTotalCount"] for row in live] == [1000]
     status = aggregator.control.get("status")
     assert status["destinations"] == [

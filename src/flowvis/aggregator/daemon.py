@@ -10,7 +10,11 @@ from uuid import uuid4
 
 from flowvis.aggregator.api.control import control_path
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.api.server import HttpApi, NoStore, Views
+from flowvis.aggregator.api.listeners import ControlSocket
+from flowvis.aggregator.api.paths import latest, live, sql, status
+from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.queries import Answers
+from flowvis.aggregator.api.routes import Route
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
@@ -118,6 +122,7 @@ class Aggregator:
             steady=SteadyTime(monotonic_ms),
         )
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
+        self._answers = Answers(self._queries)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._clickhouse: Outlet[Writer] = Outlet("clickhouse", self.ledger, correlating)
@@ -192,15 +197,9 @@ class Aggregator:
             port=settings.status.port,
             ready=ready,
         )
-        views = Views(
-            self._status,
-            self.ledger.as_dict,
-            self._live,
-            self._history,
-            self._query,
-            self._queries,
+        api = ControlSocket(
+            control_path(settings.control_socket, os.environ), self._routes(), self._end_readers
         )
-        api = HttpApi(control_path(settings.control_socket, os.environ), views)
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
@@ -216,6 +215,20 @@ class Aggregator:
             self._readiness,
         ]
         return [part for part in parts if part is not None]
+
+    def _routes(self) -> list[Route]:
+        """What the API answers."""
+        return [
+            *status.routes(self._status, self.ledger.as_dict),
+            *latest.routes(self._history),
+            *live.routes(self._live),
+            *sql.routes(self._query, self._answers),
+        ]
+
+    async def _end_readers(self) -> None:
+        """Bring followers and queries to their end, as the aggregator stops."""
+        self._history.close()
+        await self._answers.close()
 
     def _following(self, settings: AggregatorInventory) -> Watchers | None:
         if not settings.kubernetes.wanted(settings.files):
@@ -300,7 +313,7 @@ class Aggregator:
     def _query(self, sql: str, max_rows: int) -> Query:
         writer = self._clickhouse.current
         if writer is None:
-            raise NoStore("no store is configured: set clickHouse.enable")
+            raise Problem("no-store", "no store is configured: set clickHouse.enable")
         return writer.store.ask(sql, max_rows=max_rows)
 
     def _queries(self) -> int:

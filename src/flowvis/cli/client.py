@@ -58,7 +58,7 @@ class ControlClient:
         with self._ask(method, what, query, body, TIMEOUT_S) as answer, _whole(self._path):
             document = json.load(answer)
         if "error" in document:
-            raise Refused(document["error"])
+            raise Refused(_message(document))
         return document
 
     def _ask(
@@ -99,6 +99,10 @@ def _whole(path: Path) -> Iterator[None]:
 
 def _error(body: bytes) -> str:
     try:
-        return str(json.loads(body)["error"])
+        return _message(json.loads(body))
     except (ValueError, KeyError, TypeError):
         return body.decode(errors="replace")
+
+
+def _message(document: Any) -> str:
+    return str(document["error"]["message"])

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, client: ControlClient) -> int:
     query = {name: text for name, text in query.items() if text}
     query["limit"] = str(options.limit)
     if options.live:
-        records = client.lines("flowrecords", query)
+        records = client.lines("api/v1/live", query)
     else:
         records = client.lines("flows", query | {"follow": "1" if options.follow else "0"})
     if options.output == "json":

@@ -15,15 +15,12 @@ from typing import Any
 
 from aiohttp import web
 
+from flowvis.aggregator.api.problems import Problem
 from flowvis.clickhouse.query import Query
 from flowvis.errors import FlowvisError
 
 CLOSE_S = 0.05  # for one that is not in the engine's hands
 CANCEL_AGAIN_S = 0.5  # for a query that had not begun when it was asked to end
-
-
-class TooManyQueries(RuntimeError):
-    """No more may run."""
 
 
 class Answers:
@@ -43,9 +40,10 @@ class Answers:
     ) -> web.StreamResponse:
         """Run a query and write its answer."""
         if self.running >= self._at_once():
-            raise TooManyQueries(
+            raise Problem(
+                "too-many",
                 f"{self.running} queries run, and no more may at once"
-                " (clickHouse.queries.maxConcurrent): wait for one to end"
+                " (clickHouse.queries.maxConcurrent): wait for one to end",
             )
         run = _Run(prepare)
         self._running.add(run)
@@ -119,15 +117,15 @@ def _texts(query: Query) -> Iterator[bytes]:
         heading = json.dumps({"columns": query.names, "types": query.types}, ensure_ascii=False)
         yield f'{heading[:-1]}, "rows": [\n'.encode() + b",\n".join(piece)
         begun = bool(piece)
-        problem = None
+        problem: Problem | None = None
         try:
             for piece in pieces:
                 if piece:
                     yield b",\n" * begun + b",\n".join(piece)
                     begun = True
         except FlowvisError as error:
-            problem = str(error)
-        ending = {"truncated": query.truncated} | ({"error": problem} if problem else {})
+            problem = Problem("bad-query", str(error))
+        ending = {"truncated": query.truncated} | (problem.document() if problem else {})
         yield f"\n], {json.dumps(ending, ensure_ascii=False)[1:]}".encode()
     finally:
         pieces.close()  # type: ignore[attr-defined]  # a generator

@@ -1,0 +1,94 @@
+"""The latest records, as JSON lines, and those that come (`follow`).
+
+{"lost": n} in between says that a slow reader missed n records.
+"""
+
+from contextlib import suppress
+from dataclasses import fields
+
+from aiohttp import web
+
+from flowvis.aggregator.api import answers
+from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.latest import LatestRecords, TooManyFollowers
+from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.routes import FLAG, OBJECT, WHOLE, Parameter, Route, flag, number
+from flowvis.aggregator.api.selection import Selection
+from flowvis.aggregator.destinations.outbox import Outbox
+from flowvis.batch import Batch
+
+DEFAULT_FLOWS = 100
+LIMIT = Parameter("limit", f"How many; {DEFAULT_FLOWS} by default", WHOLE)
+SELECTING = tuple(
+    Parameter(field.name, "A condition, on either side where there are two")
+    for field in fields(Selection)
+)
+
+
+def routes(history: LatestRecords) -> list[Route]:
+    """Return the routes."""
+    return [
+        Route(
+            "GET",
+            "/flows",
+            _Latest(history).answer,
+            "The latest records, a JSON object a line, oldest first",
+            parameters=(
+                LIMIT,
+                Parameter("follow", "Whether to go on with what comes", FLAG),
+                *SELECTING,
+            ),
+            answer=OBJECT,
+            kind="application/jsonl",
+        )
+    ]
+
+
+def selection(request: web.Request) -> Selection:
+    """Return which records are asked for."""
+    names = {parameter.name for parameter in SELECTING}
+    return Selection.parse({name: text for name, text in request.query.items() if name in names})
+
+
+class _Latest:
+    def __init__(self, history: LatestRecords) -> None:
+        self._history = history
+
+    async def answer(self, _: Caller, request: web.Request) -> web.StreamResponse:
+        limit = number(request, "limit", DEFAULT_FLOWS)
+        chosen = selection(request)
+        response = answers.lines()
+        try:
+            with self._history.follow() as coming, suppress(ConnectionResetError):
+                latest = self._latest(limit, chosen)  # before any await: nothing comes twice
+                await response.prepare(request)
+                for batch in latest:
+                    await answers.write(response, batch)
+                if flag(request, "follow"):
+                    await _follow(response, coming, chosen)
+                await response.write_eof()
+        except TooManyFollowers as error:
+            raise Problem("unavailable", str(error)) from error
+        return response
+
+    def _latest(self, limit: int, chosen: Selection) -> list[Batch]:
+        """Up to `limit` of the latest records that are wanted, oldest first."""
+        found: list[Batch] = []
+        for batch in reversed(self._history.latest(self._history.size)):
+            wanted = batch.take(chosen.mask(batch))
+            if limit and len(wanted):
+                found.append(wanted.take(slice(max(len(wanted) - limit, 0), None)))
+                limit -= len(found[-1])
+        return found[::-1]
+
+
+async def _follow(response: web.StreamResponse, coming: Outbox, chosen: Selection) -> None:
+    """Write what comes until the reader leaves or the aggregator stops."""
+    reported = 0
+    while (batch := await coming.take(answers.LINES)) is not None:
+        coming.sent(len(batch))
+        lost = sum(coming.stage.dropped.values())
+        if lost > reported:
+            await response.write(answers.line({"lost": lost - reported}))
+            reported = lost
+        await answers.write(response, batch.take(chosen.mask(batch)))

@@ -1,0 +1,46 @@
+"""Flows that are live in the table, with their totals, as JSON lines."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from flowvis.aggregator.api import answers
+from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.paths.latest import DEFAULT_FLOWS, LIMIT, SELECTING, selection
+from flowvis.aggregator.api.routes import API, OBJECT, Route, number
+from flowvis.batch import Batch
+
+AT_ONCE = 10_000  # live flows looked at in one go
+
+Live = Callable[[int, int], Batch]
+"""Up to so many live flows after having skipped so many; on the event loop, and quick."""
+
+
+def routes(live: Live) -> list[Route]:
+    """Return the routes."""
+
+    async def answer(_: Caller, request: web.Request) -> web.StreamResponse:
+        limit = number(request, "limit", DEFAULT_FLOWS)
+        chosen = selection(request)
+        response = answers.lines()
+        await response.prepare(request)
+        seen = 0
+        while limit and len(part := live(AT_ONCE, seen)):
+            seen += len(part)
+            wanted = part.take(chosen.mask(part)).take(slice(limit))
+            limit -= len(wanted)
+            await answers.write(response, wanted)
+        await response.write_eof()
+        return response
+
+    return [
+        Route(
+            "GET",
+            f"{API}/live",
+            answer,
+            "Flows that are live in the table, a JSON object a line",
+            parameters=(LIMIT, *SELECTING),
+            answer=OBJECT,
+            kind="application/jsonl",
+        )
+    ]

@@ -1,6 +1,7 @@
 """Why a connection is allowed or denied: every rule on its way, and what of it does not match."""
 
 from flowvis.policies.explanation.checks import End, Part, Service
+from flowvis.policies.explanation.document import as_dict
 from flowvis.policies.explanation.explain import Answered, Explainer, Explanation
 from flowvis.policies.explanation.walk import Conclusion, Way
 
@@ -13,4 +14,5 @@ __all__ = [
     "Part",
     "Service",
     "Way",
+    "as_dict",
 ]

@@ -57,6 +57,8 @@ class End:
     """namespace/name of the Pod."""
     node: str = ""
     """The name of the node that the Pod runs on."""
+    gone: bool = False
+    """Whether it was a Pod of which nothing but the name is known any more."""
 
     def __str__(self) -> str:
         return self.name or address_text(self.address)
@@ -156,7 +158,7 @@ class Checks:
                 return Check(what, None, Part.DOUBT, f"{what}: {doubt}")
             case _:
                 raise TypeError(f"{what} is to be expanded first")
-        return Check(what, part is None, part, why)
+        return _check(what, part, why)
 
     def port(self, ports: Ports, called: Service) -> Check:
         """Return whether an entry of ports has the port that is called."""
@@ -165,7 +167,7 @@ class Checks:
         part, why = _named(ports, called) if ports.name else _numbered(ports, called)
         if part is None and ports.unknowable:
             return Check(what, None, Part.DOUBT, f"no record tells {ports.unknowable}")
-        return Check(what, part is None, part, why)
+        return _check(what, part, why)
 
     def node_of(self, end: End) -> str:
         """Return the node whose address an end is; "" where it is a Pod or no node's."""
@@ -180,6 +182,11 @@ class Checks:
 
     def _pods(self, choice: Pods, end: End, subject: End | None) -> tuple[Part | None, str]:
         member = end.member
+        if end.gone:
+            namespace = end.name.partition("/")[0]
+            if choice.namespace not in {None, namespace}:
+                return Part.NAMESPACE, f"it is in namespace {namespace}"
+            return Part.DOUBT, f"{end} is gone, and its labels are not known any more"
         if member is None:
             return Part.POD, f"{end} is no Pod"
         labels = self._snapshot.labels_of(member.namespace)
@@ -259,6 +266,10 @@ def _reason(
     return Part.PORT, "only Pods that are selected as Pods have ports with names"
 
 
+def _check(what: str, part: Part | None, why: str) -> Check:
+    return Check(what, None if part is Part.DOUBT else part is None, part, why)
+
+
 def _is_pods(peer: Peer) -> bool:
     """Whether a choice selects Pods as such."""
     return peer.pods if isinstance(peer, Unknowable) else isinstance(peer, Pods)
@@ -300,6 +311,8 @@ def _numbered(ports: Ports, called: Service) -> tuple[Part | None, str]:
 def _named(ports: Ports, called: Service) -> tuple[Part | None, str]:
     """The first container that has a name has it."""
     member = called.destination.member
+    if called.destination.gone:
+        return Part.DOUBT, f"{called.destination} is gone, and its ports are not known any more"
     for own in member.ports if member else ():
         if own.name == ports.name and ports.protocol in {None, own.protocol}:
             if (own.protocol, own.number) == (called.protocol, called.port):

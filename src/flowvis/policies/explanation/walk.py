@@ -132,6 +132,9 @@ class Walk:
         subject, peer = self._source, self._called.destination
         if direction is Direction.INGRESS:
             subject, peer = peer, subject
+        if subject.gone:
+            text = f"{subject} is gone: what policies could ask of it is not known any more"
+            return Way(direction, Conclusion.UNKNOWN, text)
         if subject.member is None:
             text = f"{subject} is no Pod with an address of its own: no policy applies to it"
             return Way(direction, Conclusion.NOT_A_POD, text)

@@ -4,6 +4,7 @@ import io
 import json
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,11 @@ async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 async def test_status_names_flows_that_are_not_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def of(count: int) -> dict[str, Any]:
+        return status() | {"uncountedFlows": count}
+
     for count, named in ((0, False), (3, True)):
-        async with served(tmp_path, status=lambda n=count: status() | {"uncountedFlows": n}):
+        async with served(tmp_path, status=partial(of, count)):
             assert await flowctl(tmp_path, "status") == 0
         assert ("3 of them are not counted" in capsys.readouterr().out) is named
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.api.paths import health, latest, live, sql, status
+from flowvis.aggregator.api.paths import explain, health, latest, live, sql, status
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.routes import Route
@@ -25,6 +25,7 @@ from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.explanations import Explanations
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.quarantine import Quarantine
@@ -108,7 +109,8 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory(report=log.warning)
-        self._policies, self._egresses = Policies(report=log.warning), Egresses()
+        self._policies = Policies(report=log.warning, known_from_ms=now_ms())
+        self._egresses = Egresses()
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._ranges = Ranges(self._inventory, BY_THE_PODS)
@@ -229,6 +231,9 @@ class Aggregator:
             *latest.routes(self._history),
             *live.routes(self._live),
             *sql.routes(self._query, self._answers),
+            *explain.routes(
+                Explanations(self._inventory, self._policies, self._kubernetes_problem), now_ms
+            ),
         ]
 
     async def _end_readers(self) -> None:
@@ -344,7 +349,7 @@ class Aggregator:
             "nodes": self._nodes(),
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
-            "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
+            "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",
             "ranges": self._ranges.problem(),
             "policies": self._policies.as_dict(),
@@ -352,6 +357,9 @@ class Aggregator:
             "ledger": self.ledger.as_dict(),
             "losses": self.ledger.losses_as_dicts(time.monotonic()),
         }
+
+    def _kubernetes_problem(self) -> str:
+        return self._kubernetes.problem() if self._kubernetes is not None else ""
 
     def _sessions(self) -> list[dict[str, Any]]:
         now = time.monotonic()

@@ -63,7 +63,7 @@ class Measure:
         """Return the aggregate of a column of such states."""
         return f"sum({column})" if self.additive else f"{self.aggregate}Merge({column})"
 
-    def of(self, value: int | float | None, seconds: int) -> int | float:
+    def of(self, value: float | None, seconds: int) -> int | float:
         """Return the number that people see of what the store found in so many seconds."""
         found = value or 0
         return found * self.per_second / seconds if self.per_second else found

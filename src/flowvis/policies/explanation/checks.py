@@ -64,6 +64,11 @@ class End:
         return self.name or address_text(self.address)
 
     @property
+    def namespace(self) -> str:
+        """The Pod's."""
+        return self.name.partition("/")[0]
+
+    @property
     def labels(self) -> dict[str, str]:
         """The Pod's."""
         return dict(self.member.labels) if self.member else {}
@@ -183,9 +188,8 @@ class Checks:
     def _pods(self, choice: Pods, end: End, subject: End | None) -> tuple[Part | None, str]:
         member = end.member
         if end.gone:
-            namespace = end.name.partition("/")[0]
-            if choice.namespace not in {None, namespace}:
-                return Part.NAMESPACE, f"it is in namespace {namespace}"
+            if choice.namespace not in {None, end.namespace}:
+                return Part.NAMESPACE, f"it is in namespace {end.namespace}"
             return Part.DOUBT, f"{end} is gone, and its labels are not known any more"
         if member is None:
             return Part.POD, f"{end} is no Pod"

@@ -45,16 +45,14 @@ def as_dict(explanation: Explanation, sees: Sees = everything) -> dict[str, Any]
 
 def end_dict(end: End, sees: Sees = everything) -> dict[str, Any]:
     """Return one end."""
-    namespace, _, name = end.name.rpartition("/")
-    seen = sees(namespace)
     return {
         "kind": "pod" if end.name else "address",
         "text": str(end),
-        "namespace": namespace,
-        "name": name,
+        "namespace": end.namespace,
+        "name": end.name.partition("/")[2],
         "node": end.node,
         "address": address_text(end.address),
-        "labels": end.labels if end.member and seen else None,
+        "labels": end.labels if end.member and sees(end.namespace) else None,
     }
 
 
@@ -64,7 +62,7 @@ def policy_dict(policy: Policy) -> dict[str, Any]:
 
 
 def _way(way: Way, subject: End, peer: End, sees: Sees) -> dict[str, Any]:
-    seen, peer_seen = (sees(end.name.rpartition("/")[0]) for end in (subject, peer))
+    seen, peer_seen = (sees(end.namespace) for end in (subject, peer))
     shown = [step for step in way.steps if seen or step.decides]
     steps = [_step(step, seen=seen, peer_seen=seen and peer_seen) for step in shown]
     decided = way.decided
@@ -102,10 +100,10 @@ def _step(step: Step, *, seen: bool, peer_seen: bool) -> dict[str, Any]:
         "rule": step.rule.name,
         "isolation": not step.rule.name and not tiered and step.rule.peers is None,
         "action": step.rule.action.name.lower(),
-        "selects": _check(step.selected, seen=seen),
+        "selects": _check(step.selected, seen=True) if seen else None,
         "matches": outcome.answer,
         "part": outcome.part.value if outcome.part else None,
-        "why": outcome.why if peer_seen or outcome.part not in _OF_PODS else _HIDDEN,
+        "why": outcome.why if seen and (peer_seen or outcome.part not in _OF_PODS) else _HIDDEN,
         "reached": step.reached,
         "decides": step.decides,
         **_choices(outcome, seen=seen, peer_seen=peer_seen),
@@ -116,9 +114,9 @@ def _choices(outcome: Outcome, *, seen: bool, peer_seen: bool) -> Mapping[str, A
     """Return the peers and ports of a rule; None: all."""
     return {
         "peers": _checks(outcome.peers, seen=peer_seen) if seen else None,
-        "peersOmitted": max(len(outcome.peers or ()) - MAX_CHECKS, 0),
+        "peersOmitted": max(len(outcome.peers or ()) - MAX_CHECKS, 0) if seen else 0,
         "ports": _checks(outcome.ports, seen=peer_seen) if seen else None,
-        "portsOmitted": max(len(outcome.ports or ()) - MAX_CHECKS, 0),
+        "portsOmitted": max(len(outcome.ports or ()) - MAX_CHECKS, 0) if seen else 0,
     }
 
 

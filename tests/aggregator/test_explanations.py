@@ -158,32 +158,28 @@ async def test_would_it_be_allowed_now(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "destination", "more", "part", "why"),
+    ("connection", "more", "part", "why"),
     [
         (
-            "shop/cart-0",
-            "shop/orders-0",
+            ("shop/cart-0", "shop/orders-0"),
             {"port": "admin"},
             "port",
             "tcp 8080: not tcp 99",
         ),
         (
-            "shop/cart-0",
-            "shop/orders-0:8080",
+            ("shop/cart-0", "shop/orders-0:8080"),
             {"protocol": "udp"},
             "protocol",
             "tcp 8080: not udp",
         ),
         (
-            "shop/orders-1",
-            "shop/orders-0:http",
+            ("shop/orders-1", "shop/orders-0:http"),
             {},
             "labels",
             "Pods with app=cart in namespace shop: it has app=orders",
         ),
         (
-            "198.51.100.1",
-            "shop/orders-0:http",
+            ("198.51.100.1", "shop/orders-0:http"),
             {},
             "pod",
             "Pods with app=cart in namespace shop: 198.51.100.1 is no Pod",
@@ -191,10 +187,10 @@ async def test_would_it_be_allowed_now(tmp_path: Path) -> None:
     ],
 )
 async def test_denied_with_what_does_not_match(
-    tmp_path: Path, source: str, destination: str, more: dict[str, str], part: str, why: str
+    tmp_path: Path, connection: tuple[str, str], more: dict[str, str], part: str, why: str
 ) -> None:
     async with served(tmp_path, *cluster()) as ask:
-        answer = await ask(source, destination, **more)
+        answer = await ask(*connection, **more)
     ingress = answer["connections"][0]["ingress"]
     assert answer["verdict"] == "denied"
     assert ingress["conclusion"] == "isolated"

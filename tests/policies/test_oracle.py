@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowvis.policies import applicable
 from policies.cluster import DIRECTIONS, NOTHING, Cluster, Connection, Pod

@@ -161,8 +161,8 @@ class Explanations:
         if not known:
             when = _utc(self._policies.known_from_ms)
             yield (
-                f"what policies there were then is not known: they are since {when}, and what "
-                "follows is as of that time"
+                f"which policies there were then is not known: it is known from {when} on, and "
+                "what follows is as of that time"
             )
         if past:
             yield "labels of Pods are those of now"

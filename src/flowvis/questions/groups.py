@@ -15,7 +15,7 @@ from flowvis.questions.problem import QuestionError
 from flowvis.questions.statement import Found, Records, Statement
 from flowvis.questions.times import Intervals
 
-MAX_KEYS = 20_000
+MAX_KEYS = 8_000
 """Numbers of the groups that cells are asked of: they are written into the statement."""
 
 WHOLE = -1
@@ -62,7 +62,7 @@ class Grouping:
         inner = records.select(
             [
                 f"{key_sql(parts)} AS k",
-                *(f"any({part.column}) AS p{n}" for n, part in enumerate(parts)),
+                *(f"any({part.value_sql}) AS p{n}" for n, part in enumerate(parts)),
                 *self._states(),
             ],
             tail="GROUP BY k",

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from flowvis.clickhouse.schema.tables import BATCH_NUMBER, FLOWS_COLUMNS, WRITER, shown_type
+from flowvis.clickhouse.schema.tables import BATCH_NUMBER, FLOWS_COLUMNS, WRITER, shown_type, value_sql
+from flowvis.filters.sql import Condition
 from flowvis.questions.problem import QuestionError, number, unknown
-from flowvis.questions.statement import Condition, Plan, Records
+from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import LATEST_MS, TimeRange, parse_range
 
 DEFAULT_LIMIT = 100
@@ -67,7 +68,7 @@ class PageQuestion:
         if since_s is not None:
             asked = self.records.range
             within = replace(asked, from_ms=max(asked.from_ms, since_s * 1000))
-            wanted = [f"{_shown(name)} AS c{n}" for n, name in enumerate(self.columns)]
+            wanted = [f"{value_sql(name)} AS c{n}" for n, name in enumerate(self.columns)]
             found = yield self.records.within(within).select(
                 ["toUInt32(flowEndSeconds) AS e", f"toString({_ORDER_SQL}) AS o", *wanted],
                 where=self._where(),
@@ -139,11 +140,6 @@ def _columns(text: str) -> tuple[str, ...]:
         if name not in FLOWS_COLUMNS:
             raise unknown("columns", name[:80], FLOWS_COLUMNS, "the columns of docs/clickhouse.md")
     return names
-
-
-def _shown(name: str) -> str:
-    """Return the SQL of a column in a page: times in ms since the epoch."""
-    return f"toUInt64(toUInt32({name})) * 1000" if shown_type(name) == "time" else name
 
 
 def _read(written: str) -> tuple[TimeRange, Cursor]:

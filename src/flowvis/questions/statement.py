@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from flowvis.clickhouse.schema.tables import TABLE, definitions
+from flowvis.filters.sql import Condition
 from flowvis.questions.times import TimeRange
 
 
@@ -31,19 +32,11 @@ Plan = Generator[Statement, Found, T]
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """SQL that is true of the records that are wanted, with the values of its placeholders."""
-
-    text: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Records:
     """Those of a range that a filter chooses."""
 
     range: TimeRange
-    condition: Condition = Condition()
+    condition: Condition
 
     def within(self, other: TimeRange) -> "Records":
         """Return those of another range."""
@@ -58,8 +51,10 @@ class Records:
         parameters: Mapping[str, Any] | None = None,
     ) -> Statement:
         """Return the SELECT of some columns of them; `where` is one more condition."""
-        conditions = [self.range.condition(), self.condition.text, where]
-        wanted = " AND ".join(f"({text})" for text in conditions if text)
+        conditions = [self.condition.text, where]
+        wanted = " AND ".join(
+            [self.range.condition(), *(f"({text})" for text in conditions if text not in {"", "1"})]
+        )
         text = f"SELECT {', '.join(columns)} FROM {TABLE} WHERE {wanted} {tail}".rstrip()
         made_of = ", ".join(f"{sql} AS {name}" for name, sql in definitions(text).items())
         return Statement(

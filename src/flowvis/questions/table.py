@@ -7,8 +7,9 @@ from typing import Any, Self
 from flowvis.questions.dimensions import Dimension, parse_dimensions
 from flowvis.questions.groups import WHOLE, Cells, Group, Grouping, Numbers, cells_of
 from flowvis.questions.measures import Measure, numbers, parse_measures
+from flowvis.filters.sql import Condition
 from flowvis.questions.problem import QuestionError, number
-from flowvis.questions.statement import Condition, Plan, Records
+from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import (
     Intervals,
     TimeRange,

@@ -19,10 +19,11 @@ from aiohttp.typedefs import Middleware
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.caller import ANYBODY, LOCAL, Caller
 from flowvis.aggregator.api.limits import CallerLimits
-from flowvis.aggregator.api.problems import Problem, of_status
+from flowvis.aggregator.api.problems import Problem, of_filter, of_status
 from flowvis.aggregator.api.routes import Needs, Route
 from flowvis.counts import count, counts_by_reason
 from flowvis.errors import FlowvisError, StoreError
+from flowvis.filters import FilterError
 from flowvis.runtime.logs import LimitedLog
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,8 @@ class Application:
             problem = error
         except StoreError as error:
             problem = Problem("bad-query", str(error))
+        except FilterError as error:
+            problem = of_filter(error)
         except ValueError as error:
             problem = Problem("bad-request", str(error))
         except FlowvisError as error:

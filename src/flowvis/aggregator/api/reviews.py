@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from flowvis.aggregator.api.caller import EVERYTHING, Caller, Visibility
+from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.visibility import EVERYTHING, Visibility
 from flowvis.counts import count
 from flowvis.errors import ApiError
 from flowvis.inventory.sources.access import Access

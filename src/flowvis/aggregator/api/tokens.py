@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from flowvis.aggregator.api.caller import EVERYTHING, Caller, Visibility
+from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.visibility import EVERYTHING, Visibility
 from flowvis.errors import SettingsError
 
 log = logging.getLogger(__name__)

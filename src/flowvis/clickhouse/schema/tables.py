@@ -207,7 +207,20 @@ def shown_type(name: str) -> str:
     return _SHOWN_TYPES.get(field.kind, "number") if field else "number"
 
 
-_SHOWN_TYPES = {Kind.TEXT: "text", Kind.ADDRESS: "address", Kind.SECONDS: "time"}
+_SHOWN_TYPES = {
+    Kind.TEXT: "text",
+    Kind.ADDRESS: "address",
+    Kind.SECONDS: "time",
+    Kind.MILLISECONDS: "time",
+}
+
+
+def value_sql(name: str) -> str:
+    """Return the SQL of a column of `flows` as JSON has it: times in ms since the epoch."""
+    column = _SHOWN["clusterUUID" if name == "clusterId" else name]
+    in_seconds = name == INSERTED or (column.field and column.field.kind is Kind.SECONDS)
+    return f"toUInt64(toUInt32({name})) * 1000" if in_seconds else name
+
 
 INSERTED_SQL = f"flowEndSeconds + {DERIVED[INSERTED].stored}"
 ORDER = (

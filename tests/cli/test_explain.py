@@ -81,7 +81,7 @@ async def test_it_fits_into_a_terminal(tmp_path: Path, capsys: pytest.CaptureFix
         "metadata": {"name": "wide", "namespace": "shop"},
         "spec": {
             "podSelector": {},
-            "ingress": [{"from": [{"podSelector": {"matchLabels": labels}}]}],
+            "ingress": [{"from": [{"podSelector": wanted}]}],
         },
     }
     odd = pod("shop", "odd\x1b[31m", "10.0.0.9")

@@ -13,6 +13,7 @@ from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
     console,
+    explain,
     flows,
     graph,
     health,
@@ -39,6 +40,7 @@ from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.explanations import Explanations
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.quarantine import Quarantine
@@ -126,7 +128,8 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory(report=log.warning)
-        self._policies, self._egresses = Policies(report=log.warning), Egresses()
+        self._policies = Policies(report=log.warning, known_from_ms=now_ms())
+        self._egresses = Egresses()
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._ranges = Ranges(self._inventory, BY_THE_PODS)
@@ -258,6 +261,9 @@ class Aggregator:
             *query.routes(self._questions),
             *graph.routes(self._questions),
             *flows.routes(self._questions),
+            *explain.routes(
+                Explanations(self._inventory, self._policies, self._kubernetes_problem), now_ms
+            ),
         ]
 
     async def _end_readers(self) -> None:
@@ -384,7 +390,7 @@ class Aggregator:
             "nodes": self._nodes(),
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
-            "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
+            "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",
             "ranges": self._ranges.problem(),
             "policies": self._policies.as_dict(),
@@ -392,6 +398,9 @@ class Aggregator:
             "ledger": self.ledger.as_dict(),
             "losses": self.ledger.losses_as_dicts(time.monotonic()),
         }
+
+    def _kubernetes_problem(self) -> str:
+        return self._kubernetes.problem() if self._kubernetes is not None else ""
 
     def _sessions(self) -> list[dict[str, Any]]:
         now = time.monotonic()

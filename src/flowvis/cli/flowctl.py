@@ -22,6 +22,7 @@ EXAMPLES = """\
 examples:
   flowctl flows --follow                        records as they come
   flowctl flows --namespace shop -o json        the latest of one namespace, a JSON object a line
+  flowctl explain --from shop/cart-0 --to shop/orders-0:8080    allowed or denied, and why
   flowctl sql "SELECT sourcePodName, sum(octetDeltaCount) FROM flows GROUP BY 1"
   flowctl status                                what runs, and whether the books balance
   flowctl status --check                        one line and an exit code, for monitoring
@@ -68,8 +69,8 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     with extra("people", "tables for people"):
-        from flowvis.cli import certs, credentials, flows, sql, status
-    for command in (flows, sql, status, certs, credentials):
+        from flowvis.cli import certs, credentials, explain, flows, sql, status
+    for command in (flows, explain, sql, status, certs, credentials):
         command.add_arguments(commands, connect)
     _add_lab(commands, with_lab=with_lab)
     return parser

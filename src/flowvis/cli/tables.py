@@ -67,6 +67,11 @@ def line(text: str) -> Text:
     return Text(visible(text))
 
 
+def moment(time_ms: int) -> str:
+    """A time of the epoch, in the time of this place."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S%z}"
+
+
 def _time(record: Record) -> str:
     moment = datetime.fromtimestamp(record["flowEndSeconds"], UTC).astimezone()
     return f"{moment:%H:%M:%S}"

@@ -1,0 +1,154 @@
+"""An aggregator with a store and its API on TCP, and pages of it in a browser."""
+
+import contextlib
+import json
+import os
+import time
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from aggregator.harness import Aggregator, deliver, exported, running
+from waiting import block_until
+
+from .traffic import Connection
+
+TOKEN = "token-of-the-console-tests-1234567890"
+TOKEN_OF_SHOP = "token-of-who-may-see-shop-1234567890"
+CHROMIUM = "/usr/bin/chromium"
+PATIENCE_MS = 30_000  # on a machine that has other things to do
+BATCH = 500
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@dataclass(frozen=True)
+class Console:
+    """Where an aggregator's console is, and what it was given to show."""
+
+    aggregator: Aggregator
+    connections: Sequence[Connection]
+    from_ms: int
+    to_ms: int
+
+    @property
+    def url(self) -> str:
+        """The address of its API."""
+        return f"http://127.0.0.1:{self.aggregator.control.get('status')['apiPort']}"
+
+    def api(self, path: str, token: str = TOKEN, **parameters: object) -> Any:
+        """What the API answers to whoever has a token."""
+        query = urllib.parse.urlencode({k: v for k, v in parameters.items() if v != ""})
+        request = Request(f"{self.url}/api/v1/{path}?{query}")
+        request.add_header("Authorization", f"Bearer {token}")
+        with urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def asked(self, path: str, **parameters: object) -> Any:
+        """The same over the range that the connections are in."""
+        return self.api(path, **{"from": self.from_ms, "to": self.to_ms}, **parameters)
+
+    def address(self, page: str = "overview", **parameters: object) -> str:
+        """A link to a page that shows the connections' range."""
+        given = {"page": page, "from": self.from_ms, "to": self.to_ms} | parameters
+        return f"{self.url}/?{urllib.parse.urlencode(given)}"
+
+
+@contextlib.contextmanager
+def console(path: Path, connections: Sequence[Connection], now_s: int) -> Iterator[Console]:
+    """Run an aggregator that has got the connections' records and stored them."""
+    tokens = path / "tokens"
+    tokens.write_text(f"{TOKEN} tester\n{TOKEN_OF_SHOP} sam shop\n")
+    tokens.chmod(0o600)
+    settings = {
+        "clickHouse": {
+            "enable": True,
+            "databaseURL": f"embedded://{path / 'store'}",
+            "commitInterval": "1s",
+        },
+        "apiServer": {"apiPort": 0, "tls": False, "tokenFile": str(tokens)},
+    }
+    records = [record for each in connections for record in each.records()]
+    with running(path / "aggregator", settings) as aggregator:
+        for first in range(0, len(records), BATCH):
+            deliver(aggregator, exported(*records[first : first + BATCH]))
+        aggregator.settled(len(records))
+        made = Console(aggregator, connections, (now_s - 900) * 1000, now_s * 1000)
+        block_until(
+            lambda: aggregator.sql("SELECT count() FROM flows") == [[stored(aggregator)]],
+            aggregator.log,
+        )
+        yield made
+
+
+def stored(aggregator: Aggregator) -> int:
+    """How many records the aggregator says that the store has."""
+    books = aggregator.books()
+    (sink,) = [books[name] for name in books if "clickhouse" in name.lower()]
+    return int(sink["sent"])
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        # Tests run as root, where Chromium's own sandbox does not.
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+class Visit:
+    """A page of the console; notes what goes wrong in it."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.context = context
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.problems: list[str] = []
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on(
+            "console",
+            lambda message: (
+                self.problems.append(message.text) if message.type in {"error", "warning"} else None
+            ),
+        )
+
+    def open(self, address: str) -> Page:
+        """Go to an address and wait until its answers are there."""
+        self.page.goto(address)
+        return self.answered()
+
+    def answered(self) -> Page:
+        """Wait until nothing on the page waits for an answer."""
+        expect(self.page.locator("main h1")).to_be_attached()
+        expect(self.page.locator(".skeleton, [aria-busy=true]")).to_have_count(0)
+        return self.page
+
+
+def log_in(context: BrowserContext, url: str, token: str = TOKEN) -> None:
+    """Give a browser's context the session of a token, as the link with it does."""
+    page = context.new_page()
+    page.goto(f"{url}/#token={token}")
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible(timeout=PATIENCE_MS)
+    page.close()
+
+
+def pictures() -> Path | None:
+    """Where pictures of the pages are wanted, if they are."""
+    directory = os.environ.get("FLOWVIS_PICTURES")
+    return Path(directory) if directory else None
+
+
+def now_s() -> int:
+    """Seconds since the epoch."""
+    return int(time.time())

@@ -11,7 +11,18 @@ from uuid import uuid4
 
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.api.paths import flows, graph, health, latest, live, query, sql, status
+from flowvis.aggregator.api.paths import (
+    console,
+    flows,
+    graph,
+    health,
+    latest,
+    live,
+    query,
+    sql,
+    status,
+    stream,
+)
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
@@ -240,11 +251,13 @@ class Aggregator:
             *health.routes(self._readiness.problem),
             *status.routes(self._status, self.ledger.as_dict),
             *latest.routes(self._history),
+            *stream.routes(self._history),
             *live.routes(self._live),
             *sql.routes(self._query, self._answers),
             *query.routes(self._questions),
             *graph.routes(self._questions),
             *flows.routes(self._questions),
+            *console.routes(),
         ]
 
     async def _end_readers(self) -> None:

@@ -19,6 +19,12 @@ from flowvis.aggregator.api.paths import (
     latest,
     live,
     query,
+    completion,
+    console,
+    fields,
+    health,
+    latest,
+    live,
     sql,
     status,
     stream,
@@ -28,6 +34,7 @@ from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
 from flowvis.aggregator.book_entries import book_entries
+from flowvis.aggregator.api.values import KnownValues
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
@@ -257,6 +264,8 @@ class Aggregator:
             *query.routes(self._questions),
             *graph.routes(self._questions),
             *flows.routes(self._questions),
+            *fields.routes(),
+            *completion.routes(KnownValues(self._history, self._inventory)),
             *console.routes(),
         ]
 

@@ -12,8 +12,10 @@ from uuid import uuid4
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
+    completion,
     console,
     explain,
+    fields,
     flows,
     graph,
     health,
@@ -29,6 +31,7 @@ from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
 from flowvis.aggregator.book_entries import book_entries
+from flowvis.aggregator.api.values import KnownValues
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
@@ -257,13 +260,15 @@ class Aggregator:
             *stream.routes(self._history),
             *live.routes(self._live),
             *sql.routes(self._query, self._answers),
-            *console.routes(),
             *query.routes(self._questions),
             *graph.routes(self._questions),
             *flows.routes(self._questions),
+            *fields.routes(),
+            *completion.routes(KnownValues(self._history, self._inventory)),
             *explain.routes(
                 Explanations(self._inventory, self._policies, self._kubernetes_problem), now_ms
             ),
+            *console.routes(),
         ]
 
     async def _end_readers(self) -> None:

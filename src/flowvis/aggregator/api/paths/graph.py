@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from flowvis.aggregator.api.conditions import SELECTING
+from flowvis.aggregator.api.asking import SELECTING
 from flowvis.aggregator.api.paths.query import COMPARE
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import API, FROM, OBJECT, TO, WHOLE, Parameter, Route

@@ -139,10 +139,6 @@ class PodIndex:
         handle = self._by_name.get((namespace, name))
         return None if handle is None else self.objects[handle]
 
-    def living(self) -> list[Pod]:
-        """Return all living Pods."""
-        return [self.objects[handle] for handle in self._by_name.values()]
-
     def names(self) -> list[tuple[str, str]]:
         """The (namespace, name) of all living Pods."""
         return list(self._by_name)

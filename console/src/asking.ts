@@ -101,7 +101,6 @@ export function useAnswer<T extends object>(
   const who = useRef(Symbol(path ?? ""));
   const anew = turn.value;
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the URL stands for the parameters
   useEffect(() => {
     if (path === null) return;
     const abort = new AbortController();

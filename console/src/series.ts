@@ -11,7 +11,8 @@ export function summary(values: (number | null)[]): Summary | null {
   const known = values.filter((each) => each !== null);
   if (!known.length) return null;
   const ordered = [...known].sort((a, b) => a - b);
-  const at = (share: number) => ordered[Math.min(Math.ceil(share * ordered.length), ordered.length) - 1] ?? 0;
+  const at = (share: number) =>
+    ordered[Math.min(Math.ceil(share * ordered.length), ordered.length) - 1] ?? 0;
   return {
     min: ordered[0] ?? 0,
     mean: known.reduce((sum, each) => sum + each, 0) / known.length,

@@ -105,7 +105,12 @@ export function TimeChart(props: TimeChartProps) {
             y2={height - BOTTOM}
           />
           {ticks(first, end, inner / 90).map((tick) => (
-            <text key={tick.at} x={Math.min(x(tick.at), LEFT + inner - 14)} y={height - 4} text-anchor="middle">
+            <text
+              key={tick.at}
+              x={Math.min(x(tick.at), LEFT + inner - 14)}
+              y={height - 4}
+              text-anchor="middle"
+            >
               {tick.label}
             </text>
           ))}
@@ -135,7 +140,6 @@ export function TimeChart(props: TimeChartProps) {
           {at !== null && (
             <line class="cross" x1={middle(at)} x2={middle(at)} y1={TOP} y2={height - BOTTOM} />
           )}
-          {/* biome-ignore lint/a11y/noStaticElementInteractions: the range picker does the same by keyboard */}
           <rect
             class="plot"
             x={LEFT}

@@ -30,6 +30,10 @@ const REMEMBERED = 40;
 const MOVES = 350; // ms
 const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 
+function move(nodes: SceneNode[], to: Place[]): void {
+  for (const [at, node] of nodes.entries()) Object.assign(node, to[at]);
+}
+
 function places(of: string): Map<string, Place> {
   const known = remembered.get(of) ?? new Map<string, Place>();
   remembered.delete(of);
@@ -61,8 +65,14 @@ class Stage {
   ) {
     this.pen = canvas.getContext("2d");
     this.picture = {
-      nodes: [], edges: [], byId: new Map(), most: 1,
-      chosen: "", hovered: "", grouped: false, comparing: false,
+      nodes: [],
+      edges: [],
+      byId: new Map(),
+      most: 1,
+      chosen: "",
+      hovered: "",
+      grouped: false,
+      comparing: false,
     };
     this.worker.onmessage = (event: MessageEvent<LayoutAnswer>) => this.settle(event.data);
   }
@@ -99,7 +109,11 @@ class Stage {
       ),
       ties: scene.edges
         .filter((each) => each.source !== each.target)
-        .map(({ source, target, octets }) => ({ source, target, weight: Math.sqrt(octets / most) })),
+        .map(({ source, target, octets }) => ({
+          source,
+          target,
+          weight: Math.sqrt(octets / most),
+        })),
     };
     this.worker.postMessage(question);
   }
@@ -109,16 +123,20 @@ class Stage {
     const known = places(this.of);
     const { nodes } = this.picture;
     const to = nodes.map((_, at) => ({ x: found[at * 2] ?? 0, y: found[at * 2 + 1] ?? 0 }));
-    const from = nodes.map(({ x, y }, at) => (Number.isNaN(x) ? (to[at] ?? { x: 0, y: 0 }) : { x, y }));
+    const from = nodes.map(({ x, y }, at) =>
+      Number.isNaN(x) ? (to[at] ?? { x: 0, y: 0 }) : { x, y },
+    );
     nodes.forEach((node, at) => {
       const place = to[at];
       if (place) known.set(node.id, place);
     });
-    const moved = from.some((each, at) => Math.hypot(each.x - (to[at]?.x ?? 0), each.y - (to[at]?.y ?? 0)) > 1);
+    const moved = from.some(
+      (each, at) => Math.hypot(each.x - (to[at]?.x ?? 0), each.y - (to[at]?.y ?? 0)) > 1,
+    );
     if (moved && !still.matches) {
       this.moving = { from, to, since: performance.now() };
-      nodes.forEach((node, at) => Object.assign(node, from[at]));
-    } else nodes.forEach((node, at) => Object.assign(node, to[at]));
+      move(nodes, from);
+    } else move(nodes, to);
     this.arrive();
   }
 
@@ -132,11 +150,21 @@ class Stage {
   fit(): void {
     const all = this.moving ? this.moving.to : this.picture.nodes;
     if (!all.length) return;
-    const [left, right] = [Math.min(...all.map((each) => each.x)), Math.max(...all.map((each) => each.x))];
-    const [top, bottom] = [Math.min(...all.map((each) => each.y)), Math.max(...all.map((each) => each.y))];
+    const [left, right] = [
+      Math.min(...all.map((each) => each.x)),
+      Math.max(...all.map((each) => each.x)),
+    ];
+    const [top, bottom] = [
+      Math.min(...all.map((each) => each.y)),
+      Math.max(...all.map((each) => each.y)),
+    ];
     const { clientWidth: width, clientHeight: height } = this.canvas;
     const scale = Math.min(width / (right - left + 160), height / (bottom - top + 130));
-    this.view = { x: (left + right) / 2, y: (top + bottom) / 2 + 8, scale: Math.min(Math.max(scale, 0.08), 1.6) };
+    this.view = {
+      x: (left + right) / 2,
+      y: (top + bottom) / 2 + 8,
+      scale: Math.min(Math.max(scale, 0.08), 1.6),
+    };
     this.fitted = this.of;
     this.paint();
   }
@@ -148,7 +176,10 @@ class Stage {
       this.frame = 0;
       this.step(now);
       const { clientWidth: width, clientHeight: height } = this.canvas;
-      const drawn = { ...this.picture, nodes: this.picture.nodes.filter((each) => !Number.isNaN(each.x)) };
+      const drawn = {
+        ...this.picture,
+        nodes: this.picture.nodes.filter((each) => !Number.isNaN(each.x)),
+      };
       if (this.pen) draw(this.pen, { width, height }, this.view, drawn, this.inks);
     });
   }
@@ -218,6 +249,11 @@ class Stage {
     this.paint();
   }
 
+  /** Zoom about the middle. */
+  closer(factor: number): void {
+    this.zoom(factor, this.view);
+  }
+
   /** The nearest node in a direction; the first of all where none is chosen. */
   beside(id: string, across: number, down: number): SceneNode | null {
     const from = this.picture.byId.get(id);
@@ -227,17 +263,12 @@ class Stage {
       const along = x * across + y * down;
       return along <= 0 ? Number.POSITIVE_INFINITY : along + 2 * Math.abs(x * down - y * across);
     };
-    const others = this.picture.nodes.filter((each) => each !== from && cost(each) < Number.POSITIVE_INFINITY);
+    const others = this.picture.nodes.filter(
+      (each) => each !== from && cost(each) < Number.POSITIVE_INFINITY,
+    );
     return others.sort((a, b) => cost(a) - cost(b))[0] ?? null;
   }
 }
-
-const ARROWS: Record<string, [number, number]> = {
-  ArrowLeft: [-1, 0],
-  ArrowRight: [1, 0],
-  ArrowUp: [0, -1],
-  ArrowDown: [0, 1],
-};
 
 export function MapCanvas(props: MapCanvasProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -260,11 +291,9 @@ export function MapCanvas(props: MapCanvasProps) {
       observer.disconnect();
       made.end();
     };
-    // biome-ignore lint/correctness/useExhaustiveDependencies: one stage for the component's life
   }, []);
   useEffect(() => stage.current?.show(scene, of), [scene, of]);
   const painted = theme.value;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the theme changes what ink() reads
   useEffect(() => {
     if (!stage.current) return;
     stage.current.inks = ink();
@@ -308,21 +337,29 @@ export function MapCanvas(props: MapCanvasProps) {
       props.onChoose(edge ? `${edge.source} ${edge.target}` : "");
     }
   };
+  const step = (arrow: [number, number]) => {
+    const next = stage.current?.beside(chosen, ...arrow);
+    if (next) props.onChoose(next.id);
+  };
+  const keys: Record<string, () => void> = {
+    ArrowLeft: () => step([-1, 0]),
+    ArrowRight: () => step([1, 0]),
+    ArrowUp: () => step([0, -1]),
+    ArrowDown: () => step([0, 1]),
+    Enter: () => {
+      const node = stage.current?.picture.byId.get(chosen);
+      if (node) props.onEnter(node);
+    },
+    Escape: () => (chosen ? props.onChoose("") : props.onLeave()),
+    Backspace: props.onLeave,
+    "+": () => stage.current?.closer(1.25),
+    "-": () => stage.current?.closer(0.8),
+    "0": () => stage.current?.fit(),
+  };
   const press = (event: KeyboardEvent) => {
-    const made = stage.current;
-    if (!made) return;
-    const arrow = ARROWS[event.key];
-    const node = made.picture.byId.get(chosen);
-    if (arrow) {
-      const next = made.beside(chosen, ...arrow);
-      if (next) props.onChoose(next.id);
-    } else if (event.key === "Enter" && node) props.onEnter(node);
-    else if (event.key === "Escape" && chosen) props.onChoose("");
-    else if (event.key === "Escape" || event.key === "Backspace") props.onLeave();
-    else if (event.key === "+" || event.key === "-") {
-      made.zoom(event.key === "+" ? 1.25 : 0.8, { x: made.view.x, y: made.view.y });
-    } else if (event.key === "0") made.fit();
-    else return;
+    const act = keys[event.key];
+    if (!act) return;
+    act();
     event.preventDefault();
   };
 
@@ -330,7 +367,6 @@ export function MapCanvas(props: MapCanvasProps) {
     <canvas
       ref={canvas}
       class="map-canvas"
-      // biome-ignore lint/a11y/noNoninteractiveTabindex: arrow keys go from node to node
       tabIndex={0}
       role="img"
       aria-label={props.label}

@@ -53,7 +53,13 @@ export interface Picture {
 
 const TURN = Math.PI * 2;
 
-export function draw(pen: CanvasRenderingContext2D, size: { width: number; height: number }, view: View, picture: Picture, inks: Ink): void {
+export function draw(
+  pen: CanvasRenderingContext2D,
+  size: { width: number; height: number },
+  view: View,
+  picture: Picture,
+  inks: Ink,
+): void {
   const ratio = window.devicePixelRatio || 1;
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, size.width, size.height);
@@ -81,7 +87,8 @@ function drawGroups(pen: CanvasRenderingContext2D, view: View, picture: Picture,
   for (const [group, list] of members) {
     const x = list.reduce((sum, each) => sum + each.x, 0) / list.length;
     const y = list.reduce((sum, each) => sum + each.y, 0) / list.length;
-    const radius = Math.max(...list.map((each) => Math.hypot(each.x - x, each.y - y) + each.radius)) + 14;
+    const radius =
+      Math.max(...list.map((each) => Math.hypot(each.x - x, each.y - y) + each.radius)) + 14;
     pen.beginPath();
     pen.arc(x, y, radius, 0, TURN);
     pen.fillStyle = inks.ground;
@@ -108,16 +115,34 @@ function paint(edge: SceneEdge, picture: Picture, inks: Ink): string {
 }
 
 /** A curve that bends to its right, so that both directions are seen; null: of a node to itself. */
-export function curve(edge: SceneEdge, picture: Pick<Picture, "byId">): { from: SceneNode; to: SceneNode; bend: [number, number] } | null {
+export function curve(
+  edge: SceneEdge,
+  picture: Pick<Picture, "byId">,
+): { from: SceneNode; to: SceneNode; bend: [number, number] } | null {
   const from = picture.byId.get(edge.source);
   const to = picture.byId.get(edge.target);
   if (!from || !to || from === to) return null;
   const [across, down] = [to.x - from.x, to.y - from.y];
-  return { from, to, bend: [(from.x + to.x) / 2 - down * 0.12, (from.y + to.y) / 2 + across * 0.12] };
+  return {
+    from,
+    to,
+    bend: [(from.x + to.x) / 2 - down * 0.12, (from.y + to.y) / 2 + across * 0.12],
+  };
 }
 
-function drawEdge(pen: CanvasRenderingContext2D, view: View, picture: Picture, inks: Ink, edge: SceneEdge, shown: string): void {
-  const near = !shown || edge.source === shown || edge.target === shown || shown === `${edge.source} ${edge.target}`;
+function drawEdge(
+  pen: CanvasRenderingContext2D,
+  view: View,
+  picture: Picture,
+  inks: Ink,
+  edge: SceneEdge,
+  shown: string,
+): void {
+  const near =
+    !shown ||
+    edge.source === shown ||
+    edge.target === shown ||
+    shown === `${edge.source} ${edge.target}`;
   pen.globalAlpha = near ? (shown ? 0.9 : 0.5) : 0.07;
   pen.strokeStyle = paint(edge, picture, inks);
   const share = (edge.octets || edge.before || 0) / picture.most;
@@ -140,7 +165,13 @@ function drawEdge(pen: CanvasRenderingContext2D, view: View, picture: Picture, i
   arrow(pen, from, to, bend, pen.lineWidth);
 }
 
-function arrow(pen: CanvasRenderingContext2D, from: SceneNode, to: SceneNode, bend: [number, number], width: number): void {
+function arrow(
+  pen: CanvasRenderingContext2D,
+  from: SceneNode,
+  to: SceneNode,
+  bend: [number, number],
+  width: number,
+): void {
   const t = 0.58;
   const x = (1 - t) ** 2 * from.x + 2 * (1 - t) * t * bend[0] + t ** 2 * to.x;
   const y = (1 - t) ** 2 * from.y + 2 * (1 - t) * t * bend[1] + t ** 2 * to.y;
@@ -154,7 +185,14 @@ function arrow(pen: CanvasRenderingContext2D, from: SceneNode, to: SceneNode, be
   pen.fill();
 }
 
-function drawNode(pen: CanvasRenderingContext2D, view: View, picture: Picture, inks: Ink, node: SceneNode, near: Set<string> | null): void {
+function drawNode(
+  pen: CanvasRenderingContext2D,
+  view: View,
+  picture: Picture,
+  inks: Ink,
+  node: SceneNode,
+  near: Set<string> | null,
+): void {
   const far = near && !near.has(node.id);
   pen.globalAlpha = far ? 0.25 : 1;
   pen.beginPath();
@@ -162,7 +200,8 @@ function drawNode(pen: CanvasRenderingContext2D, view: View, picture: Picture, i
   pen.fillStyle = inks.surface;
   pen.fill();
   pen.lineWidth = Math.max(1.5, 1.5 / view.scale);
-  pen.strokeStyle = node.id === picture.chosen ? inks.accent : node.denied > 0 ? inks.denied : inks.text;
+  pen.strokeStyle =
+    node.id === picture.chosen ? inks.accent : node.denied > 0 ? inks.denied : inks.text;
   if (node.kind === "external") pen.setLineDash([3, 2]);
   pen.stroke();
   pen.setLineDash([]);
@@ -176,7 +215,8 @@ function drawNode(pen: CanvasRenderingContext2D, view: View, picture: Picture, i
 
 /** Namespaces are rounded squares, nodes of the cluster squares, all else round. */
 function outline(pen: CanvasRenderingContext2D, { kind, x, y, radius }: SceneNode): void {
-  if (kind === "namespace") pen.roundRect(x - radius, y - radius, radius * 2, radius * 2, radius / 2.5);
+  if (kind === "namespace")
+    pen.roundRect(x - radius, y - radius, radius * 2, radius * 2, radius / 2.5);
   else if (kind === "node") pen.rect(x - radius, y - radius, radius * 2, radius * 2);
   else pen.arc(x, y, radius, 0, TURN);
 }
@@ -194,7 +234,14 @@ function neighbours(picture: Picture, shown: string): Set<string> {
 }
 
 /** The largest first; a label that would lie on another is left out until one comes closer. */
-function drawLabels(pen: CanvasRenderingContext2D, view: View, picture: Picture, inks: Ink, shown: string, near: Set<string> | null): void {
+function drawLabels(
+  pen: CanvasRenderingContext2D,
+  view: View,
+  picture: Picture,
+  inks: Ink,
+  shown: string,
+  near: Set<string> | null,
+): void {
   const height = 12 / view.scale;
   pen.font = `${height}px ${inks.font}`;
   pen.textAlign = "center";
@@ -208,7 +255,8 @@ function drawLabels(pen: CanvasRenderingContext2D, view: View, picture: Picture,
   ]);
   const first = picture.nodes.filter((each) => each.id === shown);
   for (const node of [...first, ...picture.nodes]) {
-    const text = node.label.length > 26 ? `${node.label.slice(0, 13)}…${node.label.slice(-10)}` : node.label;
+    const text =
+      node.label.length > 26 ? `${node.label.slice(0, 13)}…${node.label.slice(-10)}` : node.label;
     const wide = pen.measureText(text).width;
     const [left, top] = [node.x - wide / 2, node.y + node.radius + 3 / view.scale];
     const [right, bottom] = [left + wide, top + height];

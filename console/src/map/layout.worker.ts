@@ -64,7 +64,13 @@ function discsOf(nodes: PlacedNode[]): Disc[] {
   });
 }
 
-function settle(discs: Disc[], ties: Tie[], nodes: PlacedNode[], aspect: number, fresh: number): void {
+function settle(
+  discs: Disc[],
+  ties: Tie[],
+  nodes: PlacedNode[],
+  aspect: number,
+  fresh: number,
+): void {
   const home = new Map<string, Disc>();
   for (const disc of discs) for (const member of disc.members) home.set(member.id, disc);
   const between = new Map<string, SimulationLinkDatum<Disc> & { weight: number }>();
@@ -95,8 +101,18 @@ function settle(discs: Disc[], ties: Tie[], nodes: PlacedNode[], aspect: number,
         .distance((link) => (few ? 110 : 60) + radius(link.source) + radius(link.target))
         .strength((link) => 0.03 + 0.12 * link.weight),
     )
-    .force("charge", forceManyBody<Disc>().strength((each) => -12 * (each.radius + (few ? 30 : 8))).distanceMax(1200))
-    .force("collide", forceCollide<Disc>((each) => each.radius + (each.alone ? 12 : 10)).strength(1).iterations(3))
+    .force(
+      "charge",
+      forceManyBody<Disc>()
+        .strength((each) => -12 * (each.radius + (few ? 30 : 8)))
+        .distanceMax(1200),
+    )
+    .force(
+      "collide",
+      forceCollide<Disc>((each) => each.radius + (each.alone ? 12 : 10))
+        .strength(1)
+        .iterations(3),
+    )
     .force("x", forceX<Disc>(0).strength(pull / wide))
     .force("y", forceY<Disc>(0).strength(pull * wide))
     .stop();

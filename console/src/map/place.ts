@@ -40,21 +40,25 @@ export function seenFrom({ focus }: Where): (node: GraphNode) => GraphNode {
     if (!focus.includes("/")) {
       const namespace = namespaceOf(workload);
       if (namespace === focus || !namespace) return node;
-      return { ...node, id: `namespace ${namespace}`, kind: "namespace", names: [namespace] };
+      return { ...node, id: `namespace:${namespace}`, kind: "namespace", names: [namespace] };
     }
     if (workload === focus) return node;
-    return { ...node, id: `workload ${workload}`, kind: "workload", names: [workload] };
+    return { ...node, id: `workload:${workload}`, kind: "workload", names: [workload] };
   };
 }
 
 /** Where going into a node leads; null: it is as deep as it goes. */
 export function into(node: Pick<GraphNode, "kind" | "names">): string | null {
-  if (node.kind === "namespace" || node.kind === "workload") return String(node.names[0] ?? "") || null;
+  if (node.kind === "namespace" || node.kind === "workload")
+    return String(node.names[0] ?? "") || null;
   return null;
 }
 
 /** The filter of what has a node as an end; of one side with `side`. Null where names say nothing. */
-export function condition(node: Pick<GraphNode, "kind" | "names">, side: "" | "src." | "dst." = ""): string | null {
+export function condition(
+  node: Pick<GraphNode, "kind" | "names">,
+  side: "" | "src." | "dst." = "",
+): string | null {
   const name = [...node.names].reverse().find((each) => each !== "" && each !== null);
   const of = (what: string) => equals(`${side}${what}`, name ?? "");
   switch (node.kind) {
@@ -65,7 +69,8 @@ export function condition(node: Pick<GraphNode, "kind" | "names">, side: "" | "s
     case "service":
       return name === undefined ? null : of(node.kind);
     default:
-      if (name !== undefined && /^[0-9a-f.:]+\/\d+$/i.test(String(name))) return `${side}ip in ${name}`;
+      if (name !== undefined && /^[0-9a-f.:]+\/\d+$/i.test(String(name)))
+        return `${side}ip in ${name}`;
       if (name !== undefined && /^[0-9a-f.:]+$/i.test(String(name))) return of("ip");
       return side ? both(`${side}pod is empty`, `${side}node is empty`) : null;
   }

@@ -49,7 +49,10 @@ function changed(now: number, before: number | null): Change {
 }
 
 /** Put nodes together under another id, adding up what they have. */
-export function collapsed(graph: Pick<Graph, "nodes" | "edges">, into: (node: GraphNode) => GraphNode) {
+export function collapsed(
+  graph: Pick<Graph, "nodes" | "edges">,
+  into: (node: GraphNode) => GraphNode,
+) {
   const nodes = new Map<string, GraphNode>();
   const renamed = new Map<string, string>();
   for (const node of graph.nodes) {
@@ -61,7 +64,12 @@ export function collapsed(graph: Pick<Graph, "nodes" | "edges">, into: (node: Gr
       kept.connections += node.connections;
       kept.denied += node.denied;
     } else {
-      nodes.set(whole.id, { ...whole, octets: node.octets, connections: node.connections, denied: node.denied });
+      nodes.set(whole.id, {
+        ...whole,
+        octets: node.octets,
+        connections: node.connections,
+        denied: node.denied,
+      });
     }
   }
   const edges = new Map<string, GraphEdge>();
@@ -72,7 +80,14 @@ export function collapsed(graph: Pick<Graph, "nodes" | "edges">, into: (node: Gr
     const kept = edges.get(key);
     if (!kept) edges.set(key, { ...edge, source, target });
     else {
-      for (const name of ["octets", "packets", "connections", "denied", "unanswered", "throughput"] as const) {
+      for (const name of [
+        "octets",
+        "packets",
+        "connections",
+        "denied",
+        "unanswered",
+        "throughput",
+      ] as const) {
         kept[name] += edge[name];
       }
     }
@@ -86,7 +101,9 @@ export function scene(
   before: Pick<Graph, "nodes" | "edges"> | null,
   groupOf: (node: GraphNode) => string,
 ): Scene {
-  const earlier = new Map(before?.edges.map((edge) => [`${edge.source} ${edge.target}`, edge.octets]));
+  const earlier = new Map(
+    before?.edges.map((edge) => [`${edge.source} ${edge.target}`, edge.octets]),
+  );
   const edges: SceneEdge[] = now.edges.map((edge) => {
     const key = `${edge.source} ${edge.target}`;
     const was = before ? (earlier.get(key) ?? null) : null;
@@ -95,14 +112,30 @@ export function scene(
   });
   for (const edge of before?.edges ?? []) {
     if (!earlier.has(`${edge.source} ${edge.target}`)) continue;
-    edges.push({ ...edge, octets: 0, packets: 0, connections: 0, denied: 0, unanswered: 0, throughput: 0, before: edge.octets, change: "gone" });
+    edges.push({
+      ...edge,
+      octets: 0,
+      packets: 0,
+      connections: 0,
+      denied: 0,
+      unanswered: 0,
+      throughput: 0,
+      before: edge.octets,
+      change: "gone",
+    });
   }
   const was = new Set(before?.nodes.map((each) => each.id));
   const is = new Set(now.nodes.map((each) => each.id));
   const gone = (before?.nodes ?? []).filter((each) => !is.has(each.id));
   const all = [
-    ...now.nodes.map((node) => ({ node, change: before && !was.has(node.id) ? ("new" as const) : ("same" as const) })),
-    ...gone.map((node) => ({ node: { ...node, octets: 0, connections: 0, denied: 0 }, change: "gone" as const })),
+    ...now.nodes.map((node) => ({
+      node,
+      change: before && !was.has(node.id) ? ("new" as const) : ("same" as const),
+    })),
+    ...gone.map((node) => ({
+      node: { ...node, octets: 0, connections: 0, denied: 0 },
+      change: "gone" as const,
+    })),
   ].sort((a, b) => b.node.octets - a.node.octets || b.node.denied - a.node.denied);
   const kept = all.slice(0, MOST);
   const most = Math.max(...kept.map(({ node }) => node.octets), 1);

@@ -41,7 +41,9 @@ interface Shown {
 
 function shown(): Shown {
   const kind = KINDS.find((each) => each === parameter("chart")) ?? "stacked";
-  const by = parameter("by", "src.namespace").split(",").filter((each) => each && each !== "none");
+  const by = parameter("by", "src.namespace")
+    .split(",")
+    .filter((each) => each && each !== "none");
   return {
     by,
     kind,
@@ -79,11 +81,17 @@ export default function Explore() {
   return (
     <div class="explore">
       <Controls wanted={wanted} />
-      <Panel title={title(wanted)} aside={<Exports wanted={wanted} query={result.value} chart={chart} />}>
+      <Panel
+        title={title(wanted)}
+        aside={<Exports wanted={wanted} query={result.value} chart={chart} />}
+      >
         <Answered
           asked={result}
           empty={(query) =>
-            !query.rows.length && (parameter("filter") ? "No flow in this range matches the filter." : "No flow in this range.")
+            !query.rows.length &&
+            (parameter("filter")
+              ? "No flow in this range matches the filter."
+              : "No flow in this range.")
           }
         >
           {(query) => (
@@ -126,7 +134,12 @@ function Controls({ wanted }: { wanted: Shown }) {
           {wanted.by.map((name, at) => (
             <li key={name} class="chip">
               {at > 0 && (
-                <button type="button" aria-label={`${name} earlier`} data-tip="Earlier" onClick={() => move(name, -1)}>
+                <button
+                  type="button"
+                  aria-label={`${name} earlier`}
+                  data-tip="Earlier"
+                  onClick={() => move(name, -1)}
+                >
                   ‹
                 </button>
               )}
@@ -144,7 +157,9 @@ function Controls({ wanted }: { wanted: Shown }) {
             <select
               aria-label="Add a dimension"
               value=""
-              onChange={(event) => event.currentTarget.value && set([...wanted.by, event.currentTarget.value])}
+              onChange={(event) =>
+                event.currentTarget.value && set([...wanted.by, event.currentTarget.value])
+              }
             >
               <option value="">add…</option>
               {all
@@ -160,7 +175,10 @@ function Controls({ wanted }: { wanted: Shown }) {
       </div>
       <label class="control">
         <span class="control-name">Measure</span>
-        <select value={wanted.measure} onChange={(event) => change({ measure: event.currentTarget.value })}>
+        <select
+          value={wanted.measure}
+          onChange={(event) => change({ measure: event.currentTarget.value })}
+        >
           {(fields.value?.measures ?? []).map((each) => (
             <option key={each.name} value={each.name}>
               {called(each.name)}
@@ -170,7 +188,10 @@ function Controls({ wanted }: { wanted: Shown }) {
       </label>
       <label class="control">
         <span class="control-name">Top</span>
-        <select value={String(wanted.limit)} onChange={(event) => change({ limit: event.currentTarget.value })}>
+        <select
+          value={String(wanted.limit)}
+          onChange={(event) => change({ limit: event.currentTarget.value })}
+        >
           {LIMITS.map((each) => (
             <option key={each}>{each}</option>
           ))}
@@ -179,7 +200,10 @@ function Controls({ wanted }: { wanted: Shown }) {
       {!["sankey", "table"].includes(wanted.kind) && (
         <label class="control">
           <span class="control-name">Interval</span>
-          <select value={wanted.interval} onChange={(event) => change({ interval: event.currentTarget.value })}>
+          <select
+            value={wanted.interval}
+            onChange={(event) => change({ interval: event.currentTarget.value })}
+          >
             {INTERVALS.map((each) => (
               <option key={each}>{each}</option>
             ))}
@@ -215,11 +239,22 @@ function Chart({ wanted, query, before }: ChartProps) {
   if (wanted.kind === "table") return null;
   if (wanted.kind === "sankey") {
     if (wanted.by.length < 2) return <p class="state">A Sankey needs two dimensions: add one.</p>;
-    const rows = groups(query).map((each) => ({ values: each.values, size: each.measures[0] ?? 0 }));
+    const rows = groups(query).map((each) => ({
+      values: each.values,
+      size: each.measures[0] ?? 0,
+    }));
     return <Sankey label={label} dimensions={wanted.by} rows={rows} unit={unit} />;
   }
   if (wanted.kind === "heat") {
-    return <HeatMap label={label} times={query.times ?? []} end={end} series={series(query)} unit={unit} />;
+    return (
+      <HeatMap
+        label={label}
+        times={query.times ?? []}
+        end={end}
+        series={series(query)}
+        unit={unit}
+      />
+    );
   }
   return (
     <TimeChart
@@ -270,7 +305,8 @@ function Groups({ wanted, query }: { wanted: Shown; query: Query }) {
       key: "before",
       title: "Before",
       numeric: true,
-      cell: (row) => (row.before ? <Num value={row.before[0]} unit={unit} /> : <span class="faint">–</span>),
+      cell: (row) =>
+        row.before ? <Num value={row.before[0]} unit={unit} /> : <span class="faint">–</span>,
     });
     columns.push({
       key: "change",
@@ -280,7 +316,13 @@ function Groups({ wanted, query }: { wanted: Shown; query: Query }) {
     });
   }
   if (timed) {
-    for (const [key, name] of [["min", "Min"], ["mean", "Mean"], ["p95", "p95"], ["max", "Max"], ["last", "Last"]] as const) {
+    for (const [key, name] of [
+      ["min", "Min"],
+      ["mean", "Mean"],
+      ["p95", "p95"],
+      ["max", "Max"],
+      ["last", "Last"],
+    ] as const) {
       columns.push({
         key,
         title: name,
@@ -290,7 +332,9 @@ function Groups({ wanted, query }: { wanted: Shown; query: Query }) {
       });
     }
   }
-  const all: Group[] = query.other ? [...rows, { values: ["other"], measures: query.other, before: undefined }] : rows;
+  const all: Group[] = query.other
+    ? [...rows, { values: ["other"], measures: query.other, before: undefined }]
+    : rows;
   return (
     <Table<Group>
       label="Groups"
@@ -339,7 +383,11 @@ function Exports({ wanted, query, chart }: ExportsProps) {
       >
         JSON
       </button>
-      <button type="button" disabled={!query || wanted.kind === "table"} onClick={() => void picture()}>
+      <button
+        type="button"
+        disabled={!query || wanted.kind === "table"}
+        onClick={() => void picture()}
+      >
         PNG
       </button>
     </>

@@ -5,10 +5,19 @@ import { asked, useAnswer } from "../asking";
 import { both } from "../conditions";
 import { change, DEFAULT_FROM, DEFAULT_TO, parameter } from "../location";
 import { MapCanvas } from "../map/MapCanvas";
-import { dimensionsOf, focusFilter, into, LEVELS, type Level, namespaceOf, seenFrom, type Where } from "../map/place";
+import {
+  dimensionsOf,
+  focusFilter,
+  into,
+  LEVELS,
+  type Level,
+  namespaceOf,
+  seenFrom,
+  type Where,
+} from "../map/place";
 import { collapsed, type Scene, type SceneEdge, type SceneNode, scene } from "../map/scene";
-import { Answered } from "../parts/Panel";
 import { Icon } from "../parts/icons";
+import { Answered } from "../parts/Panel";
 import { said } from "../quantities";
 import { clock, range as rangeOf } from "../times";
 import { full, MapSide } from "./map/Side";
@@ -69,7 +78,10 @@ export default function MapPage() {
             {!place.focus && <Levels level={place.level} />}
           </div>
         </header>
-        <Answered asked={result} empty={(value) => !value.nodes.length && "Nobody talks in this range and filter."}>
+        <Answered
+          asked={result}
+          empty={(value) => !value.nodes.length && "Nobody talks in this range and filter."}
+        >
           {() => (
             <MapCanvas
               scene={drawn}
@@ -107,7 +119,9 @@ function prepared(graph: Graph, place: Where, grouped: boolean): Scene {
   const now = collapsed(graph, seen);
   const before = graph.compared ? collapsed(graph.compared, seen) : null;
   return scene(now, before, (node) =>
-    grouped && (node.kind === "workload" || node.kind === "pod") ? namespaceOf(String(node.names[0] ?? "")) : "",
+    grouped && (node.kind === "workload" || node.kind === "pod")
+      ? namespaceOf(String(node.names[0] ?? ""))
+      : "",
   );
 }
 
@@ -119,16 +133,29 @@ function Crumbs({ place: { focus } }: { place: Where }) {
         Cluster
       </button>
       {focus && (
-        <button type="button" disabled={focus === namespace} onClick={() => change({ focus: namespace, chosen: null })}>
+        <button
+          type="button"
+          disabled={focus === namespace}
+          onClick={() => change({ focus: namespace, chosen: null })}
+        >
           {namespace}
         </button>
       )}
-      {focus.includes("/") && <button type="button" disabled>{focus.slice(namespace.length + 1)}</button>}
+      {focus.includes("/") && (
+        <button type="button" disabled>
+          {focus.slice(namespace.length + 1)}
+        </button>
+      )}
     </nav>
   );
 }
 
-const NAMES: Record<Level, string> = { namespace: "Namespaces", workload: "Workloads", pod: "Pods", node: "Nodes" };
+const NAMES: Record<Level, string> = {
+  namespace: "Namespaces",
+  workload: "Workloads",
+  pod: "Pods",
+  node: "Nodes",
+};
 
 function Levels({ level }: { level: Level }) {
   return (

@@ -10,7 +10,7 @@ import { Table } from "../parts/Table";
 import { Name, Num } from "../parts/values";
 import { type Group, groups } from "../rows";
 import { ago, fully } from "../times";
-import { Explanation, type Explained } from "./policies/Explanation";
+import { type Explained, Explanation } from "./policies/Explanation";
 
 export default function Policies() {
   const result = useAnswer<PoliciesAnswer>("policies", asked());
@@ -18,7 +18,13 @@ export default function Policies() {
     <div class="beside">
       <div class="column">
         <Panel title="Policies" aside={<Uncovered answer={result.value} />} class="fills">
-          <Answered asked={result} empty={(value) => !value.policies.length && "There is no network policy that you may see, and none decided anything in this range."}>
+          <Answered
+            asked={result}
+            empty={(value) =>
+              !value.policies.length &&
+              "There is no network policy that you may see, and none decided anything in this range."
+            }
+          >
             {({ policies }) => <Rules policies={policies} />}
           </Answered>
         </Panel>
@@ -63,7 +69,8 @@ const KINDS: Record<string, string> = {
 };
 
 function Rules({ policies }: { policies: Policy[] }) {
-  const name = ({ policy }: Line) => (policy.namespace ? `${policy.namespace}/${policy.name}` : policy.name);
+  const name = ({ policy }: Line) =>
+    policy.namespace ? `${policy.namespace}/${policy.name}` : policy.name;
   return (
     <Table<Line>
       label="Policies and rules"
@@ -77,38 +84,73 @@ function Rules({ policies }: { policies: Policy[] }) {
           title: "Policy",
           width: "30%",
           cell: (line) =>
-            line.first ? (
-              <Name text={name(line)} />
-            ) : (
-              <span class="unseen">{name(line)}</span>
-            ),
+            line.first ? <Name text={name(line)} /> : <span class="unseen">{name(line)}</span>,
           order: name,
         },
         {
           key: "kind",
           title: "Kind",
           width: "11%",
-          cell: ({ policy, first }) => first && <span class="faint">{KINDS[policy.kind] ?? policy.kind}</span>,
+          cell: ({ policy, first }) =>
+            first && <span class="faint">{KINDS[policy.kind] ?? policy.kind}</span>,
           order: ({ policy }) => policy.kind,
         },
-        { key: "direction", title: "Direction", width: "68px", cell: ({ policy }) => <span class="faint">{policy.direction}</span> },
-        { key: "rule", title: "Rule", width: "18%", cell: ({ rule }) => <Name text={rule?.name} none={rule ? "unnamed" : "no rule"} /> },
+        {
+          key: "direction",
+          title: "Direction",
+          width: "68px",
+          cell: ({ policy }) => <span class="faint">{policy.direction}</span>,
+        },
+        {
+          key: "rule",
+          title: "Rule",
+          width: "18%",
+          cell: ({ rule }) => <Name text={rule?.name} none={rule ? "unnamed" : "no rule"} />,
+        },
         {
           key: "action",
           title: "Action",
           width: "64px",
-          cell: ({ rule }) => rule && <span class={/drop|reject/i.test(rule.action) ? "tag tag-denied" : "tag"}>{rule.action}</span>,
+          cell: ({ rule }) =>
+            rule && (
+              <span class={/drop|reject/i.test(rule.action) ? "tag tag-denied" : "tag"}>
+                {rule.action}
+              </span>
+            ),
         },
-        { key: "connections", title: "Conn.", tip: "Connections it decided about", numeric: true, cell: ({ rule }) => <Num value={rule?.connections} />, order: ({ rule }) => rule?.connections ?? 0 },
-        { key: "octets", title: "Bytes", numeric: true, cell: ({ rule }) => <Num value={rule?.octets} unit="octets" />, order: ({ rule }) => rule?.octets ?? 0 },
-        { key: "denied", title: "Denied", numeric: true, cell: ({ rule }) => <Num value={rule?.denied} />, order: ({ rule }) => rule?.denied ?? 0 },
+        {
+          key: "connections",
+          title: "Conn.",
+          tip: "Connections it decided about",
+          numeric: true,
+          cell: ({ rule }) => <Num value={rule?.connections} />,
+          order: ({ rule }) => rule?.connections ?? 0,
+        },
+        {
+          key: "octets",
+          title: "Bytes",
+          numeric: true,
+          cell: ({ rule }) => <Num value={rule?.octets} unit="octets" />,
+          order: ({ rule }) => rule?.octets ?? 0,
+        },
+        {
+          key: "denied",
+          title: "Denied",
+          numeric: true,
+          cell: ({ rule }) => <Num value={rule?.denied} />,
+          order: ({ rule }) => rule?.denied ?? 0,
+        },
         {
           key: "last",
           title: "Last",
           tip: "When it last decided",
           numeric: true,
           cell: ({ policy, rule }) =>
-            rule?.last ? <span data-tip={fully(rule.last)}>{ago((Date.now() - rule.last) / 1000)}</span> : <span class="faint">{policy.unused ? "unused" : "–"}</span>,
+            rule?.last ? (
+              <span data-tip={fully(rule.last)}>{ago((Date.now() - rule.last) / 1000)}</span>
+            ) : (
+              <span class="faint">{policy.unused ? "unused" : "–"}</span>
+            ),
           order: ({ rule }) => rule?.last ?? 0,
         },
       ]}
@@ -131,7 +173,10 @@ function DeniedBy() {
   };
   return (
     <Panel title="Denied connections" aside="choose one: why">
-      <Answered asked={result} empty={(query) => !query.rows.length && "No connection was denied in this range."}>
+      <Answered
+        asked={result}
+        empty={(query) => !query.rows.length && "No connection was denied in this range."}
+      >
         {(query) => (
           <Table<Group>
             label="Denied connections"
@@ -139,10 +184,25 @@ function DeniedBy() {
             id={(row) => row.values.join(" ")}
             onOpen={explain}
             columns={[
-              { key: "source", title: "Source", width: "36%", cell: (row) => <Name text={row.values[0]} none="not of a Pod" /> },
-              { key: "destination", title: "Destination", width: "36%", cell: (row) => <Name text={row.values[1]} none="not of a Pod" /> },
+              {
+                key: "source",
+                title: "Source",
+                width: "36%",
+                cell: (row) => <Name text={row.values[0]} none="not of a Pod" />,
+              },
+              {
+                key: "destination",
+                title: "Destination",
+                width: "36%",
+                cell: (row) => <Name text={row.values[1]} none="not of a Pod" />,
+              },
               { key: "port", title: "Port", numeric: true, cell: (row) => row.values[3] },
-              { key: "denied", title: "Denied", numeric: true, cell: (row) => <Num value={row.measures[0]} /> },
+              {
+                key: "denied",
+                title: "Denied",
+                numeric: true,
+                cell: (row) => <Num value={row.measures[0]} />,
+              },
             ]}
           />
         )}
@@ -161,28 +221,46 @@ function question(): Explained | null {
 function Explain() {
   const asking = question();
   const [source, setSource] = useState(asking?.source ?? "");
-  const [target, setTarget] = useState(asking ? `${asking.destination}${asking.port ? `:${asking.port}` : ""}` : "");
+  const [target, setTarget] = useState(
+    asking ? `${asking.destination}${asking.port ? `:${asking.port}` : ""}` : "",
+  );
   const ask = (event: Event) => {
     event.preventDefault();
     const split = /^(.*):([\w-]+)$/.exec(target.trim());
     const [destination, port] = split ? [split[1], split[2]] : [target.trim(), ""];
-    change({ explain: [source.trim(), destination, port, asking?.protocol ?? "tcp", ""].join(",") });
+    change({
+      explain: [source.trim(), destination, port, asking?.protocol ?? "tcp", ""].join(","),
+    });
   };
   return (
     <Panel
       title="Why"
       aside={
         asking && (
-          <button type="button" aria-label="Close the explanation" onClick={() => change({ explain: null })}>
+          <button
+            type="button"
+            aria-label="Close the explanation"
+            onClick={() => change({ explain: null })}
+          >
             ×
           </button>
         )
       }
     >
       <form class="explain" onSubmit={ask}>
-        <input aria-label="Source" placeholder="namespace/pod or address" value={source} onInput={(event) => setSource(event.currentTarget.value)} />
+        <input
+          aria-label="Source"
+          placeholder="namespace/pod or address"
+          value={source}
+          onInput={(event) => setSource(event.currentTarget.value)}
+        />
         <span class="faint">to</span>
-        <input aria-label="Destination and port" placeholder="namespace/pod:port" value={target} onInput={(event) => setTarget(event.currentTarget.value)} />
+        <input
+          aria-label="Destination and port"
+          placeholder="namespace/pod:port"
+          value={target}
+          onInput={(event) => setTarget(event.currentTarget.value)}
+        />
         <button type="submit" disabled={!source.trim() || !target.trim()}>
           Explain
         </button>

@@ -66,14 +66,15 @@ export default function Sql() {
   latest.current = run;
   useEffect(() => {
     if (!place.current) return;
-    const columns = (fields.value?.names ?? []).map((each) => each.name).filter((each) => /^[a-z]+[A-Z]/.test(each));
+    const columns = (fields.value?.names ?? [])
+      .map((each) => each.name)
+      .filter((each) => /^[a-z]+[A-Z]/.test(each));
     const made = edit(place.current, wanted, { flows: columns }, () => void latest.current());
     editor.current = made;
     return () => {
       running.current?.abort();
       made.end();
     };
-    // biome-ignore lint/correctness/useExhaustiveDependencies: what is typed is the editor's, not the URL's
   }, []);
   useEffect(() => {
     if (editor.current && editor.current.text().trim() !== wanted) editor.current.write(wanted);
@@ -93,7 +94,9 @@ export default function Sql() {
             <select
               aria-label="Examples"
               value=""
-              onChange={(event) => editor.current?.write(EXAMPLES[Number(event.currentTarget.value)]?.[1] ?? "")}
+              onChange={(event) =>
+                editor.current?.write(EXAMPLES[Number(event.currentTarget.value)]?.[1] ?? "")
+              }
             >
               <option value="">Examples…</option>
               {EXAMPLES.map(([name], at) => (
@@ -107,7 +110,12 @@ export default function Sql() {
                 Stop
               </button>
             ) : (
-              <button type="button" class="primary" onClick={() => void run()} data-tip="Ctrl+Enter">
+              <button
+                type="button"
+                class="primary"
+                onClick={() => void run()}
+                data-tip="Ctrl+Enter"
+              >
                 Run
               </button>
             )}
@@ -138,7 +146,10 @@ function Said({ ran: { result, seconds } }: { ran: Ran }) {
       <span>
         {result.rows.length} rows{result.truncated ? ", cut off" : ""} in {said(seconds, "s")}
       </span>
-      <button type="button" onClick={() => download("query.csv", "text/csv", csv(result.columns, result.rows))}>
+      <button
+        type="button"
+        onClick={() => download("query.csv", "text/csv", csv(result.columns, result.rows))}
+      >
         CSV
       </button>
     </>
@@ -146,7 +157,9 @@ function Said({ ran: { result, seconds } }: { ran: Ran }) {
 }
 
 function Rows({ result }: { result: SqlResult }) {
-  const numeric = result.types.map((each) => /^(U?Int|Float|Decimal|Nullable\((U?Int|Float))/.test(each));
+  const numeric = result.types.map((each) =>
+    /^(U?Int|Float|Decimal|Nullable\((U?Int|Float))/.test(each),
+  );
   return (
     <Table<Cell[]>
       label="Rows of the query"
@@ -158,7 +171,11 @@ function Rows({ result }: { result: SqlResult }) {
         title: name,
         tip: result.types[at] ?? "",
         numeric: numeric[at] ?? false,
-        cell: (row: Cell[]) => <span class={typeof row[at] === "number" ? "num" : undefined}>{String(row[at] ?? "")}</span>,
+        cell: (row: Cell[]) => (
+          <span class={typeof row[at] === "number" ? "num" : undefined}>
+            {String(row[at] ?? "")}
+          </span>
+        ),
         order: (row: Cell[]) => (numeric[at] ? Number(row[at]) : String(row[at])),
       }))}
     />

@@ -19,16 +19,16 @@ export function Menu({ label, name, class: className = "", right = false, childr
     const elsewhere = (event: Event) => {
       if (event.target instanceof Node && !box.current?.contains(event.target)) set(false);
     };
-    const escape = (event: KeyboardEvent) => {
+    const leave = (event: KeyboardEvent) => {
       if (event.key !== "Escape") return;
       set(false);
       button.current?.focus();
     };
     document.addEventListener("pointerdown", elsewhere);
-    document.addEventListener("keydown", escape);
+    document.addEventListener("keydown", leave);
     return () => {
       document.removeEventListener("pointerdown", elsewhere);
-      document.removeEventListener("keydown", escape);
+      document.removeEventListener("keydown", leave);
     };
   }, [open]);
   return (

@@ -72,8 +72,7 @@ export function Table<Row>(props: TableProps<Row>) {
       onScroll={scroll}
       // A place that scrolls can be reached by keyboard.
       tabIndex={scrolls ? 0 : undefined}
-      role={scrolls ? "region" : undefined}
-      aria-label={scrolls ? label : undefined}
+      {...(scrolls ? { role: "region", "aria-label": label } : {})}
     >
       <table aria-label={label} aria-rowcount={rows.length + 1}>
         <thead>
@@ -111,7 +110,7 @@ function ordered<Row>(rows: Row[], by: (row: Row) => number | string, down: bool
 
 function Gap({ rows, columns }: { rows: number; columns: number }) {
   return (
-    <tr aria-hidden="true">
+    <tr>
       <td colSpan={columns} style={{ height: `${rows * ROW}px`, padding: 0 }} />
     </tr>
   );

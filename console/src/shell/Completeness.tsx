@@ -57,7 +57,6 @@ export function Completeness() {
             </thead>
             <tbody>
               {given.map((answer, index) => (
-                // biome-ignore lint/suspicious/noArrayIndexKey: answers have no name
                 <tr key={index}>
                   <td>{answer.table}</td>
                   <td>

@@ -47,7 +47,8 @@ export function FilterField() {
     asking.current?.abort();
     const abort = new AbortController();
     asking.current = abort;
-    const position = input.current?.selectionStart ?? value.length;
+    const caret = input.current?.selectionStart ?? value.length;
+    const position = [...value.slice(0, caret)].length;
     setTimeout(() => {
       if (abort.signal.aborted) return;
       completion(value, position, abort.signal).then(
@@ -63,10 +64,12 @@ export function FilterField() {
   const insert = (index: number) => {
     const option = offered.options[index];
     if (!option) return;
-    const after = text.slice(offered.to);
+    const points = [...text];
+    const before = points.slice(0, offered.from).join("");
+    const after = points.slice(offered.to).join("");
     const gap = /^\s/.test(after) || option.text.endsWith("(") ? "" : " ";
-    const next = text.slice(0, offered.from) + option.text + gap + after;
-    const caret = offered.from + option.text.length + 1;
+    const next = before + option.text + gap + after;
+    const caret = before.length + option.text.length + 1;
     write(next);
     say(null);
     requestAnimationFrame(() => {
@@ -79,7 +82,7 @@ export function FilterField() {
     show(false);
     const value = text.trim();
     try {
-      const { error } = await completion(value, value.length);
+      const { error } = await completion(value, [...value].length);
       if (error) {
         say(error);
         return;
@@ -90,27 +93,38 @@ export function FilterField() {
     say(null);
     change({ filter: value, cursor: null });
   };
-  const press = (event: KeyboardEvent) => {
-    const count = offered.options.length;
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      event.preventDefault();
-      if (!open) complete(text, 0);
-      else if (event.key === "ArrowDown") choose((chosen + 1) % count);
-      else choose(chosen <= 0 ? count - 1 : chosen - 1);
-    } else if (event.key === "Enter") {
-      event.preventDefault();
+  const keys: Record<string, () => boolean> = {
+    ArrowDown: () => step(1),
+    ArrowUp: () => step(-1),
+    Enter: () => {
       if (open && chosen >= 0) insert(chosen);
-      else apply();
-    } else if (event.key === "Tab" && open && !event.shiftKey && count) {
-      event.preventDefault();
+      else void apply();
+      return true;
+    },
+    Tab: () => {
+      if (!open || offered.options.length === 0) return false;
       insert(Math.max(chosen, 0));
-    } else if (event.key === "Escape") {
+      return true;
+    },
+    Escape: () => {
       if (open) show(false);
       else {
         write(applied);
         say(null);
       }
-    }
+      return true;
+    },
+  };
+  const step = (by: number) => {
+    const count = shownOptions(offered).length;
+    if (!open) complete(text, 0);
+    else if (chosen < 0) choose(by > 0 ? 0 : count - 1);
+    else choose((chosen + by + count) % count);
+    return true;
+  };
+  const press = (event: KeyboardEvent) => {
+    if (event.shiftKey && event.key === "Tab") return;
+    if (keys[event.key]?.()) event.preventDefault();
   };
   const repaired = shown && suggested(text, shown);
 
@@ -159,9 +173,9 @@ export function FilterField() {
         )}
       </div>
       {open && (
-        <ul class="completions" id={list} role="listbox" aria-label="Completions">
-          {offered.options.slice(0, 12).map((option, index) => (
-            <li
+        <div class="completions" id={list} role="listbox" aria-label="Completions">
+          {shownOptions(offered).map((option, index) => (
+            <div
               key={option.text}
               id={`${list}-${index}`}
               role="option"
@@ -177,9 +191,9 @@ export function FilterField() {
               {option.count !== null && option.count !== undefined && (
                 <span class="num faint">{option.count}</span>
               )}
-            </li>
+            </div>
           ))}
-        </ul>
+        </div>
       )}
       {shown && (
         <p class="filter-problem" role="alert" id={`${list}-problem`}>
@@ -206,20 +220,29 @@ export function FilterField() {
   );
 }
 
+const SHOWN = 12;
+
+function shownOptions(offered: Completion): Completion["options"] {
+  return offered.options.slice(0, SHOWN);
+}
+
 function suggested(text: string, problem: FilterProblem): string | null {
   const { position, length, suggestion } = problem;
   if (!suggestion || position === null || position === undefined) return null;
-  return text.slice(0, position) + suggestion + text.slice(position + (length ?? 0));
+  const points = [...text]; // the aggregator counts code points
+  const before = points.slice(0, position).join("");
+  return before + suggestion + points.slice(position + (length ?? 0)).join("");
 }
 
 /** The same text behind the field's, with a wave under what is wrong. */
 function Underline({ text, problem }: { text: string; problem: FilterProblem }) {
   if (problem.position === null || problem.position === undefined) return null;
   const end = problem.position + Math.max(problem.length ?? 1, 1);
+  const points = [...text];
   return (
     <div class="underline mono" aria-hidden="true">
-      <span>{text.slice(0, problem.position)}</span>
-      <u>{text.slice(problem.position, end) || " "}</u>
+      <span>{points.slice(0, problem.position).join("")}</span>
+      <u>{points.slice(problem.position, end).join("") || " "}</u>
     </div>
   );
 }

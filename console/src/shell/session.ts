@@ -26,7 +26,8 @@ export async function login(token: string): Promise<void> {
 /** Ask who this is; tries until the aggregator answers. */
 export async function identify(): Promise<void> {
   try {
-    [me.value, fields.value] = await Promise.all([get<Me>("me"), get<Fields>("fields")]);
+    me.value = await get<Me>("me");
+    fields.value = await get<Fields>("fields");
     loggedOut.value = false;
     unreachable.value = false;
     askAnew();

@@ -42,7 +42,13 @@ export function MapSide(props: SideProps) {
   const edge = scene.edges.find((each) => `${each.source} ${each.target}` === chosen);
   return (
     <aside class="side" aria-label="What is chosen">
-      {node ? <OfNode {...props} node={node} /> : edge ? <OfEdge {...props} edge={edge} /> : <All {...props} />}
+      {node ? (
+        <OfNode {...props} node={node} />
+      ) : edge ? (
+        <OfEdge {...props} edge={edge} />
+      ) : (
+        <All {...props} />
+      )}
     </aside>
   );
 }
@@ -55,7 +61,14 @@ function Close() {
   );
 }
 
-function OfNode({ node, scene, comparing, range, onChoose, onEnter }: SideProps & { node: SceneNode }) {
+function OfNode({
+  node,
+  scene,
+  comparing,
+  range,
+  onChoose,
+  onEnter,
+}: SideProps & { node: SceneNode }) {
   const wanted = condition(node);
   const ends = scene.edges.filter((each) => each.source === node.id || each.target === node.id);
   const deeper = into(node) !== null && into(node) !== parameter("focus");
@@ -72,10 +85,17 @@ function OfNode({ node, scene, comparing, range, onChoose, onEnter }: SideProps 
           )}
           {wanted && (
             <>
-              <a class="button" href={to("flows", { filter: both(parameter("filter"), wanted) })} onClick={follow}>
+              <a
+                class="button"
+                href={to("flows", { filter: both(parameter("filter"), wanted) })}
+                onClick={follow}
+              >
                 Flows
               </a>
-              <button type="button" onClick={() => change({ filter: both(parameter("filter"), wanted), chosen: null })}>
+              <button
+                type="button"
+                onClick={() => change({ filter: both(parameter("filter"), wanted), chosen: null })}
+              >
                 Only this
               </button>
             </>
@@ -84,7 +104,13 @@ function OfNode({ node, scene, comparing, range, onChoose, onEnter }: SideProps 
       </Panel>
       {wanted && <SeriesOf filter={wanted} range={range} />}
       <Panel title="Talks with" aside={`${ends.length} directions`}>
-        <EdgeTable edges={ends} from={node.id} scene={scene} comparing={comparing} onChoose={onChoose} />
+        <EdgeTable
+          edges={ends}
+          from={node.id}
+          scene={scene}
+          comparing={comparing}
+          onChoose={onChoose}
+        />
       </Panel>
     </>
   );
@@ -164,7 +190,12 @@ function EdgeTable({ edges, from, scene, comparing, onChoose }: EdgeTableProps) 
           width: "40px",
           cell: (edge) => <span class="faint">{edge.source === from ? "to" : "from"}</span>,
         },
-        { key: "other", title: "Other end", width: "48%", cell: (edge) => <Name text={other(edge)} /> },
+        {
+          key: "other",
+          title: "Other end",
+          width: "48%",
+          cell: (edge) => <Name text={other(edge)} />,
+        },
         {
           key: "octets",
           title: "Bytes",
@@ -176,7 +207,15 @@ function EdgeTable({ edges, from, scene, comparing, onChoose }: EdgeTableProps) 
           title: comparing ? "Change" : "Conn.",
           numeric: true,
           cell: (edge) =>
-            comparing ? edge.change === "gone" ? <span class="tag">gone</span> : <Change now={edge.octets} before={edge.before} /> : <Num value={edge.connections} />,
+            comparing ? (
+              edge.change === "gone" ? (
+                <span class="tag">gone</span>
+              ) : (
+                <Change now={edge.octets} before={edge.before} />
+              )
+            ) : (
+              <Num value={edge.connections} />
+            ),
         },
       ]}
     />
@@ -186,7 +225,8 @@ function EdgeTable({ edges, from, scene, comparing, onChoose }: EdgeTableProps) 
 function OfEdge({ edge, scene, range }: SideProps & { edge: SceneEdge }) {
   const source = scene.nodes.find((each) => each.id === edge.source);
   const target = scene.nodes.find((each) => each.id === edge.target);
-  const wanted = source && target ? both(condition(source, "src.") ?? "", condition(target, "dst.") ?? "") : "";
+  const wanted =
+    source && target ? both(condition(source, "src.") ?? "", condition(target, "dst.") ?? "") : "";
   const ports = useAnswer<Query>(wanted ? "query" : null, {
     ...asked(),
     ...range,
@@ -219,7 +259,11 @@ function OfEdge({ edge, scene, range }: SideProps & { edge: SceneEdge }) {
           )}
         </dl>
         <div class="buttons">
-          <a class="button" href={to("flows", { filter: both(parameter("filter"), wanted) })} onClick={follow}>
+          <a
+            class="button"
+            href={to("flows", { filter: both(parameter("filter"), wanted) })}
+            onClick={follow}
+          >
             Flows
           </a>
         </div>
@@ -233,11 +277,36 @@ function OfEdge({ edge, scene, range }: SideProps & { edge: SceneEdge }) {
               rows={groups(query)}
               id={(row) => row.values.join(" ")}
               columns={[
-                { key: "port", title: "Port", width: "26%", cell: (row) => `${String(row.values[0] ?? "").toUpperCase()} ${row.values[1]}` },
-                { key: "service", title: "Service", width: "32%", cell: (row) => <Name text={row.values[2]} none="–" /> },
-                { key: "octets", title: "Bytes", numeric: true, cell: (row) => <Num value={row.measures[0]} unit="octets" /> },
-                { key: "connections", title: "Conn.", numeric: true, cell: (row) => <Num value={row.measures[1]} /> },
-                { key: "denied", title: "Denied", numeric: true, cell: (row) => <Num value={row.measures[2]} /> },
+                {
+                  key: "port",
+                  title: "Port",
+                  width: "26%",
+                  cell: (row) => `${String(row.values[0] ?? "").toUpperCase()} ${row.values[1]}`,
+                },
+                {
+                  key: "service",
+                  title: "Service",
+                  width: "32%",
+                  cell: (row) => <Name text={row.values[2]} none="–" />,
+                },
+                {
+                  key: "octets",
+                  title: "Bytes",
+                  numeric: true,
+                  cell: (row) => <Num value={row.measures[0]} unit="octets" />,
+                },
+                {
+                  key: "connections",
+                  title: "Conn.",
+                  numeric: true,
+                  cell: (row) => <Num value={row.measures[1]} />,
+                },
+                {
+                  key: "denied",
+                  title: "Denied",
+                  numeric: true,
+                  cell: (row) => <Num value={row.measures[2]} />,
+                },
               ]}
             />
           )}
@@ -249,40 +318,47 @@ function OfEdge({ edge, scene, range }: SideProps & { edge: SceneEdge }) {
 
 function All({ scene, onChoose }: SideProps) {
   return (
-    <>
-      <Panel title="On the map" aside={scene.left ? `${scene.left} smaller ones are not` : `${scene.nodes.length}`}>
-        <Table<SceneNode>
-          label="On the map"
-          rows={scene.nodes}
-          id={(node) => node.id}
-          onOpen={(node) => onChoose(node.id)}
-          mark={(node) => (node.denied ? "is-denied" : "")}
-          columns={[
-            { key: "name", title: "Name", width: "50%", cell: (node) => <Name text={full(node)} />, order: full },
-            {
-              key: "octets",
-              title: "Bytes",
-              numeric: true,
-              cell: (node) => <Num value={node.octets} unit="octets" />,
-              order: (node) => node.octets,
-            },
-            {
-              key: "connections",
-              title: "Conn.",
-              numeric: true,
-              cell: (node) => <Num value={node.connections} />,
-              order: (node) => node.connections,
-            },
-            {
-              key: "denied",
-              title: "Denied",
-              numeric: true,
-              cell: (node) => <Num value={node.denied} />,
-              order: (node) => node.denied,
-            },
-          ]}
-        />
-      </Panel>
-    </>
+    <Panel
+      title="On the map"
+      aside={scene.left ? `${scene.left} smaller ones are not` : `${scene.nodes.length}`}
+    >
+      <Table<SceneNode>
+        label="On the map"
+        rows={scene.nodes}
+        id={(node) => node.id}
+        onOpen={(node) => onChoose(node.id)}
+        mark={(node) => (node.denied ? "is-denied" : "")}
+        columns={[
+          {
+            key: "name",
+            title: "Name",
+            width: "50%",
+            cell: (node) => <Name text={full(node)} />,
+            order: full,
+          },
+          {
+            key: "octets",
+            title: "Bytes",
+            numeric: true,
+            cell: (node) => <Num value={node.octets} unit="octets" />,
+            order: (node) => node.octets,
+          },
+          {
+            key: "connections",
+            title: "Conn.",
+            numeric: true,
+            cell: (node) => <Num value={node.connections} />,
+            order: (node) => node.connections,
+          },
+          {
+            key: "denied",
+            title: "Denied",
+            numeric: true,
+            cell: (node) => <Num value={node.denied} />,
+            order: (node) => node.denied,
+          },
+        ]}
+      />
+    </Panel>
   );
 }

@@ -3,7 +3,14 @@ import { useAnswer } from "../../asking";
 import { Answered } from "../../parts/Panel";
 import { Name } from "../../parts/values";
 import { date } from "../../times";
-import type { Check, ExplainAnswer, ExplainedConnection, PolicyName, Step, WayOf } from "./explained";
+import type {
+  Check,
+  ExplainAnswer,
+  ExplainedConnection,
+  PolicyName,
+  Step,
+  WayOf,
+} from "./explained";
 
 export interface Explained {
   source: string;
@@ -27,7 +34,11 @@ const VERDICTS: Record<string, string> = {
 
 export function Explanation({ of, brief = false }: ExplanationProps) {
   const { source, destination, port, protocol, at } = of;
-  const result = useAnswer<ExplainAnswer>("explain", { source, destination, port, protocol, at }, false);
+  const result = useAnswer<ExplainAnswer>(
+    "explain",
+    { source, destination, port, protocol, at },
+    false,
+  );
   return (
     <Answered asked={result}>
       {(answer) => (
@@ -80,7 +91,8 @@ function Way({ of, brief }: { of: WayOf; brief: boolean }) {
   return (
     <section class={of.denies ? "explained-way denies" : "explained-way"}>
       <p>
-        <b>{of.direction === "egress" ? "Leaving the source" : "Entering the destination"}:</b> {of.text}
+        <b>{of.direction === "egress" ? "Leaving the source" : "Entering the destination"}:</b>{" "}
+        {of.text}
       </p>
       {of.hidden && <p class="faint">The policies of that namespace are not yours to see.</p>}
       {steps.length > 0 && (
@@ -90,7 +102,9 @@ function Way({ of, brief }: { of: WayOf; brief: boolean }) {
           ))}
         </ol>
       )}
-      {!brief && of.omitted > 0 && <p class="faint">And {of.omitted} further rules that do not match.</p>}
+      {!brief && of.omitted > 0 && (
+        <p class="faint">And {of.omitted} further rules that do not match.</p>
+      )}
       {!brief && of.others.length > 0 && (
         <details>
           <summary>{of.others.length + of.othersOmitted} policies do not select this end</summary>
@@ -112,12 +126,20 @@ export function policyText(policy: PolicyName): string {
 }
 
 function Rule({ step, brief }: { step: Step; brief: boolean }) {
-  const state = step.decides ? "decides" : step.matches === null ? "doubtful" : step.reached ? "" : "unreached";
+  const state = step.decides
+    ? "decides"
+    : step.matches === null
+      ? "doubtful"
+      : step.reached
+        ? ""
+        : "unreached";
   return (
     <li class={`step ${state}`}>
       <div class="step-head">
         <Name text={policyText(step.policy)} />
-        <span class="faint">{step.isolation ? "default isolation" : step.rule && `rule ${step.rule}`}</span>
+        <span class="faint">
+          {step.isolation ? "default isolation" : step.rule && `rule ${step.rule}`}
+        </span>
         <span class="tag">{step.action}</span>
         {step.decides && <span class="step-decides">decides</span>}
       </div>

@@ -11,7 +11,8 @@ import { tags } from "@lezer/highlight";
 const CLICKHOUSE = SQLDialect.define({
   keywords:
     "select from where prewhere group by order having limit offset with as and or not in is null like ilike between case when then else end distinct asc desc interval union all join left inner any on using array global sample settings format if count sum avg min max uniq quantile",
-  builtin: "toDateTime toStartOfMinute toStartOfHour now today yesterday countIf sumIf uniqExact formatReadableSize concat",
+  builtin:
+    "toDateTime toStartOfMinute toStartOfHour now today yesterday countIf sumIf uniqExact formatReadableSize concat",
   backslashEscapes: true,
 });
 
@@ -21,9 +22,18 @@ const LOOK = EditorView.theme({
   ".cm-content": { fontFamily: "var(--mono)", caretColor: "var(--ink)" },
   ".cm-gutters": { backgroundColor: "var(--surface)", color: "var(--ink-3)", border: "none" },
   ".cm-cursor": { borderLeftColor: "var(--ink)" },
-  "&.cm-focused .cm-selectionBackground, .cm-selectionBackground": { background: "var(--accent-soft) !important" },
-  ".cm-tooltip": { backgroundColor: "var(--raised)", color: "var(--ink)", border: "1px solid var(--line)" },
-  ".cm-tooltip-autocomplete ul li[aria-selected]": { backgroundColor: "var(--accent-soft)", color: "var(--ink)" },
+  "&.cm-focused .cm-selectionBackground, .cm-selectionBackground": {
+    background: "var(--accent-soft) !important",
+  },
+  ".cm-tooltip": {
+    backgroundColor: "var(--raised)",
+    color: "var(--ink)",
+    border: "1px solid var(--line)",
+  },
+  ".cm-tooltip-autocomplete ul li[aria-selected]": {
+    backgroundColor: "var(--accent-soft)",
+    color: "var(--ink)",
+  },
 });
 
 const COLOURS = HighlightStyle.define([
@@ -39,8 +49,18 @@ export interface Editor {
   end(): void;
 }
 
+function started(run: () => void): boolean {
+  run();
+  return true; // the key is taken
+}
+
 /** Put an editor into an element. `tables`: names of columns by table, for completion. */
-export function edit(place: HTMLElement, text: string, tables: Record<string, string[]>, run: () => void): Editor {
+export function edit(
+  place: HTMLElement,
+  text: string,
+  tables: Record<string, string[]>,
+  run: () => void,
+): Editor {
   const root = place.shadowRoot ?? place.attachShadow({ mode: "open" });
   const view = new EditorView({
     root,
@@ -48,7 +68,7 @@ export function edit(place: HTMLElement, text: string, tables: Record<string, st
     state: EditorState.create({
       doc: text,
       extensions: [
-        keymap.of([{ key: "Mod-Enter", run: () => (run(), true) }]),
+        keymap.of([{ key: "Mod-Enter", run: () => started(run) }]),
         lineNumbers(),
         history(),
         drawSelection(),
@@ -66,7 +86,8 @@ export function edit(place: HTMLElement, text: string, tables: Record<string, st
   });
   return {
     text: () => view.state.doc.toString(),
-    write: (next) => view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: next } }),
+    write: (next) =>
+      view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: next } }),
     end: () => {
       view.destroy();
       root.replaceChildren();

@@ -10,10 +10,21 @@ from uuid import uuid4
 
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.api.paths import console, health, latest, live, sql, status, stream
+from flowvis.aggregator.api.paths import (
+    completion,
+    console,
+    fields,
+    health,
+    latest,
+    live,
+    sql,
+    status,
+    stream,
+)
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.routes import Route
+from flowvis.aggregator.api.values import KnownValues
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
@@ -230,6 +241,8 @@ class Aggregator:
             *stream.routes(self._history),
             *live.routes(self._live),
             *sql.routes(self._query, self._answers),
+            *fields.routes(),
+            *completion.routes(KnownValues(self._history, self._inventory)),
             *console.routes(),
         ]
 

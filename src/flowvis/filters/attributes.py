@@ -228,8 +228,8 @@ class Choice(Attribute):
         self.known = tuple(names)
         self._names = names
         self._largest = largest
-        named = {0: "", **{number: name for name, number in names.items()}}
-        numbers, texts = list(named), list(named.values())
+        self._shown = {0: "", **{number: name for name, number in names.items()}}
+        numbers, texts = list(self._shown), list(self._shown.values())
         self.expression = f"transform({column}, {numbers}, {texts}, toString({column}))"
 
     def equal(self, value: Value) -> Predicate:
@@ -241,6 +241,10 @@ class Choice(Attribute):
             number = literals.count(value.text, self._largest)
         return NumberIn(self.number, (number,))
 
+    def name_of(self, number: int) -> str:
+        """Return a number as people write it; "" for 0."""
+        return self._shown.get(number, str(number))
+
     def empty(self) -> Predicate:
         """It is 0: not known."""
         return NumberIn(self.number, (0,))
@@ -250,11 +254,13 @@ class Verdict(Attribute):
     """What policies decided, in one direction or both: of two actions the first of `_VERDICTS`."""
 
     kind = Kind.ENUM
-    operators = _EQUAL
+    operators = (*_EQUAL, *_EMPTY)
 
     def __init__(self, *directions: str) -> None:
         self.columns = tuple(f"{direction}NetworkPolicyRuleAction" for direction in directions)
         self._actions = tuple(map(column_number, self.columns))
+        self.single = tuple(_VERDICTS)
+        """Those of which a record has one."""
         self.known = (*_VERDICTS, *_GROUPS)
         decided = "".join(
             f"{_either_in(self.columns, actions)}, '{name}', "
@@ -269,6 +275,10 @@ class Verdict(Attribute):
         if name not in self.known:
             raise unknown(value.text, self.known)
         return some(self._only(one) for one in _GROUPS.get(name, (name,)))
+
+    def empty(self) -> Predicate:
+        """No policy decided."""
+        return self._only("none")
 
     def _only(self, verdict: str) -> Predicate:
         actions, stronger = _VERDICTS[verdict], _until(verdict)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.api.paths import explain, health, latest, live, sql, status
+from flowvis.aggregator.api.paths import explain, health, latest, live, nodes, sql, status
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.routes import Route
@@ -231,6 +231,7 @@ class Aggregator:
             *latest.routes(self._history),
             *live.routes(self._live),
             *sql.routes(self._query, self._answers),
+            *nodes.routes(self._node_reports),
             *explain.routes(
                 Explanations(self._inventory, self._policies, self._kubernetes_problem), now_ms
             ),
@@ -382,6 +383,12 @@ class Aggregator:
             }
             for node in by_node(self.collector.reporters(), self._inventory.nodes)
         ]
+
+    def _node_reports(self) -> list[dict[str, Any]]:
+        """All nodes, with what came from each."""
+        now = time.monotonic()
+        found = by_node(self.collector.reporters(), self._inventory.nodes)
+        return [node.as_dict(now) for node in found]
 
     def _destinations(self) -> list[dict[str, str]]:
         found = []

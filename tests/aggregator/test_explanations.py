@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from flowvis.aggregator.api.caller import Caller, Visibility
+from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.paths import explain
+from flowvis.aggregator.api.visibility import Visibility
 from flowvis.aggregator.explanations import Asked, Explanations, NotVisible, Place
 from flowvis.cli.client import Refused
 from flowvis.inventory.index import Inventory

@@ -182,7 +182,7 @@ async def test_nodes_as_their_exporters_go(monkeypatch: pytest.MonkeyPatch) -> N
     exporter.encode(exported(connection(2)), 1_000_004)
     for message in exporter.encode(exported(connection(3)), 1_000_004):
         session.data_received(memoryview(message))
-    (node, *others) = aggregator._node_reports()
+    (node, *others) = aggregator._nodes_shown()
     assert node["clockSkewSeconds"] == 1.8
     assert node["recordsPerSecond"] > 0
     assert (node["received"], node["lost"], node["gaps"]) == (4, 1, 1)

@@ -53,6 +53,10 @@ class PodIndex:
         """How many Pods are alive."""
         return len(self._by_name)
 
+    def living(self) -> list[Pod]:
+        """Return the Pods that are alive."""
+        return [self.objects[handle] for handle in list(self._by_name.values())]
+
     def upsert(self, pod: Pod, now_ms: int) -> None:
         """Learn of a Pod, new or changed; one with another UID is another Pod."""
         handle = self._by_name.get((pod.namespace, pod.name))
@@ -134,10 +138,6 @@ class PodIndex:
         """Return the living Pod of that name."""
         handle = self._by_name.get((namespace, name))
         return None if handle is None else self.objects[handle]
-
-    def living(self) -> list[Pod]:
-        """Return all living Pods."""
-        return [self.objects[handle] for handle in self._by_name.values()]
 
     def names(self) -> list[tuple[str, str]]:
         """The (namespace, name) of all living Pods."""

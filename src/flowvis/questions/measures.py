@@ -110,7 +110,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "unanswered", "connections",
-        "Connections that ended without any packet back, and that no policy is known to have denied",
+        "Connections that ended without any packet back, not counting those that a policy denied",
         "countIf",
         f"{UNANSWERED} AND NOT {DENIED_SQL}",
     ),
@@ -163,9 +163,7 @@ def numbers(
     measures: Sequence[Measure], values: Sequence[int | float | None], seconds: int
 ) -> list[int | float]:
     """Return the measures' numbers of what the store found in so many seconds."""
-    return [
-        measure.of(value, seconds) for measure, value in zip(measures, values, strict=True)
-    ]
+    return [measure.of(value, seconds) for measure, value in zip(measures, values, strict=True)]
 
 
 def documentation() -> str:

@@ -270,7 +270,9 @@ class Aggregator:
             *console.routes(),
             *nodes.routes(self._nodes_shown),
             *explain.routes(
-                Explanations(self._inventory, self._policies, self._kubernetes_problem), now_ms
+                Explanations(self._inventory, self._policies, self._kubernetes_problem),
+                self._questions,
+                now_ms,
             ),
             *policies.routes(self._questions, self._policies),
         ]

@@ -8,10 +8,17 @@ from typing import Any
 from flowvis.aggregator.api.application import Application, LocalDoor
 from flowvis.aggregator.api.listeners import ControlSocket
 from flowvis.aggregator.api.paths import explain
+from flowvis.aggregator.api.paths import policies as policy_paths
+from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.queries import Answers
+from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.explanations import Explanations
 from flowvis.cli.client import ControlClient
+from flowvis.clickhouse.query import Query
+from flowvis.clickhouse.store import Store
 from flowvis.inventory.index import Inventory
 from flowvis.policies import Policies
+from flowvis.questions.completeness import Uncommitted
 
 NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 BEGAN = NOW - 3_600_000
@@ -106,14 +113,26 @@ def cluster(*more: Any) -> tuple[Inventory, Policies]:
 
 @asynccontextmanager
 async def explained(
-    path: Path, inventory: Inventory, policies: Policies
+    path: Path, inventory: Inventory, policies: Policies, store: Store | None = None
 ) -> AsyncIterator[ControlClient]:
-    """Serve it."""
+    """Serve it, over the records of a store."""
 
     async def nothing() -> None:
         pass
 
-    routes = explain.routes(Explanations(inventory, policies), lambda: NOW)
+    def ask(sql: str) -> Query:
+        if store is None:
+            raise Problem("no-store", "no store is configured")
+        return store.ask(sql, max_rows=10_000, max_length=1 << 20)
+
+    def uncommitted() -> Uncommitted:
+        return Uncommitted(NOW // 1000, NOW // 1000, ())
+
+    questions = Questions(Answers(lambda: 2), ask, lambda: NOW, uncommitted)
+    routes = [
+        *explain.routes(Explanations(inventory, policies), questions, lambda: NOW),
+        *policy_paths.routes(questions, policies),
+    ]
     api = ControlSocket(path / "control.sock", Application(routes, LocalDoor()), nothing)
     await api.start()
     try:

@@ -4,20 +4,30 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowvis.aggregator.api.caller import Caller, Visibility
+from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.paths import explain
+from flowvis.aggregator.api.visibility import Visibility
 from flowvis.aggregator.explanations import Asked, Explanations, NotVisible, Place
 from flowvis.cli.client import Refused
 from flowvis.inventory.index import Inventory
 from flowvis.policies import Policies
 
 from .explained import BEGAN, NOW, POLICY, cluster, explained
+
+EMPTY: dict[str, Any] = {
+    "flowStartSeconds": NOW,
+    **{
+        f"{direction}NetworkPolicy{name}": 0 if name in {"Type", "RuleAction"} else ""
+        for direction in ("ingress", "egress")
+        for name in ("Name", "Namespace", "Type", "RuleName", "RuleAction")
+    },
+}
+"""What a record has of policies, if it has nothing."""
 
 
 @asynccontextmanager
@@ -191,9 +201,10 @@ def test_who_sees_one_namespace_sees_no_rule_or_label_of_another() -> None:
     explanations = Explanations(inventory, policies)
     sees = explain.seen_by(Caller("eve", Visibility.of(["ops"])))
 
-    async def ask(source: str, destination: str, names: tuple[str, str] = ("", "")) -> Any:
+    async def ask(source: str, destination: str, **record: str) -> Any:
         places = Place.parse("source", source), Place.parse("destination", destination)
-        return await explanations.answer(replace(Asked(*places), names=names), NOW, sees)
+        asked = Asked(*places, record=EMPTY | record if record else None)
+        return await explanations.answer(asked, NOW, sees)
 
     for source, destination in (
         ("shop/cart-0", "ops/probe:1"),
@@ -207,13 +218,15 @@ def test_who_sees_one_namespace_sees_no_rule_or_label_of_another() -> None:
         with pytest.raises(NotVisible):
             asyncio.run(ask(source, destination))
     # A record of their own may name the other end, and the rule that decided: as records do.
-    answer = asyncio.run(ask("10.0.1.1", "10.0.0.2:1", ("ops/probe", "shop/orders-0")))
+    names = {"sourcePodNamespace": "ops", "sourcePodName": "probe"}
+    names |= {"destinationPodNamespace": "shop", "destinationPodName": "orders-0"}
+    answer = asyncio.run(ask("10.0.1.1", "10.0.0.2:1", **names))
     (connection,) = answer["connections"]
     ingress = connection["ingress"]
     assert ingress["text"] == "allowed by NetworkPolicy shop/orders, rule ingress[1]"
     assert ingress["hidden"]
     assert [step["rule"] for step in ingress["steps"]] == ["ingress[1]"]
     assert ingress["steps"][0]["peers"] is None
-    text = json.dumps(answer)
+    text = json.dumps(answer["connections"])
     assert "app" not in text.replace('{"app": "probe"}', "")
     assert "team" not in text

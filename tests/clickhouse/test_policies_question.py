@@ -61,9 +61,12 @@ FLOWS = (
 )
 
 
-def answer(store: Store, filter_: str = "", known: Snapshot | None = None, **asked: str) -> Any:
+def answer(
+    store: Store, filter_: str = "", known: Snapshot | None = None, since: str = "", limit: str = ""
+) -> Any:
     if known is None:
         known = cluster()[1].as_of(NOW)
+    asked = {"from": since, "limit": limit}
     question = PoliciesQuestion.parse(asked, condition(parse(filter_)), NOW, known)
     plan = question.plan()
     statement = next(plan)
@@ -110,7 +113,7 @@ def test_what_each_rule_let_through_and_stopped(store: Store) -> None:
     assert by_name["gone"]["rules"][0]["octets"] == 500
     assert found["uncovered"] == {"connections": 0, "octets": 0}
     # The earlier hour has one more that nobody decided over.
-    found = answer(store, **{"from": "-2h"})
+    found = answer(store, since="-2h")
     assert found["uncovered"] == {"connections": 2, "octets": 2400}
     assert answer(store, known=Snapshot(), limit="1")["more"] == 1
 

@@ -21,6 +21,8 @@ from flowvis.aggregator.api.paths import (
     health,
     latest,
     live,
+    nodes,
+    policies,
     query,
     sql,
     status,
@@ -265,9 +267,13 @@ class Aggregator:
             *flows.routes(self._questions),
             *fields.routes(),
             *completion.routes(KnownValues(self._history, self._inventory)),
+            *nodes.routes(self._nodes_shown),
             *explain.routes(
-                Explanations(self._inventory, self._policies, self._kubernetes_problem), now_ms
+                Explanations(self._inventory, self._policies, self._kubernetes_problem),
+                self._questions,
+                now_ms,
             ),
+            *policies.routes(self._questions, self._policies),
             *console.routes(),
         ]
 
@@ -428,6 +434,11 @@ class Aggregator:
             }
             for node in self._node_reports()
         ]
+
+    def _nodes_shown(self) -> list[dict[str, Any]]:
+        """All nodes, with what came from each."""
+        now = time.monotonic()
+        return [node.as_dict(now) for node in self._node_reports()]
 
     def _node_reports(self) -> list[NodeReports]:
         return by_node(self.collector.reporters(), self._inventory.nodes)

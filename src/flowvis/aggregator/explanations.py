@@ -1,7 +1,7 @@
 """Answers why: names of Pods, Services and addresses in, explanations of their connections out."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -83,9 +83,26 @@ class Asked:
     """A number or a name; also as part of the destination."""
     at_ms: int | None = None
     """None: now."""
-    names: tuple[str, str] = ("", "")
-    """namespace/name of the Pods that a record names at its addresses: who may see the record may
-    see both."""
+    record: Mapping[str, Any] | None = None
+    """What is stored of it: who may see that may see what it names."""
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Asked":
+        """Ask about a stored record: as of when its connection began, which is in whole seconds."""
+        return cls(
+            Place.parse("source", record["sourceIP"]),
+            Place.parse("destination", record["destinationIP"]),
+            record["protocolIdentifier"],
+            str(record["destinationTransportPort"] or ""),
+            record["flowStartSeconds"] + 999,
+            record,
+        )
+
+    def pod(self, side: str) -> str:
+        """Return namespace/name of the Pod that the record names on one side; "" where none."""
+        if self.record is None or not self.record[f"{side}PodName"]:
+            return ""
+        return f"{self.record[f'{side}PodNamespace']}/{self.record[f'{side}PodName']}"
 
 
 @dataclass(slots=True)
@@ -123,7 +140,9 @@ class Explanations:
     async def answer(self, asked: Asked, now_ms: int, sees: Sees) -> dict[str, Any]:
         """Return the API's document; UnknownEnd, NotVisible and ValueError say what is wrong."""
         at_ms = now_ms if asked.at_ms is None else asked.at_ms
-        if at_ms > now_ms:
+        if asked.record is not None:
+            at_ms = min(at_ms, now_ms)  # nodes' clocks differ
+        elif at_ms > now_ms:
             raise ValueError(f"at {_utc(at_ms)}: that is in the future")
         known_from = self._policies.known_from_ms
         known = at_ms >= known_from
@@ -133,7 +152,7 @@ class Explanations:
         ends = _Ends(self._source(asked, at_ms))
         pods = self._inventory.pods.living()
         target = self._target(asked, at_ms, ends)
-        if not any(asked.names):
+        if asked.record is None:
             _check_visible(asked.source.text, ends.source.namespace, sees)
             for called in ends.services:
                 _check_visible(asked.destination.text, called.destination.namespace, sees)
@@ -152,9 +171,14 @@ class Explanations:
             "knownFrom": known_from,
             "verdict": _verdict(explanations) if known else Answered.UNKNOWN.value,
             "service": ends.service or None,
-            "connections": [as_dict(one, sees) for one in explanations],
+            "connections": [as_dict(one, sees, asked.record) for one in explanations],
             "more": ends.more,
-            "notes": [*self._notes(known=known, past=past), *ends.notes],
+            "record": asked.record,
+            "notes": [
+                *self._notes(known=known, past=past),
+                *self._changes(asked, snapshot),
+                *ends.notes,
+            ],
         }
 
     def _notes(self, *, known: bool, past: bool) -> Iterator[str]:
@@ -172,6 +196,16 @@ class Explanations:
         if not self._policies.active:
             yield "no policy is known at all"
 
+    def _changes(self, asked: Asked, snapshot: Snapshot) -> Iterator[str]:
+        """Say what policies did in the second in which a record's connection began."""
+        if asked.record is not None:
+            before = self._policies.as_of(asked.record["flowStartSeconds"])
+            if before.policies != snapshot.policies:
+                yield (
+                    "policies changed in the second in which the connection began, and what "
+                    "follows is as of its end"
+                )
+
     # Ends
 
     def _source(self, asked: Asked, at_ms: int) -> End:
@@ -180,7 +214,7 @@ class Explanations:
             raise ValueError(f"source {place.text!r}: without a port: no policy asks for it")
         family = _family(asked.destination.address)
         if not place.name:
-            return self._at(place.address, at_ms, asked.names[0])
+            return self._at(place.address, at_ms, asked.pod("source"))
         pod = self._inventory.pods.named(place.namespace, place.name)
         if pod is not None:
             return self._end(pod, family)
@@ -207,8 +241,9 @@ class Explanations:
             return _service_port(place, ports, port, asked.protocol)
         number = _number(port, asked.protocol)
         called = self._called_service(place.address, number, asked.protocol)
-        if called is None or asked.names[1]:
-            end = self._at(place.address, at_ms, asked.names[1])
+        named = asked.pod("destination")
+        if called is None or named:
+            end = self._at(place.address, at_ms, named)
             ends.services.append(Service(asked.protocol, number, end))
             return None
         return called

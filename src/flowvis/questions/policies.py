@@ -170,7 +170,7 @@ class PoliciesQuestion:
         )
 
 
-def without(snapshot: Snapshot, keep: Iterable[Policy]) -> Snapshot:
+def with_policies(snapshot: Snapshot, keep: Iterable[Policy]) -> Snapshot:
     """Return a snapshot with some of its policies only."""
     return Snapshot(list(keep), tiers=snapshot.tiers)
 

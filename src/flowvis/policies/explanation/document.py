@@ -10,6 +10,7 @@ from typing import Any
 from flowvis.batch import address_text
 from flowvis.policies.explanation.checks import Check, End, Outcome, Part
 from flowvis.policies.explanation.explain import Explanation
+from flowvis.policies.explanation.reported import Reported
 from flowvis.policies.explanation.walk import DENYING, Step, Way
 from flowvis.policies.explanation.words import protocol_words
 from flowvis.policies.model import Policy, PolicyStage, PolicyType
@@ -29,8 +30,10 @@ def everything(_: str) -> bool:
     return True
 
 
-def as_dict(explanation: Explanation, sees: Sees = everything) -> dict[str, Any]:
-    """Return an explanation of one connection."""
+def as_dict(
+    explanation: Explanation, sees: Sees = everything, record: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return an explanation of one connection; `record` is what is stored of it."""
     source, destination = explanation.source, explanation.called.destination
     return {
         "source": end_dict(source, sees),
@@ -38,8 +41,8 @@ def as_dict(explanation: Explanation, sees: Sees = everything) -> dict[str, Any]
         "protocol": protocol_words(explanation.called.protocol),
         "port": explanation.called.port,
         "verdict": explanation.answered.value,
-        "egress": _way(explanation.egress, source, destination, sees),
-        "ingress": _way(explanation.ingress, destination, source, sees),
+        "egress": _way(explanation.egress, source, destination, sees, record),
+        "ingress": _way(explanation.ingress, destination, source, sees, record),
     }
 
 
@@ -61,7 +64,9 @@ def policy_dict(policy: Policy) -> dict[str, Any]:
     return {"kind": policy.kind, "namespace": policy.namespace, "name": policy.name}
 
 
-def _way(way: Way, subject: End, peer: End, sees: Sees) -> dict[str, Any]:
+def _way(
+    way: Way, subject: End, peer: End, sees: Sees, record: Mapping[str, Any] | None
+) -> dict[str, Any]:
     seen, peer_seen = (sees(end.namespace) for end in (subject, peer))
     shown = [step for step in way.steps if seen or step.decides]
     steps = [_step(step, seen=seen, peer_seen=seen and peer_seen) for step in shown]
@@ -80,6 +85,7 @@ def _way(way: Way, subject: End, peer: End, sees: Sees) -> dict[str, Any]:
         ],
         "othersOmitted": way.others_omitted if seen else 0,
         "hidden": not seen,
+        "reported": Reported.of(record, way.direction.value).as_dict(way) if record else None,
     }
 
 

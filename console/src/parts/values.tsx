@@ -17,8 +17,13 @@ export function Name({ text, none = "none" }: { text: Cell | undefined; none?: s
   }
   return (
     <span class="name" data-tip={whole}>
-      <span class="name-head">{whole.slice(0, -TAIL)}</span>
-      <span class="name-tail">{whole.slice(-TAIL)}</span>
+      <span class="unseen">{whole}</span>
+      <span class="name-head" aria-hidden="true">
+        {whole.slice(0, -TAIL)}
+      </span>
+      <span class="name-tail" aria-hidden="true">
+        {whole.slice(-TAIL)}
+      </span>
     </span>
   );
 }

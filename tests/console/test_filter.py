@@ -1,0 +1,76 @@
+"""The filter of the bar: completed, applied, and wrong in its place."""
+
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from . import read
+from .opened import Console, Visit
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
+
+
+def asked(page: Page) -> str:
+    return parse_qs(urlparse(page.url).query).get("filter", [""])[0]
+
+
+def test_names_and_values_are_completed_by_keyboard(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("flows"))
+    page.locator("body").press("/")
+    box = page.get_by_role("combobox", name="Filter")
+    expect(box).to_be_focused()
+    page.keyboard.type("src.names")
+    expect(page.get_by_role("option").first).to_contain_text("src.namespace")
+    page.keyboard.press("Tab")
+    expect(box).to_have_value("src.namespace ")
+    page.keyboard.type("= sho")
+    expect(page.get_by_role("option", name="shop").first).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(box).to_have_value("src.namespace = shop ")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**filter=*")
+    assert asked(page) == "src.namespace = shop"
+    page = visit.answered()
+    answer = shown.asked("flows", filter="src.namespace = shop", columns="octetDeltaCount")
+    rows = read.table(page, "Flow records")
+    assert [row[7] for row in rows] == [row[0] for row in answer["rows"]]
+    assert rows
+    page.get_by_role("button", name="Clear the filter").click()
+    page.wait_for_function("!location.search.includes('filter')")
+
+
+def test_a_wrong_name_is_marked_and_repaired(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("flows"))
+    box = page.get_by_role("combobox", name="Filter")
+    box.fill("src.namespce = shop")
+    box.press("Enter")
+    problem = page.locator(".filter-problem")
+    expect(problem).to_contain_text("src.namespce")
+    expect(page.locator(".underline u")).to_have_text("src.namespce")
+    assert asked(page) == ""  # what is wrong is not asked
+    problem.get_by_role("button", name="Use src.namespace").click()
+    expect(box).to_have_value("src.namespace = shop")
+    box.press("Enter")
+    page.wait_for_url("**filter=*")
+    expect(problem).to_have_count(0)
+
+
+def test_a_link_with_a_wrong_filter_says_so(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("explore", filter='"\u00fc" and verdict = droped'))
+    expect(page.locator(".underline u")).to_have_text("droped")
+    expect(page.locator(".filter-problem")).to_contain_text("dropped")
+    expect(page.get_by_role("main")).to_contain_text("marked in the filter above")
+    visit.problems.clear()  # the browser's own lines about statuses of 400
+
+
+def test_what_is_clicked_becomes_a_filter(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("explore", by="src.namespace", measure="octets"))
+    first = read.table(page, "Groups")[0]
+    page.locator('table[aria-label="Groups"] tbody tr').first.click()
+    page.wait_for_url("**filter=*")
+    assert asked(page) == f"src.namespace = {first[0]}"
+    page = visit.answered()
+    rows = read.table(page, "Groups")
+    assert [row[:2] for row in rows] == [first[:2]]

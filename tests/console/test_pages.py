@@ -1,0 +1,271 @@
+"""Each page: numbers of the API and the store, links to it and back, for those who see little."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from playwright.sync_api import expect
+
+from . import read
+from .opened import Console, Visit
+from .traffic import total
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
+
+PAGES = {
+    "overview": {},
+    "map": {},
+    "map-workloads": {"page": "map", "level": "workload"},
+    "flows": {},
+    "explore": {"by": "src.namespace,dst.namespace"},
+    "explore-sankey": {"page": "explore", "by": "src.namespace,dst.namespace", "chart": "sankey"},
+    "explore-heat": {"page": "explore", "by": "src.workload", "chart": "heat"},
+    "policies": {},
+    "nodes": {},
+    "sql": {},
+}
+AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def link(shown: Console, name: str, **more: object) -> str:
+    given: dict[str, object] = {"page": name, **PAGES[name], **more}
+    return shown.address(str(given.pop("page")), **given)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_accessible(shown: Console, visit: Visit, name: str, theme: Any) -> None:
+    visit.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    page = visit.open(link(shown, name))
+    # By the debugger, not by a script element: the policy allows no foreign ones.
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    serious = [
+        (each["id"], [node["html"][:200] for node in each["nodes"]])
+        for each in found["violations"]
+        if each["impact"] in {"serious", "critical"}
+    ]
+    assert serious == []
+
+
+def test_overview_counts_what_the_store_has(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address())
+    tiles = read.tiles(page)
+    answer = shown.asked("query", measure="throughput,connections,denied,unanswered")
+    assert list(tiles.values()) == answer["total"]
+    ((octets, begun, denied),) = shown.aggregator.sql(
+        "SELECT sum(octetDeltaCount), count(DISTINCT sourceIP, sourceTransportPort),"
+        " uniqExactIf(sourceIP, ingressNetworkPolicyRuleAction = 2) FROM flows"
+    )
+    assert int(octets) == total(shown.connections)
+    assert int(begun) == tiles["Connections begun"] == len(shown.connections)
+    assert int(denied) == tiles["Denied by a policy"]
+    workloads = shown.asked("query", by="src.workload", measure="octets,connections", limit=10)
+    rows = read.table(page, "Top workloads")
+    assert [[row[0], row[2], row[3]] for row in rows] == workloads["rows"]
+
+
+def test_overview_says_which_edges_are_new(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address())
+    rows = read.table(page, "New since yesterday")
+    edges = shown.asked(
+        "query", by="src.workload,dst.workload,dst.port", measure="bothOctets", limit=10
+    )
+    assert len(rows) == 10  # yesterday there was nothing
+    assert [row[3] for row in rows] == [row[3] for row in edges["rows"]]
+
+
+def test_books_are_on_every_page_as_the_api_has_them(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("explore"))
+    answer = shown.asked("query", by="src.namespace", measure="throughput")["answer"]
+    button = page.get_by_role("button", name="details of the answers")
+    expect(button).to_contain_text("Complete" if answer["complete"] else "ncomplete")
+    button.click()
+    body = page.locator(".books-body")
+    for each in answer["missing"]:
+        expect(body).to_contain_text(each["text"])
+    expect(body).to_contain_text(answer["table"])
+
+
+def test_flows_are_those_of_the_store(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("flows"))
+    rows = read.table(page, "Flow records")
+    answer = shown.asked("flows", limit=200, columns="octetDeltaCount,reverseOctetDeltaCount")
+    assert [[row[7], row[8]] for row in rows] == answer["rows"]
+    assert sum(row[7] for row in rows) == total(shown.connections)
+
+
+def test_a_record_opens_into_what_is_known_of_it(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("flows", filter="verdict = dropped"))
+    page.locator('table[aria-label="Flow records"] tbody tr').first.click()
+    side = page.get_by_role("complementary", name="Flow record")
+    expect(side).to_contain_text("deny-others")
+    expect(side).to_contain_text("dropped")
+    counters = read.table(page, "Counters")
+    assert counters[0][:2] == ["Bytes", 180]
+    address = page.url
+    assert "flow=" in address
+    page.go_back()
+    expect(side).to_have_count(0)
+    # The link alone leads there as well.
+    page = visit.open(address)
+    expect(page.get_by_role("complementary", name="Flow record")).to_contain_text("deny-others")
+
+
+def test_columns_are_chosen(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("flows"))
+    page.get_by_role("button", name="Columns").click()
+    page.get_by_label("Source node").check()
+    expect(page.get_by_role("columnheader", name="Source node")).to_be_visible()
+    page.get_by_placeholder("Any field, by its name").fill("sourceTransportPort")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("columnheader", name="sourceTransportPort")).to_be_visible()
+    assert "sourceTransportPort" in parse_qs(urlparse(page.url).query)["columns"][0]
+
+
+def test_explore_shows_and_exports_what_was_answered(shown: Console, visit: Visit) -> None:
+    page = visit.open(
+        shown.address("explore", by="src.namespace,dst.namespace", measure="octets", chart="table")
+    )
+    answer = shown.asked("query", by="src.namespace,dst.namespace", measure="octets", limit=10)
+    rows = read.table(page, "Groups")
+    dimensioned = [[value or "none" for value in row] for row in answer["rows"]]
+    assert rows[: len(dimensioned)] == dimensioned
+    if answer["other"]:
+        assert rows[-1][-1] == answer["other"][0]
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="CSV").click()
+    lines = list(csv.reader(io.StringIO(Path(coming.value.path()).read_text())))
+    assert lines[0] == ["src.namespace", "dst.namespace", "octets"]
+    assert [[row[0], row[1], int(row[2])] for row in lines[1:]] == answer["rows"]
+
+
+def test_explore_makes_a_picture(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("explore"))
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="PNG").click()
+    content = Path(coming.value.path()).read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 5000
+
+
+def test_a_range_is_drawn_over_a_chart(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("explore"))
+    box = page.locator(".chart .plot").bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.25, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, middle, steps=4)
+    page.mouse.up()
+    page.wait_for_url("**from=2*")
+    length = shown.to_ms - shown.from_ms
+    asked = parse_qs(urlparse(page.url).query)
+    begin = page.evaluate("text => Date.parse(text)", asked["from"][0])
+    end = page.evaluate("text => Date.parse(text)", asked["to"][0])
+    assert abs(begin - shown.from_ms - length / 4) < length / 50
+    assert abs(end - shown.from_ms - length / 2) < length / 50
+
+
+def test_map_has_the_graph_and_goes_in_and_out_by_keyboard(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("map"))
+    graph = shown.asked("graph", source="src.namespace", target="dst.namespace", limit=300)
+    rows = read.table(page, "On the map")
+    expected = {
+        (node["names"] or ["outside"])[0]: [node["octets"], node["connections"], node["denied"]]
+        for node in graph["nodes"]
+    }
+    assert {row[0]: row[1:] for row in rows} == expected
+
+    row = page.locator('table[aria-label="On the map"] tbody tr').filter(has_text="shop").first
+    row.press("Enter")
+    side = page.get_by_role("complementary", name="What is chosen")
+    expect(side.get_by_role("heading", name="shop")).to_be_visible()
+    page.locator("canvas").press("Enter")
+    expect(page.get_by_role("navigation", name="Place on the map")).to_contain_text("shop")
+    assert "focus=shop" in page.url
+    page = visit.answered()
+    names = [row[0] for row in read.table(page, "On the map")]
+    assert any(name.startswith("shop/") for name in names)
+    assert "payments" in names  # what is elsewhere is one thing
+    page.locator("canvas").press("Backspace")
+    page = visit.answered()
+    assert {row[0] for row in read.table(page, "On the map")} == set(expected)
+    page.go_back()
+    page.wait_for_url("**focus=shop*")
+
+
+def test_map_plays_a_range(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("map"))
+    slider = page.get_by_role("slider", name="Moment of the range")
+    slider.press("Home")
+    page.wait_for_url("**at=*")
+    begin, end = map(int, parse_qs(urlparse(page.url).query)["at"][0].split(","))
+    assert (begin, end) == (shown.from_ms, shown.from_ms + 30_000)
+    slider.press("End")
+    page.wait_for_function("!location.search.includes('at=')")
+
+
+def test_policies_are_those_of_the_api(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("policies"))
+    answer = shown.asked("policies")
+    rows = read.table(page, "Policies and rules")
+    expected = [
+        [rule["name"], rule["connections"], rule["octets"], rule["denied"]]
+        for policy in answer["policies"]
+        for rule in policy["rules"]
+    ]
+    assert [[row[3], *row[5:8]] for row in rows] == expected
+    assert expected  # the traffic has denied connections
+    uncovered = page.get_by_role("link", name="No policy covers")
+    assert uncovered.locator("[data-value]").first.get_attribute("data-value") == str(
+        answer["uncovered"]["connections"]
+    )
+
+
+def test_nodes_are_those_of_the_api(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("nodes"))
+    rows = read.table(page, "Nodes")
+    nodes = shown.api("nodes")["nodes"]
+    assert [[row[0], row[4], row[5]] for row in rows] == [
+        [node["name"], node["received"], node["lost"]] for node in nodes
+    ]
+    page.locator('table[aria-label="Nodes"] tbody tr').first.click()
+    expect(page.get_by_role("heading", name=nodes[0]["name"])).to_be_visible()
+
+
+def test_sql_answers_what_the_store_has(shown: Console, visit: Visit) -> None:
+    query = "SELECT sourcePodNamespace, sum(octetDeltaCount) AS o FROM flows GROUP BY 1 ORDER BY 2"
+    page = visit.open(shown.address("sql", query=query))
+    expect(page.locator(".editor")).to_contain_text("octetDeltaCount")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("columnheader", name="sourcePodNamespace")).to_be_visible()
+    rows = read.table(page, "Rows of the query")
+    assert rows == [[str(cell) for cell in row] for row in shown.aggregator.sql(query)]
+
+
+def test_sql_says_what_is_wrong(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("sql", query="SELEKT 1"))
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("alert")).to_contain_text("SELEKT")
+    visit.problems.clear()  # the browser's own line about a status of 400
+
+
+def test_pages_keep_what_the_bar_says(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("flows", filter="namespace = shop", compare="-1d", flow="x"))
+    page.get_by_role("link", name="Explore").click()
+    page = visit.answered()
+    asked = parse_qs(urlparse(page.url).query)
+    assert asked == {
+        "page": ["explore"],
+        "from": [str(shown.from_ms)],
+        "to": [str(shown.to_ms)],
+        "filter": ["namespace = shop"],
+        "compare": ["-1d"],
+    }
+    expect(page.get_by_label("Filter", exact=True)).to_have_value("namespace = shop")
+    page.go_back()
+    expect(page.get_by_role("heading", name="Flows", exact=True).first).to_be_attached()

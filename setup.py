@@ -6,6 +6,7 @@ FLOWVIS_CONSOLE=never (the exporter's image); in a checkout `make console` build
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,7 +34,14 @@ class BuildPy(build_py):
             except ConsoleError as error:
                 sys.exit(str(error))
             self.__dict__.pop("data_files", None)  # looked for anew: they are there now
+        if self.editable_mode:
+            super().run()
+            return
+        copied = Path(self.build_lib, "flowvis", "console")
+        shutil.rmtree(copied, ignore_errors=True)  # what was built before has other names
         super().run()
+        if CONSOLE == "never":
+            shutil.rmtree(copied, ignore_errors=True)
 
 
 def leaves() -> list[Extension]:
@@ -66,5 +74,4 @@ def leaves() -> list[Extension]:
     )
 
 
-LEFT_OUT = {} if CONSOLE == "require" else {"flowvis": ["console/*", "console/assets/*"]}
-setup(ext_modules=leaves(), cmdclass={"build_py": BuildPy}, exclude_package_data=LEFT_OUT)
+setup(ext_modules=leaves(), cmdclass={"build_py": BuildPy})

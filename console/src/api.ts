@@ -37,6 +37,7 @@ export interface Compared {
   to: number;
   rows: (number[] | null)[];
   total: number[];
+  totalSeries?: (number | null)[][] | null;
 }
 
 export interface Query {
@@ -84,7 +85,7 @@ export interface GraphEdge {
 export interface Graph {
   nodes: GraphNode[];
   edges: GraphEdge[];
-  others: unknown;
+  others: { hidden: number } | null;
   compared: { nodes: GraphNode[]; edges: GraphEdge[] } | null;
   answer: Answer;
 }
@@ -143,6 +144,8 @@ export interface Policy {
   namespace: string;
   name: string;
   direction: string;
+  /** False: only records name it. */
+  exists?: boolean;
   rules: PolicyRule[];
   unused: boolean;
 }
@@ -150,6 +153,8 @@ export interface Policy {
 export interface Policies {
   policies: Policy[];
   uncovered: { connections: number; octets: number };
+  /** Policies beyond the limit. */
+  more?: number;
   answer: Answer;
 }
 

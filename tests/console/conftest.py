@@ -38,7 +38,7 @@ def session(shown: Console, chromium: Browser) -> Any:
 
 @pytest.fixture
 def visit(chromium: Browser, session: Any) -> Iterator[Visit]:
-    """A page of somebody who is logged in; nothing may go wrong in it that a test does not expect."""
+    """A page of somebody who is logged in; whatever goes wrong in it is a test's failure."""
     context = chromium.new_context(
         storage_state=session, viewport={"width": 1280, "height": 900}, accept_downloads=True
     )

@@ -5,7 +5,8 @@ import json
 import os
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,20 @@ BATCH = 500
 
 expect.set_options(timeout=PATIENCE_MS)
 
+PAGES: dict[str, dict[str, str]] = {
+    "overview": {},
+    "map": {},
+    "map-workloads": {"page": "map", "level": "workload"},
+    "flows": {},
+    "explore": {"by": "src.namespace,dst.namespace"},
+    "explore-sankey": {"page": "explore", "by": "src.namespace,dst.namespace", "chart": "sankey"},
+    "explore-heat": {"page": "explore", "by": "src.workload", "chart": "heat"},
+    "policies": {},
+    "nodes": {},
+    "sql": {},
+}
+"""What there is to look at, and what is asked on it; a name is the page's unless it says so."""
+
 
 @dataclass(frozen=True)
 class Console:
@@ -44,9 +59,9 @@ class Console:
     def api(self, path: str, token: str = TOKEN, **parameters: object) -> Any:
         """What the API answers to whoever has a token."""
         query = urllib.parse.urlencode({k: v for k, v in parameters.items() if v != ""})
-        request = Request(f"{self.url}/api/v1/{path}?{query}")
+        request = Request(f"{self.url}/api/v1/{path}?{query}")  # noqa: S310
         request.add_header("Authorization", f"Bearer {token}")
-        with urlopen(request, timeout=60) as answer:
+        with urlopen(request, timeout=60) as answer:  # noqa: S310
             return json.load(answer)
 
     def asked(self, path: str, **parameters: object) -> Any:
@@ -57,6 +72,11 @@ class Console:
         """A link to a page that shows the connections' range."""
         given = {"page": page, "from": self.from_ms, "to": self.to_ms} | parameters
         return f"{self.url}/?{urllib.parse.urlencode(given)}"
+
+    def link(self, name: str) -> str:
+        """A link to one of the pages."""
+        given: dict[str, object] = {"page": name, **PAGES[name]}
+        return self.address(str(given.pop("page")), **given)
 
 
 @contextlib.contextmanager
@@ -76,14 +96,21 @@ def console(path: Path, connections: Sequence[Connection], now_s: int) -> Iterat
     records = [record for each in connections for record in each.records()]
     with running(path / "aggregator", settings) as aggregator:
         for first in range(0, len(records), BATCH):
-            deliver(aggregator, exported(*records[first : first + BATCH]))
+            report(aggregator, *records[first : first + BATCH])
         aggregator.settled(len(records))
         made = Console(aggregator, connections, (now_s - 900) * 1000, now_s * 1000)
-        block_until(
-            lambda: aggregator.sql("SELECT count() FROM flows") == [[stored(aggregator)]],
-            aggregator.log,
-        )
+        if records:
+            block_until(
+                lambda: aggregator.sql("SELECT count() FROM flows") == [[stored(aggregator)]],
+                aggregator.log,
+            )
         yield made
+
+
+def report(aggregator: Aggregator, *records: dict[str, Any]) -> None:
+    """Send records as an exporter does; in a thread, as Playwright has a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(deliver, aggregator, exported(*records)).result()
 
 
 def stored(aggregator: Aggregator) -> int:
@@ -134,6 +161,10 @@ class Visit:
         expect(self.page.locator(".skeleton, [aria-busy=true]")).to_have_count(0)
         return self.page
 
+    def until(self, script: str) -> None:
+        """Wait until an expression holds in the page (by the debugger: pages may not eval)."""
+        block_until(lambda: bool(self.page.evaluate(script)), lambda: f"{script}: {self.page.url}")
+
 
 def log_in(context: BrowserContext, url: str, token: str = TOKEN) -> None:
     """Give a browser's context the session of a token, as the link with it does."""
@@ -143,10 +174,19 @@ def log_in(context: BrowserContext, url: str, token: str = TOKEN) -> None:
     page.close()
 
 
-def pictures() -> Path | None:
-    """Where pictures of the pages are wanted, if they are."""
+def photograph(visit: Visit, shown: Console, names: Iterable[str], of: str) -> None:
+    """Take pictures of pages, light and dark, narrow and wide, into $FLOWVIS_PICTURES if that is set."""
     directory = os.environ.get("FLOWVIS_PICTURES")
-    return Path(directory) if directory else None
+    if not directory:
+        return
+    for name in names:
+        page = visit.open(shown.link(name))
+        for width, height in ((1280, 900), (1920, 1080)):
+            for theme in ("light", "dark"):
+                page.set_viewport_size({"width": width, "height": height})
+                page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+                page.wait_for_timeout(700)  # drawn anew, and what moves has moved
+                page.screenshot(path=Path(directory) / f"{name}-{of}-{width}-{theme}.png")
 
 
 def now_s() -> int:

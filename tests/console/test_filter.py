@@ -38,7 +38,7 @@ def test_names_and_values_are_completed_by_keyboard(shown: Console, visit: Visit
     assert [row[7] for row in rows] == [row[0] for row in answer["rows"]]
     assert rows
     page.get_by_role("button", name="Clear the filter").click()
-    page.wait_for_function("!location.search.includes('filter')")
+    visit.until("!location.search.includes('filter')")
 
 
 def test_a_wrong_name_is_marked_and_repaired(shown: Console, visit: Visit) -> None:

@@ -3,52 +3,38 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
 from playwright.sync_api import expect
 
 from . import read
-from .opened import Console, Visit
+from .opened import PAGES, Console, Visit, photograph
 from .traffic import total
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
 
-PAGES = {
-    "overview": {},
-    "map": {},
-    "map-workloads": {"page": "map", "level": "workload"},
-    "flows": {},
-    "explore": {"by": "src.namespace,dst.namespace"},
-    "explore-sankey": {"page": "explore", "by": "src.namespace,dst.namespace", "chart": "sankey"},
-    "explore-heat": {"page": "explore", "by": "src.workload", "chart": "heat"},
-    "policies": {},
-    "nodes": {},
-    "sql": {},
-}
 AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def link(shown: Console, name: str, **more: object) -> str:
-    given: dict[str, object] = {"page": name, **PAGES[name], **more}
-    return shown.address(str(given.pop("page")), **given)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_accessible(shown: Console, visit: Visit, name: str, theme: Any) -> None:
-    visit.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-    page = visit.open(link(shown, name))
-    # By the debugger, not by a script element: the policy allows no foreign ones.
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    serious = [
-        (each["id"], [node["html"][:200] for node in each["nodes"]])
-        for each in found["violations"]
-        if each["impact"] in {"serious", "critical"}
-    ]
-    assert serious == []
+def test_a_page_is_accessible(shown: Console, visit: Visit, name: str) -> None:
+    page = visit.open(shown.link(name))
+    page.evaluate(AXE.read_text())  # by the debugger: the page's policy allows no foreign script
+    found = {}
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        expect(page.locator("html")).to_have_attribute("data-theme", theme)
+        violations = page.evaluate(
+            "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations)"
+        )
+        found[theme] = [
+            (each["id"], [node["html"][:200] for node in each["nodes"]])
+            for each in violations
+            if each["impact"] in {"serious", "critical"}
+        ]
+    assert found == {"light": [], "dark": []}
+    photograph(visit, shown, [name], "sixty")
 
 
 def test_overview_counts_what_the_store_has(shown: Console, visit: Visit) -> None:
@@ -81,7 +67,7 @@ def test_overview_says_which_edges_are_new(shown: Console, visit: Visit) -> None
 def test_books_are_on_every_page_as_the_api_has_them(shown: Console, visit: Visit) -> None:
     page = visit.open(shown.address("explore"))
     answer = shown.asked("query", by="src.namespace", measure="throughput")["answer"]
-    button = page.get_by_role("button", name="details of the answers")
+    button = page.get_by_role("button", name="Answers:")
     expect(button).to_contain_text("Complete" if answer["complete"] else "ncomplete")
     button.click()
     body = page.locator(".books-body")
@@ -206,7 +192,7 @@ def test_map_plays_a_range(shown: Console, visit: Visit) -> None:
     begin, end = map(int, parse_qs(urlparse(page.url).query)["at"][0].split(","))
     assert (begin, end) == (shown.from_ms, shown.from_ms + 30_000)
     slider.press("End")
-    page.wait_for_function("!location.search.includes('at=')")
+    visit.until("!location.search.includes('at=')")
 
 
 def test_policies_are_those_of_the_api(shown: Console, visit: Visit) -> None:
@@ -269,3 +255,24 @@ def test_pages_keep_what_the_bar_says(shown: Console, visit: Visit) -> None:
     expect(page.get_by_label("Filter", exact=True)).to_have_value("namespace = shop")
     page.go_back()
     expect(page.get_by_role("heading", name="Flows", exact=True).first).to_be_attached()
+
+
+def test_why_is_told_of_a_stored_connection_and_of_one_that_may_be(
+    shown: Console, visit: Visit
+) -> None:
+    page = visit.open(shown.address("policies"))
+    page.locator('table[aria-label="Denied connections"] tbody tr').first.click()
+    visit.until("location.search.includes('explain=')")
+    page = visit.answered()
+    told = page.locator(".explained")
+    explained = parse_qs(urlparse(page.url).query)["explain"][0]
+    answer = shown.asked("explain", filter=explained)
+    expect(told).to_contain_text(answer["verdict"])
+    for way in ("egress", "ingress"):
+        expect(told).to_contain_text(answer["connections"][0][way]["reported"]["text"])
+    page.get_by_label("Source", exact=True).fill("203.0.113.7")
+    page.get_by_label("Destination and port").fill("198.51.100.9:443")
+    page.get_by_role("button", name="Explain").click()
+    visit.until("location.search.includes('would=')")
+    answer = shown.api("explain", source="203.0.113.7", destination="198.51.100.9:443")
+    expect(told).to_contain_text(answer["connections"][0]["egress"]["text"])

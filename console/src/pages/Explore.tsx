@@ -1,7 +1,7 @@
 // Any measure, by any dimensions, over time or as a whole.
 import { useRef } from "preact/hooks";
 import type { Cell, Query } from "../api";
-import { asked, compared, useAnswer } from "../asking";
+import { compared, useAnswer } from "../asking";
 import { HeatMap } from "../charts/HeatMap";
 import { Sankey } from "../charts/Sankey";
 import { Swatch, TimeChart } from "../charts/TimeChart";
@@ -63,20 +63,6 @@ export default function Explore() {
     interval: timed ? wanted.interval : "none",
     limit: wanted.kind === "sankey" ? Math.max(wanted.limit, 50) : wanted.limit,
   });
-  const before = result.value?.compared;
-  const earlier = useAnswer<Query>(
-    before && timed ? "query" : null,
-    before
-      ? {
-          ...asked(),
-          from: before.from,
-          to: before.to,
-          measure: wanted.measure,
-          interval: wanted.interval,
-        }
-      : {},
-    false,
-  );
   const chart = useRef<HTMLDivElement>(null);
   return (
     <div class="explore">
@@ -100,7 +86,7 @@ export default function Explore() {
                 <Chart
                   wanted={wanted}
                   query={query}
-                  before={before ? (earlier.value?.totalSeries?.[0] ?? null) : null}
+                  before={query.compared?.totalSeries?.[0] ?? null}
                 />
               </div>
               <Groups wanted={wanted} query={query} />

@@ -41,7 +41,6 @@ function Chooser() {
   };
   return (
     <Menu
-      name="Columns"
       label={
         <>
           Columns

@@ -118,11 +118,12 @@ function prepared(graph: Graph, place: Where, grouped: boolean): Scene {
   const seen = seenFrom(place);
   const now = collapsed(graph, seen);
   const before = graph.compared ? collapsed(graph.compared, seen) : null;
-  return scene(now, before, (node) =>
+  const made = scene(now, before, (node) =>
     grouped && (node.kind === "workload" || node.kind === "pod")
       ? namespaceOf(String(node.names[0] ?? ""))
       : "",
   );
+  return { ...made, left: made.left + (graph.others?.hidden ?? 0) };
 }
 
 function Crumbs({ place: { focus } }: { place: Where }) {

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import type { Policies as PoliciesAnswer, Policy, PolicyRule, Query } from "../api";
 import { asked, useAnswer } from "../asking";
-import { both } from "../conditions";
+import { both, equals } from "../conditions";
 import { DENIED } from "../dimensions";
 import { change, follow, parameter, to } from "../location";
 import { Answered, Panel } from "../parts/Panel";
@@ -10,7 +10,7 @@ import { Table } from "../parts/Table";
 import { Name, Num } from "../parts/values";
 import { type Group, groups } from "../rows";
 import { ago, fully } from "../times";
-import { type Explained, Explanation } from "./policies/Explanation";
+import { Explanation } from "./policies/Explanation";
 
 export default function Policies() {
   const result = useAnswer<PoliciesAnswer>("policies", asked());
@@ -149,7 +149,9 @@ function Rules({ policies }: { policies: Policy[] }) {
             rule?.last ? (
               <span data-tip={fully(rule.last)}>{ago((Date.now() - rule.last) / 1000)}</span>
             ) : (
-              <span class="faint">{policy.unused ? "unused" : "–"}</span>
+              <span class="faint">
+                {policy.unused ? "unused" : policy.exists === false ? "gone" : "–"}
+              </span>
             ),
           order: ({ rule }) => rule?.last ?? 0,
         },
@@ -168,8 +170,9 @@ function DeniedBy() {
     limit: 25,
   });
   const explain = (row: Group) => {
-    const [source, destination, protocol, port] = row.values.map(String);
-    change({ explain: [source, destination, port, protocol, ""].join(",") });
+    const names = ["src.pod", "dst.pod", "proto", "dst.port"];
+    const conditions = names.map((name, at) => equals(name, row.values[at] ?? ""));
+    change({ explain: both(filter, ...conditions), would: null });
   };
   return (
     <Panel title="Denied connections" aside="choose one: why">
@@ -211,36 +214,30 @@ function DeniedBy() {
   );
 }
 
-/** The question in the URL: source, destination, port, protocol, time. */
-function question(): Explained | null {
-  const [source, destination, port = "", protocol = "tcp", ...at] = parameter("explain").split(",");
-  if (!source || !destination) return null;
-  return { source, destination, port, protocol: protocol || "tcp", at: at.join(",") };
+/** Whether a connection would be allowed now, as the URL has it: source and destination. */
+function would(): { source: string; destination: string } | null {
+  const [source, destination] = parameter("would").split(",");
+  return source && destination ? { source, destination } : null;
 }
 
 function Explain() {
-  const asking = question();
-  const [source, setSource] = useState(asking?.source ?? "");
-  const [target, setTarget] = useState(
-    asking ? `${asking.destination}${asking.port ? `:${asking.port}` : ""}` : "",
-  );
+  const stored = parameter("explain");
+  const now = would();
+  const [source, setSource] = useState(now?.source ?? "");
+  const [target, setTarget] = useState(now?.destination ?? "");
   const ask = (event: Event) => {
     event.preventDefault();
-    const split = /^(.*):([\w-]+)$/.exec(target.trim());
-    const [destination, port] = split ? [split[1], split[2]] : [target.trim(), ""];
-    change({
-      explain: [source.trim(), destination, port, asking?.protocol ?? "tcp", ""].join(","),
-    });
+    change({ would: `${source.trim()},${target.trim()}`, explain: null });
   };
   return (
     <Panel
       title="Why"
       aside={
-        asking && (
+        (stored || now) && (
           <button
             type="button"
             aria-label="Close the explanation"
-            onClick={() => change({ explain: null })}
+            onClick={() => change({ explain: null, would: null })}
           >
             ×
           </button>
@@ -265,7 +262,11 @@ function Explain() {
           Explain
         </button>
       </form>
-      {asking && <Explanation key={parameter("explain")} of={asking} />}
+      {stored ? (
+        <Explanation key={stored} of={{ ...asked(), filter: stored }} />
+      ) : (
+        now && <Explanation key={parameter("would")} of={now} />
+      )}
     </Panel>
   );
 }

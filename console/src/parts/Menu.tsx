@@ -4,13 +4,20 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 interface MenuProps {
   label: ComponentChildren;
-  name: string;
+  /** Said before the label, which shows a value. */
+  name?: string;
   class?: string;
   right?: boolean;
   children: (close: () => void) => ComponentChildren;
 }
 
-export function Menu({ label, name, class: className = "", right = false, children }: MenuProps) {
+export function Menu({
+  label,
+  name = "",
+  class: className = "",
+  right = false,
+  children,
+}: MenuProps) {
   const [open, set] = useState(false);
   const box = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
@@ -33,13 +40,8 @@ export function Menu({ label, name, class: className = "", right = false, childr
   }, [open]);
   return (
     <div class={`menu ${className}`} ref={box}>
-      <button
-        type="button"
-        ref={button}
-        aria-expanded={open}
-        aria-label={name}
-        onClick={() => set(!open)}
-      >
+      <button type="button" ref={button} aria-expanded={open} onClick={() => set(!open)}>
+        {name && <span class="unseen">{name} </span>}
         {label}
       </button>
       {open && (

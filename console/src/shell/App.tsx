@@ -1,7 +1,7 @@
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { loggedOut, unreachable } from "../asking";
-import { follow, PAGES, type Page, page, to } from "../location";
+import { follow, PAGES, type Page, page, parameter, to } from "../location";
 import { Icon } from "../parts/icons";
 import { Waiting } from "../parts/Panel";
 import { Completeness } from "./Completeness";
@@ -113,12 +113,13 @@ function Who() {
 
 function Bar() {
   const filtered = !UNFILTERED.has(page.value);
+  const live = page.value === "flows" && parameter("live") === "1"; // what comes has no range
   return (
     <header class="bar">
-      <RangePicker />
+      {!live && <RangePicker />}
       {filtered ? <FilterField /> : <div class="filter" />}
-      {filtered && page.value !== "policies" && <ComparePicker />}
-      <Completeness />
+      {filtered && page.value !== "policies" && !live && <ComparePicker />}
+      {!live && <Completeness />}
     </header>
   );
 }

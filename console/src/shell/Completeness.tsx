@@ -27,7 +27,7 @@ export function Completeness() {
     <Menu
       right
       class={complete ? "books" : "books incomplete"}
-      name={`${label}: details of the answers`}
+      name="Answers:"
       label={
         <>
           <i class="dot" aria-hidden="true" />

@@ -78,7 +78,7 @@ export function RangePicker() {
         <Icon name="back" />
       </button>
       <Menu
-        name="Time range"
+        name="Time range:"
         label={
           <>
             <Icon name="clock" />

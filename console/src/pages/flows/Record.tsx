@@ -8,7 +8,7 @@ import { Table } from "../../parts/Table";
 import { Name, Num } from "../../parts/values";
 import { quantity } from "../../quantities";
 import * as fields from "../../records";
-import { date, fully, written } from "../../times";
+import { date, fully } from "../../times";
 import { Explanation } from "../policies/Explanation";
 import { VerdictTag } from "./columns";
 
@@ -241,18 +241,14 @@ function Way({ record }: { record: FlowRecord }) {
 }
 
 function Policies({ record }: { record: FlowRecord }) {
-  const explained = {
-    source: fields.endpoint(record, "source"),
-    destination: fields.endpoint(record, "destination"),
-    port: fields.text(record, "destinationTransportPort"),
-    protocol: fields.protocol(record).toLowerCase(),
-    at: written(fields.start(record)),
-  };
+  const connection = fields.parsed(fields.key(record));
+  if (!connection) return null;
+  const filter = ofConnection(connection);
   return (
     <Panel
       title="Policies"
       aside={
-        <a href={to("policies", { explain: Object.values(explained).join(",") })} onClick={follow}>
+        <a href={to("policies", { explain: filter })} onClick={follow}>
           explain
         </a>
       }
@@ -280,7 +276,7 @@ function Policies({ record }: { record: FlowRecord }) {
           ];
         })}
       </dl>
-      <Explanation of={explained} brief />
+      <Explanation of={{ ...asked(), filter }} brief />
     </Panel>
   );
 }

@@ -1,4 +1,5 @@
 // Why a connection was allowed or denied, as the aggregator says it: the rules on its way, in order.
+import type { Parameters } from "../../api";
 import { useAnswer } from "../../asking";
 import { Answered } from "../../parts/Panel";
 import { Name } from "../../parts/values";
@@ -12,17 +13,9 @@ import type {
   WayOf,
 } from "./explained";
 
-export interface Explained {
-  source: string;
-  destination: string;
-  port: string;
-  protocol: string;
-  /** When it began; empty: now. */
-  at: string;
-}
-
 interface ExplanationProps {
-  of: Explained;
+  /** A connection that is stored (a filter and a range), or two ends and a port: by the policies of now. */
+  of: Parameters;
   /** Only what decided. */
   brief?: boolean;
 }
@@ -33,12 +26,7 @@ const VERDICTS: Record<string, string> = {
 };
 
 export function Explanation({ of, brief = false }: ExplanationProps) {
-  const { source, destination, port, protocol, at } = of;
-  const result = useAnswer<ExplainAnswer>(
-    "explain",
-    { source, destination, port, protocol, at },
-    false,
-  );
+  const result = useAnswer<ExplainAnswer>("explain", of, false);
   return (
     <Answered asked={result}>
       {(answer) => (
@@ -94,6 +82,12 @@ function Way({ of, brief }: { of: WayOf; brief: boolean }) {
         <b>{of.direction === "egress" ? "Leaving the source" : "Entering the destination"}:</b>{" "}
         {of.text}
       </p>
+      {of.reported && (
+        <p class={of.reported.agrees === false ? "problem" : "faint"}>
+          The record says: {of.reported.text}
+          {of.reported.agrees === false && ", which is something else"}
+        </p>
+      )}
       {of.hidden && <p class="faint">The policies of that namespace are not yours to see.</p>}
       {steps.length > 0 && (
         <ol class="steps">

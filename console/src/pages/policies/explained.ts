@@ -39,6 +39,8 @@ export interface WayOf {
   others: { policy: PolicyName; why: string }[];
   othersOmitted: number;
   hidden: boolean;
+  /** What the stored record says; null where none is asked about. */
+  reported?: { text: string; agrees: boolean | null } | null;
 }
 
 export interface EndOf {

@@ -1,0 +1,193 @@
+"""Who comes in, what is seen of what one may see, and what is shown where nothing can be."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Route, expect
+
+from waiting import block_until
+
+from . import read
+from .opened import (
+    PAGES,
+    TOKEN,
+    TOKEN_OF_SHOP,
+    Console,
+    Visit,
+    console,
+    log_in,
+    now_s,
+    photograph,
+    report,
+)
+from .traffic import Connection, cluster
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
+
+
+def test_a_link_with_a_token_logs_in_and_forgets_it(shown: Console, chromium: Browser) -> None:
+    context = chromium.new_context()
+    visit = Visit(context)
+    asked: list[str] = []
+    visit.page.on("request", lambda request: asked.append(request.url))
+    page = visit.open(f"{shown.address('flows')}#token={TOKEN}")
+    expect(page.get_by_role("table", name="Flow records")).to_be_visible()
+    assert "#" not in page.url
+    assert TOKEN not in page.evaluate("JSON.stringify([history.state, {...localStorage}])")
+    assert not any(TOKEN in url for url in asked)
+    (cookie,) = context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    context.close()
+    assert visit.problems == []
+
+
+def test_nobody_is_asked_for_a_token(shown: Console, chromium: Browser) -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(f"{shown.url}/#token=wrong")
+    box = page.get_by_label("Token")
+    box.fill("wrong as well")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert context.cookies() == []
+    box.fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+    context.close()
+
+
+def test_who_may_see_one_namespace_sees_that_one(shown: Console, chromium: Browser) -> None:
+    context = chromium.new_context()
+    log_in(context, shown.url, TOKEN_OF_SHOP)
+    visit = Visit(context)
+    page = visit.open(shown.address("flows"))
+    rows = read.table(page, "Flow records")
+    assert rows
+    assert all("shop/" in f"{row[1]} {row[2]}" for row in rows)
+    assert len(rows) < len(shown.connections)
+    for hidden in ("Nodes", "SQL"):
+        expect(page.get_by_role("link", name=hidden)).to_have_count(0)
+    page = visit.open(shown.address("map", level="workload"))
+    page.get_by_role("table", name="On the map").wait_for()
+    edges = shown.api(
+        "graph", TOKEN_OF_SHOP, **{"from": shown.from_ms, "to": shown.to_ms},
+        source="src.workload", target="dst.workload",
+    )  # fmt: skip
+    assert len(read.table(page, "On the map")) == len(edges["nodes"])
+    context.close()
+    assert visit.problems == []
+
+
+def test_where_nothing_is_it_says_so(shown: Console, visit: Visit) -> None:
+    empty = {"filter": "namespace = nobody"}
+    texts = {
+        "overview": "No flow in this range matches the filter",
+        "map": "Nobody talks",
+        "flows": "No record in this range matches the filter",
+        "explore": "No flow in this range matches the filter",
+    }
+    for name, text in texts.items():
+        page = visit.open(shown.address(name, **empty))
+        expect(page.get_by_role("main")).to_contain_text(text)
+
+
+def test_a_server_that_is_gone_is_said_and_what_was_there_stays(
+    shown: Console, visit: Visit
+) -> None:
+    page = visit.open(shown.address("explore", by="src.namespace", measure="octets"))
+    before = read.table(page, "Groups")
+    visit.context.set_offline(True)
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    expect(page.locator(".books.lost")).to_be_visible()
+    assert read.table(page, "Groups") == before
+    visit.context.set_offline(False)
+    page.get_by_role("button", name="Ask again").first.click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    visit.problems.clear()  # the browser's own lines about failed requests
+
+
+def test_an_answer_that_is_cut_off_or_refused_is_no_answer(shown: Console, visit: Visit) -> None:
+    def cut(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.body()[:-40])
+
+    visit.page.route("**/api/v1/query*", cut)
+    page = visit.open(shown.address("explore"))
+    expect(page.get_by_role("alert")).to_contain_text("cut off")
+    costly = {"error": {"code": "too-costly", "message": "reads too much"}}
+    page.unroute("**/api/v1/query*")
+    page.route("**/api/v1/query*", lambda route: route.fulfill(status=422, json=costly))
+    page.get_by_role("button", name="Ask again").first.click()
+    expect(page.get_by_role("alert")).to_contain_text("a shorter range")
+    visit.problems.clear()
+
+
+def live(number: int) -> dict[str, Any]:
+    """A record of now."""
+    (record,) = Connection(number, "shop/live-1", "data/live-2", 6000, 1234, now_s()).records()
+    return record
+
+
+def test_live_flows_come_as_they_are_written_and_wait_while_held(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    # An aggregator of its own, as others count what they have got.
+    with console(tmp_path, [], now_s()) as own:
+        context = chromium.new_context()
+        log_in(context, own.url)
+        visit = Visit(context)
+        photograph(visit, own, PAGES, "none")
+        page = visit.open(f"{own.url}/?page=flows&live=1&filter=dst.port+%3D+6000")
+        expect(page.get_by_role("main")).to_contain_text("as they come")
+        report(own.aggregator, live(40_001), live(40_002) | {"destinationTransportPort": 1})
+        table = page.get_by_role("table", name="Live flow records")
+        expect(table.locator("tbody tr")).to_have_count(1)
+        assert read.table(page, "Live flow records")[0][7] == 1234
+        page.get_by_role("button", name="Hold").click()
+        report(own.aggregator, live(40_003))
+        expect(page.get_by_role("main")).to_contain_text("1 waiting")
+        expect(table.locator("tbody tr")).to_have_count(1)
+        page.get_by_role("button", name="Go on").click()
+        expect(table.locator("tbody tr")).to_have_count(2)
+        context.close()
+        assert visit.problems == []
+
+
+def settled(visit: Visit, picture: str) -> str:
+    """Wait until a picture of the map stays the same; return it."""
+    seen = [""]
+
+    def same() -> str:
+        seen.append(str(visit.page.evaluate(picture)))
+        return seen[-1] if seen[-1] == seen[-2] else ""
+
+    return block_until(same, lambda: "the map does not come to rest")
+
+
+@pytest.mark.slow
+def test_two_thousand_workloads_are_a_map_of_some_hundreds(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    now = now_s()
+    with console(tmp_path, cluster(2000, now), now) as large:
+        context = chromium.new_context(viewport={"width": 1280, "height": 900})
+        log_in(context, large.url)
+        visit = Visit(context)
+        page = visit.open(large.address("map", level="workload"))
+        expect(page.locator("canvas")).to_have_attribute("data-ready", "|workload")
+        rows = read.table(page, "On the map")
+        assert 200 <= len(rows) <= 301
+        expect(page.get_by_role("complementary")).to_contain_text("smaller ones are not")
+        # A refresh leaves what is there where it was.
+        places = "document.querySelector('canvas').toDataURL()"
+        before = settled(visit, places)
+        page.get_by_role("button", name="Ask again").click()
+        visit.answered()
+        assert settled(visit, places) == before
+        photograph(visit, large, PAGES, "thousands")
+        page = visit.open(large.address("flows"))
+        assert page.locator("table tbody tr").count() < 220  # those in view, and a few
+        context.close()
+        assert visit.problems == []

@@ -66,7 +66,7 @@ class Console:
 
     def asked(self, path: str, **parameters: object) -> Any:
         """The same over the range that the connections are in."""
-        return self.api(path, **{"from": self.from_ms, "to": self.to_ms}, **parameters)
+        return self.api(path, TOKEN, **{"from": self.from_ms, "to": self.to_ms, **parameters})
 
     def address(self, page: str = "overview", **parameters: object) -> str:
         """A link to a page that shows the connections' range."""
@@ -175,7 +175,7 @@ def log_in(context: BrowserContext, url: str, token: str = TOKEN) -> None:
 
 
 def photograph(visit: Visit, shown: Console, names: Iterable[str], of: str) -> None:
-    """Take pictures of pages, light and dark, narrow and wide, into $FLOWVIS_PICTURES if that is set."""
+    """Take pictures of pages, light and dark, narrow and wide, where FLOWVIS_PICTURES says."""
     directory = os.environ.get("FLOWVIS_PICTURES")
     if not directory:
         return

@@ -1,5 +1,5 @@
 // What flows from the groups of one dimension to those of the next.
-import { sankey, sankeyLinkHorizontal } from "d3-sankey";
+import { type SankeyNode, sankey, sankeyLinkHorizontal } from "d3-sankey";
 import type { Cell } from "../api";
 import { said } from "../quantities";
 import { token } from "./palette";
@@ -49,6 +49,21 @@ function made(rows: SankeyProps["rows"]): { nodes: Group[]; links: Link[] } {
   return { nodes: [...nodes.values()], links: [...links.values()] };
 }
 
+const LINE = 12; // px
+
+/** Those whose names have room: of two that would lie on each other, the larger. */
+function labelled(nodes: SankeyNode<Group, Link>[]): Set<string> {
+  const taken: { x: number; y: number }[] = [];
+  const found = new Set<string>();
+  for (const each of [...nodes].sort((a, b) => (b.value ?? 0) - (a.value ?? 0))) {
+    const place = { x: each.x0 ?? 0, y: ((each.y0 ?? 0) + (each.y1 ?? 0)) / 2 };
+    if (taken.some(({ x, y }) => x === place.x && Math.abs(y - place.y) < LINE)) continue;
+    taken.push(place);
+    found.add(each.id);
+  }
+  return found;
+}
+
 export function Sankey({ label, dimensions, rows, unit }: SankeyProps) {
   const [box, width] = useWidth<HTMLDivElement>();
   const { nodes, links } = made(rows);
@@ -70,6 +85,7 @@ export function Sankey({ label, dimensions, rows, unit }: SankeyProps) {
       [Math.max(width - 24 - margin, 100), height],
     ]);
   const graph = width > 0 ? layout({ nodes, links }) : null;
+  const written = graph ? labelled(graph.nodes) : new Set<string>();
   const colours = new Map(
     nodes.filter((each) => each.id.startsWith("0")).map((each, at) => [each.id, token(at)]),
   );
@@ -104,15 +120,17 @@ export function Sankey({ label, dimensions, rows, unit }: SankeyProps) {
                   style={{ fill: `var(--${colours.get(each.id) ?? "flow"})` }}
                   data-tip={`${each.name}: ${said(each.value ?? 0, unit)}`}
                 />
-                <text
-                  x={right ? x0 - 6 : x1 + 6}
-                  y={(y0 + y1) / 2}
-                  dy="0.32em"
-                  text-anchor={right ? "end" : "start"}
-                  class="group"
-                >
-                  {each.name}
-                </text>
+                {written.has(each.id) && (
+                  <text
+                    x={right ? x0 - 6 : x1 + 6}
+                    y={(y0 + y1) / 2}
+                    dy="0.32em"
+                    text-anchor={right ? "end" : "start"}
+                    class="group"
+                  >
+                    {each.name}
+                  </text>
+                )}
               </g>
             );
           })}

@@ -163,7 +163,7 @@ class Stage {
     this.view = {
       x: (left + right) / 2,
       y: (top + bottom) / 2 + 8,
-      scale: Math.min(Math.max(scale, 0.08), 1.6),
+      scale: Math.min(Math.max(scale, 0.08), 2.2),
     };
     this.fitted = this.of;
     this.paint();

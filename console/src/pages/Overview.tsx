@@ -88,7 +88,7 @@ function Tile({ query, at, title, unit = "", denied = false, address }: TileProp
         <Num value={value} unit={unit} quiet={false} />
         {before !== undefined && <Change now={value} before={before} />}
       </span>
-      <Spark values={query.totalSeries?.[at] ?? []} denied={denied} />
+      <Spark values={query.totalSeries?.[at] ?? []} denied={denied && value > 0} />
     </a>
   );
 }

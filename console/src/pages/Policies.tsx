@@ -121,6 +121,7 @@ function Rules({ policies }: { policies: Policy[] }) {
         {
           key: "connections",
           title: "Conn.",
+          width: "60px",
           tip: "Connections it decided about",
           numeric: true,
           cell: ({ rule }) => <Num value={rule?.connections} />,
@@ -129,6 +130,7 @@ function Rules({ policies }: { policies: Policy[] }) {
         {
           key: "octets",
           title: "Bytes",
+          width: "76px",
           numeric: true,
           cell: ({ rule }) => <Num value={rule?.octets} unit="octets" />,
           order: ({ rule }) => rule?.octets ?? 0,
@@ -136,6 +138,7 @@ function Rules({ policies }: { policies: Policy[] }) {
         {
           key: "denied",
           title: "Denied",
+          width: "60px",
           numeric: true,
           cell: ({ rule }) => <Num value={rule?.denied} />,
           order: ({ rule }) => rule?.denied ?? 0,
@@ -143,6 +146,7 @@ function Rules({ policies }: { policies: Policy[] }) {
         {
           key: "last",
           title: "Last",
+          width: "88px",
           tip: "When it last decided",
           numeric: true,
           cell: ({ policy, rule }) =>

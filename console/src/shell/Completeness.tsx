@@ -18,7 +18,7 @@ export function missing(given: Answer[]): Missing[] {
 export function Completeness() {
   const given = answers.value;
   if (unreachable.value) return <span class="books lost">No answer</span>;
-  if (given.length === 0) return <span class="books faint">…</span>;
+  if (given.length === 0) return null;
   const gone = missing(given);
   const complete = given.every((answer) => answer.complete);
   const records = gone.reduce((sum, each) => sum + (each.records || 0), 0);

@@ -12,19 +12,16 @@ from uuid import uuid4
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
+    antrea,
+    completion,
     console,
+    fields,
     flows,
     graph,
     health,
     latest,
     live,
     query,
-    completion,
-    console,
-    fields,
-    health,
-    latest,
-    live,
     sql,
     status,
     stream,
@@ -33,8 +30,8 @@ from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
-from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.api.values import KnownValues
+from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
@@ -266,6 +263,7 @@ class Aggregator:
             *flows.routes(self._questions),
             *fields.routes(),
             *completion.routes(KnownValues(self._history, self._inventory)),
+            *antrea.routes(self._live, self._record_metrics),
             *console.routes(),
         ]
 
@@ -373,6 +371,21 @@ class Aggregator:
 
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent
+
+    def _record_metrics(self) -> dict[str, Any]:
+        """What Antrea's /recordmetrics has."""
+        stages = self.ledger.stages
+        return {
+            "numRecordsExported": stages["correlator"].sent,
+            "numRecordsReceived": stages["collector"].received,
+            "numRecordsDropped": sum(loss.records for loss in self.ledger.losses.values()),
+            "numFlows": len(self.table),
+            "numConnToCollector": len(self.collector.sessions),
+            "withClickHouseExporter": self._clickhouse.current is not None,
+            "withS3Exporter": False,
+            "withLogExporter": False,
+            "withIPFIXExporter": self._ipfix.current is not None,
+        }
 
     def _live(self, limit: int, skip: int) -> Batch:
         return self.table.live(limit, skip=skip)

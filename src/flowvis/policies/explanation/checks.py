@@ -187,19 +187,18 @@ class Checks:
 
     def _pods(self, choice: Pods, end: End, subject: End | None) -> tuple[Part | None, str]:
         member = end.member
-        if end.gone:
-            if choice.namespace not in {None, end.namespace}:
-                return Part.NAMESPACE, f"it is in namespace {end.namespace}"
-            return Part.DOUBT, f"{end} is gone, and its labels are not known any more"
-        if member is None:
+        if member is None and not end.gone:
             return Part.POD, f"{end} is no Pod"
-        labels = self._snapshot.labels_of(member.namespace)
-        why = _namespace(choice, member.namespace, labels)
+        namespace = end.namespace if member is None else member.namespace
+        why = _namespace(choice, namespace, self._snapshot.labels_of(namespace))
         if not why and choice.relation is not None and subject and subject.member:
-            mine = subject.member.namespace
-            why = self._unrelated(choice.relation, mine, member.namespace)
+            why = self._unrelated(choice.relation, subject.member.namespace, namespace)
         if why:
             return Part.NAMESPACE, why
+        if member is None:
+            if not choice.account and not choice.pods.requirements:
+                return None, ""
+            return Part.DOUBT, f"{end} is gone, and its labels are not known any more"
         if choice.account not in {"", member.account}:
             return Part.ACCOUNT, f"its service account is {member.account or 'not known'}"
         why = _labels(choice.pods.requirements, dict(member.labels), "it")

@@ -15,12 +15,15 @@ from flowvis.aggregator.api.paths import (
     antrea,
     completion,
     console,
+    explain,
     fields,
     flows,
     graph,
     health,
     latest,
     live,
+    nodes,
+    policies,
     query,
     sql,
     status,
@@ -43,6 +46,7 @@ from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.explanations import Explanations
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.quarantine import Quarantine
@@ -130,7 +134,8 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory(report=log.warning)
-        self._policies, self._egresses = Policies(report=log.warning), Egresses()
+        self._policies = Policies(report=log.warning, known_from_ms=now_ms())
+        self._egresses = Egresses()
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._ranges = Ranges(self._inventory, BY_THE_PODS)
@@ -265,6 +270,13 @@ class Aggregator:
             *completion.routes(KnownValues(self._history, self._inventory)),
             *antrea.routes(self._live, self._record_metrics),
             *console.routes(),
+            *nodes.routes(self._nodes_shown),
+            *explain.routes(
+                Explanations(self._inventory, self._policies, self._kubernetes_problem),
+                self._questions,
+                now_ms,
+            ),
+            *policies.routes(self._questions, self._policies),
         ]
 
     async def _end_readers(self) -> None:
@@ -406,7 +418,7 @@ class Aggregator:
             "nodes": self._nodes(),
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
-            "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
+            "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",
             "ranges": self._ranges.problem(),
             "policies": self._policies.as_dict(),
@@ -414,6 +426,9 @@ class Aggregator:
             "ledger": self.ledger.as_dict(),
             "losses": self.ledger.losses_as_dicts(time.monotonic()),
         }
+
+    def _kubernetes_problem(self) -> str:
+        return self._kubernetes.problem() if self._kubernetes is not None else ""
 
     def _sessions(self) -> list[dict[str, Any]]:
         now = time.monotonic()
@@ -436,6 +451,11 @@ class Aggregator:
             }
             for node in self._node_reports()
         ]
+
+    def _nodes_shown(self) -> list[dict[str, Any]]:
+        """All nodes, with what came from each."""
+        now = time.monotonic()
+        return [node.as_dict(now) for node in self._node_reports()]
 
     def _node_reports(self) -> list[NodeReports]:
         return by_node(self.collector.reporters(), self._inventory.nodes)

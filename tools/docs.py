@@ -50,7 +50,6 @@ when the file changes, that names today's; where both are given, today's counts.
 | `externalFlowCollectorAddr` | 1.5 | `flowCollector.address` and `flowCollector.enable` |
 | `recordFormat`, `observationDomainID` | 1.5 | the same in `flowCollector` |
 | `flowExportInterval` | 1.1 | `activeFlowRecordTimeout` |
-| `apiServer.*` | | taken, without effect yet |
 
 ## Changes
 

@@ -21,7 +21,6 @@ from flowvis.aggregator.api.tokens import TokenFile
 from flowvis.batch import Batch
 from flowvis.inventory.sources.access import HOST, PORT, InCluster
 from flowvis.lab.apiserver import ApiServer, service_account
-from flowvis.transport.certificates import Issued
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
 from .records import records
@@ -93,7 +92,8 @@ async def opened(
     more: Sequence[Route] = (),
     limits: CallerLimits | None = None,
     live_flows: Batch = FLOWS,
-    tls: tuple[Issued, TlsFiles] | None = None,
+    tls: TlsFiles | None = None,
+    patient: bool = False,
     max_connections: int = 64,
 ) -> AsyncIterator[Opened]:
     """Open the API to the holders of TOKENS, or to whom `known` knows."""
@@ -122,7 +122,7 @@ async def opened(
     ]
     routes += more
     application = Application(routes, door, stats, limits)
-    reloader = TlsReloader(tls[1], make=tls[1].https_context) if tls else None
+    reloader = TlsReloader(tls, make=tls.https_context) if tls else None
     api = TcpApi(
         "127.0.0.1",
         0,
@@ -130,6 +130,7 @@ async def opened(
         door,
         end,
         certificates=reloader,
+        patient=patient,
         max_connections=max_connections,
     )
     await api.start()

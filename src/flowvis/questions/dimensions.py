@@ -13,13 +13,11 @@ from flowvis.clickhouse.schema.tables import definitions, stored_columns
 from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
 from flowvis.filters.errors import FilterError
-from flowvis.questions.problem import QuestionError
+from flowvis.questions.problem import QuestionError, shown
 
 MAX_DIMENSIONS = 6
 
-_ONLY_WHERE = {
-    f"{end}PodName": f"{end}WorkloadName = ''" for end in ("source", "destination")
-}
+_ONLY_WHERE = {f"{end}PodName": f"{end}WorkloadName = ''" for end in ("source", "destination")}
 """Of a name that is a workload's, else a Pod's, the Pod counts only where there is no workload."""
 
 
@@ -69,9 +67,7 @@ def dimension(parameter: str, name: str) -> Dimension:
             suggestion=error.suggestion or "",
         ) from error  # fmt: skip
     only_where = _ONLY_WHERE if found.name.endswith(".workload") else {}
-    parts = tuple(
-        Part(column, only_where.get(column, "")) for column in stored_columns(sql)
-    )
+    parts = tuple(Part(column, only_where.get(column, "")) for column in stored_columns(sql))
     kind = {Kind.NUMBER: "number", Kind.ADDRESS: "address", Kind.ENUM: "enum"}
     return Dimension(found.name, kind.get(found.kind, "text"), sql, parts)
 
@@ -87,11 +83,11 @@ def parse_dimensions(parameter: str, text: str) -> tuple[Dimension, ...]:
     names = [name.strip() for name in text.split(",")] if text else []
     if len(names) > MAX_DIMENSIONS:
         raise QuestionError(
-            "bad-query", f"{parameter} {text[:80]!r}: at most {MAX_DIMENSIONS} names"
+            "bad-query", f"{parameter} {shown(text)}: at most {MAX_DIMENSIONS} names"
         )
     found = tuple(dimension(parameter, name) for name in names)
     if len({each.name for each in found}) < len(found):
-        raise QuestionError("bad-query", f"{parameter} {text[:80]!r}: each name once")
+        raise QuestionError("bad-query", f"{parameter} {shown(text)}: each name once")
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flowvis.clickhouse.schema.tables import FIRST_RECORD, UNANSWERED
 from flowvis.fields import EndReason, RuleAction
-from flowvis.questions.problem import QuestionError, unknown
+from flowvis.questions.problem import QuestionError, shown, unknown
 
 DENIED_SQL = (
     f"(ingressNetworkPolicyRuleAction IN ({RuleAction.DROP}, {RuleAction.REJECT})"
@@ -63,7 +63,7 @@ class Measure:
         """Return the aggregate of a column of such states."""
         return f"sum({column})" if self.additive else f"{self.aggregate}Merge({column})"
 
-    def of(self, value: int | float | None, seconds: int) -> int | float:
+    def of(self, value: float | None, seconds: int) -> int | float:
         """Return the number that people see of what the store found in so many seconds."""
         found = value or 0
         return found * self.per_second / seconds if self.per_second else found
@@ -110,7 +110,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "unanswered", "connections",
-        "Connections that ended without any packet back, and that no policy is known to have denied",
+        "Connections that ended without any packet back, not counting those that a policy denied",
         "countIf",
         f"{UNANSWERED} AND NOT {DENIED_SQL}",
     ),
@@ -151,11 +151,11 @@ def parse_measures(text: str) -> tuple[Measure, ...]:
     names = [name.strip() for name in (text or DEFAULT).split(",")]
     if len(names) > MAX_MEASURES or len(set(names)) < len(names):
         raise QuestionError(
-            "bad-query", f"measure {text[:80]!r}: at most {MAX_MEASURES}, each once"
+            "bad-query", f"measure {shown(text)}: at most {MAX_MEASURES}, each once"
         )
     for name in names:
         if name not in BY_NAME:
-            raise unknown("measure", name[:80], BY_NAME, ", ".join(BY_NAME))
+            raise unknown("measure", name, BY_NAME, ", ".join(BY_NAME))
     return tuple(BY_NAME[name] for name in names)
 
 
@@ -163,9 +163,7 @@ def numbers(
     measures: Sequence[Measure], values: Sequence[int | float | None], seconds: int
 ) -> list[int | float]:
     """Return the measures' numbers of what the store found in so many seconds."""
-    return [
-        measure.of(value, seconds) for measure, value in zip(measures, values, strict=True)
-    ]
+    return [measure.of(value, seconds) for measure, value in zip(measures, values, strict=True)]
 
 
 def documentation() -> str:

@@ -13,9 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from flowvis.clickhouse.schema.tables import BATCH_NUMBER, FLOWS_COLUMNS, WRITER, shown_type, value_sql
+from flowvis.clickhouse.schema.tables import (
+    BATCH_NUMBER,
+    FLOWS_COLUMNS,
+    WRITER,
+    shown_type,
+    value_sql,
+)
 from flowvis.filters.sql import Condition
-from flowvis.questions.problem import QuestionError, number, unknown
+from flowvis.questions.problem import QuestionError, number, shown, unknown
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import LATEST_MS, TimeRange, parse_range
 
@@ -68,7 +74,8 @@ class PageQuestion:
         if since_s is not None:
             asked = self.records.range
             within = replace(asked, from_ms=max(asked.from_ms, since_s * 1000))
-            wanted = [f"{value_sql(name)} AS c{n}" for n, name in enumerate(self.columns)]
+            # No other names for them: 18.16 does not find a column of a cluster that has two.
+            wanted = [value_sql(name) for name in self.columns]
             found = yield self.records.within(within).select(
                 ["toUInt32(flowEndSeconds) AS e", f"toString({_ORDER_SQL}) AS o", *wanted],
                 where=self._where(),
@@ -138,7 +145,7 @@ def _columns(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in FLOWS_COLUMNS:
-            raise unknown("columns", name[:80], FLOWS_COLUMNS, "the columns of docs/clickhouse.md")
+            raise unknown("columns", name, FLOWS_COLUMNS, "the columns of docs/clickhouse.md")
     return names
 
 
@@ -159,6 +166,6 @@ def _read(written: str) -> tuple[TimeRange, Cursor]:
         usable = False
     if not usable:
         raise QuestionError(
-            "bad-query", f"cursor {written[:80]!r}: not one that a page had; leave it out"
+            "bad-query", f"cursor {shown(written)}: not one that a page had; leave it out"
         )
     return TimeRange(from_ms, to_ms), Cursor(end_s, order, alike)

@@ -22,6 +22,8 @@ VERSION = 1
 TABLE = "flow_records"
 VERSIONS = "flowvis_schema"
 FLOWS = "flows"
+BOOKS = "flow_books"
+"""The history of the books; see `books`."""
 
 TYPES = {
     Kind.U8: "UInt8",
@@ -198,7 +200,6 @@ FLOWS_COLUMNS: tuple[str, ...] = (
 """The columns of `flows`: the documented ones, then ours."""
 
 
-
 def shown_type(name: str) -> str:
     """Return what the values of a column of `flows` are: text, number, address or time."""
     if name == INSERTED:
@@ -243,6 +244,9 @@ SHARD_BY = (
 )
 
 
+BOOKS_SHARD_BY = "cityHash64(writer)"  # what is committed at once is of one shard
+
+
 def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
     """Write the CREATE TABLE of the records; `ttl_s` 0 keeps them for ever.
 
@@ -258,13 +262,17 @@ def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
         f"PRIMARY KEY ({', '.join(ORDER[:PRIMARY])})",
         f"ORDER BY ({', '.join(ORDER)})",
     ]
-    if features.ttl and ttl_s:
-        parts.append(f"TTL {ttl_sql(ttl_s)}")
+    return "\n".join([*parts, *kept(layout, features, ttl_sql(ttl_s) if ttl_s else "")])
+
+
+def kept(layout: TableLayout, features: Features, ttl: str) -> Iterator[str]:
+    """Yield the clauses of a table that batches go to."""
+    if features.ttl and ttl:
+        yield f"TTL {ttl}"
     if layout.cluster:
-        parts.append(f"SETTINGS replicated_deduplication_window = {REMEMBERED_BATCHES}")
+        yield f"SETTINGS replicated_deduplication_window = {REMEMBERED_BATCHES}"
     elif features.deduplication:
-        parts.append(f"SETTINGS non_replicated_deduplication_window = {REMEMBERED_BATCHES}")
-    return "\n".join(parts)
+        yield f"SETTINGS non_replicated_deduplication_window = {REMEMBERED_BATCHES}"
 
 
 def create_versions(layout: TableLayout) -> str:
@@ -305,7 +313,10 @@ def shown(layout: TableLayout) -> dict[str, str]:
         name: f"{', '.join(columns)} FROM {_own(layout, FLOWS)}"
         for name, columns in NARROW_VIEWS.items()
     }
-    made = {TABLE: _over_all(layout, TABLE, SHARD_BY)} if layout.cluster else {}
+    made = {}
+    if layout.cluster:
+        made[TABLE] = _over_all(layout, TABLE, SHARD_BY)
+        made[BOOKS] = _over_all(layout, BOOKS, BOOKS_SHARD_BY)
     for name, select in selects.items():
         made[layout.own(name)] = (
             f"CREATE VIEW IF NOT EXISTS {_own(layout, name)}{layout.everywhere} AS SELECT {select}"
@@ -319,7 +330,8 @@ def engines(layout: TableLayout) -> dict[str, str]:
     """Return how the engine of each table and view ends, by name."""
     over_all = dict.fromkeys(shown(layout), "Distributed")
     views = {layout.own(name): "View" for name in (FLOWS, *NARROW_VIEWS)}
-    return over_all | views | {VERSIONS: "MergeTree", layout.own(TABLE): "MergeTree"}
+    stored = (VERSIONS, layout.own(TABLE), layout.own(BOOKS))
+    return over_all | views | dict.fromkeys(stored, "MergeTree")
 
 
 def _own(layout: TableLayout, name: str) -> str:

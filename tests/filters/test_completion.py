@@ -42,7 +42,11 @@ def at(text: str) -> Completion:
         ("pod not |", ["in"], ""),
         ("pod is |", ["empty", "not empty"], ""),
         ("pod is not |", ["empty"], ""),
-        ("port |= 3", ["=", "!=", "in", "not in", "<", "<=", ">", ">="], ""),
+        (
+            "port |= 3",
+            ["=", "!=", "in", "not in", "<", "<=", ">", ">=", "is empty", "is not empty"],
+            "",
+        ),
         ("src.namespace = |", ["kube-system", "shop", '"my shop"'], ""),
         ("src.namespace=|", ["kube-system", "shop", '"my shop"'], ""),
         ("src.namespace = SH|", ["shop", '"my shop"'], "SH"),

@@ -36,6 +36,8 @@ def at(text: str) -> Completion:
         ("(src.ki|nd", ["src.kind"], "src.kind"),
         ("src.label.|", ["src.label.app"], "src.label."),
         ("label.k8|", ["label.k8s.io/name"], "label.k8"),
+        ("not unenf|", ["verdict = unenforced"], "unenf"),
+        ("pod = a and deni|", ["verdict = denied"], "deni"),
         ("pod |", ["=", "!=", "in", "not in", "~", "!~", "is empty", "is not empty"], ""),
         ("pod !|", ["!=", "!~"], "!"),
         ("pod n|", ["not in"], "n"),

@@ -126,10 +126,11 @@ language and names may be in capitals or not. An empty filter chooses everything
 {operators}
 - `in (a, b, c)` is any of these; of addresses `in` takes networks: `ip in (10.0.0.0/8, fd00::/8)`. `::/0`
   is all of IPv6, `0.0.0.0/0` all of IPv4.
+- Numbers can be ranges, both ends included: `port in (80, 8000-8999)`, `bytes in 1MB..1GB`.
 - `*` in a word stands for any characters: `pod = cart-*`. In quotes it is itself.
 - `~` is true where a regular expression matches any part. It is [RE2's](https://github.com/google/re2/wiki/Syntax);
   `.` matches a line's end as well. It looks at a name as it is shown, `namespace/name`.
-- `is empty`: there is none, or it is not known. Of values with names: the number is 0.
+- `is empty`: there is none, or it is not known. A number is 0.
 - Texts are compared byte for byte. Values in quotes, `"..."` or `'...'`, may have anything in them; in quotes
   `\\\\` is a backslash, `\\"` and `\\'` are quotes, and every other backslash is itself.
 

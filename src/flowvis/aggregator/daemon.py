@@ -585,6 +585,7 @@ def _store(settings: ClickHouse, memory_limit: int) -> Store:
                     memory_bytes=query_bytes,
                     seconds=max(round(queries.max_duration), 1),
                     threads=queries.max_threads,
+                    rows_read=queries.max_rows_read,
                 ),
             ),
         )

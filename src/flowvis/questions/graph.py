@@ -5,9 +5,10 @@ the sum over all edges is the sum over all records. Two ranges are compared over
 those that are largest in either.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import add
+from typing import Any, Self, cast
 
 from flowvis.fields import FlowType
 from flowvis.filters.sql import Condition
@@ -94,18 +95,13 @@ def _own_kind(last: Dimension, end: str) -> str:
     return ""
 
 
-@dataclass(slots=True)
 class _Node:
     """A node, with what all edges at it add up to."""
 
-    names: tuple[str, ...]
-    kind: str
-    numbers: list[int]
-
-    @property
-    def id(self) -> str:
+    def __init__(self, names: tuple[str, ...], kind: str, numbers: Sequence[int]) -> None:
+        self.names, self.kind, self.numbers = names, kind, numbers
+        self.id = ":".join([kind, *names])
         """The same for the same end in other answers."""
-        return ":".join([self.kind, *self.names])
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,32 +165,42 @@ class GraphQuestion:
 
     def _edges(self, records: Records) -> Plan[_Edges]:
         grouping = self._grouping
-        groups = grouping.groups((yield grouping.largest(records, FETCHED + 1)))
-        edges = _Edges(records.range, {}, {})
-        for group in groups[:FETCHED]:
-            self._add(edges, group)
+        groups = grouping.groups((yield grouping.largest(records, FETCHED + 1, keys=False)))
+        edges = self._added(records.range, groups[:FETCHED])
         if len(groups) <= FETCHED:
             return edges
         whole = Grouping((), MEASURES).cells(records, (), None)
         (_, _, *total) = (yield whole).rows[0]
         known = [sum(column) for column in zip(*edges.numbers.values(), strict=True)]
         beyond = [a - b for a, b in zip(map(int, total), known, strict=True)]
-        return _Edges(edges.range, edges.numbers, edges.nodes, beyond)
+        return replace(edges, beyond=beyond)
 
-    def _add(self, edges: _Edges, group: Group) -> None:
+    def _added(self, span: TimeRange, groups: Sequence[Group]) -> _Edges:
+        """Add groups up to edges: some differ in what no name of a node has."""
         width = len(self.source.dimensions)
-        *values, source_kind, source_node, target_kind, target_node = group.values
-        numbers = [int(each or 0) for each in group.numbers]
-        ends = (
-            (source_kind, self.source.names(values[:width], source_kind, source_node)),
-            (target_kind, self.target.names(values[width:], target_kind, target_node)),
-        )
-        found = [_Node(names, kind, [0] * len(MEASURES)) for kind, names in ends]
-        edge = (found[0].id, found[1].id)
-        for node in {node.id: node for node in found}.values():
-            kept = edges.nodes.setdefault(node.id, node)
-            kept.numbers = _plus(kept.numbers, numbers)
-        edges.numbers[edge] = _plus(edges.numbers.get(edge, [0] * len(MEASURES)), numbers)
+        edges = _Edges(span, {}, {})
+        ends: dict[tuple[Any, ...], _Node] = {}
+
+        def node(side: _Side, *end: Any) -> _Node:
+            found = ends.get((side, *end))
+            if found is None:
+                *values, kind, name = end
+                made = _Node(side.names(values, kind, name), kind, [0] * len(MEASURES))
+                found = ends[side, *end] = edges.nodes.setdefault(made.id, made)
+            return found
+
+        for group in groups:
+            *values, source_kind, source_node, target_kind, target_node = group.values
+            source = node(self.source, *values[:width], source_kind, source_node)
+            target = node(self.target, *values[width:], target_kind, target_node)
+            edge = (source.id, target.id)
+            numbers = cast("Sequence[int]", group.numbers)  # sums and counts
+            before = edges.numbers.get(edge)
+            edges.numbers[edge] = numbers if before is None else _plus(before, numbers)
+            source.numbers = _plus(source.numbers, numbers)
+            if target is not source:
+                target.numbers = _plus(target.numbers, numbers)
+        return edges
 
     def _shown(self, now: _Edges, before: _Edges | None) -> "_Shown":
         """Choose the edges that are largest, in either range."""
@@ -264,5 +270,5 @@ def _edge(source: str, target: str, numbers: Sequence[int], span: TimeRange) -> 
     return {"source": source, "target": target, **named, "throughput": rate}
 
 
-def _plus(one: Iterable[int], other: Iterable[int]) -> list[int]:
-    return [a + b for a, b in zip(one, other, strict=True)]
+def _plus(one: Sequence[int], other: Sequence[int]) -> Sequence[int]:
+    return list(map(add, one, other))

@@ -53,8 +53,11 @@ class Grouping:
         """What records are grouped by."""
         return parts_of(self.dimensions, self.more)
 
-    def largest(self, records: Records, limit: int) -> Statement:
-        """Ask for up to so many groups, the largest by the first measure first."""
+    def largest(self, records: Records, limit: int, *, keys: bool = True) -> Statement:
+        """Ask for up to so many groups, the largest by the first measure first.
+
+        With `keys` cells can be asked of them.
+        """
         parts = self.parts
         expressions = [*(each.sql for each in self.dimensions), *self.shown]
         values = [f"d{n}" for n in range(len(expressions))]
@@ -72,9 +75,10 @@ class Grouping:
             f"{measure.merged_sql(name)} AS n{name}"
             for measure, name in zip(self.measures, numbers, strict=True)
         ]
+        found = "groupArray(k)" if keys else "[]"
         text = (
             f"WITH {defined(parts, expressions)} SELECT {', '.join([*shown, *merged])},"
-            f" groupArray(k) AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
+            f" {found} AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
             f" ORDER BY nm0 DESC, {', '.join(values)} LIMIT {limit}"
         )
         return Statement(text, inner.parameters)
@@ -82,9 +86,7 @@ class Grouping:
     def groups(self, found: Found) -> list[Group]:
         """Return what was found by `largest`."""
         width = len(self.dimensions) + len(self.shown)
-        return [
-            Group(tuple(row[:width]), row[width:-1], tuple(map(int, row[-1]))) for row in found.rows
-        ]
+        return [Group(tuple(row[:width]), row[width:-1], tuple(row[-1])) for row in found.rows]
 
     def cells(
         self, records: Records, groups: Sequence[Group], intervals: Intervals | None

@@ -364,3 +364,18 @@ def test_a_denial_at_one_end_is_enough_whatever_is_unknown_at_the_other() -> Non
     assert explanation.egress.conclusion is Conclusion.UNKNOWN
     assert explanation.ingress.conclusion is Conclusion.ISOLATED
     assert explanation.answered is Answered.DENIED
+
+
+def test_names_of_ports_are_those_of_pods_that_are_selected_as_pods() -> None:
+    def egress(*peers: Any) -> Any:
+        rule = {**ANTREA_RULE, "to": list(peers), "ports": [{"port": "web"}]}
+        spec = {"priority": 1, "appliedTo": [{"podSelector": {}}], "egress": [rule]}
+        return explain(antrea("ClusterNetworkPolicy", "f", **spec)).egress
+
+    block, chosen = {"ipBlock": {"cidr": "10.0.0.0/8"}}, {"podSelector": matching(app="a")}
+    assert egress(block, chosen).conclusion is Conclusion.DROPPED
+    way = egress(block)
+    assert way.conclusion is Conclusion.UNMATCHED
+    (step,) = way.steps
+    assert step.outcome.part is Part.PORT
+    assert step.outcome.why == "only Pods that are selected as Pods have ports with names"

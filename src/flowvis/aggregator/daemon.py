@@ -12,6 +12,7 @@ from uuid import uuid4
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
+    antrea,
     completion,
     console,
     explain,
@@ -267,6 +268,7 @@ class Aggregator:
             *flows.routes(self._questions),
             *fields.routes(),
             *completion.routes(KnownValues(self._history, self._inventory)),
+            *antrea.routes(self._live, self._record_metrics),
             *console.routes(),
             *nodes.routes(self._nodes_shown),
             *explain.routes(
@@ -381,6 +383,21 @@ class Aggregator:
 
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent
+
+    def _record_metrics(self) -> dict[str, Any]:
+        """What Antrea's /recordmetrics has."""
+        stages = self.ledger.stages
+        return {
+            "numRecordsExported": stages["correlator"].sent,
+            "numRecordsReceived": stages["collector"].received,
+            "numRecordsDropped": sum(loss.records for loss in self.ledger.losses.values()),
+            "numFlows": len(self.table),
+            "numConnToCollector": len(self.collector.sessions),
+            "withClickHouseExporter": self._clickhouse.current is not None,
+            "withS3Exporter": False,
+            "withLogExporter": False,
+            "withIPFIXExporter": self._ipfix.current is not None,
+        }
 
     def _live(self, limit: int, skip: int) -> Batch:
         return self.table.live(limit, skip=skip)

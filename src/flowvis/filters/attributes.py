@@ -254,7 +254,7 @@ class Verdict(Attribute):
     """What policies decided, in one direction or both: of two actions the first of `_VERDICTS`."""
 
     kind = Kind.ENUM
-    operators = _EQUAL
+    operators = (*_EQUAL, *_EMPTY)
 
     def __init__(self, *directions: str) -> None:
         self.columns = tuple(f"{direction}NetworkPolicyRuleAction" for direction in directions)
@@ -275,6 +275,10 @@ class Verdict(Attribute):
         if name not in self.known:
             raise unknown(value.text, self.known)
         return some(self._only(one) for one in _GROUPS.get(name, (name,)))
+
+    def empty(self) -> Predicate:
+        """No policy decided."""
+        return self._only("none")
 
     def _only(self, verdict: str) -> Predicate:
         actions, stronger = _VERDICTS[verdict], _until(verdict)

@@ -33,6 +33,7 @@ from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
+from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.values import KnownValues
 from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.certificates.keeper import Certificates
@@ -150,6 +151,7 @@ class Aggregator:
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
         self._answers = Answers(self._queries)
         self._questions = Questions(self._answers, self._compose, now_ms, self._uncommitted)
+        self._stored_values = StoredValues(self._answers, self._compose, now_ms)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._books = BookHistory(
@@ -267,7 +269,7 @@ class Aggregator:
             *graph.routes(self._questions),
             *flows.routes(self._questions),
             *fields.routes(),
-            *completion.routes(KnownValues(self._history, self._inventory)),
+            *completion.routes(KnownValues(self._history, self._inventory, self._stored_values)),
             *antrea.routes(self._live, self._record_metrics),
             *console.routes(),
             *nodes.routes(self._nodes_shown),
@@ -282,6 +284,7 @@ class Aggregator:
     async def _end_readers(self) -> None:
         """Bring followers and queries to their end, as the aggregator stops."""
         self._history.close()
+        await self._stored_values.close()
         await self._answers.close()
 
     def _following(self, settings: AggregatorInventory) -> Watchers | None:

@@ -147,7 +147,7 @@ ANTREA_RULE = {"action": "Drop", "name": "r"}
 
 
 def tiered(*peers: Any, **rule: Any) -> Any:
-    spec = {
+    spec: dict[str, Any] = {
         "priority": 5,
         "appliedTo": [{"podSelector": {}}],
         "ingress": [{**ANTREA_RULE, "from": list(peers), **rule}],
@@ -265,7 +265,7 @@ def test_what_is_not_to_be_known(item: Any, why: str) -> None:
 
 def test_domains_are_not_known_at_the_source() -> None:
     egress = {"egress": [{"action": "Drop", "to": [{"fqdn": "*.example.org"}]}]}
-    spec = {"priority": 1, "appliedTo": [{"podSelector": {}}], **egress}
+    spec: dict[str, Any] = {"priority": 1, "appliedTo": [{"podSelector": {}}], **egress}
     explanation = explain(
         antrea("ClusterNetworkPolicy", "f", **spec), destination="198.51.100.7", source="x/a"
     )
@@ -369,7 +369,7 @@ def test_a_denial_at_one_end_is_enough_whatever_is_unknown_at_the_other() -> Non
 def test_names_of_ports_are_those_of_pods_that_are_selected_as_pods() -> None:
     def egress(*peers: Any) -> Any:
         rule = {**ANTREA_RULE, "to": list(peers), "ports": [{"port": "web"}]}
-        spec = {"priority": 1, "appliedTo": [{"podSelector": {}}], "egress": [rule]}
+        spec: dict[str, Any] = {"priority": 1, "appliedTo": [{"podSelector": {}}], "egress": [rule]}
         return explain(antrea("ClusterNetworkPolicy", "f", **spec)).egress
 
     block, chosen = {"ipBlock": {"cidr": "10.0.0.0/8"}}, {"podSelector": matching(app="a")}

@@ -16,8 +16,12 @@ from flowvis.clickhouse.store import Store
 from .samples import STORED
 from .test_policies_question import ORDERS, decided, flow
 
-CART = {"sourceIP": "10.0.0.1", "sourcePodNamespace": "shop", "sourcePodName": "cart-0"}
-TO_ORDERS = {
+CART: dict[str, Any] = {
+    "sourceIP": "10.0.0.1",
+    "sourcePodNamespace": "shop",
+    "sourcePodName": "cart-0",
+}
+TO_ORDERS: dict[str, Any] = {
     "destinationIP": "10.0.0.2",
     "destinationPodNamespace": "shop",
     "destinationPodName": "orders-0",

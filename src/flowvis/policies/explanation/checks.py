@@ -264,7 +264,9 @@ def _reason(
         check = closest(checks or ())
         if check is None or check.part is None:
             return Part.PEER, "it selects nobody"
-        more = f"; nor any of {len(checks) - 1} others" if checks and len(checks) > 1 else ""
+        others = len(checks or ()) - 1
+        nor = "the other one" if others == 1 else f"any of {others} others"
+        more = f"; nor {nor}" if others > 0 else ""
         return check.part, check.why if answer is None else f"{check.what}: {check.why}{more}"
     return Part.PORT, "only Pods that are selected as Pods have ports with names"
 

@@ -103,7 +103,7 @@ class WhereSet(Attribute):
     def __init__(self, inner: Attribute) -> None:
         self.inner = inner
         self.kind, self.operators, self.known = inner.kind, inner.operators, inner.known
-        self.columns = inner.columns
+        self.columns, self.expression = inner.columns, inner.expression
 
     def predicate(self, operator: Operator, values: Sequence[Value]) -> Predicate:
         """Return the predicate of an operator that denies nothing."""

@@ -13,7 +13,17 @@ from flowvis.aggregator.api.door import Authenticator, TcpDoor
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.limits import CallerLimits
 from flowvis.aggregator.api.listeners import TcpApi
-from flowvis.aggregator.api.paths import health, latest, live, session, sql, status, stream
+from flowvis.aggregator.api.paths import (
+    antrea,
+    description,
+    health,
+    latest,
+    live,
+    session,
+    sql,
+    status,
+    stream,
+)
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.reviews import Reviews
 from flowvis.aggregator.api.routes import Route
@@ -21,7 +31,6 @@ from flowvis.aggregator.api.tokens import TokenFile
 from flowvis.batch import Batch
 from flowvis.inventory.sources.access import HOST, PORT, InCluster
 from flowvis.lab.apiserver import ApiServer, service_account
-from flowvis.transport.certificates import Issued
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
 from .records import records
@@ -93,7 +102,8 @@ async def opened(
     more: Sequence[Route] = (),
     limits: CallerLimits | None = None,
     live_flows: Batch = FLOWS,
-    tls: tuple[Issued, TlsFiles] | None = None,
+    tls: TlsFiles | None = None,
+    patient: bool = False,
     max_connections: int = 64,
 ) -> AsyncIterator[Opened]:
     """Open the API to the holders of TOKENS, or to whom `known` knows."""
@@ -108,6 +118,9 @@ async def opened(
         history.close()
         await answers.close()
 
+    def flows(limit: int, skip: int) -> Batch:
+        return live_flows.take(slice(skip, skip + limit))
+
     door = TcpDoor(known, secure=tls is not None)
     stats = ApiStats()
     routes = [
@@ -117,12 +130,14 @@ async def opened(
         *status.routes(lambda: {"version": "1"}, lambda: {"balanced": True, "stages": []}),
         *latest.routes(history),
         *stream.routes(history),
-        *live.routes(lambda limit, skip: live_flows.take(slice(skip, skip + limit))),
+        *live.routes(flows),
         *sql.routes(query, answers),
+        *antrea.routes(flows, lambda: {"numFlows": len(live_flows)}),
+        *more,
     ]
-    routes += more
+    routes += description.routes(list(routes))
     application = Application(routes, door, stats, limits)
-    reloader = TlsReloader(tls[1], make=tls[1].https_context) if tls else None
+    reloader = TlsReloader(tls, make=tls.https_context) if tls else None
     api = TcpApi(
         "127.0.0.1",
         0,
@@ -130,6 +145,7 @@ async def opened(
         door,
         end,
         certificates=reloader,
+        patient=patient,
         max_connections=max_connections,
     )
     await api.start()

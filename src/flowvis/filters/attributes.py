@@ -196,7 +196,7 @@ class Label(Words):
 class Amount(Attribute):
     """A number in a unit of its kind."""
 
-    operators = (*_EQUAL, *_ORDERED)
+    operators = (*_EQUAL, *_ORDERED, *_EMPTY)
 
     def __init__(
         self, kind: Kind, number: Number | str, read: Callable[[str], int], *, groups: bool = False
@@ -208,12 +208,38 @@ class Amount(Attribute):
         self._read = read
 
     def equal(self, value: Value) -> Predicate:
-        """The number is this."""
-        return NumberIn(self.number, (self._read(value.text),))
+        """The number is this, or in this range: `8000-8999`, `1MB..1GB`, both ends included."""
+        low, high = self._range(value.text)
+        if low == high:
+            return NumberIn(self.number, (low,))
+        return Every(
+            (
+                NumberOrder(self.number, Order.AT_LEAST, low),
+                NumberOrder(self.number, Order.AT_MOST, high),
+            )
+        )
+
+    def empty(self) -> Predicate:
+        """The number is 0."""
+        return NumberIn(self.number, (0,))
 
     def ordered(self, order: Order, value: Value) -> Predicate:
         """The number is less or more."""
         return NumberOrder(self.number, order, self._read(value.text))
+
+    def _range(self, text: str) -> tuple[int, int]:
+        first, dots, last = text.partition(".." if ".." in text else "-")
+        if dots == "-" and not (first.isdecimal() and last.isdecimal()):
+            if first[:1].isdecimal() and last[:1].isdecimal() and self.kind is not Kind.TIME:
+                raise FilterError(f"{text[:80]!r} has units", suggestion=f"{first}..{last}")
+            dots = ""
+        if not dots:
+            number = self._read(text)
+            return number, number
+        low, high = self._read(first), self._read(last)
+        if low > high:
+            raise FilterError(f"{text!r} ends before it begins", suggestion=f"{last}{dots}{first}")
+        return low, high
 
 
 class Choice(Attribute):
@@ -254,7 +280,7 @@ class Verdict(Attribute):
     """What policies decided, in one direction or both: of two actions the first of `_VERDICTS`."""
 
     kind = Kind.ENUM
-    operators = _EQUAL
+    operators = (*_EQUAL, *_EMPTY)
 
     def __init__(self, *directions: str) -> None:
         self.columns = tuple(f"{direction}NetworkPolicyRuleAction" for direction in directions)
@@ -275,6 +301,10 @@ class Verdict(Attribute):
         if name not in self.known:
             raise unknown(value.text, self.known)
         return some(self._only(one) for one in _GROUPS.get(name, (name,)))
+
+    def empty(self) -> Predicate:
+        """No policy decided."""
+        return self._only("none")
 
     def _only(self, verdict: str) -> Predicate:
         actions, stronger = _VERDICTS[verdict], _until(verdict)

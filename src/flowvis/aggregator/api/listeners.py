@@ -284,26 +284,30 @@ class TcpApi:
         self._door = door
         self._certificates, self._patient = certificates, patient
         self.connections = Connections(self.name, application, max_connections, ending)
+        self._listeners: list[socket.socket] = []
         self._keeper: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return self.connections.port or self._port
+        return int(self._listeners[0].getsockname()[1]) if self._listeners else self._port
 
     async def start(self) -> None:
         """Listen; SystemRefused or SettingsError say what is in the way."""
         self._load()
         await self._door.start()
-        listeners = listen(self._host, self._port)
+        self._listeners = listen(self._host, self._port)
         if self._certificates is None or self._certificates.loaded:
-            await self._serve(listeners)
-        self._keeper = spawn(f"{self.name} certificates", self._keep(listeners))
+            await self._serve()
+        self._keeper = spawn(f"{self.name} certificates", self._keep())
 
     async def stop(self) -> None:
         """Take nobody any more, and end what is under way."""
         await end(self._keeper)
         await self.connections.stop()
+        for listener in self._listeners:  # nothing was served yet
+            listener.close()
+        self._listeners = []
         await self._door.stop()
 
     def _load(self) -> None:
@@ -314,15 +318,17 @@ class TcpApi:
             if not self._patient:
                 raise
 
-    async def _serve(self, listeners: list[socket.socket]) -> None:
+    async def _serve(self) -> None:
         certificates = self._certificates
         await self.connections.start(
-            listeners, certificates.context if certificates else lambda: None, prepare=add_headers
+            self._listeners,
+            certificates.context if certificates else lambda: None,
+            prepare=add_headers,
         )
         kind = "HTTPS" if certificates else "HTTP"
         log.info("%s listens on %s port %d, %s", self.name, self._host, self.port, kind)
 
-    async def _keep(self, listeners: list[socket.socket]) -> None:
+    async def _keep(self) -> None:
         """Serve when there are certificates, and take up new ones."""
         while True:
             await asyncio.sleep(LOOK_S)
@@ -331,7 +337,7 @@ class TcpApi:
             if self.connections.port is None:
                 self._load()
                 if self._certificates.loaded:
-                    await self._serve(listeners)
+                    await self._serve()
                 continue
             try:
                 if self._certificates.refresh():

@@ -133,6 +133,7 @@ language and names may be in capitals or not. An empty filter chooses everything
 - `~` is true where a regular expression matches any part. It is [RE2's](https://github.com/google/re2/wiki/Syntax);
   `.` matches a line's end as well. It looks at a name as it is shown, `namespace/name`.
 - `is empty`: there is none, or it is not known. A number is 0.
+- A port or a time that there is none of is less than nothing: `port < 1024` is false of ICMP.
 - Texts are compared byte for byte. Values in quotes, `"..."` or `'...'`, may have anything in them; in quotes
   `\\\\` is a backslash, `\\"` and `\\'` are quotes, and every other backslash is itself.
 

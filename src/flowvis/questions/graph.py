@@ -29,12 +29,11 @@ OTHERS = "others"
 MEASURES: tuple[Measure, ...] = tuple(
     BY_NAME[name]
     for name in (
-        "bothOctets", "octets", "reverseOctets", "packets", "reversePackets", "connections",
-        "denied", "unanswered",
+        "octets", "reverseOctets", "packets", "reversePackets", "connections", "denied",
+        "unanswered",
     )
 )  # fmt: skip
-"""Of each edge; the first one sorts."""
-_OF_NODES = ("bothOctets", "octets", "reverseOctets", "connections", "denied", "unanswered")
+"""Of each edge, and of each node but for its packets. The octets of both directions sort."""
 
 _POD, _EXTERNAL, _NODE, _UNKNOWN = range(4)
 """What is at an end of a connection."""
@@ -137,7 +136,7 @@ class GraphQuestion:
             _Side(source, "source", FlowType.FROM_EXTERNAL),
             _Side(target, "destination", FlowType.TO_EXTERNAL),
             number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT),
-            parse_compare(parameters.get("compare", ""), asked),
+            parse_compare(parameters.get("compare", ""), asked, now_ms),
         )
 
     def plan(self) -> Plan[dict[str, Any]]:
@@ -161,6 +160,7 @@ class GraphQuestion:
             MEASURES,
             (*self.source.parts, *self.target.parts),
             (*self.source.shown, *self.target.shown),
+            sorting=2,
         )
 
     def _edges(self, records: Records) -> Plan[_Edges]:
@@ -204,12 +204,12 @@ class GraphQuestion:
 
     def _shown(self, now: _Edges, before: _Edges | None) -> "_Shown":
         """Choose the edges that are largest, in either range."""
-        largest = {edge: numbers[0] for edge, numbers in now.numbers.items()}
+        largest = {edge: _both(numbers) for edge, numbers in now.numbers.items()}
         nodes = dict(now.nodes)
         if before is not None:
             nodes = before.nodes | nodes
             for edge, numbers in before.numbers.items():
-                largest[edge] = max(largest.get(edge, 0), numbers[0])
+                largest[edge] = max(largest.get(edge, 0), _both(numbers))
         edges = sorted(largest, key=lambda edge: (-largest[edge], edge))[: self.limit]
         ids = dict.fromkeys(end for edge in edges for end in edge)
         return _Shown(frozenset(edges), {each: nodes[each] for each in ids})
@@ -254,20 +254,29 @@ def _document(found: _Edges, shown: _Shown) -> dict[str, Any]:
 
 
 def _by(edges: Mapping[tuple[str, str], Sequence[int]]) -> Any:
-    return lambda edge: (-edges[edge][0], edge)
+    return lambda edge: (-_both(edges[edge]), edge)
+
+
+def _both(numbers: Sequence[int]) -> int:
+    """Return the octets of both directions."""
+    return numbers[0] + numbers[1]
 
 
 def _node(node: _Node, numbers: Sequence[int]) -> dict[str, Any]:
-    named = dict(zip((each.name for each in MEASURES), numbers, strict=True))
-    return {"id": node.id, "names": node.names, "kind": node.kind} | {
-        name: named[name] for name in _OF_NODES
+    counted = {
+        name: number for name, number in _named(numbers).items() if not name.endswith("ackets")
     }
+    return {"id": node.id, "names": node.names, "kind": node.kind, **counted}
 
 
 def _edge(source: str, target: str, numbers: Sequence[int], span: TimeRange) -> dict[str, Any]:
-    named = {each.name: value for each, value in zip(MEASURES, numbers, strict=True)}
-    rate = BY_NAME["throughput"].of(named["octets"], span.seconds)
-    return {"source": source, "target": target, **named, "throughput": rate}
+    rate = BY_NAME["throughput"].of(numbers[0], span.seconds)
+    return {"source": source, "target": target, **_named(numbers), "throughput": rate}
+
+
+def _named(numbers: Sequence[int]) -> dict[str, int]:
+    named = {each.name: number for each, number in zip(MEASURES, numbers, strict=True)}
+    return {"bothOctets": _both(numbers)} | named
 
 
 def _plus(one: Sequence[int], other: Sequence[int]) -> Sequence[int]:

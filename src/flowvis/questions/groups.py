@@ -39,7 +39,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """What records are grouped by and what is counted of them; the first measure sorts."""
+    """What records are grouped by and what is counted of them."""
 
     dimensions: tuple[Dimension, ...]
     measures: tuple[Measure, ...]
@@ -47,6 +47,8 @@ class Grouping:
     """Also told apart by these."""
     shown: tuple[str, ...] = ()
     """Further SQL that is made of the parts, after the dimensions' values."""
+    sorting: int = 1
+    """How many of the first measures' sum sorts."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -54,7 +56,7 @@ class Grouping:
         return parts_of(self.dimensions, self.more)
 
     def largest(self, records: Records, limit: int, *, keys: bool = True) -> Statement:
-        """Ask for up to so many groups, the largest by the first measure first.
+        """Ask for up to so many groups, the largest first.
 
         With `keys` cells can be asked of them.
         """
@@ -76,10 +78,11 @@ class Grouping:
             for measure, name in zip(self.measures, numbers, strict=True)
         ]
         found = "groupArray(k)" if keys else "[]"
+        order = " + ".join(f"nm{n}" for n in range(self.sorting))
         text = (
             f"WITH {defined(parts, expressions)} SELECT {', '.join([*shown, *merged])},"
             f" {found} AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
-            f" ORDER BY nm0 DESC, {', '.join(values)} LIMIT {limit}"
+            f" ORDER BY {order} DESC, {', '.join(values)} LIMIT {limit}"
         )
         return Statement(text, inner.parameters)
 

@@ -47,6 +47,8 @@ EASILY_MISTAKEN = [
     "ip in ::/0 and not ip in 0.0.0.0/0",
     "src.ip in (10.0.0.0/31, ::1) or dst.ip = 0.0.0.0",
     "bytes >= 18446744073709551615",
+    "port in (80, 1000-65534) and src.bytes in 1..1G",
+    "dst.packets is empty",
     "0.0. or fe80:",
     "policy = k8s:*op*/*",
     "service = kube-dns or service = :dns or service = a/*",

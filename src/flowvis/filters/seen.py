@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, address_text
-from flowvis.filters.attributes import Address, Amount, Attribute, Choice, Verdict, Words
+from flowvis.filters.attributes import Address, Amount, Attribute, Choice, Verdict, WhereSet, Words
 from flowvis.filters.mask import column, mask_of, numbers, texts
 from flowvis.filters.tree import Value
 from flowvis.filters.vocabulary import Name
@@ -52,6 +52,8 @@ def labels(text: str) -> Mapping[str, Any]:
 
 def _values(attribute: Attribute, batch: Batch) -> Iterator[tuple[str, int]]:
     match attribute:
+        case WhereSet(inner=inner):
+            yield from (item for item in _values(inner, batch) if item[0] not in {"", "0"})
         case Words(text=text):
             values, places = texts(batch, text)
             counts = np.bincount(places, minlength=len(values)).tolist()

@@ -26,12 +26,14 @@ from flowvis.filters.attributes import (
     PolicyNamed,
     ServiceNamed,
     Verdict,
+    WhereSet,
     Words,
     within,
 )
 from flowvis.filters.errors import FilterError, nearest
 from flowvis.filters.predicates import (
     Negation,
+    Number,
     Predicate,
     Text,
     TextHas,
@@ -267,20 +269,25 @@ def _workload_kind(end: str) -> Text:
     )
 
 
-def _octets(number: object) -> Amount:
-    return Amount(Kind.BYTES, number, literals.octets)  # type: ignore[arg-type]
+def _octets(number: Number | str) -> Amount:
+    return Amount(Kind.BYTES, number, literals.octets)
 
 
-def _packets(number: object) -> Amount:
-    return Amount(Kind.NUMBER, number, literals.count)  # type: ignore[arg-type]
+def _packets(number: Number | str) -> Amount:
+    return Amount(Kind.NUMBER, number, literals.count)
 
 
-def _rate(number: object) -> Amount:
-    return Amount(Kind.RATE, number, literals.rate)  # type: ignore[arg-type]
+def _rate(number: Number | str) -> Amount:
+    return Amount(Kind.RATE, number, literals.rate)
 
 
 def _port(column: str) -> Amount:
-    return Amount(Kind.NUMBER, column, partial(literals.count, largest=0xFFFF), groups=True)
+    read = partial(literals.count, largest=0xFFFF)
+    return Amount(Kind.NUMBER, column, read, groups=True, optional=True)
+
+
+def _time(number: Number | str) -> Amount:
+    return Amount(Kind.TIME, number, literals.moment, optional=True)
 
 
 def _sided() -> Iterator[tuple[str, str, Callable[[str], Attribute], tuple[Attribute, ...]]]:
@@ -301,11 +308,11 @@ def _sided() -> Iterator[tuple[str, str, Callable[[str], Attribute], tuple[Attri
     yield "node", "Node of the Pod, or whose address it is", lambda end: Words(f"{end}NodeName"), ()
     yield (
         "ip", "Address, or a network that it is in; alone also the Service's that was called",
-        lambda end: Address(f"{end}IP"), (Address("destinationServiceIP"),),
+        lambda end: Address(f"{end}IP"), (WhereSet(Address("destinationServiceIP")),),
     )  # fmt: skip
     yield (
         "port", "Port; alone also the Service's that was called",
-        lambda end: _port(f"{end}TransportPort"), (_port("destinationServicePort"),),
+        lambda end: _port(f"{end}TransportPort"), (WhereSet(_port("destinationServicePort")),),
     )  # fmt: skip
     yield (
         "policy", "Policy that decided at this end (src: egress, dst: ingress): name,"
@@ -347,7 +354,7 @@ def _whole() -> Iterator[tuple[str, str, Attribute]]:
     )
     for name, text in (("start", "When the connection began"), ("end", "The record's end")):
         column = f"flow{name.capitalize()}Seconds"
-        yield name, text, Amount(Kind.TIME, milliseconds(column), literals.moment)
+        yield name, text, _time(milliseconds(column))
     yield (
         "service",
         "Service that was called: name, namespace/name, or namespace/name:port",
@@ -381,15 +388,15 @@ def _column(name: str, field: Field | None) -> Attribute:
         return Choice(name, _CHOICES[name])
     if kind in {FieldKind.TEXT, FieldKind.ADDRESS}:
         return Words(name) if kind is FieldKind.TEXT else Address(name)
-    if kind is FieldKind.SECONDS:
-        return Amount(Kind.TIME, milliseconds(name), literals.moment)
-    if kind is FieldKind.MILLISECONDS:
-        return Amount(Kind.TIME, name, literals.moment)
+    if kind in {FieldKind.SECONDS, FieldKind.MILLISECONDS}:
+        return _time(milliseconds(name) if kind is FieldKind.SECONDS else name)
     if kind is FieldKind.U64:
         folded = name.lower()
         return (_octets if "octet" in folded else _rate if "throughput" in folded else _packets)(
             name
         )
+    if name.endswith("Port"):
+        return _port(name)
     largest = (1 << 8 * kind.dtype.itemsize) - 1
     return Amount(Kind.NUMBER, name, partial(literals.count, largest=largest), groups=True)
 

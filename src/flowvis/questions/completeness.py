@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flowvis.clickhouse.schema.books import BOOKS, BookEntry, What
+from flowvis.clickhouse.schema.books import BookEntry, What
+from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.questions.statement import Plan, Statement
 from flowvis.questions.times import TimeRange
 from flowvis.runtime.dropped import reason_of

@@ -4,6 +4,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flowvis.aggregator.api.openapi import documentation as paths
+from flowvis.aggregator.api.routes import Route
+from flowvis.aggregator.daemon import Aggregator
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.clickhouse.schema.books import documentation as book_columns
 from flowvis.clickhouse.schema.tables import documentation as columns
@@ -206,8 +209,14 @@ def pages(directory: Path = DOCS) -> dict[str, str]:
         ),
         "operating.md": _with_part(directory / "operating.md", "books", books()),
         "questions.md": _with_part(directory / "questions.md", "measures", measures()),
+        "api.md": _with_part(directory / "api.md", "paths", paths(_routes())),
         "security.md": _with_part(directory / "security.md", "needs", needs()),
     }
+
+
+def _routes() -> list[Route]:
+    """What the HTTP API of an aggregator answers; building one opens nothing."""
+    return Aggregator(AggregatorSettings()).api.routes
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from aggregator.explained import NOW, cluster, explained
+from aggregator.explained import NOW, POLICY, cluster, explained
 from aggregator.records import records
+from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.visibility import Visibility
 from flowvis.cli.client import Refused
 from flowvis.cli.flowctl import main
 from flowvis.clickhouse.schema.encode import BatchId
@@ -151,3 +153,55 @@ async def test_policies_of_a_range(tmp_path: Path, stored: Store) -> None:
     assert answer["answer"]["rowsRead"] > 0
     answer = await asked(tmp_path, stored, "policies")
     assert answer["uncovered"] == {"connections": 2, "octets": 200}
+
+
+class Eve:
+    """Lets in somebody who may see namespace ops."""
+
+    async def caller(self, _: Any) -> Caller:
+        return Caller("eve", Visibility.of(["ops"]))
+
+
+async def test_who_sees_one_namespace_gets_no_more_by_any_way(
+    tmp_path: Path, stored: Store
+) -> None:
+    inventory, policies = cluster()
+    policies.upsert(POLICY | {"metadata": {"name": "mine", "namespace": "ops"}}, NOW - 500_000)
+    mine = flow(
+        1,
+        sourceIP="10.0.1.1",
+        sourcePodNamespace="ops",
+        sourcePodName="probe",
+        **TO_ORDERS,
+        destinationTransportPort=99,
+        **decided("ingress", 1, ORDERS, "ingress[1]", 1),
+    )
+    stored.insert(records(mine, fields=STORED), BatchId("explained", 2))
+    async with explained(tmp_path, inventory, policies, stored, Eve()) as client:
+
+        async def ask(what: str, **query: str) -> Any:
+            return await asyncio.to_thread(client.get, f"api/v1/{what}", query)
+
+        for text in ("src.pod = shop/cart-0", "port = 98", "not namespace = ops"):
+            with pytest.raises(Refused, match="no record of this range matches"):
+                await ask("explain", filter=text)
+        for text in ("", "port = 99", "src.namespace = ops or src.namespace = shop"):
+            answer = await ask("explain", filter=text)
+            (connection,) = answer["connections"]
+            assert connection["source"]["text"] == "ops/probe"
+            assert connection["destination"]["labels"] is None
+            assert connection["ingress"]["hidden"]
+            assert [s["rule"] for s in connection["ingress"]["steps"]] == ["ingress[1]"]
+            assert connection["ingress"]["others"] == []
+        for text in ("", "src.namespace = shop or namespace = ops"):
+            answer = await ask("policies", filter=text)
+            names = {(p["name"], p["exists"]): p for p in answer["policies"]}
+            # One that their own connection names, of which they see that; and their own.
+            assert set(names) == {("orders", False), ("mine", True)}
+            assert [rule["name"] for rule in names["orders", False]["rules"]] == ["ingress[1]"]
+            assert names["mine", True]["unused"]
+        answer = await ask("policies", filter="src.namespace = shop")
+        assert [policy["name"] for policy in answer["policies"]] == ["mine"]
+        assert answer["uncovered"] == {"connections": 0, "octets": 0}
+        with pytest.raises(Refused, match="may not be seen by you"):
+            await ask("explain", source="ops/probe", destination="shop/orders:web")

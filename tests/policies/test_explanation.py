@@ -379,3 +379,25 @@ def test_names_of_ports_are_those_of_pods_that_are_selected_as_pods() -> None:
     (step,) = way.steps
     assert step.outcome.part is Part.PORT
     assert step.outcome.why == "only Pods that are selected as Pods have ports with names"
+
+
+def test_an_answer_stays_when_there_are_too_many_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [
+        antrea("NetworkPolicy", f"o{n}", "x", priority=1, appliedTo=[], ingress=[ANTREA_RULE])
+        for n in range(3)
+    ]
+    chosen = [{"podSelector": matching(app=f"{n}")} for n in range(60)]
+    last = tiered() | {"metadata": {"name": "z"}}
+    last["spec"] = {
+        **last["spec"],
+        "priority": 9,
+        "ingress": [{**ANTREA_RULE, "appliedTo": chosen}],
+    }
+    monkeypatch.setattr(checks, "MAX_CHECKS", 100)
+    way = explain(network_policy("p"), *others).ingress
+    assert (way.conclusion, len(way.others)) == (Conclusion.ISOLATED, 3)
+    monkeypatch.setattr(checks, "MAX_CHECKS", 1)
+    way = explain(network_policy("p"), *others).ingress
+    assert way.conclusion is Conclusion.ISOLATED
+    monkeypatch.setattr(checks, "MAX_CHECKS", 20)
+    assert explain(network_policy("p"), last).ingress.conclusion is Conclusion.UNKNOWN

@@ -183,11 +183,11 @@ class Aggregator:
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
         self._replica = _replica(settings)
-        self._api = Api(
+        self.api = Api(
             settings,
             self._routes(),
             self._end_readers,
-            namespaces=lambda: list(self._inventory.namespaces),
+            namespaces=self._namespaces,
             exporters=_server_tls(settings),
             names=_server_names(settings),
         )
@@ -239,14 +239,14 @@ class Aggregator:
             port=settings.status.port,
             ready=ready,
         )
-        self._api.register(made, f"{PREFIX}_api")
+        self.api.register(made, f"{PREFIX}_api")
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
             self._clickhouse,
             self._ipfix,
-            *self._api.components,
+            *self.api.components,
             self.correlator,
             self.collector,
             self._certificates,
@@ -280,6 +280,12 @@ class Aggregator:
             ),
             *policies.routes(self._questions, self._policies),
         ]
+
+    def _namespaces(self) -> list[str]:
+        """All namespaces; Problem while they are not known yet."""
+        if self._kubernetes is not None and (problem := self._kubernetes.not_synced("Namespace")):
+            raise Problem("unavailable", f"namespaces are not known yet ({problem}): try again")
+        return list(self._inventory.namespaces)
 
     async def _end_readers(self) -> None:
         """Bring followers and queries to their end, as the aggregator stops."""
@@ -411,7 +417,7 @@ class Aggregator:
             "version": version_text(NAME),
             "port": self.server.port,
             "statusPort": self._status_server.port,
-            "apiPort": self._api.port,
+            "apiPort": self.api.port,
             "ready": not self._readiness.problem(),
             "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),

@@ -136,6 +136,8 @@ class Explanations:
         """`stale` says what is wrong with following the objects; "" if nothing."""
         self._inventory, self._policies, self._stale = inventory, policies, stale
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._explainer = Explainer(Snapshot(), ())
+        """The last one: policies change more seldom than people ask."""
 
     async def answer(self, asked: Asked, now_ms: int, sees: Sees) -> dict[str, Any]:
         """Return the API's document; UnknownEnd, NotVisible and ValueError say what is wrong."""
@@ -161,7 +163,7 @@ class Explanations:
                 _check_visible(asked.destination.text, namespace, sees)
         async with self._turns:
             explanations = await asyncio.to_thread(
-                _explained, snapshot, pods, ends, target, asked.protocol
+                self._explain, snapshot, pods, ends, target, asked.protocol
             )
         past = asked.at_ms is not None
         return {
@@ -180,6 +182,20 @@ class Explanations:
                 *ends.notes,
             ],
         }
+
+    def _explain(
+        self,
+        snapshot: Snapshot,
+        pods: Sequence[Pod],
+        ends: _Ends,
+        target: ServicePort | None,
+        protocol: int,
+    ) -> list[Explanation]:
+        """Find the Pods of a Service, and explain all connections. In a thread of its own."""
+        if target is not None:
+            _add_endpoints(snapshot, pods, ends, target, protocol)
+        self._explainer = explainer = self._explainer.after(snapshot, pods)
+        return [explainer.explain(ends.source, called) for called in ends.services]
 
     def _notes(self, *, known: bool, past: bool) -> Iterator[str]:
         if not known:
@@ -297,16 +313,6 @@ def _check_visible(text: str, namespace: str, sees: Sees) -> None:
     """Raise NotVisible unless the flows of a namespace may be seen; "" is none."""
     if not sees(namespace):
         raise NotVisible(f"{text}: the flows of its namespace may not be seen by you")
-
-
-def _explained(
-    snapshot: Snapshot, pods: Sequence[Pod], ends: _Ends, target: ServicePort | None, protocol: int
-) -> list[Explanation]:
-    """Find the Pods of a Service, and explain all connections. In a thread of its own."""
-    if target is not None:
-        _add_endpoints(snapshot, pods, ends, target, protocol)
-    explainer = Explainer(snapshot, pods)
-    return [explainer.explain(ends.source, called) for called in ends.services]
 
 
 def _add_endpoints(

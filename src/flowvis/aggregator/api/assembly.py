@@ -53,6 +53,11 @@ class Api:
         return [self._socket] if self._tcp is None else [self._socket, self._tcp]
 
     @property
+    def routes(self) -> list[Route]:
+        """What is answered on every listener."""
+        return list(self._socket.application.routes)
+
+    @property
     def port(self) -> int | None:
         """The TCP port, None where there is none."""
         return None if self._tcp is None else self._tcp.port

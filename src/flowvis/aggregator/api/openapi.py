@@ -65,6 +65,26 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     }
 
 
+def documentation(routes: Iterable[Route]) -> str:
+    """Return the paths as a Markdown table."""
+    lines = ["| Path | Parameters | Answer |", "|---|---|---|"]
+    for route in sorted(routes, key=lambda route: (route.path, route.method)):
+        if route.parameters is None:
+            continue
+        names = ", ".join(f"`{each.name}`" for each in route.parameters if not each.old)
+        also = f"; also `{', '.join(route.also)}`" if route.also else ""
+        who = _WHO[route.needs]
+        lines.append(f"| {route.method} `{route.path}` | {names} | {route.help}{also}{who} |")
+    return "\n".join(lines) + "\n"
+
+
+_WHO = {
+    Needs.NOTHING: ". Needs no token",
+    Needs.CALLER: "",
+    Needs.EVERYTHING: ". For who sees all namespaces",
+}
+
+
 def _operation(route: Route, path: str, *, old: bool) -> dict[str, Any]:
     variables = [Parameter(name, "", required=True) for name in _VARIABLE.findall(path)]
     made: dict[str, Any] = {
@@ -94,13 +114,14 @@ def _operation(route: Route, path: str, *, old: bool) -> dict[str, Any]:
 
 
 def _parameter(parameter: Parameter, where: str) -> dict[str, Any]:
-    return {
+    made = {
         "name": parameter.name,
         "in": where,
         "description": parameter.help,
         "required": parameter.required,
         "schema": parameter.schema,
     }
+    return made | ({"deprecated": True} if parameter.old else {})
 
 
 def _content(route: Route) -> dict[str, Any]:

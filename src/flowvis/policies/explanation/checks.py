@@ -24,7 +24,7 @@ from flowvis.policies.model import (
 from flowvis.policies.objects import Labels, Snapshot
 from flowvis.policies.selectors import Requirement
 
-MAX_CHECKS = 200_000  # a second or two: whoever may write policies decides how many there are
+MAX_CHECKS = 50_000  # a second: whoever may write policies decides how many there are
 
 
 class Part(Enum):

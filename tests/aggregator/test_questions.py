@@ -298,8 +298,9 @@ async def test_a_store_that_does_not_answer(
     [
         {},
         {"a": [], "b": {}, "c": None, "d": {"e": [1], "f": {"g": []}}},
-        {"rows": [[n, 'ü"\n', 0.5, None, [n]] for n in range(120)], "more": {"x": list(range(51))}},
-        {"rows": [[n] for n in range(100)]},
+        {"rows": [[n, 'ü"\n', 0.5, None, [n]] for n in range(120)], "x": list(range(51))},
+        {"more": {"rows": [[n] for n in range(100)]}},
+        {"series": [[[n] * 300, [0.5] * 300] for n in range(7)], "none": [[]], "some": [[[]]]},
     ],
 )
 def test_a_long_answer_is_the_same_in_pieces(answer: dict[str, Any]) -> None:

@@ -13,7 +13,17 @@ from flowvis.aggregator.api.door import Authenticator, TcpDoor
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.limits import CallerLimits
 from flowvis.aggregator.api.listeners import TcpApi
-from flowvis.aggregator.api.paths import health, latest, live, session, sql, status, stream
+from flowvis.aggregator.api.paths import (
+    antrea,
+    description,
+    health,
+    latest,
+    live,
+    session,
+    sql,
+    status,
+    stream,
+)
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.reviews import Reviews
 from flowvis.aggregator.api.routes import Route
@@ -108,6 +118,9 @@ async def opened(
         history.close()
         await answers.close()
 
+    def flows(limit: int, skip: int) -> Batch:
+        return live_flows.take(slice(skip, skip + limit))
+
     door = TcpDoor(known, secure=tls is not None)
     stats = ApiStats()
     routes = [
@@ -117,10 +130,12 @@ async def opened(
         *status.routes(lambda: {"version": "1"}, lambda: {"balanced": True, "stages": []}),
         *latest.routes(history),
         *stream.routes(history),
-        *live.routes(lambda limit, skip: live_flows.take(slice(skip, skip + limit))),
+        *live.routes(flows),
         *sql.routes(query, answers),
+        *antrea.routes(flows, lambda: {"numFlows": len(live_flows)}),
+        *more,
     ]
-    routes += more
+    routes += description.routes(list(routes))
     application = Application(routes, door, stats, limits)
     reloader = TlsReloader(tls, make=tls.https_context) if tls else None
     api = TcpApi(

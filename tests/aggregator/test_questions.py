@@ -220,7 +220,7 @@ async def test_questions_wait_for_each_other_in_their_order(tmp_path: Path) -> N
         asking = [
             asyncio.ensure_future(ask("query", measure=name)) for name in ("octets", "packets")
         ]
-        await until(lambda: engine.queries and answers._waiting)
+        await until(lambda: engine.queries and answers.places.waiting)
         assert len(engine.queries) == 1
 
         def settled() -> bool:
@@ -231,7 +231,7 @@ async def test_questions_wait_for_each_other_in_their_order(tmp_path: Path) -> N
         assert [(await each)[0] for each in asking] == [200, 200]
         first = [held.statement for held in engine.queries if "DeltaCount" in held.statement]
         assert len(first) == 2
-        await until(lambda: answers._taken == 0)
+        await until(lambda: answers.places.taken == 0)
 
 
 async def test_who_leaves_ends_its_question_or_gives_its_place_up(tmp_path: Path) -> None:
@@ -240,35 +240,35 @@ async def test_who_leaves_ends_its_question_or_gives_its_place_up(tmp_path: Path
         runs = asyncio.ensure_future(ask("query"))
         await until(lambda: [each for each in engine.queries if each.begun.is_set()])
         waits = [asyncio.ensure_future(ask("query")) for _ in range(3)]
-        await until(lambda: len(answers._waiting) == 3)
+        await until(lambda: answers.places.waiting == 3)
         waits[0].cancel()
-        await until(lambda: len(answers._waiting) == 2)
+        await until(lambda: answers.places.waiting == 2)
         runs.cancel()
         await until(engine.queries[0].cancelled.is_set)
         await until(lambda: len(engine.queries) == 2)
         for each in waits[1:]:
             each.cancel()
-        await until(lambda: answers._taken == 0 and not answers._waiting)
+        await until(lambda: answers.places.taken == 0 and not answers.places.waiting)
 
 
 async def test_too_many_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, answers = Engine(), Answers(lambda: 1)
     with monkeypatch.context() as patch:
-        patch.setattr("flowvis.aggregator.api.queries.MAX_WAITING", 1)
+        patch.setattr("flowvis.aggregator.api.places.MAX_WAITING", 1)
         async with asked(tmp_path, engine, answers=answers) as ask:
             asking = [asyncio.ensure_future(ask("query"))]
             await until(lambda: engine.queries)
             asking.append(asyncio.ensure_future(ask("query")))
-            await until(lambda: answers._waiting)
+            await until(lambda: answers.places.waiting)
             status, found = await ask("query")
             assert (status, found["error"]["code"]) == (429, "too-many")
-            patch.setattr("flowvis.aggregator.api.queries.MAX_WAITING", 2)
-            patch.setattr("flowvis.aggregator.api.queries.WAIT_S", 0.01)
+            patch.setattr("flowvis.aggregator.api.places.MAX_WAITING", 4)
+            patch.setattr("flowvis.aggregator.api.places.WAIT_S", 0.01)
             status, found = await ask("query")
             assert (status, found["error"]["code"]) == (429, "too-many")
             for each in asking:
                 each.cancel()
-            await until(lambda: answers._taken == 0)
+            await until(lambda: answers.places.taken == 0)
 
 
 @pytest.mark.parametrize(

@@ -69,12 +69,17 @@ def test_a_range_has_the_seconds_that_it_touches() -> None:
 
 def test_what_to_compare_with() -> None:
     asked = TimeRange(NOW - 7_200_000, NOW)
-    assert parse_compare("", asked) is None
-    assert parse_compare("previous", asked) == TimeRange(NOW - 14_400_000, NOW - 7_200_000)
-    assert parse_compare("-1d", asked) == asked.moved(-86_400_000)
-    for text in ("1d", "+1d", "-0s", "yesterday"):
+    for text, expected in (
+        ("", None),
+        ("previous", TimeRange(NOW - 14_400_000, NOW - 7_200_000)),
+        ("-1d", asked.moved(-86_400_000)),
+        ("-26h..-24h", asked.moved(-86_400_000)),
+        ("-2h..", asked),
+    ):
+        assert parse_compare(text, asked, NOW) == expected
+    for text in ("1d", "+1d", "-0s", "yesterday", "-3h..-2h", "-2d..-3d", "..", "-2h..x"):
         with pytest.raises(QuestionError, match="compare"):
-            parse_compare(text, asked)
+            parse_compare(text, asked, NOW)
 
 
 @given(st.integers(1, 400 * 86_400), st.integers(0, 86_400))

@@ -12,14 +12,18 @@ from uuid import uuid4
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
+    antrea,
     completion,
     console,
+    explain,
     fields,
     flows,
     graph,
     health,
     latest,
     live,
+    nodes,
+    policies,
     query,
     sql,
     status,
@@ -43,6 +47,7 @@ from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.explanations import Explanations
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.quarantine import Quarantine
@@ -130,7 +135,8 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory(report=log.warning)
-        self._policies, self._egresses = Policies(report=log.warning), Egresses()
+        self._policies = Policies(report=log.warning, known_from_ms=now_ms())
+        self._egresses = Egresses()
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._ranges = Ranges(self._inventory, BY_THE_PODS)
@@ -177,7 +183,7 @@ class Aggregator:
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
         self._replica = _replica(settings)
-        self._api = Api(
+        self.api = Api(
             settings,
             self._routes(),
             self._end_readers,
@@ -233,14 +239,14 @@ class Aggregator:
             port=settings.status.port,
             ready=ready,
         )
-        self._api.register(made, f"{PREFIX}_api")
+        self.api.register(made, f"{PREFIX}_api")
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
             self._clickhouse,
             self._ipfix,
-            *self._api.components,
+            *self.api.components,
             self.correlator,
             self.collector,
             self._certificates,
@@ -264,7 +270,15 @@ class Aggregator:
             *flows.routes(self._questions),
             *fields.routes(),
             *completion.routes(KnownValues(self._history, self._inventory, self._stored_values)),
+            *antrea.routes(self._live, self._record_metrics),
             *console.routes(),
+            *nodes.routes(self._nodes_shown),
+            *explain.routes(
+                Explanations(self._inventory, self._policies, self._kubernetes_problem),
+                self._questions,
+                now_ms,
+            ),
+            *policies.routes(self._questions, self._policies),
         ]
 
     async def _end_readers(self) -> None:
@@ -373,6 +387,21 @@ class Aggregator:
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent
 
+    def _record_metrics(self) -> dict[str, Any]:
+        """What Antrea's /recordmetrics has."""
+        stages = self.ledger.stages
+        return {
+            "numRecordsExported": stages["correlator"].sent,
+            "numRecordsReceived": stages["collector"].received,
+            "numRecordsDropped": sum(loss.records for loss in self.ledger.losses.values()),
+            "numFlows": len(self.table),
+            "numConnToCollector": len(self.collector.sessions),
+            "withClickHouseExporter": self._clickhouse.current is not None,
+            "withS3Exporter": False,
+            "withLogExporter": False,
+            "withIPFIXExporter": self._ipfix.current is not None,
+        }
+
     def _live(self, limit: int, skip: int) -> Batch:
         return self.table.live(limit, skip=skip)
 
@@ -382,7 +411,7 @@ class Aggregator:
             "version": version_text(NAME),
             "port": self.server.port,
             "statusPort": self._status_server.port,
-            "apiPort": self._api.port,
+            "apiPort": self.api.port,
             "ready": not self._readiness.problem(),
             "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
@@ -392,7 +421,7 @@ class Aggregator:
             "nodes": self._nodes(),
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
-            "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
+            "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",
             "ranges": self._ranges.problem(),
             "policies": self._policies.as_dict(),
@@ -400,6 +429,9 @@ class Aggregator:
             "ledger": self.ledger.as_dict(),
             "losses": self.ledger.losses_as_dicts(time.monotonic()),
         }
+
+    def _kubernetes_problem(self) -> str:
+        return self._kubernetes.problem() if self._kubernetes is not None else ""
 
     def _sessions(self) -> list[dict[str, Any]]:
         now = time.monotonic()
@@ -422,6 +454,11 @@ class Aggregator:
             }
             for node in self._node_reports()
         ]
+
+    def _nodes_shown(self) -> list[dict[str, Any]]:
+        """All nodes, with what came from each."""
+        now = time.monotonic()
+        return [node.as_dict(now) for node in self._node_reports()]
 
     def _node_reports(self) -> list[NodeReports]:
         return by_node(self.collector.reporters(), self._inventory.nodes)
@@ -548,6 +585,7 @@ def _store(settings: ClickHouse, memory_limit: int) -> Store:
                     memory_bytes=query_bytes,
                     seconds=max(round(queries.max_duration), 1),
                     threads=queries.max_threads,
+                    rows_read=queries.max_rows_read,
                 ),
             ),
         )

@@ -22,7 +22,9 @@ EXAMPLES = """\
 examples:
   flowctl flows --follow                        records as they come
   flowctl flows --namespace shop -o json        the latest of one namespace, a JSON object a line
+  flowctl explain --from shop/cart-0 --to shop/orders-0:8080    allowed or denied, and why
   flowctl sql "SELECT sourcePodName, sum(octetDeltaCount) FROM flows GROUP BY 1"
+  flowctl nodes                                 what comes from each node, and what is missing
   flowctl status                                what runs, and whether the books balance
   flowctl status --check                        one line and an exit code, for monitoring
   flowctl certs --directory certs --server flow-aggregator.example --client node-1
@@ -68,8 +70,8 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     with extra("people", "tables for people"):
-        from flowvis.cli import certs, credentials, flows, sql, status
-    for command in (flows, sql, status, certs, credentials):
+        from flowvis.cli import certs, credentials, explain, flows, nodes, sql, status
+    for command in (flows, explain, nodes, sql, status, certs, credentials):
         command.add_arguments(commands, connect)
     _add_lab(commands, with_lab=with_lab)
     return parser

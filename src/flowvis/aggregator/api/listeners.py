@@ -248,6 +248,7 @@ class ControlSocket:
 
     def __init__(self, path: Path, application: Application, ending: Ending) -> None:
         self.path = path
+        self.application = application
         self._connections = Connections(self.name, application, MAX_LOCAL, ending)
 
     async def start(self) -> None:

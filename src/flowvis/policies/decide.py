@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -83,6 +83,8 @@ class Policies(WatchedObjects):
         self._report = report
         super().__init__(PARSERS, self.stats)
         self._archive = ObjectArchive(known_from_ms)
+        self._latest: tuple[int, Snapshot] | None = None
+        """The last objects that were asked for, and how often there had been changes then."""
         self._endpoints = EndpointTable() if endpoints is None else endpoints
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
@@ -107,7 +109,11 @@ class Policies(WatchedObjects):
 
     def as_of(self, time_ms: int) -> Snapshot:
         """Return the objects as they were at a time, but for which Groups reach elsewhere."""
-        return Snapshot.of(self._archive.at(time_ms))
+        if time_ms < self._archive.changed_ms:
+            return Snapshot.of(self._archive.at(time_ms))
+        if self._latest is None or self._latest[0] != self._archive.changes:
+            self._latest = self._archive.changes, Snapshot.of(self._archive.at(time_ms))
+        return replace(self._latest[1])
 
     def as_dict(self) -> dict[str, Any]:
         """What somebody should look at."""

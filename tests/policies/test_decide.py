@@ -358,3 +358,12 @@ def test_objects_as_they_were_at_a_time(cluster: Cluster) -> None:
     mine = cluster.policies.as_of(NOW + 30)
     mine.reaching = frozenset({("x", "g")})
     assert not cluster.policies.as_of(NOW + 30).reaching
+
+
+def test_since_when_a_policy_says_what_it_says(cluster: Cluster) -> None:
+    cluster.apply(dated(OPEN, "2025-12-31T23:59:50Z"), now_ms=NOW)
+    cluster.apply(network_policy("q", "y"), now_ms=NOW + 5)
+    assert cluster.policies.since() == {(1, "x", "p"): NOW - 10_000, (1, "y", "q"): NOW + 5}
+    cluster.apply(dated(SHUT, "2025-12-31T23:59:50Z"), now_ms=NOW + 7)
+    cluster.policies.delete(network_policy("q", "y"), NOW + 8)
+    assert cluster.policies.since() == {(1, "x", "p"): NOW + 7}

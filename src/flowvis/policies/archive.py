@@ -74,6 +74,12 @@ class ObjectArchive:
             if place >= 0 and versions[place].value is not None:
                 yield key, versions[place].value
 
+    def latest(self) -> Iterator[tuple[Any, int]]:
+        """Go through the objects that there are, each with since when it is as it is."""
+        for versions in self._versions.values():
+            if versions[-1].value is not None:
+                yield versions[-1].value, versions[-1].since_ms
+
     def _forget(self) -> None:
         """Forget the version that ended first."""
         ended_ms, key = self._ends.popleft()

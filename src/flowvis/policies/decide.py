@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, Column, same_addresses
 from flowvis.counts import count, gauge
 from flowvis.policies.archive import ObjectArchive
+from flowvis.policies.costs import PolicyKey
+from flowvis.policies.costs import key_of as policy_key
 from flowvis.policies.endpoints import EndpointTable, Selectable
 from flowvis.policies.enforced import unenforced
 from flowvis.policies.generation import Generation
@@ -114,6 +116,14 @@ class Policies(WatchedObjects):
         if self._latest is None or self._latest[0] != self._archive.changes:
             self._latest = self._archive.changes, Snapshot.of(self._archive.at(time_ms))
         return replace(self._latest[1])
+
+    def since(self) -> dict[PolicyKey, int]:
+        """Return since when each policy says what it says, by type, namespace and name.
+
+        Of one that was not changed since it was first seen: its creation.
+        """
+        found = self._archive.latest()
+        return {policy_key(value): since for value, since in found if isinstance(value, Policy)}
 
     def as_dict(self) -> dict[str, Any]:
         """What somebody should look at."""

@@ -1,7 +1,7 @@
 """The API on a TCP port of this machine, with records and callers that a test names."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,10 @@ async def opened(
 
 @contextlib.asynccontextmanager
 async def reviewing(
-    path: Path, server: ApiServer, namespaces: Sequence[str] = ("shop", "back"), **more: Any
+    path: Path,
+    server: ApiServer,
+    namespaces: Callable[[], Sequence[str]] = lambda: ("shop", "back"),
+    **more: Any,
 ) -> AsyncIterator[tuple[Opened, Reviews]]:
     """Open the API to whom a stand-in of a cluster's API server knows."""
     await server.start()
@@ -177,7 +180,7 @@ async def reviewing(
         def context(self) -> None:  # type: ignore[override]
             return None
 
-    reviews = Reviews(Plain, lambda: namespaces, **more)
+    reviews = Reviews(Plain, namespaces, **more)
     try:
         async with opened(path, reviews) as it:
             yield it, reviews

@@ -15,6 +15,7 @@ import pytest
 
 from flowvis.aggregator.api import application, listeners, tokens
 from flowvis.aggregator.api.limits import CallerLimits
+from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.tokens import TokenFile
 from flowvis.errors import SettingsError
 from flowvis.lab.apiserver import ApiServer, User
@@ -302,6 +303,23 @@ async def test_without_the_api_server_nobody_gets_in_anew(
         assert await it.code(ME, ADMIN) == "unavailable"
     assert "tokens cannot be checked" in caplog.text
     assert ADMIN not in caplog.text
+
+
+async def test_namespaces_that_are_not_known_yet(tmp_path: Path) -> None:
+    """Nobody is told that they see nothing because we do not know yet what there is."""
+    known: list[str] = []
+
+    def namespaces() -> list[str]:
+        if not known:
+            raise Problem("unavailable", "not known yet")
+        return known
+
+    server = ApiServer(users=users())
+    async with reviewing(tmp_path, server, namespaces) as (it, _):
+        assert await it.code(ME, SHOP) == "unavailable"
+        assert await it.code(ME, ADMIN) == ""
+        known.append("shop")
+        assert (await it.ask(ME, SHOP))[1]["namespaces"] == ["shop"]
 
 
 async def test_guesses_do_not_become_many_questions(tmp_path: Path) -> None:

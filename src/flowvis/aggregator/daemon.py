@@ -187,7 +187,7 @@ class Aggregator:
             settings,
             self._routes(),
             self._end_readers,
-            namespaces=lambda: list(self._inventory.namespaces),
+            namespaces=self._namespaces,
             exporters=_server_tls(settings),
             names=_server_names(settings),
         )
@@ -280,6 +280,12 @@ class Aggregator:
             ),
             *policies.routes(self._questions, self._policies),
         ]
+
+    def _namespaces(self) -> list[str]:
+        """All namespaces; Problem while they are not known yet."""
+        if self._kubernetes is not None and (problem := self._kubernetes.not_synced("Namespace")):
+            raise Problem("unavailable", f"namespaces are not known yet ({problem}): try again")
+        return list(self._inventory.namespaces)
 
     async def _end_readers(self) -> None:
         """Bring followers and queries to their end, as the aggregator stops."""

@@ -468,6 +468,35 @@ async def test_requests_that_are_too_large(tmp_path: Path) -> None:
         assert await it.code(ME, ADMIN) == ""
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET  /  x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nA: " + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost 127.0.0.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request(
+    tmp_path: Path, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(tmp_path) as it:
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.api.port)
+            writer.write(sent + b"\r\n\r\n")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+            assert head.startswith(b"HTTP/1.0 400 ")
+            assert b"aiohttp" not in head
+            assert json.loads(body)["error"]["code"] == "bad-request"
+        assert it.stats.refused["bad-request"] == 20
+        assert await it.code(ME, ADMIN) == ""
+    assert not caplog.records, "anybody can send it: nothing to fill a log with"
+
+
 async def test_a_body_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowvis.aggregator.api.routes.BODY_S", 0.05)
     async with opened(tmp_path) as it:

@@ -4,6 +4,7 @@ import type { ApiError, FlowRecord } from "../../api";
 import { followFlows } from "../../stream";
 
 const KEPT = 2000;
+const BEGINS = 100; // records that came before
 const DRAWN_EVERY = 250; // ms
 
 export interface Live {
@@ -36,7 +37,7 @@ export function useLive(filter: string, on: boolean, held: boolean): Live {
     let error: ApiError | null = null;
     let recent: [number, number][] = [];
     const stop = followFlows(
-      { filter },
+      { filter, latest: BEGINS },
       {
         onFlows: (records) => {
           coming.push(...records);

@@ -1,7 +1,9 @@
 """Setuptools as the build backend, which asks for Node only where the console is to be built."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 from setuptools import build_meta
@@ -32,8 +34,7 @@ def get_requires_for_build_wheel(
 ) -> list[str]:
     """Return what a wheel takes: the console's Node beside what setup.py names."""
     needed: list[str] = build_meta.get_requires_for_build_wheel(config_settings)
-    if not Path("tools", "console.py").exists():
+    console = Path(__file__).with_name("console.py")
+    if not console.exists() or os.environ.get("FLOWVIS_CONSOLE") == "never":
         return needed
-    import console  # beside this file, which is on the path as pyproject.toml says
-
-    return [*needed, *console.requirements()]
+    return [*needed, *run_path(str(console))["requirements"]()]

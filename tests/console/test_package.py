@@ -59,6 +59,17 @@ def test_a_wheel_has_the_console(sources: Path, tmp_path: Path) -> None:
     assert not any("node_modules" in name or name.endswith(".tsx") for name in names)
 
 
+def test_an_image_takes_what_another_stage_has_built(sources: Path, tmp_path: Path) -> None:
+    away = sources.with_name("away")
+    (sources / "console").rename(away)
+    try:
+        # No Node is looked for: there is none in that stage.
+        names = wheel(sources, tmp_path, PATH="/nowhere")
+    finally:
+        away.rename(sources / "console")
+    assert "flowvis/console/index.html" in names
+
+
 def test_a_wheel_for_the_exporter_has_none(sources: Path, tmp_path: Path) -> None:
     names = wheel(sources, tmp_path, FLOWVIS_CONSOLE="never")
     assert "flowvis/cli/exporter.py" in names

@@ -131,8 +131,13 @@ def test_images_are_made_of_what_is_locked_and_of_nothing_else(name: str) -> Non
     # What is copied is in the context; and the base is one name, which a release pins by digest.
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "!packages" in ignored
-    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-    assert bases == ["${PYTHON_IMAGE}"] * 2
+    bases = re.findall(r"^FROM (\S+)(?: AS (\S+))?", text, re.MULTILINE)
+    console = [("${NODE_IMAGE}", "console")] if name == "Dockerfile.aggregator" else []
+    assert bases == [*console, ("${PYTHON_IMAGE}", "build"), ("${PYTHON_IMAGE}", "")]
+    # Of the stage with Node nothing is kept but what it built.
+    kept = re.findall(r"^COPY --from=console (\S+) (\S+)$", text, re.MULTILINE)
+    assert kept == [("/src/src/flowvis/console", "./src/flowvis/console")] * len(console)
+    assert ("FLOWVIS_CONSOLE=never" in text) == (not console)
     (base,) = re.findall(r"^ARG PYTHON_IMAGE=(\S+)", text, re.MULTILINE)
     version = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-bookworm", base)
     assert version is not None

@@ -73,7 +73,7 @@ def build(sources: Path = SOURCES, built: Path = BUILT) -> bool:
         )
     _install(sources)
     made_of = fingerprint(sources)
-    _run(sources, "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn")
+    _run(sources, "node_modules/vite/bin/vite.js", "build", "--logLevel", "error")
     (built / STAMP).write_text(made_of + "\n")
     return True
 

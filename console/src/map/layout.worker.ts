@@ -109,7 +109,7 @@ function settle(
     )
     .force(
       "collide",
-      forceCollide<Disc>((each) => each.radius + (each.alone ? 12 : 10))
+      forceCollide<Disc>((each) => each.radius + (each.alone ? 12 : 22))
         .strength(1)
         .iterations(3),
     )

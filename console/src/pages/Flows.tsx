@@ -11,7 +11,7 @@ import { Answered, Failure, Panel } from "../parts/Panel";
 import { Table, type TableColumn } from "../parts/Table";
 import { Num } from "../parts/values";
 import * as fields from "../records";
-import { COLUMNS, chosen, DEFAULT } from "./flows/columns";
+import { BESIDE, COLUMNS, chosen, DEFAULT } from "./flows/columns";
 import { RecordSide } from "./flows/Record";
 import { LOST, useLive } from "./flows/useLive";
 
@@ -24,7 +24,7 @@ export default function Flows() {
 }
 
 function shownColumns(): TableColumn<FlowRecord>[] {
-  return chosen(parameter("columns", DEFAULT));
+  return chosen(parameter("columns", parameter("flow") ? BESIDE : DEFAULT));
 }
 
 function Chooser() {

@@ -108,6 +108,9 @@ export const COLUMNS: FlowColumn[] = [
 
 export const DEFAULT = "time,source,destination,port,service,verdict,reason,octets,reverseOctets";
 
+/** What has room beside a record that is open. */
+export const BESIDE = "time,source,destination,port,verdict,octets";
+
 /** The columns of a list of keys; what is none of ours is a field of the record. */
 export function chosen(keys: string): FlowColumn[] {
   return keys

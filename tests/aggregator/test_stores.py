@@ -96,7 +96,6 @@ def test_questions_and_the_history_of_the_books(server: Server, tmp_path: Path) 
         answer = found["answer"]
         lost = {(each["stage"], each["reason"]): each["records"] for each in answer["missing"]}
         assert lost["ipfix", "queue-full"] == 6
-        assert ("aggregator", "no-books") in lost  # it did not run for an hour
         assert not answer["complete"]
         page = aggregator.control.get(
             "api/v1/flows", {"from": "-1h", "filter": "src.pod = client-3"}

@@ -17,16 +17,25 @@ def said(
     lost: Sequence[Sequence[Any]] = (),
     pages: Sequence[Sequence[Any]] = WHOLE,
     uncommitted: Uncommitted | None = None,
+    *,
+    earlier: int = 1,
+    records: int = 0,
 ) -> Completeness:
+    """What is said of a store with these losses and pages, and some pages and records before."""
     plan = completeness(SPAN, uncommitted)
-    next(plan)
-    plan.send(Found(lost))
     try:
-        plan.send(Found(pages))
+        statement = next(plan)
+        while True:
+            if "flow_records" in statement.text:
+                found: Sequence[Sequence[Any]] = [[1]] * records
+            elif "count()" in statement.text:
+                found = [[earlier]]
+            else:
+                found = pages if "max(seconds)" in statement.text else lost
+            statement = plan.send(Found(found))
     except StopIteration as done:
         value: Completeness = done.value
         return value
-    raise AssertionError("one more statement")
 
 
 def test_nothing_is_missing() -> None:
@@ -101,6 +110,21 @@ def test_a_range_without_books_is_not_known_to_be_complete() -> None:
     ]
     assert gap.missing[0].text == "no aggregator kept books for 180 s"
     assert not said(pages=WHOLE[:-1]).as_dict()["complete"]
+
+
+def test_before_there_was_anything_nothing_is_missing() -> None:
+    """A new installation, or what the TTL took; records without books are of an older program."""
+    new = said(pages=WHOLE[3:], earlier=0)
+    assert new.as_dict()["complete"]
+    assert list(new.notes) == ["there is nothing of before 2026-09-21 14:16:20 UTC"]
+    assert said(pages=WHOLE[3:], earlier=0, records=1).as_dict()["complete"]  # of a moment before
+    older = said(pages=WHOLE[6:], earlier=0, records=1)
+    assert [m.to_ms for m in older.missing] == [(T0 + 360) * 1000]
+    assert [m.reason for m in said(pages=WHOLE[3:], earlier=1).missing] == ["no-books"]
+    first = said(pages=[], earlier=0, uncommitted=Uncommitted(T0 + 590, T0 + 600, []))
+    assert first.as_dict()["complete"]
+    gap = said(pages=[*WHOLE[2:4], *WHOLE[6:]], earlier=0)
+    assert [m.from_ms for m in gap.missing] == [(T0 + 240) * 1000]
 
 
 def test_a_page_over_a_longer_interval_covers_it() -> None:

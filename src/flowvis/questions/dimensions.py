@@ -92,12 +92,12 @@ def parse_dimensions(parameter: str, text: str) -> tuple[Dimension, ...]:
 
 
 def parts_of(dimensions: Iterable[Dimension], more: Sequence[Part] = ()) -> tuple[Part, ...]:
-    """Return the parts of several, each column once: where one needs it always, always."""
+    """Return the parts of several, each column once: where they differ in when, always."""
     found: dict[str, Part] = {}
     for part in (*(part for each in dimensions for part in each.parts), *more):
         before = found.setdefault(part.column, part)
-        if before.only_where and before != part:
-            found[part.column] = Part(part.column) if not part.only_where else before
+        if before.only_where != part.only_where:
+            found[part.column] = Part(part.column)
     return tuple(found.values())
 
 

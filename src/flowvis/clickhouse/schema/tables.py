@@ -351,7 +351,7 @@ def _shown(name: str) -> str:
     return name if sql == name else f"{sql} AS {name}"
 
 
-_IDENTIFIER = re.compile(r"'[^']*'|\b([A-Za-z_][A-Za-z0-9_]*)\b")
+_IDENTIFIER = re.compile(r"'(?:[^'\\]|\\.)*'|\b([A-Za-z_][A-Za-z0-9_]*)\b")
 
 
 def named_columns(sql: str) -> list[str]:

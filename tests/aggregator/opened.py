@@ -105,6 +105,7 @@ async def opened(
     tls: TlsFiles | None = None,
     patient: bool = False,
     max_connections: int = 64,
+    refused_s: float = 0.0,
 ) -> AsyncIterator[Opened]:
     """Open the API to the holders of TOKENS, or to whom `known` knows."""
     if not known:
@@ -147,6 +148,7 @@ async def opened(
         certificates=reloader,
         patient=patient,
         max_connections=max_connections,
+        refused_s=refused_s,
     )
     await api.start()
     scheme = "https" if tls else "http"

@@ -2,11 +2,11 @@
 
 import ast
 import asyncio
-import io
 import json
 import logging
 import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -458,10 +458,22 @@ async def test_requests_at_one_time_are_limited(tmp_path: Path) -> None:
         assert await it.code(ME, SHOP) == ""
 
 
+async def refused_body(it: Opened, header: str) -> bytes:
+    """Send the head of a request with a body, and nothing more; return what comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", it.api.port)
+    head = f"POST /sql HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ADMIN}\r\n"
+    writer.write(f"{head}{header}\r\n\r\n".encode())
+    found = await reader.read()
+    writer.close()
+    return found
+
+
 async def test_requests_that_are_too_large(tmp_path: Path) -> None:
     async with opened(tmp_path) as it:
-        big = io.BytesIO(b"x" * (application.MAX_REQUEST_BYTES + 1))
-        assert await it.code("/api/v1/sql", ADMIN, "POST", data=big) == "too-large"
+        length = application.MAX_REQUEST_BYTES + 1
+        assert b"413" in await refused_body(it, f"Content-Length: {length}")
+        assert b"needs a Content-Length" in await refused_body(it, "Transfer-Encoding: chunked")
+        assert it.stats.refused["too-large"] == 1
         status, _ = await it.ask(ME, ADMIN, headers={"X-Long": "x" * 20_000})
         assert status == 400
         assert (await it.ask("/api/v1/me?" + "x" * 20_000, ADMIN))[0] in {400, 414}
@@ -519,6 +531,33 @@ async def test_idle_connections_keep_nobody_out(tmp_path: Path) -> None:
         assert len(it.api.connections) <= 8
         for sock in idle + halves:
             sock.close()
+
+
+async def test_who_is_known_stays_when_room_is_needed(tmp_path: Path) -> None:
+    async with opened(tmp_path, max_connections=8) as it:
+        assert await it.code(ME, ADMIN) == ""
+        for _ in range(3):
+            idle = [
+                socket.create_connection(("127.0.0.1", it.api.port), 10, (f"127.0.0.{last}", 0))
+                for last in range(2, 30)
+            ]
+            await until(lambda: it.api.connections.stats.closed["gave-way"] >= 20)
+            assert await it.code(ME, ADMIN) == ""
+            for sock in idle:
+                sock.close()
+        own = it.http.connector
+        assert isinstance(own, aiohttp.TCPConnector)
+        assert len(own._conns) == 1
+        assert it.api.connections.stats.connections == 1 + 3 * 28, "the first is still there"
+
+
+async def test_who_is_refused_waits_a_little(tmp_path: Path) -> None:
+    async with opened(tmp_path, refused_s=0.3) as it:
+        began_s = time.monotonic()
+        assert await it.code(ME, ADMIN) == ""
+        answered_s = time.monotonic()
+        assert await it.code(ME, NOBODY) == "unauthenticated"
+        assert time.monotonic() - answered_s >= 0.3 > answered_s - began_s - 20
 
 
 async def test_connections_that_ask_nothing_end(

@@ -49,6 +49,7 @@ EASILY_MISTAKEN = [
     "bytes >= 18446744073709551615",
     "port in (80, 1000-65534) and src.bytes in 1..1G",
     "dst.packets is empty",
+    "unanswered = yes or unanswered = no and proto = udp",
     "0.0. or fe80:",
     "policy = k8s:*op*/*",
     "service = kube-dns or service = :dns or service = a/*",

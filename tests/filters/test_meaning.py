@@ -63,6 +63,7 @@ PING = {
     "destinationServicePortName": "kube-system/dns",
     "protocolIdentifier": 58,
 }
+DEAD = {"flowEndReason": 3, "packetTotalCount": 4}
 BATCH = records(WEB, OUT, PING, fields=STORED)
 
 
@@ -149,6 +150,15 @@ BATCH = records(WEB, OUT, PING, fields=STORED)
 )
 def test_what_filters_choose(text: str, chosen: list[int]) -> None:
     assert mask(parse(text), BATCH).nonzero()[0].tolist() == chosen
+
+
+def test_what_was_unanswered() -> None:
+    denied = DEAD | {"ingressNetworkPolicyRuleAction": 2}
+    answered = DEAD | {"reversePacketTotalCount": 1}
+    batch = records(DEAD, denied, answered, {"packetTotalCount": 4}, {"flowEndReason": 3})
+    assert mask(parse("unanswered = yes"), batch).nonzero()[0].tolist() == [0]
+    assert mask(parse("unanswered != TRUE"), batch).nonzero()[0].tolist() == [1, 2, 3, 4]
+    assert mask(parse("unanswered = no"), batch).nonzero()[0].tolist() == [1, 2, 3, 4]
 
 
 def test_columns_that_a_batch_does_not_have_are_empty() -> None:

@@ -29,6 +29,9 @@ def test_objects_at_any_time() -> None:
     found = [at(kept, NOW + then) for then in (-5001, -5000, 10, 20, 30, 40)]
     assert found == [{}, {"a": 1}, {"a": 2}, {"a": 2, "b": 3}, {"b": 3}, {"a": 4, "b": 3}]
     assert kept.known_from_ms == BEGAN
+    assert (kept.changes, kept.changed_ms) == (5, NOW + 40)
+    kept.put(key("none"), None, NOW + 50)
+    assert (kept.changes, kept.changed_ms) == (5, NOW + 40)
 
 
 def test_what_was_over_long_ago_is_forgotten_and_says_so() -> None:

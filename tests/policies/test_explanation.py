@@ -22,6 +22,7 @@ from flowvis.policies.explanation import (
     as_dict,
     checks,
 )
+from flowvis.policies.explanation.reported import Reported
 from flowvis.policies.explanation.walk import MAX_STEPS
 from flowvis.policies.model import Direction
 from policies.cluster import (
@@ -91,6 +92,8 @@ def test_it_concludes_as_verdicts_do(objects: list[Any], members: list[Pod], see
             where = (one, other, protocol, port, direction, way.text)
             unknown += way.conclusion is Conclusion.UNKNOWN
             assert verdict(way) == verdicts[direction], where
+            agrees = Reported(*verdicts[direction]).agrees(way)
+            assert agrees is (None if way.conclusion is Conclusion.UNKNOWN else True), where
             expected = oracle.verdict(direction, source, destination, protocol, port)
             assert (way.conclusion is Conclusion.UNKNOWN) == (expected is None), where
             for step in way.steps:

@@ -49,6 +49,7 @@ class Kind(Enum):
     DURATION = "duration"
     RATE = "rate"
     TIME = "time"
+    BOOL = "bool"
 
 
 _EQUAL = (Operator.IS, Operator.IS_NOT, Operator.IN, Operator.NOT_IN)
@@ -367,6 +368,30 @@ def _until(verdict: str) -> tuple[int, ...]:
     """Return the actions of the verdicts that count before this one."""
     names = list(_VERDICTS)
     return tuple(a for name in names[: names.index(verdict)] for a in _VERDICTS[name])
+
+
+class YesNo(Attribute):
+    """Something that is so or not."""
+
+    kind = Kind.BOOL
+    operators = _EQUAL
+    known = ("yes", "no")
+
+    def __init__(self, predicate: Predicate, sql: str, columns: Sequence[str]) -> None:
+        """`sql` is the same as the predicate; `columns` are those of both."""
+        self.columns = columns
+        self.expression = f"if({sql}, 'yes', 'no')"
+        self._predicate = predicate
+
+    def equal(self, value: Value) -> Predicate:
+        """It is so, or not."""
+        so = _YES_NO.get(value.text.lower())
+        if so is None:
+            raise unknown(value.text, self.known)
+        return self._predicate if so else Negation(self._predicate)
+
+
+_YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 class Address(Attribute):

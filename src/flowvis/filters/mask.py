@@ -17,6 +17,7 @@ from flowvis.filters.lowering import lowered
 from flowvis.filters.predicates import (
     AddressIn,
     Every,
+    Flag,
     Negation,
     Number,
     NumberIn,
@@ -60,6 +61,8 @@ def mask_of(predicate: Predicate, batch: Batch) -> Mask:
             return reduce(np.logical_or, masks, np.zeros(len(batch), np.bool_))
         case Negation(part):
             return ~mask_of(part, batch)
+        case Flag(means=means):
+            return mask_of(means, batch)
     return _leaf(predicate, batch)
 
 

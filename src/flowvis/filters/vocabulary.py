@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
 from flowvis.clickhouse.schema.formulas import INSERTED
-from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
+from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS, UNANSWERED
 from flowvis.fields import BY_NAME, FLOW_TYPES, PROTOCOLS, EndReason, Field, RuleAction
 from flowvis.fields import Kind as FieldKind
 from flowvis.filters import literals
@@ -28,15 +28,20 @@ from flowvis.filters.attributes import (
     Verdict,
     WhereSet,
     Words,
+    YesNo,
     within,
 )
 from flowvis.filters.errors import FilterError, nearest
 from flowvis.filters.predicates import (
+    Every,
+    Flag,
     Negation,
     Number,
+    NumberIn,
     Predicate,
     Text,
     TextHas,
+    column_number,
     column_text,
     joined,
     lasted,
@@ -281,6 +286,26 @@ def _rate(number: Number | str) -> Amount:
     return Amount(Kind.RATE, number, literals.rate)
 
 
+def _unanswered() -> YesNo:
+    """The same as the measure of this name counts."""
+    verdict = Verdict(*_DIRECTIONS.values())
+    ended = Flag(
+        UNANSWERED,
+        Every(
+            (
+                NumberIn(column_number("flowEndReason"), (EndReason.END,)),
+                Negation(NumberIn(column_number("packetTotalCount"), (0,))),
+                NumberIn(column_number("reversePacketTotalCount"), (0,)),
+            )
+        ),
+    )
+    return YesNo(
+        Every((ended, Negation(verdict.equal(Value("denied"))))),
+        f"{UNANSWERED} = 1 AND {verdict.expression} NOT IN ('rejected', 'dropped')",
+        (UNANSWERED, *verdict.columns),
+    )
+
+
 def _port(column: str) -> Amount:
     read = partial(literals.count, largest=0xFFFF)
     return Amount(Kind.NUMBER, column, read, groups=True, optional=True)
@@ -332,6 +357,11 @@ def _whole() -> Iterator[tuple[str, str, Attribute]]:
         "verdict",
         "What policies decided: at either end, the stronger",
         Verdict("ingress", "egress"),
+    )
+    yield (
+        "unanswered",
+        "Whether the connection ended without any packet back, and no policy denied it",
+        _unanswered(),
     )
     yield "src.verdict", "What policies decided at the source (egress)", Verdict("egress")
     yield "dst.verdict", "What policies decided at the destination (ingress)", Verdict("ingress")

@@ -49,6 +49,12 @@ class _Progress:
 _PROGRESS: ContextVar[_Progress] = ContextVar("progress")
 
 
+def caller_of_request() -> str:
+    """Return who sent the request that is being answered, "" as long as that is not known."""
+    progress = _PROGRESS.get(None)
+    return progress.caller if progress is not None else ""
+
+
 @dataclass
 class ApiStats:
     """What was asked, on all listeners."""
@@ -102,6 +108,7 @@ class Application:
 
     def _handling(self, route: Route) -> Handling:
         async def handle(request: web.Request) -> web.StreamResponse:
+            _check_body(request)
             if route.needs is Needs.NOTHING:
                 route.check(request)
                 return await route.handler(ANYBODY, request)
@@ -202,6 +209,14 @@ class Application:
         response = answers.document(problem.document(), problem.status)
         response.headers.update(problem.headers)
         return response
+
+
+def _check_body(request: web.Request) -> None:
+    """Refuse a body that we would not take, before any of it is read."""
+    if request.content_length is None and request.body_exists:
+        raise Problem("bad-request", "a body needs a Content-Length")
+    if (request.content_length or 0) > MAX_REQUEST_BYTES:
+        raise Problem("too-large", f"a body has at most {MAX_REQUEST_BYTES} bytes")
 
 
 async def _note_begun(_: web.Request, response: web.StreamResponse) -> None:

@@ -25,9 +25,6 @@ STORE = f"embedded://{ROOM}/store"
 API_PORT = 10348
 """Of the aggregator's API on loopback, without TLS."""
 
-TOKENS = ROOM / "tokens"
-"""Who may use it."""
-
 AGGREGATOR = "flow-aggregator"
 
 NAMES = Names()
@@ -59,8 +56,9 @@ def exporter_name(node: LabNode) -> str:
 def write(*, events: bool, token: str = "") -> None:
     """Write all files of all daemons; whoever has the token may use the aggregator's API."""
     ROOM.mkdir()
-    TOKENS.touch(mode=0o600)
-    TOKENS.write_text(f"{token} demo\n" if token else "")
+    tokens = _tokens()
+    tokens.touch(mode=0o600)
+    tokens.write_text(f"{token} demo\n" if token else "")
     _write(AGGREGATOR, {**_aggregator(), "tls": _files(ROOM / "own")})
     for node in NODES:
         tls = _objects() if node == NODE_2 else _files(MOUNTED)
@@ -87,6 +85,10 @@ def _objects() -> dict[str, str]:
     }
 
 
+def _tokens() -> Path:
+    return ROOM / "tokens"
+
+
 def _aggregator() -> dict[str, Any]:
     return {
         "activeFlowRecordTimeout": f"{ACTIVE_RECORD_S:g}s",
@@ -99,7 +101,7 @@ def _aggregator() -> dict[str, Any]:
             "address": "127.0.0.1",
             "apiPort": API_PORT,
             "tls": False,
-            "tokenFile": str(TOKENS),
+            "tokenFile": str(_tokens()),
         },
     }
 

@@ -1,4 +1,4 @@
-"""Takes the README's pictures of the console, from a demo that runs: `python -m tools.pictures LINK`.
+"""Takes the README's pictures from a demo that runs: `python -m tools.pictures LINK`.
 
 Needs what the tests need (Playwright, Debian's Chromium). LINK is what `make demo` prints.
 """
@@ -21,6 +21,7 @@ SETTLED_MS = 4000  # the map's layout, and the first answers
 
 
 def main() -> int:
+    """Write the pictures; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("link", help="the console's, with its token")
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="default: %(default)s")

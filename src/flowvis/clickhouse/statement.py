@@ -17,6 +17,8 @@ from flowvis.errors import StoreError
 
 MAX_LENGTH = 32 << 10
 """Bytes of a statement that people write."""
+COMPOSED_LENGTH = 248 << 10
+"""Bytes of a statement that we compose: ClickHouse reads 256 KiB (max_query_size)."""
 
 
 class Kind(Enum):
@@ -121,13 +123,13 @@ SYSTEM_TABLES = _words(
 """Tables of `system` that tell of the store and not of its users, queries or secrets."""
 
 
-def readable(sql: str) -> str:
+def readable(sql: str, max_length: int = MAX_LENGTH) -> str:
     """Return a statement that only reads, without comments; StoreError says what it must not have.
 
     A reason names the piece and the remedy.
     """
-    if len(sql.encode(errors="surrogatepass")) > MAX_LENGTH:
-        raise _refused(f"longer than {MAX_LENGTH} bytes")
+    if len(sql.encode(errors="surrogatepass")) > max_length:
+        raise _refused(f"longer than {max_length} bytes")
     pieces = list(_pieces(sql))
     while pieces and (pieces[-1].is_sign(";") or pieces[-1].kind is Kind.SPACE):
         pieces.pop()
@@ -159,24 +161,31 @@ def bind(text: str, parameters: Mapping[str, Parameter]) -> str:
     """
     used: set[str] = set()
 
-    def literal(match: re.Match[str]) -> str:
+    def written(match: re.Match[str]) -> str:
         name = match["name"]
         if name is None:
             return match[0]
         if name not in parameters:
             raise ValueError(f"{match[0]}: there is no such parameter")
         used.add(name)
-        value = parameters[name]
-        if not match["array"]:
-            return _literal(match["kind"], value)
-        if isinstance(value, str | bytes | int) or not value:
-            raise ValueError(f"{match[0]}: {value!r} is no list of values")
-        return f"({', '.join(_literal(match['kind'], each) for each in value)})"
+        try:
+            return _literals(parameters[name], match["kind"], listed=bool(match["array"]))
+        except ValueError as error:
+            raise ValueError(f"{match[0]}: {error}") from None
 
-    bound = _PLACEHOLDER.sub(literal, text)
+    bound = _PLACEHOLDER.sub(written, text)
     if left := sorted(parameters.keys() - used):
         raise ValueError(f"parameters that the statement does not have: {', '.join(left)}")
     return bound
+
+
+def _literals(value: Parameter, kind: str, *, listed: bool) -> str:
+    """Write one value, or a list of some, which stands behind IN."""
+    if not listed:
+        return _literal(kind, value)
+    if isinstance(value, str | bytes | int) or not value:
+        raise ValueError(f"{value!r} is no list of values")
+    return f"({', '.join(_literal(kind, each) for each in value)})"
 
 
 def _literal(kind: str, value: object) -> str:

@@ -98,6 +98,21 @@ class Name:
         """SQL of its value in a record; None where it has more than one, or nobody groups by it."""
         return self.attributes[0].expression if len(self.attributes) == 1 else None
 
+    @property
+    def sided(self) -> bool:
+        """Whether there are `src.X` and `dst.X` of it as well."""
+        return self.label or f"{next(iter(SIDES))}.{self.name}" in NAMES
+
+    @property
+    def column(self) -> bool:
+        """Whether it is a column of `flows` under its own name."""
+        return self.name in FLOWS_COLUMNS
+
+    @property
+    def label(self) -> bool:
+        """Whether it is a label of the Pods at either end."""
+        return self.name.startswith("label.")
+
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns of `flows` that it is made of."""
@@ -170,6 +185,14 @@ def expression(name: str) -> str:
 def dimensions() -> Iterator[Name]:
     """Go through the names that have one value in each record; labels, of any key, are more."""
     return (name for name in NAMES.values() if name.expression is not None)
+
+
+def listed() -> Iterator[Name]:
+    """Go through the names as people are shown them, without sides; `label.KEY` is of any key."""
+    shown = [name for name in NAMES.values() if name.name.partition(".")[0] not in SIDES]
+    yield from (name for name in shown if not name.column)
+    yield lookup("label.KEY")
+    yield from (name for name in shown if name.column)
 
 
 @lru_cache(maxsize=256)
@@ -335,7 +358,7 @@ def _whole() -> Iterator[tuple[str, str, Attribute]]:
     yield "reason", "Why the record was written", Choice("flowEndReason", END_REASONS)
     yield "state", "State of the TCP connection", Words("tcpState", STATES)
     yield "egress", "Egress that the connection leaves through", Words("egressName")
-    yield "cluster", "The cluster's id", Words("clusterUUID")
+    yield "cluster", "The cluster's id", Words(_CLUSTER[0])
 
 
 _CHOICES = {
@@ -347,9 +370,13 @@ _CHOICES = {
 }
 
 
+_CLUSTER = ("clusterUUID", "clusterId")
+"""Both names of one column, the one that `flow_records` has first."""
+
+
 def _column(name: str, field: Field | None) -> Attribute:
     """Return what a column of `flows` is, under its own name."""
-    kind = field.kind if field else FieldKind.TEXT if name.startswith("cluster") else FieldKind.U8
+    kind = field.kind if field else FieldKind.U8
     if name in _CHOICES:
         return Choice(name, _CHOICES[name])
     if kind in {FieldKind.TEXT, FieldKind.ADDRESS}:
@@ -377,11 +404,12 @@ def _names() -> Iterator[Name]:
         yield Name(name, text, (attribute,))
     for column in FLOWS_COLUMNS:
         if column != INSERTED:
-            field = BY_NAME.get("clusterId" if column == "clusterUUID" else column)
+            field = BY_NAME.get("clusterId" if column in _CLUSTER else column)
             help_text = (
                 field.doc if field else "1 where people have marked a denied flow as legitimate"
             )
-            yield Name(column, help_text, (_column(column, field),))
+            attribute = _column(_CLUSTER[0] if column in _CLUSTER else column, field)
+            yield Name(column, help_text, (attribute,))
 
 
 NAMES: dict[str, Name] = {name.name: name for name in _names()}

@@ -8,8 +8,8 @@ from contextlib import suppress
 from aiohttp import web
 
 from flowvis.aggregator.api import answers
+from flowvis.aggregator.api.asking import SELECTING, asked
 from flowvis.aggregator.api.caller import Caller
-from flowvis.aggregator.api.conditions import SELECTING, asked
 from flowvis.aggregator.api.latest import LatestRecords, TooManyFollowers
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import FLAG, OBJECT, WHOLE, Parameter, Route, flag, number
@@ -50,7 +50,7 @@ class _Latest:
         chosen = asked(caller, request)
         response = answers.lines()
         try:
-            with self._history.follow() as coming, suppress(ConnectionResetError):
+            with self._history.follow(caller.name) as coming, suppress(ConnectionResetError):
                 latest = self._latest(limit, chosen)  # before any await: nothing comes twice
                 await response.prepare(request)
                 for batch in latest:
@@ -59,7 +59,7 @@ class _Latest:
                     await _follow(response, coming, chosen)
                 await response.write_eof()
         except TooManyFollowers as error:
-            raise Problem("unavailable", str(error)) from error
+            raise Problem("too-many", str(error)) from error
         return response
 
     def _latest(self, limit: int, chosen: Filter) -> list[Batch]:

@@ -144,6 +144,20 @@ def test_completeness_of_what_is_stored(store: Store) -> None:
 
 
 @pytest.mark.clickhouse
+def test_before_the_first_page_only_records_tell_that_something_may_be_missing(
+    store: Store,
+) -> None:
+    store.keep(_page(end_s=T0 + 600))
+    young = TimeRange(T0 * 1000, (T0 + 600) * 1000)
+    found = carry_out(store, completeness(young))
+    assert [missing.reason for missing in found.missing] == ["full", "lost"]
+    assert "before 2026-09-21T14:22:20Z" in found.notes[0]
+    store.insert(flows(3, end_s=T0 + 5), BatchId("w", 1))
+    found = carry_out(store, completeness(young))
+    assert [missing.reason for missing in found.missing] == ["no-books", "full", "lost"]
+
+
+@pytest.mark.clickhouse
 async def test_a_writer_keeps_the_books_beside_the_records(make_store: MakeStore) -> None:
     counts, now = Counts(), [T0]
     counts.numbers = {RECEIVED: 10}

@@ -17,12 +17,14 @@ def said(
     lost: Sequence[Sequence[Any]] = (),
     pages: Sequence[Sequence[Any]] = WHOLE,
     uncommitted: Uncommitted | None = None,
+    before: Sequence[Sequence[Any]] = ((1,),),
 ) -> Completeness:
     plan = completeness(SPAN, uncommitted)
     next(plan)
     plan.send(Found(lost))
     try:
         plan.send(Found(pages))
+        plan.send(Found(before))
     except StopIteration as done:
         value: Completeness = done.value
         return value
@@ -101,6 +103,20 @@ def test_a_range_without_books_is_not_known_to_be_complete() -> None:
     ]
     assert gap.missing[0].text == "no aggregator kept books for 180 s"
     assert not said(pages=WHOLE[:-1]).as_dict()["complete"]
+
+
+def test_what_was_never_there_is_not_missing() -> None:
+    """Where nobody kept books before, and no record is of then."""
+    young = said(pages=WHOLE[4:], before=())
+    assert not young.missing
+    assert young.notes == ["no aggregator wrote into this store before 2026-09-21T14:17:20Z"]
+    assert said(pages=[], before=()).as_dict() == {
+        "complete": True,
+        "missing": [],
+        "notes": ["no aggregator wrote into this store yet, then"],
+    }
+    with_a_gap = said(pages=[*WHOLE[2:4], *WHOLE[6:]], before=())
+    assert [(m.reason, m.from_ms) for m in with_a_gap.missing] == [("no-books", (T0 + 240) * 1000)]
 
 
 def test_a_page_over_a_longer_interval_covers_it() -> None:

@@ -6,10 +6,11 @@ never came by their sequence numbers, where a node had no session, and where the
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from flowvis.clickhouse.schema.books import BookEntry, What
-from flowvis.clickhouse.schema.tables import BOOKS
+from flowvis.clickhouse.schema.tables import BOOKS, TABLE
 from flowvis.questions.statement import Plan, Statement
 from flowvis.questions.times import TimeRange
 from flowvis.runtime.dropped import reason_of
@@ -124,8 +125,30 @@ def completeness(span: TimeRange, uncommitted: Uncommitted | None = None) -> Pla
             found += _live(uncommitted)
             covered.append((uncommitted.since_s, max(uncommitted.now_s, span.to_s)))
         notes += _notes(uncommitted, span)
-    missing = [*_without_books(covered, span), *filter(None, map(_missing, _together(found)))]
+    gaps = list(_without_books(covered, span))
+    if gaps and gaps[0].from_ms == span.from_s * 1000:
+        before = yield _anything_before(gaps[0])
+        if not before.rows:
+            notes.insert(0, _not_yet(gaps.pop(0), span))
+    missing = [*gaps, *filter(None, map(_missing, _together(found)))]
     return Completeness(missing, notes)
+
+
+def _anything_before(gap: Missing) -> Statement:
+    """Return what finds out whether anybody wrote books before a gap, or records in it."""
+    begin, end = (f"toDateTime({at_ms // 1000})" for at_ms in (gap.from_ms, gap.to_ms))
+    return Statement(
+        f"SELECT 1 FROM {BOOKS} WHERE time <= {begin} LIMIT 1 UNION ALL"
+        f" SELECT 1 FROM {TABLE} WHERE flowEndSeconds >= {begin} AND flowEndSeconds < {end} LIMIT 1"
+    )
+
+
+def _not_yet(gap: Missing, span: TimeRange) -> str:
+    """Say that a range begins before anything was there that could have been lost."""
+    if gap.to_ms >= span.to_s * 1000:
+        return "no aggregator wrote into this store yet, then"
+    began = datetime.fromtimestamp(gap.to_ms / 1000, UTC)
+    return f"no aggregator wrote into this store before {began:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,19 @@ def test_what_was_never_there_is_not_missing() -> None:
     assert [(m.reason, m.from_ms) for m in with_a_gap.missing] == [("no-books", (T0 + 240) * 1000)]
 
 
+def test_what_the_store_keeps_no_more_is_missing() -> None:
+    """Nobody can tell any more whether there was something."""
+    now_s = T0 + 601
+    found = said(pages=WHOLE[4:], before=(), uncommitted=Uncommitted(now_s, now_s, (), 541))
+    assert [(m.reason, m.from_ms, m.to_ms) for m in found.missing] == [
+        ("expired", T0 * 1000, (T0 + 60) * 1000)
+    ]
+    assert found.missing[0].text == "records are kept for 9m1s (clickHouse.ttl)"
+    assert found.notes == ["no aggregator wrote into this store before 2026-09-21T14:17:20Z"]
+    old = said(pages=[], uncommitted=Uncommitted(now_s + 9000, now_s + 9000, (), 60))
+    assert [(m.reason, m.to_ms) for m in old.missing] == [("expired", SPAN.to_ms)]
+
+
 def test_a_page_over_a_longer_interval_covers_it() -> None:
     assert said(pages=[*WHOLE[:2], [T0 + 480, 360], *WHOLE[8:]]).as_dict()["complete"]
 

@@ -87,7 +87,7 @@ class _Reader:
     """Asks its question again and again, in a process of its own: the attacker's CPU is not its."""
 
     def __init__(self, port: int, token: str) -> None:
-        command = [sys.executable, "-m", "benchmarks.attacks.readers", str(port), token]
+        command = [sys.executable, "-m", "benchmarks.attacks.api", str(port), token]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 

@@ -1,0 +1,182 @@
+"""The way to an aggregator in a cluster: a kubeconfig's API server forwards a port of its Pod.
+
+Whoever answers behind the port shows a certificate of the CA that the aggregator publishes, before
+it gets the token: that of the kubeconfig's user, if no other is given.
+"""
+
+import http.client
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flowvis.cli.client import CONNECT_S, bearing
+from flowvis.errors import ApiError, SettingsError, SystemRefused
+from flowvis.runtime.extras import extra
+
+NAME = "flow-aggregator"
+LABEL = f"app.kubernetes.io/name={NAME}"
+CA_CONFIG_MAP, CA_KEY = "flow-aggregator-ca", "ca.crt"
+PORT_NAME, PORT = "api", 10348
+FORBIDDEN, MISSING = 403, 404
+
+
+class Cluster:
+    """The way to the aggregator of a cluster."""
+
+    def __init__(
+        self, kubeconfig: Path | None, context: str | None, namespace: str, token: str
+    ) -> None:
+        """Read the kubeconfig; SettingsError where it cannot be used or has no such context."""
+        with extra("people", "--context"):
+            from kubernetes import client, config
+            from kubernetes.config.config_exception import ConfigException
+
+        self.namespace = namespace
+        configuration = client.Configuration()
+        try:
+            config.load_kube_config(
+                str(kubeconfig) if kubeconfig else None,
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+        except (ConfigException, OSError) as error:
+            raise SettingsError([f"kubeconfig: {error}"]) from error
+        configuration.retries = False
+        self._configuration = configuration
+        self._core = client.CoreV1Api(client.ApiClient(configuration))
+        self._given_token = token
+        self._found: tuple[str, int, ssl.SSLContext] | None = None
+        self.where = f"the flow-aggregator in namespace {namespace} of {configuration.host}"
+        self.remedy = "is its apiServer.enable on, and may you forward ports of its Pod?"
+
+    @property
+    def server_name(self) -> str:
+        """The name that is in its certificate."""
+        return f"{NAME}.{self.namespace}.svc"
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the token; that of the kubeconfig's user where none was given.
+
+        SystemRefused where the user has none: a certificate is for the API server alone.
+        """
+        if self._given_token:
+            return bearing(self._given_token)
+        try:
+            settings = self._configuration.auth_settings()
+        except Exception as error:  # login plugins fail in their own ways
+            raise SystemRefused(f"kubeconfig: no token: {error}") from error
+        value = str(settings.get("BearerToken", {}).get("value") or "")
+        scheme, _, found = value.partition(" ")
+        if scheme != "Bearer" or not found:
+            raise SystemRefused(
+                "the kubeconfig's user has no token, and its certificate is for the API server "
+                "alone: give one with --token-file (kubectl create token SERVICEACCOUNT), or ask "
+                f"in the Pod: kubectl -n {self.namespace} exec deploy/{NAME} -- flowctl ..."
+            )
+        return bearing(found)
+
+    def connection(self, timeout_s: float | None) -> http.client.HTTPConnection:
+        """Return a connection through a forwarded port. SystemRefused says what is not there."""
+        return _Forwarded(self, timeout_s)
+
+    def forwarded(self, timeout_s: float | None) -> ssl.SSLSocket:
+        """Open a session with the aggregator's API."""
+        if self._found is None:
+            pod, port = self._pod()
+            self._found = pod, port, self._trusted()
+        pod, port, context = self._found
+        from kubernetes.stream import portforward
+
+        with self._asking(f"forward port {port} of Pod {self.namespace}/{pod}"):
+            forwarding = portforward(
+                self._core.connect_get_namespaced_pod_portforward,
+                pod,
+                self.namespace,
+                ports=str(port),
+            )
+        sock = forwarding.socket(port)
+        sock.settimeout(CONNECT_S)
+        try:
+            session = context.wrap_socket(sock, server_hostname=self.server_name)
+        except OSError as error:
+            sock.close()
+            if problem := forwarding.error(port):
+                raise SystemRefused(
+                    f"Pod {self.namespace}/{pod} takes nothing on port {port}: {problem.strip()}"
+                ) from error
+            raise
+        session.settimeout(timeout_s)
+        return session
+
+    def _pod(self) -> tuple[str, int]:
+        """Find the Pod that is ready, and the port of its API."""
+        with self._asking(f"list the Pods of namespace {self.namespace}"):
+            pods = self._core.list_namespaced_pod(self.namespace, label_selector=LABEL).items
+        running = [pod for pod in pods if pod.status.phase == "Running"]
+        ready = [pod for pod in running if _ready(pod.status.conditions or ())]
+        for pod in (*ready, *running):
+            ports = [
+                port.container_port
+                for container in pod.spec.containers
+                for port in container.ports or ()
+                if port.name == PORT_NAME
+            ]
+            return pod.metadata.name, ports[0] if ports else PORT
+        found = "no Pod of it runs" if pods else "there is none"
+        raise SystemRefused(
+            f"{self.where}: {found} (Pods with {LABEL}); name its namespace with -n, before the "
+            "command"
+        )
+
+    def _trusted(self) -> ssl.SSLContext:
+        """Return whom to trust: the CA that the aggregator publishes."""
+        name = f"{self.namespace}/{CA_CONFIG_MAP}"
+        with self._asking(f"read the ConfigMap {name}, which has the aggregator's CA"):
+            item = self._core.read_namespaced_config_map(CA_CONFIG_MAP, self.namespace)
+        text = (item.data or {}).get(CA_KEY, "")
+        try:
+            return ssl.create_default_context(cadata=text)
+        except (ssl.SSLError, ValueError) as error:
+            raise SystemRefused(f"ConfigMap {name}: no certificates in {CA_KEY}") from error
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Say what the API server refused, or that it does not answer."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        host = self._configuration.host
+        try:
+            yield
+        except ApiException as error:
+            if error.status == FORBIDDEN:
+                text = f"you may not {what}: ask whoever gives rights in {host}"
+            elif error.status == MISSING:
+                text = f"cannot {what}: there is none"
+            else:
+                text = f"cannot {what}: {error.status or ''} {error.reason or ''}".rstrip()
+            raise ApiError(text, error.status or 0) from error
+        except (HTTPError, OSError) as error:
+            raise ApiError(f"the API server {host} does not answer: {error}") from error
+
+
+class _Forwarded(http.client.HTTPConnection):
+    """HTTP in a session through a forwarded port.
+
+    The connection is kept alive and ended by us: what the forwarding has when the Pod's side ends
+    first may be lost.
+    """
+
+    def __init__(self, cluster: Cluster, timeout_s: float | None) -> None:
+        super().__init__(cluster.server_name, timeout=timeout_s)
+        self._cluster = cluster
+
+    def connect(self) -> None:
+        self.sock = self._cluster.forwarded(self.timeout)
+
+
+def _ready(conditions: Sequence[Any]) -> bool:
+    return any(one.type == "Ready" and one.status == "True" for one in conditions)

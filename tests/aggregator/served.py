@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from flowvis.aggregator.api.application import Application, LocalDoor
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.listeners import ControlSocket
 from flowvis.aggregator.api.paths import latest, live, sql
@@ -63,7 +64,7 @@ async def served(
         *live.routes(lambda limit, skip: LIVE.take(slice(skip, skip + limit))),
         *sql.routes(query, running),
     ]
-    api = ControlSocket(path / "control.sock", routes, end)
+    api = ControlSocket(path / "control.sock", Application(routes, LocalDoor()), end)
     await api.start()
     try:
         yield api, history, ControlClient(api.path)

@@ -156,7 +156,7 @@ async def test_idle_connections_keep_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the limit the oldest ends, unless it has something under way."""
-    monkeypatch.setattr(listeners, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(listeners, "MAX_LOCAL", 4)
     async with served(tmp_path) as (api, history, client):
         following = asyncio.create_task(lines(client, {"follow": "1"}))
         await until(lambda: history._followers)

@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
-from flowvis.aggregator.api.selection import Selection
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FlowType
+from flowvis.filters import parse
+from flowvis.filters.mask import mask
 from flowvis.inventory.index import Inventory
 from flowvis.native import StringTable
 from flowvis.policies import Egresses, Policies
@@ -311,8 +312,8 @@ def test_a_denial_that_the_traffic_refutes() -> None:
     completer.complete(batch)
     assert batch["ingressNetworkPolicyRuleAction"].tolist() == [2, 4, 2]
     assert batch.texts("ingressNetworkPolicyName") == ["shut"] * 3
-    assert Selection.parse({"verdict": "denied"}).mask(batch).tolist() == [True, False, True]
-    assert Selection.parse({"verdict": "unenforced"}).mask(batch).tolist() == [False, True, False]
+    assert mask(parse("verdict = denied"), batch).tolist() == [True, False, True]
+    assert mask(parse("verdict = unenforced"), batch).tolist() == [False, True, False]
     assert policies.stats.unenforced == 1
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from flowvis.errors import PeerError, SettingsError, SystemRefused
+from flowvis.runtime import listeners
 from flowvis.transport import server as server_module
 from flowvis.transport import session as session_module
 from flowvis.transport import turns as turns_module
@@ -655,7 +656,9 @@ def test_stop_in_the_middle_of_a_handshake(run: Run, pki: Pki) -> None:
         sock = socket.create_connection(("127.0.0.1", server.port))
         await until(lambda: server.sessions)
         stopping = asyncio.create_task(server.stop())
-        await until(lambda: all(listener.fileno() == -1 for listener in server._listeners))
+        await until(
+            lambda: all(listener.fileno() == -1 for listener in server._acceptor._listeners)
+        )
         reader, writer = await asyncio.open_connection(
             sock=sock, ssl=foreign_context(pki), server_hostname="localhost"
         )
@@ -743,7 +746,7 @@ def no_descriptors() -> Iterator[None]:
 def test_without_descriptors_the_listener_rests(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(server_module, "ACCEPT_PAUSE_S", 0.1)
+    monkeypatch.setattr(listeners, "ACCEPT_PAUSE_S", 0.1)
 
     async def main() -> None:
         handlers = Recorders()

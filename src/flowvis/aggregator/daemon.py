@@ -8,10 +8,9 @@ from dataclasses import replace
 from typing import Any, TypedDict
 from uuid import uuid4
 
-from flowvis.aggregator.api.control import control_path
+from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.api.listeners import ControlSocket
-from flowvis.aggregator.api.paths import latest, live, sql, status
+from flowvis.aggregator.api.paths import health, latest, live, sql, status
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.routes import Route
@@ -149,6 +148,14 @@ class Aggregator:
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
         self._replica = _replica(settings)
+        self._api = Api(
+            settings,
+            self._routes(),
+            self._end_readers,
+            namespaces=lambda: list(self._inventory.namespaces),
+            exporters=_server_tls(settings),
+            names=_server_names(settings),
+        )
         self.configuration = Configuration(settings, self._appliers())
         self._measure()
         self.components = self._components()
@@ -197,16 +204,14 @@ class Aggregator:
             port=settings.status.port,
             ready=ready,
         )
-        api = ControlSocket(
-            control_path(settings.control_socket, os.environ), self._routes(), self._end_readers
-        )
+        self._api.register(made, f"{PREFIX}_api")
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
             self._clickhouse,
             self._ipfix,
-            api,
+            *self._api.components,
             self.correlator,
             self.collector,
             self._certificates,
@@ -219,6 +224,7 @@ class Aggregator:
     def _routes(self) -> list[Route]:
         """What the API answers."""
         return [
+            *health.routes(self._readiness.problem),
             *status.routes(self._status, self.ledger.as_dict),
             *latest.routes(self._history),
             *live.routes(self._live),
@@ -328,6 +334,7 @@ class Aggregator:
             "version": version_text(NAME),
             "port": self.server.port,
             "statusPort": self._status_server.port,
+            "apiPort": self._api.port,
             "ready": not self._readiness.problem(),
             "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
@@ -393,12 +400,11 @@ def _room(budget: Budget, wanted: int) -> int:
 
 
 def _server(settings: AggregatorSettings, collector: Collector) -> Server:
-    encrypted = settings.aggregator_transport_protocol is Transport.TLS
     return Server(
         collector.open,
         host=settings.listen.address,
         port=settings.listen.port,
-        tls=_tls_files(settings) if encrypted else None,
+        tls=_server_tls(settings),
         limits=SessionLimits(
             sessions=settings.listen.max_sessions,
             sessions_per_address=settings.listen.max_sessions_per_address,
@@ -406,6 +412,12 @@ def _server(settings: AggregatorSettings, collector: Collector) -> Server:
         ),
         drain_s=settings.grace_period * PART,
     )
+
+
+def _server_tls(settings: AggregatorSettings) -> TlsFiles | None:
+    """Return the files of the listening side, None where exporters come without TLS."""
+    encrypted = settings.aggregator_transport_protocol is Transport.TLS
+    return _tls_files(settings) if encrypted else None
 
 
 def _tls_files(settings: AggregatorSettings) -> TlsFiles:
@@ -418,15 +430,31 @@ def _certificates(settings: AggregatorSettings) -> Certificates | None:
     if not chosen.issue or settings.aggregator_transport_protocol is not Transport.TLS:
         return None
     names = chosen.names(os.environ)
-    service = f"{chosen.service}.{names.namespace}.svc"
-    more = (chosen.service, f"{chosen.service}.{names.namespace}", settings.flow_aggregator_address)
     return Certificates(
         settings.inventory.kubernetes.access,
         names,
         _tls_files(settings),
-        [service, *(name for name in more if name)],
+        _server_names(settings),
         look_s=chosen.check_interval,
     )
+
+
+def _server_names(settings: AggregatorSettings) -> list[str]:
+    """Return the names in a certificate that the aggregator issues to itself.
+
+    The last two are for people, who come through a forwarded port.
+    """
+    chosen = settings.certificates
+    namespace = chosen.names(os.environ).namespace
+    names = (
+        f"{chosen.service}.{namespace}.svc",
+        chosen.service,
+        f"{chosen.service}.{namespace}",
+        settings.flow_aggregator_address,
+        "localhost",
+        "127.0.0.1",
+    )
+    return [name for name in names if name]
 
 
 def _replica(settings: AggregatorSettings) -> Replica | None:

@@ -4,7 +4,7 @@ Until 1.6 the external collector's options were at the outermost level, where an
 on; until 1.2 there was one interval in place of the active and inactive timeouts.
 """
 
-from flowvis.runtime.older import Older, is_blank, named
+from flowvis.runtime.older import Older, is_blank
 
 
 def from_antrea(older: Older) -> None:
@@ -16,17 +16,3 @@ def from_antrea(older: Older) -> None:
     older.move("observationDomainID", "flowCollector.observationDomainID")
     older.move("recordFormat", "flowCollector.recordFormat")
     older.move("flowExportInterval", "activeFlowRecordTimeout")
-    _without_effect(older)
-
-
-def _without_effect(older: Older) -> None:
-    """Name what is taken but changes nothing."""
-    section = older.document.get("apiServer")
-    given = (
-        [key for key, value in section.items() if not is_blank(value)]
-        if isinstance(section, dict)
-        else []
-    )
-    if given:
-        keys = named(f"apiServer.{key}" for key in given)
-        older.warnings.append(f"{keys}: no effect yet; flowctl uses controlSocket")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from flowvis.aggregator.api.settings import ApiSettings
 from flowvis.aggregator.certificates.authority import Names
 from flowvis.aggregator.destinations.settings import (
     CERTIFICATES,
-    ApiServerOptions,
     ClickHouse,
     FlowCollector,
     FlowLogger,
@@ -214,7 +214,7 @@ class AggregatorSettings:
     record_contents: RecordContents = section(
         RecordContents, doc="What is added to records", live=True
     )
-    api_server: ApiServerOptions = section(ApiServerOptions, doc="Antrea's API server")
+    api_server: ApiSettings = section(ApiSettings, doc="The HTTP API and the console")
     flow_collector: FlowCollector = section(
         FlowCollector, doc="An external IPFIX collector", live=True
     )
@@ -268,3 +268,7 @@ class AggregatorSettings:
         if self.aggregator_transport_protocol in {Transport.UDP, Transport.NONE}:
             value = self.aggregator_transport_protocol.value
             yield "aggregatorTransportProtocol", f"{value} is not supported yet: use TLS or TCP"
+        api = self.api_server
+        kubernetes = self.inventory.kubernetes.wanted(self.inventory.files)
+        if api.wanted(kubernetes=kubernetes) and not kubernetes and api.token_file is None:
+            yield "apiServer.enable", "nobody says who asks: name a tokenFile, or an API server"

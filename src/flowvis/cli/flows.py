@@ -2,27 +2,12 @@
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from typing import Any
 
-from flowvis.aggregator.api.selection import VERDICTS, Selection
+from flowvis.aggregator.api.conditions import CONDITIONS
 from flowvis.cli import tables
 from flowvis.cli.client import ControlClient
-from flowvis.fields import FLOW_TYPES
 from flowvis.runtime.visible import visible_json
-
-CONDITIONS = {
-    "pod": "a Pod's name, on either side",
-    "namespace": "a namespace, on either side",
-    "node": "a node, on either side",
-    "service": "the Service that was called: namespace/name:port, namespace/name or name",
-    "ip": "an address, on either side or the Service's",
-    "port": "a port, on either side or the Service's",
-    "protocol": "tcp, udp, sctp, icmp, icmpv6 or a number",
-    "type": f"{', '.join(FLOW_TYPES)} or a number",
-    "verdict": f"what policies decided: {', '.join(VERDICTS)}",
-    "policy": "the policy that decided, in either direction: namespace/name or name",
-}
 
 
 def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
@@ -46,7 +31,7 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Control
 
 def run(options: argparse.Namespace, client: ControlClient) -> int:
     """Print flows until there are no more."""
-    query = {field.name: getattr(options, field.name) for field in fields(Selection)}
+    query = {name: getattr(options, name) for name in CONDITIONS}
     query = {name: text for name, text in query.items() if text}
     query["limit"] = str(options.limit)
     if options.live:

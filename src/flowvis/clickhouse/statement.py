@@ -8,7 +8,7 @@ and `#`, `//`, `$`, backslashes and characters beyond ASCII are quoted or refuse
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -138,6 +138,71 @@ def readable(sql: str) -> str:
     _check_tokens(tokens)
     _check_sources(tokens)
     return "".join(piece.written for piece in pieces).strip()
+
+
+Parameter = str | bytes | int | Sequence[str] | Sequence[bytes] | Sequence[int]
+"""What a placeholder stands for; a sequence for Array(...)."""
+
+_PLACEHOLDER = re.compile(
+    r"""'(?:[^'\\]|\\.)*' | "[^"\\]*" | `[^`\\]*`
+      | \{(?P<name>\w+):(?P<array>Array\()?(?P<kind>\w+(?:\([0-9]+\))?)(?(array)\))\}""",
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+_BARE = re.compile(rb"[^'\\\x00-\x1f\x7f]*")
+
+
+def bind(text: str, parameters: Mapping[str, Parameter]) -> str:
+    """Write parameters as literals in place of `{name:Type}`, which old servers do not know.
+
+    Types are String, UInt64, FixedString(n) and Array(...) of them; what is quoted in the text
+    stays as it is. ValueError where a parameter is missing, left over, or not of its type.
+    """
+    used: set[str] = set()
+
+    def literal(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name is None:
+            return match[0]
+        if name not in parameters:
+            raise ValueError(f"{match[0]}: there is no such parameter")
+        used.add(name)
+        value = parameters[name]
+        if not match["array"]:
+            return _literal(match["kind"], value)
+        if isinstance(value, str | bytes | int) or not value:
+            raise ValueError(f"{match[0]}: {value!r} is no list of values")
+        return f"({', '.join(_literal(match['kind'], each) for each in value)})"
+
+    bound = _PLACEHOLDER.sub(literal, text)
+    if left := sorted(parameters.keys() - used):
+        raise ValueError(f"parameters that the statement does not have: {', '.join(left)}")
+    return bound
+
+
+def _literal(kind: str, value: object) -> str:
+    """Write one value; a text may be bytes that are not UTF-8."""
+    match kind, value:
+        case "UInt64", bool():
+            pass
+        case "UInt64", int() if 0 <= value < 1 << 64:
+            return str(value)
+        case "String", str() | bytes():
+            return _quoted(value.encode() if isinstance(value, str) else value)
+        case _, bytes() if kind == f"FixedString({len(value)})":
+            return f"toFixedString(unhex('{value.hex()}'), {len(value)})"
+    raise ValueError(f"{value!r} is no {kind}")
+
+
+def _quoted(value: bytes) -> str:
+    """Write a text as a literal that all versions of ClickHouse read alike, and that is UTF-8."""
+    if _BARE.fullmatch(value):
+        try:
+            return f"'{value.decode()}'"
+        except UnicodeDecodeError:
+            pass
+    plain = range(0x20, 0x7F)
+    written = (chr(b) if b in plain and b not in b"'\\" else f"\\x{b:02X}" for b in value)
+    return f"'{''.join(written)}'"
 
 
 def streamable(statement: str) -> bool:

@@ -49,11 +49,22 @@ class Faults:
 
 
 @dataclass
+class User:
+    """Whose a token is, and where they may list Pods; None: in all namespaces."""
+
+    name: str
+    namespaces: set[str] | None = field(default_factory=set)
+    groups: tuple[str, ...] = ("system:authenticated",)
+
+
+@dataclass
 class ApiServer:
     """Run it with `start`; `url` and `port` are its own from then on."""
 
     tokens: set[str] = field(default_factory=set)
     """The accepted ones; any, or none, where empty."""
+    users: dict[str, User] = field(default_factory=dict)
+    """By their tokens: of whom TokenReviews and SubjectAccessReviews know."""
     tls: ssl.SSLContext | None = None
     served: dict[str, set[str]] = field(default_factory=dict)
     """Plurals that each group's version has: {"crd.antrea.io/v1beta1": {"tiers"}}."""
@@ -73,6 +84,8 @@ class ApiServer:
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
+        self.reviews: list[dict[str, Any]] = []
+        """What was asked about users, each with its answer."""
         self._lists: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         self._watching: list[web.Request] = []
 
@@ -95,6 +108,8 @@ class ApiServer:
         for one in written:
             app.router.add_post(one, self._write)
             app.router.add_put(one + "/{name}", self._write)
+        app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._whose)
+        app.router.add_post("/apis/authorization.k8s.io/v1/subjectaccessreviews", self._may)
         for within in (of_core, of_group):
             app.router.add_get(within + "/{plural}/{name}", self._read)
         app.router.add_get("/{path:.*}", self._serve)
@@ -200,6 +215,42 @@ class ApiServer:
             return status(409, "the object has been modified; please apply your changes to it")
         self._note("ADDED" if found is None else "MODIFIED", place, item)
         return web.json_response(self.objects[place], status=201 if found is None else 200)
+
+    async def _whose(self, request: web.Request) -> web.Response:
+        """Review a token."""
+        review = await request.json()
+        user = self.users.get(review["spec"]["token"])
+        if user is None:
+            return self._reviewed(request, review, {"authenticated": False, "error": "unknown"})
+        described = {"username": user.name, "uid": f"uid of {user.name}", "groups": [*user.groups]}
+        return self._reviewed(request, review, {"authenticated": True, "user": described})
+
+    async def _may(self, request: web.Request) -> web.Response:
+        """Review whether a user may list the Pods of a namespace, or of all."""
+        review = await request.json()
+        spec = review["spec"]
+        asked = spec["resourceAttributes"]
+        users = {user.name: user for user in self.users.values()}
+        user = users.get(spec["user"])
+        of_user = user is not None and list(user.groups) == spec.get("groups")
+        about_pods = (asked["verb"], asked.get("group", ""), asked["resource"]) == (
+            "list",
+            "",
+            "pods",
+        )
+        namespace = asked.get("namespace", "")
+        within = user is not None and (
+            user.namespaces is None or (bool(namespace) and namespace in user.namespaces)
+        )
+        return self._reviewed(request, review, {"allowed": of_user and about_pods and within})
+
+    def _reviewed(
+        self, request: web.Request, review: dict[str, Any], found: dict[str, Any]
+    ) -> web.Response:
+        if (refused := self._refused(request)) is not None:
+            return refused
+        self.reviews.append(review | {"status": found})
+        return web.json_response(self.reviews[-1], status=201)
 
     def _refused(self, request: web.Request) -> web.Response | None:
         self.requests.append(request)

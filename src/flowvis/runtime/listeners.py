@@ -1,9 +1,11 @@
 """Listening sockets for both families, and room for the sessions that come through them."""
 
+import asyncio
 import logging
 import os
 import resource
 import socket
+from collections.abc import Callable, Sequence
 
 from flowvis.errors import SystemRefused
 
@@ -11,6 +13,69 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # a whole cluster that reconnects at once; the kernel's somaxconn is below
 SPARE_DESCRIPTORS = 256  # for all that is not a session
+ACCEPTS = 8  # per wake-up, half a millisecond: a storm of connects does not stop the records
+ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
+
+
+class Acceptor:
+    """Takes connections from listening sockets, a few in a turn of the loop."""
+
+    def __init__(
+        self,
+        admit: Callable[[socket.socket, str, int], None],
+        failed: Callable[[OSError], None],
+    ) -> None:
+        """`admit` gets each connection with its peer's address and port ("" and 0: a UNIX socket).
+
+        `failed` gets what the system says when there are no more descriptors; it goes on later.
+        """
+        self._admit, self._failed = admit, failed
+        self._listeners: list[socket.socket] = []
+
+    @property
+    def port(self) -> int | None:
+        """The port that it listens on, None while there is none."""
+        return int(self._listeners[0].getsockname()[1]) if self._listeners else None
+
+    def start(self, listeners: Sequence[socket.socket]) -> None:
+        """Begin to accept, in the running loop."""
+        self._listeners = list(listeners)
+        for listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def close(self, *, take: bool = False) -> None:
+        """Close the listeners; with `take`, those who wait are taken before."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            for _ in range(BACKLOG // ACCEPTS if take else 0):
+                self._accept(listener)
+            loop.remove_reader(listener)
+            listener.close()
+        self._listeners = []
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(listener, error)
+                return
+            sock.setblocking(False)
+            host, port = address[:2] if isinstance(address, tuple) else ("", 0)
+            self._admit(sock, host.removeprefix("::ffff:"), port)
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        """Accept nothing for a while: without descriptors the listener would spin."""
+        self._failed(error)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(ACCEPT_PAUSE_S, self._resume, listener)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

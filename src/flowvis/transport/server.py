@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from flowvis.errors import SettingsError
 from flowvis.runtime.component import end, spawn
-from flowvis.runtime.listeners import BACKLOG, listen, raise_descriptor_limit
+from flowvis.runtime.listeners import Acceptor, listen, raise_descriptor_limit
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.admission import Admission
 from flowvis.transport.channel import ROOM, Channel, PlainChannel, TlsChannel
@@ -28,9 +28,7 @@ __all__ = ["Peer", "PeerHandler", "Server", "ServerStats", "SessionLimits"]
 
 log = logging.getLogger(__name__)
 
-ACCEPTS = 8  # per wake-up, half a millisecond: a storm of connects does not stop the records
 LINES = 60  # of one message in a minute, whatever addresses peers have
-ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
 
 
 class Server:
@@ -68,24 +66,21 @@ class Server:
         )
         self._host, self._port = host, port
         self._drain_s, self._reload_s = drain_s, reload_s
-        self._listeners: list[socket.socket] = []
+        self._acceptor = Acceptor(self._admit, self._cannot_accept)
         self._empty = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._listeners[0].getsockname()[1]) if self._listeners else self._port
+        return self._acceptor.port or self._port
 
     async def start(self) -> None:
         """Listen; SystemRefused or SettingsError say what is in the way."""
         if self._certificates:
             self._certificates.context()
         self._limit(self._common.limits)
-        self._listeners = listen(self._host, self._port)
-        loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            loop.add_reader(listener, self._accept, listener)
+        self._acceptor.start(listen(self._host, self._port))
         self._keeper = spawn(f"{self.name} housekeeping", self._keep_house())
         kind = "mutual TLS" if self._certificates else "plain TCP"
         log.info("%s listens on %s port %d, %s", self.name, self._host, self.port, kind)
@@ -111,12 +106,7 @@ class Server:
         """Take no more peers, ask those that are there to finish, and read until they have."""
         self._common.stopping = True
         await end(self._keeper)
-        loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            for _ in range(BACKLOG // ACCEPTS):  # those who wait have perhaps sent something
-                self._accept(listener)
-            loop.remove_reader(listener)
-            listener.close()
+        self._acceptor.close(take=True)  # those who wait have perhaps sent something
         for session in list(self.sessions):
             session.finish()
         try:
@@ -129,25 +119,12 @@ class Server:
             for session in list(self.sessions):
                 session.abandon()
 
-    def _accept(self, listener: socket.socket) -> None:
-        """Take some of the peers that wait."""
-        for _ in range(ACCEPTS):
-            try:
-                sock, address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._pause(listener, error)
-                return
-            self._admit(sock, address[0].removeprefix("::ffff:"), address[1])
-
     def _admit(self, sock: socket.socket, address: str, port: int) -> None:
         refusal = self.admission.refusal(address, asyncio.get_running_loop().time())
         if refusal is not None:
             sock.close()
             self._refused(refusal, address, "refused: over the limit of %s", refusal)
             return
-        sock.setblocking(False)
         keep_alive(sock)
         self.stats.sessions += 1
         session = ServerSession(self._common, sock, Peer(address, port), self.admission)
@@ -165,16 +142,8 @@ class Server:
         self.stats.refused[reason] = self.stats.refused.get(reason, 0) + 1
         self._common.log.log(logging.WARNING, peer, message, *args)
 
-    def _pause(self, listener: socket.socket, error: OSError) -> None:
-        """Accept nothing for a while: without descriptors the listener would spin."""
+    def _cannot_accept(self, error: OSError) -> None:
         self._refused("accept", self.name, "cannot accept connections: %s", error)
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(listener)
-        loop.call_later(ACCEPT_PAUSE_S, self._resume, listener)
-
-    def _resume(self, listener: socket.socket) -> None:
-        if not self._common.stopping:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def _keep_house(self) -> None:
         """Look after certificates, and sessions that are idle or old."""

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +53,17 @@ class TlsFiles:
         context.num_tickets = 1  # tells the client that its certificate was accepted
         return self._fill(context)
 
+    def https_context(self, ciphers: str = "") -> ssl.SSLContext:
+        """Return a context for an HTTP server: clients show no certificate.
+
+        `ciphers` are those of TLS 1.2, in OpenSSL's words; its own choice where empty.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["http/1.1"])
+        if ciphers:
+            context.set_ciphers(ciphers)
+        return self._fill(context)
+
     def client_context(self) -> ssl.SSLContext:
         """Return a context that verifies the server's certificate and name."""
         return self._fill(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
@@ -72,9 +83,9 @@ class TlsFiles:
         ca, certificate, key = self._contents()
         context.minimum_version = VERSIONS[self.min_version]
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        if ca is None:
+        if ca is None and context.verify_mode is not ssl.CERT_NONE:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        else:
+        elif ca is not None:
             try:
                 with _in_memory(ca) as path:
                     context.load_verify_locations(cafile=path)
@@ -117,11 +128,18 @@ class TlsFiles:
 class TlsReloader:
     """Hands out the newest context that the files gave; a bad change keeps the last good one."""
 
-    def __init__(self, files: TlsFiles, *, server: bool) -> None:
+    def __init__(
+        self,
+        files: TlsFiles,
+        *,
+        server: bool = False,
+        make: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        """`make` makes a context of the files, where that is neither of the usual two."""
         self.files = files
         self.reloads = 0
         self.failures = 0
-        self._make = files.server_context if server else files.client_context
+        self._make = make or (files.server_context if server else files.client_context)
         self._seen = b""
         self._context: ssl.SSLContext | None = None
 

@@ -1,22 +1,61 @@
 """The API as one web application: each request passes the door, and each error has one form.
 
-The same routes are served on each listener, which differ in who is behind a request (`Door`).
+The same routes are served on each listener, which differ in who is behind a request (`Door`). What
+takes long is ended when who asked for it is no longer who they were.
 """
 
+import asyncio
+import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from contextlib import nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.caller import ANYBODY, LOCAL, Caller
-from flowvis.aggregator.api.problems import Problem, of_status
+from flowvis.aggregator.api.limits import CallerLimits
+from flowvis.aggregator.api.problems import Problem, of_filter, of_status
 from flowvis.aggregator.api.routes import Needs, Route
+from flowvis.counts import count, counts_by_reason
 from flowvis.errors import FlowvisError, StoreError
+from flowvis.filters import FilterError
+from flowvis.runtime.logs import LimitedLog
+
+log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 1 << 20  # a query that people wrote
+RECHECK_S = 15.0  # a token that is revoked ends what goes on within a minute
+AUDITED = frozenset({"unauthenticated", "forbidden", "too-many", "too-large", "too-costly"})
 
 Handling = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Passing = Callable[[web.Request, Handling], Awaitable[web.StreamResponse]]
+"""What a request passes on its way."""
+
+
+@dataclass
+class _Progress:
+    """How far a request has come."""
+
+    caller: str = ""
+    begun: web.StreamResponse | None = None
+    """The answer, once its head is on its way."""
+
+
+_PROGRESS: ContextVar[_Progress] = ContextVar("progress")
+
+
+@dataclass
+class ApiStats:
+    """What was asked, on all listeners."""
+
+    requests: int = count("Requests to the HTTP API")
+    refused: Counter[str] = counts_by_reason("Requests answered with an error, by its code")
+    ended: int = count("Answers broken off, as who asked may no longer see them")
 
 
 class Door(Protocol):
@@ -34,47 +73,128 @@ class LocalDoor:
         return LOCAL
 
 
-def application(
-    routes: Sequence[Route], door: Door, *before: Any, after: Sequence[Any] = ()
-) -> web.Application:
-    """Return an application of routes; middlewares may come before all, and after the errors."""
-    made = web.Application(
-        client_max_size=MAX_REQUEST_BYTES, middlewares=[*before, _errors_as_json, *after]
-    )
-    for route in routes:
-        for path in (route.path, *route.also):
-            made.router.add_route(route.method, path, _handling(route, door))
-    return made
+class Application:
+    """Routes behind a door."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        door: Door,
+        stats: ApiStats | None = None,
+        limits: CallerLimits | None = None,
+    ) -> None:
+        self.routes = routes
+        self.stats = stats or ApiStats()
+        self._door, self._limits = door, limits
+        self._limited = LimitedLog(log)
+
+    def made(self, *middlewares: Passing) -> web.Application:
+        """Return what aiohttp serves; the middlewares come before all else."""
+        made = web.Application(
+            client_max_size=MAX_REQUEST_BYTES,
+            middlewares=[_passed(each) for each in (*middlewares, self._errors_as_json)],
+        )
+        made.on_response_prepare.append(_note_begun)
+        for route in self.routes:
+            for path in (route.path, *route.also):
+                made.router.add_route(route.method, path, self._handling(route))
+        return made
+
+    def _handling(self, route: Route) -> Handling:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if route.needs is Needs.NOTHING:
+                route.check(request)
+                return await route.handler(ANYBODY, request)
+            caller = await self._door.caller(request)
+            _PROGRESS.get().caller = caller.name
+            if route.needs is Needs.EVERYTHING:
+                caller.require_everything(request.path)
+            route.check(request)
+            with self._limits.request(caller.name) if self._limits else nullcontext():
+                return await self._answered(route, caller, request)
+
+        return handle
+
+    async def _answered(
+        self, route: Route, caller: Caller, request: web.Request
+    ) -> web.StreamResponse:
+        """Return the answer, as long as the caller stays who they are."""
+        answering = asyncio.ensure_future(route.handler(caller, request))
+        try:
+            while not (await asyncio.wait((answering,), timeout=RECHECK_S))[0]:
+                await self._check_again(caller, request)
+        finally:
+            if not answering.done():
+                answering.cancel()
+                await asyncio.wait((answering,))
+        return answering.result()
+
+    async def _check_again(self, caller: Caller, request: web.Request) -> None:
+        """Refuse to go on where the caller is not who they were."""
+        try:
+            now = await self._door.caller(request)
+        except Problem:
+            self.stats.ended += 1
+            raise
+        if now != caller:
+            self.stats.ended += 1
+            raise Problem("forbidden", "what you may see has changed: ask again")
+
+    async def _errors_as_json(self, request: web.Request, handler: Handling) -> web.StreamResponse:
+        self.stats.requests += 1
+        _PROGRESS.set(_Progress())
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            problem = of_status(error.status, f"{request.path[:200]}: {error.reason}")
+        except Problem as error:
+            problem = error
+        except StoreError as error:
+            problem = Problem("bad-query", str(error))
+        except FilterError as error:
+            problem = of_filter(error)
+        except ValueError as error:
+            problem = Problem("bad-request", str(error))
+        except FlowvisError as error:
+            problem = Problem("failed", str(error))
+        except ConnectionError:
+            raise  # the reader has left
+        except Exception as error:  # noqa: BLE001  logged, with a limit
+            text = "a request met a defect of ours"
+            self._limited.log(logging.ERROR, request.path[:200], text, error=error)
+            problem = Problem("failed", f"{type(error).__name__}, see the log")
+        return self._refused(request, problem)
+
+    def _refused(self, request: web.Request, problem: Problem) -> web.StreamResponse:
+        progress = _PROGRESS.get()
+        self.stats.refused[problem.code] += 1
+        if problem.code in AUDITED:
+            self._limited.log(
+                logging.WARNING,
+                request.remote or "local",
+                "refused: %s",
+                problem.code,
+                caller=progress.caller,
+                request=f"{request.method} {request.path[:200]}",
+            )
+        if (
+            progress.begun is not None
+        ):  # too late for another answer: let it be seen that this is not all
+            if request.transport is not None:
+                request.transport.abort()
+            return progress.begun
+        response = answers.document(problem.document(), problem.status)
+        response.headers.update(problem.headers)
+        return response
 
 
-def _handling(route: Route, door: Door) -> Handling:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        if route.needs is Needs.NOTHING:
-            caller = ANYBODY
-        else:
-            caller = await door.caller(request)
-        if route.needs is Needs.EVERYTHING:
-            caller.require_everything(route.path)
-        route.check(request)
-        return await route.handler(caller, request)
-
-    return handle
+async def _note_begun(_: web.Request, response: web.StreamResponse) -> None:
+    _PROGRESS.get().begun = response
 
 
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handling) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        problem = of_status(error.status, f"{request.path[:200]}: {error.reason}")
-    except Problem as error:
-        problem = error
-    except StoreError as error:
-        problem = Problem("bad-query", str(error))
-    except ValueError as error:
-        problem = Problem("bad-request", str(error))
-    except FlowvisError as error:
-        problem = Problem("failed", str(error))
-    response = answers.document(problem.document(), problem.status)
-    response.headers.update(problem.headers)
-    return response
+def _passed(passing: Passing) -> Middleware:
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handling) -> web.StreamResponse:
+        return await passing(request, handler)
+
+    return middleware

@@ -1,30 +1,9 @@
 """Who asks, and what they may see."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flowvis.aggregator.api.problems import Problem
-
-
-@dataclass(frozen=True)
-class Visibility:
-    """The namespaces whose flows somebody may see; None: all, and what is of no namespace."""
-
-    namespaces: frozenset[str] | None = None
-
-    @classmethod
-    def of(cls, namespaces: Iterable[str]) -> "Visibility":
-        """Return that of some namespaces; of none, where there are none."""
-        return cls(frozenset(namespaces))
-
-    @property
-    def all(self) -> bool:
-        """Whether everything may be seen."""
-        return self.namespaces is None
-
-
-EVERYTHING = Visibility()
-NOTHING = Visibility(frozenset())
+from flowvis.aggregator.api.visibility import EVERYTHING, NOTHING, Visibility
 
 
 @dataclass(frozen=True)

@@ -1,82 +1,340 @@
-"""Where the API is served: the control socket."""
+"""Where the API is served: on the control socket, and on TCP.
+
+Who says nothing keeps nobody out. A connection that has not asked, or whose answer is through, is
+idle: it ends after a while, or when room is needed, the oldest of the address with most first. One
+whose reader takes nothing of an answer ends as well.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from flowvis.aggregator.api import control
-from flowvis.aggregator.api.application import Handling, LocalDoor, application
-from flowvis.aggregator.api.routes import Route
+from flowvis.aggregator.api.application import Application, Handling
+from flowvis.aggregator.api.door import TcpDoor
+from flowvis.aggregator.api.headers import add_headers
+from flowvis.counts import count, counts_by_reason
+from flowvis.errors import SettingsError
+from flowvis.runtime.component import end, spawn
+from flowvis.runtime.listeners import Acceptor, listen
+from flowvis.runtime.logs import LimitedLog
+from flowvis.runtime.places import Places
+from flowvis.transport.keepalive import keep_alive
+from flowvis.transport.tls import TlsReloader
 
-MAX_CONNECTIONS = 64  # at more, the oldest that is idle ends
+log = logging.getLogger(__name__)
+
+MAX_LOCAL = 64  # connections to the control socket
+HANDSHAKE_S = 5.0
+FIRST_REQUEST_S = 10.0  # from the handshake on
+NEXT_REQUEST_S = 75.0
+STALLED_S = 30.0  # in which a reader takes nothing
+LOOK_S = 5.0
+SHUTDOWN_S = 2.0
 
 Ending = Callable[[], Awaitable[None]]
 """Lets what is under way come to its end, as the aggregator stops."""
 
 
-class ControlSocket:
-    """Serves routes on a UNIX socket while it runs."""
+@dataclass
+class ConnectionStats:
+    """Counts since the start."""
 
-    name = "control socket"
+    connections: int = count("Connections to the HTTP API on TCP")
+    closed: Counter[str] = counts_by_reason("Connections that we ended or refused, by reason")
 
-    def __init__(self, path: Path, routes: Sequence[Route], ending: Ending) -> None:
-        self.path = path
-        self._routes, self._ending = routes, ending
+
+@dataclass(eq=False)
+class _Guest:
+    """A connection."""
+
+    address: str
+    sock: socket.socket
+    since_s: float
+    """Of its last change: connected, asked, answered."""
+    opening: "asyncio.Task[None] | None" = None
+    handler: web.RequestHandler | None = None
+    answered: bool = False
+    waiting_bytes: int = 0
+    stalled_s: float = 0.0
+
+    def abort(self) -> None:
+        """End it, wherever it is."""
+        if self.opening is not None:
+            self.opening.cancel()
+        elif self.handler is not None and self.handler.transport is not None:
+            self.handler.transport.abort()
+
+    @property
+    def left(self) -> bool:
+        """Whether it has ended."""
+        return self.opening is None and (self.handler is None or self.handler.transport is None)
+
+
+class Connections:
+    """The connections of one listener, and aiohttp's server behind them."""
+
+    def __init__(self, name: str, application: Application, most: int, ending: Ending) -> None:
+        self.stats = ConnectionStats()
+        self._name, self._application, self._most, self._ending = name, application, most, ending
+        self._acceptor = Acceptor(self._admit, self._cannot_accept)
+        self._guests: set[_Guest] = set()
+        self._behind: dict[asyncio.BaseProtocol, _Guest] = {}
+        self._idle: Places[_Guest] = Places(most)
+        self._context: Callable[[], ssl.SSLContext | None] = lambda: None
         self._runner: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._limited = LimitedLog(log)
 
-    async def start(self) -> None:
-        """Bind the socket and serve."""
-        connections = _Connections()
-        runner = web.AppRunner(
-            application(self._routes, LocalDoor(), connections.note),
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    @property
+    def port(self) -> int | None:
+        """The port that it listens on, None while there is none."""
+        return self._acceptor.port
+
+    async def start(
+        self,
+        listeners: list[socket.socket],
+        context: Callable[[], ssl.SSLContext | None] = lambda: None,
+        *,
+        prepare: Callable[[web.Application], None] = lambda _: None,
+    ) -> None:
+        """Serve what comes through listening sockets, by TLS where there is a context."""
+        self._context = context
+        made = self._application.made(self._note)
+        prepare(made)
+        self._runner = web.AppRunner(
+            made,
             access_log=None,
-            shutdown_timeout=2,
+            shutdown_timeout=SHUTDOWN_S,
             handler_cancellation=True,
+            keepalive_timeout=NEXT_REQUEST_S,
         )
-        await runner.setup()
-        if runner.server is None:
-            raise RuntimeError("aiohttp set up no server")
-        connections.server = runner.server
-        listener = control.bind(self.path)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(connections, sock=listener)
-        self._runner = runner
+        await self._runner.setup()
+        self._acceptor.start(listeners)
+        self._keeper = spawn(f"{self._name} housekeeping", self._keep_house())
 
     async def stop(self) -> None:
-        """End what is under way, close, and remove the socket."""
-        if self._server is not None:
-            self._server.close()
+        """Take nobody any more, and end what is under way."""
+        await end(self._keeper)
+        self._acceptor.close()
         await self._ending()
+        for guest in list(self._guests):
+            if guest.opening is not None:
+                guest.abort()
         if self._runner is not None:
             await self._runner.cleanup()
-        self.path.unlink(missing_ok=True)
 
+    def _admit(self, sock: socket.socket, address: str, _: int) -> None:
+        self.stats.connections += 1
+        if len(self) >= self._most:
+            self._purge()
+        if len(self) >= self._most and not self._make_room(address):
+            self.stats.closed["full"] += 1
+            self._limited.log(logging.WARNING, address, "%s: all connections are busy", self._name)
+            sock.close()
+            return
+        if address:
+            keep_alive(sock)
+        guest = _Guest(address, sock, self._now_s())
+        self._guests.add(guest)
+        self._idle.add(address, guest)
+        guest.opening = asyncio.ensure_future(self._open(guest))
 
-class _Connections:
-    """Makes the handlers of connections: who says nothing keeps nobody out."""
+    def _cannot_accept(self, error: OSError) -> None:
+        self._limited.log(logging.WARNING, self._name, "cannot accept connections: %s", error)
 
-    def __init__(self) -> None:
-        self.server: web.Server | None = None
-        self._busy: set[asyncio.BaseProtocol] = set()
+    async def _open(self, guest: _Guest) -> None:
+        """Bring a connection to aiohttp, through the handshake if there is one."""
+        context = self._context()
 
-    def __call__(self) -> asyncio.BaseProtocol:
-        """Return the handler of a new one; at the limit the oldest that is idle ends."""
-        if self.server is None:
-            raise RuntimeError("connections before there is a server")
-        standing = self.server.connections
-        idle = [each for each in standing if each not in self._busy]
-        for handler in idle[: max(len(standing) - MAX_CONNECTIONS + 1, 0)]:
-            handler.force_close()
-        return self.server()
+        def handler() -> asyncio.BaseProtocol:
+            if self._runner is None or self._runner.server is None:
+                raise RuntimeError("connections before there is a server")
+            guest.handler = self._runner.server()
+            self._behind[guest.handler] = guest
+            return guest.handler
 
-    @web.middleware
-    async def note(self, request: web.Request, handler: Handling) -> web.StreamResponse:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                handler,
+                guest.sock,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_S if context else None,
+            )
+        except (OSError, EOFError):  # ssl.SSLError and TimeoutError are OSErrors
+            self.stats.closed["handshake"] += 1
+            guest.sock.close()
+            self._forget(guest)
+        except asyncio.CancelledError:
+            guest.sock.close()
+            self._forget(guest)
+        guest.opening = None
+        guest.since_s = self._now_s()
+
+    async def _note(self, request: web.Request, handler: Handling) -> web.StreamResponse:
         """Know a connection as busy while it is answered."""
-        self._busy.add(request.protocol)
+        guest = self._behind[request.protocol]
+        self._idle.discard(guest)
         try:
             return await handler(request)
         finally:
-            self._busy.discard(request.protocol)
+            if guest in self._guests:
+                guest.answered, guest.since_s = True, self._now_s()
+                guest.waiting_bytes, guest.stalled_s = 0, 0.0
+                self._idle.add(guest.address, guest)
+
+    def _make_room(self, address: str) -> bool:
+        """End an idle connection; False where there is none."""
+        if not len(self._idle):
+            return False
+        self._end(self._idle.to_give_way(address), "gave-way")
+        return True
+
+    def _end(self, guest: _Guest, reason: str) -> None:
+        self.stats.closed[reason] += 1
+        guest.abort()
+        self._forget(guest)
+
+    def _forget(self, guest: _Guest) -> None:
+        self._guests.discard(guest)
+        self._idle.discard(guest)
+        if guest.handler is not None:
+            self._behind.pop(guest.handler, None)
+
+    def _purge(self) -> None:
+        """Forget those that have left."""
+        for guest in [guest for guest in self._guests if guest.left]:
+            self._forget(guest)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._purge()
+            now_s = self._now_s()
+            for guest in list(self._idle):
+                patience_s = NEXT_REQUEST_S if guest.answered else FIRST_REQUEST_S
+                if guest.opening is None and now_s - guest.since_s > patience_s:
+                    self._end(guest, "idle")
+            for guest in list(self._guests):
+                if guest not in self._idle and self._stalled(guest):
+                    self._end(guest, "stalled")
+
+    def _stalled(self, guest: _Guest) -> bool:
+        transport = guest.handler.transport if guest.handler is not None else None
+        waiting = transport.get_write_buffer_size() if transport is not None else 0
+        moved = not waiting or waiting != guest.waiting_bytes
+        guest.stalled_s = 0.0 if moved else guest.stalled_s + LOOK_S
+        guest.waiting_bytes = waiting
+        return guest.stalled_s >= STALLED_S
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+class ControlSocket:
+    """Serves the API on a UNIX socket, for whoever may open it."""
+
+    name = "control socket"
+
+    def __init__(self, path: Path, application: Application, ending: Ending) -> None:
+        self.path = path
+        self._connections = Connections(self.name, application, MAX_LOCAL, ending)
+
+    async def start(self) -> None:
+        """Bind the socket and serve."""
+        listener = control.bind(self.path)
+        listener.listen(MAX_LOCAL)
+        await self._connections.start([listener])
+
+    async def stop(self) -> None:
+        """End what is under way, close, and remove the socket."""
+        await self._connections.stop()
+        self.path.unlink(missing_ok=True)
+
+
+class TcpApi:
+    """Serves the API on a TCP port, by HTTPS where there is a certificate."""
+
+    name = "HTTP API"
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        application: Application,
+        door: TcpDoor,
+        ending: Ending,
+        *,
+        certificates: TlsReloader | None,
+        patient: bool = False,
+        max_connections: int = 256,
+    ) -> None:
+        """`patient`: the certificate may come later, and connections wait for it."""
+        self._host, self._port = host, port
+        self._door = door
+        self._certificates, self._patient = certificates, patient
+        self.connections = Connections(self.name, application, max_connections, ending)
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self.connections.port or self._port
+
+    async def start(self) -> None:
+        """Listen; SystemRefused or SettingsError say what is in the way."""
+        self._load()
+        await self._door.start()
+        listeners = listen(self._host, self._port)
+        if self._certificates is None or self._certificates.loaded:
+            await self._serve(listeners)
+        self._keeper = spawn(f"{self.name} certificates", self._keep(listeners))
+
+    async def stop(self) -> None:
+        """Take nobody any more, and end what is under way."""
+        await end(self._keeper)
+        await self.connections.stop()
+        await self._door.stop()
+
+    def _load(self) -> None:
+        try:
+            if self._certificates is not None:
+                self._certificates.context()
+        except SettingsError:
+            if not self._patient:
+                raise
+
+    async def _serve(self, listeners: list[socket.socket]) -> None:
+        certificates = self._certificates
+        await self.connections.start(
+            listeners, certificates.context if certificates else lambda: None, prepare=add_headers
+        )
+        kind = "HTTPS" if certificates else "HTTP"
+        log.info("%s listens on %s port %d, %s", self.name, self._host, self.port, kind)
+
+    async def _keep(self, listeners: list[socket.socket]) -> None:
+        """Serve when there are certificates, and take up new ones."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._certificates is None:
+                continue
+            if self.connections.port is None:
+                self._load()
+                if self._certificates.loaded:
+                    await self._serve(listeners)
+                continue
+            try:
+                if self._certificates.refresh():
+                    log.info("%s: a new certificate serves new connections", self.name)
+            except SettingsError as error:
+                log.warning("%s: new certificate is bad, the old one serves: %s", self.name, error)

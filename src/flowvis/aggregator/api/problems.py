@@ -6,6 +6,7 @@
 from typing import Any
 
 from flowvis.errors import FlowvisError
+from flowvis.filters import FilterError
 
 STATUS = {
     "bad-request": 400,
@@ -47,3 +48,15 @@ class Problem(FlowvisError):
 def of_status(status: int, message: str) -> Problem:
     """Return the problem that HTTP alone has a word for."""
     return Problem(_CODES.get(status, "bad-request" if status < 500 else "failed"), message)
+
+
+def of_filter(error: FilterError) -> Problem:
+    """Return the problem of a text that is no filter."""
+    return Problem(
+        "bad-filter",
+        error.message,
+        position=error.position,
+        length=error.length,
+        expected=list(error.expected),
+        suggestion=error.suggestion,
+    )

@@ -4,6 +4,7 @@ A module of `paths` has the routes of one noun. A handler is given who asks and 
 returns the answer, or raises a `Problem`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,6 +16,7 @@ from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.problems import Problem
 
 API = "/api/v1"
+BODY_S = 10.0
 
 Schema = Mapping[str, Any]
 """A JSON Schema (draft 2020-12), as OpenAPI 3.1 has it."""
@@ -108,7 +110,10 @@ def flag(request: web.Request, name: str) -> bool:
 async def json_object(request: web.Request) -> dict[str, Any]:
     """Return the body, which is a JSON object."""
     try:
-        body = await request.json()
+        async with asyncio.timeout(BODY_S):
+            body = await request.json()
+    except TimeoutError as error:
+        raise Problem("bad-request", f"the body did not come within {BODY_S:g} s") from error
     except (ValueError, RecursionError) as error:
         raise Problem("bad-request", f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):

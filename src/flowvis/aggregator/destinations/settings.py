@@ -275,12 +275,3 @@ class FlowStreamService:
     def check(self) -> Problems:
         """Yield the problem of switching it on."""
         yield from later(self.enable, "the flow stream service")
-
-
-@dataclass(frozen=True)
-class ApiServerOptions:
-    """Antrea's API server: not built yet; the control socket serves what it would."""
-
-    api_port: int = option(10348, doc="Not used yet", minimum=1, maximum=65535)
-    tls_cipher_suites: str = option("", doc="Not used yet")
-    tls_min_version: str = option("", doc="Not used yet")

@@ -70,23 +70,34 @@ class KubernetesApi:
 
     async def get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         """Return the JSON object at a path."""
-        async with self._request(path, query, _answer_limits()) as response:
+        return await self._document(path, query)
+
+    async def create(self, path: str, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object in the list at a path, and return it as it became.
+
+        ApiError 409 where there is one of its name. Reviews are created so, and kept by nobody.
+        """
+        return await self._document(path, {}, "POST", item)
+
+    async def replace(self, path: str, item: Mapping[str, Any]) -> None:
+        """Replace the object at a path; ApiError 409 where it has another resourceVersion."""
+        async with self._request(path, {}, _answer_limits(), "PUT", item):
+            pass
+
+    async def _document(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        method: str = "GET",
+        item: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        async with self._request(path, query, _answer_limits(), method, item) as response:
             text = bytearray()
             async for chunk in response.content.iter_any():
                 text += chunk
                 if len(text) > MAX_DOCUMENT_BYTES:
                     raise ApiError(f"{path}: more than {MAX_DOCUMENT_BYTES} bytes", 413)
         return _object(text, path)
-
-    async def create(self, path: str, item: Mapping[str, Any]) -> None:
-        """Create an object in the list at a path; ApiError 409 where there is one of its name."""
-        async with self._request(path, {}, _answer_limits(), "POST", item):
-            pass
-
-    async def replace(self, path: str, item: Mapping[str, Any]) -> None:
-        """Replace the object at a path; ApiError 409 where it has another resourceVersion."""
-        async with self._request(path, {}, _answer_limits(), "PUT", item):
-            pass
 
     @asynccontextmanager
     async def watch(

@@ -4,25 +4,22 @@
 """
 
 from contextlib import suppress
-from dataclasses import fields
 
 from aiohttp import web
 
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.conditions import SELECTING, asked
 from flowvis.aggregator.api.latest import LatestRecords, TooManyFollowers
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import FLAG, OBJECT, WHOLE, Parameter, Route, flag, number
-from flowvis.aggregator.api.selection import Selection
 from flowvis.aggregator.destinations.outbox import Outbox
 from flowvis.batch import Batch
+from flowvis.filters import Filter
+from flowvis.filters.mask import mask
 
 DEFAULT_FLOWS = 100
 LIMIT = Parameter("limit", f"How many; {DEFAULT_FLOWS} by default", WHOLE)
-SELECTING = tuple(
-    Parameter(field.name, "A condition, on either side where there are two")
-    for field in fields(Selection)
-)
 
 
 def routes(history: LatestRecords) -> list[Route]:
@@ -44,19 +41,13 @@ def routes(history: LatestRecords) -> list[Route]:
     ]
 
 
-def selection(request: web.Request) -> Selection:
-    """Return which records are asked for."""
-    names = {parameter.name for parameter in SELECTING}
-    return Selection.parse({name: text for name, text in request.query.items() if name in names})
-
-
 class _Latest:
     def __init__(self, history: LatestRecords) -> None:
         self._history = history
 
-    async def answer(self, _: Caller, request: web.Request) -> web.StreamResponse:
+    async def answer(self, caller: Caller, request: web.Request) -> web.StreamResponse:
         limit = number(request, "limit", DEFAULT_FLOWS)
-        chosen = selection(request)
+        chosen = asked(caller, request)
         response = answers.lines()
         try:
             with self._history.follow() as coming, suppress(ConnectionResetError):
@@ -71,18 +62,18 @@ class _Latest:
             raise Problem("unavailable", str(error)) from error
         return response
 
-    def _latest(self, limit: int, chosen: Selection) -> list[Batch]:
+    def _latest(self, limit: int, chosen: Filter) -> list[Batch]:
         """Up to `limit` of the latest records that are wanted, oldest first."""
         found: list[Batch] = []
         for batch in reversed(self._history.latest(self._history.size)):
-            wanted = batch.take(chosen.mask(batch))
+            wanted = batch.take(mask(chosen, batch))
             if limit and len(wanted):
                 found.append(wanted.take(slice(max(len(wanted) - limit, 0), None)))
                 limit -= len(found[-1])
         return found[::-1]
 
 
-async def _follow(response: web.StreamResponse, coming: Outbox, chosen: Selection) -> None:
+async def _follow(response: web.StreamResponse, coming: Outbox, chosen: Filter) -> None:
     """Write what comes until the reader leaves or the aggregator stops."""
     reported = 0
     while (batch := await coming.take(answers.LINES)) is not None:
@@ -91,4 +82,4 @@ async def _follow(response: web.StreamResponse, coming: Outbox, chosen: Selectio
         if lost > reported:
             await response.write(answers.line({"lost": lost - reported}))
             reported = lost
-        await answers.write(response, batch.take(chosen.mask(batch)))
+        await answers.write(response, batch.take(mask(chosen, batch)))

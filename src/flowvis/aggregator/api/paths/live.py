@@ -6,9 +6,11 @@ from aiohttp import web
 
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.caller import Caller
-from flowvis.aggregator.api.paths.latest import DEFAULT_FLOWS, LIMIT, SELECTING, selection
+from flowvis.aggregator.api.conditions import SELECTING, asked
+from flowvis.aggregator.api.paths.latest import DEFAULT_FLOWS, LIMIT
 from flowvis.aggregator.api.routes import API, OBJECT, Route, number
 from flowvis.batch import Batch
+from flowvis.filters.mask import mask
 
 AT_ONCE = 10_000  # live flows looked at in one go
 
@@ -19,15 +21,15 @@ Live = Callable[[int, int], Batch]
 def routes(live: Live) -> list[Route]:
     """Return the routes."""
 
-    async def answer(_: Caller, request: web.Request) -> web.StreamResponse:
+    async def answer(caller: Caller, request: web.Request) -> web.StreamResponse:
         limit = number(request, "limit", DEFAULT_FLOWS)
-        chosen = selection(request)
+        chosen = asked(caller, request)
         response = answers.lines()
         await response.prepare(request)
         seen = 0
         while limit and len(part := live(AT_ONCE, seen)):
             seen += len(part)
-            wanted = part.take(chosen.mask(part)).take(slice(limit))
+            wanted = part.take(mask(chosen, part)).take(slice(limit))
             limit -= len(wanted)
             await answers.write(response, wanted)
         await response.write_eof()

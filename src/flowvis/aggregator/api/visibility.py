@@ -1,0 +1,57 @@
+"""What a caller may see of the records that they ask for: here, and for every path.
+
+A record is seen whole by who may see the namespace of one of its ends.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from flowvis.aggregator.api.problems import Problem
+from flowvis.filters import Comparison, Filter, Operator, Value
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """The namespaces whose flows somebody may see; None: all, and what is of no namespace."""
+
+    namespaces: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, namespaces: Iterable[str]) -> "Visibility":
+        """Return that of some namespaces; of none, where there are none."""
+        return cls(frozenset(name for name in namespaces if name))
+
+    @property
+    def all(self) -> bool:
+        """Whether everything may be seen."""
+        return self.namespaces is None
+
+    def sees(self, *namespaces: str) -> bool:
+        """Whether something may be seen that is of one of these namespaces."""
+        return self.namespaces is None or not self.namespaces.isdisjoint(namespaces)
+
+    def filter(self) -> Filter | None:
+        """Return which records may be seen, None for all; Problem where there are none."""
+        if self.namespaces is None:
+            return None
+        if not self.namespaces:
+            raise Problem(
+                "forbidden",
+                "you may list the Pods of no namespace, so there are no flows that you may see",
+            )
+        return self._filter
+
+    def restrict(self, asked: Filter) -> Filter:
+        """Return which of the records that are asked for may be seen."""
+        mine = self.filter()
+        return asked if mine is None else mine & asked
+
+    @cached_property
+    def _filter(self) -> Filter:
+        names = tuple(Value(name) for name in sorted(self.namespaces or ()))
+        return Comparison("namespace", Operator.IN, names)
+
+
+EVERYTHING = Visibility()
+NOTHING = Visibility(frozenset())

@@ -1,0 +1,47 @@
+"""What is wrong with a filter, and where."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+_SHOWN = 12  # of what was expected: more helps nobody
+
+
+class FilterError(ValueError):
+    """A text that is no filter. `str` of it is a sentence with all that is known."""
+
+    def __init__(
+        self,
+        message: str,
+        position: int = 0,
+        length: int = 0,
+        expected: Sequence[str] = (),
+        suggestion: str | None = None,
+    ) -> None:
+        self.message = message
+        self.position = position
+        """Where it is in the text, in characters from 0."""
+        self.length = length
+        """How many characters of the text are meant; 0 at its end."""
+        self.expected = tuple(expected)
+        """What could stand there."""
+        self.suggestion = suggestion
+        """What may have been meant, to be put in place of the characters that are meant."""
+        super().__init__(self._sentence())
+
+    def at(self, position: int, length: int) -> "FilterError":
+        """Return the same error at a place of a text."""
+        return FilterError(self.message, position, length, self.expected, self.suggestion)
+
+    def _sentence(self) -> str:
+        text = f"{self.message} (at character {self.position + 1})"
+        if self.expected:
+            more = ", ..." if len(self.expected) > _SHOWN else ""
+            text += f": expected {', '.join(self.expected[:_SHOWN])}{more}"
+        return f"{text}; did you mean {self.suggestion}?" if self.suggestion else text
+
+
+def nearest(written: str, known: Iterable[str]) -> str | None:
+    """Return the one of the known words that looks most like what was written, if any does."""
+    by_folded = {word.lower(): word for word in known}
+    found = difflib.get_close_matches(written[:64].lower(), by_folded, n=1, cutoff=0.6)
+    return by_folded[found[0]] if found else None

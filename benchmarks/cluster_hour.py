@@ -17,6 +17,7 @@ from flowvis.strings import Strings
 
 NODES, NAMESPACES, PODS, SERVICES = 50, 40, 2_000, 150
 HOUR_MS = 3_600_000
+EPOCH_MS = 1_790_000_000_000 // HOUR_MS * HOUR_MS
 ACTIVE_MS = 60_000
 NAMES = [
     *(field.name for field in AGGREGATED),
@@ -92,13 +93,16 @@ def zipf(rng: np.random.Generator, size: int, choices: int) -> Ints:
     return rng.choice(choices, size, p=weights / weights.sum())
 
 
-def records(count: int, seed: int = 1, *, labels: bool = False) -> tuple[Batch, NDArray[np.uint32]]:
+def records(
+    count: int, seed: int = 1, *, labels: bool = False, hour: int = 0, world: Cluster | None = None
+) -> tuple[Batch, NDArray[np.uint32]]:
     """Return `count` records in the order in which they come out, and when each is inserted (s).
 
-    Three in ten connections live longer than a minute and report several times.
+    Three in ten connections live longer than a minute and report several times. They are of the
+    `hour`-th hour after EPOCH_MS, and of `world`, or of a cluster of their own.
     """
     rng = np.random.default_rng(seed)
-    world = cluster(rng)
+    world = world or cluster(rng)
     long_lived = rng.random(count) < 0.3
     lives = np.where(
         long_lived, rng.exponential(420_000, count) + ACTIVE_MS, rng.lognormal(7.5, 1.8, count)
@@ -106,7 +110,8 @@ def records(count: int, seed: int = 1, *, labels: bool = False) -> tuple[Batch, 
     lives = np.clip(lives, 1, HOUR_MS).astype(np.int64)
     repeats = (lives + ACTIVE_MS - 1) // ACTIVE_MS
     connections = int(np.searchsorted(np.cumsum(repeats), count)) + 1
-    flow = _Flows(rng, world, connections, lives[:connections])
+    epoch_ms = EPOCH_MS + hour * HOUR_MS
+    flow = _Flows(rng, world, epoch_ms, lives[:connections])
     of = np.repeat(np.arange(connections), repeats[:connections])[:count]
     nth = (
         np.arange(count)
@@ -122,10 +127,12 @@ def records(count: int, seed: int = 1, *, labels: bool = False) -> tuple[Batch, 
 class _Flows:
     """One row per connection, all drawn at random; `expand` makes the interval records."""
 
-    def __init__(self, rng: np.random.Generator, world: Cluster, count: int, lives: Ints) -> None:
+    def __init__(
+        self, rng: np.random.Generator, world: Cluster, epoch_ms: int, lives: Ints
+    ) -> None:
+        count = len(lives)
         self.rng, self.world, self.count, self.lives = rng, world, count, lives
-        epoch = 1_790_000_000_000 // HOUR_MS * HOUR_MS
-        self.start = epoch + rng.integers(0, HOUR_MS, count) - np.minimum(lives, HOUR_MS // 2)
+        self.start = epoch_ms + rng.integers(0, HOUR_MS, count) - np.minimum(lives, HOUR_MS // 2)
         self.source = zipf(rng, count, PODS)
         self.external = rng.random(count) < 0.2
         self.inbound = ~self.external & (rng.random(count) < 0.06)

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.query import Piece, Query, QueryLimits, Result
+from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import frames
-from flowvis.clickhouse.statement import SYSTEM_TABLES, readable, streamable
+from flowvis.clickhouse.statement import MAX_LENGTH, SYSTEM_TABLES, readable, streamable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
     REJECTIONS,
@@ -94,9 +94,9 @@ class EmbeddedStore:
                 inserter.append(piece)
             inserter.finish()
 
-    def ask(self, sql: str, *, max_rows: int = MAX_ROWS) -> Query:
+    def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement; see `Store.ask`."""
-        return _EmbeddedQuery(self, readable(sql), self._settings.queries.limits, max_rows)
+        return _EmbeddedQuery(self, readable(sql, max_length), self._settings.queries.limits, max_rows)
 
     def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
         """Run one statement that only reads."""
@@ -183,9 +183,11 @@ class _EmbeddedQuery(Query):
                     self._describe(session)
                     yield ()
                     return
-                yield self._body(first.bytes())
-                while (part := stream.fetch()) is not None:
+                part = first
+                while part is not None:
+                    self.cost = Cost(part.storage_rows_read(), part.storage_bytes_read())
                     yield self._body(part.bytes())
+                    part = stream.fetch()
 
     def _cancel(self) -> None:
         with self._store.session() as session:
@@ -286,4 +288,5 @@ def _errors(name: str) -> Iterator[None]:
         text = _reason(error)
         code = _CODE.search(text)
         rejected = code is not None and int(code[1]) in REJECTIONS
-        raise StoreError(f"{name}: {text}", retryable=not rejected) from error
+        number = int(code[1]) if code else 0
+        raise StoreError(f"{name}: {text}", retryable=not rejected, code=number) from error

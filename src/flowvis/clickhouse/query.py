@@ -27,10 +27,17 @@ class QueryLimits:
     threads: int = 2
     answer_bytes: int = 256 << 20
     """Of all rows as JSON; then the answer is cut."""
+    rows_read: int = 0
+    """Of the store's tables; 0: as many as it takes."""
 
     def options(self, max_rows: int) -> dict[str, int | str]:
         """Return ClickHouse's settings for them, by name."""
-        return {
+        reading: dict[str, int | str] = (
+            {"max_rows_to_read": self.rows_read, "read_overflow_mode": "throw"}
+            if self.rows_read
+            else {}
+        )
+        return reading | {
             "max_memory_usage": self.memory_bytes,
             "max_execution_time": self.seconds,
             "max_threads": self.threads,
@@ -38,6 +45,17 @@ class QueryLimits:
             "max_result_rows": max_rows + 1,
             "result_overflow_mode": "break",
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a query has made the engine read, as far as it said so."""
+
+    rows: int = 0
+    octets: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.rows + other.rows, self.octets + other.octets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,8 @@ class Query(ABC):
     types: Sequence[str] = ()
     truncated = False
     """There was more than asked for: known at the end."""
+    cost = Cost()
+    """Known at the end."""
 
     def __init__(self, statement: str, limits: QueryLimits, max_rows: int) -> None:
         self.statement = statement

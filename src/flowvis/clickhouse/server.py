@@ -26,14 +26,14 @@ from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.query import PIECE_ROWS, Piece, Query, QueryLimits, Result
+from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
-from flowvis.clickhouse.statement import readable
+from flowvis.clickhouse.statement import MAX_LENGTH, readable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
     REJECTIONS,
@@ -233,7 +233,7 @@ class ServerStore:
             self._complete = False
             raise StoreError(str(error), retryable=True, code=error.code) from error
 
-    def ask(self, sql: str, *, max_rows: int = MAX_ROWS) -> Query:
+    def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement, for a connection of its own; see `Store.ask`."""
         settings = self._settings
         queries = settings.queries
@@ -242,7 +242,8 @@ class ServerStore:
             (queries.username, queries.password) if queries.username else None,
             answer_bytes=ANSWER_BYTES + queries.limits.answer_bytes,  # of one piece
         )
-        return _ServerQuery(self.name, client, readable(sql), queries.limits, max_rows)
+        statement = readable(sql, max_length)
+        return _ServerQuery(self.name, client, statement, queries.limits, max_rows)
 
     def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
         """Run one statement that only reads."""
@@ -357,6 +358,8 @@ class _ServerQuery(Query):
                 while rows := [_as_json(row) for row in islice(found, PIECE_ROWS)]:
                     self._client.own.socket.done()
                     yield rows
+                read = self._client.last_query.progress
+                self.cost = Cost(read.rows, read.bytes)
         finally:
             self._client.disconnect()
 

@@ -17,6 +17,8 @@ from flowvis.errors import StoreError
 
 MAX_LENGTH = 32 << 10
 """Bytes of a statement that people write."""
+COMPOSED_LENGTH = 248 << 10
+"""Bytes of a statement that we compose: ClickHouse reads 256 KiB (max_query_size)."""
 
 
 class Kind(Enum):
@@ -121,13 +123,13 @@ SYSTEM_TABLES = _words(
 """Tables of `system` that tell of the store and not of its users, queries or secrets."""
 
 
-def readable(sql: str) -> str:
+def readable(sql: str, max_length: int = MAX_LENGTH) -> str:
     """Return a statement that only reads, without comments; StoreError says what it must not have.
 
     A reason names the piece and the remedy.
     """
-    if len(sql.encode(errors="surrogatepass")) > MAX_LENGTH:
-        raise _refused(f"longer than {MAX_LENGTH} bytes")
+    if len(sql.encode(errors="surrogatepass")) > max_length:
+        raise _refused(f"longer than {max_length} bytes")
     pieces = list(_pieces(sql))
     while pieces and (pieces[-1].is_sign(";") or pieces[-1].kind is Kind.SPACE):
         pieces.pop()

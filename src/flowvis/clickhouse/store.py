@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, QueryLimits, Result
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.statement import MAX_LENGTH
 from flowvis.errors import SettingsError
 from flowvis.runtime.extras import extra
 
@@ -68,8 +69,11 @@ class Store(Protocol):
         after all, nothing happens now.
         """
 
-    def ask(self, sql: str, *, max_rows: int = MAX_ROWS) -> Query:
-        """Prepare one statement; StoreError says why it is none that only reads."""
+    def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
+        """Prepare one statement; StoreError says why it is none that only reads.
+
+        It has up to so many bytes: statements that we compose have longer lists than people write.
+        """
 
     def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
         """Run one statement that only reads; callable from any thread."""

@@ -7,13 +7,14 @@ read, are views of the same records; nothing is written twice. Which column is w
 which follows from the fields table.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.fields import BY_NAME, FIELDS, Field, Kind
+from flowvis.fields import BY_NAME, FIELDS, EndReason, Field, Kind
 
 VERSION = 1
 """Raised with every change that older programs could not write to."""
@@ -109,6 +110,9 @@ class StoredColumn:
     shows: str
     """The column of `flows` that it is or becomes; "" for one that helps others."""
     field: Field | None = None
+    default: str = ""
+    """What the server computes it of as records come, and for those that came before there was such
+    a column; "": it is inserted."""
 
     @property
     def codec(self) -> str:
@@ -126,7 +130,9 @@ class StoredColumn:
 
     def ddl(self, features: Features) -> str:
         """The column in CREATE TABLE and ADD COLUMN."""
-        return f"{self.name} {self.type}" + (f" CODEC({self.codec})" if features.codecs else "")
+        default = f" DEFAULT {self.default}" if self.default else ""
+        codec = f" CODEC({self.codec})" if features.codecs else ""
+        return f"{self.name} {self.type}{default}{codec}"
 
 
 def _address_sql(stored: str) -> str:
@@ -152,6 +158,22 @@ def _stored(field: Field) -> StoredColumn:
     return StoredColumn(f"{name}Bytes" if field.kind is Kind.ADDRESS else name, kind, name, field)
 
 
+FIRST_RECORD = "firstRecord"
+"""Whether a record is its connection's first one: its interval begins with the connection, and
+nothing was counted before. Each connection has one, so that ranges side by side add up."""
+UNANSWERED = "unanswered"
+"""Whether a record says that its connection ended, and no packet ever came back."""
+
+_FIRST_SQL = (
+    f"{DERIVED['packetTotalCount'].stored} = 0 AND {DERIVED['reversePacketTotalCount'].stored} = 0"
+    f" AND intDiv({DERIVED['monitoringIntervalStartMilliSeconds'].sql()}, 1000)"
+    " = toUInt32(flowStartSeconds)"
+)
+_UNANSWERED_SQL = (
+    f"flowEndReason = {EndReason.END} AND {DERIVED['packetTotalCount'].sql()} != 0"
+    f" AND {DERIVED['reversePacketTotalCount'].sql()} = 0"
+)
+
 COLUMNS: tuple[StoredColumn, ...] = (
     *(_stored(field) for field in FIELDS if field.stored),
     StoredColumn(RATE_INTERVAL, "UInt64", ""),
@@ -159,9 +181,13 @@ COLUMNS: tuple[StoredColumn, ...] = (
     StoredColumn(WRITER, TYPES[Kind.TEXT], ""),
     StoredColumn(BATCH_NUMBER, "UInt16", ""),
     StoredColumn("trusted", "UInt8", "trusted"),
+    # What questions count, as a byte each: else a count of connections reads six columns.
+    StoredColumn(FIRST_RECORD, "UInt8", "", default=_FIRST_SQL),
+    StoredColumn(UNANSWERED, "UInt8", "", default=_UNANSWERED_SQL),
 )
 """Every stored column, in the order of the table."""
 
+_STORED_NAMES = {column.name for column in COLUMNS}
 _SHOWN = {column.shows: column for column in COLUMNS if column.shows}
 
 FLOWS_COLUMNS: tuple[str, ...] = (
@@ -170,6 +196,31 @@ FLOWS_COLUMNS: tuple[str, ...] = (
     "clusterId",
 )
 """The columns of `flows`: the documented ones, then ours."""
+
+
+
+def shown_type(name: str) -> str:
+    """Return what the values of a column of `flows` are: text, number, address or time."""
+    if name == INSERTED:
+        return "time"
+    field = _SHOWN["clusterUUID" if name == "clusterId" else name].field
+    return _SHOWN_TYPES.get(field.kind, "number") if field else "number"
+
+
+_SHOWN_TYPES = {
+    Kind.TEXT: "text",
+    Kind.ADDRESS: "address",
+    Kind.SECONDS: "time",
+    Kind.MILLISECONDS: "time",
+}
+
+
+def value_sql(name: str) -> str:
+    """Return the SQL of a column of `flows` as JSON has it: times in ms since the epoch."""
+    column = _SHOWN["clusterUUID" if name == "clusterId" else name]
+    in_seconds = name == INSERTED or (column.field and column.field.kind is Kind.SECONDS)
+    return f"toUInt64(toUInt32({name})) * 1000" if in_seconds else name
+
 
 INSERTED_SQL = f"flowEndSeconds + {DERIVED[INSERTED].stored}"
 ORDER = (
@@ -284,8 +335,48 @@ def _over_all(layout: TableLayout, name: str, key: str = "") -> str:
 
 def _shown(name: str) -> str:
     """Select one column of `flows`; derived ones refer to each other by name."""
-    sql = "clusterUUID" if name == "clusterId" else _SHOWN[name].sql
+    sql = _definition(name)
     return name if sql == name else f"{sql} AS {name}"
+
+
+_IDENTIFIER = re.compile(r"'[^']*'|\b([A-Za-z_][A-Za-z0-9_]*)\b")
+
+
+def named_columns(sql: str) -> list[str]:
+    """Return the columns of `flows` that an expression names, in order; in '...' there are none."""
+    found = (match[1] for match in _IDENTIFIER.finditer(sql) if match[1])
+    return [name for name in dict.fromkeys(found) if name in _SHOWN or name == "clusterId"]
+
+
+def definitions(sql: str) -> dict[str, str]:
+    """Return what the columns of `flows` that an expression names are of `flow_records`.
+
+    By name, each after those that it is made of; those that are stored as they are need none. As
+    aliases in a WITH they let a query read the stored table itself, as the view does, also where a
+    server does not pass conditions on to what a view reads.
+    """
+    found: dict[str, str] = {}
+    for name in named_columns(sql):
+        definition = _definition(name)
+        if definition != name:
+            found |= definitions(definition) | {name: definition}
+    return found
+
+
+def stored_columns(sql: str) -> list[str]:
+    """Return the stored columns that an expression over the columns of `flows` is made of."""
+    found: list[str] = []
+    for match in _IDENTIFIER.finditer(sql):
+        name = match[1]
+        if name in _STORED_NAMES:
+            found.append(name)
+        elif name in _SHOWN or name == "clusterId":
+            found += stored_columns(_definition(name))
+    return list(dict.fromkeys(found))
+
+
+def _definition(name: str) -> str:
+    return "clusterUUID" if name == "clusterId" else _SHOWN[name].sql
 
 
 def documentation() -> str:

@@ -1,0 +1,116 @@
+"""What records are grouped by: names of the filter language that have one value in each record.
+
+Grouping is the costly part of a question. So records are grouped by one number, a hash of hashes of
+what a name is made of, which the engine finds for each entry of a column's dictionary and not for
+each record; what people see is worked out of the few groups. That two of a hundred thousand groups
+have the same number has a chance of one in three thousand millions.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from flowvis.clickhouse.schema.tables import definitions, stored_columns
+from flowvis.filters import vocabulary
+from flowvis.filters.attributes import Kind
+from flowvis.filters.errors import FilterError
+from flowvis.questions.problem import QuestionError
+
+MAX_DIMENSIONS = 6
+
+_ONLY_WHERE = {
+    f"{end}PodName": f"{end}WorkloadName = ''" for end in ("source", "destination")
+}
+"""Of a name that is a workload's, else a Pod's, the Pod counts only where there is no workload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stored value that records are grouped by."""
+
+    column: str
+    """Of `flow_records`."""
+    only_where: str = ""
+    """A condition without which the value does not matter."""
+
+    @property
+    def hash_sql(self) -> str:
+        """The number by which groups differ."""
+        number = f"cityHash64({self.column})"
+        return f"if({self.only_where}, {number}, 0)" if self.only_where else number
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """Something to group by."""
+
+    name: str
+    type: str
+    """text, number, address, enum or time."""
+    sql: str
+    """Its value, over the columns of `flows`."""
+    parts: tuple[Part, ...]
+
+
+def dimension(parameter: str, name: str) -> Dimension:
+    """Return the dimension of a name; QuestionError says why it is none."""
+    try:
+        found = vocabulary.lookup(name)
+        sql = vocabulary.expression(name)
+    except FilterError as error:
+        raise QuestionError(
+            "bad-query", f"{parameter}: {error.message}" + _remedy(error),
+            suggestion=error.suggestion or "",
+        ) from error  # fmt: skip
+    only_where = _ONLY_WHERE if found.name.endswith(".workload") else {}
+    parts = tuple(
+        Part(column, only_where.get(column, "")) for column in stored_columns(sql)
+    )
+    kind = {Kind.NUMBER: "number", Kind.ADDRESS: "address", Kind.ENUM: "enum"}
+    return Dimension(found.name, kind.get(found.kind, "text"), sql, parts)
+
+
+def _remedy(error: FilterError) -> str:
+    if error.suggestion:
+        return f"; did you mean {error.suggestion}?"
+    return f": use {', '.join(error.expected[:12])}" if error.expected else ""
+
+
+def parse_dimensions(parameter: str, text: str) -> tuple[Dimension, ...]:
+    """Read names with commas between; "": none. QuestionError names a bad one."""
+    names = [name.strip() for name in text.split(",")] if text else []
+    if len(names) > MAX_DIMENSIONS:
+        raise QuestionError(
+            "bad-query", f"{parameter} {text[:80]!r}: at most {MAX_DIMENSIONS} names"
+        )
+    found = tuple(dimension(parameter, name) for name in names)
+    if len({each.name for each in found}) < len(found):
+        raise QuestionError("bad-query", f"{parameter} {text[:80]!r}: each name once")
+    return found
+
+
+def parts_of(dimensions: Iterable[Dimension], more: Sequence[Part] = ()) -> tuple[Part, ...]:
+    """Return the parts of several, each column once: where one needs it always, always."""
+    found: dict[str, Part] = {}
+    for part in (*(part for each in dimensions for part in each.parts), *more):
+        before = found.setdefault(part.column, part)
+        if before.only_where and before != part:
+            found[part.column] = Part(part.column) if not part.only_where else before
+    return tuple(found.values())
+
+
+def key_sql(parts: Sequence[Part]) -> str:
+    """Return the number that records of one group have in common; 0 of no parts."""
+    if not parts:
+        return "toUInt64(0)"
+    return f"cityHash64({', '.join([*(part.hash_sql for part in parts), '0'])})"
+
+
+def defined(parts: Sequence[Part], expressions: Iterable[str]) -> str:
+    """Return the WITH that says what the columns in some expressions are of groups' values.
+
+    The value of the n-th part is in the column `p<n>`.
+    """
+    text = " ".join(expressions)
+    renamed = [f"p{n} AS {part.column}" for n, part in enumerate(parts)]
+    made_of = [f"{sql} AS {name}" for name, sql in definitions(text).items()]
+    return ", ".join([*renamed, *made_of])

@@ -1,0 +1,132 @@
+"""Records in groups: the largest ones, and how much of what lies in each cell of a table of them.
+
+Both are one pass over the records. `largest` finds groups, with the numbers that their records are
+grouped by; `cells` counts, for groups found so and for all others together, in intervals and over
+all of them, what any of the measures are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowvis.questions.dimensions import Dimension, Part, defined, key_sql, parts_of
+from flowvis.questions.measures import Measure
+from flowvis.questions.problem import QuestionError
+from flowvis.questions.statement import Found, Records, Statement
+from flowvis.questions.times import Intervals
+
+MAX_KEYS = 8_000
+"""Numbers of the groups that cells are asked of: they are written into the statement."""
+
+WHOLE = -1
+"""The place of all groups together, and the interval of all intervals."""
+
+Numbers = Sequence[int | float | None]
+"""One for each measure, as the store has them."""
+Cells = Mapping[tuple[int, int], Numbers]
+"""By place and interval: places are of the groups asked for, then one of all others, and WHOLE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Records that have the same values under all dimensions."""
+
+    values: tuple[Any, ...]
+    numbers: Numbers
+    keys: tuple[int, ...]
+    """What its records were grouped by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """What records are grouped by and what is counted of them; the first measure sorts."""
+
+    dimensions: tuple[Dimension, ...]
+    measures: tuple[Measure, ...]
+    more: tuple[Part, ...] = ()
+    """Also told apart by these."""
+    shown: tuple[str, ...] = ()
+    """Further SQL that is made of the parts, after the dimensions' values."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What records are grouped by."""
+        return parts_of(self.dimensions, self.more)
+
+    def largest(self, records: Records, limit: int) -> Statement:
+        """Ask for up to so many groups, the largest by the first measure first."""
+        parts = self.parts
+        expressions = [*(each.sql for each in self.dimensions), *self.shown]
+        values = [f"d{n}" for n in range(len(expressions))]
+        numbers = [f"m{n}" for n in range(len(self.measures))]
+        inner = records.select(
+            [
+                f"{key_sql(parts)} AS k",
+                *(f"any({part.column}) AS p{n}" for n, part in enumerate(parts)),
+                *self._states(),
+            ],
+            tail="GROUP BY k",
+        )
+        shown = [f"{sql} AS {name}" for sql, name in zip(expressions, values, strict=True)]
+        merged = [
+            f"{measure.merged_sql(name)} AS n{name}"
+            for measure, name in zip(self.measures, numbers, strict=True)
+        ]
+        text = (
+            f"WITH {defined(parts, expressions)} SELECT {', '.join([*shown, *merged])},"
+            f" groupArray(k) AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
+            f" ORDER BY nm0 DESC, {', '.join(values)} LIMIT {limit}"
+        )
+        return Statement(text, inner.parameters)
+
+    def groups(self, found: Found) -> list[Group]:
+        """Return what was found by `largest`."""
+        width = len(self.dimensions) + len(self.shown)
+        return [
+            Group(tuple(row[:width]), row[width:-1], tuple(map(int, row[-1]))) for row in found.rows
+        ]
+
+    def cells(
+        self, records: Records, groups: Sequence[Group], intervals: Intervals | None
+    ) -> Statement:
+        """Ask for what lies in each group, in all others and in all, by interval and in all."""
+        place, slot = self._place(groups), intervals.sql() if intervals else "0"
+        inner = records.select(
+            [f"{place} AS place", f"{slot} AS slot", *self._states()], tail="GROUP BY place, slot"
+        )
+        places = "arrayJoin([toInt32(place), -1])" if groups else "-1"
+        slots = "arrayJoin([toInt32(slot), -1])" if intervals else "-1"
+        numbers = [f"m{n}" for n in range(len(self.measures))]
+        merged = [
+            measure.merged_sql(name) for measure, name in zip(self.measures, numbers, strict=True)
+        ]
+        text = (
+            f"SELECT a, b, {', '.join(merged)} FROM (SELECT {places} AS a, {slots} AS b,"
+            f" {', '.join(numbers)} FROM ({inner.text})) GROUP BY a, b"
+        )
+        return Statement(text, inner.parameters)
+
+    def _states(self) -> list[str]:
+        return [f"{measure.state_sql} AS m{n}" for n, measure in enumerate(self.measures)]
+
+    def _place(self, groups: Sequence[Group]) -> str:
+        """Return which group a record is of: its place, or the one after the last."""
+        if not groups:
+            return "0"
+        keys = [str(key) for group in groups for key in group.keys]
+        if len(keys) > MAX_KEYS:
+            raise QuestionError(
+                "too-costly",
+                f"these {len(groups)} groups are made of {len(keys)} smaller ones, more than"
+                f" {MAX_KEYS}: a lower limit, or other dimensions",
+            )
+        places = [str(place) for place, group in enumerate(groups) for _ in group.keys]
+        return (
+            f"transform({key_sql(self.parts)}, [{', '.join(keys)}], [{', '.join(places)}],"
+            f" {len(groups)})"
+        )
+
+
+def cells_of(found: Found) -> Cells:
+    """Return what was found by `cells`."""
+    return {(int(place), int(slot)): numbers for place, slot, *numbers in found.rows}

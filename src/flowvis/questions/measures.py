@@ -1,0 +1,178 @@
+"""What is counted of records: each measure's meaning and its SQL over the columns of `flows`.
+
+Deltas are of the whole connection (`octetDeltaCount`): what its two nodes counted is in columns of
+its own and never added to them, so an octet is counted once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flowvis.clickhouse.schema.tables import FIRST_RECORD, UNANSWERED
+from flowvis.fields import EndReason, RuleAction
+from flowvis.questions.problem import QuestionError, unknown
+
+DENIED_SQL = (
+    f"(ingressNetworkPolicyRuleAction IN ({RuleAction.DROP}, {RuleAction.REJECT})"
+    f" OR egressNetworkPolicyRuleAction IN ({RuleAction.DROP}, {RuleAction.REJECT}))"
+)
+"""Whether a policy denied the record's connection."""
+
+ENDED_SQL = f"flowEndReason = {EndReason.END}"
+
+_CONNECTION_SQL = (
+    "cityHash64(sourceIPBytes, destinationIPBytes, sourceTransportPort, destinationTransportPort,"
+    " protocolIdentifier, icmpTypeCode, flowStartSeconds)"
+)
+
+
+def _end_sql(end: str) -> str:
+    """Return the number of an end of a connection: of its Pod, else of its address."""
+    pod = f"cityHash64({end}PodNamespace, {end}PodName)"
+    return f"if({end}PodName = '', cityHash64({end}IPBytes), {pod})"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number over records."""
+
+    name: str
+    unit: str
+    help: str
+    aggregate: str
+    """ClickHouse's aggregate function, with `If` where its last argument is a condition."""
+    arguments: str = ""
+    per_second: int = 0
+    """What the sum is multiplied with, and then divided by the seconds of its interval."""
+
+    @property
+    def additive(self) -> bool:
+        """Whether the number of a whole is the sum of its parts'."""
+        return self.aggregate.startswith(("sum", "count"))
+
+    @property
+    def sql(self) -> str:
+        """The aggregate."""
+        return f"{self.aggregate}({self.arguments})"
+
+    @property
+    def state_sql(self) -> str:
+        """The aggregate as something that can be put together with others."""
+        return self.sql if self.additive else f"{self.aggregate}State({self.arguments})"
+
+    def merged_sql(self, column: str) -> str:
+        """Return the aggregate of a column of such states."""
+        return f"sum({column})" if self.additive else f"{self.aggregate}Merge({column})"
+
+    def of(self, value: int | float | None, seconds: int) -> int | float:
+        """Return the number that people see of what the store found in so many seconds."""
+        found = value or 0
+        return found * self.per_second / seconds if self.per_second else found
+
+
+MEASURES: tuple[Measure, ...] = (
+    Measure(
+        "octets", "octets", "Bytes of IP packets from source to destination",
+        "sum", "octetDeltaCount",
+    ),
+    Measure(
+        "reverseOctets", "octets", "Bytes of IP packets from destination to source",
+        "sum", "reverseOctetDeltaCount",
+    ),
+    Measure(
+        "bothOctets", "octets", "Bytes of IP packets in both directions",
+        "sum", "octetDeltaCount + reverseOctetDeltaCount",
+    ),
+    Measure(
+        "packets", "packets", "Packets from source to destination", "sum", "packetDeltaCount"
+    ),
+    Measure(
+        "reversePackets", "packets", "Packets from destination to source",
+        "sum", "reversePacketDeltaCount",
+    ),
+    Measure(
+        "connections", "connections",
+        "Connections begun: those whose first record is of the range; denied ones too",
+        "countIf", FIRST_RECORD,
+    ),
+    Measure(
+        "ended", "connections", "Connections whose end was reported (flowEndReason 3)",
+        "countIf", ENDED_SQL,
+    ),
+    Measure(
+        "live", "connections", "Connections that any record is of: begun, going on or ended",
+        "uniqExact", _CONNECTION_SQL,
+    ),
+    Measure(
+        "denied", "connections",
+        "Connections begun that a policy denied (dropped or rejected), each once however often"
+        " the client tried",
+        "countIf", f"{FIRST_RECORD} AND {DENIED_SQL}",
+    ),
+    Measure(
+        "unanswered", "connections",
+        "Connections that ended without any packet back, and that no policy is known to have denied",
+        "countIf",
+        f"{UNANSWERED} AND NOT {DENIED_SQL}",
+    ),
+    Measure(
+        "throughput", "bit/s", "Mean throughput from source to destination over the interval",
+        "sum", "octetDeltaCount", per_second=8,
+    ),
+    Measure(
+        "reverseThroughput", "bit/s",
+        "Mean throughput from destination to source over the interval",
+        "sum", "reverseOctetDeltaCount", per_second=8,
+    ),
+    Measure(
+        "peakThroughput", "bit/s",
+        "Highest throughput of a single connection from source to destination over an interval of"
+        " its records",
+        "max", "throughput",
+    ),
+    Measure(
+        "sources", "endpoints", "Distinct sources: Pods, and addresses of what is no Pod",
+        "uniqExact", _end_sql("source"),
+    ),
+    Measure(
+        "destinations", "endpoints", "Distinct destinations: Pods, and addresses of what is no Pod",
+        "uniqExact", _end_sql("destination"),
+    ),
+    Measure("records", "records", "Flow records", "count"),
+)  # fmt: skip
+
+BY_NAME: dict[str, Measure] = {measure.name: measure for measure in MEASURES}
+
+DEFAULT = "octets"
+MAX_MEASURES = 8
+
+
+def parse_measures(text: str) -> tuple[Measure, ...]:
+    """Read names with commas between; QuestionError names an unknown one."""
+    names = [name.strip() for name in (text or DEFAULT).split(",")]
+    if len(names) > MAX_MEASURES or len(set(names)) < len(names):
+        raise QuestionError(
+            "bad-query", f"measure {text[:80]!r}: at most {MAX_MEASURES}, each once"
+        )
+    for name in names:
+        if name not in BY_NAME:
+            raise unknown("measure", name[:80], BY_NAME, ", ".join(BY_NAME))
+    return tuple(BY_NAME[name] for name in names)
+
+
+def numbers(
+    measures: Sequence[Measure], values: Sequence[int | float | None], seconds: int
+) -> list[int | float]:
+    """Return the measures' numbers of what the store found in so many seconds."""
+    return [
+        measure.of(value, seconds) for measure, value in zip(measures, values, strict=True)
+    ]
+
+
+def documentation() -> str:
+    """Return the measures as a Markdown table."""
+    lines = ["| Measure | Unit | What | SQL over `flow_records` |", "|---|---|---|---|"]
+    for measure in MEASURES:
+        rate = f" * {measure.per_second} / seconds" if measure.per_second else ""
+        sql = f"{measure.sql}{rate}".replace("|", "\\|")
+        lines.append(f"| `{measure.name}` | {measure.unit} | {measure.help} | `{sql}` |")
+    return "\n".join(lines) + "\n"

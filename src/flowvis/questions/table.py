@@ -1,0 +1,183 @@
+"""A table of what records add up to: rows of groups, what is left, the total, and their series."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from flowvis.questions.dimensions import Dimension, parse_dimensions
+from flowvis.questions.groups import WHOLE, Cells, Group, Grouping, Numbers, cells_of
+from flowvis.questions.measures import Measure, numbers, parse_measures
+from flowvis.filters.sql import Condition
+from flowvis.questions.problem import QuestionError, number
+from flowvis.questions.statement import Plan, Records
+from flowvis.questions.times import (
+    Intervals,
+    TimeRange,
+    parse_compare,
+    parse_interval,
+    parse_range,
+)
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 1000
+MAX_CELLS = 200_000
+"""Of one answer: rows, intervals and measures."""
+GROUPS = 2000
+"""Groups fetched: of so few, or of `limit` if that is more, what is left is known without asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableQuestion:
+    """What is asked; `records` are those of its range."""
+
+    records: Records
+    grouping: Grouping
+    limit: int
+    intervals: Intervals | None
+    compared: TimeRange | None
+
+    @classmethod
+    def parse(cls, parameters: Mapping[str, str], condition: Condition, now_ms: int) -> Self:
+        """Read the parameters from, to, by, measure, limit, interval and compare.
+
+        QuestionError names a bad one.
+        """
+        asked = parse_range(parameters.get("from", ""), parameters.get("to", ""), now_ms)
+        grouping = Grouping(
+            parse_dimensions("by", parameters.get("by", "")),
+            parse_measures(parameters.get("measure", "")),
+        )
+        limit = number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT)
+        intervals = parse_interval(parameters.get("interval", ""), asked)
+        cells = (limit + 2) * len(grouping.measures) * (len(intervals) if intervals else 1)
+        if cells > MAX_CELLS:
+            raise QuestionError(
+                "bad-query",
+                f"{cells} numbers (limit, measures and intervals), more than {MAX_CELLS}:"
+                " a lower limit, or longer intervals",
+            )
+        compared = parse_compare(parameters.get("compare", ""), asked)
+        return cls(Records(asked, condition), grouping, limit, intervals, compared)
+
+    def plan(self) -> Plan[dict[str, Any]]:
+        """Return the plan of its answer, as JSON has it."""
+        grouping, records = self.grouping, self.records
+        found: list[Group] = []
+        fetched = max(GROUPS, self.limit) + 1
+        if grouping.dimensions:
+            found = grouping.groups((yield grouping.largest(records, fetched)))
+        rows, rest = found[: self.limit], found[self.limit :]
+        additive = all(measure.additive for measure in grouping.measures)
+        if found and additive and len(found) < fetched and self.intervals is None:
+            cells = _summed(rows, rest)
+        else:
+            cells = cells_of((yield grouping.cells(records, rows, self.intervals)))
+        now = _Span(self.grouping.measures, records.range, self.intervals, len(rows), cells)
+        before = None
+        if self.compared is not None:
+            then = self.intervals.moved(self.compared) if self.intervals else None
+            cells = cells_of((yield grouping.cells(records.within(self.compared), rows, then)))
+            before = _Span(grouping.measures, self.compared, then, len(rows), cells)
+        return self._answer(rows, bool(rest), now, before)
+
+    def _answer(
+        self, rows: Sequence[Group], rest: bool, now: "_Span", before: "_Span | None"
+    ) -> dict[str, Any]:
+        if self.grouping.dimensions:
+            shown = [[*row.values, *now.row(place)] for place, row in enumerate(rows)]
+        else:
+            shown = [now.total]
+        other = len(rows)
+        answer: dict[str, Any] = {
+            "columns": [
+                *map(_dimension_column, self.grouping.dimensions),
+                *map(_measure_column, self.grouping.measures),
+            ],
+            "rows": shown,
+            "other": now.row(other) if rest else None,
+            "total": now.total,
+            **self._series(now, rest),
+            "compared": None,
+        }
+        if before is not None:
+            answer["compared"] = {
+                "from": before.range.from_ms,
+                "to": before.range.to_ms,
+                "rows": [before.known(place) for place in range(len(rows))]
+                if self.grouping.dimensions
+                else [before.total],
+                "other": before.row(other) if (other, WHOLE) in before.cells else None,
+                "total": before.total,
+                **self._series(before, (other, WHOLE) in before.cells),
+            }
+        return answer
+
+    def _series(self, span: "_Span", rest: bool) -> dict[str, Any]:
+        if span.intervals is None:
+            return dict.fromkeys(("times", "series", "otherSeries", "totalSeries"))
+        places = range(span.rows) if self.grouping.dimensions else (WHOLE,)
+        return {
+            "times": span.intervals.starts_ms(),
+            "series": [span.series(place) for place in places],
+            "otherSeries": span.series(span.rows) if rest else None,
+            "totalSeries": span.series(WHOLE),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The numbers of one range."""
+
+    measures: tuple[Measure, ...]
+    range: TimeRange
+    intervals: Intervals | None
+    rows: int
+    cells: Cells
+
+    @property
+    def total(self) -> Numbers:
+        """Of everything."""
+        return self.row(WHOLE)
+
+    def row(self, place: int) -> Numbers:
+        """Of one place, over all intervals; zeros where there is nothing."""
+        return numbers(self.measures, self._cell(place, WHOLE), self.range.seconds)
+
+    def known(self, place: int) -> Numbers | None:
+        """As `row`, None where there is nothing."""
+        return self.row(place) if (place, WHOLE) in self.cells else None
+
+    def series(self, place: int) -> list[list[int | float]]:
+        """For each measure the numbers of one place, interval by interval."""
+        assert self.intervals is not None  # noqa: S101  for mypy: only asked where there are some
+        by_interval = [
+            numbers(self.measures, self._cell(place, slot), seconds)
+            for slot, seconds in enumerate(self.intervals.spans())
+        ]
+        return [[found[n] for found in by_interval] for n in range(len(self.measures))]
+
+    def _cell(self, place: int, slot: int) -> Numbers:
+        return self.cells.get((place, slot)) or (0,) * len(self.measures)
+
+
+def _summed(rows: Sequence[Group], rest: Sequence[Group]) -> Cells:
+    """Return the cells of groups that are all there are, of numbers that add up."""
+    found: dict[tuple[int, int], Numbers] = {
+        (place, WHOLE): row.numbers for place, row in enumerate(rows)
+    }
+    if rest:
+        found[len(rows), WHOLE] = _total(rest)
+    found[WHOLE, WHOLE] = _total([*rows, *rest])
+    return found
+
+
+def _total(groups: Sequence[Group]) -> Numbers:
+    return [sum(n or 0 for n in column) for column in zip(*(g.numbers for g in groups), strict=True)]
+
+
+def _dimension_column(dimension: Dimension) -> dict[str, Any]:
+    return {"name": dimension.name, "kind": "dimension", "type": dimension.type, "unit": None}
+
+
+def _measure_column(measure: Measure) -> dict[str, Any]:
+    return {"name": measure.name, "kind": "measure", "type": "number", "unit": measure.unit}

@@ -1,0 +1,181 @@
+"""Ranges of time: what people write for them, the one to compare with, and their intervals.
+
+A moment is `now`, ms since the epoch, ISO 8601 (UTC where it says no offset), or relative to now:
+-15m, -2h, -1d, also with `now` before it. A range is [from, to); a record is of the range that its
+flowEndSeconds lies in.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from flowvis.questions.problem import QuestionError
+
+DEFAULT_FROM = "-15m"
+LATEST_MS = ((1 << 32) - 1) * 1000  # what DateTime and dateTimeSeconds (RFC 7011 6.1.7) can have
+MAX_INTERVALS = 1500
+"""Intervals of one series: more than a screen is wide."""
+AUTO_INTERVALS = 120
+"""Intervals at most where their length is not given."""
+
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_RELATIVE = re.compile(r"(?:now)?\s*([+-])\s*(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
+_LENGTH = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
+_STEPS_S = (
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400,
+    172_800, 604_800,
+)  # fmt: skip
+_WRITTEN = "now, -15m, -2h, -1d, ms since the epoch, or ISO 8601 as 2026-01-31T12:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """From (included) to (not included), ms since the epoch; the store keeps whole seconds."""
+
+    from_ms: int
+    to_ms: int
+
+    @property
+    def from_s(self) -> int:
+        """The first second of it."""
+        return self.from_ms // 1000
+
+    @property
+    def to_s(self) -> int:
+        """The second after its last one."""
+        return -(-self.to_ms // 1000)
+
+    @property
+    def seconds(self) -> int:
+        """How long it is, at least 1."""
+        return max(self.to_s - self.from_s, 1)
+
+    def condition(self) -> str:
+        """Return the SQL that is true of its records."""
+        return (
+            f"flowEndSeconds >= toDateTime({self.from_s})"
+            f" AND flowEndSeconds < toDateTime({self.to_s})"
+        )
+
+    def moved(self, by_ms: int) -> "TimeRange":
+        """Return one as long that begins that much later."""
+        return TimeRange(max(self.from_ms + by_ms, 0), max(self.to_ms + by_ms, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """The equal intervals of a range, of whole seconds; the first and last may reach beyond it."""
+
+    range: TimeRange
+    step_s: int
+
+    @property
+    def first_s(self) -> int:
+        """When the first one begins: a multiple of their length."""
+        return self.range.from_s // self.step_s * self.step_s
+
+    def __len__(self) -> int:
+        return max(-(-(self.range.to_s - self.first_s) // self.step_s), 1)
+
+    def starts_ms(self) -> list[int]:
+        """When each begins."""
+        return [(self.first_s + n * self.step_s) * 1000 for n in range(len(self))]
+
+    def spans(self) -> Iterator[int]:
+        """Go through how many seconds of each are within the range, at least 1."""
+        for n in range(len(self)):
+            begin = self.first_s + n * self.step_s
+            end = min(begin + self.step_s, self.range.to_s)
+            yield max(end - max(begin, self.range.from_s), 1)
+
+    def sql(self) -> str:
+        """Return the number of a record's interval."""
+        return f"intDiv(toUInt32(flowEndSeconds) - {self.first_s}, {self.step_s})"
+
+    def moved(self, other: TimeRange) -> "Intervals":
+        """Return as many of another range as long, which begin as far before it as these do."""
+        return _Shifted(other, self.step_s, self.range.from_s - self.first_s, len(self))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shifted(Intervals):
+    """Intervals that do not begin at multiples of their length."""
+
+    before_s: int
+    count: int
+
+    @property
+    def first_s(self) -> int:
+        return max(self.range.from_s - self.before_s, 0)
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def parse_moment(parameter: str, text: str, now_ms: int) -> int:
+    """Read a moment, in ms since the epoch; QuestionError names what is wrong."""
+    written = text.strip()
+    if written == "now":
+        return now_ms
+    if match := _RELATIVE.fullmatch(written):
+        moved = int(match[2]) * _UNITS[match[3]]
+        moment = now_ms + (moved if match[1] == "+" else -moved)
+    elif written.isascii() and written.isdecimal() and len(written) > 8:
+        moment = int(written[:20])
+    else:
+        try:
+            parsed = datetime.fromisoformat(written)
+            moment = round(parsed.replace(tzinfo=parsed.tzinfo or UTC).timestamp() * 1000)
+        except (ValueError, OverflowError) as error:
+            raise QuestionError("bad-range", f"{parameter} {text!r}: {_WRITTEN}") from error
+    if not 0 <= moment <= LATEST_MS:
+        raise QuestionError("bad-range", f"{parameter} {text!r}: from 1970 to 2106")
+    return moment
+
+
+def parse_range(text_from: str, text_to: str, now_ms: int) -> TimeRange:
+    """Read a range; "" is -15m and now, and `from` may have both: -2h..-1h."""
+    begin, dots, end = text_from.partition("..")
+    if dots and end and text_to:
+        raise QuestionError("bad-range", f"from {text_from!r} has an end, and so has to {text_to!r}")
+    begin_ms = parse_moment("from", begin or DEFAULT_FROM, now_ms)
+    end_ms = parse_moment("to", end or text_to or "now", now_ms)
+    if begin_ms >= end_ms:
+        raise QuestionError(
+            "bad-range",
+            f"from {begin or DEFAULT_FROM!r} is not before to {end or text_to or 'now'!r}",
+        )
+    return TimeRange(begin_ms, end_ms)
+
+
+def parse_compare(text: str, asked: TimeRange) -> TimeRange | None:
+    """Read what to compare a range with: `previous`, or how much earlier as -1d; "": nothing."""
+    if not text:
+        return None
+    if text == "previous":
+        return asked.moved(asked.from_ms - asked.to_ms)
+    match = _RELATIVE.fullmatch(text)
+    if match is None or match[1] == "+" or not int(match[2]):
+        raise QuestionError("bad-range", f"compare {text!r}: previous, or how much earlier as -1d")
+    return asked.moved(-int(match[2]) * _UNITS[match[3]])
+
+
+def parse_interval(text: str, asked: TimeRange) -> Intervals | None:
+    """Read the length of intervals: `none` or "", `auto`, or as 60s, 5m; auto makes 60 to 120."""
+    if text in {"", "none"}:
+        return None
+    if text == "auto":
+        fitting = (step for step in _STEPS_S if asked.seconds <= step * AUTO_INTERVALS)
+        return Intervals(asked, next(fitting, -(-asked.seconds // AUTO_INTERVALS)))
+    match = _LENGTH.fullmatch(text)
+    step_s = int(match[1]) * _UNITS[match[2]] // 1000 if match else 0
+    if step_s < 1:
+        raise QuestionError("bad-query", f"interval {text!r}: none, auto, or a length as 60s, 5m")
+    if (made := Intervals(asked, step_s)) and len(made) > MAX_INTERVALS:
+        raise QuestionError(
+            "bad-query",
+            f"interval {text!r}: {len(made)} intervals of the range, more than {MAX_INTERVALS}:"
+            " longer ones, or auto",
+        )
+    return made

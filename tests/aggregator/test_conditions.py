@@ -4,8 +4,8 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from flowvis.aggregator.api.asking import asked
 from flowvis.aggregator.api.caller import LOCAL
-from flowvis.aggregator.api.conditions import asked
 from flowvis.aggregator.api.listing import rows
 from flowvis.aggregator.api.problems import Problem
 from flowvis.batch import Batch

@@ -31,6 +31,7 @@ from flowvis.inventory.resources import (
 CORE = (PODS, SERVICES, NODES, NAMESPACES, CONFIG_MAPS, SECRETS)
 OPTIONAL = (*POLICIES, EGRESSES)
 PLURALS = {resource.kind: resource.plural for resource in (*CORE, LEASES, *OPTIONAL)}
+LISTING_PODS = "list", "", "pods"
 Fault = Callable[[web.Request], "web.Response | None"]
 
 
@@ -233,16 +234,14 @@ class ApiServer:
         users = {user.name: user for user in self.users.values()}
         user = users.get(spec["user"])
         of_user = user is not None and list(user.groups) == spec.get("groups")
-        about_pods = (asked["verb"], asked.get("group", ""), asked["resource"]) == (
-            "list",
-            "",
-            "pods",
-        )
+        what = asked["verb"], asked.get("group", ""), asked["resource"]
         namespace = asked.get("namespace", "")
         within = user is not None and (
             user.namespaces is None or (bool(namespace) and namespace in user.namespaces)
         )
-        return self._reviewed(request, review, {"allowed": of_user and about_pods and within})
+        return self._reviewed(
+            request, review, {"allowed": of_user and within and what == LISTING_PODS}
+        )
 
     def _reviewed(
         self, request: web.Request, review: dict[str, Any], found: dict[str, Any]

@@ -1,15 +1,4 @@
-"""Which records a request asks for, of those that its caller may see.
-
-The filter language has it all; `pod=`, `namespace=` and the like are of the time before it, each
-the same as a comparison in it.
-"""
-
-from aiohttp import web
-
-from flowvis.aggregator.api.caller import Caller
-from flowvis.aggregator.api.problems import Problem
-from flowvis.aggregator.api.routes import FILTER, Parameter
-from flowvis.filters import Filter, FilterError, parse, quote
+"""Conditions of the time before the filter language: each is the same as a comparison in it."""
 
 CONDITIONS = {
     "pod": "a Pod's name, on either side",
@@ -24,26 +13,3 @@ CONDITIONS = {
     "policy": "the policy that decided, in either direction: namespace/name or name",
 }
 """Comparisons by name, all of which must hold."""
-
-SELECTING = (FILTER, *(Parameter(name, text) for name, text in CONDITIONS.items()))
-"""The parameters that `asked` reads."""
-
-
-def asked(caller: Caller, request: web.Request) -> Filter:
-    """Return which records a request asks for, within what its caller may see.
-
-    This is the only way from a request to a filter. FilterError says what is wrong with its text.
-    """
-    chosen = parse(request.query.get("filter", ""))
-    for name in CONDITIONS:
-        if value := request.query.get(name, ""):
-            chosen &= _compared(name, value)
-    return caller.visibility.restrict(chosen)
-
-
-def _compared(name: str, value: str) -> Filter:
-    try:
-        return parse(f"{name} = {quote(value)}")
-    except FilterError as error:  # its position is in a text that nobody wrote
-        words = f"expected {', '.join(error.expected)}" if error.expected else error.message
-        raise Problem("bad-request", f"{name} {value[:80]!r}: {words}") from error

@@ -8,8 +8,8 @@ from contextlib import suppress
 from aiohttp import web
 
 from flowvis.aggregator.api import answers
+from flowvis.aggregator.api.asking import SELECTING, asked
 from flowvis.aggregator.api.caller import Caller
-from flowvis.aggregator.api.conditions import SELECTING, asked
 from flowvis.aggregator.api.latest import LatestRecords, TooManyFollowers
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import FLAG, OBJECT, WHOLE, Parameter, Route, flag, number

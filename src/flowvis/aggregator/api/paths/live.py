@@ -5,8 +5,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from flowvis.aggregator.api import answers
+from flowvis.aggregator.api.asking import SELECTING, asked
 from flowvis.aggregator.api.caller import Caller
-from flowvis.aggregator.api.conditions import SELECTING, asked
 from flowvis.aggregator.api.paths.latest import DEFAULT_FLOWS, LIMIT
 from flowvis.aggregator.api.routes import API, OBJECT, Route, number
 from flowvis.batch import Batch

@@ -25,17 +25,24 @@ _ONLY_WHERE = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stored value that records are grouped by."""
+    """A value that records are grouped by."""
 
     column: str
-    """Of `flow_records`."""
+    """Of `flow_records`; or what `sql` is called in expressions of groups."""
     only_where: str = ""
     """A condition without which the value does not matter."""
+    sql: str = ""
+    """What it is of a record, where that is not a column."""
+
+    @property
+    def value_sql(self) -> str:
+        """What it is of a record."""
+        return self.sql or self.column
 
     @property
     def hash_sql(self) -> str:
         """The number by which groups differ."""
-        number = f"cityHash64({self.column})"
+        number = f"cityHash64({self.value_sql})"
         return f"if({self.only_where}, {number}, 0)" if self.only_where else number
 
 

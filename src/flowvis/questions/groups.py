@@ -62,7 +62,7 @@ class Grouping:
         inner = records.select(
             [
                 f"{key_sql(parts)} AS k",
-                *(f"any({part.column}) AS p{n}" for n, part in enumerate(parts)),
+                *(f"any({part.value_sql}) AS p{n}" for n, part in enumerate(parts)),
                 *self._states(),
             ],
             tail="GROUP BY k",

@@ -1,0 +1,268 @@
+"""Who talks to whom: groups of sources and of destinations as nodes, what passes between as edges.
+
+Only the largest edges are shown; what is left is put together with one more node, `others`, so that
+the sum over all edges is the sum over all records. Two ranges are compared over the same edges:
+those that are largest in either.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from flowvis.fields import FlowType
+from flowvis.filters.sql import Condition
+from flowvis.questions.dimensions import Dimension, Part, parse_dimensions
+from flowvis.questions.groups import Group, Grouping
+from flowvis.questions.measures import BY_NAME, Measure
+from flowvis.questions.problem import number
+from flowvis.questions.statement import Plan, Records
+from flowvis.questions.times import TimeRange, parse_compare, parse_range
+
+DEFAULT_LIMIT = 300
+MAX_LIMIT = 2000
+FETCHED = 40_000
+"""Edges fetched; of what is beyond, only the sums are known."""
+OTHERS = "others"
+"""The node of what is not shown."""
+
+MEASURES: tuple[Measure, ...] = tuple(
+    BY_NAME[name]
+    for name in (
+        "bothOctets", "octets", "reverseOctets", "packets", "reversePackets", "connections",
+        "denied", "unanswered",
+    )
+)  # fmt: skip
+"""Of each edge; the first one sorts."""
+_OF_NODES = ("bothOctets", "octets", "reverseOctets", "connections", "denied", "unanswered")
+
+_POD, _EXTERNAL, _NODE, _UNKNOWN = range(4)
+"""What is at an end of a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The ends of connections on one side: what they are grouped by, and what they are."""
+
+    dimensions: tuple[Dimension, ...]
+    end: str
+    """source or destination, as columns have it."""
+    external: int
+    """The flowType that says that there is no node of the cluster on this side."""
+
+    @property
+    def _what(self) -> str:
+        return f"{self.end}Is"
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What an end is, and the name of the node that it is."""
+        is_sql = (
+            f"multiIf({self.end}PodName != '', {_POD}, flowType = {self.external}, {_EXTERNAL},"
+            f" {self.end}NodeName != '', {_NODE}, {_UNKNOWN})"
+        )
+        node = f"{self.end}PodName = '' AND flowType != {self.external}"
+        return Part(self._what, sql=is_sql), Part(f"{self.end}NodeName", node)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """SQL of the kind of an end, and of the name of the node that it is."""
+        last = self.dimensions[-1]
+        own = _own_kind(last, self.end)
+        kind = (
+            f"multiIf({own}{self._what} = {_POD}, 'pod', {self._what} = {_EXTERNAL}, 'external',"
+            f" {self._what} = {_NODE}, 'node', 'unknown')"
+        )
+        return kind, f"if({self._what} = {_NODE}, toString({self.end}NodeName), '')"
+
+    def names(self, values: Sequence[Any], kind: str, node: str) -> tuple[str, ...]:
+        """Return what people call an end: its values, without what they repeat; or the node."""
+        if kind in {"external", "unknown", "node"} and values[-1] in {"", 0}:
+            return (node,) if node else ()
+        found: list[str] = []
+        for value in map(str, values):
+            found.append(value.removeprefix(f"{found[-1]}/") if found and found[-1] else value)
+        return tuple(found)
+
+
+def _own_kind(last: Dimension, end: str) -> str:
+    """Return branches of multiIf for what the last dimension itself is a name of."""
+    _, _, what = last.name.rpartition(".")
+    if what == "workload":
+        return f"{end}WorkloadName != '', 'workload', "
+    if what in {"namespace", "pod", "service", "node"}:
+        return f"toString({last.sql}) != '', '{what}', "
+    return ""
+
+
+@dataclass(slots=True)
+class _Node:
+    """A node, with what all edges at it add up to."""
+
+    names: tuple[str, ...]
+    kind: str
+    numbers: list[int]
+
+    @property
+    def id(self) -> str:
+        """The same for the same end in other answers."""
+        return ":".join([self.kind, *self.names])
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """What was found in one range."""
+
+    range: TimeRange
+    numbers: dict[tuple[str, str], Sequence[int]]
+    """Of each edge, by the ids of its nodes."""
+    nodes: dict[str, _Node]
+    beyond: Sequence[int] = (0,) * len(MEASURES)
+    """Of the edges that were not fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQuestion:
+    """What is asked."""
+
+    records: Records
+    source: _Side
+    target: _Side
+    limit: int
+    compared: TimeRange | None
+
+    @classmethod
+    def parse(cls, parameters: Mapping[str, str], condition: Condition, now_ms: int) -> Self:
+        """Read from, to, source, target, limit and compare; QuestionError names a bad one."""
+        asked = parse_range(parameters.get("from", ""), parameters.get("to", ""), now_ms)
+        source = parse_dimensions("source", parameters.get("source", "") or "src.workload")
+        target = parse_dimensions("target", parameters.get("target", "") or "dst.workload")
+        return cls(
+            Records(asked, condition),
+            _Side(source, "source", FlowType.FROM_EXTERNAL),
+            _Side(target, "destination", FlowType.TO_EXTERNAL),
+            number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT),
+            parse_compare(parameters.get("compare", ""), asked),
+        )
+
+    def plan(self) -> Plan[dict[str, Any]]:
+        """Return the plan of the graph, as JSON has it."""
+        now = yield from self._edges(self.records)
+        before = None
+        if self.compared is not None:
+            before = yield from self._edges(self.records.within(self.compared))
+        shown = self._shown(now, before)
+        answer = _document(now, shown)
+        answer["compared"] = None
+        if before is not None:
+            span = {"from": before.range.from_ms, "to": before.range.to_ms}
+            answer["compared"] = span | _document(before, shown)
+        return answer
+
+    @property
+    def _grouping(self) -> Grouping:
+        return Grouping(
+            (*self.source.dimensions, *self.target.dimensions),
+            MEASURES,
+            (*self.source.parts, *self.target.parts),
+            (*self.source.shown, *self.target.shown),
+        )
+
+    def _edges(self, records: Records) -> Plan[_Edges]:
+        grouping = self._grouping
+        groups = grouping.groups((yield grouping.largest(records, FETCHED + 1)))
+        edges = _Edges(records.range, {}, {})
+        for group in groups[:FETCHED]:
+            self._add(edges, group)
+        if len(groups) <= FETCHED:
+            return edges
+        whole = Grouping((), MEASURES).cells(records, (), None)
+        (_, _, *total) = (yield whole).rows[0]
+        known = [sum(column) for column in zip(*edges.numbers.values(), strict=True)]
+        beyond = [a - b for a, b in zip(map(int, total), known, strict=True)]
+        return _Edges(edges.range, edges.numbers, edges.nodes, beyond)
+
+    def _add(self, edges: _Edges, group: Group) -> None:
+        width = len(self.source.dimensions)
+        *values, source_kind, source_node, target_kind, target_node = group.values
+        numbers = [int(each or 0) for each in group.numbers]
+        ends = (
+            (source_kind, self.source.names(values[:width], source_kind, source_node)),
+            (target_kind, self.target.names(values[width:], target_kind, target_node)),
+        )
+        found = [_Node(names, kind, [0] * len(MEASURES)) for kind, names in ends]
+        edge = (found[0].id, found[1].id)
+        for node in {node.id: node for node in found}.values():
+            kept = edges.nodes.setdefault(node.id, node)
+            kept.numbers = _plus(kept.numbers, numbers)
+        edges.numbers[edge] = _plus(edges.numbers.get(edge, [0] * len(MEASURES)), numbers)
+
+    def _shown(self, now: _Edges, before: _Edges | None) -> "_Shown":
+        """Choose the edges that are largest, in either range."""
+        largest = {edge: numbers[0] for edge, numbers in now.numbers.items()}
+        nodes = dict(now.nodes)
+        if before is not None:
+            nodes = before.nodes | nodes
+            for edge, numbers in before.numbers.items():
+                largest[edge] = max(largest.get(edge, 0), numbers[0])
+        edges = sorted(largest, key=lambda edge: (-largest[edge], edge))[: self.limit]
+        ids = dict.fromkeys(end for edge in edges for end in edge)
+        return _Shown(frozenset(edges), {each: nodes[each] for each in ids})
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What is shown of one range or two."""
+
+    edges: frozenset[tuple[str, str]]
+    nodes: Mapping[str, _Node]
+
+
+def _document(found: _Edges, shown: _Shown) -> dict[str, Any]:
+    edges: dict[tuple[str, str], Sequence[int]] = {}
+    others: dict[tuple[str, str], Sequence[int]] = {}
+    if any(found.beyond):
+        others[OTHERS, OTHERS] = found.beyond
+    for (source, target), numbers in found.numbers.items():
+        if (source, target) in shown.edges:
+            edges[source, target] = numbers
+        else:
+            # Of an edge between two nodes that are shown, the source's end is kept.
+            at_source = source in shown.nodes
+            to = target if target in shown.nodes and not at_source else OTHERS
+            edge = (source if at_source else OTHERS, to)
+            others[edge] = _plus(others.get(edge, [0] * len(MEASURES)), numbers)
+    nothing = [0] * len(MEASURES)
+    return {
+        "nodes": [
+            _node(node, found.nodes[node.id].numbers if node.id in found.nodes else nothing)
+            for node in shown.nodes.values()
+        ],
+        "edges": [_edge(*edge, edges[edge], found.range) for edge in sorted(edges, key=_by(edges))],
+        "others": {
+            "edges": [_edge(*edge, others[edge], found.range) for edge in sorted(others)],
+            "hidden": len(found.numbers) - len(edges),
+        }
+        if others
+        else None,
+    }
+
+
+def _by(edges: Mapping[tuple[str, str], Sequence[int]]) -> Any:
+    return lambda edge: (-edges[edge][0], edge)
+
+
+def _node(node: _Node, numbers: Sequence[int]) -> dict[str, Any]:
+    named = dict(zip((each.name for each in MEASURES), numbers, strict=True))
+    return {"id": node.id, "names": node.names, "kind": node.kind} | {
+        name: named[name] for name in _OF_NODES
+    }
+
+
+def _edge(source: str, target: str, numbers: Sequence[int], span: TimeRange) -> dict[str, Any]:
+    named = {each.name: value for each, value in zip(MEASURES, numbers, strict=True)}
+    rate = BY_NAME["throughput"].of(named["octets"], span.seconds)
+    return {"source": source, "target": target, **named, "throughput": rate}
+
+
+def _plus(one: Iterable[int], other: Iterable[int]) -> list[int]:
+    return [a + b for a, b in zip(one, other, strict=True)]

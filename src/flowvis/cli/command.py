@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flowvis.cli.client import Client
+from flowvis.cli.target import add_options_again
 
 Commands = Any
 """What argparse's `add_subparsers` returns."""
@@ -12,21 +13,24 @@ Commands = Any
 Connect = Callable[[argparse.Namespace], Client]
 """Makes a client of the aggregator that the options name."""
 
-EXIT_CODES = "exit codes: 0 done, 1 an error (one line on stderr says which), 2 wrong usage"
+ENDING = """\
+which aggregator: --socket, --server, --context and their like (flowctl --help)
+exit codes: 0 done, 1 an error (stderr says which), 2 wrong usage, 130 interrupted"""
 
 
 def add_command(
     commands: Commands, name: str, summary: str, description: str, *examples: str
 ) -> argparse.ArgumentParser:
-    """Add a command, whose help has examples: lines of `command  # what it shows`."""
+    """Add a command that asks an aggregator; its help has examples: arguments, `# what they do`."""
     shown = "\n".join(f"  flowctl {name} {example}".rstrip() for example in examples)
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=description,
-        epilog=f"examples:\n{shown}\n\n{EXIT_CODES}",
+        epilog=f"examples:\n{shown}\n\n{ENDING}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_options_again(parser)
     return parser
 
 

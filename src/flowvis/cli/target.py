@@ -13,6 +13,23 @@ from flowvis.errors import SettingsError
 MAX_TOKEN_BYTES = 64 << 10  # HTTP servers take no longer headers
 SERVER, TOKEN, CA = "FLOWVIS_SERVER", "FLOWVIS_TOKEN", "FLOWVIS_CA"  # variables
 NAMESPACE = "flow-aggregator"  # where deploy/ puts it
+_OPTIONS = {
+    "--socket": (
+        "PATH",
+        f"its control socket (its controlSocket); default: {control_path(None, os.environ)}",
+    ),
+    "--server": ("URL", f"its API, as https://HOST:10348; or {SERVER}"),
+    "--token-file": (
+        "PATH", f"a file with the token that says who asks; or {TOKEN}, the token itself",
+    ),
+    "--ca": (
+        "PATH", f"the CA (PEM) that --server's certificate is of; or {CA}; default: the system's",
+    ),
+    "--context": (
+        "NAME", "that of the cluster of a context of the kubeconfig; - for the current one",
+    ),
+    "--kubeconfig": ("PATH", "default: as kubectl has it"),
+}  # fmt: skip
 PLUGIN = "kubectl-flowvis"
 """Under this name on the PATH, flowctl is `kubectl flowvis`, and asks the cluster by default."""
 
@@ -21,36 +38,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to the main parser."""
     group = parser.add_argument_group(
         "which aggregator",
-        "by default the one of this machine; as kubectl-flowvis the current context's",
+        "by default the one of this machine; as kubectl-flowvis that of the current context",
     )
-    group.add_argument(
-        "--socket",
-        type=Path,
-        metavar="PATH",
-        help="its control socket (its controlSocket); "
-        f"default: {control_path(None, os.environ)}",
-    )
-    group.add_argument(
-        "--server", metavar="URL", help=f"its API, as https://HOST:10348; or {SERVER}"
-    )
-    group.add_argument(
-        "--token-file",
-        type=Path,
-        metavar="PATH",
-        help=f"a file with the token that says who asks; or {TOKEN}, the token itself",
-    )
-    group.add_argument(
-        "--ca",
-        type=Path,
-        metavar="PATH",
-        help=f"the CA (PEM) that --server's certificate is of; or {CA}; default: the system's",
-    )
-    group.add_argument(
-        "--context",
-        metavar="NAME",
-        help="that of the cluster of a context of the kubeconfig; - for the current one",
-    )
-    group.add_argument("--kubeconfig", type=Path, metavar="PATH", help="default: as kubectl has it")
+    for flag, (metavar, text) in _OPTIONS.items():
+        group.add_argument(flag, metavar=metavar, help=text)
     group.add_argument(
         "-n",
         "--namespace",
@@ -61,6 +52,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_options_again(parser: argparse.ArgumentParser) -> None:
+    """Let them stand after the command as well, but for -n, which there is a filter's."""
+    for flag, (metavar, _) in _OPTIONS.items():
+        parser.add_argument(
+            flag, metavar=metavar, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+
+
 def connect(options: argparse.Namespace) -> Client:
     """Return a client of the aggregator that the options name."""
     return Client(way(options, os.environ))
@@ -69,6 +68,7 @@ def connect(options: argparse.Namespace) -> Client:
 def way(options: argparse.Namespace, environment: Mapping[str, str]) -> Way:
     """Return the way to the aggregator that is named; SettingsError where two are."""
     in_cluster = options.context or options.kubeconfig
+    as_plugin = Path(sys.argv[0]).name == PLUGIN
     named = [
         option
         for option, value in (
@@ -83,23 +83,24 @@ def way(options: argparse.Namespace, environment: Mapping[str, str]) -> Way:
     if not named and environment.get(SERVER):
         options.server = environment[SERVER]
     if options.server:
-        ca = options.ca or (Path(environment[CA]) if environment.get(CA) else None)
-        return Server(options.server, token(options, environment), ca)
-    if in_cluster or (not options.socket and Path(sys.argv[0]).name == PLUGIN):
+        return Server(
+            options.server, token(options, environment), _path(options.ca or environment.get(CA))
+        )
+    if in_cluster or (as_plugin and not options.socket):
         from flowvis.cli.cluster import Cluster
 
         return Cluster(
-            options.kubeconfig,
+            _path(options.kubeconfig),
             None if options.context == "-" else options.context,
             options.aggregator_namespace,
             token(options, environment),
         )
-    return ControlSocket(control_path(options.socket, environment))
+    return ControlSocket(control_path(_path(options.socket), environment))
 
 
 def token(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
     """Return the token that is given; "" if none is. SettingsError names a file that has none."""
-    path: Path | None = options.token_file
+    path = _path(options.token_file)
     if path is None:
         return _checked(environment.get(TOKEN, ""), TOKEN)
     try:
@@ -110,6 +111,10 @@ def token(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
     if not text.strip():
         raise SettingsError([f"--token-file {path}: it is empty"])
     return _checked(text, f"--token-file {path}")
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _checked(text: str, where: str) -> str:

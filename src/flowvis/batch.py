@@ -164,8 +164,12 @@ def is_unset(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def address_text(address: bytes) -> str:
-    """One 16-byte address as people write it; "" where there is none."""
+    """One 16-byte address as people, and ClickHouse, write it; "" where there is none."""
     parsed = IPv4Address(address[12:]) if address.startswith(V4_MAPPED) else IPv6Address(address)
+    if (
+        parsed.version == 6 and 0xFFFF < int(parsed) <= 0xFFFFFFFF
+    ):  # IPv4-compatible, RFC 4291 2.5.5.1
+        return f"::{IPv4Address(address[12:])}"
     return str(parsed) if int(parsed) else ""
 
 

@@ -1,7 +1,7 @@
 """The API on a TCP port of this machine, with records and callers that a test names."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from flowvis.aggregator.api.door import Authenticator, TcpDoor
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.limits import CallerLimits
 from flowvis.aggregator.api.listeners import TcpApi
-from flowvis.aggregator.api.paths import health, latest, live, session, sql, status
+from flowvis.aggregator.api.paths import health, latest, live, session, sql, status, stream
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.reviews import Reviews
 from flowvis.aggregator.api.routes import Route
@@ -90,12 +90,11 @@ class Opened:
 async def opened(
     path: Path,
     *known: Authenticator,
-    more: Callable[[Any], Sequence[Route]] = lambda _: (),
+    more: Sequence[Route] = (),
     limits: CallerLimits | None = None,
     live_flows: Batch = FLOWS,
     tls: tuple[Issued, TlsFiles] | None = None,
     max_connections: int = 64,
-    clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Opened]:
     """Open the API to the holders of TOKENS, or to whom `known` knows."""
     if not known:
@@ -117,10 +116,11 @@ async def opened(
         *session.browser_routes(door),
         *status.routes(lambda: {"version": "1"}, lambda: {"balanced": True, "stages": []}),
         *latest.routes(history),
+        *stream.routes(history),
         *live.routes(lambda limit, skip: live_flows.take(slice(skip, skip + limit))),
         *sql.routes(query, answers),
     ]
-    routes += more(history)
+    routes += more
     application = Application(routes, door, stats, limits)
     reloader = TlsReloader(tls[1], make=tls[1].https_context) if tls else None
     api = TcpApi(

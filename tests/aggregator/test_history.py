@@ -47,7 +47,7 @@ async def test_a_follower_gets_what_comes_and_is_reported_what_it_missed() -> No
 
 def test_followers_are_bounded() -> None:
     history = LatestRecords(1)
-    contexts = [history.follow() for _ in range(MAX_FOLLOWERS)]
+    contexts = [history.follow(str(owner)) for owner in range(MAX_FOLLOWERS)]
     for context in contexts:
         context.__enter__()
     with pytest.raises(TooManyFollowers, match="16 followers"), history.follow():

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def unused_port() -> int:
     return free_port()
 
 
-def admin(store: Store) -> Callable[[str], object]:
+def admin(store: Store) -> Callable[[str], Any]:
     """Let a test execute what `query` would refuse."""
-    execute: Callable[[str], object] = store._execute  # type: ignore[attr-defined]
+    execute: Callable[[str], Any] = store._execute  # type: ignore[attr-defined]
     return execute

@@ -90,7 +90,7 @@ DDL = "system.zookeeper WHERE path = '/clickhouse/task_queue/ddl'"
 
 def queued(store: Store) -> int:
     """How much that is."""
-    return int(admin(store)(f"SELECT count() FROM {DDL}")[0][0])  # type: ignore[index]
+    return int(admin(store)(f"SELECT count() FROM {DDL}")[0][0])
 
 
 def own(store: Store) -> int:

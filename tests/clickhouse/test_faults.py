@@ -98,7 +98,7 @@ def rehearse(relayed: Store, proxy: Proxy, batch: Batch) -> int:
 def settle(store: Store) -> None:
     """Wait until the server has noticed what became of its connections."""
     running = "SELECT count() FROM system.processes"
-    block_until(lambda: admin(store)(running)[0][0] <= 1)  # type: ignore[index]
+    block_until(lambda: admin(store)(running)[0][0] <= 1)
 
 
 @pytest.mark.clickhouse

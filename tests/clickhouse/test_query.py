@@ -100,7 +100,7 @@ def running(store: Store, what: str) -> int:
     """How many queries of this kind the engine has, apart from this one."""
     sql = f"SELECT count() FROM system.processes WHERE query LIKE '%{what}%'"
     found = admin(store)(sql + " AND query NOT LIKE '%processes%'")
-    return int(found[0][0])  # type: ignore[index]
+    return int(found[0][0])
 
 
 @pytest.mark.clickhouse

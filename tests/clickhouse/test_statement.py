@@ -1,15 +1,18 @@
 """Which statements are run for people, by the check alone and at the engines behind it."""
 
 import contextlib
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowvis.clickhouse import embedded, server
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.statement import MAX_LENGTH, readable
+from flowvis.clickhouse.statement import MAX_LENGTH, Parameter, bind, readable
 from flowvis.clickhouse.store import Store, StoreSettings
 from flowvis.errors import StoreError
 
@@ -295,3 +298,77 @@ def test_what_the_check_would_overlook_has_no_rights(
         answered = attempt_all(store, attempts, settings, tmp_path, listener)
     assert [line for line in answered if "EXPLAIN" not in line] == []
     check_untouched(store, settings, tmp_path, listener)
+
+
+PARAMETERS: dict[str, Parameter] = {
+    "a": "it's \\ {a:String}\n\t\x00 日本",
+    "b": (b"", b"\xff\xfe", b"plain"),
+    "c": 2**64 - 1,
+    "d": (1, 2),
+    "e": bytes(range(0, 256, 17)),
+    "f": "a' OR '1' = '1",
+}
+
+
+def test_parameters_are_bound_as_they_are(store: Store) -> None:
+    parts = {
+        "{a:String}": "hex({})",
+        "{c:UInt64}": "toString({})",
+        "{e:FixedString(16)}": "hex({})",
+        "{f:String}": "hex({})",
+    }
+    columns = [form.format(text) for text, form in parts.items()]
+    columns += ["unhex('FFFE') IN {b:Array(String)}", "2 IN {d:Array(UInt64)}", "'{a:String}'"]
+    named = (f"{column} AS c{place}" for place, column in enumerate(columns))
+    text = bind(f"SELECT {', '.join(named)}", PARAMETERS)
+    (row,) = store.query(text).rows  # people's statements may have all of it as well
+    a, e, f = str(PARAMETERS["a"]).encode(), PARAMETERS["e"], str(PARAMETERS["f"]).encode()
+    assert isinstance(e, bytes)
+    assert list(row) == [
+        a.hex().upper(),
+        str(2**64 - 1),
+        e.hex().upper(),
+        f.hex().upper(),
+        1,
+        1,
+        "{a:String}",
+    ]
+
+
+@given(st.binary(max_size=30) | st.text(max_size=30), st.booleans())
+def test_no_text_gets_out_of_its_quotes(value: bytes | str, listed: bool) -> None:
+    if isinstance(value, str):
+        value = value.encode(errors="replace").decode()
+    kind = "Array(String)" if listed else "String"
+    wanted: Parameter = [str(value)] if listed and isinstance(value, str) else value
+    wanted = [wanted] if listed and isinstance(wanted, bytes) else wanted
+    bound = bind(f"SELECT {{p:{kind}}} AS x", {"p": wanted})
+    tokens = re.findall(r"'(?:[^'\\]|\\.)*'|\w+|[^\s\w]", bound, re.DOTALL)
+    literal = tokens[2 if listed else 1]
+    assert tokens == ["SELECT", *(["(", literal, ")"] if listed else [literal]), "AS", "x"]
+    found = re.sub(rb"\\x(..)", lambda match: bytes.fromhex(match[1].decode()), literal.encode())
+    assert found[1:-1] == (value.encode() if isinstance(value, str) else value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{p:UInt64}", -1),
+        ("{p:UInt64}", 2**64),
+        ("{p:UInt64}", "1"),
+        ("{p:UInt64}", True),
+        ("{p:String}", 1),
+        ("{p:String}", ("a",)),
+        ("{p:Array(String)}", "abc"),
+        ("{p:Array(String)}", ()),
+        ("{p:Array(UInt64)}", ("a",)),
+        ("{p:FixedString(16)}", b"short"),
+        ("{p:FixedString(2)}", "ab"),
+        ("{p:Float64}", 1.5),
+        ("{q:String}", "a"),
+        ("'{p:String}'", "a"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_defects(text: str, value: Parameter) -> None:
+    with pytest.raises(ValueError, match="p"):
+        bind(f"SELECT {text}", {"p": value})

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.api.paths import health, latest, live, sql, status
+from flowvis.aggregator.api.paths import console, health, latest, live, sql, status, stream
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.routes import Route
@@ -227,8 +227,10 @@ class Aggregator:
             *health.routes(self._readiness.problem),
             *status.routes(self._status, self.ledger.as_dict),
             *latest.routes(self._history),
+            *stream.routes(self._history),
             *live.routes(self._live),
             *sql.routes(self._query, self._answers),
+            *console.routes(),
         ]
 
     async def _end_readers(self) -> None:

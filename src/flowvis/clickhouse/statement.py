@@ -161,24 +161,31 @@ def bind(text: str, parameters: Mapping[str, Parameter]) -> str:
     """
     used: set[str] = set()
 
-    def literal(match: re.Match[str]) -> str:
+    def written(match: re.Match[str]) -> str:
         name = match["name"]
         if name is None:
             return match[0]
         if name not in parameters:
             raise ValueError(f"{match[0]}: there is no such parameter")
         used.add(name)
-        value = parameters[name]
-        if not match["array"]:
-            return _literal(match["kind"], value)
-        if isinstance(value, str | bytes | int) or not value:
-            raise ValueError(f"{match[0]}: {value!r} is no list of values")
-        return f"({', '.join(_literal(match['kind'], each) for each in value)})"
+        try:
+            return _literals(parameters[name], match["kind"], listed=bool(match["array"]))
+        except ValueError as error:
+            raise ValueError(f"{match[0]}: {error}") from None
 
-    bound = _PLACEHOLDER.sub(literal, text)
+    bound = _PLACEHOLDER.sub(written, text)
     if left := sorted(parameters.keys() - used):
         raise ValueError(f"parameters that the statement does not have: {', '.join(left)}")
     return bound
+
+
+def _literals(value: Parameter, kind: str, *, listed: bool) -> str:
+    """Write one value, or a list of some, which stands behind IN."""
+    if not listed:
+        return _literal(kind, value)
+    if isinstance(value, str | bytes | int) or not value:
+        raise ValueError(f"{value!r} is no list of values")
+    return f"({', '.join(_literal(kind, each) for each in value)})"
 
 
 def _literal(kind: str, value: object) -> str:

@@ -228,8 +228,8 @@ class Choice(Attribute):
         self.known = tuple(names)
         self._names = names
         self._largest = largest
-        named = {0: "", **{number: name for name, number in names.items()}}
-        numbers, texts = list(named), list(named.values())
+        self._shown = {0: "", **{number: name for name, number in names.items()}}
+        numbers, texts = list(self._shown), list(self._shown.values())
         self.expression = f"transform({column}, {numbers}, {texts}, toString({column}))"
 
     def equal(self, value: Value) -> Predicate:
@@ -240,6 +240,10 @@ class Choice(Attribute):
                 raise unknown(value.text, self.known, "a number")
             number = literals.count(value.text, self._largest)
         return NumberIn(self.number, (number,))
+
+    def name_of(self, number: int) -> str:
+        """Return a number as people write it; "" for 0."""
+        return self._shown.get(number, str(number))
 
     def empty(self) -> Predicate:
         """It is 0: not known."""
@@ -255,6 +259,8 @@ class Verdict(Attribute):
     def __init__(self, *directions: str) -> None:
         self.columns = tuple(f"{direction}NetworkPolicyRuleAction" for direction in directions)
         self._actions = tuple(map(column_number, self.columns))
+        self.single = tuple(_VERDICTS)
+        """Those of which a record has one."""
         self.known = (*_VERDICTS, *_GROUPS)
         decided = "".join(
             f"{_either_in(self.columns, actions)}, '{name}', "

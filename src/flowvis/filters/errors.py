@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from enum import Enum
 
 _SHOWN = 12  # of what was expected: more helps nobody
 
@@ -29,7 +30,7 @@ class FilterError(ValueError):
         super().__init__(self._sentence())
 
     def at(self, position: int, length: int) -> "FilterError":
-        """Return the same error at a place of a text."""
+        """Return the same error, of a value or name alone, at its place in a text."""
         return FilterError(self.message, position, length, self.expected, self.suggestion)
 
     def _sentence(self) -> str:
@@ -38,6 +39,28 @@ class FilterError(ValueError):
             more = ", ..." if len(self.expected) > _SHOWN else ""
             text += f": expected {', '.join(self.expected[:_SHOWN])}{more}"
         return f"{text}; did you mean {self.suggestion}?" if self.suggestion else text
+
+
+class Place(Enum):
+    """What a text that ends too early could go on with."""
+
+    CONDITION = "a condition"
+    NAME = "what follows a name"
+    VALUE = "a value"
+    WORD = "one of a few words or signs"
+
+
+class UnfinishedError(FilterError):
+    """A text that is no filter, and the beginning of one."""
+
+    def __init__(
+        self, message: str, position: int, expected: Sequence[str], place: Place, name: str = ""
+    ) -> None:
+        super().__init__(message, position, 0, expected)
+        self.place = place
+        """What comes next."""
+        self.name = name
+        """The name that is to be compared, where one is."""
 
 
 def nearest(written: str, known: Iterable[str]) -> str | None:

@@ -46,43 +46,44 @@ def mask(filter: Filter, batch: Batch) -> Mask:  # noqa: A002  what it is
 
     A column that the batch does not have is as if it were 0, or empty, in all records.
     """
-    return _mask(lowered(filter), batch)
+    return mask_of(lowered(filter), batch)
 
 
-def _mask(predicate: Predicate, batch: Batch) -> Mask:
+def mask_of(predicate: Predicate, batch: Batch) -> Mask:
+    """Return of which records of a batch a predicate is true."""
     match predicate:
         case Every(parts):
-            masks = (_mask(part, batch) for part in parts)
+            masks = (mask_of(part, batch) for part in parts)
             return reduce(np.logical_and, masks, np.ones(len(batch), np.bool_))
         case Some(parts):
-            masks = (_mask(part, batch) for part in parts)
+            masks = (mask_of(part, batch) for part in parts)
             return reduce(np.logical_or, masks, np.zeros(len(batch), np.bool_))
         case Negation(part):
-            return ~_mask(part, batch)
+            return ~mask_of(part, batch)
     return _leaf(predicate, batch)
 
 
 def _leaf(predicate: Predicate, batch: Batch) -> Mask:
     match predicate:
-        case TextIn(text, values):
-            return _texts(batch, text, frozenset(values).__contains__)
+        case TextIn(text, wanted):
+            return _passing(batch, text, frozenset(wanted).__contains__)
         case TextMatch(text, pattern):
             search = compiled(pattern).search
-            return _texts(batch, text, lambda value: search(value) is not None)
+            return _passing(batch, text, lambda value: search(value) is not None)
         case TextHas(text, part):
-            wanted = part.lower()
-            return _texts(batch, text, lambda value: wanted in value.lower())
-        case NumberIn(number, numbers):
-            return np.isin(_numbers(batch, number), np.array(numbers, np.uint64))
+            folded = part.lower()
+            return _passing(batch, text, lambda value: folded in value.lower())
+        case NumberIn(number, values):
+            return np.isin(numbers(batch, number), np.array(values, np.uint64))
         case NumberOrder(number, order, value):
-            return np.asarray(_ORDERS[order](_numbers(batch, number), np.uint64(value)))
-        case AddressIn(column, addresses, ranges):
-            return _addresses(_column(batch, column), addresses, ranges)
+            return np.asarray(_ORDERS[order](numbers(batch, number), np.uint64(value)))
+        case AddressIn(name, addresses, ranges):
+            return _addresses(column(batch, name), addresses, ranges)
     raise TypeError(f"{predicate!r}: not a predicate")
 
 
-def _column(batch: Batch, name: str) -> Column:
-    """Return a column by its name in `flows`."""
+def column(batch: Batch, name: str) -> Column:
+    """Return a column by its name in `flows`; zeros where the batch does not have it."""
     name = "clusterId" if name == "clusterUUID" else name
     if name in batch:
         return batch[name]
@@ -90,20 +91,24 @@ def _column(batch: Batch, name: str) -> Column:
     return np.zeros((len(batch), *field.kind.shape) if field else len(batch), np.uint8)
 
 
-def _numbers(batch: Batch, number: Number) -> Column:
-    values = [_column(batch, name).astype(np.uint64, copy=False) for name in number.columns]
+def numbers(batch: Batch, number: Number) -> Column:
+    """Return a number of each record, as uint64."""
+    values = [column(batch, name).astype(np.uint64, copy=False) for name in number.columns]
     return np.asarray(number.make(*values)) if number.make else values[0]
 
 
-def _texts(batch: Batch, text: Text, test: Callable[[bytes], bool]) -> Mask:
-    """Test each distinct combination of the texts' codes once."""
-    codes, places = _distinct([_column(batch, name) for name in text.columns])
+def texts(batch: Batch, text: Text) -> tuple[list[bytes], NDArray[np.intp]]:
+    """Return what records have of a text: each combination of its columns, and whose is which."""
+    rows, places = _distinct([column(batch, name) for name in text.columns])
     value = batch.strings.value
     if text.make is None:
-        passed = [test(value(code)) for (code,) in codes]
-    else:
-        passed = [test(text.make(*map(value, row))) for row in codes]
-    return np.array(passed, dtype=np.bool_)[places]
+        return [value(code) for (code,) in rows], places
+    return [text.make(*map(value, row)) for row in rows], places
+
+
+def _passing(batch: Batch, text: Text, test: Callable[[bytes], bool]) -> Mask:
+    values, places = texts(batch, text)
+    return np.array([test(value) for value in values], dtype=np.bool_)[places]
 
 
 def _distinct(columns: Sequence[Column]) -> tuple[list[list[int]], NDArray[np.intp]]:
@@ -116,12 +121,12 @@ def _distinct(columns: Sequence[Column]) -> tuple[list[list[int]], NDArray[np.in
 
 
 def _addresses(
-    column: Column, addresses: Sequence[bytes], ranges: Sequence[tuple[bytes, bytes]]
+    rows: Column, addresses: Sequence[bytes], ranges: Sequence[tuple[bytes, bytes]]
 ) -> Mask:
     """Compare addresses as two numbers of 64 bits, the first of which counts more."""
-    words = np.ascontiguousarray(column).view(">u8").astype(np.uint64)
+    words = np.ascontiguousarray(rows).view(">u8").astype(np.uint64)
     high, low = words[:, 0], words[:, 1]
-    found = np.zeros(len(column), np.bool_)
+    found = np.zeros(len(rows), np.bool_)
     for first, last in (*((each, each) for each in addresses), *ranges):
         (high_from, low_from), (high_to, low_to) = map(_words, (first, last))
         found |= ((high > high_from) | ((high == high_from) & (low >= low_from))) & (

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from flowvis.filters.errors import FilterError, nearest
+from flowvis.filters.errors import FilterError, Place, UnfinishedError, nearest
 from flowvis.filters.tokens import KEYWORDS, Kind, Token, tokens
 from flowvis.filters.tree import (
     EVERYTHING,
@@ -87,7 +87,7 @@ class _Parser:
             self._take()
             return found
         if token.kind in {Kind.SIGN, Kind.END} or token.is_keyword(*KEYWORDS):
-            raise _wrong(token, "a condition is missing", _BEGINNINGS)
+            raise _wrong(token, "a condition is missing", _BEGINNINGS, place=Place.CONDITION)
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
             raise _wrong(token, f"more than {MAX_CONDITIONS} conditions")
@@ -123,9 +123,8 @@ class _Parser:
             if denied:
                 self._take()
             if not self._next.is_keyword("empty"):
-                raise _wrong(
-                    self._next, f"`{token.text}` is followed by `empty`", ["empty", "not empty"]
-                )
+                expected = ["empty"] if denied else ["empty", "not empty"]
+                raise _wrong(self._next, f"`{token.text}` is followed by `empty`", expected)
             self._take()
             return Operator.NOT_EMPTY if denied else Operator.EMPTY
         if not self._next.is_keyword("in"):
@@ -153,7 +152,9 @@ class _Parser:
         token = self._take()
         if token.kind in {Kind.SIGN, Kind.END} or token.is_keyword(*KEYWORDS):
             hint = f'"{token.text}"' if token.kind is Kind.WORD else None
-            raise _wrong(token, f"{name.name} is compared with nothing", [name.kind.value], hint)
+            message = f"{name.name} is compared with nothing"
+            expected = [name.kind.value]
+            raise _wrong(token, message, expected, hint, place=Place.VALUE, name=name.name)
         self._values += 1
         if self._values > MAX_VALUES:
             raise _wrong(token, f"more than {MAX_VALUES} values")
@@ -170,13 +171,7 @@ class _Parser:
             raise _wrong(token, "nothing to search for")
         if token.kind is Kind.WORD:
             if is_name(token.text):
-                operators = [each.value for each in lookup(token.text).operators]
-                raise _wrong(
-                    self._next if self._next.kind is Kind.END else token,
-                    f"{token.text} is compared with nothing",
-                    operators,
-                    f'"{token.text}"' if self._next.kind is not Kind.END else None,
-                )
+                raise self._uncompared(token)
             if "*" in token.text:
                 plain = token.text.strip("*")
                 raise _wrong(
@@ -185,6 +180,15 @@ class _Parser:
                     suggestion=plain if plain and "*" not in plain else None,
                 )
         return Search(token.text)
+
+    def _uncompared(self, token: Token) -> FilterError:
+        """The error of a name that stands alone."""
+        name, after = lookup(token.text), self._next
+        message = f"{name.name} is compared with nothing"
+        operators = [each.value for each in name.operators]
+        if after.kind is Kind.END:
+            return _wrong(after, message, operators, place=Place.NAME, name=name.name)
+        return _wrong(token, message, operators, f'"{token.text}"')
 
     def _unjoined(self, expected: Sequence[str]) -> FilterError:
         """The error of what follows a condition and is no `and` or `or`."""
@@ -203,8 +207,16 @@ class _Parser:
 
 
 def _wrong(
-    token: Token, message: str, expected: Sequence[str] = (), suggestion: str | None = None
+    token: Token,
+    message: str,
+    expected: Sequence[str] = (),
+    suggestion: str | None = None,
+    *,
+    place: Place = Place.WORD,
+    name: str = "",
 ) -> FilterError:
+    if token.kind is Kind.END and expected:
+        return UnfinishedError(message, token.start, expected, place, name)
     return FilterError(message, token.start, token.end - token.start, expected, suggestion)
 
 

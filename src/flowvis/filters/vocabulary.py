@@ -335,7 +335,7 @@ def _whole() -> Iterator[tuple[str, str, Attribute]]:
     yield "reason", "Why the record was written", Choice("flowEndReason", END_REASONS)
     yield "state", "State of the TCP connection", Words("tcpState", STATES)
     yield "egress", "Egress that the connection leaves through", Words("egressName")
-    yield "cluster", "The cluster's id", Words("clusterUUID")
+    yield "cluster", "The cluster's id", Words(_CLUSTER[0])
 
 
 _CHOICES = {
@@ -347,9 +347,13 @@ _CHOICES = {
 }
 
 
+_CLUSTER = ("clusterUUID", "clusterId")
+"""Both names of one column, the one that `flow_records` has first."""
+
+
 def _column(name: str, field: Field | None) -> Attribute:
     """Return what a column of `flows` is, under its own name."""
-    kind = field.kind if field else FieldKind.TEXT if name.startswith("cluster") else FieldKind.U8
+    kind = field.kind if field else FieldKind.U8
     if name in _CHOICES:
         return Choice(name, _CHOICES[name])
     if kind in {FieldKind.TEXT, FieldKind.ADDRESS}:
@@ -377,11 +381,12 @@ def _names() -> Iterator[Name]:
         yield Name(name, text, (attribute,))
     for column in FLOWS_COLUMNS:
         if column != INSERTED:
-            field = BY_NAME.get("clusterId" if column == "clusterUUID" else column)
+            field = BY_NAME.get("clusterId" if column in _CLUSTER else column)
             help_text = (
                 field.doc if field else "1 where people have marked a denied flow as legitimate"
             )
-            yield Name(column, help_text, (_column(column, field),))
+            attribute = _column(_CLUSTER[0] if column in _CLUSTER else column, field)
+            yield Name(column, help_text, (attribute,))
 
 
 NAMES: dict[str, Name] = {name.name: name for name in _names()}

@@ -10,6 +10,7 @@ from flowvis.runtime.ledger import Stage
 
 SMALL = 256  # records up to which batches are joined
 MAX_FOLLOWERS = 16  # each holds up to `size` records: people look, programs use a collector
+MAX_OF_ONE = 8  # followers of one caller
 
 
 class TooManyFollowers(RuntimeError):
@@ -26,7 +27,10 @@ class LatestRecords:
         self.size = size
         self._backlog = Backlog(UNBOUNDED, max_bytes // 2, join=SMALL)
         self._follower_bytes = max_bytes // 2 // MAX_FOLLOWERS
-        self._followers: set[Outbox] = set()
+        self._followers: dict[Outbox, str] = {}
+        """Each with whose it is."""
+        self.put_records = 0
+        """How many records went out since the start."""
 
     def __len__(self) -> int:
         return min(self._backlog.records, self.size)
@@ -41,6 +45,7 @@ class LatestRecords:
         if not len(batch):
             return
         backlog = self._backlog
+        self.put_records += len(batch)
         backlog.put(batch)
         while backlog.records - len(backlog.oldest) >= self.size:
             backlog.take()
@@ -60,16 +65,18 @@ class LatestRecords:
         return found[::-1]
 
     @contextmanager
-    def follow(self) -> Iterator[Outbox]:
+    def follow(self, owner: str = "") -> Iterator[Outbox]:
         """Subscribe to what is put from now on; what the follower misses is in its stage."""
         if len(self._followers) >= MAX_FOLLOWERS:
             raise TooManyFollowers(f"{MAX_FOLLOWERS} followers are connected: end one first")
+        if list(self._followers.values()).count(owner) >= MAX_OF_ONE:
+            raise TooManyFollowers(f"{MAX_OF_ONE} followers of yours are connected: end one first")
         outbox = Outbox(Stage("follower"), self.size, self._follower_bytes)
-        self._followers.add(outbox)
+        self._followers[outbox] = owner
         try:
             yield outbox
         finally:
-            self._followers.discard(outbox)
+            del self._followers[outbox]
 
     def close(self) -> None:
         """Let the followers come to their end."""

@@ -59,8 +59,8 @@ class Route:
     handler: Handler
     help: str
     """What is answered, in a sentence."""
-    parameters: tuple[Parameter, ...] = ()
-    """Others are refused."""
+    parameters: tuple[Parameter, ...] | None = ()
+    """Others are refused; None: whatever there is means nothing, and is let be."""
     body: Schema | None = None
     """Of the request, if it has one."""
     answer: Schema | None = None
@@ -72,6 +72,8 @@ class Route:
 
     def check(self, request: web.Request) -> None:
         """Refuse parameters that there are none of, or that are missing or given twice."""
+        if self.parameters is None:
+            return
         names = [parameter.name for parameter in self.parameters]
         for name in request.query:
             if name not in names:

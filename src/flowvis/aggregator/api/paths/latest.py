@@ -50,7 +50,7 @@ class _Latest:
         chosen = asked(caller, request)
         response = answers.lines()
         try:
-            with self._history.follow() as coming, suppress(ConnectionResetError):
+            with self._history.follow(caller.name) as coming, suppress(ConnectionResetError):
                 latest = self._latest(limit, chosen)  # before any await: nothing comes twice
                 await response.prepare(request)
                 for batch in latest:
@@ -59,7 +59,7 @@ class _Latest:
                     await _follow(response, coming, chosen)
                 await response.write_eof()
         except TooManyFollowers as error:
-            raise Problem("unavailable", str(error)) from error
+            raise Problem("too-many", str(error)) from error
         return response
 
     def _latest(self, limit: int, chosen: Filter) -> list[Batch]:

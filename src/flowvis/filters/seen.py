@@ -1,0 +1,78 @@
+"""Which values the records of a batch have under a name, and how many have each.
+
+The same as a store says of a name's `expression`, put into groups and counted.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch, address_text
+from flowvis.filters.attributes import Address, Amount, Attribute, Choice, Verdict, Words
+from flowvis.filters.mask import column, mask_of, numbers, texts
+from flowvis.filters.tree import Value
+from flowvis.filters.vocabulary import Name
+
+
+def seen(name: Name, batch: Batch) -> Counter[str]:
+    """Return the values that records have, the empty one included, as people write them.
+
+    A name of either end has those of both; a quantity has none, as nobody chooses among its values.
+    """
+    found: Counter[str] = Counter()
+    for attribute in name.attributes:
+        for value, count in _values(attribute, batch):
+            found[value] += count
+    return +found
+
+
+def seen_label_keys(batch: Batch, *columns: str) -> Counter[str]:
+    """Return the keys of the labels that records have in these columns."""
+    found: Counter[str] = Counter()
+    for name in columns:
+        codes, counts = np.unique(column(batch, name), return_counts=True)
+        for text, count in zip(batch.strings.texts(codes), counts.tolist(), strict=True):
+            for key in label_keys(text):
+                found[key] += count
+    return found
+
+
+def label_keys(text: str) -> list[str]:
+    """Return the keys of labels as they are stored; none where it is no JSON object."""
+    try:
+        labels = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return []
+    return list(labels) if isinstance(labels, dict) else []
+
+
+def _values(attribute: Attribute, batch: Batch) -> Iterator[tuple[str, int]]:
+    match attribute:
+        case Words(text=text):
+            values, places = texts(batch, text)
+            counts = np.bincount(places, minlength=len(values)).tolist()
+            for value, count in zip(values, counts, strict=True):
+                yield value.decode(errors="replace"), count
+        case Verdict():
+            for verdict in attribute.single:
+                chosen = mask_of(attribute.equal(Value(verdict)), batch)
+                yield verdict, int(chosen.sum())
+        case Choice(number=number):
+            for one, count in _counted(numbers(batch, number)):
+                yield attribute.name_of(one), count
+        case Amount(number=number, expression=str()):
+            for one, count in _counted(numbers(batch, number)):
+                yield str(one), count
+        case Address(columns=(name,)):
+            rows = np.ascontiguousarray(column(batch, name)).view("V16")[:, 0]
+            addresses, counts = np.unique(rows, return_counts=True)
+            for address, count in zip(addresses, counts.tolist(), strict=True):
+                yield address_text(address.tobytes()), count
+
+
+def _counted(values: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    found, counts = np.unique(values, return_counts=True)
+    return zip(found.tolist(), counts.tolist(), strict=True)

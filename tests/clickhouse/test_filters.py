@@ -1,0 +1,123 @@
+"""What filters choose of what is stored: the same records as of what passes by."""
+
+from flowvis.batch import Batch
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.tables import TABLE
+from flowvis.clickhouse.statement import bind
+from flowvis.clickhouse.store import Store, StoreSettings
+from flowvis.fields import Kind
+from flowvis.filters import parse, quote
+from flowvis.filters.mask import mask
+from flowvis.filters.seen import seen
+from flowvis.filters.sql import condition
+from flowvis.filters.vocabulary import dimensions, lookup
+from flowvis.native import StringTable
+
+from .conftest import admin
+from .filtered import ROW, Wishes, differences, records, shown
+from .samples import STORED
+
+SEED = 4711
+
+
+def test_the_store_and_the_mask_choose_the_same(store: Store, settings: StoreSettings) -> None:
+    assert list(differences(store, settings.database, rows=150, seed=SEED, count=60)) == []
+
+
+def test_random_filters_choose_some_records_and_not_others() -> None:
+    batch = records(150, SEED)
+    chosen = [int(mask(each, batch).sum()) for each in Wishes(SEED).filters(60)]
+    assert sum(0 < count < 150 for count in chosen) > 20
+
+
+ENGINE_FAULTS = ["%日{0,1}", "ü?", "(?:日*)a", "%(a|b)*(?i:cart)*.?", "ü{0}b", "a|", "", "(?i)SHOP"]
+"""Patterns that versions of ClickHouse match wrongly when they look for a part of them first."""
+
+
+EASILY_MISTAKEN = [
+    *(f"src.node ~ {quote(pattern)}" for pattern in ENGINE_FAULTS),
+    "src.pod ~ '^[^/]+/cart'",
+    r"src.node = '\\'",
+    "node = '*'",
+    "node = *",
+    "node = *ü*",
+    r"""label.app = 'quote"back\\Ünï' or label.tier = 'a,b'""",
+    "label.app = W*b",
+    "label.x/y.z = web and not label.missing ~ .",
+    "ip in ::/0 and not ip in 0.0.0.0/0",
+    "src.ip in (10.0.0.0/31, ::1) or dst.ip = 0.0.0.0",
+    "bytes >= 18446744073709551615",
+    "0.0. or fe80:",
+    "policy = k8s:*op*/*",
+    "service = kube-dns or service = :dns or service = a/*",
+]
+
+
+def test_what_is_easily_mistaken(store: Store, settings: StoreSettings) -> None:
+    batch = records(400, SEED)
+    store.insert(batch, BatchId("w", 1_790_000_000))
+    source = shown(settings.database)
+    chosen: dict[str, list[list[int]]] = {}
+    for text in EASILY_MISTAKEN:
+        found = condition(parse(text))
+        sql = bind(f"SELECT {ROW} FROM ({source}) WHERE {found.text}", found.parameters)
+        rows = sorted(int(row) for (row,) in admin(store)(sql))
+        chosen[text] = [rows, mask(parse(text), batch).nonzero()[0].tolist()]
+    assert {text for text, (stored, passing) in chosen.items() if stored != passing} == set()
+    assert {text for text, (stored, _) in chosen.items() if not stored} == set()
+
+
+POD = {
+    "PodName": ["cart-0", "orders-1", "", "cart-0"],
+    "PodNamespace": ["shop", "shop", "", "back"],
+    "WorkloadName": ["cart", "", "", "cart"],
+    "WorkloadKind": ["StatefulSet", "", "", "DaemonSet"],
+    "NodeName": ["n1", "n2", "n1", ""],
+    "PodLabels": ['{"app":"cart"}', '{"tier":"x"}', "", '{"app":""}'],
+}
+
+
+def _cluster() -> Batch:
+    """Return records of four sources and four destinations, of all combinations."""
+    batch = records(16, SEED)
+    strings = StringTable()
+    for field in STORED:
+        if field.kind is Kind.TEXT:
+            batch[field.name] = strings.encode(["", "one", "two", "three"] * 4)
+    batch.strings = strings
+    for side, place in (("source", 1), ("destination", 4)):
+        for name, texts in POD.items():
+            values = [texts[row // place % 4] for row in range(16)]
+            batch[side + name] = strings.encode(values)
+    batch["destinationServicePortName"] = strings.encode(
+        ["", "shop/cart:http", "shop/web", "back/cart:a"] * 4
+    )
+    return batch
+
+
+def test_what_a_dimension_shows_is_what_is_seen_and_finds_its_records(
+    store: Store, settings: StoreSettings
+) -> None:
+    batch = _cluster()
+    store.insert(batch, BatchId("w", 1_790_000_000))
+    names = [*dimensions(), lookup("src.label.app"), lookup("dst.label.tier")]
+    assert len(names) > 60
+    source = shown(settings.database)
+    for name in names:
+        sql = f"SELECT {name.expression} AS value, groupArray({ROW}) FROM ({source}) GROUP BY value"
+        groups = admin(store)(sql)
+        assert seen(name, batch) == {str(value): len(rows) for value, rows in groups}
+        for value, rows in groups:
+            text = f"{name.name} = {quote(str(value))}" if value != "" else f"{name.name} is empty"
+            assert sorted(map(int, rows)) == mask(parse(text), batch).nonzero()[0].tolist(), text
+
+
+def test_the_columns_that_a_condition_names_are_all_that_it_reads(
+    store: Store, settings: StoreSettings
+) -> None:
+    for each in Wishes(SEED + 1).filters(20):
+        found = condition(each)
+        columns = ", ".join(found.columns)
+        sql = f"SELECT count() FROM (SELECT {columns or 1} FROM ({shown(settings.database)}))"
+        assert admin(store)(bind(f"{sql} WHERE {found.text}", found.parameters))
+    assert TABLE in shown(settings.database)

@@ -318,7 +318,8 @@ class ExporterStream:
         is_open = self.number in self._collector.sessions
         records = self.stats.records + (before.records if before else 0)
         named = self.named or (before.named if before else "")
-        return Reporter(self.peer.address, named, records, self.last_s, is_open)
+        lost = self.stats.lost_records + (before.lost if before else 0)
+        return Reporter(self.peer.address, named, records, self.last_s, is_open, lost)
 
     def as_dict(self) -> dict[str, Any]:
         """The session as the API shows it."""

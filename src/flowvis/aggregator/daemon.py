@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 import time
 from dataclasses import replace
@@ -10,10 +11,16 @@ from uuid import uuid4
 
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
+<<<<<<< HEAD
 from flowvis.aggregator.api.paths import console, health, latest, live, sql, status, stream
+=======
+from flowvis.aggregator.api.paths import flows, graph, health, latest, live, query, sql, status
+            *console.routes(),
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
+from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
+from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
@@ -29,10 +36,12 @@ from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.quarantine import Quarantine
 from flowvis.aggregator.replica import Replica
-from flowvis.aggregator.reporters import by_node, nodes_of
+from flowvis.aggregator.reporters import NodeReports, by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
 from flowvis.batch import Batch
+from flowvis.clickhouse.history import BookHistory
 from flowvis.clickhouse.query import Query, QueryLimits
+from flowvis.clickhouse.statement import COMPOSED_LENGTH
 from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, is_embedded, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.inventory.index import Inventory
@@ -42,6 +51,8 @@ from flowvis.inventory.sources.ranges import Ranges
 from flowvis.inventory.sources.watch import Watchers
 from flowvis.ipfix.exporter import PROBE
 from flowvis.policies import Egresses, Policies
+from flowvis.questions.completeness import Uncommitted
+from flowvis.questions.statement import COMPOSED_ROWS
 from flowvis.runtime.build import version_text
 from flowvis.runtime.clock import monotonic_ms, now_ms
 from flowvis.runtime.component import Component
@@ -122,8 +133,14 @@ class Aggregator:
         )
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
         self._answers = Answers(self._queries)
+        self._questions = Questions(self._answers, self._compose, now_ms, self._uncommitted)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
+        self._books = BookHistory(
+            book_entries(self.ledger, self._node_reports, self._listed_nodes, time.monotonic),
+            f"{socket.gethostname()}-{secrets.token_hex(4)}-books",
+            now_ms() // 1000,
+        )
         self._clickhouse: Outlet[Writer] = Outlet("clickhouse", self.ledger, correlating)
         self._clickhouse.begin(self._writer(settings, None))
         self._ipfix: Outlet[IpfixDestination] = Outlet("ipfix", self.ledger, correlating)
@@ -230,6 +247,9 @@ class Aggregator:
             *stream.routes(self._history),
             *live.routes(self._live),
             *sql.routes(self._query, self._answers),
+            *query.routes(self._questions),
+            *graph.routes(self._questions),
+            *flows.routes(self._questions),
             *console.routes(),
         ]
 
@@ -259,6 +279,7 @@ class Aggregator:
             max_bytes=self.budget["clickhouse"],
             grace_s=settings.grace_period * PART,
             stats=before.stats if before else None,
+            books=self._books,
         )
 
     def _flow_collector(
@@ -324,6 +345,16 @@ class Aggregator:
             raise Problem("no-store", "no store is configured: set clickHouse.enable")
         return writer.store.ask(sql, max_rows=max_rows)
 
+    def _compose(self, sql: str) -> Query:
+        writer = self._clickhouse.current
+        if writer is None:
+            raise Problem("no-store", "no store is configured: set clickHouse.enable")
+        return writer.store.ask(sql, max_rows=COMPOSED_ROWS, max_length=COMPOSED_LENGTH)
+
+    def _uncommitted(self) -> Uncommitted:
+        now_s = now_ms() // 1000
+        return Uncommitted(self._books.last_s, now_s, self._books.since(now_s))
+
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent
 
@@ -374,8 +405,14 @@ class Aggregator:
                 "records": node.records,
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
-            for node in by_node(self.collector.reporters(), self._inventory.nodes)
+            for node in self._node_reports()
         ]
+
+    def _node_reports(self) -> list[NodeReports]:
+        return by_node(self.collector.reporters(), self._inventory.nodes)
+
+    def _listed_nodes(self) -> frozenset[str]:
+        return frozenset(node.name for node in self._inventory.nodes.objects)
 
     def _destinations(self) -> list[dict[str, str]]:
         found = []

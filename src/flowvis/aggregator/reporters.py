@@ -20,6 +20,8 @@ class Reporter:
     last_s: float
     """When something came from it at last, by a clock that does not jump."""
     open: bool
+    lost: int = 0
+    """Records that never came, by the sequence numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class NodeReports:
     records: int
     last_s: float | None
     """None where nothing ever came."""
+    lost: int = 0
+    """Records that never came, by the sequence numbers."""
 
 
 def nodes_of(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[str]:
@@ -55,6 +59,7 @@ def by_node(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[NodeReports
                 before.sessions + reporter.open,
                 before.records + reporter.records,
                 max(reporter.last_s, before.last_s or 0.0),
+                before.lost + reporter.lost,
             )
     return [found[name] for name in sorted(found)]
 

@@ -19,11 +19,12 @@ from typing import Any
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.books import BOOKS, Page, encode_page
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
-from flowvis.clickhouse.schema.native_block import frames
+from flowvis.clickhouse.schema.native_block import Block, frames
 from flowvis.clickhouse.statement import MAX_LENGTH, SYSTEM_TABLES, readable, streamable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
@@ -79,10 +80,17 @@ class EmbeddedStore:
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself
         """Store a batch in one INSERT; see `Store.insert`."""
         self._probe()
-        block = encode(batch, batch_id)
+        self._insert(schema.TABLE, encode(batch, batch_id), batch_id)
+
+    def keep(self, page: Page, *, again: bool = False) -> None:  # noqa: ARG002  as above
+        """Store a page of the books; see `Store.keep`."""
+        self._probe()
+        self._insert(BOOKS, encode_page(page), page.batch_id)
+
+    def _insert(self, table: str, block: Block, batch_id: BatchId) -> None:
         names = ", ".join(column.name for column in block.columns)
         sql = (
-            f"INSERT INTO {self._settings.database}.{schema.TABLE} ({names}) SETTINGS"
+            f"INSERT INTO {self._settings.database}.{table} ({names}) SETTINGS"
             f" async_insert = 0, insert_deduplication_token = '{batch_id}'"
         )
         with (
@@ -96,7 +104,9 @@ class EmbeddedStore:
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement; see `Store.ask`."""
-        return _EmbeddedQuery(self, readable(sql, max_length), self._settings.queries.limits, max_rows)
+        return _EmbeddedQuery(
+            self, readable(sql, max_length), self._settings.queries.limits, max_rows
+        )
 
     def query(self, sql: str, *, max_rows: int = MAX_ROWS) -> Result:
         """Run one statement that only reads."""

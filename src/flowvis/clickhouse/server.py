@@ -11,7 +11,7 @@ import logging
 import math
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -28,6 +28,7 @@ from clickhouse_driver.writer import write_binary_uint128
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.books import BOOKS, Page, arrived, encode_page
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -211,12 +212,37 @@ class ServerStore:
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
         """Store a batch in one INSERT; see `Store.insert`."""
+        self._insert(
+            schema.TABLE,
+            lambda: encode(batch, batch_id),
+            batch_id,
+            lambda: _rows_of(batch, batch_id) if again else "",
+        )
+
+    def keep(self, page: Page, *, again: bool = False) -> None:
+        """Store a page of the books; see `Store.keep`."""
+        self._insert(
+            BOOKS,
+            lambda: encode_page(page),
+            page.batch_id,
+            lambda: arrived(page.batch_id) if again else "",
+        )
+
+    def _insert(
+        self,
+        table: str,
+        encoded: Callable[[], Block],
+        batch_id: BatchId,
+        before: Callable[[], str],
+    ) -> None:
+        """Insert a block; `before` is the condition of its rows, if an attempt came before."""
         features, cluster = self._probe(), self._settings.cluster
-        if again and not cluster and self._arrived(batch, batch_id):
+        rows = "" if cluster else before()
+        if rows and self._arrived(table, batch_id, rows):
             return
-        block = encode(batch, batch_id)
+        block = encoded()
         names = ", ".join(column.name for column in block.columns)
-        sql = f"INSERT INTO {self._settings.database}.{schema.TABLE} ({names}) VALUES"
+        sql = f"INSERT INTO {self._settings.database}.{table} ({names}) VALUES"
         options: dict[str, Any] = {"receive_timeout": RECEIVE_TIMEOUT_S}
         if features.asynchronous:
             options["async_insert"] = 0
@@ -255,7 +281,7 @@ class ServerStore:
         if client is not None:
             client.disconnect()
 
-    def _arrived(self, batch: Batch, batch_id: BatchId) -> bool:
+    def _arrived(self, table: str, batch_id: BatchId, rows: str) -> bool:
         """Ask whether an attempt that failed for us has stored the batch after all.
 
         The server has the query in its process list before we send data, and until the data is
@@ -269,13 +295,7 @@ class ServerStore:
                 f"{self.name}: an earlier attempt to insert {batch_id} is still running",
                 retryable=True,
             )
-        found = self._execute(
-            f"SELECT count() FROM {self._settings.database}.{schema.TABLE}"
-            f" WHERE flowEndSeconds >= toDateTime({int(batch['flowEndSeconds'].min())})"
-            f" AND {schema.BATCH_NUMBER} = {batch_id.number}"
-            f" AND {schema.WRITER} = '{batch_id.writer}'"
-            f" AND {schema.INSERTED_SQL} = toDateTime({batch_id.inserted_s})"
-        )
+        found = self._execute(f"SELECT count() FROM {self._settings.database}.{table} WHERE {rows}")
         return bool(found[0][0])
 
     def _probe(self) -> Features:
@@ -388,6 +408,16 @@ class _ServerQuery(Query):
             # The server looks for the word more often than for the end of the connection.
             connection.send_cancel()
             connection.socket.shutdown(socket.SHUT_WR)
+
+
+def _rows_of(batch: Batch, batch_id: BatchId) -> str:
+    """Return the condition of a batch's rows."""
+    return (
+        f"flowEndSeconds >= toDateTime({int(batch['flowEndSeconds'].min())})"
+        f" AND {schema.BATCH_NUMBER} = {batch_id.number}"
+        f" AND {schema.WRITER} = '{batch_id.writer}'"
+        f" AND {schema.INSERTED_SQL} = toDateTime({batch_id.inserted_s})"
+    )
 
 
 def _tighter(wanted: int | str, present: str | None) -> bool:

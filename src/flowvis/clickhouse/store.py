@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, QueryLimits, Result
+from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.statement import MAX_LENGTH
 from flowvis.errors import SettingsError
@@ -68,6 +69,9 @@ class Store(Protocol):
         `again` says that an attempt with this id has failed before: if that one stored the batch
         after all, nothing happens now.
         """
+
+    def keep(self, page: Page, *, again: bool = False) -> None:
+        """Store a page of the books, in the same way."""
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement; StoreError says why it is none that only reads.

@@ -26,6 +26,8 @@ from typing import Any
 
 from flowvis.backlog import UNBOUNDED, Backlog, size_of
 from flowvis.batch import Batch, concat
+from flowvis.clickhouse.history import BookHistory
+from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
 from flowvis.clickhouse.store import Store
 from flowvis.counts import count, gauge
@@ -101,8 +103,11 @@ class Writer:
         grace_s: float = GRACE_S,
         clock: Callable[[], float] = time.time,
         stats: WriterStats | None = None,
+        books: BookHistory | None = None,
     ) -> None:
         """`stats` are those of the writer whose place this one takes, if any.
+
+        Pages of `books` are stored beside the records as they are due, and a last one at the end.
 
         A quarter of `max_bytes` is for what is being committed, which is copied into one piece.
         """
@@ -119,6 +124,7 @@ class Writer:
         self._last = BatchId(self._identity, 0)
         self._pending = Backlog(max_pending, max_bytes - self._commit_bytes)
         self._commit: _Commit | None = None
+        self._books = books
         self._ready = False
         self._patience = Patience(self.name)
         self._enough = asyncio.Event()
@@ -228,6 +234,8 @@ class Writer:
                 spread = random.uniform(0.5, 1.0)  # noqa: S311  so that not all retry at once
                 await self._nap(self._stopping, pause_s * spread)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        if self._ready:
+            await self._attempt()  # the last page of the books
 
     async def _nap(self, until: asyncio.Event, seconds: float) -> None:
         """Wait that long, or until the event, which stopping always is."""
@@ -239,23 +247,27 @@ class Writer:
                     await until.wait()
 
     async def _attempt(self) -> bool:
-        """Commit one batch; False when the store failed and it is to be tried again."""
-        started = time.monotonic()
+        """Commit one batch, and the books; False when the store failed, for another attempt."""
         try:
             if not self._ready:
                 await self._migrate()
-            commit = self._commit = self._commit or self._next()
-            if commit is None:
-                return True
-            commit.attempts += 1
-            with self._patience.waiting(f"store {len(commit)} records"):
-                await self._call(self._insert, commit, commit.attempts > 1)
+            self._commit = self._commit or self._next()
+            if self._commit is not None:
+                await self._store(self._commit)
+            await self._keep_books()
         except StoreError as error:
             return self._failed(error)
         except Exception as error:
             log.exception("%s: a defect of ours", self.name)
             again = self._commit is None or self._commit.attempts < DEFECTS
             return self._failed(StoreError(f"{type(error).__name__}: {error}", retryable=again))
+        return True
+
+    async def _store(self, commit: _Commit) -> None:
+        started = time.monotonic()
+        commit.attempts += 1
+        with self._patience.waiting(f"store {len(commit)} records"):
+            await self._call(self._insert, commit, commit.attempts > 1)
         self.stage.sent += len(commit)
         self._commit = None
         self.stats.commits += 1
@@ -264,7 +276,29 @@ class Writer:
         self.stats.commit_seconds += took_s
         self.stats.last_commit_ms = int(self._clock() * 1000)
         self.stats.failing = ""
-        return True
+
+    async def _keep_books(self) -> None:
+        """Store the page of the books that is due; what the store refuses goes into the next."""
+        if self._books is None:
+            return
+        page = self._books.page(int(self._clock()), last=self._stopping.is_set())
+        if page is None:
+            return
+        try:
+            with self._patience.waiting("store a page of the books"):
+                await self._call(self._keep, page, self._books.repeated)
+        except StoreError as error:
+            if not error.retryable:
+                self._books.refused(page)
+            raise
+        except Exception:
+            self._books.refused(page)
+            raise
+        self._books.acknowledged(page)
+        self.stats.failing = ""
+
+    def _keep(self, page: Page, again: bool) -> None:
+        self.store.keep(page, again=again)
 
     def _failed(self, error: StoreError) -> bool:
         """Count a failure; a batch that can never be stored is dropped."""

@@ -17,9 +17,7 @@ from flowvis.questions.problem import QuestionError
 
 MAX_DIMENSIONS = 6
 
-_ONLY_WHERE = {
-    f"{end}PodName": f"{end}WorkloadName = ''" for end in ("source", "destination")
-}
+_ONLY_WHERE = {f"{end}PodName": f"{end}WorkloadName = ''" for end in ("source", "destination")}
 """Of a name that is a workload's, else a Pod's, the Pod counts only where there is no workload."""
 
 
@@ -69,9 +67,7 @@ def dimension(parameter: str, name: str) -> Dimension:
             suggestion=error.suggestion or "",
         ) from error  # fmt: skip
     only_where = _ONLY_WHERE if found.name.endswith(".workload") else {}
-    parts = tuple(
-        Part(column, only_where.get(column, "")) for column in stored_columns(sql)
-    )
+    parts = tuple(Part(column, only_where.get(column, "")) for column in stored_columns(sql))
     kind = {Kind.NUMBER: "number", Kind.ADDRESS: "address", Kind.ENUM: "enum"}
     return Dimension(found.name, kind.get(found.kind, "text"), sql, parts)
 

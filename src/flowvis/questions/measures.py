@@ -63,7 +63,7 @@ class Measure:
         """Return the aggregate of a column of such states."""
         return f"sum({column})" if self.additive else f"{self.aggregate}Merge({column})"
 
-    def of(self, value: int | float | None, seconds: int) -> int | float:
+    def of(self, value: float | None, seconds: int) -> int | float:
         """Return the number that people see of what the store found in so many seconds."""
         found = value or 0
         return found * self.per_second / seconds if self.per_second else found
@@ -110,7 +110,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "unanswered", "connections",
-        "Connections that ended without any packet back, and that no policy is known to have denied",
+        "Connections that ended without any packet back, not counting those that a policy denied",
         "countIf",
         f"{UNANSWERED} AND NOT {DENIED_SQL}",
     ),
@@ -163,9 +163,7 @@ def numbers(
     measures: Sequence[Measure], values: Sequence[int | float | None], seconds: int
 ) -> list[int | float]:
     """Return the measures' numbers of what the store found in so many seconds."""
-    return [
-        measure.of(value, seconds) for measure, value in zip(measures, values, strict=True)
-    ]
+    return [measure.of(value, seconds) for measure, value in zip(measures, values, strict=True)]
 
 
 def documentation() -> str:

@@ -13,7 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from flowvis.clickhouse.schema.tables import BATCH_NUMBER, FLOWS_COLUMNS, WRITER, shown_type, value_sql
+from flowvis.clickhouse.schema.tables import (
+    BATCH_NUMBER,
+    FLOWS_COLUMNS,
+    WRITER,
+    shown_type,
+    value_sql,
+)
 from flowvis.filters.sql import Condition
 from flowvis.questions.problem import QuestionError, number, unknown
 from flowvis.questions.statement import Plan, Records

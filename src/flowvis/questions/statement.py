@@ -26,6 +26,9 @@ class Found:
     """ClickHouse's, one for each column."""
 
 
+COMPOSED_ROWS = 50_000
+"""What no statement of ours may have more of."""
+
 T = TypeVar("T")
 Plan = Generator[Statement, Found, T]
 """Yields statements, is sent their answers, and returns what it makes of them."""

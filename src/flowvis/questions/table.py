@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, parse_dimensions
 from flowvis.questions.groups import WHOLE, Cells, Group, Grouping, Numbers, cells_of
 from flowvis.questions.measures import Measure, numbers, parse_measures
-from flowvis.filters.sql import Condition
 from flowvis.questions.problem import QuestionError, number
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import (
@@ -23,7 +23,7 @@ MAX_LIMIT = 1000
 MAX_CELLS = 200_000
 """Of one answer: rows, intervals and measures."""
 GROUPS = 2000
-"""Groups fetched: of so few, or of `limit` if that is more, what is left is known without asking."""
+"""Groups that are fetched at least: of so few, what is left is known without asking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class TableQuestion:
         if self.grouping.dimensions:
             shown = [[*row.values, *now.row(place)] for place, row in enumerate(rows)]
         else:
-            shown = [now.total]
+            shown = [list(now.total)]
         other = len(rows)
         answer: dict[str, Any] = {
             "columns": [
@@ -172,7 +172,9 @@ def _summed(rows: Sequence[Group], rest: Sequence[Group]) -> Cells:
 
 
 def _total(groups: Sequence[Group]) -> Numbers:
-    return [sum(n or 0 for n in column) for column in zip(*(g.numbers for g in groups), strict=True)]
+    return [
+        sum(n or 0 for n in column) for column in zip(*(g.numbers for g in groups), strict=True)
+    ]
 
 
 def _dimension_column(dimension: Dimension) -> dict[str, Any]:

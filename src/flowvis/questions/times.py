@@ -138,7 +138,9 @@ def parse_range(text_from: str, text_to: str, now_ms: int) -> TimeRange:
     """Read a range; "" is -15m and now, and `from` may have both: -2h..-1h."""
     begin, dots, end = text_from.partition("..")
     if dots and end and text_to:
-        raise QuestionError("bad-range", f"from {text_from!r} has an end, and so has to {text_to!r}")
+        raise QuestionError(
+            "bad-range", f"from {text_from!r} has an end, and so has to {text_to!r}"
+        )
     begin_ms = parse_moment("from", begin or DEFAULT_FROM, now_ms)
     end_ms = parse_moment("to", end or text_to or "now", now_ms)
     if begin_ms >= end_ms:

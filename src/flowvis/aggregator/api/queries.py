@@ -1,26 +1,56 @@
-"""Answers to queries, as they are found: made in a thread of the query's own, piece by piece.
+"""Queries that run for people, so many at once, each in a thread of its own.
+
+What people wrote is answered as it is found, piece by piece:
 
     {"columns": [..], "types": [..], "rows": [[..], ..], "truncated": false}
 
 A reader that is slow slows down the engine; one that leaves ends the query there. What goes wrong
 before the first rows is an error's answer; later the document says so at its end, with "error".
+
+Questions, whose statements we compose, are answered as a whole (`Answers.answer`). A page asks a
+few of them together: they wait for each other, in the order in which they came.
 """
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
 from flowvis.aggregator.api.problems import Problem
-from flowvis.clickhouse.query import Query
-from flowvis.errors import FlowvisError
+from flowvis.clickhouse.query import Cost, Query
+from flowvis.clickhouse.statement import bind
+from flowvis.errors import FlowvisError, StoreError
+from flowvis.questions.statement import Found, Plan, Statement
 
 CLOSE_S = 0.05  # for one that is not in the engine's hands
 CANCEL_AGAIN_S = 0.5  # for a query that had not begun when it was asked to end
+
+
+MAX_WAITING = 64  # questions that wait for others: some pages' worth
+WAIT_S = 30.0
+
+_COSTLY = frozenset({158, 159, 160, 191, 241, 307, 396})
+"""ClickHouse's codes of what a query may not use more of: TOO_MANY_ROWS, TIMEOUT_EXCEEDED,
+TOO_SLOW, SET_SIZE_LIMIT_EXCEEDED, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES."""
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[T]):
+    """What a plan made of what the store answered, and what that took."""
+
+    value: T
+    cost: Cost
+    seconds: float
 
 
 class Answers:
@@ -29,6 +59,9 @@ class Answers:
     def __init__(self, at_once: Callable[[], int]) -> None:
         self._at_once = at_once
         self._running: set[_Run] = set()
+        self._taken = 0
+        """Places: of those that run, and of those that were called and are about to."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def running(self) -> int:
@@ -38,53 +71,87 @@ class Answers:
     async def stream(
         self, prepare: Callable[[], Query], request: web.Request
     ) -> web.StreamResponse:
-        """Run a query and write its answer."""
-        if self.running >= self._at_once():
-            raise Problem(
-                "too-many",
-                f"{self.running} queries run, and no more may at once"
-                " (clickHouse.queries.maxConcurrent): wait for one to end",
-            )
-        run = _Run(prepare)
-        self._running.add(run)
-        try:
-            return await run.stream(request)
-        finally:
-            # Whatever ended this, the engine is to have ended the query before another may begin.
-            ending = asyncio.ensure_future(run.end())
-            ending.add_done_callback(lambda _: self._running.discard(run))
-            with suppress(asyncio.CancelledError):
-                await asyncio.shield(ending)
+        """Run a query and write its answer; Problem where no more may run."""
+        if self._taken >= self._at_once():
+            raise self._too_many(f"{self._taken} queries run, and no more may at once")
+        self._taken += 1
+        run = _Streamed(prepare)
+        return await self._to_its_end(run, run.stream(request))
+
+    async def answer(self, plan: Plan[T], prepare: Callable[[str], Query]) -> Answered[T]:
+        """Carry a plan out; Problem says why there is no answer.
+
+        While too many run it waits, behind those that came before.
+        """
+        await self._turn()
+        run = _Planned(plan, prepare)
+        return await self._to_its_end(run, run.answer())
 
     async def close(self) -> None:
         """End what runs; its readers are told."""
+        for waiting in self._waiting:
+            waiting.cancel()
         await asyncio.gather(*(run.cancel() for run in self._running))
+
+    async def _to_its_end(self, run: "_Run", answer: Coroutine[Any, Any, A]) -> A:
+        """Give the answer of who has a place, and the place back."""
+        self._running.add(run)
+        try:
+            return await answer
+        finally:
+            # Whatever ended this, the engine is to have ended the query before another may begin.
+            ending = asyncio.ensure_future(run.end())
+            ending.add_done_callback(lambda _: self._ended(run))
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(ending)
+
+    def _ended(self, run: "_Run") -> None:
+        self._running.discard(run)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Give a place back, to whoever waits longest."""
+        self._taken -= 1
+        while self._waiting and self._taken < self._at_once():
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                self._taken += 1
+                waiting.set_result(None)
+
+    async def _turn(self) -> None:
+        """Take a place, when there is one."""
+        if self._taken < self._at_once():
+            self._taken += 1
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            raise self._too_many(f"{MAX_WAITING} questions wait for those that run")
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self._leave()  # called as it left
+            elif place in self._waiting:
+                self._waiting.remove(place)
+            if isinstance(error, TimeoutError):
+                text = f"{self._taken} queries run, and none ended in {WAIT_S:g} s"
+                raise self._too_many(text) from None
+            raise
+
+    def _too_many(self, what: str) -> Problem:
+        return Problem(
+            "too-many", f"{what} (clickHouse.queries.maxConcurrent): wait for one to end"
+        )
 
 
 class _Run:
-    """One query with the thread that it runs in."""
+    """Queries, one after the other, with the thread that they run in."""
 
-    def __init__(self, prepare: Callable[[], Query]) -> None:
-        self._prepare = prepare
+    def __init__(self) -> None:
         self._query: Query | None = None
-        self._texts: Iterator[bytes] = iter(())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="query")
-
-    async def stream(self, request: web.Request) -> web.StreamResponse:
-        text = await self._call(self._begin)
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        with suppress(ConnectionResetError):  # the reader has left
-            while text:
-                await response.write(text)
-                text = await self._call(next, self._texts, b"")
-            await response.write_eof()
-        return response
-
-    def _begin(self) -> bytes:
-        self._query = self._prepare()
-        self._texts = _texts(self._query)
-        return next(self._texts)
 
     async def end(self) -> None:
         """End the query, by force where it is in the engine's hands."""
@@ -102,11 +169,94 @@ class _Run:
                 await asyncio.to_thread(self._query.cancel)
 
     def _close(self) -> None:
-        if self._query is not None:
-            self._texts.close()  # type: ignore[attr-defined]  # a generator
+        """Let go of what was begun; in the thread."""
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+class _Streamed(_Run):
+    """One query, whose rows are written as they are found."""
+
+    def __init__(self, prepare: Callable[[], Query]) -> None:
+        super().__init__()
+        self._prepare = prepare
+        self._texts: Iterator[bytes] = iter(())
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        text = await self._call(self._begin)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        with suppress(ConnectionResetError):  # the reader has left
+            while text:
+                await response.write(text)
+                text = await self._call(next, self._texts, b"")
+            await response.write_eof()
+        return response
+
+    def _begin(self) -> bytes:
+        self._query = self._prepare()
+        self._texts = _texts(self._query)
+        return next(self._texts)
+
+    def _close(self) -> None:
+        if self._query is not None:
+            self._texts.close()  # type: ignore[attr-defined]  # a generator
+
+
+class _Planned(_Run, Generic[T]):
+    """The statements of a plan."""
+
+    def __init__(self, plan: Plan[T], prepare: Callable[[str], Query]) -> None:
+        super().__init__()
+        self._plan = plan
+        self._prepare = prepare
+        self._left = False
+
+    async def answer(self) -> Answered[T]:
+        answered: Answered[T] = await self._call(self._carry_out)
+        return answered
+
+    async def cancel(self) -> None:
+        """Ask the engine to end the query, and ask it no other one."""
+        self._left = True
+        await super().cancel()
+
+    def _carry_out(self) -> Answered[T]:
+        began, cost = time.monotonic(), Cost()
+        try:
+            statement = next(self._plan)
+            while True:
+                found, more = self._ask(statement)
+                cost += more
+                statement = self._plan.send(found)
+        except StopIteration as done:
+            return Answered(done.value, cost, time.monotonic() - began)
+
+    def _ask(self, statement: Statement) -> tuple[Found, Cost]:
+        if self._left:
+            raise Problem("unavailable", "the question was cancelled")
+        try:
+            self._query = self._prepare(bind(statement.text, statement.parameters))
+            result = self._query.result()
+        except StoreError as error:
+            raise _problem(error) from error
+        if result.truncated:
+            raise Problem("too-costly", "the answer is too large: a narrower filter or range")
+        return Found(result.rows, result.types), self._query.cost
+
+    def _close(self) -> None:
+        self._plan.close()
+
+
+def _problem(error: StoreError) -> Problem:
+    """Return the problem of a question that the store did not answer."""
+    if error.code in _COSTLY:
+        return Problem(
+            "too-costly",
+            f"more than a query may use (clickHouse.queries): a shorter range, a filter: {error}",
+        )
+    return Problem("unavailable" if error.retryable else "failed", str(error))
 
 
 def _texts(query: Query) -> Iterator[bytes]:

@@ -8,9 +8,11 @@ On a cluster each change is made by all servers, and what is asked one of them a
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.books import BOOKS
 from flowvis.clickhouse.schema.features import Execute, Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.errors import StoreError
@@ -42,8 +44,11 @@ class Migration:
             )
         if renew or self.layout.own(schema.TABLE) not in engines:
             self.execute(schema.create_table(self.layout, self.features, self.ttl_s))
+        if renew or self.layout.own(BOOKS) not in engines:
+            self.execute(schema.create_books(self.layout, self.features, self.ttl_s))
         added = self._add_columns()
-        self._set_ttl()
+        self._set_ttl(schema.TABLE, schema.ttl_sql)
+        self._set_ttl(BOOKS, schema.books_ttl_sql)
         self._show(engines, stale=added or digest != self._digest(), renew=renew)
         if (version, digest) != (schema.VERSION, self._digest()):
             self.execute(
@@ -123,23 +128,23 @@ class Migration:
         )
         return [str(row[0]) for row in rows]
 
-    def _set_ttl(self) -> None:
-        """Make the table's TTL what the settings say."""
+    def _set_ttl(self, table: str, ttl_sql: Callable[[int], str]) -> None:
+        """Make a table's TTL what the settings say."""
         if not self.features.ttl:
             return
-        name = self.layout.own(schema.TABLE)
+        name = self.layout.own(table)
         rows = self.execute(
             f"SELECT engine_full FROM system.tables WHERE database = '{self.layout.database}'"
             f" AND name = '{name}'"
         )
         engine = str(next(iter(rows))[0])
-        table = f"{self.layout.database}.{name}{self.layout.everywhere}"
+        altered = f"{self.layout.database}.{name}{self.layout.everywhere}"
         if not self.ttl_s:
             if " TTL " in engine:
-                self.execute(f"ALTER TABLE {table} REMOVE TTL")
+                self.execute(f"ALTER TABLE {altered} REMOVE TTL")
         elif f"toIntervalSecond({self.ttl_s})" not in engine:
             self.execute(
-                f"ALTER TABLE {table} MODIFY TTL {schema.ttl_sql(self.ttl_s)}"
+                f"ALTER TABLE {altered} MODIFY TTL {ttl_sql(self.ttl_s)}"
                 " SETTINGS materialize_ttl_after_modify = 0"
             )
 

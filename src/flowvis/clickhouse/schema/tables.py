@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from flowvis.clickhouse.schema import books
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -198,7 +199,6 @@ FLOWS_COLUMNS: tuple[str, ...] = (
 """The columns of `flows`: the documented ones, then ours."""
 
 
-
 def shown_type(name: str) -> str:
     """Return what the values of a column of `flows` are: text, number, address or time."""
     if name == INSERTED:
@@ -258,13 +258,24 @@ def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
         f"PRIMARY KEY ({', '.join(ORDER[:PRIMARY])})",
         f"ORDER BY ({', '.join(ORDER)})",
     ]
-    if features.ttl and ttl_s:
-        parts.append(f"TTL {ttl_sql(ttl_s)}")
+    return "\n".join([*parts, *_kept(layout, features, ttl_sql(ttl_s) if ttl_s else "")])
+
+
+def create_books(layout: TableLayout, features: Features, ttl_s: int) -> str:
+    """Write the CREATE TABLE of the books' history, which goes with the records."""
+    return books.create_books(
+        layout, features, "\n".join(_kept(layout, features, books_ttl_sql(ttl_s) if ttl_s else ""))
+    )
+
+
+def _kept(layout: TableLayout, features: Features, ttl: str) -> Iterator[str]:
+    """Yield the clauses of a table that batches go to."""
+    if features.ttl and ttl:
+        yield f"TTL {ttl}"
     if layout.cluster:
-        parts.append(f"SETTINGS replicated_deduplication_window = {REMEMBERED_BATCHES}")
+        yield f"SETTINGS replicated_deduplication_window = {REMEMBERED_BATCHES}"
     elif features.deduplication:
-        parts.append(f"SETTINGS non_replicated_deduplication_window = {REMEMBERED_BATCHES}")
-    return "\n".join(parts)
+        yield f"SETTINGS non_replicated_deduplication_window = {REMEMBERED_BATCHES}"
 
 
 def create_versions(layout: TableLayout) -> str:
@@ -282,6 +293,11 @@ REMEMBERED_BATCHES = 10_000  # per table: hours of commits, a few bytes each
 def ttl_sql(ttl_s: int) -> str:
     """Return the moment at which a record goes."""
     return f"{INSERTED_SQL} + toIntervalSecond({ttl_s})"
+
+
+def books_ttl_sql(ttl_s: int) -> str:
+    """Return the moment at which a row of the books goes."""
+    return f"time + toIntervalSecond({ttl_s})"
 
 
 def add_columns(
@@ -305,7 +321,10 @@ def shown(layout: TableLayout) -> dict[str, str]:
         name: f"{', '.join(columns)} FROM {_own(layout, FLOWS)}"
         for name, columns in NARROW_VIEWS.items()
     }
-    made = {TABLE: _over_all(layout, TABLE, SHARD_BY)} if layout.cluster else {}
+    made = {}
+    if layout.cluster:
+        made[TABLE] = _over_all(layout, TABLE, SHARD_BY)
+        made[books.BOOKS] = _over_all(layout, books.BOOKS, books.SHARD_BY)
     for name, select in selects.items():
         made[layout.own(name)] = (
             f"CREATE VIEW IF NOT EXISTS {_own(layout, name)}{layout.everywhere} AS SELECT {select}"
@@ -319,7 +338,8 @@ def engines(layout: TableLayout) -> dict[str, str]:
     """Return how the engine of each table and view ends, by name."""
     over_all = dict.fromkeys(shown(layout), "Distributed")
     views = {layout.own(name): "View" for name in (FLOWS, *NARROW_VIEWS)}
-    return over_all | views | {VERSIONS: "MergeTree", layout.own(TABLE): "MergeTree"}
+    stored = (VERSIONS, layout.own(TABLE), layout.own(books.BOOKS))
+    return over_all | views | dict.fromkeys(stored, "MergeTree")
 
 
 def _own(layout: TableLayout, name: str) -> str:

@@ -1,0 +1,86 @@
+"""Asks the store for whoever sent a question, and says what the answer is worth."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from aiohttp import web
+
+from flowvis.aggregator.api import answers
+from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.asking import asked
+from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.queries import Answered, Answers
+from flowvis.clickhouse.query import Query
+from flowvis.clickhouse.schema.tables import FLOWS
+from flowvis.filters.sql import Condition, condition
+from flowvis.questions.completeness import Completeness, Uncommitted, completeness
+from flowvis.questions.problem import QuestionError
+from flowvis.questions.statement import Plan, Records
+from flowvis.questions.times import TimeRange
+
+
+class Question(Protocol):
+    """A kind of question."""
+
+    @property
+    def records(self) -> Records:
+        """Which records it is about."""
+
+    @classmethod
+    def parse(cls, parameters: Mapping[str, str], condition: Condition, now_ms: int) -> Self:
+        """Read it; QuestionError says what is wrong."""
+
+    def plan(self) -> Plan[dict[str, Any]]:
+        """Return the plan of its answer."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Answers questions of any kind."""
+
+    answers: Answers
+    prepare: Callable[[str], Query]
+    """Prepares a statement of ours; runs in a thread."""
+    now_ms: Callable[[], int]
+    uncommitted: Callable[[], Uncommitted]
+    """What is not in the store's books yet; on the event loop."""
+
+    async def ask(self, kind: type[Question], caller: Caller, request: web.Request) -> web.Response:
+        """Answer a request."""
+        chosen = condition(asked(caller, request))
+        try:
+            question = kind.parse(request.query, chosen, self.now_ms())
+        except QuestionError as error:
+            suggestion = error.suggestion or None
+            raise Problem(error.code, str(error), suggestion=suggestion) from error
+        span = question.records.range
+        plan = _with_books(question.plan(), span, self.uncommitted())
+        answered = await self.answers.answer(plan, self.prepare)
+        found, books = answered.value
+        return answers.document(found | {"answer": _answer(caller, span, answered, books)})
+
+
+def _with_books(
+    plan: Plan[dict[str, Any]], span: TimeRange, uncommitted: Uncommitted
+) -> Plan[tuple[dict[str, Any], Completeness]]:
+    """Return a plan of the same, and of what is missing."""
+    found = yield from plan
+    books = yield from completeness(span, uncommitted)
+    return found, books
+
+
+def _answer(
+    caller: Caller, span: TimeRange, answered: Answered[Any], books: Completeness
+) -> dict[str, Any]:
+    """Say what was asked, what it cost, and whether it is all there is."""
+    visible = books if caller.visibility.all else books.without_nodes()
+    return {
+        "from": span.from_ms,
+        "to": span.to_ms,
+        "table": FLOWS,
+        "rowsRead": answered.cost.rows,
+        "bytesRead": answered.cost.octets,
+        "seconds": round(answered.seconds, 4),
+        **visible.as_dict(),
+    }

@@ -1,0 +1,46 @@
+"""The books as their history has them: of each stage of the ledger, and of each node."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from flowvis.aggregator.reporters import NodeReports
+from flowvis.clickhouse.schema.books import EXPORTER, BookEntry, What
+from flowvis.runtime.ledger import Ledger
+
+EXPECTED_S = 3600
+"""How long a node is expected after it was last heard, where no inventory says which nodes there
+are."""
+
+
+def book_entries(
+    ledger: Ledger,
+    nodes: Callable[[], Sequence[NodeReports]],
+    listed: Callable[[], frozenset[str]],
+    clock: Callable[[], float],
+) -> Callable[[int], Iterator[BookEntry]]:
+    """Return what gives all numbers, for an interval of so many seconds that ends now.
+
+    `nodes` are those that are known, with what came from them, and `listed` those of them that the
+    inventory has; `clock` is the one that they were heard by.
+    """
+
+    def entries(seconds: int) -> Iterator[BookEntry]:
+        for stage in ledger.stages.values():
+            yield BookEntry(stage.name, What.RECEIVED, stage.received)
+            yield BookEntry(stage.name, What.SENT, stage.sent)
+            yield BookEntry(stage.name, What.MERGED, stage.merged)
+            yield BookEntry(stage.name, What.HELD, stage.held())
+            for reason, records in stage.dropped.items():
+                yield BookEntry(stage.name, What.DROPPED, records, reason)
+        now, present = clock(), listed()
+        for node in nodes():
+            away = None if node.last_s is None else now - node.last_s
+            expected = node.name in present if present else away is None or away < EXPECTED_S
+            if not (expected or node.sessions):
+                continue
+            yield BookEntry(EXPORTER, What.RECEIVED, node.records, node=node.name)
+            yield BookEntry(EXPORTER, What.LOST, node.lost, node=node.name)
+            if not node.sessions:
+                silent = seconds if away is None else min(round(away), seconds)
+                yield BookEntry(EXPORTER, What.SILENT, silent, node=node.name)
+
+    return entries

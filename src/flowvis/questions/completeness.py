@@ -1,0 +1,223 @@
+"""Whether an answer is all there is: what the books say of its range.
+
+Something is missing where a stage gave up records that somebody wanted, where records of a node
+never came by their sequence numbers, where a node had no session, and where there are no books.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flowvis.clickhouse.schema.books import BOOKS, BookEntry, What
+from flowvis.questions.statement import Plan, Statement
+from flowvis.questions.times import TimeRange
+from flowvis.runtime.dropped import reason_of
+
+LONGEST_S = 3600
+"""Of a page's interval: longer where the store was away. Rarely more, then its books are not found
+by what lies within it."""
+SLACK_S = 5
+"""Between one page and the next: an aggregator begins when another has ended."""
+MAX_MISSING = 100
+"""Named in an answer; the rest is put together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that an answer lacks."""
+
+    stage: str
+    reason: str
+    records: int | None
+    """None where nobody can say how many."""
+    from_ms: int
+    to_ms: int
+    text: str
+    """In a sentence without an end, for people."""
+    node: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "node": self.node or None,
+            "stage": self.stage,
+            "reason": self.reason,
+            "records": self.records,
+            "from": self.from_ms,
+            "to": self.to_ms,
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """What is missing from a range, and what else is to be known of it."""
+
+    missing: Sequence[Missing] = ()
+    notes: Sequence[str] = ()
+
+    def without_nodes(self) -> "Completeness":
+        """Return the same for who may not know of nodes: their names are left out."""
+        together: dict[tuple[str, str], Missing] = {}
+        for each in self.missing:
+            plain = replace(each, node="", text=_of_node("a node", each)) if each.node else each
+            before = together.get((each.stage, each.reason)) if each.node else None
+            if before is not None:
+                plain = replace(
+                    plain,
+                    records=None
+                    if plain.records is None or before.records is None
+                    else plain.records + before.records,
+                    from_ms=min(plain.from_ms, before.from_ms),
+                    to_ms=max(plain.to_ms, before.to_ms),
+                )
+                plain = replace(plain, text=_of_node("some nodes", plain))
+            together[each.stage, each.reason] = plain
+        return Completeness(list(together.values()), self.notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        left = len(self.missing) - MAX_MISSING
+        more = [f"{left} more of what is missing is not named here"] if left > 0 else []
+        return {
+            "complete": not self.missing,
+            "missing": [each.as_dict() for each in self.missing[:MAX_MISSING]],
+            "notes": [*self.notes, *more],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Uncommitted:
+    """What the aggregator knows that its store does not have yet."""
+
+    since_s: int
+    """The end of the last page that is stored."""
+    now_s: int
+    entries: Sequence[BookEntry]
+
+
+def completeness(span: TimeRange, uncommitted: Uncommitted | None = None) -> Plan[Completeness]:
+    """Return the plan of what the books say of a range."""
+    within = (
+        f"time > toDateTime({span.from_s}) AND time < toDateTime({span.to_s + LONGEST_S})"
+        f" AND toUInt32(time) - seconds < {span.to_s}"
+    )
+    lost = yield Statement(
+        "SELECT stage, what, reason, node, sum(records) AS n, min(toUInt32(time) - seconds) AS a,"
+        f" max(toUInt32(time)) AS b FROM {BOOKS} WHERE {within}"
+        f" AND what IN ('{What.DROPPED}', '{What.LOST}', '{What.SILENT}') AND records != 0"
+        " GROUP BY stage, what, reason, node ORDER BY stage, what, reason, node"
+    )
+    pages = yield Statement(
+        f"SELECT toUInt32(time) AS b, max(seconds) AS s FROM {BOOKS} WHERE {within}"
+        f" AND what = '{What.RECEIVED}' GROUP BY b ORDER BY b"
+    )
+    found = [
+        _Account(stage, What(what), reason, node, int(n), int(a), int(b))
+        for stage, what, reason, node, n, a, b in lost.rows
+    ]
+    covered = [(int(b) - int(s), int(b)) for b, s in pages.rows]
+    notes: list[str] = []
+    if uncommitted is not None and uncommitted.now_s > span.from_s:
+        if uncommitted.since_s < span.to_s:
+            found += _live(uncommitted)
+            covered.append((uncommitted.since_s, max(uncommitted.now_s, span.to_s)))
+        notes += _notes(uncommitted, span)
+    missing = [*_without_books(covered, span), *filter(None, map(_missing, _together(found)))]
+    return Completeness(missing, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """What the books have under one account."""
+
+    stage: str
+    what: What
+    reason: str
+    node: str
+    records: int
+    from_s: int
+    to_s: int
+
+
+def _live(uncommitted: Uncommitted) -> Iterator[_Account]:
+    for entry in uncommitted.entries:
+        if entry.what in {What.DROPPED, What.LOST, What.SILENT} and entry.records:
+            yield _Account(
+                entry.stage, entry.what, entry.reason, entry.node, entry.records,
+                uncommitted.since_s, uncommitted.now_s,
+            )  # fmt: skip
+
+
+def _together(accounts: Iterable[_Account]) -> Iterable[_Account]:
+    """Put together what is stored and what is not of each account."""
+    found: dict[tuple[str, ...], _Account] = {}
+    for each in accounts:
+        key = (each.stage, each.what, each.reason, each.node)
+        before = found.get(key)
+        found[key] = (
+            each
+            if before is None
+            else replace(
+                before,
+                records=before.records + each.records,
+                from_s=min(before.from_s, each.from_s),
+                to_s=max(before.to_s, each.to_s),
+            )
+        )
+    return found.values()
+
+
+def _missing(account: _Account) -> Missing | None:
+    """Return what an account says is missing; None where it says that nothing is."""
+    reason, records = account.reason, account.records
+    meaning = ""
+    if account.what is What.DROPPED:
+        known = reason_of(account.stage, reason)
+        if known is not None and not known.is_loss:
+            return None
+        meaning = known.meaning if known is not None else reason
+    made = Missing(
+        account.stage,
+        reason or account.what,
+        None if account.what is What.SILENT else records,
+        account.from_s * 1000,
+        account.to_s * 1000,
+        f"{records} records were dropped at {account.stage}: {meaning}",
+        account.node,
+    )
+    return made if account.what is What.DROPPED else replace(
+        made, text=_of_node(account.node or "a node", made, records)
+    )  # fmt: skip
+
+
+def _of_node(who: str, missing: Missing, seconds: int = 0) -> str:
+    if missing.reason == What.LOST:
+        return f"{missing.records} records of {who} never came, by the sequence numbers"
+    return f"{who} had no session" + (f" for {seconds} s" if seconds else "")
+
+
+def _without_books(covered: Sequence[tuple[int, int]], span: TimeRange) -> Iterator[Missing]:
+    """Go through the parts of a range that no page is of."""
+    at = span.from_s
+    for begin, end in [*sorted(covered), (span.to_s, span.to_s)]:
+        if begin > at + SLACK_S and at < span.to_s:
+            until = min(begin, span.to_s)
+            yield Missing(
+                "aggregator",
+                "no-books",
+                None,
+                at * 1000,
+                until * 1000,
+                f"no aggregator kept books for {until - at} s",
+            )
+        at = max(at, end)
+
+
+def _notes(uncommitted: Uncommitted, span: TimeRange) -> Iterator[str]:
+    if span.to_s < uncommitted.now_s - LONGEST_S:
+        return
+    held = {entry.stage: entry.records for entry in uncommitted.entries if entry.what is What.HELD}
+    waiting = sum(held.get(stage, 0) for stage in ("collector", "correlator", "clickhouse"))
+    if waiting:
+        yield f"{waiting} records are on their way to the store"

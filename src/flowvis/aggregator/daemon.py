@@ -11,11 +11,18 @@ from uuid import uuid4
 
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
-<<<<<<< HEAD
-from flowvis.aggregator.api.paths import console, health, latest, live, sql, status, stream
-=======
-from flowvis.aggregator.api.paths import flows, graph, health, latest, live, query, sql, status
-            *console.routes(),
+from flowvis.aggregator.api.paths import (
+    console,
+    flows,
+    graph,
+    health,
+    latest,
+    live,
+    query,
+    sql,
+    status,
+    stream,
+)
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions

@@ -12,7 +12,9 @@ from uuid import uuid4
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
+    completion,
     console,
+    fields,
     flows,
     graph,
     health,
@@ -27,6 +29,7 @@ from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
+from flowvis.aggregator.api.values import KnownValues
 from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
@@ -257,6 +260,8 @@ class Aggregator:
             *query.routes(self._questions),
             *graph.routes(self._questions),
             *flows.routes(self._questions),
+            *fields.routes(),
+            *completion.routes(KnownValues(self._history, self._inventory)),
             *console.routes(),
         ]
 

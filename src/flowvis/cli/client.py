@@ -180,7 +180,10 @@ class Client:
 
     def post(self, what: str, body: Mapping[str, Any]) -> Any:
         """Return the JSON of a POST."""
-        return self._document("POST", what, None, json.dumps(body).encode())
+        document = self._document("POST", what, None, json.dumps(body).encode())
+        if "error" in document:  # it had begun when that came up
+            raise _refused(document, None)
+        return document
 
     def lines(self, what: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
         """Go through JSON lines as they come."""
@@ -213,10 +216,7 @@ class Client:
         self, method: str, what: str, query: Mapping[str, str] | None, body: bytes | None
     ) -> Any:
         with self._answer(method, what, query, body, TIMEOUT_S) as answer:
-            document = json.load(answer)
-        if isinstance(document, dict) and "error" in document and document["error"] is not None:
-            raise _refused(document, query)
-        return document
+            return json.load(answer)
 
     @contextmanager
     def _answer(

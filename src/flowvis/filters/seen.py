@@ -5,7 +5,8 @@ The same as a store says of a name's `expression`, put into groups and counted.
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,18 +36,18 @@ def seen_label_keys(batch: Batch, *columns: str) -> Counter[str]:
     for name in columns:
         codes, counts = np.unique(column(batch, name), return_counts=True)
         for text, count in zip(batch.strings.texts(codes), counts.tolist(), strict=True):
-            for key in label_keys(text):
+            for key in labels(text):
                 found[key] += count
     return found
 
 
-def label_keys(text: str) -> list[str]:
-    """Return the keys of labels as they are stored; none where it is no JSON object."""
+def labels(text: str) -> Mapping[str, Any]:
+    """Return labels by key as they are stored; none where the text is no JSON object."""
     try:
-        labels = json.loads(text) if text else {}
+        found = json.loads(text) if text else {}
     except (ValueError, RecursionError):
-        return []
-    return list(labels) if isinstance(labels, dict) else []
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _values(attribute: Attribute, batch: Batch) -> Iterator[tuple[str, int]]:

@@ -98,6 +98,21 @@ class Name:
         """SQL of its value in a record; None where it has more than one, or nobody groups by it."""
         return self.attributes[0].expression if len(self.attributes) == 1 else None
 
+    @property
+    def sided(self) -> bool:
+        """Whether there are `src.X` and `dst.X` of it as well."""
+        return self.label or f"{next(iter(SIDES))}.{self.name}" in NAMES
+
+    @property
+    def column(self) -> bool:
+        """Whether it is a column of `flows` under its own name."""
+        return self.name in FLOWS_COLUMNS
+
+    @property
+    def label(self) -> bool:
+        """Whether it is a label of the Pods at either end."""
+        return self.name.startswith("label.")
+
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns of `flows` that it is made of."""
@@ -170,6 +185,14 @@ def expression(name: str) -> str:
 def dimensions() -> Iterator[Name]:
     """Go through the names that have one value in each record; labels, of any key, are more."""
     return (name for name in NAMES.values() if name.expression is not None)
+
+
+def listed() -> Iterator[Name]:
+    """Go through the names as people are shown them, without sides; `label.KEY` is of any key."""
+    shown = [name for name in NAMES.values() if name.name.partition(".")[0] not in SIDES]
+    yield from (name for name in shown if not name.column)
+    yield lookup("label.KEY")
+    yield from (name for name in shown if name.column)
 
 
 @lru_cache(maxsize=256)

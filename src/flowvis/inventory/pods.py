@@ -53,6 +53,10 @@ class PodIndex:
         """How many Pods are alive."""
         return len(self._by_name)
 
+    def living(self) -> list[Pod]:
+        """Return the Pods that are alive."""
+        return [self.objects[handle] for handle in list(self._by_name.values())]
+
     def upsert(self, pod: Pod, now_ms: int) -> None:
         """Learn of a Pod, new or changed; one with another UID is another Pod."""
         handle = self._by_name.get((pod.namespace, pod.name))

@@ -1,15 +1,15 @@
 """Records as one stream: those of the store, those that it does not have yet, and what comes.
 
-The aggregator remembers the latest records that it wrote, in order; the store has what was written
-some seconds ago. So where one that is remembered is found in the store, all before it are there as
-well, and those after it go on from there.
+The aggregator remembers the latest records that it wrote; the store has what was written some
+seconds ago. So the stream of what comes is opened first, with what was written in the last seconds,
+then the store is asked: what was not yet in the one is in the other, and what is in both is shown
+once. A record is in its place by its end, as the store has it; what comes is as it comes.
 """
 
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flowvis.cli import completeness
@@ -17,12 +17,15 @@ from flowvis.cli.client import BrokeOff, Client, Event, Refused
 from flowvis.runtime.visible import visible
 
 Record = Mapping[str, Any]
+Events = Generator[Event, None, None]
 
 PAGE = 1000
-REMEMBERED = 100_000  # more than is
+ALL = 1_000_000  # more than is remembered
 STORED_LATER_S = 20.0  # what is written is in the store by then, if it is well
 LOOK_S = 1.0
 RETRIES = 6
+LIVE = "live"
+"""The event after which records are new."""
 LOST = "lost"
 """The key of what is no record: how many are missing here."""
 
@@ -42,29 +45,28 @@ def identity(record: Record) -> tuple[Any, ...]:
     return tuple(record[name] for name in _IDENTITY)
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Records of the store and after it, oldest first."""
+class Stored:
+    """What the store answered, by which what is already there is known when it comes again."""
 
-    records: list[Record]
-    meet: bool
-    """Whether nothing can be missing between the two."""
+    def __init__(self, records: Sequence[Record]) -> None:
+        """`records`: oldest first."""
+        self.records = records
+        self._left = Counter(map(identity, records))
 
+    def without(self, records: Iterable[Record]) -> list[Record]:
+        """Return those of some records that it does not have; each of its own is known once."""
+        return [record for record in records if not self._take(record)]
 
-def join(stored: Sequence[Record], remembered: Sequence[Record], *, whole: bool) -> Joined:
-    """Go on from stored records with remembered ones, both oldest first.
-
-    `whole`: nothing that matters was written before the first that is remembered.
-    """
-    left = Counter(map(identity, stored))
-    last = -1
-    for at, record in enumerate(remembered):
+    def _take(self, record: Record) -> bool:
+        if LOST in record or not self._left:
+            return False
         found = identity(record)
-        if left[found] > 0:
-            left[found] -= 1
-            last = at
-    later = remembered[last + 1 :]
-    return Joined([*stored, *later], whole or last >= 0 or not remembered)
+        if found not in self._left:
+            return False
+        self._left[found] -= 1
+        if not self._left[found]:
+            del self._left[found]
+        return True
 
 
 class Feed:
@@ -82,54 +84,61 @@ class Feed:
     def past(self) -> list[Record]:
         """Return what was, oldest first."""
         if "to" in self._query:
-            return self._stored() or []
-        return self._until_now(self._events())
+            found = self._stored()
+            return list(found.records) if found else []
+        past, _, events = self._begin()
+        events.close()
+        return past
 
     def follow(self) -> Iterator[Record]:
         """Go through what was and then what comes, until the aggregator ends; {LOST: n} between."""
-        events = self._events()
-        yield from self._until_now(events)
+        past, stored, events = self._begin()
+        yield from past
         for event in events:
-            yield from _records(event)
+            yield from stored.without(_records(event))
+
+    def _begin(self) -> tuple[list[Record], Stored, Events]:
+        """Return what was, what of it was stored, and what comes from then on."""
+        events = self._events({"seconds": f"{STORED_LATER_S:.0f}"})
+        latest, whole_s = _until_live(events)
+        stored = self._stored()
+        if stored is None:
+            events.close()
+            events = self._events({"latest": str(ALL)})
+            latest, _ = _until_live(events)
+            return self._newest(latest), Stored(()), events
+        latest = [record for record in latest if record["flowEndSeconds"] >= self._since_s]
+        new = stored.without(latest)
+        if whole_s is not None and whole_s < STORED_LATER_S:
+            stored, new = self._caught_up(stored, latest, new)
+        return self._newest([*stored.records, *new]), stored, events
+
+    def _caught_up(
+        self, stored: Stored, latest: Sequence[Record], new: list[Record]
+    ) -> tuple[Stored, list[Record]]:
+        """Ask the store until it has one of the latest, and so all that was written before it."""
+        deadline = time.monotonic() + STORED_LATER_S
+        while latest and len(new) == len(latest):
+            if time.monotonic() > deadline:
+                _say("records of the last seconds may be missing: the store does not have them yet")
+                break
+            time.sleep(LOOK_S)
+            stored = self._stored() or stored
+            new = stored.without(latest)
+        return stored, new
+
+    def _newest(self, records: Sequence[Record]) -> list[Record]:
+        """Return the newest records, those that end last, oldest first."""
+        ordered = sorted(records, key=lambda record: record["flowEndSeconds"])
+        self.cut = self.cut or len(ordered) > self._last
+        return ordered[max(len(ordered) - self._last, 0) :]
 
     @property
     def _filter(self) -> dict[str, str]:
         return {"filter": self._query["filter"]} if "filter" in self._query else {}
 
-    def _until_now(self, events: Iterator[Event]) -> list[Record]:
-        """Return what was, up to the moment from which on there is a stream of what comes."""
-        remembered: list[Record] = []
-        since_s: float | None = 0.0
-        for event in events:
-            if event.kind == "live":
-                since_s = event.data["rememberedSeconds"]
-                break
-            remembered += _records(event)
-        stored = self._stored()
-        remembered = [record for record in remembered if self._late(record)]
-        whole = since_s is None or since_s > STORED_LATER_S or len(remembered) >= self._last
-        records = remembered if stored is None else self._joined(stored, remembered, whole)
-        self.cut = self.cut or len(records) > self._last
-        return records[max(len(records) - self._last, 0) :]
-
-    def _late(self, record: Record) -> bool:
-        return bool(record["flowEndSeconds"] >= self._since_s)
-
-    def _joined(
-        self, stored: list[Record], remembered: list[Record], whole: bool
-    ) -> list[Record]:
-        """Join both; where they do not meet, the store is asked until it has what was remembered."""
-        deadline = time.monotonic() + STORED_LATER_S
-        while not (found := join(stored, remembered, whole=whole)).meet:
-            if time.monotonic() > deadline:
-                _say("records of the last seconds may be missing: the store does not have them yet")
-                break
-            time.sleep(LOOK_S)
-            stored = self._stored() or []
-        return found.records
-
-    def _stored(self) -> list[Record] | None:
-        """Return what the store has, oldest first; None where there is no store."""
+    def _stored(self) -> Stored | None:
+        """Ask the store; None where there is none."""
         found: list[Record] = []
         query = {**self._query, "columns": "*"}
         document: dict[str, Any] = {}
@@ -152,11 +161,11 @@ class Feed:
         self.cut = bool(document.get("cursor"))
         self._since_s = document["answer"]["from"] / 1000
         completeness.report(document)
-        return found[::-1]
+        return Stored(found[::-1])
 
-    def _events(self) -> Iterator[Event]:
+    def _events(self, beginning: Mapping[str, str]) -> Events:
         """Go through the stream; where it breaks off it goes on after the last event."""
-        query = {"last": str(REMEMBERED)} | self._filter
+        query = {**beginning, **self._filter}
         after, tries = "", 0
         while True:
             try:
@@ -171,6 +180,17 @@ class Feed:
                 time.sleep(min(2**tries / 4, 10))
             else:
                 return
+
+
+def _until_live(events: Events) -> tuple[list[Record], float | None]:
+    """Return what a stream begins with, and for how long back that is all; None: all there was."""
+    latest: list[Record] = []
+    for event in events:
+        if event.kind == LIVE:
+            whole_s = event.data["wholeSinceSeconds"]
+            return latest, None if whole_s is None else float(whole_s)
+        latest += (record for record in _records(event) if LOST not in record)
+    return latest, None
 
 
 def _records(event: Event) -> Iterator[Record]:

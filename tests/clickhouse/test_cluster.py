@@ -127,6 +127,8 @@ def test_what_there_is_on_every_server(connect: Connect, database: str) -> None:
     tables = f"SELECT name, engine FROM system.tables WHERE database = '{database}' ORDER BY name"
     views = ["flows", "flows_node_view", "flows_pod_view", "flows_policy_view"]
     expected = [
+        ["flow_books", "Distributed"],
+        ["flow_books_local", "ReplicatedMergeTree"],
         ["flow_records", "Distributed"],
         ["flow_records_local", "ReplicatedMergeTree"],
         ["flowvis_schema", "ReplicatedMergeTree"],

@@ -42,6 +42,7 @@ def tables(store: Store, settings: StoreSettings) -> list[list[object]]:
 @pytest.mark.clickhouse
 def test_what_there_is(store: Store, settings: StoreSettings) -> None:
     assert tables(store, settings) == [
+        ["flow_books", "MergeTree"],
         ["flow_records", "MergeTree"],
         ["flows", "View"],
         ["flows_node_view", "View"],
@@ -176,7 +177,8 @@ def test_credentials(server: Server, server_settings: StoreSettings) -> None:
 def test_ddl_mentions_every_column_and_codec() -> None:
     ddl = schema.create_table(TableLayout("db"), MODERN, 3600)
     for column in schema.COLUMNS:
-        assert f"    {column.name} {column.type} CODEC({column.codec})" in ddl
+        default = f" DEFAULT {column.default}" if column.default else ""
+        assert f"    {column.name} {column.type}{default} CODEC({column.codec})" in ddl
     assert "TTL" in ddl
     assert "non_replicated_deduplication_window" in ddl
     old = schema.create_table(

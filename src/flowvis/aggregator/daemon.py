@@ -12,15 +12,19 @@ from uuid import uuid4
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
-    completion,
     console,
-    fields,
     flows,
     graph,
     health,
     latest,
     live,
     query,
+    completion,
+    console,
+    fields,
+    health,
+    latest,
+    live,
     sql,
     status,
     stream,
@@ -29,8 +33,8 @@ from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
-from flowvis.aggregator.api.values import KnownValues
 from flowvis.aggregator.book_entries import book_entries
+from flowvis.aggregator.api.values import KnownValues
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity

@@ -7,8 +7,8 @@ from typing import Any, Protocol, Self
 from aiohttp import web
 
 from flowvis.aggregator.api import answers
-from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.asking import asked
+from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answered, Answers
 from flowvis.clickhouse.query import Query

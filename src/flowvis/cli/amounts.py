@@ -1,6 +1,7 @@
 """Numbers as people say them, in the units that the API names."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -42,10 +43,23 @@ def change(now: float, before: float | None) -> str:
     return f"{grown:+.0f}%"
 
 
-def clock(epoch_ms: float, *, day: bool = False) -> str:
+def clock(epoch_ms: float) -> str:
     """Return a moment of this machine's clock."""
-    moment = datetime.fromtimestamp(epoch_ms / 1000, UTC).astimezone()
-    return f"{moment:%Y-%m-%d %H:%M:%S}" if day else f"{moment:%H:%M:%S}"
+    return f"{_local(epoch_ms):%H:%M:%S}"
+
+
+def span(from_ms: float, to_ms: float) -> str:
+    """Return a range of this machine's clock; with the day where that is not today's."""
+    today = datetime.now(UTC).astimezone().date()
+    begin, end = _local(from_ms), _local(to_ms)
+    text = f"{begin:%H:%M:%S}" if begin.date() == today else f"{begin:%Y-%m-%d %H:%M:%S}"
+    if end.date() == begin.date():
+        return f"{text} to {end:%H:%M:%S}"
+    return f"{text} to {end:%Y-%m-%d %H:%M:%S}"
+
+
+def _local(epoch_ms: float) -> datetime:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).astimezone()
 
 
 def sparkline(values: list[float], width: int, highest: float | None = None) -> str:
@@ -67,7 +81,4 @@ def _resampled(values: list[float], width: int) -> list[float]:
     if len(values) <= width:
         return values
     edges = [at * len(values) // width for at in range(width + 1)]
-    return [
-        sum(values[low:high]) / (high - low)
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [sum(values[low:high]) / (high - low) for low, high in pairwise(edges)]

@@ -171,8 +171,9 @@ class Event:
 class Client:
     """One aggregator."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: Way, timeout_s: float = TIMEOUT_S) -> None:
         self.way = way
+        self._timeout_s = timeout_s
 
     def get(self, what: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the JSON of a GET."""
@@ -187,7 +188,7 @@ class Client:
 
     def lines(self, what: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
         """Go through JSON lines as they come."""
-        with self._answer("GET", what, query, None, None) as answer:
+        with self._answer("GET", what, query) as answer:
             for line in _lines(answer):
                 yield json.loads(line)
 
@@ -196,7 +197,7 @@ class Client:
     ) -> Iterator[Event]:
         """Go through server-sent events as they come, from one on if its id is given."""
         headers = {"Last-Event-ID": after} if after else {}
-        with self._answer("GET", what, query, None, None, headers) as answer:
+        with self._answer("GET", what, query, headers=headers) as answer:
             kind, last, data = "", after, []
             for line in _lines(answer):
                 name, _, value = line.decode().rstrip("\r\n").partition(":")
@@ -215,7 +216,7 @@ class Client:
     def _document(
         self, method: str, what: str, query: Mapping[str, str] | None, body: bytes | None
     ) -> Any:
-        with self._answer(method, what, query, body, TIMEOUT_S) as answer:
+        with self._answer(method, what, query, body, timeout_s=self._timeout_s) as answer:
             return json.load(answer)
 
     @contextmanager
@@ -224,8 +225,9 @@ class Client:
         method: str,
         what: str,
         query: Mapping[str, str] | None,
-        body: bytes | None,
-        timeout_s: float | None,
+        body: bytes | None = None,
+        *,
+        timeout_s: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """Ask, and give the answer while it is read; its connection ends with it."""

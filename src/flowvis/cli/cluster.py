@@ -35,8 +35,9 @@ class Cluster:
 
         self.namespace = namespace
         configuration = client.Configuration()
+        load: Any = config.load_kube_config
         try:
-            config.load_kube_config(
+            load(
                 str(kubeconfig) if kubeconfig else None,
                 context=context,
                 client_configuration=configuration,
@@ -46,7 +47,7 @@ class Cluster:
             raise SettingsError([f"kubeconfig: {error}"]) from error
         configuration.retries = False
         self._configuration = configuration
-        self._core = client.CoreV1Api(client.ApiClient(configuration))
+        self._core: Any = client.CoreV1Api(client.ApiClient(configuration))
         self._given_token = token
         self._found: tuple[str, int, ssl.SSLContext] | None = None
         self.where = f"the flow-aggregator in namespace {namespace} of {configuration.host}"

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from textwrap import fill
 from typing import Any
 
 from flowvis.cli.client import Client
@@ -19,14 +20,23 @@ exit codes: 0 done, 1 an error (stderr says which), 2 wrong usage, 130 interrupt
 
 
 def add_command(
-    commands: Commands, name: str, summary: str, description: str, *examples: str
+    commands: Commands,
+    name: str,
+    summary: str,
+    description: str,
+    *examples: str,
+    positional: str = "[FILTER]",
 ) -> argparse.ArgumentParser:
-    """Add a command that asks an aggregator; its help has examples: arguments, `# what they do`."""
+    """Add a command that asks an aggregator; its help has examples: arguments, `# what they do`.
+
+    `positional`: what its usage has before options.
+    """
     shown = "\n".join(f"  flowctl {name} {example}".rstrip() for example in examples)
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
-        description=description,
+        usage=f"flowctl {name} {positional} [options]".replace("  ", " "),
+        description=fill(description, 78),
         epilog=f"examples:\n{shown}\n\n{ENDING}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,6 +53,6 @@ def add_output(parser: argparse.ArgumentParser, *forms: str) -> None:
 
 def count(text: str) -> int:
     """Read a whole number above 0."""
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:18]) and len(text) <= 18):
+    if not (text.isascii() and text.isdecimal() and int(text[:18]) > 0 and len(text) <= 18):
         raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 on")
     return int(text)

@@ -11,21 +11,29 @@ SHOWN = 3  # causes on the line: what more there is, -o json has
 
 def report(document: Mapping[str, Any]) -> None:
     """Say in one line what is missing of an answer and why, and its notes in lines of theirs."""
-    answer = document.get("answer") or {}
-    for line in lines(answer):
+    answer = document["answer"]
+    for line in (*lines(answer), *answer["notes"]):
         print(f"flowctl: {visible(line)}", file=sys.stderr)
 
 
-def lines(answer: Mapping[str, Any]) -> list[str]:
-    """Return what is to be said of an answer; nothing where it is complete."""
-    found = [str(note) for note in answer.get("notes") or ()]
-    if answer.get("complete", True):
-        return found
-    causes = [_cause(missing) for missing in answer.get("missing") or ()]
+def report_since(document: Mapping[str, Any], since_ms: float) -> None:
+    """Say what is missing of the part of an answer's range that was shown."""
+    for line in lines(document["answer"], since_ms):
+        print(f"flowctl: {visible(line)}", file=sys.stderr)
+
+
+def lines(answer: Mapping[str, Any], since_ms: float = 0) -> list[str]:
+    """Return what is to be said of what an answer lacks; nothing where it is complete."""
+    if answer["complete"]:
+        return []
+    found = [missing for missing in answer["missing"] if missing["to"] > since_ms]
+    if answer["missing"] and not found:
+        return []
+    causes = [_cause(missing) for missing in found]
     text = "; ".join(causes[:SHOWN]) or "why is not known"
     if len(causes) > SHOWN:
         text += f"; and {len(causes) - SHOWN} more"
-    return [f"not complete: {text}", *found]
+    return [f"not complete: {text}"]
 
 
 def _cause(missing: Mapping[str, Any]) -> str:

@@ -1,11 +1,11 @@
 """Short forms of the filter language: options of which each is a condition on records.
 
 `--from-pod shop/cart-0` is `src.pod = shop/cart-0`. What is given twice may be either, different
-options must all hold, and `--not` denies the one that follows: `--not --verdict allowed`.
+options must all hold, and `--not` denies the option that follows, or FILTER if none does.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,13 @@ from flowvis.filters import FilterError, quote
 from flowvis.filters.vocabulary import lookup
 
 _OF_ENDS = {
-    "namespace": "a namespace",
-    "pod": "a Pod: name or namespace/name, * for any characters",
+    "namespace": "namespace of either end, of the source, of the destination",
+    "pod": "Pod: name or namespace/name, * for any characters",
     "workload": "what runs the Pod: name or namespace/name",
-    "node": "a node",
-    "ip": "an address or a network",
-    "port": "a port",
-    "label": "a label of the Pod: KEY=VALUE, or KEY for any value",
+    "node": "node",
+    "ip": "address or network",
+    "port": "port",
+    "label": "label of the Pod: KEY=VALUE, or KEY for any value",
 }
 _OF_CONNECTIONS = {
     "service": ("service", "the Service that was called: name, namespace/name[:port]"),
@@ -28,9 +28,7 @@ _OF_CONNECTIONS = {
     "verdict": ("verdict", "what policies decided: allowed, dropped, rejected, denied, none"),
     "policy": ("policy", "the policy that decided: name or namespace/name"),
 }
-_SIDES = {"": "", "from-": "src.", "to-": "dst."}
-_WHOSE = {"from-": "the source's", "to-": "the destination's"}
-_SHORT = {"namespace": "-n"}
+_SIDES = {"--from-": "src.", "--to-": "dst."}
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,11 @@ class _Given:
     def __init__(self) -> None:
         self.conditions: list[_Condition] = []
         self.negating = False
+        """Whether a `--not` denies what comes next; at the end, FILTER."""
 
     def add(self, name: str, value: str) -> None:
-        self.conditions.append(_Condition(name, self.negated(), value))
-
-    def negated(self) -> bool:
-        """Whether what comes now is denied; what comes after it is not."""
-        negating, self.negating = self.negating, False
-        return negating
+        self.conditions.append(_Condition(name, self.negating, value))
+        self.negating = False
 
 
 def _given(namespace: argparse.Namespace) -> _Given:
@@ -75,32 +70,27 @@ def _given(namespace: argparse.Namespace) -> _Given:
 
 class _Name(argparse.Action):
     def __call__(
-        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+        self, _: Any, namespace: Any, values: Any, option_string: str | None = None
     ) -> None:
-        condition = str(values)
-        if self.dest.endswith("label"):
+        name = named(str(option_string), self.dest)
+        if self.dest == "label":
             try:
-                lookup(f"{self.dest}.{condition.partition('=')[0]}")
+                lookup(f"{name}.{str(values).partition('=')[0]}")
             except FilterError as error:
                 raise argparse.ArgumentError(self, str(error)) from error
-        _given(namespace).add(self.dest, condition)
+        _given(namespace).add(name, str(values))
+
+
+def named(option: str, name: str) -> str:
+    """Return the name of the filter language that an option stands for."""
+    return next(
+        (f"{side}{name}" for prefix, side in _SIDES.items() if option.startswith(prefix)), name
+    )
 
 
 class _Not(argparse.Action):
-    def __call__(
-        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
-    ) -> None:
+    def __call__(self, _: Any, namespace: Any, *__: Any) -> None:
         _given(namespace).negating = True
-
-
-class _Text(argparse.Action):
-    def __call__(
-        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
-    ) -> None:
-        if not values:  # argparse says so where there is nothing
-            return
-        text = " ".join(values)
-        namespace.filter = f"not ({text})" if _given(namespace).negated() else text
 
 
 def add_filter(parser: argparse.ArgumentParser) -> None:
@@ -108,8 +98,7 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
     filtered = parser.add_argument(
         "filter",
         nargs="*",
-        default="",
-        action=_Text,
+        default=[],
         metavar="FILTER",
         help="which records, in the filter language (docs/filters.md): quote it for the shell",
     )
@@ -119,33 +108,38 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         "the same option twice: either may hold; different options: all must",
     )
     group.add_argument(
-        "--not", nargs=0, action=_Not, default=argparse.SUPPRESS, help="deny what follows"
+        "--not",
+        nargs=0,
+        action=_Not,
+        default=argparse.SUPPRESS,
+        help="deny the option after it, else FILTER",
     )
     for name, text in _OF_ENDS.items():
-        for prefix, side in _SIDES.items():
-            flags = [f"--{prefix}{name}", *([_SHORT[name]] if not prefix and name in _SHORT else [])]
-            _add(group, flags, f"{side}{name}", _WHOSE[prefix] if prefix else text)
+        flags = [f"--{name}", *(f"{prefix}{name}" for prefix in _SIDES)]
+        _add(group, ["-n"] * (name == "namespace") + flags, name, text)
     for option, (name, text) in _OF_CONNECTIONS.items():
         _add(group, [f"--{option}"], name, text)
 
 
 def _add(group: Any, flags: Sequence[str], name: str, text: str) -> None:
-    metavar = name.rpartition(".")[2].upper()
     made = group.add_argument(
-        *flags, dest=name, action=_Name, default=argparse.SUPPRESS, metavar=metavar, help=text
+        *flags, dest=name, action=_Name, default=argparse.SUPPRESS, metavar="X", help=text
     )
     made.of = name
 
 
 def filter_text(options: argparse.Namespace) -> str:
-    """Return the one filter of all that was given; argparse's error where `--not` denies nothing."""
+    """Return the filter of all that was given; ArgumentTypeError where `--not` denies nothing."""
     given = _given(options)
-    if given.negating:
-        raise argparse.ArgumentTypeError("--not: nothing follows that it denies")
+    text = " ".join(options.filter)
+    if given.negating:  # what else there is has come before it
+        if not text:
+            raise argparse.ArgumentTypeError("--not: nothing follows that it denies")
+        text = f"not ({text})"
     together: dict[tuple[str, bool], list[str]] = {}
     for condition in given.conditions:
         together.setdefault((condition.name, condition.negated), []).append(condition.text)
-    parts = [f"({options.filter})"] if options.filter and together else [options.filter]
+    parts = [f"({text})"] if text and together and not given.negating else [text]
     for (_, negated), texts in together.items():
         either = " or ".join(texts)
         bare = len(texts) == 1 and not negated
@@ -157,9 +151,3 @@ def _value(text: str) -> str:
     """Write what somebody gave as a value; stars in it stay what they are."""
     plain = text.replace("*", "x")
     return text if "*" in text and quote(plain) == plain else quote(text)
-
-
-def names() -> Mapping[str, str]:
-    """Return the names of the filter language by the options that stand for them."""
-    of_ends = {f"--{p}{n}": f"{side}{n}" for n in _OF_ENDS for p, side in _SIDES.items()}
-    return of_ends | {f"--{option}": name for option, (name, _) in _OF_CONNECTIONS.items()}

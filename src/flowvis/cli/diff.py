@@ -7,15 +7,14 @@ from typing import Any
 
 from rich.text import Text
 
-from flowvis.cli import completeness, tables
-from flowvis.cli.amounts import amount, change, clock
+from flowvis.cli import amounts, completeness, tables
+from flowvis.cli.amounts import amount, change
 from flowvis.cli.client import Client
 from flowvis.cli.command import Commands, Connect, add_command, add_output
 from flowvis.cli.graph import Edge, Graph, add_ends, ends
 from flowvis.cli.layout import Column, Layout
 from flowvis.cli.question import add_question, asked, span
 from flowvis.cli.rows import write_table
-from flowvis.runtime.visible import visible_json
 
 LIMIT = 1000
 FACTOR = 2.0
@@ -108,8 +107,10 @@ def differences(document: Mapping[str, Any], factor: float) -> list[Difference]:
         else:
             continue
         found.append(Difference(what, names[edge.source], names[edge.target], old, edge))
-    for edge in then.values():
-        found.append(Difference(GONE, names[edge.source], names[edge.target], edge, None))
+    found += (
+        Difference(GONE, names[edge.source], names[edge.target], edge, None)
+        for edge in then.values()
+    )
 
     def order(difference: Difference) -> tuple[int, float, str, str]:
         old, new = difference.octets
@@ -124,8 +125,8 @@ def lines(
 ) -> Iterator[Text]:
     """Go through the lines of a comparison."""
     before, answer = document["compared"], document["answer"]
-    ranges = [f"{clock(r['from'], day=True)} to {clock(r['to'], day=True)}" for r in (before, answer)]
-    yield Text(f"before {ranges[0]}, now {ranges[1]}", "dim")
+    then, now = (amounts.span(each["from"], each["to"]) for each in (before, answer))
+    yield Text(f"before {then}, now {now}", "dim")
     if found:
         layout = Layout(_COLUMNS, cells, found)
         yield layout.heading

@@ -78,6 +78,7 @@ class Feed:
         self._query = dict(query)
         self._last = last
         self._since_s = 0.0
+        self._reported = False
         self.cut = False
         """Whether there are more in the range than were asked for."""
 
@@ -160,7 +161,11 @@ class Feed:
             query["cursor"] = document["cursor"]
         self.cut = bool(document.get("cursor"))
         self._since_s = document["answer"]["from"] / 1000
-        completeness.report(document)
+        if not self._reported:
+            # What lies before the oldest record that is shown was not asked for after all.
+            since_s = found[-1]["flowEndSeconds"] if self.cut else self._since_s
+            completeness.report_since(document, since_s * 1000)
+            self._reported = True
         return Stored(found[::-1])
 
     def _events(self, beginning: Mapping[str, str]) -> Events:

@@ -25,6 +25,7 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         "",
         "verdict                # all about a name: its operators and values",
         "--columns              # also the columns of the store, which are names as well",
+        positional="[NAME ...]",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these, with all about them")
     parser.add_argument("--columns", action="store_true", help="the columns of the store as well")
@@ -56,8 +57,8 @@ def run(options: argparse.Namespace, client: Client) -> int:
         rows = [(e["name"], _sides(e), "*" * e["dimension"], e["kind"], e["help"]) for e in names]
         console.print(tables.grid(("NAME", "ENDS", "BY", "KIND", "WHAT"), rows), "")
     if measures:
-        rows = [(e["name"], e["unit"], e["help"]) for e in measures]
-        console.print(tables.grid(("MEASURE", "UNIT", "WHAT"), rows))
+        counted = [(e["name"], e["unit"], e["help"]) for e in measures]
+        console.print(tables.grid(("MEASURE", "UNIT", "WHAT"), counted))
     return 0
 
 

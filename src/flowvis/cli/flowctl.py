@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 from flowvis.cli import target
 from flowvis.cli.client import Refused
@@ -73,6 +72,8 @@ def _place(error: FlowvisError) -> list[str]:
     """Show where in a filter an error is."""
     if not isinstance(error, Refused) or error.place is None:
         return []
+    from rich.cells import cell_len
+
     position, length = error.place
     text = error.filter_text
     before = cell_len(visible(text[:position]))
@@ -92,7 +93,9 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     with extra("people", "tables for people"):
         from flowvis.cli import (
+            browse,
             certs,
+            completing,
             credentials,
             diff,
             fields,
@@ -103,9 +106,12 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
             status,
             top,
         )
-    for command in (flows, top, graph, series, diff, sql, fields, status, certs, credentials):
+    asking = (flows, top, graph, series, diff, browse, sql, fields, status)
+    for command in (*asking, certs, credentials):
         command.add_arguments(commands, target.connect)
+    completing.add_arguments(commands)
     _add_lab(commands, with_lab=with_lab)
+    completing.complete(parser)
     return parser
 
 

@@ -132,5 +132,7 @@ def _fields(options: argparse.Namespace, record: Record | None) -> list[str]:
     names: list[str] = options.fields.split(",") if options.fields else []
     for name in names:
         if record is not None and name not in record:
-            raise SettingsError([f"--fields {name!r}: no column of a record: see docs/clickhouse.md"])
+            raise SettingsError(
+                [f"--fields {name!r}: no column of a record: see docs/clickhouse.md"]
+            )
     return names

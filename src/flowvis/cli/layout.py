@@ -109,9 +109,9 @@ class Layout(Generic[Row]):
     def _joined(self, cells: Iterable[tuple[str, str]]) -> Text:
         text = Text()
         entries = zip(self.columns, self._widths, cells, strict=True)
-        for at, (column, width, (value, style)) in enumerate(entries):
-            if self._cells is not None and column.least:
-                value = shortened(value, width)
+        for at, (column, width, (whole, style)) in enumerate(entries):
+            shortens = self._cells is not None and column.least
+            value = shortened(whole, width) if shortens else whole
             padding = " " * (width - cell_len(value))
             text.append(self._gap if at else "")
             text.append(padding if column.right else "")

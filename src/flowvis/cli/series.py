@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from flowvis.cli import completeness, tables
-from flowvis.cli.amounts import amount, clock, sparkline
+from flowvis.cli.amounts import amount, span, sparkline
 from flowvis.cli.client import Client
 from flowvis.cli.command import Commands, Connect, add_command, add_output
 from flowvis.cli.layout import Column, Layout
@@ -22,7 +22,6 @@ MEASURE = "throughput"
 LIMIT = 10
 SHORTEST, USUAL, LONGEST = 16, 60, 120  # cells of a series
 NAMES = 30
-LAST_DAYS_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,8 @@ def lines(document: Mapping[str, Any], cells: int | None) -> Iterator[Text]:
     """Go through the lines of an answer with series."""
     times = document["times"]
     step_s = (times[1] - times[0]) // 1000 if len(times) > 1 else 0
-    far = (times[-1] - times[0]) / 1000 > LAST_DAYS_S
     every = f", a point every {format_duration(step_s)}" if step_s else ""
-    begin, end = clock(times[0], day=far), clock(times[-1] + step_s * 1000, day=far)
-    yield Text(f"{begin} to {end}{every}", "dim")
+    yield Text(f"{span(times[0], times[-1] + step_s * 1000)}{every}", "dim")
     found = list(_series(document))
     several = len({each.measure for each in found}) > 1
     room = _room(found, cells, several=several)

@@ -19,6 +19,7 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         "The table is `flows`; docs/clickhouse.md describes its columns.",
         '"SELECT destinationServicePortName, sum(octetDeltaCount) FROM flows GROUP BY 1"',
         "- -o csv < query.sql > answer.csv",
+        positional="QUERY",
     )
     parser.add_argument("query", help="a SELECT; - reads it from standard input")
     parser.add_argument(
@@ -44,4 +45,3 @@ def run(options: argparse.Namespace, client: Client) -> int:
     if answer["truncated"]:
         print(f"flowctl: only the first {len(rows)} rows: see --max-rows", file=sys.stderr)
     return 0
-

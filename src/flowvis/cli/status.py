@@ -33,6 +33,7 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         "unaccounted for.",
         "",
         "--check                # one line and an exit code, for scripts and monitoring",
+        positional="",
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument(

@@ -1,6 +1,7 @@
 """flowctl top: what records add up to, by whatever names; the largest first."""
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,12 +37,12 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         commands,
         "top",
         "who talks most, by any names and measures",
-        "Show what records add up to in groups, the largest first, with what is left and the total.",
+        "Show what records add up to in groups, the largest first, what is left, and the total.",
         "",
         "--by src.namespace --measure octets,packets,denied --since 6h",
         "'type = to-external' --by src.pod,dst.ip --limit 5",
         "--by service --compare -1d          # and what it was a day before",
-        "--by policy --watch                 # again and again",
+        "--by dst.policy --watch             # again and again",
     )
     add_question(parser)
     add_grouping(parser, BY, MEASURES)
@@ -163,6 +164,11 @@ def table(document: Mapping[str, Any], cells: int | None) -> Iterator[Text]:
         yield text
 
 
+def title(name: str) -> str:
+    """Return a measure's name as a title: bothOctets is BOTH OCTETS."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).upper()
+
+
 class _Table:
     """The lines of a table of measures: of groups, of all others, and of all."""
 
@@ -181,7 +187,7 @@ class _Table:
     def titles(self) -> Iterator[tuple[str, int]]:
         """Go through the titles after the dimensions, with their ranks."""
         for at, measure in enumerate(self._measures):
-            yield measure["name"].upper(), at + 2 if at else 0
+            yield title(measure["name"]), at + 2 if at else 0
         if self._whole and self._width:
             yield "SHARE", 1
         if self._compared:
@@ -192,7 +198,9 @@ class _Table:
         """Go through the lines."""
         before = self._compared["rows"] if self._compared else [None] * self.rows
         for row, then in zip(self._document["rows"], before, strict=True):
-            names = [str(value) if value not in {"", None} else NOTHING for value in row[: self._width]]
+            names = [
+                str(value) if value not in {"", None} else NOTHING for value in row[: self._width]
+            ]
             yield self._line(names, row[self._width :], then)
         if not self._width:
             return

@@ -141,7 +141,7 @@ class GraphQuestion:
             _Side(source, "source", FlowType.FROM_EXTERNAL),
             _Side(target, "destination", FlowType.TO_EXTERNAL),
             number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT),
-            parse_compare(parameters.get("compare", ""), asked),
+            parse_compare(parameters.get("compare", ""), asked, now_ms),
         )
 
     def plan(self) -> Plan[dict[str, Any]]:

@@ -151,15 +151,33 @@ def parse_range(text_from: str, text_to: str, now_ms: int) -> TimeRange:
     return TimeRange(begin_ms, end_ms)
 
 
-def parse_compare(text: str, asked: TimeRange) -> TimeRange | None:
-    """Read what to compare a range with: `previous`, or how much earlier as -1d; "": nothing."""
+def parse_compare(text: str, asked: TimeRange, now_ms: int) -> TimeRange | None:
+    """Read what to compare a range with; "": nothing.
+
+    `previous`, how much earlier as -1d, or a range as long, -2d..-1d.
+    """
     if not text:
         return None
     if text == "previous":
         return asked.moved(asked.from_ms - asked.to_ms)
+    begin, dots, end = text.partition("..")
+    if dots:
+        found = TimeRange(
+            parse_moment("compare", begin, now_ms), parse_moment("compare", end or "now", now_ms)
+        )
+        length_ms = asked.to_ms - asked.from_ms
+        if abs(found.to_ms - found.from_ms - length_ms) >= 1000:
+            raise QuestionError(
+                "bad-range",
+                f"compare {text!r}: not as long as the range, which has {length_ms / 1000:g} s",
+            )
+        return found
     match = _RELATIVE.fullmatch(text)
     if match is None or match[1] == "+" or not int(match[2]):
-        raise QuestionError("bad-range", f"compare {text!r}: previous, or how much earlier as -1d")
+        raise QuestionError(
+            "bad-range",
+            f"compare {text!r}: previous, how much earlier as -1d, or a range as -2d..-1d",
+        )
     return asked.moved(-int(match[2]) * _UNITS[match[3]])
 
 

@@ -8,14 +8,17 @@ are a page, committed as one, under the same kind of id as records.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
 from flowvis.native import StringTable
+
+if TYPE_CHECKING:
+    from flowvis.clickhouse.schema.encode import BatchId
 
 BOOKS = "flow_books"
 EXPORTER = "exporter"
@@ -62,7 +65,7 @@ class BookEntry:
 class Page:
     """The numbers of an interval; its end is `batch_id.inserted_s`."""
 
-    batch_id: BatchId
+    batch_id: "BatchId"
     seconds: int
     entries: Sequence[BookEntry]
 
@@ -109,7 +112,7 @@ def create_books(layout: TableLayout, features: Features, settings: str) -> str:
     ).rstrip()
 
 
-def arrived(batch_id: BatchId) -> str:
+def arrived(batch_id: "BatchId") -> str:
     """Return the condition of a page's rows."""
     return f"time = toDateTime({batch_id.inserted_s}) AND writer = '{batch_id.writer}'"
 

@@ -2,7 +2,7 @@
 
     event: flows          data: [{record}, ...], with an id
     event: lost           data: {"lost": n}: so many records went by before who reads took them
-    event: live           data: {"wholeSinceSeconds": s}: what follows is new; once, at the beginning
+    event: live           data: {"wholeSinceSeconds": s}: once; what comes after it is new
 
 `wholeSinceSeconds`: for so long back all that went out is remembered; null: since the start.
 Who comes back with the id of the last event (Last-Event-ID) gets what came since, as far as it is
@@ -44,10 +44,12 @@ def routes(history: LatestRecords) -> list[Route]:
                 *SELECTING,
                 Parameter(
                     "latest",
-                    "With how many of the latest records to begin, as far as they are remembered; 0",
+                    "With how many of the latest records to begin, as far as remembered; 0",
                     WHOLE,
                 ),
-                Parameter("seconds", "Also with those of so many seconds, as far as remembered", WHOLE),
+                Parameter(
+                    "seconds", "Also with those of so many seconds, as far as remembered", WHOLE
+                ),
             ),
             kind="text/event-stream",
         )

@@ -56,6 +56,8 @@ class Way(Protocol):
     """In words, for errors."""
     remedy: str
     """What to look at where nobody answers there."""
+    distrust: str
+    """What to do where its certificate is nobody's that we trust."""
 
     def connection(self, timeout_s: float | None) -> http.client.HTTPConnection:
         """Return a connection, not open yet; it opens within CONNECT_S or its own timeout."""
@@ -68,6 +70,7 @@ class ControlSocket:
     """The way over a UNIX socket of this machine."""
 
     remedy = "is it running, and is this its controlSocket? (name it with --socket, or --server)"
+    distrust = ""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,6 +103,7 @@ class Server:
     """The way to the API's TCP port, as an URL names it."""
 
     remedy = "is it running, is its apiServer.enable on, and can it be reached from here?"
+    distrust = "name the CA that signed it with --ca"
 
     def __init__(self, url: str, token: str, ca: Path | None) -> None:
         """SettingsError where the URL or the CA cannot be used, or the token would be readable."""
@@ -120,29 +124,31 @@ class Server:
 
     def connection(self, timeout_s: float | None) -> http.client.HTTPConnection:
         """Return a connection to the server."""
-        return _ServerConnection(self.host, self.port, self._context, timeout_s)
+        connection = (
+            _Patient(self.host, self.port, timeout=CONNECT_S)
+            if self._context is None
+            else _Secure(self.host, self.port, timeout=CONNECT_S, context=self._context)
+        )
+        connection.answer_s = timeout_s
+        return connection
 
     def headers(self) -> Mapping[str, str]:
         """Return the token, if there is one."""
         return bearing(self.token) | {"Connection": "close"}
 
 
-class _ServerConnection(http.client.HTTPSConnection):
-    """HTTP over TCP, with TLS or without; connecting has less time than an answer."""
+class _Patient(http.client.HTTPConnection):
+    """A connection that has less time to open than its answers have."""
 
-    def __init__(
-        self, host: str, port: int | None, context: ssl.SSLContext | None, timeout_s: float | None
-    ) -> None:
-        super().__init__(host, port, timeout=CONNECT_S, context=context or ssl.SSLContext())
-        self._secure = context is not None
-        self._answer_s = timeout_s
+    answer_s: float | None = None
 
     def connect(self) -> None:
-        if self._secure:
-            super().connect()
-        else:
-            http.client.HTTPConnection.connect(self)
-        self.sock.settimeout(self._answer_s)
+        super().connect()
+        self.sock.settimeout(self.answer_s)
+
+
+class _Secure(_Patient, http.client.HTTPSConnection):
+    """One by TLS; it opens as HTTPS does."""
 
 
 def trusting(ca: Path | None) -> ssl.SSLContext:
@@ -255,8 +261,8 @@ class Client:
             yield
         except ssl.SSLCertVerificationError as error:
             raise SystemRefused(
-                f"{where}: its certificate is not trusted: {error.verify_message or error}; name "
-                "the CA that signed it with --ca"
+                f"{where}: its certificate is not trusted: {error.verify_message or error}; "
+                f"{self.way.distrust}"
             ) from error
         except ssl.SSLError as error:
             raise SystemRefused(f"{where}: no TLS session: {error.reason or error}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowvis.cli.client import CONNECT_S, bearing
+from flowvis.cli.tunnel import Tunnel
 from flowvis.errors import ApiError, SettingsError, SystemRefused
 from flowvis.runtime.extras import extra
 
@@ -51,6 +52,7 @@ class Cluster:
         self._given_token = token
         self._found: tuple[str, int, ssl.SSLContext] | None = None
         self.where = f"the flow-aggregator in namespace {namespace} of {configuration.host}"
+        self.distrust = f"it is not of the CA in the ConfigMap {namespace}/{CA_CONFIG_MAP}"
         self.remedy = "is its apiServer.enable on, and may you forward ports of its Pod?"
 
     @property
@@ -65,12 +67,7 @@ class Cluster:
         """
         if self._given_token:
             return bearing(self._given_token)
-        try:
-            settings = self._configuration.auth_settings()
-        except Exception as error:  # login plugins fail in their own ways
-            raise SystemRefused(f"kubeconfig: no token: {error}") from error
-        value = str(settings.get("BearerToken", {}).get("value") or "")
-        scheme, _, found = value.partition(" ")
+        scheme, _, found = self._authorization().partition(" ")
         if scheme != "Bearer" or not found:
             raise SystemRefused(
                 "the kubeconfig's user has no token, and its certificate is for the API server "
@@ -79,38 +76,48 @@ class Cluster:
             )
         return bearing(found)
 
+    def _authorization(self) -> str:
+        """Return the header that says to the API server who we are; "" where a certificate does."""
+        try:
+            settings = self._configuration.auth_settings()
+        except Exception as error:  # login plugins fail in their own ways
+            raise SystemRefused(f"kubeconfig: no token: {error}") from error
+        return str(settings.get("BearerToken", {}).get("value") or "")
+
     def connection(self, timeout_s: float | None) -> http.client.HTTPConnection:
         """Return a connection through a forwarded port. SystemRefused says what is not there."""
         return _Forwarded(self, timeout_s)
 
-    def forwarded(self, timeout_s: float | None) -> ssl.SSLSocket:
-        """Open a session with the aggregator's API."""
+    def tunnel(self) -> Tunnel:
+        """Have the port of the API forwarded."""
         if self._found is None:
-            pod, port = self._pod()
-            self._found = pod, port, self._trusted()
-        pod, port, context = self._found
-        from kubernetes.stream import portforward
+            self._found = *self._pod(), self._trusted()
+        pod, port, _ = self._found
+        from kubernetes.stream.ws_client import create_websocket, get_websocket_url
 
+        known = self._authorization()
+        headers = {"authorization": known} if known else {}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/portforward"
         with self._asking(f"forward port {port} of Pod {self.namespace}/{pod}"):
-            forwarding = portforward(
-                self._core.connect_get_namespaced_pod_portforward,
-                pod,
-                self.namespace,
-                ports=str(port),
-            )
-        sock = forwarding.socket(port)
-        sock.settimeout(CONNECT_S)
+            url = get_websocket_url(f"{self._configuration.host}{path}", [("ports", port)])
+            return Tunnel(create_websocket(self._configuration, url, headers))
+
+    def session(self, tunnel: Tunnel) -> ssl.SSLSocket:
+        """Begin TLS with the aggregator at the end of a tunnel."""
+        if self._found is None:
+            raise RuntimeError("a session without a tunnel")
+        pod, port, context = self._found
+        tunnel.sock.settimeout(CONNECT_S)
         try:
-            session = context.wrap_socket(sock, server_hostname=self.server_name)
+            return context.wrap_socket(tunnel.sock, server_hostname=self.server_name)
         except OSError as error:
-            sock.close()
-            if problem := forwarding.error(port):
+            tunnel.sock.close()
+            tunnel.join()
+            if tunnel.problem:
                 raise SystemRefused(
-                    f"Pod {self.namespace}/{pod} takes nothing on port {port}: {problem.strip()}"
+                    f"Pod {self.namespace}/{pod} takes nothing on port {port}: {tunnel.problem}"
                 ) from error
             raise
-        session.settimeout(timeout_s)
-        return session
 
     def _pod(self) -> tuple[str, int]:
         """Find the Pod that is ready, and the port of its API."""
@@ -148,35 +155,42 @@ class Cluster:
         """Say what the API server refused, or that it does not answer."""
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
+        from websocket import WebSocketBadStatusException, WebSocketException
 
         host = self._configuration.host
         try:
             yield
-        except ApiException as error:
-            if error.status == FORBIDDEN:
-                text = f"you may not {what}: ask whoever gives rights in {host}"
-            elif error.status == MISSING:
-                text = f"cannot {what}: there is none"
-            else:
-                text = f"cannot {what}: {error.status or ''} {error.reason or ''}".rstrip()
-            raise ApiError(text, error.status or 0) from error
-        except (HTTPError, OSError) as error:
+        except (ApiException, WebSocketBadStatusException) as error:
+            refused = isinstance(error, ApiException)
+            status = int((error.status if refused else error.status_code) or 0)
+            reason = {
+                FORBIDDEN: f"you may not {what}: ask whoever gives rights in {host}",
+                MISSING: f"cannot {what}: there is none",
+            }.get(status, f"cannot {what}: {host} answers {status}")
+            raise ApiError(reason, status) from error
+        except (HTTPError, OSError, WebSocketException) as error:
             raise ApiError(f"the API server {host} does not answer: {error}") from error
+        finally:
+            self._core.api_client.rest_client.pool_manager.clear()  # nothing stays open
 
 
 class _Forwarded(http.client.HTTPConnection):
-    """HTTP in a session through a forwarded port.
-
-    The connection is kept alive and ended by us: what the forwarding has when the Pod's side ends
-    first may be lost.
-    """
+    """HTTP in a session at the end of a tunnel."""
 
     def __init__(self, cluster: Cluster, timeout_s: float | None) -> None:
-        super().__init__(cluster.server_name, timeout=timeout_s)
-        self._cluster = cluster
+        super().__init__(cluster.server_name)
+        self._cluster, self._answer_s = cluster, timeout_s
+        self._tunnel: Tunnel | None = None
 
     def connect(self) -> None:
-        self.sock = self._cluster.forwarded(self.timeout)
+        self._tunnel = self._cluster.tunnel()
+        self.sock = self._cluster.session(self._tunnel)
+        self.sock.settimeout(self._answer_s)
+
+    def close(self) -> None:
+        super().close()
+        if self._tunnel is not None:
+            self._tunnel.join()
 
 
 def _ready(conditions: Sequence[Any]) -> bool:

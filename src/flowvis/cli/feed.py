@@ -48,14 +48,23 @@ def identity(record: Record) -> tuple[Any, ...]:
 class Stored:
     """What the store answered, by which what is already there is known when it comes again."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        """`records`: oldest first."""
+    def __init__(self, records: Sequence[Record], names: Sequence[str] = ()) -> None:
+        """`records`: oldest first; `names`: the columns that a record of the store has."""
         self.records = records
+        self._names = names
         self._left = Counter(map(identity, records))
 
     def without(self, records: Iterable[Record]) -> list[Record]:
-        """Return those of some records that it does not have; each of its own is known once."""
-        return [record for record in records if not self._take(record)]
+        """Return those of some records that it does not have; each of its own is known once.
+
+        They have the store's columns; what only the store knows of a record is None.
+        """
+        return [self._like(record) for record in records if not self._take(record)]
+
+    def _like(self, record: Record) -> Record:
+        if LOST in record or not self._names:
+            return record
+        return {name: record.get(name) for name in self._names}
 
     def _take(self, record: Record) -> bool:
         if LOST in record or not self._left:
@@ -72,11 +81,17 @@ class Stored:
 class Feed:
     """Records that a question asks for."""
 
-    def __init__(self, client: Client, query: Mapping[str, str], last: int) -> None:
-        """`query` has from, to and filter; up to `last` records of the past, the newest."""
+    def __init__(
+        self, client: Client, query: Mapping[str, str], last: int, *, ranged: bool = False
+    ) -> None:
+        """`query` has from, to and filter; up to `last` records of the past, the newest.
+
+        `ranged`: whether somebody asked for this range, which without a store nobody knows.
+        """
         self._client = client
         self._query = dict(query)
         self._last = last
+        self._ranged = ranged
         self._since_s = 0.0
         self._reported = False
         self.cut = False
@@ -85,8 +100,8 @@ class Feed:
     def past(self) -> list[Record]:
         """Return what was, oldest first."""
         if "to" in self._query:
-            found = self._stored()
-            return list(found.records) if found else []
+            stored = self._stored()
+            return list(stored.records) if stored else []
         past, _, events = self._begin()
         events.close()
         return past
@@ -104,10 +119,7 @@ class Feed:
         latest, whole_s = _until_live(events)
         stored = self._stored()
         if stored is None:
-            events.close()
-            events = self._events({"latest": str(ALL)})
-            latest, _ = _until_live(events)
-            return self._newest(latest), Stored(()), events
+            stored, whole_s = self._remembered(), None
         latest = [record for record in latest if record["flowEndSeconds"] >= self._since_s]
         new = stored.without(latest)
         if whole_s is not None and whole_s < STORED_LATER_S:
@@ -138,18 +150,24 @@ class Feed:
     def _filter(self) -> dict[str, str]:
         return {"filter": self._query["filter"]} if "filter" in self._query else {}
 
+    def _remembered(self) -> Stored:
+        """Ask for all that the aggregator remembers, in the place of a store."""
+        lines = self._client.lines("flows", {"limit": str(ALL), **self._filter})
+        return Stored([_plain(record) for record in lines])
+
     def _stored(self) -> Stored | None:
         """Ask the store; None where there is none."""
         found: list[Record] = []
         query = {**self._query, "columns": "*"}
         document: dict[str, Any] = {}
+        names: list[str] = []
         self.cut = False
         while len(found) < self._last:
             query["limit"] = str(min(PAGE, self._last - len(found)))
             try:
                 document = self._client.get("api/v1/flows", query)
             except Refused as error:
-                if error.code != "no-store":
+                if error.code != "no-store" or self._ranged:
                     raise
                 _say("there is no store: only what the aggregator remembers")
                 return None
@@ -166,7 +184,7 @@ class Feed:
             since_s = found[-1]["flowEndSeconds"] if self.cut else self._since_s
             completeness.report_since(document, since_s * 1000)
             self._reported = True
-        return Stored(found[::-1])
+        return Stored(found[::-1], names)
 
     def _events(self, beginning: Mapping[str, str]) -> Events:
         """Go through the stream; where it breaks off it goes on after the last event."""

@@ -65,7 +65,8 @@ def run(options: argparse.Namespace, client: Client) -> int:
         return 0
     if options.follow and options.until:
         raise SettingsError(["--follow and --until: what comes has no end"])
-    feed = Feed(client, asked(options, SINCE), last)
+    ranged = bool(options.since or options.until)
+    feed = Feed(client, asked(options, SINCE), last, ranged=ranged)
     if options.follow:
         _stream(feed.follow(), options)
         return 0

@@ -2,7 +2,7 @@
 
     event: flows          data: [{record}, ...], with an id
     event: lost           data: {"lost": n}: so many records went by before who reads took them
-    event: live           data: {"wholeSinceSeconds": s}: once; what comes after it is new
+    event: live           data: {"wholeSinceSeconds": s}: after what it was to begin with
 
 `wholeSinceSeconds`: for so long back all that went out is remembered; null: since the start.
 Who comes back with the id of the last event (Last-Event-ID) gets what came since, as far as it is
@@ -64,9 +64,9 @@ class _Streams:
 
     async def answer(self, caller: Caller, request: web.Request) -> web.StreamResponse:
         chosen = asked(caller, request)
-        latest = max(
-            number(request, "latest", 0), self._history.put_within(number(request, "seconds", 0))
-        )
+        latest = number(request, "latest", 0)
+        if seconds := number(request, "seconds", 0):
+            latest = max(latest, self._history.put_within(seconds))
         try:
             with self._history.follow(caller.name) as coming:
                 # Before any await, so that nothing comes twice or is missed.
@@ -78,7 +78,8 @@ class _Streams:
                     await response.prepare(request)
                     events = _Events(response, self._life, chosen)
                     await events.begin(begun, missed, lost)
-                    await events.live(whole_since_s)
+                    if "latest" in request.query or "seconds" in request.query:
+                        await events.live(whole_since_s)
                     while True:
                         taken = asyncio.timeout(ALIVE_S)
                         with suppress(TimeoutError):

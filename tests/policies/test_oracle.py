@@ -2,11 +2,13 @@
 
 from itertools import product
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowvis.policies import applicable
 from policies.cluster import (
     DIRECTIONS,
     NOTHING,
@@ -306,8 +308,9 @@ SERVICES = [(6, 80), (6, 81), (6, 6000), (17, 5353), (17, 80), (132, 80), (1, 0)
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
-@given(clusters(), pods())
-def test_both_say_the_same(objects: list[Any], members: list[Pod]) -> None:
+@given(clusters(), pods(), st.sampled_from([0, applicable.FEW]))
+def test_both_say_the_same(objects: list[Any], members: list[Pod], few: int) -> None:
+    """Whether rules are tried one after the other or looked for."""
     cluster = Cluster(members)
     cluster.apply(*objects)
     oracle = Oracle(objects, members)
@@ -318,7 +321,8 @@ def test_both_say_the_same(objects: list[Any], members: list[Pod]) -> None:
         for one, other in product(endpoints, endpoints)
         for protocol, port in SERVICES
     ]
-    found = cluster.decide([Connection(a, b, port, protocol) for a, b, protocol, port in rows])
+    with mock.patch.object(applicable, "FEW", few):
+        found = cluster.decide([Connection(a, b, port, protocol) for a, b, protocol, port in rows])
     unknown = 0
     for (one, other, protocol, port), verdicts in zip(rows, found, strict=True):
         for direction in DIRECTIONS:

@@ -8,6 +8,7 @@ ports.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from flowvis.policies.applicable import ApplicableRules
 from flowvis.policies.model import Action, Direction, PolicyStage, Ports, Relation
 from flowvis.policies.objects import Snapshot
 from flowvis.policies.podsets import MAX_ALIKE
@@ -55,7 +56,7 @@ class Endpoint:
     ports: tuple[NamedPort, ...]
     """Those whose names rules have."""
     pod: bool
-    rules: dict[Direction, list[CompiledRule]] = field(
+    rules: dict[Direction, ApplicableRules] = field(
         default_factory=dict, compare=False, hash=False
     )
 
@@ -79,6 +80,7 @@ class Generation:
         }
         self._members: dict[Member, frozenset[int]] = {}
         self._near: dict[str, set[str | int]] = {}
+        self._rules_of: dict[tuple[Direction, frozenset[int]], ApplicableRules] = {}
         self._alike: dict[tuple[str, str, frozenset[Pair]], frozenset[int]] = {}
 
     def end(self, member: Member | None, blocks: int, address: bytes) -> Endpoint:
@@ -117,12 +119,15 @@ class Generation:
             return NOTHING
         rules = subject.rules.get(direction)
         if rules is None:
-            rules = subject.rules[direction] = self.rules.rules_for(subject.atoms, direction)
+            rules = subject.rules[direction] = self._applicable(subject.atoms, direction)
         stage = PolicyStage.TIERS
-        for rule in rules:
+        exempt = to_own_node and direction is Direction.EGRESS
+        # That a NetworkPolicy is there at all exempts: then what it would match does not matter.
+        possible = rules if exempt else rules.possible(peer.atoms, called.protocol, called.port)
+        for rule in possible:
             if rule.stage < stage:
                 continue
-            if to_own_node and direction is Direction.EGRESS and rule.stage is PolicyStage.STANDARD:
+            if exempt and rule.stage is PolicyStage.STANDARD:
                 return EXEMPT if rule.certain else UNKNOWN
             if rule.by_name:
                 matches = self._matches_by_name(rule, subject, peer, called)
@@ -140,6 +145,16 @@ class Generation:
                 return NOTHING
             stage = PolicyStage(rule.stage + 1)
         return NOTHING
+
+    def _applicable(self, atoms: frozenset[int], direction: Direction) -> ApplicableRules:
+        """Return the rules for what is in some atoms; once for all that have the same."""
+        subjects = self.rules.subjects(atoms, direction)
+        found = self._rules_of.get((direction, subjects))
+        if found is None:
+            found = ApplicableRules(self.rules.rules_for(subjects, direction))
+            if len(self._rules_of) < MAX_ALIKE:
+                self._rules_of[direction, subjects] = found
+        return found
 
     def _matches_by_name(
         self, rule: CompiledRule, subject: Endpoint, peer: Endpoint, called: Called

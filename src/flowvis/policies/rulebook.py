@@ -110,6 +110,10 @@ class Rulebook:
         """Whether it is what a snapshot's policies compile to."""
         return self._said == _said(snapshot)
 
+    def subjects(self, atoms: frozenset[int], direction: Direction) -> frozenset[int]:
+        """Return those of some atoms that rules apply to."""
+        return atoms.intersection(self._by_subject[direction])
+
     def rules_for(self, atoms: Iterable[int], direction: Direction) -> list[CompiledRule]:
         """Return the rules that apply to what is in some atoms, in order."""
         by_subject = self._by_subject[direction]

@@ -4,11 +4,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flowvis.aggregator.api.openapi import documentation as paths
+from flowvis.aggregator.api.routes import Route
+from flowvis.aggregator.daemon import Aggregator
 from flowvis.aggregator.settings import AggregatorSettings
+from flowvis.clickhouse.schema.books import documentation as book_columns
 from flowvis.clickhouse.schema.tables import documentation as columns
 from flowvis.elements import REGISTRY
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.fields import AGGREGATED, ANTREA_EXPORTED, EXPORTED, FIELDS, Field, Kind
+from flowvis.filters import documentation as filters
+from flowvis.filters.literals import MAX_PATTERN
+from flowvis.filters.parser import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES
+from flowvis.filters.tokens import MAX_LENGTH
+from flowvis.questions.measures import documentation as measures
 from flowvis.runtime.changes import options
 from flowvis.runtime.dropped import documentation as books
 from flowvis.runtime.settings import reference
@@ -46,7 +55,6 @@ when the file changes, that names today's; where both are given, today's counts.
 | `externalFlowCollectorAddr` | 1.5 | `flowCollector.address` and `flowCollector.enable` |
 | `recordFormat`, `observationDomainID` | 1.5 | the same in `flowCollector` |
 | `flowExportInterval` | 1.1 | `activeFlowRecordTimeout` |
-| `apiServer.*` | | taken, without effect yet |
 
 ## Changes
 
@@ -94,6 +102,98 @@ How the halves of a connection and its intervals become one record is part of th
 `src/flowvis/fields.py`.
 """
 
+FILTERS = """\
+# Filters
+
+{generated}
+
+A filter says in a line of text which records somebody wants to see. It is the same in the terminal
+(`flowctl flows 'src.namespace = shop'`), in the HTTP API (`?filter=`) and in the console, and chooses
+the same of what is stored and of what comes by.
+
+```
+src.namespace = shop and dst.workload != orders
+pod = shop/cart-* and verdict in (dropped, rejected)
+dst.ip in 203.0.113.0/24 and bytes > 10MB
+type = to-external and not service ~ "^kube-system/"
+label.app = web or policy = "k8s:shop/allow-web"
+duration > 1h and state = ESTABLISHED and rate < 1kbit/s
+src.pod is empty and src.node is empty
+cart
+```
+
+## Conditions
+
+A name, an operator, a value; conditions are put together with `and`, `or`, `not` and parentheses. `not`
+binds closer than `and`, `and` closer than `or`. `&&`, `||`, `!` and `==` are understood. Words of the
+language and names may be in capitals or not. An empty filter chooses everything.
+
+{operators}
+- `in (a, b, c)` is any of these; of addresses `in` takes networks: `ip in (10.0.0.0/8, fd00::/8)`. `::/0`
+  is all of IPv6, `0.0.0.0/0` all of IPv4.
+- Numbers can be ranges, both ends included: `port in (80, 8000-8999)`, `bytes in 1MB..1GB`.
+- `*` in a word stands for any characters: `pod = cart-*`. In quotes it is itself.
+- `~` is true where a regular expression matches any part. It is [RE2's](https://github.com/google/re2/wiki/Syntax);
+  `.` matches a line's end as well. It looks at a name as it is shown, `namespace/name`.
+- `is empty`: there is none, or it is not known. A number is 0.
+- A port or a time that there is none of is less than nothing: `port < 1024` is false of ICMP.
+- Texts are compared byte for byte. Values in quotes, `"..."` or `'...'`, may have anything in them; in quotes
+  `\\\\` is a backslash, `\\"` and `\\'` are quotes, and every other backslash is itself.
+
+A word alone is a search: for a part of the name of a Pod, a workload, a Service, a node or a namespace, in
+capitals or not; `10.1.`, `fd00:1:`, an address or a network is one of the addresses as well.
+
+## Names of either end
+
+`src.X` is of who opened the connection, `dst.X` of who answers; `source.`, `from.`, `destination.` and `to.` are the
+same. `X` alone is of either: `pod = a` is true where one of the two is a. What is denied is denied of both:
+`pod != a`, as `not pod = a`, is true where neither is a.
+
+`bytes`, `packets` and `rate` alone are both ways together; `src.bytes` is what the source sent.
+
+Names that have one value in a record, and are no quantities, are dimensions: what queries group by. So are
+`src.pod` and `dst.port`, but not `pod`.
+
+{names}
+- `pod`, `workload`: `cart-0` is in any namespace, `shop/cart-0` in this one, `shop/*` all of one.
+- `service`: `dns`, `kube-system/dns`, `kube-system/dns:udp`, `dns:udp`; what is left out may be anything.
+- `policy`: `allow-web`, `shop/allow-web`, `k8s:shop/allow-web`; `k8s` is NetworkPolicy, `antrea` and
+  `antrea-cluster` are Antrea's, `k8s-cluster` those of policy.networking.k8s.io.
+- `verdict` is what came of both policies: rejected, else dropped, else unenforced, else allowed, else none.
+  `denied` is dropped or rejected.
+- `label.KEY`: `label.app.kubernetes.io/name = web`. Labels are there where `recordContents.podLabels` is on.
+
+## Columns
+
+Every column of `flows` has a name of its own as well, but for `timeInserted`, which what comes by does not
+have yet. What they are is in [clickhouse](clickhouse.md).
+
+{columns}
+## Bounds
+
+A filter has {length} bytes at most, {conditions} conditions, {values} values, {depth} levels of parentheses and
+`not`; a regular expression {pattern} bytes.
+
+An error says where it is (`position` and `length` in characters), what was expected there, and the nearest
+that is known: `'tpc' is not known (at character 9): expected tcp, udp, ...; did you mean tcp?`
+
+## Grammar
+
+```
+filter     = [ either ]
+either     = both {{ "or" both }}
+both       = one {{ "and" one }}
+one        = "not" one | "(" either ")" | comparison | search
+comparison = name sign value
+           | name [ "not" ] "in" ( value | "(" value {{ "," value }} ")" )
+           | name "is" [ "not" ] "empty"
+sign       = "=" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~"
+search     = value
+value      = word | quoted
+word       = one or more of all characters but spaces, controls and ( ) ' " , = < > ~ ! & |
+```
+"""  # noqa: E501  rows of a table
+
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -103,10 +203,20 @@ def pages(directory: Path = DOCS) -> dict[str, str]:
     return {
         "configuration.md": _configuration(),
         "elements.md": _elements(),
-        "clickhouse.md": _with_part(directory / "clickhouse.md", "columns", columns()),
+        "filters.md": _filters(),
+        "clickhouse.md": _with_parts(
+            directory / "clickhouse.md", {"columns": columns(), "books": book_columns()}
+        ),
         "operating.md": _with_part(directory / "operating.md", "books", books()),
+        "questions.md": _with_part(directory / "questions.md", "measures", measures()),
+        "api.md": _with_part(directory / "api.md", "paths", paths(_routes())),
         "security.md": _with_part(directory / "security.md", "needs", needs()),
     }
+
+
+def _routes() -> list[Route]:
+    """What the HTTP API of an aggregator answers; building one opens nothing."""
+    return Aggregator(AggregatorSettings()).api.routes
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -120,12 +230,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def _with_part(page: Path, name: str, text: str) -> str:
     """Return a page written by hand with its generated part of this name as it is now."""
-    begin, end = f"<!-- {name}: generated by `make docs` -->\n\n", f"\n<!-- end of {name} -->"
-    before, _, rest = page.read_text().partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise ValueError(f"{page} has no part between {begin.strip()!r} and {end.strip()!r}")
-    return before + begin + text + end + after
+    return _with_parts(page, {name: text})
+
+
+def _with_parts(page: Path, parts: Mapping[str, str]) -> str:
+    """Return a page written by hand with its generated parts, by name, as they are now."""
+    whole = page.read_text()
+    for name, text in parts.items():
+        begin, end = f"<!-- {name}: generated by `make docs` -->\n\n", f"\n<!-- end of {name} -->"
+        before, _, rest = whole.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise ValueError(f"{page} has no part between {begin.strip()!r} and {end.strip()!r}")
+        whole = before + begin + text + end + after
+    return whole
 
 
 def _configuration() -> str:
@@ -135,6 +253,20 @@ def _configuration() -> str:
         aggregator_live=_live(AggregatorSettings),
         exporter=reference(ExporterSettings),
         aggregator=reference(AggregatorSettings),
+    )
+
+
+def _filters() -> str:
+    return FILTERS.format(
+        generated=GENERATED,
+        operators=filters.operators(),
+        names=filters.names(),
+        columns=filters.columns(),
+        length=MAX_LENGTH,
+        conditions=MAX_CONDITIONS,
+        values=MAX_VALUES,
+        depth=MAX_DEPTH,
+        pattern=MAX_PATTERN,
     )
 
 

@@ -1,7 +1,7 @@
 """The API on a TCP port of this machine, with records and callers that a test names."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,17 @@ from flowvis.aggregator.api.door import Authenticator, TcpDoor
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.limits import CallerLimits
 from flowvis.aggregator.api.listeners import TcpApi
-from flowvis.aggregator.api.paths import health, latest, live, session, sql, status, stream
+from flowvis.aggregator.api.paths import (
+    antrea,
+    description,
+    health,
+    latest,
+    live,
+    session,
+    sql,
+    status,
+    stream,
+)
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.reviews import Reviews
 from flowvis.aggregator.api.routes import Route
@@ -21,7 +31,6 @@ from flowvis.aggregator.api.tokens import TokenFile
 from flowvis.batch import Batch
 from flowvis.inventory.sources.access import HOST, PORT, InCluster
 from flowvis.lab.apiserver import ApiServer, service_account
-from flowvis.transport.certificates import Issued
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
 from .records import records
@@ -93,8 +102,10 @@ async def opened(
     more: Sequence[Route] = (),
     limits: CallerLimits | None = None,
     live_flows: Batch = FLOWS,
-    tls: tuple[Issued, TlsFiles] | None = None,
+    tls: TlsFiles | None = None,
+    patient: bool = False,
     max_connections: int = 64,
+    refused_s: float = 0.0,
 ) -> AsyncIterator[Opened]:
     """Open the API to the holders of TOKENS, or to whom `known` knows."""
     if not known:
@@ -108,6 +119,9 @@ async def opened(
         history.close()
         await answers.close()
 
+    def flows(limit: int, skip: int) -> Batch:
+        return live_flows.take(slice(skip, skip + limit))
+
     door = TcpDoor(known, secure=tls is not None)
     stats = ApiStats()
     routes = [
@@ -117,12 +131,14 @@ async def opened(
         *status.routes(lambda: {"version": "1"}, lambda: {"balanced": True, "stages": []}),
         *latest.routes(history),
         *stream.routes(history),
-        *live.routes(lambda limit, skip: live_flows.take(slice(skip, skip + limit))),
+        *live.routes(flows),
         *sql.routes(query, answers),
+        *antrea.routes(flows, lambda: {"numFlows": len(live_flows)}),
+        *more,
     ]
-    routes += more
+    routes += description.routes(list(routes))
     application = Application(routes, door, stats, limits)
-    reloader = TlsReloader(tls[1], make=tls[1].https_context) if tls else None
+    reloader = TlsReloader(tls, make=tls.https_context) if tls else None
     api = TcpApi(
         "127.0.0.1",
         0,
@@ -130,7 +146,9 @@ async def opened(
         door,
         end,
         certificates=reloader,
+        patient=patient,
         max_connections=max_connections,
+        refused_s=refused_s,
     )
     await api.start()
     scheme = "https" if tls else "http"
@@ -145,7 +163,10 @@ async def opened(
 
 @contextlib.asynccontextmanager
 async def reviewing(
-    path: Path, server: ApiServer, namespaces: Sequence[str] = ("shop", "back"), **more: Any
+    path: Path,
+    server: ApiServer,
+    namespaces: Callable[[], Sequence[str]] = lambda: ("shop", "back"),
+    **more: Any,
 ) -> AsyncIterator[tuple[Opened, Reviews]]:
     """Open the API to whom a stand-in of a cluster's API server knows."""
     await server.start()
@@ -161,7 +182,7 @@ async def reviewing(
         def context(self) -> None:  # type: ignore[override]
             return None
 
-    reviews = Reviews(Plain, lambda: namespaces, **more)
+    reviews = Reviews(Plain, namespaces, **more)
     try:
         async with opened(path, reviews) as it:
             yield it, reviews

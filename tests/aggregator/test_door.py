@@ -1,11 +1,12 @@
 """Who gets in over TCP, and how far."""
 
+import ast
 import asyncio
-import io
 import json
 import logging
 import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from flowvis.aggregator.api import application, listeners, tokens
 from flowvis.aggregator.api.limits import CallerLimits
+from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.tokens import TokenFile
 from flowvis.errors import SettingsError
 from flowvis.lab.apiserver import ApiServer, User
@@ -233,13 +235,15 @@ async def test_what_needs_all_namespaces(tmp_path: Path, method: str, path: str)
             assert (await it.ask(around, SHOP, method, **body))[0] in {403, 404}
 
 
-async def test_paths_have_filters_only_by_what_the_caller_may_see() -> None:
-    """`asked` and `restrict` are the ways to a filter: no path parses one by itself."""
-    rooms = Path(application.__file__).parent / "paths"
-    for module in rooms.glob("*.py"):
-        text = module.read_text()
-        assert "filters.parser" not in text, module
-        assert "parse(" not in text, module
+def test_filters_are_had_only_by_what_the_caller_may_see() -> None:
+    """`asked` is the way from a request to a filter: nothing else of the API parses one."""
+    room = Path(application.__file__).parent
+    for module in room.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.ImportFrom) and module.name != "asking.py":
+                assert node.module != "flowvis.filters.parser", module
+                names = [each.name for each in node.names]
+                assert node.module != "flowvis.filters" or "parse" not in names, module
 
 
 def users() -> dict[str, User]:
@@ -299,6 +303,23 @@ async def test_without_the_api_server_nobody_gets_in_anew(
         assert await it.code(ME, ADMIN) == "unavailable"
     assert "tokens cannot be checked" in caplog.text
     assert ADMIN not in caplog.text
+
+
+async def test_namespaces_that_are_not_known_yet(tmp_path: Path) -> None:
+    """Nobody is told that they see nothing because we do not know yet what there is."""
+    known: list[str] = []
+
+    def namespaces() -> list[str]:
+        if not known:
+            raise Problem("unavailable", "not known yet")
+        return known
+
+    server = ApiServer(users=users())
+    async with reviewing(tmp_path, server, namespaces) as (it, _):
+        assert await it.code(ME, SHOP) == "unavailable"
+        assert await it.code(ME, ADMIN) == ""
+        known.append("shop")
+        assert (await it.ask(ME, SHOP))[1]["namespaces"] == ["shop"]
 
 
 async def test_guesses_do_not_become_many_questions(tmp_path: Path) -> None:
@@ -437,14 +458,55 @@ async def test_requests_at_one_time_are_limited(tmp_path: Path) -> None:
         assert await it.code(ME, SHOP) == ""
 
 
+async def refused_body(it: Opened, header: str) -> bytes:
+    """Send the head of a request with a body, and nothing more; return what comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", it.api.port)
+    head = f"POST /sql HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ADMIN}\r\n"
+    writer.write(f"{head}{header}\r\n\r\n".encode())
+    found = await reader.read()
+    writer.close()
+    return found
+
+
 async def test_requests_that_are_too_large(tmp_path: Path) -> None:
     async with opened(tmp_path) as it:
-        big = io.BytesIO(b"x" * (application.MAX_REQUEST_BYTES + 1))
-        assert await it.code("/api/v1/sql", ADMIN, "POST", data=big) == "too-large"
+        length = application.MAX_REQUEST_BYTES + 1
+        assert b"413" in await refused_body(it, f"Content-Length: {length}")
+        assert b"needs a Content-Length" in await refused_body(it, "Transfer-Encoding: chunked")
+        assert it.stats.refused["too-large"] == 1
         status, _ = await it.ask(ME, ADMIN, headers={"X-Long": "x" * 20_000})
         assert status == 400
         assert (await it.ask("/api/v1/me?" + "x" * 20_000, ADMIN))[0] in {400, 414}
         assert await it.code(ME, ADMIN) == ""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET  /  x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nA: " + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost 127.0.0.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request(
+    tmp_path: Path, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(tmp_path) as it:
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.api.port)
+            writer.write(sent + b"\r\n\r\n")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+            assert head.startswith(b"HTTP/1.0 400 ")
+            assert b"aiohttp" not in head
+            assert json.loads(body)["error"]["code"] == "bad-request"
+        assert it.stats.refused["bad-request"] == 20
+        assert await it.code(ME, ADMIN) == ""
+    assert not caplog.records, "anybody can send it: nothing to fill a log with"
 
 
 async def test_a_body_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,6 +531,33 @@ async def test_idle_connections_keep_nobody_out(tmp_path: Path) -> None:
         assert len(it.api.connections) <= 8
         for sock in idle + halves:
             sock.close()
+
+
+async def test_who_is_known_stays_when_room_is_needed(tmp_path: Path) -> None:
+    async with opened(tmp_path, max_connections=8) as it:
+        assert await it.code(ME, ADMIN) == ""
+        for _ in range(3):
+            idle = [
+                socket.create_connection(("127.0.0.1", it.api.port), 10, (f"127.0.0.{last}", 0))
+                for last in range(2, 30)
+            ]
+            await until(lambda: it.api.connections.stats.closed["gave-way"] >= 20)
+            assert await it.code(ME, ADMIN) == ""
+            for sock in idle:
+                sock.close()
+        own = it.http.connector
+        assert isinstance(own, aiohttp.TCPConnector)
+        assert len(own._conns) == 1
+        assert it.api.connections.stats.connections == 1 + 3 * 28, "the first is still there"
+
+
+async def test_who_is_refused_waits_a_little(tmp_path: Path) -> None:
+    async with opened(tmp_path, refused_s=0.3) as it:
+        began_s = time.monotonic()
+        assert await it.code(ME, ADMIN) == ""
+        answered_s = time.monotonic()
+        assert await it.code(ME, NOBODY) == "unauthenticated"
+        assert time.monotonic() - answered_s >= 0.3 > answered_s - began_s - 20
 
 
 async def test_connections_that_ask_nothing_end(
@@ -515,7 +604,7 @@ async def test_answers_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ca = issue_ca()
     certificate, key = issue_server(ca, ["localhost", "127.0.0.1"]).write(tmp_path, "server")
     trusted = ssl.create_default_context(cadata=ca.certificate_pem().decode())
-    async with opened(tmp_path, tls=(ca, TlsFiles(None, certificate, key))) as it:
+    async with opened(tmp_path, tls=TlsFiles(None, certificate, key)) as it:
         assert (await it.ask(ME, ADMIN, ssl=trusted))[1]["user"] == "admin"
         async with it.http.post(
             f"{it.url}/api/v1/session", json={"token": SHOP}, headers=PAGE, ssl=trusted
@@ -555,3 +644,22 @@ async def test_errors_have_one_form(tmp_path: Path) -> None:
         assert (await it.ask(ME, ADMIN, "POST"))[1]["error"]["code"] == "not-allowed"
         for path in ("/flows?limit=1&limit=2", "/flows?limits=1", "/flows?limit=-1"):
             assert (await it.ask(path, ADMIN))[1]["error"]["code"] == "bad-request"
+
+
+async def test_certificates_that_come_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The port is there at once; who connects waits."""
+    monkeypatch.setattr(listeners, "LOOK_S", 0.01)
+    ca = issue_ca()
+    names = (tmp_path / "server.crt", tmp_path / "server.key")
+    with pytest.raises(SettingsError, match=r"server.crt cannot be read"):
+        async with opened(tmp_path, tls=TlsFiles(None, *names)):
+            pass
+    async with opened(tmp_path, tls=TlsFiles(None, *names), patient=True) as it:
+        trusted = ssl.create_default_context(cadata=ca.certificate_pem().decode())
+        waiting = asyncio.ensure_future(it.ask(ME, ADMIN, ssl=trusted))
+        issue_server(ca, ["localhost", "127.0.0.1"]).write(tmp_path, "server")
+        assert (await waiting)[0] == 200
+    async with opened(tmp_path, tls=TlsFiles(None, Path("none"), Path("none")), patient=True):
+        pass

@@ -133,3 +133,57 @@ async def test_those_who_left_are_not_remembered_without_end(
         "198.51.100.4",
         "198.51.100.5",
     ]
+
+
+def test_what_is_wrong_with_nodes() -> None:
+    reporters = [
+        reporter("192.0.2.1", records=5, last_s=10.0, is_open=False),
+        Reporter("192.0.2.1", "", 2, 30.0, open=True, lost=3, gaps=1, rate=4.0, ahead_s=-3.5),
+        Reporter("2001:db8::b", "", 4, 7.0, open=False, rate=9.0, ahead_s=2.5),
+        Reporter("198.51.100.1", "far", 1, 30.0, open=True, rate=1.0, ahead_s=0.5),
+    ]
+    a, b, c, far = (each.as_dict(31.0) for each in by_node(reporters, cluster().nodes))
+    assert a == {
+        "name": "a",
+        "sessions": 1,
+        "lastHeardSeconds": 1.0,
+        "recordsPerSecond": 4.0,
+        "received": 7,
+        "lost": 3,
+        "gaps": 1,
+        "complete": False,
+        "clockSkewSeconds": -3.5,
+        "conntrack": None,
+        "problems": [
+            "3 of its records never came, by their sequence numbers",
+            "its clock is 3.5 s behind ours, or its messages are that late",
+        ],
+    }
+    assert b["problems"] == ["it has no session", "its clock is 2.5 s ahead of ours"]
+    assert (b["recordsPerSecond"], b["complete"]) == (0.0, False)
+    assert (c["lastHeardSeconds"], c["problems"]) == (None, ["nothing ever came"])
+    assert (far["complete"], far["problems"]) == (True, [])
+
+
+async def test_nodes_as_their_exporters_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1_000_000_500]
+    monkeypatch.setattr(collector_module, "now_ms", lambda: clock[0])
+    aggregator = built()
+    session = aggregator.collector.open(Peer("192.0.2.1", 4711, "flow-exporter"))
+    exporter = ExporterSession(1, EXPORTED)
+    # Two seconds ahead; what comes late says less. One message is lost on its way.
+    messages = exporter.templates(1_000_002)
+    for exported_s, arrived_ms in ((1_000_002, 400), (1_000_003, 1200), (1_000_004, 9999)):
+        messages += exporter.encode(exported(connection(1)), exported_s)
+        clock[0] = 1_000_000_000 + arrived_ms
+        for message in messages:
+            session.data_received(memoryview(message))
+        messages = []
+    exporter.encode(exported(connection(2)), 1_000_004)
+    for message in exporter.encode(exported(connection(3)), 1_000_004):
+        session.data_received(memoryview(message))
+    (node, *others) = aggregator._nodes_shown()
+    assert node["clockSkewSeconds"] == 1.8
+    assert node["recordsPerSecond"] > 0
+    assert (node["received"], node["lost"], node["gaps"]) == (4, 1, 1)
+    assert [other["problems"] for other in others] == [["nothing ever came"]] * 2

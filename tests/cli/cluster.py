@@ -97,12 +97,14 @@ class ApiServer:
             await socket.send_bytes(ERROR + b"connection refused")
             return socket
         back = asyncio.ensure_future(_copy(reader, socket))
-        async for message in socket:
-            if message.type is WSMsgType.BINARY and message.data[:1] == DATA:
-                writer.write(message.data[1:])
-                await writer.drain()
-        writer.close()
-        back.cancel()
+        try:
+            async for message in socket:
+                if message.type is WSMsgType.BINARY and message.data[:1] == DATA:
+                    writer.write(message.data[1:])
+                    await writer.drain()
+        finally:
+            back.cancel()
+            writer.close()
         return socket
 
 
@@ -116,9 +118,7 @@ def pod(name: str, *, ready: bool = True, port: int = 10348) -> dict[str, Any]:
     """Return a Pod of the aggregator."""
     return {
         "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "flow-aggregator"}},
-        "spec": {
-            "containers": [{"name": "c", "ports": [{"name": "api", "containerPort": port}]}]
-        },
+        "spec": {"containers": [{"name": "c", "ports": [{"name": "api", "containerPort": port}]}]},
         "status": {
             "phase": "Running",
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],

@@ -61,7 +61,9 @@ def test_flows_are_those_of_the_filter_oldest_first(run: Run) -> None:
 
 def test_short_forms_are_and_ed_to_the_text(run: Run) -> None:
     form = ("-o", "csv", "--fields", "sourcePodName,octetTotalCount", *RECENT)
-    found = rows(run("flows", "bytes > 1MB", "--from-pod", "shop/*", "--not", "--port", "1000", *form))
+    found = rows(
+        run("flows", "bytes > 1MB", "--from-pod", "shop/*", "--not", "--port", "1000", *form)
+    )
     assert found == [
         {"sourcePodName": "frontend-1", "octetTotalCount": "2000000"},
         {"sourcePodName": "cart-0", "octetTotalCount": "1000000"},
@@ -261,7 +263,10 @@ def test_a_token_of_one_namespace_sees_that(
 
 
 def test_errors_of_a_server_name_the_remedy(
-    store: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: Asked,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for arguments, remedy in (
         (["--server", store.url, "--ca", str(store.ca)], "--token-file, or FLOWVIS_TOKEN"),
@@ -396,7 +401,10 @@ def test_what_is_completed(words: Asked) -> None:
     assert "words/beta-0" in completing.values(client, "dst.pod", "words/be")
     assert "dropped" in completing.values(client, "verdict", "drop")
     assert "octets,denied" in completing.listed(client, "measure", "octets,den")
-    assert not any(each.startswith("octets,octets") for each in completing.listed(client, "measure", "octets,den"))
+    assert not any(
+        each.startswith("octets,octets")
+        for each in completing.listed(client, "measure", "octets,den")
+    )
 
 
 def test_completion_without_an_aggregator_is_quiet(store: Asked, tmp_path: Path) -> None:

@@ -25,7 +25,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
 @pytest.fixture
 def cluster(store: Asked, tmp_path: Path) -> Iterator[ApiServer]:
     """A cluster whose users' tokens the aggregator knows; its kubeconfig is `tmp_path/config`."""
-    pods = [pod("a-waiting", ready=False), pod("b-ready"), {**pod("c"), "status": {"phase": "Failed"}}]
+    pods = [
+        pod("a-waiting", ready=False),
+        pod("b-ready"),
+        {**pod("c"), "status": {"phase": "Failed"}},
+    ]
     ports = {("b-ready", 10348): store.api_port}
     server = ApiServer(ADMIN, NAMESPACE, pods, store.ca.read_text(), ports)
     with serving(server):
@@ -63,7 +67,9 @@ def test_as_a_plugin_the_current_context_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = tmp_path / "current"
-    path.write_text(cluster.kubeconfig().replace("current-context: elsewhere", "current-context: here"))
+    path.write_text(
+        cluster.kubeconfig().replace("current-context: elsewhere", "current-context: here")
+    )
     monkeypatch.setattr("sys.argv", ["/usr/bin/kubectl-flowvis"])
     assert main(["--kubeconfig", str(path), "--token-file", "/none", "flows"]) == 1
     assert "--token-file /none" in capsys.readouterr().err

@@ -390,6 +390,7 @@ def test_what_daemons_and_manifests_must_agree_on() -> None:
         numbers = {p["name"]: p["containerPort"] for p in pod["containers"][0]["ports"]}
         assert numbers["status"] == settings.status.port
         assert pod["terminationGracePeriodSeconds"] > settings.grace_period
+    assert numbers["api"] == aggregating.api_server.api_port
     template = workload("flow-aggregator")["spec"]["template"]
     assert template["metadata"]["annotations"]["prometheus.io/port"] == str(aggregating.status.port)
     mounts = {m["mountPath"]: m["name"] for m in template["spec"]["containers"][0]["volumeMounts"]}
@@ -401,7 +402,8 @@ def test_what_daemons_and_manifests_must_agree_on() -> None:
     service = named("", "Service", "flow-aggregator")
     about = service["metadata"]
     assert address.host == f"{about['namespace']}/{about['name']}"
-    assert [port["port"] for port in service["spec"]["ports"]] == [address.port]
+    ports = [address.port, aggregating.api_server.api_port]
+    assert [port["port"] for port in service["spec"]["ports"]] == ports
     assert aggregating.listen.port == address.port
     store = next(s for s in of("", "Service") if s["metadata"]["namespace"] == "flow-visibility")
     about = store["metadata"]

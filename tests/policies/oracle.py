@@ -52,6 +52,27 @@ class Oracle:
             found = self._tiers(direction, subject, peer, service, range(253, 999))
         return found
 
+    def matches(
+        self, which: tuple[str, str, str, int], place: int, direction: str, ends: Any, service: Any
+    ) -> bool | None:
+        """Whether a rule matches, as if it were the only one; `which`: kind, namespace, name, type.
+
+        `ends` are source and destination, `service` protocol and port.
+        """
+        (policy,) = [
+            o
+            for o in self._objects
+            if (o["kind"], o["metadata"].get("namespace", ""), _name(o)) == which[:3]
+            and (o["apiVersion"] == "networking.k8s.io/v1") == (which[3] == 1)
+            and (o["apiVersion"].startswith("policy.")) == (which[3] == 4)
+        ]
+        rule = policy["spec"][direction][place]
+        subject, peer = ends if direction == "egress" else reversed(ends)
+        called = (*service, ends[1])
+        if which[3] == 1:
+            return self._standard_matches(which[1], rule, direction, peer, called)
+        return self._rule_matches(policy, rule, direction, (subject, peer), called)
+
     def _runs_on(self, pod: Pod, end: End) -> bool:
         """Whether an address is one of the node of a Pod."""
         return isinstance(end, str) and any(
@@ -80,20 +101,23 @@ class Oracle:
             if own and direction.capitalize() in types:
                 isolating += [policy] if selects(spec["podSelector"], _labels(subject)) else []
         isolating.sort(key=lambda p: p["metadata"]["name"])
-        side = "from" if direction == "ingress" else "to"
         for policy in isolating:
             namespace, name = policy["metadata"]["namespace"], policy["metadata"]["name"]
             for place, rule in enumerate(policy["spec"].get(direction, [])):
-                peers = rule.get(side)
-                if peers and not any(self._is_peer(p, namespace, peer) for p in peers):
-                    continue
-                if rule.get("ports") and not any(_serves(p, service) for p in rule["ports"]):
-                    continue
-                return Verdict(name, namespace, 1, f"{direction}[{place}]", 1)
+                if self._standard_matches(namespace, rule, direction, peer, service):
+                    return Verdict(name, namespace, 1, f"{direction}[{place}]", 1)
         if isolating:
             metadata = isolating[0]["metadata"]
             return Verdict(metadata["name"], metadata["namespace"], 1, "", 2)
         return NOTHING
+
+    def _standard_matches(
+        self, namespace: str, rule: Object, direction: str, peer: End, service: Any
+    ) -> bool:
+        peers = rule.get("from" if direction == "ingress" else "to")
+        if peers and not any(self._is_peer(p, namespace, peer) for p in peers):
+            return False
+        return not rule.get("ports") or any(_serves(p, service) for p in rule["ports"])
 
     def _is_peer(self, choice: Object, namespace: str, peer: End) -> bool:
         if "ipBlock" in choice:

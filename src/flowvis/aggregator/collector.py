@@ -15,6 +15,7 @@ from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.exporters import Exporters
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter
+from flowvis.aggregator.vitals import ClockOffset, RecordRate
 from flowvis.errors import LimitExceeded
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
@@ -28,6 +29,7 @@ from flowvis.ipfix.events import (
     TemplateLearned,
 )
 from flowvis.ipfix.limits import CollectorLimits
+from flowvis.runtime.clock import now_ms
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.server import Peer
@@ -237,6 +239,8 @@ class ExporterStream:
         """The node that its records name."""
         self.last_s = time.monotonic()
         """When something came at last."""
+        self.rate = RecordRate(self.last_s)
+        self.clock = ClockOffset()
         self._looked_s = float("-inf")
         self._collector = collector
         self._session = session
@@ -283,6 +287,7 @@ class ExporterStream:
         finally:
             buffer.payer = 0
             records = self.stats.records - before
+            self._note_vitals(records)
             self._note_waiting()
             collector.received(self, records, events)
             if self.stats.refused_texts > self._refused_texts:
@@ -291,6 +296,12 @@ class ExporterStream:
         if self.waiting_bytes:
             collector.check_waiting(self.peer.address)
         return records * collector.record_s - (collector.handed_s - handed_s)
+
+    def _note_vitals(self, records: int) -> None:
+        if records:
+            self.rate.add(records, self.last_s)
+        if self._session.export_ms and not self._session.pending:  # else it waited for us
+            self.clock.note(self._session.export_ms, now_ms())
 
     def _note_waiting(self) -> None:
         more = self._session.waiting_bytes - self.waiting_bytes
@@ -318,8 +329,17 @@ class ExporterStream:
         is_open = self.number in self._collector.sessions
         records = self.stats.records + (before.records if before else 0)
         named = self.named or (before.named if before else "")
-        lost = self.stats.lost_records + (before.lost if before else 0)
-        return Reporter(self.peer.address, named, records, self.last_s, is_open, lost)
+        return Reporter(
+            self.peer.address,
+            named,
+            records,
+            self.last_s,
+            is_open,
+            self.stats.lost_records + (before.lost if before else 0),
+            self.stats.gaps + (before.gaps if before else 0),
+            self.rate.per_second(time.monotonic()),
+            self.clock.seconds,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The session as the API shows it."""

@@ -12,19 +12,19 @@ from uuid import uuid4
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
+    antrea,
+    completion,
     console,
+    explain,
+    fields,
     flows,
     graph,
     health,
     latest,
     live,
+    nodes,
+    policies,
     query,
-    completion,
-    console,
-    fields,
-    health,
-    latest,
-    live,
     sql,
     status,
     stream,
@@ -33,8 +33,9 @@ from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
-from flowvis.aggregator.book_entries import book_entries
+from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.values import KnownValues
+from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
@@ -46,6 +47,7 @@ from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.explanations import Explanations
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.quarantine import Quarantine
@@ -133,7 +135,8 @@ class Aggregator:
         self._settings = settings
         self._began = time.monotonic()
         self._inventory = Inventory(report=log.warning)
-        self._policies, self._egresses = Policies(report=log.warning), Egresses()
+        self._policies = Policies(report=log.warning, known_from_ms=now_ms())
+        self._egresses = Egresses()
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._ranges = Ranges(self._inventory, BY_THE_PODS)
@@ -148,6 +151,7 @@ class Aggregator:
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
         self._answers = Answers(self._queries)
         self._questions = Questions(self._answers, self._compose, now_ms, self._uncommitted)
+        self._stored_values = StoredValues(self._answers, self._compose, now_ms)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._books = BookHistory(
@@ -179,11 +183,11 @@ class Aggregator:
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
         self._replica = _replica(settings)
-        self._api = Api(
+        self.api = Api(
             settings,
             self._routes(),
             self._end_readers,
-            namespaces=lambda: list(self._inventory.namespaces),
+            namespaces=self._namespaces,
             exporters=_server_tls(settings),
             names=_server_names(settings),
         )
@@ -235,14 +239,14 @@ class Aggregator:
             port=settings.status.port,
             ready=ready,
         )
-        self._api.register(made, f"{PREFIX}_api")
+        self.api.register(made, f"{PREFIX}_api")
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
             self._clickhouse,
             self._ipfix,
-            *self._api.components,
+            *self.api.components,
             self.correlator,
             self.collector,
             self._certificates,
@@ -265,13 +269,28 @@ class Aggregator:
             *graph.routes(self._questions),
             *flows.routes(self._questions),
             *fields.routes(),
-            *completion.routes(KnownValues(self._history, self._inventory)),
+            *completion.routes(KnownValues(self._history, self._inventory, self._stored_values)),
+            *antrea.routes(self._live, self._record_metrics),
             *console.routes(),
+            *nodes.routes(self._nodes_shown),
+            *explain.routes(
+                Explanations(self._inventory, self._policies, self._kubernetes_problem),
+                self._questions,
+                now_ms,
+            ),
+            *policies.routes(self._questions, self._policies),
         ]
+
+    def _namespaces(self) -> list[str]:
+        """All namespaces; Problem while they are not known yet."""
+        if self._kubernetes is not None and (problem := self._kubernetes.not_synced("Namespace")):
+            raise Problem("unavailable", f"namespaces are not known yet ({problem}): try again")
+        return list(self._inventory.namespaces)
 
     async def _end_readers(self) -> None:
         """Bring followers and queries to their end, as the aggregator stops."""
         self._history.close()
+        await self._stored_values.close()
         await self._answers.close()
 
     def _following(self, settings: AggregatorInventory) -> Watchers | None:
@@ -374,6 +393,21 @@ class Aggregator:
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent
 
+    def _record_metrics(self) -> dict[str, Any]:
+        """What Antrea's /recordmetrics has."""
+        stages = self.ledger.stages
+        return {
+            "numRecordsExported": stages["correlator"].sent,
+            "numRecordsReceived": stages["collector"].received,
+            "numRecordsDropped": sum(loss.records for loss in self.ledger.losses.values()),
+            "numFlows": len(self.table),
+            "numConnToCollector": len(self.collector.sessions),
+            "withClickHouseExporter": self._clickhouse.current is not None,
+            "withS3Exporter": False,
+            "withLogExporter": False,
+            "withIPFIXExporter": self._ipfix.current is not None,
+        }
+
     def _live(self, limit: int, skip: int) -> Batch:
         return self.table.live(limit, skip=skip)
 
@@ -383,7 +417,7 @@ class Aggregator:
             "version": version_text(NAME),
             "port": self.server.port,
             "statusPort": self._status_server.port,
-            "apiPort": self._api.port,
+            "apiPort": self.api.port,
             "ready": not self._readiness.problem(),
             "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
@@ -393,7 +427,7 @@ class Aggregator:
             "nodes": self._nodes(),
             "destinations": self._destinations(),
             "configuration": self.configuration.as_dict(),
-            "kubernetes": self._kubernetes.problem() if self._kubernetes is not None else "",
+            "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",
             "ranges": self._ranges.problem(),
             "policies": self._policies.as_dict(),
@@ -401,6 +435,9 @@ class Aggregator:
             "ledger": self.ledger.as_dict(),
             "losses": self.ledger.losses_as_dicts(time.monotonic()),
         }
+
+    def _kubernetes_problem(self) -> str:
+        return self._kubernetes.problem() if self._kubernetes is not None else ""
 
     def _sessions(self) -> list[dict[str, Any]]:
         now = time.monotonic()
@@ -423,6 +460,11 @@ class Aggregator:
             }
             for node in self._node_reports()
         ]
+
+    def _nodes_shown(self) -> list[dict[str, Any]]:
+        """All nodes, with what came from each."""
+        now = time.monotonic()
+        return [node.as_dict(now) for node in self._node_reports()]
 
     def _node_reports(self) -> list[NodeReports]:
         return by_node(self.collector.reporters(), self._inventory.nodes)
@@ -549,6 +591,7 @@ def _store(settings: ClickHouse, memory_limit: int) -> Store:
                     memory_bytes=query_bytes,
                     seconds=max(round(queries.max_duration), 1),
                     threads=queries.max_threads,
+                    rows_read=queries.max_rows_read,
                 ),
             ),
         )

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flowvis.batch import address_bytes
 from flowvis.inventory.networks import NONE, address_column
 from flowvis.inventory.services import NodeIndex
+
+SKEW_S = 2.0
+"""From how far on a clock that differs is a problem: Pods are found by the times that it gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,12 @@ class Reporter:
     open: bool
     lost: int = 0
     """Records that never came, by the sequence numbers."""
+    gaps: int = 0
+    """How often some were missing."""
+    rate: float = 0.0
+    """Records a second, lately."""
+    ahead_s: float | None = None
+    """How far its clock is ahead of ours; None where no message came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,42 @@ class NodeReports:
     last_s: float | None
     """None where nothing ever came."""
     lost: int = 0
-    """Records that never came, by the sequence numbers."""
+    gaps: int = 0
+    rate: float = 0.0
+    """Of the sessions that are open."""
+    ahead_s: float | None = None
+    """Of the session from which something came last."""
+
+    def as_dict(self, now_s: float) -> dict[str, Any]:
+        """The node as the API shows it."""
+        ahead_s = self.ahead_s
+        return {
+            "name": self.name,
+            "sessions": self.sessions,
+            "lastHeardSeconds": None if self.last_s is None else round(now_s - self.last_s, 1),
+            "recordsPerSecond": round(self.rate, 2),
+            "received": self.records,
+            "lost": self.lost,
+            "gaps": self.gaps,
+            "complete": bool(self.sessions) and not self.lost,
+            "clockSkewSeconds": None if ahead_s is None else round(ahead_s, 1),
+            "conntrack": None,  # which no record of a flow has; it would take one of options
+            "problems": self.problems(),
+        }
+
+    def problems(self) -> list[str]:
+        """Say what is not well."""
+        found = []
+        if not self.sessions:
+            found.append("it has no session" if self.last_s is not None else "nothing ever came")
+        if self.lost:
+            found.append(f"{self.lost} of its records never came, by their sequence numbers")
+        if self.ahead_s is not None and self.ahead_s > SKEW_S:
+            found.append(f"its clock is {self.ahead_s:.1f} s ahead of ours")
+        if self.ahead_s is not None and self.ahead_s < -SKEW_S - 1:
+            late = f"{-self.ahead_s:.1f} s"
+            found.append(f"its clock is {late} behind ours, or its messages are that late")
+        return found
 
 
 def nodes_of(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[str]:
@@ -54,12 +99,16 @@ def by_node(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[NodeReports
     for name, reporter in zip(nodes_of(reporters, nodes), reporters, strict=True):
         if name:
             before = found.get(name) or NodeReports(name, 0, 0, None)
+            later = before.last_s is None or reporter.last_s >= before.last_s
             found[name] = NodeReports(
                 name,
                 before.sessions + reporter.open,
                 before.records + reporter.records,
-                max(reporter.last_s, before.last_s or 0.0),
+                reporter.last_s if later else before.last_s,
                 before.lost + reporter.lost,
+                before.gaps + reporter.gaps,
+                before.rate + (reporter.rate if reporter.open else 0.0),
+                reporter.ahead_s if later and reporter.ahead_s is not None else before.ahead_s,
             )
     return [found[name] for name in sorted(found)]
 

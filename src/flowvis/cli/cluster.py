@@ -93,14 +93,17 @@ class Cluster:
         if self._found is None:
             self._found = *self._pod(), self._trusted()
         pod, port, _ = self._found
-        from kubernetes.stream.ws_client import create_websocket, get_websocket_url
+        from kubernetes.stream import ws_client
 
+        websockets: Any = ws_client
         known = self._authorization()
         headers = {"authorization": known} if known else {}
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/portforward"
         with self._asking(f"forward port {port} of Pod {self.namespace}/{pod}"):
-            url = get_websocket_url(f"{self._configuration.host}{path}", [("ports", port)])
-            return Tunnel(create_websocket(self._configuration, url, headers))
+            url = websockets.get_websocket_url(
+                f"{self._configuration.host}{path}", [("ports", port)]
+            )
+            return Tunnel(websockets.create_websocket(self._configuration, url, headers))
 
     def session(self, tunnel: Tunnel) -> ssl.SSLSocket:
         """Begin TLS with the aggregator at the end of a tunnel."""
@@ -161,8 +164,8 @@ class Cluster:
         try:
             yield
         except (ApiException, WebSocketBadStatusException) as error:
-            refused = isinstance(error, ApiException)
-            status = int((error.status if refused else error.status_code) or 0)
+            answered = error.status if isinstance(error, ApiException) else error.status_code
+            status = int(answered or 0)
             reason = {
                 FORBIDDEN: f"you may not {what}: ask whoever gives rights in {host}",
                 MISSING: f"cannot {what}: there is none",

@@ -25,6 +25,7 @@ examples:
   flowctl top --by src.workload,dst.workload --since 6h   who talks most
   flowctl map --since 1h                                  who talks to whom
   flowctl diff --since 1d                                 what changed since yesterday
+  flowctl explain --from shop/cart-0 --to shop/orders-0:8080   allowed or denied, and why
   flowctl --context prod top                              ... of an aggregator in a cluster
   flowctl status --check                                  one line and an exit code, for monitoring
 """
@@ -98,15 +99,17 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
             completing,
             credentials,
             diff,
+            explain,
             fields,
             flows,
             graph,
+            nodes,
             series,
             sql,
             status,
             top,
         )
-    asking = (flows, top, graph, series, diff, browse, sql, fields, status)
+    asking = (flows, top, graph, series, diff, explain, nodes, browse, sql, fields, status)
     for command in (*asking, certs, credentials):
         command.add_arguments(commands, target.connect)
     completing.add_arguments(commands)

@@ -1,7 +1,8 @@
 """Tables for people: what a record looks like on a line, and numbers with units."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from rich.console import Console
@@ -59,6 +60,11 @@ def protocol(record: Record) -> str:
 def line(text: str) -> Text:
     """Return a text that may have anything in it, for the console."""
     return Text(visible(text))
+
+
+def moment(time_ms: int) -> str:
+    """A time of the epoch, in the time of this place."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S%z}"
 
 
 def _time(record: Record) -> str:
@@ -166,12 +172,14 @@ def named_layout(
     return Layout(columns, cells, records)
 
 
-def grid(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """Make a table of any values; numbers to the right."""
+def grid(
+    titles: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Collection[str] = ()
+) -> Table:
+    """Make a table of any values; numbers to the right, and what is under the titles of `right`."""
     rows = [tuple(row) for row in rows]
     table = Table(box=None, pad_edge=False)
     for at, title in enumerate(titles):
-        number = bool(rows) and isinstance(rows[0][at], int | float)
+        number = title in right or (bool(rows) and isinstance(rows[0][at], int | float))
         justify: Literal["right", "left"] = "right" if number else "left"
         table.add_column(line(title), justify=justify, overflow="fold")
     for row in rows:

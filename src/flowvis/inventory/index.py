@@ -86,6 +86,14 @@ class Inventory:
             self._node_index = NodeIndex(list(self._nodes.values()), self._pod_networks)
         return self._node_index
 
+    def node(self, name: str) -> Node | None:
+        """Return the node of that name."""
+        return self._nodes.get(name)
+
+    def service_ports(self, namespace: str, name: str) -> tuple[ServicePort, ...] | None:
+        """Return the ports of a Service; None where there is no such Service."""
+        return self._service_ports.get((namespace, name))
+
     def set_pod_networks(self, networks: Sequence[Network]) -> None:
         """Take other networks for those of Pods, beside the nodes' own."""
         self._pod_networks = tuple(networks)

@@ -74,6 +74,8 @@ class ServicePort:
     addresses: tuple[bytes, ...]
     node_port: int
     """The port on every node's addresses, or 0."""
+    target: int | str
+    """The Pods' port, by number or by the name that they give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,7 @@ def parse_service(item: Mapping[str, Any], note: Note = unnoted) -> tuple[Servic
             values.port("port", port),
             addresses,
             values.port("nodePort", port) if port.get("nodePort") else 0,
+            _target(port),
         )
         for port in values.entries("spec.ports", spec.get("ports"))
         if _protocol(port)
@@ -222,6 +225,12 @@ def parse_service(item: Mapping[str, Any], note: Note = unnoted) -> tuple[Servic
     if ports and not good:
         raise ValueError(f"{describe(item)}: {values.problem}")
     return good
+
+
+def _target(port: Mapping[str, Any]) -> int | str:
+    """Return a Service port's targetPort, which is the port itself where there is none."""
+    target = port.get("targetPort") or port.get("port")
+    return target if isinstance(target, int | str) else 0
 
 
 def parse_node(item: Mapping[str, Any], note: Note = unnoted) -> Node:

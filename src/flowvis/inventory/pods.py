@@ -134,6 +134,11 @@ class PodIndex:
         """Whether there is a living Pod of that (namespace, name)."""
         return name in self._by_name
 
+    def named(self, namespace: str, name: str) -> Pod | None:
+        """Return the living Pod of that name."""
+        handle = self._by_name.get((namespace, name))
+        return None if handle is None else self.objects[handle]
+
     def names(self) -> list[tuple[str, str]]:
         """The (namespace, name) of all living Pods."""
         return list(self._by_name)

@@ -103,6 +103,11 @@ class CollectorSession:
         """Whether the peer only makes work: it has sent no records for long."""
         return self._wasted > FRUITLESS_WORK
 
+    @property
+    def export_ms(self) -> int:
+        """When the last message was exported, by its header, in whole seconds; 0: none came."""
+        return self._decoder.export_ms
+
     def _advance(self, data: bytes | memoryview, work: int) -> None:
         self._left = work
         before = self.stats.records

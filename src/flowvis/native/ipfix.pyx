@@ -332,7 +332,7 @@ cdef class RecordDecoder:
     cdef bint in_set, certain
     cdef dict programs, expected
     cdef dict boots  # by domain: when its system began, in ms
-    cdef uint64_t export_ms
+    cdef readonly uint64_t export_ms
     cdef Program program  # of the last set
     cdef int64_t program_key
     cdef Program unfinished  # whose steps for many records are still to do

@@ -71,6 +71,7 @@ def parse_admin_policy(item: Mapping[str, Any]) -> Policy:
         subjects,
         _rules(spec, Direction.INGRESS, subjects),
         _rules(spec, Direction.EGRESS, subjects),
+        item["kind"],
     )
 
 

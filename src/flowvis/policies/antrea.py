@@ -83,6 +83,7 @@ def parse_antrea_policy(item: Mapping[str, Any]) -> Policy:
         subjects,
         _rules(spec, Direction.INGRESS, namespace, subjects),
         _rules(spec, Direction.EGRESS, namespace, subjects),
+        item["kind"],
     )
 
 

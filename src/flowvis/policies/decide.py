@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, same_addresses
 from flowvis.counts import count, gauge
+from flowvis.policies.archive import ObjectArchive
+from flowvis.policies.costs import PolicyKey
+from flowvis.policies.costs import key_of as policy_key
 from flowvis.policies.endpoints import EndpointTable, Selectable
 from flowvis.policies.enforced import unenforced
 from flowvis.policies.generation import Generation
@@ -66,14 +69,24 @@ class Policies(WatchedObjects):
     """All policies of a cluster, and what they depend on: tiers, groups, namespaces, nodes."""
 
     def __init__(
-        self, endpoints: EndpointTable | None = None, report: Callable[[str], None] | None = None
+        self,
+        endpoints: EndpointTable | None = None,
+        report: Callable[[str], None] | None = None,
+        *,
+        known_from_ms: int = 0,
     ) -> None:
-        """Keep them; `report` is called for each object with parts that are not understood."""
+        """Keep them; `report` is called for each object with parts that are not understood.
+
+        What was before `known_from_ms` nobody saw; it matters for explanations only.
+        """
         self.stats = PolicyStats()
         self.unrecognized: dict[str, str] = {}
         """What is not understood, by object."""
         self._report = report
         super().__init__(PARSERS, self.stats)
+        self._archive = ObjectArchive(known_from_ms)
+        self._latest: tuple[int, Snapshot] | None = None
+        """The last objects that were asked for, and how often there had been changes then."""
         self._endpoints = EndpointTable() if endpoints is None else endpoints
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
@@ -85,11 +98,32 @@ class Policies(WatchedObjects):
         """Whether to look at the Pods that there are: some decide whom a policy applies to."""
 
     @property
+    def known_from_ms(self) -> int:
+        """From when on `as_of` knows everything."""
+        return self._archive.known_from_ms
+
+    @property
     def active(self) -> bool:
         """Whether any policy is kept: without, `decide` returns what records say."""
         if self._active is None:
             self._active = not self._history.kinds() <= SELECTED_BY
         return self._active
+
+    def as_of(self, time_ms: int) -> Snapshot:
+        """Return the objects as they were at a time, but for which Groups reach elsewhere."""
+        if time_ms < self._archive.changed_ms:
+            return Snapshot.of(self._archive.at(time_ms))
+        if self._latest is None or self._latest[0] != self._archive.changes:
+            self._latest = self._archive.changes, Snapshot.of(self._archive.at(time_ms))
+        return replace(self._latest[1])
+
+    def since(self) -> dict[PolicyKey, int]:
+        """Return since when each policy says what it says, by type, namespace and name.
+
+        Of one that was not changed since it was first seen: its creation.
+        """
+        found = self._archive.latest()
+        return {policy_key(value): since for value, since in found if isinstance(value, Policy)}
 
     def as_dict(self) -> dict[str, Any]:
         """What somebody should look at."""
@@ -102,6 +136,7 @@ class Policies(WatchedObjects):
     def expire(self, now_ms: int) -> None:
         """Forget what changed too long ago; to be called now and then."""
         super().expire(now_ms)
+        self._archive.expire(now_ms)
         self._active = None
         if now_ms - self._looked_ms >= RECHECK_MS:
             self._looked_ms, self._look = now_ms, True
@@ -164,6 +199,8 @@ class Policies(WatchedObjects):
         if key[1] in GROUPS:
             self._referred = None
         super()._put(key, value, since_ms, now_ms)
+        if value is None or key in self._history:  # else there was no room for it
+            self._archive.put(key, value, since_ms, counts=self._counts(key))
         self._note(key, value if key in self._history else None)
 
     def _note(self, key: Key, value: Any) -> None:

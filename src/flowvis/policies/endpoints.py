@@ -42,6 +42,13 @@ class Selectable(Protocol):
         """The containers' ports that have a name, in their order: (name, protocol, number)."""
 
 
+def member_of(pod: Selectable) -> Member:
+    """Return what policies can ask of a Pod."""
+    labels = {str(key): str(value) for key, value in json.loads(pod.labels).items()}
+    ports = tuple(NamedPort(*port) for port in pod.named_ports)
+    return Member(pod.namespace, tuple(labels.items()), pod.service_account, ports)
+
+
 class EndpointTable:
     """Numbers for endpoints, Pods' qualities and nodes' names, until `clear`."""
 
@@ -134,9 +141,7 @@ class EndpointTable:
             self._number_of = np.pad(self._number_of, (0, more))
 
     def _number(self, pod: Selectable) -> int:
-        labels = {str(key): str(value) for key, value in json.loads(pod.labels).items()}
-        ports = tuple(NamedPort(*port) for port in pod.named_ports)
-        member = Member(pod.namespace, tuple(labels.items()), pod.service_account, ports)
+        member = member_of(pod)
         number = self._numbers.get(member)
         if number is None:
             number = self._numbers[member] = len(self._distinct)

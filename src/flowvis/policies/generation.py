@@ -56,9 +56,7 @@ class Endpoint:
     ports: tuple[NamedPort, ...]
     """Those whose names rules have."""
     pod: bool
-    rules: dict[Direction, ApplicableRules] = field(
-        default_factory=dict, compare=False, hash=False
-    )
+    rules: dict[Direction, ApplicableRules] = field(default_factory=dict, compare=False, hash=False)
 
 
 class Called(NamedTuple):

@@ -46,6 +46,7 @@ def parse_network_policy(item: Mapping[str, Any]) -> Policy:
         subjects,
         _rules(spec, Direction.INGRESS, namespace, subjects) if "Ingress" in types else None,
         _rules(spec, Direction.EGRESS, namespace, subjects) if "Egress" in types else None,
+        "NetworkPolicy",
     )
 
 

@@ -178,6 +178,8 @@ class Policy:
     subjects: tuple[Peer, ...]
     ingress: tuple[Rule, ...] | None
     egress: tuple[Rule, ...] | None
+    kind: str
+    """The kind of the object: a type may have several."""
 
     def rules(self, direction: Direction) -> tuple[Rule, ...] | None:
         """The rules of one direction."""

@@ -3,17 +3,14 @@
 An *atom* is one distinct peer of any rule: some Pods, an address block, some nodes.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from flowvis.policies.antrea import APPLICATION, BASELINE_PRIORITY, TIERS
-from flowvis.policies.costs import SELECTORS, key_of, too_costly
 from flowvis.policies.model import (
     Action,
     AddressBlock,
     Direction,
-    GroupName,
     Nodes,
     Peer,
     Pods,
@@ -28,6 +25,7 @@ from flowvis.policies.model import (
 )
 from flowvis.policies.networks import Blocks
 from flowvis.policies.objects import Snapshot
+from flowvis.policies.order import EvaluationOrder
 from flowvis.policies.podsets import PodSets
 from flowvis.policies.ports import PortClasses
 
@@ -86,7 +84,8 @@ class Rulebook:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._said = _said(snapshot)
-        self.too_costly = too_costly(snapshot)
+        self._order = EvaluationOrder(snapshot)
+        self.too_costly = self._order.too_costly
         """Policies whose rules are not worked out, and why."""
         self.relational = False
         """Whether rules compare namespaces."""
@@ -97,7 +96,7 @@ class Rulebook:
         numbered: set[Ports] = set()
         for direction in Direction:
             self._by_subject[direction] = {}
-            for order, (stage, policy, rule) in enumerate(self._ordered(direction)):
+            for order, (stage, policy, rule) in enumerate(self._order.rules(direction)):
                 self._compile(order, stage, policy, rule, direction)
                 numbered.update(rule.ports or ())
         self.port_names = {ports.name for ports in numbered if ports.name}
@@ -123,53 +122,6 @@ class Rulebook:
                 found[rule.order] = rule
         return [found[order] for order in sorted(found)]
 
-    def _ordered(self, direction: Direction) -> Iterator[tuple[PolicyStage, Policy, Rule]]:
-        """Go through all rules of one direction in their order of evaluation.
-
-        In a tier the rule's place goes before the policy's name: Antrea gives rules of one place in
-        policies of one priority the same rank, and the name only makes the order certain.
-        """
-        stages: dict[PolicyStage, list[Policy]] = {stage: [] for stage in PolicyStage}
-        for policy in sorted(self._snapshot.policies, key=lambda p: (p.namespace, p.name, p.type)):
-            if policy.rules(direction) is not None:
-                stages[self._stage(policy)].append(policy)
-        for stage, those in stages.items():
-            rules = [
-                (place, policy, rule)
-                for policy in those
-                for place, rule in enumerate(self._rules(policy, direction))
-            ]
-            if stage is not PolicyStage.STANDARD:
-                rules.sort(key=lambda found: (self._tier(found[1]), found[1].priority, found[0]))
-            yield from ((stage, policy, rule) for _, policy, rule in rules)
-            if stage is PolicyStage.STANDARD:
-                for policy in those:
-                    if key_of(policy) not in self.too_costly:  # else its one rule says as much
-                        yield stage, policy, Rule("", Action.DROP, policy.subjects, None, None)
-
-    def _rules(self, policy: Policy, direction: Direction) -> Sequence[Rule]:
-        """Return a policy's rules; of one that is too costly one, of which nothing is known."""
-        rules = policy.rules(direction) or ()
-        problem = self.too_costly.get(key_of(policy))
-        if problem is None:
-            return rules
-        doubt = Unknowable(problem, unrecognized=True, namespace=policy.namespace or None)
-        chosen = dict.fromkeys(peer for rule in rules for peer in rule.subjects)
-        subjects = (doubt,) if problem == SELECTORS else tuple(chosen) or policy.subjects
-        return [Rule("", Action.DROP, subjects, (doubt,), None)]
-
-    def _tier(self, policy: Policy) -> int:
-        if isinstance(policy.tier, int):
-            return policy.tier
-        return self._snapshot.tiers.get(policy.tier, TIERS.get(policy.tier, TIERS[APPLICATION]))
-
-    def _stage(self, policy: Policy) -> PolicyStage:
-        if policy.type is PolicyType.KUBERNETES:
-            return PolicyStage.STANDARD
-        return (
-            PolicyStage.BASELINE if self._tier(policy) >= BASELINE_PRIORITY else PolicyStage.TIERS
-        )
-
     def _compile(
         self, order: int, stage: PolicyStage, policy: Policy, rule: Rule, direction: Direction
     ) -> None:
@@ -185,20 +137,12 @@ class Rulebook:
             verdict,
         )
         by_subject = self._by_subject[direction]
-        for peer in self._subjects(rule.subjects):
+        for peer in self._order.subjects(rule):
             if isinstance(peer, Pods):
                 by_subject.setdefault(self._atom(peer), []).append(compiled)
             elif isinstance(peer, Unknowable) and peer.unrecognized:
                 anyone = self._atom(Pods(peer.namespace))
                 by_subject.setdefault(anyone, []).append(replace(compiled, certain=False))
-
-    def _subjects(self, subjects: Iterable[Peer]) -> Iterator[Peer]:
-        """Go through whom a rule applies to; what is no Pod, as an address block, is in vain."""
-        for peer in subjects:
-            if not isinstance(peer, GroupName):
-                yield peer
-            elif (peer.namespace, peer.name) not in self._snapshot.reaching:
-                yield from self._snapshot.expand([peer])
 
     def _atom(self, peer: Peer) -> int:
         return self._atoms.setdefault(peer, len(self._atoms))

@@ -49,6 +49,12 @@ class _Progress:
 _PROGRESS: ContextVar[_Progress] = ContextVar("progress")
 
 
+def caller_of_request() -> str:
+    """Return who sent the request that is being answered, "" as long as that is not known."""
+    progress = _PROGRESS.get(None)
+    return progress.caller if progress is not None else ""
+
+
 @dataclass
 class ApiStats:
     """What was asked, on all listeners."""
@@ -102,6 +108,7 @@ class Application:
 
     def _handling(self, route: Route) -> Handling:
         async def handle(request: web.Request) -> web.StreamResponse:
+            _check_body(request)
             if route.needs is Needs.NOTHING:
                 route.check(request)
                 return await route.handler(ANYBODY, request)
@@ -157,13 +164,29 @@ class Application:
             problem = Problem("bad-request", str(error))
         except FlowvisError as error:
             problem = Problem("failed", str(error))
-        except ConnectionError:
-            raise  # the reader has left
+        except ConnectionError as error:  # the reader has left
+            problem = Problem("failed", str(error))
         except Exception as error:  # noqa: BLE001  logged, with a limit
             text = "a request met a defect of ours"
             self._limited.log(logging.ERROR, request.path[:200], text, error=error)
             problem = Problem("failed", f"{type(error).__name__}, see the log")
         return self._refused(request, problem)
+
+    def malformed(
+        self, request: web.BaseRequest, status: int, error: BaseException | None
+    ) -> web.Response:
+        """Return the answer to what came in place of a request, or to one that we failed at."""
+        if status < 500:
+            problem = of_status(status, "that is not HTTP/1.1 as we take it, or a head is too long")
+        else:
+            text = "a request met a defect of ours, outside of its handler"
+            self._limited.log(logging.ERROR, request.remote or "local", text, error=error)
+            problem = Problem("failed", f"{type(error).__name__}, see the log")
+        self.stats.requests += 1
+        self.stats.refused[problem.code] += 1
+        response = answers.document(problem.document(), status)
+        response.headers["Server"] = "flowvis"  # aiohttp names itself, and Python
+        return response
 
     def _refused(self, request: web.Request, problem: Problem) -> web.StreamResponse:
         progress = _PROGRESS.get()
@@ -186,6 +209,14 @@ class Application:
         response = answers.document(problem.document(), problem.status)
         response.headers.update(problem.headers)
         return response
+
+
+def _check_body(request: web.Request) -> None:
+    """Refuse a body that we would not take, before any of it is read."""
+    if request.content_length is None and request.body_exists:
+        raise Problem("bad-request", "a body needs a Content-Length")
+    if (request.content_length or 0) > MAX_REQUEST_BYTES:
+        raise Problem("too-large", f"a body has at most {MAX_REQUEST_BYTES} bytes")
 
 
 async def _note_begun(_: web.Request, response: web.StreamResponse) -> None:

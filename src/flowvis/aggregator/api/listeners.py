@@ -1,8 +1,12 @@
 """Where the API is served: on the control socket, and on TCP.
 
 Who says nothing keeps nobody out. A connection that has not asked, or whose answer is through, is
-idle: it ends after a while, or when room is needed, the oldest of the address with most first. One
-whose reader takes nothing of an answer ends as well.
+idle: it ends after a while, or when room is needed, the oldest of the address with most first;
+those of known callers last. One whose reader takes nothing of an answer ends as well.
+
+Who says nothing costs nothing either: a handshake begins with the first byte. Who was refused is
+answered a moment later, so that asking again and again is no faster than that; a body that is not
+wanted is not read, the connection ends.
 """
 
 import asyncio
@@ -12,12 +16,13 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 
 from flowvis.aggregator.api import control
-from flowvis.aggregator.api.application import Application, Handling
+from flowvis.aggregator.api.application import Application, Handling, caller_of_request
 from flowvis.aggregator.api.door import TcpDoor
 from flowvis.aggregator.api.headers import add_headers
 from flowvis.counts import count, counts_by_reason
@@ -38,6 +43,9 @@ NEXT_REQUEST_S = 75.0
 STALLED_S = 30.0  # in which a reader takes nothing
 LOOK_S = 5.0
 SHUTDOWN_S = 2.0
+REFUSED_S = 0.25
+REFUSED = frozenset({400, 401, 403, 404, 413, 429})
+"""Answers that wait so long, on TCP."""
 
 Ending = Callable[[], Awaitable[None]]
 """Lets what is under way come to its end, as the aggregator stops."""
@@ -59,6 +67,10 @@ class _Guest:
     sock: socket.socket
     since_s: float
     """Of its last change: connected, asked, answered."""
+    silent: bool = True
+    """Nothing has come yet."""
+    known: bool = False
+    """It has asked for somebody whom we know."""
     opening: "asyncio.Task[None] | None" = None
     handler: web.RequestHandler | None = None
     answered: bool = False
@@ -67,7 +79,10 @@ class _Guest:
 
     def abort(self) -> None:
         """End it, wherever it is."""
-        if self.opening is not None:
+        if self.silent:
+            asyncio.get_running_loop().remove_reader(self.sock)
+            self.sock.close()
+        elif self.opening is not None:
             self.opening.cancel()
         elif self.handler is not None and self.handler.transport is not None:
             self.handler.transport.abort()
@@ -75,19 +90,60 @@ class _Guest:
     @property
     def left(self) -> bool:
         """Whether it has ended."""
-        return self.opening is None and (self.handler is None or self.handler.transport is None)
+        gone = self.handler is None or self.handler.transport is None
+        return not self.silent and self.opening is None and gone
+
+
+class _Handler(web.RequestHandler):
+    """aiohttp's, but what is no request is answered, counted and kept out of the log as others."""
+
+    __slots__ = ("_application",)
+
+    def __init__(self, server: web.Server, application: Application) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=NEXT_REQUEST_S,
+            lingering_time=0,
+            access_log=None,  # type: ignore[arg-type]  # as aiohttp itself gives it
+        )
+        self._application = application
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  what came is nothing to repeat
+    ) -> web.StreamResponse:
+        """Return the answer."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was broken off")
+        response = self._application.malformed(request, status, exc)
+        response.force_close()
+        return response
 
 
 class Connections:
     """The connections of one listener, and aiohttp's server behind them."""
 
-    def __init__(self, name: str, application: Application, most: int, ending: Ending) -> None:
+    def __init__(
+        self,
+        name: str,
+        application: Application,
+        most: int,
+        ending: Ending,
+        refused_s: float = 0.0,
+    ) -> None:
         self.stats = ConnectionStats()
         self._name, self._application, self._most, self._ending = name, application, most, ending
+        self._refused_s = refused_s
         self._acceptor = Acceptor(self._admit, self._cannot_accept)
         self._guests: set[_Guest] = set()
         self._behind: dict[asyncio.BaseProtocol, _Guest] = {}
-        self._idle: Places[_Guest] = Places(most)
+        self._strangers: Places[_Guest] = Places(most)
+        self._known: Places[_Guest] = Places(most)
+        """Both idle."""
         self._context: Callable[[], ssl.SSLContext | None] = lambda: None
         self._runner: web.AppRunner | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -117,7 +173,6 @@ class Connections:
             access_log=None,
             shutdown_timeout=SHUTDOWN_S,
             handler_cancellation=True,
-            keepalive_timeout=NEXT_REQUEST_S,
         )
         await self._runner.setup()
         self._acceptor.start(listeners)
@@ -129,7 +184,7 @@ class Connections:
         self._acceptor.close()
         await self._ending()
         for guest in list(self._guests):
-            if guest.opening is not None:
+            if guest.silent or guest.opening is not None:
                 guest.abort()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -147,8 +202,15 @@ class Connections:
             keep_alive(sock)
         guest = _Guest(address, sock, self._now_s())
         self._guests.add(guest)
-        self._idle.add(address, guest)
+        self._rest(guest)
+        asyncio.get_running_loop().add_reader(sock, self._begin, guest)
+
+    def _begin(self, guest: _Guest) -> None:
+        """Begin with a connection from which something has come, or the end."""
+        asyncio.get_running_loop().remove_reader(guest.sock)
+        guest.silent = False
         guest.opening = asyncio.ensure_future(self._open(guest))
+        guest.opening.add_done_callback(partial(self._opened, guest))
 
     def _cannot_accept(self, error: OSError) -> None:
         self._limited.log(logging.WARNING, self._name, "cannot accept connections: %s", error)
@@ -160,45 +222,58 @@ class Connections:
         def handler() -> asyncio.BaseProtocol:
             if self._runner is None or self._runner.server is None:
                 raise RuntimeError("connections before there is a server")
-            guest.handler = self._runner.server()
+            guest.handler = _Handler(self._runner.server, self._application)
             self._behind[guest.handler] = guest
             return guest.handler
 
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                handler,
-                guest.sock,
-                ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_S if context else None,
-            )
-        except (OSError, EOFError):  # ssl.SSLError and TimeoutError are OSErrors
+        await asyncio.get_running_loop().connect_accepted_socket(
+            handler,
+            guest.sock,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_S if context else None,
+        )
+
+    def _opened(self, guest: _Guest, opening: "asyncio.Task[None]") -> None:
+        """Note how that went; a task that was cancelled may not even have begun."""
+        guest.opening, guest.since_s = None, self._now_s()
+        if opening.cancelled() or (error := opening.exception()) is not None:
+            guest.sock.close()
+            self._forget(guest)
+        if not opening.cancelled() and error is not None:
             self.stats.closed["handshake"] += 1
-            guest.sock.close()
-            self._forget(guest)
-        except asyncio.CancelledError:
-            guest.sock.close()
-            self._forget(guest)
-        guest.opening = None
-        guest.since_s = self._now_s()
+            if not isinstance(error, OSError | EOFError):  # what TLS has are OSErrors
+                text = "a connection met a defect of ours"
+                self._limited.log(logging.ERROR, guest.address, text, error=error)
 
     async def _note(self, request: web.Request, handler: Handling) -> web.StreamResponse:
         """Know a connection as busy while it is answered."""
         guest = self._behind[request.protocol]
-        self._idle.discard(guest)
+        self._strangers.discard(guest)
+        self._known.discard(guest)
         try:
-            return await handler(request)
+            response = await handler(request)
         finally:
+            guest.known = bool(caller_of_request())
             if guest in self._guests:
                 guest.answered, guest.since_s = True, self._now_s()
                 guest.waiting_bytes, guest.stalled_s = 0, 0.0
-                self._idle.add(guest.address, guest)
+                self._rest(guest)
+        if self._refused_s and response.status in REFUSED and not response.prepared:
+            await asyncio.sleep(self._refused_s)
+        return response
 
     def _make_room(self, address: str) -> bool:
         """End an idle connection; False where there is none."""
-        if not len(self._idle):
-            return False
-        self._end(self._idle.to_give_way(address), "gave-way")
-        return True
+        for places in (self._strangers, self._known):
+            if len(places):
+                self._end(places.to_give_way(address), "gave-way")
+                return True
+        return False
+
+    def _rest(self, guest: _Guest) -> None:
+        """Note that a connection is idle."""
+        places = self._known if guest.known else self._strangers
+        places.add(guest.address, guest)
 
     def _end(self, guest: _Guest, reason: str) -> None:
         self.stats.closed[reason] += 1
@@ -207,7 +282,8 @@ class Connections:
 
     def _forget(self, guest: _Guest) -> None:
         self._guests.discard(guest)
-        self._idle.discard(guest)
+        self._strangers.discard(guest)
+        self._known.discard(guest)
         if guest.handler is not None:
             self._behind.pop(guest.handler, None)
 
@@ -221,12 +297,13 @@ class Connections:
             await asyncio.sleep(LOOK_S)
             self._purge()
             now_s = self._now_s()
-            for guest in list(self._idle):
+            for guest in [*self._strangers, *self._known]:
                 patience_s = NEXT_REQUEST_S if guest.answered else FIRST_REQUEST_S
                 if guest.opening is None and now_s - guest.since_s > patience_s:
                     self._end(guest, "idle")
             for guest in list(self._guests):
-                if guest not in self._idle and self._stalled(guest):
+                idle = guest in self._strangers or guest in self._known
+                if not idle and self._stalled(guest):
                     self._end(guest, "stalled")
 
     def _stalled(self, guest: _Guest) -> bool:
@@ -248,6 +325,7 @@ class ControlSocket:
 
     def __init__(self, path: Path, application: Application, ending: Ending) -> None:
         self.path = path
+        self.application = application
         self._connections = Connections(self.name, application, MAX_LOCAL, ending)
 
     async def start(self) -> None:
@@ -278,32 +356,40 @@ class TcpApi:
         certificates: TlsReloader | None,
         patient: bool = False,
         max_connections: int = 256,
+        refused_s: float = REFUSED_S,
     ) -> None:
-        """`patient`: the certificate may come later, and connections wait for it."""
+        """`patient`: the certificate may come later, and connections wait for it.
+
+        `refused_s`: after how long who is refused is answered.
+        """
         self._host, self._port = host, port
         self._door = door
         self._certificates, self._patient = certificates, patient
-        self.connections = Connections(self.name, application, max_connections, ending)
+        self.connections = Connections(self.name, application, max_connections, ending, refused_s)
+        self._listeners: list[socket.socket] = []
         self._keeper: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return self.connections.port or self._port
+        return int(self._listeners[0].getsockname()[1]) if self._listeners else self._port
 
     async def start(self) -> None:
         """Listen; SystemRefused or SettingsError say what is in the way."""
         self._load()
         await self._door.start()
-        listeners = listen(self._host, self._port)
+        self._listeners = listen(self._host, self._port)
         if self._certificates is None or self._certificates.loaded:
-            await self._serve(listeners)
-        self._keeper = spawn(f"{self.name} certificates", self._keep(listeners))
+            await self._serve()
+        self._keeper = spawn(f"{self.name} certificates", self._keep())
 
     async def stop(self) -> None:
         """Take nobody any more, and end what is under way."""
         await end(self._keeper)
         await self.connections.stop()
+        for listener in self._listeners:  # nothing was served yet
+            listener.close()
+        self._listeners = []
         await self._door.stop()
 
     def _load(self) -> None:
@@ -314,15 +400,17 @@ class TcpApi:
             if not self._patient:
                 raise
 
-    async def _serve(self, listeners: list[socket.socket]) -> None:
+    async def _serve(self) -> None:
         certificates = self._certificates
         await self.connections.start(
-            listeners, certificates.context if certificates else lambda: None, prepare=add_headers
+            self._listeners,
+            certificates.context if certificates else lambda: None,
+            prepare=add_headers,
         )
         kind = "HTTPS" if certificates else "HTTP"
         log.info("%s listens on %s port %d, %s", self.name, self._host, self.port, kind)
 
-    async def _keep(self, listeners: list[socket.socket]) -> None:
+    async def _keep(self) -> None:
         """Serve when there are certificates, and take up new ones."""
         while True:
             await asyncio.sleep(LOOK_S)
@@ -331,7 +419,7 @@ class TcpApi:
             if self.connections.port is None:
                 self._load()
                 if self._certificates.loaded:
-                    await self._serve(listeners)
+                    await self._serve()
                 continue
             try:
                 if self._certificates.refresh():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -27,12 +27,12 @@ class Question(Protocol):
     def records(self) -> Records:
         """Which records it is about."""
 
-    @classmethod
-    def parse(cls, parameters: Mapping[str, str], condition: Condition, now_ms: int) -> Self:
-        """Read it; QuestionError says what is wrong."""
-
     def plan(self) -> Plan[dict[str, Any]]:
         """Return the plan of its answer."""
+
+
+Parse = Callable[[Mapping[str, str], Condition, int], Question]
+"""Reads a question: parameters, which records, and the time; QuestionError says what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,23 @@ class Questions:
     uncommitted: Callable[[], Uncommitted]
     """What is not in the store's books yet; on the event loop."""
 
-    async def ask(self, kind: type[Question], caller: Caller, request: web.Request) -> web.Response:
+    async def ask(self, parse: Parse, caller: Caller, request: web.Request) -> web.Response:
         """Answer a request."""
+        return await answers.large(await self.found(parse, caller, request))
+
+    async def found(self, parse: Parse, caller: Caller, request: web.Request) -> dict[str, Any]:
+        """Return the answer of a request."""
         chosen = condition(asked(caller, request))
         try:
-            question = kind.parse(request.query, chosen, self.now_ms())
+            question = parse(request.query, chosen, self.now_ms())
         except QuestionError as error:
             suggestion = error.suggestion or None
             raise Problem(error.code, str(error), suggestion=suggestion) from error
         span = question.records.range
         plan = _with_books(question.plan(), span, self.uncommitted())
-        answered = await self.answers.answer(plan, self.prepare)
+        answered = await self.answers.answer(plan, self.prepare, caller.name)
         found, books = answered.value
-        return answers.document(found | {"answer": _answer(caller, span, answered, books)})
+        return found | {"answer": _answer(caller, span, answered, books)}
 
 
 def _with_books(

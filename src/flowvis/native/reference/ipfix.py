@@ -86,7 +86,7 @@ class RecordDecoder:
         self._bound: tuple[RecordTarget | None, set[tuple[int, int]]] = (None, set())
         self._expected: dict[int, int] = {}  # by domain: the next sequence number
         self._boots: dict[int, int] = {}  # by domain: when its system began, in ms
-        self._export_ms = 0
+        self.export_ms = 0
         self._at = 0
         self._message_end = 0  # 0: between messages
         self._in_set = False
@@ -147,7 +147,7 @@ class RecordDecoder:
         self._message_end = self._at + length
         self._at += HEADER.size
         self.domain = domain
-        self._export_ms = exported * 1000
+        self.export_ms = exported * 1000
         self._certain = True
         self._sequence = sequence
         ahead = (sequence - self._expected.get(domain, sequence)) & 0xFFFFFFFF
@@ -238,7 +238,7 @@ class RecordDecoder:
             seconds = ((value >> 32) - NTP_EPOCH) & 0xFFFFFFFF
             return seconds * 1000 + ((value & 0xFFFFFFFF) * 1000 + (1 << 31) >> 32)
         if op == DecodeOp.BEFORE_EXPORT:
-            return max(self._export_ms - value // 1000, 0)
+            return max(self.export_ms - value // 1000, 0)
         return value
 
     def _note_boot(self, began_ms: int) -> None:
@@ -265,17 +265,17 @@ class RecordDecoder:
             case DecodeOp.SUBTRACT:
                 value = max(other - own, 0)
             case DecodeOp.EXPORT_TIME:
-                value = self._export_ms
+                value = self.export_ms
             case _:
                 value = self._since_boot(own, other)
         _put(target, column, value)
 
     def _since_boot(self, uptime_ms: int, at_export_ms: int) -> int:
         if self.domain not in self._boots:
-            self._note_boot((self._export_ms - at_export_ms) & _U64)
-        boot = self._boots.get(self.domain, self._export_ms - at_export_ms)
+            self._note_boot((self.export_ms - at_export_ms) & _U64)
+        boot = self._boots.get(self.domain, self.export_ms - at_export_ms)
         moment = (boot + uptime_ms) & _U64
-        behind = self._export_ms - moment
+        behind = self.export_ms - moment
         if behind > 1 << UPTIME_BITS - 1:
             moment += (behind + (1 << UPTIME_BITS - 1) >> UPTIME_BITS) << UPTIME_BITS
         return moment

@@ -14,7 +14,7 @@ def routes(questions: Questions) -> list[Route]:
         Route(
             "GET",
             f"{API}/flows",
-            partial(questions.ask, PageQuestion),
+            partial(questions.ask, PageQuestion.parse),
             "Flow records of the store, newest first",
             parameters=(
                 FROM,

@@ -15,7 +15,7 @@ def routes(questions: Questions) -> list[Route]:
         Route(
             "GET",
             f"{API}/graph",
-            partial(questions.ask, GraphQuestion),
+            partial(questions.ask, GraphQuestion.parse),
             "Who talks to whom: the largest edges, and what is left",
             parameters=(
                 FROM,

@@ -17,7 +17,7 @@ def routes(questions: Questions) -> list[Route]:
         Route(
             "GET",
             f"{API}/query",
-            partial(questions.ask, TableQuestion),
+            partial(questions.ask, TableQuestion.parse),
             "What records add up to, in groups and intervals",
             parameters=(
                 FROM,

@@ -1,0 +1,64 @@
+"""flowctl nodes: what comes from each node, what is missing of it, and how its clock goes."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from flowvis.cli import tables
+from flowvis.cli.client import Client
+from flowvis.cli.command import Commands, Connect
+from flowvis.cli.target import add_options_again
+from flowvis.runtime.durations import format_duration
+from flowvis.runtime.visible import visible_json
+
+PATH = "api/v1/nodes"
+TITLES = ("NODE", "LAST", "RECORDS/S", "RECEIVED", "LOST", "CLOCK", "CONNTRACK")
+
+
+def add_arguments(commands: Commands, connect: Connect) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "nodes",
+        help="what comes from each node, and what is missing of it",
+        description="Show the nodes of the cluster and of exporters: when something came last, "
+        "records a second, how many came and how many never did (by their sequence numbers), and "
+        "how far the node's clock is ahead of the aggregator's, up to a second too little. Exits "
+        "with 0 whatever it finds: flowctl status --check is for scripts.",
+        epilog="examples:\n  flowctl nodes\n  flowctl nodes -o json\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_options_again(parser)
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.set_defaults(run=lambda options: run(options, connect(options)))
+
+
+def run(options: argparse.Namespace, client: Client) -> int:
+    """Print the nodes."""
+    answer = client.get(PATH)
+    if options.output == "json":
+        print(visible_json(answer, indent=2))
+        return 0
+    console = tables.console()
+    nodes = answer["nodes"]
+    if not nodes:
+        console.print("no node is known, and nothing came from any")
+        return 0
+    console.print(tables.grid(TITLES, [_row(node) for node in nodes], right=TITLES[1:]))
+    for node in nodes:
+        for problem in node["problems"]:
+            console.print(tables.line(f"{node['name']}: {problem}"))
+    return 0
+
+
+def _row(node: Mapping[str, Any]) -> tuple[str, ...]:
+    last, ahead = node["lastHeardSeconds"], node["clockSkewSeconds"]
+    conntrack = node["conntrack"]
+    return (
+        node["name"],
+        "never" if last is None else f"{format_duration(round(last))} ago",
+        f"{node['recordsPerSecond']:.1f}",
+        str(node["received"]),
+        str(node["lost"]),
+        "" if ahead is None else f"{ahead:+.1f} s",
+        "" if conntrack is None else f"{conntrack['entries']} of {conntrack['max']}",
+    )

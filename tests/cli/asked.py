@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregator.harness import Aggregator, deliver, exported, running
+from aggregator.harness import Aggregator, deliver, exported
 from flowvis.transport.certificates import issue_server, load_ca
 
 ADMIN, SHOP = "admin-0123456789abcdef", "shop-0123456789abcdef-0"

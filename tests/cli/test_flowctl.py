@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from rich.cells import cell_len
 
 from aggregator.records import records
 from aggregator.served import Answered, served

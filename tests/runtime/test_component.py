@@ -189,7 +189,7 @@ def test_root_task_that_ends_stops_all(body: str, text: str) -> None:
     with daemon(
         f"""
         async def ends():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
             {body}
         sys.exit(serve([Part('a'), Part('b', task=ends), Ready('c')], grace_s=5))
         """

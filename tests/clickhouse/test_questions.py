@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from aggregator.records import records
+from flowvis.clickhouse.query import QueryLimits
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.store import Store, open_store
+from flowvis.clickhouse.store import QuerySettings, Store, open_store
+from flowvis.errors import StoreError
 from flowvis.filters import Operator, quote
 from flowvis.filters.vocabulary import dimensions, lookup
 from flowvis.questions.graph import GraphQuestion
@@ -18,8 +20,8 @@ from flowvis.questions.pages import PageQuestion
 from flowvis.questions.table import TableQuestion
 
 from .asking import NOW_MS, ask
-from .conftest import place
-from .samples import STORED
+from .conftest import MakeStore, place
+from .samples import STORED, flows
 
 pytestmark = pytest.mark.clickhouse
 
@@ -411,3 +413,21 @@ def test_every_name_groups_as_it_chooses(store: Store) -> None:
         value, *numbers = found["rows"][-1]
         chosen = ask(store, TableQuestion, _chooses(name, value), measure="octets,records")
         assert chosen["total"] == numbers, (name, value)
+
+
+def test_what_reads_too_many_records_is_refused_and_else_says_how_many(
+    make_store: MakeStore,
+) -> None:
+    """Old servers count a granule of 8192 records as read when they open it."""
+    limits = QueryLimits(rows_read=20_000)
+    store = make_store(queries=QuerySettings(limits=limits))
+    store.migrate()
+    store.insert(flows(8000), BatchId("test", END_S, 0))
+    query = store.ask("SELECT sum(octetDeltaCount) FROM flow_records")
+    assert query.result().rows == [[800_000]]
+    assert query.cost.rows == 8000
+    assert query.cost.octets >= 8000 * 8
+    store.insert(flows(30_000), BatchId("test", END_S, 1))
+    with pytest.raises(StoreError) as error:
+        store.ask("SELECT sum(octetDeltaCount) FROM flow_records").result()
+    assert error.value.code == 158

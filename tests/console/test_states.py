@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from playwright.sync_api import Browser, Route, expect
@@ -151,8 +152,21 @@ def test_live_flows_come_as_they_are_written_and_wait_while_held(
         expect(table.locator("tbody tr")).to_have_count(1)
         page.get_by_role("button", name="Go on").click()
         expect(table.locator("tbody tr")).to_have_count(2)
-        context.close()
         assert visit.problems == []
+
+        # Who is no longer known is asked who they are, and then is where they were.
+        tokens = tmp_path / "tokens"
+        known = tokens.read_text()
+        tokens.write_text(known.replace(TOKEN, "another-token-of-some-length-0987654321"))
+        page = context.new_page()
+        page.goto(f"{own.url}/?page=explore&by=dst.port")
+        page.get_by_label("Token").wait_for()
+        tokens.write_text(known)
+        block_until(lambda: own.api("me"), own.aggregator.log, despite=(HTTPError,))
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("heading", name="Throughput by dst.port")).to_be_visible()
+        context.close()
 
 
 def settled(visit: Visit, picture: str) -> str:

@@ -52,6 +52,7 @@ class Aggregator:
             },
             "listen": {"address": "127.0.0.1", "port": 0},
             "status": {"port": 0},
+            "apiServer": {"apiPort": 0},
             "controlSocket": str(path / "control.sock"),
             "activeFlowRecordTimeout": "500ms",
             "inactiveFlowRecordTimeout": "2s",

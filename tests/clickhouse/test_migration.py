@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -151,12 +152,15 @@ def test_ttl_follows_the_settings(make_store: MakeStore, settings: StoreSettings
         store = make_store(ttl_s=ttl_s)
         store.migrate()
         engine = f"SELECT engine_full FROM system.tables WHERE database = '{settings.database}'"
-        found = str(store.query(f"{engine} AND name = '{schema.TABLE}'").rows[0][0])
-        assert (f"toIntervalSecond({ttl_s})" in found) == bool(ttl_s)
-        assert (" TTL " in found) == bool(ttl_s)
+        for table in (schema.TABLE, schema.BOOKS):
+            found = str(store.query(f"{engine} AND name = '{table}'").rows[0][0])
+            assert (f"toIntervalSecond({ttl_s})" in found) == bool(ttl_s)
+            assert (" TTL " in found) == bool(ttl_s)
     store.insert(flows(5), BATCH)  # long ago
-    admin(store)(f"OPTIMIZE TABLE {settings.database}.{schema.TABLE} FINAL")
-    assert store.query(f"SELECT count() FROM {settings.database}.flows").rows == [[0]]
+    store.keep(Page(BATCH, 60, [BookEntry("collector", What.RECEIVED, 5)]))
+    for table in (schema.TABLE, schema.BOOKS):
+        admin(store)(f"OPTIMIZE TABLE {settings.database}.{table} FINAL")
+        assert store.query(f"SELECT count() FROM {settings.database}.{table}").rows == [[0]]
 
 
 @pytest.mark.clickhouse

@@ -287,3 +287,19 @@ def test_map_shows_what_has_changed(shown: Console, visit: Visit) -> None:
         [each["octets"], "new"] for each in sorted(touching, key=lambda each: -each["octets"])
     ]
     expect(page.get_by_role("list", name="Colours")).to_contain_text("gone")
+
+
+def test_what_explore_offers_can_be_asked(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("explore"))
+    offered = page.locator("#dimensions option").evaluate_all("all => all.map(each => each.value)")
+    assert {"dst.workload", "verdict", "service", "egressIP"} <= set(offered)
+    for first in range(0, len(offered), 6):
+        shown.asked("query", by=",".join(offered[first : first + 6]), limit=1)
+    measures = page.get_by_label("Measure").evaluate("list => [...list].map(each => each.value)")
+    assert "throughput" in measures
+    for first in range(0, len(measures), 8):
+        shown.asked("query", measure=",".join(measures[first : first + 8]))
+    page.get_by_label("Add a dimension").fill("src.label.app")
+    page.keyboard.press("Enter")
+    page = visit.answered()
+    expect(page.get_by_role("columnheader", name="src.label.app")).to_be_visible()

@@ -21,6 +21,10 @@ from .explained import BEGAN, NOW, POLICY, cluster, explained, named, pod
 
 EMPTY: dict[str, Any] = {
     "flowStartSeconds": NOW,
+    "sourcePodName": "",
+    "destinationPodName": "",
+    "sourceNodeName": "",
+    "destinationNodeName": "",
     **{
         f"{direction}NetworkPolicy{name}": 0 if name in {"Type", "RuleAction"} else ""
         for direction in ("ingress", "egress")

@@ -119,6 +119,21 @@ async def test_a_pod_that_is_gone_leaves_it_open(tmp_path: Path, stored: Store) 
     assert connection["ingress"]["reported"]["agrees"] is None
 
 
+async def test_a_node_at_an_address_that_no_object_has(tmp_path: Path, stored: Store) -> None:
+    gateway = {"sourceIP": "10.0.0.254", "sourceNodeName": "node-1", **TO_ORDERS}
+    rows = [
+        flow(1, **gateway, destinationNodeName=node, destinationTransportPort=port)
+        for node, port in (("node-1", 90), ("node-2", 91))
+    ]
+    stored.insert(records(*rows, fields=STORED), BatchId("explained", 3))
+    answer = await asked(tmp_path, stored, filter="port = 90")
+    ingress = answer["connections"][0]["ingress"]
+    assert (ingress["conclusion"], ingress["reported"]["agrees"]) == ("exempt", True)
+    answer = await asked(tmp_path, stored, filter="port = 91")
+    ingress = answer["connections"][0]["ingress"]
+    assert (ingress["conclusion"], ingress["reported"]["agrees"]) == ("isolated", False)
+
+
 async def test_records_that_there_are_none_of(tmp_path: Path, stored: Store) -> None:
     for query, problem in (
         ({"filter": "pod = shop/none"}, "no record of this range matches"),

@@ -404,3 +404,15 @@ def test_an_answer_stays_when_there_are_too_many_others(monkeypatch: pytest.Monk
     assert way.conclusion is Conclusion.ISOLATED
     monkeypatch.setattr(checks, "MAX_CHECKS", 20)
     assert explain(network_policy("p"), last).ingress.conclusion is Conclusion.UNKNOWN
+
+
+def test_policies_of_the_cluster_that_select_nobody_here_are_for_who_sees_all() -> None:
+    near = network_policy("near", podSelector=matching(app="aa"))
+    elsewhere = tiered()
+    elsewhere["spec"]["appliedTo"] = [{"podSelector": matching(app="secret")}]
+    explanation = explain(near, elsewhere)
+    whole = as_dict(explanation)["ingress"]["others"]
+    assert [other["policy"]["name"] for other in whole] == ["near", "f"]
+    some = as_dict(explanation, lambda namespace: namespace in {"", "x"})["ingress"]
+    assert [other["policy"]["name"] for other in some["others"]] == ["near"]
+    assert "secret" not in str(some)

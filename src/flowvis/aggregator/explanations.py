@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -104,6 +104,17 @@ class Asked:
         if self.record is None or not self.record[f"{side}PodName"]:
             return ""
         return f"{self.record[f'{side}PodNamespace']}/{self.record[f'{side}PodName']}"
+
+    @property
+    def own_node(self) -> str:
+        """Return the node that the record names at both ends, though it has no Pod at the source.
+
+        Exporters name a node at addresses that no object has, as the gateway of its Pods.
+        """
+        if self.record is None or self.record["sourcePodName"]:
+            return ""
+        nodes = {str(self.record[f"{side}NodeName"]) for side in ("source", "destination")}
+        return nodes.pop() if len(nodes) == 1 else ""
 
 
 @dataclass(slots=True)
@@ -223,7 +234,8 @@ class Explanations:
         if place.port:
             raise ValueError(f"source {place.text!r}: without a port: no policy asks for it")
         if not place.name:
-            return self._at(place.address, at_ms, asked.pod("source"))
+            end = self._at(place.address, at_ms, asked.pod("source"))
+            return replace(end, node=asked.own_node) if asked.own_node and not end.name else end
         pod = self._inventory.pods.named(place.namespace, place.name)
         if pod is not None:
             return self._end(pod, self._families(asked.destination))

@@ -56,7 +56,8 @@ class End:
     name: str = ""
     """namespace/name of the Pod."""
     node: str = ""
-    """The name of the node that the Pod runs on."""
+    """The name of the node that the Pod runs on; of what is no Pod, the node that it is known to be
+    of, beside those that have its address."""
     gone: bool = False
     """Whether it was a Pod of which nothing but the name is known any more."""
 
@@ -175,8 +176,8 @@ class Checks:
         return _check(what, part, why)
 
     def node_of(self, end: End) -> str:
-        """Return the node whose address an end is; "" where it is a Pod or no node's."""
-        return "" if end.member else self.nodes.get(end.address, "")
+        """Return the node that an end is of; "" where it is a Pod or no node's."""
+        return "" if end.member else self.nodes.get(end.address, end.node)
 
     def _count(self) -> None:
         self._left -= 1
@@ -222,8 +223,8 @@ class Checks:
         return ""
 
     def _node(self, choice: Nodes, end: End) -> tuple[Part | None, str]:
-        name = self.node_of(end)
-        if not name:
+        name = None if end.member else self.nodes.get(end.address)
+        if name is None:
             return Part.NODE, f"{end} is no node's address"
         node = self._snapshot.nodes[name]
         if not choice.every and end.address not in node.antrea:

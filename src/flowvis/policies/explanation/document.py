@@ -71,6 +71,10 @@ def _way(
     shown = [step for step in way.steps if seen or step.decides]
     steps = [_step(step, seen=seen, peer_seen=seen and peer_seen) for step in shown]
     decided = way.decided
+    # Of the cluster's policies those are shown that select the Pod, unless all may be seen.
+    others = [
+        other for other in way.others if seen and (other.policy.namespace or sees is everything)
+    ]
     return {
         "direction": way.direction.value,
         "conclusion": way.conclusion.value,
@@ -79,11 +83,8 @@ def _way(
         "decided": None if decided is None else shown.index(decided),
         "steps": steps,
         "omitted": way.omitted if seen else 0,
-        "others": [
-            {"policy": policy_dict(other.policy), "why": other.why}
-            for other in (way.others if seen else ())
-        ],
-        "othersOmitted": way.others_omitted if seen else 0,
+        "others": [{"policy": policy_dict(other.policy), "why": other.why} for other in others],
+        "othersOmitted": way.others_omitted if sees is everything else 0,
         "hidden": not seen,
         "reported": Reported.of(record, way.direction.value).as_dict(way) if record else None,
     }

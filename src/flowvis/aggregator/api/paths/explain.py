@@ -18,7 +18,7 @@ from flowvis.aggregator.explanations import (
     parse_protocol,
 )
 from flowvis.filters.sql import Condition
-from flowvis.policies.explanation.document import Sees
+from flowvis.policies.explanation.document import Sees, everything
 from flowvis.questions.pages import PageQuestion
 from flowvis.questions.problem import QuestionError
 from flowvis.questions.times import parse_moment
@@ -121,4 +121,7 @@ def _named(query: Mapping[str, str], now_ms: int) -> Asked:
 
 def seen_by(caller: Caller) -> Sees:
     """Return which namespaces somebody may see; what is in none, an address, is everybody's."""
-    return lambda namespace: not namespace or caller.visibility.sees(namespace)
+    visibility = caller.visibility
+    if visibility.all:
+        return everything
+    return lambda namespace: not namespace or visibility.sees(namespace)

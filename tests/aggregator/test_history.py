@@ -73,7 +73,7 @@ def test_the_latest_records_are_bounded_in_bytes_as_well() -> None:
 def test_for_how_long_back_all_is_remembered() -> None:
     now = [100.0]
     history = LatestRecords(10, clock_s=lambda: now[0])
-    assert history.whole_since_s is None
+    assert LatestRecords(10).whole_since_s is None
     for second in range(5):  # at 100, 102, ... 108
         now[0] = 100.0 + 2 * second
         history.put(records(*[{}] * 3))

@@ -9,12 +9,16 @@ from typing import Any
 from flowvis.aggregator.api.application import Application, LocalDoor
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.listeners import ControlSocket
-from flowvis.aggregator.api.paths import latest, live, sql
+from flowvis.aggregator.api.paths import flows, latest, live, sql, stream
 from flowvis.aggregator.api.paths import status as status_path
+from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
+from flowvis.aggregator.api.questions import Questions
 from flowvis.cli.client import ControlClient
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
+from flowvis.questions.completeness import Uncommitted
+from flowvis.runtime.clock import now_ms
 
 from .records import records
 
@@ -58,7 +62,13 @@ async def served(
         history.close()
         await running.close()
 
+    def storeless(_: str) -> Query:
+        raise Problem("no-store", "no store is configured")
+
+    questions = Questions(running, storeless, now_ms, lambda: Uncommitted(0, 0, ()))
     routes = [
+        *stream.routes(history),
+        *flows.routes(questions),
         *status_path.routes(status, lambda: {"balanced": True, "stages": []}),
         *latest.routes(history),
         *live.routes(lambda limit, skip: LIVE.take(slice(skip, skip + limit))),

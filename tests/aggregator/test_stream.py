@@ -134,6 +134,7 @@ async def test_one_sees_what_one_may(tmp_path: Path) -> None:
     ):
         reader = Reader(answer)
         assert [row["sourceIP"] for row in (await reader.next())[1]] == ["10.0.0.1", "10.0.0.2"]
+        assert await reader.next() == ("live", {"wholeSinceSeconds": None})
         for namespace in ("back", "shop"):
             it.history.put(records({"sourcePodNamespace": namespace, "destinationPodName": "x"}))
             it.history.put(records({"destinationPodNamespace": namespace, "sourcePodName": "y"}))

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from rich.cells import cell_len
 
 from aggregator.records import records
 from aggregator.served import Answered, served
 from flowvis.cli.flowctl import main
-from flowvis.cli.tables import TableColumn, _fit
+from flowvis.cli.layout import Column, Layout
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
 from waiting import until
@@ -88,36 +87,49 @@ async def test_flows_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
 async def test_flows_as_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with served(tmp_path) as (_, history, _):
         history.put(records(FLOW, FLOW, FLOW))
-        assert await flowctl(tmp_path, "flows", "-n", "2", "-o", "json") == 0
+        assert await flowctl(tmp_path, "flows", "--last", "2", "-o", "json") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == 2
     assert rows[0]["octetDeltaCount"] == 1_234_567
 
 
 async def test_following_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed: list[str] = []
+
+    def shown(text: str) -> int:
+        printed.append(capsys.readouterr().out)
+        return "".join(printed).count(text)
+
     async with served(tmp_path) as (api, history, _):
-        following = asyncio.create_task(flowctl(tmp_path, "flows", "--follow"))
-        await until(lambda: history._followers)
+        history.put(records(FLOW | {"sourcePodName": "first"}))
+        following = asyncio.create_task(flowctl(tmp_path, "flows", "--follow", "-o", "table"))
+        await until(lambda: shown("shop/first:40000"))
         for _ in range(3):  # more than the history holds: in one turn of the loop
             history.put(records(*[FLOW] * 6))
-        printed: list[str] = []
-
-        def shown() -> bool:
-            printed.append(capsys.readouterr().out)
-            return "".join(printed).count("shop/client:40000") >= 10
-
-        await until(shown)
+        await until(lambda: shown("shop/client:40000") >= 10)
         await api.stop()
         assert await asyncio.wait_for(following, 10) == 0
     lines = ("".join(printed) + capsys.readouterr().out).splitlines()
     assert lines[0].startswith("END")
-    assert lines[1] == "... 8 records missed: this terminal is too slow"
+    assert lines[2] == "... 8 records missed: this terminal is too slow"
     assert sum("shop/client:40000" in line for line in lines) == 10
+
+
+async def test_a_range_needs_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path) as (_, history, _):
+        history.put(records(FLOW))
+        for arguments in (["--since", "5m"], ["--until", "5m"], ["--since", "5m", "--follow"]):
+            assert await flowctl(tmp_path, "flows", *arguments) == 1
+            captured = capsys.readouterr()
+            assert "no store is configured" in captured.err
+            assert not captured.out
+        assert await flowctl(tmp_path, "flows") == 0
+        assert "only what the aggregator remembers" in capsys.readouterr().err
 
 
 async def test_live_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with served(tmp_path) as (_, _, _):
-        assert await flowctl(tmp_path, "flows", "--live", "--ip", "10.0.0.2") == 0
+        assert await flowctl(tmp_path, "flows", "--live", "--ip", "10.0.0.2", "-o", "table") == 0
     assert "10.0.0.2:0" in capsys.readouterr().out
 
 
@@ -238,6 +250,12 @@ async def test_status_fails_when_the_books_do_not_balance(
     async with served(tmp_path, status=lambda: status(**wrong)):
         assert await flowctl(tmp_path, "status") == 1
     assert "the books do not balance" in capsys.readouterr().err
+
+
+async def test_a_path_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path):
+        assert await flowctl(tmp_path, "top") == 1
+    assert "older than this flowctl" in capsys.readouterr().err
 
 
 def test_without_an_aggregator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -372,7 +390,8 @@ class Hostile(Answered):
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
-        (["flows"], 2),
+        (["flows"], 1),
+        (["flows", "-o", "table"], 2),
         (["flows", "-o", "wide"], 2),
         (["flows", "-o", "json"], 1),
         (["sql", "SELECT"], 2),
@@ -425,6 +444,6 @@ async def test_errors_are_as_harmless(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_wide_characters_take_two_cells() -> None:
-    column = TableColumn("A", str, 8)
-    assert cell_len(_fit(column, "日本")) == 8
-    assert _fit(TableColumn("A", str, 8, right=True), "日本") == "    日本"
+    layout = Layout([Column("A", str, 8), Column("B", str, 8, right=True)], None)
+    assert layout.line("日本").cell_len == 8 + 2 + 8
+    assert str(layout.line("日本")) == "日本          " + "日本"

@@ -4,7 +4,7 @@ import pytest
 
 from aggregator.records import records
 from flowvis.aggregator.api.listing import rows
-from flowvis.cli.tables import flow_heading, flow_line
+from flowvis.cli.tables import flow_layout
 
 DENIED = {
     "sourceIP": "10.0.0.1",
@@ -31,8 +31,9 @@ DENIED = {
 )
 def test_a_denial_in_one_direction_is_the_verdict(action: int, verdict: str) -> None:
     (record,) = rows(records(DENIED | {"ingressNetworkPolicyRuleAction": action}))
-    line, wide = flow_line(record, wide=False), flow_line(record, wide=True)
-    at = flow_heading(wide=False).index("VERDICT")
+    table, wide = flow_layout("table", None), str(flow_layout("wide", None).line(record))
+    line = str(table.line(record))
+    at = str(table.heading).index("VERDICT")
     assert line[at:].startswith(f"{verdict} ")
     assert "shop/strict" in wide
     assert " cluster-wide " in wide

@@ -1,11 +1,9 @@
 """flowctl certs: the CA and the certificates of mutual TLS."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from flowvis.cli.client import ControlClient
+from flowvis.cli.command import Commands, Connect
 from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server, load_ca
 
 DESCRIPTION = """\
@@ -24,7 +22,7 @@ ca.key stays where you issue.
 """
 
 
-def add_arguments(commands: Any, _: Callable[[argparse.Namespace], ControlClient]) -> None:
+def add_arguments(commands: Commands, _: Connect) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "certs",

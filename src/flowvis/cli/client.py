@@ -1,42 +1,185 @@
-"""Asks a running aggregator over its control socket."""
+"""Asks a running aggregator: one client, and the ways on which it gets there.
+
+A `Way` opens connections, and says in words where it leads and what to look at when it does not.
+The control socket and a server's URL are here; that through a cluster's API server is `cluster`.
+"""
 
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, Protocol
+from urllib.parse import urlencode, urlsplit
 
 from flowvis.aggregator.api.control import check_owner
-from flowvis.errors import FlowvisError, SystemRefused
+from flowvis.errors import FlowvisError, SettingsError, SystemRefused
 
 TIMEOUT_S = 300  # a query may take its time; a stream waits for ever
+CONNECT_S = 10.0
+MAX_ERROR_BYTES = 64 << 10
+MAX_LINE_BYTES = 64 << 20  # of a stream: a few hundred records
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+UNAUTHENTICATED, MISSING = 401, 404
 
 
 class Refused(FlowvisError):
-    """The aggregator answered with an error."""
+    """The aggregator answered with an error; `details` has what more it says: code, position."""
+
+    def __init__(self, message: str, details: Mapping[str, Any], filter_text: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+        self.filter_text = filter_text
+        """The filter that was sent, which the position is in."""
+
+    @property
+    def code(self) -> str:
+        """What went wrong, as the API's errors have it: bad-filter, forbidden, no-store."""
+        return str(self.details.get("code", ""))
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Where in the filter, in characters: first, how many; None if it is no filter's error."""
+        position, length = self.details.get("position"), self.details.get("length")
+        if not self.filter_text or not isinstance(position, int):
+            return None
+        return position, length if isinstance(length, int) else 0
+
+
+class Way(Protocol):
+    """How an aggregator is reached."""
+
+    where: str
+    """In words, for errors."""
+    remedy: str
+    """What to look at where nobody answers there."""
+    distrust: str
+    """What to do where its certificate is nobody's that we trust."""
+
+    def connection(self, timeout_s: float | None) -> http.client.HTTPConnection:
+        """Return a connection, not open yet; it opens within CONNECT_S or its own timeout."""
+
+    def headers(self) -> Mapping[str, str]:
+        """Return what each request says beside what HTTP does: who asks."""
+
+
+class ControlSocket:
+    """The way over a UNIX socket of this machine."""
+
+    remedy = "is it running, and is this its controlSocket? (name it with --socket, or --server)"
+    distrust = ""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.where = str(path)
+
+    def connection(self, timeout_s: float | None) -> http.client.HTTPConnection:
+        """Return a connection to the socket."""
+        return _ControlConnection(self.path, timeout_s)
+
+    def headers(self) -> Mapping[str, str]:
+        """Nothing: who may open the socket is its owner."""
+        return {"Connection": "close"}
 
 
 class _ControlConnection(http.client.HTTPConnection):
     """HTTP over a UNIX socket."""
 
-    def __init__(self, path: Path, timeout: float | None) -> None:
-        super().__init__("flow-aggregator", timeout=timeout)
+    def __init__(self, path: Path, timeout_s: float | None) -> None:
+        super().__init__("flow-aggregator", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
+        check_owner(self._path)
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
 
-class ControlClient:
+class Server:
+    """The way to the API's TCP port, as an URL names it."""
+
+    remedy = "is it running, is its apiServer.enable on, and can it be reached from here?"
+    distrust = "name the CA that signed it with --ca"
+
+    def __init__(self, url: str, token: str, ca: Path | None) -> None:
+        """SettingsError where the URL or the CA cannot be used, or the token would be readable."""
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        try:
+            self.host, self.port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise SettingsError([f"--server {url!r}: {error}"]) from error
+        if parts.scheme not in {"http", "https"} or not self.host or parts.path not in {"", "/"}:
+            raise SettingsError([f"--server {url!r}: write it as https://HOST:PORT"])
+        if parts.scheme == "http" and self.host not in LOOPBACK:
+            raise SettingsError(
+                [f"--server {url!r}: a token would be readable on the way: use https"]
+            )
+        self.where = self.url = f"{parts.scheme}://{parts.netloc}"
+        self.token = token
+        self._context = trusting(ca) if parts.scheme == "https" else None
+
+    def connection(self, timeout_s: float | None) -> http.client.HTTPConnection:
+        """Return a connection to the server."""
+        connection = (
+            _Patient(self.host, self.port, timeout=CONNECT_S)
+            if self._context is None
+            else _Secure(self.host, self.port, timeout=CONNECT_S, context=self._context)
+        )
+        connection.answer_s = timeout_s
+        return connection
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the token, if there is one."""
+        return bearing(self.token) | {"Connection": "close"}
+
+
+class _Patient(http.client.HTTPConnection):
+    """A connection that has less time to open than its answers have."""
+
+    answer_s: float | None = None
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(self.answer_s)
+
+
+class _Secure(_Patient, http.client.HTTPSConnection):
+    """One by TLS; it opens as HTTPS does."""
+
+
+def trusting(ca: Path | None) -> ssl.SSLContext:
+    """Return whom to trust: a file's certificates, else those of the system. SettingsError."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError([f"--ca {ca}: {error.strerror or error}"]) from error
+
+
+def bearing(token: str) -> dict[str, str]:
+    """Return the header of a token; nothing without one."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One of a stream of server-sent events (WHATWG HTML 9.2)."""
+
+    kind: str
+    data: Any
+    id: str
+    """With which the stream goes on after it, as Last-Event-ID."""
+
+
+class Client:
     """One aggregator."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, way: Way, timeout_s: float = TIMEOUT_S) -> None:
+        self.way = way
+        self._timeout_s = timeout_s
 
     def get(self, what: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the JSON of a GET."""
@@ -44,65 +187,145 @@ class ControlClient:
 
     def post(self, what: str, body: Mapping[str, Any]) -> Any:
         """Return the JSON of a POST."""
-        return self._document("POST", what, None, json.dumps(body).encode())
+        document = self._document("POST", what, None, json.dumps(body).encode())
+        if "error" in document:  # it had begun when that came up
+            raise _refused(document, None)
+        return document
 
     def lines(self, what: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
         """Go through JSON lines as they come."""
-        with self._ask("GET", what, query, None, None) as answer, _whole(self._path):
-            for line in answer:
+        with self._answer("GET", what, query) as answer:
+            for line in _lines(answer):
                 yield json.loads(line)
+
+    def events(
+        self, what: str, query: Mapping[str, str] | None = None, after: str = ""
+    ) -> Iterator[Event]:
+        """Go through server-sent events as they come, from one on if its id is given."""
+        headers = {"Last-Event-ID": after} if after else {}
+        with self._answer("GET", what, query, headers=headers) as answer:
+            kind, last, data = "", after, []
+            for line in _lines(answer):
+                name, _, value = line.decode().rstrip("\r\n").partition(":")
+                value = value.removeprefix(" ")
+                if name == "event":
+                    kind = value
+                elif name == "id":
+                    last = value
+                elif name == "data":
+                    data.append(value)
+                elif not name and not line.startswith(b":"):
+                    if data:
+                        yield Event(kind or "message", json.loads("\n".join(data)), last)
+                    kind, data = "", []
 
     def _document(
         self, method: str, what: str, query: Mapping[str, str] | None, body: bytes | None
     ) -> Any:
-        with self._ask(method, what, query, body, TIMEOUT_S) as answer, _whole(self._path):
-            document = json.load(answer)
-        if "error" in document:
-            raise Refused(_message(document))
-        return document
+        with self._answer(method, what, query, body, timeout_s=self._timeout_s) as answer:
+            return json.load(answer)
 
-    def _ask(
+    @contextmanager
+    def _answer(
         self,
         method: str,
         what: str,
         query: Mapping[str, str] | None,
-        body: bytes | None,
-        timeout: float | None,
-    ) -> http.client.HTTPResponse:
-        connection = _ControlConnection(self._path, timeout)
+        body: bytes | None = None,
+        *,
+        timeout_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Ask, and give the answer while it is read; its connection ends with it."""
+        connection = self.way.connection(timeout_s)
         target = f"/{what}?{urlencode(query)}" if query else f"/{what}"
+        sent = {"Content-Type": "application/json"} if body is not None else {}
         try:
-            check_owner(self._path)
-            headers = {"Content-Type": "application/json", "Connection": "close"}
-            connection.request(method, target, body, headers)
-            answer = connection.getresponse()
-        except OSError as error:
+            with self._reaching():
+                connection.request(
+                    method, target, body, {**sent, **self.way.headers(), **(headers or {})}
+                )
+                answer = connection.getresponse()
+            with answer, self._whole():
+                if answer.status != http.client.OK:
+                    raise self._error(answer, query)
+                yield answer
+        finally:
             connection.close()
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Say that nobody answers, or that it is not who we trust."""
+        where = self.way.where
+        try:
+            yield
+        except ssl.SSLCertVerificationError as error:
             raise SystemRefused(
-                f"no aggregator answers at {self._path}: {error.strerror or error}; is it running, "
-                "and is this its controlSocket? (name it with --socket)"
+                f"{where}: its certificate is not trusted: {error.verify_message or error}; "
+                f"{self.way.distrust}"
             ) from error
-        if answer.status != http.client.OK:
-            with answer:
-                raise Refused(_error(answer.read()))
-        return answer
+        except ssl.SSLError as error:
+            raise SystemRefused(f"{where}: no TLS session: {error.reason or error}") from error
+        except http.client.HTTPException as error:
+            what = f"{type(error).__name__} {error}".strip()
+            raise SystemRefused(
+                f"{where}: what answers there is no aggregator's API, or speaks TLS: {what}"
+            ) from error
+        except OSError as error:
+            raise SystemRefused(
+                f"no aggregator answers at {where}: {error.strerror or error}; {self.way.remedy}"
+            ) from error
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Say that an answer broke off: the aggregator ended, or took too long."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise BrokeOff(
+                f"the answer of the aggregator at {self.way.where} broke off: {error}"
+            ) from error
+
+    def _error(
+        self, answer: http.client.HTTPResponse, query: Mapping[str, str] | None
+    ) -> FlowvisError:
+        body = answer.read(MAX_ERROR_BYTES)
+        try:
+            found = _refused(json.loads(body), query)
+        except (ValueError, KeyError, TypeError):
+            text = body.decode(errors="replace").strip() or answer.reason
+            found = Refused(f"{answer.status} {text}"[:1000], {})
+        if answer.status == MISSING and str(found).endswith(": Not Found"):  # of no such path
+            found = Refused(
+                f"{self.way.where}: {found}; is that aggregator older than this flowctl?",
+                found.details,
+            )
+        if answer.status == UNAUTHENTICATED:
+            found = Refused(
+                f"{self.way.where}: {found}; give a token: --token-file, or FLOWVIS_TOKEN",
+                found.details,
+            )
+        return found
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """Say that an answer broke off: the aggregator ended, or took too long."""
-    try:
-        yield
-    except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
-        raise SystemRefused(f"the answer of the aggregator at {path} broke off: {error}") from error
+class BrokeOff(SystemRefused):
+    """An answer had begun, and did not come to its end."""
 
 
-def _error(body: bytes) -> str:
-    try:
-        return _message(json.loads(body))
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace")
+class ControlClient(Client):
+    """The aggregator behind a control socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(ControlSocket(path))
 
 
-def _message(document: Any) -> str:
-    return str(document["error"]["message"])
+def _lines(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    while line := answer.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"a line of more than {MAX_LINE_BYTES} bytes")
+        yield line
+
+
+def _refused(document: Any, query: Mapping[str, str] | None) -> Refused:
+    error = document["error"]
+    return Refused(str(error["message"]), error, (query or {}).get("filter", ""))

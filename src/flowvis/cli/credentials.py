@@ -6,12 +6,12 @@ import base64
 import binascii
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowvis.cli.client import ControlClient
+from flowvis.cli.command import Commands, Connect
 from flowvis.errors import ApiError, SettingsError
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
 
@@ -60,7 +60,7 @@ def parse_user(text: str) -> User:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
-def add_arguments(commands: Any, _: Callable[[argparse.Namespace], ControlClient]) -> None:
+def add_arguments(commands: Commands, _: Connect) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "credentials",

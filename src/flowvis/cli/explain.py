@@ -1,14 +1,16 @@
 """flowctl explain: why a connection is, or would be, allowed or denied."""
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
 from rich.text import Text
 
 from flowvis.cli import tables
-from flowvis.cli.client import ControlClient
+from flowvis.cli.client import Client
+from flowvis.cli.command import Commands, Connect
+from flowvis.cli.target import add_options_again
 from flowvis.errors import SettingsError
 from flowvis.runtime.visible import visible, visible_json
 
@@ -30,7 +32,7 @@ examples:
 """
 
 
-def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
+def add_arguments(commands: Commands, connect: Connect) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "explain",
@@ -44,6 +46,7 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Control
         f"its Pods),\n{UNKNOWN} if that is not known",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_options_again(parser)
     parser.add_argument("flow", nargs="?", metavar="FLOW", help="a filter: the newest such record")
     parser.add_argument(
         "--from",
@@ -69,7 +72,7 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Control
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
-def run(options: argparse.Namespace, client: ControlClient) -> int:
+def run(options: argparse.Namespace, client: Client) -> int:
     """Print the explanation; return what `EXITS` has for its verdict."""
     answer = client.get(PATH, _query(options))
     if options.output == "json":

@@ -2,35 +2,36 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
-from flowvis.aggregator.api.control import control_path
-from flowvis.cli.client import ControlClient
+from flowvis.cli import target
+from flowvis.cli.client import Refused
 from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime.build import version_text
 from flowvis.runtime.extras import extra
 from flowvis.runtime.visible import visible
 
-DESCRIPTION = "Look into flowvis: live flows, queries, the books; issue certificates; run the lab."
+DESCRIPTION = "Ask flowvis: flows of the past and as they come, who talks to whom, what changed."
 
 EXAMPLES = """\
 examples:
-  flowctl flows --follow                        records as they come
-  flowctl flows --namespace shop -o json        the latest of one namespace, a JSON object a line
-  flowctl explain --from shop/cart-0 --to shop/orders-0:8080    allowed or denied, and why
-  flowctl sql "SELECT sourcePodName, sum(octetDeltaCount) FROM flows GROUP BY 1"
-  flowctl nodes                                 what comes from each node, and what is missing
-  flowctl status                                what runs, and whether the books balance
-  flowctl status --check                        one line and an exit code, for monitoring
-  flowctl certs --directory certs --server flow-aggregator.example --client node-1
-  flowctl lab demo                              two nodes with Pods on this machine
+  flowctl flows --follow                                  records as they come
+  flowctl flows 'src.namespace = shop and verdict = denied' --since 1h
+  flowctl top --by src.workload,dst.workload --since 6h   who talks most
+  flowctl map --since 1h                                  who talks to whom
+  flowctl diff --since 1d                                 what changed since yesterday
+  flowctl explain --from shop/cart-0 --to shop/orders-0:8080   allowed or denied, and why
+  flowctl --context prod top                              ... of an aggregator in a cluster
+  flowctl status --check                                  one line and an exit code, for monitoring
 """
 
+_AGO = re.compile(r"-\d")
+_LONG = re.compile(r"--[a-z][a-z-]*")
 INTERRUPTED = 130  # what shells say of a process that SIGINT ended
 
 
@@ -40,10 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = sys.argv[1:]
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing here is left half done: no traceback
     try:
-        options = _parser(with_lab="lab" in arguments[:3]).parse_args(arguments)
-        return int(options.run(options))
+        parser = _parser(with_lab="lab" in arguments[:3])
+        options = parser.parse_args(attached(arguments))
+        try:
+            return int(options.run(options))
+        except argparse.ArgumentTypeError as error:  # of what only all arguments together show
+            parser.error(str(error))
     except FlowvisError as error:
-        for line in str(error).split("\n"):
+        for line in [*str(error).split("\n"), *_place(error)]:
             print(f"flowctl: {visible(line)}", file=sys.stderr)
         return 1
     except BrokenPipeError:
@@ -51,6 +56,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def attached(arguments: Sequence[str]) -> list[str]:
+    """Attach values like -2d to the option before them, as argparse takes them for options."""
+    found: list[str] = []
+    for argument in arguments:
+        if _AGO.match(argument) and found and _LONG.fullmatch(found[-1]):
+            found[-1] += f"={argument}"
+        else:
+            found.append(argument)
+    return found
+
+
+def _place(error: FlowvisError) -> list[str]:
+    """Show where in a filter an error is."""
+    if not isinstance(error, Refused) or error.place is None:
+        return []
+    from rich.cells import cell_len
+
+    position, length = error.place
+    text = error.filter_text
+    before = cell_len(visible(text[:position]))
+    meant = cell_len(visible(text[position : position + length]))
+    return [f"  {text}", f"  {' ' * before}{'^' * max(meant, 1)}"]
 
 
 def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
@@ -61,25 +90,32 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version_text("flowctl"))
-    parser.add_argument(
-        "--socket",
-        type=Path,
-        default=None,
-        help="the aggregator's control socket (its controlSocket); "
-        f"default: {control_path(None, os.environ)}",
-    )
+    target.add_options(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     with extra("people", "tables for people"):
-        from flowvis.cli import certs, credentials, explain, flows, nodes, sql, status
-    for command in (flows, explain, nodes, sql, status, certs, credentials):
-        command.add_arguments(commands, connect)
+        from flowvis.cli import (
+            browse,
+            certs,
+            completing,
+            credentials,
+            diff,
+            explain,
+            fields,
+            flows,
+            graph,
+            nodes,
+            series,
+            sql,
+            status,
+            top,
+        )
+    asking = (flows, top, graph, series, diff, explain, nodes, browse, sql, fields, status)
+    for command in (*asking, certs, credentials):
+        command.add_arguments(commands, target.connect)
+    completing.add_arguments(commands)
     _add_lab(commands, with_lab=with_lab)
+    completing.complete(parser)
     return parser
-
-
-def connect(options: argparse.Namespace) -> ControlClient:
-    """Return a client of the aggregator that the options name."""
-    return ControlClient(control_path(options.socket, os.environ))
 
 
 def _add_lab(

@@ -1,57 +1,139 @@
-"""flowctl flows: the records that the aggregator writes."""
+"""flowctl flows: records, of the past and as they come."""
 
 import argparse
-from collections.abc import Callable, Iterable
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
-from flowvis.aggregator.api.conditions import CONDITIONS
 from flowvis.cli import tables
-from flowvis.cli.client import ControlClient
-from flowvis.runtime.visible import visible_json
+from flowvis.cli.client import Client
+from flowvis.cli.command import Commands, Connect, add_command, add_output, count
+from flowvis.cli.conditions import filter_text
+from flowvis.cli.feed import LOST, Feed, Record
+from flowvis.cli.question import add_question, asked
+from flowvis.cli.rows import CsvRows, JsonRows, Rows
+from flowvis.errors import SettingsError
+
+SINCE = "1d"
+LAST = 100
+AT_MOST = 10_000  # of a range, where nobody says how many
+FOR_PROGRAMS: dict[str, Callable[[Sequence[str]], Rows]] = {"json": JsonRows, "csv": CsvRows}
+FORMS = ("compact", "table", "wide", *FOR_PROGRAMS)
 
 
-def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
+def add_arguments(commands: Commands, connect: Connect) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "flows",
-        help="show records, the latest or as they come",
-        description="Show the latest records that the aggregator wrote, one per connection and "
-        "interval. All conditions must hold.",
+        "show records, of the past or as they come",
+        "Show flow records, one per connection and interval, oldest first: those of the store, "
+        "those that are on their way there, and with --follow what comes, without a gap.",
+        "--follow                               # as they come",
+        "'src.namespace = shop and bytes > 1MB' --since 1h",
+        "--from-pod 'shop/cart-*' --not --verdict allowed --last 20",
+        "--since 14:00 --until 14:05 -o csv --fields flowEndSeconds,sourceIP,destinationIP",
+        "--live --pod orders-0                  # connections that are open now, with their totals",
+    )
+    add_question(parser, "")
+    parser.add_argument(
+        "--last",
+        "--limit",
+        type=count,
+        metavar="N",
+        help=f"the newest N ({LAST} of the last day; with --since {AT_MOST})",
     )
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
-    parser.add_argument("-n", "--limit", type=int, default=100, help="how many (100)")
-    parser.add_argument("-o", "--output", choices=("table", "wide", "json"), default="table")
     parser.add_argument(
-        "--live", action="store_true", help="the table's live flows instead, with their totals"
+        "--live", action="store_true", help="flows that are open now, from the aggregator's table"
     )
-    for name, text in CONDITIONS.items():
-        parser.add_argument(f"--{name}", default="", metavar=name.upper(), help=text)
+    add_output(parser, *FORMS)
+    parser.add_argument(
+        "--fields", metavar="A,B,...", help="only these columns (names of docs/clickhouse.md)"
+    )
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
-def run(options: argparse.Namespace, client: ControlClient) -> int:
+def run(options: argparse.Namespace, client: Client) -> int:
     """Print flows until there are no more."""
-    query = {name: getattr(options, name) for name in CONDITIONS}
-    query = {name: text for name, text in query.items() if text}
-    query["limit"] = str(options.limit)
+    last = options.last or (AT_MOST if options.since else LAST)
     if options.live:
-        records = client.lines("api/v1/live", query)
-    else:
-        records = client.lines("flows", query | {"follow": "1" if options.follow else "0"})
-    if options.output == "json":
-        for record in records:
-            print(visible_json(record), flush=options.follow)
-    elif options.follow and not options.live:
-        _stream(records, wide=options.output == "wide")
-    else:
-        tables.console().print(tables.flow_table(records, wide=options.output == "wide"))
+        if options.since or options.until or options.follow:
+            raise SettingsError(["--live: what is open now has no --since, --until or --follow"])
+        query = {"limit": str(last), "filter": filter_text(options)}
+        _show(list(client.lines("api/v1/live", query)), options)
+        return 0
+    if options.follow and options.until:
+        raise SettingsError(["--follow and --until: what comes has no end"])
+    ranged = bool(options.since or options.until)
+    feed = Feed(client, asked(options, SINCE), last, ranged=ranged)
+    if options.follow:
+        _stream(feed.follow(), options)
+        return 0
+    _show(feed.past(), options)
+    if feed.cut and options.last is None and options.since:
+        print(f"flowctl: only the newest {last} of the range: see --last", file=sys.stderr)
     return 0
 
 
-def _stream(records: Iterable[Any], *, wide: bool) -> None:
-    print(tables.flow_heading(wide=wide), flush=True)
-    for record in records:
-        if "lost" in record:
-            print(f"... {record['lost']} records missed: this terminal is too slow", flush=True)
+def _show(records: Sequence[Record], options: argparse.Namespace) -> None:
+    names = _fields(options, records[0] if records else None)
+    if options.output in FOR_PROGRAMS:
+        rows = FOR_PROGRAMS[options.output](names)
+        for record in records:
+            rows.write(record)
+        return
+    _Lines(options, records).print(records)
+
+
+def _stream(records: Iterable[Record], options: argparse.Namespace) -> None:
+    """Print records as they come; --fields are checked with the first one."""
+    records = iter(records)
+    for first in records:
+        names = _fields(options, first if LOST not in first else None)
+        everything = chain([first], records)
+        if options.output in FOR_PROGRAMS:
+            rows = FOR_PROGRAMS[options.output](names)
+            for record in everything:
+                if LOST in record and options.output == "csv":
+                    print(f"flowctl: {record[LOST]} records missed", file=sys.stderr)
+                else:
+                    (JsonRows() if LOST in record else rows).write(record)
+                sys.stdout.flush()
         else:
-            print(tables.flow_line(record, wide=wide), flush=True)
+            _Lines(options, None).print(everything)
+
+
+class _Lines:
+    """Records on lines for people."""
+
+    def __init__(self, options: argparse.Namespace, records: Sequence[Record] | None) -> None:
+        """`records`: all that there are, where that is known."""
+        cells = tables.cells()
+        if options.fields:
+            self._layout = tables.named_layout(options.fields.split(","), cells, records)
+        else:
+            self._layout = tables.flow_layout(options.output, cells, records)
+        self._titled = options.output != "compact" or bool(options.fields)
+
+    def print(self, records: Iterable[Record]) -> None:
+        console = tables.console()
+        if self._titled:
+            console.print(self._layout.heading, soft_wrap=True)
+        for record in records:
+            if LOST in record:
+                print(f"... {record[LOST]} records missed: this terminal is too slow", flush=True)
+            else:
+                console.print(self._layout.line(record), soft_wrap=True)
+                sys.stdout.flush()
+
+
+def _fields(options: argparse.Namespace, record: Record | None) -> list[str]:
+    """Return the names that were chosen; none: all. SettingsError for one that there is none of."""
+    names: list[str] = options.fields.split(",") if options.fields else []
+    for name in names:
+        if record is not None and name not in record:
+            raise SettingsError(
+                [f"--fields {name!r}: no column of a record: see docs/clickhouse.md"]
+            )
+    return names

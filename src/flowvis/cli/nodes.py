@@ -1,11 +1,13 @@
 """flowctl nodes: what comes from each node, what is missing of it, and how its clock goes."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flowvis.cli import tables
-from flowvis.cli.client import ControlClient
+from flowvis.cli.client import Client
+from flowvis.cli.command import Commands, Connect
+from flowvis.cli.target import add_options_again
 from flowvis.runtime.durations import format_duration
 from flowvis.runtime.visible import visible_json
 
@@ -13,7 +15,7 @@ PATH = "api/v1/nodes"
 TITLES = ("NODE", "LAST", "RECORDS/S", "RECEIVED", "LOST", "CLOCK", "CONNTRACK")
 
 
-def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
+def add_arguments(commands: Commands, connect: Connect) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "nodes",
@@ -25,11 +27,12 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Control
         epilog="examples:\n  flowctl nodes\n  flowctl nodes -o json\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_options_again(parser)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
-def run(options: argparse.Namespace, client: ControlClient) -> int:
+def run(options: argparse.Namespace, client: Client) -> int:
     """Print the nodes."""
     answer = client.get(PATH)
     if options.output == "json":

@@ -1,25 +1,25 @@
 """flowctl sql: read-only queries in the store that the aggregator writes to."""
 
 import argparse
-import csv
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from flowvis.cli import tables
-from flowvis.cli.client import ControlClient
-from flowvis.runtime.visible import visible, visible_json
+from flowvis.cli.client import Client
+from flowvis.cli.command import Commands, Connect, add_command
+from flowvis.cli.rows import write_table
 
 
-def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
+def add_arguments(commands: Commands, connect: Connect) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "sql",
-        help="query the store, read-only",
-        description="Run a query in the aggregator's ClickHouse, embedded or a server, read-only. "
+        "query the store, read-only",
+        "Run a query in the aggregator's ClickHouse, embedded or a server, read-only. "
         "The table is `flows`; docs/clickhouse.md describes its columns.",
-        epilog='example: flowctl sql "SELECT destinationServicePortName, sum(octetDeltaCount) '
-        'FROM flows GROUP BY 1 ORDER BY 2 DESC"',
+        '"SELECT destinationServicePortName, sum(octetDeltaCount) FROM flows GROUP BY 1"',
+        "- -o csv < query.sql > answer.csv",
+        positional="QUERY",
     )
     parser.add_argument("query", help="a SELECT; - reads it from standard input")
     parser.add_argument(
@@ -33,27 +33,15 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Control
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
-def run(options: argparse.Namespace, client: ControlClient) -> int:
+def run(options: argparse.Namespace, client: Client) -> int:
     """Print a query's answer."""
     query = sys.stdin.read() if options.query == "-" else options.query
     answer = client.post("sql", {"query": query, "maxRows": options.max_rows})
     columns, rows = answer["columns"], answer["rows"]
-    if options.output == "json":
-        for row in rows:
-            print(visible_json(dict(zip(columns, row, strict=True))))
-    elif options.output == "csv":
-        writer = csv.writer(sys.stdout)
-        writer.writerow(map(_field, columns))
-        writer.writerows(map(_field, row) for row in rows)
-    else:
+    if options.output == "table":
         tables.console().print(tables.grid(columns, rows))
+    else:
+        write_table(options.output, columns, rows)
     if answer["truncated"]:
         print(f"flowctl: only the first {len(rows)} rows: see --max-rows", file=sys.stderr)
     return 0
-
-
-def _field(value: Any) -> Any:
-    """Return a value as CSV shows it: a text on one line; lists and objects as JSON."""
-    if isinstance(value, str):
-        return visible(value)
-    return visible_json(value) if isinstance(value, list | dict) else value

@@ -5,14 +5,15 @@ Exit codes of `--check` are those of monitoring plugins: 0 well, 1 warning, 2 cr
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
 from rich.console import Console
 
 from flowvis.cli import tables
-from flowvis.cli.client import ControlClient
+from flowvis.cli.client import Client
+from flowvis.cli.command import Commands, Connect, add_command
 from flowvis.errors import FlowvisError
 from flowvis.runtime.durations import format_duration, parse_duration
 from flowvis.runtime.visible import visible, visible_json
@@ -21,14 +22,18 @@ UNBALANCED = 1
 RECENT_S = 300.0  # losses of so long ago are a warning
 
 
-def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], ControlClient]) -> None:
+def add_arguments(commands: Commands, connect: Connect) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "status",
-        help="what runs, and whether the books balance",
-        description="Show the aggregator's sessions, the nodes without one, destinations and "
+        "what runs, and whether the books balance",
+        "Show the aggregator's sessions, the nodes without one, destinations and "
         f"ledger. Exits with {UNBALANCED} when the books do not balance: when a record is "
         "unaccounted for.",
+        "",
+        "--check                # one line and an exit code, for scripts and monitoring",
+        positional="",
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument(
@@ -49,11 +54,11 @@ def add_arguments(commands: Any, connect: Callable[[argparse.Namespace], Control
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
-def run(options: argparse.Namespace, client: ControlClient) -> int:
+def run(options: argparse.Namespace, client: Client) -> int:
     """Print the status."""
     if options.check:
         return _check(client, options.since)
-    status = client.get("status")
+    status = client.get("api/v1/status")
     balanced = bool(status["ledger"]["balanced"])
     if options.output == "json":
         print(visible_json(status, indent=2))
@@ -104,10 +109,10 @@ def findings(status: Mapping[str, Any], since_s: float) -> Iterator[tuple[Severi
         yield Severity.WARNING, f"Kubernetes API: {problem}"
 
 
-def _check(client: ControlClient, since_s: float) -> int:
+def _check(client: Client, since_s: float) -> int:
     """Print one line and return the severity."""
     try:
-        found = sorted(findings(client.get("status"), since_s), reverse=True)
+        found = sorted(findings(client.get("api/v1/status"), since_s), reverse=True)
     except FlowvisError as error:
         found = [(Severity.UNKNOWN, str(error))]
     worst = found[0][0] if found else Severity.OK

@@ -2,15 +2,15 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flowvis.cli.amounts import clock, quantity
+from flowvis.cli.layout import Column, Layout
 from flowvis.fields import FLOW_TYPES, PROTOCOLS
 from flowvis.runtime.visible import visible
 
@@ -21,45 +21,40 @@ TYPE_NAMES = {number: name for name, number in FLOW_TYPES.items()}
 DIRECTIONS = ("ingress", "egress")
 ACTIONS = {3: "rejected", 2: "dropped", 5: "unenforced", 4: "unenforced", 1: "allowed"}
 """Names of rule actions, the one that counts first."""
+DENIALS = ("dropped", "rejected")
+STYLES = {"dropped": "red", "rejected": "red", "unenforced": "yellow"}
 PIPE_WIDTH = 10_000
 REASONS = {1: "idle", 2: "active", 3: "end", 4: "forced", 5: "no resources"}
 
 
-@dataclass(frozen=True)
-class TableColumn:
-    """One column of the table of flows."""
-
-    title: str
-    value: Callable[[Record], str]
-    width: int
-    wide: bool = False
-    """Shown only when there is room for everything."""
-    right: bool = False
-
-
 def console() -> Console:
     """The terminal; where there is none, lines as long as they need to be."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
-def quantity(number: float, unit: str) -> str:
-    """A number with a decimal prefix: 1234567, "B" is "1.2 MB"."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if abs(number) < 1000 or prefix == "T":
-            break
-        number /= 1000
-    text = f"{number:.1f}" if prefix and number < 100 else f"{number:.0f}"
-    return f"{text} {prefix}{unit}"
+def cells() -> int | None:
+    """How many cells a line of the terminal has; None where there is none."""
+    return console().width if sys.stdout.isatty() else None
+
+
+def name(record: Record, side: str) -> str:
+    """The Pod of one side, else its address."""
+    pod = record[f"{side}PodName"]
+    return f"{record[f'{side}PodNamespace']}/{pod}" if pod else str(record[f"{side}IP"])
 
 
 def endpoint(record: Record, side: str) -> str:
     """The Pod of one side, else its address, with the port."""
+    found = name(record, side)
     port = record[f"{side}TransportPort"]
-    pod = record[f"{side}PodName"]
-    if pod:
-        return f"{record[f'{side}PodNamespace']}/{pod}:{port}"
-    address = record[f"{side}IP"]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    bare_v6 = ":" in found and not record[f"{side}PodName"]
+    return f"[{found}]:{port}" if bare_v6 else f"{found}:{port}"
+
+
+def protocol(record: Record) -> str:
+    """The name of the protocol, else its number."""
+    number = record["protocolIdentifier"]
+    return PROTOCOL_NAMES.get(number, str(number))
 
 
 def line(text: str) -> Text:
@@ -73,8 +68,7 @@ def moment(time_ms: int) -> str:
 
 
 def _time(record: Record) -> str:
-    moment = datetime.fromtimestamp(record["flowEndSeconds"], UTC).astimezone()
-    return f"{moment:%H:%M:%S}"
+    return clock(record["flowEndSeconds"] * 1000)
 
 
 def _plain(name: str) -> Callable[[Record], str]:
@@ -85,6 +79,25 @@ def verdict(record: Record) -> str:
     """What policies decided about a connection: a denial in one direction is enough."""
     actions = {record[f"{direction}NetworkPolicyRuleAction"] for direction in DIRECTIONS}
     return next((name for action, name in ACTIONS.items() if action in actions), "")
+
+
+def denied(record: Record) -> bool:
+    """Whether a policy denied the connection."""
+    return verdict(record) in DENIALS
+
+
+def verdict_style(record: Record) -> str:
+    """Return the colour of what policies decided."""
+    return STYLES.get(verdict(record), "")
+
+
+def _noteworthy(record: Record) -> str:
+    found = verdict(record)
+    return "" if found == "allowed" else found
+
+
+def _both_ways(record: Record) -> str:
+    return quantity(record["octetDeltaCount"] + record["reverseOctetDeltaCount"], "B")
 
 
 def _policy(direction: str) -> Callable[[Record], str]:
@@ -101,56 +114,62 @@ def _amount(name: str, unit: str) -> Callable[[Record], str]:
     return lambda record: quantity(record[name], unit)
 
 
-FLOW_COLUMNS = (
-    TableColumn("END", _time, 8),
-    TableColumn("SOURCE", lambda r: endpoint(r, "source"), 32),
-    TableColumn("DESTINATION", lambda r: endpoint(r, "destination"), 32),
-    TableColumn("SERVICE", _plain("destinationServicePortName"), 20),
-    TableColumn("PROTO", lambda r: PROTOCOL_NAMES.get(r["protocolIdentifier"], "?"), 6),
-    TableColumn("TYPE", lambda r: TYPE_NAMES.get(r["flowType"], ""), 13),
-    TableColumn("VERDICT", verdict, 10),
-    TableColumn("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
-    TableColumn("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True),
-    TableColumn("RATE", _amount("throughput", "bit/s"), 12, right=True),
-    TableColumn("REVERSE", _amount("reverseThroughput", "bit/s"), 12, wide=True, right=True),
-    TableColumn("FROM NODE", _plain("sourceNodeName"), 16, wide=True),
-    TableColumn("TO NODE", _plain("destinationNodeName"), 16, wide=True),
-    TableColumn("INGRESS POLICY", _policy("ingress"), 20, wide=True),
-    TableColumn("EGRESS POLICY", _policy("egress"), 20, wide=True),
-    TableColumn("STATE", _plain("tcpState"), 11, wide=True),
-    TableColumn("REASON", lambda r: REASONS.get(r["flowEndReason"], ""), 8, wide=True),
-    TableColumn("TOTAL", _amount("octetTotalCount", "B"), 9, wide=True, right=True),
-    TableColumn("HALVES", _plain("originalFlowsPresent"), 6, wide=True, right=True),
+FLOW_COLUMNS: tuple[Column[Record], ...] = (
+    Column("END", _time, 8),
+    Column("SOURCE", lambda r: endpoint(r, "source"), 32, 16),
+    Column("DESTINATION", lambda r: endpoint(r, "destination"), 32, 16),
+    Column("SERVICE", _plain("destinationServicePortName"), 20, 12, rank=3),
+    Column("PROTO", protocol, 6),
+    Column("TYPE", lambda r: TYPE_NAMES.get(r["flowType"], ""), 13, rank=2),
+    Column("VERDICT", verdict, 10, style=verdict_style),
+    Column("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
+    Column("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True, rank=1),
+    Column("RATE", _amount("throughput", "bit/s"), 12, right=True, rank=4),
 )
+WIDE_COLUMNS: tuple[Column[Record], ...] = (
+    *FLOW_COLUMNS,
+    Column("REVERSE", _amount("reverseThroughput", "bit/s"), 12, right=True),
+    Column("FROM NODE", _plain("sourceNodeName"), 16),
+    Column("TO NODE", _plain("destinationNodeName"), 16),
+    Column("INGRESS POLICY", _policy("ingress"), 20),
+    Column("EGRESS POLICY", _policy("egress"), 20),
+    Column("STATE", _plain("tcpState"), 11),
+    Column("REASON", lambda r: REASONS.get(r["flowEndReason"], ""), 8),
+    Column("TOTAL", _amount("octetTotalCount", "B"), 9, right=True),
+    Column("HALVES", _plain("originalFlowsPresent"), 6, right=True),
+)
+COMPACT_COLUMNS: tuple[Column[Record], ...] = (
+    Column("END", _time, 8),
+    Column("SOURCE", lambda r: name(r, "source"), 36, 12),
+    Column("", lambda r: "-x" if denied(r) else "->", 2, style=verdict_style),
+    Column("DESTINATION", lambda r: endpoint(r, "destination"), 36, 12),
+    Column("PROTO", protocol, 4),
+    Column("BYTES", _both_ways, 8, right=True),
+    Column("VERDICT", _noteworthy, 8, style=verdict_style),
+)
+"""Who, with whom, how much; what policies decided where it was not to allow."""
 
 
-def flow_columns(*, wide: bool) -> list[TableColumn]:
-    """Return the columns of the table of flows."""
-    return [column for column in FLOW_COLUMNS if wide or not column.wide]
+def flow_layout(
+    form: str, cells: int | None, records: Iterable[Record] | None = None
+) -> Layout[Record]:
+    """Return the layout of records in a form: compact, table or wide."""
+    if form == "compact":
+        return Layout(COMPACT_COLUMNS, cells, records, gap=" ", titles=False)
+    if form == "wide":
+        return Layout(WIDE_COLUMNS, None, records)  # all of it, as long as it is
+    return Layout(FLOW_COLUMNS, cells, records)
 
 
-def flow_table(records: Iterable[Record], *, wide: bool) -> Table:
-    """Make a table of records that are all there."""
-    columns = flow_columns(wide=wide)
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        justify: Literal["right", "left"] = "right" if column.right else "left"
-        table.add_column(column.title, justify=justify, overflow="fold")
-    for record in records:
-        table.add_row(*(line(column.value(record)) for column in columns))
-    return table
-
-
-def flow_heading(*, wide: bool) -> str:
-    """The heading of `flow_line`s."""
-    return "  ".join(_fit(column, column.title) for column in flow_columns(wide=wide)).rstrip()
-
-
-def flow_line(record: Record, *, wide: bool) -> str:
-    """Write one record on a line of columns whose widths are fixed, for a stream without an end."""
-    columns = flow_columns(wide=wide)
-    cells = (_fit(column, visible(column.value(record))) for column in columns)
-    return "  ".join(cells).rstrip()
+def named_layout(
+    names: Sequence[str], cells: int | None, records: Iterable[Record] | None = None
+) -> Layout[Record]:
+    """Return the layout of columns that were chosen by their names."""
+    columns = [
+        Column[Record](name, lambda r, name=name: str(r.get(name, "")), 12)  # type: ignore[misc]
+        for name in names
+    ]
+    return Layout(columns, cells, records)
 
 
 def grid(
@@ -166,9 +185,3 @@ def grid(
     for row in rows:
         table.add_row(*(line(str(value)) for value in row))
     return table
-
-
-def _fit(column: TableColumn, text: str) -> str:
-    """Pad by the cells that it takes; what is too long stays whole, rather than half a name."""
-    padding = " " * (column.width - cell_len(text))
-    return padding + text if column.right else text + padding

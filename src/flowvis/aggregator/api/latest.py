@@ -1,6 +1,8 @@
 """The latest records, for people who look: a ring of batches, and followers of what comes."""
 
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flowvis.aggregator.destinations.outbox import Outbox
@@ -10,6 +12,7 @@ from flowvis.runtime.ledger import Stage
 
 SMALL = 256  # records up to which batches are joined
 MAX_FOLLOWERS = 16  # each holds up to `size` records: people look, programs use a collector
+PACE_S = 1.0
 MAX_OF_ONE = 8  # followers of one caller
 
 
@@ -23,8 +26,17 @@ class LatestRecords:
     The other half is for what waits for followers.
     """
 
-    def __init__(self, size: int, max_bytes: int = UNBOUNDED) -> None:
+    def __init__(
+        self,
+        size: int,
+        max_bytes: int = UNBOUNDED,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.size = size
+        self._clock_s = clock_s
+        self._put: deque[tuple[int, float]] = deque()
+        """How many records had gone out at moments PACE_S apart at least: the last one before the
+        oldest record that is remembered, and those after it."""
         self._backlog = Backlog(UNBOUNDED, max_bytes // 2, join=SMALL)
         self._follower_bytes = max_bytes // 2 // MAX_FOLLOWERS
         self._followers: dict[Outbox, str] = {}
@@ -45,6 +57,7 @@ class LatestRecords:
         if not len(batch):
             return
         backlog = self._backlog
+        self._note_moment()
         self.put_records += len(batch)
         backlog.put(batch)
         while backlog.records - len(backlog.oldest) >= self.size:
@@ -52,6 +65,29 @@ class LatestRecords:
         backlog.trim()
         for follower in self._followers:
             follower.put(batch)
+
+    @property
+    def whole_since_s(self) -> float | None:
+        """For how many seconds back all that went out is remembered; None: since the start."""
+        forgotten = self.put_records - len(self)
+        if not forgotten:
+            return None
+        moment = next((at for count, at in self._put if count >= forgotten), self._clock_s())
+        return self._clock_s() - moment
+
+    def put_within(self, seconds: float) -> int:
+        """Return how many records went out in the last seconds, or some more; as remembered."""
+        since_s = self._clock_s() - seconds
+        before = max((count for count, at in self._put if at <= since_s), default=0)
+        return min(self.put_records - before, len(self))
+
+    def _note_moment(self) -> None:
+        now_s = self._clock_s()
+        if not self._put or now_s - self._put[-1][1] >= PACE_S:
+            self._put.append((self.put_records, now_s))
+        forgotten = self.put_records - len(self)
+        while len(self._put) > 1 and self._put[1][0] <= forgotten:
+            self._put.popleft()
 
     def latest(self, limit: int) -> list[Batch]:
         """Return up to `limit` of the latest records, oldest first."""

@@ -2,7 +2,9 @@
 
     event: flows          data: [{record}, ...], with an id
     event: lost           data: {"lost": n}: so many records went by before who reads took them
+    event: live           data: {"wholeSinceSeconds": s}: after what it was to begin with
 
+`wholeSinceSeconds`: for so long back all that went out is remembered; null: since the start.
 Who comes back with the id of the last event (Last-Event-ID) gets what came since, as far as it is
 remembered, and is told how much is not. Ids and losses are of all records, chosen or not.
 """
@@ -40,7 +42,14 @@ def routes(history: LatestRecords) -> list[Route]:
             "Records as they come, as server-sent events: flows, and lost",
             parameters=(
                 *SELECTING,
-                Parameter("latest", "With how many of the latest records to begin; 0", WHOLE),
+                Parameter(
+                    "latest",
+                    "With how many of the latest records to begin, as far as remembered; 0",
+                    WHOLE,
+                ),
+                Parameter(
+                    "seconds", "Also with those of so many seconds, as far as remembered", WHOLE
+                ),
             ),
             kind="text/event-stream",
         )
@@ -55,17 +64,22 @@ class _Streams:
 
     async def answer(self, caller: Caller, request: web.Request) -> web.StreamResponse:
         chosen = asked(caller, request)
-        latest = number(request, "latest", 0, self._history.size)
+        latest = number(request, "latest", 0)
+        if seconds := number(request, "seconds", 0):
+            latest = max(latest, self._history.put_within(seconds))
         try:
             with self._history.follow(caller.name) as coming:
                 # Before any await, so that nothing comes twice or is missed.
                 begun = self._history.put_records
+                whole_since_s = self._history.whole_since_s
                 missed, lost = self._since(request.headers.get("Last-Event-ID", ""), latest)
                 response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
                 with suppress(ConnectionResetError):  # the reader has left
                     await response.prepare(request)
                     events = _Events(response, self._life, chosen)
                     await events.begin(begun, missed, lost)
+                    if "latest" in request.query or "seconds" in request.query:
+                        await events.live(whole_since_s)
                     while True:
                         taken = asyncio.timeout(ALIVE_S)
                         with suppress(TimeoutError):
@@ -136,6 +150,10 @@ class _Events:
         if count:
             self.reported += count
             await self._response.write(_event("lost", {"lost": count}))
+
+    async def live(self, whole_since_s: float | None) -> None:
+        """Write that what follows is new."""
+        await self._response.write(_event("live", {"wholeSinceSeconds": whole_since_s}))
 
     async def alive(self) -> None:
         """Write where it stands: nothing that is chosen has come."""

@@ -1,0 +1,65 @@
+"""flowctl open: the console in a browser, logged in."""
+
+import argparse
+import asyncio
+import sys
+import webbrowser
+
+from flowvis.cli.client import Server, Way
+from flowvis.cli.command import Commands, Connect, add_command
+from flowvis.cli.forwarding import forwarding
+from flowvis.errors import SettingsError, SystemRefused
+
+
+def add_arguments(commands: Commands, connect: Connect) -> None:
+    """Add the command's parser."""
+    parser = add_command(
+        commands,
+        "open",
+        "the console in a browser, logged in",
+        "Print a link to the console and open it, where there is a browser. The link has a token: "
+        "whoever has the link sees what you may see. For --server it is the server's own; else the "
+        "console is served on a port of this machine, until Ctrl-C.",
+        "                       # the aggregator of this machine",
+        "--context prod         # that of a cluster, through its API server",
+        "--print                # only the link",
+        positional="",
+    )
+    parser.add_argument("--print", action="store_true", help="open no browser")
+    parser.add_argument(
+        "--port", type=_port, default=0, help="the port on this machine (any free one)"
+    )
+    parser.set_defaults(run=lambda options: run(options, connect(options).way))
+
+
+def run(options: argparse.Namespace, way: Way) -> int:
+    """Print the link, and serve what it leads to."""
+    if isinstance(way, Server):
+        if not way.token:
+            raise SettingsError(["--server: a browser needs a token: --token-file, FLOWVIS_TOKEN"])
+        _show(f"{way.url}/#token={way.token}", options)
+        return 0
+    asyncio.run(_serve(way, options))
+    return 0
+
+
+async def _serve(way: Way, options: argparse.Namespace) -> None:
+    try:
+        async with forwarding(way, options.port) as link:
+            _show(link, options)
+            print("flowctl: until Ctrl-C", file=sys.stderr)
+            await asyncio.Event().wait()
+    except OSError as error:
+        raise SystemRefused(f"--port {options.port}: {error.strerror}: give another") from error
+
+
+def _show(link: str, options: argparse.Namespace) -> None:
+    print(link, flush=True)
+    if not options.print:
+        webbrowser.open(link)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text[:6]) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"{text!r}: a port, from 0 (any) to 65535")
+    return int(text)

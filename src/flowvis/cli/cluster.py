@@ -1,0 +1,200 @@
+"""The way to an aggregator in a cluster: a kubeconfig's API server forwards a port of its Pod.
+
+Whoever answers behind the port shows a certificate of the CA that the aggregator publishes, before
+it gets the token: that of the kubeconfig's user, if no other is given.
+"""
+
+import http.client
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flowvis.cli.client import CONNECT_S, bearing
+from flowvis.cli.tunnel import Tunnel
+from flowvis.errors import ApiError, SettingsError, SystemRefused
+from flowvis.runtime.extras import extra
+
+NAME = "flow-aggregator"
+LABEL = f"app.kubernetes.io/name={NAME}"
+CA_CONFIG_MAP, CA_KEY = "flow-aggregator-ca", "ca.crt"
+PORT_NAME, PORT = "api", 10348
+FORBIDDEN, MISSING = 403, 404
+
+
+class Cluster:
+    """The way to the aggregator of a cluster."""
+
+    def __init__(
+        self, kubeconfig: Path | None, context: str | None, namespace: str, token: str
+    ) -> None:
+        """Read the kubeconfig; SettingsError where it cannot be used or has no such context."""
+        with extra("people", "--context"):
+            from kubernetes import client, config
+            from kubernetes.config.config_exception import ConfigException
+
+        self.namespace = namespace
+        configuration = client.Configuration()
+        load: Any = config.load_kube_config
+        try:
+            load(
+                str(kubeconfig) if kubeconfig else None,
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+        except (ConfigException, OSError) as error:
+            raise SettingsError([f"kubeconfig: {error}"]) from error
+        configuration.retries = False
+        self._configuration = configuration
+        self._core: Any = client.CoreV1Api(client.ApiClient(configuration))
+        self._given_token = token
+        self._found: tuple[str, int, ssl.SSLContext] | None = None
+        self.where = f"the flow-aggregator in namespace {namespace} of {configuration.host}"
+        self.distrust = f"it is not of the CA in the ConfigMap {namespace}/{CA_CONFIG_MAP}"
+        self.remedy = "is its apiServer.enable on, and may you forward ports of its Pod?"
+
+    @property
+    def server_name(self) -> str:
+        """The name that is in its certificate."""
+        return f"{NAME}.{self.namespace}.svc"
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the token; that of the kubeconfig's user where none was given.
+
+        SystemRefused where the user has none: a certificate is for the API server alone.
+        """
+        if self._given_token:
+            return bearing(self._given_token)
+        scheme, _, found = self._authorization().partition(" ")
+        if scheme != "Bearer" or not found:
+            raise SystemRefused(
+                "the kubeconfig's user has no token, and its certificate is for the API server "
+                "alone: give one with --token-file (kubectl create token SERVICEACCOUNT), or ask "
+                f"in the Pod: kubectl -n {self.namespace} exec deploy/{NAME} -- flowctl ..."
+            )
+        return bearing(found)
+
+    def _authorization(self) -> str:
+        """Return the header that says to the API server who we are; "" where a certificate does."""
+        try:
+            settings = self._configuration.auth_settings()
+        except Exception as error:  # login plugins fail in their own ways
+            raise SystemRefused(f"kubeconfig: no token: {error}") from error
+        return str(settings.get("BearerToken", {}).get("value") or "")
+
+    def connection(self, timeout_s: float | None) -> http.client.HTTPConnection:
+        """Return a connection through a forwarded port. SystemRefused says what is not there."""
+        return _Forwarded(self, timeout_s)
+
+    def tunnel(self) -> Tunnel:
+        """Have the port of the API forwarded."""
+        if self._found is None:
+            self._found = *self._pod(), self._trusted()
+        pod, port, _ = self._found
+        from kubernetes.stream import ws_client
+
+        websockets: Any = ws_client
+        known = self._authorization()
+        headers = {"authorization": known} if known else {}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/portforward"
+        with self._asking(f"forward port {port} of Pod {self.namespace}/{pod}"):
+            url = websockets.get_websocket_url(
+                f"{self._configuration.host}{path}", [("ports", port)]
+            )
+            return Tunnel(websockets.create_websocket(self._configuration, url, headers))
+
+    def session(self, tunnel: Tunnel) -> ssl.SSLSocket:
+        """Begin TLS with the aggregator at the end of a tunnel."""
+        if self._found is None:
+            raise RuntimeError("a session without a tunnel")
+        pod, port, context = self._found
+        tunnel.sock.settimeout(CONNECT_S)
+        try:
+            return context.wrap_socket(tunnel.sock, server_hostname=self.server_name)
+        except OSError as error:
+            tunnel.sock.close()
+            tunnel.join()
+            if tunnel.problem:
+                raise SystemRefused(
+                    f"Pod {self.namespace}/{pod} takes nothing on port {port}: {tunnel.problem}"
+                ) from error
+            raise
+
+    def _pod(self) -> tuple[str, int]:
+        """Find the Pod that is ready, and the port of its API."""
+        with self._asking(f"list the Pods of namespace {self.namespace}"):
+            pods = self._core.list_namespaced_pod(self.namespace, label_selector=LABEL).items
+        running = [pod for pod in pods if pod.status.phase == "Running"]
+        ready = [pod for pod in running if _ready(pod.status.conditions or ())]
+        for pod in (*ready, *running):
+            ports = [
+                port.container_port
+                for container in pod.spec.containers
+                for port in container.ports or ()
+                if port.name == PORT_NAME
+            ]
+            return pod.metadata.name, ports[0] if ports else PORT
+        found = "no Pod of it runs" if pods else "there is none"
+        raise SystemRefused(
+            f"{self.where}: {found} (Pods with {LABEL}); name its namespace with -n, before the "
+            "command"
+        )
+
+    def _trusted(self) -> ssl.SSLContext:
+        """Return whom to trust: the CA that the aggregator publishes."""
+        name = f"{self.namespace}/{CA_CONFIG_MAP}"
+        with self._asking(f"read the ConfigMap {name}, which has the aggregator's CA"):
+            item = self._core.read_namespaced_config_map(CA_CONFIG_MAP, self.namespace)
+        text = (item.data or {}).get(CA_KEY, "")
+        try:
+            return ssl.create_default_context(cadata=text)
+        except (ssl.SSLError, ValueError) as error:
+            raise SystemRefused(f"ConfigMap {name}: no certificates in {CA_KEY}") from error
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Say what the API server refused, or that it does not answer."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+        from websocket import WebSocketBadStatusException, WebSocketException
+
+        host = self._configuration.host
+        try:
+            yield
+        except (ApiException, WebSocketBadStatusException) as error:
+            answered = error.status if isinstance(error, ApiException) else error.status_code
+            status = int(answered or 0)
+            reason = {
+                FORBIDDEN: f"you may not {what}: ask whoever gives rights in {host}",
+                MISSING: f"cannot {what}: there is none",
+            }.get(status, f"cannot {what}: {host} answers {status}")
+            raise ApiError(reason, status) from error
+        except (HTTPError, OSError, WebSocketException) as error:
+            raise ApiError(f"the API server {host} does not answer: {error}") from error
+        finally:
+            self._core.api_client.rest_client.pool_manager.clear()  # nothing stays open
+
+
+class _Forwarded(http.client.HTTPConnection):
+    """HTTP in a session at the end of a tunnel."""
+
+    def __init__(self, cluster: Cluster, timeout_s: float | None) -> None:
+        super().__init__(cluster.server_name)
+        self._cluster, self._answer_s = cluster, timeout_s
+        self._tunnel: Tunnel | None = None
+
+    def connect(self) -> None:
+        self._tunnel = self._cluster.tunnel()
+        self.sock = self._cluster.session(self._tunnel)
+        self.sock.settimeout(self._answer_s)
+
+    def close(self) -> None:
+        super().close()
+        if self._tunnel is not None:
+            self._tunnel.join()
+
+
+def _ready(conditions: Sequence[Any]) -> bool:
+    return any(one.type == "Ready" and one.status == "True" for one in conditions)

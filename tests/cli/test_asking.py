@@ -1,0 +1,486 @@
+"""Questions on the command line, asked of a real aggregator with an embedded store."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aggregator.harness import deliver, exported
+from flowvis.cli import completing
+from flowvis.cli.flowctl import main
+from waiting import block_until
+
+from .asked import ADMIN, REMEMBERED, SHOP, Asked, asked, connection, known
+
+RECENT = ["--since", "10m"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    with asked(tmp_path_factory.mktemp("asked")) as found:
+        found.tell(*known())
+        yield found
+
+
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture
+def run(store: Asked, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run flowctl over the socket; return the lines of its answer."""
+
+    def ask(*arguments: str) -> list[str]:
+        assert main([*store.socket, *arguments]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out.splitlines()
+
+    return ask
+
+
+def rows(lines: list[str]) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO("\n".join(lines))))
+
+
+def test_flows_are_those_of_the_filter_oldest_first(run: Run) -> None:
+    lines = run("flows", "dst.pod = shop/orders-0", *RECENT)
+    assert [line.split()[1:] for line in lines] == [
+        ["batch/report-1", "-x", "shop/orders-0:80", "tcp", "60", "B", "dropped"],
+        ["batch/report-1", "-x", "shop/orders-0:80", "tcp", "60", "B", "dropped"],
+        ["shop/cart-0", "->", "shop/orders-0:80", "tcp", "1.0", "MB"],
+        ["shop/cart-0", "->", "shop/orders-0:80", "tcp", "4.0", "MB"],
+    ]
+
+
+def test_short_forms_are_and_ed_to_the_text(run: Run) -> None:
+    form = ("-o", "csv", "--fields", "sourcePodName,octetTotalCount", *RECENT)
+    found = rows(
+        run("flows", "bytes > 1MB", "--from-pod", "shop/*", "--not", "--port", "1000", *form)
+    )
+    assert found == [
+        {"sourcePodName": "frontend-1", "octetTotalCount": "2000000"},
+        {"sourcePodName": "cart-0", "octetTotalCount": "1000000"},
+    ]
+    denied = rows(run("flows", "--not", "--verdict", "none", "--to-namespace", "shop", *form))
+    assert [row["sourcePodName"] for row in denied] == ["report-1", "report-1"]
+    either = rows(run("flows", "--port", "1002", "--port", "1003", *form))
+    assert [row["sourcePodName"] for row in either] == ["report-1", "frontend-1"]
+    text = rows(run("flows", *form, "--not", "src.namespace", "=", "shop"))
+    assert [row["sourcePodName"] for row in text] == ["report-1", "report-1"]
+
+
+def test_the_newest_of_a_range(run: Run, store: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [line.split()[1] for line in run("flows", "--last", "1")] == ["shop/cart-0"]
+    assert len(run("flows", "--since", "2h")) == 8
+    assert len(run("flows", "--since", "2h", "--until", "30m")) == 3
+
+
+def test_json_has_every_column_and_seconds(run: Run) -> None:
+    (line,) = run("flows", "src.port = 1000", "-o", "json", *RECENT)
+    record = json.loads(line)
+    assert record["octetTotalCount"] == 4_000_000
+    assert 0 <= time.time() - record["flowEndSeconds"] < 600
+    assert record["clusterUUID"] == "east"
+
+
+def test_top_adds_up(run: Run) -> None:
+    lines = run("top", "--by", "src.workload,dst.workload", *RECENT)
+    assert [" ".join(line.split()) for line in lines] == [
+        "SRC.WORKLOAD DST.WORKLOAD BOTH OCTETS CONNECTIONS SHARE",
+        "shop/cart-0 shop/orders-0 5.0 MB 2 71.4%",
+        "shop/frontend-1 shop/cart-0 2.0 MB 1 28.6%",
+        "batch/report-1 shop/orders-0 120 B 2 0.0%",
+        "total 7.0 MB 5 100.0%",
+    ]
+    lines = run("top", "--by", "src.namespace", "--measure", "octets", "--limit", "1", *RECENT)
+    assert [" ".join(line.split()) for line in lines[1:]] == [
+        "shop 7.0 MB 100.0%",
+        "others 120 B 0.0%",
+        "total 7.0 MB 100.0%",
+    ]
+
+
+def test_top_compares(run: Run) -> None:
+    arguments = ("--by", "src.pod", "--measure", "octets", "--since", "10m", "--compare", "-1h")
+    lines = [" ".join(line.split()) for line in run("top", *arguments)]
+    assert lines[0] == "SRC.POD OCTETS SHARE BEFORE CHANGE"
+    assert lines[1] == "shop/cart-0 5.0 MB 71.4% 800 kB +525%"
+    assert lines[3] == "batch/report-1 120 B 0.0% 0 B new"
+
+
+def test_top_for_programs(run: Run) -> None:
+    query = ("--by", "src.pod", "--measure", "denied,octets", *RECENT)
+    assert rows(run("top", *query, "-o", "csv"))[0] == {
+        "src.pod": "batch/report-1",
+        "denied": "2",
+        "octets": "120",
+    }
+    document = json.loads("".join(run("top", *query, "-o", "json")))
+    assert document["total"] == [2, 7_000_120]
+    assert document["answer"]["table"]
+
+
+def test_top_again_and_again(store: Asked, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *store.socket, "top", "-o", "csv"]
+    path = tmp_path / "watched"
+    with path.open("wb") as file:
+        watching = subprocess.Popen([*command, "--watch", "100ms", *RECENT], stdout=file)
+    try:
+        block_until(lambda: path.read_text().count("src.workload,dst.workload") >= 3)
+    finally:
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) in {130, -signal.SIGINT}
+
+
+def test_map_is_a_tree_of_sources(run: Run) -> None:
+    lines = [" ".join(line.split()) for line in run("map", *RECENT)]
+    assert lines == [
+        "BYTES CONNECTIONS DENIED UNANSWERED",
+        "shop/cart-0 5.0 MB 2",
+        "└ shop/orders-0 5.0 MB 2",
+        "shop/frontend-1 2.0 MB 1",
+        "└ shop/cart-0 2.0 MB 1",
+        "batch/report-1 120 B 2 2",
+        "└ shop/orders-0 120 B 2 2",
+    ]
+
+
+def test_map_puts_small_edges_together(run: Run) -> None:
+    lines = [" ".join(line.split()) for line in run("map", *RECENT, "--limit", "1")]
+    assert "others 2.0 MB 3 2" in lines
+    assert lines[-1] == "2 smaller edges are in others: see --limit"
+
+
+def test_map_as_a_matrix(run: Run) -> None:
+    lines = run("map", *RECENT, "--by", "namespace", "-o", "matrix")
+    assert [line.split() for line in lines] == [
+        ["shop"],
+        ["shop", "7.0", "MB"],
+        ["batch", "120", "B"],
+    ]
+
+
+def test_map_as_csv(run: Run) -> None:
+    found = rows(run("map", *RECENT, "-o", "csv"))
+    assert found[0]["source"] == "shop/cart-0"
+    assert found[0]["octets"] == "5000000"
+    assert len(found) == 3
+
+
+def test_series_are_drawn(run: Run) -> None:
+    lines = run("series", "--by", "src.pod", "--measure", "octets", "--interval", "10m", *RECENT)
+    (cart,) = (line for line in lines if line.startswith("shop/cart-0"))
+    assert "█" in cart
+    assert "5.0 MB" in cart
+    assert lines[0].endswith("a point every 10m")
+    found = rows(run("series", "--measure", "octets", "--interval", "10m", "-o", "csv", *RECENT))
+    assert sum(float(row["octets"]) for row in found) == 7_000_120
+
+
+def test_diff_names_what_is_new_gone_and_changed(run: Run) -> None:
+    lines = run("diff", "--since", "30m", "--before", "-90m..-60m")
+    cells = [" ".join(line.split()) for line in lines]
+    assert "new batch/report-1 shop/orders-0 120 B 2" in cells
+    assert "gone shop/cart-0 batch/report-1 300 kB" in cells
+    assert "changed shop/cart-0 shop/orders-0 500 kB 5.0 MB +900%" in cells
+    assert cells[-1] == "1 new, 1 gone, 1 changed, 1 as before"
+    found = rows(run("diff", "--since", "30m", "--before", "-1h", "-o", "csv", "--factor", "1.001"))
+    assert Counter(row["what"] for row in found) == {"new": 1, "gone": 1, "changed": 2}
+
+
+def test_diff_of_ranges_that_are_not_as_long(
+    store: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*store.socket, "diff", "--since", "30m", "--before", "-90m..-80m"]) == 1
+    assert "not as long as the range, which has 1800 s" in capsys.readouterr().err
+
+
+def test_fields_name_what_can_be_asked(run: Run, store: Asked) -> None:
+    lines = run("fields")
+    assert any(line.split()[:4] == ["pod", "src", "dst", "*"] for line in lines)
+    assert any(line.split()[:2] == ["unanswered", "connections"] for line in lines)
+    assert not any(line.startswith("octetDeltaCount") for line in lines)
+    about = run("fields", "src.verdict")
+    assert "  values: rejected, dropped, unenforced, allowed, none, denied" in about
+    assert main([*store.socket, "fields", "moon"]) == 1
+
+
+def test_an_error_in_a_filter_is_shown_where_it_is(
+    store: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("flows", "top", "map"):
+        assert main([*store.socket, command, "proto = tcp and src.namspace = shop"]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert "src.namspace" in lines[0]
+        assert lines[1:] == [
+            "flowctl:   proto = tcp and src.namspace = shop",
+            "flowctl:                   ^^^^^^^^^^^^",
+        ]
+
+
+def test_what_is_missing_is_said_in_one_line(
+    store: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*store.socket, "top", "--since", "3d"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in lines if "not complete" in line)
+    assert "no aggregator kept books" in line
+
+
+def test_nothing_is_said_of_what_was_not_asked_for(
+    store: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest of a day lie within the minutes of which there are books."""
+    store.tell(connection(1999, "other/a", "other/b", 1, ago_s=0))
+    assert main([*store.socket, "flows", "src.port = 1999", "--last", "1"]) == 0
+    assert "no aggregator kept books" not in capsys.readouterr().err
+
+
+def server(store: Asked, token: str, tmp_path: Path) -> list[str]:
+    path = tmp_path / "token"
+    path.write_text(f"{token}\n")
+    return ["--server", store.url, "--ca", str(store.ca), "--token-file", str(path)]
+
+
+def test_the_same_over_tls(
+    store: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = ["map", "namespace != other", *RECENT]
+    assert main([*store.socket, *query]) == 0
+    local = capsys.readouterr().out
+    assert main([*server(store, ADMIN, tmp_path), *query]) == 0
+    assert capsys.readouterr().out == local
+    assert main([*query[:1], *server(store, ADMIN, tmp_path), *query[1:]]) == 0, "after the command"
+    assert capsys.readouterr().out == local
+
+
+def test_a_token_of_one_namespace_sees_that(
+    store: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.tell(connection(1998, "secret/a", "secret/b", 1))
+    here = server(store, SHOP, tmp_path)
+    assert main([*here, "flows", "--since", "10m"]) == 0
+    captured = capsys.readouterr().out
+    assert "shop/cart-0" in captured
+    assert "secret" not in captured
+    assert main([*here, "sql", "SELECT 1"]) == 1
+    assert "sam may not" in capsys.readouterr().err
+
+
+def test_errors_of_a_server_name_the_remedy(
+    store: Asked,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for arguments, remedy in (
+        (["--server", store.url, "--ca", str(store.ca)], "--token-file, or FLOWVIS_TOKEN"),
+        (["--server", store.url], "name the CA that signed it with --ca"),
+        (["--server", store.url.replace("https", "http")], "speaks TLS"),
+        (["--server", "https://localhost:1"], "is its apiServer.enable on"),
+        (["--server", "http://flows.example"], "use https"),
+        (["--server", "ftp://localhost"], "https://HOST:PORT"),
+        (["--server", "https://localhost:99999"], "--server"),
+        (["--server", store.url, "--ca", str(tmp_path / "none")], "--ca"),
+        (["--server", store.url, "--token-file", str(tmp_path / "none")], "--token-file"),
+        (["--server", store.url, *store.socket], "give one"),
+    ):
+        assert main([*arguments, "status"]) == 1
+        assert remedy in capsys.readouterr().err, arguments
+    with monkeypatch.context() as patch:
+        patch.setenv("FLOWVIS_SERVER", store.url)
+        patch.setenv("FLOWVIS_CA", str(store.ca))
+        patch.setenv("FLOWVIS_TOKEN", "wrong-0123456789abcdefgh")
+        assert main(["status"]) == 1
+        error = capsys.readouterr().err
+        assert "the token is not valid" in error
+        assert "wrong-0123456789abcdefgh" not in error
+        patch.setenv("FLOWVIS_TOKEN", ADMIN)
+        assert main(["status", "--check"]) in {0, 1}
+
+
+def at_a_terminal(store: Asked, *arguments: str, **environment: str) -> str:
+    """What flowctl writes to a terminal of 80 cells."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *store.socket, *arguments]
+    known = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "COLUMNS", "TERM"}}
+    running = subprocess.Popen(
+        command, stdout=theirs, stderr=subprocess.PIPE, env=known | {"TERM": "xterm"} | environment
+    )
+    os.close(theirs)
+    written = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
+        while piece := os.read(ours, 4096):
+            written += piece
+    os.close(ours)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 0, errors
+    return written.decode()
+
+
+def test_a_terminal_gets_lines_that_fit_in_colour(store: Asked) -> None:
+    long_names = ("long/a-workload-with-a-long-name-7d4b9c6f5-x2k9q", "long/another-of-that-kind-0")
+    store.tell(connection(1995, *long_names, 5, denied=True))
+    arguments = ("flows", "src.port = 1995", "--since", "10m")
+    coloured = at_a_terminal(store, *arguments)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    (line,) = plain.splitlines()
+    assert len(line) <= 80
+    assert "…" in line
+    assert "dropped" in line
+    assert "\x1b[31m" in coloured
+    assert "\x1b[31m" not in at_a_terminal(store, *arguments, NO_COLOR="1")
+
+
+class Following:
+    """flowctl flows --follow in a process of its own; what it shows are source ports."""
+
+    def __init__(self, store: Asked, path: Path, *arguments: str) -> None:
+        self._path = path / "followed"
+        form = ["-o", "csv", "--fields", "sourceTransportPort"]
+        command = [sys.executable, "-m", "flowvis.cli.flowctl", *store.socket, "flows", "--follow"]
+        with self._path.open("wb") as file:
+            self._process = subprocess.Popen([*command, *form, *arguments], stdout=file)
+
+    def ports(self) -> list[int]:
+        return [int(line) for line in self._path.read_text().splitlines()[1:]]
+
+    def until(self, expected: set[int]) -> list[int]:
+        block_until(lambda: expected <= set(self.ports()), lambda: expected - set(self.ports()))
+        return self.ports()
+
+    def end(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(10)
+
+
+def test_history_and_live_are_one_stream(store: Asked, tmp_path: Path) -> None:
+    """More are written than are remembered, before, as it begins, and after: each comes once."""
+    numbers = iter(range(20_000, 30_000))
+
+    def send(count: int) -> set[int]:
+        sent = [next(numbers) for _ in range(count)]
+        store.tell(*(connection(n, "one/a", "one/b", n, ago_s=0) for n in sent))
+        return set(sent)
+
+    stored = send(REMEMBERED + 25)
+    following = Following(store, tmp_path, "src.namespace = one", "--since", "10m")
+    try:
+        expected = stored | send(30)
+        following.until(expected)
+        for _ in range(3):
+            expected |= send(10)
+        ports = following.until(expected)
+    finally:
+        following.end()
+    assert Counter(ports) == Counter(expected)
+
+
+def test_what_the_store_does_not_have_yet_is_shown(run: Run, store: Asked) -> None:
+    """Right after more records than are remembered: all come, each once."""
+    numbers = range(30_000, 30_000 + 2 * REMEMBERED)
+    before = store.aggregator.books()["correlator"]["sent"]
+    deliver(
+        store.aggregator,
+        exported(*(connection(n, "two/a", "two/b", n, ago_s=0) for n in numbers)),
+    )
+    block_until(
+        lambda: store.aggregator.books()["correlator"]["sent"] >= before + len(numbers),
+        store.aggregator.books,
+    )
+    form = ("-o", "csv", "--fields", "sourceTransportPort")
+    found = rows(run("flows", "src.namespace = two", "--since", "10m", *form))
+    assert Counter(int(row["sourceTransportPort"]) for row in found) == Counter(numbers)
+
+
+def complete(store: Asked, path: Path, line: str) -> list[str]:
+    """What argcomplete answers bash at the end of a line."""
+    written = path / "completions"
+    environment = os.environ | {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_SHELL": "bash",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(written),
+        "COMP_TYPE": "9",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+    command = [sys.executable, "-m", "flowvis.cli.flowctl"]
+    subprocess.run(command, env=environment, check=True, timeout=60)
+    return [each.strip() for each in written.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def words(store: Asked) -> Asked:
+    """With values that are in the latest records."""
+    store.tell(connection(1997, "words/alpha-0", "words/beta-0", 1) | {"flowEndReason": 3})
+    return store
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("flows 'src.namespace = wor", "src.namespace = words"),
+        ("flows src.namespace = wor", "words"),
+    ],
+)
+def test_shells_complete_names_and_values(
+    line: str, expected: str, words: Asked, tmp_path: Path
+) -> None:
+    found = complete(words, tmp_path, f"flowctl {' '.join(words.socket)} {line}")
+    assert expected in found, found
+
+
+def test_what_is_completed(words: Asked) -> None:
+    client = words.aggregator.control
+    assert "src.namespace" in {each.strip() for each in completing.filters(client, "", "src.names")}
+    assert "words/beta-0" in completing.values(client, "dst.pod", "words/be")
+    assert "dropped" in completing.values(client, "verdict", "drop")
+    assert "src.pod,dst.namespace" in completing.listed(client, "dimension", "src.pod,dst.na")
+    assert "octets,denied" in completing.listed(client, "measure", "octets,den")
+    assert not any(
+        each.startswith("octets,octets")
+        for each in completing.listed(client, "measure", "octets,den")
+    )
+
+
+def test_a_hostile_name_is_not_completed(words: Asked) -> None:
+    hostile = {"sourcePodName": "evil\x1b[2J", "sourcePodNamespace": "evil-space"}
+    words.tell(connection(1996, "x/y", "words/beta-0", 1) | hostile)
+    client = words.aggregator.control
+    assert "evil-space" in completing.values(client, "src.namespace", "evil")
+    for found in (
+        completing.values(client, "src.pod", "evil"),
+        completing.filters(client, "", "src.pod = evil"),
+    ):
+        assert all(each.isprintable() for each in found)
+
+
+def test_completion_without_an_aggregator_is_quiet(store: Asked, tmp_path: Path) -> None:
+    assert complete(store, tmp_path, "flowctl --socket /none flows src.na") == []
+
+
+def test_the_code_for_bash_works(store: Asked, tmp_path: Path) -> None:
+    line = f"flowctl {' '.join(store.socket)} flows src.namesp"
+    script = f"""
+        export PATH={Path(sys.executable).parent}:$PATH
+        eval "$(flowctl completion bash)"
+        COMP_LINE='{line}' COMP_POINT={len(line)} COMP_TYPE=9
+        COMP_WORDS=($COMP_LINE) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _python_argcomplete flowctl
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert answer.stdout.strip().startswith("src.namespace"), answer.stderr

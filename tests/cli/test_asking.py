@@ -1,12 +1,16 @@
 """Questions on the command line, asked of a real aggregator with an embedded store."""
 
+import contextlib
 import csv
 import io
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -125,6 +129,18 @@ def test_top_for_programs(run: Run) -> None:
     document = json.loads("".join(run("top", *query, "-o", "json")))
     assert document["total"] == [2, 7_000_120]
     assert document["answer"]["table"]
+
+
+def test_top_again_and_again(store: Asked, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *store.socket, "top", "-o", "csv"]
+    path = tmp_path / "watched"
+    with path.open("wb") as file:
+        watching = subprocess.Popen([*command, "--watch", "100ms", *RECENT], stdout=file)
+    try:
+        block_until(lambda: path.read_text().count("src.workload,dst.workload") >= 3)
+    finally:
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) in {130, -signal.SIGINT}
 
 
 def test_map_is_a_tree_of_sources(run: Run) -> None:
@@ -294,6 +310,40 @@ def test_errors_of_a_server_name_the_remedy(
         assert main(["status", "--check"]) in {0, 1}
 
 
+def at_a_terminal(store: Asked, *arguments: str, **environment: str) -> str:
+    """What flowctl writes to a terminal of 80 cells."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *store.socket, *arguments]
+    known = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "COLUMNS", "TERM"}}
+    running = subprocess.Popen(
+        command, stdout=theirs, stderr=subprocess.PIPE, env=known | {"TERM": "xterm"} | environment
+    )
+    os.close(theirs)
+    written = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
+        while piece := os.read(ours, 4096):
+            written += piece
+    os.close(ours)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 0, errors
+    return written.decode()
+
+
+def test_a_terminal_gets_lines_that_fit_in_colour(store: Asked) -> None:
+    long_names = ("long/a-workload-with-a-long-name-7d4b9c6f5-x2k9q", "long/another-of-that-kind-0")
+    store.tell(connection(1995, *long_names, 5, denied=True))
+    arguments = ("flows", "src.port = 1995", "--since", "10m")
+    coloured = at_a_terminal(store, *arguments)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    (line,) = plain.splitlines()
+    assert len(line) <= 80
+    assert "…" in line
+    assert "dropped" in line
+    assert "\x1b[31m" in coloured
+    assert "\x1b[31m" not in at_a_terminal(store, *arguments, NO_COLOR="1")
+
+
 class Following:
     """flowctl flows --follow in a process of its own; what it shows are source ports."""
 
@@ -384,8 +434,6 @@ def words(store: Asked) -> Asked:
     [
         ("flows 'src.namespace = wor", "src.namespace = words"),
         ("flows src.namespace = wor", "words"),
-        ("top --by src.workload,dst.na", "src.workload,dst.namespace"),
-        ("top --meas", "--measure"),
     ],
 )
 def test_shells_complete_names_and_values(
@@ -400,11 +448,24 @@ def test_what_is_completed(words: Asked) -> None:
     assert "src.namespace" in {each.strip() for each in completing.filters(client, "", "src.names")}
     assert "words/beta-0" in completing.values(client, "dst.pod", "words/be")
     assert "dropped" in completing.values(client, "verdict", "drop")
+    assert "src.pod,dst.namespace" in completing.listed(client, "dimension", "src.pod,dst.na")
     assert "octets,denied" in completing.listed(client, "measure", "octets,den")
     assert not any(
         each.startswith("octets,octets")
         for each in completing.listed(client, "measure", "octets,den")
     )
+
+
+def test_a_hostile_name_is_not_completed(words: Asked) -> None:
+    hostile = {"sourcePodName": "evil\x1b[2J", "sourcePodNamespace": "evil-space"}
+    words.tell(connection(1996, "x/y", "words/beta-0", 1) | hostile)
+    client = words.aggregator.control
+    assert "evil-space" in completing.values(client, "src.namespace", "evil")
+    for found in (
+        completing.values(client, "src.pod", "evil"),
+        completing.filters(client, "", "src.pod = evil"),
+    ):
+        assert all(each.isprintable() for each in found)
 
 
 def test_completion_without_an_aggregator_is_quiet(store: Asked, tmp_path: Path) -> None:

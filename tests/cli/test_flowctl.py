@@ -252,6 +252,12 @@ async def test_status_fails_when_the_books_do_not_balance(
     assert "the books do not balance" in capsys.readouterr().err
 
 
+async def test_a_path_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path):
+        assert await flowctl(tmp_path, "top") == 1
+    assert "older than this flowctl" in capsys.readouterr().err
+
+
 def test_without_an_aggregator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--socket", str(tmp_path / "none.sock"), "status"]) == 1
     error = capsys.readouterr().err

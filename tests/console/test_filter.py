@@ -74,3 +74,20 @@ def test_what_is_clicked_becomes_a_filter(shown: Console, visit: Visit) -> None:
     page = visit.answered()
     rows = read.table(page, "Groups")
     assert [row[:2] for row in rows] == [first[:2]]
+
+
+@pytest.mark.parametrize("name", ["service", "dst.policy", "type", "dst.ip", "verdict", "dst.pod"])
+def test_a_row_s_filter_chooses_the_row_s_records(shown: Console, visit: Visit, name: str) -> None:
+    asking = {"by": name, "measure": "octets", "chart": "table", "limit": 50}
+    page = visit.open(shown.address("explore", **asking, filter="port = 80 or port != 80"))
+    groups = read.table(page, "Groups")
+    places = {0, len(groups) - 1, *(at for at, row in enumerate(groups) if row[0] == "none")}
+    for at in places & set(range(50)):
+        row = groups[at]
+        page.locator('table[aria-label="Groups"] tbody tr').nth(at).click()
+        visit.until("location.search.includes('%29+and+')")
+        page = visit.answered()
+        assert read.table(page, "Groups") == [row]
+        page.go_back()
+        visit.until("!location.search.includes('%29+and+')")
+        page = visit.answered()

@@ -276,3 +276,30 @@ def test_why_is_told_of_a_stored_connection_and_of_one_that_may_be(
     visit.until("location.search.includes('would=')")
     answer = shown.api("explain", source="203.0.113.7", destination="198.51.100.9:443")
     expect(told).to_contain_text(answer["connections"][0]["egress"]["text"])
+
+
+def test_map_shows_what_has_changed(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("map", compare="-1d", chosen="namespace:shop"))
+    edges = shown.asked("graph", source="src.namespace", target="dst.namespace")["edges"]
+    touching = [each for each in edges if "namespace:shop" in (each["source"], each["target"])]
+    rows = read.table(page, "Talks with")
+    assert [row[2:] for row in rows] == [
+        [each["octets"], "new"] for each in sorted(touching, key=lambda each: -each["octets"])
+    ]
+    expect(page.get_by_role("list", name="Colours")).to_contain_text("gone")
+
+
+def test_what_explore_offers_can_be_asked(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("explore"))
+    offered = page.locator("#dimensions option").evaluate_all("all => all.map(each => each.value)")
+    assert {"dst.workload", "verdict", "service", "egressIP"} <= set(offered)
+    for first in range(0, len(offered), 6):
+        shown.asked("query", by=",".join(offered[first : first + 6]), limit=1)
+    measures = page.get_by_label("Measure").evaluate("list => [...list].map(each => each.value)")
+    assert "throughput" in measures
+    for first in range(0, len(measures), 8):
+        shown.asked("query", measure=",".join(measures[first : first + 8]))
+    page.get_by_label("Add a dimension").fill("src.label.app")
+    page.keyboard.press("Enter")
+    page = visit.answered()
+    expect(page.get_by_role("columnheader", name="src.label.app")).to_be_visible()

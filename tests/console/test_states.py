@@ -1,7 +1,9 @@
 """Who comes in, what is seen of what one may see, and what is shown where nothing can be."""
 
+import json
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from playwright.sync_api import Browser, Route, expect
@@ -151,8 +153,21 @@ def test_live_flows_come_as_they_are_written_and_wait_while_held(
         expect(table.locator("tbody tr")).to_have_count(1)
         page.get_by_role("button", name="Go on").click()
         expect(table.locator("tbody tr")).to_have_count(2)
-        context.close()
         assert visit.problems == []
+
+        # Who is no longer known is asked who they are, and then is where they were.
+        tokens = tmp_path / "tokens"
+        known = tokens.read_text()
+        tokens.write_text(known.replace(TOKEN, "another-token-of-some-length-0987654321"))
+        page = context.new_page()
+        page.goto(f"{own.url}/?page=explore&by=dst.port")
+        page.get_by_label("Token").wait_for()
+        tokens.write_text(known)
+        block_until(lambda: own.api("me"), own.aggregator.log, despite=(HTTPError,))
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("heading", name="Throughput by dst.port")).to_be_visible()
+        context.close()
 
 
 def settled(visit: Visit, picture: str) -> str:
@@ -191,3 +206,38 @@ def test_two_thousand_workloads_are_a_map_of_some_hundreds(
         assert page.locator("table tbody tr").count() < 220  # those in view, and a few
         context.close()
         assert visit.problems == []
+
+
+def test_a_stream_that_lost_records_says_so_where_they_are_missing(
+    shown: Console, visit: Visit
+) -> None:
+    (record,) = Connection(1, "shop/a", "data/b", 6001, 10, now_s()).records()
+    flows = json.dumps([record])
+    body = (
+        f"event: flows\nid: a-1\ndata: {flows}\n\n"
+        'event: lost\ndata: {"lost": 7}\n\n'
+        "event: unheard-of\ndata: {}\n\n"
+        f"event: flows\nid: a-2\ndata: {flows}\n\n"
+    )
+    seen: list[str] = []
+    visit.page.on(
+        "request",
+        lambda request: (
+            seen.append(request.headers.get("last-event-id", ""))
+            if "/stream" in request.url
+            else None
+        ),
+    )
+    visit.page.route(
+        "**/api/v1/stream*",
+        lambda route: route.fulfill(body=body, content_type="text/event-stream"),
+        times=1,
+    )
+    page = visit.open(f"{shown.url}/?page=flows&live=1&filter=dst.port+%3D+6001")
+    rows = page.get_by_role("table", name="Live flow records").locator("tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(1)).to_contain_text("7 records lost")
+    expect(page.get_by_text("7 lost")).to_be_visible()
+    # It comes back and says what it has.
+    block_until(lambda: page.evaluate("1") and len(seen) > 1, lambda: seen)
+    assert seen[:2] == ["", "a-2"]

@@ -6,7 +6,7 @@ import { HeatMap } from "../charts/HeatMap";
 import { Sankey } from "../charts/Sankey";
 import { Swatch, TimeChart } from "../charts/TimeChart";
 import { both, equals } from "../conditions";
-import { called, dimensions, sorted, unitOf } from "../dimensions";
+import { called, dimensions, isDimension, sorted, unitOf } from "../dimensions";
 import { csv, download, png } from "../export";
 import { change, parameter } from "../location";
 import { Answered, Panel } from "../parts/Panel";
@@ -140,22 +140,25 @@ function Controls({ wanted }: { wanted: Shown }) {
             </li>
           ))}
           <li>
-            <select
+            <input
               aria-label="Add a dimension"
-              value=""
-              onChange={(event) =>
-                event.currentTarget.value && set([...wanted.by, event.currentTarget.value])
-              }
-            >
-              <option value="">add…</option>
+              placeholder="add…"
+              list="dimensions"
+              spellcheck={false}
+              onChange={(event) => {
+                const name = event.currentTarget.value.trim();
+                if (!isDimension(name, all) || wanted.by.includes(name)) return;
+                event.currentTarget.value = "";
+                set([...wanted.by, name]);
+              }}
+            />
+            <datalist id="dimensions">
               {all
                 .filter((each) => !wanted.by.includes(each))
                 .map((each) => (
-                  <option key={each} value={each}>
-                    {each}
-                  </option>
+                  <option key={each} value={each} />
                 ))}
-            </select>
+            </datalist>
           </li>
         </ul>
       </div>

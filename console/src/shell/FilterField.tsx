@@ -67,9 +67,9 @@ export function FilterField() {
     const points = [...text];
     const before = points.slice(0, offered.from).join("");
     const after = points.slice(offered.to).join("");
-    const gap = /^\s/.test(after) || option.text.endsWith("(") ? "" : " ";
+    const gap = /^\s/.test(after) || /[(.]$/.test(option.text) ? "" : " ";
     const next = before + option.text + gap + after;
-    const caret = before.length + option.text.length + 1;
+    const caret = before.length + option.text.length + (/[(.]$/.test(option.text) ? 0 : 1);
     write(next);
     say(null);
     requestAnimationFrame(() => {

@@ -23,7 +23,7 @@ CONNECT_S = 10.0
 MAX_ERROR_BYTES = 64 << 10
 MAX_LINE_BYTES = 64 << 20  # of a stream: a few hundred records
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-UNAUTHENTICATED = 401
+UNAUTHENTICATED, MISSING = 401, 404
 
 
 class Refused(FlowvisError):
@@ -295,6 +295,11 @@ class Client:
         except (ValueError, KeyError, TypeError):
             text = body.decode(errors="replace").strip() or answer.reason
             found = Refused(f"{answer.status} {text}"[:1000], {})
+        if answer.status == MISSING and str(found).endswith(": Not Found"):  # of no such path
+            found = Refused(
+                f"{self.way.where}: {found}; is that aggregator older than this flowctl?",
+                found.details,
+            )
         if answer.status == UNAUTHENTICATED:
             found = Refused(
                 f"{self.way.where}: {found}; give a token: --token-file, or FLOWVIS_TOKEN",

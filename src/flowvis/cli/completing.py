@@ -85,11 +85,11 @@ def _completer(of: str) -> Completer:
 def filters(client: Client, before: str, word: str) -> Mapping[str, str]:
     """Return what a word of a filter may become, with help; `before` are the words before it."""
     text = f"{before} {word}" if before else word
-    answer = client.get("api/v1/complete", {"text": text, "position": str(len(text))})
-    start = answer["from"] - (len(text) - len(word))
+    start, options = _options(client, text)
+    start -= len(text) - len(word)
     if start < 0:
         return {}
-    return {f"{word[:start]}{each['text']}": each["help"] for each in answer["options"]}
+    return {f"{word[:start]}{each['text']}": each["help"] for each in options}
 
 
 def listed(client: Client, of: str, word: str) -> Mapping[str, str]:
@@ -105,13 +105,18 @@ def listed(client: Client, of: str, word: str) -> Mapping[str, str]:
 
 def values(client: Client, name: str, word: str) -> Mapping[str, str]:
     """Return the values that a name has, which begin with a word; those that need no quotes."""
-    text = f"{name} = {word}"
-    answer = client.get("api/v1/complete", {"text": text, "position": str(len(text))})
+    _, options = _options(client, f"{name} = {word}")
     return {
         each["text"]: each["help"]
-        for each in answer["options"]
+        for each in options
         if each["kind"] == "value" and not each["text"].startswith('"')
     }
+
+
+def _options(client: Client, text: str) -> tuple[int, list[Mapping[str, Any]]]:
+    """Return from where on the end of a text may become what; nothing that moves a terminal."""
+    answer = client.get("api/v1/complete", {"text": text, "position": str(len(text))})
+    return answer["from"], [each for each in answer["options"] if each["text"].isprintable()]
 
 
 def _dimensions(names: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from flowvis.aggregator.api.application import Application, LocalDoor
+from flowvis.aggregator.api.application import Application, Door, LocalDoor
 from flowvis.aggregator.api.listeners import ControlSocket
 from flowvis.aggregator.api.paths import explain
 from flowvis.aggregator.api.paths import policies as policy_paths
@@ -113,7 +113,11 @@ def cluster(*more: Any) -> tuple[Inventory, Policies]:
 
 @asynccontextmanager
 async def explained(
-    path: Path, inventory: Inventory, policies: Policies, store: Store | None = None
+    path: Path,
+    inventory: Inventory,
+    policies: Policies,
+    store: Store | None = None,
+    door: Door | None = None,
 ) -> AsyncIterator[ControlClient]:
     """Serve it, over the records of a store."""
 
@@ -133,7 +137,7 @@ async def explained(
         *explain.routes(Explanations(inventory, policies), questions, lambda: NOW),
         *policy_paths.routes(questions, policies),
     ]
-    api = ControlSocket(path / "control.sock", Application(routes, LocalDoor()), nothing)
+    api = ControlSocket(path / "control.sock", Application(routes, door or LocalDoor()), nothing)
     await api.start()
     try:
         yield ControlClient(api.path)

@@ -1,7 +1,7 @@
 """The API on a TCP port of this machine, with records and callers that a test names."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,17 @@ from flowvis.aggregator.api.door import Authenticator, TcpDoor
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.limits import CallerLimits
 from flowvis.aggregator.api.listeners import TcpApi
-from flowvis.aggregator.api.paths import health, latest, live, session, sql, status, stream
+from flowvis.aggregator.api.paths import (
+    antrea,
+    description,
+    health,
+    latest,
+    live,
+    session,
+    sql,
+    status,
+    stream,
+)
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.reviews import Reviews
 from flowvis.aggregator.api.routes import Route
@@ -108,6 +118,9 @@ async def opened(
         history.close()
         await answers.close()
 
+    def flows(limit: int, skip: int) -> Batch:
+        return live_flows.take(slice(skip, skip + limit))
+
     door = TcpDoor(known, secure=tls is not None)
     stats = ApiStats()
     routes = [
@@ -117,10 +130,12 @@ async def opened(
         *status.routes(lambda: {"version": "1"}, lambda: {"balanced": True, "stages": []}),
         *latest.routes(history),
         *stream.routes(history),
-        *live.routes(lambda limit, skip: live_flows.take(slice(skip, skip + limit))),
+        *live.routes(flows),
         *sql.routes(query, answers),
+        *antrea.routes(flows, lambda: {"numFlows": len(live_flows)}),
+        *more,
     ]
-    routes += more
+    routes += description.routes(list(routes))
     application = Application(routes, door, stats, limits)
     reloader = TlsReloader(tls, make=tls.https_context) if tls else None
     api = TcpApi(
@@ -146,7 +161,10 @@ async def opened(
 
 @contextlib.asynccontextmanager
 async def reviewing(
-    path: Path, server: ApiServer, namespaces: Sequence[str] = ("shop", "back"), **more: Any
+    path: Path,
+    server: ApiServer,
+    namespaces: Callable[[], Sequence[str]] = lambda: ("shop", "back"),
+    **more: Any,
 ) -> AsyncIterator[tuple[Opened, Reviews]]:
     """Open the API to whom a stand-in of a cluster's API server knows."""
     await server.start()
@@ -162,7 +180,7 @@ async def reviewing(
         def context(self) -> None:  # type: ignore[override]
             return None
 
-    reviews = Reviews(Plain, lambda: namespaces, **more)
+    reviews = Reviews(Plain, namespaces, **more)
     try:
         async with opened(path, reviews) as it:
             yield it, reviews

@@ -1,14 +1,24 @@
 """What the API says of the filter language: its names, and what a text may go on with."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import completion, fields
+from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.queries import Answers
+from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.values import KnownValues
+from flowvis.clickhouse.query import Query
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.store import StoreSettings, open_store
+from flowvis.fields import FIELDS
 from flowvis.filters import parse
 from flowvis.filters.vocabulary import NAMES
 from flowvis.inventory.index import Inventory
 from inventory.kubernetes_objects import node, pod, service
+from waiting import PATIENCE_S, until
 
 from .opened import ADMIN, NOBODY, SHOP, Opened, opened
 from .records import records
@@ -129,3 +139,68 @@ async def test_names_and_measures(tmp_path: Any) -> None:
         value = (name["values"] or ["::1" if name["kind"] == "address" else "1"])[0]
         parse(f"{name['name']} {name['operators'][0]} {value}")
     assert {"octets", "connections"} <= {each["name"] for each in answer["measures"]}
+
+
+NOW_S = 1_790_000_000
+STORED = [field for field in FIELDS if field.stored]
+
+
+async def test_values_of_the_store(tmp_path: Path) -> None:
+    settings = StoreSettings(f"embedded://{tmp_path}/store", ttl_s=0)
+    store = open_store(settings)
+    store.migrate()
+    ends = [NOW_S - 60, NOW_S - 60, NOW_S - 3600, NOW_S - 24 * 3600]
+    rows = [
+        {
+            "flowEndSeconds": end,
+            "sourcePodNamespace": namespace,
+            "sourcePodName": name,
+            "destinationTransportPort": 8080,
+        }
+        for name, namespace in (("cart-8", "shop"), ("cart-9", "secret"))
+        for end in ends
+    ]
+    store.insert(records(*rows, fields=STORED), BatchId("test", NOW_S))
+    asked: list[str] = []
+    gate = threading.Event()
+    gate.set()
+
+    def prepare(sql: str) -> Query:
+        gate.wait(PATIENCE_S)
+        asked.append(sql)
+        return store.ask(sql, max_rows=1000, max_length=1 << 20)
+
+    running = Answers(lambda: 2)
+
+    def stored(patience_s: float = PATIENCE_S) -> StoredValues:
+        return StoredValues(running, prepare, lambda: NOW_S * 1000, patience_s)
+
+    def known(values: StoredValues) -> KnownValues:
+        return KnownValues(LatestRecords(10), Inventory(), values)
+
+    values = stored()
+    async with opened(tmp_path, more=completion.routes(known(values))) as it:
+        assert await options(it, "src.pod = ") == [("secret/cart-9", 3), ("shop/cart-8", 3)]
+        assert await options(it, "src.pod = ", SHOP) == [("shop/cart-8", 3)]
+        assert await options(it, "port = 8") == [("8080", 6)]
+        assert await options(it, "src.label.") == []
+        before = len(asked)
+        assert await options(it, "src.pod = shop") == [("shop/cart-8", 3)]
+        assert len(asked) == before
+    slow = stored(patience_s=0.0)
+    gate.clear()
+    async with opened(tmp_path, more=completion.routes(known(slow))) as it:
+        assert await options(it, "src.pod = ") == []
+        gate.set()
+        await until(lambda: running.running == 0, "the answer")
+        assert await options(it, "src.pod = ") == [("secret/cart-9", 3), ("shop/cart-8", 3)]
+    await values.close()
+    await slow.close()
+    store.close()
+
+    def none(_: str) -> Query:
+        raise Problem("no-store", "no store is configured")
+
+    without = StoredValues(running, none, lambda: NOW_S * 1000, PATIENCE_S)
+    async with opened(tmp_path, more=completion.routes(known(without))) as it:
+        assert await options(it, "src.pod = ") == []

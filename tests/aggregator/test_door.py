@@ -1,5 +1,6 @@
 """Who gets in over TCP, and how far."""
 
+import ast
 import asyncio
 import io
 import json
@@ -14,6 +15,7 @@ import pytest
 
 from flowvis.aggregator.api import application, listeners, tokens
 from flowvis.aggregator.api.limits import CallerLimits
+from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.tokens import TokenFile
 from flowvis.errors import SettingsError
 from flowvis.lab.apiserver import ApiServer, User
@@ -233,13 +235,15 @@ async def test_what_needs_all_namespaces(tmp_path: Path, method: str, path: str)
             assert (await it.ask(around, SHOP, method, **body))[0] in {403, 404}
 
 
-async def test_paths_have_filters_only_by_what_the_caller_may_see() -> None:
-    """`asked` and `restrict` are the ways to a filter: no path parses one by itself."""
-    rooms = Path(application.__file__).parent / "paths"
-    for module in rooms.glob("*.py"):
-        text = module.read_text()
-        assert "filters.parser" not in text, module
-        assert "parse(" not in text, module
+def test_filters_are_had_only_by_what_the_caller_may_see() -> None:
+    """`asked` is the way from a request to a filter: nothing else of the API parses one."""
+    room = Path(application.__file__).parent
+    for module in room.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.ImportFrom) and module.name != "asking.py":
+                assert node.module != "flowvis.filters.parser", module
+                names = [each.name for each in node.names]
+                assert node.module != "flowvis.filters" or "parse" not in names, module
 
 
 def users() -> dict[str, User]:
@@ -299,6 +303,23 @@ async def test_without_the_api_server_nobody_gets_in_anew(
         assert await it.code(ME, ADMIN) == "unavailable"
     assert "tokens cannot be checked" in caplog.text
     assert ADMIN not in caplog.text
+
+
+async def test_namespaces_that_are_not_known_yet(tmp_path: Path) -> None:
+    """Nobody is told that they see nothing because we do not know yet what there is."""
+    known: list[str] = []
+
+    def namespaces() -> list[str]:
+        if not known:
+            raise Problem("unavailable", "not known yet")
+        return known
+
+    server = ApiServer(users=users())
+    async with reviewing(tmp_path, server, namespaces) as (it, _):
+        assert await it.code(ME, SHOP) == "unavailable"
+        assert await it.code(ME, ADMIN) == ""
+        known.append("shop")
+        assert (await it.ask(ME, SHOP))[1]["namespaces"] == ["shop"]
 
 
 async def test_guesses_do_not_become_many_questions(tmp_path: Path) -> None:
@@ -445,6 +466,35 @@ async def test_requests_that_are_too_large(tmp_path: Path) -> None:
         assert status == 400
         assert (await it.ask("/api/v1/me?" + "x" * 20_000, ADMIN))[0] in {400, 414}
         assert await it.code(ME, ADMIN) == ""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET  /  x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nA: " + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost 127.0.0.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request(
+    tmp_path: Path, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(tmp_path) as it:
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.api.port)
+            writer.write(sent + b"\r\n\r\n")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+            assert head.startswith(b"HTTP/1.0 400 ")
+            assert b"aiohttp" not in head
+            assert json.loads(body)["error"]["code"] == "bad-request"
+        assert it.stats.refused["bad-request"] == 20
+        assert await it.code(ME, ADMIN) == ""
+    assert not caplog.records, "anybody can send it: nothing to fill a log with"
 
 
 async def test_a_body_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

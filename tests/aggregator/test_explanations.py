@@ -17,7 +17,7 @@ from flowvis.cli.client import Refused
 from flowvis.inventory.index import Inventory
 from flowvis.policies import Policies
 
-from .explained import BEGAN, NOW, POLICY, cluster, explained
+from .explained import BEGAN, NOW, POLICY, cluster, explained, named, pod
 
 EMPTY: dict[str, Any] = {
     "flowStartSeconds": NOW,
@@ -126,6 +126,43 @@ async def test_a_service_leads_to_each_of_its_pods(tmp_path: Path) -> None:
         assert "leads to no Pod" in answer["notes"][-1]
 
 
+async def test_ends_are_taken_at_addresses_of_one_version(tmp_path: Path) -> None:
+    six = pod("ops", "six", "fd00::6", labels={"app": "six"})
+    service = named(
+        "Service",
+        "six",
+        "ops",
+        spec={"clusterIP": "fd00::96", "selector": {"app": "six"}, "ports": [{"port": 7}]},
+    )
+    async with served(tmp_path, *cluster(six, service)) as ask:
+        for destination in ("ops/six:7", "ops/six", "[fd00::6]:7", "[fd00::96]:7"):
+            answer = await ask("shop/orders-1", destination, port="7")
+            (connection,) = answer["connections"]
+            ends = [connection[side]["address"] for side in ("source", "destination")]
+            assert ends == ["fd00::3", "fd00::6"]
+        answer = await ask("shop/orders-1", "shop/orders-0:1")
+        assert answer["connections"][0]["source"]["address"] == "10.0.0.3"
+
+
+async def test_a_service_of_pods_that_share_their_nodes_addresses(tmp_path: Path) -> None:
+    agents = named(
+        "Service",
+        "agents",
+        "ops",
+        spec={
+            "clusterIP": "10.96.0.9",
+            "selector": {"app": "agent"},
+            "ports": [{"port": 9, "targetPort": 9100}],
+        },
+    )
+    labeled = pod("ops", "agent", "192.0.2.1", host=True, labels={"app": "agent"})
+    async with served(tmp_path, *cluster(agents, labeled)) as ask:
+        answer = await ask("shop/cart-0", "ops/agents")
+        (connection,) = answer["connections"]
+        assert (connection["destination"]["address"], connection["port"]) == ("192.0.2.1", 9100)
+        assert connection["ingress"]["conclusion"] == "not-a-pod"
+
+
 async def test_before_the_aggregator_began_it_does_not_know(tmp_path: Path) -> None:
     async with served(tmp_path, *cluster()) as ask:
         answer = await ask("ops/probe", "shop/orders-0:1", at=str(BEGAN - 1))
@@ -184,14 +221,15 @@ async def test_nodes_and_pods_that_share_their_addresses(tmp_path: Path) -> None
         ("shop/cart-0", "shop/orders-0:1", {"protocol": "tpc"}, "protocol 'tpc'"),
         ("shop/cart-0", "shop/orders-0:1", {"at": "yesterday"}, "at 'yesterday'"),
         ("shop/cart-0", "shop/orders-0:1", {"at": "+1h"}, "in the future"),
-        ("shop/cart-0", "[fd00::3]:1", {}, "IPv"),
+        ("shop/cart-0", "[fd00::3]:1", {}, "cart-0 has no IPv6 address, as the other end has"),
+        ("shop/orders-1", "ops/pending:1", {}, "Pod ops/pending has no address yet"),
         ("0.0.0.0", "shop/orders-0:1", {}, "source '0.0.0.0'"),
     ],
 )
 async def test_questions_that_cannot_be_answered(
     tmp_path: Path, source: str, destination: str, more: dict[str, str], problem: str
 ) -> None:
-    async with served(tmp_path, *cluster()) as ask:
+    async with served(tmp_path, *cluster(pod("ops", "pending", ""))) as ask:
         with pytest.raises(Refused, match=problem):
             await ask(source, destination, **more)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from clickhouse.server import Server
+from flowvis.clickhouse.store import StoreSettings, open_store
 from waiting import block_until
 
 from .harness import Aggregator, connection, deliver, exported, running
@@ -75,3 +76,41 @@ def test_the_store_cannot_be_written_to_by_queries(server: Server, tmp_path: Pat
                 aggregator.sql(query)
         assert aggregator.sql("SELECT count() FROM flows") == [[1]]
         assert aggregator.stop() == 0
+
+
+def test_questions_and_the_history_of_the_books(server: Server, tmp_path: Path) -> None:
+    """What is lost elsewhere is said by each answer, and stays in the store after the end."""
+    settings = {
+        "clickHouse": {"enable": True, "databaseURL": server.url, "commitInterval": "1s"},
+        "flowCollector": {"enable": True, "address": "127.0.0.1:9", "maxPendingRecords": 4},
+        "gracePeriod": "2s",
+    }
+    with running(tmp_path / "aggregator", settings) as aggregator:
+        deliver(aggregator, exported(*sides(0, 10)))
+        aggregator.until("clickhouse", "sent", 10)
+        found = aggregator.control.get(
+            "api/v1/query",
+            {"from": "-1h", "by": "dst.ip", "measure": "octets,records,connections"},
+        )
+        assert found["rows"] == [["10.200.0.1", 10_000, 10, 10]]
+        answer = found["answer"]
+        lost = {(each["stage"], each["reason"]): each["records"] for each in answer["missing"]}
+        assert lost["ipfix", "queue-full"] == 6
+        assert not answer["complete"]
+        page = aggregator.control.get(
+            "api/v1/flows", {"from": "-1h", "filter": "src.pod = client-3"}
+        )
+        assert len(page["rows"]) == 1
+        drawn = aggregator.control.get("api/v1/graph", {"from": "-1h", "source": "src.pod"})
+        assert sum(edge["octets"] for edge in drawn["edges"]) == 10_000
+        assert aggregator.stop() == 0
+    store = open_store(StoreSettings(server.url))
+    kept = store.query(
+        "SELECT stage, what, reason, sum(records) FROM flow_books WHERE node = ''"
+        " GROUP BY stage, what, reason"
+    )
+    store.close()
+    books = {(stage, what, reason): records for stage, what, reason, records in kept.rows}
+    assert books["correlator", "sent", ""] == books["clickhouse", "received", ""] == 10
+    assert books["clickhouse", "sent", ""] == 10
+    assert books["ipfix", "dropped", "queue-full"] == 6

@@ -32,7 +32,7 @@ def test_options_of_both_daemons_are_documented() -> None:
 def test_writing_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stale = (DOCS / "clickhouse.md").read_text().replace("| destinationIP |", "| other |")
     (tmp_path / "clickhouse.md").write_text(stale)
-    for name in ("operating.md", "security.md"):
+    for name in ("api.md", "operating.md", "questions.md", "security.md"):
         (tmp_path / name).write_text((DOCS / name).read_text())
     assert main([str(tmp_path)]) == 0
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == pages()

@@ -92,6 +92,37 @@ async def test_it_fits_into_a_terminal(tmp_path: Path, capsys: pytest.CaptureFix
     assert "\x1b" not in found
 
 
+async def test_each_peer_and_port_that_misses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports = [{"port": 5000 + number} for number in range(12)]
+    blocks = [{"ipBlock": {"cidr": "10.9.0.0/16"}}, {"podSelector": {"matchLabels": {"app": "z"}}}]
+    rules = [{"from": blocks}, {"ports": ports}]
+    both = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "both", "namespace": "shop"},
+        "spec": {"podSelector": {"matchLabels": {"app": "cart"}}, "ingress": rules},
+    }
+    arguments = ("--from", "shop/orders-0", "--to", "shop/cart-0:1")
+    assert await flowctl(tmp_path, *arguments, more=(both,)) == 3
+    found = capsys.readouterr().out
+    assert (
+        """\
+    1. NetworkPolicy shop/both ingress[0]: allow
+       no, none of these
+       - Pods with app=z in namespace shop: it has app=orders
+       - 10.9.0.0/16: 10.0.0.2 is not in it
+    2. NetworkPolicy shop/both ingress[1]: allow
+       no, none of these
+       - tcp 5000: not tcp 1
+"""
+        in found
+    )
+    assert found.count("not tcp 1\n") == 10
+    assert "       - and 2 more\n" in found
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

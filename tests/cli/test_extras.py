@@ -16,7 +16,7 @@ from flowvis.cli.{command} import main
 sys.exit(main(sys.argv[1:]))
 """
 PEOPLE = ("rich", "kubernetes")
-AGENT = (*PEOPLE, "clickhouse_driver", "lz4", "clickhouse_cityhash", "chdb")
+AGENT = (*PEOPLE, "clickhouse_driver", "lz4", "clickhouse_cityhash", "chdb", "re2")
 
 
 def run(

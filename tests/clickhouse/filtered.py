@@ -214,6 +214,9 @@ class Wishes:
             return str((1_790_000_000 + self.random.randint(0, 7200)) * 1000)
         if kind is Values.DURATION:
             return self.random.choice(("0", "1", "1500ms", "10m", "1h", "1h30m", "90s"))
+        if self.random.random() < 0.15:
+            low, high = sorted(self.random.choices(NUMBERS, k=2))
+            return f"{low}{self.random.choice(('-', '..'))}{high}"
         number = str(self.random.choice((*NUMBERS, self.random.randint(0, 2**64 - 1), 2**64 - 1)))
         return number + self.random.choice(("", "", "k", "M", "GiB", "Mbit/s", "MB/s"))
 

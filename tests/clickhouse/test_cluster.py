@@ -16,6 +16,7 @@ import chdb
 import pytest
 
 from flowvis.batch import Batch
+from flowvis.clickhouse.schema import books
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
@@ -442,7 +443,7 @@ def statements(ttl_s: int) -> list[str]:
         if not sql.startswith("SELECT"):
             executed.append(sql)
         elif "FROM system.columns" in sql:
-            return [(column.name,) for column in schema.COLUMNS[:-2]]
+            return [(column.name,) for column in schema.COLUMNS[:-4]]
         elif "engine_full" in sql:
             return [("ReplicatedMergeTree() TTL x + toIntervalSecond(5)",)]
         elif "FROM system.tables" in sql:
@@ -502,10 +503,14 @@ json.dump(answers, sys.stdout)
 def test_the_modern_engine_shows_what_is_written(tmp_path: Path) -> None:
     """With the schema's own statements, all but replication, which the embedded engine has not."""
     layout = TableLayout("db", NAME)
-    table = schema.create_table(layout, MODERN, 0)
-    local = re.sub(r"ReplicatedMergeTree\(.*\)", "MergeTree", table)
-    local = local.replace(" replicated_dedup", " non_replicated_dedup")
-    made = [sql.replace(layout.everywhere, "") for sql in (local, *schema.shown(layout).values())]
+    tables = [schema.create_table(layout, MODERN, 0), books.create_books(layout, MODERN, 0)]
+    local = [
+        re.sub(r"ReplicatedMergeTree\(.*\)", "MergeTree", table).replace(
+            " replicated_dedup", " non_replicated_dedup"
+        )
+        for table in tables
+    ]
+    made = [sql.replace(layout.everywhere, "") for sql in (*local, *schema.shown(layout).values())]
     insert = (
         "INSERT INTO db.flow_records (flowEndSeconds, sourcePodName, octetDeltaCount)"
         " SETTINGS insert_distributed_sync = 1, insert_deduplication_token = '{}'"

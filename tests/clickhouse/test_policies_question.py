@@ -67,7 +67,8 @@ def answer(
     if known is None:
         known = cluster()[1].as_of(NOW)
     asked = {"from": since, "limit": limit}
-    question = PoliciesQuestion.parse(asked, condition(parse(filter_)), NOW, known)
+    chosen, ages = condition(parse(filter_)), cluster()[1].since()
+    question = PoliciesQuestion.parse(asked, chosen, NOW, known, ages)
     plan = question.plan()
     statement = next(plan)
     while True:
@@ -89,6 +90,7 @@ def test_what_each_rule_let_through_and_stopped(store: Store) -> None:
     )
     assert (orders["group"], orders["kind"]) == ("networking.k8s.io", "NetworkPolicy")
     assert (orders["exists"], orders["unused"], orders["tier"]) == (True, False, None)
+    assert orders["since"] == NOW - 1_800_000  # its creation
     last = END_S * 1000
     none = {"connections": 0, "octets": 0, "packets": 0, "denied": 0, "unenforced": 0}
     some = none | {"exists": True, "last": last}
@@ -101,7 +103,7 @@ def test_what_each_rule_let_through_and_stopped(store: Store) -> None:
         | {"denied": 2, "unenforced": 1},
     ]
     assert (gone["kind"], gone["name"], gone["exists"]) == ("ClusterNetworkPolicy", "gone", False)
-    assert gone["direction"] == "egress"
+    assert (gone["direction"], gone["since"]) == ("egress", None)
     (rule,) = gone["rules"]
     assert (rule["name"], rule["action"], rule["denied"]) == ("no-dns", "reject", 1)
     assert found["uncovered"] == {"connections": 1, "octets": 1500}

@@ -11,6 +11,8 @@ import pytest
 from aggregator.records import records
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, open_store
+from flowvis.filters import Operator, quote
+from flowvis.filters.vocabulary import dimensions, lookup
 from flowvis.questions.graph import GraphQuestion
 from flowvis.questions.pages import PageQuestion
 from flowvis.questions.table import TableQuestion
@@ -59,6 +61,7 @@ def _rows(count: int, seed: int, begin_s: int) -> list[Row]:
                     "sourceWorkloadName": source[1],
                     "sourcePodName": source[2],
                     "sourceNodeName": "n1",
+                    "sourcePodLabels": f'{{"app":"{source[1] or "none"}"}}',
                     "destinationPodNamespace": target[0] if target else "",
                     "destinationWorkloadName": target[1] if target else "",
                     "destinationPodName": target[2] if target else "",
@@ -388,3 +391,23 @@ def test_old_records_are_counted_as_new_ones_are(growing: Store) -> None:
     growing.insert(records(*ROWS, fields=STORED), BatchId("test", END_S, 1))
     found = ask(growing, TableQuestion, measure="connections,unanswered")
     assert found["total"] == [2 * EXPECTED[m](IN_RANGE) for m in ("connections", "unanswered")]
+
+
+def _chooses(name: str, value: Any) -> str:
+    """A filter of what a group has under a name."""
+    if value == "" and Operator.EMPTY in lookup(name).operators:
+        return f"{name} is empty"
+    return f"{name} = {quote(str(value))}"
+
+
+def test_every_name_groups_as_it_chooses(store: Store) -> None:
+    """What a row has under each name is what a filter with its value finds, and all adds up."""
+    names = [name.name for name in dimensions() if not name.column]
+    assert {"src.workload", "dst.ip", "proto", "verdict", "dst.policy"} <= set(names)
+    for name in [*names, "src.label.app", "clusterId", "tcpState", "proxySnatIP"]:
+        found = ask(store, TableQuestion, by=name, measure="octets,records", limit="3")
+        parts = [row[1:] for row in found["rows"]] + ([found["other"]] if found["other"] else [])
+        assert [sum(column) for column in zip(*parts, strict=True)] == found["total"], name
+        value, *numbers = found["rows"][-1]
+        chosen = ask(store, TableQuestion, _chooses(name, value), measure="octets,records")
+        assert chosen["total"] == numbers, (name, value)

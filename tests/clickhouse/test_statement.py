@@ -286,7 +286,7 @@ def test_what_the_check_would_overlook_has_no_rights(
     store.insert(flows(3), BATCH)
     with monkeypatch.context() as patch:
         for module in (embedded, server):
-            patch.setattr(module, "readable", lambda sql: sql)
+            patch.setattr(module, "readable", lambda sql, *_: sql)
         kinds = [CONNECTS, *([READS_FILES] if "embedded" in settings.database_url else [])]
         attempts = [
             line

@@ -13,6 +13,7 @@ import pytest
 from flowvis.backlog import size_of
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, Result
+from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
@@ -58,7 +59,10 @@ class Moody:
         assert batch_id not in self.stored
         self.stored[batch_id] = batch
 
-    def ask(self, sql: str, *, max_rows: int = 1) -> Query:
+    def keep(self, page: Page, *, again: bool = False) -> None:
+        raise NotImplementedError
+
+    def ask(self, sql: str, *, max_rows: int = 1, max_length: int = 1) -> Query:
         raise NotImplementedError
 
     def query(self, sql: str, *, max_rows: int = 1) -> Result:

@@ -4,9 +4,11 @@ import asyncio
 import base64
 import contextlib
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from tools.kustomize import render
 
 from aggregator.harness import Aggregator
 from cli.test_exporter import Daemon
-from flowvis.lab.apiserver import ApiServer, kubeconfig, status
+from flowvis.lab.apiserver import ApiServer, User, kubeconfig, status
 from inventory.kubernetes_objects import node, pod, service
 from ports import free_port
 from waiting import until
@@ -27,6 +29,13 @@ CLIENT, CA = "flow-aggregator-client-tls", "flow-aggregator-ca"
 SECRETS = {"flow-aggregator-ca-tls", CLIENT}
 
 Document = dict[str, Any]
+
+USERS = {
+    "of-admin": User("admin", None),
+    "of-sam": User("system:serviceaccount:shop:sam", {"shop"}),
+    "of-ann": User("ann", {"elsewhere"}),
+}
+"""Of the cluster, by their tokens."""
 
 
 def configuration(name: str, changes: Document) -> Document:
@@ -79,6 +88,7 @@ class Node:
             "tls": {key: str(path / name) for key, name in own.items()},
             "listen": {"address": "127.0.0.1", "port": 0},
             "status": {"address": "127.0.0.1", "port": 0},
+            "apiServer": {"address": "127.0.0.1", "apiPort": 0},
             "controlSocket": str(path / "control.sock"),
             "inventory": {"kubernetes": {"kubeconfig": self.access}},
             "activeFlowRecordTimeout": "500ms",
@@ -119,6 +129,20 @@ class Node:
             "serverName": "flow-aggregator.flow-aggregator.svc",
         }
 
+    def ask(self, path: str, token: str) -> tuple[int, str]:
+        """Ask the HTTP API, trusting the CA that is published."""
+        published = self.item("configmaps", CA)
+        assert published is not None
+        trusted = ssl.create_default_context(cadata=published["data"]["ca.crt"])
+        port = self.aggregator.control.get("status")["apiPort"]
+        http = HTTPSConnection("localhost", port, timeout=20, context=trusted)
+        try:
+            http.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            answer = http.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            http.close()
+
     def sessions(self) -> int:
         return len(self.aggregator.control.get("status")["sessions"])
 
@@ -140,11 +164,12 @@ def nodes() -> Iterator[list[Node]]:
 
 
 async def started(path: Path, nodes: list[Node], changes: Document | None = None) -> Node:
-    server = ApiServer(tokens={"good"})
+    server = ApiServer(tokens={"good"}, users=USERS)
     await server.start()
     server.put(node("node-1", "192.0.2.1", "127.0.0.0/24"))
     server.put(pod("client", "127.0.0.2", labels={"app": "client"}))
     server.put(pod("server", "127.0.0.3"))
+    server.put({"kind": "Namespace", "metadata": {"name": "shop", "uid": "of-shop"}})
     nodes.append(Node(path, server, changes or {}))
     await asyncio.to_thread(nodes[0].aggregator.start)
     return nodes[0]
@@ -171,6 +196,14 @@ async def test_complete_records_over_certificates_of_the_cluster(
     talk()
     await until(lambda: any(row["protocolIdentifier"] == 6 for row in here.flows()))
     row = next(row for row in here.flows() if row["protocolIdentifier"] == 6)
+    for token, code, seen in (
+        ("of-admin", 200, True),
+        ("of-sam", 200, True),
+        ("of-ann", 403, False),
+        ("of-nobody", 401, False),
+    ):
+        found = await asyncio.to_thread(here.ask, "/flows", token)
+        assert (found[0], row["sourcePodName"] in found[1]) == (code, seen), found
     assert here.exporter is not None
     code, log = await asyncio.to_thread(here.exporter.stop)
     assert code == 0, log

@@ -334,3 +334,36 @@ def test_a_pod_with_two_addresses_is_two_endpoints(cluster: Cluster) -> None:
             found.append(columns["ingressNetworkPolicyRuleAction"].tolist())
         assert found == [[1, 1], [1, 1], [2, 2], [2, 2], [1, 1]]
         cluster.policies._clear()  # as when a table is full
+
+
+def test_objects_as_they_were_at_a_time(cluster: Cluster) -> None:
+    def there(at: int) -> Any:
+        snapshot = cluster.policies.as_of(NOW + at)
+        return [policy.name for policy in snapshot.policies], sorted(snapshot.namespaces)
+
+    cluster.apply(OPEN, now_ms=NOW)
+    found = [there(at) for at in (-1, 0, 5)]
+    assert found == [([], ["x", "y"]), (["p"], ["x", "y"]), (["p"], ["x", "y"])]
+    cluster.policies.delete(OPEN, NOW + 10)
+    cluster.apply(namespace("z"), now_ms=NOW + 20)
+    assert [there(at) for at in (5, 10, 19, 20)] == [
+        (["p"], ["x", "y"]),
+        ([], ["x", "y"]),
+        ([], ["x", "y"]),
+        ([], ["x", "y", "z"]),
+    ]
+    # What is seen late changes what was asked for already.
+    cluster.apply(dated(SHUT, "2025-12-31T23:59:50Z"), now_ms=NOW + 30)
+    assert there(20) == (["p"], ["x", "y", "z"])
+    mine = cluster.policies.as_of(NOW + 30)
+    mine.reaching = frozenset({("x", "g")})
+    assert not cluster.policies.as_of(NOW + 30).reaching
+
+
+def test_since_when_a_policy_says_what_it_says(cluster: Cluster) -> None:
+    cluster.apply(dated(OPEN, "2025-12-31T23:59:50Z"), now_ms=NOW)
+    cluster.apply(network_policy("q", "y"), now_ms=NOW + 5)
+    assert cluster.policies.since() == {(1, "x", "p"): NOW - 10_000, (1, "y", "q"): NOW + 5}
+    cluster.apply(dated(SHUT, "2025-12-31T23:59:50Z"), now_ms=NOW + 7)
+    cluster.policies.delete(network_policy("q", "y"), NOW + 8)
+    assert cluster.policies.since() == {(1, "x", "p"): NOW + 7}

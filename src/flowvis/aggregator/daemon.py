@@ -12,6 +12,7 @@ from uuid import uuid4
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
+    antrea,
     completion,
     console,
     explain,
@@ -32,6 +33,7 @@ from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
+from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.values import KnownValues
 from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.certificates.keeper import Certificates
@@ -149,6 +151,7 @@ class Aggregator:
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
         self._answers = Answers(self._queries)
         self._questions = Questions(self._answers, self._compose, now_ms, self._uncommitted)
+        self._stored_values = StoredValues(self._answers, self._compose, now_ms)
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._books = BookHistory(
@@ -180,11 +183,11 @@ class Aggregator:
         self.server = _server(settings, self.collector)
         self._certificates = _certificates(settings)
         self._replica = _replica(settings)
-        self._api = Api(
+        self.api = Api(
             settings,
             self._routes(),
             self._end_readers,
-            namespaces=lambda: list(self._inventory.namespaces),
+            namespaces=self._namespaces,
             exporters=_server_tls(settings),
             names=_server_names(settings),
         )
@@ -236,14 +239,14 @@ class Aggregator:
             port=settings.status.port,
             ready=ready,
         )
-        self._api.register(made, f"{PREFIX}_api")
+        self.api.register(made, f"{PREFIX}_api")
         parts: list[Component | None] = [
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
             self._clickhouse,
             self._ipfix,
-            *self._api.components,
+            *self.api.components,
             self.correlator,
             self.collector,
             self._certificates,
@@ -266,7 +269,8 @@ class Aggregator:
             *graph.routes(self._questions),
             *flows.routes(self._questions),
             *fields.routes(),
-            *completion.routes(KnownValues(self._history, self._inventory)),
+            *completion.routes(KnownValues(self._history, self._inventory, self._stored_values)),
+            *antrea.routes(self._live, self._record_metrics),
             *nodes.routes(self._nodes_shown),
             *explain.routes(
                 Explanations(self._inventory, self._policies, self._kubernetes_problem),
@@ -277,9 +281,16 @@ class Aggregator:
             *console.routes(),
         ]
 
+    def _namespaces(self) -> list[str]:
+        """All namespaces; Problem while they are not known yet."""
+        if self._kubernetes is not None and (problem := self._kubernetes.not_synced("Namespace")):
+            raise Problem("unavailable", f"namespaces are not known yet ({problem}): try again")
+        return list(self._inventory.namespaces)
+
     async def _end_readers(self) -> None:
         """Bring followers and queries to their end, as the aggregator stops."""
         self._history.close()
+        await self._stored_values.close()
         await self._answers.close()
 
     def _following(self, settings: AggregatorInventory) -> Watchers | None:
@@ -382,6 +393,21 @@ class Aggregator:
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent
 
+    def _record_metrics(self) -> dict[str, Any]:
+        """What Antrea's /recordmetrics has."""
+        stages = self.ledger.stages
+        return {
+            "numRecordsExported": stages["correlator"].sent,
+            "numRecordsReceived": stages["collector"].received,
+            "numRecordsDropped": sum(loss.records for loss in self.ledger.losses.values()),
+            "numFlows": len(self.table),
+            "numConnToCollector": len(self.collector.sessions),
+            "withClickHouseExporter": self._clickhouse.current is not None,
+            "withS3Exporter": False,
+            "withLogExporter": False,
+            "withIPFIXExporter": self._ipfix.current is not None,
+        }
+
     def _live(self, limit: int, skip: int) -> Batch:
         return self.table.live(limit, skip=skip)
 
@@ -391,7 +417,7 @@ class Aggregator:
             "version": version_text(NAME),
             "port": self.server.port,
             "statusPort": self._status_server.port,
-            "apiPort": self._api.port,
+            "apiPort": self.api.port,
             "ready": not self._readiness.problem(),
             "clusterId": self._identity.id(),
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
@@ -565,6 +591,7 @@ def _store(settings: ClickHouse, memory_limit: int) -> Store:
                     memory_bytes=query_bytes,
                     seconds=max(round(queries.max_duration), 1),
                     threads=queries.max_threads,
+                    rows_read=queries.max_rows_read,
                 ),
             ),
         )

@@ -1,7 +1,8 @@
 """Answers why: names of Pods, Services and addresses in, explanations of their connections out."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -136,6 +137,8 @@ class Explanations:
         """`stale` says what is wrong with following the objects; "" if nothing."""
         self._inventory, self._policies, self._stale = inventory, policies, stale
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._explainer = Explainer(Snapshot(), ())
+        """The last one: policies change more seldom than people ask."""
 
     async def answer(self, asked: Asked, now_ms: int, sees: Sees) -> dict[str, Any]:
         """Return the API's document; UnknownEnd, NotVisible and ValueError say what is wrong."""
@@ -160,9 +163,7 @@ class Explanations:
                 namespace = target.service.partition("/")[0]
                 _check_visible(asked.destination.text, namespace, sees)
         async with self._turns:
-            explanations = await asyncio.to_thread(
-                _explained, snapshot, pods, ends, target, asked.protocol
-            )
+            explanations = await asyncio.to_thread(self._explain, snapshot, pods, ends, target)
         past = asked.at_ms is not None
         return {
             "at": at_ms,
@@ -180,6 +181,15 @@ class Explanations:
                 *ends.notes,
             ],
         }
+
+    def _explain(
+        self, snapshot: Snapshot, pods: Sequence[Pod], ends: _Ends, target: ServicePort | None
+    ) -> list[Explanation]:
+        """Find the Pods of a Service, and explain all connections. In a thread of its own."""
+        if target is not None:
+            self._add_endpoints(snapshot, pods, ends, target)
+        self._explainer = explainer = self._explainer.after(snapshot, pods)
+        return [explainer.explain(ends.source, called) for called in ends.services]
 
     def _notes(self, *, known: bool, past: bool) -> Iterator[str]:
         if not known:
@@ -212,12 +222,11 @@ class Explanations:
         place = asked.source
         if place.port:
             raise ValueError(f"source {place.text!r}: without a port: no policy asks for it")
-        family = _family(asked.destination.address)
         if not place.name:
             return self._at(place.address, at_ms, asked.pod("source"))
         pod = self._inventory.pods.named(place.namespace, place.name)
         if pod is not None:
-            return self._end(pod, family)
+            return self._end(pod, self._families(asked.destination))
         if self._inventory.service_ports(place.namespace, place.name) is not None:
             raise UnknownEnd(f"source {place.text}: a Service opens no connections: name a Pod")
         raise UnknownEnd(f"source {place.text}: no such Pod{self._like(place)}")
@@ -230,7 +239,7 @@ class Explanations:
         if place.name:
             pod = self._inventory.pods.named(place.namespace, place.name)
             if pod is not None:
-                end = self._end(pod, _family(ends.source.address))
+                end = self._end(pod, {_family(ends.source.address)})
                 number = _port_of(pod, port, asked.protocol)
                 ends.services.append(Service(asked.protocol, number, end))
                 return None
@@ -272,17 +281,58 @@ class Explanations:
             return End(address, name=named)  # it shares its node's addresses
         return End(address, name=named, gone=bool(named))
 
-    def _end(self, pod: Pod, family: int) -> End:
-        """Return a Pod's end, at its address of a family: 4, 6, or 0 for either."""
-        name = f"{pod.namespace}/{pod.name}"
+    def _families(self, place: Place) -> set[int]:
+        """Return the IP versions of a place's addresses."""
+        if place.address:
+            return {_family(place.address)}
+        pod = self._inventory.pods.named(place.namespace, place.name)
+        if pod is not None:
+            return set(map(_family, self._addresses(pod))) or {4, 6}
+        ports = self._inventory.service_ports(place.namespace, place.name) or ()
+        return {_family(address) for port in ports for address in port.addresses} or {4, 6}
+
+    def _addresses(self, pod: Pod) -> tuple[bytes, ...]:
+        """Return a Pod's addresses, or those of its node that it shares."""
         node = self._inventory.node(pod.node) if pod.shares_node else None
-        addresses = node.addresses if node else pod.addresses
+        return pod.addresses if node is None else node.addresses
+
+    def _end(self, pod: Pod, families: Collection[int]) -> End:
+        """Return a Pod's end, at its first address of some IP versions."""
+        name = f"{pod.namespace}/{pod.name}"
+        addresses = self._addresses(pod)
         for address in addresses:
-            if family in {0, _family(address)}:
+            if _family(address) in families:
                 member = None if pod.shares_node else member_of(pod)
                 return End(address, member, name, pod.node)
-        which = f"IPv{family} address" if addresses and family else "address yet"
+        versions = " or ".join(f"IPv{family}" for family in sorted(families))
+        which = f"{versions} address, as the other end has" if addresses else "address yet"
         raise UnknownEnd(f"Pod {name} has no {which}")
+
+    def _add_endpoints(
+        self, snapshot: Snapshot, pods: Sequence[Pod], ends: _Ends, target: ServicePort
+    ) -> None:
+        """Add the Pods that a Service's port leads to, whether they are ready or not."""
+        ends.service = target.service
+        namespace, _, rest = target.service.partition("/")
+        selected = snapshot.services.get((namespace, rest.partition(":")[0]), ())
+        family = _family(ends.source.address)
+        found = []
+        for pod in pods:
+            if pod.namespace != namespace:
+                continue
+            member, port = member_of(pod), _target_port(pod, target)
+            labels = dict(member.labels)
+            if port and any(s.select(namespace, {}, labels, member.account) for s in selected):
+                with suppress(UnknownEnd):  # it has no address yet, or none of this version
+                    found.append(Service(target.protocol, port, self._end(pod, {family})))
+        found.sort(key=lambda called: called.destination.name)
+        ends.services += found[:MAX_ENDPOINTS]
+        ends.more = max(len(found) - MAX_ENDPOINTS, 0)
+        if not found:
+            ends.notes.append(
+                f"Service {target.service} leads to no Pod that is known: it has no selector, or "
+                f"nothing that it selects has an IPv{family} address and that port"
+            )
 
     def _like(self, place: Place) -> str:
         """Name a Pod of the namespace that may be meant."""
@@ -299,53 +349,14 @@ def _check_visible(text: str, namespace: str, sees: Sees) -> None:
         raise NotVisible(f"{text}: the flows of its namespace may not be seen by you")
 
 
-def _explained(
-    snapshot: Snapshot, pods: Sequence[Pod], ends: _Ends, target: ServicePort | None, protocol: int
-) -> list[Explanation]:
-    """Find the Pods of a Service, and explain all connections. In a thread of its own."""
-    if target is not None:
-        _add_endpoints(snapshot, pods, ends, target, protocol)
-    explainer = Explainer(snapshot, pods)
-    return [explainer.explain(ends.source, called) for called in ends.services]
-
-
-def _add_endpoints(
-    snapshot: Snapshot, pods: Sequence[Pod], ends: _Ends, target: ServicePort, protocol: int
-) -> None:
-    """Add the Pods that a Service's port leads to."""
-    ends.service = target.service
-    namespace, _, rest = target.service.partition("/")
-    selected = snapshot.services.get((namespace, rest.partition(":")[0]), ())
-    family = _family(ends.source.address)
-    found = []
-    for pod in pods:
-        if pod.namespace != namespace:
-            continue
-        member = member_of(pod)
-        labels = dict(member.labels)
-        if not any(s.select(namespace, {}, labels, member.account) for s in selected):
-            continue
-        address = next((a for a in pod.addresses if _family(a) == family), None)
-        port = _target_port(pod, target)
-        if address is not None and port:
-            end = End(address, member, f"{namespace}/{pod.name}", pod.node)
-            found.append(Service(protocol, port, end))
-    found.sort(key=lambda called: called.destination.name)
-    ends.services += found[:MAX_ENDPOINTS]
-    ends.more = max(len(found) - MAX_ENDPOINTS, 0)
-    if not found:
-        ends.notes.append(
-            f"Service {target.service} leads to no Pod that is known: it has no selector, or "
-            "nothing that it selects runs"
-        )
-
-
 def _target_port(pod: Pod, target: ServicePort) -> int:
     """Return the port of a Pod that a Service's port leads to; 0 where it has none."""
     if isinstance(target.target, int):
         return target.target
-    named = (port for name, protocol, port in pod.named_ports if name == target.target)
-    return next(named, 0)
+    for name, protocol, port in pod.named_ports:
+        if (name, protocol) == (target.target, target.protocol):
+            return port
+    return 0
 
 
 def _service_port(
@@ -394,8 +405,8 @@ def _utc(time_ms: int) -> str:
 
 
 def _family(address: bytes) -> int:
-    """Return the IP version of an address of 16 bytes; 0 where there is none."""
-    return 0 if not address else 4 if address.startswith(V4_MAPPED) else 6
+    """Return the IP version of an address of 16 bytes."""
+    return 4 if address.startswith(V4_MAPPED) else 6
 
 
 def _verdict(explanations: Sequence[Explanation]) -> str:

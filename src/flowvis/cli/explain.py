@@ -126,9 +126,10 @@ def text(answer: Mapping[str, Any], *, whole: bool) -> Iterator[Text]:
 def _way(way: Mapping[str, Any], end: str, *, whole: bool) -> Iterator[Text]:
     yield Text("")
     yield _plain(f"{way['direction']} at {end}: {way['text']}")
-    reported = way.get("reported")
-    if reported:
-        yield _plain(f"the record: {reported['text']}", 2)
+    reported = way["reported"]
+    if reported and (reported["action"] or reported["agrees"] is False):
+        differs = " differs" if reported["agrees"] is False else ""
+        yield _plain(f"the record{differs}: {reported['text']}", 2)
     shown = whole or way["denies"] or way["conclusion"] in {"unknown", "no-rule"}
     stage = ""
     for number, step in enumerate(way["steps"], 1):
@@ -151,17 +152,30 @@ def _way(way: Mapping[str, Any], end: str, *, whole: bool) -> Iterator[Text]:
 
 def _step(number: int, step: Mapping[str, Any]) -> Iterator[Text]:
     rule = "default isolation" if step["isolation"] else step["rule"] or "all of it"
-    said = MATCHES[step["matches"]]
-    if step["why"]:
-        said = f"{said}: {step['why']}"
-    if step["decides"]:
-        said = f"{said}, decides"
-    elif not step["reached"]:
-        said = f"{said} (not reached)"
     style = {True: "bold", False: "", None: "yellow"}[step["matches"]] if step["reached"] else "dim"
-    heading = f"{number:>3}. {_policy(step['policy'])} {rule}: {step['action']}"
-    yield _plain(heading, 2, style)
-    yield _plain(said, 7, style)
+    yield _plain(f"{number:>3}. {_policy(step['policy'])} {rule}: {step['action']}", 2, style)
+    ending = ", decides" if step["decides"] else "" if step["reached"] else " (not reached)"
+    said = MATCHES[step["matches"]]
+    choices = _missed(step)
+    if len(choices) > 1:
+        yield _plain(f"{said}, none of these{ending}", 7, style)
+        for choice in choices:
+            yield _plain(f"- {choice['what']}: {choice['why'] or 'matches'}", 7, style)
+        omitted = step["peersOmitted"] if choices is step["peers"] else step["portsOmitted"]
+        if omitted:
+            yield _plain(f"- and {omitted} more", 7, style)
+    else:
+        yield _plain(f"{said}: {step['why']}{ending}" if step["why"] else said + ending, 7, style)
+
+
+def _missed(step: Mapping[str, Any]) -> list[Any]:
+    """Return the peers, else the ports, of which a rule that does not match has none that does."""
+    if step["matches"] is False:
+        for choices in (step["peers"], step["ports"]):
+            if choices and all(choice["matches"] is False for choice in choices):
+                found: list[Any] = choices
+                return found
+    return []
 
 
 def _policy(policy: Mapping[str, str]) -> str:

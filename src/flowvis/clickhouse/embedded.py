@@ -19,7 +19,7 @@ from typing import Any
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
-from flowvis.clickhouse.schema.books import BOOKS, Page, encode_page
+from flowvis.clickhouse.schema.books import Page, encode_page
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -85,7 +85,7 @@ class EmbeddedStore:
     def keep(self, page: Page, *, again: bool = False) -> None:  # noqa: ARG002  as above
         """Store a page of the books; see `Store.keep`."""
         self._probe()
-        self._insert(BOOKS, encode_page(page), page.batch_id)
+        self._insert(schema.BOOKS, encode_page(page), page.batch_id)
 
     def _insert(self, table: str, block: Block, batch_id: BatchId) -> None:
         names = ", ".join(column.name for column in block.columns)

@@ -26,6 +26,8 @@ class BookHistory:
         self._last_s = self._begun_s = began_s
         self._known: dict[Account, int] = {}
         self._open: tuple[Page, dict[Account, int]] | None = None
+        self._looked = (-1, -1)
+        self._uncommitted: list[BookEntry] = []
         self.repeated = False
         """Whether the open page was given out before, so that the store may have it."""
 
@@ -61,8 +63,11 @@ class BookHistory:
             self._open = None
 
     def since(self, now_s: int) -> list[BookEntry]:
-        """Return what is not in the store yet."""
-        return self._grown(self._entries(max(now_s - self._last_s, 0)))
+        """Return what is not in the store yet; within a second the same, as it is asked often."""
+        if self._looked != (now_s, self._last_s):
+            self._looked = now_s, self._last_s
+            self._uncommitted = self._grown(self._entries(max(now_s - self._last_s, 0)))
+        return self._uncommitted
 
     def _grown(self, entries: Iterable[BookEntry]) -> list[BookEntry]:
         """Return what the numbers have grown by; of what did not, only that it was received."""

@@ -110,7 +110,9 @@ class Query(ABC):
 
     def result(self) -> Result:
         """Run it and return the whole answer."""
-        rows = [json.loads(row) for piece in self.pieces() for row in piece]
+        rows: list[Sequence[Any]] = []
+        for piece in self.pieces():  # at once: a call of the parser costs as much as a short row
+            rows += json.loads(b"[" + b",".join(piece) + b"]")
         return Result(self.names, self.types, rows, self.truncated)
 
     def cancel(self) -> None:

@@ -28,7 +28,7 @@ from clickhouse_driver.writer import write_binary_uint128
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
-from flowvis.clickhouse.schema.books import BOOKS, Page, arrived, encode_page
+from flowvis.clickhouse.schema.books import Page, arrived, encode_page
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -222,7 +222,7 @@ class ServerStore:
     def keep(self, page: Page, *, again: bool = False) -> None:
         """Store a page of the books; see `Store.keep`."""
         self._insert(
-            BOOKS,
+            schema.BOOKS,
             lambda: encode_page(page),
             page.batch_id,
             lambda: arrived(page.batch_id) if again else "",

@@ -25,6 +25,7 @@ from flowvis.filters.predicates import (
     NumberOrder,
     Order,
     Predicate,
+    Some,
     Text,
     TextIn,
     TextMatch,
@@ -48,6 +49,7 @@ class Kind(Enum):
     DURATION = "duration"
     RATE = "rate"
     TIME = "time"
+    BOOL = "bool"
 
 
 _EQUAL = (Operator.IS, Operator.IS_NOT, Operator.IN, Operator.NOT_IN)
@@ -94,6 +96,27 @@ class Attribute(ABC):
     def ordered(self, order: Order, value: Value) -> Predicate:
         """It is less or more than this."""
         raise NotImplementedError
+
+
+class WhereSet(Attribute):
+    """Another attribute, in records that have it: where there is none, nothing is true of it."""
+
+    def __init__(self, inner: Attribute) -> None:
+        self.inner = inner
+        self.kind, self.operators, self.known = inner.kind, inner.operators, inner.known
+        self.columns, self.expression = inner.columns, inner.expression
+
+    def predicate(self, operator: Operator, values: Sequence[Value]) -> Predicate:
+        """Return the predicate of an operator that denies nothing."""
+        return Every((Negation(self.inner.empty()), self.inner.predicate(operator, values)))
+
+    def equal(self, value: Value) -> Predicate:
+        """It is this."""
+        return self.predicate(Operator.IS, (value,))
+
+    def empty(self) -> Predicate:
+        """There is none, which is never so where there is one."""
+        return Some(())
 
 
 class Words(Attribute):
@@ -196,24 +219,61 @@ class Label(Words):
 class Amount(Attribute):
     """A number in a unit of its kind."""
 
-    operators = (*_EQUAL, *_ORDERED)
+    operators = (*_EQUAL, *_ORDERED, *_EMPTY)
 
     def __init__(
-        self, kind: Kind, number: Number | str, read: Callable[[str], int], *, groups: bool = False
+        self,
+        kind: Kind,
+        number: Number | str,
+        read: Callable[[str], int],
+        *,
+        groups: bool = False,
+        optional: bool = False,
     ) -> None:
+        """`groups`: whether people group by it; `optional`: 0 is none, and less than nothing."""
         self.kind = kind
+        self._optional = optional
         self.number = column_number(number) if isinstance(number, str) else number
         self.columns = self.number.columns
         self.expression = self.number.sql if groups else None
         self._read = read
 
     def equal(self, value: Value) -> Predicate:
-        """The number is this."""
-        return NumberIn(self.number, (self._read(value.text),))
+        """The number is this, or in this range: `8000-8999`, `1MB..1GB`, both ends included."""
+        low, high = self._range(value.text)
+        if low == high:
+            return NumberIn(self.number, (low,))
+        return Every(
+            (
+                NumberOrder(self.number, Order.AT_LEAST, low),
+                NumberOrder(self.number, Order.AT_MOST, high),
+            )
+        )
+
+    def empty(self) -> Predicate:
+        """The number is 0."""
+        return NumberIn(self.number, (0,))
 
     def ordered(self, order: Order, value: Value) -> Predicate:
         """The number is less or more."""
-        return NumberOrder(self.number, order, self._read(value.text))
+        found = NumberOrder(self.number, order, self._read(value.text))
+        if self._optional and order in {Order.LESS, Order.AT_MOST}:
+            return Every((Negation(self.empty()), found))
+        return found
+
+    def _range(self, text: str) -> tuple[int, int]:
+        first, dots, last = text.partition(".." if ".." in text else "-")
+        if dots == "-" and not (first.isdecimal() and last.isdecimal()):
+            if first[:1].isdecimal() and last[:1].isdecimal() and self.kind is not Kind.TIME:
+                raise FilterError(f"{text[:80]!r} has units", suggestion=f"{first}..{last}")
+            dots = ""
+        if not dots:
+            number = self._read(text)
+            return number, number
+        low, high = self._read(first), self._read(last)
+        if low > high:
+            raise FilterError(f"{text!r} ends before it begins", suggestion=f"{last}{dots}{first}")
+        return low, high
 
 
 class Choice(Attribute):
@@ -308,6 +368,30 @@ def _until(verdict: str) -> tuple[int, ...]:
     """Return the actions of the verdicts that count before this one."""
     names = list(_VERDICTS)
     return tuple(a for name in names[: names.index(verdict)] for a in _VERDICTS[name])
+
+
+class YesNo(Attribute):
+    """Something that is so or not."""
+
+    kind = Kind.BOOL
+    operators = _EQUAL
+    known = ("yes", "no")
+
+    def __init__(self, predicate: Predicate, sql: str, columns: Sequence[str]) -> None:
+        """`sql` is the same as the predicate; `columns` are those of both."""
+        self.columns = columns
+        self.expression = f"if({sql}, 'yes', 'no')"
+        self._predicate = predicate
+
+    def equal(self, value: Value) -> Predicate:
+        """It is so, or not."""
+        so = _YES_NO.get(value.text.lower())
+        if so is None:
+            raise unknown(value.text, self.known)
+        return self._predicate if so else Negation(self._predicate)
+
+
+_YES_NO = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 class Address(Attribute):

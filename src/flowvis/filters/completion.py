@@ -10,7 +10,7 @@ from flowvis.filters.errors import FilterError, Place, UnfinishedError
 from flowvis.filters.parser import SIGNS, parse
 from flowvis.filters.tokens import quote
 from flowvis.filters.tree import Operator
-from flowvis.filters.vocabulary import LABEL_HELP, NAMES, Name, lookup
+from flowvis.filters.vocabulary import LABEL_HELP, NAMES, SIDES, Name, lookup
 
 MAX_OPTIONS = 100
 """Options of one answer."""
@@ -140,6 +140,17 @@ def _conditions(written: str, values: Values) -> Iterator[Option]:
         if f"{side}label.".startswith(folded):
             yield Option(f"{side}label.", "name", LABEL_HELP)
     yield from _words(("not",), written)
+    if len(folded) > 1:
+        yield from _meant(folded)
+
+
+def _meant(folded: str) -> Iterator[Option]:
+    """Go through comparisons with values that have names, by what these begin with."""
+    for name in NAMES.values():
+        if name.known and not name.column and not name.name.startswith(tuple(SIDES)):
+            for word in name.known:
+                if word.lower().startswith(folded):
+                    yield Option(f"{name.name} = {word}", "value", name.help)
 
 
 def _operators(name: Name, written: str) -> Iterator[Option]:

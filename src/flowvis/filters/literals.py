@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 import re2
 
@@ -16,7 +17,8 @@ from flowvis.filters.errors import FilterError, nearest
 
 MAX_PATTERN = 1024
 """Bytes of a regular expression."""
-_PATTERN_MEMORY = 2 << 20
+_PATTERN_MEMORY = 512 << 10
+"""Bytes that a compiled one may take as it matches, of which some hundred are remembered."""
 LARGEST = (1 << 64) - 1
 
 _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
@@ -159,6 +161,7 @@ def pattern(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=64)
 def compiled(text: str) -> "re2._Regexp":
     """Return a regular expression ready to match, as both compilers mean it."""
     options = re2.Options()

@@ -17,6 +17,7 @@ from flowvis.filters.lowering import lowered
 from flowvis.filters.predicates import (
     AddressIn,
     Every,
+    Flag,
     Negation,
     Number,
     NumberIn,
@@ -60,6 +61,8 @@ def mask_of(predicate: Predicate, batch: Batch) -> Mask:
             return reduce(np.logical_or, masks, np.zeros(len(batch), np.bool_))
         case Negation(part):
             return ~mask_of(part, batch)
+        case Flag(means=means):
+            return mask_of(means, batch)
     return _leaf(predicate, batch)
 
 
@@ -113,11 +116,14 @@ def _passing(batch: Batch, text: Text, test: Callable[[bytes], bool]) -> Mask:
 
 def _distinct(columns: Sequence[Column]) -> tuple[list[list[int]], NDArray[np.intp]]:
     """Return the distinct rows of columns of codes, and of each record which of them it has."""
-    if len(columns) == 1:
-        found, places = np.unique(columns[0], return_inverse=True)
-        return [[code] for code in found.tolist()], places
-    rows, places = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-    return rows.tolist(), places.reshape(-1)
+    first, *others = columns
+    keys = first.astype(np.uint64)
+    for place, codes in enumerate(others):
+        if place:  # two codes fill a key: number these before the next one is added
+            keys = np.unique(keys, return_inverse=True)[1].astype(np.uint64)
+        keys = keys << np.uint64(32) | codes
+    _, at, places = np.unique(keys, return_index=True, return_inverse=True)
+    return np.stack([codes[at] for codes in columns], axis=1).tolist(), places
 
 
 def _addresses(

@@ -120,6 +120,14 @@ class AddressIn(Predicate):
     ranges: tuple[tuple[bytes, bytes], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Flag(Predicate):
+    """What the store keeps as a byte, 1 where this is true."""
+
+    column: str
+    means: Predicate
+
+
 def some(parts: Iterable[Predicate]) -> Predicate:
     """Return the same as `Some`, with sets of values of one expression joined."""
     joined_sets: dict[tuple[type, object], Predicate] = {}

@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, address_text
-from flowvis.filters.attributes import Address, Amount, Attribute, Choice, Verdict, Words
+from flowvis.filters.attributes import (
+    Address,
+    Amount,
+    Attribute,
+    Choice,
+    Verdict,
+    WhereSet,
+    Words,
+    YesNo,
+)
 from flowvis.filters.mask import column, mask_of, numbers, texts
 from flowvis.filters.tree import Value
 from flowvis.filters.vocabulary import Name
@@ -52,15 +61,16 @@ def labels(text: str) -> Mapping[str, Any]:
 
 def _values(attribute: Attribute, batch: Batch) -> Iterator[tuple[str, int]]:
     match attribute:
+        case WhereSet(inner=inner):
+            yield from (item for item in _values(inner, batch) if item[0] not in {"", "0"})
         case Words(text=text):
             values, places = texts(batch, text)
             counts = np.bincount(places, minlength=len(values)).tolist()
             for value, count in zip(values, counts, strict=True):
                 yield value.decode(errors="replace"), count
-        case Verdict():
-            for verdict in attribute.single:
-                chosen = mask_of(attribute.equal(Value(verdict)), batch)
-                yield verdict, int(chosen.sum())
+        case Verdict(single=words) | YesNo(known=words):
+            for word in words:
+                yield word, int(mask_of(attribute.equal(Value(word)), batch).sum())
         case Choice(number=number):
             for one, count in _counted(numbers(batch, number)):
                 yield attribute.name_of(one), count

@@ -7,6 +7,7 @@ from flowvis.filters.lowering import lowered
 from flowvis.filters.predicates import (
     AddressIn,
     Every,
+    Flag,
     Negation,
     NumberIn,
     NumberOrder,
@@ -65,6 +66,9 @@ class _Writer:
                 return f"({' OR '.join(map(self.text, parts))})" if parts else "0"
             case Negation(part):
                 return f"NOT {self.text(part)}"
+            case Flag(column):
+                self.columns.append(column)
+                return f"({column} = 1)"
         return f"({self._leaf(predicate)})"
 
     def _leaf(self, predicate: Predicate) -> str:

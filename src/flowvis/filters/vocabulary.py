@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
 from flowvis.clickhouse.schema.formulas import INSERTED
-from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
+from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS, UNANSWERED
 from flowvis.fields import BY_NAME, FLOW_TYPES, PROTOCOLS, EndReason, Field, RuleAction
 from flowvis.fields import Kind as FieldKind
 from flowvis.filters import literals
@@ -26,15 +26,22 @@ from flowvis.filters.attributes import (
     PolicyNamed,
     ServiceNamed,
     Verdict,
+    WhereSet,
     Words,
+    YesNo,
     within,
 )
 from flowvis.filters.errors import FilterError, nearest
 from flowvis.filters.predicates import (
+    Every,
+    Flag,
     Negation,
+    Number,
+    NumberIn,
     Predicate,
     Text,
     TextHas,
+    column_number,
     column_text,
     joined,
     lasted,
@@ -267,20 +274,45 @@ def _workload_kind(end: str) -> Text:
     )
 
 
-def _octets(number: object) -> Amount:
-    return Amount(Kind.BYTES, number, literals.octets)  # type: ignore[arg-type]
+def _octets(number: Number | str) -> Amount:
+    return Amount(Kind.BYTES, number, literals.octets)
 
 
-def _packets(number: object) -> Amount:
-    return Amount(Kind.NUMBER, number, literals.count)  # type: ignore[arg-type]
+def _packets(number: Number | str) -> Amount:
+    return Amount(Kind.NUMBER, number, literals.count)
 
 
-def _rate(number: object) -> Amount:
-    return Amount(Kind.RATE, number, literals.rate)  # type: ignore[arg-type]
+def _rate(number: Number | str) -> Amount:
+    return Amount(Kind.RATE, number, literals.rate)
+
+
+def _unanswered() -> YesNo:
+    """The same as the measure of this name counts."""
+    verdict = Verdict(*_DIRECTIONS.values())
+    ended = Flag(
+        UNANSWERED,
+        Every(
+            (
+                NumberIn(column_number("flowEndReason"), (EndReason.END,)),
+                Negation(NumberIn(column_number("packetTotalCount"), (0,))),
+                NumberIn(column_number("reversePacketTotalCount"), (0,)),
+            )
+        ),
+    )
+    return YesNo(
+        Every((ended, Negation(verdict.equal(Value("denied"))))),
+        f"{UNANSWERED} = 1 AND {verdict.expression} NOT IN ('rejected', 'dropped')",
+        (UNANSWERED, *verdict.columns),
+    )
 
 
 def _port(column: str) -> Amount:
-    return Amount(Kind.NUMBER, column, partial(literals.count, largest=0xFFFF), groups=True)
+    read = partial(literals.count, largest=0xFFFF)
+    return Amount(Kind.NUMBER, column, read, groups=True, optional=True)
+
+
+def _time(number: Number | str) -> Amount:
+    return Amount(Kind.TIME, number, literals.moment, optional=True)
 
 
 def _sided() -> Iterator[tuple[str, str, Callable[[str], Attribute], tuple[Attribute, ...]]]:
@@ -301,11 +333,11 @@ def _sided() -> Iterator[tuple[str, str, Callable[[str], Attribute], tuple[Attri
     yield "node", "Node of the Pod, or whose address it is", lambda end: Words(f"{end}NodeName"), ()
     yield (
         "ip", "Address, or a network that it is in; alone also the Service's that was called",
-        lambda end: Address(f"{end}IP"), (Address("destinationServiceIP"),),
+        lambda end: Address(f"{end}IP"), (WhereSet(Address("destinationServiceIP")),),
     )  # fmt: skip
     yield (
         "port", "Port; alone also the Service's that was called",
-        lambda end: _port(f"{end}TransportPort"), (_port("destinationServicePort"),),
+        lambda end: _port(f"{end}TransportPort"), (WhereSet(_port("destinationServicePort")),),
     )  # fmt: skip
     yield (
         "policy", "Policy that decided at this end (src: egress, dst: ingress): name,"
@@ -325,6 +357,11 @@ def _whole() -> Iterator[tuple[str, str, Attribute]]:
         "verdict",
         "What policies decided: at either end, the stronger",
         Verdict("ingress", "egress"),
+    )
+    yield (
+        "unanswered",
+        "Whether the connection ended without any packet back, and no policy denied it",
+        _unanswered(),
     )
     yield "src.verdict", "What policies decided at the source (egress)", Verdict("egress")
     yield "dst.verdict", "What policies decided at the destination (ingress)", Verdict("ingress")
@@ -347,7 +384,7 @@ def _whole() -> Iterator[tuple[str, str, Attribute]]:
     )
     for name, text in (("start", "When the connection began"), ("end", "The record's end")):
         column = f"flow{name.capitalize()}Seconds"
-        yield name, text, Amount(Kind.TIME, milliseconds(column), literals.moment)
+        yield name, text, _time(milliseconds(column))
     yield (
         "service",
         "Service that was called: name, namespace/name, or namespace/name:port",
@@ -381,15 +418,15 @@ def _column(name: str, field: Field | None) -> Attribute:
         return Choice(name, _CHOICES[name])
     if kind in {FieldKind.TEXT, FieldKind.ADDRESS}:
         return Words(name) if kind is FieldKind.TEXT else Address(name)
-    if kind is FieldKind.SECONDS:
-        return Amount(Kind.TIME, milliseconds(name), literals.moment)
-    if kind is FieldKind.MILLISECONDS:
-        return Amount(Kind.TIME, name, literals.moment)
+    if kind in {FieldKind.SECONDS, FieldKind.MILLISECONDS}:
+        return _time(milliseconds(name) if kind is FieldKind.SECONDS else name)
     if kind is FieldKind.U64:
         folded = name.lower()
         return (_octets if "octet" in folded else _rate if "throughput" in folded else _packets)(
             name
         )
+    if name.endswith("Port"):
+        return _port(name)
     largest = (1 << 8 * kind.dtype.itemsize) - 1
     return Amount(Kind.NUMBER, name, partial(literals.count, largest=largest), groups=True)
 

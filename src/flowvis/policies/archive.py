@@ -27,6 +27,10 @@ class ObjectArchive:
     def __init__(self, known_from_ms: int = 0) -> None:
         self.known_from_ms = known_from_ms
         """From when on it knows everything: what came before nobody saw, or is forgotten."""
+        self.changed_ms = 0
+        """From when on nothing has changed."""
+        self.changes = 0
+        """How often anything did, whatever time it counts from."""
         self._versions: dict[Key, list[_Version]] = {}
         self._ends: deque[tuple[int, Key]] = deque()
         """When a version ended, and whose it was; oldest first."""
@@ -38,13 +42,14 @@ class ObjectArchive:
     def put(self, key: Key, value: Any, since_ms: int, *, counts: bool = True) -> None:
         """Note an object's value, None for its end; what does not count has one version."""
         versions = self._versions.get(key)
+        if (versions[-1].value if versions else None) == value:
+            return
+        self.changes += 1
+        self.changed_ms = max(self.changed_ms, since_ms)
         if versions is None:
-            if value is not None:
-                self._versions[key] = [_Version(since_ms, value)]
+            self._versions[key] = [_Version(since_ms, value)]
             return
         last = versions[-1]
-        if last.value == value:
-            return
         if not counts and len(versions) == 1:
             if value is None:
                 del self._versions[key]
@@ -68,6 +73,12 @@ class ObjectArchive:
             place = bisect_right(versions, time_ms, key=lambda version: version.since_ms) - 1
             if place >= 0 and versions[place].value is not None:
                 yield key, versions[place].value
+
+    def latest(self) -> Iterator[tuple[Any, int]]:
+        """Go through the objects that there are, each with since when it is as it is."""
+        for versions in self._versions.values():
+            if versions[-1].value is not None:
+                yield versions[-1].value, versions[-1].since_ms
 
     def _forget(self) -> None:
         """Forget the version that ended first."""

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, Column, same_addresses
 from flowvis.counts import count, gauge
 from flowvis.policies.archive import ObjectArchive
+from flowvis.policies.costs import PolicyKey
+from flowvis.policies.costs import key_of as policy_key
 from flowvis.policies.endpoints import EndpointTable, Selectable
 from flowvis.policies.enforced import unenforced
 from flowvis.policies.generation import Generation
@@ -83,6 +85,8 @@ class Policies(WatchedObjects):
         self._report = report
         super().__init__(PARSERS, self.stats)
         self._archive = ObjectArchive(known_from_ms)
+        self._latest: tuple[int, Snapshot] | None = None
+        """The last objects that were asked for, and how often there had been changes then."""
         self._endpoints = EndpointTable() if endpoints is None else endpoints
         self._verdicts = VerdictTable()
         self._caches: OrderedDict[int, VerdictCache] = OrderedDict()
@@ -107,7 +111,19 @@ class Policies(WatchedObjects):
 
     def as_of(self, time_ms: int) -> Snapshot:
         """Return the objects as they were at a time, but for which Groups reach elsewhere."""
-        return Snapshot.of(self._archive.at(time_ms))
+        if time_ms < self._archive.changed_ms:
+            return Snapshot.of(self._archive.at(time_ms))
+        if self._latest is None or self._latest[0] != self._archive.changes:
+            self._latest = self._archive.changes, Snapshot.of(self._archive.at(time_ms))
+        return replace(self._latest[1])
+
+    def since(self) -> dict[PolicyKey, int]:
+        """Return since when each policy says what it says, by type, namespace and name.
+
+        Of one that was not changed since it was first seen: its creation.
+        """
+        found = self._archive.latest()
+        return {policy_key(value): since for value, since in found if isinstance(value, Policy)}
 
     def as_dict(self) -> dict[str, Any]:
         """What somebody should look at."""

@@ -6,9 +6,11 @@ never came by their sequence numbers, where a node had no session, and where the
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
-from flowvis.clickhouse.schema.books import BOOKS, BookEntry, What
+from flowvis.clickhouse.schema.books import BookEntry, What
+from flowvis.clickhouse.schema.tables import BOOKS, TABLE
 from flowvis.questions.statement import Plan, Statement
 from flowvis.questions.times import TimeRange
 from flowvis.runtime.dropped import reason_of
@@ -18,6 +20,8 @@ LONGEST_S = 3600
 by what lies within it."""
 SLACK_S = 5
 """Between one page and the next: an aggregator begins when another has ended."""
+EARLY_S = 300
+"""How much older than the first aggregator records may be, which their exporters kept for it."""
 MAX_MISSING = 100
 """Named in an answer; the rest is put together."""
 
@@ -123,8 +127,25 @@ def completeness(span: TimeRange, uncommitted: Uncommitted | None = None) -> Pla
             found += _live(uncommitted)
             covered.append((uncommitted.since_s, max(uncommitted.now_s, span.to_s)))
         notes += _notes(uncommitted, span)
-    missing = [*_without_books(covered, span), *filter(None, map(_missing, _together(found)))]
+    gaps = list(_gaps(covered, span))
+    if gaps and gaps[0].from_s == span.from_s and (yield from _is_before_all(gaps[0])):
+        notes.append(f"there is nothing of before {_said(gaps.pop(0).to_s)}")
+    missing = [*map(_without_books, gaps), *filter(None, map(_missing, _together(found)))]
     return Completeness(missing, notes)
+
+
+def _is_before_all(gap: TimeRange) -> Plan[bool]:
+    """Find out whether a time without books is one before there was anything at all."""
+    before = yield Statement(
+        f"SELECT count() AS n FROM {BOOKS} WHERE time <= toDateTime({gap.from_s})"
+    )
+    if int(before.rows[0][0]):
+        return False
+    if gap.seconds <= EARLY_S:
+        return True
+    older = TimeRange(gap.from_ms, gap.to_ms - EARLY_S * 1000)
+    records = yield Statement(f"SELECT 1 FROM {TABLE} WHERE {older.condition()} LIMIT 1")
+    return not records.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,21 +218,22 @@ def _of_node(who: str, missing: Missing, seconds: int = 0) -> str:
     return f"{who} had no session" + (f" for {seconds} s" if seconds else "")
 
 
-def _without_books(covered: Sequence[tuple[int, int]], span: TimeRange) -> Iterator[Missing]:
+def _gaps(covered: Sequence[tuple[int, int]], span: TimeRange) -> Iterator[TimeRange]:
     """Go through the parts of a range that no page is of."""
     at = span.from_s
     for begin, end in [*sorted(covered), (span.to_s, span.to_s)]:
         if begin > at + SLACK_S and at < span.to_s:
-            until = min(begin, span.to_s)
-            yield Missing(
-                "aggregator",
-                "no-books",
-                None,
-                at * 1000,
-                until * 1000,
-                f"no aggregator kept books for {until - at} s",
-            )
+            yield TimeRange(at * 1000, min(begin, span.to_s) * 1000)
         at = max(at, end)
+
+
+def _without_books(gap: TimeRange) -> Missing:
+    text = f"no aggregator kept books for {gap.seconds} s"
+    return Missing("aggregator", "no-books", None, gap.from_ms, gap.to_ms, text)
+
+
+def _said(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _notes(uncommitted: Uncommitted, span: TimeRange) -> Iterator[str]:

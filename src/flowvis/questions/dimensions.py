@@ -13,7 +13,7 @@ from flowvis.clickhouse.schema.tables import definitions, stored_columns
 from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
 from flowvis.filters.errors import FilterError
-from flowvis.questions.problem import QuestionError
+from flowvis.questions.problem import QuestionError, shown
 
 MAX_DIMENSIONS = 6
 
@@ -83,21 +83,21 @@ def parse_dimensions(parameter: str, text: str) -> tuple[Dimension, ...]:
     names = [name.strip() for name in text.split(",")] if text else []
     if len(names) > MAX_DIMENSIONS:
         raise QuestionError(
-            "bad-query", f"{parameter} {text[:80]!r}: at most {MAX_DIMENSIONS} names"
+            "bad-query", f"{parameter} {shown(text)}: at most {MAX_DIMENSIONS} names"
         )
     found = tuple(dimension(parameter, name) for name in names)
     if len({each.name for each in found}) < len(found):
-        raise QuestionError("bad-query", f"{parameter} {text[:80]!r}: each name once")
+        raise QuestionError("bad-query", f"{parameter} {shown(text)}: each name once")
     return found
 
 
 def parts_of(dimensions: Iterable[Dimension], more: Sequence[Part] = ()) -> tuple[Part, ...]:
-    """Return the parts of several, each column once: where one needs it always, always."""
+    """Return the parts of several, each column once: where they differ in when, always."""
     found: dict[str, Part] = {}
     for part in (*(part for each in dimensions for part in each.parts), *more):
         before = found.setdefault(part.column, part)
-        if before.only_where and before != part:
-            found[part.column] = Part(part.column) if not part.only_where else before
+        if before.only_where != part.only_where:
+            found[part.column] = Part(part.column)
     return tuple(found.values())
 
 

@@ -5,9 +5,10 @@ the sum over all edges is the sum over all records. Two ranges are compared over
 those that are largest in either.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import add
+from typing import Any, Self, cast
 
 from flowvis.fields import FlowType
 from flowvis.filters.sql import Condition
@@ -28,12 +29,11 @@ OTHERS = "others"
 MEASURES: tuple[Measure, ...] = tuple(
     BY_NAME[name]
     for name in (
-        "bothOctets", "octets", "reverseOctets", "packets", "reversePackets", "connections",
-        "denied", "unanswered",
+        "octets", "reverseOctets", "packets", "reversePackets", "connections", "denied",
+        "unanswered",
     )
 )  # fmt: skip
-"""Of each edge; the first one sorts."""
-_OF_NODES = ("bothOctets", "octets", "reverseOctets", "connections", "denied", "unanswered")
+"""Of each edge, and of each node but for its packets. The octets of both directions sort."""
 
 _POD, _EXTERNAL, _NODE, _UNKNOWN = range(4)
 """What is at an end of a connection."""
@@ -94,18 +94,13 @@ def _own_kind(last: Dimension, end: str) -> str:
     return ""
 
 
-@dataclass(slots=True)
 class _Node:
     """A node, with what all edges at it add up to."""
 
-    names: tuple[str, ...]
-    kind: str
-    numbers: list[int]
-
-    @property
-    def id(self) -> str:
+    def __init__(self, names: tuple[str, ...], kind: str, numbers: Sequence[int]) -> None:
+        self.names, self.kind, self.numbers = names, kind, numbers
+        self.id = ":".join([kind, *names])
         """The same for the same end in other answers."""
-        return ":".join([self.kind, *self.names])
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +136,7 @@ class GraphQuestion:
             _Side(source, "source", FlowType.FROM_EXTERNAL),
             _Side(target, "destination", FlowType.TO_EXTERNAL),
             number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT),
-            parse_compare(parameters.get("compare", ""), asked),
+            parse_compare(parameters.get("compare", ""), asked, now_ms),
         )
 
     def plan(self) -> Plan[dict[str, Any]]:
@@ -165,45 +160,56 @@ class GraphQuestion:
             MEASURES,
             (*self.source.parts, *self.target.parts),
             (*self.source.shown, *self.target.shown),
+            sorting=2,
         )
 
     def _edges(self, records: Records) -> Plan[_Edges]:
         grouping = self._grouping
-        groups = grouping.groups((yield grouping.largest(records, FETCHED + 1)))
-        edges = _Edges(records.range, {}, {})
-        for group in groups[:FETCHED]:
-            self._add(edges, group)
+        groups = grouping.groups((yield grouping.largest(records, FETCHED + 1, keys=False)))
+        edges = self._added(records.range, groups[:FETCHED])
         if len(groups) <= FETCHED:
             return edges
         whole = Grouping((), MEASURES).cells(records, (), None)
         (_, _, *total) = (yield whole).rows[0]
         known = [sum(column) for column in zip(*edges.numbers.values(), strict=True)]
         beyond = [a - b for a, b in zip(map(int, total), known, strict=True)]
-        return _Edges(edges.range, edges.numbers, edges.nodes, beyond)
+        return replace(edges, beyond=beyond)
 
-    def _add(self, edges: _Edges, group: Group) -> None:
+    def _added(self, span: TimeRange, groups: Sequence[Group]) -> _Edges:
+        """Add groups up to edges: some differ in what no name of a node has."""
         width = len(self.source.dimensions)
-        *values, source_kind, source_node, target_kind, target_node = group.values
-        numbers = [int(each or 0) for each in group.numbers]
-        ends = (
-            (source_kind, self.source.names(values[:width], source_kind, source_node)),
-            (target_kind, self.target.names(values[width:], target_kind, target_node)),
-        )
-        found = [_Node(names, kind, [0] * len(MEASURES)) for kind, names in ends]
-        edge = (found[0].id, found[1].id)
-        for node in {node.id: node for node in found}.values():
-            kept = edges.nodes.setdefault(node.id, node)
-            kept.numbers = _plus(kept.numbers, numbers)
-        edges.numbers[edge] = _plus(edges.numbers.get(edge, [0] * len(MEASURES)), numbers)
+        edges = _Edges(span, {}, {})
+        ends: dict[tuple[Any, ...], _Node] = {}
+
+        def node(side: _Side, *end: Any) -> _Node:
+            found = ends.get((side, *end))
+            if found is None:
+                *values, kind, name = end
+                made = _Node(side.names(values, kind, name), kind, [0] * len(MEASURES))
+                found = ends[side, *end] = edges.nodes.setdefault(made.id, made)
+            return found
+
+        for group in groups:
+            *values, source_kind, source_node, target_kind, target_node = group.values
+            source = node(self.source, *values[:width], source_kind, source_node)
+            target = node(self.target, *values[width:], target_kind, target_node)
+            edge = (source.id, target.id)
+            numbers = cast("Sequence[int]", group.numbers)  # sums and counts
+            before = edges.numbers.get(edge)
+            edges.numbers[edge] = numbers if before is None else _plus(before, numbers)
+            source.numbers = _plus(source.numbers, numbers)
+            if target is not source:
+                target.numbers = _plus(target.numbers, numbers)
+        return edges
 
     def _shown(self, now: _Edges, before: _Edges | None) -> "_Shown":
         """Choose the edges that are largest, in either range."""
-        largest = {edge: numbers[0] for edge, numbers in now.numbers.items()}
+        largest = {edge: _both(numbers) for edge, numbers in now.numbers.items()}
         nodes = dict(now.nodes)
         if before is not None:
             nodes = before.nodes | nodes
             for edge, numbers in before.numbers.items():
-                largest[edge] = max(largest.get(edge, 0), numbers[0])
+                largest[edge] = max(largest.get(edge, 0), _both(numbers))
         edges = sorted(largest, key=lambda edge: (-largest[edge], edge))[: self.limit]
         ids = dict.fromkeys(end for edge in edges for end in edge)
         return _Shown(frozenset(edges), {each: nodes[each] for each in ids})
@@ -248,21 +254,30 @@ def _document(found: _Edges, shown: _Shown) -> dict[str, Any]:
 
 
 def _by(edges: Mapping[tuple[str, str], Sequence[int]]) -> Any:
-    return lambda edge: (-edges[edge][0], edge)
+    return lambda edge: (-_both(edges[edge]), edge)
+
+
+def _both(numbers: Sequence[int]) -> int:
+    """Return the octets of both directions."""
+    return numbers[0] + numbers[1]
 
 
 def _node(node: _Node, numbers: Sequence[int]) -> dict[str, Any]:
-    named = dict(zip((each.name for each in MEASURES), numbers, strict=True))
-    return {"id": node.id, "names": node.names, "kind": node.kind} | {
-        name: named[name] for name in _OF_NODES
+    counted = {
+        name: number for name, number in _named(numbers).items() if not name.endswith("ackets")
     }
+    return {"id": node.id, "names": node.names, "kind": node.kind, **counted}
 
 
 def _edge(source: str, target: str, numbers: Sequence[int], span: TimeRange) -> dict[str, Any]:
-    named = {each.name: value for each, value in zip(MEASURES, numbers, strict=True)}
-    rate = BY_NAME["throughput"].of(named["octets"], span.seconds)
-    return {"source": source, "target": target, **named, "throughput": rate}
+    rate = BY_NAME["throughput"].of(numbers[0], span.seconds)
+    return {"source": source, "target": target, **_named(numbers), "throughput": rate}
 
 
-def _plus(one: Iterable[int], other: Iterable[int]) -> list[int]:
-    return [a + b for a, b in zip(one, other, strict=True)]
+def _named(numbers: Sequence[int]) -> dict[str, int]:
+    named = {each.name: number for each, number in zip(MEASURES, numbers, strict=True)}
+    return {"bothOctets": _both(numbers)} | named
+
+
+def _plus(one: Sequence[int], other: Sequence[int]) -> Sequence[int]:
+    return list(map(add, one, other))

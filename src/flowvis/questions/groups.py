@@ -39,7 +39,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """What records are grouped by and what is counted of them; the first measure sorts."""
+    """What records are grouped by and what is counted of them."""
 
     dimensions: tuple[Dimension, ...]
     measures: tuple[Measure, ...]
@@ -47,14 +47,19 @@ class Grouping:
     """Also told apart by these."""
     shown: tuple[str, ...] = ()
     """Further SQL that is made of the parts, after the dimensions' values."""
+    sorting: int = 1
+    """How many of the first measures' sum sorts."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """What records are grouped by."""
         return parts_of(self.dimensions, self.more)
 
-    def largest(self, records: Records, limit: int) -> Statement:
-        """Ask for up to so many groups, the largest by the first measure first."""
+    def largest(self, records: Records, limit: int, *, keys: bool = True) -> Statement:
+        """Ask for up to so many groups, the largest first.
+
+        With `keys` cells can be asked of them.
+        """
         parts = self.parts
         expressions = [*(each.sql for each in self.dimensions), *self.shown]
         values = [f"d{n}" for n in range(len(expressions))]
@@ -72,19 +77,19 @@ class Grouping:
             f"{measure.merged_sql(name)} AS n{name}"
             for measure, name in zip(self.measures, numbers, strict=True)
         ]
+        found = "groupArray(k)" if keys else "[]"
+        order = " + ".join(f"nm{n}" for n in range(self.sorting))
         text = (
             f"WITH {defined(parts, expressions)} SELECT {', '.join([*shown, *merged])},"
-            f" groupArray(k) AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
-            f" ORDER BY nm0 DESC, {', '.join(values)} LIMIT {limit}"
+            f" {found} AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
+            f" ORDER BY {order} DESC, {', '.join(values)} LIMIT {limit}"
         )
         return Statement(text, inner.parameters)
 
     def groups(self, found: Found) -> list[Group]:
         """Return what was found by `largest`."""
         width = len(self.dimensions) + len(self.shown)
-        return [
-            Group(tuple(row[:width]), row[width:-1], tuple(map(int, row[-1]))) for row in found.rows
-        ]
+        return [Group(tuple(row[:width]), row[width:-1], tuple(row[-1])) for row in found.rows]
 
     def cells(
         self, records: Records, groups: Sequence[Group], intervals: Intervals | None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flowvis.clickhouse.schema.tables import FIRST_RECORD, UNANSWERED
 from flowvis.fields import EndReason, RuleAction
-from flowvis.questions.problem import QuestionError, unknown
+from flowvis.questions.problem import QuestionError, shown, unknown
 
 DENIED_SQL = (
     f"(ingressNetworkPolicyRuleAction IN ({RuleAction.DROP}, {RuleAction.REJECT})"
@@ -151,11 +151,11 @@ def parse_measures(text: str) -> tuple[Measure, ...]:
     names = [name.strip() for name in (text or DEFAULT).split(",")]
     if len(names) > MAX_MEASURES or len(set(names)) < len(names):
         raise QuestionError(
-            "bad-query", f"measure {text[:80]!r}: at most {MAX_MEASURES}, each once"
+            "bad-query", f"measure {shown(text)}: at most {MAX_MEASURES}, each once"
         )
     for name in names:
         if name not in BY_NAME:
-            raise unknown("measure", name[:80], BY_NAME, ", ".join(BY_NAME))
+            raise unknown("measure", name, BY_NAME, ", ".join(BY_NAME))
     return tuple(BY_NAME[name] for name in names)
 
 

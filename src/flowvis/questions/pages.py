@@ -21,7 +21,7 @@ from flowvis.clickhouse.schema.tables import (
     value_sql,
 )
 from flowvis.filters.sql import Condition
-from flowvis.questions.problem import QuestionError, number, unknown
+from flowvis.questions.problem import QuestionError, number, shown, unknown
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import LATEST_MS, TimeRange, parse_range
 
@@ -145,7 +145,7 @@ def _columns(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in FLOWS_COLUMNS:
-            raise unknown("columns", name[:80], FLOWS_COLUMNS, "the columns of docs/clickhouse.md")
+            raise unknown("columns", name, FLOWS_COLUMNS, "the columns of docs/clickhouse.md")
     return names
 
 
@@ -166,6 +166,6 @@ def _read(written: str) -> tuple[TimeRange, Cursor]:
         usable = False
     if not usable:
         raise QuestionError(
-            "bad-query", f"cursor {written[:80]!r}: not one that a page had; leave it out"
+            "bad-query", f"cursor {shown(written)}: not one that a page had; leave it out"
         )
     return TimeRange(from_ms, to_ms), Cursor(end_s, order, alike)

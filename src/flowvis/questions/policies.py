@@ -11,6 +11,7 @@ from typing import Any
 from flowvis.clickhouse.schema.tables import FIRST_RECORD
 from flowvis.fields import RuleAction
 from flowvis.filters.sql import Condition
+from flowvis.policies.costs import PolicyKey, key_of
 from flowvis.policies.model import Action, Direction, Policy, PolicyType
 from flowvis.policies.objects import Snapshot
 from flowvis.policies.order import EvaluationOrder
@@ -77,6 +78,7 @@ class _Entry:
     tier: int | None = None
     priority: float | None = None
     exists: bool = False
+    since_ms: int | None = None
     rules: dict[str, _Rule] = field(default_factory=dict)
 
     def total(self, name: str) -> int:
@@ -100,6 +102,7 @@ class _Entry:
             "tier": self.tier,
             "priority": self.priority,
             "exists": self.exists,
+            "since": self.since_ms,
             "unused": self.unused,
             "rules": [rule.as_dict() for rule in self.rules.values()],
         }
@@ -107,24 +110,32 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class PoliciesQuestion:
-    """What is asked; `known` are the policies that there are, as far as they may be seen."""
+    """What is asked."""
 
     records: Records
     limit: int
     known: Snapshot
+    """The policies that there are, as far as they may be seen."""
+    since: Mapping[PolicyKey, int]
+    """Since when each says what it says."""
 
     @classmethod
     def parse(
-        cls, parameters: Mapping[str, str], condition: Condition, now_ms: int, known: Snapshot
+        cls,
+        parameters: Mapping[str, str],
+        condition: Condition,
+        now_ms: int,
+        known: Snapshot,
+        since: Mapping[PolicyKey, int],
     ) -> "PoliciesQuestion":
         """Read from, to and limit; QuestionError names a bad one."""
         asked = parse_range(parameters.get("from", ""), parameters.get("to", ""), now_ms)
         limit = number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT)
-        return cls(Records(asked, condition), limit, known)
+        return cls(Records(asked, condition), limit, known, since)
 
     def plan(self) -> Plan[dict[str, Any]]:
         """Return the plan of the answer, as JSON has it."""
-        entries = {entry.which: entry for entry in _known(self.known)}
+        entries = {entry.which: entry for entry in _known(self.known, self.since)}
         omitted = False
         for direction in Direction:
             found = yield self._rules(direction)
@@ -175,7 +186,7 @@ def with_policies(snapshot: Snapshot, keep: Iterable[Policy]) -> Snapshot:
     return Snapshot(list(keep), tiers=snapshot.tiers)
 
 
-def _known(snapshot: Snapshot) -> Iterator[_Entry]:
+def _known(snapshot: Snapshot, since: Mapping[PolicyKey, int]) -> Iterator[_Entry]:
     """Go through the policies that there are, with all of their rules, in order of evaluation."""
     order = EvaluationOrder(snapshot)
     entries: dict[Which, _Entry] = {}
@@ -192,6 +203,7 @@ def _known(snapshot: Snapshot) -> Iterator[_Entry]:
                     order.tier(policy) if tiered else None,
                     policy.priority if tiered else None,
                     exists=True,
+                    since_ms=since.get(key_of(policy)),
                 )
             if rule.action is not Action.PASS:  # which no record is named by
                 entry.rules.setdefault(rule.name, _Rule(rule.name, rule.action.name.lower()))

@@ -15,12 +15,20 @@ class QuestionError(ValueError):
         """The nearest value that would do; "" where there is none."""
 
 
+def shown(value: str) -> str:
+    """Return what somebody wrote as it stands in a message: in quotes, and not too much of it."""
+    return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}...")
+
+
+_SHOWN = 80
+
+
 def unknown(parameter: str, value: str, known: Iterable[str], listed: str) -> QuestionError:
     """Make the error of a name that there is none of; `listed` says where all of them are."""
     near = difflib.get_close_matches(value, list(known), 1)
     remedy = f"did you mean {near[0]}?" if near else f"use {listed}"
     return QuestionError(
-        "bad-query", f"{parameter} {value!r}: {remedy}", suggestion=near[0] if near else ""
+        "bad-query", f"{parameter} {shown(value)}: {remedy}", suggestion=near[0] if near else ""
     )
 
 
@@ -29,7 +37,7 @@ def number(parameter: str, text: str, default: int, most: int, *, least: int = 1
     if not text:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise QuestionError("bad-query", f"{parameter} {text!r}: a whole number")
+        raise QuestionError("bad-query", f"{parameter} {shown(text)}: a whole number")
     value = int(text)
     if not least <= value <= most:
         raise QuestionError(

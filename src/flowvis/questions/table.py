@@ -56,7 +56,7 @@ class TableQuestion:
                 f"{cells} numbers (limit, measures and intervals), more than {MAX_CELLS}:"
                 " a lower limit, or longer intervals",
             )
-        compared = parse_compare(parameters.get("compare", ""), asked)
+        compared = parse_compare(parameters.get("compare", ""), asked, now_ms)
         return cls(Records(asked, condition), grouping, limit, intervals, compared)
 
     def plan(self) -> Plan[dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from flowvis.questions.problem import QuestionError
+from flowvis.questions.problem import QuestionError, shown
 
 DEFAULT_FROM = "-15m"
 LATEST_MS = ((1 << 32) - 1) * 1000  # what DateTime and dateTimeSeconds (RFC 7011 6.1.7) can have
@@ -128,9 +128,9 @@ def parse_moment(parameter: str, text: str, now_ms: int) -> int:
             parsed = datetime.fromisoformat(written)
             moment = round(parsed.replace(tzinfo=parsed.tzinfo or UTC).timestamp() * 1000)
         except (ValueError, OverflowError) as error:
-            raise QuestionError("bad-range", f"{parameter} {text!r}: {_WRITTEN}") from error
+            raise QuestionError("bad-range", f"{parameter} {shown(text)}: {_WRITTEN}") from error
     if not 0 <= moment <= LATEST_MS:
-        raise QuestionError("bad-range", f"{parameter} {text!r}: from 1970 to 2106")
+        raise QuestionError("bad-range", f"{parameter} {shown(text)}: from 1970 to 2106")
     return moment
 
 
@@ -139,27 +139,46 @@ def parse_range(text_from: str, text_to: str, now_ms: int) -> TimeRange:
     begin, dots, end = text_from.partition("..")
     if dots and end and text_to:
         raise QuestionError(
-            "bad-range", f"from {text_from!r} has an end, and so has to {text_to!r}"
+            "bad-range", f"from {shown(text_from)} has an end, and so has to {shown(text_to)}"
         )
     begin_ms = parse_moment("from", begin or DEFAULT_FROM, now_ms)
     end_ms = parse_moment("to", end or text_to or "now", now_ms)
     if begin_ms >= end_ms:
         raise QuestionError(
             "bad-range",
-            f"from {begin or DEFAULT_FROM!r} is not before to {end or text_to or 'now'!r}",
+            f"from {shown(begin or DEFAULT_FROM)} is not before"
+            f" to {shown(end or text_to or 'now')}",
         )
     return TimeRange(begin_ms, end_ms)
 
 
-def parse_compare(text: str, asked: TimeRange) -> TimeRange | None:
-    """Read what to compare a range with: `previous`, or how much earlier as -1d; "": nothing."""
+def parse_compare(text: str, asked: TimeRange, now_ms: int) -> TimeRange | None:
+    """Read what to compare a range with; "": nothing.
+
+    `previous`, how much earlier as -1d, or a range as long, -2d..-1d.
+    """
     if not text:
         return None
     if text == "previous":
         return asked.moved(asked.from_ms - asked.to_ms)
+    begin, dots, end = text.partition("..")
+    if dots:
+        moments = (begin, end or "now")
+        found = TimeRange(*(parse_moment("compare", each, now_ms) for each in moments))
+        length_ms = asked.to_ms - asked.from_ms
+        if abs(found.to_ms - found.from_ms - length_ms) >= 1000:
+            raise QuestionError(
+                "bad-range",
+                f"compare {shown(text)}: not as long as the range, which has"
+                f" {length_ms / 1000:g} s",
+            )
+        return found
     match = _RELATIVE.fullmatch(text)
     if match is None or match[1] == "+" or not int(match[2]):
-        raise QuestionError("bad-range", f"compare {text!r}: previous, or how much earlier as -1d")
+        raise QuestionError(
+            "bad-range",
+            f"compare {shown(text)}: previous, how much earlier as -1d, or a range as -2d..-1d",
+        )
     return asked.moved(-int(match[2]) * _UNITS[match[3]])
 
 
@@ -173,11 +192,13 @@ def parse_interval(text: str, asked: TimeRange) -> Intervals | None:
     match = _LENGTH.fullmatch(text)
     step_s = int(match[1]) * _UNITS[match[2]] // 1000 if match else 0
     if step_s < 1:
-        raise QuestionError("bad-query", f"interval {text!r}: none, auto, or a length as 60s, 5m")
+        raise QuestionError(
+            "bad-query", f"interval {shown(text)}: none, auto, or a length as 60s, 5m"
+        )
     if (made := Intervals(asked, step_s)) and len(made) > MAX_INTERVALS:
         raise QuestionError(
             "bad-query",
-            f"interval {text!r}: {len(made)} intervals of the range, more than {MAX_INTERVALS}:"
-            " longer ones, or auto",
+            f"interval {shown(text)}: {len(made)} intervals of the range, more than"
+            f" {MAX_INTERVALS}: longer ones, or auto",
         )
     return made

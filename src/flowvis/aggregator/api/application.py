@@ -157,13 +157,29 @@ class Application:
             problem = Problem("bad-request", str(error))
         except FlowvisError as error:
             problem = Problem("failed", str(error))
-        except ConnectionError:
-            raise  # the reader has left
+        except ConnectionError as error:  # the reader has left
+            problem = Problem("failed", str(error))
         except Exception as error:  # noqa: BLE001  logged, with a limit
             text = "a request met a defect of ours"
             self._limited.log(logging.ERROR, request.path[:200], text, error=error)
             problem = Problem("failed", f"{type(error).__name__}, see the log")
         return self._refused(request, problem)
+
+    def malformed(
+        self, request: web.BaseRequest, status: int, error: BaseException | None
+    ) -> web.Response:
+        """Return the answer to what came in place of a request, or to one that we failed at."""
+        if status < 500:
+            problem = of_status(status, "that is not HTTP/1.1 as we take it, or a head is too long")
+        else:
+            text = "a request met a defect of ours, outside of its handler"
+            self._limited.log(logging.ERROR, request.remote or "local", text, error=error)
+            problem = Problem("failed", f"{type(error).__name__}, see the log")
+        self.stats.requests += 1
+        self.stats.refused[problem.code] += 1
+        response = answers.document(problem.document(), status)
+        response.headers["Server"] = "flowvis"  # aiohttp names itself, and Python
+        return response
 
     def _refused(self, request: web.Request, problem: Problem) -> web.StreamResponse:
         progress = _PROGRESS.get()

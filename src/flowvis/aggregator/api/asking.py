@@ -11,7 +11,7 @@ from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import FILTER, Parameter
 from flowvis.filters import Filter, FilterError, parse, quote
 
-SELECTING = (FILTER, *(Parameter(name, text) for name, text in CONDITIONS.items()))
+SELECTING = (FILTER, *(Parameter(name, text, old=True) for name, text in CONDITIONS.items()))
 """The parameters that `asked` reads."""
 
 

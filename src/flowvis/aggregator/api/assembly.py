@@ -11,7 +11,7 @@ from flowvis.aggregator.api.control import control_path
 from flowvis.aggregator.api.door import Authenticator, TcpDoor
 from flowvis.aggregator.api.limits import CallerLimits
 from flowvis.aggregator.api.listeners import ControlSocket, Ending, TcpApi
-from flowvis.aggregator.api.paths import session
+from flowvis.aggregator.api.paths import description, session
 from flowvis.aggregator.api.reviews import Reviews
 from flowvis.aggregator.api.routes import Route
 from flowvis.aggregator.api.tokens import TokenFile
@@ -42,7 +42,8 @@ class Api:
         self._reviews = self._made_reviews(namespaces)
         everywhere = [*session.routes(), *routes]
         path = control_path(settings.control_socket, os.environ)
-        local = Application(everywhere, LocalDoor(), self._stats)
+        described = [*everywhere, *description.routes(everywhere)]
+        local = Application(described, LocalDoor(), self._stats)
         self._socket = ControlSocket(path, local, ending)
         self._tcp = self._made_tcp(everywhere, ending, exporters, names)
 
@@ -50,6 +51,11 @@ class Api:
     def components(self) -> list[ControlSocket | TcpApi]:
         """What is to be started."""
         return [self._socket] if self._tcp is None else [self._socket, self._tcp]
+
+    @property
+    def routes(self) -> list[Route]:
+        """What is answered on every listener."""
+        return list(self._socket.application.routes)
 
     @property
     def port(self) -> int | None:
@@ -86,8 +92,9 @@ class Api:
         if self._reviews is not None:
             known.append(self._reviews)
         door = TcpDoor(known, secure=chosen.tls)
+        served = [*routes, *session.browser_routes(door)]
         application = Application(
-            [*routes, *session.browser_routes(door)],
+            [*served, *description.routes(served)],
             door,
             self._stats,
             CallerLimits(chosen.requests_per_second, chosen.max_concurrent),

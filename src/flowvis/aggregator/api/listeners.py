@@ -78,6 +78,35 @@ class _Guest:
         return self.opening is None and (self.handler is None or self.handler.transport is None)
 
 
+class _Handler(web.RequestHandler):
+    """aiohttp's, but what is no request is answered, counted and kept out of the log as others."""
+
+    __slots__ = ("_application",)
+
+    def __init__(self, server: web.Server, application: Application) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=NEXT_REQUEST_S,
+            access_log=None,  # type: ignore[arg-type]  # as aiohttp itself gives it
+        )
+        self._application = application
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  what came is nothing to repeat
+    ) -> web.StreamResponse:
+        """Return the answer."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was broken off")
+        response = self._application.malformed(request, status, exc)
+        response.force_close()
+        return response
+
+
 class Connections:
     """The connections of one listener, and aiohttp's server behind them."""
 
@@ -117,7 +146,6 @@ class Connections:
             access_log=None,
             shutdown_timeout=SHUTDOWN_S,
             handler_cancellation=True,
-            keepalive_timeout=NEXT_REQUEST_S,
         )
         await self._runner.setup()
         self._acceptor.start(listeners)
@@ -160,7 +188,7 @@ class Connections:
         def handler() -> asyncio.BaseProtocol:
             if self._runner is None or self._runner.server is None:
                 raise RuntimeError("connections before there is a server")
-            guest.handler = self._runner.server()
+            guest.handler = _Handler(self._runner.server, self._application)
             self._behind[guest.handler] = guest
             return guest.handler
 
@@ -248,6 +276,7 @@ class ControlSocket:
 
     def __init__(self, path: Path, application: Application, ending: Ending) -> None:
         self.path = path
+        self.application = application
         self._connections = Connections(self.name, application, MAX_LOCAL, ending)
 
     async def start(self) -> None:

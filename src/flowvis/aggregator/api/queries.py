@@ -8,13 +8,12 @@ A reader that is slow slows down the engine; one that leaves ends the query ther
 before the first rows is an error's answer; later the document says so at its end, with "error".
 
 Questions, whose statements we compose, are answered as a whole (`Answers.answer`). A page asks a
-few of them together: they wait for each other, in the order in which they came.
+few of them together: they wait for each other (`QueryPlaces`).
 """
 
 import asyncio
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
+from flowvis.aggregator.api.places import OURS, QueryPlaces
 from flowvis.aggregator.api.problems import Problem
 from flowvis.clickhouse.query import Cost, Query
 from flowvis.clickhouse.statement import bind
@@ -32,9 +32,6 @@ from flowvis.questions.statement import Found, Plan, Statement
 CLOSE_S = 0.05  # for one that is not in the engine's hands
 CANCEL_AGAIN_S = 0.5  # for a query that had not begun when it was asked to end
 
-
-MAX_WAITING = 64  # questions that wait for others: some pages' worth
-WAIT_S = 30.0
 
 _COSTLY = frozenset({158, 159, 160, 191, 241, 307, 396})
 """ClickHouse's codes of what a query may not use more of: TOO_MANY_ROWS, TIMEOUT_EXCEEDED,
@@ -57,11 +54,8 @@ class Answers:
     """Runs queries, so many at once at most."""
 
     def __init__(self, at_once: Callable[[], int]) -> None:
-        self._at_once = at_once
         self._running: set[_Run] = set()
-        self._taken = 0
-        """Places: of those that run, and of those that were called and are about to."""
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.places = QueryPlaces(at_once)
 
     @property
     def running(self) -> int:
@@ -69,31 +63,30 @@ class Answers:
         return len(self._running)
 
     async def stream(
-        self, prepare: Callable[[], Query], request: web.Request
+        self, prepare: Callable[[], Query], request: web.Request, owner: str = OURS
     ) -> web.StreamResponse:
-        """Run a query and write its answer; Problem where no more may run."""
-        if self._taken >= self._at_once():
-            raise self._too_many(f"{self._taken} queries run, and no more may at once")
-        self._taken += 1
+        """Run a query of somebody's and write its answer; Problem where no more may run."""
+        self.places.take(owner)
         run = _Streamed(prepare)
-        return await self._to_its_end(run, run.stream(request))
+        return await self._to_its_end(run, owner, run.stream(request))
 
-    async def answer(self, plan: Plan[T], prepare: Callable[[str], Query]) -> Answered[T]:
-        """Carry a plan out; Problem says why there is no answer.
+    async def answer(
+        self, plan: Plan[T], prepare: Callable[[str], Query], owner: str = OURS
+    ) -> Answered[T]:
+        """Carry a plan of somebody's out; Problem says why there is no answer.
 
-        While too many run it waits, behind those that came before.
+        While too many run it waits, behind those of who has fewer and those that came before.
         """
-        await self._turn()
+        await self.places.turn(owner)
         run = _Planned(plan, prepare)
-        return await self._to_its_end(run, run.answer())
+        return await self._to_its_end(run, owner, run.answer())
 
     async def close(self) -> None:
         """End what runs; its readers are told."""
-        for waiting in self._waiting:
-            waiting.cancel()
+        self.places.close()
         await asyncio.gather(*(run.cancel() for run in self._running))
 
-    async def _to_its_end(self, run: "_Run", answer: Coroutine[Any, Any, A]) -> A:
+    async def _to_its_end(self, run: "_Run", owner: str, answer: Coroutine[Any, Any, A]) -> A:
         """Give the answer of who has a place, and the place back."""
         self._running.add(run)
         try:
@@ -101,49 +94,13 @@ class Answers:
         finally:
             # Whatever ended this, the engine is to have ended the query before another may begin.
             ending = asyncio.ensure_future(run.end())
-            ending.add_done_callback(lambda _: self._ended(run))
+            ending.add_done_callback(lambda _: self._ended(run, owner))
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(ending)
 
-    def _ended(self, run: "_Run") -> None:
+    def _ended(self, run: "_Run", owner: str) -> None:
         self._running.discard(run)
-        self._leave()
-
-    def _leave(self) -> None:
-        """Give a place back, to whoever waits longest."""
-        self._taken -= 1
-        while self._waiting and self._taken < self._at_once():
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                self._taken += 1
-                waiting.set_result(None)
-
-    async def _turn(self) -> None:
-        """Take a place, when there is one."""
-        if self._taken < self._at_once():
-            self._taken += 1
-            return
-        if len(self._waiting) >= MAX_WAITING:
-            raise self._too_many(f"{MAX_WAITING} questions wait for those that run")
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        try:
-            async with asyncio.timeout(WAIT_S):
-                await place
-        except BaseException as error:
-            if place.done() and not place.cancelled():
-                self._leave()  # called as it left
-            elif place in self._waiting:
-                self._waiting.remove(place)
-            if isinstance(error, TimeoutError):
-                text = f"{self._taken} queries run, and none ended in {WAIT_S:g} s"
-                raise self._too_many(text) from None
-            raise
-
-    def _too_many(self, what: str) -> Problem:
-        return Problem(
-            "too-many", f"{what} (clickHouse.queries.maxConcurrent): wait for one to end"
-        )
+        self.places.leave(owner)
 
 
 class _Run:

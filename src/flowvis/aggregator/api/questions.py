@@ -60,7 +60,7 @@ class Questions:
             raise Problem(error.code, str(error), suggestion=suggestion) from error
         span = question.records.range
         plan = _with_books(question.plan(), span, self.uncommitted())
-        answered = await self.answers.answer(plan, self.prepare)
+        answered = await self.answers.answer(plan, self.prepare, caller.name)
         found, books = answered.value
         return found | {"answer": _answer(caller, span, answered, books)}
 

@@ -74,7 +74,7 @@ class Reviews:
 
     async def start(self) -> None:
         """Prepare for questions; SettingsError where there is no way to the API server."""
-        self._api = KubernetesApi(self._access())
+        self._api = KubernetesApi(await asyncio.to_thread(self._access))
         self._api.open()
 
     async def stop(self) -> None:

@@ -48,6 +48,8 @@ class Parameter:
     help: str
     schema: Schema = field(default_factory=lambda: TEXT)
     required: bool = False
+    old: bool = False
+    """Something else says it as well, and is to be used instead."""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,24 @@
-"""Which values a name of the filter language has: in the latest records, and in the cluster.
+"""Which values a name of the filter language has: in records, and in the cluster.
 
 What is shown is of records that a caller may see, and of objects in namespaces that they may see.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flowvis.aggregator.api.latest import LatestRecords
+from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.visibility import Visibility
 from flowvis.batch import Batch
-from flowvis.filters.completion import LABEL_KEYS, MAX_OPTIONS, Known, Values
+from flowvis.filters.completion import (
+    LABEL_KEYS,
+    MAX_OPTIONS,
+    Completion,
+    Known,
+    Values,
+    complete,
+)
 from flowvis.filters.mask import mask
 from flowvis.filters.seen import labels, seen, seen_label_keys
 from flowvis.filters.vocabulary import SIDES, lookup
@@ -22,22 +31,39 @@ COUNTED = 20_000
 class KnownValues:
     """Values by name, for each caller."""
 
-    def __init__(self, latest: LatestRecords, inventory: Inventory) -> None:
+    def __init__(
+        self, latest: LatestRecords, inventory: Inventory, stored: StoredValues | None = None
+    ) -> None:
         self._latest = latest
         self._inventory = inventory
+        self._stored = stored
 
-    def of(self, visibility: Visibility) -> Values:
-        """Return the values that somebody may see, counted in the records of now.
+    async def complete(self, text: str, position: int, visibility: Visibility) -> Completion:
+        """Complete a text with values that somebody may see; Problem where nothing may be."""
+        names: list[str] = []
 
-        Called on the event loop; what it returns may be called in a thread. Problem where nothing
-        may be seen.
+        def note(name: str, _: str) -> Sequence[Known]:
+            names.append(name)
+            return ()
+
+        complete(text, position, note)
+        stored: Counter[str] = Counter()
+        if self._stored is not None:
+            for name in names:
+                stored = await self._stored.of(name, visibility)
+        return await asyncio.to_thread(complete, text, position, self._of(visibility, stored))
+
+    def _of(self, visibility: Visibility, stored: Counter[str]) -> Values:
+        """Return what gives the values of the one name that is asked for.
+
+        The store's count of a value is of more records than the latest, which may be newer.
         """
         allowed = visibility.filter()
         batches = self._latest.latest(COUNTED)
 
         def values(name: str, written: str) -> Sequence[Known]:
             shown = [b if allowed is None else b.take(mask(allowed, b)) for b in batches]
-            found = _counted(name, shown)
+            found = _counted(name, shown) | stored
             for text in self._of_the_cluster(name, visibility):
                 found.setdefault(text, 0)
             folded = written.lower()

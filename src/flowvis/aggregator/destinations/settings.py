@@ -151,7 +151,7 @@ class ClickHouseTls:
 
 @dataclass(frozen=True)
 class Queries:
-    """What people ask of the store, by `flowctl sql`."""
+    """What people ask of the store, by questions and by SQL."""
 
     username: str = option(
         "",
@@ -162,7 +162,10 @@ class Queries:
     )
     password: str = option("", doc="That user's password", env="CH_QUERY_PASSWORD", secret=True)
     max_concurrent: int = option(
-        2, doc="Queries that run at once; others are refused", minimum=1, maximum=64
+        2,
+        doc="Queries that run at once. Questions wait for their turn, SQL is refused",
+        minimum=1,
+        maximum=64,
     )
     max_memory: int = option(
         512,
@@ -176,6 +179,13 @@ class Queries:
         60.0, doc="How long a query may take, with the reading of its answer", minimum=1
     )
     max_threads: int = option(2, doc="Threads of one query", minimum=1, maximum=256)
+    max_rows_read: int = option(
+        2_000_000_000,
+        doc="Records that one query may read; one that needs more is refused before it begins, "
+        "where the engine can tell. 0: as many as there are",
+        minimum=0,
+        maximum=1 << 62,
+    )
 
     def check(self) -> Problems:
         """Yield the problem of a password of nobody."""

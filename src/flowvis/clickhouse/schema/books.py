@@ -8,19 +8,16 @@ are a page, committed as one, under the same kind of id as records.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
+from flowvis.clickhouse.schema.tables import BOOKS, kept
 from flowvis.native import StringTable
 
-if TYPE_CHECKING:  # it knows the tables, of which these are some
-    from flowvis.clickhouse.schema.encode import BatchId
-
-BOOKS = "flow_books"
 EXPORTER = "exporter"
 """The stage of what a node sends."""
 
@@ -65,7 +62,7 @@ class BookEntry:
 class Page:
     """The numbers of an interval; its end is `batch_id.inserted_s`."""
 
-    batch_id: "BatchId"
+    batch_id: BatchId
     seconds: int
     entries: Sequence[BookEntry]
 
@@ -92,27 +89,30 @@ MEANINGS: dict[str, str] = {
     "records": "How many, in the interval; `held`: at its end; `silent`: seconds without a session",
     "writer": "The aggregator's process",
 }
-SHARD_BY = "cityHash64(writer)"  # a page is of one shard
 
 
-def create_books(layout: TableLayout, features: Features, settings: str) -> str:
-    """Write the CREATE TABLE; `settings` are those of every table that batches go to."""
+def create_books(layout: TableLayout, features: Features, ttl_s: int) -> str:
+    """Write the CREATE TABLE; rows go with the records, and `ttl_s` 0 keeps them for ever."""
     codec = " CODEC(ZSTD(1))" if features.codecs else ""
     columns = ",\n    ".join(f"{name} {kind}{codec}" for name, kind in COLUMNS.items())
     name = layout.own(BOOKS)
-    return "\n".join(
-        [
-            f"CREATE TABLE IF NOT EXISTS {layout.database}.{name}{layout.everywhere}",
-            f"(\n    {columns}\n)",
-            f"ENGINE = {layout.merge_tree(name)}",
-            "PARTITION BY toDate(time)",
-            "ORDER BY (time, stage, node, what, reason)",
-            settings,
-        ]
-    ).rstrip()
+    parts = [
+        f"CREATE TABLE IF NOT EXISTS {layout.database}.{name}{layout.everywhere}",
+        f"(\n    {columns}\n)",
+        f"ENGINE = {layout.merge_tree(name)}",
+        "PARTITION BY toDate(time)",
+        "ORDER BY (time, stage, node, what, reason)",
+        *kept(layout, features, ttl_sql(ttl_s) if ttl_s else ""),
+    ]
+    return "\n".join(parts)
 
 
-def arrived(batch_id: "BatchId") -> str:
+def ttl_sql(ttl_s: int) -> str:
+    """Return the moment at which a row goes."""
+    return f"time + toIntervalSecond({ttl_s})"
+
+
+def arrived(batch_id: BatchId) -> str:
     """Return the condition of a page's rows."""
     return f"time = toDateTime({batch_id.inserted_s}) AND writer = '{batch_id.writer}'"
 

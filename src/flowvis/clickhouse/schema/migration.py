@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flowvis.clickhouse.schema import books
 from flowvis.clickhouse.schema import tables as schema
-from flowvis.clickhouse.schema.books import BOOKS
 from flowvis.clickhouse.schema.features import Execute, Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.errors import StoreError
@@ -44,11 +44,11 @@ class Migration:
             )
         if renew or self.layout.own(schema.TABLE) not in engines:
             self.execute(schema.create_table(self.layout, self.features, self.ttl_s))
-        if renew or self.layout.own(BOOKS) not in engines:
-            self.execute(schema.create_books(self.layout, self.features, self.ttl_s))
+        if renew or self.layout.own(schema.BOOKS) not in engines:
+            self.execute(books.create_books(self.layout, self.features, self.ttl_s))
         added = self._add_columns()
         self._set_ttl(schema.TABLE, schema.ttl_sql)
-        self._set_ttl(BOOKS, schema.books_ttl_sql)
+        self._set_ttl(schema.BOOKS, books.ttl_sql)
         self._show(engines, stale=added or digest != self._digest(), renew=renew)
         if (version, digest) != (schema.VERSION, self._digest()):
             self.execute(

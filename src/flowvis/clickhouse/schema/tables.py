@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema import books
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -23,6 +22,8 @@ VERSION = 1
 TABLE = "flow_records"
 VERSIONS = "flowvis_schema"
 FLOWS = "flows"
+BOOKS = "flow_books"
+"""The history of the books; see `books`."""
 
 TYPES = {
     Kind.U8: "UInt8",
@@ -243,6 +244,9 @@ SHARD_BY = (
 )
 
 
+BOOKS_SHARD_BY = "cityHash64(writer)"  # what is committed at once is of one shard
+
+
 def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
     """Write the CREATE TABLE of the records; `ttl_s` 0 keeps them for ever.
 
@@ -258,17 +262,10 @@ def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
         f"PRIMARY KEY ({', '.join(ORDER[:PRIMARY])})",
         f"ORDER BY ({', '.join(ORDER)})",
     ]
-    return "\n".join([*parts, *_kept(layout, features, ttl_sql(ttl_s) if ttl_s else "")])
+    return "\n".join([*parts, *kept(layout, features, ttl_sql(ttl_s) if ttl_s else "")])
 
 
-def create_books(layout: TableLayout, features: Features, ttl_s: int) -> str:
-    """Write the CREATE TABLE of the books' history, which goes with the records."""
-    return books.create_books(
-        layout, features, "\n".join(_kept(layout, features, books_ttl_sql(ttl_s) if ttl_s else ""))
-    )
-
-
-def _kept(layout: TableLayout, features: Features, ttl: str) -> Iterator[str]:
+def kept(layout: TableLayout, features: Features, ttl: str) -> Iterator[str]:
     """Yield the clauses of a table that batches go to."""
     if features.ttl and ttl:
         yield f"TTL {ttl}"
@@ -295,11 +292,6 @@ def ttl_sql(ttl_s: int) -> str:
     return f"{INSERTED_SQL} + toIntervalSecond({ttl_s})"
 
 
-def books_ttl_sql(ttl_s: int) -> str:
-    """Return the moment at which a row of the books goes."""
-    return f"time + toIntervalSecond({ttl_s})"
-
-
 def add_columns(
     layout: TableLayout, features: Features, existing: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
@@ -324,7 +316,7 @@ def shown(layout: TableLayout) -> dict[str, str]:
     made = {}
     if layout.cluster:
         made[TABLE] = _over_all(layout, TABLE, SHARD_BY)
-        made[books.BOOKS] = _over_all(layout, books.BOOKS, books.SHARD_BY)
+        made[BOOKS] = _over_all(layout, BOOKS, BOOKS_SHARD_BY)
     for name, select in selects.items():
         made[layout.own(name)] = (
             f"CREATE VIEW IF NOT EXISTS {_own(layout, name)}{layout.everywhere} AS SELECT {select}"
@@ -338,7 +330,7 @@ def engines(layout: TableLayout) -> dict[str, str]:
     """Return how the engine of each table and view ends, by name."""
     over_all = dict.fromkeys(shown(layout), "Distributed")
     views = {layout.own(name): "View" for name in (FLOWS, *NARROW_VIEWS)}
-    stored = (VERSIONS, layout.own(TABLE), layout.own(books.BOOKS))
+    stored = (VERSIONS, layout.own(TABLE), layout.own(BOOKS))
     return over_all | views | dict.fromkeys(stored, "MergeTree")
 
 
@@ -359,7 +351,7 @@ def _shown(name: str) -> str:
     return name if sql == name else f"{sql} AS {name}"
 
 
-_IDENTIFIER = re.compile(r"'[^']*'|\b([A-Za-z_][A-Za-z0-9_]*)\b")
+_IDENTIFIER = re.compile(r"'(?:[^'\\]|\\.)*'|\b([A-Za-z_][A-Za-z0-9_]*)\b")
 
 
 def named_columns(sql: str) -> list[str]:

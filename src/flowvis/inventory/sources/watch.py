@@ -390,14 +390,14 @@ class Watchers:
         if self._api is not None:
             await self._api.close()
 
-    def not_synced(self) -> str:
-        """Say what has not been listed yet, and why; "" when all has been once."""
+    def not_synced(self, kind: str = "") -> str:
+        """Say what has not been listed yet, and why; "" when all, or all of a kind, has been."""
         if not self.watchers:
             return "not started"
         return "; ".join(
             f"{watcher.resource}: {watcher.problem or 'not listed yet'}"
             for watcher in self.watchers
-            if not watcher.synced
+            if not watcher.synced and kind in {"", watcher.resource.kind}
         )
 
     def problem(self) -> str:

@@ -24,7 +24,7 @@ from flowvis.policies.model import (
 from flowvis.policies.objects import Labels, Snapshot
 from flowvis.policies.selectors import Requirement
 
-MAX_CHECKS = 200_000  # a second or two: whoever may write policies decides how many there are
+MAX_CHECKS = 50_000  # a second: whoever may write policies decides how many there are
 
 
 class Part(Enum):
@@ -187,19 +187,18 @@ class Checks:
 
     def _pods(self, choice: Pods, end: End, subject: End | None) -> tuple[Part | None, str]:
         member = end.member
-        if end.gone:
-            if choice.namespace not in {None, end.namespace}:
-                return Part.NAMESPACE, f"it is in namespace {end.namespace}"
-            return Part.DOUBT, f"{end} is gone, and its labels are not known any more"
-        if member is None:
+        if member is None and not end.gone:
             return Part.POD, f"{end} is no Pod"
-        labels = self._snapshot.labels_of(member.namespace)
-        why = _namespace(choice, member.namespace, labels)
+        namespace = end.namespace if member is None else member.namespace
+        why = _namespace(choice, namespace, self._snapshot.labels_of(namespace))
         if not why and choice.relation is not None and subject and subject.member:
-            mine = subject.member.namespace
-            why = self._unrelated(choice.relation, mine, member.namespace)
+            why = self._unrelated(choice.relation, subject.member.namespace, namespace)
         if why:
             return Part.NAMESPACE, why
+        if member is None:
+            if not choice.account and not choice.pods.requirements:
+                return None, ""
+            return Part.DOUBT, f"{end} is gone, and its labels are not known any more"
         if choice.account not in {"", member.account}:
             return Part.ACCOUNT, f"its service account is {member.account or 'not known'}"
         why = _labels(choice.pods.requirements, dict(member.labels), "it")
@@ -265,7 +264,9 @@ def _reason(
         check = closest(checks or ())
         if check is None or check.part is None:
             return Part.PEER, "it selects nobody"
-        more = f"; nor any of {len(checks) - 1} others" if checks and len(checks) > 1 else ""
+        others = len(checks or ()) - 1
+        nor = "the other one" if others == 1 else f"any of {others} others"
+        more = f"; nor {nor}" if others > 0 else ""
         return check.part, check.why if answer is None else f"{check.what}: {check.why}{more}"
     return Part.PORT, "only Pods that are selected as Pods have ports with names"
 

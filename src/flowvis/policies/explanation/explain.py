@@ -50,6 +50,11 @@ class Explainer:
         self._snapshot = snapshot
         self._order = EvaluationOrder(snapshot)
 
+    def after(self, snapshot: Snapshot, pods: Iterable[Selectable | None]) -> "Explainer":
+        """Return one of another snapshot: itself where nothing has changed."""
+        snapshot.reaching = Population(pods).reaching(snapshot)
+        return self if snapshot == self._snapshot else Explainer(snapshot, pods)
+
     def explain(self, source: End, called: Service) -> Explanation:
         """Return why a connection is allowed or denied."""
         walk = Walk(self._order, Checks(self._snapshot), source, called)

@@ -4,6 +4,7 @@ It is the way of `Generation.decide`, with every rule on it and the reason why i
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -126,6 +127,8 @@ class Walk:
     ) -> None:
         self._order, self._checks = order, checks
         self._source, self._called = source, called
+        self._chosen: dict[tuple[int, bool], tuple[tuple[Peer, ...], Check]] = {}
+        """Whether subjects have an end, by identity: most rules of a policy have the same."""
 
     def way(self, direction: Direction) -> Way:
         """Return the way of one direction."""
@@ -143,13 +146,20 @@ class Walk:
         own_node = self._checks.node_of(peer) == subject.node != ""
         way = Way(direction, Conclusion.UNSELECTED, f"no policy selects {subject}: allowed")
         try:
-            self._go(way, subject, peer, own_node=own_node)
+            selecting = self._go(way, subject, peer, own_node=own_node)
         except TooManyChecks as error:
             way.conclusion, way.text = Conclusion.UNKNOWN, str(error)
+            return way
+        with suppress(TooManyChecks):  # the answer is there
+            others = list(self._others(way.direction, subject, selecting))
+            way.others, way.others_omitted = others[:MAX_OTHERS], max(len(others) - MAX_OTHERS, 0)
         return way
 
-    def _go(self, way: Way, subject: End, peer: End, *, own_node: bool) -> None:
-        """Go through the rules; at the first verdict the rest is no longer reached."""
+    def _go(self, way: Way, subject: End, peer: End, *, own_node: bool) -> set[int]:
+        """Go through the rules; at the first verdict the rest is no longer reached.
+
+        Return the policies that select the Pod, by identity.
+        """
         verdict: _Verdict | None = None
         if own_node and way.direction is Direction.INGRESS:
             text = f"{peer} is the node that {subject} runs on, which always reaches it"
@@ -157,6 +167,8 @@ class Walk:
         stage = PolicyStage.TIERS
         selecting: set[int] = set()
         for ordered in self._order.rules(way.direction):
+            if _elsewhere(ordered.policy, subject):
+                continue
             selected = self._selected(ordered, subject)
             if selected.answer is False:
                 continue
@@ -178,8 +190,7 @@ class Walk:
         elif selecting:
             way.conclusion = Conclusion.UNMATCHED
             way.text = f"no rule that applies to {subject} matches: allowed"
-        others = list(self._others(way.direction, subject, selecting))
-        way.others, way.others_omitted = others[:MAX_OTHERS], max(len(others) - MAX_OTHERS, 0)
+        return selecting
 
     def _step(self, ordered: OrderedRule, selected: Check, outcome: Outcome) -> Step:
         policy = ordered.policy
@@ -188,7 +199,14 @@ class Walk:
 
     def _selected(self, ordered: OrderedRule, subject: End) -> Check:
         """Return whether a rule applies to a Pod: by the first of its subjects that has it."""
-        found = [self._subject(choice, subject) for choice in self._order.subjects(ordered.rule)]
+        key = id(ordered.rule.subjects), subject is self._source
+        if key not in self._chosen:
+            found = self._select(ordered.rule, subject)
+            self._chosen[key] = ordered.rule.subjects, found  # kept, so that its identity is
+        return self._chosen[key][1]
+
+    def _select(self, rule: Rule, subject: End) -> Check:
+        found = [self._subject(choice, subject) for choice in self._order.subjects(rule)]
         for wanted in (True, None):
             for check in found:
                 if check.answer is wanted:
@@ -226,6 +244,11 @@ class Walk:
             check = closest(seen[number])
             why = f"{check.what}: {check.why}" if check and check.why else "it selects nobody"
             yield Bystander(policy, f"applies to {why}" if check and check.why else why)
+
+
+def _elsewhere(policy: Policy, subject: End) -> bool:
+    """Whether a policy is a NetworkPolicy of another namespace, which can select nobody here."""
+    return policy.type is PolicyType.KUBERNETES and policy.namespace != subject.namespace
 
 
 def _verdict(step: Step, subject: End, *, own_node: bool) -> _Verdict | None:

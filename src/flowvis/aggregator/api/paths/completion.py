@@ -1,7 +1,5 @@
 """What the text of a filter may go on with."""
 
-import asyncio
-
 from aiohttp import web
 
 from flowvis.aggregator.api import answers
@@ -9,7 +7,6 @@ from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.problems import of_filter
 from flowvis.aggregator.api.routes import API, TEXT, WHOLE, Parameter, Route, Schema, number
 from flowvis.aggregator.api.values import KnownValues
-from flowvis.filters.completion import complete
 
 COMPLETION: Schema = {
     "type": "object",
@@ -40,8 +37,7 @@ def routes(known: KnownValues) -> list[Route]:
     async def answer(caller: Caller, request: web.Request) -> web.Response:
         text = request.query.get("text", "")
         position = number(request, "position", len(text))
-        values = known.of(caller.visibility)
-        found = await asyncio.to_thread(complete, text, position, values)
+        found = await known.complete(text, position, caller.visibility)
         options = [
             {"text": each.text, "kind": each.kind, "help": each.help, "count": each.count}
             for each in found.options

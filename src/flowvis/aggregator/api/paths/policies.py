@@ -23,7 +23,8 @@ def routes(questions: Questions, policies: Policies) -> list[Route]:
             there = policies.as_of(now_ms)
             # Policies of the cluster are for those who see all of it; records may name them still.
             seen = [one for one in there.policies if caller.visibility.sees(one.namespace)]
-            return PoliciesQuestion.parse(parameters, condition, now_ms, with_policies(there, seen))
+            known, since = with_policies(there, seen), policies.since()
+            return PoliciesQuestion.parse(parameters, condition, now_ms, known, since)
 
         return await questions.ask(parse, caller, request)
 

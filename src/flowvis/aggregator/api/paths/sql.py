@@ -21,7 +21,7 @@ MAX_ROWS = 1_000_000
 def routes(query: Callable[[str, int], Query], answers: Answers) -> list[Route]:
     """Return the routes; `query` prepares SQL, up to so many rows, and runs in a thread."""
 
-    async def answer(_: Caller, request: web.Request) -> web.StreamResponse:
+    async def answer(caller: Caller, request: web.Request) -> web.StreamResponse:
         body = await json_object(request)
         match body:
             case {"query": str(sql)}:
@@ -30,7 +30,7 @@ def routes(query: Callable[[str, int], Query], answers: Answers) -> list[Route]:
                 raise Problem("bad-request", 'a query is {"query": "SELECT ..."}')
         if type(limit) is not int or not 0 < limit <= MAX_ROWS:
             raise Problem("bad-request", f"maxRows {limit!r:.80}: a number from 1 to {MAX_ROWS}")
-        return await answers.stream(partial(query, sql, limit), request)
+        return await answers.stream(partial(query, sql, limit), request, caller.name)
 
     return [
         Route(

@@ -1,0 +1,292 @@
+"""Questions over HTTP, to an embedded store; what runs, waits and is given up."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, UnixConnector
+
+from flowvis.aggregator.api.application import Application
+from flowvis.aggregator.api.caller import LOCAL, Caller
+from flowvis.aggregator.api.listeners import ControlSocket
+from flowvis.aggregator.api.paths import flows, graph, query
+from flowvis.aggregator.api.queries import Answers
+from flowvis.aggregator.api.questions import Questions
+from flowvis.aggregator.api.visibility import Visibility
+from flowvis.clickhouse.query import Piece, Query, QueryLimits
+from flowvis.clickhouse.schema.books import BookEntry, What
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.statement import COMPOSED_LENGTH
+from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
+from flowvis.errors import StoreError
+from flowvis.fields import FIELDS
+from flowvis.questions.completeness import Uncommitted
+from waiting import PATIENCE_S, until
+
+from .records import records
+
+NOW_S = 1_790_000_000
+BOOKS = [
+    BookEntry("clickhouse", What.DROPPED, 3, "queue-full"),
+    BookEntry("exporter", What.SILENT, 70, node="node-7"),
+    BookEntry("correlator", What.HELD, 11),
+]
+STORED = [field for field in FIELDS if field.stored]
+
+Ask = Callable[..., Any]
+
+
+def uncommitted() -> Uncommitted:
+    return Uncommitted(NOW_S - 900, NOW_S, BOOKS)
+
+
+class Who:
+    """A door through which one caller comes."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def caller(self, _: Any) -> Caller:
+        return self._caller
+
+
+@contextlib.asynccontextmanager
+async def asked(
+    path: Path,
+    prepare: Callable[[str], Query],
+    *,
+    answers: Answers | None = None,
+    caller: Caller = LOCAL,
+) -> AsyncIterator[Ask]:
+    """Serve questions; `ask` returns status and answer."""
+    running = answers or Answers(lambda: 2)
+    questions = Questions(running, prepare, lambda: NOW_S * 1000, uncommitted)
+    routes = [
+        *query.routes(questions), *graph.routes(questions), *flows.routes(questions),
+    ]  # fmt: skip
+    socket = path / "control.sock"
+    api = ControlSocket(socket, Application(routes, Who(caller)), running.close)
+    await api.start()
+    session = ClientSession(connector=UnixConnector(str(socket)))
+
+    async def ask(what: str, **parameters: str) -> tuple[int, Any]:
+        given = {"from" if name == "since" else name: text for name, text in parameters.items()}
+        async with session.get(f"http://x/api/v1/{what}", params=given) as answer:
+            return answer.status, await answer.json()
+
+    try:
+        yield ask
+    finally:
+        await session.close()
+        await api.stop()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Six records, two of each of three namespaces' Pods."""
+    path = tmp_path_factory.mktemp("questions") / "store"
+    limits = QueryLimits(rows_read=50)
+    store = open_store(
+        StoreSettings(f"embedded://{path}", ttl_s=0, queries=QuerySettings(limits=limits))
+    )
+    store.migrate()
+    rows = [
+        {
+            "flowStartSeconds": NOW_S - 100,
+            "flowEndSeconds": NOW_S - number - 1,
+            "octetDeltaCount": 10**number,
+            "sourcePodNamespace": f"team-{number % 3}",
+            "sourcePodName": f"pod-{number % 3}",
+        }
+        for number in range(6)
+    ]
+    store.insert(records(*rows, fields=STORED), BatchId("test", NOW_S))
+    yield store
+    store.close()
+
+
+def of(store: Store) -> Callable[[str], Query]:
+    return lambda sql: store.ask(sql, max_rows=1000, max_length=COMPOSED_LENGTH)
+
+
+async def test_an_answer_says_what_it_is_worth(store: Store, tmp_path: Path) -> None:
+    async with asked(tmp_path, of(store)) as ask:
+        status, found = await ask("query", by="src.namespace", measure="octets,records")
+        assert status == 200
+        assert found["rows"] == [
+            ["team-2", 100_100, 2], ["team-1", 10_010, 2], ["team-0", 1001, 2],
+        ]  # fmt: skip
+        answer = found["answer"]
+        assert (answer["from"], answer["to"]) == (NOW_S * 1000 - 900_000, NOW_S * 1000)
+        assert answer["table"] == "flows"
+        assert answer["rowsRead"] == 6
+        assert answer["bytesRead"] > 0
+        assert 0 < answer["seconds"] < PATIENCE_S
+        assert not answer["complete"]
+        assert [(m["stage"], m["node"]) for m in answer["missing"]] == [
+            ("clickhouse", None), ("exporter", "node-7"),
+        ]  # fmt: skip
+        assert answer["notes"] == ["11 records are on their way to the store"]
+        for what in ("graph", "flows"):
+            status, found = await ask(what)
+            assert (status, found["answer"]["complete"]) == (200, False)
+
+
+async def test_who_sees_one_namespace_gets_its_records_and_no_names_of_nodes(
+    store: Store, tmp_path: Path
+) -> None:
+    mine = Caller("mine", Visibility.of(["team-1"]))
+    async with asked(tmp_path, of(store), caller=mine) as ask:
+        for text in ("", "src.namespace = team-2 or src.namespace = team-1", "not ip = 1.2.3.4"):
+            _, found = await ask("query", by="src.namespace", filter=text, compare="-1d")
+            assert [row[0] for row in found["rows"]] == ["team-1"]
+            assert found["total"] == [10_010]
+            assert "node-7" not in json.dumps(found)
+        _, page = await ask("flows", columns="sourcePodNamespace", limit="1")
+        _, more = await ask("flows", columns="sourcePodNamespace", limit="9", cursor=page["cursor"])
+        assert page["rows"] + more["rows"] == [["team-1"], ["team-1"]]
+        _, drawn = await ask("graph", source="src.namespace", target="dst.namespace")
+        assert [node["names"] for node in drawn["nodes"] if node["names"]] == [["team-1"]]
+
+
+async def test_what_is_wrong_is_said(store: Store, tmp_path: Path) -> None:
+    async with asked(tmp_path, of(store)) as ask:
+        for what, parameters, code, suggestion in (
+            ("query", {"since": "soon"}, "bad-range", None),
+            ("query", {"by": "src.pd"}, "bad-query", "src.pod"),
+            ("query", {"filter": "src.pd = x"}, "bad-filter", "src.pod"),
+            ("graph", {"source": "nodes"}, "bad-query", None),
+            ("flows", {"cursor": "zz"}, "bad-query", None),
+        ):
+            status, found = await ask(what, **parameters)
+            assert (status, found["error"]["code"]) == (400, code)
+            assert found["error"].get("suggestion") == suggestion or suggestion is None
+        assert (await ask("query", colour="red"))[0] == 400
+
+
+async def test_what_costs_too_much_is_refused(store: Store, tmp_path: Path) -> None:
+    for second in range(60):
+        row = {"flowEndSeconds": NOW_S - 200_000 - second, "flowStartSeconds": NOW_S - 200_100}
+        store.insert(records(row, fields=STORED), BatchId("more", NOW_S - 200_000, second))
+    async with asked(tmp_path, of(store)) as ask:
+        status, found = await ask("query", since="-3d")
+        assert (status, found["error"]["code"]) == (422, "too-costly")
+        assert "a shorter range" in found["error"]["message"]
+        assert (await ask("query"))[0] == 200
+
+
+class Held(Query):
+    """A query that stays in the engine until it is let go, or cancelled."""
+
+    def __init__(self, sql: str) -> None:
+        super().__init__(sql, QueryLimits(), 10)
+        self.begun = threading.Event()
+        self.go = threading.Event()
+
+    def _found(self) -> Iterator[Piece]:
+        self.begun.set()
+        self.go.wait(PATIENCE_S)
+        yield (
+            [b"[0, 0, 1]"] if "sum" in self.statement and "flow_books" not in self.statement else []
+        )
+
+    def _cancel(self) -> None:
+        self.go.set()
+
+
+class Engine:
+    """Prepares queries that a test lets go."""
+
+    def __init__(self) -> None:
+        self.queries: list[Held] = []
+
+    def __call__(self, sql: str) -> Query:
+        self.queries.append(Held(sql))
+        return self.queries[-1]
+
+    def let_go(self) -> None:
+        for held in list(self.queries):
+            held.go.set()
+
+
+async def test_questions_wait_for_each_other_in_their_order(tmp_path: Path) -> None:
+    engine, answers = Engine(), Answers(lambda: 1)
+    async with asked(tmp_path, engine, answers=answers) as ask:
+        asking = [
+            asyncio.ensure_future(ask("query", measure=name)) for name in ("octets", "packets")
+        ]
+        await until(lambda: engine.queries and answers.places.waiting)
+        assert len(engine.queries) == 1
+
+        def settled() -> bool:
+            engine.let_go()
+            return all(each.done() for each in asking)
+
+        await until(settled)
+        assert [(await each)[0] for each in asking] == [200, 200]
+        first = [held.statement for held in engine.queries if "DeltaCount" in held.statement]
+        assert len(first) == 2
+        await until(lambda: answers.places.taken == 0)
+
+
+async def test_who_leaves_ends_its_question_or_gives_its_place_up(tmp_path: Path) -> None:
+    engine, answers = Engine(), Answers(lambda: 1)
+    async with asked(tmp_path, engine, answers=answers) as ask:
+        runs = asyncio.ensure_future(ask("query"))
+        await until(lambda: [each for each in engine.queries if each.begun.is_set()])
+        waits = [asyncio.ensure_future(ask("query")) for _ in range(3)]
+        await until(lambda: answers.places.waiting == 3)
+        waits[0].cancel()
+        await until(lambda: answers.places.waiting == 2)
+        runs.cancel()
+        await until(engine.queries[0].cancelled.is_set)
+        await until(lambda: len(engine.queries) == 2)
+        for each in waits[1:]:
+            each.cancel()
+        await until(lambda: answers.places.taken == 0 and not answers.places.waiting)
+
+
+async def test_too_many_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, answers = Engine(), Answers(lambda: 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("flowvis.aggregator.api.places.MAX_WAITING", 1)
+        async with asked(tmp_path, engine, answers=answers) as ask:
+            asking = [asyncio.ensure_future(ask("query"))]
+            await until(lambda: engine.queries)
+            asking.append(asyncio.ensure_future(ask("query")))
+            await until(lambda: answers.places.waiting)
+            status, found = await ask("query")
+            assert (status, found["error"]["code"]) == (429, "too-many")
+            patch.setattr("flowvis.aggregator.api.places.MAX_WAITING", 4)
+            patch.setattr("flowvis.aggregator.api.places.WAIT_S", 0.01)
+            status, found = await ask("query")
+            assert (status, found["error"]["code"]) == (429, "too-many")
+            for each in asking:
+                each.cancel()
+            await until(lambda: answers.places.taken == 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (StoreError("away", retryable=True), 503, "unavailable"),
+        (StoreError("no such column", retryable=False, code=47), 500, "failed"),
+        (StoreError("memory limit", retryable=True, code=241), 422, "too-costly"),
+    ],
+)
+async def test_a_store_that_does_not_answer(
+    tmp_path: Path, error: StoreError, status: int, code: str
+) -> None:
+    def fail(_: str) -> Query:
+        raise error
+
+    async with asked(tmp_path, fail) as ask:
+        found = await ask("query")
+        assert (found[0], found[1]["error"]["code"]) == (status, code)
+        # A place that a question had is free again.
+        assert [(await ask("query"))[0] for _ in range(4)] == [status] * 4

@@ -1,0 +1,164 @@
+"""What the books say of a range: driven with made-up pages."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flowvis.clickhouse.schema.books import BookEntry, What
+from flowvis.questions.completeness import Completeness, Uncommitted, completeness
+from flowvis.questions.statement import Found
+from flowvis.questions.times import TimeRange
+
+T0 = 1_790_000_000
+SPAN = TimeRange(T0 * 1000, (T0 + 600) * 1000)
+WHOLE = [[T0 + 60 * n, 60] for n in range(1, 11)]
+
+
+def said(
+    lost: Sequence[Sequence[Any]] = (),
+    pages: Sequence[Sequence[Any]] = WHOLE,
+    uncommitted: Uncommitted | None = None,
+    *,
+    earlier: int = 1,
+    records: int = 0,
+) -> Completeness:
+    """What is said of a store with these losses and pages, and some pages and records before."""
+    plan = completeness(SPAN, uncommitted)
+    try:
+        statement = next(plan)
+        while True:
+            if "flow_records" in statement.text:
+                found: Sequence[Sequence[Any]] = [[1]] * records
+            elif "count()" in statement.text:
+                found = [[earlier]]
+            else:
+                found = pages if "max(seconds)" in statement.text else lost
+            statement = plan.send(Found(found))
+    except StopIteration as done:
+        value: Completeness = done.value
+        return value
+
+
+def test_nothing_is_missing() -> None:
+    assert said().as_dict() == {"complete": True, "missing": [], "notes": []}
+
+
+def test_losses_are_named_with_their_meaning() -> None:
+    (missing,) = said([["clickhouse", "dropped", "queue-full", "", 7, T0 + 60, T0 + 120]]).missing
+    assert missing.as_dict() == {
+        "node": None,
+        "stage": "clickhouse",
+        "reason": "queue-full",
+        "records": 7,
+        "from": (T0 + 60) * 1000,
+        "to": (T0 + 120) * 1000,
+        "text": "7 records were dropped at clickhouse: the destination was away or slow for longer"
+        " than its queue lasts",
+    }
+
+
+def test_drops_that_are_no_losses_are_none() -> None:
+    found = said(
+        [
+            ["correlator", "dropped", "repeated", "", 5, T0, T0 + 60],
+            ["correlator", "dropped", "full", "", 3, T0, T0 + 60],
+            ["correlator", "dropped", "of-a-later-version", "", 2, T0, T0 + 60],
+        ]
+    )
+    assert [(m.reason, m.records) for m in found.missing] == [
+        ("full", 3), ("of-a-later-version", 2),
+    ]  # fmt: skip
+
+
+def test_nodes_that_were_silent_and_records_that_never_came() -> None:
+    found = said(
+        [
+            ["exporter", "lost", "", "n1", 4, T0, T0 + 60],
+            ["exporter", "silent", "", "n2", 300, T0, T0 + 300],
+            ["exporter", "silent", "", "n3", 60, T0 + 60, T0 + 360],
+        ]
+    )
+    assert [(m.node, m.reason, m.records, m.text) for m in found.missing] == [
+        ("n1", "lost", 4, "4 records of n1 never came, by the sequence numbers"),
+        ("n2", "silent", None, "n2 had no session for 300 s"),
+        ("n3", "silent", None, "n3 had no session for 60 s"),
+    ]
+
+
+def test_who_may_not_know_of_nodes_hears_of_no_name() -> None:
+    found = said(
+        [
+            ["exporter", "lost", "", "secret-1", 4, T0, T0 + 60],
+            ["exporter", "lost", "", "secret-2", 5, T0 + 60, T0 + 90],
+            ["exporter", "silent", "", "secret-2", 300, T0, T0 + 300],
+            ["clickhouse", "dropped", "queue-full", "", 7, T0 + 60, T0 + 120],
+        ]
+    ).without_nodes()
+    assert "secret" not in str(found.as_dict())
+    assert [(m.stage, m.reason, m.records, m.from_ms, m.to_ms) for m in found.missing] == [
+        ("exporter", "lost", 9, T0 * 1000, (T0 + 90) * 1000),
+        ("exporter", "silent", None, T0 * 1000, (T0 + 300) * 1000),
+        ("clickhouse", "queue-full", 7, (T0 + 60) * 1000, (T0 + 120) * 1000),
+    ]
+
+
+def test_a_range_without_books_is_not_known_to_be_complete() -> None:
+    nothing = said(pages=[])
+    assert [(m.from_ms, m.to_ms) for m in nothing.missing] == [(SPAN.from_ms, SPAN.to_ms)]
+    gap = said(pages=[*WHOLE[:3], *WHOLE[6:]])
+    assert [(m.reason, m.from_ms, m.to_ms) for m in gap.missing] == [
+        ("no-books", (T0 + 180) * 1000, (T0 + 360) * 1000)
+    ]
+    assert gap.missing[0].text == "no aggregator kept books for 180 s"
+    assert not said(pages=WHOLE[:-1]).as_dict()["complete"]
+
+
+def test_before_there_was_anything_nothing_is_missing() -> None:
+    """A new installation, or what the TTL took; records without books are of an older program."""
+    new = said(pages=WHOLE[3:], earlier=0)
+    assert new.as_dict()["complete"]
+    assert list(new.notes) == ["there is nothing of before 2026-09-21 14:16:20 UTC"]
+    assert said(pages=WHOLE[3:], earlier=0, records=1).as_dict()["complete"]  # of a moment before
+    older = said(pages=WHOLE[6:], earlier=0, records=1)
+    assert [m.to_ms for m in older.missing] == [(T0 + 360) * 1000]
+    assert [m.reason for m in said(pages=WHOLE[3:], earlier=1).missing] == ["no-books"]
+    first = said(pages=[], earlier=0, uncommitted=Uncommitted(T0 + 590, T0 + 600, []))
+    assert first.as_dict()["complete"]
+    gap = said(pages=[*WHOLE[2:4], *WHOLE[6:]], earlier=0)
+    assert [m.from_ms for m in gap.missing] == [(T0 + 240) * 1000]
+
+
+def test_a_page_over_a_longer_interval_covers_it() -> None:
+    assert said(pages=[*WHOLE[:2], [T0 + 480, 360], *WHOLE[8:]]).as_dict()["complete"]
+
+
+def test_what_is_not_in_the_store_yet_counts_as_well() -> None:
+    entries = [
+        BookEntry("clickhouse", What.DROPPED, 2, "queue-full"),
+        BookEntry("correlator", What.DROPPED, 9, "repeated"),
+        BookEntry("correlator", What.HELD, 30),
+        BookEntry("clickhouse", What.HELD, 12),
+        BookEntry("clickhouse", What.RECEIVED, 100),
+    ]
+    found = said(
+        [["clickhouse", "dropped", "queue-full", "", 7, T0 + 60, T0 + 120]],
+        WHOLE[:-1],
+        Uncommitted(T0 + 540, T0 + 601, entries),
+    )
+    assert [(m.reason, m.records) for m in found.missing] == [("queue-full", 9)]
+    assert found.missing[0].to_ms == (T0 + 601) * 1000
+    assert list(found.notes) == ["42 records are on their way to the store"]
+
+
+def test_what_happens_now_is_not_of_an_old_range() -> None:
+    entries = [
+        BookEntry("clickhouse", What.DROPPED, 2, "queue-full"),
+        BookEntry("correlator", What.HELD, 30),
+    ]
+    later = Uncommitted(T0 + 40_000, T0 + 40_030, entries)
+    assert said(uncommitted=later).as_dict() == {"complete": True, "missing": [], "notes": []}
+
+
+def test_a_long_list_is_cut() -> None:
+    found = said([["exporter", "lost", "", f"n{n}", 1, T0, T0 + 60] for n in range(130)]).as_dict()
+    assert len(found["missing"]) == 100
+    assert found["notes"] == ["30 more of what is missing is not named here"]

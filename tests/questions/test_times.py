@@ -1,0 +1,112 @@
+"""Ranges as people write them, and their intervals."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowvis.questions.problem import QuestionError
+from flowvis.questions.times import (
+    AUTO_INTERVALS,
+    MAX_INTERVALS,
+    TimeRange,
+    parse_compare,
+    parse_interval,
+    parse_moment,
+    parse_range,
+)
+
+NOW = 1_790_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("now", NOW),
+        ("-15m", NOW - 900_000),
+        ("now-2h", NOW - 7_200_000),
+        (" -1d ", NOW - 86_400_000),
+        ("+5s", NOW + 5000),
+        ("-250ms", NOW - 250),
+        ("-1w", NOW - 604_800_000),
+        ("1789999999123", 1_789_999_999_123),
+        ("2026-09-21T12:00:00", 1_789_992_000_000),
+        ("2026-09-21T12:00:00Z", 1_789_992_000_000),
+        ("2026-09-21T14:00:00+02:00", 1_789_992_000_000),
+        ("2026-09-21", 1_789_948_800_000),
+    ],
+)
+def test_moments(text: str, expected: int) -> None:
+    assert parse_moment("from", text, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesterday", "15m", "-15", "-m", "-1y", "2026-13-01", "-99999999d", "٣", "1" * 30, "nan"],
+)
+def test_what_is_no_moment_is_named(text: str) -> None:
+    with pytest.raises(QuestionError, match="from ") as error:
+        parse_moment("from", text, NOW)
+    assert error.value.code == "bad-range"
+
+
+def test_ranges() -> None:
+    assert parse_range("", "", NOW) == TimeRange(NOW - 900_000, NOW)
+    assert parse_range("-2h..-1h", "", NOW) == TimeRange(NOW - 7_200_000, NOW - 3_600_000)
+    assert parse_range("-2h..", "-1h", NOW) == TimeRange(NOW - 7_200_000, NOW - 3_600_000)
+    for begin, end, words in (
+        ("-1h", "-2h", "not before"),
+        ("now", "now", "not before"),
+        ("-2h..-1h", "now", "has an end"),
+    ):
+        with pytest.raises(QuestionError, match=words):
+            parse_range(begin, end, NOW)
+
+
+def test_a_range_has_the_seconds_that_it_touches() -> None:
+    touched = TimeRange(1500, 3001)
+    assert (touched.from_s, touched.to_s, touched.seconds) == (1, 4, 3)
+
+
+def test_what_to_compare_with() -> None:
+    asked = TimeRange(NOW - 7_200_000, NOW)
+    for text, expected in (
+        ("", None),
+        ("previous", TimeRange(NOW - 14_400_000, NOW - 7_200_000)),
+        ("-1d", asked.moved(-86_400_000)),
+        ("-26h..-24h", asked.moved(-86_400_000)),
+        ("-2h..", asked),
+    ):
+        assert parse_compare(text, asked, NOW) == expected
+    for text in ("1d", "+1d", "-0s", "yesterday", "-3h..-2h", "-2d..-3d", "..", "-2h..x"):
+        with pytest.raises(QuestionError, match="compare"):
+            parse_compare(text, asked, NOW)
+
+
+@given(st.integers(1, 400 * 86_400), st.integers(0, 86_400))
+def test_automatic_intervals_are_some_sixty_and_never_many(seconds: int, offset: int) -> None:
+    begin = 1_700_000_000 + offset
+    made = parse_interval("auto", TimeRange(begin * 1000, (begin + seconds) * 1000))
+    assert made is not None
+    assert len(made) <= AUTO_INTERVALS + 1
+    assert len(made) >= min(seconds, AUTO_INTERVALS // 3)
+
+
+@given(st.integers(1, 100_000), st.integers(1, 3600), st.integers(0, 3600))
+def test_intervals_cover_their_range_once(seconds: int, step: int, offset: int) -> None:
+    begin = 1_700_000_000 + offset
+    asked = TimeRange(begin * 1000, (begin + seconds) * 1000)
+    if seconds / step > MAX_INTERVALS - 2:
+        return
+    made = parse_interval(f"{step}s", asked)
+    assert made is not None
+    assert sum(made.spans()) == seconds
+    assert all(start % (step * 1000) == 0 for start in made.starts_ms())
+    moved = made.moved(asked.moved(-7_000_000))
+    assert len(moved) == len(made)
+    assert list(moved.spans()) == list(made.spans())
+
+
+@pytest.mark.parametrize("text", ["0s", "m", "5", "-5m", "500ms", "1s"])
+def test_intervals_that_there_are_none_of(text: str) -> None:
+    with pytest.raises(QuestionError, match="interval"):
+        parse_interval(text, TimeRange(0, 86_400_000))

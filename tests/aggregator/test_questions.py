@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, UnixConnector
 
+from flowvis.aggregator.api.answers import encoded
 from flowvis.aggregator.api.application import Application
 from flowvis.aggregator.api.caller import LOCAL, Caller
 from flowvis.aggregator.api.listeners import ControlSocket
@@ -290,3 +291,19 @@ async def test_a_store_that_does_not_answer(
         assert (found[0], found[1]["error"]["code"]) == (status, code)
         # A place that a question had is free again.
         assert [(await ask("query"))[0] for _ in range(4)] == [status] * 4
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"a": [], "b": {}, "c": None, "d": {"e": [1], "f": {"g": []}}},
+        {"rows": [[n, 'ü"\n', 0.5, None, [n]] for n in range(120)], "x": list(range(51))},
+        {"more": {"rows": [[n] for n in range(100)]}},
+        {"series": [[[n] * 300, [0.5] * 300] for n in range(7)], "none": [[]], "some": [[[]]]},
+    ],
+)
+def test_a_long_answer_is_the_same_in_pieces(answer: dict[str, Any]) -> None:
+    pieces = list(encoded(answer))
+    assert json.loads(b"".join(pieces)) == answer
+    assert max(map(len, pieces)) < 3000

@@ -48,7 +48,7 @@ class Questions:
 
     async def ask(self, parse: Parse, caller: Caller, request: web.Request) -> web.Response:
         """Answer a request."""
-        return answers.document(await self.found(parse, caller, request))
+        return await answers.large(await self.found(parse, caller, request))
 
     async def found(self, parse: Parse, caller: Caller, request: web.Request) -> dict[str, Any]:
         """Return the answer of a request."""

@@ -193,7 +193,7 @@ def _findings(attacker: "subprocess.Popen[str]") -> Findings:
         out, _ = attacker.communicate("", timeout=30)
         found: Findings = json.loads(out)
     except (subprocess.TimeoutExpired, ValueError):
-        return {}
+        return {"held": False, "failed": "the attack itself"}
     return found
 
 

@@ -113,7 +113,7 @@ def test_a_range_without_books_is_not_known_to_be_complete() -> None:
 
 
 def test_before_there_was_anything_nothing_is_missing() -> None:
-    """A new installation, or what the TTL took; records without books are of an older program."""
+    """A new installation; records without books are of an older program."""
     new = said(pages=WHOLE[3:], earlier=0)
     assert new.as_dict()["complete"]
     assert list(new.notes) == ["there is nothing of before 2026-09-21 14:16:20 UTC"]
@@ -125,6 +125,19 @@ def test_before_there_was_anything_nothing_is_missing() -> None:
     assert first.as_dict()["complete"]
     gap = said(pages=[*WHOLE[2:4], *WHOLE[6:]], earlier=0)
     assert [m.from_ms for m in gap.missing] == [(T0 + 240) * 1000]
+
+
+def test_what_the_store_keeps_no_more_is_missing() -> None:
+    """Nobody can tell any more whether there was something."""
+    now_s = T0 + 601
+    found = said(pages=WHOLE[4:], earlier=0, uncommitted=Uncommitted(now_s, now_s, (), 541))
+    assert [(m.reason, m.from_ms, m.to_ms) for m in found.missing] == [
+        ("expired", T0 * 1000, (T0 + 60) * 1000)
+    ]
+    assert found.missing[0].text == "records are kept for 9m1s (clickHouse.ttl)"
+    assert list(found.notes) == ["there is nothing of before 2026-09-21 14:17:20 UTC"]
+    old = said(pages=[], uncommitted=Uncommitted(now_s + 9000, now_s + 9000, (), 60))
+    assert [(m.reason, m.to_ms) for m in old.missing] == [("expired", SPAN.to_ms)]
 
 
 def test_a_page_over_a_longer_interval_covers_it() -> None:

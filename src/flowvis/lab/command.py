@@ -4,14 +4,17 @@ import argparse
 import sys
 from typing import Any
 
-from flowvis.lab import isolation
+from flowvis.lab import doors, isolation
 from flowvis.lab.cni import CNIS
 from flowvis.lab.configuration import PAUSE_S
+from flowvis.lab.doors import Doors
 from flowvis.lab.faults import FAULTS
 from flowvis.lab.options import Options
 from flowvis.lab.scenarios import SCENARIOS
 from flowvis.lab.shell import shell
 from flowvis.runtime.durations import parse_duration
+
+INTERRUPTED = 130
 
 DESCRIPTION = """\
 Two nodes with Pods in network namespaces of this machine, with real traffic between them, a
@@ -22,8 +25,8 @@ ends. Needs root, or a kernel that lets users make namespaces.
 
 EXAMPLES = """\
 examples:
-  flowctl lab demo                          watch the flows of some seconds of traffic
-  flowctl lab demo --keep                   ... and stay, to look around with `flowctl lab shell`
+  flowctl lab demo                          flows as they arrive, a link to the console; it stays
+  flowctl lab demo --no-keep                ... or ends by itself, with every byte checked
   flowctl lab run --duration 30s -o json    every byte checked; exit code 0 only if all agree
   flowctl lab run --scenario service --fault restart-aggregator
   flowctl lab run --cni pools --rounds 2
@@ -47,7 +50,12 @@ def add_arguments(commands: Any) -> None:
     run.set_defaults(run=_run, command="run", keep=False)
     demo = kinds.add_parser("demo", help="traffic, and its flows as they arrive")
     _add_run_arguments(demo, duration_s=20.0)
-    demo.add_argument("--keep", action="store_true", help="stay until interrupted")
+    demo.add_argument(
+        "--keep",
+        action=argparse.BooleanOptionalAction,
+        default=sys.stdin.isatty() and sys.stdout.isatty(),
+        help="stay, with traffic going on, until interrupted (default: at a terminal)",
+    )
     demo.set_defaults(run=_run, command="demo", output="text")
     scenarios = kinds.add_parser("scenarios", help="what traffic there is")
     scenarios.set_defaults(run=_list, listed={s.name: s.about for s in SCENARIOS if not s.fault})
@@ -125,7 +133,17 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    options = Options(
+    if arguments.command != "demo":
+        return isolation.enter([_options(arguments, Doors()).to_json()])
+    with doors.opened() as found:
+        options = _options(arguments, found)
+        code = isolation.enter([options.to_json()], inherits=found.descriptors)
+    # To be interrupted is how a demo that stays ends.
+    return 0 if options.keep and code == INTERRUPTED else code
+
+
+def _options(arguments: argparse.Namespace, found: Doors) -> Options:
+    return Options(
         command=arguments.command,
         duration_s=arguments.duration,
         scenarios=tuple(arguments.scenario or ()),
@@ -135,5 +153,5 @@ def _run(arguments: argparse.Namespace) -> int:
         faults=tuple(arguments.fault or ()),
         output=arguments.output,
         keep=arguments.keep,
+        doors=found,
     )
-    return isolation.enter([options.to_json()])

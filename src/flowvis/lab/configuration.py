@@ -22,6 +22,9 @@ MOUNTED = ROOM / "mounted"
 CONTROL_SOCKET = ROOM / "flow-aggregator.sock"
 STORE = f"embedded://{ROOM}/store"
 
+API_PORT = 10348
+"""Of the aggregator's API on loopback, without TLS."""
+
 AGGREGATOR = "flow-aggregator"
 
 NAMES = Names()
@@ -50,9 +53,12 @@ def exporter_name(node: LabNode) -> str:
     return f"flow-exporter-{node.name}"
 
 
-def write(*, events: bool) -> None:
-    """Write all files of all daemons."""
+def write(*, events: bool, token: str = "") -> None:
+    """Write all files of all daemons; whoever has the token may use the aggregator's API."""
     ROOM.mkdir()
+    tokens = _tokens()
+    tokens.touch(mode=0o600)
+    tokens.write_text(f"{token} demo\n" if token else "")
     _write(AGGREGATOR, {**_aggregator(), "tls": _files(ROOM / "own")})
     for node in NODES:
         tls = _objects() if node == NODE_2 else _files(MOUNTED)
@@ -79,6 +85,10 @@ def _objects() -> dict[str, str]:
     }
 
 
+def _tokens() -> Path:
+    return ROOM / "tokens"
+
+
 def _aggregator() -> dict[str, Any]:
     return {
         "activeFlowRecordTimeout": f"{ACTIVE_RECORD_S:g}s",
@@ -87,6 +97,12 @@ def _aggregator() -> dict[str, Any]:
         "certificates": {"issue": True, "checkInterval": "1s"},
         "listen": {"maxSessionAge": "3s"},
         "controlSocket": str(CONTROL_SOCKET),
+        "apiServer": {
+            "address": "127.0.0.1",
+            "apiPort": API_PORT,
+            "tls": False,
+            "tokenFile": str(_tokens()),
+        },
     }
 
 

@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import secrets
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from rich.console import Console
 
+from flowvis.lab.configuration import API_PORT, CONTROL_SOCKET
+from flowvis.lab.doors import Connect, Doors, Doorway
 from flowvis.lab.live import LiveTable
 from flowvis.lab.options import Options
 from flowvis.lab.processes import FLOWCTL
 from flowvis.lab.session import Lab
 
+TOKEN_BYTES = 24
 SETTLED_S = 4.0  # what has ended by then is on the screen
 
 QUERIES = """\
@@ -22,34 +27,48 @@ QUERIES = """\
                  FROM flows GROUP BY 1, 2 ORDER BY octets DESC"
     flowctl status"""
 
-FURTHER = f"""\
+FURTHER = """\
 Look further:
-  flowctl lab run --duration 30s -o json   unattended, every byte checked
-  flowctl lab demo --keep                  it stays; then in another terminal:
-  flowctl lab shell                        a shell in there, where these work:
-{QUERIES}"""
+  flowctl lab demo                         it stays, at a terminal, with the console
+  flowctl lab run --duration 30s -o json   unattended, every byte checked"""
 
 KEPT = f"""\
 The lab goes on until you press Ctrl-C. In another terminal:
-  flowctl lab shell                        a shell in there, where these work:
 {QUERIES}
-  flowctl lab shell node-1                 a shell on a node: conntrack -L"""
+    flowctl lab shell node-1   a shell on a node: conntrack -L"""
 
 
 async def show(options: Options, console: Console) -> int:
     """Show a run; return the exit code."""
     lab = Lab(options, lambda line: console.print(line, style="dim"))
-    await lab.open()
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    doorways = _doorways(options.doors)
+    await lab.open(token)
+    for doorway in doorways:
+        await doorway.open()
+    link = f"http://127.0.0.1:{options.doors.api_port}/#token={token}"
+    console.print(f"\nThe console, in a browser of this machine:\n  {link}", soft_wrap=True)
     async with _flows(console):
         await lab.have_traffic()
         await asyncio.sleep(SETTLED_S)
     if options.keep:
-        console.print(f"\n{KEPT}")
+        console.print(f"\n{KEPT}", f"\nThe console:\n  {link}", sep="\n", soft_wrap=True)
+        if options.doors.refused:
+            console.print(f"\nThese work in `flowctl lab shell` only: {options.doors.refused}")
         while True:
             await lab.have_traffic()
     report = await lab.close()
     console.print("\n", report.render(), f"\n{FURTHER}", sep="", soft_wrap=True)
     return 0 if report.ok else 1
+
+
+def _doorways(doors: Doors) -> list[Doorway]:
+    """Return what leads from the machine's doors to the aggregator."""
+    places: list[tuple[int, Connect]] = [
+        (doors.api, partial(asyncio.open_connection, "127.0.0.1", API_PORT)),
+        (doors.control, partial(asyncio.open_unix_connection, CONTROL_SOCKET)),
+    ]
+    return [Doorway(descriptor, connect) for descriptor, connect in places if descriptor >= 0]
 
 
 @asynccontextmanager

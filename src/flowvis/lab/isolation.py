@@ -6,6 +6,7 @@ that init, and the kernel then ends every process in it and takes back links, ru
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,8 @@ def wrap(arguments: Sequence[str], *, user: bool) -> list[str]:
 
 def probe() -> bool:
     """Return whether a user namespace is needed; SystemRefused says what to do where none helps."""
-    missing = [tool for tool in TOOLS if _which(tool) is None]
+    path = environment()["PATH"]
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=path) is None]
     if missing:
         packages = sorted({"nft": "nftables"}.get(tool, "util-linux") for tool in missing)
         raise SystemRefused(f"{', '.join(missing)} not found: apt-get install {' '.join(packages)}")
@@ -63,15 +65,20 @@ def probe() -> bool:
     raise SystemRefused("this kernel keeps namespaces to root: run it with sudo")
 
 
-def enter(arguments: Sequence[str]) -> int:
+def enter(arguments: Sequence[str], *, inherits: Sequence[int] = ()) -> int:
     """Run `python -m flowvis.lab ARGUMENTS` in a private world and return its exit code.
 
-    The lab reads its standard input only to learn that this process is gone or wants it to end.
+    `inherits`: file descriptors that stay open in there. The lab reads its standard input only to
+    learn that this process is gone or wants it to end.
     """
     command = wrap([sys.executable, "-m", "flowvis.lab", *arguments], user=probe())
     with (
         subprocess.Popen(
-            command, env=environment(), stdin=subprocess.PIPE, start_new_session=True
+            command,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=inherits,
         ) as lab,
         _end_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as ended,
     ):
@@ -95,11 +102,6 @@ def environment() -> dict[str, str]:
     """Return the environment with the system's own tools on the path, as a user's may lack them."""
     path = os.environ.get("PATH", "")
     return {**os.environ, "PATH": os.pathsep.join((path, "/usr/sbin", "/sbin"))}
-
-
-def _which(tool: str) -> Path | None:
-    folders = environment()["PATH"].split(os.pathsep)
-    return next((Path(folder, tool) for folder in folders if Path(folder, tool).is_file()), None)
 
 
 def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:

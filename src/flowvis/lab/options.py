@@ -1,8 +1,10 @@
 """What one run of the lab is asked to do; passed into its private world as JSON."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Self
+
+from flowvis.lab.doors import Doors
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Options:
     output: str = "text"
     keep: bool = False
     """Stay after the end until interrupted."""
+    doors: Doors = field(default_factory=Doors)
+    """To the machine that the lab is on."""
 
     def to_json(self) -> str:
         """Write them on one line."""
@@ -35,4 +39,4 @@ class Options:
         """Read what `to_json` wrote."""
         values = json.loads(text)
         lists = {name: tuple(values[name]) for name in ("scenarios", "faults")}
-        return cls(**{**values, **lists})
+        return cls(**{**values, **lists, "doors": Doors(**values["doors"])})

@@ -54,15 +54,15 @@ class Lab:
             DaemonProcess(exporter_name(node), "flowvis.cli.exporter", node.name) for node in NODES
         ]
 
-    async def open(self) -> None:
-        """Build the network and start the daemons."""
+    async def open(self, token: str = "") -> None:
+        """Build the network and start the daemons; whoever has the token may ask them."""
         self._say("Building two nodes with Pods, Services and a host outside")
         await asyncio.to_thread(network.build)  # pyroute2 wants an event loop of its own
         if self._options.events and not self._deaf:
             # Nobody hears the events while an exporter is away: what it misses must stay listed.
             for node in NODES:
                 set_sysctls(node.name, TRACKING)
-        configuration.write(events=self._options.events)
+        configuration.write(events=self._options.events, token=token)
         await self.cluster.start(datetime.now(UTC))
         self._say("Starting flow-aggregator, and flow-exporter on each node")
         await self.aggregator.start()

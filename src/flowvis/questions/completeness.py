@@ -14,6 +14,7 @@ from flowvis.clickhouse.schema.tables import BOOKS, TABLE
 from flowvis.questions.statement import Plan, Statement
 from flowvis.questions.times import TimeRange
 from flowvis.runtime.dropped import reason_of
+from flowvis.runtime.durations import format_duration
 
 LONGEST_S = 3600
 """Of a page's interval: longer where the store was away. Rarely more, then its books are not found
@@ -98,6 +99,8 @@ class Uncommitted:
     """The end of the last page that is stored."""
     now_s: int
     entries: Sequence[BookEntry]
+    kept_s: int = 0
+    """How long the store keeps records and books; 0 for ever."""
 
 
 def completeness(span: TimeRange, uncommitted: Uncommitted | None = None) -> Plan[Completeness]:
@@ -127,10 +130,13 @@ def completeness(span: TimeRange, uncommitted: Uncommitted | None = None) -> Pla
             found += _live(uncommitted)
             covered.append((uncommitted.since_s, max(uncommitted.now_s, span.to_s)))
         notes += _notes(uncommitted, span)
-    gaps = list(_gaps(covered, span))
-    if gaps and gaps[0].from_s == span.from_s and (yield from _is_before_all(gaps[0])):
+    expired = _expired(uncommitted, span)
+    begin_s = expired.to_ms // 1000 if expired is not None else span.from_s
+    gaps = list(_gaps(covered, begin_s, span))
+    if gaps and gaps[0].from_s == begin_s and (yield from _is_before_all(gaps[0])):
         notes.append(f"there is nothing of before {_said(gaps.pop(0).to_s)}")
-    missing = [*map(_without_books, gaps), *filter(None, map(_missing, _together(found)))]
+    lost_at_stages = filter(None, map(_missing, _together(found)))
+    missing = [*filter(None, [expired]), *map(_without_books, gaps), *lost_at_stages]
     return Completeness(missing, notes)
 
 
@@ -218,9 +224,19 @@ def _of_node(who: str, missing: Missing, seconds: int = 0) -> str:
     return f"{who} had no session" + (f" for {seconds} s" if seconds else "")
 
 
-def _gaps(covered: Sequence[tuple[int, int]], span: TimeRange) -> Iterator[TimeRange]:
-    """Go through the parts of a range that no page is of."""
-    at = span.from_s
+def _expired(uncommitted: Uncommitted | None, span: TimeRange) -> Missing | None:
+    """Return the part of a range that the store keeps no more."""
+    if uncommitted is None or not uncommitted.kept_s:
+        return None
+    until_s = min(uncommitted.now_s - uncommitted.kept_s, span.to_s)
+    if until_s <= span.from_s + SLACK_S:
+        return None
+    text = f"records are kept for {format_duration(uncommitted.kept_s)} (clickHouse.ttl)"
+    return Missing("clickhouse", "expired", None, span.from_s * 1000, until_s * 1000, text)
+
+
+def _gaps(covered: Sequence[tuple[int, int]], at: int, span: TimeRange) -> Iterator[TimeRange]:
+    """Go through the parts of a range, from a second on, that no page is of."""
     for begin, end in [*sorted(covered), (span.to_s, span.to_s)]:
         if begin > at + SLACK_S and at < span.to_s:
             yield TimeRange(at * 1000, min(begin, span.to_s) * 1000)

@@ -271,7 +271,6 @@ class Aggregator:
             *fields.routes(),
             *completion.routes(KnownValues(self._history, self._inventory, self._stored_values)),
             *antrea.routes(self._live, self._record_metrics),
-            *console.routes(),
             *nodes.routes(self._nodes_shown),
             *explain.routes(
                 Explanations(self._inventory, self._policies, self._kubernetes_problem),

@@ -34,6 +34,9 @@ from flowvis.filters.tree import Filter
 
 Mask = NDArray[np.bool_]
 
+Spend = Callable[[], None]
+"""Is called before each text that is tested, and may raise to end it."""
+
 _ORDERS: dict[Order, Callable[[Column, np.uint64], Mask]] = {
     Order.LESS: operator.lt,
     Order.AT_MOST: operator.le,
@@ -42,40 +45,44 @@ _ORDERS: dict[Order, Callable[[Column, np.uint64], Mask]] = {
 }
 
 
-def mask(filter: Filter, batch: Batch) -> Mask:  # noqa: A002  what it is
+def _freely() -> None:
+    """Spend what it takes."""
+
+
+def mask(filter: Filter, batch: Batch, spend: Spend = _freely) -> Mask:  # noqa: A002  what it is
     """Return which records of a batch a filter chooses: those that its condition chooses in SQL.
 
     A column that the batch does not have is as if it were 0, or empty, in all records.
     """
-    return mask_of(lowered(filter), batch)
+    return mask_of(lowered(filter), batch, spend)
 
 
-def mask_of(predicate: Predicate, batch: Batch) -> Mask:
+def mask_of(predicate: Predicate, batch: Batch, spend: Spend = _freely) -> Mask:
     """Return of which records of a batch a predicate is true."""
     match predicate:
         case Every(parts):
-            masks = (mask_of(part, batch) for part in parts)
+            masks = (mask_of(part, batch, spend) for part in parts)
             return reduce(np.logical_and, masks, np.ones(len(batch), np.bool_))
         case Some(parts):
-            masks = (mask_of(part, batch) for part in parts)
+            masks = (mask_of(part, batch, spend) for part in parts)
             return reduce(np.logical_or, masks, np.zeros(len(batch), np.bool_))
         case Negation(part):
-            return ~mask_of(part, batch)
+            return ~mask_of(part, batch, spend)
         case Flag(means=means):
-            return mask_of(means, batch)
-    return _leaf(predicate, batch)
+            return mask_of(means, batch, spend)
+    return _leaf(predicate, batch, spend)
 
 
-def _leaf(predicate: Predicate, batch: Batch) -> Mask:
+def _leaf(predicate: Predicate, batch: Batch, spend: Spend) -> Mask:
     match predicate:
         case TextIn(text, wanted):
-            return _passing(batch, text, frozenset(wanted).__contains__)
+            return _passing(batch, text, frozenset(wanted).__contains__, spend)
         case TextMatch(text, pattern):
             search = compiled(pattern).search
-            return _passing(batch, text, lambda value: search(value) is not None)
+            return _passing(batch, text, lambda value: search(value) is not None, spend)
         case TextHas(text, part):
             folded = part.lower()
-            return _passing(batch, text, lambda value: folded in value.lower())
+            return _passing(batch, text, lambda value: folded in value.lower(), spend)
         case NumberIn(number, values):
             return np.isin(numbers(batch, number), np.array(values, np.uint64))
         case NumberOrder(number, order, value):
@@ -109,9 +116,14 @@ def texts(batch: Batch, text: Text) -> tuple[list[bytes], NDArray[np.intp]]:
     return [text.make(*map(value, row)) for row in rows], places
 
 
-def _passing(batch: Batch, text: Text, test: Callable[[bytes], bool]) -> Mask:
+def _passing(batch: Batch, text: Text, test: Callable[[bytes], bool], spend: Spend) -> Mask:
     values, places = texts(batch, text)
-    return np.array([test(value) for value in values], dtype=np.bool_)[places]
+
+    def passes(value: bytes) -> bool:
+        spend()
+        return test(value)
+
+    return np.array([passes(value) for value in values], dtype=np.bool_)[places]
 
 
 def _distinct(columns: Sequence[Column]) -> tuple[list[list[int]], NDArray[np.intp]]:

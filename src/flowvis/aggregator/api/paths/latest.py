@@ -3,6 +3,7 @@
 {"lost": n} in between says that a slow reader missed n records.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from aiohttp import web
@@ -10,13 +11,13 @@ from aiohttp import web
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.asking import SELECTING, asked
 from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.choosing import chosen
 from flowvis.aggregator.api.latest import LatestRecords, TooManyFollowers
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import FLAG, OBJECT, WHOLE, Parameter, Route, flag, number
 from flowvis.aggregator.destinations.outbox import Outbox
 from flowvis.batch import Batch
 from flowvis.filters import Filter
-from flowvis.filters.mask import mask
 
 DEFAULT_FLOWS = 100
 LIMIT = Parameter("limit", f"How many; {DEFAULT_FLOWS} by default", WHOLE)
@@ -47,33 +48,37 @@ class _Latest:
 
     async def answer(self, caller: Caller, request: web.Request) -> web.StreamResponse:
         limit = number(request, "limit", DEFAULT_FLOWS)
-        chosen = asked(caller, request)
+        wanted = asked(caller, request)
         response = answers.lines()
         try:
             with self._history.follow(caller.name) as coming, suppress(ConnectionResetError):
-                latest = self._latest(limit, chosen)  # before any await: nothing comes twice
+                latest = self._history.latest(self._history.size)  # at once: nothing comes twice
+                found = await _latest(latest, limit, wanted)
                 await response.prepare(request)
-                for batch in latest:
+                for batch in found:
                     await answers.write(response, batch)
                 if flag(request, "follow"):
-                    await _follow(response, coming, chosen)
+                    await _follow(response, coming, wanted)
                 await response.write_eof()
         except TooManyFollowers as error:
             raise Problem("too-many", str(error)) from error
         return response
 
-    def _latest(self, limit: int, chosen: Filter) -> list[Batch]:
-        """Up to `limit` of the latest records that are wanted, oldest first."""
-        found: list[Batch] = []
-        for batch in reversed(self._history.latest(self._history.size)):
-            wanted = batch.take(mask(chosen, batch))
-            if limit and len(wanted):
-                found.append(wanted.take(slice(max(len(wanted) - limit, 0), None)))
-                limit -= len(found[-1])
-        return found[::-1]
+
+async def _latest(batches: Sequence[Batch], limit: int, wanted: Filter) -> list[Batch]:
+    """Return up to `limit` of the latest records that are wanted, oldest first."""
+    found: list[Batch] = []
+    for batch in reversed(batches):
+        if not limit:
+            break
+        part = await chosen(wanted, batch)
+        if len(part):
+            found.append(part.take(slice(max(len(part) - limit, 0), None)))
+            limit -= len(found[-1])
+    return found[::-1]
 
 
-async def _follow(response: web.StreamResponse, coming: Outbox, chosen: Filter) -> None:
+async def _follow(response: web.StreamResponse, coming: Outbox, wanted: Filter) -> None:
     """Write what comes until the reader leaves or the aggregator stops."""
     reported = 0
     while (batch := await coming.take(answers.LINES)) is not None:
@@ -82,4 +87,4 @@ async def _follow(response: web.StreamResponse, coming: Outbox, chosen: Filter) 
         if lost > reported:
             await response.write(answers.line({"lost": lost - reported}))
             reported = lost
-        await answers.write(response, batch.take(mask(chosen, batch)))
+        await answers.write(response, await chosen(wanted, batch))

@@ -7,10 +7,10 @@ from aiohttp import web
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.asking import SELECTING, asked
 from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.choosing import chosen
 from flowvis.aggregator.api.paths.latest import DEFAULT_FLOWS, LIMIT
 from flowvis.aggregator.api.routes import API, OBJECT, Route, number
 from flowvis.batch import Batch
-from flowvis.filters.mask import mask
 
 AT_ONCE = 10_000  # live flows looked at in one go
 
@@ -23,15 +23,18 @@ def routes(live: Live) -> list[Route]:
 
     async def answer(caller: Caller, request: web.Request) -> web.StreamResponse:
         limit = number(request, "limit", DEFAULT_FLOWS)
-        chosen = asked(caller, request)
+        wanted = asked(caller, request)
         response = answers.lines()
-        await response.prepare(request)
         seen = 0
         while limit and len(part := live(AT_ONCE, seen)):
             seen += len(part)
-            wanted = part.take(mask(chosen, part)).take(slice(limit))
-            limit -= len(wanted)
-            await answers.write(response, wanted)
+            found = (await chosen(wanted, part)).take(slice(limit))
+            limit -= len(found)
+            if not response.prepared:
+                await response.prepare(request)
+            await answers.write(response, found)
+        if not response.prepared:
+            await response.prepare(request)
         await response.write_eof()
         return response
 

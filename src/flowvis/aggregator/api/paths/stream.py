@@ -19,13 +19,13 @@ from aiohttp import web
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.asking import SELECTING, asked
 from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.choosing import chosen
 from flowvis.aggregator.api.latest import LatestRecords, TooManyFollowers
 from flowvis.aggregator.api.listing import rows
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import API, WHOLE, Parameter, Route, number
 from flowvis.batch import Batch
 from flowvis.filters import Filter
-from flowvis.filters.mask import mask
 
 ALIVE_S = 15.0  # proxies end what is silent for longer
 RETRY_MS = 2000
@@ -63,8 +63,8 @@ class _Streams:
         """Tells the ids of this process from those of the one before."""
 
     async def answer(self, caller: Caller, request: web.Request) -> web.StreamResponse:
-        chosen = asked(caller, request)
-        latest = number(request, "latest", 0)
+        wanted = asked(caller, request)
+        latest = number(request, "latest", 0, self._history.size)
         if seconds := number(request, "seconds", 0):
             latest = max(latest, self._history.put_within(seconds))
         try:
@@ -76,7 +76,7 @@ class _Streams:
                 response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
                 with suppress(ConnectionResetError):  # the reader has left
                     await response.prepare(request)
-                    events = _Events(response, self._life, chosen)
+                    events = _Events(response, self._life, wanted)
                     await events.begin(begun, missed, lost)
                     if "latest" in request.query or "seconds" in request.query:
                         await events.live(whole_since_s)
@@ -117,10 +117,10 @@ class _Streams:
 class _Events:
     """What is written to one reader."""
 
-    def __init__(self, response: web.StreamResponse, life: str, chosen: Filter) -> None:
+    def __init__(self, response: web.StreamResponse, life: str, wanted: Filter) -> None:
         self.reported = 0
         """Records that the reader was told to have missed while reading."""
-        self._response, self._life, self._chosen = response, life, chosen
+        self._response, self._life, self._wanted = response, life, wanted
         self._position = 0
 
     async def begin(self, position: int, batches: list[Batch], lost: int) -> None:
@@ -140,9 +140,9 @@ class _Events:
     async def flows(self, batch: Batch, position: int) -> None:
         """Write what is chosen of the records up to a position."""
         self._position = position
-        wanted = batch.take(mask(self._chosen, batch))
-        if len(wanted):
-            event = _event("flows", list(rows(wanted)))
+        found = await chosen(self._wanted, batch)
+        if len(found):
+            event = _event("flows", list(rows(found)))
             await self._response.write(f"id: {self._life}-{position}\n".encode() + event)
 
     async def lost(self, count: int) -> None:

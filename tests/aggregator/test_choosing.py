@@ -1,0 +1,84 @@
+"""Filters that take long keep nobody waiting: neither exporters nor other readers."""
+
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowvis.aggregator.api import choosing
+from flowvis.aggregator.api.choosing import chosen
+from flowvis.aggregator.api.problems import Problem
+from flowvis.batch import Batch
+from flowvis.filters import parse
+
+from .opened import SHOP, SHOPS, opened
+from .records import records
+
+HOSTILE = (
+    'src.label.app ~ "((a?){30}){30}x"',
+    'src.label.app ~ "(.*a.{20}){3}x"',
+    " or ".join(f'src.label.app ~ "[ab]*a[ab]{{{n}}}c"' for n in range(100, 150)),
+)
+
+
+def with_labels(count: int) -> Batch:
+    """Records of Pods with labels of which no two are the same."""
+    letters = random.Random(9)
+    return records(
+        *(
+            {
+                "sourceIP": "10.0.0.1",
+                "sourcePodNamespace": "shop",
+                "sourcePodLabels": f'{{"app":"{"".join(letters.choices("ab", k=400))}"}}',
+            }
+            for _ in range(count)
+        )
+    )
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_a_filter_that_takes_too_long_is_ended(text: str) -> None:
+    with pytest.raises(Problem, match="takes too long for 500 records") as found:
+        await chosen(parse(text), with_labels(500))
+    assert found.value.code == "too-costly"
+
+
+async def test_what_people_ask_is_not_too_long() -> None:
+    text = 'src.label.app ~ "^[ab]+$" and not pod ~ "kube|core" or src.label.app = *ab*'
+    assert len(await chosen(parse(text), with_labels(500))) > 400
+
+
+async def test_no_filter_of_a_reader_is_evaluated_on_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def mask(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return choosing_mask(*arguments)
+
+    choosing_mask = choosing.mask
+    with monkeypatch.context() as patch:
+        patch.setattr(choosing, "mask", mask)
+        async with opened(tmp_path) as it:
+            for path in ("/api/v1/live", "/flows"):
+                status, text = await it.ask(f"{path}?filter=pod+!~+x", SHOP)
+                assert status == 200
+                assert text.count("\n") == len(SHOPS)
+            url = f"{it.url}/api/v1/stream?latest=9"
+            headers = {"Authorization": f"Bearer {SHOP}"}
+            async with it.http.get(url, headers=headers) as answer:
+                await answer.content.readuntil(b"data: ")
+    assert len(threads) >= 3
+    assert threading.main_thread() not in threads
+
+
+async def test_who_asks_too_much_is_told_so(tmp_path: Path) -> None:
+    flows = with_labels(500)
+    async with opened(tmp_path, live_flows=flows) as it:
+        it.history.put(flows)
+        for path in ("/api/v1/live", "/flows"):
+            assert await it.code(path, SHOP, params={"filter": HOSTILE[0]}) == "too-costly"
+        assert await it.ask("/healthz") == (200, "ok")

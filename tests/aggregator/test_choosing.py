@@ -11,6 +11,7 @@ from flowvis.aggregator.api import choosing
 from flowvis.aggregator.api.choosing import chosen
 from flowvis.aggregator.api.problems import Problem
 from flowvis.batch import Batch
+from flowvis.filters import mask as filter_mask
 from flowvis.filters import parse
 
 from .opened import SHOP, SHOPS, opened
@@ -57,9 +58,9 @@ async def test_no_filter_of_a_reader_is_evaluated_on_the_event_loop(
 
     def mask(*arguments: Any) -> Any:
         threads.append(threading.current_thread())
-        return choosing_mask(*arguments)
+        return plain(*arguments)
 
-    choosing_mask = choosing.mask
+    plain = filter_mask.mask
     with monkeypatch.context() as patch:
         patch.setattr(choosing, "mask", mask)
         async with opened(tmp_path) as it:

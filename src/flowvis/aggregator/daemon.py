@@ -278,6 +278,7 @@ class Aggregator:
                 now_ms,
             ),
             *policies.routes(self._questions, self._policies),
+            *console.routes(),
         ]
 
     def _namespaces(self) -> list[str]:

@@ -1,7 +1,9 @@
 """flowctl lab: two nodes with Pods on this machine."""
 
 import argparse
+import socket
 import sys
+from dataclasses import replace
 from typing import Any
 
 from flowvis.lab import isolation
@@ -136,4 +138,9 @@ def _run(arguments: argparse.Namespace) -> int:
         output=arguments.output,
         keep=arguments.keep,
     )
-    return isolation.enter([options.to_json()])
+    if options.command != "demo":
+        return isolation.enter([options.to_json()])
+    # Made outside, as a browser comes from there.
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        options = replace(options, door=door.fileno(), keep=options.keep or sys.stdout.isatty())
+        return isolation.enter([options.to_json()], [door.fileno()])

@@ -40,16 +40,43 @@ async def show(options: Options, console: Console) -> int:
     """Show a run; return the exit code."""
     lab = Lab(options, lambda line: console.print(line, style="dim"))
     await lab.open()
-    async with _flows(console):
-        await lab.have_traffic()
-        await asyncio.sleep(SETTLED_S)
-    if options.keep:
-        console.print(f"\n{KEPT}")
-        while True:
+    async with _page(options.door, console):
+        async with _flows(console):
             await lab.have_traffic()
+            await asyncio.sleep(SETTLED_S)
+        if options.keep:
+            console.print(f"\n{KEPT}")
+            while True:
+                await lab.have_traffic()
     report = await lab.close()
     console.print("\n", report.render(), f"\n{FURTHER}", sep="", soft_wrap=True)
     return 0 if report.ok else 1
+
+
+@asynccontextmanager
+async def _page(door: int | None, console: Console) -> AsyncIterator[None]:
+    """Serve the console to a browser of this machine while the body runs; print the link."""
+    if door is None:
+        yield
+        return
+    process = await asyncio.create_subprocess_exec(
+        *FLOWCTL,
+        "open",
+        "--print",
+        "--listening",
+        str(door),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[door],
+    )
+    try:
+        if process.stdout is not None and (link := (await process.stdout.readline()).decode()):
+            console.print("\nIn a browser of this machine:", style="bold")
+            console.print(f"  {link.strip()}", soft_wrap=True, highlight=False)
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 @asynccontextmanager

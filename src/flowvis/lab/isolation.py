@@ -63,15 +63,20 @@ def probe() -> bool:
     raise SystemRefused("this kernel keeps namespaces to root: run it with sudo")
 
 
-def enter(arguments: Sequence[str]) -> int:
+def enter(arguments: Sequence[str], descriptors: Sequence[int] = ()) -> int:
     """Run `python -m flowvis.lab ARGUMENTS` in a private world and return its exit code.
 
-    The lab reads its standard input only to learn that this process is gone or wants it to end.
+    It has these descriptors as well: a socket stays in the network that it was made in. The lab
+    reads its standard input only to learn that this process is gone or wants it to end.
     """
     command = wrap([sys.executable, "-m", "flowvis.lab", *arguments], user=probe())
     with (
         subprocess.Popen(
-            command, env=environment(), stdin=subprocess.PIPE, start_new_session=True
+            command,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=descriptors,
         ) as lab,
         _end_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as ended,
     ):

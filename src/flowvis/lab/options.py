@@ -25,6 +25,8 @@ class Options:
     output: str = "text"
     keep: bool = False
     """Stay after the end until interrupted."""
+    door: int | None = None
+    """Descriptor of a socket that listens outside of the private world: for the console."""
 
     def to_json(self) -> str:
         """Write them on one line."""

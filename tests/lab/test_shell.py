@@ -1,11 +1,14 @@
 """A demo that stays, and a shell to it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -17,8 +20,8 @@ FLOWCTL = [sys.executable, "-m", "flowvis.cli.flowctl"]
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[int]:
-    """The PID of a lab's first process, with some flows in its store."""
+def demo() -> Iterator[tuple[int, str]]:
+    """The PID of a lab's first process, with some flows in its store; and the console's link."""
     command = [*FLOWCTL, "lab", "demo", "--duration", "3s", "--keep", "--scenario", "service"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -29,12 +32,20 @@ def lab() -> Iterator[int]:
             said.append(line)
             if "on a node" in line:
                 break
-        assert "web:http" in "".join(said)
+        text = "".join(said)
+        assert "web:http" in text
+        link = re.search(r"http://127\.0\.0\.1:\d+/#token=\S+", text)
+        assert link is not None, text
         (unshare,) = children(process.pid)
         (init,) = children(unshare)
-        yield init
+        yield init, link[0]
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 128 + signal.SIGINT
+
+
+@pytest.fixture
+def lab(demo: tuple[int, str]) -> int:
+    return demo[0]
 
 
 def children(pid: int) -> list[int]:
@@ -44,6 +55,19 @@ def children(pid: int) -> list[int]:
 def shell(pid: int, commands: str, *host: str) -> subprocess.CompletedProcess[str]:
     command = [*FLOWCTL, "lab", "shell", "--pid", str(pid), *host]
     return subprocess.run(command, input=commands, capture_output=True, text=True, timeout=30)
+
+
+def test_a_browser_of_this_machine_is_let_in_by_the_link(demo: tuple[int, str]) -> None:
+    base, _, token = demo[1].partition("/#token=")
+    with urlopen(f"{base}/", timeout=20) as page:  # noqa: S310
+        assert b"<title>flowvis</title>" in page.read()
+    with pytest.raises(HTTPError, match="401"):
+        urlopen(f"{base}/api/v1/me", timeout=20)  # noqa: S310
+    request = Request(f"{base}/api/v1/query?by=service&measure=octets")  # noqa: S310
+    request.add_header("Authorization", f"Bearer {token}")
+    with urlopen(request, timeout=20) as answer:  # noqa: S310
+        services = [row[0] for row in json.load(answer)["rows"]]
+    assert any("shop/web:http" in service for service in services)
 
 
 def test_flowctl_finds_the_aggregator_of_the_lab(lab: int) -> None:

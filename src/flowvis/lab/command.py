@@ -49,7 +49,9 @@ def add_arguments(commands: Any) -> None:
     run.set_defaults(run=_run, command="run", keep=False)
     demo = kinds.add_parser("demo", help="traffic, and its flows as they arrive")
     _add_run_arguments(demo, duration_s=20.0)
-    demo.add_argument("--keep", action="store_true", help="stay until interrupted")
+    demo.add_argument(
+        "--keep", action="store_true", help="stay until interrupted, as at a terminal"
+    )
     demo.set_defaults(run=_run, command="demo", output="text")
     scenarios = kinds.add_parser("scenarios", help="what traffic there is")
     scenarios.set_defaults(run=_list, listed={s.name: s.about for s in SCENARIOS if not s.fault})

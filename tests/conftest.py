@@ -41,7 +41,7 @@ def _proof_takes_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowvis.transport.client.PROOF_S", 0.03)
 
 
-SHARED = ("clickhouse",)
+SHARED = ("clickhouse", "console")
 """Rooms whose tests share servers."""
 
 

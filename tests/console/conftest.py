@@ -1,4 +1,7 @@
-"""One aggregator and one browser for all tests of the console."""
+"""One aggregator and one browser for all tests of the console.
+
+Playwright has an event loop in its thread for as long as it is there: no longer than these tests.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +15,7 @@ from .traffic import cluster
 PODS = 60
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """What is looked at: an aggregator with the traffic of sixty Pods."""
     now = now_s()
@@ -20,13 +23,13 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     with browser() as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def session(shown: Console, chromium: Browser) -> Any:
     """The cookie of somebody who is logged in."""
     context = chromium.new_context()

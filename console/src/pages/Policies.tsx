@@ -105,7 +105,7 @@ function Rules({ policies }: { policies: Policy[] }) {
           key: "rule",
           title: "Rule",
           width: "18%",
-          cell: ({ rule }) => <Name text={rule?.name} none={rule ? "unnamed" : "no rule"} />,
+          cell: ({ rule }) => <Name text={rule?.name} none={rule ? "default isolation" : "no rule"} />,
         },
         {
           key: "action",

@@ -115,8 +115,13 @@ class Forwarding:
 
 
 @asynccontextmanager
-async def forwarding(way: Way, port: int = 0) -> AsyncIterator[str]:
-    """Serve a console of an aggregator; give the link that opens it, logged in."""
+async def forwarding(
+    way: Way, port: int = 0, listening: socket.socket | None = None
+) -> AsyncIterator[str]:
+    """Serve a console of an aggregator; give the link that opens it, logged in.
+
+    `listening` is a socket of this machine that listens already.
+    """
     token = secrets.token_urlsafe(32)
     door = TcpDoor([_OneToken(token)], secure=False)
     passing = Forwarding(way)
@@ -128,7 +133,10 @@ async def forwarding(way: Way, port: int = 0) -> AsyncIterator[str]:
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, HOST, port).start()
+        if listening is not None:
+            await web.SockSite(runner, listening).start()
+        else:
+            await web.TCPSite(runner, HOST, port).start()
         bound = runner.addresses[0][1]
         yield f"http://{HOST}:{bound}/#token={token}"
     finally:

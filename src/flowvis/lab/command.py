@@ -1,9 +1,7 @@
 """flowctl lab: two nodes with Pods on this machine."""
 
 import argparse
-import socket
 import sys
-from dataclasses import replace
 from typing import Any
 
 from flowvis.lab import doors, isolation
@@ -53,14 +51,10 @@ def add_arguments(commands: Any) -> None:
     demo = kinds.add_parser("demo", help="traffic, and its flows as they arrive")
     _add_run_arguments(demo, duration_s=20.0)
     demo.add_argument(
-<<<<<<< HEAD
         "--keep",
         action=argparse.BooleanOptionalAction,
         default=sys.stdin.isatty() and sys.stdout.isatty(),
         help="stay, with traffic going on, until interrupted (default: at a terminal)",
-=======
-        "--keep", action="store_true", help="stay until interrupted, as at a terminal"
->>>>>>> h-console
     )
     demo.set_defaults(run=_run, command="demo", output="text")
     scenarios = kinds.add_parser("scenarios", help="what traffic there is")
@@ -161,12 +155,3 @@ def _options(arguments: argparse.Namespace, found: Doors) -> Options:
         keep=arguments.keep,
         doors=found,
     )
-<<<<<<< HEAD
-=======
-    if options.command != "demo":
-        return isolation.enter([options.to_json()])
-    # Made outside, as a browser comes from there.
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        options = replace(options, door=door.fileno(), keep=options.keep or sys.stdout.isatty())
-        return isolation.enter([options.to_json()], [door.fileno()])
->>>>>>> h-console

@@ -41,7 +41,6 @@ The lab goes on until you press Ctrl-C. In another terminal:
 async def show(options: Options, console: Console) -> int:
     """Show a run; return the exit code."""
     lab = Lab(options, lambda line: console.print(line, style="dim"))
-<<<<<<< HEAD
     token = secrets.token_urlsafe(TOKEN_BYTES)
     doorways = _doorways(options.doors)
     await lab.open(token)
@@ -57,17 +56,7 @@ async def show(options: Options, console: Console) -> int:
         if options.doors.refused:
             console.print(f"\nThese work in `flowctl lab shell` only: {options.doors.refused}")
         while True:
-=======
-    await lab.open()
-    async with _page(options.door, console):
-        async with _flows(console):
->>>>>>> h-console
             await lab.have_traffic()
-            await asyncio.sleep(SETTLED_S)
-        if options.keep:
-            console.print(f"\n{KEPT}")
-            while True:
-                await lab.have_traffic()
     report = await lab.close()
     console.print("\n", report.render(), f"\n{FURTHER}", sep="", soft_wrap=True)
     return 0 if report.ok else 1
@@ -80,32 +69,6 @@ def _doorways(doors: Doors) -> list[Doorway]:
         (doors.control, partial(asyncio.open_unix_connection, CONTROL_SOCKET)),
     ]
     return [Doorway(descriptor, connect) for descriptor, connect in places if descriptor >= 0]
-
-
-@asynccontextmanager
-async def _page(door: int | None, console: Console) -> AsyncIterator[None]:
-    """Serve the console to a browser of this machine while the body runs; print the link."""
-    if door is None:
-        yield
-        return
-    process = await asyncio.create_subprocess_exec(
-        *FLOWCTL,
-        "open",
-        "--print",
-        "--listening",
-        str(door),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        pass_fds=[door],
-    )
-    try:
-        if process.stdout is not None and (link := (await process.stdout.readline()).decode()):
-            console.print("\nIn a browser of this machine:", style="bold")
-            console.print(f"  {link.strip()}", soft_wrap=True, highlight=False)
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 @asynccontextmanager

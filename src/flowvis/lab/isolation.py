@@ -65,19 +65,11 @@ def probe() -> bool:
     raise SystemRefused("this kernel keeps namespaces to root: run it with sudo")
 
 
-<<<<<<< HEAD
 def enter(arguments: Sequence[str], *, inherits: Sequence[int] = ()) -> int:
     """Run `python -m flowvis.lab ARGUMENTS` in a private world and return its exit code.
 
     `inherits`: file descriptors that stay open in there. The lab reads its standard input only to
     learn that this process is gone or wants it to end.
-=======
-def enter(arguments: Sequence[str], descriptors: Sequence[int] = ()) -> int:
-    """Run `python -m flowvis.lab ARGUMENTS` in a private world and return its exit code.
-
-    It has these descriptors as well: a socket stays in the network that it was made in. The lab
-    reads its standard input only to learn that this process is gone or wants it to end.
->>>>>>> h-console
     """
     command = wrap([sys.executable, "-m", "flowvis.lab", *arguments], user=probe())
     with (
@@ -86,11 +78,7 @@ def enter(arguments: Sequence[str], descriptors: Sequence[int] = ()) -> int:
             env=environment(),
             stdin=subprocess.PIPE,
             start_new_session=True,
-<<<<<<< HEAD
             pass_fds=inherits,
-=======
-            pass_fds=descriptors,
->>>>>>> h-console
         ) as lab,
         _end_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as ended,
     ):

@@ -27,13 +27,8 @@ class Options:
     output: str = "text"
     keep: bool = False
     """Stay after the end until interrupted."""
-<<<<<<< HEAD
     doors: Doors = field(default_factory=Doors)
     """To the machine that the lab is on."""
-=======
-    door: int | None = None
-    """Descriptor of a socket that listens outside of the private world: for the console."""
->>>>>>> h-console
 
     def to_json(self) -> str:
         """Write them on one line."""

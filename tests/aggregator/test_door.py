@@ -440,6 +440,10 @@ async def test_requests_of_one_caller_are_limited(tmp_path: Path) -> None:
         assert await it.code(ME, ADMIN) == "", "others are not concerned"
         clock.now_s += 1
         assert [await it.code(ME, SHOP) for _ in range(3)] == ["", "", "too-many"]
+        clock.now_s += 1
+        mistaken = [await it.code("/flows?limit=x", SHOP), await it.code("/status", SHOP)]
+        assert mistaken == ["bad-request", "forbidden"]
+        assert await it.code(ME, SHOP) == "too-many", "mistakes count as well"
         async with it.http.get(
             f"{it.url}{ME}", headers={"Authorization": f"Bearer {SHOP}"}
         ) as answer:

@@ -117,10 +117,10 @@ class Application:
                 return await route.handler(ANYBODY, request)
             caller = await self._door.caller(request)
             _PROGRESS.get().caller = caller.name
-            if route.needs is Needs.EVERYTHING:
-                caller.require_everything(request.path)
-            route.check(request)
             with self._limits.request(caller.name) if self._limits else nullcontext():
+                if route.needs is Needs.EVERYTHING:
+                    caller.require_everything(request.path)
+                route.check(request)
                 return await self._answered(route, caller, request)
 
         return handle

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Middleware
 
 from flowvis.aggregator.api import answers
@@ -97,7 +97,9 @@ class Application:
         made.on_response_prepare.append(_note_begun)
         for route in self.routes:
             for path in (route.path, *route.also):
-                made.router.add_route(route.method, path, self._handling(route))
+                made.router.add_route(
+                    route.method, path, self._handling(route), expect_handler=_go_on
+                )
         return made
 
     def _handling(self, route: Route) -> Handling:
@@ -204,8 +206,23 @@ class Application:
         return response
 
 
+async def _go_on(request: web.Request) -> None:
+    """Have a body sent that a client asks about; other expectations may be let be (RFC 9110 10.1.1).
+
+    An error here would pass by all that answers errors.
+    """
+    if (
+        request.headers.get("Expect", "").lower() == "100-continue"
+        and request.version >= HttpVersion11
+        and request.transport is not None
+    ):
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
 async def _note_begun(_: web.Request, response: web.StreamResponse) -> None:
-    _PROGRESS.get().begun = response
+    progress = _PROGRESS.get(None)
+    if progress is not None:  # else aiohttp's own: it did not expect what the client expects
+        progress.begun = response
 
 
 def _passed(passing: Passing) -> Middleware:

@@ -89,6 +89,7 @@ class _Handler(web.RequestHandler):
             loop=asyncio.get_running_loop(),
             keepalive_timeout=NEXT_REQUEST_S,
             access_log=None,  # type: ignore[arg-type]  # as aiohttp itself gives it
+            auto_decompress=False,  # what is not what it says would end in aiohttp's own log
         )
         self._application = application
 

@@ -1,11 +1,17 @@
-"""Requests that no client of ours sends are answered like any other, and leave nothing in the log."""
+"""Requests that no client of ours sends are answered as others, and leave nothing in the log."""
 
 import asyncio
+import gc
 import json
 import logging
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+
+from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.routes import Route
 
 from .opened import ADMIN, Opened, opened
 
@@ -74,3 +80,26 @@ async def test_whoever_has_no_token_sends_a_small_body_or_none(tmp_path: Path) -
         assert await it.code("/api/v1/session", method="POST", data=body) == "too-large"
         status, _ = await it.ask("/api/v1/session", method="POST", json={"token": "x" * 20_000})
         assert status in {401, 403}
+
+
+async def test_what_goes_wrong_for_who_has_left_is_not_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: Caller, __: web.Request) -> web.StreamResponse:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.set()
+            raise Problem("too-many", "and nobody is told") from None
+        raise AssertionError
+
+    async with opened(tmp_path, more=[Route("GET", "/slow", answer, "Never")]) as it:
+        asking = asyncio.ensure_future(it.ask("/slow", ADMIN))
+        await asyncio.wait_for(begun.wait(), 20)
+        asking.cancel()
+        await asyncio.wait_for(ended.wait(), 20)
+    gc.collect()
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == []

@@ -129,6 +129,8 @@ class Application:
             if not answering.done():
                 answering.cancel()
                 await asyncio.wait((answering,))
+            if not answering.cancelled():
+                answering.exception()  # seen, also where nobody is left to be told
         return answering.result()
 
     async def _check_again(self, caller: Caller, request: web.Request) -> None:
@@ -207,7 +209,7 @@ class Application:
 
 
 async def _go_on(request: web.Request) -> None:
-    """Have a body sent that a client asks about; other expectations may be let be (RFC 9110 10.1.1).
+    """Have a body sent that a client asks about; others may be let be (RFC 9110 10.1.1).
 
     An error here would pass by all that answers errors.
     """

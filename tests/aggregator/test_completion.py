@@ -8,7 +8,7 @@ from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import completion, fields
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
-from flowvis.aggregator.api.stored_values import StoredValues
+from flowvis.aggregator.api.stored_values import AT_ONCE, StoredValues
 from flowvis.aggregator.api.values import KnownValues
 from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.schema.encode import BatchId
@@ -204,3 +204,28 @@ async def test_values_of_the_store(tmp_path: Path) -> None:
     without = StoredValues(running, none, lambda: NOW_S * 1000, PATIENCE_S)
     async with opened(tmp_path, more=completion.routes(known(without))) as it:
         assert await options(it, "src.pod = ") == []
+
+
+async def test_who_completes_many_names_takes_few_places(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def prepare(_: str) -> Query:
+        gate.wait(PATIENCE_S)
+        raise Problem("no-store", "no store is configured")
+
+    running = Answers(lambda: 1)
+    values = StoredValues(running, prepare, lambda: NOW_S * 1000, 0.0)
+    latest = KnownValues(LatestRecords(10), Inventory(), values)
+    async with opened(tmp_path, more=completion.routes(latest)) as it:
+        for number in range(20):
+            assert await options(it, f"label.k{number} = ", SHOP) == []
+        assert running.places.taken + running.places.waiting == AT_ONCE
+        assert await options(it, "label.other = ", ADMIN) == []
+        assert running.places.taken + running.places.waiting == AT_ONCE + 1
+        gate.set()
+        await until(lambda: running.running == 0, "the answers")
+        gate.clear()
+        assert await options(it, "label.later = ", SHOP) == []
+        assert running.places.taken + running.places.waiting == 1
+        gate.set()
+    await values.close()

@@ -185,6 +185,12 @@ def test_what_does_more_than_read_is_refused(attempt: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("query", ["SELECT '\ud800'", "\udfff", "SELECT 1 -- \udc80"])
+def test_what_is_no_text_is_refused(query: str) -> None:
+    with pytest.raises(StoreError, match="surrogate"):
+        readable(query)
+
+
 @pytest.mark.parametrize("statement", READS)
 def test_what_only_reads_is_run_as_it_is(statement: str) -> None:
     without = statement.replace("-- INTO OUTFILE", " ").rstrip(";")

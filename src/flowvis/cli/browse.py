@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import socket
 import sys
 import webbrowser
 
@@ -30,7 +29,6 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     parser.add_argument(
         "--port", type=_port, default=0, help="the port on this machine (any free one)"
     )
-    parser.add_argument("--listening", type=int, help=argparse.SUPPRESS)  # the lab's: a descriptor
     parser.set_defaults(run=lambda options: run(options, connect(options).way))
 
 
@@ -47,16 +45,12 @@ def run(options: argparse.Namespace, way: Way) -> int:
 
 async def _serve(way: Way, options: argparse.Namespace) -> None:
     try:
-        async with forwarding(way, options.port, _listening(options.listening)) as link:
+        async with forwarding(way, options.port) as link:
             _show(link, options)
             print("flowctl: until Ctrl-C", file=sys.stderr)
             await asyncio.Event().wait()
     except OSError as error:
         raise SystemRefused(f"--port {options.port}: {error.strerror}: give another") from error
-
-
-def _listening(descriptor: int | None) -> socket.socket | None:
-    return None if descriptor is None else socket.socket(fileno=descriptor)
 
 
 def _show(link: str, options: argparse.Namespace) -> None:

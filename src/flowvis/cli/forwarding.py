@@ -115,13 +115,8 @@ class Forwarding:
 
 
 @asynccontextmanager
-async def forwarding(
-    way: Way, port: int = 0, listening: socket.socket | None = None
-) -> AsyncIterator[str]:
-    """Serve a console of an aggregator; give the link that opens it, logged in.
-
-    `listening` is a socket of this machine that listens already.
-    """
+async def forwarding(way: Way, port: int = 0) -> AsyncIterator[str]:
+    """Serve a console of an aggregator; give the link that opens it, logged in."""
     token = secrets.token_urlsafe(32)
     door = TcpDoor([_OneToken(token)], secure=False)
     passing = Forwarding(way)
@@ -133,10 +128,7 @@ async def forwarding(
     )
     await runner.setup()
     try:
-        if listening is not None:
-            await web.SockSite(runner, listening).start()
-        else:
-            await web.TCPSite(runner, HOST, port).start()
+        await web.TCPSite(runner, HOST, port).start()
         bound = runner.addresses[0][1]
         yield f"http://{HOST}:{bound}/#token={token}"
     finally:

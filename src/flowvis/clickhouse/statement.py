@@ -128,7 +128,11 @@ def readable(sql: str, max_length: int = MAX_LENGTH) -> str:
 
     A reason names the piece and the remedy.
     """
-    if len(sql.encode(errors="surrogatepass")) > max_length:
+    try:
+        length = len(sql.encode())
+    except UnicodeEncodeError as error:
+        raise _refused("half of a surrogate pair is no character") from error
+    if length > max_length:
         raise _refused(f"longer than {max_length} bytes")
     pieces = list(_pieces(sql))
     while pieces and (pieces[-1].is_sign(";") or pieces[-1].kind is Kind.SPACE):

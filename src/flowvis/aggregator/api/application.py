@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Middleware
 
 from flowvis.aggregator.api import answers
@@ -104,9 +104,9 @@ class Application:
         for route in self.routes:
             handling = self._handling(route)
             for path in (route.path, *route.also):
-                made.router.add_route(route.method, path, handling)
+                made.router.add_route(route.method, path, handling, expect_handler=_go_on)
                 if route.method == "GET" and route.needs is Needs.NOTHING:
-                    made.router.add_route("HEAD", path, handling)
+                    made.router.add_route("HEAD", path, handling, expect_handler=_go_on)
         return made
 
     def _handling(self, route: Route) -> Handling:
@@ -137,6 +137,8 @@ class Application:
             if not answering.done():
                 answering.cancel()
                 await asyncio.wait((answering,))
+            if not answering.cancelled():
+                answering.exception()  # seen, also where nobody is left to be told
         return answering.result()
 
     async def _check_again(self, caller: Caller, request: web.Request) -> None:
@@ -222,8 +224,23 @@ def _check_body(request: web.Request) -> None:
         raise Problem("too-large", f"a body has at most {MAX_REQUEST_BYTES} bytes")
 
 
+async def _go_on(request: web.Request) -> None:
+    """Have a body sent that a client asks about; others may be let be (RFC 9110 10.1.1).
+
+    An error here would pass by all that answers errors.
+    """
+    if (
+        request.headers.get("Expect", "").lower() == "100-continue"
+        and request.version >= HttpVersion11
+        and request.transport is not None
+    ):
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
 async def _note_begun(_: web.Request, response: web.StreamResponse) -> None:
-    _PROGRESS.get().begun = response
+    progress = _PROGRESS.get(None)
+    if progress is not None:  # else aiohttp's own: it did not expect what the client expects
+        progress.begun = response
 
 
 def _passed(passing: Passing) -> Middleware:

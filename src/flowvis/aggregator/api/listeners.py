@@ -107,6 +107,7 @@ class _Handler(web.RequestHandler):
             keepalive_timeout=NEXT_REQUEST_S,
             lingering_time=0,
             access_log=None,  # type: ignore[arg-type]  # as aiohttp itself gives it
+            auto_decompress=False,  # what is not what it says would end in aiohttp's own log
         )
         self._application = application
 

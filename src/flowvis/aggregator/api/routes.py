@@ -5,6 +5,7 @@ returns the answer, or raises a `Problem`.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,8 @@ from flowvis.aggregator.api.problems import Problem
 
 API = "/api/v1"
 BODY_S = 10.0
+MAX_BODY_BYTES = 256 << 10
+"""Of a request: some times what a query may have (`statement.MAX_LENGTH`)."""
 
 Schema = Mapping[str, Any]
 """A JSON Schema (draft 2020-12), as OpenAPI 3.1 has it."""
@@ -111,11 +114,18 @@ def flag(request: web.Request, name: str) -> bool:
     return request.query.get(name, "") not in {"", "0", "false"}
 
 
-async def json_object(request: web.Request) -> dict[str, Any]:
-    """Return the body, which is a JSON object."""
+async def json_object(request: web.Request, most: int = MAX_BODY_BYTES) -> dict[str, Any]:
+    """Return the body, of so many bytes at most, which is a JSON object in UTF-8 (RFC 8259 8.1)."""
+    if "Content-Encoding" in request.headers:
+        raise Problem("bad-request", "the body has a Content-Encoding: send it as it is")
+    text = bytearray()
     try:
         async with asyncio.timeout(BODY_S):
-            body = await request.json()
+            async for part in request.content.iter_any():
+                text += part
+                if len(text) > most:
+                    raise Problem("too-large", f"the body has more than {most} bytes")
+        body = json.loads(text.decode())
     except TimeoutError as error:
         raise Problem("bad-request", f"the body did not come within {BODY_S:g} s") from error
     except (ValueError, RecursionError) as error:

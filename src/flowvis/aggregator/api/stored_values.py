@@ -11,6 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.visibility import Visibility
 from flowvis.clickhouse.query import Query
@@ -31,6 +32,8 @@ MAX_VALUES = 1000
 """Values of a name that are remembered, those of most records."""
 MAX_NAMES = 200
 """Names and visibilities for which they are."""
+AT_ONCE = 2
+"""Names that the store is asked about for one caller at one time: who types has one, or two."""
 PATIENCE_S = 0.25
 """How long a completion waits for the store."""
 
@@ -42,6 +45,8 @@ class _Remembered:
     """What the store said of one name, or is saying."""
 
     asked: float
+    owner: str
+    """Whose place it is asked in."""
     task: asyncio.Task[Counter[str]]
     before: Counter[str] = field(default_factory=Counter)
     """What it said the time before."""
@@ -67,21 +72,24 @@ class StoredValues:
         self._patience_s = patience_s
         self._remembered: OrderedDict[Key, _Remembered] = OrderedDict()
 
-    async def of(self, name: str, visibility: Visibility) -> Counter[str]:
+    async def of(self, name: str, caller: Caller) -> Counter[str]:
         """Return how many records that may be seen have each value of a name, as far as known.
 
-        Problem where nothing may be seen.
+        The store is asked in a place of the caller's, for few names at once. Problem where nothing
+        may be seen.
         """
         about = _about(name)
         if about is None:
             return Counter()
-        allowed = condition(visibility.restrict(EVERYTHING))
-        key = (name, visibility)
+        allowed = condition(caller.visibility.restrict(EVERYTHING))
+        key = (name, caller.visibility)
         known = self._remembered.get(key)
         if known is None or (time.monotonic() - known.asked >= KEPT_S and known.task.done()):
-            task = asyncio.create_task(self._ask(about, allowed))
             before = known.found if known else Counter[str]()
-            known = self._remembered[key] = _Remembered(time.monotonic(), task, before)
+            if self._asking(caller.name) >= AT_ONCE:
+                return before
+            task = asyncio.create_task(self._ask(about, allowed, caller.name))
+            known = self._remembered[key] = _Remembered(time.monotonic(), caller.name, task, before)
             self._remembered.move_to_end(key)
             while len(self._remembered) > MAX_NAMES:
                 self._remembered.popitem(last=False)[1].task.cancel()
@@ -96,11 +104,16 @@ class StoredValues:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, name: Name, allowed: Condition) -> Counter[str]:
+    def _asking(self, owner: str) -> int:
+        """Return for how many names the store is being asked in somebody's places."""
+        known = self._remembered.values()
+        return sum(each.owner == owner and not each.task.done() for each in known)
+
+    async def _ask(self, name: Name, allowed: Condition, owner: str) -> Counter[str]:
         now_ms = self._now_ms()
         records = Records(TimeRange(now_ms - SPAN_MS, now_ms), allowed)
         try:
-            answered = await self._answers.answer(_counts(name, records), self._prepare)
+            answered = await self._answers.answer(_counts(name, records), self._prepare, owner)
         except FlowvisError as error:  # no store, or none that answers: the latest records do
             log.debug("values of %s: %s", name.name, error)
             return Counter()

@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.visibility import Visibility
@@ -38,7 +39,7 @@ class KnownValues:
         self._inventory = inventory
         self._stored = stored
 
-    async def complete(self, text: str, position: int, visibility: Visibility) -> Completion:
+    async def complete(self, text: str, position: int, caller: Caller) -> Completion:
         """Complete a text with values that somebody may see; Problem where nothing may be."""
         names: list[str] = []
 
@@ -50,8 +51,10 @@ class KnownValues:
         stored: Counter[str] = Counter()
         if self._stored is not None:
             for name in names:
-                stored = await self._stored.of(name, visibility)
-        return await asyncio.to_thread(complete, text, position, self._of(visibility, stored))
+                stored = await self._stored.of(name, caller)
+        return await asyncio.to_thread(
+            complete, text, position, self._of(caller.visibility, stored)
+        )
 
     def _of(self, visibility: Visibility, stored: Counter[str]) -> Values:
         """Return what gives the values of the one name that is asked for.

@@ -37,7 +37,7 @@ def routes(known: KnownValues) -> list[Route]:
     async def answer(caller: Caller, request: web.Request) -> web.Response:
         text = request.query.get("text", "")
         position = number(request, "position", len(text))
-        found = await known.complete(text, position, caller.visibility)
+        found = await known.complete(text, position, caller)
         options = [
             {"text": each.text, "kind": each.kind, "help": each.help, "count": each.count}
             for each in found.options

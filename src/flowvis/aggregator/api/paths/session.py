@@ -10,6 +10,8 @@ from flowvis.aggregator.api.door import TcpDoor
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import API, TEXT, Needs, Route, json_object
 
+MAX_BODY_BYTES = 32 << 10  # a token's, by whoever may reach us
+
 ME = {
     "type": "object",
     "required": ["user", "namespaces", "may"],
@@ -38,7 +40,7 @@ def browser_routes(door: TcpDoor) -> list[Route]:
     """Return the routes by which a browser begins and ends a session."""
 
     async def begin(_: Caller, request: web.Request) -> web.Response:
-        body = await json_object(request)
+        body = await json_object(request, MAX_BODY_BYTES)
         token = body.get("token")
         if not isinstance(token, str):
             raise Problem("bad-request", 'a session begins with {"token": "..."}')

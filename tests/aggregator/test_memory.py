@@ -68,7 +68,8 @@ def test_text_that_does_not_fit_costs_who_sends_it(tmp_path: Path) -> None:
             assert share["bytes"] <= share["limitBytes"], share
         values = aggregator.metrics()
         name = 'flowvis_aggregator_memory_share_bytes{share="text"}'
-        assert 1 << 20 < values[name] < octets / 2
+        # For a moment two tables may have the same.
+        assert 1 << 20 < values[name] < 0.75 * octets
         assert values["flowvis_aggregator_ipfix_refused_texts_total"] > 500
         assert aggregator.books()["correlator"]["dropped"] == {}
         assert "those of 127.0.0.9 " in aggregator.log()

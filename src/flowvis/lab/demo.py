@@ -21,10 +21,11 @@ TOKEN_BYTES = 24
 SETTLED_S = 4.0  # what has ended by then is on the screen
 
 QUERIES = """\
-    flowctl flows --follow
-    flowctl sql "SELECT sourcePodName, destinationPodName,
-                 sum(octetDeltaCount) AS octets
-                 FROM flows GROUP BY 1, 2 ORDER BY octets DESC"
+    flowctl flows 'verdict = denied' --since 1h --follow
+    flowctl map --by namespace -o matrix
+    flowctl top 'type = to-external' --by src.workload,dst.ip
+    flowctl diff --since 1h
+    flowctl explain 'verdict = dropped'
     flowctl status"""
 
 FURTHER = """\

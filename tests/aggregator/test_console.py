@@ -31,6 +31,8 @@ async def test_files_need_no_token_and_are_kept(tmp_path: Path) -> None:
             assert "unsafe" not in policy
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             tag = answer.headers["ETag"]
+        async with it.http.head(f"{it.url}/") as answer:
+            assert (answer.status, answer.headers["ETag"]) == (200, tag)
         async with it.http.get(f"{it.url}/", headers={"If-None-Match": tag}) as answer:
             assert answer.status == 304
             assert await answer.read() == b""

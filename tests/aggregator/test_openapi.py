@@ -1,6 +1,7 @@
 """The API's document is valid, and says what the API does."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from flowvis.aggregator.daemon import Aggregator
 from flowvis.aggregator.settings import AggregatorSettings
 
 from .opened import ADMIN, Opened, opened
+
+
+@pytest.fixture(autouse=True)
+def _log_level_stays() -> Iterator[None]:
+    """/loglevel sets the process's own."""
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
 
 
 def every_route() -> list[Route]:

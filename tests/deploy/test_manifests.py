@@ -28,6 +28,7 @@ from deploy.rendered import (
     workload,
     workloads,
 )
+from flowvis.aggregator.api import reviews
 from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.cli import aggregator, exporter
@@ -269,6 +270,33 @@ def test_rights_are_the_least(overlay: str) -> None:
         for rule in item["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"]
             assert "resourceNames" in rule or rule["verbs"] == ["create"]
+
+
+@pytest.mark.parametrize("overlay", DEPLOYED)
+@pytest.mark.parametrize("path", [reviews.TOKENS, reviews.RIGHTS])
+def test_the_aggregator_may_ask_who_asks(overlay: str, path: str) -> None:
+    """What the HTTP API asks the API server is allowed to the aggregator's account."""
+    pods = [each for each in of(overlay, "Deployment") if is_aggregator(each)]
+    accounts = {each["spec"]["template"]["spec"]["serviceAccountName"] for each in pods}
+    _, _, group, _, resource = path.split("/")
+    allowing = {
+        item["metadata"]["name"]
+        for item in of(overlay, "ClusterRole")
+        for rule in item["rules"]
+        if (rule["apiGroups"], rule["verbs"]) == ([group], ["create"])
+        and resource in rule["resources"]
+    }
+    bound = {
+        subject["name"]
+        for item in of(overlay, "ClusterRoleBinding")
+        if item["roleRef"]["name"] in allowing
+        for subject in item["subjects"]
+    }
+    assert accounts <= bound
+
+
+def is_aggregator(item: Object) -> bool:
+    return bool(item["metadata"]["name"] == "flow-aggregator")
 
 
 def test_a_second_aggregator_may_find_out_that_it_is_one() -> None:

@@ -102,8 +102,11 @@ class Application:
         )
         made.on_response_prepare.append(_note_begun)
         for route in self.routes:
+            handling = self._handling(route)
             for path in (route.path, *route.also):
-                made.router.add_route(route.method, path, self._handling(route))
+                made.router.add_route(route.method, path, handling)
+                if route.method == "GET" and route.needs is Needs.NOTHING:
+                    made.router.add_route("HEAD", path, handling)
         return made
 
     def _handling(self, route: Route) -> Handling:
@@ -114,10 +117,10 @@ class Application:
                 return await route.handler(ANYBODY, request)
             caller = await self._door.caller(request)
             _PROGRESS.get().caller = caller.name
-            if route.needs is Needs.EVERYTHING:
-                caller.require_everything(request.path)
-            route.check(request)
             with self._limits.request(caller.name) if self._limits else nullcontext():
+                if route.needs is Needs.EVERYTHING:
+                    caller.require_everything(request.path)
+                route.check(request)
                 return await self._answered(route, caller, request)
 
         return handle

@@ -44,8 +44,9 @@ STALLED_S = 30.0  # in which a reader takes nothing
 LOOK_S = 5.0
 SHUTDOWN_S = 2.0
 REFUSED_S = 0.25
-REFUSED = frozenset({400, 401, 403, 404, 413, 429})
-"""Answers that wait so long, on TCP."""
+REFUSED = frozenset({401, 413, 429})
+UNKNOWN_REFUSED = REFUSED | {400, 403, 404}
+"""Answers that wait so long, on TCP; who is known has limits, which also count mistakes."""
 
 Ending = Callable[[], Awaitable[None]]
 """Lets what is under way come to its end, as the aggregator stops."""
@@ -258,7 +259,8 @@ class Connections:
                 guest.answered, guest.since_s = True, self._now_s()
                 guest.waiting_bytes, guest.stalled_s = 0, 0.0
                 self._rest(guest)
-        if self._refused_s and response.status in REFUSED and not response.prepared:
+        refused = REFUSED if guest.known else UNKNOWN_REFUSED
+        if self._refused_s and response.status in refused and not response.prepared:
             await asyncio.sleep(self._refused_s)
         return response
 

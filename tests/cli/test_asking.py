@@ -24,6 +24,7 @@ from flowvis.cli.flowctl import main
 from waiting import block_until
 
 from .asked import ADMIN, REMEMBERED, SHOP, Asked, asked, connection, known
+from .relay import relaying
 
 RECENT = ["--since", "10m"]
 
@@ -347,18 +348,27 @@ def test_a_terminal_gets_lines_that_fit_in_colour(store: Asked) -> None:
 class Following:
     """flowctl flows --follow in a process of its own; what it shows are source ports."""
 
-    def __init__(self, store: Asked, path: Path, *arguments: str) -> None:
-        self._path = path / "followed"
+    def __init__(self, target: list[str], path: Path, *arguments: str) -> None:
+        self._path, self._errors = path / "followed", path / "errors"
         form = ["-o", "csv", "--fields", "sourceTransportPort"]
-        command = [sys.executable, "-m", "flowvis.cli.flowctl", *store.socket, "flows", "--follow"]
-        with self._path.open("wb") as file:
-            self._process = subprocess.Popen([*command, *form, *arguments], stdout=file)
+        command = [sys.executable, "-m", "flowvis.cli.flowctl", *target, "flows", "--follow"]
+        with self._path.open("wb") as file, self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [*command, *form, *arguments], stdout=file, stderr=errors
+            )
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
 
     def ports(self) -> list[int]:
         return [int(line) for line in self._path.read_text().splitlines()[1:]]
 
     def until(self, expected: set[int]) -> list[int]:
-        block_until(lambda: expected <= set(self.ports()), lambda: expected - set(self.ports()))
+        block_until(
+            lambda: expected <= set(self.ports()),
+            lambda: f"{expected - set(self.ports())} {self.errors}",
+        )
         return self.ports()
 
     def end(self) -> None:
@@ -376,7 +386,7 @@ def test_history_and_live_are_one_stream(store: Asked, tmp_path: Path) -> None:
         return set(sent)
 
     stored = send(REMEMBERED + 25)
-    following = Following(store, tmp_path, "src.namespace = one", "--since", "10m")
+    following = Following(store.socket, tmp_path, "src.namespace = one", "--since", "10m")
     try:
         expected = stored | send(30)
         following.until(expected)
@@ -386,6 +396,34 @@ def test_history_and_live_are_one_stream(store: Asked, tmp_path: Path) -> None:
     finally:
         following.end()
     assert Counter(ports) == Counter(expected)
+
+
+def test_a_stream_that_breaks_off_goes_on(store: Asked, tmp_path: Path) -> None:
+    """What was written while there was no connection comes as well, and nothing twice."""
+    numbers = iter(range(40_000, 50_000))
+
+    def send(count: int) -> set[int]:
+        sent = [next(numbers) for _ in range(count)]
+        store.tell(*(connection(n, "three/a", "three/b", n, ago_s=0) for n in sent))
+        return set(sent)
+
+    with relaying(store.api_port) as relay:
+        url = f"https://localhost:{relay.port}"
+        here = [*server(store, ADMIN, tmp_path)[2:], "--server", url]
+        following = Following(here, tmp_path, "src.namespace = three", "--since", "10m")
+        try:
+            expected = send(3)
+            following.until(expected)
+            for _ in range(2):
+                before = relay.connections
+                relay.cut()
+                expected |= send(3)
+                ports = following.until(expected)
+                assert relay.connections > before
+        finally:
+            following.end()
+    assert Counter(ports) == Counter(expected)
+    assert "going on" in following.errors
 
 
 def test_what_the_store_does_not_have_yet_is_shown(run: Run, store: Asked) -> None:

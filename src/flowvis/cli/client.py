@@ -21,6 +21,7 @@ from flowvis.errors import FlowvisError, SettingsError, SystemRefused
 TIMEOUT_S = 300  # a query may take its time; a stream waits for ever
 CONNECT_S = 10.0
 MAX_ERROR_BYTES = 64 << 10
+PIECE_BYTES = 64 << 10
 MAX_LINE_BYTES = 64 << 20  # of a stream: a few hundred records
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 UNAUTHENTICATED, MISSING = 401, 404
@@ -206,7 +207,7 @@ class Client:
         with self._answer("GET", what, query, headers=headers) as answer:
             kind, last, data = "", after, []
             for line in _lines(answer):
-                name, _, value = line.decode().rstrip("\r\n").partition(":")
+                name, _, value = line.decode().removesuffix("\r").partition(":")
                 value = value.removeprefix(" ")
                 if name == "event":
                     kind = value
@@ -320,10 +321,22 @@ class ControlClient(Client):
 
 
 def _lines(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    while line := answer.readline(MAX_LINE_BYTES + 1):
-        if len(line) > MAX_LINE_BYTES:
+    """Go through the lines of an answer, without their ends.
+
+    By `read1`: `readline` takes an answer that broke off between two chunks for one that ended.
+    """
+    parts: list[bytes] = []
+    while piece := answer.read1(PIECE_BYTES):
+        first, *others = piece.split(b"\n")
+        parts.append(first)
+        if sum(map(len, parts)) > MAX_LINE_BYTES:
             raise ValueError(f"a line of more than {MAX_LINE_BYTES} bytes")
-        yield line
+        if others:
+            yield b"".join(parts)
+            yield from others[:-1]
+            parts = [others[-1]]
+    if parts and any(parts):
+        yield b"".join(parts)
 
 
 def _refused(document: Any, query: Mapping[str, str] | None) -> Refused:

@@ -112,6 +112,7 @@ class Feed:
         yield from past
         for event in events:
             yield from stored.without(_records(event))
+        _say("the aggregator has ended the stream")
 
     def _begin(self) -> tuple[list[Record], Stored, Events]:
         """Return what was, what of it was stored, and what comes from then on."""

@@ -20,13 +20,14 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """One for a module: while it is there, its loop runs in this thread, and no other can."""
     with browser() as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session(shown: Console, chromium: Browser) -> Any:
     """The cookie of somebody who is logged in."""
     context = chromium.new_context()

@@ -1,7 +1,4 @@
-"""One aggregator and one browser for all tests of the console.
-
-Playwright has an event loop in its thread for as long as it is there: no longer than these tests.
-"""
+"""One aggregator and one browser for all tests of the console."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +12,7 @@ from .traffic import cluster
 PODS = 60
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """What is looked at: an aggregator with the traffic of sixty Pods."""
     now = now_s()
@@ -23,13 +20,14 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         yield made
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """One for a module: while it is there, its loop runs in this thread, and no other can."""
     with browser() as made:
         yield made
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def session(shown: Console, chromium: Browser) -> Any:
     """The cookie of somebody who is logged in."""
     context = chromium.new_context()

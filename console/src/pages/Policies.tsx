@@ -105,7 +105,9 @@ function Rules({ policies }: { policies: Policy[] }) {
           key: "rule",
           title: "Rule",
           width: "18%",
-          cell: ({ rule }) => <Name text={rule?.name} none={rule ? "default isolation" : "no rule"} />,
+          cell: ({ rule }) => (
+            <Name text={rule?.name} none={rule ? "default isolation" : "no rule"} />
+          ),
         },
         {
           key: "action",

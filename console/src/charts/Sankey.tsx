@@ -2,6 +2,7 @@
 import { type SankeyNode, sankey, sankeyLinkHorizontal } from "d3-sankey";
 import type { Cell } from "../api";
 import { said } from "../quantities";
+import { visible } from "../texts";
 import { token } from "./palette";
 import { useWidth } from "./size";
 
@@ -128,7 +129,7 @@ export function Sankey({ label, dimensions, rows, unit }: SankeyProps) {
                     text-anchor={right ? "end" : "start"}
                     class="group"
                   >
-                    {each.name}
+                    {visible(each.name)}
                   </text>
                 )}
               </g>

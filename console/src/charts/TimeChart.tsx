@@ -3,6 +3,7 @@ import { scaleLinear } from "d3-scale";
 import { area, line } from "d3-shape";
 import { useRef, useState } from "preact/hooks";
 import { round, said } from "../quantities";
+import { visible } from "../texts";
 import { clock, date, ticks } from "../times";
 import { useWidth } from "./size";
 
@@ -241,7 +242,7 @@ function Tip({ at, times, end, unit, series, before, left, right }: TipProps) {
         {values.slice(0, TIP_ROWS).map((each) => (
           <li key={each.name}>
             <Swatch colour={each.colour} />
-            <span class="name-head">{each.name}</span>
+            <span class="name-head">{visible(each.name)}</span>
             <span class="num">{said(each.value, unit)}</span>
           </li>
         ))}
@@ -275,7 +276,7 @@ export function Legend({ series }: { series: Series[] }) {
       {series.map((each) => (
         <li key={each.name}>
           <Swatch colour={each.colour} />
-          {each.name}
+          {visible(each.name)}
         </li>
       ))}
     </ul>

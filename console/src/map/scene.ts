@@ -1,5 +1,6 @@
 // The map's picture: what an answer's graph is on it, and how it is drawn.
 import type { Cell, Graph, GraphEdge, GraphNode, NodeKind } from "../api";
+import { visible } from "../texts";
 
 export interface SceneNode {
   id: string;
@@ -143,7 +144,7 @@ export function scene(
     id: node.id,
     names: node.names,
     kind: node.kind,
-    label: label(node),
+    label: visible(label(node)),
     group: groupOf(node),
     octets: node.octets,
     connections: node.connections,

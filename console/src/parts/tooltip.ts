@@ -1,4 +1,5 @@
 // One tooltip for the whole page: whatever has data-tip shows it, under the pointer or with focus.
+import { visibleLines } from "../texts";
 
 const SHOW_AFTER = 250;
 
@@ -21,7 +22,7 @@ export function startTooltips(): void {
   const show = (target: Element) => {
     const text = target.getAttribute("data-tip");
     if (!text) return;
-    box.textContent = text;
+    box.textContent = visibleLines(text);
     box.hidden = false;
     target.setAttribute("aria-describedby", box.id);
     const at = target.getBoundingClientRect();

@@ -1,12 +1,13 @@
 // How names and numbers are shown, everywhere.
 import type { Cell } from "../api";
 import { exact, quantity } from "../quantities";
+import { visible } from "../texts";
 
 const TAIL = 7;
 
 /** A name; where there is no room it is shortened in the middle, the whole is in the tooltip. */
 export function Name({ text, none = "none" }: { text: Cell | undefined; none?: string }) {
-  const whole = text === null || text === undefined ? "" : String(text);
+  const whole = text === null || text === undefined ? "" : visible(String(text));
   if (!whole) return <span class="faint">{none}</span>;
   if (whole.length <= TAIL * 2) {
     return (

@@ -11,8 +11,8 @@ from flowvis.aggregator.api import choosing
 from flowvis.aggregator.api.choosing import chosen
 from flowvis.aggregator.api.problems import Problem
 from flowvis.batch import Batch
-from flowvis.filters import mask as filter_mask
 from flowvis.filters import parse
+from flowvis.filters.mask import mask as real
 
 from .opened import SHOP, SHOPS, opened
 from .records import records
@@ -58,9 +58,8 @@ async def test_no_filter_of_a_reader_is_evaluated_on_the_event_loop(
 
     def mask(*arguments: Any) -> Any:
         threads.append(threading.current_thread())
-        return plain(*arguments)
+        return real(*arguments)
 
-    plain = filter_mask.mask
     with monkeypatch.context() as patch:
         patch.setattr(choosing, "mask", mask)
         async with opened(tmp_path) as it:

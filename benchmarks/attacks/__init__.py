@@ -119,7 +119,7 @@ def _is_endless(work: object, module: ModuleType) -> bool:
     if not inspect.isfunction(work) or work.__module__ != module.__name__:
         return False
     parameters = list(inspect.signature(work).parameters)
-    public = not work.__name__.startswith("_")
+    public = not work.__name__.startswith("_") and not hasattr(module, "OF_ANOTHER_PORT")
     return public and parameters[:1] == ["port"] and len(parameters) == 2
 
 

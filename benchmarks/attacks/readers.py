@@ -24,6 +24,7 @@ OTHER_TOKEN = "another-reader-0123456789"  # noqa: S105  of the benchmark alone
 THREADS = 8
 
 Attack = Callable[[int, Path], None]
+OF_ANOTHER_PORT = True  # the API's: `benchmarks.readers` runs them
 
 
 def start(name: str, port: int, certificates: Path) -> Callable[[], None]:

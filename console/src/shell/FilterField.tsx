@@ -72,6 +72,9 @@ export function FilterField() {
     const caret = before.length + option.text.length + (/[(.]$/.test(option.text) ? 0 : 1);
     write(next);
     say(null);
+    // What was offered is of the text before: Enter once more is to ask, not to insert again.
+    show(false);
+    choose(-1);
     requestAnimationFrame(() => {
       input.current?.setSelectionRange(caret, caret);
       complete(next, 0);

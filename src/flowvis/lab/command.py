@@ -1,6 +1,7 @@
 """flowctl lab: two nodes with Pods on this machine."""
 
 import argparse
+import signal
 import sys
 from typing import Any
 
@@ -13,8 +14,6 @@ from flowvis.lab.options import Options
 from flowvis.lab.scenarios import SCENARIOS
 from flowvis.lab.shell import shell
 from flowvis.runtime.durations import parse_duration
-
-INTERRUPTED = 130
 
 DESCRIPTION = """\
 Two nodes with Pods in network namespaces of this machine, with real traffic between them, a
@@ -139,7 +138,7 @@ def _run(arguments: argparse.Namespace) -> int:
         options = _options(arguments, found)
         code = isolation.enter([options.to_json()], inherits=found.descriptors)
     # To be interrupted is how a demo that stays ends.
-    return 0 if options.keep and code == INTERRUPTED else code
+    return 0 if options.keep and code == 128 + signal.SIGINT else code
 
 
 def _options(arguments: argparse.Namespace, found: Doors) -> Options:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from flowvis.aggregator.api import control
 from flowvis.errors import SystemRefused
+from flowvis.lab.configuration import API_PORT
 
-API_PORT = 10348
 PIECE_BYTES = 1 << 16
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]

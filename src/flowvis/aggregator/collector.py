@@ -12,12 +12,13 @@ from typing import Any
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.exporters import Exporters
+from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter
 from flowvis.aggregator.vitals import ClockOffset, RecordRate
-from flowvis.errors import LimitExceeded
+from flowvis.errors import LimitExceeded, PeerError
 from flowvis.fields import EXPORTED
+from flowvis.ipfix.acknowledgement import frame
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
 from flowvis.ipfix.events import (
@@ -63,6 +64,9 @@ class Collector:
         """`waiting_bytes` bounds what all sessions together hold that is not decoded yet."""
         self.stage = stage
         self.sessions: dict[int, ExporterStream] = {}
+        self.acknowledged: dict[int, ExporterStream] = {}
+        """The sessions of exporters that take acknowledgements."""
+        self._repeating: set[ExporterStream] = set()
         self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
@@ -94,12 +98,12 @@ class Collector:
     def open(self, peer: Peer) -> "ExporterStream":
         """Return the handler of a new peer's bytes."""
         number = next(self._numbers) & 0xFFFFFFFF
-        session = CollectorSession(
-            str(peer), self.buffer, self._limits, partial(self.exporters.number, peer)
-        )
         payer = self._payers.open(peer.address, self.buffer.strings)
-        self.sessions[number] = ExporterStream(self, peer, number, session, payer)
-        return self.sessions[number]
+        stream = ExporterStream(self, peer, number, self._limits, payer)
+        self.sessions[number] = stream
+        if peer.answer is not None:
+            self.acknowledged[number] = stream
+        return stream
 
     def filling(self) -> RecordBuffer:
         """Return the buffer to decode into, over the table's own strings where it is empty."""
@@ -123,6 +127,19 @@ class Collector:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
         for event in events:
             self._tell(session.peer, event)
+
+    def repeats(self, session: "ExporterStream") -> None:
+        """Note that records of a session that are in the buffer may have been received before."""
+        self._repeating.add(session)
+        session.mark_repeating(repeating=True)
+
+    def _end_repeats(self) -> None:
+        """Note that the buffer has been handed on, and what was repeated in it with it."""
+        for session in self._repeating:
+            session.mark_repeating(repeating=False)
+        self._repeating = {session for session in self._repeating if session.repeating}
+        for session in self._repeating:
+            session.mark_repeating(repeating=True)
 
     def wait(self, address: str, more: int) -> None:
         """Note how much more, or less, of an address waits to be decoded."""
@@ -160,6 +177,7 @@ class Collector:
     def closed(self, session: "ExporterStream") -> None:
         """Note that a session is over."""
         del self.sessions[session.number]
+        self.acknowledged.pop(session.number, None)
         self._payers.close(session.peer.address)
         self.wait(session.peer.address, -session.waiting_bytes)
         before = self._former.pop(session.peer.address, None)
@@ -187,6 +205,7 @@ class Collector:
                 self._correlator.quarantine.note("numbering exporters", error, batch)
             self._correlator.add(batch)
             self.buffer.clear()
+            self._end_repeats()
             self.stage.sent += count
             took = time.thread_time() - began
             self.handed_s += took
@@ -229,12 +248,17 @@ class ExporterStream:
         collector: Collector,
         peer: Peer,
         number: int,
-        session: CollectorSession,
+        limits: CollectorLimits,
         payer: int,
     ) -> None:
         self.peer = peer
         self.number = number
-        self.stats = session.stats
+        self._collector = collector
+        self._session = CollectorSession(str(peer), collector.buffer, limits, self._exporter)
+        self._sources: dict[int, Source] = {}  # by observation domain
+        self.stats = self._session.stats
+        self.acknowledged = 0
+        """How many of its records its exporter knows to be durable."""
         self.named = ""
         """The node that its records name."""
         self.last_s = time.monotonic()
@@ -242,8 +266,6 @@ class ExporterStream:
         self.rate = RecordRate(self.last_s)
         self.clock = ClockOffset()
         self._looked_s = float("-inf")
-        self._collector = collector
-        self._session = session
         self.waiting_bytes = 0
         """Bytes that came and are not decoded: of a message that is not whole, or for its turn."""
         self._payer = payer
@@ -264,6 +286,39 @@ class ExporterStream:
         """How long it is to rest before its next turn."""
         return PAUSE_S if self._session.fruitless else 0.0
 
+    @property
+    def repeating(self) -> bool:
+        """Whether its next records may have been received before."""
+        return self.number in self._collector.sessions and self._session.repeating
+
+    def mark_repeating(self, *, repeating: bool) -> None:
+        """Have its exporters' records count as ones that may have been received before, or not."""
+        for source in self._sources.values():
+            source.may_repeat = repeating
+
+    def acknowledge(self, count: int) -> None:
+        """Tell the exporter that the first `count` of the session's records are durable.
+
+        Does nothing where that is known already, or it takes no acknowledgements; never waits.
+        """
+        if count <= self.acknowledged or self.peer.answer is None:
+            return
+        if count > self.stats.records:
+            raise ValueError(f"{count} records acknowledged, {self.stats.records} came")
+        self.acknowledged = count
+        self.peer.answer(frame(next(iter(self._sources)), count))
+
+    def _exporter(self, domain: int) -> int:
+        """Return the number of the exporter of an observation domain."""
+        exporters = self._collector.exporters
+        number = exporters.number(self.peer, domain)
+        if domain not in self._sources:
+            if self.peer.answer is not None and self._sources:
+                detail = f"domain {domain} in a session that acknowledges, which has one domain"
+                raise PeerError("second-domain", detail)
+            self._sources[domain] = exporters.begin(number, time.monotonic())
+        return number
+
     def data_received(self, data: memoryview) -> float:
         """Decode; PeerError ends the session, what was decoded before it counts.
 
@@ -279,6 +334,7 @@ class ExporterStream:
     def _note(self, decode: Callable[[], list[Event]]) -> float:
         collector = self._collector
         before, handed_s = self.stats.records, collector.handed_s
+        repeating, sent_again = self._session.repeating, self.stats.sent_again
         events: list[Event] = []
         buffer = self._collector.filling()
         buffer.payer = self._payer
@@ -287,6 +343,8 @@ class ExporterStream:
         finally:
             buffer.payer = 0
             records = self.stats.records - before
+            if repeating or self.stats.sent_again > sent_again:
+                collector.repeats(self)
             self._note_vitals(records)
             self._note_waiting()
             collector.received(self, records, events)

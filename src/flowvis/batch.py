@@ -125,7 +125,7 @@ def any_of(columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def concat(batches: Sequence[Batch]) -> Batch:
-    """Join batches that have the same columns and share one string table; the mark is the oldest."""
+    """Join batches of the same columns over one string table; the mark is the oldest of theirs."""
     first = batches[0]
     if any(batch.strings is not first.strings for batch in batches):
         raise ValueError("batches over different string tables: move them onto one first")

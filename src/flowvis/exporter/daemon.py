@@ -119,6 +119,7 @@ class FlowExporter:
             fields=understood(EXPORTED, exported.antrea_version),
             on_attempt=own.add,
             drain_s=settings.grace_period * DRAIN,
+            template_refresh_s=round(exported.template_refresh_timeout),
             has_successor=settings.state.enable,
         )
         also = () if self.default_zone is None else (DEFAULT_ZONE,)

@@ -11,7 +11,7 @@ from flowvis.delivery.patience import Patience
 from flowvis.delivery.queue import Queue
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.fields import EXPORTED, Field
-from flowvis.ipfix.exporter import PROBE, ExporterSession
+from flowvis.ipfix.exporter import PROBE, ExporterSession, least_message
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import ExportDropped
@@ -50,11 +50,13 @@ class Exporter:
         hosts: Hosts = by_name,
         on_attempt: Attempted | None = None,
         drain_s: float = 10.0,
+        template_refresh_s: int = 600,
         has_successor: bool = False,
     ) -> None:
         """Export these fields under an observation domain; stop within `drain_s`.
 
-        With a successor, what cannot be reported of live connections any more is left to it.
+        Over UDP templates go out anew every `template_refresh_s`. With a successor, what cannot be
+        reported of live connections any more is left to it.
         """
         self.client = Client(
             address,
@@ -70,6 +72,7 @@ class Exporter:
         self._domain = domain
         self._fields = fields
         self._drain_s = drain_s
+        self._template_refresh_s = template_refresh_s
         self._has_successor = has_successor
         self._wake = asyncio.Event()
         self._stopping = False
@@ -167,11 +170,20 @@ class Exporter:
                 await self.client.close(min(CLOSING_S, self._drain_s / 2))
                 self._turn()
             await self.client.connect()
-            session = ExporterSession(self._domain, self._fields)
+            session = self._session()
             self._pending.begin()
             with contextlib.suppress(ConnectionLost):  # the client has logged it
                 await self.client.send(session.templates(now_ms() // 1000))
                 await self._export(session)
+
+    def _session(self) -> ExporterSession:
+        """Return what makes messages for the client's session, as large as its path takes."""
+        refresh_s = self._template_refresh_s if self.client.datagrams else None
+        least = least_message(self._fields)  # where the path takes less, the client says so
+        size = max(self.client.max_message, least)
+        return ExporterSession(
+            self._domain, self._fields, max_message=size, template_refresh=refresh_s
+        )
 
     async def _export(self, session: ExporterSession) -> None:
         """Send until the session is lost, is to end or, when stopping, nothing is left."""

@@ -15,7 +15,7 @@ from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.generations import Generations
 from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.batch import Batch, Column
+from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge, Source, provides
 from flowvis.native import Merger, StringTable
@@ -151,15 +151,16 @@ class FlowTable:
         """About what their text takes, that of the table before included while it lives."""
         return sum(noted.strings.memory_bytes for noted in self._noted)
 
-    def add(self, batch: Batch, now_ms: int) -> None:
+    def add(self, batch: Batch, now_ms: int, cycle: int = 0) -> None:
         """Merge records, with the columns of the exporter's template, into their flows.
 
+        `cycle` numbers what is added: it becomes the mark of what is written of it.
         An exception means that none was merged. A record whose own handling fails is left out,
         counted, and given to `report`.
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         at_ms = self._steady.at(now_ms)
-        arrivals = Arrivals(batch, self._live)
+        arrivals = Arrivals(batch, self._live, cycle)
         try:
             arrivals.place(at_ms)
         except Exception:
@@ -235,6 +236,11 @@ class FlowTable:
         unwritten = self._live.state[: self._live.used] & FlowState.UNWRITTEN
         return self._write(np.flatnonzero(unwritten)[:limit], at_ms)
 
+    @property
+    def mark(self) -> int:
+        """The oldest cycle of which something is to be written; SETTLED without any."""
+        return self._live.oldest()
+
     def next_deadline(self) -> int | None:
         """When `due` will have something to do, in ms of the wall clock; None without flows."""
         used = self._live.used
@@ -270,6 +276,7 @@ class FlowTable:
     def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
         live, batch = self._live, self._copy(slots)
+        batch.mark = int(live.cycle[slots].min(initial=SETTLED))
         state = live.state[slots]
         alone = _halved(state) & ~_both(state)
         self.stats.written += len(slots)

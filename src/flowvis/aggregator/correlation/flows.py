@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.arrivals import Arrivals
+from flowvis.aggregator.correlation.checkpoint import checkpoints
 from flowvis.aggregator.correlation.generations import Generations
 from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.correlation.rows import LiveRows
@@ -266,18 +267,23 @@ class FlowTable:
 
     def _copy(self, slots: NDArray[np.int64]) -> Batch:
         """Copy flows into a batch."""
-        rows = self._live.bytes[slots].view(ROW).reshape(len(slots))
-        state = self._live.state[slots]
+        return self._batch(self._rows(slots), self._live.state[slots])
+
+    def _rows(self, slots: NDArray[np.int64]) -> NDArray[np.void]:
+        return self._live.bytes[slots].view(ROW).reshape(len(slots))
+
+    def _batch(self, rows: NDArray[np.void], state: NDArray[np.uint64]) -> Batch:
         columns = {field.name: rows[field.name] for field in HELD}
-        columns |= {name: np.zeros(len(slots), dtype=np.uint32) for name in _ADDED_TEXT}
+        columns |= {name: np.zeros(len(rows), dtype=np.uint32) for name in _ADDED_TEXT}
         columns |= {name: make(rows, state) for name, make in _MADE.items()}
         return Batch(columns, self.strings)
 
     def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
-        live, batch = self._live, self._copy(slots)
-        batch.mark = int(live.cycle[slots].min(initial=SETTLED))
+        live, rows = self._live, self._rows(slots)
         state = live.state[slots]
+        batch = self._batch(rows, state)
+        batch.mark = int(live.cycle[slots].min(initial=SETTLED))
         alone = _halved(state) & ~_both(state)
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
@@ -285,7 +291,10 @@ class FlowTable:
         live.bytes[slots, INTERVAL] = 0
         live.rows["writtenAt"][slots] = at_ms
         live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
-        live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
+        live.rows["written"][slots] += 1
+        keys = live.keys(slots)
+        written = live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
+        batch.columns |= checkpoints(rows, written, keys, self.strings)
         return batch
 
     def _compact(self, at_ms: int) -> None:

@@ -5,7 +5,7 @@ table is the flow table's own affair, but one that was left behind lives on for 
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from flowvis.batch import SETTLED, Batch, concat
 from flowvis.strings import Strings
@@ -45,6 +45,16 @@ class Backlog:
     def bytes(self) -> int:
         """About what it takes in memory."""
         return self._column_bytes + self._left_behind
+
+    @property
+    def column_bytes(self) -> int:
+        """About what the batches take in memory without their string tables."""
+        return self._column_bytes
+
+    @property
+    def tables(self) -> Iterable[Strings]:
+        """The string tables of the batches."""
+        return self._tables
 
     @property
     def mark(self) -> int:

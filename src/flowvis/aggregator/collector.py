@@ -64,8 +64,6 @@ class Collector:
         """`waiting_bytes` bounds what all sessions together hold that is not decoded yet."""
         self.stage = stage
         self.sessions: dict[int, ExporterStream] = {}
-        self.acknowledged: dict[int, ExporterStream] = {}
-        """The sessions of exporters that take acknowledgements."""
         self._repeating: set[ExporterStream] = set()
         self.exporters = Exporters()
         self._correlator = correlator
@@ -79,6 +77,8 @@ class Collector:
         self._former: OrderedDict[str, Reporter] = OrderedDict()
         self._ended = CollectorStats()
         self._timer: asyncio.TimerHandle | None = None
+        self._unnoted: set[ExporterStream] = set()
+        """Sessions that acknowledge, of which the buffer has records."""
         self._log = LimitedLog(log)
         self.handed_s = 0.0
         """CPU time that handing records on took so far."""
@@ -99,11 +99,8 @@ class Collector:
         """Return the handler of a new peer's bytes."""
         number = next(self._numbers) & 0xFFFFFFFF
         payer = self._payers.open(peer.address, self.buffer.strings)
-        stream = ExporterStream(self, peer, number, self._limits, payer)
-        self.sessions[number] = stream
-        if peer.answer is not None:
-            self.acknowledged[number] = stream
-        return stream
+        self.sessions[number] = ExporterStream(self, peer, number, self._limits, payer)
+        return self.sessions[number]
 
     def filling(self) -> RecordBuffer:
         """Return the buffer to decode into, over the table's own strings where it is empty."""
@@ -119,6 +116,8 @@ class Collector:
     def received(self, session: "ExporterStream", count: int, events: Iterable[Event]) -> None:
         """Note that a session has put records into the buffer."""
         self.stage.received += count
+        if count and session.acknowledged:
+            self._unnoted.add(session)
         if count and session.may_be_named():
             session.named = self._node_of_the_last()
         if len(self.buffer) >= FULL_RECORDS:
@@ -177,7 +176,8 @@ class Collector:
     def closed(self, session: "ExporterStream") -> None:
         """Note that a session is over."""
         del self.sessions[session.number]
-        self.acknowledged.pop(session.number, None)
+        self._unnoted.discard(session)
+        self._correlator.acknowledgements.forget(session)
         self._payers.close(session.peer.address)
         self.wait(session.peer.address, -session.waiting_bytes)
         before = self._former.pop(session.peer.address, None)
@@ -203,9 +203,11 @@ class Collector:
                 number_originals(batch, self.exporters)
             except Exception as error:  # noqa: BLE001  then they are of who relayed them
                 self._correlator.quarantine.note("numbering exporters", error, batch)
-            self._correlator.add(batch)
+            cycle = self._correlator.add(batch)
             self.buffer.clear()
             self._end_repeats()
+            self._correlator.acknowledgements.note(cycle, self._unnoted, now_ms())
+            self._unnoted.clear()
             self.stage.sent += count
             took = time.thread_time() - began
             self.handed_s += took
@@ -257,8 +259,10 @@ class ExporterStream:
         self._session = CollectorSession(str(peer), collector.buffer, limits, self._exporter)
         self._sources: dict[int, Source] = {}  # by observation domain
         self.stats = self._session.stats
-        self.acknowledged = 0
-        """How many of its records its exporter knows to be durable."""
+        self.acknowledged = peer.answer is not None
+        """Whether the exporter is told what is durable."""
+        self.durable = 0
+        """How many of the session's records it was told are durable."""
         self.named = ""
         """The node that its records name."""
         self.last_s = time.monotonic()
@@ -270,6 +274,10 @@ class ExporterStream:
         """Bytes that came and are not decoded: of a message that is not whole, or for its turn."""
         self._payer = payer
         self._refused_texts = 0  # of which the log has been asked to say
+
+    def taken(self) -> int:
+        """How many data records have come."""
+        return self.stats.records
 
     @property
     def proven(self) -> bool:
@@ -301,11 +309,11 @@ class ExporterStream:
 
         Does nothing where that is known already, or it takes no acknowledgements; never waits.
         """
-        if count <= self.acknowledged or self.peer.answer is None:
+        if count <= self.durable or self.peer.answer is None:
             return
         if count > self.stats.records:
             raise ValueError(f"{count} records acknowledged, {self.stats.records} came")
-        self.acknowledged = count
+        self.durable = count
         self.peer.answer(frame(next(iter(self._sources)), count))
 
     def _exporter(self, domain: int) -> int:
@@ -313,7 +321,7 @@ class ExporterStream:
         exporters = self._collector.exporters
         number = exporters.number(self.peer, domain)
         if domain not in self._sources:
-            if self.peer.answer is not None and self._sources:
+            if self.acknowledged and self._sources:
                 detail = f"domain {domain} in a session that acknowledges, which has one domain"
                 raise PeerError("second-domain", detail)
             self._sources[domain] = exporters.begin(number, time.monotonic())

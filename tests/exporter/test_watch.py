@@ -44,7 +44,7 @@ class Exporting:
             ledger=self.ledger,
         )
         pending = Pending(100_000, self.ledger)
-        self.exporter = Exporter(self.table, pending, collector.address, None, domain=1)
+        self.exporter = Exporter([self.table], pending, collector.address, None, domain=1)
         self.conntrack = Conntrack((0,), events=events, event_buffer_bytes=buffer)
         self.watch = Watch(
             self.conntrack, self.table, self.exporter, poll_interval_s=poll_s, events=events

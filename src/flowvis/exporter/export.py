@@ -1,16 +1,17 @@
-"""From the table to the collector: what is pending first, then what is due."""
+"""From the tables to the collector: what is pending first, then what is due."""
 
 import asyncio
 import contextlib
 import logging
 import struct
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from flowvis.batch import Batch, is_ipv4
 from flowvis.exporter.pending import Pending
-from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.fields import EXPORTED, Field
 from flowvis.ipfix.exporter import PROBE, ExporterSession
 from flowvis.runtime.clock import now_ms
@@ -32,18 +33,35 @@ CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
 _SEQUENCE = struct.Struct("!8xI")  # of a message's header, RFC 7011 section 3.1
 
 
+class ReportingTable(Protocol):
+    """What has records to be sent."""
+
+    survives: bool
+    """Whether its source keeps the connections, so that a successor reports them."""
+
+    def due(self, now_ms: int, *, live: int) -> Batch:
+        """Return the records of all that departed and of up to `live` live ones that are due."""
+
+    def flush(self, *, live: int) -> Batch:
+        """Return what is not reported yet, of up to `live` live connections."""
+
+    def next_deadline(self) -> int | None:
+        """When something will be due; None while nothing will."""
+
+
 class Exporter:
-    """Component: sends the table's records to one collector, in one session after the other.
+    """Component: sends the tables' records to one collector, in one session after the other.
 
     While the collector is away, records of ended connections wait in `pending`; live ones become
-    due only when they can be sent. What a session could not send is sent by the next one.
+    due only when they can be sent, and denied ones wait in their table, which is bounded. What a
+    session could not send is sent by the next one.
     """
 
     name = "exporter"
 
     def __init__(
         self,
-        table: ConnectionTable,
+        tables: Sequence[ReportingTable],
         pending: Pending,
         address: CollectorAddress,
         tls: TlsFiles | None,
@@ -69,7 +87,7 @@ class Exporter:
             on_attempt=on_attempt,
             on_state=lambda _: self._wake.set(),
         )
-        self._table = table
+        self._tables = deque(tables)  # whose turn it is comes first
         self._pending = pending
         self._domain = domain
         self._fields = fields
@@ -82,18 +100,13 @@ class Exporter:
         self._done = False
         self._task: asyncio.Task[None] | None = None
 
-    def collect(self) -> None:
-        """Bring what has ended in the table to the pending records."""
-        self.offer(self._table.due(now_ms(), live=0))
+    def collect(self, table: ReportingTable) -> None:
+        """Bring what has ended in a table to the pending records; look what is due in it."""
+        self._pending.put(table.due(now_ms(), live=0))
+        self.look()
 
-    @property
-    def backlog(self) -> int:
-        """How many records wait to be sent."""
-        return len(self._pending)
-
-    def offer(self, batch: Batch) -> None:
-        """Take records from elsewhere, to be sent after those that are pending."""
-        self._pending.put(batch)
+    def look(self) -> None:
+        """Look what is due: it may be so sooner than it was."""
         self._wake.set()
 
     def redirect(
@@ -158,9 +171,12 @@ class Exporter:
     def _give_up(self) -> None:
         """Count what cannot be sent any more."""
         lost = self._pending.abandon(ExportDropped.STOPPED)
-        while not self._has_successor and len(batch := self._table.flush(live=LIVE_ROWS)):
-            self._pending.put(batch)
-            lost += self._pending.abandon(ExportDropped.STOPPED)
+        for table in self._tables:
+            if self._has_successor and table.survives:
+                continue
+            while len(batch := table.flush(live=LIVE_ROWS)):
+                self._pending.put(batch)
+                lost += self._pending.abandon(ExportDropped.STOPPED)
         if lost:
             log.warning("%d records are lost: %s did not take them", lost, self.client.address)
 
@@ -184,16 +200,25 @@ class Exporter:
                 await self._send(session, batch)
                 continue
             self._wake.clear()
-            if self._stopping:
-                self._pending.put(self._table.flush(live=LIVE_ROWS))
-            else:
-                self._pending.put(self._table.due(now_ms(), live=LIVE_ROWS))
-            if len(self._pending):
+            if self._pull():
                 continue
             if self._stopping:
                 self._done = True
                 return
             await self._rest()
+
+    def _pull(self) -> bool:
+        """Bring what is due in one table to the pending records; the next time another's."""
+        for table in tuple(self._tables):
+            self._tables.rotate(-1)
+            if self._stopping:
+                batch = table.flush(live=LIVE_ROWS)
+            else:
+                batch = table.due(now_ms(), live=LIVE_ROWS)
+            if len(batch):
+                self._pending.put(batch)
+                return True
+        return False
 
     async def _send(self, session: ExporterSession, batch: Batch) -> None:
         """Send one batch; what did not leave goes back to be sent first in the next session."""
@@ -223,8 +248,9 @@ class Exporter:
 
     async def _rest(self) -> None:
         """Wait until there may be something to send, or the session is lost."""
-        deadline = self._table.next_deadline()
-        pause = None if deadline is None else max((deadline - now_ms()) / 1000, PAUSE_S)
+        deadlines = [table.next_deadline() for table in self._tables]
+        earliest = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        pause = None if earliest is None else max((earliest - now_ms()) / 1000, PAUSE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 # What the last message was waited after may have been the session's end.

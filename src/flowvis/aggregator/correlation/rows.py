@@ -95,7 +95,10 @@ class LiveRows:
         self._use(slots)
         new &= slots >= 0
         made = np.asarray(slots[new])
-        self.bytes[made] = np.ascontiguousarray(rows[new]).view(np.uint8).reshape(len(made), self.bytes.shape[1])
+        self.bytes[made] = (
+            np.ascontiguousarray(rows[new]).view(np.uint8).reshape(len(made), self.bytes.shape[1])
+        )
+        self.rows["writtenAt"][made] = now_ms
         self.state[made] = state[new]
         self.due[made] = NEVER
         self.seen[made] = now_ms

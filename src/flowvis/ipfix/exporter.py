@@ -47,7 +47,7 @@ class ExporterSession:
         self.stats = ExporterStats()
         self._domain = domain
         self._fields = tuple(fields)
-        self._max_message = max_message
+        self.max_message = max_message
         if (least := least_message(self._fields)) > max_message:
             raise ValueError(f"messages of {max_message} bytes: a template takes {least}")
         self._refresh = template_refresh
@@ -105,7 +105,7 @@ class ExporterSession:
         messages, written = self._written(encoder, columns, batch.strings, rows, now)
         if encoder.oversized:
             # All of them once more: who resends some counts on their order.
-            room = self._max_message - HEADER.size - SET.size - self._fixed[version]
+            room = self.max_message - HEADER.size - SET.size - self._fixed[version]
             fitting = fitted(batch, self._text, encoder.oversized, room)
             self.stats.shortened += len(encoder.oversized)
             columns = [_column(fitting, field) for field in self._fields]
@@ -131,7 +131,7 @@ class ExporterSession:
             rows,
             export_time=now,
             sequence=self._sequence,
-            max_message=self._max_message,
+            max_message=self.max_message,
         )
 
     def _refresh_due(self, now: int) -> bool:

@@ -96,7 +96,7 @@ def test_not_a_file_of_ours() -> None:
     assert numbers(b"PK\3\4" + bytes(100)) == ([], 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 255)), max_size=6))
 def test_nothing_that_was_not_written_is_read(flips: list[tuple[int, int]]) -> None:
     data = bytearray(b"".join(DATA))

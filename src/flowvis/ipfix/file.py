@@ -6,7 +6,7 @@ were written; one that is not costs itself only, as long as its length is sound.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from flowvis.ipfix.template import (
     write_set,
     write_template,
 )
-from flowvis.native.contract.ipfix import HEADER, SET, VERSION
+from flowvis.native.contract.ipfix import HEADER, SET, VERSION, Buffer
 from flowvis.strings import Strings
 
 LARGEST_MESSAGE = 65535
@@ -65,15 +65,16 @@ class FileWriter:
         return self._checked(self._session.encode(batch, now))
 
     def _checked(self, messages: Sequence[bytes]) -> bytes:
-        return b"".join(map(self._with_checksum, messages))
+        return b"".join(part for message in messages for part in self._with_checksum(message))
 
-    def _with_checksum(self, message: bytes) -> bytes:
+    def _with_checksum(self, message: bytes) -> tuple[Buffer, ...]:
+        """Return the parts of a message with its checksum."""
         version, length, time, sequence, domain = HEADER.unpack_from(message)
         sequence = (sequence + self._checksums) & 0xFFFFFFFF
         self._checksums += 1
         header = HEADER.pack(version, length + len(_EMPTY), time, sequence, domain)
-        whole = header + message[HEADER.size :] + _EMPTY
-        return whole[:-_CHECKSUM_SIZE] + _checksum(whole)
+        parts = header, memoryview(message)[HEADER.size :], _TRAILER
+        return *parts, _checksum(parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,11 +126,12 @@ def _sound(message: bytes) -> bool:
     place = len(message) - len(_EMPTY)
     if place < HEADER.size or message[place:-_CHECKSUM_SIZE] != _TRAILER:
         return False
-    return message[-_CHECKSUM_SIZE:] == _checksum(message)
+    return message[-_CHECKSUM_SIZE:] == _checksum([memoryview(message)[:-_CHECKSUM_SIZE]])
 
 
-def _checksum(message: bytes) -> bytes:
-    """The MD5 of a message whose last bytes are its checksum, as if that were zero."""
-    digest = hashlib.md5(memoryview(message)[:-_CHECKSUM_SIZE], usedforsecurity=False)
-    digest.update(bytes(_CHECKSUM_SIZE))
+def _checksum(parts: Iterable[Buffer]) -> bytes:
+    """The MD5 of a message whose checksum comes after these parts, as if that were zero."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for part in (*parts, bytes(_CHECKSUM_SIZE)):
+        digest.update(part)
     return digest.digest()

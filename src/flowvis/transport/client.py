@@ -87,15 +87,20 @@ class Client:
         server_name: str = "",
         hosts: Hosts = by_name,
         probe: bytes = b"",
+        fragments: bool = False,
         backoff: Backoff | None = None,
         on_state: Callable[[bool], None] | None = None,
         on_attempt: Attempted | None = None,
     ) -> None:
-        """`probe` is a message that changes nothing: see `Connection.probe`."""
+        """`probe` is a message that changes nothing: see `Connection.probe`.
+
+        With `fragments`, a datagram may be larger than the path takes.
+        """
         self._target(address, tls, server_name)
         self.stats = ClientStats()
         self._hosts = hosts
         self._probe = probe
+        self._fragments = fragments
         self._backoff = backoff or Backoff()
         self._on_state = on_state
         self._on_attempt = on_attempt
@@ -308,7 +313,7 @@ class Client:
     def _over(self, sock: socket.socket, context: ssl.SSLContext | None) -> Session:
         """Return the session over a connected socket."""
         if sock.type is socket.SOCK_DGRAM:
-            return DatagramConnection(sock, self._lost)
+            return DatagramConnection(sock, self._lost, fragments=self._fragments)
         return Connection(sock, self._channel(context), self._lost)
 
     def _context(self) -> ssl.SSLContext | None:

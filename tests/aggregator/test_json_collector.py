@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import ssl
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.sending import CollectorDestination
 from flowvis.aggregator.settings import AggregatorSettings
-from flowvis.fields import AGGREGATED
+from flowvis.fields import AGGREGATED, Kind
 from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.transport import client as client_module
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
@@ -186,3 +187,24 @@ async def test_what_waits_goes_on_in_the_other_format_when_that_is_changed() -> 
         await outlets.stop()
     assert reader.numbers() == list(range(30))
     assert ledger.imbalance() == {}
+
+
+async def test_over_udp_each_datagram_is_a_line() -> None:
+    receiver = socket.socket(type=socket.SOCK_DGRAM)
+    receiver.bind(("127.0.0.1", 0))
+    stage = Stage("ipfix")
+    sink = made(chosen(receiver.getsockname()[1], "udp", recordFormat="JSON"), stage)
+    await sink.start()
+    long = {"sourceIP": "10.0.0.1", "octetTotalCount": 2, "sourcePodLabels": "x" * 9000}
+    too_long = {field.name: "\u00df" * 1500 for field in AGGREGATED if field.kind is Kind.TEXT}
+    sink.put(records(SOME | {"octetTotalCount": 1}, too_long, long))
+    sink.put(records(SOME | {"octetTotalCount": 3}))
+    await until(lambda: stage.sent == 3)
+    lines = [receiver.recv(1 << 16) for _ in range(3)]
+    receiver.close()
+    await sink.stop()
+    assert all(line.endswith(b"}\n") for line in lines)
+    events = [json.loads(line)["ipfix"] for line in lines]
+    assert [event["octetTotalCount"] for event in events] == [1, 2, 3]
+    assert events[1]["sourcePodLabels"] == "x" * 9000
+    assert (stage.dropped, stage.imbalance) == ({"oversize": 1}, 0)

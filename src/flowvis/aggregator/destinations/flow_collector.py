@@ -96,7 +96,8 @@ class FlowCollector:
     )
     record_format: RecordFormat = option(
         RecordFormat.IPFIX,
-        doc="IPFIX, or JSON: an object a line, over tcp or tls, with the elements' names as keys",
+        doc="IPFIX, or JSON: an object a line, with the elements' names as keys; over udp one in "
+        "each datagram, which may go in fragments",
     )
     template_refresh_timeout: Duration = option(
         600.0,
@@ -148,8 +149,6 @@ class FlowCollector:
         if 0 < self.max_ipfix_msg_size < least:
             problem = f"{self.max_ipfix_msg_size}: 0, or {least} (what a template takes) to 65535"
             yield "maxIPFIXMsgSize", problem
-        if self.record_format is RecordFormat.JSON and self._protocol == "udp":
-            yield "recordFormat", "JSON is not supported over udp: use IPFIX, or tcp or tls"
         if self.include_k8s_uids:
             yield "includeK8sUIDs", "true is not supported yet: leave it false"
 
@@ -222,11 +221,12 @@ def _client(chosen: FlowCollector) -> Client:
     if chosen.address is None:
         raise ValueError("chosen that passed their check have an address")
     address, tls = chosen.address, chosen.tls
-    probe = json_lines.PROBE if chosen.record_format is RecordFormat.JSON else PROBE
+    is_json = chosen.record_format is RecordFormat.JSON
+    probe = json_lines.PROBE if is_json else PROBE
     if tls.enable:
         address = replace(address, protocol="tls")
     if address.protocol != "tls":
-        return Client(address, probe=probe)
+        return Client(address, probe=probe, fragments=is_json)
     named = bool(tls.client_secret_name)
     files = TlsFiles(
         ca=tls.directory / "ca.crt" if tls.ca_secret_name else None,

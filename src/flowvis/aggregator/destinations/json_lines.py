@@ -3,22 +3,26 @@
 The form is Antrea's: `{"ipfix": {<element>: value, ...}, "@timestamp": "2024-01-31T12:00:00Z"}`, as
 Logstash takes it with its codec json_lines. Elements are those of the IPFIX templates, in their
 order; addresses and texts are strings, all others numbers, times in seconds. `@timestamp` is when
-it was sent.
+it was sent. Over UDP a datagram is one line; an object is larger than most paths take, so it may go
+in fragments.
 """
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.destinations.sending import CollectorDestination
+from flowvis.backlog import UNBOUNDED
 from flowvis.batch import Batch, address_text, is_ipv4, whole_rows
 from flowvis.delivery.queue import Queue
 from flowvis.fields import AGGREGATED, Field, Kind
 from flowvis.ipfix.exporter import in_sending_order
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.transport.client import Client
 
@@ -37,27 +41,35 @@ class JsonDestination(CollectorDestination):
         self._fields = tuple(fields)
 
     def _encoder(self) -> "_Lines":
-        return _Lines(self._fields, self._now)
+        longest = self.client.max_message if self.client.datagrams else UNBOUNDED
+        return _Lines(self._fields, self._now, longest)
 
 
 class _Lines:
     """One session's messages."""
 
-    def __init__(self, fields: Sequence[Field], now_s: Callable[[], int]) -> None:
-        self._fields, self._now_s = fields, now_s
+    def __init__(self, fields: Sequence[Field], now_s: Callable[[], int], longest: int) -> None:
+        self._fields, self._now_s, self._longest = fields, now_s, longest
 
     def opening(self) -> list[bytes]:
         """A session begins with the first record."""
         return []
 
     def next_messages(self, queue: Queue) -> list[bytes]:
-        """Take records as messages of one line: of a longer one a collector may have had a part."""
+        """Take records as messages of one line: of more a collector may have had a part.
+
+        Those that no datagram can hold are dropped.
+        """
         batch = queue.take(AT_ONCE)
         if batch is None:
             return []
         batch = in_sending_order(batch)
-        queue.rewrite(batch)
-        return list(json_lines(batch, self._fields, self._now_s()))
+        lines = list(json_lines(batch, self._fields, self._now_s()))
+        if max(map(len, lines)) > self._longest:
+            fitting = [len(line) <= self._longest for line in lines]
+            batch, lines = batch.take(np.array(fitting)), list(compress(lines, fitting))
+        queue.rewrite(batch, OutgoingDropped.OVERSIZE)
+        return lines
 
     def records_in(self, unsent: Sequence[bytes]) -> int:
         """Count the messages."""

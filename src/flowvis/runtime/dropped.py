@@ -62,7 +62,7 @@ class ExportDropped(Reason):
     PENDING_FULL = "pending-full", "the collector was away for longer than the queue lasts"
     UNCONFIRMED = (
         "unconfirmed",
-        "sent, but not acknowledged before the queue was full: it may have arrived",
+        "sent, but not acknowledged until it had to go: it may have arrived",
     )
     OVERSIZE = "oversize", "no message is large enough for it"
     CUT_OFF = "cut-off", "the time to stop was up while they were being sent"
@@ -129,9 +129,9 @@ PAGES = (
         FlowDropped,
     ),
     Page(
-        "aggregator `clickhouse`, `ipfix`",
+        "aggregator: each destination (`clickhouse`, `ipfix`, ...)",
         "from the correlator",
-        "acknowledged by the store; handed to the kernel's TCP",
+        "acknowledged by the store; handed to the kernel",
         dropped=OutgoingDropped,
     ),
 )
@@ -139,11 +139,12 @@ PAGES = (
 
 
 def reason_of(stage: str, word: str) -> Reason | None:
-    """Return the reason that a stage of the ledger has by this word, if it is on its page."""
-    for page in PAGES:
-        if f"`{stage}`" in page.stage and page.dropped is not None:
-            return next((reason for reason in page.dropped if reason == word), None)
-    return None
+    """Return the reason that a stage of the ledger has by this word, if it is on its page.
+
+    A stage that has no page of its own is a destination's.
+    """
+    page = next((page for page in PAGES if f"`{stage}`" in page.stage), PAGES[-1])
+    return next((reason for reason in page.dropped or () if reason == word), None)
 
 
 def documentation() -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from aggregator.records import numbered
 from flowvis.batch import SETTLED, Batch
-from flowvis.delivery.queue import SMALL, Queue
+from flowvis.delivery.queue import SMALL, Queue, Unsettled
 from flowvis.native import StringTable
 from flowvis.runtime.dropped import ExportDropped, OutgoingDropped
 from flowvis.runtime.ledger import Stage
@@ -321,6 +321,23 @@ def test_what_was_sent_before_may_be_kept_from_a_peer(read: bool) -> None:
     assert (queue.stage.sent, queue.stage.dropped) == ((4, {}) if read else (0, {"unconfirmed": 4}))
     assert queue.keep_from_repeating(read=read) == 0
     balanced(queue)
+
+
+def test_what_a_process_before_had_may_be_sent_again_or_not() -> None:
+    """Who acknowledges is told that it may come again; who does not gets it as if it were new."""
+    queue = Queue(Stage("sink"), 100)
+    queue.put(marked(4, 6))
+    queue.stage.received += 4
+    queue.take_over(Unsettled([marked(0, 4)], repeated=4, doubtful=4))
+    assert queue.begin(acknowledged=True) == 4
+    assert take(queue, 3) == [0, 1, 2]
+    queue.sent(3)
+    assert queue.begin() == 4
+    assert queue.keep_from_repeating(read=False) == 3  # those are certain by now
+    assert take(queue) == [3]
+    assert queue.stage.dropped == {"unconfirmed": 3}
+    balanced(queue)
+    assert queue.release().doubtful == 0
 
 
 def test_what_was_sent_is_given_up_as_unconfirmed() -> None:

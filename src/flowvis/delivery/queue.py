@@ -42,6 +42,9 @@ class Unsettled:
     batches: list[Batch]
     repeated: int = 0
     """How many of the first records were sent before."""
+    doubtful: int = 0
+    """How many of these, the last of them, may just as well not have been: a process before this
+    one had them."""
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
@@ -75,6 +78,7 @@ class Queue:
         self._gone = 0  # of this session's sent records: acknowledged, or forgotten
         self._early = 0  # acknowledged before `sent` was called for them
         self._repeated = 0  # of the first that wait: sent by a session before
+        self._doubtful = 0  # of these, the last: perhaps they were not sent
         self._taken_repeated = 0  # the same of what is taken
         self._closed = False
         self._wake = asyncio.Event()
@@ -160,9 +164,7 @@ class Queue:
         if not len(self._waiting):
             return None
         batch = self._waiting.take(min(limit, self._repeated or UNBOUNDED))
-        repeated = min(self._repeated, len(batch))
-        self._repeated -= repeated
-        self._taken_repeated += repeated
+        self._taken_repeated += self._forget_repeated(len(batch))
         self._taken.put(batch)
         return batch
 
@@ -246,9 +248,11 @@ class Queue:
     def keep_from_repeating(self, *, read: bool) -> int:
         """Send nothing again that sessions before have sent; return how many records that were.
 
-        For after `begin`. What the peer has `read` counts as sent, else it is unconfirmed.
+        For after `begin`. What the peer has `read` counts as sent, else it is unconfirmed. What may
+        not have been sent is.
         """
-        number, self._repeated = self._repeated, 0
+        number = self._repeated - self._doubtful
+        self._repeated = self._doubtful = 0
         _first(self._waiting, number)
         if read:
             self.stage.sent += number
@@ -264,14 +268,14 @@ class Queue:
     def release(self) -> Unsettled:
         """Let go of everything, for another queue of the stage."""
         self.rewind()
-        released = Unsettled(self._waiting.clear(), self._repeated)
-        self._repeated = 0
+        released = Unsettled(self._waiting.clear(), self._repeated, self._doubtful)
+        self._repeated = self._doubtful = 0
         return released
 
     def take_over(self, released: Unsettled) -> None:
         """Take what another queue let go of, before what is here, of which nothing is taken yet."""
         self._waiting.put_back(released.batches)
-        self._repeated = released.repeated
+        self._repeated, self._doubtful = released.repeated, released.doubtful
         self._make_room()
         self._wake.set()
 
@@ -286,8 +290,15 @@ class Queue:
         self.stage.drop(reason, left - unconfirmed)
         for part in self._parts:
             part.clear()
-        self._repeated = self._taken_repeated = self._early = 0
+        self._repeated = self._doubtful = self._taken_repeated = self._early = 0
         return left
+
+    def _forget_repeated(self, taken: int) -> int:
+        """Note that so many of the first records do not wait any more; return how many repeat."""
+        repeated = min(self._repeated, taken)
+        self._repeated -= repeated
+        self._doubtful = min(self._doubtful, self._repeated)
+        return repeated
 
     def _make_room(self) -> None:
         """Drop what is too much: what was sent, then what waits; the oldest of each."""
@@ -304,8 +315,7 @@ class Queue:
             self.stage.drop(self._unconfirmed, lost)
         elif len(self._waiting):
             lost = len(self._waiting.take(limit))
-            repeated = min(self._repeated, lost)
-            self._repeated -= repeated
+            repeated = self._forget_repeated(lost)
             self.stage.drop(self._unconfirmed, repeated)
             self.stage.drop(self._full, lost - repeated)
         else:

@@ -194,7 +194,6 @@ class Exporter:
     def _give_up(self) -> None:
         """Leave what cannot be sent any more to who follows, or count it."""
         pending = self._pending
-        pending.rewind()
         for table in self._tables:
             if self._kept is not None and table.survives:
                 continue
@@ -237,11 +236,10 @@ class Exporter:
         read, self._read = self._read, False
         if acknowledges:
             return session.sent_again(repeated, now_ms() // 1000)
-        if before:
-            self._pending.keep_from_repeating(read=read)
-        if before and repeated and not read:
+        withheld = self._pending.keep_from_repeating(read=read) if before else 0
+        if withheld and not read:
             text = "%s acknowledges nothing: %d records that were sent before are not sent again"
-            log.warning(text, self.client.address, repeated)
+            log.warning(text, self.client.address, withheld)
         return []
 
     def _acknowledged(self, data: memoryview) -> None:

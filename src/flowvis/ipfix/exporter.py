@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, is_ipv4
 from flowvis.fields import Field, Kind
+from flowvis.ipfix.acknowledgement import sent_again
 from flowvis.ipfix.fitting import fitted
 from flowvis.ipfix.plan import encode_program
 from flowvis.ipfix.stats import ExporterStats
@@ -68,6 +69,15 @@ class ExporterSession:
         """The messages with the templates, one in each."""
         self._refreshed = now
         return self._sent([self._header(len(body), now) + body for body in self._template_sets])
+
+    def sent_again(self, count: int, now: int) -> list[bytes]:
+        """The message that says that so many of the first records may have been received before.
+
+        For the beginning of a session that acknowledges (see `flowvis.ipfix.acknowledgement`).
+        """
+        message = sent_again(self._domain, count, export_time=now, sequence=self._sequence)
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        return self._sent([message])
 
     def encode(self, batch: Batch, now: int) -> list[bytes]:
         """Whole messages with the records of a batch: IPv4, then IPv6; see `in_sending_order`.

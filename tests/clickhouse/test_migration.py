@@ -154,6 +154,7 @@ def test_a_store_says_how_long_it_keeps_records(
     assert settings.database_url.startswith("embedded") == (store.kept_s == 3600)
 
 
+@pytest.mark.clickhouse
 def test_ttl_follows_the_settings(make_store: MakeStore, settings: StoreSettings) -> None:
     if not settings.database_url.startswith("embedded"):
         return

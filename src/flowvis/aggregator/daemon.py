@@ -81,6 +81,7 @@ from flowvis.runtime.status import StatusServer
 from flowvis.steady import SteadyTime
 from flowvis.strings import MAX_TABLE_BYTES
 from flowvis.transport.client import Client
+from flowvis.transport.datagram_server import DatagramLimits, DatagramServer
 from flowvis.transport.server import Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 
@@ -178,9 +179,12 @@ class Aggregator:
             quarantine=Quarantine(settings.quarantine_directory),
         )
         self.collector = Collector(
-            self.correlator, collecting, waiting_bytes=self.budget["receiving"] // 2
+            self.correlator,
+            collecting,
+            waiting_bytes=self.budget["receiving"] // 2,
+            template_life_s=settings.listen.udp.template_lifetime,
         )
-        self.server = _server(settings, self.collector)
+        self.server = _server(settings, self.collector, self.budget["receiving"])
         self._certificates = _certificates(settings)
         self._replica = _replica(settings)
         self.api = Api(
@@ -497,7 +501,26 @@ def _room(budget: Budget, wanted: int) -> int:
     return flows
 
 
-def _server(settings: AggregatorSettings, collector: Collector) -> Server:
+def _server(
+    settings: AggregatorSettings, collector: Collector, memory: int
+) -> Server | DatagramServer:
+    """Return what exporters connect to; over UDP, half of its memory is for what waits."""
+    if settings.aggregator_transport_protocol is Transport.UDP:
+        udp = settings.listen.udp
+        return DatagramServer(
+            collector.open_datagrams,
+            host=settings.listen.address,
+            port=settings.listen.port,
+            limits=DatagramLimits(
+                sessions=settings.listen.max_sessions,
+                sessions_per_address=settings.listen.max_sessions_per_address,
+                waiting_bytes=memory // 2,
+                template_bytes=memory // 4,
+                per_second=udp.max_datagrams_per_second,
+                buffer_bytes=udp.receive_buffer << 10,
+                idle_s=udp.template_lifetime,
+            ),
+        )
     return Server(
         collector.open,
         host=settings.listen.address,

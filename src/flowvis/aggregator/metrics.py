@@ -13,6 +13,7 @@ from flowvis.inventory.sources.ranges import Ranges
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.metrics import Reading, ReadingsCollector, StatsCollector, new_registry
 from flowvis.transport.client import ClientStats
+from flowvis.transport.datagram_server import DatagramServer
 from flowvis.transport.server import Server
 
 NAME = "flow-aggregator"
@@ -22,7 +23,7 @@ PREFIX = "flowvis_aggregator"
 def registry(
     ledger: Ledger,
     *,
-    server: Server,
+    server: Server | DatagramServer,
     collector: Collector,
     table: FlowTable,
     inventory: Inventory,

@@ -8,6 +8,7 @@ come late or never (`Reordering`), and templates live as long as they are sent a
 from collections.abc import Callable, Iterable, Iterator
 
 from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerError, Where
+from flowvis.ipfix.acknowledgement import read_sent_again, says_sent_again
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.events import (
     Event,
@@ -91,6 +92,7 @@ class CollectorSession:
         self._wasted = 0  # work since the last record
         self._events: list[Event] = []
         self._complained = False
+        self._sent_again_until = 0  # of the session's records
         self.pending = False
         """Whether work was left for `go_on`."""
 
@@ -151,6 +153,11 @@ class CollectorSession:
     def fruitless(self) -> bool:
         """Whether the peer only makes work: it has sent no records for long."""
         return self._wasted > FRUITLESS_WORK
+
+    @property
+    def repeating(self) -> bool:
+        """Whether the next records may have been received before, as the exporter says."""
+        return self.stats.records < self._sent_again_until
 
     @property
     def export_ms(self) -> int:
@@ -246,7 +253,10 @@ class CollectorSession:
     def _read_set(self, data: Buffer) -> None:
         """Read a set that the leaf does not know."""
         decoder = self._decoder
-        if decoder.set_id >= FIRST_DATA_SET:
+        template = self._templates.get((decoder.domain, decoder.set_id))
+        if template is not None and says_sent_again(template):
+            self._read_sent_again(bytes(data[decoder.place + SET.size : decoder.set_end]))
+        elif decoder.set_id >= FIRST_DATA_SET:
             self.stats.sets_without_template += 1
             self._malformed(self._fault("no-template", "data of a template that never came"))
         elif decoder.set_id in {TEMPLATE_SET, OPTIONS_TEMPLATE_SET}:
@@ -254,6 +264,16 @@ class CollectorSession:
             self._take(read_templates(body, decoder.set_id, self._limits.template_fields))
         else:
             self._malformed(self._fault("set-id", "a set id that no version of IPFIX has"))
+
+    def _read_sent_again(self, body: bytes) -> None:
+        decoder, stats = self._decoder, self.stats
+        try:
+            count = read_sent_again(body, decoder.domain)
+        except MalformedSet as error:
+            self._malformed(self._fault(error.reason, error.detail))
+            return
+        stats.sent_again += count
+        self._sent_again_until = decoder.records + count
 
     def _take(self, templates: Iterator[Template | LongTemplate]) -> bool:
         """Take templates of a set in; False if that was too much work for now."""
@@ -300,6 +320,11 @@ class CollectorSession:
             raise self._over("templates", len(self._templates) + 1, limits.templates)
         if template.minimum_length == 0:
             raise self._fault("empty-records", f"template {template.id}: records of no bytes")
+        if says_sent_again(template):  # read here: a session has one such record
+            if known is not None and not says_sent_again(known):
+                self._decoder.forget(*key)
+            self._note_learned(key, template, known)
+            return
         domain = self._decoder.domain
         number = domain if self._exporter is None else self._exporter(domain)
         plan = self._buffer.plans.find(template)
@@ -307,18 +332,23 @@ class CollectorSession:
             plan = self._buffer.plans.compile(template)
             self._pay(COMPILE_WORK, template)
         self._decoder.learn(*key, plan.program_of(number))
+        self.stats.unknown_fields += plan.unknown
+        self.stats.unusable_fields += plan.unusable
+        self.stats.incomplete_templates += bool(plan.missing)
+        self._note_learned(key, template, known, plan.unknown)
+        if not self._complained and (plan.unknown or plan.missing):
+            self._complained = True
+            self._report(NotUnderstood(*key, plan.elements, plan.missing))
+
+    def _note_learned(
+        self, key: tuple[int, int], template: Template, known: Template | None, unknown: int = 0
+    ) -> None:
         self._templates[key] = template
         self.template_fields += len(template.specifiers) - (len(known.specifiers) if known else 0)
         self._note_sent(key)
         self.stats.templates += known is None
         self.stats.templates_changed += known is not None
-        self.stats.unknown_fields += plan.unknown
-        self.stats.unusable_fields += plan.unusable
-        self.stats.incomplete_templates += bool(plan.missing)
-        self._report(TemplateLearned(*key, len(template.specifiers), plan.unknown))
-        if not self._complained and (plan.unknown or plan.missing):
-            self._complained = True
-            self._report(NotUnderstood(*key, plan.elements, plan.missing))
+        self._report(TemplateLearned(*key, len(template.specifiers), unknown))
 
     def _note_sent(self, key: tuple[int, int]) -> None:
         if self._order is not None:
@@ -348,9 +378,11 @@ class CollectorSession:
             self._forget(key)
 
     def _forget(self, key: tuple[int, int]) -> None:
-        self.template_fields -= len(self._templates.pop(key).specifiers)
+        template = self._templates.pop(key)
+        self.template_fields -= len(template.specifiers)
         self._sent_s.pop(key, None)
-        self._decoder.forget(*key)
+        if not says_sent_again(template):
+            self._decoder.forget(*key)
         self._report(TemplateWithdrawn(*key))
 
     def _report(self, event: Event) -> None:

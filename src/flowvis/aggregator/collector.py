@@ -8,16 +8,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.exporters import Exporters
+from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter
 from flowvis.aggregator.vitals import ClockOffset, RecordRate
-from flowvis.errors import LimitExceeded
+from flowvis.errors import LimitExceeded, PeerError
 from flowvis.fields import EXPORTED
+from flowvis.ipfix.acknowledgement import frame
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
 from flowvis.ipfix.events import (
@@ -29,6 +30,7 @@ from flowvis.ipfix.events import (
     TemplateLearned,
 )
 from flowvis.ipfix.limits import CollectorLimits
+from flowvis.ipfix.order import LATE_S
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
@@ -43,7 +45,8 @@ MAX_FORMER = 10_000  # exporters without a session that are remembered: two for 
 WORK = 500  # of a session at one of its turns, as `CollectorSession` counts it: half a millisecond
 PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
 RECORD_S = 2e-6  # what handing a record on costs, until some were
-SESSION_BYTES = 70 << 10  # what a session takes, most of it OpenSSL's
+FIELD_BYTES = 50  # what a field of a template takes
+TEMPLATE_LIFE_S = 1800.0  # over UDP: three times the usual time between two (RFC 7011 section 8.4)
 DELAY_S = 0.02  # how long fewer records wait for company: a call costs as much as 100 records
 
 
@@ -59,13 +62,19 @@ class Collector:
         limits: CollectorLimits | None = None,
         *,
         waiting_bytes: int = 1 << 62,
+        template_life_s: float = TEMPLATE_LIFE_S,
     ) -> None:
-        """`waiting_bytes` bounds what all sessions together hold that is not decoded yet."""
+        """`waiting_bytes` bounds what all sessions together hold that is not decoded yet.
+
+        Over UDP templates that do not come again within `template_life_s` are forgotten.
+        """
         self.stage = stage
         self.sessions: dict[int, ExporterStream] = {}
+        self._repeating: set[ExporterStream] = set()
         self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
+        self.template_life_s = template_life_s
         self._payers = Payers()
         self._max_waiting = waiting_bytes
         self._waiting: Counter[str] = Counter()  # bytes that wait to be decoded, by address
@@ -75,6 +84,8 @@ class Collector:
         self._former: OrderedDict[str, Reporter] = OrderedDict()
         self._ended = CollectorStats()
         self._timer: asyncio.TimerHandle | None = None
+        self._unnoted: set[ExporterStream] = set()
+        """Sessions that acknowledge, of which the buffer has records."""
         self._log = LimitedLog(log)
         self.handed_s = 0.0
         """CPU time that handing records on took so far."""
@@ -93,13 +104,18 @@ class Collector:
 
     def open(self, peer: Peer) -> "ExporterStream":
         """Return the handler of a new peer's bytes."""
+        return self._opened(ExporterStream, peer)
+
+    def open_datagrams(self, peer: Peer) -> "ExporterDatagrams":
+        """Return the handler of a new sender's datagrams."""
+        return self._opened(ExporterDatagrams, peer)
+
+    def _opened(self, kind: "type[Handler]", peer: Peer) -> "Handler":
         number = next(self._numbers) & 0xFFFFFFFF
-        session = CollectorSession(
-            str(peer), self.buffer, self._limits, partial(self.exporters.number, peer)
-        )
         payer = self._payers.open(peer.address, self.buffer.strings)
-        self.sessions[number] = ExporterStream(self, peer, number, session, payer)
-        return self.sessions[number]
+        handler = kind(self, peer, number, self._limits, payer)
+        self.sessions[number] = handler
+        return handler
 
     def filling(self) -> RecordBuffer:
         """Return the buffer to decode into, over the table's own strings where it is empty."""
@@ -115,14 +131,28 @@ class Collector:
     def received(self, session: "ExporterStream", count: int, events: Iterable[Event]) -> None:
         """Note that a session has put records into the buffer."""
         self.stage.received += count
+        if count and session.acknowledged:
+            self._unnoted.add(session)
         if count and session.may_be_named():
             session.named = self._node_of_the_last()
         if len(self.buffer) >= FULL_RECORDS:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
-        for event in events:
-            self._tell(session.peer, event)
+        self.tell(session.peer, events)
+
+    def repeats(self, session: "ExporterStream") -> None:
+        """Note that records of a session that are in the buffer may have been received before."""
+        self._repeating.add(session)
+        session.mark_repeating(repeating=True)
+
+    def _end_repeats(self) -> None:
+        """Note that the buffer has been handed on, and what was repeated in it with it."""
+        for session in self._repeating:
+            session.mark_repeating(repeating=False)
+        self._repeating = {session for session in self._repeating if session.repeating}
+        for session in self._repeating:
+            session.mark_repeating(repeating=True)
 
     def wait(self, address: str, more: int) -> None:
         """Note how much more, or less, of an address waits to be decoded."""
@@ -143,7 +173,8 @@ class Collector:
 
     def memory_bytes(self) -> int:
         """About what receiving takes in memory."""
-        return self._waiting_bytes + self.buffer.memory_bytes + SESSION_BYTES * len(self.sessions)
+        sessions = sum(session.own_bytes for session in self.sessions.values())
+        return self._waiting_bytes + self.buffer.memory_bytes + sessions
 
     def refused(self, session: "ExporterStream", payer: int) -> None:
         """Say in the log that a session's text has no room any more."""
@@ -157,9 +188,16 @@ class Collector:
         bytes_of = (strings.charged(payer), strings.max_bytes)
         self._log.log(logging.WARNING, session.peer.address, text, *values, *bytes_of)
 
+    def tell(self, peer: Peer, events: Iterable[Event]) -> None:
+        """Say in the log what a session reports."""
+        for event in events:
+            self._tell(peer, event)
+
     def closed(self, session: "ExporterStream") -> None:
         """Note that a session is over."""
         del self.sessions[session.number]
+        self._unnoted.discard(session)
+        self._correlator.acknowledgements.forget(session)
         self._payers.close(session.peer.address)
         self.wait(session.peer.address, -session.waiting_bytes)
         before = self._former.pop(session.peer.address, None)
@@ -185,8 +223,11 @@ class Collector:
                 number_originals(batch, self.exporters)
             except Exception as error:  # noqa: BLE001  then they are of who relayed them
                 self._correlator.quarantine.note("numbering exporters", error, batch)
-            self._correlator.add(batch)
+            cycle = self._correlator.add(batch)
             self.buffer.clear()
+            self._end_repeats()
+            self._correlator.acknowledgements.note(cycle, self._unnoted, now_ms())
+            self._unnoted.clear()
             self.stage.sent += count
             took = time.thread_time() - began
             self.handed_s += took
@@ -224,17 +265,30 @@ class Collector:
 class ExporterStream:
     """One peer's bytes, as the server hands them over."""
 
+    own_bytes = 70 << 10
+    """What a session takes, most of it OpenSSL's."""
+    datagrams = False
+
     def __init__(
         self,
         collector: Collector,
         peer: Peer,
         number: int,
-        session: CollectorSession,
+        limits: CollectorLimits,
         payer: int,
     ) -> None:
         self.peer = peer
         self.number = number
-        self.stats = session.stats
+        self._collector = collector
+        self._session = CollectorSession(
+            str(peer), collector.buffer, limits, self._exporter, datagrams=self.datagrams
+        )
+        self._sources: dict[int, Source] = {}  # by observation domain
+        self.stats = self._session.stats
+        self.acknowledged = peer.answer is not None
+        """Whether the exporter is told what is durable."""
+        self.durable = 0
+        """How many of the session's records it was told are durable."""
         self.named = ""
         """The node that its records name."""
         self.last_s = time.monotonic()
@@ -242,12 +296,14 @@ class ExporterStream:
         self.rate = RecordRate(self.last_s)
         self.clock = ClockOffset()
         self._looked_s = float("-inf")
-        self._collector = collector
-        self._session = session
         self.waiting_bytes = 0
         """Bytes that came and are not decoded: of a message that is not whole, or for its turn."""
         self._payer = payer
         self._refused_texts = 0  # of which the log has been asked to say
+
+    def taken(self) -> int:
+        """How many data records have come."""
+        return self.stats.records
 
     @property
     def proven(self) -> bool:
@@ -264,6 +320,39 @@ class ExporterStream:
         """How long it is to rest before its next turn."""
         return PAUSE_S if self._session.fruitless else 0.0
 
+    @property
+    def repeating(self) -> bool:
+        """Whether its next records may have been received before."""
+        return self.number in self._collector.sessions and self._session.repeating
+
+    def mark_repeating(self, *, repeating: bool) -> None:
+        """Have its exporters' records count as ones that may have been received before, or not."""
+        for source in self._sources.values():
+            source.may_repeat = repeating
+
+    def acknowledge(self, count: int) -> None:
+        """Tell the exporter that the first `count` of the session's records are durable.
+
+        Does nothing where that is known already, or it takes no acknowledgements; never waits.
+        """
+        if count <= self.durable or self.peer.answer is None:
+            return
+        if count > self.stats.records:
+            raise ValueError(f"{count} records acknowledged, {self.stats.records} came")
+        self.durable = count
+        self.peer.answer(frame(next(iter(self._sources)), count))
+
+    def _exporter(self, domain: int) -> int:
+        """Return the number of the exporter of an observation domain."""
+        exporters = self._collector.exporters
+        number = exporters.number(self.peer, domain)
+        if domain not in self._sources:
+            if self.acknowledged and self._sources:
+                detail = f"domain {domain} in a session that acknowledges, which has one domain"
+                raise PeerError("second-domain", detail)
+            self._sources[domain] = exporters.begin(number, time.monotonic())
+        return number
+
     def data_received(self, data: memoryview) -> float:
         """Decode; PeerError ends the session, what was decoded before it counts.
 
@@ -279,6 +368,7 @@ class ExporterStream:
     def _note(self, decode: Callable[[], list[Event]]) -> float:
         collector = self._collector
         before, handed_s = self.stats.records, collector.handed_s
+        repeating, sent_again = self._session.repeating, self.stats.sent_again
         events: list[Event] = []
         buffer = self._collector.filling()
         buffer.payer = self._payer
@@ -287,6 +377,8 @@ class ExporterStream:
         finally:
             buffer.payer = 0
             records = self.stats.records - before
+            if repeating or self.stats.sent_again > sent_again:
+                collector.repeats(self)
             self._note_vitals(records)
             self._note_waiting()
             collector.received(self, records, events)
@@ -350,6 +442,40 @@ class ExporterStream:
             "lost": self.stats.lost_records,
             "errors": self.stats.malformed.total(),
         }
+
+
+class ExporterDatagrams(ExporterStream):
+    """One sender's datagrams, as the server hands them over."""
+
+    own_bytes = 8 << 10
+    datagrams = True
+
+    @property
+    def template_bytes(self) -> int:
+        """About what its templates take in memory."""
+        return self._session.template_fields * FIELD_BYTES
+
+    def datagrams_received(self, datagrams: list[bytes]) -> float:
+        """Decode; as `data_received`. A datagram that is no message ends nothing."""
+        self.last_s = self._session.now_s = time.monotonic()
+        return self._note(partial(self._session.receive_datagrams, datagrams, WORK))
+
+    def look(self) -> None:
+        """See which records are lost by now, and which templates were not sent again."""
+        self._settle(LATE_S)
+
+    def closed(self) -> None:
+        """The session is over: what is missing does not come any more."""
+        self._settle(0.0)
+        super().closed()
+
+    def _settle(self, patience_s: float) -> None:
+        self._session.now_s = time.monotonic()
+        life_s = self._collector.template_life_s
+        self._collector.tell(self.peer, self._session.settle(life_s, patience_s=patience_s))
+
+
+Handler = TypeVar("Handler", bound=ExporterStream)
 
 
 def total(parts: Iterable[CollectorStats]) -> CollectorStats:

@@ -5,6 +5,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from flowvis.conntrack.sources.source import Conntrack
+from flowvis.delivery.queue import Queue
 from flowvis.denials.prefixes import Prefixes
 from flowvis.denials.sources.follow import Follower
 from flowvis.denials.sources.log import PacketLog
@@ -13,7 +14,6 @@ from flowvis.exporter import metrics
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.own_addresses import OwnAddresses
-from flowvis.exporter.pending import Pending
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import CONNECTION_BYTES, ConnectionTable
@@ -32,6 +32,7 @@ from flowvis.ipfix.receivers import understood
 from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
+from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import LimitedLog, configure_as
 from flowvis.runtime.machine import machine_id
@@ -101,9 +102,16 @@ class FlowExporter:
             default_zone=self.default_zone,
             steady=SteadyTime(monotonic_ms),
         )
-        self.pending = Pending(exported.pending_records, self.ledger, self.budget["pending"])
+        self.pending = Queue(
+            self.ledger.stage("records"),
+            exported.pending_records,
+            self.budget["pending"],
+            full=ExportDropped.PENDING_FULL,
+        )
+        denied = settings.denied.wanted
+        denied_table = self._denied_table(settings, enricher, scope) if denied else None
         self.exporter = Exporter(
-            self.table,
+            [self.table] if denied_table is None else [self.table, denied_table],
             self.pending,
             exported.flow_collector_addr,
             self._tls_files(settings),
@@ -113,6 +121,7 @@ class FlowExporter:
             fields=understood(EXPORTED, exported.antrea_version),
             on_attempt=own.add,
             drain_s=settings.grace_period * DRAIN,
+            template_refresh_s=round(exported.template_refresh_timeout),
             has_successor=settings.state.enable,
         )
         also = () if self.default_zone is None else (DEFAULT_ZONE,)
@@ -124,7 +133,9 @@ class FlowExporter:
             poll_interval_s=exported.flow_poll_interval,
             events=events,
         )
-        self.denied = self._denied(settings, enricher, scope) if settings.denied.wanted else None
+        self.denied = None
+        if denied_table is not None:
+            self.denied = self._denied_watch(settings, denied_table)
         self._scope = scope
         self._files = InventoryFiles(settings.inventory.files, self.inventory)
         self.configuration = Configuration(settings, self._appliers())
@@ -179,12 +190,12 @@ class FlowExporter:
         if self.denied is not None:
             self.denied.table.retime(exported.active_ms, exported.idle_ms)
         self.watch.poll_every(exported.flow_poll_interval)
-        self.exporter.collect()
+        self.exporter.collect(self.table)
 
     async def _choose_protocols(self, settings: ExporterSettings) -> None:
         self._scope.choose(settings.flow_exporter.protocol_filter)
         self.table.narrow()
-        self.exporter.collect()
+        self.exporter.collect(self.table)
 
     async def _judge_denied(self, settings: ExporterSettings) -> None:
         if self.denied is not None:
@@ -239,10 +250,11 @@ class FlowExporter:
             return None
         return self.cluster.tls if self.cluster is not None else settings.tls.files
 
-    def _denied(self, settings: ExporterSettings, enricher: Enricher, scope: Scope) -> DeniedWatch:
-        """What follows denied connections."""
+    def _denied_table(
+        self, settings: ExporterSettings, enricher: Enricher, scope: Scope
+    ) -> DeniedTable:
         denied = settings.denied
-        table = DeniedTable(
+        return DeniedTable(
             enricher,
             scope,
             active_timeout_ms=settings.flow_exporter.active_ms,
@@ -254,7 +266,9 @@ class FlowExporter:
             ledger=self.ledger,
             steady=SteadyTime(monotonic_ms),
         )
-        prefixes = Prefixes(denied.prefixes)
+
+    def _denied_watch(self, settings: ExporterSettings, table: DeniedTable) -> DeniedWatch:
+        denied, prefixes = settings.denied, Prefixes(settings.denied.prefixes)
         return DeniedWatch(
             table,
             self.exporter,

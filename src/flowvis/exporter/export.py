@@ -1,23 +1,22 @@
-"""From the table to the collector: what is pending first, then what is due."""
+"""From the tables to the collector: what is pending first, then what is due."""
 
 import asyncio
 import contextlib
 import logging
-import struct
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-import numpy as np
-
-from flowvis.batch import Batch, is_ipv4
-from flowvis.exporter.pending import Pending
-from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.batch import Batch
+from flowvis.delivery.messages import all_but, encode_next
+from flowvis.delivery.patience import Patience
+from flowvis.delivery.queue import Queue
 from flowvis.fields import EXPORTED, Field
-from flowvis.ipfix.exporter import PROBE, ExporterSession
+from flowvis.ipfix.exporter import PROBE, ExporterSession, least_message
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.logs import LimitedLog
-from flowvis.runtime.patience import Patience
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client, ConnectionLost, Hosts, by_name
 from flowvis.transport.eyeballs import Attempted
@@ -29,22 +28,37 @@ LIVE_ROWS = 8192  # in one batch: at times a node's whole table is due at once
 PAUSE_S = 0.1  # between two looks at the table: each costs half a millisecond
 CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
 
-_SEQUENCE = struct.Struct("!8xI")  # of a message's header, RFC 7011 section 3.1
+
+class ReportingTable(Protocol):
+    """What has records to be sent."""
+
+    survives: bool
+    """Whether its source keeps the connections, so that a successor reports them."""
+
+    def due(self, now_ms: int, *, live: int) -> Batch:
+        """Return the records of all that departed and of up to `live` live ones that are due."""
+
+    def flush(self, *, live: int) -> Batch:
+        """Return what is not reported yet, of up to `live` live connections."""
+
+    def next_deadline(self) -> int | None:
+        """When something will be due; None while nothing will."""
 
 
 class Exporter:
-    """Component: sends the table's records to one collector, in one session after the other.
+    """Component: sends the tables' records to one collector, in one session after the other.
 
     While the collector is away, records of ended connections wait in `pending`; live ones become
-    due only when they can be sent. What a session could not send is sent by the next one.
+    due only when they can be sent, and denied ones wait in their table, which is bounded. What a
+    session could not send is sent by the next one.
     """
 
     name = "exporter"
 
     def __init__(
         self,
-        table: ConnectionTable,
-        pending: Pending,
+        tables: Sequence[ReportingTable],
+        pending: Queue,
         address: CollectorAddress,
         tls: TlsFiles | None,
         *,
@@ -54,11 +68,13 @@ class Exporter:
         hosts: Hosts = by_name,
         on_attempt: Attempted | None = None,
         drain_s: float = 10.0,
+        template_refresh_s: int = 600,
         has_successor: bool = False,
     ) -> None:
         """Export these fields under an observation domain; stop within `drain_s`.
 
-        With a successor, what cannot be reported of live connections any more is left to it.
+        Over UDP templates go out anew every `template_refresh_s`. With a successor, what cannot be
+        reported of live connections any more is left to it.
         """
         self.client = Client(
             address,
@@ -69,11 +85,12 @@ class Exporter:
             on_attempt=on_attempt,
             on_state=lambda _: self._wake.set(),
         )
-        self._table = table
+        self._tables = deque(tables)  # whose turn it is comes first
         self._pending = pending
         self._domain = domain
         self._fields = fields
         self._drain_s = drain_s
+        self._template_refresh_s = template_refresh_s
         self._has_successor = has_successor
         self._wake = asyncio.Event()
         self._stopping = False
@@ -82,18 +99,13 @@ class Exporter:
         self._done = False
         self._task: asyncio.Task[None] | None = None
 
-    def collect(self) -> None:
-        """Bring what has ended in the table to the pending records."""
-        self.offer(self._table.due(now_ms(), live=0))
+    def collect(self, table: ReportingTable) -> None:
+        """Bring what has ended in a table to the pending records; look what is due in it."""
+        self._pending.put(table.due(now_ms(), live=0))
+        self.look()
 
-    @property
-    def backlog(self) -> int:
-        """How many records wait to be sent."""
-        return len(self._pending)
-
-    def offer(self, batch: Batch) -> None:
-        """Take records from elsewhere, to be sent after those that are pending."""
-        self._pending.put(batch)
+    def look(self) -> None:
+        """Look what is due: it may be so sooner than it was."""
         self._wake.set()
 
     def redirect(
@@ -158,9 +170,12 @@ class Exporter:
     def _give_up(self) -> None:
         """Count what cannot be sent any more."""
         lost = self._pending.abandon(ExportDropped.STOPPED)
-        while not self._has_successor and len(batch := self._table.flush(live=LIVE_ROWS)):
-            self._pending.put(batch)
-            lost += self._pending.abandon(ExportDropped.STOPPED)
+        for table in self._tables:
+            if self._has_successor and table.survives:
+                continue
+            while len(batch := table.flush(live=LIVE_ROWS)):
+                self._pending.put(batch)
+                lost += self._pending.abandon(ExportDropped.STOPPED)
         if lost:
             log.warning("%d records are lost: %s did not take them", lost, self.client.address)
 
@@ -171,60 +186,78 @@ class Exporter:
                 await self.client.close(min(CLOSING_S, self._drain_s / 2))
                 self._turn()
             await self.client.connect()
-            session = ExporterSession(self._domain, self._fields)
+            session = self._session()
+            self._pending.begin()
             with contextlib.suppress(ConnectionLost):  # the client has logged it
                 await self.client.send(session.templates(now_ms() // 1000))
                 await self._export(session)
 
+    def _session(self) -> ExporterSession:
+        """Return what makes messages for the client's session, as large as its path takes."""
+        refresh_s = self._template_refresh_s if self.client.datagrams else None
+        least = least_message(self._fields)  # where the path takes less, the client says so
+        size = max(self.client.max_message, least)
+        return ExporterSession(
+            self._domain, self._fields, max_message=size, template_refresh=refresh_s
+        )
+
     async def _export(self, session: ExporterSession) -> None:
         """Send until the session is lost, is to end or, when stopping, nothing is left."""
         while self._redirect is None:
-            batch = self._pending.take()
-            if batch is not None:
-                await self._send(session, batch)
-                continue
-            self._wake.clear()
-            if self._stopping:
-                self._pending.put(self._table.flush(live=LIVE_ROWS))
-            else:
-                self._pending.put(self._table.due(now_ms(), live=LIVE_ROWS))
-            if len(self._pending):
-                continue
-            if self._stopping:
+            if not self._pending.waiting:
+                self._wake.clear()
+                self._pull()
+            if self._pending.waiting:
+                await self._send(session)
+            elif self._stopping:
                 self._done = True
                 return
-            await self._rest()
+            else:
+                await self._rest()
 
-    async def _send(self, session: ExporterSession, batch: Batch) -> None:
-        """Send one batch; what did not leave goes back to be sent first in the next session."""
-        oversize, shortened = session.stats.oversize, session.stats.shortened
+    def _pull(self) -> None:
+        """Bring what is due in one table to the pending records; the next time another's."""
+        for table in tuple(self._tables):
+            self._tables.rotate(-1)
+            if self._stopping:
+                batch = table.flush(live=LIVE_ROWS)
+            else:
+                batch = table.due(now_ms(), live=LIVE_ROWS)
+            if len(batch):
+                self._pending.put(batch)
+                return
+
+    async def _send(self, session: ExporterSession) -> None:
+        """Send one batch; what did not leave comes first in the next session."""
+        pending, shortened = self._pending, session.stats.shortened
         try:
-            messages = session.encode(batch, now_ms() // 1000)
+            now_s = now_ms() // 1000
+            messages = encode_next(pending, session, now_s, oversize=ExportDropped.OVERSIZE)
         except Exception:
-            log.exception("a defect of ours: %d records are given up", len(batch))
-            self._pending.drop(ExportDropped.FAILED, len(batch))
+            log.exception("a defect of ours: %d records are given up", pending.taken)
+            pending.drop(ExportDropped.FAILED, pending.taken)
             return
-        oversize = session.stats.oversize - oversize
         if count := session.stats.shortened - shortened:
             text = "%d records have shortened texts, as they fit into no message"
             self._log.log(logging.WARNING, str(self.client.address), text, count)
-        if oversize:
-            self._pending.drop(ExportDropped.OVERSIZE, oversize)
+        patience = Patience(f"collector {self.client.address}")
         try:
-            with Patience(f"collector {self.client.address}").waiting(f"take {len(batch)} records"):
+            with patience.waiting(f"take {pending.taken} records"):
                 await self.client.send(messages)
         except ConnectionLost as lost:
-            self._pending.settle(_rows_from(batch, messages, lost.sent))
+            all_but(pending, session, lost.unsent)
+            pending.rewind()
             raise
         except asyncio.CancelledError:
-            self._pending.drop(ExportDropped.CUT_OFF, len(batch) - oversize)
+            pending.drop(ExportDropped.CUT_OFF, pending.taken)
             raise
-        self._pending.settle()
+        all_but(pending, session, ())
 
     async def _rest(self) -> None:
         """Wait until there may be something to send, or the session is lost."""
-        deadline = self._table.next_deadline()
-        pause = None if deadline is None else max((deadline - now_ms()) / 1000, PAUSE_S)
+        deadlines = [table.next_deadline() for table in self._tables]
+        earliest = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        pause = None if earliest is None else max((earliest - now_ms()) / 1000, PAUSE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 # What the last message was waited after may have been the session's end.
@@ -232,11 +265,3 @@ class Exporter:
                     await self._wake.wait()
         if not self.client.connected:
             raise ConnectionLost("session lost", (), 0)
-
-
-def _rows_from(batch: Batch, messages: list[bytes], first: int) -> Batch:
-    """The records of a batch that are in its messages from `first` on."""
-    ipv4 = is_ipv4(batch["sourceIP"])
-    order = np.concatenate([np.flatnonzero(ipv4), np.flatnonzero(~ipv4)])
-    begin, at = (_SEQUENCE.unpack_from(messages[place])[0] for place in (0, first))
-    return batch.take(order[(at - begin) & 0xFFFFFFFF :])

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, is_ipv4
 from flowvis.fields import Field, Kind
+from flowvis.ipfix.acknowledgement import sent_again
 from flowvis.ipfix.fitting import fitted
 from flowvis.ipfix.plan import encode_program
 from flowvis.ipfix.stats import ExporterStats
@@ -46,12 +47,13 @@ class ExporterSession:
         self.stats = ExporterStats()
         self._domain = domain
         self._fields = tuple(fields)
-        self._max_message = max_message
+        self.max_message = max_message
         if (least := least_message(self._fields)) > max_message:
             raise ValueError(f"messages of {max_message} bytes: a template takes {least}")
         self._refresh = template_refresh
         self._refreshed: int | None = None
         self._sequence = 0
+        self.oversized: list[int] = []
         self._template_sets = _template_sets(self._fields)
         self._text = tuple(f.name for f in self._fields if f.kind is Kind.TEXT)
         self._fixed = {  # bytes of a record beside its texts
@@ -68,8 +70,21 @@ class ExporterSession:
         self._refreshed = now
         return self._sent([self._header(len(body), now) + body for body in self._template_sets])
 
+    def sent_again(self, count: int, now: int) -> list[bytes]:
+        """The message that says that so many of the first records may have been received before.
+
+        For the beginning of a session that acknowledges (see `flowvis.ipfix.acknowledgement`).
+        """
+        message = sent_again(self._domain, count, export_time=now, sequence=self._sequence)
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        return self._sent([message])
+
     def encode(self, batch: Batch, now: int) -> list[bytes]:
-        """Whole messages with the records of a batch: IPv4, then IPv6."""
+        """Whole messages with the records of a batch: IPv4, then IPv6; see `in_sending_order`.
+
+        `oversized` are the places in the batch of those that no message can hold.
+        """
+        self.oversized = []
         messages = self.templates(now) if self._refresh_due(now) else []
         if not len(batch):
             return messages
@@ -78,17 +93,6 @@ class ExporterSession:
         for version, mask in ((4, ipv4), (6, ~ipv4)):
             messages += self._encode(version, columns, batch, np.flatnonzero(mask), now)
         return messages
-
-    def resume(self, messages: Sequence[bytes], records: int) -> list[bytes]:
-        """Take over messages that an earlier session could not send; `records` are in them.
-
-        That session had the same fields, and its messages may be larger than this one's; the
-        sequence goes on after them.
-        """
-        shift = self._sequence - _sequence(messages[0]) if messages else 0
-        self._sequence = (self._sequence + records) & 0xFFFFFFFF
-        self.stats.records += records
-        return self._sent([_renumbered(message, shift, self._domain) for message in messages])
 
     def records_from(self, messages: Sequence[bytes]) -> int:
         """How many records are in the last messages of this session, from these on."""
@@ -101,7 +105,7 @@ class ExporterSession:
         messages, written = self._written(encoder, columns, batch.strings, rows, now)
         if encoder.oversized:
             # All of them once more: who resends some counts on their order.
-            room = self._max_message - HEADER.size - SET.size - self._fixed[version]
+            room = self.max_message - HEADER.size - SET.size - self._fixed[version]
             fitting = fitted(batch, self._text, encoder.oversized, room)
             self.stats.shortened += len(encoder.oversized)
             columns = [_column(fitting, field) for field in self._fields]
@@ -110,6 +114,7 @@ class ExporterSession:
         self._sequence = (self._sequence + written) & 0xFFFFFFFF
         self.stats.records += written
         self.stats.oversize += len(encoder.oversized)
+        self.oversized += encoder.oversized
         return self._sent(messages)
 
     def _written(
@@ -126,7 +131,7 @@ class ExporterSession:
             rows,
             export_time=now,
             sequence=self._sequence,
-            max_message=self._max_message,
+            max_message=self.max_message,
         )
 
     def _refresh_due(self, now: int) -> bool:
@@ -141,6 +146,14 @@ class ExporterSession:
 
     def _header(self, length: int, now: int) -> bytes:
         return HEADER.pack(VERSION, HEADER.size + length, now, self._sequence, self._domain)
+
+
+def in_sending_order(batch: Batch) -> Batch:
+    """The records of a batch in the order that a session sends them in: IPv4, then IPv6."""
+    ipv4 = is_ipv4(batch["sourceIP"])
+    if ipv4.all() or not ipv4.any():
+        return batch
+    return batch.take(np.concatenate([np.flatnonzero(ipv4), np.flatnonzero(~ipv4)]))
 
 
 def least_message(fields: Sequence[Field]) -> int:
@@ -173,12 +186,6 @@ def _column(batch: Batch, field: Field) -> Column:
 
 def _sequence(message: bytes) -> int:
     return int(HEADER.unpack_from(message)[3])
-
-
-def _renumbered(message: bytes, shift: int, domain: int) -> bytes:
-    version, length, time, sequence, _ = HEADER.unpack_from(message)
-    header = HEADER.pack(version, length, time, (sequence + shift) & 0xFFFFFFFF, domain)
-    return header + message[HEADER.size :]
 
 
 def observation_domain_id(node_name: str) -> int:

@@ -8,6 +8,12 @@ IPFIX has no acknowledgements, so a session has to prove itself: what is sent fi
 then records, is not sent until the session has stood for a while after it, and what a collector
 that ends it before has not read goes again. Collectors that accept and close are thus given
 nothing, and are tried again with back-off, which only a session that stood ends.
+
+Over UDP a session is a connected socket: it ends where ICMP says that nobody takes what is sent,
+and everything else is as above. What is lost on the way nobody learns.
+
+Where the two have agreed on acknowledgements there is nothing to prove: the caller keeps all that
+is not acknowledged.
 """
 
 import asyncio
@@ -23,12 +29,14 @@ from dataclasses import dataclass
 
 from flowvis.counts import count, counts_by_reason
 from flowvis.errors import FlowvisError, PeerError, SettingsError
+from flowvis.ipfix.acknowledgement import PROTOCOL
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.causes import NO_TLS, OTHER_CA, cause_of
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.channel import Channel, PlainChannel, TlsChannel
-from flowvis.transport.connection import CLOSED, GOING_AWAY, Connection
+from flowvis.transport.connection import CLOSED, GOING_AWAY, MAX_MESSAGE, Connection
+from flowvis.transport.datagrams import DatagramConnection
 from flowvis.transport.eyeballs import Attempted, Place, Race, resolve
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
@@ -39,6 +47,11 @@ LAST_PROOF_S = 0.2  # the same in a hurry
 TRIALS = 2  # of these sends: templates, and the first records
 STOOD_S = 10.0  # of a session after which the next follows at once
 CONNECT_S = 10.0  # for a connection, and again for its handshake, with each address
+
+Session = Connection | DatagramConnection
+
+NO_PROTOCOL = "no application protocol"
+"""The alert (RFC 7301 section 3.2), in OpenSSL's words, of those who take no such offer."""
 
 Hosts = Callable[[CollectorAddress], Awaitable[Sequence[str]]]
 """Asked at each attempt: the names or addresses to try, in this order; FlowvisError if none."""
@@ -57,6 +70,10 @@ class ConnectionLost(FlowvisError):
         self.unsent = list(unsent)
         self.sent = sent
         """How many messages of this call left before, and may have arrived."""
+
+
+class _OfferRefused(Exception):
+    """The collector ends handshakes in which it is offered a protocol that it does not know."""
 
 
 @dataclass
@@ -82,27 +99,51 @@ class Client:
         hosts: Hosts = by_name,
         probe: bytes = b"",
         backoff: Backoff | None = None,
+        on_data: Callable[[memoryview], None] | None = None,
         on_state: Callable[[bool], None] | None = None,
         on_attempt: Attempted | None = None,
     ) -> None:
-        """`probe` is a message that changes nothing: see `Connection.probe`."""
+        """`probe` is a message that changes nothing: see `Connection.probe`.
+
+        With `on_data` acknowledgements are offered over TLS, and given to it where the collector
+        takes the offer; its PeerError ends the session.
+        """
         self._target(address, tls, server_name)
         self.stats = ClientStats()
         self._hosts = hosts
         self._probe = probe
         self._backoff = backoff or Backoff()
+        self._on_data = on_data
+        self._offers = True
         self._on_state = on_state
         self._on_attempt = on_attempt
         self._limited = LimitedLog(log)
-        self._session: Connection | None = None
+        self._session: Session | None = None
         self._hurried = False
         self._trials = 0  # sends of the session that have to be waited after
         self._redirected = asyncio.Event()
+        self._place: Place | None = None  # the collector's, of the last session
+        self._in_vain: Place | None = None  # where datagrams lately came to nothing
 
     @property
     def connected(self) -> bool:
         """Whether a session stands."""
         return self._session is not None and self._session.alive
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the session is, or was, one whose collector acknowledges."""
+        return self._session is not None and self._session.protocol == PROTOCOL
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of the largest message that the session takes: over UDP what the path does."""
+        return self._session.max_message if self._session is not None else MAX_MESSAGE
+
+    @property
+    def datagrams(self) -> bool:
+        """Whether the session's messages are datagrams: templates have to be sent repeatedly."""
+        return self._session is not None and self._session.datagrams
 
     async def connect(self) -> None:
         """Return when a session stands: at once, or after as many attempts as it takes.
@@ -116,6 +157,9 @@ class Client:
             self._redirected.clear()
             try:
                 session = await self._attempt()
+            except _OfferRefused:
+                self._offers = False
+                continue
             except (OSError, FlowvisError) as error:
                 wait_s = self._backoff.wait_s()
                 self._limited.log(
@@ -129,7 +173,11 @@ class Client:
                 continue
             session.trial_s, session.probe = STOOD_S, self._probe
             self._session = session
+            self._offers = True
             self._trials = TRIALS
+            if self.acknowledges:
+                self._trials, session.probe = 0, b""
+                session.on_data = self._on_data
             self.stats.sessions += 1
             log.info("connected to %s", self.address)
             self._tell(connected=True)
@@ -153,7 +201,7 @@ class Client:
         if messages and self._trials:
             await self._prove(session, messages)
 
-    async def _prove(self, session: Connection, messages: Sequence[bytes]) -> None:
+    async def _prove(self, session: Session, messages: Sequence[bytes]) -> None:
         """Wait whether the session stands; ConnectionLost if it ends and they were not read."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(PROOF_S, LAST_PROOF_S) if self._hurried else PROOF_S):
@@ -163,7 +211,7 @@ class Client:
         elif not await self._read(session):
             raise ConnectionLost(f"{self.address}: {session.detail}", messages, 0)
 
-    async def _read(self, session: Connection) -> bool:
+    async def _read(self, session: Session) -> bool:
         """Whether a collector that goes away has read all, so that the session was a good one."""
         read = await session.read_all()
         if read:
@@ -230,13 +278,13 @@ class Client:
         self._certificates = TlsReloader(tls, server=False) if tls else None
         self._server_name = server_name or address.dns_name
 
-    async def _attempt(self) -> Connection:
+    async def _attempt(self) -> Session:
         """Try each address of the collector once; OSError has a text for each that failed."""
         context = self._context()
         problems: list[str] = []
         for hosts in _together(await self._hosts(self.address)):
             places = await self._resolve(hosts, problems)
-            race = Race(places, CONNECT_S, self._on_attempt)
+            race = Race(places, CONNECT_S, self._on_attempt, self._kind)
             try:
                 while reached := await race.winner():
                     session = await self._establish(*reached, context, problems)
@@ -254,7 +302,8 @@ class Client:
                 places += await resolve(host, self.address.port)
             except OSError as error:
                 problems.append(f"{host}: {cause_of(error)}")
-        return places
+        # A datagram's way shows only afterwards that nobody is there: another one is next.
+        return sorted(places, key=lambda place: place == self._in_vain)
 
     async def _establish(
         self,
@@ -262,10 +311,10 @@ class Client:
         place: Place,
         context: ssl.SSLContext | None,
         problems: list[str],
-    ) -> Connection | None:
+    ) -> Session | None:
         """Make a session over a connected socket; None, and a note, where it comes to none."""
         try:
-            connection = Connection(sock, self._channel(context), self._lost)
+            connection = self._over(sock, context)
         except BaseException:
             sock.close()
             raise
@@ -274,12 +323,25 @@ class Client:
                 await connection.establish()
         except (OSError, PeerError) as error:
             connection.close()
+            if self._offers and NO_PROTOCOL in str(error):
+                raise _OfferRefused from error
             problems.append(f"{place}: {cause_of(error, CONNECT_S)}{_remedy(error)}")
             return None
         except BaseException:
             connection.close()
             raise
+        self._place, self._in_vain = place, None
         return connection
+
+    @property
+    def _kind(self) -> socket.SocketKind:
+        return socket.SOCK_DGRAM if self.address.protocol == "udp" else socket.SOCK_STREAM
+
+    def _over(self, sock: socket.socket, context: ssl.SSLContext | None) -> Session:
+        """Return the session over a connected socket."""
+        if sock.type is socket.SOCK_DGRAM:
+            return DatagramConnection(sock, self._lost)
+        return Connection(sock, self._channel(context), self._lost)
 
     def _context(self) -> ssl.SSLContext | None:
         """Return the context for this attempt: the files are looked at each time."""
@@ -290,7 +352,10 @@ class Client:
                 self._certificates.refresh()
             except SettingsError as error:
                 log.warning("%s: new certificates are bad: %s", self.address, error)
-        return self._certificates.context()
+        context = self._certificates.context()
+        if self._on_data is not None:
+            context.set_alpn_protocols([PROTOCOL] if self._offers else [])
+        return context
 
     def _channel(self, context: ssl.SSLContext | None) -> Channel:
         if context is None:
@@ -298,6 +363,7 @@ class Client:
         return TlsChannel(context, server_name=self._server_name)
 
     def _lost(self, reason: str) -> None:
+        self._in_vain = self._place if self.datagrams else None
         self.stats.lost[reason] = self.stats.lost.get(reason, 0) + 1
         # Collectors end sessions in good order when they stop, and when these are old.
         level = logging.INFO if reason == GOING_AWAY else logging.WARNING

@@ -15,8 +15,9 @@ from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.checkpoint import Flows, checkpoints, newest
 from flowvis.aggregator.correlation.generations import Generations, previous
 from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
-from flowvis.aggregator.correlation.parked import MAX_BYTES, Doubt, Inquiry, Parked
+from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.aggregator.exporters import DOUBT, Doubt
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge, Source, provides
@@ -148,6 +149,11 @@ class FlowTable:
         self._live.owner = owner
 
     @property
+    def forgets(self) -> bool:
+        """Whether any flow has been forgotten: the store may know more of one than the table."""
+        return self.stats.expired + self.stats.evicted + self.stats.orphaned > 0
+
+    @property
     def row_bytes(self) -> int:
         """About what the flows take in memory, their text aside."""
         return self._live.memory_bytes
@@ -157,28 +163,22 @@ class FlowTable:
         """About what their text takes, that of the table before included while it lives."""
         return sum(noted.strings.memory_bytes for noted in self._noted)
 
-    def add(
-        self,
-        batch: Batch,
-        now_ms: int,
-        cycle: int = 0,
-        doubts: NDArray[np.uint8] | None = None,
-    ) -> None:
+    def add(self, batch: Batch, now_ms: int, cycle: int = 0) -> None:
         """Merge records, with the columns of the exporter's template, into their flows.
 
-        `cycle` numbers what is added: it becomes the mark of what is written of it. `doubts` are
-        bits of `Doubt` for each record: one of a connection without a row, of which something may
-        have been written before, is parked until `answer`.
+        `cycle` numbers what is added: it becomes the mark of what is written of it. Where there is
+        a column DOUBT, a record of a connection without a row, of which something may have been
+        written before, is parked until `answer`.
 
         An exception means that none was merged. A record whose own handling fails is left out,
         counted, and given to `report`.
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         arrivals = Arrivals(batch, self._live, cycle)
-        if doubts is None and not self.parked.records:
+        if DOUBT not in batch and not self.parked.records:
             self._merge(batch, arrivals, now_ms)
             return
-        waits = self._to_park(arrivals, doubts)
+        waits = self._to_park(arrivals, batch.columns.get(DOUBT))
         if not waits.any():
             self._merge(batch, arrivals, now_ms)
             return
@@ -204,6 +204,7 @@ class FlowTable:
     def _unpark(self, batch: Batch, cycle: int, now_ms: int) -> None:
         self.stats.received -= len(batch)
         self.stats.parked -= len(batch)
+        batch.columns.pop(DOUBT, None)
         try:
             self.add(batch, now_ms, cycle)
         except Exception as error:  # noqa: BLE001  what failed as a whole is left out

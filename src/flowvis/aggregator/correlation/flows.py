@@ -346,7 +346,7 @@ def _timed(batch: Batch, now_ms: int) -> Batch:
     millis = np.where(silent, np.uint64(now_ms), ends)
     seconds = np.where(silent, np.uint32(now_ms // 1000), batch["flowEndSeconds"])
     ends_of = {"flowEndMilliseconds": millis, "flowEndSeconds": seconds}
-    return Batch({**batch.columns, **ends_of}, batch.strings)
+    return Batch({**batch.columns, **ends_of}, batch.strings, batch.mark)
 
 
 def _both(state: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -42,12 +42,16 @@ class IpfixDestination:
         fields: Sequence[Field] = AGGREGATED,
         max_message: int = 65535,
         grace_s: float = GRACE_S,
+        required: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = f"IPFIX collector {client.address}"
         self.queue = Queue(stage, capacity, max_bytes)
         self.put = self.queue.put
+        self.bound = self.queue.bound
         self.client = client
+        self.stats = client.stats
+        self.required = required
         self._domain = domain
         self._number = 0  # the domain's, for good: the collector knows us by it
         self._fields = tuple(fields)
@@ -71,6 +75,11 @@ class IpfixDestination:
     def problem(self) -> str:
         """Why nothing can be sent at the moment; "" when all is well."""
         return self._patience.problem if self.client.connected else "not connected"
+
+    @property
+    def mark(self) -> int:
+        """The oldest mark of what has not been handed to the kernel."""
+        return self.queue.mark
 
     async def start(self) -> None:
         """Begin to send; whether the collector is there shows later."""

@@ -1,0 +1,185 @@
+"""External collectors: their settings, and the destinations that these make."""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from flowvis.aggregator.destinations.ipfix import IpfixDestination
+from flowvis.aggregator.destinations.kind import CERTIFICATES, Kind, Place, Problems
+from flowvis.delivery.destination import Destination
+from flowvis.fields import AGGREGATED, Field
+from flowvis.ipfix.exporter import PROBE, least_message
+from flowvis.ipfix.receivers import AntreaRelease, parse_release, understood
+from flowvis.runtime.settings import Duration, option, section
+from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
+from flowvis.transport.client import Client
+from flowvis.transport.tls import VERSIONS, TlsFiles
+
+MAX_MESSAGE = 65535  # over TCP and TLS there is no other limit than the length field's
+
+
+class RecordFormat(Enum):
+    """What a collector is sent."""
+
+    IPFIX = "IPFIX"
+    JSON = "JSON"
+
+
+def collector_address(text: str) -> CollectorAddress:
+    """Read `flowCollector.address`, whose protocol is tcp unless it says otherwise."""
+    return parse_collector_address(text, default_protocol="tcp")
+
+
+@dataclass(frozen=True)
+class CollectorTls:
+    """TLS towards the external collector, from files in one directory."""
+
+    enable: bool = option(False, doc="TLS over tcp; the same as the protocol tls in the address")
+    ca_secret_name: str = option(
+        "", doc="The Secret that `directory` holds ca.crt of; empty: the system's CAs"
+    )
+    server_name: str = option(
+        "",
+        parse=parse_host,
+        takes="a name or address",
+        doc="The name in the collector's certificate; empty: the host",
+    )
+    client_secret_name: str = option(
+        "", doc="The Secret that `directory` holds tls.crt and tls.key of; empty: no certificate"
+    )
+    min_version: str = option(
+        "",
+        doc="The oldest TLS to speak; empty: VersionTLS12",
+        choices=("", *VERSIONS),
+    )
+    directory: Path = option(
+        CERTIFICATES / "flow-collector", doc="Where ca.crt, tls.crt and tls.key are"
+    )
+
+
+@dataclass(frozen=True)
+class FlowCollector:
+    """An external IPFIX collector."""
+
+    enable: bool = option(False, doc="Whether aggregated records go to an IPFIX collector")
+    address: CollectorAddress | None = option(
+        None,
+        doc="`host`, `host:port` or `host:port:protocol`; port 4739 and tcp by default",
+        parse=collector_address,
+    )
+    observation_domain_id: int | None = option(
+        None,
+        doc="Observation domain of the records; by default a hash (FNV-1) of the cluster's ID",
+        minimum=0,
+        maximum=0xFFFFFFFF,
+    )
+    record_format: RecordFormat = option(RecordFormat.IPFIX, doc="JSON is not supported yet")
+    template_refresh_timeout: Duration = option(
+        600.0, doc="How often templates go out anew over UDP: not supported yet", minimum=0
+    )
+    antrea_version: AntreaRelease | None = option(
+        None,
+        doc="The release of Antrea that the collector is built like, where it is older than 2.3 "
+        "(go-ipfix up to 0.11): such a one ends the session at elements that it does not know, so "
+        "it gets only those that it does. Empty: all elements",
+        parse=parse_release,
+        takes="a release such as '2.2', in quotes",
+    )
+    max_ipfix_msg_size: int = option(
+        0,
+        doc=f"Largest message in bytes: what a template takes ({least_message(AGGREGATED)}) to "
+        "65535; 0: 65535",
+        minimum=0,
+        maximum=65535,
+    )
+    tls: CollectorTls = section(CollectorTls, doc="TLS towards the collector")
+    include_k8s_names: bool = option(
+        True, doc="Names of Kubernetes objects; false is not supported yet", key="includeK8sNames"
+    )
+    include_k8s_uids: bool = option(
+        False, doc="UIDs of Kubernetes objects; true is not supported yet", key="includeK8sUIDs"
+    )
+    max_pending_records: int = option(
+        262_144,  # some 700 bytes each: 180 MB
+        doc="Records that wait while the collector is away or slow; then the oldest are dropped",
+        minimum=1,
+    )
+    required: bool = option(
+        False, doc="Whether exporters keep their records until they are on the way to the collector"
+    )
+
+    def check(self) -> Problems:
+        """Yield what does not go together, or does not exist yet."""
+        if self.enable and self.address is None:
+            yield "address", "is needed when flowCollector.enable is true"
+        if self.enable and self.address is not None and self.address.protocol == "udp":
+            yield "address", "is over udp, which is not supported yet: use tcp or tls"
+        least = least_message(self.fields)
+        if 0 < self.max_ipfix_msg_size < least:
+            problem = f"{self.max_ipfix_msg_size}: 0, or {least} (what a template takes) to 65535"
+            yield "maxIPFIXMsgSize", problem
+        if self.record_format is not RecordFormat.IPFIX:
+            yield "recordFormat", f"{self.record_format.value} is not supported yet: use IPFIX"
+        if not self.include_k8s_names:
+            yield "includeK8sNames", "false is not supported yet: leave it true"
+        if self.include_k8s_uids:
+            yield "includeK8sUIDs", "true is not supported yet: leave it false"
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields that the collector is sent."""
+        return understood(AGGREGATED, self.antrea_version)
+
+
+def make(chosen: FlowCollector, place: Place, before: Destination | None) -> IpfixDestination:
+    """Return what sends to a collector."""
+    configured = chosen.observation_domain_id
+    client = _client(chosen)
+    if isinstance(before, IpfixDestination):
+        client.stats = before.stats
+    surroundings = place.surroundings
+    return IpfixDestination(
+        client,
+        place.stage,
+        domain=surroundings.observation_domain if configured is None else lambda: configured,
+        capacity=chosen.max_pending_records,
+        max_bytes=place.max_bytes,
+        fields=chosen.fields,
+        max_message=chosen.max_ipfix_msg_size or MAX_MESSAGE,
+        grace_s=surroundings.grace_s,
+        required=chosen.required,
+    )
+
+
+def _client(chosen: FlowCollector) -> Client:
+    if chosen.address is None:
+        raise ValueError("chosen that passed their check have an address")
+    address, tls = chosen.address, chosen.tls
+    if tls.enable:
+        address = replace(address, protocol="tls")
+    if address.protocol != "tls":
+        return Client(address, probe=PROBE)
+    named = bool(tls.client_secret_name)
+    files = TlsFiles(
+        ca=tls.directory / "ca.crt" if tls.ca_secret_name else None,
+        certificate=tls.directory / "tls.crt" if named else None,
+        key=tls.directory / "tls.key" if named else None,
+        min_version=tls.min_version or "VersionTLS12",
+    )
+    return Client(address, files, server_name=tls.server_name, probe=PROBE)
+
+
+def _cluster(chosen: FlowCollector, settings: Any) -> str | None:
+    """Return of what the observation domain is made, where it is the cluster's."""
+    return settings.cluster_id if chosen.observation_domain_id is None else None
+
+
+KIND = Kind(
+    "flow_collector",
+    "ipfix",
+    make,
+    metrics="flow_collector",
+    healthy=("flow_collector_connected", "1 while a session with the external collector stands"),
+    beside=_cluster,
+)

@@ -27,11 +27,11 @@ RULES = f"""table inet relay {{
 LOSSES = """table inet losses {{
   chain leaving {{
     type filter hook postrouting priority 0;
-    tcp dport {port} numgen random mod 100 < {percent} drop
+    tcp dport {port} {chance} drop
   }}
   chain arriving {{
     type filter hook prerouting priority 0;
-    tcp sport {port} numgen random mod 100 < {percent} drop
+    tcp sport {port} {chance} drop
   }}
 }}
 """
@@ -82,8 +82,9 @@ class Links:
 
 def lose(percent: int) -> None:
     """Let each node lose so many of the packets to and from the aggregator, at random."""
+    chance = f"numgen random mod 100 < {percent}" if percent < 100 else ""
     for node in NODES:
-        rules = LOSSES.format(port=COLLECTOR_PORT, percent=percent)
+        rules = LOSSES.format(port=COLLECTOR_PORT, chance=chance)
         namespaces.nft(node.name, ["-f", "-"], rules)
 
 

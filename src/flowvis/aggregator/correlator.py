@@ -74,7 +74,12 @@ class Correlator:
         self._task: asyncio.Task[None] | None = None
         self.quarantine = quarantine or Quarantine()
         table.report = partial(self.quarantine.note, CORRELATING)
-        stage.held = lambda: table.stats.held
+        stage.held = lambda: table.stats.held + table.stats.parked
+
+    @property
+    def full(self) -> bool:
+        """Whether no more records are to be taken in, as too many wait for the store."""
+        return self.table.parked.full
 
     @property
     def watermark(self) -> int:

@@ -251,6 +251,7 @@ class AggregatorSettings(DestinationSettings):
 
     def check(self) -> Problems:
         """Yield what does not go together, or does not exist yet."""
+        yield from super().check()
         if self.mode is Mode.PROXY:
             yield "mode", "Proxy is not supported yet: use Aggregate"
         if self.aggregator_transport_protocol in {Transport.UDP, Transport.NONE}:

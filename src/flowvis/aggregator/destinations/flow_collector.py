@@ -1,5 +1,8 @@
 """External collectors: their settings, and the destinations that these make."""
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -16,6 +19,19 @@ from flowvis.transport.address import CollectorAddress, parse_collector_address,
 from flowvis.transport.client import Client
 from flowvis.transport.tls import VERSIONS, TlsFiles
 
+NAMES = frozenset(
+    {
+        *(f"{end}{of}" for end in ("source", "destination") for of in ("PodName", "PodNamespace")),
+        *("sourceNodeName", "destinationNodeName", "destinationServicePortName"),
+        *(
+            f"{way}NetworkPolicy{of}"
+            for way in ("ingress", "egress")
+            for of in ("Name", "Namespace", "RuleName")
+        ),
+        *("egressName", "egressNodeName"),
+    }
+)
+"""Fields that `includeK8sNames: false` leaves out; of rules as well, as no UIDs name them."""
 MAX_MESSAGE = 65535  # over TCP and TLS there is no other limit than the length field's
 
 
@@ -65,7 +81,8 @@ class FlowCollector:
     enable: bool = option(False, doc="Whether aggregated records go to an IPFIX collector")
     address: CollectorAddress | None = option(
         None,
-        doc="`host`, `host:port` or `host:port:protocol`; port 4739 and tcp by default",
+        doc="`host`, `host:port` or `host:port:protocol`: tcp, udp or tls; port 4739 and tcp by "
+        "default. Over udp nobody notices what is lost on the way",
         parse=collector_address,
     )
     observation_domain_id: int | None = option(
@@ -76,7 +93,10 @@ class FlowCollector:
     )
     record_format: RecordFormat = option(RecordFormat.IPFIX, doc="JSON is not supported yet")
     template_refresh_timeout: Duration = option(
-        600.0, doc="How often templates go out anew over UDP: not supported yet", minimum=0
+        600.0,
+        doc="How often templates go out anew over udp, as a collector that was restarted knows "
+        "none; 0: only at first",
+        minimum=0,
     )
     antrea_version: AntreaRelease | None = option(
         None,
@@ -89,13 +109,16 @@ class FlowCollector:
     max_ipfix_msg_size: int = option(
         0,
         doc=f"Largest message in bytes: what a template takes ({least_message(AGGREGATED)}) to "
-        "65535; 0: 65535",
+        "65535; 0: 65535. Over udp at most what the path takes without fragments",
         minimum=0,
         maximum=65535,
     )
     tls: CollectorTls = section(CollectorTls, doc="TLS towards the collector")
     include_k8s_names: bool = option(
-        True, doc="Names of Kubernetes objects; false is not supported yet", key="includeK8sNames"
+        True,
+        doc="Whether records have the names and namespaces of Pods, nodes, Services, policies and "
+        "Egresses",
+        key="includeK8sNames",
     )
     include_k8s_uids: bool = option(
         False, doc="UIDs of Kubernetes objects; true is not supported yet", key="includeK8sUIDs"
@@ -112,24 +135,49 @@ class FlowCollector:
     def check(self) -> Problems:
         """Yield what does not go together, or does not exist yet."""
         if self.enable and self.address is None:
-            yield "address", "is needed when flowCollector.enable is true"
-        if self.enable and self.address is not None and self.address.protocol == "udp":
-            yield "address", "is over udp, which is not supported yet: use tcp or tls"
+            yield "address", "is needed when the collector is enabled"
+        if self.tls.enable and self.address is not None and self.address.protocol == "udp":
+            yield "tls.enable", "TLS is over tcp: leave it false, or use a tls or tcp address"
         least = least_message(self.fields)
         if 0 < self.max_ipfix_msg_size < least:
             problem = f"{self.max_ipfix_msg_size}: 0, or {least} (what a template takes) to 65535"
             yield "maxIPFIXMsgSize", problem
         if self.record_format is not RecordFormat.IPFIX:
             yield "recordFormat", f"{self.record_format.value} is not supported yet: use IPFIX"
-        if not self.include_k8s_names:
-            yield "includeK8sNames", "false is not supported yet: leave it true"
         if self.include_k8s_uids:
             yield "includeK8sUIDs", "true is not supported yet: leave it false"
 
     @property
     def fields(self) -> tuple[Field, ...]:
         """The fields that the collector is sent."""
-        return understood(AGGREGATED, self.antrea_version)
+        fields = understood(AGGREGATED, self.antrea_version)
+        return tuple(each for each in fields if self.include_k8s_names or each.name not in NAMES)
+
+
+@dataclass(frozen=True)
+class FurtherCollector(FlowCollector):
+    """One of several external collectors, beside `flowCollector`."""
+
+    enable: bool = option(True, doc="Whether aggregated records go to this collector")
+    name: str = option(
+        "",
+        doc="What its counters are called by: lower-case letters, digits and hyphens; needed",
+    )
+
+    def check(self) -> Problems:
+        """Yield what does not go together, or is missing."""
+        yield from super().check()
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", self.name):
+            problem = "1 to 32 lower-case letters, digits and hyphens, which its counters have"
+            yield "name", f"{self.name!r}: {problem}"
+
+
+def repeated_names(collectors: Sequence[FurtherCollector]) -> Problems:
+    """Yield the problem of names that several have."""
+    names = Counter(each.name for each in collectors)
+    for name, number in names.items():
+        if number > 1:
+            yield "flowCollectors", f"{number} are called {name!r}: each has a name of its own"
 
 
 def make(chosen: FlowCollector, place: Place, before: Destination | None) -> IpfixDestination:
@@ -147,6 +195,7 @@ def make(chosen: FlowCollector, place: Place, before: Destination | None) -> Ipf
         max_bytes=place.max_bytes,
         fields=chosen.fields,
         max_message=chosen.max_ipfix_msg_size or MAX_MESSAGE,
+        template_refresh_s=round(chosen.template_refresh_timeout) or None,
         grace_s=surroundings.grace_s,
         required=chosen.required,
     )
@@ -175,11 +224,23 @@ def _cluster(chosen: FlowCollector, settings: Any) -> str | None:
     return settings.cluster_id if chosen.observation_domain_id is None else None
 
 
+_CONNECTED = "1 while a session with the external collector stands"
+
 KIND = Kind(
     "flow_collector",
     "ipfix",
     make,
     metrics="flow_collector",
-    healthy=("flow_collector_connected", "1 while a session with the external collector stands"),
+    healthy=("flow_collector_connected", _CONNECTED),
     beside=_cluster,
+)
+
+SEVERAL = replace(
+    KIND,
+    attribute="flow_collectors",
+    name="collector",
+    several=True,
+    weight=0.5,
+    metrics="flow_collectors",
+    healthy=("flow_collectors_connected", _CONNECTED),
 )

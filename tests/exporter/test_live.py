@@ -23,7 +23,13 @@ class Exporter:
     """The daemon, its file, and the connections of this host that it sees."""
 
     def __init__(
-        self, path: Path, collector: Collector, *, own_sessions: bool = False, **changes: Any
+        self,
+        path: Path,
+        collector: Collector,
+        *,
+        own_sessions: bool = False,
+        grace_period: str = "10s",
+        **changes: Any,
     ) -> None:
         self.path = path
         self.status = free_port()
@@ -37,6 +43,7 @@ class Exporter:
             "conntrack": {"loopback": True, "ownSessions": own_sessions},
             "state": {"directory": str(path)},
             "status": {"port": self.status},
+            "gracePeriod": grace_period,
         }
         self.exported |= changes
         self.daemon = Daemon(self._write())

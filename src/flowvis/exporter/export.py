@@ -45,6 +45,17 @@ class ReportingTable(Protocol):
         """When something will be due; None while nothing will."""
 
 
+class Kept(Protocol):
+    """What keeps records for the exporter that follows, until they are settled."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether it cannot."""
+
+    def settled(self) -> None:
+        """Forget what the queue has settled."""
+
+
 class Exporter:
     """Component: sends the tables' records to one collector, in one session after the other.
 
@@ -69,12 +80,13 @@ class Exporter:
         on_attempt: Attempted | None = None,
         drain_s: float = 10.0,
         template_refresh_s: int = 600,
-        has_successor: bool = False,
+        kept: Kept | None = None,
     ) -> None:
         """Export these fields under an observation domain; stop within `drain_s`.
 
-        Over UDP templates go out anew every `template_refresh_s`. With a successor, what cannot be
-        reported of live connections any more is left to it.
+        Over UDP templates go out anew every `template_refresh_s`. Where records are `kept`, those
+        that cannot be sent any more are left to the exporter that follows, and so are live
+        connections.
         """
         self.client = Client(
             address,
@@ -91,7 +103,7 @@ class Exporter:
         self._fields = fields
         self._drain_s = drain_s
         self._template_refresh_s = template_refresh_s
-        self._has_successor = has_successor
+        self._kept = kept
         self._wake = asyncio.Event()
         self._stopping = False
         self._log = LimitedLog(log)
@@ -168,16 +180,24 @@ class Exporter:
             await asyncio.wait((self._task,))
 
     def _give_up(self) -> None:
-        """Count what cannot be sent any more."""
-        lost = self._pending.abandon(ExportDropped.STOPPED)
+        """Leave what cannot be sent any more to who follows, or count it."""
+        pending = self._pending
+        pending.rewind()
         for table in self._tables:
-            if self._has_successor and table.survives:
+            if self._kept is not None and table.survives:
                 continue
             while len(batch := table.flush(live=LIVE_ROWS)):
-                self._pending.put(batch)
-                lost += self._pending.abandon(ExportDropped.STOPPED)
-        if lost:
-            log.warning("%d records are lost: %s did not take them", lost, self.client.address)
+                pending.put(batch)
+                self._lose_unless_kept()
+        self._lose_unless_kept()
+        if left := len(pending):
+            log.info("%d records that were not acknowledged are left to the next exporter", left)
+
+    def _lose_unless_kept(self) -> None:
+        if self._kept is None or self._kept.failing:
+            lost = self._pending.abandon(ExportDropped.STOPPED)
+            if lost:
+                log.warning("%d records are lost: %s did not take them", lost, self.client.address)
 
     async def _serve(self) -> None:
         """Hold one session after the other until, when stopping, all is sent."""
@@ -249,9 +269,16 @@ class Exporter:
             pending.rewind()
             raise
         except asyncio.CancelledError:
-            pending.drop(ExportDropped.CUT_OFF, pending.taken)
+            if self._kept is None:
+                pending.drop(ExportDropped.CUT_OFF, pending.taken)
             raise
         all_but(pending, session, ())
+        self._settled()
+
+    def _settled(self) -> None:
+        """Have what is kept forgotten as far as it is settled: sent, or acknowledged."""
+        if self._kept is not None:
+            self._kept.settled()
 
     async def _rest(self) -> None:
         """Wait until there may be something to send, or the session is lost."""

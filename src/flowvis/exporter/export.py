@@ -12,6 +12,7 @@ from flowvis.delivery.messages import all_but, encode_next
 from flowvis.delivery.patience import Patience
 from flowvis.delivery.queue import Queue
 from flowvis.fields import EXPORTED, Field
+from flowvis.ipfix.acknowledgement import Acknowledgements
 from flowvis.ipfix.exporter import PROBE, ExporterSession, least_message
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
@@ -61,7 +62,9 @@ class Exporter:
 
     While the collector is away, records of ended connections wait in `pending`; live ones become
     due only when they can be sent, and denied ones wait in their table, which is bounded. What a
-    session could not send is sent by the next one.
+    session could not send is sent by the next one. So is, where both collectors acknowledge, what
+    was sent and not acknowledged; the collector is told how much that is at most. Where the next
+    one does not, it would count that twice: it is not sent again.
     """
 
     name = "exporter"
@@ -95,11 +98,13 @@ class Exporter:
             hosts=hosts,
             probe=PROBE,
             on_attempt=on_attempt,
+            on_data=self._acknowledged,
             on_state=lambda _: self._wake.set(),
         )
         self._tables = deque(tables)  # whose turn it is comes first
         self._pending = pending
         self._domain = domain
+        self._acknowledgements = Acknowledgements(domain)
         self._fields = fields
         self._drain_s = drain_s
         self._template_refresh_s = template_refresh_s
@@ -109,6 +114,7 @@ class Exporter:
         self._log = LimitedLog(log)
         self._redirect: Callable[[], None] | None = None
         self._done = False
+        self._read = False  # whether the last collector confirmed that it read all
         self._task: asyncio.Task[None] | None = None
 
     def collect(self, table: ReportingTable) -> None:
@@ -166,8 +172,13 @@ class Exporter:
             async with asyncio.timeout(max(self._drain_s - CLOSING_S, self._drain_s / 2)):
                 await self._finish()
         await end(self._task)
-        await self.client.close(min(CLOSING_S, self._drain_s / 2))
+        await self._end_session()
         self._give_up()
+
+    async def _end_session(self) -> None:
+        """End the session in good order; what the collector confirms to have read is sent."""
+        self._read = await self.client.close(min(CLOSING_S, self._drain_s / 2))
+        self._pending.rewind()
 
     async def _finish(self) -> None:
         """Wait until everything is sent."""
@@ -182,7 +193,8 @@ class Exporter:
     def _give_up(self) -> None:
         """Leave what cannot be sent any more to who follows, or count it."""
         pending = self._pending
-        pending.rewind()
+        if self._read and self._kept is None:
+            pending.keep_from_repeating(read=True)
         for table in self._tables:
             if self._kept is not None and table.survives:
                 continue
@@ -203,14 +215,36 @@ class Exporter:
         """Hold one session after the other until, when stopping, all is sent."""
         while not self._done:
             if self._redirect is not None:
-                await self.client.close(min(CLOSING_S, self._drain_s / 2))
+                await self._end_session()
                 self._turn()
             await self.client.connect()
             session = self._session()
-            self._pending.begin()
-            with contextlib.suppress(ConnectionLost):  # the client has logged it
-                await self.client.send(session.templates(now_ms() // 1000))
+            opening = session.templates(now_ms() // 1000) + self._begin(session)
+            try:
+                await self.client.send(opening)
                 await self._export(session)
+            except ConnectionLost:  # the client has logged it
+                self._pending.rewind()
+
+    def _begin(self, session: ExporterSession) -> list[bytes]:
+        """Begin with what was not acknowledged; return what the collector is told of it."""
+        acknowledges = self.client.acknowledges
+        repeated = self._pending.begin(acknowledged=acknowledges)
+        self._acknowledgements = Acknowledgements(self._domain)
+        read, self._read = self._read, False
+        if acknowledges:
+            return session.sent_again(repeated, now_ms() // 1000)
+        self._pending.keep_from_repeating(read=read)
+        if repeated and not read:
+            text = "%d records were sent, but not acknowledged; this collector acknowledges nothing"
+            log.warning(f"{text}, so they are not sent again", repeated)
+        return []
+
+    def _acknowledged(self, data: memoryview) -> None:
+        """Take what a collector says is durable; PeerError where it can be true of none."""
+        pending = self._pending
+        pending.acknowledge(self._acknowledgements.receive(data, pending.acknowledgeable))
+        self._settled()
 
     def _session(self) -> ExporterSession:
         """Return what makes messages for the client's session, as large as its path takes."""
@@ -266,7 +300,6 @@ class Exporter:
                 await self.client.send(messages)
         except ConnectionLost as lost:
             all_but(pending, session, lost.unsent)
-            pending.rewind()
             raise
         except asyncio.CancelledError:
             if self._kept is None:

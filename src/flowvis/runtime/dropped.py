@@ -62,7 +62,7 @@ class ExportDropped(Reason):
     PENDING_FULL = "pending-full", "the collector was away for longer than the queue lasts"
     UNCONFIRMED = (
         "unconfirmed",
-        "sent, but not acknowledged before the queue was full: it may have arrived",
+        "sent, but not acknowledged until it had to go: it may have arrived",
     )
     OVERSIZE = "oversize", "no message is large enough for it"
     CUT_OFF = "cut-off", "the time to stop was up while they were being sent"
@@ -76,6 +76,7 @@ class FlowDropped(Reason):
     LATE = "late", "their node has reported something newer", False
     REPEATED = "repeated", "they say nothing new", False
     UNCHANGED = "unchanged", "only their end is later: nothing is written for that", False
+    LEFT = "left", "the aggregator stopped, and their exporters keep them for the next one", False
     FULL = "full", "every flow of the table waits to be written: raise maxFlows"
     FAILED = "failed", "a defect of ours, in the log with what is needed to reproduce it"
 

@@ -385,15 +385,37 @@ def test_a_full_queue_forgets_first_what_was_sent() -> None:
     take(queue)
     queue.sent(10)
     queue.put(marked(10, 14))
-    assert queue.stage.dropped == {"unconfirmed": 4}
-    queue.acknowledge(3)  # of those that were forgotten
-    assert len(queue) == 20
+    assert (len(queue), queue.stage.held(), queue.stage.dropped) == (20, 24, {})
+    queue.acknowledge(3)  # of those that were forgotten: they are durable after all
+    assert (len(queue), queue.stage.held(), queue.stage.sent) == (20, 21, 3)
+    balanced(queue)
     queue.acknowledge(6)
     assert (len(queue), queue.unacknowledged) == (18, 4)
     queue.rewind()
     queue.put(marked(24, 8))
-    assert queue.stage.dropped == {"unconfirmed": 8, "queue-full": 2}
+    assert queue.stage.dropped == {"unconfirmed": 4, "queue-full": 2}
     assert take(queue) == list(range(12, 24))
+    balanced(queue)
+
+
+@pytest.mark.parametrize("end", ["rewind", "abandon"])
+def test_what_was_forgotten_is_unconfirmed_when_the_session_ends(end: str) -> None:
+    queue = Queue(Stage("sink"), 10)
+    queue.begin(acknowledged=True)
+    queue.put(marked(0, 10))
+    take(queue)
+    queue.sent(10)
+    queue.put(marked(10, 6))
+    queue.acknowledge(2)
+    with pytest.raises(ValueError, match="17"):
+        queue.acknowledge(17)
+    assert (queue.stage.sent, queue.stage.held()) == (2, 14)
+    if end == "rewind":
+        queue.rewind()
+        assert queue.stage.dropped == {"unconfirmed": 4}
+    else:
+        assert queue.abandon(ExportDropped.STOPPED) == 14
+        assert queue.stage.dropped == {"unconfirmed": 8, "stopped": 6}
     balanced(queue)
 
 
@@ -407,6 +429,9 @@ def test_bytes_of_what_is_sent_count_as_well() -> None:
         queue.sent(len(taken))
         queue.put(marked(first, 0))
         assert queue.bytes <= 5000
+    assert queue.stage.dropped == {}
+    balanced(queue)
+    queue.rewind()
     assert queue.stage.dropped["unconfirmed"] > 0
     balanced(queue)
 

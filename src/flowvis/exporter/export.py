@@ -236,8 +236,8 @@ class Exporter:
             return session.sent_again(repeated, now_ms() // 1000)
         withheld = self._pending.keep_from_repeating(read=read)
         if withheld and not read:
-            text = "%d records were sent, but not acknowledged; this collector acknowledges nothing"
-            log.warning(f"{text}, so they are not sent again", withheld)
+            text = "%s acknowledges nothing: %d records that were sent before are not sent again"
+            log.warning(text, self.client.address, withheld)
         return []
 
     def _acknowledged(self, data: memoryview) -> None:

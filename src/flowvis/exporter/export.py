@@ -117,6 +117,11 @@ class Exporter:
         self._read = False  # whether the last collector confirmed that it read all
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def queue(self) -> Queue:
+        """What waits to be sent, and what is kept until it is acknowledged."""
+        return self._pending
+
     def collect(self, table: ReportingTable) -> None:
         """Bring what has ended in a table to the pending records; look what is due in it."""
         self._pending.put(table.due(now_ms(), live=0))

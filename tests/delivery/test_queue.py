@@ -340,6 +340,18 @@ def test_what_a_process_before_had_may_be_sent_again_or_not() -> None:
     assert queue.release().doubtful == 0
 
 
+def test_what_may_not_have_been_sent_is_not_withheld_for_being_taken() -> None:
+    queue = Queue(Stage("sink"), 100)
+    queue.take_over(Unsettled([marked(0, 6)], repeated=6, doubtful=4))
+    queue.begin()
+    assert take(queue, 4) == [0, 1, 2, 3]
+    queue.sent(3)  # settled: the peer acknowledges nothing
+    queue.begin()
+    assert queue.keep_from_repeating(read=False) == 0
+    assert (take(queue) + take(queue), queue.stage.sent) == ([3, 4, 5], 3)
+    balanced(queue)
+
+
 def test_what_was_sent_is_given_up_as_unconfirmed() -> None:
     queue = Queue(Stage("sink"), 100)
     unconfirmed(queue, 4, 10)

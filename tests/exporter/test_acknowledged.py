@@ -44,6 +44,7 @@ class Session:
         self.decoder = CollectorSession("exporter", self.buffer)
         self.records: list[Record] = []
         self.durable = 0
+        self.domain = 7
         tls = writer.get_extra_info("ssl_object")
         self.acknowledges = tls.selected_alpn_protocol() == PROTOCOL
 
@@ -59,11 +60,13 @@ class Session:
 
     def acknowledge(self, count: int) -> None:
         self.durable = count
-        self.writer.write(frame(7, count))
+        self.writer.write(frame(self.domain, count))
 
 
 class Collector:
     """Acknowledges what it has committed, when it is asked to; loses the rest when it crashes."""
+
+    session_type = Session
 
     def __init__(self, tls: TlsFiles, *, acknowledges: bool = True) -> None:
         self.sessions: list[Session] = []
@@ -101,7 +104,7 @@ class Collector:
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        session = self._open[task] = Session(writer)
+        session = self._open[task] = self.session_type(writer)
         self.sessions.append(session)
         try:
             while data := await reader.read(1 << 16):

@@ -81,6 +81,7 @@ class Queue:
         self._repeated = 0  # of the first that wait: sent by a session before
         self._doubtful = 0  # of these, the last: perhaps they were not sent
         self._taken_repeated = 0  # the same of what is taken
+        self._taken_doubtful = 0
         self._closed = False
         self._wake = asyncio.Event()
         stage.held = lambda: len(self) + self._forgotten
@@ -165,7 +166,9 @@ class Queue:
         if not len(self._waiting):
             return None
         batch = self._waiting.take(min(limit, self._repeated or UNBOUNDED))
+        doubtful = self._doubtful
         self._taken_repeated += self._forget_repeated(len(batch))
+        self._taken_doubtful += doubtful - self._doubtful
         self._taken.put(batch)
         return batch
 
@@ -252,8 +255,9 @@ class Queue:
         """
         self.stage.drop(self._unconfirmed, self._forgotten)
         self._forgotten = 0
+        self._doubtful += min(self._taken_doubtful, self._taken_repeated)
         self._repeated += self._sent.records + self._taken_repeated
-        self._gone = self._early = self._taken_repeated = 0
+        self._gone = self._early = self._taken_repeated = self._taken_doubtful = 0
         back = [*self._sent.clear(), *self._taken.clear()]
         self._waiting.put_back(back)
         if back:
@@ -305,7 +309,7 @@ class Queue:
         for part in self._parts:
             part.clear()
         self._repeated = self._doubtful = self._taken_repeated = self._early = 0
-        self._forgotten = 0
+        self._forgotten = self._taken_doubtful = 0
         return left
 
     def _forget_repeated(self, taken: int) -> int:

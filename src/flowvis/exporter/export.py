@@ -114,7 +114,6 @@ class Exporter:
         self._log = LimitedLog(log)
         self._redirect: Callable[[], None] | None = None
         self._done = False
-        self._acknowledges = False  # whether the last session's collector did
         self._read = False  # whether the last collector confirmed that it read all
         self._task: asyncio.Task[None] | None = None
 
@@ -234,14 +233,13 @@ class Exporter:
 
     def _begin(self, session: ExporterSession) -> list[bytes]:
         """Begin with what was not acknowledged; return what the collector is told of it."""
-        before, acknowledges = self._acknowledges, self.client.acknowledges
-        self._acknowledges = acknowledges
+        acknowledges = self.client.acknowledges
         repeated = self._pending.begin(acknowledged=acknowledges)
         self._acknowledgements = Acknowledgements(self._domain)
         read, self._read = self._read, False
         if acknowledges:
             return session.sent_again(repeated, now_ms() // 1000)
-        withheld = self._pending.keep_from_repeating(read=read) if before else 0
+        withheld = self._pending.keep_from_repeating(read=read)
         if withheld and not read:
             text = "%s acknowledges nothing: %d records that were sent before are not sent again"
             log.warning(text, self.client.address, withheld)

@@ -342,6 +342,7 @@ def test_what_a_process_before_had_may_be_sent_again_or_not() -> None:
 
 def test_what_may_not_have_been_sent_is_not_withheld_for_being_taken() -> None:
     queue = Queue(Stage("sink"), 100)
+    queue.stage.received = 6
     queue.take_over(Unsettled([marked(0, 6)], repeated=6, doubtful=4))
     queue.begin()
     assert take(queue, 4) == [0, 1, 2, 3]

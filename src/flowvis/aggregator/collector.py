@@ -86,8 +86,9 @@ class Collector:
         """What it took for one, lately."""
         correlator.quarantine.who = self.exporters.named
         correlator.table.own(self.exporters.address)
+        correlator.keeps = self.exporters.keeps
         stage.held = lambda: len(self.buffer)
-        self.asks = False
+        self.asks: Callable[[], bool] = bool
         """Whether there is a store to say what was written before."""
 
     @property
@@ -212,7 +213,7 @@ class Collector:
                 number_originals(batch, self.exporters)
             except Exception as error:  # noqa: BLE001  then they are of who relayed them
                 self._correlator.quarantine.note("numbering exporters", error, batch)
-            doubts = self.exporters.doubts(batch[DOMAIN], time.monotonic()) if self.asks else None
+            doubts = self.exporters.doubts(batch[DOMAIN], time.monotonic()) if self.asks() else None
             if doubts is not None:
                 batch[DOUBT] = doubts
             cycle = self._correlator.add(batch)
@@ -336,7 +337,8 @@ class ExporterStream:
             if self.acknowledged and self._sources:
                 detail = f"domain {domain} in a session that acknowledges, which has one domain"
                 raise PeerError("second-domain", detail)
-            self._sources[domain] = exporters.begin(number, time.monotonic())
+            self._sources[domain] = source = exporters.begin(number, time.monotonic())
+            source.keeps = self.acknowledged
         return number
 
     def data_received(self, data: memoryview) -> float:

@@ -51,6 +51,8 @@ class Source:
     """Where it comes from; "" where that is forgotten."""
     began_s: float = float("-inf")
     """When it began, by the monotonic clock."""
+    keeps: bool = False
+    """Whether it keeps records until it hears that they are durable."""
     may_repeat: bool = False
     """Whether the records that are handed on now may have been received before."""
 
@@ -92,6 +94,10 @@ class Exporters:
     def source(self, number: int) -> Source:
         """Return what is known of an exporter's session; of one relayed, of who relays it."""
         return self._sources.get(number, UNKNOWN)
+
+    def keeps(self, number: int) -> bool:
+        """Whether an exporter sends again what it does not hear to be durable."""
+        return self.source(number).keeps
 
     def doubts(self, numbers: NDArray[np.uint32], now_s: float) -> NDArray[np.uint8] | None:
         """Return bits of `Doubt` for records of exporters with these numbers; None without any."""

@@ -114,6 +114,7 @@ class Exporter:
         self._log = LimitedLog(log)
         self._redirect: Callable[[], None] | None = None
         self._done = False
+        self._acknowledges = False  # whether the last session's collector did
         self._read = False  # whether the last collector confirmed that it read all
         self._task: asyncio.Task[None] | None = None
 
@@ -193,8 +194,7 @@ class Exporter:
     def _give_up(self) -> None:
         """Leave what cannot be sent any more to who follows, or count it."""
         pending = self._pending
-        if self._read and self._kept is None:
-            pending.keep_from_repeating(read=True)
+        pending.rewind()
         for table in self._tables:
             if self._kept is not None and table.survives:
                 continue
@@ -207,6 +207,8 @@ class Exporter:
 
     def _lose_unless_kept(self) -> None:
         if self._kept is None or self._kept.failing:
+            if self._read:
+                self._pending.keep_from_repeating(read=True)
             lost = self._pending.abandon(ExportDropped.STOPPED)
             if lost:
                 log.warning("%d records are lost: %s did not take them", lost, self.client.address)
@@ -228,16 +230,18 @@ class Exporter:
 
     def _begin(self, session: ExporterSession) -> list[bytes]:
         """Begin with what was not acknowledged; return what the collector is told of it."""
-        acknowledges = self.client.acknowledges
+        before, acknowledges = self._acknowledges, self.client.acknowledges
+        self._acknowledges = acknowledges
         repeated = self._pending.begin(acknowledged=acknowledges)
         self._acknowledgements = Acknowledgements(self._domain)
         read, self._read = self._read, False
         if acknowledges:
             return session.sent_again(repeated, now_ms() // 1000)
-        self._pending.keep_from_repeating(read=read)
-        if repeated and not read:
-            text = "%d records were sent, but not acknowledged; this collector acknowledges nothing"
-            log.warning(f"{text}, so they are not sent again", repeated)
+        if before:
+            self._pending.keep_from_repeating(read=read)
+        if before and repeated and not read:
+            text = "%s acknowledges nothing: %d records that were sent before are not sent again"
+            log.warning(text, self.client.address, repeated)
         return []
 
     def _acknowledged(self, data: memoryview) -> None:

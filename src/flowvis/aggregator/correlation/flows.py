@@ -21,6 +21,7 @@ from flowvis.aggregator.exporters import DOUBT, Doubt
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge, Source, provides
+from flowvis.ipfix.buffer import DOMAIN
 from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
 from flowvis.runtime.dropped import FlowDropped
@@ -50,6 +51,7 @@ class FlowStats:
     late: int = count("Records dropped since their node has said something newer")
     repeated: int = count("Records dropped since they say nothing new")
     unchanged: int = count("Records that had a later end only: not written, as nothing had changed")
+    left: int = count("Records left to exporters that keep them, as the aggregator stopped")
     full: int = count("Records dropped since every flow of the table waits to be written")
     failed: int = count("Records dropped since their handling failed: a defect of ours")
     uncompleted: int = count("Records written without all that is added, as that failed")
@@ -319,6 +321,30 @@ class FlowTable:
         waits = _halved(state) & ~_both(state)
         which = np.flatnonzero(((state & FlowState.UNWRITTEN) != 0) & ~waits)
         return self._write(which[:limit], at_ms)
+
+    def leave(self, keeps: Callable[[int], bool], now_ms: int) -> None:
+        """Give up what the exporters whose number `keeps` send again: to whom comes next.
+
+        Halves that wait for their other halves, and what is parked; of others that is merged.
+        """
+        live = self._live
+        state = live.state[: live.used]
+        waits = ((state & FlowState.UNWRITTEN) != 0) & _halved(state) & ~_both(state)
+        slots = np.flatnonzero(waits)
+        exporters = live.rows["exporters"][slots]
+        numbers = np.unique(exporters)
+        kept = numbers[[number == 0 or keeps(number) for number in numbers.tolist()]]
+        alone = np.isin(exporters, kept).all(axis=1) & exporters.any(axis=1)
+        live.forget(slots[alone])
+        self.stats.held -= int(np.count_nonzero(alone))
+        self.stats.left += int(np.count_nonzero(alone))
+        for batch, cycle in self.parked.give_up():
+            numbers = np.unique(batch[DOMAIN])
+            kept = numbers[[keeps(number) for number in numbers.tolist()]]
+            left = np.isin(batch[DOMAIN], kept)
+            self.stats.parked -= int(np.count_nonzero(left))
+            self.stats.left += int(np.count_nonzero(left))
+            self._unpark(batch.take(~left), cycle, now_ms)
 
     @property
     def mark(self) -> int:

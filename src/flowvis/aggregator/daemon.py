@@ -203,7 +203,7 @@ class Aggregator:
             self.correlator, collecting, waiting_bytes=self.budget["receiving"] // 2
         )
         self.collector.asks = lambda: self._store_of_records() is not None
-        self.baseline = Baseline(self.table, self._store_of_records, self._commits)
+        self.baseline = Baseline(self.correlator, self._store_of_records, self._commits)
         self._last_words = LastWords(
             self.correlator, self.destinations, settings.grace_period * FAREWELL
         )

@@ -1,7 +1,8 @@
+import hashlib
+
 import numpy as np
 import pytest
 
-from flowvis.aggregator import exporters as exporters_module
 from flowvis.aggregator.exporters import BASELINE_FOR_S, Doubt, Exporters
 from flowvis.transport.session import Peer
 
@@ -64,7 +65,7 @@ def test_a_number_is_the_same_in_the_next_process(monkeypatch: pytest.MonkeyPatc
 
 def test_two_exporters_never_have_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(exporters_module.hashlib, "blake2b", lambda *_, **__: SameHash())
+        patch.setattr(hashlib, "blake2b", lambda *_, **__: SameHash())
         exporters = Exporters()
         assert [exporters.number(NODE, domain) for domain in (1, 2, 3)] == [LAST, 1, 2]
 

@@ -58,7 +58,7 @@ class Generations:
     def slot(self, report: Report, current: int, now_ms: int) -> int:
         """Return the slot that a record goes into; -1 if there is no room for it."""
         key, start = report.key, report.start
-        previous = self._live.find(_generation(key, PREVIOUS))
+        previous = self._live.find(generation(key, PREVIOUS))
         known = self._starts(current, report.given)
         # A further exporter's connection is a later one if it began when the current had ended.
         ended = report.further and start > max(self._live.rows["sideEnd"][current].tolist())
@@ -67,6 +67,29 @@ class Generations:
                 return current
             return self._succeed(key, current, previous, now_ms)
         return self._older(report, current, previous)
+
+    def recall(
+        self, key: NDArray[np.uint8], rows: NDArray[np.void], state: NDArray[np.uint64], at_ms: int
+    ) -> int:
+        """Make rows of connections that were written of before the current one; return how many.
+
+        Those that have one keep it.
+        """
+        live, made = self._live, 0
+        current = live.find(key)
+        known = [current, live.find(generation(key, PREVIOUS)), *self._kept(key)]
+        starts = {start for slot in known if slot >= 0 for start in self._starts(slot, Sides.BOTH)}
+        free = (n for n in range(PREVIOUS, OLDEST + 1) if live.find(generation(key, n)) < 0)
+        for at in range(len(rows)):
+            if starts.isdisjoint(start for start in rows["sideStart"][at].tolist() if start):
+                number = next(free, None)
+                if number is None:
+                    break
+                place = generation(key, number).reshape(1, -1)
+                made += len(live.restore(place, rows[at : at + 1], state[at : at + 1], at_ms))
+        if made:
+            live.state[current] |= FlowState.PREVIOUS
+        return made
 
     def _older(self, report: Report, current: int, previous: int) -> int:
         """The slot of a record that is not of a connection after the current one."""
@@ -98,7 +121,7 @@ class Generations:
     def _kept(self, key: NDArray[np.uint8]) -> list[int]:
         """The slots of the connections before the previous one."""
         later = range(PREVIOUS + 1, OLDEST + 1)
-        found = (self._live.find(_generation(key, number)) for number in later)
+        found = (self._live.find(generation(key, number)) for number in later)
         return [slot for slot in found if slot >= 0]
 
     def _goes_on(self, current: int, report: Report) -> bool:
@@ -166,7 +189,7 @@ class Generations:
         """
         live = self._live
         for number in range(PREVIOUS + 1, OLDEST + 1):
-            if live.find(_generation(key, number)) < 0:
+            if live.find(generation(key, number)) < 0:
                 return self._place(key, number)
         oldest_last = self._before(key, -1)
         written = [slot for slot in oldest_last if not live.state[slot] & FlowState.UNWRITTEN]
@@ -197,9 +220,9 @@ class Generations:
             self.orphaned += 1
         return slot
 
-    def _place(self, key: NDArray[np.uint8], generation: int) -> int:
+    def _place(self, key: NDArray[np.uint8], number: int) -> int:
         # Without making room: that could take the slots of the records beside this one.
-        return self._live.place_one(_generation(key, generation))
+        return self._live.place_one(generation(key, number))
 
     def _next(self) -> int:
         """A generation that no live key has: they live for seconds, and 2^32 take longer."""
@@ -226,15 +249,8 @@ def _exchanged(sides: int) -> int:
     )
 
 
-def previous(keys: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The keys of the connections before the current ones."""
+def generation(keys: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """The key, or the keys, of other connections of the same tuples; 0 is the current one."""
     others = keys.copy()
-    others[:, -GENERATION:] = np.frombuffer(np.uint32(PREVIOUS).tobytes(), dtype=np.uint8)
+    others[..., -GENERATION:] = np.frombuffer(np.uint32(number).tobytes(), dtype=np.uint8)
     return others
-
-
-def _generation(key: NDArray[np.uint8], generation: int) -> NDArray[np.uint8]:
-    """The key of another connection of the same 5-tuple."""
-    other = key.copy()
-    other[-GENERATION:] = np.frombuffer(np.uint32(generation).tobytes(), dtype=np.uint8)
-    return other

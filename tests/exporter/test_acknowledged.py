@@ -9,10 +9,12 @@ from typing import Any, Self
 import pytest
 
 from flowvis.batch import address_text
+from flowvis.exporter import export
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.acknowledgement import PROTOCOL, frame
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
+from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.native import StringTable
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
@@ -178,6 +180,37 @@ async def test_what_is_sent_is_held_until_it_is_acknowledged(
         await node.exporter.stop()
         assert collector.sessions[0].decoder.stats.sent_again == 0
         assert collector.sessions[0].decoder.stats.lost_records == 0
+
+
+async def test_a_collector_that_acknowledges_is_told_what_is_counted(
+    files: tuple[TlsFiles, TlsFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "REPORT_S", 0.05)
+    counted = [ExporterReport(1, 2, 0, 0, 0)]
+    async with Collector(files[0]) as collector:
+        node = node_of(collector, files, report=lambda: counted[0])
+        await node.exporter.start()
+        await until(lambda: collector.sessions and collector.sessions[0].decoder.report)
+        node.end(3)
+        assert collector.sessions[0].decoder.report == counted[0]
+        counted[0] = ExporterReport(3, 4, 5, 6, 7)
+
+        def told() -> bool:
+            node.exporter.look()
+            return collector.sessions[0].decoder.report == counted[0]
+
+        await until(told)
+        await until(lambda: len(collector.records) == 1)
+        await all_is_acknowledged(node, collector)
+        assert collector.sessions[0].decoder.stats.malformed == {}
+        collector.acknowledges(False)
+        await collector.go_away()
+        await collector.come()
+        node.end(4)
+        await until(lambda: len(collector.records) == 2)
+        assert collector.sessions[1].decoder.stats.templates == 2
+        assert collector.sessions[1].decoder.report is None
+        await node.exporter.stop()
 
 
 async def test_what_was_not_acknowledged_comes_again_and_is_said_to(

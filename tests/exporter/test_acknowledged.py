@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,14 +28,28 @@ Record = tuple[int, int]
 """Its connection's port and the bytes in all."""
 
 
+class Certificate:
+    """A client's files, which may be replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._ca = path, issue_ca("test")
+        root, _ = self._ca.write(path, "ca")
+        self.server = TlsFiles(root, *issue_server(self._ca, ["127.0.0.1"]).write(path, "server"))
+        self.issue()
+        self.client = TlsFiles(root, path / "client.crt", path / "client.key")
+
+    def issue(self, *, ago: timedelta = timedelta()) -> None:
+        """Write a new one, that is valid for an hour from then."""
+        now = datetime.now(UTC) - ago
+        issued = issue_client(self._ca, "node", now=now, validity=timedelta(hours=1))
+        issued.write(self._path, "client")
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[TlsFiles, TlsFiles]:
     """A server's and a client's."""
-    path: Path = tmp_path_factory.mktemp("pki")
-    ca = issue_ca("test")
-    root, _ = ca.write(path, "ca")
-    server = issue_server(ca, ["127.0.0.1"]).write(path, "server")
-    return TlsFiles(root, *server), TlsFiles(root, *issue_client(ca, "node").write(path, "client"))
+    certificate = Certificate(tmp_path_factory.mktemp("pki"))
+    return certificate.server, certificate.client
 
 
 class Session:
@@ -402,3 +417,35 @@ async def test_another_collector_gets_what_the_one_before_did_not_acknowledge(
         await all_is_acknowledged(node, other)
         await node.exporter.stop()
         node.balanced()
+
+
+async def test_a_certificate_that_expires_keeps_records_until_there_is_another(
+    tmp_path: Path,
+) -> None:
+    """A session stands over it; the next one wants a valid one, and has what was not durable."""
+    certificate = Certificate(tmp_path)
+    collector = Collector(certificate.server)
+    await collector.come()
+    node = Node(collector.address, tls=certificate.client)
+    await node.exporter.start()
+    node.end(*range(1, 6))
+    await until(lambda: len(collector.records) == 5)
+    certificate.issue(ago=timedelta(hours=2))
+    node.end(6)
+    await until(lambda: len(collector.records) == 6)
+    collector.commit(2)
+    await until(lambda: node.pending.unacknowledged == 4)
+    await collector.crash()
+    await collector.come()
+    attempts = node.exporter.client.stats.attempts
+    await until(lambda: node.exporter.client.stats.attempts >= attempts + 2)
+    node.end(7)
+    assert (len(collector.sessions), len(node.pending)) == (1, 5)
+    certificate.issue()
+    await until(lambda: len(collector.sessions) == 2)
+    await all_is_acknowledged(node, collector)
+    assert sorted(collector.stored) == [(number, 100) for number in range(1, 8)]
+    assert node.pending.stage.dropped == {}
+    await node.exporter.stop()
+    await collector.go_away()
+    node.balanced()

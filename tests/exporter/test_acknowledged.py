@@ -9,14 +9,16 @@ from typing import Any, Self
 
 import pytest
 
-from flowvis.batch import address_text
+from flowvis.batch import Batch, address_text
 from flowvis.exporter import export
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.acknowledgement import PROTOCOL, frame
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
+from flowvis.ipfix.exporter import ExporterSession
 from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.native import StringTable
+from flowvis.native.contract.ipfix import HEADER
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.tls import TlsFiles
@@ -449,3 +451,52 @@ async def test_a_certificate_that_expires_keeps_records_until_there_is_another(
     await node.exporter.stop()
     await collector.go_away()
     node.balanced()
+
+
+async def test_who_offers_nothing_gets_ipfix_and_not_a_byte_more(
+    files: tuple[TlsFiles, TlsFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an exporter without acknowledgements sends it: templates, then records."""
+    got = bytearray()
+
+    async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.extend(await reader.read())
+        writer.close()
+
+    context = files[0].server_context()
+    context.set_alpn_protocols(["h2"])
+    listener = await asyncio.start_server(read, "127.0.0.1", 0, ssl=context)
+    port = listener.sockets[0].getsockname()[1]
+    node = Node(CollectorAddress("127.0.0.1", port), tls=files[1])
+    batches: list[Batch] = []
+    put = node.pending.put
+
+    def noted(batch: Batch) -> None:
+        batches.append(batch)
+        put(batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.pending, "put", noted)
+        await node.exporter.start()
+        await until(lambda: node.exporter.client.connected)
+        node.end(*range(1, 6))
+        await until(lambda: node.sent == 5)
+        await node.exporter.stop()
+    listener.close()
+    await until(lambda: got)
+    session = ExporterSession(7, EXPORTED)
+    plain = session.templates(0)
+    for batch in batches:
+        plain += session.encode(batch, 0)
+    assert without_times(bytes(got)) == b"".join(plain)
+
+
+def without_times(stream: bytes) -> bytes:
+    """IPFIX messages as if they had been exported in 1970."""
+    messages = []
+    while stream:
+        version, length, _, sequence, domain = HEADER.unpack_from(stream)
+        header = HEADER.pack(version, length, 0, sequence, domain)
+        messages.append(header + stream[HEADER.size : length])
+        stream = stream[length:]
+    return b"".join(messages)

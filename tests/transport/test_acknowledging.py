@@ -12,6 +12,7 @@ import pytest
 from flowvis.errors import PeerError
 from flowvis.ipfix.acknowledgement import PROTOCOL
 from flowvis.transport.address import CollectorAddress
+from flowvis.transport.answers import AT_ONCE, Answers
 from flowvis.transport.client import Client, ConnectionLost
 from flowvis.transport.server import Server
 from flowvis.transport.session import PENDING_BYTES
@@ -93,6 +94,7 @@ def test_a_peer_that_does_not_read_costs_one_answer(run: Run, pki: Pki) -> None:
             session._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
             for number in range(3000):
                 answer(number.to_bytes(8) * 512)
+                await asyncio.sleep(0)
             assert 0 < len(session._pending) < PENDING_BYTES
             assert session._answer == (2999).to_bytes(8) * 512
             last = await asyncio.to_thread(read_until, tls, (2999).to_bytes(8) * 512)
@@ -109,6 +111,32 @@ def read_until(tls: ssl.SSLSocket, end: bytes) -> bytes:
     while not data.endswith(end):
         data += tls.recv(1 << 16)
     return data
+
+
+class Speaker:
+    """A session that notes in which turn of the loop it spoke."""
+
+    def __init__(self, spoken: list[int], turn: list[int]) -> None:
+        self._spoken, self._turn = spoken, turn
+
+    def send_answer(self) -> None:
+        self._spoken.append(self._turn[0])
+
+
+async def test_thousands_are_answered_over_many_turns_of_the_loop() -> None:
+    spoken: list[int] = []
+    turn = [0]
+    answers = Answers()
+    speakers = [Speaker(spoken, turn) for _ in range(3 * AT_ONCE)]
+    for speaker in (*speakers, *speakers):  # the second answer is in the place of the first
+        answers.add(speaker)
+    answers.discard(speakers[1])
+    for turn[0] in range(10):
+        await asyncio.sleep(0)
+    assert spoken == [*[0] * AT_ONCE, *[1] * AT_ONCE, *[2] * (AT_ONCE - 1)]
+    answers.add(speakers[0])
+    await asyncio.sleep(0.001)
+    assert len(spoken) == 3 * AT_ONCE
 
 
 def test_what_is_wrong_in_an_answer_ends_the_session(run: Run, pki: Pki) -> None:

@@ -205,7 +205,8 @@ class Collector:
         """Note that a session is over."""
         del self.sessions[session.number]
         self._unnoted.discard(session)
-        self._correlator.acknowledgements.forget(session)
+        if session.acknowledged and session.taken():
+            self._correlator.acknowledgements.forget(session)
         self._payers.close(session.peer.address)
         self.wait(session.peer.address, -session.waiting_bytes)
         before = self._former.pop(session.peer.address, None)

@@ -14,6 +14,7 @@ from typing import Protocol
 from flowvis.errors import PeerError
 from flowvis.ipfix.acknowledgement import PROTOCOL
 from flowvis.runtime.logs import LimitedLog
+from flowvis.transport.answers import Answers
 from flowvis.transport.channel import Channel
 from flowvis.transport.stats import ServerStats
 from flowvis.transport.turns import Turns
@@ -137,6 +138,7 @@ class Common:
     """Where they are decrypted to."""
     open_channel: Callable[[], Channel]
     turns: Turns
+    answers: Answers = field(default_factory=Answers)
     stopping: bool = False
 
 
@@ -248,6 +250,7 @@ class ServerSession:
         """Say that nothing more is wanted here (FIN) and go on reading what was sent before."""
         if self._handler is None or self._half_closed:
             return  # in a handshake it is said when that is through
+        self.send_answer()
         self._half_closed = True
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
@@ -259,6 +262,11 @@ class ServerSession:
     def answer(self, data: bytes) -> None:
         """Send `data` as soon as the peer takes it, instead of what was to be sent before."""
         self._answer = data
+        if self.open:
+            self._common.answers.add(self)
+
+    def send_answer(self) -> None:
+        """Send the newest answer now, or as soon as the peer takes it."""
         self._guard(self._send_answer)
 
     def expire(self) -> None:
@@ -423,7 +431,7 @@ class ServerSession:
             self._pending, self._answer = self._channel.write(self._answer), b""
             self._flush()
         if self._pending:
-            self._loop.add_writer(self._sock, self._guard, self._send_answer)
+            self._loop.add_writer(self._sock, self.send_answer)
         else:
             self._loop.remove_writer(self._sock)
 
@@ -434,6 +442,7 @@ class ServerSession:
         self._deadline.cancel()
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
+        self._common.answers.discard(self)
         self._sock.close()
         self._doorkeeper.closed(self)
         if self._handler is None:

@@ -4,17 +4,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowvis.aggregator.correlation import arrivals as arrivals_module
 from flowvis.aggregator.correlation import flows as flows_module
-from flowvis.aggregator.correlation import key as halves_module
 from flowvis.aggregator.correlation import rows as rows_module
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FIELDS, EndReason, FlowType, Kind, RuleAction
 from flowvis.native import StringTable
 from flowvis.native import flows as index_leaf
+from flowvis.native import halves as halves_leaf
 from flowvis.native import merge as merge_leaf
 from flowvis.native.contract.merge import FlowState
 from flowvis.native.reference import flows as index_reference
+from flowvis.native.reference import halves as halves_reference
 from flowvis.native.reference import merge as merge_reference
 
 from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
@@ -28,9 +30,10 @@ def _leaf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     compiled = request.param == "compiled"
     index: ModuleType = index_leaf if compiled else index_reference
     merge: ModuleType = merge_leaf if compiled else merge_reference
+    halves: ModuleType = halves_leaf if compiled else halves_reference
     monkeypatch.setattr(rows_module, "FlowIndex", index.FlowIndex)
-    monkeypatch.setattr(halves_module, "pack_keys", index.pack_keys)
-    monkeypatch.setattr(halves_module, "order_endpoints", index.order_endpoints)
+    monkeypatch.setattr(arrivals_module, "sides", halves.sides)
+    monkeypatch.setattr(arrivals_module, "correlation_keys", halves.correlation_keys)
     monkeypatch.setattr(flows_module, "Merger", merge.Merger)
 
 

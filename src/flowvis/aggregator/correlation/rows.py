@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.aggregator.correlation.key import KEY_SIZE
 from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW
 from flowvis.native import FlowIndex
+from flowvis.native.contract.halves import KEY_SIZE
 from flowvis.native.contract.merge import NEVER, Flows, FlowState
 
 STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])

@@ -1,0 +1,2 @@
+from flowvis.native.reference.halves import correlation_keys as correlation_keys
+from flowvis.native.reference.halves import sides as sides

@@ -2,7 +2,7 @@ import pytest
 
 from aggregator.records import numbered
 from flowvis.backlog import Backlog, size_of
-from flowvis.batch import Batch
+from flowvis.batch import SETTLED, Batch
 from flowvis.native import StringTable
 
 
@@ -99,3 +99,38 @@ def test_small_batches_are_joined() -> None:
     assert backlog.records == 26
     batches = backlog.clear()
     assert sum(map(size_of, batches)) < 26 * size_of(numbered(0, 1))
+
+
+def marked(first: int, mark: int, strings: StringTable | None = None) -> Batch:
+    batch = over(strings or StringTable(), first)
+    batch.mark = mark
+    return batch
+
+
+def test_the_mark_is_the_oldest_of_what_is_there() -> None:
+    backlog = Backlog(1000)
+    assert backlog.mark == SETTLED
+    for first, mark in ((0, 6), (10, 4), (20, 5)):
+        backlog.put(marked(first, mark))
+    assert backlog.mark == 4
+    taken = backlog.take(3)
+    assert (taken.mark, backlog.mark) == (6, 4)
+    backlog.take()
+    backlog.take()
+    assert backlog.mark == 5
+    backlog.put_back([taken])
+    assert backlog.mark == 5
+    backlog.trim(beside=1000)
+    assert backlog.mark == SETTLED
+    backlog.put(marked(30, 8))
+    assert backlog.mark == 8
+    backlog.clear()
+    assert backlog.mark == SETTLED
+
+
+def test_what_is_joined_has_the_oldest_mark() -> None:
+    backlog = Backlog(1000, join=100)
+    strings = StringTable()
+    backlog.put(marked(0, 3, strings))
+    backlog.put(marked(10, 2, strings))
+    assert (len(backlog), backlog.mark) == (1, 2)

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowvis.batch import (
+    SETTLED,
     Batch,
     address_bytes,
     address_text,
@@ -170,3 +171,20 @@ def test_which_rows_have_any() -> None:
     few = np.array([[False, False], [True, False], [False, True], [True, True]])
     assert any_of(few).tolist() == [False, True, True, True]
     assert any_of(few[:, :1]).tolist() == [False, True, False, True]
+
+
+def test_the_mark_goes_with_the_records_and_the_oldest_is_that_of_all() -> None:
+    made = batch_of(["web-0", "web-1"], [1, 2])
+    assert made.mark == SETTLED
+    made.mark = 7
+    later = made.take(np.array([1]))
+    later.mark = 9
+    for part in (
+        made.take(slice(1)),
+        made.take(np.array([False, False])),
+        made.select(["octetDeltaCount"]),
+        made.on(StringTable(), ["sourcePodName"]),
+        concat([later, made]),
+    ):
+        assert part.mark == 7
+    assert concat([later, later]).mark == 9

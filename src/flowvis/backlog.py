@@ -5,9 +5,9 @@ table is the flow table's own affair, but one that was left behind lives on for 
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from flowvis.batch import Batch, concat
+from flowvis.batch import SETTLED, Batch, concat
 from flowvis.strings import Strings
 
 COLUMN_BYTES = 120  # of numpy's object for an array, beside its data
@@ -29,6 +29,7 @@ class Backlog:
         self._column_bytes = 0
         self._tables: Counter[Strings] = Counter()
         self._left_behind = 0  # bytes of all tables but the newest
+        self._mark: int | None = SETTLED  # None: to be looked for
 
     def __len__(self) -> int:
         """How many batches there are."""
@@ -44,6 +45,23 @@ class Backlog:
     def bytes(self) -> int:
         """About what it takes in memory."""
         return self._column_bytes + self._left_behind
+
+    @property
+    def column_bytes(self) -> int:
+        """About what the batches take in memory without their string tables."""
+        return self._column_bytes
+
+    @property
+    def tables(self) -> Iterable[Strings]:
+        """The string tables of the batches."""
+        return self._tables
+
+    @property
+    def mark(self) -> int:
+        """The oldest mark of all batches; SETTLED without any."""
+        if self._mark is None:
+            self._mark = min((batch.mark for batch in self._batches), default=SETTLED)
+        return self._mark
 
     @property
     def oldest(self) -> Batch:
@@ -99,9 +117,14 @@ class Backlog:
         self._batches.clear()
         self._tables.clear()
         self.records = self._column_bytes = self._left_behind = 0
+        self._mark = SETTLED
         return batches
 
     def _count(self, batch: Batch, times: int) -> None:
+        if times < 0:
+            self._mark = None
+        elif self._mark is not None:
+            self._mark = min(self._mark, batch.mark)
         self.records += times * len(batch)
         self._column_bytes += times * size_of(batch)
         table = batch.strings

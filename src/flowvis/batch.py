@@ -21,18 +21,27 @@ Column = NDArray[Any]
 V4_MAPPED = bytes.fromhex("00000000000000000000ffff")
 _MAPPED_WORD = np.frombuffer(V4_MAPPED, dtype=np.uint32)[2]
 
+SETTLED = (1 << 63) - 1
+"""The mark of what nothing waits for: later than every cycle."""
+
 
 class Batch:
-    """Columns of one length over one string table."""
+    """Columns of one length over one string table.
 
-    __slots__ = ("columns", "strings")
+    `mark` is the oldest cycle of the aggregator of which something is in it.
+    """
 
-    def __init__(self, columns: Mapping[str, Column], strings: Strings) -> None:
+    __slots__ = ("columns", "mark", "strings")
+
+    def __init__(
+        self, columns: Mapping[str, Column], strings: Strings, mark: int = SETTLED
+    ) -> None:
         lengths = {len(column) for column in columns.values()}
         if len(lengths) > 1:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
         self.columns = dict(columns)
         self.strings = strings
+        self.mark = mark
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -50,13 +59,12 @@ class Batch:
 
     def take(self, which: NDArray[Any] | slice) -> Self:
         """Copy the records at integer positions, under a boolean mask, or in a slice (a view)."""
-        return type(self)(
-            dict(zip(self.columns, take(self.columns.values(), which), strict=True)), self.strings
-        )
+        columns = dict(zip(self.columns, take(self.columns.values(), which), strict=True))
+        return type(self)(columns, self.strings, self.mark)
 
     def select(self, names: Iterable[str]) -> Self:
         """The same records with only these columns."""
-        return type(self)({name: self.columns[name] for name in names}, self.strings)
+        return type(self)({name: self.columns[name] for name in names}, self.strings, self.mark)
 
     def texts(self, name: str) -> list[str]:
         """One text column as Python strings: for edges that write rows."""
@@ -70,7 +78,7 @@ class Batch:
         for name in text:
             if name in columns:
                 columns[name] = move_codes(columns[name], self.strings, strings)
-        return type(self)(columns, strings)
+        return type(self)(columns, strings, self.mark)
 
 
 def take(columns: Iterable[Column], which: NDArray[Any] | slice) -> Iterator[Column]:
@@ -117,12 +125,12 @@ def any_of(columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def concat(batches: Sequence[Batch]) -> Batch:
-    """Join batches that have the same columns and share one string table."""
+    """Join batches of the same columns over one string table; the mark is the oldest of theirs."""
     first = batches[0]
     if any(batch.strings is not first.strings for batch in batches):
         raise ValueError("batches over different string tables: move them onto one first")
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in first.columns}
-    return Batch(columns, first.strings)
+    return Batch(columns, first.strings, min(batch.mark for batch in batches))
 
 
 def move_codes(codes: NDArray[Any], source: Strings, target: Strings) -> NDArray[np.uint32]:

@@ -35,12 +35,12 @@ async def test_a_follower_gets_what_comes_and_is_reported_what_it_missed() -> No
         history.put(numbered(1, 3))
         history.put(numbered(4, 3))
         assert coming.stage.dropped == {OutgoingDropped.QUEUE_FULL: 2}
-        batch = await coming.take(10)
+        batch = await coming.next(10)
         assert batch is not None
         assert batch["octetTotalCount"].tolist() == [3]
         history.close()
-        assert await coming.take(10) is not None
-        assert await coming.take(10) is None
+        assert await coming.next(10) is not None
+        assert await coming.next(10) is None
     history.put(numbered(7, 1))
     assert len(coming) == 4
 

@@ -13,8 +13,9 @@ from exporter.test_fickle_collectors import (
     at_the_first_record,
     fickle,
 )
-from flowvis.aggregator.destinations.ipfix import IpfixDestination, UnsentRecords
+from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.batch import Batch
+from flowvis.delivery.queue import Queue
 from flowvis.fields import AGGREGATED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
@@ -110,7 +111,7 @@ async def started(sink: IpfixDestination) -> AsyncIterator[IpfixDestination]:
 
 def put(sink: IpfixDestination, batch: Batch) -> None:
     sink.put(batch)
-    assert sink.outbox.stage.imbalance == 0
+    assert sink.queue.stage.imbalance == 0
 
 
 async def test_records_arrive_as_they_are(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ async def test_records_arrive_as_they_are(tmp_path: Path) -> None:
             put(sink, batch)
             await collector.has(2)
         await collector.stop()
-        assert (sink.outbox.stage.sent, len(sink.outbox)) == (2, 0)
+        assert (sink.queue.stage.sent, len(sink.queue)) == (2, 0)
         found = collector.buffer.batch()
         for field in AGGREGATED:
             if field.name in {"destinationClusterIP", "destinationServiceIP", "proxySnatIP"}:
@@ -160,11 +161,11 @@ async def test_a_busy_loop_does_not_keep_records_waiting(monkeypatch: pytest.Mon
         patched.setattr(client, "PROOF_S", 0.01)
         async with started(destination(collector)) as sink:
             put(sink, numbered(0, 1))
-            await until(lambda: sink.outbox.stage.sent == 1)
+            await until(lambda: sink.queue.stage.sent == 1)
             for first in range(1, 8001, 2000):
                 put(sink, numbered(first, 2000))
             turns = 0
-            while sink.outbox.waiting:
+            while sink.queue.waiting:
                 await asyncio.sleep(0)
                 turns += 1
             await collector.has(8001)
@@ -191,12 +192,12 @@ async def test_a_collector_that_comes_back_gets_each_record_once() -> None:
             put(sink, numbered(total, 50))
             total += 50
             await collector.start()
-        await until(lambda: len(sink.outbox) == 0)
+        await until(lambda: len(sink.queue) == 0)
     await collector.stop()
     assert sorted(collector.numbers()) == list(range(total))
     assert sum(session.stats.lost_records for session in collector.sessions) == 0
-    assert sink.outbox.stage.sent == total
-    assert sink.outbox.stage.imbalance == 0
+    assert sink.queue.stage.sent == total
+    assert sink.queue.stage.imbalance == 0
 
 
 async def test_records_that_cannot_be_encoded_are_given_up_and_nothing_else(
@@ -211,31 +212,29 @@ async def test_records_that_cannot_be_encoded_are_given_up_and_nothing_else(
         bad.columns["octetTotalCount"] = bad["octetTotalCount"].astype(np.float64)
         put(sink, bad)
         put(sink, numbered(12, 3))
-        await until(lambda: len(sink.outbox) == 0)
+        await until(lambda: len(sink.queue) == 0)
     await collector.stop()
     assert collector.numbers() == [*range(5), *range(12, 15)]
-    assert sink.outbox.stage.dropped == {OutgoingDropped.FAILED: 7}
-    assert (sink.outbox.stage.sent, sink.outbox.stage.imbalance) == (8, 0)
+    assert sink.queue.stage.dropped == {OutgoingDropped.FAILED: 7}
+    assert (sink.queue.stage.sent, sink.queue.stage.imbalance) == (8, 0)
 
 
-async def test_messages_of_another_template_are_not_sent_under_a_new_one() -> None:
+async def test_what_was_kept_for_other_elements_is_sent_with_the_new_ones() -> None:
     collector = Collector()
     await collector.start()
     client = Client(CollectorAddress("127.0.0.1", collector.port, "tcp"))
     fields = understood(AGGREGATED, parse_release("1.5"))
     stage = Stage("ipfix")
+    old = Queue(stage, 100)
+    old.put(numbered(0, 9))
+    old.take(4)  # of which nothing left
     new = IpfixDestination(client, stage, domain=lambda: 7, capacity=100, fields=fields)
-    stage.received = 9
-    new.succeed(UnsentRecords([b"of the old template"], [numbered(4, 5)], 4, AGGREGATED))
+    new.succeed(old.release())
     async with started(new):
-        await until(lambda: len(new.outbox) == 0)
+        await until(lambda: len(new.queue) == 0)
     await collector.stop()
-    assert collector.numbers() == list(range(4, 9))
-    assert (stage.sent, stage.dropped, stage.imbalance) == (
-        5,
-        {OutgoingDropped.OTHER_TEMPLATE: 4},
-        0,
-    )
+    assert collector.numbers() == list(range(9))
+    assert (stage.sent, stage.dropped, stage.imbalance) == (9, {}, 0)
 
 
 @pytest.mark.parametrize("manner", [after_the_templates, at_the_first_record])
@@ -247,12 +246,12 @@ async def test_nothing_is_sent_to_a_collector_that_accepts_and_closes(manner: Ma
         async with fickle(collector.port, manner) as began:
             put(sink, numbered(0, 9))
             await until(lambda: len(began) == 3)
-            assert (sink.outbox.stage.sent, len(sink.outbox)) == (0, 9)
+            assert (sink.queue.stage.sent, len(sink.queue)) == (0, 9)
         await collector.start()
-        await until(lambda: sink.outbox.stage.sent == 9)
+        await until(lambda: sink.queue.stage.sent == 9)
     await collector.stop()
     assert collector.numbers() == list(range(9))
-    assert sink.outbox.stage.imbalance == 0
+    assert sink.queue.stage.imbalance == 0
 
 
 async def test_while_the_collector_is_away_the_newest_records_wait() -> None:
@@ -263,9 +262,9 @@ async def test_while_the_collector_is_away_the_newest_records_wait() -> None:
         for first in range(0, 500, 50):
             put(sink, numbered(first, 50))
         await until(lambda: sink.client.stats.attempts)
-        assert sink.outbox.stage.dropped == {OutgoingDropped.QUEUE_FULL: 400}
+        assert sink.queue.stage.dropped == {OutgoingDropped.QUEUE_FULL: 400}
         await collector.start()
-        await until(lambda: len(sink.outbox) == 0)
+        await until(lambda: len(sink.queue) == 0)
     await collector.stop()
     assert collector.numbers() == list(range(400, 500))
 
@@ -279,8 +278,8 @@ async def test_what_cannot_be_sent_at_the_end_is_counted() -> None:
     put(sink, numbered(0, 5))
     await until(lambda: sink.client.stats.attempts)
     await sink.stop()
-    assert sink.outbox.stage.dropped == {OutgoingDropped.SHUTDOWN: 5}
-    assert sink.outbox.stage.imbalance == 0
+    assert sink.queue.stage.dropped == {OutgoingDropped.SHUTDOWN: 5}
+    assert sink.queue.stage.imbalance == 0
 
 
 async def test_an_idle_stop_does_not_wait_for_the_collector() -> None:
@@ -302,9 +301,9 @@ async def test_a_collector_that_does_not_read_delays_nobody() -> None:
     for _ in range(400):
         put(sink, batch)
         await asyncio.sleep(0)
-    stage = sink.outbox.stage
+    stage = sink.queue.stage
     assert stage.dropped[OutgoingDropped.QUEUE_FULL] > 0
-    assert len(sink.outbox) <= 2_000
+    assert len(sink.queue) <= 2_000
     await sink.stop()
     assert stage.imbalance == 0
     assert stage.received == 400 * 200
@@ -319,10 +318,10 @@ async def test_a_record_that_fits_no_message_is_shortened(
     async with started(destination(collector)) as sink:
         long = {"sourceIP": "10.0.0.1", "sourcePodLabels": "x" * 2000}
         put(sink, records(long, {"sourceIP": "10.0.0.1", "octetTotalCount": 3}))
-        await until(lambda: len(sink.outbox) == 0)
+        await until(lambda: len(sink.queue) == 0)
     await collector.stop()
     assert collector.numbers() == [0, 3]
-    assert sink.outbox.stage.dropped == {}
+    assert sink.queue.stage.dropped == {}
     assert "1 records have shortened texts" in caplog.text
 
 

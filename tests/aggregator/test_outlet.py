@@ -8,9 +8,9 @@ import pytest
 from clickhouse.samples import flows
 from clickhouse.test_writer import Moody
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
-from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.batch import Batch
 from flowvis.clickhouse.writer import Writer
+from flowvis.delivery.outlet import Outlet
 from flowvis.errors import StoreError
 from flowvis.fields import AGGREGATED
 from flowvis.ipfix.buffer import RecordBuffer

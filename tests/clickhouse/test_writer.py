@@ -17,9 +17,9 @@ from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
+from flowvis.delivery import patience
 from flowvis.errors import StoreError
 from flowvis.native import StringTable
-from flowvis.runtime import patience
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.runtime.losses import Losses

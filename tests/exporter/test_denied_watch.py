@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 
 from exporter.collector import Collector
+from flowvis.delivery.queue import Queue
 from flowvis.denials.prefixes import Prefixes
 from flowvis.denials.sources.follow import Follower
 from flowvis.denials.sources.log import PacketLog
 from flowvis.exporter import denied_watch
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
-from flowvis.exporter.pending import Pending
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.exporter.tables.enrich import PlainHost
 from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EndReason, RuleAction
+from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
 from waiting import until
 
@@ -59,7 +60,7 @@ class Node:
         scope = Scope(loopback=True)
         options = {"idle_timeout_ms": 300, "active_timeout_ms": 300, **options}
         self.table = DeniedTable(PlainHost(), scope, ledger=self.ledger, **options)
-        pending = Pending(100_000, self.ledger)
+        pending = Queue(self.ledger.stage("records"), 100_000, full=ExportDropped.PENDING_FULL)
         connections = ConnectionTable(PlainHost(), scope, ledger=self.ledger)
         self.exporter = Exporter(connections, pending, collector.address, None, domain=1)
         self.logs = [PacketLog(group, Prefixes()) for group in groups]

@@ -7,15 +7,16 @@ import pytest
 from exporter.collector import Collector
 from exporter.kernel_entries import SECOND, Connection, entries
 from flowvis.conntrack.entries import DESTROY
+from flowvis.delivery.queue import Queue
 from flowvis.exporter import export
 from flowvis.exporter.export import Exporter
-from flowvis.exporter.pending import Pending
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
 from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.receivers import parse_release, understood
 from flowvis.runtime.clock import now_ms
+from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.address import CollectorAddress
 from waiting import until
@@ -36,7 +37,7 @@ class Node:
         self.table = ConnectionTable(
             PlainHost(), Scope(), active_timeout_ms=active_ms, ledger=self.ledger
         )
-        self.pending = Pending(pending, self.ledger)
+        self.pending = Queue(self.ledger.stage("records"), pending, full=ExportDropped.PENDING_FULL)
         self.exporter = Exporter(self.table, self.pending, address, None, domain=7, drain_s=4.0)
         self.began_ms = now_ms()
 

@@ -27,17 +27,20 @@ def test_only_the_very_tuple_is_left_out() -> None:
         ),
         ("fd00::9", 4739),
     )
+    own.add(("10.0.0.5", 40_004), REMOTE, 17)
     others = [
         Connection("10.0.0.6", "10.96.0.9", 40_001, 4739, 6),
         Connection("10.0.0.5", "10.96.0.8", 40_001, 4739, 6),
         Connection("10.0.0.5", "10.96.0.9", 40_003, 4739, 6),
         Connection("10.0.0.5", "10.96.0.9", 40_001, 4740, 6),
         Connection("10.0.0.5", "10.96.0.9", 40_001, 4739, 17),
+        Connection("10.0.0.5", "10.96.0.9", 40_004, 4739, 6),
     ]
+    udp = Connection("10.0.0.5", "10.96.0.9", 40_004, 4739, 17)
     six = Connection("fe80::5", "fd00::9", 40_002, 4739, 6)
-    covered = Scope(own=own).covers(entries(OWN, six, *others))
-    assert covered.tolist() == [False, False] + [True] * len(others)
-    assert Scope().covers(entries(OWN, six, *others)).all()
+    covered = Scope(own=own).covers(entries(OWN, six, udp, *others))
+    assert covered.tolist() == [False, False, False] + [True] * len(others)
+    assert Scope().covers(entries(OWN, six, udp, *others)).all()
 
 
 def test_only_so_many_are_remembered() -> None:

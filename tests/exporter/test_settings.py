@@ -78,7 +78,7 @@ def test_what_effective_prints_is_read_as_the_same() -> None:
         ("flowExporter: {flowPollInterval: 5}", "a duration"),
         ("flowExporter: {protocolFilter: [gre]}", "tcp, udp, sctp, icmp, icmpv6"),
         ("flowExporter: {flowCollectorAddr: 'a:b'}", "port 'b'"),
-        ("flowExporter: {flowCollectorAddr: 'a:1:udp'}", "use tls or tcp"),
+        ("flowExporter: {flowCollectorAddr: 'a:1:grpc'}", "use tls, tcp, udp"),
         ("flowExporter: {pendingRecords: 1}", "at least 10000"),
         ("flowExporter: {antreaVersion: 2.2}", "a release such as '2.2', in quotes"),
         ("flowExporter: {antreaVersion: v0.11.1}", "is older than 0.12"),

@@ -14,13 +14,14 @@ from exporter.test_export import deltas
 from flowvis.conntrack.entries import Entries
 from flowvis.conntrack.sources.source import Conntrack
 from flowvis.conntrack.sources.sysctls import ROOT
+from flowvis.delivery.queue import Queue
 from flowvis.errors import SystemRefused
 from flowvis.exporter.export import Exporter
-from flowvis.exporter.pending import Pending
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.watch import BUCKETS, KernelWatchStats, Watch
+from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
 from waiting import until
 
@@ -43,7 +44,7 @@ class Exporting:
             events=events,
             ledger=self.ledger,
         )
-        pending = Pending(100_000, self.ledger)
+        pending = Queue(self.ledger.stage("records"), 100_000, full=ExportDropped.PENDING_FULL)
         self.exporter = Exporter(self.table, pending, collector.address, None, domain=1)
         self.conntrack = Conntrack((0,), events=events, event_buffer_bytes=buffer)
         self.watch = Watch(

@@ -12,7 +12,7 @@ from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED, ANTREA_EXPORTED, BY_NAME, EXPORTED, Field
 from flowvis.ipfix import ExporterSession, RecordBuffer, observation_domain_id
 from flowvis.ipfix.events import TemplateLearned
-from flowvis.ipfix.exporter import least_message
+from flowvis.ipfix.exporter import in_sending_order, least_message
 from flowvis.ipfix.fitting import common_limit
 
 from .conftest import Leaf
@@ -140,23 +140,33 @@ def test_sequence_numbers_go_on(leaf: Leaf) -> None:
     assert [message[8:12].hex() for message in messages] == ["ffffffff", "00000001"]
 
 
-def test_what_an_earlier_session_could_not_send_goes_out_in_the_next(leaf: Leaf) -> None:
-    batch = numbered(leaf, 40, ipv6_from=30)
-    lost = ExporterSession(7, EXPORTED, max_message=1500)
-    lost.encode(batch, NOW)
-    unsent = lost.encode(batch, NOW)[-3:]
-    records = lost.records_from(unsent)
+def test_what_is_in_the_last_messages_are_the_last_records_in_sending_order(leaf: Leaf) -> None:
+    batch = in_sending_order(numbered(leaf, 40, ipv6_from=30).take(np.arange(40)[::-1]))
     session = ExporterSession(7, EXPORTED, max_message=1500)
-    messages = session.templates(NOW) + session.encode(batch, NOW)
-    messages += session.resume(unsent, records) + session.encode(batch, NOW)
-    fed = Fed(leaf).feed(messages)
-    assert fed.session.stats.gaps == 0
+    session.encode(batch, NOW)
+    messages = session.encode(batch, NOW)
+    records = session.records_from(messages[-3:])
+    fed = Fed(leaf).feed([*session.templates(NOW), *messages[-3:]])
     assert 0 < records < 40
-    assert numbers_of(fed) == [*range(40), *range(40 - records, 40), *range(40)]
-    assert session.stats.records == fed.session.stats.records == 80 + records
-    assert session.stats.messages == len(messages)
-    assert session.resume([], 0) == []
+    order = batch["packetTotalCount"].tolist()
+    assert order == [*range(29, -1, -1), *range(39, 29, -1)]
+    assert numbers_of(fed) == order[-records:]
     assert session.records_from([]) == 0
+    assert session.records_from(messages) == 40
+
+
+def test_which_records_fit_no_message(leaf: Leaf) -> None:
+    """What is left when texts are empty depends on the template alone: all fit, or none does."""
+    batch = numbered(leaf, 4, ipv6_from=2)
+    session = ExporterSession(7, EXPORTED, max_message=least_message(EXPORTED))
+    assert session.encode(batch, NOW)
+    assert session.oversized == []
+    session._max_message = 100
+    session.encode(batch, NOW)
+    assert session.oversized == [0, 1, 2, 3]
+    session._max_message = 1500
+    session.encode(batch, NOW)
+    assert session.oversized == []
 
 
 def test_strided_columns(leaf: Leaf) -> None:
@@ -232,7 +242,6 @@ def test_a_reader_of_one_template_a_set_knows_all(
     session = ExporterSession(7, fields, max_message=size, template_refresh=60)
     batch = numbered(leaf, 20, ipv6_from=10)
     messages = session.templates(NOW) + session.encode(batch, NOW) + session.encode(batch, NOW + 60)
-    messages += session.resume(messages[-1:], 7)
     reader = StrictReader()
     for message in messages:
         reader.read(message)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from aggregator.exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, exported
 from flowvis.fields import FlowType, RuleAction
@@ -239,6 +240,9 @@ def test_endpoints_come_in_order(one: bytes, at: int) -> None:
         columns[f"{side}TransportPort"] = np.frombuffer(endpoint[16:], np.uint16)
     small, large = sorted((one, bytes(other)))
     for leaf in (reference, compiled):
+        keys = np.frombuffer(bytearray(one + other + b"tail"), np.uint8).reshape(1, 40)
+        assert leaf.order_endpoints(keys).tolist() == [one > bytes(other)]
+        assert keys.tobytes() == small + large + b"tail"
         (key,), turned = leaf.correlation_keys(columns, np.zeros(1, np.uint8))
         assert key.tobytes()[:36] == small + large
         assert turned.tolist() == [one > bytes(other)]
@@ -273,3 +277,21 @@ def test_bits_of_other_records_are_refused(leaf: ModuleType, bits: Any) -> None:
     columns = exported(StringTable(), {}, {}).columns
     with pytest.raises(ValueError, match="bits"):
         leaf.correlation_keys(columns, bits)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        np.zeros((2, 35), np.uint8),
+        np.zeros(36, np.uint8),
+        np.zeros((2, 40), np.uint16),
+        np.zeros((2, 80), np.uint8)[:, ::2],
+        np.frombuffer(bytes(80), np.uint8).reshape(2, 40),
+    ],
+    ids=["short", "one", "wide", "strided", "read-only"],
+)
+def test_keys_that_cannot_be_put_in_order_are_refused(
+    leaf: ModuleType, keys: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(ValueError, match="keys"):
+        leaf.order_endpoints(keys)

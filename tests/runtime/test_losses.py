@@ -3,11 +3,12 @@ import logging
 
 import pytest
 
-from flowvis.runtime import losses, patience
+from flowvis.delivery import patience
+from flowvis.delivery.patience import Patience
+from flowvis.runtime import losses
 from flowvis.runtime.dropped import PAGES, EntryDropped, OutgoingDropped, PacketDropped, reason_of
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.losses import AGAIN_S, Losses
-from flowvis.runtime.patience import Patience
 from waiting import until
 
 

@@ -75,6 +75,8 @@ class Collector:
         self._former: OrderedDict[str, Reporter] = OrderedDict()
         self._ended = CollectorStats()
         self._timer: asyncio.TimerHandle | None = None
+        self._unnoted: set[ExporterStream] = set()
+        """Sessions that acknowledge, of which the buffer has records."""
         self._log = LimitedLog(log)
         self.handed_s = 0.0
         """CPU time that handing records on took so far."""
@@ -115,6 +117,8 @@ class Collector:
     def received(self, session: "ExporterStream", count: int, events: Iterable[Event]) -> None:
         """Note that a session has put records into the buffer."""
         self.stage.received += count
+        if count and session.acknowledged:
+            self._unnoted.add(session)
         if count and session.may_be_named():
             session.named = self._node_of_the_last()
         if len(self.buffer) >= FULL_RECORDS:
@@ -160,6 +164,8 @@ class Collector:
     def closed(self, session: "ExporterStream") -> None:
         """Note that a session is over."""
         del self.sessions[session.number]
+        self._unnoted.discard(session)
+        self._correlator.acknowledgements.forget(session)
         self._payers.close(session.peer.address)
         self.wait(session.peer.address, -session.waiting_bytes)
         before = self._former.pop(session.peer.address, None)
@@ -185,8 +191,10 @@ class Collector:
                 number_originals(batch, self.exporters)
             except Exception as error:  # noqa: BLE001  then they are of who relayed them
                 self._correlator.quarantine.note("numbering exporters", error, batch)
-            self._correlator.add(batch)
+            cycle = self._correlator.add(batch)
             self.buffer.clear()
+            self._correlator.acknowledgements.note(cycle, self._unnoted, now_ms())
+            self._unnoted.clear()
             self.stage.sent += count
             took = time.thread_time() - began
             self.handed_s += took
@@ -241,6 +249,8 @@ class ExporterStream:
         """When something came at last."""
         self.rate = RecordRate(self.last_s)
         self.clock = ClockOffset()
+        self.acknowledged = False
+        """Whether the exporter is told what is durable."""
         self._looked_s = float("-inf")
         self._collector = collector
         self._session = session
@@ -248,6 +258,13 @@ class ExporterStream:
         """Bytes that came and are not decoded: of a message that is not whole, or for its turn."""
         self._payer = payer
         self._refused_texts = 0  # of which the log has been asked to say
+
+    def taken(self) -> int:
+        """How many data records have come."""
+        return self.stats.records
+
+    def acknowledge(self, count: int) -> None:
+        """Tell the exporter how many of its first records are durable."""
 
     @property
     def proven(self) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+from flowvis.aggregator.acknowledgement import Acknowledgements
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.enrichment.endpoints import Endpoints
 from flowvis.aggregator.quarantine import Quarantine
-from flowvis.batch import Batch
+from flowvis.batch import SETTLED, Batch
 from flowvis.parts import each_part
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
@@ -33,8 +34,16 @@ class Destination(Protocol):
         """Take a batch or count it as dropped; never wait."""
 
 
+def _nothing_waits() -> int:
+    return SETTLED
+
+
 class Correlator:
-    """The flow table in time. `stage` is its page in the ledger."""
+    """The flow table in time. `stage` is its page in the ledger.
+
+    Each call of `add` is a cycle, and what is written of it carries the cycle as its mark. So the
+    oldest mark that is anywhere between here and the stores says what is durable: `watermark`.
+    """
 
     name = "correlator"
 
@@ -48,8 +57,13 @@ class Correlator:
         tick_s: float = TICK_S,
         clock: Callable[[], int] = now_ms,
         quarantine: Quarantine | None = None,
+        undelivered: Callable[[], int] = _nothing_waits,
     ) -> None:
+        """`undelivered`: the oldest mark of what those destinations have that must deliver it."""
         self.table = table
+        self.acknowledgements = Acknowledgements()
+        self._undelivered = undelivered
+        self._cycle = 0
         self.stage = stage
         self._completer = completer
         self._endpoints = Endpoints(completer.inventory)
@@ -62,19 +76,29 @@ class Correlator:
         table.report = partial(self.quarantine.note, CORRELATING)
         stage.held = lambda: table.stats.held
 
-    def add(self, batch: Batch) -> None:
-        """Take records of exporters into the table; those that cannot be are counted."""
+    @property
+    def watermark(self) -> int:
+        """The first cycle of which something may not be durable; SETTLED where all is."""
+        return min(self.table.mark, self._undelivered())
+
+    def add(self, batch: Batch) -> int:
+        """Take records of exporters into the table; those that cannot be are counted.
+
+        Return the number of the cycle.
+        """
+        self._cycle += 1
         each_part(batch, self._add, self._add_as_reported)
         self._balance()
+        return self._cycle
 
     def _add(self, batch: Batch) -> None:
-        self.table.add(self._endpoints.settle(batch), self._clock())
+        self.table.add(self._endpoints.settle(batch), self._clock(), self._cycle)
 
     def _add_as_reported(self, error: Exception, batch: Batch) -> None:
         """Take records as they are; where that fails as well, give them up."""
         self.quarantine.note(CORRELATING, error, batch)
         try:
-            self.table.add(batch, self._clock())
+            self.table.add(batch, self._clock(), self._cycle)
         except Exception:  # noqa: BLE001  as before, most likely
             self.table.stats.received += len(batch)
             self.table.stats.failed += len(batch)
@@ -94,6 +118,7 @@ class Correlator:
             try:
                 await self._write_all(self.table.due)
                 self._completer.inventory.expire(self._clock())
+                self.acknowledgements.settle(self.watermark)
             except Exception as error:  # noqa: BLE001  the next tick may be better
                 text = "a defect of ours in writing what is due: %s: %s"
                 name = type(error).__name__

@@ -44,7 +44,6 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.rows import ROW_BYTES
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
-from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.explanations import Explanations
@@ -60,6 +59,7 @@ from flowvis.clickhouse.query import Query, QueryLimits
 from flowvis.clickhouse.statement import COMPOSED_LENGTH
 from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, is_embedded, open_store
 from flowvis.clickhouse.writer import Writer
+from flowvis.delivery.outlet import Outlet
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.sources.files import InventoryFiles

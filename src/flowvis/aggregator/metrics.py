@@ -5,9 +5,9 @@ from prometheus_client import CollectorRegistry
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
-from flowvis.aggregator.destinations.outlet import Outlet
 from flowvis.aggregator.reporters import by_node
 from flowvis.clickhouse.writer import Writer, WriterStats
+from flowvis.delivery.outlet import Outlet
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.runtime.ledger import Ledger

@@ -16,10 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, encode_page
+from flowvis.clickhouse.schema.checkpoints import ANSWER, Wanted, question, room_for
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -101,6 +105,16 @@ class EmbeddedStore:
             for piece in frames(block.parts()):
                 inserter.append(piece)
             inserter.finish()
+
+    def checkpoints(self, wanted: Wanted) -> NDArray[np.void]:
+        """Return the last record of each connection; see `Store.checkpoints`.
+
+        Nobody else inserts: the directory is open in this process alone.
+        """
+        sql = question(TableLayout(self._settings.database), wanted)
+        options = ", ".join(f"{name} = {value}" for name, value in room_for(sql).items())
+        with self.session(f"SET {options}") as session:
+            return np.frombuffer(session.query(sql, "RowBinary").bytes(), dtype=ANSWER)
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement; see `Store.ask`."""

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any
 
 import lz4.block
+import numpy as np
 from clickhouse_cityhash.cityhash import CityHash128
 from clickhouse_driver import Client, errors
 from clickhouse_driver.block import RowOrientedBlock
@@ -24,11 +25,13 @@ from clickhouse_driver.connection import Connection
 from clickhouse_driver.streams.compressed import CompressedBlockOutputStream
 from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
+from numpy.typing import NDArray
 
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
+from flowvis.clickhouse.schema.checkpoints import ANSWER, Wanted, question, room_for
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -259,6 +262,22 @@ class ServerStore:
             self._complete = False
             raise StoreError(str(error), retryable=True, code=error.code) from error
 
+    def checkpoints(self, wanted: Wanted) -> NDArray[np.void]:
+        """Return the last record of each connection; see `Store.checkpoints`."""
+        settings = self._settings
+        most = ANSWER_BYTES + 16 * ANSWER.itemsize * len(wanted.hashes)
+        client = self._make_client(answer_bytes=most, as_bytes=True)
+        sql = question(TableLayout(settings.database, settings.cluster), wanted)
+        try:
+            with _errors(self.name):
+                running = client.execute(_running(settings.cluster))
+                if running[0][0]:
+                    raise StoreError(f"{self.name}: an INSERT is still running", retryable=True)
+                columns = client.execute(sql, columnar=True, settings=room_for(sql))
+        finally:
+            client.disconnect()
+        return _rows(columns)
+
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement, for a connection of its own; see `Store.ask`."""
         settings = self._settings
@@ -332,6 +351,7 @@ class ServerStore:
         user: tuple[str, str] | None = None,
         *,
         answer_bytes: int | None = None,
+        as_bytes: bool = False,
     ) -> _Client:
         """Make a client, which connects on use; no database: ours may not be there yet."""
         settings = self._settings
@@ -351,7 +371,7 @@ class ServerStore:
             verify=not settings.insecure_skip_verify,
             ca_certs=str(settings.ca_cert) if settings.ca_cert else None,
         )
-        return _Client(connection, {})
+        return _Client(connection, {"strings_as_bytes": True} if as_bytes else {})
 
 
 class _ServerQuery(Query):
@@ -408,6 +428,27 @@ class _ServerQuery(Query):
             # The server looks for the word more often than for the end of the connection.
             connection.send_cancel()
             connection.socket.shutdown(socket.SHUT_WR)
+
+
+def _running(cluster: str) -> str:
+    """Ask how many INSERTs of records are under way, also of writers that are gone."""
+    of = f"cluster('{cluster}', system, processes)" if cluster else "system.processes"
+    return (
+        f"SELECT count() FROM {of} WHERE startsWith(query, 'INSERT INTO ')"
+        f" AND position(query, '.{schema.TABLE}') != 0"
+    )
+
+
+def _rows(columns: Sequence[Sequence[Any]]) -> NDArray[np.void]:
+    """Return columns of an answer as rows of ANSWER."""
+    rows = np.zeros(len(columns[0]) if columns else 0, dtype=ANSWER)
+    for name, values in zip(ANSWER.names or (), columns, strict=False):
+        if ANSWER[name].shape:
+            plain = np.frombuffer(b"".join(values), dtype=np.uint8)
+            rows[name] = plain.reshape(len(rows), *ANSWER[name].shape)
+        else:
+            rows[name] = values
+    return rows
 
 
 def _rows_of(batch: Batch, batch_id: BatchId) -> str:

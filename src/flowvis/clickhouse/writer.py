@@ -31,11 +31,11 @@ from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
 from flowvis.clickhouse.store import Store
 from flowvis.counts import count, gauge
+from flowvis.delivery.patience import Patience
 from flowvis.errors import StoreError
 from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
-from flowvis.runtime.patience import Patience
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from flowvis.conntrack.sources.source import Conntrack
+from flowvis.delivery.queue import Queue
 from flowvis.denials.prefixes import Prefixes
 from flowvis.denials.sources.follow import Follower
 from flowvis.denials.sources.log import PacketLog
@@ -13,7 +14,6 @@ from flowvis.exporter import metrics
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.own_addresses import OwnAddresses
-from flowvis.exporter.pending import Pending
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import CONNECTION_BYTES, ConnectionTable
@@ -32,6 +32,7 @@ from flowvis.ipfix.receivers import understood
 from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
+from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import LimitedLog, configure_as
 from flowvis.runtime.machine import machine_id
@@ -101,7 +102,12 @@ class FlowExporter:
             default_zone=self.default_zone,
             steady=SteadyTime(monotonic_ms),
         )
-        self.pending = Pending(exported.pending_records, self.ledger, self.budget["pending"])
+        self.pending = Queue(
+            self.ledger.stage("records"),
+            exported.pending_records,
+            self.budget["pending"],
+            full=ExportDropped.PENDING_FULL,
+        )
         self.exporter = Exporter(
             self.table,
             self.pending,
@@ -113,6 +119,7 @@ class FlowExporter:
             fields=understood(EXPORTED, exported.antrea_version),
             on_attempt=own.add,
             drain_s=settings.grace_period * DRAIN,
+            template_refresh_s=round(exported.template_refresh_timeout),
             has_successor=settings.state.enable,
         )
         also = () if self.default_zone is None else (DEFAULT_ZONE,)

@@ -3,21 +3,19 @@
 import asyncio
 import contextlib
 import logging
-import struct
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from flowvis.batch import Batch, is_ipv4
-from flowvis.exporter.pending import Pending
+from flowvis.batch import Batch
+from flowvis.delivery.messages import all_but, encode_next
+from flowvis.delivery.patience import Patience
+from flowvis.delivery.queue import Queue
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.fields import EXPORTED, Field
-from flowvis.ipfix.exporter import PROBE, ExporterSession
+from flowvis.ipfix.exporter import PROBE, ExporterSession, least_message
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.logs import LimitedLog
-from flowvis.runtime.patience import Patience
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client, ConnectionLost, Hosts, by_name
 from flowvis.transport.eyeballs import Attempted
@@ -28,8 +26,6 @@ log = logging.getLogger(__name__)
 LIVE_ROWS = 8192  # in one batch: at times a node's whole table is due at once
 PAUSE_S = 0.1  # between two looks at the table: each costs half a millisecond
 CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
-
-_SEQUENCE = struct.Struct("!8xI")  # of a message's header, RFC 7011 section 3.1
 
 
 class Exporter:
@@ -44,7 +40,7 @@ class Exporter:
     def __init__(
         self,
         table: ConnectionTable,
-        pending: Pending,
+        pending: Queue,
         address: CollectorAddress,
         tls: TlsFiles | None,
         *,
@@ -54,11 +50,13 @@ class Exporter:
         hosts: Hosts = by_name,
         on_attempt: Attempted | None = None,
         drain_s: float = 10.0,
+        template_refresh_s: int = 600,
         has_successor: bool = False,
     ) -> None:
         """Export these fields under an observation domain; stop within `drain_s`.
 
-        With a successor, what cannot be reported of live connections any more is left to it.
+        Over UDP templates go out anew every `template_refresh_s`. With a successor, what cannot be
+        reported of live connections any more is left to it.
         """
         self.client = Client(
             address,
@@ -74,6 +72,7 @@ class Exporter:
         self._domain = domain
         self._fields = fields
         self._drain_s = drain_s
+        self._template_refresh_s = template_refresh_s
         self._has_successor = has_successor
         self._wake = asyncio.Event()
         self._stopping = False
@@ -171,55 +170,63 @@ class Exporter:
                 await self.client.close(min(CLOSING_S, self._drain_s / 2))
                 self._turn()
             await self.client.connect()
-            session = ExporterSession(self._domain, self._fields)
+            session = self._session()
+            self._pending.begin()
             with contextlib.suppress(ConnectionLost):  # the client has logged it
                 await self.client.send(session.templates(now_ms() // 1000))
                 await self._export(session)
 
+    def _session(self) -> ExporterSession:
+        """Return what makes messages for the client's session, as large as its path takes."""
+        refresh_s = self._template_refresh_s if self.client.datagrams else None
+        least = least_message(self._fields)  # where the path takes less, the client says so
+        size = max(self.client.max_message, least)
+        return ExporterSession(
+            self._domain, self._fields, max_message=size, template_refresh=refresh_s
+        )
+
     async def _export(self, session: ExporterSession) -> None:
         """Send until the session is lost, is to end or, when stopping, nothing is left."""
         while self._redirect is None:
-            batch = self._pending.take()
-            if batch is not None:
-                await self._send(session, batch)
-                continue
-            self._wake.clear()
-            if self._stopping:
-                self._pending.put(self._table.flush(live=LIVE_ROWS))
-            else:
-                self._pending.put(self._table.due(now_ms(), live=LIVE_ROWS))
-            if len(self._pending):
-                continue
-            if self._stopping:
+            if not self._pending.waiting:
+                self._wake.clear()
+                if self._stopping:
+                    self._pending.put(self._table.flush(live=LIVE_ROWS))
+                else:
+                    self._pending.put(self._table.due(now_ms(), live=LIVE_ROWS))
+            if self._pending.waiting:
+                await self._send(session)
+            elif self._stopping:
                 self._done = True
                 return
-            await self._rest()
+            else:
+                await self._rest()
 
-    async def _send(self, session: ExporterSession, batch: Batch) -> None:
-        """Send one batch; what did not leave goes back to be sent first in the next session."""
-        oversize, shortened = session.stats.oversize, session.stats.shortened
+    async def _send(self, session: ExporterSession) -> None:
+        """Send one batch; what did not leave comes first in the next session."""
+        pending, shortened = self._pending, session.stats.shortened
         try:
-            messages = session.encode(batch, now_ms() // 1000)
+            now_s = now_ms() // 1000
+            messages = encode_next(pending, session, now_s, oversize=ExportDropped.OVERSIZE)
         except Exception:
-            log.exception("a defect of ours: %d records are given up", len(batch))
-            self._pending.drop(ExportDropped.FAILED, len(batch))
+            log.exception("a defect of ours: %d records are given up", pending.taken)
+            pending.drop(ExportDropped.FAILED, pending.taken)
             return
-        oversize = session.stats.oversize - oversize
         if count := session.stats.shortened - shortened:
             text = "%d records have shortened texts, as they fit into no message"
             self._log.log(logging.WARNING, str(self.client.address), text, count)
-        if oversize:
-            self._pending.drop(ExportDropped.OVERSIZE, oversize)
+        patience = Patience(f"collector {self.client.address}")
         try:
-            with Patience(f"collector {self.client.address}").waiting(f"take {len(batch)} records"):
+            with patience.waiting(f"take {pending.taken} records"):
                 await self.client.send(messages)
         except ConnectionLost as lost:
-            self._pending.settle(_rows_from(batch, messages, lost.sent))
+            all_but(pending, session, lost.unsent)
+            pending.rewind()
             raise
         except asyncio.CancelledError:
-            self._pending.drop(ExportDropped.CUT_OFF, len(batch) - oversize)
+            pending.drop(ExportDropped.CUT_OFF, pending.taken)
             raise
-        self._pending.settle()
+        all_but(pending, session, ())
 
     async def _rest(self) -> None:
         """Wait until there may be something to send, or the session is lost."""
@@ -232,11 +239,3 @@ class Exporter:
                     await self._wake.wait()
         if not self.client.connected:
             raise ConnectionLost("session lost", (), 0)
-
-
-def _rows_from(batch: Batch, messages: list[bytes], first: int) -> Batch:
-    """The records of a batch that are in its messages from `first` on."""
-    ipv4 = is_ipv4(batch["sourceIP"])
-    order = np.concatenate([np.flatnonzero(ipv4), np.flatnonzero(~ipv4)])
-    begin, at = (_SEQUENCE.unpack_from(messages[place])[0] for place in (0, first))
-    return batch.take(order[(at - begin) & 0xFFFFFFFF :])

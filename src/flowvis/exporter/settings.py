@@ -31,9 +31,16 @@ class FlowExporterOptions:
     flow_collector_addr: CollectorAddress = option(
         "flow-aggregator/flow-aggregator:4739:tls",
         doc="The collector: `<host>[:<port>[:<proto>]]`; host is a DNS name, an address (IPv6 in "
-        "brackets) or `<namespace>/<service>`; port 4739 and tls by default; tls or tcp",
+        "brackets) or `<namespace>/<service>`; port 4739 and tls by default; tls, tcp or udp, over "
+        "which nobody notices what is lost on the way",
         parse=parse_collector_address,
         live=True,
+    )
+    template_refresh_timeout: Duration = option(
+        60.0,
+        doc="How often templates go out anew over udp: what a collector that was restarted cannot "
+        "read until then is lost",
+        minimum=1,
     )
     antrea_version: AntreaRelease | None = option(
         None,

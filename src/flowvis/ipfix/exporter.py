@@ -52,6 +52,7 @@ class ExporterSession:
         self._refresh = template_refresh
         self._refreshed: int | None = None
         self._sequence = 0
+        self.oversized: list[int] = []
         self._template_sets = _template_sets(self._fields)
         self._text = tuple(f.name for f in self._fields if f.kind is Kind.TEXT)
         self._fixed = {  # bytes of a record beside its texts
@@ -69,7 +70,11 @@ class ExporterSession:
         return self._sent([self._header(len(body), now) + body for body in self._template_sets])
 
     def encode(self, batch: Batch, now: int) -> list[bytes]:
-        """Whole messages with the records of a batch: IPv4, then IPv6."""
+        """Whole messages with the records of a batch: IPv4, then IPv6; see `in_sending_order`.
+
+        `oversized` are the places in the batch of those that no message can hold.
+        """
+        self.oversized = []
         messages = self.templates(now) if self._refresh_due(now) else []
         if not len(batch):
             return messages
@@ -78,17 +83,6 @@ class ExporterSession:
         for version, mask in ((4, ipv4), (6, ~ipv4)):
             messages += self._encode(version, columns, batch, np.flatnonzero(mask), now)
         return messages
-
-    def resume(self, messages: Sequence[bytes], records: int) -> list[bytes]:
-        """Take over messages that an earlier session could not send; `records` are in them.
-
-        That session had the same fields, and its messages may be larger than this one's; the
-        sequence goes on after them.
-        """
-        shift = self._sequence - _sequence(messages[0]) if messages else 0
-        self._sequence = (self._sequence + records) & 0xFFFFFFFF
-        self.stats.records += records
-        return self._sent([_renumbered(message, shift, self._domain) for message in messages])
 
     def records_from(self, messages: Sequence[bytes]) -> int:
         """How many records are in the last messages of this session, from these on."""
@@ -110,6 +104,7 @@ class ExporterSession:
         self._sequence = (self._sequence + written) & 0xFFFFFFFF
         self.stats.records += written
         self.stats.oversize += len(encoder.oversized)
+        self.oversized += encoder.oversized
         return self._sent(messages)
 
     def _written(
@@ -143,6 +138,14 @@ class ExporterSession:
         return HEADER.pack(VERSION, HEADER.size + length, now, self._sequence, self._domain)
 
 
+def in_sending_order(batch: Batch) -> Batch:
+    """The records of a batch in the order that a session sends them in: IPv4, then IPv6."""
+    ipv4 = is_ipv4(batch["sourceIP"])
+    if ipv4.all() or not ipv4.any():
+        return batch
+    return batch.take(np.concatenate([np.flatnonzero(ipv4), np.flatnonzero(~ipv4)]))
+
+
 def least_message(fields: Sequence[Field]) -> int:
     """Bytes of the largest message that a session of these fields cannot do without: a template."""
     return max(HEADER.size + len(body) for body in _template_sets(fields))
@@ -173,12 +176,6 @@ def _column(batch: Batch, field: Field) -> Column:
 
 def _sequence(message: bytes) -> int:
     return int(HEADER.unpack_from(message)[3])
-
-
-def _renumbered(message: bytes, shift: int, domain: int) -> bytes:
-    version, length, time, sequence, _ = HEADER.unpack_from(message)
-    header = HEADER.pack(version, length, time, (sequence + shift) & 0xFFFFFFFF, domain)
-    return header + message[HEADER.size :]
 
 
 def observation_domain_id(node_name: str) -> int:

@@ -1,2 +1,3 @@
 from flowvis.native.reference.halves import correlation_keys as correlation_keys
+from flowvis.native.reference.halves import order_endpoints as order_endpoints
 from flowvis.native.reference.halves import sides as sides

@@ -247,6 +247,18 @@ def correlation_keys(columns, bits):
     return keys_array, turned_array
 
 
+def order_endpoints(keys):
+    """Bring the two endpoints that keys begin with in order; return which keys were turned."""
+    contract.check_endpoints(keys)
+    cdef uint8_t[:, ::1] rows = keys
+    cdef int64_t n = rows.shape[0], row
+    turned_array = np.empty(n, dtype=bool)
+    cdef uint8_t[::1] turned = turned_array.view(np.uint8)
+    for row in range(n):
+        turned[row] = flowvis_order(&rows[row, 0])
+    return turned_array
+
+
 cdef inline void put_endpoint(
     uint8_t *key, Column addresses, Column ports, int64_t at
 ) noexcept nogil:

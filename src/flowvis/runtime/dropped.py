@@ -60,6 +60,10 @@ class ExportDropped(Reason):
     """Records that an exporter does not bring to its collector."""
 
     PENDING_FULL = "pending-full", "the collector was away for longer than the queue lasts"
+    UNCONFIRMED = (
+        "unconfirmed",
+        "sent, but not acknowledged before the queue was full: it may have arrived",
+    )
     OVERSIZE = "oversize", "no message is large enough for it"
     CUT_OFF = "cut-off", "the time to stop was up while they were being sent"
     STOPPED = "stopped", "the exporter stopped, and the collector did not take them"
@@ -82,7 +86,6 @@ class OutgoingDropped(Reason):
     QUEUE_FULL = "queue-full", "the destination was away or slow for longer than its queue lasts"
     REJECTED = "rejected", "the store will never take them: its answer is in the log"
     OVERSIZE = "oversize", "no message is large enough for it"
-    OTHER_TEMPLATE = "other-template", "messages for the destination before, with other elements"
     CLOSED = "closed", "they came after the end"
     SHUTDOWN = "shutdown", "the time to stop was up"
     FAILED = "failed", "a defect of ours, in the log"

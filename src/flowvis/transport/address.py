@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 DEFAULT_PORT = 4739  # IANA: ipfix
-PROTOCOLS = ("tls", "tcp")
-LATER = ("grpc", "udp")  # Antrea's other protocols
+PROTOCOLS = ("tls", "tcp", "udp")
+LATER = ("grpc",)  # Antrea's other protocol
 
 _NUMERIC = re.compile(r"[0-9.]+")
 
@@ -41,13 +41,9 @@ def parse_collector_address(text: str, default_protocol: str = "tls") -> Collect
     port = parts[0] if parts else ""
     protocol = (parts[1] if len(parts) == 2 else "").lower() or default_protocol
     if protocol in LATER:
-        raise ValueError(
-            f"is over {protocol}, which is not supported: use {' or '.join(PROTOCOLS)}"
-        )
+        raise ValueError(f"is over {protocol}, which is not supported: use {', '.join(PROTOCOLS)}")
     if protocol not in PROTOCOLS:
-        raise ValueError(
-            f"is over {protocol!r}, which is no protocol: use {' or '.join(PROTOCOLS)}"
-        )
+        raise ValueError(f"is over {protocol!r}, which is no protocol: use {', '.join(PROTOCOLS)}")
     return CollectorAddress(host, _port(port), protocol)
 
 

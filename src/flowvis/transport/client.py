@@ -8,6 +8,9 @@ IPFIX has no acknowledgements, so a session has to prove itself: what is sent fi
 then records, is not sent until the session has stood for a while after it, and what a collector
 that ends it before has not read goes again. Collectors that accept and close are thus given
 nothing, and are tried again with back-off, which only a session that stood ends.
+
+Over UDP a session is a connected socket: it ends where ICMP says that nobody takes what is sent,
+and everything else is as above. What is lost on the way nobody learns.
 """
 
 import asyncio
@@ -28,7 +31,8 @@ from flowvis.runtime.causes import NO_TLS, OTHER_CA, cause_of
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.channel import Channel, PlainChannel, TlsChannel
-from flowvis.transport.connection import CLOSED, GOING_AWAY, Connection
+from flowvis.transport.connection import CLOSED, GOING_AWAY, MAX_MESSAGE, Connection
+from flowvis.transport.datagrams import DatagramConnection
 from flowvis.transport.eyeballs import Attempted, Place, Race, resolve
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
@@ -39,6 +43,8 @@ LAST_PROOF_S = 0.2  # the same in a hurry
 TRIALS = 2  # of these sends: templates, and the first records
 STOOD_S = 10.0  # of a session after which the next follows at once
 CONNECT_S = 10.0  # for a connection, and again for its handshake, with each address
+
+Session = Connection | DatagramConnection
 
 Hosts = Callable[[CollectorAddress], Awaitable[Sequence[str]]]
 """Asked at each attempt: the names or addresses to try, in this order; FlowvisError if none."""
@@ -94,15 +100,27 @@ class Client:
         self._on_state = on_state
         self._on_attempt = on_attempt
         self._limited = LimitedLog(log)
-        self._session: Connection | None = None
+        self._session: Session | None = None
         self._hurried = False
         self._trials = 0  # sends of the session that have to be waited after
         self._redirected = asyncio.Event()
+        self._place: Place | None = None  # the collector's, of the last session
+        self._in_vain: Place | None = None  # where datagrams lately came to nothing
 
     @property
     def connected(self) -> bool:
         """Whether a session stands."""
         return self._session is not None and self._session.alive
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of the largest message that the session takes: over UDP what the path does."""
+        return self._session.max_message if self._session is not None else MAX_MESSAGE
+
+    @property
+    def datagrams(self) -> bool:
+        """Whether the session's messages are datagrams: templates have to be sent repeatedly."""
+        return self._session is not None and self._session.datagrams
 
     async def connect(self) -> None:
         """Return when a session stands: at once, or after as many attempts as it takes.
@@ -153,7 +171,7 @@ class Client:
         if messages and self._trials:
             await self._prove(session, messages)
 
-    async def _prove(self, session: Connection, messages: Sequence[bytes]) -> None:
+    async def _prove(self, session: Session, messages: Sequence[bytes]) -> None:
         """Wait whether the session stands; ConnectionLost if it ends and they were not read."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(PROOF_S, LAST_PROOF_S) if self._hurried else PROOF_S):
@@ -163,7 +181,7 @@ class Client:
         elif not await self._read(session):
             raise ConnectionLost(f"{self.address}: {session.detail}", messages, 0)
 
-    async def _read(self, session: Connection) -> bool:
+    async def _read(self, session: Session) -> bool:
         """Whether a collector that goes away has read all, so that the session was a good one."""
         read = await session.read_all()
         if read:
@@ -230,13 +248,13 @@ class Client:
         self._certificates = TlsReloader(tls, server=False) if tls else None
         self._server_name = server_name or address.dns_name
 
-    async def _attempt(self) -> Connection:
+    async def _attempt(self) -> Session:
         """Try each address of the collector once; OSError has a text for each that failed."""
         context = self._context()
         problems: list[str] = []
         for hosts in _together(await self._hosts(self.address)):
             places = await self._resolve(hosts, problems)
-            race = Race(places, CONNECT_S, self._on_attempt)
+            race = Race(places, CONNECT_S, self._on_attempt, self._kind)
             try:
                 while reached := await race.winner():
                     session = await self._establish(*reached, context, problems)
@@ -254,7 +272,8 @@ class Client:
                 places += await resolve(host, self.address.port)
             except OSError as error:
                 problems.append(f"{host}: {cause_of(error)}")
-        return places
+        # A datagram's way shows only afterwards that nobody is there: another one is next.
+        return sorted(places, key=lambda place: place == self._in_vain)
 
     async def _establish(
         self,
@@ -262,10 +281,10 @@ class Client:
         place: Place,
         context: ssl.SSLContext | None,
         problems: list[str],
-    ) -> Connection | None:
+    ) -> Session | None:
         """Make a session over a connected socket; None, and a note, where it comes to none."""
         try:
-            connection = Connection(sock, self._channel(context), self._lost)
+            connection = self._over(sock, context)
         except BaseException:
             sock.close()
             raise
@@ -279,7 +298,18 @@ class Client:
         except BaseException:
             connection.close()
             raise
+        self._place, self._in_vain = place, None
         return connection
+
+    @property
+    def _kind(self) -> socket.SocketKind:
+        return socket.SOCK_DGRAM if self.address.protocol == "udp" else socket.SOCK_STREAM
+
+    def _over(self, sock: socket.socket, context: ssl.SSLContext | None) -> Session:
+        """Return the session over a connected socket."""
+        if sock.type is socket.SOCK_DGRAM:
+            return DatagramConnection(sock, self._lost)
+        return Connection(sock, self._channel(context), self._lost)
 
     def _context(self) -> ssl.SSLContext | None:
         """Return the context for this attempt: the files are looked at each time."""
@@ -298,6 +328,7 @@ class Client:
         return TlsChannel(context, server_name=self._server_name)
 
     def _lost(self, reason: str) -> None:
+        self._in_vain = self._place if self.datagrams else None
         self.stats.lost[reason] = self.stats.lost.get(reason, 0) + 1
         # Collectors end sessions in good order when they stop, and when these are old.
         level = logging.INFO if reason == GOING_AWAY else logging.WARNING

@@ -28,16 +28,20 @@ STALLED_S = 60.0  # a collector that does not take one message in so long is gon
 READ_BYTES = 16 << 10  # collectors say nothing but TLS's own messages
 LOOK_S = 0.01  # between two looks at what a collector has acknowledged
 LOOK_LONGEST_S = 1.0
+MAX_MESSAGE = 65535  # bytes: a stream has no other limit than the length field's
 
 
 class Connection:
     """Sends messages over a connected, non-blocking socket, which it owns."""
+
+    datagrams = False
 
     def __init__(
         self, sock: socket.socket, channel: Channel, on_lost: Callable[[str], None]
     ) -> None:
         self.alive = True
         """Whether messages can be sent."""
+        self.max_message = MAX_MESSAGE
         self.reason = ""
         """Why not: a fixed short word."""
         self.detail = ""

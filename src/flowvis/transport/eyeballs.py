@@ -30,9 +30,11 @@ class Place:
         return str(self.where[0])
 
 
-Attempted = Callable[[tuple[str, int], tuple[str, int]], None]
+Attempted = Callable[[tuple[str, int], tuple[str, int], int], None]
 """Called for each attempt, before anything of it is on the wire's way back, with its local and
-remote address and port."""
+remote address and port, and the number of the protocol."""
+
+_PROTOCOLS = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
 
 
 async def resolve(host: str, port: int) -> list[Place]:
@@ -46,13 +48,18 @@ class Race:
     """Places to connect to, until one is good for what comes after connecting."""
 
     def __init__(
-        self, places: Sequence[Place], longest_s: float, on_attempt: Attempted | None = None
+        self,
+        places: Sequence[Place],
+        longest_s: float,
+        on_attempt: Attempted | None = None,
+        kind: socket.SocketKind = socket.SOCK_STREAM,
     ) -> None:
         self.problems: list[str] = []
         """A text for each place that did not connect."""
         self._left = _in_turn(places)
         self._longest_s = longest_s
         self._on_attempt = on_attempt
+        self._kind = kind
 
     async def winner(self) -> tuple[socket.socket, Place] | None:
         """Return the next place that connects, which then has had its turn; None if none does."""
@@ -79,7 +86,7 @@ class Race:
             await _abandon(running)
 
     async def _connect(self, place: Place) -> socket.socket:
-        sock = socket.socket(place.family, socket.SOCK_STREAM)
+        sock = socket.socket(place.family, self._kind)
         try:
             sock.setblocking(False)
             async with asyncio.timeout(self._longest_s):
@@ -96,7 +103,8 @@ class Race:
         """
         problem = sock.connect_ex(place.where)
         if self._on_attempt is not None:
-            self._on_attempt(sock.getsockname()[:2], place.where[:2])
+            protocol = _PROTOCOLS[self._kind]
+            self._on_attempt(sock.getsockname()[:2], place.where[:2], protocol)
         if problem == errno.EINPROGRESS:
             await _writable(sock)
             problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flowvis.aggregator.destinations.outbox import Outbox
 from flowvis.backlog import UNBOUNDED, Backlog
 from flowvis.batch import Batch
+from flowvis.delivery.queue import Queue
 from flowvis.runtime.ledger import Stage
 
 SMALL = 256  # records up to which batches are joined
@@ -39,7 +39,7 @@ class LatestRecords:
         oldest record that is remembered, and those after it."""
         self._backlog = Backlog(UNBOUNDED, max_bytes // 2, join=SMALL)
         self._follower_bytes = max_bytes // 2 // MAX_FOLLOWERS
-        self._followers: dict[Outbox, str] = {}
+        self._followers: dict[Queue, str] = {}
         """Each with whose it is."""
         self.put_records = 0
         """How many records went out since the start."""
@@ -101,18 +101,18 @@ class LatestRecords:
         return found[::-1]
 
     @contextmanager
-    def follow(self, owner: str = "") -> Iterator[Outbox]:
+    def follow(self, owner: str = "") -> Iterator[Queue]:
         """Subscribe to what is put from now on; what the follower misses is in its stage."""
         if len(self._followers) >= MAX_FOLLOWERS:
             raise TooManyFollowers(f"{MAX_FOLLOWERS} followers are connected: end one first")
         if list(self._followers.values()).count(owner) >= MAX_OF_ONE:
             raise TooManyFollowers(f"{MAX_OF_ONE} followers of yours are connected: end one first")
-        outbox = Outbox(Stage("follower"), self.size, self._follower_bytes)
-        self._followers[outbox] = owner
+        queue = Queue(Stage("follower"), self.size, self._follower_bytes)
+        self._followers[queue] = owner
         try:
-            yield outbox
+            yield queue
         finally:
-            del self._followers[outbox]
+            del self._followers[queue]
 
     def close(self) -> None:
         """Let the followers come to their end."""

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.arrivals import Arrivals
+from flowvis.aggregator.correlation.checkpoint import checkpoints
 from flowvis.aggregator.correlation.generations import Generations
 from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.batch import Batch, Column
+from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge, Source, provides
 from flowvis.native import Merger, StringTable
@@ -151,15 +152,16 @@ class FlowTable:
         """About what their text takes, that of the table before included while it lives."""
         return sum(noted.strings.memory_bytes for noted in self._noted)
 
-    def add(self, batch: Batch, now_ms: int) -> None:
+    def add(self, batch: Batch, now_ms: int, cycle: int = 0) -> None:
         """Merge records, with the columns of the exporter's template, into their flows.
 
+        `cycle` numbers what is added: it becomes the mark of what is written of it.
         An exception means that none was merged. A record whose own handling fails is left out,
         counted, and given to `report`.
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         at_ms = self._steady.at(now_ms)
-        arrivals = Arrivals(batch, self._live)
+        arrivals = Arrivals(batch, self._live, cycle)
         try:
             arrivals.place(at_ms)
         except Exception:
@@ -235,6 +237,11 @@ class FlowTable:
         unwritten = self._live.state[: self._live.used] & FlowState.UNWRITTEN
         return self._write(np.flatnonzero(unwritten)[:limit], at_ms)
 
+    @property
+    def mark(self) -> int:
+        """The oldest cycle of which something is to be written; SETTLED without any."""
+        return self._live.oldest()
+
     def next_deadline(self) -> int | None:
         """When `due` will have something to do, in ms of the wall clock; None without flows."""
         used = self._live.used
@@ -260,17 +267,23 @@ class FlowTable:
 
     def _copy(self, slots: NDArray[np.int64]) -> Batch:
         """Copy flows into a batch."""
-        rows = self._live.bytes[slots].view(ROW).reshape(len(slots))
-        state = self._live.state[slots]
+        return self._batch(self._rows(slots), self._live.state[slots])
+
+    def _rows(self, slots: NDArray[np.int64]) -> NDArray[np.void]:
+        return self._live.bytes[slots].view(ROW).reshape(len(slots))
+
+    def _batch(self, rows: NDArray[np.void], state: NDArray[np.uint64]) -> Batch:
         columns = {field.name: rows[field.name] for field in HELD}
-        columns |= {name: np.zeros(len(slots), dtype=np.uint32) for name in _ADDED_TEXT}
+        columns |= {name: np.zeros(len(rows), dtype=np.uint32) for name in _ADDED_TEXT}
         columns |= {name: make(rows, state) for name, make in _MADE.items()}
         return Batch(columns, self.strings)
 
     def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
-        live, batch = self._live, self._copy(slots)
+        live, rows = self._live, self._rows(slots)
         state = live.state[slots]
+        batch = self._batch(rows, state)
+        batch.mark = int(live.cycle[slots].min(initial=SETTLED))
         alone = _halved(state) & ~_both(state)
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
@@ -278,7 +291,10 @@ class FlowTable:
         live.bytes[slots, INTERVAL] = 0
         live.rows["writtenAt"][slots] = at_ms
         live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
-        live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
+        live.rows["written"][slots] += 1
+        keys = live.keys(slots)
+        written = live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
+        batch.columns |= checkpoints(rows, written, keys, self.strings)
         return batch
 
     def _compact(self, at_ms: int) -> None:
@@ -346,7 +362,7 @@ def _timed(batch: Batch, now_ms: int) -> Batch:
     millis = np.where(silent, np.uint64(now_ms), ends)
     seconds = np.where(silent, np.uint32(now_ms // 1000), batch["flowEndSeconds"])
     ends_of = {"flowEndMilliseconds": millis, "flowEndSeconds": seconds}
-    return Batch({**batch.columns, **ends_of}, batch.strings)
+    return Batch({**batch.columns, **ends_of}, batch.strings, batch.mark)
 
 
 def _both(state: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -20,9 +20,12 @@ HEADER = (
     ("writtenAt", np.dtype(np.int64)),
     ("intervalStart", np.dtype(np.uint64)),
     ("exporters", np.dtype((np.uint32, (2,)))),
+    ("written", np.dtype(np.uint32)),
+    ("aligned", np.dtype(np.uint32)),
 )
 """What the merge keeps beside the record: ms per (source, destination), of the last write, and
-where the interval began that is being counted; which exporter gives each side."""
+where the interval began that is being counted; which exporter gives each side; how many records
+were written."""
 
 _OPS = {
     Merge.KEY: MergeOp.KEY,

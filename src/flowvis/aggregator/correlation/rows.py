@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW
+from flowvis.batch import SETTLED
 from flowvis.native import FlowIndex
 from flowvis.native.contract.halves import KEY_SIZE
 from flowvis.native.contract.merge import NEVER, Flows, FlowState
@@ -14,9 +15,9 @@ from flowvis.native.contract.merge import NEVER, Flows, FlowState
 STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])
 """What is scanned for all flows; side by side, since a record changes all three."""
 
-ROW_BYTES = ROW.itemsize + STATUS.itemsize + KEY_SIZE + 4 + 32
-"""What a flow takes: its row, what is scanned, its key, its exporter, and two to four places of
-the index."""
+ROW_BYTES = ROW.itemsize + STATUS.itemsize + KEY_SIZE + 4 + 8 + 32
+"""What a flow takes: its row, what is scanned, its key, its exporter, its cycle, and two to four
+places of the index."""
 
 EVICTED_AT_ONCE = 64  # a full table makes room by this part of it: each search is a scan
 HEADROOM = 8  # this part of a table is kept free, or free to be evicted, from tick to tick
@@ -40,6 +41,8 @@ class LiveRows:
         status = np.zeros(capacity, dtype=STATUS)
         self.state, self.due, self.seen = (status[name] for name in STATUS.names or ())
         self._reporters = np.zeros(capacity, dtype=np.uint32)  # the exporter of the first record
+        self.cycle = np.zeros(capacity, dtype=np.int64)
+        """Of the oldest record of a flow that is not written; says nothing where there is none."""
         self.used = 0
         self._touched = 0  # slots that were ever used; the others are the system's zeros
         self.evicted = 0
@@ -138,6 +141,16 @@ class LiveRows:
         if lacking > 0:
             self.due[self._longest_idle(unwritten, lacking)] = now_ms
 
+    def begin(self, slots: NDArray[np.int64], cycle: int) -> None:
+        """Note in which cycle records come to flows that have nothing to write; before a merge."""
+        slots = slots[slots >= 0]
+        self.cycle[slots[(self.state[slots] & FlowState.UNWRITTEN) == 0]] = cycle
+
+    def oldest(self) -> int:
+        """The oldest cycle of which something is to be written; SETTLED without any."""
+        unwritten = (self.state[: self.used] & FlowState.UNWRITTEN) != 0
+        return int(self.cycle[: self.used].min(initial=SETTLED, where=unwritten))
+
     def _free(self) -> int:
         return self._capacity - len(self._index)
 
@@ -171,6 +184,7 @@ class LiveRows:
         self.due[target] = self.due[source]
         self.seen[target] = self.seen[source]
         self._reporters[target] = self._reporters[source]
+        self.cycle[target] = self.cycle[source]
         self.blank(source)
 
     def forget(self, slots: NDArray[np.int64]) -> None:
@@ -191,8 +205,11 @@ class LiveRows:
 
     def wrote(
         self, slots: NDArray[np.int64], complete: NDArray[np.bool_], over: NDArray[np.bool_]
-    ) -> None:
-        """Note that flows were written, some of them with all there is to them, or their end."""
+    ) -> NDArray[np.uint64]:
+        """Note that flows were written, some of them with all there is to them, or their end.
+
+        Return their new state, though those that were written only once are forgotten.
+        """
         before = self.state[slots]
         self.due[slots] = NEVER
         state = before & ~np.uint64(FlowState.UNWRITTEN | FlowState.OVER) | np.uint64(
@@ -201,6 +218,11 @@ class LiveRows:
         state |= complete * np.uint64(FlowState.COMPLETE) | over * np.uint64(FlowState.OVER)
         self.state[slots] = state
         self.forget(slots[(before & FlowState.ONCE) != 0])
+        return np.asarray(state)
+
+    def keys(self, slots: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the keys of slots that are in use."""
+        return np.asarray(self._index.keys(slots))
 
     def blank(self, slots: NDArray[np.int64] | int) -> None:
         """Make rows as if new; their keys stay."""

@@ -4,18 +4,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from flowvis.aggregator.destinations.outbox import Outbox
 from flowvis.backlog import UNBOUNDED
-from flowvis.batch import Batch
+from flowvis.delivery.messages import all_but, encode_next
+from flowvis.delivery.patience import Patience
+from flowvis.delivery.queue import Queue, Unsettled
 from flowvis.fields import AGGREGATED, Field
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
-from flowvis.runtime.patience import Patience
 from flowvis.transport.client import Client, ConnectionLost
 
 log = logging.getLogger(__name__)
@@ -26,20 +25,8 @@ CUT_S = 0.5  # for a session that was cut to be noticed; less than between two a
 PAUSE_S = 1.0  # after a defect, so that it does not fill the log
 
 
-@dataclass(frozen=True)
-class UnsentRecords:
-    """What one destination could not send and another one may."""
-
-    messages: list[bytes]
-    batches: list[Batch]
-    taken: int
-    """How many records are in the messages."""
-    fields: tuple[Field, ...]
-    """What the records in the messages are made of."""
-
-
 class IpfixDestination:
-    """Records wait in an outbox while the collector is away; messages that never left go again.
+    """Records wait in a queue while the collector is away; those that never left go again.
 
     What the kernel took counts as sent: IPFIX over TCP has no acknowledgements.
     """
@@ -58,8 +45,8 @@ class IpfixDestination:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = f"IPFIX collector {client.address}"
-        self.outbox = Outbox(stage, capacity, max_bytes)
-        self.put = self.outbox.put
+        self.queue = Queue(stage, capacity, max_bytes)
+        self.put = self.queue.put
         self.client = client
         self._domain = domain
         self._number = 0  # the domain's, for good: the collector knows us by it
@@ -67,7 +54,6 @@ class IpfixDestination:
         self._max_message = max_message
         self._grace_s = grace_s
         self._clock = clock
-        self._unsent: list[bytes] = []  # messages with the records that the outbox has as taken
         self._retired = False
         self._log = LimitedLog(log)
         self._patience = Patience(self.name)
@@ -75,11 +61,11 @@ class IpfixDestination:
 
     def held(self) -> int:
         """Records that wait or are on their way."""
-        return len(self.outbox)
+        return len(self.queue)
 
     def held_bytes(self) -> int:
         """About what these take in memory."""
-        return self.outbox.bytes + sum(map(len, self._unsent))
+        return self.queue.bytes
 
     @property
     def problem(self) -> str:
@@ -93,9 +79,9 @@ class IpfixDestination:
 
     async def stop(self) -> None:
         """Send what waits within the grace period, then close; the rest is dropped, counted."""
-        self.outbox.close()
+        self.queue.close()
         self.client.hurry()
-        if self._task is not None and len(self.outbox):
+        if self._task is not None and len(self.queue):
             await asyncio.wait((self._task,), timeout=self._grace_s)
         await end(self._task)
         self.abandon()
@@ -103,65 +89,60 @@ class IpfixDestination:
 
     async def retire(self, hurry: asyncio.Event) -> None:
         """Send what waits within the grace period, or until `hurry`, then close; keep the rest."""
-        self.outbox.close()
+        self.queue.close()
         self.client.hurry()
         if self._task is not None:
             let_end(self._task)
-            if len(self.outbox):
+            if len(self.queue):
                 await ended(self._task, self._grace_s, hurry)
             self._retired = True
-            if len(self.outbox):
+            if len(self.queue):
                 self.client.cut()
             await asyncio.wait((self._task,), timeout=CUT_S)  # it notes what it has not sent
             await end(self._task)
         await self.client.close()
 
-    def remainder(self) -> UnsentRecords:
+    def remainder(self) -> Unsettled:
         """Take out what was kept when it was retired."""
-        messages, self._unsent = self._unsent, []
-        return UnsentRecords(messages, *self.outbox.release(), self._fields)
+        return self.queue.release()
 
-    def succeed(self, remainder: UnsentRecords) -> None:
+    def succeed(self, remainder: Unsettled) -> None:
         """Take over what another one has kept; before `start`."""
-        self.outbox.take_over(remainder.batches, remainder.taken)
-        if remainder.fields == self._fields:
-            self._unsent = remainder.messages
-        else:
-            self.outbox.dropped(OutgoingDropped.OTHER_TEMPLATE, remainder.taken)
+        self.queue.take_over(remainder)
 
     def abandon(self) -> None:
         """Give up what waits, counted."""
-        if len(self.outbox):
-            log.error("%s: gave up %d records at shutdown", self.name, len(self.outbox))
-            self.outbox.abandon(OutgoingDropped.SHUTDOWN)
+        if len(self.queue):
+            log.error("%s: gave up %d records at shutdown", self.name, len(self.queue))
+        self.queue.close()
+        self.queue.abandon(OutgoingDropped.SHUTDOWN)
 
     async def _run(self) -> None:
-        while not self._retired and (len(self.outbox) or not self.outbox.closed):
+        while not self._retired and (len(self.queue) or not self.queue.closed):
             try:
                 await self.client.connect()
                 await self._converse()
             except ConnectionLost:
                 continue
             except Exception:
-                lost, self._unsent = self.outbox.taken, []
-                self.outbox.dropped(OutgoingDropped.FAILED, lost)
+                lost = self.queue.taken
+                self.queue.drop(OutgoingDropped.FAILED, lost)
                 log.exception("%s: a defect of ours; %d records are given up", self.name, lost)
                 self.client.cut()
                 await asyncio.sleep(PAUSE_S)
 
     async def _converse(self) -> None:
-        """Fill one session: templates, what never left the one before, then what comes."""
+        """Fill one session: templates, then what comes, what never left the one before first."""
         session = ExporterSession(self._number, self._fields, max_message=self._max_message)
+        self.queue.begin()
         await self.client.send(session.templates(self._now()))
-        self._unsent = session.resume(self._unsent, self.outbox.taken)
-        await self._deliver(session)
-        while await self._has_work() and (batch := await self.outbox.take(AT_ONCE)) is not None:
-            oversize = session.stats.oversize
+        while await self._has_work() and self.queue.waiting:
             shortened = session.stats.shortened
-            self._unsent = session.encode(batch, self._now())
+            messages = encode_next(
+                self.queue, session, self._now(), oversize=OutgoingDropped.OVERSIZE, limit=AT_ONCE
+            )
             self._say_shortened(session.stats.shortened - shortened)
-            self.outbox.dropped(OutgoingDropped.OVERSIZE, session.stats.oversize - oversize)
-            await self._deliver(session)
+            await self._deliver(session, messages)
             await asyncio.sleep(0)  # sending does not wait while the kernel has room
 
     def _say_shortened(self, count: int) -> None:
@@ -171,10 +152,10 @@ class IpfixDestination:
 
     async def _has_work(self) -> bool:
         """Wait for records; False when the session is lost meanwhile: the next is to be ready."""
-        if self.outbox.waiting:
+        if self.queue.waiting:
             return self.client.connected
         waits = [
-            asyncio.ensure_future(self.outbox.ready()),
+            asyncio.ensure_future(self.queue.ready()),
             asyncio.ensure_future(self.client.lost()),
         ]
         try:
@@ -184,16 +165,14 @@ class IpfixDestination:
                 wait.cancel()
         return self.client.connected
 
-    async def _deliver(self, session: ExporterSession) -> None:
+    async def _deliver(self, session: ExporterSession, messages: Sequence[bytes]) -> None:
         try:
-            with self._patience.waiting(f"take {self.outbox.taken} records"):
-                await self.client.send(self._unsent)
+            with self._patience.waiting(f"take {self.queue.taken} records"):
+                await self.client.send(messages)
         except ConnectionLost as lost:
-            self._unsent = lost.unsent
-            self.outbox.sent(self.outbox.taken - session.records_from(lost.unsent))
+            all_but(self.queue, session, lost.unsent)
             raise
-        self._unsent = []
-        self.outbox.sent(self.outbox.taken)
+        all_but(self.queue, session, ())
 
     def _now(self) -> int:
         return int(self._clock())

@@ -121,6 +121,8 @@ class FlowCollector:
         """Yield what does not go together, or does not exist yet."""
         if self.enable and self.address is None:
             yield "address", "is needed when flowCollector.enable is true"
+        if self.enable and self.address is not None and self.address.protocol == "udp":
+            yield "address", "is over udp, which is not supported yet: use tcp or tls"
         least = least_message(self.fields)
         if 0 < self.max_ipfix_msg_size < least:
             problem = f"{self.max_ipfix_msg_size}: 0, or {least} (what a template takes) to 65535"

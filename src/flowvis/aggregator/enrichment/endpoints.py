@@ -61,7 +61,7 @@ class Endpoints:
         placed = here != 0
         types = batch["flowType"].copy()
         types[rows[placed]] = _type(here[placed], there[placed])
-        return Batch({**batch.columns, "flowType": types}, batch.strings)
+        return Batch({**batch.columns, "flowType": types}, batch.strings, batch.mark)
 
     def complete(self, batch: Batch) -> None:
         """Set the types of records, in place, whose Pods and nodes have been named."""

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowvis import checkpoint
 from flowvis.batch import Batch, Column
+from flowvis.clickhouse.schema.checkpoints import residuals
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, rate_interval
 from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
-from flowvis.clickhouse.schema.tables import BATCH_NUMBER, COLUMNS, WRITER
+from flowvis.clickhouse.schema.tables import BATCH_NUMBER, COLUMNS, PLAIN_CHECKPOINTS, WRITER
 from flowvis.fields import Kind
 
 _OMITTED = frozenset({RATE_INTERVAL, DERIVED[INSERTED].stored, WRITER, BATCH_NUMBER, "trusted"})
@@ -52,6 +54,8 @@ def encode(batch: Batch, batch_id: BatchId) -> Block:
         Constant(WRITER, batch_id.writer.encode(), rows),
         Numbers(BATCH_NUMBER, "UInt16", np.full(rows, batch_id.number, np.uint16)),
     ]
+    if checkpoint.STATE in batch:
+        columns += _checkpoint(batch, operands[RATE_INTERVAL])
     for column in COLUMNS:
         if column.name in _OMITTED or column.field is None:
             continue
@@ -64,3 +68,12 @@ def encode(batch: Batch, batch_id: BatchId) -> Block:
         else:
             columns.append(Numbers(column.name, column.type, batch[name]))
     return Block(columns, rows, batch.strings)
+
+
+def _checkpoint(batch: Batch, rate_intervals: Column) -> list[Numbers | Codes | Constant]:
+    """The columns by which the records' flows can be gone on with."""
+    known = Batch({**batch.columns, RATE_INTERVAL: rate_intervals}, batch.strings)
+    times = [Numbers(name, "UInt64", values) for name, values in residuals(known).items()]
+    plain = [Numbers(name, "UInt32", batch[name]) for name in PLAIN_CHECKPOINTS]
+    times.append(Numbers("flowId", "UInt64", batch["flowId"]))
+    return [*times, *plain, Codes(checkpoint.BASES, batch[checkpoint.BASES])]

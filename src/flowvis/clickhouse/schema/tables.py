@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from flowvis import checkpoint
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -176,6 +177,10 @@ _UNANSWERED_SQL = (
     f" AND {DERIVED['reversePacketTotalCount'].sql()} = 0"
 )
 
+RESIDUAL_CHECKPOINTS = {name: f"{name}Residual" for name in (*checkpoint.STARTS, *checkpoint.ENDS)}
+"""Times of a checkpoint, and the columns that their residuals are in; see `checkpoints`."""
+PLAIN_CHECKPOINTS = (*checkpoint.EXPORTERS, checkpoint.STATE, checkpoint.NUMBER)
+
 COLUMNS: tuple[StoredColumn, ...] = (
     *(_stored(field) for field in FIELDS if field.stored),
     StoredColumn(RATE_INTERVAL, "UInt64", ""),
@@ -186,6 +191,11 @@ COLUMNS: tuple[StoredColumn, ...] = (
     # What questions count, as a byte each: else a count of connections reads six columns.
     StoredColumn(FIRST_RECORD, "UInt8", "", default=_FIRST_SQL),
     StoredColumn(UNANSWERED, "UInt8", "", default=_UNANSWERED_SQL),
+    # What an aggregator that begins goes on from; nothing where a record has none of it.
+    StoredColumn("flowId", "UInt64", ""),
+    *(StoredColumn(name, "UInt64", "") for name in RESIDUAL_CHECKPOINTS.values()),
+    *(StoredColumn(name, "UInt32", "") for name in PLAIN_CHECKPOINTS),
+    StoredColumn(checkpoint.BASES, TYPES[Kind.TEXT], ""),
 )
 """Every stored column, in the order of the table."""
 

@@ -19,34 +19,33 @@ class OwnSessions:
     """The tuples of the latest attempts to connect, exactly as the kernel tracks them."""
 
     def __init__(self) -> None:
-        self._tuples: OrderedDict[tuple[bytes, int, bytes, int], None] = OrderedDict()
+        self._tuples: OrderedDict[tuple[bytes, int, bytes, int, int], None] = OrderedDict()
         self._ports: NDArray[np.uint16] = np.empty(0, dtype=np.uint16)
 
     def __len__(self) -> int:
         return len(self._tuples)
 
-    def add(self, local: Endpoint, remote: Endpoint) -> None:
+    def add(self, local: Endpoint, remote: Endpoint, protocol: int = TCP) -> None:
         """Note an attempt; the oldest goes when there are too many."""
         if not local[1]:
             return  # it failed at once
-        key = (_packed(local[0]), local[1], _packed(remote[0]), remote[1])
+        key = (_packed(local[0]), local[1], _packed(remote[0]), remote[1], protocol)
         self._tuples[key] = None
         self._tuples.move_to_end(key)
         if len(self._tuples) > KEPT:
             self._tuples.popitem(last=False)
-        self._ports = np.unique(np.array([port for _, port, _, _ in self._tuples], np.uint16))
+        self._ports = np.unique(np.array([port for _, port, *_ in self._tuples], np.uint16))
 
     def among(self, entries: Entries) -> NDArray[np.bool_]:
         """Which entries are of these connections, by the tuple of their original direction."""
-        found = entries.protocol == TCP
-        if found.any():
-            found &= np.isin(entries.source_port, self._ports)
+        found = np.isin(entries.source_port, self._ports)
         for at in np.flatnonzero(found):  # few: another's connection from a port of ours
             key = (
                 entries.source[at].tobytes(),
                 int(entries.source_port[at]),
                 entries.destination[at].tobytes(),
                 int(entries.destination_port[at]),
+                int(entries.protocol[at]),
             )
             found[at] = key in self._tuples
         return np.asarray(found)

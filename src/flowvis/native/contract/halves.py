@@ -74,3 +74,11 @@ def check_bits(bits: NDArray[np.uint8], n: int) -> None:
     """Raise ValueError unless there are bits of as many records."""
     if bits.dtype != np.uint8 or bits.shape != (n,):
         raise ValueError(f"bits {bits.dtype}{bits.shape}: need uint8 ({n},)")
+
+
+def check_endpoints(keys: NDArray[Any]) -> None:
+    """Raise ValueError unless `keys` is `(n, 36 or more)` uint8, contiguous and writeable."""
+    if keys.ndim != 2 or keys.dtype != np.uint8 or keys.shape[1] < 2 * ENDPOINT:
+        raise ValueError(f"keys {keys.dtype}{keys.shape}: need uint8 (n, {2 * ENDPOINT} or more)")
+    if not keys.flags.c_contiguous or not keys.flags.writeable:
+        raise ValueError("keys are not contiguous and writeable")

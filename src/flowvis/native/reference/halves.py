@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from flowvis.fields import ICMP, FlowType, RuleAction
 from flowvis.native.contract.halves import (
     EGRESS,
+    ENDPOINT,
     INGRESS,
     KEY_SIZE,
     RELAYED,
@@ -35,6 +36,7 @@ from flowvis.native.contract.halves import (
     Columns,
     check_bits,
     check_columns,
+    check_endpoints,
 )
 from flowvis.native.contract.merge import Sides
 
@@ -65,6 +67,21 @@ def correlation_keys(
         key, turned[at] = _key(_record(columns, at), int(bits[at]))
         keys[at] = np.frombuffer(key, dtype=np.uint8)
     return keys, turned
+
+
+def order_endpoints(keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Bring the two endpoints that keys begin with in order; return which keys were turned.
+
+    The one with the smaller bytes comes first. In place.
+    """
+    check_endpoints(keys)
+    turned = np.zeros(len(keys), dtype=bool)
+    for at, key in enumerate(keys):
+        one, other = key[:ENDPOINT].copy(), key[ENDPOINT : 2 * ENDPOINT].copy()
+        if one.tobytes() > other.tobytes():
+            key[:ENDPOINT], key[ENDPOINT : 2 * ENDPOINT] = other, one
+            turned[at] = True
+    return turned
 
 
 def _record(columns: Columns, at: int) -> _Record:

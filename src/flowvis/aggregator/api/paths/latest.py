@@ -15,8 +15,8 @@ from flowvis.aggregator.api.choosing import chosen
 from flowvis.aggregator.api.latest import LatestRecords, TooManyFollowers
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import FLAG, OBJECT, WHOLE, Parameter, Route, flag, number
-from flowvis.aggregator.destinations.outbox import Outbox
 from flowvis.batch import Batch
+from flowvis.delivery.queue import Queue
 from flowvis.filters import Filter
 
 DEFAULT_FLOWS = 100
@@ -78,10 +78,10 @@ async def _latest(batches: Sequence[Batch], limit: int, wanted: Filter) -> list[
     return found[::-1]
 
 
-async def _follow(response: web.StreamResponse, coming: Outbox, wanted: Filter) -> None:
+async def _follow(response: web.StreamResponse, coming: Queue, wanted: Filter) -> None:
     """Write what comes until the reader leaves or the aggregator stops."""
     reported = 0
-    while (batch := await coming.take(answers.LINES)) is not None:
+    while (batch := await coming.next(answers.LINES)) is not None:
         coming.sent(len(batch))
         lost = sum(coming.stage.dropped.values())
         if lost > reported:

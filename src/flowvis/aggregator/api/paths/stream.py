@@ -84,7 +84,7 @@ class _Streams:
                         taken = asyncio.timeout(ALIVE_S)
                         with suppress(TimeoutError):
                             async with taken:
-                                batch = await coming.take(answers.LINES)
+                                batch = await coming.next(answers.LINES)
                         if taken.expired():
                             await events.alive()
                             continue

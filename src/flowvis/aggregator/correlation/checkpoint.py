@@ -1,0 +1,180 @@
+"""Rows of live flows into what the store keeps of them, and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis import checkpoint
+from flowvis.aggregator.correlation.layout import COUNTED, HELD, ROW, SIDES, last
+from flowvis.batch import Column, same_addresses
+from flowvis.fields import ICMP, Kind, Merge, Source
+from flowvis.native import order_endpoints, pack_keys
+from flowvis.native.contract.halves import ENDPOINT, GENERATION, WAY
+from flowvis.native.contract.merge import FlowState, Sides
+from flowvis.strings import Strings
+
+_OF_INTERVAL = (Merge.DELTA, Merge.RATE)
+_MILLISECONDS = ("flowStartMilliseconds", "flowEndMilliseconds")
+RESTORED: tuple[str, ...] = tuple(
+    field.name
+    for field in HELD
+    if field.kind is not Kind.TEXT
+    and field.merge not in _OF_INTERVAL
+    and field.source is not Source.VERDICT
+    and field.name not in _MILLISECONDS
+)
+"""Fields that a row is restored with; names and verdicts come with the next record, or are found
+anew when the flow is written."""
+
+_TOTALS = tuple(
+    (f"{counter}From{side.value.capitalize()}Node", last(counter, side))
+    for side in SIDES
+    for counter in COUNTED
+)
+"""Each side's total of a counter, and that counter as the side reported it last."""
+
+_TRANSLATIONS = (
+    ("source", "proxySnat", checkpoint.CLIENT_TRANSLATED),
+    ("destination", "destinationService", checkpoint.SERVER_TRANSLATED),
+)
+_KEPT = checkpoint.STATE_BITS & ~(FlowState.UNWRITTEN | FlowState.PREVIOUS | FlowState.ONCE)
+_WAY_AT = 2 * ENDPOINT + 5
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """Rows of flows as they were written, `(n,)` each, and their keys `(n, KEY_SIZE)`."""
+
+    rows: NDArray[np.void]
+    state: NDArray[np.uint64]
+    keys: NDArray[np.uint8]
+    numbers: NDArray[np.uint32]
+    """How many records of each were written: of two rows of one connection the later counts."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def checkpoints(
+    rows: NDArray[np.void],
+    state: NDArray[np.uint64],
+    keys: NDArray[np.uint8],
+    strings: Strings,
+) -> dict[str, Column]:
+    """Return the columns of `flowvis.checkpoint` of rows that are written, with their new state."""
+    bases = _bases(rows, strings)
+    known = bases >= 0
+    bits = (state & np.uint64(_KEPT)).astype(np.uint32)
+    bits |= keys[:, _WAY_AT].astype(np.uint32) << np.uint32(checkpoint.WAY)
+    reversed_ = (state & FlowState.REVERSED) != 0
+    for at, (side, between, bit) in enumerate(_TRANSLATIONS):
+        at_rows = np.flatnonzero(_is_set(rows, between))
+        second = reversed_[at_rows] ^ bool(at)
+        met = np.where(
+            second[:, None],
+            keys[at_rows, ENDPOINT : 2 * ENDPOINT],
+            keys[at_rows, :ENDPOINT],
+        )
+        plain, translated = (_meets(rows[at_rows], name, met) for name in _names(side, between))
+        bits[at_rows[translated & ~plain]] |= np.uint32(bit)
+        known[at_rows[~translated & ~plain]] = False
+    bits[~known] = 0
+    return {
+        **{name: rows["sideStart"][:, side] for side, name in enumerate(checkpoint.STARTS)},
+        **{name: rows["sideEnd"][:, side] for side, name in enumerate(checkpoint.ENDS)},
+        **{name: rows["exporters"][:, side] for side, name in enumerate(checkpoint.EXPORTERS)},
+        checkpoint.STATE: bits,
+        checkpoint.NUMBER: rows["written"] + np.uint32(1),
+        checkpoint.BASES: np.maximum(bases, 0).astype(np.uint32),
+    }
+
+
+def _names(side: str, between: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (f"{side}IP", f"{side}TransportPort"), (f"{between}IP", f"{between}Port")
+
+
+def _is_set(rows: NDArray[np.void], between: str) -> NDArray[np.bool_]:
+    """Which rows have an address or a port for between the nodes."""
+    address = np.ascontiguousarray(rows[f"{between}IP"]).view(np.uint64)
+    return np.asarray((rows[f"{between}Port"] != 0) | (address[:, 0] | address[:, 1] != 0))
+
+
+def _meets(
+    rows: NDArray[np.void], names: tuple[str, str], met: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    """Which rows have these fields as an endpoint of their key."""
+    address, port = names
+    ports = np.ascontiguousarray(met[:, 16:]).view(np.uint16)[:, 0]
+    return np.asarray(same_addresses(rows[address], met[:, :16]) & (rows[port] == ports))
+
+
+def _bases(rows: NDArray[np.void], strings: Strings) -> NDArray[np.int64]:
+    """Codes of what totals were when counters began anew; -1 where there is no room for them."""
+    codes = np.zeros(len(rows), dtype=np.int64)
+    anew = np.zeros(len(rows), dtype=bool)
+    for total, reported in _TOTALS:
+        anew |= rows[total] != rows[reported]
+    at = np.flatnonzero(anew)
+    if len(at):
+        bases = np.stack([rows[total][at] - rows[reported][at] for total, reported in _TOTALS], 1)
+        texts = [base.tobytes().hex().encode() for base in bases]
+        given = np.array([strings.intern(text) for text in texts], dtype=np.int64)
+        codes[at] = np.where(given == 0, -1, given)
+    return codes
+
+
+def flows(columns: Mapping[str, Column], at_ms: int) -> Flows:
+    """Make rows of the fields in RESTORED and the columns of `flowvis.checkpoint`.
+
+    What comes next of them is written after the active timeout from `at_ms` on, as if they had
+    been written now. BASES has the bytes themselves, `(n, BASES_BYTES)`. Rows whose key and state
+    contradict each other are left out.
+    """
+    n = len(columns[checkpoint.STATE])
+    rows = np.zeros(n, dtype=ROW)
+    for name in RESTORED:
+        rows[name] = columns[name]
+    sides = ((checkpoint.STARTS, "sideStart"), (checkpoint.ENDS, "sideEnd"))
+    for names, place in (*sides, (checkpoint.EXPORTERS, "exporters")):
+        for side, name in enumerate(names):
+            rows[place][:, side] = columns[name]
+    bases = np.ascontiguousarray(columns[checkpoint.BASES]).view(np.uint64)
+    for at, (total, reported) in enumerate(_TOTALS):
+        rows[reported] = rows[total] - bases[:, at]
+    starts = rows["sideStart"]
+    known = np.where(starts == 0, starts.max(axis=1, initial=0)[:, None], starts)
+    rows["flowStartMilliseconds"] = known.min(axis=1, initial=(1 << 64) - 1)
+    rows["flowEndMilliseconds"] = rows["sideEnd"].max(axis=1, initial=0)
+    rows["intervalStart"] = rows["flowEndMilliseconds"]
+    rows["writtenAt"] = at_ms
+    rows["written"] = columns[checkpoint.NUMBER]
+    bits = columns[checkpoint.STATE]
+    state = bits.astype(np.uint64) & np.uint64(_KEPT)
+    state |= np.uint64(FlowState.LIVE | FlowState.WRITTEN)
+    keys = _keys(rows, bits)
+    turned = order_endpoints(keys)
+    sound = (bits != 0) & (turned == ((state & FlowState.REVERSED) != 0))
+    sound &= (state >> FlowState.SIDES & Sides.BOTH) != 0
+    numbers = np.asarray(columns[checkpoint.NUMBER])
+    return Flows(rows[sound], state[sound], keys[sound], numbers[sound])
+
+
+def _keys(rows: NDArray[np.void], bits: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """The keys of rows, their source first."""
+    endpoints = []
+    for side, between, bit in _TRANSLATIONS:
+        (address, port), (other, other_port) = _names(side, between)
+        translated = (bits & bit) != 0
+        endpoints += [
+            np.where(translated[:, None], rows[other], rows[address]),
+            np.where(translated, rows[other_port], rows[port]),
+        ]
+    protocol = rows["protocolIdentifier"]
+    flow_id = np.where(np.isin(protocol, ICMP), rows["flowId"], 0).astype(np.uint32)
+    way = (bits >> np.uint32(checkpoint.WAY) & 3).astype(np.uint8)
+    tail = np.zeros((len(rows), WAY + GENERATION), dtype=np.uint8)
+    tail[:, 0] = way
+    packed: NDArray[np.uint8] = pack_keys(*endpoints, protocol, flow_id, tail)
+    return packed

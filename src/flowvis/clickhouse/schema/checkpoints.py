@@ -1,0 +1,152 @@
+"""Records as checkpoints: what is stored so that their flows can be gone on with, and asked for.
+
+As of most numbers, what is stored of a time is how far it is from what the rest of the record lets
+expect (see `formulas`); only here nobody reads it but we, so the server need not know how.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis import checkpoint
+from flowvis.batch import Batch, Column
+from flowvis.clickhouse.schema.formulas import RATE_INTERVAL
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.tables import (
+    INSERTED_SQL,
+    PLAIN_CHECKPOINTS,
+    RESIDUAL_CHECKPOINTS,
+    TABLE,
+    definitions,
+)
+from flowvis.fields import BY_NAME, Field, Kind, Merge, Source
+
+_INTERVAL = "monitoringIntervalStartMilliSeconds"
+_NODE_ENDS = ("flowEndSecondsFromSourceNode", "flowEndSecondsFromDestinationNode")
+_SIDES = (2, 4)
+"""Bits of the state: whose side has reported."""
+
+READ: tuple[Field, ...] = tuple(
+    field
+    for field in BY_NAME.values()
+    if (field.stored or field.name == "flowId")
+    and field.kind is not Kind.TEXT
+    and (field.merge not in {Merge.DELTA, Merge.RATE, Merge.ADDED} or field.name == _INTERVAL)
+    and field.source is not Source.VERDICT
+)
+"""The fields of a checkpoint that are read."""
+
+_ROWS = [
+    *((field.name, field.kind.dtype, field.kind.shape) for field in READ),
+    (RATE_INTERVAL, np.dtype(np.uint64), ()),
+    *((name, np.dtype(np.uint64), ()) for name in RESIDUAL_CHECKPOINTS.values()),
+    *((name, checkpoint.COLUMNS[name], ()) for name in PLAIN_CHECKPOINTS),
+    (checkpoint.BASES, np.dtype(np.uint8), (checkpoint.BASES_BYTES,)),
+]
+ANSWER = np.dtype([(name, dtype, shape) for name, dtype, shape in _ROWS])
+"""A row of the answer as ClickHouse's RowBinary has it."""
+
+CONNECTION = (
+    "sourceIPBytes, destinationIPBytes, sourceTransportPort, destinationTransportPort,"
+    " protocolIdentifier, flowId, flowStartSeconds"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which connections are asked for."""
+
+    hashes: NDArray[np.uint64]
+    """`flowvis.checkpoint.tuple_hashes` of their keys."""
+    since_s: int
+    """Records that end before this are not looked at."""
+
+
+def residuals(batch: Batch) -> dict[str, Column]:
+    """Return the stored columns of the times of a batch."""
+    columns: dict[str, Column] = dict(batch.columns)
+    return {
+        RESIDUAL_CHECKPOINTS[name]: np.asarray(columns[name] - expected)
+        for name, expected in _expected(columns)
+    }
+
+
+def restore(answer: NDArray[np.void]) -> dict[str, Column]:
+    """Return the fields and the columns of `flowvis.checkpoint` of an answer's rows."""
+    columns = {name: answer[name] for name in answer.dtype.names or ()}
+    for name, expected in _expected(columns):
+        columns[name] = np.asarray(answer[RESIDUAL_CHECKPOINTS[name]] + expected)
+    return columns
+
+
+def _expected(columns: Mapping[str, Column]) -> Iterable[tuple[str, NDArray[np.uint64]]]:
+    """Yield the name of each time, and what it is expected to be; uses what was yielded before."""
+    state = columns[checkpoint.STATE]
+    first = columns[checkpoint.NUMBER] == 1
+    seconds = columns["flowStartSeconds"].astype(np.uint64) * np.uint64(1000)
+    begun = np.where(first, columns[_INTERVAL], seconds)
+    read = columns[_INTERVAL] + columns[RATE_INTERVAL]
+    for names, number in ((checkpoint.STARTS, 0), (checkpoint.ENDS, 1)):
+        for side, name in enumerate(names):
+            expected = begun
+            if number:
+                ends = columns[_NODE_ENDS[side]].astype(np.uint64)
+                within = read // np.uint64(1000) == ends
+                expected = np.where(within, read, ends * np.uint64(1000))
+            yield name, np.where(state & _SIDES[side] != 0, expected, np.uint64(0))
+
+
+def question(layout: TableLayout, wanted: Wanted) -> str:
+    """Ask for the last record of each of the connections, as rows of ANSWER."""
+    shown = [*(field.name for field in READ), RATE_INTERVAL]
+    defined = definitions(", ".join(name for name in shown if name not in _STORED_AS_BYTES))
+    with_ = ", ".join(f"{sql} AS {name}" for name, sql in defined.items())
+    selected = [
+        *(_selected(field) for field in READ),
+        RATE_INTERVAL,
+        *RESIDUAL_CHECKPOINTS.values(),
+        *PLAIN_CHECKPOINTS,
+        f"toFixedString(unhex(toString({checkpoint.BASES})), {checkpoint.BASES_BYTES})",
+    ]
+    hashes = ",".join(map(str, wanted.hashes.tolist()))
+    chosen = f"(SELECT arrayJoin(arrayMap(x -> toUInt64(x), splitByChar(',', '{hashes}'))))"
+    return (
+        f"WITH {with_} SELECT {', '.join(selected)}"
+        f" FROM {layout.database}.{TABLE}"
+        f" PREWHERE flowEndSeconds >= toDateTime({wanted.since_s}) AND {checkpoint.STATE} != 0"
+        f" AND {_HASH_SQL} IN {chosen}"
+        f" ORDER BY {checkpoint.NUMBER} DESC, {INSERTED_SQL} DESC"
+        f" LIMIT 1 BY {CONNECTION}"
+    )
+
+
+def room_for(sql: str) -> dict[str, int]:
+    """The settings under which a server takes a question of any length."""
+    return {"max_query_size": 2 * len(sql), "max_bytes_in_set": 0, "max_rows_in_set": 0}
+
+
+_STORED_AS_BYTES = {field.name for field in READ if field.kind is Kind.ADDRESS}
+
+
+def _selected(field: Field) -> str:
+    if field.kind is Kind.ADDRESS:
+        return f"{field.name}Bytes"
+    return f"toUInt32({field.name})" if field.kind is Kind.SECONDS else field.name
+
+
+def _endpoint_sql(side: str, between: str, bit: int) -> str:
+    high, low, port, _ = checkpoint.MULTIPLIERS
+    translated = f"bitAnd({checkpoint.STATE}, {bit}) != 0"
+    address = f"if({translated}, {between}IPBytes, {side}IPBytes)"
+    number = f"if({translated}, {between}Port, {side}TransportPort)"
+    words = [f"reinterpretAsUInt64(substring({address}, {first}, 8))" for first in (1, 9)]
+    return f"{words[0]} * {high} + {words[1]} * {low} + toUInt64({number}) * {port}"
+
+
+_HASH_SQL = (
+    f"toUInt64({_endpoint_sql('source', 'proxySnat', checkpoint.CLIENT_TRANSLATED)}"
+    f" + {_endpoint_sql('destination', 'destinationService', checkpoint.SERVER_TRANSLATED)}"
+    f" + toUInt64(protocolIdentifier) * {checkpoint.MULTIPLIERS[3]})"
+)

@@ -1,0 +1,103 @@
+"""Rows of live flows as the store gives them back."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from aggregator.exported import (
+    DESTINATION_HALF,
+    INTRA_NODE,
+    SOURCE_HALF,
+    START_MS,
+    counted,
+    exported,
+)
+from flowvis.aggregator.correlation.checkpoint import RESTORED, flows
+from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.checkpoint import tuple_hashes
+from flowvis.clickhouse.schema.checkpoints import Wanted, restore
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.store import Store, open_store
+
+from .conftest import place
+
+NOW = START_MS + 60_500
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def table() -> FlowTable:
+    """All kinds of flows, each written, some more than once."""
+    table = FlowTable(max_flows=64)
+    snat = {"proxySnatIP": "192.0.2.9", "proxySnatPort": 61_000}
+    service = {"destinationServiceIP": "192.0.2.2", "destinationServicePort": 30_080}
+    starts = {"flowStartMilliseconds": START_MS + 17}
+    records = [
+        SOURCE_HALF | counted(10),
+        DESTINATION_HALF | starts | counted(12) | {"flowEndMilliseconds": START_MS + 59_001},
+        SOURCE_HALF | counted(3) | {"sourceTransportPort": 1},
+        DESTINATION_HALF | counted(3) | {"sourceTransportPort": 2},
+        INTRA_NODE | counted(7) | {"sourceTransportPort": 3, "observationDomainId": 77},
+        INTRA_NODE | counted(7) | {"sourceIP": "fd00::1", "destinationIP": "fd00::2"},
+        INTRA_NODE | counted(7) | {"sourceIP": "10.9.0.1"},  # the second endpoint of its key
+        INTRA_NODE | counted(8) | {"protocolIdentifier": 1, "flowId": 8 << 24 | 77}
+        | {"sourceTransportPort": 0, "destinationTransportPort": 0},
+        SOURCE_HALF | counted(9) | snat | {"sourceTransportPort": 4, "flowType": 3},
+        DESTINATION_HALF | counted(9) | service | {"flowType": 4, "sourceIP": "198.51.100.7"},
+    ]  # fmt: skip
+    table.add(exported(table.strings, *records), NOW)
+    return table
+
+
+def write(table: FlowTable, store: Store, at_ms: int = NOW) -> None:
+    batch = table.flush(at_ms)
+    batch.columns["clusterId"][:] = table.strings.intern(b"a cluster")
+    store.insert(batch, BatchId("test", at_ms // 1000))
+
+
+@pytest.fixture(params=["server", "embedded", "cluster"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    store = open_store(place(request, f"checkpoints{next(_numbers)}"))
+    store.migrate()
+    yield store
+    store.close()
+
+
+def test_a_row_is_the_same_again(table: FlowTable, store: Store) -> None:
+    write(table, store)
+    again = {"flowEndMilliseconds": START_MS + 65_000}
+    counters = {"flowStartMilliseconds": START_MS + 17}
+    more = [
+        SOURCE_HALF | counted(30, 20) | again,
+        DESTINATION_HALF | counted(2) | again | counters,  # whose counters began anew
+        INTRA_NODE | counted(9, 2) | {"sourceTransportPort": 3, "observationDomainId": 77} | again,
+    ]
+    table.add(exported(table.strings, *more), NOW)
+    write(table, store, NOW + 1000)
+    live = table._live
+    slots = np.flatnonzero(live.state)
+    keys = live.keys(slots)
+    answer = store.checkpoints(Wanted(tuple_hashes(keys), (START_MS - 1000) // 1000))
+    found = flows(restore(answer), at_ms=int(live.rows["writtenAt"].max()))
+    assert len(found) == len(slots) == 9
+    expected = {key.tobytes(): slot for key, slot in zip(keys, slots.tolist(), strict=True)}
+    for row, state, key in zip(found.rows, found.state, found.keys, strict=True):
+        slot = expected.pop(key.tobytes())
+        assert state == live.state[slot]
+        same = live.rows[slot]
+        names = [*RESTORED, "sideStart", "sideEnd", "exporters", "written", "intervalStart"]
+        names += [name for name in live.rows.dtype.names or () if "/" in name]
+        for name in names:
+            assert np.array_equal(row[name], same[name]), name
+    assert not expected
+
+
+def test_only_what_is_asked_for(table: FlowTable, store: Store) -> None:
+    write(table, store)
+    keys = table._live.keys(np.array([1]))
+    assert len(store.checkpoints(Wanted(tuple_hashes(keys), START_MS // 1000))) == 1
+    assert not len(store.checkpoints(Wanted(tuple_hashes(keys), START_MS // 1000 + 61)))
+    keys[:, 17] ^= 1
+    assert not len(store.checkpoints(Wanted(tuple_hashes(keys), START_MS // 1000)))

@@ -132,8 +132,8 @@ async def test_files_have_the_namespace_too(tmp_path: Path) -> None:
 def test_the_configured_observation_domain_wins(tmp_path: Path) -> None:
     collector = {"enable": True, "address": "127.0.0.1:4739"}
     built = build(tmp_path, flowCollector=collector, clusterID=ANTREAS)
-    assert built._ipfix.current is not None
-    assert built._ipfix.current._domain() == fnv1(UUID(ANTREAS).bytes)
+    sink: Any = built.destinations.current("ipfix")
+    assert sink._domain() == fnv1(UUID(ANTREAS).bytes)
     built = build(tmp_path, flowCollector=collector | {"observationDomainID": 7})
-    assert built._ipfix.current is not None
-    assert built._ipfix.current._domain() == 7
+    sink = built.destinations.current("ipfix")
+    assert sink._domain() == 7

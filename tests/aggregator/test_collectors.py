@@ -125,7 +125,7 @@ def nfcapd(path: Path) -> Iterator[int]:
 def unread(port: int) -> int:
     """Bytes that wait in the receive buffer of a UDP socket on loopback."""
     lines = Path("/proc/net/udp").read_text().splitlines()
-    (found,) = (line.split() for line in lines if f" 0100007F:{port:04X} " in line)
+    (found,) = (line.split() for line in lines if f": 0100007F:{port:04X} " in line)
     return int(found[4].partition(":")[2], 16)
 
 

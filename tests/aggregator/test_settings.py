@@ -139,7 +139,17 @@ def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
         ("flowCollector: {address: 'a:b'}", "flowCollector.address: 'a:b'"),
         ("flowCollector: {recordFormat: JSON}", "flowCollector.recordFormat: JSON is not"),
         ("flowCollector: {includeK8sUIDs: true}", "flowCollector.includeK8sUIDs: true is not"),
-        ("flowCollector: {includeK8sNames: false}", "flowCollector.includeK8sNames: false is"),
+        (
+            "flowCollector: {address: 'a:1:udp', tls: {enable: true}}",
+            "flowCollector.tls.enable: TLS is over tcp",
+        ),
+        ("flowCollectors: [{name: a}]", "flowCollectors[0].address: is needed"),
+        ("flowCollectors: [{address: a}]", "flowCollectors[0].name: ''"),
+        ("flowCollectors: [{address: a, name: A b}]", "flowCollectors[0].name: 'A b'"),
+        (
+            "flowCollectors: [{address: a, name: x}, {address: b, name: y}, {address: c, name: x}]",
+            "flowCollectors: 2 are called 'x'",
+        ),
         ("flowCollector: {maxIPFIXMsgSize: 100}", f"flowCollector.maxIPFIXMsgSize: 100: {SIZES}"),
         (
             f"flowCollector: {{maxIPFIXMsgSize: {LEAST - 1}}}",

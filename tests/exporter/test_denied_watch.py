@@ -60,9 +60,11 @@ class Node:
         scope = Scope(loopback=True)
         options = {"idle_timeout_ms": 300, "active_timeout_ms": 300, **options}
         self.table = DeniedTable(PlainHost(), scope, ledger=self.ledger, **options)
-        pending = Queue(self.ledger.stage("records"), 100_000, full=ExportDropped.PENDING_FULL)
+        self.pending = Queue(self.ledger.stage("records"), 100_000, full=ExportDropped.PENDING_FULL)
         connections = ConnectionTable(PlainHost(), scope, ledger=self.ledger)
-        self.exporter = Exporter(connections, pending, collector.address, None, domain=1)
+        self.exporter = Exporter(
+            [connections, self.table], self.pending, collector.address, None, domain=1
+        )
         self.logs = [PacketLog(group, Prefixes()) for group in groups]
         follower = Follower(audit) if audit else None
         self.watch = DeniedWatch(self.table, self.exporter, self.logs, follower)
@@ -159,7 +161,7 @@ async def test_a_collector_that_is_away(client: Client) -> None:
         await until(lambda: len(node.table) == 1)
         await asyncio.sleep(0.5)  # longer than its timeouts: nothing becomes due
         assert node.table.next_deadline() is not None
-        assert node.exporter.backlog == 0
+        assert len(node.pending) == 0
         await collector.come()
         await until(lambda: node.exporter.client.connected)
         await until(lambda: total(collector, "packetDeltaCount") == 10)

@@ -38,7 +38,7 @@ class Node:
             PlainHost(), Scope(), active_timeout_ms=active_ms, ledger=self.ledger
         )
         self.pending = Queue(self.ledger.stage("records"), pending, full=ExportDropped.PENDING_FULL)
-        self.exporter = Exporter(self.table, self.pending, address, None, domain=7, drain_s=4.0)
+        self.exporter = Exporter([self.table], self.pending, address, None, domain=7, drain_s=4.0)
         self.began_ms = now_ms()
 
     def connection(self, number: int, **more: object) -> Connection:
@@ -56,7 +56,7 @@ class Node:
             for n in numbers
         ]
         self.table.event(entries(*rows), now_ms())
-        self.exporter.collect()
+        self.exporter.collect(self.table)
 
     def list(self, numbers: range, octets: int) -> None:
         """Let connections live, with so many bytes counted until now."""
@@ -105,7 +105,7 @@ async def test_live_connections_are_sent_when_due() -> None:
         node.list(range(1, 4), 100)
         await until(lambda: len(collector.rows) == 3)
         node.list(range(1, 4), 500)
-        node.exporter.collect()
+        node.exporter.collect(node.table)
         await until(lambda: len(collector.rows) == 6)
         assert set(deltas(collector).values()) == {500}
         await node.exporter.stop()

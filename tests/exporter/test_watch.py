@@ -45,7 +45,7 @@ class Exporting:
             ledger=self.ledger,
         )
         pending = Queue(self.ledger.stage("records"), 100_000, full=ExportDropped.PENDING_FULL)
-        self.exporter = Exporter(self.table, pending, collector.address, None, domain=1)
+        self.exporter = Exporter([self.table], pending, collector.address, None, domain=1)
         self.conntrack = Conntrack((0,), events=events, event_buffer_bytes=buffer)
         self.watch = Watch(
             self.conntrack, self.table, self.exporter, poll_interval_s=poll_s, events=events

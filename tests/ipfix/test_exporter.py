@@ -161,10 +161,10 @@ def test_which_records_fit_no_message(leaf: Leaf) -> None:
     session = ExporterSession(7, EXPORTED, max_message=least_message(EXPORTED))
     assert session.encode(batch, NOW)
     assert session.oversized == []
-    session._max_message = 100
+    session.max_message = 100
     session.encode(batch, NOW)
     assert session.oversized == [0, 1, 2, 3]
-    session._max_message = 1500
+    session.max_message = 1500
     session.encode(batch, NOW)
     assert session.oversized == []
 

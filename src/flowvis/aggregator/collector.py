@@ -12,12 +12,13 @@ from typing import Any
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.exporters import Exporters
+from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter
 from flowvis.aggregator.vitals import ClockOffset, RecordRate
-from flowvis.errors import LimitExceeded
+from flowvis.errors import LimitExceeded, PeerError
 from flowvis.fields import EXPORTED
+from flowvis.ipfix.acknowledgement import frame
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
 from flowvis.ipfix.events import (
@@ -63,6 +64,7 @@ class Collector:
         """`waiting_bytes` bounds what all sessions together hold that is not decoded yet."""
         self.stage = stage
         self.sessions: dict[int, ExporterStream] = {}
+        self._repeating: set[ExporterStream] = set()
         self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
@@ -96,11 +98,8 @@ class Collector:
     def open(self, peer: Peer) -> "ExporterStream":
         """Return the handler of a new peer's bytes."""
         number = next(self._numbers) & 0xFFFFFFFF
-        session = CollectorSession(
-            str(peer), self.buffer, self._limits, partial(self.exporters.number, peer)
-        )
         payer = self._payers.open(peer.address, self.buffer.strings)
-        self.sessions[number] = ExporterStream(self, peer, number, session, payer)
+        self.sessions[number] = ExporterStream(self, peer, number, self._limits, payer)
         return self.sessions[number]
 
     def filling(self) -> RecordBuffer:
@@ -127,6 +126,19 @@ class Collector:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
         for event in events:
             self._tell(session.peer, event)
+
+    def repeats(self, session: "ExporterStream") -> None:
+        """Note that records of a session that are in the buffer may have been received before."""
+        self._repeating.add(session)
+        session.mark_repeating(repeating=True)
+
+    def _end_repeats(self) -> None:
+        """Note that the buffer has been handed on, and what was repeated in it with it."""
+        for session in self._repeating:
+            session.mark_repeating(repeating=False)
+        self._repeating = {session for session in self._repeating if session.repeating}
+        for session in self._repeating:
+            session.mark_repeating(repeating=True)
 
     def wait(self, address: str, more: int) -> None:
         """Note how much more, or less, of an address waits to be decoded."""
@@ -193,6 +205,7 @@ class Collector:
                 self._correlator.quarantine.note("numbering exporters", error, batch)
             cycle = self._correlator.add(batch)
             self.buffer.clear()
+            self._end_repeats()
             self._correlator.acknowledgements.note(cycle, self._unnoted, now_ms())
             self._unnoted.clear()
             self.stage.sent += count
@@ -237,23 +250,26 @@ class ExporterStream:
         collector: Collector,
         peer: Peer,
         number: int,
-        session: CollectorSession,
+        limits: CollectorLimits,
         payer: int,
     ) -> None:
         self.peer = peer
         self.number = number
-        self.stats = session.stats
+        self._collector = collector
+        self._session = CollectorSession(str(peer), collector.buffer, limits, self._exporter)
+        self._sources: dict[int, Source] = {}  # by observation domain
+        self.stats = self._session.stats
+        self.acknowledged = peer.answer is not None
+        """Whether the exporter is told what is durable."""
+        self.durable = 0
+        """How many of the session's records it was told are durable."""
         self.named = ""
         """The node that its records name."""
         self.last_s = time.monotonic()
         """When something came at last."""
         self.rate = RecordRate(self.last_s)
         self.clock = ClockOffset()
-        self.acknowledged = False
-        """Whether the exporter is told what is durable."""
         self._looked_s = float("-inf")
-        self._collector = collector
-        self._session = session
         self.waiting_bytes = 0
         """Bytes that came and are not decoded: of a message that is not whole, or for its turn."""
         self._payer = payer
@@ -262,9 +278,6 @@ class ExporterStream:
     def taken(self) -> int:
         """How many data records have come."""
         return self.stats.records
-
-    def acknowledge(self, count: int) -> None:
-        """Tell the exporter how many of its first records are durable."""
 
     @property
     def proven(self) -> bool:
@@ -281,6 +294,39 @@ class ExporterStream:
         """How long it is to rest before its next turn."""
         return PAUSE_S if self._session.fruitless else 0.0
 
+    @property
+    def repeating(self) -> bool:
+        """Whether its next records may have been received before."""
+        return self.number in self._collector.sessions and self._session.repeating
+
+    def mark_repeating(self, *, repeating: bool) -> None:
+        """Have its exporters' records count as ones that may have been received before, or not."""
+        for source in self._sources.values():
+            source.may_repeat = repeating
+
+    def acknowledge(self, count: int) -> None:
+        """Tell the exporter that the first `count` of the session's records are durable.
+
+        Does nothing where that is known already, or it takes no acknowledgements; never waits.
+        """
+        if count <= self.durable or self.peer.answer is None:
+            return
+        if count > self.stats.records:
+            raise ValueError(f"{count} records acknowledged, {self.stats.records} came")
+        self.durable = count
+        self.peer.answer(frame(next(iter(self._sources)), count))
+
+    def _exporter(self, domain: int) -> int:
+        """Return the number of the exporter of an observation domain."""
+        exporters = self._collector.exporters
+        number = exporters.number(self.peer, domain)
+        if domain not in self._sources:
+            if self.acknowledged and self._sources:
+                detail = f"domain {domain} in a session that acknowledges, which has one domain"
+                raise PeerError("second-domain", detail)
+            self._sources[domain] = exporters.begin(number, time.monotonic())
+        return number
+
     def data_received(self, data: memoryview) -> float:
         """Decode; PeerError ends the session, what was decoded before it counts.
 
@@ -296,6 +342,7 @@ class ExporterStream:
     def _note(self, decode: Callable[[], list[Event]]) -> float:
         collector = self._collector
         before, handed_s = self.stats.records, collector.handed_s
+        repeating, sent_again = self._session.repeating, self.stats.sent_again
         events: list[Event] = []
         buffer = self._collector.filling()
         buffer.payer = self._payer
@@ -304,6 +351,8 @@ class ExporterStream:
         finally:
             buffer.payer = 0
             records = self.stats.records - before
+            if repeating or self.stats.sent_again > sent_again:
+                collector.repeats(self)
             self._note_vitals(records)
             self._note_waiting()
             collector.received(self, records, events)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -51,7 +51,7 @@ class Correlator:
         self,
         table: FlowTable,
         completer: Completer,
-        destinations: Sequence[Destination],
+        destinations: Iterable[Destination],
         stage: Stage,
         *,
         tick_s: float = TICK_S,

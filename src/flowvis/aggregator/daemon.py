@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any, TypedDict
 from uuid import uuid4
 
@@ -42,9 +42,11 @@ from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.rows import ROW_BYTES
-from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.destinations.ipfix import IpfixDestination
-from flowvis.aggregator.destinations.settings import ClickHouse, FlowCollector
+from flowvis.aggregator.correlator import Correlator, Destination
+from flowvis.aggregator.destinations.clickhouse import store_of
+from flowvis.aggregator.destinations.kind import Surroundings
+from flowvis.aggregator.destinations.outlets import Outlets
+from flowvis.aggregator.destinations.table import KINDS, DestinationSettings
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.explanations import Explanations
 from flowvis.aggregator.lease import Candidate
@@ -55,17 +57,14 @@ from flowvis.aggregator.reporters import NodeReports, by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
 from flowvis.batch import Batch
 from flowvis.clickhouse.history import BookHistory
-from flowvis.clickhouse.query import Query, QueryLimits
+from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.statement import COMPOSED_LENGTH
-from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, is_embedded, open_store
-from flowvis.clickhouse.writer import Writer
-from flowvis.delivery.outlet import Outlet
+from flowvis.clickhouse.store import Store
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.inventory.sources.watch import Watchers
-from flowvis.ipfix.exporter import PROBE
 from flowvis.policies import Egresses, Policies
 from flowvis.questions.completeness import Uncommitted
 from flowvis.questions.statement import COMPOSED_ROWS
@@ -77,30 +76,38 @@ from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
 from flowvis.runtime.memory import Budget, BudgetCollector, limit_of
 from flowvis.runtime.metrics import StatsCollector
+from flowvis.runtime.options import slots
 from flowvis.runtime.status import StatusServer
 from flowvis.steady import SteadyTime
 from flowvis.strings import MAX_TABLE_BYTES
-from flowvis.transport.client import Client
 from flowvis.transport.server import Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE = 65535  # over TCP and TLS there is no other limit than the length field's
 BY_THE_PODS = "the Pods themselves decide on flow types; ranges are only the fallback"
 PROCESS_BYTES = 110 << 20  # measured: without flows, with an inventory of a thousand Pods
 SHARES = {
     "flows": 0.45,
     "text": 0.18,
     "receiving": 0.06,
-    "clickhouse": 0.19,
-    "ipfix": 0.09,
+    "destinations": 0.28,
     "history": 0.03,
 }
 """Parts of the memory that is given out."""
-QUERIES = 0.15
-"""Part of all memory that queries of an embedded store have, out of what passes through."""
 PART = 0.4  # of the grace period: for exporters to finish, and again for destinations
+
+
+class Ways:
+    """Where written records go: to the destinations that there are at the moment, and to memory."""
+
+    def __init__(self, destinations: Outlets, history: LatestRecords) -> None:
+        self._destinations, self._history = destinations, history
+
+    def __iter__(self) -> Iterator[Destination]:
+        """Go through them, the destinations first."""
+        yield from self._destinations
+        yield self._history
 
 
 class Readiness:
@@ -159,10 +166,19 @@ class Aggregator:
             f"{socket.gethostname()}-{secrets.token_hex(4)}-books",
             now_ms() // 1000,
         )
-        self._clickhouse: Outlet[Writer] = Outlet("clickhouse", self.ledger, correlating)
-        self._clickhouse.begin(self._writer(settings, None))
-        self._ipfix: Outlet[IpfixDestination] = Outlet("ipfix", self.ledger, correlating)
-        self._ipfix.begin(self._flow_collector(settings, None))
+        self.destinations = Outlets(
+            KINDS,
+            self.ledger,
+            correlating,
+            Surroundings(
+                settings.grace_period * PART,
+                self.budget.limit.bytes,
+                self._identity.observation_domain,
+                self._books,
+            ),
+            self.budget["destinations"],
+        )
+        self.destinations.begin(settings)
         self._completer = Completer(
             self._inventory,
             self._identity.id,
@@ -173,7 +189,7 @@ class Aggregator:
         self.correlator = Correlator(
             self.table,
             self._completer,
-            [self._clickhouse, self._ipfix, self._history],
+            Ways(self.destinations, self._history),
             correlating,
             quarantine=Quarantine(settings.quarantine_directory),
         )
@@ -201,8 +217,7 @@ class Aggregator:
             ("flows", lambda: self.table.row_bytes),
             ("text", lambda: self.table.text_bytes),
             ("receiving", self.collector.memory_bytes),
-            ("clickhouse", self._clickhouse.held_bytes),
-            ("ipfix", self._ipfix.held_bytes),
+            ("destinations", self.destinations.held_bytes),
             ("history", lambda: self._history.bytes),
         ):
             self.budget.measure(name, taken)
@@ -215,8 +230,7 @@ class Aggregator:
             collector=self.collector,
             table=self.table,
             inventory=self._inventory,
-            clickhouse=self._clickhouse,
-            ipfix=self._ipfix,
+            destinations=self.destinations,
             ranges=self._ranges,
         )
         made.register(ConfigurationCollector(PREFIX, self.configuration))
@@ -244,8 +258,7 @@ class Aggregator:
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
-            self._clickhouse,
-            self._ipfix,
+            self.destinations,
             *self.api.components,
             self.correlator,
             self.collector,
@@ -302,42 +315,6 @@ class Aggregator:
         """What learns of the cluster's objects."""
         return self._inventory, self._policies, self._egresses
 
-    def _writer(self, settings: AggregatorSettings, before: Writer | None) -> Writer | None:
-        chosen = settings.click_house
-        if not chosen.enable:
-            return None
-        return Writer(
-            _store(chosen, self.budget.limit.bytes),
-            self._clickhouse.stage,
-            commit_interval_s=chosen.commit_interval,
-            max_pending=chosen.max_pending_records,
-            max_bytes=self.budget["clickhouse"],
-            grace_s=settings.grace_period * PART,
-            stats=before.stats if before else None,
-            books=self._books,
-        )
-
-    def _flow_collector(
-        self, settings: AggregatorSettings, before: IpfixDestination | None
-    ) -> IpfixDestination | None:
-        chosen = settings.flow_collector
-        if not chosen.enable:
-            return None
-        configured = chosen.observation_domain_id
-        client = _client(chosen)
-        if before is not None:
-            client.stats = before.client.stats
-        return IpfixDestination(
-            client,
-            self._ipfix.stage,
-            domain=self._identity.observation_domain if configured is None else lambda: configured,
-            capacity=chosen.max_pending_records,
-            max_bytes=self.budget["ipfix"],
-            fields=chosen.fields,
-            max_message=chosen.max_ipfix_msg_size or MAX_MESSAGE,
-            grace_s=settings.grace_period * PART,
-        )
-
     def _appliers(self) -> Appliers[AggregatorSettings]:
         """What to do when a live option changes."""
         return {
@@ -345,8 +322,7 @@ class Aggregator:
             "inactiveFlowRecordTimeout": self._retime,
             "correlationTimeout": self._retime,
             "recordContents": self._change_contents,
-            "flowCollector": self._replace_flow_collector,
-            "clickHouse": self._replace_clickhouse,
+            **{slot.key: self.destinations.apply for slot in slots(DestinationSettings)},
             "clusterID": self._name_cluster,
             "listen.maxSessions": self._admit,
             "listen.maxSessionsPerAddress": self._admit,
@@ -361,30 +337,23 @@ class Aggregator:
 
     async def _name_cluster(self, settings: AggregatorSettings) -> None:
         self._identity.configured = settings.cluster_id
-        if settings.flow_collector.observation_domain_id is None:
-            await self._replace_flow_collector(settings)
-
-    async def _replace_flow_collector(self, settings: AggregatorSettings) -> None:
-        await self._ipfix.replace(lambda before: self._flow_collector(settings, before))
-
-    async def _replace_clickhouse(self, settings: AggregatorSettings) -> None:
-        await self._clickhouse.replace(lambda before: self._writer(settings, before))
+        await self.destinations.apply(settings)
 
     async def _admit(self, settings: AggregatorSettings) -> None:
         listen = settings.listen
         self.server.admit(listen.max_sessions, listen.max_sessions_per_address)
 
     def _query(self, sql: str, max_rows: int) -> Query:
-        writer = self._clickhouse.current
-        if writer is None:
-            raise Problem("no-store", "no store is configured: set clickHouse.enable")
-        return writer.store.ask(sql, max_rows=max_rows)
+        return self._store().ask(sql, max_rows=max_rows)
 
     def _compose(self, sql: str) -> Query:
-        writer = self._clickhouse.current
-        if writer is None:
+        return self._store().ask(sql, max_rows=COMPOSED_ROWS, max_length=COMPOSED_LENGTH)
+
+    def _store(self) -> Store:
+        store = store_of(self.destinations.current("clickhouse"))
+        if store is None:
             raise Problem("no-store", "no store is configured: set clickHouse.enable")
-        return writer.store.ask(sql, max_rows=COMPOSED_ROWS, max_length=COMPOSED_LENGTH)
+        return store
 
     def _uncommitted(self) -> Uncommitted:
         now_s = now_ms() // 1000
@@ -403,10 +372,10 @@ class Aggregator:
             "numRecordsDropped": sum(loss.records for loss in self.ledger.losses.values()),
             "numFlows": len(self.table),
             "numConnToCollector": len(self.collector.sessions),
-            "withClickHouseExporter": self._clickhouse.current is not None,
-            "withS3Exporter": False,
-            "withLogExporter": False,
-            "withIPFIXExporter": self._ipfix.current is not None,
+            "withClickHouseExporter": self.destinations.has("clickhouse"),
+            "withS3Exporter": self.destinations.has("s3"),
+            "withLogExporter": self.destinations.has("flow-log"),
+            "withIPFIXExporter": self.destinations.has("ipfix"),
         }
 
     def _live(self, limit: int, skip: int) -> Batch:
@@ -426,7 +395,7 @@ class Aggregator:
             "uncountedFlows": self.table.uncounted(),
             "sessions": self._sessions(),
             "nodes": self._nodes(),
-            "destinations": self._destinations(),
+            "destinations": self.destinations.as_dicts(),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",
@@ -472,18 +441,6 @@ class Aggregator:
 
     def _listed_nodes(self) -> frozenset[str]:
         return frozenset(node.name for node in self._inventory.nodes.objects)
-
-    def _destinations(self) -> list[dict[str, str]]:
-        found = []
-        outlets: tuple[Outlet[Any], ...] = (self._clickhouse, self._ipfix)
-        for outlet in outlets:
-            if outlet.former is not None:
-                left = f"replaced, {outlet.former.held()} records left"
-                found.append({"name": outlet.former.name, "problem": left})
-            if outlet.current is not None:
-                problem = "begins then" if outlet.former else outlet.current.problem
-                found.append({"name": outlet.current.name, "problem": problem})
-        return found
 
 
 def _room(budget: Budget, wanted: int) -> int:
@@ -566,55 +523,6 @@ def _replica(settings: AggregatorSettings) -> Replica | None:
         chosen.duration,
     )
     return Replica(kubernetes.access, us)
-
-
-def _store(settings: ClickHouse, memory_limit: int) -> Store:
-    """Open the store; queries of an embedded one are part of our own memory, and less of it."""
-    queries = settings.queries
-    query_bytes = queries.max_memory << 20
-    if is_embedded(settings.database_url):
-        query_bytes = min(query_bytes, int(memory_limit * QUERIES) // queries.max_concurrent)
-    return open_store(
-        StoreSettings(
-            settings.database_url,
-            database=settings.database,
-            cluster=settings.cluster,
-            username=settings.username,
-            password=settings.password,
-            ca_cert=settings.tls.ca_file if settings.tls.ca_cert else None,
-            insecure_skip_verify=settings.tls.insecure_skip_verify,
-            compress=settings.compress,
-            ttl_s=round(settings.ttl),
-            queries=QuerySettings(
-                queries.username,
-                queries.password,
-                QueryLimits(
-                    memory_bytes=query_bytes,
-                    seconds=max(round(queries.max_duration), 1),
-                    threads=queries.max_threads,
-                    rows_read=queries.max_rows_read,
-                ),
-            ),
-        )
-    )
-
-
-def _client(settings: FlowCollector) -> Client:
-    if settings.address is None:
-        raise ValueError("settings that passed their check have an address")
-    address, tls = settings.address, settings.tls
-    if tls.enable:
-        address = replace(address, protocol="tls")
-    if address.protocol != "tls":
-        return Client(address, probe=PROBE)
-    named = bool(tls.client_secret_name)
-    files = TlsFiles(
-        ca=tls.directory / "ca.crt" if tls.ca_secret_name else None,
-        certificate=tls.directory / "tls.crt" if named else None,
-        key=tls.directory / "tls.key" if named else None,
-        min_version=tls.min_version or "VersionTLS12",
-    )
-    return Client(address, files, server_name=tls.server_name, probe=PROBE)
 
 
 class _Timeouts(TypedDict):

@@ -21,6 +21,21 @@ _Numbers = OrderedDict[tuple[Any, ...], int]
 
 
 @dataclass(slots=True)
+class Source:
+    """What is known of the session that an exporter's records come in, the last of several."""
+
+    address: str = ""
+    """Where it comes from; "" where that is forgotten."""
+    began_s: float = float("-inf")
+    """When it began, by the monotonic clock."""
+    may_repeat: bool = False
+    """Whether the records that are handed on now may have been received before."""
+
+
+UNKNOWN = Source()
+
+
+@dataclass(slots=True)
 class ExporterStats:
     """How many there are."""
 
@@ -39,12 +54,22 @@ class Exporters:
         self._capacity = capacity
         self._own: _Numbers = OrderedDict()
         self._relayed: _Numbers = OrderedDict()
-        self._addresses: dict[int, str] = {}
+        self._sources: dict[int, Source] = {}
         self._last = 0
 
     def number(self, peer: Peer, domain: int) -> int:
         """Return the number of the exporter of an observation domain, new or known."""
         return self._number(self._own, (peer.address, peer.subject, domain))
+
+    def begin(self, number: int, now_s: float) -> Source:
+        """Note that a session of an exporter has begun; return what is known of it."""
+        source = self._sources[number]
+        source.began_s = now_s
+        return source
+
+    def source(self, number: int) -> Source:
+        """Return what is known of an exporter's session; of one relayed, of who relays it."""
+        return self._sources.get(number, UNKNOWN)
 
     def original(self, relay: int, address: bytes, domain: int) -> int:
         """Return the number of an exporter behind another one, whose number is `relay`."""
@@ -62,7 +87,7 @@ class Exporters:
 
     def address(self, number: int) -> str:
         """Return the address that an exporter's records come from; "" where it is forgotten."""
-        return self._addresses.get(number, "")
+        return self.source(number).address
 
     def _number(self, numbers: _Numbers, exporter: tuple[Any, ...]) -> int:
         number = numbers.get(exporter)
@@ -70,12 +95,13 @@ class Exporters:
             numbers.move_to_end(exporter)
             return number
         if len(numbers) >= self._capacity:
-            self._addresses.pop(numbers.popitem(last=False)[1], None)
+            self._sources.pop(numbers.popitem(last=False)[1], None)
             self.stats.forgotten += 1
         # Numbers begin again after 2^32 exporters: those of live flows are long gone then.
         self._last = self._last % _LAST + 1
         numbers[exporter] = self._last
         from_ = exporter[0]
-        self._addresses[self._last] = from_ if numbers is self._own else self.address(from_)
+        own = numbers is self._own
+        self._sources[self._last] = Source(from_) if own else self.source(from_)
         self.stats.known = len(self._own) + len(self._relayed)
         return self._last

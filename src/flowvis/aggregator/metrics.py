@@ -1,18 +1,25 @@
 """The aggregator's own metrics, beside the ledger's: `flowvis_aggregator_...`."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector as MetricsCollector
 
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
-from flowvis.aggregator.destinations.ipfix import IpfixDestination
+from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.reporters import by_node
-from flowvis.clickhouse.writer import Writer, WriterStats
-from flowvis.delivery.outlet import Outlet
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.runtime.ledger import Ledger
-from flowvis.runtime.metrics import Reading, ReadingsCollector, StatsCollector, new_registry
-from flowvis.transport.client import ClientStats
+from flowvis.runtime.metrics import (
+    Reading,
+    ReadingsCollector,
+    StatsCollector,
+    new_registry,
+    stats_families,
+)
 from flowvis.transport.server import Server
 
 NAME = "flow-aggregator"
@@ -26,18 +33,11 @@ def registry(
     collector: Collector,
     table: FlowTable,
     inventory: Inventory,
-    clickhouse: Outlet[Writer],
-    ipfix: Outlet[IpfixDestination],
+    destinations: Outlets,
     ranges: Ranges,
 ) -> CollectorRegistry:
     """Return a registry that reads the parts' numbers when it is scraped."""
     made = new_registry(NAME, ledger)
-
-    def writer_stats() -> WriterStats | None:
-        return clickhouse.current.stats if clickhouse.current else None
-
-    def client_stats() -> ClientStats | None:
-        return ipfix.current.client.stats if ipfix.current else None
 
     readings: dict[str, Reading] = {
         "sessions": ("Exporters connected", lambda: len(collector.sessions)),
@@ -54,21 +54,45 @@ def registry(
             "Addresses of Pods that are in no node's spec.podCIDRs",
             ranges.outside,
         ),
-        "clickhouse_healthy": (
-            "1 while ClickHouse can be written to",
-            lambda: clickhouse.current.healthy if clickhouse.current else None,
-        ),
-        "flow_collector_connected": (
-            "1 while a session with the external collector stands",
-            lambda: ipfix.current.client.connected if ipfix.current else None,
-        ),
     }
     made.register(StatsCollector(f"{PREFIX}_server", server.stats))
     made.register(StatsCollector(f"{PREFIX}_ipfix", collector.totals))
     made.register(StatsCollector(f"{PREFIX}_exporters", collector.exporters.stats))
     made.register(StatsCollector(f"{PREFIX}_correlator", table.stats))
-    made.register(StatsCollector(f"{PREFIX}_clickhouse", writer_stats))
-    made.register(StatsCollector(f"{PREFIX}_flow_collector", client_stats))
+    made.register(DestinationsCollector(PREFIX, destinations))
     made.register(StatsCollector(f"{PREFIX}_inventory", inventory.stats))
     made.register(ReadingsCollector(PREFIX, readings))
     return made
+
+
+class DestinationsCollector(MetricsCollector):
+    """What the destinations count; where a kind may have several, by destination."""
+
+    def __init__(self, prefix: str, destinations: Outlets) -> None:
+        self._prefix, self._destinations = prefix, destinations
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield each kind's own families, then how far behind each destination is."""
+        names = ["destination"]
+        healthy = GaugeMetricFamily(
+            f"{self._prefix}_destination_healthy", "1 while records can be delivered", labels=names
+        )
+        for kind in self._destinations.kinds:
+            outlets = self._destinations.of(kind)
+            present = {page: one.current for page, one in outlets.items() if one.current}
+            prefix = f"{self._prefix}_{kind.metrics or kind.name}"
+            labels = names if kind.several else []
+            yield from stats_families(
+                prefix,
+                labels,
+                [([page] if labels else [], one.stats) for page, one in present.items()],
+            )
+            if kind.healthy is not None and present:
+                name, text = kind.healthy
+                family = GaugeMetricFamily(f"{self._prefix}_{name}", text, labels=labels)
+                for page, one in present.items():
+                    family.add_metric([page] if labels else [], not one.problem)
+                yield family
+            for page, one in present.items():
+                healthy.add_metric([page], not one.problem)
+        yield healthy

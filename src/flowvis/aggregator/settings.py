@@ -11,15 +11,9 @@ from pathlib import Path
 
 from flowvis.aggregator.api.settings import ApiSettings
 from flowvis.aggregator.certificates.authority import Names
-from flowvis.aggregator.destinations.settings import (
-    CERTIFICATES,
-    ClickHouse,
-    FlowCollector,
-    FlowLogger,
-    FlowStreamService,
-    Problems,
-    S3Uploader,
-)
+from flowvis.aggregator.destinations.kind import CERTIFICATES, Problems
+from flowvis.aggregator.destinations.settings import FlowStreamService
+from flowvis.aggregator.destinations.table import DestinationSettings
 from flowvis.aggregator.older import from_antrea
 from flowvis.inventory.settings import Enable, KubernetesSettings
 from flowvis.runtime.memory import MemorySettings
@@ -182,7 +176,7 @@ class Status(StatusSettings):
 
 
 @dataclass(frozen=True)
-class AggregatorSettings:
+class AggregatorSettings(DestinationSettings):
     """All that flow-aggregator can be told."""
 
     older = staticmethod(from_antrea)
@@ -215,12 +209,6 @@ class AggregatorSettings:
         RecordContents, doc="What is added to records", live=True
     )
     api_server: ApiSettings = section(ApiSettings, doc="The HTTP API and the console")
-    flow_collector: FlowCollector = section(
-        FlowCollector, doc="An external IPFIX collector", live=True
-    )
-    click_house: ClickHouse = section(ClickHouse, doc="The store", live=True)
-    s3_uploader: S3Uploader = section(S3Uploader, doc="Upload to S3")
-    flow_logger: FlowLogger = section(FlowLogger, doc="Flows in a log file")
     record_buffer_size: int = option(
         8192, doc="How many of the latest records `flowctl flows` can show", minimum=1
     )
@@ -263,6 +251,7 @@ class AggregatorSettings:
 
     def check(self) -> Problems:
         """Yield what does not go together, or does not exist yet."""
+        yield from super().check()
         if self.mode is Mode.PROXY:
             yield "mode", "Proxy is not supported yet: use Aggregate"
         if self.aggregator_transport_protocol in {Transport.UDP, Transport.NONE}:

@@ -4,6 +4,7 @@ import logging
 import sys
 
 from flowvis.aggregator.daemon import Aggregator
+from flowvis.aggregator.destinations.table import KINDS
 from flowvis.aggregator.metrics import NAME
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.cli.daemon import DaemonCommand
@@ -33,7 +34,7 @@ def announce(loaded: AggregatorSettings) -> None:
     """Log what follows from the settings."""
     commits = logging.DEBUG if loaded.click_house.debug else logging.NOTSET
     logging.getLogger("flowvis.clickhouse").setLevel(commits)
-    if not (loaded.click_house.enable or loaded.flow_collector.enable):
+    if not any(kind.chosen(loaded) for kind in KINDS):
         log.warning("no destination is enabled: records can only be seen with flowctl flows")
 
 

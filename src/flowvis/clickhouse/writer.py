@@ -104,6 +104,7 @@ class Writer:
         clock: Callable[[], float] = time.time,
         stats: WriterStats | None = None,
         books: BookHistory | None = None,
+        required: bool = True,
     ) -> None:
         """`stats` are those of the writer whose place this one takes, if any.
 
@@ -112,17 +113,18 @@ class Writer:
         A quarter of `max_bytes` is for what is being committed, which is copied into one piece.
         """
         self.name = f"clickhouse {store.name}"
+        self.required = required
         self.store = store
         self.stage = stage
         self.stats = stats or WriterStats()
         self._interval_s = commit_interval_s
         self._commit_records = commit_records
-        self._commit_bytes = max_bytes // 4
         self._grace_s = grace_s
         self._clock = clock
         self._identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._last = BatchId(self._identity, 0)
-        self._pending = Backlog(max_pending, max_bytes - self._commit_bytes)
+        self._pending = Backlog(max_pending)
+        self.bound(max_bytes)
         self._commit: _Commit | None = None
         self._books = books
         self._ready = False
@@ -150,6 +152,17 @@ class Writer:
     def held_bytes(self) -> int:
         """About what these take in memory."""
         return self._pending.bytes + self._committing_bytes()
+
+    def bound(self, max_bytes: int) -> None:
+        """Keep within so many bytes from now on."""
+        self._commit_bytes = max_bytes // 4
+        self._pending.max_bytes = max_bytes - self._commit_bytes
+
+    @property
+    def mark(self) -> int:
+        """The oldest mark of what the store has not acknowledged."""
+        under_way = self._commit.batches if self._commit is not None else ()
+        return min((self._pending.mark, *(batch.mark for batch in under_way)))
 
     def put(self, batch: Batch) -> None:
         """Take a batch; the oldest that wait are dropped when there are too many."""

@@ -1,11 +1,12 @@
-"""A way out of the aggregator, whose destination can be another one while records flow."""
+"""A way out of a daemon, whose destination can be another one while records flow."""
 
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from flowvis.batch import Batch
+from flowvis.batch import SETTLED, Batch
+from flowvis.delivery.destination import Destination
 from flowvis.runtime.component import let_end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger, Stage
@@ -13,44 +14,7 @@ from flowvis.runtime.ledger import Ledger, Stage
 log = logging.getLogger(__name__)
 
 
-class Replaceable(Protocol):
-    """What takes written records, and can hand over to another of its kind."""
-
-    name: str
-
-    @property
-    def problem(self) -> str:
-        """Why nothing can be sent at the moment; "" when all is well."""
-
-    def put(self, batch: Batch) -> None:
-        """Take a batch or count it as dropped; never wait."""
-
-    def held(self) -> int:
-        """Records that it has."""
-
-    def held_bytes(self) -> int:
-        """About what these take in memory."""
-
-    async def start(self) -> None:
-        """Begin to send."""
-
-    async def stop(self) -> None:
-        """Send what it has within its grace period; the rest is dropped, counted."""
-
-    async def retire(self, hurry: asyncio.Event) -> None:
-        """As `stop`, or until `hurry`; the rest is kept."""
-
-    def remainder(self) -> Any:
-        """Take out what was kept, in a form that others of its kind know."""
-
-    def succeed(self, remainder: Any) -> None:
-        """Take over what a retired one has kept; before `start`."""
-
-    def abandon(self) -> None:
-        """Give up what was kept, counted."""
-
-
-D = TypeVar("D", bound=Replaceable)
+D = TypeVar("D", bound=Destination)
 
 
 class Outlet(Generic[D]):
@@ -90,14 +54,28 @@ class Outlet(Generic[D]):
             self.stage.drop(OutgoingDropped.FAILED, self.stage.imbalance)
             raise
 
+    @property
+    def destinations(self) -> list[D]:
+        """The former destination, while it still sends, and the one that there is now."""
+        return [one for one in (self.former, self.current) if one is not None]
+
+    @property
+    def required(self) -> bool:
+        """Whether records are durable only when they are delivered here."""
+        return any(one.required for one in self.destinations)
+
+    @property
+    def mark(self) -> int:
+        """The oldest mark of what is not delivered; SETTLED when that is nothing."""
+        return min((one.mark for one in self.destinations), default=SETTLED)
+
     def held(self) -> int:
         """Records that the destination has, and the former one."""
-        return sum(one.held() for one in (self.current, self.former) if one is not None)
+        return sum(one.held() for one in self.destinations)
 
     def held_bytes(self) -> int:
         """About what these take in memory."""
-        parts = (self.current, self.former)
-        return sum(one.held_bytes() for one in parts if one is not None)
+        return sum(one.held_bytes() for one in self.destinations)
 
     def begin(self, destination: D | None) -> None:
         """Set the first destination, if there is one."""

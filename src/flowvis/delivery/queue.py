@@ -135,6 +135,11 @@ class Queue:
             self._make_room()
             self._wake.set()
 
+    def bound(self, max_bytes: int) -> None:
+        """Keep within so many bytes from now on."""
+        self._max_bytes = max_bytes
+        self._make_room()
+
     async def ready(self) -> None:
         """Return when there is something to take, or never will be."""
         while not (len(self._waiting) or self._closed):

@@ -108,8 +108,10 @@ class FlowExporter:
             self.budget["pending"],
             full=ExportDropped.PENDING_FULL,
         )
+        denied = settings.denied.wanted
+        denied_table = self._denied_table(settings, enricher, scope) if denied else None
         self.exporter = Exporter(
-            self.table,
+            [self.table] if denied_table is None else [self.table, denied_table],
             self.pending,
             exported.flow_collector_addr,
             self._tls_files(settings),
@@ -131,7 +133,9 @@ class FlowExporter:
             poll_interval_s=exported.flow_poll_interval,
             events=events,
         )
-        self.denied = self._denied(settings, enricher, scope) if settings.denied.wanted else None
+        self.denied = None
+        if denied_table is not None:
+            self.denied = self._denied_watch(settings, denied_table)
         self._scope = scope
         self._files = InventoryFiles(settings.inventory.files, self.inventory)
         self.configuration = Configuration(settings, self._appliers())
@@ -186,12 +190,12 @@ class FlowExporter:
         if self.denied is not None:
             self.denied.table.retime(exported.active_ms, exported.idle_ms)
         self.watch.poll_every(exported.flow_poll_interval)
-        self.exporter.collect()
+        self.exporter.collect(self.table)
 
     async def _choose_protocols(self, settings: ExporterSettings) -> None:
         self._scope.choose(settings.flow_exporter.protocol_filter)
         self.table.narrow()
-        self.exporter.collect()
+        self.exporter.collect(self.table)
 
     async def _judge_denied(self, settings: ExporterSettings) -> None:
         if self.denied is not None:
@@ -246,10 +250,11 @@ class FlowExporter:
             return None
         return self.cluster.tls if self.cluster is not None else settings.tls.files
 
-    def _denied(self, settings: ExporterSettings, enricher: Enricher, scope: Scope) -> DeniedWatch:
-        """What follows denied connections."""
+    def _denied_table(
+        self, settings: ExporterSettings, enricher: Enricher, scope: Scope
+    ) -> DeniedTable:
         denied = settings.denied
-        table = DeniedTable(
+        return DeniedTable(
             enricher,
             scope,
             active_timeout_ms=settings.flow_exporter.active_ms,
@@ -261,7 +266,9 @@ class FlowExporter:
             ledger=self.ledger,
             steady=SteadyTime(monotonic_ms),
         )
-        prefixes = Prefixes(denied.prefixes)
+
+    def _denied_watch(self, settings: ExporterSettings, table: DeniedTable) -> DeniedWatch:
+        denied, prefixes = settings.denied, Prefixes(settings.denied.prefixes)
         return DeniedWatch(
             table,
             self.exporter,

@@ -1,4 +1,4 @@
-"""From the logs of denied packets to the table, and from there to the exporter."""
+"""From the logs of denied packets to the table."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from flowvis.denials.prefixes import Prefixes
 from flowvis.denials.sources.follow import Follower
 from flowvis.denials.sources.log import PacketLog
 from flowvis.errors import SystemRefused
-from flowvis.exporter.export import LIVE_ROWS, Exporter
+from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.denied import DeniedTable
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
@@ -23,7 +23,6 @@ from flowvis.runtime.logs import LimitedLog
 log = logging.getLogger(__name__)
 
 READ_PAUSE_S = 0.1  # in which packets gather: what is done for each batch costs half a millisecond
-TELL_PAUSE_S = 0.5
 FOLLOW_PAUSE_S = 0.5
 RETRY_S = 30.0  # until a group that another program has may be free
 
@@ -37,11 +36,7 @@ class DeniedWatchStats:
 
 
 class DeniedWatch:
-    """Component: keeps the table of denied connections as the logs say, and reports them.
-
-    Records are made only while they can be sent: until then connections stay in the table, which
-    is bounded, and do not crowd out what waits in the exporter.
-    """
+    """Component: keeps the table of denied connections as the logs say."""
 
     name = "denied"
 
@@ -89,10 +84,9 @@ class DeniedWatch:
         if self.follower is not None:
             self._read_audit(self.follower)
             self._tasks.append(spawn("audit log", self._follow(self.follower)))
-        self._tasks.append(spawn("denied connections", self._tell()))
 
     async def stop(self) -> None:
-        """Take in what has been logged until now, and report everything."""
+        """Take in what has been logged until now."""
         for task in self._tasks:
             await end(task)
         for one in self.logs:
@@ -103,9 +97,6 @@ class DeniedWatch:
         if self.follower is not None:
             await _all(partial(self._read_audit, self.follower))
             self.follower.close()
-        while len(batch := self.table.flush(live=LIVE_ROWS)):
-            self._exporter.offer(batch)
-            await asyncio.sleep(0)
         self.stats.listening = 0
 
     def _open(self, one: PacketLog) -> bool:
@@ -177,18 +168,7 @@ class DeniedWatch:
             text = "a defect of ours over denied packets: %s: %s; %d of %d are left out"
             parts = (name, error, left, len(packets))
             self._log.log(logging.ERROR, name, text, *parts, error=error)
-
-    async def _tell(self) -> None:
-        """Hand on what is due, as fast as it can be sent."""
-        exporter = self._exporter
-        while True:
-            while exporter.client.connected and exporter.backlog < LIVE_ROWS:
-                batch = self.table.due(now_ms(), live=LIVE_ROWS)
-                if not len(batch):
-                    break
-                exporter.offer(batch)
-                await asyncio.sleep(0)
-            await asyncio.sleep(TELL_PAUSE_S)
+        self._exporter.look()
 
 
 async def _all(read: Callable[[], bool]) -> None:

@@ -1,15 +1,16 @@
-"""From the table to the collector: what is pending first, then what is due."""
+"""From the tables to the collector: what is pending first, then what is due."""
 
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from flowvis.batch import Batch
 from flowvis.delivery.messages import all_but, encode_next
 from flowvis.delivery.patience import Patience
 from flowvis.delivery.queue import Queue
-from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.fields import EXPORTED, Field
 from flowvis.ipfix.exporter import PROBE, ExporterSession, least_message
 from flowvis.runtime.clock import now_ms
@@ -28,18 +29,35 @@ PAUSE_S = 0.1  # between two looks at the table: each costs half a millisecond
 CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
 
 
+class ReportingTable(Protocol):
+    """What has records to be sent."""
+
+    survives: bool
+    """Whether its source keeps the connections, so that a successor reports them."""
+
+    def due(self, now_ms: int, *, live: int) -> Batch:
+        """Return the records of all that departed and of up to `live` live ones that are due."""
+
+    def flush(self, *, live: int) -> Batch:
+        """Return what is not reported yet, of up to `live` live connections."""
+
+    def next_deadline(self) -> int | None:
+        """When something will be due; None while nothing will."""
+
+
 class Exporter:
-    """Component: sends the table's records to one collector, in one session after the other.
+    """Component: sends the tables' records to one collector, in one session after the other.
 
     While the collector is away, records of ended connections wait in `pending`; live ones become
-    due only when they can be sent. What a session could not send is sent by the next one.
+    due only when they can be sent, and denied ones wait in their table, which is bounded. What a
+    session could not send is sent by the next one.
     """
 
     name = "exporter"
 
     def __init__(
         self,
-        table: ConnectionTable,
+        tables: Sequence[ReportingTable],
         pending: Queue,
         address: CollectorAddress,
         tls: TlsFiles | None,
@@ -67,7 +85,7 @@ class Exporter:
             on_attempt=on_attempt,
             on_state=lambda _: self._wake.set(),
         )
-        self._table = table
+        self._tables = deque(tables)  # whose turn it is comes first
         self._pending = pending
         self._domain = domain
         self._fields = fields
@@ -81,18 +99,13 @@ class Exporter:
         self._done = False
         self._task: asyncio.Task[None] | None = None
 
-    def collect(self) -> None:
-        """Bring what has ended in the table to the pending records."""
-        self.offer(self._table.due(now_ms(), live=0))
+    def collect(self, table: ReportingTable) -> None:
+        """Bring what has ended in a table to the pending records; look what is due in it."""
+        self._pending.put(table.due(now_ms(), live=0))
+        self.look()
 
-    @property
-    def backlog(self) -> int:
-        """How many records wait to be sent."""
-        return len(self._pending)
-
-    def offer(self, batch: Batch) -> None:
-        """Take records from elsewhere, to be sent after those that are pending."""
-        self._pending.put(batch)
+    def look(self) -> None:
+        """Look what is due: it may be so sooner than it was."""
         self._wake.set()
 
     def redirect(
@@ -157,9 +170,12 @@ class Exporter:
     def _give_up(self) -> None:
         """Count what cannot be sent any more."""
         lost = self._pending.abandon(ExportDropped.STOPPED)
-        while not self._has_successor and len(batch := self._table.flush(live=LIVE_ROWS)):
-            self._pending.put(batch)
-            lost += self._pending.abandon(ExportDropped.STOPPED)
+        for table in self._tables:
+            if self._has_successor and table.survives:
+                continue
+            while len(batch := table.flush(live=LIVE_ROWS)):
+                self._pending.put(batch)
+                lost += self._pending.abandon(ExportDropped.STOPPED)
         if lost:
             log.warning("%d records are lost: %s did not take them", lost, self.client.address)
 
@@ -190,10 +206,7 @@ class Exporter:
         while self._redirect is None:
             if not self._pending.waiting:
                 self._wake.clear()
-                if self._stopping:
-                    self._pending.put(self._table.flush(live=LIVE_ROWS))
-                else:
-                    self._pending.put(self._table.due(now_ms(), live=LIVE_ROWS))
+                self._pull()
             if self._pending.waiting:
                 await self._send(session)
             elif self._stopping:
@@ -201,6 +214,18 @@ class Exporter:
                 return
             else:
                 await self._rest()
+
+    def _pull(self) -> None:
+        """Bring what is due in one table to the pending records; the next time another's."""
+        for table in tuple(self._tables):
+            self._tables.rotate(-1)
+            if self._stopping:
+                batch = table.flush(live=LIVE_ROWS)
+            else:
+                batch = table.due(now_ms(), live=LIVE_ROWS)
+            if len(batch):
+                self._pending.put(batch)
+                return
 
     async def _send(self, session: ExporterSession) -> None:
         """Send one batch; what did not leave comes first in the next session."""
@@ -230,8 +255,9 @@ class Exporter:
 
     async def _rest(self) -> None:
         """Wait until there may be something to send, or the session is lost."""
-        deadline = self._table.next_deadline()
-        pause = None if deadline is None else max((deadline - now_ms()) / 1000, PAUSE_S)
+        deadlines = [table.next_deadline() for table in self._tables]
+        earliest = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        pause = None if earliest is None else max((earliest - now_ms()) / 1000, PAUSE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 # What the last message was waited after may have been the session's end.

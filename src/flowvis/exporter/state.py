@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
+from flowvis.batch import Batch
 from flowvis.exporter.journal import Journal
 from flowvis.exporter.tables.reported import Reported
 
@@ -28,8 +29,8 @@ class ReportingTable(Protocol):
     def take_over(self, reported: Reported) -> None:
         """Know what the predecessor exported."""
 
-    def journal_to(self, note: Callable[[Reported], None]) -> None:
-        """Note from now on what is exported, before anybody can send it."""
+    def keep_to(self, keep: Callable[[Batch, Reported], None]) -> None:
+        """Let records be kept from now on as they are taken, before anybody can send them."""
 
 
 class StateFile:
@@ -61,14 +62,14 @@ class StateFile:
             self._table.take_over(reported)
             log.info("%s: %d connections are known", self.path, len(reported))
         self._rewrite()
-        self._table.journal_to(self._note)
+        self._table.keep_to(self._note)
 
     async def stop(self) -> None:
         """Leave what was exported to the successor, unless it has begun already."""
         self._rewrite()
         self.journal.close()
 
-    def _note(self, reported: Reported) -> None:
+    def _note(self, _records: Batch, reported: Reported) -> None:
         if self._handed_on:
             return
         try:

@@ -143,7 +143,7 @@ class Watch:
             else:
                 self._poll_again()  # what was not listed may be there
             self.stats.took(time.monotonic() - began)
-            self._exporter.collect()
+            self._exporter.collect(self._table)
 
     def _say_uncounted(self) -> None:
         """Say once what has no counters, and what helps."""
@@ -170,7 +170,7 @@ class Watch:
                 loop.remove_reader(descriptor)
                 async with self._lock:
                     await self._drain()
-                    self._exporter.collect()
+                    self._exporter.collect(self._table)
                 await asyncio.sleep(EVENT_PAUSE_S)
         finally:
             loop.remove_reader(descriptor)
@@ -179,7 +179,7 @@ class Watch:
         """Take in all events that have arrived."""
         while len(events := self._read()):
             self._take(self._table.event, events)
-            self._exporter.collect()
+            self._exporter.collect(self._table)
             await asyncio.sleep(0)
 
     def _take(self, take: Callable[[Entries, int], None], entries: Entries) -> bool:

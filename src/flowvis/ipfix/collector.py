@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerError, Where
+from flowvis.ipfix.acknowledgement import read_sent_again, says_sent_again
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.events import (
     Event,
@@ -76,6 +77,7 @@ class CollectorSession:
         self._wasted = 0  # work since the last record
         self._events: list[Event] = []
         self._complained = False
+        self._sent_again_until = 0  # of the session's records
         self.pending = False
         """Whether work was left for `go_on`."""
 
@@ -102,6 +104,11 @@ class CollectorSession:
     def fruitless(self) -> bool:
         """Whether the peer only makes work: it has sent no records for long."""
         return self._wasted > FRUITLESS_WORK
+
+    @property
+    def repeating(self) -> bool:
+        """Whether the next records may have been received before, as the exporter says."""
+        return self.stats.records < self._sent_again_until
 
     @property
     def export_ms(self) -> int:
@@ -187,7 +194,10 @@ class CollectorSession:
     def _read_set(self, data: Buffer) -> None:
         """Read a set that the leaf does not know."""
         decoder = self._decoder
-        if decoder.set_id >= FIRST_DATA_SET:
+        template = self._templates.get((decoder.domain, decoder.set_id))
+        if template is not None and says_sent_again(template):
+            self._read_sent_again(bytes(data[decoder.place + SET.size : decoder.set_end]))
+        elif decoder.set_id >= FIRST_DATA_SET:
             self.stats.sets_without_template += 1
             self._malformed(self._fault("no-template", "data of a template that never came"))
         elif decoder.set_id in {TEMPLATE_SET, OPTIONS_TEMPLATE_SET}:
@@ -195,6 +205,16 @@ class CollectorSession:
             self._take(read_templates(body, decoder.set_id, self._limits.template_fields))
         else:
             self._malformed(self._fault("set-id", "a set id that no version of IPFIX has"))
+
+    def _read_sent_again(self, body: bytes) -> None:
+        decoder, stats = self._decoder, self.stats
+        try:
+            count = read_sent_again(body, decoder.domain)
+        except MalformedSet as error:
+            self._malformed(self._fault(error.reason, error.detail))
+            return
+        stats.sent_again += count
+        self._sent_again_until = decoder.records + count
 
     def _take(self, templates: Iterator[Template | LongTemplate]) -> bool:
         """Take templates of a set in; False if that was too much work for now."""
@@ -240,6 +260,11 @@ class CollectorSession:
             raise self._over("templates", len(self._templates) + 1, limits.templates)
         if template.minimum_length == 0:
             raise self._fault("empty-records", f"template {template.id}: records of no bytes")
+        if says_sent_again(template):  # read here: a session has one such record
+            if known is not None and not says_sent_again(known):
+                self._decoder.forget(*key)
+            self._note_learned(key, template, known)
+            return
         domain = self._decoder.domain
         number = domain if self._exporter is None else self._exporter(domain)
         plan = self._buffer.plans.find(template)
@@ -247,16 +272,21 @@ class CollectorSession:
             plan = self._buffer.plans.compile(template)
             self._pay(COMPILE_WORK, template)
         self._decoder.learn(*key, plan.program_of(number))
-        self._templates[key] = template
-        self.stats.templates += known is None
-        self.stats.templates_changed += known is not None
         self.stats.unknown_fields += plan.unknown
         self.stats.unusable_fields += plan.unusable
         self.stats.incomplete_templates += bool(plan.missing)
-        self._report(TemplateLearned(*key, len(template.specifiers), plan.unknown))
+        self._note_learned(key, template, known, plan.unknown)
         if not self._complained and (plan.unknown or plan.missing):
             self._complained = True
             self._report(NotUnderstood(*key, plan.elements, plan.missing))
+
+    def _note_learned(
+        self, key: tuple[int, int], template: Template, known: Template | None, unknown: int = 0
+    ) -> None:
+        self._templates[key] = template
+        self.stats.templates += known is None
+        self.stats.templates_changed += known is not None
+        self._report(TemplateLearned(*key, len(template.specifiers), unknown))
 
     def _pay(self, price: tuple[int, int], template: Template) -> None:
         self._left -= price[0] + price[1] * len(template.specifiers)
@@ -276,8 +306,8 @@ class CollectorSession:
                 if key[0] == domain and bool(template.scope_count) == options
             ]
         for key in keys:
-            del self._templates[key]
-            self._decoder.forget(*key)
+            if not says_sent_again(self._templates.pop(key)):
+                self._decoder.forget(*key)
             self.stats.templates_withdrawn += 1
             self._report(TemplateWithdrawn(*key))
 

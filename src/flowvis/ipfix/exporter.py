@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, is_ipv4
 from flowvis.fields import Field, Kind
+from flowvis.ipfix.acknowledgement import sent_again
 from flowvis.ipfix.fitting import fitted
 from flowvis.ipfix.plan import encode_program
 from flowvis.ipfix.stats import ExporterStats
@@ -46,7 +47,7 @@ class ExporterSession:
         self.stats = ExporterStats()
         self._domain = domain
         self._fields = tuple(fields)
-        self._max_message = max_message
+        self.max_message = max_message
         if (least := least_message(self._fields)) > max_message:
             raise ValueError(f"messages of {max_message} bytes: a template takes {least}")
         self._refresh = template_refresh
@@ -68,6 +69,15 @@ class ExporterSession:
         """The messages with the templates, one in each."""
         self._refreshed = now
         return self._sent([self._header(len(body), now) + body for body in self._template_sets])
+
+    def sent_again(self, count: int, now: int) -> list[bytes]:
+        """The message that says that so many of the first records may have been received before.
+
+        For the beginning of a session that acknowledges (see `flowvis.ipfix.acknowledgement`).
+        """
+        message = sent_again(self._domain, count, export_time=now, sequence=self._sequence)
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        return self._sent([message])
 
     def encode(self, batch: Batch, now: int) -> list[bytes]:
         """Whole messages with the records of a batch: IPv4, then IPv6; see `in_sending_order`.
@@ -95,7 +105,7 @@ class ExporterSession:
         messages, written = self._written(encoder, columns, batch.strings, rows, now)
         if encoder.oversized:
             # All of them once more: who resends some counts on their order.
-            room = self._max_message - HEADER.size - SET.size - self._fixed[version]
+            room = self.max_message - HEADER.size - SET.size - self._fixed[version]
             fitting = fitted(batch, self._text, encoder.oversized, room)
             self.stats.shortened += len(encoder.oversized)
             columns = [_column(fitting, field) for field in self._fields]
@@ -121,7 +131,7 @@ class ExporterSession:
             rows,
             export_time=now,
             sequence=self._sequence,
-            max_message=self._max_message,
+            max_message=self.max_message,
         )
 
     def _refresh_due(self, now: int) -> bool:

@@ -13,6 +13,7 @@ class CollectorStats:
     octets: int = count("Bytes of IPFIX")
     messages: int = count("IPFIX messages")
     records: int = count("Data records that were decoded")
+    sent_again: int = count("Data records that may have been received before, as exporters say")
     ignored_records: int = count("Data records of options, or without any field that is kept")
     templates: int = count("Template records that were new")
     templates_repeated: int = count("Template records that were known already")

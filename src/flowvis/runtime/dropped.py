@@ -129,9 +129,9 @@ PAGES = (
         FlowDropped,
     ),
     Page(
-        "aggregator `clickhouse`, `ipfix`",
+        "aggregator: each destination (`clickhouse`, `ipfix`, ...)",
         "from the correlator",
-        "acknowledged by the store; handed to the kernel's TCP",
+        "acknowledged by the store; handed to the kernel",
         dropped=OutgoingDropped,
     ),
 )
@@ -139,11 +139,12 @@ PAGES = (
 
 
 def reason_of(stage: str, word: str) -> Reason | None:
-    """Return the reason that a stage of the ledger has by this word, if it is on its page."""
-    for page in PAGES:
-        if f"`{stage}`" in page.stage and page.dropped is not None:
-            return next((reason for reason in page.dropped if reason == word), None)
-    return None
+    """Return the reason that a stage of the ledger has by this word, if it is on its page.
+
+    A stage that has no page of its own is a destination's.
+    """
+    page = next((page for page in PAGES if f"`{stage}`" in page.stage), PAGES[-1])
+    return next((reason for reason in page.dropped or () if reason == word), None)
 
 
 def documentation() -> str:

@@ -4,7 +4,7 @@ Names are `flowvis_<daemon>_<component>_<what>[_<unit>]`, counters with `_total`
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -52,22 +52,30 @@ class StatsCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield a family for each field."""
         stats = self._read()
-        if stats is None:
-            return
-        for field in dataclasses.fields(stats):
-            value = getattr(stats, field.name)
-            kind = GaugeMetricFamily if field.metadata.get("gauge") else CounterMetricFamily
-            text = field.metadata.get("help") or field.name.replace("_", " ").capitalize()
-            name = f"{self._prefix}_{field.name}"
-            if isinstance(value, Mapping):
-                family = kind(name, text, labels=[*self._labels, "reason"])
-                for reason, count in dict(value).items():
-                    family.add_metric([*self._labels.values(), str(reason)], count)
-                yield family
-            elif isinstance(value, int | float):
-                family = kind(name, text, labels=list(self._labels))
-                family.add_metric(list(self._labels.values()), value)
-                yield family
+        found = [] if stats is None else [(list(self._labels.values()), stats)]
+        return stats_families(self._prefix, list(self._labels), found)
+
+
+def stats_families(
+    prefix: str, labels: Sequence[str], found: Sequence[tuple[Sequence[str], Any]]
+) -> Iterator[Metric]:
+    """Yield a family for each field of stats of one class, each under its values of the labels."""
+    for field in dataclasses.fields(found[0][1]) if found else ():
+        kind = GaugeMetricFamily if field.metadata.get("gauge") else CounterMetricFamily
+        text = field.metadata.get("help") or field.name.replace("_", " ").capitalize()
+        name = f"{prefix}_{field.name}"
+        first = getattr(found[0][1], field.name)
+        if isinstance(first, Mapping):
+            family = kind(name, text, labels=[*labels, "reason"])
+            for values, stats in found:
+                for reason, count in dict(getattr(stats, field.name)).items():
+                    family.add_metric([*values, str(reason)], count)
+            yield family
+        elif isinstance(first, int | float):
+            family = kind(name, text, labels=list(labels))
+            for values, stats in found:
+                family.add_metric(list(values), getattr(stats, field.name))
+            yield family
 
 
 class ReadingsCollector(Collector):

@@ -43,6 +43,9 @@ class Channel(Protocol):
     def subject(self) -> str:
         """The common name in the peer's certificate; "" without one."""
 
+    def protocol(self) -> str:
+        """The application protocol that was agreed on (ALPN); "" for none."""
+
 
 GRPC = "h2"
 """The application protocol (ALPN) that gRPC is spoken over."""
@@ -83,6 +86,10 @@ class PlainChannel:
 
     def subject(self) -> str:
         """Nobody."""
+        return ""
+
+    def protocol(self) -> str:
+        """None."""
         return ""
 
 
@@ -141,6 +148,10 @@ class TlsChannel:
         certificate: dict[str, Any] = self._tls.getpeercert() or {}
         names = [item for group in certificate.get("subject", ()) for item in group]
         return next((str(value) for key, value in names if key == "commonName"), "")
+
+    def protocol(self) -> str:
+        """What ALPN agreed on."""
+        return self._tls.selected_alpn_protocol() or ""
 
     def _handshake(self) -> bool:
         try:

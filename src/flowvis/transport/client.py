@@ -11,6 +11,9 @@ nothing, and are tried again with back-off, which only a session that stood ends
 
 Over UDP a session is a connected socket: it ends where ICMP says that nobody takes what is sent,
 and everything else is as above. What is lost on the way nobody learns.
+
+Where the two have agreed on acknowledgements there is nothing to prove: the caller keeps all that
+is not acknowledged.
 """
 
 import asyncio
@@ -26,6 +29,7 @@ from dataclasses import dataclass
 
 from flowvis.counts import count, counts_by_reason
 from flowvis.errors import FlowvisError, PeerError, SettingsError
+from flowvis.ipfix.acknowledgement import PROTOCOL
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.causes import NO_TLS, OTHER_CA, cause_of
 from flowvis.runtime.logs import LimitedLog
@@ -46,6 +50,9 @@ CONNECT_S = 10.0  # for a connection, and again for its handshake, with each add
 
 Session = Connection | DatagramConnection
 
+NO_PROTOCOL = "no application protocol"
+"""The alert (RFC 7301 section 3.2), in OpenSSL's words, of those who take no such offer."""
+
 Hosts = Callable[[CollectorAddress], Awaitable[Sequence[str]]]
 """Asked at each attempt: the names or addresses to try, in this order; FlowvisError if none."""
 
@@ -63,6 +70,10 @@ class ConnectionLost(FlowvisError):
         self.unsent = list(unsent)
         self.sent = sent
         """How many messages of this call left before, and may have arrived."""
+
+
+class _OfferRefused(Exception):
+    """The collector ends handshakes in which it is offered a protocol that it does not know."""
 
 
 @dataclass
@@ -88,15 +99,22 @@ class Client:
         hosts: Hosts = by_name,
         probe: bytes = b"",
         backoff: Backoff | None = None,
+        on_data: Callable[[memoryview], None] | None = None,
         on_state: Callable[[bool], None] | None = None,
         on_attempt: Attempted | None = None,
     ) -> None:
-        """`probe` is a message that changes nothing: see `Connection.probe`."""
+        """`probe` is a message that changes nothing: see `Connection.probe`.
+
+        With `on_data` acknowledgements are offered over TLS, and given to it where the collector
+        takes the offer; its PeerError ends the session.
+        """
         self._target(address, tls, server_name)
         self.stats = ClientStats()
         self._hosts = hosts
         self._probe = probe
         self._backoff = backoff or Backoff()
+        self._on_data = on_data
+        self._offers = True
         self._on_state = on_state
         self._on_attempt = on_attempt
         self._limited = LimitedLog(log)
@@ -111,6 +129,11 @@ class Client:
     def connected(self) -> bool:
         """Whether a session stands."""
         return self._session is not None and self._session.alive
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the session is, or was, one whose collector acknowledges."""
+        return self._session is not None and self._session.protocol == PROTOCOL
 
     @property
     def max_message(self) -> int:
@@ -134,6 +157,9 @@ class Client:
             self._redirected.clear()
             try:
                 session = await self._attempt()
+            except _OfferRefused:
+                self._offers = False
+                continue
             except (OSError, FlowvisError) as error:
                 wait_s = self._backoff.wait_s()
                 self._limited.log(
@@ -147,7 +173,11 @@ class Client:
                 continue
             session.trial_s, session.probe = STOOD_S, self._probe
             self._session = session
+            self._offers = True
             self._trials = TRIALS
+            if self.acknowledges:
+                self._trials, session.probe = 0, b""
+                session.on_data = self._on_data
             self.stats.sessions += 1
             log.info("connected to %s", self.address)
             self._tell(connected=True)
@@ -293,6 +323,8 @@ class Client:
                 await connection.establish()
         except (OSError, PeerError) as error:
             connection.close()
+            if self._offers and NO_PROTOCOL in str(error):
+                raise _OfferRefused from error
             problems.append(f"{place}: {cause_of(error, CONNECT_S)}{_remedy(error)}")
             return None
         except BaseException:
@@ -320,7 +352,10 @@ class Client:
                 self._certificates.refresh()
             except SettingsError as error:
                 log.warning("%s: new certificates are bad: %s", self.address, error)
-        return self._certificates.context()
+        context = self._certificates.context()
+        if self._on_data is not None:
+            context.set_alpn_protocols([PROTOCOL] if self._offers else [])
+        return context
 
     def _channel(self, context: ssl.SSLContext | None) -> Channel:
         if context is None:

@@ -25,7 +25,7 @@ CLOSED = "closed"
 
 CONFIRM_S = 0.5  # for a server that sends no session tickets, and so never confirms
 STALLED_S = 60.0  # a collector that does not take one message in so long is gone
-READ_BYTES = 16 << 10  # collectors say nothing but TLS's own messages
+READ_BYTES = 16 << 10  # collectors say little beside TLS's own messages
 LOOK_S = 0.01  # between two looks at what a collector has acknowledged
 LOOK_LONGEST_S = 1.0
 MAX_MESSAGE = 65535  # bytes: a stream has no other limit than the length field's
@@ -49,6 +49,9 @@ class Connection:
         """How long, from its beginning, it is on trial."""
         self.probe = b""
         """A message that changes nothing, to look into a FIN with; empty: believe the FIN."""
+        self.on_data: Callable[[memoryview], None] | None = None
+        """Takes what the collector says, where it says something; its PeerError ends the session.
+        The bytes are overwritten after the call."""
         self.lasted_s = 0.0
         """How long it had lived when it was over."""
         self.over = asyncio.Event()
@@ -83,6 +86,11 @@ class Connection:
         self._standing = self.alive
         if not self._standing:
             raise PeerError(self.reason, self.detail)
+
+    @property
+    def protocol(self) -> str:
+        """The application protocol that was agreed on; "" for none."""
+        return self._channel.protocol()
 
     async def send(self, message: bytes) -> bool:
         """Send one message; False if the peer cannot have received it whole."""
@@ -192,7 +200,9 @@ class Connection:
             self._goes_away()
             return
         try:
-            self._channel.receive(self._data[:count], self._plain)
+            said = self._channel.receive(self._data[:count], self._plain)
+            if len(said) and self.on_data is not None:
+                self.on_data(said)
         except PeerError as error:
             self._lose(error.reason, str(error))
             return

@@ -40,6 +40,7 @@ class DatagramConnection:
     """
 
     datagrams = True
+    protocol = ""
 
     def __init__(self, sock: socket.socket, on_lost: Callable[[str], None]) -> None:
         self.alive = True
@@ -50,6 +51,7 @@ class DatagramConnection:
         self.trial_s = 0.0
         self.probe = b""
         """Nothing to look into: there is no FIN."""
+        self.on_data: Callable[[memoryview], None] | None = None
         self.lasted_s = 0.0
         """How long it had lived when it was over."""
         self.over = asyncio.Event()

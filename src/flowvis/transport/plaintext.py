@@ -12,6 +12,7 @@ interpreter, OpenSSL linked statically), `ssl` does the reading as well.
 import _ssl
 import ctypes
 import logging
+import re
 import ssl
 from typing import Any, Protocol
 
@@ -27,6 +28,8 @@ _FUNCTIONS = (
     "ERR_reason_error_string",
 )
 """What the leaf calls, in its order."""
+
+_PLACES = re.compile(r"^\[\w*] | \(_ssl\.c:\d+\)$")
 
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 _HEAD = object.__basicsize__
@@ -143,5 +146,6 @@ def plaintext_reader(session: ssl.SSLObject) -> PlaintextReader:
 
 
 def words(error: ssl.SSLError) -> str:
-    """Name a fault in OpenSSL's words."""
-    return (error.reason or "unknown").replace("_", " ").lower()
+    """Name a fault in OpenSSL's words; `ssl` lacks the names of some, and has their text alone."""
+    text = _PLACES.sub("", str(error.args[-1])) if error.args else ""
+    return (error.reason or text or "unknown").replace("_", " ").lower()

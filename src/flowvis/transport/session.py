@@ -8,10 +8,11 @@ import math
 import random
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from flowvis.errors import PeerError
+from flowvis.ipfix.acknowledgement import PROTOCOL
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.channel import Channel
 from flowvis.transport.stats import ServerStats
@@ -57,6 +58,10 @@ class SessionLimits:
         return self.sessions_per_address
 
 
+Answer = Callable[[bytes], None]
+"""Sends a peer something, without waiting: what has not left is replaced by what comes next."""
+
+
 @dataclass(frozen=True)
 class Peer:
     """Who is at the other end."""
@@ -65,6 +70,8 @@ class Peer:
     port: int
     subject: str = ""
     """The common name of the client's certificate."""
+    answer: Answer | None = field(default=None, repr=False, compare=False)
+    """Where it has agreed to take acknowledgements: how they are sent."""
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
@@ -146,9 +153,9 @@ class ServerSession:
     """
 
     __slots__ = (
-        "_began", "_channel", "_common", "_correction_s", "_count_read", "_deadline", "_doorkeeper",
-        "_eof", "_half_closed", "_handler", "_loop", "_pending", "_resting", "_room", "_sock",
-        "ends_at", "last_observed", "open", "peer", "proven", "waiting",
+        "_answer", "_began", "_channel", "_common", "_correction_s", "_count_read", "_deadline",
+        "_doorkeeper", "_eof", "_half_closed", "_handler", "_loop", "_pending", "_resting", "_room",
+        "_sock", "ends_at", "last_observed", "open", "peer", "proven", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -165,7 +172,7 @@ class ServerSession:
         self._doorkeeper = doorkeeper
         self._handler: PeerHandler | None = None
         self._half_closed = self._eof = self._resting = False
-        self._pending = b""
+        self._pending = self._answer = b""
         self._room = min(FIRST_READ, common.limits.read_bytes)
         self._count_read = 0
         self._correction_s = 0.0
@@ -248,6 +255,11 @@ class ServerSession:
     def abandon(self) -> None:
         """Read what is there and close, since the peer does not."""
         self._guard(self._read_last)
+
+    def answer(self, data: bytes) -> None:
+        """Send `data` as soon as the peer takes it, instead of what was to be sent before."""
+        self._answer = data
+        self._guard(self._send_answer)
 
     def expire(self) -> None:
         """End a session that was silent for too long."""
@@ -357,7 +369,8 @@ class ServerSession:
     def _established(self, channel: Channel) -> None:
         """The peer is known: make its handler."""
         self._deadline.cancel()
-        self.peer = Peer(self.peer.address, self.peer.port, channel.subject())
+        answer = self.answer if channel.protocol() == PROTOCOL else None
+        self.peer = Peer(self.peer.address, self.peer.port, channel.subject(), answer)
         self._handler = self._common.factory(self.peer)
         self._doorkeeper.established(self)
         log.debug("session of %s", self.peer)
@@ -401,12 +414,26 @@ class ServerSession:
             self._pending = b""
             raise PeerError("pending-bytes", f"leaves over {PENDING_BYTES} bytes unread")
 
+    def _send_answer(self) -> None:
+        """Send the answer, if the one before has left; what the peer does not take yet waits."""
+        if not self.open or self._channel is None:
+            return
+        self._flush()
+        if self._answer and not self._pending and not self._half_closed:
+            self._pending, self._answer = self._channel.write(self._answer), b""
+            self._flush()
+        if self._pending:
+            self._loop.add_writer(self._sock, self._guard, self._send_answer)
+        else:
+            self._loop.remove_writer(self._sock)
+
     def _close(self) -> None:
         if not self.open:
             return
         self.open = False
         self._deadline.cancel()
         self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
         self._sock.close()
         self._doorkeeper.closed(self)
         if self._handler is None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flowvis.errors import SettingsError
+from flowvis.ipfix.acknowledgement import PROTOCOL
 from flowvis.transport.channel import GRPC
 
 OTHER_PROTOCOLS = ("ipfix", "http/1.1")
 """What a server selects (ALPN) rather than h2, whoever offers it too: IPFIX has no name there, and
-a client that offers something else beside h2 is not one of gRPC."""
+a client that offers something else beside h2 is not one of gRPC. Before all it selects our own."""
 
 VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
 
@@ -49,7 +50,7 @@ class TlsFiles:
             raise SettingsError(missing)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
-        context.set_alpn_protocols([*OTHER_PROTOCOLS, GRPC])  # see TlsChannel
+        context.set_alpn_protocols([PROTOCOL, *OTHER_PROTOCOLS, GRPC])  # see TlsChannel
         context.num_tickets = 1  # tells the client that its certificate was accepted
         return self._fill(context)
 

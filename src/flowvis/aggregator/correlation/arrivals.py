@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.generations import Report
 from flowvis.aggregator.correlation.key import reversed_sides, second_way
-from flowvis.aggregator.correlation.layout import COLUMNS
+from flowvis.aggregator.correlation.layout import COLUMNS, COUNTED
 from flowvis.aggregator.correlation.relayed import COUNTERS, by_node
 from flowvis.aggregator.correlation.reversal import reverse, reverse_rows
 from flowvis.aggregator.correlation.rows import LiveRows
@@ -22,6 +22,7 @@ from flowvis.native.contract.merge import FlowState, Records, Sides
 
 _REPLIES = tuple(name for name in COUNTERS if name.startswith("reverse"))
 _COUNTED_BY = tuple(f"octetTotalCountFrom{side}Node" for side in ("Source", "Destination"))
+_GROWN = tuple((name, name.replace("Total", "Delta")) for name in COUNTED)
 _TRANSLATED = ("destinationServicePort", "proxySnatPort")
 
 
@@ -47,6 +48,29 @@ class Arrivals:
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    @property
+    def ends_s(self) -> NDArray[np.uint32]:
+        """When the counters were read, in seconds."""
+        return np.asarray(self._columns["flowEndSeconds"])
+
+    def go_on(self) -> NDArray[np.bool_]:
+        """Which records may be of a connection that something was written of before.
+
+        One with a past, or a half, as the other may have been written.
+        """
+        past = (self._bits & Sides.CORRELATE) != 0
+        for total, delta in _GROWN:
+            past |= self._columns[total] > self._columns[delta]
+        return np.asarray(past)
+
+    def of_records(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What is known of records as they came, also of what the other nodes counted of them."""
+        return values[np.cumsum(~self._again) - 1] if self._again.any() else values
+
+    def of_batch(self, which: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The same of the records as they came, without what the other nodes counted."""
+        return np.asarray(which[~self._again])
 
     def place(self, now_ms: int) -> None:
         """Find or make the slots."""

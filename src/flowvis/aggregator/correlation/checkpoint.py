@@ -10,8 +10,8 @@ from flowvis import checkpoint
 from flowvis.aggregator.correlation.layout import COUNTED, HELD, ROW, SIDES, last
 from flowvis.batch import Column, same_addresses
 from flowvis.fields import ICMP, Kind, Merge, Source
-from flowvis.native import order_endpoints, pack_keys
-from flowvis.native.contract.halves import ENDPOINT, GENERATION, WAY
+from flowvis.native import FlowIndex, order_endpoints, pack_keys
+from flowvis.native.contract.halves import ENDPOINT, GENERATION, KEY_SIZE, WAY
 from flowvis.native.contract.merge import FlowState, Sides
 from flowvis.strings import Strings
 
@@ -55,6 +55,15 @@ class Flows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+NONE = Flows(
+    np.zeros(0, dtype=ROW),
+    np.zeros(0, dtype=np.uint64),
+    np.zeros((0, KEY_SIZE), dtype=np.uint8),
+    np.zeros(0, dtype=np.uint32),
+)
+"""Nothing was written."""
 
 
 def checkpoints(
@@ -178,3 +187,46 @@ def _keys(rows: NDArray[np.void], bits: NDArray[np.uint32]) -> NDArray[np.uint8]
     tail[:, 0] = way
     packed: NDArray[np.uint8] = pack_keys(*endpoints, protocol, flow_id, tail)
     return packed
+
+
+def newest(stored: Flows, wanted: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of the rows are the newest connection of each of the keys that has any.
+
+    And for each of these the row of the connection before it, -1 where there is none. Of rows of
+    one connection, which are known by the start of a side, the one that was written last counts.
+    """
+    index = FlowIndex(KEY_SIZE, max(len(wanted), 1))
+    index.upsert(wanted)
+    places = index.find(stored.keys)
+    order = np.lexsort((stored.numbers, stored.rows["flowStartMilliseconds"], places))
+    order = order[places[order] >= 0]
+    if not len(order):
+        return order, order
+    firsts = np.flatnonzero(np.diff(places[order], prepend=-1))
+    ends = np.append(firsts[1:], len(order))
+    current = order[ends - 1]
+    before = np.full(len(current), -1, dtype=np.int64)
+    for at in np.flatnonzero(ends - firsts > 1).tolist():
+        latest = _connections(stored, order[firsts[at] : ends[at]].tolist())
+        current[at] = latest[-1]
+        before[at] = latest[-2] if len(latest) > 1 else -1
+    return current, before
+
+
+def _connections(stored: Flows, of_key: list[int]) -> list[int]:
+    """The last row of each connection of one key, in the order of their starts."""
+    found: list[int] = []
+    for row in of_key:
+        same = next((at for at, one in enumerate(found) if _is_one(stored, one, row)), None)
+        if same is None:
+            found.append(row)
+        elif stored.numbers[row] >= stored.numbers[found[same]]:
+            found[same] = row
+    return found
+
+
+def _is_one(stored: Flows, one: int, other: int) -> bool:
+    starts = [stored.rows["sideStart"][row].tolist() for row in (one, other)]
+    turned = (stored.state[one] ^ stored.state[other]) & FlowState.REVERSED != 0
+    pairs = zip(starts[0], starts[1][::-1] if turned else starts[1], strict=True)
+    return any(first == second != 0 for first, second in pairs)

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.arrivals import Arrivals
-from flowvis.aggregator.correlation.checkpoint import checkpoints
-from flowvis.aggregator.correlation.generations import Generations
+from flowvis.aggregator.correlation.checkpoint import Flows, checkpoints, newest
+from flowvis.aggregator.correlation.generations import Generations, previous
 from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
+from flowvis.aggregator.correlation.parked import MAX_BYTES, Doubt, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
@@ -37,12 +38,14 @@ _ADDED_TEXT = tuple(f.name for f in FIELDS if f.merge is Merge.ADDED and f.kind 
 
 @dataclass(slots=True)
 class FlowStats:
-    """What became of the records: received = written + merged + held + dropped, at any time."""
+    """What became of the records: received = written + merged + held + parked + dropped."""
 
     received: int = count("Records that came in")
     written: int = count("Records that went out")
     merged: int = count("Records that joined what already waited to be written")
     held: int = gauge("Flows that have something to write")
+    parked: int = gauge("Records that wait for what the store knows of their connections")
+    restored: int = count("Flows gone on with from what the store knows of them")
     late: int = count("Records dropped since their node has said something newer")
     repeated: int = count("Records dropped since they say nothing new")
     unchanged: int = count("Records that had a later end only: not written, as nothing had changed")
@@ -71,7 +74,7 @@ class FlowStats:
     @property
     def imbalance(self) -> int:
         """0 when the books balance."""
-        known = self.written + self.merged + self.held + sum(self.dropped.values())
+        known = self.written + self.merged + self.held + self.parked + sum(self.dropped.values())
         return self.received - known
 
 
@@ -108,6 +111,7 @@ class FlowTable:
         max_flows: int = MAX_FLOWS,
         compact_bytes: int = COMPACT_BYTES,
         text_bytes: int = MAX_TABLE_BYTES,
+        parked_bytes: int = MAX_BYTES,
         steady: SteadyTime | None = None,
     ) -> None:
         """Times that come in and go out are the wall clock's; what is due goes by steady time.
@@ -126,6 +130,7 @@ class FlowTable:
         self._moved_bytes = 0
         self._noted = deque([_Noted(self.strings)], 2)
         self._live = LiveRows(max_flows)
+        self.parked = Parked(parked_bytes)
         self._generations = Generations(self._live)
         self._counts = np.zeros(len(Count), dtype=np.int64)
         self._active_ms = active_timeout_ms
@@ -152,16 +157,85 @@ class FlowTable:
         """About what their text takes, that of the table before included while it lives."""
         return sum(noted.strings.memory_bytes for noted in self._noted)
 
-    def add(self, batch: Batch, now_ms: int, cycle: int = 0) -> None:
+    def add(
+        self,
+        batch: Batch,
+        now_ms: int,
+        cycle: int = 0,
+        doubts: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Merge records, with the columns of the exporter's template, into their flows.
 
-        `cycle` numbers what is added: it becomes the mark of what is written of it.
+        `cycle` numbers what is added: it becomes the mark of what is written of it. `doubts` are
+        bits of `Doubt` for each record: one of a connection without a row, of which something may
+        have been written before, is parked until `answer`.
+
         An exception means that none was merged. A record whose own handling fails is left out,
         counted, and given to `report`.
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
-        at_ms = self._steady.at(now_ms)
         arrivals = Arrivals(batch, self._live, cycle)
+        if doubts is None and not self.parked.records:
+            self._merge(batch, arrivals, now_ms)
+            return
+        waits = self._to_park(arrivals, doubts)
+        if not waits.any():
+            self._merge(batch, arrivals, now_ms)
+            return
+        rest = batch.take(~waits)
+        if len(rest):
+            self._merge(rest, Arrivals(rest, self._live, cycle), now_ms)
+        parked = batch.take(waits)
+        self.parked.put(parked, cycle)
+        self.stats.received += len(parked)
+        self.stats.parked += len(parked)
+
+    def answer(self, inquiry: Inquiry, stored: Flows, now_ms: int) -> None:
+        """Go on from what was written of connections, and merge what waited for it."""
+        self._restore(inquiry, stored, self._steady.at(now_ms))
+        for batch, cycle in self.parked.release(inquiry):
+            self._unpark(batch, cycle, now_ms)
+
+    def unpark(self, now_ms: int) -> None:
+        """Merge all that waits for an answer without one."""
+        for batch, cycle in self.parked.give_up():
+            self._unpark(batch, cycle, now_ms)
+
+    def _unpark(self, batch: Batch, cycle: int, now_ms: int) -> None:
+        self.stats.received -= len(batch)
+        self.stats.parked -= len(batch)
+        try:
+            self.add(batch, now_ms, cycle)
+        except Exception as error:  # noqa: BLE001  what failed as a whole is left out
+            self.report(error, batch)
+            self.stats.received += len(batch)
+            self.stats.failed += len(batch)
+
+    def _to_park(self, arrivals: Arrivals, doubts: NDArray[np.uint8] | None) -> NDArray[np.bool_]:
+        """Which records of a batch wait for what the store knows, or for one that does."""
+        keys = arrivals.keys
+        if doubts is not None:
+            doubts = arrivals.of_records(doubts)
+            wanted = (doubts != 0) & arrivals.go_on() | ((doubts & Doubt.REPEATED) != 0)
+            wanted &= self._live.find_all(keys) < 0
+            self.parked.want(keys[wanted], arrivals.ends_s[wanted])
+        return arrivals.of_batch(self.parked.waits(keys))
+
+    def _restore(self, inquiry: Inquiry, stored: Flows, at_ms: int) -> None:
+        """Make rows of the last two connections of each tuple that were written of."""
+        current, before = newest(stored, inquiry.keys)
+        live = self._live
+        fresh = live.find_all(stored.keys[current]) < 0
+        current, before = current[fresh], before[fresh]
+        state = stored.state[current] | np.where(before >= 0, np.uint64(FlowState.PREVIOUS), 0)
+        made = live.restore(stored.keys[current], stored.rows[current], state, at_ms)
+        older = before[before >= 0]
+        keys = previous(stored.keys[older])
+        made_before = live.restore(keys, stored.rows[older], stored.state[older], at_ms)
+        self.stats.restored += len(made) + len(made_before)
+
+    def _merge(self, batch: Batch, arrivals: Arrivals, now_ms: int) -> None:
+        at_ms = self._steady.at(now_ms)
         try:
             arrivals.place(at_ms)
         except Exception:
@@ -237,10 +311,18 @@ class FlowTable:
         unwritten = self._live.state[: self._live.used] & FlowState.UNWRITTEN
         return self._write(np.flatnonzero(unwritten)[:limit], at_ms)
 
+    def flush_complete(self, now_ms: int, limit: int | None = None) -> Batch:
+        """Return what waits to be written but for halves that wait for their other halves."""
+        at_ms = self._steady.at(now_ms)
+        state = self._live.state[: self._live.used]
+        waits = _halved(state) & ~_both(state)
+        which = np.flatnonzero(((state & FlowState.UNWRITTEN) != 0) & ~waits)
+        return self._write(which[:limit], at_ms)
+
     @property
     def mark(self) -> int:
-        """The oldest cycle of which something is to be written; SETTLED without any."""
-        return self._live.oldest()
+        """The oldest cycle of which something is to be written, or waits; SETTLED without any."""
+        return min(self._live.oldest(), self.parked.mark)
 
     def next_deadline(self) -> int | None:
         """When `due` will have something to do, in ms of the wall clock; None without flows."""

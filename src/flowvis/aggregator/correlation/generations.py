@@ -186,6 +186,13 @@ def _exchanged(sides: int) -> int:
     )
 
 
+def previous(keys: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The keys of the connections before the current ones."""
+    others = keys.copy()
+    others[:, -GENERATION:] = np.frombuffer(np.uint32(PREVIOUS).tobytes(), dtype=np.uint8)
+    return others
+
+
 def _generation(key: NDArray[np.uint8], generation: int) -> NDArray[np.uint8]:
     """The key of another connection of the same 5-tuple."""
     other = key.copy()

@@ -80,6 +80,30 @@ class LiveRows:
         self._use(slots)
         return slots
 
+    def restore(
+        self,
+        keys: NDArray[np.uint8],
+        rows: NDArray[np.void],
+        state: NDArray[np.uint64],
+        now_ms: int,
+    ) -> NDArray[np.int64]:
+        """Make rows of what was written before, as far as there is room; return the new slots.
+
+        Keys that have a row keep it.
+        """
+        slots, new = self._index.upsert(keys)
+        self._use(slots)
+        new &= slots >= 0
+        made = np.asarray(slots[new])
+        self.bytes[made] = (
+            np.ascontiguousarray(rows[new]).view(np.uint8).reshape(len(made), self.bytes.shape[1])
+        )
+        self.state[made] = state[new]
+        self.due[made] = NEVER
+        self.seen[made] = now_ms
+        self._reporters[made] = rows["exporters"][new].max(axis=1, initial=0)
+        return made
+
     def place_one(self, key: NDArray[np.uint8]) -> int:
         """`place_in_free` for one key."""
         return int(self.place_in_free(key.reshape(1, -1))[0])

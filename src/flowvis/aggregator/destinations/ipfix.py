@@ -10,7 +10,7 @@ from flowvis.delivery.messages import all_but, encode_next
 from flowvis.delivery.patience import Patience
 from flowvis.delivery.queue import Queue, Unsettled
 from flowvis.fields import AGGREGATED, Field
-from flowvis.ipfix.exporter import ExporterSession
+from flowvis.ipfix.exporter import ExporterSession, least_message
 from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
@@ -28,7 +28,9 @@ PAUSE_S = 1.0  # after a defect, so that it does not fill the log
 class IpfixDestination:
     """Records wait in a queue while the collector is away; those that never left go again.
 
-    What the kernel took counts as sent: IPFIX over TCP has no acknowledgements.
+    What the kernel took counts as sent: IPFIX has no acknowledgements.
+
+    `template_refresh_s` is for UDP, where templates go out again and again; None: only at first.
     """
 
     def __init__(
@@ -41,17 +43,23 @@ class IpfixDestination:
         max_bytes: int = UNBOUNDED,
         fields: Sequence[Field] = AGGREGATED,
         max_message: int = 65535,
+        template_refresh_s: int | None = None,
         grace_s: float = GRACE_S,
+        required: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = f"IPFIX collector {client.address}"
         self.queue = Queue(stage, capacity, max_bytes)
         self.put = self.queue.put
+        self.bound = self.queue.bound
         self.client = client
+        self.stats = client.stats
+        self.required = required
         self._domain = domain
         self._number = 0  # the domain's, for good: the collector knows us by it
         self._fields = tuple(fields)
         self._max_message = max_message
+        self._template_refresh_s = template_refresh_s
         self._grace_s = grace_s
         self._clock = clock
         self._retired = False
@@ -71,6 +79,11 @@ class IpfixDestination:
     def problem(self) -> str:
         """Why nothing can be sent at the moment; "" when all is well."""
         return self._patience.problem if self.client.connected else "not connected"
+
+    @property
+    def mark(self) -> int:
+        """The oldest mark of what has not been handed to the kernel."""
+        return self.queue.mark
 
     async def start(self) -> None:
         """Begin to send; whether the collector is there shows later."""
@@ -133,7 +146,7 @@ class IpfixDestination:
 
     async def _converse(self) -> None:
         """Fill one session: templates, then what comes, what never left the one before first."""
-        session = ExporterSession(self._number, self._fields, max_message=self._max_message)
+        session = self._session()
         self.queue.begin()
         await self.client.send(session.templates(self._now()))
         while await self._has_work() and self.queue.waiting:
@@ -141,14 +154,27 @@ class IpfixDestination:
             messages = encode_next(
                 self.queue, session, self._now(), oversize=OutgoingDropped.OVERSIZE, limit=AT_ONCE
             )
-            self._say_shortened(session.stats.shortened - shortened)
+            self._say_shortened(session.stats.shortened - shortened, session.max_message)
             await self._deliver(session, messages)
             await asyncio.sleep(0)  # sending does not wait while the kernel has room
 
-    def _say_shortened(self, count: int) -> None:
+    def _session(self) -> ExporterSession:
+        """Return what makes messages for the client's session, as large as its path takes.
+
+        Where that takes not even a template, the client says so.
+        """
+        size = min(self._max_message, self.client.max_message)
+        return ExporterSession(
+            self._number,
+            self._fields,
+            max_message=max(size, least_message(self._fields)),
+            template_refresh=self._template_refresh_s if self.client.datagrams else None,
+        )
+
+    def _say_shortened(self, count: int, size: int) -> None:
         if count:
             text = "%d records have shortened texts, as they fit into no message of %d bytes"
-            self._log.log(logging.WARNING, self.name, text, count, self._max_message)
+            self._log.log(logging.WARNING, self.name, text, count, size)
 
     async def _has_work(self) -> bool:
         """Wait for records; False when the session is lost meanwhile: the next is to be ready."""

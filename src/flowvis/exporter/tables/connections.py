@@ -7,23 +7,23 @@ when the table has no room for it (5); the deltas of its records add up to its c
 After a poll, and after the events that came meanwhile, `sweep` ends what the kernel lists no more.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, any_of, concat
+from flowvis.batch import any_of
 from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import CLOSED_S, TCP_STATES, ConntrackStatus
 from flowvis.counts import count, gauge
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.gap import Gap
-from flowvis.exporter.tables.reported import Memory, Reported
-from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows, counters_of, row_bytes
+from flowvis.exporter.tables.reported import Reported
+from flowvis.exporter.tables.rows import KEPT, counters_of, row_bytes
 from flowvis.exporter.tables.scope import Scope
+from flowvis.exporter.tables.timed import ASIDE_BYTES, UNREPORTED, Slots, TimedTable
 from flowvis.exporter.tables.tuples import KEY_SIZE, ConnectionTuples, identity
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
@@ -31,23 +31,13 @@ from flowvis.runtime.dropped import EntryDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.steady import SteadyTime
 
-Slots = NDArray[np.int64]
-
-NEVER = int(np.iinfo(np.int64).max)
-UNREPORTED = 0  # where a flowEndReason will be: no record has been made
-MANY = 1 << 62
 MEMORY = 3  # connections remembered for each that may be live; one takes a third of the room
 INHERITED_POLLS = 3  # until what our predecessor knew and nobody listed is forgotten
 PASSING = 4096  # rows beside the bound, for connections of which only the end was observed
 
-ASIDE_BYTES = KEY_SIZE + 120
-"""What a connection takes beside its row: key, index, times and flags."""
-REMEMBERED_BYTES = KEY_SIZE + 120
-"""What is remembered of one that was evicted."""
-CONNECTION_BYTES = row_bytes(KEPT) + ASIDE_BYTES + MEMORY * REMEMBERED_BYTES
-"""What a connection can take at most."""
+CONNECTION_BYTES = row_bytes(KEPT) + (1 + MEMORY) * (KEY_SIZE + ASIDE_BYTES)
+"""What a connection can take at most, with what is remembered of those that were evicted."""
 
-_NO_SLOTS = np.empty(0, dtype=np.int64)
 _TCP = 6
 _ESTABLISHED = np.uint8(TCP_STATES.index("ESTABLISHED"))
 _OVER = np.zeros(256, dtype=bool)
@@ -67,12 +57,14 @@ class TableStats:
     uncounted: int = gauge("Connections that have no counters: older than nf_conntrack_acct")
 
 
-class ConnectionTable:
+class ConnectionTable(TimedTable[TableStats]):
     """The live connections of one node, at most `max_connections`.
 
     Its books: `entries` of the kernel either are of a known connection (merged) or admit one;
     `connections` are held until they end.
     """
+
+    survives = True
 
     def __init__(
         self,
@@ -96,31 +88,27 @@ class ConnectionTable:
         capacity = max_connections + PASSING
         ledger = ledger or Ledger()
         self.entries = ledger.stage("entries")
-        self.connections = ledger.stage("connections", held=self.__len__, sources=(self.entries,))
-        self.stats = TableStats()
+        super().__init__(
+            TableStats(),
+            ledger.stage("connections", held=self.__len__, sources=(self.entries,)),
+            key_size=KEY_SIZE,
+            capacity=capacity,
+            kept=KEPT,
+            remembered=MEMORY * max_connections,
+            active_timeout_ms=active_timeout_ms,
+            idle_timeout_ms=idle_timeout_ms,
+            steady=steady,
+        )
         self.max_connections = max_connections
         self._enricher = enricher
         self._scope = scope
         self._default_zone = default_zone
-        self._steady = steady or SteadyTime()
-        self._at = 0  # the steady time of the last look at the table
-        self._active_ms = active_timeout_ms
-        self._idle_ms = idle_timeout_ms
         self._events = events
         self._gap = Gap()
         self._inherited_until = 0  # the poll by when our predecessor's that ended are forgotten
-        self._poll = 1
         self._polled_at = 0
-        self._index = FlowIndex(KEY_SIZE, capacity)
-        self._rows = Rows(capacity)
-        self._memory = Memory(KEY_SIZE, MEMORY * max_connections, len(TOTALS))
         self._closed_ms = np.zeros(256, dtype=np.int64)  # by TCP state
         self.closed_after(CLOSED_S)
-        self._note: Callable[[Reported], None] | None = None
-        self._departed: list[Batch] = []
-        self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
-        self._top = 0  # no row from here on has ever been used
-        self._live = np.zeros(capacity, dtype=bool)
         self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
         self._counted = np.zeros(capacity, dtype=bool)  # whether the kernel gave its counters
         self._uncounted = np.zeros(capacity, dtype=bool)  # whether the kernel has no counters
@@ -128,19 +116,6 @@ class ConnectionTable:
         self._completed = np.zeros(capacity, dtype=bool)  # whether `default_zone` completed it
         self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
         self._ended_at = np.zeros(capacity, dtype=np.int64)  # when flowEnd was set, steady
-        self._grown_at = np.zeros(capacity, dtype=np.int64)
-        self._active_at = np.zeros(capacity, dtype=np.int64)
-        self._deadline = np.full(capacity, NEVER, dtype=np.int64)
-        self._reported = np.zeros(capacity, dtype=np.uint8)  # flowEndReason of the last record
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    @property
-    def memory_bytes(self) -> int:
-        """About what connections, those that were evicted included, and their text take."""
-        rows = self._top * (row_bytes(KEPT) + ASIDE_BYTES) + len(self._memory) * REMEMBERED_BYTES
-        return rows + self._rows.strings.memory_bytes
 
     def poll(self, entries: Entries, now_ms: int) -> None:
         """Take in all connections that the kernel lists."""
@@ -203,48 +178,6 @@ class ConnectionTable:
         if self._default_zone is not None:
             self._default_zone.forget_before(oldest)
 
-    def due(self, now_ms: int, *, live: int = MANY) -> Batch:
-        """Return the records of all ended and of up to `live` live connections that are due.
-
-        Columns: the exporter's template. Live connections beyond that stay due.
-        """
-        self._at = self._steady.at(now_ms)
-        made = self._departed
-        self._departed = []
-        made.append(self._expire(live))
-        batch = self._joined(made)
-        self._rows.compact(lambda: np.flatnonzero(self._live[: self._top]))
-        return batch
-
-    def flush(self, *, live: int = MANY) -> Batch:
-        """Return what is not reported yet, of up to `live` live connections, as if cut off now.
-
-        What is over already has ended, and is reported so, though the kernel still lists it.
-        Nothing is left when it returns nothing. A connection that has begun and of which no poll
-        reported is for our successor, whole: it knows its start.
-        """
-        slots = np.flatnonzero(self._live[: self._top] & self._counted[: self._top])
-        over = _OVER[self._rows.tcp_state[slots]]
-        news = self._rows.unreported(slots) | (self._reported[slots] == UNREPORTED)
-        news |= over & (self._reported[slots] != EndReason.END)
-        unreported = slots[news][:live]
-        reasons = np.where(over, EndReason.END, EndReason.FORCED)[news][:live]
-        made = [*self._departed, self._records(unreported, reasons)]
-        self._departed = []
-        self._deadline[unreported] = NEVER
-        return self._joined(made)
-
-    def retime(self, active_timeout_ms: int, idle_timeout_ms: int) -> None:
-        """Tell of connections by other timeouts, those that are known included."""
-        rows = slice(self._top)
-        self._active_at[rows] += active_timeout_ms - self._active_ms
-        self._active_ms, self._idle_ms = active_timeout_ms, idle_timeout_ms
-        over = _OVER[self._rows.tcp_state[rows]]
-        waiting = np.flatnonzero((self._deadline[rows] != NEVER) & ~over)
-        self._deadline[waiting] = np.minimum(
-            self._active_at[waiting], self._grown_at[waiting] + idle_timeout_ms
-        )
-
     def narrow(self) -> None:
         """Let go of connections that the scope, which has changed, does not want any more.
 
@@ -255,35 +188,17 @@ class ConnectionTable:
         wanted = self._scope.wants(
             kept["sourceIP"][: self._top], kept["protocolIdentifier"][: self._top]
         )
-        self._depart(np.flatnonzero(self._live[: self._top] & ~wanted), EndReason.FORCED)
-
-    def reported(self) -> Reported:
-        """What was reported of all that the kernel may still list: for our successor."""
-        slots = np.flatnonzero(
-            self._live[: self._top] & (self._reported[: self._top] != UNREPORTED)
-        )
-        return self._reported_of(slots).joined(self._memory.all())
+        self._end_with(np.flatnonzero(self._live[: self._top] & ~wanted), EndReason.FORCED)
 
     def take_over(self, reported: Reported) -> None:
         """Know what our predecessor reported, so that it is not reported again."""
-        self.stats.forgotten += self._memory.remember(reported, self._poll + 1)
+        super().take_over(reported)
         self._inherited_until = self._poll + INHERITED_POLLS
 
     def closed_after(self, closed_s: Mapping[str, int]) -> None:
         """Know for how many seconds the kernel keeps connections after their end, by TCP state."""
         for state, seconds in closed_s.items():
             self._closed_ms[TCP_STATES.index(state)] = 1000 * seconds
-
-    def journal_to(self, note: Callable[[Reported], None]) -> None:
-        """Note from now on what is exported, before anybody can send it."""
-        self._note = note
-
-    def next_deadline(self) -> int | None:
-        """When something will be due, by the wall clock as it goes; None while nothing will."""
-        if self._departed:
-            return 0
-        earliest = int(self._deadline[: self._top].min(initial=NEVER))
-        return None if earliest == NEVER else self._steady.wall(earliest)
 
     def _of_own_zones(self, entries: Entries) -> Entries:
         """Go on with what is reported; the default zone's only say more of others."""
@@ -328,7 +243,7 @@ class ConnectionTable:
         """End connections whose end was not observed."""
         self.stats.vanished += len(slots)
         self._gap.find(len(slots))
-        self._depart(slots, EndReason.END)
+        self._end_with(slots, EndReason.END)
 
     def _begin(self, entries: Entries, now_ms: int) -> None:
         """Take in connections that have begun; they have counted nothing yet."""
@@ -354,7 +269,7 @@ class ConnectionTable:
             slots[fresh] = self._admit(
                 keys.take(fresh, axis=0), entries.take(fresh), now_ms, ended=True
             )
-        self._depart(slots[slots >= 0], EndReason.END)
+        self._end_with(slots[slots >= 0], EndReason.END)
         self._memory.forget(keys)
 
     def _admit(
@@ -396,6 +311,8 @@ class ConnectionTable:
         opened = wanted[new]
         self._gap.find(int(np.count_nonzero(entries.event[opened] != NEW)))
         self._open(slots[opened])
+        self._counted[slots[opened]] = self._past[slots[opened]] = False
+        self._ended_at[slots[opened]] = self._at
         self._kernel_start[slots[opened]] = entries.start_ns[opened]
         self._rows.exported[slots[opened]] = reported.exported.take(opened, axis=0)
         self._reported[slots[opened]] = reported.reasons[opened]
@@ -411,7 +328,7 @@ class ConnectionTable:
         # Of a predecessor that was killed: while the flow is known its totals make good what was
         # lost with it.
         cut = np.isin(reported.reasons[opened], (EndReason.ACTIVE, EndReason.IDLE))
-        self._deadline[slots[opened[cut]]] = self._at
+        self._hasten(slots[opened[cut]])
         return slots
 
     def _report_past(self, slots: Slots, entries: Entries) -> None:
@@ -423,18 +340,7 @@ class ConnectionTable:
         unknown = (entries.start_ns == 0) & (entries.event == DUMP)
         past = slots[unknown & (self._reported[slots] == UNREPORTED)]
         self._past[past] = True
-        self._deadline[past] = self._at
-
-    def _open(self, slots: Slots) -> None:
-        """Make empty rows of connections that are seen for the first time."""
-        self._top = max(self._top, int(slots.max(initial=-1)) + 1)
-        self._rows.clear(slots)
-        self._live[slots] = True
-        self._reported[slots] = UNREPORTED
-        self._counted[slots] = False
-        self._completed[slots] = False
-        self._past[slots] = False
-        self._ended_at[slots] = self._grown_at[slots] = self._at
+        self._hasten(past)
 
     def _make_room(self, wanted: int, limit: int) -> int:
         """Evict what is idle longest until so many connections fit; return how many do.
@@ -451,7 +357,7 @@ class ConnectionTable:
                 order = np.argpartition(self._grown_at[idle], wanted - free)
                 idle = idle[order[: wanted - free]]
             self.stats.evicted += len(idle)
-            self._depart(idle, EndReason.LACK_OF_RESOURCES)
+            self._end_with(idle, EndReason.LACK_OF_RESOURCES)
             free += len(idle)
         return min(wanted, free)
 
@@ -487,12 +393,8 @@ class ConnectionTable:
         self._ended_at[slots] = self._at
         past = slots[self._past[slots] & (self._reported[slots] == UNREPORTED)]
         rows.kept["flowStartMilliseconds"][past] = ends[past]
-        moved = slots[grown]
-        asleep = moved[self._deadline[moved] == NEVER]
-        self._active_at[asleep] = self._at + self._active_ms
-        self._grown_at[moved] = self._at
-        self._deadline[moved] = np.minimum(self._active_at[moved], self._at + self._idle_ms)
-        self._deadline[slots[over & (grown | (self._reported[slots] != EndReason.END))]] = self._at
+        self._grow(slots[grown])
+        self._hasten(slots[over & (grown | (self._reported[slots] != EndReason.END))])
 
     def _closed_at(
         self, slots: Slots, entries: Entries, moments: NDArray[np.uint64]
@@ -565,76 +467,26 @@ class ConnectionTable:
         self._rows.write(at, {name: column[better] for name, column in known.items()})
         self._completed[at] = completed[better]
 
-    def _expire(self, limit: int) -> Batch:
-        """Make the records of live connections that are due."""
-        slots = np.flatnonzero(self._deadline[: self._top] <= self._at)[:limit]
-        if not len(slots):
-            return self._none()
-        over = _OVER[self._rows.tcp_state[slots]]
-        idle = self._grown_at[slots] + self._idle_ms <= self._at
-        reasons = np.select([over, idle], [EndReason.END, EndReason.IDLE], EndReason.ACTIVE)
-        self._active_at[slots] = self._at + self._active_ms
-        next_idle = self._grown_at[slots] + self._idle_ms
-        self._deadline[slots] = np.where(
-            over | idle, NEVER, np.minimum(self._active_at[slots], next_idle)
-        )
-        news = self._rows.unreported(slots) | (reasons != EndReason.ACTIVE)
-        return self._records(slots[news], reasons[news])
+    def _observed(self) -> Slots:
+        """A connection that has begun and of which no poll reported is for our successor, whole:
+        it knows its start."""
+        return np.flatnonzero(self._live[: self._top] & self._counted[: self._top])
 
-    def _depart(self, slots: Slots, reason: int) -> None:
+    def _over(self, slots: Slots) -> NDArray[np.bool_]:
+        return _OVER[self._rows.tcp_state[slots]]
+
+    def _starts(self, slots: Slots) -> NDArray[np.uint64]:
+        return self._kernel_start[slots]
+
+    def _completed_of(self, slots: Slots) -> NDArray[np.bool_]:
+        return self._completed[slots]
+
+    def _end_with(self, slots: Slots, reason: int) -> None:
         """Make the last records of connections, and free their rows."""
-        if not len(slots):
-            return
-        known = self._reported[slots] != UNREPORTED
-        news = self._rows.unreported(slots) | ~known
+        news = self._rows.unreported(slots) | (self._reported[slots] == UNREPORTED)
         if reason == EndReason.END:
             news |= self._reported[slots] != EndReason.END
-        if reason == EndReason.END:
-            self._forget_exported(slots[known])
-            self._departed.append(self._records(slots[news], reason, noted=False))
-        else:
-            self._departed.append(self._records(slots[news], reason))
-            self.stats.forgotten += self._memory.remember(self._reported_of(slots), self._poll)
-        self._index.remove(slots)
-        self._live[slots] = False
-        self._deadline[slots] = NEVER
-        self.connections.sent += len(slots)
-
-    def _forget_exported(self, slots: Slots) -> None:
-        """Note that the kernel has connections no more: it may give their keys to others."""
-        if self._note is None or not len(slots):
-            return
-        reported = self._reported_of(slots)
-        self._note(replace(reported, reasons=np.zeros_like(reported.reasons)))
-
-    def _reported_of(self, slots: Slots) -> Reported:
-        """What the records of connections reported last."""
-        return Reported(
-            self._index.keys(slots),
-            self._kernel_start[slots],
-            self._rows.kept["flowStartMilliseconds"][slots],
-            self._rows.kept["flowEndMilliseconds"][slots],
-            self._rows.exported.take(slots, axis=0),
-            self._reported[slots],
-            self._completed[slots],
-        )
-
-    def _records(self, slots: Slots, reasons: int | NDArray[Any], *, noted: bool = True) -> Batch:
-        self._reported[slots] = reasons
-        records = self._rows.records(slots, self._reported[slots])
-        if noted and self._note is not None and len(slots):
-            self._note(self._reported_of(slots))
-        return records
-
-    def _joined(self, made: list[Batch]) -> Batch:
-        filled = [batch for batch in made if len(batch)]
-        return concat(filled) if filled else self._none()
-
-    def _none(self) -> Batch:
-        """No records: made once for each string table, since that is what is asked for most."""
-        if self._nothing.strings is not self._rows.strings:
-            self._nothing = self._rows.records(_NO_SLOTS, _NO_SLOTS)
-        return self._nothing
+        self._depart(slots, news, reason)
 
 
 def _parted(slots: Slots) -> tuple[Slots, Slots]:

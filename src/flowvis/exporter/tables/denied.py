@@ -11,22 +11,22 @@ A connection is exported while packets come at most once per active timeout
 when the table has no room for it (5).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, Column, any_of, concat
+from flowvis.batch import Column, any_of
 from flowvis.conntrack.names import UNANSWERED_S
 from flowvis.counts import count
 from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import DenialVerdict
 from flowvis.exporter.rate import Rate
 from flowvis.exporter.tables.enrich import Enricher
-from flowvis.exporter.tables.reported import Memory, Reported
-from flowvis.exporter.tables.rows import KEPT, TOTALS, Rows, row_bytes
+from flowvis.exporter.tables.rows import KEPT, row_bytes
 from flowvis.exporter.tables.scope import Scope
+from flowvis.exporter.tables.timed import ASIDE_BYTES, NEVER, Slots, TimedTable
 from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import EndReason, RuleAction, Source, provides
 from flowvis.native import FlowIndex, pack_keys
@@ -35,14 +35,11 @@ from flowvis.runtime.ledger import Ledger
 from flowvis.steady import SteadyTime
 from flowvis.strings import Strings
 
-Slots = NDArray[np.int64]
-
 OTHER_S = 600  # protocols without a timeout of their own: nf_conntrack_generic_timeout
 REJECTED_MS = (
     100  # the RST is back, and kills the entry (nf_conntrack_tcp_packet); no try is sooner
 )
 MAX_DEPARTED = 8192  # records that wait to be taken; while there are so many, nothing is evicted
-NEVER = int(np.iinfo(np.int64).max)
 LONG_AGO = -(1 << 62)  # before anything that was logged, by any steady clock
 
 TCP, REJECT = 6, RuleAction.REJECT
@@ -57,7 +54,7 @@ POLICY_FIELDS = tuple(
 provides(Source.VERDICT, POLICY_FIELDS)
 
 
-DENIED_BYTES = row_bytes((*KEPT, *POLICY_FIELDS)) + 2 * (_KEY_SIZE + 120)
+DENIED_BYTES = row_bytes((*KEPT, *POLICY_FIELDS)) + 2 * (_KEY_SIZE + ASIDE_BYTES)
 """What a denied connection can take at most, with what is remembered of one."""
 
 
@@ -69,7 +66,7 @@ class DeniedStats:
     forgotten: int = count("Denied connections reported before that may be reported as others")
 
 
-class DeniedTable:
+class DeniedTable(TimedTable[DeniedStats]):
     """The denied connections of one node, at most `max_connections`.
 
     Its books: `denied packets` either are of a known connection (merged) or admit one, those that
@@ -92,50 +89,24 @@ class DeniedTable:
         """Times that come in and go out are the wall clock's; what is due goes by steady time."""
         ledger = ledger or Ledger()
         self.packets = ledger.stage("denied packets")
-        self.connections = ledger.stage(
-            "denied connections", held=self._held, sources=(self.packets,)
+        super().__init__(
+            DeniedStats(),
+            ledger.stage("denied connections", held=self.__len__, sources=(self.packets,)),
+            key_size=_KEY_SIZE,
+            capacity=max_connections,
+            kept=(*KEPT, *POLICY_FIELDS),
+            remembered=max_connections,
+            active_timeout_ms=active_timeout_ms,
+            idle_timeout_ms=idle_timeout_ms,
+            steady=steady,
         )
-        self.stats = DeniedStats()
         self.max_connections = max_connections
         self._enricher = enricher
         self._scope = scope
-        self._steady = steady or SteadyTime()
         self._kept_ms = np.full(256, 1000 * OTHER_S, dtype=np.int64)  # by protocol
         self.kept_for(UNANSWERED_S)
-        self._active_ms = active_timeout_ms
-        self._idle_ms = idle_timeout_ms
         self._rate = Rate(max_packets_per_second)
-        self._index = FlowIndex(_KEY_SIZE, max_connections)
-        self._rows = Rows(max_connections, (*KEPT, *POLICY_FIELDS))
-        self._note: Callable[[Reported], None] | None = None
-        self._departed: list[Batch] = []
-        self._waiting = 0
-        self._top = 0  # no row from here on has ever been used
-        self._last_ms = np.zeros(max_connections, dtype=np.int64)  # when packets came
         self._logged_at = np.zeros(max_connections, dtype=np.int64)  # the last packet, steady
-        self._active_at = np.zeros(max_connections, dtype=np.int64)
-        self._deadline = np.full(max_connections, NEVER, dtype=np.int64)
-        self._asleep = np.zeros(max_connections, dtype=bool)  # reported as idle, and quiet since
-        self._memory = Memory(_KEY_SIZE, max_connections, len(TOTALS))
-        """Our predecessor's connections, then ours at the end."""
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    @property
-    def memory_bytes(self) -> int:
-        """About what connections, those of before included, and their text take."""
-        return self._top * DENIED_BYTES + self._rows.strings.memory_bytes
-
-    def retime(self, active_timeout_ms: int, idle_timeout_ms: int) -> None:
-        """Tell of connections by other timeouts, those that are known included."""
-        rows = slice(self._top)
-        self._active_at[rows] += active_timeout_ms - self._active_ms
-        self._active_ms, self._idle_ms = active_timeout_ms, idle_timeout_ms
-        awake = np.flatnonzero((self._deadline[rows] != NEVER) & ~self._asleep[rows])
-        self._deadline[awake] = np.minimum(
-            self._active_at[awake], self._last_ms[awake] + idle_timeout_ms
-        )
 
     def kept_for(self, unanswered_s: Mapping[int, int]) -> None:
         """Know for how many seconds the kernel keeps what nobody answers, by protocol."""
@@ -148,7 +119,7 @@ class DeniedTable:
 
     def add(self, packets: Packets, now_ms: int) -> None:
         """Take in packets, in the order that they were logged."""
-        at = self._steady.at(now_ms)
+        at = self._at = self._steady.at(now_ms)
         self.packets.received += _total(packets)
         denied = np.array([verdict is not None for verdict in packets.verdicts], dtype=bool)
         packets = self._keep(packets, denied[packets.verdict], PacketDropped.NOT_DENIED)
@@ -160,11 +131,9 @@ class DeniedTable:
         logged = at - (now_ms - packets.time_ms.astype(np.int64))
         kept = self._kept(packets)
         for part in _runs(logged, int(kept.min(initial=NEVER))):
-            self._take(packets.take(part), logged[part], kept[part], at)
+            self._take(packets.take(part), logged[part], kept[part])
 
-    def _take(
-        self, packets: Packets, logged: NDArray[np.int64], kept: NDArray[np.int64], at: int
-    ) -> None:
+    def _take(self, packets: Packets, logged: NDArray[np.int64], kept: NDArray[np.int64]) -> None:
         """Take in packets among which no connection ends."""
         keys = pack_keys(
             packets.source,
@@ -175,22 +144,23 @@ class DeniedTable:
             packets.flow_id,
         )
         slots = self._index.find(keys)
-        over = self._over(slots, logged, kept)
+        over = self._followed(slots, logged, kept)
         if over.any():
-            self._end(np.unique(slots[over]))
+            ended = np.unique(slots[over])
+            self._depart(ended, self._rows.unreported(ended), EndReason.END)
             slots = self._index.find(keys)
         known, fresh = np.flatnonzero(slots >= 0), np.flatnonzero(slots < 0)
         if not len(fresh):
-            self._count(slots, packets, logged, at)
+            self._count(slots, packets, logged)
             return
-        self._count(slots[known], packets.take(known), logged[known], at)
+        self._count(slots[known], packets.take(known), logged[known])
         # Their rows may be those of connections that were known until now.
         packets, logged = packets.take(fresh), logged[fresh]
-        slots = self._admit(keys.take(fresh, axis=0), packets, at)
+        slots = self._admit(keys.take(fresh, axis=0), packets)
         room = slots >= 0
-        self._count(slots[room], packets.take(room), logged[room], at)
+        self._count(slots[room], packets.take(room), logged[room])
 
-    def _over(
+    def _followed(
         self, slots: Slots, logged: NDArray[np.int64], kept: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """Which packets come after the end of the connection that is known."""
@@ -204,18 +174,6 @@ class DeniedTable:
         rejects = [verdict is not None and verdict.action == REJECT for verdict in packets.verdicts]
         rejected = np.array(rejects, dtype=bool)[packets.verdict] & (packets.protocol == TCP)
         return np.where(rejected, REJECTED_MS, self._kept_ms[packets.protocol])
-
-    def _end(self, slots: Slots) -> None:
-        """Make the last records of connections that others follow."""
-        unreported = self._rows.unreported(slots)
-        self._depart(slots, unreported, EndReason.END)
-        self._leave(slots)
-
-    def _depart(self, slots: Slots, which: NDArray[np.bool_], reason: int) -> None:
-        """Let records wait to be taken, of those of the connections that have something to say."""
-        self._departed.append(self._records(slots[which], reason))
-        self._waiting += int(np.count_nonzero(which))
-        self.connections.sent += int(np.count_nonzero(~which))
 
     def settle(self) -> int:
         """Count packets that were received and of which nothing came, as their handling failed."""
@@ -233,59 +191,6 @@ class DeniedTable:
         self.packets.received += count
         self.packets.drop(PacketDropped.MALFORMED, count)
 
-    def due(self, now_ms: int, *, live: int = NEVER) -> Batch:
-        """Return the records of evicted and of up to `live` connections that are due.
-
-        Columns: the exporter's template. Connections beyond that stay due.
-        """
-        made = [*self._departed, self._expire(self._steady.at(now_ms), live)]
-        self.connections.sent += self._waiting
-        self._departed, self._waiting = [], 0
-        filled = [batch for batch in made if len(batch)]
-        batch = concat(filled) if filled else made[-1]
-        self._rows.compact(lambda: np.flatnonzero(self._deadline[: self._top] != NEVER))
-        return batch
-
-    def flush(self, *, live: int = NEVER) -> Batch:
-        """Return what is not reported yet, of up to `live` connections, which are forgotten.
-
-        Nothing is left when it returns nothing.
-        """
-        slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
-        unreported = self._rows.unreported(slots)
-        self._leave(slots[~unreported], to_successor=True)
-        self.connections.sent += int(np.count_nonzero(~unreported))
-        leaving = slots[unreported][:live]
-        made = [*self._departed, self._records(leaving, EndReason.FORCED)]
-        self._leave(leaving, to_successor=True)
-        self.connections.sent += len(leaving) + self._waiting
-        self._departed, self._waiting = [], 0
-        return concat(made)
-
-    def reported(self) -> Reported:
-        """What was exported of all connections that may go on: for our successor."""
-        slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
-        exported = any_of(self._rows.exported.take(slots, axis=0) != 0)
-        return self._reported_of(slots[exported]).joined(self._memory.all())
-
-    def take_over(self, reported: Reported) -> None:
-        """Know what our predecessor reported: clients that go on trying keep their flows."""
-        self.stats.forgotten += self._memory.remember(reported, 1)
-
-    def journal_to(self, note: Callable[[Reported], None]) -> None:
-        """Note from now on what is exported, before anybody can send it."""
-        self._note = note
-
-    def next_deadline(self) -> int | None:
-        """When something will be due, by the wall clock as it goes; None while nothing will."""
-        if self._departed:
-            return 0
-        earliest = int(self._deadline[: self._top].min(initial=NEVER))
-        return None if earliest == NEVER else self._steady.wall(earliest)
-
-    def _held(self) -> int:
-        return len(self) + self._waiting
-
     def _affordable(self, packets: Packets, at: int) -> NDArray[np.bool_]:
         """Which packets are within the rate; a row that goes beyond it costs later ones."""
         before = np.cumsum(packets.packets) - packets.packets
@@ -300,7 +205,7 @@ class DeniedTable:
         self.packets.drop(reason, _total(packets.take(~which)))
         return packets.take(which)
 
-    def _admit(self, keys: NDArray[np.uint8], packets: Packets, at: int) -> Slots:
+    def _admit(self, keys: NDArray[np.uint8], packets: Packets) -> Slots:
         """Open rows for connections that are wanted; return their slots, -1 where there is none."""
         tuples = _tuples(packets)
         description = self._enricher.describe(tuples, self._rows.strings)
@@ -314,10 +219,11 @@ class DeniedTable:
         if not len(wanted):
             return slots
         _, first = FlowIndex(_KEY_SIZE, len(wanted)).upsert(keys[wanted])
-        self._make_room(int(np.count_nonzero(first)), at)
+        self._make_room(int(np.count_nonzero(first)))
         slots[wanted], new = self._index.upsert(keys[wanted])
         opened = wanted[new]
-        self._open(slots[opened], at)
+        self._open(slots[opened])
+        self._logged_at[slots[opened]] = LONG_AGO
         fields = {**tuples.fields(), **description.columns}
         fields |= self._go_on(keys, packets, slots, opened)
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
@@ -341,30 +247,11 @@ class DeniedTable:
         self._rows.totals[slots[those]] = self._rows.exported[slots[those]] = reported.exported[
             those
         ]
+        self._reported[slots[those]] = reported.reasons[those]
         self._memory.forget(keys[opened])
         return {"flowStartMilliseconds": np.where(known, reported.starts, packets.time_ms)}
 
-    def _reported_of(self, slots: Slots) -> Reported:
-        rows = self._rows
-        return Reported(
-            self._index.keys(slots),
-            rows.kept["flowStartMilliseconds"][slots],
-            rows.kept["flowStartMilliseconds"][slots],
-            rows.kept["flowEndMilliseconds"][slots],
-            rows.exported.take(slots, axis=0),
-            np.full(len(slots), EndReason.FORCED, dtype=np.uint8),
-            np.zeros(len(slots), dtype=bool),
-        )
-
-    def _open(self, slots: Slots, at: int) -> None:
-        """Make empty rows."""
-        self._top = max(self._top, int(slots.max(initial=-1)) + 1)
-        self._rows.clear(slots)
-        self._asleep[slots] = False
-        self._logged_at[slots] = LONG_AGO
-        self._active_at[slots] = at + self._active_ms
-
-    def _count(self, slots: Slots, packets: Packets, logged: NDArray[np.int64], at: int) -> None:
+    def _count(self, slots: Slots, packets: Packets, logged: NDArray[np.int64]) -> None:
         """Add packets to their connections, and set when these are due."""
         rows = self._rows
         self.packets.merged += _total(packets)
@@ -372,13 +259,9 @@ class DeniedTable:
         np.add.at(rows.totals[:, _OCTETS], slots, packets.octets)
         np.maximum.at(rows.kept["flowEndMilliseconds"], slots, packets.time_ms)
         self._begin_earlier(slots, packets.time_ms)
-        self._last_ms[slots] = at
         np.maximum.at(self._logged_at, slots, logged)
         self._blame(slots, packets)
-        awake = slots[self._asleep[slots]]
-        self._active_at[awake] = at + self._active_ms
-        self._asleep[awake] = False
-        self._deadline[slots] = np.minimum(self._active_at[slots], at + self._idle_ms)
+        self._grow(slots)
 
     def _begin_earlier(self, slots: Slots, time_ms: NDArray[np.uint64]) -> None:
         """Let connections begin with their earliest packet: logs come one after the other.
@@ -410,50 +293,32 @@ class DeniedTable:
                     slots[rows], {name: codes[which] for name, codes in columns.items()}
                 )
 
-    def _make_room(self, wanted: int, at: int) -> None:
+    def _make_room(self, wanted: int) -> None:
         """Evict what is idle longest until so many connections fit, as far as that may be."""
         over = wanted - (self.max_connections - len(self._index))
         if over <= 0:
             return
-        slots = np.flatnonzero(self._deadline[: self._top] != NEVER)
-        slots = slots[self._last_ms[slots] < at]
+        slots = np.flatnonzero(self._live[: self._top])
+        slots = slots[self._grown_at[slots] < self._at]
         if self._waiting >= MAX_DEPARTED:
             slots = slots[~self._rows.unreported(slots)]
         if len(slots) > over:
-            slots = slots[np.argpartition(self._last_ms[slots], over)[:over]]
+            slots = slots[np.argpartition(self._grown_at[slots], over)[:over]]
         self.stats.evicted += len(slots)
         self._depart(slots, self._rows.unreported(slots), EndReason.LACK_OF_RESOURCES)
-        self._leave(slots)
 
-    def _expire(self, at: int, limit: int) -> Batch:
-        """Make the records of connections that are due; let go of those that were reported."""
-        slots = np.flatnonzero(self._deadline[: self._top] <= at)[:limit]
-        gone = slots[self._asleep[slots]]
-        self.connections.sent += len(gone)
-        self._leave(gone)
-        slots = slots[self._deadline[slots] != NEVER]
-        idle = self._last_ms[slots] + self._idle_ms <= at
-        self._asleep[slots] = idle
-        self._active_at[slots] = at + self._active_ms
-        self._deadline[slots] = np.where(
-            idle,
-            self._last_ms[slots] + self._kept_ms[self._rows.kept["protocolIdentifier"][slots]],
-            np.minimum(at + self._active_ms, self._last_ms[slots] + self._idle_ms),
-        )
-        return self._records(slots, np.where(idle, EndReason.IDLE, EndReason.ACTIVE))
+    def _remember(self, slots: Slots) -> None:
+        """A scan of ports would leave no room for what our predecessor left."""
 
-    def _records(self, slots: Slots, reasons: int | Slots) -> Batch:
-        records = self._rows.records(slots, np.broadcast_to(reasons, len(slots)))
-        if self._note is not None and len(slots):
-            self._note(self._reported_of(slots))
-        return records
+    def _starts(self, slots: Slots) -> NDArray[np.uint64]:
+        return self._rows.kept["flowStartMilliseconds"][slots]
 
-    def _leave(self, slots: Slots, *, to_successor: bool = False) -> None:
-        """Free the rows of connections."""
-        if to_successor:
-            self.stats.forgotten += self._memory.remember(self._reported_of(slots), 1)
-        self._index.remove(slots)
-        self._deadline[slots] = NEVER
+    def _sleep_until(self, slots: Slots) -> Slots:
+        protocols = self._rows.kept["protocolIdentifier"][slots]
+        return np.asarray(self._grown_at[slots] + self._kept_ms[protocols])
+
+    def _wake_up(self, slots: Slots) -> None:
+        self._free(slots)
 
 
 def _runs(logged: NDArray[np.int64], span_ms: int) -> Iterator[slice]:

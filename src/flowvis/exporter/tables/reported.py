@@ -4,7 +4,8 @@ The kernel goes on listing them, and clients that are denied go on trying. Witho
 next record would tell it all again, or of another connection.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,21 @@ class Reported:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def joined(self, more: "Reported") -> "Reported":
-        """The rows of both."""
-        return Reported(
-            *(
-                np.concatenate([getattr(self, field.name), getattr(more, field.name)])
-                for field in fields(self)
-            )
+    def ended(self) -> "Reported":
+        """The same connections, of which nothing is known any more: they are over."""
+        return replace(self, reasons=np.zeros_like(self.reasons))
+
+
+def joined(parts: Sequence[Reported]) -> Reported:
+    """The rows of all parts, of which there is one at least."""
+    if len(parts) == 1:
+        return parts[0]
+    return Reported(
+        *(
+            np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(Reported)
         )
+    )
 
 
 class Memory:

@@ -1,0 +1,119 @@
+"""Records that wait until the store has said what was written of their connections before.
+
+A record without a row may be of a connection that another aggregator, or this one before its start,
+has written of. It waits with all that comes of the same key after it, in order, so that nothing is
+merged into a row that does not know the past. Bounded: when it is full, nothing more is to be
+taken in.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import SETTLED, Batch
+from flowvis.native import FlowIndex
+from flowvis.native.contract.halves import KEY_SIZE
+
+MAX_KEYS = 1 << 17
+MAX_BYTES = 64 << 20
+KEY_BYTES = KEY_SIZE + 32
+LOOK_BACK_S = 600
+"""How long before a record's end the last one of its connection is looked for."""
+LONGEST_S = 7200
+"""How far back at most: what an exporter may keep while nothing can be delivered."""
+
+
+class Doubt:
+    """Bits of a record: why the store may know more of its connection than we."""
+
+    YOUNG = 1
+    """Its session is young: another aggregator may have had the one before."""
+    REPEATED = 2
+    """It may have been received before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """The connections that the store is to be asked for."""
+
+    keys: NDArray[np.uint8]
+    since_s: int
+    """Records that end before this are not looked at."""
+
+
+class Parked:
+    """Batches that wait, with the keys that are to be asked for, and those that were."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES, max_keys: int = MAX_KEYS) -> None:
+        self.records = 0
+        self._max_bytes = max_bytes
+        self._max_keys = max_keys
+        self._bytes = 0
+        self._batches: deque[tuple[Batch, int]] = deque()
+        self._index = FlowIndex(KEY_SIZE, max_keys)
+        self._new: list[NDArray[np.uint8]] = []  # keys that are not asked for yet
+        self._oldest_s = 1 << 32  # the earliest end of what came since the last inquiry
+
+    @property
+    def bytes(self) -> int:
+        """About what it takes in memory."""
+        return self._bytes + KEY_BYTES * len(self._index)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more records are to be taken in."""
+        return self.bytes >= self._max_bytes or 2 * len(self._index) >= self._max_keys
+
+    @property
+    def mark(self) -> int:
+        """The oldest cycle of which something waits; SETTLED where nothing does."""
+        return min((cycle for _, cycle in self._batches), default=SETTLED)
+
+    def waits(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which records have keys that something waits for."""
+        return np.asarray(self._index.find(keys) >= 0)
+
+    def want(self, keys: NDArray[np.uint8], ends_s: NDArray[np.uint32]) -> None:
+        """Let keys be asked for, from about the ends of their records back."""
+        _, new = self._index.upsert(keys)
+        if new.any():
+            self._new.append(keys[new])
+            self._oldest_s = min(self._oldest_s, int(ends_s[new].min()))
+
+    def put(self, batch: Batch, cycle: int) -> None:
+        """Let records wait."""
+        self._batches.append((batch, cycle))
+        self.records += len(batch)
+        self._bytes += sum(column.nbytes for column in batch.columns.values())
+
+    def inquiry(self, now_s: int) -> Inquiry | None:
+        """Return what is to be asked for next, once; None if there is nothing."""
+        if not self._new:
+            return None
+        keys = np.concatenate(self._new)
+        since_s = max(self._oldest_s - LOOK_BACK_S, now_s - LONGEST_S, 0)
+        self._new, self._oldest_s = [], 1 << 32
+        return Inquiry(keys, since_s)
+
+    def release(self, inquiry: Inquiry) -> Iterator[tuple[Batch, int]]:
+        """Take out all that waits, in its order; what was answered waits no more.
+
+        What is of keys that are not answered yet is to be put back.
+        """
+        self._index.remove(self._index.find(inquiry.keys))
+        batches = list(self._batches)
+        self._batches.clear()
+        self.records = self._bytes = 0
+        yield from batches
+
+    def give_up(self) -> list[tuple[Batch, int]]:
+        """Take out all that waits, and ask for nothing more."""
+        batches = list(self._batches)
+        self._batches.clear()
+        self._index.clear()
+        self._new, self._oldest_s = [], 1 << 32
+        self.records = self._bytes = 0
+        return batches

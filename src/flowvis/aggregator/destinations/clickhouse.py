@@ -1,0 +1,178 @@
+"""The store as a destination: its settings, and the writer that they make."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowvis.aggregator.destinations.kind import CERTIFICATES, Kind, Place, Problems
+from flowvis.clickhouse.query import QueryLimits
+from flowvis.clickhouse.store import (
+    QuerySettings,
+    Store,
+    StoreSettings,
+    is_embedded,
+    open_store,
+    target_problems,
+)
+from flowvis.clickhouse.writer import Writer
+from flowvis.delivery.destination import Destination
+from flowvis.runtime.settings import Duration, option, section
+
+QUERIES = 0.15
+"""Part of all memory that queries of an embedded store have, out of what passes through."""
+
+
+@dataclass(frozen=True)
+class ClickHouseTls:
+    """TLS towards the ClickHouse server."""
+
+    insecure_skip_verify: bool = option(False, doc="Take any certificate: for tests only")
+    ca_cert: bool = option(False, doc="Verify the server by `caFile` instead of the system's CAs")
+    ca_file: Path = option(
+        CERTIFICATES / "clickhouse" / "ca.crt", doc="The CA of the server's certificate (PEM)"
+    )
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What people ask of the store, by questions and by SQL."""
+
+    username: str = option(
+        "",
+        doc="The server's user for queries: one that only reads the database, with `readonly` 2, "
+        "or 1 and limits in its profile. Empty: the user that writes, who is made read-only for "
+        "each query",
+        env="CH_QUERY_USERNAME",
+    )
+    password: str = option("", doc="That user's password", env="CH_QUERY_PASSWORD", secret=True)
+    max_concurrent: int = option(
+        2,
+        doc="Queries that run at once. Questions wait for their turn, SQL is refused",
+        minimum=1,
+        maximum=64,
+    )
+    max_memory: int = option(
+        512,
+        doc="Memory of one query, in MiB; one that needs more fails. Of an embedded store, all "
+        "queries together have 15 % of `memory.limit` at the most",
+        key="maxMemoryMiB",
+        minimum=16,
+        maximum=1 << 20,
+    )
+    max_duration: Duration = option(
+        60.0, doc="How long a query may take, with the reading of its answer", minimum=1
+    )
+    max_threads: int = option(2, doc="Threads of one query", minimum=1, maximum=256)
+    max_rows_read: int = option(
+        2_000_000_000,
+        doc="Records that one query may read; one that needs more is refused before it begins, "
+        "where the engine can tell. 0: as many as there are",
+        minimum=0,
+        maximum=1 << 62,
+    )
+
+    def check(self) -> Problems:
+        """Yield the problem of a password of nobody."""
+        if self.password and not self.username:
+            yield "username", "is needed where clickHouse.queries.password is set"
+
+
+@dataclass(frozen=True)
+class ClickHouse:
+    """The store."""
+
+    enable: bool = option(False, doc="Whether records go to ClickHouse")
+    database: str = option("default", doc="The database; created where it is missing")
+    database_url: str = option(
+        "tcp://clickhouse-clickhouse.flow-visibility.svc:9000",
+        doc="`tcp://host:port` or `tls://host:port` (native protocol), or `embedded:///directory` "
+        "for ClickHouse inside the aggregator",
+    )
+    cluster: str = option(
+        "",
+        doc="The cluster, as the servers' `remote_servers` names it, for replicated tables on all "
+        "of its servers; empty: one server",
+    )
+    username: str = option("default", doc="The user", env="CH_USERNAME")
+    password: str = option("", doc="The user's password", env="CH_PASSWORD", secret=True)
+    queries: Queries = section(Queries, doc="What people ask, by `flowctl sql`")
+    tls: ClickHouseTls = section(ClickHouseTls, doc="TLS towards the server")
+    debug: bool = option(False, doc="Log each commit")
+    compress: bool = option(True, doc="LZ4 between the aggregator and the server")
+    commit_interval: Duration = option(8.0, doc="How often records are written", minimum=1)
+    ttl: Duration = option(
+        12 * 3600.0, doc="How long the store keeps records; 0: for ever", minimum=0
+    )
+    max_pending_records: int = option(
+        524_288,  # Antrea's number; some 700 bytes each
+        doc="Records that wait while the store is away or slow; then the oldest are dropped",
+        minimum=1,
+    )
+    required: bool = option(
+        True, doc="Whether exporters keep their records until the store has acknowledged them"
+    )
+
+    def check(self) -> Problems:
+        """Yield what is wrong with where the store is, if there is to be one."""
+        if self.enable:
+            yield from target_problems(self.database_url, self.database, self.cluster)
+
+
+def make(chosen: ClickHouse, place: Place, before: Destination | None) -> Writer:
+    """Return the writer of a store."""
+    surroundings = place.surroundings
+    return Writer(
+        _store(chosen, surroundings.memory_limit),
+        place.stage,
+        commit_interval_s=chosen.commit_interval,
+        max_pending=chosen.max_pending_records,
+        max_bytes=place.max_bytes,
+        grace_s=surroundings.grace_s,
+        stats=before.stats if isinstance(before, Writer) else None,
+        books=surroundings.books,
+        required=chosen.required,
+    )
+
+
+def store_of(destination: Destination | None) -> Store | None:
+    """Return the store that a destination writes to, if it does."""
+    return destination.store if isinstance(destination, Writer) else None
+
+
+KIND = Kind(
+    "click_house",
+    "clickhouse",
+    make,
+    weight=2.0,
+    healthy=("clickhouse_healthy", "1 while ClickHouse can be written to"),
+)
+
+
+def _store(settings: ClickHouse, memory_limit: int) -> Store:
+    """Open the store; queries of an embedded one are part of our own memory, and less of it."""
+    queries = settings.queries
+    query_bytes = queries.max_memory << 20
+    if is_embedded(settings.database_url):
+        query_bytes = min(query_bytes, int(memory_limit * QUERIES) // queries.max_concurrent)
+    return open_store(
+        StoreSettings(
+            settings.database_url,
+            database=settings.database,
+            cluster=settings.cluster,
+            username=settings.username,
+            password=settings.password,
+            ca_cert=settings.tls.ca_file if settings.tls.ca_cert else None,
+            insecure_skip_verify=settings.tls.insecure_skip_verify,
+            compress=settings.compress,
+            ttl_s=round(settings.ttl),
+            queries=QuerySettings(
+                queries.username,
+                queries.password,
+                QueryLimits(
+                    memory_bytes=query_bytes,
+                    seconds=max(round(queries.max_duration), 1),
+                    threads=queries.max_threads,
+                    rows_read=queries.max_rows_read,
+                ),
+            ),
+        )
+    )

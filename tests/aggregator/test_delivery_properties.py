@@ -1,0 +1,403 @@
+"""Nothing is lost and nothing counted twice, whatever dies and in whatever order.
+
+A model of two nodes' exporters, aggregators that follow each other and one store. The parts are the
+real ones: flow table, baseline, acknowledgements. What the model leaves out when it is told to
+(`Without`) must be noticed.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from flowvis import checkpoint
+from flowvis.aggregator.acknowledgement import Acknowledgements
+from flowvis.aggregator.correlation.checkpoint import NONE, RESTORED, Flows, flows
+from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.parked import Doubt, Inquiry
+from flowvis.batch import SETTLED, Batch
+from flowvis.fields import EndReason
+
+from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, exported
+
+Row = dict[str, Any]
+YOUNG_MS = 300_000
+KINDS = ("whole", "halves", "halves", "icmp")
+
+
+class Without(Enum):
+    """What the model leaves out of delivery, to see that it is missed."""
+
+    COMMIT = auto()
+    """Acknowledges what is not committed."""
+    BASELINE = auto()
+    """Asks the store for nothing."""
+    RESEND = auto()
+    """Forgets what was sent and not acknowledged."""
+
+
+@dataclass
+class Connection:
+    """One connection, as the kernels of its nodes count it."""
+
+    named: Row
+    start: int
+    nodes: tuple[int, ...]
+    octets: int = 0
+    reply: int = 0
+    ended: bool = False
+    reported: Counter[int] = field(default_factory=Counter)
+    """Octets that each node has reported."""
+    reply_reported: Counter[int] = field(default_factory=Counter)
+    over: set[int] = field(default_factory=set)
+
+    def record(self, node: int, now_ms: int) -> Row | None:
+        """What a node has to report; None where nothing is new."""
+        octets = self.octets - self.reported[node]
+        reply = self.reply - self.reply_reported[node]
+        ends = self.ended and node not in self.over
+        first = self.reported[node] == self.reply_reported[node] == 0
+        if not (octets or reply or ends) or (node in self.over) or (first and not self.octets):
+            return None
+        self.reported[node], self.reply_reported[node] = self.octets, self.reply
+        if ends:
+            self.over.add(node)
+        half = INTRA_NODE
+        if len(self.nodes) == 2:
+            half = (SOURCE_HALF, DESTINATION_HALF)[self.nodes.index(node)]
+        return half | self.named | {
+            "flowStartMilliseconds": self.start + 3 * self.nodes.index(node),
+            "flowEndMilliseconds": now_ms,
+            "flowEndReason": EndReason.END if ends else EndReason.ACTIVE,
+            "octetTotalCount": self.octets,
+            "octetDeltaCount": octets,
+            "packetTotalCount": self.octets,
+            "packetDeltaCount": octets,
+            "reverseOctetTotalCount": self.reply,
+            "reverseOctetDeltaCount": reply,
+            "observationDomainId": 1 + node,
+        }  # fmt: skip
+
+
+@dataclass(eq=False)
+class Exporter:
+    """One node's: what it has made and the collector has not acknowledged."""
+
+    node: int
+    waiting: list[Row] = field(default_factory=list)
+    sent: int = 0
+    """So many of what waits have been sent in this session."""
+    acknowledged: int = 0
+    """In this session."""
+    again: int = 0
+    """So many of the first of this session may have been received before."""
+    began_ms: int = 0
+
+    def taken(self) -> int:
+        return self.acknowledged + self.sent
+
+    def acknowledge(self, count: int) -> None:
+        assert self.acknowledged <= count <= self.taken()
+        done = count - self.acknowledged
+        del self.waiting[:done]
+        self.sent -= done
+        self.acknowledged = count
+
+    def reconnect(self, now_ms: int, *, forgets: bool) -> None:
+        if forgets:
+            del self.waiting[: self.sent]
+            self.sent = 0
+        self.again, self.sent, self.acknowledged = self.sent, 0, 0
+        self.began_ms = now_ms
+
+    def take(self, count: int, now_ms: int) -> tuple[list[Row], int]:
+        """The next records, and what is doubtful about them."""
+        doubt = Doubt.YOUNG if now_ms - self.began_ms < YOUNG_MS else 0
+        if self.taken() < self.again:
+            doubt |= Doubt.REPEATED
+        records = self.waiting[self.sent : self.sent + count]
+        self.sent += len(records)
+        return records, doubt
+
+
+class StoredRecords:
+    """What is committed, and the last of each connection."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def checkpoints(self, _inquiry: Inquiry) -> Flows:
+        """Everything: a store whose filter lets all pass."""
+        if not self.batches:
+            return NONE
+        names = [*RESTORED, *checkpoint.COLUMNS]
+        parts = {name: [self._column(batch, name) for batch in self.batches] for name in names}
+        return flows({name: np.concatenate(part) for name, part in parts.items()}, START_MS)
+
+    @staticmethod
+    def _column(batch: Batch, name: str) -> Any:
+        if name != checkpoint.BASES:
+            return batch[name]
+        texts = [bytes.fromhex(text).ljust(64, b"\0") for text in batch.texts(name)]
+        return np.frombuffer(b"".join(texts), dtype=np.uint8).reshape(len(batch), 64)
+
+    def sums(self, name: str) -> Counter[tuple[int, int]]:
+        """What records add up to, by connection."""
+        found: Counter[tuple[int, int]] = Counter()
+        for batch in self.batches:
+            ports = batch["sourceTransportPort"].tolist()
+            starts = batch["flowStartSeconds"].tolist()
+            for port, start, value in zip(ports, starts, batch[name].tolist(), strict=True):
+                found[port, start] += value
+        return found
+
+
+class Aggregator:
+    """One process: what is gone when it is killed."""
+
+    def __init__(self) -> None:
+        self.table = FlowTable(max_flows=64)
+        self.pending: list[Batch] = []
+        self.acknowledgements = Acknowledgements(joined_ms=0)
+        self.cycle = 0
+        self.asked: Inquiry | None = None
+
+    def add(self, exporter: Exporter, rows: list[Row], doubt: int, now_ms: int) -> None:
+        self.cycle += 1
+        doubts = np.full(len(rows), doubt, dtype=np.uint8) if doubt else None
+        self.table.add(exported(self.table.strings, *rows), now_ms, self.cycle, doubts)
+        self.acknowledgements.note(self.cycle, [exporter], now_ms)
+
+    def write(self, batch: Batch) -> None:
+        if len(batch):
+            self.pending.append(batch)
+
+    @property
+    def watermark(self) -> int:
+        return min((self.table.mark, *(batch.mark for batch in self.pending)), default=SETTLED)
+
+    @property
+    def knows_what_it_wrote(self) -> bool:
+        """Whether the store may be asked: what was written and forgotten is there."""
+        stats = self.table.stats
+        return not (self.pending and stats.expired + stats.evicted + stats.orphaned)
+
+
+class Delivery(RuleBasedStateMachine):
+    """Everything that may happen; `without`: what the model leaves out."""
+
+    without: frozenset[Without] = frozenset()
+
+    @initialize(kinds=st.lists(st.sampled_from(KINDS), min_size=3, max_size=3))
+    def begin(self, kinds: list[str]) -> None:
+        self.now_ms = START_MS
+        self.connections: list[Connection] = []
+        self.exporters = [Exporter(node, began_ms=self.now_ms) for node in (0, 1)]
+        self.aggregator = Aggregator()
+        self.store = StoredRecords()
+
+        for kind in kinds:
+            self.connect(kind)
+
+    def connect(self, kind: str) -> None:
+        number = len(self.connections)
+        nodes = (0, 1) if kind == "halves" else (0,)
+        named: Row = {"sourceTransportPort": 1000 + number}
+        if kind == "icmp":  # which only its identifier tells from others
+            named |= {"protocolIdentifier": 1, "destinationTransportPort": 0}
+            named |= {"flowId": 8 << 24 | number}
+        self.connections.append(Connection(named, self.now_ms, nodes))
+
+    @rule(which=st.integers(0, 2))
+    def connect_again(self, which: int) -> None:
+        """End a connection, and use its tuple again."""
+        old = self.connections[which]
+        if len(self.connections) < 5 and not old.ended:
+            old.ended = True
+            self.now_ms += 2000
+            self.connections.append(Connection(old.named, self.now_ms, old.nodes))
+
+    @rule(
+        which=st.integers(0, 2),
+        octets=st.integers(1, 9),
+        reply=st.integers(0, 9),
+        nodes=st.sampled_from([(0,), (1,), (0, 1)]),
+        send=st.booleans(),
+    )
+    def traffic(
+        self, which: int, octets: int, reply: int, nodes: tuple[int, ...], send: bool
+    ) -> None:
+        """Packets, of which some nodes report at once."""
+        current = [c for c in self.connections if c.named == self.connections[which].named][-1]
+        if not current.ended:
+            current.octets += octets
+            current.reply += reply
+        for node in nodes:
+            self.report(node)
+            if send:
+                self.send(node, 9)
+
+    @rule(which=st.integers(0, 4))
+    def disconnect(self, which: int) -> None:
+        if which < len(self.connections):
+            self.connections[which].ended = True
+
+    def report(self, node: int) -> None:
+        self.now_ms += 7
+        for connection in self.connections:
+            if node in connection.nodes:
+                record = connection.record(node, self.now_ms)
+                if record:
+                    self.exporters[node].waiting.append(record)
+
+    @rule(node=st.sampled_from([0, 1]), count=st.integers(1, 5))
+    def send(self, node: int, count: int) -> None:
+        exporter = self.exporters[node]
+        rows, doubt = exporter.take(count, self.now_ms)
+        if Without.BASELINE in self.without:
+            doubt = 0
+        if rows:
+            self.aggregator.add(exporter, rows, doubt, self.now_ms)
+            if Without.COMMIT in self.without:
+                self.aggregator.acknowledgements.settle(SETTLED)
+
+    @rule(ms=st.sampled_from([1, 1000, 61_000, 100_000, 400_000]))
+    def pass_time(self, ms: int) -> None:
+        self.now_ms += ms
+
+    @rule(ms=st.sampled_from([0, 61_000, 91_000]))
+    def write(self, ms: int = 0) -> None:
+        self.now_ms += ms
+        self.aggregator.write(self.aggregator.table.due(self.now_ms))
+
+    @rule(answers=st.sampled_from([True, True, False]))
+    def commit(self, answers: bool) -> None:
+        """The oldest batch becomes durable; the writer may not live to hear it."""
+        if self.aggregator.pending:
+            self.store.batches.append(self.aggregator.pending[0])
+            if answers:
+                self.aggregator.pending.pop(0)
+            else:
+                self.kill_aggregator()
+
+    @rule()
+    def acknowledge(self) -> None:
+        self.aggregator.acknowledgements.settle(self.aggregator.watermark)
+
+    @rule()
+    def ask(self) -> None:
+        aggregator = self.aggregator
+        if aggregator.asked is None:
+            aggregator.asked = aggregator.table.parked.inquiry(self.now_ms // 1000)
+
+    @rule()
+    def answer(self) -> None:
+        aggregator = self.aggregator
+        if aggregator.asked is not None and aggregator.knows_what_it_wrote:
+            stored = self.store.checkpoints(aggregator.asked)
+            aggregator.table.answer(aggregator.asked, stored, self.now_ms)
+            aggregator.asked = None
+
+    @rule()
+    def kill_aggregator(self) -> None:
+        self.aggregator = Aggregator()
+        for node in (0, 1):
+            self.cut(node)
+
+    @rule(node=st.sampled_from([0, 1]))
+    def cut(self, node: int) -> None:
+        """The session ends, or the exporter is killed: what it keeps is in its file."""
+        exporter = self.exporters[node]
+        self.aggregator.acknowledgements.forget(exporter)
+        exporter.reconnect(self.now_ms, forgets=Without.RESEND in self.without)
+
+    @rule()
+    def stop_aggregator(self) -> None:
+        """An orderly stop: all that is complete is written and committed, then acknowledged."""
+        aggregator = self.aggregator
+        aggregator.write(aggregator.table.flush_complete(self.now_ms))
+        self.store.batches += aggregator.pending
+        aggregator.pending.clear()
+        aggregator.acknowledgements.settle(aggregator.watermark)
+        self.kill_aggregator()
+
+    @invariant()
+    def nothing_is_stored_twice(self) -> None:
+        self._compare(exactly=False)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        for connection in self.connections:
+            connection.ended = True
+        for node in (0, 1):
+            self.report(node)
+        for _ in range(4):
+            for exporter in self.exporters:
+                while exporter.sent < len(exporter.waiting):
+                    self.send(exporter.node, 3)
+            self.ask()
+            self.write()
+            while self.aggregator.pending:
+                self.commit(answers=True)
+            self.answer()
+            self.now_ms += 100_000
+        self.acknowledge()
+        assert self.aggregator.table.stats.imbalance == 0
+        assert not any(exporter.waiting for exporter in self.exporters)
+        self._compare(exactly=True)
+
+    def _compare(self, *, exactly: bool) -> None:
+        for name in ("octetDeltaCount", "reverseOctetDeltaCount"):
+            for suffix in ("", "FromSourceNode", "FromDestinationNode"):
+                sums = self.store.sums(name + suffix)
+                for connection in self.connections:
+                    truth = connection.reply if name.startswith("reverse") else connection.octets
+                    found = sums.pop(self._names(connection), 0)
+                    assert found == truth if exactly else found <= truth, (
+                        name + suffix,
+                        found,
+                        truth,
+                    )
+                assert not any(sums.values())
+
+    @staticmethod
+    def _names(connection: Connection) -> tuple[int, int]:
+        return connection.named["sourceTransportPort"], connection.start // 1000
+
+
+def tried(examples: int, **more: Any) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        **more,
+    )
+
+
+def test_nothing_is_lost_and_nothing_counted_twice() -> None:
+    run_state_machine_as_test(Delivery, settings=tried(60))
+
+
+@pytest.mark.parametrize("without", Without)
+def test_what_is_left_out_is_missed(without: Without) -> None:
+    class Incomplete(Delivery):
+        pass
+
+    Incomplete.without = frozenset({without})
+    quickly = tried(200, derandomize=True, database=None, phases=[Phase.generate])
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Incomplete, settings=quickly)

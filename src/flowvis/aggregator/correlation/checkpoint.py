@@ -86,7 +86,7 @@ def checkpoints(
             keys[at_rows, ENDPOINT : 2 * ENDPOINT],
             keys[at_rows, :ENDPOINT],
         )
-        plain, translated = (_meets(rows[at_rows], name, met) for name in _names(side, between))
+        plain, translated = (_meets(rows, at_rows, name, met) for name in _names(side, between))
         bits[at_rows[translated & ~plain]] |= np.uint32(bit)
         known[at_rows[~translated & ~plain]] = False
     bits[~known] = 0
@@ -111,12 +111,12 @@ def _is_set(rows: NDArray[np.void], between: str) -> NDArray[np.bool_]:
 
 
 def _meets(
-    rows: NDArray[np.void], names: tuple[str, str], met: NDArray[np.uint8]
+    rows: NDArray[np.void], at: NDArray[np.int64], names: tuple[str, str], met: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
-    """Which rows have these fields as an endpoint of their key."""
+    """Which of some rows have these fields as an endpoint of their key."""
     address, port = names
     ports = np.ascontiguousarray(met[:, 16:]).view(np.uint16)[:, 0]
-    return np.asarray(same_addresses(rows[address], met[:, :16]) & (rows[port] == ports))
+    return np.asarray(same_addresses(rows[address][at], met[:, :16]) & (rows[port][at] == ports))
 
 
 def _bases(rows: NDArray[np.void], strings: Strings) -> NDArray[np.int64]:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.checkpoint import Flows, checkpoints, newest
 from flowvis.aggregator.correlation.generations import Generations, previous
-from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
+from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
 from flowvis.aggregator.correlation.parked import MAX_BYTES, Doubt, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
-from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge, Source, provides
+from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge, Source, provides
 from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
 from flowvis.runtime.dropped import FlowDropped
@@ -32,7 +32,6 @@ LEFT_MS = 1000  # until nobody decodes into a table that was left behind
 COMPACT_PAUSE_MS = 10_000  # between two that make room for texts that were refused
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
-_OVER = np.isin(np.arange(256), [EndReason.END, EndReason.IDLE])
 _ADDED_TEXT = tuple(f.name for f in FIELDS if f.merge is Merge.ADDED and f.kind is Kind.TEXT)
 
 
@@ -362,21 +361,17 @@ class FlowTable:
 
     def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
-        live, rows = self._live, self._rows(slots)
-        state = live.state[slots]
+        live = self._live
+        copies, state = self._merger.write(slots, at_ms)
+        rows = copies.view(ROW).reshape(len(slots))
         batch = self._batch(rows, state)
         batch.mark = int(live.cycle[slots].min(initial=SETTLED))
         alone = _halved(state) & ~_both(state)
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
         self.stats.half_waits += int(np.count_nonzero(alone & ((state & FlowState.WRITTEN) == 0)))
-        live.bytes[slots, INTERVAL] = 0
-        live.rows["writtenAt"][slots] = at_ms
-        live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
-        live.rows["written"][slots] += 1
-        keys = live.keys(slots)
-        written = live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
-        batch.columns |= checkpoints(rows, written, keys, self.strings)
+        batch.columns |= checkpoints(rows, live.state[slots], live.keys(slots), self.strings)
+        live.forget(slots[(state & FlowState.ONCE) != 0])
         return batch
 
     def _compact(self, at_ms: int) -> None:

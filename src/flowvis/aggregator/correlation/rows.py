@@ -227,23 +227,6 @@ class LiveRows:
         slots = np.unique(slots[slots >= 0])
         self.forget(slots[(self.state[slots] & FlowState.LIVE) == 0])
 
-    def wrote(
-        self, slots: NDArray[np.int64], complete: NDArray[np.bool_], over: NDArray[np.bool_]
-    ) -> NDArray[np.uint64]:
-        """Note that flows were written, some of them with all there is to them, or their end.
-
-        Return their new state, though those that were written only once are forgotten.
-        """
-        before = self.state[slots]
-        self.due[slots] = NEVER
-        state = before & ~np.uint64(FlowState.UNWRITTEN | FlowState.OVER) | np.uint64(
-            FlowState.WRITTEN
-        )
-        state |= complete * np.uint64(FlowState.COMPLETE) | over * np.uint64(FlowState.OVER)
-        self.state[slots] = state
-        self.forget(slots[(before & FlowState.ONCE) != 0])
-        return np.asarray(state)
-
     def keys(self, slots: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the keys of slots that are in use."""
         return np.asarray(self._index.keys(slots))

@@ -26,7 +26,8 @@ from flowvis import checkpoint
 from flowvis.aggregator.acknowledgement import Acknowledgements
 from flowvis.aggregator.correlation.checkpoint import NONE, RESTORED, Flows, flows
 from flowvis.aggregator.correlation.flows import FlowTable
-from flowvis.aggregator.correlation.parked import Doubt, Inquiry
+from flowvis.aggregator.correlation.parked import Inquiry
+from flowvis.aggregator.exporters import DOUBT, Doubt
 from flowvis.batch import SETTLED, Batch
 from flowvis.fields import EndReason
 
@@ -101,6 +102,8 @@ class Exporter:
     """So many of what waits have been sent in this session."""
     acknowledged: int = 0
     """In this session."""
+    ever: int = 0
+    """So many of what waits have been sent in any session."""
     again: int = 0
     """So many of the first of this session may have been received before."""
     began_ms: int = 0
@@ -113,13 +116,14 @@ class Exporter:
         done = count - self.acknowledged
         del self.waiting[:done]
         self.sent -= done
+        self.ever = max(self.ever - done, 0)
         self.acknowledged = count
 
     def reconnect(self, now_ms: int, *, forgets: bool) -> None:
         if forgets:
             del self.waiting[: self.sent]
-            self.sent = 0
-        self.again, self.sent, self.acknowledged = self.sent, 0, 0
+            self.sent = self.ever = 0
+        self.again, self.sent, self.acknowledged = self.ever, 0, 0
         self.began_ms = now_ms
 
     def take(self, count: int, now_ms: int) -> tuple[list[Row], int]:
@@ -129,6 +133,7 @@ class Exporter:
             doubt |= Doubt.REPEATED
         records = self.waiting[self.sent : self.sent + count]
         self.sent += len(records)
+        self.ever = max(self.ever, self.sent)
         return records, doubt
 
 
@@ -144,7 +149,7 @@ class StoredRecords:
             return NONE
         names = [*RESTORED, *checkpoint.COLUMNS]
         parts = {name: [self._column(batch, name) for batch in self.batches] for name in names}
-        return flows({name: np.concatenate(part) for name, part in parts.items()}, START_MS)
+        return flows({name: np.concatenate(part) for name, part in parts.items()})
 
     @staticmethod
     def _column(batch: Batch, name: str) -> Any:
@@ -176,8 +181,10 @@ class Aggregator:
 
     def add(self, exporter: Exporter, rows: list[Row], doubt: int, now_ms: int) -> None:
         self.cycle += 1
-        doubts = np.full(len(rows), doubt, dtype=np.uint8) if doubt else None
-        self.table.add(exported(self.table.strings, *rows), now_ms, self.cycle, doubts)
+        batch = exported(self.table.strings, *rows)
+        if doubt:
+            batch[DOUBT] = np.full(len(rows), doubt, dtype=np.uint8)
+        self.table.add(batch, now_ms, self.cycle)
         self.acknowledgements.note(self.cycle, [exporter], now_ms)
 
     def write(self, batch: Batch) -> None:
@@ -191,8 +198,7 @@ class Aggregator:
     @property
     def knows_what_it_wrote(self) -> bool:
         """Whether the store may be asked: what was written and forgotten is there."""
-        stats = self.table.stats
-        return not (self.pending and stats.expired + stats.evicted + stats.orphaned)
+        return not (self.pending and self.table.forgets)
 
 
 class Delivery(RuleBasedStateMachine):

@@ -12,14 +12,14 @@ from typing import Any
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.exporters import Exporters, Source
+from flowvis.aggregator.exporters import DOUBT, Exporters, Source
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter
 from flowvis.aggregator.vitals import ClockOffset, RecordRate
 from flowvis.errors import LimitExceeded, PeerError
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.acknowledgement import frame
-from flowvis.ipfix.buffer import RecordBuffer
+from flowvis.ipfix.buffer import DOMAIN, RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
 from flowvis.ipfix.events import (
     Event,
@@ -86,14 +86,22 @@ class Collector:
         """What it took for one, lately."""
         correlator.quarantine.who = self.exporters.named
         correlator.table.own(self.exporters.address)
+        correlator.keeps = self.exporters.keeps
         stage.held = lambda: len(self.buffer)
+        self.asks: Callable[[], bool] = bool
+        """Whether there is a store to say what was written before."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether records wait in the buffer, and sessions with theirs, as the table is to wait."""
+        return self._correlator.full and len(self.buffer) > 0
 
     async def start(self) -> None:
         """Nothing to open: sessions come from the server."""
 
     async def stop(self) -> None:
         """Hand on what the sessions left."""
-        self.flush()
+        self.flush(last=True)
 
     def open(self, peer: Peer) -> "ExporterStream":
         """Return the handler of a new peer's bytes."""
@@ -190,19 +198,24 @@ class Collector:
         """Return all exporters that have a session, and the last of those that had one."""
         return [*self._former.values(), *(each.reporter() for each in self.sessions.values())]
 
-    def flush(self) -> None:
-        """Hand the buffer's records to the correlator."""
+    def flush(self, *, last: bool = False) -> None:
+        """Hand the buffer's records to the correlator, or later where that takes no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         count = len(self.buffer)
-        if count:
+        if self.holds and not last:
+            self._timer = asyncio.get_running_loop().call_later(PAUSE_S, self.flush)
+        elif count:
             began = time.thread_time()
             batch = self.buffer.batch()
             try:
                 number_originals(batch, self.exporters)
             except Exception as error:  # noqa: BLE001  then they are of who relayed them
                 self._correlator.quarantine.note("numbering exporters", error, batch)
+            doubts = self.exporters.doubts(batch[DOMAIN], time.monotonic()) if self.asks() else None
+            if doubts is not None:
+                batch[DOUBT] = doubts
             cycle = self._correlator.add(batch)
             self.buffer.clear()
             self._end_repeats()
@@ -292,7 +305,7 @@ class ExporterStream:
     @property
     def pause_s(self) -> float:
         """How long it is to rest before its next turn."""
-        return PAUSE_S if self._session.fruitless else 0.0
+        return PAUSE_S if self._session.fruitless or self._collector.holds else 0.0
 
     @property
     def repeating(self) -> bool:
@@ -324,7 +337,8 @@ class ExporterStream:
             if self.acknowledged and self._sources:
                 detail = f"domain {domain} in a session that acknowledges, which has one domain"
                 raise PeerError("second-domain", detail)
-            self._sources[domain] = exporters.begin(number, time.monotonic())
+            self._sources[domain] = source = exporters.begin(number, time.monotonic())
+            source.keeps = self.acknowledged
         return number
 
     def data_received(self, data: memoryview) -> float:

@@ -64,6 +64,8 @@ class Correlator:
         self.acknowledgements = Acknowledgements()
         self._undelivered = undelivered
         self._cycle = 0
+        self.keeps: Callable[[int], bool] = bool
+        """Whether the exporter of a number sends again what it does not hear to be durable."""
         self.stage = stage
         self._completer = completer
         self._endpoints = Endpoints(completer.inventory)
@@ -74,7 +76,12 @@ class Correlator:
         self._task: asyncio.Task[None] | None = None
         self.quarantine = quarantine or Quarantine()
         table.report = partial(self.quarantine.note, CORRELATING)
-        stage.held = lambda: table.stats.held
+        stage.held = lambda: table.stats.held + table.stats.parked
+
+    @property
+    def full(self) -> bool:
+        """Whether no more records are to be taken in, as too many wait for the store."""
+        return self.table.parked.full
 
     @property
     def watermark(self) -> int:
@@ -107,9 +114,19 @@ class Correlator:
         """Begin to write what is due."""
         self._task = spawn(self.name, self._run())
 
+    @property
+    def cycle(self) -> int:
+        """The last one."""
+        return self._cycle
+
+    async def write_complete(self) -> None:
+        """Write what waits, but for halves whose other halves are missing."""
+        await self._write_all(self.table.flush_complete)
+
     async def stop(self) -> None:
-        """Write everything that waits."""
+        """Write what waits, but for what exporters keep until they hear that it is durable."""
         await end(self._task)
+        self.table.leave(self.keeps, self._clock())
         await self._write_all(self.table.flush)
 
     async def _run(self) -> None:

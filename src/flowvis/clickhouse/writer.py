@@ -175,6 +175,11 @@ class Writer:
             if self._has_enough():
                 self._enough.set()
 
+    def hurry(self) -> None:
+        """Commit what waits now."""
+        if self.held():
+            self._enough.set()
+
     async def start(self) -> None:
         """Start committing; whether the store can be reached shows later."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")

@@ -1,7 +1,7 @@
 """What every destination is to the daemon that feeds it."""
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flowvis.batch import Batch
 
@@ -56,3 +56,11 @@ class Destination(Protocol):
 
     def abandon(self) -> None:
         """Give up what was kept, counted."""
+
+
+@runtime_checkable
+class Collecting(Protocol):
+    """A destination that waits for more, to deliver it at once."""
+
+    def hurry(self) -> None:
+        """Wait no longer."""

@@ -76,6 +76,7 @@ class FlowDropped(Reason):
     LATE = "late", "their node has reported something newer", False
     REPEATED = "repeated", "they say nothing new", False
     UNCHANGED = "unchanged", "only their end is later: nothing is written for that", False
+    LEFT = "left", "the aggregator stopped, and their exporters keep them for the next one", False
     FULL = "full", "every flow of the table waits to be written: raise maxFlows"
     FAILED = "failed", "a defect of ours, in the log with what is needed to reproduce it"
 

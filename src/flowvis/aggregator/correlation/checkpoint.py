@@ -134,11 +134,10 @@ def _bases(rows: NDArray[np.void], strings: Strings) -> NDArray[np.int64]:
     return codes
 
 
-def flows(columns: Mapping[str, Column], at_ms: int) -> Flows:
+def flows(columns: Mapping[str, Column]) -> Flows:
     """Make rows of the fields in RESTORED and the columns of `flowvis.checkpoint`.
 
-    What comes next of them is written after the active timeout from `at_ms` on, as if they had
-    been written now. BASES has the bytes themselves, `(n, BASES_BYTES)`. Rows whose key and state
+    BASES has the bytes themselves, `(n, BASES_BYTES)`. Rows whose key and state
     contradict each other are left out.
     """
     n = len(columns[checkpoint.STATE])
@@ -157,7 +156,6 @@ def flows(columns: Mapping[str, Column], at_ms: int) -> Flows:
     rows["flowStartMilliseconds"] = known.min(axis=1, initial=(1 << 64) - 1)
     rows["flowEndMilliseconds"] = rows["sideEnd"].max(axis=1, initial=0)
     rows["intervalStart"] = rows["flowEndMilliseconds"]
-    rows["writtenAt"] = at_ms
     rows["written"] = columns[checkpoint.NUMBER]
     bits = columns[checkpoint.STATE]
     state = bits.astype(np.uint64) & np.uint64(_KEPT)

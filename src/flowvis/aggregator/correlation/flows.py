@@ -15,11 +15,13 @@ from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.checkpoint import Flows, checkpoints, newest
 from flowvis.aggregator.correlation.generations import Generations, previous
 from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
-from flowvis.aggregator.correlation.parked import MAX_BYTES, Doubt, Inquiry, Parked
+from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.aggregator.exporters import DOUBT, Doubt
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge, Source, provides
+from flowvis.ipfix.buffer import DOMAIN
 from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
 from flowvis.runtime.dropped import FlowDropped
@@ -48,6 +50,7 @@ class FlowStats:
     late: int = count("Records dropped since their node has said something newer")
     repeated: int = count("Records dropped since they say nothing new")
     unchanged: int = count("Records that had a later end only: not written, as nothing had changed")
+    left: int = count("Records left to exporters that keep them, as the aggregator stopped")
     full: int = count("Records dropped since every flow of the table waits to be written")
     failed: int = count("Records dropped since their handling failed: a defect of ours")
     uncompleted: int = count("Records written without all that is added, as that failed")
@@ -147,6 +150,11 @@ class FlowTable:
         self._live.owner = owner
 
     @property
+    def forgets(self) -> bool:
+        """Whether any flow has been forgotten: the store may know more of one than the table."""
+        return self.stats.expired + self.stats.evicted + self.stats.orphaned > 0
+
+    @property
     def row_bytes(self) -> int:
         """About what the flows take in memory, their text aside."""
         return self._live.memory_bytes
@@ -156,28 +164,22 @@ class FlowTable:
         """About what their text takes, that of the table before included while it lives."""
         return sum(noted.strings.memory_bytes for noted in self._noted)
 
-    def add(
-        self,
-        batch: Batch,
-        now_ms: int,
-        cycle: int = 0,
-        doubts: NDArray[np.uint8] | None = None,
-    ) -> None:
+    def add(self, batch: Batch, now_ms: int, cycle: int = 0) -> None:
         """Merge records, with the columns of the exporter's template, into their flows.
 
-        `cycle` numbers what is added: it becomes the mark of what is written of it. `doubts` are
-        bits of `Doubt` for each record: one of a connection without a row, of which something may
-        have been written before, is parked until `answer`.
+        `cycle` numbers what is added: it becomes the mark of what is written of it. Where there is
+        a column DOUBT, a record of a connection without a row, of which something may have been
+        written before, is parked until `answer`.
 
         An exception means that none was merged. A record whose own handling fails is left out,
         counted, and given to `report`.
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         arrivals = Arrivals(batch, self._live, cycle)
-        if doubts is None and not self.parked.records:
+        if DOUBT not in batch and not self.parked.records:
             self._merge(batch, arrivals, now_ms)
             return
-        waits = self._to_park(arrivals, doubts)
+        waits = self._to_park(arrivals, batch.columns.get(DOUBT))
         if not waits.any():
             self._merge(batch, arrivals, now_ms)
             return
@@ -203,6 +205,7 @@ class FlowTable:
     def _unpark(self, batch: Batch, cycle: int, now_ms: int) -> None:
         self.stats.received -= len(batch)
         self.stats.parked -= len(batch)
+        batch.columns.pop(DOUBT, None)
         try:
             self.add(batch, now_ms, cycle)
         except Exception as error:  # noqa: BLE001  what failed as a whole is left out
@@ -317,6 +320,30 @@ class FlowTable:
         waits = _halved(state) & ~_both(state)
         which = np.flatnonzero(((state & FlowState.UNWRITTEN) != 0) & ~waits)
         return self._write(which[:limit], at_ms)
+
+    def leave(self, keeps: Callable[[int], bool], now_ms: int) -> None:
+        """Give up what the exporters whose number `keeps` send again: to whom comes next.
+
+        Halves that wait for their other halves, and what is parked; of others that is merged.
+        """
+        live = self._live
+        state = live.state[: live.used]
+        waits = ((state & FlowState.UNWRITTEN) != 0) & _halved(state) & ~_both(state)
+        slots = np.flatnonzero(waits)
+        exporters = live.rows["exporters"][slots]
+        numbers = np.unique(exporters)
+        kept = numbers[[number == 0 or keeps(number) for number in numbers.tolist()]]
+        alone = np.isin(exporters, kept).all(axis=1) & exporters.any(axis=1)
+        live.forget(slots[alone])
+        self.stats.held -= int(np.count_nonzero(alone))
+        self.stats.left += int(np.count_nonzero(alone))
+        for batch, cycle in self.parked.give_up():
+            numbers = np.unique(batch[DOMAIN])
+            kept = numbers[[keeps(number) for number in numbers.tolist()]]
+            left = np.isin(batch[DOMAIN], kept)
+            self.stats.parked -= int(np.count_nonzero(left))
+            self.stats.left += int(np.count_nonzero(left))
+            self._unpark(batch.take(~left), cycle, now_ms)
 
     @property
     def mark(self) -> int:

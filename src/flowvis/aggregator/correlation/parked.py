@@ -26,15 +26,6 @@ LONGEST_S = 7200
 """How far back at most: what an exporter may keep while nothing can be delivered."""
 
 
-class Doubt:
-    """Bits of a record: why the store may know more of its connection than we."""
-
-    YOUNG = 1
-    """Its session is young: another aggregator may have had the one before."""
-    REPEATED = 2
-    """It may have been received before."""
-
-
 @dataclass(frozen=True, slots=True)
 class Inquiry:
     """The connections that the store is to be asked for."""

@@ -98,6 +98,7 @@ class LiveRows:
         self.bytes[made] = (
             np.ascontiguousarray(rows[new]).view(np.uint8).reshape(len(made), self.bytes.shape[1])
         )
+        self.rows["writtenAt"][made] = now_ms
         self.state[made] = state[new]
         self.due[made] = NEVER
         self.seen[made] = now_ms

@@ -6,7 +6,7 @@ from typing import Any
 
 from flowvis.aggregator.destinations.kind import Kind, Place, Surroundings
 from flowvis.batch import SETTLED
-from flowvis.delivery.destination import Destination
+from flowvis.delivery.destination import Collecting, Destination
 from flowvis.delivery.outlet import Outlet
 from flowvis.runtime.ledger import Ledger, Stage
 
@@ -90,6 +90,13 @@ class Outlets:
         for page in {**before, **wanted}:
             if before.get(page) != wanted.get(page):
                 await self._replace(page, wanted)
+
+    def hurry(self) -> None:
+        """Have those deliver now that wait for more to deliver at once."""
+        for outlet in self:
+            for one in outlet.destinations:
+                if isinstance(one, Collecting):
+                    one.hurry()
 
     async def start(self) -> None:
         """Let the destinations begin."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from aggregator.exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, exported
+from aggregator.exported import DESTINATION_HALF, INTRA_NODE, PLAIN, SOURCE_HALF, exported
 from flowvis.fields import FlowType, RuleAction
 from flowvis.ipfix import origin
 from flowvis.native import StringTable
@@ -225,6 +225,9 @@ def test_compiled_and_reference_agree(rows: list[dict[str, Any]], strided: bool)
         assert keys.tobytes() == expected.tobytes()
         assert keys.shape == expected.shape
         assert compiled_turned.tolist() == turned.tolist()
+        for way in (turned, ~turned):
+            made = reference.made_of(columns, expected, way)
+            assert compiled.made_of(columns, expected, way).tolist() == made.tolist()
 
 
 @settings(max_examples=50, deadline=None)
@@ -295,3 +298,42 @@ def test_keys_that_cannot_be_put_in_order_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="keys"):
         leaf.order_endpoints(keys)
+
+
+@pytest.mark.parametrize(
+    ("record", "sides", "made"),
+    [
+        (SOURCE_HALF, 0, 0),
+        (SOURCE_HALF | MASQUERADED, 0, 0),
+        (SOURCE_HALF | MASQUERADED, Sides.CLIENT, Sides.CLIENT),
+        (DESTINATION_HALF | NODE_PORT, Sides.SERVER, Sides.SERVER),
+        (
+            DESTINATION_HALF | NODE_PORT | MASQUERADED,
+            Sides.CLIENT | Sides.SERVER,
+            Sides.CLIENT | Sides.SERVER,
+        ),
+        (DESTINATION_HALF | NODE_PORT | MASQUERADED, Sides.SERVER, Sides.SERVER),
+    ],
+)
+@pytest.mark.parametrize("reversed_", [False, True])
+def test_what_a_key_was_made_of(
+    leaf: ModuleType, record: dict[str, Any], sides: int, made: int, reversed_: bool
+) -> None:
+    """And what it no longer is, once the record has other endpoints."""
+    ends = {"sourceIP": "192.0.2.9", "destinationIP": "10.0.0.9"} if reversed_ else {}
+    columns = exported(StringTable(), PLAIN | record | ends).columns
+    keys, turned = leaf.correlation_keys(columns, np.full(1, sides, np.uint8))
+    assert leaf.made_of(columns, keys, turned).tolist() == [made]
+    if made:
+        other = exported(StringTable(), PLAIN | record | {"proxySnatPort": 9} | ends).columns
+        other["destinationServicePort"] = np.full(1, 9, np.uint16)
+        other["sourceTransportPort"] = other["destinationTransportPort"] = other["proxySnatPort"]
+        assert leaf.made_of(other, keys, turned)[0] & contract.NEITHER
+
+
+def test_keys_of_other_records_are_refused(leaf: ModuleType) -> None:
+    columns = exported(StringTable(), {}, {}).columns
+    keys, turned = leaf.correlation_keys(columns, np.zeros(2, np.uint8))
+    for wrong in ((keys[:1], turned[:1]), (keys[:, :40], turned), (keys, turned[:1])):
+        with pytest.raises(ValueError, match="need"):
+            leaf.made_of(columns, *wrong)

@@ -302,8 +302,14 @@ def test_what_is_written_is_copied_and_its_next_interval_begins(leaf: ModuleType
         live,
     ]
     flows.due[:] = 17
-    rows, state = flows.rows.copy(), flows.state.copy()
-    copies, before = merger(leaf, flows).write(np.array([2, 0, 1]), 5000)
+    state = flows.state.copy()
+    tallies = TALLIES[1:]
+    for tally in tallies:
+        flows.rows[:2, tally.last : tally.last + 8] = flows.rows[:2, tally.total : tally.total + 8]
+    flows.rows[1, tallies[1].last + 7] ^= 128
+    rows = flows.rows.copy()
+    copies, before, anew = merger(leaf, flows).write(np.array([2, 0, 1]), 5000)
+    assert anew.tolist() == [True, False, True]
     assert copies.tobytes() == rows[[2, 0, 1]].tobytes()
     assert before.tolist() == state[[2, 0, 1]].tolist()
     written = live & ~FlowState.UNWRITTEN | FlowState.WRITTEN
@@ -325,9 +331,9 @@ def test_what_is_written_is_copied_and_its_next_interval_begins(leaf: ModuleType
 
 
 def test_writing_nothing_is_nothing(leaf: ModuleType) -> None:
-    copies, state = merger(leaf, new_flows()).write(np.empty(0, np.int64), 5000)
+    copies, state, anew = merger(leaf, new_flows()).write(np.empty(0, np.int64), 5000)
     assert copies.shape == (0, PROGRAM.row_size)
-    assert state.shape == (0,)
+    assert state.shape == anew.shape == (0,)
 
 
 @pytest.mark.parametrize("slots", [[-1], [0, 3], [1 << 40]])

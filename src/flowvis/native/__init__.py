@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.reference.flows import FlowIndex as FlowIndex
     from flowvis.native.reference.flows import pack_keys as pack_keys
     from flowvis.native.reference.halves import correlation_keys as correlation_keys
+    from flowvis.native.reference.halves import made_of as made_of
     from flowvis.native.reference.halves import order_endpoints as order_endpoints
     from flowvis.native.reference.halves import sides as sides
     from flowvis.native.reference.ipfix import RecordDecoder as RecordDecoder
@@ -58,7 +59,7 @@ else:
     FlowIndex = _leaf("flows").FlowIndex
     pack_keys = _leaf("flows").pack_keys
     sides, correlation_keys = _leaf("halves").sides, _leaf("halves").correlation_keys
-    order_endpoints = _leaf("halves").order_endpoints
+    made_of, order_endpoints = _leaf("halves").made_of, _leaf("halves").order_endpoints
     Merger = _leaf("merge").Merger
     RecordDecoder = _leaf("ipfix").RecordDecoder
     RecordEncoder = _leaf("ipfix").RecordEncoder

@@ -5,7 +5,7 @@ The rules are in `flowvis.native.reference.halves`; contract: `flowvis.native.co
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
@@ -56,6 +56,7 @@ cdef enum:
     PROTOCOL = 36
     FLOW_ID = 37
     KEY_SIZE = 46
+    NEITHER = 1
 
     SOURCE = 1
     DESTINATION = 2
@@ -79,7 +80,7 @@ cdef enum:
 
 for _owner, _constants in (
     (contract, {
-        "ENDPOINT": ENDPOINT, "FLOW_ID": FLOW_ID, "KEY_SIZE": KEY_SIZE,
+        "ENDPOINT": ENDPOINT, "FLOW_ID": FLOW_ID, "KEY_SIZE": KEY_SIZE, "NEITHER": NEITHER,
         "INGRESS": INGRESS, "EGRESS": EGRESS,
     }),
     (Sides, {
@@ -245,6 +246,50 @@ def correlation_keys(columns, bits):
             put_flow_id(key, flow_ids, at)
         key += KEY_SIZE
     return keys_array, turned_array
+
+
+def made_of(columns, keys, turned):
+    """Return by which endpoints keys were made: see the reference."""
+    contract.check_made(columns, keys, turned)
+    cdef int64_t n = len(keys), at
+    cdef const uint8_t *key = <const uint8_t *>cnp.PyArray_DATA(keys)
+    cdef const uint8_t[:] reversed_ = turned.view(np.uint8)
+    cdef Column[2][4] parts
+    cdef int side, part
+    for side in range(2):
+        for part in range(4):
+            parts[side][part] = column(columns, contract.ENDPOINTS[side][part], n)
+    array = np.zeros(n, dtype=np.uint8)
+    cdef uint8_t[::1] made = array
+    for at in range(n):
+        for side in range(2):
+            made[at] |= made_of_one(
+                parts[side], at, key + ENDPOINT * (side ^ (reversed_[at] != 0)), CLIENT << 2 * side
+            )
+        key += KEY_SIZE
+    return array
+
+
+cdef inline uint8_t made_of_one(
+    const Column *parts, int64_t at, const uint8_t *end, uint8_t better
+) noexcept nogil:
+    """The bit of one endpoint of a key; `better`: that of what is between the nodes."""
+    cdef uint64_t[2] between
+    memcpy(between, parts[2].data + at * parts[2].stride, 16)
+    if not (between[0] or between[1] or half_word(parts[3], at)):
+        return 0
+    if is_endpoint(parts[0], parts[1], at, end):
+        return 0
+    return better if is_endpoint(parts[2], parts[3], at, end) else NEITHER
+
+
+cdef inline bint is_endpoint(
+    Column addresses, Column ports, int64_t at, const uint8_t *end
+) noexcept nogil:
+    return (
+        memcmp(addresses.data + at * addresses.stride, end, 16) == 0
+        and memcmp(ports.data + at * ports.stride, end + 16, 2) == 0
+    )
 
 
 def order_endpoints(keys):

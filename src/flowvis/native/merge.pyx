@@ -314,14 +314,16 @@ cdef class Merger:
         return n
 
     def write(self, slots, int64_t now_ms):
-        """Begin the next interval of flows; return their rows and states as they were before."""
+        """Begin the next interval of flows; return rows, states and what began anew: see there."""
         contract.check_slots(self.flows, slots)
         cdef const int64_t[::1] wanted = np.ascontiguousarray(slots, dtype=np.int64)
         cdef int64_t n = wanted.shape[0], at
         rows_array = np.empty((n, self.row_size), dtype=np.uint8)
         states_array = np.empty(n, dtype=np.uint64)
         cdef uint8_t *copies = <uint8_t *>cnp.PyArray_DATA(rows_array)
+        anew_array = np.empty(n, dtype=bool)
         cdef uint64_t[::1] states = states_array
+        cdef uint8_t[::1] anew = anew_array.view(np.uint8)
         cdef uint8_t *row
         for at in range(n):
             if at + ROWS_AHEAD < n:
@@ -329,13 +331,24 @@ cdef class Merger:
             row = self.rows + wanted[at] * self.row_size
             states[at] = self.state[wanted[at]]
             memcpy(copies + at * self.row_size, row, self.row_size)
+            anew[at] = self.began_anew(row)
             memset(row + self.interval, 0, self.interval_size)
             store(row + WRITTEN_AT, <uint64_t>now_ms)
             store(row + INTERVAL_START, number(row + self.end))
             (<uint32_t *>(row + WRITTEN_RECORDS))[0] += 1
             self.state[wanted[at]] = written_state(states[at], row[self.reason])
             self.due[wanted[at]] = NEVER
-        return rows_array, states_array
+        return rows_array, states_array, anew_array
+
+    cdef inline bint began_anew(self, const uint8_t *row) noexcept nogil:
+        cdef const Tally *tally
+        cdef uint64_t differences = 0
+        cdef int at, side
+        for at in range(self.counter_count):
+            for side in range(2):
+                tally = &self.counters[at].sides[side]
+                differences |= number(row + tally.total) ^ number(row + tally.last)
+        return differences != 0
 
     cdef inline void fetch_row(self, int64_t slot) noexcept nogil:
         cdef int64_t at = 0

@@ -389,7 +389,7 @@ class FlowTable:
     def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
         live = self._live
-        copies, state = self._merger.write(slots, at_ms)
+        copies, state, anew = self._merger.write(slots, at_ms)
         rows = copies.view(ROW).reshape(len(slots))
         batch = self._batch(rows, state)
         batch.mark = int(live.cycle[slots].min(initial=SETTLED))
@@ -397,7 +397,8 @@ class FlowTable:
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
         self.stats.half_waits += int(np.count_nonzero(alone & ((state & FlowState.WRITTEN) == 0)))
-        batch.columns |= checkpoints(rows, live.state[slots], live.keys(slots), self.strings)
+        keys = live.keys(slots)
+        batch.columns |= checkpoints(rows, anew, live.state[slots], keys, self.strings)
         live.forget(slots[(state & FlowState.ONCE) != 0])
         return batch
 

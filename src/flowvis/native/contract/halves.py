@@ -52,6 +52,15 @@ WIDTHS = {
 RELAYED = {"originalObservationDomainId": 4, "flowDirection": 1}
 """The same of columns that only records of other aggregators fill; they may be missing."""
 
+ENDPOINTS = (
+    ("sourceIP", "sourceTransportPort", "proxySnatIP", "proxySnatPort"),
+    ("destinationIP", "destinationTransportPort", "destinationServiceIP", "destinationServicePort"),
+)
+"""Of the client and the server: address and port, and what they are translated to or from."""
+
+NEITHER = 1
+"""Bit of a key that was made of neither: the record has no longer what it was."""
+
 EGRESS, INGRESS = 1, 0
 """Values of flowDirection (IANA element 61): the source's node reported it, the destination's."""
 
@@ -61,13 +70,27 @@ def check_columns(columns: Columns) -> int:
     widths = WIDTHS | (RELAYED if RELAYED.keys() <= columns.keys() else {})
     n = len(columns["flowType"])
     for name, width in widths.items():
-        column = columns[name]
-        shape = (n, width) if width > 8 else (n,)
-        if column.shape != shape or column[:1].nbytes != (width if n else 0):
-            raise ValueError(f"{name}: {column.dtype}{column.shape}, need {n} of {width} bytes")
-        if not column[:1].flags.c_contiguous:
-            raise ValueError(f"{name}: need the bytes of each address side by side")
+        _check_column(name, columns[name], n, width)
     return n
+
+
+def _check_column(name: str, column: NDArray[Any], n: int, width: int) -> None:
+    shape = (n, width) if width > 8 else (n,)
+    if column.shape != shape or column[:1].nbytes != (width if n else 0):
+        raise ValueError(f"{name}: {column.dtype}{column.shape}, need {n} of {width} bytes")
+    if not column[:1].flags.c_contiguous:
+        raise ValueError(f"{name}: need the bytes of each address side by side")
+
+
+def check_made(columns: Columns, keys: NDArray[np.uint8], turned: NDArray[np.bool_]) -> None:
+    """Raise ValueError unless there is a key of each record, and whether it was turned."""
+    n = len(keys)
+    if keys.dtype != np.uint8 or keys.shape != (n, KEY_SIZE) or not keys.flags.c_contiguous:
+        raise ValueError(f"keys {keys.dtype}{keys.shape}: need uint8 (n, {KEY_SIZE}), contiguous")
+    if turned.dtype != np.bool_ or turned.shape != (n,):
+        raise ValueError(f"turned {turned.dtype}{turned.shape}: need bool ({n},)")
+    for name in (name for names in ENDPOINTS for name in names):
+        _check_column(name, columns[name], n, WIDTHS[name])
 
 
 def check_bits(bits: NDArray[np.uint8], n: int) -> None:

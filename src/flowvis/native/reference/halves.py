@@ -29,14 +29,17 @@ from flowvis.fields import ICMP, FlowType, RuleAction
 from flowvis.native.contract.halves import (
     EGRESS,
     ENDPOINT,
+    ENDPOINTS,
     INGRESS,
     KEY_SIZE,
+    NEITHER,
     RELAYED,
     WIDTHS,
     Columns,
     check_bits,
     check_columns,
     check_endpoints,
+    check_made,
 )
 from flowvis.native.contract.merge import Sides
 
@@ -67,6 +70,26 @@ def correlation_keys(
         key, turned[at] = _key(_record(columns, at), int(bits[at]))
         keys[at] = np.frombuffer(key, dtype=np.uint8)
     return keys, turned
+
+
+def made_of(
+    columns: Columns, keys: NDArray[np.uint8], turned: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Return by which endpoints keys were made, `(n,)`: CLIENT and SERVER as in `Sides`.
+
+    Those are set where only what is between the nodes is what the key has; NEITHER where that of
+    the record is not, nor the endpoint itself. Without anything between the nodes no bit is set.
+    """
+    check_made(columns, keys, turned)
+    made = np.zeros(len(keys), dtype=np.uint8)
+    for at, (key, reversed_) in enumerate(zip(keys, turned, strict=True)):
+        ends = [key[:ENDPOINT].tobytes(), key[ENDPOINT : 2 * ENDPOINT].tobytes()]
+        met = reversed(ends) if reversed_ else ends
+        for names, end, better in zip(ENDPOINTS, met, (Sides.CLIENT, Sides.SERVER), strict=True):
+            address, port, between, between_port = (columns[name][at].tobytes() for name in names)
+            if any(between + between_port) and address + port != end:
+                made[at] |= better if between + between_port == end else NEITHER
+    return made
 
 
 def order_endpoints(keys: NDArray[np.uint8]) -> NDArray[np.bool_]:

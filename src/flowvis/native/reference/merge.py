@@ -80,11 +80,16 @@ class Merger:
 
     def write(
         self, slots: NDArray[np.int64], now_ms: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-        """Begin the next interval of flows; return their rows and states as they were before."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint64], NDArray[np.bool_]]:
+        """Begin the next interval of flows; return their rows and states as they were before.
+
+        And which of them have a side whose counters began anew: its totals are not what it
+        reported last.
+        """
         check_slots(self._flows, slots)
         flows, program = self._flows, self._program
         rows, states = flows.rows[slots], flows.state[slots]
+        anew = np.array([self._began_anew(row) for row in rows], dtype=bool)
         for slot, state in zip(slots.tolist(), states.tolist(), strict=True):
             row = flows.rows[slot]
             row[slice(*program.interval)] = 0
@@ -93,7 +98,13 @@ class Merger:
             row[Header.WRITTEN :][:4].view(np.uint32)[:] += np.uint32(1)
             flows.state[slot] = _written_state(state, int(row[program.reason]))
             flows.due[slot] = NEVER
-        return rows, states
+        return rows, states, anew
+
+    def _began_anew(self, row: NDArray[np.uint8]) -> bool:
+        tallies = [tally for counter in self._program.counters for tally in counter.sides]
+        return any(
+            row[tally.total :][:8].tobytes() != row[tally.last :][:8].tobytes() for tally in tallies
+        )
 
     def _book(self, entry: "_Entry", outcome: Count) -> None:
         """Count what became of a record; of one that came as two, what became of both."""

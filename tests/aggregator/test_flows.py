@@ -748,6 +748,23 @@ class TestLimits:
         ports = {row["sourceTransportPort"] for part in parts for row in part}
         assert ports == set(range(10))
 
+    def test_what_comes_between_two_parts_is_in_one_of_the_next(self) -> None:
+        """And what is no longer due in none, nor is anything written twice."""
+        table = Table()
+        ports = [INTRA_NODE | {"sourceTransportPort": port} for port in range(1, 7)]
+        table.add(*(port | counted(5) for port in ports))
+        first = table.due(limit=2)
+        table.add(ports[0] | counted(9, 4) | at(61), ports[5] | counted(9, 4) | at(61))
+        late = INTRA_NODE | {"sourceTransportPort": 7}
+        table.add(late | counted(5))
+        rest = [row for _ in range(4) for row in table.due(limit=2)]
+        written = [row["sourceTransportPort"] for row in first + rest]
+        assert sorted(written) == [1, 2, 3, 4, 5, 6, 7]
+        assert {row["octetTotalCount"] for row in rest if row["sourceTransportPort"] == 6} == {9}
+        assert table.due(limit=2) == []
+        (again,) = table.due(NOW + 60_000, limit=2)
+        assert again["sourceTransportPort"] == 1
+
     def test_flush_writes_what_waits_and_nothing_twice(self) -> None:
         table = Table()
         table.add(SOURCE_HALF | counted(6000), numbered(7))

@@ -138,6 +138,7 @@ class FlowTable:
         self._active_ms = active_timeout_ms
         self._wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
         self._merger = self._new_merger()
+        self._found: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # slots that were due
 
     def _new_merger(self) -> Merger:
         return Merger(PROGRAM, self._live.flows(), self._counts, self._active_ms, self._wait_ms)
@@ -271,21 +272,39 @@ class FlowTable:
         """Return what is to be written now, at most `limit` records; forget what is idle.
 
         A batch is a copy of its rows. With a million flows due at once, take them in parts: ask
-        until nothing comes.
+        until nothing comes. The table is looked through for the first part; those that follow are
+        of what was found then and is still due.
         """
         at_ms = self._steady.at(now_ms)
         self._compact(at_ms)
         self._live.relieve(at_ms)
-        live, used = self._live, self._live.used
-        idle = live.seen[:used] <= at_ms - self._inactive_timeout_ms
-        unwritten = (live.state[:used] & FlowState.UNWRITTEN) != 0
-        which = np.flatnonzero((live.due[:used] <= at_ms) | (idle & unwritten))
-        batch = self._write(which[:limit], at_ms)
-        written = (live.state[:used] & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE
-        gone = np.flatnonzero(idle & written)
-        live.forget(gone)
-        self.stats.expired += len(gone)
+        slots = self._found[self._are_due(self._found, at_ms)]
+        looks = limit is None or not len(slots)
+        if looks:
+            slots = np.flatnonzero(self._are_due(slice(self._live.used), at_ms))
+        now = slots[:limit]
+        self._found = slots[len(now) :]
+        batch = self._write(now, at_ms)
+        if looks:
+            now = np.flatnonzero(self._are_idle(slice(self._live.used), at_ms))
+        self._expire(now, at_ms)
         return batch
+
+    def _are_due(self, slots: NDArray[np.int64] | slice, at_ms: int) -> NDArray[np.bool_]:
+        unwritten = (self._live.state[slots] & FlowState.UNWRITTEN) != 0
+        idle = self._are_idle(slots, at_ms)
+        return np.asarray((self._live.due[slots] <= at_ms) | (idle & unwritten))
+
+    def _are_idle(self, slots: NDArray[np.int64] | slice, at_ms: int) -> NDArray[np.bool_]:
+        return np.asarray(self._live.seen[slots] <= at_ms - self._inactive_timeout_ms)
+
+    def _expire(self, slots: NDArray[np.int64], at_ms: int) -> None:
+        """Forget those of the flows that are idle, where all is written."""
+        slots = slots[self._are_idle(slots, at_ms)]
+        state = self._live.state[slots] & (FlowState.LIVE | FlowState.UNWRITTEN)
+        gone = slots[state == FlowState.LIVE]
+        self._live.forget(gone)
+        self.stats.expired += len(gone)
 
     def retime(
         self,

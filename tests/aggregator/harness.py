@@ -208,8 +208,8 @@ def connection(number: int, *, interval: int = 1, source: bool = True) -> dict[s
 
 async def send(client: Client, batches: Sequence[Batch]) -> bool:
     """Send batches in one session; whether the aggregator confirmed that it read all."""
-    session = ExporterSession(1, EXPORTED)
     await client.connect()
+    session = ExporterSession(1, EXPORTED, max_message=client.max_message)
     now = int(time.time())
     messages = session.templates(now)
     for batch in batches:

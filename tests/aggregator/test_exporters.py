@@ -1,7 +1,8 @@
+import hashlib
+
 import numpy as np
 import pytest
 
-from flowvis.aggregator import exporters as exporters_module
 from flowvis.aggregator.exporters import BASELINE_FOR_S, Doubt, Exporters
 from flowvis.transport.session import Peer
 
@@ -64,15 +65,18 @@ def test_a_number_is_the_same_in_the_next_process(monkeypatch: pytest.MonkeyPatc
 
 def test_two_exporters_never_have_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(exporters_module.hashlib, "blake2b", lambda *_, **__: SameHash())
+        patch.setattr(hashlib, "blake2b", lambda *_, **__: SameHash())
         exporters = Exporters()
         assert [exporters.number(NODE, domain) for domain in (1, 2, 3)] == [LAST, 1, 2]
 
 
 def test_what_comes_in_young_sessions_is_doubtful() -> None:
     exporters = Exporters()
-    old, young, again = (exporters.number(NODE, domain) for domain in (1, 2, 3))
-    exporters.begin(old, 0.0)
+    old, young, again, plain = (exporters.number(NODE, domain) for domain in (1, 2, 3, 4))
+    for number in (old, young, again):
+        exporters.begin(number, 0.0).keeps = True
+    exporters.begin(plain, BASELINE_FOR_S)  # it would lose what waits for a store that is away
+    assert exporters.doubts(np.array([plain], dtype=np.uint32), BASELINE_FOR_S) is None
     assert exporters.doubts(np.array([old, old], dtype=np.uint32), BASELINE_FOR_S) is None
     exporters.begin(young, 1.0)
     exporters.begin(again, 0.0).may_repeat = True

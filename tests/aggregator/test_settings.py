@@ -133,7 +133,6 @@ def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
     [
         ("mode: Proxy", "mode: Proxy is not supported yet"),
         ("mode: Sum", "mode: 'Sum'"),
-        ("aggregatorTransportProtocol: UDP", "aggregatorTransportProtocol: UDP is not supported"),
         ("aggregatorTransportProtocol: none", "aggregatorTransportProtocol: none is not"),
         ("flowCollector: {enable: true}", "flowCollector.address: is needed"),
         ("flowCollector: {address: 'a:b'}", "flowCollector.address: 'a:b'"),

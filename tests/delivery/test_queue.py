@@ -292,6 +292,49 @@ def test_a_peer_that_does_not_acknowledge_gets_what_another_did_not_confirm() ->
         queue.acknowledge(1)
 
 
+def unconfirmed(queue: Queue, sent: int, count: int) -> None:
+    """Put records, and lose the session in which the first were sent."""
+    queue.begin(acknowledged=True)
+    queue.put(marked(0, count))
+    take(queue)
+    queue.sent(sent)
+    queue.rewind()
+
+
+def test_what_was_sent_before_is_not_taken_together_with_what_was_not() -> None:
+    """Who sends a batch in another order would else not send it first."""
+    queue = Queue(Stage("sink"), 100)
+    unconfirmed(queue, 4, 10)
+    queue.put(marked(10, 3))
+    assert queue.begin(acknowledged=True) == 4
+    assert [take(queue, 3), take(queue)] == [[0, 1, 2], [3]]
+    assert take(queue)[:2] == [4, 5]
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_what_was_sent_before_may_be_kept_from_a_peer(read: bool) -> None:
+    queue = Queue(Stage("sink"), 100)
+    unconfirmed(queue, 4, 10)
+    assert queue.begin() == 4
+    assert queue.keep_from_repeating(read=read) == 4
+    assert take(queue) == list(range(4, 10))
+    assert (queue.stage.sent, queue.stage.dropped) == ((4, {}) if read else (0, {"unconfirmed": 4}))
+    assert queue.keep_from_repeating(read=read) == 0
+    balanced(queue)
+
+
+def test_what_was_sent_is_given_up_as_unconfirmed() -> None:
+    queue = Queue(Stage("sink"), 100)
+    unconfirmed(queue, 4, 10)
+    queue.begin(acknowledged=True)
+    take(queue, 2)
+    queue.sent(1)
+    assert queue.acknowledgeable == 2
+    assert queue.abandon(ExportDropped.STOPPED) == 10
+    assert queue.stage.dropped == {"unconfirmed": 4, "stopped": 6}
+    balanced(queue)
+
+
 def test_an_answer_may_come_before_the_sending_is_over() -> None:
     queue = Queue(Stage("sink"), 100)
     queue.begin(acknowledged=True)

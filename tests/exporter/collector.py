@@ -3,13 +3,14 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Any, Self
 
 from flowvis.batch import address_text
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
-from flowvis.ipfix.events import SequenceGap, TemplateLearned
+from flowvis.ipfix.events import Event, SequenceGap, TemplateLearned
 from flowvis.native import StringTable
 from flowvis.transport.address import CollectorAddress
 
@@ -85,16 +86,19 @@ class Collector:
             del self._readers[task]
             writer.close()
 
+    def _note(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, TemplateLearned):
+                self.templates += 1
+                self.fields.append(event.fields)
+            self.gaps += isinstance(event, SequenceGap)
+
     async def _read(self, reader: asyncio.StreamReader) -> None:
         buffer = RecordBuffer(EXPORTED, StringTable())
         session = CollectorSession("exporter", buffer)
         await self.reading.wait()
         while not self._crashed and (data := await reader.read(1 << 16)):
-            for event in session.receive(data):
-                if isinstance(event, TemplateLearned):
-                    self.templates += 1
-                    self.fields.append(event.fields)
-                self.gaps += isinstance(event, SequenceGap)
+            self._note(session.receive(data))
             self._keep(buffer)
         if not self._crashed:
             session.eof()
@@ -115,3 +119,33 @@ class Collector:
             dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)
         ]
         buffer.clear()
+
+
+class DatagramCollector(Collector, asyncio.DatagramProtocol):
+    """One that listens on a UDP port, and forgets all templates when it goes away."""
+
+    @property
+    def address(self) -> CollectorAddress:
+        return CollectorAddress("127.0.0.1", self.port, "udp")
+
+    async def come(self) -> None:
+        """Listen."""
+        loop = asyncio.get_running_loop()
+        self.refreshed = 0
+        self._sessions: dict[tuple[str, int], CollectorSession] = {}
+        self._buffer = RecordBuffer(EXPORTED, StringTable())
+        place = ("127.0.0.1", self.port)
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=place)
+
+    async def go_away(self) -> None:
+        """End; nobody can be told."""
+        self._transport.close()
+        await asyncio.sleep(0)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if addr not in self._sessions:
+            self.sessions += 1
+            self._sessions[addr] = CollectorSession("exporter", self._buffer, datagrams=True)
+        self._note(self._sessions[addr].receive_datagrams([data]))
+        self.refreshed = sum(each.stats.templates_repeated for each in self._sessions.values())
+        self._keep(self._buffer)

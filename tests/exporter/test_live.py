@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli.test_exporter import Daemon, get, write
-from exporter.collector import Collector
+from exporter.collector import Collector, DatagramCollector
 from exporter.test_export import deltas
 from flowvis.conntrack.sources.sysctls import ROOT
 from ports import free_port
@@ -23,7 +23,13 @@ class Exporter:
     """The daemon, its file, and the connections of this host that it sees."""
 
     def __init__(
-        self, path: Path, collector: Collector, *, own_sessions: bool = False, **changes: Any
+        self,
+        path: Path,
+        collector: Collector,
+        *,
+        own_sessions: bool = False,
+        grace_period: str = "10s",
+        **changes: Any,
     ) -> None:
         self.path = path
         self.status = free_port()
@@ -37,6 +43,7 @@ class Exporter:
             "conntrack": {"loopback": True, "ownSessions": own_sessions},
             "state": {"directory": str(path)},
             "status": {"port": self.status},
+            "gracePeriod": grace_period,
         }
         self.exported |= changes
         self.daemon = Daemon(self._write())
@@ -275,3 +282,25 @@ async def test_exporters_that_are_killed_export_no_byte_twice(start: Start) -> N
             assert len({row["flowStartMilliseconds"] for row in mine}) == 1
             # What was under way in the instant of a kill may be missing here, and totals have it.
             assert octets - 400 <= exported[port] <= octets
+
+
+@pytest.mark.kernel
+async def test_over_udp_to_a_collector_that_goes_away_and_comes_back(start: Start) -> None:
+    """ICMP ends the session, and the next begins with templates; others come every second."""
+    async with DatagramCollector() as collector:
+        exporter = start(collector, templateRefreshTimeout="1s")
+        await traffic(exporter, until(lambda: collector.refreshed, "templates again"))
+        assert exporter.reported(collector).keys() == set(exporter.ports())
+        await collector.go_away()
+        await traffic(exporter, exporter.metric("flowvis_exporter_client_sessions_total", 2.0))
+        before = len(collector.rows)
+        await collector.come()
+        await traffic(exporter, until(lambda: len(collector.rows) >= before + 20, "more records"))
+        exporter.send()
+        log = await exporter.stop()
+        assert "level=error" not in log
+        for port in exporter.ports():
+            rows = [row for row in collector.rows if row["sourceTransportPort"] == port]
+            totals = [row["octetTotalCount"] for row in rows]
+            assert totals == sorted(totals)
+            assert totals[-1] % 100 == 0

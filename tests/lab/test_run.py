@@ -58,9 +58,18 @@ def test_one_scenario_alone() -> None:
     assert [one["name"] for one in report["scenarios"]] == ["dns"]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [name for name, one in FAULTS.items() if not one.by_sums])
 def test_what_goes_wrong_costs_nothing(fault: str) -> None:
     run("--duration", "8s", "--fault", fault)
+
+
+def test_exporters_and_the_store_are_killed() -> None:
+    report = run(
+        *("--duration", "8s", "--fault", "kill-exporter", "--fault", "store-killed", "--seed", "1")
+    )
+    assert report["deaths"] > 0
+    assert report["recovered_s"] is not None
+    assert (report["lost_unnamed"], report["doubled"]) == (0, 0)
 
 
 def test_without_events_what_a_poll_can_see_is_exact() -> None:

@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
@@ -30,6 +30,7 @@ from flowvis.ipfix.events import (
     TemplateLearned,
 )
 from flowvis.ipfix.limits import CollectorLimits
+from flowvis.ipfix.order import LATE_S
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
@@ -44,7 +45,8 @@ MAX_FORMER = 10_000  # exporters without a session that are remembered: two for 
 WORK = 500  # of a session at one of its turns, as `CollectorSession` counts it: half a millisecond
 PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
 RECORD_S = 2e-6  # what handing a record on costs, until some were
-SESSION_BYTES = 70 << 10  # what a session takes, most of it OpenSSL's
+FIELD_BYTES = 50  # what a field of a template takes
+TEMPLATE_LIFE_S = 1800.0  # over UDP: three times the usual time between two (RFC 7011 section 8.4)
 DELAY_S = 0.02  # how long fewer records wait for company: a call costs as much as 100 records
 
 
@@ -60,14 +62,19 @@ class Collector:
         limits: CollectorLimits | None = None,
         *,
         waiting_bytes: int = 1 << 62,
+        template_life_s: float = TEMPLATE_LIFE_S,
     ) -> None:
-        """`waiting_bytes` bounds what all sessions together hold that is not decoded yet."""
+        """`waiting_bytes` bounds what all sessions together hold that is not decoded yet.
+
+        Over UDP templates that do not come again within `template_life_s` are forgotten.
+        """
         self.stage = stage
         self.sessions: dict[int, ExporterStream] = {}
         self._repeating: set[ExporterStream] = set()
         self.exporters = Exporters()
         self._correlator = correlator
         self._limits = limits or CollectorLimits()
+        self.template_life_s = template_life_s
         self._payers = Payers()
         self._max_waiting = waiting_bytes
         self._waiting: Counter[str] = Counter()  # bytes that wait to be decoded, by address
@@ -105,10 +112,18 @@ class Collector:
 
     def open(self, peer: Peer) -> "ExporterStream":
         """Return the handler of a new peer's bytes."""
+        return self._opened(ExporterStream, peer)
+
+    def open_datagrams(self, peer: Peer) -> "ExporterDatagrams":
+        """Return the handler of a new sender's datagrams."""
+        return self._opened(ExporterDatagrams, peer)
+
+    def _opened(self, kind: "type[Handler]", peer: Peer) -> "Handler":
         number = next(self._numbers) & 0xFFFFFFFF
         payer = self._payers.open(peer.address, self.buffer.strings)
-        self.sessions[number] = ExporterStream(self, peer, number, self._limits, payer)
-        return self.sessions[number]
+        handler = kind(self, peer, number, self._limits, payer)
+        self.sessions[number] = handler
+        return handler
 
     def filling(self) -> RecordBuffer:
         """Return the buffer to decode into, over the table's own strings where it is empty."""
@@ -132,8 +147,7 @@ class Collector:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
-        for event in events:
-            self._tell(session.peer, event)
+        self.tell(session.peer, events)
 
     def repeats(self, session: "ExporterStream") -> None:
         """Note that records of a session that are in the buffer may have been received before."""
@@ -167,7 +181,8 @@ class Collector:
 
     def memory_bytes(self) -> int:
         """About what receiving takes in memory."""
-        return self._waiting_bytes + self.buffer.memory_bytes + SESSION_BYTES * len(self.sessions)
+        sessions = sum(session.own_bytes for session in self.sessions.values())
+        return self._waiting_bytes + self.buffer.memory_bytes + sessions
 
     def refused(self, session: "ExporterStream", payer: int) -> None:
         """Say in the log that a session's text has no room any more."""
@@ -180,6 +195,11 @@ class Collector:
         values = (session.stats.refused_texts, session.peer.address)
         bytes_of = (strings.charged(payer), strings.max_bytes)
         self._log.log(logging.WARNING, session.peer.address, text, *values, *bytes_of)
+
+    def tell(self, peer: Peer, events: Iterable[Event]) -> None:
+        """Say in the log what a session reports."""
+        for event in events:
+            self._tell(peer, event)
 
     def closed(self, session: "ExporterStream") -> None:
         """Note that a session is over."""
@@ -258,6 +278,10 @@ class Collector:
 class ExporterStream:
     """One peer's bytes, as the server hands them over."""
 
+    own_bytes = 70 << 10
+    """What a session takes, most of it OpenSSL's."""
+    datagrams = False
+
     def __init__(
         self,
         collector: Collector,
@@ -269,7 +293,9 @@ class ExporterStream:
         self.peer = peer
         self.number = number
         self._collector = collector
-        self._session = CollectorSession(str(peer), collector.buffer, limits, self._exporter)
+        self._session = CollectorSession(
+            str(peer), collector.buffer, limits, self._exporter, datagrams=self.datagrams
+        )
         self._sources: dict[int, Source] = {}  # by observation domain
         self.stats = self._session.stats
         self.acknowledged = peer.answer is not None
@@ -430,6 +456,40 @@ class ExporterStream:
             "lost": self.stats.lost_records,
             "errors": self.stats.malformed.total(),
         }
+
+
+class ExporterDatagrams(ExporterStream):
+    """One sender's datagrams, as the server hands them over."""
+
+    own_bytes = 8 << 10
+    datagrams = True
+
+    @property
+    def template_bytes(self) -> int:
+        """About what its templates take in memory."""
+        return self._session.template_fields * FIELD_BYTES
+
+    def datagrams_received(self, datagrams: list[bytes]) -> float:
+        """Decode; as `data_received`. A datagram that is no message ends nothing."""
+        self.last_s = self._session.now_s = time.monotonic()
+        return self._note(partial(self._session.receive_datagrams, datagrams, WORK))
+
+    def look(self) -> None:
+        """See which records are lost by now, and which templates were not sent again."""
+        self._settle(LATE_S)
+
+    def closed(self) -> None:
+        """The session is over: what is missing does not come any more."""
+        self._settle(0.0)
+        super().closed()
+
+    def _settle(self, patience_s: float) -> None:
+        self._session.now_s = time.monotonic()
+        life_s = self._collector.template_life_s
+        self._collector.tell(self.peer, self._session.settle(life_s, patience_s=patience_s))
+
+
+Handler = TypeVar("Handler", bound=ExporterStream)
 
 
 def total(parts: Iterable[CollectorStats]) -> CollectorStats:

@@ -82,6 +82,7 @@ from flowvis.runtime.options import slots
 from flowvis.runtime.status import StatusServer
 from flowvis.steady import SteadyTime
 from flowvis.strings import MAX_TABLE_BYTES
+from flowvis.transport.datagram_server import DatagramLimits, DatagramServer
 from flowvis.transport.server import Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 
@@ -200,14 +201,17 @@ class Aggregator:
             undelivered=lambda: self.destinations.mark,
         )
         self.collector = Collector(
-            self.correlator, collecting, waiting_bytes=self.budget["receiving"] // 2
+            self.correlator,
+            collecting,
+            waiting_bytes=self.budget["receiving"] // 2,
+            template_life_s=settings.listen.udp.template_lifetime,
         )
         self.collector.asks = lambda: self._store_of_records() is not None
-        self.baseline = Baseline(self.table, self._store_of_records, self._commits)
+        self.baseline = Baseline(self.correlator, self._store_of_records, self._commits)
         self._last_words = LastWords(
             self.correlator, self.destinations, settings.grace_period * FAREWELL
         )
-        self.server = _server(settings, self.collector)
+        self.server = _server(settings, self.collector, self.budget["receiving"])
         self._certificates = _certificates(settings)
         self._replica = _replica(settings)
         self.api = Api(
@@ -379,7 +383,8 @@ class Aggregator:
 
     def _uncommitted(self) -> Uncommitted:
         now_s = now_ms() // 1000
-        kept_s = round(self.configuration.in_force.click_house.ttl)
+        store = self._store_of_records()
+        kept_s = store.kept_s if store is not None else 0
         return Uncommitted(self._books.last_s, now_s, self._books.since(now_s), kept_s)
 
     def _queries(self) -> int:
@@ -480,7 +485,26 @@ def _room(budget: Budget, wanted: int) -> int:
     return flows
 
 
-def _server(settings: AggregatorSettings, collector: Collector) -> Server:
+def _server(
+    settings: AggregatorSettings, collector: Collector, memory: int
+) -> Server | DatagramServer:
+    """Return what exporters connect to; over UDP, half of its memory is for what waits."""
+    if settings.aggregator_transport_protocol is Transport.UDP:
+        udp = settings.listen.udp
+        return DatagramServer(
+            collector.open_datagrams,
+            host=settings.listen.address,
+            port=settings.listen.port,
+            limits=DatagramLimits(
+                sessions=settings.listen.max_sessions,
+                sessions_per_address=settings.listen.max_sessions_per_address,
+                waiting_bytes=memory // 2,
+                template_bytes=memory // 4,
+                per_second=udp.max_datagrams_per_second,
+                buffer_bytes=udp.receive_buffer << 10,
+                idle_s=udp.template_lifetime,
+            ),
+        )
     return Server(
         collector.open,
         host=settings.listen.address,

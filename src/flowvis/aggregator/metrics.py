@@ -20,6 +20,7 @@ from flowvis.runtime.metrics import (
     new_registry,
     stats_families,
 )
+from flowvis.transport.datagram_server import DatagramServer
 from flowvis.transport.server import Server
 
 NAME = "flow-aggregator"
@@ -29,7 +30,7 @@ PREFIX = "flowvis_aggregator"
 def registry(
     ledger: Ledger,
     *,
-    server: Server,
+    server: Server | DatagramServer,
     collector: Collector,
     table: FlowTable,
     inventory: Inventory,

@@ -140,6 +140,32 @@ class AggregatorInventory:
 
 
 @dataclass(frozen=True)
+class UdpListen:
+    """What is particular where exporters come over UDP."""
+
+    receive_buffer: int = option(
+        16_384,
+        doc="KiB of datagrams that the kernel holds while the aggregator is busy; more than the "
+        "sysctl net.core.rmem_max need CAP_NET_ADMIN",
+        minimum=64,
+        maximum=1 << 20,
+    )
+    max_datagrams_per_second: int = option(
+        20_000,  # a node's exporter sends a tenth of it
+        doc="Datagrams taken from one address in a second; raise it where many exporters share one "
+        "(NAT)",
+        minimum=1,
+    )
+    template_lifetime: Duration = option(
+        1800.0,
+        doc="How long a template is valid after it came last: three times the interval in which "
+        "exporters send theirs anew (RFC 7011 section 8.4). A session that is silent for so long "
+        "is over",
+        minimum=10,
+    )
+
+
+@dataclass(frozen=True)
 class Listen:
     """Where exporters connect."""
 
@@ -163,9 +189,10 @@ class Listen:
         3600.0,
         doc="How long a session may last; then the exporter is asked to finish (FIN) and begins "
         "another, in which both show the certificates that they have by then. Nothing is lost by "
-        "it; 0: for ever",
+        "it; 0: for ever. Not over UDP",
         minimum=0,
     )
+    udp: UdpListen = section(UdpListen, doc="Where aggregatorTransportProtocol is UDP")
 
 
 @dataclass(frozen=True)
@@ -196,7 +223,9 @@ class AggregatorSettings(DestinationSettings):
         live=True,
     )
     aggregator_transport_protocol: Transport = option(
-        Transport.TLS, doc="How exporters connect: TLS (mutual) or TCP; UDP is not supported yet"
+        Transport.TLS,
+        doc="How exporters connect: TLS (mutual), TCP or UDP. Only with TLS does anybody prove who "
+        "it is; over UDP what is lost on the way is lost, and counted by the sequence numbers",
     )
     flow_aggregator_address: str = option(
         "",
@@ -254,9 +283,8 @@ class AggregatorSettings(DestinationSettings):
         yield from super().check()
         if self.mode is Mode.PROXY:
             yield "mode", "Proxy is not supported yet: use Aggregate"
-        if self.aggregator_transport_protocol in {Transport.UDP, Transport.NONE}:
-            value = self.aggregator_transport_protocol.value
-            yield "aggregatorTransportProtocol", f"{value} is not supported yet: use TLS or TCP"
+        if self.aggregator_transport_protocol is Transport.NONE:
+            yield "aggregatorTransportProtocol", "none is not supported yet: use TLS, TCP or UDP"
         api = self.api_server
         kubernetes = self.inventory.kubernetes.wanted(self.inventory.files)
         if api.wanted(kubernetes=kubernetes) and not kubernetes and api.token_file is None:

@@ -115,6 +115,11 @@ class Queue:
         return self._sent.records
 
     @property
+    def acknowledgeable(self) -> int:
+        """The most that `acknowledge` takes."""
+        return self._gone + self._sent.records + self._taken.records
+
+    @property
     def closed(self) -> bool:
         """Whether nothing more will be put."""
         return self._closed
@@ -147,10 +152,14 @@ class Queue:
             await self._wake.wait()
 
     def take(self, limit: int = UNBOUNDED) -> Batch | None:
-        """Take the oldest batch, or its first `limit` records; None when nothing waits."""
+        """Take the oldest batch, or its first `limit` records; None when nothing waits.
+
+        What was sent before is never in one batch with what was not: who sends a batch in another
+        order still sends the former first.
+        """
         if not len(self._waiting):
             return None
-        batch = self._waiting.take(limit)
+        batch = self._waiting.take(min(limit, self._repeated or UNBOUNDED))
         repeated = min(self._repeated, len(batch))
         self._repeated -= repeated
         self._taken_repeated += repeated
@@ -234,6 +243,19 @@ class Queue:
         if back:
             self._wake.set()
 
+    def keep_from_repeating(self, *, read: bool) -> int:
+        """Send nothing again that sessions before have sent; return how many records that were.
+
+        For after `begin`. What the peer has `read` counts as sent, else it is unconfirmed.
+        """
+        number, self._repeated = self._repeated, 0
+        _first(self._waiting, number)
+        if read:
+            self.stage.sent += number
+        else:
+            self.stage.drop(self._unconfirmed, number)
+        return number
+
     def close(self) -> None:
         """Take nothing more in; what waits can still be taken."""
         self._closed = True
@@ -254,9 +276,14 @@ class Queue:
         self._wake.set()
 
     def abandon(self, reason: Reason) -> int:
-        """Give up all that is not settled; return how many records that were."""
+        """Give up all that is not settled; return how many records that were.
+
+        What was sent, in this session or one before, is unconfirmed.
+        """
         left = len(self)
-        self.stage.drop(reason, left)
+        unconfirmed = self._sent.records + self._repeated + self._taken_repeated
+        self.stage.drop(self._unconfirmed, unconfirmed)
+        self.stage.drop(reason, left - unconfirmed)
         for part in self._parts:
             part.clear()
         self._repeated = self._taken_repeated = self._early = 0

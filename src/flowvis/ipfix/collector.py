@@ -1,6 +1,11 @@
-"""The receiving side of one session: a byte stream in, columns and events out."""
+"""The receiving side of one session: bytes in, columns and events out.
 
-from collections.abc import Callable, Iterator
+Over UDP a message is whole in its datagram (RFC 7011 section 10.3.4), so all that have come are a
+piece of a stream once each has been looked at. What differs is what the network may do: messages
+come late or never (`Reordering`), and templates live as long as they are sent again (section 8.4).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 
 from flowvis.errors import LimitExceeded, MalformedMessage, MalformedSet, PeerError, Where
 from flowvis.ipfix.acknowledgement import read_sent_again, says_sent_again
@@ -15,6 +20,7 @@ from flowvis.ipfix.events import (
     TemplateWithdrawn,
 )
 from flowvis.ipfix.limits import CollectorLimits
+from flowvis.ipfix.order import LATE_S, Reordering
 from flowvis.ipfix.stats import CollectorStats
 from flowvis.ipfix.template import (
     OPTIONS_TEMPLATE_SET,
@@ -49,10 +55,11 @@ OTHER_BEGINNINGS = {
 
 
 class CollectorSession:
-    """Decode one exporter's byte stream into a buffer. Does no I/O.
+    """Decode what one exporter sends into a buffer. Does no I/O.
 
     `name` is the peer's name in errors. `exporter` gives the number that records of an observation
-    domain have in the column `DOMAIN`; by default it is the domain.
+    domain have in the column `DOMAIN`; by default it is the domain. With `datagrams` it is fed by
+    `receive_datagrams`, and `settle` has to be called every few seconds.
     """
 
     def __init__(
@@ -61,14 +68,22 @@ class CollectorSession:
         buffer: RecordBuffer,
         limits: CollectorLimits = CollectorLimits(),  # noqa: B008 - frozen
         exporter: Callable[[int], int] | None = None,
+        *,
+        datagrams: bool = False,
     ) -> None:
         self.name = name
+        self.now_s = 0.0
+        """Steady time, over UDP: of what comes from now on."""
+        self.template_fields = 0
+        """How many fields its templates have."""
         self.stats = CollectorStats()
         self._buffer = buffer
         self._limits = limits
         self._exporter = exporter
         self._decoder: RecordDecoder = RecordDecoder(limits.message_size, limits.text_size)
         self._templates: dict[tuple[int, int], Template] = {}
+        self._order = Reordering() if datagrams else None
+        self._sent_s: dict[tuple[int, int], float] = {}  # over UDP: when a template came last
         self._tail = bytearray()
         self._reading: Iterator[Template | LongTemplate] | None = (
             None  # templates of the set that is being read
@@ -92,6 +107,40 @@ class CollectorSession:
         self._events = []
         self.stats.octets += len(data)
         self._advance(data, work)
+        return self._events
+
+    def receive_datagrams(self, datagrams: Iterable[bytes], work: int = UNBOUNDED) -> list[Event]:
+        """Decode datagrams in the order in which they came; as `receive`.
+
+        One that is not made of whole messages is left out, and a fault.
+        """
+        faults: list[PeerError] = []
+        whole = []
+        for data in datagrams:
+            fault = self._fault_of_datagram(data)
+            if fault is None:
+                whole.append(data)
+            else:
+                faults.append(fault)
+        self.receive(b"".join(whole), work)
+        for fault in faults:
+            self._malformed(fault)
+        return self._events
+
+    def settle(self, life_s: float, *, patience_s: float = LATE_S) -> list[Event]:
+        """Over UDP: see what has not come until `now_s`, and which templates have lived so long.
+
+        With a patience of 0 seconds nothing is waited for any more.
+        """
+        self._events = []
+        if self._order is not None and self._order.waiting:
+            for domain, lost in self._order.settle(self.now_s, patience_s).items():
+                self.stats.gaps += 1
+                self.stats.lost_records += lost
+                self._report(SequenceGap(domain, lost))
+        for key in [key for key, sent_s in self._sent_s.items() if self.now_s - sent_s > life_s]:
+            self.stats.templates_expired += 1
+            self._forget(key)
         return self._events
 
     def go_on(self, work: int = UNBOUNDED) -> list[Event]:
@@ -179,9 +228,7 @@ class CollectorSession:
                 case Stop.SET:
                     self._read_set(data)
                 case Stop.GAP:
-                    self.stats.gaps += 1
-                    self.stats.lost_records += max(decoder.lost, 0)
-                    self._report(SequenceGap(decoder.domain, decoder.lost))
+                    self._note_gap(data)
                 case Stop.BAD_MESSAGE:
                     raise self._bad_message(data)
                 case _:
@@ -190,6 +237,18 @@ class CollectorSession:
             if self._left <= 0:
                 return False
         return True
+
+    def _note_gap(self, data: Buffer) -> None:
+        decoder = self._decoder
+        if self._order is not None:
+            sequence = HEADER.unpack_from(data, decoder.message_start)[3]
+            due = (sequence - decoder.lost) & 0xFFFFFFFF
+            self._order.jump(decoder.domain, due, sequence, self.now_s)
+            self.stats.late_records = self._order.late
+            return
+        self.stats.gaps += 1
+        self.stats.lost_records += max(decoder.lost, 0)
+        self._report(SequenceGap(decoder.domain, decoder.lost))
 
     def _read_set(self, data: Buffer) -> None:
         """Read a set that the leaf does not know."""
@@ -250,6 +309,7 @@ class CollectorSession:
         key = (self._decoder.domain, template.id)
         known = self._templates.get(key)
         if known == template:
+            self._note_sent(key)
             self.stats.templates_repeated += 1
             self._left -= len(template.specifiers)
             self._wasted -= 2 * EVENT_WORK + len(template.specifiers)  # some repeat theirs for ever
@@ -284,9 +344,15 @@ class CollectorSession:
         self, key: tuple[int, int], template: Template, known: Template | None, unknown: int = 0
     ) -> None:
         self._templates[key] = template
+        self.template_fields += len(template.specifiers) - (len(known.specifiers) if known else 0)
+        self._note_sent(key)
         self.stats.templates += known is None
         self.stats.templates_changed += known is not None
         self._report(TemplateLearned(*key, len(template.specifiers), unknown))
+
+    def _note_sent(self, key: tuple[int, int]) -> None:
+        if self._order is not None:
+            self._sent_s[key] = self.now_s
 
     def _pay(self, price: tuple[int, int], template: Template) -> None:
         self._left -= price[0] + price[1] * len(template.specifiers)
@@ -294,6 +360,8 @@ class CollectorSession:
     def _withdraw(self, template_id: int) -> None:
         """Forget one template, or all of a kind where the id is that of the set."""
         domain = self._decoder.domain
+        if self._order is not None:
+            raise self._fault("udp-withdrawal", "a withdrawal of templates, which UDP has not")
         if template_id >= FIRST_DATA_SET:
             if (domain, template_id) not in self._templates:
                 raise self._fault("unknown-withdrawal", f"no template {template_id} to withdraw")
@@ -306,10 +374,16 @@ class CollectorSession:
                 if key[0] == domain and bool(template.scope_count) == options
             ]
         for key in keys:
-            if not says_sent_again(self._templates.pop(key)):
-                self._decoder.forget(*key)
             self.stats.templates_withdrawn += 1
-            self._report(TemplateWithdrawn(*key))
+            self._forget(key)
+
+    def _forget(self, key: tuple[int, int]) -> None:
+        template = self._templates.pop(key)
+        self.template_fields -= len(template.specifiers)
+        self._sent_s.pop(key, None)
+        if not says_sent_again(template):
+            self._decoder.forget(*key)
+        self._report(TemplateWithdrawn(*key))
 
     def _report(self, event: Event) -> None:
         if len(self._events) < self._limits.events:
@@ -339,9 +413,7 @@ class CollectorSession:
         version, length, *_ = HEADER.unpack_from(data, self._decoder.place)
         where = Where(self.name)
         if version != VERSION:
-            reason, detail = "version", f"message version {version}: need {VERSION} (IPFIX)"
-            if version in OTHER_BEGINNINGS:
-                detail = f"the peer speaks {OTHER_BEGINNINGS[version]}, and this port takes IPFIX"
+            reason, detail = "version", _other_version(version)
         elif length < HEADER.size:
             reason, detail = "message-length", f"a message of {length} bytes, header included"
         else:
@@ -351,6 +423,23 @@ class CollectorSession:
         self.stats.malformed[reason] += 1
         return MalformedMessage(reason, detail, where)
 
+    def _fault_of_datagram(self, data: bytes) -> PeerError | None:
+        """What is wrong with a datagram, if it is not made of whole messages."""
+        at, where = 0, Where(self.name)
+        while len(data) - at >= HEADER.size:
+            version, length, *_ = HEADER.unpack_from(data, at)
+            if version != VERSION:
+                return MalformedMessage("version", _other_version(version), where)
+            if length < HEADER.size or length > len(data) - at:
+                detail = f"a message of {length} bytes in a datagram of {len(data)}"
+                return MalformedMessage("message-length", detail, where)
+            at += length
+        if at == len(data) > 0:
+            return None
+        if not at and len(data) >= 2 and (version := int.from_bytes(data[:2])) != VERSION:
+            return MalformedMessage("version", _other_version(version), where)
+        return MalformedMessage("message-length", f"a datagram of {len(data)} bytes", where)
+
     def _count(self) -> None:
         decoder, stats = self._decoder, self.stats
         stats.messages = decoder.messages
@@ -358,3 +447,9 @@ class CollectorSession:
         stats.ignored_records = decoder.ignored
         stats.truncated_texts = decoder.truncated
         stats.refused_texts = decoder.refused
+
+
+def _other_version(version: int) -> str:
+    if version in OTHER_BEGINNINGS:
+        return f"the peer speaks {OTHER_BEGINNINGS[version]}, and this port takes IPFIX"
+    return f"message version {version}: need {VERSION} (IPFIX)"

@@ -28,6 +28,8 @@ class CollectorStats:
     sets_without_template: int = count("Data sets whose template never came")
     gaps: int = count("Sequence numbers that were not the one due")
     lost_records: int = count("Records that never came, by the sequence numbers")
+    late_records: int = count("Records that came after later ones, over UDP")
+    templates_expired: int = count("Templates forgotten over UDP, as they were not sent again")
     fruitless: int = count("Sessions slowed down, as all they bring is work: they send no records")
     truncated_texts: int = count("Texts that were cut at the limit")
     refused_texts: int = count("Texts that became empty, as the string table was full")

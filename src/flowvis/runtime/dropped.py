@@ -62,7 +62,7 @@ class ExportDropped(Reason):
     PENDING_FULL = "pending-full", "the collector was away for longer than the queue lasts"
     UNCONFIRMED = (
         "unconfirmed",
-        "sent, but not acknowledged before the queue was full: it may have arrived",
+        "sent, but not acknowledged until it had to go: it may have arrived",
     )
     OVERSIZE = "oversize", "no message is large enough for it"
     CUT_OFF = "cut-off", "the time to stop was up while they were being sent"

@@ -1,1 +1,1 @@
-"""asyncio and TLS: servers, clients, back-off, certificates."""
+"""asyncio, TLS and UDP: servers, clients, back-off, certificates."""

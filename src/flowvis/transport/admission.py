@@ -8,25 +8,42 @@ its own for handshakes, which strangers cannot take, so exporters come back what
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from flowvis.runtime.places import Places
-from flowvis.transport.session import ServerSession, SessionLimits
+from flowvis.transport.session import SessionLimits
 
 MAX_KNOWN = 16_384  # addresses that records came from: three for each node of a large cluster
 PATIENCE_S = 1.0  # in which a handshake is not ended for another of its own address
 
 
-class Admission:
+class Guest(Protocol):
+    """A session."""
+
+    last_observed: float
+
+    @property
+    def address(self) -> str:
+        """The peer's address."""
+
+    def give_way(self, limit: str) -> None:
+        """End, for one that comes when a limit is reached."""
+
+
+Session = TypeVar("Session", bound=Guest)
+
+
+class Admission(Generic[Session]):
     """Keeps count of the sessions of one server, and makes room for new ones."""
 
-    def __init__(self, limits: SessionLimits, closed: Callable[[ServerSession], None]) -> None:
+    def __init__(self, limits: SessionLimits, closed: Callable[[Session], None]) -> None:
         self.limits = limits
         self._closed = closed
         self._count = 0
         self._sessions: Counter[str] = Counter()
-        self._strangers: Places[ServerSession] = Places(limits.handshakes)
-        self._returning: Places[ServerSession] = Places(limits.handshakes)
-        self._silent: Places[ServerSession] = Places(limits.sessions)
+        self._strangers: Places[Session] = Places(limits.handshakes)
+        self._returning: Places[Session] = Places(limits.handshakes)
+        self._silent: Places[Session] = Places(limits.sessions)
         self._known: OrderedDict[str, None] = OrderedDict()
 
     @property
@@ -54,18 +71,18 @@ class Admission:
         session.give_way("handshakes")
         return None
 
-    def entered(self, session: ServerSession) -> None:
+    def entered(self, session: Session) -> None:
         """Count a new session, whose handshake begins."""
         self._count += 1
         self._sessions[session.address] += 1
         self._handshakes_of(session.address).add(session.address, session)
 
-    def established(self, session: ServerSession) -> None:
+    def established(self, session: Session) -> None:
         """Note that a handshake is through."""
         self._leave(session)
         self._silent.add(session.address, session)
 
-    def proven(self, session: ServerSession) -> None:
+    def proven(self, session: Session) -> None:
         """Note that records came: the session gives way to nobody, its address is preferred."""
         self._silent.discard(session)
         self._known[session.address] = None
@@ -73,7 +90,7 @@ class Admission:
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
-    def closed(self, session: ServerSession) -> None:
+    def closed(self, session: Session) -> None:
         """Note that a session is over."""
         self._leave(session)
         self._silent.discard(session)
@@ -83,10 +100,10 @@ class Admission:
             del self._sessions[session.address]
         self._closed(session)
 
-    def _handshakes_of(self, address: str) -> Places[ServerSession]:
+    def _handshakes_of(self, address: str) -> Places[Session]:
         return self._returning if self.knows(address) else self._strangers
 
-    def _leave(self, session: ServerSession) -> None:
+    def _leave(self, session: Session) -> None:
         self._strangers.discard(session)
         self._returning.discard(session)
 

@@ -106,10 +106,10 @@ class Client:
     ) -> None:
         """`probe` is a message that changes nothing: see `Connection.probe`.
 
+        With `fragments`, a datagram may be larger than the path takes.
+
         With `on_data` acknowledgements are offered over TLS, and given to it where the collector
         takes the offer; its PeerError ends the session.
-
-        With `fragments`, a datagram may be larger than the path takes.
         """
         self._target(address, tls, server_name)
         self.stats = ClientStats()

@@ -53,7 +53,7 @@ class Server:
         data = memoryview(bytearray(limits.read_bytes))
         plain = memoryview(bytearray(limits.read_bytes + ROOM)) if tls else data
         self._certificates = TlsReloader(tls, server=True) if tls else None
-        self.admission = Admission(limits, self._closed)
+        self.admission: Admission[ServerSession] = Admission(limits, self._closed)
         self._common = Common(
             factory,
             limits,

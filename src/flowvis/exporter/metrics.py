@@ -93,6 +93,20 @@ def register(
         ),
     }
     registry.register(ReadingsCollector(PREFIX, own))
+    queue = exporter.queue
+    registry.register(StatsCollector(f"{PREFIX}_delivery", queue.stats))
+    delivery = {
+        "waiting": ("Records that wait to be sent", lambda: queue.waiting + queue.taken),
+        "unacknowledged": (
+            "Records sent and not yet acknowledged; kept, to be sent again if need be",
+            lambda: queue.unacknowledged,
+        ),
+        "collector_acknowledges": (
+            "1 where the collector of the last session acknowledges what is stored",
+            lambda: int(client.acknowledges),
+        ),
+    }
+    registry.register(ReadingsCollector(f"{PREFIX}_delivery", delivery))
 
 
 def register_denied(registry: CollectorRegistry, table: DeniedTable, watch: DeniedWatch) -> None:

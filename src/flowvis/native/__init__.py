@@ -40,6 +40,7 @@ COMPILED = MODE == "require"
 
 if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.reference.conntrack import EntryDecoder as EntryDecoder
+    from flowvis.native.reference.dpctl import LineDecoder as LineDecoder
     from flowvis.native.reference.flows import FlowIndex as FlowIndex
     from flowvis.native.reference.flows import order_endpoints as order_endpoints
     from flowvis.native.reference.flows import pack_keys as pack_keys
@@ -53,6 +54,7 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
 else:
     StringTable = _leaf("strings").StringTable
     EntryDecoder = _leaf("conntrack").EntryDecoder
+    LineDecoder = _leaf("dpctl").LineDecoder
     FlowIndex = _leaf("flows").FlowIndex
     order_endpoints, pack_keys = _leaf("flows").order_endpoints, _leaf("flows").pack_keys
     Merger = _leaf("merge").Merger

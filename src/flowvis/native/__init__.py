@@ -40,6 +40,7 @@ COMPILED = MODE == "require"
 
 if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.reference.conntrack import EntryDecoder as EntryDecoder
+    from flowvis.native.reference.dpctl import LineDecoder as LineDecoder
     from flowvis.native.reference.flows import FlowIndex as FlowIndex
     from flowvis.native.reference.flows import pack_keys as pack_keys
     from flowvis.native.reference.halves import correlation_keys as correlation_keys
@@ -56,6 +57,7 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
 else:
     StringTable = _leaf("strings").StringTable
     EntryDecoder = _leaf("conntrack").EntryDecoder
+    LineDecoder = _leaf("dpctl").LineDecoder
     FlowIndex = _leaf("flows").FlowIndex
     pack_keys = _leaf("flows").pack_keys
     sides, correlation_keys = _leaf("halves").sides, _leaf("halves").correlation_keys

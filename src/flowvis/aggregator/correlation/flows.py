@@ -195,8 +195,9 @@ class FlowTable:
     def answer(self, inquiry: Inquiry, stored: Flows, now_ms: int) -> None:
         """Go on from what was written of connections, and merge what waited for it."""
         self._restore(inquiry, stored, self._steady.at(now_ms))
-        for batch, cycle in self.parked.release(inquiry):
+        for batch, cycle in self.parked.release(inquiry, self._live.without_room()):
             self._unpark(batch, cycle, now_ms)
+        self._live.settle()
 
     def unpark(self, now_ms: int) -> None:
         """Merge all that waits for an answer without one."""

@@ -177,7 +177,7 @@ class FlowTable:
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         arrivals = Arrivals(batch, self._live, cycle)
-        if DOUBT not in batch and not self.parked.records:
+        if DOUBT not in batch and not self.parked.keys:
             self._merge(batch, arrivals, now_ms)
             return
         waits = self._to_park(arrivals, batch.columns.get(DOUBT))

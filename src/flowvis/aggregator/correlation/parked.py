@@ -50,6 +50,11 @@ class Parked:
         self._oldest_s = 1 << 32  # the earliest end of what came since the last inquiry
 
     @property
+    def keys(self) -> int:
+        """How many keys something waits for, or is about to."""
+        return len(self._index)
+
+    @property
     def bytes(self) -> int:
         """About what it takes in memory."""
         return self._bytes + KEY_BYTES * (len(self._index) + len(self._answered))

@@ -177,7 +177,7 @@ class FlowTable:
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         arrivals = Arrivals(batch, self._live, cycle)
-        if DOUBT not in batch and not self.parked.records:
+        if DOUBT not in batch and not self.parked.keys:
             self._merge(batch, arrivals, now_ms)
             return
         waits = self._to_park(arrivals, batch.columns.get(DOUBT))
@@ -195,8 +195,9 @@ class FlowTable:
     def answer(self, inquiry: Inquiry, stored: Flows, now_ms: int) -> None:
         """Go on from what was written of connections, and merge what waited for it."""
         self._restore(inquiry, stored, self._steady.at(now_ms))
-        for batch, cycle in self.parked.release(inquiry):
+        for batch, cycle in self.parked.release(inquiry, self._live.without_room()):
             self._unpark(batch, cycle, now_ms)
+        self._live.settle()
 
     def unpark(self, now_ms: int) -> None:
         """Merge all that waits for an answer without one."""

@@ -1,6 +1,6 @@
 """All harnesses, by name."""
 
-from fuzz import netlink, sessions, texts
+from fuzz import files, netlink, sessions, texts
 from fuzz.harness import Harness
 
 HARNESSES = {
@@ -10,6 +10,7 @@ HARNESSES = {
         Harness("configuration", texts.configuration_one),
         Harness("conntrack", netlink.conntrack_one),
         Harness("ipfix", sessions.one),
+        Harness("ipfix-file", files.one),
         Harness("nflog", netlink.nflog_one),
     )
 }

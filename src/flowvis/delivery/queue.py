@@ -76,13 +76,15 @@ class Queue:
         self._sent = Backlog(UNBOUNDED)
         self._acknowledged = False  # whether this session's peer acknowledges
         self._gone = 0  # of this session's sent records: acknowledged, or forgotten
+        self._forgotten = 0  # of these, forgotten and not acknowledged: nobody can send them again
         self._early = 0  # acknowledged before `sent` was called for them
         self._repeated = 0  # of the first that wait: sent by a session before
         self._doubtful = 0  # of these, the last: perhaps they were not sent
         self._taken_repeated = 0  # the same of what is taken
+        self._taken_doubtful = 0
         self._closed = False
         self._wake = asyncio.Event()
-        stage.held = self.__len__
+        stage.held = lambda: len(self) + self._forgotten
 
     def __len__(self) -> int:
         """Records that are not settled."""
@@ -164,7 +166,9 @@ class Queue:
         if not len(self._waiting):
             return None
         batch = self._waiting.take(min(limit, self._repeated or UNBOUNDED))
+        doubtful = self._doubtful
         self._taken_repeated += self._forget_repeated(len(batch))
+        self._taken_doubtful += doubtful - self._doubtful
         self._taken.put(batch)
         return batch
 
@@ -211,6 +215,7 @@ class Queue:
         number = total - self._gone
         if not self._acknowledged or number > self._sent.records + self._taken.records:
             raise ValueError(f"{total} records acknowledged, of fewer that were sent")
+        self._confirm_forgotten(total)
         if number <= 0:
             return
         self._gone = total
@@ -218,6 +223,13 @@ class Queue:
         _first(self._sent, number - early)
         _first(self._taken, early)
         self._early += early
+        self.stage.sent += number
+        self.stats.acknowledged += number
+
+    def _confirm_forgotten(self, total: int) -> None:
+        """Settle what was forgotten, and is durable after all."""
+        number = min(max(total - self._gone + self._forgotten, 0), self._forgotten)
+        self._forgotten -= number
         self.stage.sent += number
         self.stats.acknowledged += number
 
@@ -237,9 +249,15 @@ class Queue:
         return self._repeated
 
     def rewind(self) -> None:
-        """Have what was taken or sent come first again, in its order: the session is over."""
+        """Have what was taken or sent come first again, in its order: the session is over.
+
+        What was sent and forgotten remains unconfirmed.
+        """
+        self.stage.drop(self._unconfirmed, self._forgotten)
+        self._forgotten = 0
+        self._doubtful += min(self._taken_doubtful, self._taken_repeated)
         self._repeated += self._sent.records + self._taken_repeated
-        self._gone = self._early = self._taken_repeated = 0
+        self._gone = self._early = self._taken_repeated = self._taken_doubtful = 0
         back = [*self._sent.clear(), *self._taken.clear()]
         self._waiting.put_back(back)
         if back:
@@ -284,13 +302,14 @@ class Queue:
 
         What was sent, in this session or one before, is unconfirmed.
         """
-        left = len(self)
-        unconfirmed = self._sent.records + self._repeated + self._taken_repeated
+        left = self.stage.held()
+        unconfirmed = self._sent.records + self._repeated + self._taken_repeated + self._forgotten
         self.stage.drop(self._unconfirmed, unconfirmed)
         self.stage.drop(reason, left - unconfirmed)
         for part in self._parts:
             part.clear()
         self._repeated = self._doubtful = self._taken_repeated = self._early = 0
+        self._forgotten = self._taken_doubtful = 0
         return left
 
     def _forget_repeated(self, taken: int) -> int:
@@ -312,7 +331,7 @@ class Queue:
         if len(self._sent):
             lost = len(self._sent.take(limit))
             self._gone += lost
-            self.stage.drop(self._unconfirmed, lost)
+            self._forgotten += lost
         elif len(self._waiting):
             lost = len(self._waiting.take(limit))
             repeated = self._forget_repeated(lost)

@@ -345,10 +345,9 @@ def test_where_there_is_a_lease(
     assert ("replica" in names) is ("lease" in names) is wanted
     if wanted:
         # Given back when all is stored, as the next one asks the store.
-        places = [
-            names.index(name) for name in ("lease", "destinations", "replica", built.server.name)
-        ]
+        places = [names.index(name) for name in ("lease", "destinations", "correlator", "replica")]
         assert places == sorted(places)
+        assert names.index("replica") < built.components.index(built.server)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 import asyncio
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -38,13 +39,16 @@ class Node:
         pending: int = 100_000,
         active_ms: int = 60_000,
         tls: TlsFiles | None = None,
+        **more: Any,
     ) -> None:
         self.ledger = Ledger()
         self.table = ConnectionTable(
             PlainHost(), Scope(), active_timeout_ms=active_ms, ledger=self.ledger
         )
         self.pending = Queue(self.ledger.stage("records"), pending, full=ExportDropped.PENDING_FULL)
-        self.exporter = Exporter([self.table], self.pending, address, tls, domain=7, drain_s=4.0)
+        self.exporter = Exporter(
+            [self.table], self.pending, address, tls, domain=7, drain_s=4.0, **more
+        )
         self.began_ms = now_ms()
 
     def connection(self, number: int, **more: object) -> Connection:

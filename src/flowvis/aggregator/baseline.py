@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowvis.aggregator.correlation.checkpoint import NONE, Flows, flows
-from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.parked import Inquiry
+from flowvis.aggregator.correlator import Correlator
 from flowvis.checkpoint import tuple_hashes
 from flowvis.clickhouse.schema.checkpoints import Wanted, restore
 from flowvis.clickhouse.store import Store
@@ -49,7 +49,7 @@ class Baseline:
 
     def __init__(
         self,
-        table: FlowTable,
+        correlator: Correlator,
         store: Callable[[], Store | None],
         commits: Callable[[], Stage | None],
         *,
@@ -58,7 +58,7 @@ class Baseline:
     ) -> None:
         self.stats = BaselineStats()
         self._problem = ""
-        self._table = table
+        self._correlator, self._table = correlator, correlator.table
         self._store = store
         self._commits = commits
         self._clock = clock
@@ -84,17 +84,7 @@ class Baseline:
             await asyncio.sleep(self._tick_s)
             inquiry = self._table.parked.inquiry(self._clock() // 1000)
             if inquiry is not None:
-                stored = await self._ask(inquiry)
-                self._answer(inquiry, stored)
-
-    def _answer(self, inquiry: Inquiry, stored: Flows) -> None:
-        try:
-            self._table.answer(inquiry, stored, self._clock())
-        except Exception as error:  # noqa: BLE001  records go on without
-            text = "a defect of ours in going on from the store: %s: %s"
-            name = type(error).__name__
-            self._log.log(logging.ERROR, name, text, name, error, error=error)
-            self._table.unpark(self._clock())
+                self._correlator.answer(inquiry, await self._ask(inquiry))
 
     async def _ask(self, inquiry: Inquiry) -> Flows:
         """Ask until there is an answer, or no store any more."""

@@ -207,7 +207,7 @@ class Aggregator:
             template_life_s=settings.listen.udp.template_lifetime,
         )
         self.collector.asks = lambda: self._store_of_records() is not None
-        self.baseline = Baseline(self.table, self._store_of_records, self._commits)
+        self.baseline = Baseline(self.correlator, self._store_of_records, self._commits)
         self._last_words = LastWords(
             self.correlator, self.destinations, settings.grace_period * FAREWELL
         )
@@ -457,6 +457,7 @@ class Aggregator:
                 "name": node.name,
                 "sessions": node.sessions,
                 "records": node.records,
+                **node.acknowledgement(),
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
             for node in self._node_reports()

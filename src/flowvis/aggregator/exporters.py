@@ -111,6 +111,8 @@ class Exporters:
 
     def _doubt(self, number: int, now_s: float) -> int:
         source = self.source(number)
+        if not source.keeps:  # what waits here for a store that is away would be lost there
+            return 0
         young = now_s - source.began_s < BASELINE_FOR_S
         return Doubt.YOUNG * young | Doubt.REPEATED * source.may_repeat
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.aggregator.correlation.key import KEY_SIZE
 from flowvis.batch import SETTLED, Batch
 from flowvis.native import FlowIndex
+from flowvis.native.contract.halves import KEY_SIZE
 
 MAX_KEYS = 1 << 17
 MAX_BYTES = 64 << 20
@@ -45,13 +45,14 @@ class Parked:
         self._bytes = 0
         self._batches: deque[tuple[Batch, int]] = deque()
         self._index = FlowIndex(KEY_SIZE, max_keys)
+        self._answered = FlowIndex(KEY_SIZE, max_keys)
         self._new: list[NDArray[np.uint8]] = []  # keys that are not asked for yet
         self._oldest_s = 1 << 32  # the earliest end of what came since the last inquiry
 
     @property
     def bytes(self) -> int:
         """About what it takes in memory."""
-        return self._bytes + KEY_BYTES * len(self._index)
+        return self._bytes + KEY_BYTES * (len(self._index) + len(self._answered))
 
     @property
     def full(self) -> bool:
@@ -66,6 +67,10 @@ class Parked:
     def waits(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which records have keys that something waits for."""
         return np.asarray(self._index.find(keys) >= 0)
+
+    def answered(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which of the keys the store has answered for, as far as that is remembered."""
+        return np.asarray(self._answered.find(keys) >= 0)
 
     def want(self, keys: NDArray[np.uint8], ends_s: NDArray[np.uint32]) -> None:
         """Let keys be asked for, from about the ends of their records back."""
@@ -95,6 +100,9 @@ class Parked:
         What is of keys that are not answered yet is to be put back.
         """
         self._index.remove(self._index.find(inquiry.keys))
+        if len(self._answered) + len(inquiry.keys) > self._max_keys:
+            self._answered.clear()
+        self._answered.upsert(inquiry.keys[: self._max_keys])
         batches = list(self._batches)
         self._batches.clear()
         self.records = self._bytes = 0

@@ -192,6 +192,9 @@ def _show_sessions(
         names = [(node["name"], node["records"], _ago(node)) for node in silent]
         grid = tables.grid(("NODE WITHOUT A SESSION", "RECORDS", "LAST REPORT"), names)
         console.print("", grid)
+    for node in nodes:
+        for text in node.get("missing", ()):
+            console.print(tables.line(f"{node['name']}: {text}"))
 
 
 def _acknowledged(session: Mapping[str, Any]) -> tuple[Any, ...]:

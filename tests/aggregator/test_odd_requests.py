@@ -1,17 +1,23 @@
 """Requests that no client of ours sends are answered as others, and leave nothing in the log."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
+import socket
+import ssl
 from pathlib import Path
 
 import pytest
+import uvloop
 from aiohttp import web
 
 from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import Route
+from flowvis.transport.certificates import issue_ca, issue_server
+from flowvis.transport.tls import TlsFiles
 
 from .opened import ADMIN, Opened, opened
 
@@ -72,6 +78,37 @@ async def test_a_body_that_is_none_is_refused(
     assert status == 400
     assert json.loads(answer)["error"]["code"] == "bad-request"
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("token", [ADMIN, "unknown"])
+def test_of_a_body_that_is_refused_no_more_is_read(tmp_path: Path, token: str) -> None:
+    sent, status = uvloop.run(_pushed(tmp_path, token, most=256 << 20))
+    assert sent < 64 << 20  # what sockets' buffers hold
+    assert status in {b"401", b"413"}
+
+
+async def _pushed(path: Path, token: str, most: int) -> tuple[int, bytes]:
+    """Send a body for as long as it is taken; return how much that was, and the status."""
+    ca = issue_ca()
+    certificate, key = issue_server(ca, ["localhost"]).write(path, "server")
+    trusted = ssl.create_default_context(cadata=ca.certificate_pem().decode())
+    head = f"POST /sql HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+
+    def push(port: int) -> tuple[int, bytes]:
+        with (
+            socket.create_connection(("localhost", port), 20) as sock,
+            trusted.wrap_socket(sock, server_hostname="localhost") as secured,
+        ):
+            secured.sendall(f"{head}Content-Length: {most}\r\n\r\n".encode())
+            answer = secured.recv(1024)
+            sent = 0
+            with contextlib.suppress(OSError):
+                while sent < most:
+                    sent += secured.send(bytes(1 << 16))
+            return sent, answer.split()[1]
+
+    async with opened(path, tls=TlsFiles(None, certificate, key)) as it:
+        return await asyncio.to_thread(push, it.api.port)
 
 
 async def test_whoever_has_no_token_sends_a_small_body_or_none(tmp_path: Path) -> None:

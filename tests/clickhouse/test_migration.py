@@ -145,6 +145,16 @@ def test_the_modern_engine_goes_without_nothing(
 
 
 @pytest.mark.clickhouse
+def test_a_store_says_how_long_it_keeps_records(
+    make_store: MakeStore, settings: StoreSettings
+) -> None:
+    store = make_store(ttl_s=3600)
+    left_out = store.migrate()
+    assert store.kept_s == (0 if any("TTL" in line for line in left_out) else 3600)
+    assert settings.database_url.startswith("embedded") == (store.kept_s == 3600)
+
+
+@pytest.mark.clickhouse
 def test_ttl_follows_the_settings(make_store: MakeStore, settings: StoreSettings) -> None:
     if not settings.database_url.startswith("embedded"):
         return

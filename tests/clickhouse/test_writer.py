@@ -36,6 +36,7 @@ class Moody:
     """A store that works, fails or waits as it is reported, and remembers what it was given."""
 
     name = "moody"
+    kept_s = 0
 
     def __init__(self) -> None:
         self.error: StoreError | None = None

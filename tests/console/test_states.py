@@ -228,6 +228,8 @@ def test_a_stream_that_lost_records_says_so_where_they_are_missing(
             else None
         ),
     )
+    # Last come, first asked: whoever comes again waits, so that nothing else is in the table.
+    visit.page.route("**/api/v1/stream*", lambda _: None)
     visit.page.route(
         "**/api/v1/stream*",
         lambda route: route.fulfill(body=body, content_type="text/event-stream"),

@@ -361,7 +361,8 @@ class Aggregator:
 
     def _uncommitted(self) -> Uncommitted:
         now_s = now_ms() // 1000
-        kept_s = round(self.configuration.in_force.click_house.ttl)
+        writer = self._clickhouse.current
+        kept_s = writer.store.kept_s if writer is not None else 0
         return Uncommitted(self._books.last_s, now_s, self._books.since(now_s), kept_s)
 
     def _queries(self) -> int:

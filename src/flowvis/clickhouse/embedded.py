@@ -74,6 +74,11 @@ class EmbeddedStore:
         self._session: Any = None
         self._features: Features | None = None
 
+    @property
+    def kept_s(self) -> int:
+        """How long records are kept; 0 for ever."""
+        return self._settings.ttl_s
+
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this engine."""
         features = self._probe()

@@ -201,6 +201,12 @@ class ServerStore:
         """As far as we know all servers of the cluster have the schema."""
         self._away = ""
 
+    @property
+    def kept_s(self) -> int:
+        """How long records are kept; 0 for ever, as servers without TTL do."""
+        features = self._features
+        return self._settings.ttl_s if features is None or features.ttl else 0
+
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""
         features = self._probe()

@@ -64,6 +64,10 @@ class Store(Protocol):
 
     name: str
 
+    @property
+    def kept_s(self) -> int:
+        """How long it keeps what it stores; 0 for ever, as engines that have no TTL do."""
+
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""
 

@@ -14,7 +14,7 @@ from flowvis.batch import Batch
 from flowvis.filters import Filter
 from flowvis.filters.mask import mask
 
-LEAST_S = 0.05
+LEAST_S = 0.25  # a collection of garbage may fall into it, and take a tenth of a second
 PER_RECORD_S = 100e-6
 """Some ten times what a filter of a few patterns takes where no two texts are the same."""
 

@@ -44,6 +44,7 @@ STALLED_S = 30.0  # in which a reader takes nothing
 LOOK_S = 5.0
 SHUTDOWN_S = 2.0
 REFUSED_S = 0.25
+LINGER_S = 1.0  # for an answer to arrive, before what is still sent meets a closed connection
 REFUSED = frozenset({401, 413, 429})
 UNKNOWN_REFUSED = REFUSED | {400, 403, 404}
 """Answers that wait so long, on TCP; who is known has limits, which also count mistakes."""
@@ -263,6 +264,8 @@ class Connections:
         refused = REFUSED if guest.known else UNKNOWN_REFUSED
         if self._refused_s and response.status in refused and not response.prepared:
             await asyncio.sleep(self._refused_s)
+        if not request.content.is_eof():
+            await _turn_away(request, response)
         return response
 
     def _make_room(self, address: str) -> bool:
@@ -319,6 +322,21 @@ class Connections:
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+async def _turn_away(request: web.Request, response: web.StreamResponse) -> None:
+    """Answer, and end a connection with a body that nobody has read.
+
+    To close it would be to read on: TLS takes all that comes until the client closes as well.
+    """
+    transport = request.transport
+    if not response.prepared:
+        response.force_close()
+        await response.prepare(request)
+    await response.write_eof()
+    await asyncio.sleep(LINGER_S)
+    if transport is not None:
+        transport.abort()
 
 
 class ControlSocket:

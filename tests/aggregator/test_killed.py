@@ -131,8 +131,8 @@ async def run(cluster: Cluster, number: signal.Signals, seed: int) -> None:
     await node.exporter.stop()
 
 
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "count"), [(signal.SIGKILL, 2), (signal.SIGTERM, 1)])
 def test_aggregators_that_end_lose_nothing_and_count_nothing_twice(
     tmp_path: Path, server: Server, count: int, number: signal.Signals
 ) -> None:

@@ -1,10 +1,11 @@
 from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from flowvis.aggregator import collector as collector_module
 from flowvis.aggregator.daemon import Aggregator as Built
+from flowvis.aggregator.metrics import NodesCollector
 from flowvis.aggregator.reporters import NodeReports, Reporter, by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.fields import EXPORTED
@@ -12,6 +13,7 @@ from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.settings import load
 from flowvis.transport.server import Peer
+from flowvis.transport.session import Answer
 from inventory.kubernetes_objects import node
 
 from .harness import connection, exported
@@ -74,8 +76,10 @@ def built() -> Built:
     return aggregator
 
 
-def reported(aggregator: Built, address: str, *rows: dict[str, Any]) -> Any:
-    session = aggregator.collector.open(Peer(address, 4711, "flow-exporter"))
+def reported(
+    aggregator: Built, address: str, *rows: dict[str, Any], answer: Answer | None = None
+) -> Any:
+    session = aggregator.collector.open(Peer(address, 4711, "flow-exporter", answer))
     exporter = ExporterSession(1, EXPORTED)
     messages = exporter.templates(1)
     for row in rows:
@@ -97,6 +101,9 @@ async def test_what_the_status_says_of_nodes() -> None:
         "name": "n3",
         "sessions": 0,
         "records": 0,
+        "sentAgain": 0,
+        "acknowledged": None,
+        "waiting": 0,
         "lastReportSeconds": None,
     }
     behind.closed()
@@ -151,6 +158,9 @@ def test_what_is_wrong_with_nodes() -> None:
         "received": 7,
         "lost": 3,
         "gaps": 1,
+        "sentAgain": 0,
+        "acknowledged": None,
+        "waiting": 0,
         "complete": False,
         "clockSkewSeconds": -3.5,
         "conntrack": None,
@@ -187,3 +197,45 @@ async def test_nodes_as_their_exporters_go(monkeypatch: pytest.MonkeyPatch) -> N
     assert node["recordsPerSecond"] > 0
     assert (node["received"], node["lost"], node["gaps"]) == (4, 1, 1)
     assert [other["problems"] for other in others] == [["nothing ever came"]] * 2
+
+
+def test_what_the_exporters_of_a_node_know_to_be_durable() -> None:
+    """Over its sessions; those that are over wait for nothing, as their records come again."""
+    reporters = [
+        Reporter("192.0.2.1", "", 9, 3.0, open=False, acknowledged=4, waiting=0),
+        Reporter("192.0.2.1", "", 8, 5.0, open=True, acknowledged=6, waiting=2, sent_again=5),
+        Reporter("2001:db8::b", "", 4, 7.0, open=True),
+    ]
+    a, b, *_ = (each.as_dict(31.0) for each in by_node(reporters, cluster().nodes))
+    assert (a["acknowledged"], a["waiting"], a["sentAgain"]) == (10, 2, 5)
+    assert (b["acknowledged"], b["waiting"], b["sentAgain"]) == (None, 0, 0)
+
+
+async def test_a_session_says_how_much_of_it_is_durable() -> None:
+    aggregator = built()
+    said: list[bytes] = []
+    stream = reported(aggregator, "192.0.2.1", connection(1), connection(2), answer=said.append)
+    stream.acknowledge(1)
+    (session,) = aggregator._status()["sessions"]
+    assert (session["acknowledged"], session["waiting"], session["sentAgain"]) == (1, 1, 0)
+    stream.closed()
+    (one,) = [node for node in aggregator._status()["nodes"] if node["acknowledged"] is not None]
+    assert (one["acknowledged"], one["waiting"]) == (1, 0)
+
+
+def test_the_metrics_of_nodes() -> None:
+    reporters = [
+        Reporter("192.0.2.1", "", 8, 5.0, open=True, acknowledged=6, waiting=2, sent_again=5),
+        Reporter("2001:db8::b", "", 4, 7.0, open=True),
+    ]
+    registry = CollectorRegistry()
+    registry.register(NodesCollector("x", lambda: by_node(reporters, cluster().nodes)))
+    lines = generate_latest(registry).decode().splitlines()
+    assert {line for line in lines if not line.startswith("#") and "_created" not in line} == {
+        'x_node_received_total{node="a"} 8.0',
+        'x_node_received_total{node="b"} 4.0',
+        'x_node_received_total{node="c"} 0.0',
+        'x_node_sent_again_total{node="a"} 5.0',
+        'x_node_acknowledged_total{node="a"} 6.0',
+        'x_node_waiting{node="a"} 2.0',
+    }

@@ -16,12 +16,24 @@ from hypothesis import strategies as st
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.spooled import CorruptFile, restored, spooled
-from flowvis.clickhouse.spool import KEPT_ASIDE, Spool, SpoolError
+from flowvis.clickhouse.spool import KEPT_ASIDE, Entry, Spool, SpoolError, SpoolFull
 from flowvis.fields import TEXT_FIELDS
 
 from .samples import flows, random_batch
 
 ID = BatchId("host-1a2b", 1_790_000_000, 7)
+
+
+def put(spool: Spool, batch: Batch, batch_id: BatchId = ID) -> Entry:
+    entry = spool.write(batch, batch_id)
+    spool.add(entry)
+    return entry
+
+
+def gone(spool: Spool, entry: Entry | None) -> None:
+    assert entry is not None
+    spool.forget(entry)
+    spool.delete(entry)
 
 
 def same(one: Batch, other: Batch) -> None:
@@ -88,11 +100,11 @@ def test_in_order_and_over_a_restart(tmp_path: Path) -> None:
     spool.open()
     batches = [flows(rows) for rows in (3, 5, 7)]
     for number, batch in enumerate(batches):
-        spool.write(batch, BatchId("w", 100, number))
+        put(spool, batch, BatchId("w", 100, number))
     assert (len(spool), spool.records) == (3, 15)
     first = spool.oldest
     assert first is not None
-    spool.remove(first)
+    gone(spool, first)
     spool.close()
     again = Spool(tmp_path / "spool", 1 << 30)
     again.open()
@@ -103,9 +115,9 @@ def test_in_order_and_over_a_restart(tmp_path: Path) -> None:
         batch, batch_id = again.read(entry)
         assert batch_id == BatchId("w", 100, number)
         same(batch, batches[number])
-        again.remove(entry)
+        gone(again, entry)
     assert (again.oldest, again.bytes) == (None, 0)
-    assert again.write(flows(1), ID).number == 3
+    assert put(again, flows(1), ID).number == 3
     assert sorted(path.name for path in (tmp_path / "spool").iterdir()) == [
         "000000000003-1.batch",
         "lock",
@@ -116,7 +128,7 @@ def test_its_size_is_that_of_its_files(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1 << 30)
     spool.open()
     for _ in range(3):
-        spool.write(flows(1000), ID)
+        put(spool, flows(1000), ID)
     assert spool.bytes == sum(path.stat().st_size for path in tmp_path.glob("*.batch"))
     assert spool.bytes < 3 * 1000 * 300  # deflated
 
@@ -125,7 +137,7 @@ def test_what_was_not_whole_is_gone_and_what_is_corrupt_is_put_aside(tmp_path: P
     spool = Spool(tmp_path, 1 << 30)
     spool.open()
     for _ in range(KEPT_ASIDE + 3):
-        spool.write(flows(2), ID)
+        put(spool, flows(2), ID)
     spool.close()
     (tmp_path / "000000000099-4.partial").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("not ours")
@@ -137,6 +149,7 @@ def test_what_was_not_whole_is_gone_and_what_is_corrupt_is_put_aside(tmp_path: P
         path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(CorruptFile, match="checksum"):
             again.read(entry)
+        again.forget(entry)
         again.put_aside(entry)
     assert len(list(tmp_path.glob("*.corrupt"))) == KEPT_ASIDE
     assert (tmp_path / "notes.txt").exists()
@@ -144,13 +157,13 @@ def test_what_was_not_whole_is_gone_and_what_is_corrupt_is_put_aside(tmp_path: P
     later = Spool(tmp_path, 1 << 30)
     later.open()
     assert len(later) == 0
-    assert later.write(flows(1), ID).number > KEPT_ASIDE + 2  # no name comes twice
+    assert put(later, flows(1), ID).number > KEPT_ASIDE + 2  # no name comes twice
 
 
 def test_a_file_under_another_name_is_corrupt(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1 << 30)
     spool.open()
-    entry = spool.write(flows(2), ID)
+    entry = put(spool, flows(2), ID)
     (tmp_path / entry.name).rename(tmp_path / "000000000000-9.batch")
     spool.close()
     spool = Spool(tmp_path, 1 << 30)
@@ -186,7 +199,7 @@ def test_a_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path, 1 << 30)
     spool.open()
-    spool.write(flows(1), ID)
+    put(spool, flows(1), ID)
     with monkeypatch.context() as patched:
 
         def full(_: int) -> None:
@@ -194,7 +207,24 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 
         patched.setattr(os, "fsync", full)
         with pytest.raises(SpoolError, match="No space left"):
-            spool.write(flows(2), ID)
+            put(spool, flows(2), ID)
     assert (len(spool), len(list(tmp_path.glob("*")))) == (1, 2)
-    spool.write(flows(3), ID)
+    put(spool, flows(3), ID)
     assert spool.records == 4
+
+
+def test_it_takes_no_more_than_it_may(tmp_path: Path) -> None:
+    size = len(spooled(flows(1000), ID))
+    spool = Spool(tmp_path, 3 * size + 10)
+    spool.open()
+    for _ in range(2):
+        put(spool, flows(1000))
+    roomy = [spool.has_room(), spool.has_room(size + 100)]
+    put(spool, flows(1000))
+    roomy.append(spool.has_room())
+    assert roomy == [True, False, False]
+    with pytest.raises(SpoolFull, match="full, with"):
+        spool.write(flows(1000), ID)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", *[".batch"] * 3]
+    gone(spool, spool.oldest)
+    put(spool, flows(1000))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from aggregator.records import numbered
 from flowvis.batch import SETTLED, Batch
-from flowvis.delivery.queue import SMALL, Queue
+from flowvis.delivery.queue import SMALL, Queue, Unsettled
 from flowvis.native import StringTable
 from flowvis.runtime.dropped import ExportDropped, OutgoingDropped
 from flowvis.runtime.ledger import Stage
@@ -323,6 +323,35 @@ def test_what_was_sent_before_may_be_kept_from_a_peer(read: bool) -> None:
     balanced(queue)
 
 
+def test_what_a_process_before_had_may_be_sent_again_or_not() -> None:
+    """Who acknowledges is told that it may come again; who does not gets it as if it were new."""
+    queue = Queue(Stage("sink"), 100)
+    queue.put(marked(4, 6))
+    queue.stage.received += 4
+    queue.take_over(Unsettled([marked(0, 4)], repeated=4, doubtful=4))
+    assert queue.begin(acknowledged=True) == 4
+    assert take(queue, 3) == [0, 1, 2]
+    queue.sent(3)
+    assert queue.begin() == 4
+    assert queue.keep_from_repeating(read=False) == 3  # those are certain by now
+    assert take(queue) == [3]
+    assert queue.stage.dropped == {"unconfirmed": 3}
+    balanced(queue)
+    assert queue.release().doubtful == 0
+
+
+def test_what_may_not_have_been_sent_is_not_withheld_for_being_taken() -> None:
+    queue = Queue(Stage("sink"), 100)
+    queue.take_over(Unsettled([marked(0, 6)], repeated=6, doubtful=4))
+    queue.begin()
+    assert take(queue, 4) == [0, 1, 2, 3]
+    queue.sent(3)  # settled: the peer acknowledges nothing
+    queue.begin()
+    assert queue.keep_from_repeating(read=False) == 0
+    assert (take(queue) + take(queue), queue.stage.sent) == ([3, 4, 5], 3)
+    balanced(queue)
+
+
 def test_what_was_sent_is_given_up_as_unconfirmed() -> None:
     queue = Queue(Stage("sink"), 100)
     unconfirmed(queue, 4, 10)
@@ -368,15 +397,37 @@ def test_a_full_queue_forgets_first_what_was_sent() -> None:
     take(queue)
     queue.sent(10)
     queue.put(marked(10, 14))
-    assert queue.stage.dropped == {"unconfirmed": 4}
-    queue.acknowledge(3)  # of those that were forgotten
-    assert len(queue) == 20
+    assert (len(queue), queue.stage.held(), queue.stage.dropped) == (20, 24, {})
+    queue.acknowledge(3)  # of those that were forgotten: they are durable after all
+    assert (len(queue), queue.stage.held(), queue.stage.sent) == (20, 21, 3)
+    balanced(queue)
     queue.acknowledge(6)
     assert (len(queue), queue.unacknowledged) == (18, 4)
     queue.rewind()
     queue.put(marked(24, 8))
-    assert queue.stage.dropped == {"unconfirmed": 8, "queue-full": 2}
+    assert queue.stage.dropped == {"unconfirmed": 4, "queue-full": 2}
     assert take(queue) == list(range(12, 24))
+    balanced(queue)
+
+
+@pytest.mark.parametrize("end", ["rewind", "abandon"])
+def test_what_was_forgotten_is_unconfirmed_when_the_session_ends(end: str) -> None:
+    queue = Queue(Stage("sink"), 10)
+    queue.begin(acknowledged=True)
+    queue.put(marked(0, 10))
+    take(queue)
+    queue.sent(10)
+    queue.put(marked(10, 6))
+    queue.acknowledge(2)
+    with pytest.raises(ValueError, match="17"):
+        queue.acknowledge(17)
+    assert (queue.stage.sent, queue.stage.held()) == (2, 14)
+    if end == "rewind":
+        queue.rewind()
+        assert queue.stage.dropped == {"unconfirmed": 4}
+    else:
+        assert queue.abandon(ExportDropped.STOPPED) == 14
+        assert queue.stage.dropped == {"unconfirmed": 8, "stopped": 6}
     balanced(queue)
 
 
@@ -390,6 +441,9 @@ def test_bytes_of_what_is_sent_count_as_well() -> None:
         queue.sent(len(taken))
         queue.put(marked(first, 0))
         assert queue.bytes <= 5000
+    assert queue.stage.dropped == {}
+    balanced(queue)
+    queue.rewind()
     assert queue.stage.dropped["unconfirmed"] > 0
     balanced(queue)
 

@@ -44,6 +44,7 @@ class Session:
         self.decoder = CollectorSession("exporter", self.buffer)
         self.records: list[Record] = []
         self.durable = 0
+        self.domain = 7
         tls = writer.get_extra_info("ssl_object")
         self.acknowledges = tls.selected_alpn_protocol() == PROTOCOL
 
@@ -59,11 +60,13 @@ class Session:
 
     def acknowledge(self, count: int) -> None:
         self.durable = count
-        self.writer.write(frame(7, count))
+        self.writer.write(frame(self.domain, count))
 
 
 class Collector:
     """Acknowledges what it has committed, when it is asked to; loses the rest when it crashes."""
+
+    session_type = Session
 
     def __init__(self, tls: TlsFiles, *, acknowledges: bool = True) -> None:
         self.sessions: list[Session] = []
@@ -101,7 +104,7 @@ class Collector:
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        session = self._open[task] = Session(writer)
+        session = self._open[task] = self.session_type(writer)
         self.sessions.append(session)
         try:
             while data := await reader.read(1 << 16):
@@ -243,25 +246,31 @@ async def test_crashes_at_any_moment_lose_nothing(
     assert max(Counter(collector.stored).values()) <= 2 + len(collector.sessions)
 
 
-async def test_a_full_queue_forgets_what_was_sent_by_name(
-    files: tuple[TlsFiles, TlsFiles],
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_a_full_queue_forgets_what_was_sent(
+    files: tuple[TlsFiles, TlsFiles], crashes: bool
 ) -> None:
-    async with Collector(files[0]) as collector:
-        node = node_of(collector, files, pending=50)
-        await node.exporter.start()
-        for number in range(1, 81):
-            node.end(number)
-        await until(lambda: len(collector.records) + dropped(node, "pending-full") == 80)
-        node.end(*range(81, 101))
-        await until(lambda: dropped(node, "unconfirmed") >= 20)
-        assert len(node.pending) == 50
-        await all_is_acknowledged(node, collector)
-        node.balanced()
-        await node.exporter.stop()
-
-
-def dropped(node: Node, reason: str) -> int:
-    return node.pending.stage.dropped.get(reason, 0)
+    """It is a loss when nobody says any more that it is durable."""
+    collector = Collector(files[0])
+    await collector.come()
+    node = node_of(collector, files, pending=50)
+    await node.exporter.start()
+    for first in (1, 31, 61):
+        node.end(*range(first, first + 30))
+        await until(lambda first=first: len(collector.records) == first + 29)  # type: ignore[misc]
+    assert (len(node.pending), node.pending.stage.held()) == (50, 90)
+    node.balanced()
+    if crashes:
+        await collector.crash()
+        await until(lambda: node.pending.stage.dropped == {"unconfirmed": 40})
+        await collector.come()
+        await until(lambda: len(collector.sessions) == 2)
+    await all_is_acknowledged(node, collector)
+    assert node.pending.stage.dropped == ({"unconfirmed": 40} if crashes else {})
+    assert node.sent == (50 if crashes else 90)
+    node.balanced()
+    await node.exporter.stop()
+    await collector.go_away()
 
 
 async def test_a_collector_that_acknowledges_nothing_is_not_given_it_twice(

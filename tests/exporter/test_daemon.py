@@ -131,6 +131,8 @@ def test_every_number_is_a_metric() -> None:
         "flowvis_exporter_table_evicted_total 0.0",
         "flowvis_exporter_client_sessions_total 0.0",
         "flowvis_exporter_client_connected 0.0",
+        "flowvis_exporter_delivery_sent_again_total 0.0",
+        "flowvis_exporter_delivery_unacknowledged 0.0",
     ):
         assert line in text.splitlines()
 

@@ -14,7 +14,7 @@ from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.exporters import DOUBT, Exporters, Source
 from flowvis.aggregator.payers import Payers
-from flowvis.aggregator.reporters import Reporter
+from flowvis.aggregator.reporters import Reporter, summed
 from flowvis.aggregator.vitals import ClockOffset, RecordRate
 from flowvis.errors import LimitExceeded, PeerError
 from flowvis.fields import EXPORTED
@@ -314,6 +314,16 @@ class ExporterStream:
         self._payer = payer
         self._refused_texts = 0  # of which the log has been asked to say
 
+    @property
+    def durable_or_none(self) -> int | None:
+        """`durable`, or None where the exporter is told nothing."""
+        return self.durable if self.acknowledged else None
+
+    @property
+    def waiting(self) -> int:
+        """How many of its records the exporter waits to hear of."""
+        return self.stats.records - self.durable if self.acknowledged else 0
+
     def taken(self) -> int:
         """How many data records have come."""
         return self.stats.records
@@ -445,6 +455,9 @@ class ExporterStream:
             self.stats.gaps + (before.gaps if before else 0),
             self.rate.per_second(time.monotonic()),
             self.clock.seconds,
+            self.stats.sent_again + (before.sent_again if before else 0),
+            summed(before.acknowledged if before else None, self.durable_or_none),
+            self.waiting if is_open else 0,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -454,6 +467,9 @@ class ExporterStream:
             "messages": self.stats.messages,
             "records": self.stats.records,
             "lost": self.stats.lost_records,
+            "sentAgain": self.stats.sent_again,
+            "acknowledged": self.durable_or_none,
+            "waiting": self.waiting,
             "errors": self.stats.malformed.total(),
         }
 

@@ -457,6 +457,7 @@ class Aggregator:
                 "name": node.name,
                 "sessions": node.sessions,
                 "records": node.records,
+                **node.acknowledgement(),
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
             for node in self._node_reports()

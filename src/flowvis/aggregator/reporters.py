@@ -32,6 +32,12 @@ class Reporter:
     """Records a second, lately."""
     ahead_s: float | None = None
     """How far its clock is ahead of ours; None where no message came."""
+    sent_again: int = 0
+    """Records that may have been received before, as it says."""
+    acknowledged: int | None = None
+    """Records that it was told are durable; None where it takes no acknowledgements."""
+    waiting: int = 0
+    """Records that it was not told so of yet, and waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,10 @@ class NodeReports:
     """Of the sessions that are open."""
     ahead_s: float | None = None
     """Of the session from which something came last."""
+    sent_again: int = 0
+    acknowledged: int | None = None
+    """None where none of its sessions takes acknowledgements."""
+    waiting: int = 0
 
     def as_dict(self, now_s: float) -> dict[str, Any]:
         """The node as the API shows it."""
@@ -62,10 +72,19 @@ class NodeReports:
             "received": self.records,
             "lost": self.lost,
             "gaps": self.gaps,
+            **self.acknowledgement(),
             "complete": bool(self.sessions) and not self.lost,
             "clockSkewSeconds": None if ahead_s is None else round(ahead_s, 1),
             "conntrack": None,  # which no record of a flow has; it would take one of options
             "problems": self.problems(),
+        }
+
+    def acknowledgement(self) -> dict[str, Any]:
+        """What its exporters know to be durable, as the API shows it."""
+        return {
+            "sentAgain": self.sent_again,
+            "acknowledged": self.acknowledged,
+            "waiting": self.waiting,
         }
 
     def problems(self) -> list[str]:
@@ -109,8 +128,16 @@ def by_node(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[NodeReports
                 before.gaps + reporter.gaps,
                 before.rate + (reporter.rate if reporter.open else 0.0),
                 reporter.ahead_s if later and reporter.ahead_s is not None else before.ahead_s,
+                before.sent_again + reporter.sent_again,
+                summed(before.acknowledged, reporter.acknowledged),
+                before.waiting + reporter.waiting,
             )
     return [found[name] for name in sorted(found)]
+
+
+def summed(one: int | None, other: int | None) -> int | None:
+    """Add up numbers that may not be there."""
+    return one if other is None else (one or 0) + other
 
 
 def _bytes(address: str) -> bytes:

@@ -163,16 +163,30 @@ def _show_sessions(
     if sessions:
         keys = ("messages", "records", "lost", "errors")
         lines = [
-            (one["peer"], one.get("node", ""), *(one[key] for key in keys), _ago(one))
+            (
+                one["peer"],
+                one.get("node", ""),
+                *(one[key] for key in keys),
+                *_acknowledged(one),
+                _ago(one),
+            )
             for one in sessions
         ]
-        titles = ("SESSION", "NODE", *(key.upper() for key in keys), "LAST REPORT")
+        heads = (*(key.upper() for key in keys), "ACKNOWLEDGED", "WAITING", "SENT AGAIN")
+        titles = ("SESSION", "NODE", *heads, "LAST REPORT")
         console.print("", tables.grid(titles, lines))
     silent = [node for node in nodes if not node["sessions"]]
     if silent:
         names = [(node["name"], node["records"], _ago(node)) for node in silent]
         grid = tables.grid(("NODE WITHOUT A SESSION", "RECORDS", "LAST REPORT"), names)
         console.print("", grid)
+
+
+def _acknowledged(session: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What its exporter knows to be durable; nothing where it takes no acknowledgements."""
+    if session.get("acknowledged") is None:
+        return "", "", ""
+    return session["acknowledged"], session["waiting"], session["sentAgain"]
 
 
 def _ago(reported: Mapping[str, Any]) -> str:

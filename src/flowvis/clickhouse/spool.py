@@ -3,12 +3,13 @@
     spool = Spool(directory, max_bytes)
     spool.open()                                 # and what a process before has left is there
     entry = spool.write(batch, batch_id)         # on disk when this returns
+    spool.add(entry)
     batch, batch_id = spool.read(spool.oldest)   # CorruptFile: put it aside
-    spool.remove(spool.oldest)                   # the store has it
+    spool.forget(entry); spool.delete(entry)     # the store has it
 
 A file is written under another name, flushed, and then named by its number and its records, so that
-what is found is whole, in order, and counted without reading it. All methods but the properties
-block: they are called in a thread, one at a time for each of writing and reading.
+what is found is whole, in order, and counted without reading it. What touches files blocks, and may
+be called in a thread, one call that writes and one that reads at a time; the rest is its owner's.
 """
 
 import contextlib
@@ -16,8 +17,8 @@ import fcntl
 import logging
 import os
 import re
-import threading
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,14 @@ _NAME = re.compile(r"([0-9]{12})-([0-9]{1,9})\.batch")
 
 class SpoolError(FlowvisError):
     """The directory cannot be used at the moment; the text says why."""
+
+
+class SpoolFull(SpoolError):
+    """What was to be written, of so many bytes, does not fit in."""
+
+    def __init__(self, text: str, size: int) -> None:
+        super().__init__(text)
+        self.size = size
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,6 @@ class Spool:
         self.max_bytes = max_bytes
         self._entries: deque[Entry] = deque()
         self._next = 0
-        self._guard = threading.Lock()
         self._held: int | None = None  # the file that says that the directory is ours
 
     def __len__(self) -> int:
@@ -75,14 +83,21 @@ class Spool:
     @property
     def records(self) -> int:
         """Records of all batches."""
-        with self._guard:
-            return sum(entry.records for entry in self._entries)
+        return sum(entry.records for entry in self._entries)
 
     @property
     def bytes(self) -> int:
         """Bytes of all files."""
-        with self._guard:
-            return sum(entry.size for entry in self._entries)
+        return sum(entry.size for entry in self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Go through the batches, the oldest first."""
+        return iter(self._entries)
+
+    def has_room(self, size: int = 0) -> bool:
+        """Whether a batch of so many bytes, or the largest that there is, fits in."""
+        largest = max((entry.size for entry in self._entries), default=0)
+        return self.bytes + max(largest, size) <= self.max_bytes
 
     @property
     def oldest(self) -> Entry | None:
@@ -116,11 +131,14 @@ class Spool:
             self._held = None
 
     def write(self, batch: Batch, batch_id: BatchId) -> Entry:
-        """Put a batch behind all others; it survives whatever happens once this returns.
+        """Write a batch, which survives whatever happens once this returns; `add` it then.
 
-        SpoolError where it is not on disk, as that is full.
+        SpoolFull where it does not fit in, SpoolError where the disk does not take it.
         """
         data = spooled(batch, batch_id)
+        if self.bytes + len(data) > self.max_bytes:
+            text = f"{self.directory}: full, with {self.bytes} of {self.max_bytes} bytes"
+            raise SpoolFull(text, len(data))
         entry = Entry(self._next, len(batch), len(data))
         path = self.directory / entry.name
         partial = path.with_suffix(".partial")
@@ -136,10 +154,17 @@ class Spool:
                 partial.unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
             raise SpoolError(f"{path}: {error.strerror}") from error
-        with self._guard:
-            self._next += 1
-            self._entries.append(entry)
+        self._next += 1
         return entry
+
+    def add(self, entry: Entry) -> None:
+        """Put what was written behind all others."""
+        self._entries.append(entry)
+
+    def forget(self, entry: Entry) -> None:
+        """Take a batch out that is delivered, or given up; its file is still to be deleted."""
+        with contextlib.suppress(ValueError):
+            self._entries.remove(entry)
 
     def read(self, entry: Entry) -> tuple[Batch, BatchId]:
         """Return a batch and its id; CorruptFile where these are not what was written."""
@@ -154,25 +179,19 @@ class Spool:
             raise CorruptFile(f"{len(batch)} records, and its name says {entry.records}")
         return batch, batch_id
 
-    def remove(self, entry: Entry) -> None:
-        """Forget a batch that is delivered, or given up."""
-        self._forget(entry)
+    def delete(self, entry: Entry) -> None:
+        """Delete the file of a batch that was forgotten."""
         with contextlib.suppress(OSError):
             (self.directory / entry.name).unlink(missing_ok=True)
 
     def put_aside(self, entry: Entry) -> None:
-        """Keep a corrupt file for whoever wants to know why, out of the way."""
-        self._forget(entry)
+        """Keep the file of a corrupt batch for whoever wants to know why, out of the way."""
         path = self.directory / entry.name
         with contextlib.suppress(OSError):
             path.rename(path.with_suffix(".corrupt"))
             aside = sorted(self.directory.glob("*.corrupt"))
             for old in aside[:-KEPT_ASIDE]:
                 old.unlink(missing_ok=True)
-
-    def _forget(self, entry: Entry) -> None:
-        with self._guard, contextlib.suppress(ValueError):
-            self._entries.remove(entry)
 
     def _find(self) -> None:
         """Read the names of the directory; what was not whole when somebody died goes."""
@@ -184,9 +203,8 @@ class Spool:
                 found.append(Entry(int(match[1]), int(match[2]), path.stat().st_size))
             if (number := path.name[:12]).isdigit():
                 last = max(last, int(number))
-        with self._guard:
-            self._entries = deque(sorted(found, key=lambda entry: entry.number))
-            self._next = last + 1
+        self._entries = deque(sorted(found, key=lambda entry: entry.number))
+        self._next = last + 1
         if found:
             log.info("%s: %d records of a process before", self.directory, self.records)
 

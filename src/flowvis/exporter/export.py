@@ -114,9 +114,13 @@ class Exporter:
         self._log = LimitedLog(log)
         self._redirect: Callable[[], None] | None = None
         self._done = False
-        self._acknowledges = False  # whether the last session's collector did
         self._read = False  # whether the last collector confirmed that it read all
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def queue(self) -> Queue:
+        """What waits to be sent, and what is kept until it is acknowledged."""
+        return self._pending
 
     def collect(self, table: ReportingTable) -> None:
         """Bring what has ended in a table to the pending records; look what is due in it."""
@@ -194,7 +198,6 @@ class Exporter:
     def _give_up(self) -> None:
         """Leave what cannot be sent any more to who follows, or count it."""
         pending = self._pending
-        pending.rewind()
         for table in self._tables:
             if self._kept is not None and table.survives:
                 continue
@@ -230,18 +233,16 @@ class Exporter:
 
     def _begin(self, session: ExporterSession) -> list[bytes]:
         """Begin with what was not acknowledged; return what the collector is told of it."""
-        before, acknowledges = self._acknowledges, self.client.acknowledges
-        self._acknowledges = acknowledges
+        acknowledges = self.client.acknowledges
         repeated = self._pending.begin(acknowledged=acknowledges)
         self._acknowledgements = Acknowledgements(self._domain)
         read, self._read = self._read, False
         if acknowledges:
             return session.sent_again(repeated, now_ms() // 1000)
-        if before:
-            self._pending.keep_from_repeating(read=read)
-        if before and repeated and not read:
+        withheld = self._pending.keep_from_repeating(read=read)
+        if withheld and not read:
             text = "%s acknowledges nothing: %d records that were sent before are not sent again"
-            log.warning(text, self.client.address, repeated)
+            log.warning(text, self.client.address, withheld)
         return []
 
     def _acknowledged(self, data: memoryview) -> None:

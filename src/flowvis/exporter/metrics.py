@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from flowvis.conntrack.sources.source import Conntrack
+from flowvis.conntrack.sources.protocol import Source
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.state import StateFile
@@ -42,7 +42,7 @@ class PollTimes(Collector):
 
 def register(
     registry: CollectorRegistry,
-    conntrack: Conntrack,
+    conntrack: Source,
     table: ConnectionTable,
     watch: Watch,
     exporter: Exporter,
@@ -93,6 +93,20 @@ def register(
         ),
     }
     registry.register(ReadingsCollector(PREFIX, own))
+    queue = exporter.queue
+    registry.register(StatsCollector(f"{PREFIX}_delivery", queue.stats))
+    delivery = {
+        "waiting": ("Records that wait to be sent", lambda: queue.waiting + queue.taken),
+        "unacknowledged": (
+            "Records sent and not yet acknowledged; kept, to be sent again if need be",
+            lambda: queue.unacknowledged,
+        ),
+        "collector_acknowledges": (
+            "1 where the collector of the last session acknowledges what is stored",
+            lambda: int(client.acknowledges),
+        ),
+    }
+    registry.register(ReadingsCollector(f"{PREFIX}_delivery", delivery))
 
 
 def register_denied(registry: CollectorRegistry, table: DeniedTable, watch: DeniedWatch) -> None:

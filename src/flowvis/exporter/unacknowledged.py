@@ -125,7 +125,8 @@ class Unacknowledged:
         if inherited:
             self.stats.inherited += inherited
             self._queue.stage.received += inherited
-            self._queue.take_over(Unsettled(batches, repeated=inherited))
+            # Which of them were sent nobody knows.
+            self._queue.take_over(Unsettled(batches, repeated=inherited, doubtful=inherited))
             log.info("%s: %d records were not acknowledged: they go first", self.path, inherited)
 
     async def stop(self) -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from flowvis import checkpoint
+from flowvis.aggregator.correlation import arrivals as arrivals_module
 from flowvis.aggregator.correlation import flows as flows_module
-from flowvis.aggregator.correlation import key as halves_module
 from flowvis.aggregator.correlation import rows as rows_module
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.generations import OLDEST
@@ -14,9 +14,11 @@ from flowvis.batch import Batch, address_text
 from flowvis.fields import FIELDS, EndReason, FlowType, Kind, RuleAction
 from flowvis.native import StringTable
 from flowvis.native import flows as index_leaf
+from flowvis.native import halves as halves_leaf
 from flowvis.native import merge as merge_leaf
 from flowvis.native.contract.merge import FlowState
 from flowvis.native.reference import flows as index_reference
+from flowvis.native.reference import halves as halves_reference
 from flowvis.native.reference import merge as merge_reference
 
 from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
@@ -30,9 +32,10 @@ def _leaf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     compiled = request.param == "compiled"
     index: ModuleType = index_leaf if compiled else index_reference
     merge: ModuleType = merge_leaf if compiled else merge_reference
+    halves: ModuleType = halves_leaf if compiled else halves_reference
     monkeypatch.setattr(rows_module, "FlowIndex", index.FlowIndex)
-    monkeypatch.setattr(halves_module, "pack_keys", index.pack_keys)
-    monkeypatch.setattr(halves_module, "order_endpoints", index.order_endpoints)
+    monkeypatch.setattr(arrivals_module, "sides", halves.sides)
+    monkeypatch.setattr(arrivals_module, "correlation_keys", halves.correlation_keys)
     monkeypatch.setattr(flows_module, "Merger", merge.Merger)
 
 
@@ -773,6 +776,23 @@ class TestLimits:
         assert [len(part) for part in parts] == [4, 4, 2, 0]
         ports = {row["sourceTransportPort"] for part in parts for row in part}
         assert ports == set(range(10))
+
+    def test_what_comes_between_two_parts_is_in_one_of_the_next(self) -> None:
+        """And what is no longer due in none, nor is anything written twice."""
+        table = Table()
+        ports = [INTRA_NODE | {"sourceTransportPort": port} for port in range(1, 7)]
+        table.add(*(port | counted(5) for port in ports))
+        first = table.due(limit=2)
+        table.add(ports[0] | counted(9, 4) | at(61), ports[5] | counted(9, 4) | at(61))
+        late = INTRA_NODE | {"sourceTransportPort": 7}
+        table.add(late | counted(5))
+        rest = [row for _ in range(4) for row in table.due(limit=2)]
+        written = [row["sourceTransportPort"] for row in first + rest]
+        assert sorted(written) == [1, 2, 3, 4, 5, 6, 7]
+        assert {row["octetTotalCount"] for row in rest if row["sourceTransportPort"] == 6} == {9}
+        assert table.due(limit=2) == []
+        (again,) = table.due(NOW + 60_000, limit=2)
+        assert again["sourceTransportPort"] == 1
 
     def test_flush_writes_what_waits_and_nothing_twice(self) -> None:
         table = Table()

@@ -329,14 +329,15 @@ asyncio.run(main())
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize("kills", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_kill_9_while_the_store_is_away_and_as_it_comes_back(
-    server: Server, server_settings: StoreSettings, tmp_path: Path
+    server: Server, server_settings: StoreSettings, tmp_path: Path, kills: int
 ) -> None:
     """What was acknowledged or on disk is in the store once, whenever the process died."""
     store = open_store(server_settings)
     store.migrate()
     durable = 0
-    for number, turns in enumerate((25, 45)):
+    for number, turns in enumerate((25, 45)[:kills]):
         server.send(signal.SIGSTOP)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", CRASH, server_settings.database_url, server_settings.database,

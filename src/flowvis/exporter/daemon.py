@@ -4,6 +4,8 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
+from flowvis.conntrack.sources.openvswitch import OpenVSwitch
+from flowvis.conntrack.sources.protocol import Source
 from flowvis.conntrack.sources.source import Conntrack
 from flowvis.delivery.queue import Queue
 from flowvis.denials.prefixes import Prefixes
@@ -14,7 +16,7 @@ from flowvis.exporter import metrics
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.own_addresses import OwnAddresses
-from flowvis.exporter.settings import ExporterSettings
+from flowvis.exporter.settings import ConntrackSettings, ConntrackSource, ExporterSettings
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import CONNECTION_BYTES, ConnectionTable
 from flowvis.exporter.tables.default_zone import DEFAULT_ZONE, DefaultZone
@@ -70,7 +72,8 @@ class FlowExporter:
 
     def __init__(self, settings: ExporterSettings) -> None:
         exported = settings.flow_exporter
-        events = settings.conntrack.events
+        ovs = settings.conntrack.source is ConntrackSource.OVS
+        events = settings.conntrack.events and not ovs
         antrea = _has_interface(ANTREA_GATEWAY)
         self.node_name = settings.node_name or socket.gethostname()
         self.ledger = Ledger()
@@ -136,7 +139,7 @@ class FlowExporter:
             kept=self.unacknowledged,
         )
         also = () if self.default_zone is None else (DEFAULT_ZONE,)
-        self.conntrack = Conntrack((*zones, *also), events=events)
+        self.conntrack = _source(settings.conntrack, (*zones, *also), events=events)
         self.watch = Watch(
             self.conntrack,
             self.table,
@@ -339,6 +342,12 @@ class FlowExporter:
     def _not_watching(self) -> str:
         """Why the node's connections are not seen; "" when they are."""
         return "" if self.watch.stats.polls else "no poll has succeeded"
+
+
+def _source(settings: ConntrackSettings, zones: tuple[int, ...], *, events: bool) -> Source:
+    if settings.source is ConntrackSource.OVS:
+        return OpenVSwitch(zones, run=settings.ovs.run, datapath=settings.ovs.datapath)
+    return Conntrack(zones, events=events)
 
 
 def _has_interface(name: str) -> bool:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from flowvis.conntrack.sources.source import Conntrack
+from flowvis.conntrack.sources.protocol import Source
 from flowvis.exporter.denied_watch import DeniedWatch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.state import StateFile
@@ -42,7 +42,7 @@ class PollTimes(Collector):
 
 def register(
     registry: CollectorRegistry,
-    conntrack: Conntrack,
+    conntrack: Source,
     table: ConnectionTable,
     watch: Watch,
     exporter: Exporter,

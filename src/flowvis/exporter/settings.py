@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import ip_network
 from pathlib import Path
 
 from flowvis.addresses import Network
+from flowvis.conntrack.sources.openvswitch import RUN
 from flowvis.denials.prefixes import DEFAULT, PRESETS, parse_pattern
 from flowvis.exporter.older import from_antrea
 from flowvis.fields import PROTOCOLS
@@ -105,10 +107,38 @@ class FlowExporterOptions:
         return round(1000 * max(self.idle_flow_export_timeout, self.flow_poll_interval))
 
 
+class ConntrackSource(Enum):
+    """Whose table of connections is read."""
+
+    KERNEL = "kernel"
+    OVS = "ovs"
+
+
+@dataclass(frozen=True)
+class OpenVSwitchSettings:
+    """Open vSwitch's datapath in user space, whose connections the kernel does not know."""
+
+    run: Path = option(
+        RUN,
+        doc="The directory of its pid file and control socket, in Kubernetes a hostPath; or the "
+        "control socket itself",
+    )
+    datapath: str = option(
+        "",
+        doc="The datapath, as `ovs-appctl dpctl/dump-dps` names it; empty: the one that begins "
+        "with netdev@",
+    )
+
+
 @dataclass(frozen=True)
 class ConntrackSettings:
-    """How the kernel's connections are read."""
+    """How connections are read."""
 
+    source: ConntrackSource = option(
+        ConntrackSource.KERNEL,
+        doc="Whose connections: those of the kernel, or of Open vSwitch's userspace datapath (ovs: "
+        "DPDK, datapath_type=netdev), which has no counters, start times and events of them",
+    )
     events: bool = option(
         True,
         doc="Listen to the kernel as well, so that connections shorter than the poll interval are "
@@ -123,6 +153,7 @@ class ConntrackSettings:
         maximum=65535,
     )
     loopback: bool = option(False, doc="Export connections of this host with itself over loopback")
+    ovs: OpenVSwitchSettings = section(OpenVSwitchSettings, doc="Where source is ovs")
     own_sessions: bool = option(
         False, doc="Export this exporter's own connections to its collector as well"
     )

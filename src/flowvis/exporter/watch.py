@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flowvis.conntrack.entries import Entries
-from flowvis.conntrack.sources.source import Conntrack
+from flowvis.conntrack.sources.protocol import Source
 from flowvis.errors import SystemRefused
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
@@ -59,7 +59,7 @@ class Watch:
 
     def __init__(
         self,
-        conntrack: Conntrack,
+        conntrack: Source,
         table: ConnectionTable,
         exporter: Exporter,
         *,
@@ -148,7 +148,7 @@ class Watch:
     def _say_uncounted(self) -> None:
         """Say once what has no counters, and what helps."""
         uncounted = self._table.stats.uncounted
-        if uncounted and not self._said_uncounted:
+        if uncounted and self._conntrack.counts and not self._said_uncounted:
             log.warning(
                 "%d connections began before net.netfilter.nf_conntrack_acct was 1: the kernel "
                 "counts nothing of them, so their records have 0 packets and bytes to their end: "

@@ -6,7 +6,7 @@ Contract: `flowvis.native.contract.merge`; in plain Python: `flowvis.native.refe
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -41,7 +41,9 @@ cdef enum:
     START = 0
     END = 16
     WRITTEN_AT = 32
+    INTERVAL_START = 40
     EXPORTERS = 48
+    WRITTEN_RECORDS = 56
 
     BOTH = 3
     CLIENT = 4
@@ -88,14 +90,20 @@ cdef enum:
     TO_EXTERNAL = 3
     FROM_EXTERNAL = 4
 
+    ROWS_AHEAD = 4  # rows between the beginning of one's loading and its writing
     AHEAD = 3  # records between the beginning of a row's loading and its use
     LINE = 64  # bytes of a cache line
 
     OVERLAP_MS = 1000
     APART_MS = 10000
 
+cdef int64_t NEVER = contract.NEVER
+
 _CONSTANTS = {
-    "Header": {"START": START, "END": END, "WRITTEN_AT": WRITTEN_AT, "EXPORTERS": EXPORTERS},
+    "Header": {
+        "START": START, "END": END, "WRITTEN_AT": WRITTEN_AT, "INTERVAL_START": INTERVAL_START,
+        "EXPORTERS": EXPORTERS, "WRITTEN": WRITTEN_RECORDS,
+    },
     "Sides": {
         "BOTH": BOTH, "CLIENT": CLIENT, "CORRELATE": CORRELATE, "SERVER": SERVER,
         "LEANS": HALF_LEANS, "AGAIN": AGAIN,
@@ -197,6 +205,7 @@ cdef class Merger:
     cdef int counter_count
     cdef int column_count
     cdef int64_t row_size
+    cdef int64_t end, reason, interval, interval_size  # as the program has them
     cdef int64_t later  # the slot whose row is being loaded; -1: none
     cdef uint8_t *rows
     cdef uint64_t[:] state
@@ -222,6 +231,8 @@ cdef class Merger:
         self.active_timeout_ms = active_timeout_ms
         self.correlation_wait_ms = correlation_wait_ms
         self.row_size = program.row_size
+        self.end, self.reason, self.interval = program.end, program.reason, program.interval[0]
+        self.interval_size = program.interval[1] - program.interval[0]
         self.rows = <uint8_t *>cnp.PyArray_DATA(flows.rows)
         self.step_count = len(program.steps)
         self.counter_count = len(program.counters)
@@ -301,6 +312,50 @@ cdef class Merger:
             self.book(&record, self.one(&record, slots[at], <uint8_t>sides, now_ms))
         self.records = self.held = None
         return n
+
+    def write(self, slots, int64_t now_ms):
+        """Begin the next interval of flows; return rows, states and what began anew: see there."""
+        contract.check_slots(self.flows, slots)
+        cdef const int64_t[::1] wanted = np.ascontiguousarray(slots, dtype=np.int64)
+        cdef int64_t n = wanted.shape[0], at
+        rows_array = np.empty((n, self.row_size), dtype=np.uint8)
+        states_array = np.empty(n, dtype=np.uint64)
+        cdef uint8_t *copies = <uint8_t *>cnp.PyArray_DATA(rows_array)
+        anew_array = np.empty(n, dtype=bool)
+        cdef uint64_t[::1] states = states_array
+        cdef uint8_t[::1] anew = anew_array.view(np.uint8)
+        cdef uint8_t *row
+        for at in range(n):
+            if at + ROWS_AHEAD < n:
+                self.fetch_row(wanted[at + ROWS_AHEAD])
+            row = self.rows + wanted[at] * self.row_size
+            states[at] = self.state[wanted[at]]
+            memcpy(copies + at * self.row_size, row, self.row_size)
+            anew[at] = self.began_anew(row)
+            memset(row + self.interval, 0, self.interval_size)
+            store(row + WRITTEN_AT, <uint64_t>now_ms)
+            store(row + INTERVAL_START, number(row + self.end))
+            (<uint32_t *>(row + WRITTEN_RECORDS))[0] += 1
+            self.state[wanted[at]] = written_state(states[at], row[self.reason])
+            self.due[wanted[at]] = NEVER
+        return rows_array, states_array, anew_array
+
+    cdef inline bint began_anew(self, const uint8_t *row) noexcept nogil:
+        cdef const Tally *tally
+        cdef uint64_t differences = 0
+        cdef int at, side
+        for at in range(self.counter_count):
+            for side in range(2):
+                tally = &self.counters[at].sides[side]
+                differences |= number(row + tally.total) ^ number(row + tally.last)
+        return differences != 0
+
+    cdef inline void fetch_row(self, int64_t slot) noexcept nogil:
+        cdef int64_t at = 0
+        flowvis_prefetch_row(&self.state[slot])
+        while at < self.row_size:
+            flowvis_prefetch_row(self.rows + slot * self.row_size + at)
+            at += LINE
 
     cdef list point_at(self, columns):
         """Find where the columns' values are; values themselves must be contiguous."""
@@ -658,6 +713,18 @@ cdef class Merger:
         self.due[slot] = min(self.due[slot], due)
         self.state[slot] = state | LIVE | UNWRITTEN
         return MERGED if state & UNWRITTEN else HELD
+
+
+cdef inline uint64_t written_state(uint64_t state, uint8_t reason) noexcept nogil:
+    """The state of a flow once it is written."""
+    cdef bint alone = not state & SHARED and (state >> SIDES & BOTH) != BOTH
+    state &= ~<uint64_t>(UNWRITTEN | OVER)
+    state |= WRITTEN
+    if not alone:
+        state |= COMPLETE
+    if reason == END_OF_FLOW or reason == IDLE:
+        state |= OVER
+    return state
 
 
 cdef Tally tally(found):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.generations import Report
-from flowvis.aggregator.correlation.key import correlation_keys, reversed_sides, second_way, sides
+from flowvis.aggregator.correlation.key import reversed_sides, second_way
 from flowvis.aggregator.correlation.layout import COLUMNS, COUNTED
 from flowvis.aggregator.correlation.relayed import COUNTERS, by_node
 from flowvis.aggregator.correlation.reversal import reverse, reverse_rows
@@ -17,6 +17,7 @@ from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Batch
 from flowvis.fields import EndReason
 from flowvis.ipfix.buffer import DOMAIN
+from flowvis.native import correlation_keys, sides
 from flowvis.native.contract.merge import FlowState, Records, Sides
 
 _REPLIES = tuple(name for name in COUNTERS if name.startswith("reverse"))
@@ -31,11 +32,11 @@ class Arrivals:
     def __init__(self, batch: Batch, live: LiveRows, cycle: int = 0) -> None:
         self._live = live
         self._cycle = cycle
-        batch, self._bits = by_node(batch, sides(batch))
+        batch, self._bits = by_node(batch, sides(batch.columns))
         self._again = (self._bits & Sides.AGAIN) != 0
         self._columns = dict(batch.columns)
         self._copied = False
-        self.keys, self._reported = correlation_keys(batch, self._bits)
+        self.keys, self._reported = correlation_keys(batch.columns, self._bits)
         self._reversed = self._reported.copy()
         self.starts: NDArray[np.uint64] = batch["flowStartMilliseconds"]
         self.slots = np.full(len(batch), -1, dtype=np.int64)

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis import checkpoint
-from flowvis.aggregator.correlation.key import GENERATION, KEY_SIZE, WAY
 from flowvis.aggregator.correlation.layout import COUNTED, HELD, ROW, SIDES, last
-from flowvis.batch import Column, same_addresses
+from flowvis.batch import Column
 from flowvis.fields import ICMP, Kind, Merge, Source
-from flowvis.native import FlowIndex, order_endpoints, pack_keys
-from flowvis.native.contract.flows import ENDPOINT
+from flowvis.native import FlowIndex, made_of, order_endpoints, pack_keys
+from flowvis.native.contract.halves import ENDPOINT, ENDPOINTS, GENERATION, KEY_SIZE, NEITHER, WAY
 from flowvis.native.contract.merge import FlowState, Sides
 from flowvis.strings import Strings
 
@@ -39,6 +38,12 @@ _TOTALS = tuple(
 _TRANSLATIONS = (
     ("source", "proxySnat", checkpoint.CLIENT_TRANSLATED),
     ("destination", "destinationService", checkpoint.SERVER_TRANSLATED),
+)
+_TRANSLATED = np.zeros(256, dtype=np.uint32)
+_TRANSLATED[[Sides.CLIENT, Sides.SERVER, Sides.CLIENT | Sides.SERVER]] = (
+    checkpoint.CLIENT_TRANSLATED,
+    checkpoint.SERVER_TRANSLATED,
+    checkpoint.CLIENT_TRANSLATED | checkpoint.SERVER_TRANSLATED,
 )
 _KEPT = checkpoint.STATE_BITS & ~(FlowState.UNWRITTEN | FlowState.PREVIOUS | FlowState.ONCE)
 _WAY_AT = 2 * ENDPOINT + 5
@@ -69,28 +74,22 @@ NONE = Flows(
 
 def checkpoints(
     rows: NDArray[np.void],
+    anew: NDArray[np.bool_],
     state: NDArray[np.uint64],
     keys: NDArray[np.uint8],
     strings: Strings,
 ) -> dict[str, Column]:
-    """Return the columns of `flowvis.checkpoint` of rows that are written, with their new state."""
-    bases = _bases(rows, strings)
-    known = bases >= 0
+    """Return the columns of `flowvis.checkpoint` of rows that are written, with their new state.
+
+    `anew`: which of them have a side whose counters began anew.
+    """
+    bases = _bases(rows, np.flatnonzero(anew), strings)
+    endpoints = {name: rows[name] for names in ENDPOINTS for name in names}
+    made = made_of(endpoints, keys, (state & FlowState.REVERSED) != 0)
     bits = (state & np.uint64(_KEPT)).astype(np.uint32)
     bits |= keys[:, _WAY_AT].astype(np.uint32) << np.uint32(checkpoint.WAY)
-    reversed_ = (state & FlowState.REVERSED) != 0
-    for at, (side, between, bit) in enumerate(_TRANSLATIONS):
-        at_rows = np.flatnonzero(_is_set(rows, between))
-        second = reversed_[at_rows] ^ bool(at)
-        met = np.where(
-            second[:, None],
-            keys[at_rows, ENDPOINT : 2 * ENDPOINT],
-            keys[at_rows, :ENDPOINT],
-        )
-        plain, translated = (_meets(rows[at_rows], name, met) for name in _names(side, between))
-        bits[at_rows[translated & ~plain]] |= np.uint32(bit)
-        known[at_rows[~translated & ~plain]] = False
-    bits[~known] = 0
+    bits |= _TRANSLATED[made]
+    bits[(bases < 0) | ((made & NEITHER) != 0)] = 0
     return {
         **{name: rows["sideStart"][:, side] for side, name in enumerate(checkpoint.STARTS)},
         **{name: rows["sideEnd"][:, side] for side, name in enumerate(checkpoint.ENDS)},
@@ -105,28 +104,12 @@ def _names(side: str, between: str) -> tuple[tuple[str, str], tuple[str, str]]:
     return (f"{side}IP", f"{side}TransportPort"), (f"{between}IP", f"{between}Port")
 
 
-def _is_set(rows: NDArray[np.void], between: str) -> NDArray[np.bool_]:
-    """Which rows have an address or a port for between the nodes."""
-    address = np.ascontiguousarray(rows[f"{between}IP"]).view(np.uint64)
-    return np.asarray((rows[f"{between}Port"] != 0) | (address[:, 0] | address[:, 1] != 0))
+def _bases(rows: NDArray[np.void], at: NDArray[np.int64], strings: Strings) -> NDArray[np.int64]:
+    """Codes of what totals were when counters began anew, of the rows `at` which they did.
 
-
-def _meets(
-    rows: NDArray[np.void], names: tuple[str, str], met: NDArray[np.uint8]
-) -> NDArray[np.bool_]:
-    """Which rows have these fields as an endpoint of their key."""
-    address, port = names
-    ports = np.ascontiguousarray(met[:, 16:]).view(np.uint16)[:, 0]
-    return np.asarray(same_addresses(rows[address], met[:, :16]) & (rows[port] == ports))
-
-
-def _bases(rows: NDArray[np.void], strings: Strings) -> NDArray[np.int64]:
-    """Codes of what totals were when counters began anew; -1 where there is no room for them."""
+    -1 where there is no room for them.
+    """
     codes = np.zeros(len(rows), dtype=np.int64)
-    anew = np.zeros(len(rows), dtype=bool)
-    for total, reported in _TOTALS:
-        anew |= rows[total] != rows[reported]
-    at = np.flatnonzero(anew)
     if len(at):
         bases = np.stack([rows[total][at] - rows[reported][at] for total, reported in _TOTALS], 1)
         texts = [base.tobytes().hex().encode() for base in bases]

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.checkpoint import Flows, checkpoints, newest
 from flowvis.aggregator.correlation.generations import OLDEST, Generations, generation
-from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
+from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
 from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.aggregator.exporters import DOUBT, Doubt
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
-from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge, Source, provides
+from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge, Source, provides
 from flowvis.ipfix.buffer import DOMAIN
 from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
@@ -34,7 +34,6 @@ LEFT_MS = 1000  # until nobody decodes into a table that was left behind
 COMPACT_PAUSE_MS = 10_000  # between two that make room for texts that were refused
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
-_OVER = np.isin(np.arange(256), [EndReason.END, EndReason.IDLE])
 _ADDED_TEXT = tuple(f.name for f in FIELDS if f.merge is Merge.ADDED and f.kind is Kind.TEXT)
 
 
@@ -139,6 +138,7 @@ class FlowTable:
         self._active_ms = active_timeout_ms
         self._wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
         self._merger = self._new_merger()
+        self._found: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # slots that were due
 
     def _new_merger(self) -> Merger:
         return Merger(PROGRAM, self._live.flows(), self._counts, self._active_ms, self._wait_ms)
@@ -281,21 +281,39 @@ class FlowTable:
         """Return what is to be written now, at most `limit` records; forget what is idle.
 
         A batch is a copy of its rows. With a million flows due at once, take them in parts: ask
-        until nothing comes.
+        until nothing comes. The table is looked through for the first part; those that follow are
+        of what was found then and is still due.
         """
         at_ms = self._steady.at(now_ms)
         self._compact(at_ms)
         self._live.relieve(at_ms)
-        live, used = self._live, self._live.used
-        idle = live.seen[:used] <= at_ms - self._inactive_timeout_ms
-        unwritten = (live.state[:used] & FlowState.UNWRITTEN) != 0
-        which = np.flatnonzero((live.due[:used] <= at_ms) | (idle & unwritten))
-        batch = self._write(which[:limit], at_ms)
-        written = (live.state[:used] & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE
-        gone = np.flatnonzero(idle & written)
-        live.forget(gone)
-        self.stats.expired += len(gone)
+        slots = self._found[self._are_due(self._found, at_ms)]
+        looks = limit is None or not len(slots)
+        if looks:
+            slots = np.flatnonzero(self._are_due(slice(self._live.used), at_ms))
+        now = slots[:limit]
+        self._found = slots[len(now) :]
+        batch = self._write(now, at_ms)
+        if looks:
+            now = np.flatnonzero(self._are_idle(slice(self._live.used), at_ms))
+        self._expire(now, at_ms)
         return batch
+
+    def _are_due(self, slots: NDArray[np.int64] | slice, at_ms: int) -> NDArray[np.bool_]:
+        unwritten = (self._live.state[slots] & FlowState.UNWRITTEN) != 0
+        idle = self._are_idle(slots, at_ms)
+        return np.asarray((self._live.due[slots] <= at_ms) | (idle & unwritten))
+
+    def _are_idle(self, slots: NDArray[np.int64] | slice, at_ms: int) -> NDArray[np.bool_]:
+        return np.asarray(self._live.seen[slots] <= at_ms - self._inactive_timeout_ms)
+
+    def _expire(self, slots: NDArray[np.int64], at_ms: int) -> None:
+        """Forget those of the flows that are idle, where all is written."""
+        slots = slots[self._are_idle(slots, at_ms)]
+        state = self._live.state[slots] & (FlowState.LIVE | FlowState.UNWRITTEN)
+        gone = slots[state == FlowState.LIVE]
+        self._live.forget(gone)
+        self.stats.expired += len(gone)
 
     def retime(
         self,
@@ -398,21 +416,18 @@ class FlowTable:
 
     def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
-        live, rows = self._live, self._rows(slots)
-        state = live.state[slots]
+        live = self._live
+        copies, state, anew = self._merger.write(slots, at_ms)
+        rows = copies.view(ROW).reshape(len(slots))
         batch = self._batch(rows, state)
         batch.mark = int(live.cycle[slots].min(initial=SETTLED))
         alone = _halved(state) & ~_both(state)
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
         self.stats.half_waits += int(np.count_nonzero(alone & ((state & FlowState.WRITTEN) == 0)))
-        live.bytes[slots, INTERVAL] = 0
-        live.rows["writtenAt"][slots] = at_ms
-        live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
-        live.rows["written"][slots] += 1
         keys = live.keys(slots)
-        written = live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
-        batch.columns |= checkpoints(rows, written, keys, self.strings)
+        batch.columns |= checkpoints(rows, anew, live.state[slots], keys, self.strings)
+        live.forget(slots[(state & FlowState.ONCE) != 0])
         return batch
 
     def _compact(self, at_ms: int) -> None:

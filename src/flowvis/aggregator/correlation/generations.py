@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.aggregator.correlation.key import GENERATION
 from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.native.contract.halves import GENERATION
 from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
 
 PREVIOUS = 1  # generation of the connection before the current one

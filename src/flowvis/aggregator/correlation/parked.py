@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.aggregator.correlation.key import KEY_SIZE
 from flowvis.batch import SETTLED, Batch
 from flowvis.native import FlowIndex
+from flowvis.native.contract.halves import KEY_SIZE
 
 MAX_KEYS = 1 << 17
 MAX_BYTES = 64 << 20

@@ -6,10 +6,10 @@ from collections.abc import Callable, Hashable
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.aggregator.correlation.key import GENERATION, KEY_SIZE
 from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW
 from flowvis.batch import SETTLED
 from flowvis.native import FlowIndex
+from flowvis.native.contract.halves import GENERATION, KEY_SIZE
 from flowvis.native.contract.merge import NEVER, Flows, FlowState
 
 STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])
@@ -244,23 +244,6 @@ class LiveRows:
         """Free those of the slots, -1 for none, that no record ever came to."""
         slots = np.unique(slots[slots >= 0])
         self.forget(slots[(self.state[slots] & FlowState.LIVE) == 0])
-
-    def wrote(
-        self, slots: NDArray[np.int64], complete: NDArray[np.bool_], over: NDArray[np.bool_]
-    ) -> NDArray[np.uint64]:
-        """Note that flows were written, some of them with all there is to them, or their end.
-
-        Return their new state, though those that were written only once are forgotten.
-        """
-        before = self.state[slots]
-        self.due[slots] = NEVER
-        state = before & ~np.uint64(FlowState.UNWRITTEN | FlowState.OVER) | np.uint64(
-            FlowState.WRITTEN
-        )
-        state |= complete * np.uint64(FlowState.COMPLETE) | over * np.uint64(FlowState.OVER)
-        self.state[slots] = state
-        self.forget(slots[(before & FlowState.ONCE) != 0])
-        return np.asarray(state)
 
     def keys(self, slots: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the keys of slots that are in use."""

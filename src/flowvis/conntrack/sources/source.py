@@ -1,17 +1,16 @@
 """The kernel's connections, polled and as they come and go."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pyroute2.netlink.nfnetlink import NFNLGRP_CONNTRACK_DESTROY, NFNLGRP_CONNTRACK_NEW
 
 from flowvis.conntrack.entries import Entries
+from flowvis.conntrack.sources.protocol import ConntrackStats
 from flowvis.conntrack.sources.sockets import DumpSocket, EventSocket
 from flowvis.conntrack.sources.sysctls import ACCOUNTING, EVENTS, ROOT, TIMESTAMPS, Sysctls
 from flowvis.conntrack.sources.tracking import REMEDY, is_tracked
-from flowvis.counts import count
 from flowvis.errors import SystemRefused
 from flowvis.native import EntryDecoder
 
@@ -19,22 +18,8 @@ EVENT_BUFFER_BYTES = 8 << 20
 """Asked of the kernel for waiting events: some ten thousand, a second of a busy node."""
 
 
-@dataclass(slots=True)
-class ConntrackStats:
-    """What was read; each number has one writer, so polls and events may run in two threads."""
-
-    polls: int = count("Dumps of the kernel's table")
-    entries: int = count("Entries of dumps, before the filter by zone")
-    malformed_entries: int = count("Entries of dumps that could not be decoded; skipped")
-    interrupted: int = count("Dumps during which the table changed: entries may lack or come twice")
-    events: int = count("Events of connections that began or ended")
-    malformed_events: int = count("Events that could not be decoded; skipped")
-    lost_events: int = count("Events that the kernel dropped, as we read too slowly")
-    overruns: int = count("Times that the kernel dropped events, as we read too slowly")
-
-
 class Conntrack:
-    """Connections of the network namespace in which `open` was called.
+    """A `Source`: connections of the network namespace in which `open` was called.
 
     `poll` blocks and may run in a thread while another one reads events. A poll may hold an entry
     twice when the table changes under it. A connection that began before anybody listened may end
@@ -52,7 +37,7 @@ class Conntrack:
         """Watch these zones, or all; `proc` is where the sysctls are."""
         self.stats = ConntrackStats()
         self.needs_resync = False
-        """Events were lost since the last poll began: only a poll tells what happened."""
+        self.counts = True
         self._zones = None if zones is None else np.unique(np.array(zones, dtype=np.uint16))
         self._wants_events = events
         self._event_buffer_bytes = event_buffer_bytes

@@ -179,9 +179,12 @@ class EntryDecoder:
         except MalformedEntry:
             self.malformed += 1
             return
+        self._keep(row | {"event": event})
+
+    def _keep(self, row: dict[str, Value]) -> None:
         if len(self._rows) >= MAX_ENTRIES:
             raise MemoryError(f"more than {MAX_ENTRIES} conntrack entries")
-        self._rows.append(row | {"event": event})
+        self._rows.append(row)
 
 
 def _event(kind: int, flags: int) -> int:

@@ -14,6 +14,7 @@ from flowvis.native.contract.merge import (
     IDLE,
     INTER_NODE,
     MAX_U64,
+    NEVER,
     OVERLAP_MS,
     TO_EXTERNAL,
     Count,
@@ -29,6 +30,7 @@ from flowvis.native.contract.merge import (
     Tally,
     check_flows,
     check_records,
+    check_slots,
     same_start,
 )
 
@@ -75,6 +77,34 @@ class Merger:
                 return at
             self._book(entry, self._one(entry, sides, now_ms))
         return len(records.slots)
+
+    def write(
+        self, slots: NDArray[np.int64], now_ms: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint64], NDArray[np.bool_]]:
+        """Begin the next interval of flows; return their rows and states as they were before.
+
+        And which of them have a side whose counters began anew: its totals are not what it
+        reported last.
+        """
+        check_slots(self._flows, slots)
+        flows, program = self._flows, self._program
+        rows, states = flows.rows[slots], flows.state[slots]
+        anew = np.array([self._began_anew(row) for row in rows], dtype=bool)
+        for slot, state in zip(slots.tolist(), states.tolist(), strict=True):
+            row = flows.rows[slot]
+            row[slice(*program.interval)] = 0
+            row[Header.WRITTEN_AT :][:8].view(np.int64)[0] = now_ms
+            row[Header.INTERVAL_START :][:8] = row[program.end :][:8]
+            row[Header.WRITTEN :][:4].view(np.uint32)[:] += np.uint32(1)
+            flows.state[slot] = _written_state(state, int(row[program.reason]))
+            flows.due[slot] = NEVER
+        return rows, states, anew
+
+    def _began_anew(self, row: NDArray[np.uint8]) -> bool:
+        tallies = [tally for counter in self._program.counters for tally in counter.sides]
+        return any(
+            row[tally.total :][:8].tobytes() != row[tally.last :][:8].tobytes() for tally in tallies
+        )
 
     def _book(self, entry: "_Entry", outcome: Count) -> None:
         """Count what became of a record; of one that came as two, what became of both."""
@@ -451,6 +481,14 @@ class _Entry:
 
     def _store(self, offset: int, value: bytes) -> None:
         self._row[offset : offset + len(value)] = np.frombuffer(value, dtype=np.uint8)
+
+
+def _written_state(state: int, reason: int) -> int:
+    """The state of a flow once it is written."""
+    alone = not state & FlowState.SHARED and state >> FlowState.SIDES & Sides.BOTH != Sides.BOTH
+    state = state & ~(FlowState.UNWRITTEN | FlowState.OVER) | FlowState.WRITTEN
+    state |= 0 if alone else FlowState.COMPLETE
+    return state | FlowState.OVER if reason in {END_OF_FLOW, IDLE} else state
 
 
 def is_unset(address: bytes) -> bool:

@@ -1,0 +1,1 @@
+from flowvis.native.reference.dpctl import LineDecoder as LineDecoder

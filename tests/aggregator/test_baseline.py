@@ -21,9 +21,10 @@ class Answering:
         self._inquiry: Any = SimpleNamespace(keys=np.zeros((1, 37), np.uint8), since_s=0)
         self.forgets = forgets
         self.parked = SimpleNamespace(inquiry=self._next)
-        table: Any = self
+        self.table = self
         store: Any = self
-        self.baseline = Baseline(table, lambda: store, lambda: stage, tick_s=0.01)
+        correlator: Any = self
+        self.baseline = Baseline(correlator, lambda: store, lambda: stage, tick_s=0.01)
 
     def _next(self, _now_s: int) -> Any:
         inquiry, self._inquiry = self._inquiry, None

@@ -718,7 +718,7 @@ class TestReuse:
         assert table.stats.orphaned == 0
 
     def test_of_too_many_what_is_written_goes_first_then_the_oldest_is_written(self) -> None:
-        table = Table()
+        table = Table()  # of 64
         for number in range(1, OLDEST + 4):
             table.add(SOURCE_HALF | counted(number) | start(5_000 * number) | at(5 * number + 1))
         assert sorted(row["octetTotalCount"] for row in table.due()) == [1, 2]

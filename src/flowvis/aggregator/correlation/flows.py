@@ -287,31 +287,29 @@ class FlowTable:
         at_ms = self._steady.at(now_ms)
         self._compact(at_ms)
         self._live.relieve(at_ms)
-        slots = self._found[self._are_due(self._found, at_ms)]
-        looks = limit is None or not len(slots)
-        if looks:
-            slots = np.flatnonzero(self._are_due(slice(self._live.used), at_ms))
-        now = slots[:limit]
-        self._found = slots[len(now) :]
-        batch = self._write(now, at_ms)
-        if looks:
-            now = np.flatnonzero(self._are_idle(slice(self._live.used), at_ms))
-        self._expire(now, at_ms)
+        due, idle = self._due_and_idle(self._found, at_ms)
+        slots, gone = self._found[due], self._found[idle]
+        if limit is None or not len(slots):
+            due, idle = self._due_and_idle(slice(self._live.used), at_ms)
+            slots, gone = np.flatnonzero(due), np.flatnonzero(idle)
+        slots, self._found = slots[:limit], slots[len(slots[:limit]) :]
+        batch = self._write(slots, at_ms)
+        self._expire(gone)
         return batch
 
-    def _are_due(self, slots: NDArray[np.int64] | slice, at_ms: int) -> NDArray[np.bool_]:
-        unwritten = (self._live.state[slots] & FlowState.UNWRITTEN) != 0
-        idle = self._are_idle(slots, at_ms)
-        return np.asarray((self._live.due[slots] <= at_ms) | (idle & unwritten))
+    def _due_and_idle(
+        self, slots: NDArray[np.int64] | slice, at_ms: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which flows are to be written now, and to which nothing has come for so long."""
+        live = self._live
+        idle = live.seen[slots] <= at_ms - self._inactive_timeout_ms
+        unwritten = (live.state[slots] & FlowState.UNWRITTEN) != 0
+        return (live.due[slots] <= at_ms) | (idle & unwritten), idle
 
-    def _are_idle(self, slots: NDArray[np.int64] | slice, at_ms: int) -> NDArray[np.bool_]:
-        return np.asarray(self._live.seen[slots] <= at_ms - self._inactive_timeout_ms)
-
-    def _expire(self, slots: NDArray[np.int64], at_ms: int) -> None:
-        """Forget those of the flows that are idle, where all is written."""
-        slots = slots[self._are_idle(slots, at_ms)]
-        state = self._live.state[slots] & (FlowState.LIVE | FlowState.UNWRITTEN)
-        gone = slots[state == FlowState.LIVE]
+    def _expire(self, idle: NDArray[np.int64]) -> None:
+        """Forget those of idle flows of which all is written."""
+        state = self._live.state[idle] & (FlowState.LIVE | FlowState.UNWRITTEN)
+        gone = idle[state == FlowState.LIVE]
         self._live.forget(gone)
         self.stats.expired += len(gone)
 

@@ -24,7 +24,7 @@ from flowvis.native.contract.halves import GENERATION
 from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
 
 PREVIOUS = 1  # generation of the connection before the current one
-OLDEST = 9  # the last of those that are kept; orphans have later ones
+OLDEST = 31  # the last of those that are kept; orphans have later ones
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +79,8 @@ class Generations:
         current = live.find(key)
         known = [current, live.find(generation(key, PREVIOUS)), *self._kept(key)]
         starts = {start for slot in known if slot >= 0 for start in self._starts(slot, Sides.BOTH)}
-        free = (n for n in range(PREVIOUS, OLDEST + 1) if live.find(generation(key, n)) < 0)
+        numbers = np.arange(PREVIOUS, OLDEST + 1, dtype=np.uint32)
+        free = iter(numbers[live.find_all(_numbered(key, numbers)) < 0].tolist())
         for at in range(len(rows)):
             if starts.isdisjoint(start for start in rows["sideStart"][at].tolist() if start):
                 number = next(free, None)
@@ -120,8 +121,7 @@ class Generations:
 
     def _kept(self, key: NDArray[np.uint8]) -> list[int]:
         """The slots of the connections before the previous one."""
-        later = range(PREVIOUS + 1, OLDEST + 1)
-        found = (self._live.find(generation(key, number)) for number in later)
+        found = self._live.find_all(_numbered(key, _BEFORE_PREVIOUS)).tolist()
         return [slot for slot in found if slot >= 0]
 
     def _goes_on(self, current: int, report: Report) -> bool:
@@ -188,9 +188,9 @@ class Generations:
         now, as it is.
         """
         live = self._live
-        for number in range(PREVIOUS + 1, OLDEST + 1):
-            if live.find(generation(key, number)) < 0:
-                return self._place(key, number)
+        free = np.flatnonzero(live.find_all(_numbered(key, _BEFORE_PREVIOUS)) < 0)
+        if len(free):
+            return self._place(key, int(_BEFORE_PREVIOUS[free[0]]))
         oldest_last = self._before(key, -1)
         written = [slot for slot in oldest_last if not live.state[slot] & FlowState.UNWRITTEN]
         if written:
@@ -247,6 +247,16 @@ def _exchanged(sides: int) -> int:
     return (sides & Sides.SOURCE and Sides.DESTINATION) | (
         sides & Sides.DESTINATION and Sides.SOURCE
     )
+
+
+_BEFORE_PREVIOUS = np.arange(PREVIOUS + 1, OLDEST + 1, dtype=np.uint32)
+
+
+def _numbered(key: NDArray[np.uint8], numbers: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """The keys of several connections of one tuple."""
+    keys = np.repeat(key.reshape(1, -1), len(numbers), axis=0)
+    keys[:, -GENERATION:] = numbers.view(np.uint8).reshape(-1, GENERATION)
+    return keys
 
 
 def generation(keys: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:

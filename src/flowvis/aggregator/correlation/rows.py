@@ -65,7 +65,7 @@ class LiveRows:
 
     def flows(self) -> Flows:
         """The arrays as the merge leaf takes them."""
-        return Flows(self.bytes, self.state, self.due, self.seen)
+        return Flows(self.bytes, self.state, self.due, self.seen, self.cycle)
 
     def find(self, key: NDArray[np.uint8]) -> int:
         """Return the slot of one key, -1 if it has none."""
@@ -180,11 +180,6 @@ class LiveRows:
         lacking = self._capacity // HEADROOM - (self._capacity - len(unwritten))
         if lacking > 0:
             self.due[self._longest_idle(unwritten, lacking)] = now_ms
-
-    def begin(self, slots: NDArray[np.int64], cycle: int) -> None:
-        """Note in which cycle records come to flows that have nothing to write; before a merge."""
-        slots = slots[slots >= 0]
-        self.cycle[slots[(self.state[slots] & FlowState.UNWRITTEN) == 0]] = cycle
 
     def oldest(self) -> int:
         """The oldest cycle of which something is to be written; SETTLED without any."""

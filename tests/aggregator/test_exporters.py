@@ -72,9 +72,12 @@ def test_two_exporters_never_have_one_number(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_comes_in_young_sessions_is_doubtful() -> None:
     exporters = Exporters()
-    old, young, again = (exporters.number(NODE, domain) for domain in (1, 2, 3))
-    exporters.begin(old, 0.0)
-    assert exporters.doubts(np.array([old, old], dtype=np.uint32), BASELINE_FOR_S) is None
+    old, young, again, plain = (exporters.number(NODE, domain) for domain in (1, 2, 3, 4))
+    for number in (old, young, again):
+        exporters.begin(number, 0.0).keeps = True
+    exporters.begin(plain, BASELINE_FOR_S)  # it would lose what waits for a store that is away
+    for without in (old, plain):
+        assert exporters.doubts(np.array([without] * 2, dtype=np.uint32), BASELINE_FOR_S) is None
     exporters.begin(young, 1.0)
     exporters.begin(again, 0.0).may_repeat = True
     numbers = np.array([young, old, old, again, young, young], dtype=np.uint32)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis import checkpoint
-from flowvis.aggregator.correlation.layout import COUNTED, HELD, ROW, SIDES, last
+from flowvis.aggregator.correlation.layout import COUNTED, HELD, ROW, SIDES, WHOLE, last
 from flowvis.batch import Column
 from flowvis.fields import ICMP, Kind, Merge, Source
 from flowvis.native import FlowIndex, made_of, order_endpoints, pack_keys
@@ -15,6 +15,7 @@ from flowvis.native.contract.halves import ENDPOINT, ENDPOINTS, GENERATION, KEY_
 from flowvis.native.contract.merge import FlowState, Sides
 from flowvis.strings import Strings
 
+_IN_CACHE = 1024  # rows whose columns are written one after the other
 _OF_INTERVAL = (Merge.DELTA, Merge.RATE)
 _MILLISECONDS = ("flowStartMilliseconds", "flowEndMilliseconds")
 RESTORED: tuple[str, ...] = tuple(
@@ -61,6 +62,11 @@ class Flows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def take(self, which: NDArray[np.int64]) -> "Flows":
+        """Those at some positions."""
+        rows = self.rows.view(WHOLE).take(which).view(ROW)
+        return Flows(rows, self.state[which], self.keys[which], self.numbers[which])
 
 
 NONE = Flows(
@@ -126,8 +132,10 @@ def flows(columns: Mapping[str, Column]) -> Flows:
     """
     n = len(columns[checkpoint.STATE])
     rows = np.zeros(n, dtype=ROW)
-    for name in RESTORED:
-        rows[name] = columns[name]
+    for first in range(0, n, _IN_CACHE):
+        part = slice(first, first + _IN_CACHE)
+        for name in RESTORED:
+            rows[name][part] = columns[name][part]
     sides = ((checkpoint.STARTS, "sideStart"), (checkpoint.ENDS, "sideEnd"))
     for names, place in (*sides, (checkpoint.EXPORTERS, "exporters")):
         for side, name in enumerate(names):
@@ -149,7 +157,8 @@ def flows(columns: Mapping[str, Column]) -> Flows:
     sound = (bits != 0) & (turned == ((state & FlowState.REVERSED) != 0))
     sound &= (state >> FlowState.SIDES & Sides.BOTH) != 0
     numbers = np.asarray(columns[checkpoint.NUMBER])
-    return Flows(rows[sound], state[sound], keys[sound], numbers[sound])
+    found = Flows(rows, state, keys, numbers)
+    return found if sound.all() else found.take(np.flatnonzero(sound))
 
 
 def _keys(rows: NDArray[np.void], bits: NDArray[np.uint32]) -> NDArray[np.uint8]:

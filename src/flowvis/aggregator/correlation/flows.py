@@ -236,10 +236,10 @@ class FlowTable:
         fresh = self._live.find_all(stored.keys[found[:, 0]]) < 0
         more = np.where(found[fresh, 1] >= 0, np.uint64(FlowState.PREVIOUS), np.uint64(0))
         for number, which in enumerate(found[fresh].T):
-            rows = which[which >= 0]
-            keys, state = generation(stored.keys[rows], number), stored.state[rows]
-            state = state if number else state | more
-            self.stats.restored += len(self._live.restore(keys, stored.rows[rows], state, at_ms))
+            these = stored.take(which[which >= 0])
+            keys = generation(these.keys, number)
+            state = these.state if number else these.state | more
+            self.stats.restored += len(self._live.restore(keys, these.rows, state, at_ms))
         for which in found[~fresh]:
             rows = which[which >= 0]
             written, state = stored.rows[rows], stored.state[rows]

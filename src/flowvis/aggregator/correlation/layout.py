@@ -104,6 +104,8 @@ def last(counter: str, side: Side) -> str:
 
 
 ROW = _row()
+WHOLE = np.dtype((np.void, ROW.itemsize))
+"""A row as one item: so it is copied at once, and not field by field."""
 HELD: tuple[Field, ...] = tuple(f for f in FIELDS if f.name in (ROW.names or ()))
 """The fields that a row holds."""
 

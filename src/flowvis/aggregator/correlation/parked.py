@@ -17,7 +17,7 @@ from flowvis.batch import SETTLED, Batch
 from flowvis.native import FlowIndex
 from flowvis.native.contract.halves import KEY_SIZE
 
-MAX_KEYS = 1 << 17
+MAX_KEYS = 1 << 18
 MAX_BYTES = 64 << 20
 KEY_BYTES = KEY_SIZE + 32
 LOOK_BACK_S = 600

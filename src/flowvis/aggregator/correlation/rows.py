@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW
+from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW, WHOLE
 from flowvis.batch import SETTLED
 from flowvis.native import FlowIndex
 from flowvis.native.contract.halves import GENERATION, KEY_SIZE
@@ -99,9 +99,7 @@ class LiveRows:
         self._use(slots)
         new &= slots >= 0
         made = np.asarray(slots[new])
-        self.bytes[made] = (
-            np.ascontiguousarray(rows[new]).view(np.uint8).reshape(len(made), self.bytes.shape[1])
-        )
+        self.rows.view(WHOLE)[made] = np.ascontiguousarray(rows).view(WHOLE)[new]
         self.rows["writtenAt"][made] = now_ms
         self.state[made] = state[new]
         self.due[made] = NEVER

@@ -141,6 +141,7 @@ class Correlator:
         await end(self._task)
         self.table.leave(self.keeps, self._clock())
         await self._write_all(self.table.flush)
+        self._balance()
 
     async def _run(self) -> None:
         while True:

@@ -64,6 +64,13 @@ class Arrivals:
             past |= self._columns[total] > self._columns[delta]
         return np.asarray(past)
 
+    def begin_before(
+        self, rows: NDArray[np.void], slots: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Of some records, those that began before the flow in their slot did."""
+        starts = self._columns["flowStartMilliseconds"][which]
+        return np.asarray(starts < rows["flowStartMilliseconds"][slots[which]])
+
     def of_records(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What is known of records as they came, also of what the other nodes counted of them."""
         return values[np.cumsum(~self._again) - 1] if self._again.any() else values

@@ -168,7 +168,7 @@ async def test_kills_of_both_at_any_moment(
             since[port] = time.monotonic()
 
     for number in range(4):
-        until_s = time.monotonic() + choose.uniform(2.0, 4.0)
+        until_s = time.monotonic() + choose.uniform(2.0, 3.0)
         while time.monotonic() < until_s:
             go_on()
             await asyncio.sleep(0.03)

@@ -124,7 +124,7 @@ class Unacknowledged:
         inherited = sum(map(len, batches))
         if inherited:
             self.stats.inherited += inherited
-            self._queue.stage.received += inherited
+            self._queue.stage.inherit(inherited)
             # Which of them were sent nobody knows.
             self._queue.take_over(Unsettled(batches, repeated=inherited, doubtful=inherited))
             log.info("%s: %d records were not acknowledged: they go first", self.path, inherited)

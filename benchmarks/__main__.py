@@ -10,10 +10,12 @@ import json
 import pkgutil
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flowvis import native
+from flowvis.runtime.durations import parse_duration
 
 
 def names() -> list[str]:
@@ -28,10 +30,10 @@ def names() -> list[str]:
     )
 
 
-def measure(name: str) -> dict[str, Any]:
+def measure(name: str, options: Mapping[str, float]) -> dict[str, Any]:
     """Run a benchmark; add what all report. `rss_mb` is the peak unless it gives its own."""
     module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
-    result: dict[str, Any] = module.run()
+    result: dict[str, Any] = module.run(**options)
     rate = result["records"] / result["cpu_seconds"]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
@@ -48,13 +50,19 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("name", nargs="?", choices=names())
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     parser.add_argument("--list", action="store_true", help="the names, one on a line")
+    parser.add_argument("--duration", type=_seconds, help="as 10m, of soak")
+    parser.add_argument("--rate", type=float, help="records a second at most, of soak")
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(names()))
         return
     if options.name is None:
         parser.error(f"which one? {', '.join(names())}")
-    result = measure(options.name)
+    given = {"duration_s": options.duration, "rate": options.rate}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and options.name != "soak":
+        parser.error(f"{options.name} has no options")
+    result = measure(options.name, given)
     if options.json:
         print(json.dumps(result))
         return
@@ -62,6 +70,13 @@ def main(arguments: list[str]) -> None:
     for key, value in result.items():
         text = f"{value:,}" if isinstance(value, int | float) and key != "native" else str(value)
         print(f"{key:<{width}}  {text}")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
 
 
 if __name__ == "__main__":

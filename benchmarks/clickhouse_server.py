@@ -39,26 +39,55 @@ def clickhouse_server(path: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def running_server(path: Path) -> Iterator[Server]:
     """As `clickhouse_server`; yield all of it."""
-    program = shutil.which("clickhouse-server", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert program, "this benchmark needs clickhouse-server: apt install clickhouse-server"
-    path.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    (path / "config.xml").write_text(CONFIG.format(path=path, port=port))
-    (path / "users.xml").write_text(USERS)
-    process = subprocess.Popen(
-        [program, f"--config-file={path}/config.xml"],
-        cwd=path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    server = Restarted(path)
+    server.start()
     try:
-        _wait(port)
-        yield Server(port, process.pid)
+        yield Server(server.port, server.pid)
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
+
+
+class Restarted:
+    """A server that may be killed and started again, on the same port and data."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.mkdir(parents=True, exist_ok=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        (path / "config.xml").write_text(CONFIG.format(path=path, port=self.port))
+        (path / "users.xml").write_text(USERS)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        program = shutil.which("clickhouse-server", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert program, "this benchmark needs clickhouse-server: apt install clickhouse-server"
+        self._process = subprocess.Popen(
+            [program, f"--config-file={self._path}/config.xml"],
+            cwd=self._path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _wait(self.port)
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
 
 def _wait(port: int) -> None:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis import checkpoint
 from flowvis.batch import Batch
 from flowvis.fields import AGGREGATED, BY_NAME, EndReason, FlowType
 from flowvis.native import StringTable
+from flowvis.native.contract.merge import FlowState
 from flowvis.strings import Strings
 
 NODES, NAMESPACES, PODS, SERVICES = 50, 40, 2_000, 150
@@ -259,7 +261,34 @@ class _Flows:
         for name, side_lag in sides:
             batch[f"flowEndSecondsFrom{name}Node"] = ((end - side_lag) // 1000).astype(np.uint32)
         self._volumes(batch, of, nth, span, dict(sides))
+        self._checkpoints(batch, of, nth, last, [end - side_lag for _, side_lag in sides])
         return end + np.where(both, rng.integers(0, 6000, n), 0) + rng.integers(0, 8000, n)
+
+    def _checkpoints(
+        self, batch: Batch, of: Ints, nth: Ints, last: NDArray[np.bool_], ends: list[Ints]
+    ) -> None:
+        """What an aggregator goes on from; the nodes' clocks differ by some milliseconds."""
+        both = batch["flowType"] == FlowType.INTER_NODE
+        rng = np.random.default_rng(self.count)
+        later = rng.integers(0, 20, self.count)[of] * both
+        exporters = rng.integers(1, 1 << 32, NODES)
+        nodes = [self.world.node_of[self.source[of]], self.world.node_of[self.pod[of]]]
+        inbound = batch["flowType"] == FlowType.FROM_EXTERNAL
+        for side in (0, 1):
+            batch[checkpoint.STARTS[side]] = (self.start[of] + side * later).astype(np.uint64)
+            batch[checkpoint.ENDS[side]] = ends[side].astype(np.uint64)
+            node = np.where(both, nodes[side], np.where(inbound, nodes[1], nodes[0]))
+            batch[checkpoint.EXPORTERS[side]] = exporters[node].astype(np.uint32)
+        state = np.where(both, FlowState.CORRELATE, FlowState.SHARED)
+        state |= FlowState.LIVE | FlowState.SOURCE | FlowState.DESTINATION
+        state |= FlowState.WRITTEN | FlowState.COMPLETE
+        ended = FlowState.SOURCE_ENDED | FlowState.DESTINATION_ENDED | FlowState.OVER
+        state |= np.where(last, ended, 0)
+        turned = self.source[of] > self.pod[of]
+        batch[checkpoint.STATE] = (state | turned * FlowState.REVERSED).astype(np.uint32)
+        batch[checkpoint.NUMBER] = (nth + 1).astype(np.uint32)
+        batch[checkpoint.BASES] = np.zeros(len(of), np.uint32)
+        batch["flowId"] = np.zeros(len(of), np.uint64)
 
     def _volumes(
         self, batch: Batch, of: Ints, nth: Ints, span: Ints, lags: dict[str, Ints]

@@ -8,13 +8,16 @@ from flowvis.aggregator.collector import FULL_RECORDS, Collector, ExporterStream
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.enrichment.complete import Completer
-from flowvis.batch import Batch
+from flowvis.batch import SETTLED, Batch
 from flowvis.errors import LimitExceeded, MalformedMessage
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
+from flowvis.ipfix.acknowledgement import frame
+from flowvis.ipfix.buffer import DOMAIN
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.server import Peer
+from flowvis.transport.session import Answer
 from waiting import until
 
 from .harness import connection, exported
@@ -44,8 +47,8 @@ class Line:
         self.collector = Collector(self.correlator, collecting)
         self.exporter = ExporterSession(1, EXPORTED)
 
-    def open(self) -> ExporterStream:
-        session = self.collector.open(Peer("192.0.2.1", 1234, "node-1"))
+    def open(self, answer: Answer | None = None) -> ExporterStream:
+        session = self.collector.open(Peer("192.0.2.1", 1234, "node-1", answer))
         session.data_received(memoryview(b"".join(self.exporter.templates(1))))
         return session
 
@@ -97,6 +100,9 @@ async def test_what_a_session_counted_stays_after_its_end() -> None:
         "messages": 4,
         "records": 2,
         "lost": first.stats.lost_records,
+        "sentAgain": 0,
+        "acknowledged": None,
+        "waiting": 0,
         "errors": 1,
     }
     first.closed()
@@ -351,3 +357,95 @@ async def test_records_cost_their_session_what_handing_them_on_will() -> None:
     assert line.collector.handed_s > before
     many.closed()
     one.closed()
+
+
+async def test_an_exporter_that_listens_is_told_what_is_durable() -> None:
+    line = Line()
+    said: list[bytes] = []
+    session, other = line.open(said.append), line.open()
+    assert (session.acknowledged, other.acknowledged) == (True, False)
+    line.feed(session, intra(0, 5))
+    assert session.taken() == 5
+    session.acknowledge(3)
+    session.acknowledge(2)
+    session.acknowledge(3)
+    session.acknowledge(5)
+    other.acknowledge(1)
+    assert said == [frame(1, 3), frame(1, 5)]
+    with pytest.raises(ValueError, match="6 records acknowledged, 5 came"):
+        session.acknowledge(6)
+
+
+async def test_what_is_in_no_store_yet_is_not_acknowledged() -> None:
+    """Not when it is taken in, not when it is written: when it is committed."""
+    line = Line(active_timeout_ms=1000, inactive_timeout_ms=1000)
+    marks = [SETTLED]
+    line.correlator._undelivered = lambda: marks[0]
+    said: list[bytes] = []
+    session = line.open(said.append)
+    line.feed(session, intra(0, 5))
+    line.collector.flush()
+    settle(line)
+    assert said == []
+    line.now_ms += 3000
+    marks[0] = 1  # a destination has what is written now
+    await line.write()
+    settle(line)
+    assert said == []
+    marks[0] = SETTLED
+    settle(line)
+    assert said == [frame(1, 5)]
+
+
+def settle(line: Line) -> None:
+    line.correlator.acknowledgements.settle(line.correlator.watermark)
+
+
+async def test_who_sends_again_is_known_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the buffer has records that may have come before; with sessions of both kinds."""
+    line = Line()
+    repeating: list[tuple[bool, bool]] = []
+    add = line.correlator.add
+
+    def noted(batch: Batch) -> int:
+        sources = [line.collector.exporters.source(n) for n in set(batch[DOMAIN].tolist())]
+        repeating.append((any(source.may_repeat for source in sources), len(batch) > 0))
+        return add(batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(line.correlator, "add", noted)
+        session = line.open(lambda _: None)
+        session.data_received(memoryview(b"".join(line.exporter.sent_again(5, 1))))
+        for count in (2, 2):
+            line.feed(session, intra(0, count))
+            line.collector.flush()
+        line.feed(session, intra(0, 1))
+        line.feed(session, intra(0, 7))  # in one buffer with the last that may come again
+        line.collector.flush()
+        line.feed(session, intra(0, 1))
+        line.collector.flush()
+    assert repeating == [(True, True), (True, True), (True, True), (False, True)]
+    assert session.stats.sent_again == 5
+
+
+async def test_a_session_ends_with_records_in_the_buffer_that_may_repeat() -> None:
+    line = Line()
+    session = line.open(lambda _: None)
+    session.data_received(memoryview(b"".join(line.exporter.sent_again(5, 1))))
+    line.feed(session, intra(0, 3))
+    (number,) = set(line.collector.buffer.batch()[DOMAIN].tolist())
+    session.closed()
+    assert line.collector.exporters.source(number).may_repeat
+    line.collector.flush()
+    assert not line.collector.exporters.source(number).may_repeat
+
+
+async def test_a_session_that_acknowledges_has_one_domain() -> None:
+    line = Line()
+    session = line.open(lambda _: None)
+    other = ExporterSession(2, EXPORTED)
+    session.data_received(memoryview(b"".join(other.templates(1) + other.encode(intra(0, 2), 1))))
+    assert session.taken() == 0
+    assert session.stats.malformed["second-domain"] == 2
+    line.feed(session, intra(0, 2))
+    assert session.taken() == 2

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowvis.aggregator.correlation import flows as flows_module
-from flowvis.aggregator.correlation import key as halves_module
 from flowvis.aggregator.correlation import rows as rows_module
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.batch import Batch
@@ -41,7 +40,6 @@ def flow_table(name: str, **options: Any) -> FlowTable:
     index, merge = LEAVES[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_module, "FlowIndex", index.FlowIndex)
-        patch.setattr(halves_module, "pack_keys", index.pack_keys)
         patch.setattr(flows_module, "Merger", merge.Merger)
         return FlowTable(**options)
 

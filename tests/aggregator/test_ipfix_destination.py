@@ -203,7 +203,7 @@ async def test_a_collector_that_comes_back_gets_each_record_once() -> None:
 async def test_records_that_cannot_be_encoded_are_given_up_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flowvis.aggregator.destinations.ipfix.PAUSE_S", 0.01)
+    monkeypatch.setattr("flowvis.aggregator.destinations.sending.PAUSE_S", 0.01)
     collector = Collector()
     await collector.start()
     async with started(destination(collector)) as sink:

@@ -1,4 +1,4 @@
-from flowvis.aggregator.correlation.layout import COLUMNS, HELD, INTERVAL, PROGRAM, ROW
+from flowvis.aggregator.correlation.layout import COLUMNS, HELD, PROGRAM, ROW
 from flowvis.fields import EXPORTED, FIELDS, Kind, Merge
 from flowvis.native.contract.merge import Header, MergeOp
 
@@ -19,8 +19,10 @@ def test_the_header_is_where_the_leaf_expects_it() -> None:
     assert offset("sideStart") == Header.START
     assert offset("sideEnd") == Header.END
     assert offset("writtenAt") == Header.WRITTEN_AT
+    assert offset("intervalStart") == Header.INTERVAL_START
     assert offset("exporters") == Header.EXPORTERS
-    assert offset("exporters") + ROW["exporters"].itemsize == Header.SIZE
+    assert offset("written") == Header.WRITTEN
+    assert min(offset(field.name) for field in HELD) >= Header.SIZE
 
 
 def test_rows_are_whole_cache_lines_and_large_numbers_aligned() -> None:
@@ -31,11 +33,17 @@ def test_rows_are_whole_cache_lines_and_large_numbers_aligned() -> None:
 
 
 def test_the_interval_is_the_deltas_and_rates_and_nothing_else() -> None:
+    first, last = PROGRAM.interval
     for field in HELD:
-        inside = INTERVAL.start <= offset(field.name) < INTERVAL.stop
+        inside = first <= offset(field.name) < last
         assert inside == (field.merge in {Merge.DELTA, Merge.RATE}), field.name
     numbers = [field for field in HELD if field.merge in {Merge.DELTA, Merge.RATE}]
-    assert INTERVAL.stop - INTERVAL.start == 8 * len(numbers)
+    assert last - first == 8 * len(numbers)
+
+
+def test_the_end_is_that_of_the_flow_and_its_reason() -> None:
+    assert PROGRAM.end == offset("flowEndMilliseconds")
+    assert PROGRAM.reason == offset("flowEndReason")
 
 
 def test_the_program_fills_every_field_once() -> None:

@@ -87,7 +87,7 @@ class Aggregating:
 
 def _row(batch: Batch) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for name, column in batch.columns.items():
+    for name, column in batch.select(BY_NAME).columns.items():
         kind = BY_NAME[name].kind
         if kind is Kind.TEXT:
             row[name] = batch.texts(name)[0]

@@ -341,10 +341,13 @@ def test_where_there_is_a_lease(
     monkeypatch.setenv("POD_NAME", pod)
     document = {**configured, "controlSocket": "/nowhere"}
     built = Built(load(AggregatorSettings, yaml.safe_dump(document).encode(), os.environ))
-    assert ("replica" in [component.name for component in built.components]) is wanted
-    if built._replica is not None:
-        places = [built.components.index(part) for part in (built._replica, built.server)]
+    names = [component.name for component in built.components]
+    assert ("replica" in names) is ("lease" in names) is wanted
+    if wanted:
+        # Given back when all is stored, as the next one asks the store.
+        places = [names.index(name) for name in ("lease", "destinations", "correlator", "replica")]
         assert places == sorted(places)
+        assert names.index("replica") < built.components.index(built.server)
 
 
 @pytest.fixture(autouse=True)

@@ -1,17 +1,20 @@
 from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from flowvis.aggregator import collector as collector_module
 from flowvis.aggregator.daemon import Aggregator as Built
+from flowvis.aggregator.metrics import NodesCollector
 from flowvis.aggregator.reporters import NodeReports, Reporter, by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import ExporterSession
+from flowvis.ipfix.exporter_report import ExporterReport, report_message
 from flowvis.runtime.settings import load
 from flowvis.transport.server import Peer
+from flowvis.transport.session import Answer
 from inventory.kubernetes_objects import node
 
 from .harness import connection, exported
@@ -74,8 +77,10 @@ def built() -> Built:
     return aggregator
 
 
-def reported(aggregator: Built, address: str, *rows: dict[str, Any]) -> Any:
-    session = aggregator.collector.open(Peer(address, 4711, "flow-exporter"))
+def reported(
+    aggregator: Built, address: str, *rows: dict[str, Any], answer: Answer | None = None
+) -> Any:
+    session = aggregator.collector.open(Peer(address, 4711, "flow-exporter", answer))
     exporter = ExporterSession(1, EXPORTED)
     messages = exporter.templates(1)
     for row in rows:
@@ -97,6 +102,10 @@ async def test_what_the_status_says_of_nodes() -> None:
         "name": "n3",
         "sessions": 0,
         "records": 0,
+        "sentAgain": 0,
+        "acknowledged": None,
+        "waiting": 0,
+        "missing": [],
         "lastReportSeconds": None,
     }
     behind.closed()
@@ -151,9 +160,15 @@ def test_what_is_wrong_with_nodes() -> None:
         "received": 7,
         "lost": 3,
         "gaps": 1,
+        "sentAgain": 0,
+        "acknowledged": None,
+        "waiting": 0,
         "complete": False,
         "clockSkewSeconds": -3.5,
         "conntrack": None,
+        "unobserved": None,
+        "unseen": None,
+        "dropped": None,
         "problems": [
             "3 of its records never came, by their sequence numbers",
             "its clock is 3.5 s behind ours, or its messages are that late",
@@ -187,3 +202,76 @@ async def test_nodes_as_their_exporters_go(monkeypatch: pytest.MonkeyPatch) -> N
     assert node["recordsPerSecond"] > 0
     assert (node["received"], node["lost"], node["gaps"]) == (4, 1, 1)
     assert [other["problems"] for other in others] == [["nothing ever came"]] * 2
+
+
+def test_what_the_exporters_of_a_node_know_to_be_durable() -> None:
+    """Over its sessions; those that are over wait for nothing, as their records come again."""
+    reporters = [
+        Reporter("192.0.2.1", "", 9, 3.0, open=False, acknowledged=4, waiting=0),
+        Reporter("192.0.2.1", "", 8, 5.0, open=True, acknowledged=6, waiting=2, sent_again=5),
+        Reporter("2001:db8::b", "", 4, 7.0, open=True),
+    ]
+    a, b, *_ = (each.as_dict(31.0) for each in by_node(reporters, cluster().nodes))
+    assert (a["acknowledged"], a["waiting"], a["sentAgain"]) == (10, 2, 5)
+    assert (b["acknowledged"], b["waiting"], b["sentAgain"]) == (None, 0, 0)
+
+
+def test_what_exporters_say_of_themselves() -> None:
+    """What the last session said counts, whether it is open or not."""
+    before, now = ExporterReport(9, 9, 9, 9, 9), ExporterReport(120, 1000, 3, 0, 2)
+    reporters = [
+        Reporter("192.0.2.1", "", 9, 3.0, open=False, report=before),
+        Reporter("192.0.2.1", "", 8, 5.0, open=True, report=now),
+        Reporter("192.0.2.1", "", 8, 4.0, open=True),
+        Reporter("2001:db8::b", "", 4, 7.0, open=True, report=ExporterReport(5, 10, 0, 0, 0)),
+    ]
+    a, b, *_ = (each.as_dict(31.0) for each in by_node(reporters, cluster().nodes))
+    assert a["conntrack"] == {"entries": 120, "max": 1000}
+    assert (a["unobserved"], a["unseen"], a["dropped"], a["complete"]) == (3, 0, 2, False)
+    assert a["problems"] == [
+        "3 connections ended unobserved: what they did last is missing",
+        "its exporter dropped 2 records",
+    ]
+    assert (b["complete"], b["problems"]) == (True, [])
+
+
+async def test_the_status_has_what_an_exporter_says_is_missing() -> None:
+    aggregator = built()
+    stream = reported(aggregator, "192.0.2.1", connection(1))
+    for report in (ExporterReport(7, 8, 0, 0, 0), ExporterReport(7, 8, 0, 1, 0)):
+        message = report_message(1, report, export_time=1, sequence=0)
+        stream.data_received(memoryview(message))
+    node = aggregator._status()["nodes"][0]
+    assert node["missing"] == ["at most 1 connections began and ended unseen"]
+    stream.closed()
+    assert aggregator._status()["nodes"][0]["missing"] == node["missing"]
+
+
+async def test_a_session_says_how_much_of_it_is_durable() -> None:
+    aggregator = built()
+    said: list[bytes] = []
+    stream = reported(aggregator, "192.0.2.1", connection(1), connection(2), answer=said.append)
+    stream.acknowledge(1)
+    (session,) = aggregator._status()["sessions"]
+    assert (session["acknowledged"], session["waiting"], session["sentAgain"]) == (1, 1, 0)
+    stream.closed()
+    (one,) = [node for node in aggregator._status()["nodes"] if node["acknowledged"] is not None]
+    assert (one["acknowledged"], one["waiting"]) == (1, 0)
+
+
+def test_the_metrics_of_nodes() -> None:
+    reporters = [
+        Reporter("192.0.2.1", "", 8, 5.0, open=True, acknowledged=6, waiting=2, sent_again=5),
+        Reporter("2001:db8::b", "", 4, 7.0, open=True),
+    ]
+    registry = CollectorRegistry()
+    registry.register(NodesCollector("x", lambda: by_node(reporters, cluster().nodes)))
+    lines = generate_latest(registry).decode().splitlines()
+    assert {line for line in lines if not line.startswith("#") and "_created" not in line} == {
+        'x_node_received_total{node="a"} 8.0',
+        'x_node_received_total{node="b"} 4.0',
+        'x_node_received_total{node="c"} 0.0',
+        'x_node_sent_again_total{node="a"} 5.0',
+        'x_node_acknowledged_total{node="a"} 6.0',
+        'x_node_waiting{node="a"} 2.0',
+    }

@@ -57,7 +57,17 @@ def status(**stage: int) -> dict[str, Any]:
         "uptimeSeconds": 61.2,
         "flows": 7,
         "sessions": [
-            {"peer": "node-1@[::1]:5", "messages": 3, "records": 9, "lost": 2, "errors": 0}
+            {"peer": "node-1@[::1]:5", "messages": 3, "records": 9, "lost": 2, "errors": 0},
+            {
+                "peer": "node-2@[::1]:6",
+                "messages": 3,
+                "records": 90,
+                "lost": 0,
+                "errors": 0,
+                "acknowledged": 71,
+                "waiting": 19,
+                "sentAgain": 44,
+            },
         ],
         "ranges": "3 of 9 Pod addresses are elsewhere",
         "destinations": [
@@ -201,7 +211,13 @@ async def test_status_names_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[
         found["sessions"][0] |= {"node": "worker-1", "lastReportSeconds": 2.4}
         found["nodes"] = [
             {"name": "worker-1", "sessions": 1, "records": 9, "lastReportSeconds": 2.4},
-            {"name": "worker-2", "sessions": 0, "records": 7, "lastReportSeconds": 312.0},
+            {
+                "name": "worker-2",
+                "sessions": 0,
+                "records": 7,
+                "missing": ["2 connections ended unobserved"],
+                "lastReportSeconds": 312.0,
+            },
             {"name": "worker-3", "sessions": 0, "records": 0, "lastReportSeconds": None},
         ]
         return found
@@ -210,8 +226,10 @@ async def test_status_names_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert await flowctl(tmp_path, "status") == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "node-1@[::1]:5 worker-1 3 9 2 0 2s ago" in lines
+    assert "node-2@[::1]:6 3 90 0 0 71 19 44 never" in lines
     assert "worker-2 7 5m12s ago" in lines
     assert "worker-3 0 never" in lines
+    assert "worker-2: 2 connections ended unobserved" in lines
     assert sum("worker-1" in line for line in lines) == 1
 
 

@@ -14,7 +14,7 @@ from flowvis.aggregator.reporters import NodeReports
 from flowvis.cli.flowctl import main
 
 REPORTS = (
-    NodeReports("node-1", 1, 12345, 98.0, 0, 0, 250.25, 0.1),
+    NodeReports("node-1", 1, 12345, 98.0, 0, 0, 250.25, 0.1, 7, 12000, 345),
     NodeReports("node-2\x1b[2J", 0, 7, 40.0, 3, 1, 0.0, -0.4),
     NodeReports("node-3", 0, 0, None),
 )
@@ -37,7 +37,7 @@ async def test_a_line_for_each_node(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert await shown(tmp_path) == 0
     found = capsys.readouterr().out
     lines = [line.split() for line in found.splitlines()]
-    assert lines[1] == ["node-1", "2s", "ago", "250.2", "12345", "0", "+0.1", "s"]
+    assert lines[1] == ["node-1", "2s", "ago", "250.2", "12345", "0", "345", "+0.1", "s"]
     assert lines[2] == ["node-2\\x1b[2J", "1m", "ago", "0.0", "7", "3", "-0.4", "s"]
     assert lines[3] == ["node-3", "never", "0.0", "0", "0"]
     assert found.splitlines()[4:] == [

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from flowvis.backlog import size_of
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, Result
 from flowvis.clickhouse.schema.books import Page
+from flowvis.clickhouse.schema.checkpoints import Wanted
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
@@ -61,6 +63,9 @@ class Moody:
         self.stored[batch_id] = batch
 
     def keep(self, page: Page, *, again: bool = False) -> None:
+        raise NotImplementedError
+
+    def checkpoints(self, wanted: Wanted) -> NDArray[np.void]:
         raise NotImplementedError
 
     def ask(self, sql: str, *, max_rows: int = 1, max_length: int = 1) -> Query:

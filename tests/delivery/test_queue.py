@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from aggregator.records import numbered
 from flowvis.batch import SETTLED, Batch
-from flowvis.delivery.queue import SMALL, Queue
+from flowvis.delivery.queue import SMALL, Queue, Unsettled
 from flowvis.native import StringTable
 from flowvis.runtime.dropped import ExportDropped, OutgoingDropped
 from flowvis.runtime.ledger import Stage
@@ -292,6 +292,79 @@ def test_a_peer_that_does_not_acknowledge_gets_what_another_did_not_confirm() ->
         queue.acknowledge(1)
 
 
+def unconfirmed(queue: Queue, sent: int, count: int) -> None:
+    """Put records, and lose the session in which the first were sent."""
+    queue.begin(acknowledged=True)
+    queue.put(marked(0, count))
+    take(queue)
+    queue.sent(sent)
+    queue.rewind()
+
+
+def test_what_was_sent_before_is_not_taken_together_with_what_was_not() -> None:
+    """Who sends a batch in another order would else not send it first."""
+    queue = Queue(Stage("sink"), 100)
+    unconfirmed(queue, 4, 10)
+    queue.put(marked(10, 3))
+    assert queue.begin(acknowledged=True) == 4
+    assert [take(queue, 3), take(queue)] == [[0, 1, 2], [3]]
+    assert take(queue)[:2] == [4, 5]
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_what_was_sent_before_may_be_kept_from_a_peer(read: bool) -> None:
+    queue = Queue(Stage("sink"), 100)
+    unconfirmed(queue, 4, 10)
+    assert queue.begin() == 4
+    assert queue.keep_from_repeating(read=read) == 4
+    assert take(queue) == list(range(4, 10))
+    assert (queue.stage.sent, queue.stage.dropped) == ((4, {}) if read else (0, {"unconfirmed": 4}))
+    assert queue.keep_from_repeating(read=read) == 0
+    balanced(queue)
+
+
+def test_what_a_process_before_had_may_be_sent_again_or_not() -> None:
+    """Who acknowledges is told that it may come again; who does not gets it as if it were new."""
+    queue = Queue(Stage("sink"), 100)
+    queue.put(marked(4, 6))
+    queue.stage.received += 4
+    queue.take_over(Unsettled([marked(0, 4)], repeated=4, doubtful=4))
+    assert queue.begin(acknowledged=True) == 4
+    assert take(queue, 3) == [0, 1, 2]
+    queue.sent(3)
+    assert queue.begin() == 4
+    assert queue.keep_from_repeating(read=False) == 3  # those are certain by now
+    assert take(queue) == [3]
+    assert queue.stage.dropped == {"unconfirmed": 3}
+    balanced(queue)
+    assert queue.release().doubtful == 0
+
+
+def test_what_may_not_have_been_sent_is_not_withheld_for_being_taken() -> None:
+    queue = Queue(Stage("sink"), 100)
+    queue.stage.received = 6
+    queue.take_over(Unsettled([marked(0, 6)], repeated=6, doubtful=4))
+    queue.begin()
+    assert take(queue, 4) == [0, 1, 2, 3]
+    queue.sent(3)  # settled: the peer acknowledges nothing
+    queue.begin()
+    assert queue.keep_from_repeating(read=False) == 0
+    assert (take(queue) + take(queue), queue.stage.sent) == ([3, 4, 5], 3)
+    balanced(queue)
+
+
+def test_what_was_sent_is_given_up_as_unconfirmed() -> None:
+    queue = Queue(Stage("sink"), 100)
+    unconfirmed(queue, 4, 10)
+    queue.begin(acknowledged=True)
+    take(queue, 2)
+    queue.sent(1)
+    assert queue.acknowledgeable == 2
+    assert queue.abandon(ExportDropped.STOPPED) == 10
+    assert queue.stage.dropped == {"unconfirmed": 4, "stopped": 6}
+    balanced(queue)
+
+
 def test_an_answer_may_come_before_the_sending_is_over() -> None:
     queue = Queue(Stage("sink"), 100)
     queue.begin(acknowledged=True)
@@ -325,15 +398,37 @@ def test_a_full_queue_forgets_first_what_was_sent() -> None:
     take(queue)
     queue.sent(10)
     queue.put(marked(10, 14))
-    assert queue.stage.dropped == {"unconfirmed": 4}
-    queue.acknowledge(3)  # of those that were forgotten
-    assert len(queue) == 20
+    assert (len(queue), queue.stage.held(), queue.stage.dropped) == (20, 24, {})
+    queue.acknowledge(3)  # of those that were forgotten: they are durable after all
+    assert (len(queue), queue.stage.held(), queue.stage.sent) == (20, 21, 3)
+    balanced(queue)
     queue.acknowledge(6)
     assert (len(queue), queue.unacknowledged) == (18, 4)
     queue.rewind()
     queue.put(marked(24, 8))
-    assert queue.stage.dropped == {"unconfirmed": 8, "queue-full": 2}
+    assert queue.stage.dropped == {"unconfirmed": 4, "queue-full": 2}
     assert take(queue) == list(range(12, 24))
+    balanced(queue)
+
+
+@pytest.mark.parametrize("end", ["rewind", "abandon"])
+def test_what_was_forgotten_is_unconfirmed_when_the_session_ends(end: str) -> None:
+    queue = Queue(Stage("sink"), 10)
+    queue.begin(acknowledged=True)
+    queue.put(marked(0, 10))
+    take(queue)
+    queue.sent(10)
+    queue.put(marked(10, 6))
+    queue.acknowledge(2)
+    with pytest.raises(ValueError, match="17"):
+        queue.acknowledge(17)
+    assert (queue.stage.sent, queue.stage.held()) == (2, 14)
+    if end == "rewind":
+        queue.rewind()
+        assert queue.stage.dropped == {"unconfirmed": 4}
+    else:
+        assert queue.abandon(ExportDropped.STOPPED) == 14
+        assert queue.stage.dropped == {"unconfirmed": 8, "stopped": 6}
     balanced(queue)
 
 
@@ -347,6 +442,9 @@ def test_bytes_of_what_is_sent_count_as_well() -> None:
         queue.sent(len(taken))
         queue.put(marked(first, 0))
         assert queue.bytes <= 5000
+    assert queue.stage.dropped == {}
+    balanced(queue)
+    queue.rewind()
     assert queue.stage.dropped["unconfirmed"] > 0
     balanced(queue)
 
@@ -412,8 +510,8 @@ def test_a_record_is_held_delivered_or_in_the_books(
             session = []
         assert queue.stage.imbalance == 0
         assert len(queue) <= capacity + queue.taken
+    queue.begin()  # which is when what was forgotten is lost
     dropped = sum(queue.stage.dropped.values())
-    queue.begin()
     left: list[int] = []
     while found := take(queue):
         queue.sent(len(found))

@@ -33,6 +33,7 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
         "inventory files",
         "own-addresses",
         "ranges",
+        "unacknowledged",
         "state",
         "exporter",
         "watch",
@@ -41,7 +42,8 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
 
 def test_without_state() -> None:
     built = build(PLAIN | {"state": {"enable": False}})
-    assert "state" not in [component.name for component in built.components]
+    names = {component.name for component in built.components}
+    assert not names & {"state", "unacknowledged"}
 
 
 def test_denied_connections_are_watched_where_something_tells_of_them() -> None:
@@ -129,6 +131,8 @@ def test_every_number_is_a_metric() -> None:
         "flowvis_exporter_table_evicted_total 0.0",
         "flowvis_exporter_client_sessions_total 0.0",
         "flowvis_exporter_client_connected 0.0",
+        "flowvis_exporter_delivery_sent_again_total 0.0",
+        "flowvis_exporter_delivery_unacknowledged 0.0",
     ):
         assert line in text.splitlines()
 

@@ -1,6 +1,7 @@
 import asyncio
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from flowvis.runtime.clock import now_ms
 from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.address import CollectorAddress
+from flowvis.transport.tls import TlsFiles
 from waiting import until
 
 MS = SECOND // 1000
@@ -31,14 +33,22 @@ class Node:
     """An exporter whose kernel is the test."""
 
     def __init__(
-        self, address: CollectorAddress, *, pending: int = 100_000, active_ms: int = 60_000
+        self,
+        address: CollectorAddress,
+        *,
+        pending: int = 100_000,
+        active_ms: int = 60_000,
+        tls: TlsFiles | None = None,
+        **more: Any,
     ) -> None:
         self.ledger = Ledger()
         self.table = ConnectionTable(
             PlainHost(), Scope(), active_timeout_ms=active_ms, ledger=self.ledger
         )
         self.pending = Queue(self.ledger.stage("records"), pending, full=ExportDropped.PENDING_FULL)
-        self.exporter = Exporter([self.table], self.pending, address, None, domain=7, drain_s=4.0)
+        self.exporter = Exporter(
+            [self.table], self.pending, address, tls, domain=7, drain_s=4.0, **more
+        )
         self.began_ms = now_ms()
 
     def connection(self, number: int, **more: object) -> Connection:

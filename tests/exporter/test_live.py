@@ -3,9 +3,9 @@
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -13,17 +13,31 @@ from cli.test_exporter import Daemon, get, write
 from exporter.collector import Collector, DatagramCollector
 from exporter.test_export import deltas
 from flowvis.conntrack.sources.sysctls import ROOT
+from flowvis.transport.address import CollectorAddress
 from ports import free_port
 from waiting import block_until, until
 
 RESTART = "flowvis_exporter_config_restart_required"
 
 
+class Addressed(Protocol):
+    """A collector."""
+
+    @property
+    def address(self) -> CollectorAddress: ...
+
+
 class Exporter:
     """The daemon, its file, and the connections of this host that it sees."""
 
     def __init__(
-        self, path: Path, collector: Collector, *, own_sessions: bool = False, **changes: Any
+        self,
+        path: Path,
+        collector: Addressed,
+        *,
+        own_sessions: bool = False,
+        others: Mapping[str, Any] | None = None,
+        **changes: Any,
     ) -> None:
         self.path = path
         self.status = free_port()
@@ -37,6 +51,7 @@ class Exporter:
             "conntrack": {"loopback": True, "ownSessions": own_sessions},
             "state": {"directory": str(path)},
             "status": {"port": self.status},
+            **(others or {}),
         }
         self.exported |= changes
         self.daemon = Daemon(self._write())
@@ -103,7 +118,7 @@ def start(tracked: None, tmp_path: Path) -> Iterator[Start]:
         (ROOT / name).write_text("1")
     started: list[Exporter] = []
 
-    def begin(collector: Collector, **changes: Any) -> Exporter:
+    def begin(collector: Addressed, **changes: Any) -> Exporter:
         started.append(Exporter(tmp_path, collector, **changes))
         return started[-1]
 

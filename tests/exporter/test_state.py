@@ -73,6 +73,20 @@ async def test_another_connection_with_the_same_key_is_reported_whole(tmp_path: 
     second = await successor(await predecessor(ONE), tmp_path)
     poll(second, T0 + 5000, ONE.at(5, 500, 0, 0, start_ns=1_004 * SECOND))
     assert reported(second.due(T0 + 90_000)) == [(1, 500, 500)]
+    assert second.stats.ended_unobserved == 1
+
+
+async def test_what_ended_meanwhile_and_the_kernel_still_lists(tmp_path: Path) -> None:
+    """A connection that is closed stays in TIME_WAIT for two minutes: its last bytes are there."""
+    second = await successor(await predecessor(ONE), tmp_path)
+    poll(second, T0 + 60_000, ONE.at(4, 350, 2, 80, tcp_state="TIME_WAIT", timeout=75))
+    batch = second.due(T0 + 60_000)
+    assert reported(batch) == [(3, 250, 350)]
+    (closed,) = rows(batch, "flowEndMilliseconds")[0]
+    assert abs(closed - (T0 + 60_000 - 45_000)) <= 1000
+    for at in (65_000, 70_000, 75_000):
+        poll(second, T0 + at)
+    assert second.stats.ended_unobserved == 0
 
 
 async def test_counters_below_what_was_reported_are_anothers(tmp_path: Path) -> None:
@@ -95,14 +109,14 @@ async def test_what_ended_while_no_exporter_ran_is_counted(tmp_path: Path) -> No
     second = await successor(await predecessor(ONE), tmp_path)
     for at in (5000, 10_000, 15_000):
         poll(second, T0 + at)
-    assert second.stats.vanished == 1
+    assert second.stats.ended_unobserved == 1
     first = table()
     poll(first, T0, TWO)
     assert reported(first.due(T0)) == [(3, 200, 200)]
     third = await successor(first, tmp_path)
     for at in (5000, 10_000, 15_000):
         poll(third, T0 + at)
-    assert third.stats.vanished == 0
+    assert third.stats.ended_unobserved == 0
 
 
 async def test_without_a_predecessor(tmp_path: Path) -> None:

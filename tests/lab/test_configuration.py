@@ -7,7 +7,7 @@ import pytest
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.lab import configuration
-from flowvis.lab.configuration import AGGREGATOR, exporter_name
+from flowvis.lab.configuration import AGGREGATOR, Asked, exporter_name
 from flowvis.lab.plan import NODE_2, NODES, LabNode
 from flowvis.runtime.settings import load
 
@@ -16,7 +16,7 @@ from flowvis.runtime.settings import load
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     room = tmp_path / "room"
     monkeypatch.setattr(configuration, "ROOM", room)
-    configuration.write(events=False)
+    configuration.write(Asked(events=False))
     return room
 
 

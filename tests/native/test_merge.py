@@ -34,13 +34,16 @@ TALLIES = (
 )
 TEXT, NAME = FIRST + 80, FIRST + 84
 PROGRAM = Program(
-    row_size=FIRST + 104,
+    row_size=FIRST + 120,
     widths=(8, 8, 4, 16),
     steps=(
         MergeStep(MergeOp.FILL, 2, TEXT, 4),
         MergeStep(MergeOp.FILL_ADDRESS, 3, NAME, 16, Sides.SOURCE),
     ),
     counters=(Counter(0, 1, TALLIES[0], TALLIES[1:]),),
+    end=FIRST + 104,
+    reason=FIRST + 112,
+    interval=(FIRST + 8, FIRST + 40),
 )
 
 
@@ -56,6 +59,7 @@ def new_flows(n: int = 3, program: Program = PROGRAM) -> Flows:
         np.zeros(n, np.uint64),
         np.full(n, NEVER),
         np.full(n, NEVER),
+        np.zeros(n, np.int64),
     )
 
 
@@ -283,3 +287,76 @@ def test_addresses_that_say_nothing(leaf: ModuleType, address: bytes, unset: boo
     columns = [*columns[:3], np.frombuffer(address, np.uint8).reshape(1, 16)]
     merger(leaf, flows).merge(new_records(columns=columns), 5000)
     assert flows.rows[0, NAME : NAME + 16].any() == (not unset)
+
+
+def test_what_is_written_is_copied_and_its_next_interval_begins(leaf: ModuleType) -> None:
+    rng = np.random.default_rng(7)
+    flows = new_flows(4)
+    flows.rows[:] = rng.integers(0, 256, flows.rows.shape, np.uint8)
+    flows.rows[:, PROGRAM.reason] = [0, 3, 1, 2]
+    both = Sides.BOTH << FlowState.SIDES
+    live = FlowState.LIVE | FlowState.UNWRITTEN
+    flows.state[:] = [
+        live | FlowState.SOURCE | FlowState.OVER,
+        live | both,
+        live | FlowState.SHARED | FlowState.ONCE,
+        live,
+    ]
+    flows.due[:] = 17
+    state = flows.state.copy()
+    tallies = TALLIES[1:]
+    for tally in tallies:
+        flows.rows[:2, tally.last : tally.last + 8] = flows.rows[:2, tally.total : tally.total + 8]
+    flows.rows[1, tallies[1].last + 7] ^= 128
+    rows = flows.rows.copy()
+    copies, before, anew = merger(leaf, flows).write(np.array([2, 0, 1]), 5000)
+    assert anew.tolist() == [True, False, True]
+    assert copies.tobytes() == rows[[2, 0, 1]].tobytes()
+    assert before.tolist() == state[[2, 0, 1]].tolist()
+    written = live & ~FlowState.UNWRITTEN | FlowState.WRITTEN
+    assert flows.state.tolist() == [
+        written | FlowState.SOURCE,
+        written | both | FlowState.COMPLETE | FlowState.OVER,
+        written | FlowState.SHARED | FlowState.ONCE | FlowState.COMPLETE | FlowState.OVER,
+        state[3],
+    ]
+    assert flows.due.tolist() == [NEVER, NEVER, NEVER, 17]
+    expected = rows.copy()
+    for at in range(3):
+        row = expected[at]
+        row[slice(*PROGRAM.interval)] = 0
+        row[Header.WRITTEN_AT :][:8].view(np.int64)[:] = 5000
+        row[Header.INTERVAL_START :][:8] = row[PROGRAM.end :][:8]
+        row[Header.WRITTEN :][:4].view(np.uint32)[:] += np.uint32(1)
+    assert flows.rows.tobytes() == expected.tobytes()
+
+
+def test_writing_nothing_is_nothing(leaf: ModuleType) -> None:
+    copies, state, anew = merger(leaf, new_flows()).write(np.empty(0, np.int64), 5000)
+    assert copies.shape == (0, PROGRAM.row_size)
+    assert state.shape == anew.shape == (0,)
+
+
+@pytest.mark.parametrize("slots", [[-1], [0, 3], [1 << 40]])
+def test_what_is_not_of_the_flows_is_not_written(leaf: ModuleType, slots: list[int]) -> None:
+    flows = new_flows(3)
+    with pytest.raises(ValueError, match="there are 3"):
+        merger(leaf, flows).write(np.array(slots), 5000)
+    assert not flows.rows.any()
+
+
+def test_a_flow_is_of_the_cycle_of_its_oldest_record_that_is_not_written(leaf: ModuleType) -> None:
+    flows = new_flows(2)
+    it = merger(leaf, flows)
+    both = np.array([0, 1])
+    it.merge(new_records(cycle=5), 5000)
+    it.merge(new_records(2, slots=both, ends=np.full(2, 2001, np.uint64), cycle=6), 5000)
+    assert flows.cycle.tolist() == [5, 6]
+    it.write(np.array([0]), 5000)
+    it.merge(new_records(2, slots=both, ends=np.full(2, 1500, np.uint64), cycle=9), 5000)
+    assert flows.cycle.tolist() == [5, 6]
+    assert not flows.state[0] & FlowState.UNWRITTEN
+    grown = [np.full(2, 300, np.uint64), *new_records(2).columns[1:]]
+    ends = np.full(2, 2002, np.uint64)
+    it.merge(new_records(2, columns=grown, slots=both, ends=ends, cycle=7), 5000)
+    assert flows.cycle.tolist() == [7, 6]

@@ -142,3 +142,19 @@ async def test_messages_are_as_large_as_the_path_takes_and_never_fragments(
             await client.send([bytes(client.max_message)])
             await client.close()
             assert fragments() == 0
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_message_that_cannot_be_made_smaller_may_go_in_fragments(host: str) -> None:
+    with new_namespace():
+        run("ip", "link", "set", "lo", "mtu", "1500")
+        with receiver(host) as sock:
+            address = CollectorAddress(host, sock.getsockname()[1], "udp")
+            client = Client(address, fragments=True, backoff=Backoff(first_s=0.01))
+            await client.connect()
+            message = bytes(range(256)) * 30
+            await client.send([message])
+            assert sock.recv(1 << 16) == message
+            assert fragments() >= 6
+            await client.close()

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.exporters import Exporters, Source
+from flowvis.aggregator.exporters import DOUBT, Exporters, Source
 from flowvis.aggregator.payers import Payers
-from flowvis.aggregator.reporters import Reporter
+from flowvis.aggregator.reporters import Reporter, summed
 from flowvis.aggregator.vitals import ClockOffset, RecordRate
 from flowvis.errors import LimitExceeded, PeerError
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.acknowledgement import frame
-from flowvis.ipfix.buffer import RecordBuffer
+from flowvis.ipfix.buffer import DOMAIN, RecordBuffer
 from flowvis.ipfix.collector import CollectorSession, CollectorStats
 from flowvis.ipfix.events import (
     Event,
@@ -93,14 +93,22 @@ class Collector:
         """What it took for one, lately."""
         correlator.quarantine.who = self.exporters.named
         correlator.table.own(self.exporters.address)
+        correlator.keeps = self.exporters.keeps
         stage.held = lambda: len(self.buffer)
+        self.asks: Callable[[], bool] = bool
+        """Whether there is a store to say what was written before."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether records wait in the buffer, and sessions with theirs, as the table is to wait."""
+        return self._correlator.full and len(self.buffer) > 0
 
     async def start(self) -> None:
         """Nothing to open: sessions come from the server."""
 
     async def stop(self) -> None:
         """Hand on what the sessions left."""
-        self.flush()
+        self.flush(last=True)
 
     def open(self, peer: Peer) -> "ExporterStream":
         """Return the handler of a new peer's bytes."""
@@ -210,19 +218,24 @@ class Collector:
         """Return all exporters that have a session, and the last of those that had one."""
         return [*self._former.values(), *(each.reporter() for each in self.sessions.values())]
 
-    def flush(self) -> None:
-        """Hand the buffer's records to the correlator."""
+    def flush(self, *, last: bool = False) -> None:
+        """Hand the buffer's records to the correlator, or later where that takes no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         count = len(self.buffer)
-        if count:
+        if self.holds and not last:
+            self._timer = asyncio.get_running_loop().call_later(PAUSE_S, self.flush)
+        elif count:
             began = time.thread_time()
             batch = self.buffer.batch()
             try:
                 number_originals(batch, self.exporters)
             except Exception as error:  # noqa: BLE001  then they are of who relayed them
                 self._correlator.quarantine.note("numbering exporters", error, batch)
+            doubts = self.exporters.doubts(batch[DOMAIN], time.monotonic()) if self.asks() else None
+            if doubts is not None:
+                batch[DOUBT] = doubts
             cycle = self._correlator.add(batch)
             self.buffer.clear()
             self._end_repeats()
@@ -301,6 +314,16 @@ class ExporterStream:
         self._payer = payer
         self._refused_texts = 0  # of which the log has been asked to say
 
+    @property
+    def durable_or_none(self) -> int | None:
+        """`durable`, or None where the exporter is told nothing."""
+        return self.durable if self.acknowledged else None
+
+    @property
+    def waiting(self) -> int:
+        """How many of its records the exporter waits to hear of."""
+        return self.stats.records - self.durable if self.acknowledged else 0
+
     def taken(self) -> int:
         """How many data records have come."""
         return self.stats.records
@@ -318,7 +341,7 @@ class ExporterStream:
     @property
     def pause_s(self) -> float:
         """How long it is to rest before its next turn."""
-        return PAUSE_S if self._session.fruitless else 0.0
+        return PAUSE_S if self._session.fruitless or self._collector.holds else 0.0
 
     @property
     def repeating(self) -> bool:
@@ -350,7 +373,8 @@ class ExporterStream:
             if self.acknowledged and self._sources:
                 detail = f"domain {domain} in a session that acknowledges, which has one domain"
                 raise PeerError("second-domain", detail)
-            self._sources[domain] = exporters.begin(number, time.monotonic())
+            self._sources[domain] = source = exporters.begin(number, time.monotonic())
+            source.keeps = self.acknowledged
         return number
 
     def data_received(self, data: memoryview) -> float:
@@ -431,6 +455,10 @@ class ExporterStream:
             self.stats.gaps + (before.gaps if before else 0),
             self.rate.per_second(time.monotonic()),
             self.clock.seconds,
+            self.stats.sent_again + (before.sent_again if before else 0),
+            summed(before.acknowledged if before else None, self.durable_or_none),
+            self.waiting if is_open else 0,
+            self._session.report or (before.report if before else None),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -440,6 +468,9 @@ class ExporterStream:
             "messages": self.stats.messages,
             "records": self.stats.records,
             "lost": self.stats.lost_records,
+            "sentAgain": self.stats.sent_again,
+            "acknowledged": self.durable_or_none,
+            "waiting": self.waiting,
             "errors": self.stats.malformed.total(),
         }
 

@@ -7,7 +7,9 @@ from functools import partial
 from typing import Protocol
 
 from flowvis.aggregator.acknowledgement import Acknowledgements
+from flowvis.aggregator.correlation.checkpoint import Flows
 from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.parked import Inquiry
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.enrichment.endpoints import Endpoints
 from flowvis.aggregator.quarantine import Quarantine
@@ -24,7 +26,7 @@ CORRELATING = "correlation"
 COMPLETING = "completion"
 
 TICK_S = 0.5  # how late a due record may be; a tick scans the whole table
-AT_ONCE = 20_000  # records written in one go: some 20 ms in which no session is read
+AT_ONCE = 8192  # records written in one go: 5 MB, some 8 ms in which no session is read
 
 
 class Destination(Protocol):
@@ -64,6 +66,8 @@ class Correlator:
         self.acknowledgements = Acknowledgements()
         self._undelivered = undelivered
         self._cycle = 0
+        self.keeps: Callable[[int], bool] = bool
+        """Whether the exporter of a number sends again what it does not hear to be durable."""
         self.stage = stage
         self._completer = completer
         self._endpoints = Endpoints(completer.inventory)
@@ -74,7 +78,12 @@ class Correlator:
         self._task: asyncio.Task[None] | None = None
         self.quarantine = quarantine or Quarantine()
         table.report = partial(self.quarantine.note, CORRELATING)
-        stage.held = lambda: table.stats.held
+        stage.held = lambda: table.stats.held + table.stats.parked
+
+    @property
+    def full(self) -> bool:
+        """Whether no more records are to be taken in, as too many wait for the store."""
+        return self.table.parked.full
 
     @property
     def watermark(self) -> int:
@@ -90,6 +99,17 @@ class Correlator:
         each_part(batch, self._add, self._add_as_reported)
         self._balance()
         return self._cycle
+
+    def answer(self, inquiry: Inquiry, stored: Flows) -> None:
+        """Go on from what the store has of connections, and merge what waited for it."""
+        try:
+            self.table.answer(inquiry, stored, self._clock())
+        except Exception as error:  # noqa: BLE001  records go on without
+            text = "a defect of ours in going on from the store: %s: %s"
+            name = type(error).__name__
+            self._log.log(logging.ERROR, name, text, name, error, error=error)
+            self.table.unpark(self._clock())
+        self._balance()
 
     def _add(self, batch: Batch) -> None:
         self.table.add(self._endpoints.settle(batch), self._clock(), self._cycle)
@@ -107,10 +127,21 @@ class Correlator:
         """Begin to write what is due."""
         self._task = spawn(self.name, self._run())
 
+    @property
+    def cycle(self) -> int:
+        """The last one."""
+        return self._cycle
+
+    async def write_complete(self) -> None:
+        """Write what waits, but for halves whose other halves are missing."""
+        await self._write_all(self.table.flush_complete)
+
     async def stop(self) -> None:
-        """Write everything that waits."""
+        """Write what waits, but for what exporters keep until they hear that it is durable."""
         await end(self._task)
+        self.table.leave(self.keeps, self._clock())
         await self._write_all(self.table.flush)
+        self._balance()
 
     async def _run(self) -> None:
         while True:
@@ -130,6 +161,8 @@ class Correlator:
             each_part(batch, self._complete, self._leave_uncompleted)
             self._balance()
             await asyncio.sleep(0)
+            if len(batch) < AT_ONCE:  # that was all
+                break
 
     def _complete(self, batch: Batch) -> None:
         self._completer.complete(batch)

@@ -35,6 +35,7 @@ from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
 from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.values import KnownValues
+from flowvis.aggregator.baseline import Baseline
 from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.cluster import follow
@@ -49,10 +50,11 @@ from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.table import KINDS, DestinationSettings
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.explanations import Explanations
+from flowvis.aggregator.last_words import LastWords
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.quarantine import Quarantine
-from flowvis.aggregator.replica import Replica
+from flowvis.aggregator.replica import GivingBack, Replica, Taking
 from flowvis.aggregator.reporters import NodeReports, by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
 from flowvis.batch import Batch
@@ -72,7 +74,7 @@ from flowvis.runtime.build import version_text
 from flowvis.runtime.clock import monotonic_ms, now_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
-from flowvis.runtime.ledger import Ledger
+from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.runtime.logs import configure_as
 from flowvis.runtime.memory import Budget, BudgetCollector, limit_of
 from flowvis.runtime.metrics import StatsCollector
@@ -90,12 +92,14 @@ BY_THE_PODS = "the Pods themselves decide on flow types; ranges are only the fal
 PROCESS_BYTES = 110 << 20  # measured: without flows, with an inventory of a thousand Pods
 SHARES = {
     "flows": 0.45,
-    "text": 0.18,
+    "text": 0.15,
+    "baseline": 0.03,
     "receiving": 0.06,
     "destinations": 0.28,
     "history": 0.03,
 }
 """Parts of the memory that is given out."""
+FAREWELL = 0.15  # of the grace period: for what is complete to be stored, and acknowledged
 PART = 0.4  # of the grace period: for exporters to finish, and again for destinations
 
 
@@ -154,6 +158,7 @@ class Aggregator:
             **_timeouts(settings),
             max_flows=_room(self.budget, settings.max_flows),
             text_bytes=min(self.budget["text"], 2 * MAX_TABLE_BYTES),
+            parked_bytes=self.budget["baseline"],
             steady=SteadyTime(monotonic_ms),
         )
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
@@ -193,12 +198,18 @@ class Aggregator:
             Ways(self.destinations, self._history),
             correlating,
             quarantine=Quarantine(settings.quarantine_directory),
+            undelivered=lambda: self.destinations.mark,
         )
         self.collector = Collector(
             self.correlator,
             collecting,
             waiting_bytes=self.budget["receiving"] // 2,
             template_life_s=settings.listen.udp.template_lifetime,
+        )
+        self.collector.asks = lambda: self._store_of_records() is not None
+        self.baseline = Baseline(self.correlator, self._store_of_records, self._commits)
+        self._last_words = LastWords(
+            self.correlator, self.destinations, settings.grace_period * FAREWELL
         )
         self.server = _server(settings, self.collector, self.budget["receiving"])
         self._certificates = _certificates(settings)
@@ -220,6 +231,7 @@ class Aggregator:
         for name, taken in (
             ("flows", lambda: self.table.row_bytes),
             ("text", lambda: self.table.text_bytes),
+            ("baseline", lambda: self.table.parked.bytes),
             ("receiving", self.collector.memory_bytes),
             ("destinations", self.destinations.held_bytes),
             ("history", lambda: self._history.bytes),
@@ -239,6 +251,7 @@ class Aggregator:
         )
         made.register(ConfigurationCollector(PREFIX, self.configuration))
         made.register(BudgetCollector(PREFIX, self.budget))
+        made.register(StatsCollector(f"{PREFIX}_baseline", self.baseline.stats))
         made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
         made.register(StatsCollector(f"{PREFIX}_egresses", self._egresses.stats))
         ready = {"start": self._readiness.problem}
@@ -262,13 +275,16 @@ class Aggregator:
             self._status_server,
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
+            GivingBack(self._replica) if self._replica is not None else None,
             self.destinations,
             *self.api.components,
             self.correlator,
+            self.baseline,
             self.collector,
             self._certificates,
-            self._replica,
+            Taking(self._replica) if self._replica is not None else None,
             self.server,
+            self._last_words,
             self._readiness,
         ]
         return [part for part in parts if part is not None]
@@ -353,16 +369,22 @@ class Aggregator:
     def _compose(self, sql: str) -> Query:
         return self._store().ask(sql, max_rows=COMPOSED_ROWS, max_length=COMPOSED_LENGTH)
 
+    def _store_of_records(self) -> Store | None:
+        return store_of(self.destinations.current("clickhouse"))
+
+    def _commits(self) -> Stage | None:
+        return self.ledger.stages.get("clickhouse")
+
     def _store(self) -> Store:
-        store = store_of(self.destinations.current("clickhouse"))
+        store = self._store_of_records()
         if store is None:
             raise Problem("no-store", "no store is configured: set clickHouse.enable")
         return store
 
     def _uncommitted(self) -> Uncommitted:
         now_s = now_ms() // 1000
-        writer = self._clickhouse.current
-        kept_s = writer.store.kept_s if writer is not None else 0
+        store = self._store_of_records()
+        kept_s = store.kept_s if store is not None else 0
         return Uncommitted(self._books.last_s, now_s, self._books.since(now_s), kept_s)
 
     def _queries(self) -> int:
@@ -406,6 +428,10 @@ class Aggregator:
             "replica": self._replica.problem() if self._replica is not None else "",
             "ranges": self._ranges.problem(),
             "policies": self._policies.as_dict(),
+            "baseline": {
+                "waiting": self.table.parked.records,
+                "problem": self.baseline.problem,
+            },
             "memory": self.budget.as_dict(),
             "ledger": self.ledger.as_dict(),
             "losses": self.ledger.losses_as_dicts(time.monotonic()),
@@ -431,6 +457,8 @@ class Aggregator:
                 "name": node.name,
                 "sessions": node.sessions,
                 "records": node.records,
+                **node.acknowledgement(),
+                "missing": node.missing(),
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
             for node in self._node_reports()

@@ -4,16 +4,39 @@ An observation domain's number is unique within its exporter only (RFC 7011 sect
 hosts of one name have the same: an exporter is the address that it connects from, the name in its
 certificate, and the domain. Its port is not part of it, so it stays the same over a lost session.
 Of what an aggregator relays it is the one that the record came from (`original`).
+
+A number is made of what the exporter is, so it is the same in the next process: the store has the
+numbers of those who gave each side of a flow.
 """
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flowvis.counts import count, gauge
 from flowvis.transport.session import Peer
 
 MAX_EXPORTERS = 1 << 16  # some 300 bytes each; a node is one, whatever it restarts
+
+BASELINE_FOR_S = 300.0
+"""How long after the begin of a session another aggregator may have written of what comes."""
+
+DOUBT = "doubt"
+"""The column of a batch with bits of `Doubt`; there is none where nothing is doubtful."""
+
+
+class Doubt:
+    """Bits of a record: why the store may know more of its connection than we."""
+
+    YOUNG = 1
+    """Its session is young: another aggregator may have had the one before."""
+    REPEATED = 2
+    """It may have been received before."""
+
 
 _LAST = (1 << 32) - 1
 
@@ -28,6 +51,8 @@ class Source:
     """Where it comes from; "" where that is forgotten."""
     began_s: float = float("-inf")
     """When it began, by the monotonic clock."""
+    keeps: bool = False
+    """Whether it keeps records until it hears that they are durable."""
     may_repeat: bool = False
     """Whether the records that are handed on now may have been received before."""
 
@@ -44,7 +69,7 @@ class ExporterStats:
 
 
 class Exporters:
-    """Numbers of at most `capacity` exporters, from 1; those that came last are kept.
+    """Numbers of at most `capacity` exporters, none 0; those that came last are kept.
 
     Of those behind others there are as many more: who relays many costs nobody else a number.
     """
@@ -55,7 +80,6 @@ class Exporters:
         self._own: _Numbers = OrderedDict()
         self._relayed: _Numbers = OrderedDict()
         self._sources: dict[int, Source] = {}
-        self._last = 0
 
     def number(self, peer: Peer, domain: int) -> int:
         """Return the number of the exporter of an observation domain, new or known."""
@@ -70,6 +94,27 @@ class Exporters:
     def source(self, number: int) -> Source:
         """Return what is known of an exporter's session; of one relayed, of who relays it."""
         return self._sources.get(number, UNKNOWN)
+
+    def keeps(self, number: int) -> bool:
+        """Whether an exporter sends again what it does not hear to be durable."""
+        return self.source(number).keeps
+
+    def doubts(self, numbers: NDArray[np.uint32], now_s: float) -> NDArray[np.uint8] | None:
+        """Return bits of `Doubt` for records of exporters with these numbers; None without any."""
+        runs = np.flatnonzero(np.diff(numbers, prepend=~numbers[:1]))
+        heads = numbers[runs]
+        found = {number: self._doubt(number, now_s) for number in set(heads.tolist())}
+        if not any(found.values()):
+            return None
+        bits = np.array([found[number] for number in heads.tolist()], dtype=np.uint8)
+        return np.repeat(bits, np.diff(runs, append=len(numbers)))
+
+    def _doubt(self, number: int, now_s: float) -> int:
+        source = self.source(number)
+        if not source.keeps:  # what waits here for a store that is away would be lost there
+            return 0
+        young = now_s - source.began_s < BASELINE_FOR_S
+        return Doubt.YOUNG * young | Doubt.REPEATED * source.may_repeat
 
     def original(self, relay: int, address: bytes, domain: int) -> int:
         """Return the number of an exporter behind another one, whose number is `relay`."""
@@ -97,11 +142,17 @@ class Exporters:
         if len(numbers) >= self._capacity:
             self._sources.pop(numbers.popitem(last=False)[1], None)
             self.stats.forgotten += 1
-        # Numbers begin again after 2^32 exporters: those of live flows are long gone then.
-        self._last = self._last % _LAST + 1
-        numbers[exporter] = self._last
+        number = numbers[exporter] = self._free(exporter)
         from_ = exporter[0]
         own = numbers is self._own
-        self._sources[self._last] = Source(from_) if own else self.source(from_)
+        self._sources[number] = Source(from_) if own else self.source(from_)
         self.stats.known = len(self._own) + len(self._relayed)
-        return self._last
+        return number
+
+    def _free(self, exporter: tuple[Any, ...]) -> int:
+        """The number that an exporter has in every process, as long as no other has it here."""
+        digest = hashlib.blake2b(repr(exporter).encode(), digest_size=4).digest()
+        number = int.from_bytes(digest, "little") or _LAST
+        while number in self._sources:
+            number = number % _LAST + 1
+        return number

@@ -1,15 +1,15 @@
 """The aggregator's own metrics, beside the ledger's: `flowvis_aggregator_...`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricsCollector
 
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.destinations.outlets import Outlets
-from flowvis.aggregator.reporters import by_node
+from flowvis.aggregator.reporters import NodeReports, by_node
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.runtime.ledger import Ledger
@@ -63,7 +63,42 @@ def registry(
     made.register(DestinationsCollector(PREFIX, destinations))
     made.register(StatsCollector(f"{PREFIX}_inventory", inventory.stats))
     made.register(ReadingsCollector(PREFIX, readings))
+    made.register(NodesCollector(PREFIX, lambda: by_node(collector.reporters(), inventory.nodes)))
     return made
+
+
+class NodesCollector(MetricsCollector):
+    """What came from each node, and how much of it its exporters know to be durable."""
+
+    def __init__(self, prefix: str, nodes: Callable[[], Sequence[NodeReports]]) -> None:
+        self._prefix, self._nodes = f"{prefix}_node", nodes
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield a family for each number, with the node as label."""
+        labels = ["node"]
+        received = CounterMetricFamily(
+            f"{self._prefix}_received", "Records that came from the node", labels=labels
+        )
+        again = CounterMetricFamily(
+            f"{self._prefix}_sent_again", "Of these, such as may have come before", labels=labels
+        )
+        acknowledged = CounterMetricFamily(
+            f"{self._prefix}_acknowledged",
+            "Of these, such as its exporters know to be durable, where they want to",
+            labels=labels,
+        )
+        waiting = GaugeMetricFamily(
+            f"{self._prefix}_waiting",
+            "Records of the node that are not durable yet, and that its exporters keep",
+            labels=labels,
+        )
+        for node in self._nodes():
+            received.add_metric([node.name], node.records)
+            if node.acknowledged is not None:
+                again.add_metric([node.name], node.sent_again)
+                acknowledged.add_metric([node.name], node.acknowledged)
+                waiting.add_metric([node.name], node.waiting)
+        yield from (received, again, acknowledged, waiting)
 
 
 class DestinationsCollector(MetricsCollector):
@@ -75,8 +110,13 @@ class DestinationsCollector(MetricsCollector):
     def collect(self) -> Iterable[Metric]:
         """Yield each kind's own families, then how far behind each destination is."""
         names = ["destination"]
-        healthy = GaugeMetricFamily(
-            f"{self._prefix}_destination_healthy", "1 while records can be delivered", labels=names
+        healthy, behind_s, behind = (
+            GaugeMetricFamily(f"{self._prefix}_destination_{what}", text, labels=names)
+            for what, text in (
+                ("healthy", "1 while records can be delivered"),
+                ("behind_seconds", "For how long the oldest record has not been delivered"),
+                ("behind_records", "Records that are not delivered"),
+            )
         )
         for kind in self._destinations.kinds:
             outlets = self._destinations.of(kind)
@@ -96,4 +136,6 @@ class DestinationsCollector(MetricsCollector):
                 yield family
             for page, one in present.items():
                 healthy.add_metric([page], not one.problem)
-        yield healthy
+                behind_s.add_metric([page], outlets[page].behind_s)
+                behind.add_metric([page], outlets[page].held())
+        yield from (healthy, behind_s, behind)

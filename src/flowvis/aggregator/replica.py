@@ -188,3 +188,36 @@ class Replica:
         if item is not None and await self._objects.write(self._list, item, creates=False):
             log.info("%s is given back", self._us)
         self.holds = False
+
+
+@dataclass(slots=True)
+class Taking:
+    """The component that waits for its turn to receive, before what receives starts."""
+
+    replica: Replica
+    name: str = "replica"
+
+    async def start(self) -> None:
+        """Return when we may receive."""
+        await self.replica.start()
+
+    async def stop(self) -> None:
+        """Nothing: the Lease is ours until all that was received is stored."""
+
+
+@dataclass(slots=True)
+class GivingBack:
+    """The component whose stop lets the next one receive: after what stores has stopped.
+
+    The next one asks the store what there is of a connection, so nothing may come there after it.
+    """
+
+    replica: Replica
+    name: str = "lease"
+
+    async def start(self) -> None:
+        """Nothing: it is taken later."""
+
+    async def stop(self) -> None:
+        """Give the Lease back."""
+        await self.replica.stop()

@@ -7,6 +7,7 @@ from typing import Any
 from flowvis.batch import address_bytes
 from flowvis.inventory.networks import NONE, address_column
 from flowvis.inventory.services import NodeIndex
+from flowvis.ipfix.exporter_report import ExporterReport
 
 SKEW_S = 2.0
 """From how far on a clock that differs is a problem: Pods are found by the times that it gives."""
@@ -32,6 +33,14 @@ class Reporter:
     """Records a second, lately."""
     ahead_s: float | None = None
     """How far its clock is ahead of ours; None where no message came."""
+    sent_again: int = 0
+    """Records that may have been received before, as it says."""
+    acknowledged: int | None = None
+    """Records that it was told are durable; None where it takes no acknowledgements."""
+    waiting: int = 0
+    """Records that it was not told so of yet, and waits."""
+    report: ExporterReport | None = None
+    """What it said last of itself; None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,12 @@ class NodeReports:
     """Of the sessions that are open."""
     ahead_s: float | None = None
     """Of the session from which something came last."""
+    sent_again: int = 0
+    acknowledged: int | None = None
+    """None where none of its sessions takes acknowledgements."""
+    waiting: int = 0
+    report: ExporterReport | None = None
+    """Of the session from which something came last."""
 
     def as_dict(self, now_s: float) -> dict[str, Any]:
         """The node as the API shows it."""
@@ -62,11 +77,45 @@ class NodeReports:
             "received": self.records,
             "lost": self.lost,
             "gaps": self.gaps,
-            "complete": bool(self.sessions) and not self.lost,
+            **self.acknowledgement(),
+            "complete": bool(self.sessions) and not self.lost and not self.missing(),
             "clockSkewSeconds": None if ahead_s is None else round(ahead_s, 1),
-            "conntrack": None,  # which no record of a flow has; it would take one of options
+            **self._reported(),
             "problems": self.problems(),
         }
+
+    def acknowledgement(self) -> dict[str, Any]:
+        """What its exporters know to be durable, as the API shows it."""
+        return {
+            "sentAgain": self.sent_again,
+            "acknowledged": self.acknowledged,
+            "waiting": self.waiting,
+        }
+
+    def _reported(self) -> dict[str, Any]:
+        """What its exporter says of itself, as the API shows it."""
+        report = self.report
+        if report is None:
+            return {"conntrack": None, "unobserved": None, "unseen": None, "dropped": None}
+        return {
+            "conntrack": {"entries": report.tracked, "max": report.capacity},
+            "unobserved": report.unobserved,
+            "unseen": report.unseen,
+            "dropped": report.dropped,
+        }
+
+    def missing(self) -> list[str]:
+        """Say what never became a record that was sent, since its exporter began."""
+        report, found = self.report, []
+        if report is not None and report.unobserved:
+            found.append(
+                f"{report.unobserved} connections ended unobserved: what they did last is missing"
+            )
+        if report is not None and report.unseen:
+            found.append(f"at most {report.unseen} connections began and ended unseen")
+        if report is not None and report.dropped:
+            found.append(f"its exporter dropped {report.dropped} records")
+        return found
 
     def problems(self) -> list[str]:
         """Say what is not well."""
@@ -75,6 +124,7 @@ class NodeReports:
             found.append("it has no session" if self.last_s is not None else "nothing ever came")
         if self.lost:
             found.append(f"{self.lost} of its records never came, by their sequence numbers")
+        found += self.missing()
         if self.ahead_s is not None and self.ahead_s > SKEW_S:
             found.append(f"its clock is {self.ahead_s:.1f} s ahead of ours")
         if self.ahead_s is not None and self.ahead_s < -SKEW_S - 1:
@@ -109,8 +159,17 @@ def by_node(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[NodeReports
                 before.gaps + reporter.gaps,
                 before.rate + (reporter.rate if reporter.open else 0.0),
                 reporter.ahead_s if later and reporter.ahead_s is not None else before.ahead_s,
+                before.sent_again + reporter.sent_again,
+                summed(before.acknowledged, reporter.acknowledged),
+                before.waiting + reporter.waiting,
+                reporter.report if later and reporter.report is not None else before.report,
             )
     return [found[name] for name in sorted(found)]
+
+
+def summed(one: int | None, other: int | None) -> int | None:
+    """Add up numbers that may not be there."""
+    return one if other is None else (one or 0) + other
 
 
 def _bytes(address: str) -> bytes:

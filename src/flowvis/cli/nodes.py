@@ -12,7 +12,7 @@ from flowvis.runtime.durations import format_duration
 from flowvis.runtime.visible import visible_json
 
 PATH = "api/v1/nodes"
-TITLES = ("NODE", "LAST", "RECORDS/S", "RECEIVED", "LOST", "CLOCK", "CONNTRACK")
+TITLES = ("NODE", "LAST", "RECORDS/S", "RECEIVED", "LOST", "WAITING", "CLOCK", "CONNTRACK")
 
 
 def add_arguments(commands: Commands, connect: Connect) -> None:
@@ -21,7 +21,8 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         "nodes",
         help="what comes from each node, and what is missing of it",
         description="Show the nodes of the cluster and of exporters: when something came last, "
-        "records a second, how many came and how many never did (by their sequence numbers), and "
+        "records a second, how many came and how many never did (by their sequence numbers), how "
+        "many their exporters keep until these are stored (where they take acknowledgements), and "
         "how far the node's clock is ahead of the aggregator's, up to a second too little. Exits "
         "with 0 whatever it finds: flowctl status --check is for scripts.",
         epilog="examples:\n  flowctl nodes\n  flowctl nodes -o json\n",
@@ -59,6 +60,7 @@ def _row(node: Mapping[str, Any]) -> tuple[str, ...]:
         f"{node['recordsPerSecond']:.1f}",
         str(node["received"]),
         str(node["lost"]),
+        "" if node.get("acknowledged") is None else str(node["waiting"]),
         "" if ahead is None else f"{ahead:+.1f} s",
         "" if conntrack is None else f"{conntrack['entries']} of {conntrack['max']}",
     )

@@ -1,7 +1,7 @@
 """What every destination is to the daemon that feeds it."""
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flowvis.batch import Batch
 
@@ -26,6 +26,10 @@ class Destination(Protocol):
     @property
     def mark(self) -> int:
         """The oldest mark of what it has not delivered; SETTLED when that is nothing."""
+
+    @property
+    def details(self) -> dict[str, int]:
+        """What else people should know of what it has, by the key that the status has for it."""
 
     def put(self, batch: Batch) -> None:
         """Take a batch or count it as dropped; never wait."""
@@ -56,3 +60,11 @@ class Destination(Protocol):
 
     def abandon(self) -> None:
         """Give up what was kept, counted."""
+
+
+@runtime_checkable
+class Collecting(Protocol):
+    """A destination that waits for more, to deliver it at once."""
+
+    def hurry(self) -> None:
+        """Wait no longer."""

@@ -42,6 +42,9 @@ class Unsettled:
     batches: list[Batch]
     repeated: int = 0
     """How many of the first records were sent before."""
+    doubtful: int = 0
+    """How many of these, the last of them, may just as well not have been: a process before this
+    one had them."""
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
@@ -73,12 +76,15 @@ class Queue:
         self._sent = Backlog(UNBOUNDED)
         self._acknowledged = False  # whether this session's peer acknowledges
         self._gone = 0  # of this session's sent records: acknowledged, or forgotten
+        self._forgotten = 0  # of these, forgotten and not acknowledged: nobody can send them again
         self._early = 0  # acknowledged before `sent` was called for them
         self._repeated = 0  # of the first that wait: sent by a session before
+        self._doubtful = 0  # of these, the last: perhaps they were not sent
         self._taken_repeated = 0  # the same of what is taken
+        self._taken_doubtful = 0
         self._closed = False
         self._wake = asyncio.Event()
-        stage.held = self.__len__
+        stage.held = lambda: len(self) + self._forgotten
 
     def __len__(self) -> int:
         """Records that are not settled."""
@@ -115,6 +121,11 @@ class Queue:
         return self._sent.records
 
     @property
+    def acknowledgeable(self) -> int:
+        """The most that `acknowledge` takes."""
+        return self._gone + self._sent.records + self._taken.records
+
+    @property
     def closed(self) -> bool:
         """Whether nothing more will be put."""
         return self._closed
@@ -147,13 +158,17 @@ class Queue:
             await self._wake.wait()
 
     def take(self, limit: int = UNBOUNDED) -> Batch | None:
-        """Take the oldest batch, or its first `limit` records; None when nothing waits."""
+        """Take the oldest batch, or its first `limit` records; None when nothing waits.
+
+        What was sent before is never in one batch with what was not: who sends a batch in another
+        order still sends the former first.
+        """
         if not len(self._waiting):
             return None
-        batch = self._waiting.take(limit)
-        repeated = min(self._repeated, len(batch))
-        self._repeated -= repeated
-        self._taken_repeated += repeated
+        batch = self._waiting.take(min(limit, self._repeated or UNBOUNDED))
+        doubtful = self._doubtful
+        self._taken_repeated += self._forget_repeated(len(batch))
+        self._taken_doubtful += doubtful - self._doubtful
         self._taken.put(batch)
         return batch
 
@@ -200,6 +215,7 @@ class Queue:
         number = total - self._gone
         if not self._acknowledged or number > self._sent.records + self._taken.records:
             raise ValueError(f"{total} records acknowledged, of fewer that were sent")
+        self._confirm_forgotten(total)
         if number <= 0:
             return
         self._gone = total
@@ -207,6 +223,13 @@ class Queue:
         _first(self._sent, number - early)
         _first(self._taken, early)
         self._early += early
+        self.stage.sent += number
+        self.stats.acknowledged += number
+
+    def _confirm_forgotten(self, total: int) -> None:
+        """Settle what was forgotten, and is durable after all."""
+        number = min(max(total - self._gone + self._forgotten, 0), self._forgotten)
+        self._forgotten -= number
         self.stage.sent += number
         self.stats.acknowledged += number
 
@@ -226,13 +249,34 @@ class Queue:
         return self._repeated
 
     def rewind(self) -> None:
-        """Have what was taken or sent come first again, in its order: the session is over."""
+        """Have what was taken or sent come first again, in its order: the session is over.
+
+        What was sent and forgotten remains unconfirmed.
+        """
+        self.stage.drop(self._unconfirmed, self._forgotten)
+        self._forgotten = 0
+        self._doubtful += min(self._taken_doubtful, self._taken_repeated)
         self._repeated += self._sent.records + self._taken_repeated
-        self._gone = self._early = self._taken_repeated = 0
+        self._gone = self._early = self._taken_repeated = self._taken_doubtful = 0
         back = [*self._sent.clear(), *self._taken.clear()]
         self._waiting.put_back(back)
         if back:
             self._wake.set()
+
+    def keep_from_repeating(self, *, read: bool) -> int:
+        """Send nothing again that sessions before have sent; return how many records that were.
+
+        For after `begin`. What the peer has `read` counts as sent, else it is unconfirmed. What may
+        not have been sent is.
+        """
+        number = self._repeated - self._doubtful
+        self._repeated = self._doubtful = 0
+        _first(self._waiting, number)
+        if read:
+            self.stage.sent += number
+        else:
+            self.stage.drop(self._unconfirmed, number)
+        return number
 
     def close(self) -> None:
         """Take nothing more in; what waits can still be taken."""
@@ -242,25 +286,38 @@ class Queue:
     def release(self) -> Unsettled:
         """Let go of everything, for another queue of the stage."""
         self.rewind()
-        released = Unsettled(self._waiting.clear(), self._repeated)
-        self._repeated = 0
+        released = Unsettled(self._waiting.clear(), self._repeated, self._doubtful)
+        self._repeated = self._doubtful = 0
         return released
 
     def take_over(self, released: Unsettled) -> None:
         """Take what another queue let go of, before what is here, of which nothing is taken yet."""
         self._waiting.put_back(released.batches)
-        self._repeated = released.repeated
+        self._repeated, self._doubtful = released.repeated, released.doubtful
         self._make_room()
         self._wake.set()
 
     def abandon(self, reason: Reason) -> int:
-        """Give up all that is not settled; return how many records that were."""
-        left = len(self)
-        self.stage.drop(reason, left)
+        """Give up all that is not settled; return how many records that were.
+
+        What was sent, in this session or one before, is unconfirmed.
+        """
+        left = self.stage.held()
+        unconfirmed = self._sent.records + self._repeated + self._taken_repeated + self._forgotten
+        self.stage.drop(self._unconfirmed, unconfirmed)
+        self.stage.drop(reason, left - unconfirmed)
         for part in self._parts:
             part.clear()
-        self._repeated = self._taken_repeated = self._early = 0
+        self._repeated = self._doubtful = self._taken_repeated = self._early = 0
+        self._forgotten = self._taken_doubtful = 0
         return left
+
+    def _forget_repeated(self, taken: int) -> int:
+        """Note that so many of the first records do not wait any more; return how many repeat."""
+        repeated = min(self._repeated, taken)
+        self._repeated -= repeated
+        self._doubtful = min(self._doubtful, self._repeated)
+        return repeated
 
     def _make_room(self) -> None:
         """Drop what is too much: what was sent, then what waits; the oldest of each."""
@@ -274,11 +331,10 @@ class Queue:
         if len(self._sent):
             lost = len(self._sent.take(limit))
             self._gone += lost
-            self.stage.drop(self._unconfirmed, lost)
+            self._forgotten += lost
         elif len(self._waiting):
             lost = len(self._waiting.take(limit))
-            repeated = min(self._repeated, lost)
-            self._repeated -= repeated
+            repeated = self._forget_repeated(lost)
             self.stage.drop(self._unconfirmed, repeated)
             self.stage.drop(self._full, lost - repeated)
         else:

@@ -24,12 +24,14 @@ from flowvis.exporter.tables.denied import DENIED_BYTES, DeniedTable
 from flowvis.exporter.tables.enrich import Careful, ClusterNode, Enricher, PlainHost
 from flowvis.exporter.tables.own_sessions import OwnSessions
 from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
+from flowvis.exporter.unacknowledged import Unacknowledged
 from flowvis.exporter.watch import Watch
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.ipfix.exporter import host_domain_id, observation_domain_id
+from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.ipfix.receivers import understood
 from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
@@ -113,19 +115,30 @@ class FlowExporter:
         )
         denied = settings.denied.wanted
         denied_table = self._denied_table(settings, enricher, scope) if denied else None
+        domain = self._domain(settings)
+        self.unacknowledged: Unacknowledged | None = None
+        if settings.state.enable:
+            self.unacknowledged = Unacknowledged(
+                settings.state.directory,
+                self.node_name,
+                self.pending,
+                domain=domain,
+                max_bytes=settings.state.max_bytes,
+            )
         self.exporter = Exporter(
             [self.table] if denied_table is None else [self.table, denied_table],
             self.pending,
             exported.flow_collector_addr,
             self._tls_files(settings),
             hosts=self.cluster.collector.hosts if self.cluster is not None else by_name,
-            domain=self._domain(settings),
+            domain=domain,
             server_name=settings.tls.server_name,
             fields=understood(EXPORTED, exported.antrea_version),
             on_attempt=own.add,
             drain_s=settings.grace_period * DRAIN,
             template_refresh_s=round(exported.template_refresh_timeout),
-            has_successor=settings.state.enable,
+            kept=self.unacknowledged,
+            report=self._report,
         )
         also = () if self.default_zone is None else (DEFAULT_ZONE,)
         self.conntrack = _source(settings.conntrack, (*zones, *also), events=events)
@@ -216,6 +229,17 @@ class FlowExporter:
             node = ClusterNode(self.node_name, self.inventory, self.own_addresses)
             return Careful(node, self._say_left_out)
         return PlainHost()
+
+    def _report(self) -> ExporterReport:
+        """What is counted here, for the collector's status."""
+        table, kernel = self.table.stats, self.watch.stats
+        return ExporterReport(
+            tracked=kernel.listed,
+            capacity=kernel.maximum,
+            unobserved=table.vanished + table.ended_unobserved,
+            unseen=table.unseen,
+            dropped=sum(self.pending.stage.dropped.values()),
+        )
 
     def _say_left_out(self, error: Exception, count: int) -> None:
         """Say of connections of which nothing could be found out; polls try them again."""
@@ -317,13 +341,14 @@ class FlowExporter:
         parts: list[Component] = [status, self.kubernetes or self._files]
         if self._in_cluster(settings):
             parts += [self.own_addresses, Ranges(self.inventory, OF_OTHER_NODES)]
-        if settings.state.enable:
-            directory = settings.state.directory
-            states = [StateFile(directory, self.node_name, self.table)]
+        if self.unacknowledged is not None:
+            keep, directory = self.unacknowledged.keep, settings.state.directory
+            states = [StateFile(directory, self.node_name, self.table, keep=keep)]
             if denied is not None:
-                states.append(StateFile(directory, self.node_name, denied.table, "denied"))
-            metrics.register_state(registry, states)
-            parts += states
+                table = denied.table
+                states.append(StateFile(directory, self.node_name, table, "denied", keep=keep))
+            metrics.register_state(registry, states, self.unacknowledged)
+            parts += [self.unacknowledged, *states]
         parts += [self.exporter, self.watch]
         return [*parts, denied] if denied is not None else parts
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,7 +13,9 @@ from flowvis.delivery.messages import all_but, encode_next
 from flowvis.delivery.patience import Patience
 from flowvis.delivery.queue import Queue
 from flowvis.fields import EXPORTED, Field
+from flowvis.ipfix.acknowledgement import Acknowledgements
 from flowvis.ipfix.exporter import PROBE, ExporterSession, least_message
+from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import ExportDropped
@@ -26,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LIVE_ROWS = 8192  # in one batch: at times a node's whole table is due at once
 PAUSE_S = 0.1  # between two looks at the table: each costs half a millisecond
+REPORT_S = 30.0  # between two reports; each is 200 bytes
 CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
 
 
@@ -45,12 +49,25 @@ class ReportingTable(Protocol):
         """When something will be due; None while nothing will."""
 
 
+class Kept(Protocol):
+    """What keeps records for the exporter that follows, until they are settled."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether it cannot."""
+
+    def settled(self) -> None:
+        """Forget what the queue has settled."""
+
+
 class Exporter:
     """Component: sends the tables' records to one collector, in one session after the other.
 
     While the collector is away, records of ended connections wait in `pending`; live ones become
     due only when they can be sent, and denied ones wait in their table, which is bounded. What a
-    session could not send is sent by the next one.
+    session could not send is sent by the next one. So is, where both collectors acknowledge, what
+    was sent and not acknowledged; the collector is told how much that is at most. Where the next
+    one does not, it would count that twice: it is not sent again.
     """
 
     name = "exporter"
@@ -69,12 +86,14 @@ class Exporter:
         on_attempt: Attempted | None = None,
         drain_s: float = 10.0,
         template_refresh_s: int = 600,
-        has_successor: bool = False,
+        kept: Kept | None = None,
+        report: Callable[[], ExporterReport] | None = None,
     ) -> None:
         """Export these fields under an observation domain; stop within `drain_s`.
 
-        Over UDP templates go out anew every `template_refresh_s`. With a successor, what cannot be
-        reported of live connections any more is left to it.
+        Over UDP templates go out anew every `template_refresh_s`. Where records are `kept`, those
+        that cannot be sent any more are left to the exporter that follows, and so are live
+        connections. A collector that acknowledges gets a `report` now and then.
         """
         self.client = Client(
             address,
@@ -83,21 +102,31 @@ class Exporter:
             hosts=hosts,
             probe=PROBE,
             on_attempt=on_attempt,
+            on_data=self._acknowledged,
             on_state=lambda _: self._wake.set(),
         )
         self._tables = deque(tables)  # whose turn it is comes first
         self._pending = pending
         self._domain = domain
+        self._acknowledgements = Acknowledgements(domain)
         self._fields = fields
         self._drain_s = drain_s
         self._template_refresh_s = template_refresh_s
-        self._has_successor = has_successor
+        self._kept = kept
+        self._report = report
+        self._report_at_s = 0.0  # when the next one is due, by the monotonic clock
         self._wake = asyncio.Event()
         self._stopping = False
         self._log = LimitedLog(log)
         self._redirect: Callable[[], None] | None = None
         self._done = False
+        self._read = False  # whether the last collector confirmed that it read all
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def queue(self) -> Queue:
+        """What waits to be sent, and what is kept until it is acknowledged."""
+        return self._pending
 
     def collect(self, table: ReportingTable) -> None:
         """Bring what has ended in a table to the pending records; look what is due in it."""
@@ -154,8 +183,13 @@ class Exporter:
             async with asyncio.timeout(max(self._drain_s - CLOSING_S, self._drain_s / 2)):
                 await self._finish()
         await end(self._task)
-        await self.client.close(min(CLOSING_S, self._drain_s / 2))
+        await self._end_session()
         self._give_up()
+
+    async def _end_session(self) -> None:
+        """End the session in good order; what the collector confirms to have read is sent."""
+        self._read = await self.client.close(min(CLOSING_S, self._drain_s / 2))
+        self._pending.rewind()
 
     async def _finish(self) -> None:
         """Wait until everything is sent."""
@@ -168,29 +202,60 @@ class Exporter:
             await asyncio.wait((self._task,))
 
     def _give_up(self) -> None:
-        """Count what cannot be sent any more."""
-        lost = self._pending.abandon(ExportDropped.STOPPED)
+        """Leave what cannot be sent any more to who follows, or count it."""
+        pending = self._pending
         for table in self._tables:
-            if self._has_successor and table.survives:
+            if self._kept is not None and table.survives:
                 continue
             while len(batch := table.flush(live=LIVE_ROWS)):
-                self._pending.put(batch)
-                lost += self._pending.abandon(ExportDropped.STOPPED)
-        if lost:
-            log.warning("%d records are lost: %s did not take them", lost, self.client.address)
+                pending.put(batch)
+                self._lose_unless_kept()
+        self._lose_unless_kept()
+        if left := len(pending):
+            log.info("%d records that were not acknowledged are left to the next exporter", left)
+
+    def _lose_unless_kept(self) -> None:
+        if self._kept is None or self._kept.failing:
+            if self._read:
+                self._pending.keep_from_repeating(read=True)
+            lost = self._pending.abandon(ExportDropped.STOPPED)
+            if lost:
+                log.warning("%d records are lost: %s did not take them", lost, self.client.address)
 
     async def _serve(self) -> None:
         """Hold one session after the other until, when stopping, all is sent."""
         while not self._done:
             if self._redirect is not None:
-                await self.client.close(min(CLOSING_S, self._drain_s / 2))
+                await self._end_session()
                 self._turn()
             await self.client.connect()
             session = self._session()
-            self._pending.begin()
-            with contextlib.suppress(ConnectionLost):  # the client has logged it
-                await self.client.send(session.templates(now_ms() // 1000))
+            opening = session.templates(now_ms() // 1000) + self._begin(session)
+            try:
+                await self.client.send(opening)
                 await self._export(session)
+            except ConnectionLost:  # the client has logged it
+                self._pending.rewind()
+
+    def _begin(self, session: ExporterSession) -> list[bytes]:
+        """Begin with what was not acknowledged; return what the collector is told of it."""
+        acknowledges = self.client.acknowledges
+        repeated = self._pending.begin(acknowledged=acknowledges)
+        self._acknowledgements = Acknowledgements(self._domain)
+        read, self._read = self._read, False
+        if acknowledges:
+            return session.sent_again(repeated, now_ms() // 1000)
+        withheld = self._pending.keep_from_repeating(read=read)
+        if withheld and not read:
+            text = "%s acknowledges nothing: %d records that were sent before are not sent again"
+            log.warning(text, self.client.address, withheld)
+        return []
+
+    def _acknowledged(self, data: memoryview) -> None:
+        """Take what a collector says is durable; PeerError where it can be true of none."""
+        pending = self._pending
+        pending.acknowledge(self._acknowledgements.receive(data, pending.acknowledgeable))
+        self._settled()
 
     def _session(self) -> ExporterSession:
         """Return what makes messages for the client's session, as large as its path takes."""
@@ -203,7 +268,9 @@ class Exporter:
 
     async def _export(self, session: ExporterSession) -> None:
         """Send until the session is lost, is to end or, when stopping, nothing is left."""
+        self._report_at_s = 0.0
         while self._redirect is None:
+            await self._send_report(session)
             if not self._pending.waiting:
                 self._wake.clear()
                 self._pull()
@@ -246,12 +313,26 @@ class Exporter:
                 await self.client.send(messages)
         except ConnectionLost as lost:
             all_but(pending, session, lost.unsent)
-            pending.rewind()
             raise
         except asyncio.CancelledError:
-            pending.drop(ExportDropped.CUT_OFF, pending.taken)
+            if self._kept is None:
+                pending.drop(ExportDropped.CUT_OFF, pending.taken)
             raise
         all_but(pending, session, ())
+        self._settled()
+
+    async def _send_report(self, session: ExporterSession) -> None:
+        """Say what is counted here, when it is time, to a collector of ours."""
+        now_s = time.monotonic()
+        if self._report is None or not self.client.acknowledges or now_s < self._report_at_s:
+            return
+        self._report_at_s = now_s + REPORT_S
+        await self.client.send(session.report(self._report(), now_ms() // 1000))
+
+    def _settled(self) -> None:
+        """Have what is kept forgotten as far as it is settled: sent, or acknowledged."""
+        if self._kept is not None:
+            self._kept.settled()
 
     async def _rest(self) -> None:
         """Wait until there may be something to send, or the session is lost."""

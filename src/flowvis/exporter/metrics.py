@@ -12,6 +12,7 @@ from flowvis.exporter.export import Exporter
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.denied import DeniedTable
+from flowvis.exporter.unacknowledged import Unacknowledged
 from flowvis.exporter.watch import BUCKETS, KernelWatchStats, Watch
 from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.runtime.metrics import ReadingsCollector, StatsCollector
@@ -92,6 +93,20 @@ def register(
         ),
     }
     registry.register(ReadingsCollector(PREFIX, own))
+    queue = exporter.queue
+    registry.register(StatsCollector(f"{PREFIX}_delivery", queue.stats))
+    delivery = {
+        "waiting": ("Records that wait to be sent", lambda: queue.waiting + queue.taken),
+        "unacknowledged": (
+            "Records sent and not yet acknowledged; kept, to be sent again if need be",
+            lambda: queue.unacknowledged,
+        ),
+        "collector_acknowledges": (
+            "1 where the collector of the last session acknowledges what is stored",
+            lambda: int(client.acknowledges),
+        ),
+    }
+    registry.register(ReadingsCollector(f"{PREFIX}_delivery", delivery))
 
 
 def register_denied(registry: CollectorRegistry, table: DeniedTable, watch: DeniedWatch) -> None:
@@ -105,8 +120,11 @@ def register_denied(registry: CollectorRegistry, table: DeniedTable, watch: Deni
         registry.register(StatsCollector(f"{prefix}_audit_log_file", watch.follower.stats))
 
 
-def register_state(registry: CollectorRegistry, states: Sequence[StateFile]) -> None:
-    """Expose how the state files fare."""
+def register_state(
+    registry: CollectorRegistry, states: Sequence[StateFile], unacknowledged: Unacknowledged
+) -> None:
+    """Expose how the state files and those of records fare."""
+    registry.register(StatsCollector(f"{PREFIX}_unacknowledged", unacknowledged.stats))
     for state, kind in zip(states, ("", "denied_"), strict=False):
         registry.register(StatsCollector(f"{PREFIX}_{kind}state", state.journal.stats))
 

@@ -13,7 +13,7 @@ from flowvis.exporter.older import from_antrea
 from flowvis.fields import PROTOCOLS
 from flowvis.inventory.settings import KubernetesSettings, ObjectName, parse_object_name
 from flowvis.ipfix.receivers import AntreaRelease, parse_release
-from flowvis.runtime.memory import MemorySettings
+from flowvis.runtime.memory import ByteSize, MemorySettings
 from flowvis.runtime.sections import LogSettings, StatusSettings
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import CollectorAddress, parse_collector_address, parse_host
@@ -86,8 +86,8 @@ class FlowExporterOptions:
     )
     pending_records: int = option(
         65_536,  # 25 MB; an hour of 18 ended connections a second
-        doc="Records of ended connections kept while the collector is away; at more, the oldest "
-        "are dropped and counted",
+        doc="Records kept while the collector is away, or until it has acknowledged them; at "
+        "more, the oldest are dropped and counted",
         minimum=10_000,  # a batch on its way has up to 8192
     )
 
@@ -308,12 +308,19 @@ class StateSettings:
 
     enable: bool = option(
         True,
-        doc="Whether what was exported is remembered over a restart or a crash, and not exported "
-        "again",
+        doc="Whether what was exported is remembered over a restart or a crash and not exported "
+        "again, and what was not acknowledged is kept and sent again",
     )
     directory: Path = option(
         Path("/run/flow-exporter"),
         doc="Where: on a file system that a reboot clears, in Kubernetes the node's (hostPath)",
+    )
+    max_bytes: ByteSize = option(
+        "32Mi",  # 130,000 records; where the file system is in memory, what is used is the Pod's
+        doc="Bytes of records there that the collector has not acknowledged, for the exporter that "
+        "follows one that is killed; at more, a kill loses the oldest",
+        parse=ByteSize.parse,
+        takes="a size such as 32Mi",
     )
 
 

@@ -18,7 +18,7 @@ from flowvis.exporter.tables.reported import Reported
 log = logging.getLogger(__name__)
 
 
-class ReportingTable(Protocol):
+class HandingOnTable(Protocol):
     """What has something to hand on."""
 
     max_connections: int
@@ -37,12 +37,20 @@ class StateFile:
     """Component: hands what a table has exported on from one exporter to the next."""
 
     def __init__(
-        self, directory: Path, node_name: str, table: ReportingTable, kind: str = ""
+        self,
+        directory: Path,
+        node_name: str,
+        table: HandingOnTable,
+        kind: str = "",
+        *,
+        keep: Callable[[Batch], None] = lambda _: None,
     ) -> None:
+        """`keep` has records written before what is reported with them is."""
         self.name = f"state {kind}".strip()
         path = directory / f"{quote(node_name, safe='')}{kind and '.'}{kind}.state"
         self.journal = Journal(path, table.reported(), max_connections=table.max_connections)
         self._table = table
+        self._keep = keep
         self._failing = False
         self._handed_on = False
 
@@ -69,8 +77,9 @@ class StateFile:
         self._rewrite()
         self.journal.close()
 
-    def _note(self, _records: Batch, reported: Reported) -> None:
-        if self._handed_on:
+    def _note(self, records: Batch, reported: Reported) -> None:
+        self._keep(records)
+        if self._handed_on or not len(reported):
             return
         try:
             self.journal.append(reported)

@@ -10,9 +10,6 @@ DIRECTION = "flowDirection"
 ORIGINAL_DOMAIN = "originalObservationDomainId"
 ORIGINAL_EXPORTER = "originalExporterIP"
 
-INGRESS, EGRESS = 0, 1
-"""Values of flowDirection; Antrea sends 255 where neither is right."""
-
 ORIGIN: tuple[Field, ...] = (
     Field(
         DIRECTION,

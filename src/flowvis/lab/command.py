@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from random import randrange
 from typing import Any
 
 from flowvis.lab import doors, isolation
@@ -14,6 +15,8 @@ from flowvis.lab.options import Options
 from flowvis.lab.scenarios import SCENARIOS
 from flowvis.lab.shell import shell
 from flowvis.runtime.durations import parse_duration
+
+MAX_SEED = 1 << 32
 
 DESCRIPTION = """\
 Two nodes with Pods in network namespaces of this machine, with real traffic between them, a
@@ -29,6 +32,7 @@ examples:
   flowctl lab run --duration 30s -o json    every byte checked; exit code 0 only if all agree
   flowctl lab run --scenario service --fault restart-aggregator
   flowctl lab run --cni pools --rounds 2
+  flowctl lab run --duration 10m --fault kill-any --seed 7
   flowctl lab run --fault flood --fault api-server
 """
 
@@ -109,6 +113,11 @@ def _add_run_arguments(parser: argparse.ArgumentParser, duration_s: float) -> No
         metavar="NAME",
         help="what goes wrong meanwhile; may be repeated (see `flowctl lab faults`)",
     )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="decides when faults at random moments happen (default: another each time)",
+    )
 
 
 def _duration(text: str) -> float:
@@ -150,6 +159,7 @@ def _options(arguments: argparse.Namespace, found: Doors) -> Options:
         rounds=arguments.rounds,
         events=arguments.events,
         faults=tuple(arguments.fault or ()),
+        seed=randrange(MAX_SEED) if arguments.seed is None else arguments.seed,  # noqa: S311
         output=arguments.output,
         keep=arguments.keep,
         doors=found,

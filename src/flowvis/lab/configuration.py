@@ -3,6 +3,9 @@
 Intervals are short, so that a run of seconds has several of each.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,15 @@ ROOM = RUN / "flowvis"
 MOUNTED = ROOM / "mounted"
 """The exporters' certificates, as the kubelet mounts them; node-2's asks the API instead."""
 
+COLLECTOR_PORT = 4739
+
 CONTROL_SOCKET = ROOM / "flow-aggregator.sock"
-STORE = f"embedded://{ROOM}/store"
+EMBEDDED = f"embedded://{ROOM}/store"
+SERVER_PORT, SERVER_RELAY_PORT = 9000, 19000
+"""Of a ClickHouse server, and of the relay to it, where a fault wants one."""
+
+SERVER = f"tcp://127.0.0.1:{SERVER_PORT}"
+RELAYED_SERVER = f"tcp://127.0.0.1:{SERVER_RELAY_PORT}"
 
 API_PORT = 10348
 """Of the aggregator's API on loopback, without TLS."""
@@ -53,16 +63,41 @@ def exporter_name(node: LabNode) -> str:
     return f"flow-exporter-{node.name}"
 
 
-def write(*, events: bool, token: str = "") -> None:
-    """Write all files of all daemons; whoever has the token may use the aggregator's API."""
+@dataclass(frozen=True)
+class Asked:
+    """What a run wants otherwise than most."""
+
+    events: bool = True
+    """Whether the exporters subscribe to conntrack's events."""
+    token: str = ""
+    """Whoever has it may use the aggregator's API."""
+    store: str = EMBEDDED
+    aggregator: Sequence[Mapping[str, Any]] = ()
+    """Parts of its file that take the place of others."""
+    exporter: Sequence[Mapping[str, Any]] = ()
+
+
+def write(asked: Asked) -> None:
+    """Write all files of all daemons."""
     ROOM.mkdir()
     tokens = _tokens()
     tokens.touch(mode=0o600)
-    tokens.write_text(f"{token} demo\n" if token else "")
-    _write(AGGREGATOR, {**_aggregator(), "tls": _files(ROOM / "own")})
+    tokens.write_text(f"{asked.token} demo\n" if asked.token else "")
+    aggregator = {**_aggregator(asked.store), "tls": _files(ROOM / "own")}
+    _write(AGGREGATOR, reduce(_with, asked.aggregator, aggregator))
     for node in NODES:
         tls = _objects() if node == NODE_2 else _files(MOUNTED)
-        _write(exporter_name(node), {**_exporter(node, events=events), "tls": tls})
+        exporter = {**_exporter(node, events=asked.events), "tls": tls}
+        _write(exporter_name(node), reduce(_with, asked.exporter, exporter))
+
+
+def _with(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which those of `more` take the place of theirs, section by section."""
+    merged = dict(settings)
+    for key, value in more.items():
+        before = merged.get(key)
+        merged[key] = _with(before, value) if isinstance(before, dict) else value
+    return merged
 
 
 def _write(name: str, settings: dict[str, Any]) -> None:
@@ -89,11 +124,11 @@ def _tokens() -> Path:
     return ROOM / "tokens"
 
 
-def _aggregator() -> dict[str, Any]:
+def _aggregator(store: str) -> dict[str, Any]:
     return {
         "activeFlowRecordTimeout": f"{ACTIVE_RECORD_S:g}s",
         "recordContents": {"podLabels": True},
-        "clickHouse": {"enable": True, "databaseURL": STORE, "commitInterval": "1s"},
+        "clickHouse": {"enable": True, "databaseURL": store, "commitInterval": "1s"},
         "certificates": {"issue": True, "checkInterval": "1s"},
         "listen": {"maxSessionAge": "3s"},
         "controlSocket": str(CONTROL_SOCKET),
@@ -110,7 +145,7 @@ def _exporter(node: LabNode, *, events: bool) -> dict[str, Any]:
     return {
         "flowExporter": {
             "enable": True,
-            "flowCollectorAddr": f"{NAMES.namespace}/{AGGREGATOR}:4739:tls",
+            "flowCollectorAddr": f"{NAMES.namespace}/{AGGREGATOR}:{COLLECTOR_PORT}:tls",
             "flowPollInterval": "1s",
             "activeFlowExportTimeout": "2s",
             "idleFlowExportTimeout": "4s",

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
 from flowvis.lab import policies
-from flowvis.lab.configuration import AGGREGATOR, NAMES
+from flowvis.lab.configuration import AGGREGATOR, COLLECTOR_PORT, NAMES
 from flowvis.lab.plan import (
     AGENT,
     CART,
@@ -153,7 +153,12 @@ def _service(service: Service, now: datetime) -> Object:
 def _collector(now: datetime) -> Object:
     """Return the aggregator's own Service; its address needs no translation here."""
     addresses = list(CONTROL_ADDRESSES)
-    port = {"name": "ipfix-tls", "protocol": "TCP", "port": 4739, "targetPort": 4739}
+    port = {
+        "name": "ipfix-tls",
+        "protocol": "TCP",
+        "port": COLLECTOR_PORT,
+        "targetPort": COLLECTOR_PORT,
+    }
     spec = {"clusterIP": addresses[0], "clusterIPs": addresses, "ports": [port]}
     return {**_object("Service", now, AGGREGATOR, NAMES.namespace), "spec": spec}
 

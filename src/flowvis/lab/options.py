@@ -24,6 +24,8 @@ class Options:
     """Whether the exporters subscribe to conntrack's events."""
     faults: tuple[str, ...] = ()
     """What goes wrong meanwhile: names of `faults.FAULTS`."""
+    seed: int = 0
+    """For what faults do at random moments."""
     output: str = "text"
     keep: bool = False
     """Stay after the end until interrupted."""

@@ -31,16 +31,39 @@ class DaemonProcess:
         self._command = (sys.executable, "-m", module, "--config", str(ROOM / f"{name}.yaml"))
         self._namespace = namespace
         self._log = ROOM / f"{name}.log"
+        self._log_began = 0
+        """Where what the present process writes begins in it."""
         self._process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
+        """Variables that it gets beside those of all."""
 
     async def start(self) -> None:
         """Start it and wait until it says that it is ready."""
-        process = self._process = self._spawn()
+        self.spawn()
+        await self.ready()
+
+    def spawn(self) -> None:
+        """Start it, and wait for nothing."""
+        with self._log.open("ab") as log, inside(self._namespace):
+            self._log_began = log.tell()
+            self._process = subprocess.Popen(
+                self._command,
+                env={**_environment(), **self.environment},
+                cwd=ROOM,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    async def ready(self) -> None:
+        """Wait until it says that it is ready."""
+        process = self._process
         try:
             async with asyncio.timeout(READY_S):
                 while not await asyncio.to_thread(self._ready):
-                    if process.poll() is not None:
-                        raise SystemRefused(self.complain(f"ended with {process.returncode}"))
+                    if process is None or process.poll() is not None:
+                        code = process.returncode if process else "nothing"
+                        raise SystemRefused(self.complain(f"ended with {code}"))
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise SystemRefused(self.complain(f"is not ready after {READY_S:g} s")) from None
@@ -56,6 +79,17 @@ class DaemonProcess:
             self._process.kill()
             return await asyncio.to_thread(self._process.wait)
 
+    async def kill(self) -> None:
+        """End it by SIGKILL, whatever it is doing; it leaves no books."""
+        if self._process is not None:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal that it outlives: SIGSTOP, SIGCONT."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def complain(self, what: str) -> str:
         """Say what is wrong with it, with the end of its log."""
         lines = self._log.read_text(errors="replace").splitlines()[-TAIL:]
@@ -63,18 +97,9 @@ class DaemonProcess:
 
     def closing_books(self) -> Ledger:
         """Return the books that it wrote when it ended."""
-        return closing_books(self._log.read_text(errors="replace"))
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log, inside(self._namespace):
-            return subprocess.Popen(
-                self._command,
-                env=_environment(),
-                cwd=ROOM,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        with self._log.open(errors="replace") as log:
+            log.seek(self._log_began)
+            return closing_books(log.read())
 
     def _ready(self) -> bool:
         try:

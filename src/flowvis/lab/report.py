@@ -23,14 +23,33 @@ class Report:
     records: int = 0
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     """By daemon."""
+    named: dict[str, int] = field(default_factory=dict)
+    """Losses that the books name, by daemon, stage and reason."""
+    deaths: int = 0
+    """How often daemons were ended by a fault."""
+    recovered_s: float | None = None
+    """From the end of the traffic until the store's sums were the truth; None: never, or not
+    asked."""
     problems: list[str] = field(default_factory=list)
     """What went wrong outside of the scenarios."""
+
+    @property
+    def lost_unnamed(self) -> int:
+        """Connections of which something is missing, beyond the losses that the books name."""
+        short = sum(finding.short for finding in self.findings)
+        return max(0, short - sum(self.named.values()))
+
+    @property
+    def doubled(self) -> int:
+        """Records that are stored twice."""
+        return sum(finding.doubled for finding in self.findings)
 
     @property
     def ok(self) -> bool:
         """Whether every scenario agrees, all books balance, and nothing else went wrong."""
         balanced = all(ledger["balanced"] for ledger in self.ledgers.values())
-        return balanced and not self.problems and all(finding.ok for finding in self.findings)
+        right = all(finding.ok for finding in self.findings) and not self.lost_unnamed
+        return balanced and right and not self.problems
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON has it."""
@@ -40,6 +59,11 @@ class Report:
             "correlated": self.correlated,
             "records": self.records,
             "scenarios": [finding.as_dict() for finding in self.findings],
+            "deaths": self.deaths,
+            "lost_unnamed": self.lost_unnamed,
+            "doubled": self.doubled,
+            "named": self.named,
+            "recovered_s": self.recovered_s,
             "ledger": self.ledgers,
             "problems": self.problems,
         }
@@ -52,6 +76,8 @@ class Report:
             f"{self.records} records: {verdict}"
         )
         problems = [*self.problems]
+        if self.lost_unnamed:
+            problems.append(f"{self.lost_unnamed} connections are short, and no book says why")
         for finding in self.findings:
             problems += [f"{finding.name}: {problem}" for problem in finding.problems]
         return Group(

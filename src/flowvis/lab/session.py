@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from random import Random
 
 from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.clickhouse.store import StoreSettings, open_store
-from flowvis.lab import configuration, network, traffic
+from flowvis.lab import configuration, network, sums, traffic
+from flowvis.lab.clickhouse import ClickHouse
 from flowvis.lab.cluster import ControlPlane
-from flowvis.lab.configuration import AGGREGATOR, PAUSE_S, TRACKING, exporter_name
-from flowvis.lab.faults import FAULTS, Fault
+from flowvis.lab.configuration import AGGREGATOR, PAUSE_S, ROOM, TRACKING, Asked, exporter_name
+from flowvis.lab.faults import FAULTS
+from flowvis.lab.faults.fault import Fault
+from flowvis.lab.links import Links
 from flowvis.lab.measured import TIMES, Row, Run
 from flowvis.lab.namespaces import set_sysctls
 from flowvis.lab.options import Options
@@ -23,8 +28,14 @@ from flowvis.lab.rules import read_witness
 from flowvis.lab.scenarios import choose
 from flowvis.lab.verdict import connection, judge
 
+RECOVERY_S = 60.0  # until the store's sums are the truth
+STILL_S = 15.0  # without a change: nothing more will come
+ASK_S = 1.0
+
 QUIET_S = 0.5  # after the last exchange: the last FIN and its ACK are on their way
 MAX_ROWS = 1_000_000
+
+STORE_PORTS = configuration.SERVER_RELAY_PORT, configuration.SERVER_PORT
 
 Say = Callable[[str], None]
 
@@ -38,6 +49,7 @@ class Lab:
         self._faults = [FAULTS[name] for name in options.faults]
         self._deaf = any(fault.deafens for fault in self._faults)
         self._split = any(fault.splits for fault in self._faults)
+        self._by_sums = any(fault.by_sums for fault in self._faults)
         # A refusal ends what the kernel has just begun: only an event reports it, in one record of
         # each node, which must meet in one aggregator.
         brief = options.events and not self._split
@@ -48,6 +60,12 @@ class Lab:
         """When daemons were ended, and when they were there again."""
         self._pauses: list[tuple[float, float]] = []
         self.duration_s = options.duration_s
+        self.random = Random(options.seed)  # noqa: S311  when daemons die is no secret
+        """For moments and choices of faults."""
+        self.store = ClickHouse(ROOM / "clickhouse", configuration.SERVER_PORT)
+        """Runs where a fault wants a server."""
+        self._server = any(fault.server for fault in self._faults)
+        self._store_url = configuration.SERVER if self._server else configuration.EMBEDDED
         self.cluster = ControlPlane()
         self.aggregator = DaemonProcess(AGGREGATOR, "flowvis.cli.aggregator", "")
         self.exporters = [
@@ -62,8 +80,26 @@ class Lab:
             # Nobody hears the events while an exporter is away: what it misses must stay listed.
             for node in NODES:
                 set_sysctls(node.name, TRACKING)
-        configuration.write(events=self._options.events, token=token)
+        links = any(fault.links for fault in self._faults)
+        configuration.write(
+            Asked(
+                events=self._options.events,
+                token=token,
+                store=configuration.RELAYED_SERVER if links and self._server else self._store_url,
+                aggregator=[fault.aggregator for fault in self._faults],
+                exporter=[fault.exporter for fault in self._faults],
+            )
+        )
+        if self._server:
+            self.store.install()
+            await self.store.start()
+        self.links = Links(STORE_PORTS if self._server else None)
+        if links:
+            await self.links.open()
         await self.cluster.start(datetime.now(UTC))
+        for fault in self._faults:
+            if fault.prepare is not None:
+                fault.prepare(self)
         self._say("Starting flow-aggregator, and flow-exporter on each node")
         await self.aggregator.start()
         self.cluster.mount()
@@ -106,6 +142,11 @@ class Lab:
         if fault.run is not None:
             await fault.run(self)
 
+    @property
+    def daemons(self) -> list[DaemonProcess]:
+        """The aggregator and all exporters."""
+        return [self.aggregator, *self.exporters]
+
     async def sessions(self) -> set[str]:
         """Return the exporters' sessions that the aggregator has."""
         found = await asyncio.to_thread(
@@ -115,14 +156,59 @@ class Lab:
 
     async def close(self) -> Report:
         """End the daemons, read the store, and judge."""
+        if self._by_sums:
+            await self._recover()
         self._say("Ending the daemons; each hands on all that it has")
         for exporter in self.exporters:
             await self._stop(exporter)
         await self._stop(self.aggregator)
         await self.cluster.server.stop()
-        rows = await asyncio.to_thread(_stored)
+        await self.links.close()
+        rows = await asyncio.to_thread(_stored, self._store_url)
+        await self.store.stop()
         self._judge(rows)
         return self._report
+
+    async def _recover(self) -> None:
+        """Wait until the store has what was sent, or nothing more comes."""
+        self._say("Waiting until the store has what was sent")
+        began_s = changed_s = time.monotonic()
+        before = -1
+        while (now_s := time.monotonic()) < min(began_s + RECOVERY_S, changed_s + STILL_S):
+            missing = await self._missing()
+            if not missing:
+                self._report.recovered_s = round(time.monotonic() - began_s, 1)
+                return
+            if missing != before:
+                before, changed_s = missing, now_s
+            await asyncio.sleep(ASK_S)
+
+    async def _missing(self) -> int:
+        """Return how many connections' sums in the store are not the truth; -1: it cannot say."""
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*FLOWCTL, "sql", "-o", "json", sums.QUESTION],
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            return -1
+        answer = [list(json.loads(line).values()) for line in done.stdout.splitlines()]
+        return sums.missing(self._scenarios, self._witnesses(), sums.answered(answer))
+
+    def _witnesses(self) -> sums.Witnesses:
+        clients = {scenario.client.host for scenario in self._scenarios}
+        return {host: read_witness(host) for host in clients}
+
+    async def kill(self, daemon: DaemonProcess) -> None:
+        """End a daemon by SIGKILL, and do not start it again."""
+        self._report.deaths += 1
+        await daemon.kill()
+
+    async def terminate(self, daemon: DaemonProcess) -> None:
+        """End a daemon by SIGTERM, whether it is ready or not, and do not start it again."""
+        self._report.deaths += 1
+        await self._stop(daemon, f" before {self._report.deaths}")
 
     async def restart(self, daemons: Sequence[DaemonProcess]) -> None:
         """End daemons by SIGTERM and start them again."""
@@ -138,32 +224,39 @@ class Lab:
 
     async def _stop(self, daemon: DaemonProcess, which: str = "") -> None:
         code = await daemon.stop()
+        if code == -signal.SIGTERM and which:
+            return  # it had not yet begun
         self._report.ledgers[daemon.name + which] = daemon.closing_books()
         if code:
             self._report.problems.append(daemon.complain(f"ended with {code}"))
 
     def _judge(self, rows: Sequence[Row]) -> None:
         report = self._report
-        clients = {scenario.client.host for scenario in self._scenarios}
-        witnesses = {host: read_witness(host) for host in clients}
+        witnesses = self._witnesses()
+        if self._by_sums:
+            report.findings = sums.judge(self._scenarios, witnesses, rows)
+        else:
+            report.findings = judge(self._scenarios, witnesses, rows, self._run())
+        report.named = sums.losses(report.ledgers)
+        report.records = len(rows)
+        report.flows = len({connection(row) for row in rows})
+        both = [row for row in rows if row["originalFlowsPresent"] == 2]
+        report.correlated = len({connection(row) for row in both})
+
+    def _run(self) -> Run:
         deaf = (min(self._restarts_s), max(self._restarts_s)) if self._deaf else None
-        run = Run(
+        return Run(
             round(self._began_s),
             round(time.time()),
             split=self._split,
             deaf=deaf,
             pauses=tuple(self._pauses),
         )
-        report.findings = judge(self._scenarios, witnesses, rows, run)
-        report.records = len(rows)
-        report.flows = len({connection(row) for row in rows})
-        both = [row for row in rows if row["originalFlowsPresent"] == 2]
-        report.correlated = len({connection(row) for row in both})
 
 
-def _stored() -> list[Row]:
+def _stored(url: str) -> list[Row]:
     """Return all records of the store, once nobody else has it open; times as seconds."""
-    store = open_store(StoreSettings(database_url=configuration.STORE))
+    store = open_store(StoreSettings(database_url=url))
     chosen = (f"toUInt32({name})" if name in TIMES else name for name in FLOWS_COLUMNS)
     try:
         result = store.query(f"SELECT {', '.join(chosen)} FROM flows", max_rows=MAX_ROWS)  # noqa: S608  constants

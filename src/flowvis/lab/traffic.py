@@ -39,9 +39,9 @@ async def servers() -> AsyncIterator[None]:
     finally:
         for server in listening:
             server.close()
+        # Nothing is awaited here: that would hide why the body ends, if that is an error.
         for task in answering:
             task.cancel()
-        await asyncio.gather(*answering, return_exceptions=True)
 
 
 async def run(scenarios: Sequence[Scenario], duration_s: float) -> None:

@@ -42,8 +42,11 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.reference.conntrack import EntryDecoder as EntryDecoder
     from flowvis.native.reference.dpctl import LineDecoder as LineDecoder
     from flowvis.native.reference.flows import FlowIndex as FlowIndex
-    from flowvis.native.reference.flows import order_endpoints as order_endpoints
     from flowvis.native.reference.flows import pack_keys as pack_keys
+    from flowvis.native.reference.halves import correlation_keys as correlation_keys
+    from flowvis.native.reference.halves import made_of as made_of
+    from flowvis.native.reference.halves import order_endpoints as order_endpoints
+    from flowvis.native.reference.halves import sides as sides
     from flowvis.native.reference.ipfix import RecordDecoder as RecordDecoder
     from flowvis.native.reference.ipfix import RecordEncoder as RecordEncoder
     from flowvis.native.reference.ipfix import RecordTarget as RecordTarget
@@ -56,7 +59,9 @@ else:
     EntryDecoder = _leaf("conntrack").EntryDecoder
     LineDecoder = _leaf("dpctl").LineDecoder
     FlowIndex = _leaf("flows").FlowIndex
-    order_endpoints, pack_keys = _leaf("flows").order_endpoints, _leaf("flows").pack_keys
+    pack_keys = _leaf("flows").pack_keys
+    sides, correlation_keys = _leaf("halves").sides, _leaf("halves").correlation_keys
+    made_of, order_endpoints = _leaf("halves").made_of, _leaf("halves").order_endpoints
     Merger = _leaf("merge").Merger
     RecordDecoder = _leaf("ipfix").RecordDecoder
     RecordEncoder = _leaf("ipfix").RecordEncoder

@@ -14,44 +14,15 @@ import os
 
 import numpy as np
 
-from flowvis.native.contract.flows import check_columns, check_endpoints, check_index, check_keys, width
+from flowvis.native.contract.flows import check_columns, check_index, check_keys, width
 
 cnp.import_array()
 
 cdef extern from *:
     """
-    #include <endian.h>
     #include <string.h>
     #define flowvis_prefetch(address) __builtin_prefetch((address), 1)
     #define flowvis_lowest_bit(word) __builtin_ctzll(word)
-
-    /* Exchange two endpoints of 18 bytes if the first is the larger. Without branches, since which
-       one is larger is as good as random. */
-    static inline uint8_t flowvis_order(uint8_t *key) {
-        uint64_t a[2], b[2], larger, mask, moved;
-        uint16_t c, d, port;
-        memcpy(a, key, 16);
-        memcpy(&c, key + 16, 2);
-        memcpy(b, key + 18, 16);
-        memcpy(&d, key + 34, 2);
-        larger = (be64toh(a[0]) > be64toh(b[0])) | ((a[0] == b[0]) & ((be64toh(a[1]) > be64toh(b[1]))
-            | ((a[1] == b[1]) & (be16toh(c) > be16toh(d)))));
-        mask = -larger;
-        moved = (a[0] ^ b[0]) & mask;
-        a[0] ^= moved;
-        b[0] ^= moved;
-        moved = (a[1] ^ b[1]) & mask;
-        a[1] ^= moved;
-        b[1] ^= moved;
-        port = (c ^ d) & mask;
-        c ^= port;
-        d ^= port;
-        memcpy(key, a, 16);
-        memcpy(key + 16, &c, 2);
-        memcpy(key + 18, b, 16);
-        memcpy(key + 34, &d, 2);
-        return larger;
-    }
 
     /* Copy items of one column to where they go in each row: sizes that the compiler knows are a
        move or two, and not a call. */
@@ -71,7 +42,6 @@ cdef extern from *:
     """
     void flowvis_spread(uint8_t *rows, int64_t row_size, const uint8_t *items, int64_t stride,
                         int64_t size, int64_t n) nogil
-    uint8_t flowvis_order(uint8_t *key) nogil
     void flowvis_prefetch(const void *address) nogil
     int flowvis_lowest_bit(uint64_t word) nogil
 
@@ -317,15 +287,3 @@ def pack_keys(*columns):
         flowvis_spread(target, total, source, stride, size, n)
         at += size
     return array
-
-
-def order_endpoints(keys):
-    """Bring the two endpoints that keys begin with in order; return which keys were turned."""
-    check_endpoints(keys)
-    cdef uint8_t[:, ::1] rows = keys
-    cdef int64_t n = rows.shape[0], row
-    turned_array = np.empty(n, dtype=bool)
-    cdef uint8_t[::1] turned = turned_array.view(np.uint8)
-    for row in range(n):
-        turned[row] = flowvis_order(&rows[row, 0])
-    return turned_array

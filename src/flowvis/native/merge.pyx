@@ -6,7 +6,7 @@ Contract: `flowvis.native.contract.merge`; in plain Python: `flowvis.native.refe
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -41,7 +41,9 @@ cdef enum:
     START = 0
     END = 16
     WRITTEN_AT = 32
+    INTERVAL_START = 40
     EXPORTERS = 48
+    WRITTEN_RECORDS = 56
 
     BOTH = 3
     CLIENT = 4
@@ -88,14 +90,20 @@ cdef enum:
     TO_EXTERNAL = 3
     FROM_EXTERNAL = 4
 
+    ROWS_AHEAD = 4  # rows between the beginning of one's loading and its writing
     AHEAD = 3  # records between the beginning of a row's loading and its use
     LINE = 64  # bytes of a cache line
 
     OVERLAP_MS = 1000
     APART_MS = 10000
 
+cdef int64_t NEVER = contract.NEVER
+
 _CONSTANTS = {
-    "Header": {"START": START, "END": END, "WRITTEN_AT": WRITTEN_AT, "EXPORTERS": EXPORTERS},
+    "Header": {
+        "START": START, "END": END, "WRITTEN_AT": WRITTEN_AT, "INTERVAL_START": INTERVAL_START,
+        "EXPORTERS": EXPORTERS, "WRITTEN": WRITTEN_RECORDS,
+    },
     "Sides": {
         "BOTH": BOTH, "CLIENT": CLIENT, "CORRELATE": CORRELATE, "SERVER": SERVER,
         "LEANS": HALF_LEANS, "AGAIN": AGAIN,
@@ -161,6 +169,7 @@ cdef struct Counter:
 cdef struct Column:
     const uint8_t *data
     int64_t stride
+    int64_t width
 
 
 cdef struct Record:
@@ -197,11 +206,14 @@ cdef class Merger:
     cdef int counter_count
     cdef int column_count
     cdef int64_t row_size
+    cdef int64_t end, reason, interval, interval_size  # as the program has them
     cdef int64_t later  # the slot whose row is being loaded; -1: none
     cdef uint8_t *rows
     cdef uint64_t[:] state
     cdef int64_t[:] due
     cdef int64_t[:] seen
+    cdef int64_t[:] cycle
+    cdef int64_t current  # the cycle of the records at hand
     cdef int64_t[::1] counts
     cdef int64_t active_timeout_ms
     cdef int64_t correlation_wait_ms
@@ -218,10 +230,13 @@ cdef class Merger:
         self.state = flows.state
         self.due = flows.due
         self.seen = flows.seen
+        self.cycle = flows.cycle
         self.counts = counts
         self.active_timeout_ms = active_timeout_ms
         self.correlation_wait_ms = correlation_wait_ms
         self.row_size = program.row_size
+        self.end, self.reason, self.interval = program.end, program.reason, program.interval[0]
+        self.interval_size = program.interval[1] - program.interval[0]
         self.rows = <uint8_t *>cnp.PyArray_DATA(flows.rows)
         self.step_count = len(program.steps)
         self.counter_count = len(program.counters)
@@ -256,6 +271,8 @@ cdef class Merger:
                 run[0] = Run(step.op, step.size, at, at)
                 self.run_count += 1
             run.last += 1
+        for at, width in enumerate(program.widths):
+            self.columns[at].width = width
         for at, counter in enumerate(program.counters):
             self.counters[at].total = counter.total
             self.counters[at].delta = counter.delta
@@ -267,9 +284,11 @@ cdef class Merger:
     def merge(self, records, int64_t now_ms, int64_t first=0, int64_t resolved=-1):
         """Merge from `first`; return the first record that needs a decision, or their number."""
         if records is not self.records:
-            contract.check_records(self.program, self.flows, records)
+            if not self.fit(records):
+                contract.check_records(self.program, self.flows, records)
             self.held = self.point_at(records.columns)
             self.records = records
+            self.current = records.cycle
         cdef const uint64_t[::1] starts = np.ascontiguousarray(records.starts, dtype=np.uint64)
         cdef const uint64_t[::1] ends = np.ascontiguousarray(records.ends, dtype=np.uint64)
         cdef const uint8_t[::1] reasons = np.ascontiguousarray(records.reasons, dtype=np.uint8)
@@ -302,14 +321,80 @@ cdef class Merger:
         self.records = self.held = None
         return n
 
+    def write(self, slots, int64_t now_ms):
+        """Begin the next interval of flows; return rows, states and what began anew: see there."""
+        contract.check_slots(self.flows, slots)
+        cdef const int64_t[::1] wanted = np.ascontiguousarray(slots, dtype=np.int64)
+        cdef int64_t n = wanted.shape[0], at
+        rows_array = np.empty((n, self.row_size), dtype=np.uint8)
+        states_array = np.empty(n, dtype=np.uint64)
+        cdef uint8_t *copies = <uint8_t *>cnp.PyArray_DATA(rows_array)
+        anew_array = np.empty(n, dtype=bool)
+        cdef uint64_t[::1] states = states_array
+        cdef uint8_t[::1] anew = anew_array.view(np.uint8)
+        cdef uint8_t *row
+        for at in range(n):
+            if at + ROWS_AHEAD < n:
+                self.fetch_row(wanted[at + ROWS_AHEAD])
+            row = self.rows + wanted[at] * self.row_size
+            states[at] = self.state[wanted[at]]
+            memcpy(copies + at * self.row_size, row, self.row_size)
+            anew[at] = self.began_anew(row)
+            memset(row + self.interval, 0, self.interval_size)
+            store(row + WRITTEN_AT, <uint64_t>now_ms)
+            store(row + INTERVAL_START, number(row + self.end))
+            (<uint32_t *>(row + WRITTEN_RECORDS))[0] += 1
+            self.state[wanted[at]] = written_state(states[at], row[self.reason])
+            self.due[wanted[at]] = NEVER
+        return rows_array, states_array, anew_array
+
+    cdef inline bint began_anew(self, const uint8_t *row) noexcept nogil:
+        cdef const Tally *tally
+        cdef uint64_t differences = 0
+        cdef int at, side
+        for at in range(self.counter_count):
+            for side in range(2):
+                tally = &self.counters[at].sides[side]
+                differences |= number(row + tally.total) ^ number(row + tally.last)
+        return differences != 0
+
+    cdef inline void fetch_row(self, int64_t slot) noexcept nogil:
+        cdef int64_t at = 0
+        flowvis_prefetch_row(&self.state[slot])
+        while at < self.row_size:
+            flowvis_prefetch_row(self.rows + slot * self.row_size + at)
+            at += LINE
+
+    cdef bint fit(self, records) except -1:
+        """Whether `check_records`, which has the words for it, has nothing to say."""
+        cdef cnp.ndarray slots = records.slots, column
+        cdef int64_t n = len(slots)
+        cdef int at
+        if len(records.columns) != self.column_count:
+            return False
+        for at in range(self.column_count):
+            column = records.columns[at]
+            if cnp.PyArray_NDIM(column) == 0 or cnp.PyArray_DIM(column, 0) != n:
+                return False
+            if cnp.PyArray_NBYTES(column) != n * self.columns[at].width:
+                return False
+        for column in (
+            records.starts, records.ends, records.reasons, records.sides, records.exporters,
+            records.reversed,
+        ):
+            if len(column) != n:
+                return False
+        return n == 0 or slots.max() < len(self.flows.rows)
+
     cdef list point_at(self, columns):
         """Find where the columns' values are; values themselves must be contiguous."""
         cdef int at
         cdef Column *place
+        cdef cnp.ndarray column
         held = []
         for at in range(self.column_count):
             column = columns[at]
-            if column.ndim > 1 and not column[:1].flags.c_contiguous:
+            if cnp.PyArray_NDIM(column) > 1 and not column[:1].flags.c_contiguous:
                 column = np.ascontiguousarray(column)
             held.append(column)
             place = &self.columns[at]
@@ -656,8 +741,22 @@ cdef class Merger:
         else:
             due = now_ms + self.correlation_wait_ms
         self.due[slot] = min(self.due[slot], due)
+        if not state & UNWRITTEN:
+            self.cycle[slot] = self.current
         self.state[slot] = state | LIVE | UNWRITTEN
         return MERGED if state & UNWRITTEN else HELD
+
+
+cdef inline uint64_t written_state(uint64_t state, uint8_t reason) noexcept nogil:
+    """The state of a flow once it is written."""
+    cdef bint alone = not state & SHARED and (state >> SIDES & BOTH) != BOTH
+    state &= ~<uint64_t>(UNWRITTEN | OVER)
+    state |= WRITTEN
+    if not alone:
+        state |= COMPLETE
+    if reason == END_OF_FLOW or reason == IDLE:
+        state |= OVER
+    return state
 
 
 cdef Tally tally(found):

@@ -62,7 +62,7 @@ class ExportDropped(Reason):
     PENDING_FULL = "pending-full", "the collector was away for longer than the queue lasts"
     UNCONFIRMED = (
         "unconfirmed",
-        "sent, but not acknowledged before the queue was full: it may have arrived",
+        "sent, not acknowledged, and can not be sent again: it may be stored",
     )
     OVERSIZE = "oversize", "no message is large enough for it"
     CUT_OFF = "cut-off", "the time to stop was up while they were being sent"
@@ -76,6 +76,7 @@ class FlowDropped(Reason):
     LATE = "late", "their node has reported something newer", False
     REPEATED = "repeated", "they say nothing new", False
     UNCHANGED = "unchanged", "only their end is later: nothing is written for that", False
+    LEFT = "left", "the aggregator stopped, and their exporters keep them for the next one", False
     FULL = "full", "every flow of the table waits to be written: raise maxFlows"
     FAILED = "failed", "a defect of ours, in the log with what is needed to reproduce it"
 
@@ -88,6 +89,9 @@ class OutgoingDropped(Reason):
     OVERSIZE = "oversize", "no message is large enough for it"
     CLOSED = "closed", "they came after the end"
     SHUTDOWN = "shutdown", "the time to stop was up"
+    SPOOL_FULL = "spool-full", "the store was away for longer than the spool lasts: the oldest go"
+    SPOOL_CORRUPT = "spool-corrupt", "their file in the spool is damaged, and kept as *.corrupt"
+    LEFT = "left", "in the spool as the aggregator stopped: the next one goes on with them", False
     FAILED = "failed", "a defect of ours, in the log"
 
 
@@ -119,7 +123,12 @@ PAGES = (
         PacketDropped,
     ),
     Page("exporter `denied connections`", "admitted", "reported and let go"),
-    Page("exporter `records`", "due", "handed to the kernel's TCP", dropped=ExportDropped),
+    Page(
+        "exporter `records`",
+        "due",
+        "acknowledged; handed to the kernel where the collector acknowledges nothing",
+        dropped=ExportDropped,
+    ),
     Page("aggregator `collector`", "decoded from sessions", "given to the correlator"),
     Page(
         "aggregator `correlator`",

@@ -98,12 +98,15 @@ class Client:
         server_name: str = "",
         hosts: Hosts = by_name,
         probe: bytes = b"",
+        fragments: bool = False,
         backoff: Backoff | None = None,
         on_data: Callable[[memoryview], None] | None = None,
         on_state: Callable[[bool], None] | None = None,
         on_attempt: Attempted | None = None,
     ) -> None:
         """`probe` is a message that changes nothing: see `Connection.probe`.
+
+        With `fragments`, a datagram may be larger than the path takes.
 
         With `on_data` acknowledgements are offered over TLS, and given to it where the collector
         takes the offer; its PeerError ends the session.
@@ -112,6 +115,7 @@ class Client:
         self.stats = ClientStats()
         self._hosts = hosts
         self._probe = probe
+        self._fragments = fragments
         self._backoff = backoff or Backoff()
         self._on_data = on_data
         self._offers = True
@@ -340,7 +344,7 @@ class Client:
     def _over(self, sock: socket.socket, context: ssl.SSLContext | None) -> Session:
         """Return the session over a connected socket."""
         if sock.type is socket.SOCK_DGRAM:
-            return DatagramConnection(sock, self._lost)
+            return DatagramConnection(sock, self._lost, fragments=self._fragments)
         return Connection(sock, self._channel(context), self._lost)
 
     def _context(self) -> ssl.SSLContext | None:

@@ -3,7 +3,8 @@
 Nobody says whether a datagram arrived, so a session ends only where the network says that it is in
 vain: no such port or host, or a message that is larger than the path takes. The kernel is told to
 fragment nothing (RFC 7011 section 10.3.3); how much fits is what it knows of the path when a
-session begins, and the next session's when it learns better.
+session begins, and the next session's when it learns better. Where messages cannot be made as small
+as that, fragments may be allowed: then a message is lost with any of them.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from flowvis.transport.connection import CLOSED
 
 IP_MTU_DISCOVER, IP_MTU = 10, 14  # linux/in.h
 IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24  # linux/in6.h
+PMTUDISC_DONT = 0  # in both: fragment what is larger than the path takes
 PMTUDISC_DO = 2  # in both: never fragment, and keep to what ICMP says of the path
 MOST_PAYLOAD = 65_507  # what IPv4's length field leaves: 65,535 less both headers
 
@@ -42,7 +44,9 @@ class DatagramConnection:
     datagrams = True
     protocol = ""
 
-    def __init__(self, sock: socket.socket, on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, on_lost: Callable[[str], None], *, fragments: bool = False
+    ) -> None:
         self.alive = True
         """Whether messages can be sent."""
         self.reason = ""
@@ -64,8 +68,8 @@ class DatagramConnection:
         self._began = self._loop.time()
         level, discover, self._mtu_option, self._headers = _OF_FAMILY[sock.family]
         self._level = level
-        sock.setsockopt(level, discover, PMTUDISC_DO)
-        self.max_message = self._most()
+        sock.setsockopt(level, discover, PMTUDISC_DONT if fragments else PMTUDISC_DO)
+        self.max_message = MOST_PAYLOAD if fragments else self._most()
         """Bytes of the largest message that the path takes whole."""
         self._loop.add_reader(sock, self._readable)
 

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis import checkpoint
-from flowvis.aggregator.correlation.key import GENERATION, KEY_SIZE, WAY
 from flowvis.aggregator.correlation.layout import COUNTED, HELD, ROW, SIDES, last
-from flowvis.batch import Column, same_addresses
+from flowvis.batch import Column
 from flowvis.fields import ICMP, Kind, Merge, Source
-from flowvis.native import FlowIndex, order_endpoints, pack_keys
-from flowvis.native.contract.flows import ENDPOINT
+from flowvis.native import FlowIndex, made_of, order_endpoints, pack_keys
+from flowvis.native.contract.halves import ENDPOINT, ENDPOINTS, GENERATION, KEY_SIZE, NEITHER, WAY
 from flowvis.native.contract.merge import FlowState, Sides
 from flowvis.strings import Strings
 
@@ -39,6 +38,12 @@ _TOTALS = tuple(
 _TRANSLATIONS = (
     ("source", "proxySnat", checkpoint.CLIENT_TRANSLATED),
     ("destination", "destinationService", checkpoint.SERVER_TRANSLATED),
+)
+_TRANSLATED = np.zeros(256, dtype=np.uint32)
+_TRANSLATED[[Sides.CLIENT, Sides.SERVER, Sides.CLIENT | Sides.SERVER]] = (
+    checkpoint.CLIENT_TRANSLATED,
+    checkpoint.SERVER_TRANSLATED,
+    checkpoint.CLIENT_TRANSLATED | checkpoint.SERVER_TRANSLATED,
 )
 _KEPT = checkpoint.STATE_BITS & ~(FlowState.UNWRITTEN | FlowState.PREVIOUS | FlowState.ONCE)
 _WAY_AT = 2 * ENDPOINT + 5
@@ -69,28 +74,22 @@ NONE = Flows(
 
 def checkpoints(
     rows: NDArray[np.void],
+    anew: NDArray[np.bool_],
     state: NDArray[np.uint64],
     keys: NDArray[np.uint8],
     strings: Strings,
 ) -> dict[str, Column]:
-    """Return the columns of `flowvis.checkpoint` of rows that are written, with their new state."""
-    bases = _bases(rows, strings)
-    known = bases >= 0
+    """Return the columns of `flowvis.checkpoint` of rows that are written, with their new state.
+
+    `anew`: which of them have a side whose counters began anew.
+    """
+    bases = _bases(rows, np.flatnonzero(anew), strings)
+    endpoints = {name: rows[name] for names in ENDPOINTS for name in names}
+    made = made_of(endpoints, keys, (state & FlowState.REVERSED) != 0)
     bits = (state & np.uint64(_KEPT)).astype(np.uint32)
     bits |= keys[:, _WAY_AT].astype(np.uint32) << np.uint32(checkpoint.WAY)
-    reversed_ = (state & FlowState.REVERSED) != 0
-    for at, (side, between, bit) in enumerate(_TRANSLATIONS):
-        at_rows = np.flatnonzero(_is_set(rows, between))
-        second = reversed_[at_rows] ^ bool(at)
-        met = np.where(
-            second[:, None],
-            keys[at_rows, ENDPOINT : 2 * ENDPOINT],
-            keys[at_rows, :ENDPOINT],
-        )
-        plain, translated = (_meets(rows[at_rows], name, met) for name in _names(side, between))
-        bits[at_rows[translated & ~plain]] |= np.uint32(bit)
-        known[at_rows[~translated & ~plain]] = False
-    bits[~known] = 0
+    bits |= _TRANSLATED[made]
+    bits[(bases < 0) | ((made & NEITHER) != 0)] = 0
     return {
         **{name: rows["sideStart"][:, side] for side, name in enumerate(checkpoint.STARTS)},
         **{name: rows["sideEnd"][:, side] for side, name in enumerate(checkpoint.ENDS)},
@@ -105,28 +104,12 @@ def _names(side: str, between: str) -> tuple[tuple[str, str], tuple[str, str]]:
     return (f"{side}IP", f"{side}TransportPort"), (f"{between}IP", f"{between}Port")
 
 
-def _is_set(rows: NDArray[np.void], between: str) -> NDArray[np.bool_]:
-    """Which rows have an address or a port for between the nodes."""
-    address = np.ascontiguousarray(rows[f"{between}IP"]).view(np.uint64)
-    return np.asarray((rows[f"{between}Port"] != 0) | (address[:, 0] | address[:, 1] != 0))
+def _bases(rows: NDArray[np.void], at: NDArray[np.int64], strings: Strings) -> NDArray[np.int64]:
+    """Codes of what totals were when counters began anew, of the rows `at` which they did.
 
-
-def _meets(
-    rows: NDArray[np.void], names: tuple[str, str], met: NDArray[np.uint8]
-) -> NDArray[np.bool_]:
-    """Which rows have these fields as an endpoint of their key."""
-    address, port = names
-    ports = np.ascontiguousarray(met[:, 16:]).view(np.uint16)[:, 0]
-    return np.asarray(same_addresses(rows[address], met[:, :16]) & (rows[port] == ports))
-
-
-def _bases(rows: NDArray[np.void], strings: Strings) -> NDArray[np.int64]:
-    """Codes of what totals were when counters began anew; -1 where there is no room for them."""
+    -1 where there is no room for them.
+    """
     codes = np.zeros(len(rows), dtype=np.int64)
-    anew = np.zeros(len(rows), dtype=bool)
-    for total, reported in _TOTALS:
-        anew |= rows[total] != rows[reported]
-    at = np.flatnonzero(anew)
     if len(at):
         bases = np.stack([rows[total][at] - rows[reported][at] for total, reported in _TOTALS], 1)
         texts = [base.tobytes().hex().encode() for base in bases]
@@ -135,11 +118,10 @@ def _bases(rows: NDArray[np.void], strings: Strings) -> NDArray[np.int64]:
     return codes
 
 
-def flows(columns: Mapping[str, Column], at_ms: int) -> Flows:
+def flows(columns: Mapping[str, Column]) -> Flows:
     """Make rows of the fields in RESTORED and the columns of `flowvis.checkpoint`.
 
-    What comes next of them is written after the active timeout from `at_ms` on, as if they had
-    been written now. BASES has the bytes themselves, `(n, BASES_BYTES)`. Rows whose key and state
+    BASES has the bytes themselves, `(n, BASES_BYTES)`. Rows whose key and state
     contradict each other are left out.
     """
     n = len(columns[checkpoint.STATE])
@@ -158,7 +140,6 @@ def flows(columns: Mapping[str, Column], at_ms: int) -> Flows:
     rows["flowStartMilliseconds"] = known.min(axis=1, initial=(1 << 64) - 1)
     rows["flowEndMilliseconds"] = rows["sideEnd"].max(axis=1, initial=0)
     rows["intervalStart"] = rows["flowEndMilliseconds"]
-    rows["writtenAt"] = at_ms
     rows["written"] = columns[checkpoint.NUMBER]
     bits = columns[checkpoint.STATE]
     state = bits.astype(np.uint64) & np.uint64(_KEPT)
@@ -190,10 +171,10 @@ def _keys(rows: NDArray[np.void], bits: NDArray[np.uint32]) -> NDArray[np.uint8]
     return packed
 
 
-def newest(stored: Flows, wanted: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which of the rows are the newest connection of each of the keys that has any.
+def newest(stored: Flows, wanted: NDArray[np.uint8], most: int) -> NDArray[np.int64]:
+    """Return the rows of up to `most` connections of each of the keys that has any.
 
-    And for each of these the row of the connection before it, -1 where there is none. Of rows of
+    One line for each such key, the newest connection first, -1 for what there is not. Of rows of
     one connection, which are known by the start of a side, the one that was written last counts.
     """
     index = FlowIndex(KEY_SIZE, max(len(wanted), 1))
@@ -201,17 +182,14 @@ def newest(stored: Flows, wanted: NDArray[np.uint8]) -> tuple[NDArray[np.int64],
     places = index.find(stored.keys)
     order = np.lexsort((stored.numbers, stored.rows["flowStartMilliseconds"], places))
     order = order[places[order] >= 0]
-    if not len(order):
-        return order, order
     firsts = np.flatnonzero(np.diff(places[order], prepend=-1))
     ends = np.append(firsts[1:], len(order))
-    current = order[ends - 1]
-    before = np.full(len(current), -1, dtype=np.int64)
-    for at in np.flatnonzero(ends - firsts > 1).tolist():
-        latest = _connections(stored, order[firsts[at] : ends[at]].tolist())
-        current[at] = latest[-1]
-        before[at] = latest[-2] if len(latest) > 1 else -1
-    return current, before
+    found = np.full((len(firsts), most), -1, dtype=np.int64)
+    found[:, 0] = order[ends - 1] if len(firsts) else ()
+    for at in np.flatnonzero(ends[: len(firsts)] - firsts > 1).tolist():
+        latest = _connections(stored, order[firsts[at] : ends[at]].tolist())[: -most - 1 : -1]
+        found[at, : len(latest)] = latest
+    return found
 
 
 def _connections(stored: Flows, of_key: list[int]) -> list[int]:

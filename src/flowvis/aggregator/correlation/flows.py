@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.checkpoint import Flows, checkpoints, newest
-from flowvis.aggregator.correlation.generations import Generations, previous
-from flowvis.aggregator.correlation.layout import HELD, INTERVAL, PROGRAM, ROW
-from flowvis.aggregator.correlation.parked import MAX_BYTES, Doubt, Inquiry, Parked
+from flowvis.aggregator.correlation.generations import OLDEST, Generations, generation
+from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
+from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.aggregator.exporters import DOUBT, Doubt
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
-from flowvis.fields import FIELDS, TEXT_FIELDS, EndReason, Kind, Merge, Source, provides
+from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge, Source, provides
+from flowvis.ipfix.buffer import DOMAIN
 from flowvis.native import Merger, StringTable
 from flowvis.native.contract.merge import Count, FlowState, Sides
 from flowvis.runtime.dropped import FlowDropped
@@ -32,7 +34,6 @@ LEFT_MS = 1000  # until nobody decodes into a table that was left behind
 COMPACT_PAUSE_MS = 10_000  # between two that make room for texts that were refused
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
-_OVER = np.isin(np.arange(256), [EndReason.END, EndReason.IDLE])
 _ADDED_TEXT = tuple(f.name for f in FIELDS if f.merge is Merge.ADDED and f.kind is Kind.TEXT)
 
 
@@ -49,6 +50,7 @@ class FlowStats:
     late: int = count("Records dropped since their node has said something newer")
     repeated: int = count("Records dropped since they say nothing new")
     unchanged: int = count("Records that had a later end only: not written, as nothing had changed")
+    left: int = count("Records left to exporters that keep them, as the aggregator stopped")
     full: int = count("Records dropped since every flow of the table waits to be written")
     failed: int = count("Records dropped since their handling failed: a defect of ours")
     uncompleted: int = count("Records written without all that is added, as that failed")
@@ -136,6 +138,7 @@ class FlowTable:
         self._active_ms = active_timeout_ms
         self._wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
         self._merger = self._new_merger()
+        self._found: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # slots that were due
 
     def _new_merger(self) -> Merger:
         return Merger(PROGRAM, self._live.flows(), self._counts, self._active_ms, self._wait_ms)
@@ -148,6 +151,11 @@ class FlowTable:
         self._live.owner = owner
 
     @property
+    def forgets(self) -> bool:
+        """Whether any flow has been forgotten: the store may know more of one than the table."""
+        return self.stats.expired + self.stats.evicted + self.stats.orphaned > 0
+
+    @property
     def row_bytes(self) -> int:
         """About what the flows take in memory, their text aside."""
         return self._live.memory_bytes
@@ -157,28 +165,22 @@ class FlowTable:
         """About what their text takes, that of the table before included while it lives."""
         return sum(noted.strings.memory_bytes for noted in self._noted)
 
-    def add(
-        self,
-        batch: Batch,
-        now_ms: int,
-        cycle: int = 0,
-        doubts: NDArray[np.uint8] | None = None,
-    ) -> None:
+    def add(self, batch: Batch, now_ms: int, cycle: int = 0) -> None:
         """Merge records, with the columns of the exporter's template, into their flows.
 
-        `cycle` numbers what is added: it becomes the mark of what is written of it. `doubts` are
-        bits of `Doubt` for each record: one of a connection without a row, of which something may
-        have been written before, is parked until `answer`.
+        `cycle` numbers what is added: it becomes the mark of what is written of it. Where there is
+        a column DOUBT, a record of a connection without a row, of which something may have been
+        written before, is parked until `answer`.
 
         An exception means that none was merged. A record whose own handling fails is left out,
         counted, and given to `report`.
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         arrivals = Arrivals(batch, self._live, cycle)
-        if doubts is None and not self.parked.records:
+        if DOUBT not in batch and not self.parked.keys:
             self._merge(batch, arrivals, now_ms)
             return
-        waits = self._to_park(arrivals, doubts)
+        waits = self._to_park(arrivals, batch.columns.get(DOUBT))
         if not waits.any():
             self._merge(batch, arrivals, now_ms)
             return
@@ -193,8 +195,9 @@ class FlowTable:
     def answer(self, inquiry: Inquiry, stored: Flows, now_ms: int) -> None:
         """Go on from what was written of connections, and merge what waited for it."""
         self._restore(inquiry, stored, self._steady.at(now_ms))
-        for batch, cycle in self.parked.release(inquiry):
+        for batch, cycle in self.parked.release(inquiry, self._live.without_room()):
             self._unpark(batch, cycle, now_ms)
+        self._live.settle()
 
     def unpark(self, now_ms: int) -> None:
         """Merge all that waits for an answer without one."""
@@ -204,6 +207,7 @@ class FlowTable:
     def _unpark(self, batch: Batch, cycle: int, now_ms: int) -> None:
         self.stats.received -= len(batch)
         self.stats.parked -= len(batch)
+        batch.columns.pop(DOUBT, None)
         try:
             self.add(batch, now_ms, cycle)
         except Exception as error:  # noqa: BLE001  what failed as a whole is left out
@@ -216,23 +220,31 @@ class FlowTable:
         keys = arrivals.keys
         if doubts is not None:
             doubts = arrivals.of_records(doubts)
-            wanted = (doubts != 0) & arrivals.go_on() | ((doubts & Doubt.REPEATED) != 0)
-            wanted &= self._live.find_all(keys) < 0
+            repeated = (doubts & Doubt.REPEATED) != 0
+            wanted = (doubts != 0) & arrivals.go_on() | repeated
+            slots = self._live.find_all(keys)
+            older = repeated & (slots >= 0)
+            older[older] = arrivals.begin_before(self._live.rows, slots, older)
+            older[older] = ~self.parked.answered(keys[older])
+            wanted &= (slots < 0) | older
             self.parked.want(keys[wanted], arrivals.ends_s[wanted])
         return arrivals.of_batch(self.parked.waits(keys))
 
     def _restore(self, inquiry: Inquiry, stored: Flows, at_ms: int) -> None:
-        """Make rows of the last two connections of each tuple that were written of."""
-        current, before = newest(stored, inquiry.keys)
-        live = self._live
-        fresh = live.find_all(stored.keys[current]) < 0
-        current, before = current[fresh], before[fresh]
-        state = stored.state[current] | np.where(before >= 0, np.uint64(FlowState.PREVIOUS), 0)
-        made = live.restore(stored.keys[current], stored.rows[current], state, at_ms)
-        older = before[before >= 0]
-        keys = previous(stored.keys[older])
-        made_before = live.restore(keys, stored.rows[older], stored.state[older], at_ms)
-        self.stats.restored += len(made) + len(made_before)
+        """Make rows of the last connections of each tuple that were written of."""
+        found = newest(stored, inquiry.keys, OLDEST + 1)
+        fresh = self._live.find_all(stored.keys[found[:, 0]]) < 0
+        more = np.where(found[fresh, 1] >= 0, np.uint64(FlowState.PREVIOUS), np.uint64(0))
+        for number, which in enumerate(found[fresh].T):
+            rows = which[which >= 0]
+            keys, state = generation(stored.keys[rows], number), stored.state[rows]
+            state = state if number else state | more
+            self.stats.restored += len(self._live.restore(keys, stored.rows[rows], state, at_ms))
+        for which in found[~fresh]:
+            rows = which[which >= 0]
+            written, state = stored.rows[rows], stored.state[rows]
+            key = stored.keys[rows[0]]
+            self.stats.restored += self._generations.recall(key, written, state, at_ms)
 
     def _merge(self, batch: Batch, arrivals: Arrivals, now_ms: int) -> None:
         at_ms = self._steady.at(now_ms)
@@ -269,21 +281,37 @@ class FlowTable:
         """Return what is to be written now, at most `limit` records; forget what is idle.
 
         A batch is a copy of its rows. With a million flows due at once, take them in parts: ask
-        until nothing comes.
+        until nothing comes. The table is looked through for the first part; those that follow are
+        of what was found then and is still due.
         """
         at_ms = self._steady.at(now_ms)
         self._compact(at_ms)
         self._live.relieve(at_ms)
-        live, used = self._live, self._live.used
-        idle = live.seen[:used] <= at_ms - self._inactive_timeout_ms
-        unwritten = (live.state[:used] & FlowState.UNWRITTEN) != 0
-        which = np.flatnonzero((live.due[:used] <= at_ms) | (idle & unwritten))
-        batch = self._write(which[:limit], at_ms)
-        written = (live.state[:used] & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE
-        gone = np.flatnonzero(idle & written)
-        live.forget(gone)
-        self.stats.expired += len(gone)
+        due, idle = self._due_and_idle(self._found, at_ms)
+        slots, gone = self._found[due], self._found[idle]
+        if limit is None or not len(slots):
+            due, idle = self._due_and_idle(slice(self._live.used), at_ms)
+            slots, gone = np.flatnonzero(due), np.flatnonzero(idle)
+        slots, self._found = slots[:limit], slots[len(slots[:limit]) :]
+        batch = self._write(slots, at_ms)
+        self._expire(gone)
         return batch
+
+    def _due_and_idle(
+        self, slots: NDArray[np.int64] | slice, at_ms: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which flows are to be written now, and to which nothing has come for so long."""
+        live = self._live
+        idle = live.seen[slots] <= at_ms - self._inactive_timeout_ms
+        unwritten = (live.state[slots] & FlowState.UNWRITTEN) != 0
+        return (live.due[slots] <= at_ms) | (idle & unwritten), idle
+
+    def _expire(self, idle: NDArray[np.int64]) -> None:
+        """Forget those of idle flows of which all is written."""
+        state = self._live.state[idle] & (FlowState.LIVE | FlowState.UNWRITTEN)
+        gone = idle[state == FlowState.LIVE]
+        self._live.forget(gone)
+        self.stats.expired += len(gone)
 
     def retime(
         self,
@@ -318,6 +346,30 @@ class FlowTable:
         waits = _halved(state) & ~_both(state)
         which = np.flatnonzero(((state & FlowState.UNWRITTEN) != 0) & ~waits)
         return self._write(which[:limit], at_ms)
+
+    def leave(self, keeps: Callable[[int], bool], now_ms: int) -> None:
+        """Give up what the exporters whose number `keeps` send again: to whom comes next.
+
+        Halves that wait for their other halves, and what is parked; of others that is merged.
+        """
+        live = self._live
+        state = live.state[: live.used]
+        waits = ((state & FlowState.UNWRITTEN) != 0) & _halved(state) & ~_both(state)
+        slots = np.flatnonzero(waits)
+        exporters = live.rows["exporters"][slots]
+        numbers = np.unique(exporters)
+        kept = numbers[[number == 0 or keeps(number) for number in numbers.tolist()]]
+        alone = np.isin(exporters, kept).all(axis=1) & exporters.any(axis=1)
+        live.forget(slots[alone])
+        self.stats.held -= int(np.count_nonzero(alone))
+        self.stats.left += int(np.count_nonzero(alone))
+        for batch, cycle in self.parked.give_up():
+            numbers = np.unique(batch[DOMAIN])
+            kept = numbers[[keeps(number) for number in numbers.tolist()]]
+            left = np.isin(batch[DOMAIN], kept)
+            self.stats.parked -= int(np.count_nonzero(left))
+            self.stats.left += int(np.count_nonzero(left))
+            self._unpark(batch.take(~left), cycle, now_ms)
 
     @property
     def mark(self) -> int:
@@ -362,21 +414,18 @@ class FlowTable:
 
     def _write(self, slots: NDArray[np.int64], at_ms: int) -> Batch:
         """Copy flows into a batch and begin their next interval."""
-        live, rows = self._live, self._rows(slots)
-        state = live.state[slots]
+        live = self._live
+        copies, state, anew = self._merger.write(slots, at_ms)
+        rows = copies.view(ROW).reshape(len(slots))
         batch = self._batch(rows, state)
         batch.mark = int(live.cycle[slots].min(initial=SETTLED))
         alone = _halved(state) & ~_both(state)
         self.stats.written += len(slots)
         self.stats.held -= len(slots)
         self.stats.half_waits += int(np.count_nonzero(alone & ((state & FlowState.WRITTEN) == 0)))
-        live.bytes[slots, INTERVAL] = 0
-        live.rows["writtenAt"][slots] = at_ms
-        live.rows["intervalStart"][slots] = batch["flowEndMilliseconds"]
-        live.rows["written"][slots] += 1
         keys = live.keys(slots)
-        written = live.wrote(slots, ~alone, _OVER[batch["flowEndReason"]])
-        batch.columns |= checkpoints(rows, written, keys, self.strings)
+        batch.columns |= checkpoints(rows, anew, live.state[slots], keys, self.strings)
+        live.forget(slots[(state & FlowState.ONCE) != 0])
         return batch
 
     def _compact(self, at_ms: int) -> None:

@@ -156,11 +156,16 @@ def _program() -> Program:
         for name in COUNTED
     ]
     widths = tuple(_size(field) for field in COLUMNS)
-    return Program(ROW.itemsize, widths, tuple(steps), tuple(counters))
+    of_interval = [_offset(field.name) for field in _fields(*_INTERVAL)]
+    return Program(
+        ROW.itemsize,
+        widths,
+        tuple(steps),
+        tuple(counters),
+        end=_offset("flowEndMilliseconds"),
+        reason=_offset("flowEndReason"),
+        interval=(min(of_interval), max(of_interval) + 8),
+    )
 
 
 PROGRAM = _program()
-
-_INTERVAL_OFFSETS = [_offset(field.name) for field in _fields(*_INTERVAL)]
-INTERVAL = slice(min(_INTERVAL_OFFSETS), max(_INTERVAL_OFFSETS) + 8)
-"""The bytes of the row that are zero again when it was written."""

@@ -13,9 +13,6 @@ from flowvis.fields import FIELDS, FlowType, Merge, RuleAction, Side
 from flowvis.ipfix.buffer import DOMAIN
 from flowvis.ipfix.origin import (
     AGGREGATED,
-    DIRECTION,
-    EGRESS,
-    INGRESS,
     ORIGINAL_DOMAIN,
     ORIGINAL_EXPORTER,
 )
@@ -29,8 +26,6 @@ COUNTERS = tuple(
     if field.merge in {Merge.TOTAL, Merge.DELTA} and field.side is Side.COMMON
 )
 """What counts a connection: totals and deltas, of both directions."""
-
-_NONE = np.empty(0, dtype=np.int64)
 
 
 def number_originals(batch: Batch, exporters: Exporters) -> None:
@@ -47,18 +42,6 @@ def number_originals(batch: Batch, exporters: Exporters) -> None:
         for (relay, domain), address in zip(numbers[first].tolist(), addresses, strict=True)
     ]
     batch[DOMAIN][rows] = np.array(given, dtype=np.uint32)[places.reshape(-1)]
-
-
-def relayed(
-    batch: Batch, between: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which records `between` nodes are relayed halves: the source's, the destination's."""
-    if ORIGINAL_DOMAIN not in batch:
-        return _NONE, _NONE
-    rows = np.flatnonzero(batch[ORIGINAL_DOMAIN])
-    rows = rows[between[rows]]
-    direction = batch[DIRECTION][rows]
-    return rows[direction == EGRESS], rows[direction == INGRESS]
 
 
 def by_node(batch: Batch, bits: NDArray[np.uint8]) -> tuple[Batch, NDArray[np.uint8]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flowvis.aggregator.destinations.kind import CERTIFICATES, Kind, Place, Problems
 from flowvis.clickhouse.query import QueryLimits
+from flowvis.clickhouse.spool import Spool
 from flowvis.clickhouse.store import (
     QuerySettings,
     Store,
@@ -15,6 +16,7 @@ from flowvis.clickhouse.store import (
 )
 from flowvis.clickhouse.writer import Writer
 from flowvis.delivery.destination import Destination
+from flowvis.runtime.memory import ByteSize
 from flowvis.runtime.settings import Duration, option, section
 
 QUERIES = 0.15
@@ -77,6 +79,28 @@ class Queries:
 
 
 @dataclass(frozen=True)
+class SpoolSettings:
+    """Records on disk while the store is away."""
+
+    directory: Path | None = option(
+        None,
+        doc="Where records wait that the store does not take; they are stored, each once, when it "
+        "is back, by the next aggregator as well. A directory of its own, for one aggregator at a "
+        "time. By default they wait in memory only",
+    )
+    after: Duration = option(
+        10.0, doc="For how long the store may give no answer before they go there", minimum=0
+    )
+    max_bytes: ByteSize = option(
+        ByteSize(1 << 30),
+        doc="Most bytes of it: 1Gi has some 20 million records. When it is full and half of "
+        "maxPendingRecords waits as well, the oldest are dropped",
+        parse=ByteSize.parse,
+        takes="a size such as 512Mi or 2Gi",
+    )
+
+
+@dataclass(frozen=True)
 class ClickHouse:
     """The store."""
 
@@ -107,6 +131,7 @@ class ClickHouse:
         doc="Records that wait while the store is away or slow; then the oldest are dropped",
         minimum=1,
     )
+    spool: SpoolSettings = section(SpoolSettings, doc="Records on disk while the store is away")
     required: bool = option(
         True, doc="Whether exporters keep their records until the store has acknowledged them"
     )
@@ -119,7 +144,7 @@ class ClickHouse:
 
 def make(chosen: ClickHouse, place: Place, before: Destination | None) -> Writer:
     """Return the writer of a store."""
-    surroundings = place.surroundings
+    surroundings, spool = place.surroundings, chosen.spool
     return Writer(
         _store(chosen, surroundings.memory_limit),
         place.stage,
@@ -130,6 +155,8 @@ def make(chosen: ClickHouse, place: Place, before: Destination | None) -> Writer
         stats=before.stats if isinstance(before, Writer) else None,
         books=surroundings.books,
         required=chosen.required,
+        spool=Spool(spool.directory, spool.max_bytes) if spool.directory is not None else None,
+        spool_after_s=spool.after,
     )
 
 

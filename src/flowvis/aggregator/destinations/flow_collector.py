@@ -8,8 +8,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from flowvis.aggregator.destinations import json_lines
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
+from flowvis.aggregator.destinations.json_lines import JsonDestination
 from flowvis.aggregator.destinations.kind import CERTIFICATES, Kind, Place, Problems
+from flowvis.aggregator.destinations.sending import CollectorDestination
 from flowvis.delivery.destination import Destination
 from flowvis.fields import AGGREGATED, Field
 from flowvis.ipfix.exporter import PROBE, least_message
@@ -91,7 +94,11 @@ class FlowCollector:
         minimum=0,
         maximum=0xFFFFFFFF,
     )
-    record_format: RecordFormat = option(RecordFormat.IPFIX, doc="JSON is not supported yet")
+    record_format: RecordFormat = option(
+        RecordFormat.IPFIX,
+        doc="IPFIX, or JSON: an object a line, with the elements' names as keys; over udp one in "
+        "each datagram, which may go in fragments",
+    )
     template_refresh_timeout: Duration = option(
         600.0,
         doc="How often templates go out anew over udp, as a collector that was restarted knows "
@@ -136,16 +143,18 @@ class FlowCollector:
         """Yield what does not go together, or does not exist yet."""
         if self.enable and self.address is None:
             yield "address", "is needed when the collector is enabled"
-        if self.tls.enable and self.address is not None and self.address.protocol == "udp":
+        if self.tls.enable and self._protocol == "udp":
             yield "tls.enable", "TLS is over tcp: leave it false, or use a tls or tcp address"
         least = least_message(self.fields)
         if 0 < self.max_ipfix_msg_size < least:
             problem = f"{self.max_ipfix_msg_size}: 0, or {least} (what a template takes) to 65535"
             yield "maxIPFIXMsgSize", problem
-        if self.record_format is not RecordFormat.IPFIX:
-            yield "recordFormat", f"{self.record_format.value} is not supported yet: use IPFIX"
         if self.include_k8s_uids:
             yield "includeK8sUIDs", "true is not supported yet: leave it false"
+
+    @property
+    def _protocol(self) -> str:
+        return self.address.protocol if self.address is not None else ""
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -180,24 +189,31 @@ def repeated_names(collectors: Sequence[FurtherCollector]) -> Problems:
             yield "flowCollectors", f"{number} are called {name!r}: each has a name of its own"
 
 
-def make(chosen: FlowCollector, place: Place, before: Destination | None) -> IpfixDestination:
+def make(
+    chosen: FlowCollector, place: Place, before: Destination | None
+) -> IpfixDestination | JsonDestination:
     """Return what sends to a collector."""
-    configured = chosen.observation_domain_id
     client = _client(chosen)
-    if isinstance(before, IpfixDestination):
+    if isinstance(before, CollectorDestination):
         client.stats = before.stats
     surroundings = place.surroundings
+    options: dict[str, Any] = {
+        "capacity": chosen.max_pending_records,
+        "max_bytes": place.max_bytes,
+        "fields": chosen.fields,
+        "grace_s": surroundings.grace_s,
+        "required": chosen.required,
+    }
+    if chosen.record_format is RecordFormat.JSON:
+        return JsonDestination(client, place.stage, **options)
+    configured = chosen.observation_domain_id
     return IpfixDestination(
         client,
         place.stage,
         domain=surroundings.observation_domain if configured is None else lambda: configured,
-        capacity=chosen.max_pending_records,
-        max_bytes=place.max_bytes,
-        fields=chosen.fields,
         max_message=chosen.max_ipfix_msg_size or MAX_MESSAGE,
         template_refresh_s=round(chosen.template_refresh_timeout) or None,
-        grace_s=surroundings.grace_s,
-        required=chosen.required,
+        **options,
     )
 
 
@@ -205,10 +221,12 @@ def _client(chosen: FlowCollector) -> Client:
     if chosen.address is None:
         raise ValueError("chosen that passed their check have an address")
     address, tls = chosen.address, chosen.tls
+    is_json = chosen.record_format is RecordFormat.JSON
+    probe = json_lines.PROBE if is_json else PROBE
     if tls.enable:
         address = replace(address, protocol="tls")
     if address.protocol != "tls":
-        return Client(address, probe=PROBE)
+        return Client(address, probe=probe, fragments=is_json)
     named = bool(tls.client_secret_name)
     files = TlsFiles(
         ca=tls.directory / "ca.crt" if tls.ca_secret_name else None,
@@ -216,7 +234,7 @@ def _client(chosen: FlowCollector) -> Client:
         key=tls.directory / "tls.key" if named else None,
         min_version=tls.min_version or "VersionTLS12",
     )
-    return Client(address, files, server_name=tls.server_name, probe=PROBE)
+    return Client(address, files, server_name=tls.server_name, probe=probe)
 
 
 def _cluster(chosen: FlowCollector, settings: Any) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flowvis.aggregator.destinations.kind import Kind, Place, Surroundings
 from flowvis.batch import SETTLED
-from flowvis.delivery.destination import Destination
+from flowvis.delivery.destination import Collecting, Destination
 from flowvis.delivery.outlet import Outlet
 from flowvis.runtime.ledger import Ledger, Stage
 
@@ -91,6 +91,13 @@ class Outlets:
             if before.get(page) != wanted.get(page):
                 await self._replace(page, wanted)
 
+    def hurry(self) -> None:
+        """Have those deliver now that wait for more to deliver at once."""
+        for outlet in self:
+            for one in outlet.destinations:
+                if isinstance(one, Collecting):
+                    one.hurry()
+
     async def start(self) -> None:
         """Let the destinations begin."""
         for outlet in self:
@@ -110,8 +117,17 @@ class Outlets:
                 left = f"replaced, {former.held()} records left"
                 found.append({"name": former.name, "problem": left})
             if current is not None:
-                problem = "begins then" if former is not None else current.problem
-                found.append({"name": current.name, "problem": problem})
+                found.append(
+                    {
+                        "name": current.name,
+                        "problem": "begins then" if former is not None else current.problem,
+                        "page": outlet.name,
+                        "required": outlet.required,
+                        "records": outlet.held(),
+                        "behindSeconds": round(outlet.behind_s, 1),
+                    }
+                    | current.details
+                )
         return found
 
     def _wanted(self, settings: Any) -> dict[str, tuple[Kind[Any], Any, Any]]:

@@ -6,6 +6,7 @@ values and one index per row. The same bytes serve `INSERT ... FORMAT Native` an
 of the native protocol, which from revision 54454 on has one more byte per column.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ _UPDATE_DICTIONARY = 1 << 10  # and replaces the one of the block before
 _INDEX_TYPES: tuple[np.dtype[np.unsignedinteger], ...] = tuple(
     np.dtype(kind) for kind in (np.uint8, np.uint16, np.uint32)
 )
+TEXT_TYPE = "LowCardinality(String)"
 _DENSE = 4  # from one row per so many codes on, marking codes in a bitmap beats sorting them
 
 
@@ -44,7 +46,7 @@ class Codes:
 
     name: str
     codes: NDArray[np.uint32]
-    type: str = "LowCardinality(String)"
+    type: str = TEXT_TYPE
 
     def data(self, text: "Texts") -> Iterator[bytes | memoryview]:
         """Yield the dictionary of the codes in use, then each row's place in it."""
@@ -59,7 +61,7 @@ class Constant:
     name: str
     value: bytes
     rows: int
-    type: str = "LowCardinality(String)"
+    type: str = TEXT_TYPE
 
     def data(self, _text: "Texts") -> Iterator[bytes | memoryview]:
         """Yield a dictionary of one value, and its place for each row."""
@@ -151,6 +153,75 @@ class Block:
             head = varint(len(name)) + name + varint(len(kind)) + kind
             yield head + b"\0" if custom_serialization else head
             yield from column.data(text)
+
+
+class MalformedBlock(ValueError):
+    """Bytes that are no block."""
+
+
+class BlockReader:
+    """Reads back what `Block` writes: its columns one by one, in their order."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def shape(self) -> tuple[int, int]:
+        """How many columns and rows there are."""
+        return self._varint(), self._varint()
+
+    def column(self) -> tuple[str, str]:
+        """The name and the type of the next column."""
+        return self._text().decode(), self._text().decode()
+
+    def numbers(self, kind: str, rows: int) -> Column:
+        """Plain values: see `Numbers`."""
+        match = re.fullmatch(r"UInt(8|16|32|64)|FixedString\(([1-9][0-9]{0,3})\)", kind)
+        if match is None:
+            raise MalformedBlock(f"a column of {kind!r}")
+        if match[2]:
+            width = int(match[2])
+            return self._array(np.dtype(np.uint8), rows * width).reshape(rows, width)
+        return self._array(np.dtype(f"u{int(match[1]) // 8}"), rows)
+
+    def codes(self, rows: int, strings: Strings) -> NDArray[np.uint32]:
+        """Texts, as codes of a string table that takes them in."""
+        _, header, size = self._array(np.dtype(np.uint64), 3).tolist()
+        width = header & 0xFF
+        if width >= len(_INDEX_TYPES) or size > len(self._data):
+            raise MalformedBlock(f"a dictionary of {size} texts, and places of kind {width}")
+        known = np.array([strings.intern(self._text()) for _ in range(size)], np.uint32)
+        (count,) = self._array(np.dtype(np.uint64), 1).tolist()
+        if count != rows:
+            raise MalformedBlock(f"{count} places for {rows} rows")
+        places = self._array(_INDEX_TYPES[width], rows)
+        if rows and int(places.max()) >= size:
+            raise MalformedBlock("a place beyond its dictionary")
+        return np.asarray(known[places])
+
+    def _varint(self) -> int:
+        number = shift = 0
+        while True:
+            byte = self._take(1)[0]
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return number
+            if shift > 63:
+                raise MalformedBlock("a number of more than 64 bits")
+
+    def _text(self) -> bytes:
+        return self._take(self._varint())
+
+    def _array(self, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        return np.frombuffer(self._take(count * dtype.itemsize), dtype)
+
+    def _take(self, size: int) -> bytes:
+        piece = self._data[self._at : self._at + size]
+        if len(piece) != size:
+            raise MalformedBlock(f"{size} bytes expected, {len(piece)} left")
+        self._at += size
+        return piece
 
 
 FRAME_BYTES = 1 << 20  # what ClickHouse itself compresses at a time

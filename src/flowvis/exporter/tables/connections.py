@@ -20,7 +20,6 @@ from flowvis.counts import count, gauge
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.gap import Gap
-from flowvis.exporter.tables.reported import Reported
 from flowvis.exporter.tables.rows import KEPT, counters_of, row_bytes
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.timed import ASIDE_BYTES, UNREPORTED, Slots, TimedTable
@@ -32,7 +31,6 @@ from flowvis.runtime.ledger import Ledger
 from flowvis.steady import SteadyTime
 
 MEMORY = 3  # connections remembered for each that may be live; one takes a third of the room
-INHERITED_POLLS = 3  # until what our predecessor knew and nobody listed is forgotten
 PASSING = 4096  # rows beside the bound, for connections of which only the end was observed
 
 CONNECTION_BYTES = row_bytes(KEPT) + (1 + MEMORY) * (KEY_SIZE + ASIDE_BYTES)
@@ -50,7 +48,11 @@ class TableStats:
 
     evicted: int = count("Connections that left the table since it was full")
     forgotten: int = count("Evicted connections that may be reported twice: too many were evicted")
-    vanished: int = count("Connections whose end was not observed, also while no exporter ran")
+    vanished: int = count("Connections whose end was not observed: what they did last is missing")
+    ended_unobserved: int = count(
+        "Connections reported before that ended while no exporter ran, or after they were evicted: "
+        "what they did since is missing"
+    )
     unseen: int = count(
         "Connections that began and ended unseen as the kernel dropped events, at the most"
     )
@@ -105,7 +107,6 @@ class ConnectionTable(TimedTable[TableStats]):
         self._default_zone = default_zone
         self._events = events
         self._gap = Gap()
-        self._inherited_until = 0  # the poll by when our predecessor's that ended are forgotten
         self._polled_at = 0
         self._closed_ms = np.zeros(256, dtype=np.int64)  # by TCP state
         self.closed_after(CLOSED_S)
@@ -171,9 +172,7 @@ class ConnectionTable(TimedTable[TableStats]):
         oldest = self._poll - int(self._events)
         vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
         self._vanish(vanished)
-        gone = self._memory.forget_before(oldest)
-        if self._poll <= self._inherited_until:
-            self.stats.vanished += gone
+        self.stats.ended_unobserved += self._memory.forget_before(oldest)
         self.stats.unseen += self._gap.close(self._poll)
         if self._default_zone is not None:
             self._default_zone.forget_before(oldest)
@@ -189,11 +188,6 @@ class ConnectionTable(TimedTable[TableStats]):
             kept["sourceIP"][: self._top], kept["protocolIdentifier"][: self._top]
         )
         self._end_with(np.flatnonzero(self._live[: self._top] & ~wanted), EndReason.FORCED)
-
-    def take_over(self, reported: Reported) -> None:
-        """Know what our predecessor reported, so that it is not reported again."""
-        super().take_over(reported)
-        self._inherited_until = self._poll + INHERITED_POLLS
 
     def closed_after(self, closed_s: Mapping[str, int]) -> None:
         """Know for how many seconds the kernel keeps connections after their end, by TCP state."""
@@ -322,7 +316,10 @@ class ConnectionTable(TimedTable[TableStats]):
         )
         fields["flowEndMilliseconds"] = reported.ends
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
-        self._memory.forget(keys[opened])
+        gone_on = reported.reasons[opened] != UNREPORTED
+        self._memory.forget(keys[opened[gone_on]])
+        # Another connection has the key of one that was reported: that one is over.
+        self.stats.ended_unobserved += self._memory.forget(keys[opened[~gone_on]])
         self._update(slots[wanted], entries.take(wanted), now_ms)
         self._report_past(slots[opened], entries.take(opened))
         # Of a predecessor that was killed: while the flow is known its totals make good what was

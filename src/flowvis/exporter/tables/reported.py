@@ -109,10 +109,13 @@ class Memory:
         slots = np.flatnonzero(self._seen)
         return self._reported(self._index.keys(slots), slots)
 
-    def forget(self, keys: NDArray[np.uint8]) -> None:
-        """Forget connections that are in the table again, or have ended."""
+    def forget(self, keys: NDArray[np.uint8]) -> int:
+        """Forget connections that are in the table again, or have ended.
+
+        Return of how many no end was exported.
+        """
         slots = self._index.find(keys)
-        self._remove(np.unique(slots[slots >= 0]))
+        return self._remove(np.unique(slots[slots >= 0]))
 
     def forget_before(self, poll: int) -> int:
         """Forget connections that the kernel has not listed since a poll.
@@ -121,14 +124,14 @@ class Memory:
         """
         if not len(self._index):
             return 0
-        gone = np.flatnonzero((self._seen > 0) & (self._seen < poll))
-        unended = int(np.count_nonzero(self._columns["reasons"][gone] != EndReason.END))
-        self._remove(gone)
-        return unended
+        return self._remove(np.flatnonzero((self._seen > 0) & (self._seen < poll)))
 
-    def _remove(self, slots: NDArray[np.int64]) -> None:
+    def _remove(self, slots: NDArray[np.int64]) -> int:
+        """Free rows; return how many of them had not ended."""
+        unended = int(np.count_nonzero(self._columns["reasons"][slots] != EndReason.END))
         self._index.remove(slots)
         self._seen[slots] = 0
+        return unended
 
     def _reported(self, keys: NDArray[np.uint8], slots: NDArray[np.int64]) -> Reported:
         columns = take(self._columns.values(), slots)

@@ -22,18 +22,6 @@ def check_keys(keys: NDArray[Any], key_size: int) -> None:
         raise ValueError(f"keys {keys.dtype}{keys.shape}: need uint8 (n, {key_size})")
 
 
-ENDPOINT = 16 + 2
-"""Bytes of an address and a port."""
-
-
-def check_endpoints(keys: NDArray[Any]) -> None:
-    """Raise ValueError unless `keys` is `(n, 36 or more)` uint8, contiguous and writeable."""
-    if keys.ndim != 2 or keys.dtype != np.uint8 or keys.shape[1] < 2 * ENDPOINT:
-        raise ValueError(f"keys {keys.dtype}{keys.shape}: need uint8 (n, {2 * ENDPOINT} or more)")
-    if not keys.flags.c_contiguous or not keys.flags.writeable:
-        raise ValueError("keys are not contiguous and writeable")
-
-
 def check_columns(columns: tuple[NDArray[Any], ...]) -> None:
     """Raise ValueError unless there are columns and all have the same length."""
     lengths = {len(column) for column in columns}

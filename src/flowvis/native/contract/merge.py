@@ -94,14 +94,17 @@ _TAKEN = (Count.HELD, Count.MERGED)
 
 
 class Header:
-    """Offsets in a row: two starts and two ends in ms, of (source, destination); last write;
-    the exporters (u32) that give these sides, 0 where that is not known."""
+    """Offsets in a row: two starts and two ends in ms, of (source, destination); last write, and
+    where the interval began that is being counted; the exporters (u32) that give these sides, 0
+    where that is not known; how many records were written (u32)."""
 
     START = 0
     END = 16
     WRITTEN_AT = 32
+    INTERVAL_START = 40
     EXPORTERS = 48
-    SIZE = 56
+    WRITTEN = 56
+    SIZE = 64
 
 
 class MergeOp(IntEnum):
@@ -179,6 +182,12 @@ class Program:
     widths: tuple[int, ...]
     steps: tuple[MergeStep, ...]
     counters: tuple[Counter, ...]
+    end: int
+    """Offset of the flow's end, in ms (u64)."""
+    reason: int
+    """Offset of the reason of that end (u8)."""
+    interval: tuple[int, int]
+    """From which byte to which one a row is zero again when it was written."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +198,7 @@ class Flows:
     state: NDArray[np.uint64]
     due: NDArray[np.int64]  # ms: when to write; NEVER without anything to write
     seen: NDArray[np.int64]  # ms: when a record came last
+    cycle: NDArray[np.int64]  # of the oldest record that is to be written, where there is any
 
 
 @dataclass(frozen=True)
@@ -205,6 +215,8 @@ class Records:
     """0: not known."""
     reversed: NDArray[np.bool_]
     """Whether the record's source is the second endpoint of its key."""
+    cycle: int = 0
+    """The cycle in which they came."""
 
 
 def same_start(known: int, start: int) -> bool:
@@ -227,6 +239,8 @@ def check_program(program: Program) -> None:
         for tally in (counter.common, *counter.sides):
             numbers = (tally.total, tally.delta, tally.rate, tally.last)
             places += [(offset, 8) for offset in numbers if offset >= 0]
+    first, last = program.interval
+    places += [(program.end, 8), (program.reason, 1), (first, last - first)]
     if any(offset < Header.SIZE or offset + size > program.row_size for offset, size in places):
         raise ValueError("a step reaches outside of its row")
 
@@ -237,8 +251,16 @@ def check_flows(program: Program, flows: Flows) -> None:
     expected = (len(flows.rows), program.row_size)
     if flows.rows.shape != expected or not flows.rows.flags.c_contiguous:
         raise ValueError(f"rows of shape {flows.rows.shape}: need {expected}, contiguous")
-    if {len(flows.state), len(flows.due), len(flows.seen)} != {len(flows.rows)}:
+    arrays = (flows.state, flows.due, flows.seen, flows.cycle)
+    if {len(array) for array in arrays} != {len(flows.rows)}:
         raise ValueError("arrays of flows differ in length")
+
+
+def check_slots(flows: Flows, slots: NDArray[np.int64]) -> None:
+    """Raise ValueError unless all slots are of the flows."""
+    least, most = int(slots.min(initial=0)), int(slots.max(initial=-1))
+    if least < 0 or most >= len(flows.rows):
+        raise ValueError(f"slots from {least} to {most}: there are {len(flows.rows)}")
 
 
 def check_records(program: Program, flows: Flows, records: Records) -> None:

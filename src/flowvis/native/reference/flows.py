@@ -7,9 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.native.contract.flows import (
-    ENDPOINT,
     check_columns,
-    check_endpoints,
     check_index,
     check_keys,
     width,
@@ -95,18 +93,3 @@ def pack_keys(*columns: NDArray[Any]) -> NDArray[np.uint8]:
     parts = [np.ascontiguousarray(column) for column in columns]
     rows = len(parts[0])
     return np.concatenate([part.view(np.uint8).reshape(rows, width(part)) for part in parts], 1)
-
-
-def order_endpoints(keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Bring the two endpoints that keys begin with in order; return which keys were turned.
-
-    The one with the smaller bytes comes first. In place.
-    """
-    check_endpoints(keys)
-    turned = np.zeros(len(keys), dtype=bool)
-    for at, key in enumerate(keys):
-        one, other = key[:ENDPOINT].copy(), key[ENDPOINT : 2 * ENDPOINT].copy()
-        if one.tobytes() > other.tobytes():
-            key[:ENDPOINT], key[ENDPOINT : 2 * ENDPOINT] = other, one
-            turned[at] = True
-    return turned

@@ -14,6 +14,7 @@ from flowvis.native.contract.merge import (
     IDLE,
     INTER_NODE,
     MAX_U64,
+    NEVER,
     OVERLAP_MS,
     TO_EXTERNAL,
     Count,
@@ -29,6 +30,7 @@ from flowvis.native.contract.merge import (
     Tally,
     check_flows,
     check_records,
+    check_slots,
     same_start,
 )
 
@@ -51,6 +53,7 @@ class Merger:
         self._active_timeout_ms = active_timeout_ms
         self._correlation_wait_ms = correlation_wait_ms
         self._outcome = Count.HELD
+        self._cycle = 0
         self.sides = 0
         """Of the record that needs a decision: the sides whose starts are its exporter's own."""
         self.further = False
@@ -64,6 +67,7 @@ class Merger:
         its slot as it is. Slots below 0 are passed over.
         """
         check_records(self._program, self._flows, records)
+        self._cycle = records.cycle
         for at in range(first, len(records.slots)):
             slot = int(records.slots[at])
             if slot < 0:
@@ -75,6 +79,34 @@ class Merger:
                 return at
             self._book(entry, self._one(entry, sides, now_ms))
         return len(records.slots)
+
+    def write(
+        self, slots: NDArray[np.int64], now_ms: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint64], NDArray[np.bool_]]:
+        """Begin the next interval of flows; return their rows and states as they were before.
+
+        And which of them have a side whose counters began anew: its totals are not what it
+        reported last.
+        """
+        check_slots(self._flows, slots)
+        flows, program = self._flows, self._program
+        rows, states = flows.rows[slots], flows.state[slots]
+        anew = np.array([self._began_anew(row) for row in rows], dtype=bool)
+        for slot, state in zip(slots.tolist(), states.tolist(), strict=True):
+            row = flows.rows[slot]
+            row[slice(*program.interval)] = 0
+            row[Header.WRITTEN_AT :][:8].view(np.int64)[0] = now_ms
+            row[Header.INTERVAL_START :][:8] = row[program.end :][:8]
+            row[Header.WRITTEN :][:4].view(np.uint32)[:] += np.uint32(1)
+            flows.state[slot] = _written_state(state, int(row[program.reason]))
+            flows.due[slot] = NEVER
+        return rows, states, anew
+
+    def _began_anew(self, row: NDArray[np.uint8]) -> bool:
+        tallies = [tally for counter in self._program.counters for tally in counter.sides]
+        return any(
+            row[tally.total :][:8].tobytes() != row[tally.last :][:8].tobytes() for tally in tallies
+        )
 
     def _book(self, entry: "_Entry", outcome: Count) -> None:
         """Count what became of a record; of one that came as two, what became of both."""
@@ -122,6 +154,8 @@ class Merger:
         else:
             due = now_ms + self._correlation_wait_ms
         self._flows.due[slot] = min(int(self._flows.due[slot]), due)
+        if not state & FlowState.UNWRITTEN:
+            self._flows.cycle[slot] = self._cycle
         self._flows.state[slot] = state | FlowState.LIVE | FlowState.UNWRITTEN
         return Count.MERGED if state & FlowState.UNWRITTEN else Count.HELD
 
@@ -451,6 +485,14 @@ class _Entry:
 
     def _store(self, offset: int, value: bytes) -> None:
         self._row[offset : offset + len(value)] = np.frombuffer(value, dtype=np.uint8)
+
+
+def _written_state(state: int, reason: int) -> int:
+    """The state of a flow once it is written."""
+    alone = not state & FlowState.SHARED and state >> FlowState.SIDES & Sides.BOTH != Sides.BOTH
+    state = state & ~(FlowState.UNWRITTEN | FlowState.OVER) | FlowState.WRITTEN
+    state |= 0 if alone else FlowState.COMPLETE
+    return state | FlowState.OVER if reason in {END_OF_FLOW, IDLE} else state
 
 
 def is_unset(address: bytes) -> bool:

@@ -1,0 +1,127 @@
+"""Asks the store what was written of connections before their records came to this aggregator."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowvis.aggregator.correlation.checkpoint import NONE, Flows, flows
+from flowvis.aggregator.correlation.parked import Inquiry
+from flowvis.aggregator.correlator import Correlator
+from flowvis.checkpoint import tuple_hashes
+from flowvis.clickhouse.schema.checkpoints import Wanted, restore
+from flowvis.clickhouse.store import Store
+from flowvis.counts import count
+from flowvis.errors import StoreError
+from flowvis.runtime.clock import now_ms
+from flowvis.runtime.component import end, spawn
+from flowvis.runtime.ledger import Stage
+from flowvis.runtime.logs import LimitedLog
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1  # how long records wait for company, before the store is asked for all of them
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+
+
+@dataclass(slots=True)
+class BaselineStats:
+    """What was asked."""
+
+    questions: int = count("Questions that the store answered about connections")
+    connections: int = count("Connections that it was asked for")
+    failures: int = count("Questions that failed; each is asked again")
+    seconds: float = count("Seconds spent in questions that were answered")
+
+
+class Baseline:
+    """A component: whatever is parked in the table is asked for, and merged with the answer.
+
+    `store` is the one that has been written to, None where there is none: then what is parked is
+    merged as it is. What we wrote ourselves, and know no more, has to be there before: `commits`
+    is the page of the books of the way to the store.
+    """
+
+    name = "baseline"
+
+    def __init__(
+        self,
+        correlator: Correlator,
+        store: Callable[[], Store | None],
+        commits: Callable[[], Stage | None],
+        *,
+        clock: Callable[[], int] = now_ms,
+        tick_s: float = TICK_S,
+    ) -> None:
+        self.stats = BaselineStats()
+        self._problem = ""
+        self._correlator, self._table = correlator, correlator.table
+        self._store = store
+        self._commits = commits
+        self._clock = clock
+        self._tick_s = tick_s
+        self._log = LimitedLog(log, burst=1)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why records wait longer than a question takes; "" when all is well."""
+        return self._problem
+
+    async def start(self) -> None:
+        """Begin to ask."""
+        self._task = spawn(self.name, self._run())
+
+    async def stop(self) -> None:
+        """Ask no more; what is parked stays."""
+        await end(self._task)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._tick_s)
+            inquiry = self._table.parked.inquiry(self._clock() // 1000)
+            if inquiry is not None:
+                self._correlator.answer(inquiry, await self._ask(inquiry))
+
+    async def _ask(self, inquiry: Inquiry) -> Flows:
+        """Ask until there is an answer, or no store any more."""
+        pause_s = FIRST_PAUSE_S
+        wanted = Wanted(tuple_hashes(inquiry.keys), inquiry.since_s)
+        while (store := self._store()) is not None:
+            await self._own_commits()
+            began = time.monotonic()
+            try:
+                stored = await asyncio.to_thread(_last_written, store, wanted)
+            except StoreError as error:
+                self.stats.failures += 1
+                self._problem = str(error)
+                text = "records wait, as the store cannot say what it has of their connections: %s"
+                self._log.log(logging.WARNING, "store", text, error)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  apart
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                continue
+            self.stats.questions += 1
+            self.stats.connections += len(inquiry.keys)
+            self.stats.seconds += time.monotonic() - began
+            self._problem = ""
+            return stored
+        return NONE
+
+    async def _own_commits(self) -> None:
+        """Wait until the store has what we wrote of flows that are forgotten here.
+
+        And what an aggregator before us has left in the spool, which comes first.
+        """
+        commits = self._commits()
+        if commits is None:
+            return
+        written = commits.received if self._table.forgets else commits.inherited
+        while commits.received - commits.held() < written:  # noqa: ASYNC110  as books have no event
+            await asyncio.sleep(self._tick_s)
+
+
+def _last_written(store: Store, wanted: Wanted) -> Flows:
+    return flows(restore(store.checkpoints(wanted)))

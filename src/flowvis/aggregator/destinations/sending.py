@@ -1,0 +1,188 @@
+"""What all external collectors have in common: a queue, a client, and one session after another."""
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from flowvis.backlog import UNBOUNDED
+from flowvis.delivery.patience import Patience
+from flowvis.delivery.queue import Queue, Unsettled
+from flowvis.runtime.component import end, ended, let_end, spawn
+from flowvis.runtime.dropped import OutgoingDropped
+from flowvis.runtime.ledger import Stage
+from flowvis.transport.client import Client, ConnectionLost
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 8.0
+CUT_S = 0.5  # for a session that was cut to be noticed; less than between two attempts
+PAUSE_S = 1.0  # after a defect, so that it does not fill the log
+
+
+class Encoder(Protocol):
+    """What makes the messages of one session."""
+
+    def opening(self) -> list[bytes]:
+        """The messages that the session begins with; no records are in them."""
+
+    def next_messages(self, queue: Queue) -> list[bytes]:
+        """Take records that wait, as messages in which they have the order of what is taken."""
+
+    def records_in(self, unsent: Sequence[bytes]) -> int:
+        """How many records are in the last messages, from these on."""
+
+
+class CollectorDestination(ABC):
+    """Records wait in a queue while the collector is away; those that never left go again.
+
+    What the kernel took counts as sent: collectors acknowledge nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        stage: Stage,
+        *,
+        capacity: int,
+        max_bytes: int = UNBOUNDED,
+        grace_s: float = GRACE_S,
+        required: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = f"{name} {client.address}"
+        self.queue = Queue(stage, capacity, max_bytes)
+        self.put = self.queue.put
+        self.bound = self.queue.bound
+        self.client = client
+        self.stats = client.stats
+        self.required = required
+        self._grace_s = grace_s
+        self._clock = clock
+        self._retired = False
+        self._patience = Patience(self.name)
+        self._task: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    def _encoder(self) -> Encoder:
+        """Return what makes messages for the client's session, as large as its path takes."""
+
+    def held(self) -> int:
+        """Records that wait or are on their way."""
+        return len(self.queue)
+
+    def held_bytes(self) -> int:
+        """About what these take in memory."""
+        return self.queue.bytes
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be sent at the moment; "" when all is well."""
+        return self._patience.problem if self.client.connected else "not connected"
+
+    @property
+    def details(self) -> dict[str, int]:
+        """Nothing but what all destinations have."""
+        return {}
+
+    @property
+    def mark(self) -> int:
+        """The oldest mark of what has not been handed to the kernel."""
+        return self.queue.mark
+
+    async def start(self) -> None:
+        """Begin to send; whether the collector is there shows later."""
+        self._task = spawn(self.name, self._run())
+
+    async def stop(self) -> None:
+        """Send what waits within the grace period, then close; the rest is dropped, counted."""
+        self.queue.close()
+        self.client.hurry()
+        if self._task is not None and len(self.queue):
+            await asyncio.wait((self._task,), timeout=self._grace_s)
+        await end(self._task)
+        self.abandon()
+        await self.client.close()
+
+    async def retire(self, hurry: asyncio.Event) -> None:
+        """Send what waits within the grace period, or until `hurry`, then close; keep the rest."""
+        self.queue.close()
+        self.client.hurry()
+        if self._task is not None:
+            let_end(self._task)
+            if len(self.queue):
+                await ended(self._task, self._grace_s, hurry)
+            self._retired = True
+            if len(self.queue):
+                self.client.cut()
+            await asyncio.wait((self._task,), timeout=CUT_S)  # it notes what it has not sent
+            await end(self._task)
+        await self.client.close()
+
+    def remainder(self) -> Unsettled:
+        """Take out what was kept when it was retired."""
+        return self.queue.release()
+
+    def succeed(self, remainder: Unsettled) -> None:
+        """Take over what another one has kept; before `start`."""
+        self.queue.take_over(remainder)
+
+    def abandon(self) -> None:
+        """Give up what waits, counted."""
+        if len(self.queue):
+            log.error("%s: gave up %d records at shutdown", self.name, len(self.queue))
+        self.queue.close()
+        self.queue.abandon(OutgoingDropped.SHUTDOWN)
+
+    async def _run(self) -> None:
+        while not self._retired and (len(self.queue) or not self.queue.closed):
+            try:
+                await self.client.connect()
+                await self._converse()
+            except ConnectionLost:
+                continue
+            except Exception:
+                lost = self.queue.taken
+                self.queue.drop(OutgoingDropped.FAILED, lost)
+                log.exception("%s: a defect of ours; %d records are given up", self.name, lost)
+                self.client.cut()
+                await asyncio.sleep(PAUSE_S)
+
+    async def _converse(self) -> None:
+        """Fill one session; what never left the one before comes first."""
+        encoder = self._encoder()
+        self.queue.begin()
+        await self.client.send(encoder.opening())
+        while await self._has_work() and self.queue.waiting:
+            await self._deliver(encoder, encoder.next_messages(self.queue))
+            await asyncio.sleep(0)  # sending does not wait while the kernel has room
+
+    async def _has_work(self) -> bool:
+        """Wait for records; False when the session is lost meanwhile: the next is to be ready."""
+        if self.queue.waiting:
+            return self.client.connected
+        waits = [
+            asyncio.ensure_future(self.queue.ready()),
+            asyncio.ensure_future(self.client.lost()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return self.client.connected
+
+    async def _deliver(self, encoder: Encoder, messages: Sequence[bytes]) -> None:
+        try:
+            with self._patience.waiting(f"take {self.queue.taken} records"):
+                await self.client.send(messages)
+        except ConnectionLost as lost:
+            self.queue.sent(self.queue.taken - encoder.records_in(lost.unsent))
+            raise
+        self.queue.sent(self.queue.taken)
+
+    def _now(self) -> int:
+        return int(self._clock())

@@ -1,0 +1,217 @@
+"""Batches on disk while the store is away: a directory with a file for each, bounded in bytes.
+
+    spool = Spool(directory, max_bytes)
+    spool.open()                                 # and what a process before has left is there
+    entry = spool.write(batch, batch_id)         # on disk when this returns
+    spool.add(entry)
+    batch, batch_id = spool.read(spool.oldest)   # CorruptFile: put it aside
+    spool.forget(entry); spool.delete(entry)     # the store has it
+
+A file is written under another name, flushed, and then named by its number and its records, so that
+what is found is whole, in order, and counted without reading it. What touches files blocks, and may
+be called in a thread, one call that writes and one that reads at a time; the rest is its owner's.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowvis.batch import Batch
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.spooled import MAX_BODY, CorruptFile, restored, spooled
+from flowvis.errors import FlowvisError
+
+log = logging.getLogger(__name__)
+
+KEPT_ASIDE = 8
+"""Corrupt files that stay, the newest, for whoever wants to know why."""
+_NAME = re.compile(r"([0-9]{12})-([0-9]{1,9})\.batch")
+
+
+class SpoolError(FlowvisError):
+    """The directory cannot be used at the moment; the text says why."""
+
+
+class SpoolFull(SpoolError):
+    """What was to be written, of so many bytes, does not fit in."""
+
+    def __init__(self, text: str, size: int) -> None:
+        super().__init__(text)
+        self.size = size
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A batch on disk."""
+
+    number: int
+    records: int
+    size: int
+    """Bytes of the file."""
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return f"{self.number:012}-{self.records}.batch"
+
+
+class Spool:
+    """One process's spool: whoever else comes to the directory is refused."""
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self.directory = directory
+        self.max_bytes = max_bytes
+        self._entries: deque[Entry] = deque()
+        self._next = 0
+        self._held: int | None = None  # the file that says that the directory is ours
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+        return len(self._entries)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return self._held is not None
+
+    @property
+    def records(self) -> int:
+        """Records of all batches."""
+        return sum(entry.records for entry in self._entries)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Go through the batches, the oldest first."""
+        return iter(self._entries)
+
+    def has_room(self, size: int = 0) -> bool:
+        """Whether a batch of so many bytes, or the largest that there is, fits in."""
+        largest = max((entry.size for entry in self._entries), default=0)
+        return self.bytes + max(largest, size) <= self.max_bytes
+
+    @property
+    def oldest(self) -> Entry | None:
+        """The batch that is delivered next."""
+        return self._entries[0] if self._entries else None
+
+    def open(self) -> None:
+        """Take the directory, and find what is in it; SpoolError where that cannot be."""
+        if self._held is not None:
+            return
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = os.open(self.directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SpoolError(f"{self.directory}: {error.strerror}") from error
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._find()
+        except BlockingIOError:
+            os.close(held)
+            raise SpoolError(f"{self.directory}: another process has it") from None
+        except OSError as error:
+            os.close(held)
+            raise SpoolError(f"{self.directory}: {error.strerror}") from error
+        self._held = held
+
+    def close(self) -> None:
+        """Let go of the directory; what is in it stays."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def write(self, batch: Batch, batch_id: BatchId) -> Entry:
+        """Write a batch, which survives whatever happens once this returns; `add` it then.
+
+        SpoolFull where it does not fit in, SpoolError where the disk does not take it.
+        """
+        data = spooled(batch, batch_id)
+        if self.bytes + len(data) > self.max_bytes:
+            text = f"{self.directory}: full, with {self.bytes} of {self.max_bytes} bytes"
+            raise SpoolFull(text, len(data))
+        entry = Entry(self._next, len(batch), len(data))
+        path = self.directory / entry.name
+        partial = path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(path)
+            self._flush_names()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+            raise SpoolError(f"{path}: {error.strerror}") from error
+        self._next += 1
+        return entry
+
+    def add(self, entry: Entry) -> None:
+        """Put what was written behind all others."""
+        self._entries.append(entry)
+
+    def forget(self, entry: Entry) -> None:
+        """Take a batch out that is delivered, or given up; its file is still to be deleted."""
+        with contextlib.suppress(ValueError):
+            self._entries.remove(entry)
+
+    def read(self, entry: Entry) -> tuple[Batch, BatchId]:
+        """Return a batch and its id; CorruptFile where these are not what was written."""
+        path = self.directory / entry.name
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_BODY)
+        except OSError as error:
+            raise CorruptFile(f"{error.strerror}") from error
+        batch, batch_id = restored(data)
+        if len(batch) != entry.records:
+            raise CorruptFile(f"{len(batch)} records, and its name says {entry.records}")
+        return batch, batch_id
+
+    def delete(self, entry: Entry) -> None:
+        """Delete the file of a batch that was forgotten."""
+        with contextlib.suppress(OSError):
+            (self.directory / entry.name).unlink(missing_ok=True)
+
+    def put_aside(self, entry: Entry) -> None:
+        """Keep the file of a corrupt batch for whoever wants to know why, out of the way."""
+        path = self.directory / entry.name
+        with contextlib.suppress(OSError):
+            path.rename(path.with_suffix(".corrupt"))
+            aside = sorted(self.directory.glob("*.corrupt"))
+            for old in aside[:-KEPT_ASIDE]:
+                old.unlink(missing_ok=True)
+
+    def _find(self) -> None:
+        """Read the names of the directory; what was not whole when somebody died goes."""
+        found, last = [], -1
+        for path in self.directory.iterdir():
+            if path.suffix == ".partial":
+                path.unlink(missing_ok=True)
+            elif match := _NAME.fullmatch(path.name):
+                found.append(Entry(int(match[1]), int(match[2]), path.stat().st_size))
+            if (number := path.name[:12]).isdigit():
+                last = max(last, int(number))
+        self._entries = deque(sorted(found, key=lambda entry: entry.number))
+        self._next = last + 1
+        if found:
+            log.info("%s: %d records of a process before", self.directory, self.records)
+
+    def _flush_names(self) -> None:
+        """Have the directory itself on disk: a file's own flush does not bring its name there."""
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

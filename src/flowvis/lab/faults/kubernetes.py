@@ -1,0 +1,70 @@
+"""Faults of the API server, and of the objects that the daemons need of it."""
+
+from typing import TYPE_CHECKING
+
+from flowvis.aggregator.certificates.authority import KEY
+from flowvis.lab.apiserver import CORE, OPTIONAL
+from flowvis.lab.configuration import NAMES
+from flowvis.lab.faults.fault import pass_while_away, until
+
+if TYPE_CHECKING:
+    from flowvis.lab.session import Lab
+
+RESTORED_S = 15.0  # the aggregator looks each second
+RENEWED_S = 30.0  # sessions last for seconds; a new one may need several attempts
+
+
+async def stop_api_server(lab: "Lab") -> None:
+    """Let nobody answer."""
+    await lab.cluster.server.stop()
+    await pass_while_away(lab)
+    await lab.cluster.server.start()
+
+
+async def expire_watches(lab: "Lab") -> None:
+    """Answer every watch with 410."""
+    server = lab.cluster.server
+    server.forget()
+    for resource in (*CORE, *OPTIONAL):
+        for version, _ in resource.paths():
+            server.break_off(resource.kind, 410, version)
+
+
+async def delete_secret(lab: "Lab") -> None:
+    """Delete the exporters' certificate."""
+    before = lab.cluster.certificates()
+    lab.cluster.remove("Secret", NAMES.client_secret)
+    await _renewed(lab, before, "the exporters' Secret")
+    lab.cluster.mount()
+    await _reconnected(lab)
+
+
+async def replace_ca(lab: "Lab") -> None:
+    """Delete the CA and what it signed."""
+    before = lab.cluster.certificates()
+    lab.cluster.remove("Secret", NAMES.ca_secret)
+    lab.cluster.remove("Secret", NAMES.client_secret)
+    lab.cluster.remove("ConfigMap", NAMES.ca_config_map)
+    await _renewed(lab, before, "the CA")
+    lab.cluster.mount()
+    await _reconnected(lab)
+
+
+async def _renewed(lab: "Lab", before: dict[str, bytes], what: str) -> None:
+    """Wait until all of the exporters' files are there, and another key is among them."""
+
+    async def renewed() -> bool:
+        found = lab.cluster.certificates()
+        return found.keys() == before.keys() and found[KEY] != before[KEY]
+
+    await until(renewed, RESTORED_S, lab.aggregator, f"has not restored {what}")
+
+
+async def _reconnected(lab: "Lab") -> None:
+    """Wait until every exporter has begun another session: with what is mounted now."""
+    before = await lab.sessions()
+
+    async def reconnected() -> bool:
+        return len(await lab.sessions() - before) >= len(lab.exporters)
+
+    await until(reconnected, RENEWED_S, lab.aggregator, "has no new sessions")

@@ -1,0 +1,102 @@
+"""Faults of the store, a ClickHouse server: it goes away, stands still, refuses, or is full."""
+
+import signal
+from typing import TYPE_CHECKING
+
+from flowvis.lab.faults.fault import Action, Fault, again_and_again, pass_while_away
+from flowvis.lab.relay import PLAIN, Behaviour
+
+if TYPE_CHECKING:
+    from flowvis.lab.session import Lab
+
+DURING = (0.2, 0.7)  # of the run, of what comes and goes
+CUT_BYTES = (500, 60_000)  # within the first statement, or an INSERT's block
+CUT_S = (0.3, 1.5)
+
+
+def ending(how: signal.Signals) -> Action:
+    """Return a fault: the server is ended so, and is back after a while."""
+
+    async def run(lab: "Lab") -> None:
+        await lab.store.stop(how)
+        await pass_while_away(lab)
+        await lab.store.start()
+
+    return run
+
+
+async def freeze(lab: "Lab") -> None:
+    """Let it stand still, with its connections."""
+    lab.store.send(signal.SIGSTOP)
+    try:
+        await pass_while_away(lab)
+    finally:
+        lab.store.send(signal.SIGCONT)
+
+
+def limiting(limits: str) -> Action:
+    """Return a fault: for a while its users may do no more than this."""
+
+    async def run(lab: "Lab") -> None:
+        lab.store.limit(limits)
+        await pass_while_away(lab)
+        lab.store.limit()
+
+    return run
+
+
+async def fill(lab: "Lab") -> None:
+    """Let there be no room on its disk."""
+    lab.store.fill()
+    await pass_while_away(lab)
+    lab.store.empty()
+
+
+async def slow(lab: "Lab") -> None:
+    """Let each answer take longer than a commit's interval."""
+    _relay(lab, Behaviour(delay_s=0.7))
+    await pass_while_away(lab)
+    _relay(lab, PLAIN)
+
+
+async def reset(lab: "Lab") -> None:
+    """Reset connections in the middle of what is inserted, again and again."""
+    async for _ in again_and_again(lab, DURING, CUT_S):
+        _relay(lab, Behaviour(cut_after=lab.random.randint(*CUT_BYTES)))
+    _relay(lab, PLAIN)
+
+
+async def flap(lab: "Lab") -> None:
+    """Reset connections while the server works: whether it has done it is unknown."""
+    _relay(lab, Behaviour(delay_s=0.2))
+    async for _ in again_and_again(lab, DURING, CUT_S):
+        if lab.links.store is not None:
+            lab.links.store.cut()
+    _relay(lab, PLAIN)
+
+
+def _relay(lab: "Lab", behaviour: Behaviour) -> None:
+    if lab.links.store is not None:
+        lab.links.store.behaviour = behaviour
+
+
+def _fault(about: str, run: Action, begin: float = 0.3) -> Fault:
+    return Fault(about, run, begin, by_sums=True, links=True, server=True)
+
+
+# A table reads best as one.
+# fmt: off
+FAULTS = {
+    "store-stops": _fault("ClickHouse is stopped, and started again", ending(signal.SIGTERM)),
+    "store-killed": _fault("ClickHouse is killed, and started again", ending(signal.SIGKILL)),
+    "store-frozen": _fault("ClickHouse stands still for a quarter of the run", freeze),
+    "store-slow": _fault("each answer of ClickHouse takes more than a second", slow),
+    "store-resets": _fault("connections to ClickHouse are reset in an INSERT", reset, DURING[0]),
+    "store-flaps": _fault("connections to ClickHouse are reset while it works", flap, DURING[0]),
+    "store-read-only": _fault("ClickHouse takes nothing for a quarter of the run",
+                              limiting("<readonly>1</readonly>")),
+    "store-errors": _fault("ClickHouse fails half-way through what it is asked",
+                           limiting("<max_memory_usage>100000</max_memory_usage>")),
+    "store-full": _fault("the disk of ClickHouse is full for a quarter of the run", fill),
+}
+# fmt: on

@@ -1,0 +1,365 @@
+"""A writer with a spool: what the store does not take is on disk, and stored once it is back."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowvis.batch import SETTLED, Batch
+from flowvis.clickhouse import writer as writer_module
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.spooled import spooled
+from flowvis.clickhouse.spool import Spool
+from flowvis.clickhouse.store import StoreSettings, open_store
+from flowvis.clickhouse.writer import UncommittedRecords, Writer
+from flowvis.errors import StoreError
+from flowvis.native import StringTable
+from flowvis.runtime.ledger import Ledger
+from waiting import until
+
+from .samples import flows
+from .server import Server
+from .test_writer import Moody
+
+TESTS = Path(__file__).parent.parent
+GONE = StoreError("gone", retryable=True)
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks, files and pauses are small."""
+    monkeypatch.setattr(writer_module, "SPOOL_LOOK_S", 0.02)
+    monkeypatch.setattr(writer_module, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(writer_module, "LONGEST_PAUSE_S", 0.1)
+
+
+def files(directory: Path, suffix: str = "batch") -> list[Path]:
+    return sorted(directory.glob(f"*.{suffix}"))
+
+
+class Line:
+    """A writer, its books, and who sends to it."""
+
+    def __init__(self, store: object, directory: Path, **options: object) -> None:
+        self.ledger = Ledger()
+        self.source = self.ledger.stage("source")
+        self.stage = self.ledger.stage("clickhouse", sources=[self.source])
+        self.spool = Spool(directory, int(str(options.pop("max_bytes", 1 << 30))))
+        given = {"commit_interval_s": 0.02, "grace_s": 5.0, "spool_after_s": 0.05} | options
+        self.writer = Writer(store, self.stage, spool=self.spool, **given)  # type: ignore[arg-type]
+
+    def send(self, count: int = 10, mark: int = SETTLED, batch: Batch | None = None) -> None:
+        batch = batch or flows(count)
+        batch.mark = mark
+        self.source.received += len(batch)
+        self.source.sent += len(batch)
+        self.writer.put(batch)
+        self.check()
+
+    def check(self) -> None:
+        assert self.ledger.imbalance() == {}, self.ledger.as_dict()
+
+    async def on_disk(self, records: int) -> None:
+        def there() -> bool:
+            self.check()
+            return self.spool.records == records
+
+        await until(there)
+
+
+def stored(store: Moody) -> list[int]:
+    return [len(batch) for batch in store.stored.values()]
+
+
+async def test_what_a_store_does_not_take_is_on_disk_and_stored_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    line.send(10, mark=3)
+    assert line.writer.mark == 3
+    await line.on_disk(10)
+    assert line.writer.mark == SETTLED  # on disk is durable
+    assert line.writer.held() == 10
+    line.send(20, mark=4)
+    line.send(30, mark=5)
+    await line.on_disk(60)
+    assert line.writer.stats.spooled == 60
+    assert line.writer.stats.spooled_bytes == line.spool.bytes > 0
+    store.migrate_error = None
+    await until(lambda: line.stage.sent == 60)
+    assert sum(stored(store)) == 60
+    assert stored(store)[0] == 10
+    line.check()
+    assert not files(tmp_path)
+    line.send(5)
+    await until(lambda: line.stage.sent == 65)
+    await line.writer.stop()
+    assert (line.stage.dropped, line.writer.stats.spooled_records) == ({}, 0)
+
+
+async def test_a_commit_without_an_answer_is_on_disk_and_stored_once(tmp_path: Path) -> None:
+    store = Moody()
+    store.open.clear()  # it takes the records, and says nothing
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    line.send(10, mark=3)
+    await until(lambda: store.calls)
+    line.send(7, mark=4)
+    await line.on_disk(17)
+    assert line.writer.mark == SETTLED
+    store.open.set()
+    await until(lambda: line.stage.sent == 17)
+    line.check()
+    assert sorted(stored(store)) == [7, 10]
+    await line.writer.stop()
+    assert not files(tmp_path)
+
+
+async def test_a_commit_that_fails_goes_on_under_its_id_from_disk(tmp_path: Path) -> None:
+    store = Moody()
+    store.error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    line.send(10)
+    await line.on_disk(10)
+    await line.writer.stop()
+    assert line.stage.dropped == {"left": 10}
+    line.check()
+    assert line.writer.held() == 0
+    back = Moody()
+    next_line = Line(back, tmp_path)
+    await next_line.writer.start()
+    await until(lambda: next_line.stage.sent == 10)
+    next_line.check()
+    assert (next_line.stage.received, next_line.source.sent) == (10, 0)
+    (_, tried, _), *_ = store.calls
+    assert back.calls == [(10, tried, True)]
+    await next_line.writer.stop()
+
+
+async def test_a_stop_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path, spool_after_s=3600.0)
+    await line.writer.start()
+    for count in (10, 20):
+        line.send(count)
+    await asyncio.wait_for(line.writer.stop(), 4)
+    assert line.stage.dropped == {"left": 30}
+    line.check()
+    back = Moody()
+    following = Line(back, tmp_path)
+    await following.writer.start()
+    assert following.writer.inherited == 30
+    following.send(5)
+    await until(lambda: following.stage.sent == 35)
+    assert following.writer.inherited == 0
+    assert stored(back)[-1] == 5
+    await following.writer.stop()
+
+
+async def test_a_damaged_file_is_put_aside_and_the_others_are_stored(tmp_path: Path) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    for count in (10, 20, 40):
+        line.send(count)
+        await until(lambda: not line.writer._in_memory())
+    middle = files(tmp_path)[1]
+    middle.write_bytes(middle.read_bytes()[:50])
+    lost = int(middle.stem.partition("-")[2])
+    store.migrate_error = None
+    await until(lambda: line.stage.sent == 70 - lost)
+    line.check()
+    assert line.stage.dropped == {"spool-corrupt": lost}
+    assert line.writer.stats.spool_corrupt == 1
+    assert [path.name for path in files(tmp_path, "corrupt")] == [f"{middle.stem}.corrupt"]
+    await line.writer.stop()
+
+
+async def test_when_everything_is_full_the_oldest_go_by_name(tmp_path: Path) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    one = len(spooled(flows(100), BatchId("h" * 20, 1)))
+    line = Line(store, tmp_path, max_bytes=4 * one, max_pending=1000)
+    await line.writer.start()
+    strings = StringTable()
+    for _ in range(3):
+        line.send(batch=flows(100, strings=strings))
+        await until(lambda: not line.writer._in_memory())
+    line.send(batch=flows(100, strings=strings))
+    await until(lambda: not line.spool.has_room(one))
+    line.send(batch=flows(100, strings=strings))
+    await asyncio.sleep(0.1)  # time enough to drop something, were memory not to spare
+    assert line.stage.dropped == {}
+    for _ in range(7):
+        line.send(batch=flows(100, strings=strings))
+    await until(lambda: line.stage.dropped.get("spool-full", 0) >= 100)
+    line.check()
+    assert sum(path.stat().st_size for path in files(tmp_path)) <= 4 * one
+    store.migrate_error = None
+    await until(lambda: line.writer.held() == 0)
+    line.check()
+    assert line.stage.sent + sum(line.stage.dropped.values()) == line.stage.received
+    assert set(line.stage.dropped) == {"spool-full"}
+    await line.writer.stop()
+
+
+async def test_a_disk_that_takes_nothing_leaves_records_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    with monkeypatch.context() as patched:
+
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(os, "fsync", full)
+        line.send(10, mark=3)
+        await until(lambda: line.writer.stats.spool_failures > 1)
+        line.check()
+        assert (line.writer.mark, line.spool.records) == (3, 0)
+        assert "No space left" in line.writer.problem or "gone" in line.writer.problem
+    assert caplog.text.count("cannot spool") == 1
+    await line.on_disk(10)
+    store.migrate_error = None
+    await until(lambda: line.stage.sent == 10)
+    await line.writer.stop()
+
+
+async def test_a_spool_that_another_aggregator_has_is_named(tmp_path: Path) -> None:
+    other = Spool(tmp_path, 1 << 30)
+    other.open()
+    line = Line(Moody(), tmp_path)
+    await line.writer.start()
+    assert "another process has it" in line.writer.problem
+    line.send(10)
+    await until(lambda: line.stage.sent == 10)
+    other.close()
+    await until(lambda: not line.writer.problem)
+    await line.writer.stop()
+
+
+async def test_a_writer_without_a_spool_stores_what_the_one_before_spooled(tmp_path: Path) -> None:
+    store, back = Moody(), Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    line.send(10)
+    await line.on_disk(10)
+    await line.writer.retire(asyncio.Event())
+    remainder = line.writer.remainder()
+    assert isinstance(remainder, UncommittedRecords)
+    following = Writer(back, line.stage, commit_interval_s=0.02)
+    following.succeed(remainder)
+    line.check()
+    await following.start()
+    await until(lambda: line.stage.sent == 10)
+    line.check()
+    assert stored(back) == [10]
+    await following.stop()
+    other = Spool(tmp_path, 1)
+    other.open()  # it was let go of
+    assert len(other) == 0
+
+
+async def test_a_spool_in_another_place_follows_when_the_one_before_is_empty(
+    tmp_path: Path,
+) -> None:
+    store, back = Moody(), Moody()
+    store.migrate_error = back.migrate_error = GONE
+    line = Line(store, tmp_path / "one")
+    await line.writer.start()
+    line.send(10)
+    await line.on_disk(10)
+    await line.writer.retire(asyncio.Event())
+    moved = Spool(tmp_path / "two", 1 << 30)
+    following = Writer(back, line.stage, commit_interval_s=0.02, spool=moved, spool_after_s=0.05)
+    following.succeed(line.writer.remainder())
+    await following.start()
+    line.writer = following
+    line.send(5)
+    back.migrate_error = None
+    await until(lambda: line.stage.sent == 15)
+    await until(lambda: moved.is_open)
+    back.error = GONE
+    line.send(7)
+    await until(lambda: moved.records == 7)
+    line.check()
+    back.error = None
+    await until(lambda: line.stage.sent == 22)
+    await following.stop()
+
+
+CRASH = """
+import asyncio, sys
+from pathlib import Path
+from clickhouse.samples import flows
+from flowvis.clickhouse import writer as module
+from flowvis.clickhouse.spool import Spool
+from flowvis.clickhouse.store import StoreSettings, open_store
+from flowvis.runtime.ledger import Stage
+
+async def main():
+    module.SPOOL_LOOK_S = module.FIRST_PAUSE_S = 0.02
+    url, database, directory, first = sys.argv[1:]
+    store = open_store(StoreSettings(url, database=database))
+    spool = Spool(Path(directory), 1 << 30)
+    writer = module.Writer(
+        store, Stage("clickhouse"), commit_interval_s=0.05, spool=spool, spool_after_s=0.1
+    )
+    await writer.start()
+    for number in range(10**9):
+        writer.put(flows(100, end_s=int(first) + 100 * number))
+        print(100 * number + 100, writer._in_memory(), flush=True)
+        await asyncio.sleep(0.02)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("kills", [1, pytest.param(2, marks=pytest.mark.slow)])
+async def test_kill_9_while_the_store_is_away_and_as_it_comes_back(
+    server: Server, server_settings: StoreSettings, tmp_path: Path, kills: int
+) -> None:
+    """What was acknowledged or on disk is in the store once, whenever the process died."""
+    store = open_store(server_settings)
+    store.migrate()
+    durable = 0
+    for number, turns in enumerate((25, 45)[:kills]):
+        server.send(signal.SIGSTOP)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CRASH, server_settings.database_url, server_settings.database,
+            str(tmp_path / "spool"), str(1_790_000_000 + 100_000 * number),
+            stdout=asyncio.subprocess.PIPE, cwd=TESTS,
+        )  # fmt: skip
+        assert process.stdout is not None
+        for turn in range(turns):
+            put, in_memory = map(int, (await process.stdout.readline()).split())
+            if turn == 15 and number == 1:
+                server.send(signal.SIGCONT)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        server.send(signal.SIGCONT)
+        durable += put - in_memory
+    line = Line(store, tmp_path / "spool")
+    await line.writer.start()
+    await until(lambda: line.writer.held() == 0)
+    line.check()
+    await line.writer.stop()
+    ((total, distinct),) = store.query("SELECT count(), uniqExact(flowEndSeconds) FROM flows").rows
+    store.close()
+    assert total == distinct
+    assert durable <= total
+    assert durable > 0

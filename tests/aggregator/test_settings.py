@@ -156,7 +156,11 @@ def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
         ("flowCollector: {antreaVersion: 2.2}", "flowCollector.antreaVersion: 2.2 is not"),
         ("flowCollector: {antreaVersion: next}", "flowCollector.antreaVersion: 'next' is no rel"),
         ("s3Uploader: {enable: true}", "s3Uploader.enable: uploading to S3 is not supported yet"),
-        ("flowLogger: {enable: true}", "flowLogger.enable: logging flows to a file is not"),
+        ("flowLogger: {enable: true, path: flows}", "flowLogger.path: 'flows' is not absolute"),
+        (
+            "flowLogger: {filters: [{ingressNetworkPolicyRuleActions: [Deny]}]}",
+            "flowLogger.filters[0].ingressNetworkPolicyRuleActions",
+        ),
         ("flowStreamService: {enable: true}", "flowStreamService.enable: the flow stream service"),
         ("clickHouse: {commitInterval: 100ms}", "clickHouse.commitInterval: '100ms'"),
         ("clickhouse: {enable: true}", "clickhouse: unknown key; did you mean clickHouse?"),

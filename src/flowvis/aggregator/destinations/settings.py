@@ -38,33 +38,6 @@ class S3Uploader:
 
 
 @dataclass(frozen=True)
-class LogFilter:
-    """Which records a flow log takes."""
-
-    ingress_network_policy_rule_actions: tuple[str, ...] = option((), doc="Not used yet")
-    egress_network_policy_rule_actions: tuple[str, ...] = option((), doc="Not used yet")
-
-
-@dataclass(frozen=True)
-class FlowLogger:
-    """Antrea's log of flows in a file: not built yet."""
-
-    enable: bool = option(False, doc="Not supported yet")
-    path: str = option("/tmp/antrea-flows.log", doc="Not used yet")  # noqa: S108  Antrea's default
-    max_size: int = option(100, doc="Not used yet", minimum=0)
-    max_backups: int = option(3, doc="Not used yet", minimum=0)
-    max_age: int = option(0, doc="Not used yet", minimum=0)
-    compress: bool = option(True, doc="Not used yet")
-    record_format: FileFormat = option(FileFormat.CSV, doc="Not used yet")
-    pretty_print: bool = option(True, doc="Not used yet")
-    filters: tuple[LogFilter, ...] = option((), doc="Not used yet")
-
-    def check(self) -> Problems:
-        """Yield the problem of switching it on."""
-        yield from later(self.enable, "logging flows to a file")
-
-
-@dataclass(frozen=True)
 class FlowStreamService:
     """Antrea's gRPC stream of flows: not built yet."""
 

@@ -155,7 +155,9 @@ def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
         ),
         ("flowCollector: {antreaVersion: 2.2}", "flowCollector.antreaVersion: 2.2 is not"),
         ("flowCollector: {antreaVersion: next}", "flowCollector.antreaVersion: 'next' is no rel"),
-        ("s3Uploader: {enable: true}", "s3Uploader.enable: uploading to S3 is not supported yet"),
+        ("s3Uploader: {enable: true}", "s3Uploader.bucketName: is needed"),
+        ("s3Uploader: {endpoint: minio}", "s3Uploader.endpoint: 'minio'"),
+        ("s3Uploader: {accessKeyID: a}", "s3Uploader.accessKeyID: goes with"),
         ("flowLogger: {enable: true, path: flows}", "flowLogger.path: 'flows' is not absolute"),
         (
             "flowLogger: {filters: [{ingressNetworkPolicyRuleActions: [Deny]}]}",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from flowvis.aggregator.destinations import clickhouse, flow_collector, flow_log
+from flowvis.aggregator.destinations import clickhouse, flow_collector, flow_log, s3
 from flowvis.aggregator.destinations.clickhouse import ClickHouse
 from flowvis.aggregator.destinations.flow_collector import (
     FlowCollector,
@@ -12,7 +12,7 @@ from flowvis.aggregator.destinations.flow_collector import (
 )
 from flowvis.aggregator.destinations.flow_log import FlowLogger
 from flowvis.aggregator.destinations.kind import Kind, Problems
-from flowvis.aggregator.destinations.settings import S3Uploader
+from flowvis.aggregator.destinations.s3 import S3Uploader
 from flowvis.runtime.settings import option, section
 
 
@@ -39,6 +39,7 @@ KINDS: tuple[Kind[Any], ...] = (
     clickhouse.KIND,
     flow_collector.KIND,
     flow_collector.SEVERAL,
+    s3.KIND,
     flow_log.KIND,
 )
 """In the order of their importance: where none is required, the first enabled one is."""

@@ -91,6 +91,7 @@ class OutgoingDropped(Reason):
     SHUTDOWN = "shutdown", "the time to stop was up"
     SPOOL_FULL = "spool-full", "the store was away for longer than the spool lasts: the oldest go"
     SPOOL_CORRUPT = "spool-corrupt", "their file in the spool is damaged, and kept as *.corrupt"
+    FILTERED = "filtered", "not wanted there: flowLogger.filters", False
     LEFT = "left", "in the spool as the aggregator stopped: the next one goes on with them", False
     FAILED = "failed", "a defect of ours, in the log"
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.destinations.sending import CollectorDestination
+from flowvis.aggregator.destinations.texts import each
 from flowvis.backlog import UNBOUNDED
 from flowvis.batch import Batch, address_text, is_ipv4, whole_rows
 from flowvis.delivery.queue import Queue
@@ -100,18 +101,11 @@ def _texts(batch: Batch, field: Field, rows: NDArray[np.int64], version: int) ->
         return [unset.get(field.kind, "0")] * len(rows)
     column = batch[field.name][rows]
     if field.kind is Kind.TEXT:
-        return _each(column, lambda codes: map(json.dumps, batch.strings.texts(codes)))
+        return each(column, lambda codes: map(json.dumps, batch.strings.texts(codes)))
     if field.kind is Kind.ADDRESS:
         unset_text = UNSET[version]
-        return _each(
+        return each(
             whole_rows(column),
             lambda found: (f'"{address_text(one.tobytes()) or unset_text}"' for one in found),
         )
     return list(map(str, column.tolist()))
-
-
-def _each(column: NDArray[Any], texts: Callable[[NDArray[Any]], Any]) -> list[str]:
-    """Make the texts of what is different in a column, and return them for all of its rows."""
-    different, places = np.unique(column, return_inverse=True)
-    made = list(texts(different))
-    return [made[place] for place in places.tolist()]

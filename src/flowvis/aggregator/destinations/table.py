@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from flowvis.aggregator.destinations import clickhouse, flow_collector
+from flowvis.aggregator.destinations import clickhouse, flow_collector, flow_log, s3
 from flowvis.aggregator.destinations.clickhouse import ClickHouse
 from flowvis.aggregator.destinations.flow_collector import (
     FlowCollector,
     FurtherCollector,
     repeated_names,
 )
+from flowvis.aggregator.destinations.flow_log import FlowLogger
 from flowvis.aggregator.destinations.kind import Kind, Problems
-from flowvis.aggregator.destinations.settings import FlowLogger, S3Uploader
+from flowvis.aggregator.destinations.s3 import S3Uploader
 from flowvis.runtime.settings import option, section
 
 
@@ -34,5 +35,11 @@ class DestinationSettings:
         yield from repeated_names(self.flow_collectors)
 
 
-KINDS: tuple[Kind[Any], ...] = (clickhouse.KIND, flow_collector.KIND, flow_collector.SEVERAL)
+KINDS: tuple[Kind[Any], ...] = (
+    clickhouse.KIND,
+    flow_collector.KIND,
+    flow_collector.SEVERAL,
+    s3.KIND,
+    flow_log.KIND,
+)
 """In the order of their importance: where none is required, the first enabled one is."""

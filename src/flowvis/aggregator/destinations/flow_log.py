@@ -1,0 +1,195 @@
+"""The flow log: records as lines of a file, or of standard output."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.aggregator.destinations.file_lines import Lines, csv_log, json_log
+from flowvis.aggregator.destinations.kind import Kind, Place, Problems
+from flowvis.aggregator.destinations.loads import (
+    Load,
+    LoadDestination,
+    LoadStats,
+    Undelivered,
+)
+from flowvis.aggregator.destinations.rotation import DAY_S, RotatedFile, Rotation
+from flowvis.batch import Batch
+from flowvis.delivery.destination import Destination
+from flowvis.fields import RuleAction
+from flowvis.runtime.dropped import OutgoingDropped
+from flowvis.runtime.ledger import Stage
+from flowvis.runtime.settings import option
+
+AT_ONCE = 1000  # records of one load: some 300 KB as CSV, made and written in some 10 ms
+INTERVAL_S = 1.0  # Antrea writes every 5 s
+STDOUT = Path("/dev/stdout")
+
+ACTIONS: dict[str, tuple[int, ...]] = {
+    "None": (RuleAction.NONE,),
+    "Allow": (RuleAction.ALLOW,),
+    "Drop": (RuleAction.DROP,),
+    "Reject": (RuleAction.REJECT,),
+    "Unenforced": (RuleAction.UNENFORCED_DROP, RuleAction.UNENFORCED_REJECT),
+}
+"""What filters name."""
+
+
+class LogFormat(Enum):
+    """What the lines are."""
+
+    CSV = "CSV"
+    JSON = "JSON"
+
+
+@dataclass(frozen=True)
+class LogFilter:
+    """Which records a flow log takes: those whose actions are in both lists."""
+
+    ingress_network_policy_rule_actions: tuple[str, ...] = option(
+        (),
+        doc="Actions of the rule that decided at the destination; Unenforced: it would have denied "
+        "what went on. Empty: any",
+        choices=tuple(ACTIONS),
+    )
+    egress_network_policy_rule_actions: tuple[str, ...] = option(
+        (), doc="The same of the rule that decided at the source", choices=tuple(ACTIONS)
+    )
+
+    def mask(self, batch: Batch) -> NDArray[np.bool_]:
+        """Say which records it takes."""
+        taken = np.ones(len(batch), bool)
+        for way, actions in (
+            ("ingress", self.ingress_network_policy_rule_actions),
+            ("egress", self.egress_network_policy_rule_actions),
+        ):
+            if actions:
+                numbers = [number for action in actions for number in ACTIONS[action]]
+                taken &= np.isin(batch[f"{way}NetworkPolicyRuleAction"], numbers)
+        return taken
+
+
+@dataclass(frozen=True)
+class FlowLogger:
+    """A log of flows in a file."""
+
+    enable: bool = option(False, doc="Whether records are written to a file, a line each")
+    path: Path = option(
+        Path("/tmp/antrea-flows.log"),  # noqa: S108  Antrea's default
+        doc="The file; `/dev/stdout` for standard output. In the shipped Pods only volumes can be "
+        "written to",
+    )
+    max_size: int = option(
+        100, doc="MB (10^6 bytes) after which the file is put aside; 0: never", minimum=0
+    )
+    max_backups: int = option(
+        3, doc="How many files that were put aside are kept; 0: all", minimum=0
+    )
+    max_age: int = option(0, doc="For how many days they are kept; 0: for ever", minimum=0)
+    compress: bool = option(True, doc="Whether they are compressed (gzip)")
+    record_format: LogFormat = option(
+        LogFormat.CSV,
+        doc="CSV: Antrea's 30 columns, without heading; JSON: an object a line with all fields, as "
+        "`flowctl flows -o json` has them",
+    )
+    pretty_print: bool = option(
+        True, doc="Names instead of numbers of protocols, actions and kinds of policies"
+    )
+    filters: tuple[LogFilter, ...] = option(
+        (), doc="Which records are written: those that one of these takes; without any, all"
+    )
+    max_pending_records: int = option(
+        65_536,
+        doc="Records that wait while the file cannot be written to; then the oldest are dropped",
+        minimum=1,
+    )
+    required: bool = option(
+        False, doc="Whether exporters keep their records until they are in the file"
+    )
+
+    def check(self) -> Problems:
+        """Yield what cannot be a file."""
+        if self.enable and not self.path.is_absolute():
+            yield "path", f"{str(self.path)!r} is not absolute: begin it with /"
+
+
+class FlowLog(LoadDestination):
+    """Appends lines to a file; what of these are the kernel's counts as delivered."""
+
+    def __init__(
+        self,
+        file: RotatedFile,
+        lines: Lines,
+        stage: Stage,
+        *,
+        filters: tuple[LogFilter, ...] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            f"flow log {file.path}", stage, load_records=AT_ONCE, interval_s=INTERVAL_S, **options
+        )
+        self._file = file
+        self._lines = lines
+        self._filters = filters
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-log")
+
+    def put(self, batch: Batch) -> None:
+        """Take those records of a batch that a filter takes."""
+        if self._filters and not self.queue.closed:
+            taken = np.logical_or.reduce([one.mask(batch) for one in self._filters])
+            left_out = len(batch) - int(np.count_nonzero(taken))
+            self.queue.stage.received += left_out
+            self.queue.stage.drop(OutgoingDropped.FILTERED, left_out)
+            if left_out:
+                batch = batch.take(taken)
+        super().put(batch)
+
+    async def deliver(self, load: Load) -> int:
+        """Write the lines of a load."""
+        try:
+            size: int = await self._call(self._write, load)
+        except OSError as error:
+            raise Undelivered(f"cannot be written: {error.strerror or error}") from error
+        return size
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._call(self._file.close)
+        self._thread.shutdown(wait=False)
+
+    async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    def _write(self, load: Load) -> int:
+        lines = b"".join(map(self._lines, load.batches))
+        self._file.append(lines)
+        return len(lines)
+
+
+def make(chosen: FlowLogger, place: Place, before: Destination | None) -> FlowLog:
+    """Return what writes the log."""
+    rotation = Rotation(
+        chosen.max_size * 1_000_000, chosen.max_backups, chosen.max_age * DAY_S, chosen.compress
+    )
+    form = csv_log if chosen.record_format is LogFormat.CSV else json_log
+    return FlowLog(
+        RotatedFile(chosen.path, rotation),
+        partial(form, pretty=chosen.pretty_print),
+        place.stage,
+        filters=chosen.filters,
+        capacity=chosen.max_pending_records,
+        max_bytes=place.max_bytes,
+        grace_s=place.surroundings.grace_s,
+        required=chosen.required,
+        stats=before.stats if before is not None and isinstance(before.stats, LoadStats) else None,
+    )
+
+
+KIND = Kind("flow_logger", "flow-log", make, weight=0.25)

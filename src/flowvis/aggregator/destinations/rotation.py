@@ -1,0 +1,185 @@
+"""A file that lines are appended to, and that is put aside when it is large.
+
+What was put aside is beside it, `flows-2026-11-28T16-01-02.345678.log` or, compressed, the same
+with `.gz`. It is deleted when there are too many of them or they are too old.
+"""
+
+import contextlib
+import gzip
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+STAMP = "%Y-%m-%dT%H-%M-%S.%f"
+DAY_S = 86_400
+TIDY_S = 3600.0  # how often the age of what was put aside is looked at
+TAIL = 1 << 20  # what of a file's end is looked through for the end of the last whole line
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """When a file is put aside, and what is kept of these."""
+
+    max_bytes: int
+    """0: it is never put aside."""
+    max_backups: int
+    """0: all are kept."""
+    max_age_s: float
+    """0: for ever."""
+    compress: bool
+
+
+class RotatedFile:
+    """A log file. It may as well be a terminal, a pipe or /dev/null, which are only written to.
+
+    Methods do I/O, and raise OSError.
+    """
+
+    def __init__(
+        self, path: Path, rotation: Rotation, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.path = path
+        self._rotation = rotation
+        self._clock = clock
+        self._file: int | None = None
+        self._known: tuple[int, int] | None = None
+        """Device and number of the file that is open; None of what is no regular file."""
+        self._tidied_s = 0.0
+
+    def append(self, lines: bytes) -> None:
+        """Write whole lines; after an error none of them is in the file."""
+        file = self._opened(len(lines))
+        if self._clock() - self._tidied_s > TIDY_S:
+            self._try_to_tidy()
+        before = os.fstat(file).st_size
+        try:
+            left = memoryview(lines)
+            while left:
+                left = left[os.write(file, left) :]
+        except OSError:
+            if self._known is not None:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file, before)
+            raise
+
+    def close(self) -> None:
+        """Close the file; the next `append` opens it again."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = self._known = None
+
+    def tidy(self) -> None:
+        """Compress and delete what was put aside, as the rotation says."""
+        self._tidied_s = self._clock()
+        if self._known is None:
+            return
+        kept = sorted(self._backups(), reverse=True)
+        oldest_s = self._clock() - self._rotation.max_age_s
+        for place, (moment_s, path) in enumerate(kept):
+            too_many = 0 < self._rotation.max_backups <= place
+            too_old = self._rotation.max_age_s and moment_s < oldest_s
+            if too_many or too_old:
+                path.unlink(missing_ok=True)
+            elif self._rotation.compress and path.suffix != ".gz":
+                _compress(path)
+
+    def _opened(self, coming: int) -> int:
+        """The file to write so many bytes to."""
+        if self._file is not None and self._was_moved():
+            self.close()
+        if self._file is None:
+            self._open()
+        limit = self._rotation.max_bytes
+        if self._known is not None and limit and self._file is not None:
+            size = os.fstat(self._file).st_size
+            if size and size + coming > limit:
+                self._put_aside()
+        if self._file is None:
+            raise OSError(f"{self.path} is closed")
+        return self._file
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Read as well, for the end of what is there; a pipe's reader may be away.
+        flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            file = os.open(self.path, flags | os.O_RDWR, 0o600)
+        except OSError:
+            file = os.open(self.path, flags | os.O_WRONLY, 0o600)
+        about = os.fstat(file)
+        self._file = file
+        if stat.S_ISREG(about.st_mode):
+            self._known = about.st_dev, about.st_ino
+            _end_at_a_line(file, about.st_size)
+            self._try_to_tidy()
+
+    def _try_to_tidy(self) -> None:
+        """Writing goes on where there is no room to compress; an hour later it is tried again."""
+        with contextlib.suppress(OSError):
+            self.tidy()
+
+    def _was_moved(self) -> bool:
+        """Whether somebody else put the file aside, or deleted it."""
+        if self._known is None:
+            return False
+        try:
+            about = self.path.stat()
+        except FileNotFoundError:
+            return True
+        return (about.st_dev, about.st_ino) != self._known
+
+    def _put_aside(self) -> None:
+        moment = datetime.fromtimestamp(self._clock(), UTC).strftime(STAMP)
+        target = self.path.with_name(f"{self.path.stem}-{moment}{self.path.suffix}")
+        self.path.rename(target)
+        self.close()
+        self._open()
+
+    def _backups(self) -> list[tuple[float, Path]]:
+        """What was put aside before, with when."""
+        found = []
+        for path in self.path.parent.iterdir():
+            name = path.name.removesuffix(".gz")
+            if not name.startswith(f"{self.path.stem}-") or not name.endswith(self.path.suffix):
+                continue
+            moment = name[len(self.path.stem) + 1 : len(name) - len(self.path.suffix)]
+            with contextlib.suppress(ValueError):
+                at = datetime.strptime(moment, STAMP).replace(tzinfo=UTC)
+                found.append((at.timestamp(), path))
+        return found
+
+
+def _end_at_a_line(file: int, size: int) -> None:
+    """Cut off what a process that was killed wrote of a line."""
+    begin = max(size - TAIL, 0)
+    try:
+        tail = os.pread(file, TAIL, begin)
+    except OSError:  # it may only be written to
+        return
+    if tail and not tail.endswith(b"\n"):
+        os.ftruncate(file, begin + tail.rfind(b"\n") + 1)
+
+
+def _compress(path: Path) -> None:
+    """Have a file compressed in its place; one that was begun before a crash is made anew."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with path.open("rb") as source, open(part, "wb", opener=_private) as raw:
+            with gzip.GzipFile(path.name, "wb", 6, raw) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            raw.flush()
+            os.fsync(raw.fileno())
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    part.replace(path.with_name(f"{path.name}.gz"))
+    path.unlink()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

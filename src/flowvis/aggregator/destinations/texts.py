@@ -1,0 +1,72 @@
+"""Columns of a batch as lists of text, which lines of files and messages are made of."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.batch import Batch, address_text, whole_rows
+from flowvis.fields import Field, Kind, RuleAction
+
+Written = Callable[[str], str]
+"""How one text is written: with quotes, or escaped."""
+
+_ACTIONS = {
+    RuleAction.NONE: "",
+    RuleAction.ALLOW: "Allow",
+    RuleAction.DROP: "Drop",
+    RuleAction.REJECT: "Reject",
+    RuleAction.UNENFORCED_DROP: "UnenforcedDrop",
+    RuleAction.UNENFORCED_REJECT: "UnenforcedReject",
+}
+_POLICIES = {
+    0: "",
+    1: "K8sNetworkPolicy",
+    2: "AntreaNetworkPolicy",
+    3: "AntreaClusterNetworkPolicy",
+    4: "K8sClusterNetworkPolicy",
+}
+_PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 58: "IPv6-ICMP", 132: "SCTP"}
+
+NAMES: Mapping[str, Mapping[int, str]] = {
+    "protocolIdentifier": _PROTOCOLS,
+    **{f"{way}NetworkPolicyRuleAction": _ACTIONS for way in ("ingress", "egress")},
+    **{f"{way}NetworkPolicyType": _POLICIES for way in ("ingress", "egress")},
+}
+"""What people read instead of the numbers of a field; other numbers stay as they are."""
+
+
+def each(column: NDArray[Any], texts: Callable[[NDArray[Any]], Iterable[str]]) -> list[str]:
+    """Make the texts of what is different in a column, and return them for all of its rows."""
+    different, places = np.unique(column, return_inverse=True)
+    made = list(texts(different))
+    return [made[place] for place in places.tolist()]
+
+
+def column_texts(
+    batch: Batch, field: Field, written: Written, names: Mapping[int, str] | None = None
+) -> list[str]:
+    """One field of all records: numbers as digits, what is text or has a name as `written` says.
+
+    An address that is not set is an empty text; a field that the batch lacks is 0 or empty.
+    """
+    if field.name not in batch:
+        absent = written("") if field.kind in {Kind.TEXT, Kind.ADDRESS} else "0"
+        return [absent] * len(batch)
+    column = batch[field.name]
+    if field.kind is Kind.TEXT:
+        return each(column, lambda codes: map(written, batch.strings.texts(codes)))
+    if field.kind is Kind.ADDRESS:
+        return each(whole_rows(column), lambda rows: (written(address_text(r)) for r in _raw(rows)))
+    if names is not None:
+        return each(column, lambda numbers: (_name(n, names, written) for n in numbers.tolist()))
+    return list(map(str, column.tolist()))
+
+
+def _raw(rows: NDArray[Any]) -> Iterator[bytes]:
+    return (row.tobytes() for row in rows)
+
+
+def _name(number: int, names: Mapping[int, str], written: Written) -> str:
+    return written(names[number]) if number in names else str(number)

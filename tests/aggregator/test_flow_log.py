@@ -1,0 +1,264 @@
+"""The flow log, read back from its files as others read CSV and JSON."""
+
+import asyncio
+import csv
+import gzip
+import io
+import json
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowvis.aggregator.destinations import flow_log
+from flowvis.aggregator.destinations.file_lines import LOGGED, UPLOADED, csv_upload
+from flowvis.aggregator.destinations.kind import Place, Surroundings
+from flowvis.aggregator.destinations.outlets import Outlets
+from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+from flowvis.aggregator.settings import AggregatorSettings
+from flowvis.batch import SETTLED
+from flowvis.fields import FIELDS
+from flowvis.runtime.ledger import Ledger, Stage
+from flowvis.runtime.settings import load
+from waiting import until
+
+from .records import numbered, records
+
+STORED = tuple(field for field in FIELDS if field.stored)
+ODD = 'a,b"c\nd'
+SOME = {
+    "flowStartSeconds": 1_706_702_400, "sourceIP": "10.0.0.1", "destinationIP": "fd00::2",
+    "sourceTransportPort": 40000, "protocolIdentifier": 6, "sourcePodName": ODD,
+    "destinationServicePortName": "shop/größe:http", "ingressNetworkPolicyRuleAction": 2,
+    "ingressNetworkPolicyType": 4, "egressNetworkPolicyRuleAction": 5, "egressIP": "10.9.9.9",
+    "sourcePodLabels": '{"app":"it\'s"}', "octetTotalCount": 2**64 - 1,
+}  # fmt: skip
+
+
+def chosen(path: Path, **options: Any) -> flow_log.FlowLogger:
+    document = {"flowLogger": {"enable": True, "path": str(path), **options}}
+    return load(AggregatorSettings, json.dumps(document).encode(), {}).flow_logger
+
+
+def made(section: flow_log.FlowLogger, stage: Stage) -> flow_log.FlowLog:
+    return flow_log.make(
+        section, Place(stage, 1 << 24, Surroundings(1.0, 1 << 30, lambda: 7)), None
+    )
+
+
+async def logged(section: flow_log.FlowLogger, *batches: Any) -> Stage:
+    stage = Stage("flow-log")
+    sink = made(section, stage)
+    await sink.start()
+    for batch in batches:
+        sink.put(batch)
+    await sink.stop()
+    assert stage.imbalance == 0
+    assert sink.mark == SETTLED
+    return stage
+
+
+async def test_csv_has_the_30_columns_and_any_text(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "flows.log"
+    stage = await logged(chosen(path), records(SOME, {"protocolIdentifier": 99}, fields=STORED))
+    assert (stage.sent, stage.dropped) == (2, {})
+    assert path.stat().st_mode & 0o777 == 0o600
+    rows = list(csv.reader(io.StringIO(path.read_text(), newline="")))
+    assert [len(row) for row in rows] == [30, 30]
+    one = dict(zip([field.name for field in LOGGED], rows[0], strict=True))
+    assert one["flowStartSeconds"] == "1706702400"
+    assert (one["sourceIP"], one["destinationIP"]) == ("10.0.0.1", "fd00::2")
+    assert (one["sourcePodName"], one["protocolIdentifier"]) == (ODD, "TCP")
+    assert one["destinationServicePortName"] == "shop/größe:http"
+    assert one["ingressNetworkPolicyRuleAction"] == "Drop"
+    assert one["ingressNetworkPolicyType"] == "K8sClusterNetworkPolicy"
+    assert one["egressNetworkPolicyRuleAction"] == "UnenforcedReject"
+    assert (one["destinationServiceIP"], one["egressIP"]) == ("", "10.9.9.9")
+    assert rows[1][6] == "99"
+
+
+async def test_numbers_where_pretty_print_is_off(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    await logged(chosen(path, prettyPrint=False), records(SOME, fields=STORED))
+    ((*row,),) = csv.reader(io.StringIO(path.read_text(), newline=""))
+    one = dict(zip([field.name for field in LOGGED], row, strict=True))
+    assert one["protocolIdentifier"] == "6"
+    assert one["ingressNetworkPolicyType"] == "4"
+    assert one["egressNetworkPolicyRuleAction"] == "5"
+
+
+async def test_json_has_every_stored_field(tmp_path: Path) -> None:
+    path = tmp_path / "flows.json"
+    await logged(chosen(path, recordFormat="JSON"), records(SOME, {}, fields=STORED))
+    one, other = map(json.loads, path.read_text().splitlines())
+    assert list(one) == list(other) == [field.name for field in STORED]
+    assert (one["sourcePodName"], one["octetTotalCount"]) == (ODD, 2**64 - 1)
+    assert (one["protocolIdentifier"], other["protocolIdentifier"]) == ("TCP", 0)
+    assert json.loads(one["sourcePodLabels"]) == {"app": "it's"}
+
+
+def test_the_columns_of_an_upload() -> None:
+    lines = csv_upload(records(SOME, fields=STORED), 1_706_702_460).decode()
+    (row,) = csv.reader(io.StringIO(lines, newline=""), quotechar="'")
+    assert len(row) == 53
+    one = dict(zip([field.name if field else "made" for field in UPLOADED], row, strict=True))
+    assert one["made"] == "1706702460"
+    assert one["sourcePodLabels"] == SOME["sourcePodLabels"]
+    assert one["sourcePodName"] == ODD
+    assert "'{\"app\":\"it''s\"}'" in lines
+    assert ",''," in lines  # labels have quotes even where there are none
+
+
+@pytest.mark.parametrize(
+    ("filters", "taken"),
+    [
+        ([], [0, 1, 2, 3, 4]),
+        ([{"ingressNetworkPolicyRuleActions": ["Drop", "reject"]}], [2, 3]),
+        ([{"egressNetworkPolicyRuleActions": ["None"]}], [0, 2, 3, 4]),
+        (
+            [
+                {
+                    "ingressNetworkPolicyRuleActions": ["None", "Drop"],
+                    "egressNetworkPolicyRuleActions": ["Allow"],
+                },
+                {"ingressNetworkPolicyRuleActions": ["Unenforced"]},
+            ],
+            [1, 4],
+        ),
+    ],
+)
+async def test_filters_by_rule_action(tmp_path: Path, filters: Any, taken: list[int]) -> None:
+    path = tmp_path / "flows.log"
+    actions = [(0, 0), (0, 1), (2, 0), (3, 0), (4, 0)]
+    rows = [
+        {
+            "sourceTransportPort": port,
+            "ingressNetworkPolicyRuleAction": ingress,
+            "egressNetworkPolicyRuleAction": egress,
+        }
+        for port, (ingress, egress) in enumerate(actions)
+    ]
+    stage = await logged(chosen(path, filters=filters), records(*rows, fields=STORED))
+    ports = [int(row[4]) for row in csv.reader(path.read_text().splitlines())]
+    assert ports == taken
+    assert (stage.received, stage.sent) == (5, len(taken))
+    assert stage.dropped == ({"filtered": 5 - len(taken)} if len(taken) < 5 else {})
+
+
+def test_a_file_is_put_aside_by_size_compressed_and_deleted_by_number_and_age(
+    tmp_path: Path,
+) -> None:
+    now = [1_700_000_000.0]
+    path = tmp_path / "flows.log"
+    (tmp_path / "flows-of-others.log").write_text("not ours")
+    file = RotatedFile(path, Rotation(100, 2, 500, compress=True), lambda: now[0])
+    for number in range(9):
+        file.append(b"%059d\n" % number)
+        now[0] += 1
+    assert path.read_bytes() == b"%059d\n" % 8
+    backups = sorted(tmp_path.glob("flows-2*"))
+    assert [gzip.decompress(one.read_bytes()) for one in backups] == [
+        b"%059d\n" % 6,
+        b"%059d\n" % 7,
+    ]
+    assert {one.suffix for one in backups} == {".gz"}
+    now[0] += 501
+    file.tidy()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["flows-of-others.log", "flows.log"]
+
+
+def test_what_a_crash_left_is_put_right(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    path.write_bytes(b"whole\nhal")
+    aside = tmp_path / "flows-2023-11-14T22-13-20.000000.log"
+    aside.write_bytes(b"old\n")
+    (tmp_path / f"{aside.name}.part").write_bytes(b"\x1f\x8b")
+    file = RotatedFile(path, Rotation(0, 0, 0, compress=True))
+    file.append(b"next\n")
+    file.close()
+    assert path.read_bytes() == b"whole\nnext\n"
+    assert gzip.decompress((tmp_path / f"{aside.name}.gz").read_bytes()) == b"old\n"
+    assert not aside.exists()
+    assert not (tmp_path / f"{aside.name}.part").exists()
+
+
+def test_a_file_that_others_moved_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    file = RotatedFile(path, Rotation(0, 0, 0, compress=False))
+    file.append(b"one\n")
+    path.rename(tmp_path / "moved")
+    file.append(b"two\n")
+    path.unlink()
+    file.append(b"three\n")
+    file.close()
+    assert ((tmp_path / "moved").read_bytes(), path.read_bytes()) == (b"one\n", b"three\n")
+
+
+def test_nothing_of_lines_is_left_where_the_disk_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    file = RotatedFile(path, Rotation(0, 0, 0, compress=False))
+    file.append(b"one\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))  # SIGXFSZ is ignored by Python
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            file.append(b"x" * (1 << 17) + b"\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    file.append(b"two\n")
+    file.close()
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
+async def test_it_goes_on_when_the_file_can_be_written_again(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.write_text("a file where a directory has to be")
+    stage = Stage("flow-log")
+    sink = made(chosen(place / "flows.log", maxPendingRecords=50), stage)
+    await sink.start()
+    sink.put(numbered(0, 20))
+    await until(lambda: sink.problem)
+    assert "cannot be written" in sink.problem
+    sink.put(numbered(20, 60))
+    assert (stage.sent, stage.dropped) == (0, {"queue-full": 30})  # 20 are on their way
+    place.unlink()
+    await until(lambda: stage.sent == 50)
+    assert sink.problem == ""
+    assert sink.stats.failures > 0
+    await sink.stop()
+    assert stage.imbalance == 0
+    assert len((place / "flows.log").read_bytes().splitlines()) == 50
+
+
+async def test_standard_output_and_pipes(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    stage = await logged(chosen(pipe), numbered(0, 3))
+    assert stage.sent == 3
+    assert os.read(reader, 1 << 16).count(b"\n") == 3
+    os.close(reader)
+
+
+async def test_another_file_while_records_flow(tmp_path: Path) -> None:
+    ledger = Ledger()
+    source = ledger.stage("source")
+    surroundings = Surroundings(1.0, 1 << 30, lambda: 7)
+    outlets = Outlets([flow_log.KIND], ledger, source, surroundings, 1 << 24)
+    outlets.begin(AggregatorSettings(flow_logger=chosen(tmp_path / "one")))
+    await outlets.start()
+    assert outlets.has("flow-log")
+    for name in ("one", "two", "three"):
+        await outlets.apply(AggregatorSettings(flow_logger=chosen(tmp_path / name)))
+        (outlet,) = outlets
+        source.received += 10
+        source.sent += 10
+        outlet.put(numbered(0, 10))
+        await asyncio.sleep(0)
+    await outlets.stop()
+    assert ledger.imbalance() == {}
+    lines = [(tmp_path / name).read_bytes().count(b"\n") for name in ("one", "two", "three")]
+    assert (sum(lines), lines[2]) == (30, 10)
+    assert ledger.stages["flow-log"].sent == 30

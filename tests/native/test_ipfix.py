@@ -274,3 +274,21 @@ def test_any_programs_run_alike(
         counts = (decoder.records, decoder.ignored, decoder.truncated, decoder.rewind())
         outcomes.append((stops, texts, arrays, counts))
     assert outcomes[0] == outcomes[1]
+
+
+def test_texts_of_any_length_are_written_whole(leaf: ModuleType) -> None:
+    """And nothing beside them: the next one begins where they end."""
+    lengths = [*range(1, 70), 253, 254, 255, 256, 1000]
+    texts = [bytes(1 + (at + length) % 255 for at in range(length)) for length in lengths]
+    strings = TABLES[leaf]()
+    codes = np.array([strings.intern(text) for text in texts], np.uint32)
+    encoder = leaf.RecordEncoder(1, 256, program((DecodeOp.TEXT, VARIABLE, 0)))
+    rows = np.arange(len(codes))
+    (message,), written = encoder.encode(
+        [codes], strings, rows, export_time=0, sequence=0, max_message=65535
+    )
+    assert written == len(texts)
+    prefixes = [
+        bytes([length]) if length < 255 else b"\xff" + length.to_bytes(2) for length in lengths
+    ]
+    assert message[20:] == b"".join(a + b for a, b in zip(prefixes, texts, strict=True))

@@ -47,7 +47,7 @@ PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
 RECORD_S = 2e-6  # what handing a record on costs, until some were
 FIELD_BYTES = 50  # what a field of a template takes
 TEMPLATE_LIFE_S = 1800.0  # over UDP: three times the usual time between two (RFC 7011 section 8.4)
-DELAY_S = 0.02  # how long fewer records wait for company: a call costs as much as 100 records
+DELAY_S = 0.04  # how long fewer records wait for company: a call costs as much as 200 records
 
 
 class Collector:

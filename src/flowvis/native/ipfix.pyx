@@ -23,6 +23,24 @@ cdef extern from "endian.h" nogil:
     uint32_t htobe32(uint32_t value)
     uint64_t htobe64(uint64_t value)
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* memcpy of names: most have 8 to 32 bytes, for which a call costs more than the copy. The last
+       word overlaps the one before where the length is no multiple. */
+    static inline void flowvis_put(uint8_t *to, const uint8_t *from, uint32_t length) {
+        if (length < 8) {
+            while (length--) to[length] = from[length];
+            return;
+        }
+        for (uint32_t at = 0; at < length - 8; at += 8) memcpy(to + at, from + at, 8);
+        memcpy(to + length - 8, from + length - 8, 8);
+    }
+    """
+    void flowvis_put(uint8_t *to, const uint8_t *source, uint32_t length) nogil
+
 cdef enum:
     VERSION = 10
     VARIABLE = 65535
@@ -799,7 +817,7 @@ cdef class RecordEncoder:
                     at[0] = LONG_TEXT
                     store16(at + 1, <uint16_t>length)
                     at += 3
-                memcpy(at, strings.text + text, length)
+                flowvis_put(at, strings.text + text, length)
                 at += length
             elif step.op == ADDRESS4:
                 memcpy(at, value + 12, 4)

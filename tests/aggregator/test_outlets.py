@@ -50,7 +50,7 @@ class Box:
         self.put, self.held, self.remainder = self.queue.put, self.queue.__len__, self.queue.release
         self.max_bytes = place.max_bytes
         self.before = before
-        self.retired = self.started = False
+        self.retired = self.started = self.stopping = False
         self.hold = asyncio.Event()
 
     @property
@@ -71,6 +71,9 @@ class Box:
         self.started = True
 
     async def stop(self) -> None:
+        self.stopping = True
+        if not self.hold.is_set():
+            await self.hold.wait()
         self.abandon()
 
     async def retire(self, hurry: asyncio.Event) -> None:  # noqa: ARG002
@@ -253,3 +256,16 @@ async def test_how_far_behind_a_destination_is() -> None:
     outlet.put(numbered(0, 5))
     now_s[0] += 2
     assert outlet.behind_s == 2
+
+
+async def test_those_that_are_away_take_no_longer_together_than_one() -> None:
+    ways = Ways(Settings(listed=(Section(name="a"), Section(name="b"))))
+    await ways.outlets.start()
+    ways.put(1)
+    boxes = [ways.box(page) for page in ("first", "listed-a", "listed-b")]
+    stopping = asyncio.ensure_future(ways.outlets.stop())
+    await until(lambda: all(box.stopping for box in boxes))
+    for box in boxes:
+        box.hold.set()
+    await stopping
+    assert ways.ledger.stages["listed-b"].dropped == {"shutdown": 10}

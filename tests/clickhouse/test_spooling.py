@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from flowvis.batch import SETTLED, Batch
 from flowvis.clickhouse import writer as writer_module
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.spooled import spooled
-from flowvis.clickhouse.spool import Spool
+from flowvis.clickhouse.spool import Entry, Spool
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.writer import UncommittedRecords, Writer
 from flowvis.errors import StoreError
@@ -306,7 +307,7 @@ import asyncio, sys
 from pathlib import Path
 from clickhouse.samples import flows
 from flowvis.clickhouse import writer as module
-from flowvis.clickhouse.spool import Spool
+from flowvis.clickhouse.spool import Entry, Spool
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.runtime.ledger import Stage
 
@@ -363,3 +364,28 @@ async def test_kill_9_while_the_store_is_away_and_as_it_comes_back(
     assert total == distinct
     assert durable <= total
     assert durable > 0
+
+
+async def test_an_answer_while_it_is_being_written_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, answered = Moody(), threading.Event()
+    store.open.clear()
+    line = Line(store, tmp_path)
+    write = line.spool.write
+
+    def slowly(batch: Batch, batch_id: BatchId) -> Entry:
+        store.open.set()
+        answered.wait(10)
+        return write(batch, batch_id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(line.spool, "write", slowly)
+        await line.writer.start()
+        line.send(10)
+        await until(lambda: line.stage.sent == 10)
+        line.check()
+        answered.set()
+        await line.writer.stop()
+    assert (stored(store), files(tmp_path), line.spool.records) == ([10], [], 0)
+    assert line.stage.dropped == {}

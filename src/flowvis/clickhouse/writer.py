@@ -156,6 +156,7 @@ class Writer:
         self._refused_bytes = 0  # of what did not fit in
         self._spool_thread: ThreadPoolExecutor | None = None
         self._spool_task: asyncio.Task[None] | None = None
+        self._spool_over = asyncio.Event()
         self._unanswered_since_s: float | None = None
         self._books = books
         self._ready = False
@@ -507,8 +508,10 @@ class Writer:
 
     async def _keep_spooled(self) -> None:
         """Bring to disk what the store does not take."""
-        while True:
-            await asyncio.sleep(SPOOL_LOOK_S)
+        while not self._spool_over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SPOOL_LOOK_S):
+                    await self._spool_over.wait()
             try:
                 await self._follow_spool()
                 if self._spools():
@@ -594,9 +597,14 @@ class Writer:
 
     async def _end_spooling(self) -> None:
         """Bring to disk what the time to stop did not suffice for."""
+        self._spool_over.set()
+        if self._spool_task is not None:
+            # What is being written is finished: nobody would know of that file.
+            await asyncio.wait((self._spool_task,), timeout=CLOSE_S)
+        stuck = self._spool_task is not None and not self._spool_task.done()
         await end(self._spool_task)
         self._spool_task = None
-        if not self._in_memory() or self._spool is not self._own_spool:
+        if stuck or not self._in_memory() or self._spool is not self._own_spool:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):

@@ -47,6 +47,7 @@ _ADDRESSES = {
     ("reply", "dst"): "reply_destination",
 }
 _TIMES = {("", "start"): "start_ns", ("", "stop"): "stop_ns"}
+_NAMELESS = "("  # a place that no pair that is read has
 _STATES = ("state", "state_orig", "state_reply")
 
 
@@ -110,7 +111,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
         if end == "(":
             if place:
                 raise MalformedEntry
-            place = key
+            place = key or _NAMELESS
             continue
         if key and value is not None:
             yield place, key, value

@@ -100,6 +100,9 @@ async def test_what_a_session_counted_stays_after_its_end() -> None:
         "messages": 4,
         "records": 2,
         "lost": first.stats.lost_records,
+        "sentAgain": 0,
+        "acknowledged": None,
+        "waiting": 0,
         "errors": 1,
     }
     first.closed()

@@ -9,6 +9,7 @@ from flowvis.aggregator.correlation import arrivals as arrivals_module
 from flowvis.aggregator.correlation import flows as flows_module
 from flowvis.aggregator.correlation import rows as rows_module
 from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.generations import OLDEST
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FIELDS, EndReason, FlowType, Kind, RuleAction
 from flowvis.native import StringTable
@@ -688,13 +689,41 @@ class TestReuse:
         assert len(table.flows) == live
         assert table.stats.orphaned == 1
 
-    def test_what_another_succession_pushes_out_is_written_first(self) -> None:
+    @pytest.mark.parametrize(
+        "first", [SOURCE_HALF, DESTINATION_HALF], ids=["source", "destination"]
+    )
+    @pytest.mark.parametrize("connections", [3, 4, 8])
+    def test_each_finds_its_half_when_one_node_reports_many_before_the_other(
+        self, connections: int, first: Row
+    ) -> None:
+        other = DESTINATION_HALF if first is SOURCE_HALF else SOURCE_HALF
+
+        def reused(half: Row, number: int, skew: int) -> Row:
+            over = at(5 * number + 1) | ENDED
+            return half | counted(100 * number) | start(5_000 * number + skew) | over
+
         table = Table()
-        table.add(SOURCE_HALF | counted(1) | at(1))
-        table.add(SOURCE_HALF | counted(2) | start(5_000) | at(6))
-        table.add(SOURCE_HALF | counted(3) | start(9_000) | at(10))
-        assert table.only()["octetTotalCount"] == 1
-        assert sorted(row["octetTotalCount"] for row in table.flush()) == [2, 3]
+        numbers = range(1, connections + 1)
+        table.add(*(reused(first, number, 0) for number in numbers))
+        for number in numbers:
+            table.add(reused(other, number, 9))
+        rows = table.due()
+        assert sorted(row["octetDeltaCount"] for row in rows) == [100 * n for n in numbers]
+        assert {row["originalFlowsPresent"] for row in rows} == {2}
+        # A session that ended before all was acknowledged sends it all again.
+        table.add(
+            *(reused(half, n, skew) for half, skew in ((first, 0), (other, 9)) for n in numbers)
+        )
+        assert not table.due(NOW + 1_000)
+        assert table.stats.orphaned == 0
+
+    def test_of_too_many_what_is_written_goes_first_then_the_oldest_is_written(self) -> None:
+        table = Table()  # of 64
+        for number in range(1, OLDEST + 4):
+            table.add(SOURCE_HALF | counted(number) | start(5_000 * number) | at(5 * number + 1))
+        assert sorted(row["octetTotalCount"] for row in table.due()) == [1, 2]
+        rest = range(3, OLDEST + 4)
+        assert sorted(row["octetTotalCount"] for row in table.flush()) == [*rest]
 
     def test_full_of_connections_to_write_there_is_no_room_for_another(self) -> None:
         table = Table(max_flows=1)

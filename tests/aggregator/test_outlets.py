@@ -10,6 +10,7 @@ from flowvis.aggregator.destinations.kind import Kind, Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.batch import SETTLED, Batch
 from flowvis.delivery.destination import Destination
+from flowvis.delivery.outlet import Outlet
 from flowvis.delivery.queue import Queue, Unsettled
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger
@@ -55,6 +56,10 @@ class Box:
     @property
     def mark(self) -> int:
         return self.queue.mark
+
+    @property
+    def details(self) -> dict[str, int]:
+        return {"taken": self.queue.taken}
 
     def held_bytes(self) -> int:
         return self.queue.bytes
@@ -215,3 +220,36 @@ async def test_the_status_names_what_there_is(page: str) -> None:
     names = {"first": "store", "listed-a": "siem"}
     found = {one["name"]: one["problem"] for one in ways.outlets.as_dicts()}
     assert found == {name: "away" if at == page else "" for at, name in names.items()}
+    ways.put(1, 15)
+    (shown,) = [one for one in ways.outlets.as_dicts() if one["page"] == page]
+    assert shown["records"] == 15
+    assert (shown["required"], shown["taken"]) == (False, 0)
+
+
+async def test_how_far_behind_a_destination_is() -> None:
+    now_s = [100.0]
+    ledger = Ledger()
+    source = ledger.stage("source")
+    outlet: Outlet[Box] = Outlet("sink", ledger, source, clock_s=lambda: now_s[0])
+    box = Box(Section(), Place(outlet.stage, 1 << 20, Surroundings(1, 1, lambda: 1)), None)
+    outlet.begin(box)
+    assert outlet.behind_s == 0
+    for _ in range(8):
+        source.received += 5
+        source.sent += 5
+        outlet.put(numbered(0, 5))
+        now_s[0] += 0.5
+    assert outlet.behind_s == 4
+    box.queue.take()
+    box.queue.sent(5)
+    box.queue.take()
+    box.queue.sent(5)
+    assert outlet.behind_s == 3
+    box.deliver()
+    assert outlet.behind_s == 0
+    now_s[0] += 50
+    source.received += 5
+    source.sent += 5
+    outlet.put(numbered(0, 5))
+    now_s[0] += 2
+    assert outlet.behind_s == 2

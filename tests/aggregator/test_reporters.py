@@ -11,6 +11,7 @@ from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import ExporterSession
+from flowvis.ipfix.exporter_report import ExporterReport, report_message
 from flowvis.runtime.settings import load
 from flowvis.transport.server import Peer
 from flowvis.transport.session import Answer
@@ -104,6 +105,7 @@ async def test_what_the_status_says_of_nodes() -> None:
         "sentAgain": 0,
         "acknowledged": None,
         "waiting": 0,
+        "missing": [],
         "lastReportSeconds": None,
     }
     behind.closed()
@@ -164,6 +166,9 @@ def test_what_is_wrong_with_nodes() -> None:
         "complete": False,
         "clockSkewSeconds": -3.5,
         "conntrack": None,
+        "unobserved": None,
+        "unseen": None,
+        "dropped": None,
         "problems": [
             "3 of its records never came, by their sequence numbers",
             "its clock is 3.5 s behind ours, or its messages are that late",
@@ -209,6 +214,37 @@ def test_what_the_exporters_of_a_node_know_to_be_durable() -> None:
     a, b, *_ = (each.as_dict(31.0) for each in by_node(reporters, cluster().nodes))
     assert (a["acknowledged"], a["waiting"], a["sentAgain"]) == (10, 2, 5)
     assert (b["acknowledged"], b["waiting"], b["sentAgain"]) == (None, 0, 0)
+
+
+def test_what_exporters_say_of_themselves() -> None:
+    """What the last session said counts, whether it is open or not."""
+    before, now = ExporterReport(9, 9, 9, 9, 9), ExporterReport(120, 1000, 3, 0, 2)
+    reporters = [
+        Reporter("192.0.2.1", "", 9, 3.0, open=False, report=before),
+        Reporter("192.0.2.1", "", 8, 5.0, open=True, report=now),
+        Reporter("192.0.2.1", "", 8, 4.0, open=True),
+        Reporter("2001:db8::b", "", 4, 7.0, open=True, report=ExporterReport(5, 10, 0, 0, 0)),
+    ]
+    a, b, *_ = (each.as_dict(31.0) for each in by_node(reporters, cluster().nodes))
+    assert a["conntrack"] == {"entries": 120, "max": 1000}
+    assert (a["unobserved"], a["unseen"], a["dropped"], a["complete"]) == (3, 0, 2, False)
+    assert a["problems"] == [
+        "3 connections ended unobserved: what they did last is missing",
+        "its exporter dropped 2 records",
+    ]
+    assert (b["complete"], b["problems"]) == (True, [])
+
+
+async def test_the_status_has_what_an_exporter_says_is_missing() -> None:
+    aggregator = built()
+    stream = reported(aggregator, "192.0.2.1", connection(1))
+    for report in (ExporterReport(7, 8, 0, 0, 0), ExporterReport(7, 8, 0, 1, 0)):
+        message = report_message(1, report, export_time=1, sequence=0)
+        stream.data_received(memoryview(message))
+    node = aggregator._status()["nodes"][0]
+    assert node["missing"] == ["at most 1 connections began and ended unseen"]
+    stream.closed()
+    assert aggregator._status()["nodes"][0]["missing"] == node["missing"]
 
 
 async def test_a_session_says_how_much_of_it_is_durable() -> None:

@@ -1,5 +1,6 @@
 """The aggregator over Debian's clickhouse-server, which goes away and comes back."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,51 @@ def test_nothing_is_lost_or_doubled_when_the_server_dies(server: Server, tmp_pat
         assert aggregator.stop() == 0
     assert "stage=ipfix received=100 sent=0 merged=0" in aggregator.log()
     assert "gave up 20 records" in aggregator.log()
+
+
+def test_what_is_spooled_survives_the_aggregator_and_is_stored_once(
+    server: Server, tmp_path: Path
+) -> None:
+    """The store is away, the aggregator is killed, and killed again as it delivers."""
+    spool = tmp_path / "spool"
+    settings = {
+        "clickHouse": {
+            "enable": True,
+            "databaseURL": server.url,
+            "commitInterval": "1s",
+            "spool": {"directory": str(spool), "after": "0s", "maxBytes": "64Mi"},
+        },
+        "gracePeriod": "5s",
+    }
+
+    def spooled() -> int:
+        return sum(int(path.stem.partition("-")[2]) for path in spool.glob("*.batch"))
+
+    with running(tmp_path / "aggregator", settings) as aggregator:
+        deliver(aggregator, exported(*sides(0, 30)))
+        aggregator.until("clickhouse", "sent", 30)
+        server.kill()
+        deliver(aggregator, exported(*sides(30, 40)))
+        block_until(lambda: spooled() == 40)
+        status = aggregator.control.get("status")
+        assert status["ledger"]["balanced"]
+        (store,) = [one for one in status["destinations"] if one["name"].startswith("clickhouse")]
+        assert (store["page"], store["records"], store["spooledRecords"]) == ("clickhouse", 40, 40)
+        aggregator.stop(signal.SIGKILL)
+    with running(tmp_path / "second", settings) as aggregator:
+        aggregator.until("clickhouse", "received", 40)
+        deliver(aggregator, exported(*sides(70, 10)))
+        block_until(lambda: spooled() == 50)
+        assert aggregator.stop() == 0
+    assert "50 records stay in" in aggregator.log()
+    server.start()
+    with running(tmp_path / "third", settings) as aggregator:
+        aggregator.until("clickhouse", "sent", 50)
+        query = "SELECT count(), uniqExact(sourcePodName), sum(octetDeltaCount) FROM flows"
+        assert aggregator.sql(query) == [[80, 80, 80_000]]
+        assert aggregator.metrics()["flowvis_aggregator_clickhouse_spooled_bytes"] == 0
+        assert aggregator.stop() == 0
+    assert spooled() == 0
 
 
 def test_the_store_cannot_be_written_to_by_queries(server: Server, tmp_path: Path) -> None:

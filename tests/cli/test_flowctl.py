@@ -211,7 +211,13 @@ async def test_status_names_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[
         found["sessions"][0] |= {"node": "worker-1", "lastReportSeconds": 2.4}
         found["nodes"] = [
             {"name": "worker-1", "sessions": 1, "records": 9, "lastReportSeconds": 2.4},
-            {"name": "worker-2", "sessions": 0, "records": 7, "lastReportSeconds": 312.0},
+            {
+                "name": "worker-2",
+                "sessions": 0,
+                "records": 7,
+                "missing": ["2 connections ended unobserved"],
+                "lastReportSeconds": 312.0,
+            },
             {"name": "worker-3", "sessions": 0, "records": 0, "lastReportSeconds": None},
         ]
         return found
@@ -223,6 +229,7 @@ async def test_status_names_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "node-2@[::1]:6 3 90 0 0 71 19 44 never" in lines
     assert "worker-2 7 5m12s ago" in lines
     assert "worker-3 0 never" in lines
+    assert "worker-2: 2 connections ended unobserved" in lines
     assert sum("worker-1" in line for line in lines) == 1
 
 

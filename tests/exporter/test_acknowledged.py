@@ -3,16 +3,19 @@
 import asyncio
 import random
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
 from flowvis.batch import address_text
+from flowvis.exporter import export
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.acknowledgement import PROTOCOL, frame
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
+from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.native import StringTable
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
@@ -25,14 +28,28 @@ Record = tuple[int, int]
 """Its connection's port and the bytes in all."""
 
 
+class Certificate:
+    """A client's files, which may be replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._ca = path, issue_ca("test")
+        root, _ = self._ca.write(path, "ca")
+        self.server = TlsFiles(root, *issue_server(self._ca, ["127.0.0.1"]).write(path, "server"))
+        self.issue()
+        self.client = TlsFiles(root, path / "client.crt", path / "client.key")
+
+    def issue(self, *, ago: timedelta = timedelta()) -> None:
+        """Write a new one, that is valid for an hour from then."""
+        now = datetime.now(UTC) - ago
+        issued = issue_client(self._ca, "node", now=now, validity=timedelta(hours=1))
+        issued.write(self._path, "client")
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[TlsFiles, TlsFiles]:
     """A server's and a client's."""
-    path: Path = tmp_path_factory.mktemp("pki")
-    ca = issue_ca("test")
-    root, _ = ca.write(path, "ca")
-    server = issue_server(ca, ["127.0.0.1"]).write(path, "server")
-    return TlsFiles(root, *server), TlsFiles(root, *issue_client(ca, "node").write(path, "client"))
+    certificate = Certificate(tmp_path_factory.mktemp("pki"))
+    return certificate.server, certificate.client
 
 
 class Session:
@@ -178,6 +195,37 @@ async def test_what_is_sent_is_held_until_it_is_acknowledged(
         await node.exporter.stop()
         assert collector.sessions[0].decoder.stats.sent_again == 0
         assert collector.sessions[0].decoder.stats.lost_records == 0
+
+
+async def test_a_collector_that_acknowledges_is_told_what_is_counted(
+    files: tuple[TlsFiles, TlsFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "REPORT_S", 0.05)
+    counted = [ExporterReport(1, 2, 0, 0, 0)]
+    async with Collector(files[0]) as collector:
+        node = node_of(collector, files, report=lambda: counted[0])
+        await node.exporter.start()
+        await until(lambda: collector.sessions and collector.sessions[0].decoder.report)
+        node.end(3)
+        assert collector.sessions[0].decoder.report == counted[0]
+        counted[0] = ExporterReport(3, 4, 5, 6, 7)
+
+        def told() -> bool:
+            node.exporter.look()
+            return collector.sessions[0].decoder.report == counted[0]
+
+        await until(told)
+        await until(lambda: len(collector.records) == 1)
+        await all_is_acknowledged(node, collector)
+        assert collector.sessions[0].decoder.stats.malformed == {}
+        collector.acknowledges(False)
+        await collector.go_away()
+        await collector.come()
+        node.end(4)
+        await until(lambda: len(collector.records) == 2)
+        assert collector.sessions[1].decoder.stats.templates == 2
+        assert collector.sessions[1].decoder.report is None
+        await node.exporter.stop()
 
 
 async def test_what_was_not_acknowledged_comes_again_and_is_said_to(
@@ -369,3 +417,35 @@ async def test_another_collector_gets_what_the_one_before_did_not_acknowledge(
         await all_is_acknowledged(node, other)
         await node.exporter.stop()
         node.balanced()
+
+
+async def test_a_certificate_that_expires_keeps_records_until_there_is_another(
+    tmp_path: Path,
+) -> None:
+    """A session stands over it; the next one wants a valid one, and has what was not durable."""
+    certificate = Certificate(tmp_path)
+    collector = Collector(certificate.server)
+    await collector.come()
+    node = Node(collector.address, tls=certificate.client)
+    await node.exporter.start()
+    node.end(*range(1, 6))
+    await until(lambda: len(collector.records) == 5)
+    certificate.issue(ago=timedelta(hours=2))
+    node.end(6)
+    await until(lambda: len(collector.records) == 6)
+    collector.commit(2)
+    await until(lambda: node.pending.unacknowledged == 4)
+    await collector.crash()
+    await collector.come()
+    attempts = node.exporter.client.stats.attempts
+    await until(lambda: node.exporter.client.stats.attempts >= attempts + 2)
+    node.end(7)
+    assert (len(collector.sessions), len(node.pending)) == (1, 5)
+    certificate.issue()
+    await until(lambda: len(collector.sessions) == 2)
+    await all_is_acknowledged(node, collector)
+    assert sorted(collector.stored) == [(number, 100) for number in range(1, 8)]
+    assert node.pending.stage.dropped == {}
+    await node.exporter.stop()
+    await collector.go_away()
+    node.balanced()

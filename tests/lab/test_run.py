@@ -63,10 +63,18 @@ def test_what_goes_wrong_costs_nothing(fault: str) -> None:
     run("--duration", "8s", "--fault", fault)
 
 
-def test_exporters_and_the_store_are_killed() -> None:
-    report = run(
-        *("--duration", "8s", "--fault", "kill-exporter", "--fault", "store-killed", "--seed", "1")
-    )
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ["kill-any", "link-loss"],
+        ["kill-exporter", "store-killed", "store-resets", "collector-resets"],
+    ],
+    ids=["daemons", "exporters, store and network"],
+)
+def test_every_byte_is_counted_once_whatever_dies(faults: list[str]) -> None:
+    """By plain sums; each of the faults has longer runs, by hand: `flowctl lab faults`."""
+    chosen = [word for fault in faults for word in ("--fault", fault)]
+    report = run("--duration", "8s", "--seed", "1", *chosen)
     assert report["deaths"] > 0
     assert report["recovered_s"] is not None
     assert (report["lost_unnamed"], report["doubled"]) == (0, 0)

@@ -59,6 +59,7 @@ def new_flows(n: int = 3, program: Program = PROGRAM) -> Flows:
         np.zeros(n, np.uint64),
         np.full(n, NEVER),
         np.full(n, NEVER),
+        np.zeros(n, np.int64),
     )
 
 
@@ -342,3 +343,20 @@ def test_what_is_not_of_the_flows_is_not_written(leaf: ModuleType, slots: list[i
     with pytest.raises(ValueError, match="there are 3"):
         merger(leaf, flows).write(np.array(slots), 5000)
     assert not flows.rows.any()
+
+
+def test_a_flow_is_of_the_cycle_of_its_oldest_record_that_is_not_written(leaf: ModuleType) -> None:
+    flows = new_flows(2)
+    it = merger(leaf, flows)
+    both = np.array([0, 1])
+    it.merge(new_records(cycle=5), 5000)
+    it.merge(new_records(2, slots=both, ends=np.full(2, 2001, np.uint64), cycle=6), 5000)
+    assert flows.cycle.tolist() == [5, 6]
+    it.write(np.array([0]), 5000)
+    it.merge(new_records(2, slots=both, ends=np.full(2, 1500, np.uint64), cycle=9), 5000)
+    assert flows.cycle.tolist() == [5, 6]
+    assert not flows.state[0] & FlowState.UNWRITTEN
+    grown = [np.full(2, 300, np.uint64), *new_records(2).columns[1:]]
+    ends = np.full(2, 2002, np.uint64)
+    it.merge(new_records(2, columns=grown, slots=both, ends=ends, cycle=7), 5000)
+    assert flows.cycle.tolist() == [7, 6]

@@ -77,6 +77,18 @@ def test_a_stage_that_opens_later_is_not_missing_what_went_before() -> None:
     assert ledger.imbalance() == {}
 
 
+def test_what_a_process_before_has_left_is_received_and_not_missing() -> None:
+    ledger = Ledger()
+    source = ledger.stage("source")
+    sink = ledger.stage("sink", sources=[source], held=lambda: 8)
+    sink.inherit(5)
+    source.received = source.sent = 3
+    assert ledger.imbalance() == {"sink": -3}
+    sink.received += 3
+    assert ledger.imbalance() == {}
+    assert (sink.received, sink.inherited, sink.missing) == (8, 5, 0)
+
+
 def test_what_goes_past_a_closed_stage_is_not_missing() -> None:
     ledger = Ledger()
     source = ledger.stage("source")

@@ -111,11 +111,14 @@ class Baseline:
         return NONE
 
     async def _own_commits(self) -> None:
-        """Wait until the store has what we wrote of flows that are forgotten here."""
+        """Wait until the store has what we wrote of flows that are forgotten here.
+
+        And what an aggregator before us has left in the spool, which comes first.
+        """
         commits = self._commits()
-        if commits is None or not self._table.forgets:
+        if commits is None:
             return
-        written = commits.received
+        written = commits.received if self._table.forgets else commits.inherited
         while commits.received - commits.held() < written:  # noqa: ASYNC110  as books have no event
             await asyncio.sleep(self._tick_s)
 

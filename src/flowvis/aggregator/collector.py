@@ -458,6 +458,7 @@ class ExporterStream:
             self.stats.sent_again + (before.sent_again if before else 0),
             summed(before.acknowledged if before else None, self.durable_or_none),
             self.waiting if is_open else 0,
+            self._session.report or (before.report if before else None),
         )
 
     def as_dict(self) -> dict[str, Any]:

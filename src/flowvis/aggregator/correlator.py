@@ -141,6 +141,7 @@ class Correlator:
         await end(self._task)
         self.table.leave(self.keeps, self._clock())
         await self._write_all(self.table.flush)
+        self._balance()
 
     async def _run(self) -> None:
         while True:
@@ -160,6 +161,8 @@ class Correlator:
             each_part(batch, self._complete, self._leave_uncompleted)
             self._balance()
             await asyncio.sleep(0)
+            if len(batch) < AT_ONCE:  # that was all
+                break
 
     def _complete(self, batch: Batch) -> None:
         self._completer.complete(batch)

@@ -458,6 +458,7 @@ class Aggregator:
                 "sessions": node.sessions,
                 "records": node.records,
                 **node.acknowledgement(),
+                "missing": node.missing(),
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
             for node in self._node_reports()

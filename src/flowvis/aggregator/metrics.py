@@ -110,8 +110,13 @@ class DestinationsCollector(MetricsCollector):
     def collect(self) -> Iterable[Metric]:
         """Yield each kind's own families, then how far behind each destination is."""
         names = ["destination"]
-        healthy = GaugeMetricFamily(
-            f"{self._prefix}_destination_healthy", "1 while records can be delivered", labels=names
+        healthy, behind_s, behind = (
+            GaugeMetricFamily(f"{self._prefix}_destination_{what}", text, labels=names)
+            for what, text in (
+                ("healthy", "1 while records can be delivered"),
+                ("behind_seconds", "For how long the oldest record has not been delivered"),
+                ("behind_records", "Records that are not delivered"),
+            )
         )
         for kind in self._destinations.kinds:
             outlets = self._destinations.of(kind)
@@ -131,4 +136,6 @@ class DestinationsCollector(MetricsCollector):
                 yield family
             for page, one in present.items():
                 healthy.add_metric([page], not one.problem)
-        yield healthy
+                behind_s.add_metric([page], outlets[page].behind_s)
+                behind.add_metric([page], outlets[page].held())
+        yield from (healthy, behind_s, behind)

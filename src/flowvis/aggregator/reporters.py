@@ -7,6 +7,7 @@ from typing import Any
 from flowvis.batch import address_bytes
 from flowvis.inventory.networks import NONE, address_column
 from flowvis.inventory.services import NodeIndex
+from flowvis.ipfix.exporter_report import ExporterReport
 
 SKEW_S = 2.0
 """From how far on a clock that differs is a problem: Pods are found by the times that it gives."""
@@ -38,6 +39,8 @@ class Reporter:
     """Records that it was told are durable; None where it takes no acknowledgements."""
     waiting: int = 0
     """Records that it was not told so of yet, and waits."""
+    report: ExporterReport | None = None
+    """What it said last of itself; None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class NodeReports:
     acknowledged: int | None = None
     """None where none of its sessions takes acknowledgements."""
     waiting: int = 0
+    report: ExporterReport | None = None
+    """Of the session from which something came last."""
 
     def as_dict(self, now_s: float) -> dict[str, Any]:
         """The node as the API shows it."""
@@ -73,9 +78,9 @@ class NodeReports:
             "lost": self.lost,
             "gaps": self.gaps,
             **self.acknowledgement(),
-            "complete": bool(self.sessions) and not self.lost,
+            "complete": bool(self.sessions) and not self.lost and not self.missing(),
             "clockSkewSeconds": None if ahead_s is None else round(ahead_s, 1),
-            "conntrack": None,  # which no record of a flow has; it would take one of options
+            **self._reported(),
             "problems": self.problems(),
         }
 
@@ -87,6 +92,31 @@ class NodeReports:
             "waiting": self.waiting,
         }
 
+    def _reported(self) -> dict[str, Any]:
+        """What its exporter says of itself, as the API shows it."""
+        report = self.report
+        if report is None:
+            return {"conntrack": None, "unobserved": None, "unseen": None, "dropped": None}
+        return {
+            "conntrack": {"entries": report.tracked, "max": report.capacity},
+            "unobserved": report.unobserved,
+            "unseen": report.unseen,
+            "dropped": report.dropped,
+        }
+
+    def missing(self) -> list[str]:
+        """Say what never became a record that was sent, since its exporter began."""
+        report, found = self.report, []
+        if report is not None and report.unobserved:
+            found.append(
+                f"{report.unobserved} connections ended unobserved: what they did last is missing"
+            )
+        if report is not None and report.unseen:
+            found.append(f"at most {report.unseen} connections began and ended unseen")
+        if report is not None and report.dropped:
+            found.append(f"its exporter dropped {report.dropped} records")
+        return found
+
     def problems(self) -> list[str]:
         """Say what is not well."""
         found = []
@@ -94,6 +124,7 @@ class NodeReports:
             found.append("it has no session" if self.last_s is not None else "nothing ever came")
         if self.lost:
             found.append(f"{self.lost} of its records never came, by their sequence numbers")
+        found += self.missing()
         if self.ahead_s is not None and self.ahead_s > SKEW_S:
             found.append(f"its clock is {self.ahead_s:.1f} s ahead of ours")
         if self.ahead_s is not None and self.ahead_s < -SKEW_S - 1:
@@ -131,6 +162,7 @@ def by_node(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[NodeReports
                 before.sent_again + reporter.sent_again,
                 summed(before.acknowledged, reporter.acknowledged),
                 before.waiting + reporter.waiting,
+                reporter.report if later and reporter.report is not None else before.report,
             )
     return [found[name] for name in sorted(found)]
 

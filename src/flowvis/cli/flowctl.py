@@ -104,13 +104,14 @@ def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
             flows,
             graph,
             nodes,
+            replay,
             series,
             sql,
             status,
             top,
         )
     asking = (flows, top, graph, series, diff, explain, nodes, browse, sql, fields, status)
-    for command in (*asking, certs, credentials):
+    for command in (*asking, certs, credentials, replay):
         command.add_arguments(commands, target.connect)
     completing.add_arguments(commands)
     _add_lab(commands, with_lab=with_lab)

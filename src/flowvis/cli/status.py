@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from flowvis.cli import tables
+from flowvis.cli.amounts import quantity
 from flowvis.cli.client import Client
 from flowvis.cli.command import Commands, Connect, add_command
 from flowvis.errors import FlowvisError
@@ -141,7 +142,7 @@ def _show(status: Mapping[str, Any]) -> None:
         console.print(tables.line(f"cluster {status['clusterId']}"))
     _show_sessions(console, status["sessions"], status.get("nodes", ()))
     for destination in status["destinations"]:
-        console.print(tables.line(f"{destination['name']}: {destination['problem'] or 'well'}"))
+        console.print(tables.line(_destination(destination)))
     _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
         console.print(tables.line(f"Kubernetes API: {status['kubernetes']}"))
@@ -154,6 +155,17 @@ def _show(status: Mapping[str, Any]) -> None:
     for loss in status.get("losses", ()):
         console.print(tables.line(_loss(loss)))
     console.print("", ledger_table(status["ledger"]))
+
+
+def _destination(destination: Mapping[str, Any]) -> str:
+    """Say of a destination how it is, and how far behind."""
+    parts = [destination["problem"] or "well"]
+    if records := destination.get("records"):
+        parts.append(f"{records} records behind, of {destination['behindSeconds']:.0f} s")
+    if records := destination.get("spooledRecords"):
+        size = quantity(destination["spooledBytes"], "B")
+        parts.append(f"{records} of them spooled ({size})")
+    return f"{destination['name']}: {', '.join(parts)}"
 
 
 def _show_sessions(
@@ -180,6 +192,9 @@ def _show_sessions(
         names = [(node["name"], node["records"], _ago(node)) for node in silent]
         grid = tables.grid(("NODE WITHOUT A SESSION", "RECORDS", "LAST REPORT"), names)
         console.print("", grid)
+    for node in nodes:
+        for text in node.get("missing", ()):
+            console.print(tables.line(f"{node['name']}: {text}"))
 
 
 def _acknowledged(session: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -204,6 +204,13 @@ class Writer:
         self._pending.max_bytes = max_bytes - self._commit_bytes
 
     @property
+    def details(self) -> dict[str, int]:
+        """What is on disk, where there is a spool."""
+        if self._spool is None:
+            return {}
+        return {"spooledRecords": self._spool.records, "spooledBytes": self._spool.bytes}
+
+    @property
     def mark(self) -> int:
         """The oldest mark of what neither the store nor the spool has."""
         under_way = [batch.mark for commit in self._unsafe() for batch in commit.batches]

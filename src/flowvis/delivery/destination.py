@@ -27,6 +27,10 @@ class Destination(Protocol):
     def mark(self) -> int:
         """The oldest mark of what it has not delivered; SETTLED when that is nothing."""
 
+    @property
+    def details(self) -> dict[str, int]:
+        """What else people should know of what it has, by the key that the status has for it."""
+
     def put(self, batch: Batch) -> None:
         """Take a batch or count it as dropped; never wait."""
 

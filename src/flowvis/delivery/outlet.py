@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +14,9 @@ from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger, Stage
 
 log = logging.getLogger(__name__)
+
+PACE_S = 1.0  # between two notes of when records came
+MOMENTS = 86_400  # of a day; beyond, how far behind it is looks like a day
 
 
 D = TypeVar("D", bound=Destination)
@@ -24,8 +29,16 @@ class Outlet(Generic[D]):
     is opened with the first one, and nothing goes there while there is none.
     """
 
-    def __init__(self, name: str, ledger: Ledger, source: Stage) -> None:
+    def __init__(
+        self,
+        name: str,
+        ledger: Ledger,
+        source: Stage,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
+        self._clock_s = clock_s
         self.current: D | None = None
         self.former: D | None = None
         """The one that was replaced and still sends what it has."""
@@ -33,6 +46,7 @@ class Outlet(Generic[D]):
         self._source = source
         self._stage: Stage | None = None
         self._hurry = asyncio.Event()
+        self._moments: deque[tuple[int, float]] = deque(maxlen=MOMENTS)
         self._handover: asyncio.Task[Any] | None = None
 
     @property
@@ -46,6 +60,9 @@ class Outlet(Generic[D]):
         """Pass a batch on, if there is a destination; what it raises is in its books already."""
         if self.current is None:
             return
+        now_s = self._clock_s()
+        if not self._moments or now_s - self._moments[-1][1] >= PACE_S:
+            self._moments.append((self.stage.received, now_s))
         expected = self.stage.received + len(batch)
         try:
             self.current.put(batch)
@@ -68,6 +85,15 @@ class Outlet(Generic[D]):
     def mark(self) -> int:
         """The oldest mark of what is not delivered; SETTLED when that is nothing."""
         return min((one.mark for one in self.destinations), default=SETTLED)
+
+    @property
+    def behind_s(self) -> float:
+        """For how long the oldest record that is not delivered has been here; 0 without any."""
+        held = self.held()
+        delivered = self.stage.received - held
+        while len(self._moments) > 1 and self._moments[1][0] <= delivered:
+            self._moments.popleft()
+        return self._clock_s() - self._moments[0][1] if held and self._moments else 0.0
 
     def held(self) -> int:
         """Records that the destination has, and the former one."""

@@ -31,6 +31,7 @@ from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.ipfix.exporter import host_domain_id, observation_domain_id
+from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.ipfix.receivers import understood
 from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
@@ -137,6 +138,7 @@ class FlowExporter:
             drain_s=settings.grace_period * DRAIN,
             template_refresh_s=round(exported.template_refresh_timeout),
             kept=self.unacknowledged,
+            report=self._report,
         )
         also = () if self.default_zone is None else (DEFAULT_ZONE,)
         self.conntrack = _source(settings.conntrack, (*zones, *also), events=events)
@@ -227,6 +229,17 @@ class FlowExporter:
             node = ClusterNode(self.node_name, self.inventory, self.own_addresses)
             return Careful(node, self._say_left_out)
         return PlainHost()
+
+    def _report(self) -> ExporterReport:
+        """What is counted here, for the collector's status."""
+        table, kernel = self.table.stats, self.watch.stats
+        return ExporterReport(
+            tracked=kernel.listed,
+            capacity=kernel.maximum,
+            unobserved=table.vanished + table.ended_unobserved,
+            unseen=table.unseen,
+            dropped=sum(self.pending.stage.dropped.values()),
+        )
 
     def _say_left_out(self, error: Exception, count: int) -> None:
         """Say of connections of which nothing could be found out; polls try them again."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,6 +15,7 @@ from flowvis.delivery.queue import Queue
 from flowvis.fields import EXPORTED, Field
 from flowvis.ipfix.acknowledgement import Acknowledgements
 from flowvis.ipfix.exporter import PROBE, ExporterSession, least_message
+from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import ExportDropped
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LIVE_ROWS = 8192  # in one batch: at times a node's whole table is due at once
 PAUSE_S = 0.1  # between two looks at the table: each costs half a millisecond
+REPORT_S = 30.0  # between two reports; each is 200 bytes
 CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
 
 
@@ -84,12 +87,13 @@ class Exporter:
         drain_s: float = 10.0,
         template_refresh_s: int = 600,
         kept: Kept | None = None,
+        report: Callable[[], ExporterReport] | None = None,
     ) -> None:
         """Export these fields under an observation domain; stop within `drain_s`.
 
         Over UDP templates go out anew every `template_refresh_s`. Where records are `kept`, those
         that cannot be sent any more are left to the exporter that follows, and so are live
-        connections.
+        connections. A collector that acknowledges gets a `report` now and then.
         """
         self.client = Client(
             address,
@@ -109,6 +113,8 @@ class Exporter:
         self._drain_s = drain_s
         self._template_refresh_s = template_refresh_s
         self._kept = kept
+        self._report = report
+        self._report_at_s = 0.0  # when the next one is due, by the monotonic clock
         self._wake = asyncio.Event()
         self._stopping = False
         self._log = LimitedLog(log)
@@ -262,7 +268,9 @@ class Exporter:
 
     async def _export(self, session: ExporterSession) -> None:
         """Send until the session is lost, is to end or, when stopping, nothing is left."""
+        self._report_at_s = 0.0
         while self._redirect is None:
+            await self._send_report(session)
             if not self._pending.waiting:
                 self._wake.clear()
                 self._pull()
@@ -312,6 +320,14 @@ class Exporter:
             raise
         all_but(pending, session, ())
         self._settled()
+
+    async def _send_report(self, session: ExporterSession) -> None:
+        """Say what is counted here, when it is time, to a collector of ours."""
+        now_s = time.monotonic()
+        if self._report is None or not self.client.acknowledges or now_s < self._report_at_s:
+            return
+        self._report_at_s = now_s + REPORT_S
+        await self.client.send(session.report(self._report(), now_ms() // 1000))
 
     def _settled(self) -> None:
         """Have what is kept forgotten as far as it is settled: sent, or acknowledged."""

@@ -86,8 +86,8 @@ class FlowExporterOptions:
     )
     pending_records: int = option(
         65_536,  # 25 MB; an hour of 18 ended connections a second
-        doc="Records of ended connections kept while the collector is away; at more, the oldest "
-        "are dropped and counted",
+        doc="Records kept while the collector is away, or until it has acknowledged them; at "
+        "more, the oldest are dropped and counted",
         minimum=10_000,  # a batch on its way has up to 8192
     )
 

@@ -19,6 +19,7 @@ from flowvis.ipfix.events import (
     TemplateLearned,
     TemplateWithdrawn,
 )
+from flowvis.ipfix.exporter_report import ExporterReport, is_report, read_report
 from flowvis.ipfix.limits import CollectorLimits
 from flowvis.ipfix.order import LATE_S, Reordering
 from flowvis.ipfix.stats import CollectorStats
@@ -93,6 +94,8 @@ class CollectorSession:
         self._events: list[Event] = []
         self._complained = False
         self._sent_again_until = 0  # of the session's records
+        self.report: ExporterReport | None = None
+        """What an exporter of ours said last of itself."""
         self.pending = False
         """Whether work was left for `go_on`."""
 
@@ -254,8 +257,8 @@ class CollectorSession:
         """Read a set that the leaf does not know."""
         decoder = self._decoder
         template = self._templates.get((decoder.domain, decoder.set_id))
-        if template is not None and says_sent_again(template):
-            self._read_sent_again(bytes(data[decoder.place + SET.size : decoder.set_end]))
+        if template is not None and _is_of_ours(template):
+            self._read_options(template, bytes(data[decoder.place + SET.size : decoder.set_end]))
         elif decoder.set_id >= FIRST_DATA_SET:
             self.stats.sets_without_template += 1
             self._malformed(self._fault("no-template", "data of a template that never came"))
@@ -265,14 +268,18 @@ class CollectorSession:
         else:
             self._malformed(self._fault("set-id", "a set id that no version of IPFIX has"))
 
-    def _read_sent_again(self, body: bytes) -> None:
-        decoder, stats = self._decoder, self.stats
+    def _read_options(self, template: Template, body: bytes) -> None:
+        """Read what an exporter of ours says."""
+        decoder = self._decoder
         try:
+            if is_report(template):
+                self.report = read_report(body, decoder.domain)
+                return
             count = read_sent_again(body, decoder.domain)
         except MalformedSet as error:
             self._malformed(self._fault(error.reason, error.detail))
             return
-        stats.sent_again += count
+        self.stats.sent_again += count
         self._sent_again_until = decoder.records + count
 
     def _take(self, templates: Iterator[Template | LongTemplate]) -> bool:
@@ -320,8 +327,8 @@ class CollectorSession:
             raise self._over("templates", len(self._templates) + 1, limits.templates)
         if template.minimum_length == 0:
             raise self._fault("empty-records", f"template {template.id}: records of no bytes")
-        if says_sent_again(template):  # read here: a session has one such record
-            if known is not None and not says_sent_again(known):
+        if _is_of_ours(template):  # read here: a session has few such records
+            if known is not None and not _is_of_ours(known):
                 self._decoder.forget(*key)
             self._note_learned(key, template, known)
             return
@@ -381,7 +388,7 @@ class CollectorSession:
         template = self._templates.pop(key)
         self.template_fields -= len(template.specifiers)
         self._sent_s.pop(key, None)
-        if not says_sent_again(template):
+        if not _is_of_ours(template):
             self._decoder.forget(*key)
         self._report(TemplateWithdrawn(*key))
 
@@ -453,3 +460,8 @@ def _other_version(version: int) -> str:
     if version in OTHER_BEGINNINGS:
         return f"the peer speaks {OTHER_BEGINNINGS[version]}, and this port takes IPFIX"
     return f"message version {version}: need {VERSION} (IPFIX)"
+
+
+def _is_of_ours(template: Template) -> bool:
+    """Whether a template is of the options that only exporters of ours send."""
+    return says_sent_again(template) or is_report(template)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from flowvis.batch import Batch, Column, is_ipv4
 from flowvis.fields import Field, Kind
 from flowvis.ipfix.acknowledgement import sent_again
+from flowvis.ipfix.exporter_report import ExporterReport, report_message
 from flowvis.ipfix.fitting import fitted
 from flowvis.ipfix.plan import encode_program
 from flowvis.ipfix.stats import ExporterStats
@@ -76,6 +77,12 @@ class ExporterSession:
         For the beginning of a session that acknowledges (see `flowvis.ipfix.acknowledgement`).
         """
         message = sent_again(self._domain, count, export_time=now, sequence=self._sequence)
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        return self._sent([message])
+
+    def report(self, report: ExporterReport, now: int) -> list[bytes]:
+        """The message that says what the exporter counts; for sessions that acknowledge."""
+        message = report_message(self._domain, report, export_time=now, sequence=self._sequence)
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         return self._sent([message])
 

@@ -97,6 +97,9 @@ class Lab:
         if links:
             await self.links.open()
         await self.cluster.start(datetime.now(UTC))
+        for fault in self._faults:
+            if fault.prepare is not None:
+                fault.prepare(self)
         self._say("Starting flow-aggregator, and flow-exporter on each node")
         await self.aggregator.start()
         self.cluster.mount()
@@ -138,6 +141,11 @@ class Lab:
         self._say(what)
         if fault.run is not None:
             await fault.run(self)
+
+    @property
+    def daemons(self) -> list[DaemonProcess]:
+        """The aggregator and all exporters."""
+        return [self.aggregator, *self.exporters]
 
     async def sessions(self) -> set[str]:
         """Return the exporters' sessions that the aggregator has."""

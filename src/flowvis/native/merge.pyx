@@ -169,6 +169,7 @@ cdef struct Counter:
 cdef struct Column:
     const uint8_t *data
     int64_t stride
+    int64_t width
 
 
 cdef struct Record:
@@ -211,6 +212,8 @@ cdef class Merger:
     cdef uint64_t[:] state
     cdef int64_t[:] due
     cdef int64_t[:] seen
+    cdef int64_t[:] cycle
+    cdef int64_t current  # the cycle of the records at hand
     cdef int64_t[::1] counts
     cdef int64_t active_timeout_ms
     cdef int64_t correlation_wait_ms
@@ -227,6 +230,7 @@ cdef class Merger:
         self.state = flows.state
         self.due = flows.due
         self.seen = flows.seen
+        self.cycle = flows.cycle
         self.counts = counts
         self.active_timeout_ms = active_timeout_ms
         self.correlation_wait_ms = correlation_wait_ms
@@ -267,6 +271,8 @@ cdef class Merger:
                 run[0] = Run(step.op, step.size, at, at)
                 self.run_count += 1
             run.last += 1
+        for at, width in enumerate(program.widths):
+            self.columns[at].width = width
         for at, counter in enumerate(program.counters):
             self.counters[at].total = counter.total
             self.counters[at].delta = counter.delta
@@ -278,9 +284,11 @@ cdef class Merger:
     def merge(self, records, int64_t now_ms, int64_t first=0, int64_t resolved=-1):
         """Merge from `first`; return the first record that needs a decision, or their number."""
         if records is not self.records:
-            contract.check_records(self.program, self.flows, records)
+            if not self.fit(records):
+                contract.check_records(self.program, self.flows, records)
             self.held = self.point_at(records.columns)
             self.records = records
+            self.current = records.cycle
         cdef const uint64_t[::1] starts = np.ascontiguousarray(records.starts, dtype=np.uint64)
         cdef const uint64_t[::1] ends = np.ascontiguousarray(records.ends, dtype=np.uint64)
         cdef const uint8_t[::1] reasons = np.ascontiguousarray(records.reasons, dtype=np.uint8)
@@ -357,14 +365,36 @@ cdef class Merger:
             flowvis_prefetch_row(self.rows + slot * self.row_size + at)
             at += LINE
 
+    cdef bint fit(self, records) except -1:
+        """Whether `check_records`, which has the words for it, has nothing to say."""
+        cdef cnp.ndarray slots = records.slots, column
+        cdef int64_t n = len(slots)
+        cdef int at
+        if len(records.columns) != self.column_count:
+            return False
+        for at in range(self.column_count):
+            column = records.columns[at]
+            if cnp.PyArray_NDIM(column) == 0 or cnp.PyArray_DIM(column, 0) != n:
+                return False
+            if cnp.PyArray_NBYTES(column) != n * self.columns[at].width:
+                return False
+        for column in (
+            records.starts, records.ends, records.reasons, records.sides, records.exporters,
+            records.reversed,
+        ):
+            if len(column) != n:
+                return False
+        return n == 0 or slots.max() < len(self.flows.rows)
+
     cdef list point_at(self, columns):
         """Find where the columns' values are; values themselves must be contiguous."""
         cdef int at
         cdef Column *place
+        cdef cnp.ndarray column
         held = []
         for at in range(self.column_count):
             column = columns[at]
-            if column.ndim > 1 and not column[:1].flags.c_contiguous:
+            if cnp.PyArray_NDIM(column) > 1 and not column[:1].flags.c_contiguous:
                 column = np.ascontiguousarray(column)
             held.append(column)
             place = &self.columns[at]
@@ -711,6 +741,8 @@ cdef class Merger:
         else:
             due = now_ms + self.correlation_wait_ms
         self.due[slot] = min(self.due[slot], due)
+        if not state & UNWRITTEN:
+            self.cycle[slot] = self.current
         self.state[slot] = state | LIVE | UNWRITTEN
         return MERGED if state & UNWRITTEN else HELD
 

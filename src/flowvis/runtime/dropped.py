@@ -62,7 +62,7 @@ class ExportDropped(Reason):
     PENDING_FULL = "pending-full", "the collector was away for longer than the queue lasts"
     UNCONFIRMED = (
         "unconfirmed",
-        "sent, but not acknowledged until it had to go: it may have arrived",
+        "sent, not acknowledged, and can not be sent again: it may be stored",
     )
     OVERSIZE = "oversize", "no message is large enough for it"
     CUT_OFF = "cut-off", "the time to stop was up while they were being sent"
@@ -124,7 +124,12 @@ PAGES = (
         PacketDropped,
     ),
     Page("exporter `denied connections`", "admitted", "reported and let go"),
-    Page("exporter `records`", "due", "handed to the kernel's TCP", dropped=ExportDropped),
+    Page(
+        "exporter `records`",
+        "due",
+        "acknowledged; handed to the kernel where the collector acknowledges nothing",
+        dropped=ExportDropped,
+    ),
     Page("aggregator `collector`", "decoded from sessions", "given to the correlator"),
     Page(
         "aggregator `correlator`",

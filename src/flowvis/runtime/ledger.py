@@ -35,6 +35,8 @@ class Stage:
     """The stages whose `sent` together is this one's `received`, while it is open."""
     passed: int = 0
     """What the sources sent while this stage was not open, less what it has inherited."""
+    inherited: int = 0
+    """What a process before has left, of all that was received."""
     closed_at: int | None = None
     """What the sources had sent when it was closed; None while it is open."""
 
@@ -47,6 +49,7 @@ class Stage:
         """Take in records that no source of ours sent: a process before has left them."""
         self.received += count
         self.passed -= count
+        self.inherited += count
 
     def close(self) -> None:
         """Note that what the sources send from now on goes past this stage."""

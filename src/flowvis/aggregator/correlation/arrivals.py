@@ -64,6 +64,13 @@ class Arrivals:
             past |= self._columns[total] > self._columns[delta]
         return np.asarray(past)
 
+    def begin_before(
+        self, rows: NDArray[np.void], slots: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Of some records, those that began before the flow in their slot did."""
+        starts = self._columns["flowStartMilliseconds"][which]
+        return np.asarray(starts < rows["flowStartMilliseconds"][slots[which]])
+
     def of_records(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What is known of records as they came, also of what the other nodes counted of them."""
         return values[np.cumsum(~self._again) - 1] if self._again.any() else values
@@ -75,7 +82,6 @@ class Arrivals:
     def place(self, now_ms: int) -> None:
         """Find or make the slots."""
         self.slots[:] = self._live.place(self.keys, self._exporters, now_ms)
-        self._live.begin(self.slots, self._cycle)
 
     def give_up(self, at: int) -> int:
         """Leave a record out, with what the other node counted of it; return its place."""
@@ -139,7 +145,6 @@ class Arrivals:
         """
         rows = np.arange(at, at + 1 + int(at + 1 < len(self) and self._again[at + 1]))
         self.slots[rows] = slot
-        self._live.begin(self.slots[rows], self._cycle)
         self._turn(rows[self._against(rows)])
 
     def _against(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -187,7 +192,6 @@ class Arrivals:
         if len(rows):
             self.keys[rows] = second_way(self.keys[rows], self._reported[rows])
             self.slots[rows] = self._live.place_in_free(self.keys[rows])
-            self._live.begin(self.slots[rows], self._cycle)
 
     def _turn(self, rows: NDArray[np.int64]) -> None:
         """Reverse records, in columns of our own."""
@@ -212,4 +216,5 @@ class Arrivals:
             self.slots,
             self._exporters,
             self._reversed,
+            self._cycle,
         )

@@ -171,10 +171,10 @@ def _keys(rows: NDArray[np.void], bits: NDArray[np.uint32]) -> NDArray[np.uint8]
     return packed
 
 
-def newest(stored: Flows, wanted: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which of the rows are the newest connection of each of the keys that has any.
+def newest(stored: Flows, wanted: NDArray[np.uint8], most: int) -> NDArray[np.int64]:
+    """Return the rows of up to `most` connections of each of the keys that has any.
 
-    And for each of these the row of the connection before it, -1 where there is none. Of rows of
+    One line for each such key, the newest connection first, -1 for what there is not. Of rows of
     one connection, which are known by the start of a side, the one that was written last counts.
     """
     index = FlowIndex(KEY_SIZE, max(len(wanted), 1))
@@ -182,17 +182,14 @@ def newest(stored: Flows, wanted: NDArray[np.uint8]) -> tuple[NDArray[np.int64],
     places = index.find(stored.keys)
     order = np.lexsort((stored.numbers, stored.rows["flowStartMilliseconds"], places))
     order = order[places[order] >= 0]
-    if not len(order):
-        return order, order
     firsts = np.flatnonzero(np.diff(places[order], prepend=-1))
     ends = np.append(firsts[1:], len(order))
-    current = order[ends - 1]
-    before = np.full(len(current), -1, dtype=np.int64)
-    for at in np.flatnonzero(ends - firsts > 1).tolist():
-        latest = _connections(stored, order[firsts[at] : ends[at]].tolist())
-        current[at] = latest[-1]
-        before[at] = latest[-2] if len(latest) > 1 else -1
-    return current, before
+    found = np.full((len(firsts), most), -1, dtype=np.int64)
+    found[:, 0] = order[ends - 1] if len(firsts) else ()
+    for at in np.flatnonzero(ends[: len(firsts)] - firsts > 1).tolist():
+        latest = _connections(stored, order[firsts[at] : ends[at]].tolist())[: -most - 1 : -1]
+        found[at, : len(latest)] = latest
+    return found
 
 
 def _connections(stored: Flows, of_key: list[int]) -> list[int]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.checkpoint import Flows, checkpoints, newest
-from flowvis.aggregator.correlation.generations import Generations, previous
+from flowvis.aggregator.correlation.generations import OLDEST, Generations, generation
 from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
 from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows
@@ -177,7 +177,7 @@ class FlowTable:
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         arrivals = Arrivals(batch, self._live, cycle)
-        if DOUBT not in batch and not self.parked.records:
+        if DOUBT not in batch and not self.parked.keys:
             self._merge(batch, arrivals, now_ms)
             return
         waits = self._to_park(arrivals, batch.columns.get(DOUBT))
@@ -195,8 +195,9 @@ class FlowTable:
     def answer(self, inquiry: Inquiry, stored: Flows, now_ms: int) -> None:
         """Go on from what was written of connections, and merge what waited for it."""
         self._restore(inquiry, stored, self._steady.at(now_ms))
-        for batch, cycle in self.parked.release(inquiry):
+        for batch, cycle in self.parked.release(inquiry, self._live.without_room()):
             self._unpark(batch, cycle, now_ms)
+        self._live.settle()
 
     def unpark(self, now_ms: int) -> None:
         """Merge all that waits for an answer without one."""
@@ -219,23 +220,31 @@ class FlowTable:
         keys = arrivals.keys
         if doubts is not None:
             doubts = arrivals.of_records(doubts)
-            wanted = (doubts != 0) & arrivals.go_on() | ((doubts & Doubt.REPEATED) != 0)
-            wanted &= self._live.find_all(keys) < 0
+            repeated = (doubts & Doubt.REPEATED) != 0
+            wanted = (doubts != 0) & arrivals.go_on() | repeated
+            slots = self._live.find_all(keys)
+            older = repeated & (slots >= 0)
+            older[older] = arrivals.begin_before(self._live.rows, slots, older)
+            older[older] = ~self.parked.answered(keys[older])
+            wanted &= (slots < 0) | older
             self.parked.want(keys[wanted], arrivals.ends_s[wanted])
         return arrivals.of_batch(self.parked.waits(keys))
 
     def _restore(self, inquiry: Inquiry, stored: Flows, at_ms: int) -> None:
-        """Make rows of the last two connections of each tuple that were written of."""
-        current, before = newest(stored, inquiry.keys)
-        live = self._live
-        fresh = live.find_all(stored.keys[current]) < 0
-        current, before = current[fresh], before[fresh]
-        state = stored.state[current] | np.where(before >= 0, np.uint64(FlowState.PREVIOUS), 0)
-        made = live.restore(stored.keys[current], stored.rows[current], state, at_ms)
-        older = before[before >= 0]
-        keys = previous(stored.keys[older])
-        made_before = live.restore(keys, stored.rows[older], stored.state[older], at_ms)
-        self.stats.restored += len(made) + len(made_before)
+        """Make rows of the last connections of each tuple that were written of."""
+        found = newest(stored, inquiry.keys, OLDEST + 1)
+        fresh = self._live.find_all(stored.keys[found[:, 0]]) < 0
+        more = np.where(found[fresh, 1] >= 0, np.uint64(FlowState.PREVIOUS), np.uint64(0))
+        for number, which in enumerate(found[fresh].T):
+            rows = which[which >= 0]
+            keys, state = generation(stored.keys[rows], number), stored.state[rows]
+            state = state if number else state | more
+            self.stats.restored += len(self._live.restore(keys, stored.rows[rows], state, at_ms))
+        for which in found[~fresh]:
+            rows = which[which >= 0]
+            written, state = stored.rows[rows], stored.state[rows]
+            key = stored.keys[rows[0]]
+            self.stats.restored += self._generations.recall(key, written, state, at_ms)
 
     def _merge(self, batch: Batch, arrivals: Arrivals, now_ms: int) -> None:
         at_ms = self._steady.at(now_ms)
@@ -278,31 +287,29 @@ class FlowTable:
         at_ms = self._steady.at(now_ms)
         self._compact(at_ms)
         self._live.relieve(at_ms)
-        slots = self._found[self._are_due(self._found, at_ms)]
-        looks = limit is None or not len(slots)
-        if looks:
-            slots = np.flatnonzero(self._are_due(slice(self._live.used), at_ms))
-        now = slots[:limit]
-        self._found = slots[len(now) :]
-        batch = self._write(now, at_ms)
-        if looks:
-            now = np.flatnonzero(self._are_idle(slice(self._live.used), at_ms))
-        self._expire(now, at_ms)
+        due, idle = self._due_and_idle(self._found, at_ms)
+        slots, gone = self._found[due], self._found[idle]
+        if limit is None or not len(slots):
+            due, idle = self._due_and_idle(slice(self._live.used), at_ms)
+            slots, gone = np.flatnonzero(due), np.flatnonzero(idle)
+        slots, self._found = slots[:limit], slots[len(slots[:limit]) :]
+        batch = self._write(slots, at_ms)
+        self._expire(gone)
         return batch
 
-    def _are_due(self, slots: NDArray[np.int64] | slice, at_ms: int) -> NDArray[np.bool_]:
-        unwritten = (self._live.state[slots] & FlowState.UNWRITTEN) != 0
-        idle = self._are_idle(slots, at_ms)
-        return np.asarray((self._live.due[slots] <= at_ms) | (idle & unwritten))
+    def _due_and_idle(
+        self, slots: NDArray[np.int64] | slice, at_ms: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which flows are to be written now, and to which nothing has come for so long."""
+        live = self._live
+        idle = live.seen[slots] <= at_ms - self._inactive_timeout_ms
+        unwritten = (live.state[slots] & FlowState.UNWRITTEN) != 0
+        return (live.due[slots] <= at_ms) | (idle & unwritten), idle
 
-    def _are_idle(self, slots: NDArray[np.int64] | slice, at_ms: int) -> NDArray[np.bool_]:
-        return np.asarray(self._live.seen[slots] <= at_ms - self._inactive_timeout_ms)
-
-    def _expire(self, slots: NDArray[np.int64], at_ms: int) -> None:
-        """Forget those of the flows that are idle, where all is written."""
-        slots = slots[self._are_idle(slots, at_ms)]
-        state = self._live.state[slots] & (FlowState.LIVE | FlowState.UNWRITTEN)
-        gone = slots[state == FlowState.LIVE]
+    def _expire(self, idle: NDArray[np.int64]) -> None:
+        """Forget those of idle flows of which all is written."""
+        state = self._live.state[idle] & (FlowState.LIVE | FlowState.UNWRITTEN)
+        gone = idle[state == FlowState.LIVE]
         self._live.forget(gone)
         self.stats.expired += len(gone)
 

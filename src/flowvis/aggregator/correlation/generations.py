@@ -1,11 +1,12 @@
 """Which connection of a tuple a record is of: a tuple is used again and again.
 
-The table keeps the current connection of a 5-tuple and the one before it, since the last words of
-a node about the old one may come after another node's first about the new one. What is older than
-both gets a row of its own that is written and forgotten.
+The table keeps the current connection of a 5-tuple and some before it, since one node's records of
+many may come before the other node's of the first: its session was away, or sends again. What is
+older than all of them gets a row of its own that is written and forgotten.
 
 Starts are compared with starts of the same node. Nodes' clocks differ, so a node's first record
-goes to the connection whose start, as the other node knows it, is nearest.
+goes to the connection whose start, as the other node knows it, is nearest, among those that it can
+be of: a node's connections of one tuple begin one after the other.
 
 A node whose conntrack is flushed begins an open connection anew, with another start and counters
 from 0. It is no other connection as long as the other node's goes on: what overlaps by more than a
@@ -22,7 +23,8 @@ from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.native.contract.halves import GENERATION
 from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
 
-PREVIOUS = 1  # generation of the connection before the current one; orphans have later ones
+PREVIOUS = 1  # generation of the connection before the current one
+OLDEST = 31  # the last of those that are kept; orphans have later ones
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +53,12 @@ class Generations:
         self.reused = 0
         self.orphaned = 0
         self._live = live
-        self._last = PREVIOUS
+        self._last = OLDEST
 
     def slot(self, report: Report, current: int, now_ms: int) -> int:
         """Return the slot that a record goes into; -1 if there is no room for it."""
         key, start = report.key, report.start
-        previous = self._live.find(_generation(key, PREVIOUS))
+        previous = self._live.find(generation(key, PREVIOUS))
         known = self._starts(current, report.given)
         # A further exporter's connection is a later one if it began when the current had ended.
         ended = report.further and start > max(self._live.rows["sideEnd"][current].tolist())
@@ -64,24 +66,63 @@ class Generations:
             if not ended and self._goes_on(current, report):
                 return current
             return self._succeed(key, current, previous, now_ms)
-        if previous < 0:
-            return self._earlier(key, current) if known else current
         return self._older(report, current, previous)
+
+    def recall(
+        self, key: NDArray[np.uint8], rows: NDArray[np.void], state: NDArray[np.uint64], at_ms: int
+    ) -> int:
+        """Make rows of connections that were written of before the current one; return how many.
+
+        Those that have one keep it.
+        """
+        live, made = self._live, 0
+        current = live.find(key)
+        known = [current, live.find(generation(key, PREVIOUS)), *self._kept(key)]
+        starts = {start for slot in known if slot >= 0 for start in self._starts(slot, Sides.BOTH)}
+        numbers = np.arange(PREVIOUS, OLDEST + 1, dtype=np.uint32)
+        free = iter(numbers[live.find_all(_numbered(key, numbers)) < 0].tolist())
+        for at in range(len(rows)):
+            if starts.isdisjoint(start for start in rows["sideStart"][at].tolist() if start):
+                number = next(free, None)
+                if number is None:
+                    break
+                place = generation(key, number).reshape(1, -1)
+                made += len(live.restore(place, rows[at : at + 1], state[at : at + 1], at_ms))
+        if made:
+            live.state[current] |= FlowState.PREVIOUS
+        return made
 
     def _older(self, report: Report, current: int, previous: int) -> int:
         """The slot of a record that is not of a connection after the current one."""
         key, start = report.key, report.start
         known = self._starts(current, report.given)
-        before = self._starts(previous, self._given_before(report, previous))
-        if any(same_start(other, start) for other in before):
-            begun = min(self._starts(current, Sides.BOTH), default=report.end)
-            goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
-            return current if goes_on else previous
-        if before:
-            return self._orphan(key) if known or start < max(before) else current
-        if known or self._distance(previous, start) < self._distance(current, start):
-            return previous
-        return current
+        possible = [] if known else [current]
+        for slot in self._before(key, previous):
+            starts = self._starts(slot, self._given_before(report, slot))
+            if any(same_start(other, start) for other in starts):
+                begun = min(self._starts(current, Sides.BOTH), default=report.end)
+                goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
+                return current if goes_on and slot == previous else slot
+            if starts and start > max(starts):
+                break
+            if starts:  # its node's connection before that one
+                possible.clear()
+            else:
+                possible.append(slot)
+        if possible:
+            return min(possible, key=lambda slot: self._distance(slot, start))
+        return self._orphan(key) if previous >= 0 else self._earlier(key, current)
+
+    def _before(self, key: NDArray[np.uint8], previous: int) -> list[int]:
+        """The slots of the connections before the current one, the latest first."""
+        kept = [previous, *self._kept(key)] if previous >= 0 else self._kept(key)
+        slots = [slot for slot in kept if self._starts(slot, Sides.BOTH)]
+        return sorted(slots, key=lambda slot: -min(self._starts(slot, Sides.BOTH)))
+
+    def _kept(self, key: NDArray[np.uint8]) -> list[int]:
+        """The slots of the connections before the previous one."""
+        found = self._live.find_all(_numbered(key, _BEFORE_PREVIOUS)).tolist()
+        return [slot for slot in found if slot >= 0]
 
     def _goes_on(self, current: int, report: Report) -> bool:
         """Whether a later start is that of the same connection in a conntrack that was flushed.
@@ -121,14 +162,13 @@ class Generations:
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
         """Make the current connection the previous one, and its slot that of a new one."""
         live = self._live
-        if previous >= 0 and live.state[previous] & FlowState.UNWRITTEN:
-            orphan = self._place(key, self._next())
-            if orphan < 0:
+        if previous >= 0:
+            older = self._keep(key, now_ms)
+            if older >= 0:
+                live.move(previous, older)
+            elif live.state[previous] & FlowState.UNWRITTEN:
                 return -1
-            live.move(previous, orphan)
-            live.state[orphan] |= FlowState.ONCE
-            live.due[orphan] = now_ms
-        elif previous < 0:
+        else:
             previous = self._place(key, PREVIOUS)
         if previous >= 0:
             live.move(current, previous)
@@ -140,6 +180,29 @@ class Generations:
         live.state[current] = FlowState.PREVIOUS
         self.reused += 1
         return current
+
+    def _keep(self, key: NDArray[np.uint8], now_ms: int) -> int:
+        """A slot for one more connection before the previous one; -1 if there is no room for it.
+
+        Where there are too many, what is written of them goes first; else the oldest is written
+        now, as it is.
+        """
+        live = self._live
+        free = np.flatnonzero(live.find_all(_numbered(key, _BEFORE_PREVIOUS)) < 0)
+        if len(free):
+            return self._place(key, int(_BEFORE_PREVIOUS[free[0]]))
+        oldest_last = self._before(key, -1)
+        written = [slot for slot in oldest_last if not live.state[slot] & FlowState.UNWRITTEN]
+        if written:
+            live.blank(written[-1])
+            return written[-1]
+        orphan = self._place(key, self._next())
+        if orphan < 0:
+            return -1
+        live.move(oldest_last[-1], orphan)
+        live.state[orphan] |= FlowState.ONCE
+        live.due[orphan] = now_ms
+        return oldest_last[-1]
 
     def _earlier(self, key: NDArray[np.uint8], current: int) -> int:
         """A slot for the connection before the current one, unknown so far."""
@@ -157,13 +220,13 @@ class Generations:
             self.orphaned += 1
         return slot
 
-    def _place(self, key: NDArray[np.uint8], generation: int) -> int:
+    def _place(self, key: NDArray[np.uint8], number: int) -> int:
         # Without making room: that could take the slots of the records beside this one.
-        return self._live.place_one(_generation(key, generation))
+        return self._live.place_one(generation(key, number))
 
     def _next(self) -> int:
         """A generation that no live key has: they live for seconds, and 2^32 take longer."""
-        self._last = max(self._last + 1 & 0xFFFFFFFF, PREVIOUS + 1)
+        self._last = max(self._last + 1 & 0xFFFFFFFF, OLDEST + 1)
         return self._last
 
 
@@ -186,15 +249,18 @@ def _exchanged(sides: int) -> int:
     )
 
 
-def previous(keys: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The keys of the connections before the current ones."""
+_BEFORE_PREVIOUS = np.arange(PREVIOUS + 1, OLDEST + 1, dtype=np.uint32)
+
+
+def _numbered(key: NDArray[np.uint8], numbers: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """The keys of several connections of one tuple."""
+    keys = np.repeat(key.reshape(1, -1), len(numbers), axis=0)
+    keys[:, -GENERATION:] = numbers.view(np.uint8).reshape(-1, GENERATION)
+    return keys
+
+
+def generation(keys: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """The key, or the keys, of other connections of the same tuples; 0 is the current one."""
     others = keys.copy()
-    others[:, -GENERATION:] = np.frombuffer(np.uint32(PREVIOUS).tobytes(), dtype=np.uint8)
+    others[..., -GENERATION:] = np.frombuffer(np.uint32(number).tobytes(), dtype=np.uint8)
     return others
-
-
-def _generation(key: NDArray[np.uint8], generation: int) -> NDArray[np.uint8]:
-    """The key of another connection of the same 5-tuple."""
-    other = key.copy()
-    other[-GENERATION:] = np.frombuffer(np.uint32(generation).tobytes(), dtype=np.uint8)
-    return other

@@ -45,13 +45,19 @@ class Parked:
         self._bytes = 0
         self._batches: deque[tuple[Batch, int]] = deque()
         self._index = FlowIndex(KEY_SIZE, max_keys)
+        self._answered = FlowIndex(KEY_SIZE, max_keys)
         self._new: list[NDArray[np.uint8]] = []  # keys that are not asked for yet
         self._oldest_s = 1 << 32  # the earliest end of what came since the last inquiry
 
     @property
+    def keys(self) -> int:
+        """How many keys something waits for, or is about to."""
+        return len(self._index)
+
+    @property
     def bytes(self) -> int:
         """About what it takes in memory."""
-        return self._bytes + KEY_BYTES * len(self._index)
+        return self._bytes + KEY_BYTES * (len(self._index) + len(self._answered))
 
     @property
     def full(self) -> bool:
@@ -66,6 +72,10 @@ class Parked:
     def waits(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which records have keys that something waits for."""
         return np.asarray(self._index.find(keys) >= 0)
+
+    def answered(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which of the keys the store has answered for, as far as that is remembered."""
+        return np.asarray(self._answered.find(keys) >= 0)
 
     def want(self, keys: NDArray[np.uint8], ends_s: NDArray[np.uint32]) -> None:
         """Let keys be asked for, from about the ends of their records back."""
@@ -89,12 +99,26 @@ class Parked:
         self._new, self._oldest_s = [], 1 << 32
         return Inquiry(keys, since_s)
 
-    def release(self, inquiry: Inquiry) -> Iterator[tuple[Batch, int]]:
+    def release(
+        self, inquiry: Inquiry, without_room: NDArray[np.uint8]
+    ) -> Iterator[tuple[Batch, int]]:
         """Take out all that waits, in its order; what was answered waits no more.
 
-        What is of keys that are not answered yet is to be put back.
+        What is of keys that are not answered yet is to be put back. Those of which something was
+        written and that find no room are asked for again.
         """
-        self._index.remove(self._index.find(inquiry.keys))
+        keys = inquiry.keys
+        if len(without_room):
+            lacking = FlowIndex(KEY_SIZE, len(without_room))
+            lacking.upsert(without_room)
+            again = lacking.find(keys) >= 0
+            self._new.append(keys[again])
+            self._oldest_s = min(self._oldest_s, inquiry.since_s + LOOK_BACK_S)
+            keys = keys[~again]
+        self._index.remove(self._index.find(keys))
+        if len(self._answered) + len(keys) > self._max_keys:
+            self._answered.clear()
+        self._answered.upsert(keys[: self._max_keys])
         batches = list(self._batches)
         self._batches.clear()
         self.records = self._bytes = 0

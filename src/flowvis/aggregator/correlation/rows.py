@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW
 from flowvis.batch import SETTLED
 from flowvis.native import FlowIndex
-from flowvis.native.contract.halves import KEY_SIZE
+from flowvis.native.contract.halves import GENERATION, KEY_SIZE
 from flowvis.native.contract.merge import NEVER, Flows, FlowState
 
 STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])
@@ -50,6 +50,7 @@ class LiveRows:
         self._index = FlowIndex(KEY_SIZE, capacity)
         self.owner: Callable[[int], Hashable] = int
         """Who is behind the number of an exporter."""
+        self.settle()
         self._relieved_at = -RELIEVE_MS
         self._filler: Hashable = None  # who has more than half of the flows
         self._heavy: NDArray[np.uint32] = np.empty(0, dtype=np.uint32)  # exporters of that one
@@ -64,7 +65,7 @@ class LiveRows:
 
     def flows(self) -> Flows:
         """The arrays as the merge leaf takes them."""
-        return Flows(self.bytes, self.state, self.due, self.seen)
+        return Flows(self.bytes, self.state, self.due, self.seen, self.cycle)
 
     def find(self, key: NDArray[np.uint8]) -> int:
         """Return the slot of one key, -1 if it has none."""
@@ -87,10 +88,13 @@ class LiveRows:
         state: NDArray[np.uint64],
         now_ms: int,
     ) -> NDArray[np.int64]:
-        """Make rows of what was written before, as far as there is room; return the new slots.
+        """Make rows of what was written before, as far as room can be made; return the new slots.
 
-        Keys that have a row keep it.
+        Keys that have a row keep it. New ones are not forgotten before `settle`.
         """
+        lacking = len(keys) - self._free()
+        if lacking > 0:
+            self._make_room(lacking, self.find_all(keys), now_ms)
         slots, new = self._index.upsert(keys)
         self._use(slots)
         new &= slots >= 0
@@ -103,7 +107,20 @@ class LiveRows:
         self.due[made] = NEVER
         self.seen[made] = now_ms
         self._reporters[made] = rows["exporters"][new].max(axis=1, initial=0)
+        self._restored.append(made)
+        self._without_room.append(keys[slots < 0])
         return made
+
+    def without_room(self) -> NDArray[np.uint8]:
+        """The keys, of whichever connection of theirs, that `restore` found no room for."""
+        keys = np.concatenate(self._without_room)
+        keys[:, -GENERATION:] = 0
+        return keys
+
+    def settle(self) -> None:
+        """What was restored has got its records: it is as any other from now on."""
+        self._restored = [np.empty(0, dtype=np.int64)]
+        self._without_room = [np.empty((0, KEY_SIZE), dtype=np.uint8)]
 
     def place_one(self, key: NDArray[np.uint8]) -> int:
         """`place_in_free` for one key."""
@@ -165,11 +182,6 @@ class LiveRows:
         lacking = self._capacity // HEADROOM - (self._capacity - len(unwritten))
         if lacking > 0:
             self.due[self._longest_idle(unwritten, lacking)] = now_ms
-
-    def begin(self, slots: NDArray[np.int64], cycle: int) -> None:
-        """Note in which cycle records come to flows that have nothing to write; before a merge."""
-        slots = slots[slots >= 0]
-        self.cycle[slots[(self.state[slots] & FlowState.UNWRITTEN) == 0]] = cycle
 
     def oldest(self) -> int:
         """The oldest cycle of which something is to be written; SETTLED without any."""
@@ -248,6 +260,7 @@ class LiveRows:
         state = self.state[: self.used]
         free = (state & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE
         free[needed[needed >= 0]] = False
+        free[np.concatenate(self._restored)] = False
         gone = self._longest_idle(np.flatnonzero(free), wanted)
         self.evicted += len(gone)
         if len(gone) < wanted:

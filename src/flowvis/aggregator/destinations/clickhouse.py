@@ -84,9 +84,12 @@ class SpoolSettings:
 
     directory: Path | None = option(
         None,
-        doc="Where records wait that a store does not take for 10 s; they are stored, each once, "
-        "when it is back, by the next aggregator as well. A directory of its own, for one "
-        "aggregator at a time. By default they wait in memory only",
+        doc="Where records wait that the store does not take; they are stored, each once, when it "
+        "is back, by the next aggregator as well. A directory of its own, for one aggregator at a "
+        "time. By default they wait in memory only",
+    )
+    after: Duration = option(
+        10.0, doc="For how long the store may give no answer before they go there", minimum=0
     )
     max_bytes: ByteSize = option(
         ByteSize(1 << 30),
@@ -153,6 +156,7 @@ def make(chosen: ClickHouse, place: Place, before: Destination | None) -> Writer
         books=surroundings.books,
         required=chosen.required,
         spool=Spool(spool.directory, spool.max_bytes) if spool.directory is not None else None,
+        spool_after_s=spool.after,
     )
 
 

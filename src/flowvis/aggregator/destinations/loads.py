@@ -115,6 +115,11 @@ class LoadDestination(ABC):
         return self._patience.problem or self._failing
 
     @property
+    def details(self) -> dict[str, int]:
+        """Nothing but what all destinations have."""
+        return {}
+
+    @property
     def mark(self) -> int:
         """The oldest mark of what is not delivered."""
         return self.queue.mark

@@ -117,8 +117,17 @@ class Outlets:
                 left = f"replaced, {former.held()} records left"
                 found.append({"name": former.name, "problem": left})
             if current is not None:
-                problem = "begins then" if former is not None else current.problem
-                found.append({"name": current.name, "problem": problem})
+                found.append(
+                    {
+                        "name": current.name,
+                        "problem": "begins then" if former is not None else current.problem,
+                        "page": outlet.name,
+                        "required": outlet.required,
+                        "records": outlet.held(),
+                        "behindSeconds": round(outlet.behind_s, 1),
+                    }
+                    | current.details
+                )
         return found
 
     def _wanted(self, settings: Any) -> dict[str, tuple[Kind[Any], Any, Any]]:

@@ -84,6 +84,11 @@ class CollectorDestination(ABC):
         return self._patience.problem if self.client.connected else "not connected"
 
     @property
+    def details(self) -> dict[str, int]:
+        """Nothing but what all destinations have."""
+        return {}
+
+    @property
     def mark(self) -> int:
         """The oldest mark of what has not been handed to the kernel."""
         return self.queue.mark

@@ -4,7 +4,7 @@ As of most numbers, what is stored of a time is how far it is from what the rest
 expect (see `formulas`); only here nobody reads it but we, so the server need not know how.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from flowvis.fields import BY_NAME, Field, Kind, Merge, Source
 
 _INTERVAL = "monitoringIntervalStartMilliSeconds"
 _NODE_ENDS = ("flowEndSecondsFromSourceNode", "flowEndSecondsFromDestinationNode")
+LASTS_S = 60  # as the active timeout is by default
 _SIDES = (2, 4)
 """Bits of the state: whose side has reported."""
 
@@ -41,7 +42,7 @@ READ: tuple[Field, ...] = tuple(
 _ROWS = [
     *((field.name, field.kind.dtype, field.kind.shape) for field in READ),
     (RATE_INTERVAL, np.dtype(np.uint64), ()),
-    *((name, np.dtype(np.uint64), ()) for name in RESIDUAL_CHECKPOINTS.values()),
+    *((stored, checkpoint.COLUMNS[name], ()) for name, stored in RESIDUAL_CHECKPOINTS.items()),
     *((name, checkpoint.COLUMNS[name], ()) for name in PLAIN_CHECKPOINTS),
     (checkpoint.BASES, np.dtype(np.uint8), (checkpoint.BASES_BYTES,)),
 ]
@@ -65,12 +66,12 @@ class Wanted:
 
 
 def residuals(batch: Batch) -> dict[str, Column]:
-    """Return the stored columns of the times of a batch."""
+    """Return the stored columns of the times and the number of a batch's records."""
     columns: dict[str, Column] = dict(batch.columns)
-    return {
-        RESIDUAL_CHECKPOINTS[name]: np.asarray(columns[name] - expected)
-        for name, expected in _expected(columns)
-    }
+    found: dict[str, Column] = {}
+    for name, expected in _expected(columns):
+        found[RESIDUAL_CHECKPOINTS[name]] = np.asarray(columns[name] - expected)
+    return found
 
 
 def restore(answer: NDArray[np.void]) -> dict[str, Column]:
@@ -81,21 +82,34 @@ def restore(answer: NDArray[np.void]) -> dict[str, Column]:
     return columns
 
 
-def _expected(columns: Mapping[str, Column]) -> Iterable[tuple[str, NDArray[np.uint64]]]:
-    """Yield the name of each time, and what it is expected to be; uses what was yielded before."""
-    state = columns[checkpoint.STATE]
-    first = columns[checkpoint.NUMBER] == 1
-    seconds = columns["flowStartSeconds"].astype(np.uint64) * np.uint64(1000)
-    begun = np.where(first, columns[_INTERVAL], seconds)
+def _expected(columns: Mapping[str, Column]) -> Iterator[tuple[str, Column]]:
+    """Yield each name, and what it is expected to be of what was yielded before.
+
+    The first record has the interval's start for the connection's; the other node's start is about
+    the same. A side was read when the interval was over, or with the other side, or else within
+    the second that is known. A record comes each minute.
+    """
+    thousand = np.uint64(1000)
+    lasted = columns["flowEndSeconds"] - columns["flowStartSeconds"]
+    yield checkpoint.NUMBER, lasted // np.uint32(LASTS_S) + np.uint32(1)
+    seen = [columns[checkpoint.STATE] & side != 0 for side in _SIDES]
+    begun = np.where(
+        columns[checkpoint.NUMBER] == 1,
+        columns[_INTERVAL],
+        columns["flowStartSeconds"].astype(np.uint64) * thousand,
+    )
+    source, destination = checkpoint.STARTS
+    yield source, np.where(seen[0], begun, np.uint64(0))
+    begun = np.where(seen[0], columns[source], begun)
+    yield destination, np.where(seen[1], begun, np.uint64(0))
     read = columns[_INTERVAL] + columns[RATE_INTERVAL]
-    for names, number in ((checkpoint.STARTS, 0), (checkpoint.ENDS, 1)):
-        for side, name in enumerate(names):
-            expected = begun
-            if number:
-                ends = columns[_NODE_ENDS[side]].astype(np.uint64)
-                within = read // np.uint64(1000) == ends
-                expected = np.where(within, read, ends * np.uint64(1000))
-            yield name, np.where(state & _SIDES[side] != 0, expected, np.uint64(0))
+    for side, name in enumerate(checkpoint.ENDS):
+        second = columns[_NODE_ENDS[side]].astype(np.uint64)
+        expected = np.where(read // thousand == second, read, second * thousand)
+        if side:
+            other = columns[checkpoint.ENDS[0]]
+            expected = np.where(other // thousand == second, other, expected)
+        yield name, np.where(seen[side], expected, np.uint64(0))
 
 
 def question(layout: TableLayout, wanted: Wanted) -> str:
@@ -117,7 +131,7 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
         f" FROM {layout.database}.{TABLE}"
         f" PREWHERE flowEndSeconds >= toDateTime({wanted.since_s}) AND {checkpoint.STATE} != 0"
         f" AND {_HASH_SQL} IN {chosen}"
-        f" ORDER BY {checkpoint.NUMBER} DESC, {INSERTED_SQL} DESC"
+        f" ORDER BY {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
         f" LIMIT 1 BY {CONNECTION}"
     )
 
@@ -145,6 +159,10 @@ def _endpoint_sql(side: str, between: str, bit: int) -> str:
     return f"{words[0]} * {high} + {words[1]} * {low} + toUInt64({number}) * {port}"
 
 
+_NUMBER_SQL = (
+    f"toUInt32({RESIDUAL_CHECKPOINTS[checkpoint.NUMBER]}"
+    f" + intDiv(toUInt32(flowEndSeconds) - toUInt32(flowStartSeconds), {LASTS_S}) + 1)"
+)
 _HASH_SQL = (
     f"toUInt64({_endpoint_sql('source', 'proxySnat', checkpoint.CLIENT_TRANSLATED)}"
     f" + {_endpoint_sql('destination', 'destinationService', checkpoint.SERVER_TRANSLATED)}"

@@ -73,7 +73,8 @@ def encode(batch: Batch, batch_id: BatchId) -> Block:
 def _checkpoint(batch: Batch, rate_intervals: Column) -> list[Numbers | Codes | Constant]:
     """The columns by which the records' flows can be gone on with."""
     known = Batch({**batch.columns, RATE_INTERVAL: rate_intervals}, batch.strings)
-    times = [Numbers(name, "UInt64", values) for name, values in residuals(known).items()]
+    types = {column.name: column.type for column in COLUMNS}
+    times = [Numbers(name, types[name], values) for name, values in residuals(known).items()]
     plain = [Numbers(name, "UInt32", batch[name]) for name in PLAIN_CHECKPOINTS]
     times.append(Numbers("flowId", "UInt64", batch["flowId"]))
     return [*times, *plain, Codes(checkpoint.BASES, batch[checkpoint.BASES])]

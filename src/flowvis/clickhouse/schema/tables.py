@@ -177,9 +177,12 @@ _UNANSWERED_SQL = (
     f" AND {DERIVED['reversePacketTotalCount'].sql()} = 0"
 )
 
-RESIDUAL_CHECKPOINTS = {name: f"{name}Residual" for name in (*checkpoint.STARTS, *checkpoint.ENDS)}
-"""Times of a checkpoint, and the columns that their residuals are in; see `checkpoints`."""
-PLAIN_CHECKPOINTS = (*checkpoint.EXPORTERS, checkpoint.STATE, checkpoint.NUMBER)
+RESIDUAL_CHECKPOINTS = {
+    name: f"{name}Residual" for name in (*checkpoint.STARTS, *checkpoint.ENDS, checkpoint.NUMBER)
+}
+"""What of a checkpoint is stored as its residual, and in which column; see `checkpoints`."""
+PLAIN_CHECKPOINTS = (*checkpoint.EXPORTERS, checkpoint.STATE)
+_WIDTHS = {8: "UInt64", 4: "UInt32"}
 
 COLUMNS: tuple[StoredColumn, ...] = (
     *(_stored(field) for field in FIELDS if field.stored),
@@ -193,7 +196,10 @@ COLUMNS: tuple[StoredColumn, ...] = (
     StoredColumn(UNANSWERED, "UInt8", "", default=_UNANSWERED_SQL),
     # What an aggregator that begins goes on from; nothing where a record has none of it.
     StoredColumn("flowId", "UInt64", ""),
-    *(StoredColumn(name, "UInt64", "") for name in RESIDUAL_CHECKPOINTS.values()),
+    *(
+        StoredColumn(stored, _WIDTHS[checkpoint.COLUMNS[name].itemsize], "")
+        for name, stored in RESIDUAL_CHECKPOINTS.items()
+    ),
     *(StoredColumn(name, "UInt32", "") for name in PLAIN_CHECKPOINTS),
     StoredColumn(checkpoint.BASES, TYPES[Kind.TEXT], ""),
 )

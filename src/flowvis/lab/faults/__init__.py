@@ -3,7 +3,7 @@
 One module for each kind of thing that fails; the table below is all of them.
 """
 
-from flowvis.lab.faults import daemons, kubernetes, links, stores
+from flowvis.lab.faults import daemons, kubernetes, links, resources, stores
 from flowvis.lab.faults.fault import Fault
 
 # A table reads best as one.
@@ -24,5 +24,6 @@ FAULTS = {
     **daemons.FAULTS,
     **links.FAULTS,
     **stores.FAULTS,
+    **resources.FAULTS,
 }
 # fmt: on

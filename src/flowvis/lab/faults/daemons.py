@@ -89,7 +89,7 @@ async def _at_random(
 
 
 def _all(lab: "Lab") -> Sequence[DaemonProcess]:
-    return [lab.aggregator, *lab.exporters]
+    return lab.daemons
 
 
 def _aggregator(lab: "Lab") -> Sequence[DaemonProcess]:

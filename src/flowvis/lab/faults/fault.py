@@ -40,6 +40,8 @@ class Fault:
     """There are relays between exporters and aggregator, and between aggregator and store."""
     server: bool = False
     """The store is a ClickHouse server, and not the embedded engine."""
+    prepare: Callable[["Lab"], None] | None = None
+    """What must be in place before the daemons start."""
     aggregator: Settings = field(default_factory=dict)
     """Settings of the aggregator in the runs with it."""
     exporter: Settings = field(default_factory=dict)

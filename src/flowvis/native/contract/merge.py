@@ -198,6 +198,7 @@ class Flows:
     state: NDArray[np.uint64]
     due: NDArray[np.int64]  # ms: when to write; NEVER without anything to write
     seen: NDArray[np.int64]  # ms: when a record came last
+    cycle: NDArray[np.int64]  # of the oldest record that is to be written, where there is any
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,8 @@ class Records:
     """0: not known."""
     reversed: NDArray[np.bool_]
     """Whether the record's source is the second endpoint of its key."""
+    cycle: int = 0
+    """The cycle in which they came."""
 
 
 def same_start(known: int, start: int) -> bool:
@@ -248,7 +251,8 @@ def check_flows(program: Program, flows: Flows) -> None:
     expected = (len(flows.rows), program.row_size)
     if flows.rows.shape != expected or not flows.rows.flags.c_contiguous:
         raise ValueError(f"rows of shape {flows.rows.shape}: need {expected}, contiguous")
-    if {len(flows.state), len(flows.due), len(flows.seen)} != {len(flows.rows)}:
+    arrays = (flows.state, flows.due, flows.seen, flows.cycle)
+    if {len(array) for array in arrays} != {len(flows.rows)}:
         raise ValueError("arrays of flows differ in length")
 
 

@@ -53,6 +53,7 @@ class Merger:
         self._active_timeout_ms = active_timeout_ms
         self._correlation_wait_ms = correlation_wait_ms
         self._outcome = Count.HELD
+        self._cycle = 0
         self.sides = 0
         """Of the record that needs a decision: the sides whose starts are its exporter's own."""
         self.further = False
@@ -66,6 +67,7 @@ class Merger:
         its slot as it is. Slots below 0 are passed over.
         """
         check_records(self._program, self._flows, records)
+        self._cycle = records.cycle
         for at in range(first, len(records.slots)):
             slot = int(records.slots[at])
             if slot < 0:
@@ -152,6 +154,8 @@ class Merger:
         else:
             due = now_ms + self._correlation_wait_ms
         self._flows.due[slot] = min(int(self._flows.due[slot]), due)
+        if not state & FlowState.UNWRITTEN:
+            self._flows.cycle[slot] = self._cycle
         self._flows.state[slot] = state | FlowState.LIVE | FlowState.UNWRITTEN
         return Count.MERGED if state & FlowState.UNWRITTEN else Count.HELD
 

@@ -1,0 +1,1 @@
+"""A packet capture: its packets, their streams, and the IPFIX messages in these. Pure."""

@@ -1,0 +1,203 @@
+"""The IPFIX messages in a capture, session by session, in the order in which they were complete.
+
+Over UDP a message is in its datagram; over TCP segments are put in their order first. What is no
+IPFIX is left out, and counted by what it looks like.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from flowvis.captures.files import Packet
+from flowvis.captures.packets import UDP, Endpoints, Segment, Segments
+from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION
+
+MOST_MESSAGE = 65_535
+MOST_STREAMS = 65_536
+MOST_AHEAD = 4 << 20  # bytes of a stream that are kept while some before them are missing
+
+_EMPTY = struct.pack("!HH", VERSION, HEADER.size)  # a message without sets
+
+TLS, GAPS, NETFLOW = "tls", "gaps", "netflow"
+"""Why something was left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One message, when it was complete, and of whose session it is."""
+
+    time_ns: int
+    endpoints: Endpoints
+    data: bytes
+
+
+class Messages:
+    """Finds messages. `left_out` has what was not, by why: datagrams, or streams."""
+
+    def __init__(self, port: int | None = None) -> None:
+        """Look at what goes to this port only; by default at all."""
+        self.left_out: Counter[str] = Counter()
+        self._port = port
+        self._segments = Segments()
+        self._streams: dict[Endpoints, _Stream] = {}
+
+    @property
+    def truncated(self) -> int:
+        """Packets that were not captured whole."""
+        return self._segments.truncated
+
+    def of(self, packets: Iterable[Packet]) -> Iterator[Captured]:
+        """Yield the messages of packets."""
+        time_ns = 0
+        for packet in packets:
+            time_ns = packet.time_ns
+            for segment in self._segments.of(packet):
+                if self._port in {None, segment.endpoints.destination_port}:
+                    yield from self._of(segment)
+        for endpoints, stream in self._streams.items():
+            for message in stream.rest():
+                yield Captured(time_ns, endpoints, message)
+            self._leave_out(GAPS, stream.broken)
+
+    def _of(self, segment: Segment) -> Iterator[Captured]:
+        if segment.endpoints.protocol == UDP:
+            found = whole(segment.data)
+            if found is not None:
+                yield Captured(segment.time_ns, segment.endpoints, found)
+            elif segment.data[:2] in {b"\0\x05", b"\0\x09"} and len(segment.data) >= 20:
+                self.left_out[NETFLOW] += 1
+            return
+        stream = self._streams.get(segment.endpoints)
+        if stream is None or (segment.syn and stream.started):
+            if len(self._streams) >= MOST_STREAMS and stream is None:
+                return
+            if stream is not None:
+                self._leave_out(GAPS, stream.broken)
+            stream = self._streams[segment.endpoints] = _Stream()
+        before = stream.encrypted
+        for message in stream.take(segment):
+            yield Captured(segment.time_ns, segment.endpoints, message)
+        self._leave_out(TLS, stream.encrypted and not before)
+
+    def _leave_out(self, why: str, really: bool) -> None:
+        if really:
+            self.left_out[why] += 1
+
+
+def whole(data: bytes) -> bytes | None:
+    """Return what is one message or several, None if it is not."""
+    at = 0
+    while len(data) - at >= HEADER.size:
+        version, length = struct.unpack_from("!HH", data, at)
+        if version != VERSION or not HEADER.size <= length <= len(data) - at:
+            return None
+        at += length
+    return data if at == len(data) > 0 else None
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One direction of a TCP connection."""
+
+    next: int | None = None
+    """The sequence number of the first byte that has not come; None: none came."""
+    started: bool = False
+    encrypted: bool = False
+    broken: bool = False
+    """Whether messages are missing: their bytes were not captured."""
+    other: bool = False
+    """Whether it is no IPFIX."""
+    buffer: bytearray = field(default_factory=bytearray)
+    ahead: dict[int, bytes] = field(default_factory=dict)
+
+    def take(self, segment: Segment) -> Iterator[bytes]:
+        """Take a segment in; yield the messages that are whole then."""
+        sequence = (segment.sequence + segment.syn) & 0xFFFFFFFF
+        if self.next is None:
+            self.next = sequence
+        if not segment.data or self.encrypted or self.other:
+            return
+        self.started = True
+        self._put(sequence, segment.data)
+        if sum(map(len, self.ahead.values())) > MOST_AHEAD:
+            self._skip()
+        yield from self._messages()
+
+    def rest(self) -> Iterator[bytes]:
+        """Yield what comes after bytes that never came."""
+        while self.ahead:
+            self._skip()
+            yield from self._messages()
+
+    def _put(self, sequence: int, data: bytes) -> None:
+        """Put bytes where they belong; what came before is left out."""
+        behind = _ahead(sequence, self.next or 0)
+        if behind > 0:
+            if len(self.ahead.get(sequence, b"")) < len(data):
+                self.ahead[sequence] = data
+            return
+        self._append(data[-behind:])
+        while ready := [at for at in self.ahead if _ahead(at, self.next or 0) <= 0]:
+            for at in ready:
+                self._append(self.ahead.pop(at)[-_ahead(at, self.next or 0) :])
+
+    def _append(self, data: bytes) -> None:
+        self.buffer += data
+        self.next = ((self.next or 0) + len(data)) & 0xFFFFFFFF
+
+    def _skip(self) -> None:
+        """Go on after bytes that do not come any more, at the next message that begins a piece."""
+        self.broken = True
+        self.buffer.clear()
+        self.next = min(self.ahead, key=lambda at: _ahead(at, self.next or 0))
+        self._put(self.next, self.ahead.pop(self.next))
+
+    def _messages(self) -> Iterator[bytes]:
+        buffer = self.buffer
+        while len(buffer) >= HEADER.size + SET.size:
+            if buffer[:4] == _EMPTY:
+                del buffer[: HEADER.size]
+                continue
+            if not _begins(buffer):
+                if self._resume():
+                    continue
+                return
+            length = int.from_bytes(buffer[2:4])
+            if len(buffer) < length:
+                return
+            yield bytes(buffer[:length])
+            del buffer[:length]
+
+    def _resume(self) -> bool:
+        """Look for the next message where none begins; whether there may be one."""
+        if not self.broken and bytes(self.buffer[:2]) == b"\x16\x03":  # a handshake of TLS
+            self.encrypted = True
+        else:
+            at = next((at for at in range(1, len(self.buffer)) if _begins(self.buffer, at)), 0)
+            if at:  # it was under way when the capture began
+                self.broken = True
+                del self.buffer[:at]
+                return True
+            if len(self.buffer) < 2 * MOST_MESSAGE:
+                return False
+            self.other = True
+        self.buffer.clear()
+        self.ahead.clear()
+        return False
+
+
+def _begins(data: bytearray, at: int = 0) -> bool:
+    """Whether a message may begin here: a header, and a set that fits into the message."""
+    if len(data) - at < HEADER.size + SET.size:
+        return False
+    version, length = struct.unpack_from("!HH", data, at)
+    kind, size = SET.unpack_from(data, at + HEADER.size)
+    if version != VERSION or length < HEADER.size + SET.size:
+        return False
+    fits = SET.size <= size <= length - HEADER.size
+    return bool(fits and (kind in {2, 3} or kind >= FIRST_DATA_SET))
+
+
+def _ahead(number: int, of: int) -> int:
+    return ((number - of + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)

@@ -1,0 +1,67 @@
+"""The store is asked only when it has what was written before."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.aggregator.baseline import Baseline
+from flowvis.clickhouse.schema.checkpoints import ANSWER, Wanted
+from flowvis.runtime.ledger import Stage
+from waiting import until
+
+
+class Answering:
+    """A store that has nothing, and the table that waits for its answer."""
+
+    def __init__(self, stage: Stage, *, forgets: bool) -> None:
+        self.asked = 0
+        self.answered = 0
+        self._inquiry: Any = SimpleNamespace(keys=np.zeros((1, 37), np.uint8), since_s=0)
+        self.forgets = forgets
+        self.parked = SimpleNamespace(inquiry=self._next)
+        self.table = self
+        store: Any = self
+        correlator: Any = self
+        self.baseline = Baseline(correlator, lambda: store, lambda: stage, tick_s=0.01)
+
+    def _next(self, _now_s: int) -> Any:
+        inquiry, self._inquiry = self._inquiry, None
+        return inquiry
+
+    def checkpoints(self, _wanted: Wanted) -> NDArray[np.void]:
+        self.asked += 1
+        return np.zeros(0, ANSWER)
+
+    def answer(self, *_: Any) -> None:
+        self.answered += 1
+
+
+async def test_what_an_aggregator_before_has_spooled_is_stored_first() -> None:
+    held = [30]
+    stage = Stage("clickhouse", held=lambda: held[0])
+    stage.inherit(20)
+    stage.received += 10  # of ours, behind them
+    store = Answering(stage, forgets=False)
+    await store.baseline.start()
+    ticks = [0]
+
+    def waited() -> bool:
+        ticks[0] += 1
+        return ticks[0] > 10
+
+    await until(waited)
+    assert store.asked == 0
+    stage.sent, held[0] = 20, 10
+    await until(lambda: store.answered)
+    await store.baseline.stop()
+    assert store.asked == 1
+
+
+async def test_without_any_it_is_asked_at_once() -> None:
+    stage = Stage("clickhouse", received=10, held=lambda: 10)
+    store = Answering(stage, forgets=False)
+    await store.baseline.start()
+    await until(lambda: store.answered)
+    await store.baseline.stop()

@@ -1,0 +1,102 @@
+"""A store that knows many connections of one tuple, and an aggregator that begins anew with it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.generations import OLDEST
+from flowvis.aggregator.exporters import DOUBT, Doubt
+from flowvis.batch import Batch
+from flowvis.fields import EndReason
+
+from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
+from .test_delivery_properties import StoredRecords
+
+NOW = START_MS + 300_000
+Row = dict[str, Any]
+
+
+def connection(half: Row, number: int) -> Row:
+    """The only record of one of the connections."""
+    began = START_MS + 5_000 * number
+    return (
+        half
+        | counted(100 * number)
+        | {
+            "flowStartMilliseconds": began,
+            "flowEndMilliseconds": began + 900,
+            "flowEndReason": EndReason.END,
+            "tcpState": "TIME_WAIT",
+        }
+    )
+
+
+def add(table: FlowTable, *rows: Row, doubt: int = 0) -> None:
+    batch = exported(table.strings, *rows)
+    if doubt:
+        batch[DOUBT] = np.full(len(rows), doubt, dtype=np.uint8)
+    table.add(batch, NOW)
+    assert table.stats.imbalance == 0
+
+
+def answered(table: FlowTable, store: StoredRecords) -> bool:
+    """Whether there was a question."""
+    inquiry = table.parked.inquiry(NOW // 1000)
+    if inquiry is not None:
+        table.answer(inquiry, store.checkpoints(inquiry), NOW)
+        assert table.stats.imbalance == 0
+    return inquiry is not None
+
+
+def written(*rows: Row) -> StoredRecords:
+    """A store with what another aggregator made of these."""
+    before, store = FlowTable(max_flows=64), StoredRecords()
+    add(before, *rows)
+    store.batches.append(before.due(NOW))
+    assert len(store.batches[0]) == len({row["flowStartMilliseconds"] for row in rows})
+    return store
+
+
+def deltas(batch: Batch) -> list[int]:
+    return sorted(batch["octetDeltaCount"].tolist())
+
+
+HALVES = [(INTRA_NODE,), (SOURCE_HALF, DESTINATION_HALF)]
+
+
+@pytest.mark.parametrize("halves", HALVES, ids=["one node", "two nodes"])
+@pytest.mark.parametrize("count", [1, 2, 3, OLDEST + 1])
+def test_none_of_many_that_come_again_is_written_again(halves: tuple[Row, ...], count: int) -> None:
+    rows = [connection(half, number) for half in halves for number in range(1, count + 1)]
+    store = written(*rows)
+    table = FlowTable(max_flows=64)
+    add(table, *rows, doubt=Doubt.REPEATED | Doubt.YOUNG)
+    assert answered(table, store)
+    assert not len(table.due(NOW))
+    assert not len(table.flush(NOW))
+
+
+@pytest.mark.parametrize("halves", HALVES, ids=["one node", "two nodes"])
+def test_also_when_a_later_connection_is_there_already(halves: tuple[Row, ...]) -> None:
+    rows = [connection(half, number) for half in halves for number in (1, 2, 3)]
+    store = written(*rows)
+    table = FlowTable(max_flows=64)
+    add(table, *(connection(half, 9) for half in halves))
+    add(table, *rows, doubt=Doubt.REPEATED | Doubt.YOUNG)
+    assert answered(table, store)
+    assert deltas(table.due(NOW)) == [900]
+    assert not len(table.flush(NOW))
+    add(table, *rows, doubt=Doubt.REPEATED | Doubt.YOUNG)
+    assert not answered(table, store), "it was asked for before"
+    assert not len(table.flush(NOW))
+
+
+def test_what_was_not_written_of_them_is() -> None:
+    store = written(*(connection(INTRA_NODE, number) for number in (1, 3)))
+    table = FlowTable(max_flows=64)
+    rows = [connection(INTRA_NODE, number) for number in (1, 2, 3, 4)]
+    add(table, *rows, doubt=Doubt.REPEATED | Doubt.YOUNG)
+    assert answered(table, store)
+    assert deltas(table.due(NOW)) == [200, 400]

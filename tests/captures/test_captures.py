@@ -1,0 +1,281 @@
+"""Captures that scapy wrote: every link, every kind of file, streams in pieces and out of order."""
+
+import io
+import random
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scapy.layers.inet import IP, TCP, UDP, fragment
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, fragment6
+from scapy.layers.l2 import CookedLinux, Dot1Q, Ether, Loopback
+from scapy.utils import PcapNgWriter, PcapWriter
+
+from flowvis.captures.files import Packet, read_packets
+from flowvis.captures.messages import MOST_AHEAD, Messages
+from flowvis.errors import SettingsError
+from ipfix import wire
+
+ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")  # else scapy asks the network
+PORTS = wire.templates(wire.template(256, (0, 7, 2)))
+
+
+def message(number: int, records: int = 3) -> bytes:
+    return wire.message(wire.set_of(256, number.to_bytes(2, "big") * records), sequence=number)
+
+
+def written(packets: Sequence[Any], *, ng: bool = False, **options: Any) -> bytes:
+    """A capture file of packets that are a second apart."""
+    with tempfile.NamedTemporaryFile() as file:
+        writer = PcapNgWriter(file.name) if ng else PcapWriter(file.name, **options)
+        for at, packet in enumerate(packets):
+            packet.time = 1_700_000_000 + at
+            writer.write(packet)
+        writer.close()
+        return Path(file.name).read_bytes()
+
+
+def found(data: bytes, port: int | None = None) -> tuple[list[bytes], Messages]:
+    messages = Messages(port)
+    captured = list(messages.of(read_packets(io.BytesIO(data), "test")))
+    return [each.data for each in captured], messages
+
+
+def datagram(data: bytes, sport: int = 4000) -> Any:
+    return IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=sport, dport=4739) / data
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        ETHER,
+        ETHER / Dot1Q(vlan=5),
+        ETHER / Dot1Q(vlan=5, type=0x8100) / Dot1Q(vlan=6),
+        CookedLinux(proto=0x800),
+        Loopback(type=2),
+        None,
+    ],
+    ids=["ethernet", "vlan", "two vlans", "cooked", "loopback", "raw"],
+)
+@pytest.mark.parametrize("ng", [False, True], ids=["pcap", "pcapng"])
+def test_every_link(link: Any, ng: bool) -> None:
+    sent = [wire.message(PORTS), message(1), message(2) + message(3)]
+    packets = [datagram(data) if link is None else link / datagram(data) for data in sent]
+    got, messages = found(written(packets, ng=ng))
+    assert got == sent
+    assert not messages.left_out.total()
+
+
+@pytest.mark.parametrize("options", [{"nano": True}, {"endianness": ">"}, {"endianness": "<"}, {}])
+def test_every_kind_of_pcap_has_its_times(options: dict[str, Any]) -> None:
+    data = written([ETHER / datagram(message(at)) for at in range(3)], **options)
+    packets = list(read_packets(io.BytesIO(data), "test"))
+    assert [packet.time_ns for packet in packets] == [
+        (1_700_000_000 + at) * 10**9 for at in range(3)
+    ]
+
+
+def test_times_of_pcapng() -> None:
+    data = written([ETHER / datagram(message(at)) for at in range(3)], ng=True)
+    packets = list(read_packets(io.BytesIO(data), "test"))
+    assert [packet.time_ns for packet in packets] == [
+        (1_700_000_000 + at) * 10**9 for at in range(3)
+    ]
+
+
+def test_both_families_and_fragments() -> None:
+    large = [message(at, 2000) for at in range(4)]
+    four = fragment(datagram(large[0]), fragsize=600)
+    random.Random(1).shuffle(four)
+    header = IPv6(src="fd00::1", dst="fd00::2")
+    six = fragment6(header / IPv6ExtHdrFragment(id=9) / UDP(sport=1, dport=4739) / large[1], 1280)
+    options = header / IPv6ExtHdrDestOpt() / UDP(sport=2, dport=4739) / large[2]
+    incomplete = fragment(datagram(large[3]), fragsize=600)[1:]
+    got, _ = found(written([ETHER / each for each in (*four, *six, options, *incomplete)]))
+    assert got == large[:3]
+
+
+def test_what_is_no_ipfix_is_left_out_and_named() -> None:
+    noise = [
+        b"",
+        b"x" * 40,
+        b"\0\x0a\0\x50" + bytes(12),
+        b"\0\x09" + bytes(40),
+        b"\0\x05" + bytes(40),
+    ]
+    got, messages = found(written([ETHER / datagram(data) for data in (*noise, message(1))]))
+    assert got == [message(1)]
+    assert messages.left_out == {"netflow": 2}
+
+
+def test_one_port_only() -> None:
+    other = IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=4000, dport=2055) / message(2)
+    data = written([ETHER / datagram(message(1)), ETHER / other])
+    assert found(data, 4739)[0] == [message(1)]
+    assert found(data)[0] == [message(1), message(2)]
+
+
+# Streams
+
+
+def stream(
+    data: bytes, sizes: Sequence[int], *, first: int = 1000, syn: bool = True, sport: int = 4000
+) -> list[Any]:
+    """Segments of so many bytes each, in turn."""
+    ends = IP(src="10.0.0.1", dst="10.0.0.2")
+    made = []
+    if syn:
+        made.append(ends / TCP(sport=sport, dport=4739, flags="S", seq=(first - 1) % 2**32))
+    at = 0
+    while at < len(data):
+        size = sizes[len(made) % len(sizes)]
+        seq = (first + at) % 2**32
+        made.append(ends / TCP(sport=sport, dport=4739, flags="PA", seq=seq) / data[at : at + size])
+        at += size
+    return made
+
+
+SENT = [wire.message(PORTS), *(message(at, 1 + 7 * at % 50) for at in range(24))]
+TEXT = b"".join(SENT)
+
+
+@pytest.mark.parametrize("first", [1000, 2**32 - 700], ids=["", "the sequence wraps"])
+@pytest.mark.parametrize("sizes", [[1448], [1, 9, 30], [19, 700]])
+def test_a_stream_in_pieces(sizes: list[int], first: int) -> None:
+    got, messages = found(written([ETHER / each for each in stream(TEXT, sizes, first=first)]))
+    assert got == SENT
+    assert not messages.left_out.total()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.randoms(use_true_random=False), st.integers(1, 60))
+def test_a_stream_out_of_order_twice_and_overlapping(choose: random.Random, size: int) -> None:
+    syn, *segments = stream(TEXT, [size * 20, 7])
+    again = [choose.choice(segments) for _ in range(5)]
+    overlapping = stream(TEXT, [333], syn=False)
+    segments += [*again, *choose.sample(overlapping, 3)]
+    keys = {id(each): at + choose.uniform(0, 8) for at, each in enumerate(segments)}
+    segments.sort(key=lambda each: keys[id(each)])
+    got, messages = found(written([ETHER / each for each in (syn, *segments)]))
+    assert got == SENT
+    assert not messages.left_out.total()
+
+
+def test_a_stream_that_was_under_way_begins_at_its_next_message() -> None:
+    got, messages = found(written([ETHER / each for each in stream(TEXT[30:], [500], syn=False)]))
+    assert got == SENT[2:]
+    assert messages.left_out == {"gaps": 1}
+
+
+def test_bytes_that_were_not_captured_cost_only_what_they_are_in() -> None:
+    segments = stream(TEXT, [200])
+    del segments[5]
+    got, messages = found(written([ETHER / each for each in segments]))
+    assert got[:4] == SENT[:4]
+    assert got[-10:] == SENT[-10:]
+    assert set(got) < set(SENT)
+    assert messages.left_out == {"gaps": 1}
+
+
+def test_what_waits_for_missing_bytes_is_bounded() -> None:
+    much = b"".join(message(at, 30_000) for at in range(120))
+    segments = stream(much, [60_000])
+    del segments[3]
+    messages, held = Messages(), 0
+
+    def packets() -> Iterator[Packet]:
+        nonlocal held
+        for packet in read_packets(io.BytesIO(written([ETHER / s for s in segments])), "test"):
+            yield packet
+            for each in messages._streams.values():
+                held = max(held, sum(map(len, each.ahead.values())))
+
+    got = [each.data for each in messages.of(packets())]
+    assert len(got) == 118
+    assert 0 < held <= MOST_AHEAD + 60_000
+
+
+def test_two_sessions_of_one_port_after_each_other_and_two_beside_each_other() -> None:
+    one = stream(TEXT, [900])
+    two = stream(TEXT, [700], first=5_000_000)
+    beside = stream(TEXT, [800], sport=4001)
+    woven = [each for pair in zip(one, beside, strict=False) for each in pair] + one[len(beside) :]
+    got, messages = found(written([ETHER / each for each in (*woven, *beside[len(one) :], *two)]))
+    assert sorted(got) == sorted(SENT * 3)
+    assert not messages.left_out.total()
+
+
+def test_tls_is_said_to_be_unreadable() -> None:
+    hello = b"\x16\x03\x01\x02\x00" + random.Random(1).randbytes(5000)
+    got, messages = found(written([ETHER / each for each in stream(hello, [1000])]))
+    assert got == []
+    assert messages.left_out == {"tls": 1}
+
+
+def test_a_packet_that_was_cut_is_counted() -> None:
+    file = written([ETHER / datagram(message(1, 100))])
+    (packet,) = read_packets(io.BytesIO(file), "test")
+    messages = Messages()
+    cut = Packet(packet.time_ns, packet.link, packet.data[:100])
+    assert list(messages.of([cut, packet]))[-1].data == message(1, 100)
+    assert messages.truncated == 1
+
+
+# Files
+
+
+@pytest.mark.parametrize("ng", [False, True])
+def test_a_file_that_ends_in_a_packet_ends_before_it(ng: bool) -> None:
+    data = written([ETHER / datagram(message(at)) for at in range(5)], ng=ng)
+    whole, _ = found(data)
+    for end in range(4, len(data), 7):
+        got, _ = found(data[:end])
+        assert got == whole[: len(got)]
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\3\4", b"\x1f\x8b\x08\0"])
+def test_what_is_no_capture(data: bytes) -> None:
+    with pytest.raises(SettingsError, match="test: is no packet capture"):
+        found(data)
+
+
+def test_a_damaged_file_is_no_reason_to_take_memory() -> None:
+    data = written([ETHER / datagram(message(1))])
+    with pytest.raises(SettingsError, match="is damaged, or too large: 4294967295 bytes"):
+        found(data[:32] + b"\xff" * 4 + data[36:])
+
+
+@settings(deadline=None)
+@given(st.sampled_from([b"\xa1\xb2\xc3\xd4", b"\x0a\x0d\x0d\x0a", b""]), st.binary(max_size=400))
+def test_any_file(beginning: bytes, data: bytes) -> None:
+    try:
+        found(beginning + data)
+    except SettingsError:
+        return
+
+
+@settings(deadline=None)
+@given(st.sampled_from([0, 1, 12, 113, 276, 147]), st.binary(max_size=200))
+def test_any_packet(link: int, data: bytes) -> None:
+    messages = Messages()
+    for kind in (b"", b"\x45", b"\x60"):
+        list(
+            messages.of([Packet(0, link, kind + data), Packet(1, 1, bytes(12) + b"\x08\0E" + data)])
+        )
+
+
+def test_a_capture_of_dumpcap(tmp_path: Path) -> None:
+    """The same packets as another program writes them: with its options, and a comment."""
+    source, target = tmp_path / "in.pcap", tmp_path / "out.pcapng"
+    source.write_bytes(written([ETHER / each for each in stream(TEXT, [1000])]))
+    subprocess.run(
+        ["editcap", "-F", "pcapng", "--capture-comment", "ours", str(source), str(target)],
+        check=True,
+        capture_output=True,
+    )
+    assert found(target.read_bytes())[0] == SENT

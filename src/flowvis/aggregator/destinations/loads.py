@@ -116,7 +116,7 @@ class LoadDestination(ABC):
 
     @property
     def details(self) -> dict[str, int]:
-        """Nothing else."""
+        """Nothing but what all destinations have."""
         return {}
 
     @property

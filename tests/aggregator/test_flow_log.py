@@ -24,6 +24,7 @@ from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.runtime.settings import load
 from waiting import until
 
+from .harness import connection, deliver, exported, running
 from .records import numbered, records
 
 STORED = tuple(field for field in FIELDS if field.stored)
@@ -262,3 +263,21 @@ async def test_another_file_while_records_flow(tmp_path: Path) -> None:
     lines = [(tmp_path / name).read_bytes().count(b"\n") for name in ("one", "two", "three")]
     assert (sum(lines), lines[2]) == (30, 10)
     assert ledger.stages["flow-log"].sent == 30
+
+
+def test_a_real_aggregator_logs_and_changes_its_file_while_it_runs(tmp_path: Path) -> None:
+    settings = {"flowLogger": {"enable": True, "path": str(tmp_path / "flows.log")}}
+    with running(tmp_path / "aggregator", settings) as aggregator:
+        for round_ in range(2):
+            halves = [connection(round_, source=source) for source in (True, False)]
+            deliver(aggregator, exported(*halves))
+            aggregator.until("flow-log", "sent", round_ + 1)
+            assert aggregator.metrics()["flowvis_aggregator_flow_log_delivered_total"] == round_ + 1
+            changed = {"enable": True, "path": str(tmp_path / "json.log"), "recordFormat": "JSON"}
+            aggregator.configure({"flowLogger": changed})
+            aggregator.logged("flowLogger")
+        assert aggregator.stop() == 0
+    ((*row,),) = csv.reader((tmp_path / "flows.log").read_text().splitlines())
+    assert (row[2], row[7], row[10]) == ("10.0.0.0", "client-0", "server-0")
+    (line,) = (tmp_path / "json.log").read_text().splitlines()
+    assert (json.loads(line)["sourceIP"], json.loads(line)["clusterId"]) == ("10.0.0.1", "east")

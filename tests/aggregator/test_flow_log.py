@@ -1,6 +1,7 @@
 """The flow log, read back from its files as others read CSV and JSON."""
 
 import asyncio
+import contextlib
 import csv
 import gzip
 import io
@@ -241,6 +242,38 @@ async def test_standard_output_and_pipes(tmp_path: Path) -> None:
     assert stage.sent == 3
     assert os.read(reader, 1 << 16).count(b"\n") == 3
     os.close(reader)
+
+
+async def test_a_pipe_that_nobody_reads_keeps_nobody_from_stopping(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    stage = Stage("flow-log")
+    sink = made(chosen(pipe), stage)
+    await sink.start()
+    sink.put(numbered(0, 1000))
+    await until(lambda: "cannot be written" in sink.problem)  # there is no reader
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    sink.put(numbered(1000, 1000))
+    sink.put(numbered(2000, 1000))
+    await until(lambda: "nobody reads it" in sink.problem)  # it is full
+    text = b""
+    while stage.sent < 3000:
+        with contextlib.suppress(BlockingIOError):
+            text += os.read(reader, 1 << 16)
+        await asyncio.sleep(0)
+    with contextlib.suppress(BlockingIOError):
+        while more := os.read(reader, 1 << 16):
+            text += more
+    rows = list(csv.reader(text.decode().splitlines()))
+    assert [len(row) for row in rows] == [30] * 3000  # no line twice, none in parts
+    sink.put(numbered(0, 1000))
+    sink.put(numbered(0, 1000))
+    await until(lambda: "nobody reads it" in sink.problem)
+    sink._grace_s = 0.1
+    await asyncio.wait_for(sink.stop(), 10)
+    os.close(reader)
+    assert stage.imbalance == 0
+    assert stage.dropped["shutdown"] > 0
 
 
 async def test_another_file_while_records_flow(tmp_path: Path) -> None:

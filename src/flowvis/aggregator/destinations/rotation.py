@@ -7,6 +7,7 @@ with `.gz`. It is deleted when there are too many of them or they are too old.
 import contextlib
 import gzip
 import os
+import select
 import shutil
 import stat
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 DAY_S = 86_400
 TIDY_S = 3600.0  # how often the age of what was put aside is looked at
+ROOM_MS = 1000
 TAIL = 1 << 20  # what of a file's end is looked through for the end of the last whole line
 
 
@@ -50,22 +52,31 @@ class RotatedFile:
         self._known: tuple[int, int] | None = None
         """Device and number of the file that is open; None of what is no regular file."""
         self._tidied_s = 0.0
+        self._begun = 0  # bytes of the lines that a pipe has a part of
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines; after an error none of them is in the file."""
+        """Write whole lines; after an error none of them is in the file.
+
+        A pipe may have a part of them: it has to be given the same lines again, and goes on.
+        """
         file = self._opened(len(lines))
         if self._clock() - self._tidied_s > TIDY_S:
             self._try_to_tidy()
         before = os.fstat(file).st_size
+        left = memoryview(lines)[self._begun :]
         try:
-            left = memoryview(lines)
             while left:
+                if self._known is None:
+                    _await_room(file)
                 left = left[os.write(file, left) :]
         except OSError:
-            if self._known is not None:
+            if self._known is None:
+                self._begun = len(lines) - len(left)
+            else:
                 with contextlib.suppress(OSError):
                     os.ftruncate(file, before)
             raise
+        self._begun = 0
 
     def close(self) -> None:
         """Close the file; the next `append` opens it again."""
@@ -105,12 +116,10 @@ class RotatedFile:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Read as well, for the end of what is there; a pipe's reader may be away.
         flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        try:
-            file = os.open(self.path, flags | os.O_RDWR, 0o600)
-        except OSError:
-            file = os.open(self.path, flags | os.O_WRONLY, 0o600)
+        # A regular file is read as well, for its end; of a pipe the reader may be away or slow.
+        flags |= os.O_RDWR if _is_regular(self.path) else os.O_WRONLY | os.O_NONBLOCK
+        file = os.open(self.path, flags, 0o600)
         about = os.fstat(file)
         self._file = file
         if stat.S_ISREG(about.st_mode):
@@ -154,13 +163,23 @@ class RotatedFile:
         return found
 
 
+def _is_regular(path: Path) -> bool:
+    """Whether a path is that of a regular file, or will be."""
+    return not path.exists() or path.is_file()
+
+
+def _await_room(file: int) -> None:
+    """Wait until a pipe takes more, for a moment: who stops must not wait for its reader."""
+    poll = select.poll()
+    poll.register(file, select.POLLOUT)
+    if not poll.poll(ROOM_MS):
+        raise TimeoutError("nobody reads it")
+
+
 def _end_at_a_line(file: int, size: int) -> None:
     """Cut off what a process that was killed wrote of a line."""
     begin = max(size - TAIL, 0)
-    try:
-        tail = os.pread(file, TAIL, begin)
-    except OSError:  # it may only be written to
-        return
+    tail = os.pread(file, TAIL, begin)
     if tail and not tail.endswith(b"\n"):
         os.ftruncate(file, begin + tail.rfind(b"\n") + 1)
 

@@ -1,5 +1,6 @@
 """Files of records in S3: in SeaweedFS, a real store, and read back by another door."""
 
+import asyncio
 import csv
 import gzip
 import io
@@ -136,6 +137,55 @@ async def test_a_large_file_goes_in_parts(
     assert len(data) == sink.stats.delivered_bytes > 2 * (5 << 20)
     assert ports(data) == list(range(800))
     assert store.unfinished(bucket) == []
+
+
+async def test_parts_of_an_upload_that_fails_are_deleted(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = store.make_bucket("aborted")
+    stage = Stage("s3")
+    sink = made(chosen(store, bucket, compress=False), stage)
+    complete, lost = sink._bucket.complete, list[str]()
+
+    async def cut(key: str, upload: str, tags: list[str]) -> None:
+        if not lost:
+            lost.append(upload)
+            assert len(store.unfinished(bucket)) == 1
+            raise Undelivered("no answer")
+        await complete(key, upload, tags)
+
+    sink._bucket.complete = cut  # type: ignore[method-assign]
+    with monkeypatch.context() as patch:
+        patch.setattr(s3, "PART_BYTES", 5 << 20)
+        labels = {"sourcePodLabels": "x" * 16_000}
+        await sink.start()
+        sink.put(records(*(labels | {"octetTotalCount": n} for n in range(400)), fields=STORED))
+        await sink.stop()
+    assert (stage.sent, stage.imbalance, sink.stats.failures) == (400, 0, 1)
+    ((_, data),) = store.objects(bucket).items()
+    assert ports(data) == list(range(400))
+    assert store.unfinished(bucket) == []
+
+
+async def test_a_store_that_never_answers_delays_no_stop() -> None:
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    section = s3.S3Uploader(
+        enable=True,
+        bucket_name="b",
+        endpoint=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+    )
+    stage = Stage("s3")
+    sink = made(section, stage)
+    sink._grace_s = 0.2
+    await sink.start()
+    sink.put(numbered(0, 5))
+    await asyncio.wait_for(sink.stop(), 10)
+    server.close()
+    assert (stage.dropped, stage.imbalance) == ({"shutdown": 5}, 0)
 
 
 async def test_parquet_has_every_stored_field(store: ObjectStore) -> None:

@@ -27,6 +27,7 @@ from flowvis.runtime.settings import Duration, option
 
 PART_BYTES = 8 << 20
 """Of what a large object is uploaded; less than 5 MiB no store takes. 10,000 of them are 80 GB."""
+ABORT_S = 2.0
 AT_ONCE = 1000  # records made into lines in one go
 LETTERS = string.ascii_lowercase + string.digits
 
@@ -145,8 +146,10 @@ class S3Destination(LoadDestination):
         try:
             return await self._upload(load.name, upload, first, parts)
         except BaseException:
-            with suppress(Undelivered):  # a rule of the bucket may delete what is left
-                await self._bucket.abort(load.name, upload)
+            # A rule of the bucket may delete what is left.
+            with suppress(Undelivered, TimeoutError):
+                async with asyncio.timeout(ABORT_S):  # who stops must not wait for a store
+                    await self._bucket.abort(load.name, upload)
             raise
 
     async def _upload(self, name: str, upload: str, first: bytes, parts: Iterator[bytes]) -> int:

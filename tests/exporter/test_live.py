@@ -266,7 +266,8 @@ async def test_a_broken_file_and_what_needs_a_restart(start: Start) -> None:
 
 
 @pytest.mark.kernel
-async def test_exporters_that_are_killed_export_no_byte_twice(start: Start) -> None:
+async def test_exporters_that_are_killed_repeat_no_more_than_was_under_way(start: Start) -> None:
+    """This collector acknowledges nothing: whether it has read what it was sent nobody knows."""
     async with Collector() as collector:
         exporter = start(collector)
 
@@ -288,8 +289,9 @@ async def test_exporters_that_are_killed_export_no_byte_twice(start: Start) -> N
             mine = [row for row in collector.rows if row["sourceTransportPort"] == port]
             assert mine[-1]["octetTotalCount"] == octets
             assert len({row["flowStartMilliseconds"] for row in mine}) == 1
-            # What was under way in the instant of a kill may be missing here, and totals have it.
-            assert octets - 400 <= exported[port] <= octets
+            # What was under way at each of two kills may be missing or come again; totals have it.
+            under_way = 2 * max(row["octetDeltaCount"] for row in mine)
+            assert octets - under_way <= exported[port] <= octets + under_way
 
 
 @pytest.mark.kernel
@@ -298,7 +300,7 @@ async def test_over_udp_to_a_collector_that_goes_away_and_comes_back(start: Star
     async with DatagramCollector() as collector:
         exporter = start(collector, templateRefreshTimeout="1s")
         await traffic(exporter, until(lambda: collector.refreshed, "templates again"))
-        assert exporter.reported(collector).keys() == set(exporter.ports())
+        await until(lambda: exporter.reported(collector).keys() == set(exporter.ports()))
         await collector.go_away()
         await traffic(exporter, exporter.metric("flowvis_exporter_client_sessions_total", 2.0))
         before = len(collector.rows)

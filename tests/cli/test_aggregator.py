@@ -18,11 +18,11 @@ def config(path: Path, text: str) -> list[str]:
 def test_check_prints_the_effective_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CH_PASSWORD", "secret")
+    monkeypatch.setenv("CH_PASSWORD", "of-the-store")
     text = "clusterID: east\nclickHouse: {enable: true, databaseURL: 'tcp://db:9000'}\n"
     assert main(["check", *config(tmp_path, text)]) == 0
     out = capsys.readouterr().out
-    assert "secret" not in out
+    assert "of-the-store" not in out
     document = yaml.safe_load(out)
     assert document["clusterID"] == "east"
     assert document["clickHouse"]["commitInterval"] == "8s"

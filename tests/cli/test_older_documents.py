@@ -116,7 +116,7 @@ def test_bad_values_are_named_by_the_keys_that_they_are_under() -> None:
         problem.partition(":")[0]
         for problem in refused(
             ExporterSettings,
-            "flowCollectorAddr: 'x:4739:udp'\nflowPollInterval: 5\n"
+            "flowCollectorAddr: 'x:4739:sctp'\nflowPollInterval: 5\n"
             "featureGates: {FlowExporter: on it}",
         )
     ] == [
@@ -124,8 +124,8 @@ def test_bad_values_are_named_by_the_keys_that_they_are_under() -> None:
         "flowCollectorAddr (today flowExporter.flowCollectorAddr)",
         "flowPollInterval (today flowExporter.flowPollInterval)",
     ]
-    (problem,) = refused(AggregatorSettings, "recordFormat: JSON")
-    assert problem.startswith("recordFormat (today flowCollector.recordFormat): JSON is not")
+    (problem,) = refused(AggregatorSettings, "recordFormat: Avro")
+    assert problem.startswith("recordFormat (today flowCollector.recordFormat): 'Avro'")
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,17 @@ def test_peers_cannot_make_it_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MAX_LIMITED", 10)
     limited = LimitedLog(logging.getLogger("t"))
     for number in range(100):
-        limited.log(logging.DEBUG, str(number), "hello")
+        limited.log(logging.WARNING, str(number), "hello")
     assert len(limited._windows) == 10
+
+
+def test_what_is_not_logged_anyway_is_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "t")
+    limited = LimitedLog(logging.getLogger("t"), burst=1)
+    for _ in range(5):
+        limited.log(logging.DEBUG, "peer", "hello")
+    limited.report(everything=True)
+    assert caplog.records == []
 
 
 def test_many_peers_together_have_a_limit_as_well(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,8 +14,9 @@ LOOK_S = 0.05
 class LastWords:
     """A component that starts last: its stop comes before the sessions'.
 
-    What is complete is written and stored, within `grace_s`, and sessions are told. What is not,
-    exporters that keep it send to the next aggregator.
+    What waits for an answer of the store gets it, what is complete is written and stored, within
+    `grace_s`, and sessions are told. What is not, exporters that keep it send to the next
+    aggregator.
     """
 
     name = "last acknowledgements"
@@ -31,11 +32,14 @@ class LastWords:
     async def stop(self) -> None:
         """Have what is complete stored and acknowledged."""
         correlator = self._correlator
-        if not len(correlator.acknowledgements):
+        parked = correlator.table.parked
+        if not parked.records and not len(correlator.acknowledgements):
             return
         until = correlator.cycle
         try:
             async with asyncio.timeout(self._grace_s):
+                while parked.mark <= until:  # noqa: ASYNC110  as the store has no event
+                    await asyncio.sleep(LOOK_S)
                 await correlator.write_complete()
                 while self._destinations.mark <= until:
                     self._destinations.hurry()

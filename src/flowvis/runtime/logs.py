@@ -124,6 +124,8 @@ class LimitedLog:
 
         An `error` is logged with its traceback.
         """
+        if not self._logger.isEnabledFor(level):
+            return
         suppressed = self._admit(_without_port(peer), message)
         if suppressed is None:
             return

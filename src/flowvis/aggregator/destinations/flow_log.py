@@ -30,6 +30,7 @@ from flowvis.runtime.settings import option
 
 AT_ONCE = 1000  # records of one load: some 300 KB as CSV, made and written in some 10 ms
 INTERVAL_S = 1.0  # Antrea writes every 5 s
+WRITING_S = 1.0  # at most, for lines that are being written when it ends
 STDOUT = Path("/dev/stdout")
 
 ACTIONS: dict[str, tuple[int, ...]] = {
@@ -139,6 +140,7 @@ class FlowLog(LoadDestination):
         self._lines = lines
         self._filters = filters
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-log")
+        self._writing: asyncio.Future[int] | None = None
 
     def put(self, batch: Batch) -> None:
         """Take those records of a batch that a filter takes."""
@@ -153,11 +155,18 @@ class FlowLog(LoadDestination):
 
     async def deliver(self, load: Load) -> int:
         """Write the lines of a load."""
+        self._writing = asyncio.ensure_future(self._call(self._write, load))
         try:
-            size: int = await self._call(self._write, load)
+            return await asyncio.shield(self._writing)
         except OSError as error:
             raise Undelivered(f"cannot be written: {error.strerror or error}") from error
-        return size
+
+    async def completed(self, load: Load) -> bool:  # noqa: ARG002  it is the one that is written
+        """Wait for what the thread is writing, which nothing stops."""
+        if self._writing is None:
+            return False
+        await asyncio.wait((self._writing,), timeout=WRITING_S)
+        return self._writing.done() and self._writing.exception() is None
 
     async def close(self) -> None:
         """Close the file."""

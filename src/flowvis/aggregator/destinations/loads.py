@@ -105,6 +105,10 @@ class LoadDestination(ABC):
         The next attempt has the same load, with the name that this one gave it.
         """
 
+    async def completed(self, load: Load) -> bool:  # noqa: ARG002  for subclasses
+        """Whether a delivery that was broken off has come to its end all the same."""
+        return False
+
     @abstractmethod
     async def close(self) -> None:
         """Let go of what the destination has open."""
@@ -225,6 +229,11 @@ class LoadDestination(ABC):
         try:
             with self._patience.waiting(f"take {len(load)} records"):
                 size = await self.deliver(load)
+        except asyncio.CancelledError:
+            if await self.completed(load):
+                self.queue.sent(len(load))
+                self._load = None
+            raise
         except Undelivered as error:
             return self._failed(load, str(error), OutgoingDropped.REJECTED if error.final else None)
         except Exception as error:

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from clickhouse_driver import Client
+from clickhouse_driver.errors import Error
 
 from ports import free_port
 from waiting import block_until
@@ -13,6 +14,7 @@ from waiting import block_until
 from .server import Server
 
 NAME = "flows-cluster"
+ATTEMPTS = 5
 LIBRARY = Path("/usr/share/java/zookeeper.jar")  # its manifest names what else it needs
 COORDINATOR = """tickTime=500
 dataDir={path}
@@ -125,6 +127,22 @@ class Cluster:
             server.launch()
         for server in self.servers.values():
             server.wait()
+        for server in self.servers.values():
+            self._begin(server)
+
+    def _begin(self, server: Server) -> None:
+        """Have a server's first statement for the cluster behind it: 18.16 may crash over it.
+
+        It has no session with ZooKeeper yet, and at load takes it for one.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                with Client("127.0.0.1", server.port) as client:
+                    client.execute(f"CREATE DATABASE IF NOT EXISTS beginning ON CLUSTER '{NAME}'")
+            except (Error, EOFError, OSError):
+                server.revive()
+            else:
+                return
 
     def sync(self, database: str) -> None:
         """Wait until every replica has what its shard has."""

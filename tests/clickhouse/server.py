@@ -1,5 +1,6 @@
 """Debian's clickhouse-server as a process of the tests."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -33,6 +34,9 @@ USERS = """<yandex><profiles><default>{profile}</default>
 <quota>default</quota></limited>
 <fixed><password>fixed</password><networks><ip>::/0</ip></networks><profile>fixed</profile>
 <quota>default</quota></fixed></users><quotas><default></default></quotas></yandex>"""
+
+
+DYING_S = 5
 
 
 class Server:
@@ -86,6 +90,15 @@ class Server:
             return True
 
         block_until(answers, self._errors, despite=(OSError,))
+
+    def revive(self) -> None:
+        """Launch it again if it is dying."""
+        assert self._process
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(DYING_S)
+            self._process = None
+            self.launch()
+        self.wait()
 
     def _errors(self) -> str:
         return (self.path / "errors").read_text()[-5000:]

@@ -97,7 +97,7 @@ async def test_what_a_store_does_not_take_is_on_disk_and_stored_when_it_is_back(
     assert sum(stored(store)) == 60
     assert stored(store)[0] == 10
     line.check()
-    assert not files(tmp_path)
+    await until(lambda: not files(tmp_path))
     line.send(5)
     await until(lambda: line.stage.sent == 65)
     await line.writer.stop()
@@ -119,7 +119,7 @@ async def test_a_commit_without_an_answer_is_on_disk_and_stored_once(tmp_path: P
     line.check()
     assert sorted(stored(store)) == [7, 10]
     await line.writer.stop()
-    assert not files(tmp_path)
+    await until(lambda: not files(tmp_path))
 
 
 async def test_a_commit_that_fails_goes_on_under_its_id_from_disk(tmp_path: Path) -> None:

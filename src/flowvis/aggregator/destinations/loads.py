@@ -17,7 +17,8 @@ from flowvis.backlog import UNBOUNDED
 from flowvis.batch import Batch
 from flowvis.counts import count, gauge
 from flowvis.delivery.patience import Patience
-from flowvis.delivery.queue import Queue, Unsettled
+from flowvis.delivery.queue import Unsettled
+from flowvis.delivery.queued import QueuedDestination
 from flowvis.errors import FlowvisError
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.component import end, ended, let_end, spawn
@@ -60,7 +61,7 @@ class Load:
         return sum(map(len, self.batches))
 
 
-class LoadDestination(ABC):
+class LoadDestination(QueuedDestination, ABC):
     """Delivers loads, in order; subclasses say how."""
 
     def __init__(
@@ -82,9 +83,7 @@ class LoadDestination(ABC):
         It has a quarter of `max_bytes` at the most. `stats` are those of the destination whose
         place this one takes.
         """
-        self.name = name
-        self.queue = Queue(stage, capacity, max_bytes)
-        self.required = required
+        super().__init__(name, stage, capacity=capacity, max_bytes=max_bytes, required=required)
         self.stats = stats or LoadStats()
         self._load_records, self._load_bytes = load_records, max_bytes // 4
         self._interval_s = interval_s
@@ -118,38 +117,20 @@ class LoadDestination(ABC):
         """Why nothing can be delivered at the moment; "" when all is well."""
         return self._patience.problem or self._failing
 
-    @property
-    def details(self) -> dict[str, int]:
-        """Nothing but what all destinations have."""
-        return {}
-
-    @property
-    def mark(self) -> int:
-        """The oldest mark of what is not delivered."""
-        return self.queue.mark
-
     def put(self, batch: Batch) -> None:
         """Take a batch; the oldest that wait are dropped when there are too many."""
-        self.queue.put(batch)
+        super().put(batch)
         if self._has_enough():
             self._enough.set()
 
     def bound(self, max_bytes: int) -> None:
         """Keep within so many bytes from now on."""
         self._load_bytes = max_bytes // 4
-        self.queue.bound(max_bytes)
+        super().bound(max_bytes)
 
     def hurry(self) -> None:
         """Wait for no more records to come."""
         self._enough.set()
-
-    def held(self) -> int:
-        """Records that wait or are on their way."""
-        return len(self.queue)
-
-    def held_bytes(self) -> int:
-        """About what these take in memory."""
-        return self.queue.bytes
 
     async def start(self) -> None:
         """Begin to deliver; whether that is possible shows later."""
@@ -176,18 +157,11 @@ class LoadDestination(ABC):
     def remainder(self) -> Unsettled:
         """Take out what was kept when it was retired."""
         self._load = None
-        return self.queue.release()
-
-    def succeed(self, remainder: Unsettled) -> None:
-        """Take over what another one has kept; before `start`."""
-        self.queue.take_over(remainder)
+        return super().remainder()
 
     def abandon(self) -> None:
         """Give up what waits, counted."""
-        if len(self.queue):
-            log.error("%s: gave up %d records at shutdown", self.name, len(self.queue))
-        self.queue.close()
-        self.queue.abandon(OutgoingDropped.SHUTDOWN)
+        super().abandon()
         self._load = None
 
     def _begin_to_stop(self) -> None:

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from flowvis.backlog import UNBOUNDED
 from flowvis.delivery.patience import Patience
-from flowvis.delivery.queue import Queue, Unsettled
+from flowvis.delivery.queue import Queue
+from flowvis.delivery.queued import QueuedDestination
 from flowvis.runtime.component import end, ended, let_end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
@@ -35,7 +36,7 @@ class Encoder(Protocol):
         """How many records are in the last messages, from these on."""
 
 
-class CollectorDestination(ABC):
+class CollectorDestination(QueuedDestination, ABC):
     """Records wait in a queue while the collector is away; those that never left go again.
 
     What the kernel took counts as sent: collectors acknowledge nothing.
@@ -53,13 +54,15 @@ class CollectorDestination(ABC):
         required: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.name = f"{name} {client.address}"
-        self.queue = Queue(stage, capacity, max_bytes)
-        self.put = self.queue.put
-        self.bound = self.queue.bound
+        super().__init__(
+            f"{name} {client.address}",
+            stage,
+            capacity=capacity,
+            max_bytes=max_bytes,
+            required=required,
+        )
         self.client = client
         self.stats = client.stats
-        self.required = required
         self._grace_s = grace_s
         self._clock = clock
         self._retired = False
@@ -70,28 +73,10 @@ class CollectorDestination(ABC):
     def _encoder(self) -> Encoder:
         """Return what makes messages for the client's session, as large as its path takes."""
 
-    def held(self) -> int:
-        """Records that wait or are on their way."""
-        return len(self.queue)
-
-    def held_bytes(self) -> int:
-        """About what these take in memory."""
-        return self.queue.bytes
-
     @property
     def problem(self) -> str:
         """Why nothing can be sent at the moment; "" when all is well."""
         return self._patience.problem if self.client.connected else "not connected"
-
-    @property
-    def details(self) -> dict[str, int]:
-        """Nothing but what all destinations have."""
-        return {}
-
-    @property
-    def mark(self) -> int:
-        """The oldest mark of what has not been handed to the kernel."""
-        return self.queue.mark
 
     async def start(self) -> None:
         """Begin to send; whether the collector is there shows later."""
@@ -121,21 +106,6 @@ class CollectorDestination(ABC):
             await asyncio.wait((self._task,), timeout=CUT_S)  # it notes what it has not sent
             await end(self._task)
         await self.client.close()
-
-    def remainder(self) -> Unsettled:
-        """Take out what was kept when it was retired."""
-        return self.queue.release()
-
-    def succeed(self, remainder: Unsettled) -> None:
-        """Take over what another one has kept; before `start`."""
-        self.queue.take_over(remainder)
-
-    def abandon(self) -> None:
-        """Give up what waits, counted."""
-        if len(self.queue):
-            log.error("%s: gave up %d records at shutdown", self.name, len(self.queue))
-        self.queue.close()
-        self.queue.abandon(OutgoingDropped.SHUTDOWN)
 
     async def _run(self) -> None:
         while not self._retired and (len(self.queue) or not self.queue.closed):

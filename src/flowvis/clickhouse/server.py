@@ -281,7 +281,12 @@ class ServerStore:
                 columns = client.execute(sql, columnar=True, settings=room_for(sql))
         finally:
             client.disconnect()
-        return answer([list(_arrays(columns))] if columns else [])
+        try:
+            return answer([list(_arrays(columns))] if columns else [])
+        except (ValueError, TypeError, OverflowError) as error:
+            raise StoreError(
+                f"{self.name}: no answer to what was asked: {error}", retryable=True
+            ) from error
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement, for a connection of its own; see `Store.ask`."""

@@ -91,11 +91,11 @@ class Flows:
         """The rows, of type ROW, of those at some positions."""
         rows = np.zeros(len(which), dtype=ROW)
         for name in RESTORED:
-            rows[name] = self.columns[name][which]
+            rows[name] = self.columns[name].take(which, axis=0)
         for names, place in _SIDES:
             for side, name in enumerate(names):
-                rows[place][:, side] = self.columns[name][which]
-        bases = self.columns[checkpoint.BASES][which].view(np.uint64)
+                rows[place][:, side] = self.columns[name].take(which)
+        bases = self.columns[checkpoint.BASES].take(which, axis=0).view(np.uint64)
         for at, (total, reported) in enumerate(_TOTALS):
             rows[reported] = rows[total] - bases[:, at]
         rows["flowStartMilliseconds"] = _began(rows["sideStart"])

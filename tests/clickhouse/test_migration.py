@@ -70,19 +70,22 @@ def test_columns_of_a_newer_program_are_added(store: Store, settings: StoreSetti
     for name in (
         *("proxySnatPort", "octetTotalCountFromSourceNodeResidual", "egressNodeName"),
         *("sourceWorkloadKind", "sourceWorkloadName", "destinationWorkloadKind"),
+        *("sourceZone", "destinationRegion"),
     ):
         run(f"ALTER TABLE {table} DROP COLUMN {name}")
     run(f"DROP TABLE {settings.database}.flows_pod_view")
     store.migrate()
     batch = flows(5)
     batch["sourceWorkloadName"] = batch.strings.encode(["web"] * 5)
+    batch["sourceZone"] = batch.strings.encode(["eu-1a"] * 5)
     store.insert(batch, BatchId("test", 1_790_000_100, 1))
     answer = store.query(
         "SELECT count(), sum(proxySnatPort), sum(octetTotalCount), any(egressNodeName),"
-        " countIf(sourceWorkloadName = 'web'), countIf(sourceWorkloadName = '')"
+        " countIf(sourceWorkloadName = 'web'), countIf(sourceWorkloadName = ''),"
+        " countIf(sourceZone = 'eu-1a'), countIf(sourceZone = '')"
         f" FROM {settings.database}.flows"
     )
-    assert answer.rows == [[12, 0, 1200, "", 5, 7]]
+    assert answer.rows == [[12, 0, 1200, "", 5, 7, 5, 7]]
     view = f"SELECT count() FROM {settings.database}.flows_pod_view"
     assert store.query(view).rows == [[12]]
 

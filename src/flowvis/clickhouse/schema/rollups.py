@@ -107,6 +107,7 @@ _NAMES = (
         for what in ("Name", "Namespace", "RuleName", "RuleAction", "Type")
     ),
     "egressName", "egressNodeName",
+    "sourceZone", "destinationZone", "sourceRegion", "destinationRegion",
 )  # fmt: skip
 DIMENSIONS: tuple[Column, ...] = (
     *map(_dimension, _NAMES),

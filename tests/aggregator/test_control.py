@@ -79,5 +79,5 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SystemRefused, match="cannot look at the control socket .*too long"):
+    with pytest.raises(SystemRefused, match=r"cannot look at the control socket .*too long"):
         bind(tmp_path / ("long" * 100))

@@ -72,8 +72,9 @@ class Asked:
     token: str = ""
     """Whoever has it may use the aggregator's API."""
     short_sessions: bool = True
-    """Whether exporters are sent away every few seconds, to prove that it costs nothing. Each time
-    they wait longer before they come again, which a run survives, and somebody who looks on sees."""
+    """Whether exporters are sent away every few seconds, to prove that it costs nothing.
+
+    Each time they wait longer before they come again: a run survives it, who looks on sees it."""
     store: str = EMBEDDED
     aggregator: Sequence[Mapping[str, Any]] = ()
     """Parts of its file that take the place of others."""

@@ -27,6 +27,7 @@ RESTORED: tuple[str, ...] = tuple(
 )
 """Fields that a row is restored with; names and verdicts come with the next record, or are found
 anew when the flow is written."""
+_COLUMNS = (*RESTORED, *checkpoint.COLUMNS)
 
 _TOTALS = tuple(
     (f"{counter}From{side.value.capitalize()}Node", last(counter, side))
@@ -156,10 +157,11 @@ def flows(columns: Mapping[str, Column]) -> Flows:
 
     Those whose key and state contradict each other are left out.
     """
+    columns = {name: np.ascontiguousarray(columns[name]) for name in _COLUMNS}
     bits = columns[checkpoint.STATE]
     state = bits.astype(np.uint64) & np.uint64(_KEPT)
     state |= np.uint64(FlowState.LIVE | FlowState.WRITTEN)
-    keys = _keys(columns, bits)
+    keys = stored_keys(columns, bits)
     turned = order_endpoints(keys)
     sound = (bits != 0) & (turned == ((state & FlowState.REVERSED) != 0))
     sound &= (state >> FlowState.SIDES & Sides.BOTH) != 0
@@ -183,8 +185,8 @@ def _began(starts: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.asarray(known.min(axis=1, initial=(1 << 64) - 1))
 
 
-def _keys(columns: Mapping[str, Column], bits: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """The keys of flows, their source first."""
+def stored_keys(columns: Mapping[str, Column], bits: Column) -> NDArray[np.uint8]:
+    """The keys of what is written, their source first; `bits` is the column STATE."""
     endpoints = []
     for side, between, bit in _TRANSLATIONS:
         (address, port), (other, other_port) = _names(side, between)
@@ -193,7 +195,7 @@ def _keys(columns: Mapping[str, Column], bits: NDArray[np.uint32]) -> NDArray[np
             np.where(translated[:, None], columns[other], columns[address]),
             np.where(translated, columns[other_port], columns[port]),
         ]
-    protocol = np.ascontiguousarray(columns["protocolIdentifier"])
+    protocol = columns["protocolIdentifier"]
     flow_id = np.where(np.isin(protocol, ICMP), columns["flowId"], 0).astype(np.uint32)
     way = (bits >> np.uint32(checkpoint.WAY) & 3).astype(np.uint8)
     tail = np.zeros((len(bits), WAY + GENERATION), dtype=np.uint8)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flowvis import checkpoint
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, Sql, only_if, over
 from flowvis.clickhouse.schema.native_block import Numbers
@@ -71,6 +72,38 @@ def test_rates_follow_from_one_interval(interval_ms: int) -> None:
     assert all(residual <= 1 or residual >= 2**64 - 1 for residual in found)
     intervals = stored(RATE_INTERVAL, changes)
     assert intervals[3] == interval_ms
+
+
+def test_the_interval_is_what_the_record_lasted_where_that_explains_the_rates() -> None:
+    """Of few octets rates tell it badly, and then the ends in milliseconds would be stored."""
+    batch = flows(3)
+    began, ended = 1_790_000_000_123, 1_790_000_060_845
+    lasted = ended - began
+    rates = [100 * 8000 // lasted, 100 * 8000 // lasted, 77]
+    for name, values in {
+        "octetDeltaCount": [100, 100, 100],
+        "reverseOctetDeltaCount": [100, 0, 100],
+        "throughput": rates,
+        "reverseThroughput": [rates[0], 0, 77],
+        "monitoringIntervalStartMilliSeconds": [began] * 3,
+        "flowEndSeconds": [ended // 1000] * 3,
+        "flowEndSecondsFromSourceNode": [ended // 1000] * 3,
+        "flowEndSecondsFromDestinationNode": [ended // 1000 - 4] * 3,
+    }.items():
+        batch[name] = np.array(values, batch[name].dtype)
+    for name, kind in checkpoint.COLUMNS.items():
+        batch[name] = np.zeros(3, kind)
+    batch[checkpoint.STATE][:] = 0xFFFF
+    batch[checkpoint.ENDS[0]][:] = ended
+    batch[checkpoint.ENDS[1]][:] = ended - 4000
+    batch["flowId"] = np.zeros(3, np.uint64)
+    columns = {c.name: c for c in encode(batch, BatchId("test", 1_790_000_000)).columns}
+    interval, end = columns[RATE_INTERVAL], columns["sourceEndMillisecondsResidual"]
+    assert isinstance(interval, Numbers)
+    assert isinstance(end, Numbers)
+    assert interval.values[:2].tolist() == [lasted, lasted]
+    assert interval.values[2] == 100 * 8000 // 77
+    assert end.values[:2].tolist() == [0, 0]
 
 
 def test_division_by_nothing() -> None:

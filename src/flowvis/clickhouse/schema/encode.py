@@ -12,6 +12,7 @@ from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbe
 from flowvis.clickhouse.schema.tables import BATCH_NUMBER, COLUMNS, PLAIN_CHECKPOINTS, WRITER
 from flowvis.fields import Kind
 
+_INTERVAL = "monitoringIntervalStartMilliSeconds"
 _OMITTED = frozenset({RATE_INTERVAL, DERIVED[INSERTED].stored, WRITER, BATCH_NUMBER, "trusted"})
 
 MAX_BATCH_NUMBER = 0xFFFF
@@ -46,7 +47,7 @@ def encode(batch: Batch, batch_id: BatchId) -> Block:
     """Make the block that inserts the records of a batch, which must have every stored field."""
     rows = len(batch)
     operands = _Operands(batch)
-    operands[RATE_INTERVAL] = rate_interval(operands)
+    operands[RATE_INTERVAL] = rate_interval(operands, _lasted(batch))
     inserted = np.full(rows, batch_id.inserted_s, np.uint64)
     columns: list[Numbers | Codes | Constant] = [
         Numbers(RATE_INTERVAL, "UInt64", operands[RATE_INTERVAL]),
@@ -68,6 +69,14 @@ def encode(batch: Batch, batch_id: BatchId) -> Block:
         else:
             columns.append(Numbers(column.name, column.type, batch[name]))
     return Block(columns, rows, batch.strings)
+
+
+def _lasted(batch: Batch) -> Column | None:
+    """How long records lasted, in ms, as far as it is known so exactly."""
+    if checkpoint.STATE not in batch:
+        return None
+    source, destination = (batch[name] for name in checkpoint.ENDS)
+    return np.asarray(np.maximum(source, destination) - batch[_INTERVAL])
 
 
 def _checkpoint(batch: Batch, rate_intervals: Column) -> list[Numbers | Codes | Constant]:

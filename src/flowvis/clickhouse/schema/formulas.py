@@ -103,16 +103,27 @@ class SqlNames(dict[str, Sql]):
         return Sql(f"toUInt64({name})")
 
 
-def rate_interval(operands: Operands) -> Column:
+_RATES = (("octetDeltaCount", "throughput"), ("reverseOctetDeltaCount", "reverseThroughput"))
+
+
+def rate_interval(operands: Operands, lasted: Column | None = None) -> Column:
     """Return an interval (ms) that explains the throughput of both directions.
 
-    The busier direction tells it best. Where it is not the very interval that the aggregator used,
-    it gives the same throughput.
+    What the record `lasted`, in ms, where that is known and explains it: the end follows from it
+    then. Else the busier direction tells it best; where that is not the very interval that the
+    aggregator used, it gives the same throughput.
     """
     ahead = operands["octetDeltaCount"] >= operands["reverseOctetDeltaCount"]
     octets = np.where(ahead, operands["octetDeltaCount"], operands["reverseOctetDeltaCount"])
     rate = np.where(ahead, operands["throughput"], operands["reverseThroughput"])
-    return np.asarray(over(octets * np.uint64(BITS_PER_OCTET_MS), rate))
+    found = np.asarray(over(octets * np.uint64(BITS_PER_OCTET_MS), rate))
+    if lasted is None:
+        return found
+    explains = np.ones(len(found), dtype=bool)
+    for counter, throughput in _RATES:
+        bits = operands[counter] * np.uint64(BITS_PER_OCTET_MS)
+        explains &= over(bits, lasted) == operands[throughput]
+    return np.where(explains, lasted, found)
 
 
 def _derived(field: Field) -> Derived | None:

@@ -40,7 +40,17 @@ TYPES = {
 # Measured on an hour of records of a cluster, see docs/clickhouse.md.
 _ZSTD = "ZSTD(1)"
 _CODECS = {"UInt64": f"T64, {_ZSTD}"}
-_CODEC_OF = {"flowEndSeconds": f"Delta, {_ZSTD}", DERIVED[INSERTED].stored: f"T64, {_ZSTD}"}
+_BITS = f"T64('bit'), {_ZSTD}"  # of numbers whose low bits are alike, or are not at all
+_CODEC_OF = {
+    "flowEndSeconds": f"Delta, {_ZSTD}",
+    DERIVED[INSERTED].stored: f"T64, {_ZSTD}",
+    DERIVED["monitoringIntervalStartMilliSeconds"].stored: _BITS,
+    "firstRecord": f"T64, {_ZSTD}",
+    "recordNumberResidual": _BITS,
+    "sourceEndMillisecondsResidual": _BITS,
+    "destinationEndMillisecondsResidual": _BITS,
+    "flowState": f"T64, {_ZSTD}",
+}
 
 WRITER = "writer"
 BATCH_NUMBER = "batchNumber"

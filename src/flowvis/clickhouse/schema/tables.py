@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from flowvis import checkpoint
 from flowvis.clickhouse.schema.features import Features
-from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL
+from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, NODE_INTERVALS, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.fields import BY_NAME, FIELDS, EndReason, Field, Kind, RuleAction
 
@@ -212,6 +212,7 @@ _WIDTHS = {8: "UInt64", 4: "UInt32"}
 COLUMNS: tuple[StoredColumn, ...] = (
     *(_stored(field) for field in FIELDS if field.stored),
     StoredColumn(RATE_INTERVAL, "UInt64", ""),
+    *(StoredColumn(name, "UInt64", "") for name in NODE_INTERVALS.values()),
     StoredColumn(DERIVED[INSERTED].stored, "UInt32", INSERTED),
     StoredColumn(WRITER, TYPES[Kind.TEXT], ""),
     StoredColumn(BATCH_NUMBER, "UInt16", ""),

@@ -2,6 +2,10 @@
 
 import asyncio
 import itertools
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +84,7 @@ class Rolling:
 
     def look(self, *, everything: bool = False) -> None:
         """Do what is due."""
-        asyncio.run(self.roller._roll_all(everything=everything))
+        asyncio.run(self.roller.look(everything=everything))
 
     def settled_s(self, rollup: schema.Rollup) -> int:
         return self.store.settled[rollup.name] // 1000
@@ -478,3 +482,84 @@ def test_random_histories(embedded: Store) -> None:
 
     check()
     assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_the_last_settled_hour_is_compared(
+    embedded: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    rolling = Rolling(embedded)
+    rolling.insert(batch_of(100, 1, span_s=1800))
+    rolling.clock.now_s = EPOCH_S + 3600 + 200
+    rolling.look()
+    shown = rolling.roller.as_dict()
+    assert shown["compared"] == [EPOCH_S * 1000, (EPOCH_S + 3600) * 1000]
+    assert (shown["differences"], shown["waitingRecords"]) == ([], 0)
+    database = embedded.name.rsplit("/", 1)[1]
+    rolling.insert(batch_of(100, 2, first_s=EPOCH_S + 3700, span_s=60))
+    admin(embedded)(
+        f"INSERT INTO {database}.{MINUTES.name} (time, inserted, ended)"
+        f" SELECT toDateTime({EPOCH_S + 3660}), toDate(toDateTime({EPOCH_S})), 3"
+    )
+    rolling.clock.now_s += 3600
+    rolling.look()
+    (difference,) = rolling.roller.as_dict()["differences"]
+    assert difference.startswith("flow_minutes has ended ")
+    assert difference in caplog.text
+    assert rolling.roller.stats.differences == 1
+
+
+CRASH = """
+import asyncio, sys, time
+from dataclasses import replace
+from clickhouse.samples import flows
+from flowvis.clickhouse import rollups
+from flowvis.clickhouse.store import StoreSettings, open_store
+from flowvis.clickhouse.writer import Writer
+from flowvis.runtime.ledger import Stage
+
+async def main():
+    rollups.LOOK_S = 0.005
+    for name, pace in list(rollups.PACES.items()):
+        rollups.PACES[name] = replace(pace, every_s=1, after_s=0)
+    store = open_store(StoreSettings(sys.argv[1], database="killed"))
+    writer = Writer(store, Stage("clickhouse"), commit_interval_s=0.01)
+    await writer.start()
+    while True:
+        writer.put(flows(50, end_s=int(time.time())))
+        print(writer.stats.rollups.rolls, flush=True)
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.clickhouse
+@pytest.mark.slow
+def test_kill_9_between_records_and_rolls(tmp_path: Path) -> None:
+    """A process dies as it commits and rolls, again and again; the next one goes on."""
+    url = f"embedded://{tmp_path}/store"
+    for rolls in (1, 4):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CRASH, url],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            if int(line) >= rolls:
+                break
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    store = open_store(StoreSettings(url, database="killed"))
+    try:
+        store.migrate()
+        found = tables(store)
+        now_s = int(time.time())
+        assert found.sums(TABLE, 0, now_s + 3600)[4] > 100
+        asyncio.run(Roller(store, "last").look(everything=True))
+        assert not differences(found, 0, HOURS.start_s(now_s) + 7200)
+        assert not found.batches(0)
+    finally:
+        store.close()

@@ -239,6 +239,9 @@ class Roller:
         self._others_at_s = 0
         self._pause_s = 0.0
         self._said_s = 0.0
+        self._compared: tuple[int, int] | None = None
+        """The span whose sums were last compared with those of its records."""
+        self._differences: list[Difference] = []
         self._task: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._wake = asyncio.Event()
@@ -289,7 +292,7 @@ class Roller:
             return
         with contextlib.suppress(TimeoutError, StoreError):
             async with asyncio.timeout(LAST_S):
-                await self._roll_all(everything=True)
+                await self.look(everything=True)
         self._thread.shutdown(wait=False)
         self._thread = None
         self._store.settled.clear()
@@ -298,7 +301,7 @@ class Roller:
         while True:
             await asyncio.sleep(max(LOOK_S, self._pause_s))
             try:
-                await self._roll_all()
+                await self.look()
                 self._pause_s = 0.0
                 self.stats.failing = ""
             except StoreError as error:
@@ -315,8 +318,8 @@ class Roller:
         self._pause_s = min(max(self._pause_s * 2, LOOK_S), LONGEST_PAUSE_S)
         self._measure()
 
-    async def _roll_all(self, *, everything: bool = False) -> None:
-        """Roll what is due, piece by piece."""
+    async def look(self, *, everything: bool = False) -> None:
+        """Roll what is due, piece by piece: or all that the store has."""
         tables = self._store.rollups
         if tables is None:
             return
@@ -333,6 +336,7 @@ class Roller:
         if self._more:
             self._scan_at_s, self._more = None, False
         self._settle()
+        await self._compare(tables)
 
     def _next(self, queue: _Queue, *, everything: bool) -> Roll | None:
         """Return the roll that is to be tried now."""
@@ -409,6 +413,47 @@ class Roller:
             else:
                 queue.waiting[known] = batch
         queue.begun += [Roll(queue.rollup, name, (*rest,)) for name, rest in begun.items()]
+
+    async def _compare(self, tables: RollupTables) -> None:
+        """Compare the last hour that is settled, once, with its records."""
+        settled = self._store.settled
+        if len(settled) < len(ROLLUPS):
+            return
+        to_s = schema.HOURS.start_s(min(settled.values()) // 1000)
+        span = to_s - schema.HOURS.step_s, to_s
+        kept_s = self._store.kept.records_s
+        if span == self._compared or (kept_s and span[0] < int(self._clock()) - kept_s):
+            return
+        found = await self._call(differences, tables, *span)
+        if found and (min(settled.values(), default=0) // 1000 < to_s or self._changed(span)):
+            return  # records of it came meanwhile: another time
+        if found:
+            found = await self._call(differences, tables, *span)
+        self._compared, self._differences = span, found
+        self.stats.differences += bool(found)
+        for difference in found:
+            log.error("roll-ups differ from the records: %s", difference)
+
+    def _changed(self, span: tuple[int, int]) -> bool:
+        """Whether there is something of a span that is not rolled."""
+        waiting = [batch for queue in self._queues for batch in queue.waiting.values()]
+        waiting += [self._under_way] if self._under_way is not None else []
+        return any(batch.first_s < span[1] for batch in waiting)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `flowctl status` shows; nothing where there are no roll-ups."""
+        if self._store.rollups is None:
+            return {}
+        self._measure()
+        stats = self.stats
+        return {
+            "waitingRecords": stats.waiting_records,
+            "minutesBehindSeconds": stats.minutes_behind_seconds,
+            "hoursBehindSeconds": stats.hours_behind_seconds,
+            "problem": stats.failing,
+            "compared": [moment * 1000 for moment in self._compared or ()],
+            "differences": [str(difference) for difference in self._differences],
+        }
 
     def _settle(self) -> None:
         """Tell who asks from when on records have to be read."""

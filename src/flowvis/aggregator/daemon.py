@@ -200,6 +200,7 @@ class Aggregator:
             policies=self._policies,
             egresses=self._egresses,
         )
+        self._completer.with_uids = settings.with_uids
         self.correlator = Correlator(
             self.table,
             self._completer,
@@ -359,7 +360,7 @@ class Aggregator:
             "inactiveFlowRecordTimeout": self._retime,
             "correlationTimeout": self._retime,
             "recordContents": self._change_contents,
-            **{slot.key: self.destinations.apply for slot in slots(DestinationSettings)},
+            **{slot.key: self._change_destinations for slot in slots(DestinationSettings)},
             "clusterID": self._name_cluster,
             "listen.maxSessions": self._admit,
             "listen.maxSessionsPerAddress": self._admit,
@@ -371,6 +372,10 @@ class Aggregator:
 
     async def _change_contents(self, settings: AggregatorSettings) -> None:
         self._completer.pod_labels = settings.record_contents.pod_labels
+
+    async def _change_destinations(self, settings: AggregatorSettings) -> None:
+        self._completer.with_uids = settings.with_uids
+        await self.destinations.apply(settings)
 
     async def _name_cluster(self, settings: AggregatorSettings) -> None:
         self._identity.configured = settings.cluster_id

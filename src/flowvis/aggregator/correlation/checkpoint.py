@@ -58,7 +58,7 @@ class Flows:
     state: NDArray[np.uint64]
     keys: NDArray[np.uint8]
     numbers: NDArray[np.uint32]
-    """How many records of each were written: of two rows of one connection the later counts."""
+    """How many records of each were written, since the aggregator knows of it."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -184,7 +184,8 @@ def newest(stored: Flows, wanted: NDArray[np.uint8], most: int) -> NDArray[np.in
     """Return the rows of up to `most` connections of each of the keys that has any.
 
     One line for each such key, the newest connection first, -1 for what there is not. Of rows of
-    one connection, which are known by the start of a side, the one that was written last counts.
+    one connection, which are known by the start of a side, the one that was written last counts:
+    the one with the latest end, then the number, which begins anew when a connection is forgotten.
     """
     index = FlowIndex(KEY_SIZE, max(len(wanted), 1))
     index.upsert(wanted)
@@ -208,9 +209,14 @@ def _connections(stored: Flows, of_key: list[int]) -> list[int]:
         same = next((at for at, one in enumerate(found) if _is_one(stored, one, row)), None)
         if same is None:
             found.append(row)
-        elif stored.numbers[row] >= stored.numbers[found[same]]:
+        elif _written(stored, row) >= _written(stored, found[same]):
             found[same] = row
     return found
+
+
+def _written(stored: Flows, row: int) -> tuple[int, int]:
+    """By what rows of one connection are in the order in which they were written."""
+    return int(stored.rows["flowEndMilliseconds"][row]), int(stored.numbers[row])
 
 
 def _is_one(stored: Flows, one: int, other: int) -> bool:

@@ -501,6 +501,7 @@ class Aggregator:
                 "records": node.records,
                 **node.acknowledgement(),
                 "missing": node.missing(),
+                "missedLastSeconds": node.missed_ago_s(now),
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
             for node in self._node_reports()

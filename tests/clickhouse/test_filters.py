@@ -1,23 +1,36 @@
 """What filters choose of what is stored: the same records as of what passes by."""
 
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.statement import bind
 from flowvis.clickhouse.store import Store, StoreSettings
 from flowvis.fields import Kind
-from flowvis.filters import parse, quote
+from flowvis.filters import networks, parse, quote
 from flowvis.filters.mask import mask
+from flowvis.filters.networks import NetworkNames
 from flowvis.filters.seen import seen
 from flowvis.filters.sql import condition
 from flowvis.filters.vocabulary import dimensions, lookup
 from flowvis.native import StringTable
 
 from .conftest import admin
-from .filtered import ROW, Wishes, differences, records, shown
+from .filtered import NAMED, ROW, Wishes, differences, records, shown
 from .samples import STORED
 
 SEED = 4711
+
+
+@pytest.fixture(autouse=True)
+def _named() -> Iterator[None]:
+    networks.enforce(NAMED)
+    yield
+    networks.enforce(NetworkNames())
 
 
 def test_the_store_and_the_mask_choose_the_same(store: Store, settings: StoreSettings) -> None:
@@ -52,6 +65,9 @@ EASILY_MISTAKEN = [
     "unanswered = yes or unanswered = no and proto = udp",
     "0.0. or fe80:",
     "policy = k8s:*op*/*",
+    "src.network = shop",
+    "network in (a.b, web) and src.network !~ ^w",
+    "dst.network = *o* and not dst.network is empty",
     "service = kube-dns or service = :dns or service = a/*",
 ]
 
@@ -92,6 +108,11 @@ def _cluster() -> Batch:
         for name, texts in POD.items():
             values = [texts[row // place % 4] for row in range(16)]
             batch[side + name] = strings.encode(values)
+    # Half of the ends are outside of the cluster, in networks with names.
+    outside = np.arange(16) % 2 == 0
+    for side in ("source", "destination"):
+        for name in ("PodName", "NodeName"):
+            batch[side + name] = np.where(outside, 0, batch[side + name]).astype(np.uint32)
     batch["destinationServicePortName"] = strings.encode(
         ["", "shop/cart:http", "shop/web", "back/cart:a"] * 4
     )

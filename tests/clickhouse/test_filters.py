@@ -1,11 +1,12 @@
 """What filters choose of what is stored: the same records as of what passes by."""
 
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 
 import numpy as np
 import pytest
 
-from flowvis.batch import Batch
+from flowvis.batch import Batch, address_bytes
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.statement import bind
@@ -20,7 +21,7 @@ from flowvis.filters.vocabulary import dimensions, lookup
 from flowvis.native import StringTable
 
 from .conftest import admin
-from .filtered import NAMED, ROW, Wishes, differences, records, shown
+from .filtered import ADDRESSES, NAMED, ROW, Wishes, differences, records, shown
 from .samples import STORED
 
 SEED = 4711
@@ -145,3 +146,26 @@ def test_the_columns_that_a_condition_names_are_all_that_it_reads(
         sql = f"SELECT count() FROM (SELECT {columns or 1} FROM ({shown(settings.database)}))"
         assert admin(store)(bind(f"{sql} WHERE {found.text}", found.parameters))
     assert TABLE in shown(settings.database)
+
+
+def test_networks_of_roll_ups_have_the_same_names(store: Store) -> None:
+    """Roll-ups have addresses by /24 and /48, and zeros of ends that are inside of the cluster."""
+    short = ["10.0.0.0/8", "10.0.1.0/24", "0.0.0.0/0", "2001:db8::/32", "2001:db8:1::/48", "8000::/1"]
+    names = NetworkNames((text, [ip_network(text)]) for text in short)
+    texts = (*ADDRESSES, "10.0.1.77", "2001:db8:1:2::3", "8.8.8.8")
+    asked = [ip_address(text) for text in texts if not text.startswith("::")]  # zeros as a /48
+    full = [address_bytes(str(each)) for each in asked]
+    kept = [15 if each.version == 4 else 6 for each in asked]
+    rolled = [a[:length].ljust(16, b"\0") for a, length in zip(full, kept, strict=True)]
+    columns = ", ".join(f"unhex('{each.hex()}')" for each in rolled)
+    aliases = names.definitions("sourceNetwork", rolled=True)
+    sql = (
+        f"WITH {', '.join(f'{text} AS {name}' for name, text in aliases.items())} SELECT"
+        " sourceNetwork FROM (SELECT toFixedString(bytes, 16) AS sourceNetworkBytes FROM"
+        f" (SELECT arrayJoin([{columns}]) AS bytes))"
+    )
+    found = names.find(np.frombuffer(b"".join(full), np.uint8).reshape(-1, 16))
+    known = [names.names[number] for number in found.tolist()]
+    assert [row[0] for row in store.query(sql).rows] == known
+    assert set(short) <= set(known)
+    assert (names.longest[4], names.longest[6]) == (24, 48)

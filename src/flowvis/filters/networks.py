@@ -74,20 +74,24 @@ class NetworkNames:
         for version, which in zip(self._versions, (ipv4, ~ipv4), strict=True):
             rows = np.flatnonzero(which)
             found[rows] = version.find(addresses[rows])
+        found[~addresses.any(axis=1)] = 0  # no address
         return found
 
-    def definitions(self, sql: str, given: Collection[str] = ()) -> dict[str, str]:
+    def definitions(
+        self, sql: str, given: Collection[str] = (), *, rolled: bool = False
+    ) -> dict[str, str]:
         """Return what the columns of END_OF that an expression names are of `flow_records`.
 
         By name, each after those that it is made of, to be aliases in a WITH; but for those that
-        are given.
+        are given. With `rolled` they are of roll-ups, which have addresses by shorter prefixes
+        (`sourceNetworkBytes`): right as far as none is longer than these, see `longest`.
         """
         found: dict[str, str] = {}
         words = END_OF.keys() & set(_WORD.findall(sql))
         for end, number in NUMBERS.items():
             text = TEXTS[end]
             if words & {number, text} and number not in given:
-                found |= self._arrays | {number: self._number_sql(end)}
+                found |= self._arrays | {number: self._number_sql(end, rolled=rolled)}
             if text in words:
                 found[text] = self._name_sql(number)
         return found
@@ -95,23 +99,30 @@ class NetworkNames:
     @cached_property
     def size(self) -> int:
         """How many bytes of SQL they take."""
-        texts = (*self._arrays.values(), self._number_sql("source"), self._name_sql(""))
+        texts = (
+            *self._arrays.values(),
+            self._number_sql("source", rolled=False),
+            self._name_sql(""),
+        )
         return sum(map(len, texts))
 
     @cached_property
     def _arrays(self) -> dict[str, str]:
         return {name: sql for version in self._versions for name, sql in version.arrays()}
 
-    def _number_sql(self, end: str) -> str:
+    def _number_sql(self, end: str, *, rolled: bool) -> str:
         """Return the number of the name of an end's network, over stored columns."""
         if not self:
             return "toUInt32(0)"
-        address = f"{end}IPBytes"
+        address = f"{end}NetworkBytes" if rolled else f"{end}IPBytes"
+        without = [f"{address} = toFixedString('', 16)"]
+        if not rolled:  # else it is without an address
+            without += [f"{end}PodName != ''", f"{end}NodeName != ''"]
         low = f"reinterpretAsUInt64(reverse({address}))"
         high = f"reinterpretAsUInt64(reverse(substring({address}, 1, 8)))"
         four, six = self._versions
         return (
-            f"if({end}PodName != '' OR {end}NodeName != '', 0,"
+            f"if({' OR '.join(without)}, 0,"
             f" if(reinterpretAsUInt64({address}) = 0 AND bitShiftRight({low}, 32) = {0xFFFF},"
             f" {four.sql(f'bitShiftLeft({low}, 32)', '')}, {six.sql(high, low)}))"
         )

@@ -150,7 +150,14 @@ def test_the_columns_that_a_condition_names_are_all_that_it_reads(
 
 def test_networks_of_roll_ups_have_the_same_names(store: Store) -> None:
     """Roll-ups have addresses by /24 and /48, and zeros of ends that are inside of the cluster."""
-    short = ["10.0.0.0/8", "10.0.1.0/24", "0.0.0.0/0", "2001:db8::/32", "2001:db8:1::/48", "8000::/1"]
+    short = [
+        "10.0.0.0/8",
+        "10.0.1.0/24",
+        "0.0.0.0/0",
+        "2001:db8::/32",
+        "2001:db8:1::/48",
+        "8000::/1",
+    ]
     names = NetworkNames((text, [ip_network(text)]) for text in short)
     texts = (*ADDRESSES, "10.0.1.77", "2001:db8:1:2::3", "8.8.8.8")
     asked = [ip_address(text) for text in texts if not text.startswith("::")]  # zeros as a /48

@@ -248,6 +248,20 @@ def _workload(end: str, who: str) -> list[Field]:
     ]
 
 
+def _topology(end: str, who: str) -> list[Field]:
+    """Where the node of one end is, by its labels; no registry has elements for it."""
+    return [
+        Field(
+            f"{end}{what.capitalize()}",
+            Kind.TEXT,
+            Merge.ADDED,
+            Source.ENRICHMENT,
+            f"{what.capitalize()} of the {who}'s node: its label topology.kubernetes.io/{what}",
+        )
+        for what in ("zone", "region")
+    ]
+
+
 def _rates() -> list[Field]:
     """Throughput of both directions: common, source node, destination node."""
     rows = []
@@ -387,6 +401,8 @@ FIELDS: tuple[Field, ...] = (
           ("originalFlowsPresent",)),
     *_workload("source", "client"),
     *_workload("destination", "server"),
+    *_topology("source", "client"),
+    *_topology("destination", "server"),
 )
 # fmt: on
 

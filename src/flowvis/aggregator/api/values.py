@@ -128,6 +128,16 @@ def _nodes(inventory: Inventory, visibility: Visibility) -> Iterator[str]:
         yield from (node.name for node in inventory.nodes.objects)
 
 
+def _zones(inventory: Inventory, visibility: Visibility) -> Iterator[str]:
+    if visibility.all:
+        yield from (node.zone for node in inventory.nodes.objects)
+
+
+def _regions(inventory: Inventory, visibility: Visibility) -> Iterator[str]:
+    if visibility.all:
+        yield from (node.region for node in inventory.nodes.objects)
+
+
 def _label_texts(inventory: Inventory, visibility: Visibility) -> set[str]:
     pods = inventory.pods.living()
     return {pod.exported_labels for pod in pods if visibility.sees(pod.namespace)}
@@ -151,6 +161,8 @@ _OF_KIND: dict[str, Callable[[Inventory, Visibility], Iterator[str]]] = {
     "workload": _workloads,
     "service": _services,
     "node": _nodes,
+    "zone": _zones,
+    "region": _regions,
     LABEL_KEYS: _label_keys,
 }
 """What of the cluster's objects has the values of a name."""

@@ -1,4 +1,4 @@
-"""Adds what the nodes could not know: Pods, nodes, labels, workloads, policies, the cluster."""
+"""Adds what the nodes could not know: Pods, nodes, zones, workloads, policies, the cluster."""
 
 from collections.abc import Callable, Mapping
 
@@ -24,7 +24,7 @@ _POD: tuple[tuple[str, Callable[[Pod], str]], ...] = (
 )
 
 
-_NAMED = ("WorkloadKind", "WorkloadName", "PodLabels")
+_NAMED = ("WorkloadKind", "WorkloadName", "PodLabels", "Zone", "Region")
 provides(
     Source.ENRICHMENT,
     (*(side + name for side in SIDES for name in _NAMED), *EGRESS_FIELDS, "clusterId"),
@@ -65,6 +65,8 @@ class Completer:
             handles = self._name(batch, side, pods[side])
             kinds, names = self.inventory.pods.workloads(handles, batch.strings)
             batch[f"{side}WorkloadKind"], batch[f"{side}WorkloadName"] = kinds, names
+            zones, regions = self.inventory.nodes.topology(batch[f"{side}NodeName"], batch.strings)
+            batch[f"{side}Zone"], batch[f"{side}Region"] = zones, regions
             if self.pod_labels:
                 codes = self._codes(batch, handles, lambda pod: pod.exported_labels)
                 batch[f"{side}PodLabels"] = codes

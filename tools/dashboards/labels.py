@@ -1,11 +1,12 @@
 """What rows and series are called: SQL over the columns of records and roll-ups.
 
 A label is a dimension of the questions, or made of several: an end of a connection is called by its
-Pod or workload, else by what it is. Hours have no Pods of workloads; there the workload stands.
+Pod or workload, else by what it is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from flowvis.clickhouse.schema.rollups import NETWORK_BITS, network_sql
 from flowvis.clickhouse.schema.tables import stored_columns
 from flowvis.fields import FlowType
 from flowvis.questions.dimensions import Part, dimension
@@ -13,6 +14,7 @@ from flowvis.questions.dimensions import Part, dimension
 LEVELS = {"pod": "Pod", "workload": "Workload", "namespace": "Namespace"}
 """What the ends of connections are called by: the values of the variable `level`."""
 LEVEL = "level"
+SIDES = {"source": "src", "destination": "dst"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,14 @@ class Label:
     sql: str
     parts: tuple[Part, ...]
     """What rows are grouped by for it."""
+    dimension: str = ""
+    """That has the same values for Pods; "" where the questions have none."""
 
 
 def label(title: str, name: str) -> Label:
     """Return a dimension, by its name in filters and questions."""
     found = dimension("by", name)
-    return Label(title, found.sql, found.parts)
+    return Label(title, found.sql, found.parts, name)
 
 
 def made(title: str, sql: str, *parts: Part) -> Label:
@@ -44,19 +48,19 @@ def end(title: str, side: str) -> Label:
     namespace, pod, workload, node = (
         f"{side}{what}" for what in ("PodNamespace", "PodName", "WorkloadName", "NodeName")
     )
-    owner = f"if({workload} != '', {workload}, {pod})"
-    name = f"if({chosen} = 'pod' AND {pod} != '', {pod}, {owner})"
+    name = f"if({chosen} = 'pod' OR {workload} = '', {pod}, {workload})"
     whole = f"if({chosen} = 'namespace', {namespace}, concat({namespace}, '/', {name}))"
-    return made(
+    called = made(
         title,
         f"multiIf({namespace} != '', {whole}, {outside(side)}, 'outside',"
         f" {node} != '', concat('node ', {node}), 'unknown')",
         Part(namespace),
-        Part(workload, f"{chosen} != 'namespace'"),
+        Part(workload, f"{chosen} = 'workload'"),
         Part(pod, f"{chosen} = 'pod' OR ({chosen} = 'workload' AND {workload} = '')"),
         Part("flowType", f"{namespace} = ''"),
         Part(node, f"{namespace} = ''"),
     )
+    return replace(called, dimension=f"{SIDES[side]}.${{{LEVEL}}}")
 
 
 def outside(side: str) -> str:
@@ -71,22 +75,15 @@ def together(title: str, left: Label, right: Label, between: str = " → ") -> L
     return Label(title, f"concat({left.sql}, '{between}', {right.sql})", tuple(parts.values()))
 
 
-def network(title: str, side: str) -> Label:
-    """Return the network that an end outside of the cluster is in: /24, of IPv6 /48."""
-    address, masked = f"{side}IPBytes", f"{side}NetworkBytes"
-    of_record = (
-        f"if({side}PodName = '' AND {outside(side)}, toFixedString(substring({address}, 1,"
-        f" if(substring({address}, 1, 12) = {_MAPPED}, 15, 6)), 16), toFixedString('', 16))"
-    )
-    text = f"IPv6NumToString({masked})"
+def network(title: str, end: str) -> Label:
+    """Return the network that an end outside of the cluster is in, as roll-ups keep it."""
+    masked = f"{end}NetworkBytes"
+    text, mapped = f"IPv6NumToString({masked})", "unhex('00000000000000000000FFFF')"
     return Label(
         title,
         f"multiIf({masked} = toFixedString('', 16), 'unknown',"
-        f" substring({masked}, 1, 12) = {_MAPPED}, concat(substring({text}, 8), '/24'),"
-        f" concat({text}, '/48'))",
-        (Part(masked, sql=of_record),),
+        f" substring({masked}, 1, 12) = {mapped},"
+        f" concat(substring({text}, 8), '/{NETWORK_BITS[4]}'),"
+        f" concat({text}, '/{NETWORK_BITS[6]}'))",
+        (Part(masked, sql=network_sql(end)),),
     )
-
-
-_MAPPED = "unhex('00000000000000000000FFFF')"
-"""What an IPv4 address begins with as an IPv6 one (RFC 4291 section 2.5.5.2)."""

@@ -1,19 +1,15 @@
-"""What measures are over the rows of roll-ups: as they are of records, of columns of their names."""
+"""What measures are over the rows of roll-ups: sums of columns of their names."""
 
-from flowvis.questions.measures import DENIED_SQL, Measure
+from flowvis.clickhouse.schema.rollups import SUMS
+from flowvis.questions.measures import Measure
 
-_FLAGS = ("connections", "ended", "unanswered", "records")
-"""Counted by a column of their name."""
+_SUMMED = {column.name for column in SUMS}
 
 
 def rolled_state(measure: Measure) -> str:
-    """Return the state of a measure over a group of rows of a roll-up."""
-    if measure.name in _FLAGS:
+    """Return the state of a measure that adds up, over a group of rows of either roll-up."""
+    if measure.name in _SUMMED:
         return f"sum({measure.name})"
-    if measure.name == "denied":
-        return f"sumIf(connections, {DENIED_SQL})"
-    if measure.name == "peakThroughput":
-        return "maxState(peakThroughput)"
-    if measure.aggregate == "sum":
-        return measure.sql
-    return f"uniqExactMergeState({measure.name})"
+    if measure.aggregate != "sum":
+        raise ValueError(f"{measure.name}: minutes do not have it")
+    return measure.sql

@@ -50,7 +50,7 @@ class Records:
 
 def query(expressions: Iterable[str], body: str) -> str:
     """Return a statement with its WITH."""
-    names = ",\n".join(expressions)
+    names = ",\n".join(filter(None, expressions))
     return f"WITH\n{indent(names, '  ')}\n{body}"
 
 
@@ -231,7 +231,7 @@ class Series:
             "SELECT *, row_number() OVER (ORDER BY total DESC, name) AS place\n"
             f"FROM {_inside(grouped)}\nWHERE total > 0"
         )
-        every = "range(toUInt32(intDiv(from_s, step_s)), toUInt32(intDiv(to_s - 1, step_s)) + 1)"
+        every = "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
         each = (
             f"SELECT if(place > {self.limit}, '{OTHERS}', toString(name)) AS series,"
             f" arrayJoin({every}) AS slot, points[slot] AS n\nFROM {_inside(placed)}"
@@ -312,30 +312,6 @@ class Distinct:
             f"FROM {_inside(united(self.records, parts, ()))}"
         )
         return query([*ranges.definitions(steps=False), defined(parts, sqls)], body)
-
-
-@dataclass(frozen=True, slots=True)
-class Pods:
-    """One row: how many Pods are at either end, each once, by the states that all tables have."""
-
-    title: str
-    records: Records = Records()
-
-    @property
-    def sql(self) -> str:
-        """The statement."""
-        selects = []
-        for side in ("source", "destination"):
-            measure = BY_NAME[f"{side}s"]
-            for table in TABLES:
-                state = rolled_state(measure) if table.rolled else measure.state_sql
-                chosen = select(table, [f"{state} AS m0"], self.records)
-                selects.append(f"{chosen}\n  AND {side}PodNamespace != ''")
-        united_sql = "\nUNION ALL\n".join(selects)
-        return query(
-            ranges.definitions(steps=False),
-            f"SELECT uniqExactMerge(m0) AS `{self.title}`\nFROM {_inside(united_sql)}",
-        )
 
 
 @dataclass(frozen=True, slots=True)

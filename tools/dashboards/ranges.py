@@ -12,6 +12,7 @@ begins or ends longer ago is widened to whole minutes, and then to whole hours.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from flowvis.clickhouse.schema import rollups
 from flowvis.clickhouse.schema.tables import TABLE
 
 SHORT_S = 2 * 3600
@@ -20,8 +21,9 @@ RECORDS_AGE_S = 6 * 3600
 """If they begin not longer ago; earlier ones are of whole minutes."""
 MINUTES_AGE_S = 29 * 86_400
 """What is longer ago is of whole hours."""
-LAG_S = 300
-"""How far roll-ups may be behind: what is later is asked of records."""
+MINUTES_LAG_S = 300
+HOURS_LAG_S = 90 * 60
+"""How far each may be behind, as rolling is no hurry: what is later is asked of the finer one."""
 HOURLY_S = 12 * 3600
 """From this length on the points of a time series are hours, or longer."""
 SHORTEST_STEP_S = 60
@@ -51,14 +53,14 @@ RECORDS = FlowTable(
     " AND ({time} < toDateTime(minutes_from_s) OR {time} >= toDateTime(minutes_to_s))",
 )
 MINUTES = FlowTable(
-    "flow_minutes",
-    "time",
+    rollups.MINUTES.name,
+    rollups.TIME,
     "{time} >= toDateTime(minutes_from_s) AND {time} < toDateTime(minutes_to_s)"
     " AND ({time} < toDateTime(hours_from_s) OR {time} >= toDateTime(hours_to_s))",
 )
 HOURS = FlowTable(
-    "flow_hours",
-    "time",
+    rollups.HOURS.name,
+    rollups.TIME,
     "{time} >= toDateTime(hours_from_s) AND {time} < toDateTime(hours_to_s)",
 )
 TABLES = (RECORDS, MINUTES, HOURS)
@@ -87,39 +89,49 @@ def _unit(moment: str) -> str:
     )
 
 
-def definitions(*, steps: bool) -> Iterator[str]:
-    """Yield the WITH's expressions; with `steps` also the length of a time series' intervals.
+_SHARES = ("from_s", "to_s", "minutes_from_s", "minutes_to_s", "hours_from_s", "hours_to_s")
 
-    All are seconds: the range that is read (`from_s`, `to_s`), the shares of minutes and hours, and
-    `step_s`.
+
+def definitions(*, steps: bool) -> Iterator[str]:
+    """Yield the WITH's expressions of what the range is, in seconds.
+
+    `from_s` and `to_s` are the range that is read; then the shares of minutes and hours; with
+    `steps` also `step_s`, the length of the intervals of a time series.
     """
+    names = [*_SHARES, "step_s"] if steps else _SHARES
+    expressions = ",\n".join(f"    {each}" for each in _expressions(steps=steps))
+    found = ", ".join(f"toUInt32(its_{name})" for name in names)
+    # A subquery of one row is worked out once, where an alias is at each of its places.
+    yield f"(\n  WITH\n{expressions}\n  SELECT [{found}]\n) AS span"
+    for place, name in enumerate(names):
+        yield f"span[{place + 1}] AS {name}"
+
+
+def _expressions(*, steps: bool) -> Iterator[str]:
     yield "toUInt32(now()) AS now_s"
     yield "toUInt32($__fromTime) AS begin_s"
     yield "toUInt32($__toTime) AS end_s"
     yield f"{_unit('begin_s')} AS begin_unit_s"
     yield f"{_unit('end_s')} AS end_unit_s"
-    yield f"{_down('begin_s', 'begin_unit_s')} AS from_s"
-    yield f"{_up('end_s', 'end_unit_s')} AS to_s"
-    hourly = "1"
+    yield f"{_down('begin_s', 'begin_unit_s')} AS its_from_s"
+    yield f"{_up('end_s', 'end_unit_s')} AS its_to_s"
+    yield f"its_to_s - its_from_s > {SHORT_S} OR its_from_s < now_s - {RECORDS_AGE_S} AS long"
+    hourly = "long"
     if steps:
-        yield (
-            f"if(to_s - from_s >= {HOURLY_S} OR begin_unit_s = 3600, 3600, {SHORTEST_STEP_S})"
-            " AS step_unit_s"
-        )
-        yield f"{_up('greatest($__interval_s, 1)', 'step_unit_s')} AS step_s"
-        hourly = "step_s % 3600 = 0"
-    yield f"least(to_s, now_s - {LAG_S}) AS rolled_s"
-    yield f"to_s - from_s > {SHORT_S} OR from_s < now_s - {RECORDS_AGE_S} AS long"
-    yield f"if(long, {_up('from_s', 60)}, to_s) AS minutes_from_s"
-    yield f"if(long, greatest(minutes_from_s, {_down('rolled_s', 60)}), to_s) AS minutes_to_s"
-    yield (
-        f"if(long AND {hourly}, least({_up('from_s', 3600)}, minutes_to_s), minutes_to_s)"
-        " AS hours_from_s"
-    )
-    yield (
-        f"if(long AND {hourly}, greatest(hours_from_s, {_down('rolled_s', 3600)}), hours_from_s)"
-        " AS hours_to_s"
-    )
+        yield f"its_to_s - its_from_s >= {HOURLY_S} OR begin_unit_s = 3600 AS is_long"
+        yield f"if(is_long, 3600, {SHORTEST_STEP_S}) AS step_unit_s"
+        yield f"{_up('greatest($__interval_s, 1)', 'step_unit_s')} AS its_step_s"
+        hourly = "long AND its_step_s % 3600 = 0"
+    minutes = _down(f"least(its_to_s, now_s - {MINUTES_LAG_S})", 60)
+    hours = _down(f"least(its_to_s, now_s - {HOURS_LAG_S})", 3600)
+    begin = f"least({_up('its_from_s', 3600)}, its_minutes_to_s)"
+    for name, if_so, else_ in (
+        ("minutes_from_s", f"long, {_up('its_from_s', 60)}", "its_to_s"),
+        ("minutes_to_s", f"long, greatest(its_minutes_from_s, {minutes})", "its_to_s"),
+        ("hours_from_s", f"{hourly}, {begin}", "its_minutes_to_s"),
+        ("hours_to_s", f"{hourly}, greatest(its_hours_from_s, {hours})", "its_hours_from_s"),
+    ):
+        yield f"if({if_so}, {else_}) AS its_{name}"
 
 
 SLOT = "intDiv(toUInt32({time}), step_s)"

@@ -85,7 +85,7 @@ def level(first: str = "workload") -> Variable:
     return (
         sdk.CustomVariable(LEVEL)
         .label("Ends by")
-        .description("Pods are told apart in the last days only, as longer ranges are of hours")
+        .description("What the ends of connections are called, and summed, by")
         .values(",".join(f"{text} : {value}" for value, text in LEVELS.items()))
         .options(options)
         .current(model.VariableOption(selected=True, text=LEVELS[first], value=first))

@@ -6,7 +6,7 @@ from tools.dashboards.console import explored
 from tools.dashboards.labels import label, made
 from tools.dashboards.page import TAG, Page, Row
 from tools.dashboards.panels import OCTETS, RATE, Bars, Lines, Links, Stat, Text
-from tools.dashboards.queries import Active, Column, Distinct, Pods, Ranked, Records, Series, Totals
+from tools.dashboards.queries import Active, Column, Distinct, Ranked, Records, Series, Totals
 
 CHOSEN = all_of(CLUSTER)
 WHOLE = Records(choices=CHOSEN)
@@ -25,6 +25,7 @@ def _total(title: str, measure: str, about: str, records: Records, unit: str = "
     )
 
 
+_PODS = Distinct("Pods", (label("", "src.pod"), label("", "dst.pod")), WHOLE)
 _NODES = Distinct("Nodes", (label("", "src.node"), label("", "dst.node")), WHOLE)
 _POLICIES = Distinct(
     "Policies",
@@ -48,7 +49,7 @@ PAGE = Page(
             "Cluster",
             [
                 Stat(title="Pods", about="Pods at either end of a connection, each once",
-                     asks=Pods("Pods", WHOLE)),
+                     asks=_PODS),
                 Stat(title="Services", about="Services that were called",
                      asks=Distinct("Services", (label("", "service"),), WHOLE)),
                 Stat(title="Nodes", about="Nodes of either end, each once", asks=_NODES),

@@ -344,20 +344,20 @@ def test_settled_is_what_is_rolled(embedded: Store) -> None:
     rolling.look()
     now_s = int(clock.now_s)
     assert (rolling.settled_s(MINUTES), rolling.settled_s(HOURS)) == (now_s, now_s)
-    clock.now_s += 90
-    rolling.insert(batch_of(50, 1, first_s=now_s + 65, span_s=20))
+    clock.now_s += 310
+    rolling.insert(batch_of(50, 1, first_s=now_s + 245, span_s=20))
     assert rolling.settled_s(MINUTES) == now_s  # not raised before a look
     rolling.look()
-    assert rolling.settled_s(MINUTES) == now_s + 60  # rolled: a minute is over
+    assert rolling.settled_s(MINUTES) == now_s + 300  # rolled: five minutes are over
     assert rolling.settled_s(HOURS) == now_s  # its hour is not
     clock.now_s += 10
     rolling.insert(batch_of(50, 2, first_s=now_s + 30, span_s=20))
     assert rolling.settled_s(MINUTES) == now_s  # what lies behind pulls it back at once
     rolling.look()
-    assert rolling.settled_s(MINUTES) == now_s  # the minute is not over
-    clock.now_s += 60
+    assert rolling.settled_s(MINUTES) == now_s  # it is not time
+    clock.now_s += 300
     rolling.look()
-    assert rolling.settled_s(MINUTES) == now_s + 120
+    assert rolling.settled_s(MINUTES) == now_s + 600
     clock.now_s = now_s + 3600 + 130
     rolling.look()
     assert rolling.settled_s(HOURS) == now_s + 3600

@@ -94,6 +94,27 @@ def test_a_row_is_the_same_again(table: FlowTable, store: Store) -> None:
     assert not expected
 
 
+def test_of_a_connection_that_was_forgotten_the_last_record_counts(store: Store) -> None:
+    """Its records are numbered anew."""
+    numbers, end = [], START_MS
+    for records in (3, 1):
+        table = FlowTable(max_flows=64)
+        for _ in range(records):
+            end += 1000
+            record = INTRA_NODE | counted(end % 1_000_000, 1) | {"flowEndMilliseconds": end}
+            table.add(exported(table.strings, record), end)
+            write(table, store, end)
+        slots = np.flatnonzero(table._live.state)
+        numbers += table._live.rows["written"][slots].tolist()
+    assert numbers == [3, 1]
+    answer = store.checkpoints(
+        Wanted(tuple_hashes(table._live.keys(slots)), (START_MS - 1000) // 1000)
+    )
+    (row,) = flows(restore(answer)).rows(np.arange(1))
+    assert row["flowEndMilliseconds"] == end
+    assert row["octetTotalCount"] == end % 1_000_000
+
+
 def test_only_what_is_asked_for(table: FlowTable, store: Store) -> None:
     write(table, store)
     keys = table._live.keys(np.array([1]))

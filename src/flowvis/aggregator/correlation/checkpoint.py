@@ -76,7 +76,7 @@ class Flows:
 
     @property
     def numbers(self) -> NDArray[np.uint32]:
-        """How many records of each were written: of two rows of one connection the later counts."""
+        """How many records of each were written, since the aggregator knows of it."""
         return np.asarray(self.columns[checkpoint.NUMBER])
 
     def starts(self, which: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -209,7 +209,8 @@ def newest(stored: Flows, wanted: NDArray[np.uint8], most: int) -> NDArray[np.in
 
     One line for each such key, the newest connection first, -1 for what there is not; as wide as
     the longest, at least 1. Of rows of one connection, which are known by the start of a side, the
-    one that was written last counts.
+    one that was written last counts: the one with the latest end, then the number, which begins
+    anew when a connection is forgotten.
     """
     index = FlowIndex(KEY_SIZE, max(len(wanted), 1))
     index.upsert(wanted)
@@ -239,9 +240,15 @@ def _connections(stored: Flows, of_key: list[int]) -> list[int]:
         same = next((at for at, one in enumerate(found) if _is_one(stored, one, row)), None)
         if same is None:
             found.append(row)
-        elif stored.numbers[row] >= stored.numbers[found[same]]:
+        elif _written(stored, row) >= _written(stored, found[same]):
             found[same] = row
     return found
+
+
+def _written(stored: Flows, row: int) -> tuple[int, int]:
+    """By what rows of one connection are in the order in which they were written."""
+    ends = (int(stored.columns[name][row]) for name in checkpoint.ENDS)
+    return max(ends), int(stored.numbers[row])
 
 
 def _is_one(stored: Flows, one: int, other: int) -> bool:

@@ -129,7 +129,11 @@ def _expected(columns: Mapping[str, Column]) -> Iterator[tuple[str, Column]]:
 
 
 def question(layout: TableLayout, wanted: Wanted) -> str:
-    """Ask for the last record of each of the connections, as rows of ANSWER."""
+    """Ask for the last record of each of the connections, as rows of ANSWER.
+
+    The last is the one with the latest end: of a connection that was forgotten meanwhile the
+    records are numbered anew.
+    """
     shown = [*(field.name for field in READ), RATE_INTERVAL]
     defined = definitions(", ".join(name for name in shown if name not in _STORED_AS_BYTES))
     with_ = ", ".join(f"{sql} AS {name}" for name, sql in defined.items())
@@ -148,7 +152,7 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
         f" FROM {layout.database}.{TABLE}"
         f" PREWHERE flowEndSeconds >= toDateTime({wanted.since_s}) AND {checkpoint.STATE} != 0"
         f" AND {_HASH_SQL} IN {chosen}"
-        f" ORDER BY {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
+        f" ORDER BY flowEndSeconds DESC, {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
         f" LIMIT 1 BY {CONNECTION}"
     )
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -21,7 +20,6 @@ from flowvis.aggregator.destinations.loads import DEFECTS, Undelivered
 from flowvis.aggregator.destinations.protobuf import Messages
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.batch import Batch
-from flowvis.errors import SettingsError
 from flowvis.fields import AGGREGATED
 from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.dropped import OutgoingDropped
@@ -33,6 +31,8 @@ from .broker import NAME, PASSWORD, USER, Broker, Read
 from .harness import connection, deliver, exported, running
 from .records import numbered, records
 from .test_flow_log import SOME, STORED
+
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture(scope="module")
@@ -433,39 +433,3 @@ def test_the_daemon_sends_and_changes_its_topic(broker: Broker, tmp_path: Path) 
             aggregator.configure({"kafka": options | {"topic": "second"}})
             aggregator.logged("kafka.topic")
         assert aggregator.stop() == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        ({"brokers": []}, "kafka.brokers: is needed when kafka.enable is true"),
-        ({"brokers": ["a b"]}, "is no broker: write <host>"),
-        ({"brokers": ["a:70000"]}, "is no broker: write <host>"),
-        ({"topic": "flows/all"}, "is no topic"),
-        ({"sasl": {"mechanism": "PLAIN", "username": "x"}}, "and password: give both"),
-        ({"tls": {"keyFile": "/k"}}, "goes with keyFile"),
-        ({"compression": "brotli"}, "none, gzip, snappy, lz4, zstd"),
-    ],
-)
-def test_what_does_not_go_together(options: dict[str, Any], problem: str) -> None:
-    section = {"enable": True, "brokers": ["kafka"], **options}
-    with pytest.raises(SettingsError, match=problem.replace("(", r"\(")):
-        load(AggregatorSettings, json.dumps({"kafka": section}).encode(), {})
-
-
-def test_brokers_and_secrets() -> None:
-    document = {"kafka": {"enable": True, "brokers": ["kafka", "[fd00::1]:9093", "10.0.0.1:1"]}}
-    env = {"KAFKA_USERNAME": "u", "KAFKA_PASSWORD": "p"}
-    section = load(AggregatorSettings, json.dumps(document).encode(), env).kafka
-    assert section.brokers == ("kafka:9092", "[fd00::1]:9093", "10.0.0.1:1")
-    assert (section.sasl.username, section.sasl.password) == ("u", "p")
-
-
-@pytest.mark.parametrize("package", ["aiokafka", "cramjam"])
-def test_without_its_packages_it_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, package, None)
-        with pytest.raises(SettingsError, match=r"pip install 'flowvis\[kafka\]'"):
-            made(kafka.Kafka(True, ("127.0.0.1:9092",)))

@@ -40,6 +40,8 @@ class Cluster:
     nodes: NDArray[np.uint32]
     labels: NDArray[np.uint32]
     workloads: NDArray[np.uint32]
+    zones: NDArray[np.uint32]
+    regions: NDArray[np.uint32]
     node_of: Ints
     service_of: Ints  # of each Pod, -1 without
     services: NDArray[np.uint32]
@@ -71,6 +73,8 @@ def cluster(rng: np.random.Generator) -> Cluster:
         strings.encode([f"node-{n:02d}.example.internal" for n in node_of]),
         strings.encode(labels),
         strings.encode([app_names[app] for app in apps]),
+        strings.encode([f"eu-central-1{'abc'[n % 3]}" for n in node_of]),
+        strings.encode(["eu-central-1"] * PODS),
         node_of,
         service_of,
         strings.encode(
@@ -194,6 +198,8 @@ class _Flows:
                 ("PodNamespace", world.namespaces),
                 ("NodeName", world.nodes),
                 ("WorkloadName", world.workloads),
+                ("Zone", world.zones),
+                ("Region", world.regions),
                 *([("PodLabels", world.labels)] if labels else []),
             ):
                 batch[side + name] = np.where(has[side], codes[index], 0).astype(np.uint32)

@@ -26,6 +26,7 @@ class Kind(Enum):
     SECONDS = "seconds since the epoch"  # unsigned: good until 2106
     MILLISECONDS = "milliseconds since the epoch"
     ADDRESS = "IP address"  # 16 bytes in network order, IPv4 as ::ffff:a.b.c.d
+    UUID = "UUID"  # 16 bytes in network order (RFC 9562), zeros where there is none
     TEXT = "text"  # code in a string table
 
     @property
@@ -36,7 +37,7 @@ class Kind(Enum):
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one value: () or (16,)."""
-        return (16,) if self is Kind.ADDRESS else ()
+        return (16,) if self in {Kind.ADDRESS, Kind.UUID} else ()
 
 
 _DTYPES: dict[Kind, np.dtype[np.generic]] = {
@@ -47,6 +48,7 @@ _DTYPES: dict[Kind, np.dtype[np.generic]] = {
     Kind.SECONDS: np.dtype(np.uint32),
     Kind.MILLISECONDS: np.dtype(np.uint64),
     Kind.ADDRESS: np.dtype(np.uint8),
+    Kind.UUID: np.dtype(np.uint8),
     Kind.TEXT: np.dtype(np.uint32),
 }
 
@@ -248,6 +250,20 @@ def _workload(end: str, who: str) -> list[Field]:
     ]
 
 
+def _topology(end: str, who: str) -> list[Field]:
+    """Where the node of one end is, by its labels; no registry has elements for it."""
+    return [
+        Field(
+            f"{end}{what.capitalize()}",
+            Kind.TEXT,
+            Merge.ADDED,
+            Source.ENRICHMENT,
+            f"{what.capitalize()} of the {who}'s node: its label topology.kubernetes.io/{what}",
+        )
+        for what in ("zone", "region")
+    ]
+
+
 def _rates() -> list[Field]:
     """Throughput of both directions: common, source node, destination node."""
     rows = []
@@ -387,6 +403,8 @@ FIELDS: tuple[Field, ...] = (
           ("originalFlowsPresent",)),
     *_workload("source", "client"),
     *_workload("destination", "server"),
+    *_topology("source", "client"),
+    *_topology("destination", "server"),
 )
 # fmt: on
 

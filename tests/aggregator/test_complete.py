@@ -388,3 +388,45 @@ def test_no_policy_stops_what_a_node_sends_to_its_own_pods() -> None:
     assert batch.texts("ingressNetworkPolicyName") == ["", "", "closed", "closed", "reported"]
     assert batch["ingressNetworkPolicyRuleAction"].tolist() == [0, 0, 2, 2, 3]
     assert batch["flowType"].tolist() == [1, 1, 2, 4, 1]
+
+
+def _placed(name: str, zone: str, region: str = "eu") -> dict[str, Any]:
+    labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": region}
+    return node(name, f"192.0.2.{name[1:4]}", labels=labels)
+
+
+def test_zones_and_regions_are_those_of_the_nodes() -> None:
+    """Of nodes that records name, or that are found at an address; whatever string table it is."""
+    inventory = Inventory()
+    inventory.upsert(_placed("n1", "eu-a"), START_MS)
+    inventory.upsert(_placed("n2", "eu-b"), START_MS)
+    inventory.upsert(node("n3", "192.0.2.3"), START_MS)
+    inventory.upsert(pod("server", "10.0.2.1", "n2"), START_MS)
+    completer = Completer(inventory, lambda: "east", pod_labels=False)
+    for _ in range(2):
+        batch = records(
+            INTER_NODE | {"sourcePodName": "client", "sourceNodeName": "n1"},
+            INTER_NODE | {"sourceIP": "192.0.2.2", "destinationIP": "198.51.100.9"},
+            INTER_NODE | {"sourceNodeName": "n3", "destinationNodeName": "gone"},
+        )
+        completer.complete(batch)
+        assert batch.texts("sourceZone") == ["eu-a", "eu-b", ""]
+        assert batch.texts("sourceRegion") == ["eu", "eu", ""]
+        assert batch.texts("destinationZone") == ["eu-b", "", ""]
+        assert batch.texts("destinationRegion") == ["eu", "", ""]
+    inventory.upsert(_placed("n1", "eu-c"), START_MS)
+    inventory.upsert(_placed("n3", "eu-d", region=""), START_MS)
+    batch = records(*(INTER_NODE | {"sourceNodeName": name} for name in ("n1", "n3", "n4")))
+    completer.complete(batch)
+    assert batch.texts("sourceZone") == ["eu-c", "eu-d", ""]
+    assert batch.texts("sourceRegion") == ["eu", "", ""]
+
+
+def test_a_node_whose_name_has_no_room_is_nowhere() -> None:
+    strings = StringTable(1000)
+    strings.encode(["x" * 60] + [f"{n}" for n in range(13)])
+    inventory = Inventory()
+    inventory.upsert(_placed("n" + "1" * 3, "z" * 500), START_MS)
+    batch = records(INTER_NODE | {"octetTotalCount": 7}, INTER_NODE, strings=strings)
+    Completer(inventory, lambda: "east", pod_labels=False).complete(batch)
+    assert batch.texts("sourceZone") == ["", ""]

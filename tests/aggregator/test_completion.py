@@ -45,6 +45,9 @@ RECORDS = records(
 )
 
 
+_IN_Z5 = {"topology.kubernetes.io/zone": "z5", "topology.kubernetes.io/region": "r5"}
+
+
 def _known() -> KnownValues:
     inventory, latest = Inventory(), LatestRecords(100)
     latest.put(RECORDS)
@@ -54,7 +57,7 @@ def _known() -> KnownValues:
         pod("cart-x", "10.0.0.4", namespace="secret"),
         service("cart", ["10.1.0.1"], {"name": "http", "port": 80}),
         node("n1", "192.168.0.1"),
-        node("n5", "192.168.0.5"),
+        node("n5", "192.168.0.5", labels=_IN_Z5),
     ]
     for item in found:
         inventory.upsert(item, 0)
@@ -75,6 +78,9 @@ async def test_values_of_records_come_first_then_those_of_the_cluster(tmp_path: 
             ("secret/cart-x", None), ("shop/cart-2", None),
         ]  # fmt: skip
         assert await options(it, "node = n") == [("n1", 3), ("n9", 1), ("n5", None)]
+        assert await options(it, "dst.zone = ") == [("z5", None)]
+        assert await options(it, "region = r") == [("r5", None)]
+        assert await options(it, "zone = ", SHOP) == []
         assert await options(it, "service = ") == [
             ("back/cache:redis", 1),
             ("shop/cart:http", None),

@@ -9,6 +9,7 @@ from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
@@ -42,8 +43,14 @@ def tables(store: Store, settings: StoreSettings) -> list[list[object]]:
 
 @pytest.mark.clickhouse
 def test_what_there_is(store: Store, settings: StoreSettings) -> None:
-    assert tables(store, settings) == [
+    rollups = [
+        ["flow_hours", "AggregatingMergeTree"],
+        ["flow_minutes", "AggregatingMergeTree"],
+        ["flow_rolled", "MergeTree"],
+    ]
+    expected = [
         ["flow_books", "MergeTree"],
+        *(rollups if settings.database_url.startswith("embedded") else []),
         ["flow_records", "MergeTree"],
         ["flows", "View"],
         ["flows_node_view", "View"],
@@ -51,6 +58,7 @@ def test_what_there_is(store: Store, settings: StoreSettings) -> None:
         ["flows_policy_view", "View"],
         ["flowvis_schema", "MergeTree"],
     ]
+    assert tables(store, settings) == sorted(expected)
 
 
 @pytest.mark.clickhouse
@@ -62,19 +70,22 @@ def test_columns_of_a_newer_program_are_added(store: Store, settings: StoreSetti
     for name in (
         *("proxySnatPort", "octetTotalCountFromSourceNodeResidual", "egressNodeName"),
         *("sourceWorkloadKind", "sourceWorkloadName", "destinationWorkloadKind"),
+        *("sourceZone", "destinationRegion"),
     ):
         run(f"ALTER TABLE {table} DROP COLUMN {name}")
     run(f"DROP TABLE {settings.database}.flows_pod_view")
     store.migrate()
     batch = flows(5)
     batch["sourceWorkloadName"] = batch.strings.encode(["web"] * 5)
+    batch["sourceZone"] = batch.strings.encode(["eu-1a"] * 5)
     store.insert(batch, BatchId("test", 1_790_000_100, 1))
     answer = store.query(
         "SELECT count(), sum(proxySnatPort), sum(octetTotalCount), any(egressNodeName),"
-        " countIf(sourceWorkloadName = 'web'), countIf(sourceWorkloadName = '')"
+        " countIf(sourceWorkloadName = 'web'), countIf(sourceWorkloadName = ''),"
+        " countIf(sourceZone = 'eu-1a'), countIf(sourceZone = '')"
         f" FROM {settings.database}.flows"
     )
-    assert answer.rows == [[12, 0, 1200, "", 5, 7]]
+    assert answer.rows == [[12, 0, 1200, "", 5, 7, 5, 7]]
     view = f"SELECT count() FROM {settings.database}.flows_pod_view"
     assert store.query(view).rows == [[12]]
 
@@ -159,13 +170,18 @@ def test_ttl_follows_the_settings(make_store: MakeStore, settings: StoreSettings
     if not settings.database_url.startswith("embedded"):
         return
     for ttl_s in (3600, 7200, 0, 60):
-        store = make_store(ttl_s=ttl_s)
+        books_s = ttl_s and 3 * ttl_s
+        ttls = {schema.TABLE: ttl_s, schema.BOOKS: books_s}
+        ttls |= {MINUTES.name: ttl_s and 2 * ttl_s, HOURS.name: books_s}
+        store = make_store(
+            ttl_s=ttl_s, minutes_ttl_s=ttls[MINUTES.name], hours_ttl_s=ttls[HOURS.name]
+        )
         store.migrate()
         engine = f"SELECT engine_full FROM system.tables WHERE database = '{settings.database}'"
-        for table in (schema.TABLE, schema.BOOKS):
+        for table, kept_s in ttls.items():
             found = str(store.query(f"{engine} AND name = '{table}'").rows[0][0])
-            assert (f"toIntervalSecond({ttl_s})" in found) == bool(ttl_s)
-            assert (" TTL " in found) == bool(ttl_s)
+            assert (f"toIntervalSecond({kept_s})" in found) == bool(kept_s)
+            assert (" TTL " in found) == bool(kept_s)
     store.insert(flows(5), BATCH)  # long ago
     store.keep(Page(BATCH, 60, [BookEntry("collector", What.RECEIVED, 5)]))
     for table in (schema.TABLE, schema.BOOKS):

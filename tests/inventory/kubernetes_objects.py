@@ -30,10 +30,10 @@ def service(name: str, ips: list[str], *ports: dict[str, Any], **spec: Any) -> d
     }
 
 
-def node(name: str, ip: str, *cidrs: str) -> dict[str, Any]:
+def node(name: str, ip: str, *cidrs: str, labels: Any = None) -> dict[str, Any]:
     return {
         "kind": "Node",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": labels or {}},
         "spec": {"podCIDRs": list(cidrs)},
         "status": {
             "addresses": [

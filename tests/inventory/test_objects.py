@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from flowvis.inventory.index import Inventory
-from flowvis.inventory.objects import parse_pod
+from flowvis.inventory.objects import parse_node, parse_pod
 from flowvis.strings import MAX_TEXT_BYTES
-from inventory.kubernetes_objects import pod
+from inventory.kubernetes_objects import node, pod
 
 
 def port(name: str, number: int, protocol: str = "TCP") -> dict[str, Any]:
@@ -76,3 +76,27 @@ def test_metadata_that_is_not_what_kubernetes_has(metadata: dict[str, Any], prob
 def test_a_name_that_is_no_text() -> None:
     with pytest.raises(ValueError, match=r"Pod shop/7: metadata\.name 7 is not a text"):
         parse_pod(pod(7, "10.0.0.1"))  # type: ignore[arg-type]
+
+
+ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+OLD_ZONE = "failure-domain.beta.kubernetes.io/zone"
+
+
+@pytest.mark.parametrize(
+    ("labels", "zone", "region", "noted"),
+    [
+        ({ZONE: "eu-1a", REGION: "eu-1"}, "eu-1a", "eu-1", ""),
+        ({OLD_ZONE: "b"}, "b", "", ""),
+        ({ZONE: "", OLD_ZONE: "b"}, "b", "", ""),
+        ({ZONE: "a", OLD_ZONE: "b"}, "a", "", ""),
+        ({ZONE: 7, OLD_ZONE: "b"}, "b", "", f"metadata.labels[{ZONE}]: 7 is no text"),
+        ({}, "", "", ""),
+        ([ZONE], "", "", f"metadata.labels: ['{ZONE}'] is no object"),
+    ],
+)
+def test_where_a_node_is(labels: Any, zone: str, region: str, noted: str) -> None:
+    notes: list[str] = []
+    found = parse_node(node("n1", "192.0.2.1", labels=labels), notes.append)
+    assert (found.zone, found.region) == (zone, region)
+    assert found.addresses
+    assert notes == ([f"Node n1: {noted}: it is left out"] if noted else [])

@@ -32,6 +32,7 @@ from flowvis.filters.attributes import (
     within,
 )
 from flowvis.filters.errors import FilterError, nearest
+from flowvis.filters.networks import TEXTS
 from flowvis.filters.predicates import (
     Every,
     Flag,
@@ -41,6 +42,7 @@ from flowvis.filters.predicates import (
     Predicate,
     Text,
     TextHas,
+    TextIn,
     column_number,
     column_text,
     joined,
@@ -306,6 +308,18 @@ def _unanswered() -> YesNo:
     )
 
 
+def _crosses(what: str) -> YesNo:
+    """Whether the ends are in different places, as far as it is known where both are."""
+    columns = tuple(f"{end}{what.capitalize()}" for end in SIDES.values())
+    one, other = columns
+    found = Text(
+        columns,
+        f"if({one} != '' AND {other} != '' AND {one} != {other}, 'yes', '')",
+        lambda one, other: b"yes" if one and other and one != other else b"",
+    )
+    return YesNo(TextIn(found, (b"yes",)), f"{found.sql} = 'yes'", columns)
+
+
 def _port(column: str) -> Amount:
     read = partial(literals.count, largest=0xFFFF)
     return Amount(Kind.NUMBER, column, read, groups=True, optional=True)
@@ -331,6 +345,18 @@ def _sided() -> Iterator[tuple[str, str, Callable[[str], Attribute], tuple[Attri
         lambda end: Words(_workload_kind(end), WORKLOAD_KINDS), (),
     )  # fmt: skip
     yield "node", "Node of the Pod, or whose address it is", lambda end: Words(f"{end}NodeName"), ()
+    yield (
+        "zone", "Zone of the node: its label topology.kubernetes.io/zone",
+        lambda end: Words(f"{end}Zone"), (),
+    )  # fmt: skip
+    yield (
+        "region", "Region of the node: its label topology.kubernetes.io/region",
+        lambda end: Words(f"{end}Region"), (),
+    )  # fmt: skip
+    yield (
+        "network", "Name that the configuration has for the network; empty of Pods and nodes",
+        lambda end: Words(TEXTS[end]), (),
+    )  # fmt: skip
     yield (
         "ip", "Address, or a network that it is in; alone also the Service's that was called",
         lambda end: Address(f"{end}IP"), (WhereSet(Address("destinationServiceIP")),),
@@ -363,6 +389,12 @@ def _whole() -> Iterator[tuple[str, str, Attribute]]:
         "Whether the connection ended without any packet back, and no policy denied it",
         _unanswered(),
     )
+    for what in ("zone", "region"):
+        yield (
+            f"cross{what}",
+            f"Whether the ends' nodes are in two {what}s; no where one of them is not known",
+            _crosses(what),
+        )
     yield "src.verdict", "What policies decided at the source (egress)", Verdict("egress")
     yield "dst.verdict", "What policies decided at the destination (ingress)", Verdict("ingress")
     for what, unit, make in (

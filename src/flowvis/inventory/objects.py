@@ -7,7 +7,7 @@ API server can be wrong.
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -28,6 +28,11 @@ LISTS = (list, tuple)
 MAPPINGS = (dict, Mapping)  # the first is what JSON and YAML have, and asking for the other is slow
 MAX_PORT = 65535
 NO_ADDRESS = (None, "", "None")  # "None" is a headless Service's
+TOPOLOGY_LABELS = {
+    "zone": ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"),
+    "region": ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"),
+}
+"""Labels of nodes that say where they are (Kubernetes' well-known labels), the older ones last."""
 SHARED = 1 << 14  # workloads, and sets of ports, that are held once for all their Pods
 LATELY = 1 << 12  # addresses that need not be read again: a Pod's comes in several of its changes
 
@@ -86,6 +91,8 @@ class Node:
     uid: str
     addresses: tuple[bytes, ...]
     pod_networks: tuple[Network, ...]
+    zone: str = ""
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +255,7 @@ def parse_node(item: Mapping[str, Any], note: Note = unnoted) -> Node:
         metadata.get("uid", ""),
         values.addresses("status.addresses", ips),
         values.networks("spec.podCIDRs", cidrs),
+        *values.labels(metadata.get("labels"), TOPOLOGY_LABELS.values()),
     )
 
 
@@ -326,6 +334,21 @@ class _Values:
             return int(number)
         self._leave_out(field, f"{number!r:.80} is no port from 1 to {MAX_PORT}")
         return 0
+
+    def labels(self, labels: Any, wanted: Iterable[Sequence[str]]) -> Iterator[str]:
+        """Go through labels of several keys each: the first value that there is, else ""."""
+        if labels and not isinstance(labels, MAPPINGS):
+            self._leave_out("metadata.labels", f"{labels!r:.80} is no object")
+            labels = None
+        for keys in wanted:
+            yield next(filter(None, (self._label(key, labels) for key in keys if labels)), "")
+
+    def _label(self, key: str, labels: Mapping[str, Any]) -> str:
+        value = labels.get(key) or ""
+        if isinstance(value, str):
+            return sys.intern(value)
+        self._leave_out(f"metadata.labels[{key}]", f"{value!r:.80} is no text")
+        return ""
 
     def entries(self, field: str, entries: Any) -> list[Mapping[str, Any]]:
         """Return the objects in a list."""

@@ -10,7 +10,9 @@ from flowvis.addresses import Network
 from flowvis.batch import Column
 from flowvis.inventory.networks import NONE, Lookup, Networks, address_column, legs
 from flowvis.inventory.objects import Node, ServicePort
+from flowvis.inventory.topology import Topology
 from flowvis.native import pack_keys
+from flowvis.strings import Strings
 
 
 class NodeIndex:
@@ -26,10 +28,17 @@ class NodeIndex:
         self._addresses = Lookup(address_column(a for a, _ in places), [h for _, h in places])
         of_nodes = [network for node in nodes for network in node.pod_networks]
         self._pod_networks = Networks([*pod_networks, *of_nodes])
+        self._topology = Topology(nodes)
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the handle of the node that each address is of; NONE where it is of none."""
         return self._addresses.find(addresses)
+
+    def topology(
+        self, names: Column, strings: Strings
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return the codes of the zones and regions of nodes by the codes of their names."""
+        return self._topology.codes(names, strings)
 
     def have_pods_at(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which addresses lie in a Pod network and are not a node's own leg in it."""

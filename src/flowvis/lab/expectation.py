@@ -17,6 +17,7 @@ from flowvis.lab.plan import (
     EGRESS,
     NODE_1,
     PODS,
+    REGION,
     SERVER_PORT,
     HostPod,
     LabNode,
@@ -87,16 +88,18 @@ def exact(scenario: Scenario, port: int, answering: LabPod | None) -> dict[str, 
     client, version = scenario.client_pod, scenario.family == 6
     server_port = answering_port(scenario)
     translated = _translated(scenario, answering)
+    server = answering or _host_pod(scenario)
     return {
         "sourceIP": scenario.client_address,
         "destinationIP": (answering or scenario.target).addresses[version],
         "sourceTransportPort": port,
         "destinationTransportPort": server_port,
         "protocolIdentifier": PROTOCOLS[scenario.protocol],
-        "flowType": _flow_type(scenario.client_node, answering or _host_pod(scenario)),
+        "flowType": _flow_type(scenario.client_node, server),
         **_pod_columns("source", client),
-        "sourceNodeName": scenario.client_node.name if scenario.client_node else "",
-        **_pod_columns("destination", answering or _host_pod(scenario)),
+        **_node_columns("source", scenario.client_node),
+        **_pod_columns("destination", server),
+        **_node_columns("destination", server.node if server else None),
         **_service_columns(scenario),
         **ingress_answer(client, answering).columns("ingress"),
         **egress_answer(client, answering).columns("egress"),
@@ -151,7 +154,14 @@ def _pod_columns(end: str, pod: LabPod | HostPod | None) -> dict[str, str]:
         f"{end}PodName": pod.name if pod else "",
         f"{end}PodNamespace": pod.namespace if pod else "",
         f"{end}PodLabels": labels,
-        f"{end}NodeName": pod.node.name if pod else "",
+    }
+
+
+def _node_columns(end: str, node: LabNode | None) -> dict[str, str]:
+    return {
+        f"{end}NodeName": node.name if node else "",
+        f"{end}Zone": node.zone if node else "",
+        f"{end}Region": REGION if node else "",
     }
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
+from flowvis.inventory.objects import TOPOLOGY_LABELS
 from flowvis.lab import policies
 from flowvis.lab.configuration import AGGREGATOR, COLLECTOR_PORT, NAMES
 from flowvis.lab.plan import (
@@ -15,6 +16,7 @@ from flowvis.lab.plan import (
     NODE_1,
     NODES,
     PODS,
+    REGION,
     SERVER_PORT,
     SERVICES,
     HostPod,
@@ -113,8 +115,9 @@ def _object(kind: str, now: datetime, name: str, namespace: str = "", **labels: 
 
 def _node(node: LabNode, now: datetime) -> Object:
     addresses = [{"type": "InternalIP", "address": address} for address in node.addresses]
+    places = {TOPOLOGY_LABELS["zone"][0]: node.zone, TOPOLOGY_LABELS["region"][0]: REGION}
     return {
-        **_object("Node", now, node.name),
+        **_object("Node", now, node.name, **places),
         "spec": {"podCIDR": node.pod_cidrs[0], "podCIDRs": [*node.pod_cidrs]}
         if node.pod_cidrs
         else {},

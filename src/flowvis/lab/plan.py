@@ -15,6 +15,9 @@ OUTSIDE_NETWORK: Addresses = ("203.0.113.0/24", "2001:db8:2::/64")
 BALANCER_NETWORK: Addresses = ("198.51.100.0/24", "2001:db8:3::/64")
 """Addresses of load balancers; what is sent there enters the cluster at node-1."""
 
+REGION = "lab"
+"""The region of all nodes."""
+
 SERVER_PORT = 8080
 """Every Pod and the outside host answer here, TCP and UDP."""
 
@@ -33,6 +36,11 @@ class LabNode:
     def addresses(self) -> Addresses:
         """The node's own addresses on the network between the nodes."""
         return f"192.0.2.{10 + self.number}", f"2001:db8:1::{10 + self.number}"
+
+    @property
+    def zone(self) -> str:
+        """What its label topology.kubernetes.io/zone says: each node has a zone of its own."""
+        return f"{REGION}-{self.number}"
 
     @property
     def pod_networks(self) -> Addresses:

@@ -60,8 +60,9 @@ $(VENV)/.demo: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[aggregator,embedded,people,console]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml setup.py $(LEAVES) | $(VENV)
+$(VENV)/.test: pyproject.toml setup.py $(LEAVES) packages/kafka/pom.xml | $(VENV)
 	@packages/install test
+	@packages/kafka/install $(VENV)/kafka
 	@echo "Building flowvis and the test tools (a minute or two the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.demo

@@ -27,6 +27,7 @@ EMBEDDED = CLICKHOUSE | {"clickHouse.databaseURL": "embedded:///var/lib/flowvis/
 COLLECTOR: dict[str, Any] = {
     "flowCollector.enable": True,
     "flowCollector.address": "ipfix-collector.example:4739:tcp",
+    "checkpoint.directory": "/var/lib/flowvis/checkpoints",
 }
 
 CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {

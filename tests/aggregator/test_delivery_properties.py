@@ -26,6 +26,15 @@ from flowvis import checkpoint
 from flowvis.aggregator.acknowledgement import Acknowledgements
 from flowvis.aggregator.correlation.checkpoint import NONE, RESTORED, Flows, flows
 from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.kept import (
+    FRAME,
+    HASH,
+    KEPT,
+    frame,
+    kept,
+    last_written,
+    rows_of,
+)
 from flowvis.aggregator.correlation.parked import Inquiry
 from flowvis.aggregator.exporters import DOUBT, Doubt
 from flowvis.batch import SETTLED, Batch
@@ -169,6 +178,16 @@ class StoredRecords:
         return found
 
 
+class KeptRecords(StoredRecords):
+    """What a file has of them."""
+
+    def checkpoints(self, inquiry: Inquiry) -> Flows:
+        frames = [frame(kept(batch)) for batch in self.batches]
+        rows = [rows_of(data[: FRAME.size], data[FRAME.size :]) for data in frames]
+        found = np.concatenate([np.zeros(0, KEPT), *(part for part in rows if part is not None)])
+        return last_written(found[np.isin(found[HASH], checkpoint.tuple_hashes(inquiry.keys))])
+
+
 class Aggregator:
     """One process: what is gone when it is killed."""
 
@@ -206,6 +225,7 @@ class Delivery(RuleBasedStateMachine):
 
     without: frozenset[Without] = frozenset()
     flows = 64
+    past: type[StoredRecords] = StoredRecords
 
     @initialize(kinds=st.lists(st.sampled_from(KINDS), min_size=3, max_size=3))
     def begin(self, kinds: list[str]) -> None:
@@ -213,7 +233,7 @@ class Delivery(RuleBasedStateMachine):
         self.connections: list[Connection] = []
         self.exporters = [Exporter(node, began_ms=self.now_ms) for node in (0, 1)]
         self.aggregator = Aggregator(self.flows)
-        self.store = StoredRecords()
+        self.store = self.past()
         self.named = 0  # records that the books of those who are gone name as lost
         for kind in kinds:
             self.connect(kind)
@@ -410,6 +430,16 @@ def test_what_is_left_out_is_missed(without: Without) -> None:
     quickly = tried(200, derandomize=True, database=None, phases=[Phase.generate])
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Incomplete, settings=quickly)
+
+
+class WithoutStore(Delivery):
+    """A file of checkpoints instead of a store."""
+
+    past = KeptRecords
+
+
+def test_a_file_of_checkpoints_does_as_well() -> None:
+    run_state_machine_as_test(WithoutStore, settings=tried(30))
 
 
 class Crowded(Delivery):

@@ -16,6 +16,9 @@ from ports import free_port
 from .cluster import NAME, Cluster, Coordinator
 from .server import Server
 
+FOREVER: dict[str, Any] = {"ttl_s": 0, "minutes_ttl_s": 0, "hours_ttl_s": 0}
+"""Settings of a store that keeps records of any time."""
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -58,7 +61,7 @@ def place(request: pytest.FixtureRequest, database: str) -> StoreSettings:
         url, cluster = servers[0, 0].url, NAME
     else:
         url, cluster = request.getfixturevalue("server").url, ""
-    return StoreSettings(url, database=database, cluster=cluster, ttl_s=0)
+    return StoreSettings(url, database=database, cluster=cluster, **FOREVER)
 
 
 _numbers = itertools.count()
@@ -66,7 +69,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def server_settings(server: Server) -> StoreSettings:
-    return StoreSettings(server.url, database=f"test{next(_numbers)}", ttl_s=0)
+    return StoreSettings(server.url, database=f"test{next(_numbers)}", **FOREVER)
 
 
 @pytest.fixture(params=["server", "embedded"])

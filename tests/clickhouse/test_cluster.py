@@ -22,6 +22,7 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
+from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import SettingsError, StoreError
@@ -450,7 +451,7 @@ def statements(ttl_s: int) -> list[str]:
             return list(schema.engines(layout).items())
         return []
 
-    Migration(execute, layout, MODERN, ttl_s).run(renew=True)
+    Migration(execute, layout, MODERN, Retention(ttl_s, ttl_s, ttl_s)).run(renew=True)
     return executed
 
 

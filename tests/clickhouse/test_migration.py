@@ -9,6 +9,7 @@ from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
@@ -42,8 +43,14 @@ def tables(store: Store, settings: StoreSettings) -> list[list[object]]:
 
 @pytest.mark.clickhouse
 def test_what_there_is(store: Store, settings: StoreSettings) -> None:
-    assert tables(store, settings) == [
+    rollups = [
+        ["flow_hours", "AggregatingMergeTree"],
+        ["flow_minutes", "AggregatingMergeTree"],
+        ["flow_rolled", "MergeTree"],
+    ]
+    expected = [
         ["flow_books", "MergeTree"],
+        *(rollups if settings.database_url.startswith("embedded") else []),
         ["flow_records", "MergeTree"],
         ["flows", "View"],
         ["flows_node_view", "View"],
@@ -51,6 +58,7 @@ def test_what_there_is(store: Store, settings: StoreSettings) -> None:
         ["flows_policy_view", "View"],
         ["flowvis_schema", "MergeTree"],
     ]
+    assert tables(store, settings) == sorted(expected)
 
 
 @pytest.mark.clickhouse
@@ -162,13 +170,18 @@ def test_ttl_follows_the_settings(make_store: MakeStore, settings: StoreSettings
     if not settings.database_url.startswith("embedded"):
         return
     for ttl_s in (3600, 7200, 0, 60):
-        store = make_store(ttl_s=ttl_s)
+        books_s = ttl_s and 3 * ttl_s
+        ttls = {schema.TABLE: ttl_s, schema.BOOKS: books_s}
+        ttls |= {MINUTES.name: ttl_s and 2 * ttl_s, HOURS.name: books_s}
+        store = make_store(
+            ttl_s=ttl_s, minutes_ttl_s=ttls[MINUTES.name], hours_ttl_s=ttls[HOURS.name]
+        )
         store.migrate()
         engine = f"SELECT engine_full FROM system.tables WHERE database = '{settings.database}'"
-        for table in (schema.TABLE, schema.BOOKS):
+        for table, kept_s in ttls.items():
             found = str(store.query(f"{engine} AND name = '{table}'").rows[0][0])
-            assert (f"toIntervalSecond({ttl_s})" in found) == bool(ttl_s)
-            assert (" TTL " in found) == bool(ttl_s)
+            assert (f"toIntervalSecond({kept_s})" in found) == bool(kept_s)
+            assert (" TTL " in found) == bool(kept_s)
     store.insert(flows(5), BATCH)  # long ago
     store.keep(Page(BATCH, 60, [BookEntry("collector", What.RECEIVED, 5)]))
     for table in (schema.TABLE, schema.BOOKS):

@@ -17,6 +17,7 @@ from flowvis.clickhouse.query import Query, Result
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.checkpoints import Wanted
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.delivery import patience
@@ -39,8 +40,11 @@ class Moody:
 
     name = "moody"
     kept_s = 0
+    kept = Retention(0, 0, 0)
+    rollups = None
 
     def __init__(self) -> None:
+        self.settled: dict[str, int] = {}
         self.error: StoreError | None = None
         self.migrate_error: StoreError | None = None
         self.open = threading.Event()

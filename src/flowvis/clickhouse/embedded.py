@@ -29,6 +29,7 @@ from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
+from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.statement import MAX_LENGTH, SYSTEM_TABLES, readable, streamable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
@@ -73,18 +74,24 @@ class EmbeddedStore:
         self._lock = threading.Lock()
         self._session: Any = None
         self._features: Features | None = None
+        self.settled: dict[str, int] = {}
 
     @property
     def kept_s(self) -> int:
         """How long records are kept; 0 for ever."""
         return self._settings.ttl_s
 
+    @property
+    def kept(self) -> Retention:
+        """How long each table keeps what it has."""
+        return self._settings.kept
+
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this engine."""
         features = self._probe()
-        ttl_s = self._settings.ttl_s
-        Migration(self._execute, TableLayout(self._settings.database), features, ttl_s).run()
-        return features.left_out(ttl_s)
+        kept = self._settings.kept
+        Migration(self._execute, TableLayout(self._settings.database), features, kept).run()
+        return features.left_out(kept.records_s)
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself
         """Store a batch in one INSERT; see `Store.insert`."""

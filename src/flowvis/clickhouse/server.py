@@ -37,6 +37,7 @@ from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
+from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.statement import MAX_LENGTH, readable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
@@ -200,24 +201,33 @@ class ServerStore:
         self._complete = False
         """As far as we know all servers of the cluster have the schema."""
         self._away = ""
+        self.settled: dict[str, int] = {}
 
     @property
     def kept_s(self) -> int:
         """How long records are kept; 0 for ever, as servers without TTL do."""
+        return self.kept.records_s
+
+    @property
+    def kept(self) -> Retention:
+        """How long each table keeps what it has; for ever where there is no TTL."""
         features = self._features
-        return self._settings.ttl_s if features is None or features.ttl else 0
+        return self._settings.kept if features is None or features.ttl else Retention(0, 0, 0)
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""
         features = self._probe()
-        ttl_s = self._settings.ttl_s
+        kept = self._settings.kept
         layout = TableLayout(self._settings.database, self._settings.cluster)
         clustered = bool(layout.cluster)
         self._away = ""
         execute = self._execute_on_cluster if clustered else self._execute
-        Migration(execute, layout, features, ttl_s).run(renew=clustered and not self._complete)
+        Migration(execute, layout, features, kept).run(renew=clustered and not self._complete)
         self._complete = True
-        return [*features.left_out(ttl_s, replicated=clustered), *filter(None, (self._away,))]
+        return [
+            *features.left_out(kept.records_s, replicated=clustered),
+            *filter(None, (self._away,)),
+        ]
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
         """Store a batch in one INSERT; see `Store.insert`."""

@@ -15,11 +15,11 @@ from flowvis.clickhouse.query import Query, QueryLimits, Result
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.checkpoints import Wanted
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.retention import DAY_S, Retention
 from flowvis.clickhouse.statement import MAX_LENGTH
 from flowvis.errors import SettingsError
 from flowvis.runtime.extras import extra
 
-DEFAULT_TTL_S = 12 * 3600  # Theia's default
 MAX_ROWS = 10_000  # of a query's result, unless asked otherwise: what the dashboards' table shows
 
 REJECTIONS = frozenset({6, 10, 20, 33, 44, 48, 49, 50, 53, 70, 117, 164})
@@ -54,9 +54,18 @@ class StoreSettings:
     """tls: the CA that signed the server's certificate; None takes the system's."""
     insecure_skip_verify: bool = False
     compress: bool = True
-    ttl_s: int = DEFAULT_TTL_S
+    ttl_s: int = 3 * DAY_S
     """Records go this long after their insertion; 0: never."""
+    minutes_ttl_s: int = 30 * DAY_S
+    """The same for the roll-up by minute."""
+    hours_ttl_s: int = 365 * DAY_S
+    """The same for the roll-up by hour."""
     queries: QuerySettings = field(default_factory=QuerySettings)
+
+    @property
+    def kept(self) -> Retention:
+        """How long each table keeps what it has."""
+        return Retention(self.ttl_s, self.minutes_ttl_s, self.hours_ttl_s)
 
 
 class Store(Protocol):
@@ -64,9 +73,18 @@ class Store(Protocol):
 
     name: str
 
+    settled: dict[str, int]
+    """By name of a roll-up: each record that is stored and whose `flowEndSeconds` is before this
+    moment (ms) is in it. What is not named has nothing that can be relied on: records are to be
+    read."""
+
     @property
     def kept_s(self) -> int:
-        """How long it keeps what it stores; 0 for ever, as engines that have no TTL do."""
+        """How long it keeps records; 0 for ever, as engines that have no TTL do."""
+
+    @property
+    def kept(self) -> Retention:
+        """How long it keeps what is in each table."""
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""

@@ -7,7 +7,6 @@ has its records is a batch's mark. Each is locked by its exporter: what is not l
 own, and the next one takes it. They are of no boot: a record is true after one as well.
 """
 
-import errno
 import fcntl
 import logging
 import os
@@ -26,6 +25,7 @@ from flowvis.fields import EXPORTED
 from flowvis.ipfix.file import FileWriter, read_file
 from flowvis.native import StringTable
 from flowvis.runtime.clock import now_ms
+from flowvis.runtime.directory import append_whole
 
 log = logging.getLogger(__name__)
 
@@ -264,14 +264,5 @@ class Unacknowledged:
 
 
 def _write(segment: Segment, data: bytes) -> None:
-    """Append to a file, all or nothing."""
-    written = 0
-    try:
-        written = os.write(segment.descriptor, data)
-    finally:
-        if written < len(data):
-            with suppress(OSError):
-                os.ftruncate(segment.descriptor, segment.size)
-    if written < len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    append_whole(segment.descriptor, segment.size, data)
     segment.size += len(data)

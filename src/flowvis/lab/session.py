@@ -85,6 +85,7 @@ class Lab:
             Asked(
                 events=self._options.events,
                 token=token,
+                short_sessions=not self._options.keep,
                 store=configuration.RELAYED_SERVER if links and self._server else self._store_url,
                 aggregator=[fault.aggregator for fault in self._faults],
                 exporter=[fault.exporter for fault in self._faults],

@@ -7,28 +7,19 @@ its own and never added to them, so an octet is counted once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema.tables import FIRST_RECORD, UNANSWERED
-from flowvis.fields import EndReason, RuleAction
-from flowvis.questions.problem import QuestionError, shown, unknown
-
-DENIED_SQL = (
-    f"(ingressNetworkPolicyRuleAction IN ({RuleAction.DROP}, {RuleAction.REJECT})"
-    f" OR egressNetworkPolicyRuleAction IN ({RuleAction.DROP}, {RuleAction.REJECT}))"
+from flowvis.clickhouse.schema.tables import (
+    DENIED_SQL,
+    ENDED_SQL,
+    FIRST_RECORD,
+    UNANSWERED,
+    end_sql,
 )
-"""Whether a policy denied the record's connection."""
-
-ENDED_SQL = f"flowEndReason = {EndReason.END}"
+from flowvis.questions.problem import QuestionError, shown, unknown
 
 _CONNECTION_SQL = (
     "cityHash64(sourceIPBytes, destinationIPBytes, sourceTransportPort, destinationTransportPort,"
     " protocolIdentifier, icmpTypeCode, flowStartSeconds)"
 )
-
-
-def _end_sql(end: str) -> str:
-    """Return the number of an end of a connection: of its Pod, else of its address."""
-    pod = f"cityHash64({end}PodNamespace, {end}PodName)"
-    return f"if({end}PodName = '', cityHash64({end}IPBytes), {pod})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +122,11 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "sources", "endpoints", "Distinct sources: Pods, and addresses of what is no Pod",
-        "uniqExact", _end_sql("source"),
+        "uniqExact", end_sql("source"),
     ),
     Measure(
         "destinations", "endpoints", "Distinct destinations: Pods, and addresses of what is no Pod",
-        "uniqExact", _end_sql("destination"),
+        "uniqExact", end_sql("destination"),
     ),
     Measure("records", "records", "Flow records", "count"),
 )  # fmt: skip

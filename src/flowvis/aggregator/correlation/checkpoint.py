@@ -152,7 +152,7 @@ def flows(columns: Mapping[str, Column]) -> Flows:
     bits = columns[checkpoint.STATE]
     state = bits.astype(np.uint64) & np.uint64(_KEPT)
     state |= np.uint64(FlowState.LIVE | FlowState.WRITTEN)
-    keys = _keys(rows, bits)
+    keys = stored_keys(rows, bits)
     turned = order_endpoints(keys)
     sound = (bits != 0) & (turned == ((state & FlowState.REVERSED) != 0))
     sound &= (state >> FlowState.SIDES & Sides.BOTH) != 0
@@ -161,8 +161,8 @@ def flows(columns: Mapping[str, Column]) -> Flows:
     return found if sound.all() else found.take(np.flatnonzero(sound))
 
 
-def _keys(rows: NDArray[np.void], bits: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """The keys of rows, their source first."""
+def stored_keys(rows: Mapping[str, Column] | NDArray[np.void], bits: Column) -> NDArray[np.uint8]:
+    """The keys of what is written, their source first; `bits` is the column STATE."""
     endpoints = []
     for side, between, bit in _TRANSLATIONS:
         (address, port), (other, other_port) = _names(side, between)
@@ -174,7 +174,7 @@ def _keys(rows: NDArray[np.void], bits: NDArray[np.uint32]) -> NDArray[np.uint8]
     protocol = rows["protocolIdentifier"]
     flow_id = np.where(np.isin(protocol, ICMP), rows["flowId"], 0).astype(np.uint32)
     way = (bits >> np.uint32(checkpoint.WAY) & 3).astype(np.uint8)
-    tail = np.zeros((len(rows), WAY + GENERATION), dtype=np.uint8)
+    tail = np.zeros((len(bits), WAY + GENERATION), dtype=np.uint8)
     tail[:, 0] = way
     packed: NDArray[np.uint8] = pack_keys(*endpoints, protocol, flow_id, tail)
     return packed

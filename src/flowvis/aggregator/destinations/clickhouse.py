@@ -79,6 +79,28 @@ class Queries:
 
 
 @dataclass(frozen=True)
+class Minutes:
+    """The roll-up by minute."""
+
+    ttl: Duration = option(
+        30 * 86_400.0,
+        doc="How long it is kept, a day at a time; 0: for ever. About 7 bytes for each record",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True)
+class Hours:
+    """The roll-up by hour."""
+
+    ttl: Duration = option(
+        365 * 86_400.0,
+        doc="How long it is kept, a day at a time; 0: for ever. About 2 bytes for each record",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True)
 class SpoolSettings:
     """Records on disk while the store is away."""
 
@@ -124,8 +146,13 @@ class ClickHouse:
     compress: bool = option(True, doc="LZ4 between the aggregator and the server")
     commit_interval: Duration = option(8.0, doc="How often records are written", minimum=1)
     ttl: Duration = option(
-        12 * 3600.0, doc="How long the store keeps records; 0: for ever", minimum=0
+        3 * 86_400.0,
+        doc="How long the store keeps records, from their commit; 0: for ever. Older spans are "
+        "answered by the roll-ups",
+        minimum=0,
     )
+    minutes: Minutes = section(Minutes, doc="The roll-up by minute")
+    hours: Hours = section(Hours, doc="The roll-up by hour")
     max_pending_records: int = option(
         524_288,  # Antrea's number; some 700 bytes each
         doc="Records that wait while the store is away or slow; then the oldest are dropped",
@@ -191,6 +218,8 @@ def _store(settings: ClickHouse, memory_limit: int) -> Store:
             insecure_skip_verify=settings.tls.insecure_skip_verify,
             compress=settings.compress,
             ttl_s=round(settings.ttl),
+            minutes_ttl_s=round(settings.minutes.ttl),
+            hours_ttl_s=round(settings.hours.ttl),
             queries=QuerySettings(
                 queries.username,
                 queries.password,

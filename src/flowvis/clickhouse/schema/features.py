@@ -29,6 +29,11 @@ class Features:
     experimental_low_cardinality: bool
     """LowCardinality must be allowed by a setting."""
 
+    @property
+    def rollups(self) -> bool:
+        """Whether records can be rolled up, each once whatever happens."""
+        return self.deduplication
+
     def left_out(self, ttl_s: int, *, replicated: bool = False) -> list[str]:
         """Say what this server goes without, a line for each; replicas recognise repetitions."""
         lines = []
@@ -42,6 +47,11 @@ class Features:
             lines.append(
                 f"ClickHouse {self.version} cannot recognise a repeated INSERT: "
                 "a retry asks for the batch's records first"
+            )
+        if not self.rollups:
+            lines.append(
+                f"ClickHouse {self.version} cannot recognise a repeated INSERT SELECT:"
+                " no roll-ups (flow_minutes, flow_hours); all questions read records"
             )
         return lines
 

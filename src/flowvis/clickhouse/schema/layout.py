@@ -28,6 +28,10 @@ class TableLayout:
         """Return the engine of a stored table; on a cluster replicated within each shard."""
         return self._engine(name, f"{self.cluster}/{{shard}}", "{replica}")
 
+    def aggregating_merge_tree(self, name: str) -> str:
+        """Return the engine of a stored table whose rows of one key become one."""
+        return self._engine(name, f"{self.cluster}/{{shard}}", "{replica}", "Aggregating")
+
     def shared_merge_tree(self, name: str) -> str:
         """Return the engine of a table that is the same on all servers, of whichever shard."""
         return self._engine(name, self.cluster, "{shard}-{replica}")
@@ -37,8 +41,8 @@ class TableLayout:
         arguments = [f"'{text}'" for text in (self.cluster, self.database, self.own(name))]
         return f"Distributed({', '.join([*arguments, *filter(None, (key,))])})"
 
-    def _engine(self, name: str, where: str, replica: str) -> str:
+    def _engine(self, name: str, where: str, replica: str, kind: str = "") -> str:
         if not self.cluster:
-            return "MergeTree"
+            return f"{kind}MergeTree"
         path = f"/clickhouse/tables/{where}/{self.database}/{name}"
-        return f"ReplicatedMergeTree('{path}', '{replica}')"
+        return f"Replicated{kind}MergeTree('{path}', '{replica}')"

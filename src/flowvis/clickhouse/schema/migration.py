@@ -11,10 +11,11 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema import books
+from flowvis.clickhouse.schema import books, rollups
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.features import Execute, Features
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.retention import Retention
 from flowvis.errors import StoreError
 
 
@@ -25,7 +26,7 @@ class Migration:
     execute: Execute
     layout: TableLayout
     features: Features
-    ttl_s: int
+    kept: Retention
 
     def run(self, *, renew: bool = False) -> None:
         """Create or upgrade; StoreError when the database is newer, or somebody else's.
@@ -43,12 +44,14 @@ class Migration:
                 retryable=False,
             )
         if renew or self.layout.own(schema.TABLE) not in engines:
-            self.execute(schema.create_table(self.layout, self.features, self.ttl_s))
+            self.execute(schema.create_table(self.layout, self.features, self.kept.records_s))
         if renew or self.layout.own(schema.BOOKS) not in engines:
-            self.execute(books.create_books(self.layout, self.features, self.ttl_s))
+            self.execute(books.create_books(self.layout, self.features, self.kept.books_s))
         added = self._add_columns()
-        self._set_ttl(schema.TABLE, schema.ttl_sql)
-        self._set_ttl(schema.BOOKS, books.ttl_sql)
+        self._set_ttl(schema.TABLE, schema.ttl_sql, self.kept.records_s)
+        self._set_ttl(schema.BOOKS, books.ttl_sql, self.kept.books_s)
+        if self.features.rollups:
+            self._keep_rollups(engines, renew=renew)
         self._show(engines, stale=added or digest != self._digest(), renew=renew)
         if (version, digest) != (schema.VERSION, self._digest()):
             self.execute(
@@ -121,15 +124,34 @@ class Migration:
                     raise  # otherwise another aggregator was quicker
         return bool(missing)
 
-    def _columns(self) -> list[str]:
+    def _keep_rollups(self, engines: dict[str, str], *, renew: bool) -> None:
+        """Create the roll-ups, or add the dimensions and measures that are new."""
+        layout = self.layout
+        if renew or rollups.ROLLED not in engines:
+            self.execute(rollups.create_rolled(layout))
+        for rollup in rollups.ROLLUPS:
+            ttl_s = self.kept.of(rollup)
+            if renew or layout.own(rollup.name) not in engines:
+                self.execute(rollups.create(layout, self.features, rollup, ttl_s))
+            if added := rollups.add_columns(layout, rollup, self._columns(rollup.name)):
+                self.execute(added)
+                if layout.cluster:
+                    self.execute(
+                        f"DROP TABLE IF EXISTS {layout.database}.{rollup.name}{layout.everywhere}"
+                    )
+            self._set_ttl(rollup.name, rollups.ttl_sql, ttl_s)
+            if layout.cluster and (renew or added or rollup.name not in engines):
+                self.execute(rollups.over_all(layout, rollup))
+
+    def _columns(self, table: str = schema.TABLE) -> list[str]:
         rows = self.execute(
             f"SELECT name FROM system.columns WHERE database = '{self.layout.database}'"
-            f" AND table = '{self.layout.own(schema.TABLE)}'"
+            f" AND table = '{self.layout.own(table)}'"
         )
         return [str(row[0]) for row in rows]
 
-    def _set_ttl(self, table: str, ttl_sql: Callable[[int], str]) -> None:
-        """Make a table's TTL what the settings say."""
+    def _set_ttl(self, table: str, ttl_sql: Callable[[int], str], ttl_s: int) -> None:
+        """Make a table's TTL what the settings say; 0 keeps all."""
         if not self.features.ttl:
             return
         name = self.layout.own(table)
@@ -139,12 +161,12 @@ class Migration:
         )
         engine = str(next(iter(rows))[0])
         altered = f"{self.layout.database}.{name}{self.layout.everywhere}"
-        if not self.ttl_s:
+        if not ttl_s:
             if " TTL " in engine:
                 self.execute(f"ALTER TABLE {altered} REMOVE TTL")
-        elif f"toIntervalSecond({self.ttl_s})" not in engine:
+        elif f"toIntervalSecond({ttl_s})" not in engine:
             self.execute(
-                f"ALTER TABLE {altered} MODIFY TTL {ttl_sql(self.ttl_s)}"
+                f"ALTER TABLE {altered} MODIFY TTL {ttl_sql(ttl_s)}"
                 " SETTINGS materialize_ttl_after_modify = 0"
             )
 

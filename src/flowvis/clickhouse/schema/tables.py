@@ -15,7 +15,7 @@ from flowvis import checkpoint
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.fields import BY_NAME, FIELDS, EndReason, Field, Kind
+from flowvis.fields import BY_NAME, FIELDS, EndReason, Field, Kind, RuleAction
 
 VERSION = 1
 """Raised with every change that older programs could not write to."""
@@ -177,6 +177,21 @@ _UNANSWERED_SQL = (
     f" AND {DERIVED['reversePacketTotalCount'].sql()} = 0"
 )
 
+DENIED_SQL = (
+    f"(ingressNetworkPolicyRuleAction IN ({RuleAction.DROP}, {RuleAction.REJECT})"
+    f" OR egressNetworkPolicyRuleAction IN ({RuleAction.DROP}, {RuleAction.REJECT}))"
+)
+"""Whether a policy denied the record's connection."""
+ENDED_SQL = f"flowEndReason = {EndReason.END}"
+"""Whether a record is of a connection's end."""
+
+
+def end_sql(end: str) -> str:
+    """Return the number of an end (source, destination): of its Pod, else of its address."""
+    pod = f"cityHash64({end}PodNamespace, {end}PodName)"
+    return f"if({end}PodName = '', cityHash64({end}IPBytes), {pod})"
+
+
 RESIDUAL_CHECKPOINTS = {
     name: f"{name}Residual" for name in (*checkpoint.STARTS, *checkpoint.ENDS, checkpoint.NUMBER)
 }
@@ -281,14 +296,24 @@ def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
     return "\n".join([*parts, *kept(layout, features, ttl_sql(ttl_s) if ttl_s else "")])
 
 
-def kept(layout: TableLayout, features: Features, ttl: str) -> Iterator[str]:
-    """Yield the clauses of a table that batches go to."""
+def kept(
+    layout: TableLayout, features: Features, ttl: str, *, whole_parts: bool = False
+) -> Iterator[str]:
+    """Yield the clauses of a table that batches go to.
+
+    `whole_parts` says that what a part has goes at one time: so nothing is rewritten for it.
+    """
     if features.ttl and ttl:
         yield f"TTL {ttl}"
+    settings = []
     if layout.cluster:
-        yield f"SETTINGS replicated_deduplication_window = {REMEMBERED_BATCHES}"
+        settings.append(f"replicated_deduplication_window = {REMEMBERED_BATCHES}")
     elif features.deduplication:
-        yield f"SETTINGS non_replicated_deduplication_window = {REMEMBERED_BATCHES}"
+        settings.append(f"non_replicated_deduplication_window = {REMEMBERED_BATCHES}")
+    if features.ttl and whole_parts:
+        settings.append("ttl_only_drop_parts = 1")
+    if settings:
+        yield f"SETTINGS {', '.join(settings)}"
 
 
 def create_versions(layout: TableLayout) -> str:

@@ -1,0 +1,453 @@
+"""The roll-ups `flow_minutes` and `flow_hours`: sums of records by who, what and when.
+
+A row has the sums of the records that agree in all dimensions and in the minute or hour of their
+`flowEndSeconds`, which is its `time`. Minutes have what adds up; hours also the peak and the
+distinct ends, which cost most and are asked of long spans. A dimension has the name, type and
+meaning that it has in `flow_records`, so conditions over it are the same.
+
+Records become rows batch by batch. A *roll* is the INSERT SELECT of some batches into one roll-up,
+under a token that makes its repetition harmless. It does no grouping: a record becomes a row of
+which the engine, as it sorts them, makes one for each key (`optimize_on_insert`). That is a quarter
+of what GROUP BY costs, whose keys would be texts. Which batches are of a roll is stored before it
+(`flow_rolled`), so that whoever goes on after a kill repeats the very same one; and that it is
+there is stored after it. So each batch is in each roll-up once.
+
+Partitions are days of insertion, as those of the records: whatever times exporters claim, a batch
+is of one partition, and each table loses whole days.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.features import Features
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.tables import (
+    BATCH_NUMBER,
+    COLUMNS,
+    DENIED_SQL,
+    ENDED_SQL,
+    FIRST_RECORD,
+    INSERTED_SQL,
+    TABLE,
+    UNANSWERED,
+    WRITER,
+    definitions,
+    end_sql,
+    kept,
+)
+
+ROLLED = "flow_rolled"
+"""Which batches are in which roll-up."""
+TIME = "time"
+INSERTED_DAY = "inserted"
+
+ROLL_RECORDS = 250_000
+"""Of one roll, unless one batch has more: what the engine has in memory at once, some 300 bytes
+each."""
+ROLL_BATCHES = 500
+"""Of one roll: its statement names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a roll-up."""
+
+    name: str
+    type: str
+    sql: str
+    """Of a record, over the columns of `flows`."""
+    meaning: str
+    codec: str = "ZSTD(1)"
+
+    @property
+    def ddl(self) -> str:
+        """The column in CREATE TABLE and ADD COLUMN."""
+        return f"{self.name} {self.type} CODEC({self.codec})"
+
+
+def outside_sql(end: str) -> str:
+    """Return whether an end (source, destination) is outside of the cluster, so far as is known."""
+    return f"{end}PodName = '' AND {end}NodeName = ''"
+
+
+NETWORK_BITS = {4: 24, 6: 48}
+"""Of an address outside: what is kept of it, by version."""
+_MAPPED = "unhex('00000000000000000000FFFF')"
+
+
+def network_sql(end: str) -> str:
+    """Return the network of an end that is outside, 16 bytes: /24 (mapped) or /48; else zeros."""
+    address = f"{end}IPBytes"
+    v4, v6 = 12 + NETWORK_BITS[4] // 8, NETWORK_BITS[6] // 8
+    octets = f"if(substring({address}, 1, 12) = {_MAPPED}, {v4}, {v6})"
+    return f"toFixedString(if({outside_sql(end)}, substring({address}, 1, {octets}), ''), 16)"
+
+
+def _dimension(name: str) -> Column:
+    stored = next(column for column in COLUMNS if column.name == name)
+    return Column(name, stored.type, name, stored.field.doc if stored.field else "")
+
+
+def _network(end: str) -> Column:
+    meaning = f"Network of the {end} where that is outside of the cluster (/24, /48); else zeros"
+    return Column(f"{end}NetworkBytes", "FixedString(16)", network_sql(end), meaning)
+
+
+# In the order in which rows are sorted: what decides most of the rest comes first.
+_NAMES = (
+    "sourcePodNamespace", "sourceWorkloadName", "sourcePodName", "sourceNodeName",
+    "destinationPodNamespace", "destinationWorkloadName", "destinationPodName",
+    "destinationNodeName", "destinationTransportPort", "protocolIdentifier",
+    "destinationServicePortName", "destinationServicePort", "sourceWorkloadKind",
+    "destinationWorkloadKind", "flowType", "clusterUUID",
+    *(
+        f"{way}NetworkPolicy{what}"
+        for way in ("ingress", "egress")
+        for what in ("Name", "Namespace", "RuleName", "RuleAction", "Type")
+    ),
+    "egressName", "egressNodeName",
+    "sourceZone", "destinationZone", "sourceRegion", "destinationRegion",
+)  # fmt: skip
+DIMENSIONS: tuple[Column, ...] = (
+    *map(_dimension, _NAMES),
+    _network("source"),
+    _network("destination"),
+)
+"""What both roll-ups tell records apart by, beside the time. New ones go to the end."""
+
+_NUMBER = "T64, ZSTD(1)"
+
+
+def _sum(name: str, sql: str, meaning: str) -> Column:
+    return Column(name, "SimpleAggregateFunction(sum, UInt64)", sql, meaning, _NUMBER)
+
+
+def _count(name: str, condition: str, meaning: str) -> Column:
+    return _sum(name, f"toUInt64({condition})", meaning)
+
+
+def _ends(end: str) -> Column:
+    return Column(
+        f"{end}s",
+        "AggregateFunction(uniqExact, UInt64)",
+        f"initializeAggregation('uniqExactState', {end_sql(end)})",
+        f"Distinct {end}s: Pods, and addresses of what is no Pod (`uniqExactMerge`)",
+    )
+
+
+SUMS: tuple[Column, ...] = (
+    *(
+        _sum(name, name, next(c.field.doc for c in COLUMNS if c.name == name and c.field))
+        for name in (
+            *("octetDeltaCount", "reverseOctetDeltaCount"),
+            *("packetDeltaCount", "reversePacketDeltaCount"),
+        )
+    ),
+    _count("records", "1", "Flow records"),
+    _count("connections", FIRST_RECORD, "Connections begun"),
+    _count("ended", ENDED_SQL, "Connections that ended"),
+    _count("denied", f"{FIRST_RECORD} AND {DENIED_SQL}", "Connections begun that a policy denied"),
+    _count(
+        "unanswered",
+        f"{UNANSWERED} AND NOT {DENIED_SQL}",
+        "Connections that ended without any packet back, not counting those that a policy denied",
+    ),
+)
+"""Measures that add up (`sum`)."""
+
+OTHERS: tuple[Column, ...] = (
+    Column(
+        "peakThroughput",
+        "SimpleAggregateFunction(max, UInt64)",
+        "throughput",
+        "Highest throughput of a single connection, bits/s (`max`)",
+        _NUMBER,
+    ),
+    _ends("source"),
+    _ends("destination"),
+)
+"""Measures that do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """One of the two tables."""
+
+    name: str
+    step_s: int
+    measures: tuple[Column, ...]
+    order: tuple[str, ...]
+    """What rows are sorted by before the dimensions."""
+    option: str
+    """That says how long it is kept."""
+
+    @property
+    def time(self) -> Column:
+        """The column of the minute or hour, of UTC whatever the server's time zone."""
+        seconds = f"intDiv(toUInt32(flowEndSeconds), {self.step_s}) * {self.step_s}"
+        codec = "Delta, ZSTD(1)"
+        return Column(TIME, "DateTime", f"toDateTime({seconds})", "Start of it", codec)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Every column, in the order of the table."""
+        day = Column(INSERTED_DAY, "Date", f"toDate({INSERTED_SQL})", "Day of the records' commit")
+        return (self.time, *DIMENSIONS, *self.measures, day)
+
+    def start_s(self, time_s: int) -> int:
+        """Return the start of the minute or hour that a time is of."""
+        return time_s - time_s % self.step_s
+
+
+MINUTES = Rollup(
+    "flow_minutes",
+    60,
+    SUMS,
+    ("toStartOfHour(time)",),
+    "clickHouse.minutes.ttl",
+)
+HOURS = Rollup("flow_hours", 3600, (*SUMS, *OTHERS), (TIME,), "clickHouse.hours.ttl")
+ROLLUPS: tuple[Rollup, ...] = (MINUTES, HOURS)
+BY_NAME: Mapping[str, Rollup] = {rollup.name: rollup for rollup in ROLLUPS}
+
+SHARD_BY = (
+    "cityHash64(sourcePodNamespace, sourceWorkloadName, destinationPodNamespace,"
+    " destinationWorkloadName)"
+)
+
+
+def create(layout: TableLayout, features: Features, rollup: Rollup, ttl_s: int) -> str:
+    """Write the CREATE TABLE; `ttl_s` 0 keeps rows for ever."""
+    name = layout.own(rollup.name)
+    columns = ",\n    ".join(column.ddl for column in rollup.columns)
+    order = _order(rollup)
+    parts = [
+        f"CREATE TABLE IF NOT EXISTS {layout.database}.{name}{layout.everywhere}",
+        f"(\n    {columns}\n)",
+        f"ENGINE = {layout.aggregating_merge_tree(name)}",
+        f"PARTITION BY {INSERTED_DAY}",
+        f"PRIMARY KEY ({', '.join(order[:4])})",
+        f"ORDER BY ({', '.join(order)})",
+        *kept(layout, features, ttl_sql(ttl_s) if ttl_s else "", whole_parts=True),
+    ]
+    return "\n".join(parts)
+
+
+_BEFORE_TIME = "destinationServicePort"
+"""The dimension after which rows are sorted by time: few differ in what follows."""
+
+
+def _order(rollup: Rollup) -> list[str]:
+    names = [column.name for column in DIMENSIONS]
+    if TIME not in rollup.order:
+        names.insert(names.index(_BEFORE_TIME) + 1, TIME)
+    return [*rollup.order, *names]
+
+
+def add_columns(layout: TableLayout, rollup: Rollup, existing: Iterable[str]) -> str:
+    """Write the ALTER TABLE that adds what an older program's table lacks; "": nothing.
+
+    Rows are told apart by new dimensions as well, which are empty in those that are there.
+    """
+    known = set(existing)
+    missing = [column for column in rollup.columns if column.name not in known]
+    if not missing:
+        return ""
+    changes = [f"ADD COLUMN {column.ddl}" for column in missing]
+    if any(column in DIMENSIONS for column in missing):
+        changes.append(f"MODIFY ORDER BY ({', '.join(_order(rollup))})")
+    table = f"{layout.database}.{layout.own(rollup.name)}{layout.everywhere}"
+    return f"ALTER TABLE {table} {', '.join(changes)}"
+
+
+def ttl_sql(ttl_s: int) -> str:
+    """Return the moment at which the rows of a day go."""
+    return f"toDateTime({INSERTED_DAY} + 1) + toIntervalSecond({ttl_s})"
+
+
+def create_rolled(layout: TableLayout) -> str:
+    """Write the CREATE TABLE of what was rolled: a row when a roll begins, one when it is done."""
+    columns = (
+        "intoTable LowCardinality(String), roll String, writer LowCardinality(String),"
+        " insertedSeconds UInt32, batchNumber UInt16, done UInt8, changed DateTime"
+    )
+    return (
+        f"CREATE TABLE IF NOT EXISTS {layout.database}.{ROLLED}{layout.everywhere} ({columns})"
+        f" ENGINE = {layout.shared_merge_tree(ROLLED)}"
+        " PARTITION BY toYYYYMM(toDateTime(insertedSeconds))"
+        " ORDER BY (intoTable, insertedSeconds, writer, batchNumber, done)"
+    )
+
+
+def over_all(layout: TableLayout, rollup: Rollup) -> str:
+    """Write the CREATE TABLE of what shows all servers' rows."""
+    own = f"{layout.database}.{layout.own(rollup.name)}"
+    engine = layout.distributed(rollup.name, SHARD_BY)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {layout.database}.{rollup.name}{layout.everywhere}"
+        f" AS {own} ENGINE = {engine}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch of records that the store has, or will have."""
+
+    batch_id: BatchId
+    records: int
+    first_s: int
+    """The first of its records' flowEndSeconds."""
+    last_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """Batches that become rows of a roll-up in one INSERT."""
+
+    rollup: Rollup
+    name: str
+    """The same in every attempt."""
+    batches: tuple[StoredBatch, ...]
+
+    @property
+    def records(self) -> int:
+        """How many records it is of."""
+        return sum(batch.records for batch in self.batches)
+
+    @property
+    def token(self) -> str:
+        """By which the engine knows its repetition."""
+        return f"{self.rollup.name}-{self.name}"
+
+
+WHOLE_BLOCK: Mapping[str, int] = {
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "min_insert_block_size_rows": 1 << 40,
+    "min_insert_block_size_bytes": 0,
+    "optimize_on_insert": 1,
+    "async_insert": 0,
+}
+"""Settings of a roll: its rows are one block, hence one part, which is there or is not."""
+
+
+def roll_sql(layout: TableLayout, roll: Roll) -> str:
+    """Write the INSERT SELECT of a roll, which has a batch at least."""
+    columns = roll.rollup.columns
+    values = ", ".join(column.sql for column in columns)
+    where = _chosen(roll.batches)
+    made_of = ", ".join(f"{sql} AS {name}" for name, sql in definitions(values).items())
+    given = f"WITH {made_of} " if made_of else ""
+    return (
+        f"INSERT INTO {layout.database}.{roll.rollup.name}"
+        f" ({', '.join(column.name for column in columns)})"
+        f" {given}SELECT {values} FROM {layout.database}.{TABLE} WHERE {where}"
+    )
+
+
+def _chosen(batches: Sequence[StoredBatch]) -> str:
+    """Return the condition of the batches' records, which reads few parts."""
+    first_s = min(batch.first_s for batch in batches)
+    last_s = max(batch.last_s for batch in batches)
+    inserted = [batch.batch_id.inserted_s for batch in batches]
+    by_writer: dict[str, list[str]] = {}
+    for batch in batches:
+        known = batch.batch_id
+        by_writer.setdefault(known.writer, []).append(f"({known.inserted_s}, {known.number})")
+    ids = " OR ".join(
+        f"({WRITER} = '{writer}'"
+        f" AND (toUInt32({INSERTED_SQL}), {BATCH_NUMBER}) IN ({', '.join(numbers)}))"
+        for writer, numbers in by_writer.items()
+    )
+    return (
+        f"flowEndSeconds BETWEEN toDateTime({first_s}) AND toDateTime({last_s})"
+        f" AND toDate({INSERTED_SQL}) BETWEEN toDate(toDateTime({min(inserted)}))"
+        f" AND toDate(toDateTime({max(inserted)})) AND ({ids})"
+    )
+
+
+def note_sql(layout: TableLayout, roll: Roll, *, done: bool) -> str:
+    """Write the INSERT that notes a roll: that it begins, or that it is done."""
+    rows = ", ".join(
+        f"('{roll.rollup.name}', '{roll.name}', '{batch.batch_id.writer}',"
+        f" {batch.batch_id.inserted_s}, {batch.batch_id.number}, {int(done)}, now())"
+        for batch in roll.batches
+    )
+    return f"INSERT INTO {layout.database}.{ROLLED} VALUES {rows}"
+
+
+def batches_sql(layout: TableLayout, since_s: int) -> str:
+    """Ask which batches of records there are: columns as `read_batches` takes them."""
+    inserted = f"toUInt32({INSERTED_SQL})"
+    return (
+        f"SELECT {WRITER}, {inserted} AS seconds, {BATCH_NUMBER}, count(),"
+        " toUInt32(min(flowEndSeconds)), toUInt32(max(flowEndSeconds))"
+        f" FROM {layout.database}.{TABLE} WHERE {inserted} >= {since_s}"
+        f" GROUP BY {WRITER}, seconds, {BATCH_NUMBER} ORDER BY seconds, {WRITER}, {BATCH_NUMBER}"
+    )
+
+
+def read_batches(rows: Iterable[Sequence[object]]) -> Iterator[StoredBatch]:
+    """Yield what `batches_sql` found."""
+    for writer, inserted_s, number, records, first_s, last_s in rows:
+        batch_id = BatchId(str(writer), _int(inserted_s), _int(number))
+        yield StoredBatch(batch_id, _int(records), _int(first_s), _int(last_s))
+
+
+def rolled_sql(layout: TableLayout, since_s: int) -> str:
+    """Ask which batches are in which roll-ups: columns as `read_rolled` takes them."""
+    return (
+        "SELECT intoTable, writer, insertedSeconds, batchNumber, argMax(roll, done), max(done),"
+        f" toUInt32(max(changed)) FROM {layout.database}.{ROLLED}"
+        f" WHERE insertedSeconds >= {since_s}"
+        " GROUP BY intoTable, writer, insertedSeconds, batchNumber"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is noted of a batch and a roll-up."""
+
+    rollup: str
+    batch_id: BatchId
+    roll: str
+    done: bool
+    changed_s: int
+
+
+def read_rolled(rows: Iterable[Sequence[object]]) -> Iterator[Note]:
+    """Yield what `rolled_sql` found."""
+    for rollup, writer, inserted_s, number, roll, done, changed_s in rows:
+        batch_id = BatchId(str(writer), _int(inserted_s), _int(number))
+        yield Note(str(rollup), batch_id, str(roll), bool(_int(done)), _int(changed_s))
+
+
+def _int(value: object) -> int:
+    return int(str(value))
+
+
+def sums_sql(layout: TableLayout, table: str, from_s: int, to_s: int) -> str:
+    """Ask for the sums of a span of whole steps, of records or of a roll-up, in order of SUMS."""
+    names = [column.name for column in SUMS]
+    if table == TABLE:
+        time, summed = "flowEndSeconds", [column.sql for column in SUMS]
+    else:
+        time, summed = TIME, names
+    values = ", ".join(f"sum({sql})" for sql in summed)
+    made_of = ", ".join(f"{sql} AS {name}" for name, sql in definitions(values).items())
+    given = f"WITH {made_of} " if made_of else ""
+    return (
+        f"{given}SELECT {values} FROM {layout.database}.{table}"
+        f" WHERE {time} >= toDateTime({from_s}) AND {time} < toDateTime({to_s})"
+    )
+
+
+def documentation() -> str:
+    """Return the columns as a Markdown table."""
+    lines = ["| Column | Type | In | Meaning |", "|---|---|---|---|"]
+    minutes = {column.name for column in MINUTES.columns}
+    for column in HOURS.columns:
+        where = "both" if column.name in minutes else "hours"
+        lines.append(f"| {column.name} | {column.type} | {where} | {column.meaning} |")
+    return "\n".join(lines) + "\n"

@@ -2,25 +2,29 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tools.dashboards import variables
 from tools.dashboards.chosen import ALL_WRITTEN, CHOICES, NOTHING
-from tools.dashboards.labels import Label
 from tools.dashboards.page import Page
 from tools.dashboards.pages import PAGES
 from tools.dashboards.panels import Panel
-from tools.dashboards.queries import OTHERS, Distinct, Ranked, Records, Series, Share, Totals
+from tools.dashboards.queries import OTHERS, Ranked, Records, Series, Totals
 
 from aggregator.records import records
 from clickhouse.asking import carry_out
 from clickhouse.samples import STORED
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.rollups import ROLLUPS, WHOLE_BLOCK, Roll, batches_sql, read_batches, roll_sql
+from flowvis.clickhouse.schema.rollups import (
+    ROLLUPS,
+    WHOLE_BLOCK,
+    Roll,
+    batches_sql,
+    read_batches,
+    roll_sql,
+)
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.filters import parse
@@ -112,7 +116,7 @@ def found(store: Store, sql: str, look: Looked) -> list[dict[str, Any]]:
 
 
 def asked(
-    store: Store, look: Looked, about: Records, measure: str, by: str = "", interval: str = ""
+    store: Store, look: Looked, about: Records, measure: str, *, by: str = "", interval: str = ""
 ) -> dict[str, Any]:
     """Ask the question layer the same, of the range to the second."""
     chosen = condition(parse(look.replaced(about.written)))
@@ -148,7 +152,7 @@ def _compare_ranked(store: Store, asks: Ranked, look: Looked) -> None:
     rows = found(store, asks.sql, look)
     names, titles = _dimensions(asks.labels), [column.title for column in asks.columns]
     measures = ",".join(column.measure for column in asks.columns)
-    answer = asked(store, look, asks.records, measures, names)
+    answer = asked(store, look, asks.records, measures, by=names)
     if asks.others or len(rows) < asks.limit:
         assert sum(row[titles[0]] for row in rows) == pytest.approx(answer["total"][0])
     if not names:
@@ -165,7 +169,7 @@ def _compare_series(store: Store, asks: Series, look: Looked) -> None:
     rows = found(store, asks.sql, look)
     step = 3600 if look.to_s - look.from_s >= 12 * 3600 else look.interval_s
     measure, name = asks.column.measure, _dimensions([asks.label] if asks.label else [])
-    answer = asked(store, look, asks.records, measure, name, f"{step}s")
+    answer = asked(store, look, asks.records, measure, by=name, interval=f"{step}s")
     given: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
         given[row["series"]][row["time"]] = row["Value"]

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
 
+from flowvis.clickhouse.schema.tables import ENDED_SQL
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
 from flowvis.clickhouse.statement import bind
 from flowvis.filters import parse
 from flowvis.filters.sql import condition
 from flowvis.questions.dimensions import Part, defined, key_sql, parts_of
-from flowvis.questions.measures import BY_NAME, ENDED_SQL, Measure
+from flowvis.questions.measures import BY_NAME, Measure
 from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
 from tools.dashboards.labels import Label
@@ -231,7 +232,9 @@ class Series:
             "SELECT *, row_number() OVER (ORDER BY total DESC, name) AS place\n"
             f"FROM {_inside(grouped)}\nWHERE total > 0"
         )
-        every = "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
+        every = (
+            "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
+        )
         each = (
             f"SELECT if(place > {self.limit}, '{OTHERS}', toString(name)) AS series,"
             f" arrayJoin({every}) AS slot, points[slot] AS n\nFROM {_inside(placed)}"
@@ -327,9 +330,7 @@ class Active:
     @property
     def sql(self) -> str:
         """The statement."""
-        recent = (
-            f"flowEndSeconds >= $__toTime - {self._RECENT_S} AND flowEndSeconds < $__toTime"
-        )
+        recent = f"flowEndSeconds >= $__toTime - {self._RECENT_S} AND flowEndSeconds < $__toTime"
         conditions = "\n    AND ".join([recent, *self.records.conditions])
         connection = BY_NAME["live"].arguments
         return (

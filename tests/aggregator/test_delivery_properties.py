@@ -442,6 +442,22 @@ def test_a_file_of_checkpoints_does_as_well() -> None:
     run_state_machine_as_test(WithoutStore, settings=tried(30))
 
 
+def test_a_connection_that_was_forgotten_goes_on_from_its_last_record() -> None:
+    """Its records are numbered anew, and begin earlier when the other half comes."""
+    machine = Delivery()
+    machine.begin(["halves"] * 3)
+    machine.pass_time(400_000)  # sessions are not young any more
+    machine.traffic(which=2, octets=6, reply=7, nodes=(1,), send=True)
+    machine.write(91_000)  # as a half, and it is forgotten
+    machine.commit(answers=True)
+    assert not len(machine.aggregator.table)
+    machine.traffic(which=2, octets=8, reply=7, nodes=(1, 0), send=True)
+    machine.write(61_000)
+    machine.commit(answers=False)
+    machine.nothing_is_stored_twice()
+    machine.teardown()
+
+
 class Crowded(Delivery):
     """Fewer rows than connections: what finds no room is named, and nothing is counted twice."""
 

@@ -141,7 +141,7 @@ async def test_a_connection_stays_in_its_partition_and_order(broker: Broker) -> 
     await producer.stop()
 
 
-async def test_protobuf_is_a_third_of_json(broker: Broker) -> None:
+async def test_protobuf_is_small(broker: Broker) -> None:
     topic = await broker.make_topic("protobuf", 1)
     batch = records(SOME, SOME | {"octetTotalCount": 9}, fields=STORED)
     await sent(chosen(broker, topic, recordFormat="Protobuf"), batch)

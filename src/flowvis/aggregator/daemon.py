@@ -46,7 +46,7 @@ from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.rows import ROW_BYTES
 from flowvis.aggregator.correlator import Correlator, Destination
-from flowvis.aggregator.destinations.clickhouse import store_of
+from flowvis.aggregator.destinations.clickhouse import rollups_of, store_of
 from flowvis.aggregator.destinations.kind import Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.table import KINDS, DestinationSettings
@@ -55,6 +55,7 @@ from flowvis.aggregator.explanations import Explanations
 from flowvis.aggregator.last_words import LastWords
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
+from flowvis.aggregator.network_names import network_names
 from flowvis.aggregator.quarantine import Quarantine
 from flowvis.aggregator.replica import GivingBack, Replica, Taking
 from flowvis.aggregator.reporters import NodeReports, by_node, nodes_of
@@ -70,6 +71,7 @@ from flowvis.clickhouse.history import BookHistory
 from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.statement import COMPOSED_LENGTH
 from flowvis.clickhouse.store import Store
+from flowvis.filters import networks
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.sources.files import InventoryFiles
@@ -157,6 +159,7 @@ class Aggregator:
         self._inventory = Inventory(report=log.warning)
         self._policies = Policies(report=log.warning, known_from_ms=now_ms())
         self._egresses = Egresses()
+        networks.enforce(network_names(settings.networks))
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._ranges = Ranges(self._inventory, BY_THE_PODS)
@@ -200,6 +203,7 @@ class Aggregator:
             policies=self._policies,
             egresses=self._egresses,
         )
+        self._completer.with_uids = settings.with_uids
         self.correlator = Correlator(
             self.table,
             self._completer,
@@ -359,8 +363,9 @@ class Aggregator:
             "inactiveFlowRecordTimeout": self._retime,
             "correlationTimeout": self._retime,
             "recordContents": self._change_contents,
-            **{slot.key: self.destinations.apply for slot in slots(DestinationSettings)},
+            **{slot.key: self._change_destinations for slot in slots(DestinationSettings)},
             "clusterID": self._name_cluster,
+            "networks": self._name_networks,
             "listen.maxSessions": self._admit,
             "listen.maxSessionsPerAddress": self._admit,
             "log": configure_as,
@@ -372,9 +377,16 @@ class Aggregator:
     async def _change_contents(self, settings: AggregatorSettings) -> None:
         self._completer.pod_labels = settings.record_contents.pod_labels
 
+    async def _change_destinations(self, settings: AggregatorSettings) -> None:
+        self._completer.with_uids = settings.with_uids
+        await self.destinations.apply(settings)
+
     async def _name_cluster(self, settings: AggregatorSettings) -> None:
         self._identity.configured = settings.cluster_id
         await self.destinations.apply(settings)
+
+    async def _name_networks(self, settings: AggregatorSettings) -> None:
+        networks.enforce(network_names(settings.networks))
 
     async def _admit(self, settings: AggregatorSettings) -> None:
         listen = settings.listen
@@ -456,6 +468,7 @@ class Aggregator:
             "sessions": self._sessions(),
             "nodes": self._nodes(),
             "destinations": self.destinations.as_dicts(),
+            "rollups": rollups_of(self.destinations.current("clickhouse")),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",
@@ -495,6 +508,7 @@ class Aggregator:
                 "records": node.records,
                 **node.acknowledgement(),
                 "missing": node.missing(),
+                "missedLastSeconds": node.missed_ago_s(now),
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
             for node in self._node_reports()

@@ -59,7 +59,8 @@ class Records:
             [self.range.condition(), *(f"({text})" for text in conditions if text not in {"", "1"})]
         )
         text = f"SELECT {', '.join(columns)} FROM {TABLE} WHERE {wanted} {tail}".rstrip()
-        made_of = ", ".join(f"{sql} AS {name}" for name, sql in definitions(text).items())
+        aliases = self.condition.networks.definitions(text) | definitions(text)
+        made_of = ", ".join(f"{sql} AS {name}" for name, sql in aliases.items())
         return Statement(
             f"WITH {made_of} {text}" if made_of else text,
             {**self.condition.parameters, **(parameters or {})},

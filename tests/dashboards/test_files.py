@@ -14,6 +14,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from tools.dashboards.__main__ import files, main
 from tools.dashboards.chosen import ALL_WRITTEN, CHOICES
+from tools.dashboards.looked import ALL, Looked
 from tools.dashboards.manifests import LABEL
 from tools.dashboards.page import Page
 from tools.dashboards.pages import PAGES
@@ -23,8 +24,6 @@ from tools.dashboards.sources import CLICKHOUSE_PLUGIN
 from deploy.rendered import DEPLOY, ROOT, objects, of, workload
 from flowvis.filters import parse
 from flowvis.filters.vocabulary import expression
-
-from .grafana import ALL, Looked
 
 CORE = {
     "bargauge", "dashlist", "nodeGraph", "piechart", "row", "stat", "table", "text", "timeseries",

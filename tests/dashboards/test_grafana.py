@@ -1,8 +1,7 @@
 """What these tests take for Grafana's and the data source's work, by their documented examples."""
 
 import pytest
-
-from .grafana import ALL, Looked
+from tools.dashboards.looked import ALL, Looked
 
 LOOK = Looked(
     1_415_792_726,

@@ -1,5 +1,6 @@
 """Every panel's query on a real engine, and what it finds against the question layer's answer."""
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from tools.dashboards.chosen import ALL_WRITTEN, CHOICES, NOTHING
+from tools.dashboards.looked import ALL, Looked, Value
 from tools.dashboards.page import Page
 from tools.dashboards.pages import PAGES
 from tools.dashboards.panels import Panel
@@ -15,23 +17,14 @@ from tools.dashboards.queries import OTHERS, Ranked, Records, Series, Totals
 from aggregator.records import records
 from clickhouse.asking import carry_out
 from clickhouse.samples import STORED
+from flowvis.clickhouse.rollups import Roller
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.rollups import (
-    ROLLUPS,
-    WHOLE_BLOCK,
-    Roll,
-    batches_sql,
-    read_batches,
-    roll_sql,
-)
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.filters import parse
 from flowvis.filters.sql import condition
 from flowvis.questions.table import TableQuestion
 
-from .grafana import ALL, Looked, Value
 from .traffic import connections
 
 pytestmark = pytest.mark.clickhouse
@@ -77,12 +70,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         *connections(500, 2, NOW_S - 6 * 3600, NOW_S),
     ]
     store.insert(records(*rows, fields=STORED), BatchId("test", NOW_S, 0))
+    asyncio.run(Roller(store, "test").look(everything=True))
     execute: Any = store._execute  # type: ignore[attr-defined]
-    layout = TableLayout(DATABASE)
-    batches = tuple(read_batches(execute(batches_sql(layout, 0))))
-    whole = ", ".join(f"{name} = {value}" for name, value in WHOLE_BLOCK.items())
-    for rollup in ROLLUPS:
-        execute(f"{roll_sql(layout, Roll(rollup, 'all', batches))} SETTINGS {whole}")
     _write_books(execute)
     yield store
     store.close()

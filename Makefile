@@ -47,6 +47,7 @@ references: $(VENV)/.test  ## a part of the tests again, on the leaves' plain-Py
 docs: $(VENV)/.test  ## write the generated files of docs/ and deploy/ anew
 	@$(BIN)/python -m tools.docs
 	@$(BIN)/python -m tools.manifests
+	@$(BIN)/python -m tools.dashboards
 
 bench: $(VENV)/.test  ## every benchmark, one JSON object a line
 	@for name in $$($(BIN)/python -m benchmarks --list); do $(BIN)/python -m benchmarks $$name --json; done

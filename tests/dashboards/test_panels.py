@@ -1,33 +1,30 @@
 """Every panel's query on a real engine, and what it finds against the question layer's answer."""
 
+import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tools.dashboards import variables
 from tools.dashboards.chosen import ALL_WRITTEN, CHOICES, NOTHING
-from tools.dashboards.labels import Label
+from tools.dashboards.looked import ALL, Looked, Value
 from tools.dashboards.page import Page
 from tools.dashboards.pages import PAGES
 from tools.dashboards.panels import Panel
-from tools.dashboards.queries import OTHERS, Distinct, Ranked, Records, Series, Share, Totals
+from tools.dashboards.queries import OTHERS, Ranked, Records, Series, Totals
 
 from aggregator.records import records
 from clickhouse.asking import carry_out
 from clickhouse.samples import STORED
+from flowvis.clickhouse.rollups import Roller
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.rollups import ROLLUPS, WHOLE_BLOCK, Roll, batches_sql, read_batches, roll_sql
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.filters import parse
 from flowvis.filters.sql import condition
 from flowvis.questions.table import TableQuestion
 
-from .grafana import ALL, Looked, Value
 from .traffic import connections
 
 pytestmark = pytest.mark.clickhouse
@@ -73,12 +70,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         *connections(500, 2, NOW_S - 6 * 3600, NOW_S),
     ]
     store.insert(records(*rows, fields=STORED), BatchId("test", NOW_S, 0))
+    asyncio.run(Roller(store, "test").look(everything=True))
     execute: Any = store._execute  # type: ignore[attr-defined]
-    layout = TableLayout(DATABASE)
-    batches = tuple(read_batches(execute(batches_sql(layout, 0))))
-    whole = ", ".join(f"{name} = {value}" for name, value in WHOLE_BLOCK.items())
-    for rollup in ROLLUPS:
-        execute(f"{roll_sql(layout, Roll(rollup, 'all', batches))} SETTINGS {whole}")
     _write_books(execute)
     yield store
     store.close()
@@ -112,7 +105,7 @@ def found(store: Store, sql: str, look: Looked) -> list[dict[str, Any]]:
 
 
 def asked(
-    store: Store, look: Looked, about: Records, measure: str, by: str = "", interval: str = ""
+    store: Store, look: Looked, about: Records, measure: str, *, by: str = "", interval: str = ""
 ) -> dict[str, Any]:
     """Ask the question layer the same, of the range to the second."""
     chosen = condition(parse(look.replaced(about.written)))
@@ -148,7 +141,7 @@ def _compare_ranked(store: Store, asks: Ranked, look: Looked) -> None:
     rows = found(store, asks.sql, look)
     names, titles = _dimensions(asks.labels), [column.title for column in asks.columns]
     measures = ",".join(column.measure for column in asks.columns)
-    answer = asked(store, look, asks.records, measures, names)
+    answer = asked(store, look, asks.records, measures, by=names)
     if asks.others or len(rows) < asks.limit:
         assert sum(row[titles[0]] for row in rows) == pytest.approx(answer["total"][0])
     if not names:
@@ -165,7 +158,7 @@ def _compare_series(store: Store, asks: Series, look: Looked) -> None:
     rows = found(store, asks.sql, look)
     step = 3600 if look.to_s - look.from_s >= 12 * 3600 else look.interval_s
     measure, name = asks.column.measure, _dimensions([asks.label] if asks.label else [])
-    answer = asked(store, look, asks.records, measure, name, f"{step}s")
+    answer = asked(store, look, asks.records, measure, by=name, interval=f"{step}s")
     given: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
         given[row["series"]][row["time"]] = row["Value"]

@@ -46,7 +46,10 @@ PODS = [
 
 AGGREGATOR, CLICKHOUSE = "flow-aggregator/aggregator", "flow-visibility/clickhouse"
 GRAFANA, DNS = "flow-visibility/grafana", "kube-system/dns"
-STORES = ("", "overlays/clickhouse", "overlays/clickhouse-operator", "overlays/prometheus")
+STORES = (
+    "", "overlays/clickhouse", "overlays/clickhouse-operator", "overlays/grafana",
+    "overlays/prometheus",
+)  # fmt: skip
 WITHOUT = tuple(each for each in DEPLOYED if each not in STORES)
 ELSEWHERE = tuple(each for each in DEPLOYED if each != "overlays/collector")
 WITHOUT_KAFKA = tuple(each for each in DEPLOYED if each != "overlays/kafka")

@@ -1,7 +1,7 @@
 """What is asked of the books (`flow_books`): whether records are missing, where and why."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flowvis.clickhouse.schema.books import EXPORTER, What
 from flowvis.clickhouse.schema.tables import BOOKS
@@ -27,7 +27,7 @@ def _harmless() -> str:
     return " OR ".join(f"({each})" for each in found) or "0"
 
 
-def _list(words: list[str]) -> str:
+def _list(words: Sequence[str]) -> str:
     quoted = ", ".join(f"'{word}'" for word in words)
     return f"({quoted})"
 

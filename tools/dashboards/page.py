@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from grafana_foundation_sdk.builders import dashboard as sdk
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
+
 from tools.dashboards.panels import WIDTH, Panel
 from tools.dashboards.variables import Variable
 

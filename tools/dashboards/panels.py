@@ -17,10 +17,13 @@ from grafana_foundation_sdk.builders import (
     timeseries,
 )
 from grafana_foundation_sdk.builders import dashboard as sdk
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.nodegraph import ArcOption
 from grafana_foundation_sdk.models.piechart import PieChartLegendValues, PieChartType
 from grafana_foundation_sdk.models.text import TextMode
+
 from tools.dashboards.queries import Graph, Ranked, Series, Written
 from tools.dashboards.sources import CLICKHOUSE, PROMETHEUS, SERIES, TABLE, ClickHouseQuery, Metric
 
@@ -82,7 +85,7 @@ class Panel:
             panel.datasource(PROMETHEUS).with_target(metric.query(chr(ord("A") + place)))
         if self.console is not None:
             link = sdk.DashboardLink("In the console").type(model.DashboardLinkType.LINK)
-            panel.links([link.url(self.console.address).target_blank(True)])  # noqa: FBT003
+            panel.links([link.url(self.console.address).target_blank(True)])
         return panel
 
     def _made(self) -> Built:
@@ -283,9 +286,7 @@ class Rows(Panel):
         for column in self.gauges:
             look = {"type": "gauge", "mode": "gradient", "valueDisplayMode": "text"}
             of(column).append(model.DynamicConfigValue("custom.cellOptions", look))
-            of(column).append(
-                model.DynamicConfigValue("color", {"mode": "continuous-BlPu"})
-            )
+            of(column).append(model.DynamicConfigValue("color", {"mode": "continuous-BlPu"}))
             of(column).append(model.DynamicConfigValue("min", 0))
         for column, name in self.names.items():
             of(column).append(model.DynamicConfigValue("displayName", name))
@@ -323,7 +324,7 @@ class Network(Panel):
         return [("nodes", self.asks.nodes, TABLE), ("edges", self.asks.edges, TABLE)]
 
     def _made(self) -> Built:
-        arcs = [
+        arcs: list[Builder[ArcOption]] = [
             nodegraph.ArcOption().field("arc__denied").color("red"),
             nodegraph.ArcOption().field("arc__allowed").color("green"),
         ]

@@ -8,18 +8,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
 
+from flowvis.clickhouse.schema.tables import ENDED_SQL
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
 from flowvis.clickhouse.statement import bind
 from flowvis.filters import parse
+from flowvis.filters.networks import NetworkNames
 from flowvis.filters.sql import condition
 from flowvis.questions.dimensions import Part, defined, key_sql, parts_of
-from flowvis.questions.measures import BY_NAME, ENDED_SQL, Measure
+from flowvis.questions.measures import BY_NAME, Measure
 from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
 from tools.dashboards.labels import Label
 from tools.dashboards.measured import rolled_state
 from tools.dashboards.ranges import RECORDS, TABLES, FlowTable
 
+_UNNAMED = NetworkNames()
+"""Networks' names are in the aggregator's configuration, and Grafana does not ask the aggregator."""
 OTHERS = "others"
 """What is not among the largest, together."""
 
@@ -154,7 +158,7 @@ def _grouped(labels: Sequence[Label], columns: Sequence[Column], records: Record
     merged = [f"{each.of.merged_sql(f'm{n}')} AS v{n}" for n, each in enumerate(columns)]
     inner = united(records, parts, [each.of for each in columns])
     return (
-        f"WITH {defined(parts, sqls)}\nSELECT {', '.join([*names, *merged])}\n"
+        f"WITH {defined(parts, sqls, _UNNAMED)}\nSELECT {', '.join([*names, *merged])}\n"
         f"FROM {_inside(inner)}\nGROUP BY {', '.join(f'l{n}' for n in range(len(labels)))}"
     )
 
@@ -226,12 +230,14 @@ class Series:
             f"FROM {_inside(united(self.records, parts, [measure], slots=True))}\nGROUP BY name"
         )
         if parts:
-            grouped = f"WITH {defined(parts, [name])}\n{grouped}"
+            grouped = f"WITH {defined(parts, [name], _UNNAMED)}\n{grouped}"
         placed = (
             "SELECT *, row_number() OVER (ORDER BY total DESC, name) AS place\n"
             f"FROM {_inside(grouped)}\nWHERE total > 0"
         )
-        every = "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
+        every = (
+            "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
+        )
         each = (
             f"SELECT if(place > {self.limit}, '{OTHERS}', toString(name)) AS series,"
             f" arrayJoin({every}) AS slot, points[slot] AS n\nFROM {_inside(placed)}"
@@ -311,7 +317,7 @@ class Distinct:
             f"SELECT uniqExactArray(arrayFilter(x -> x != '', [{values}])) AS `{self.title}`\n"
             f"FROM {_inside(united(self.records, parts, ()))}"
         )
-        return query([*ranges.definitions(steps=False), defined(parts, sqls)], body)
+        return query([*ranges.definitions(steps=False), defined(parts, sqls, _UNNAMED)], body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,9 +333,7 @@ class Active:
     @property
     def sql(self) -> str:
         """The statement."""
-        recent = (
-            f"flowEndSeconds >= $__toTime - {self._RECENT_S} AND flowEndSeconds < $__toTime"
-        )
+        recent = f"flowEndSeconds >= $__toTime - {self._RECENT_S} AND flowEndSeconds < $__toTime"
         conditions = "\n    AND ".join([recent, *self.records.conditions])
         connection = BY_NAME["live"].arguments
         return (

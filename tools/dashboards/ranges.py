@@ -21,7 +21,7 @@ RECORDS_AGE_S = 6 * 3600
 """If they begin not longer ago; earlier ones are of whole minutes."""
 MINUTES_AGE_S = 29 * 86_400
 """What is longer ago is of whole hours."""
-MINUTES_LAG_S = 300
+MINUTES_LAG_S = 900
 HOURS_LAG_S = 90 * 60
 """How far each may be behind, as rolling is no hurry: what is later is asked of the finer one."""
 HOURLY_S = 12 * 3600

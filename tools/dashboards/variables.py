@@ -1,4 +1,4 @@
-"""The variables of dashboards: the data source, what is chosen, how ends are called, the console."""
+"""The variables of dashboards: data sources, what is chosen, how ends are called, the console."""
 
 from grafana_foundation_sdk.builders import dashboard as sdk
 from grafana_foundation_sdk.models import dashboard as model

@@ -1,4 +1,4 @@
-"""Panels that several dashboards have: who sends how much to whom, forth and back, and over time."""
+"""Panels that several dashboards have: who sends how much to whom, both ways, and over time."""
 
 from collections.abc import Iterator
 
@@ -57,7 +57,10 @@ def rates(
 ) -> Iterator[Panel]:
     """Yield what passes from sources to destinations and back, over time."""
     pair = together("Pair", source, destination)
-    for title, measure in (("Throughput", "throughput"), ("Reverse throughput", "reverseThroughput")):
+    for title, measure in (
+        ("Throughput", "throughput"),
+        ("Reverse throughput", "reverseThroughput"),
+    ):
         yield Lines(
             title=f"{title} of {what}",
             about="The 15 largest, and all others together",

@@ -17,10 +17,14 @@ PAGE = Page(
     "Flows: node to node",
     "How much passes between nodes and stays on each",
     [
-        Row("Cumulative", [*pairs("node to node", NODES, FROM, TO, BY),
-                           graph("node to node", NODES, FROM, TO)]),
-        Row("Throughput", [*rates("node to node", NODES, FROM, TO, BY),
-                           *ends("node", NODES, FROM, TO, BY)]),
+        Row(
+            "Cumulative",
+            [*pairs("node to node", NODES, FROM, TO, BY), graph("node to node", NODES, FROM, TO)],
+        ),
+        Row(
+            "Throughput",
+            [*rates("node to node", NODES, FROM, TO, BY), *ends("node", NODES, FROM, TO, BY)],
+        ),
         Row(
             "Shares",
             [
@@ -30,4 +34,4 @@ PAGE = Page(
         ),
     ],
     [variables.store(), *(variables.of(each) for each in CHOSEN), variables.console()],
-)  # fmt: skip
+)

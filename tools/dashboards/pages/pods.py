@@ -14,20 +14,42 @@ PAGE = Page(
     "Flows: Pod to Pod",
     "Who inside of the cluster talks to whom, how much and how fast",
     [
-        Row("Cumulative", [*pairs("Pod to Pod", INSIDE, SOURCE, DESTINATION),
-                           graph("Pod to Pod", INSIDE, SOURCE, DESTINATION)]),
-        Row("Throughput", [*rates("Pod to Pod", INSIDE, SOURCE, DESTINATION),
-                           *ends("Pod", INSIDE, SOURCE, DESTINATION)]),
+        Row(
+            "Cumulative",
+            [
+                *pairs("Pod to Pod", INSIDE, SOURCE, DESTINATION),
+                graph("Pod to Pod", INSIDE, SOURCE, DESTINATION),
+            ],
+        ),
+        Row(
+            "Throughput",
+            [
+                *rates("Pod to Pod", INSIDE, SOURCE, DESTINATION),
+                *ends("Pod", INSIDE, SOURCE, DESTINATION),
+            ],
+        ),
         Row(
             "Namespaces",
             [
-                shares("Cumulative bytes of source namespaces", INSIDE,
-                       label("Namespace", "src.namespace"), "src.namespace"),
-                shares("Cumulative bytes of destination namespaces", INSIDE,
-                       label("Namespace", "dst.namespace"), "dst.namespace"),
+                shares(
+                    "Cumulative bytes of source namespaces",
+                    INSIDE,
+                    label("Namespace", "src.namespace"),
+                    "src.namespace",
+                ),
+                shares(
+                    "Cumulative bytes of destination namespaces",
+                    INSIDE,
+                    label("Namespace", "dst.namespace"),
+                    "dst.namespace",
+                ),
             ],
         ),
     ],
-    [variables.store(), *(variables.of(each) for each in COMMON), variables.level(),
-     variables.console()],
-)  # fmt: skip
+    [
+        variables.store(),
+        *(variables.of(each) for each in COMMON),
+        variables.level(),
+        variables.console(),
+    ],
+)

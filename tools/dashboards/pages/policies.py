@@ -17,7 +17,10 @@ VERDICTS = {
     "allowed": "green", "dropped": "red", "rejected": "red", "unenforced": "orange",
     "none": "text",
 }  # fmt: skip
-_KINDS = "['K8s NetworkPolicy', 'Antrea NetworkPolicy', 'Antrea ClusterNetworkPolicy', 'ClusterNetworkPolicy']"
+_KINDS = (
+    "['K8s NetworkPolicy', 'Antrea NetworkPolicy', 'Antrea ClusterNetworkPolicy',"
+    " 'ClusterNetworkPolicy']"
+)
 
 
 def kind(way: str) -> Label:
@@ -94,26 +97,54 @@ PAGE = Page(
         Row(
             "",
             [
-                Stat(title="Connections under a policy", about="A policy decided at one of the ends",
-                     asks=Totals((Column("Connections", "connections"),), DECIDED), width=6,
-                     console=explored(DECIDED, "connections")),
-                Stat(title="Denied", about="Dropped or rejected, each connection once",
-                     asks=Totals((Column("Denied", "denied"),), DECIDED), width=6,
-                     thresholds=((1, "red"),), console=explored(DECIDED, "denied")),
-                Stat(title="Connections without a policy", about="None decided at either end",
-                     asks=Totals((Column("Connections", "connections"),), UNCOVERED), width=6,
-                     console=explored(UNCOVERED, "connections")),
-                Stat(title="Bytes without a policy", about="None decided at either end; both directions",
-                     asks=Totals((Column("Bytes", "bothOctets"),), UNCOVERED), width=6,
-                     unit=OCTETS, console=explored(UNCOVERED, "bothOctets")),
+                Stat(
+                    title="Connections under a policy",
+                    about="A policy decided at one of the ends",
+                    asks=Totals((Column("Connections", "connections"),), DECIDED),
+                    width=6,
+                    console=explored(DECIDED, "connections"),
+                ),
+                Stat(
+                    title="Denied",
+                    about="Dropped or rejected, each connection once",
+                    asks=Totals((Column("Denied", "denied"),), DECIDED),
+                    width=6,
+                    thresholds=((1, "red"),),
+                    console=explored(DECIDED, "denied"),
+                ),
+                Stat(
+                    title="Connections without a policy",
+                    about="None decided at either end",
+                    asks=Totals((Column("Connections", "connections"),), UNCOVERED),
+                    width=6,
+                    console=explored(UNCOVERED, "connections"),
+                ),
+                Stat(
+                    title="Bytes without a policy",
+                    about="None decided at either end; both directions",
+                    asks=Totals((Column("Bytes", "bothOctets"),), UNCOVERED),
+                    width=6,
+                    unit=OCTETS,
+                    console=explored(UNCOVERED, "bothOctets"),
+                ),
             ],
         ),
         Row("Rules", [_rules("ingress"), _rules("egress")]),
-        Row("Flows with a policy", [graph("flows with a policy", DECIDED, SOURCE, DESTINATION),
-                                    _shares("ingress"), _shares("egress")]),
+        Row(
+            "Flows with a policy",
+            [
+                graph("flows with a policy", DECIDED, SOURCE, DESTINATION),
+                _shares("ingress"),
+                _shares("egress"),
+            ],
+        ),
         Row("Allowed", [_lines("ingress", denied=False), _lines("egress", denied=False)]),
         Row("Denied", [_lines("ingress", denied=True), _lines("egress", denied=True)]),
     ],
-    [variables.store(), *(variables.of(each) for each in CHOSEN), variables.level(),
-     variables.console()],
-)  # fmt: skip
+    [
+        variables.store(),
+        *(variables.of(each) for each in CHOSEN),
+        variables.level(),
+        variables.console(),
+    ],
+)

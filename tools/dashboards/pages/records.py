@@ -21,7 +21,8 @@ _EVERY = "greatest($__interval_s, 60)"
 COUNT = Written(f"SELECT count() AS `Flow records`\nFROM {FLOWS}\nWHERE {_WHERE}")
 OVER_TIME = Written(
     f"SELECT toDateTime(intDiv(toUInt32(flowEndSeconds), {_EVERY}) * {_EVERY}) AS time,"
-    f" 'Records' AS series, count() AS Value\nFROM {FLOWS}\nWHERE {_WHERE}\nGROUP BY time\nORDER BY time"
+    f" 'Records' AS series, count() AS Value\nFROM {FLOWS}\nWHERE {_WHERE}\n"
+    "GROUP BY time\nORDER BY time"
 )
 NEWEST = Written(
     f"SELECT {', '.join(FLOWS_COLUMNS)}\nFROM {FLOWS}\nWHERE {_WHERE}\n"
@@ -77,17 +78,44 @@ PAGE = Page(
         Row(
             "",
             [
-                Stat(title="Flow records count", about="Records of the range", asks=COUNT, width=6,
-                     height=6, console=listed(ALL)),
-                Lines(title="Flow records count over time", about="Records in each interval",
-                      written=OVER_TIME, unit="short", bars=True, stacked=False, width=18,
-                      height=6, console=listed(ALL)),
-                Rows(title="Flow records table", about="The newest first", asks=NEWEST, width=24,
-                     height=20, units=_units(), mapped=MEANINGS, names=NAMES, console=listed(ALL)),
+                Stat(
+                    title="Flow records count",
+                    about="Records of the range",
+                    asks=COUNT,
+                    width=6,
+                    height=6,
+                    console=listed(ALL),
+                ),
+                Lines(
+                    title="Flow records count over time",
+                    about="Records in each interval",
+                    written=OVER_TIME,
+                    unit="short",
+                    bars=True,
+                    stacked=False,
+                    width=18,
+                    height=6,
+                    console=listed(ALL),
+                ),
+                Rows(
+                    title="Flow records table",
+                    about="The newest first",
+                    asks=NEWEST,
+                    width=24,
+                    height=20,
+                    units=_units(),
+                    mapped=MEANINGS,
+                    names=NAMES,
+                    console=listed(ALL),
+                ),
             ],
         ),
     ],
-    [variables.store(), *(variables.of(each) for each in COMMON),
-     variables.limit(LIMIT, (100, 1000, 10_000), 1000), *variables.ad_hoc(f"default.{FLOWS}"),
-     variables.console()],
-)  # fmt: skip
+    [
+        variables.store(),
+        *(variables.of(each) for each in COMMON),
+        variables.limit(LIMIT, (100, 1000, 10_000), 1000),
+        *variables.ad_hoc(f"default.{FLOWS}"),
+        variables.console(),
+    ],
+)

@@ -17,11 +17,25 @@ PAGE = Page(
     "Flows: Pod to Service",
     "Who calls which Service, and what each carries",
     [
-        Row("Cumulative", [*pairs("Pod to Service", CALLED, SOURCE, CALLEE, BY),
-                           graph("Pod to Service", CALLED, SOURCE, CALLEE)]),
-        Row("Throughput", [*rates("Pod to Service", CALLED, SOURCE, CALLEE, BY),
-                           *ends("Pod and Service", CALLED, SOURCE, CALLEE, BY)]),
+        Row(
+            "Cumulative",
+            [
+                *pairs("Pod to Service", CALLED, SOURCE, CALLEE, BY),
+                graph("Pod to Service", CALLED, SOURCE, CALLEE),
+            ],
+        ),
+        Row(
+            "Throughput",
+            [
+                *rates("Pod to Service", CALLED, SOURCE, CALLEE, BY),
+                *ends("Pod and Service", CALLED, SOURCE, CALLEE, BY),
+            ],
+        ),
     ],
-    [variables.store(), *(variables.of(each) for each in CHOSEN), variables.level(),
-     variables.console()],
-)  # fmt: skip
+    [
+        variables.store(),
+        *(variables.of(each) for each in CHOSEN),
+        variables.level(),
+        variables.console(),
+    ],
+)

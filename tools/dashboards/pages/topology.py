@@ -17,11 +17,26 @@ PAGE = Page(
     "Who talks to whom, as a graph: summed in the store, not in the browser",
     [
         Row("", [graph("ends of connections", ALL, SOURCE, DESTINATION)]),
-        Row("Services", [graph("Services that are called", CALLED, SOURCE,
-                               label("Service", "service"))]),
-        Row("Nodes", [graph("nodes", Records("src.node is not empty and dst.node is not empty", CHOSEN),
-                            label("Source", "src.node"), label("Destination", "dst.node"))]),
+        Row(
+            "Services",
+            [graph("Services that are called", CALLED, SOURCE, label("Service", "service"))],
+        ),
+        Row(
+            "Nodes",
+            [
+                graph(
+                    "nodes",
+                    Records("src.node is not empty and dst.node is not empty", CHOSEN),
+                    label("Source", "src.node"),
+                    label("Destination", "dst.node"),
+                )
+            ],
+        ),
     ],
-    [variables.store(), *(variables.of(each) for each in CHOSEN), variables.level(),
-     variables.console()],
-)  # fmt: skip
+    [
+        variables.store(),
+        *(variables.of(each) for each in CHOSEN),
+        variables.level(),
+        variables.console(),
+    ],
+)

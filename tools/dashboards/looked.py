@@ -1,4 +1,4 @@
-"""What Grafana and the ClickHouse data source make of a panel's query before it is sent.
+"""What Grafana and the ClickHouse data source make of a panel's query before it is sent, for tests.
 
 In the order in which they do it: `$__conditionalAll` by the variables' values, then variables with
 their formats, both in the browser; then the macros of the range, in the data source's backend.
@@ -12,13 +12,15 @@ ALL = "$__all"
 Value = str | Sequence[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Looked:
     """A dashboard as somebody looks at it."""
 
     from_s: int
     to_s: int
+    """Seconds since the epoch."""
     interval_s: int = 60
+    """What Grafana makes of the range and a panel's width."""
     values: Mapping[str, Value] = field(default_factory=dict)
     all_values: Mapping[str, str] = field(default_factory=dict)
     """What stands for all, of the variables that have such a value."""
@@ -59,7 +61,8 @@ class Looked:
             return self.all_values[name]
         if format_ == "singlequote":
             return ",".join("'" + each.replace("'", "\\'") + "'" for each in values)
-        assert format_ in {None, "csv", "raw"}, match[0]
+        if format_ not in {None, "csv"}:
+            raise ValueError(f"{match[0]}: no format that dashboards use here")
         return ",".join(values)
 
     def _macros(self, sql: str) -> str:

@@ -15,6 +15,7 @@ from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, Part, parse_dimensions
 from flowvis.questions.groups import Group, Grouping
 from flowvis.questions.measures import BY_NAME, Measure
+from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.problem import number
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import TimeRange, parse_compare, parse_range
@@ -126,13 +127,19 @@ class GraphQuestion:
     compared: TimeRange | None
 
     @classmethod
-    def parse(cls, parameters: Mapping[str, str], condition: Condition, now_ms: int) -> Self:
+    def parse(
+        cls,
+        parameters: Mapping[str, str],
+        condition: Condition,
+        now_ms: int,
+        stored: Stored = RECORDS_ONLY,
+    ) -> Self:
         """Read from, to, source, target, limit and compare; QuestionError names a bad one."""
         asked = parse_range(parameters.get("from", ""), parameters.get("to", ""), now_ms)
         source = parse_dimensions("source", parameters.get("source", "") or "src.workload")
         target = parse_dimensions("target", parameters.get("target", "") or "dst.workload")
         return cls(
-            Records(asked, condition),
+            Records(asked, condition, stored),
             _Side(source, "source", FlowType.FROM_EXTERNAL),
             _Side(target, "destination", FlowType.TO_EXTERNAL),
             number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT),

@@ -249,6 +249,40 @@ async def test_status_shows_the_memory(tmp_path: Path, capsys: pytest.CaptureFix
     assert "memory: 321 of 2048 MiB (cgroup); of it flows 11 of 697, text 0 of 279" in shown
 
 
+ROLLUPS = {
+    "waitingRecords": 0,
+    "minutesBehindSeconds": 70,
+    "hoursBehindSeconds": 2400,
+    "problem": "",
+    "compared": [1_790_002_800_000, 1_790_006_400_000],
+    "differences": [],
+}
+
+
+async def test_status_says_how_far_the_rollups_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = status() | {"rollups": ROLLUPS, "destinations": []}
+    async with served(tmp_path, status=lambda: shown):
+        assert await flowctl(tmp_path, "status") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "roll-ups: well, minutes 1m10s behind, hours 40m" in out
+        assert "sums of 2026-09-21 15:00Z to 2026-09-21 16:00Z equal to the records'" in out
+        assert await flowctl(tmp_path, "status", "--check") == 0
+    wrong = {"problem": "away", "differences": ["flow_hours has records 5"], "waitingRecords": 9}
+    shown["rollups"] = ROLLUPS | wrong
+    capsys.readouterr()
+    async with served(tmp_path, status=lambda: shown):
+        assert await flowctl(tmp_path, "status") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "roll-ups: away, " in out
+        assert "9 records to roll up" in out
+        assert "NOT equal to the records' flow_hours has records 5" in out
+        assert await flowctl(tmp_path, "status", "--check") == 2
+    out = capsys.readouterr().out
+    assert "roll-ups differ from the records: flow_hours has records 5; roll-ups: away" in out
+
+
 async def test_status_shows_what_is_wrong_with_policies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,7 @@ from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.rows import ROW_BYTES
 from flowvis.aggregator.correlator import Correlator, Destination
-from flowvis.aggregator.destinations.clickhouse import store_of
+from flowvis.aggregator.destinations.clickhouse import rollups_of, store_of
 from flowvis.aggregator.destinations.kind import Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.table import KINDS, DestinationSettings
@@ -434,6 +434,7 @@ class Aggregator:
             "sessions": self._sessions(),
             "nodes": self._nodes(),
             "destinations": self.destinations.as_dicts(),
+            "rollups": rollups_of(self.destinations.current("clickhouse")),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",

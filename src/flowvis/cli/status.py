@@ -5,6 +5,7 @@ Exit codes of `--check` are those of monitoring plugins: 0 well, 1 warning, 2 cr
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -98,6 +99,7 @@ def findings(status: Mapping[str, Any], since_s: float) -> Iterator[tuple[Severi
             passing = problem.startswith("replaced, ") or problem == "begins then"
             severity = Severity.WARNING if passing else Severity.CRITICAL
             yield severity, f"{destination['name']}: {problem}"
+    yield from _rollup_findings(status.get("rollups", {}))
     for loss in status.get("losses", ()):
         if loss["lastSeconds"] <= since_s:
             yield Severity.WARNING, _loss(loss)
@@ -108,6 +110,13 @@ def findings(status: Mapping[str, Any], since_s: float) -> Iterator[tuple[Severi
         yield Severity.WARNING, f"configuration not taken: {problem}"
     if problem := status.get("kubernetes"):
         yield Severity.WARNING, f"Kubernetes API: {problem}"
+
+
+def _rollup_findings(rollups: Mapping[str, Any]) -> Iterator[tuple[Severity, str]]:
+    for difference in rollups.get("differences", ()):
+        yield Severity.CRITICAL, f"roll-ups differ from the records: {difference}"
+    if problem := rollups.get("problem"):
+        yield Severity.WARNING, f"roll-ups: {problem}"
 
 
 def _check(client: Client, since_s: float) -> int:
@@ -143,6 +152,9 @@ def _show(status: Mapping[str, Any]) -> None:
     _show_sessions(console, status["sessions"], status.get("nodes", ()))
     for destination in status["destinations"]:
         console.print(tables.line(_destination(destination)))
+    if rollups := status.get("rollups"):
+        for text in _rollups(rollups):
+            console.print(tables.line(text))
     _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
         console.print(tables.line(f"Kubernetes API: {status['kubernetes']}"))
@@ -166,6 +178,24 @@ def _destination(destination: Mapping[str, Any]) -> str:
         size = quantity(destination["spooledBytes"], "B")
         parts.append(f"{records} of them spooled ({size})")
     return f"{destination['name']}: {', '.join(parts)}"
+
+
+def _rollups(rollups: Mapping[str, Any]) -> Iterator[str]:
+    """Say how far the roll-ups are, and whether a sample of them is what the records are."""
+    minutes, hours = (
+        format_duration(rollups[f"{which}BehindSeconds"]) for which in ("minutes", "hours")
+    )
+    parts = [rollups["problem"] or "well", f"minutes {minutes} behind, hours {hours}"]
+    if records := rollups["waitingRecords"]:
+        parts.append(f"{records} records to roll up")
+    if compared := rollups["compared"]:
+        span = " to ".join(
+            time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(moment // 1000)) for moment in compared
+        )
+        verdict = "NOT equal" if rollups["differences"] else "equal"
+        parts.append(f"sums of {span} {verdict} to the records'")
+    yield f"roll-ups: {', '.join(parts)}"
+    yield from rollups["differences"]
 
 
 def _show_sessions(

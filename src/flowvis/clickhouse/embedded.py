@@ -10,7 +10,7 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
+from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, encode_page
 from flowvis.clickhouse.schema.checkpoints import ANSWER, Wanted, question, room_for
@@ -75,6 +76,7 @@ class EmbeddedStore:
         self._session: Any = None
         self._features: Features | None = None
         self.settled: dict[str, int] = {}
+        self.rollups: RollupTables | None = None
 
     @property
     def kept_s(self) -> int:
@@ -90,7 +92,9 @@ class EmbeddedStore:
         """Create or upgrade the schema; return what had to be left out for this engine."""
         features = self._probe()
         kept = self._settings.kept
-        Migration(self._execute, TableLayout(self._settings.database), features, kept).run()
+        layout = TableLayout(self._settings.database)
+        Migration(self._execute, layout, features, kept).run()
+        self.rollups = RollupTables(self._execute_beside, layout, alone=True)
         return features.left_out(kept.records_s)
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself
@@ -172,6 +176,14 @@ class EmbeddedStore:
     def _execute(self, sql: str) -> list[tuple[Any, ...]]:
         with self._lock, _errors(self.name):
             answer = self._connected().query(sql, "JSONCompact").bytes()
+        return [tuple(row) for row in json.loads(answer)["data"]] if answer else []
+
+    def _execute_beside(self, sql: str, options: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
+        """Execute in a session of its own, beside what is inserted."""
+        settings = ", ".join(f"{name} = {value!r}" for name, value in options.items())
+        with self.session() as session:
+            given = f"{sql} SETTINGS {settings}" if settings else sql
+            answer = session.query(given, "JSONCompact").bytes()
         return [tuple(row) for row in json.loads(answer)["data"]] if answer else []
 
     def _connected(self) -> Any:

@@ -11,7 +11,7 @@ import logging
 import math
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
+from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
 from flowvis.clickhouse.schema.checkpoints import ANSWER, Wanted, question, room_for
@@ -55,7 +56,7 @@ ANSWER_BYTES = 32 << 20  # to what we ask for ourselves; answers to people have 
 RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that we stopped sending
 
 # On a cluster an INSERT returns when each shard has its part, and repeated parts do nothing.
-CLUSTER_INSERT = {"insert_distributed_sync": 1, "insert_deduplicate": 1}
+CLUSTER_INSERT: dict[str, int | str] = {"insert_distributed_sync": 1, "insert_deduplicate": 1}
 # What an INSERT meets while another server of the cluster does not have the schema yet, or dies:
 # NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE, NUMBER_OF_COLUMNS_DOESNT_MATCH,
 # CANNOT_READ_ALL_DATA, ILLEGAL_COLUMN, UNKNOWN_TABLE, UNKNOWN_DATABASE.
@@ -202,6 +203,8 @@ class ServerStore:
         """As far as we know all servers of the cluster have the schema."""
         self._away = ""
         self.settled: dict[str, int] = {}
+        self.rollups: RollupTables | None = None
+        self._beside: _Client | None = None
 
     @property
     def kept_s(self) -> int:
@@ -312,9 +315,10 @@ class ServerStore:
 
     def close(self) -> None:
         """Close the connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.disconnect()
+        clients, self._client, self._beside = (self._client, self._beside), None, None
+        for client in clients:
+            if client is not None:
+                client.disconnect()
 
     def _arrived(self, table: str, batch_id: BatchId, rows: str) -> bool:
         """Ask whether an attempt that failed for us has stored the batch after all.
@@ -354,6 +358,14 @@ class ServerStore:
             options["allow_experimental_low_cardinality_type"] = 1
         with _errors(self.name):
             rows: list[tuple[Any, ...]] = self._connected().execute(sql, settings=options)
+        return rows
+
+    def _execute_beside(self, sql: str, options: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
+        """Execute on a connection of its own, beside what is inserted."""
+        if self._beside is None:
+            self._beside = self._make_client()
+        with _errors(self.name):
+            rows: list[tuple[Any, ...]] = self._beside.execute(sql, settings=dict(options))
         return rows
 
     def _connected(self) -> _Client:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, QueryLimits, Result
+from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.checkpoints import Wanted
 from flowvis.clickhouse.schema.encode import BatchId
@@ -77,6 +78,10 @@ class Store(Protocol):
     """By name of a roll-up: each record that is stored and whose `flowEndSeconds` is before this
     moment (ms) is in it. What is not named has nothing that can be relied on: records are to be
     read."""
+
+    @property
+    def rollups(self) -> RollupTables | None:
+        """Its roll-ups; None before they are there, and where there can be none."""
 
     @property
     def kept_s(self) -> int:

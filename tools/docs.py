@@ -158,6 +158,9 @@ Names that have one value in a record, and are no quantities, are dimensions: wh
 - `pod`, `workload`: `cart-0` is in any namespace, `shop/cart-0` in this one, `shop/*` all of one.
 - `zone`, `region`: those of the nodes as they are labelled when a record is written; of what no node is known of,
   none. `crosszone = yes` is what cloud providers charge for: both zones are known, and differ.
+- `network`: the name that `networks` in the [configuration](configuration.md) has for the address; of networks within each
+  other that of the longest prefix. Pods and nodes have none, whatever range their address is in. It is looked up when
+  somebody asks: a change renames what is stored as well.
 - `service`: `dns`, `kube-system/dns`, `kube-system/dns:udp`, `dns:udp`; what is left out may be anything.
 - `policy`: `allow-web`, `shop/allow-web`, `k8s:shop/allow-web`; `k8s` is NetworkPolicy, `antrea` and
   `antrea-cluster` are Antrea's, `k8s-cluster` those of policy.networking.k8s.io.

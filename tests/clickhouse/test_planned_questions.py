@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flowvis.addresses import parse_network
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.rollups import MINUTES, ROLLUPS
@@ -18,6 +19,7 @@ from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.store import Store, open_store
 from flowvis.fields import FlowType
 from flowvis.filters import EVERYTHING, Filter, parse
+from flowvis.filters.networks import NetworkNames, enforce, in_force
 from flowvis.filters.sql import condition
 from flowvis.filters.vocabulary import dimensions
 from flowvis.policies.objects import Snapshot
@@ -217,6 +219,30 @@ def test_networks_of_ends_outside_are_in_roll_ups(store: Store, text: str) -> No
     assert read == {"flow_hours"}
     assert planned == alone
     assert 0 < alone["total"][0] < 1400
+
+
+@pytest.mark.parametrize(
+    ("small", "rolled"), [("10.0.1.0/24", True), ("10.0.1.0/25", False), ("2001:db8::/49", False)]
+)
+def test_names_of_networks_are_those_of_the_records(store: Store, small: str, rolled: bool) -> None:
+    """Roll-ups tell them where none is of a smaller network than they have."""
+    given = [("office", "10.0.0.0/8"), ("lab", "2001:db8::/48"), ("hall", small)]
+    before = in_force()
+    enforce(NetworkNames((name, [parse_network(network)]) for name, network in given))
+    try:
+        parameters = Questions(1).range() | {"by": "src.network,dst.network", "measure": "records"}
+        alone, planned, read = both(store, TableQuestion, parameters)
+        chosen = both(store, TableQuestion, parameters, parse("network = office or lab"))
+        graph = both(store, GraphQuestion, Questions(1).range())
+    finally:
+        enforce(before)
+    assert planned == alone
+    assert {"office", "hall"} <= {name for row in planned["rows"] for name in row[:2]}
+    assert chosen[0] == chosen[1]
+    assert graph[0] == graph[1]
+    assert [bool(tables & {"flow_minutes"}) for tables in (read, chosen[2], graph[2])] == [
+        rolled
+    ] * 3
 
 
 def test_no_measure_is_nothing(store: Store) -> None:

@@ -53,6 +53,7 @@ from flowvis.aggregator.explanations import Explanations
 from flowvis.aggregator.last_words import LastWords
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
+from flowvis.aggregator.network_names import network_names
 from flowvis.aggregator.quarantine import Quarantine
 from flowvis.aggregator.replica import GivingBack, Replica, Taking
 from flowvis.aggregator.reporters import NodeReports, by_node, nodes_of
@@ -62,6 +63,7 @@ from flowvis.clickhouse.history import BookHistory
 from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.statement import COMPOSED_LENGTH
 from flowvis.clickhouse.store import Store
+from flowvis.filters import networks
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.sources.files import InventoryFiles
@@ -150,6 +152,7 @@ class Aggregator:
         self._inventory = Inventory(report=log.warning)
         self._policies = Policies(report=log.warning, known_from_ms=now_ms())
         self._egresses = Egresses()
+        networks.enforce(network_names(settings.networks))
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._ranges = Ranges(self._inventory, BY_THE_PODS)
@@ -349,6 +352,7 @@ class Aggregator:
             "recordContents": self._change_contents,
             **{slot.key: self.destinations.apply for slot in slots(DestinationSettings)},
             "clusterID": self._name_cluster,
+            "networks": self._name_networks,
             "listen.maxSessions": self._admit,
             "listen.maxSessionsPerAddress": self._admit,
             "log": configure_as,
@@ -363,6 +367,9 @@ class Aggregator:
     async def _name_cluster(self, settings: AggregatorSettings) -> None:
         self._identity.configured = settings.cluster_id
         await self.destinations.apply(settings)
+
+    async def _name_networks(self, settings: AggregatorSettings) -> None:
+        networks.enforce(network_names(settings.networks))
 
     async def _admit(self, settings: AggregatorSettings) -> None:
         listen = settings.listen

@@ -14,6 +14,8 @@ from flowvis.aggregator.certificates.authority import Names
 from flowvis.aggregator.destinations.kind import CERTIFICATES, Problems
 from flowvis.aggregator.destinations.settings import FlowStreamService
 from flowvis.aggregator.destinations.table import DestinationSettings
+from flowvis.aggregator.network_names import NamedNetwork
+from flowvis.aggregator.network_names import problems as network_problems
 from flowvis.aggregator.older import from_antrea
 from flowvis.inventory.settings import Enable, KubernetesSettings
 from flowvis.runtime.memory import MemorySettings
@@ -254,6 +256,12 @@ class AggregatorSettings(DestinationSettings):
         CertificateSettings, doc="Certificates that the aggregator makes"
     )
     lease: LeaseSettings = section(LeaseSettings, doc="One replica receives at a time")
+    networks: tuple[NamedNetwork, ...] = option(
+        (),
+        doc="Names of networks outside of the cluster, by which filters, questions and the map "
+        "call their addresses; they are applied when somebody asks, to what is stored as well",
+        live=True,
+    )
     inventory: AggregatorInventory = section(AggregatorInventory, doc="Pods, Services and Nodes")
     max_flows: int = option(
         1_000_000,  # 680 MB when full
@@ -285,6 +293,7 @@ class AggregatorSettings(DestinationSettings):
             yield "mode", "Proxy is not supported yet: use Aggregate"
         if self.aggregator_transport_protocol is Transport.NONE:
             yield "aggregatorTransportProtocol", "none is not supported yet: use TLS, TCP or UDP"
+        yield from network_problems(self.networks)
         api = self.api_server
         kubernetes = self.inventory.kubernetes.wanted(self.inventory.files)
         if api.wanted(kubernetes=kubernetes) and not kubernetes and api.token_file is None:

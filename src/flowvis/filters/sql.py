@@ -1,12 +1,14 @@
 """Filters as conditions of SQL. Values are parameters, which the store writes as literals."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from flowvis.batch import V4_MAPPED
 from flowvis.clickhouse.schema.rollups import NETWORK_BITS
 from flowvis.fields import FlowType
 from flowvis.filters.lowering import lowered
+from flowvis.filters.matching import test_of
+from flowvis.filters.networks import END_OF, NUMBERS, NetworkNames, in_force
 from flowvis.filters.predicates import (
     AddressIn,
     Every,
@@ -16,6 +18,7 @@ from flowvis.filters.predicates import (
     NumberOrder,
     Predicate,
     Some,
+    Text,
     TextHas,
     TextIn,
     TextMatch,
@@ -41,18 +44,22 @@ class Condition:
     parameters: Mapping[str, Parameter]
     """Their values."""
     columns: tuple[str, ...]
-    """What it reads: columns of `flows`; of an address `sourceIPBytes`, as it is stored."""
-    networks: frozenset[str] = frozenset()
+    """What it reads: columns of `flows`; of an address `sourceIPBytes`, as it is stored; of the
+    name of a network `sourceNetworkNumber`, which `networks` define."""
+    networks: NetworkNames
+    """The names that it was made with."""
+    only_networks: frozenset[str] = frozenset()
     """Those of the addresses of which it only tells the networks of ends outside of the cluster,
     so far as roll-ups have them."""
 
 
 def condition(filter: Filter) -> Condition:  # noqa: A002  what it is
     """Return the condition of a filter."""
-    writer = _Writer()
+    writer = _Writer(in_force())
     text = writer.text(lowered(filter))
     columns = tuple(dict.fromkeys(writer.columns))
-    return Condition(text, writer.parameters, columns, frozenset(writer.networks - writer.exact))
+    only_networks = frozenset(writer.only_networks - writer.exact)
+    return Condition(text, writer.parameters, columns, writer.networks, only_networks)
 
 
 def address_column(name: str) -> str:
@@ -63,10 +70,11 @@ def address_column(name: str) -> str:
 class _Writer:
     """Collects parameters and columns while it writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, networks: NetworkNames) -> None:
+        self.networks = networks
         self.parameters: dict[str, Parameter] = {}
         self.columns: list[str] = []
-        self.networks: set[str] = set()
+        self.only_networks: set[str] = set()
         """Addresses that are tested for being in networks, where their ends are outside."""
         self.exact: set[str] = set()
         """Addresses that are tested in another way, or whose ends may be inside."""
@@ -96,15 +104,8 @@ class _Writer:
 
     def _leaf(self, predicate: Predicate) -> str:
         match predicate:
-            case TextIn(text, values):
-                self.columns += text.columns
-                return f"{text.sql} {self._one_of('String', values)}"
-            case TextMatch(text, pattern):
-                self.columns += text.columns
-                return f"match({text.sql}, {self._parameter('String', _AS_IT_IS + pattern)})"
-            case TextHas(text, part):
-                self.columns += text.columns
-                return f"positionCaseInsensitive({text.sql}, {self._parameter('String', part)}) > 0"
+            case TextIn(text=text) | TextMatch(text=text) | TextHas(text=text):
+                return self._text(predicate, text)
             case NumberIn(number, numbers):
                 self.columns += number.columns
                 return f"{number.sql} {self._one_of('UInt64', numbers)}"
@@ -115,12 +116,31 @@ class _Writer:
                 return " OR ".join(self._addresses(address_column(column), addresses, ranges))
         raise TypeError(f"{predicate!r}: not a predicate")
 
+    def _text(self, predicate: TextIn | TextMatch | TextHas, text: Text) -> str:
+        if text.columns[0] in END_OF:
+            return self._network(END_OF[text.columns[0]], test_of(predicate))
+        self.columns += text.columns
+        match predicate:
+            case TextIn(values=values):
+                return f"{text.sql} {self._one_of('String', values)}"
+            case TextMatch(pattern=pattern):
+                return f"match({text.sql}, {self._parameter('String', _AS_IT_IS + pattern)})"
+            case TextHas(part=part):
+                return f"positionCaseInsensitive({text.sql}, {self._parameter('String', part)}) > 0"
+
+    def _network(self, end: str, test: Callable[[bytes], bool]) -> str:
+        """The names of which a test is true are known: so these are numbers in SQL."""
+        names = self.networks.names
+        passing = tuple(number for number, name in enumerate(names) if test(name.encode()))
+        self.columns.append(NUMBERS[end])
+        return f"{NUMBERS[end]} {self._one_of('UInt64', passing)}" if passing else "0"
+
     def _addresses(
         self, column: str, addresses: tuple[bytes, ...], ranges: tuple[tuple[bytes, bytes], ...]
     ) -> Iterator[str]:
         self.columns.append(column)
         whole = not addresses and all(map(_whole, ranges))
-        (self.networks if whole and column in self._outside else self.exact).add(column)
+        (self.only_networks if whole and column in self._outside else self.exact).add(column)
         if addresses:
             yield f"{column} {self._one_of('FixedString(16)', addresses)}"
         for low, high in ranges:

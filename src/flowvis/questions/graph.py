@@ -11,6 +11,7 @@ from operator import add
 from typing import Any, Self, cast
 
 from flowvis.fields import FlowType
+from flowvis.filters.networks import NUMBERS, TEXTS
 from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, Part, parse_dimensions
 from flowvis.questions.groups import Group, Grouping
@@ -49,6 +50,8 @@ class _Side:
     """source or destination, as columns have it."""
     external: int
     """The flowType that says that there is no node of the cluster on this side."""
+    named: bool
+    """Whether networks have names."""
 
     @property
     def _what(self) -> str:
@@ -62,23 +65,25 @@ class _Side:
             f" {self.end}NodeName != '', {_NODE}, {_UNKNOWN})"
         )
         node = f"{self.end}PodName = '' AND flowType != {self.external}"
-        return Part(self._what, sql=is_sql), Part(f"{self.end}NodeName", node)
+        parts = Part(self._what, sql=is_sql), Part(f"{self.end}NodeName", node)
+        return (*parts, Part(NUMBERS[self.end])) if self.named else parts
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """SQL of the kind of an end, and of the name of the node that it is."""
+        """SQL of the kind of an end, and of the name of the node or network that it is."""
         last = self.dimensions[-1]
         own = _own_kind(last, self.end)
         kind = (
             f"multiIf({own}{self._what} = {_POD}, 'pod', {self._what} = {_EXTERNAL}, 'external',"
             f" {self._what} = {_NODE}, 'node', 'unknown')"
         )
-        return kind, f"if({self._what} = {_NODE}, toString({self.end}NodeName), '')"
+        network = TEXTS[self.end] if self.named else "''"
+        return kind, f"if({self._what} = {_NODE}, toString({self.end}NodeName), {network})"
 
-    def names(self, values: Sequence[Any], kind: str, node: str) -> tuple[str, ...]:
-        """Return what people call an end: its values, without what they repeat; or the node."""
+    def names(self, values: Sequence[Any], kind: str, name: str) -> tuple[str, ...]:
+        """Return what people call an end: its values, without what they repeat; or its own name."""
         if kind in {"external", "unknown", "node"} and values[-1] in {"", 0}:
-            return (node,) if node else ()
+            return (name,) if name else ()
         found: list[str] = []
         for value in map(str, values):
             found.append(value.removeprefix(f"{found[-1]}/") if found and found[-1] else value)
@@ -90,7 +95,7 @@ def _own_kind(last: Dimension, end: str) -> str:
     _, _, what = last.name.rpartition(".")
     if what == "workload":
         return f"{end}WorkloadName != '', 'workload', "
-    if what in {"namespace", "pod", "service", "node"}:
+    if what in {"namespace", "pod", "service", "node", "zone", "region"}:
         return f"toString({last.sql}) != '', '{what}', "
     return ""
 
@@ -138,10 +143,11 @@ class GraphQuestion:
         asked = parse_range(parameters.get("from", ""), parameters.get("to", ""), now_ms)
         source = parse_dimensions("source", parameters.get("source", "") or "src.workload")
         target = parse_dimensions("target", parameters.get("target", "") or "dst.workload")
+        named = bool(condition.networks)
         return cls(
             Records(asked, condition, stored),
-            _Side(source, "source", FlowType.FROM_EXTERNAL),
-            _Side(target, "destination", FlowType.TO_EXTERNAL),
+            _Side(source, "source", FlowType.FROM_EXTERNAL, named),
+            _Side(target, "destination", FlowType.TO_EXTERNAL, named),
             number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT),
             parse_compare(parameters.get("compare", ""), asked, now_ms),
         )

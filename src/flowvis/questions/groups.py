@@ -78,7 +78,8 @@ class Grouping:
         found = "groupUniqArray(k)" if keys else "[]"
         order = " + ".join(f"nm{n}" for n in range(self.sorting))
         text = (
-            f"WITH {defined(parts, expressions)} SELECT {', '.join([*shown, *merged])},"
+            f"WITH {defined(parts, expressions, records.condition.networks)}"
+            f" SELECT {', '.join([*shown, *merged])},"
             f" {found} AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
             f" ORDER BY {order} DESC, {', '.join(values)} LIMIT {limit}"
         )

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flowvis.clickhouse.schema.retention import Retention
-from flowvis.clickhouse.schema.rollups import DIMENSIONS, ROLLUPS, TIME, Rollup
+from flowvis.clickhouse.schema.rollups import DIMENSIONS, NETWORK_BITS, ROLLUPS, TIME, Rollup
 from flowvis.clickhouse.schema.tables import TABLE, shown_as, stored_columns
+from flowvis.filters.networks import END_OF
 from flowvis.questions.times import Intervals, TimeRange
 from flowvis.runtime.durations import format_duration
 
@@ -22,17 +23,18 @@ END = "flowEndSeconds"
 """When a record is; a roll-up's `time`."""
 
 Needs = frozenset[str]
-"""Stored columns of records."""
+"""Stored columns of records, and what names of networks define."""
 
 COARSEST_FIRST = sorted(ROLLUPS, key=lambda table: -table.step_s)
 RECORDS_TTL = "clickHouse.ttl"
+_IDENTIFIER = re.compile(r"\w+")
 SLACK_S = 5
 """Between the moment of a question and that of its answer."""
 
 
 def needs_of(sql: str) -> Needs:
-    """Return what an expression over the columns of `flows` needs."""
-    return frozenset(stored_columns(sql))
+    """Return what an expression over the columns of `flows`, or names of networks, needs."""
+    return frozenset(stored_columns(sql)) | (END_OF.keys() & set(_IDENTIFIER.findall(sql)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def _lacks(table: Rollup, needs: Needs, rolled: Iterable[str]) -> str:
     """Name something that a roll-up has not got; "": it has all."""
     dimensions = {column.name for column in DIMENSIONS}
     for column in sorted(needs - dimensions):
-        return shown_as(column)
+        return _TOO_SMALL if column in END_OF else shown_as(column)
     measures = {column.name for column in table.measures}
     for name in _IDENTIFIER.findall(" ".join(rolled)):
         if name in _MEASURES and name not in measures:
@@ -179,7 +181,9 @@ def _lacks(table: Rollup, needs: Needs, rolled: Iterable[str]) -> str:
     return ""
 
 
-_IDENTIFIER = re.compile(r"\w+")
+_TOO_SMALL = "names of networks smaller than " + " and ".join(
+    f"/{bits} of IPv{version}" for version, bits in NETWORK_BITS.items()
+)
 _MEASURES = {column.name for table in ROLLUPS for column in table.measures}
 
 

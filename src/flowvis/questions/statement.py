@@ -4,8 +4,9 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from flowvis.clickhouse.schema.rollups import TIME
+from flowvis.clickhouse.schema.rollups import NETWORK_BITS, TIME
 from flowvis.clickhouse.schema.tables import definitions
+from flowvis.filters.networks import END_OF
 from flowvis.filters.sql import Condition
 from flowvis.questions.measures import Measure
 from flowvis.questions.planner import (
@@ -93,7 +94,7 @@ class Records:
         read = reading(
             self.range,
             self.stored,
-            needs.union(self.condition.columns) - (self.condition.networks - needs),
+            self._needs(needs),
             rolled=[each.rolled for each in measures.values()],
             only_records=next((each.name for each in measures.values() if not each.rolled), ""),
             intervals=intervals,
@@ -128,16 +129,28 @@ class Records:
         text = f"SELECT {', '.join([*columns, *merged])} FROM ({inner.text}) {grouped} {tail}"
         return replace(inner, text=text.rstrip())
 
+    def _needs(self, needs: Needs) -> Needs:
+        """Return what is needed, with the condition, of what roll-ups do not have for certain."""
+        wanted = needs.union(self.condition.columns)
+        # Those networks are what roll-ups have of addresses, if nothing else needs these; and by
+        # them they can tell names, if these are not of smaller networks.
+        wanted -= self.condition.only_networks - needs
+        longest = self.condition.networks.longest
+        if all(longest[version] <= bits for version, bits in NETWORK_BITS.items()):
+            wanted -= END_OF.keys()
+        return wanted
+
     def _text(self, part: Part, columns: Iterable[str], where: str, tail: str) -> str:
         conditions = [self.condition.text, where]
         wanted = " AND ".join(
             [part.condition(), *(f"({text})" for text in conditions if text not in {"", "1"})]
         )
         text = f"SELECT {', '.join(columns)} FROM {part.name} WHERE {wanted} {tail}".rstrip()
-        made_of = definitions(text)
-        if part.table is not None:
+        rolled = part.table is not None
+        made_of = self.condition.networks.definitions(text, rolled=rolled) | definitions(text)
+        if rolled:
             made_of[END] = TIME
-            for address in self.condition.networks:
+            for address in self.condition.only_networks:
                 made_of[address] = f"{address.removesuffix('IPBytes')}NetworkBytes"
         defined = ", ".join(f"{sql} AS {name}" for name, sql in made_of.items())
         return f"WITH {defined} {text}" if defined else text

@@ -109,6 +109,24 @@ class _Node:
         """The same for the same end in other answers."""
 
 
+class _Ends:
+    """The nodes of one side, by what groups say of it."""
+
+    def __init__(self, side: _Side, nodes: dict[str, _Node]) -> None:
+        """`nodes`, by their ids, are those of both sides."""
+        self._side, self._nodes = side, nodes
+        self._known: dict[tuple[Any, ...], _Node] = {}
+
+    def node(self, end: tuple[Any, ...]) -> _Node:
+        """Return the node of values, a kind and a name."""
+        found = self._known.get(end)
+        if found is None:
+            *values, kind, name = end
+            made = _Node(self._side.names(values, kind, name), kind, [0] * len(MEASURES))
+            found = self._known[end] = self._nodes.setdefault(made.id, made)
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Edges:
     """What was found in one range."""
@@ -192,20 +210,11 @@ class GraphQuestion:
         """Add groups up to edges: some differ in what no name of a node has."""
         width = len(self.source.dimensions)
         edges = _Edges(span, {}, {})
-        ends: dict[tuple[Any, ...], _Node] = {}
-
-        def node(side: _Side, *end: Any) -> _Node:
-            found = ends.get((side, *end))
-            if found is None:
-                *values, kind, name = end
-                made = _Node(side.names(values, kind, name), kind, [0] * len(MEASURES))
-                found = ends[side, *end] = edges.nodes.setdefault(made.id, made)
-            return found
-
+        sources, targets = _Ends(self.source, edges.nodes), _Ends(self.target, edges.nodes)
         for group in groups:
-            *values, source_kind, source_node, target_kind, target_node = group.values
-            source = node(self.source, *values[:width], source_kind, source_node)
-            target = node(self.target, *values[width:], target_kind, target_node)
+            *values, source_kind, source_name, target_kind, target_name = group.values
+            source = sources.node((*values[:width], source_kind, source_name))
+            target = targets.node((*values[width:], target_kind, target_name))
             edge = (source.id, target.id)
             numbers = cast("Sequence[int]", group.numbers)  # sums and counts
             before = edges.numbers.get(edge)

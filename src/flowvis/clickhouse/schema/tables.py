@@ -439,6 +439,11 @@ def stored_columns(sql: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def shown_as(stored: str) -> str:
+    """Return the column of `flows` that a stored one shows; its own name where it shows none."""
+    return next((each.shows for each in COLUMNS if each.name == stored and each.shows), stored)
+
+
 def _definition(name: str) -> str:
     return "clusterUUID" if name == "clusterId" else _SHOWN[name].sql
 

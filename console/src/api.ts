@@ -59,6 +59,8 @@ export type NodeKind =
   | "pod"
   | "service"
   | "node"
+  | "zone"
+  | "region"
   | "external"
   | "unknown";
 

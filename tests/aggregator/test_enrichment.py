@@ -6,12 +6,14 @@ import yaml
 
 from inventory.kubernetes_objects import node, pod
 from policies.cluster import antrea, matching
+from waiting import block_until
 
-from .harness import connection, deliver, exported, running
+from .harness import Aggregator, connection, deliver, exported, running
 
 COLUMNS = (
     "sourceWorkloadKind, sourceWorkloadName, destinationWorkloadKind, destinationWorkloadName,"
-    " sourcePodName, destinationPodName, destinationNodeName, egressName, egressIP, egressNodeName"
+    " sourcePodName, destinationPodName, destinationNodeName, egressName, egressIP, egressNodeName,"
+    " destinationZone"
 )
 
 
@@ -24,7 +26,7 @@ def test_egress_workloads_and_nodes(tmp_path: Path) -> None:
     objects = [
         pod("client-0", "10.0.0.1", node="n1", labels={"app": "client"}, ownerReferences=[owner]),
         pod("agent-x", "192.0.2.2", node="n2", spec=ports, ownerReferences=[agent]),
-        node("n2", "192.0.2.2", "10.0.2.0/24"),
+        node("n2", "192.0.2.2", "10.0.2.0/24", labels={"topology.kubernetes.io/zone": "b"}),
         egress,
     ]
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all(objects))
@@ -44,10 +46,45 @@ def test_egress_workloads_and_nodes(tmp_path: Path) -> None:
         assert (
             "1 of 1 Pod addresses, one being 10.0.0.1" in aggregator.control.get("status")["ranges"]
         )
-        left = ["StatefulSet", "client", "", "", "client-0", "", "", "way-out", "192.0.2.200", "n3"]
+        left = [
+            "StatefulSet",
+            "client",
+            "",
+            "",
+            "client-0",
+            "",
+            "",
+            "way-out",
+            "192.0.2.200",
+            "n3",
+            "",
+        ]
         to_node = ["StatefulSet", "client", "DaemonSet", "agent", "client-0", "agent-x", "n2"]
         rows = aggregator.sql(f"SELECT {COLUMNS} FROM flows ORDER BY destinationIP DESC")
-        assert rows == [left, [*to_node, "", "", ""]]
+        assert rows == [left, [*to_node, "", "", "", "b"]]
         for row in aggregator.control.lines("flows", {"pod": "client-0"}):
             names = COLUMNS.replace(" ", "").split(",")
             assert [row[name] for name in names] in rows
+        _named_networks(aggregator, out)
+
+
+def _named_networks(aggregator: Aggregator, address: str) -> None:
+    """What was stored before has the names that the configuration has now."""
+
+    def groups() -> list[list[object]]:
+        query = {"by": "dst.network", "measure": "records", "filter": "src.pod = client-0"}
+        rows: list[list[object]] = aggregator.control.get("api/v1/query", query)["rows"]
+        return rows
+
+    assert groups() == [["", 2]]
+    network = {"name": "partner", "cidrs": [f"{address}/32"]}
+    aggregator.configure({"networks": [network]})
+    block_until(lambda: ["partner", 1] in groups())
+    assert sorted(groups()) == [["", 1], ["partner", 1]]
+    live = list(aggregator.control.lines("flows", {"filter": "dst.network = partner"}))
+    assert [row["destinationIP"] for row in live] == [address]
+    options = aggregator.control.get("api/v1/complete", {"text": "network = "})["options"]
+    assert [each["text"] for each in options] == ["partner"]
+    aggregator.configure({"networks": [network | {"cidrs": ["203.0.113.0/240"]}]}, reported=False)
+    aggregator.logged("networks[0].cidrs[0]: '203.0.113.0/240' is no network")
+    assert ["partner", 1] in groups()

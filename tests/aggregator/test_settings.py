@@ -4,6 +4,7 @@ import pytest
 import yaml
 from cryptography import x509
 
+from flowvis.aggregator.network_names import network_names
 from flowvis.aggregator.settings import AggregatorSettings, Mode, Transport
 from flowvis.errors import SettingsError
 from flowvis.fields import AGGREGATED
@@ -136,7 +137,6 @@ def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
         ("aggregatorTransportProtocol: none", "aggregatorTransportProtocol: none is not"),
         ("flowCollector: {enable: true}", "flowCollector.address: is needed"),
         ("flowCollector: {address: 'a:b'}", "flowCollector.address: 'a:b'"),
-        ("flowCollector: {includeK8sUIDs: true}", "flowCollector.includeK8sUIDs: true is not"),
         (
             "flowCollector: {address: 'a:1:udp', tls: {enable: true}}",
             "flowCollector.tls.enable: TLS is over tcp",
@@ -200,3 +200,34 @@ def test_an_address_that_no_certificate_can_have_is_named() -> None:
         SettingsError, match=r"^flowAggregatorAddress: '\[web\]' has 'web' in brackets"
     ):
         load(AggregatorSettings, b"flowAggregatorAddress: '[web]'", {})
+
+
+@pytest.mark.parametrize(
+    ("networks", "problem"),
+    [
+        ([{"cidrs": ["203.0.113.0/24"]}], "networks[0].name: '': 1 to 63 letters"),
+        ([{"name": "it's", "cidrs": ["::/0"]}], 'networks[0].name: "it\'s": 1 to 63 letters'),
+        ([{"name": "a"}], "networks[0].cidrs: is empty"),
+        ([{"name": "a", "cidrs": ["::/0", "10.1/8"]}], "networks[0].cidrs[1]: '10.1/8' is no"),
+        (2 * [{"name": "a", "cidrs": ["::/0"]}], "networks[1].name: 'a' is there already"),
+        (
+            [{"name": name, "cidrs": ["10.0.0.1/8"]} for name in "ab"],
+            "networks[1].cidrs: 10.0.0.0/8 is of 'a' already",
+        ),
+        (
+            [{"name": "a", "cidrs": [f"2001:db8:0:{n:x}::/64" for n in range(4500)]}],
+            "networks: 4500 take ",
+        ),
+    ],
+)
+def test_names_of_networks(networks: list[dict[str, object]], problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(AggregatorSettings, yaml.safe_dump({"networks": networks}).encode(), {})
+    (found,) = caught.value.problems
+    assert found.startswith(problem)
+
+
+def test_thousands_of_networks_are_taken() -> None:
+    cidrs = [f"10.{n >> 8}.{n & 255}.0/24" for n in range(4000)]
+    document = yaml.safe_dump({"networks": [{"name": "all", "cidrs": cidrs}]}).encode()
+    assert len(network_names(load(AggregatorSettings, document, {}).networks).names) == 2

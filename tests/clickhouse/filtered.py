@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_network
 
 import numpy as np
 
@@ -12,10 +13,21 @@ from flowvis.clickhouse.schema.tables import COLUMNS, TABLE
 from flowvis.clickhouse.statement import Parameter, bind
 from flowvis.clickhouse.store import Store
 from flowvis.fields import Field, Kind
-from flowvis.filters import Comparison, Filter, Operator, Search, Value, all_of, any_of, parse
+from flowvis.filters import (
+    Comparison,
+    Filter,
+    Operator,
+    Search,
+    Value,
+    all_of,
+    any_of,
+    networks,
+    parse,
+)
 from flowvis.filters.attributes import Kind as Values
 from flowvis.filters.errors import FilterError
 from flowvis.filters.mask import mask
+from flowvis.filters.networks import NetworkNames
 from flowvis.filters.sql import condition
 from flowvis.filters.tree import Not
 from flowvis.filters.vocabulary import NAMES, lookup
@@ -285,14 +297,24 @@ def _is_word(text: str) -> bool:
     return found == Comparison("pod", Operator.IS, (Value(text, glob=True),))
 
 
+NAMED = NetworkNames(
+    (name, map(ip_network, NETWORKS[place::5]))
+    for place, name in enumerate(("shop", "Shop", "web", "cart-0", "a.b"))
+)
+"""Networks that have names that filters ask for."""
+
+
 def shown(database: str) -> str:
-    """Return the SELECT of every column of `flows`, and of addresses as they are stored."""
+    """Return the SELECT of all columns of `flows`, addresses as they are stored, and networks."""
     columns = [
         each.name if each.sql == each.name or not each.shows else f"{each.sql} AS {each.shows}"
         for each in COLUMNS
     ]
     stored = [each.name for each in COLUMNS if each.sql != each.name and each.shows]
-    return f"SELECT {', '.join(columns + stored)} FROM {database}.{TABLE}"
+    named = networks.in_force().definitions(" ".join(networks.END_OF))
+    aliases = ", ".join(f"{sql} AS {name}" for name, sql in named.items())
+    chosen = ", ".join([*columns, *stored, *networks.END_OF])
+    return f"WITH {aliases} SELECT {chosen} FROM {database}.{TABLE}"
 
 
 def differences(store: Store, database: str, rows: int, seed: int, count: int) -> Iterator[str]:

@@ -1,23 +1,37 @@
 """What filters choose of what is stored: the same records as of what passes by."""
 
-from flowvis.batch import Batch
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+
+import numpy as np
+import pytest
+
+from flowvis.batch import Batch, address_bytes
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.statement import bind
 from flowvis.clickhouse.store import Store, StoreSettings
 from flowvis.fields import Kind
-from flowvis.filters import parse, quote
+from flowvis.filters import networks, parse, quote
 from flowvis.filters.mask import mask
+from flowvis.filters.networks import NetworkNames
 from flowvis.filters.seen import seen
 from flowvis.filters.sql import condition
 from flowvis.filters.vocabulary import dimensions, lookup
 from flowvis.native import StringTable
 
 from .conftest import admin
-from .filtered import ROW, Wishes, differences, records, shown
+from .filtered import ADDRESSES, NAMED, ROW, Wishes, differences, records, shown
 from .samples import STORED
 
 SEED = 4711
+
+
+@pytest.fixture(autouse=True)
+def _named() -> Iterator[None]:
+    networks.enforce(NAMED)
+    yield
+    networks.enforce(NetworkNames())
 
 
 def test_the_store_and_the_mask_choose_the_same(store: Store, settings: StoreSettings) -> None:
@@ -52,6 +66,9 @@ EASILY_MISTAKEN = [
     "unanswered = yes or unanswered = no and proto = udp",
     "0.0. or fe80:",
     "policy = k8s:*op*/*",
+    "src.network = shop",
+    "network in (a.b, web) and src.network !~ ^w",
+    "dst.network = *o* and not dst.network is empty",
     "service = kube-dns or service = :dns or service = a/*",
 ]
 
@@ -92,6 +109,11 @@ def _cluster() -> Batch:
         for name, texts in POD.items():
             values = [texts[row // place % 4] for row in range(16)]
             batch[side + name] = strings.encode(values)
+    # Half of the ends are outside of the cluster, in networks with names.
+    outside = np.arange(16) % 2 == 0
+    for side in ("source", "destination"):
+        for name in ("PodName", "NodeName"):
+            batch[side + name] = np.where(outside, 0, batch[side + name]).astype(np.uint32)
     batch["destinationServicePortName"] = strings.encode(
         ["", "shop/cart:http", "shop/web", "back/cart:a"] * 4
     )
@@ -124,3 +146,33 @@ def test_the_columns_that_a_condition_names_are_all_that_it_reads(
         sql = f"SELECT count() FROM (SELECT {columns or 1} FROM ({shown(settings.database)}))"
         assert admin(store)(bind(f"{sql} WHERE {found.text}", found.parameters))
     assert TABLE in shown(settings.database)
+
+
+def test_networks_of_roll_ups_have_the_same_names(store: Store) -> None:
+    """Roll-ups have addresses by /24 and /48, and zeros of ends that are inside of the cluster."""
+    short = [
+        "10.0.0.0/8",
+        "10.0.1.0/24",
+        "0.0.0.0/0",
+        "2001:db8::/32",
+        "2001:db8:1::/48",
+        "8000::/1",
+    ]
+    names = NetworkNames((text, [ip_network(text)]) for text in short)
+    texts = (*ADDRESSES, "10.0.1.77", "2001:db8:1:2::3", "8.8.8.8")
+    asked = [ip_address(text) for text in texts if not text.startswith("::")]  # zeros as a /48
+    full = [address_bytes(str(each)) for each in asked]
+    kept = [15 if each.version == 4 else 6 for each in asked]
+    rolled = [a[:length].ljust(16, b"\0") for a, length in zip(full, kept, strict=True)]
+    columns = ", ".join(f"unhex('{each.hex()}')" for each in rolled)
+    aliases = names.definitions("sourceNetwork", rolled=True)
+    sql = (
+        f"WITH {', '.join(f'{text} AS {name}' for name, text in aliases.items())} SELECT"
+        " sourceNetwork FROM (SELECT toFixedString(bytes, 16) AS sourceNetworkBytes FROM"
+        f" (SELECT arrayJoin([{columns}]) AS bytes))"
+    )
+    found = names.find(np.frombuffer(b"".join(full), np.uint8).reshape(-1, 16))
+    known = [names.names[number] for number in found.tolist()]
+    assert [row[0] for row in store.query(sql).rows] == known
+    assert set(short) <= set(known)
+    assert (names.longest[4], names.longest[6]) == (24, 48)

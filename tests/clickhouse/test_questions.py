@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from flowvis.clickhouse.query import QueryLimits
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import QuerySettings, Store, open_store
 from flowvis.errors import StoreError
-from flowvis.filters import Operator, quote
+from flowvis.filters import Operator, networks, quote
+from flowvis.filters.networks import NetworkNames
 from flowvis.filters.vocabulary import dimensions, lookup
 from flowvis.questions.graph import GraphQuestion
 from flowvis.questions.pages import PageQuestion
@@ -313,6 +315,48 @@ def test_the_graph_adds_up(store: Store, limit: int) -> None:
         rows = [row for edge, rows in edges.items() if name in edge for row in rows]
         assert node["bothOctets"] == EXPECTED["bothOctets"](rows)
     assert nodes.get("external", {"kind": "external"})["kind"] == "external"
+
+
+@pytest.fixture
+def named() -> Iterator[None]:
+    networks.enforce(
+        NetworkNames(
+            [
+                ("anything (rest)", [ip_network("0.0.0.0/0"), ip_network("::/0")]),
+                ("partner", [ip_network("203.0.113.8/30"), ip_network("2001:db8::/127")]),
+            ]
+        )
+    )
+    yield
+    networks.enforce(NetworkNames())
+
+
+def _outside(row: Row) -> str:
+    return "" if row["destinationPodName"] or row["destinationNodeName"] else "partner"
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("more", [{}, {"interval": "10m", "compare": "previous"}])
+def test_groups_by_the_name_of_a_network(store: Store, more: dict[str, str]) -> None:
+    by = "src.network,dst.network,dst.port"
+    found = ask(store, TableQuestion, by=by, measure="octets,denied", **more)
+    expected = _groups(NOW, lambda row: ("", _outside(row), row["destinationTransportPort"]))
+    rows = {tuple(row[:3]): row[3:] for row in found["rows"]}
+    assert len(rows) == 4
+    assert rows == {
+        key: [EXPECTED["octets"](rows), EXPECTED["denied"](rows)] for key, rows in expected.items()
+    }
+    chosen = ask(store, TableQuestion, "network = partner and src.network is empty", **more)
+    assert chosen["total"] == [EXPECTED["octets"]([row for row in NOW if _outside(row)])]
+
+
+@pytest.mark.usefixtures("named")
+def test_the_graph_has_the_names_of_networks(store: Store) -> None:
+    found = ask(store, GraphQuestion)
+    (node,) = (node for node in found["nodes"] if node["kind"] == "external")
+    assert (node["id"], list(node["names"])) == ("external:partner", ["partner"])
+    rows = [row for row in NOW if _outside(row)]
+    assert node["bothOctets"] == EXPECTED["bothOctets"](rows)
 
 
 def test_graphs_of_two_ranges_have_the_same_edges(store: Store) -> None:

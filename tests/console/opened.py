@@ -17,11 +17,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from aggregator.harness import Aggregator, deliver, exported, running
 from waiting import block_until
 
-from .traffic import Connection
+from .traffic import OUTSIDE, Connection
 
 TOKEN = "token-of-the-console-tests-1234567890"
 TOKEN_OF_SHOP = "token-of-who-may-see-shop-1234567890"
 CHROMIUM = "/usr/bin/chromium"
+PARTNERS = "partners/eu (old)"
+"""What the configuration calls the network outside."""
 PATIENCE_MS = 30_000  # on a machine that has other things to do
 BATCH = 500
 
@@ -91,6 +93,7 @@ def console(path: Path, connections: Sequence[Connection], now_s: int) -> Iterat
             "databaseURL": f"embedded://{path / 'store'}",
             "commitInterval": "1s",
         },
+        "networks": [{"name": PARTNERS, "cidrs": [f"{OUTSIDE}/30"]}],
         "apiServer": {"apiPort": 0, "tls": False, "tokenFile": str(tokens)},
     }
     records = [record for each in connections for record in each.records()]

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from . import read
-from .opened import PAGES, Console, Visit, photograph
+from .opened import PAGES, PARTNERS, Console, Visit, photograph
 from .traffic import total
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
@@ -182,6 +182,19 @@ def test_map_has_the_graph_and_goes_in_and_out_by_keyboard(shown: Console, visit
     assert {row[0] for row in read.table(page, "On the map")} == set(expected)
     page.go_back()
     page.wait_for_url("**focus=shop*")
+
+
+def test_map_has_the_names_of_networks(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("map", chosen=f"external:{PARTNERS}"))
+    side = page.get_by_role("complementary", name="What is chosen")
+    expect(side.get_by_role("heading", name=PARTNERS)).to_be_visible()
+    side.get_by_role("button", name="Only this").click()
+    visit.until("location.search.includes('network')")
+    (chosen,) = parse_qs(urlparse(page.url).query)["filter"]
+    assert chosen == f'network = "{PARTNERS}"'
+    total = shown.asked("query", filter=chosen, measure="octets")["total"]
+    assert total == shown.asked("query", filter="ip = 203.0.113.7", measure="octets")["total"]
+    assert total != [0]
 
 
 def test_map_plays_a_range(shown: Console, visit: Visit) -> None:

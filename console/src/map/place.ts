@@ -2,7 +2,7 @@
 import type { GraphNode } from "../api";
 import { both, equals } from "../conditions";
 
-export const LEVELS = ["namespace", "workload", "pod", "node"] as const;
+export const LEVELS = ["namespace", "workload", "pod", "node", "zone"] as const;
 export type Level = (typeof LEVELS)[number];
 
 export interface Where {
@@ -30,7 +30,7 @@ function first(node: GraphNode): string {
   return String(node.names[0] ?? "");
 }
 
-const OUTSIDE = new Set(["external", "unknown", "node", "service"]);
+const OUTSIDE = new Set(["external", "unknown", "node", "service", "zone", "region"]);
 
 /** In a focus, what is elsewhere is shown by what it is of: namespaces, or workloads. */
 export function seenFrom({ focus }: Where): (node: GraphNode) => GraphNode {
@@ -66,12 +66,17 @@ export function condition(
     case "workload":
     case "pod":
     case "node":
+    case "zone":
+    case "region":
     case "service":
       return name === undefined ? null : of(node.kind);
     default:
       if (name !== undefined && /^[0-9a-f.:]+\/\d+$/i.test(String(name)))
         return `${side}ip in ${name}`;
       if (name !== undefined && /^[0-9a-f.:]+$/i.test(String(name))) return of("ip");
-      return side ? both(`${side}pod is empty`, `${side}node is empty`) : null;
+      if (name !== undefined) return of("network");
+      return side
+        ? both(`${side}pod is empty`, `${side}node is empty`, `${side}network is empty`)
+        : null;
   }
 }

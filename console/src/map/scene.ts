@@ -39,6 +39,7 @@ export function label(node: { names: Cell[]; kind: NodeKind; id: string }): stri
   const last = [...node.names].reverse().find((each) => each !== "" && each !== null);
   if (last === undefined) return node.kind === "external" ? "outside" : "not of a Pod";
   const text = String(last);
+  if (node.kind === "external") return text; // a network's name, which may have any slashes
   return text.includes("/") ? text.slice(text.indexOf("/") + 1) : text;
 }
 

@@ -156,6 +156,7 @@ const NAMES: Record<Level, string> = {
   workload: "Workloads",
   pod: "Pods",
   node: "Nodes",
+  zone: "Zones",
 };
 
 function Levels({ level }: { level: Level }) {

@@ -35,9 +35,11 @@ from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
 from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.values import KnownValues
-from flowvis.aggregator.baseline import Baseline
+from flowvis.aggregator.baseline import Baseline, Past, StoredPast
 from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.certificates.keeper import Certificates
+from flowvis.aggregator.checkpoint_files import CheckpointFiles
+from flowvis.aggregator.checkpoints import Checkpoints
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.collector import Collector
@@ -53,15 +55,23 @@ from flowvis.aggregator.explanations import Explanations
 from flowvis.aggregator.last_words import LastWords
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
+from flowvis.aggregator.network_names import network_names
 from flowvis.aggregator.quarantine import Quarantine
 from flowvis.aggregator.replica import GivingBack, Replica, Taking
 from flowvis.aggregator.reporters import NodeReports, by_node, nodes_of
-from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
+from flowvis.aggregator.settings import (
+    AggregatorInventory,
+    AggregatorSettings,
+    CheckpointSettings,
+    Transport,
+)
+from flowvis.aggregator.under_way import UnderWay
 from flowvis.batch import Batch
 from flowvis.clickhouse.history import BookHistory
 from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.statement import COMPOSED_LENGTH
 from flowvis.clickhouse.store import Store
+from flowvis.filters import networks
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
 from flowvis.inventory.sources.files import InventoryFiles
@@ -69,12 +79,13 @@ from flowvis.inventory.sources.ranges import Ranges
 from flowvis.inventory.sources.watch import Watchers
 from flowvis.policies import Egresses, Policies
 from flowvis.questions.completeness import Uncommitted
+from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.statement import COMPOSED_ROWS
 from flowvis.runtime.build import version_text
 from flowvis.runtime.clock import monotonic_ms, now_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
-from flowvis.runtime.ledger import Ledger, Stage
+from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
 from flowvis.runtime.memory import Budget, BudgetCollector, limit_of
 from flowvis.runtime.metrics import StatsCollector
@@ -149,6 +160,7 @@ class Aggregator:
         self._inventory = Inventory(report=log.warning)
         self._policies = Policies(report=log.warning, known_from_ms=now_ms())
         self._egresses = Egresses()
+        networks.enforce(network_names(settings.networks))
         self._identity = ClusterIdentity(self._inventory, settings.cluster_id)
         self._kubernetes = self._following(settings.inventory)
         self._ranges = Ranges(self._inventory, BY_THE_PODS)
@@ -163,8 +175,12 @@ class Aggregator:
         )
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
         self._answers = Answers(self._queries)
-        self._questions = Questions(self._answers, self._compose, now_ms, self._uncommitted)
-        self._stored_values = StoredValues(self._answers, self._compose, now_ms)
+        self._questions = Questions(
+            self._answers, self._compose, now_ms, self._uncommitted, self._stored
+        )
+        self._stored_values = StoredValues(
+            self._answers, self._compose, now_ms, stored=self._stored
+        )
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._books = BookHistory(
@@ -192,6 +208,7 @@ class Aggregator:
             policies=self._policies,
             egresses=self._egresses,
         )
+        self._completer.with_uids = settings.with_uids
         self.correlator = Correlator(
             self.table,
             self._completer,
@@ -199,15 +216,17 @@ class Aggregator:
             correlating,
             quarantine=Quarantine(settings.quarantine_directory),
             undelivered=lambda: self.destinations.mark,
+            under_way=UnderWay(self.budget["baseline"]),
         )
+        self._checkpoints = self._keeping(settings.checkpoint)
         self.collector = Collector(
             self.correlator,
             collecting,
             waiting_bytes=self.budget["receiving"] // 2,
             template_life_s=settings.listen.udp.template_lifetime,
         )
-        self.collector.asks = lambda: self._store_of_records() is not None
-        self.baseline = Baseline(self.correlator, self._store_of_records, self._commits)
+        self.collector.asks = lambda: self._past() is not None
+        self.baseline = Baseline(self.correlator, self._past)
         self._last_words = LastWords(
             self.correlator, self.destinations, settings.grace_period * FAREWELL
         )
@@ -231,12 +250,16 @@ class Aggregator:
         for name, taken in (
             ("flows", lambda: self.table.row_bytes),
             ("text", lambda: self.table.text_bytes),
-            ("baseline", lambda: self.table.parked.bytes),
+            ("baseline", self._baseline_bytes),
             ("receiving", self.collector.memory_bytes),
             ("destinations", self.destinations.held_bytes),
             ("history", lambda: self._history.bytes),
         ):
             self.budget.measure(name, taken)
+
+    def _baseline_bytes(self) -> int:
+        kept = self._checkpoints.memory_bytes if self._checkpoints is not None else 0
+        return self.table.parked.bytes + kept
 
     def _components(self) -> list[Component]:
         settings = self._settings
@@ -252,6 +275,8 @@ class Aggregator:
         made.register(ConfigurationCollector(PREFIX, self.configuration))
         made.register(BudgetCollector(PREFIX, self.budget))
         made.register(StatsCollector(f"{PREFIX}_baseline", self.baseline.stats))
+        if self._checkpoints is not None:
+            made.register(StatsCollector(f"{PREFIX}_checkpoints", self._checkpoints.stats))
         made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
         made.register(StatsCollector(f"{PREFIX}_egresses", self._egresses.stats))
         ready = {"start": self._readiness.problem}
@@ -276,6 +301,7 @@ class Aggregator:
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
             GivingBack(self._replica) if self._replica is not None else None,
+            self._checkpoints,
             self.destinations,
             *self.api.components,
             self.correlator,
@@ -342,8 +368,9 @@ class Aggregator:
             "inactiveFlowRecordTimeout": self._retime,
             "correlationTimeout": self._retime,
             "recordContents": self._change_contents,
-            **{slot.key: self.destinations.apply for slot in slots(DestinationSettings)},
+            **{slot.key: self._change_destinations for slot in slots(DestinationSettings)},
             "clusterID": self._name_cluster,
+            "networks": self._name_networks,
             "listen.maxSessions": self._admit,
             "listen.maxSessionsPerAddress": self._admit,
             "log": configure_as,
@@ -355,9 +382,16 @@ class Aggregator:
     async def _change_contents(self, settings: AggregatorSettings) -> None:
         self._completer.pod_labels = settings.record_contents.pod_labels
 
+    async def _change_destinations(self, settings: AggregatorSettings) -> None:
+        self._completer.with_uids = settings.with_uids
+        await self.destinations.apply(settings)
+
     async def _name_cluster(self, settings: AggregatorSettings) -> None:
         self._identity.configured = settings.cluster_id
         await self.destinations.apply(settings)
+
+    async def _name_networks(self, settings: AggregatorSettings) -> None:
+        networks.enforce(network_names(settings.networks))
 
     async def _admit(self, settings: AggregatorSettings) -> None:
         listen = settings.listen
@@ -372,8 +406,24 @@ class Aggregator:
     def _store_of_records(self) -> Store | None:
         return store_of(self.destinations.current("clickhouse"))
 
-    def _commits(self) -> Stage | None:
-        return self.ledger.stages.get("clickhouse")
+    def _past(self) -> Past | None:
+        """Who knows what was written before: the store, else the files of checkpoints."""
+        store = self._store_of_records()
+        if store is not None:
+            return StoredPast(store, self.ledger.stages.get("clickhouse"), self.table)
+        return self._checkpoints
+
+    def _keeping(self, chosen: CheckpointSettings) -> Checkpoints | None:
+        if chosen.directory is None:
+            return None
+        checkpoints = Checkpoints(
+            CheckpointFiles(chosen.directory, chosen.max_bytes),
+            self.correlator.under_way,
+            stored=lambda: self._store_of_records() is not None,
+            undelivered=lambda: self.destinations.mark,
+        )
+        self.correlator.under_way.keeper = checkpoints
+        return checkpoints
 
     def _store(self) -> Store:
         store = self._store_of_records()
@@ -384,8 +434,14 @@ class Aggregator:
     def _uncommitted(self) -> Uncommitted:
         now_s = now_ms() // 1000
         store = self._store_of_records()
-        kept_s = store.kept_s if store is not None else 0
+        kept_s = store.kept.books_s if store is not None else 0
         return Uncommitted(self._books.last_s, now_s, self._books.since(now_s), kept_s)
+
+    def _stored(self) -> Stored:
+        store = self._store_of_records()
+        if store is None:
+            return RECORDS_ONLY
+        return Stored.of(store.kept, store.settled, now_ms())
 
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent
@@ -431,12 +487,15 @@ class Aggregator:
             "policies": self._policies.as_dict(),
             "baseline": {
                 "waiting": self.table.parked.records,
-                "problem": self.baseline.problem,
+                "problem": self.baseline.problem or self._checkpoint_problem(),
             },
             "memory": self.budget.as_dict(),
             "ledger": self.ledger.as_dict(),
             "losses": self.ledger.losses_as_dicts(time.monotonic()),
         }
+
+    def _checkpoint_problem(self) -> str:
+        return self._checkpoints.problem if self._checkpoints is not None else ""
 
     def _kubernetes_problem(self) -> str:
         return self._kubernetes.problem() if self._kubernetes is not None else ""
@@ -460,6 +519,7 @@ class Aggregator:
                 "records": node.records,
                 **node.acknowledgement(),
                 "missing": node.missing(),
+                "missedLastSeconds": node.missed_ago_s(now),
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
             for node in self._node_reports()

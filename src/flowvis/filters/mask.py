@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column
 from flowvis.fields import BY_NAME
-from flowvis.filters.literals import compiled
 from flowvis.filters.lowering import lowered
+from flowvis.filters.matching import test_of
+from flowvis.filters.networks import END_OF, in_force
 from flowvis.filters.predicates import (
     AddressIn,
     Every,
@@ -75,14 +76,8 @@ def mask_of(predicate: Predicate, batch: Batch, spend: Spend = _freely) -> Mask:
 
 def _leaf(predicate: Predicate, batch: Batch, spend: Spend) -> Mask:
     match predicate:
-        case TextIn(text, wanted):
-            return _passing(batch, text, frozenset(wanted).__contains__, spend)
-        case TextMatch(text, pattern):
-            search = compiled(pattern).search
-            return _passing(batch, text, lambda value: search(value) is not None, spend)
-        case TextHas(text, part):
-            folded = part.lower()
-            return _passing(batch, text, lambda value: folded in value.lower(), spend)
+        case TextIn(text=text) | TextMatch(text=text) | TextHas(text=text):
+            return _passing(batch, text, test_of(predicate), spend)
         case NumberIn(number, values):
             return np.isin(numbers(batch, number), np.array(values, np.uint64))
         case NumberOrder(number, order, value):
@@ -109,11 +104,22 @@ def numbers(batch: Batch, number: Number) -> Column:
 
 def texts(batch: Batch, text: Text) -> tuple[list[bytes], NDArray[np.intp]]:
     """Return what records have of a text: each combination of its columns, and whose is which."""
+    if text.columns[0] in END_OF:
+        return _networks(batch, END_OF[text.columns[0]])
     rows, places = _distinct([column(batch, name) for name in text.columns])
     value = batch.strings.value
     if text.make is None:
         return [value(code) for (code,) in rows], places
     return [text.make(*map(value, row)) for row in rows], places
+
+
+def _networks(batch: Batch, end: str) -> tuple[list[bytes], NDArray[np.intp]]:
+    """As `texts`, of the names of the networks of an end."""
+    names = in_force()
+    inside = (column(batch, f"{end}PodName") != 0) | (column(batch, f"{end}NodeName") != 0)
+    numbers = np.where(inside, 0, names.find(column(batch, f"{end}IP")))
+    used, places = np.unique(numbers, return_inverse=True)
+    return [names.names[number].encode() for number in used.tolist()], places
 
 
 def _passing(batch: Batch, text: Text, test: Callable[[bytes], bool], spend: Spend) -> Mask:

@@ -32,6 +32,7 @@ from flowvis.filters.attributes import (
     within,
 )
 from flowvis.filters.errors import FilterError, nearest
+from flowvis.filters.networks import TEXTS
 from flowvis.filters.predicates import (
     Every,
     Flag,
@@ -351,6 +352,10 @@ def _sided() -> Iterator[tuple[str, str, Callable[[str], Attribute], tuple[Attri
     yield (
         "region", "Region of the node: its label topology.kubernetes.io/region",
         lambda end: Words(f"{end}Region"), (),
+    )  # fmt: skip
+    yield (
+        "network", "Name that the configuration has for the network; empty of Pods and nodes",
+        lambda end: Words(TEXTS[end]), (),
     )  # fmt: skip
     yield (
         "ip", "Address, or a network that it is in; alone also the Service's that was called",

@@ -28,24 +28,29 @@ class Lookup:
 
 
 class Networks:
-    """A set of networks: one look-up for each prefix length that occurs."""
+    """Some networks: one look-up for each prefix length that occurs."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        by_length: dict[int, list[bytes]] = {}
-        for network in networks:
+        by_length: dict[int, list[tuple[bytes, int]]] = {}
+        for handle, network in enumerate(networks):
             length = network.prefixlen + (96 if network.version == 4 else 0)
-            by_length.setdefault(length, []).append(_mapped(network, 0))
+            by_length.setdefault(length, []).append((_mapped(network, 0), handle))
         self._prefixes = [
-            (_mask(length), Lookup(address_column(firsts), range(len(firsts))))
-            for length, firsts in sorted(by_length.items())
+            (_mask(length), Lookup(address_column(a for a, _ in places), [h for _, h in places]))
+            for length, places in sorted(by_length.items())
         ]
 
     def contain(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which rows of an `(n, 16)` address column lie in one of the networks."""
-        inside = np.zeros(len(addresses), dtype=bool)
+        return np.asarray(self.find(addresses) != NONE)
+
+    def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the handle (place among the networks) of the longest one that each lies in."""
+        handles = np.full(len(addresses), NONE, dtype=np.int64)
         for mask, firsts in self._prefixes:
-            inside |= firsts.find(addresses & mask) != NONE
-        return inside
+            found = firsts.find(addresses & mask)
+            np.copyto(handles, found, where=found != NONE)
+        return handles
 
 
 def legs(network: Network) -> tuple[bytes, ...]:

@@ -13,6 +13,8 @@ from flowvis.clickhouse.schema.tables import definitions, stored_columns
 from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
 from flowvis.filters.errors import FilterError
+from flowvis.filters.networks import END_OF, NUMBERS, NetworkNames
+from flowvis.questions.planner import Needs, needs_of
 from flowvis.questions.problem import QuestionError, shown
 
 MAX_DIMENSIONS = 6
@@ -26,11 +28,17 @@ class Part:
     """A value that records are grouped by."""
 
     column: str
-    """Of `flow_records`; or what `sql` is called in expressions of groups."""
+    """Of `flow_records`, or one that names of networks define (`NUMBERS`); or what `sql` is called
+    in expressions of groups."""
     only_where: str = ""
     """A condition without which the value does not matter."""
     sql: str = ""
     """What it is of a record, where that is not a column."""
+
+    @property
+    def needs(self) -> Needs:
+        """The stored columns that it is made of."""
+        return needs_of(f"{self.value_sql} {self.only_where}")
 
     @property
     def value_sql(self) -> str:
@@ -67,7 +75,8 @@ def dimension(parameter: str, name: str) -> Dimension:
             suggestion=error.suggestion or "",
         ) from error  # fmt: skip
     only_where = _ONLY_WHERE if found.name.endswith(".workload") else {}
-    parts = tuple(Part(column, only_where.get(column, "")) for column in stored_columns(sql))
+    columns = [NUMBERS[END_OF[sql]]] if sql in END_OF else stored_columns(sql)
+    parts = tuple(Part(column, only_where.get(column, "")) for column in columns)
     kind = {Kind.NUMBER: "number", Kind.ADDRESS: "address", Kind.ENUM: "enum"}
     return Dimension(found.name, kind.get(found.kind, "text"), sql, parts)
 
@@ -108,12 +117,13 @@ def key_sql(parts: Sequence[Part]) -> str:
     return f"cityHash64({', '.join([*(part.hash_sql for part in parts), '0'])})"
 
 
-def defined(parts: Sequence[Part], expressions: Iterable[str]) -> str:
+def defined(parts: Sequence[Part], expressions: Iterable[str], networks: NetworkNames) -> str:
     """Return the WITH that says what the columns in some expressions are of groups' values.
 
     The value of the n-th part is in the column `p<n>`.
     """
     text = " ".join(expressions)
     renamed = [f"p{n} AS {part.column}" for n, part in enumerate(parts)]
-    made_of = [f"{sql} AS {name}" for name, sql in definitions(text).items()]
+    named = networks.definitions(text, [part.column for part in parts])
+    made_of = [f"{sql} AS {name}" for name, sql in (named | definitions(text)).items()]
     return ", ".join([*renamed, *made_of])

@@ -11,10 +11,12 @@ from operator import add
 from typing import Any, Self, cast
 
 from flowvis.fields import FlowType
+from flowvis.filters.networks import NUMBERS, TEXTS
 from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, Part, parse_dimensions
 from flowvis.questions.groups import Group, Grouping
 from flowvis.questions.measures import BY_NAME, Measure
+from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.problem import number
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import TimeRange, parse_compare, parse_range
@@ -48,6 +50,8 @@ class _Side:
     """source or destination, as columns have it."""
     external: int
     """The flowType that says that there is no node of the cluster on this side."""
+    named: bool
+    """Whether networks have names."""
 
     @property
     def _what(self) -> str:
@@ -61,23 +65,25 @@ class _Side:
             f" {self.end}NodeName != '', {_NODE}, {_UNKNOWN})"
         )
         node = f"{self.end}PodName = '' AND flowType != {self.external}"
-        return Part(self._what, sql=is_sql), Part(f"{self.end}NodeName", node)
+        parts = Part(self._what, sql=is_sql), Part(f"{self.end}NodeName", node)
+        return (*parts, Part(NUMBERS[self.end])) if self.named else parts
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """SQL of the kind of an end, and of the name of the node that it is."""
+        """SQL of the kind of an end, and of the name of the node or network that it is."""
         last = self.dimensions[-1]
         own = _own_kind(last, self.end)
         kind = (
             f"multiIf({own}{self._what} = {_POD}, 'pod', {self._what} = {_EXTERNAL}, 'external',"
             f" {self._what} = {_NODE}, 'node', 'unknown')"
         )
-        return kind, f"if({self._what} = {_NODE}, toString({self.end}NodeName), '')"
+        network = TEXTS[self.end] if self.named else "''"
+        return kind, f"if({self._what} = {_NODE}, toString({self.end}NodeName), {network})"
 
-    def names(self, values: Sequence[Any], kind: str, node: str) -> tuple[str, ...]:
-        """Return what people call an end: its values, without what they repeat; or the node."""
+    def names(self, values: Sequence[Any], kind: str, name: str) -> tuple[str, ...]:
+        """Return what people call an end: its values, without what they repeat; or its own name."""
         if kind in {"external", "unknown", "node"} and values[-1] in {"", 0}:
-            return (node,) if node else ()
+            return (name,) if name else ()
         found: list[str] = []
         for value in map(str, values):
             found.append(value.removeprefix(f"{found[-1]}/") if found and found[-1] else value)
@@ -89,7 +95,7 @@ def _own_kind(last: Dimension, end: str) -> str:
     _, _, what = last.name.rpartition(".")
     if what == "workload":
         return f"{end}WorkloadName != '', 'workload', "
-    if what in {"namespace", "pod", "service", "node"}:
+    if what in {"namespace", "pod", "service", "node", "zone", "region"}:
         return f"toString({last.sql}) != '', '{what}', "
     return ""
 
@@ -101,6 +107,24 @@ class _Node:
         self.names, self.kind, self.numbers = names, kind, numbers
         self.id = ":".join([kind, *names])
         """The same for the same end in other answers."""
+
+
+class _Ends:
+    """The nodes of one side, by what groups say of it."""
+
+    def __init__(self, side: _Side, nodes: dict[str, _Node]) -> None:
+        """`nodes`, by their ids, are those of both sides."""
+        self._side, self._nodes = side, nodes
+        self._known: dict[tuple[Any, ...], _Node] = {}
+
+    def node(self, end: tuple[Any, ...]) -> _Node:
+        """Return the node of values, a kind and a name."""
+        found = self._known.get(end)
+        if found is None:
+            *values, kind, name = end
+            made = _Node(self._side.names(values, kind, name), kind, [0] * len(MEASURES))
+            found = self._known[end] = self._nodes.setdefault(made.id, made)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +150,22 @@ class GraphQuestion:
     compared: TimeRange | None
 
     @classmethod
-    def parse(cls, parameters: Mapping[str, str], condition: Condition, now_ms: int) -> Self:
+    def parse(
+        cls,
+        parameters: Mapping[str, str],
+        condition: Condition,
+        now_ms: int,
+        stored: Stored = RECORDS_ONLY,
+    ) -> Self:
         """Read from, to, source, target, limit and compare; QuestionError names a bad one."""
         asked = parse_range(parameters.get("from", ""), parameters.get("to", ""), now_ms)
         source = parse_dimensions("source", parameters.get("source", "") or "src.workload")
         target = parse_dimensions("target", parameters.get("target", "") or "dst.workload")
+        named = bool(condition.networks)
         return cls(
-            Records(asked, condition),
-            _Side(source, "source", FlowType.FROM_EXTERNAL),
-            _Side(target, "destination", FlowType.TO_EXTERNAL),
+            Records(asked, condition, stored),
+            _Side(source, "source", FlowType.FROM_EXTERNAL, named),
+            _Side(target, "destination", FlowType.TO_EXTERNAL, named),
             number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT),
             parse_compare(parameters.get("compare", ""), asked, now_ms),
         )
@@ -179,20 +210,11 @@ class GraphQuestion:
         """Add groups up to edges: some differ in what no name of a node has."""
         width = len(self.source.dimensions)
         edges = _Edges(span, {}, {})
-        ends: dict[tuple[Any, ...], _Node] = {}
-
-        def node(side: _Side, *end: Any) -> _Node:
-            found = ends.get((side, *end))
-            if found is None:
-                *values, kind, name = end
-                made = _Node(side.names(values, kind, name), kind, [0] * len(MEASURES))
-                found = ends[side, *end] = edges.nodes.setdefault(made.id, made)
-            return found
-
+        sources, targets = _Ends(self.source, edges.nodes), _Ends(self.target, edges.nodes)
         for group in groups:
-            *values, source_kind, source_node, target_kind, target_node = group.values
-            source = node(self.source, *values[:width], source_kind, source_node)
-            target = node(self.target, *values[width:], target_kind, target_node)
+            *values, source_kind, source_name, target_kind, target_name = group.values
+            source = sources.node((*values[:width], source_kind, source_name))
+            target = targets.node((*values[width:], target_kind, target_name))
             edge = (source.id, target.id)
             numbers = cast("Sequence[int]", group.numbers)  # sums and counts
             before = edges.numbers.get(edge)

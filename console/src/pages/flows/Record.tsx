@@ -114,6 +114,7 @@ function End({ record, side }: { record: FlowRecord; side: fields.Side }) {
   const kind = fields.text(record, `${side}WorkloadKind`);
   const workload = fields.text(record, `${side}WorkloadName`);
   const node = fields.text(record, `${side}NodeName`);
+  const zone = fields.text(record, `${side}Zone`);
   const labels = parsedLabels(record[`${side}PodLabels`]);
   return (
     <div class="end">
@@ -126,7 +127,12 @@ function End({ record, side }: { record: FlowRecord; side: fields.Side }) {
           {kind} {workload}
         </span>
       )}
-      {node && <span class="faint">on {node}</span>}
+      {node && (
+        <span class="faint">
+          on {node}
+          {zone && ` in ${zone}`}
+        </span>
+      )}
       {labels.length > 0 && (
         <span class="labels">
           {labels.map(([name, value]) => (

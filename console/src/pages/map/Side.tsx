@@ -26,6 +26,8 @@ const KINDS: Record<string, string> = {
   workload: "Workload",
   pod: "Pod",
   node: "Node",
+  zone: "Zone",
+  region: "Region",
   service: "Service",
   external: "Outside of the cluster",
   unknown: "Not known",

@@ -21,6 +21,7 @@ from flowvis.filters.completion import (
     complete,
 )
 from flowvis.filters.mask import mask
+from flowvis.filters.networks import in_force
 from flowvis.filters.seen import labels, seen, seen_label_keys
 from flowvis.filters.vocabulary import SIDES, lookup
 from flowvis.inventory.index import Inventory
@@ -138,6 +139,10 @@ def _regions(inventory: Inventory, visibility: Visibility) -> Iterator[str]:
         yield from (node.region for node in inventory.nodes.objects)
 
 
+def _networks(_: Inventory, __: Visibility) -> Iterator[str]:
+    yield from in_force().names
+
+
 def _label_texts(inventory: Inventory, visibility: Visibility) -> set[str]:
     pods = inventory.pods.living()
     return {pod.exported_labels for pod in pods if visibility.sees(pod.namespace)}
@@ -163,6 +168,7 @@ _OF_KIND: dict[str, Callable[[Inventory, Visibility], Iterator[str]]] = {
     "node": _nodes,
     "zone": _zones,
     "region": _regions,
+    "network": _networks,
     LABEL_KEYS: _label_keys,
 }
 """What of the cluster's objects has the values of a name."""

@@ -10,6 +10,7 @@ from flowvis.aggregator.daemon import Aggregator
 from flowvis.aggregator.destinations.protobuf import schema
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.clickhouse.schema.books import documentation as book_columns
+from flowvis.clickhouse.schema.rollups import documentation as rollups
 from flowvis.clickhouse.schema.tables import documentation as columns
 from flowvis.elements import REGISTRY
 from flowvis.exporter.settings import ExporterSettings
@@ -227,7 +228,8 @@ def pages(directory: Path = DOCS) -> dict[str, str]:
         "flow-record.proto": PROTOBUF.format(message=schema()),
         "filters.md": _filters(),
         "clickhouse.md": _with_parts(
-            directory / "clickhouse.md", {"columns": columns(), "books": book_columns()}
+            directory / "clickhouse.md",
+            {"columns": columns(), "books": book_columns(), "rollups": rollups()},
         ),
         "operating.md": _with_part(directory / "operating.md", "books", books()),
         "questions.md": _with_part(directory / "questions.md", "measures", measures()),

@@ -30,6 +30,11 @@ COLLECTOR: dict[str, Any] = {
     "checkpoint.directory": "/var/lib/flowvis/checkpoints",
 }
 KAFKA: dict[str, Any] = {"kafka.enable": True, "kafka.brokers": ("kafka-bootstrap.kafka.svc:9092",)}
+UDP: dict[str, Any] = {"aggregatorTransportProtocol": "UDP"}
+OVER_UDP: dict[str, Any] = {
+    "flowExporter.flowCollectorAddr": "flow-aggregator/flow-aggregator:4739:udp"
+}
+OPENVSWITCH: dict[str, Any] = {"conntrack.source": "ovs"}
 
 CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "base/exporter/flow-exporter.conf": (ExporterSettings, {}),
@@ -39,6 +44,9 @@ CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "overlays/embedded/flow-aggregator.conf": (AggregatorSettings, EMBEDDED),
     "overlays/collector/flow-aggregator.conf": (AggregatorSettings, COLLECTOR),
     "overlays/kafka/flow-aggregator.conf": (AggregatorSettings, KAFKA),
+    "overlays/udp/flow-aggregator.conf": (AggregatorSettings, UDP),
+    "overlays/udp/flow-exporter.conf": (ExporterSettings, OVER_UDP),
+    "overlays/openvswitch/flow-exporter.conf": (ExporterSettings, OPENVSWITCH),
 }
 
 SINGLE = ("flow-exporter", "flow-aggregator")

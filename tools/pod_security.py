@@ -242,14 +242,15 @@ NEEDS = (
     _exporter(
         "HostPath volumes",
         "",
-        "/run/flow-exporter of the node, and only that: what was exported, so that a successor "
-        "exports no byte twice, also after a crash.",
+        "/run/flow-exporter of the node: what was exported, so that a successor exports no byte "
+        "twice, also after a crash. In overlays/openvswitch also /run/openvswitch, read-only: the "
+        "switch's control socket, at which connections are asked for. No other.",
     ),
     _exporter(
         "Volume types",
         "",
-        "A hostPath, for that directory: no other volume outlives the Pod and ends with the node's "
-        "boot.",
+        "A hostPath, for these: no other volume outlives the Pod and ends with the node's boot, "
+        "and the switch's socket is on the node only.",
     ),
     _exporter("Capabilities", "flow-exporter", _NET_ADMIN),
     _exporter(

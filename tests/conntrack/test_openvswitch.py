@@ -3,6 +3,8 @@
 import json
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -140,6 +142,34 @@ def test_how_many_there_can_be(switch: Switch, opened: OpenVSwitch) -> None:
     assert opened.maximum() == 12345
     assert opened.count() == 0
     assert len(opened.prepare()) == 1
+
+
+CONFINED = """
+mount -o bind,ro "$1" "$2" && ! touch "$2/x" 2>/dev/null &&
+exec setpriv --bounding-set=-all,+net_admin --inh-caps=-all "$3" -c "
+from pathlib import Path
+from flowvis.conntrack.sources.openvswitch import OpenVSwitch
+source = OpenVSwitch(run=Path('$2/vswitchd.ctl'))
+source.open()
+print(source.maximum(), len(source.poll()))"
+"""
+
+
+@pytest.mark.kernel
+def test_as_in_its_pod(
+    switch: Switch, opened: OpenVSwitch, sockets: ExitStack, tmp_path: Path
+) -> None:
+    """Root with no capability but NET_ADMIN, and the directory read-only."""
+    connected(switch, sockets)
+    tracked = len(opened.poll())
+    paths = str(switch.directory), str(tmp_path), sys.executable
+    asked = subprocess.run(
+        ["unshare", "-m", "sh", "-c", CONFINED, "sh", *paths],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert asked.stderr == ""
+    assert [int(number) for number in asked.stdout.split()] == [opened.maximum(), tracked]
+    assert tracked == 1
 
 
 @pytest.mark.kernel

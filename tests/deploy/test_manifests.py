@@ -36,7 +36,7 @@ from flowvis.cli.credentials import parse_user
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.exporter.settings import ExporterSettings
+from flowvis.exporter.settings import ConntrackSource, ExporterSettings
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.resources import LEASES, NODES, PODS, SERVICES
 from flowvis.runtime.settings import load
@@ -439,6 +439,38 @@ def test_what_daemons_and_manifests_must_agree_on() -> None:
     assert aggregating.click_house.database_url == (
         f"tcp://{about['name']}.{about['namespace']}.svc:{store['spec']['ports'][0]['port']}"
     )
+
+
+@pytest.mark.parametrize("overlay", DEPLOYED)
+def test_all_agree_on_how_records_come(overlay: str) -> None:
+    """The aggregator's protocol, its ports, and how exporters send."""
+    conf = configuration(overlay, AGGREGATOR_CONF)
+    aggregating = load(AggregatorSettings, conf.encode(), {})
+    transport = aggregating.aggregator_transport_protocol.value
+    carried = "UDP" if transport == "UDP" else "TCP"
+    (container,) = workload("flow-aggregator", overlay)["spec"]["template"]["spec"]["containers"]
+    listening = [port for port in container["ports"] if port["containerPort"] == 4739]
+    assert aggregating.listen.port == 4739
+    assert [(port["name"], port["protocol"]) for port in listening] == [
+        (f"ipfix-{carried.lower()}", carried)
+    ]
+    served = named(overlay, "Service", "flow-aggregator")["spec"]["ports"]
+    reached = [(p["targetPort"], p["protocol"]) for p in served if p["port"] == 4739]
+    assert reached == [(f"ipfix-{carried.lower()}", carried)]
+    if of(overlay, "DaemonSet"):
+        exporting = load(ExporterSettings, configuration(overlay, EXPORTER_CONF).encode(), {})
+        address = exporting.flow_exporter.flow_collector_addr
+        assert (address.port, address.protocol) == (4739, transport.lower())
+    assert carried == ("UDP" if overlay == "overlays/udp" else "TCP")
+
+
+def test_the_switch_is_where_its_directory_is_mounted() -> None:
+    overlay = "overlays/openvswitch"
+    reading = load(ExporterSettings, configuration(overlay, EXPORTER_CONF).encode(), {}).conntrack
+    assert reading.source is ConntrackSource.OVS
+    (container,) = workload("flow-exporter", overlay)["spec"]["template"]["spec"]["containers"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounted[str(reading.ovs.run)] == "openvswitch"
 
 
 def data_of(overlay: str) -> set[str]:

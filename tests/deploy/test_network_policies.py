@@ -52,6 +52,8 @@ STORES = (
 )  # fmt: skip
 WITHOUT = tuple(each for each in DEPLOYED if each not in STORES)
 ELSEWHERE = tuple(each for each in DEPLOYED if each != "overlays/collector")
+UDP = "overlays/udp"
+OVER_TCP = tuple(each for each in DEPLOYED if each != UDP)
 WITHOUT_KAFKA = tuple(each for each in DEPLOYED if each != "overlays/kafka")
 SINGLE, OPERATOR = "", "overlays/clickhouse-operator"
 
@@ -67,7 +69,8 @@ class Case(NamedTuple):
 
 
 ALLOWED = [
-    Case(DEPLOYED, NODE, AGGREGATOR, 4739),
+    Case(OVER_TCP, NODE, AGGREGATOR, 4739),
+    Case((UDP,), NODE, AGGREGATOR, 4739, "UDP"),
     Case(DEPLOYED, "monitoring/prometheus", AGGREGATOR, 9739),
     Case(DEPLOYED, AGGREGATOR, SERVER, 443),
     Case(DEPLOYED, AGGREGATOR, SERVER, 6443),
@@ -102,6 +105,11 @@ DENIED = [
     # Anything else.
     Case(DEPLOYED, "shop/browser", AGGREGATOR, 22),
     Case(DEPLOYED, "shop/browser", AGGREGATOR, 4739, "UDP"),
+    Case(OVER_TCP, NODE, AGGREGATOR, 4739, "UDP"),
+    # Over UDP an address is all that a sender shows.
+    Case((UDP,), OUTSIDE, AGGREGATOR, 4739, "UDP"),
+    Case((UDP,), "flow-aggregator/stranger", AGGREGATOR, 4739, "UDP"),
+    Case((UDP,), NODE, AGGREGATOR, 4739),
     Case(DEPLOYED, "monitoring/prometheus", AGGREGATOR, 9740),
     Case(DEPLOYED, "shop/browser", "flow-aggregator/stranger", 80),
     Case(DEPLOYED, "shop/browser", "flow-exporter/stranger", 9740),

@@ -59,6 +59,24 @@ def test_what_the_exporter_does_without() -> None:
     ]
 
 
+def test_the_switch_s_directory_is_all_that_comes_with_its_source() -> None:
+    """Read-only; and without the kernel's sysctls nothing is privileged."""
+    pod = workload("flow-exporter", "overlays/openvswitch")["spec"]["template"]["spec"]
+    plain = workload("flow-exporter")["spec"]["template"]["spec"]
+    container, plain_container = dict(pod["containers"][0]), plain["containers"][0]
+    *same, volume = pod["volumes"]
+    *same_mounts, mount = container.pop("volumeMounts")
+    assert (same, same_mounts) == (plain["volumes"], plain_container["volumeMounts"])
+    assert volume == {
+        "name": mount["name"],
+        "hostPath": {"path": "/run/openvswitch", "type": "Directory"},
+    }
+    assert mount["readOnly"] is True
+    assert "initContainers" not in pod
+    without = {key: value for key, value in plain_container.items() if key != "volumeMounts"}
+    assert container == without
+
+
 POD = {
     "metadata": {"name": "p"},
     "spec": {

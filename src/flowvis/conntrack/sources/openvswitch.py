@@ -133,7 +133,7 @@ class OpenVSwitch:
             why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
             raise SystemRefused(
                 f"Open vSwitch cannot be asked at {path}: {why}: does ovs-vswitchd run there, and "
-                "may we (root, and its directory mounted)?"
+                "may we (its directory mounted; root, and DAC_OVERRIDE where it is another user's)?"
             ) from error
         match answer:
             case {"error": str(refused)}:

@@ -13,8 +13,9 @@ Over UDP a record may be lost in the kernel's queue, which is one for all sender
 is of those that came, and `missing` has to be in `missing_named`, what the aggregator says by their
 sequence numbers.
 
-`python -m benchmarks.hostile NAME...` runs some of the attacks; without a name also those on doors
-that go on until they are killed, of which there are many of a kind.
+`python -m benchmarks.hostile NAME...` runs some of the attacks; without a name also those that
+`python -m benchmarks hostile` leaves out: on doors, of which there are many of a kind, and floods
+over UDP that fill the kernel's one queue, which delay and lose what others send whatever we do.
 """
 
 import contextlib
@@ -57,7 +58,7 @@ NICE = ["nice", "-n", "5"]
 
 
 def run() -> dict[str, Any]:
-    return measured([name for name, attack in attacks().items() if not attack.endless])
+    return measured([name for name, attack in attacks().items() if not attack.by_name])
 
 
 def measured(names: list[str]) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class Attack:
     """Whether the good records are looked for at the IPFIX sink; else in the API's stream."""
     datagrams: bool = False
     """Whether the daemon takes IPFIX over UDP, from everybody."""
-    endless: bool = False
-    """Whether it was not made for this registry: a function that goes on until it is killed."""
+    by_name: bool = False
+    """Whether it runs only where it is named: one of many of a kind, or one that nothing holds."""
 
 
 _found: dict[str, Attack] = {}
@@ -91,11 +91,12 @@ def attack(
     ends: bool = False,
     sink: bool = True,
     datagrams: bool = False,
+    by_name: bool = False,
 ) -> Callable[[Run], Run]:
     """Enter a function as an attack."""
 
     def enter(run: Run) -> Run:
-        _found[name] = Attack(name, run, prepare, store, ends, sink, datagrams)
+        _found[name] = Attack(name, run, prepare, store, ends, sink, datagrams, by_name)
         return run
 
     return enter
@@ -112,7 +113,7 @@ def attacks() -> dict[str, Attack]:
                 run = _until_over(work)
                 _found.setdefault(
                     name,
-                    Attack(name, run, _nothing, Store.NONE, ends=False, sink=True, endless=True),
+                    Attack(name, run, _nothing, Store.NONE, ends=False, sink=True, by_name=True),
                 )
     return dict(_found)
 

@@ -1,7 +1,8 @@
 """Attacks over UDP, where who sends proves nothing: an address may be anybody's.
 
 Whoever takes the very address and port of a good exporter is taken for it: nothing over UDP can
-tell, and no attack here does that.
+tell, and no attack here does that. Those that send more than we read are run by name only: the
+kernel has one queue for all senders, and who comes first in it is not ours to say.
 """
 
 import itertools
@@ -24,7 +25,7 @@ DOMAINS = 1 << 32
 PORTS = 64
 
 
-@attack("udp-spoofed", datagrams=True)
+@attack("udp-spoofed", datagrams=True, by_name=True)
 def spoofed(target: Target, over: Event) -> Findings:
     """Templates and a record, each from another address and port of the whole of 127/8."""
     chance = random.Random(1)
@@ -47,7 +48,7 @@ def templates(target: Target, over: Event) -> Findings:
     return _flood(target, over, itertools.cycle(datagrams(redefinitions(8))))
 
 
-@attack("udp-domains", datagrams=True)
+@attack("udp-domains", datagrams=True, by_name=True)
 def domains(target: Target, over: Event) -> Findings:
     """A template and data of it for each of all observation domains."""
     template = Template(FIRST_DATA_SET, (FieldSpecifier(0, 8, 4), FieldSpecifier(0, 1, 8)))
@@ -62,7 +63,7 @@ def records(target: Target, over: Event) -> Findings:
     return _flood(target, over, _records(), rate=RATE)
 
 
-@attack("udp-records-unlimited", datagrams=True)
+@attack("udp-records-unlimited", datagrams=True, by_name=True)
 def records_unlimited(target: Target, over: Event) -> Findings:
     """The same as fast as it goes."""
     return _flood(target, over, _records())

@@ -1,7 +1,7 @@
 """Writes the generated files of deploy/: `python -m tools.manifests [DIRECTORY]`.
 
-The configuration in each ConfigMap, with every option explained, Fluent Bit's parsers, and single
-files for `kubectl apply -f`.
+The configuration in each ConfigMap, with every option explained, what Fluent Bit and Logstash
+need, and single files for `kubectl apply -f`.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import Any
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.runtime.commented import commented
-from tools.fluent_bit import parsers
+from tools import fluent_bit, logstash
 from tools.kustomize import dump, render
 
 HEAD = """\
@@ -42,7 +42,13 @@ CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "overlays/kafka/flow-aggregator.conf": (AggregatorSettings, KAFKA),
 }
 
-PARSERS = "logs/parsers.conf"
+OTHERS = {
+    "logs/parsers.conf": fluent_bit.parsers,
+    "logstash/logstash.conf": logstash.pipeline,
+    "logstash/ipfix.yaml": logstash.definitions,
+    "logstash/flow.json": logstash.index_template,
+}
+"""Files of other programs."""
 
 SINGLE = ("flow-exporter", "flow-aggregator")
 RENDERED = "# Rendered from deploy/single/{name} by `make docs`: edit what is there instead.\n"
@@ -51,7 +57,7 @@ RENDERED = "# Rendered from deploy/single/{name} by `make docs`: edit what is th
 def configurations() -> dict[str, str]:
     """Return the text of each configuration by its path below deploy/."""
     made = {path: _configuration(path, *of) for path, of in CONFIGURATIONS.items()}
-    return made | {PARSERS: parsers()}
+    return made | {path: make() for path, make in OTHERS.items()}
 
 
 def single_files(directory: Path) -> dict[str, str]:

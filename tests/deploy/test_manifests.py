@@ -48,7 +48,7 @@ MODERN = Features("25.8.1.1", True, True, True, True, False)
 EXPORTER_CONF, AGGREGATOR_CONF = "flow-exporter.conf", "flow-aggregator.conf"
 
 
-@pytest.mark.parametrize("path", [*manifests.CONFIGURATIONS, manifests.PARSERS])
+@pytest.mark.parametrize("path", [*manifests.CONFIGURATIONS, *manifests.OTHERS])
 def test_configurations_are_up_to_date(path: str) -> None:
     assert (DEPLOY / path).read_text() == manifests.configurations()[path], "run `make docs`"
 
@@ -66,7 +66,7 @@ def test_writing_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert manifests.main([str(tmp_path)]) == 0
     for name in [
         *manifests.CONFIGURATIONS,
-        manifests.PARSERS,
+        *manifests.OTHERS,
         "flow-exporter.yml",
         "flow-aggregator.yml",
     ]:

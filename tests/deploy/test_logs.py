@@ -323,6 +323,7 @@ def test_what_is_read_is_mounted_and_what_is_kept_outlives_the_pod(node: FluentB
         for path in each.one("Path").split(","):
             assert any(PurePosixPath(path).is_relative_to(mount) for mount in mounts)
         assert each.one("storage.type") == "filesystem"
+    assert node.filters[0].one("emitter_storage.type") == "filesystem"
     assert all(each.one("Retry_Limit") == "no_limits" for each in node.outputs)
 
 

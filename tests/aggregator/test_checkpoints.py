@@ -64,7 +64,7 @@ class Way:
         """Of the connections of which something was written."""
         await self.checkpoints.ready()
         found = await self.checkpoints.last_written(Inquiry(keys, since_s))
-        return sorted(found.rows["sourceTransportPort"].tolist())
+        return sorted(found.columns["sourceTransportPort"].tolist())
 
     @property
     def rows(self) -> int:
@@ -187,7 +187,7 @@ def test_counters_that_began_anew_are_restored() -> None:
         table.add(exported(table.strings, row), START_MS + end)
     batch = table.flush(START_MS + 3000, None)
     assert batch[checkpoint.BASES].any()
-    restored = last_written(kept(batch)).rows
+    restored = last_written(kept(batch)).rows(np.array([0]))
     live = table._live.rows[:1]
     for name in ("sideEnd", "sideStart", "exporters", "octetTotalCount"):
         assert restored[name].tolist() == live[name].tolist()

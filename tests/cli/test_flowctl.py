@@ -249,6 +249,40 @@ async def test_status_shows_the_memory(tmp_path: Path, capsys: pytest.CaptureFix
     assert "memory: 321 of 2048 MiB (cgroup); of it flows 11 of 697, text 0 of 279" in shown
 
 
+ROLLUPS = {
+    "waitingRecords": 0,
+    "minutesBehindSeconds": 70,
+    "hoursBehindSeconds": 2400,
+    "problem": "",
+    "compared": [1_790_002_800_000, 1_790_006_400_000],
+    "differences": [],
+}
+
+
+async def test_status_says_how_far_the_rollups_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = status() | {"rollups": ROLLUPS, "destinations": []}
+    async with served(tmp_path, status=lambda: shown):
+        assert await flowctl(tmp_path, "status") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "roll-ups: well, minutes 1m10s behind, hours 40m" in out
+        assert "sums of 2026-09-21 15:00Z to 2026-09-21 16:00Z equal to the records'" in out
+        assert await flowctl(tmp_path, "status", "--check") == 0
+    wrong = {"problem": "away", "differences": ["flow_hours has records 5"], "waitingRecords": 9}
+    shown["rollups"] = ROLLUPS | wrong
+    capsys.readouterr()
+    async with served(tmp_path, status=lambda: shown):
+        assert await flowctl(tmp_path, "status") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "roll-ups: away, " in out
+        assert "9 records to roll up" in out
+        assert "NOT equal to the records' flow_hours has records 5" in out
+        assert await flowctl(tmp_path, "status", "--check") == 2
+    out = capsys.readouterr().out
+    assert "roll-ups differ from the records: flow_hours has records 5; roll-ups: away" in out
+
+
 async def test_status_shows_what_is_wrong_with_policies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,6 +365,11 @@ def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> N
     assert "invalid choice" in capsys.readouterr().err
 
 
+def missed(node: str, ago_s: float | None) -> dict[str, Any]:
+    texts = [] if ago_s is None else ["3 connections ended unobserved"]
+    return {"name": node, "sessions": 1, "missing": texts, "missedLastSeconds": ago_s}
+
+
 LOSS = {"stage": "clickhouse", "reason": "queue-full", "records": 7, "lastSeconds": 59.7}
 
 
@@ -349,6 +388,12 @@ LOSS = {"stage": "clickhouse", "reason": "queue-full", "records": 7, "lastSecond
             1,
             "WARNING: node n1 has no session",
         ),
+        (
+            {"nodes": [missed("n1", 200.0), missed("n2", 301.0), missed("n3", None)]},
+            1,
+            "WARNING: node n1: 3 connections ended unobserved, last 3m20s ago",
+        ),
+        ({"nodes": [missed("n2", 301.0)]}, 0, "OK: books balance, nothing lost"),
         ({"configuration": {"problems": ["a: b"]}}, 1, "WARNING: configuration not taken: a: b"),
         ({"kubernetes": "away"}, 1, "WARNING: Kubernetes API: away"),
         (

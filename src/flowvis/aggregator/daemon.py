@@ -46,7 +46,7 @@ from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.rows import ROW_BYTES
 from flowvis.aggregator.correlator import Correlator, Destination
-from flowvis.aggregator.destinations.clickhouse import store_of
+from flowvis.aggregator.destinations.clickhouse import rollups_of, store_of
 from flowvis.aggregator.destinations.kind import Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.table import KINDS, DestinationSettings
@@ -79,6 +79,7 @@ from flowvis.inventory.sources.ranges import Ranges
 from flowvis.inventory.sources.watch import Watchers
 from flowvis.policies import Egresses, Policies
 from flowvis.questions.completeness import Uncommitted
+from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.statement import COMPOSED_ROWS
 from flowvis.runtime.build import version_text
 from flowvis.runtime.clock import monotonic_ms, now_ms
@@ -174,8 +175,12 @@ class Aggregator:
         )
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
         self._answers = Answers(self._queries)
-        self._questions = Questions(self._answers, self._compose, now_ms, self._uncommitted)
-        self._stored_values = StoredValues(self._answers, self._compose, now_ms)
+        self._questions = Questions(
+            self._answers, self._compose, now_ms, self._uncommitted, self._stored
+        )
+        self._stored_values = StoredValues(
+            self._answers, self._compose, now_ms, stored=self._stored
+        )
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._books = BookHistory(
@@ -203,6 +208,7 @@ class Aggregator:
             policies=self._policies,
             egresses=self._egresses,
         )
+        self._completer.with_uids = settings.with_uids
         self.correlator = Correlator(
             self.table,
             self._completer,
@@ -362,7 +368,7 @@ class Aggregator:
             "inactiveFlowRecordTimeout": self._retime,
             "correlationTimeout": self._retime,
             "recordContents": self._change_contents,
-            **{slot.key: self.destinations.apply for slot in slots(DestinationSettings)},
+            **{slot.key: self._change_destinations for slot in slots(DestinationSettings)},
             "clusterID": self._name_cluster,
             "networks": self._name_networks,
             "listen.maxSessions": self._admit,
@@ -375,6 +381,10 @@ class Aggregator:
 
     async def _change_contents(self, settings: AggregatorSettings) -> None:
         self._completer.pod_labels = settings.record_contents.pod_labels
+
+    async def _change_destinations(self, settings: AggregatorSettings) -> None:
+        self._completer.with_uids = settings.with_uids
+        await self.destinations.apply(settings)
 
     async def _name_cluster(self, settings: AggregatorSettings) -> None:
         self._identity.configured = settings.cluster_id
@@ -424,8 +434,14 @@ class Aggregator:
     def _uncommitted(self) -> Uncommitted:
         now_s = now_ms() // 1000
         store = self._store_of_records()
-        kept_s = store.kept_s if store is not None else 0
+        kept_s = store.kept.books_s if store is not None else 0
         return Uncommitted(self._books.last_s, now_s, self._books.since(now_s), kept_s)
+
+    def _stored(self) -> Stored:
+        store = self._store_of_records()
+        if store is None:
+            return RECORDS_ONLY
+        return Stored.of(store.kept, store.settled, now_ms())
 
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent
@@ -463,6 +479,7 @@ class Aggregator:
             "sessions": self._sessions(),
             "nodes": self._nodes(),
             "destinations": self.destinations.as_dicts(),
+            "rollups": rollups_of(self.destinations.current("clickhouse")),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",
@@ -502,6 +519,7 @@ class Aggregator:
                 "records": node.records,
                 **node.acknowledgement(),
                 "missing": node.missing(),
+                "missedLastSeconds": node.missed_ago_s(now),
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
             for node in self._node_reports()

@@ -5,6 +5,7 @@ Exit codes of `--check` are those of monitoring plugins: 0 well, 1 warning, 2 cr
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -41,9 +42,9 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         "--check",
         action="store_true",
         help="one line, for scripts and monitoring; exits with 0 when all is well, 1 (warning) "
-        "when records were lost lately, a node does not report or something is not followed, 2 "
-        "(critical) when the books do not balance, a destination takes nothing or the aggregator "
-        "is not ready, 3 (unknown) when no aggregator answers",
+        "when records were lost or connections ended unobserved lately, a node does not report or "
+        "something is not followed, 2 (critical) when the books do not balance, a destination "
+        "takes nothing or the aggregator is not ready, 3 (unknown) when no aggregator answers",
     )
     parser.add_argument(
         "--since",
@@ -98,16 +99,29 @@ def findings(status: Mapping[str, Any], since_s: float) -> Iterator[tuple[Severi
             passing = problem.startswith("replaced, ") or problem == "begins then"
             severity = Severity.WARNING if passing else Severity.CRITICAL
             yield severity, f"{destination['name']}: {problem}"
+    yield from _rollup_findings(status.get("rollups", {}))
     for loss in status.get("losses", ()):
         if loss["lastSeconds"] <= since_s:
             yield Severity.WARNING, _loss(loss)
     for node in status.get("nodes", ()):
         if not node["sessions"]:
             yield Severity.WARNING, f"node {node['name']} has no session"
+        missed_s = node.get("missedLastSeconds")
+        if missed_s is not None and missed_s <= since_s:
+            ago = format_duration(round(missed_s))
+            texts = ", ".join(node["missing"])
+            yield Severity.WARNING, f"node {node['name']}: {texts}, last {ago} ago"
     for problem in status.get("configuration", {}).get("problems", ()):
         yield Severity.WARNING, f"configuration not taken: {problem}"
     if problem := status.get("kubernetes"):
         yield Severity.WARNING, f"Kubernetes API: {problem}"
+
+
+def _rollup_findings(rollups: Mapping[str, Any]) -> Iterator[tuple[Severity, str]]:
+    for difference in rollups.get("differences", ()):
+        yield Severity.CRITICAL, f"roll-ups differ from the records: {difference}"
+    if problem := rollups.get("problem"):
+        yield Severity.WARNING, f"roll-ups: {problem}"
 
 
 def _check(client: Client, since_s: float) -> int:
@@ -143,6 +157,9 @@ def _show(status: Mapping[str, Any]) -> None:
     _show_sessions(console, status["sessions"], status.get("nodes", ()))
     for destination in status["destinations"]:
         console.print(tables.line(_destination(destination)))
+    if rollups := status.get("rollups"):
+        for text in _rollups(rollups):
+            console.print(tables.line(text))
     _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
         console.print(tables.line(f"Kubernetes API: {status['kubernetes']}"))
@@ -166,6 +183,24 @@ def _destination(destination: Mapping[str, Any]) -> str:
         size = quantity(destination["spooledBytes"], "B")
         parts.append(f"{records} of them spooled ({size})")
     return f"{destination['name']}: {', '.join(parts)}"
+
+
+def _rollups(rollups: Mapping[str, Any]) -> Iterator[str]:
+    """Say how far the roll-ups are, and whether a sample of them is what the records are."""
+    minutes, hours = (
+        format_duration(rollups[f"{which}BehindSeconds"]) for which in ("minutes", "hours")
+    )
+    parts = [rollups["problem"] or "well", f"minutes {minutes} behind, hours {hours}"]
+    if records := rollups["waitingRecords"]:
+        parts.append(f"{records} records to roll up")
+    if compared := rollups["compared"]:
+        span = " to ".join(
+            time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(moment // 1000)) for moment in compared
+        )
+        verdict = "NOT equal" if rollups["differences"] else "equal"
+        parts.append(f"sums of {span} {verdict} to the records'")
+    yield f"roll-ups: {', '.join(parts)}"
+    yield from rollups["differences"]
 
 
 def _show_sessions(

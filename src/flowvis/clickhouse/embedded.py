@@ -10,26 +10,25 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
+from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, encode_page
-from flowvis.clickhouse.schema.checkpoints import ANSWER, Wanted, question, room_for
+from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, answer, question, room_for
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
-from flowvis.clickhouse.schema.native_block import Block, frames
+from flowvis.clickhouse.schema.native_block import Block, frames, number_blocks
 from flowvis.clickhouse.schema.retention import Retention
+from flowvis.clickhouse.schema.rollups import ROLLUPS
 from flowvis.clickhouse.statement import MAX_LENGTH, SYSTEM_TABLES, readable, streamable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
@@ -75,6 +74,7 @@ class EmbeddedStore:
         self._session: Any = None
         self._features: Features | None = None
         self.settled: dict[str, int] = {}
+        self.rollups: RollupTables | None = None
 
     @property
     def kept_s(self) -> int:
@@ -90,7 +90,9 @@ class EmbeddedStore:
         """Create or upgrade the schema; return what had to be left out for this engine."""
         features = self._probe()
         kept = self._settings.kept
-        Migration(self._execute, TableLayout(self._settings.database), features, kept).run()
+        layout = TableLayout(self._settings.database)
+        Migration(self._execute, layout, features, kept).run()
+        self.rollups = RollupTables(self._execute_beside, layout, alone=True)
         return features.left_out(kept.records_s)
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself
@@ -118,7 +120,7 @@ class EmbeddedStore:
                 inserter.append(piece)
             inserter.finish()
 
-    def checkpoints(self, wanted: Wanted) -> NDArray[np.void]:
+    def checkpoints(self, wanted: Wanted) -> Answer:
         """Return the last record of each connection; see `Store.checkpoints`.
 
         Nobody else inserts: the directory is open in this process alone.
@@ -126,7 +128,8 @@ class EmbeddedStore:
         sql = question(TableLayout(self._settings.database), wanted)
         options = ", ".join(f"{name} = {value}" for name, value in room_for(sql).items())
         with self.session(f"SET {options}") as session:
-            return np.frombuffer(session.query(sql, "RowBinary").bytes(), dtype=ANSWER)
+            found = session.query(sql, "Native").bytes()
+        return answer(number_blocks(found))
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement; see `Store.ask`."""
@@ -155,7 +158,8 @@ class EmbeddedStore:
 
     def optimize(self) -> None:
         """Merge all parts of each day into one, as the engine does by and by."""
-        self._execute(f"OPTIMIZE TABLE {self._settings.database}.{schema.TABLE} FINAL")
+        for table in (schema.TABLE, *(rollup.name for rollup in ROLLUPS)):
+            self._execute(f"OPTIMIZE TABLE {self._settings.database}.{table} FINAL")
 
     def close(self) -> None:
         """Close the directory, so that another process may open it."""
@@ -172,6 +176,14 @@ class EmbeddedStore:
     def _execute(self, sql: str) -> list[tuple[Any, ...]]:
         with self._lock, _errors(self.name):
             answer = self._connected().query(sql, "JSONCompact").bytes()
+        return [tuple(row) for row in json.loads(answer)["data"]] if answer else []
+
+    def _execute_beside(self, sql: str, options: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
+        """Execute in a session of its own, beside what is inserted."""
+        settings = ", ".join(f"{name} = {value!r}" for name, value in options.items())
+        with self.session() as session:
+            given = f"{sql} SETTINGS {settings}" if settings else sql
+            answer = session.query(given, "JSONCompact").bytes()
         return [tuple(row) for row in json.loads(answer)["data"]] if answer else []
 
     def _connected(self) -> Any:

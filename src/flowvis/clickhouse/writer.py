@@ -24,14 +24,16 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flowvis.backlog import UNBOUNDED, Backlog, size_of
 from flowvis.batch import Batch, concat
 from flowvis.clickhouse.history import BookHistory
+from flowvis.clickhouse.rollups import Roller, RollupStats
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
+from flowvis.clickhouse.schema.rollups import StoredBatch
 from flowvis.clickhouse.schema.spooled import CorruptFile
 from flowvis.clickhouse.spool import Entry, Spool, SpoolError, SpoolFull
 from flowvis.clickhouse.store import Store
@@ -73,6 +75,7 @@ class WriterStats:
     spool_failures: int = count("Times that the spool could not be written to")
     failing: str = ""
     """Why nothing can be committed at the moment; "" when all is well."""
+    rollups: RollupStats = field(default_factory=RollupStats)
 
 
 @dataclass(slots=True)
@@ -93,6 +96,13 @@ class _Commit:
         if len(self.batches) > 1:
             self.batches = [concat(self.batches)]
         return self.batches[0]
+
+    def stored(self) -> StoredBatch:
+        """Return what there is to be rolled up when the store has it."""
+        ends = [batch["flowEndSeconds"] for batch in self.batches if len(batch)]
+        first_s = min((int(times.min()) for times in ends), default=0)
+        last_s = max((int(times.max()) for times in ends), default=0)
+        return StoredBatch(self.batch_id, len(self), first_s, last_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +153,7 @@ class Writer:
         self._clock = clock
         self._identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._last = BatchId(self._identity, 0)
+        self.roller = Roller(store, self._identity, stats=self.stats.rollups, clock=clock)
         self._pending = Backlog(max_pending)
         self.bound(max_bytes)
         self._commit: _Commit | None = None
@@ -241,6 +252,7 @@ class Writer:
             await self._open_spool()
             self._spool_task = spawn(f"{self.name} spool", self._keep_spooled())
         self._task = spawn(self.name, self._run())
+        await self.roller.start()
 
     async def stop(self) -> None:
         """Commit what waits within the grace period, then close; the rest is dropped, counted."""
@@ -308,6 +320,7 @@ class Writer:
 
     async def _close(self) -> None:
         """Close the store, and let go of the thread."""
+        await self.roller.stop()
         # From another thread, since ours may still be stuck in a commit: this ends it.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.to_thread(self.store.close), CLOSE_S)
@@ -364,8 +377,10 @@ class Writer:
     async def _store(self, commit: _Commit) -> None:
         started = time.monotonic()
         commit.attempts += 1
+        self.roller.begin(commit.stored())
         with self._patience.waiting(f"store {len(commit)} records"):
             await self._call(self._insert, commit, commit.attempts > 1)
+        self.roller.stored()
         self.stage.sent += len(commit)
         await self._settle(commit)
         self.stats.commits += 1
@@ -406,6 +421,7 @@ class Writer:
         self.stats.failing = str(error)
         if self._ready and self._commit is not None and not error.retryable:
             commit, self._commit = self._commit, None
+            self.roller.forget()
             self.stage.drop(OutgoingDropped.REJECTED, len(commit))
             self._forget_spooled(commit)
             return True
@@ -416,6 +432,7 @@ class Writer:
         with self._patience.waiting("bring its tables up to date"):
             left_out = await self._call(self.store.migrate)
         self._ready = True
+        self.roller.renew()
         if self.stats.failing or not self.stats.commits:
             log.info("writing to ClickHouse at %s", self.store.name)
             for line in left_out:

@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from random import Random
 
+from flowvis.clickhouse.rollups import Roller, differences
+from flowvis.clickhouse.schema.rollups import HOURS
 from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.clickhouse.store import StoreSettings, open_store
+from flowvis.errors import StoreError
 from flowvis.lab import configuration, network, sums, traffic
 from flowvis.lab.clickhouse import ClickHouse
 from flowvis.lab.cluster import ControlPlane
@@ -24,7 +27,7 @@ from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES
 from flowvis.lab.processes import FLOWCTL, DaemonProcess
 from flowvis.lab.report import Report
-from flowvis.lab.rules import read_witness
+from flowvis.lab.rules import read_refused, read_witness
 from flowvis.lab.scenarios import choose
 from flowvis.lab.verdict import connection, judge
 
@@ -166,6 +169,7 @@ class Lab:
         await self.cluster.server.stop()
         await self.links.close()
         rows = await asyncio.to_thread(_stored, self._store_url)
+        self._report.problems += await asyncio.to_thread(_rolled, self._store_url)
         await self.store.stop()
         self._judge(rows)
         return self._report
@@ -186,20 +190,27 @@ class Lab:
 
     async def _missing(self) -> int:
         """Return how many connections' sums in the store are not the truth; -1: it cannot say."""
+        answer = await self.ask(sums.QUESTION)
+        if answer is None:
+            return -1
+        return sums.missing(self._scenarios, self._witnesses(), sums.answered(answer))
+
+    async def ask(self, sql: str) -> list[list[object]] | None:
+        """Return the rows that the store answers; None where it does not."""
         done = await asyncio.to_thread(
             subprocess.run,
-            [*FLOWCTL, "sql", "-o", "json", sums.QUESTION],
+            [*FLOWCTL, "sql", "-o", "json", sql],
             capture_output=True,
             check=False,
         )
         if done.returncode:
-            return -1
-        answer = [list(json.loads(line).values()) for line in done.stdout.splitlines()]
-        return sums.missing(self._scenarios, self._witnesses(), sums.answered(answer))
+            return None
+        return [list(json.loads(line).values()) for line in done.stdout.splitlines()]
 
     def _witnesses(self) -> sums.Witnesses:
         clients = {scenario.client.host for scenario in self._scenarios}
-        return {host: read_witness(host) for host in clients}
+        counted = {host: read_witness(host) for host in clients}
+        return sums.less_refused(counted, read_refused())
 
     async def kill(self, daemon: DaemonProcess) -> None:
         """End a daemon by SIGKILL, and do not start it again."""
@@ -253,6 +264,25 @@ class Lab:
             deaf=deaf,
             pauses=tuple(self._pauses),
         )
+
+
+def _rolled(url: str) -> list[str]:
+    """Return in what the store's roll-ups are not the sums of all its records.
+
+    What the last aggregator had no time for is rolled before, as the next one would.
+    """
+    store = open_store(StoreSettings(database_url=url))
+    try:
+        store.migrate()
+        if store.rollups is None:  # an older server
+            return []
+        asyncio.run(Roller(store, "lab").look(everything=True))
+        hours = 0, HOURS.start_s(int(time.time())) + HOURS.step_s
+        return [f"roll-ups: {difference}" for difference in differences(store.rollups, *hours)]
+    except StoreError as error:
+        return [f"roll-ups cannot be compared: {error}"]
+    finally:
+        store.close()
 
 
 def _stored(url: str) -> list[Row]:

@@ -76,6 +76,9 @@ def stats_families(
             for values, stats in found:
                 family.add_metric(list(values), getattr(stats, field.name))
             yield family
+        elif dataclasses.is_dataclass(first):
+            inner = [(values, getattr(stats, field.name)) for values, stats in found]
+            yield from stats_families(name, labels, inner)
 
 
 class ReadingsCollector(Collector):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flowvis.aggregator.destinations.kind import CERTIFICATES, Kind, Place, Problems
 from flowvis.clickhouse.query import QueryLimits
@@ -190,6 +191,11 @@ def make(chosen: ClickHouse, place: Place, before: Destination | None) -> Writer
 def store_of(destination: Destination | None) -> Store | None:
     """Return the store that a destination writes to, if it does."""
     return destination.store if isinstance(destination, Writer) else None
+
+
+def rollups_of(destination: Destination | None) -> dict[str, Any]:
+    """Return how far a store's roll-ups are; nothing where there are none."""
+    return destination.roller.as_dict() if isinstance(destination, Writer) else {}
 
 
 KIND = Kind(

@@ -134,7 +134,7 @@ class Kafka:
     record_format: MessageFormat = option(
         MessageFormat.JSON,
         doc="JSON: an object of the elements' names, as external collectors get it; Protobuf: the "
-        "message of docs/flow-record.proto, with all stored fields, a third as large",
+        "message of docs/flow-record.proto, with all stored fields, a fifth as large",
     )
     compression: str = option(
         "zstd",

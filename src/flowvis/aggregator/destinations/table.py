@@ -32,6 +32,12 @@ class DestinationSettings:
     kafka: Kafka = section(Kafka, doc="Messages in a topic of Kafka", live=True)
     flow_logger: FlowLogger = section(FlowLogger, doc="Flows in a log file", live=True)
 
+    @property
+    def with_uids(self) -> bool:
+        """Whether anybody is sent the UIDs of Kubernetes objects."""
+        collectors = (self.flow_collector, *self.flow_collectors)
+        return any(each.enable and each.include_k8s_uids for each in collectors)
+
     def check(self) -> Problems:
         """Yield what does not go together among destinations."""
         yield from repeated_names(self.flow_collectors)

@@ -369,22 +369,39 @@ def _chosen(batches: Sequence[StoredBatch]) -> str:
 
 def note_sql(layout: TableLayout, roll: Roll, *, done: bool) -> str:
     """Write the INSERT that notes a roll: that it begins, or that it is done."""
-    rows = ", ".join(
-        f"('{roll.rollup.name}', '{roll.name}', '{batch.batch_id.writer}',"
-        f" {batch.batch_id.inserted_s}, {batch.batch_id.number}, {int(done)}, now())"
-        for batch in roll.batches
+    ids = (batch.batch_id for batch in roll.batches)
+    batches = ", ".join(f"('{one.writer}', {one.inserted_s}, {one.number})" for one in ids)
+    return (
+        f"INSERT INTO {layout.database}.{ROLLED}"
+        f" SELECT '{roll.rollup.name}', '{roll.name}', id.1, id.2, id.3, {int(done)}, now()"
+        f" FROM (SELECT arrayJoin([{batches}]) AS id)"
     )
-    return f"INSERT INTO {layout.database}.{ROLLED} VALUES {rows}"
+
+
+SCAN_BATCHES = 50_000
+"""Of one answer of `batches_sql`: what an aggregator remembers of them takes some 20 MB."""
+
+
+def _rolled_ids(layout: TableLayout) -> str:
+    """Write the SELECT of the batches that are in all roll-ups, as (second, hash of the rest)."""
+    return (
+        f"SELECT insertedSeconds, cityHash64(writer, batchNumber) AS known"
+        f" FROM {layout.database}.{ROLLED} WHERE done = 1 GROUP BY insertedSeconds, known"
+        f" HAVING uniqExact(intoTable) = {len(ROLLUPS)}"
+    )
 
 
 def batches_sql(layout: TableLayout, since_s: int) -> str:
-    """Ask which batches of records there are: columns as `read_batches` takes them."""
+    """Ask for the oldest batches of records that are not in all roll-ups; see `read_batches`."""
     inserted = f"toUInt32({INSERTED_SQL})"
     return (
         f"SELECT {WRITER}, {inserted} AS seconds, {BATCH_NUMBER}, count(),"
         " toUInt32(min(flowEndSeconds)), toUInt32(max(flowEndSeconds))"
         f" FROM {layout.database}.{TABLE} WHERE {inserted} >= {since_s}"
+        f" AND toDate({INSERTED_SQL}) >= toDate(toDateTime({since_s}))"
+        f" AND ({inserted}, cityHash64({WRITER}, {BATCH_NUMBER})) NOT IN ({_rolled_ids(layout)})"
         f" GROUP BY {WRITER}, seconds, {BATCH_NUMBER} ORDER BY seconds, {WRITER}, {BATCH_NUMBER}"
+        f" LIMIT {SCAN_BATCHES}"
     )
 
 
@@ -396,11 +413,12 @@ def read_batches(rows: Iterable[Sequence[object]]) -> Iterator[StoredBatch]:
 
 
 def rolled_sql(layout: TableLayout, since_s: int) -> str:
-    """Ask which batches are in which roll-ups: columns as `read_rolled` takes them."""
+    """Ask what is noted of batches that are in some roll-up only; see `read_rolled`."""
     return (
         "SELECT intoTable, writer, insertedSeconds, batchNumber, argMax(roll, done), max(done),"
         f" toUInt32(max(changed)) FROM {layout.database}.{ROLLED}"
         f" WHERE insertedSeconds >= {since_s}"
+        f" AND (insertedSeconds, cityHash64(writer, batchNumber)) NOT IN ({_rolled_ids(layout)})"
         " GROUP BY intoTable, writer, insertedSeconds, batchNumber"
     )
 

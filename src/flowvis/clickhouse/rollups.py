@@ -1,0 +1,498 @@
+"""Rolls the batches that a store has into its roll-ups, each once.
+
+A batch that was committed waits until there are enough for a roll, or the minute (the hour) is
+over. A roll that fails is repeated as it was until it is known to have succeeded; after a kill the
+next process finds in the store what was begun, and what was not. A store that was made before there
+were roll-ups is the same: batches that nobody rolled.
+
+Nothing of it delays a commit: rolls have a connection and a thread of their own. What is not rolled
+yet is known by `Store.settled`, so that who asks reads records for it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flowvis.clickhouse.schema import rollups as schema
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.retention import Retention
+from flowvis.clickhouse.schema.rollups import ROLLUPS, Note, Roll, Rollup, StoredBatch
+from flowvis.clickhouse.schema.tables import TABLE
+from flowvis.counts import count, gauge
+from flowvis.errors import StoreError
+from flowvis.runtime.component import end, spawn
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+LAST_S = 5.0  # for what is left at the end
+LONGEST_PAUSE_S = 30.0
+SCAN_S = 300.0  # between looks at what other writers have left, of a store that others write to
+SCAN_BACK_S = 4 * 3600
+PROGRESS_S = 30.0
+
+Execute = Callable[[str, Mapping[str, int | str]], Iterable[Sequence[Any]]]
+"""Executes one statement with settings, on a connection of the roll-ups' own; StoreError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When batches are rolled into one of the tables."""
+
+    every_s: int
+    """So often, unless there are enough before."""
+    after_s: int
+    """So long after the beginning of a step: what is of the step before is stored by then."""
+    late_s: int
+    """A batch with a record that is older is rolled at once: the more recent ones are settled."""
+    left_s: int
+    """What another writer has not rolled for so long, it never will."""
+
+
+PACES: Mapping[str, Pace] = {
+    schema.MINUTES.name: Pace(300, 0, 900, 900),
+    schema.HOURS.name: Pace(3600, 120, 2 * 3600, 2 * 3600 + 600),
+}
+
+
+class RollupTables:
+    """The roll-ups of a store. Methods block; errors are StoreErrors."""
+
+    def __init__(
+        self,
+        execute: Execute,
+        layout: TableLayout,
+        *,
+        alone: bool,
+        options: Mapping[str, int | str] | None = None,
+    ) -> None:
+        """`alone`: nobody else can write to the store. `options` are those of an INSERT there."""
+        self.alone = alone
+        self._execute = execute
+        self._layout = layout
+        self._options = options or {}
+
+    def batches(self, since_s: int) -> list[StoredBatch]:
+        """Return the batches of records that were inserted since then, oldest first."""
+        return list(
+            schema.read_batches(self._execute(schema.batches_sql(self._layout, since_s), {}))
+        )
+
+    def rolled(self, since_s: int) -> list[Note]:
+        """Return what is noted of them."""
+        return list(schema.read_rolled(self._execute(schema.rolled_sql(self._layout, since_s), {})))
+
+    def note(self, roll: Roll, *, done: bool) -> None:
+        """Note that a roll begins or is done."""
+        self._execute(schema.note_sql(self._layout, roll, done=done), self._options)
+
+    def roll(self, roll: Roll) -> None:
+        """Roll; nothing happens if this roll was stored before."""
+        options = {**schema.WHOLE_BLOCK, "insert_deduplication_token": roll.token, **self._options}
+        self._execute(schema.roll_sql(self._layout, roll), options)
+
+    def sums(self, table: str, from_s: int, to_s: int) -> tuple[int, ...]:
+        """Return the sums of a span of records, or of a roll-up, in the order of `SUMS`."""
+        sql = schema.sums_sql(self._layout, table, from_s, to_s)
+        found = next(iter(self._execute(sql, {})), ())
+        return tuple(int(value) for value in found)
+
+
+@dataclass(slots=True)
+class RollupStats:
+    """What happened since the start."""
+
+    rolls: int = count("Rolls that the store acknowledged")
+    records: int = count("Records that were rolled up, once for each of the two tables")
+    failures: int = count("Rolls that failed; each is repeated")
+    seconds: float = count("Seconds spent in rolls that were acknowledged")
+    waiting_records: int = gauge("Stored records that the roll-up by minute lacks")
+    minutes_behind_seconds: int = gauge("How far back flow_minutes lacks records")
+    hours_behind_seconds: int = gauge("How far back flow_hours lacks records")
+    differences: int = count("Hours of which the sums of records and a roll-up differed")
+    failing: str = ""
+    """Why nothing can be rolled at the moment; "" when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A number that records and a roll-up do not agree in."""
+
+    rollup: str
+    from_s: int
+    to_s: int
+    measure: str
+    records: int
+    rolled: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rollup} has {self.measure} {self.rolled} of"
+            f" {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self.from_s))} to"
+            f" {time.strftime('%H:%M:%SZ', time.gmtime(self.to_s))}, records have {self.records}"
+        )
+
+
+def differences(tables: RollupTables, from_s: int, to_s: int) -> list[Difference]:
+    """Compare the sums of a settled span of whole hours, or minutes, with those of its records."""
+    expected = tables.sums(TABLE, from_s, to_s)
+    found = []
+    for rollup in ROLLUPS:
+        if rollup.start_s(from_s) != from_s or rollup.start_s(to_s) != to_s:
+            continue
+        rolled = tables.sums(rollup.name, from_s, to_s)
+        for column, right, has in zip(schema.SUMS, expected, rolled, strict=True):
+            if right != has:
+                found.append(Difference(rollup.name, from_s, to_s, column.name, right, has))
+    return found
+
+
+class RollupStore(Protocol):
+    """What of a store is needed here."""
+
+    settled: dict[str, int]
+
+    @property
+    def kept(self) -> Retention:
+        """How long each table keeps what it has."""
+
+    @property
+    def rollups(self) -> RollupTables | None:
+        """Its roll-ups; None before they are there, and where there can be none."""
+
+
+class _Queue:
+    """What is to be rolled into one table."""
+
+    def __init__(self, rollup: Rollup, pace: Pace) -> None:
+        self.rollup = rollup
+        self.pace = pace
+        self.waiting: dict[BatchId, StoredBatch] = {}
+        self.others: list[StoredBatch] = []
+        """Batches of other writers, which are theirs to roll."""
+        self.begun: list[Roll] = []
+        """Rolls that were tried, or noted by a process before: to be repeated as they were."""
+        self.last_step = 0
+
+    @property
+    def records(self) -> int:
+        """How many records are to be rolled."""
+        begun = sum(roll.records for roll in self.begun)
+        return begun + sum(batch.records for batch in self.waiting.values())
+
+    def lacks_from_s(self) -> int | None:
+        """Return the earliest flowEndSeconds of a record that the table lacks."""
+        begun = (batch for roll in self.begun for batch in roll.batches)
+        batches = (*self.waiting.values(), *self.others, *begun)
+        return min((batch.first_s for batch in batches), default=None)
+
+    def step(self, now_s: int) -> int:
+        """Return the number of the interval between rolls."""
+        return (now_s - self.pace.after_s) // self.pace.every_s
+
+    def take(self, now_s: int, *, everything: bool) -> Sequence[StoredBatch]:
+        """Return the batches of the next roll, none if it is not time."""
+        late = [b for b in self.waiting.values() if b.first_s < now_s - self.pace.late_s]
+        due = everything or self.step(now_s) != self.last_step
+        enough = sum(batch.records for batch in self.waiting.values()) >= schema.ROLL_RECORDS
+        candidates = list(self.waiting.values()) if due or enough else late
+        taken: list[StoredBatch] = []
+        records = 0
+        for batch in candidates:
+            records += batch.records
+            if (taken and records > schema.ROLL_RECORDS) or len(taken) == schema.ROLL_BATCHES:
+                return taken
+            taken.append(batch)
+        if due:
+            self.last_step = self.step(now_s)
+        return taken
+
+
+class Roller:
+    """A component beside a writer; all calls but `start` and `stop` are of the event loop."""
+
+    def __init__(
+        self,
+        store: RollupStore,
+        writer: str,
+        *,
+        stats: RollupStats | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.stats = stats or RollupStats()
+        self._store = store
+        self._writer = writer
+        self._clock = clock
+        self._queues = [_Queue(rollup, PACES[rollup.name]) for rollup in ROLLUPS]
+        self._under_way: StoredBatch | None = None
+        self._numbers = 0
+        self._scan_at_s: float | None = None
+        """When the store is looked through for what nobody has rolled; None: at once, wholly."""
+        self._more = False
+        """Whether there were more batches than were looked at."""
+        self._others_at_s = 0
+        self._pause_s = 0.0
+        self._said_s = 0.0
+        self._compared: tuple[int, int] | None = None
+        """The span whose sums were last compared with those of its records."""
+        self._differences: list[Difference] = []
+        self._task: asyncio.Task[None] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._wake = asyncio.Event()
+
+    def begin(self, batch: StoredBatch) -> None:
+        """A batch is about to be inserted: until it is rolled, it is what roll-ups lack."""
+        before = self._under_way
+        if before is not None and before.batch_id != batch.batch_id:
+            self._scan_at_s = None  # the store may have it after all
+        self._under_way = batch
+        for queue in self._queues:
+            name = queue.rollup.name
+            if name in self._store.settled:
+                lacks_ms = queue.rollup.start_s(batch.first_s) * 1000
+                self._store.settled[name] = min(self._store.settled[name], lacks_ms)
+
+    def stored(self) -> None:
+        """The store has the batch that was begun."""
+        batch, self._under_way = self._under_way, None
+        if batch is None or self._store.rollups is None:
+            return
+        for queue in self._queues:
+            queue.waiting[batch.batch_id] = batch
+
+    def forget(self) -> None:
+        """The batch that was begun will never be stored."""
+        self._under_way = None
+
+    def renew(self) -> None:
+        """The store may be another one: what it has is looked for anew."""
+        self._store.settled.clear()
+        for queue in self._queues:
+            queue.waiting.clear()
+            queue.others.clear()
+            queue.begun.clear()
+        self._scan_at_s = None
+
+    async def start(self) -> None:
+        """Begin to roll, as soon as the store has roll-ups."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rollups")
+        self._task = spawn("rollups", self._run())
+
+    async def stop(self) -> None:
+        """Roll what waits, within seconds; the next process rolls the rest."""
+        await end(self._task)
+        self._task = None
+        if self._thread is None:
+            return
+        with contextlib.suppress(TimeoutError, StoreError):
+            async with asyncio.timeout(LAST_S):
+                await self.look(everything=True)
+        self._thread.shutdown(wait=False)
+        self._thread = None
+        self._store.settled.clear()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(max(LOOK_S, self._pause_s))
+            try:
+                await self.look()
+                self._pause_s = 0.0
+                self.stats.failing = ""
+            except StoreError as error:
+                self._failed(str(error))
+            except Exception as error:
+                log.exception("rollups: a defect of ours")
+                self._failed(f"{type(error).__name__}: {error}")
+
+    def _failed(self, text: str) -> None:
+        self.stats.failures += 1
+        if text != self.stats.failing:
+            log.error("cannot roll up records: %s", text)
+        self.stats.failing = text
+        self._pause_s = min(max(self._pause_s * 2, LOOK_S), LONGEST_PAUSE_S)
+        self._measure()
+
+    async def look(self, *, everything: bool = False) -> None:
+        """Roll what is due, piece by piece: or all that the store has."""
+        tables = self._store.rollups
+        if tables is None:
+            return
+        if self._scan_at_s is None or self._clock() >= self._scan_at_s:
+            await self._scan(tables)
+        for queue in self._queues:
+            while roll := self._next(queue, everything=everything or self._more):
+                started = time.monotonic()
+                await self._roll(tables, queue, roll)
+                self._settle()
+                if not everything and queue.records > schema.ROLL_RECORDS:
+                    self._say(queue)
+                    await asyncio.sleep(time.monotonic() - started)  # others use the store as well
+        if self._more:
+            self._scan_at_s, self._more = None, False
+        self._settle()
+        await self._compare(tables)
+
+    def _next(self, queue: _Queue, *, everything: bool) -> Roll | None:
+        """Return the roll that is to be tried now."""
+        if not queue.begun:
+            batches = queue.take(int(self._clock()), everything=everything)
+            if not batches:
+                return None
+            self._numbers += 1
+            queue.begun.append(Roll(queue.rollup, f"{self._writer}-{self._numbers}", (*batches,)))
+            for batch in batches:
+                del queue.waiting[batch.batch_id]
+        return queue.begun[0]
+
+    async def _roll(self, tables: RollupTables, queue: _Queue, roll: Roll) -> None:
+        started = time.monotonic()
+        await self._call(_roll, tables, roll)
+        with contextlib.suppress(ValueError):  # the store is looked at anew
+            queue.begun.remove(roll)
+        self.stats.rolls += 1
+        self.stats.records += roll.records
+        self.stats.seconds += time.monotonic() - started
+
+    async def _scan(self, tables: RollupTables) -> None:
+        """Look for what was not rolled: by a process before, by others, before there were any."""
+        whole = self._scan_at_s is None
+        now_s = int(self._clock())
+        kept_s = self._store.kept.records_s
+        since_s = now_s - (kept_s or now_s) if whole else now_s - SCAN_BACK_S
+        self._scan_at_s = self._clock() + SCAN_S if not tables.alone else float("inf")
+        try:
+            batches, notes = await self._call(_found, tables, since_s)
+        except StoreError:
+            if whole:
+                self._scan_at_s = None
+            raise
+        self._more = len(batches) >= schema.SCAN_BATCHES
+        strangers = [b.batch_id.inserted_s for b in batches if b.batch_id.writer != self._writer]
+        self._others_at_s = 0 if tables.alone else max(strangers, default=0)
+        for queue in self._queues:
+            self._adopt(queue, batches, notes, now_s, alone=tables.alone)
+            if whole and queue.records:
+                text = "%s: %d records of %d batches are to be rolled up"
+                log.info(text, queue.rollup.name, queue.records, len(queue.waiting))
+
+    def _adopt(
+        self,
+        queue: _Queue,
+        batches: Sequence[StoredBatch],
+        notes: Sequence[Note],
+        now_s: int,
+        *,
+        alone: bool,
+    ) -> None:
+        """Put what was found and is not rolled to what is to be."""
+        kept_s = self._store.kept.of(queue.rollup)
+        left_s = now_s - queue.pace.left_s
+        noted = {note.batch_id: note for note in notes if note.rollup == queue.rollup.name}
+        ours = {batch.batch_id for roll in queue.begun for batch in roll.batches}
+        if self._under_way is not None:
+            ours.add(self._under_way.batch_id)
+        begun: dict[str, list[StoredBatch]] = {}
+        queue.others.clear()
+        for batch in batches:
+            known, note = batch.batch_id, noted.get(batch.batch_id)
+            if known in ours or known in queue.waiting or (note is not None and note.done):
+                continue
+            if kept_s and known.inserted_s < now_s - kept_s:
+                continue
+            touched_s = note.changed_s if note is not None else known.inserted_s
+            if not alone and known.writer != self._writer and touched_s > left_s:
+                queue.others.append(batch)
+            elif note is not None:
+                begun.setdefault(note.roll, []).append(batch)
+            else:
+                queue.waiting[known] = batch
+        queue.begun += [Roll(queue.rollup, name, (*rest,)) for name, rest in begun.items()]
+
+    async def _compare(self, tables: RollupTables) -> None:
+        """Compare the last hour that is settled, once, with its records."""
+        settled = self._store.settled
+        if len(settled) < len(ROLLUPS):
+            return
+        to_s = schema.HOURS.start_s(min(settled.values()) // 1000)
+        span = to_s - schema.HOURS.step_s, to_s
+        kept_s = self._store.kept.records_s
+        if span == self._compared or (kept_s and span[0] < int(self._clock()) - kept_s):
+            return
+        found = await self._call(differences, tables, *span)
+        if found and (min(settled.values(), default=0) // 1000 < to_s or self._changed(span)):
+            return  # records of it came meanwhile: another time
+        if found:
+            found = await self._call(differences, tables, *span)
+        self._compared, self._differences = span, found
+        self.stats.differences += bool(found)
+        for difference in found:
+            log.error("roll-ups differ from the records: %s", difference)
+
+    def _changed(self, span: tuple[int, int]) -> bool:
+        """Whether there is something of a span that is not rolled."""
+        waiting = [batch for queue in self._queues for batch in queue.waiting.values()]
+        waiting += [self._under_way] if self._under_way is not None else []
+        return any(batch.first_s < span[1] for batch in waiting)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `flowctl status` shows; nothing where there are no roll-ups."""
+        if self._store.rollups is None:
+            return {}
+        self._measure()
+        stats = self.stats
+        return {
+            "waitingRecords": stats.waiting_records,
+            "minutesBehindSeconds": stats.minutes_behind_seconds,
+            "hoursBehindSeconds": stats.hours_behind_seconds,
+            "problem": stats.failing,
+            "compared": [moment * 1000 for moment in self._compared or ()],
+            "differences": [str(difference) for difference in self._differences],
+        }
+
+    def _settle(self) -> None:
+        """Tell who asks from when on records have to be read."""
+        now_s = int(self._clock())
+        if self._scan_at_s is None or self._more:
+            return  # nobody knows what is there
+        for queue in self._queues:
+            under_way_s = self._under_way.first_s if self._under_way is not None else None
+            lacks_s = [now_s, queue.lacks_from_s(), under_way_s]
+            if self._others_at_s > now_s - SCAN_BACK_S:  # what they commit now is not known here
+                lacks_s.append(now_s - queue.pace.left_s)
+            first_s = min(moment for moment in lacks_s if moment is not None)
+            self._store.settled[queue.rollup.name] = queue.rollup.start_s(first_s) * 1000
+        self._measure()
+
+    def _measure(self) -> None:
+        now_ms = int(self._clock()) * 1000
+        minutes, hours = (
+            max(now_ms - self._store.settled.get(queue.rollup.name, now_ms), 0) // 1000
+            for queue in self._queues
+        )
+        self.stats.minutes_behind_seconds, self.stats.hours_behind_seconds = minutes, hours
+        self.stats.waiting_records = self._queues[0].records
+
+    def _say(self, queue: _Queue) -> None:
+        if time.monotonic() - self._said_s >= PROGRESS_S:
+            self._said_s = time.monotonic()
+            log.info("%s: %d records are to be rolled up", queue.rollup.name, queue.records)
+
+    async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+def _roll(tables: RollupTables, roll: Roll) -> None:
+    tables.note(roll, done=False)
+    tables.roll(roll)
+    tables.note(roll, done=True)
+
+
+def _found(tables: RollupTables, since_s: int) -> tuple[list[StoredBatch], list[Note]]:
+    """Return the batches and then their notes, so that no note is older than its batch."""
+    return tables.batches(since_s), tables.rolled(since_s)

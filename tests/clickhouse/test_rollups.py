@@ -1,0 +1,600 @@
+"""Roll-ups have what records have, to the byte, whatever happens in between."""
+
+import asyncio
+import itertools
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowvis.batch import Batch, address_bytes
+from flowvis.clickhouse.rollups import PACES, Roller, RollupTables, differences
+from flowvis.clickhouse.schema import rollups as schema
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Roll, StoredBatch
+from flowvis.clickhouse.schema.tables import TABLE, end_sql
+from flowvis.clickhouse.server import INSERTS_RECORDS
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.errors import StoreError
+
+from .conftest import FOREVER, admin
+from .samples import flows, random_batch
+
+EPOCH_S = 1_790_000_400 // 3600 * 3600
+ALL = 0, 3600 * 1_000_000
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def engine(directory: Path) -> Iterator[StoreSettings]:
+    """Where stores can be; it stays open, as the engine is slow to begin."""
+    settings = StoreSettings(f"embedded://{directory}", database="rolled", **FOREVER)
+    store = open_store(settings)
+    store.migrate()
+    yield settings
+    store.close()
+
+
+@pytest.fixture
+def embedded(engine: StoreSettings) -> Iterator[Store]:
+    store = open_store(replace(engine, database=f"rolled{next(_numbers)}"))
+    store.migrate()
+    yield store
+    store.close()
+
+
+class Time:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = float(EPOCH_S + 3600)
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Rolling:
+    """A roller as a writer drives it, a look at a time."""
+
+    def __init__(self, store: Store, writer: str = "test", clock: Time | None = None) -> None:
+        self.store = store
+        self.clock = clock or Time()
+        self.roller = Roller(store, writer, clock=self.clock)
+        self.writer = writer
+        self.number = 0
+
+    def insert(self, batch: Batch, inserted_s: int | None = None, *, writer: str = "") -> BatchId:
+        """Commit a batch as the writer does."""
+        self.number += 1
+        at_s = int(self.clock.now_s) if inserted_s is None else inserted_s
+        batch_id = BatchId(writer or self.writer, at_s, self.number)
+        self.roller.begin(stored(batch, batch_id))
+        self.store.insert(batch, batch_id)
+        self.roller.stored()
+        return batch_id
+
+    def look(self, *, everything: bool = False) -> None:
+        """Do what is due."""
+        asyncio.run(self.roller.look(everything=everything))
+
+    def settled_s(self, rollup: schema.Rollup) -> int:
+        return self.store.settled[rollup.name] // 1000
+
+
+def stored(batch: Batch, batch_id: BatchId) -> StoredBatch:
+    ends = batch["flowEndSeconds"]
+    return StoredBatch(batch_id, len(batch), int(ends.min()), int(ends.max()))
+
+
+def batch_of(rows: int, seed: int = 0, *, first_s: int = EPOCH_S, span_s: int = 3600) -> Batch:
+    """Random records whose ends are of a span."""
+    batch = random_batch(rows, seed)
+    rng = np.random.default_rng(seed)
+    batch["flowEndSeconds"] = (first_s + rng.integers(0, span_s, rows)).astype(np.uint32)
+    return batch
+
+
+def tables(store: Store) -> RollupTables:
+    found = store.rollups
+    assert found is not None
+    return found
+
+
+def assert_equal(store: Store) -> None:
+    """Each number of each hour, and of each group of some dimensions, is that of the records."""
+    assert not differences(tables(store), *ALL)
+    run = admin(store)
+    database = store.name.rsplit("/", 1)[1]
+    groups = (
+        "sourcePodNamespace, destinationWorkloadName, protocolIdentifier, flowType",
+        "sourcePodName, ingressNetworkPolicyRuleAction, destinationTransportPort",
+    )
+    for rollup in ROLLUPS:
+        step = f"intDiv(toUInt32(%s), {rollup.step_s})"
+        for group in groups:
+            expected = run(
+                f"SELECT {step % 'flowEndSeconds'} AS step, {group}, sum(octetDeltaCount),"
+                " sum(reverseOctetDeltaCount), sum(packetDeltaCount), count(), sum(firstRecord)"
+                f" FROM {database}.{TABLE} GROUP BY step, {group} ORDER BY ALL"
+            )
+            found = run(
+                f"SELECT {step % 'time'} AS step, {group}, sum(octetDeltaCount),"
+                " sum(reverseOctetDeltaCount), sum(packetDeltaCount), sum(records),"
+                f" sum(connections) FROM {database}.{rollup.name} GROUP BY step, {group}"
+                " ORDER BY ALL"
+            )
+            assert found == expected
+
+
+@pytest.mark.clickhouse
+def test_sums_are_equal_to_the_byte(embedded: Store) -> None:
+    """Of all dimensions together, whatever the values: more than 64 bits, no names, old times."""
+    rolling = Rolling(embedded)
+    for seed in range(3):
+        rolling.insert(batch_of(700, seed))
+    rolling.insert(batch_of(50, 7, first_s=1, span_s=4_000_000_000))
+    rolling.look(everything=True)
+    assert_equal(embedded)
+    run, database = admin(embedded), embedded.name.rsplit("/", 1)[1]
+    for rollup in ROLLUPS:
+        names = ", ".join(column.name for column in schema.DIMENSIONS)
+        values = ", ".join(column.sql for column in schema.DIMENSIONS)
+        time = f"toUInt32({rollup.time.sql})"
+        expected = run(
+            f"SELECT {time}, {values}, sum(octetDeltaCount) AS octets, count() FROM"
+            f" {database}.{TABLE} GROUP BY {time}, {values} ORDER BY ALL"
+        )
+        found = run(
+            f"SELECT toUInt32(time), {names}, sum(octetDeltaCount), sum(records)"
+            f" FROM {database}.{rollup.name} GROUP BY time, {names} ORDER BY ALL"
+        )
+        assert found == expected
+
+
+@pytest.mark.clickhouse
+def test_peaks_and_distinct_ends_of_hours_are_those_of_the_records(embedded: Store) -> None:
+    rolling = Rolling(embedded)
+    for seed in range(2):
+        rolling.insert(batch_of(500, seed, span_s=7200))
+    rolling.look(everything=True)
+    run, database = admin(embedded), embedded.name.rsplit("/", 1)[1]
+    ends = ", ".join(f"uniqExact({end_sql(end)})" for end in ("source", "destination"))
+    for where, when in (("1", "1"), (f"flowEndSeconds < {EPOCH_S + 3600}", f"time = {EPOCH_S}")):
+        peak = f"(SELECT max(throughput) FROM {database}.flows WHERE {where})"
+        expected = run(f"SELECT {peak}, {ends} FROM {database}.{TABLE} WHERE {where}")
+        found = run(
+            "SELECT max(peakThroughput), uniqExactMerge(sources), uniqExactMerge(destinations)"
+            f" FROM {database}.{HOURS.name} WHERE {when}"
+        )
+        assert found == expected
+
+
+@pytest.mark.clickhouse
+def test_what_is_counted_of_connections(embedded: Store) -> None:
+    """Denied, unanswered, ended and begun: as measures define them."""
+    from flowvis.questions import measures
+
+    rolling = Rolling(embedded)
+    batch = batch_of(400, 3)
+    rng = np.random.default_rng(1)
+    batch["ingressNetworkPolicyRuleAction"] = rng.integers(0, 6, 400).astype(np.uint8)
+    batch["egressNetworkPolicyRuleAction"] = rng.integers(0, 6, 400).astype(np.uint8)
+    batch["flowEndReason"] = rng.integers(1, 4, 400).astype(np.uint8)
+    half = rng.integers(0, 2, 400, np.uint64)
+    for name in ("packetTotalCount", "packetDeltaCount"):
+        batch[name] = np.full(400, 5, np.uint64)
+    batch["reversePacketTotalCount"] = batch["reversePacketDeltaCount"] = half
+    batch["flowStartSeconds"] = batch["flowEndSeconds"]
+    batch["monitoringIntervalStartMilliSeconds"] = batch["flowEndSeconds"].astype(
+        np.uint64
+    ) * np.uint64(1000)
+    rolling.insert(batch)
+    rolling.look(everything=True)
+    run, database = admin(embedded), embedded.name.rsplit("/", 1)[1]
+    names = ("connections", "ended", "denied", "unanswered", "records")
+    sql = ", ".join(f"toUInt64({measures.BY_NAME[name].sql})" for name in names)
+    from flowvis.clickhouse.schema.tables import definitions
+
+    made_of = ", ".join(f"{text} AS {name}" for name, text in definitions(sql).items())
+    given = f"WITH {made_of} " if made_of else ""
+    (expected,) = run(f"{given}SELECT {sql} FROM {database}.{TABLE}")
+    assert min(expected) > 10
+    for rollup in ROLLUPS:
+        summed = ", ".join(f"sum({name})" for name in names)
+        assert run(f"SELECT {summed} FROM {database}.{rollup.name}") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("address", "pod", "node", "network"),
+    [
+        ("203.0.113.77", "", "", "203.0.113.0"),
+        ("203.0.113.77", "web-0", "", ""),
+        ("10.0.0.9", "", "node-1", ""),
+        ("2001:db8:1:2::77", "", "", "2001:db8:1::"),
+        ("::1", "", "", "::"),
+    ],
+)
+@pytest.mark.clickhouse
+def test_networks_of_what_is_outside(
+    embedded: Store, address: str, pod: str, node: str, network: str
+) -> None:
+    rolling = Rolling(embedded)
+    batch = flows(2)
+    for end in ("source", "destination"):
+        batch[f"{end}IP"] = np.tile(np.frombuffer(address_bytes(address), np.uint8), (2, 1))
+        batch[f"{end}PodName"] = batch.strings.encode([pod] * 2)
+        batch[f"{end}NodeName"] = batch.strings.encode([node] * 2)
+    rolling.insert(batch)
+    rolling.look(everything=True)
+    expected = bytes(address_bytes(network)) if network else bytes(16)
+    database = embedded.name.rsplit("/", 1)[1]
+    for rollup in ROLLUPS:
+        found = admin(embedded)(
+            "SELECT DISTINCT hex(sourceNetworkBytes), hex(destinationNetworkBytes)"
+            f" FROM {database}.{rollup.name}"
+        )
+        assert found == [(expected.hex().upper(),) * 2]
+
+
+class Failing(RollupTables):
+    """Tables whose engine fails before or after a step, once for each that is told."""
+
+    def __init__(self, tables: RollupTables, moments: Sequence[str]) -> None:
+        super().__init__(tables._execute, tables._layout, alone=tables.alone)
+        self.moments = list(moments)
+
+    def _fails(self, moment: str) -> None:
+        if self.moments and self.moments[0] == moment:
+            self.moments.pop(0)
+            raise StoreError(f"away {moment}", retryable=True)
+
+    def note(self, roll: Roll, *, done: bool) -> None:
+        self._fails(f"before note {done}")
+        super().note(roll, done=done)
+        self._fails(f"after note {done}")
+
+    def roll(self, roll: Roll) -> None:
+        self._fails("before roll")
+        super().roll(roll)
+        self._fails("after roll")
+
+
+MOMENTS = [
+    *(f"{when} note {done}" for when in ("before", "after") for done in (False, True)),
+    "before roll",
+    "after roll",
+]
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("how", ["goes on", "another process"])
+def test_a_roll_that_fails_is_repeated_as_it_was(embedded: Store, how: str) -> None:
+    """Whatever the moment, and whoever goes on; batches that come meanwhile are of another roll."""
+    clock, plain = Time(), tables(embedded)
+    rolling = Rolling(embedded, clock=clock)
+    for number, moment in enumerate(MOMENTS):
+        rolling.insert(batch_of(100, number))
+        embedded.rollups = failing = Failing(plain, [moment])  # type: ignore[misc]
+        with pytest.raises(StoreError, match=f"away {moment}"):
+            rolling.look(everything=True)
+        assert not failing.moments
+        rolling.insert(batch_of(50, 100 + number))
+        if how == "another process":
+            rolling = Rolling(embedded, f"successor{number}", clock)
+        rolling.look(everything=True)
+        assert not differences(plain, *ALL), moment
+        assert rolling.settled_s(MINUTES) == clock.now_s // 60 * 60
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_a_store_that_was_made_before_is_filled_oldest_first_in_pieces(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        batch = batch_of(100, number, first_s=EPOCH_S + number * 600, span_s=600)
+        embedded.insert(batch, BatchId("old", EPOCH_S + number * 600 + 600))
+    rolling = Rolling(embedded)
+    seen: list[list[int]] = []
+    real = RollupTables.roll
+
+    def roll(self: RollupTables, roll: Roll) -> None:
+        real(self, roll)
+        if roll.rollup is MINUTES:
+            seen.append([batch.batch_id.inserted_s for batch in roll.batches])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "ROLL_RECORDS", 250)
+        patch.setattr(RollupTables, "roll", roll)
+        rolling.look()
+    inserted = [EPOCH_S + number * 600 + 600 for number in range(7)]
+    assert seen == [inserted[0:2], inserted[2:4], inserted[4:6], inserted[6:]]
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_more_batches_than_one_look_takes(embedded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(7):
+        embedded.insert(batch_of(20, number), BatchId("old", EPOCH_S + number))
+    rolling = Rolling(embedded)
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "SCAN_BATCHES", 3)
+        for look in range(3):
+            assert not embedded.settled, look
+            rolling.look()
+    assert embedded.settled
+    rolling.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_settled_is_what_is_rolled(embedded: Store) -> None:
+    """Before it roll-ups have all that is stored, at each moment; so nobody counts twice."""
+    rolling = Rolling(embedded)
+    clock = rolling.clock
+    rolling.look()
+    now_s = int(clock.now_s)
+    assert (rolling.settled_s(MINUTES), rolling.settled_s(HOURS)) == (now_s, now_s)
+    clock.now_s += 310
+    rolling.insert(batch_of(50, 1, first_s=now_s + 245, span_s=20))
+    assert rolling.settled_s(MINUTES) == now_s  # not raised before a look
+    rolling.look()
+    assert rolling.settled_s(MINUTES) == now_s + 300  # rolled: five minutes are over
+    assert rolling.settled_s(HOURS) == now_s  # its hour is not
+    clock.now_s += 10
+    rolling.insert(batch_of(50, 2, first_s=now_s + 30, span_s=20))
+    assert rolling.settled_s(MINUTES) == now_s  # what lies behind pulls it back at once
+    rolling.look()
+    assert rolling.settled_s(MINUTES) == now_s  # it is not time
+    clock.now_s += 300
+    rolling.look()
+    assert rolling.settled_s(MINUTES) == now_s + 600
+    clock.now_s = now_s + 3600 + 130
+    rolling.look()
+    assert rolling.settled_s(HOURS) == now_s + 3600
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_late_batches_are_rolled_at_once(embedded: Store) -> None:
+    """As those of a spool, or of an exporter that was away: who asks shall not read days for it."""
+    rolling = Rolling(embedded)
+    rolling.clock.now_s += 12 * 3600
+    rolling.look()
+    settled = dict(embedded.settled)
+    rolling.insert(batch_of(50, 1, first_s=EPOCH_S, span_s=3600), inserted_s=EPOCH_S + 4000)
+    assert rolling.settled_s(MINUTES) < EPOCH_S + 3600
+    rolling.look()
+    assert embedded.settled == settled
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_a_commit_of_unknown_outcome_is_looked_for(embedded: Store) -> None:
+    """The writer gave it up, and the store had it after all."""
+    rolling = Rolling(embedded)
+    rolling.look()
+    batch = batch_of(50, 1)
+    lost = BatchId("test", EPOCH_S + 10, 99)
+    rolling.roller.begin(stored(batch, lost))
+    embedded.insert(batch, lost)
+    rolling.insert(batch_of(20, 2))
+    rolling.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_what_others_write_is_left_to_them_for_a_while(embedded: Store) -> None:
+    embedded.rollups = RollupTables(  # type: ignore[misc]  # as on a server
+        tables(embedded)._execute, tables(embedded)._layout, alone=False
+    )
+    clock = Time()
+    ours, theirs = Rolling(embedded, "ours", clock), Rolling(embedded, "theirs", clock)
+    ours.look()
+    batch = batch_of(100, 1)
+    theirs.insert(batch)
+    ours.insert(batch_of(100, 2))
+    clock.now_s += 200
+    ours.roller._scan_at_s = clock.now_s
+    ours.look(everything=True)  # not theirs: they may be about to
+    minutes = [TABLE, MINUTES.name]
+    records = [tables(embedded).sums(table, 0, 1 << 31)[4] for table in minutes]
+    assert records == [200, 100]
+    assert ours.settled_s(MINUTES) <= int(batch["flowEndSeconds"].min())
+    theirs.look(everything=True)
+    assert_equal(embedded)
+    theirs.insert(batch_of(100, 3))  # and is gone
+    clock.now_s += PACES[HOURS.name].left_s + 1
+    ours.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_a_difference_is_found_and_named(embedded: Store) -> None:
+    rolling = Rolling(embedded)
+    rolling.insert(batch_of(100, 1))
+    rolling.look(everything=True)
+    database = embedded.name.rsplit("/", 1)[1]
+    assert not differences(tables(embedded), EPOCH_S, EPOCH_S + 3600)
+    admin(embedded)(
+        f"INSERT INTO {database}.{HOURS.name} (time, inserted, records, octetDeltaCount)"
+        f" SELECT toDateTime({EPOCH_S}), toDate(toDateTime({EPOCH_S})), 1, 0"
+    )
+    (found,) = differences(tables(embedded), EPOCH_S, EPOCH_S + 3600)
+    assert (found.rollup, found.measure, found.records, found.rolled) == (
+        *("flow_hours", "records"),
+        *(100, 101),
+    )
+    assert "flow_hours has records 101 of 2026-09-21T" in str(found)
+    assert not differences(tables(embedded), EPOCH_S + 3600, EPOCH_S + 7200)
+
+
+BATCHES = st.lists(
+    st.tuples(
+        st.integers(1, 40),  # records
+        st.integers(-5, 30),  # hours before which they end
+        st.sampled_from(["", *MOMENTS]),  # when something fails
+        st.booleans(),  # whether another process goes on
+        st.integers(0, 4000),  # seconds that pass
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@pytest.mark.clickhouse
+def test_random_histories(embedded: Store) -> None:
+    """Batches of any times, failures at any moment, other processes: each record once."""
+    number = iter(range(1_000_000))
+    clock = Time()
+    plain = tables(embedded)
+
+    @settings(
+        max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    )
+    @given(BATCHES)
+    def check(history: Sequence[tuple[int, int, str, bool, int]]) -> None:
+        rolling = Rolling(embedded, f"writer{next(number)}", clock)
+        for rows, hours, moment, another, passes_s in history:
+            seed = next(number)
+            first_s = int(clock.now_s) - hours * 3600
+            embedded.rollups = Failing(plain, [moment])  # type: ignore[misc]
+            rolling.insert(batch_of(rows, seed, first_s=first_s, span_s=3600))
+            clock.now_s += passes_s
+            try:
+                rolling.look()
+            except StoreError:
+                assert moment
+            if another:
+                rolling = Rolling(embedded, f"writer{next(number)}", clock)
+        embedded.rollups = plain  # type: ignore[misc]
+        rolling.look(everything=True)
+        assert not differences(plain, *ALL)
+
+    check()
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_the_last_settled_hour_is_compared(
+    embedded: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    rolling = Rolling(embedded)
+    rolling.insert(batch_of(100, 1, span_s=1800))
+    rolling.clock.now_s = EPOCH_S + 3600 + 200
+    rolling.look()
+    shown = rolling.roller.as_dict()
+    assert shown["compared"] == [EPOCH_S * 1000, (EPOCH_S + 3600) * 1000]
+    assert (shown["differences"], shown["waitingRecords"]) == ([], 0)
+    database = embedded.name.rsplit("/", 1)[1]
+    rolling.insert(batch_of(100, 2, first_s=EPOCH_S + 3700, span_s=60))
+    admin(embedded)(
+        f"INSERT INTO {database}.{MINUTES.name} (time, inserted, ended)"
+        f" SELECT toDateTime({EPOCH_S + 3660}), toDate(toDateTime({EPOCH_S})), 3"
+    )
+    rolling.clock.now_s += 3600
+    rolling.look()
+    (difference,) = rolling.roller.as_dict()["differences"]
+    assert difference.startswith("flow_minutes has ended ")
+    assert difference in caplog.text
+    assert rolling.roller.stats.differences == 1
+
+
+CRASH = """
+import asyncio, sys, time
+from dataclasses import replace
+from clickhouse.samples import flows
+from flowvis.clickhouse import rollups
+from flowvis.clickhouse.store import StoreSettings, open_store
+from flowvis.clickhouse.writer import Writer
+from flowvis.runtime.ledger import Stage
+
+async def main():
+    rollups.LOOK_S = 0.005
+    for name, pace in list(rollups.PACES.items()):
+        rollups.PACES[name] = replace(pace, every_s=1, after_s=0)
+    store = open_store(StoreSettings(sys.argv[1], database="killed"))
+    writer = Writer(store, Stage("clickhouse"), commit_interval_s=0.01)
+    await writer.start()
+    while True:
+        writer.put(flows(50, end_s=int(time.time())))
+        print(writer.stats.rollups.rolls, flush=True)
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.clickhouse
+@pytest.mark.slow
+def test_kill_9_between_records_and_rolls(tmp_path: Path) -> None:
+    """A process dies as it commits and rolls, again and again; the next one goes on."""
+    url = f"embedded://{tmp_path}/store"
+    for rolls in (1, 4):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CRASH, url],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            if int(line) >= rolls:
+                break
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    store = open_store(StoreSettings(url, database="killed"))
+    try:
+        store.migrate()
+        found = tables(store)
+        now_s = int(time.time())
+        assert found.sums(TABLE, 0, now_s + 3600)[4] > 100
+        asyncio.run(Roller(store, "last").look(everything=True))
+        assert not differences(found, 0, HOURS.start_s(now_s) + 7200)
+        assert not found.batches(0)
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "inserts"),
+    [
+        ("INSERT INTO flowvis.flow_records (a, b) VALUES", True),
+        ("INSERT INTO flowvis.flow_records_local (a, b) VALUES", True),
+        ("INSERT INTO flowvis.flow_minutes (a) SELECT a FROM flowvis.flow_records WHERE a", False),
+        ("SELECT 1 FROM flowvis.flow_records", False),
+    ],
+)
+def test_a_roll_is_no_insert_of_records(statement: str, inserts: bool) -> None:
+    """An aggregator that begins waits for such, as they may bring a connection's last record."""
+    assert bool(re.match(INSERTS_RECORDS, statement)) == inserts
+    batch = StoredBatch(BatchId("w", 5), 1, 1, 2)
+    for rollup in ROLLUPS:
+        assert not re.match(
+            INSERTS_RECORDS, schema.roll_sql(TableLayout("x"), Roll(rollup, "r", (batch,)))
+        )
+
+
+@pytest.mark.clickhouse
+def test_an_older_server_goes_without_and_says_so(server_settings: StoreSettings) -> None:
+    store = open_store(server_settings)
+    try:
+        assert any("no roll-ups" in line for line in store.migrate())
+        rolling = Rolling(store)
+        rolling.insert(flows(5))
+        rolling.look(everything=True)
+        assert (store.settled, store.rollups, rolling.roller.as_dict()) == ({}, None, {})
+    finally:
+        store.close()

@@ -22,7 +22,7 @@ demo: $(VENV)/.demo $(CONSOLE)  ## two nodes with Pods on this machine, their fl
 test: $(VENV)/.test lint types imports references unit  ## everything that CI runs
 
 quick: $(VENV)/.quick $(CONSOLE)  ## the tests that need no rights and no server, in two minutes
-	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not browser and not slow"
+	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not kafka and not browser and not slow"
 
 console: $(CONSOLE)  ## build the browser's console into the package
 

@@ -1,9 +1,11 @@
 """Apache Kafka as a process of ours: one node (KRaft) with a door for each way to come in."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,9 @@ log.dirs={directory}/data
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 log.cleaner.enable=false
+broker.heartbeat.interval.ms=200
+broker.session.timeout.ms=3000
+group.initial.rebalance.delay.ms=0
 num.network.threads=1
 num.io.threads=2
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
@@ -122,6 +127,16 @@ class Broker:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing meanwhile; the kernel takes what is sent to it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def run(self, *arguments: str) -> str:
         """Run one of Kafka's own programs; return what it prints."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from flowvis.clickhouse.schema.books import BookEntry, What
 from flowvis.questions.completeness import Completeness, Uncommitted, completeness
+from flowvis.questions.planner import Reading, Span, Stored, reading
 from flowvis.questions.statement import Found
 from flowvis.questions.times import TimeRange
 
@@ -20,9 +21,10 @@ def said(
     *,
     earlier: int = 1,
     records: int = 0,
+    read: Reading | None = None,
 ) -> Completeness:
     """What is said of a store with these losses and pages, and some pages and records before."""
-    plan = completeness(SPAN, uncommitted)
+    plan = completeness(SPAN, uncommitted, [read, read] if read else [])
     try:
         statement = next(plan)
         while True:
@@ -36,6 +38,11 @@ def said(
     except StopIteration as done:
         value: Completeness = done.value
         return value
+
+
+def single_records(stored: Stored) -> Reading:
+    """What is read of a store that is asked for records themselves."""
+    return reading(SPAN, stored, frozenset(), only_records="single records")
 
 
 def test_nothing_is_missing() -> None:
@@ -130,14 +137,39 @@ def test_before_there_was_anything_nothing_is_missing() -> None:
 def test_what_the_store_keeps_no_more_is_missing() -> None:
     """Nobody can tell any more whether there was something."""
     now_s = T0 + 601
-    found = said(pages=WHOLE[4:], earlier=0, uncommitted=Uncommitted(now_s, now_s, (), 541))
+    stored = Stored(now_s, records_since_s=now_s - 541)
+    uncommitted = Uncommitted(now_s, now_s, (), 541)
+    found = said(pages=WHOLE[4:], earlier=0, uncommitted=uncommitted, read=single_records(stored))
     assert [(m.reason, m.from_ms, m.to_ms) for m in found.missing] == [
         ("expired", T0 * 1000, (T0 + 60) * 1000)
     ]
     assert found.missing[0].text == "records are kept for 9m1s (clickHouse.ttl)"
     assert list(found.notes) == ["there is nothing of before 2026-09-21 14:17:20 UTC"]
-    old = said(pages=[], uncommitted=Uncommitted(now_s + 9000, now_s + 9000, (), 60))
+    later_s = now_s + 9000
+    stored = Stored(later_s, records_since_s=later_s - 60)
+    old = said(
+        pages=[], uncommitted=Uncommitted(later_s, later_s, (), 60), read=single_records(stored)
+    )
     assert [(m.reason, m.to_ms) for m in old.missing] == [("expired", SPAN.to_ms)]
+
+
+def test_where_records_are_kept_for_longer_than_books_losses_are_not_known() -> None:
+    now_s = T0 + 601
+    found = said(pages=WHOLE[4:], uncommitted=Uncommitted(now_s, now_s, (), 541))
+    assert [(m.reason, m.from_ms) for m in found.missing] == [("no-books", (T0 + 60) * 1000)]
+    assert list(found.notes) == [
+        "what is missing of before 2026-09-21 14:14:20 UTC is not known any more"
+    ]
+
+
+def test_a_range_that_was_made_larger_is_said() -> None:
+    """Of long ago there are whole minutes only."""
+    now_s = T0 + 100_000
+    stored = Stored(now_s, now_s - 50_000, {"flow_minutes": Span(now_s)})
+    found = said(read=reading(SPAN, stored, frozenset()))
+    assert found.as_dict()["complete"]
+    (note,) = found.notes
+    assert note.startswith("this is of 2026-09-21 14:13:00 UTC to 2026-09-21 14:24:00 UTC: ")
 
 
 def test_a_page_over_a_longer_interval_covers_it() -> None:

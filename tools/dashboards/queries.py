@@ -23,7 +23,7 @@ from tools.dashboards.measured import rolled_state
 from tools.dashboards.ranges import RECORDS, TABLES, FlowTable
 
 _UNNAMED = NetworkNames()
-"""Networks have names in the aggregator's configuration, and Grafana does not ask that."""
+"""Names of networks are the aggregator's, which Grafana does not ask."""
 OTHERS = "others"
 """What is not among the largest, together."""
 

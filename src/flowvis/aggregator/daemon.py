@@ -79,6 +79,7 @@ from flowvis.inventory.sources.ranges import Ranges
 from flowvis.inventory.sources.watch import Watchers
 from flowvis.policies import Egresses, Policies
 from flowvis.questions.completeness import Uncommitted
+from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.statement import COMPOSED_ROWS
 from flowvis.runtime.build import version_text
 from flowvis.runtime.clock import monotonic_ms, now_ms
@@ -174,8 +175,12 @@ class Aggregator:
         )
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
         self._answers = Answers(self._queries)
-        self._questions = Questions(self._answers, self._compose, now_ms, self._uncommitted)
-        self._stored_values = StoredValues(self._answers, self._compose, now_ms)
+        self._questions = Questions(
+            self._answers, self._compose, now_ms, self._uncommitted, self._stored
+        )
+        self._stored_values = StoredValues(
+            self._answers, self._compose, now_ms, stored=self._stored
+        )
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._books = BookHistory(
@@ -429,8 +434,14 @@ class Aggregator:
     def _uncommitted(self) -> Uncommitted:
         now_s = now_ms() // 1000
         store = self._store_of_records()
-        kept_s = store.kept_s if store is not None else 0
+        kept_s = store.kept.books_s if store is not None else 0
         return Uncommitted(self._books.last_s, now_s, self._books.since(now_s), kept_s)
+
+    def _stored(self) -> Stored:
+        store = self._store_of_records()
+        if store is None:
+            return RECORDS_ONLY
+        return Stored.of(store.kept, store.settled, now_ms())
 
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent

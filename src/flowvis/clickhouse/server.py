@@ -56,6 +56,8 @@ RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that
 
 # On a cluster an INSERT returns when each shard has its part, and repeated parts do nothing.
 CLUSTER_INSERT: dict[str, int | str] = {"insert_distributed_sync": 1, "insert_deduplicate": 1}
+# A roll is gathered and split by one server, so that its parts are the same in each attempt.
+ROLLED_INSERT: dict[str, int | str] = {"parallel_distributed_insert_select": 0}
 # What an INSERT meets while another server of the cluster does not have the schema yet, or dies:
 # NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE, NUMBER_OF_COLUMNS_DOESNT_MATCH,
 # CANNOT_READ_ALL_DATA, ILLEGAL_COLUMN, UNKNOWN_TABLE, UNKNOWN_DATABASE.
@@ -462,13 +464,14 @@ class _ServerQuery(Query):
             connection.socket.shutdown(socket.SHUT_WR)
 
 
+INSERTS_RECORDS = rf"^INSERT INTO [^ ]*[.]{schema.TABLE}"
+"""A statement that inserts records; one that reads them, to roll them up, does not."""
+
+
 def _running(cluster: str) -> str:
     """Ask how many INSERTs of records are under way, also of writers that are gone."""
     of = f"cluster('{cluster}', system, processes)" if cluster else "system.processes"
-    return (
-        f"SELECT count() FROM {of} WHERE startsWith(query, 'INSERT INTO ')"
-        f" AND position(query, '.{schema.TABLE}') != 0"
-    )
+    return f"SELECT count() FROM {of} WHERE match(query, '{INSERTS_RECORDS}')"
 
 
 def _arrays(columns: Sequence[Sequence[Any]]) -> Iterator[Column]:

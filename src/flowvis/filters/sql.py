@@ -1,8 +1,11 @@
 """Filters as conditions of SQL. Values are parameters, which the store writes as literals."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from flowvis.batch import V4_MAPPED
+from flowvis.clickhouse.schema.rollups import NETWORK_BITS
+from flowvis.fields import FlowType
 from flowvis.filters.lowering import lowered
 from flowvis.filters.matching import test_of
 from flowvis.filters.networks import END_OF, NUMBERS, NetworkNames, in_force
@@ -19,6 +22,8 @@ from flowvis.filters.predicates import (
     TextHas,
     TextIn,
     TextMatch,
+    column_number,
+    column_text,
 )
 from flowvis.filters.tree import Filter
 
@@ -43,6 +48,9 @@ class Condition:
     name of a network `sourceNetworkNumber`, which `networks` define."""
     networks: NetworkNames
     """The names that it was made with."""
+    only_networks: frozenset[str] = frozenset()
+    """Those of the addresses of which it only tells the networks of ends outside of the cluster,
+    so far as roll-ups have them."""
 
 
 def condition(filter: Filter) -> Condition:  # noqa: A002  what it is
@@ -50,7 +58,8 @@ def condition(filter: Filter) -> Condition:  # noqa: A002  what it is
     writer = _Writer(in_force())
     text = writer.text(lowered(filter))
     columns = tuple(dict.fromkeys(writer.columns))
-    return Condition(text, writer.parameters, columns, writer.networks)
+    only_networks = frozenset(writer.only_networks - writer.exact)
+    return Condition(text, writer.parameters, columns, writer.networks, only_networks)
 
 
 def address_column(name: str) -> str:
@@ -65,11 +74,17 @@ class _Writer:
         self.networks = networks
         self.parameters: dict[str, Parameter] = {}
         self.columns: list[str] = []
+        self.only_networks: set[str] = set()
+        """Addresses that are tested for being in networks, where their ends are outside."""
+        self.exact: set[str] = set()
+        """Addresses that are tested in another way, or whose ends may be inside."""
+        self._outside: frozenset[str] = frozenset()
+        """The addresses that are outside wherever what is being written matters."""
 
     def text(self, predicate: Predicate) -> str:
         match predicate:
             case Every(parts):
-                return f"({' AND '.join(map(self.text, parts))})" if parts else "1"
+                return self._every(parts) if parts else "1"
             case Some(parts):
                 return f"({' OR '.join(map(self.text, parts))})" if parts else "0"
             case Negation(part):
@@ -78,6 +93,14 @@ class _Writer:
                 self.columns.append(column)
                 return f"({column} = 1)"
         return f"({self._leaf(predicate)})"
+
+    def _every(self, parts: tuple[Predicate, ...]) -> str:
+        """Write all of these: what one says of an end is so wherever the others matter."""
+        before = self._outside
+        self._outside = before | frozenset(_outside(parts))
+        written = " AND ".join(map(self.text, parts))
+        self._outside = before
+        return f"({written})"
 
     def _leaf(self, predicate: Predicate) -> str:
         match predicate:
@@ -116,6 +139,8 @@ class _Writer:
         self, column: str, addresses: tuple[bytes, ...], ranges: tuple[tuple[bytes, bytes], ...]
     ) -> Iterator[str]:
         self.columns.append(column)
+        whole = not addresses and all(map(_whole, ranges))
+        (self.only_networks if whole and column in self._outside else self.exact).add(column)
         if addresses:
             yield f"{column} {self._one_of('FixedString(16)', addresses)}"
         for low, high in ranges:
@@ -133,3 +158,38 @@ class _Writer:
         name = f"p{len(self.parameters)}"
         self.parameters[name] = value
         return f"{{{name}:{kind}}}"
+
+
+def _outside(parts: Iterable[Predicate]) -> Iterator[str]:
+    """Go through the addresses that are outside of the cluster where all of these are true."""
+    known = set(_facts(parts))
+    for end, external in (
+        ("source", FlowType.FROM_EXTERNAL),
+        ("destination", FlowType.TO_EXTERNAL),
+    ):
+        nobodys = {TextIn(column_text(f"{end}{name}Name"), (b"",)) for name in ("Pod", "Node")}
+        if NumberIn(column_number("flowType"), (external,)) in known or nobodys <= known:
+            yield address_column(f"{end}IP")
+
+
+def _facts(parts: Iterable[Predicate]) -> Iterator[Predicate]:
+    """Go through what is true where all of these are."""
+    for part in parts:
+        if isinstance(part, Every):
+            yield from _facts(part.parts)
+        else:
+            yield part
+
+
+def _whole(addresses: tuple[bytes, bytes]) -> bool:
+    """Whether a range has no part of a network without having all of it."""
+    return all(
+        end.endswith(octet * (16 - _kept(end)))
+        for end, octet in zip(addresses, (b"\x00", b"\xff"), strict=True)
+    )
+
+
+def _kept(address: bytes) -> int:
+    """Return how many octets of an address are its network's, in roll-ups."""
+    mapped = address.startswith(V4_MAPPED)
+    return (96 + NETWORK_BITS[4] if mapped else NETWORK_BITS[6]) // 8

@@ -11,16 +11,14 @@ from typing import Any
 
 from flowvis.clickhouse.schema.books import BookEntry, What
 from flowvis.clickhouse.schema.tables import BOOKS, TABLE
+from flowvis.questions.planner import SLACK_S, Reading
 from flowvis.questions.statement import Plan, Statement
 from flowvis.questions.times import TimeRange
 from flowvis.runtime.dropped import reason_of
-from flowvis.runtime.durations import format_duration
 
 LONGEST_S = 3600
 """Of a page's interval: longer where the store was away. Rarely more, then its books are not found
 by what lies within it."""
-SLACK_S = 5
-"""Between one page and the next: an aggregator begins when another has ended."""
 EARLY_S = 300
 """How much older than the first aggregator records may be, which their exporters kept for it."""
 MAX_MISSING = 100
@@ -100,11 +98,13 @@ class Uncommitted:
     now_s: int
     entries: Sequence[BookEntry]
     kept_s: int = 0
-    """How long the store keeps records and books; 0 for ever."""
+    """How long the store keeps books; 0 for ever."""
 
 
-def completeness(span: TimeRange, uncommitted: Uncommitted | None = None) -> Plan[Completeness]:
-    """Return the plan of what the books say of a range."""
+def completeness(
+    span: TimeRange, uncommitted: Uncommitted | None = None, readings: Sequence[Reading] = ()
+) -> Plan[Completeness]:
+    """Return the plan of what the books say of a range, and the tables that were read for it."""
     within = (
         f"time > toDateTime({span.from_s}) AND time < toDateTime({span.to_s + LONGEST_S})"
         f" AND toUInt32(time) - seconds < {span.to_s}"
@@ -130,13 +130,20 @@ def completeness(span: TimeRange, uncommitted: Uncommitted | None = None) -> Pla
             found += _live(uncommitted)
             covered.append((uncommitted.since_s, max(uncommitted.now_s, span.to_s)))
         notes += _notes(uncommitted, span)
-    expired = _expired(uncommitted, span)
-    begin_s = expired.to_ms // 1000 if expired is not None else span.from_s
+    notes += dict.fromkeys(filter(None, map(_coarse, readings)))
+    expired = list(dict.fromkeys(filter(None, map(_expired, readings))))
+    begin_s = span.from_s
+    if uncommitted is not None and uncommitted.kept_s:
+        begin_s = max(begin_s, min(uncommitted.now_s - uncommitted.kept_s, span.to_s))
+        if begin_s > span.from_s + SLACK_S and not any(
+            each.to_ms >= begin_s * 1000 for each in expired
+        ):
+            notes.append(f"what is missing of before {_said(begin_s)} is not known any more")
     gaps = list(_gaps(covered, begin_s, span))
     if gaps and gaps[0].from_s == begin_s and (yield from _is_before_all(gaps[0])):
         notes.append(f"there is nothing of before {_said(gaps.pop(0).to_s)}")
     lost_at_stages = filter(None, map(_missing, _together(found)))
-    missing = [*filter(None, [expired]), *map(_without_books, gaps), *lost_at_stages]
+    missing = [*expired, *map(_without_books, gaps), *lost_at_stages]
     return Completeness(missing, notes)
 
 
@@ -224,15 +231,20 @@ def _of_node(who: str, missing: Missing, seconds: int = 0) -> str:
     return f"{who} had no session" + (f" for {seconds} s" if seconds else "")
 
 
-def _expired(uncommitted: Uncommitted | None, span: TimeRange) -> Missing | None:
-    """Return the part of a range that the store keeps no more."""
-    if uncommitted is None or not uncommitted.kept_s:
+def _expired(reading: Reading) -> Missing | None:
+    """Return the part of a range that is kept no more."""
+    if reading.gone is None:
         return None
-    until_s = min(uncommitted.now_s - uncommitted.kept_s, span.to_s)
-    if until_s <= span.from_s + SLACK_S:
-        return None
-    text = f"records are kept for {format_duration(uncommitted.kept_s)} (clickHouse.ttl)"
-    return Missing("clickhouse", "expired", None, span.from_s * 1000, until_s * 1000, text)
+    begin_ms, end_ms = reading.gone.from_ms, reading.gone.to_ms
+    return Missing("clickhouse", "expired", None, begin_ms, end_ms, reading.why)
+
+
+def _coarse(reading: Reading) -> str:
+    """Say which range was read in place of another; "": the range itself."""
+    if reading.coarse is None:
+        return ""
+    begin, end = _said(reading.coarse.from_s), _said(reading.coarse.to_s)
+    return f"this is of {begin} to {end}: of so long ago there are whole minutes or hours only"
 
 
 def _gaps(covered: Sequence[tuple[int, int]], at: int, span: TimeRange) -> Iterator[TimeRange]:

@@ -14,6 +14,7 @@ from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
 from flowvis.filters.errors import FilterError
 from flowvis.filters.networks import END_OF, NUMBERS, NetworkNames
+from flowvis.questions.planner import Needs, needs_of
 from flowvis.questions.problem import QuestionError, shown
 
 MAX_DIMENSIONS = 6
@@ -33,6 +34,11 @@ class Part:
     """A condition without which the value does not matter."""
     sql: str = ""
     """What it is of a record, where that is not a column."""
+
+    @property
+    def needs(self) -> Needs:
+        """The stored columns that it is made of."""
+        return needs_of(f"{self.value_sql} {self.only_where}")
 
     @property
     def value_sql(self) -> str:

@@ -16,6 +16,7 @@ from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, Part, parse_dimensions
 from flowvis.questions.groups import Group, Grouping
 from flowvis.questions.measures import BY_NAME, Measure
+from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.problem import number
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import TimeRange, parse_compare, parse_range
@@ -108,6 +109,24 @@ class _Node:
         """The same for the same end in other answers."""
 
 
+class _Ends:
+    """The nodes of one side, by what groups say of it."""
+
+    def __init__(self, side: _Side, nodes: dict[str, _Node]) -> None:
+        """`nodes`, by their ids, are those of both sides."""
+        self._side, self._nodes = side, nodes
+        self._known: dict[tuple[Any, ...], _Node] = {}
+
+    def node(self, end: tuple[Any, ...]) -> _Node:
+        """Return the node of values, a kind and a name."""
+        found = self._known.get(end)
+        if found is None:
+            *values, kind, name = end
+            made = _Node(self._side.names(values, kind, name), kind, [0] * len(MEASURES))
+            found = self._known[end] = self._nodes.setdefault(made.id, made)
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Edges:
     """What was found in one range."""
@@ -131,14 +150,20 @@ class GraphQuestion:
     compared: TimeRange | None
 
     @classmethod
-    def parse(cls, parameters: Mapping[str, str], condition: Condition, now_ms: int) -> Self:
+    def parse(
+        cls,
+        parameters: Mapping[str, str],
+        condition: Condition,
+        now_ms: int,
+        stored: Stored = RECORDS_ONLY,
+    ) -> Self:
         """Read from, to, source, target, limit and compare; QuestionError names a bad one."""
         asked = parse_range(parameters.get("from", ""), parameters.get("to", ""), now_ms)
         source = parse_dimensions("source", parameters.get("source", "") or "src.workload")
         target = parse_dimensions("target", parameters.get("target", "") or "dst.workload")
         named = bool(condition.networks)
         return cls(
-            Records(asked, condition),
+            Records(asked, condition, stored),
             _Side(source, "source", FlowType.FROM_EXTERNAL, named),
             _Side(target, "destination", FlowType.TO_EXTERNAL, named),
             number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT),
@@ -185,20 +210,11 @@ class GraphQuestion:
         """Add groups up to edges: some differ in what no name of a node has."""
         width = len(self.source.dimensions)
         edges = _Edges(span, {}, {})
-        ends: dict[tuple[Any, ...], _Node] = {}
-
-        def node(side: _Side, *end: Any) -> _Node:
-            found = ends.get((side, *end))
-            if found is None:
-                *values, kind, name = end
-                made = _Node(side.names(values, kind, name), kind, [0] * len(MEASURES))
-                found = ends[side, *end] = edges.nodes.setdefault(made.id, made)
-            return found
-
+        sources, targets = _Ends(self.source, edges.nodes), _Ends(self.target, edges.nodes)
         for group in groups:
-            *values, source_kind, source_node, target_kind, target_node = group.values
-            source = node(self.source, *values[:width], source_kind, source_node)
-            target = node(self.target, *values[width:], target_kind, target_node)
+            *values, source_kind, source_name, target_kind, target_name = group.values
+            source = sources.node((*values[:width], source_kind, source_name))
+            target = targets.node((*values[width:], target_kind, target_name))
             edge = (source.id, target.id)
             numbers = cast("Sequence[int]", group.numbers)  # sums and counts
             before = edges.numbers.get(edge)

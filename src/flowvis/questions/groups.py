@@ -5,12 +5,13 @@ grouped by; `cells` counts, for groups found so and for all others together, in 
 all of them, what any of the measures are.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowvis.questions.dimensions import Dimension, Part, defined, key_sql, parts_of
 from flowvis.questions.measures import Measure
+from flowvis.questions.planner import Needs
 from flowvis.questions.problem import QuestionError
 from flowvis.questions.statement import Found, Records, Statement
 from flowvis.questions.times import Intervals
@@ -63,21 +64,18 @@ class Grouping:
         parts = self.parts
         expressions = [*(each.sql for each in self.dimensions), *self.shown]
         values = [f"d{n}" for n in range(len(expressions))]
-        numbers = [f"m{n}" for n in range(len(self.measures))]
-        inner = records.select(
+        inner = records.states(
             [
                 f"{key_sql(parts)} AS k",
                 *(f"any({part.value_sql}) AS p{n}" for n, part in enumerate(parts)),
-                *self._states(),
             ],
+            self._named,
+            _needs(parts),
             tail="GROUP BY k",
         )
         shown = [f"{sql} AS {name}" for sql, name in zip(expressions, values, strict=True)]
-        merged = [
-            f"{measure.merged_sql(name)} AS n{name}"
-            for measure, name in zip(self.measures, numbers, strict=True)
-        ]
-        found = "groupArray(k)" if keys else "[]"
+        merged = [f"{each.merged_sql(name)} AS n{name}" for name, each in self._named.items()]
+        found = "groupUniqArray(k)" if keys else "[]"
         order = " + ".join(f"nm{n}" for n in range(self.sorting))
         text = (
             f"WITH {defined(parts, expressions, records.condition.networks)}"
@@ -85,7 +83,7 @@ class Grouping:
             f" {found} AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
             f" ORDER BY {order} DESC, {', '.join(values)} LIMIT {limit}"
         )
-        return Statement(text, inner.parameters)
+        return replace(inner, text=text)
 
     def groups(self, found: Found) -> list[Group]:
         """Return what was found by `largest`."""
@@ -97,23 +95,25 @@ class Grouping:
     ) -> Statement:
         """Ask for what lies in each group, in all others and in all, by interval and in all."""
         place, slot = self._place(groups), intervals.sql() if intervals else "0"
-        inner = records.select(
-            [f"{place} AS place", f"{slot} AS slot", *self._states()], tail="GROUP BY place, slot"
+        inner = records.states(
+            [f"{place} AS place", f"{slot} AS slot"],
+            self._named,
+            _needs(self.parts) if groups else frozenset(),
+            tail="GROUP BY place, slot",
+            intervals=intervals,
         )
         places = "arrayJoin([toInt32(place), -1])" if groups else "-1"
         slots = "arrayJoin([toInt32(slot), -1])" if intervals else "-1"
-        numbers = [f"m{n}" for n in range(len(self.measures))]
-        merged = [
-            measure.merged_sql(name) for measure, name in zip(self.measures, numbers, strict=True)
-        ]
+        merged = [each.merged_sql(name) for name, each in self._named.items()]
         text = (
             f"SELECT a, b, {', '.join(merged)} FROM (SELECT {places} AS a, {slots} AS b,"
-            f" {', '.join(numbers)} FROM ({inner.text})) GROUP BY a, b"
+            f" {', '.join(self._named)} FROM ({inner.text})) GROUP BY a, b"
         )
-        return Statement(text, inner.parameters)
+        return replace(inner, text=text)
 
-    def _states(self) -> list[str]:
-        return [f"{measure.state_sql} AS m{n}" for n, measure in enumerate(self.measures)]
+    @property
+    def _named(self) -> dict[str, Measure]:
+        return {f"m{n}": measure for n, measure in enumerate(self.measures)}
 
     def _place(self, groups: Sequence[Group]) -> str:
         """Return which group a record is of: its place, or the one after the last."""
@@ -136,3 +136,7 @@ class Grouping:
 def cells_of(found: Found) -> Cells:
     """Return what was found by `cells`."""
     return {(int(place), int(slot)): numbers for place, slot, *numbers in found.rows}
+
+
+def _needs(parts: Iterable[Part]) -> Needs:
+    return frozenset(column for part in parts for column in part.needs)

@@ -34,6 +34,8 @@ class Measure:
     arguments: str = ""
     per_second: int = 0
     """What the sum is multiplied with, and then divided by the seconds of its interval."""
+    of_rollups: str = ""
+    """What a row of a roll-up has of it: a count, a maximum or a state; sums have their columns."""
 
     @property
     def additive(self) -> bool:
@@ -47,12 +49,30 @@ class Measure:
 
     @property
     def state_sql(self) -> str:
-        """The aggregate as something that can be put together with others."""
-        return self.sql if self.additive else f"{self.aggregate}State({self.arguments})"
+        """The aggregate of records as something that can be put together with others."""
+        return self.sql if self._simple else f"{self.aggregate}State({self.arguments})"
+
+    @property
+    def rolled(self) -> str:
+        """What a row of a roll-up has of it; "": only records tell."""
+        return self.of_rollups or (self.arguments if self.aggregate == "sum" else "")
+
+    @property
+    def rolled_sql(self) -> str:
+        """The same as `state_sql`, of rows of a roll-up."""
+        merged = self.merged_sql(self.rolled)
+        return merged if self._simple else merged.replace("Merge(", "MergeState(")
 
     def merged_sql(self, column: str) -> str:
-        """Return the aggregate of a column of such states."""
-        return f"sum({column})" if self.additive else f"{self.aggregate}Merge({column})"
+        """Return the aggregate of a column of such."""
+        if self.additive:
+            return f"sum({column})"
+        return f"max({column})" if self._simple else f"{self.aggregate}Merge({column})"
+
+    @property
+    def _simple(self) -> bool:
+        """Whether the aggregate is its own state."""
+        return self.additive or self.aggregate == "max"
 
     def of(self, value: float | None, seconds: int) -> int | float:
         """Return the number that people see of what the store found in so many seconds."""
@@ -74,7 +94,7 @@ MEASURES: tuple[Measure, ...] = (
         "sum", "octetDeltaCount + reverseOctetDeltaCount",
     ),
     Measure(
-        "packets", "packets", "Packets from source to destination", "sum", "packetDeltaCount"
+        "packets", "packets", "Packets from source to destination", "sum", "packetDeltaCount",
     ),
     Measure(
         "reversePackets", "packets", "Packets from destination to source",
@@ -83,11 +103,11 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "connections", "connections",
         "Connections begun: those whose first record is of the range; denied ones too",
-        "countIf", FIRST_RECORD,
+        "countIf", FIRST_RECORD, of_rollups="connections",
     ),
     Measure(
         "ended", "connections", "Connections whose end was reported (flowEndReason 3)",
-        "countIf", ENDED_SQL,
+        "countIf", ENDED_SQL, of_rollups="ended",
     ),
     Measure(
         "live", "connections", "Connections that any record is of: begun, going on or ended",
@@ -97,13 +117,13 @@ MEASURES: tuple[Measure, ...] = (
         "denied", "connections",
         "Connections begun that a policy denied (dropped or rejected), each once however often"
         " the client tried",
-        "countIf", f"{FIRST_RECORD} AND {DENIED_SQL}",
+        "countIf", f"{FIRST_RECORD} AND {DENIED_SQL}", of_rollups="denied",
     ),
     Measure(
         "unanswered", "connections",
         "Connections that ended without any packet back, not counting those that a policy denied",
         "countIf",
-        f"{UNANSWERED} AND NOT {DENIED_SQL}",
+        f"{UNANSWERED} AND NOT {DENIED_SQL}", of_rollups="unanswered",
     ),
     Measure(
         "throughput", "bit/s", "Mean throughput from source to destination over the interval",
@@ -118,17 +138,17 @@ MEASURES: tuple[Measure, ...] = (
         "peakThroughput", "bit/s",
         "Highest throughput of a single connection from source to destination over an interval of"
         " its records",
-        "max", "throughput",
+        "max", "throughput", of_rollups="peakThroughput",
     ),
     Measure(
         "sources", "endpoints", "Distinct sources: Pods, and addresses of what is no Pod",
-        "uniqExact", end_sql("source"),
+        "uniqExact", end_sql("source"), of_rollups="sources",
     ),
     Measure(
         "destinations", "endpoints", "Distinct destinations: Pods, and addresses of what is no Pod",
-        "uniqExact", end_sql("destination"),
+        "uniqExact", end_sql("destination"), of_rollups="destinations",
     ),
-    Measure("records", "records", "Flow records", "count"),
+    Measure("records", "records", "Flow records", "count", of_rollups="records"),
 )  # fmt: skip
 
 BY_NAME: dict[str, Measure] = {measure.name: measure for measure in MEASURES}

@@ -21,6 +21,7 @@ from flowvis.clickhouse.schema.tables import (
     value_sql,
 )
 from flowvis.filters.sql import Condition
+from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.problem import QuestionError, number, shown, unknown
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import LATEST_MS, TimeRange, parse_range
@@ -57,15 +58,21 @@ class PageQuestion:
     after: Cursor | None = None
 
     @classmethod
-    def parse(cls, parameters: Mapping[str, str], condition: Condition, now_ms: int) -> Self:
+    def parse(
+        cls,
+        parameters: Mapping[str, str],
+        condition: Condition,
+        now_ms: int,
+        stored: Stored = RECORDS_ONLY,
+    ) -> Self:
         """Read from, to, limit, columns and cursor; QuestionError names a bad one."""
         limit = number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT)
         columns = _columns(parameters.get("columns", ""))
         if written := parameters.get("cursor", ""):
             asked, after = _read(written)
-            return cls(Records(asked, condition), columns, limit, after)
+            return cls(Records(asked, condition, stored), columns, limit, after)
         asked = parse_range(parameters.get("from", ""), parameters.get("to", ""), now_ms)
-        return cls(Records(asked, condition), columns, limit)
+        return cls(Records(asked, condition, stored), columns, limit)
 
     def plan(self) -> Plan[dict[str, Any]]:
         """Return the plan of the page, as JSON has it."""

@@ -15,8 +15,10 @@ from flowvis.policies.costs import PolicyKey, key_of
 from flowvis.policies.model import Action, Direction, Policy, PolicyType
 from flowvis.policies.objects import Snapshot
 from flowvis.policies.order import EvaluationOrder
+from flowvis.questions.measures import BY_NAME, Measure
+from flowvis.questions.planner import END, RECORDS_ONLY, Stored
 from flowvis.questions.problem import number
-from flowvis.questions.statement import Found, Plan, Records
+from flowvis.questions.statement import Found, Plan, Records, Statement
 from flowvis.questions.times import parse_range
 
 DEFAULT_LIMIT = 500
@@ -27,7 +29,7 @@ MAX_GROUPS = 20_000
 _DENYING = f"({RuleAction.DROP}, {RuleAction.REJECT})"
 _UNENFORCED = f"({RuleAction.UNENFORCED_DROP}, {RuleAction.UNENFORCED_REJECT})"
 _COUNTS = ("connections", "octets", "packets", "denied", "unenforced")
-_GROUPS = {
+_GROUPS: dict[int, str] = {
     PolicyType.KUBERNETES: "networking.k8s.io",
     PolicyType.ANTREA: "crd.antrea.io",
     PolicyType.ANTREA_CLUSTER: "crd.antrea.io",
@@ -60,7 +62,8 @@ class _Rule:
     exists: bool = True
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
     last_s: int = 0
-    """The end of its last record; 0: there is none."""
+    """The end of its last record, to the minute or hour where that was read of a roll-up; 0: there
+    is none."""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -94,7 +97,7 @@ class _Entry:
         """As JSON has it."""
         direction, type_, namespace, name = self.which
         return {
-            "group": _GROUPS.get(PolicyType(type_), ""),
+            "group": _GROUPS.get(type_, ""),
             "kind": self.kind,
             "namespace": namespace,
             "name": name,
@@ -127,11 +130,13 @@ class PoliciesQuestion:
         now_ms: int,
         known: Snapshot,
         since: Mapping[PolicyKey, int],
+        *,
+        stored: Stored = RECORDS_ONLY,
     ) -> "PoliciesQuestion":
         """Read from, to and limit; QuestionError names a bad one."""
         asked = parse_range(parameters.get("from", ""), parameters.get("to", ""), now_ms)
         limit = number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT)
-        return cls(Records(asked, condition), limit, known, since)
+        return cls(Records(asked, condition, stored), limit, known, since)
 
     def plan(self) -> Plan[dict[str, Any]]:
         """Return the plan of the answer, as JSON has it."""
@@ -151,34 +156,49 @@ class PoliciesQuestion:
             "uncovered": {"connections": int(connections), "octets": int(octets)},
         }
 
-    def _rules(self, direction: Direction) -> Any:
+    def _rules(self, direction: Direction) -> Statement:
         """Ask what each rule decided over, in one direction."""
         prefix = f"{direction.value}NetworkPolicy"
         action = f"{prefix}RuleAction"
         names = [f"{prefix}{part}" for part in ("Type", "Namespace", "Name", "RuleName")]
-        counts = (
-            f"countIf({FIRST_RECORD})",
-            "sum(octetDeltaCount)",
-            "sum(packetDeltaCount)",
-            f"countIf({FIRST_RECORD} AND {action} IN {_DENYING})",
-            f"countIf({FIRST_RECORD} AND {action} IN {_UNENFORCED})",
+        measures = (
+            _largest(action),
+            _largest(f"toUInt32({END})"),
+            BY_NAME["connections"],
+            BY_NAME["octets"],
+            BY_NAME["packets"],
+            _begun(f"{action} IN {_DENYING}"),
+            _begun(f"{action} IN {_UNENFORCED}"),
         )
-        return self.records.select(
-            [*names, f"max({action})", "toUInt32(max(flowEndSeconds))", *counts],
+        return self.records.totals(
+            {name: name for name in names},
+            measures,
             where=f"{names[0]} != 0 OR {action} != 0",
-            tail=f"GROUP BY {', '.join(names)} ORDER BY {', '.join(names)} LIMIT {MAX_GROUPS + 1}",
+            tail=f"ORDER BY {', '.join(names)} LIMIT {MAX_GROUPS + 1}",
         )
 
-    def _uncovered(self) -> Any:
+    def _uncovered(self) -> Statement:
         """Ask for what no policy decided over in either direction."""
         none = (
             f"{direction.value}NetworkPolicy{part} = 0"
             for direction in Direction
             for part in ("Type", "RuleAction")
         )
-        return self.records.select(
-            [f"countIf({FIRST_RECORD})", "sum(octetDeltaCount)"], where=" AND ".join(none)
-        )
+        measures = (BY_NAME["connections"], BY_NAME["octets"])
+        return self.records.totals({}, measures, where=" AND ".join(none))
+
+
+def _largest(sql: str) -> Measure:
+    """Return the largest of something; of the end of a roll-up's records its minute or hour."""
+    return Measure(sql, "", sql, "max", sql, of_rollups=sql)
+
+
+def _begun(condition: str) -> Measure:
+    """Return the connections begun of which a condition is true."""
+    return Measure(
+        condition, "connections", condition, "countIf", f"{FIRST_RECORD} AND {condition}",
+        of_rollups=f"if({condition}, connections, 0)",
+    )  # fmt: skip
 
 
 def with_policies(snapshot: Snapshot, keep: Iterable[Policy]) -> Snapshot:

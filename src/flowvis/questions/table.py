@@ -8,6 +8,7 @@ from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, parse_dimensions
 from flowvis.questions.groups import WHOLE, Cells, Group, Grouping, Numbers, cells_of
 from flowvis.questions.measures import Measure, numbers, parse_measures
+from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.problem import QuestionError, number
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import (
@@ -37,7 +38,13 @@ class TableQuestion:
     compared: TimeRange | None
 
     @classmethod
-    def parse(cls, parameters: Mapping[str, str], condition: Condition, now_ms: int) -> Self:
+    def parse(
+        cls,
+        parameters: Mapping[str, str],
+        condition: Condition,
+        now_ms: int,
+        stored: Stored = RECORDS_ONLY,
+    ) -> Self:
         """Read the parameters from, to, by, measure, limit, interval and compare.
 
         QuestionError names a bad one.
@@ -48,7 +55,11 @@ class TableQuestion:
             parse_measures(parameters.get("measure", "")),
         )
         limit = number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT)
-        intervals = parse_interval(parameters.get("interval", ""), asked)
+        intervals = parse_interval(
+            parameters.get("interval", ""),
+            asked,
+            stored.least_step_s(asked, [each.rolled for each in grouping.measures]),
+        )
         cells = (limit + 2) * len(grouping.measures) * (len(intervals) if intervals else 1)
         if cells > MAX_CELLS:
             raise QuestionError(
@@ -57,7 +68,7 @@ class TableQuestion:
                 " a lower limit, or longer intervals",
             )
         compared = parse_compare(parameters.get("compare", ""), asked, now_ms)
-        return cls(Records(asked, condition), grouping, limit, intervals, compared)
+        return cls(Records(asked, condition, stored), grouping, limit, intervals, compared)
 
     def plan(self) -> Plan[dict[str, Any]]:
         """Return the plan of its answer, as JSON has it."""

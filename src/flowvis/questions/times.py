@@ -16,8 +16,8 @@ DEFAULT_FROM = "-15m"
 LATEST_MS = ((1 << 32) - 1) * 1000  # what DateTime and dateTimeSeconds (RFC 7011 6.1.7) can have
 MAX_INTERVALS = 1500
 """Intervals of one series: more than a screen is wide."""
-AUTO_INTERVALS = 120
-"""Intervals at most where their length is not given."""
+AUTO_INTERVALS, LEAST_INTERVALS = 120, 60
+"""Intervals at most, and at least, where their length is not given."""
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _RELATIVE = re.compile(r"(?:now)?\s*([+-])\s*(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
@@ -182,13 +182,23 @@ def parse_compare(text: str, asked: TimeRange, now_ms: int) -> TimeRange | None:
     return asked.moved(-int(match[2]) * _UNITS[match[3]])
 
 
-def parse_interval(text: str, asked: TimeRange) -> Intervals | None:
-    """Read the length of intervals: `none` or "", `auto`, or as 60s, 5m; auto makes 60 to 120."""
+def parse_interval(text: str, asked: TimeRange, least_s: int = 1) -> Intervals | None:
+    """Read the length of intervals: `none` or "", `auto`, or as 60s, 5m.
+
+    `auto` makes 60 to 120, of whole minutes where it can, and of a multiple of `least_s`.
+    """
     if text in {"", "none"}:
         return None
     if text == "auto":
-        fitting = (step for step in _STEPS_S if asked.seconds <= step * AUTO_INTERVALS)
-        return Intervals(asked, next(fitting, -(-asked.seconds // AUTO_INTERVALS)))
+        fitting = [
+            step
+            for step in _STEPS_S
+            if asked.seconds <= step * AUTO_INTERVALS and step % least_s == 0
+        ]
+        whole = [s for s in fitting if s % 60 == 0 and asked.seconds >= s * LEAST_INTERVALS]
+        long_s = -(-asked.seconds // (AUTO_INTERVALS * least_s)) * least_s
+        step_s = next(iter([*whole, *fitting]), long_s)
+        return Intervals(asked, step_s)
     match = _LENGTH.fullmatch(text)
     step_s = int(match[1]) * _UNITS[match[2]] // 1000 if match else 0
     if step_s < 1:

@@ -1,6 +1,6 @@
 """Asks the store for whoever sent a question, and says what the answer is worth."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,9 +12,10 @@ from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answered, Answers
 from flowvis.clickhouse.query import Query
-from flowvis.clickhouse.schema.tables import FLOWS
+from flowvis.clickhouse.schema.tables import FLOWS, TABLE
 from flowvis.filters.sql import Condition, condition
 from flowvis.questions.completeness import Completeness, Uncommitted, completeness
+from flowvis.questions.planner import RECORDS_ONLY, Reading, Stored
 from flowvis.questions.problem import QuestionError
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import TimeRange
@@ -31,8 +32,9 @@ class Question(Protocol):
         """Return the plan of its answer."""
 
 
-Parse = Callable[[Mapping[str, str], Condition, int], Question]
-"""Reads a question: parameters, which records, and the time; QuestionError says what is wrong."""
+Parse = Callable[[Mapping[str, str], Condition, int, Stored], Question]
+"""Reads a question: parameters, which records, the time, and what the store has; QuestionError says
+what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Questions:
     now_ms: Callable[[], int]
     uncommitted: Callable[[], Uncommitted]
     """What is not in the store's books yet; on the event loop."""
+    stored: Callable[[], Stored] = lambda: RECORDS_ONLY
+    """What the store has; on the event loop."""
 
     async def ask(self, parse: Parse, caller: Caller, request: web.Request) -> web.Response:
         """Answer a request."""
@@ -54,35 +58,49 @@ class Questions:
         """Return the answer of a request."""
         chosen = condition(asked(caller, request))
         try:
-            question = parse(request.query, chosen, self.now_ms())
+            question = parse(request.query, chosen, self.now_ms(), self.stored())
         except QuestionError as error:
             suggestion = error.suggestion or None
             raise Problem(error.code, str(error), suggestion=suggestion) from error
         span = question.records.range
         plan = _with_books(question.plan(), span, self.uncommitted())
         answered = await self.answers.answer(plan, self.prepare, caller.name)
-        found, books = answered.value
-        return found | {"answer": _answer(caller, span, answered, books)}
+        found, tables, books = answered.value
+        return found | {"answer": _answer(caller, span, answered, tables, books)}
 
 
 def _with_books(
     plan: Plan[dict[str, Any]], span: TimeRange, uncommitted: Uncommitted
-) -> Plan[tuple[dict[str, Any], Completeness]]:
-    """Return a plan of the same, and of what is missing."""
-    found = yield from plan
-    books = yield from completeness(span, uncommitted)
-    return found, books
+) -> Plan[tuple[dict[str, Any], list[str], Completeness]]:
+    """Return a plan of the same, of which tables were read for it, and of what is missing."""
+    readings: list[Reading] = []
+    try:
+        statement = next(plan)
+        while True:
+            readings.append(statement.reading)
+            statement = plan.send((yield statement))
+    except StopIteration as done:
+        found = done.value
+    finally:
+        plan.close()
+    books = yield from completeness(span, uncommitted, readings)
+    tables = dict.fromkeys(table for reading in readings for table in reading.tables)
+    return found, list(tables), books
 
 
 def _answer(
-    caller: Caller, span: TimeRange, answered: Answered[Any], books: Completeness
+    caller: Caller,
+    span: TimeRange,
+    answered: Answered[Any],
+    tables: Sequence[str],
+    books: Completeness,
 ) -> dict[str, Any]:
     """Say what was asked, what it cost, and whether it is all there is."""
     visible = books if caller.visibility.all else books.without_nodes()
     return {
         "from": span.from_ms,
         "to": span.to_ms,
-        "table": FLOWS,
+        "table": ", ".join(FLOWS if table == TABLE else table for table in tables) or FLOWS,
         "rowsRead": answered.cost.rows,
         "bytesRead": answered.cost.octets,
         "seconds": round(answered.seconds, 4),

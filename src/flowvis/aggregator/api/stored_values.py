@@ -20,6 +20,8 @@ from flowvis.filters import EVERYTHING
 from flowvis.filters.completion import LABEL_KEYS
 from flowvis.filters.sql import Condition, condition
 from flowvis.filters.vocabulary import SIDES, Name, lookup
+from flowvis.questions.measures import BY_NAME as MEASURES
+from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import TimeRange
 
@@ -67,9 +69,10 @@ class StoredValues:
         prepare: Callable[[str], Query],
         now_ms: Callable[[], int],
         patience_s: float = PATIENCE_S,
+        stored: Callable[[], Stored] = lambda: RECORDS_ONLY,
     ) -> None:
         self._answers, self._prepare, self._now_ms = answers, prepare, now_ms
-        self._patience_s = patience_s
+        self._patience_s, self._stored = patience_s, stored
         self._remembered: OrderedDict[Key, _Remembered] = OrderedDict()
 
     async def of(self, name: str, caller: Caller) -> Counter[str]:
@@ -111,7 +114,7 @@ class StoredValues:
 
     async def _ask(self, name: Name, allowed: Condition, owner: str) -> Counter[str]:
         now_ms = self._now_ms()
-        records = Records(TimeRange(now_ms - SPAN_MS, now_ms), allowed)
+        records = Records(TimeRange(now_ms - SPAN_MS, now_ms), allowed, self._stored())
         try:
             answered = await self._answers.answer(_counts(name, records), self._prepare, owner)
         except FlowvisError as error:  # no store, or none that answers: the latest records do
@@ -132,8 +135,11 @@ def _about(name: str) -> Name | None:
 def _counts(name: Name, records: Records) -> Plan[Counter[str]]:
     found: Counter[str] = Counter()
     for attribute in name.attributes:
-        columns = [f"{attribute.expression} AS value", "count() AS records"]
-        tail = f"GROUP BY value ORDER BY records DESC LIMIT {MAX_VALUES}"
-        for value, count in (yield records.select(columns, tail=tail)).rows:
+        counted = records.totals(
+            {"value": attribute.expression or "''"},
+            [MEASURES["records"]],
+            tail=f"ORDER BY nm0 DESC LIMIT {MAX_VALUES}",
+        )
+        for value, count in (yield counted).rows:
             found[str(value)] += int(count)
     return found

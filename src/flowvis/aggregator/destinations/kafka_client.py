@@ -91,6 +91,7 @@ class Access:
 class _Made:
     """A batch as it is sent, again where its fate is not known."""
 
+    first: Message
     data: bytes
     messages: int
     limit: int
@@ -100,8 +101,8 @@ class _Made:
 class Topic:
     """A topic that messages are appended to. Methods raise Undelivered with what went wrong.
 
-    After that the next `append` to the partition has to begin with the same messages, unless
-    `generation` is another one: they may be there.
+    After that the next `append` to the partition is of the same messages, which may be there: so
+    they have no other partition before `generation` is another one.
     """
 
     def __init__(
@@ -184,15 +185,21 @@ class Topic:
 
     async def append(self, partition: int, messages: Sequence[Message]) -> _Made:
         """Append the first of some messages, as many as a batch takes; TooLarge where none fits."""
+        generation = self.generation
         while True:
             made = self._under_way.get(partition)
             if made is None:
                 made = await self.call(self._make, partition, messages)
-                self._under_way[partition] = made
+            elif made.first is not messages[0]:
+                self._forget()  # what it was made of was given up
+            if generation != self.generation or self._producer is None:
+                raise Undelivered(f"topic {self.name}: the brokers forgot what we sent")
+            self._under_way[partition] = made
             code = await self._asking(self._produce(partition, made.data))
             if code in {NO_ERROR, DUPLICATE}:
-                del self._under_way[partition]
-                self._sequences[partition] = self._sequences.get(partition, 0) + made.messages
+                if generation == self.generation:
+                    del self._under_way[partition]
+                    self._sequences[partition] = self._sequences.get(partition, 0) + made.messages
                 return made
             self._refused(partition, code)
             if code not in TOO_LARGE:
@@ -264,14 +271,14 @@ class Topic:
             if builder.append(count, moment, key, value, []) is None:
                 break
             count += 1
-        return _Made(bytes(builder.build()), count, limit)
+        return _Made(messages[0], bytes(builder.build()), count, limit)
 
     def _refused(self, partition: int, code: int) -> None:
         """Note that a batch was not taken; where its fate is open it goes again as it is."""
         if code in ESTRANGED:
             self._forget()
         elif not self._errors.for_code(code).retriable:
-            del self._under_way[partition]
+            self._under_way.pop(partition, None)
 
     def _make_smaller(self, made: _Made) -> None:
         """Make smaller batches from now on than one that was too large."""

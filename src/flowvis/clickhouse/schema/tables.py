@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from flowvis import checkpoint
 from flowvis.clickhouse.schema.features import Features
-from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL
+from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, NODE_INTERVALS, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.fields import BY_NAME, FIELDS, EndReason, Field, Kind, RuleAction
 
@@ -40,7 +40,17 @@ TYPES = {
 # Measured on an hour of records of a cluster, see docs/clickhouse.md.
 _ZSTD = "ZSTD(1)"
 _CODECS = {"UInt64": f"T64, {_ZSTD}"}
-_CODEC_OF = {"flowEndSeconds": f"Delta, {_ZSTD}", DERIVED[INSERTED].stored: f"T64, {_ZSTD}"}
+_BITS = f"T64('bit'), {_ZSTD}"  # of numbers whose low bits are alike, or are not at all
+_CODEC_OF = {
+    "flowEndSeconds": f"Delta, {_ZSTD}",
+    DERIVED[INSERTED].stored: f"T64, {_ZSTD}",
+    DERIVED["monitoringIntervalStartMilliSeconds"].stored: _BITS,
+    "firstRecord": f"T64, {_ZSTD}",
+    "recordNumberResidual": _BITS,
+    "sourceEndMillisecondsResidual": _BITS,
+    "destinationEndMillisecondsResidual": _BITS,
+    "flowState": f"T64, {_ZSTD}",
+}
 
 WRITER = "writer"
 BATCH_NUMBER = "batchNumber"
@@ -202,6 +212,7 @@ _WIDTHS = {8: "UInt64", 4: "UInt32"}
 COLUMNS: tuple[StoredColumn, ...] = (
     *(_stored(field) for field in FIELDS if field.stored),
     StoredColumn(RATE_INTERVAL, "UInt64", ""),
+    *(StoredColumn(name, "UInt64", "") for name in NODE_INTERVALS.values()),
     StoredColumn(DERIVED[INSERTED].stored, "UInt32", INSERTED),
     StoredColumn(WRITER, TYPES[Kind.TEXT], ""),
     StoredColumn(BATCH_NUMBER, "UInt16", ""),
@@ -426,6 +437,11 @@ def stored_columns(sql: str) -> list[str]:
         elif name in _SHOWN or name == "clusterId":
             found += stored_columns(_definition(name))
     return list(dict.fromkeys(found))
+
+
+def shown_as(stored: str) -> str:
+    """Return the column of `flows` that a stored one shows; its own name where it shows none."""
+    return next((each.shows for each in COLUMNS if each.name == stored and each.shows), stored)
 
 
 def _definition(name: str) -> str:

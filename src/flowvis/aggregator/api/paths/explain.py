@@ -20,6 +20,7 @@ from flowvis.aggregator.explanations import (
 from flowvis.filters.sql import Condition
 from flowvis.policies.explanation.document import Sees, everything
 from flowvis.questions.pages import PageQuestion
+from flowvis.questions.planner import Stored
 from flowvis.questions.problem import QuestionError
 from flowvis.questions.times import parse_moment
 
@@ -78,8 +79,10 @@ class _Explain:
     async def _stored(self, caller: Caller, request: web.Request) -> Asked:
         """Find the newest record that is asked for."""
 
-        def parse(parameters: Mapping[str, str], condition: Condition, now_ms: int) -> PageQuestion:
-            return PageQuestion.parse({**parameters, "limit": "1"}, condition, now_ms)
+        def parse(
+            parameters: Mapping[str, str], condition: Condition, now_ms: int, stored: Stored
+        ) -> PageQuestion:
+            return PageQuestion.parse({**parameters, "limit": "1"}, condition, now_ms, stored)
 
         page = await self._questions.found(parse, caller, request)
         if not page["rows"]:

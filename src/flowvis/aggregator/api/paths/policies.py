@@ -10,6 +10,7 @@ from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import API, FROM, OBJECT, TO, WHOLE, Parameter, Route
 from flowvis.filters.sql import Condition
 from flowvis.policies import Policies
+from flowvis.questions.planner import Stored
 from flowvis.questions.policies import DEFAULT_LIMIT, MAX_LIMIT, PoliciesQuestion, with_policies
 
 
@@ -18,13 +19,15 @@ def routes(questions: Questions, policies: Policies) -> list[Route]:
 
     async def answer(caller: Caller, request: web.Request) -> web.Response:
         def parse(
-            parameters: Mapping[str, str], condition: Condition, now_ms: int
+            parameters: Mapping[str, str], condition: Condition, now_ms: int, stored: Stored
         ) -> PoliciesQuestion:
             there = policies.as_of(now_ms)
             # Policies of the cluster are for those who see all of it; records may name them still.
             seen = [one for one in there.policies if caller.visibility.sees(one.namespace)]
             known, since = with_policies(there, seen), policies.since()
-            return PoliciesQuestion.parse(parameters, condition, now_ms, known, since)
+            return PoliciesQuestion.parse(
+                parameters, condition, now_ms, known, since, stored=stored
+            )
 
         return await questions.ask(parse, caller, request)
 

@@ -1,0 +1,290 @@
+"""Questions that roll-ups answer: the answers are those of the records, to the last octet."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowvis.addresses import parse_network
+from flowvis.batch import Batch
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.rollups import MINUTES, ROLLUPS
+from flowvis.clickhouse.schema.tables import TABLE
+from flowvis.clickhouse.store import Store, open_store
+from flowvis.fields import FlowType
+from flowvis.filters import EVERYTHING, Filter, parse
+from flowvis.filters.networks import NetworkNames, enforce, in_force
+from flowvis.filters.sql import condition
+from flowvis.filters.vocabulary import dimensions
+from flowvis.policies.objects import Snapshot
+from flowvis.questions.graph import GraphQuestion
+from flowvis.questions.measures import MEASURES
+from flowvis.questions.planner import RECORDS_ONLY, Span, Stored
+from flowvis.questions.policies import PoliciesQuestion
+from flowvis.questions.statement import Plan, Statement
+from flowvis.questions.table import TableQuestion
+
+from .asking import carry_out
+from .conftest import FOREVER, place
+from .filtered import Wishes, records
+from .rolled import insert_rolled
+
+T = TypeVar("T")
+
+pytestmark = pytest.mark.clickhouse
+
+BEGIN_S = 1_790_000_000
+END_S = BEGIN_S + 7200
+"""Of the records' ends."""
+DATABASE = "planned_questions"
+STORED = Stored(END_S + 3600, rollups={each.name: Span(END_S + 3600) for each in ROLLUPS})
+
+
+SIDES = (("source", FlowType.FROM_EXTERNAL), ("destination", FlowType.TO_EXTERNAL))
+
+
+def _settle(batch: Batch) -> None:
+    """Make random records say some things that records say."""
+    for end, external in SIDES:  # what is external has no Pod and is no node
+        outside = batch["flowType"] == external
+        batch[f"{end}PodName"][outside] = batch[f"{end}NodeName"][outside] = 0
+    batch["reversePacketDeltaCount"][::5] = batch["reversePacketTotalCount"][::5] = 0
+    first = slice(None, None, 3)
+    for way in ("packet", "reversePacket"):
+        batch[f"{way}TotalCount"][first] = batch[f"{way}DeltaCount"][first]
+    starts = batch["flowStartSeconds"][first].astype(np.uint64)
+    batch["monitoringIntervalStartMilliSeconds"][first] = starts * np.uint64(1000)
+
+
+@pytest.fixture(scope="module")
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store of two batches, and what they were rolled up to."""
+    request.param = "embedded"
+    store = open_store(replace(place(request, DATABASE), **FOREVER))
+    store.migrate()
+    for number in range(2):
+        batch = records(700, number)
+        _settle(batch)
+        insert_rolled(store, DATABASE, batch, BatchId("w", END_S, number))
+    yield store
+    store.close()
+
+
+def _watched(plan: Plan[Any], tables: set[str]) -> Plan[Any]:
+    """Return the same plan; which tables it reads is put into a set."""
+    statement: Statement = next(plan)
+    try:
+        while True:
+            tables |= set(statement.reading.tables)
+            statement = plan.send((yield statement))
+    except StopIteration as done:
+        return done.value
+
+
+def both(
+    store: Store,
+    kind: type[TableQuestion] | type[GraphQuestion],
+    parameters: dict[str, str],
+    wish: Filter = EVERYTHING,
+    stored: Stored = STORED,
+) -> tuple[Any, Any, set[str]]:
+    """Return the answer of records alone, that of roll-ups as well, and what that one read."""
+    tables: set[str] = set()
+    chosen, now_ms = condition(wish), stored.now_s * 1000
+    alone = kind.parse(parameters, chosen, now_ms, RECORDS_ONLY)
+    planned = kind.parse(parameters, chosen, now_ms, stored)
+    return (
+        carry_out(store, alone.plan()),
+        carry_out(store, _watched(planned.plan(), tables)),
+        tables,
+    )
+
+
+GROUPED = [name.name for name in dimensions()]
+ROLLED = ["src.namespace", "src.workload", "dst.pod", "dst.kind", "service", "type", "proto"]
+COUNTED = [measure.name for measure in MEASURES]
+ADDING = [measure.name for measure in MEASURES if measure.additive]
+FILTERS = (
+    "namespace = shop",
+    "workload ~ 'cart' or verdict = denied",
+    "dst.port in (80, 443) and not proto = 6",
+    "kind = Pod and not service is empty",
+    "cart",
+    "node is empty",
+)
+
+
+class Questions:
+    """Makes questions at random: most of them roll-ups can answer."""
+
+    def __init__(self, number: int) -> None:
+        self.dice = random.Random(number)
+
+    def mostly(self, usual: Sequence[T], others: Sequence[T]) -> T:
+        """Choose one of the usual, in four cases of five."""
+        return self.dice.choice(usual if self.dice.random() < 0.8 else others)
+
+    def moment(self) -> int:
+        """Choose a second; some are the first one of a minute, and some of an hour."""
+        step_s = self.dice.choice((1, 60, 3600))
+        return self.dice.randint(BEGIN_S - 3000, END_S + 3000) // step_s * step_s
+
+    def range(self) -> dict[str, str]:
+        """Choose from and to."""
+        begin, end = sorted((self.moment(), self.moment()))
+        return {"from": str(begin * 1000), "to": str((end + (begin == end)) * 1000)}
+
+    def table(self) -> dict[str, str]:
+        """Choose the parameters of a table."""
+        names = {self.mostly(ROLLED, GROUPED) for _ in range(self.dice.randrange(3))}
+        measures = {self.mostly(ADDING, COUNTED) for _ in range(self.dice.randint(1, 3))}
+        return {
+            **self.range(),
+            "by": ",".join(sorted(names)),
+            "measure": ",".join(sorted(measures)),
+            "interval": self.dice.choice(("none", "none", "auto", "1m", "5m", "90s", "1h")),
+            "compare": self.dice.choice(("", "", "previous", "-1h", "-7m")),
+            "limit": self.dice.choice(("3", "50")),
+        }
+
+    def filter(self) -> Filter:
+        """Choose what is asked about: anything at all, in one case of five."""
+        wish = next(Wishes(self.dice.randrange(1 << 32)).filters(1))
+        return self.mostly((EVERYTHING, *map(parse, FILTERS)), (wish,))
+
+    def stored(self) -> Stored:
+        """Choose up to where roll-ups are settled, each by itself."""
+        settled = (END_S + 3600, END_S + 3600, self.moment())
+        return replace(
+            STORED, rollups={each.name: Span(self.dice.choice(settled)) for each in ROLLUPS}
+        )
+
+
+READ: Counter[str] = Counter()
+"""How many questions read each table."""
+
+
+ONCE = settings(
+    max_examples=24, deadline=None, database=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+
+
+@ONCE
+@given(number=st.integers(0, 1 << 32))
+def test_tables_are_those_of_the_records(store: Store, number: int) -> None:
+    made = Questions(number)
+    alone, planned, read = both(store, TableQuestion, made.table(), made.filter(), made.stored())
+    READ.update(read)
+    assert planned == alone, read
+
+
+def test_roll_ups_did_answer() -> None:
+    """Else the test above compares records with themselves."""
+    assert READ["flow_minutes"] > 5
+    assert READ["flow_hours"] > 3
+    assert READ[TABLE] > 5
+
+
+@settings(ONCE, max_examples=6)
+@given(number=st.integers(0, 1 << 32))
+def test_graphs_are_those_of_the_records(store: Store, number: int) -> None:
+    made = Questions(number)
+    ends = made.mostly(("namespace", "workload", "node"), ("pod", "ip"))
+    parameters = {**made.range(), "source": f"src.{ends}", "target": f"dst.{ends}", "limit": "20"}
+    alone, planned, _ = both(store, GraphQuestion, parameters, made.filter(), made.stored())
+    assert planned == alone
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "type = to-external and dst.ip = 10.0.0.0/24",
+        "type = to-external and dst.ip in (2001:db8::/48, 10.0.1.0/24)",
+        "type = to-external and not dst.ip = 8000::/1",
+        "src.pod is empty and src.node is empty and src.ip = 2001:db8::/48",
+        "type = from-external and (src.ip = 10.0.0.0/8 or proto = 6)",
+    ],
+)
+def test_networks_of_ends_outside_are_in_roll_ups(store: Store, text: str) -> None:
+    span = {"from": str((BEGIN_S - 800) * 1000), "to": str((END_S + 2800) * 1000)}
+    parameters = {**span, "by": "proto,type", "measure": "records,octets,sources"}
+    alone, planned, read = both(store, TableQuestion, parameters, parse(text))
+    assert read == {"flow_hours"}
+    assert planned == alone
+    assert 0 < alone["total"][0] < 1400
+
+
+@pytest.mark.parametrize(
+    ("small", "rolled"), [("10.0.1.0/24", True), ("10.0.1.0/25", False), ("2001:db8::/49", False)]
+)
+def test_names_of_networks_are_those_of_the_records(store: Store, small: str, rolled: bool) -> None:
+    """Roll-ups tell them where none is of a smaller network than they have."""
+    given = [("office", "10.0.0.0/8"), ("lab", "2001:db8::/48"), ("hall", small)]
+    before = in_force()
+    enforce(NetworkNames((name, [parse_network(network)]) for name, network in given))
+    try:
+        parameters = Questions(1).range() | {"by": "src.network,dst.network", "measure": "records"}
+        alone, planned, read = both(store, TableQuestion, parameters)
+        chosen = both(store, TableQuestion, parameters, parse("network = office or lab"))
+        graph = both(store, GraphQuestion, Questions(1).range())
+    finally:
+        enforce(before)
+    assert planned == alone
+    assert {"office", "hall"} <= {name for row in planned["rows"] for name in row[:2]}
+    assert chosen[0] == chosen[1]
+    assert graph[0] == graph[1]
+    assert [bool(tables & {"flow_minutes"}) for tables in (read, chosen[2], graph[2])] == [
+        rolled
+    ] * 3
+
+
+def test_no_measure_is_nothing(store: Store) -> None:
+    """Else equal numbers say little."""
+    span = {"from": str((BEGIN_S - 800) * 1000), "to": str((END_S + 2800) * 1000)}
+    names = [measure.name for measure in MEASURES if measure.name != "live"]
+    for some in (names[:8], names[8:]):
+        alone, planned, read = both(store, TableQuestion, {**span, "measure": ",".join(some)})
+        assert read == {"flow_hours"}
+        assert planned == alone
+        assert all(alone["total"]), alone
+
+
+def test_policies_are_those_of_the_records(store: Store) -> None:
+    """But for when a rule decided last, which roll-ups have the minute or hour of."""
+    span = {"from": str((BEGIN_S + 7) * 1000), "to": str((END_S - 7) * 1000)}
+    answers, read = [], set[str]()
+    for stored in (RECORDS_ONLY, STORED):
+        chosen, known = condition(EVERYTHING), Snapshot([])
+        question = PoliciesQuestion.parse(span, chosen, END_S, known, {}, stored=stored)
+        answers.append(carry_out(store, _watched(question.plan(), read)))
+    alone, planned = answers
+    assert {"flow_hours", "flow_minutes", TABLE} == read
+    for policy, rolled in zip(alone["policies"], planned["policies"], strict=True):
+        for rule, same in zip(policy["rules"], rolled["rules"], strict=True):
+            assert rule.pop("last") - 3_600_000 < same.pop("last")
+    assert planned == alone
+    assert sum(rule["connections"] for p in alone["policies"] for rule in p["rules"])
+
+
+def test_what_records_are_gone_of_is_answered_by_whole_minutes(store: Store) -> None:
+    """The range begins with the minute that it begins in."""
+    stored = replace(STORED, records_since_s=END_S + 60)
+    dice = random.Random(3)
+    for _ in range(5):
+        begin, end = sorted(dice.randrange(BEGIN_S - 60, END_S + 60) for _ in range(2))
+        parameters = {"measure": "records,octets", "by": "src.namespace"}
+        given = {**parameters, "from": str(begin * 1000), "to": str((end + 1) * 1000)}
+        _, planned, read = both(store, TableQuestion, given, stored=stored)
+        assert TABLE not in read
+        step_s = MINUTES.step_s
+        whole = {"from": begin // step_s * step_s, "to": -(-(end + 1) // step_s) * step_s}
+        written = {name: str(moment * 1000) for name, moment in whole.items()}
+        alone, _, _ = both(store, TableQuestion, {**parameters, **written})
+        assert planned == alone

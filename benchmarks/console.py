@@ -79,7 +79,7 @@ def run() -> dict[str, Any]:
         settings = StoreSettings(f"embedded://{path}", database="console", ttl_s=0, queries=queries)
         store = EmbeddedStore(settings, path)
         began = time.monotonic()
-        _fill(store)
+        fill(store, EPOCH_MS)
         filled_s = time.monotonic() - began
         began, cpu = time.monotonic(), time.process_time()
         measured = measure(store)
@@ -140,12 +140,14 @@ def _carry_out(store: EmbeddedStore, plan: Plan[Any]) -> None:
         return
 
 
-def _fill(store: EmbeddedStore) -> None:
+def fill(store: EmbeddedStore, begin_ms: int) -> None:
+    """Put 24 hours of records and books into an empty store; they begin with a whole hour."""
     store.migrate()
     world = cluster(np.random.default_rng(1))
     for made in range(MADE_HOURS):
         batch, inserted_s = records(RECORDS, 100 + made, hour=made, world=world)
         _deny(batch)
+        _shift(batch, inserted_s, begin_ms - EPOCH_MS)
         for hour in range(made, HOURS, MADE_HOURS):
             if hour > made:
                 _shift(batch, inserted_s, MADE_HOURS * HOUR_MS)
@@ -153,7 +155,7 @@ def _fill(store: EmbeddedStore) -> None:
                 part = batch.take(slice(first, first + COMMIT))
                 store.insert(part, BatchId("benchmark", int(inserted_s[first]), made))
     for minute in range(1, HOURS * 60 + 1):
-        end_s = EPOCH_MS // 1000 + minute * 60
+        end_s = begin_ms // 1000 + minute * 60
         store.keep(Page(BatchId("benchmark-books", end_s), 60, _BOOKS))
     store.optimize()
 
@@ -179,9 +181,9 @@ def _deny(batch: Batch) -> None:
 
 
 def _shift(batch: Batch, inserted_s: np.ndarray[Any, Any], by_ms: int) -> None:
-    """Move records in time."""
+    """Move records in time, to either side; columns are without signs, and go round."""
     inserted_s += by_ms // 1000
     for name in batch.columns:
         if name.startswith(("flowStartSeconds", "flowEndSeconds")):
-            batch[name] += np.uint32(by_ms // 1000)
-    batch["monitoringIntervalStartMilliSeconds"] += np.uint64(by_ms)
+            batch[name] += np.uint32(by_ms // 1000 % (1 << 32))
+    batch["monitoringIntervalStartMilliSeconds"] += np.uint64(by_ms % (1 << 64))

@@ -31,6 +31,7 @@ from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
 from flowvis.clickhouse.schema.retention import Retention
+from flowvis.clickhouse.schema.rollups import ROLLUPS
 from flowvis.clickhouse.statement import MAX_LENGTH, SYSTEM_TABLES, readable, streamable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
@@ -159,7 +160,8 @@ class EmbeddedStore:
 
     def optimize(self) -> None:
         """Merge all parts of each day into one, as the engine does by and by."""
-        self._execute(f"OPTIMIZE TABLE {self._settings.database}.{schema.TABLE} FINAL")
+        for table in (schema.TABLE, *(rollup.name for rollup in ROLLUPS)):
+            self._execute(f"OPTIMIZE TABLE {self._settings.database}.{table} FINAL")
 
     def close(self) -> None:
         """Close the directory, so that another process may open it."""

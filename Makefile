@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 LEAVES := $(wildcard src/flowvis/native/*.pyx src/flowvis/native/*.pxd)
 CONSOLE := src/flowvis/console/built
 SEEN   := $(shell find console -name node_modules -prune -o -type f -print)
+# Of `native/reference`, the tests' oracles, nothing is measured.
+COVERED := --source src/flowvis --omit '*/native/reference/*' --branch --skip-covered --fail-under 90 --dont-wrap-pytest
 BESIDE := -n 2 --dist loadgroup  # two processes: more would disturb what measures the kernel
 
 .DEFAULT_GOAL := help
@@ -20,7 +22,7 @@ demo: $(VENV)/.demo $(CONSOLE)  ## two nodes with Pods on this machine, their fl
 test: $(VENV)/.test lint types imports references unit  ## everything that CI runs
 
 quick: $(VENV)/.quick $(CONSOLE)  ## the tests that need no rights and no server, in two minutes
-	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not browser and not slow"
+	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not kafka and not browser and not slow"
 
 console: $(CONSOLE)  ## build the browser's console into the package
 
@@ -36,7 +38,7 @@ imports: $(VENV)/.test
 	@$(BIN)/lint-imports --no-logo
 
 unit: $(VENV)/.test $(CONSOLE)
-	@$(BIN)/pytest $(BESIDE) --cov --cov-report=term:skip-covered --durations=10
+	@$(BIN)/python -m slipcover $(COVERED) -m pytest $(BESIDE) --durations=10
 
 references: $(VENV)/.test  ## a part of the tests again, on the leaves' plain-Python references
 	@FLOWVIS_NATIVE=never $(BIN)/pytest -q $(BESIDE) tests/test_*.py tests/aggregator/test_flows.py tests/aggregator/test_key.py \
@@ -45,12 +47,13 @@ references: $(VENV)/.test  ## a part of the tests again, on the leaves' plain-Py
 docs: $(VENV)/.test  ## write the generated files of docs/ and deploy/ anew
 	@$(BIN)/python -m tools.docs
 	@$(BIN)/python -m tools.manifests
+	@$(BIN)/python -m tools.dashboards
 
 bench: $(VENV)/.test  ## every benchmark, one JSON object a line
 	@for name in $$($(BIN)/python -m benchmarks --list); do $(BIN)/python -m benchmarks $$name --json; done
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) build .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf console/node_modules src/flowvis/console
 	find src -name '*.so' -delete
 
@@ -60,8 +63,9 @@ $(VENV)/.demo: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[aggregator,embedded,people,console]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml setup.py $(LEAVES) | $(VENV)
+$(VENV)/.test: pyproject.toml setup.py $(LEAVES) packages/kafka/pom.xml | $(VENV)
 	@packages/install test
+	@packages/kafka/install $(VENV)/kafka
 	@echo "Building flowvis and the test tools (a minute or two the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.demo

@@ -17,7 +17,6 @@ from flowvis.native import StringTable
 from flowvis.native.contract.merge import FlowState
 from flowvis.strings import Strings
 
-NODES, NAMESPACES, PODS, SERVICES = 50, 40, 2_000, 150
 HOUR_MS = 3_600_000
 EPOCH_MS = 1_790_000_000_000 // HOUR_MS * HOUR_MS
 ACTIVE_MS = 60_000
@@ -30,10 +29,25 @@ NAMES = [
 Ints = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How large a cluster is."""
+
+    nodes: int = 50
+    namespaces: int = 40
+    pods: int = 2_000
+    services: int = 150
+    deployments: int = 400
+
+
+LARGE = Scale(nodes=500, namespaces=200, pods=20_000, services=1_500, deployments=4_000)
+
+
 @dataclass
 class Cluster:
     """Pods, nodes and services as codes, one per Pod or service: what text columns are made of."""
 
+    scale: Scale
     strings: Strings
     pods: NDArray[np.uint32]
     namespaces: NDArray[np.uint32]
@@ -48,25 +62,27 @@ class Cluster:
     backends: list[Ints]
 
 
-def cluster(rng: np.random.Generator) -> Cluster:
+def cluster(rng: np.random.Generator, scale: Scale = Scale()) -> Cluster:
     """Two thousand Pods in a few hundred Deployments; a tenth of them stand behind a service."""
     strings = StringTable()
-    apps = np.sort(rng.integers(0, 400, PODS))
+    apps = np.sort(rng.integers(0, scale.deployments, scale.pods))
     app_names = [
-        f"{rng.choice(['api', 'web', 'cache', 'worker', 'db'])}-{i:03d}" for i in range(400)
+        f"{rng.choice(['api', 'web', 'cache', 'worker', 'db'])}-{i:03d}"
+        for i in range(scale.deployments)
     ]
-    space_of_app = rng.integers(0, NAMESPACES, 400)
+    space_of_app = rng.integers(0, scale.namespaces, scale.deployments)
     alphabet = np.array(list("bcdfghjklmnpqrstvwxz2456789"))
-    replica = ["".join(rng.choice(alphabet, 9)) for _ in range(400)]
+    replica = ["".join(rng.choice(alphabet, 9)) for _ in range(scale.deployments)]
     names = [f"{app_names[app]}-{replica[app]}-{''.join(rng.choice(alphabet, 5))}" for app in apps]
     labels = [
         f'{{"app":"{app_names[app]}","pod-template-hash":"{replica[app]}","tier":"t{app % 7}"}}'
         for app in apps
     ]
     spaces = [f"team-{space_of_app[app]:02d}" for app in apps]
-    node_of = rng.integers(0, NODES, PODS)
-    service_of = np.where(apps < SERVICES, apps, -1)
+    node_of = rng.integers(0, scale.nodes, scale.pods)
+    service_of = np.where(apps < scale.services, apps, -1)
     return Cluster(
+        scale,
         strings,
         strings.encode(names),
         strings.encode(spaces),
@@ -74,13 +90,13 @@ def cluster(rng: np.random.Generator) -> Cluster:
         strings.encode(labels),
         strings.encode([app_names[app] for app in apps]),
         strings.encode([f"eu-central-1{'abc'[n % 3]}" for n in node_of]),
-        strings.encode(["eu-central-1"] * PODS),
+        strings.encode(["eu-central-1"] * scale.pods),
         node_of,
         service_of,
         strings.encode(
-            [f"team-{space_of_app[s]:02d}/{app_names[s]}:http" for s in range(SERVICES)]
+            [f"team-{space_of_app[s]:02d}/{app_names[s]}:http" for s in range(scale.services)]
         ),
-        [np.flatnonzero(service_of == s) for s in range(SERVICES)],
+        [np.flatnonzero(service_of == s) for s in range(scale.services)],
     )
 
 
@@ -139,12 +155,12 @@ class _Flows:
         count = len(lives)
         self.rng, self.world, self.count, self.lives = rng, world, count, lives
         self.start = epoch_ms + rng.integers(0, HOUR_MS, count) - np.minimum(lives, HOUR_MS // 2)
-        self.source = zipf(rng, count, PODS)
+        self.source = zipf(rng, count, world.scale.pods)
         self.external = rng.random(count) < 0.2
         self.inbound = ~self.external & (rng.random(count) < 0.06)
         # Each client has a handful of services that it calls.
         choice = zipf(rng, count, 6)
-        self.service = (self.source * 7919 + choice * 104_729) % SERVICES
+        self.service = (self.source * 7919 + choice * 104_729) % world.scale.services
         self.pod = np.array(
             [
                 world.backends[s][r % len(world.backends[s])] if len(world.backends[s]) else 0
@@ -277,7 +293,7 @@ class _Flows:
         both = batch["flowType"] == FlowType.INTER_NODE
         rng = np.random.default_rng(self.count)
         later = rng.integers(0, 20, self.count)[of] * both
-        exporters = rng.integers(1, 1 << 32, NODES)
+        exporters = rng.integers(1, 1 << 32, self.world.scale.nodes)
         nodes = [self.world.node_of[self.source[of]], self.world.node_of[self.pod[of]]]
         inbound = batch["flowType"] == FlowType.FROM_EXTERNAL
         for side in (0, 1):

@@ -3,9 +3,9 @@
 import socket
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from flowvis.batch import Batch, address_bytes
 from flowvis.fields import EXPORTED, EndReason, FlowType, Kind
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.native import StringTable
+from flowvis.native.contract.ipfix import HEADER
 from flowvis.strings import Strings
 
 CONNECT_S = 30.0
@@ -37,6 +38,44 @@ def connect(
     except BaseException:
         plain.close()
         raise
+
+
+class DatagramSession:
+    """A sender over UDP, with the part of a session's interface that a peer needs."""
+
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((source, 0))
+        self._socket.connect(("127.0.0.1", port))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def sendall(self, data: bytes) -> None:
+        """Send messages, each as a datagram."""
+        for message in datagrams(data):
+            self._socket.send(message)
+
+    def unwrap(self) -> None:
+        """Nobody says what was read."""
+
+
+Session = ssl.SSLSocket | DatagramSession
+Dial = Callable[[], Session]
+"""Opens a session with the collector."""
+
+
+def datagrams(data: bytes) -> list[bytes]:
+    """Cut a stream of messages into these, by their lengths."""
+    found = []
+    while data:
+        _, length, *_ = HEADER.unpack_from(data)
+        found.append(data[:length])
+        data = data[length:]
+    return found
 
 
 def finished(network: bytes, numbers: Iterable[int], strings: Strings, **values: Any) -> Batch:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peer import Records, connect, context
+from benchmarks.peer import Dial, Records
 from flowvis.cli.client import ControlClient
 from flowvis.errors import FlowvisError
 from flowvis.fields import EXPORTED
@@ -31,6 +31,7 @@ NEWCOMER_S = 0.23  # not in step with the aggregator's ticks, two a second
 PROBE_S = 0.1
 PROBE_PATIENCE_S = 1.0  # a kubelet's, unless told otherwise
 AGAIN_S = 0.1
+SAID_AGAIN_S = 2.0
 
 STEADY, NEWCOMERS = b"\x0a\x63", b"\x0a\x62"
 """The first half of the clients' addresses: 10.99 and 10.98."""
@@ -43,12 +44,17 @@ class Seen:
     due: dict[int, float] = field(default_factory=dict)
     there: dict[int, float] = field(default_factory=dict)
 
-    def latencies(self, began: float, ended: float, now: float) -> list[float]:
-        """Of records due in this interval; what is not there yet has waited until now."""
+    def latencies(
+        self, began: float, ended: float, now: float, *, lossy: bool = False
+    ) -> list[float]:
+        """Of records due in this interval; what is not there yet has waited until now.
+
+        `lossy`: it may never come, and does not count.
+        """
         return [
             self.there.get(number, now) - due
             for number, due in list(self.due.items())
-            if began <= due < ended
+            if began <= due < ended and not (lossy and number not in self.there)
         ]
 
     def missing(self) -> int:
@@ -134,9 +140,8 @@ class Stream:
 class Exporter:
     """Sends by schedule, over one session that it opens again whenever it is lost."""
 
-    def __init__(self, seen: Seen, port: int, certificates: Path) -> None:
-        self._seen, self._port = seen, port
-        self._tls = context(certificates)
+    def __init__(self, seen: Seen, dial: Dial) -> None:
+        self._seen, self._dial = seen, dial
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -151,7 +156,7 @@ class Exporter:
         at = time.monotonic()
         while not self._over.is_set():
             try:
-                with connect(self._port, self._tls, patience_s=5) as session:
+                with self._dial() as session:
                     records = Records(domain=1)
                     session.sendall(records.templates())
                     while not self._over.wait(max(at - time.monotonic(), 0)):
@@ -165,10 +170,10 @@ class Exporter:
 class Newcomers:
     """One session for each record; a session that is refused is tried again at once."""
 
-    def __init__(self, seen: Seen, port: int, certificates: Path) -> None:
+    def __init__(self, seen: Seen, dial: Dial, *, hears: bool) -> None:
+        """`hears`: whether one learns that its record was read; else it looks at the sink."""
         self.refused = 0
-        self._seen, self._port = seen, port
-        self._tls = context(certificates)
+        self._seen, self._dial, self._hears = seen, dial, hears
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
         self._clock = threading.Thread(target=self._run, daemon=True)
@@ -189,15 +194,27 @@ class Newcomers:
             self._threads.append(thread)
             number += 1
 
+    def _arrives(self, number: int) -> bool:
+        """Whether its record comes to the sink; an exporter over UDP says the totals again."""
+        deadline = time.monotonic() + SAID_AGAIN_S
+        while time.monotonic() < deadline:
+            if number in self._seen.there:
+                return True
+            time.sleep(AGAIN_S)
+        return False
+
     def _come(self, number: int) -> None:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
-                with connect(self._port, self._tls, patience_s=5) as session:
+                with self._dial() as session:
                     records = Records(domain=1000 + number)
                     session.sendall(records.templates())
                     session.sendall(b"".join(records.messages(NEWCOMERS, [number])))
                     session.unwrap()  # it says that all was read
+                if not self._hears and not self._arrives(number):
+                    self.refused += 1
+                    continue
             except OSError:
                 if number in self._seen.there:
                     return
@@ -245,10 +262,10 @@ class Probes:
 class Witness:
     """All of them; `seen` by network."""
 
-    def __init__(self, port: int, status_port: int, certificates: Path, seen: list[Seen]) -> None:
+    def __init__(self, dial: Dial, status_port: int, seen: list[Seen], *, hears: bool) -> None:
         self.steady, self.new = seen
-        self._exporter = Exporter(self.steady, port, certificates)
-        self.newcomers = Newcomers(self.new, port, certificates)
+        self._exporter = Exporter(self.steady, dial)
+        self.newcomers = Newcomers(self.new, dial, hears=hears)
         self.probes = Probes(status_port)
 
     def end(self) -> None:

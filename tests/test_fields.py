@@ -99,8 +99,8 @@ def test_a_fields_kind_is_its_elements_type() -> None:
 
 
 def test_kinds_have_the_size_of_their_values() -> None:
-    assert [kind.dtype.itemsize for kind in Kind] == [1, 2, 4, 8, 4, 8, 1, 4]
-    assert Kind.ADDRESS.shape == (16,)
+    assert [kind.dtype.itemsize for kind in Kind] == [1, 2, 4, 8, 4, 8, 1, 1, 4]
+    assert Kind.ADDRESS.shape == Kind.UUID.shape == (16,)
     assert np.zeros((3, *Kind.TEXT.shape), Kind.TEXT.dtype).shape == (3,)
 
 

@@ -99,8 +99,10 @@ def _applied(directory: Path, found: dict[Name, Entry]) -> dict[Name, Entry]:
             _rename(item, image)
     for patch in about.get("patches", ()):
         _only(path, patch, {"target", "patch"})
-        for (kind, _, called), (item, _) in found.items():
-            if patch["target"] == {"kind": kind, "name": called}:
+        _only(path, patch["target"], {"kind", "name", "namespace"})
+        for (kind, namespace, called), (item, _) in found.items():
+            its = {"kind": kind, "name": called, "namespace": namespace}
+            if patch["target"].items() <= its.items():
                 _patch(path, item, yaml.safe_load(patch["patch"]))
     return _moved(found, about["namespace"]) if "namespace" in about else found
 

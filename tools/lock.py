@@ -32,8 +32,8 @@ HEAD = """\
 
 EXTRAS = {
     "flow-exporter": (),
-    "flow-aggregator": ("aggregator",),
-    "flow-aggregator-embedded": ("aggregator", "embedded"),
+    "flow-aggregator": ("aggregator", "kafka"),
+    "flow-aggregator-embedded": ("aggregator", "embedded", "kafka"),
 }
 """The extras of each image."""
 BUILD = "build"

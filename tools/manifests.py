@@ -27,7 +27,9 @@ EMBEDDED = CLICKHOUSE | {"clickHouse.databaseURL": "embedded:///var/lib/flowvis/
 COLLECTOR: dict[str, Any] = {
     "flowCollector.enable": True,
     "flowCollector.address": "ipfix-collector.example:4739:tcp",
+    "checkpoint.directory": "/var/lib/flowvis/checkpoints",
 }
+KAFKA: dict[str, Any] = {"kafka.enable": True, "kafka.brokers": ("kafka-bootstrap.kafka.svc:9092",)}
 
 CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "base/exporter/flow-exporter.conf": (ExporterSettings, {}),
@@ -36,6 +38,7 @@ CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "overlays/clickhouse-operator/flow-aggregator.conf": (AggregatorSettings, CLICKHOUSE_CLUSTER),
     "overlays/embedded/flow-aggregator.conf": (AggregatorSettings, EMBEDDED),
     "overlays/collector/flow-aggregator.conf": (AggregatorSettings, COLLECTOR),
+    "overlays/kafka/flow-aggregator.conf": (AggregatorSettings, KAFKA),
 }
 
 SINGLE = ("flow-exporter", "flow-aggregator")

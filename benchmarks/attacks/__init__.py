@@ -70,6 +70,8 @@ class Attack:
     """Whether the daemon is to end by it, in good order."""
     sink: bool
     """Whether the good records are looked for at the IPFIX sink; else in the API's stream."""
+    datagrams: bool = False
+    """Whether the daemon takes IPFIX over UDP, from everybody."""
     endless: bool = False
     """Whether it was not made for this registry: a function that goes on until it is killed."""
 
@@ -88,11 +90,12 @@ def attack(
     store: Store = Store.NONE,
     ends: bool = False,
     sink: bool = True,
+    datagrams: bool = False,
 ) -> Callable[[Run], Run]:
     """Enter a function as an attack."""
 
     def enter(run: Run) -> Run:
-        _found[name] = Attack(name, run, prepare, store, ends, sink)
+        _found[name] = Attack(name, run, prepare, store, ends, sink, datagrams)
         return run
 
     return enter

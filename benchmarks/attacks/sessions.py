@@ -31,11 +31,11 @@ def message(*sets: bytes, domain: int = 5) -> bytes:
     return HEADER.pack(VERSION, HEADER.size + len(body), 0, 0, domain) + body
 
 
-def _redefinitions() -> bytes:
-    """Messages in which few templates have other fields each time."""
+def redefinitions(count: int = 32) -> bytes:
+    """So many messages in which few templates have other fields each time."""
     layouts = itertools.count()
     messages = []
-    for _ in range(32):
+    for _ in range(count):
         templates = []
         for template_id in range(FIRST_DATA_SET, FIRST_DATA_SET + 60):
             number = next(layouts)
@@ -51,7 +51,7 @@ def _redefinitions() -> bytes:
 @attack("templates-redefined")
 def templates_redefined(target: Target, over: Event) -> Findings:
     """4 sessions that define their templates anew, with other fields, as fast as they may."""
-    data, tls, sent = _redefinitions(), context(target.directory), itertools.count()
+    data, tls, sent = redefinitions(), context(target.directory), itertools.count()
 
     def redefine(_: int) -> None:
         while not over.is_set():

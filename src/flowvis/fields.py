@@ -26,6 +26,7 @@ class Kind(Enum):
     SECONDS = "seconds since the epoch"  # unsigned: good until 2106
     MILLISECONDS = "milliseconds since the epoch"
     ADDRESS = "IP address"  # 16 bytes in network order, IPv4 as ::ffff:a.b.c.d
+    UUID = "UUID"  # 16 bytes in network order (RFC 9562), zeros where there is none
     TEXT = "text"  # code in a string table
 
     @property
@@ -36,7 +37,7 @@ class Kind(Enum):
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one value: () or (16,)."""
-        return (16,) if self is Kind.ADDRESS else ()
+        return (16,) if self in {Kind.ADDRESS, Kind.UUID} else ()
 
 
 _DTYPES: dict[Kind, np.dtype[np.generic]] = {
@@ -47,6 +48,7 @@ _DTYPES: dict[Kind, np.dtype[np.generic]] = {
     Kind.SECONDS: np.dtype(np.uint32),
     Kind.MILLISECONDS: np.dtype(np.uint64),
     Kind.ADDRESS: np.dtype(np.uint8),
+    Kind.UUID: np.dtype(np.uint8),
     Kind.TEXT: np.dtype(np.uint32),
 }
 

@@ -398,7 +398,7 @@ async def test_what_is_in_no_store_yet_is_not_acknowledged() -> None:
 
 
 def settle(line: Line) -> None:
-    line.correlator.acknowledgements.settle(line.correlator.watermark)
+    line.correlator.settle()
 
 
 async def test_who_sends_again_is_known_by_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,3 +76,8 @@ def test_a_directory_that_anybody_may_write_to_is_refused(tmp_path: Path) -> Non
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemRefused, match="missing/there"):
         bind(tmp_path / "missing" / "there" / "control.sock")
+
+
+def test_what_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemRefused, match=r"cannot look at the control socket .*too long"):
+        bind(tmp_path / ("long" * 100))

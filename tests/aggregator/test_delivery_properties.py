@@ -26,6 +26,15 @@ from flowvis import checkpoint
 from flowvis.aggregator.acknowledgement import Acknowledgements
 from flowvis.aggregator.correlation.checkpoint import NONE, RESTORED, Flows, flows
 from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.kept import (
+    FRAME,
+    HASH,
+    KEPT,
+    frame,
+    kept,
+    last_written,
+    rows_of,
+)
 from flowvis.aggregator.correlation.parked import Inquiry
 from flowvis.aggregator.exporters import DOUBT, Doubt
 from flowvis.batch import SETTLED, Batch
@@ -35,6 +44,7 @@ from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, expor
 
 Row = dict[str, Any]
 YOUNG_MS = 300_000
+BEHIND_MS = 60_000
 KINDS = ("whole", "halves", "halves", "icmp")
 
 
@@ -169,6 +179,16 @@ class StoredRecords:
         return found
 
 
+class KeptRecords(StoredRecords):
+    """What a file has of them."""
+
+    def checkpoints(self, inquiry: Inquiry) -> Flows:
+        frames = [frame(kept(batch)) for batch in self.batches]
+        rows = [rows_of(data[: FRAME.size], data[FRAME.size :]) for data in frames]
+        found = np.concatenate([np.zeros(0, KEPT), *(part for part in rows if part is not None)])
+        return last_written(found[np.isin(found[HASH], checkpoint.tuple_hashes(inquiry.keys))])
+
+
 class Aggregator:
     """One process: what is gone when it is killed."""
 
@@ -206,6 +226,7 @@ class Delivery(RuleBasedStateMachine):
 
     without: frozenset[Without] = frozenset()
     flows = 64
+    past: type[StoredRecords] = StoredRecords
 
     @initialize(kinds=st.lists(st.sampled_from(KINDS), min_size=3, max_size=3))
     def begin(self, kinds: list[str]) -> None:
@@ -213,7 +234,7 @@ class Delivery(RuleBasedStateMachine):
         self.connections: list[Connection] = []
         self.exporters = [Exporter(node, began_ms=self.now_ms) for node in (0, 1)]
         self.aggregator = Aggregator(self.flows)
-        self.store = StoredRecords()
+        self.store = self.past()
         self.named = 0  # records that the books of those who are gone name as lost
         for kind in kinds:
             self.connect(kind)
@@ -282,11 +303,16 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(ms=st.sampled_from([1, 1000, 61_000, 100_000, 400_000]))
     def pass_time(self, ms: int) -> None:
+        """Let time pass; who has had a session for long is never behind by more than a minute."""
+        for exporter in self.exporters:
+            if ms > BEHIND_MS and self.now_ms + ms - exporter.began_ms >= YOUNG_MS:
+                self.report(exporter.node)
+                self.send(exporter.node, len(exporter.waiting))
         self.now_ms += ms
 
     @rule(ms=st.sampled_from([0, 61_000, 91_000]))
     def write(self, ms: int = 0) -> None:
-        self.now_ms += ms
+        self.pass_time(ms)
         self.aggregator.write(self.aggregator.table.due(self.now_ms))
 
     @rule(answers=st.sampled_from([True, True, False]))
@@ -410,6 +436,34 @@ def test_what_is_left_out_is_missed(without: Without) -> None:
     quickly = tried(200, derandomize=True, database=None, phases=[Phase.generate])
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Incomplete, settings=quickly)
+
+
+class WithoutStore(Delivery):
+    """A file of checkpoints instead of a store."""
+
+    past = KeptRecords
+
+
+def test_a_file_of_checkpoints_does_as_well() -> None:
+    run_state_machine_as_test(WithoutStore, settings=tried(30))
+
+
+def test_a_connection_that_was_forgotten_goes_on_from_its_last_record() -> None:
+    """Its records are numbered anew, and begin earlier when the other half comes."""
+    machine = Delivery()
+    machine.begin(["halves"] * 3)
+    machine.pass_time(400_000)  # sessions are not young any more
+    machine.traffic(which=2, octets=6, reply=7, nodes=(1,), send=True)
+    machine.now_ms += 91_000
+    machine.write()  # as a half, and it is forgotten
+    machine.commit(answers=True)
+    assert not len(machine.aggregator.table)
+    machine.traffic(which=2, octets=8, reply=7, nodes=(1, 0), send=True)
+    machine.now_ms += 61_000
+    machine.write()
+    machine.commit(answers=False)
+    machine.nothing_is_stored_twice()
+    machine.teardown()
 
 
 class Crowded(Delivery):

@@ -49,7 +49,7 @@ class Reader:
         self.events: list[dict[str, Any]] = []
         self.cut_after = cut_after
         """After how many lines it ends the session, once."""
-        self.sessions = 0
+        self.sessions = self.ended = 0
         self.peer: Any = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,6 +60,7 @@ class Reader:
             if len(self.events) == self.cut_after:
                 break
         writer.close()
+        self.ended += 1
 
     def numbers(self) -> list[int]:
         return [event["ipfix"]["octetTotalCount"] for event in self.events]

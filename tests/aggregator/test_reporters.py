@@ -106,6 +106,7 @@ async def test_what_the_status_says_of_nodes() -> None:
         "acknowledged": None,
         "waiting": 0,
         "missing": [],
+        "missedLastSeconds": None,
         "lastReportSeconds": None,
     }
     behind.closed()
@@ -245,6 +246,31 @@ async def test_the_status_has_what_an_exporter_says_is_missing() -> None:
     assert node["missing"] == ["at most 1 connections began and ended unseen"]
     stream.closed()
     assert aggregator._status()["nodes"][0]["missing"] == node["missing"]
+
+
+async def test_when_an_exporter_missed_more_outlasts_its_sessions() -> None:
+    """What was missed lately is a warning, what was missed long ago is none."""
+    aggregator = built()
+
+    def heard(*reports: tuple[int, int, int]) -> float:
+        stream = aggregator.collector.open(Peer("192.0.2.1", 5000))
+        for missed in reports:
+            message = report_message(1, ExporterReport(7, 8, *missed), export_time=1, sequence=0)
+            stream.data_received(memoryview(message))
+        stream.closed()
+        (reporter,) = aggregator.collector.reporters()
+        return reporter.missed_s or 0.0
+
+    assert heard((0, 0, 0)) == 0.0
+    assert aggregator._status()["nodes"][0]["missedLastSeconds"] is None
+    first = heard((0, 0, 0), (2, 0, 0), (2, 0, 0))
+    assert first > 0.0
+    assert aggregator._status()["nodes"][0]["missedLastSeconds"] < 60
+    assert heard((2, 0, 0)) == first  # the same, told once more
+    second = heard((2, 0, 1))
+    assert second > first
+    assert heard((0, 0, 0)) == second  # it began anew, and misses nothing
+    assert heard((0, 1, 0)) > second
 
 
 async def test_a_session_says_how_much_of_it_is_durable() -> None:

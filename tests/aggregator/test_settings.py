@@ -137,7 +137,6 @@ def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
         ("aggregatorTransportProtocol: none", "aggregatorTransportProtocol: none is not"),
         ("flowCollector: {enable: true}", "flowCollector.address: is needed"),
         ("flowCollector: {address: 'a:b'}", "flowCollector.address: 'a:b'"),
-        ("flowCollector: {includeK8sUIDs: true}", "flowCollector.includeK8sUIDs: true is not"),
         (
             "flowCollector: {address: 'a:1:udp', tls: {enable: true}}",
             "flowCollector.tls.enable: TLS is over tcp",

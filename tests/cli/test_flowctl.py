@@ -365,6 +365,11 @@ def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> N
     assert "invalid choice" in capsys.readouterr().err
 
 
+def missed(node: str, ago_s: float | None) -> dict[str, Any]:
+    texts = [] if ago_s is None else ["3 connections ended unobserved"]
+    return {"name": node, "sessions": 1, "missing": texts, "missedLastSeconds": ago_s}
+
+
 LOSS = {"stage": "clickhouse", "reason": "queue-full", "records": 7, "lastSeconds": 59.7}
 
 
@@ -383,6 +388,12 @@ LOSS = {"stage": "clickhouse", "reason": "queue-full", "records": 7, "lastSecond
             1,
             "WARNING: node n1 has no session",
         ),
+        (
+            {"nodes": [missed("n1", 200.0), missed("n2", 301.0), missed("n3", None)]},
+            1,
+            "WARNING: node n1: 3 connections ended unobserved, last 3m20s ago",
+        ),
+        ({"nodes": [missed("n2", 301.0)]}, 0, "OK: books balance, nothing lost"),
         ({"configuration": {"problems": ["a: b"]}}, 1, "WARNING: configuration not taken: a: b"),
         ({"kubernetes": "away"}, 1, "WARNING: Kubernetes API: away"),
         (

@@ -83,7 +83,7 @@ def test_a_row_is_the_same_again(table: FlowTable, store: Store) -> None:
     found = flows(restore(answer))
     assert len(found) == len(slots) == 9
     expected = {key.tobytes(): slot for key, slot in zip(keys, slots.tolist(), strict=True)}
-    for row, state, key in zip(found.rows, found.state, found.keys, strict=True):
+    for row, state, key in zip(found.rows(np.arange(9)), found.state, found.keys, strict=True):
         slot = expected.pop(key.tobytes())
         assert state == live.state[slot]
         same = live.rows[slot]
@@ -94,10 +94,36 @@ def test_a_row_is_the_same_again(table: FlowTable, store: Store) -> None:
     assert not expected
 
 
+def test_of_a_connection_that_was_forgotten_the_last_record_counts(store: Store) -> None:
+    """Its records are numbered anew."""
+    numbers, end = [], START_MS
+    for records in (3, 1):
+        table = FlowTable(max_flows=64)
+        for _ in range(records):
+            end += 1000
+            record = INTRA_NODE | counted(end % 1_000_000, 1) | {"flowEndMilliseconds": end}
+            table.add(exported(table.strings, record), end)
+            write(table, store, end)
+        slots = np.flatnonzero(table._live.state)
+        numbers += table._live.rows["written"][slots].tolist()
+    assert numbers == [3, 1]
+    answer = store.checkpoints(
+        Wanted(tuple_hashes(table._live.keys(slots)), (START_MS - 1000) // 1000)
+    )
+    (row,) = flows(restore(answer)).rows(np.arange(1))
+    assert row["flowEndMilliseconds"] == end
+    assert row["octetTotalCount"] == end % 1_000_000
+
+
 def test_only_what_is_asked_for(table: FlowTable, store: Store) -> None:
     write(table, store)
     keys = table._live.keys(np.array([1]))
-    assert len(store.checkpoints(Wanted(tuple_hashes(keys), START_MS // 1000))) == 1
-    assert not len(store.checkpoints(Wanted(tuple_hashes(keys), START_MS // 1000 + 61)))
+
+    def found(since_s: int) -> int:
+        wanted = Wanted(tuple_hashes(keys), since_s)
+        return len(flows(restore(store.checkpoints(wanted))))
+
+    assert found(START_MS // 1000) == 1
+    assert not found(START_MS // 1000 + 61)
     keys[:, 17] ^= 1
-    assert not len(store.checkpoints(Wanted(tuple_hashes(keys), START_MS // 1000)))
+    assert not found(START_MS // 1000)

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +16,14 @@ import chdb
 import pytest
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.schema import books
+from flowvis.clickhouse.schema import books, rollups
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.retention import Retention
+from flowvis.clickhouse.server import CLUSTER_INSERT, ROLLED_INSERT
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import SettingsError, StoreError
@@ -461,7 +462,7 @@ def test_the_modern_parser_takes_every_statement() -> None:
     assert {"CREATE DATABASE", "CREATE TABLE", "CREATE VIEW", "ALTER TABLE", "DROP TABLE"} < kinds
     for text in ("ADD COLUMN trusted", "REMOVE TTL", "MODIFY TTL", "CODEC(", "Distributed("):
         assert any(text in sql for sql in made)
-    for sql in made:
+    for sql in dict.fromkeys(made):
         if not sql.startswith("INSERT"):
             assert f"ON CLUSTER '{NAME}'" in sql
             tree = str(chdb.query(f"EXPLAIN AST {sql}", "TabSeparated"))
@@ -501,17 +502,31 @@ json.dump(answers, sys.stdout)
 """
 
 
+def in_the_engine(path: Path, layout: TableLayout, statements: Sequence[str]) -> list[str]:
+    """Execute in a modern engine that is a cluster of itself: all but replication, and Keeper."""
+    written = [
+        re.sub(r"Replicated(\w*MergeTree)\(.*?\)", r"\1", sql)
+        .replace(" replicated_dedup", " non_replicated_dedup")
+        .replace(layout.everywhere, "")
+        for sql in statements
+    ]
+    (path / "engine.xml").write_text(ENGINE.format(name=NAME))
+    done = subprocess.run(
+        [sys.executable, "-c", IN_THE_ENGINE, path],
+        input=json.dumps(["CREATE DATABASE db", *written]),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers: list[str] = json.loads(done.stdout)
+    return answers
+
+
 def test_the_modern_engine_shows_what_is_written(tmp_path: Path) -> None:
     """With the schema's own statements, all but replication, which the embedded engine has not."""
     layout = TableLayout("db", NAME)
     tables = [schema.create_table(layout, MODERN, 0), books.create_books(layout, MODERN, 0)]
-    local = [
-        re.sub(r"ReplicatedMergeTree\(.*\)", "MergeTree", table).replace(
-            " replicated_dedup", " non_replicated_dedup"
-        )
-        for table in tables
-    ]
-    made = [sql.replace(layout.everywhere, "") for sql in (*local, *schema.shown(layout).values())]
+    made = [*tables, *schema.shown(layout).values()]
     insert = (
         "INSERT INTO db.flow_records (flowEndSeconds, sourcePodName, octetDeltaCount)"
         " SETTINGS insert_distributed_sync = 1, insert_deduplication_token = '{}'"
@@ -523,17 +538,58 @@ def test_the_modern_engine_shows_what_is_written(tmp_path: Path) -> None:
     )
     asked = [ask.format(f"db.{name}") for name in ("flows", "flows_pod_view")]
     again = [insert.format("batch"), insert.format("batch"), insert.format("another")]
-    statements = ["CREATE DATABASE db", *made, *again, *asked, "SELECT * FROM db.flows"]
-    (tmp_path / "engine.xml").write_text(ENGINE.format(name=NAME))
-    done = subprocess.run(
-        [sys.executable, "-c", IN_THE_ENGINE, tmp_path],
-        input=json.dumps(statements),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    *_, flows, pods, everything = json.loads(done.stdout)
+    statements = [*made, *again, *asked, "SELECT * FROM db.flows"]
+    *_, flows, pods, everything = in_the_engine(tmp_path, layout, statements)
     assert flows == pods == "a\t10\nb\t12\n"
     assert [len(line.split("\t")) for line in everything.splitlines()] == [
         len(schema.FLOWS_COLUMNS)
     ] * 4
+
+
+def test_the_modern_engine_rolls_up_once_over_distributed_tables(tmp_path: Path) -> None:
+    layout = TableLayout("db", NAME)
+    tables = [schema.create_table(layout, MODERN, 0), books.create_books(layout, MODERN, 0)]
+    tables += [*schema.shown(layout).values(), rollups.create_rolled(layout)]
+    for rollup in rollups.ROLLUPS:
+        tables += [rollups.create(layout, MODERN, rollup, 0), rollups.over_all(layout, rollup)]
+    insert = (
+        "INSERT INTO db.flow_records (flowEndSeconds, timeInsertedResidual, writer, batchNumber,"
+        " sourcePodName, octetDeltaCount) SELECT toDateTime(1790000000) + number % 7200,"
+        " 100000 - number % 7200, 'w', {}, toString(number % 7), number FROM numbers(10000)"
+    )
+    inserts = [insert.format(number) for number in (1, 2)]
+    batch_ids = [BatchId("w", 1_790_100_000, number) for number in (1, 2)]
+    batches = tuple(
+        rollups.StoredBatch(one, 10_000, 1_790_000_000, 1_790_007_199) for one in batch_ids
+    )
+    rolls = []
+    for rollup in rollups.ROLLUPS:
+        for part in (batches[:1], batches[1:]):
+            roll = rollups.Roll(rollup, f"r{part[0].batch_id.number}", part)
+            options = {**rollups.WHOLE_BLOCK, **CLUSTER_INSERT, **ROLLED_INSERT}
+            options["insert_deduplication_token"] = roll.token
+            settings = ", ".join(f"{name} = {value!r}" for name, value in options.items())
+            once = f"{rollups.roll_sql(layout, roll)} SETTINGS {settings}"
+            notes = [rollups.note_sql(layout, roll, done=done) for done in (False, True)]
+            rolls += [notes[0], once, once, notes[1]]
+    spans = [
+        rollups.sums_sql(layout, table, 0, 2_000_000_000)
+        for table in (schema.TABLE, *(rollup.name for rollup in rollups.ROLLUPS))
+    ]
+    found = in_the_engine(
+        tmp_path,
+        layout,
+        [
+            *tables,
+            *inserts,
+            rollups.batches_sql(layout, 0),
+            *rolls,
+            *spans,
+            rollups.batches_sql(layout, 0),
+        ],
+    )
+    before = found[1 + len(tables) + len(inserts)]
+    *_, records, minutes, hours, after = found
+    assert records == minutes == hours
+    assert records.split("\t")[:5] == ["99990000", "0", "0", "0", "20000"]
+    assert (before.count("\n"), after) == (2, "")

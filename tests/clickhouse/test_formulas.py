@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flowvis import checkpoint
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, Sql, only_if, over
 from flowvis.clickhouse.schema.native_block import Numbers
@@ -71,6 +72,72 @@ def test_rates_follow_from_one_interval(interval_ms: int) -> None:
     assert all(residual <= 1 or residual >= 2**64 - 1 for residual in found)
     intervals = stored(RATE_INTERVAL, changes)
     assert intervals[3] == interval_ms
+
+
+@pytest.mark.parametrize("apart_ms", [-4_700, 0, 3, 59_000])
+def test_both_rates_of_a_node_follow_from_an_interval_of_its_own(apart_ms: int) -> None:
+    octets, replies = [10**6, 3 * 10**9, 0, 10**9], [2 * 10**7, 10**6, 0, 0]
+    interval, own = 60_731, 60_731 - apart_ms
+    changes = {"octetDeltaCount": octets, "reverseOctetDeltaCount": replies}
+    changes |= {
+        name + suffix: [n * 8000 // ms for n in counts]
+        for suffix, ms in (("", interval), ("FromDestinationNode", own))
+        for name, counts in (("throughput", octets), ("reverseThroughput", replies))
+    }
+    changes["octetDeltaCountFromDestinationNode"] = octets
+    changes["reverseOctetDeltaCountFromDestinationNode"] = replies
+    found = stored("destinationRateIntervalResidual", changes)
+    assert found == [apart_ms % 2**64, apart_ms % 2**64, 0, apart_ms % 2**64]
+    for name in ("throughput", "reverseThroughput"):
+        assert stored(f"{name}FromDestinationNodeResidual", changes) == [0] * 4
+    assert not any(stored("sourceRateIntervalResidual", changes))
+
+
+def test_the_interval_is_what_the_record_lasted_where_that_explains_the_rates() -> None:
+    """Of few octets rates tell it badly, and then the ends in milliseconds would be stored."""
+    batch = flows(3)
+    began, ended = 1_790_000_000_123, 1_790_000_060_845
+    lasted = ended - began
+    rates = [100 * 8000 // lasted, 100 * 8000 // lasted, 77]
+    for name, values in {
+        "octetDeltaCount": [100, 100, 100],
+        "reverseOctetDeltaCount": [100, 0, 100],
+        "throughput": rates,
+        "reverseThroughput": [rates[0], 0, 77],
+        "monitoringIntervalStartMilliSeconds": [began] * 3,
+        "flowEndSeconds": [ended // 1000] * 3,
+        "flowEndSecondsFromSourceNode": [ended // 1000] * 3,
+        "flowEndSecondsFromDestinationNode": [ended // 1000 - 4] * 3,
+    }.items():
+        batch[name] = np.array(values, batch[name].dtype)
+    for name, kind in checkpoint.COLUMNS.items():
+        batch[name] = np.zeros(3, kind)
+    batch[checkpoint.STATE][:] = 0xFFFF
+    batch[checkpoint.ENDS[0]][:] = ended
+    batch[checkpoint.ENDS[1]][:] = ended - 4000
+    batch["flowId"] = np.zeros(3, np.uint64)
+    columns = {c.name: c for c in encode(batch, BatchId("test", 1_790_000_000)).columns}
+    interval, end = columns[RATE_INTERVAL], columns["sourceEndMillisecondsResidual"]
+    assert isinstance(interval, Numbers)
+    assert isinstance(end, Numbers)
+    assert interval.values[:2].tolist() == [lasted, lasted]
+    assert interval.values[2] == 100 * 8000 // 77
+    assert end.values[:2].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("octets", [0, 1, 7_591, 2**50, 2**61 - 1])
+def test_a_rate_that_is_no_quotient_is_stored(octets: int) -> None:
+    """Also where the product that is compared instead of dividing exceeds 64 bits."""
+    interval = 60_731
+    changes = {"octetDeltaCount": [octets] * 6, "reverseOctetDeltaCount": [10**9] * 6}
+    quotient = octets * 8000 % 2**64 // interval
+    wrong = [quotient, quotient + 1, max(quotient, 1) - 1, 2**64 - 1, 2**63, 3 * 2**62]
+    changes["reverseThroughput"] = [10**9 * 8000 // interval] * 6
+    changes["throughput"] = wrong
+    found = stored("throughputResidual", changes)
+    intervals = stored(RATE_INTERVAL, changes)
+    predicted = [octets * 8000 % 2**64 // ms if ms else 0 for ms in intervals]
+    assert [(p + f) % 2**64 for p, f in zip(predicted, found, strict=True)] == wrong
 
 
 def test_division_by_nothing() -> None:

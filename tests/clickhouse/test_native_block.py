@@ -13,6 +13,7 @@ from flowvis.clickhouse.schema.native_block import (
     Numbers,
     Texts,
     frames,
+    number_blocks,
     varint,
 )
 from flowvis.native import StringTable
@@ -96,3 +97,17 @@ def test_frames(sizes: list[int]) -> None:
     found = list(frames(parts))
     assert b"".join(found) == b"".join(parts)
     assert all(len(frame) == FRAME_BYTES for frame in found[:-1])
+
+
+def test_what_comes_in_several_blocks_is_read_block_by_block() -> None:
+    strings, data = StringTable(), b""
+    for first, rows in ((0, 3), (3, 1), (4, 300)):
+        numbers = np.arange(first, first + rows, dtype=np.uint32)
+        wide = np.repeat(numbers.astype(np.uint8), 16).reshape(rows, 16)
+        columns = [Numbers("n", "UInt32", numbers), Numbers("w", "FixedString(16)", wide)]
+        data += b"".join(Block(columns, rows, strings).parts())
+    blocks = list(number_blocks(data))
+    assert [len(block[0]) for block in blocks] == [3, 1, 300]
+    assert np.concatenate([block[0] for block in blocks]).tolist() == list(range(304))
+    assert (blocks[2][1] == blocks[2][0].astype(np.uint8)[:, None]).all()
+    assert not list(number_blocks(b""))

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,8 +20,10 @@ from flowvis.batch import Batch, address_bytes
 from flowvis.clickhouse.rollups import PACES, Roller, RollupTables, differences
 from flowvis.clickhouse.schema import rollups as schema
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Roll, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE, end_sql
+from flowvis.clickhouse.server import INSERTS_RECORDS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
@@ -344,20 +347,20 @@ def test_settled_is_what_is_rolled(embedded: Store) -> None:
     rolling.look()
     now_s = int(clock.now_s)
     assert (rolling.settled_s(MINUTES), rolling.settled_s(HOURS)) == (now_s, now_s)
-    clock.now_s += 90
-    rolling.insert(batch_of(50, 1, first_s=now_s + 65, span_s=20))
+    clock.now_s += 310
+    rolling.insert(batch_of(50, 1, first_s=now_s + 245, span_s=20))
     assert rolling.settled_s(MINUTES) == now_s  # not raised before a look
     rolling.look()
-    assert rolling.settled_s(MINUTES) == now_s + 60  # rolled: a minute is over
+    assert rolling.settled_s(MINUTES) == now_s + 300  # rolled: five minutes are over
     assert rolling.settled_s(HOURS) == now_s  # its hour is not
     clock.now_s += 10
     rolling.insert(batch_of(50, 2, first_s=now_s + 30, span_s=20))
     assert rolling.settled_s(MINUTES) == now_s  # what lies behind pulls it back at once
     rolling.look()
-    assert rolling.settled_s(MINUTES) == now_s  # the minute is not over
-    clock.now_s += 60
+    assert rolling.settled_s(MINUTES) == now_s  # it is not time
+    clock.now_s += 300
     rolling.look()
-    assert rolling.settled_s(MINUTES) == now_s + 120
+    assert rolling.settled_s(MINUTES) == now_s + 600
     clock.now_s = now_s + 3600 + 130
     rolling.look()
     assert rolling.settled_s(HOURS) == now_s + 3600
@@ -561,5 +564,37 @@ def test_kill_9_between_records_and_rolls(tmp_path: Path) -> None:
         asyncio.run(Roller(store, "last").look(everything=True))
         assert not differences(found, 0, HOURS.start_s(now_s) + 7200)
         assert not found.batches(0)
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "inserts"),
+    [
+        ("INSERT INTO flowvis.flow_records (a, b) VALUES", True),
+        ("INSERT INTO flowvis.flow_records_local (a, b) VALUES", True),
+        ("INSERT INTO flowvis.flow_minutes (a) SELECT a FROM flowvis.flow_records WHERE a", False),
+        ("SELECT 1 FROM flowvis.flow_records", False),
+    ],
+)
+def test_a_roll_is_no_insert_of_records(statement: str, inserts: bool) -> None:
+    """An aggregator that begins waits for such, as they may bring a connection's last record."""
+    assert bool(re.match(INSERTS_RECORDS, statement)) == inserts
+    batch = StoredBatch(BatchId("w", 5), 1, 1, 2)
+    for rollup in ROLLUPS:
+        assert not re.match(
+            INSERTS_RECORDS, schema.roll_sql(TableLayout("x"), Roll(rollup, "r", (batch,)))
+        )
+
+
+@pytest.mark.clickhouse
+def test_an_older_server_goes_without_and_says_so(server_settings: StoreSettings) -> None:
+    store = open_store(server_settings)
+    try:
+        assert any("no roll-ups" in line for line in store.migrate())
+        rolling = Rolling(store)
+        rolling.insert(flows(5))
+        rolling.look(everything=True)
+        assert (store.settled, store.rollups, rolling.roller.as_dict()) == ({}, None, {})
     finally:
         store.close()

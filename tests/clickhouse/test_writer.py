@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from flowvis.backlog import size_of
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, Result
 from flowvis.clickhouse.schema.books import Page
-from flowvis.clickhouse.schema.checkpoints import Wanted
+from flowvis.clickhouse.schema.checkpoints import Answer, Wanted
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
@@ -69,7 +68,7 @@ class Moody:
     def keep(self, page: Page, *, again: bool = False) -> None:
         raise NotImplementedError
 
-    def checkpoints(self, wanted: Wanted) -> NDArray[np.void]:
+    def checkpoints(self, wanted: Wanted) -> Answer:
         raise NotImplementedError
 
     def ask(self, sql: str, *, max_rows: int = 1, max_length: int = 1) -> Query:

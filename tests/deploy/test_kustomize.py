@@ -157,6 +157,26 @@ patches: [{target: {kind: Pod, name: p}, patch: "- {op: add, path: /spec/hostnam
     assert {pods["n", name]["containers"][0]["image"] for name in "pq"} == {"some/image:7"}
 
 
+def test_a_patch_of_one_namespace(tmp_path: Path) -> None:
+    base = kustomization(
+        tmp_path / "base",
+        """\
+resources: [all.yaml]
+patches:
+  - target: {kind: Pod, name: p, namespace: n}
+    patch: "- {op: add, path: /spec, value: patched}"
+""",
+    )
+    (base / "all.yaml").write_text(
+        """\
+{kind: Pod, metadata: {name: p, namespace: n}}
+---
+{kind: Pod, metadata: {name: p, namespace: other}}
+"""
+    )
+    assert {i["metadata"]["namespace"] for i in render(base) if "spec" in i} == {"n"}
+
+
 def test_labels_of_what_is_generated(base: Path) -> None:
     text = (base / "kustomization.yaml").read_text()
     kustomization(base, text.replace("files: [k]", "files: [k], options: {labels: {l: v}}"))

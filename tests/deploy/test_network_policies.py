@@ -46,9 +46,13 @@ PODS = [
 
 AGGREGATOR, CLICKHOUSE = "flow-aggregator/aggregator", "flow-visibility/clickhouse"
 GRAFANA, DNS = "flow-visibility/grafana", "kube-system/dns"
-STORES = ("", "overlays/clickhouse", "overlays/clickhouse-operator", "overlays/prometheus")
+STORES = (
+    "", "overlays/clickhouse", "overlays/clickhouse-operator", "overlays/grafana",
+    "overlays/prometheus",
+)  # fmt: skip
 WITHOUT = tuple(each for each in DEPLOYED if each not in STORES)
 ELSEWHERE = tuple(each for each in DEPLOYED if each != "overlays/collector")
+WITHOUT_KAFKA = tuple(each for each in DEPLOYED if each != "overlays/kafka")
 SINGLE, OPERATOR = "", "overlays/clickhouse-operator"
 
 Overlays = tuple[str, ...]
@@ -84,6 +88,8 @@ ALLOWED = [
     Case((OPERATOR,), CLICKHOUSE, DNS, 53, "UDP"),
     Case(("overlays/collector",), AGGREGATOR, OUTSIDE, 4739),
     Case(("overlays/collector",), AGGREGATOR, OUTSIDE, 4739, "UDP"),
+    Case(("overlays/kafka",), AGGREGATOR, OUTSIDE, 9092),
+    Case(("overlays/kafka",), AGGREGATOR, OUTSIDE, 9093),
 ]
 
 DENIED = [
@@ -106,6 +112,8 @@ DENIED = [
     Case(DEPLOYED, AGGREGATOR, "169.254.169.254", 80),
     Case(DEPLOYED, AGGREGATOR, "kube-system/operator", 53, "UDP"),
     Case(ELSEWHERE, AGGREGATOR, OUTSIDE, 4739),
+    Case(WITHOUT_KAFKA, AGGREGATOR, OUTSIDE, 9092),
+    Case(("overlays/kafka",), AGGREGATOR, OUTSIDE, 9094),
     Case(WITHOUT, AGGREGATOR, CLICKHOUSE, 9000),
     Case(DEPLOYED, "flow-aggregator/stranger", SERVER, 443),
     Case(DEPLOYED, "flow-exporter/stranger", SERVER, 443),

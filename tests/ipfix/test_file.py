@@ -67,6 +67,16 @@ def test_each_message_has_its_checksum_and_place() -> None:
     assert at == len(data)
 
 
+def test_each_file_of_a_writer_is_as_its_first() -> None:
+    writer = FileWriter(7, EXPORTED)
+    batches = numbered(1, 5), numbered(6, 40)
+    files = [
+        writer.begin(NOW) + b"".join(writer.records(batch, NOW) for batch in batches)
+        for _ in range(3)
+    ]
+    assert files == [b"".join(written(*batches))] * 3
+
+
 def test_a_file_that_ends_within_a_message() -> None:
     begin, first, second = written(numbered(1, 4), numbered(5, 4))
     for cut in range(1, len(second), 97):

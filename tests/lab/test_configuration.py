@@ -39,3 +39,14 @@ def test_exporters_take_theirs(room: Path, node: LabNode) -> None:
     assert settings.denied.wanted
     by_the_api = settings.tls.client_object is not None
     assert by_the_api == (node == NODE_2) == (settings.tls.ca is None)
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_sessions_are_short_only_where_nobody_looks_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, short: bool
+) -> None:
+    monkeypatch.setattr(configuration, "ROOM", tmp_path / "room")
+    configuration.write(Asked(short_sessions=short))
+    written = (tmp_path / "room" / f"{AGGREGATOR}.yaml").read_bytes()
+    age_s = load(AggregatorSettings, written, {}).listen.max_session_age
+    assert (age_s < 10) == short

@@ -1,5 +1,7 @@
 """Sums on made-up stores: each way in which they are not the truth is found."""
 
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from flowvis.lab import sums
 from flowvis.lab.books import Ledger
 from flowvis.lab.expectation import SIDES
+from flowvis.lab.faults.fault import damage
 from flowvis.lab.measured import COUNTERS, INTERVAL, Row
 from flowvis.lab.plan import ORDERS
 from flowvis.lab.report import Report
@@ -88,3 +91,22 @@ def test_the_answer_of_the_store_is_compared_in_the_same_way() -> None:
         rows = [[*answer, ORDERS.addresses[0], *map(str, stored)]]
         assert sums.missing([INTER_NODE], WITNESSES, sums.answered(rows)) == missing
     assert sums.missing([INTER_NODE], WITNESSES, {}) == 1
+
+
+def test_what_a_full_table_refused_no_kernel_has_counted() -> None:
+    refused = WitnessCount(2, 120)
+    another = KEY._replace(client_port=1)
+    counted = sums.less_refused(WITNESSES, {KEY: refused, another: refused})
+    right = SENT._replace(packets=98, octets=19_880)
+    assert counted == {INTER_NODE.client.host: {KEY: right}}
+    assert sums.judge([INTER_NODE], counted, [record(1, right)])[0].ok
+    assert not sums.judge([INTER_NODE], counted, [record(1, SENT)])[0].ok
+
+
+@pytest.mark.parametrize("size", [0, 64, 65, 4096])
+def test_a_file_is_damaged_in_place(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(size))
+    assert damage(path, Random(1)) == (size > 64)
+    assert path.stat().st_size == size
+    assert (path.read_bytes() != bytes(size)) == (size > 64)

@@ -27,6 +27,7 @@ class Recorder:
     template_bytes: int = 0
     pending: bool = False
     pause_s: float = 0.0
+    went_on: int = 0
     looks: int = 0
     ended: int = 0
 
@@ -43,11 +44,14 @@ class Recorder:
                 raise PeerError("refused-bytes", "what the test refuses")
             if data == b"defect":
                 raise ZeroDivisionError
-        self.pending = datagrams[-1] == b"pending"
+            if data == b"fruitless":
+                self.pause_s = 60.0
+        self.pending = datagrams[-1] in {b"pending", b"fruitless"}
         return 0.0
 
     def go_on(self) -> float:
         self.pending = False
+        self.went_on += 1
         return 0.0
 
     def look(self) -> None:
@@ -203,6 +207,29 @@ async def test_an_address_that_sends_faster_than_its_share_loses_its_own() -> No
             assert waiting.waiting_bytes <= 1 << 20
             assert set(server.stats.dropped) == {"waiting"}
             assert server.stats.dropped["waiting"] == 60 - waiting.waiting_bytes // 60_000
+
+
+@pytest.mark.parametrize("proven", [False, True])
+async def test_who_only_makes_work_does_not_delay_a_stop(
+    proven: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = Recorders()
+    async with serving(handlers) as server:
+        with sender(server) as good, sender(server, "127.0.0.7") as fruitless:
+            for piece in [b"r"] * proven + [b"fruitless"]:
+                fruitless.send(piece)
+            await until(lambda: handlers and handlers[0].pause_s)
+            fruitless.send(b"more")
+            fruitless.send(b"and more")
+            good.send(b"r")
+            good.send(b"r2")
+            with monkeypatch.context() as patch:
+                patch.setattr(module, "LAST_S", 0.0)
+                await server.stop()
+    idle, busy = handlers
+    assert busy.got == [b"r", b"r2"]
+    assert (idle.went_on, idle.ended, busy.ended) == (0, 1, 1)
+    assert server.stats.dropped == {"stopped": 2}
 
 
 async def test_strangers_give_way_and_who_sent_records_does_not() -> None:

@@ -1,4 +1,4 @@
-"""Asks the store what was written of connections before their records came to this aggregator."""
+"""Asks what was written of connections before their records came to this aggregator."""
 
 import asyncio
 import logging
@@ -6,15 +6,17 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from flowvis.aggregator.correlation.checkpoint import NONE, Flows, flows
+from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.parked import Inquiry
 from flowvis.aggregator.correlator import Correlator
 from flowvis.checkpoint import tuple_hashes
 from flowvis.clickhouse.schema.checkpoints import Wanted, restore
 from flowvis.clickhouse.store import Store
 from flowvis.counts import count
-from flowvis.errors import StoreError
+from flowvis.errors import FlowvisError
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.ledger import Stage
@@ -31,18 +33,53 @@ LONGEST_PAUSE_S = 5.0
 class BaselineStats:
     """What was asked."""
 
-    questions: int = count("Questions that the store answered about connections")
-    connections: int = count("Connections that it was asked for")
+    questions: int = count("Questions about connections that were answered")
+    connections: int = count("Connections that were asked for")
     failures: int = count("Questions that failed; each is asked again")
     seconds: float = count("Seconds spent in questions that were answered")
+
+
+class Past(Protocol):
+    """Who knows what was written."""
+
+    async def ready(self) -> None:
+        """Wait until it has what we wrote and know no more, and what who was before us wrote."""
+
+    async def last_written(self, inquiry: Inquiry) -> Flows:
+        """Return what was written of connections; FlowvisError where that cannot be said now."""
+
+
+class StoredPast:
+    """A store that is written to; `commits` is the page of the books of the way there."""
+
+    def __init__(
+        self, store: Store, commits: Stage | None, table: FlowTable, tick_s: float = TICK_S
+    ) -> None:
+        self._store, self._commits, self._table = store, commits, table
+        self._tick_s = tick_s
+
+    async def ready(self) -> None:
+        """Wait until the store has what we wrote of flows that are forgotten here.
+
+        And what an aggregator before us has left in the spool, which comes first.
+        """
+        commits = self._commits
+        if commits is None:
+            return
+        written = commits.received if self._table.forgets else commits.inherited
+        while commits.received - commits.held() < written:  # noqa: ASYNC110  as books have no event
+            await asyncio.sleep(self._tick_s)
+
+    async def last_written(self, inquiry: Inquiry) -> Flows:
+        """Ask; StoreError."""
+        wanted = Wanted(tuple_hashes(inquiry.keys), inquiry.since_s)
+        return await asyncio.to_thread(_last_written, self._store, wanted)
 
 
 class Baseline:
     """A component: whatever is parked in the table is asked for, and merged with the answer.
 
-    `store` is the one that has been written to, None where there is none: then what is parked is
-    merged as it is. What we wrote ourselves, and know no more, has to be there before: `commits`
-    is the page of the books of the way to the store.
+    `past` is who is asked, None where there is nobody: then what is parked is merged as it is.
     """
 
     name = "baseline"
@@ -50,8 +87,7 @@ class Baseline:
     def __init__(
         self,
         correlator: Correlator,
-        store: Callable[[], Store | None],
-        commits: Callable[[], Stage | None],
+        past: Callable[[], Past | None],
         *,
         clock: Callable[[], int] = now_ms,
         tick_s: float = TICK_S,
@@ -59,8 +95,7 @@ class Baseline:
         self.stats = BaselineStats()
         self._problem = ""
         self._correlator, self._table = correlator, correlator.table
-        self._store = store
-        self._commits = commits
+        self._past = past
         self._clock = clock
         self._tick_s = tick_s
         self._log = LimitedLog(log, burst=1)
@@ -87,19 +122,20 @@ class Baseline:
                 self._correlator.answer(inquiry, await self._ask(inquiry))
 
     async def _ask(self, inquiry: Inquiry) -> Flows:
-        """Ask until there is an answer, or no store any more."""
+        """Ask until there is an answer, or nobody to ask any more."""
         pause_s = FIRST_PAUSE_S
-        wanted = Wanted(tuple_hashes(inquiry.keys), inquiry.since_s)
-        while (store := self._store()) is not None:
-            await self._own_commits()
+        while (past := self._past()) is not None:
+            await past.ready()
             began = time.monotonic()
             try:
-                stored = await asyncio.to_thread(_last_written, store, wanted)
-            except StoreError as error:
+                stored = await past.last_written(inquiry)
+            except FlowvisError as error:
                 self.stats.failures += 1
                 self._problem = str(error)
-                text = "records wait, as the store cannot say what it has of their connections: %s"
-                self._log.log(logging.WARNING, "store", text, error)
+                text = (
+                    "records wait, as it cannot be said what was written of their connections: %s"
+                )
+                self._log.log(logging.WARNING, "past", text, error)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  apart
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
@@ -109,18 +145,6 @@ class Baseline:
             self._problem = ""
             return stored
         return NONE
-
-    async def _own_commits(self) -> None:
-        """Wait until the store has what we wrote of flows that are forgotten here.
-
-        And what an aggregator before us has left in the spool, which comes first.
-        """
-        commits = self._commits()
-        if commits is None:
-            return
-        written = commits.received if self._table.forgets else commits.inherited
-        while commits.received - commits.held() < written:  # noqa: ASYNC110  as books have no event
-            await asyncio.sleep(self._tick_s)
 
 
 def _last_written(store: Store, wanted: Wanted) -> Flows:

@@ -14,7 +14,7 @@ from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.exporters import DOUBT, Exporters, Source
 from flowvis.aggregator.payers import Payers
-from flowvis.aggregator.reporters import Reporter, summed
+from flowvis.aggregator.reporters import Reporter, latest, summed
 from flowvis.aggregator.vitals import ClockOffset, RecordRate
 from flowvis.errors import LimitExceeded, PeerError
 from flowvis.fields import EXPORTED
@@ -29,6 +29,7 @@ from flowvis.ipfix.events import (
     SequenceGap,
     TemplateLearned,
 )
+from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.ipfix.limits import CollectorLimits
 from flowvis.ipfix.order import LATE_S
 from flowvis.runtime.clock import now_ms
@@ -219,6 +220,11 @@ class Collector:
         """Return all exporters that have a session, and the last of those that had one."""
         return [*self._former.values(), *(each.reporter() for each in self.sessions.values())]
 
+    def reported_by(self, address: str) -> ExporterReport | None:
+        """Return what the exporter of the last session from there that is over said last."""
+        former = self._former.get(address)
+        return None if former is None else former.report
+
     def flush(self, *, last: bool = False) -> None:
         """Hand the buffer's records to the correlator, or later where that takes no more."""
         if self._timer is not None:
@@ -314,6 +320,9 @@ class ExporterStream:
         """Bytes that came and are not decoded: of a message that is not whole, or for its turn."""
         self._payer = payer
         self._refused_texts = 0  # of which the log has been asked to say
+        self.missed_s: float | None = None
+        """When the exporter said that it had missed more than before."""
+        self._report: ExporterReport | None = None  # the last one that was looked at
 
     @property
     def durable_or_none(self) -> int | None:
@@ -405,6 +414,7 @@ class ExporterStream:
             if repeating or self.stats.sent_again > sent_again:
                 collector.repeats(self)
             self._note_vitals(records)
+            self._note_missed()
             self._note_waiting()
             collector.received(self, records, events)
             if self.stats.refused_texts > self._refused_texts:
@@ -419,6 +429,15 @@ class ExporterStream:
             self.rate.add(records, self.last_s)
         if self._session.export_ms and not self._session.pending:  # else it waited for us
             self.clock.note(self._session.export_ms, now_ms())
+
+    def _note_missed(self) -> None:
+        """Note when the exporter says that it has missed more than it had."""
+        report, before = self._session.report, self._report
+        if report is None or report is before:
+            return
+        self._report = report
+        if report.misses_more_than(before or self._collector.reported_by(self.peer.address)):
+            self.missed_s = self.last_s
 
     def _note_waiting(self) -> None:
         more = self._session.waiting_bytes - self.waiting_bytes
@@ -460,6 +479,7 @@ class ExporterStream:
             summed(before.acknowledged if before else None, self.durable_or_none),
             self.waiting if is_open else 0,
             self._session.report or (before.report if before else None),
+            latest(self.missed_s, before.missed_s if before else None),
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from flowvis.aggregator.correlation.parked import Inquiry
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.enrichment.endpoints import Endpoints
 from flowvis.aggregator.quarantine import Quarantine
+from flowvis.aggregator.under_way import UnderWay
 from flowvis.batch import SETTLED, Batch
 from flowvis.parts import each_part
 from flowvis.runtime.clock import now_ms
@@ -43,8 +44,8 @@ def _nothing_waits() -> int:
 class Correlator:
     """The flow table in time. `stage` is its page in the ledger.
 
-    Each call of `add` is a cycle, and what is written of it carries the cycle as its mark. So the
-    oldest mark that is anywhere between here and the stores says what is durable: `watermark`.
+    Each call of `add` is a cycle. The oldest one of which something waits, here or between here and
+    the destinations, says what is durable: `watermark`.
     """
 
     name = "correlator"
@@ -60,8 +61,10 @@ class Correlator:
         clock: Callable[[], int] = now_ms,
         quarantine: Quarantine | None = None,
         undelivered: Callable[[], int] = _nothing_waits,
+        under_way: UnderWay | None = None,
     ) -> None:
         """`undelivered`: the oldest mark of what those destinations have that must deliver it."""
+        self.under_way = under_way or UnderWay()
         self.table = table
         self.acknowledgements = Acknowledgements()
         self._undelivered = undelivered
@@ -88,7 +91,12 @@ class Correlator:
     @property
     def watermark(self) -> int:
         """The first cycle of which something may not be durable; SETTLED where all is."""
-        return min(self.table.mark, self._undelivered())
+        return min(self.table.mark, self.under_way.mark)
+
+    def settle(self) -> None:
+        """Have what is delivered kept, and acknowledge what is durable."""
+        self.under_way.settle(self._undelivered())
+        self.acknowledgements.settle(self.watermark)
 
     def add(self, batch: Batch) -> int:
         """Take records of exporters into the table; those that cannot be are counted.
@@ -149,7 +157,7 @@ class Correlator:
             try:
                 await self._write_all(self.table.due)
                 self._completer.inventory.expire(self._clock())
-                self.acknowledgements.settle(self.watermark)
+                self.settle()
             except Exception as error:  # noqa: BLE001  the next tick may be better
                 text = "a defect of ours in writing what is due: %s: %s"
                 name = type(error).__name__
@@ -176,6 +184,7 @@ class Correlator:
 
     def _give(self, batch: Batch) -> None:
         """Give records to all destinations; one that fails costs the others nothing."""
+        self.under_way.put(batch)
         for destination in self._destinations:
             try:
                 destination.put(batch)

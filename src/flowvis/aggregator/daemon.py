@@ -35,9 +35,11 @@ from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.routes import Route
 from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.values import KnownValues
-from flowvis.aggregator.baseline import Baseline
+from flowvis.aggregator.baseline import Baseline, Past, StoredPast
 from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.certificates.keeper import Certificates
+from flowvis.aggregator.checkpoint_files import CheckpointFiles
+from flowvis.aggregator.checkpoints import Checkpoints
 from flowvis.aggregator.cluster import follow
 from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.collector import Collector
@@ -57,7 +59,13 @@ from flowvis.aggregator.network_names import network_names
 from flowvis.aggregator.quarantine import Quarantine
 from flowvis.aggregator.replica import GivingBack, Replica, Taking
 from flowvis.aggregator.reporters import NodeReports, by_node, nodes_of
-from flowvis.aggregator.settings import AggregatorInventory, AggregatorSettings, Transport
+from flowvis.aggregator.settings import (
+    AggregatorInventory,
+    AggregatorSettings,
+    CheckpointSettings,
+    Transport,
+)
+from flowvis.aggregator.under_way import UnderWay
 from flowvis.batch import Batch
 from flowvis.clickhouse.history import BookHistory
 from flowvis.clickhouse.query import Query
@@ -77,7 +85,7 @@ from flowvis.runtime.build import version_text
 from flowvis.runtime.clock import monotonic_ms, now_ms
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Appliers, Configuration, ConfigurationCollector
-from flowvis.runtime.ledger import Ledger, Stage
+from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.logs import configure_as
 from flowvis.runtime.memory import Budget, BudgetCollector, limit_of
 from flowvis.runtime.metrics import StatsCollector
@@ -200,6 +208,7 @@ class Aggregator:
             policies=self._policies,
             egresses=self._egresses,
         )
+        self._completer.with_uids = settings.with_uids
         self.correlator = Correlator(
             self.table,
             self._completer,
@@ -207,15 +216,17 @@ class Aggregator:
             correlating,
             quarantine=Quarantine(settings.quarantine_directory),
             undelivered=lambda: self.destinations.mark,
+            under_way=UnderWay(self.budget["baseline"]),
         )
+        self._checkpoints = self._keeping(settings.checkpoint)
         self.collector = Collector(
             self.correlator,
             collecting,
             waiting_bytes=self.budget["receiving"] // 2,
             template_life_s=settings.listen.udp.template_lifetime,
         )
-        self.collector.asks = lambda: self._store_of_records() is not None
-        self.baseline = Baseline(self.correlator, self._store_of_records, self._commits)
+        self.collector.asks = lambda: self._past() is not None
+        self.baseline = Baseline(self.correlator, self._past)
         self._last_words = LastWords(
             self.correlator, self.destinations, settings.grace_period * FAREWELL
         )
@@ -239,12 +250,16 @@ class Aggregator:
         for name, taken in (
             ("flows", lambda: self.table.row_bytes),
             ("text", lambda: self.table.text_bytes),
-            ("baseline", lambda: self.table.parked.bytes),
+            ("baseline", self._baseline_bytes),
             ("receiving", self.collector.memory_bytes),
             ("destinations", self.destinations.held_bytes),
             ("history", lambda: self._history.bytes),
         ):
             self.budget.measure(name, taken)
+
+    def _baseline_bytes(self) -> int:
+        kept = self._checkpoints.memory_bytes if self._checkpoints is not None else 0
+        return self.table.parked.bytes + kept
 
     def _components(self) -> list[Component]:
         settings = self._settings
@@ -260,6 +275,8 @@ class Aggregator:
         made.register(ConfigurationCollector(PREFIX, self.configuration))
         made.register(BudgetCollector(PREFIX, self.budget))
         made.register(StatsCollector(f"{PREFIX}_baseline", self.baseline.stats))
+        if self._checkpoints is not None:
+            made.register(StatsCollector(f"{PREFIX}_checkpoints", self._checkpoints.stats))
         made.register(StatsCollector(f"{PREFIX}_policies", self._policies.stats))
         made.register(StatsCollector(f"{PREFIX}_egresses", self._egresses.stats))
         ready = {"start": self._readiness.problem}
@@ -284,6 +301,7 @@ class Aggregator:
             self._kubernetes or InventoryFiles(settings.inventory.files, *self._known()),
             self._ranges,
             GivingBack(self._replica) if self._replica is not None else None,
+            self._checkpoints,
             self.destinations,
             *self.api.components,
             self.correlator,
@@ -350,7 +368,7 @@ class Aggregator:
             "inactiveFlowRecordTimeout": self._retime,
             "correlationTimeout": self._retime,
             "recordContents": self._change_contents,
-            **{slot.key: self.destinations.apply for slot in slots(DestinationSettings)},
+            **{slot.key: self._change_destinations for slot in slots(DestinationSettings)},
             "clusterID": self._name_cluster,
             "networks": self._name_networks,
             "listen.maxSessions": self._admit,
@@ -363,6 +381,10 @@ class Aggregator:
 
     async def _change_contents(self, settings: AggregatorSettings) -> None:
         self._completer.pod_labels = settings.record_contents.pod_labels
+
+    async def _change_destinations(self, settings: AggregatorSettings) -> None:
+        self._completer.with_uids = settings.with_uids
+        await self.destinations.apply(settings)
 
     async def _name_cluster(self, settings: AggregatorSettings) -> None:
         self._identity.configured = settings.cluster_id
@@ -384,8 +406,24 @@ class Aggregator:
     def _store_of_records(self) -> Store | None:
         return store_of(self.destinations.current("clickhouse"))
 
-    def _commits(self) -> Stage | None:
-        return self.ledger.stages.get("clickhouse")
+    def _past(self) -> Past | None:
+        """Who knows what was written before: the store, else the files of checkpoints."""
+        store = self._store_of_records()
+        if store is not None:
+            return StoredPast(store, self.ledger.stages.get("clickhouse"), self.table)
+        return self._checkpoints
+
+    def _keeping(self, chosen: CheckpointSettings) -> Checkpoints | None:
+        if chosen.directory is None:
+            return None
+        checkpoints = Checkpoints(
+            CheckpointFiles(chosen.directory, chosen.max_bytes),
+            self.correlator.under_way,
+            stored=lambda: self._store_of_records() is not None,
+            undelivered=lambda: self.destinations.mark,
+        )
+        self.correlator.under_way.keeper = checkpoints
+        return checkpoints
 
     def _store(self) -> Store:
         store = self._store_of_records()
@@ -449,12 +487,15 @@ class Aggregator:
             "policies": self._policies.as_dict(),
             "baseline": {
                 "waiting": self.table.parked.records,
-                "problem": self.baseline.problem,
+                "problem": self.baseline.problem or self._checkpoint_problem(),
             },
             "memory": self.budget.as_dict(),
             "ledger": self.ledger.as_dict(),
             "losses": self.ledger.losses_as_dicts(time.monotonic()),
         }
+
+    def _checkpoint_problem(self) -> str:
+        return self._checkpoints.problem if self._checkpoints is not None else ""
 
     def _kubernetes_problem(self) -> str:
         return self._kubernetes.problem() if self._kubernetes is not None else ""
@@ -478,6 +519,7 @@ class Aggregator:
                 "records": node.records,
                 **node.acknowledgement(),
                 "missing": node.missing(),
+                "missedLastSeconds": node.missed_ago_s(now),
                 "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
             }
             for node in self._node_reports()

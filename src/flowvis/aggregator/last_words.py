@@ -41,9 +41,10 @@ class LastWords:
                 while parked.mark <= until:  # noqa: ASYNC110  as the store has no event
                     await asyncio.sleep(LOOK_S)
                 await correlator.write_complete()
-                while self._destinations.mark <= until:
+                while correlator.under_way.mark <= until:
                     self._destinations.hurry()
                     await asyncio.sleep(LOOK_S)
+                    correlator.settle()
         except TimeoutError:
             log.warning("not all that is complete was stored within %.1f s", self._grace_s)
-        correlator.acknowledgements.settle(correlator.watermark)
+        correlator.settle()

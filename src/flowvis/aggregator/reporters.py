@@ -41,6 +41,8 @@ class Reporter:
     """Records that it was not told so of yet, and waits."""
     report: ExporterReport | None = None
     """What it said last of itself; None where it says nothing."""
+    missed_s: float | None = None
+    """When it said that it had missed more than before, by the clock of `last_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class NodeReports:
     waiting: int = 0
     report: ExporterReport | None = None
     """Of the session from which something came last."""
+    missed_s: float | None = None
+    """When one of its exporters last said that it had missed more."""
 
     def as_dict(self, now_s: float) -> dict[str, Any]:
         """The node as the API shows it."""
@@ -103,6 +107,10 @@ class NodeReports:
             "unseen": report.unseen,
             "dropped": report.dropped,
         }
+
+    def missed_ago_s(self, now_s: float) -> float | None:
+        """For how many seconds nothing more has been missed; None where nothing ever was."""
+        return None if self.missed_s is None else round(now_s - self.missed_s, 1)
 
     def missing(self) -> list[str]:
         """Say what never became a record that was sent, since its exporter began."""
@@ -163,6 +171,7 @@ def by_node(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[NodeReports
                 summed(before.acknowledged, reporter.acknowledged),
                 before.waiting + reporter.waiting,
                 reporter.report if later and reporter.report is not None else before.report,
+                latest(before.missed_s, reporter.missed_s),
             )
     return [found[name] for name in sorted(found)]
 
@@ -170,6 +179,11 @@ def by_node(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[NodeReports
 def summed(one: int | None, other: int | None) -> int | None:
     """Add up numbers that may not be there."""
     return one if other is None else (one or 0) + other
+
+
+def latest(one: float | None, other: float | None) -> float | None:
+    """Return the later of moments that may not have been."""
+    return max((moment for moment in (one, other) if moment is not None), default=None)
 
 
 def _bytes(address: str) -> bytes:

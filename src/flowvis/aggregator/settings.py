@@ -18,7 +18,7 @@ from flowvis.aggregator.network_names import NamedNetwork
 from flowvis.aggregator.network_names import problems as network_problems
 from flowvis.aggregator.older import from_antrea
 from flowvis.inventory.settings import Enable, KubernetesSettings
-from flowvis.runtime.memory import MemorySettings
+from flowvis.runtime.memory import ByteSize, MemorySettings
 from flowvis.runtime.sections import LogSettings, StatusSettings
 from flowvis.runtime.settings import Duration, option, section
 from flowvis.transport.address import parse_host
@@ -198,6 +198,26 @@ class Listen:
 
 
 @dataclass(frozen=True)
+class CheckpointSettings:
+    """How an aggregator without a store knows what the one before has delivered."""
+
+    directory: Path | None = option(
+        None,
+        doc="Where it is kept what was delivered of each connection, so that an aggregator that "
+        "was killed tells nothing twice to collectors, files and buckets. A directory of its own, "
+        "for one aggregator at a time; not used where clickHouse.enable is set, as the store "
+        "itself says it. By default: nowhere",
+    )
+    max_bytes: ByteSize = option(
+        ByteSize(256 << 20),
+        doc="Most bytes of it: 256Mi are 400,000 connections of the last two hours, after which "
+        "the ones that ended first are given up; its index takes 6 % of that in memory",
+        parse=ByteSize.parse,
+        takes="a size such as 512Mi or 2Gi",
+    )
+
+
+@dataclass(frozen=True)
 class Status(StatusSettings):
     """Metrics and health over HTTP."""
 
@@ -274,6 +294,9 @@ class AggregatorSettings(DestinationSettings):
         None,
         doc="Where records are written whose handling fails by a defect of ours, to reproduce it: "
         "at most 16 files of 1000 records. By default only the log says of them",
+    )
+    checkpoint: CheckpointSettings = section(
+        CheckpointSettings, doc="What was delivered, where no store is"
     )
     status: Status = section(Status, doc="Metrics and health")
     control_socket: Path | None = option(

@@ -42,9 +42,9 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         "--check",
         action="store_true",
         help="one line, for scripts and monitoring; exits with 0 when all is well, 1 (warning) "
-        "when records were lost lately, a node does not report or something is not followed, 2 "
-        "(critical) when the books do not balance, a destination takes nothing or the aggregator "
-        "is not ready, 3 (unknown) when no aggregator answers",
+        "when records were lost or connections ended unobserved lately, a node does not report or "
+        "something is not followed, 2 (critical) when the books do not balance, a destination "
+        "takes nothing or the aggregator is not ready, 3 (unknown) when no aggregator answers",
     )
     parser.add_argument(
         "--since",
@@ -106,6 +106,11 @@ def findings(status: Mapping[str, Any], since_s: float) -> Iterator[tuple[Severi
     for node in status.get("nodes", ()):
         if not node["sessions"]:
             yield Severity.WARNING, f"node {node['name']} has no session"
+        missed_s = node.get("missedLastSeconds")
+        if missed_s is not None and missed_s <= since_s:
+            ago = format_duration(round(missed_s))
+            texts = ", ".join(node["missing"])
+            yield Severity.WARNING, f"node {node['name']}: {texts}, last {ago} ago"
     for problem in status.get("configuration", {}).get("problems", ()):
         yield Severity.WARNING, f"configuration not taken: {problem}"
     if problem := status.get("kubernetes"):

@@ -16,20 +16,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, encode_page
-from flowvis.clickhouse.schema.checkpoints import ANSWER, Wanted, question, room_for
+from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, answer, question, room_for
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
-from flowvis.clickhouse.schema.native_block import Block, frames
+from flowvis.clickhouse.schema.native_block import Block, frames, number_blocks
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rollups import ROLLUPS
 from flowvis.clickhouse.statement import MAX_LENGTH, SYSTEM_TABLES, readable, streamable
@@ -123,7 +120,7 @@ class EmbeddedStore:
                 inserter.append(piece)
             inserter.finish()
 
-    def checkpoints(self, wanted: Wanted) -> NDArray[np.void]:
+    def checkpoints(self, wanted: Wanted) -> Answer:
         """Return the last record of each connection; see `Store.checkpoints`.
 
         Nobody else inserts: the directory is open in this process alone.
@@ -131,7 +128,8 @@ class EmbeddedStore:
         sql = question(TableLayout(self._settings.database), wanted)
         options = ", ".join(f"{name} = {value}" for name, value in room_for(sql).items())
         with self.session(f"SET {options}") as session:
-            return np.frombuffer(session.query(sql, "RowBinary").bytes(), dtype=ANSWER)
+            found = session.query(sql, "Native").bytes()
+        return answer(number_blocks(found))
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement; see `Store.ask`."""

@@ -56,7 +56,7 @@ class Pace:
 
 
 PACES: Mapping[str, Pace] = {
-    schema.MINUTES.name: Pace(60, 0, 600, 300),
+    schema.MINUTES.name: Pace(300, 0, 900, 900),
     schema.HOURS.name: Pace(3600, 120, 2 * 3600, 2 * 3600 + 600),
 }
 

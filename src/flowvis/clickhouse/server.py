@@ -25,14 +25,13 @@ from clickhouse_driver.connection import Connection
 from clickhouse_driver.streams.compressed import CompressedBlockOutputStream
 from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
-from numpy.typing import NDArray
 
-from flowvis.batch import Batch
+from flowvis.batch import Batch, Column
 from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
-from flowvis.clickhouse.schema.checkpoints import ANSWER, Wanted, question, room_for
+from flowvis.clickhouse.schema.checkpoints import ANSWER, Answer, Wanted, answer, question, room_for
 from flowvis.clickhouse.schema.encode import BatchId, encode
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -57,6 +56,8 @@ RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that
 
 # On a cluster an INSERT returns when each shard has its part, and repeated parts do nothing.
 CLUSTER_INSERT: dict[str, int | str] = {"insert_distributed_sync": 1, "insert_deduplicate": 1}
+# A roll is gathered and split by one server, so that its parts are the same in each attempt.
+ROLLED_INSERT: dict[str, int | str] = {"parallel_distributed_insert_select": 0}
 # What an INSERT meets while another server of the cluster does not have the schema yet, or dies:
 # NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE, NUMBER_OF_COLUMNS_DOESNT_MATCH,
 # CANNOT_READ_ALL_DATA, ILLEGAL_COLUMN, UNKNOWN_TABLE, UNKNOWN_DATABASE.
@@ -281,7 +282,7 @@ class ServerStore:
             self._complete = False
             raise StoreError(str(error), retryable=True, code=error.code) from error
 
-    def checkpoints(self, wanted: Wanted) -> NDArray[np.void]:
+    def checkpoints(self, wanted: Wanted) -> Answer:
         """Return the last record of each connection; see `Store.checkpoints`."""
         settings = self._settings
         most = ANSWER_BYTES + 16 * ANSWER.itemsize * len(wanted.hashes)
@@ -295,7 +296,12 @@ class ServerStore:
                 columns = client.execute(sql, columnar=True, settings=room_for(sql))
         finally:
             client.disconnect()
-        return _rows(columns)
+        try:
+            return answer([list(_arrays(columns))] if columns else [])
+        except (ValueError, TypeError, OverflowError) as error:
+            raise StoreError(
+                f"{self.name}: no answer to what was asked: {error}", retryable=True
+            ) from error
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement, for a connection of its own; see `Store.ask`."""
@@ -458,25 +464,24 @@ class _ServerQuery(Query):
             connection.socket.shutdown(socket.SHUT_WR)
 
 
+INSERTS_RECORDS = rf"^INSERT INTO [^ ]*[.]{schema.TABLE}"
+"""A statement that inserts records; one that reads them, to roll them up, does not."""
+
+
 def _running(cluster: str) -> str:
     """Ask how many INSERTs of records are under way, also of writers that are gone."""
     of = f"cluster('{cluster}', system, processes)" if cluster else "system.processes"
-    return (
-        f"SELECT count() FROM {of} WHERE startsWith(query, 'INSERT INTO ')"
-        f" AND position(query, '.{schema.TABLE}') != 0"
-    )
+    return f"SELECT count() FROM {of} WHERE match(query, '{INSERTS_RECORDS}')"
 
 
-def _rows(columns: Sequence[Sequence[Any]]) -> NDArray[np.void]:
-    """Return columns of an answer as rows of ANSWER."""
-    rows = np.zeros(len(columns[0]) if columns else 0, dtype=ANSWER)
-    for name, values in zip(ANSWER.names or (), columns, strict=False):
-        if ANSWER[name].shape:
-            plain = np.frombuffer(b"".join(values), dtype=np.uint8)
-            rows[name] = plain.reshape(len(rows), *ANSWER[name].shape)
+def _arrays(columns: Sequence[Sequence[Any]]) -> Iterator[Column]:
+    """Yield the columns of an answer as ANSWER has them."""
+    for name, values in zip(ANSWER.names or (), columns, strict=True):
+        kind = ANSWER[name]
+        if kind.shape:
+            yield np.frombuffer(b"".join(values), kind.base).reshape(len(values), *kind.shape)
         else:
-            rows[name] = values
-    return rows
+            yield np.array(values, kind)
 
 
 def _rows_of(batch: Batch, batch_id: BatchId) -> str:

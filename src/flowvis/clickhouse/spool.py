@@ -13,7 +13,6 @@ be called in a thread, one call that writes and one that reads at a time; the re
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -26,6 +25,7 @@ from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.spooled import MAX_BODY, CorruptFile, restored, spooled
 from flowvis.errors import FlowvisError
+from flowvis.runtime.directory import OwnDirectory
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Spool:
         self.max_bytes = max_bytes
         self._entries: deque[Entry] = deque()
         self._next = 0
-        self._held: int | None = None  # the file that says that the directory is ours
+        self._own = OwnDirectory(directory)
 
     def __len__(self) -> int:
         """How many batches there are."""
@@ -78,7 +78,7 @@ class Spool:
     @property
     def is_open(self) -> bool:
         """Whether it can be used."""
-        return self._held is not None
+        return self._own.is_taken
 
     @property
     def records(self) -> int:
@@ -106,29 +106,20 @@ class Spool:
 
     def open(self) -> None:
         """Take the directory, and find what is in it; SpoolError where that cannot be."""
-        if self._held is not None:
+        if self._own.is_taken:
             return
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held = os.open(self.directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise SpoolError(f"{self.directory}: {error.strerror}") from error
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._own.take()
             self._find()
         except BlockingIOError:
-            os.close(held)
             raise SpoolError(f"{self.directory}: another process has it") from None
         except OSError as error:
-            os.close(held)
+            self._own.leave()
             raise SpoolError(f"{self.directory}: {error.strerror}") from error
-        self._held = held
 
     def close(self) -> None:
         """Let go of the directory; what is in it stays."""
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        self._own.leave()
 
     def write(self, batch: Batch, batch_id: BatchId) -> Entry:
         """Write a batch, which survives whatever happens once this returns; `add` it then.
@@ -148,7 +139,7 @@ class Spool:
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(path)
-            self._flush_names()
+            self._own.flush_names()
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -207,11 +198,3 @@ class Spool:
         self._next = last + 1
         if found:
             log.info("%s: %d records of a process before", self.directory, self.records)
-
-    def _flush_names(self) -> None:
-        """Have the directory itself on disk: a file's own flush does not bring its name there."""
-        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

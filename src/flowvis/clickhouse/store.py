@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema.books import Page
-from flowvis.clickhouse.schema.checkpoints import Wanted
+from flowvis.clickhouse.schema.checkpoints import Answer, Wanted
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.retention import DAY_S, Retention
 from flowvis.clickhouse.statement import MAX_LENGTH
@@ -104,8 +101,8 @@ class Store(Protocol):
     def keep(self, page: Page, *, again: bool = False) -> None:
         """Store a page of the books, in the same way."""
 
-    def checkpoints(self, wanted: Wanted) -> NDArray[np.void]:
-        """Return the last record of each of the connections, as rows of `checkpoints.ANSWER`.
+    def checkpoints(self, wanted: Wanted) -> Answer:
+        """Return the last record of each of the connections.
 
         StoreError while somebody's INSERT is running, as it may bring a later one. Callable from
         any thread.

@@ -3,7 +3,7 @@
 import logging
 
 from flowvis.backlog import UNBOUNDED
-from flowvis.batch import Batch
+from flowvis.batch import SETTLED, Batch
 from flowvis.delivery.queue import Queue, Unsettled
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
@@ -29,11 +29,12 @@ class QueuedDestination:
         self.name = name
         self.queue = Queue(stage, capacity, max_bytes)
         self.required = required
+        self._given_up = SETTLED  # the oldest mark of it
 
     @property
     def mark(self) -> int:
-        """The oldest mark of what is not delivered."""
-        return self.queue.mark
+        """The oldest mark of what is not delivered, what a stop gave up included."""
+        return min(self.queue.mark, self._given_up)
 
     @property
     def details(self) -> dict[str, int]:
@@ -68,5 +69,6 @@ class QueuedDestination:
         """Give up what waits, counted."""
         if len(self.queue):
             log.error("%s: gave up %d records at shutdown", self.name, len(self.queue))
+        self._given_up = self.mark
         self.queue.close()
         self.queue.abandon(OutgoingDropped.SHUTDOWN)

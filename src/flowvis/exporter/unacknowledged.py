@@ -7,7 +7,6 @@ has its records is a batch's mark. Each is locked by its exporter: what is not l
 own, and the next one takes it. They are of no boot: a record is true after one as well.
 """
 
-import errno
 import fcntl
 import logging
 import os
@@ -26,6 +25,7 @@ from flowvis.fields import EXPORTED
 from flowvis.ipfix.file import FileWriter, read_file
 from flowvis.native import StringTable
 from flowvis.runtime.clock import now_ms
+from flowvis.runtime.directory import append_whole
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +81,13 @@ class Unacknowledged:
         self.path = directory / f"{quote(node_name, safe='')}.records"
         self.stats = UnacknowledgedStats()
         self._queue = queue
-        self._domain = domain
         self._max_bytes = max_bytes
         self._segment_bytes = max(SEGMENT_BYTES, 2 * max_bytes // MOST_FILES)
         self._run = secrets.token_hex(4)  # two exporters may be there at a time
         self._number = 0  # of the newest segment; marks are from 1
         self._segments: list[Segment] = []  # the oldest first
-        self._writer: FileWriter | None = None  # of the newest; None: the next one begins a file
+        self._writer = FileWriter(domain, EXPORTED)
+        self._writing = False  # into the newest; else the next record begins a file
         self._empty_size = 0  # of the newest, without records
         self._failing = False
 
@@ -137,7 +137,7 @@ class Unacknowledged:
                 os.close(segment.descriptor)
             else:
                 segment.remove()
-        self._segments, self._writer = [], None
+        self._segments, self._writing = [], False
 
     def keep(self, batch: Batch) -> None:
         """Write records that are about to be put into the queue; sets their mark."""
@@ -163,7 +163,7 @@ class Unacknowledged:
         """Delete what the queue has settled. Not between `keep` and its putting."""
         mark = self._queue.mark
         while self._segments and self._segments[0].number < mark:
-            if self._writer is not None and len(self._segments) == 1:
+            if self._writing and len(self._segments) == 1:
                 self._clear(self._segments[0])
                 break
             self._segments.pop(0).remove()
@@ -177,16 +177,15 @@ class Unacknowledged:
 
     def _append(self, batch: Batch) -> None:
         now = now_ms() // 1000
-        writer = self._writer
-        if writer is None or self._segments[-1].size >= self._segment_bytes:
-            writer = self._begin(now)
+        if not self._writing or self._segments[-1].size >= self._segment_bytes:
+            self._begin(now)
         segment = self._segments[-1]
-        _write(segment, writer.records(batch, now))
+        _write(segment, self._writer.records(batch, now))
         segment.records += len(batch)
 
-    def _begin(self, now: int) -> FileWriter:
+    def _begin(self, now: int) -> None:
         """Begin a file; nobody finds it before it is locked."""
-        self._writer = None
+        self._writing = False
         self.path.mkdir(parents=True, exist_ok=True)
         self._number += 1
         path = self.path / f"{self._number:016d}-{self._run}{_SUFFIX}"
@@ -195,16 +194,14 @@ class Unacknowledged:
         segment = Segment(self._number, path, descriptor, 0)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            writer = FileWriter(self._domain, EXPORTED)
-            _write(segment, writer.begin(now))
+            _write(segment, self._writer.begin(now))
             fresh.replace(path)
         except OSError:
             segment.path = fresh
             segment.remove()
             raise
         self._segments.append(segment)
-        self._writer, self._empty_size = writer, segment.size
-        return writer
+        self._writing, self._empty_size = True, segment.size
 
     def _bound(self) -> None:
         """Delete the oldest files that are too much; the newest stays."""
@@ -264,14 +261,5 @@ class Unacknowledged:
 
 
 def _write(segment: Segment, data: bytes) -> None:
-    """Append to a file, all or nothing."""
-    written = 0
-    try:
-        written = os.write(segment.descriptor, data)
-    finally:
-        if written < len(data):
-            with suppress(OSError):
-                os.ftruncate(segment.descriptor, segment.size)
-    if written < len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    append_whole(segment.descriptor, segment.size, data)
     segment.size += len(data)

@@ -7,13 +7,14 @@ its address is in.
 
 The number is found twice, as all that filters are made of: in a batch, and by SQL. SQL that every
 server understands has no search in sorted ranges (18.16 has no `roundDown`), so there is a
-look-up for each prefix length that occurs, and the result of the longest is the greatest. On an
-hour of records that costs some ten nanoseconds a length and record, whatever networks there are.
+look-up for each prefix length, and the result of the longest is the greatest. On an hour of
+records that costs some ten nanoseconds a length and record, however many networks there are.
 """
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from flowvis.inventory.networks import NONE, Networks
 MAX_NAMES = 4096
 MAX_SQL = 96 << 10
 """Bytes of SQL that all of them may take: they are a part of statements, which have bounds too."""
+SPARE_ENTRIES = 1024
+"""Prefixes that may be added to have fewer lengths; more where there are many anyway."""
 
 NUMBERS = {"source": "sourceNetworkNumber", "destination": "destinationNetworkNumber"}
 """What SQL calls the number of the name of an end's network, by end."""
@@ -141,10 +144,11 @@ class _Version:
         self._index = Networks(networks)
         self._number_of = np.array([*(numbers[each] for each in networks), 0])  # the last: NONE
         self._count = 1 + max(numbers.values(), default=0)
-        self._by_length: dict[int, dict[int, int]] = {}
-        for network in sorted(networks, key=lambda each: each.prefixlen):
+        by_length: dict[int, dict[int, int]] = {}
+        for network in networks:
             prefix = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
-            self._by_length.setdefault(network.prefixlen, {})[prefix] = numbers[network]
+            by_length.setdefault(network.prefixlen, {})[prefix] = numbers[network]
+        self._by_length = _fewer_lengths(by_length)
         self._version = networks[0].version if networks else 0
 
     def find(self, addresses: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -206,6 +210,37 @@ class _Version:
 
     def _name(self, what: str, length: int) -> str:
         return f"networkV{self._version}L{length}{what}"
+
+
+def _fewer_lengths(by_length: Mapping[int, Mapping[int, int]]) -> dict[int, dict[int, int]]:
+    """Return the same by fewer lengths, in order.
+
+    A prefix is the same as all prefixes of a greater length that begin with it, but for those that
+    are there themselves. A length less is a look-up less for each record; what it takes is room in
+    the statement, so the lengths that cost least are joined while there is some (controlled prefix
+    expansion: Srinivasan and Varghese, "Fast address lookups using controlled prefix expansion",
+    1999).
+    """
+    levels = {length: dict(by_length[length]) for length in sorted(by_length)}
+    entries = sum(map(len, levels.values()))
+    room = max(SPARE_ENTRIES, entries // 4)
+    while True:
+        costs = [
+            (len(levels[short]) * ((1 << long - short) - 1), short, long)
+            for short, long in pairwise(levels)
+            if (short <= _HALF) == (long <= _HALF)
+        ]
+        cost, short, long = min(costs, default=(room + 1, 0, 0))
+        if cost > room:
+            return levels
+        room -= cost
+        ends = range(1 << long - short)
+        joined = {
+            prefix << long - short | end: number
+            for prefix, number in levels.pop(short).items()
+            for end in ends
+        }
+        levels[long] = joined | levels[long]
 
 
 def _placed(values: Iterable[int]) -> dict[int, int]:

@@ -66,6 +66,10 @@ class ExporterSession:
             for version, template_id in TEMPLATE_IDS.items()
         }
 
+    def restart(self) -> None:
+        """Begin another session of the same templates, whose records are numbered from 0."""
+        self._sequence, self._refreshed = 0, None
+
     def templates(self, now: int) -> list[bytes]:
         """The messages with the templates, one in each."""
         self._refreshed = now

@@ -6,6 +6,7 @@ then. The scope is the observation domain (IANA 149); numbers since its beginnin
 
 from dataclasses import astuple, dataclass, fields
 from struct import Struct
+from typing import Self
 
 from flowvis.errors import MalformedSet
 from flowvis.ipfix.template import (
@@ -36,6 +37,17 @@ class ExporterReport:
     """Connections that began and ended unseen, at the most."""
     dropped: int
     """Records that were made and given up."""
+
+    def misses_more_than(self, before: Self | None) -> bool:
+        """Whether something was missed since an earlier report; None: since it all began.
+
+        An exporter that began anew counts from 0.
+        """
+        numbers = self.unobserved, self.unseen, self.dropped
+        known = (0, 0, 0) if before is None else (before.unobserved, before.unseen, before.dropped)
+        if any(now < then for now, then in zip(numbers, known, strict=True)):
+            known = (0, 0, 0)
+        return any(now > then for now, then in zip(numbers, known, strict=True))
 
 
 _COUNT = len(fields(ExporterReport))

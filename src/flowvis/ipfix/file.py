@@ -48,7 +48,10 @@ _TRAILER = _EMPTY[:-_CHECKSUM_SIZE]
 
 
 class FileWriter:
-    """Turn batches into the content of one file; `now` is in seconds since the epoch."""
+    """Turn batches into the content of files, one after the other.
+
+    `now` is in seconds since the epoch.
+    """
 
     def __init__(self, domain: int, fields: Sequence[Field]) -> None:
         self._session = ExporterSession(domain, fields, max_message=LARGEST_MESSAGE - len(_EMPTY))
@@ -56,12 +59,14 @@ class FileWriter:
         self._checksums = 0  # data records beside those of batches, in the sequence as well
 
     def begin(self, now: int) -> bytes:
-        """What a file begins with: the templates."""
+        """What the next file begins with: the templates."""
+        self._session.restart()
+        self._checksums = 0
         options = HEADER.pack(VERSION, HEADER.size + len(_OPTIONS), now, 0, self._domain) + _OPTIONS
         return self._checked([options, *self._session.templates(now)])
 
     def records(self, batch: Batch, now: int) -> bytes:
-        """The records of a batch."""
+        """The records of a batch, in the file that was begun last."""
         return self._checked(self._session.encode(batch, now))
 
     def _checked(self, messages: Sequence[bytes]) -> bytes:

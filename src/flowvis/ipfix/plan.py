@@ -175,6 +175,8 @@ def encode_program(fields: Sequence[Field], version: int) -> Program:
             steps.append((DecodeOp.TEXT, VARIABLE, place))
         elif field.kind is Kind.ADDRESS:
             steps.append((address, 0, place))
+        elif field.kind is Kind.UUID:  # as an address of IPv6, its 16 bytes are copied
+            steps.append((DecodeOp.ADDRESS6, 0, place))
         else:
             steps.append((DecodeOp.UNSIGNED, field.kind.dtype.itemsize, place))
     return _program(steps)

@@ -7,7 +7,7 @@ from struct import Struct
 
 from flowvis.elements import REGISTRY, DataType, Element, current
 from flowvis.errors import MalformedSet
-from flowvis.fields import Field
+from flowvis.fields import Field, Kind
 from flowvis.native.contract.ipfix import FIRST_DATA_SET, SET, VARIABLE
 
 TEMPLATE_SET = 2
@@ -63,9 +63,13 @@ class LongTemplate:
 def of_fields(template_id: int, fields: tuple[Field, ...], version: int) -> Template:
     """Return the template of these fields in records of IP version 4 or 6."""
     elements = [REGISTRY.named(field.element(version)) for field in fields]
+    lengths = [16 if field.kind is Kind.UUID else None for field in fields]
     return Template(
         template_id,
-        tuple(FieldSpecifier(e.enterprise, e.id, e.type.size or VARIABLE) for e in elements),
+        tuple(
+            FieldSpecifier(e.enterprise, e.id, length or e.type.size or VARIABLE)
+            for e, length in zip(elements, lengths, strict=True)
+        ),
     )
 
 

@@ -18,7 +18,7 @@ from flowvis.lab.apiserver import OPTIONAL, ApiServer, service_account
 from flowvis.lab.configuration import MOUNTED, NAMES, ROOM
 from flowvis.lab.isolation import RUN
 from flowvis.lab.plan import CONTROL_ADDRESSES, PODS, LabPod
-from flowvis.transport.certificates import issue_ca, issue_server, replace_file
+from flowvis.transport.certificates import Issued, issue_ca, issue_server, read_issued, replace_file
 
 API_PORT = 6443
 TOKEN = "of the lab"  # noqa: S105  it opens nothing else
@@ -78,10 +78,19 @@ class ControlPlane:
                 continue
         return files
 
-    def mount(self) -> None:
-        """Put the exporters' certificates where they look for them, as a kubelet does."""
+    def authority(self) -> Issued:
+        """Return the cluster's CA, with its key."""
+        secret = self._find("secrets", NAMES.ca_secret)
+        files = {name: base64.b64decode(secret[name]) for name in (CERTIFICATE, KEY)}
+        return read_issued(files[CERTIFICATE], files[KEY])
+
+    def mount(self, files: Mapping[str, bytes] | None = None) -> None:
+        """Put the exporters' certificates where they look for them, as a kubelet does.
+
+        `files`: others in their place.
+        """
         MOUNTED.mkdir(exist_ok=True)
-        for name, data in self.certificates().items():
+        for name, data in (files or self.certificates()).items():
             replace_file(MOUNTED / name, data, 0o600)
 
     def remove(self, kind: str, name: str) -> None:

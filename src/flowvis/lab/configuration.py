@@ -71,6 +71,10 @@ class Asked:
     """Whether the exporters subscribe to conntrack's events."""
     token: str = ""
     """Whoever has it may use the aggregator's API."""
+    short_sessions: bool = True
+    """Whether exporters are sent away every few seconds, to prove that it costs nothing.
+
+    Each time they wait longer before they come again: a run survives it, who looks on sees it."""
     store: str = EMBEDDED
     aggregator: Sequence[Mapping[str, Any]] = ()
     """Parts of its file that take the place of others."""
@@ -84,6 +88,8 @@ def write(asked: Asked) -> None:
     tokens.touch(mode=0o600)
     tokens.write_text(f"{asked.token} demo\n" if asked.token else "")
     aggregator = {**_aggregator(asked.store), "tls": _files(ROOM / "own")}
+    if asked.short_sessions:
+        aggregator["listen"] = {"maxSessionAge": "3s"}
     _write(AGGREGATOR, reduce(_with, asked.aggregator, aggregator))
     for node in NODES:
         tls = _objects() if node == NODE_2 else _files(MOUNTED)
@@ -130,7 +136,6 @@ def _aggregator(store: str) -> dict[str, Any]:
         "recordContents": {"podLabels": True},
         "clickHouse": {"enable": True, "databaseURL": store, "commitInterval": "1s"},
         "certificates": {"issue": True, "checkInterval": "1s"},
-        "listen": {"maxSessionAge": "3s"},
         "controlSocket": str(CONTROL_SOCKET),
         "apiServer": {
             "address": "127.0.0.1",

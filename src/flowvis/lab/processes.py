@@ -14,6 +14,7 @@ from flowvis.lab.configuration import CONTROL_SOCKET, ROOM, STATUS_PORT
 from flowvis.lab.namespaces import inside
 
 READY = f"http://127.0.0.1:{STATUS_PORT}/readyz"
+METRICS = f"http://127.0.0.1:{STATUS_PORT}/metrics"
 READY_S = 30.0  # the embedded engine alone takes seconds to load on a busy machine
 STOP_S = 30.0
 TAIL = 30  # lines of a log that say why
@@ -68,6 +69,12 @@ class DaemonProcess:
         except TimeoutError:
             raise SystemRefused(self.complain(f"is not ready after {READY_S:g} s")) from None
 
+    async def metric(self, name: str) -> float:
+        """Return the sum of a metric's samples, whatever their labels; 0 without any."""
+        lines = (await asyncio.to_thread(self._metrics)).splitlines()
+        samples = [line for line in lines if line.split("{")[0].split(" ")[0] == name]
+        return sum(float(line.rpartition(" ")[2]) for line in samples)
+
     async def stop(self) -> int:
         """End it by SIGTERM and return its exit code; one that hangs is killed."""
         if self._process is None:
@@ -95,11 +102,20 @@ class DaemonProcess:
         lines = self._log.read_text(errors="replace").splitlines()[-TAIL:]
         return "\n  ".join([f"{self.name} {what}:", *lines])
 
+    def has_logged(self, text: str) -> bool:
+        """Whether a text is in its log."""
+        return text in self._log.read_text(errors="replace")
+
     def closing_books(self) -> Ledger:
         """Return the books that it wrote when it ended."""
         with self._log.open(errors="replace") as log:
             log.seek(self._log_began)
             return closing_books(log.read())
+
+    def _metrics(self) -> str:
+        with inside(self._namespace), urlopen(METRICS, timeout=5) as answer:
+            text: str = answer.read().decode()
+        return text
 
     def _ready(self) -> bool:
         try:

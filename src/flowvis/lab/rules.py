@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from flowvis.fields import RuleAction
 from flowvis.lab.namespaces import nft
 from flowvis.lab.plan import (
+    NODES,
     OUTSIDE_NETWORK,
     PODS,
     SERVER_PORT,
@@ -24,6 +25,7 @@ from flowvis.lab.plan import (
 from flowvis.lab.policies import Answer, egress_answer, ingress_answer
 
 FAMILIES = ("ip", "ip6")
+KINDS = ("ipv4_addr", "ipv6_addr")
 
 FROM_OUTSIDE = 0x4000
 """kube-proxy's mark for connections that need source NAT."""
@@ -143,47 +145,90 @@ def witness_rules() -> str:
 
     They see what the client does: before a node's DNAT (priority -100), and after it is undone.
     """
-    parts = []
-    for family, kind in zip(FAMILIES, ("ipv4_addr", "ipv6_addr"), strict=True):
-        key = f"{kind} . inet_proto . inet_service . {kind} . inet_service"
-        parts += [
-            f"set {way}_{family} {{ type {key}; flags dynamic; size 65535; }}"
-            for way in ("sent", "received")
-        ]
-    sent = [
-        f"meta l4proto {{ tcp, udp }} update @sent_{family} "
-        f"{{ {family} saddr . meta l4proto . th sport . {family} daddr . th dport counter }}"
-        for family in FAMILIES
+    sets = [
+        _counting(way, family, kind)
+        for family, kind in zip(FAMILIES, KINDS, strict=True)
+        for way in ("sent", "received")
     ]
-    received = [
-        f"meta l4proto {{ tcp, udp }} update @received_{family} "
-        f"{{ {family} daddr . meta l4proto . th dport . {family} saddr . th sport counter }}"
-        for family in FAMILIES
-    ]
+    sent = [_count("sent", family, "s", "d") for family in FAMILIES]
+    received = [_count("received", family, "d", "s") for family in FAMILIES]
     return _table(
         "witness",
-        *parts,
+        *sets,
         _chain("leaving", "filter", "output", "-110", sent),
         _chain("arriving", "filter", "input", "110", received),
     )
 
 
+def _counting(name: str, family: str, kind: str) -> str:
+    """Return a set that counts the packets of each 5-tuple."""
+    key = f"{kind} . inet_proto . inet_service . {kind} . inet_service"
+    return f"set {name}_{family} {{ type {key}; flags dynamic; size 65535; }}"
+
+
+def _count(name: str, family: str, client: str, server: str) -> str:
+    """Return the rule that counts a packet in such a set.
+
+    `client` is which end of the packet is the client's, "s" (source) or "d" (destination).
+    """
+    return (
+        f"meta l4proto {{ tcp, udp }} update @{name}_{family} {{ {family} {client}addr"
+        f" . meta l4proto . th {client}port . {family} {server}addr . th {server}port counter }}"
+    )
+
+
+REFUSE = (
+    "add rule inet full arriving "
+    'iifname "pod-*" tcp flags & (syn | ack) == syn ct state new goto refuse'
+)
+REFUSE_NOTHING = "flush chain inet full arriving"
+
+
+def full_table_rules() -> str:
+    """Return a node's rules for a full table: REFUSE drops and counts what begins a connection.
+
+    Of TCP, whose clients try again, and from the node's own Pods: no other node has counted it.
+    """
+    sets = [_counting("refused", *one) for one in zip(FAMILIES, KINDS, strict=True)]
+    refuse = [_count("refused", family, "s", "d") for family in FAMILIES]
+    body = "\n".join(f"    {rule}" for rule in [*refuse, "drop"])
+    return _table(
+        "full",
+        *sets,
+        f"chain refuse {{\n{body}\n  }}",
+        _chain("arriving", "filter", "prerouting", "-150", []),  # after conntrack, before DNAT
+    )
+
+
 def read_witness(host: str) -> dict[Tuple, WitnessCount]:
     """Return what a host's witness has counted so far."""
-    listing = json.loads(nft(host, ["--json", "list", "table", "inet", "witness"]))
     counts: dict[Tuple, WitnessCount] = {}
-    for item in listing["nftables"]:
-        found = item.get("set")
-        if found is None:
-            continue
-        for element in found.get("elem", ()):
-            key, packets, octets = _element(element["elem"])
-            so_far = counts.get(key, WitnessCount())
-            if found["name"].startswith("sent"):
-                counts[key] = so_far._replace(packets=packets, octets=octets)
-            else:
-                counts[key] = so_far._replace(reverse_packets=packets, reverse_octets=octets)
+    for name, key, packets, octets in _counted(host, "witness"):
+        so_far = counts.get(key, WitnessCount())
+        if name.startswith("sent"):
+            counts[key] = so_far._replace(packets=packets, octets=octets)
+        else:
+            counts[key] = so_far._replace(reverse_packets=packets, reverse_octets=octets)
     return counts
+
+
+def read_refused() -> dict[Tuple, WitnessCount]:
+    """Return what nodes refused so far as their tables were full; nothing where none ever was."""
+    tables = {node.name: nft(node.name, ["list", "tables", "inet"]) for node in NODES}
+    return {
+        key: WitnessCount(packets, octets)
+        for node, found in tables.items()
+        if "inet full" in found
+        for _, key, packets, octets in _counted(node, "full")
+    }
+
+
+def _counted(host: str, table: str) -> Iterator[tuple[str, Tuple, int, int]]:
+    """Yield the elements of a table's sets: the set, the connection, packets and octets."""
+    for item in json.loads(nft(host, ["--json", "list", "table", "inet", table]))["nftables"]:
+        found = item.get("set", {})
+        for element in found.get("elem", ()):
+            yield (found["name"], *_element(element["elem"]))
 
 
 def _element(element: Any) -> tuple[Tuple, int, int]:

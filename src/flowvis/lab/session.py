@@ -27,7 +27,7 @@ from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES
 from flowvis.lab.processes import FLOWCTL, DaemonProcess
 from flowvis.lab.report import Report
-from flowvis.lab.rules import read_witness
+from flowvis.lab.rules import read_refused, read_witness
 from flowvis.lab.scenarios import choose
 from flowvis.lab.verdict import connection, judge
 
@@ -88,6 +88,7 @@ class Lab:
             Asked(
                 events=self._options.events,
                 token=token,
+                short_sessions=not self._options.keep,
                 store=configuration.RELAYED_SERVER if links and self._server else self._store_url,
                 aggregator=[fault.aggregator for fault in self._faults],
                 exporter=[fault.exporter for fault in self._faults],
@@ -189,20 +190,27 @@ class Lab:
 
     async def _missing(self) -> int:
         """Return how many connections' sums in the store are not the truth; -1: it cannot say."""
+        answer = await self.ask(sums.QUESTION)
+        if answer is None:
+            return -1
+        return sums.missing(self._scenarios, self._witnesses(), sums.answered(answer))
+
+    async def ask(self, sql: str) -> list[list[object]] | None:
+        """Return the rows that the store answers; None where it does not."""
         done = await asyncio.to_thread(
             subprocess.run,
-            [*FLOWCTL, "sql", "-o", "json", sums.QUESTION],
+            [*FLOWCTL, "sql", "-o", "json", sql],
             capture_output=True,
             check=False,
         )
         if done.returncode:
-            return -1
-        answer = [list(json.loads(line).values()) for line in done.stdout.splitlines()]
-        return sums.missing(self._scenarios, self._witnesses(), sums.answered(answer))
+            return None
+        return [list(json.loads(line).values()) for line in done.stdout.splitlines()]
 
     def _witnesses(self) -> sums.Witnesses:
         clients = {scenario.client.host for scenario in self._scenarios}
-        return {host: read_witness(host) for host in clients}
+        counted = {host: read_witness(host) for host in clients}
+        return sums.less_refused(counted, read_refused())
 
     async def kill(self, daemon: DaemonProcess) -> None:
         """End a daemon by SIGKILL, and do not start it again."""

@@ -95,6 +95,18 @@ def losses(ledgers: Mapping[str, Ledger]) -> dict[str, int]:
     return found
 
 
+def less_refused(witnesses: Witnesses, refused: Mapping[Tuple, WitnessCount]) -> Witnesses:
+    """Return what clients counted without what no kernel did, as its table was full."""
+    return {
+        host: {
+            key: WitnessCount(*(one - less for one, less in zip(count, none, strict=True)))
+            for key, count in counts.items()
+            for none in [refused.get(key, WitnessCount())]
+        }
+        for host, counts in witnesses.items()
+    }
+
+
 def _key(scenario: Scenario, port: int) -> Key:
     return scenario.protocol, scenario.client_address, port
 

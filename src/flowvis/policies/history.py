@@ -56,6 +56,10 @@ class ObjectHistory:
         """Whether the object exists by the latest change."""
         return key in self._versions and self._versions[key][-1].value is not None
 
+    def remembers(self, key: Key) -> bool:
+        """Whether any version of the object is kept."""
+        return key in self._versions
+
     def put(
         self, key: Key, value: Any, since_ms: int, now_ms: int, *, counts: bool = True
     ) -> int | None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Batch
 from flowvis.policies.history import ObjectHistory
-from flowvis.policies.objects import Key, Parsers, created_ms, key_of, parse
+from flowvis.policies.objects import SELECTED_BY, Key, Parsers, created_ms, key_of, parse
 
 
 class ObjectStats(Protocol):
@@ -25,6 +25,7 @@ class WatchedObjects:
         self._history = ObjectHistory()
         self._parsers = parsers
         self._counted = stats
+        self._uids: dict[Key, str] = {}
 
     def __len__(self) -> int:
         """How many objects are kept."""
@@ -46,6 +47,15 @@ class WatchedObjects:
             raise
         created = None if key in self._history else created_ms(item)
         self._put(key, value, now_ms if created is None else min(created, now_ms), now_ms)
+        if key[1] not in SELECTED_BY and self._history.remembers(key):
+            self._uids[key] = str(item["metadata"].get("uid") or "")
+
+    def uid(self, *keys: Key) -> str:
+        """Return the UID of the first of some objects that there is, or lately was; "" of none.
+
+        Of policies and Egresses only, not of what they refer to.
+        """
+        return next((self._uids[key] for key in keys if key in self._uids), "")
 
     def delete(self, item: Mapping[str, Any], now_ms: int) -> None:
         """Note that an object is gone; one that was not known is passed over."""
@@ -83,6 +93,8 @@ class WatchedObjects:
     def expire(self, now_ms: int) -> None:
         """Forget what changed too long ago; to be called now and then."""
         self._history.expire(now_ms)
+        for key in [key for key in self._uids if not self._history.remembers(key)]:
+            del self._uids[key]
 
     def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:
         counts = self._counts(key)

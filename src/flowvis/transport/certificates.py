@@ -94,14 +94,19 @@ def issue_client(
 def load_ca(directory: Path) -> Issued:
     """Read the CA that `Issued.write(directory, "ca")` wrote."""
     try:
-        certificate = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
-        key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), None)
+        return read_issued((directory / "ca.crt").read_bytes(), (directory / "ca.key").read_bytes())
     except (OSError, ValueError, TypeError) as error:
         raise SystemRefused(
             f"{directory}: no CA can be read from ca.crt and ca.key: {error}"
-        ) from (error)
+        ) from error
+
+
+def read_issued(certificate_pem: bytes, key_pem: bytes) -> Issued:
+    """Read a certificate and its key; ValueError or TypeError where they are none."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    key = serialization.load_pem_private_key(key_pem, None)
     if not isinstance(key, Key) or key.public_key() != certificate.public_key():
-        raise SystemRefused(f"{directory}: ca.key is not the EC key of ca.crt")
+        raise ValueError("the key is not the EC key of the certificate")
     return Issued(certificate, key)
 
 

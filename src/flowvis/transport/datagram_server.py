@@ -35,6 +35,7 @@ STRANGERS = 0.25  # of what may wait: at more, a sender that has shown nothing w
 STRANGER_BYTES = 16 << 10
 LEAST_SHARE = 256 << 10  # bytes that an address may have waiting, whoever else has
 SILENT_S = 60.0  # without a datagram: then a session may have to give way to a new one
+LAST_S = 2.0  # when the server stops, for what waits of strangers
 LOOK_S = 1.0  # between two looks at what is late, expired or idle
 AT_ONCE = 200  # sessions that are looked at before others have their turn
 
@@ -187,11 +188,19 @@ class DatagramSession:
         if self._handler is not None:
             self._guard(self._handler.look)
 
-    def finish(self) -> None:
-        """Work everything off, and end."""
-        while self.busy:
-            self._guard(self._work)
-        self.close()
+    @property
+    def idle_work(self) -> bool:
+        """Whether nobody would miss what waits: it only made work so far, or rests."""
+        return self._handler is None or not self.known or self._handler.pause_s > 0
+
+    @property
+    def datagrams(self) -> int:
+        """How many wait."""
+        return len(self._queue)
+
+    def go_on(self) -> None:
+        """Work off a piece of what waits, whoever's turn it is."""
+        self._guard(self._work)
 
     def give_way(self, limit: str) -> None:
         """End, for one that comes when a limit is reached."""
@@ -324,10 +333,20 @@ class DatagramServer:
                         break
                     await asyncio.sleep(0)
             sock.close()
-        for session in list(self.sessions.values()):
-            session.finish()
-            await asyncio.sleep(0)
+        await self._finish()
         self._sockets = []
+
+    async def _finish(self) -> None:
+        """Work off what waits and end all sessions; of who only makes work, in a bounded time."""
+        clock = asyncio.get_running_loop().time
+        over = clock() + LAST_S
+        for session in sorted(self.sessions.values(), key=lambda one: one.idle_work):
+            while session.busy and (clock() < over or not session.idle_work):
+                session.go_on()
+                await asyncio.sleep(0)
+            for _ in range(session.datagrams):
+                self._drop("stopped", session.address)
+            session.close()
 
     def wait(self, source: _Source, more: int) -> None:
         """Note how many more bytes, or fewer, of an address wait."""
@@ -500,6 +519,7 @@ class DatagramServer:
 _CAUSES = {
     "rate": "more come in a second than one address may send (listen.udp.maxDatagramsPerSecond)",
     "stranger": "they come before any that has records",
+    "stopped": "the collector stops, and they only made work so far",
     "waiting": "more wait than one address may have waiting, as it sends faster than we read",
 }
 

@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from flowvis.errors import SettingsError
 from flowvis.ipfix.acknowledgement import PROTOCOL
@@ -19,6 +19,8 @@ from flowvis.transport.channel import GRPC
 OTHER_PROTOCOLS = ("ipfix", "http/1.1")
 """What a server selects (ALPN) rather than h2, whoever offers it too: IPFIX has no name there, and
 a client that offers something else beside h2 is not one of gRPC. Before all it selects our own."""
+
+C = TypeVar("C", bound=ssl.SSLContext)
 
 VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
 
@@ -52,7 +54,7 @@ class TlsFiles:
         context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols([PROTOCOL, *OTHER_PROTOCOLS, GRPC])  # see TlsChannel
         context.num_tickets = 1  # tells the client that its certificate was accepted
-        return self._fill(context)
+        return self.fill(context)
 
     def https_context(self, ciphers: str = "") -> ssl.SSLContext:
         """Return a context for an HTTP server: clients show no certificate.
@@ -63,11 +65,11 @@ class TlsFiles:
         context.set_alpn_protocols(["http/1.1"])
         if ciphers:
             context.set_ciphers(ciphers)
-        return self._fill(context)
+        return self.fill(context)
 
     def client_context(self) -> ssl.SSLContext:
         """Return a context that verifies the server's certificate and name."""
-        return self._fill(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return self.fill(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     def fingerprint(self) -> bytes:
         """A digest of the files' contents; what cannot be read counts as empty."""
@@ -80,7 +82,8 @@ class TlsFiles:
             digest.update(len(content).to_bytes(8, "big") + content)
         return digest.digest()
 
-    def _fill(self, context: ssl.SSLContext) -> ssl.SSLContext:
+    def fill(self, context: C) -> C:
+        """Have a context use the files; SettingsError where they are not good."""
         ca, certificate, key = self._contents()
         context.minimum_version = VERSIONS[self.min_version]
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION

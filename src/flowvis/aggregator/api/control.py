@@ -71,6 +71,10 @@ def _clear(path: Path) -> None:
         status = path.lstat()
     except FileNotFoundError:
         return
+    except OSError as error:  # the directory is somebody else's
+        raise SystemRefused(
+            f"cannot look at the control socket {path}: {error.strerror}; set controlSocket"
+        ) from error
     if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
         raise SystemRefused(
             f"{path} is in the way of the control socket and is not ours: "

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis import checkpoint
-from flowvis.aggregator.correlation.layout import COUNTED, HELD, ROW, SIDES, WHOLE, last
+from flowvis.aggregator.correlation.layout import COUNTED, HELD, ROW, SIDES, last
 from flowvis.batch import Column
 from flowvis.fields import ICMP, Kind, Merge, Source
 from flowvis.native import FlowIndex, made_of, order_endpoints, pack_keys
@@ -15,7 +15,6 @@ from flowvis.native.contract.halves import ENDPOINT, ENDPOINTS, GENERATION, KEY_
 from flowvis.native.contract.merge import FlowState, Sides
 from flowvis.strings import Strings
 
-_IN_CACHE = 1024  # rows whose columns are written one after the other
 _OF_INTERVAL = (Merge.DELTA, Merge.RATE)
 _MILLISECONDS = ("flowStartMilliseconds", "flowEndMilliseconds")
 RESTORED: tuple[str, ...] = tuple(
@@ -28,6 +27,7 @@ RESTORED: tuple[str, ...] = tuple(
 )
 """Fields that a row is restored with; names and verdicts come with the next record, or are found
 anew when the flow is written."""
+_COLUMNS = (*RESTORED, *checkpoint.COLUMNS)
 
 _TOTALS = tuple(
     (f"{counter}From{side.value.capitalize()}Node", last(counter, side))
@@ -35,6 +35,13 @@ _TOTALS = tuple(
     for counter in COUNTED
 )
 """Each side's total of a counter, and that counter as the side reported it last."""
+
+_SIDES = (
+    (checkpoint.STARTS, "sideStart"),
+    (checkpoint.ENDS, "sideEnd"),
+    (checkpoint.EXPORTERS, "exporters"),
+)
+"""Columns of both sides, and their place in a row."""
 
 _TRANSLATIONS = (
     ("source", "proxySnat", checkpoint.CLIENT_TRANSLATED),
@@ -50,32 +57,53 @@ _KEPT = checkpoint.STATE_BITS & ~(FlowState.UNWRITTEN | FlowState.PREVIOUS | Flo
 _WAY_AT = 2 * ENDPOINT + 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Flows:
-    """Rows of flows as they were written, `(n,)` each, and their keys `(n, KEY_SIZE)`."""
+    """Flows as they were written, `(n,)` each, and their keys `(n, KEY_SIZE)`.
 
-    rows: NDArray[np.void]
+    Their rows are made when they are wanted, a few at a time: all at once they are three times what
+    the store answered.
+    """
+
+    columns: Mapping[str, Column]
+    """The fields in RESTORED, and the columns of `flowvis.checkpoint`; BASES has the bytes
+    themselves, `(n, BASES_BYTES)`."""
     state: NDArray[np.uint64]
     keys: NDArray[np.uint8]
-    numbers: NDArray[np.uint32]
-    """How many records of each were written: of two rows of one connection the later counts."""
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.state)
+
+    @property
+    def numbers(self) -> NDArray[np.uint32]:
+        """How many records of each were written, since the aggregator knows of it."""
+        return np.asarray(self.columns[checkpoint.NUMBER])
+
+    def starts(self, which: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """When those at some positions began, by side `(n, 2)`, in ms; 0 for one that is silent."""
+        return np.stack([self.columns[name][which] for name in checkpoint.STARTS], axis=1)
 
     def take(self, which: NDArray[np.int64]) -> "Flows":
         """Those at some positions."""
-        rows = self.rows.view(WHOLE).take(which).view(ROW)
-        return Flows(rows, self.state[which], self.keys[which], self.numbers[which])
+        columns = {name: column[which] for name, column in self.columns.items()}
+        return Flows(columns, self.state[which], self.keys[which])
 
-
-NONE = Flows(
-    np.zeros(0, dtype=ROW),
-    np.zeros(0, dtype=np.uint64),
-    np.zeros((0, KEY_SIZE), dtype=np.uint8),
-    np.zeros(0, dtype=np.uint32),
-)
-"""Nothing was written."""
+    def rows(self, which: NDArray[np.int64]) -> NDArray[np.void]:
+        """The rows, of type ROW, of those at some positions."""
+        rows = np.zeros(len(which), dtype=ROW)
+        for name in RESTORED:
+            rows[name] = self.columns[name].take(which, axis=0)
+        for names, place in _SIDES:
+            for side, name in enumerate(names):
+                rows[place][:, side] = self.columns[name].take(which)
+        bases = self.columns[checkpoint.BASES].take(which, axis=0).view(np.uint64)
+        for at, (total, reported) in enumerate(_TOTALS):
+            rows[reported] = rows[total] - bases[:, at]
+        rows["flowStartMilliseconds"] = _began(rows["sideStart"])
+        rows["flowEndMilliseconds"] = rows["sideEnd"].max(axis=1, initial=0)
+        rows["intervalStart"] = rows["flowEndMilliseconds"]
+        rows["written"] = self.columns[checkpoint.NUMBER][which]
+        return rows
 
 
 def checkpoints(
@@ -125,56 +153,52 @@ def _bases(rows: NDArray[np.void], at: NDArray[np.int64], strings: Strings) -> N
 
 
 def flows(columns: Mapping[str, Column]) -> Flows:
-    """Make rows of the fields in RESTORED and the columns of `flowvis.checkpoint`.
+    """Make flows of the columns of `Flows`.
 
-    BASES has the bytes themselves, `(n, BASES_BYTES)`. Rows whose key and state
-    contradict each other are left out.
+    Those whose key and state contradict each other are left out.
     """
-    n = len(columns[checkpoint.STATE])
-    rows = np.zeros(n, dtype=ROW)
-    for first in range(0, n, _IN_CACHE):
-        part = slice(first, first + _IN_CACHE)
-        for name in RESTORED:
-            rows[name][part] = columns[name][part]
-    sides = ((checkpoint.STARTS, "sideStart"), (checkpoint.ENDS, "sideEnd"))
-    for names, place in (*sides, (checkpoint.EXPORTERS, "exporters")):
-        for side, name in enumerate(names):
-            rows[place][:, side] = columns[name]
-    bases = np.ascontiguousarray(columns[checkpoint.BASES]).view(np.uint64)
-    for at, (total, reported) in enumerate(_TOTALS):
-        rows[reported] = rows[total] - bases[:, at]
-    starts = rows["sideStart"]
-    known = np.where(starts == 0, starts.max(axis=1, initial=0)[:, None], starts)
-    rows["flowStartMilliseconds"] = known.min(axis=1, initial=(1 << 64) - 1)
-    rows["flowEndMilliseconds"] = rows["sideEnd"].max(axis=1, initial=0)
-    rows["intervalStart"] = rows["flowEndMilliseconds"]
-    rows["written"] = columns[checkpoint.NUMBER]
+    columns = {name: np.ascontiguousarray(columns[name]) for name in _COLUMNS}
     bits = columns[checkpoint.STATE]
     state = bits.astype(np.uint64) & np.uint64(_KEPT)
     state |= np.uint64(FlowState.LIVE | FlowState.WRITTEN)
-    keys = _keys(rows, bits)
+    keys = stored_keys(columns, bits)
     turned = order_endpoints(keys)
     sound = (bits != 0) & (turned == ((state & FlowState.REVERSED) != 0))
     sound &= (state >> FlowState.SIDES & Sides.BOTH) != 0
-    numbers = np.asarray(columns[checkpoint.NUMBER])
-    found = Flows(rows, state, keys, numbers)
+    found = Flows(columns, state, keys)
     return found if sound.all() else found.take(np.flatnonzero(sound))
 
 
-def _keys(rows: NDArray[np.void], bits: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """The keys of rows, their source first."""
+NONE = Flows(
+    {name: np.zeros(0, dtype=(ROW[name].base, ROW[name].shape)) for name in RESTORED}
+    | {name: np.zeros(0, dtype=kind) for name, kind in checkpoint.COLUMNS.items()}
+    | {checkpoint.BASES: np.zeros((0, checkpoint.BASES_BYTES), dtype=np.uint8)},
+    np.zeros(0, dtype=np.uint64),
+    np.zeros((0, KEY_SIZE), dtype=np.uint8),
+)
+"""Nothing was written."""
+
+
+def _began(starts: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The earlier start of those of both sides that there are, 0 where there is none."""
+    known = np.where(starts == 0, starts.max(axis=1, initial=0)[:, None], starts)
+    return np.asarray(known.min(axis=1, initial=(1 << 64) - 1))
+
+
+def stored_keys(columns: Mapping[str, Column], bits: Column) -> NDArray[np.uint8]:
+    """The keys of what is written, their source first; `bits` is the column STATE."""
     endpoints = []
     for side, between, bit in _TRANSLATIONS:
         (address, port), (other, other_port) = _names(side, between)
         translated = (bits & bit) != 0
         endpoints += [
-            np.where(translated[:, None], rows[other], rows[address]),
-            np.where(translated, rows[other_port], rows[port]),
+            np.where(translated[:, None], columns[other], columns[address]),
+            np.where(translated, columns[other_port], columns[port]),
         ]
-    protocol = rows["protocolIdentifier"]
-    flow_id = np.where(np.isin(protocol, ICMP), rows["flowId"], 0).astype(np.uint32)
+    protocol = columns["protocolIdentifier"]
+    flow_id = np.where(np.isin(protocol, ICMP), columns["flowId"], 0).astype(np.uint32)
     way = (bits >> np.uint32(checkpoint.WAY) & 3).astype(np.uint8)
-    tail = np.zeros((len(rows), WAY + GENERATION), dtype=np.uint8)
+    tail = np.zeros((len(bits), WAY + GENERATION), dtype=np.uint8)
     tail[:, 0] = way
     packed: NDArray[np.uint8] = pack_keys(*endpoints, protocol, flow_id, tail)
     return packed
@@ -183,20 +207,28 @@ def _keys(rows: NDArray[np.void], bits: NDArray[np.uint32]) -> NDArray[np.uint8]
 def newest(stored: Flows, wanted: NDArray[np.uint8], most: int) -> NDArray[np.int64]:
     """Return the rows of up to `most` connections of each of the keys that has any.
 
-    One line for each such key, the newest connection first, -1 for what there is not. Of rows of
-    one connection, which are known by the start of a side, the one that was written last counts.
+    One line for each such key, the newest connection first, -1 for what there is not; as wide as
+    the longest, at least 1. Of rows of one connection, which are known by the start of a side, the
+    one that was written last counts: the one with the latest end, then the number, which begins
+    anew when a connection is forgotten.
     """
     index = FlowIndex(KEY_SIZE, max(len(wanted), 1))
     index.upsert(wanted)
     places = index.find(stored.keys)
-    order = np.lexsort((stored.numbers, stored.rows["flowStartMilliseconds"], places))
-    order = order[places[order] >= 0]
-    firsts = np.flatnonzero(np.diff(places[order], prepend=-1))
-    ends = np.append(firsts[1:], len(order))
-    found = np.full((len(firsts), most), -1, dtype=np.int64)
-    found[:, 0] = order[ends - 1] if len(firsts) else ()
-    for at in np.flatnonzero(ends[: len(firsts)] - firsts > 1).tolist():
-        latest = _connections(stored, order[firsts[at] : ends[at]].tolist())[: -most - 1 : -1]
+    asked = np.flatnonzero(places >= 0)
+    rows_of = np.bincount(places[asked], minlength=1)
+    longest = int(rows_of.max())
+    if longest <= 1:  # as after any stop that was short
+        return asked.reshape(-1, 1)
+    began = _began(stored.starts(asked))
+    order = asked[np.lexsort((stored.numbers[asked], began, places[asked]))]
+    counts = rows_of[rows_of > 0]
+    ends = np.cumsum(counts)
+    found = np.full((len(counts), min(most, longest)), -1, dtype=np.int64)
+    found[:, 0] = order[ends - 1]
+    for at in np.flatnonzero(counts > 1).tolist():
+        of_key = order[ends[at] - counts[at] : ends[at]].tolist()
+        latest = _connections(stored, of_key)[: -most - 1 : -1]
         found[at, : len(latest)] = latest
     return found
 
@@ -208,13 +240,19 @@ def _connections(stored: Flows, of_key: list[int]) -> list[int]:
         same = next((at for at, one in enumerate(found) if _is_one(stored, one, row)), None)
         if same is None:
             found.append(row)
-        elif stored.numbers[row] >= stored.numbers[found[same]]:
+        elif _written(stored, row) >= _written(stored, found[same]):
             found[same] = row
     return found
 
 
+def _written(stored: Flows, row: int) -> tuple[int, int]:
+    """By what rows of one connection are in the order in which they were written."""
+    ends = (int(stored.columns[name][row]) for name in checkpoint.ENDS)
+    return max(ends), int(stored.numbers[row])
+
+
 def _is_one(stored: Flows, one: int, other: int) -> bool:
-    starts = [stored.rows["sideStart"][row].tolist() for row in (one, other)]
+    starts = stored.starts(np.array([one, other])).tolist()
     turned = (stored.state[one] ^ stored.state[other]) & FlowState.REVERSED != 0
     pairs = zip(starts[0], starts[1][::-1] if turned else starts[1], strict=True)
     return any(first == second != 0 for first, second in pairs)

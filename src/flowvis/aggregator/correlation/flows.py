@@ -234,17 +234,17 @@ class FlowTable:
         """Make rows of the last connections of each tuple that were written of."""
         found = newest(stored, inquiry.keys, OLDEST + 1)
         fresh = self._live.find_all(stored.keys[found[:, 0]]) < 0
-        more = np.where(found[fresh, 1] >= 0, np.uint64(FlowState.PREVIOUS), np.uint64(0))
-        for number, which in enumerate(found[fresh].T):
-            these = stored.take(which[which >= 0])
-            keys = generation(these.keys, number)
-            state = these.state if number else these.state | more
-            self.stats.restored += len(self._live.restore(keys, these.rows, state, at_ms))
-        for which in found[~fresh]:
-            rows = which[which >= 0]
-            written, state = stored.rows[rows], stored.state[rows]
-            key = stored.keys[rows[0]]
-            self.stats.restored += self._generations.recall(key, written, state, at_ms)
+        for number, column in enumerate(found[fresh].T):
+            which = column[column >= 0]
+            keys = generation(stored.keys[which], number)
+            self.stats.restored += self._live.restore(keys, stored, which, at_ms)
+        several = fresh & (found[:, 1:] >= 0).any(axis=1)
+        slots = self._live.find_all(stored.keys[found[several, 0]])
+        self._live.state[slots[slots >= 0]] |= FlowState.PREVIOUS
+        for line in found[~fresh]:
+            which = line[line >= 0]
+            key = stored.keys[which[0]]
+            self.stats.restored += self._generations.recall(key, stored, which, at_ms)
 
     def _merge(self, batch: Batch, arrivals: Arrivals, now_ms: int) -> None:
         at_ms = self._steady.at(now_ms)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.correlation.checkpoint import Flows
 from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.native.contract.halves import GENERATION
@@ -69,7 +70,7 @@ class Generations:
         return self._older(report, current, previous)
 
     def recall(
-        self, key: NDArray[np.uint8], rows: NDArray[np.void], state: NDArray[np.uint64], at_ms: int
+        self, key: NDArray[np.uint8], stored: Flows, which: NDArray[np.int64], at_ms: int
     ) -> int:
         """Make rows of connections that were written of before the current one; return how many.
 
@@ -81,13 +82,13 @@ class Generations:
         starts = {start for slot in known if slot >= 0 for start in self._starts(slot, Sides.BOTH)}
         numbers = np.arange(PREVIOUS, OLDEST + 1, dtype=np.uint32)
         free = iter(numbers[live.find_all(_numbered(key, numbers)) < 0].tolist())
-        for at in range(len(rows)):
-            if starts.isdisjoint(start for start in rows["sideStart"][at].tolist() if start):
+        for at, began in zip(which.tolist(), stored.starts(which).tolist(), strict=True):
+            if starts.isdisjoint(start for start in began if start):
                 number = next(free, None)
                 if number is None:
                     break
                 place = generation(key, number).reshape(1, -1)
-                made += len(live.restore(place, rows[at : at + 1], state[at : at + 1], at_ms))
+                made += live.restore(place, stored, np.array([at]), at_ms)
         if made:
             live.state[current] |= FlowState.PREVIOUS
         return made

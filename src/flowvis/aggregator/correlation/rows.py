@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.correlation.checkpoint import Flows as Written
 from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW, WHOLE
 from flowvis.batch import SETTLED
 from flowvis.native import FlowIndex
@@ -23,6 +24,7 @@ EVICTED_AT_ONCE = 64  # a full table makes room by this part of it: each search 
 HEADROOM = 8  # this part of a table is kept free, or free to be evicted, from tick to tick
 RELIEVE_MS = 250  # between two looks what is to be written early: each is a scan
 RESERVED = 32  # the last part of it is not for the exporters that fill it
+IN_CACHE = 512  # rows that are made at a time, one column after the other
 SAMPLE = 2048  # rows by which it is judged who fills a table
 
 
@@ -84,13 +86,14 @@ class LiveRows:
     def restore(
         self,
         keys: NDArray[np.uint8],
-        rows: NDArray[np.void],
-        state: NDArray[np.uint64],
+        stored: Written,
+        which: NDArray[np.int64],
         now_ms: int,
-    ) -> NDArray[np.int64]:
-        """Make rows of what was written before, as far as room can be made; return the new slots.
+    ) -> int:
+        """Make rows of what was written before, as far as room can be made; return how many.
 
-        Keys that have a row keep it. New ones are not forgotten before `settle`.
+        Of the flows at some positions, each under its key of `keys`. Keys that have a row keep it.
+        New ones are not forgotten before `settle`.
         """
         lacking = len(keys) - self._free()
         if lacking > 0:
@@ -98,16 +101,20 @@ class LiveRows:
         slots, new = self._index.upsert(keys)
         self._use(slots)
         new &= slots >= 0
-        made = np.asarray(slots[new])
-        self.rows.view(WHOLE)[made] = np.ascontiguousarray(rows).view(WHOLE)[new]
-        self.rows["writtenAt"][made] = now_ms
-        self.state[made] = state[new]
+        made, which = np.asarray(slots[new]), which[new]
+        whole = self.rows.view(WHOLE)
+        for first in range(0, len(made), IN_CACHE):
+            part = slice(first, first + IN_CACHE)
+            rows = stored.rows(which[part])
+            rows["writtenAt"] = now_ms
+            whole[made[part]] = rows.view(WHOLE)
+            self._reporters[made[part]] = rows["exporters"].max(axis=1, initial=0)
+        self.state[made] = stored.state[which]
         self.due[made] = NEVER
         self.seen[made] = now_ms
-        self._reporters[made] = rows["exporters"][new].max(axis=1, initial=0)
         self._restored.append(made)
         self._without_room.append(keys[slots < 0])
-        return made
+        return len(made)
 
     def without_room(self) -> NDArray[np.uint8]:
         """The keys, of whichever connection of theirs, that `restore` found no room for."""

@@ -13,6 +13,7 @@ from flowvis.aggregator.destinations.ipfix import IpfixDestination
 from flowvis.aggregator.destinations.json_lines import JsonDestination
 from flowvis.aggregator.destinations.kind import CERTIFICATES, Kind, Place, Problems
 from flowvis.aggregator.destinations.sending import CollectorDestination
+from flowvis.aggregator.enrichment.uids import with_uids
 from flowvis.delivery.destination import Destination
 from flowvis.fields import AGGREGATED, Field
 from flowvis.ipfix.exporter import PROBE, least_message
@@ -34,7 +35,9 @@ NAMES = frozenset(
         *("egressName", "egressNodeName"),
     }
 )
-"""Fields that `includeK8sNames: false` leaves out; of rules as well, as no UIDs name them."""
+"""Fields that `includeK8sNames: false` leaves out."""
+RULE_NAMES = frozenset(f"{way}NetworkPolicyRuleName" for way in ("ingress", "egress"))
+"""Of these, those that stay where the policy has its UID, which rules have not."""
 MAX_MESSAGE = 65535  # over TCP and TLS there is no other limit than the length field's
 
 
@@ -128,7 +131,10 @@ class FlowCollector:
         key="includeK8sNames",
     )
     include_k8s_uids: bool = option(
-        False, doc="UIDs of Kubernetes objects; true is not supported yet", key="includeK8sUIDs"
+        False,
+        doc="Whether records have the UIDs of Pods, nodes, Services, policies and Egresses, each "
+        "after its name: Antrea's elements 159 to 167, 16 bytes, zeros where there is none",
+        key="includeK8sUIDs",
     )
     max_pending_records: int = option(
         262_144,  # some 700 bytes each: 180 MB
@@ -149,8 +155,6 @@ class FlowCollector:
         if 0 < self.max_ipfix_msg_size < least:
             problem = f"{self.max_ipfix_msg_size}: 0, or {least} (what a template takes) to 65535"
             yield "maxIPFIXMsgSize", problem
-        if self.include_k8s_uids:
-            yield "includeK8sUIDs", "true is not supported yet: leave it false"
 
     @property
     def _protocol(self) -> str:
@@ -159,8 +163,12 @@ class FlowCollector:
     @property
     def fields(self) -> tuple[Field, ...]:
         """The fields that the collector is sent."""
-        fields = understood(AGGREGATED, self.antrea_version)
-        return tuple(each for each in fields if self.include_k8s_names or each.name not in NAMES)
+        fields = with_uids(AGGREGATED) if self.include_k8s_uids else AGGREGATED
+        fields = understood(fields, self.antrea_version)
+        if self.include_k8s_names:
+            return fields
+        without = NAMES - RULE_NAMES if self.include_k8s_uids else NAMES
+        return tuple(field for field in fields if field.name not in without)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 The form is Antrea's: `{"ipfix": {<element>: value, ...}, "@timestamp": "2024-01-31T12:00:00Z"}`, as
 Logstash takes it with its codec json_lines. Elements are those of the IPFIX templates, in their
-order; addresses and texts are strings, all others numbers, times in seconds. `@timestamp` is when
-it was sent. Over UDP a datagram is one line; an object is larger than most paths take, so it may go
-in fragments.
+order; addresses, UUIDs and texts are strings, all others numbers, times in seconds. `@timestamp` is
+when it was sent. Over UDP a datagram is one line; an object is larger than most paths take, so it
+may go in fragments.
 """
 
 import json
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.destinations.sending import CollectorDestination
 from flowvis.aggregator.destinations.texts import each
+from flowvis.aggregator.enrichment.uids import uuid_text
 from flowvis.backlog import UNBOUNDED
 from flowvis.batch import Batch, address_text, is_ipv4, whole_rows
 from flowvis.delivery.queue import Queue
@@ -97,7 +98,7 @@ def json_lines(batch: Batch, fields: Sequence[Field], now_s: int) -> Iterator[by
 def _texts(batch: Batch, field: Field, rows: NDArray[np.int64], version: int) -> list[str]:
     """One field of some records as JSON; what is not in the batch is 0 or empty."""
     if field.name not in batch:
-        unset = {Kind.TEXT: '""', Kind.ADDRESS: f'"{UNSET[version]}"'}
+        unset = {Kind.TEXT: '""', Kind.UUID: '""', Kind.ADDRESS: f'"{UNSET[version]}"'}
         return [unset.get(field.kind, "0")] * len(rows)
     column = batch[field.name][rows]
     if field.kind is Kind.TEXT:
@@ -107,5 +108,9 @@ def _texts(batch: Batch, field: Field, rows: NDArray[np.int64], version: int) ->
         return each(
             whole_rows(column),
             lambda found: (f'"{address_text(one.tobytes()) or unset_text}"' for one in found),
+        )
+    if field.kind is Kind.UUID:
+        return each(
+            whole_rows(column), lambda found: (f'"{uuid_text(one.tobytes())}"' for one in found)
         )
     return list(map(str, column.tolist()))

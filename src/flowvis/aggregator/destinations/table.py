@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from flowvis.aggregator.destinations import clickhouse, flow_collector, flow_log, s3
+from flowvis.aggregator.destinations import clickhouse, flow_collector, flow_log, kafka, s3
 from flowvis.aggregator.destinations.clickhouse import ClickHouse
 from flowvis.aggregator.destinations.flow_collector import (
     FlowCollector,
@@ -11,6 +11,7 @@ from flowvis.aggregator.destinations.flow_collector import (
     repeated_names,
 )
 from flowvis.aggregator.destinations.flow_log import FlowLogger
+from flowvis.aggregator.destinations.kafka import Kafka
 from flowvis.aggregator.destinations.kind import Kind, Problems
 from flowvis.aggregator.destinations.s3 import S3Uploader
 from flowvis.runtime.settings import option, section
@@ -28,7 +29,14 @@ class DestinationSettings:
     )
     click_house: ClickHouse = section(ClickHouse, doc="The store", live=True)
     s3_uploader: S3Uploader = section(S3Uploader, doc="Upload to S3", live=True)
+    kafka: Kafka = section(Kafka, doc="Messages in a topic of Kafka", live=True)
     flow_logger: FlowLogger = section(FlowLogger, doc="Flows in a log file", live=True)
+
+    @property
+    def with_uids(self) -> bool:
+        """Whether anybody is sent the UIDs of Kubernetes objects."""
+        collectors = (self.flow_collector, *self.flow_collectors)
+        return any(each.enable and each.include_k8s_uids for each in collectors)
 
     def check(self) -> Problems:
         """Yield what does not go together among destinations."""
@@ -40,6 +48,7 @@ KINDS: tuple[Kind[Any], ...] = (
     flow_collector.KIND,
     flow_collector.SEVERAL,
     s3.KIND,
+    kafka.KIND,
     flow_log.KIND,
 )
 """In the order of their importance: where none is required, the first enabled one is."""

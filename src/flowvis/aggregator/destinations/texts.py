@@ -1,13 +1,15 @@
 """Columns of a batch as lists of text, which lines of files and messages are made of."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, address_text, whole_rows
 from flowvis.fields import Field, Kind, RuleAction
+
+T = TypeVar("T")
 
 Written = Callable[[str], str]
 """How one text is written: with quotes, or escaped."""
@@ -37,10 +39,10 @@ NAMES: Mapping[str, Mapping[int, str]] = {
 """What people read instead of the numbers of a field; other numbers stay as they are."""
 
 
-def each(column: NDArray[Any], texts: Callable[[NDArray[Any]], Iterable[str]]) -> list[str]:
+def each(column: NDArray[Any], make: Callable[[NDArray[Any]], Iterable[T]]) -> list[T]:
     """Make the texts of what is different in a column, and return them for all of its rows."""
     different, places = np.unique(column, return_inverse=True)
-    made = list(texts(different))
+    made = list(make(different))
     return [made[place] for place in places.tolist()]
 
 

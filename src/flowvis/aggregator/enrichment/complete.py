@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.enrichment.endpoints import Endpoints, times_ms
+from flowvis.aggregator.enrichment.uids import Uids
 from flowvis.batch import Batch, Column, is_unset
 from flowvis.fields import Source, provides
 from flowvis.inventory.index import NONE, Inventory, text_codes
@@ -53,6 +54,9 @@ class Completer:
         self._egresses = egresses
         self._cluster_id = cluster_id
         self._endpoints = Endpoints(inventory)
+        self.with_uids = False
+        """Whether records have the columns of `uids.UIDS`."""
+        self._uids = Uids(inventory, policies, egresses)
 
     def complete(self, batch: Batch) -> None:
         """Fill in what is missing, and labels where they are wanted."""
@@ -60,9 +64,10 @@ class Completer:
         batch["clusterId"] = np.full(len(batch), cluster, dtype=np.uint32)
         times = times_ms(batch)
         pods = {side: self.inventory.pods.find(batch[f"{side}IP"], times) for side in SIDES}
+        named = {}
         self._add_services(batch)
         for side in SIDES:
-            handles = self._name(batch, side, pods[side])
+            handles = named[side] = self._name(batch, side, pods[side])
             kinds, names = self.inventory.pods.workloads(handles, batch.strings)
             batch[f"{side}WorkloadKind"], batch[f"{side}WorkloadName"] = kinds, names
             zones, regions = self.inventory.nodes.topology(batch[f"{side}NodeName"], batch.strings)
@@ -79,6 +84,8 @@ class Completer:
             away = self.inventory.nodes.find(batch["destinationIP"]) == NONE
             leaving = np.where(away, pods["source"], NONE)
             batch.columns.update(self._egresses.find(batch, self.inventory.pods.objects, leaving))
+        if self.with_uids:
+            batch.columns.update(self._uids.of(batch, named))
 
     def _name(self, batch: Batch, side: str, handles: Handles) -> Handles:
         """Name Pods and nodes where the record does not; return the Pods that are named there."""

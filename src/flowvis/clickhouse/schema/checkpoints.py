@@ -4,7 +4,7 @@ As of most numbers, what is stored of a time is how far it is from what the rest
 expect (see `formulas`); only here nobody reads it but we, so the server need not know how.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,11 @@ _ROWS = [
     (checkpoint.BASES, np.dtype(np.uint8), (checkpoint.BASES_BYTES,)),
 ]
 ANSWER = np.dtype([(name, dtype, shape) for name, dtype, shape in _ROWS])
-"""A row of the answer as ClickHouse's RowBinary has it."""
+"""A row of the answer: its columns by name, in their order."""
+_KINDS = [(name, np.dtype((dtype, shape))) for name, dtype, shape in _ROWS]
+
+Answer = Mapping[str, Column]
+"""The columns of ANSWER, each `(n,)` or `(n, width)`."""
 
 CONNECTION = (
     "sourceIPBytes, destinationIPBytes, sourceTransportPort, destinationTransportPort,"
@@ -74,9 +78,21 @@ def residuals(batch: Batch) -> dict[str, Column]:
     return found
 
 
-def restore(answer: NDArray[np.void]) -> dict[str, Column]:
-    """Return the fields and the columns of `flowvis.checkpoint` of an answer's rows."""
-    columns = {name: answer[name] for name in answer.dtype.names or ()}
+def answer(parts: Iterable[Sequence[Column]]) -> Answer:
+    """Return the answer that came in parts, each with all columns in the order of ANSWER."""
+    columns: list[list[Column]] = [[np.zeros(0, kind)] for _, kind in _KINDS]
+    for part in parts:
+        for pieces, column in zip(columns, part, strict=True):
+            pieces.append(column)
+    return {
+        name: np.concatenate(pieces[1:] or pieces, dtype=kind.base, casting="equiv")
+        for (name, kind), pieces in zip(_KINDS, columns, strict=True)
+    }
+
+
+def restore(answer: Answer) -> dict[str, Column]:
+    """Return the fields and the columns of `flowvis.checkpoint` of an answer."""
+    columns = dict(answer)
     for name, expected in _expected(columns):
         columns[name] = np.asarray(answer[RESIDUAL_CHECKPOINTS[name]] + expected)
     return columns
@@ -113,7 +129,11 @@ def _expected(columns: Mapping[str, Column]) -> Iterator[tuple[str, Column]]:
 
 
 def question(layout: TableLayout, wanted: Wanted) -> str:
-    """Ask for the last record of each of the connections, as rows of ANSWER."""
+    """Ask for the last record of each of the connections, as rows of ANSWER.
+
+    The last is the one with the latest end: of a connection that was forgotten meanwhile the
+    records are numbered anew.
+    """
     shown = [*(field.name for field in READ), RATE_INTERVAL]
     defined = definitions(", ".join(name for name in shown if name not in _STORED_AS_BYTES))
     with_ = ", ".join(f"{sql} AS {name}" for name, sql in defined.items())
@@ -122,16 +142,17 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
         RATE_INTERVAL,
         *RESIDUAL_CHECKPOINTS.values(),
         *PLAIN_CHECKPOINTS,
-        f"toFixedString(unhex(toString({checkpoint.BASES})), {checkpoint.BASES_BYTES})",
+        f"CAST(unhex(toString({checkpoint.BASES})) AS FixedString({checkpoint.BASES_BYTES}))",
     ]
-    hashes = ",".join(map(str, wanted.hashes.tolist()))
-    chosen = f"(SELECT arrayJoin(arrayMap(x -> toUInt64(x), splitByChar(',', '{hashes}'))))"
+    hashes = f"unhex('{wanted.hashes.astype('<u8').tobytes().hex()}')"
+    one = f"reinterpretAsUInt64(substring({hashes}, 8 * place + 1, 8))"
+    chosen = f"(SELECT arrayJoin(arrayMap(place -> {one}, range({len(wanted.hashes)}))))"
     return (
         f"WITH {with_} SELECT {', '.join(selected)}"
         f" FROM {layout.database}.{TABLE}"
         f" PREWHERE flowEndSeconds >= toDateTime({wanted.since_s}) AND {checkpoint.STATE} != 0"
         f" AND {_HASH_SQL} IN {chosen}"
-        f" ORDER BY {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
+        f" ORDER BY flowEndSeconds DESC, {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
         f" LIMIT 1 BY {CONNECTION}"
     )
 

@@ -7,11 +7,20 @@ import numpy as np
 from flowvis import checkpoint
 from flowvis.batch import Batch, Column
 from flowvis.clickhouse.schema.checkpoints import residuals
-from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, rate_interval
+from flowvis.clickhouse.schema.formulas import (
+    DERIVED,
+    INSERTED,
+    NODE_INTERVALS,
+    RATE_INTERVAL,
+    node_interval,
+    rate_interval,
+)
 from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
 from flowvis.clickhouse.schema.tables import BATCH_NUMBER, COLUMNS, PLAIN_CHECKPOINTS, WRITER
 from flowvis.fields import Kind
 
+_INTERVAL = "monitoringIntervalStartMilliSeconds"
+_INTERVALS = (RATE_INTERVAL, *NODE_INTERVALS.values())
 _OMITTED = frozenset({RATE_INTERVAL, DERIVED[INSERTED].stored, WRITER, BATCH_NUMBER, "trusted"})
 
 MAX_BATCH_NUMBER = 0xFFFF
@@ -46,10 +55,12 @@ def encode(batch: Batch, batch_id: BatchId) -> Block:
     """Make the block that inserts the records of a batch, which must have every stored field."""
     rows = len(batch)
     operands = _Operands(batch)
-    operands[RATE_INTERVAL] = rate_interval(operands)
+    operands[RATE_INTERVAL] = rate_interval(operands, _lasted(batch))
+    for side, name in NODE_INTERVALS.items():
+        operands[name] = node_interval(operands, side)
     inserted = np.full(rows, batch_id.inserted_s, np.uint64)
     columns: list[Numbers | Codes | Constant] = [
-        Numbers(RATE_INTERVAL, "UInt64", operands[RATE_INTERVAL]),
+        *(Numbers(name, "UInt64", operands[name]) for name in _INTERVALS),
         Numbers(DERIVED[INSERTED].stored, "UInt32", DERIVED[INSERTED].residual(inserted, operands)),
         Constant(WRITER, batch_id.writer.encode(), rows),
         Numbers(BATCH_NUMBER, "UInt16", np.full(rows, batch_id.number, np.uint16)),
@@ -68,6 +79,14 @@ def encode(batch: Batch, batch_id: BatchId) -> Block:
         else:
             columns.append(Numbers(column.name, column.type, batch[name]))
     return Block(columns, rows, batch.strings)
+
+
+def _lasted(batch: Batch) -> Column | None:
+    """How long records lasted, in ms, as far as it is known so exactly."""
+    if checkpoint.STATE not in batch:
+        return None
+    source, destination = (batch[name] for name in checkpoint.ENDS)
+    return np.asarray(np.maximum(source, destination) - batch[_INTERVAL])
 
 
 def _checkpoint(batch: Batch, rate_intervals: Column) -> list[Numbers | Codes | Constant]:

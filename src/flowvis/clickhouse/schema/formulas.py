@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.fields import FIELDS, Field, Merge, Side
 
 RATE_INTERVAL = "rateIntervalMilliseconds"
 """Stored, and of no field: the milliseconds that throughput was computed over."""
+
+NODE_INTERVALS = {
+    Side.SOURCE: "sourceRateIntervalResidual",
+    Side.DESTINATION: "destinationRateIntervalResidual",
+}
+"""The same of the nodes' throughput: by how much theirs are less, 0 in records of
+before."""
 
 INSERTED = "timeInserted"
 BITS_PER_OCTET_MS = 8000  # octets in a millisecond -> bits in a second
@@ -96,6 +104,31 @@ class Derived:
         return f"toDateTime(toUInt32({value.text}))" if self.seconds else str(value.text)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate(Derived):
+    """A throughput, which is nearly always what is predicted: then nothing is divided."""
+
+    operands: Callable[[Operands], tuple[Any, Any]]
+    """Whose quotient is predicted: bits and an interval."""
+
+    def residual(self, values: Column, operands: Operands) -> Column:
+        """Return what to store for the values."""
+        bits, interval = self.operands(operands)
+        rest = np.flatnonzero(~_is_quotient(values, bits, interval))
+        found = np.zeros(len(values), dtype=np.uint64)
+        found[rest] = values[rest] - over(bits[rest], interval[rest])
+        return found
+
+
+def _is_quotient(values: Column, dividend: Column, divisor: Column) -> NDArray[np.bool_]:
+    """Whether values are those of `over`; of large numbers, or 0, this may say no."""
+    small = (values < _LARGE_QUOTIENT) & (divisor < _LARGE_DIVISOR)  # whose product is no number
+    return np.asarray((dividend - values * divisor < divisor) & small)
+
+
+_LARGE_QUOTIENT, _LARGE_DIVISOR = 1 << 40, 1 << 24  # a terabit a second, four hours
+
+
 class SqlNames(dict[str, Sql]):
     """Operands for SQL: each column by its name."""
 
@@ -103,16 +136,53 @@ class SqlNames(dict[str, Sql]):
         return Sql(f"toUInt64({name})")
 
 
-def rate_interval(operands: Operands) -> Column:
+def _directions(side: Side) -> tuple[tuple[str, str], ...]:
+    """The octets of both directions, as a side counted them, and their throughput."""
+    suffix = "" if side is Side.COMMON else f"From{side.value.capitalize()}Node"
+    names = (("octetDeltaCount", "throughput"), ("reverseOctetDeltaCount", "reverseThroughput"))
+    return tuple((counter + suffix, rate + suffix) for counter, rate in names)
+
+
+def rate_interval(operands: Operands, lasted: Column | None = None) -> Column:
     """Return an interval (ms) that explains the throughput of both directions.
+
+    What the record `lasted`, in ms, where that is known and explains it: the end follows from it
+    then.
+    """
+    return _explaining(operands, Side.COMMON, lasted)
+
+
+def node_interval(operands: Operands, side: Side) -> Column:
+    """Return by how much the interval of a node's throughput is less than RATE_INTERVAL.
+
+    Nodes read their counters at moments of their own. One interval explains both directions.
+    """
+    common = operands[RATE_INTERVAL]
+    return np.asarray(common - _explaining(operands, side, common))
+
+
+def _explaining(operands: Operands, side: Side, known: Column | None) -> Column:
+    """Return the `known` interval where it explains the throughput of a side, or one that does.
 
     The busier direction tells it best. Where it is not the very interval that the aggregator used,
     it gives the same throughput.
     """
-    ahead = operands["octetDeltaCount"] >= operands["reverseOctetDeltaCount"]
-    octets = np.where(ahead, operands["octetDeltaCount"], operands["reverseOctetDeltaCount"])
-    rate = np.where(ahead, operands["throughput"], operands["reverseThroughput"])
-    return np.asarray(over(octets * np.uint64(BITS_PER_OCTET_MS), rate))
+    (bits, rate), (reply_bits, reply_rate) = (
+        (operands[counter] * np.uint64(BITS_PER_OCTET_MS), operands[throughput])
+        for counter, throughput in _directions(side)
+    )
+    if known is None:
+        return _of_the_busier(bits, rate, reply_bits, reply_rate)
+    explained = _is_quotient(rate, bits, known) & _is_quotient(reply_rate, reply_bits, known)
+    rest = np.flatnonzero(~explained)
+    found = known.copy()
+    found[rest] = _of_the_busier(bits[rest], rate[rest], reply_bits[rest], reply_rate[rest])
+    return found
+
+
+def _of_the_busier(bits: Column, rate: Column, reply_bits: Column, reply_rate: Column) -> Column:
+    ahead = bits >= reply_bits
+    return np.asarray(over(np.where(ahead, bits, reply_bits), np.where(ahead, rate, reply_rate)))
 
 
 def _derived(field: Field) -> Derived | None:
@@ -156,13 +226,14 @@ def _node_delta(field: Field) -> Derived:
 
 
 def _rate(field: Field) -> Derived:
-    """A rate is what the octets of the same side grew by over the interval."""
-    delta = str(field.counter).replace("Total", "Delta")
-    return Derived(
-        field.name,
-        lambda of: over(of[delta] * BITS_PER_OCTET_MS, of[RATE_INTERVAL]),
-        below=False,
-    )
+    """A rate is what the octets of the same side grew by over the side's interval."""
+    delta, apart = str(field.counter).replace("Total", "Delta"), NODE_INTERVALS.get(field.side)
+
+    def operands(of: Operands) -> tuple[Any, Any]:
+        interval = of[RATE_INTERVAL] - of[apart] if apart else of[RATE_INTERVAL]
+        return of[delta] * BITS_PER_OCTET_MS, interval
+
+    return Rate(field.name, lambda of: over(*operands(of)), below=False, operands=operands)
 
 
 def _node_end(field: Field) -> Derived:

@@ -166,6 +166,11 @@ class BlockReader:
         self._data = data
         self._at = 0
 
+    @property
+    def over(self) -> bool:
+        """Whether all was read."""
+        return self._at == len(self._data)
+
     def shape(self) -> tuple[int, int]:
         """How many columns and rows there are."""
         return self._varint(), self._varint()
@@ -222,6 +227,14 @@ class BlockReader:
             raise MalformedBlock(f"{size} bytes expected, {len(piece)} left")
         self._at += size
         return piece
+
+
+def number_blocks(data: bytes) -> Iterator[list[Column]]:
+    """Yield the columns of each of several blocks that have plain values alone."""
+    reader = BlockReader(data)
+    while not reader.over:
+        columns, rows = reader.shape()
+        yield [reader.numbers(reader.column()[1], rows) for _ in range(columns)]
 
 
 FRAME_BYTES = 1 << 20  # what ClickHouse itself compresses at a time

@@ -369,12 +369,13 @@ def _chosen(batches: Sequence[StoredBatch]) -> str:
 
 def note_sql(layout: TableLayout, roll: Roll, *, done: bool) -> str:
     """Write the INSERT that notes a roll: that it begins, or that it is done."""
-    rows = ", ".join(
-        f"('{roll.rollup.name}', '{roll.name}', '{batch.batch_id.writer}',"
-        f" {batch.batch_id.inserted_s}, {batch.batch_id.number}, {int(done)}, now())"
-        for batch in roll.batches
+    ids = (batch.batch_id for batch in roll.batches)
+    batches = ", ".join(f"('{one.writer}', {one.inserted_s}, {one.number})" for one in ids)
+    return (
+        f"INSERT INTO {layout.database}.{ROLLED}"
+        f" SELECT '{roll.rollup.name}', '{roll.name}', id.1, id.2, id.3, {int(done)}, now()"
+        f" FROM (SELECT arrayJoin([{batches}]) AS id)"
     )
-    return f"INSERT INTO {layout.database}.{ROLLED} VALUES {rows}"
 
 
 SCAN_BATCHES = 50_000

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from flowvis import checkpoint
 from flowvis.clickhouse.schema.features import Features
-from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL
+from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, NODE_INTERVALS, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.fields import BY_NAME, FIELDS, EndReason, Field, Kind, RuleAction
 
@@ -40,7 +40,17 @@ TYPES = {
 # Measured on an hour of records of a cluster, see docs/clickhouse.md.
 _ZSTD = "ZSTD(1)"
 _CODECS = {"UInt64": f"T64, {_ZSTD}"}
-_CODEC_OF = {"flowEndSeconds": f"Delta, {_ZSTD}", DERIVED[INSERTED].stored: f"T64, {_ZSTD}"}
+_BITS = f"T64('bit'), {_ZSTD}"  # of numbers whose low bits are alike, or are not at all
+_CODEC_OF = {
+    "flowEndSeconds": f"Delta, {_ZSTD}",
+    DERIVED[INSERTED].stored: f"T64, {_ZSTD}",
+    DERIVED["monitoringIntervalStartMilliSeconds"].stored: _BITS,
+    "firstRecord": f"T64, {_ZSTD}",
+    "recordNumberResidual": _BITS,
+    "sourceEndMillisecondsResidual": _BITS,
+    "destinationEndMillisecondsResidual": _BITS,
+    "flowState": f"T64, {_ZSTD}",
+}
 
 WRITER = "writer"
 BATCH_NUMBER = "batchNumber"
@@ -202,6 +212,7 @@ _WIDTHS = {8: "UInt64", 4: "UInt32"}
 COLUMNS: tuple[StoredColumn, ...] = (
     *(_stored(field) for field in FIELDS if field.stored),
     StoredColumn(RATE_INTERVAL, "UInt64", ""),
+    *(StoredColumn(name, "UInt64", "") for name in NODE_INTERVALS.values()),
     StoredColumn(DERIVED[INSERTED].stored, "UInt32", INSERTED),
     StoredColumn(WRITER, TYPES[Kind.TEXT], ""),
     StoredColumn(BATCH_NUMBER, "UInt16", ""),

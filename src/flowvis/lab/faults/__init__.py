@@ -3,7 +3,16 @@
 One module for each kind of thing that fails; the table below is all of them.
 """
 
-from flowvis.lab.faults import daemons, kubernetes, links, resources, stores
+from flowvis.lab.faults import (
+    crowds,
+    daemons,
+    kernel,
+    kubernetes,
+    links,
+    resources,
+    spools,
+    stores,
+)
 from flowvis.lab.faults.fault import Fault
 
 # A table reads best as one.
@@ -20,10 +29,15 @@ FAULTS = {
     "secret": Fault("the Secret with the exporters' certificate is deleted",
                     kubernetes.delete_secret, 0.3),
     "ca": Fault("the CA and all that it signed are deleted", kubernetes.replace_ca, 0.3),
+    "certificate-expired": Fault("the certificate of a node's exporter ends, and is replaced later",
+                                 kubernetes.expire_certificate, 0.2, by_sums=True),
     "flood": Fault("10,000 packets a second that a policy denies"),
     **daemons.FAULTS,
     **links.FAULTS,
+    **kernel.FAULTS,
     **stores.FAULTS,
     **resources.FAULTS,
+    **spools.FAULTS,
+    **crowds.FAULTS,
 }
 # fmt: on

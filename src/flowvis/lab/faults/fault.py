@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from flowvis.errors import SystemRefused
@@ -19,6 +21,7 @@ Action = Callable[["Lab"], Awaitable[None]]
 
 AWAY = 0.25  # of the run: back before Pods come and go
 LOOK_S = 0.2
+DAMAGE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,17 @@ async def again_and_again(
     while loop.time() < over:
         yield
         await asyncio.sleep(lab.random.uniform(*pause_s))
+
+
+def damage(path: Path, random: Random) -> bool:
+    """Write over a part of a file; return whether it is large enough for that."""
+    size = path.stat().st_size
+    if size <= DAMAGE_BYTES:
+        return False
+    with path.open("r+b") as file:
+        file.seek(random.randrange(size - DAMAGE_BYTES))
+        file.write(random.randbytes(DAMAGE_BYTES))
+    return True
 
 
 async def until(

@@ -1,16 +1,21 @@
 """Faults of the API server, and of the objects that the daemons need of it."""
 
+import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flowvis.aggregator.certificates.authority import KEY
+from flowvis.aggregator.certificates.authority import CERTIFICATE, CLIENT_NAME, KEY
 from flowvis.lab.apiserver import CORE, OPTIONAL
 from flowvis.lab.configuration import NAMES
 from flowvis.lab.faults.fault import pass_while_away, until
+from flowvis.lab.plan import NODE_1
+from flowvis.transport.certificates import issue_client
 
 if TYPE_CHECKING:
     from flowvis.lab.session import Lab
 
 RESTORED_S = 15.0  # the aggregator looks each second
+ENDS_S = 2.0  # a session that began before goes on for its age, some seconds
 RENEWED_S = 30.0  # sessions last for seconds; a new one may need several attempts
 
 
@@ -48,6 +53,31 @@ async def replace_ca(lab: "Lab") -> None:
     await _renewed(lab, before, "the CA")
     lab.cluster.mount()
     await _reconnected(lab)
+
+
+async def expire_certificate(lab: "Lab") -> None:
+    """Mount a certificate that is about to end, then the right one when it has locked out a node.
+
+    The Secret's own is never let end: the aggregator replaces it months before.
+    """
+    signing = lab.cluster.authority()
+    ending = issue_client(signing, CLIENT_NAME, validity=timedelta(seconds=ENDS_S))
+    lab.cluster.mount({CERTIFICATE: ending.certificate_pem(), KEY: ending.key_pem()})
+    await asyncio.sleep(ENDS_S)
+    hosts = [address if ":" not in address else f"[{address}]" for address in NODE_1.addresses]
+
+    async def locked_out() -> bool:
+        peers = [peer.partition("@")[2].rpartition(":")[0] for peer in await lab.sessions()]
+        return not any(host in hosts for host in peers)
+
+    await until(locked_out, RENEWED_S, lab.aggregator, "takes an expired certificate")
+    await pass_while_away(lab)
+    lab.cluster.mount()
+
+    async def back() -> bool:
+        return not await locked_out()
+
+    await until(back, RENEWED_S, lab.aggregator, "has no session with what replaced it")
 
 
 async def _renewed(lab: "Lab", before: dict[str, bytes], what: str) -> None:

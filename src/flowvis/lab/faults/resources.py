@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flowvis.errors import SystemRefused
 from flowvis.exporter.settings import StateSettings
 from flowvis.lab.configuration import ROOM
-from flowvis.lab.faults.fault import Fault, again_and_again
+from flowvis.lab.faults.fault import Fault, again_and_again, damage
 
 if TYPE_CHECKING:
     from flowvis.lab.session import Lab
@@ -22,7 +22,6 @@ DURING = (0.2, 0.8)
 STEPS_S = (-90, 600)  # less than certificates are valid before they are issued
 STEP_EVERY_S = (1.0, 3.0)
 AWAY_S = 1.0
-DAMAGE_BYTES = 64
 
 
 def set_clocks(lab: "Lab") -> None:
@@ -55,10 +54,8 @@ async def corrupt(lab: "Lab") -> None:
     for exporter in lab.exporters:
         await lab.kill(exporter)
     for path in sorted(StateSettings().directory.rglob("*")):
-        if path.is_file() and (size := path.stat().st_size) > DAMAGE_BYTES:
-            with path.open("r+b") as file:
-                file.seek(lab.random.randrange(size - DAMAGE_BYTES))
-                file.write(lab.random.randbytes(DAMAGE_BYTES))
+        if path.is_file():
+            damage(path, lab.random)
     await asyncio.sleep(AWAY_S)
     for exporter in lab.exporters:
         await exporter.start()

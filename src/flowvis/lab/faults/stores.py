@@ -1,8 +1,19 @@
 """Faults of the store, a ClickHouse server: it goes away, stands still, refuses, or is full."""
 
+import asyncio
 import signal
 from typing import TYPE_CHECKING
 
+from clickhouse_driver import Client
+
+from flowvis import checkpoint
+from flowvis.clickhouse.schema.tables import (
+    PLAIN_CHECKPOINTS,
+    RESIDUAL_CHECKPOINTS,
+    TABLE,
+    VERSIONS,
+)
+from flowvis.errors import SystemRefused
 from flowvis.lab.faults.fault import Action, Fault, again_and_again, pass_while_away
 from flowvis.lab.relay import PLAIN, Behaviour
 
@@ -75,6 +86,37 @@ async def flap(lab: "Lab") -> None:
     _relay(lab, PLAIN)
 
 
+async def make_older(lab: "Lab") -> None:
+    """Stop it, and start it with tables that lack what the last releases brought.
+
+    As from a backup of such a one. Only who is beside it can reach it meanwhile.
+    """
+    _relay(lab, Behaviour(refuses=True))
+    if lab.links.store is not None:
+        lab.links.store.cut()
+    await lab.store.stop()
+    await lab.store.start()
+    await asyncio.to_thread(_take_away, lab.store.port)
+    await pass_while_away(lab)
+    _relay(lab, PLAIN)
+
+
+def _take_away(port: int) -> None:
+    """Take from the table what makes a record a checkpoint, and what the database knows of it."""
+    with Client("127.0.0.1", port) as client:
+        present = client.execute(
+            "SELECT name FROM system.columns WHERE database = 'default' AND table = %(table)s",
+            {"table": TABLE},
+        )
+        newer = {*RESIDUAL_CHECKPOINTS.values(), *PLAIN_CHECKPOINTS, checkpoint.BASES}
+        found = [name for (name,) in present if name in newer]
+        if not found:
+            raise SystemRefused(f"{TABLE} has none of the columns that make a checkpoint")
+        for name in found:
+            client.execute(f"ALTER TABLE {TABLE} DROP COLUMN {name}")
+        client.execute(f"TRUNCATE TABLE {VERSIONS}")
+
+
 def _relay(lab: "Lab", behaviour: Behaviour) -> None:
     if lab.links.store is not None:
         lab.links.store.behaviour = behaviour
@@ -97,6 +139,7 @@ FAULTS = {
                               limiting("<readonly>1</readonly>")),
     "store-errors": _fault("ClickHouse fails half-way through what it is asked",
                            limiting("<max_memory_usage>100000</max_memory_usage>")),
+    "store-older": _fault("ClickHouse comes back with the tables of an older release", make_older),
     "store-full": _fault("the disk of ClickHouse is full for a quarter of the run", fill),
 }
 # fmt: on

@@ -1,0 +1,76 @@
+"""Faults of what an aggregator keeps on disk while its store is away: a full disk, and damage."""
+
+import asyncio
+import subprocess
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flowvis.errors import SystemRefused
+from flowvis.lab.configuration import ROOM
+from flowvis.lab.faults.fault import AWAY, Fault, damage, until
+
+if TYPE_CHECKING:
+    from flowvis.lab.session import Lab
+
+SPOOL = ROOM / "spool"
+DISK_KB = 16
+"""Of a file system for it alone: room for some batches, each of which takes a page at least."""
+AGGREGATOR: Mapping[str, Any] = {
+    "clickHouse": {"spool": {"directory": str(SPOOL / "batches"), "after": "0s"}}
+}
+FILLED_S = 30.0
+FULL = "No space left on device"
+
+
+def make(_: "Lab") -> None:
+    """Have a small disk for it."""
+    SPOOL.mkdir()
+    options = f"size={DISK_KB}k,mode=0700"
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "flowvis-lab", str(SPOOL)],
+        check=True,
+    )
+
+
+async def fill(lab: "Lab") -> None:
+    """Let the store be away until the spool's disk has been full for a while."""
+
+    async def full() -> bool:
+        return await asyncio.to_thread(lab.aggregator.has_logged, FULL)
+
+    await lab.store.stop()
+    await asyncio.sleep(AWAY * lab.duration_s)
+    await until(full, FILLED_S, lab.aggregator, "has not filled its spool's disk")
+    await lab.store.start()
+
+
+async def corrupt(lab: "Lab") -> None:
+    """Kill the aggregator with a spool of several files, and damage one of them."""
+
+    async def filled() -> bool:
+        return len(_batches()) > 1
+
+    await lab.store.stop()
+    await until(filled, FILLED_S, lab.aggregator, "has not spooled")
+    await lab.kill(lab.aggregator)
+    if not damage(lab.random.choice(_batches()), lab.random):
+        raise SystemRefused("no file of the spool is large enough to be damaged")
+    lab.aggregator.spawn()
+    await lab.store.start()
+    await lab.aggregator.ready()
+
+
+def _batches() -> list[Any]:
+    return sorted((SPOOL / "batches").glob("*.batch"))
+
+
+# A table reads best as one.
+# fmt: off
+FAULTS = {
+    "spool-full": Fault("ClickHouse is away until the disk under the spool is full", fill, 0.3,
+                        by_sums=True, server=True, prepare=make, aggregator=AGGREGATOR),
+    "spool-corrupt": Fault("the aggregator is killed, and a file of its spool is damaged", corrupt,
+                           0.3, by_sums=True, splits=True, server=True, prepare=make,
+                           aggregator=AGGREGATOR),
+}
+# fmt: on

@@ -1,0 +1,63 @@
+"""A directory that one process has for itself, and files that grow by what is whole."""
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+class OwnDirectory:
+    """A directory with a lock in it, which ends with the process that has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether it is ours."""
+        return self._lock is not None
+
+    def take(self) -> None:
+        """Make it ours; BlockingIOError where another process has it, OSError else."""
+        if self._lock is not None:
+            return
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise
+        self._lock = lock
+
+    def leave(self) -> None:
+        """Let go of it; may be called again."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def flush_names(self) -> None:
+        """Have the directory itself on disk: a file's own flush does not bring its name there."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def append_whole(descriptor: int, size: int, data: bytes | memoryview) -> None:
+    """Append to a file of `size` bytes all of the data or, with OSError, nothing.
+
+    A write is the kernel's at once: only the end of the machine loses it.
+    """
+    written = 0
+    try:
+        written = os.write(descriptor, data)
+    finally:
+        if written < len(data):
+            with suppress(OSError):
+                os.ftruncate(descriptor, size)
+    if written < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,197 @@
+"""What is under way becomes a checkpoint when it is delivered, and not before."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowvis import checkpoint
+from flowvis.aggregator.checkpoint_files import CheckpointFiles
+from flowvis.aggregator.checkpoints import Checkpoints
+from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.kept import KEPT, kept, last_written
+from flowvis.aggregator.correlation.parked import Inquiry
+from flowvis.aggregator.under_way import UnderWay
+from flowvis.backlog import UNBOUNDED
+from flowvis.batch import SETTLED, Batch
+from flowvis.delivery.queued import QueuedDestination
+from flowvis.native.contract.halves import KEY_SIZE
+from flowvis.runtime.ledger import Stage
+from waiting import until
+
+from .exported import INTRA_NODE, START_MS, exported
+
+NOW_S = START_MS // 1000
+
+
+def written(*ports: int, cycle: int = 1) -> tuple[Batch, Any]:
+    """What a flow table writes of connections, and their keys."""
+    table = FlowTable(max_flows=64)
+    rows: list[Any] = [INTRA_NODE | {"sourceTransportPort": port} for port in ports]
+    table.add(exported(table.strings, *rows), START_MS, cycle)
+    keys = table._live.keys(np.arange(len(ports)))
+    return table.flush(START_MS, None), keys
+
+
+class Way:
+    """Records under way to a destination, with a directory for checkpoints."""
+
+    def __init__(self, path: Path, *, max_bytes: int = UNBOUNDED) -> None:
+        self.stored = False
+        self.destination = QueuedDestination("one", Stage("one"), capacity=1000)
+        self.under_way = UnderWay(max_bytes)
+        self.checkpoints = Checkpoints(
+            CheckpointFiles(path, 1 << 22),
+            self.under_way,
+            lambda: self.stored,
+            lambda: self.destination.mark,
+            look_s=0.05,
+            wait_s=0.1,
+        )
+        self.under_way.keeper = self.checkpoints
+
+    def put(self, batch: Batch) -> None:
+        self.under_way.put(batch)
+        self.destination.put(batch)
+
+    def deliver(self) -> None:
+        taken = self.destination.queue.take()
+        assert taken is not None
+        self.destination.queue.sent(len(taken))
+
+    async def ports(self, keys: Any, since_s: int = 0) -> list[int]:
+        """Of the connections of which something was written."""
+        await self.checkpoints.ready()
+        found = await self.checkpoints.last_written(Inquiry(keys, since_s))
+        return sorted(found.columns["sourceTransportPort"].tolist())
+
+    @property
+    def rows(self) -> int:
+        return self.checkpoints.stats.rows
+
+
+async def test_what_is_delivered_is_kept_for_the_next_one(tmp_path: Path) -> None:
+    way = Way(tmp_path)
+    await way.checkpoints.start()
+    batch, keys = written(1, 2, cycle=5)
+    way.put(batch)
+    assert way.under_way.mark == 5
+    assert await way.ports(keys) == [1, 2], "of what is under way itself"
+    way.under_way.settle(way.destination.mark)
+    assert (way.rows, way.under_way.mark) == (0, 5)
+    way.deliver()
+    await until(lambda: way.rows == 2)
+    assert way.under_way.mark == SETTLED
+    await way.checkpoints.stop()
+    other = Way(tmp_path)
+    await other.checkpoints.start()
+    assert await other.ports(keys) == [1, 2]
+    assert await other.ports(keys, NOW_S + 3600) == []
+    assert await other.ports(np.zeros((1, KEY_SIZE), np.uint8)) == []
+    await other.checkpoints.stop()
+
+
+async def test_what_a_stop_gives_up_is_not_kept(tmp_path: Path) -> None:
+    way = Way(tmp_path)
+    await way.checkpoints.start()
+    first, keys = written(1)
+    second, others = written(2)
+    way.put(first)
+    way.put(second)
+    way.deliver()
+    way.destination.abandon()
+    await way.checkpoints.stop()
+    other = Way(tmp_path)
+    await other.checkpoints.start()
+    assert await other.ports(np.concatenate([keys, others])) == [1]
+    await other.checkpoints.stop()
+
+
+async def test_what_cannot_be_written_holds_acknowledgements_within_its_bound(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    way = Way(tmp_path / "file" / "kept", max_bytes=3 * KEPT.itemsize)
+    await way.checkpoints.start()
+    assert "Not a directory" in way.checkpoints.problem
+    first, keys = written(1, 2, cycle=5)
+    way.put(first)
+    way.deliver()
+    way.under_way.settle(way.destination.mark)
+    assert way.under_way.mark == 5
+    way.put(written(3, 4, cycle=6)[0])
+    way.deliver()
+    way.under_way.settle(way.destination.mark)
+    assert (way.under_way.mark, way.under_way.unkept) == (5, 2)
+    assert await way.ports(keys) == []
+    (tmp_path / "file").unlink()
+    await until(lambda: way.rows == 2)
+    assert way.under_way.mark == SETTLED
+    assert way.checkpoints.problem == ""
+    await way.checkpoints.stop()
+
+
+async def test_who_comes_while_another_has_the_directory_waits(tmp_path: Path) -> None:
+    way, other = Way(tmp_path), Way(tmp_path)
+    await way.checkpoints.start()
+    await other.checkpoints.start()
+    assert "another process" in other.checkpoints.problem
+    batch, keys = written(1)
+    way.put(batch)
+    way.deliver()
+    await way.checkpoints.stop()
+    await until(lambda: not other.checkpoints.problem)
+    assert await other.ports(keys) == [1]
+    await other.checkpoints.stop()
+
+
+async def test_a_store_is_the_checkpoint_where_there_is_one(tmp_path: Path) -> None:
+    way = Way(tmp_path)
+    await way.checkpoints.start()
+    way.put(written(1)[0])
+    way.deliver()
+    await until(lambda: way.rows == 1)
+    way.stored = True
+    way.put(written(2)[0])
+    way.deliver()
+    way.under_way.settle(way.destination.mark)
+    await until(lambda: way.rows == 0)
+    assert not list(tmp_path.glob("*.checkpoints"))  # noqa: ASYNC240
+    await way.checkpoints.stop()
+
+
+async def test_superseded_rows_are_left_out_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowvis.aggregator.checkpoint_files.SPARE_ROWS", 8)
+    way = Way(tmp_path)
+    await way.checkpoints.start()
+    way.checkpoints._clock = lambda: START_MS
+    for _ in range(5):
+        batch, keys = written(1, 2)
+        way.put(batch)
+        way.deliver()
+        way.under_way.settle(way.destination.mark)
+    await until(lambda: way.checkpoints.stats.merged)
+    await until(lambda: way.rows == 2)
+    assert await way.ports(keys) == [1, 2]
+    await way.checkpoints.stop()
+
+
+def test_counters_that_began_anew_are_restored() -> None:
+    table = FlowTable(max_flows=4)
+    way = INTRA_NODE | {"flowStartMilliseconds": START_MS}
+    for end, total in ((1000, 500), (2000, 20)):
+        row = way | {"flowEndMilliseconds": START_MS + end, "octetTotalCount": total}
+        table.add(exported(table.strings, row), START_MS + end)
+    batch = table.flush(START_MS + 3000, None)
+    assert batch[checkpoint.BASES].any()
+    restored = last_written(kept(batch)).rows(np.array([0]))
+    live = table._live.rows[:1]
+    for name in ("sideEnd", "sideStart", "exporters", "octetTotalCount"):
+        assert restored[name].tolist() == live[name].tolist()
+    reported = [name for name in live.dtype.names or () if "/" in name]
+    assert "octetTotalCount/source" in reported
+    for name in reported:
+        assert restored[name].tolist() == live[name].tolist(), name

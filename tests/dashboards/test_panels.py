@@ -1,0 +1,196 @@
+"""Every panel's query on a real engine, and what it finds against the question layer's answer."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tools.dashboards.chosen import ALL_WRITTEN, CHOICES, NOTHING
+from tools.dashboards.looked import ALL, Looked, Value
+from tools.dashboards.page import Page
+from tools.dashboards.pages import PAGES
+from tools.dashboards.panels import Panel
+from tools.dashboards.queries import OTHERS, Ranked, Records, Series, Totals
+
+from aggregator.records import records
+from clickhouse.asking import carry_out
+from clickhouse.samples import STORED
+from flowvis.clickhouse.rollups import Roller
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.tables import BOOKS
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.filters import parse
+from flowvis.filters.sql import condition
+from flowvis.questions.table import TableQuestion
+
+from .traffic import connections
+
+pytestmark = pytest.mark.clickhouse
+
+NOW_S = int(time.time())
+DATABASE = "dashboards"
+EVERYTHING: dict[str, Value] = {
+    **{name: [ALL] for name in CHOICES}, "exclude": [NOTHING], "level": "workload", "rows": "1000",
+}  # fmt: skip
+CHOSEN: dict[str, Value] = {
+    "cluster": ["c0"], "exclude": ["kube-system"], "namespace": ["shop"],
+    "workload": ["shop/cart", "shop/none"], "node": ["n1"], "service": ["shop/web:http"],
+    "policy": ["shop/allow-web", "baseline"], "level": "pod", "rows": "10",
+}  # fmt: skip
+ALL_VALUES = dict.fromkeys(CHOICES, ALL_WRITTEN)
+SPANS = {
+    "records": (NOW_S - 3000, NOW_S - 17, 60),
+    "minutes": (NOW_S - 5 * 3600 - 617, NOW_S - 11, 120),
+    # Of records that are older than some hours, only whole minutes are sure to be there.
+    "hours": ((NOW_S - 30 * 3600 - 1234) // 60 * 60, NOW_S - 61, 300),
+}
+"""Ranges, and what interval Grafana would choose: each makes the most of one table."""
+LOOKS = {
+    f"{span}, {what}": Looked(*SPANS[span], values, ALL_VALUES)
+    for span, what, values in (
+        ("hours", "everything", EVERYTHING),
+        ("minutes", "some", CHOSEN),
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Records of 32 hours, until now, and their roll-ups."""
+    directory = tmp_path_factory.mktemp("dashboards") / "store"
+    settings = StoreSettings(
+        f"embedded://{directory}", database=DATABASE, ttl_s=0, minutes_ttl_s=0, hours_ttl_s=0
+    )
+    store = open_store(settings)
+    store.migrate()
+    rows = [
+        *connections(700, 1, NOW_S - 32 * 3600, NOW_S - 6 * 3600),
+        *connections(500, 2, NOW_S - 6 * 3600, NOW_S),
+    ]
+    store.insert(records(*rows, fields=STORED), BatchId("test", NOW_S, 0))
+    asyncio.run(Roller(store, "test").look(everything=True))
+    execute: Any = store._execute  # type: ignore[attr-defined]
+    _write_books(execute)
+    yield store
+    store.close()
+
+
+def _write_books(execute: Any) -> None:
+    """Two minutes of books: something dropped, something lost, a node that was silent."""
+    end = NOW_S - 600
+    entries = [
+        ("collector", "", "received", "", 100), ("collector", "", "sent", "", 100),
+        ("clickhouse", "", "received", "", 100), ("clickhouse", "", "dropped", "queue-full", 7),
+        ("correlator", "", "dropped", "no-growth", 3),
+        ("exporter", "n1", "received", "", 60), ("exporter", "n1", "lost", "", 5),
+        ("exporter", "n2", "received", "", 40), ("exporter", "n2", "silent", "", 30),
+    ]  # fmt: skip
+    rows = ", ".join(
+        f"({moment}, 60, '{stage}', '{node}', '{what}', '{reason}', {records}, 'w')"
+        for moment in (end, end + 60)
+        for stage, node, what, reason, records in entries
+    )
+    execute(
+        f"INSERT INTO {DATABASE}.{BOOKS}"
+        f" (time, seconds, stage, node, what, reason, records, writer) VALUES {rows}"
+    )
+
+
+def found(store: Store, sql: str, look: Looked) -> list[dict[str, Any]]:
+    """Ask as Grafana does."""
+    answer = store.query(look.sql(sql))
+    return [dict(zip(answer.names, row, strict=True)) for row in answer.rows]
+
+
+def asked(
+    store: Store, look: Looked, about: Records, measure: str, *, by: str = "", interval: str = ""
+) -> dict[str, Any]:
+    """Ask the question layer the same, of the range to the second."""
+    chosen = condition(parse(look.replaced(about.written)))
+    parameters = {
+        "from": str(look.from_s * 1000), "to": str(look.to_s * 1000), "limit": "1000",
+        "measure": measure, "by": look.replaced(by), "interval": interval,
+    }  # fmt: skip
+    return carry_out(store, TableQuestion.parse(parameters, chosen, NOW_S * 1000).plan())
+
+
+def is_pod(name: str) -> bool:
+    """Whether a label is not of what the questions call otherwise."""
+    return name not in {OTHERS, "outside", "unknown"} and not name.startswith("node ")
+
+
+def compare(store: Store, panel: Panel, look: Looked) -> None:
+    """Hold that a panel shows what the question layer finds."""
+    asks = getattr(panel, "asks", None)
+    if isinstance(asks, Totals):
+        ((title, value),) = found(store, asks.sql, look)[0].items()
+        (column,) = asks.columns
+        assert title == column.title
+        (total,) = asked(store, look, asks.records, column.measure)["total"]
+        per_second = column.per_second / (look.to_s - look.from_s) if column.per_second else 1
+        assert value == pytest.approx(total * per_second)
+    elif isinstance(asks, Ranked) and not asks.records.raw:
+        _compare_ranked(store, asks, look)
+    elif isinstance(asks, Series):
+        _compare_series(store, asks, look)
+
+
+def _compare_ranked(store: Store, asks: Ranked, look: Looked) -> None:
+    rows = found(store, asks.sql, look)
+    names, titles = _dimensions(asks.labels), [column.title for column in asks.columns]
+    measures = ",".join(column.measure for column in asks.columns)
+    answer = asked(store, look, asks.records, measures, by=names)
+    if asks.others or len(rows) < asks.limit:
+        assert sum(row[titles[0]] for row in rows) == pytest.approx(answer["total"][0])
+    if not names:
+        return
+    width = len(asks.labels)
+    known = {tuple(map(str, row[:width])): row[width:] for row in answer["rows"]}
+    for row in rows:
+        called = tuple(str(row[label.title]) for label in asks.labels)
+        if all(map(is_pod, called)):
+            assert [row[title] for title in titles] == pytest.approx(known[called]), called
+
+
+def _compare_series(store: Store, asks: Series, look: Looked) -> None:
+    rows = found(store, asks.sql, look)
+    step = 3600 if look.to_s - look.from_s >= 12 * 3600 else look.interval_s
+    measure, name = asks.column.measure, _dimensions([asks.label] if asks.label else [])
+    answer = asked(store, look, asks.records, measure, by=name, interval=f"{step}s")
+    given: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        given[row["series"]][row["time"]] = row["Value"]
+    factor = asks.column.per_second / step if asks.column.per_second else 1
+    if not rows:
+        assert not any(answer["totalSeries"][0])
+        return
+    moments = sorted({row["time"] for row in rows})
+    assert len(moments) == len(answer["times"])
+    inner = slice(1, -1)  # the first and the last have fewer seconds
+    summed = [sum(series[moment] for series in given.values()) for moment in moments]
+    assert summed[inner] == pytest.approx([n * factor for n in answer["totalSeries"][0]][inner])
+    if not name:
+        return
+    for row, (series,) in zip(answer["rows"], answer["series"], strict=True):
+        called = str(row[0])
+        if called in given and is_pod(called):
+            shown = [given[called][moment] for moment in moments]
+            assert shown[inner] == pytest.approx([n * factor for n in series][inner]), called
+
+
+def _dimensions(labels: Any) -> str:
+    names = [label.dimension for label in labels]
+    return ",".join(names) if all(names) else ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_panels_show_what_the_questions_find(store: Store, page: Page, look: str) -> None:
+    for panel in page.panels:
+        compare(store, panel, LOOKS[look])
+        for _, sql, _ in panel.queries():
+            if not isinstance(getattr(panel, "asks", None), Totals | Ranked | Series):
+                found(store, sql, LOOKS[look])

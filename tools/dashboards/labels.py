@@ -1,0 +1,89 @@
+"""What rows and series are called: SQL over the columns of records and roll-ups.
+
+A label is a dimension of the questions, or made of several: an end of a connection is called by its
+Pod or workload, else by what it is.
+"""
+
+from dataclasses import dataclass, replace
+
+from flowvis.clickhouse.schema.rollups import NETWORK_BITS, network_sql
+from flowvis.clickhouse.schema.tables import stored_columns
+from flowvis.fields import FlowType
+from flowvis.questions.dimensions import Part, dimension
+
+LEVELS = {"pod": "Pod", "workload": "Workload", "namespace": "Namespace"}
+"""What the ends of connections are called by: the values of the variable `level`."""
+LEVEL = "level"
+SIDES = {"source": "src", "destination": "dst"}
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A name of rows, columns or series."""
+
+    title: str
+    sql: str
+    parts: tuple[Part, ...]
+    """What rows are grouped by for it."""
+    dimension: str = ""
+    """That has the same values for Pods; "" where the questions have none."""
+
+
+def label(title: str, name: str) -> Label:
+    """Return a dimension, by its name in filters and questions."""
+    found = dimension("by", name)
+    return Label(title, found.sql, found.parts, name)
+
+
+def made(title: str, sql: str, *parts: Part) -> Label:
+    """Return an expression of one's own."""
+    given = {part.column for part in parts}
+    rest = (Part(column) for column in stored_columns(sql) if column not in given)
+    return Label(title, sql, (*parts, *rest))
+
+
+def end(title: str, side: str) -> Label:
+    """Return what an end (source, destination) is called, as the variable `level` says."""
+    chosen = f"'${{{LEVEL}}}'"
+    namespace, pod, workload, node = (
+        f"{side}{what}" for what in ("PodNamespace", "PodName", "WorkloadName", "NodeName")
+    )
+    name = f"if({chosen} = 'pod' OR {workload} = '', {pod}, {workload})"
+    whole = f"if({chosen} = 'namespace', {namespace}, concat({namespace}, '/', {name}))"
+    called = made(
+        title,
+        f"multiIf({namespace} != '', {whole}, {outside(side)}, 'outside',"
+        f" {node} != '', concat('node ', {node}), 'unknown')",
+        Part(namespace),
+        Part(workload, f"{chosen} = 'workload'"),
+        Part(pod, f"{chosen} = 'pod' OR ({chosen} = 'workload' AND {workload} = '')"),
+        Part("flowType", f"{namespace} = ''"),
+        Part(node, f"{namespace} = ''"),
+    )
+    return replace(called, dimension=f"{SIDES[side]}.${{{LEVEL}}}")
+
+
+def outside(side: str) -> str:
+    """Return the condition that an end is outside of the cluster."""
+    outer = FlowType.FROM_EXTERNAL if side == "source" else FlowType.TO_EXTERNAL
+    return f"flowType = {outer}"
+
+
+def together(title: str, left: Label, right: Label, between: str = " → ") -> Label:
+    """Return two labels in one."""
+    parts = {part.column: part for part in (*left.parts, *right.parts)}
+    return Label(title, f"concat({left.sql}, '{between}', {right.sql})", tuple(parts.values()))
+
+
+def network(title: str, end: str) -> Label:
+    """Return the network that an end outside of the cluster is in, as roll-ups keep it."""
+    masked = f"{end}NetworkBytes"
+    text, mapped = f"IPv6NumToString({masked})", "unhex('00000000000000000000FFFF')"
+    return Label(
+        title,
+        f"multiIf({masked} = toFixedString('', 16), 'unknown',"
+        f" substring({masked}, 1, 12) = {mapped},"
+        f" concat(substring({text}, 8), '/{NETWORK_BITS[4]}'),"
+        f" concat({text}, '/{NETWORK_BITS[6]}'))",
+        (Part(masked, sql=network_sql(end)),),
+    )

@@ -1,0 +1,15 @@
+"""What measures are over the rows of roll-ups: sums of columns of their names."""
+
+from flowvis.clickhouse.schema.rollups import SUMS
+from flowvis.questions.measures import Measure
+
+_SUMMED = {column.name for column in SUMS}
+
+
+def rolled_state(measure: Measure) -> str:
+    """Return the state of a measure that adds up, over a group of rows of either roll-up."""
+    if measure.name in _SUMMED:
+        return f"sum({measure.name})"
+    if measure.aggregate != "sum":
+        raise ValueError(f"{measure.name}: minutes do not have it")
+    return measure.sql

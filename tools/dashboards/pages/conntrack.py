@@ -1,0 +1,165 @@
+"""Conntrack: how full each node's table is, and what was not seen of it; by Prometheus."""
+
+from tools.dashboards import console, variables
+from tools.dashboards.page import Page, Row
+from tools.dashboards.panels import Lines, Stat
+from tools.dashboards.sources import Metric
+
+TOTAL = "antrea_agent_conntrack_total_connection_count"
+MAXIMUM = "antrea_agent_conntrack_max_connection_count"
+TRACKED = "antrea_agent_conntrack_antrea_connection_count"
+POLL = "antrea_agent_conntrack_poll_cycle_duration_seconds"
+_OF = '{instance=~"$instance"}'
+_NODES = console.nodes()
+
+
+def _rate(metric: str) -> Metric:
+    return Metric(f"rate({metric}{_OF}[$__rate_interval])", "{{instance}}")
+
+
+def _each(metric: str) -> Metric:
+    return Metric(f"{metric}{_OF}", "{{instance}}")
+
+
+FULL = f"{TOTAL}{_OF} / ({MAXIMUM}{_OF} > 0)"
+
+PAGE = Page(
+    "conntrack",
+    "Flows: conntrack",
+    "How full each node's table of connections is, and what was not seen of it",
+    [
+        Row(
+            "",
+            [
+                Stat(
+                    title="Fullest table",
+                    about="Connections of what the kernel can track",
+                    of=Metric(f"max({FULL})", instant=True),
+                    unit="percentunit",
+                    width=6,
+                    thresholds=((0.8, "orange"), (0.95, "red")),
+                    console=_NODES,
+                ),
+                Stat(
+                    title="Connections",
+                    about="In all nodes' tables",
+                    of=Metric(f"sum({TOTAL}{_OF})", instant=True),
+                    width=6,
+                    console=_NODES,
+                ),
+                Stat(
+                    title="Nodes",
+                    about="Whose exporters are scraped",
+                    of=Metric(f"count({TOTAL}{_OF})", instant=True),
+                    width=6,
+                    console=_NODES,
+                ),
+                Stat(
+                    title="Denied connections",
+                    about="That exporters keep track of now",
+                    of=Metric(f"sum(antrea_agent_denied_connection_count{_OF})", instant=True),
+                    width=6,
+                    console=_NODES,
+                ),
+            ],
+        ),
+        Row(
+            "Occupancy",
+            [
+                Lines(
+                    title="Occupancy",
+                    about="Connections of what the kernel can track: at 100 % it drops new ones",
+                    of=(Metric(FULL, "{{instance}}"),),
+                    unit="percentunit",
+                    stacked=False,
+                    highest=1,
+                    console=_NODES,
+                ),
+                Lines(
+                    title="Connections in the table",
+                    about="At the last poll",
+                    of=(_each(TOTAL),),
+                    unit="short",
+                    stacked=False,
+                    console=_NODES,
+                ),
+                Lines(
+                    title="Connections that are tracked",
+                    about="By the exporter: of Pods and nodes",
+                    of=(_each(TRACKED),),
+                    unit="short",
+                    stacked=False,
+                    console=_NODES,
+                ),
+                Lines(
+                    title="Changes of the table",
+                    about="Connections begun and ended a second, by the kernel's events",
+                    of=(_rate("flowvis_exporter_conntrack_events_total"),),
+                    unit="cps",
+                    stacked=False,
+                    console=_NODES,
+                ),
+            ],
+        ),
+        Row(
+            "What was not seen",
+            [
+                Lines(
+                    title="Events that the kernel dropped",
+                    about="The exporter read too slowly: what ended in between is missing",
+                    of=(_rate("flowvis_exporter_conntrack_lost_events_total"),),
+                    unit="cps",
+                    stacked=False,
+                    console=_NODES,
+                ),
+                Lines(
+                    title="Connections whose end was not seen",
+                    about="What they did last is missing",
+                    of=(_rate("flowvis_exporter_table_vanished_total"),),
+                    unit="cps",
+                    stacked=False,
+                    console=_NODES,
+                ),
+                Lines(
+                    title="Connections that left a full table",
+                    about="Of the exporter, not the kernel's",
+                    of=(_rate("flowvis_exporter_table_evicted_total"),),
+                    unit="cps",
+                    stacked=False,
+                    console=_NODES,
+                ),
+                Lines(
+                    title="Connections without counters",
+                    about="Older than nf_conntrack_acct",
+                    of=(_each("flowvis_exporter_table_uncounted"),),
+                    unit="short",
+                    stacked=False,
+                    console=_NODES,
+                ),
+                Lines(
+                    title="Time of a poll",
+                    about="95th percentile",
+                    unit="s",
+                    stacked=False,
+                    of=(
+                        Metric(
+                            f"histogram_quantile(0.95, sum by (le, instance)"
+                            f" (rate({POLL}_bucket{_OF}[$__rate_interval])))",
+                            "{{instance}}",
+                        ),
+                    ),
+                    console=_NODES,
+                ),
+                Lines(
+                    title="Sessions with the collector",
+                    about="Begun a second: 0 while all is well",
+                    of=(_rate("antrea_agent_flow_collector_reconnection_count"),),
+                    unit="cps",
+                    stacked=False,
+                    console=_NODES,
+                ),
+            ],
+        ),
+    ],
+    [variables.metrics(), variables.instance(MAXIMUM), variables.console()],
+)

@@ -1,0 +1,369 @@
+"""Panels: a question, its shape on the screen, and where the console answers the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboardlist,
+    nodegraph,
+    piechart,
+    stat,
+    table,
+    text,
+    timeseries,
+)
+from grafana_foundation_sdk.builders import dashboard as sdk
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import common as looks
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.nodegraph import ArcOption
+from grafana_foundation_sdk.models.piechart import PieChartLegendValues, PieChartType
+from grafana_foundation_sdk.models.text import TextMode
+
+from tools.dashboards.queries import Graph, Ranked, Series, Written
+from tools.dashboards.sources import CLICKHOUSE, PROMETHEUS, SERIES, TABLE, ClickHouseQuery, Metric
+
+Built = Any
+"""A builder of the SDK: its panels have no class in common."""
+OCTETS, RATE, COUNT, SHARE = "decbytes", "bps", "short", "percentunit"
+WIDTH = 24
+"""Of a dashboard."""
+POINTS = 300
+"""Of a series at most: more than that nobody sees on half a screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The same question at the console."""
+
+    page: str
+    filter: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The address, below the one that the variable `console` has."""
+        given = [("page", self.page), *self.parameters, ("filter", self.filter)]
+        pairs = [
+            f"{name}={quote(value, safe='/,:${}')}"  # variables are put in by Grafana
+            for name, value in (*given, ("from", "${__from}"), ("to", "${__to}"))
+            if value
+        ]
+        return f"${{console}}/?{'&'.join(pairs)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """What all panels have."""
+
+    title: str
+    about: str
+    """What it answers, for people."""
+    width: int = 12
+    height: int = 9
+    console: Question | None = None
+
+    def queries(self) -> list[tuple[str, str, int]]:
+        """Return what is asked of the store: each query's id, SQL and format."""
+        return []
+
+    def metrics(self) -> Sequence[Metric]:
+        """Return what is asked of Prometheus."""
+        return ()
+
+    def built(self, number: int) -> Built:
+        """Return the SDK's panel."""
+        panel = self._made().id(number).title(self.title).description(self.about)
+        panel.span(self.width).height(self.height)
+        for ref_id, sql, format_ in self.queries():
+            panel.datasource(CLICKHOUSE).with_target(ClickHouseQuery(sql, format_, ref_id))
+        for place, metric in enumerate(self.metrics()):
+            panel.datasource(PROMETHEUS).with_target(metric.query(chr(ord("A") + place)))
+        if self.console is not None:
+            link = sdk.DashboardLink("In the console").type(model.DashboardLinkType.LINK)
+            panel.links([link.url(self.console.address).target_blank(True)])
+        return panel
+
+    def _made(self) -> Built:
+        raise NotImplementedError
+
+
+class Asks(Protocol):
+    """What has a statement."""
+
+    @property
+    def sql(self) -> str:
+        """The statement."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stat(Panel):
+    """One number."""
+
+    asks: Asks | None = None
+    of: Metric | None = None
+    """A metric instead."""
+    unit: str = COUNT
+    width: int = 4
+    height: int = 4
+    thresholds: tuple[tuple[float, str], ...] = ()
+    """From which value on it has which colour."""
+
+    def queries(self) -> list[tuple[str, str, int]]:
+        """Return what is asked of the store."""
+        return [("A", self.asks.sql, TABLE)] if self.asks else []
+
+    def metrics(self) -> Sequence[Metric]:
+        """Return what is asked of Prometheus."""
+        return (self.of,) if self.of else ()
+
+    def _made(self) -> Built:
+        reduced = common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
+        return (
+            stat.Panel()
+            .unit(self.unit)
+            .no_value("none")
+            .reduce_options(reduced)
+            .graph_mode(looks.BigValueGraphMode.NONE)
+            .text_mode(looks.BigValueTextMode.VALUE)
+            .color_mode(looks.BigValueColorMode.VALUE)
+            .color_scheme(sdk.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+            .thresholds(_thresholds(self.thresholds))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines(Panel):
+    """Series over time, stacked where they are parts of a whole."""
+
+    asks: Series | None = None
+    written: Written | None = None
+    """Another statement of columns time, series and Value."""
+    of: tuple[Metric, ...] = ()
+    """Metrics instead."""
+    unit: str = RATE
+    bars: bool = False
+    stacked: bool = True
+    highest: float | None = None
+
+    def queries(self) -> list[tuple[str, str, int]]:
+        """Return what is asked of the store."""
+        asks = self.asks or self.written
+        return [("A", asks.sql, SERIES)] if asks else []
+
+    def metrics(self) -> Sequence[Metric]:
+        """Return what is asked of Prometheus."""
+        return self.of
+
+    def _made(self) -> Built:
+        legend = (
+            common.VizLegendOptions()
+            .show_legend(True)
+            .display_mode(looks.LegendDisplayMode.TABLE)
+            .placement(looks.LegendPlacement.BOTTOM)
+            .calcs(["mean", "max"])
+        )
+        tooltip = common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI)
+        panel = (
+            timeseries.Panel()
+            .unit(self.unit)
+            .no_value("none")
+            .min(0)
+            .interval("1m")
+            .max_data_points(POINTS)
+            .legend(legend)
+            .tooltip(tooltip.sort(looks.SortOrder.DESCENDING))
+            .line_width(1)
+            .fill_opacity(80 if self.bars else 20 if self.stacked else 10)
+            .show_points(looks.VisibilityMode.NEVER if self.bars else looks.VisibilityMode.AUTO)
+        )
+        if self.bars:
+            panel.draw_style(looks.GraphDrawStyle.BARS)
+        if self.stacked:
+            panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL).group("A"))
+        if self.highest is not None:
+            panel.max(self.highest)
+        if self.asks is not None and self.asks.label is None:
+            panel.display_name(self.asks.column.title)
+        elif not self.of:
+            panel.display_name("${__field.labels.series}")
+        return panel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares(Panel):
+    """Parts of a whole, as a pie; what is not among the largest is one part."""
+
+    asks: Ranked
+    unit: str = OCTETS
+    donut: bool = False
+    width: int = 12
+
+    def queries(self) -> list[tuple[str, str, int]]:
+        """Return what is asked of the store."""
+        return [("A", self.asks.sql, TABLE)]
+
+    def _made(self) -> Built:
+        reduced = common.ReduceDataOptions().values(True).fields("").calcs([])
+        legend = (
+            piechart.PieChartLegendOptions()
+            .show_legend(True)
+            .display_mode(looks.LegendDisplayMode.TABLE)
+            .placement(looks.LegendPlacement.RIGHT)
+            .values([PieChartLegendValues.PERCENT, PieChartLegendValues.VALUE])
+        )
+        kind = PieChartType.DONUT if self.donut else PieChartType.PIE
+        return (
+            piechart.Panel()
+            .unit(self.unit)
+            .no_value("none")
+            .reduce_options(reduced.limit(self.asks.limit + 1))
+            .legend(legend)
+            .pie_type(kind)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bars(Panel):
+    """The largest, as bars."""
+
+    asks: Ranked
+    unit: str = OCTETS
+
+    def queries(self) -> list[tuple[str, str, int]]:
+        """Return what is asked of the store."""
+        return [("A", self.asks.sql, TABLE)]
+
+    def _made(self) -> Built:
+        reduced = common.ReduceDataOptions().values(True).fields("").calcs([])
+        return (
+            bargauge.Panel()
+            .unit(self.unit)
+            .no_value("none")
+            .min(0)
+            .reduce_options(reduced.limit(self.asks.limit))
+            .orientation(looks.VizOrientation.HORIZONTAL)
+            .display_mode(looks.BarGaugeDisplayMode.GRADIENT)
+            .color_scheme(sdk.FieldColor().mode(model.FieldColorModeId.CONTINUOUS_BL_PU))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows(Panel):
+    """A table."""
+
+    asks: Asks
+    units: dict[str, str] = field(default_factory=dict)
+    """Units of columns, by their titles."""
+    gauges: tuple[str, ...] = ()
+    """Columns that are drawn as bars in their cells."""
+    names: dict[str, str] = field(default_factory=dict)
+    """What columns are called."""
+    mapped: dict[str, dict[int, str]] = field(default_factory=dict)
+    """What numbers of a column mean."""
+    colors: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Colours of a column's values."""
+    filterable: bool = True
+
+    def queries(self) -> list[tuple[str, str, int]]:
+        """Return what is asked of the store."""
+        return [("A", self.asks.sql, TABLE)]
+
+    def _made(self) -> Built:
+        panel = table.Panel().no_value("none").show_header(True)
+        properties: dict[str, list[model.DynamicConfigValue]] = {}
+
+        def of(column: str) -> list[model.DynamicConfigValue]:
+            return properties.setdefault(column, [])
+
+        for column, unit in self.units.items():
+            of(column).append(model.DynamicConfigValue("unit", unit))
+        for column in self.gauges:
+            look = {"type": "gauge", "mode": "gradient", "valueDisplayMode": "text"}
+            of(column).append(model.DynamicConfigValue("custom.cellOptions", look))
+            of(column).append(model.DynamicConfigValue("color", {"mode": "continuous-BlPu"}))
+            of(column).append(model.DynamicConfigValue("min", 0))
+        for column, name in self.names.items():
+            of(column).append(model.DynamicConfigValue("displayName", name))
+        for column, texts in self.mapped.items():
+            options = {
+                str(value): model.ValueMappingResult(text=name, index=place)
+                for place, (value, name) in enumerate(texts.items())
+            }
+            of(column).append(model.DynamicConfigValue("mappings", [model.ValueMap(options)]))
+        for column, colors in self.colors.items():
+            options = {
+                value: model.ValueMappingResult(color=color, text=value, index=place)
+                for place, (value, color) in enumerate(colors.items())
+            }
+            of(column).append(model.DynamicConfigValue("mappings", [model.ValueMap(options)]))
+            look = {"type": "color-text"}
+            of(column).append(model.DynamicConfigValue("custom.cellOptions", look))
+        for column, values in properties.items():
+            panel.override_by_name(column, values)
+        if self.filterable:
+            panel.override_by_regexp(".*", [model.DynamicConfigValue("custom.filterable", True)])
+        return panel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network(Panel):
+    """Who talks to whom, as a node graph."""
+
+    asks: Graph
+    height: int = 14
+    width: int = WIDTH
+
+    def queries(self) -> list[tuple[str, str, int]]:
+        """Return what is asked of the store."""
+        return [("nodes", self.asks.nodes, TABLE), ("edges", self.asks.edges, TABLE)]
+
+    def _made(self) -> Built:
+        arcs: list[Builder[ArcOption]] = [
+            nodegraph.ArcOption().field("arc__denied").color("red"),
+            nodegraph.ArcOption().field("arc__allowed").color("green"),
+        ]
+        units = (OCTETS, COUNT)
+        nodes = nodegraph.NodeOptions().main_stat_unit(units[0]).secondary_stat_unit(units[1])
+        edges = nodegraph.EdgeOptions().main_stat_unit(units[0]).secondary_stat_unit(units[1])
+        return nodegraph.Panel().nodes(nodes.arcs(arcs)).edges(edges)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text(Panel):
+    """Words, in Markdown."""
+
+    content: str
+
+    def _made(self) -> Built:
+        return text.Panel().mode(TextMode.MARKDOWN).content(self.content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links(Panel):
+    """The other dashboards."""
+
+    tag: str
+
+    def _made(self) -> Built:
+        return (
+            dashboardlist.Panel()
+            .tags([self.tag])
+            .show_search(True)
+            .show_starred(False)
+            .show_recently_viewed(False)
+            .show_headings(False)
+            .keep_time(True)
+            .max_items(20)
+        )
+
+
+def _thresholds(steps: Sequence[tuple[float, str]]) -> sdk.ThresholdsConfig:
+    first = model.Threshold(value=None, color="text")
+    given = [model.Threshold(value=value, color=color) for value, color in steps]
+    return sdk.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps([first, *given])

@@ -1,0 +1,371 @@
+"""The shapes of what panels ask: totals, ranked rows, series over time, a graph.
+
+Each is made of the same inside: for each table its share of the range, grouped by one number as
+questions are (`questions.dimensions`), with the states of measures; then what people see.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from textwrap import indent
+
+from flowvis.clickhouse.schema.tables import ENDED_SQL
+from flowvis.clickhouse.schema.tables import definitions as columns_made_of
+from flowvis.clickhouse.statement import bind
+from flowvis.filters import parse
+from flowvis.filters.networks import NetworkNames
+from flowvis.filters.sql import condition
+from flowvis.questions.dimensions import Part, defined, key_sql, parts_of
+from flowvis.questions.measures import BY_NAME, Measure
+from tools.dashboards import ranges
+from tools.dashboards.chosen import COMMON, Choice
+from tools.dashboards.labels import Label
+from tools.dashboards.measured import rolled_state
+from tools.dashboards.ranges import RECORDS, TABLES, FlowTable
+
+_UNNAMED = NetworkNames()
+"""Names of networks are the aggregator's, which Grafana does not ask."""
+OTHERS = "others"
+"""What is not among the largest, together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records that a panel is about."""
+
+    filter: str = ""
+    """In the filter language."""
+    choices: tuple[Choice, ...] = COMMON
+    raw: bool = False
+    """Whether only records themselves are asked, all of the range, as far back as they are kept."""
+
+    @property
+    def conditions(self) -> list[str]:
+        """The conditions, over the columns of records."""
+        chosen = condition(parse(self.filter))
+        fixed = [bind(chosen.text, chosen.parameters)] if self.filter else []
+        return [*fixed, *(each.condition for each in self.choices)]
+
+    @property
+    def written(self) -> str:
+        """The same in the filter language, with the variables' values."""
+        fixed = [f"({self.filter})"] if " or " in self.filter else [self.filter] * bool(self.filter)
+        return " and ".join([*fixed, *(each.written for each in self.choices)])
+
+
+def query(expressions: Iterable[str], body: str) -> str:
+    """Return a statement with its WITH."""
+    names = ",\n".join(filter(None, expressions))
+    return f"WITH\n{indent(names, '  ')}\n{body}"
+
+
+def select(table: FlowTable, columns: Iterable[str], records: Records, tail: str = "") -> str:
+    """Return the SELECT of a table's share of the range."""
+    within = ranges.within(table, ranges.WHOLE if records.raw else "")
+    wanted = "\n  AND ".join([within, *records.conditions])
+    text = f"SELECT {', '.join(columns)}\nFROM {table.name}\nWHERE {wanted}\n{tail}".rstrip()
+    if table.rolled:
+        return text
+    made = ", ".join(f"{sql} AS {name}" for name, sql in columns_made_of(text).items())
+    return f"WITH {made}\n{text}" if made else text
+
+
+def _states(measures: Sequence[Measure], table: FlowTable) -> list[str]:
+    return [
+        f"{rolled_state(each) if table.rolled else each.state_sql} AS m{n}"
+        for n, each in enumerate(measures)
+    ]
+
+
+def tables_of(records: Records) -> tuple[FlowTable, ...]:
+    """Return the tables that can be asked."""
+    return (RECORDS,) if records.raw else TABLES
+
+
+def united(
+    records: Records, parts: Sequence[Part], measures: Sequence[Measure], *, slots: bool = False
+) -> str:
+    """Return the inside: groups with the states of measures, by interval with `slots`."""
+    selects = []
+    for table in tables_of(records):
+        # What has to be worked out of records is a column of roll-ups.
+        own = [Part(each.column, each.only_where) for each in parts] if table.rolled else parts
+        slot = [f"{ranges.SLOT.format(time=table.time)} AS slot"] if slots else []
+        columns = [
+            f"{key_sql(own)} AS k",
+            *(f"any({part.value_sql}) AS p{n}" for n, part in enumerate(own)),
+            *slot,
+            *_states(measures, table),
+        ]
+        by = "GROUP BY k, slot" if slots else "GROUP BY k"
+        selects.append(select(table, columns, records, by))
+    return "\nUNION ALL\n".join(selects)
+
+
+def _inside(text: str) -> str:
+    return f"(\n{indent(text, '  ')}\n)"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A measure under a title."""
+
+    title: str
+    measure: str
+    per_second: int = 0
+    """What it is multiplied with before it is divided by the seconds, where the measure is none."""
+
+    @property
+    def of(self) -> Measure:
+        """The measure."""
+        found = BY_NAME[self.measure]
+        return replace(found, per_second=self.per_second) if self.per_second else found
+
+
+def seen(measure: Measure, merged: str, seconds: str = ranges.SECONDS) -> str:
+    """Return what people see of a measure's merged state."""
+    per_second = f" * {measure.per_second} / ({seconds})" if measure.per_second else ""
+    return f"toFloat64({merged}){per_second}"
+
+
+def shown(column: Column, merged: str) -> str:
+    """Return a column of what people see."""
+    return f"{seen(column.of, merged)} AS `{column.title}`"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """One row: measures over everything."""
+
+    columns: tuple[Column, ...]
+    records: Records = Records()
+
+    @property
+    def sql(self) -> str:
+        """The statement."""
+        measures = [column.of for column in self.columns]
+        merged = (shown(each, each.of.merged_sql(f"m{n}")) for n, each in enumerate(self.columns))
+        inner = united(self.records, (), measures)
+        return query(
+            ranges.definitions(steps=False), f"SELECT {', '.join(merged)}\nFROM {_inside(inner)}"
+        )
+
+
+def _grouped(labels: Sequence[Label], columns: Sequence[Column], records: Records) -> str:
+    """Return the groups under some labels: `l0`, ... and the measures `v0`, ..."""
+    parts = parts_of_labels(labels)
+    sqls = [each.sql for each in labels]
+    names = [f"{sql} AS l{n}" for n, sql in enumerate(sqls)]
+    merged = [f"{each.of.merged_sql(f'm{n}')} AS v{n}" for n, each in enumerate(columns)]
+    inner = united(records, parts, [each.of for each in columns])
+    return (
+        f"WITH {defined(parts, sqls, _UNNAMED)}\nSELECT {', '.join([*names, *merged])}\n"
+        f"FROM {_inside(inner)}\nGROUP BY {', '.join(f'l{n}' for n in range(len(labels)))}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Rows of the largest groups by the first column; with `others` one more of all others."""
+
+    labels: tuple[Label, ...]
+    columns: tuple[Column, ...]
+    records: Records = Records()
+    limit: int = 50
+    others: bool = False
+
+    @property
+    def sql(self) -> str:
+        """The statement; groups without any of the first column are left out."""
+        groups = f"{_grouped(self.labels, self.columns, self.records)}\nHAVING v0 > 0"
+        names = [f"l{n}" for n in range(len(self.labels))]
+        order = f"v0 DESC, {', '.join(names)}"
+        if self.others:
+            body = self._with_others(groups, order)
+        else:
+            picked = [f"l{n} AS `{each.title}`" for n, each in enumerate(self.labels)]
+            picked += [shown(each, f"v{n}") for n, each in enumerate(self.columns)]
+            body = (
+                f"SELECT {', '.join(picked)}\nFROM {_inside(groups)}\n"
+                f"ORDER BY {order}\nLIMIT {self.limit}"
+            )
+        return query(ranges.definitions(steps=False), body)
+
+    def _with_others(self, groups: str, order: str) -> str:
+        placed = f"SELECT *, row_number() OVER (ORDER BY {order}) AS place\nFROM {_inside(groups)}"
+        picked = [
+            f"if(place > {self.limit}, '{OTHERS}', toString(l{n})) AS `{each.title}`"
+            for n, each in enumerate(self.labels)
+        ]
+        picked += [shown(each, f"sum(v{n})") for n, each in enumerate(self.columns)]
+        titles = ", ".join(f"`{each.title}`" for each in self.labels)
+        return (
+            f"SELECT {', '.join(picked)}\nFROM {_inside(placed)}\n"
+            f"GROUP BY {titles}\nORDER BY min(place)"
+        )
+
+
+def parts_of_labels(labels: Iterable[Label]) -> tuple[Part, ...]:
+    """Return what rows are grouped by for some labels."""
+    return parts_of((), [part for each in labels for part in each.parts])
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A measure over time: of the largest groups and of all others, 0 where there is nothing."""
+
+    column: Column
+    label: Label | None = None
+    records: Records = Records()
+    limit: int = 15
+
+    @property
+    def sql(self) -> str:
+        """The statement: columns `time`, `series` where there are several, `Value`."""
+        measure = self.column.of
+        parts = parts_of_labels([self.label] if self.label else [])
+        name = self.label.sql if self.label else f"'{self.column.title}'"
+        grouped = (
+            f"SELECT {name} AS name, sumMap(map(toUInt32(slot), toUInt64(m0))) AS points,"
+            f" sum(m0) AS total\n"
+            f"FROM {_inside(united(self.records, parts, [measure], slots=True))}\nGROUP BY name"
+        )
+        if parts:
+            grouped = f"WITH {defined(parts, [name], _UNNAMED)}\n{grouped}"
+        placed = (
+            "SELECT *, row_number() OVER (ORDER BY total DESC, name) AS place\n"
+            f"FROM {_inside(grouped)}\nWHERE total > 0"
+        )
+        every = (
+            "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
+        )
+        each = (
+            f"SELECT if(place > {self.limit}, '{OTHERS}', toString(name)) AS series,"
+            f" arrayJoin({every}) AS slot, points[slot] AS n\nFROM {_inside(placed)}"
+        )
+        body = (
+            "SELECT toDateTime(slot * step_s) AS time, series,"
+            f" {seen(measure, 'sum(n)', ranges.SLOT_SECONDS)} AS Value\n"
+            f"FROM {_inside(each)}\nGROUP BY slot, series\nORDER BY slot, series"
+        )
+        return query(ranges.definitions(steps=True), body)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Who talks to whom: the largest edges, and the nodes at their ends, for a node graph."""
+
+    source: Label
+    target: Label
+    records: Records = Records()
+    limit: int = 60
+
+    _COLUMNS = (
+        Column("octets", "bothOctets"),
+        Column("connections", "connections"),
+        Column("denied", "denied"),
+        Column("unanswered", "unanswered"),
+    )
+
+    @property
+    def _edges(self) -> str:
+        groups = _grouped((self.source, self.target), self._COLUMNS, self.records)
+        return f"{groups}\nORDER BY v0 DESC, v1 DESC, l0, l1\nLIMIT {self.limit}"
+
+    @property
+    def edges(self) -> str:
+        """The statement of the edges; red are those of which anything is denied."""
+        return query(
+            ranges.definitions(steps=False),
+            "SELECT concat(l0, ' → ', l1) AS id, l0 AS source, l1 AS target,\n"
+            "  toFloat64(v0) AS mainstat, toFloat64(v1) AS secondarystat,\n"
+            "  if(v2 > 0, 'red', if(v3 > 0, 'orange', 'green')) AS color,\n"
+            "  toFloat64(v2) AS detail__denied, toFloat64(v3) AS detail__unanswered\n"
+            f"FROM {_inside(self._edges)}",
+        )
+
+    @property
+    def nodes(self) -> str:
+        """The statement of the nodes; the arc is the share of connections that were denied."""
+        return query(
+            ranges.definitions(steps=False),
+            "SELECT name AS id, name AS title, sum(v0) AS mainstat, sum(v1) AS secondarystat,\n"
+            "  if(secondarystat = 0, 0, sum(v2) / secondarystat) AS arc__denied,\n"
+            "  1 - arc__denied AS arc__allowed\n"
+            "FROM (\n"
+            "  SELECT arrayJoin(arrayDistinct([toString(l0), toString(l1)])) AS name,\n"
+            "    toFloat64(v0) AS v0, toFloat64(v1) AS v1, toFloat64(v2) AS v2\n"
+            f"  FROM {_inside(self._edges)}\n)\nGROUP BY name\nORDER BY mainstat DESC, name",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """One row: how many different values there are, each counted once whichever end it is at."""
+
+    title: str
+    labels: tuple[Label, ...]
+    """"" is none."""
+    records: Records = Records()
+
+    @property
+    def sql(self) -> str:
+        """The statement."""
+        parts = parts_of_labels(self.labels)
+        sqls = [each.sql for each in self.labels]
+        values = ", ".join(f"toString({sql})" for sql in sqls)
+        body = (
+            f"SELECT uniqExactArray(arrayFilter(x -> x != '', [{values}])) AS `{self.title}`\n"
+            f"FROM {_inside(united(self.records, parts, ()))}"
+        )
+        return query([*ranges.definitions(steps=False), defined(parts, sqls, _UNNAMED)], body)
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """One row: connections that go on at the range's end, which have had a record a moment ago."""
+
+    title: str
+    records: Records = Records()
+
+    _RECENT_S = 180
+    """Connections with traffic are reported once a minute, idle ones are written out after 90 s."""
+
+    @property
+    def sql(self) -> str:
+        """The statement."""
+        recent = f"flowEndSeconds >= $__toTime - {self._RECENT_S} AND flowEndSeconds < $__toTime"
+        conditions = "\n    AND ".join([recent, *self.records.conditions])
+        connection = BY_NAME["live"].arguments
+        return (
+            f"SELECT count() AS `{self.title}`\nFROM (\n"
+            f"  SELECT {connection} AS connection FROM {RECORDS.name}\n"
+            f"  WHERE {conditions}\n"
+            f"  GROUP BY connection HAVING NOT max({ENDED_SQL})\n)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """SQL as it stands."""
+
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One row: a measure as a part of another one."""
+
+    part: str
+    whole: str
+    records: Records = Records()
+
+    @property
+    def sql(self) -> str:
+        """The statement."""
+        measures = [BY_NAME[self.part], BY_NAME[self.whole]]
+        part, whole = (each.merged_sql(f"m{n}") for n, each in enumerate(measures))
+        inner = united(self.records, (), measures)
+        return query(
+            ranges.definitions(steps=False),
+            f"SELECT if({whole} = 0, 0, {part} / {whole}) AS share\nFROM {_inside(inner)}",
+        )

@@ -1,0 +1,150 @@
+"""The variables of dashboards: data sources, what is chosen, how ends are called, the console."""
+
+from grafana_foundation_sdk.builders import dashboard as sdk
+from grafana_foundation_sdk.models import dashboard as model
+
+from flowvis.clickhouse.schema.tables import stored_columns
+from flowvis.filters import vocabulary
+from tools.dashboards import chosen
+from tools.dashboards.chosen import CHOICES, Choice
+from tools.dashboards.labels import LEVEL, LEVELS
+from tools.dashboards.ranges import HOURS
+from tools.dashboards.sources import CLICKHOUSE, CLICKHOUSE_PLUGIN, PROMETHEUS
+
+CONSOLE = "console"
+CONSOLE_DEFAULT = "https://localhost:10348"
+"""Where `kubectl port-forward` brings the aggregator."""
+LISTED = 1000
+"""Values of a variable that are offered; others can be typed."""
+
+Variable = (
+    sdk.QueryVariable | sdk.CustomVariable | sdk.TextBoxVariable | sdk.DatasourceVariable
+    | sdk.AdHocVariable
+)  # fmt: skip
+
+
+def store() -> Variable:
+    """Return the choice of the ClickHouse data source."""
+    return sdk.DatasourceVariable("store").label("Store").type(CLICKHOUSE_PLUGIN)
+
+
+def metrics() -> Variable:
+    """Return the choice of the Prometheus data source."""
+    return sdk.DatasourceVariable("metrics").label("Metrics").type(str(PROMETHEUS.type_val))
+
+
+def listing(choice: Choice) -> str:
+    """Return the statement of the values that are offered, those of the range; hours have all."""
+    sqls = [vocabulary.expression(name) for name in choice.names]
+    columns = dict.fromkeys(column for sql in sqls for column in stored_columns(sql))
+    distinct = (
+        f"SELECT DISTINCT {', '.join(columns)}\n  FROM {HOURS.name}\n"
+        f"  WHERE {HOURS.time} >= toStartOfHour($__fromTime) AND {HOURS.time} < $__toTime"
+    )
+    found = (
+        f"SELECT DISTINCT arrayJoin([{', '.join(f'toString({sql})' for sql in sqls)}]) AS value\n"
+        f"FROM (\n  {distinct}\n)\nWHERE value != ''\nORDER BY value\nLIMIT {LISTED}"
+    )
+    if not choice.without:
+        return found
+    first = ", ".join(f"'{each}'" for each in (chosen.NOTHING, *chosen.EXCLUDED_FIRST))
+    return (
+        f"SELECT arrayJoin([{first}]) AS value\nUNION ALL\n"
+        f"SELECT value FROM (\n{found}\n)\nWHERE value NOT IN ({first})"
+    )
+
+
+def of(choice: Choice) -> Variable:
+    """Return the variable of a choice."""
+    made = (
+        sdk.QueryVariable(choice.variable)
+        .label(choice.label)
+        .description(choice.description)
+        .datasource(CLICKHOUSE)
+        .query(listing(choice))
+        .multi(True)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.DISABLED)
+    )
+    if choice.without:
+        first = list(chosen.EXCLUDED_FIRST)
+        return made.current(model.VariableOption(selected=True, text=first, value=first))
+    return (
+        made.include_all(True)
+        .all_value(chosen.ALL_WRITTEN)
+        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def level(first: str = "workload") -> Variable:
+    """Return the choice of what ends of connections are called by."""
+    options = [
+        model.VariableOption(selected=value == first, text=text, value=value)
+        for value, text in LEVELS.items()
+    ]
+    return (
+        sdk.CustomVariable(LEVEL)
+        .label("Ends by")
+        .description("What the ends of connections are called, and summed, by")
+        .values(",".join(f"{text} : {value}" for value, text in LEVELS.items()))
+        .options(options)
+        .current(model.VariableOption(selected=True, text=LEVELS[first], value=first))
+    )
+
+
+def console() -> Variable:
+    """Return where the console is, for links to it."""
+    return (
+        sdk.TextBoxVariable(CONSOLE)
+        .label("Console")
+        .description("Where browsers find the aggregator's console, for links to it")
+        .default_value(CONSOLE_DEFAULT)
+    )
+
+
+def limit(name: str, rows: tuple[int, ...], first: int) -> Variable:
+    """Return the choice of how many rows a table has."""
+    return (
+        sdk.CustomVariable(name)
+        .label("Rows")
+        .values(",".join(map(str, rows)))
+        .options(
+            [
+                model.VariableOption(selected=each == first, text=str(each), value=str(each))
+                for each in rows
+            ]
+        )
+        .current(model.VariableOption(selected=True, text=str(first), value=str(first)))
+    )
+
+
+def instance(metric: str) -> Variable:
+    """Return the choice of what is scraped."""
+    return (
+        sdk.QueryVariable("instance")
+        .label("Node")
+        .description("Exporters, as Prometheus names them")
+        .datasource(PROMETHEUS)
+        .query(f"label_values({metric}, instance)")
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def ad_hoc(table: str) -> list[Variable]:
+    """Return filters by any column of a table, and what tells the data source which table it is."""
+    return [
+        sdk.AdHocVariable("Filter").datasource(CLICKHOUSE),
+        sdk.TextBoxVariable("clickhouse_adhoc_query")
+        .default_value(table)
+        .hide(model.VariableHide.HIDE_VARIABLE),
+    ]
+
+
+def common(*names: str) -> list[Variable]:
+    """Return the variables of some choices."""
+    return [of(CHOICES[name]) for name in names]

@@ -79,11 +79,7 @@ def run() -> dict[str, Any]:
         )
         store = EmbeddedStore(settings, path)
         began = time.monotonic()
-<<<<<<< HEAD
-        fill(store, EPOCH_MS)
-=======
         fill(store)
->>>>>>> h-planner
         filled_s = time.monotonic() - began
         began, cpu = time.monotonic(), time.process_time()
         measured = measure(store)
@@ -142,55 +138,3 @@ def _carry_out(store: EmbeddedStore, plan: Plan[Any]) -> None:
             statement = plan.send(Found(result.rows, result.types))
     except StopIteration:
         return
-<<<<<<< HEAD
-
-
-def fill(store: EmbeddedStore, begin_ms: int) -> None:
-    """Put 24 hours of records and books into an empty store; they begin with a whole hour."""
-    store.migrate()
-    world = cluster(np.random.default_rng(1))
-    for made in range(MADE_HOURS):
-        batch, inserted_s = records(RECORDS, 100 + made, hour=made, world=world)
-        _deny(batch)
-        _shift(batch, inserted_s, begin_ms - EPOCH_MS)
-        for hour in range(made, HOURS, MADE_HOURS):
-            if hour > made:
-                _shift(batch, inserted_s, MADE_HOURS * HOUR_MS)
-            for first in range(0, RECORDS, COMMIT):
-                part = batch.take(slice(first, first + COMMIT))
-                store.insert(part, BatchId("benchmark", int(inserted_s[first]), made))
-    for minute in range(1, HOURS * 60 + 1):
-        end_s = begin_ms // 1000 + minute * 60
-        store.keep(Page(BatchId("benchmark-books", end_s), 60, _BOOKS))
-    store.optimize()
-
-
-_BOOKS = [
-    BookEntry(stage, what, 16_000)
-    for stage in ("collector", "correlator", "clickhouse")
-    for what in (What.RECEIVED, What.SENT)
-] + [BookEntry("exporter", What.RECEIVED, 320, node=f"node-{n:02d}") for n in range(50)]
-
-
-def _deny(batch: Batch) -> None:
-    """Have a policy deny a hundredth of the connections."""
-    denied = (batch["sourceTransportPort"] % 97 == 0) & (batch["destinationPodName"] != 0)
-    stem = "ingressNetworkPolicy"
-    for name, value in (
-        ("RuleAction", RuleAction.DROP),
-        ("Type", 1),
-        ("Name", batch.strings.intern(b"default-deny")),
-    ):
-        batch[f"{stem}{name}"][denied] = value
-    batch[f"{stem}Namespace"][denied] = batch["destinationPodNamespace"][denied]
-
-
-def _shift(batch: Batch, inserted_s: np.ndarray[Any, Any], by_ms: int) -> None:
-    """Move records in time, to either side; columns are without signs, and go round."""
-    inserted_s += by_ms // 1000
-    for name in batch.columns:
-        if name.startswith(("flowStartSeconds", "flowEndSeconds")):
-            batch[name] += np.uint32(by_ms // 1000 % (1 << 32))
-    batch["monitoringIntervalStartMilliSeconds"] += np.uint64(by_ms % (1 << 64))
-=======
->>>>>>> h-planner

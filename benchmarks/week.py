@@ -73,10 +73,10 @@ def _repeated(days: int) -> Iterator[str]:
     time = f"{TIME} - {days * 86_400} AS {TIME}"
     day = f"{INSERTED_DAY} - {days} AS {INSERTED_DAY}"
     last = f"WHERE {TIME} > toDateTime({EPOCH_MS // 1000 - 3600})"
-    for rollup in ROLLUPS:
-        name = rollup.name
-        yield f"INSERT INTO {name} SELECT * REPLACE({time}, {day}) FROM {name} {last}"
-    yield f"INSERT INTO {BOOKS} SELECT * REPLACE({time}) FROM {BOOKS} {last}"
+    changes = {rollup.name: f"{time}, {day}" for rollup in ROLLUPS} | {BOOKS: time}
+    for name, changed in changes.items():
+        repeated = f"(SELECT * FROM {name} {last})"  # there `time` is what it was
+        yield f"INSERT INTO {name} SELECT * REPLACE({changed}) FROM {repeated}"
 
 
 def _insert(store: EmbeddedStore, batch: Batch, batch_id: BatchId) -> None:

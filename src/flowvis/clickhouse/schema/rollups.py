@@ -138,10 +138,12 @@ def _ends(end: str) -> Column:
 
 SUMS: tuple[Column, ...] = (
     *(
-        _sum(name, name, next(c.field.doc for c in COLUMNS if c.name == name and c.field))
-        for name in (
-            *("octetDeltaCount", "reverseOctetDeltaCount"),
-            *("packetDeltaCount", "reversePacketDeltaCount"),
+        _sum(name, name, f"{what} from {way}")
+        for name, what, way in (
+            ("octetDeltaCount", "Bytes of IP packets", "source to destination"),
+            ("reverseOctetDeltaCount", "Bytes of IP packets", "destination to source"),
+            ("packetDeltaCount", "Packets", "source to destination"),
+            ("reversePacketDeltaCount", "Packets", "destination to source"),
         )
     ),
     _count("records", "1", "Flow records"),
@@ -186,8 +188,8 @@ class Rollup:
     def time(self) -> Column:
         """The column of the minute or hour, of UTC whatever the server's time zone."""
         seconds = f"intDiv(toUInt32(flowEndSeconds), {self.step_s}) * {self.step_s}"
-        codec = "Delta, ZSTD(1)"
-        return Column(TIME, "DateTime", f"toDateTime({seconds})", "Start of it", codec)
+        meaning, codec = "Start of the minute or hour, of UTC", "Delta, ZSTD(1)"
+        return Column(TIME, "DateTime", f"toDateTime({seconds})", meaning, codec)
 
     @property
     def columns(self) -> tuple[Column, ...]:

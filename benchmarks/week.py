@@ -44,13 +44,14 @@ STORED = Stored(
 """What the store has then."""
 
 
-def fill(store: EmbeddedStore) -> None:
-    """Fill an empty store."""
+def fill(store: EmbeddedStore, begin_ms: int = EPOCH_MS) -> None:
+    """Fill an empty store with records that begin with a whole hour."""
     store.migrate()
     world = cluster(np.random.default_rng(1))
     for made in range(MADE_HOURS):
         batch, inserted_s = records(RECORDS, 100 + made, hour=made, world=world)
         _deny(batch)
+        _shift(batch, inserted_s, begin_ms - EPOCH_MS)
         for hour in range(made, HOURS, MADE_HOURS):
             if hour > made:
                 _shift(batch, inserted_s, MADE_HOURS * HOUR_MS)
@@ -58,21 +59,21 @@ def fill(store: EmbeddedStore) -> None:
                 part = batch.take(slice(first, first + COMMIT))
                 _insert(store, part, BatchId("benchmark", int(inserted_s[first]), made))
     for minute in range(1, HOURS * 60 + 1):
-        end_s = EPOCH_MS // 1000 + minute * 60
+        end_s = begin_ms // 1000 + minute * 60
         store.keep(Page(BatchId("benchmark-books", end_s), 60, _BOOKS))
     store.optimize()
     with store.session() as session:
         for day in range(1, DAYS):
-            for statement in _repeated(day):
+            for statement in _repeated(day, begin_ms // 1000):
                 session.query(statement)
     store.optimize()
 
 
-def _repeated(days: int) -> Iterator[str]:
+def _repeated(days: int, begin_s: int) -> Iterator[str]:
     """Yield the statements that repeat the last day of roll-ups and books so many days before."""
     time = f"{TIME} - {days * 86_400} AS {TIME}"
     day = f"{INSERTED_DAY} - {days} AS {INSERTED_DAY}"
-    last = f"WHERE {TIME} > toDateTime({EPOCH_MS // 1000 - 3600})"
+    last = f"WHERE {TIME} > toDateTime({begin_s - 3600})"
     changes = {rollup.name: f"{time}, {day}" for rollup in ROLLUPS} | {BOOKS: time}
     for name, changed in changes.items():
         repeated = f"(SELECT * FROM {name} {last})"  # there `time` is what it was
@@ -110,9 +111,9 @@ def _deny(batch: Batch) -> None:
 
 
 def _shift(batch: Batch, inserted_s: np.ndarray[Any, Any], by_ms: int) -> None:
-    """Move records in time."""
+    """Move records in time, to either side; columns are without signs, and go round."""
     inserted_s += by_ms // 1000
     for name in batch.columns:
         if name.startswith(("flowStartSeconds", "flowEndSeconds")):
-            batch[name] += np.uint32(by_ms // 1000)
-    batch["monitoringIntervalStartMilliSeconds"] += np.uint64(by_ms)
+            batch[name] += np.uint32(by_ms // 1000 % (1 << 32))
+    batch["monitoringIntervalStartMilliSeconds"] += np.uint64(by_ms % (1 << 64))

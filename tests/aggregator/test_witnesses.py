@@ -1,16 +1,18 @@
 """Programs of others as witnesses: softflowd and pmacctd export what they saw in a capture to our
-aggregator over UDP. Field by field.
+aggregator over UDP, nfacctd reads what it exports. Field by field.
 
 tests/aggregator/test_collectors.py has nfdump's nfcapd and tshark; docs/operating.md the versions.
 """
 
 import contextlib
 import itertools
+import json
 import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,14 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 
+from flowvis.elements import REGISTRY
+from flowvis.fields import AGGREGATED, Field, Kind
+from flowvis.ipfix.exporter import ExporterSession
 from waiting import block_until
 
 from .harness import Aggregator, running
+from .records import records
+from .test_collectors import unread
 
 OUT = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 BACK = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
@@ -196,3 +203,84 @@ def started(command: list[str], tmp_path: Path) -> Iterator["subprocess.Popen[by
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def primitive(field: Field, version: int) -> str:
+    """How nfacctd is told of an element that it does not know by itself."""
+    element = REGISTRY.named(field.element(version))
+    number = f"{element.enterprise}:{element.id}" if element.enterprise else f"{element.id}"
+    length = "vlen" if field.kind is Kind.TEXT else {4: 4, 6: 16}[version]
+    meaning = {Kind.TEXT: "str", Kind.ADDRESS: "ip"}.get(field.kind, "u_int")
+    if meaning == "u_int":
+        length = field.kind.dtype.itemsize
+    return f"field_type={number} len={length} semantics={meaning}\n"
+
+
+@contextlib.contextmanager
+def nfacctd(path: Path, fields: Sequence[Field], version: int) -> Iterator[tuple[int, Path]]:
+    """nfacctd on loopback; yield its port and the file of JSON lines that it writes."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    lines = [f"name=f{n} {primitive(field, version)}" for n, field in enumerate(fields)]
+    (path / "primitives").write_text("".join(lines))
+    written = path / "flows.json"
+    names = ", ".join(("src_host", "dst_host", "proto", *(f"f{n}" for n in range(len(fields)))))
+    (path / "nfacctd.conf").write_text(
+        f"daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: {port}\nplugins: print\n"
+        f"aggregate: {names}\naggregate_primitives: {path}/primitives\nprint_output: json\n"
+        f"print_refresh_time: 1\nprint_output_file: {written}\nprint_output_file_append: true\n"
+    )
+    with started(["nfacctd", "-f", str(path / "nfacctd.conf")], path):
+        log = path / "log"
+        block_until(lambda: "Purging cache - END" in log.read_text(), log.read_text)
+        yield port, written
+
+
+def told_apart(number: int, version: int) -> dict[str, Any]:
+    """A record, each of whose fields has a value of its own."""
+    row: dict[str, Any] = {}
+    for place, field in enumerate(AGGREGATED, 1):
+        value = 1000 * (number + 1) + place
+        if field.kind is Kind.TEXT:
+            row[field.name] = f"t{value}" * (60 if field.name == "sourcePodName" else 1)
+        elif field.kind is Kind.ADDRESS:
+            row[field.name] = f"10.{number}.1.{place}" if version == 4 else f"fd0{number}::{place}"
+        elif field.kind is Kind.U8:
+            row[field.name] = number + place
+        elif field.kind is Kind.U64:
+            row[field.name] = value << 33
+        else:
+            row[field.name] = value
+    return row
+
+
+KNOWN_TO_NFACCTD = {"sourceIP", "destinationIP", "protocolIdentifier", *COUNTERS}
+
+
+@pytest.mark.parametrize(("version", "half"), [(4, 0), (4, 1), (6, 0), (6, 1)])
+def test_nfacctd(tmp_path: Path, version: int, half: int) -> None:
+    """Every field of what the aggregator exports; in two parts: more it cannot take.
+
+    It is ready when its plugin is, which purges for the first time then.
+    """
+    fields = [f for f in AGGREGATED if f.name not in KNOWN_TO_NFACCTD][half::2]
+    batch = records(*(told_apart(number, version) for number in range(3)))
+    with nfacctd(tmp_path, fields, version) as (port, written):
+        session = ExporterSession(7, AGGREGATED, max_message=1450)  # it reads no more at a time
+        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+            for message in session.templates(1) + session.encode(batch, 1):
+                block_until(lambda: not unread(port))
+                sender.sendto(message, ("127.0.0.1", port))
+        block_until(
+            lambda: written.exists() and written.read_text().count("\n") >= 3,
+            (tmp_path / "log").read_text,
+        )
+    seen = [json.loads(line) for line in written.read_text().splitlines()]
+    seen.sort(key=lambda row: str(row["ip_src"]))
+    for number, row in enumerate(seen):
+        wanted = told_apart(number, version)
+        assert (row["ip_src"], row["ip_dst"]) == (wanted["sourceIP"], wanted["destinationIP"])
+        assert (row["packets"], row["bytes"]) == tuple(wanted[name] for name in COUNTERS)
+        for place, field in enumerate(fields):
+            assert row[f"f{place}"] == str(wanted[field.name]), field.name

@@ -25,7 +25,7 @@ from flowvis.transport.tls import TlsFiles
 
 PORT = 7777
 """What all their connections go to, and no scenario's."""
-CONNECTIONS = 50  # of each exporter
+CONNECTIONS = 20  # of each exporter: of all of them fewer than `flowctl sql` answers rows
 INTERVALS = 3
 INTERVAL_MS = 500
 OCTETS, PACKETS = 1000, 10  # of a connection in an interval

@@ -1,7 +1,7 @@
 """Writes the generated files of deploy/: `python -m tools.manifests [DIRECTORY]`.
 
-The configuration in each ConfigMap, with every option explained, and single files for
-`kubectl apply -f`.
+The configuration in each ConfigMap, with every option explained, what Fluent Bit and Logstash
+need, and single files for `kubectl apply -f`.
 """
 
 import sys
@@ -12,6 +12,7 @@ from typing import Any
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.runtime.commented import commented
+from tools import fluent_bit, logstash
 from tools.kustomize import dump, render
 
 HEAD = """\
@@ -49,13 +50,22 @@ CONFIGURATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "overlays/openvswitch/flow-exporter.conf": (ExporterSettings, OPENVSWITCH),
 }
 
+OTHERS = {
+    "logs/parsers.conf": fluent_bit.parsers,
+    "logstash/logstash.conf": logstash.pipeline,
+    "logstash/ipfix.yaml": logstash.definitions,
+    "logstash/flow.json": logstash.index_template,
+}
+"""Files of other programs."""
+
 SINGLE = ("flow-exporter", "flow-aggregator")
 RENDERED = "# Rendered from deploy/single/{name} by `make docs`: edit what is there instead.\n"
 
 
 def configurations() -> dict[str, str]:
     """Return the text of each configuration by its path below deploy/."""
-    return {path: _configuration(path, *made) for path, made in CONFIGURATIONS.items()}
+    made = {path: _configuration(path, *of) for path, of in CONFIGURATIONS.items()}
+    return made | {path: make() for path, make in OTHERS.items()}
 
 
 def single_files(directory: Path) -> dict[str, str]:

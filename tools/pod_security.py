@@ -233,6 +233,11 @@ _SYSCTLS = (
 )
 _NET_ADMIN = "NET_ADMIN: netlink gives the connections and their events to nobody else."
 
+
+def _logs(control: str, container: str, reason: str) -> Need:
+    return Need("fluent-bit", Violation(control, container), reason)
+
+
 NEEDS = (
     _exporter(
         "Host namespaces",
@@ -286,6 +291,21 @@ NEEDS = (
     _exporter("Running as non-root user", "sysctls", "Only uid 0 may write these files."),
     _exporter(
         "Capabilities dropped", "sysctls", "A privileged container has all, whatever is dropped."
+    ),
+    _logs(
+        "HostPath volumes",
+        "",
+        "Only in deploy/logs: logs are files of the node (/var/log/containers, pods and antrea, "
+        "to read), and in /var/lib/flow-logs is how far they were read.",
+    ),
+    _logs("Volume types", "", "A hostPath, for those directories."),
+    _logs(
+        "Running as non-root", "fluent-bit", "Runtimes and Antrea write logs that only uid 0 reads."
+    ),
+    _logs(
+        "Running as non-root user",
+        "fluent-bit",
+        "Uid 0 is whose files they are; of root's other powers it has none.",
     ),
 )
 

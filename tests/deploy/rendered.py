@@ -13,6 +13,7 @@ RELEASE = "overlays/release"  # whole with digests only
 OVERLAYS = sorted(f"overlays/{path.name}" for path in (DEPLOY / "overlays").iterdir())
 DEPLOYED = ("", "base", *(overlay for overlay in OVERLAYS if overlay != RELEASE))
 KEPT = ("namespaces", "overlays/embedded/volume")  # applied first, and not deleted with the rest
+LOGS = "logs"  # beside any of them, in a namespace of its own
 OPERATED = ("ClickHouseInstallation", "ClickHouseKeeperInstallation")
 WORKLOADS = ("DaemonSet", "Deployment", "StatefulSet", "Job")
 NAMESPACES = ("flow-aggregator", "flow-exporter", "flow-visibility")

@@ -15,6 +15,7 @@ from deploy.rendered import (
     DEPLOY,
     DEPLOYED,
     KEPT,
+    LOGS,
     NAMESPACES,
     OPERATED,
     ROOT,
@@ -47,7 +48,7 @@ MODERN = Features("25.8.1.1", True, True, True, True, False)
 EXPORTER_CONF, AGGREGATOR_CONF = "flow-exporter.conf", "flow-aggregator.conf"
 
 
-@pytest.mark.parametrize("path", manifests.CONFIGURATIONS)
+@pytest.mark.parametrize("path", [*manifests.CONFIGURATIONS, *manifests.OTHERS])
 def test_configurations_are_up_to_date(path: str) -> None:
     assert (DEPLOY / path).read_text() == manifests.configurations()[path], "run `make docs`"
 
@@ -63,7 +64,12 @@ def test_writing_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for path in [*tmp_path.glob("*.yml"), *tmp_path.rglob("*.conf")]:
         path.write_text("")
     assert manifests.main([str(tmp_path)]) == 0
-    for name in [*manifests.CONFIGURATIONS, "flow-exporter.yml", "flow-aggregator.yml"]:
+    for name in [
+        *manifests.CONFIGURATIONS,
+        *manifests.OTHERS,
+        "flow-exporter.yml",
+        "flow-aggregator.yml",
+    ]:
         assert (tmp_path / name).read_text() == (DEPLOY / name).read_text()
     assert str(tmp_path / "flow-exporter.yml") in capsys.readouterr().out
 
@@ -72,7 +78,7 @@ def test_writing_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_api_takes_them(version: str) -> None:
     distinct = {
         json.dumps(item): item
-        for overlay in (*DEPLOYED, *KEPT)
+        for overlay in (*DEPLOYED, *KEPT, LOGS)
         for item in objects(overlay)
         if item["kind"] not in NOT_KUBERNETES
     }

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 from tools.pod_security import NEEDS, Profile, Violation, violations
 
-from deploy.rendered import DEPLOYED, KEPT, of, templates, workload
+from deploy.rendered import DEPLOYED, KEPT, LOGS, of, templates, workload
 
 Pod = dict[str, Any]
-EVERYWHERE = [*DEPLOYED, *KEPT]
+EVERYWHERE = [*DEPLOYED, *KEPT, LOGS]
 
 
 def level(namespace: str) -> str:
     """What a namespace enforces."""
     if namespace == "kube-system":
         return "privileged"  # as the cluster has it
-    for overlay in KEPT:
+    for overlay in (*KEPT, LOGS):
         for item in of(overlay, "Namespace"):
             if item["metadata"]["name"] == namespace:
                 labels: dict[str, str] = item["metadata"]["labels"]
@@ -42,7 +42,7 @@ def test_all_pass_restricted_but_for_what_is_explained(overlay: str) -> None:
 
 
 def test_each_reason_is_a_sentence() -> None:
-    assert {need.pod for need in NEEDS} == {"flow-exporter"}
+    assert {need.pod for need in NEEDS} == {"flow-exporter", "fluent-bit"}
     assert len(NEEDS) == len({(need.pod, need.violation) for need in NEEDS})
     for need in NEEDS:
         assert need.reason.endswith(".")

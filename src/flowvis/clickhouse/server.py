@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -206,6 +207,7 @@ class ServerStore:
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
         self._beside: _Client | None = None
+        self._lock_beside = threading.Lock()
 
     @property
     def kept_s(self) -> int:
@@ -228,6 +230,9 @@ class ServerStore:
         execute = self._execute_on_cluster if clustered else self._execute
         Migration(execute, layout, features, kept).run(renew=clustered and not self._complete)
         self._complete = True
+        if features.rollups:
+            options = CLUSTER_INSERT | ROLLED_INSERT if clustered else {}
+            self.rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
         return [
             *features.left_out(kept.records_s, replicated=clustered),
             *filter(None, (self._away,)),
@@ -368,9 +373,9 @@ class ServerStore:
 
     def _execute_beside(self, sql: str, options: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
         """Execute on a connection of its own, beside what is inserted."""
-        if self._beside is None:
-            self._beside = self._make_client()
-        with _errors(self.name):
+        with self._lock_beside, _errors(self.name):
+            if self._beside is None:
+                self._beside = self._make_client()
             rows: list[tuple[Any, ...]] = self._beside.execute(sql, settings=dict(options))
         return rows
 

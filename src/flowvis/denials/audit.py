@@ -29,31 +29,34 @@ MAX_COUNT = 1 << 32  # packets in one line: far more than pass in the second tha
 PROTOCOLS = {"ICMP": 1, "IGMP": 2, "TCP": 6, "UDP": 17, "IPv6-ICMP": 58, "ICMPv6": 58, "SCTP": 132}
 """As Antrea writes them; what it has no name for is not one either here (0)."""
 
-_HEAD = r"(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)?) (?P<table>\S+) (?P<policy>\S+)"
+_HEAD = (
+    r"(?P<timestamp>(?P<date>\d{4}/\d\d/\d\d) (?P<time>\d\d:\d\d:\d\d(?:\.\d+)?)) "
+    r"(?P<table>\S+) (?P<policy>\S+)"
+)
 _DECISION = r"(?P<action>Allow|Drop|Reject|Pass|Redirect) (?P<priority>\d*|<nil>)"
-_POD = r"(?:[^ /]+/[^ /]+|<nil>)"
+_POD = r"(?P<pod>[^ /]+/[^ /]+|<nil>)"
 _COUNT = r"(?: \[(?P<count>\d{1,12}) packets in [^\]]*\])?"
 _PACKET = (
     r"(?P<source>[0-9a-fA-F.:]+) (?P<source_port>\d{1,5}|<nil>|) "
     r"(?P<destination>[0-9a-fA-F.:]+) (?P<destination_port>\d{1,5}|<nil>|) "
     r"(?P<protocol>\S+) (?P<length>\d{1,9})"
-    rf"(?: \S+)?{_COUNT}"
+    rf"(?: (?P<label>\S+))?{_COUNT}"
 )
 _PACKET_WITHOUT_PORTS = (
     r"(?:SRC: )?(?P<source>[0-9a-fA-F.:]+)(?P<source_port>) "
     r"(?:DEST: )?(?P<destination>[0-9a-fA-F.:]+)(?P<destination_port>) "
     rf"(?P<length>\d{{1,9}}) (?P<protocol>\S+){_COUNT}"
 )
-_GENERATIONS = tuple(
-    re.compile(text, re.DOTALL)
-    for text in (
-        rf"{_HEAD} (?P<rule>.*) (?P<direction>Ingress|Egress|<nil>) {_DECISION} {_POD} {_PACKET}",
-        rf"{_HEAD}(?: (?P<rule>.*))?(?P<direction>) {_DECISION} {_PACKET}",
-        rf"{_HEAD}(?P<rule>)(?P<direction>) {_DECISION} {_PACKET_WITHOUT_PORTS}",
-    )
+PATTERNS = (
+    rf"{_HEAD} (?P<rule>.*) (?P<direction>Ingress|Egress|<nil>) {_DECISION} {_POD} {_PACKET}",
+    rf"{_HEAD}(?: (?P<rule>.*))?(?P<direction>) {_DECISION} {_PACKET}",
+    rf"{_HEAD}(?P<rule>)(?P<direction>) {_DECISION} {_PACKET_WITHOUT_PORTS}",
 )
 """The newest first: only there a Pod stands before the addresses. Names take as much as they can,
-as what looks like the rest of a line may be a part of one."""
+as what looks like the rest of a line may be a part of one. Each is of a whole line, and `.` is any
+character. The parsers of deploy/logs are made of them."""
+
+_GENERATIONS = tuple(re.compile(text, re.DOTALL) for text in PATTERNS)
 
 _FORMATTED = re.compile(r"%!(\w)\(MISSING\)")
 """What Go makes of `%` and a letter, or `%`, blank and letter, in a name that it takes for a format
@@ -139,7 +142,7 @@ def _row(match: re.Match[str], now_ms: int) -> tuple[bytes, bytes, int, int, int
         PROTOCOLS.get(match["protocol"], 0),
         packets,
         packets * int(match["length"]),
-        _time_ms(match["time"], now_ms),
+        _time_ms(match["timestamp"], now_ms),
     )
 
 

@@ -1,9 +1,8 @@
-"""How long people wait for the console's pages, over a store of 24 million records.
+"""How long people wait for the console's pages, over a day of records and a week of roll-ups.
 
-The store is embedded: 24 hours of a million records each (see `cluster_hour`), merged, a hundredth
-of the connections denied, and the books of each minute. Each page's questions are asked one after
-the other as the API asks them, over ranges that end at different moments; the numbers are those of
-the slowest twentieth. Four hours are made up, and repeated with other times.
+What is in the store `week` says. Each page's questions are asked one after the other as the API
+asks them, over ranges that end at different moments; the numbers are those of the slowest
+twentieth.
 """
 
 import tempfile
@@ -14,15 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cluster_hour import EPOCH_MS, HOUR_MS, cluster, records
-from flowvis.batch import Batch
+from benchmarks.cluster_hour import HOUR_MS
+from benchmarks.week import BEGIN_MS, END_MS, HOURS, RECORDS, STORED, fill
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.query import QueryLimits
-from flowvis.clickhouse.schema.books import BookEntry, Page, What
-from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.statement import COMPOSED_LENGTH, bind
 from flowvis.clickhouse.store import QuerySettings, StoreSettings
-from flowvis.fields import RuleAction
 from flowvis.filters import parse
 from flowvis.filters.sql import condition
 from flowvis.questions.completeness import completeness
@@ -31,12 +27,9 @@ from flowvis.questions.pages import PageQuestion
 from flowvis.questions.statement import COMPOSED_ROWS, Found, Plan
 from flowvis.questions.table import TableQuestion
 
-HOURS, RECORDS, MADE_HOURS = 24, 1_000_000, 4
-COMMIT = 250_000
 THREADS = 2
-RANGES = (1, 6, 24)
-REPEATS = {1: 8, 6: 5, 24: 3}
-END_MS = EPOCH_MS + HOURS * HOUR_MS
+RANGES = {"1h": 1, "6h": 6, "24h": 24, "7d": 168}
+REPEATS = {"1h": 8, "6h": 5, "24h": 3, "7d": 2}
 SHOWN = (
     "flowEndSeconds,sourcePodNamespace,sourcePodName,sourceIP,destinationPodNamespace,"
     "destinationPodName,destinationIP,destinationTransportPort,protocolIdentifier,"
@@ -76,10 +69,17 @@ def run() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "store"
         queries = QuerySettings(limits=QueryLimits(memory_bytes=2 << 30, threads=THREADS))
-        settings = StoreSettings(f"embedded://{path}", database="console", ttl_s=0, queries=queries)
+        settings = StoreSettings(
+            f"embedded://{path}",
+            database="console",
+            ttl_s=0,
+            minutes_ttl_s=0,
+            hours_ttl_s=0,
+            queries=queries,
+        )
         store = EmbeddedStore(settings, path)
         began = time.monotonic()
-        _fill(store)
+        fill(store)
         filled_s = time.monotonic() - began
         began, cpu = time.monotonic(), time.process_time()
         measured = measure(store)
@@ -97,17 +97,17 @@ def run() -> dict[str, Any]:
 def measure(store: EmbeddedStore) -> dict[str, Any]:
     """Ask each page's questions over each range; the 95th percentiles, in ms."""
     found: dict[str, float] = {}
-    for hours in RANGES:
+    for name, hours in RANGES.items():
         times: list[float] = []
         for page, questions in PAGES.items():
             of_page = [
                 _ask(store, kind, parameters, hours, repeat)
-                for repeat in range(REPEATS[hours])
+                for repeat in range(REPEATS[name])
                 for kind, parameters in questions
             ]
-            found[f"{page}_p95_ms_{hours}h"] = _p95(of_page)
+            found[f"{page}_p95_ms_{name}"] = _p95(of_page)
             times += of_page
-        found[f"p95_ms_{hours}h"] = _p95(times)
+        found[f"p95_ms_{name}"] = _p95(times)
     return found
 
 
@@ -120,10 +120,10 @@ def _ask(
 ) -> float:
     """Return how long an answer took, with what the books say of its range."""
     end_ms = END_MS - repeat * 7 * 60_000  # so that nothing is the same question again
-    span = {"from": str(max(end_ms - hours * HOUR_MS, EPOCH_MS)), "to": str(end_ms)}
+    span = {"from": str(max(end_ms - hours * HOUR_MS, BEGIN_MS)), "to": str(end_ms)}
     began = time.monotonic()
     chosen = condition(parse(parameters.get("filter", "")))
-    question = kind.parse({**parameters, **span}, chosen, end_ms)
+    question = kind.parse({**parameters, **span}, chosen, end_ms, STORED)
     _carry_out(store, question.plan())
     _carry_out(store, completeness(question.records.range))
     return time.monotonic() - began
@@ -138,50 +138,3 @@ def _carry_out(store: EmbeddedStore, plan: Plan[Any]) -> None:
             statement = plan.send(Found(result.rows, result.types))
     except StopIteration:
         return
-
-
-def _fill(store: EmbeddedStore) -> None:
-    store.migrate()
-    world = cluster(np.random.default_rng(1))
-    for made in range(MADE_HOURS):
-        batch, inserted_s = records(RECORDS, 100 + made, hour=made, world=world)
-        _deny(batch)
-        for hour in range(made, HOURS, MADE_HOURS):
-            if hour > made:
-                _shift(batch, inserted_s, MADE_HOURS * HOUR_MS)
-            for first in range(0, RECORDS, COMMIT):
-                part = batch.take(slice(first, first + COMMIT))
-                store.insert(part, BatchId("benchmark", int(inserted_s[first]), made))
-    for minute in range(1, HOURS * 60 + 1):
-        end_s = EPOCH_MS // 1000 + minute * 60
-        store.keep(Page(BatchId("benchmark-books", end_s), 60, _BOOKS))
-    store.optimize()
-
-
-_BOOKS = [
-    BookEntry(stage, what, 16_000)
-    for stage in ("collector", "correlator", "clickhouse")
-    for what in (What.RECEIVED, What.SENT)
-] + [BookEntry("exporter", What.RECEIVED, 320, node=f"node-{n:02d}") for n in range(50)]
-
-
-def _deny(batch: Batch) -> None:
-    """Have a policy deny a hundredth of the connections."""
-    denied = (batch["sourceTransportPort"] % 97 == 0) & (batch["destinationPodName"] != 0)
-    stem = "ingressNetworkPolicy"
-    for name, value in (
-        ("RuleAction", RuleAction.DROP),
-        ("Type", 1),
-        ("Name", batch.strings.intern(b"default-deny")),
-    ):
-        batch[f"{stem}{name}"][denied] = value
-    batch[f"{stem}Namespace"][denied] = batch["destinationPodNamespace"][denied]
-
-
-def _shift(batch: Batch, inserted_s: np.ndarray[Any, Any], by_ms: int) -> None:
-    """Move records in time."""
-    inserted_s += by_ms // 1000
-    for name in batch.columns:
-        if name.startswith(("flowStartSeconds", "flowEndSeconds")):
-            batch[name] += np.uint32(by_ms // 1000)
-    batch["monitoringIntervalStartMilliSeconds"] += np.uint64(by_ms)

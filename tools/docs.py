@@ -74,6 +74,25 @@ that is not valid changes nothing: its problems are logged and shown likewise
 (`..._config_problems`). A variable of the environment wins over the file; another value of it needs
 a restart.
 
+## Names of networks
+
+Addresses outside of the cluster say little. `networks` gives them names for filters (`dst.network = payments`), for
+grouping (`flowctl top --by dst.network`) and for the map:
+
+```yaml
+networks:
+  - name: offices
+    cidrs: [198.51.100.0/24, 2001:db8:aa00::/40]
+  - name: payments
+    cidrs: [203.0.113.64/27]
+  - name: internet
+    cidrs: [0.0.0.0/0, "::/0"]
+```
+
+Of networks within each other the longest prefix counts. Pods and nodes have no network's name, whatever range their
+address is in. Names are applied when somebody asks, so a change renames what is stored as well. There is room for some
+5,000 networks; more than that, or a network with two names, is an error that says so.
+
 ## flow-exporter
 
 {exporter}

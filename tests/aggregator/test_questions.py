@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, UnixConnector
 
+from clickhouse.conftest import FOREVER
+from clickhouse.rolled import insert_rolled
 from flowvis.aggregator.api.answers import encoded
 from flowvis.aggregator.api.application import Application
 from flowvis.aggregator.api.caller import LOCAL, Caller
@@ -27,6 +29,7 @@ from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_s
 from flowvis.errors import StoreError
 from flowvis.fields import FIELDS
 from flowvis.questions.completeness import Uncommitted
+from flowvis.questions.planner import RECORDS_ONLY, Span, Stored
 from waiting import PATIENCE_S, until
 
 from .records import records
@@ -63,10 +66,11 @@ async def asked(
     *,
     answers: Answers | None = None,
     caller: Caller = LOCAL,
+    stored: Stored = RECORDS_ONLY,
 ) -> AsyncIterator[Ask]:
     """Serve questions; `ask` returns status and answer."""
     running = answers or Answers(lambda: 2)
-    questions = Questions(running, prepare, lambda: NOW_S * 1000, uncommitted)
+    questions = Questions(running, prepare, lambda: NOW_S * 1000, uncommitted, lambda: stored)
     routes = [
         *query.routes(questions), *graph.routes(questions), *flows.routes(questions),
     ]  # fmt: skip
@@ -93,7 +97,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     path = tmp_path_factory.mktemp("questions") / "store"
     limits = QueryLimits(rows_read=50)
     store = open_store(
-        StoreSettings(f"embedded://{path}", ttl_s=0, queries=QuerySettings(limits=limits))
+        StoreSettings(f"embedded://{path}", **FOREVER, queries=QuerySettings(limits=limits))
     )
     store.migrate()
     rows = [
@@ -106,7 +110,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         }
         for number in range(6)
     ]
-    store.insert(records(*rows, fields=STORED), BatchId("test", NOW_S))
+    insert_rolled(store, records(*rows, fields=STORED), BatchId("test", NOW_S))
     yield store
     store.close()
 
@@ -136,6 +140,35 @@ async def test_an_answer_says_what_it_is_worth(store: Store, tmp_path: Path) -> 
         for what in ("graph", "flows"):
             status, found = await ask(what)
             assert (status, found["answer"]["complete"]) == (200, False)
+
+
+async def test_an_answer_says_which_tables_it_is_of(store: Store, tmp_path: Path) -> None:
+    """And what keeps it from those that are kept for longer."""
+    rolled = Span(NOW_S + 60, NOW_S - 86_400)
+    stored = Stored(NOW_S, NOW_S - 300, {"flow_minutes": rolled, "flow_hours": rolled})
+    asking = {"measure": "records", "since": str((NOW_S - 3599) * 1000)}
+    async with asked(tmp_path, of(store), stored=stored) as ask:
+        _, found = await ask("query", by="src.namespace", **asking)
+        assert found["total"] == [6]
+        answer = found["answer"]
+        assert answer["table"] == "flow_minutes, flows"  # of less than an hour
+        assert "expired" not in [missing["reason"] for missing in answer["missing"]]
+        assert any("whole minutes" in note for note in answer["notes"])
+        for parameters, lacking in (
+            ({"by": "src.port"}, "sourceTransportPort"),
+            ({"filter": "src.label.app = web"}, "sourcePodLabels"),
+            ({"measure": "live"}, "live"),
+            ({"interval": "30s"}, "intervals of 30s"),
+        ):
+            _, found = await ask("query", **(asking | parameters))
+            (expired,) = [m for m in found["answer"]["missing"] if m["reason"] == "expired"]
+            assert expired["to"] == (NOW_S - 300) * 1000
+            assert expired["text"].startswith("records are kept for 5m (clickHouse.ttl); flow_")
+            assert expired["text"].endswith(f"have no {lacking}")
+            assert found["answer"]["table"] == "flows"
+        _, page = await ask("flows", since=asking["since"])
+        (expired,) = [m for m in page["answer"]["missing"] if m["reason"] == "expired"]
+        assert expired["text"].endswith("have no single records")
 
 
 async def test_who_sees_one_namespace_gets_its_records_and_no_names_of_nodes(

@@ -234,6 +234,9 @@ def test_oldest_hours_go(embedded: Store, caplog: pytest.LogCaptureFixture) -> N
     again.migrate()
     assert again.begins == embedded.begins, "the next process knows"
     assert again.kept.records_s < embedded.kept.records_s + 5
+    again.begins.clear()
+    asyncio.run(Monitor(again, monitor._settings, clock=Fixed()).look())
+    assert again.begins == embedded.begins, "one that was there already learns it"
     again.close()
 
 

@@ -71,7 +71,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     for number in range(2):
         batch = records(700, number)
         _settle(batch)
-        insert_rolled(store, DATABASE, batch, BatchId("w", END_S, number))
+        insert_rolled(store, batch, BatchId("w", END_S, number))
     yield store
     store.close()
 

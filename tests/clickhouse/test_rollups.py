@@ -22,7 +22,7 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Roll, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE, end_sql
-from flowvis.clickhouse.server import INSERTS_RECORDS
+from flowvis.clickhouse.server import INSERTS_RECORDS, ServerStore
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
@@ -620,6 +620,43 @@ def test_a_roll_is_no_insert_of_records(statement: str, inserts: bool) -> None:
         assert not re.match(
             INSERTS_RECORDS, schema.roll_sql(TableLayout("x"), Roll(rollup, "r", (batch,)))
         )
+
+
+@pytest.mark.clickhouse
+def test_a_modern_server_rolls(embedded: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is asked is answered by the modern engine: all but the driver between them."""
+    database = embedded.name.rsplit("/", 1)[1]
+    server = ServerStore(
+        StoreSettings("tcp://nowhere", database=database, **FOREVER), "nowhere", None, secure=False
+    )
+    run = admin(embedded)
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "_execute", lambda sql, **_: run(sql))
+        patch.setattr(server, "_execute_beside", tables(embedded)._execute)
+        assert not server.migrate()
+        embedded.insert(batch_of(100, 1), BatchId("test", EPOCH_S))
+        asyncio.run(Roller(server, "test", clock=Time()).look(everything=True))
+        assert server.rollups is not None
+        assert not server.rollups.alone
+        assert not differences(server.rollups, *ALL)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_a_roll_has_a_connection_of_its_own(server_settings: StoreSettings) -> None:
+    """Of the driver, which must not wait for rows to send; on 18.16, whatever the statement."""
+    store = open_store(server_settings)
+    assert isinstance(store, ServerStore)
+    try:
+        store.migrate()
+        of = f"{server_settings.database}.flow_books"
+        rows = "(SELECT arrayJoin([('a', 7)]) AS id)"
+        sql = f"INSERT INTO {of} (time, records) SELECT now(), id.2 FROM {rows}"
+        assert not store._execute_beside(sql, {"max_threads": 1})
+        assert store._execute_beside(f"SELECT records FROM {of}", {}) == [(7,)]
+        assert store._beside is not store._client
+    finally:
+        store.close()
 
 
 @pytest.mark.clickhouse

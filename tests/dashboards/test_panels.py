@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tools.dashboards.chosen import ALL_WRITTEN, CHOICES, NOTHING
+from tools.dashboards import books, variables
+from tools.dashboards.chosen import ALL_WRITTEN, CHOICES, NOTHING, Choice
 from tools.dashboards.looked import ALL, Looked, Value
 from tools.dashboards.page import Page
 from tools.dashboards.pages import PAGES
+from tools.dashboards.pages import records as records_page
 from tools.dashboards.panels import Panel
-from tools.dashboards.queries import OTHERS, Ranked, Records, Series, Totals
+from tools.dashboards.queries import OTHERS, Column, Ranked, Records, Series, Totals
 
 from aggregator.records import records
 from clickhouse.asking import carry_out
@@ -23,7 +25,9 @@ from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.filters import parse
 from flowvis.filters.sql import condition
+from flowvis.questions.completeness import completeness
 from flowvis.questions.table import TableQuestion
+from flowvis.questions.times import TimeRange
 
 from .traffic import connections
 
@@ -83,7 +87,8 @@ def _write_books(execute: Any) -> None:
     entries = [
         ("collector", "", "received", "", 100), ("collector", "", "sent", "", 100),
         ("clickhouse", "", "received", "", 100), ("clickhouse", "", "dropped", "queue-full", 7),
-        ("correlator", "", "dropped", "no-growth", 3),
+        ("correlator", "", "dropped", "repeated", 3),
+        ("ipfix", "", "dropped", "filtered", 2), ("collector", "", "dropped", "filtered", 1),
         ("exporter", "n1", "received", "", 60), ("exporter", "n1", "lost", "", 5),
         ("exporter", "n2", "received", "", 40), ("exporter", "n2", "silent", "", 30),
     ]  # fmt: skip
@@ -194,3 +199,61 @@ def test_panels_show_what_the_questions_find(store: Store, page: Page, look: str
         for _, sql, _ in panel.queries():
             if not isinstance(getattr(panel, "asks", None), Totals | Ranked | Series):
                 found(store, sql, LOOKS[look])
+
+
+def test_what_is_missing_is_what_the_questions_say(store: Store) -> None:
+    """Losses at stages and on the way; what nobody wanted is none."""
+    look = Looked(NOW_S - 3600, NOW_S)
+    (total,) = found(store, books.MISSING.sql, look)
+    span = TimeRange(look.from_s * 1000, look.to_s * 1000)
+    said = carry_out(store, completeness(span)).missing
+    assert total == {"Records missing": sum(each.records or 0 for each in said)}
+    rows = found(store, books.REASONS.sql, look)
+    assert {(row["Stage"], row["Reason"], row["Node"], row["Records"]) for row in rows} == {
+        (each.stage, each.reason, each.node, each.records) for each in said if each.records
+    }
+    (silent,) = found(store, books.SILENT.sql, look)
+    without = {each.node for each in said if each.reason == "silent"}
+    assert silent == {"Silent nodes": len(without)} == {"Silent nodes": 1}
+    aside = found(store, books.SET_ASIDE.sql, look)
+    assert {row["Reason"]: row["Records"] for row in aside} == {"repeated": 6, "filtered": 4}
+
+
+def test_a_filter_that_somebody_adds_to_the_records(store: Store) -> None:
+    """As the data source writes it, after the query."""
+    look = Looked(*SPANS["minutes"], EVERYTHING, ALL_VALUES)
+    added = " settings additional_table_filters={'flows' : ' sourcePodName = \\'cart-0\\' '}"
+    execute: Any = store._execute  # type: ignore[attr-defined]
+    execute(f"USE {DATABASE}")
+    ((some,),) = execute(look.sql(records_page.COUNT.sql) + added)
+    (every,) = found(store, records_page.COUNT.sql, look)
+    wanted = records_page.NEWEST.sql
+    rows = [row for row in found(store, wanted, look) if row["sourcePodName"] == "cart-0"]
+    assert 0 < int(some) == len(rows) < every["Flow records"]
+
+
+def test_ranges_of_long_ago_are_of_whole_minutes(store: Store) -> None:
+    """Of what is older than some hours, records may be gone: minutes have all of it."""
+    from_s = NOW_S - 20 * 3600
+    begin, end = from_s // 60 * 60, (from_s + 7000) // 60 * 60
+    aligned = Looked(begin, end + 60, 60, EVERYTHING, ALL_VALUES)
+    odd = Looked(begin + 7, end + 7, 60, EVERYTHING, ALL_VALUES)
+    asks = Totals((Column("Bytes", "octets"),), Records())
+    assert found(store, asks.sql, odd) == found(store, asks.sql, aligned)
+    assert found(store, asks.sql, odd)[0]["Bytes"] > 0
+
+
+@pytest.mark.parametrize("choice", CHOICES.values(), ids=lambda choice: choice.variable)
+def test_what_variables_offer(store: Store, choice: Choice) -> None:
+    """All that can be chosen, and each chooses something."""
+    look = Looked(NOW_S - 30 * 3600, NOW_S, values=EVERYTHING, all_values=ALL_VALUES)
+    offered = [row["value"] for row in found(store, variables.listing(choice), look)]
+    assert len(set(offered)) == len(offered) > 1 or choice.variable == "service"
+    if choice.without:
+        assert offered[0] == NOTHING
+        assert {"kube-system", "shop", "bank"} < set(offered)
+        return
+    asks = Totals((Column("Records", "records"),), Records(choices=(choice,)))
+    for value in offered[:4]:
+        one = Looked(look.from_s, look.to_s, values={choice.variable: [value]})
+        assert found(store, asks.sql, one)[0]["Records"] > 0

@@ -68,6 +68,7 @@ def _end(side: str, pod: tuple[str, str, str, str] | None, node: str) -> Row:
         f"{side}WorkloadName": workload,
         f"{side}PodName": name,
         f"{side}NodeName": its_node,
+        f"{side}Zone": {"n1": "z1", "n2": "z1", "n3": "z2"}.get(its_node, ""),
     }
 
 

@@ -1,5 +1,5 @@
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -50,6 +50,19 @@ def test_stats_may_be_another_object_each_time() -> None:
     registry.register(StatsCollector("p", lambda: Stats(records=next(counts))))
     assert samples(registry, "p_records") == {"p_records_total": 1.0}
     assert samples(registry, "p_records") == {"p_records_total": 2.0}
+
+
+@dataclass
+class Outer:
+    records: int = count("Records")
+    inner: Stats = field(default_factory=Stats)
+
+
+def test_stats_of_a_part_have_its_name() -> None:
+    registry = CollectorRegistry()
+    registry.register(StatsCollector("p", Outer(3, Stats(records=5))))
+    assert registry.get_sample_value("p_records_total") == 3
+    assert registry.get_sample_value("p_inner_records_total") == 5
 
 
 def test_readings() -> None:

@@ -41,8 +41,9 @@ Every byte, packet and connection counts once, whichever nodes saw it; numbers a
 | time series | points of a minute at least; of an hour from {hourly} h on |
 | begun longer than {age} h ago | widened to whole minutes, longer than {minutes} days ago to whole hours |
 
-Roll-ups may be behind by {lag} min (minutes) and {hours_lag} min (hours); [operating](operating.md) says how to see it.
-On a server without roll-ups (18.16) the panels of flows do not work, *flow records* and *nodes and completeness* do.
+Minutes may be behind by {lag} min and hours by {hours_lag} min, and what comes later than that is not shown until it is
+rolled: `flowctl status` says how far they are.
+A server without roll-ups (18.16) lacks the tables that panels of flows read: there the console has the answers.
 
 ## Variables
 

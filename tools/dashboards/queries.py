@@ -238,14 +238,16 @@ class Series:
         every = (
             "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
         )
-        each = (
+        # Put together before it is spread out: there may be many more names than are shown.
+        few = (
             f"SELECT if(place > {self.limit}, '{OTHERS}', toString(name)) AS series,"
-            f" arrayJoin({every}) AS slot, points[slot] AS n\nFROM {_inside(placed)}"
+            f" sumMap(points) AS values\nFROM {_inside(placed)}\nGROUP BY series"
         )
+        each = f"SELECT series, values, arrayJoin({every}) AS slot\nFROM {_inside(few)}"
         body = (
             "SELECT toDateTime(slot * step_s) AS time, series,"
-            f" {seen(measure, 'sum(n)', ranges.SLOT_SECONDS)} AS Value\n"
-            f"FROM {_inside(each)}\nGROUP BY slot, series\nORDER BY slot, series"
+            f" {seen(measure, 'values[slot]', ranges.SLOT_SECONDS)} AS Value\n"
+            f"FROM {_inside(each)}\nORDER BY slot, series"
         )
         return query(ranges.definitions(steps=True), body)
 

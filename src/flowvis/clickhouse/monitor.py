@@ -183,7 +183,9 @@ class Monitor:
         stored = self._store.partitions
         if stored is None:
             return
-        there, disks = await self._call(_found, stored)
+        there, disks, begins = await self._call(_found, stored)
+        for table, begin_s in begins.items():  # another aggregator may make room as well
+            self._store.begins[table] = max(self._store.begins.get(table, 0), begin_s)
         self._measure(there, disks)
         limits = self._settings.limits
         found = schema.excess(limits, sum(each.bytes for each in there), disks)
@@ -266,8 +268,8 @@ class Monitor:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
-def _found(stored: StoredPartitions) -> tuple[list[Partition], list[Disk]]:
-    return stored.partitions(), stored.disks()
+def _found(stored: StoredPartitions) -> tuple[list[Partition], list[Disk], dict[str, int]]:
+    return stored.partitions(), stored.disks(), stored.begins()
 
 
 def _tables(there: Iterable[Partition]) -> Iterable[dict[str, Any]]:

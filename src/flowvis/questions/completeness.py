@@ -131,7 +131,7 @@ def completeness(
             covered.append((uncommitted.since_s, max(uncommitted.now_s, span.to_s)))
         notes += _notes(uncommitted, span)
     notes += dict.fromkeys(filter(None, map(_coarse, readings)))
-    expired = list(dict.fromkeys(filter(None, map(_expired, readings))))
+    expired = list(_expired(readings))
     begin_s = span.from_s
     if uncommitted is not None and uncommitted.kept_s:
         begin_s = max(begin_s, min(uncommitted.now_s - uncommitted.kept_s, span.to_s))
@@ -231,12 +231,15 @@ def _of_node(who: str, missing: Missing, seconds: int = 0) -> str:
     return f"{who} had no session" + (f" for {seconds} s" if seconds else "")
 
 
-def _expired(reading: Reading) -> Missing | None:
-    """Return the part of a range that is kept no more."""
-    if reading.gone is None:
-        return None
-    begin_ms, end_ms = reading.gone.from_ms, reading.gone.to_ms
-    return Missing("clickhouse", "expired", None, begin_ms, end_ms, reading.why)
+def _expired(readings: Iterable[Reading]) -> Iterator[Missing]:
+    """Go through the parts of ranges that are kept no more, put together by why."""
+    by_why: dict[str, list[TimeRange]] = {}
+    for reading in readings:
+        if reading.gone is not None:
+            by_why.setdefault(reading.why, []).append(reading.gone)
+    for why, gone in by_why.items():
+        begin_ms, end_ms = min(each.from_ms for each in gone), max(each.to_ms for each in gone)
+        yield Missing("clickhouse", "expired", None, begin_ms, end_ms, why)
 
 
 def _coarse(reading: Reading) -> str:

@@ -12,6 +12,10 @@ NODES = Records("src.node is not empty and dst.node is not empty", CHOSEN)
 FROM, TO = label("Source", "src.node"), label("Destination", "dst.node")
 BY = "src.node,dst.node"
 
+CROSSING = Records("crosszone = yes", CHOSEN)
+FROM_ZONE, TO_ZONE = label("Source zone", "src.zone"), label("Destination zone", "dst.zone")
+ZONES = "src.zone,dst.zone"
+
 PAGE = Page(
     "node-to-node",
     "Flows: node to node",
@@ -30,6 +34,13 @@ PAGE = Page(
             [
                 shares("Cumulative bytes of node as source", NODES, FROM, "src.node"),
                 shares("Cumulative bytes of node as destination", NODES, TO, "dst.node"),
+            ],
+        ),
+        Row(
+            "Between zones",
+            [
+                *pairs("zone to zone", CROSSING, FROM_ZONE, TO_ZONE, ZONES),
+                *rates("zone to zone", CROSSING, FROM_ZONE, TO_ZONE, ZONES),
             ],
         ),
     ],

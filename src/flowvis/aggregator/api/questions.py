@@ -100,7 +100,7 @@ def _answer(
     return {
         "from": span.from_ms,
         "to": span.to_ms,
-        "table": ", ".join(FLOWS if table == TABLE else table for table in tables) or FLOWS,
+        "table": ", ".join(FLOWS if table == TABLE else table for table in sorted(tables)) or FLOWS,
         "rowsRead": answered.cost.rows,
         "bytesRead": answered.cost.octets,
         "seconds": round(answered.seconds, 4),

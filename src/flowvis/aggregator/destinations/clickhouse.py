@@ -214,6 +214,10 @@ class ClickHouse:
         """Yield what is wrong with where the store is, if there is to be one."""
         if self.enable:
             yield from target_problems(self.database_url, self.database, self.cluster)
+            if self.cluster and self.monitor.storage_size is not None:
+                given = str(self.monitor.storage_size)
+                text = f"{given}: a cluster's servers are not watched: bound them by clickHouse.ttl"
+                yield "monitor.storageSize", text
 
 
 def make(chosen: ClickHouse, place: Place, before: Destination | None) -> Writer:

@@ -1,0 +1,108 @@
+"""How long Grafana's panels take, over a day of 24 million records and a week of roll-ups.
+
+What is in the store `week` says; its records end with the last hour. Each query of each panel is
+asked with everything chosen, as the data source sends it, over ranges that end at different
+moments; the numbers are those of the slowest twentieth. `rollup_bytes_per_record` is what both
+tables take on disk for a record.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tools.dashboards.chosen import ALL_WRITTEN, CHOICES, NOTHING
+from tools.dashboards.looked import ALL, Looked
+from tools.dashboards.pages import PAGES
+
+from benchmarks import week
+from benchmarks.cluster_hour import HOUR_MS
+from flowvis.clickhouse.embedded import EmbeddedStore
+from flowvis.clickhouse.query import QueryLimits
+from flowvis.clickhouse.schema.rollups import ROLLUPS
+from flowvis.clickhouse.schema.tables import TABLE
+from flowvis.clickhouse.store import QuerySettings, StoreSettings
+
+THREADS = 2
+DATABASE = "panels"
+RANGES = {"1h": 1, "24h": 24, "7d": 24 * week.DAYS}
+"""In hours."""
+REPEATS = 2
+POINTS = 300
+"""Of a time series, as the panels ask for."""
+VALUES = {name: [ALL] for name in CHOICES} | {
+    "exclude": [NOTHING], "level": "workload", "rows": "1000",
+}  # fmt: skip
+
+
+def run() -> dict[str, Any]:
+    """Fill a store and measure it."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "store"
+        queries = QuerySettings(limits=QueryLimits(memory_bytes=2 << 30, threads=THREADS))
+        settings = StoreSettings(
+            f"embedded://{path}", database=DATABASE, ttl_s=0, minutes_ttl_s=0, hours_ttl_s=0,
+            queries=queries,
+        )  # fmt: skip
+        store = EmbeddedStore(settings, path)
+        # Dashboards know by the clock what is recent.
+        end_ms = int(time.time() * 1000) // HOUR_MS * HOUR_MS
+        began = time.monotonic()
+        week.fill(store, end_ms - week.HOURS * HOUR_MS)
+        filled_s = time.monotonic() - began
+        records = week.HOURS * week.RECORDS
+        sizes = {name: _bytes(store, name) for name in (TABLE, *(r.name for r in ROLLUPS))}
+        rolled = sum(sizes[rollup.name] for rollup in ROLLUPS) / week.DAYS
+        began, cpu = time.monotonic(), time.process_time()
+        measured = measure(store, end_ms // 1000)
+        answer = {
+            "records": records,
+            "cpu_seconds": round(time.process_time() - cpu, 3),
+            "wall_seconds": round(time.monotonic() - began, 3),
+            "fill_seconds": round(filled_s, 1),
+            "bytes_per_record": round(sizes[TABLE] / records, 2),
+            "rollup_bytes_per_record": round(rolled / records, 2),
+            **measured,
+        }
+        store.close()
+    return answer
+
+
+def measure(store: EmbeddedStore, end_s: int) -> dict[str, Any]:
+    """Ask every panel over each range: 95th percentiles, in ms, and the slowest panel."""
+    found: dict[str, Any] = {}
+    for name, hours in RANGES.items():
+        times: dict[str, list[float]] = {}
+        for repeat in range(REPEATS):
+            to_s = end_s - repeat * 7 * 60  # so that nothing is the same query again
+            interval_s = max(hours * 3600 // POINTS, 60)
+            look = Looked(
+                to_s - hours * 3600, to_s, interval_s, VALUES, dict.fromkeys(CHOICES, ALL_WRITTEN)
+            )
+            for page in PAGES:
+                for panel in page.panels:
+                    for _, sql, _ in panel.queries():
+                        which = f"{page.name}: {panel.title}"
+                        times.setdefault(which, []).append(_ask(store, look.sql(sql)))
+        every = [each for of_panel in times.values() for each in of_panel]
+        found[f"p95_ms_{name}"] = round(float(np.percentile(every, 95)) * 1000, 1)
+        found[f"p50_ms_{name}"] = round(float(np.percentile(every, 50)) * 1000, 1)
+        slowest = max(times, key=lambda which: max(times[which]))
+        found[f"slowest_{name}"] = f"{slowest}, {max(times[slowest]) * 1000:.0f} ms"
+    return found
+
+
+def _ask(store: EmbeddedStore, sql: str) -> float:
+    began = time.monotonic()
+    store.query(sql, max_rows=1_000_000)
+    return time.monotonic() - began
+
+
+def _bytes(store: EmbeddedStore, table: str) -> int:
+    with store.session() as session:
+        found = session.query(
+            "SELECT sum(bytes_on_disk) FROM system.parts"
+            f" WHERE active AND database = '{DATABASE}' AND table = '{table}'"
+        )
+    return int(str(found).strip())

@@ -38,10 +38,21 @@ def problem_of(aggregator: Aggregator, destination: str) -> str:
     return str(found)
 
 
+def records_of(aggregator: Aggregator) -> int:
+    """How many records the monitor has seen in the store."""
+    tables = aggregator.control.get("status")["store"].get("tables", ())
+    return sum(int(one["rows"]) for one in tables if one["name"] == "flow_records")
+
+
 def test_nothing_is_lost_or_doubled_when_the_server_dies(server: Server, tmp_path: Path) -> None:
     """kill -9 while records come; the external collector, stuck, changes nothing."""
     settings = {
-        "clickHouse": {"enable": True, "databaseURL": server.url, "commitInterval": "1s"},
+        "clickHouse": {
+            "enable": True,
+            "databaseURL": server.url,
+            "commitInterval": "1s",
+            "monitor": {"execInterval": "1s", "storageSize": "32Mi"},
+        },
         "flowCollector": {"enable": True, "address": "127.0.0.1:9", "maxPendingRecords": 20},
         "gracePeriod": "5s",
     }
@@ -56,6 +67,7 @@ def test_nothing_is_lost_or_doubled_when_the_server_dies(server: Server, tmp_pat
         aggregator.until("clickhouse", "sent", 100)
         query = "SELECT count(), uniqExact(sourcePodName), sum(octetDeltaCount) FROM flows"
         assert aggregator.sql(query) == [[100, 100, 100_000]]
+        block_until(lambda: records_of(aggregator) == 100)
         books = aggregator.books()
         assert books["ipfix"]["dropped"] == {"queue-full": 80}
         assert books["ipfix"]["held"] == 20

@@ -283,6 +283,49 @@ async def test_status_says_how_far_the_rollups_are(
     assert "roll-ups differ from the records: flow_hours has records 5; roll-ups: away" in out
 
 
+STORE = {
+    "problem": "",
+    "disks": [{"name": "default", "freeBytes": 30 << 30, "totalBytes": 100 << 30}],
+    "tables": [
+        {
+            "name": "flow_records",
+            "rows": 5_000_000,
+            "bytes": 200_000_000,
+            "fromMs": 1_790_002_800_000,
+            "toMs": 1_790_013_600_000,
+        }
+    ],
+    "droppedRecords": 0,
+    "droppedBytes": 0,
+    "unrolledRecords": 0,
+}
+
+
+async def test_status_says_what_the_store_has_and_what_went(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = status() | {"store": STORE, "destinations": []}
+    async with served(tmp_path, status=lambda: shown):
+        assert await flowctl(tmp_path, "status") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "store: well, " in out
+        assert "free on disk default" in out
+        assert "flow_records: 5000000 rows" in out
+        assert "committed 2026-09-21 15:00Z to 2026-09-21 18:00Z" in out
+        assert "dropped" not in out
+        assert await flowctl(tmp_path, "status", "--check") == 0
+        went = {"droppedBytes": 90_000, "droppedRecords": 2_000, "unrolledRecords": 7}
+        shown["store"] = STORE | went | {"problem": "disk default is 97% full"}
+        capsys.readouterr()
+        assert await flowctl(tmp_path, "status") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "store: disk default is 97% full" in out
+        assert "dropped for room, with 2000 records, 7 of them in no roll-up" in out
+        capsys.readouterr()
+        assert await flowctl(tmp_path, "status", "--check") == 2
+    assert "store: disk default is 97% full" in capsys.readouterr().out
+
+
 async def test_status_shows_what_is_wrong_with_policies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

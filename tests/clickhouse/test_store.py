@@ -284,11 +284,11 @@ def test_queries_run_while_batches_are_inserted(store: Store, settings: StoreSet
 
 
 @pytest.mark.clickhouse
-def test_partitions_are_days_that_can_be_dropped(store: Store, settings: StoreSettings) -> None:
+def test_partitions_are_hours_that_can_be_dropped(store: Store, settings: StoreSettings) -> None:
     for day in range(3):
         store.insert(flows(10 + day), BatchId("test", EPOCH + day * 86_400))
-    dropped = "2026-09-21"
-    admin(store)(f"ALTER TABLE {settings.database}.{schema.TABLE} DROP PARTITION '{dropped}'")
+    dropped = f"('2026-09-21', {EPOCH // 3600})"
+    admin(store)(f"ALTER TABLE {settings.database}.{schema.TABLE} DROP PARTITION {dropped}")
     answer = store.query(
         f"SELECT DISTINCT toString(toDate(timeInserted)) AS day FROM {settings.database}.flows"
         " ORDER BY day"

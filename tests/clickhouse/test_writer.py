@@ -41,9 +41,11 @@ class Moody:
     kept_s = 0
     kept = Retention(0, 0, 0)
     rollups = None
+    partitions = None
 
     def __init__(self) -> None:
         self.settled: dict[str, int] = {}
+        self.begins: dict[str, int] = {}
         self.error: StoreError | None = None
         self.migrate_error: StoreError | None = None
         self.open = threading.Event()

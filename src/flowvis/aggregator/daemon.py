@@ -46,7 +46,7 @@ from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.rows import ROW_BYTES
 from flowvis.aggregator.correlator import Correlator, Destination
-from flowvis.aggregator.destinations.clickhouse import rollups_of, store_of
+from flowvis.aggregator.destinations.clickhouse import rollups_of, room_of, store_of
 from flowvis.aggregator.destinations.kind import Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.table import KINDS, DestinationSettings
@@ -480,6 +480,7 @@ class Aggregator:
             "nodes": self._nodes(),
             "destinations": self.destinations.as_dicts(),
             "rollups": rollups_of(self.destinations.current("clickhouse")),
+            "store": room_of(self.destinations.current("clickhouse")),
             "configuration": self.configuration.as_dict(),
             "kubernetes": self._kubernetes_problem(),
             "replica": self._replica.problem() if self._replica is not None else "",

@@ -99,7 +99,7 @@ def findings(status: Mapping[str, Any], since_s: float) -> Iterator[tuple[Severi
             passing = problem.startswith("replaced, ") or problem == "begins then"
             severity = Severity.WARNING if passing else Severity.CRITICAL
             yield severity, f"{destination['name']}: {problem}"
-    yield from _rollup_findings(status.get("rollups", {}))
+    yield from _store_findings(status.get("store", {}), status.get("rollups", {}))
     for loss in status.get("losses", ()):
         if loss["lastSeconds"] <= since_s:
             yield Severity.WARNING, _loss(loss)
@@ -117,7 +117,11 @@ def findings(status: Mapping[str, Any], since_s: float) -> Iterator[tuple[Severi
         yield Severity.WARNING, f"Kubernetes API: {problem}"
 
 
-def _rollup_findings(rollups: Mapping[str, Any]) -> Iterator[tuple[Severity, str]]:
+def _store_findings(
+    store: Mapping[str, Any], rollups: Mapping[str, Any]
+) -> Iterator[tuple[Severity, str]]:
+    if problem := store.get("problem"):
+        yield Severity.CRITICAL, f"store: {problem}"
     for difference in rollups.get("differences", ()):
         yield Severity.CRITICAL, f"roll-ups differ from the records: {difference}"
     if problem := rollups.get("problem"):
@@ -160,6 +164,9 @@ def _show(status: Mapping[str, Any]) -> None:
     if rollups := status.get("rollups"):
         for text in _rollups(rollups):
             console.print(tables.line(text))
+    if store := status.get("store"):
+        for text in _store(store):
+            console.print(tables.line(text))
     _show_configuration(console, status.get("configuration", {}))
     if status.get("kubernetes"):
         console.print(tables.line(f"Kubernetes API: {status['kubernetes']}"))
@@ -201,6 +208,27 @@ def _rollups(rollups: Mapping[str, Any]) -> Iterator[str]:
         parts.append(f"sums of {span} {verdict} to the records'")
     yield f"roll-ups: {', '.join(parts)}"
     yield from rollups["differences"]
+
+
+def _store(store: Mapping[str, Any]) -> Iterator[str]:
+    """Say what a store has, what room there is, and what went for it."""
+    parts = [store["problem"] or "well"]
+    for disk in store["disks"]:
+        free, total = (quantity(disk[f"{which}Bytes"], "B") for which in ("free", "total"))
+        parts.append(f"{free} of {total} free on disk {disk['name']}")
+    if store["droppedBytes"]:
+        dropped = quantity(store["droppedBytes"], "B")
+        parts.append(f"{dropped} dropped for room, with {store['droppedRecords']} records")
+    if unrolled := store["unrolledRecords"]:
+        parts.append(f"{unrolled} of them in no roll-up")
+    yield f"store: {', '.join(parts)}"
+    for table in store["tables"]:
+        span = " to ".join(
+            time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(table[f"{which}Ms"] // 1000))
+            for which in ("from", "to")
+        )
+        size = quantity(table["bytes"], "B")
+        yield f"  {table['name']}: {table['rows']} rows, {size}, committed {span}"
 
 
 def _show_sessions(

@@ -10,6 +10,7 @@ import re
 import secrets
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flowvis.batch import Batch
+from flowvis.clickhouse.monitor import StoredPartitions, stored_partitions
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
@@ -75,16 +77,18 @@ class EmbeddedStore:
         self._features: Features | None = None
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
+        self.begins: dict[str, int] = {}
+        self.partitions: StoredPartitions | None = None
 
     @property
     def kept_s(self) -> int:
         """How long records are kept; 0 for ever."""
-        return self._settings.ttl_s
+        return self.kept.records_s
 
     @property
     def kept(self) -> Retention:
         """How long each table keeps what it has."""
-        return self._settings.kept
+        return self._settings.kept.shortened(self.begins, int(time.time()))
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this engine."""
@@ -93,6 +97,8 @@ class EmbeddedStore:
         layout = TableLayout(self._settings.database)
         Migration(self._execute, layout, features, kept).run()
         self.rollups = RollupTables(self._execute_beside, layout, alone=True)
+        self.partitions = stored_partitions(self._execute_beside, layout.database, features)
+        self.begins = self.partitions.begins()
         return features.left_out(kept.records_s)
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself
@@ -157,7 +163,7 @@ class EmbeddedStore:
             session.close()
 
     def optimize(self) -> None:
-        """Merge all parts of each day into one, as the engine does by and by."""
+        """Merge all parts of each partition into one, as the engine does by and by."""
         for table in (schema.TABLE, *(rollup.name for rollup in ROLLUPS)):
             self._execute(f"OPTIMIZE TABLE {self._settings.database}.{table} FINAL")
 

@@ -11,6 +11,7 @@ import logging
 import math
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
 
 from flowvis.batch import Batch, Column
+from flowvis.clickhouse.monitor import StoredPartitions, stored_partitions
 from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
@@ -206,6 +208,8 @@ class ServerStore:
         self._away = ""
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
+        self.begins: dict[str, int] = {}
+        self.partitions: StoredPartitions | None = None
         self._beside: _Client | None = None
         self._lock_beside = threading.Lock()
 
@@ -218,7 +222,9 @@ class ServerStore:
     def kept(self) -> Retention:
         """How long each table keeps what it has; for ever where there is no TTL."""
         features = self._features
-        return self._settings.kept if features is None or features.ttl else Retention(0, 0, 0)
+        known = features is None or features.ttl
+        kept = self._settings.kept if known else Retention(0, 0, 0)
+        return kept.shortened(self.begins, int(time.time()))
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""
@@ -233,6 +239,9 @@ class ServerStore:
         if features.rollups:
             options = CLUSTER_INSERT | ROLLED_INSERT if clustered else {}
             self.rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
+        if not clustered:
+            self.partitions = stored_partitions(self._execute_beside, layout.database, features)
+            self.begins = self.partitions.begins()
         return [
             *features.left_out(kept.records_s, replicated=clustered),
             *filter(None, (self._away,)),

@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from flowvis.batch import Batch
+from flowvis.clickhouse.monitor import StoredPartitions
 from flowvis.clickhouse.query import Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema.books import Page
@@ -76,9 +77,17 @@ class Store(Protocol):
     moment (ms) is in it. What is not named has nothing that can be relied on: records are to be
     read."""
 
+    begins: dict[str, int]
+    """By name of a table: rows that were committed before this moment (s) may have been dropped, as
+    there was no room."""
+
     @property
     def rollups(self) -> RollupTables | None:
         """Its roll-ups; None before they are there, and where there can be none."""
+
+    @property
+    def partitions(self) -> StoredPartitions | None:
+        """Its partitions; None before they are there, and where they cannot be watched."""
 
     @property
     def kept_s(self) -> int:
@@ -86,7 +95,7 @@ class Store(Protocol):
 
     @property
     def kept(self) -> Retention:
-        """How long it keeps what is in each table."""
+        """How long it keeps what is in each table, or did keep it where there was no room."""
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""

@@ -30,6 +30,7 @@ from typing import Any
 from flowvis.backlog import UNBOUNDED, Backlog, size_of
 from flowvis.batch import Batch, concat
 from flowvis.clickhouse.history import BookHistory
+from flowvis.clickhouse.monitor import Monitor, MonitorSettings, MonitorStats
 from flowvis.clickhouse.rollups import Roller, RollupStats
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
@@ -76,6 +77,7 @@ class WriterStats:
     failing: str = ""
     """Why nothing can be committed at the moment; "" when all is well."""
     rollups: RollupStats = field(default_factory=RollupStats)
+    store: MonitorStats = field(default_factory=MonitorStats)
 
 
 @dataclass(slots=True)
@@ -135,6 +137,7 @@ class Writer:
         required: bool = True,
         spool: Spool | None = None,
         spool_after_s: float = SPOOL_AFTER_S,
+        monitor: MonitorSettings | None = None,
     ) -> None:
         """`stats` are those of the writer whose place this one takes, if any.
 
@@ -154,6 +157,7 @@ class Writer:
         self._identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._last = BatchId(self._identity, 0)
         self.roller = Roller(store, self._identity, stats=self.stats.rollups, clock=clock)
+        self.monitor = Monitor(store, monitor, stats=self.stats.store, clock=clock)
         self._pending = Backlog(max_pending)
         self.bound(max_bytes)
         self._commit: _Commit | None = None
@@ -253,6 +257,7 @@ class Writer:
             self._spool_task = spawn(f"{self.name} spool", self._keep_spooled())
         self._task = spawn(self.name, self._run())
         await self.roller.start()
+        await self.monitor.start()
 
     async def stop(self) -> None:
         """Commit what waits within the grace period, then close; the rest is dropped, counted."""
@@ -320,6 +325,7 @@ class Writer:
 
     async def _close(self) -> None:
         """Close the store, and let go of the thread."""
+        await self.monitor.stop()
         await self.roller.stop()
         # From another thread, since ours may still be stuck in a commit: this ends it.
         with contextlib.suppress(TimeoutError):

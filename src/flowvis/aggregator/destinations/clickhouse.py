@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from flowvis.aggregator.destinations.kind import CERTIFICATES, Kind, Place, Problems
+from flowvis.clickhouse.monitor import MonitorSettings
 from flowvis.clickhouse.query import QueryLimits
+from flowvis.clickhouse.schema.partitions import Limits
 from flowvis.clickhouse.spool import Spool
 from flowvis.clickhouse.store import (
     QuerySettings,
@@ -102,6 +104,47 @@ class Hours:
 
 
 @dataclass(frozen=True)
+class MonitorOptions:
+    """What keeps the store within its disk. Options have Theia's names."""
+
+    enable: bool = option(
+        True,
+        doc="Whether the oldest is dropped before the disk is full, which would end all writing. "
+        "Of an embedded store or one server; a cluster's servers are not watched",
+    )
+    threshold: float = option(
+        0.9,
+        doc="Part of the disk, and of storageSize, from which on something goes: whole hours of "
+        "records first, then days of minutes, then of hours, and nothing that was committed within "
+        "the last hour",
+        minimum=0.01,
+        maximum=1.0,
+    )
+    delete_percentage: float = option(
+        0.1,
+        doc="Part of the store's bytes that goes at once, at the least",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    storage_size: ByteSize | None = option(
+        None,
+        doc="A size of the store's own, beside what its disk has: flows, roll-ups and books "
+        "together. By default only the disk bounds it; ClickHouse before 19.15 does not tell of "
+        "disks, and needs this",
+        parse=ByteSize.parse,
+        takes="a size such as 8Gi or 2Ti",
+    )
+    exec_interval: Duration = option(60.0, doc="How often the monitor looks", minimum=1)
+    skip_rounds_num: int = option(
+        3,
+        doc="Looks after a drop at which nothing is dropped: the engine gives the room back by and "
+        "by",
+        minimum=0,
+        maximum=1000,
+    )
+
+
+@dataclass(frozen=True)
 class SpoolSettings:
     """Records on disk while the store is away."""
 
@@ -154,6 +197,9 @@ class ClickHouse:
     )
     minutes: Minutes = section(Minutes, doc="The roll-up by minute")
     hours: Hours = section(Hours, doc="The roll-up by hour")
+    monitor: MonitorOptions = section(
+        MonitorOptions, doc="What keeps the store within its disk, or a size"
+    )
     max_pending_records: int = option(
         524_288,  # Antrea's number; some 700 bytes each
         doc="Records that wait while the store is away or slow; then the oldest are dropped",
@@ -168,6 +214,10 @@ class ClickHouse:
         """Yield what is wrong with where the store is, if there is to be one."""
         if self.enable:
             yield from target_problems(self.database_url, self.database, self.cluster)
+            if self.cluster and self.monitor.storage_size is not None:
+                given = str(self.monitor.storage_size)
+                text = f"{given}: a cluster's servers are not watched: bound them by clickHouse.ttl"
+                yield "monitor.storageSize", text
 
 
 def make(chosen: ClickHouse, place: Place, before: Destination | None) -> Writer:
@@ -185,6 +235,16 @@ def make(chosen: ClickHouse, place: Place, before: Destination | None) -> Writer
         required=chosen.required,
         spool=Spool(spool.directory, spool.max_bytes) if spool.directory is not None else None,
         spool_after_s=spool.after,
+        monitor=_monitor(chosen.monitor),
+    )
+
+
+def _monitor(chosen: MonitorOptions) -> MonitorSettings:
+    return MonitorSettings(
+        chosen.enable,
+        Limits(chosen.threshold, chosen.delete_percentage, int(chosen.storage_size or 0)),
+        chosen.exec_interval,
+        chosen.skip_rounds_num,
     )
 
 
@@ -196,6 +256,11 @@ def store_of(destination: Destination | None) -> Store | None:
 def rollups_of(destination: Destination | None) -> dict[str, Any]:
     """Return how far a store's roll-ups are; nothing where there are none."""
     return destination.roller.as_dict() if isinstance(destination, Writer) else {}
+
+
+def room_of(destination: Destination | None) -> dict[str, Any]:
+    """Return what a store has, and what room there is; nothing before that is known."""
+    return destination.monitor.as_dict() if isinstance(destination, Writer) else {}
 
 
 KIND = Kind(

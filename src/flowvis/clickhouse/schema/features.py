@@ -28,6 +28,8 @@ class Features:
     """INSERTs may return before the data is there, unless told not to."""
     experimental_low_cardinality: bool
     """LowCardinality must be allowed by a setting."""
+    disks: bool = False
+    """The server tells how full its disks are."""
 
     @property
     def rollups(self) -> bool:
@@ -69,6 +71,12 @@ def probe(execute: Execute) -> Features:
         and "non_replicated_deduplication_window" in tables,
         asynchronous="async_insert" in settings,
         experimental_low_cardinality="allow_experimental_low_cardinality_type" in settings,
+        disks=any(
+            int(row[0])
+            for row in execute(
+                "SELECT count() FROM system.tables WHERE database = 'system' AND name = 'disks'"
+            )
+        ),
     )
 
 

@@ -1,8 +1,10 @@
 """How long each table keeps what it has."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema.rollups import MINUTES, Rollup
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, Rollup
+from flowvis.clickhouse.schema.tables import TABLE
 
 DAY_S = 86_400
 
@@ -24,3 +26,18 @@ class Retention:
     def of(self, rollup: Rollup) -> int:
         """Return a roll-up's."""
         return self.minutes_s if rollup is MINUTES else self.hours_s
+
+    def shortened(self, begins: Mapping[str, int], now_s: int) -> "Retention":
+        """Return the same where rows from before these moments (s), by table, went early."""
+
+        def left_s(table: str, kept_s: int) -> int:
+            if table not in begins:
+                return kept_s
+            since_s = max(now_s - begins[table], 1)
+            return min(kept_s, since_s) if kept_s else since_s
+
+        return Retention(
+            left_s(TABLE, self.records_s),
+            left_s(MINUTES.name, self.minutes_s),
+            left_s(HOURS.name, self.hours_s),
+        )

@@ -12,8 +12,8 @@ of what GROUP BY costs, whose keys would be texts. Which batches are of a roll i
 (`flow_rolled`), so that whoever goes on after a kill repeats the very same one; and that it is
 there is stored after it. So each batch is in each roll-up once.
 
-Partitions are days of insertion, as those of the records: whatever times exporters claim, a batch
-is of one partition, and each table loses whole days.
+Partitions are days of insertion, as hours of it are those of the records: whatever times exporters
+claim, a batch is of one partition, and each table loses whole days.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -292,7 +292,9 @@ BOOKS_SHARD_BY = "cityHash64(writer)"  # what is committed at once is of one sha
 def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
     """Write the CREATE TABLE of the records; `ttl_s` 0 keeps them for ever.
 
-    One batch is one insertion time is one partition: so an INSERT is one part, and atomic.
+    One batch is one insertion time is one partition: so an INSERT is one part, and atomic. A
+    partition is an hour, by its number since the epoch, so that a full disk costs no more than the
+    oldest hours; its day stands before it for the conditions that choose days.
     """
     columns = ",\n    ".join(column.ddl(features) for column in COLUMNS)
     name = layout.own(TABLE)
@@ -300,7 +302,7 @@ def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
         f"CREATE TABLE IF NOT EXISTS {_own(layout, TABLE)}{layout.everywhere}",
         f"(\n    {columns}\n)",
         f"ENGINE = {layout.merge_tree(name)}",
-        f"PARTITION BY toDate({INSERTED_SQL})",
+        f"PARTITION BY (toDate({INSERTED_SQL}), intDiv(toUInt32({INSERTED_SQL}), 3600))",
         f"PRIMARY KEY ({', '.join(ORDER[:PRIMARY])})",
         f"ORDER BY ({', '.join(ORDER)})",
     ]

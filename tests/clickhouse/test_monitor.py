@@ -1,0 +1,441 @@
+"""A store stays within its disk, and its size: the oldest goes, and all that went is told."""
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowvis.clickhouse import server as server_module
+from flowvis.clickhouse.monitor import Monitor, MonitorSettings
+from flowvis.clickhouse.rollups import Roller
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.partitions import (
+    NEWEST_S,
+    WATCHED,
+    Disk,
+    Limits,
+    Partition,
+    choose,
+    excess,
+    with_unrolled,
+)
+from flowvis.clickhouse.schema.retention import Retention
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, StoredBatch
+from flowvis.clickhouse.schema.tables import BOOKS, TABLE
+from flowvis.clickhouse.server import ServerStore
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.errors import StoreError
+
+from .conftest import FOREVER, admin
+from .samples import flows
+
+HOUR = 497_222  # since the epoch: 21 September 2026, 14:00
+NOW_S = (HOUR + 6) * 3600 + 60
+DAY_S = 86_400
+ROWS = 2_000
+_numbers = itertools.count()
+
+
+def part(
+    table: str, begin_s: int, size: int, *, span_s: int = 3600, unrolled: int = 0
+) -> Partition:
+    return Partition(table, f"{begin_s}", begin_s, begin_s + span_s, 10, size, unrolled)
+
+
+def test_what_is_too_much() -> None:
+    limits = Limits(0.8, 0.1, 0)
+    assert excess(limits, 500, [Disk("a", 200, 1000)]).bytes == 0
+    assert excess(limits, 500, [Disk("a", 199, 1000)]).bytes == 50, "a tenth of the store's"
+    assert excess(limits, 500, [Disk("a", 100, 1000)]).bytes == 100
+    assert excess(limits, 500, [Disk("a", 600, 1000), Disk("b", 120, 1000)]).bytes == 80
+    assert "disk b is 88% full" in excess(limits, 500, [Disk("b", 120, 1000)]).why
+    foreign = excess(limits, 60, [Disk("a", 100, 1000)])
+    assert (foreign.bytes, foreign.foreign) == (0, True)
+    sized = replace(limits, max_bytes=1000)
+    assert excess(sized, 800, []).bytes == 0
+    assert excess(sized, 850, []).bytes == 85
+    assert excess(sized, 1200, []).bytes == 400
+    assert excess(limits, 10**12, []).bytes == 0, "of a disk that nobody knows"
+    assert excess(limits, 0, [Disk("a", 0, 0)]).bytes == 0
+
+
+def test_order_in_which_it_goes() -> None:
+    rows = [
+        part(HOURS.name, 0, 1, span_s=DAY_S),
+        part(MINUTES.name, 0, 1, span_s=DAY_S),
+        part(BOOKS, 0, 1, span_s=DAY_S),
+        part(TABLE, DAY_S + 3600, 1),
+        part(TABLE, DAY_S, 1),
+        part(TABLE, 3600, 1, unrolled=7),
+        part(BOOKS, DAY_S, 1, span_s=DAY_S),
+    ]
+    chosen = choose(rows, 100, NOW_S)
+    assert [(each.table, each.begin_s) for each in chosen] == [
+        (TABLE, DAY_S),
+        (TABLE, DAY_S + 3600),
+        (MINUTES.name, 0),
+        (HOURS.name, 0),
+        (TABLE, 3600),
+    ], "books stay while there is anything as old: here records that are in no roll-up"
+    chosen = choose([each for each in rows if not each.unrolled], 100, NOW_S)
+    assert [(each.table, each.begin_s) for each in chosen[-2:]] == [(BOOKS, 0), (BOOKS, DAY_S)]
+    assert choose(rows, 2, NOW_S) == [rows[4], rows[3]]
+    assert choose(rows, 0, NOW_S) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(WATCHED), st.integers(0, 60), st.integers(1, 9), st.integers(0, 1)
+        ),
+        max_size=40,
+    ),
+    st.integers(0, 100),
+)
+def test_never_more_than_needed_nor_the_newest_hour(
+    made: list[tuple[str, int, int, int]], needed: int
+) -> None:
+    now_s = 48 * 3600
+    there = [
+        Partition(table, str(n), hour * 3600, (hour + 1) * 3600, 1, size, unrolled=lost)
+        for n, (table, hour, size, lost) in enumerate(made)
+    ]
+    chosen = choose(there, needed, now_s)
+    assert len(set(chosen)) == len(chosen)
+    assert all(each.end_s <= now_s - NEWEST_S for each in chosen)
+    assert sum(each.bytes for each in chosen[:-1]) < max(needed, 1)
+    for each in chosen:  # nothing older of the same table is kept
+        older = [one for one in there if one.table == each.table and one.end_s < each.end_s]
+        if each.table != BOOKS and not each.unrolled:
+            assert all(one in chosen or one.unrolled for one in older)
+    left = [one for one in there if one not in chosen]
+    spans = [(one.begin_s, one.end_s) for one in left if one.table != BOOKS]
+    assert not any(
+        begin_s < each.end_s for each in chosen if each.table == BOOKS for begin_s, _ in spans
+    )
+
+
+def test_unrolled_records_of_a_partition() -> None:
+    there = [
+        part(TABLE, 0, 1),
+        part(TABLE, 3600, 1),
+        part(MINUTES.name, 0, 1),
+        part(TABLE, 7200, 1),
+    ]
+    batches = [
+        StoredBatch(BatchId("a", 3599), 4, 0, 0),
+        StoredBatch(BatchId("b", 3599), 5, 0, 0),
+        StoredBatch(BatchId("a", 3600), 6, 0, 0),
+    ]
+    found = [each.unrolled for each in with_unrolled(there, batches, 100)]
+    assert found == [9, 6, 0, 0]
+    found = [each.unrolled for each in with_unrolled(there, batches, 3)]
+    assert found == [9, 10, 0, 10], "nobody knows of what is later"
+
+
+def test_retention_is_what_is_there() -> None:
+    kept = Retention(3 * DAY_S, 30 * DAY_S, 0)
+    assert kept.shortened({}, 10 * DAY_S) == kept
+    short = kept.shortened({TABLE: 9 * DAY_S, HOURS.name: 2 * DAY_S}, 10 * DAY_S)
+    assert short == Retention(DAY_S, 30 * DAY_S, 8 * DAY_S)
+    assert short.books_s == 30 * DAY_S
+    assert kept.shortened({TABLE: DAY_S}, 10 * DAY_S) == kept, "those went by their age anyway"
+
+
+class Fixed:
+    """A clock."""
+
+    def __init__(self, now_s: float = NOW_S) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture(scope="module")
+def engine(directory: Path) -> Iterator[StoreSettings]:
+    settings = StoreSettings(f"embedded://{directory}", database="monitored", **FOREVER)
+    store = open_store(settings)
+    store.migrate()
+    yield settings
+    store.close()
+
+
+@pytest.fixture
+def embedded(engine: StoreSettings) -> Iterator[Store]:
+    store = open_store(replace(engine, database=f"monitored{next(_numbers)}"))
+    store.migrate()
+    yield store
+    store.close()
+
+
+def fill(store: Store, hours: int = 6) -> None:
+    """Store a batch in each of some hours, the last of which is the newest."""
+    for n in range(hours):
+        at_s = (HOUR + n) * 3600
+        batch = flows(ROWS, end_s=at_s)
+        store.insert(batch, BatchId("test", at_s + 3599))
+
+
+def rolled(store: Store) -> None:
+    asyncio.run(Roller(store, "test", clock=Fixed()).look(everything=True))
+
+
+def hours_of(store: Store) -> list[int]:
+    database = store.name.rsplit("/", 1)[1]
+    rows = admin(store)(
+        f"SELECT DISTINCT intDiv(toUInt32(timeInserted), 3600) AS hour FROM {database}.flows"
+        " ORDER BY hour"
+    )
+    return [int(row[0]) - HOUR for row in rows]
+
+
+def watch(store: Store, size: float, **changes: object) -> Monitor:
+    """A monitor of a store that may have so much of what its records take now."""
+    assert store.partitions is not None
+    records = [each.bytes for each in store.partitions.partitions() if each.table == TABLE]
+    all_of_it = sum(each.bytes for each in store.partitions.partitions())
+    limits = Limits(1.0, 0.0, int(all_of_it - sum(records) + sum(records) * size))
+    settings = MonitorSettings(limits=replace(limits, **changes), skip_rounds=2)  # type: ignore[arg-type]
+    return Monitor(store, settings, clock=Fixed())
+
+
+@pytest.mark.clickhouse
+def test_oldest_hours_go(embedded: Store, caplog: pytest.LogCaptureFixture) -> None:
+    fill(embedded)
+    rolled(embedded)
+    monitor = watch(embedded, 0.6)
+    with caplog.at_level(logging.WARNING, "flowvis.clickhouse.monitor"):
+        asyncio.run(monitor.look())
+    assert hours_of(embedded) == [3, 4, 5]
+    assert (monitor.stats.dropped_records, monitor.stats.unrolled_records) == (3 * ROWS, 0)
+    assert monitor.stats.dropped_partitions == 3
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3
+    assert "dropped flow_records from 2026-09-21T14:00:00Z to 2026-09-21T15:00:00Z" in lines[0]
+    assert f"{ROWS} rows" in lines[0]
+    assert "lost" not in lines[0]
+    assert embedded.begins == {TABLE: (HOUR + 3) * 3600}
+    minutes = {each["name"]: each["rows"] for each in monitor.as_dict()["tables"]}
+    assert minutes[MINUTES.name] > 0
+    assert monitor.problem == ""
+    again = open_store(embedded._settings)  # type: ignore[attr-defined]
+    again.migrate()
+    assert again.begins == embedded.begins, "the next process knows"
+    assert again.kept.records_s < embedded.kept.records_s + 5
+    again.begins.clear()
+    asyncio.run(Monitor(again, monitor._settings, clock=Fixed()).look())
+    assert again.begins == embedded.begins, "one that was there already learns it"
+    again.close()
+
+
+@pytest.mark.clickhouse
+def test_pause_after_a_drop(embedded: Store) -> None:
+    fill(embedded)
+    rolled(embedded)
+    monitor = watch(embedded, 0.9)
+    asyncio.run(monitor.look())
+    assert hours_of(embedded) == [1, 2, 3, 4, 5]
+    fill(embedded, 0)
+    monitor._settings = replace(monitor._settings, limits=Limits(1.0, 0.0, 1))
+    for _ in range(2):
+        asyncio.run(monitor.look())
+        assert hours_of(embedded) == [1, 2, 3, 4, 5]
+    asyncio.run(monitor.look())
+    assert hours_of(embedded) == [5]
+
+
+@pytest.mark.clickhouse
+def test_newest_hour_stays_whatever_the_limit(embedded: Store) -> None:
+    fill(embedded)
+    rolled(embedded)
+    monitor = watch(embedded, 0.0, max_bytes=1)
+    asyncio.run(monitor.look())
+    assert hours_of(embedded) == [5], "of which the last batch came a minute ago"
+    assert "bytes too many, and all else is of the newest hour" in monitor.problem
+
+
+@pytest.mark.clickhouse
+def test_what_no_rollup_has_goes_last_and_is_said_to_be_lost(
+    embedded: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(embedded, 4)
+    rolled(embedded)
+    at_s = (HOUR - 2) * 3600
+    embedded.insert(flows(ROWS, end_s=at_s), BatchId("test", at_s + 3599))
+    monitor = watch(embedded, 0.5)
+    asyncio.run(monitor.look())
+    assert hours_of(embedded) == [-2, 3], "the oldest is kept, as nothing else has it"
+    assert monitor.stats.unrolled_records == 0
+    monitor._skip = 0
+    monitor._settings = replace(monitor._settings, limits=Limits(1.0, 0.0, 1))
+    asyncio.run(monitor.look())
+    assert hours_of(embedded) == []
+    assert monitor.stats.unrolled_records == ROWS
+    assert f"{ROWS} of them lost: no roll-up has them" in caplog.text
+
+
+@pytest.mark.clickhouse
+def test_switched_off_it_only_looks(embedded: Store) -> None:
+    fill(embedded, 3)
+    monitor = watch(embedded, 0.1)
+    monitor._settings = replace(monitor._settings, enable=False)
+    asyncio.run(monitor.look())
+    assert hours_of(embedded) == [0, 1, 2]
+    assert monitor.stats.bytes > 0
+    assert monitor.stats.disk_bytes > 0
+    assert embedded.begins == {}
+
+
+@pytest.mark.clickhouse
+def test_a_drop_that_fails_is_told_and_tried_again(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(embedded, 3)
+    rolled(embedded)
+    monitor = watch(embedded, 0.7)
+    stored = embedded.partitions
+    assert stored is not None
+
+    def fails(_: Partition) -> None:
+        raise StoreError("no room", retryable=True)
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(stored, "drop", fails)
+            with pytest.raises(StoreError):
+                await monitor.look()
+        assert hours_of(embedded) == [0, 1, 2]
+        assert monitor.stats.dropped_partitions == 0
+        with monkeypatch.context() as patched:
+            patched.setattr(stored, "note", fails)  # as a full disk may refuse
+            await monitor.look()
+
+    asyncio.run(scenario())
+    assert hours_of(embedded) == [1, 2]
+    assert "cannot note what is dropped" in caplog.text
+
+
+@pytest.mark.clickhouse
+def test_a_server_without_disks_keeps_to_its_size(server_settings: StoreSettings) -> None:
+    """18.16 has neither system.disks nor roll-ups."""
+    store = open_store(server_settings)
+    store.migrate()
+    fill(store)
+    assert store.partitions is not None
+    assert store.partitions.disks() == []
+    monitor = watch(store, 0.6)
+    asyncio.run(monitor.look())
+    assert hours_of(store) == [3, 4, 5]
+    assert store.begins == {TABLE: (HOUR + 3) * 3600}
+    assert monitor.as_dict()["disks"] == []
+    store.close()
+
+
+def test_a_modern_server_is_rolled_and_watched(
+    server_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Debian's server cannot do is decided by the features alone."""
+    store = open_store(server_settings)
+    assert isinstance(store, ServerStore)
+    modern = replace(store._probe(), ttl=True, deduplication=True, disks=True)
+    with monkeypatch.context() as patched:
+        done = SimpleNamespace(run=lambda **_: None)
+        patched.setattr(server_module, "Migration", lambda *_: done)
+        store._features = modern
+        store.migrate()
+    assert store.rollups is not None
+    assert not store.rollups.alone
+    assert store.partitions is not None
+    assert store.partitions.has_disks
+    store.close()
+
+
+FULL = """
+import asyncio, json, sys, time
+from flowvis.clickhouse.monitor import Monitor, MonitorSettings
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.partitions import Limits
+from flowvis.clickhouse.schema.rollups import StoredBatch
+from flowvis.clickhouse.store import StoreSettings, open_store
+from flowvis.clickhouse.rollups import Roller
+from clickhouse.samples import random_batch
+
+store = open_store(StoreSettings(sys.argv[1], database="full", ttl_s=0))
+store.migrate()
+now_s = int(time.time())
+hours, used = HOURS, []
+clock = lambda: now_s
+roller = Roller(store, "test", clock=clock)
+settings = MonitorSettings(limits=Limits(0.5, 0.1, 0), skip_rounds=0)
+monitor = Monitor(store, settings, clock=clock)
+for hour in range(hours):
+    now_s = int(time.time()) // 3600 * 3600 - (hours - hour) * 3600
+    batch = random_batch(ROWS, hour)
+    batch["flowEndSeconds"][:] = now_s
+    batch_id = BatchId("test", now_s)
+    roller.begin(StoredBatch(batch_id, len(batch), now_s, now_s))
+    store.insert(batch, batch_id)
+    roller.stored()
+    asyncio.run(roller.look(everything=True))
+    asyncio.run(monitor.look())
+    (disk,) = store.partitions.disks()
+    used.append(disk.used / disk.total)
+now_s += 1
+rows = store._execute(
+    "SELECT intDiv(toUInt32(timeInserted), 3600) AS h, count() FROM full.flows"
+    " GROUP BY h ORDER BY h"
+)
+first = now_s // 3600 - hours + 1
+print(json.dumps({
+    "hours": [int(h) - first for h, _ in rows], "rows": [int(n) for _, n in rows], "used": used,
+    "dropped": monitor.stats.dropped_records, "unrolled": monitor.stats.unrolled_records,
+    "noted": [[int(n) for n in row] for row in store._execute(
+        "SELECT count(), sum(rows) FROM full.flow_dropped WHERE fromTable = 'flow_records'")][0],
+    "kept": store.kept.records_s, "begins": store.begins["flow_records"] // 3600 - first,
+}))
+store.close()
+"""
+
+
+@pytest.mark.clickhouse
+@pytest.mark.slow
+def test_a_small_disk_does_not_fill(tmp_path: Path) -> None:
+    """Hours of records on a file system that has room for some of them."""
+    rows, hours = 6_000, 14
+    script = FULL.replace("ROWS", str(rows)).replace("HOURS", str(hours))
+    mounted = (
+        f'mount -t tmpfs -o size=40m none {tmp_path} && exec $0 -c "$1" embedded://{tmp_path}/db'
+    )
+    found = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mounted, sys.executable, script],
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    seen = json.loads(found.stdout)
+    kept = len(seen["hours"])
+    assert 2 <= kept < hours
+    assert seen["hours"] == list(range(hours - kept, hours)), (
+        "what is left is the newest, without holes"
+    )
+    assert seen["rows"] == [rows] * kept
+    assert max(seen["used"]) < 0.8
+    assert seen["dropped"] == (hours - kept) * rows
+    assert seen["noted"] == [hours - kept, (hours - kept) * rows]
+    assert seen["unrolled"] == 0
+    assert seen["begins"] == seen["hours"][0]

@@ -138,7 +138,7 @@ CASES = [
     fires("FlowvisConntrackFull", conntrack("960x60"), "FlowvisConntrackFilling"),
     fires("FlowvisConntrackRising", conntrack("100x48 100+20x12")),
     quiet("a table that fills slowly", conntrack("300+1x60")),
-    quiet("a small table that doubles", conntrack("1x50 5+15x10")),
+    quiet("a small table that doubles", conntrack("1x50 5+19x10")),
     fires(
         "FlowvisCertificateEnding",
         {f"flowvis_exporter_certificate_end_timestamp_seconds{{{EXPORTER}}}": "2000000x60"},

@@ -33,12 +33,18 @@ class Alert:
     for_s: int = 0
     """How long it has to be so."""
     window_s: int = 600
+    least_s: int = 0
+    """What the product takes by itself: no time is shorter, however much they are shortened."""
     foreign: tuple[str, ...] = ()
     """Metrics in it that others expose."""
 
     def promql(self, scale: float = 1.0) -> str:
         """Return the expression; `scale` shortens its span."""
-        return self.expression.replace(WINDOW, duration(self.window_s * scale))
+        return self.expression.replace(WINDOW, duration(self.scaled(self.window_s, scale)))
+
+    def scaled(self, seconds: float, scale: float) -> float:
+        """Return how long a time of it is where all are shortened."""
+        return max(seconds * scale, min(self.least_s, seconds))
 
     @property
     def anchor(self) -> str:

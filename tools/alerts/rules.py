@@ -33,7 +33,7 @@ def prometheus_rule(alerts: Sequence[Alert]) -> str:
 def _rule(alert: Alert, scale: float) -> dict[str, Any]:
     rule: dict[str, Any] = {"alert": alert.name, "expr": alert.promql(scale)}
     if alert.for_s:
-        rule["for"] = duration(alert.for_s * scale)
+        rule["for"] = duration(alert.scaled(alert.for_s, scale))
     rule["labels"] = {"severity": str(alert.severity)}
     rule["annotations"] = {
         "summary": alert.summary,

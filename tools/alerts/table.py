@@ -25,6 +25,7 @@ ENDS = "certificate_end_timestamp_seconds"
 DAY_S = 86400
 CERTIFICATE_DAYS = 30  # ours are renewed 90 days before their end
 SILENT_S = 300  # ours say how they are every 30 s
+ACKNOWLEDGED_S = 120  # usual are 70 to 100 s: when the flow has been written, and that is stored
 BEHIND_S = 300  # commits take seconds
 MINUTES_BEHIND_S, HOURS_BEHIND_S = 1800, 4 * 3600  # after a kill 15 minutes, and 2 h 10, are usual
 AHEAD_S = 1800  # of a table that fills
@@ -377,7 +378,8 @@ ALERTS = (
                 "exporters send them again."
             ),
         ),
-        for_s=60,
+        for_s=300,
+        least_s=ACKNOWLEDGED_S,
     ),
     Alert(
         "FlowvisUnprotected",

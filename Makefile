@@ -22,7 +22,7 @@ demo: $(VENV)/.demo $(CONSOLE)  ## two nodes with Pods on this machine, their fl
 test: $(VENV)/.test lint types imports references unit  ## everything that CI runs
 
 quick: $(VENV)/.quick $(CONSOLE)  ## the tests that need no rights and no server, in two minutes
-	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not kafka and not browser and not slow"
+	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not kafka and not prometheus and not browser and not slow"
 
 console: $(CONSOLE)  ## build the browser's console into the package
 
@@ -48,6 +48,7 @@ docs: $(VENV)/.test  ## write the generated files of docs/ and deploy/ anew
 	@$(BIN)/python -m tools.docs
 	@$(BIN)/python -m tools.manifests
 	@$(BIN)/python -m tools.dashboards
+	@$(BIN)/python -m tools.alerts
 
 bench: $(VENV)/.test  ## every benchmark, one JSON object a line
 	@for name in $$($(BIN)/python -m benchmarks --list); do $(BIN)/python -m benchmarks $$name --json; done

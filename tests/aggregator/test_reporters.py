@@ -286,12 +286,15 @@ async def test_a_session_says_how_much_of_it_is_durable() -> None:
 
 
 def test_the_metrics_of_nodes() -> None:
+    full, unknown = ExporterReport(900, 1000, 0, 0, 0), ExporterReport(30, 0, 0, 0, 0)
     reporters = [
-        Reporter("192.0.2.1", "", 8, 5.0, open=True, acknowledged=6, waiting=2, sent_again=5),
-        Reporter("2001:db8::b", "", 4, 7.0, open=True),
-    ]
+        Reporter("192.0.2.1", "", 8, 5.0, open=True, acknowledged=6, waiting=2, sent_again=5,
+                 ahead_s=-2.5, report=full),
+        Reporter("2001:db8::b", "", 4, 7.0, open=False, report=unknown),
+    ]  # fmt: skip
     registry = CollectorRegistry()
-    registry.register(NodesCollector("x", lambda: by_node(reporters, cluster().nodes)))
+    nodes = NodesCollector("x", lambda: by_node(reporters, cluster().nodes), clock=lambda: 17.5)
+    registry.register(nodes)
     lines = generate_latest(registry).decode().splitlines()
     assert {line for line in lines if not line.startswith("#") and "_created" not in line} == {
         'x_node_received_total{node="a"} 8.0',
@@ -300,4 +303,13 @@ def test_the_metrics_of_nodes() -> None:
         'x_node_sent_again_total{node="a"} 5.0',
         'x_node_acknowledged_total{node="a"} 6.0',
         'x_node_waiting{node="a"} 2.0',
+        'x_node_sessions{node="a"} 1.0',
+        'x_node_sessions{node="b"} 0.0',
+        'x_node_sessions{node="c"} 0.0',
+        'x_node_silent_seconds{node="a"} 12.5',
+        'x_node_silent_seconds{node="b"} 10.5',
+        'x_node_clock_ahead_seconds{node="a"} -2.5',
+        'x_node_conntrack_entries{node="a"} 900.0',
+        'x_node_conntrack_entries{node="b"} 30.0',
+        'x_node_conntrack_limit{node="a"} 1000.0',
     }

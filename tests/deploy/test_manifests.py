@@ -43,7 +43,12 @@ from flowvis.inventory.resources import LEASES, NODES, PODS, SERVICES
 from flowvis.runtime.settings import load
 
 VERSIONS = ("1.25", "1.29", "1.33", "1.37")
-NOT_KUBERNETES = {"PodMonitor", "ServiceMonitor", *OPERATED}  # operators define them
+NOT_KUBERNETES = {
+    "PodMonitor",
+    "ServiceMonitor",
+    "PrometheusRule",
+    *OPERATED,
+}  # operators define them
 MODERN = Features("25.8.1.1", True, True, True, True, False)
 EXPORTER_CONF, AGGREGATOR_CONF = "flow-exporter.conf", "flow-aggregator.conf"
 

@@ -1,5 +1,6 @@
 """The aggregator's own metrics, beside the ledger's: `flowvis_aggregator_...`."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
@@ -48,6 +49,10 @@ def registry(
                 not each.sessions for each in by_node(collector.reporters(), inventory.nodes)
             ),
         ),
+        "certificate_end_timestamp_seconds": (
+            "Until when the certificate that exporters are shown is valid",
+            lambda: server.certificate_ends_s if isinstance(server, Server) else None,
+        ),
         "live_flows": ("Flows in the table", lambda: len(table)),
         "text_bytes": ("Distinct text held", lambda: table.strings.size_bytes),
         "inventory_objects": ("Pods, Services and Nodes", lambda: len(inventory)),
@@ -67,11 +72,41 @@ def registry(
     return made
 
 
-class NodesCollector(MetricsCollector):
-    """What came from each node, and how much of it its exporters know to be durable."""
+NodeReading = Callable[[NodeReports, float], float | None]
+"""Reads a number of a node at a moment; None where it is not known."""
 
-    def __init__(self, prefix: str, nodes: Callable[[], Sequence[NodeReports]]) -> None:
-        self._prefix, self._nodes = f"{prefix}_node", nodes
+NODE_STATE: dict[str, tuple[str, NodeReading]] = {
+    "sessions": ("Sessions of the node that are open", lambda node, _: node.sessions),
+    "silent_seconds": (
+        "For how long nothing has come from the node; without a sample where nothing ever came",
+        lambda node, now_s: None if node.last_s is None else max(now_s - node.last_s, 0.0),
+    ),
+    "clock_ahead_seconds": (
+        "How far the node's clock is ahead of ours; below 0: it is behind",
+        lambda node, _: node.ahead_s,
+    ),
+    "conntrack_entries": (
+        "Connections that the node's kernel tracks, as its exporter says",
+        lambda node, _: node.report.tracked if node.report is not None else None,
+    ),
+    "conntrack_limit": (
+        "Connections that the node's kernel can track, as its exporter says",
+        lambda node, _: node.report.capacity or None if node.report is not None else None,
+    ),
+}
+
+
+class NodesCollector(MetricsCollector):
+    """What came from each node, how much of it its exporters know to be durable, and its state."""
+
+    def __init__(
+        self,
+        prefix: str,
+        nodes: Callable[[], Sequence[NodeReports]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` is that of the nodes' `last_s`."""
+        self._prefix, self._nodes, self._clock = f"{prefix}_node", nodes, clock
 
     def collect(self) -> Iterable[Metric]:
         """Yield a family for each number, with the node as label."""
@@ -99,6 +134,18 @@ class NodesCollector(MetricsCollector):
                 acknowledged.add_metric([node.name], node.acknowledged)
                 waiting.add_metric([node.name], node.waiting)
         yield from (received, again, acknowledged, waiting)
+        yield from self._state()
+
+    def _state(self) -> Iterable[Metric]:
+        """Yield gauges of how each node is; a node has no sample of what is not known of it."""
+        found, now_s = self._nodes(), self._clock()
+        for name, (text, read) in NODE_STATE.items():
+            family = GaugeMetricFamily(f"{self._prefix}_{name}", text, labels=["node"])
+            for node in found:
+                value = read(node, now_s)
+                if value is not None:
+                    family.add_metric([node.name], value)
+            yield family
 
 
 class DestinationsCollector(MetricsCollector):

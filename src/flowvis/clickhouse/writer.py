@@ -72,6 +72,7 @@ class WriterStats:
     spooled: int = count("Records written to the spool")
     spooled_records: int = gauge("Records in the spool")
     spooled_bytes: int = gauge("Bytes of the files in the spool")
+    spool_limit_bytes: int = gauge("Bytes that the spool may take; 0 where there is none")
     spool_corrupt: int = count("Files of the spool that were damaged")
     spool_failures: int = count("Times that the spool could not be written to")
     failing: str = ""
@@ -512,6 +513,7 @@ class Writer:
         spool = self._spool
         self.stats.spooled_records = spool.records if spool is not None else 0
         self.stats.spooled_bytes = spool.bytes if spool is not None else 0
+        self.stats.spool_limit_bytes = spool.max_bytes if spool is not None else 0
 
     async def _open_spool(self) -> None:
         """Take the spool's directory, with what is in it."""

@@ -91,6 +91,10 @@ def register(
             "1 while a session with the collector stands",
             lambda: int(client.connected),
         ),
+        "certificate_end_timestamp_seconds": (
+            "Until when the certificate that the collector is shown is valid",
+            lambda: client.certificate_ends_s,
+        ),
     }
     registry.register(ReadingsCollector(PREFIX, own))
     queue = exporter.queue

@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from pathlib import Path
 from random import randrange
 from typing import Any
 
@@ -34,6 +35,7 @@ examples:
   flowctl lab run --cni pools --rounds 2
   flowctl lab run --duration 10m --fault kill-any --seed 7
   flowctl lab run --fault flood --fault api-server
+  flowctl lab run --fault store-stops --prometheus deploy/prometheus/flowvis.rules.yml
 """
 
 
@@ -50,6 +52,14 @@ def add_arguments(commands: Any) -> None:
     run = kinds.add_parser("run", help="traffic, then the verdict: was every byte recorded?")
     _add_run_arguments(run, duration_s=20.0)
     run.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    run.add_argument(
+        "--prometheus",
+        type=_text,
+        default="",
+        metavar="RULES",
+        help="have a Prometheus with this file of rules scrape the daemons, and say which alerts "
+        "fired",
+    )
     run.set_defaults(run=_run, command="run", keep=False)
     demo = kinds.add_parser("demo", help="traffic, and its flows as they arrive")
     _add_run_arguments(demo, duration_s=20.0)
@@ -127,6 +137,13 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
 
 
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error}") from error
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
@@ -160,6 +177,7 @@ def _options(arguments: argparse.Namespace, found: Doors) -> Options:
         events=arguments.events,
         faults=tuple(arguments.fault or ()),
         seed=randrange(MAX_SEED) if arguments.seed is None else arguments.seed,  # noqa: S311
+        rules=getattr(arguments, "prometheus", ""),
         output=arguments.output,
         keep=arguments.keep,
         doors=found,

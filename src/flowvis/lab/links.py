@@ -51,11 +51,11 @@ class Links:
         """Turn connections to the relays."""
         host, port = CONTROL_ADDRESSES[0], COLLECTOR_PORT
         for node in NODES:
-            connect = partial(_connecting, node.name, host, port)
-            self.nodes.append(Relay(_listener(node.name, RELAY_PORT), connect))
+            connect = partial(connecting, node.name, host, port)
+            self.nodes.append(Relay(listening(node.name, RELAY_PORT), connect))
         if self._store_ports is not None:
             own, port = self._store_ports
-            self.store = Relay(_listener("", own), partial(_connecting, "", "127.0.0.1", port))
+            self.store = Relay(listening("", own), partial(connecting, "", "127.0.0.1", port))
         for relay in self._relays():
             await relay.start()
         for node in NODES:
@@ -94,7 +94,8 @@ def lose_nothing() -> None:
         namespaces.nft(node.name, ["delete", "table", "inet", "losses"])
 
 
-def _listener(namespace: str, port: int) -> socket.socket:
+def listening(namespace: str, port: int) -> socket.socket:
+    """Return a socket in a namespace to accept connections on loopback with."""
     with namespaces.inside(namespace):
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,7 +104,8 @@ def _listener(namespace: str, port: int) -> socket.socket:
     return made
 
 
-def _connecting(namespace: str, host: str, port: int) -> socket.socket:
+def connecting(namespace: str, host: str, port: int) -> socket.socket:
+    """Return a socket in a namespace that is being connected; no relay takes it."""
     with namespaces.inside(namespace):
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setblocking(False)

@@ -26,6 +26,8 @@ class Options:
     """What goes wrong meanwhile: names of `faults.FAULTS`."""
     seed: int = 0
     """For what faults do at random moments."""
+    rules: str = ""
+    """Rules of a Prometheus that scrapes the daemons; without any there is none."""
     output: str = "text"
     keep: bool = False
     """Stay after the end until interrupted."""

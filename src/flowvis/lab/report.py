@@ -30,6 +30,8 @@ class Report:
     recovered_s: float | None = None
     """From the end of the traffic until the store's sums were the truth; None: never, or not
     asked."""
+    prometheus: dict[str, Any] | None = None
+    """Which alerts fired and which metrics there were, where a Prometheus scraped."""
     problems: list[str] = field(default_factory=list)
     """What went wrong outside of the scenarios."""
 
@@ -65,8 +67,14 @@ class Report:
             "named": self.named,
             "recovered_s": self.recovered_s,
             "ledger": self.ledgers,
+            "prometheus": self.prometheus,
             "problems": self.problems,
         }
+
+    def _fired(self) -> list[Text]:
+        if self.prometheus is None:
+            return []
+        return [Text(f"Alerts that fired: {', '.join(self.prometheus['alerts']) or 'none'}")]
 
     def render(self) -> RenderableType:
         """The report as a terminal shows it."""
@@ -86,6 +94,7 @@ class Report:
             _ledger_table(self.ledgers),
             "",
             *(Text(problem, style="red") for problem in problems),
+            *self._fired(),
             Text(total, style="bold green" if self.ok else "bold red"),
         )
 

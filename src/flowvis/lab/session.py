@@ -26,6 +26,7 @@ from flowvis.lab.namespaces import set_sysctls
 from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES
 from flowvis.lab.processes import FLOWCTL, DaemonProcess
+from flowvis.lab.prometheus import Prometheus
 from flowvis.lab.report import Report
 from flowvis.lab.rules import read_refused, read_witness
 from flowvis.lab.scenarios import choose
@@ -69,6 +70,9 @@ class Lab:
         """Runs where a fault wants a server."""
         self._server = any(fault.server for fault in self._faults)
         self._store_url = configuration.SERVER if self._server else configuration.EMBEDDED
+        self._prometheus: Prometheus | None = None
+        if options.rules:
+            self._prometheus = Prometheus(ROOM / "prometheus", options.rules)
         self.cluster = ControlPlane()
         self.aggregator = DaemonProcess(AGGREGATOR, "flowvis.cli.aggregator", "")
         self.exporters = [
@@ -104,12 +108,17 @@ class Lab:
         for fault in self._faults:
             if fault.prepare is not None:
                 fault.prepare(self)
+        if self._prometheus is not None:
+            await self._prometheus.spawn()
         self._say("Starting flow-aggregator, and flow-exporter on each node")
         await self.aggregator.start()
         self.cluster.mount()
         async with asyncio.TaskGroup() as group:
             for exporter in self.exporters:
                 group.create_task(exporter.start())
+        if self._prometheus is not None:
+            self._say("Waiting until Prometheus has scraped them")
+            await self._prometheus.ready()
         names = ", ".join(scenario.name for scenario in self._scenarios)
         self._say(f"Traffic for {self.duration_s:g} s: {names}")
 
@@ -162,6 +171,9 @@ class Lab:
         """End the daemons, read the store, and judge."""
         if self._by_sums:
             await self._recover()
+        if self._prometheus is not None:
+            self._report.prometheus = await self._prometheus.found()
+            await self._prometheus.stop()
         self._say("Ending the daemons; each hands on all that it has")
         for exporter in self.exporters:
             await self._stop(exporter)

@@ -251,6 +251,11 @@ class Client:
         if self._session is not None:
             await self._session.over.wait()
 
+    @property
+    def certificate_ends_s(self) -> float | None:
+        """Until when its certificate is valid, in seconds since the epoch; None without one."""
+        return self._certificates.ends_s if self._certificates else None
+
     def redirect(
         self, address: CollectorAddress, tls: TlsFiles | None = None, *, server_name: str = ""
     ) -> None:

@@ -75,6 +75,11 @@ class Server:
         """The port it listens on."""
         return self._acceptor.port or self._port
 
+    @property
+    def certificate_ends_s(self) -> float | None:
+        """Until when its certificate is valid, in seconds since the epoch; None without one."""
+        return self._certificates.ends_s if self._certificates else None
+
     async def start(self) -> None:
         """Listen; SystemRefused or SettingsError say what is in the way."""
         if self._certificates:

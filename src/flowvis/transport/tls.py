@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from flowvis.errors import SettingsError
 from flowvis.ipfix.acknowledgement import PROTOCOL
 from flowvis.transport.channel import GRPC
+from flowvis.transport.validity import end_s
 
 OTHER_PROTOCOLS = ("ipfix", "http/1.1")
 """What a server selects (ALPN) rather than h2, whoever offers it too: IPFIX has no name there, and
@@ -82,6 +83,15 @@ class TlsFiles:
             digest.update(len(content).to_bytes(8, "big") + content)
         return digest.digest()
 
+    def ends_s(self) -> float | None:
+        """Until when the certificate is valid, in seconds since the epoch; None without one."""
+        if self.certificate is None:
+            return None
+        try:
+            return end_s(self.certificate.read_bytes())
+        except OSError:
+            return None
+
     def fill(self, context: C) -> C:
         """Have a context use the files; SettingsError where they are not good."""
         ca, certificate, key = self._contents()
@@ -143,6 +153,8 @@ class TlsReloader:
         self.files = files
         self.reloads = 0
         self.failures = 0
+        self.ends_s: float | None = None
+        """Until when the certificate in use is valid, in seconds since the epoch."""
         self._make = make or (files.server_context if server else files.client_context)
         self._seen = b""
         self._context: ssl.SSLContext | None = None
@@ -157,6 +169,7 @@ class TlsReloader:
         if self._context is None:
             self._seen = self.files.fingerprint()
             self._context = self._make()
+            self.ends_s = self.files.ends_s()
         return self._context
 
     def refresh(self) -> bool:
@@ -174,6 +187,7 @@ class TlsReloader:
         except SettingsError:
             self.failures += 1
             raise
+        self.ends_s = self.files.ends_s()
         self.reloads += 1
         return True
 

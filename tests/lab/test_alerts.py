@@ -1,0 +1,47 @@
+"""A real Prometheus scrapes the lab with all alerts, whose times are a hundredth."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tools.alerts.rules import groups
+from tools.alerts.table import ALERTS
+from tools.kustomize import dump
+
+pytestmark = [pytest.mark.kernel, pytest.mark.prometheus, pytest.mark.slow]
+
+SCALE = 0.01
+COMMAND = [sys.executable, "-m", "flowvis.cli.flowctl", "lab", "run", "-o", "json"]
+
+
+def scraped(path: Path, *arguments: str) -> tuple[set[str], set[str]]:
+    """Run the lab; return which alerts fired, and which metrics there were."""
+    rules = path / "rules.yml"
+    rules.write_text(dump([groups(ALERTS, scale=SCALE)]))
+    command = [*COMMAND, "--prometheus", str(rules), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    assert not report["problems"]
+    found = report["prometheus"]
+    return set(found["alerts"]), set(found["metrics"])
+
+
+def test_without_faults_nothing_fires_and_every_metric_is_there(tmp_path: Path) -> None:
+    fired, metrics = scraped(tmp_path, "--duration", "4s", "--scenario", "inter-node")
+    assert fired == set()
+    for alert in ALERTS:
+        named = set(re.findall(r"\b(?:flowvis|process|kubelet)_\w+", alert.expression))
+        assert named, alert.name
+        assert named - metrics == set(alert.foreign), alert.name
+
+
+def test_what_goes_wrong_is_said(tmp_path: Path) -> None:
+    """Others, by hand: `flowctl lab run --fault NAME --prometheus RULES`."""
+    chosen = ["--fault", "store-stops", "--fault", "certificate-expired"]
+    fired, _ = scraped(tmp_path, "--duration", "12s", "--scenario", "inter-node", *chosen)
+    assert fired >= {"FlowvisDestinationDown", "FlowvisCertificateEnding"}
+    assert not fired & {"FlowvisBooksUnbalanced", "FlowvisRecordsDropped", "FlowvisUnacknowledged"}

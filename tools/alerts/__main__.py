@@ -1,0 +1,45 @@
+"""Writes deploy/prometheus and docs/alerts.md: `python -m tools.alerts [DIRECTORY]`.
+
+`python -m tools.alerts --scale N` prints the rules with N times as long times, for a run of
+seconds.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tools.alerts.document import document
+from tools.alerts.rules import groups, plain, prometheus_rule
+from tools.alerts.table import ALERTS
+from tools.kustomize import dump
+
+_BELOW = "deploy/prometheus"
+
+
+def files() -> dict[str, str]:
+    """Return the text of each file by its path."""
+    return {
+        f"{_BELOW}/flowvis.rules.yml": plain(ALERTS),
+        f"{_BELOW}/prometheusrule.yaml": prometheus_rule(ALERTS),
+        "docs/alerts.md": document(ALERTS),
+    }
+
+
+def main() -> int:
+    """Write the files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", nargs="?", type=Path, default=Path())
+    parser.add_argument("--scale", type=float, help="print the rules, with other times")
+    options = parser.parse_args()
+    if options.scale is not None:
+        sys.stdout.write(dump([groups(ALERTS, scale=options.scale)]))
+        return 0
+    for path, text in files().items():
+        (options.directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (options.directory / path).write_text(text)
+        print(options.directory / path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,18 +30,17 @@ def scraped(path: Path, *arguments: str) -> tuple[set[str], set[str]]:
     return set(found["alerts"]), set(found["metrics"])
 
 
-def test_without_faults_nothing_fires_and_every_metric_is_there(tmp_path: Path) -> None:
-    fired, metrics = scraped(tmp_path, "--duration", "4s", "--scenario", "inter-node")
-    assert fired == set()
+def test_a_fault_raises_its_alerts_and_no_other(tmp_path: Path) -> None:
+    """One for all: others by hand, `flowctl lab run --fault NAME --prometheus RULES`."""
+    chosen = ["--duration", "5s", "--scenario", "inter-node", "--fault", "certificate-expired"]
+    fired, metrics = scraped(tmp_path, *chosen)
+    assert "FlowvisCertificateEnding" in fired
+    assert fired <= {
+        "FlowvisCertificateEnding",
+        "FlowvisExporterDisconnected",
+        "FlowvisExporterSilent",
+    }
     for alert in ALERTS:
         named = set(re.findall(r"\b(?:flowvis|process|kubelet)_\w+", alert.expression))
         assert named, alert.name
         assert named - metrics == set(alert.foreign), alert.name
-
-
-def test_what_goes_wrong_is_said(tmp_path: Path) -> None:
-    """Others, by hand: `flowctl lab run --fault NAME --prometheus RULES`."""
-    chosen = ["--fault", "store-stops", "--fault", "certificate-expired"]
-    fired, _ = scraped(tmp_path, "--duration", "12s", "--scenario", "inter-node", *chosen)
-    assert fired >= {"FlowvisDestinationDown", "FlowvisCertificateEnding"}
-    assert not fired & {"FlowvisBooksUnbalanced", "FlowvisRecordsDropped", "FlowvisUnacknowledged"}

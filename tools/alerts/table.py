@@ -255,7 +255,6 @@ ALERTS = (
                 "restart."
             ),
         ),
-        for_s=300,
     ),
     Alert(
         "FlowvisDestinationDown",

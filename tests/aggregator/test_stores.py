@@ -12,7 +12,6 @@ from waiting import block_until
 
 from .harness import Aggregator, connection, deliver, exported, running
 
-
 CLICKHOUSE = "flowvis_aggregator_clickhouse"
 
 

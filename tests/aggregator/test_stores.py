@@ -12,6 +12,8 @@ from waiting import block_until
 
 from .harness import Aggregator, connection, deliver, exported, running
 
+CLICKHOUSE = "flowvis_aggregator_clickhouse"
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
@@ -103,6 +105,7 @@ def test_what_is_spooled_survives_the_aggregator_and_is_stored_once(
         server.kill()
         deliver(aggregator, exported(*sides(30, 40)))
         block_until(lambda: spooled() == 40)
+        block_until(lambda: aggregator.metrics()[f"{CLICKHOUSE}_spooled_records"] == 40)
         status = aggregator.control.get("status")
         assert status["ledger"]["balanced"]
         (store,) = [one for one in status["destinations"] if one["name"].startswith("clickhouse")]

@@ -9,6 +9,7 @@ import pytest
 from flowvis.clickhouse.history import PERIOD_S, BookHistory
 from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import StoreError
@@ -175,9 +176,14 @@ class Refusing:
     """A store that has no room for books for a while."""
 
     name = "refusing"
+    kept = Retention(0, 0, 0)
+    rollups = None
+    partitions = None
 
     def __init__(self, errors: list[Exception]) -> None:
         self.errors = errors
+        self.settled: dict[str, int] = {}
+        self.begins: dict[str, int] = {}
         self.pages: list[tuple[Page, bool]] = []
         self.records = 0
 

@@ -55,7 +55,6 @@ def add_arguments(commands: Any) -> None:
     run.add_argument(
         "--prometheus",
         type=_text,
-        default="",
         metavar="RULES",
         help="have a Prometheus with this file of rules scrape the daemons, and say which alerts "
         "fired",
@@ -177,7 +176,7 @@ def _options(arguments: argparse.Namespace, found: Doors) -> Options:
         events=arguments.events,
         faults=tuple(arguments.fault or ()),
         seed=randrange(MAX_SEED) if arguments.seed is None else arguments.seed,  # noqa: S311
-        rules=getattr(arguments, "prometheus", ""),
+        rules=getattr(arguments, "prometheus", None) or "",
         output=arguments.output,
         keep=arguments.keep,
         doors=found,

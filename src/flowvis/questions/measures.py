@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowvis.clickhouse.schema.tables import (
-    DENIED_SQL,
+    BEGAN_DENIED_SQL,
     ENDED_SQL,
     FIRST_RECORD,
-    UNANSWERED,
+    MISSED_SQL,
     end_sql,
 )
 from flowvis.questions.problem import QuestionError, shown, unknown
@@ -117,13 +117,12 @@ MEASURES: tuple[Measure, ...] = (
         "denied", "connections",
         "Connections begun that a policy denied (dropped or rejected), each once however often"
         " the client tried",
-        "countIf", f"{FIRST_RECORD} AND {DENIED_SQL}", of_rollups="denied",
+        "countIf", BEGAN_DENIED_SQL, of_rollups="denied",
     ),
     Measure(
         "unanswered", "connections",
         "Connections that ended without any packet back, not counting those that a policy denied",
-        "countIf",
-        f"{UNANSWERED} AND NOT {DENIED_SQL}", of_rollups="unanswered",
+        "countIf", MISSED_SQL, of_rollups="unanswered",
     ),
     Measure(
         "throughput", "bit/s", "Mean throughput from source to destination over the interval",

@@ -24,13 +24,13 @@ from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.tables import (
     BATCH_NUMBER,
+    BEGAN_DENIED_SQL,
     COLUMNS,
-    DENIED_SQL,
     ENDED_SQL,
     FIRST_RECORD,
     INSERTED_SQL,
+    MISSED_SQL,
     TABLE,
-    UNANSWERED,
     WRITER,
     definitions,
     end_sql,
@@ -149,10 +149,10 @@ SUMS: tuple[Column, ...] = (
     _count("records", "1", "Flow records"),
     _count("connections", FIRST_RECORD, "Connections begun"),
     _count("ended", ENDED_SQL, "Connections that ended"),
-    _count("denied", f"{FIRST_RECORD} AND {DENIED_SQL}", "Connections begun that a policy denied"),
+    _count("denied", BEGAN_DENIED_SQL, "Connections begun that a policy denied"),
     _count(
         "unanswered",
-        f"{UNANSWERED} AND NOT {DENIED_SQL}",
+        MISSED_SQL,
         "Connections that ended without any packet back, not counting those that a policy denied",
     ),
 )

@@ -194,6 +194,10 @@ DENIED_SQL = (
 """Whether a policy denied the record's connection."""
 ENDED_SQL = f"flowEndReason = {EndReason.END}"
 """Whether a record is of a connection's end."""
+BEGAN_DENIED_SQL = f"{FIRST_RECORD} AND {DENIED_SQL}"
+"""Whether a record is the first of a connection that a policy denied."""
+MISSED_SQL = f"{UNANSWERED} AND NOT {DENIED_SQL}"
+"""Whether a record says that its connection, which no policy denied, ended without an answer."""
 
 
 def end_sql(end: str) -> str:

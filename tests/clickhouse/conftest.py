@@ -52,6 +52,28 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("embedded") / "store"
 
 
+@pytest.fixture(scope="module")
+def engine(directory: Path) -> Iterator[StoreSettings]:
+    """Where embedded stores can be; it stays open, as the engine is slow to begin."""
+    settings = StoreSettings(f"embedded://{directory}", database="opened", **FOREVER)
+    store = open_store(settings)
+    store.migrate()
+    yield settings
+    store.close()
+
+
+_opened = itertools.count()
+
+
+@pytest.fixture
+def embedded(engine: StoreSettings) -> Iterator[Store]:
+    """A store of the embedded engine that keeps everything, with a database of its own."""
+    store = open_store(replace(engine, database=f"opened{next(_opened)}"))
+    store.migrate()
+    yield store
+    store.close()
+
+
 def place(request: pytest.FixtureRequest, database: str) -> StoreSettings:
     """Settings of a database in the kind of store that the fixture's parameter names."""
     if request.param == "embedded":

@@ -161,8 +161,8 @@ def test_a_store_says_how_long_it_keeps_records(
 ) -> None:
     store = make_store(ttl_s=3600)
     left_out = store.migrate()
-    assert store.kept_s == (0 if any("TTL" in line for line in left_out) else 3600)
-    assert settings.database_url.startswith("embedded") == (store.kept_s == 3600)
+    assert store.kept.records_s == (0 if any("TTL" in line for line in left_out) else 3600)
+    assert settings.database_url.startswith("embedded") == (store.kept.records_s == 3600)
 
 
 @pytest.mark.clickhouse

@@ -1,13 +1,11 @@
 """A store stays within its disk, and its size: the oldest goes, and all that went is told."""
 
 import asyncio
-import itertools
 import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,14 +35,13 @@ from flowvis.clickhouse.server import ServerStore
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
-from .conftest import FOREVER, admin
+from .conftest import admin
 from .samples import flows
 
 HOUR = 497_222  # since the epoch: 21 September 2026, 14:00
 NOW_S = (HOUR + 6) * 3600 + 60
 DAY_S = 86_400
 ROWS = 2_000
-_numbers = itertools.count()
 
 
 def part(
@@ -161,23 +158,6 @@ class Fixed:
 
     def __call__(self) -> float:
         return self.now_s
-
-
-@pytest.fixture(scope="module")
-def engine(directory: Path) -> Iterator[StoreSettings]:
-    settings = StoreSettings(f"embedded://{directory}", database="monitored", **FOREVER)
-    store = open_store(settings)
-    store.migrate()
-    yield settings
-    store.close()
-
-
-@pytest.fixture
-def embedded(engine: StoreSettings) -> Iterator[Store]:
-    store = open_store(replace(engine, database=f"monitored{next(_numbers)}"))
-    store.migrate()
-    yield store
-    store.close()
 
 
 def fill(store: Store, hours: int = 6) -> None:

@@ -1,13 +1,11 @@
 """Roll-ups have what records have, to the byte, whatever happens in between."""
 
 import asyncio
-import itertools
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,27 +29,6 @@ from .samples import flows, random_batch
 
 EPOCH_S = 1_790_000_400 // 3600 * 3600
 ALL = 0, 3600 * 1_000_000
-
-
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def engine(directory: Path) -> Iterator[StoreSettings]:
-    """Where stores can be; it stays open, as the engine is slow to begin."""
-    settings = StoreSettings(f"embedded://{directory}", database="rolled", **FOREVER)
-    store = open_store(settings)
-    store.migrate()
-    yield settings
-    store.close()
-
-
-@pytest.fixture
-def embedded(engine: StoreSettings) -> Iterator[Store]:
-    store = open_store(replace(engine, database=f"rolled{next(_numbers)}"))
-    store.migrate()
-    yield store
-    store.close()
 
 
 class Time:

@@ -38,7 +38,6 @@ class Moody:
     """A store that works, fails or waits as it is reported, and remembers what it was given."""
 
     name = "moody"
-    kept_s = 0
     kept = Retention(0, 0, 0)
     rollups = None
     partitions = None

@@ -81,11 +81,6 @@ class EmbeddedStore:
         self.partitions: StoredPartitions | None = None
 
     @property
-    def kept_s(self) -> int:
-        """How long records are kept; 0 for ever."""
-        return self.kept.records_s
-
-    @property
     def kept(self) -> Retention:
         """How long each table keeps what it has."""
         return self._settings.kept.shortened(self.begins, int(time.time()))

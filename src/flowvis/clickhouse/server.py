@@ -214,11 +214,6 @@ class ServerStore:
         self._lock_beside = threading.Lock()
 
     @property
-    def kept_s(self) -> int:
-        """How long records are kept; 0 for ever, as servers without TTL do."""
-        return self.kept.records_s
-
-    @property
     def kept(self) -> Retention:
         """How long each table keeps what it has; for ever where there is no TTL."""
         features = self._features

@@ -90,12 +90,11 @@ class Store(Protocol):
         """Its partitions; None before they are there, and where they cannot be watched."""
 
     @property
-    def kept_s(self) -> int:
-        """How long it keeps records; 0 for ever, as engines that have no TTL do."""
-
-    @property
     def kept(self) -> Retention:
-        """How long it keeps what is in each table, or did keep it where there was no room."""
+        """How long it keeps what is in each table, or did keep it where there was no room.
+
+        For ever (0) where the engine has no TTL.
+        """
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""

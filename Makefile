@@ -40,7 +40,7 @@ imports: $(VENV)/.test
 unit: $(VENV)/.test $(CONSOLE)
 	@$(BIN)/pytest $(BESIDE) --durations=10
 
-coverage: $(VENV)/.test $(CONSOLE)  ## what the tests reach, in one process: half an hour and more
+coverage: $(VENV)/.test $(CONSOLE)  ## which lines and branches the tests reach, in one process
 	@$(BIN)/python -m slipcover $(COVERED) -m pytest -q
 
 references: $(VENV)/.test  ## a part of the tests again, on the leaves' plain-Python references

@@ -13,8 +13,6 @@ from tools.dashboards.variables import Variable
 
 TAG = "flowvis"
 FROM, TO = "now-30m", "now"
-SCHEMA = 36
-"""Version of the form (Grafana 10.1); later ones bring it up to date as they read it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,16 +281,8 @@ def _computed(node: ast.expr, params: dict[str, float]) -> float:
 
 
 def _bands(panel: Object, over: Range, search: Search) -> Shown:
-    """Of each pair of ends; `None` stands for what has no bucket of its own."""
-    spec = json.loads(state(panel)["params"]["spec"])
-    (url,) = [each["url"] for each in spec["data"] if "url" in each]
-    assert url["%context%"] is True
-    assert "query" not in url["body"]  # which Kibana does not allow beside the context
-    (first,) = [each for each in spec["data"] if "url" in each]
-    body = url["body"] | {"query": {"bool": {"filter": [over.clause(url["%timefield%"])]}}}
-    found: Any = search(body)
-    for name in first["format"]["property"].split("."):
-        found = found[name]
+    """Of each pair of ends; what has no bucket of its own is others'."""
+    found = _found(panel, over, search)
     shown: Shown = {}
     rest = found["octets"]["value"]
     for source in found["from"]["buckets"]:
@@ -304,3 +296,27 @@ def _bands(panel: Object, over: Range, search: Search) -> Shown:
     if rest:
         shown[OTHER, OTHER] = rest
     return shown
+
+
+def pairs(panel: Object, over: Range, search: Search) -> dict[Keys, Keys]:
+    """The pair of ends that has most of each band, where one is told."""
+    found: dict[Keys, Keys] = {}
+    for source in _found(panel, over, search)["from"]["buckets"]:
+        for target in source["to"]["buckets"]:
+            for first in target["source"]["buckets"]:
+                for last in first["target"]["buckets"]:
+                    found[source["key"], target["key"]] = (first["key"], last["key"])
+    return found
+
+
+def _found(panel: Object, over: Range, search: Search) -> Any:
+    spec = json.loads(state(panel)["params"]["spec"])
+    (url,) = [each["url"] for each in spec["data"] if "url" in each]
+    assert url["%context%"] is True
+    assert "query" not in url["body"]  # which Kibana does not allow beside the context
+    (first,) = [each for each in spec["data"] if "url" in each]
+    body = url["body"] | {"query": {"bool": {"filter": [over.clause(url["%timefield%"])]}}}
+    found: Any = search(body)
+    for name in first["format"]["property"].split("."):
+        found = found[name]
+    return found

@@ -10,7 +10,7 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,19 @@ from tools.kibana.boards import BOARDS
 
 from aggregator.exported import counted, exported
 from aggregator.test_json_collector import Reader, listening
-from deploy.kibana import MINUTE_MS, OTHER, Range, SavedObjects, Shown, choices, rows, shown, state
+from deploy.kibana import (
+    MINUTE_MS,
+    OTHER,
+    Keys,
+    Range,
+    SavedObjects,
+    Shown,
+    choices,
+    pairs,
+    rows,
+    shown,
+    state,
+)
 from deploy.logstash import Pipeline, get
 from deploy.opensearch import OpenSearch
 from deploy.rendered import DEPLOY, ROOT
@@ -495,6 +507,34 @@ def test_every_panel_is_looked_at() -> None:
             and state(each)["type"] not in {"input_control_vis", "markdown"}
         }
         assert numbers == expected.keys()
+
+
+@pytest.mark.opensearch
+@pytest.mark.parametrize(
+    ("board", "title", "within"),
+    [
+        ("Node Throughput", "Node Cumulative Bytes", (address("source"), address("destination"))),
+        (
+            "Network Policy",
+            "Network Policy Flow Throughput Diagram",
+            (pod("source"), pod("destination")),
+        ),
+    ],
+)
+def test_a_band_tells_of_its_largest_pair(
+    world: World, board: str, title: str, within: tuple[Of, Of]
+) -> None:
+    expected = EXPECTED[board][title]
+    found = pairs(OBJECTS.panels(board)[title], OVER, world.search)
+    assert len(found) > 20
+    for ends, pair in found.items():
+
+        def of_band(c: Connection, ends: Keys = ends) -> bool:
+            own = tuple(by(c) or "none" for by in expected.by)
+            return own == ends and all(by(c) for by in within)
+
+        of = replace(expected, by=within, shape="sum", most=(1, 1), of=of_band)
+        assert pair in of.numbers(world.connections), ends
 
 
 @pytest.mark.opensearch

@@ -17,6 +17,7 @@ from tools.kibana.panels import (
     Sankey,
     Terms,
 )
+from tools.kibana.sankey import Bands
 
 ENDED = f"{field('flowEndReason')}:3"
 """Of the records of a connection one says that it ended."""
@@ -87,26 +88,23 @@ _PODS, _ADDRESSES, _COUNTS = _ends()
 _OF_FLOWS = "the 30 largest; Pods' names are without namespaces in a flow's key, as they were"
 
 
-def _bands(
-    name: str, source: str, target: str, query: str, equal: str, *, words: str = "Traffic"
-) -> list[Panel]:
+_ADDRESS_PAIR = (field("sourceIP"), field("destinationIP"))
+
+
+def _bands(title: str, of: Bands, equal: str) -> list[Panel]:
     """Bands of both directions, side by side."""
     found: list[Panel] = []
     for summed, how, measure in (
         (OCTETS, "", "octets"),
         (REPLY_OCTETS, "Reverse ", "reverseOctets"),
     ):
-        title = " ".join(f"{name} {words} {how}Cumulative Bytes".split())
         found.append(
             Sankey(
-                title=title,
+                title=f"{title} {how}Cumulative Bytes",
                 about=f"Who sends how much to whom{', replies' if how else ''}: Σ {summed.name};"
                 " what is beyond the 30 largest is the band `other`",
                 equal=f"flowctl top {equal} --measure {measure}",
-                source_field=source,
-                target_field=target,
-                summed=summed,
-                query=query,
+                of=replace(of, summed=summed),
             )
         )
     return found
@@ -230,10 +228,8 @@ POD_TO_POD_FLOW = Board(
             )
         ],
         _bands(
-            "Pod-to-Pod",
-            field("sourcePod"),
-            field("destinationPod"),
-            POD_TO_POD,
+            "Pod-to-Pod Traffic",
+            Bands(field("sourcePod"), field("destinationPod"), OCTETS, POD_TO_POD),
             "'type = intra-node or type = inter-node' --by src.pod,dst.pod",
         ),
         _rates("Pod-to-Pod", field("flowKeyPodToPod"), POD_TO_POD, "", _OF_FLOWS),
@@ -271,10 +267,8 @@ POD_TO_EXTERNAL_FLOW = Board(
             )
         ],
         _bands(
-            "Pod-to-External",
-            field("sourcePod"),
-            field("destinationIP"),
-            TO_EXTERNAL,
+            "Pod-to-External Traffic",
+            Bands(field("sourcePod"), field("destinationIP"), OCTETS, TO_EXTERNAL),
             "'type = to-external' --by src.pod,dst.ip",
         ),
         _rates("Pod-to-External", field("flowKeyPodToExternal"), TO_EXTERNAL, "", _OF_FLOWS),
@@ -309,12 +303,15 @@ POD_TO_SERVICE_FLOW = Board(
             )
         ],
         _bands(
-            "Pod-to-Service",
-            field("sourcePod"),
-            field("destinationServicePortName"),
-            TO_SERVICE,
+            "Pod-to-Service Flow",
+            Bands(
+                field("sourcePod"),
+                field("destinationServicePortName"),
+                OCTETS,
+                TO_SERVICE,
+                inside=_ADDRESS_PAIR,
+            ),
             "'service = *' --by src.pod,service",
-            words="Flow",
         ),
         _rates(
             "Service Acting as Destination",
@@ -374,11 +371,14 @@ NODE_THROUGHPUT = Board(
     [
         _bands(
             "Node",
-            field("sourceNodeName"),
-            field("destinationNodeName"),
-            BETWEEN_NODES,
+            Bands(
+                field("sourceNodeName"),
+                field("destinationNodeName"),
+                OCTETS,
+                BETWEEN_NODES,
+                inside=_ADDRESS_PAIR,
+            ),
             "'src.node = * and dst.node = *' --by src.node,dst.node",
-            words="",
         ),
         _rates(
             "Node Acting as Source",
@@ -414,11 +414,14 @@ NETWORK_POLICY = Board(
                 " Σ octetDeltaCount",
                 equal="flowctl top 'src.policy = * or dst.policy = *' --by src.policy,dst.policy"
                 " --measure octets",
-                source_field=field("egressNetworkPolicy"),
-                target_field=field("ingressNetworkPolicy"),
-                summed=OCTETS,
-                query=DECIDED,
-                missing="none",
+                of=Bands(
+                    field("egressNetworkPolicy"),
+                    field("ingressNetworkPolicy"),
+                    OCTETS,
+                    DECIDED,
+                    missing="none",
+                    inside=(field("sourcePod"), field("destinationPod")),
+                ),
             )
         ],
     ],

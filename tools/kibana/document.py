@@ -24,7 +24,8 @@ or *Stack Management, Saved Objects, Import*; with OpenSearch Dashboards the hea
 *Dashboards Management*. An import over an earlier one replaces what it brought; ids begin with `flowvis-`.
 
 The objects have the forms of Kibana 7.10, which is what OpenSearch Dashboards 2 has and Kibana up to 8 brings to its
-own. The lists to choose from are the kind that Kibana 8 calls legacy controls. What the tests hold: each object's
+own. The lists to choose from are what Kibana 8 calls legacy input controls (shown, and announced to
+go with 9). What the tests hold: each object's
 references, fields and form, and the search of each panel, made of the panel itself, on an OpenSearch 2.19 with records
 that an aggregator sent: the numbers are those of the connections. They run neither Kibana nor Logstash; the diagrams
 were drawn by Vega 5.17 and 5.33.
@@ -43,6 +44,7 @@ with each later record, or the source node's counter, which lacks what only the 
 | a flow's key | has Pods' names without namespaces, as it had; everywhere else a Pod is `namespace/name` |
 | time | `@timestamp`, when a record was sent; the console goes by the end of the record's interval, so edges of a range differ |
 | lines | the 30 largest; of several days, each with more than 50 keys, Kibana finds them nearly |
+| bands | under the pointer of Services, nodes and policies, also the pair of ends with most of it |
 | all else | the largest, found among {per_shard} of each shard, and the rest together as *Other* |
 
 The commands of the last column ask [`flowctl top`](using.md); *Explore* of the console takes the same words.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tools.kibana import sankey
 from tools.kibana.index import ID, PATTERN, REFERENCE, TIME, Sum
+from tools.kibana.sankey import PER_SHARD, Bands, spec
 from tools.kibana.saved import Reference, Saved, compact, searched
 
 WIDTH = 48
@@ -99,7 +99,7 @@ class Terms:
             missingBucket=False,
             missingBucketLabel="Missing",
             customLabel=self.label,
-            json=compact({"shard_size": sankey.PER_SHARD}),
+            json=compact({"shard_size": PER_SHARD}),
         )
 
 
@@ -299,19 +299,12 @@ class Lines(Panel):
 class Sankey(Panel):
     """Who sends to whom, as bands."""
 
-    source_field: str
-    target_field: str
-    summed: Sum
-    query: str
-    missing: str = ""
-    """What an end is called that a record does not have."""
+    of: Bands
     height: int = 24
 
     def state(self) -> State:
         """Return type and specification."""
-        made = sankey.spec(
-            self.source_field, self.target_field, self.summed, self.query, self.missing
-        )
+        made = spec(self.of)
         return {
             "type": "vega",
             "params": {"spec": json.dumps(made, indent=1, ensure_ascii=False)},

@@ -5,6 +5,7 @@ The largest sources are shown, and of each its largest destinations; all else is
 above brings back the rest.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from tools.kibana.index import PATTERN, TIME, Sum
@@ -14,23 +15,47 @@ PER_SHARD = 1000
 """How many terms each shard hands in: fewer, and of several days the largest may be missed."""
 OTHER = "other"
 _ALL = "length(data('bands')) ? data('bands')[0].all : 1"
+_PAIR = (
+    "length(datum.target.source.buckets) && length(datum.target.source.buckets[0].target.buckets)"
+    " ? datum.target.source.buckets[0].key + ' → '"
+    " + datum.target.source.buckets[0].target.buckets[0].key : ''"
+)
 _SHARE = 0.06  # of the width, for the bars of either side
 
 
-def asked(source: str, target: str, summed: Sum, query: str, missing: str) -> dict[str, Any]:
-    """Return the body of the search; an end that is not there is called `missing`, if anything."""
-    octets = {"sum": {"field": summed.field}}
-    inner = {"octets": octets}
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """What a diagram is of."""
+
+    source: str
+    target: str
+    summed: Sum
+    query: str
+    missing: str = ""
+    """What an end is called that a record does not have; "": such records are left out."""
+    inside: tuple[str, str] | None = None
+    """Fields of whose values the largest pair within a band is told."""
+
+
+def asked(of: Bands) -> dict[str, Any]:
+    """Return the body of the search."""
+    inner: dict[str, Any] = {"octets": {"sum": {"field": of.summed.field}}}
+    pair = {}
+    if of.inside:
+        source, target = (_largest(field, 1) for field in of.inside)
+        ends = {"target": {"terms": target, "aggs": inner}}
+        pair = {"source": {"terms": source, "aggs": inner | ends}}
+    to = {"terms": _largest(of.target, SHOWN, of.missing), "aggs": inner | pair}
     return {
         "size": 0,
         "aggs": {
             "chosen": {
-                "filter": {"query_string": {"query": query}},
+                "filter": {"query_string": {"query": of.query}},
                 "aggs": inner
                 | {
                     "from": {
-                        "terms": _largest(source, missing),
-                        "aggs": inner | {"to": {"terms": _largest(target, missing), "aggs": inner}},
+                        "terms": _largest(of.source, SHOWN, of.missing),
+                        "aggs": inner | {"to": to},
                     },
                 },
             }
@@ -38,9 +63,9 @@ def asked(source: str, target: str, summed: Sum, query: str, missing: str) -> di
     }
 
 
-def spec(source: str, target: str, summed: Sum, query: str, missing: str = "") -> dict[str, Any]:
+def spec(of: Bands) -> dict[str, Any]:
     """Return the specification of the diagram."""
-    body = asked(source, target, summed, query, missing)
+    body = asked(of)
     return {
         "$schema": "https://vega.github.io/schema/vega/v5.json",
         "autosize": {"type": "fit", "contains": "padding"},
@@ -62,7 +87,7 @@ def spec(source: str, target: str, summed: Sum, query: str, missing: str = "") -
                 "url": {"%context%": True, "%timefield%": TIME, "index": PATTERN, "body": body},
                 "format": {"property": "aggregations.chosen"},
             },
-            *_bands(),
+            *_bands(of),
             *_ends(),
         ],
         "scales": [
@@ -84,10 +109,10 @@ def spec(source: str, target: str, summed: Sum, query: str, missing: str = "") -
     }
 
 
-def _largest(field: str, missing: str) -> dict[str, Any]:
+def _largest(field: str, size: int, missing: str = "") -> dict[str, Any]:
     found = {
         "field": field,
-        "size": SHOWN,
+        "size": size,
         "shard_size": PER_SHARD,
         "order": {"octets": "desc"},
     }
@@ -98,7 +123,7 @@ def _formula(name: str, expression: str) -> dict[str, str]:
     return {"type": "formula", "as": name, "expr": expression}
 
 
-def _bands() -> list[dict[str, Any]]:
+def _bands(of: Bands) -> list[dict[str, Any]]:
     """The bands with their places at both sides, from what the search found."""
     summed = {"type": "aggregate", "fields": ["octets"], "ops": ["sum"], "as": ["shown"]}
     sources = [
@@ -110,6 +135,7 @@ def _bands() -> list[dict[str, Any]]:
         {"type": "flatten", "fields": ["source.to.buckets"], "as": ["target"]},
         _formula("to", "datum.target.key"),
         _formula("octets", "datum.target.octets.value"),
+        *([_formula("inside", _PAIR)] if of.inside else ()),
     ]
     rest = [
         {"type": "lookup", "from": "shown", "key": "from", "fields": ["from"]}
@@ -188,7 +214,8 @@ def _ends() -> list[dict[str, Any]]:
 def _said(what: str) -> dict[str, str]:
     """What is shown of a mark under the pointer."""
     number = "format(datum.octets, ',') + ' bytes, ' + format(datum.octets / datum.all, '.1%')"
-    return {"signal": f"{what} + ': ' + {number}"}
+    inside = "(datum.inside ? ', most of it ' + datum.inside : '')"
+    return {"signal": f"{what} + ': ' + {number} + {inside}"}
 
 
 def _marks() -> list[dict[str, Any]]:
@@ -239,6 +266,7 @@ def _marks() -> list[dict[str, Any]]:
     }
     name = {
         "type": "text",
+        "style": "guide-label",  # which has the theme's color
         "from": {"data": "ends"},
         "interactive": False,
         "encode": {
@@ -261,6 +289,7 @@ def _all() -> dict[str, Any]:
     return {
         "type": "text",
         "name": "all",
+        "style": "guide-label",
         "encode": {
             "update": {
                 "x": {"signal": "width / 2"},

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.lived import MINUTE_MS
+
 Object = dict[str, Any]
 Search = Callable[[Object], Object]
 """Of a body, over the indices of the pattern: the answer."""
@@ -19,7 +21,6 @@ Shown = dict[Keys, float]
 """Numbers by what they stand at: the panel's terms and times (ms), outer ones first."""
 
 OTHER = "Other"
-MINUTE_MS = 60_000
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from typing import Any
 from flowvis.backlog import UNBOUNDED, Backlog, size_of
 from flowvis.batch import Batch, concat
 from flowvis.clickhouse.history import BookHistory
-from flowvis.clickhouse.monitor import Monitor, MonitorSettings, MonitorStats
+from flowvis.clickhouse.monitor import NO_ROOM, Monitor, MonitorSettings, MonitorStats
 from flowvis.clickhouse.rollups import Roller, RollupStats
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
@@ -426,6 +426,8 @@ class Writer:
         if str(error) != self.stats.failing:
             log.error("cannot write to ClickHouse: %s", error)
         self.stats.failing = str(error)
+        if error.code in NO_ROOM:
+            self.monitor.hurry()
         if self._ready and self._commit is not None and not error.retryable:
             commit, self._commit = self._commit, None
             self.roller.forget()

@@ -27,7 +27,7 @@ from flowvis.backlog import UNBOUNDED
 from flowvis.batch import Batch
 from flowvis.clickhouse.commits import BatchIds, Commit, Uncommitted
 from flowvis.clickhouse.history import BookHistory
-from flowvis.clickhouse.monitor import Monitor, MonitorSettings, MonitorStats
+from flowvis.clickhouse.monitor import NO_ROOM, Monitor, MonitorSettings, MonitorStats
 from flowvis.clickhouse.rollups import Roller, RollupStats
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.spool import Spool
@@ -344,6 +344,8 @@ class Writer:
         if str(error) != self.stats.failing:
             log.error("cannot write to ClickHouse: %s", error)
         self.stats.failing = str(error)
+        if error.code in NO_ROOM:
+            self.monitor.hurry()
         commit = self.uncommitted.current
         if self._ready and commit is not None and not error.retryable:
             self.uncommitted.current = None

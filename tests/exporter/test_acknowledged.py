@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -266,21 +267,24 @@ async def test_who_goes_away_again_and_again_is_not_kept_waiting(
     async with Collector(files[0]) as collector:
         node = node_of(collector, files)
         waits: list[float] = []
-        backoff = Backoff(first_s=0.01)
+
+        class Noted(Backoff):
+            def wait_s(self) -> float:
+                waits.append(super().wait_s())
+                return waits[-1]
+
         with monkeypatch.context() as patch:
-            wait_s = backoff.wait_s
-            patch.setattr(backoff, "wait_s", lambda: waits.append(wait_s()) or waits[-1])
-            patch.setattr(node.exporter.client, "_backoff", backoff)
+            patch.setattr(node.exporter.client, "_backoff", Noted(first_s=0.01))
             await node.exporter.start()
+            sessions = collector.sessions
             for number in range(1, 8):
                 node.end(number)
                 await until(lambda: len(collector.sessions[-1:]) and collector.sessions[-1].records)
                 if number <= 4:
                     await all_is_acknowledged(node, collector)
-                count = len(collector.sessions)
                 await collector.go_away()
                 await collector.come()
-                await until(lambda count=count: len(collector.sessions) > count)
+                await until(partial(lambda more: len(sessions) > more, number))
             assert max(waits[:4]) <= 0.02  # one attempt may have been too early
             assert max(waits[4:]) > 0.02
             await node.exporter.stop()

@@ -17,17 +17,13 @@ from flowvis.conntrack.names import ConntrackStatus
 from flowvis.exporter.tables.enrich import Addresses
 from flowvis.inventory.index import NONE, Inventory
 from flowvis.inventory.objects import Pod
+from flowvis.inventory.workloads import EXTERNAL, OTHER, THE_NODE
 from flowvis.ipfix.occupancy import Occupant, label
 
 TOP = 20
 """Occupants that are told apart; all others are one."""
 
-NODE = "(node)"
-"""Processes in the node's own network, Pods with hostNetwork among them."""
 OTHER_PODS = "(pods of other nodes)"
-EXTERNAL = "(external)"
-OTHER = "(other)"
-"""Workloads beyond the largest."""
 
 _Name = tuple[str, str, str, bool]
 """Namespace, kind, workload, and whether it opened what is counted."""
@@ -62,7 +58,7 @@ class Occupancy:
                 _add(counted, silent, name, *numbers)
             of_node = self._of_node(addresses)
             of_node &= ~of_pod
-            _add(counted, silent, ("", "", NODE, opened), *_sums(unanswered[of_node]))
+            _add(counted, silent, ("", "", THE_NODE, opened), *_sums(unanswered[of_node]))
             left = np.flatnonzero(~(of_pod | of_node))
             sources, destinations = sources.take(left, axis=0), destinations.take(left, axis=0)
             times, unanswered = times.take(left), unanswered.take(left)

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from tools.alerts.rules import groups
 from tools.alerts.table import ALERTS
+from tools.dashboards import antrea
 from tools.kustomize import dump
+
+from dashboards.asked import PROMQL
+from dashboards.asked import metrics as named_in
 
 pytestmark = [pytest.mark.kernel, pytest.mark.prometheus, pytest.mark.slow]
 
@@ -40,6 +44,9 @@ def test_a_fault_raises_its_alerts_and_no_other(tmp_path: Path) -> None:
         "FlowvisExporterDisconnected",
         "FlowvisExporterSilent",
     }
+    shown = set().union(*(named_in(each.expression) for each in PROMQL))
+    assert shown - metrics == {name for name in shown if name.startswith("antrea_")} - metrics
+    assert {each.name for each in antrea.OF_BOTH if not each.observed} <= metrics
     for alert in ALERTS:
         named = set(re.findall(r"\b(?:flowvis|process|kubelet)_\w+", alert.expression))
         assert named, alert.name

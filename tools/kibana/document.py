@@ -22,6 +22,7 @@ console shows each person the namespaces that they may see; Kibana has what its 
 
 or *Stack Management, Saved Objects, Import*; with OpenSearch Dashboards the header is `osd-xsrf: true`, the menu
 *Dashboards Management*. An import over an earlier one replaces what it brought; ids begin with `flowvis-`.
+The first page is `/app/dashboards#/view/flowvis-overview`; as the advanced setting `defaultRoute` Kibana begins with it.
 
 The objects have the forms of Kibana 7.10, which is what OpenSearch Dashboards 2 has and Kibana up to 8 brings to its
 own. The lists to choose from are what Kibana 8 calls legacy input controls (shown, and announced to

@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.reference.ipfix import RecordDecoder as RecordDecoder
     from flowvis.native.reference.ipfix import RecordEncoder as RecordEncoder
     from flowvis.native.reference.ipfix import RecordTarget as RecordTarget
+    from flowvis.native.reference.lz4 import pack_columns as pack_columns
     from flowvis.native.reference.merge import Merger as Merger
     from flowvis.native.reference.strings import StringTable as StringTable
     from flowvis.native.tls import LibraryReader as LibraryReader
@@ -62,6 +63,7 @@ else:
     pack_keys = _leaf("flows").pack_keys
     sides, correlation_keys = _leaf("halves").sides, _leaf("halves").correlation_keys
     made_of, order_endpoints = _leaf("halves").made_of, _leaf("halves").order_endpoints
+    pack_columns = _leaf("lz4").pack_columns
     Merger = _leaf("merge").Merger
     RecordDecoder = _leaf("ipfix").RecordDecoder
     RecordEncoder = _leaf("ipfix").RecordEncoder

@@ -35,6 +35,11 @@ class Numbers:
     type: str
     values: Column
 
+    @property
+    def width(self) -> int:
+        """How many bytes a value has."""
+        return int(self.values[:1].nbytes) or self.values.dtype.itemsize
+
     def data(self, _text: "Texts") -> Iterator[bytes | memoryview]:
         """Yield the column's values as they are in memory (little-endian)."""
         yield _memory(self.values)
@@ -146,13 +151,22 @@ class Block:
 
     def parts(self, *, custom_serialization: bool = False) -> Iterator[bytes | memoryview]:
         """Yield the block's bytes piece by piece; the flag is the byte of revision 54454."""
+        pieces = self.pieces(custom_serialization=custom_serialization)
+        return (piece for piece, _ in pieces)
+
+    def pieces(
+        self, *, custom_serialization: bool = False
+    ) -> Iterator[tuple[bytes | memoryview, int]]:
+        """Yield the same with the width of the values in each piece's column; 0: not numbers."""
         text = Texts(self.strings)
-        yield varint(len(self.columns)) + varint(self.rows)
+        yield varint(len(self.columns)) + varint(self.rows), 0
         for column in self.columns:
+            width = column.width if isinstance(column, Numbers) else 0
             name, kind = column.name.encode(), column.type.encode()
             head = varint(len(name)) + name + varint(len(kind)) + kind
-            yield head + b"\0" if custom_serialization else head
-            yield from column.data(text)
+            yield head + b"\0" if custom_serialization else head, width
+            for piece in column.data(text):
+                yield piece, width
 
 
 class MalformedBlock(ValueError):

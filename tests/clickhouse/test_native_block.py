@@ -76,7 +76,7 @@ def test_places_take_the_fewest_bytes(distinct: int, width: int) -> None:
     st.integers(0, 3000),
 )
 def test_a_dictionary_gives_back_every_code(values: list[int], unused: int) -> None:
-    """Both ways to find the distinct codes, and one after the other on the same scratch memory."""
+    """One column after the other, on the same scratch memory."""
     strings = StringTable()
     codes = strings.encode([f"value {value}" for value in values])
     strings.encode([f"unused {n}" for n in range(unused)])

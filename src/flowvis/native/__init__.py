@@ -39,6 +39,7 @@ MODE = _mode()
 COMPILED = MODE == "require"
 
 if TYPE_CHECKING:  # a leaf and its reference are of one interface
+    from flowvis.native.reference.codes import distinct as distinct
     from flowvis.native.reference.conntrack import EntryDecoder as EntryDecoder
     from flowvis.native.reference.dpctl import LineDecoder as LineDecoder
     from flowvis.native.reference.flows import FlowIndex as FlowIndex
@@ -57,6 +58,7 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.tls import OpenSsl as OpenSsl
 else:
     StringTable = _leaf("strings").StringTable
+    distinct = _leaf("codes").distinct
     EntryDecoder = _leaf("conntrack").EntryDecoder
     LineDecoder = _leaf("dpctl").LineDecoder
     FlowIndex = _leaf("flows").FlowIndex

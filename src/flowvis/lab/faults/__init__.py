@@ -6,6 +6,7 @@ One module for each kind of thing that fails; the table below is all of them.
 from flowvis.lab.faults import (
     crowds,
     daemons,
+    files,
     kernel,
     kubernetes,
     links,
@@ -37,6 +38,7 @@ FAULTS = {
     **kernel.FAULTS,
     **stores.FAULTS,
     **resources.FAULTS,
+    **files.FAULTS,
     **spools.FAULTS,
     **crowds.FAULTS,
 }

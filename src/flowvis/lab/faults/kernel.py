@@ -12,6 +12,7 @@ import contextlib
 import signal
 import socket
 import struct
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,8 @@ from pyroute2.netlink.nfnetlink.nfctsocket import IPS_ASSURED, NFCTAttrTuple
 
 from flowvis.errors import SystemRefused
 from flowvis.lab import rules
-from flowvis.lab.faults.fault import Fault, again_and_again, until
+from flowvis.lab.configuration import ROOM
+from flowvis.lab.faults.fault import AWAY, Fault, again_and_again, until
 from flowvis.lab.namespaces import inside, nft, set_sysctls
 from flowvis.lab.plan import NODES
 from flowvis.lab.processes import DaemonProcess
@@ -36,6 +38,10 @@ PING = struct.Struct("!BBHHH")  # RFC 792: type, code, checksum, identifier, seq
 ECHO = 8
 LOST_EVENTS = "flowvis_exporter_conntrack_lost_events_total"
 NOTICED_S = 20.0
+
+SMALL = 500
+STEPS = 5
+LIMIT = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 
 DURING = (0.2, 0.7)
 FULL_S = 0.6  # a client tries again after a second
@@ -65,15 +71,38 @@ async def _noticed(exporter: DaemonProcess) -> bool:
 
 
 def _storm(node: str) -> None:
-    """Have a node ping itself under each of STORM's identifiers: no witness counts that."""
+    """Have a node ping itself under each of STORM's identifiers."""
     set_sysctls(node, {"net.netfilter.nf_conntrack_icmp_timeout": 1})
+    _ping(node, STORM)
+
+
+def _ping(node: str, identifiers: range) -> None:
+    """Have a node ping itself; each identifier makes a connection, which no witness counts."""
     with inside(node):
         sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     with sender:
-        for identifier in STORM:
+        for identifier in identifiers:
             # Checksums are complements: that of all 16-bit words adds up to all ones.
             checksum = 0xFFFF - ((ECHO << 8) + identifier) % 0xFFFF
             sender.sendto(PING.pack(ECHO, 0, checksum, identifier, 0), ("127.0.0.1", 0))
+
+
+def make_small(_: "Lab") -> None:
+    """Have nodes tell exporters of a small limit; the kernel's own stays."""
+    limit = ROOM / "nf_conntrack_max"
+    limit.write_text(f"{SMALL}\n")
+    for node in NODES:
+        with inside(node.name):
+            subprocess.run(["mount", "--bind", str(limit), str(LIMIT)], check=True)
+
+
+async def crowd(lab: "Lab") -> None:
+    """Let connections come, step by step, until there are as many as that; they stay for 30 s."""
+    for step in range(STEPS):
+        identifiers = range(SMALL * step // STEPS, SMALL * (step + 1) // STEPS)
+        for node in NODES:
+            await asyncio.to_thread(_ping, node.name, identifiers)
+        await asyncio.sleep(AWAY * lab.duration_s / STEPS)
 
 
 async def fill(lab: "Lab") -> None:
@@ -121,6 +150,8 @@ def _evict(node: str) -> int:
 FAULTS = {
     "events-overflow": Fault("the kernel has no room for the events of connections", overflow, 0.3,
                              by_sums=True),
+    "conntrack-fills": Fault("connections come until nodes' tables have, as they say, no room",
+                             crowd, 0.2, prepare=make_small),
     "conntrack-full": Fault("nodes' tables of connections have no room, again and again", fill,
                             DURING[0], by_sums=True),
 }

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from tools.dashboards.__main__ import files, main
 from tools.dashboards.chosen import ALL_WRITTEN, CHOICES
@@ -26,17 +27,34 @@ from flowvis.filters import parse
 from flowvis.filters.vocabulary import expression
 
 CORE = {
-    "bargauge", "dashlist", "nodeGraph", "piechart", "row", "stat", "table", "text", "timeseries",
+    "bargauge", "dashlist", "gauge", "logs", "nodeGraph", "piechart", "row", "stat",
+    "state-timeline", "table", "text", "timeseries",
 }  # fmt: skip
 """Panels that are in Grafana itself, from 10 to 12."""
 APPLIED = 262_144
 """Bytes of a ConfigMap that kubectl apply can keep in its annotation."""
-BUILT_IN = {"__from", "__to", "__field", "__rate_interval", "__interval_s"}
+BUILT_IN = {"__all", "__from", "__to", "__field", "__rate_interval", "__interval", "__range"}
+MACROS = {"__fromTime", "__toTime", "__interval_s", "__conditionalAll"}
+"""Of the ClickHouse data source, which Grafana does not know."""
+UNITS = {value for name, value in vars(units).items() if name[0].isupper()}
+
+
+FILES = files()
+
+
+def written(page: Page) -> str:
+    return FILES[f"deploy/grafana/dashboards/{page.name}.json"]
 
 
 def read(page: Page) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(page.json())
+    found: dict[str, Any] = json.loads(written(page))
     return found
+
+
+def variables_of(kind: str) -> list[dict[str, Any]]:
+    """Return the variables of a kind, of all dashboards."""
+    listed = (each for page in PAGES for each in read(page)["templating"]["list"])
+    return [each for each in listed if each["type"] == kind]
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -47,17 +65,17 @@ def texts(value: Any) -> Iterator[str]:
             yield from texts(each)
 
 
-@pytest.mark.parametrize("path", files())
+@pytest.mark.parametrize("path", FILES)
 def test_they_are_up_to_date(path: str) -> None:
-    assert (ROOT / path).read_text() == files()[path], "run `make docs`"
+    assert (ROOT / path).read_text() == FILES[path], "run `make docs`"
 
 
 def test_nothing_else_is_there(tmp_path: Path) -> None:
     """A dashboard that is gone leaves no file."""
     there = {path.relative_to(ROOT) for path in (DEPLOY / "grafana").rglob("*") if path.is_file()}
-    assert {str(path) for path in there} == {name for name in files() if name.startswith("deploy/")}
+    assert {str(path) for path in there} == {name for name in FILES if name.startswith("deploy/")}
     assert main([str(tmp_path)]) == 0
-    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == set(files())
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")} == set(FILES)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,10 +126,49 @@ def test_a_dashboard_is_whole(page: Page) -> None:
     assert len(set(cells)) == len(cells)
     assert max(x for x, _ in cells) < 24
     variables = {each["name"] for each in made["templating"]["list"]}
-    used = {name for text in texts(made) for name in re.findall(r"\$\{(\w+)", text)}
-    assert used - BUILT_IN <= variables
+    assert len(variables) == len(made["templating"]["list"])
+    used = {name for text in texts(made) for name in re.findall(r"\$\{?(\w+)", text)}
+    assert used - BUILT_IN - MACROS <= variables
     chosen = {each["name"] for each in made["templating"]["list"] if each["type"] == "query"}
-    assert chosen <= used | {"instance"}, "a variable that changes nothing"
+    assert chosen <= used, "a variable that changes nothing"
+    assert set(units_of(panels)) <= UNITS
+
+
+def units_of(value: Any) -> Iterator[str]:
+    """Yield what is said to be a unit, of fields or of columns."""
+    if isinstance(value, dict):
+        if value.get("id") == "unit":
+            yield value["value"]
+        for name, each in value.items():
+            if isinstance(each, str) and name.lower().endswith("unit"):
+                yield each
+            yield from units_of(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from units_of(each)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_whom_it_asks_can_be_chosen(page: Page) -> None:
+    """Each data source is a variable of its kind, one for all queries of a panel; none is idle."""
+    made = read(page)
+    sources = {
+        f"${{{each['name']}}}": each["query"]
+        for each in made["templating"]["list"] if each["type"] == "datasource"
+    }  # fmt: skip
+    asked = set()
+    for panel in made["panels"]:
+        if targets := panel.get("targets"):
+            (of,) = {json.dumps(target["datasource"]) for target in targets}
+            assert json.loads(of) == panel["datasource"]
+            ids = [target["refId"] for target in targets]
+            assert len(set(ids)) == len(ids)
+            asked.add((panel["datasource"]["uid"], panel["datasource"]["type"]))
+    for variable in made["templating"]["list"]:
+        if "datasource" in variable:
+            of = variable["datasource"]
+            assert sources[of["uid"]] == of["type"]
+    assert asked == set(sources.items())
 
 
 def test_their_names_are_their_own() -> None:
@@ -146,8 +203,8 @@ def test_config_maps_are_those_that_sidecars_find() -> None:
     for page in PAGES:
         item = maps[f"flowvis-dashboard-{page.name}"]
         assert item["metadata"]["labels"][LABEL] == "1"
-        assert item["data"] == {f"{page.name}.json": page.json()}
-        assert len(page.json().encode()) < APPLIED * 0.9
+        assert item["data"] == {f"{page.name}.json": written(page)}
+        assert len(written(page).encode()) < APPLIED * 0.9
 
 
 def test_the_overlay_s_grafana_has_all_of_them_and_reads_as_who_may_only_read() -> None:
@@ -165,8 +222,15 @@ def test_the_overlay_s_grafana_has_all_of_them_and_reads_as_who_may_only_read() 
         item["data"] for item in of(overlay, "ConfigMap")
         if item["metadata"]["name"].startswith("grafana-provisioning")
     )  # fmt: skip
-    (source,) = yaml.safe_load(provisioning["datasource.yaml"])["datasources"]
+    sources = yaml.safe_load(provisioning["datasource.yaml"])["datasources"]
+    kinds = {each["query"] for each in variables_of("datasource")}
+    assert [each["type"] for each in sources] == [CLICKHOUSE_PLUGIN, "prometheus", "loki"]
+    assert kinds == {each["type"] for each in sources}
+    assert len({each["uid"] for each in sources}) == 3
+    (source,) = (each for each in sources if each.get("isDefault"))
     assert source["type"] == CLICKHOUSE_PLUGIN
+    given = {each["name"] for each in pod["containers"][0]["env"]}
+    assert set(re.findall(r"\$(\w+)", provisioning["datasource.yaml"])) <= given
     assert source["secureJsonData"] == {"password": "$CH_QUERY_PASSWORD"}
     secrets = {
         each["name"]: each["valueFrom"]["secretKeyRef"]["name"]

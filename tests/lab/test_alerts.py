@@ -10,8 +10,11 @@ import pytest
 import yaml
 from tools.alerts.rules import groups, plain
 from tools.alerts.table import ALERTS
+from tools.dashboards import antrea
 from tools.kustomize import dump
 
+from dashboards.asked import PROMQL
+from dashboards.asked import metrics as named_in
 from flowvis.lab.alerts import RAISED, judge
 from flowvis.lab.prometheus import Found
 
@@ -37,10 +40,14 @@ def test_faults_raise_their_alerts_and_no_other(tmp_path: Path) -> None:
     found = report["prometheus"]
     assert found["alerts"].keys() == {name for fault in FAULTS for name in RAISED[fault].always}
     assert found["alerts"]["FlowvisConntrackFull"] == [{"node": "node-1"}, {"node": "node-2"}]
+    metrics = set(found["metrics"])
+    shown = set().union(*(named_in(each.expression) for each in PROMQL))
+    assert shown - metrics == {name for name in shown if name.startswith("antrea_")} - metrics
+    assert {each.name for each in antrea.OF_BOTH if not each.observed} <= metrics
     for alert in ALERTS:
         named = set(re.findall(r"\b(?:flowvis|process|kubelet)_\w+", alert.expression))
         assert named, alert.name
-        assert named - set(found["metrics"]) == set(alert.foreign), alert.name
+        assert named - metrics == set(alert.foreign), alert.name
 
 
 RULES = dump([groups(ALERTS, scale=SCALE)])

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector as MetricsCollector
 
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.destinations.kind import Exposing
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.reporters import NodeReports, by_node
 from flowvis.inventory.index import Inventory
@@ -214,4 +215,6 @@ class DestinationsCollector(MetricsCollector):
                 healthy.add_metric([page], not one.problem)
                 behind_s.add_metric([page], outlets[page].behind_s)
                 behind.add_metric([page], outlets[page].held())
+                if isinstance(one, Exposing):
+                    yield from one.families()
         yield from (healthy, behind_s, behind)

@@ -29,7 +29,7 @@ from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
 
 from flowvis.batch import Batch, Column
-from flowvis.clickhouse.monitor import StoredPartitions, stored_partitions
+from flowvis.clickhouse.monitor import StoredPartitions
 from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
@@ -234,9 +234,8 @@ class ServerStore:
         if features.rollups:
             options = CLUSTER_INSERT | ROLLED_INSERT if clustered else {}
             self.rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
-        if not clustered:
-            self.partitions = stored_partitions(self._execute_beside, layout.database, features)
-            self.begins = self.partitions.begins()
+        self.partitions = StoredPartitions(self._execute_beside, layout, features)
+        self.begins = self.partitions.begins()
         return [
             *features.left_out(kept.records_s, replicated=clustered),
             *filter(None, (self._away,)),

@@ -12,6 +12,7 @@ from flowvis.conntrack.sources.protocol import Source
 from flowvis.errors import SystemRefused
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.occupancy import Occupancy
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.logs import LimitedLog
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 EVENT_PAUSE_S = 0.1  # in which events gather: what is done for each batch costs half a millisecond
 RESYNC_S = 1.0  # at least between two polls, however often events are lost
+OCCUPANCY_S = 10.0  # between two looks who fills the table: 0.2 us an entry, half of a poll's
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histogram of poll times in seconds; Antrea's."""
@@ -65,8 +67,11 @@ class Watch:
         *,
         poll_interval_s: float,
         events: bool,
+        occupancy: Occupancy | None = None,
     ) -> None:
         self.stats = KernelWatchStats()
+        self._occupancy = occupancy
+        self._occupancy_due_s = 0.0
         self._conntrack = conntrack
         self._table = table
         self._exporter = exporter
@@ -132,6 +137,7 @@ class Watch:
                 log.error("connections not polled: %s", refusal)  # noqa: TRY400  the text says all
                 return
             self.stats.listed = len(entries)
+            self._look_who(entries)
             self._table.closed_after(self._conntrack.closed_s())
             if not self._take(self._table.poll, entries):
                 return  # what it did not come to is not gone: the next poll shows it
@@ -144,6 +150,19 @@ class Watch:
                 self._poll_again()  # what was not listed may be there
             self.stats.took(time.monotonic() - began)
             self._exporter.collect(self._table)
+
+    def _look_who(self, entries: Entries) -> None:
+        """Find who fills the table; what fails in it costs nothing else."""
+        now_s = time.monotonic()
+        if self._occupancy is None or now_s < self._occupancy_due_s:
+            return
+        self._occupancy_due_s = now_s + OCCUPANCY_S
+        try:
+            self._occupancy.look(entries, now_ms())
+        except Exception as error:  # noqa: BLE001  whatever it is, the next poll is another try
+            name = type(error).__name__
+            text = "a defect of ours over who fills the connection table: %s: %s"
+            self._log.log(logging.ERROR, f"occupancy {name}", text, name, error, error=error)
 
     def _say_uncounted(self) -> None:
         """Say once what has no counters, and what helps."""

@@ -345,6 +345,20 @@ CASES = [
         {f"flowvis_exporter_config_problems{{{EXPORTER}}}": "0x50 2x10"},
     ),
     fires(
+        "FlowvisFlowMetricsFull",
+        {
+            f"flowvis_aggregator_flow_metrics_other_records_total{{{AGGREGATOR}}}": "0+3x120",
+            f"flowvis_aggregator_flow_metrics_records_total{{{AGGREGATOR}}}": "0+10x120",
+        },
+    ),
+    quiet(
+        "flows of which hardly any are others",
+        {
+            f"flowvis_aggregator_flow_metrics_other_records_total{{{AGGREGATOR}}}": "0+1x120",
+            f"flowvis_aggregator_flow_metrics_records_total{{{AGGREGATOR}}}": "0+10x120",
+        },
+    ),
+    fires(
         "FlowvisNamesStale",
         {f"flowvis_aggregator_kubernetes_stale_seconds{{{AGGREGATOR}}}": "0x30 0+30x30"},
     ),

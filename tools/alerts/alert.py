@@ -59,8 +59,8 @@ class Alert:
     each: Each | None = None
     for_s: int = 0
     """How long it has to be so."""
-    foreign: tuple[str, ...] = ()
-    """Metrics in it that others expose."""
+    optional: bool = False
+    """Its metrics are there only where somebody wants them."""
     untried: str = ""
     """Why no fault of the lab raises it; every other one is raised by at least one."""
 

@@ -259,20 +259,25 @@ ALERTS = (
         "connections are dropped (`nf_conntrack: table full` in dmesg).",
         (
             (
-                "Who opens them: `flowctl top --by src.workload --measure connections`; the console's "
-                "page of the node."
+                "Whose connections these are: `flowctl nodes NODE`, or the console's page of the node. Where "
+                "exporters are scraped, `topk(5, flowvis_exporter_occupant_entries)` over time. The end "
+                "`source` opened them, `destination` is called by others."
             ),
-            "Many unanswered: a scan, or a SYN flood (`flowctl flows` with state SYN_SENT or SYN_RECV).",
+            (
+                "How many of them nobody answered, there too: most of a workload's are a scan, a SYN flood, or a "
+                "server that is gone. To whom: `flowctl top --by dst.ip --measure unanswered`."
+            ),
+            "Many that are answered: a client that does not close, or load that has grown; `(node)` is the node's own.",
         ),
         (
             (
-                "Stop who floods, by a NetworkPolicy; or raise `net.netfilter.nf_conntrack_max` and "
+                "Stop who floods, by a NetworkPolicy on the workload that is named; or raise `net.netfilter.nf_conntrack_max` and "
                 "`nf_conntrack_buckets` (each connection takes some 320 bytes of the kernel's memory); or "
                 "lower `nf_conntrack_tcp_timeout_established`, which is five days."
             ),
         ),
         each=Each("node", "conntrack is more than 80 % full on {{ $value }} nodes"),
-        for_s=120,
+        for_s=60,
     ),
     Alert(
         "FlowvisConntrackFull",
@@ -294,7 +299,7 @@ ALERTS = (
         "Connections grow so fast that the table is full in half an hour: a SYN flood, a scan, a client "
         "that never closes, a burst of load.",
         (
-            "As for FlowvisConntrackFilling: who opens them, and are they answered?",
+            "As for FlowvisConntrackFilling: whose are they, and are they answered?",
             "Denied connections do not stay in the table; unanswered ones do, for a minute or two.",
         ),
         ("As for FlowvisConntrackFilling, while there is time.",),
@@ -541,5 +546,25 @@ ALERTS = (
             "{{ $value }} daemons do not follow Kubernetes's objects: look at the API server",
         ),
         for_s=120,
+    ),
+    Alert(
+        "FlowvisFlowMetricsFull",
+        WARNING,
+        f"max by ({DAEMON}) (\n"
+        f"  increase(flowvis_aggregator_flow_metrics_other_records_total[{LATELY}])\n"
+        f"  / increase(flowvis_aggregator_flow_metrics_records_total[{LATELY}])\n"
+        ") > 0.2",
+        "{{ $labels.instance }}: {{ $value | humanizePercentage }} of the records are in no series of their own",
+        "The metrics out of flows (`flow_metrics`) have as many time series as they may: what is new is summed as "
+        "`(other)`. Sums by type and verdict are exact still; the store has all names.",
+        (
+            "`flowvis_aggregator_flow_metrics_series` and `..._series_limit`; who came: `flowctl top --by src.workload`.",
+        ),
+        (
+            "Raise `flowMetrics.maxSeries`, as far as Prometheus has room, or lower `flowMetrics.idleTimeout`.",
+        ),
+        for_s=900,
+        optional=True,
+        untried="They are off by default, and the lab has few workloads.",
     ),
 )

@@ -24,7 +24,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import IPS_ASSURED, NFCTAttrTuple
 from flowvis.errors import SystemRefused
 from flowvis.lab import rules
 from flowvis.lab.configuration import ROOM
-from flowvis.lab.faults.fault import AWAY, Fault, again_and_again, until
+from flowvis.lab.faults.fault import AWAY, Fault, again_and_again, pass_while_away, until
 from flowvis.lab.namespaces import inside, nft, set_sysctls
 from flowvis.lab.plan import NODES
 from flowvis.lab.processes import DaemonProcess
@@ -36,6 +36,7 @@ STORM = range(1, 40_001)
 """A connection each, over loopback: more than twice the events that a socket has room for."""
 PING = struct.Struct("!BBHHH")  # RFC 792: type, code, checksum, identifier, sequence number
 ECHO = 8
+ENTRIES = "flowvis_aggregator_node_conntrack_entries"
 LOST_EVENTS = "flowvis_exporter_conntrack_lost_events_total"
 NOTICED_S = 20.0
 
@@ -97,12 +98,22 @@ def make_small(_: "Lab") -> None:
 
 
 async def crowd(lab: "Lab") -> None:
-    """Let connections come, step by step, until there are as many as that; they stay for 30 s."""
+    """Let connections come, step by step, until there are as many as that, and that is known.
+
+    They stay for 30 s.
+    """
     for step in range(STEPS):
         identifiers = range(SMALL * step // STEPS, SMALL * (step + 1) // STEPS)
         for node in NODES:
             await asyncio.to_thread(_ping, node.name, identifiers)
         await asyncio.sleep(AWAY * lab.duration_s / STEPS)
+    told = partial(_told, lab.aggregator)
+    await until(told, NOTICED_S, lab.aggregator, "has not heard that tables are full")
+    await pass_while_away(lab)
+
+
+async def _told(aggregator: DaemonProcess) -> bool:
+    return await aggregator.metric(ENTRIES) >= SMALL * len(NODES)
 
 
 async def fill(lab: "Lab") -> None:

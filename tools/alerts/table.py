@@ -248,7 +248,7 @@ ALERTS = (
             "node",
             "the clocks of {{ $value }} nodes are not the aggregator's: look at its own first",
         ),
-        for_s=300,
+        for_s=120,
     ),
     Alert(
         "FlowvisConntrackFilling",

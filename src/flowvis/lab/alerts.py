@@ -75,6 +75,7 @@ RAISED: Mapping[str, Raised] = {
     "events-overflow": Raised((DROPPED, MISSED), APART),
     "conntrack-fills": Raised((FILLING, FULL, RISING)),
     "conntrack-full": Raised(),
+    "syn-flood": Raised((FILLING, FULL), (RISING,)),
     "store-stops": Raised((DOWN, BEHIND)),
     "store-killed": Raised((DOWN, BEHIND)),
     "store-frozen": Raised((BEHIND,), (DOWN,)),

@@ -12,7 +12,6 @@ import contextlib
 import signal
 import socket
 import struct
-import subprocess
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +22,8 @@ from pyroute2.netlink.nfnetlink.nfctsocket import IPS_ASSURED, NFCTAttrTuple
 
 from flowvis.errors import SystemRefused
 from flowvis.lab import rules
-from flowvis.lab.configuration import ROOM
 from flowvis.lab.faults.fault import AWAY, Fault, again_and_again, pass_while_away, until
+from flowvis.lab.faults.floods import ENTRIES, LIMIT, shrinking
 from flowvis.lab.namespaces import inside, nft, set_sysctls
 from flowvis.lab.plan import NODES
 from flowvis.lab.processes import DaemonProcess
@@ -36,13 +35,10 @@ STORM = range(1, 40_001)
 """A connection each, over loopback: more than twice the events that a socket has room for."""
 PING = struct.Struct("!BBHHH")  # RFC 792: type, code, checksum, identifier, sequence number
 ECHO = 8
-ENTRIES = "flowvis_aggregator_node_conntrack_entries"
 LOST_EVENTS = "flowvis_exporter_conntrack_lost_events_total"
 NOTICED_S = 20.0
 
-SMALL = 500
 STEPS = 5
-LIMIT = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 
 DURING = (0.2, 0.7)
 FULL_S = 0.6  # a client tries again after a second
@@ -88,22 +84,13 @@ def _ping(node: str, identifiers: range) -> None:
             sender.sendto(PING.pack(ECHO, 0, checksum, identifier, 0), ("127.0.0.1", 0))
 
 
-def make_small(_: "Lab") -> None:
-    """Have nodes tell exporters of a small limit; the kernel's own stays."""
-    limit = ROOM / "nf_conntrack_max"
-    limit.write_text(f"{SMALL}\n")
-    for node in NODES:
-        with inside(node.name):
-            subprocess.run(["mount", "--bind", str(limit), str(LIMIT)], check=True)
-
-
 async def crowd(lab: "Lab") -> None:
     """Let connections come, step by step, until there are as many as that, and that is known.
 
     They stay for 30 s.
     """
     for step in range(STEPS):
-        identifiers = range(SMALL * step // STEPS, SMALL * (step + 1) // STEPS)
+        identifiers = range(LIMIT * step // STEPS, LIMIT * (step + 1) // STEPS)
         for node in NODES:
             await asyncio.to_thread(_ping, node.name, identifiers)
         await asyncio.sleep(AWAY * lab.duration_s / STEPS)
@@ -113,7 +100,7 @@ async def crowd(lab: "Lab") -> None:
 
 
 async def _told(aggregator: DaemonProcess) -> bool:
-    return await aggregator.metric(ENTRIES) >= SMALL * len(NODES)
+    return await aggregator.metric(ENTRIES) >= LIMIT * len(NODES)
 
 
 async def fill(lab: "Lab") -> None:
@@ -162,7 +149,7 @@ FAULTS = {
     "events-overflow": Fault("the kernel has no room for the events of connections", overflow, 0.3,
                              by_sums=True),
     "conntrack-fills": Fault("connections come until nodes' tables have, as they say, no room",
-                             crowd, 0.2, prepare=make_small),
+                             crowd, 0.2, prepare=shrinking(NODES)),
     "conntrack-full": Fault("nodes' tables of connections have no room, again and again", fill,
                             DURING[0], by_sums=True),
 }

@@ -145,6 +145,21 @@ CASES = [
         when="only exporters are there",
     ),
     quiet("an aggregator that is replaced", {AGGREGATOR_THERE: "1x52 _x4 1x4"}),
+    fires(
+        "FlowvisRestarting",
+        {
+            f"process_start_time_seconds{{{EXPORTER}}}": "100x20 200x20 300 300 400x30",
+            f'flowvis_build_info{{daemon="flow-exporter",{EXPORTER}}}': "1x60",
+        },
+    ),
+    quiet(
+        "restarts of others, and one of ours",
+        {
+            'process_start_time_seconds{instance="of something else"}': "1 2 3 4 5 6 7x60",
+            f"process_start_time_seconds{{{EXPORTER}}}": "100x20 200x40",
+            f'flowvis_build_info{{daemon="flow-exporter",{EXPORTER}}}': "1x60",
+        },
+    ),
     fires("FlowvisExporterSilent", {f"{NODES}_sessions{{{NODE}}}": "1x45 0x15"}),
     fires("FlowvisExporterSilent", on_nodes("sessions", "0x60", 3), alerts=3, when="three nodes"),
     fires("FlowvisExporterSilent", on_nodes("sessions", "0x60", NODES_OF_ALL), when="all nodes"),
@@ -429,7 +444,15 @@ def test_they_use_what_prometheus_2_40_has_and_3_still_has() -> None:
     functions = set().union(*(re.findall(r"\b([a-z_]+) ?\(", one.promql()) for one in ALERTS))
     assert functions <= {
         *("by", "on", "group", "sum", "max", "min", "count", "unless", "or", "and"),
-        *("absent", "increase", "max_over_time", "min_over_time", "predict_linear", "time"),
+        *(
+            "absent",
+            "changes",
+            "increase",
+            "max_over_time",
+            "min_over_time",
+            "predict_linear",
+            "time",
+        ),
     }
     templates = " ".join(alert.said for alert in ALERTS)
     assert set(re.findall(r"\| (\w+)", templates)) <= {

@@ -138,6 +138,23 @@ ALERTS = (
         for_s=300,
     ),
     Alert(
+        "FlowvisRestarting",
+        WARNING,
+        f"sum by ({DAEMON}) (changes(process_start_time_seconds[{span(1800)}])) > 2\n"
+        f"and on ({DAEMON}) group by ({DAEMON}) (flowvis_build_info)",
+        "{{ $labels.instance }}: began anew {{ $value }} times within half an hour",
+        "A daemon ends again and again. What it does between is recorded, and exporters and aggregator make good "
+        "what they can; but each end costs minutes of work, and may cost the ends of connections.",
+        (
+            "`kubectl describe` of its Pod: killed for its memory, by its probes, or with an exit code?",
+            "`kubectl logs --previous`: what it said last.",
+        ),
+        (
+            "Memory: raise its limit ([memory](operating.md#memory)). Probes: give it more CPU. Else please report it.",
+        ),
+        each=Each("instance", "{{ $value }} daemons begin anew again and again"),
+    ),
+    Alert(
         "FlowvisExporterSilent",
         WARNING,
         f"{without(SESSIONS, NODE)}\n"

@@ -37,6 +37,7 @@ FULL = "FlowvisConntrackFull"
 MEMORY = "FlowvisMemoryNearLimit"
 MISSED = "FlowvisConnectionsMissed"
 NAMES = "FlowvisNamesStale"
+RESTARTING = "FlowvisRestarting"
 RISING = "FlowvisConntrackRising"
 SILENT = "FlowvisExporterSilent"
 SKEW = "FlowvisClockSkew"
@@ -57,10 +58,10 @@ RAISED: Mapping[str, Raised] = {
     "ca": Raised(sometimes=APART),
     "certificate-expired": Raised((CERTIFICATE,), APART),
     "flood": Raised(),
-    "kill-aggregator": Raised(sometimes=(ABSENT, *APART)),
-    "kill-exporter": Raised(sometimes=(*APART, MISSED)),
-    "kill-any": Raised(sometimes=(ABSENT, *APART, MISSED)),
-    "terminate-any": Raised(sometimes=(ABSENT, *APART, MISSED)),
+    "kill-aggregator": Raised(sometimes=(RESTARTING, ABSENT, *APART)),
+    "kill-exporter": Raised(sometimes=(RESTARTING, *APART, MISSED)),
+    "kill-any": Raised(sometimes=(RESTARTING, ABSENT, *APART, MISSED)),
+    "terminate-any": Raised(sometimes=(RESTARTING, ABSENT, *APART, MISSED)),
     "frozen-aggregator": Raised(sometimes=(ABSENT, *APART)),
     "frozen-exporters": Raised(sometimes=(*APART, MISSED)),
     "collector-refuses": Raised(APART),

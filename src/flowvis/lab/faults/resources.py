@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flowvis.errors import SystemRefused
 from flowvis.exporter.settings import StateSettings
 from flowvis.lab.configuration import ROOM
-from flowvis.lab.faults.fault import Fault, again_and_again, damage
+from flowvis.lab.faults.fault import Fault, again_and_again, damage, pass_while_away
 
 if TYPE_CHECKING:
     from flowvis.lab.session import Lab
@@ -21,6 +21,7 @@ LIBRARY = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 DURING = (0.2, 0.8)
 STEPS_S = (-90, 600)  # less than certificates are valid before they are issued
 STEP_EVERY_S = (1.0, 3.0)
+AHEAD_S = 20
 AWAY_S = 1.0
 
 
@@ -49,6 +50,14 @@ async def step_clocks(lab: "Lab") -> None:
         (ROOM / f"{daemon.name}.clock").write_text("+0\n")
 
 
+async def skew(lab: "Lab") -> None:
+    """Set the clock of one exporter ahead for a while."""
+    clock = ROOM / f"{lab.exporters[0].name}.clock"
+    clock.write_text(f"+{AHEAD_S}\n")
+    await pass_while_away(lab)
+    clock.write_text("+0\n")
+
+
 async def corrupt(lab: "Lab") -> None:
     """Kill each exporter, damage a part of each of the files that it left, and start it again."""
     for exporter in lab.exporters:
@@ -66,6 +75,8 @@ async def corrupt(lab: "Lab") -> None:
 FAULTS = {
     "clocks": Fault("the wall clocks of daemons are set back and forth", step_clocks, DURING[0],
                     by_sums=True, prepare=set_clocks),
+    "clock-skew": Fault("the wall clock of one exporter is ahead for a quarter of the run", skew,
+                        0.3, by_sums=True, prepare=set_clocks),
     "corrupt-files": Fault("exporters are killed, and what they left on disk is damaged", corrupt,
                            deafens=True, by_sums=True),
     "small-tables": Fault("tables have room for fewer connections than there are", by_sums=True,

@@ -407,10 +407,49 @@ def test_what_fires_and_what_does_not(tmp_path: Path) -> None:
     document = {
         "rule_files": [str(ROOT / "deploy/prometheus/flowvis.rules.yml")],
         "evaluation_interval": "1m",
-        "tests": [group(series, firing), nothing],
+        "tests": [group(series, firing), nothing, spoken()],
     }
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(document))
     promtool("test", "rules", tmp_path / "tests.yml")
+
+
+def spoken() -> dict[str, Any]:
+    """What is said of one node, and of many: a test as promtool reads it."""
+    (silent,) = (one for one in ALERTS if one.name == "FlowvisExporterSilent")
+    annotations = {
+        "description": silent.meaning,
+        "runbook_url": "docs/alerts.md#flowvisexportersilent",
+    }
+    said = {
+        ("one", "n0"): "node n0: nothing comes from its exporter",
+        ("many", ""): "30 nodes: nothing comes from their exporters",
+    }
+    series = {
+        name.replace("{", f'{{cluster="{cluster}",'): values
+        for cluster, number in (("one", 1), ("many", NODES_OF_ALL))
+        for name, values in on_nodes("sessions", "0x60", number).items()
+    }
+    return {
+        "interval": f"{STEP_S}s",
+        "input_series": [{"series": name, "values": text} for name, text in series.items()],
+        "alert_rule_test": [
+            {
+                "eval_time": AT,
+                "alertname": silent.name,
+                "exp_alerts": [
+                    {
+                        "exp_labels": {
+                            "severity": "warning",
+                            "cluster": cluster,
+                            **({"node": node} if node else {}),
+                        },
+                        "exp_annotations": {"summary": summary, **annotations},
+                    }
+                    for (cluster, node), summary in said.items()
+                ],
+            }
+        ],
+    }
 
 
 def test_each_case_has_a_name_of_its_own() -> None:

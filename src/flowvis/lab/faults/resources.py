@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from flowvis.errors import SystemRefused
 from flowvis.exporter.settings import StateSettings
 from flowvis.lab.configuration import ROOM
 from flowvis.lab.faults.fault import Fault, again_and_again, damage, pass_while_away
+from flowvis.lab.processes import DaemonProcess
 
 if TYPE_CHECKING:
     from flowvis.lab.session import Lab
@@ -26,11 +28,21 @@ AWAY_S = 1.0
 
 
 def set_clocks(lab: "Lab") -> None:
-    """Give each daemon a wall clock that can be set; steady time stays the kernel's."""
+    """Give each daemon a wall clock that can be set."""
+    _set_clocks(lab.daemons)
+
+
+def set_one_clock(lab: "Lab") -> None:
+    """Give an exporter a wall clock that can be set; nobody else has one that is made up."""
+    _set_clocks(lab.exporters[:1])
+
+
+def _set_clocks(daemons: Sequence[DaemonProcess]) -> None:
+    """Give these daemons wall clocks that can be set; steady time stays the kernel's."""
     library = Path(os.environ.get(FAKETIME, LIBRARY))
     if not library.exists():
         raise SystemRefused(f"{library} not found: apt-get install libfaketime")
-    for daemon in lab.daemons:
+    for daemon in daemons:
         clock = ROOM / f"{daemon.name}.clock"
         clock.write_text("+0\n")
         daemon.environment |= {
@@ -76,7 +88,7 @@ FAULTS = {
     "clocks": Fault("the wall clocks of daemons are set back and forth", step_clocks, DURING[0],
                     by_sums=True, prepare=set_clocks),
     "clock-skew": Fault("the wall clock of one exporter is ahead for a quarter of the run", skew,
-                        0.3, by_sums=True, prepare=set_clocks),
+                        0.3, by_sums=True, prepare=set_one_clock),
     "corrupt-files": Fault("exporters are killed, and what they left on disk is damaged", corrupt,
                            deafens=True, by_sums=True),
     "small-tables": Fault("tables have room for fewer connections than there are", by_sums=True,

@@ -250,16 +250,16 @@ CASES = [
     quiet("a small table that doubles", conntrack("1x50 5+19x10")),
     fires(
         "FlowvisCertificateEnding",
-        {f"flowvis_exporter_certificate_end_timestamp_seconds{{{EXPORTER}}}": "2000000x60"},
+        {f"flowvis_exporter_certificate_end_timestamp_seconds{{{EXPORTER}}}": "1000000x60"},
     ),
     fires(
         "FlowvisCertificateEnding",
-        of_exporters("certificate_end_timestamp_seconds", "2000000x60", NODES_OF_ALL),
+        of_exporters("certificate_end_timestamp_seconds", "1000000x60", NODES_OF_ALL),
         when="the certificate of all",
     ),
     quiet(
         "a certificate that is renewed in time",
-        {f"flowvis_aggregator_certificate_end_timestamp_seconds{{{AGGREGATOR}}}": "7000000x60"},
+        {f"flowvis_aggregator_certificate_end_timestamp_seconds{{{AGGREGATOR}}}": "2500000x60"},
     ),
     fires(
         "FlowvisDestinationDown",

@@ -127,8 +127,8 @@ def _tried(alert: Alert) -> str:
         return f"No fault of the lab raises it. {alert.untried}"
     always = [f"`{fault}`" for fault, raised in RAISED.items() if alert.name in raised.always]
     may = [f"`{fault}`" for fault, raised in RAISED.items() if alert.name in raised.sometimes]
-    said = [f"Faults of the lab that raise it: {', '.join(always)}."] if always else []
-    return " ".join([*said, *([f"Such as may: {', '.join(may)}."] if may else [])])
+    found = (("raise", always), ("may raise", may))
+    return " ".join(f"Faults of the lab that {do} it: {', '.join(of)}." for do, of in found if of)
 
 
 def _after(alert: Alert) -> str:

@@ -32,7 +32,7 @@ DISK_FREE, DISK = (
     f"flowvis_aggregator_clickhouse_store_disk_{what}bytes" for what in ("free_", "")
 )
 DAY_S = 86400
-CERTIFICATE_DAYS = 30  # ours are renewed 90 days before their end
+CERTIFICATE_DAYS = 14  # ours are renewed 90 days before their end, cert-manager's 30
 MINUTES_BEHIND_S, HOURS_BEHIND_S = 1800, 4 * 3600  # after a kill 15 minutes, and 2 h 10, are usual
 
 LATELY = span(600)
@@ -331,7 +331,7 @@ ALERTS = (
         f"min by ({DAEMON}) (flowvis_aggregator_{ENDS} or flowvis_exporter_{ENDS}) - time()"
         f" < {CERTIFICATE_DAYS * DAY_S}",
         "{{ $labels.instance }}: its certificate ends in {{ $value | humanizeDuration }}",
-        "A daemon's certificate is valid for less than a month. Those that flowvis issues are renewed three "
+        "A daemon's certificate is valid for less than two weeks. Those that flowvis issues are renewed three "
         "months before, so something is in the way; after the end no session begins.",
         (
             "Whose is it: flow-aggregator's own (`certificates.issue`), or yours, by cert-manager?",
@@ -347,7 +347,7 @@ ALERTS = (
                 "restart."
             ),
         ),
-        each=Each("instance", "the certificates of {{ $value }} daemons end within a month"),
+        each=Each("instance", "the certificates of {{ $value }} daemons end within two weeks"),
     ),
     Alert(
         "FlowvisDestinationDown",

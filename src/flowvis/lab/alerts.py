@@ -79,7 +79,7 @@ RAISED: Mapping[str, Raised] = {
     "syn-flood": Raised((FILLING, FULL), (RISING,)),
     "store-stops": Raised((DOWN, BEHIND)),
     "store-killed": Raised((DOWN, BEHIND)),
-    "store-frozen": Raised((BEHIND,), (DOWN,)),
+    "store-frozen": Raised(sometimes=(DOWN, BEHIND)),
     "store-slow": Raised(sometimes=(DOWN, BEHIND)),
     "store-resets": Raised(sometimes=(DOWN, BEHIND)),
     "store-flaps": Raised(sometimes=(DOWN, BEHIND)),

@@ -19,7 +19,9 @@ from tools.dashboards.looked import ALL, Looked
 from tools.dashboards.manifests import LABEL
 from tools.dashboards.page import Page
 from tools.dashboards.pages import PAGES
+from tools.dashboards.pages.health import PAGES as HEALTH
 from tools.dashboards.queries import Records
+from tools.dashboards.seen import LARGEST, PLACE, SEEN
 from tools.dashboards.sources import CLICKHOUSE_PLUGIN
 
 from deploy.rendered import DEPLOY, ROOT, objects, of, workload
@@ -49,6 +51,11 @@ def written(page: Page) -> str:
 def read(page: Page) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(written(page))
     return found
+
+
+def panels_of(made: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all panels, those of closed rows as well."""
+    return [panel for top in made["panels"] for panel in (top, *top.get("panels", ()))]
 
 
 def variables_of(kind: str) -> list[dict[str, Any]]:
@@ -94,7 +101,7 @@ def without_nothing(value: Any) -> Any:
 def test_grafana_s_types_take_all_of_it(page: Page) -> None:
     """What the SDK reads, it writes again: no field that Grafana does not know."""
     given = read(page)
-    for panel in given["panels"]:
+    for panel in panels_of(given):
         for target in panel.get("targets", ()):
             if target["datasource"]["type"] == CLICKHOUSE_PLUGIN:
                 target.clear()  # of a plugin that the SDK does not know
@@ -108,7 +115,7 @@ def test_grafana_s_types_take_all_of_it(page: Page) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_dashboard_is_whole(page: Page) -> None:
     made = read(page)
-    panels = made["panels"]
+    panels = panels_of(made)
     assert {panel["type"] for panel in panels} <= CORE
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len(page.uid) <= 40
@@ -117,14 +124,16 @@ def test_a_dashboard_is_whole(page: Page) -> None:
         for panel in panels
         if panel["type"] != "row"
     )
-    cells = [
-        (x, y)
-        for each in (panel["gridPos"] for panel in panels)
-        for x in range(each["x"], each["x"] + each["w"])
-        for y in range(each["y"], each["y"] + each["h"])
-    ]
-    assert len(set(cells)) == len(cells)
-    assert max(x for x, _ in cells) < 24
+    for together in (made["panels"], *(panel.get("panels", []) for panel in made["panels"])):
+        cells = [
+            (x, y)
+            for each in (panel["gridPos"] for panel in together)
+            for x in range(each["x"], each["x"] + each["w"])
+            for y in range(each["y"], each["y"] + each["h"])
+        ]
+        assert len(set(cells)) == len(cells)
+        assert max((x for x, _ in cells), default=0) < 24
+    assert all(panel["collapsed"] for panel in panels if panel.get("panels"))
     variables = {each["name"] for each in made["templating"]["list"]}
     assert len(variables) == len(made["templating"]["list"])
     used = {name for text in texts(made) for name in re.findall(r"\$\{?(\w+)", text)}
@@ -157,7 +166,7 @@ def test_whom_it_asks_can_be_chosen(page: Page) -> None:
         for each in made["templating"]["list"] if each["type"] == "datasource"
     }  # fmt: skip
     asked = set()
-    for panel in made["panels"]:
+    for panel in panels_of(made):
         if targets := panel.get("targets"):
             (of,) = {json.dumps(target["datasource"]) for target in targets}
             assert json.loads(of) == panel["datasource"]
@@ -188,6 +197,24 @@ def test_links_ask_the_console_what_it_understands(page: Page) -> None:
         parse(asked.get("filter", ""))
         for name in filter(None, asked.get("by", "").split(",")):
             assert expression(name)
+
+
+def test_pictures_are_there_small_and_shown() -> None:
+    """Of each dashboard but those of health; what they show the console understands."""
+    assert SEEN.keys() == {page.name for page in PAGES} - {page.name for page in HEALTH}
+    pictures = {picture.name: picture for picture in SEEN.values()}
+    assert {path.stem for path in PLACE.glob("*.png")} == set(pictures)
+    document = FILES["docs/dashboards.md"]
+    for name, picture in pictures.items():
+        assert document.count(f"](pictures/{name}.png)") == sum(
+            each is picture for each in SEEN.values()
+        )
+        data = (PLACE / f"{name}.png").read_bytes()
+        assert data.startswith(b"\x89PNG\r\n")
+        assert len(data) < LARGEST
+        parse(picture.of.filter)
+        for by in filter(None, dict(picture.of.parameters).get("by", "").split(",")):
+            assert expression(by)
 
 
 def test_what_is_chosen_is_the_same_in_both_languages() -> None:

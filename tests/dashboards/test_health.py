@@ -35,6 +35,7 @@ PROCESS = {
     "start_time_seconds": "5x60",
 }
 NODE = 'node="n1"'
+OCCUPANT = 'workload_namespace="shop",kind="Deployment",workload="cart",end="source"'
 OURS = {
     "flowvis_loop_lag_seconds": (AGGREGATOR, EXPORTER),
     "flowvis_ledger_imbalance_records": (f'{AGGREGATOR},stage="clickhouse"',),
@@ -50,6 +51,8 @@ OURS = {
     "flowvis_exporter_conntrack_events_total": (EXPORTER,),
     "flowvis_exporter_conntrack_interrupted_total": (EXPORTER,),
     "flowvis_exporter_conntrack_lost_events_total": (EXPORTER,),
+    "flowvis_exporter_occupant_entries": (f"{EXPORTER},{OCCUPANT}",),
+    "flowvis_exporter_occupant_unanswered_entries": (f"{EXPORTER},{OCCUPANT}",),
     "flowvis_exporter_table_vanished_total": (EXPORTER,),
     "flowvis_exporter_table_evicted_total": (EXPORTER,),
     "flowvis_exporter_table_uncounted": (EXPORTER,),

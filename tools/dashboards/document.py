@@ -1,10 +1,11 @@
 """docs/dashboards.md: what each dashboard and panel answers, and where the console does."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tools.dashboards import ranges
 from tools.dashboards.page import Page
 from tools.dashboards.panels import Panel
+from tools.dashboards.seen import SEEN
 
 _DOCUMENT = """\
 # Grafana's dashboards
@@ -80,6 +81,9 @@ records* has them. Labels of Pods are in records only: group by them at the cons
 
 ## The dashboards
 
+Below each is a picture of the console's page that answers the same (of the [lab](../CONTRIBUTING.md), by
+`python -m tools.pictures`). Of what only Antrea's metrics and logs say the console has none.
+
 {pages}"""  # noqa: E501  rows of tables
 
 _KINDS = {
@@ -91,6 +95,7 @@ _KINDS = {
 
 def document(pages: Iterable[Page]) -> str:
     """Return the document."""
+    shown: set[str] = set()
     return _DOCUMENT.format(
         short=ranges.SHORT_S // 3600,
         age=ranges.RECORDS_AGE_S // 3600,
@@ -98,16 +103,31 @@ def document(pages: Iterable[Page]) -> str:
         minutes=ranges.MINUTES_AGE_S // 86_400,
         lag=ranges.MINUTES_LAG_S // 60,
         hours_lag=ranges.HOURS_LAG_S // 60,
-        pages="\n".join(map(_page, pages)),
+        pages="\n".join(_page(page, shown) for page in pages),
     )
 
 
-def _page(page: Page) -> str:
+def _page(page: Page, shown: set[str]) -> str:
     lines = [
         f"### {page.title}\n", f"{page.about}. `{page.name}.json`\n",
         "| Panel | As | Answers | At the console |", "|---|---|---|---|",
     ]  # fmt: skip
-    return "\n".join([*lines, *map(_panel, page.panels)]) + "\n"
+    return "\n".join([*lines, *map(_panel, page.panels), *_seen(page, shown)]) + "\n"
+
+
+def _seen(page: Page, shown: set[str]) -> Iterator[str]:
+    """Yield the picture of the console's equal, once of those that several have."""
+    if (picture := SEEN.get(page.name)) is None:
+        return
+    address = f"pictures/{picture.name}.png"
+    again = picture.name in shown
+    shown.add(picture.name)
+    yield ""
+    yield (
+        f"At the console: [{picture.about}]({address})"
+        if again
+        else (f"![At the console: {picture.about}]({address})")
+    )
 
 
 def _panel(panel: Panel) -> str:

@@ -51,14 +51,18 @@ class Question:
 
     @property
     def address(self) -> str:
-        """The address, below the one that the variable `console` has."""
+        """The address, below the one that the variable `console` has, for the dashboard's range."""
+        return self.at("${console}", "${__from}", "${__to}")
+
+    def at(self, console: str, begin: str, end: str = "") -> str:
+        """Return the address at a console, for a range."""
         given = [("page", self.page), *self.parameters, ("filter", self.filter)]
         pairs = [
             f"{name}={quote(value, safe='/,:${}')}"  # variables are put in by Grafana
-            for name, value in (*given, ("from", "${__from}"), ("to", "${__to}"))
+            for name, value in (*given, ("from", begin), ("to", end))
             if value
         ]
-        return f"${{console}}/?{'&'.join(pairs)}"
+        return f"{console}/?{'&'.join(pairs)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,8 @@ class Lab:
         self.duration_s = options.duration_s
         self.random = Random(options.seed)  # noqa: S311  when daemons die is no secret
         """For moments and choices of faults."""
+        self.unseen: dict[str, int] = {}
+        """Connections that a node's exporter says it has not seen, where a fault is about that."""
         self.store = ClickHouse(ROOM / "clickhouse", configuration.SERVER_PORT)
         """Runs where a fault wants a server."""
         self._server = any(fault.server for fault in self._faults)
@@ -270,6 +272,8 @@ class Lab:
             report.findings = sums.judge(self._scenarios, witnesses, rows)
         else:
             report.findings = judge(self._scenarios, witnesses, rows, self._run())
+        for fault in self._faults:
+            report.problems += fault.judge(self, rows) if fault.judge else []
         report.named = sums.losses(report.ledgers)
         report.records = len(rows)
         report.flows = len({connection(row) for row in rows})

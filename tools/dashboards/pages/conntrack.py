@@ -21,6 +21,22 @@ def _each(metric: str) -> Metric:
     return Metric(f"{metric}{_OF}", "{{instance}}")
 
 
+def _occupants(title: str, about: str, metric: str) -> Lines:
+    return Lines(
+        title=title,
+        about=about,
+        of=(
+            Metric(
+                f"topk(15, sum by (workload_namespace, workload, end) ({metric}{_OF}))",
+                "{{workload_namespace}}/{{workload}} {{end}}",
+            ),
+        ),
+        unit="short",
+        stacked=False,
+        console=_NODES,
+    )
+
+
 FULL = f"{TOTAL}{_OF} / ({MAXIMUM}{_OF} > 0)"
 
 PAGE = Page(
@@ -98,6 +114,16 @@ PAGE = Page(
                     unit="cps",
                     stacked=False,
                     console=_NODES,
+                ),
+                _occupants(
+                    "Who fills the tables",
+                    "Whose connections these are, opened by them or to them: the 15 with most",
+                    "flowvis_exporter_occupant_entries",
+                ),
+                _occupants(
+                    "Whose connections nobody answered",
+                    "Of these, as a flood or a scan leaves them: the 15 with most",
+                    "flowvis_exporter_occupant_unanswered_entries",
                 ),
             ],
         ),

@@ -212,9 +212,9 @@ PAGE = Page(
             "Denied, from the store",
             list(_tops_by_store("Denied", denied.DENIED, denied.COUNT, denied.RULE)),
         ),
-        Row("Hits, from Antrea's audit log", list(_by_log())),
-        Row("Allowed, from Antrea's audit log", list(_tops_by_log("Allowed"))),
-        Row("Denied, from Antrea's audit log", list(_tops_by_log("Denied"))),
+        Row("Hits, from Antrea's audit log", list(_by_log()), closed=True),
+        Row("Allowed, from Antrea's audit log", list(_tops_by_log("Allowed")), closed=True),
+        Row("Denied, from Antrea's audit log", list(_tops_by_log("Denied")), closed=True),
     ],
     [
         variables.store(),

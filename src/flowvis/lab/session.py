@@ -14,7 +14,7 @@ from flowvis.clickhouse.schema.rollups import HOURS
 from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.errors import StoreError
-from flowvis.lab import configuration, exposed, network, sums, traffic
+from flowvis.lab import alerts, configuration, exposed, network, sums, traffic
 from flowvis.lab.clickhouse import ClickHouse
 from flowvis.lab.cluster import ControlPlane
 from flowvis.lab.configuration import AGGREGATOR, PAUSE_S, ROOM, TRACKING, Asked, exporter_name
@@ -179,8 +179,10 @@ class Lab:
         if self._by_sums:
             await self._recover()
         if self._prometheus is not None:
-            self._report.prometheus = await self._prometheus.found()
+            found = await self._prometheus.found()
             await self._prometheus.stop()
+            self._report.prometheus = found
+            self._report.problems += alerts.judge(self._options.faults, found, self._options.rules)
         self._say("Ending the daemons; each hands on all that it has")
         for exporter in self.exporters:
             await self._stop(exporter)

@@ -17,7 +17,7 @@ from flowvis.aggregator.destinations.flow_metrics import (
     FlowMetricsSettings,
 )
 from flowvis.aggregator.destinations.flow_series import LABELS, MEASURES, SEEN_S, FlowSeries
-from flowvis.aggregator.destinations.kind import Surroundings
+from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.metrics import DestinationsCollector
 from flowvis.aggregator.settings import AggregatorSettings
@@ -108,7 +108,7 @@ class Exposed:
 
 def registry(metrics: FlowMetrics) -> CollectorRegistry:
     made = CollectorRegistry()
-    made.register(Exposed(metrics))  # type: ignore[arg-type]
+    made.register(Exposed(metrics))
     return made
 
 
@@ -219,7 +219,7 @@ async def test_it_is_a_destination_whose_records_never_wait() -> None:
 
 def test_memory_bounds_it_as_well(caplog: pytest.LogCaptureFixture) -> None:
     chosen = FlowMetricsSettings(enable=True, max_series=100_000)
-    place = flow_metrics.Place(Stage("x"), 1 << 20, Surroundings(1.0, 1 << 30, lambda: 7))
+    place = Place(Stage("x"), 1 << 20, Surroundings(1.0, 1 << 30, lambda: 7))
     made = flow_metrics.make(chosen, place, None)
     assert 300 < made.stats.series_limit < 10_000
     assert made.held_bytes() <= 1 << 20

@@ -16,7 +16,6 @@ from flowvis.conntrack.sources.source import Conntrack
 from flowvis.conntrack.sources.sysctls import ROOT
 from flowvis.delivery.queue import Queue
 from flowvis.errors import SystemRefused
-from flowvis.exporter import watch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
@@ -288,7 +287,6 @@ async def test_who_fills_the_table_is_looked_at_now_and_then(
     traffic: Traffic, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All entries of the poll count, also such as are out of scope; what fails costs the look."""
-    monkeypatch.setattr(watch, "OCCUPANCY_S", 0.2)
     async with exporting(poll_s=0.05) as (node, collector):
         traffic.send(range(20), 100)
 

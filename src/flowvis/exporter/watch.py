@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 EVENT_PAUSE_S = 0.1  # in which events gather: what is done for each batch costs half a millisecond
 RESYNC_S = 1.0  # at least between two polls, however often events are lost
-OCCUPANCY_S = 10.0  # between two looks who fills the table: 0.2 us an entry, half of a poll's
+OCCUPANCY_POLLS = 2  # of which one is a look who fills the table, too: 0.2 us an entry
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histogram of poll times in seconds; Antrea's."""
@@ -71,7 +71,6 @@ class Watch:
     ) -> None:
         self.stats = KernelWatchStats()
         self._occupancy = occupancy
-        self._occupancy_due_s = 0.0
         self._conntrack = conntrack
         self._table = table
         self._exporter = exporter
@@ -153,10 +152,8 @@ class Watch:
 
     def _look_who(self, entries: Entries) -> None:
         """Find who fills the table; what fails in it costs nothing else."""
-        now_s = time.monotonic()
-        if self._occupancy is None or now_s < self._occupancy_due_s:
+        if self._occupancy is None or self.stats.polls % OCCUPANCY_POLLS:
             return
-        self._occupancy_due_s = now_s + OCCUPANCY_S
         try:
             self._occupancy.look(entries, now_ms())
         except Exception as error:  # noqa: BLE001  whatever it is, the next poll is another try

@@ -32,6 +32,8 @@ class Report:
     asked."""
     prometheus: dict[str, Any] | None = None
     """Which alerts fired and which metrics there were, where a Prometheus scraped."""
+    notes: list[str] = field(default_factory=list)
+    """What faults have shown."""
     problems: list[str] = field(default_factory=list)
     """What went wrong outside of the scenarios."""
 
@@ -68,6 +70,7 @@ class Report:
             "recovered_s": self.recovered_s,
             "ledger": self.ledgers,
             "prometheus": self.prometheus,
+            "notes": self.notes,
             "problems": self.problems,
         }
 
@@ -94,6 +97,7 @@ class Report:
             _ledger_table(self.ledgers),
             "",
             *(Text(problem, style="red") for problem in problems),
+            *map(Text, self.notes),
             *self._fired(),
             Text(total, style="bold green" if self.ok else "bold red"),
         )

@@ -6,6 +6,7 @@ One module for each kind of thing that fails; the table below is all of them.
 from flowvis.lab.faults import (
     crowds,
     daemons,
+    floods,
     kernel,
     kubernetes,
     links,
@@ -35,6 +36,7 @@ FAULTS = {
     **daemons.FAULTS,
     **links.FAULTS,
     **kernel.FAULTS,
+    **floods.FAULTS,
     **stores.FAULTS,
     **resources.FAULTS,
     **spools.FAULTS,

@@ -194,6 +194,7 @@ class FlowSeries:
         strings: Strings,
     ) -> None:
         """Find the places of what has codes that were not seen before: by its texts."""
+        self._place_of[slots[rows]] = -1  # should anything fail before they are known
         for row, labels in zip(rows.tolist(), key.labels(rows, strings), strict=True):
             place = self._places.get(labels)
             if place is None and self._free:

@@ -113,7 +113,7 @@ class FlowSeries:
     def __init__(self, most: int, idle_s: float, stats: FlowSeriesStats | None = None) -> None:
         """Have at most so many time series, one for each measure of each combination."""
         self.stats = stats or FlowSeriesStats()
-        self.stats.series_limit = most
+        self.stats.series, self.stats.series_limit = 0, most
         self.idle_s = idle_s
         self._named = max(most // len(MEASURES) - OTHERS, 0)
         places = self._named + OTHERS

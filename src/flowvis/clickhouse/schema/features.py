@@ -12,7 +12,10 @@ Execute = Callable[[str], Iterable[tuple[Any, ...]]]
 
 _CODECS_SINCE = (20, 1)
 _ASKED = ("allow_experimental_low_cardinality_type", "insert_deduplication_token", "async_insert")
-_ASKED_OF_TABLES = ("merge_with_ttl_timeout", "non_replicated_deduplication_window")
+_OF_PROJECTIONS = {"deduplicate_merge_projection_mode", "default_compression_codec"}
+_ASKED_OF_TABLES = (
+    "merge_with_ttl_timeout", "non_replicated_deduplication_window", *_OF_PROJECTIONS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Features:
     """LowCardinality must be allowed by a setting."""
     disks: bool = False
     """The server tells how full its disks are."""
+    projections: bool = False
+    """A table whose rows of one key become one may have projections, compressed as well."""
 
     @property
     def rollups(self) -> bool:
@@ -71,6 +76,7 @@ def probe(execute: Execute) -> Features:
         and "non_replicated_deduplication_window" in tables,
         asynchronous="async_insert" in settings,
         experimental_low_cardinality="allow_experimental_low_cardinality_type" in settings,
+        projections=tables >= _OF_PROJECTIONS,
         disks=any(
             int(row[0])
             for row in execute(

@@ -30,7 +30,11 @@ def names() -> list[str]:
     )
 
 
-def measure(name: str, options: Mapping[str, float]) -> dict[str, Any]:
+OPTIONS = {"duration": ("soak",), "rate": ("soak",), "store": ("console", "panels")}
+"""The benchmarks that an option is of."""
+
+
+def measure(name: str, options: Mapping[str, float | str]) -> dict[str, Any]:
     """Run a benchmark; add what all report. `rss_mb` is the peak unless it gives its own."""
     module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
     result: dict[str, Any] = module.run(**options)
@@ -52,16 +56,22 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--list", action="store_true", help="the names, one on a line")
     parser.add_argument("--duration", type=_seconds, help="as 10m, of soak")
     parser.add_argument("--rate", type=float, help="records a second at most, of soak")
+    parser.add_argument(
+        "--store", metavar="DIR", help="keeps what console and panels ask; filled if it is empty"
+    )
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(names()))
         return
     if options.name is None:
         parser.error(f"which one? {', '.join(names())}")
-    given = {"duration_s": options.duration, "rate": options.rate}
-    given = {name: value for name, value in given.items() if value is not None}
-    if given and options.name != "soak":
-        parser.error(f"{options.name} has no options")
+    asked = {name: getattr(options, name) for name in OPTIONS}
+    given = {name: value for name, value in asked.items() if value is not None}
+    for name in given:
+        if options.name not in OPTIONS[name]:
+            parser.error(f"--{name} is an option of {' and '.join(OPTIONS[name])}")
+    if "duration" in given:
+        given["duration_s"] = given.pop("duration")
     result = measure(options.name, given)
     if options.json:
         print(json.dumps(result))

@@ -14,7 +14,10 @@ Execute = Callable[[str], Iterable[tuple[Any, ...]]]
 _CODECS_SINCE = (20, 1)
 _DROPPED_PARTS_SINCE = (20, 12)
 _ASKED = ("allow_experimental_low_cardinality_type", "insert_deduplication_token", "async_insert")
-_ASKED_OF_TABLES = ("merge_with_ttl_timeout", "non_replicated_deduplication_window")
+_OF_PROJECTIONS = {"deduplicate_merge_projection_mode", "default_compression_codec"}
+_ASKED_OF_TABLES = (
+    "merge_with_ttl_timeout", "non_replicated_deduplication_window", *_OF_PROJECTIONS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Features:
     """LowCardinality must be allowed by a setting."""
     disks: bool = False
     """The server tells how full its disks are."""
+    projections: bool = False
+    """A table whose rows of one key become one may have projections, compressed as well."""
     all_replicas: bool = False
     """One statement can ask all servers of a cluster."""
     drops_parts: bool = False
@@ -77,6 +82,7 @@ def probe(execute: Execute) -> Features:
         and "non_replicated_deduplication_window" in tables,
         asynchronous="async_insert" in settings,
         experimental_low_cardinality="allow_experimental_low_cardinality_type" in settings,
+        projections=tables >= _OF_PROJECTIONS,
         disks=bool(_known(execute, "system.tables", ("disks",), "database = 'system' AND")),
         all_replicas=bool(_known(execute, "system.table_functions", ("clusterAllReplicas",))),
         drops_parts=_number(version) >= _DROPPED_PARTS_SINCE,

@@ -329,11 +329,17 @@ def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
 
 
 def kept(
-    layout: TableLayout, features: Features, ttl: str, *, whole_parts: bool = False
+    layout: TableLayout,
+    features: Features,
+    ttl: str,
+    *,
+    whole_parts: bool = False,
+    more: Iterable[str] = (),
 ) -> Iterator[str]:
     """Yield the clauses of a table that batches go to.
 
-    `whole_parts` says that what a part has goes at one time: so nothing is rewritten for it.
+    `whole_parts` says that what a part has goes at one time: so nothing is rewritten for it; `more`
+    are further settings.
     """
     if features.ttl and ttl:
         yield f"TTL {ttl}"
@@ -344,6 +350,7 @@ def kept(
         settings.append(f"non_replicated_deduplication_window = {REMEMBERED_BATCHES}")
     if features.ttl and whole_parts:
         settings.append("ttl_only_drop_parts = 1")
+    settings += more
     if settings:
         yield f"SETTINGS {', '.join(settings)}"
 

@@ -9,7 +9,7 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.parked import LOOK_BACK_S
 from flowvis.aggregator.exporters import DOUBT, TOLD, Doubt
 
-from .exported import DESTINATION_HALF, SOURCE_HALF, START_MS, counted, exported
+from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
 from .test_delivery_properties import StoredRecords
 
 Row = dict[str, Any]
@@ -71,6 +71,19 @@ def first(half: Row, octets: int, start_ms: int = START_MS) -> Row:
 
 def next_(half: Row, octets: int, delta: int) -> Row:
     return first(half, octets) | {"octetDeltaCount": delta, "packetDeltaCount": 1}
+
+
+@pytest.mark.parametrize("doubt", [Doubt.KEPT, Doubt.KEPT | Doubt.YOUNG, BEHIND])
+def test_two_that_report_the_whole_of_it_are_halves_as_well(doubt: int) -> None:
+    aggregated = Aggregated()
+    one, other = (INTRA_NODE | {"observationDomainId": number} for number in (1, 2))
+    aggregated.add(START_MS, first(one, 1000), doubt=0)
+    aggregated.write(START_MS + FORGET_MS)
+    assert not len(aggregated.table)
+    aggregated.add(LATER, first(other, 1000), doubt=doubt)
+    assert aggregated.inquire(LATER)
+    aggregated.write(LATER + FORGET_MS)
+    assert aggregated.sums()[0] == 1000
 
 
 @pytest.mark.parametrize("start_ms", [START_MS + 4, START_MS - 4])

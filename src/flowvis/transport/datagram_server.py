@@ -135,6 +135,7 @@ class DatagramSession:
         sender: bytes,
         peer: Peer,
         source: _Source,
+        *,
         common: DatagramSocket,
         now: float,
     ) -> None:
@@ -508,7 +509,7 @@ class DatagramServer:
         family = sock.sock.family  # of the sender's own socket, where that was read too early
         same = (each for each in self._sockets if each.sock.family == family)
         common = sock if sock in self._sockets else next(same)
-        session = DatagramSession(self, sender, peer, source, common, now)
+        session = DatagramSession(self, sender, peer, source, common=common, now=now)
         self.sessions[sender] = session
         self.stats.sessions += 1
         self.admission.entered(session)

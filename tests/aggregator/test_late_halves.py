@@ -136,6 +136,25 @@ def test_in_normal_life_nothing_is_asked(row: Row) -> None:
     assert not aggregated.table.stats.parked
 
 
+@pytest.mark.parametrize(
+    ("doubt", "patient"),
+    [
+        (Doubt.KEPT, False),
+        (BEHIND, False),
+        (BEHIND | Doubt.YOUNG, True),
+        (BEHIND | Doubt.REPEATED, True),
+    ],
+)
+def test_only_what_others_may_have_written_waits_for_as_long_as_it_takes(
+    doubt: int, patient: bool
+) -> None:
+    aggregated = told_by_the_source()
+    aggregated.add(LATER, first(DESTINATION_HALF, 1000), doubt=doubt)
+    inquiry = aggregated.table.parked.inquiry(LATER // 1000)
+    assert inquiry is not None
+    assert inquiry.patient == patient
+
+
 def test_of_what_the_table_remembers_nothing_is_asked() -> None:
     aggregated = Aggregated()
     aggregated.add(START_MS, first(SOURCE_HALF, 300), doubt=0)

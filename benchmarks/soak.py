@@ -3,9 +3,10 @@
 Connections, Pods and names change all the time (`benchmarks.soak_exporters`). At the end what the
 store has is compared with what was exported, for 65,536 parts of the connections: `lost_unnamed`
 are intervals that are missing beyond the losses that books name, `doubled` those that are there
-more than once. `rss_growth_mb` is the most that the aggregator's last life held, beyond its first;
-of one life only, the last quarter beyond the second. `--rate` limits the records a second
-(100,000); what the machine does of them is `records_per_second`.
+more than once; `stored_twice` and `more_than_their_totals` have examples. `rss_growth_mb` is the
+most that the aggregator's last life held, beyond its first; of one life only, the last quarter
+beyond the second. `--rate` limits the records a second (100,000); what the machine does of them is
+`records_per_second`.
 """
 
 import contextlib
@@ -44,6 +45,19 @@ START_S = 60.0
 SETTLE_S = 120.0
 STOP_S = 40.0
 TWICE_IN = 64  # of so many parts of the connections one is searched for records stored twice
+MAX_ROWS = 1_000_000
+EXAMPLES = 5
+WHICH = "stored_twice", "more_than_their_totals"
+
+CONNECTION = "sourceIP, sourceTransportPort, flowStartSeconds"
+_COUNTERS = [
+    f"packet{kind}Count{of}"
+    for kind in ("Total", "Delta")
+    for of in ("", "FromSourceNode", "FromDestinationNode")
+]
+COUNTED = ", ".join(["flowEndSeconds", "monitoringIntervalStartMilliSeconds", *_COUNTERS])
+"""What two records of one connection never have in common: of what the second node tells late, the
+counters of the whole stay as they are, and only its own grow."""
 
 
 def run(duration_s: float = DURATION_S, rate: float = RATE) -> dict[str, Any]:
@@ -88,6 +102,7 @@ class _Soak:
             "records_per_second": round(told["sent"] / seconds),
             "lost_unnamed": max(0, found["lost"] - sum(named.values())),
             "doubled": found["doubled"],
+            **{name: found[name] for name in ("more_than_exported", *WHICH)},
             "rss_growth_mb": self._growth_mb(),
             "lost": found["lost"],
             "named": named,
@@ -206,7 +221,7 @@ class _Soak:
         self._cpu_s += usage.ru_utime + usage.ru_stime
         return self._aggregator.returncode
 
-    def _compare(self, truth: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, int]:
+    def _compare(self, truth: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, Any]:
         settings = StoreSettings(f"tcp://127.0.0.1:{self._server.port}")
         store: Store = open_store(settings)
         try:
@@ -214,19 +229,26 @@ class _Soak:
             sums = "SELECT IPv4StringToNum(sourceIP) % 65536 AS b, sum(packetDeltaCount) FROM flows"
             for bucket, packets in store.query(f"{sums} GROUP BY b", max_rows=BUCKETS).rows:
                 stored[int(bucket)] = int(packets)
-            same = (
-                "sourceIP, sourceTransportPort, flowStartSeconds, flowEndSeconds, packetTotalCount"
-            )
             twice = store.query(
-                f"SELECT sum(n - 1) FROM (SELECT count() AS n FROM flows WHERE "
-                f"IPv4StringToNum(sourceIP) % {TWICE_IN} = 0 GROUP BY {same}, packetDeltaCount)"
-            )
+                f"SELECT {CONNECTION}, {COUNTED}, count() AS n FROM flows WHERE "
+                f"IPv4StringToNum(sourceIP) % {TWICE_IN} = 0 GROUP BY {CONNECTION}, {COUNTED} "
+                "HAVING n > 1",
+                max_rows=MAX_ROWS,
+            ).rows
+            over = store.query(
+                f"SELECT {CONNECTION}, sum(packetDeltaCount) AS told, "
+                f"max(packetTotalCount) AS had FROM flows GROUP BY {CONNECTION} HAVING told > had",
+                max_rows=MAX_ROWS,
+            ).rows
         finally:
             store.close()
-        more = np.maximum(stored - truth, 0).sum()
+        more = int(np.maximum(stored - truth, 0).sum())
         return {
             "lost": int(np.maximum(truth - stored, 0).sum()),
-            "doubled": int(more) + int(twice.rows[0][0] or 0),
+            "doubled": more + sum(int(row[-1]) - 1 for row in twice),
+            "more_than_exported": more,
+            "stored_twice": [str(row) for row in twice[:EXAMPLES]],
+            "more_than_their_totals": [str(row) for row in over[:EXAMPLES]],
         }
 
     def _growth_mb(self) -> float:

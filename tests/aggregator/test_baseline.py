@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flowvis.aggregator.baseline import Baseline, StoredPast
+from flowvis.aggregator.correlation.parked import Inquiry
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, answer
 from flowvis.runtime.ledger import Stage
 from waiting import until
@@ -14,17 +15,17 @@ from waiting import until
 class Answering:
     """A store that has nothing, and the table that waits for its answer."""
 
-    def __init__(self, stage: Stage, *, forgets: bool) -> None:
+    def __init__(self, stage: Stage, *, forgets: bool, patient: bool = True) -> None:
         self.asked = 0
         self.answered = 0
-        self._inquiry: Any = SimpleNamespace(keys=np.zeros((1, 37), np.uint8), since_s=0)
+        self._inquiry: Any = Inquiry(np.zeros((1, 37), np.uint8), 0, patient)
         self.forgets = forgets
         self.parked = SimpleNamespace(inquiry=self._next)
         self.table = self
         store: Any = self
         correlator: Any = self
         past = StoredPast(store, stage, store, tick_s=0.01)
-        self.baseline = Baseline(correlator, lambda: past, tick_s=0.01)
+        self.baseline = Baseline(correlator, lambda: past, tick_s=0.01, patience_s=0.05)
 
     def _next(self, _now_s: int) -> Any:
         inquiry, self._inquiry = self._inquiry, None
@@ -65,3 +66,16 @@ async def test_without_any_it_is_asked_at_once() -> None:
     await store.baseline.start()
     await until(lambda: store.answered)
     await store.baseline.stop()
+
+
+async def test_what_is_only_late_does_not_wait_for_a_store_that_is_away() -> None:
+    """It would hold up what is acknowledged behind it for as long as that takes."""
+    stage = Stage("clickhouse", received=10, held=lambda: 10)
+    late, again = (Answering(stage, forgets=True, patient=patient) for patient in (False, True))
+    for each in (again, late):
+        await each.baseline.start()
+    await until(lambda: late.answered)
+    assert (late.asked, late.baseline.stats.unanswered) == (0, 1)
+    assert (again.answered, again.baseline.stats.unanswered) == (0, 0)
+    for each in (again, late):
+        await each.baseline.stop()

@@ -9,7 +9,7 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.parked import LOOK_BACK_S
 from flowvis.aggregator.exporters import DOUBT, TOLD, Doubt
 
-from .exported import DESTINATION_HALF, SOURCE_HALF, START_MS, counted, exported
+from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
 from .test_delivery_properties import StoredRecords
 
 Row = dict[str, Any]
@@ -73,6 +73,19 @@ def next_(half: Row, octets: int, delta: int) -> Row:
     return first(half, octets) | {"octetDeltaCount": delta, "packetDeltaCount": 1}
 
 
+@pytest.mark.parametrize("doubt", [Doubt.KEPT, Doubt.KEPT | Doubt.YOUNG, BEHIND])
+def test_two_that_report_the_whole_of_it_are_halves_as_well(doubt: int) -> None:
+    aggregated = Aggregated()
+    one, other = (INTRA_NODE | {"observationDomainId": number} for number in (1, 2))
+    aggregated.add(START_MS, first(one, 1000), doubt=0)
+    aggregated.write(START_MS + FORGET_MS)
+    assert not len(aggregated.table)
+    aggregated.add(LATER, first(other, 1000), doubt=doubt)
+    assert aggregated.inquire(LATER)
+    aggregated.write(LATER + FORGET_MS)
+    assert aggregated.sums()[0] == 1000
+
+
 @pytest.mark.parametrize("start_ms", [START_MS + 4, START_MS - 4])
 def test_the_first_record_of_a_half_is_asked_about(start_ms: int) -> None:
     aggregated = told_by_the_source()
@@ -121,6 +134,25 @@ def test_in_normal_life_nothing_is_asked(row: Row) -> None:
     aggregated.add(LATER, row)
     assert not aggregated.inquire(LATER)
     assert not aggregated.table.stats.parked
+
+
+@pytest.mark.parametrize(
+    ("doubt", "patient"),
+    [
+        (Doubt.KEPT, False),
+        (BEHIND, False),
+        (BEHIND | Doubt.YOUNG, True),
+        (BEHIND | Doubt.REPEATED, True),
+    ],
+)
+def test_only_what_others_may_have_written_waits_for_as_long_as_it_takes(
+    doubt: int, patient: bool
+) -> None:
+    aggregated = told_by_the_source()
+    aggregated.add(LATER, first(DESTINATION_HALF, 1000), doubt=doubt)
+    inquiry = aggregated.table.parked.inquiry(LATER // 1000)
+    assert inquiry is not None
+    assert inquiry.patient == patient
 
 
 def test_of_what_the_table_remembers_nothing_is_asked() -> None:

@@ -329,6 +329,98 @@ async def test_what_the_kernel_drops_is_counted(caplog: pytest.LogCaptureFixture
     assert any("the kernel dropped" in record.getMessage() for record in caplog.records)
 
 
+@pytest.fixture
+def earned_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Who has sent records gets a socket of its own with the next look, in a moment."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "OWN_AFTER_S", 0.0)
+        patch.setattr(module, "LOOK_S", 0.02)
+        yield patch
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "127.0.0.1"), ("::", "127.0.0.1"), ("::", "::1")]
+)
+async def test_a_flood_of_strangers_is_not_in_the_way_of_who_sent_records(
+    host: str, address: str, earned_at_once: pytest.MonkeyPatch
+) -> None:
+    handlers, limits = Recorders(), DatagramLimits(buffer_bytes=64 << 10)
+    async with serving(handlers, limits, host) as server:
+        earned_at_once.setattr(module, "OWN_BUFFER", 1)
+        with sender(server, address) as good, sender(server, address) as stranger:
+            good.send(b"r0")
+            await until(lambda: server.stats.own_queues == 1)
+            for _ in range(400):  # while nobody reads: this is the loop's thread
+                stranger.send(bytes(1000))
+            sent = [b"r%d" % number for number in range(1, 21)]
+            for data in sent:
+                good.send(data)
+            await until(lambda: handlers.of(port_of(good)).got[1:] == sent)
+            assert server.stats.kernel_dropped == 0  # the next of the common queue says it
+            stranger.send(b"s")
+            await until(lambda: server.stats.kernel_dropped > 200)
+
+
+async def test_own_queues_are_bounded_and_given_back(earned_at_once: pytest.MonkeyPatch) -> None:
+    earned_at_once.setattr(module, "OWN_OF_ADDRESS", 2)
+    handlers = Recorders()
+    async with serving(handlers) as server:
+        with sender(server) as one, sender(server) as two, sender(server) as three:
+            senders = one, two, three
+            for each in senders:
+                each.send(b"r")
+            await until(lambda: server.stats.own_queues == 2)
+            looks = handlers[0].looks
+            await until(lambda: handlers[0].looks > looks + 2)
+            assert server.stats.own_queues == 2
+            with pytest.raises(SystemRefused, match="Address already in use"):
+                await DatagramServer(Recorders(), host="127.0.0.1", port=server.port).start()
+            for number in range(40):
+                for each in senders:
+                    each.send(b"r%d" % number)
+            expected = [b"r", *(b"r%d" % number for number in range(40))]
+            for each in senders:
+                await until(partial(lambda port: handlers.of(port).got == expected, port_of(each)))
+            earned_at_once.setattr(module, "SILENT_S", -1.0)
+            earned_at_once.setattr(module, "OWN", 0)
+            await until(lambda: server.stats.own_queues == 0)
+            for each in senders:
+                each.send(b"r again")
+                await until(
+                    partial(lambda port: handlers.of(port).got[-1] == b"r again", port_of(each))
+                )
+    assert not server.stats.errors
+    assert [handler.ended for handler in handlers] == [1, 1, 1]
+
+
+async def test_who_sent_no_records_or_only_once_has_no_queue_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "LOOK_S", 0.02)
+        handlers = Recorders()
+        async with serving(handlers) as server:
+            with sender(server) as once, sender(server) as nothing:
+                once.send(b"r")
+                nothing.send(b"n")
+                await until(lambda: len(handlers) == 2)
+                await until(lambda: min(each.looks for each in handlers) > 3)
+                assert server.stats.own_queues == 0
+
+
+async def test_what_own_queues_have_at_a_stop_is_taken(earned_at_once: pytest.MonkeyPatch) -> None:
+    handlers = Recorders()
+    async with serving(handlers) as server:
+        with sender(server) as sock:
+            sock.send(b"r")
+            await until(lambda: server.stats.own_queues == 1)
+            for number in range(100):
+                sock.send(b"r%d" % number)
+            await server.stop()
+    assert len(handlers[0].got) == 101
+    assert server.stats.own_queues == 0
+
+
 async def test_a_port_that_is_taken_is_reported() -> None:
     async with serving(Recorders()) as server:
         with pytest.raises(SystemRefused, match="/udp: Address already in use"):

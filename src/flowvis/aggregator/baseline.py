@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1  # how long records wait for company, before the store is asked for all of them
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
+PATIENCE_S = 60.0
+"""How long records wait that only may be late: they hold up what is acknowledged after them. That is
+several commits, so in this time a store that is there has what we wrote."""
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class BaselineStats:
 
     questions: int = count("Questions about connections that were answered")
     connections: int = count("Connections that were asked for")
+    unanswered: int = count("Connections that were late and went on without an answer")
     failures: int = count("Questions that failed; each is asked again")
     seconds: float = count("Seconds spent in questions that were answered")
 
@@ -91,7 +95,9 @@ class Baseline:
         *,
         clock: Callable[[], int] = now_ms,
         tick_s: float = TICK_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
+        self._patience_s = patience_s
         self.stats = BaselineStats()
         self._problem = ""
         self._correlator, self._table = correlator, correlator.table
@@ -119,7 +125,23 @@ class Baseline:
             await asyncio.sleep(self._tick_s)
             inquiry = self._table.parked.inquiry(self._clock() // 1000)
             if inquiry is not None:
-                self._correlator.answer(inquiry, await self._ask(inquiry))
+                self._correlator.answer(inquiry, await self._answer_to(inquiry))
+
+    async def _answer_to(self, inquiry: Inquiry) -> Flows:
+        """Ask for as long as it takes, or as records may wait that are only late."""
+        try:
+            async with asyncio.timeout(None if inquiry.patient else self._patience_s):
+                return await self._ask(inquiry)
+        except TimeoutError:
+            self._problem = ""
+            self.stats.unanswered += len(inquiry.keys)
+            text = (
+                "%d connections go on without what was written of them, as the store has not said "
+                "it for %g s; what two nodes told far apart may count twice"
+            )
+            values = (len(inquiry.keys), self._patience_s)
+            self._log.log(logging.WARNING, "unanswered", text, *values)
+            return NONE
 
     async def _ask(self, inquiry: Inquiry) -> Flows:
         """Ask until there is an answer, or nobody to ask any more."""

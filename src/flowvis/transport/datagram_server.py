@@ -3,8 +3,9 @@
 The kernel has one queue for all senders, so it is emptied at once whatever comes, into a bounded
 queue for each session; who may have one says `Admission`, whose turn it is `Turns`, as over TCP. A
 sender's address proves nothing: who has sent no record that could be read is a stranger, comes
-after those who have, and gives way to them. What is dropped here is counted by its cause; which
-records these were the sequence numbers say.
+after those who have, and gives way to them. Who has sent records for a while gets a socket of its
+own, and with it a queue of the kernel's that others do not fill. What is dropped here is counted by
+its cause; which records these were the sequence numbers say.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from flowvis.counts import count, counts_by_reason
+from flowvis.counts import count, counts_by_reason, gauge
 from flowvis.errors import PeerError
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.logs import LimitedLog
@@ -36,7 +37,12 @@ STRANGER_BYTES = 16 << 10
 LEAST_SHARE = 256 << 10  # bytes that an address may have waiting, whoever else has
 SILENT_S = 60.0  # without a datagram: then a session may have to give way to a new one
 LAST_S = 2.0  # when the server stops, for what waits of strangers
+LAST_KNOWN_S = 8.0  # and for what waits of all
 LOOK_S = 1.0  # between two looks at what is late, expired or idle
+OWN = 256  # sessions with a socket of their own, at most
+OWN_OF_ADDRESS = 8
+OWN_AFTER_S = 5.0  # between a session's first datagram and one that earns it such a socket
+OWN_BUFFER = 16  # of the bytes of the common queue, this part is its own
 AT_ONCE = 200  # sessions that are looked at before others have their turn
 
 
@@ -65,6 +71,7 @@ class DatagramStats(ServerStats):
 
     datagrams: int = count("Datagrams received")
     dropped: Counter[str] = counts_by_reason("Datagrams dropped, by what was full")
+    own_queues: int = gauge("Senders that the kernel has a queue of their own for")
     kernel_dropped: int = count("Datagrams that the kernel dropped, as its buffer was full")
 
 
@@ -109,6 +116,7 @@ class _Source:
     """How many datagrams it may send at once."""
     seen_s: float
     sessions: int = 0
+    own_sockets: int = 0
     waiting_bytes: int = 0
     template_bytes: int = 0
 
@@ -117,21 +125,30 @@ class DatagramSession:
     """One sender's datagrams, until it is its turn."""
 
     __slots__ = (
-        "_correction_s", "_handler", "_queue", "_server", "last_observed", "open", "peer", "sender",
-        "source", "template_bytes", "waiting", "waiting_bytes",
+        "_correction_s", "_handler", "_queue", "_server", "began", "common", "last_observed",
+        "open", "own", "peer", "sender", "source", "template_bytes", "waiting", "waiting_bytes",
     )  # fmt: skip
 
     def __init__(
-        self, server: "DatagramServer", sender: bytes, peer: Peer, source: _Source
+        self,
+        server: "DatagramServer",
+        sender: bytes,
+        peer: Peer,
+        source: _Source,
+        *,
+        common: DatagramSocket,
+        now: float,
     ) -> None:
         self.sender = sender
+        self.common = common
+        self.own: DatagramSocket | None = None
         self.peer = peer
         self.source = source
         self.open = True
         self.waiting = False
         self.waiting_bytes = 0
         self.template_bytes = 0
-        self.last_observed = asyncio.get_running_loop().time()
+        self.began = self.last_observed = now
         self._server = server
         self._handler: DatagramHandler | None = None  # made when it is its turn
         self._queue: deque[bytes] = deque()
@@ -325,23 +342,25 @@ class DatagramServer:
         """Take what the kernel has, work everything off, and end all sessions."""
         await end(self._keeper)
         loop = asyncio.get_running_loop()
-        for sock in self._sockets:
+        own = [session.own for session in self.sessions.values() if session.own is not None]
+        for sock in [*self._sockets, *own]:
             loop.remove_reader(sock.sock)
             with contextlib.suppress(OSError):
                 for _ in range(LAST_READS):
                     if not self._read(sock):
                         break
                     await asyncio.sleep(0)
-            sock.close()
         await self._finish()
+        for sock in self._sockets:
+            sock.close()
         self._sockets = []
 
     async def _finish(self) -> None:
         """Work off what waits and end all sessions; of who only makes work, in a bounded time."""
         clock = asyncio.get_running_loop().time
-        over = clock() + LAST_S
+        over, late = clock() + LAST_S, clock() + LAST_KNOWN_S
         for session in sorted(self.sessions.values(), key=lambda one: one.idle_work):
-            while session.busy and (clock() < over or not session.idle_work):
+            while session.busy and clock() < (over if session.idle_work else late):
                 session.go_on()
                 await asyncio.sleep(0)
             for _ in range(session.datagrams):
@@ -373,6 +392,7 @@ class DatagramServer:
     def closed(self, session: DatagramSession) -> None:
         """Note that a session is over."""
         del self.sessions[session.sender]
+        self._take_back(session)
         self._quiet.pop(session, None)
         source = session.source
         source.template_bytes -= session.template_bytes
@@ -400,7 +420,7 @@ class DatagramServer:
     def _readable(self, sock: DatagramSocket) -> None:
         for _ in range(READS):
             try:
-                if not self._read(sock):
+                if not sock.open or not self._read(sock):
                     break
             except OSError as error:
                 self._log.log(logging.WARNING, self.name, "cannot read datagrams: %s", error)
@@ -416,18 +436,19 @@ class DatagramServer:
             values = (sock.dropped - before, sock.buffer_bytes >> 10)
             self._log.log(logging.WARNING, self.name, text, *values)
         now = asyncio.get_running_loop().time()
-        served = dict.fromkeys(filter(None, [self._take(each, now) for each in datagrams]))
+        taken = [self._take(each, sock, now) for each in datagrams]
+        served = dict.fromkeys(filter(None, taken))
         for session in served:
             if session.open and not session.waiting:
                 self.turns.readable(session)
         return bool(datagrams)
 
-    def _take(self, datagram: Datagram, now: float) -> DatagramSession | None:
+    def _take(self, datagram: Datagram, sock: DatagramSocket, now: float) -> DatagramSession | None:
         """Let a datagram wait in the session of its sender; None if it is dropped."""
         self.stats.datagrams += 1
         session = self.sessions.get(datagram.sender)
         if session is None:
-            session = self._open(datagram.sender, now)
+            session = self._open(datagram.sender, sock, now)
             if session is None:
                 return None
         source, size = session.source, len(datagram.data)
@@ -468,7 +489,7 @@ class DatagramServer:
         text = f"datagrams are dropped: {_CAUSES[cause]}"
         self._log.log(logging.WARNING, address, text)
 
-    def _open(self, sender: bytes, now: float) -> DatagramSession | None:
+    def _open(self, sender: bytes, sock: DatagramSocket, now: float) -> DatagramSession | None:
         """Begin a session, if there is room."""
         address, port = sender_of(sender)
         refusal = self.admission.refusal(address, now)
@@ -485,7 +506,10 @@ class DatagramServer:
             source = self._sources[address] = _Source(address, rate, now)
         source.sessions += 1
         peer = Peer(address, port)
-        session = DatagramSession(self, sender, peer, source)
+        family = sock.sock.family  # of the sender's own socket, where that was read too early
+        same = (each for each in self._sockets if each.sock.family == family)
+        common = sock if sock in self._sockets else next(same)
+        session = DatagramSession(self, sender, peer, source, common=common, now=now)
         self.sessions[sender] = session
         self.stats.sessions += 1
         self.admission.entered(session)
@@ -500,6 +524,37 @@ class DatagramServer:
         session.give_way("sessions")
         return True
 
+    def _see_to_own(self, session: DatagramSession, now: float) -> None:
+        """Give a session a socket of its own that has earned one; take it from who is quiet."""
+        if not session.open:
+            return
+        if session.own is not None:
+            if now - session.last_observed > SILENT_S:
+                self._take_back(session)
+            return
+        room = self.stats.own_queues < OWN and session.source.own_sockets < OWN_OF_ADDRESS
+        if not room or not session.known or session.last_observed - session.began < OWN_AFTER_S:
+            return
+        size = self.limits.buffer_bytes // OWN_BUFFER
+        try:
+            session.own = session.common.beside(session.sender, size)
+        except OSError as error:  # no descriptors, no route: it stays in the common queue
+            self._log.log(logging.WARNING, self.name, "no socket for a sender: %s", error)
+            return
+        self.stats.own_queues += 1
+        session.source.own_sockets += 1
+        asyncio.get_running_loop().add_reader(session.own.sock, self._readable, session.own)
+
+    def _take_back(self, session: DatagramSession) -> None:
+        """Close a session's own socket: its datagrams come in the common queue again."""
+        if session.own is None:
+            return
+        asyncio.get_running_loop().remove_reader(session.own.sock)
+        session.own.close()
+        session.own = None
+        self.stats.own_queues -= 1
+        session.source.own_sockets -= 1
+
     async def _keep_house(self) -> None:
         """See what is late, what has expired, and who has been quiet for long."""
         loop = asyncio.get_running_loop()
@@ -512,6 +567,7 @@ class DatagramServer:
                     session.close()
                 else:
                     session.look()
+                    self._see_to_own(session, loop.time())
                 if not at % AT_ONCE:
                     await asyncio.sleep(0)
 

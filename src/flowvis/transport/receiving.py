@@ -56,20 +56,11 @@ class Datagram:
     data: bytes
 
 
-class DatagramSocket:
-    """A bound socket that reads without waiting."""
+class _Room:
+    """Where the kernel puts datagrams, their senders and what it says of them."""
 
-    def __init__(self, family: int, address: tuple[str, int], buffer_bytes: int) -> None:
-        self.dropped = 0
-        """Datagrams that the kernel has dropped so far, as of the last one that was read."""
-        self.sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            self.buffer_bytes = self._prepare(address, buffer_bytes)
-        except OSError:
-            self.sock.close()
-            raise
+    def __init__(self, family: int) -> None:
         self._name_bytes = _NAMES[socket.AddressFamily(family)]
-        self._last_dropped = 0  # as the kernel counts, in 32 bits
         self._data = (ctypes.c_char * (BATCH * LARGEST))()
         self._view = memoryview(self._data).cast("B")
         self._names = (ctypes.c_char * (BATCH * self._name_bytes))()
@@ -88,22 +79,16 @@ class DatagramSocket:
             )
         self._fresh = bytes(self._messages)  # the kernel writes lengths and flags into them
 
-    @property
-    def port(self) -> int:
-        """The port that it is bound to."""
-        return int(self.sock.getsockname()[1])
-
-    def read(self) -> list[Datagram]:
+    def read(self, descriptor: int) -> list[Datagram]:
         """Return what has come, at most `BATCH`; nothing when there is nothing."""
         ctypes.memmove(self._messages, self._fresh, len(self._fresh))
-        count = _LIBC.recvmmsg(self.sock.fileno(), self._messages, BATCH, 0, None)
+        count = _LIBC.recvmmsg(descriptor, self._messages, BATCH, 0, None)
         if count < 0:
             number = ctypes.get_errno()
             if number in _EMPTY:
                 return []
             raise OSError(number, os.strerror(number))
         names, size = self._names.raw, self._name_bytes
-        self._note_dropped(count - 1)
         return [
             Datagram(
                 names[at * size : (at + 1) * size],
@@ -111,6 +96,78 @@ class DatagramSocket:
             )
             for at in range(count)
         ]
+
+    def dropped(self, at: int) -> int | None:
+        """The kernel's count of dropped datagrams that came with one; None: it is not told."""
+        if self._messages[at].header.control_length < _CMSG_HEAD + 4:
+            return None
+        (dropped,) = struct.unpack_from("=I", self._controls, at * _CONTROL + _CMSG_HEAD)
+        return int(dropped)
+
+
+class DatagramSocket:
+    """A bound socket that reads without waiting."""
+
+    def __init__(
+        self,
+        family: int,
+        address: tuple[str, int],
+        buffer_bytes: int,
+        room: _Room | None = None,
+    ) -> None:
+        """With the `room` of another socket it is bound beside that one, where both allow it."""
+        self.dropped = 0
+        """Datagrams that the kernel has dropped so far, as of the last one that was read."""
+        self.sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._share(yes=room is not None)
+            self.buffer_bytes = self._prepare(address, buffer_bytes)
+        except OSError:
+            self.sock.close()
+            raise
+        self._room = room or _Room(family)
+        self._last_dropped = 0  # as the kernel counts, in 32 bits
+
+    @property
+    def port(self) -> int:
+        """The port that it is bound to."""
+        return int(self.sock.getsockname()[1])
+
+    @property
+    def open(self) -> bool:
+        """Whether it was not closed."""
+        return self.sock.fileno() >= 0
+
+    def beside(self, sender: bytes, buffer_bytes: int) -> "DatagramSocket":
+        """Open a socket at the same port for what one sender sends; OSError if that cannot be.
+
+        It has a queue of its own: the kernel gives a datagram to the socket that is connected with
+        its sender before any other. What others send may get into it until then, so all that is
+        read says whose it is. Nobody else can be bound to the port except in that moment.
+        """
+        self._share(yes=True)
+        try:
+            place = self.sock.getsockname()[:2]
+            opened = DatagramSocket(self.sock.family, place, buffer_bytes, self._room)
+        finally:
+            self._share(yes=False)
+        try:
+            opened.sock.connect(_place(sender))
+        except OSError:
+            opened.close()
+            raise
+        return opened
+
+    def read(self) -> list[Datagram]:
+        """Return what has come, at most `BATCH`; nothing when there is nothing."""
+        found = self._room.read(self.sock.fileno())
+        if found and (dropped := self._room.dropped(len(found) - 1)) is not None:
+            self.dropped += (dropped - self._last_dropped) & 0xFFFFFFFF
+            self._last_dropped = dropped
+        return found
+
+    def _share(self, *, yes: bool) -> None:
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, yes)
 
     def close(self) -> None:
         """Close it; what has come and was not read is gone."""
@@ -130,14 +187,6 @@ class DatagramSocket:
         sock.setblocking(False)
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
-    def _note_dropped(self, at: int) -> None:
-        """Take the kernel's count of dropped datagrams from one that came: 0 is not told."""
-        if self._messages[at].header.control_length < _CMSG_HEAD + 4:
-            return
-        (dropped,) = struct.unpack_from("=I", self._controls, at * _CONTROL + _CMSG_HEAD)
-        self.dropped += (dropped - self._last_dropped) & 0xFFFFFFFF
-        self._last_dropped = dropped
-
 
 def sender_of(name: bytes) -> tuple[str, int]:
     """Return the address and port in a struct sockaddr; IPv4 as such, also where IPv6 takes it."""
@@ -147,6 +196,15 @@ def sender_of(name: bytes) -> tuple[str, int]:
     address = ipaddress.IPv6Address(name[8:24])
     scope = int.from_bytes(name[24:28], "little" if _LITTLE else "big")
     return str(address.ipv4_mapped or (f"{address}%{scope}" if scope else address)), port
+
+
+def _place(name: bytes) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What Python's sockets take for a struct sockaddr."""
+    port = int.from_bytes(name[2:4])
+    if len(name) == _NAMES[socket.AF_INET]:
+        return socket.inet_ntop(socket.AF_INET, name[4:8]), port
+    scope = int.from_bytes(name[24:28], "little" if _LITTLE else "big")
+    return socket.inet_ntop(socket.AF_INET6, name[8:24]), port, 0, scope
 
 
 _LITTLE = struct.pack("=H", 1) == b"\1\0"

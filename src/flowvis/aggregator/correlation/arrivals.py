@@ -66,17 +66,17 @@ class Arrivals:
         return np.asarray(past)
 
     def outlived(self, doubts: NDArray[np.uint8], until_ms: int) -> NDArray[np.int64]:
-        """Which records the other node may have told of so long ago that it is forgotten.
+        """Which records another exporter may have told of so long ago that it is forgotten.
 
-        Halves of connections that began before `until_ms`: the first record of each, and any of
-        who is behind. Others tell of packets before that is so.
+        Of connections that began before `until_ms`: the first record of each, and any of who is
+        behind. Others tell of packets before that is so. Not halves alone: two exporters may each
+        report the whole of one connection.
         """
         columns = self._columns
         behind = (doubts & Doubt.BEHIND) != 0
         total, delta = (columns[name] for name in _GROWN[0])
         which = (self.starts < np.uint64(max(until_ms, 0))) & (behind | (total <= delta))
         found = np.flatnonzero(which & ((doubts & Doubt.KEPT) != 0))
-        found = found[(self._bits[found] & Sides.CORRELATE) != 0]
         first = ~behind[found]
         for name, other in _GROWN[1:]:
             first &= columns[name][found] <= columns[other][found]

@@ -260,7 +260,9 @@ class FlowTable:
         if TOLD in batch:
             told_s = arrivals.of_records(batch[TOLD])
             since_s = np.where(told_s != 0, np.minimum(since_s, told_s), since_s)
-        self.parked.want(keys[wanted], since_s[which[wanted]])
+        which = which[wanted]
+        patient = bool((doubts[which] & (Doubt.YOUNG | Doubt.REPEATED)).any())
+        self.parked.want(keys[wanted], since_s[which], patient=patient)
 
     def _restore(self, inquiry: Inquiry, stored: Flows, at_ms: int) -> None:
         """Make rows of the last connections of each tuple that were written of."""

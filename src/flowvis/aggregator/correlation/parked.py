@@ -33,6 +33,9 @@ class Inquiry:
     keys: NDArray[np.uint8]
     since_s: int
     """Records that end before this are not looked at."""
+    patient: bool = True
+    """Whether any may have been written by another aggregator, or comes again: then they wait for
+    as long as it takes. Else they only may be late, and are not to hold the others up for long."""
 
 
 class Parked:
@@ -49,6 +52,7 @@ class Parked:
         self._answered_ms = 0  # when the first of them was
         self._new: list[NDArray[np.uint8]] = []  # keys that are not asked for yet
         self._oldest_s = 1 << 32  # the earliest of `told_s` since the last inquiry
+        self._patient = False
 
     @property
     def keys(self) -> int:
@@ -84,8 +88,11 @@ class Parked:
             self._answered.clear()
             self._answered_ms = at_ms
 
-    def want(self, keys: NDArray[np.uint8], told_s: NDArray[np.uint32]) -> None:
+    def want(
+        self, keys: NDArray[np.uint8], told_s: NDArray[np.uint32], *, patient: bool = True
+    ) -> None:
         """Let keys be asked for, from about where all of them was told back."""
+        self._patient |= patient
         _, new = self._index.upsert(keys)
         if new.any():
             self._new.append(keys[new])
@@ -103,8 +110,9 @@ class Parked:
             return None
         keys = np.concatenate(self._new)
         since_s = max(self._oldest_s - LOOK_BACK_S, now_s - LONGEST_S, 0)
-        self._new, self._oldest_s = [], 1 << 32
-        return Inquiry(keys, since_s)
+        patient = self._patient
+        self._new, self._oldest_s, self._patient = [], 1 << 32, False
+        return Inquiry(keys, since_s, patient)
 
     def release(
         self, inquiry: Inquiry, without_room: NDArray[np.uint8]
@@ -121,6 +129,7 @@ class Parked:
             again = lacking.find(keys) >= 0
             self._new.append(keys[again])
             self._oldest_s = min(self._oldest_s, inquiry.since_s + LOOK_BACK_S)
+            self._patient |= inquiry.patient
             keys = keys[~again]
         self._index.remove(self._index.find(keys))
         if len(self._answered) + len(keys) > self._max_keys:

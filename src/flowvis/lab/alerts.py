@@ -97,7 +97,7 @@ RAISED: Mapping[str, Raised] = {
     "spool-corrupt": Raised((DROPPED,), (ABSENT, DOWN, BEHIND, *APART)),
     "bad-configuration": Raised((CONFIGURATION,)),
     "state-full": Raised((UNPROTECTED,)),
-    "many-exporters": Raised(sometimes=(ABSENT, SILENT, SKEW)),  # a machine that is too slow for them
+    "many-exporters": Raised(sometimes=(ABSENT, SILENT, SKEW)),  # where it is too slow
 }
 # fmt: on
 

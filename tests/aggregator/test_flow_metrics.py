@@ -209,8 +209,12 @@ async def test_it_is_a_destination_whose_records_never_wait() -> None:
     assert (found["x_flow_metrics_series"], found["x_flow_metrics_series_limit"]) == (11, 5000)
     (shown,) = outlets.as_dicts()
     assert (shown["page"], shown["series"], shown["records"]) == ("flow-metrics", 11, 0)
+    await outlets.apply(metrics_of(enable="true", idleTimeout="20m"))
+    found = put(record("a"), record("a", ingressNetworkPolicyRuleAction=3))
+    assert (found["x_flow_metrics_records_total"], found["flowvis_flow_denied_total"]) == (4, 2)
     await outlets.apply(metrics_of(enable="true", maxSeries=500))
     found = put(record("a"))
+    assert found["x_flow_metrics_records_total"] == 5
     assert (found["flowvis_flow_bytes_total"], found["x_flow_metrics_series_limit"]) == (100, 500)
     await outlets.apply(load(AggregatorSettings, b"", {}))
     assert "flowvis_flow_bytes_total" not in put(record("a"))

@@ -18,6 +18,7 @@ class Asked(NamedTuple):
     page: str
     panel: str
     expression: str
+    legend: str
 
 
 def put_in(text: str, **values: str) -> str:
@@ -31,7 +32,7 @@ def _asked(source: DataSourceRef) -> Iterator[Asked]:
         for panel in page.panels:
             for each in panel.of:
                 if each.source is source:
-                    yield Asked(page.name, panel.title, each.expression)
+                    yield Asked(page.name, panel.title, each.expression, each.legend)
 
 
 PROMQL = tuple(_asked(PROMETHEUS))

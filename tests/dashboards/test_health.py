@@ -16,7 +16,7 @@ from tools.dashboards.streams import LABELS, Stream, chosen
 from deploy.fluent_bit import FluentBit
 from deploy.rendered import DEPLOY, LOGS, workload
 
-from .asked import LOGQL, PROMQL, metrics, put_in
+from .asked import LOGQL, PROMQL, Asked, metrics, put_in
 
 AGENT = 'job="antrea-agents",instance="n1:10350"'
 CONTROLLER = 'job="antrea-controllers",instance="c:10349"'
@@ -116,6 +116,37 @@ def test_each_expression_finds_something(tmp_path: Path) -> None:
     """So Prometheus understands it, and its labels are those that there are."""
     asked = {put_in(each.expression) for each in PROMQL}
     _promtool(tmp_path, *((f"count({each}) > bool 0", 1) for each in sorted(asked)))
+
+
+SCRAPED = {"cluster", "job", "instance", "__name__"}
+"""Labels that Prometheus itself puts on series."""
+
+
+def _labels(metric: str) -> set[str]:
+    """Return the labels that a metric has of its own."""
+    plain = re.sub(r"_(sum|count|bucket)$", "", metric)
+    for series in antrea.series():
+        if series.name in {metric, plain}:
+            return {*series.labels, "le"} if metric.endswith("_bucket") else set(series.labels)
+    if metric == "flowvis_build_info":
+        return {"daemon"}
+    text = "".join(OURS.get(metric, ())).replace(AGGREGATOR, "").replace(EXPORTER, "")
+    return set(re.findall(r"(\w+)=", text))
+
+
+@pytest.mark.parametrize("asked", PROMQL, ids=lambda asked: f"{asked.page}: {asked.panel}")
+def test_series_are_told_apart_by_labels_that_they_have(asked: Asked) -> None:
+    lists = re.findall(r"\b(?:by|on) \(([^)]*)\)", asked.expression)
+    used = {label for each in lists for label in each.split(", ")}
+    used |= set(re.findall(r"(\w+)(?:=~|=|!=)\"", asked.expression))
+    own = set().union(*map(_labels, metrics(asked.expression)))
+    assert used <= own | SCRAPED
+    shown = set(re.findall(r"\{\{(\w+)\}\}", asked.legend))
+    assert shown <= own | SCRAPED
+    if grouped := re.findall(r"\bby \(([^)]*)\)", asked.expression):
+        assert shown <= {label for each in grouped for label in each.split(", ")}
+    elif re.match(r"(sum|avg|max|count)\(", asked.expression):
+        assert not shown
 
 
 def _of(page: str, panel: str, **values: str) -> str:

@@ -28,7 +28,11 @@ def _explored(name: str, about: str, filter_: str, by: str, measure: str = "octe
 
 
 _PAIRS = "src.workload,dst.workload"
-_NODES = Picture("nodes", nodes(), "Nodes: what each exporter sent, and how full its table is")
+_NODES = Picture(
+    "nodes",
+    Question("nodes", nodes().filter, (("node", "node-1"),)),
+    "Nodes: what each exporter sent, how full its table is, and who fills it",
+)
 _OVERVIEW = Picture(
     "overview",
     Question("overview"),

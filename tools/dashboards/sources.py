@@ -53,6 +53,11 @@ class Asked(Protocol):
         ...
 
     @property
+    def legend(self) -> str:
+        """What series are called, with labels in it; "" as they are."""
+        ...
+
+    @property
     def source(self) -> DataSourceRef:
         """Of whom it is asked."""
         ...

@@ -64,7 +64,8 @@ class FlowMetrics:
         self, stage: Stage, series: FlowSeries, clock_s: Callable[[], float] = time.monotonic
     ) -> None:
         self._stage = stage
-        self._series = series
+        self.series = series
+        """The sums."""
         self._clock_s = clock_s
         self.stats = series.stats
 
@@ -76,12 +77,12 @@ class FlowMetrics:
     def put(self, batch: Batch) -> None:
         """Add the records of a batch to the sums."""
         self._stage.received += len(batch)
-        self._series.add(batch, self._clock_s())
+        self.series.add(batch, self._clock_s())
         self._stage.sent += len(batch)
 
     def families(self) -> Iterable[Metric]:
         """Yield a counter for each measure."""
-        samples = list(self._series.read(self._clock_s()))
+        samples = list(self.series.read(self._clock_s()))
         for place, measure in enumerate(MEASURES):
             text = f"{measure.help}, of aggregated flow records"
             family = CounterMetricFamily(f"{PREFIX}_{measure.name}", text, labels=LABELS)
@@ -96,7 +97,7 @@ class FlowMetrics:
 
     def held_bytes(self) -> int:
         """About what the sums take in memory."""
-        return self._series.memory_bytes
+        return self.series.memory_bytes
 
     def bound(self, max_bytes: int) -> None:
         """Do nothing: its room was bounded when it was made."""
@@ -111,7 +112,7 @@ class FlowMetrics:
         """Do nothing: nothing waits."""
 
     def remainder(self) -> None:
-        """Leave nothing: sums begin anew, as those of another process would."""
+        """Leave nothing: nothing waits."""
 
     def succeed(self, remainder: object) -> None:
         """Take nothing over."""
@@ -120,13 +121,21 @@ class FlowMetrics:
         """Give up nothing."""
 
 
-def make(chosen: FlowMetricsSettings, place: Place, _before: Destination | None) -> FlowMetrics:
-    """Return what sums records."""
+def make(chosen: FlowMetricsSettings, place: Place, before: Destination | None) -> FlowMetrics:
+    """Return what sums records: where there is as much room as before, it goes on."""
     room = max(place.max_bytes // PLACE_BYTES * len(MEASURES), LEAST_SERIES)
     if room < chosen.max_series:
         text = "flowMetrics.maxSeries is %d, but there is memory for %d (memory.limit)"
         log.warning(text, chosen.max_series, room)
-    return FlowMetrics(place.stage, FlowSeries(min(chosen.max_series, room), chosen.idle_timeout))
+    most = min(chosen.max_series, room)
+    if not isinstance(before, FlowMetrics):
+        return FlowMetrics(place.stage, FlowSeries(most, chosen.idle_timeout))
+    series = before.series
+    if series.stats.series_limit == most:
+        series.idle_s = chosen.idle_timeout
+    else:
+        series = FlowSeries(most, chosen.idle_timeout, series.stats)
+    return FlowMetrics(place.stage, series)
 
 
 KIND = Kind("flow_metrics", "flow-metrics", make, weight=0.25)

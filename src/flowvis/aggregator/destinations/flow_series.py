@@ -113,7 +113,7 @@ class FlowSeries:
     def __init__(self, most: int, idle_s: float, stats: FlowSeriesStats | None = None) -> None:
         """Have at most so many time series, one for each measure of each combination."""
         self.stats = stats or FlowSeriesStats()
-        self.stats.series_limit = most
+        self.stats.series, self.stats.series_limit = 0, most
         self.idle_s = idle_s
         self._named = max(most // len(MEASURES) - OTHERS, 0)
         places = self._named + OTHERS
@@ -194,6 +194,7 @@ class FlowSeries:
         strings: Strings,
     ) -> None:
         """Find the places of what has codes that were not seen before: by its texts."""
+        self._place_of[slots[rows]] = -1  # should anything fail before they are known
         for row, labels in zip(rows.tolist(), key.labels(rows, strings), strict=True):
             place = self._places.get(labels)
             if place is None and self._free:

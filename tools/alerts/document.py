@@ -80,7 +80,7 @@ where an alert that the faults of the run should raise is not raised, or another
 RULES are those with a hundredth of the times:
 
     python -m tools.alerts --scale 0.01 > rules.yml
-    flowctl lab run --duration 15s --fault store-stops --prometheus rules.yml
+    flowctl lab run --fault store-stops --prometheus rules.yml
 
 ## All of them
 

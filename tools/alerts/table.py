@@ -368,7 +368,7 @@ ALERTS = (
                 "[what destinations hold](delivery.md#what-destinations-hold)."
             ),
         ),
-        for_s=300,
+        for_s=180,
     ),
     Alert(
         "FlowvisDestinationBehind",

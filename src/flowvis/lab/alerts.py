@@ -1,6 +1,6 @@
 """Which alerts of deploy/prometheus a fault raises, and whether a run raised these and no other.
 
-For runs of 15 s or more, with rules whose times are a hundredth, which `python -m tools.alerts
+For runs of 20 s or more, with rules whose times are a hundredth, which `python -m tools.alerts
 --scale 0.01` prints.
 """
 
@@ -86,7 +86,7 @@ RAISED: Mapping[str, Raised] = {
     "store-read-only": Raised(sometimes=(DOWN, BEHIND)),
     "store-errors": Raised(sometimes=(DOWN, BEHIND)),
     "store-older": Raised(sometimes=(DOWN, BEHIND)),
-    "store-full": Raised(sometimes=(DOWN, BEHIND)),
+    "store-full": Raised((DOWN,), (BEHIND,)),
     # libfaketime sets CPU times as well, by which pages of metrics are rationed.
     "clocks": Raised(sometimes=(SKEW, ABSENT, *APART)),
     "clock-skew": Raised((SKEW,), APART),
@@ -97,7 +97,7 @@ RAISED: Mapping[str, Raised] = {
     "spool-corrupt": Raised((DROPPED,), (ABSENT, DOWN, BEHIND, *APART)),
     "bad-configuration": Raised((CONFIGURATION,)),
     "state-full": Raised((UNPROTECTED,)),
-    "many-exporters": Raised(),
+    "many-exporters": Raised(sometimes=(ABSENT, SILENT, SKEW)),  # where it is too slow
 }
 # fmt: on
 

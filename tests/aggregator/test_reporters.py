@@ -323,7 +323,7 @@ async def test_a_session_says_how_much_of_it_is_durable() -> None:
 
 
 def test_the_metrics_of_nodes() -> None:
-    full, unknown = ExporterReport(900, 1000, 0, 0, 0), ExporterReport(30, 0, 0, 0, 0)
+    full, unknown = ExporterReport(900, 1000, 4, 3, 2), ExporterReport(30, 0, 0, 0, 0)
     reporters = [
         Reporter("192.0.2.1", "", 8, 5.0, open=True, acknowledged=6, waiting=2, sent_again=5,
                  ahead_s=-2.5, report=full),
@@ -346,7 +346,36 @@ def test_the_metrics_of_nodes() -> None:
         'x_node_silent_seconds{node="a"} 12.5',
         'x_node_silent_seconds{node="b"} 10.5',
         'x_node_clock_ahead_seconds{node="a"} -2.5',
+        'x_node_missed{node="a"} 7.0',
+        'x_node_missed{node="b"} 0.0',
+        'x_node_dropped{node="a"} 2.0',
+        'x_node_dropped{node="b"} 0.0',
         'x_node_conntrack_entries{node="a"} 900.0',
         'x_node_conntrack_entries{node="b"} 30.0',
         'x_node_conntrack_limit{node="a"} 1000.0',
     }
+
+
+def test_a_node_that_left_the_cluster_is_not_one_without_a_session() -> None:
+    inventory = cluster()
+    reporters = [
+        reporter("192.0.2.1", "a"),
+        reporter("2001:db8::b", "b", is_open=False),
+        reporter("203.0.113.1", "router", is_open=False),
+    ]
+    collector = NodesCollector(
+        "x",
+        lambda: by_node(reporters, inventory.nodes),
+        listed=lambda: frozenset(one.name for one in inventory.nodes.objects),
+    )
+
+    def without() -> set[str]:
+        (sessions,) = (one for one in collector.collect() if one.name == "x_node_sessions")
+        return {sample.labels["node"] for sample in sessions.samples if not sample.value}
+
+    assert without() == {"b", "c", "router"}
+    inventory.delete(node("a", "192.0.2.1"), 0)
+    inventory.delete(node("b", "2001:db8::b"), 0)
+    assert without() == {"c", "router"}  # `a` has a session, `router` was never a node
+    inventory.upsert(node("b", "2001:db8::b"), 0)
+    assert without() == {"b", "c", "router"}

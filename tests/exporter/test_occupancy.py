@@ -130,7 +130,7 @@ def test_names_that_are_none_break_no_scrape() -> None:
     registry.register(Occupants(found))
     lines = [line for line in generate_latest(registry).decode().splitlines() if line[0] != "#"]
     name = r"x\"\n" + "é" * 125
-    labels = f'{{end="source",kind="Job?",namespace="shop",workload="{name}"}}'
+    labels = f'{{end="source",kind="Job?",workload="{name}",workload_namespace="shop"}}'
     assert lines == [
         f"flowvis_exporter_occupant_entries{labels} 2.0",
         f"flowvis_exporter_occupant_unanswered_entries{labels} 2.0",

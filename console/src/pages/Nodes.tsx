@@ -32,7 +32,7 @@ export default function Nodes() {
               opened={chosen}
               onOpen={(node) => change({ node: node.name === chosen ? null : node.name })}
               mark={(node) => (troubled(node) ? "is-unsure" : "")}
-              columns={COLUMNS}
+              columns={chosen ? BESIDE : COLUMNS}
               scrolls
             />
           )}
@@ -113,6 +113,9 @@ const COLUMNS = [
     order: (node: ExporterNode) => node.conntrack?.entries ?? 0,
   },
 ];
+
+/** Those that there is room for beside the details of a node. */
+const BESIDE = COLUMNS.filter(({ key }) => key !== "gaps" && key !== "skew");
 
 const OCCUPANT_COLUMNS = [
   {

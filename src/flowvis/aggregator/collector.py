@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.exporters import DOUBT, Exporters, Source
+from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter, latest, summed
 from flowvis.aggregator.vitals import ClockOffset, RecordRate
@@ -241,9 +241,14 @@ class Collector:
                 number_originals(batch, self.exporters)
             except Exception as error:  # noqa: BLE001  then they are of who relayed them
                 self._correlator.quarantine.note("numbering exporters", error, batch)
-            doubts = self.exporters.doubts(batch[DOMAIN], time.monotonic()) if self.asks() else None
-            if doubts is not None:
-                batch[DOUBT] = doubts
+            if self.asks():
+                batch.columns |= self.exporters.doubts(
+                    batch[DOMAIN],
+                    batch["flowEndMilliseconds"],
+                    now_s=time.monotonic(),
+                    now_ms=now_ms(),
+                    late_ms=self._correlator.table.late_ms,
+                )
             cycle = self._correlator.add(batch)
             self.buffer.clear()
             self._end_repeats()

@@ -258,7 +258,8 @@ class Exporter:
     def _acknowledged(self, data: memoryview) -> None:
         """Take what a collector says is durable; PeerError where it can be true of none."""
         pending = self._pending
-        pending.acknowledge(self._acknowledgements.receive(data, pending.acknowledgeable))
+        if pending.acknowledge(self._acknowledgements.receive(data, pending.acknowledgeable)):
+            self.client.took()
         self._settled()
 
     def _session(self) -> ExporterSession:

@@ -49,7 +49,7 @@ class Occupants(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield both gauges."""
-        labels = ["namespace", "kind", "workload", "end"]
+        labels = ["workload_namespace", "kind", "workload", "end"]  # namespace: the exporter's own
         entries = GaugeMetricFamily(
             f"{PREFIX}_occupant_entries",
             "Entries of the connection table in the last poll, by the workload of this node that "

@@ -6,6 +6,7 @@ One module for each kind of thing that fails; the table below is all of them.
 from flowvis.lab.faults import (
     crowds,
     daemons,
+    files,
     floods,
     kernel,
     kubernetes,
@@ -39,6 +40,7 @@ FAULTS = {
     **floods.FAULTS,
     **stores.FAULTS,
     **resources.FAULTS,
+    **files.FAULTS,
     **spools.FAULTS,
     **crowds.FAULTS,
 }

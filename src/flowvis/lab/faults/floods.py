@@ -1,4 +1,4 @@
-"""A SYN flood: a Pod fills its node's table of connections with halves of them.
+"""Floods of connections: of a Pod that sends SYNs, and of nodes that ping themselves.
 
 The table's limit is one for the whole machine, so a file takes the place of the node's
 nf_conntrack_max: for the exporter, which reads it there, the table is small. What a full table does
@@ -10,7 +10,7 @@ import json
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from math import ceil
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from flowvis.conntrack.sources.sysctls import ROOT
 from flowvis.errors import SystemRefused
 from flowvis.lab.configuration import ROOM
-from flowvis.lab.faults.fault import Fault, until
+from flowvis.lab.faults.fault import AWAY, Fault, pass_while_away, until
 from flowvis.lab.namespaces import inside
-from flowvis.lab.plan import FRONTEND, OUTSIDE_ADDRESSES, SILENT_PORT
+from flowvis.lab.plan import FRONTEND, NODES, OUTSIDE_ADDRESSES, SILENT_PORT, LabNode
 from flowvis.lab.processes import FLOWCTL
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ SHARE = 0.97
 """Of it, after the flood: above what any alert waits for."""
 PORTS = range(1024, 20_000)
 """Of the Pod; no scenario has these."""
+STEPS = 5
 AT_ONCE, PAUSE_S = 100, 0.05
 NAMED_S = 40.0
 """Until it is known who floods: exporters report when a session begins, and each half minute."""
@@ -48,18 +49,54 @@ QUESTION = (
     f" AND sourcePodName = '{CLIENT.name}'"
 )
 _SEGMENT = struct.Struct("!HHIIBBHHH")  # RFC 9293 section 3.1, without options
+_PING = struct.Struct("!BBHHH")  # RFC 792: type, code, checksum, identifier, sequence number
+_ECHO = 8
 _SYN, _OFFSET = 0x02, 5 << 4
 
 
-def shrink(_lab: "Lab") -> None:
-    """Have the node's limit look small."""
-    small = ROOM / "nf_conntrack_max"
-    small.write_text(f"{LIMIT}\n")
-    with inside(NODE.name):
-        command = ["mount", "--bind", str(small), str(ROOT / "nf_conntrack_max")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemRefused(f"a small limit of connections: {done.stderr.strip()}")
+def shrinking(nodes: Sequence[LabNode]) -> Callable[["Lab"], None]:
+    """Return what has the limits of these nodes look small."""
+
+    def shrink(_: "Lab") -> None:
+        small = ROOM / "nf_conntrack_max"
+        small.write_text(f"{LIMIT}\n")
+        for node in nodes:
+            with inside(node.name):
+                command = ["mount", "--bind", str(small), str(ROOT / "nf_conntrack_max")]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemRefused(f"a small limit of connections: {done.stderr.strip()}")
+
+    return shrink
+
+
+async def crowd(lab: "Lab") -> None:
+    """Let nodes ping themselves, step by step, until tables are full and that is known.
+
+    No witness counts these connections; they stay for 30 s.
+    """
+    for step in range(STEPS):
+        identifiers = range(LIMIT * step // STEPS, LIMIT * (step + 1) // STEPS)
+        for node in NODES:
+            await asyncio.to_thread(_ping, node.name, identifiers)
+        await asyncio.sleep(AWAY * lab.duration_s / STEPS)
+
+    async def told() -> bool:
+        return await lab.aggregator.metric(ENTRIES) >= LIMIT * len(NODES)
+
+    await until(told, NAMED_S, lab.aggregator, "has not heard that tables are full")
+    await pass_while_away(lab)
+
+
+def _ping(node: str, identifiers: range) -> None:
+    """Have a node ping itself; each identifier makes a connection."""
+    with inside(node):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with sender:
+        for identifier in identifiers:
+            # Checksums are complements: that of all 16-bit words adds up to all ones.
+            checksum = 0xFFFF - ((_ECHO << 8) + identifier) % 0xFFFF
+            sender.sendto(_PING.pack(_ECHO, 0, checksum, identifier, 0), ("127.0.0.1", 0))
 
 
 async def flood(lab: "Lab") -> None:
@@ -145,7 +182,9 @@ async def _stored(lab: "Lab", sent: int) -> bool:
 # A table reads best as one.
 # fmt: off
 FAULTS = {
+    "conntrack-fills": Fault("connections come until nodes' tables have, as they say, no room",
+                             crowd, 0.2, prepare=shrinking(NODES)),
     "syn-flood": Fault("a Pod fills its node's table of connections with SYNs", flood, 0.1,
-                       by_sums=True, prepare=shrink),
+                       by_sums=True, prepare=shrinking([NODE])),
 }
 # fmt: on

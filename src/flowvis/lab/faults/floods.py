@@ -12,6 +12,8 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from flowvis.conntrack.sources.sysctls import ROOT
@@ -105,7 +107,7 @@ async def flood(lab: "Lab") -> None:
     with sender:
         ports = iter(PORTS)
         while (tracked := _tracked()) < SHARE * LIMIT:
-            for port in _next(ports):
+            for port in _next(ports, ceil(SHARE * LIMIT) - tracked):
                 sender.sendto(syn(port), (SILENCE, 0))
                 sent += 1
             await asyncio.sleep(PAUSE_S)
@@ -115,8 +117,8 @@ async def flood(lab: "Lab") -> None:
     lab.note(f"{NODE.name} tracked {tracked} of {LIMIT} connections: {await _filling()}")
 
 
-def _next(ports: Iterator[int]) -> list[int]:
-    chosen = [port for port, _ in zip(ports, range(AT_ONCE), strict=False)]
+def _next(ports: Iterator[int], most: int) -> list[int]:
+    chosen = list(islice(ports, min(most, AT_ONCE)))
     if not chosen:
         raise SystemRefused(f"{len(PORTS)} SYNs do not fill a table of {LIMIT} connections")
     return chosen

@@ -16,7 +16,13 @@ from flowvis.clickhouse.schema.formulas import (
     rate_interval,
 )
 from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
-from flowvis.clickhouse.schema.tables import BATCH_NUMBER, COLUMNS, PLAIN_CHECKPOINTS, WRITER
+from flowvis.clickhouse.schema.tables import (
+    BATCH_NUMBER,
+    COLUMNS,
+    INSERTED_SQL,
+    PLAIN_CHECKPOINTS,
+    WRITER,
+)
 from flowvis.fields import Kind
 
 _INTERVAL = "monitoringIntervalStartMilliSeconds"
@@ -97,3 +103,13 @@ def _checkpoint(batch: Batch, rate_intervals: Column) -> list[Numbers | Codes | 
     plain = [Numbers(name, "UInt32", batch[name]) for name in PLAIN_CHECKPOINTS]
     times.append(Numbers("flowId", "UInt64", batch["flowId"]))
     return [*times, *plain, Codes(checkpoint.BASES, batch[checkpoint.BASES])]
+
+
+def rows_of(batch: Batch, batch_id: BatchId) -> str:
+    """Return the condition of a batch's rows."""
+    return (
+        f"flowEndSeconds >= toDateTime({int(batch['flowEndSeconds'].min())})"
+        f" AND {BATCH_NUMBER} = {batch_id.number}"
+        f" AND {WRITER} = '{batch_id.writer}'"
+        f" AND {INSERTED_SQL} = toDateTime({batch_id.inserted_s})"
+    )

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowvis.clickhouse import server as server_module
-from flowvis.clickhouse.monitor import LOOKS, NO_ROOM, Monitor, MonitorSettings, _Fill
+from flowvis.clickhouse.monitor import LOOKS, NO_ROOM, Monitor, MonitorSettings, _Fill, _Inserted
 from flowvis.clickhouse.rollups import Roller
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.partitions import (
@@ -129,6 +129,24 @@ def test_looks_come_more_often_where_a_disk_fills() -> None:
     assert fill.pause_s(60) == 1
     fill.see(500, 12.0)
     assert fill.pause_s(7) == 7, "something was given back"
+
+
+def test_how_much_comes_in() -> None:
+    inserted = _Inserted()
+
+    def see(now_s: float, *there: Partition) -> dict[str, float] | None:
+        inserted.see({each.known: each for each in there}, now_s)
+        return inserted.as_dict()
+
+    first, gone = replace(part(TABLE, 3600, 100), rows=50), part(TABLE, 0, 900)
+    assert see(5.0, first, gone) is None
+    assert see(10.0, replace(first, rows=90)) is None, "too soon after"
+    grown = replace(first, rows=350, bytes=350)
+    new = replace(part(MINUTES.name, 3600, 40), rows=20)
+    rates = {"recordsPerSecond": 5.0, "bytesPerSecond": 6}
+    assert see(65.0, grown, new) == rates, "of all tables, and nothing of what went"
+    assert see(80.0, grown, new) == rates
+    assert see(125.0, grown, new) == {"recordsPerSecond": 0.0, "bytesPerSecond": 0}
 
 
 def test_order_in_which_it_goes() -> None:

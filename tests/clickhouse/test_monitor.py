@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowvis.clickhouse import server as server_module
-from flowvis.clickhouse.monitor import LOOKS, Monitor, MonitorSettings, _Fill
+from flowvis.clickhouse.monitor import LOOKS, NO_ROOM, Monitor, MonitorSettings, _Fill, _Inserted
 from flowvis.clickhouse.rollups import Roller
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.partitions import (
@@ -80,7 +80,9 @@ def test_what_merges_have_replaced_is_given_back_unless_it_is_urgent() -> None:
     assert not excess(limits, 300, [Disk("a", 80, 1000)], replaced=550, dropped=True).bytes
     found = excess(limits, 500, [Disk("a", 150, 1000)], replaced=60, full=True)
     assert (found.bytes, found.urgent) == (50, True)
-    assert not excess(limits, 500, [Disk("a", 201, 1000)], full=True).urgent, "others have a quota"
+    found = excess(limits, 500, [Disk("a", 300, 1000)], full=True)
+    assert (found.bytes, found.urgent) == (50, True), "what is written needs more than is free"
+    assert not excess(limits, 500, [Disk("a", 500, 1000)], full=True).urgent, "it never fits in"
     sized = replace(limits, max_bytes=1000)
     assert not excess(sized, 10**6, []).urgent, "a size is no disk: the newest hour stays"
 
@@ -127,6 +129,24 @@ def test_looks_come_more_often_where_a_disk_fills() -> None:
     assert fill.pause_s(60) == 1
     fill.see(500, 12.0)
     assert fill.pause_s(7) == 7, "something was given back"
+
+
+def test_how_much_comes_in() -> None:
+    inserted = _Inserted()
+
+    def see(now_s: float, *there: Partition) -> dict[str, float] | None:
+        inserted.see({each.known: each for each in there}, now_s)
+        return inserted.as_dict()
+
+    first, gone = replace(part(TABLE, 3600, 100), rows=50), part(TABLE, 0, 900)
+    assert see(5.0, first, gone) is None
+    assert see(10.0, replace(first, rows=90)) is None, "too soon after"
+    grown = replace(first, rows=350, bytes=350)
+    new = replace(part(MINUTES.name, 3600, 40), rows=20)
+    rates = {"recordsPerSecond": 5.0, "bytesPerSecond": 6}
+    assert see(65.0, grown, new) == rates, "of all tables, and nothing of what went"
+    assert see(80.0, grown, new) == rates
+    assert see(125.0, grown, new) == {"recordsPerSecond": 0.0, "bytesPerSecond": 0}
 
 
 def test_order_in_which_it_goes() -> None:
@@ -465,10 +485,17 @@ from flowvis.clickhouse.schema.partitions import Limits
 from flowvis.clickhouse.schema.rollups import StoredBatch
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.rollups import Roller
+from flowvis.errors import StoreError
 from clickhouse.samples import random_batch
 
 store = open_store(StoreSettings(sys.argv[1], database="full", ttl_s=0))
 store.migrate()
+batch, batch_id = random_batch(BIG, 1), BatchId("big", 1790000000)
+try:
+    store.insert(batch, batch_id)
+except StoreError as error:
+    refused = [error.retryable, error.code, str(error)]
+assert store._execute("SELECT count() FROM full.flow_records") == [(0,)]
 now_s = int(time.time())
 hours, used = HOURS, []
 clock = lambda: now_s
@@ -494,6 +521,7 @@ rows = store._execute(
 )
 first = now_s // 3600 - hours + 1
 print(json.dumps({
+    "refused": refused,
     "hours": [int(h) - first for h, _ in rows], "rows": [int(n) for _, n in rows], "used": used,
     "dropped": monitor.stats.dropped_records, "unrolled": monitor.stats.unrolled_records,
     "noted": [[int(n) for n in row] for row in store._execute(
@@ -507,11 +535,11 @@ store.close()
 @pytest.mark.clickhouse
 @pytest.mark.slow
 def test_a_small_disk_does_not_fill(tmp_path: Path) -> None:
-    """Hours of records on a file system that has room for some of them."""
-    rows, hours = 6_000, 14
-    script = FULL.replace("ROWS", str(rows)).replace("HOURS", str(hours))
+    """Hours of records where there is room for some of them, and none for a large batch."""
+    rows, hours, big = 6_000, 8, 60_000
+    script = FULL.replace("ROWS", str(rows)).replace("HOURS", str(hours)).replace("BIG", str(big))
     mounted = (
-        f'mount -t tmpfs -o size=40m none {tmp_path} && exec $0 -c "$1" embedded://{tmp_path}/db'
+        f'mount -t tmpfs -o size=24m none {tmp_path} && exec $0 -c "$1" embedded://{tmp_path}/db'
     )
     found = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mounted, sys.executable, script],
@@ -533,4 +561,9 @@ def test_a_small_disk_does_not_fill(tmp_path: Path) -> None:
     assert seen["dropped"] == (hours - kept) * rows
     assert seen["noted"] == [hours - kept, (hours - kept) * rows]
     assert seen["unrolled"] == 0
+    retryable, code, reason = seen["refused"]
+    assert retryable, "the engine said nothing of it"
+    assert code in NO_ROOM
+    assert "big-1790000000-0 was not stored: " in reason
+    assert "not enough space" in reason
     assert seen["begins"] == seen["hours"][0]

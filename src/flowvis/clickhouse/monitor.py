@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # until the store is there
 LAST_S = 5.0  # for what is under way at the end
+RATE_S = 30.0
 LOOKS = 8  # before a disk is full, at the least
 SAME_S = 2.0  # two moments of whole seconds, and of two clocks, that are one
 
@@ -205,6 +206,7 @@ class Monitor:
         """When something of the newest hour went last."""
         self._seen: Sequence[Server] = ()
         self._fill = _Fill()
+        self._inserted = _Inserted()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -391,7 +393,9 @@ class Monitor:
 
     def _measure(self, servers: Sequence[Server]) -> None:
         self._seen = servers
-        self.stats.bytes = sum(each.bytes for each in schema.whole(servers).values())
+        there = schema.whole(servers)
+        self._inserted.see(there, time.monotonic())
+        self.stats.bytes = sum(each.bytes for each in there.values())
         disks = [disk for server in servers for disk in server.disks]
         fullest = max(disks, key=lambda disk: disk.used / max(disk.total, 1), default=None)
         if fullest is not None:
@@ -416,6 +420,7 @@ class Monitor:
                 for disk in server.disks
             ],
             "tables": tables,
+            "insertRate": self._inserted.as_dict(),
             "droppedRecords": stats.dropped_records,
             "droppedBytes": stats.dropped_bytes,
             "unrolledRecords": stats.unrolled_records,
@@ -443,6 +448,35 @@ class _Fill:
     def pause_s(self, most_s: float) -> float:
         """Return for how long not to look, so that there are some looks before it is full."""
         return min(most_s, max(self._full_in_s / LOOKS, LOOK_S))
+
+
+class _Inserted:
+    """How much comes into the store, of all that write to it; over half a minute at the least."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Mapping[tuple[str, str], Partition], float] | None = None
+        self._rates: tuple[float, float] | None = None
+
+    def see(self, there: Mapping[tuple[str, str], Partition], now_s: float) -> None:
+        """Note what there is. What went meanwhile is not taken for less that came."""
+        if self._last is not None:
+            before, then_s = self._last
+            if now_s - then_s < RATE_S:
+                return
+            records = size = 0.0
+            for known, each in there.items():
+                rows = max(each.rows - (before[known].rows if known in before else 0), 0)
+                records += rows if each.table == TABLE else 0
+                size += rows * each.bytes / each.rows  # merges make less of what was there
+            self._rates = records / (now_s - then_s), size / (now_s - then_s)
+        self._last = there, now_s
+
+    def as_dict(self) -> dict[str, float] | None:
+        """What `flowctl status` shows; None as long as nobody knows."""
+        if self._rates is None:
+            return None
+        records, size = self._rates
+        return {"recordsPerSecond": round(records, 1), "bytesPerSecond": round(size)}
 
 
 def _found(stored: StoredPartitions) -> tuple[list[Server], dict[str, Dropped]]:

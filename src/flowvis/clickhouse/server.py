@@ -34,7 +34,7 @@ from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
 from flowvis.clickhouse.schema.checkpoints import ANSWER, Answer, Wanted, answer, question, room_for
-from flowvis.clickhouse.schema.encode import BatchId, encode
+from flowvis.clickhouse.schema.encode import BatchId, encode, rows_of
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.lz4_blocks import lz4_blocks
@@ -244,7 +244,7 @@ class ServerStore:
             schema.TABLE,
             lambda: encode(batch, batch_id),
             batch_id,
-            lambda: _rows_of(batch, batch_id) if again else "",
+            lambda: rows_of(batch, batch_id) if again else "",
         )
 
     def keep(self, page: Page, *, again: bool = False) -> None:
@@ -487,16 +487,6 @@ def _arrays(columns: Sequence[Sequence[Any]]) -> Iterator[Column]:
             yield np.frombuffer(b"".join(values), kind.base).reshape(len(values), *kind.shape)
         else:
             yield np.array(values, kind)
-
-
-def _rows_of(batch: Batch, batch_id: BatchId) -> str:
-    """Return the condition of a batch's rows."""
-    return (
-        f"flowEndSeconds >= toDateTime({int(batch['flowEndSeconds'].min())})"
-        f" AND {schema.BATCH_NUMBER} = {batch_id.number}"
-        f" AND {schema.WRITER} = '{batch_id.writer}'"
-        f" AND {schema.INSERTED_SQL} = toDateTime({batch_id.inserted_s})"
-    )
 
 
 def _tighter(wanted: int | str, present: str | None) -> bool:

@@ -9,7 +9,13 @@ from flowvis.batch import Batch, Column
 from flowvis.clickhouse.schema.checkpoints import residuals
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, Numeric, rates
 from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
-from flowvis.clickhouse.schema.tables import BATCH_NUMBER, COLUMNS, PLAIN_CHECKPOINTS, WRITER
+from flowvis.clickhouse.schema.tables import (
+    BATCH_NUMBER,
+    COLUMNS,
+    INSERTED_SQL,
+    PLAIN_CHECKPOINTS,
+    WRITER,
+)
 from flowvis.fields import Kind
 
 _INTERVAL = "monitoringIntervalStartMilliSeconds"
@@ -76,3 +82,13 @@ def _lasted(batch: Batch) -> Column | None:
         return None
     source, destination = (batch[name] for name in checkpoint.ENDS)
     return np.asarray(np.maximum(source, destination) - batch[_INTERVAL])
+
+
+def rows_of(batch: Batch, batch_id: BatchId) -> str:
+    """Return the condition of a batch's rows."""
+    return (
+        f"flowEndSeconds >= toDateTime({int(batch['flowEndSeconds'].min())})"
+        f" AND {BATCH_NUMBER} = {batch_id.number}"
+        f" AND {WRITER} = '{batch_id.writer}'"
+        f" AND {INSERTED_SQL} = toDateTime({batch_id.inserted_s})"
+    )

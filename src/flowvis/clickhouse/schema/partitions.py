@@ -138,6 +138,8 @@ def excess(
         left = disk.used - (replaced if dropped else 0)
         urgent = full or left > disk.total * (1 + limits.threshold) / 2
         over = disk.used - int(disk.total * limits.threshold) - (0 if urgent else replaced)
+        if full and disk.used > disk.total / 2:  # a commit needs room for it uncompressed
+            over = max(over, least)
         if over <= 0 or not disk.total:
             continue
         why = f"disk {disk.name} is {disk.used / disk.total:.0%} full"

@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.reference.ipfix import RecordTarget as RecordTarget
     from flowvis.native.reference.lz4 import pack_columns as pack_columns
     from flowvis.native.reference.merge import Merger as Merger
+    from flowvis.native.reference.rates import explain as explain
     from flowvis.native.reference.strings import StringTable as StringTable
     from flowvis.native.tls import LibraryReader as LibraryReader
     from flowvis.native.tls import OpenSsl as OpenSsl
@@ -67,6 +68,7 @@ else:
     made_of, order_endpoints = _leaf("halves").made_of, _leaf("halves").order_endpoints
     pack_columns = _leaf("lz4").pack_columns
     Merger = _leaf("merge").Merger
+    explain = _leaf("rates").explain
     RecordDecoder = _leaf("ipfix").RecordDecoder
     RecordEncoder = _leaf("ipfix").RecordEncoder
     RecordTarget = _leaf("ipfix").RecordTarget

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.fields import FIELDS, Field, Merge, Side
+from flowvis.native import explain
+from flowvis.native.contract.rates import BITS_PER_OCTET_MS
 
 RATE_INTERVAL = "rateIntervalMilliseconds"
 """Stored, and of no field: the milliseconds that throughput was computed over."""
@@ -30,7 +31,6 @@ NODE_INTERVALS = {
 before. Nodes read their counters at moments of their own."""
 
 INSERTED = "timeInserted"
-BITS_PER_OCTET_MS = 8000  # octets in a millisecond -> bits in a second
 
 
 class Operands(Protocol):
@@ -80,16 +80,11 @@ class Sql:
         return self._with(other, "toUInt64({} * {})")
 
 
-def over(dividend: Any, divisor: Any) -> Any:
-    """Divide whole numbers, rounding down; 0 where the divisor is 0."""
-    if isinstance(dividend, Sql):
-        return Sql(
-            f"if({divisor.text} = 0, toUInt64(0),"
-            f" intDiv({dividend.text}, greatest({divisor.text}, 1)))"
-        )
-    quotient = dividend // np.maximum(divisor, np.uint64(1))
-    quotient[divisor == 0] = 0
-    return quotient
+def over(dividend: Sql, divisor: Sql) -> Sql:
+    """Divide whole numbers, rounding down; 0 where the divisor is 0. Columns are the leaf's."""
+    return Sql(
+        f"if({divisor.text} = 0, toUInt64(0), intDiv({dividend.text}, greatest({divisor.text}, 1)))"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +118,6 @@ class Derived:
         return f"toDateTime(toUInt32({value.text}))" if self.seconds else str(value.text)
 
 
-def _is_quotient(values: Column, dividend: Column, divisor: Column) -> NDArray[np.bool_]:
-    """Whether values are those of `over`; of large numbers, or 0, this may say no."""
-    small = (values < _LARGE_QUOTIENT) & (divisor < _LARGE_DIVISOR)  # whose product is no number
-    return np.asarray((dividend - values * divisor < divisor) & small)
-
-
-_LARGE_QUOTIENT, _LARGE_DIVISOR = 1 << 40, 1 << 24  # a terabit a second, four hours
-
-
 class SqlNames(dict[str, Sql]):
     """Operands for SQL: each column by its name."""
 
@@ -157,49 +143,25 @@ def rates(operands: Numeric, lasted: Column | None) -> dict[str, Column]:
     where that is known and does: the end follows from it then. The nodes' are the common one where
     that does. `operands` get the intervals.
     """
-    found: dict[str, Column] = {}
-    common = operands[RATE_INTERVAL] = _rates_of(Side.COMMON, operands, lasted, found)
+    common, found = _rates_of(Side.COMMON, operands, lasted)
+    intervals = {RATE_INTERVAL: common}
     for side, name in NODE_INTERVALS.items():
-        operands[name] = common - _rates_of(side, operands, common, found)
-    return found | {name: operands[name] for name in (RATE_INTERVAL, *NODE_INTERVALS.values())}
+        own, columns = _rates_of(side, operands, common)
+        intervals[name] = common - own
+        found |= columns
+    operands |= intervals
+    return found | intervals
 
 
 def _rates_of(
-    side: Side, operands: Operands, known: Column | None, found: dict[str, Column]
-) -> Column:
-    """Find the stored columns of a side's throughput; return the interval that explains it.
-
-    That is the `known` one where it does; else the busier direction tells it best. Where that is
-    not the very interval that the aggregator used, it gives the same throughput.
-    """
-    ways = [
-        (
-            DERIVED[throughput],
-            operands[counter] * np.uint64(BITS_PER_OCTET_MS),
-            operands[throughput],
-        )
-        for counter, throughput in _directions(side)
-    ]
-    if known is None:
-        rest = np.arange(len(ways[0][1]))
-        interval = np.zeros(len(rest), np.uint64)
-    else:
-        explained = _is_quotient(ways[0][2], ways[0][1], known)
-        explained &= _is_quotient(ways[1][2], ways[1][1], known)
-        rest = np.flatnonzero(~explained)
-        interval = known.copy()
-    unexplained = [(rule, bits[rest], rate[rest]) for rule, bits, rate in ways]
-    (_, bits, rate), (_, reply_bits, reply_rate) = unexplained
-    told = interval[rest] = _of_the_busier(bits, rate, reply_bits, reply_rate)
-    for rule, bits, rate in unexplained:
-        residual = found[rule.stored] = np.zeros(len(interval), np.uint64)
-        residual[rest] = rate - over(bits, told)
-    return interval
-
-
-def _of_the_busier(bits: Column, rate: Column, reply_bits: Column, reply_rate: Column) -> Column:
-    ahead = bits >= reply_bits
-    return np.asarray(over(np.where(ahead, bits, reply_bits), np.where(ahead, rate, reply_rate)))
+    side: Side, operands: Operands, known: Column | None
+) -> tuple[Column, dict[str, Column]]:
+    """Return the interval that explains a side's throughput, and what that leaves."""
+    (octets, rate), (reply_octets, reply_rate) = _directions(side)
+    interval, rest, reply_rest = explain(
+        operands[octets], operands[rate], operands[reply_octets], operands[reply_rate], known
+    )
+    return interval, {DERIVED[rate].stored: rest, DERIVED[reply_rate].stored: reply_rest}
 
 
 def _derived(field: Field) -> Derived | None:

@@ -1,0 +1,1 @@
+from flowvis.native.reference.rates import explain as explain

@@ -36,15 +36,14 @@ from flowvis.aggregator.correlation.kept import (
     rows_of,
 )
 from flowvis.aggregator.correlation.parked import Inquiry
-from flowvis.aggregator.exporters import DOUBT, Doubt
+from flowvis.aggregator.exporters import Exporters
 from flowvis.batch import SETTLED, Batch
 from flowvis.fields import EndReason
+from flowvis.transport.session import Peer
 
 from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, exported
 
 Row = dict[str, Any]
-YOUNG_MS = 300_000
-BEHIND_MS = 60_000
 KINDS = ("whole", "halves", "halves", "icmp")
 
 
@@ -116,7 +115,6 @@ class Exporter:
     """So many of what waits have been sent in any session."""
     again: int = 0
     """So many of the first of this session may have been received before."""
-    began_ms: int = 0
 
     def taken(self) -> int:
         return self.acknowledged + self.sent
@@ -129,22 +127,19 @@ class Exporter:
         self.ever = max(self.ever - done, 0)
         self.acknowledged = count
 
-    def reconnect(self, now_ms: int, *, forgets: bool) -> None:
+    def reconnect(self, *, forgets: bool) -> None:
         if forgets:
             del self.waiting[: self.sent]
             self.sent = self.ever = 0
         self.again, self.sent, self.acknowledged = self.ever, 0, 0
-        self.began_ms = now_ms
 
-    def take(self, count: int, now_ms: int) -> tuple[list[Row], int]:
-        """The next records, and what is doubtful about them."""
-        doubt = Doubt.YOUNG if now_ms - self.began_ms < YOUNG_MS else 0
-        if self.taken() < self.again:
-            doubt |= Doubt.REPEATED
+    def take(self, count: int) -> tuple[list[Row], bool]:
+        """The next records, and whether they may have been received before."""
+        repeated = self.taken() < self.again
         records = self.waiting[self.sent : self.sent + count]
         self.sent += len(records)
         self.ever = max(self.ever, self.sent)
-        return records, doubt
+        return records, repeated
 
 
 class StoredRecords:
@@ -194,16 +189,35 @@ class Aggregator:
 
     def __init__(self, flows: int) -> None:
         self.table = FlowTable(max_flows=flows)
+        self.exporters = Exporters()
         self.pending: list[Batch] = []
         self.acknowledgements = Acknowledgements(joined_ms=0)
         self.cycle = 0
         self.asked: Inquiry | None = None
 
-    def add(self, exporter: Exporter, rows: list[Row], doubt: int, now_ms: int) -> None:
+    def begin(self, exporter: Exporter, now_ms: int) -> None:
+        """Have a session of an exporter that keeps what is not durable."""
+        self._number(exporter)
+        self.exporters.begin(self._number(exporter), now_ms / 1000).keeps = True
+
+    def _number(self, exporter: Exporter) -> int:
+        return self.exporters.number(Peer(f"192.0.2.{1 + exporter.node}", 4739), 0)
+
+    def add(
+        self, exporter: Exporter, rows: list[Row], now_ms: int, *, repeated: bool, asks: bool
+    ) -> None:
         self.cycle += 1
         batch = exported(self.table.strings, *rows)
-        if doubt:
-            batch[DOUBT] = np.full(len(rows), doubt, dtype=np.uint8)
+        if asks:
+            number = self._number(exporter)
+            self.exporters.source(number).may_repeat = repeated
+            batch.columns |= self.exporters.doubts(
+                np.full(len(rows), number, dtype=np.uint32),
+                batch["flowEndMilliseconds"],
+                now_s=now_ms / 1000,
+                now_ms=now_ms,
+                late_ms=self.table.late_ms,
+            )
         self.table.add(batch, now_ms, self.cycle)
         self.acknowledgements.note(self.cycle, [exporter], now_ms)
 
@@ -232,12 +246,17 @@ class Delivery(RuleBasedStateMachine):
     def begin(self, kinds: list[str]) -> None:
         self.now_ms = START_MS
         self.connections: list[Connection] = []
-        self.exporters = [Exporter(node, began_ms=self.now_ms) for node in (0, 1)]
-        self.aggregator = Aggregator(self.flows)
+        self.exporters = [Exporter(node) for node in (0, 1)]
+        self.begin_aggregator(self.flows)
         self.store = self.past()
         self.named = 0  # records that the books of those who are gone name as lost
         for kind in kinds:
             self.connect(kind)
+
+    def begin_aggregator(self, flows: int) -> None:
+        self.aggregator = Aggregator(flows)
+        for exporter in self.exporters:
+            self.aggregator.begin(exporter, self.now_ms)
 
     def connect(self, kind: str) -> None:
         number = len(self.connections)
@@ -293,21 +312,15 @@ class Delivery(RuleBasedStateMachine):
     @rule(node=st.sampled_from([0, 1]), count=st.integers(1, 5))
     def send(self, node: int, count: int) -> None:
         exporter = self.exporters[node]
-        rows, doubt = exporter.take(count, self.now_ms)
-        if Without.BASELINE in self.without:
-            doubt = 0
+        rows, repeated = exporter.take(count)
         if rows:
-            self.aggregator.add(exporter, rows, doubt, self.now_ms)
+            asks = Without.BASELINE not in self.without
+            self.aggregator.add(exporter, rows, self.now_ms, repeated=repeated, asks=asks)
             if Without.COMMIT in self.without:
                 self.aggregator.acknowledgements.settle(SETTLED)
 
     @rule(ms=st.sampled_from([1, 1000, 61_000, 100_000, 400_000]))
     def pass_time(self, ms: int) -> None:
-        """Let time pass; who has had a session for long is never behind by more than a minute."""
-        for exporter in self.exporters:
-            if ms > BEHIND_MS and self.now_ms + ms - exporter.began_ms >= YOUNG_MS:
-                self.report(exporter.node)
-                self.send(exporter.node, len(exporter.waiting))
         self.now_ms += ms
 
     @rule(ms=st.sampled_from([0, 61_000, 91_000]))
@@ -346,7 +359,7 @@ class Delivery(RuleBasedStateMachine):
     @rule()
     def kill_aggregator(self) -> None:
         self.named += self.aggregator.table.stats.full
-        self.aggregator = Aggregator(self.flows)
+        self.begin_aggregator(self.flows)
         for node in (0, 1):
             self.cut(node)
 
@@ -355,7 +368,8 @@ class Delivery(RuleBasedStateMachine):
         """The session ends, or the exporter is killed: what it keeps is in its file."""
         exporter = self.exporters[node]
         self.aggregator.acknowledgements.forget(exporter)
-        exporter.reconnect(self.now_ms, forgets=Without.RESEND in self.without)
+        exporter.reconnect(forgets=Without.RESEND in self.without)
+        self.aggregator.begin(exporter, self.now_ms)
 
     @rule()
     def stop_aggregator(self) -> None:
@@ -479,7 +493,7 @@ def test_a_full_table_counts_nothing_twice() -> None:
 def test_more_connections_come_again_than_there_is_room_for() -> None:
     machine = Crowded()
     machine.begin(["whole"] * 9)
-    machine.aggregator = Aggregator(64)
+    machine.begin_aggregator(64)
     for connection in machine.connections:
         connection.octets = 5
     machine.report(0)

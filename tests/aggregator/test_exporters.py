@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from flowvis.aggregator.exporters import BASELINE_FOR_S, Doubt, Exporters
+from flowvis.aggregator.exporters import BASELINE_FOR_S, DOUBT, TOLD, Doubt, Exporters
 from flowvis.transport.session import Peer
 
 LAST = (1 << 32) - 1
@@ -70,21 +70,69 @@ def test_two_exporters_never_have_one_number(monkeypatch: pytest.MonkeyPatch) ->
         assert [exporters.number(NODE, domain) for domain in (1, 2, 3)] == [LAST, 1, 2]
 
 
+LATE_MS = 20_000
+
+
+def doubts(
+    exporters: Exporters, numbers: list[int], now_s: float, ago_s: float = 0.0
+) -> dict[str, list[int]]:
+    """What is doubtful about records whose counters were read so long ago; the clocks agree."""
+    ends = np.full(len(numbers), int(1000 * (now_s - ago_s)), dtype=np.uint64)
+    of = np.array(numbers, dtype=np.uint32)
+    now_ms = int(1000 * now_s)
+    found = exporters.doubts(of, ends, now_s=now_s, now_ms=now_ms, late_ms=LATE_MS)
+    return {name: column.tolist() for name, column in found.items()}
+
+
+def talk(exporters: Exporters, numbers: list[int], until_s: float) -> None:
+    """Have exporters tell something every 10 s."""
+    for number in numbers:
+        source = exporters.source(number)
+        now_s = max(source.heard_s, source.began_s)
+        while now_s < until_s:
+            doubts(exporters, [number], now_s)
+            now_s += 10
+
+
 def test_what_comes_in_young_sessions_is_doubtful() -> None:
     exporters = Exporters()
     old, young, again, plain = (exporters.number(NODE, domain) for domain in (1, 2, 3, 4))
     for number in (old, young, again):
         exporters.begin(number, 0.0).keeps = True
+    talk(exporters, [old, young, again], BASELINE_FOR_S)
     exporters.begin(plain, BASELINE_FOR_S)  # it would lose what waits for a store that is away
-    for without in (old, plain):
-        assert exporters.doubts(np.array([without] * 2, dtype=np.uint32), BASELINE_FOR_S) is None
+    assert doubts(exporters, [plain] * 2, BASELINE_FOR_S) == {}
+    assert doubts(exporters, [old] * 2, BASELINE_FOR_S) == {DOUBT: [Doubt.KEPT] * 2}
     exporters.begin(young, 1.0)
     exporters.begin(again, 0.0).may_repeat = True
-    numbers = np.array([young, old, old, again, young, young], dtype=np.uint32)
-    found = exporters.doubts(numbers, BASELINE_FOR_S)
-    assert found is not None
-    young_bit, repeated = Doubt.YOUNG, Doubt.REPEATED
-    assert found.tolist() == [young_bit, 0, 0, repeated, young_bit, young_bit]
+    bits = {young: Doubt.KEPT | Doubt.YOUNG, old: Doubt.KEPT, plain: 0}
+    bits[again] = Doubt.KEPT | Doubt.REPEATED
+    numbers = [young, old, old, again, plain, young, young]
+    found = doubts(exporters, numbers, BASELINE_FOR_S)
+    assert found == {DOUBT: [bits[number] for number in numbers]}
+
+
+def test_who_was_silent_is_behind_for_a_while() -> None:
+    exporters = Exporters()
+    silent, busy = (exporters.number(NODE, domain) for domain in (1, 2))
+    for number in (silent, busy):
+        exporters.begin(number, 0.0).keeps = True
+    talk(exporters, [silent], 401.0)
+    talk(exporters, [busy], 1500.0)
+    found = doubts(exporters, [busy, silent], 1500.0)
+    told = pytest.approx(400, abs=1)
+    assert found == {DOUBT: [Doubt.KEPT, Doubt.KEPT | Doubt.BEHIND], TOLD: [0, told]}
+    talk(exporters, [silent], 1501.0 + BASELINE_FOR_S)
+    assert doubts(exporters, [silent], 1505.0 + BASELINE_FOR_S) == {DOUBT: [Doubt.KEPT]}
+
+
+def test_what_is_late_is_behind() -> None:
+    exporters = Exporters()
+    number = exporters.number(NODE, 1)
+    exporters.begin(number, 0.0).keeps = True
+    talk(exporters, [number], 600.0)
+    assert doubts(exporters, [number], 600.0, ago_s=19.0) == {DOUBT: [Doubt.KEPT]}
+    assert doubts(exporters, [number], 600.0, ago_s=21.0) == {DOUBT: [Doubt.KEPT | Doubt.BEHIND]}
 
 
 class SameHash:

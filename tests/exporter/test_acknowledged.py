@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +18,10 @@ from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.ipfix.exporter_report import ExporterReport
+from flowvis.ipfix.occupancy import Occupant
 from flowvis.native import StringTable
 from flowvis.native.contract.ipfix import HEADER
+from flowvis.runtime.backoff import Backoff
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.tls import TlsFiles
@@ -204,19 +207,23 @@ async def test_a_collector_that_acknowledges_is_told_what_is_counted(
 ) -> None:
     monkeypatch.setattr(export, "REPORT_S", 0.05)
     counted = [ExporterReport(1, 2, 0, 0, 0)]
+    web = Occupant("shop", "Deployment", "web", opened=True, entries=1, unanswered=0)
+    occupants: list[tuple[Occupant, ...]] = [(web,)]
     async with Collector(files[0]) as collector:
-        node = node_of(collector, files, report=lambda: counted[0])
+        node = node_of(collector, files, report=lambda: counted[0], occupancy=lambda: occupants[0])
         await node.exporter.start()
         await until(lambda: collector.sessions and collector.sessions[0].decoder.report)
         node.end(3)
         assert collector.sessions[0].decoder.report == counted[0]
-        counted[0] = ExporterReport(3, 4, 5, 6, 7)
+        assert collector.sessions[0].decoder.occupancy == occupants[0]
+        counted[0], occupants[0] = ExporterReport(3, 4, 5, 6, 7), (web, web)
 
         def told() -> bool:
             node.exporter.look()
             return collector.sessions[0].decoder.report == counted[0]
 
         await until(told)
+        assert collector.sessions[0].decoder.occupancy == occupants[0]
         await until(lambda: len(collector.records) == 1)
         await all_is_acknowledged(node, collector)
         assert collector.sessions[0].decoder.stats.malformed == {}
@@ -227,6 +234,7 @@ async def test_a_collector_that_acknowledges_is_told_what_is_counted(
         await until(lambda: len(collector.records) == 2)
         assert collector.sessions[1].decoder.stats.templates == 2
         assert collector.sessions[1].decoder.report is None
+        assert collector.sessions[1].decoder.occupancy is None
         await node.exporter.stop()
 
 
@@ -256,6 +264,36 @@ async def test_what_was_not_acknowledged_comes_again_and_is_said_to(
     await node.exporter.stop()
     await collector.go_away()
     node.balanced()
+
+
+async def test_who_goes_away_again_and_again_is_not_kept_waiting(
+    files: tuple[TlsFiles, TlsFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where records became durable in its sessions; after those in vain waits grow."""
+    async with Collector(files[0]) as collector:
+        node = node_of(collector, files)
+        waits: list[float] = []
+
+        class Noted(Backoff):
+            def wait_s(self) -> float:
+                waits.append(super().wait_s())
+                return waits[-1]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node.exporter.client, "_backoff", Noted(first_s=0.01))
+            await node.exporter.start()
+            sessions = collector.sessions
+            for number in range(1, 8):
+                node.end(number)
+                await until(lambda: len(collector.sessions[-1:]) and collector.sessions[-1].records)
+                if number <= 4:
+                    await all_is_acknowledged(node, collector)
+                await collector.go_away()
+                await collector.come()
+                await until(partial(lambda more: len(sessions) > more, number))
+            assert max(waits[:4]) <= 0.02  # one attempt may have been too early
+            assert max(waits[4:]) > 0.02
+            await node.exporter.stop()
 
 
 @pytest.mark.parametrize("seed", [1, 4739])

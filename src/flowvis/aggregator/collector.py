@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
-from flowvis.aggregator.exporters import DOUBT, Exporters, Source
+from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter, latest, summed
 from flowvis.aggregator.vitals import ClockOffset, RecordRate
@@ -31,6 +31,7 @@ from flowvis.ipfix.events import (
 )
 from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.ipfix.limits import CollectorLimits
+from flowvis.ipfix.occupancy import Occupant
 from flowvis.ipfix.order import LATE_S
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.ledger import Stage
@@ -240,9 +241,14 @@ class Collector:
                 number_originals(batch, self.exporters)
             except Exception as error:  # noqa: BLE001  then they are of who relayed them
                 self._correlator.quarantine.note("numbering exporters", error, batch)
-            doubts = self.exporters.doubts(batch[DOMAIN], time.monotonic()) if self.asks() else None
-            if doubts is not None:
-                batch[DOUBT] = doubts
+            if self.asks():
+                batch.columns |= self.exporters.doubts(
+                    batch[DOMAIN],
+                    batch["flowEndMilliseconds"],
+                    now_s=time.monotonic(),
+                    now_ms=now_ms(),
+                    late_ms=self._correlator.table.late_ms,
+                )
             cycle = self._correlator.add(batch)
             self.buffer.clear()
             self._end_repeats()
@@ -480,7 +486,13 @@ class ExporterStream:
             self.waiting if is_open else 0,
             self._session.report or (before.report if before else None),
             latest(self.missed_s, before.missed_s if before else None),
+            self._occupancy(before),
         )
+
+    def _occupancy(self, before: Reporter | None) -> tuple[Occupant, ...] | None:
+        if self._session.occupancy is None:
+            return before.occupancy if before else None
+        return self._session.occupancy
 
     def as_dict(self) -> dict[str, Any]:
         """The session as the API shows it."""

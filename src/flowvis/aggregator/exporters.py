@@ -17,16 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.batch import Column
 from flowvis.counts import count, gauge
 from flowvis.transport.session import Peer
 
 MAX_EXPORTERS = 1 << 16  # some 300 bytes each; a node is one, whatever it restarts
 
 BASELINE_FOR_S = 300.0
-"""How long after the begin of a session another aggregator may have written of what comes."""
+"""How long after the begin of a session another aggregator may have written of what comes; and how
+long after a silence an exporter may still tell of what passed before or during it."""
 
 DOUBT = "doubt"
-"""The column of a batch with bits of `Doubt`; there is none where nothing is doubtful."""
+"""The column of a batch with bits of `Doubt`; there is none where no exporter keeps records."""
+
+TOLD = "told"
+"""The column beside it where any is behind: until when, in seconds, its exporter had told all that
+it knew; 0 where that is not known."""
 
 
 class Doubt:
@@ -36,6 +42,11 @@ class Doubt:
     """Its session is young: another aggregator may have had the one before."""
     REPEATED = 2
     """It may have been received before."""
+    BEHIND = 4
+    """It comes late, or its exporter was silent: what the other node told of the same packets may
+    be written and forgotten."""
+    KEPT = 8
+    """Its exporter keeps it until it is durable, so it may wait here."""
 
 
 _LAST = (1 << 32) - 1
@@ -55,6 +66,27 @@ class Source:
     """Whether it keeps records until it hears that they are durable."""
     may_repeat: bool = False
     """Whether the records that are handed on now may have been received before."""
+    heard_s: float = float("-inf")
+    """When the last records came, by the monotonic clock."""
+    late_s: float = float("-inf")
+    """When it last came back from a silence."""
+    told_s: int = 0
+    """When that silence began, by the wall clock; 0: before it was known here."""
+
+    def hear(self, now_s: float, now_ms: int, late_ms: int) -> None:
+        """Note that records have come."""
+        silent_s = now_s - self.heard_s
+        if 1000 * silent_s > late_ms:
+            self.late_s = now_s
+            self.told_s = 0 if silent_s == float("inf") else int(now_ms / 1000 - silent_s)
+        self.heard_s = now_s
+
+    def doubt(self, now_s: float) -> int:
+        """Return what is doubtful about what comes now, of one that keeps it."""
+        young = now_s - self.began_s < BASELINE_FOR_S
+        behind = now_s - self.late_s < BASELINE_FOR_S
+        doubts = Doubt.KEPT | Doubt.YOUNG * young | Doubt.BEHIND * behind
+        return doubts | Doubt.REPEATED * self.may_repeat
 
 
 UNKNOWN = Source()
@@ -99,22 +131,38 @@ class Exporters:
         """Whether an exporter sends again what it does not hear to be durable."""
         return self.source(number).keeps
 
-    def doubts(self, numbers: NDArray[np.uint32], now_s: float) -> NDArray[np.uint8] | None:
-        """Return bits of `Doubt` for records of exporters with these numbers; None without any."""
-        runs = np.flatnonzero(np.diff(numbers, prepend=~numbers[:1]))
-        heads = numbers[runs]
-        found = {number: self._doubt(number, now_s) for number in set(heads.tolist())}
-        if not any(found.values()):
-            return None
-        bits = np.array([found[number] for number in heads.tolist()], dtype=np.uint8)
-        return np.repeat(bits, np.diff(runs, append=len(numbers)))
+    def doubts(
+        self,
+        numbers: NDArray[np.uint32],
+        ends_ms: NDArray[np.uint64],
+        *,
+        now_s: float,
+        now_ms: int,
+        late_ms: int,
+    ) -> dict[str, Column]:
+        """Return DOUBT and TOLD of records that came now, by the numbers of their exporters.
 
-    def _doubt(self, number: int, now_s: float) -> int:
-        source = self.source(number)
-        if not source.keeps:  # what waits here for a store that is away would be lost there
-            return 0
-        young = now_s - source.began_s < BASELINE_FOR_S
-        return Doubt.YOUNG * young | Doubt.REPEATED * source.may_repeat
+        `ends_ms`: when their counters were read; `now_ms` is the same time as `now_s`, by the wall
+        clock. Who tells nothing for `late_ms`, or what was read before that, is behind.
+        """
+        runs = np.flatnonzero(np.diff(numbers, prepend=~numbers[:1]))
+        heads = numbers[runs].tolist()
+        # What waits here for a store that is away would be lost by exporters that keep nothing.
+        sources = {n: source for n in set(heads) if (source := self.source(n)).keeps}
+        if not sources:
+            return {}
+        for source in sources.values():
+            source.hear(now_s, now_ms, late_ms)
+        found = {number: source.doubt(now_s) for number, source in sources.items()}
+        lengths = np.diff(runs, append=len(numbers))
+        bits = np.repeat(np.array([found.get(n, 0) for n in heads], dtype=np.uint8), lengths)
+        late = ends_ms < np.uint64(max(now_ms - late_ms, 0))
+        bits[late & (bits != 0)] |= Doubt.BEHIND
+        told = {n: sources[n].told_s for n, doubt in found.items() if doubt & Doubt.BEHIND}
+        if not any(told.values()):
+            return {DOUBT: bits}
+        of_heads = np.array([told.get(n, 0) for n in heads], dtype=np.uint32)
+        return {DOUBT: bits, TOLD: np.repeat(of_heads, lengths)}
 
     def original(self, relay: int, address: bytes, domain: int) -> int:
         """Return the number of an exporter behind another one, whose number is `relay`."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.monitor import StoredPartitions, stored_partitions
+from flowvis.clickhouse.monitor import StoredPartitions
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
@@ -92,7 +92,7 @@ class EmbeddedStore:
         layout = TableLayout(self._settings.database)
         Migration(self._execute, layout, features, kept).run()
         self.rollups = RollupTables(self._execute_beside, layout, alone=True)
-        self.partitions = stored_partitions(self._execute_beside, layout.database, features)
+        self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()
         return features.left_out(kept.records_s)
 

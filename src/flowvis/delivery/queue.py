@@ -206,8 +206,8 @@ class Queue:
             else:
                 self.stage.sent += len(batch)
 
-    def acknowledge(self, total: int) -> None:
-        """Note that the first `total` records of this session are durable; fewer change nothing.
+    def acknowledge(self, total: int) -> bool:
+        """Note that the first `total` records of this session are durable; whether that was news.
 
         Records count from the moment that they are taken, as an answer may come before `send`
         returns. ValueError for more than that.
@@ -217,7 +217,7 @@ class Queue:
             raise ValueError(f"{total} records acknowledged, of fewer that were sent")
         self._confirm_forgotten(total)
         if number <= 0:
-            return
+            return False
         self._gone = total
         early = max(number - self._sent.records, 0)
         _first(self._sent, number - early)
@@ -225,6 +225,7 @@ class Queue:
         self._early += early
         self.stage.sent += number
         self.stats.acknowledged += number
+        return True
 
     def _confirm_forgotten(self, total: int) -> None:
         """Settle what was forgotten, and is durable after all."""

@@ -264,6 +264,14 @@ class Client:
         self._backoff.reset()
         self._redirected.set()
 
+    def took(self) -> None:
+        """The collector has said that something is durable: waits begin with the shortest again.
+
+        So one that goes away every few seconds, and is there again, is not kept waiting longer and
+        longer.
+        """
+        self._backoff.reset()
+
     def hurry(self) -> None:
         """There is little time from now on: wait less whether a session stands."""
         self._hurried = True

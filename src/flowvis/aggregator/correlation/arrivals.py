@@ -14,7 +14,8 @@ from flowvis.aggregator.correlation.layout import COLUMNS, COUNTED
 from flowvis.aggregator.correlation.relayed import COUNTERS, by_node
 from flowvis.aggregator.correlation.reversal import reverse, reverse_rows
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.batch import Batch
+from flowvis.aggregator.exporters import Doubt
+from flowvis.batch import Batch, Column
 from flowvis.fields import EndReason
 from flowvis.ipfix.buffer import DOMAIN
 from flowvis.native import correlation_keys, sides
@@ -64,14 +65,30 @@ class Arrivals:
             past |= self._columns[total] > self._columns[delta]
         return np.asarray(past)
 
+    def outlived(self, doubts: NDArray[np.uint8], until_ms: int) -> NDArray[np.int64]:
+        """Which records the other node may have told of so long ago that it is forgotten.
+
+        Halves of connections that began before `until_ms`: the first record of each, and any of
+        who is behind. Others tell of packets before that is so.
+        """
+        columns = self._columns
+        behind = (doubts & Doubt.BEHIND) != 0
+        total, delta = (columns[name] for name in _GROWN[0])
+        which = (self.starts < np.uint64(max(until_ms, 0))) & (behind | (total <= delta))
+        found = np.flatnonzero(which & ((doubts & Doubt.KEPT) != 0))
+        found = found[(self._bits[found] & Sides.CORRELATE) != 0]
+        first = ~behind[found]
+        for name, other in _GROWN[1:]:
+            first &= columns[name][found] <= columns[other][found]
+        return np.asarray(found[first | behind[found]])
+
     def begin_before(
-        self, rows: NDArray[np.void], slots: NDArray[np.int64], which: NDArray[np.bool_]
+        self, rows: NDArray[np.void], slots: NDArray[np.int64], which: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """Of some records, those that began before the flow in their slot did."""
-        starts = self._columns["flowStartMilliseconds"][which]
-        return np.asarray(starts < rows["flowStartMilliseconds"][slots[which]])
+        return np.asarray(self.starts[which] < rows["flowStartMilliseconds"][slots])
 
-    def of_records(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def of_records(self, values: Column) -> Column:
         """What is known of records as they came, also of what the other nodes counted of them."""
         return values[np.cumsum(~self._again) - 1] if self._again.any() else values
 

@@ -17,7 +17,7 @@ from flowvis.aggregator.correlation.generations import OLDEST, Generations, gene
 from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
 from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.aggregator.exporters import DOUBT, Doubt
+from flowvis.aggregator.exporters import DOUBT, TOLD, Doubt
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge, Source, provides
@@ -31,6 +31,7 @@ from flowvis.strings import MAX_TABLE_BYTES, Strings
 MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else
 COMPACT_BYTES = 32 << 20  # a smaller string table is not worth the pause of moving to another
 LEFT_MS = 1000  # until nobody decodes into a table that was left behind
+SKEW_MS = 10_000  # nodes' clocks are apart by less
 COMPACT_PAUSE_MS = 10_000  # between two that make room for texts that were refused
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
@@ -156,6 +157,14 @@ class FlowTable:
         return self.stats.expired + self.stats.evicted + self.stats.orphaned > 0
 
     @property
+    def late_ms(self) -> int:
+        """How long an exporter may be silent before it may tell of what is forgotten here.
+
+        Others report what they see within the active timeout, two thirds of this by default.
+        """
+        return self._inactive_timeout_ms // 4
+
+    @property
     def row_bytes(self) -> int:
         """About what the flows take in memory, their text aside."""
         return self._live.memory_bytes
@@ -177,10 +186,13 @@ class FlowTable:
         """
         batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
         arrivals = Arrivals(batch, self._live, cycle)
+        at_ms = self._steady.at(now_ms)
+        self._live.begin(at_ms)
+        self.parked.forget_answers(at_ms, self._inactive_timeout_ms)
         if DOUBT not in batch and not self.parked.keys:
             self._merge(batch, arrivals, now_ms)
             return
-        waits = self._to_park(arrivals, batch.columns.get(DOUBT))
+        waits = self._to_park(arrivals, batch)
         if not waits.any():
             self._merge(batch, arrivals, now_ms)
             return
@@ -207,7 +219,8 @@ class FlowTable:
     def _unpark(self, batch: Batch, cycle: int, now_ms: int) -> None:
         self.stats.received -= len(batch)
         self.stats.parked -= len(batch)
-        batch.columns.pop(DOUBT, None)
+        for name in (DOUBT, TOLD):
+            batch.columns.pop(name, None)
         try:
             self.add(batch, now_ms, cycle)
         except Exception as error:  # noqa: BLE001  what failed as a whole is left out
@@ -215,20 +228,39 @@ class FlowTable:
             self.stats.received += len(batch)
             self.stats.failed += len(batch)
 
-    def _to_park(self, arrivals: Arrivals, doubts: NDArray[np.uint8] | None) -> NDArray[np.bool_]:
+    def _to_park(self, arrivals: Arrivals, batch: Batch) -> NDArray[np.bool_]:
         """Which records of a batch wait for what the store knows, or for one that does."""
-        keys = arrivals.keys
-        if doubts is not None:
-            doubts = arrivals.of_records(doubts)
-            repeated = (doubts & Doubt.REPEATED) != 0
-            wanted = (doubts != 0) & arrivals.go_on() | repeated
-            slots = self._live.find_all(keys)
-            older = repeated & (slots >= 0)
-            older[older] = arrivals.begin_before(self._live.rows, slots, older)
-            older[older] = ~self.parked.answered(keys[older])
-            wanted &= (slots < 0) | older
-            self.parked.want(keys[wanted], arrivals.ends_s[wanted])
-        return arrivals.of_batch(self.parked.waits(keys))
+        if DOUBT in batch:
+            doubts = arrivals.of_records(batch[DOUBT])
+            until_ms = self._steady.wall(self._live.forgotten_ms) + SKEW_MS
+            which = arrivals.outlived(doubts, until_ms)
+            unsettled = (doubts & (Doubt.YOUNG | Doubt.REPEATED)) != 0
+            if unsettled.any():
+                repeated = (doubts & Doubt.REPEATED) != 0
+                unsettled &= arrivals.go_on() | repeated
+                unsettled[which] = True
+                which = np.flatnonzero(unsettled)
+            if len(which):
+                self._ask(arrivals, which, doubts, batch)
+        if not self.parked.keys:
+            return np.zeros(len(batch), dtype=bool)
+        return arrivals.of_batch(self.parked.waits(arrivals.keys))
+
+    def _ask(
+        self, arrivals: Arrivals, which: NDArray[np.int64], doubts: Column, batch: Batch
+    ) -> None:
+        """Let those of some records be asked for that have no row, or are of one before it."""
+        keys = arrivals.keys[which]
+        slots = self._live.find_all(keys)
+        older = (slots >= 0) & ((doubts[which] & (Doubt.REPEATED | Doubt.BEHIND)) != 0)
+        older[older] = arrivals.begin_before(self._live.rows, slots[older], which[older])
+        older[older] = ~self.parked.answered(keys[older])
+        wanted = (slots < 0) | older
+        since_s = arrivals.ends_s
+        if TOLD in batch:
+            told_s = arrivals.of_records(batch[TOLD])
+            since_s = np.where(told_s != 0, np.minimum(since_s, told_s), since_s)
+        self.parked.want(keys[wanted], since_s[which[wanted]])
 
     def _restore(self, inquiry: Inquiry, stored: Flows, at_ms: int) -> None:
         """Make rows of the last connections of each tuple that were written of."""
@@ -310,7 +342,7 @@ class FlowTable:
         """Forget those of idle flows of which all is written."""
         state = self._live.state[idle] & (FlowState.LIVE | FlowState.UNWRITTEN)
         gone = idle[state == FlowState.LIVE]
-        self._live.forget(gone)
+        self._live.outlive(gone)
         self.stats.expired += len(gone)
 
     def retime(

@@ -46,8 +46,9 @@ class Parked:
         self._batches: deque[tuple[Batch, int]] = deque()
         self._index = FlowIndex(KEY_SIZE, max_keys)
         self._answered = FlowIndex(KEY_SIZE, max_keys)
+        self._answered_ms = 0  # when the first of them was
         self._new: list[NDArray[np.uint8]] = []  # keys that are not asked for yet
-        self._oldest_s = 1 << 32  # the earliest end of what came since the last inquiry
+        self._oldest_s = 1 << 32  # the earliest of `told_s` since the last inquiry
 
     @property
     def keys(self) -> int:
@@ -77,12 +78,18 @@ class Parked:
         """Which of the keys the store has answered for, as far as that is remembered."""
         return np.asarray(self._answered.find(keys) >= 0)
 
-    def want(self, keys: NDArray[np.uint8], ends_s: NDArray[np.uint32]) -> None:
-        """Let keys be asked for, from about the ends of their records back."""
+    def forget_answers(self, at_ms: int, after_ms: int) -> None:
+        """Forget answers before the rows that were made of them may be gone."""
+        if at_ms - self._answered_ms >= after_ms:
+            self._answered.clear()
+            self._answered_ms = at_ms
+
+    def want(self, keys: NDArray[np.uint8], told_s: NDArray[np.uint32]) -> None:
+        """Let keys be asked for, from about where all of them was told back."""
         _, new = self._index.upsert(keys)
         if new.any():
             self._new.append(keys[new])
-            self._oldest_s = min(self._oldest_s, int(ends_s[new].min()))
+            self._oldest_s = min(self._oldest_s, int(told_s[new].min()))
 
     def put(self, batch: Batch, cycle: int) -> None:
         """Let records wait."""

@@ -45,6 +45,9 @@ class LiveRows:
         self._reporters = np.zeros(capacity, dtype=np.uint32)  # the exporter of the first record
         self.cycle = np.zeros(capacity, dtype=np.int64)
         """Of the oldest record of a flow that is not written; says nothing where there is none."""
+        self.forgotten_ms = 0
+        """Until when something may have come, by steady time, of which there is no row any more."""
+        self._begun = False
         self.used = 0
         self._touched = 0  # slots that were ever used; the others are the system's zeros
         self.evicted = 0
@@ -173,6 +176,17 @@ class LiveRows:
             slots[rows] = self._upsert(keys[rows], exporters[rows])
         return slots
 
+    def begin(self, now_ms: int) -> None:
+        """Note at the first records that of what came before there are no rows."""
+        if not self._begun:
+            self._begun, self.forgotten_ms = True, now_ms
+
+    def outlive(self, slots: NDArray[np.int64]) -> None:
+        """Forget flows that are written, and until when there were records of them."""
+        if len(slots):
+            self.forgotten_ms = max(self.forgotten_ms, int(self.seen[slots].max()))
+            self.forget(slots)
+
     def relieve(self, now_ms: int) -> None:
         """Have flows written early that would be in the way of those of the next moment."""
         if self._free() >= self._capacity // HEADROOM:
@@ -271,7 +285,7 @@ class LiveRows:
         if len(gone) < wanted:
             unwritten = np.flatnonzero(state & FlowState.UNWRITTEN)
             self.due[self._longest_idle(unwritten, wanted - len(gone))] = now_ms
-        self.forget(gone)
+        self.outlive(gone)
 
     def _longest_idle(self, slots: NDArray[np.int64], n: int) -> NDArray[np.int64]:
         """Choose `n` flows, of who fills the table as far as there are any."""

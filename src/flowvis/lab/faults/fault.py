@@ -1,13 +1,14 @@
 """What a fault is: what happens, when, and what it may change of the verdict."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from flowvis.errors import SystemRefused
+from flowvis.lab.measured import Row
 from flowvis.lab.processes import DaemonProcess
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Fault:
     """The store is a ClickHouse server, and not the embedded engine."""
     prepare: Callable[["Lab"], None] | None = None
     """What must be in place before the daemons start."""
+    judge: "Callable[[Lab, Sequence[Row]], list[str]] | None" = None
+    """What is wrong with all that is stored, beside what every run is judged by."""
     aggregator: Settings = field(default_factory=dict)
     """Settings of the aggregator in the runs with it."""
     exporter: Settings = field(default_factory=dict)

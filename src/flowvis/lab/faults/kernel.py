@@ -12,6 +12,7 @@ import contextlib
 import signal
 import socket
 import struct
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,20 +23,31 @@ from pyroute2.netlink.nfnetlink.nfctsocket import IPS_ASSURED, NFCTAttrTuple
 
 from flowvis.errors import SystemRefused
 from flowvis.lab import rules
+from flowvis.lab.expectation import SIDES
 from flowvis.lab.faults.fault import Fault, again_and_again, until
+from flowvis.lab.measured import Row
 from flowvis.lab.namespaces import inside, nft, set_sysctls
-from flowvis.lab.plan import NODES
+from flowvis.lab.plan import FRONTEND, NODES, WEB_B
 from flowvis.lab.processes import DaemonProcess
 
 if TYPE_CHECKING:
     from flowvis.lab.session import Lab
 
-STORM = range(1, 40_001)
-"""A connection each, over loopback: more than twice the events that a socket has room for."""
-PING = struct.Struct("!BBHHH")  # RFC 792: type, code, checksum, identifier, sequence number
-ECHO = 8
-LOST_EVENTS = "flowvis_exporter_conntrack_lost_events_total"
-NOTICED_S = 20.0
+STORM = range(32_768, 60_768)
+"""Ports of a client, a connection each: their events are three times what a socket has room for."""
+CALLER, CALLED = FRONTEND, WEB_B
+"""Of two nodes; there is no scenario of datagrams between these."""
+DISCARD = 9  # RFC 863; nobody listens
+HEADER = struct.Struct("!HHHH")  # RFC 768: ports, length, checksum
+COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+UNSEEN = "flowvis_exporter_table_unseen_total"
+OVER_S = 20.0
+"""Until the kernel has forgotten them, and then until exporters have named what they missed."""
+SOON = {"correlationTimeout": "5s"}
+"""Halves whose other half nobody saw are stored before the run is over."""
+OVER = 0.1
+"""By which part of them exporters may name more than there were: the kernel counts events, of all
+that it tracks, and not connections."""
 
 DURING = (0.2, 0.7)
 FULL_S = 0.6  # a client tries again after a second
@@ -47,33 +59,62 @@ REST_S = 2
 
 async def overflow(lab: "Lab") -> None:
     """Let more begin and end than the kernel keeps events of, while no exporter reads them."""
+    for node in NODES:
+        set_sysctls(node.name, {"net.netfilter.nf_conntrack_udp_timeout": 1})
     for exporter in lab.exporters:
         exporter.send(signal.SIGSTOP)
     try:
-        for node in NODES:
-            await asyncio.to_thread(_storm, node.name)
+        await asyncio.to_thread(_storm)
+        for node, exporter in zip(NODES, lab.exporters, strict=True):
+            forgotten = partial(_forgotten, node.name)
+            await until(forgotten, OVER_S, exporter, "has a kernel that forgets nothing")
     finally:
         for exporter in lab.exporters:
             exporter.send(signal.SIGCONT)
-    for exporter in lab.exporters:
-        noticed = partial(_noticed, exporter)
-        await until(noticed, NOTICED_S, exporter, "has not noticed that events were lost")
+    for node, exporter in zip(NODES, lab.exporters, strict=True):
+        named = partial(_named, exporter)
+        await until(named, OVER_S, exporter, "has not named the connections that it missed")
+        lab.unseen[node.name] = int(await exporter.metric(UNSEEN))
 
 
-async def _noticed(exporter: DaemonProcess) -> bool:
-    return await exporter.metric(LOST_EVENTS) > 0
-
-
-def _storm(node: str) -> None:
-    """Have a node ping itself under each of STORM's identifiers: no witness counts that."""
-    set_sysctls(node, {"net.netfilter.nf_conntrack_icmp_timeout": 1})
-    with inside(node):
-        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+def _storm() -> None:
+    """Send a datagram from each of the ports; no witness counts them."""
+    with inside(CALLER.host):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
     with sender:
-        for identifier in STORM:
-            # Checksums are complements: that of all 16-bit words adds up to all ones.
-            checksum = 0xFFFF - ((ECHO << 8) + identifier) % 0xFFFF
-            sender.sendto(PING.pack(ECHO, 0, checksum, identifier, 0), ("127.0.0.1", 0))
+        for port in STORM:
+            datagram = HEADER.pack(port, DISCARD, HEADER.size, 0)  # over IPv4 no checksum will do
+            sender.sendto(datagram, (CALLED.addresses[0], 0))
+
+
+async def _forgotten(node: str) -> bool:
+    return await asyncio.to_thread(_tracked, node) < len(STORM) // 10
+
+
+def _tracked(node: str) -> int:
+    with inside(node):
+        return int(COUNT.read_text())
+
+
+async def _named(exporter: DaemonProcess) -> bool:
+    return await exporter.metric(UNSEEN) > 0
+
+
+def all_are_known(lab: "Lab", rows: Sequence[Row]) -> list[str]:
+    """Compare the connections that are stored and those that are named with those there were."""
+    stored: dict[str, set[int]] = {node.name: set() for node in NODES}
+    for row in rows:
+        if row["sourceIP"] == CALLER.addresses[0] and row["destinationTransportPort"] == DISCARD:
+            for node, side in zip(NODES, SIDES, strict=True):
+                if row[f"flowEndSeconds{side}"]:
+                    stored[node.name].add(int(row["sourceTransportPort"]))
+    problems = []
+    for name, ports in stored.items():
+        unseen = lab.unseen[name]
+        if not 0 <= len(ports) + unseen - len(STORM) <= OVER * len(STORM):
+            text = "of {:,} connections {:,} are stored, and {:,} named as unseen at the most"
+            problems.append(f"{name}: " + text.format(len(STORM), len(ports), unseen))
+    return problems
 
 
 async def fill(lab: "Lab") -> None:
@@ -120,7 +161,7 @@ def _evict(node: str) -> int:
 # fmt: off
 FAULTS = {
     "events-overflow": Fault("the kernel has no room for the events of connections", overflow, 0.3,
-                             by_sums=True),
+                             by_sums=True, judge=all_are_known, aggregator=SOON),
     "conntrack-full": Fault("nodes' tables of connections have no room, again and again", fill,
                             DURING[0], by_sums=True),
 }

@@ -97,7 +97,8 @@ def united(
             *slot,
             *_states(measures, table),
         ]
-        by = "GROUP BY k, slot" if slots else "GROUP BY k"
+        # A series is of one measure that adds up: where there is none of it, nothing is missing.
+        by = "GROUP BY k, slot HAVING m0 > 0" if slots else "GROUP BY k"
         selects.append(select(table, columns, records, by))
     return "\nUNION ALL\n".join(selects)
 

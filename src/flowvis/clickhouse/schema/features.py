@@ -35,12 +35,12 @@ class Features:
     """LowCardinality must be allowed by a setting."""
     disks: bool = False
     """The server tells how full its disks are."""
-    projections: bool = False
-    """A table whose rows of one key become one may have projections, compressed as well."""
     all_replicas: bool = False
     """One statement can ask all servers of a cluster."""
     drops_parts: bool = False
     """A part of a partition can be dropped."""
+    projections: bool = False
+    """A table whose rows of one key become one may have projections, compressed as well."""
 
     @property
     def rollups(self) -> bool:
@@ -82,10 +82,10 @@ def probe(execute: Execute) -> Features:
         and "non_replicated_deduplication_window" in tables,
         asynchronous="async_insert" in settings,
         experimental_low_cardinality="allow_experimental_low_cardinality_type" in settings,
-        projections=tables >= _OF_PROJECTIONS,
         disks=bool(_known(execute, "system.tables", ("disks",), "database = 'system' AND")),
         all_replicas=bool(_known(execute, "system.table_functions", ("clusterAllReplicas",))),
         drops_parts=_number(version) >= _DROPPED_PARTS_SINCE,
+        projections=tables >= _OF_PROJECTIONS,
     )
 
 

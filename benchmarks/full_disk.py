@@ -3,9 +3,11 @@
 A writer with an embedded store on a file system of its own (tmpfs; needs root) is given `--rate`
 records a second (20,000) for so long (`--duration`, an hour), which the disk (`--disk`, 1Gi) does
 not hold. At the end each second, minute and hour that is retained, by what the store says itself
-(`Store.begins`), is compared with what was put in: `missing` and `doubled` are records that differ,
-or sums of octets. `unnamed` are records that are neither there nor counted by the monitor or the
-books. `kept_seconds` is the shortest span of records that was there once the disk had filled.
+(`Store.begins`), is compared with what was put in: `missing` are records that are not there beyond
+those that books or monitor name (what the writer's queue dropped, what no roll-up got), `doubled`
+those that are there more than once, or sums of octets that differ. `unnamed` are records that are
+neither there nor counted by either. `kept_seconds` is the shortest span of records that was there
+once the disk had filled. A disk that does not hold some minutes loses most by the queue.
 """
 
 import asyncio
@@ -177,7 +179,10 @@ class _Filling:
                 (count, octets), (has, size) = expected.get(step, (0, 0)), found.get(step, (0, 0))
                 less += max(count - has, int(octets > size))
                 more += max(has - count, int(size > octets))
-            answer["missing"][table], answer["doubled"][table] = less, more
+            named = sum(self.stage.dropped.values())
+            if table != TABLE:
+                named += self.writer.stats.store.unrolled_records
+            answer["missing"][table], answer["doubled"][table] = max(less - named, 0), more
         there = int(self.store.query(f"SELECT count() FROM {TABLE}").rows[0][0])
         gone = self.writer.stats.store.dropped_records + sum(self.stage.dropped.values())
         return answer | {"retained": there, "unnamed": self.put - there - gone}

@@ -535,7 +535,7 @@ def in_the_engine(path: Path, layout: TableLayout, statements: Sequence[str]) ->
     return answers
 
 
-def test_the_modern_engine_shows_what_is_written(tmp_path: Path) -> None:
+def test_the_modern_engine_shows_what_is_written_and_where(tmp_path: Path) -> None:
     """With the schema's own statements, all but replication, which the embedded engine has not."""
     layout = TableLayout("db", NAME)
     tables = [schema.create_table(layout, MODERN, 0), books.create_books(layout, MODERN, 0)]
@@ -551,12 +551,30 @@ def test_the_modern_engine_shows_what_is_written(tmp_path: Path) -> None:
     )
     asked = [ask.format(f"db.{name}") for name in ("flows", "flows_pod_view")]
     again = [insert.format("batch"), insert.format("batch"), insert.format("another")]
-    statements = [*made, *again, *asked, "SELECT * FROM db.flows"]
-    *_, flows, pods, everything = in_the_engine(tmp_path, layout, statements)
+    view = View.of(layout, replace(MODERN, all_replicas=True))
+    options = ", ".join(f"{name} = {value}" for name, value in view.options.items())
+    where = [
+        f"{sql} SETTINGS {options}"
+        for sql in (partitions_sql(layout, view), disks_sql(layout, view))
+    ]
+    statements = [*made, *again, *where, *asked, "SELECT * FROM db.flows"]
+    *_, partitions, disks, flows, pods, everything = in_the_engine(tmp_path, layout, statements)
     assert flows == pods == "a\t10\nb\t12\n"
     assert [len(line.split("\t")) for line in everything.splitlines()] == [
         len(schema.FLOWS_COLUMNS)
     ] * 4
+    rows = [[line.split("\t") for line in text.splitlines()] for text in (partitions, disks)]
+    (server,) = read_servers(layout, *rows)
+    assert (server.shard, server.name) == ("7", "b")
+    (partition,) = server.partitions
+    assert (partition.table, partition.rows) == (schema.TABLE, 4)
+    assert partition.begin_s <= 1_790_000_000 < partition.end_s == partition.begin_s + 3600
+    assert server.disks[0].total > server.disks[0].free > 0
+    drop = drop_sql(layout, partition)
+    assert f".flow_records_local ON CLUSTER '{NAME}' DROP PARTITION ID" in drop
+    for sql in (drop, create_dropped(layout)):
+        tree = str(chdb.query(f"EXPLAIN AST {sql}", "TabSeparated"))
+        assert tree.split(maxsplit=1)[0] in {"CreateQuery", "AlterQuery"}
 
 
 def test_the_modern_engine_rolls_up_once_over_distributed_tables(tmp_path: Path) -> None:
@@ -635,6 +653,7 @@ def test_oldest_hours_go_on_all_servers(
     sizes = [each.bytes for each in partitions.servers() if each.shard == "0"]
     settings = MonitorSettings(limits=Limits(1.0, 0.0, int(max(sizes) * 0.7)), skip_rounds=2)
     now_s = (first + hours) * 3600
+    gone = min(whole(partitions.servers()).values(), key=lambda each: each.end_s)
     monitors = [Monitor(store, settings, clock=lambda: now_s) for store in stores]
     with caplog.at_level(logging.WARNING, "flowvis.clickhouse.monitor"):
         asyncio.run(monitors[0].look())
@@ -645,6 +664,7 @@ def test_oldest_hours_go_on_all_servers(
     assert (stats.dropped_partitions, stats.dropped_records) == (2, 2 * ROWS), "replicas count once"
     assert f"{ROWS} rows" in caplog.text
     assert "storageSize" in caplog.text
+    assert partitions.drop(gone), "as one who looked at the same moment would: nothing happens"
     monitors[1]._settings = replace(settings, limits=Limits(1.0, 0.0, 1))
     for _ in range(2):
         asyncio.run(monitors[1].look())
@@ -656,55 +676,9 @@ def test_oldest_hours_go_on_all_servers(
         with monkeypatch.context() as patched:
             patched.setattr("flowvis.clickhouse.monitor.PATIENCE_S", 2)
             asyncio.run(monitors[1].look())
-        assert hours_on(connect(1, 0), first) == [3], "the newest stays, whatever the limit"
+        block_until(lambda: hours_on(connect(1, 0), first) == [3])  # the newest stays
         assert "all else is of the newest hour" in monitors[1].problem
         assert monitors[1].stats.short_bytes > 0
     finally:
         away.start()
     until_all_have(connect, ROWS)
-
-
-def test_who_drops_what_is_gone_already(connect: Connect) -> None:
-    """Two aggregators that looked at the same moment."""
-    store = connect()
-    store.migrate()
-    store.insert(flows(10), BatchId("test", EPOCH))
-    partitions = store.partitions
-    assert partitions is not None
-    (gone,) = whole(partitions.servers()).values()
-    for _ in range(2):
-        partitions.note(gone)
-        assert partitions.drop(gone)
-    until_all_have(connect, 0)
-    assert partitions.begins() == {schema.TABLE: gone.end_s}
-
-
-def test_the_modern_engine_tells_of_all_servers(tmp_path: Path) -> None:
-    layout = TableLayout("db", NAME)
-    modern = replace(MODERN, disks=True, all_replicas=True)
-    view = View.of(layout, modern)
-    insert = (
-        "INSERT INTO db.flow_records (flowEndSeconds, timeInsertedResidual) VALUES"
-        " (1790000000, 5), (1790000000, 3605)"
-    )
-    tables = [schema.create_table(layout, modern, 0), *schema.shown(layout).values()]
-    options = ", ".join(f"{name} = {value}" for name, value in view.options.items())
-    asked = [
-        f"{sql} SETTINGS {options}"
-        for sql in (partitions_sql(layout, view), disks_sql(layout, view))
-    ]
-    *_, partitions, disks = in_the_engine(
-        tmp_path, layout, [*[sql for sql in tables if "books" not in sql], insert, *asked]
-    )
-    rows = [[line.split("\t") for line in text.splitlines()] for text in (partitions, disks)]
-    (server,) = read_servers(layout, *rows)
-    assert (server.shard, server.name) == ("7", "b")
-    assert [(each.table, each.rows, each.end_s - each.begin_s) for each in server.partitions] == [
-        (schema.TABLE, 1, 3600)
-    ] * 2
-    assert server.disks[0].total > server.disks[0].free > 0
-    drop = drop_sql(layout, server.partitions[0])
-    assert f".flow_records_local ON CLUSTER '{NAME}' DROP PARTITION ID" in drop
-    create = create_dropped(layout)
-    for sql in (drop, create):
-        assert "Query" in str(chdb.query(f"EXPLAIN AST {sql}", "TabSeparated")).split()[0]

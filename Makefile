@@ -22,7 +22,7 @@ demo: $(VENV)/.demo $(CONSOLE)  ## two nodes with Pods on this machine, their fl
 test: $(VENV)/.test lint types imports references unit  ## everything that CI runs
 
 quick: $(VENV)/.quick $(CONSOLE)  ## the tests that need no rights and no server, in two minutes
-	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not kafka and not prometheus and not browser and not slow"
+	@$(BIN)/pytest -q $(BESIDE) -m "not kernel and not clickhouse and not kafka and not opensearch and not prometheus and not browser and not slow"
 
 console: $(CONSOLE)  ## build the browser's console into the package
 
@@ -52,6 +52,7 @@ docs: $(VENV)/.test  ## write the generated files of docs/ and deploy/ anew
 	@$(BIN)/python -m tools.manifests
 	@$(BIN)/python -m tools.dashboards
 	@$(BIN)/python -m tools.alerts
+	@$(BIN)/python -m tools.kibana
 
 bench: $(VENV)/.test  ## every benchmark, one JSON object a line
 	@for name in $$($(BIN)/python -m benchmarks --list); do $(BIN)/python -m benchmarks $$name --json; done
@@ -67,9 +68,10 @@ $(VENV)/.demo: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[aggregator,embedded,people,console]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml setup.py $(LEAVES) packages/kafka/pom.xml | $(VENV)
+$(VENV)/.test: pyproject.toml setup.py $(LEAVES) packages/kafka/pom.xml packages/opensearch/pom.xml | $(VENV)
 	@packages/install test
-	@packages/kafka/install $(VENV)/kafka
+	@packages/jars kafka $(VENV)/kafka
+	@packages/jars opensearch $(VENV)/opensearch
 	@echo "Building flowvis and the test tools (a minute or two the first time)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.demo

@@ -6,16 +6,19 @@ A benchmark is a module of this package with `run() -> dict`; the dict has at le
 
 import argparse
 import importlib
+import inspect
 import json
 import pkgutil
 import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from flowvis import native
 from flowvis.runtime.durations import parse_duration
+from flowvis.runtime.memory import ByteSize
 
 
 def names() -> list[str]:
@@ -30,10 +33,14 @@ def names() -> list[str]:
     )
 
 
-def measure(name: str, options: Mapping[str, float]) -> dict[str, Any]:
+def module_of(name: str) -> ModuleType:
+    """Return the module of a benchmark."""
+    return importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
+
+
+def measure(name: str, options: Mapping[str, float | str]) -> dict[str, Any]:
     """Run a benchmark; add what all report. `rss_mb` is the peak unless it gives its own."""
-    module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
-    result: dict[str, Any] = module.run(**options)
+    result: dict[str, Any] = module_of(name).run(**options)
     rate = result["records"] / result["cpu_seconds"]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
@@ -50,18 +57,28 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("name", nargs="?", choices=names())
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     parser.add_argument("--list", action="store_true", help="the names, one on a line")
-    parser.add_argument("--duration", type=_seconds, help="as 10m, of soak")
-    parser.add_argument("--rate", type=float, help="records a second at most, of soak")
+    parser.add_argument("--duration", type=_seconds, help="as 10m, of soak and full-disk")
+    parser.add_argument("--rate", type=float, help="records a second at most, of these")
+    parser.add_argument("--disk", type=ByteSize.parse, help="as 512Mi, of full-disk")
+    parser.add_argument(
+        "--store", metavar="DIR", help="keeps what console and panels ask; filled if it is empty"
+    )
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(names()))
         return
     if options.name is None:
         parser.error(f"which one? {', '.join(names())}")
-    given = {"duration_s": options.duration, "rate": options.rate}
-    given = {name: value for name, value in given.items() if value is not None}
-    if given and options.name != "soak":
-        parser.error(f"{options.name} has no options")
+    asked = {
+        "duration_s": options.duration,
+        "rate": options.rate,
+        "disk": options.disk,
+        "store": options.store,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    takes = inspect.signature(module_of(options.name).run).parameters
+    if unknown := given.keys() - takes.keys():
+        parser.error(f"{options.name} does not take {', '.join(sorted(unknown))}")
     result = measure(options.name, given)
     if options.json:
         print(json.dumps(result))

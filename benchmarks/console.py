@@ -5,20 +5,17 @@ asks them, over ranges that end at different moments; the numbers are those of t
 twentieth.
 """
 
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import week
 from benchmarks.cluster_hour import HOUR_MS
-from benchmarks.week import BEGIN_MS, END_MS, HOURS, RECORDS, STORED, fill
+from benchmarks.week import BEGIN_MS, END_MS, HOURS, RECORDS, STORED
 from flowvis.clickhouse.embedded import EmbeddedStore
-from flowvis.clickhouse.query import QueryLimits
 from flowvis.clickhouse.statement import COMPOSED_LENGTH, bind
-from flowvis.clickhouse.store import QuerySettings, StoreSettings
 from flowvis.filters import parse
 from flowvis.filters.sql import condition
 from flowvis.questions.completeness import completeness
@@ -27,7 +24,6 @@ from flowvis.questions.pages import PageQuestion
 from flowvis.questions.statement import COMPOSED_ROWS, Found, Plan
 from flowvis.questions.table import TableQuestion
 
-THREADS = 2
 RANGES = {"1h": 1, "6h": 6, "24h": 24, "7d": 168}
 REPEATS = {"1h": 8, "6h": 5, "24h": 3, "7d": 2}
 SHOWN = (
@@ -64,34 +60,20 @@ PAGES: dict[str, tuple[Asked, ...]] = {
 """The questions of each page, with the parameters that the console gives them."""
 
 
-def run() -> dict[str, Any]:
-    """Fill a store and measure it."""
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "store"
-        queries = QuerySettings(limits=QueryLimits(memory_bytes=2 << 30, threads=THREADS))
-        settings = StoreSettings(
-            f"embedded://{path}",
-            database="console",
-            ttl_s=0,
-            minutes_ttl_s=0,
-            hours_ttl_s=0,
-            queries=queries,
-        )
-        store = EmbeddedStore(settings, path)
-        began = time.monotonic()
-        fill(store)
+def run(store: str = "") -> dict[str, Any]:
+    """Measure the pages over the store that a directory keeps; "": over one made for it."""
+    began = time.monotonic()
+    with week.opened(store) as filled:
         filled_s = time.monotonic() - began
         began, cpu = time.monotonic(), time.process_time()
-        measured = measure(store)
-        answer = {
+        measured = measure(filled)
+        return {
             "records": HOURS * RECORDS,
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "wall_seconds": round(time.monotonic() - began, 3),
             "fill_seconds": round(filled_s, 1),
             **measured,
         }
-        store.close()
-    return answer
 
 
 def measure(store: EmbeddedStore) -> dict[str, Any]:

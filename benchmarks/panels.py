@@ -6,9 +6,8 @@ moments; the numbers are those of the slowest twentieth. `rollup_bytes_per_recor
 tables take on disk for a record.
 """
 
-import tempfile
+import re
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,8 @@ from tools.dashboards.looked import ALL, Looked
 from tools.dashboards.pages import PAGES
 
 from benchmarks import week
-from benchmarks.cluster_hour import HOUR_MS
 from flowvis.clickhouse.embedded import EmbeddedStore
-from flowvis.clickhouse.query import QueryLimits
-from flowvis.clickhouse.schema.rollups import ROLLUPS
-from flowvis.clickhouse.schema.tables import TABLE
-from flowvis.clickhouse.store import QuerySettings, StoreSettings
 
-THREADS = 2
-DATABASE = "panels"
 RANGES = {"1h": 1, "24h": 24, "7d": 24 * week.DAYS}
 """In hours."""
 REPEATS = 2
@@ -36,37 +28,23 @@ VALUES = {name: [ALL] for name in CHOICES} | {
 }  # fmt: skip
 
 
-def run() -> dict[str, Any]:
-    """Fill a store and measure it."""
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "store"
-        queries = QuerySettings(limits=QueryLimits(memory_bytes=2 << 30, threads=THREADS))
-        settings = StoreSettings(
-            f"embedded://{path}", database=DATABASE, ttl_s=0, minutes_ttl_s=0, hours_ttl_s=0,
-            queries=queries,
-        )  # fmt: skip
-        store = EmbeddedStore(settings, path)
-        # Dashboards know by the clock what is recent.
-        end_ms = int(time.time() * 1000) // HOUR_MS * HOUR_MS
-        began = time.monotonic()
-        week.fill(store, end_ms - week.HOURS * HOUR_MS)
+def run(store: str = "") -> dict[str, Any]:
+    """Measure the panels over the store that a directory keeps; "": over one made for it."""
+    began = time.monotonic()
+    with week.opened(store) as filled:
         filled_s = time.monotonic() - began
-        records = week.HOURS * week.RECORDS
-        sizes = {name: _bytes(store, name) for name in (TABLE, *(r.name for r in ROLLUPS))}
-        rolled = sum(sizes[rollup.name] for rollup in ROLLUPS) / week.DAYS
+        rolled = sum(_bytes(filled, name) / days for name, days in week.ROLLED_DAYS.items())
         began, cpu = time.monotonic(), time.process_time()
-        measured = measure(store, end_ms // 1000)
-        answer = {
+        measured = measure(filled, week.END_MS // 1000)
+        records = week.HOURS * week.RECORDS
+        return {
             "records": records,
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "wall_seconds": round(time.monotonic() - began, 3),
             "fill_seconds": round(filled_s, 1),
-            "bytes_per_record": round(sizes[TABLE] / records, 2),
             "rollup_bytes_per_record": round(rolled / records, 2),
             **measured,
         }
-        store.close()
-    return answer
 
 
 def measure(store: EmbeddedStore, end_s: int) -> dict[str, Any]:
@@ -84,13 +62,20 @@ def measure(store: EmbeddedStore, end_s: int) -> dict[str, Any]:
                 for panel in page.panels:
                     for _, sql, _ in panel.queries():
                         which = f"{page.name}: {panel.title}"
-                        times.setdefault(which, []).append(_ask(store, look.sql(sql)))
+                        times.setdefault(which, []).append(
+                            _ask(store, _as_of(look.sql(sql), end_s))
+                        )
         every = [each for of_panel in times.values() for each in of_panel]
         found[f"p95_ms_{name}"] = round(float(np.percentile(every, 95)) * 1000, 1)
         found[f"p50_ms_{name}"] = round(float(np.percentile(every, 50)) * 1000, 1)
         slowest = max(times, key=lambda which: max(times[which]))
         found[f"slowest_{name}"] = f"{slowest}, {max(times[slowest]) * 1000:.0f} ms"
     return found
+
+
+def _as_of(sql: str, now_s: int) -> str:
+    """Return a query that takes this moment for now, by which dashboards know what is recent."""
+    return re.sub(r"\bnow\(\)", f"toDateTime({now_s})", sql)
 
 
 def _ask(store: EmbeddedStore, sql: str) -> float:
@@ -103,6 +88,6 @@ def _bytes(store: EmbeddedStore, table: str) -> int:
     with store.session() as session:
         found = session.query(
             "SELECT sum(bytes_on_disk) FROM system.parts"
-            f" WHERE active AND database = '{DATABASE}' AND table = '{table}'"
+            f" WHERE active AND database = '{week.DATABASE}' AND table = '{table}'"
         )
     return int(str(found).strip())

@@ -25,12 +25,13 @@ def block_until(
     state: Callable[[], object] = lambda: "",
     *,
     despite: tuple[type[Exception], ...] = (),
+    patience_s: float = PATIENCE_S,
 ) -> Found:
     """Wait for other processes or threads; return the first thing that is found, if it is true.
 
     `state` tells how things are when nothing was; an error of `despite` is one more reason to wait.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while True:
         with contextlib.suppress(*despite):
             if found := look():

@@ -69,6 +69,12 @@ WORDS: dict[str, tuple[str, dict[int, str]]] = {
 }
 """Elements whose numbers become words: in which field, and which."""
 
+QUALIFIED = (
+    *((f"{end}Pod", f"{end}PodNamespace", f"{end}PodName") for end in ("source", "destination")),
+    *((policy, f"{policy}Namespace", f"{policy}Name") for policy in POLICIES),
+)
+"""Namespace and name as one text, where there is a name, and elements that it is made of."""
+
 MADE: dict[str, dict[str, Any]] = {
     "bytes": WHOLE,
     "packets": WHOLE,
@@ -78,6 +84,7 @@ MADE: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         ("flowKey", "flowKeyPodToPod", "flowKeyPodToService", "flowKeyPodToExternal"), KEYWORD
     ),
+    **{qualified: KEYWORD for qualified, _, _ in QUALIFIED},
     **{made: KEYWORD for made, _ in WORDS.values()},
 }
 """Fields that the pipeline makes, or the codec."""
@@ -130,7 +137,21 @@ def _mapping(field: Field) -> dict[str, Any]:
 def pipeline() -> str:
     """Return logstash.conf."""
     words = "".join(_translation(name, *into) for name, into in WORDS.items())
-    return _PIPELINE.format(generated=GENERATED, words=words)
+    qualified = "".join(_qualified(*each) for each in QUALIFIED)
+    return _PIPELINE.format(generated=GENERATED, words=words, qualified=qualified)
+
+
+def _qualified(into: str, namespace: str, name: str) -> str:
+    both = f"%{{[ipfix][{namespace}]}}/%{{[ipfix][{name}]}}"
+    return (
+        f'  if [ipfix][{name}] and [ipfix][{name}] != "" {{\n'
+        f'    if [ipfix][{namespace}] and [ipfix][{namespace}] != "" {{\n'
+        f'      mutate {{ add_field => {{ "[ipfix][{into}]" => "{both}" }} }}\n'
+        "    } else {\n"
+        f'      mutate {{ copy => {{ "[ipfix][{name}]" => "[ipfix][{into}]" }} }}\n'
+        "    }\n"
+        "  }\n"
+    )
 
 
 def _translation(name: str, into: str, names: dict[int, str]) -> str:
@@ -188,7 +209,7 @@ filter {{
       "[ipfix][packetTotalCount]" => "[ipfix][packets]"
     }}
   }}
-{words}  if [ipfix][sourceIPv6Address] {{
+{words}{qualified}  if [ipfix][sourceIPv6Address] {{
     mutate {{
       copy => {{
         "[ipfix][sourceIPv6Address]" => "[ipfix][sourceIP]"

@@ -160,6 +160,15 @@ export interface Policies {
   answer: Answer;
 }
 
+export interface Occupant {
+  namespace: string;
+  kind: string;
+  workload: string;
+  end: "source" | "destination";
+  entries: number;
+  unanswered: number;
+}
+
 export interface ExporterNode {
   name: string;
   lastHeardSeconds: number | null;
@@ -170,6 +179,8 @@ export interface ExporterNode {
   complete: boolean;
   clockSkewSeconds: number | null;
   conntrack: { entries: number; max: number } | null;
+  /** Whose connections fill its conntrack, the most first; null where its exporter is too old. */
+  occupants: Occupant[] | null;
   problems: string[];
 }
 

@@ -78,7 +78,7 @@ class Broker:
 
     def prepare(self) -> None:
         """Write its settings and certificates, and the users."""
-        assert JARS.is_dir(), f"no Kafka: run packages/kafka/install {JARS}"
+        assert JARS.is_dir(), f"no Kafka: run packages/jars kafka {JARS}"
         ca = issue_ca()
         ca.write(self.directory, "ca")
         issue_client(ca, "aggregator").write(self.directory, "client")

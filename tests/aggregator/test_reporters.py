@@ -12,6 +12,7 @@ from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.ipfix.exporter_report import ExporterReport, report_message
+from flowvis.ipfix.occupancy import Occupant, occupancy_message
 from flowvis.runtime.settings import load
 from flowvis.transport.server import Peer
 from flowvis.transport.session import Answer
@@ -170,6 +171,7 @@ def test_what_is_wrong_with_nodes() -> None:
         "unobserved": None,
         "unseen": None,
         "dropped": None,
+        "occupants": None,
         "problems": [
             "3 of its records never came, by their sequence numbers",
             "its clock is 3.5 s behind ours, or its messages are that late",
@@ -236,6 +238,41 @@ def test_what_exporters_say_of_themselves() -> None:
     assert (b["complete"], b["problems"]) == (True, [])
 
 
+def test_a_table_that_is_nearly_full_is_a_problem_and_whose_it_is_is_said() -> None:
+    by = (Occupant("shop", "Deployment", "web", True, 700, 3), Occupant("", "", "x", True, 1, 0))
+    full = "its connection table is 80 % full"
+    for tracked, capacity, who, said in (
+        (799, 1000, by, []),
+        (800, 1000, None, [full]),
+        (801, 1000, by, [f"{full}: shop/web opened 700, 3 of them unanswered"]),
+        (800, 1000, (), [full]),
+        (5, 0, by, []),
+    ):
+        report = ExporterReport(tracked, capacity, 0, 0, 0)
+        node = NodeReports("n", 1, 1, 1.0, report=report, occupancy=who)
+        assert (node.problems(), node.as_dict(1.0)["complete"]) == (said, True)
+
+
+async def test_who_fills_the_table_outlasts_the_session_that_said_it() -> None:
+    aggregator = built()
+    web, db = (Occupant("shop", "Deployment", name, True, 9, 1) for name in ("web", "db"))
+
+    def occupants(*told: tuple[Occupant, ...]) -> Any:
+        stream = aggregator.collector.open(Peer("192.0.2.1", 5000))
+        for each in told:
+            message = occupancy_message(1, each, export_time=1, sequence=0)
+            stream.data_received(memoryview(message))
+        during = aggregator._nodes_shown()[0]["occupants"]
+        stream.closed()
+        assert aggregator._nodes_shown()[0]["occupants"] == during
+        return during
+
+    assert occupants() is None
+    assert occupants((web,), (db, web)) == [db.as_dict(), web.as_dict()]
+    assert occupants() == [db.as_dict(), web.as_dict()]
+    assert occupants(()) == []
+
+
 async def test_the_status_has_what_an_exporter_says_is_missing() -> None:
     aggregator = built()
     stream = reported(aggregator, "192.0.2.1", connection(1))
@@ -286,7 +323,7 @@ async def test_a_session_says_how_much_of_it_is_durable() -> None:
 
 
 def test_the_metrics_of_nodes() -> None:
-    full, unknown = ExporterReport(900, 1000, 0, 0, 0), ExporterReport(30, 0, 0, 0, 0)
+    full, unknown = ExporterReport(900, 1000, 4, 3, 2), ExporterReport(30, 0, 0, 0, 0)
     reporters = [
         Reporter("192.0.2.1", "", 8, 5.0, open=True, acknowledged=6, waiting=2, sent_again=5,
                  ahead_s=-2.5, report=full),
@@ -309,7 +346,36 @@ def test_the_metrics_of_nodes() -> None:
         'x_node_silent_seconds{node="a"} 12.5',
         'x_node_silent_seconds{node="b"} 10.5',
         'x_node_clock_ahead_seconds{node="a"} -2.5',
+        'x_node_missed{node="a"} 7.0',
+        'x_node_missed{node="b"} 0.0',
+        'x_node_dropped{node="a"} 2.0',
+        'x_node_dropped{node="b"} 0.0',
         'x_node_conntrack_entries{node="a"} 900.0',
         'x_node_conntrack_entries{node="b"} 30.0',
         'x_node_conntrack_limit{node="a"} 1000.0',
     }
+
+
+def test_a_node_that_left_the_cluster_is_not_one_without_a_session() -> None:
+    inventory = cluster()
+    reporters = [
+        reporter("192.0.2.1", "a"),
+        reporter("2001:db8::b", "b", is_open=False),
+        reporter("203.0.113.1", "router", is_open=False),
+    ]
+    collector = NodesCollector(
+        "x",
+        lambda: by_node(reporters, inventory.nodes),
+        listed=lambda: frozenset(one.name for one in inventory.nodes.objects),
+    )
+
+    def without() -> set[str]:
+        (sessions,) = (one for one in collector.collect() if one.name == "x_node_sessions")
+        return {sample.labels["node"] for sample in sessions.samples if not sample.value}
+
+    assert without() == {"b", "c", "router"}
+    inventory.delete(node("a", "192.0.2.1"), 0)
+    inventory.delete(node("b", "2001:db8::b"), 0)
+    assert without() == {"c", "router"}  # `a` has a session, `router` was never a node
+    inventory.upsert(node("b", "2001:db8::b"), 0)
+    assert without() == {"b", "c", "router"}

@@ -41,10 +41,6 @@ def test_check_prints_the_effective_configuration(
             "clickHouse: {enable: true, databaseURL: 'embedded:///x', cluster: y}",
             "clickHouse.cluster",
         ),
-        (
-            "clickHouse: {enable: true, cluster: y, monitor: {storageSize: 8Gi}}",
-            "clickHouse.monitor.storageSize: 8Gi: a cluster's servers are not watched",
-        ),
         ("clickHouse: {monitor: {threshold: 1.5}}", "clickHouse.monitor.threshold"),
         ("a: [", "line 1"),
     ],

@@ -295,6 +295,7 @@ STORE = {
             "toMs": 1_790_013_600_000,
         }
     ],
+    "insertRate": {"recordsPerSecond": 19_999.6, "bytesPerSecond": 1 << 20},
     "droppedRecords": 0,
     "droppedBytes": 0,
     "unrolledRecords": 0,
@@ -310,16 +311,18 @@ async def test_status_says_what_the_store_has_and_what_went(
         out = " ".join(capsys.readouterr().out.split())
         assert "store: well, " in out
         assert "free on disk default" in out
+        assert "20,000 records (1.0 MB) a second come in" in out
         assert "flow_records: 5000000 rows" in out
         assert "committed 2026-09-21 15:00Z to 2026-09-21 18:00Z" in out
         assert "dropped" not in out
         assert await flowctl(tmp_path, "status", "--check") == 0
         went = {"droppedBytes": 90_000, "droppedRecords": 2_000, "unrolledRecords": 7}
-        shown["store"] = STORE | went | {"problem": "disk default is 97% full"}
+        shown["store"] = STORE | went | {"problem": "disk default is 97% full", "insertRate": None}
         capsys.readouterr()
         assert await flowctl(tmp_path, "status") == 0
         out = " ".join(capsys.readouterr().out.split())
         assert "store: disk default is 97% full" in out
+        assert "come in" not in out
         assert "dropped for room, with 2000 records, 7 of them in no roll-up" in out
         capsys.readouterr()
         assert await flowctl(tmp_path, "status", "--check") == 2

@@ -12,6 +12,8 @@ from flowvis.aggregator.api.listeners import ControlSocket
 from flowvis.aggregator.api.paths import nodes
 from flowvis.aggregator.reporters import NodeReports
 from flowvis.cli.flowctl import main
+from flowvis.ipfix.exporter_report import ExporterReport
+from flowvis.ipfix.occupancy import Occupant
 
 REPORTS = (
     NodeReports("node-1", 1, 12345, 98.0, 0, 0, 250.25, 0.1, 7, 12000, 345),
@@ -46,6 +48,42 @@ async def test_a_line_for_each_node(tmp_path: Path, capsys: pytest.CaptureFixtur
         "node-3: nothing ever came",
     ]
     assert max(map(len, found.splitlines())) <= 80
+
+
+FILLED = (
+    NodeReports(
+        *("node-1", 1, 9, 98.0),
+        report=ExporterReport(900, 1000, 0, 0, 0),
+        occupancy=(
+            Occupant("shop", "Deployment", "loadgen", True, 700, 690),
+            Occupant("", "", "(external)", True, 150, 0),
+            Occupant("shop", "StatefulSet", "db\x1b[2J", False, 50, 1),
+        ),
+    ),
+    NodeReports("node-2", 1, 9, 98.0, report=ExporterReport(100, 1000, 0, 0, 0)),
+)
+
+
+async def test_what_fills_the_table_of_one_node(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await shown(tmp_path, reports=FILLED) == 0
+    found = capsys.readouterr().out
+    assert found.splitlines()[3:] == [
+        "node-1: its connection table is 90 % full: shop/loadgen opened 700, 690 of them unanswered"
+    ]
+    assert await shown(tmp_path, "node-1", reports=FILLED) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[4] == ["WORKLOAD", "KIND", "END", "ENTRIES", "UNANSWERED", "SHARE"]
+    assert lines[5:] == [
+        ["shop/loadgen", "Deployment", "source", "700", "690", "78", "%"],
+        ["(external)", "source", "150", "0", "17", "%"],
+        ["shop/db\\x1b[2J", "StatefulSet", "destination", "50", "1", "6", "%"],
+    ]
+    assert await shown(tmp_path, "node-2", reports=FILLED) == 0
+    assert "does not say what fills" in capsys.readouterr().out
+    assert await shown(tmp_path, "node-9", reports=FILLED) != 0
+    assert "there is no node node-9" in capsys.readouterr().err
 
 
 async def test_json_is_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -16,12 +17,23 @@ import chdb
 import pytest
 
 from flowvis.batch import Batch
+from flowvis.clickhouse.monitor import Monitor, MonitorSettings
 from flowvis.clickhouse.schema import books, rollups
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
+from flowvis.clickhouse.schema.partitions import (
+    Limits,
+    View,
+    create_dropped,
+    disks_sql,
+    drop_sql,
+    partitions_sql,
+    read_servers,
+    whole,
+)
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.server import CLUSTER_INSERT, ROLLED_INSERT
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
@@ -487,7 +499,8 @@ def test_settings_of_tables_and_inserts_that_the_modern_engine_knows() -> None:
         assert str(chdb.query(known.format(table, wanted))).strip() == str(len(names))
 
 
-ENGINE = """<clickhouse><tcp_port>9000</tcp_port><remote_servers><{name}><shard>
+ENGINE = """<clickhouse><tcp_port>9000</tcp_port>
+<macros><shard>7</shard><replica>b</replica></macros><remote_servers><{name}><shard>
 <internal_replication>true</internal_replication>
 <replica><host>localhost</host><port>9000</port></replica></shard></{name}></remote_servers>
 </clickhouse>"""
@@ -593,3 +606,105 @@ def test_the_modern_engine_rolls_up_once_over_distributed_tables(tmp_path: Path)
     assert records == minutes == hours
     assert records.split("\t")[:5] == ["99990000", "0", "0", "0", "20000"]
     assert (before.count("\n"), after) == (2, "")
+
+
+def hours_on(store: Store, first: int) -> list[int]:
+    """The hours of insertion of what a server has itself, from `first` on."""
+    hour = "intDiv(toUInt32(timeInserted), 3600)"
+    rows = store.query(f"SELECT DISTINCT {hour} AS hour FROM flows_local ORDER BY hour").rows
+    return [int(row[0]) - first for row in rows]
+
+
+def test_oldest_hours_go_on_all_servers(
+    connect: Connect,
+    cluster: Cluster,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two aggregators that see the same, and with a replica that is away."""
+    stores = [connect(), connect(1, 1)]
+    for store in stores:
+        store.migrate()
+    first, hours = EPOCH // 3600, 4
+    for n in range(hours):
+        stores[0].insert(flows(ROWS), BatchId("test", (first + n) * 3600 + 5))
+    until_all_have(connect, hours * ROWS)
+    partitions = stores[0].partitions
+    assert partitions is not None
+    assert {each.shard for each in partitions.servers()} == {"0", "1"}
+    sizes = [each.bytes for each in partitions.servers() if each.shard == "0"]
+    settings = MonitorSettings(limits=Limits(1.0, 0.0, int(max(sizes) * 0.7)), skip_rounds=2)
+    now_s = (first + hours) * 3600
+    monitors = [Monitor(store, settings, clock=lambda: now_s) for store in stores]
+    with caplog.at_level(logging.WARNING, "flowvis.clickhouse.monitor"):
+        asyncio.run(monitors[0].look())
+    until_all_have(connect, (hours - 2) * ROWS)
+    for server in SERVERS:
+        assert hours_on(connect(*server), first) == [2, 3]
+    stats = monitors[0].stats
+    assert (stats.dropped_partitions, stats.dropped_records) == (2, 2 * ROWS), "replicas count once"
+    assert f"{ROWS} rows" in caplog.text
+    assert "storageSize" in caplog.text
+    monitors[1]._settings = replace(settings, limits=Limits(1.0, 0.0, 1))
+    for _ in range(2):
+        asyncio.run(monitors[1].look())
+        assert monitors[1].stats.dropped_partitions == 0, "another aggregator has just made room"
+    assert stores[1].begins == stores[0].begins == {schema.TABLE: (first + 2) * 3600}
+    away = cluster.servers[0, 1]
+    away.kill()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("flowvis.clickhouse.monitor.PATIENCE_S", 2)
+            asyncio.run(monitors[1].look())
+        assert hours_on(connect(1, 0), first) == [3], "the newest stays, whatever the limit"
+        assert "all else is of the newest hour" in monitors[1].problem
+        assert monitors[1].stats.short_bytes > 0
+    finally:
+        away.start()
+    until_all_have(connect, ROWS)
+
+
+def test_who_drops_what_is_gone_already(connect: Connect) -> None:
+    """Two aggregators that looked at the same moment."""
+    store = connect()
+    store.migrate()
+    store.insert(flows(10), BatchId("test", EPOCH))
+    partitions = store.partitions
+    assert partitions is not None
+    (gone,) = whole(partitions.servers()).values()
+    for _ in range(2):
+        partitions.note(gone)
+        assert partitions.drop(gone)
+    until_all_have(connect, 0)
+    assert partitions.begins() == {schema.TABLE: gone.end_s}
+
+
+def test_the_modern_engine_tells_of_all_servers(tmp_path: Path) -> None:
+    layout = TableLayout("db", NAME)
+    modern = replace(MODERN, disks=True, all_replicas=True)
+    view = View.of(layout, modern)
+    insert = (
+        "INSERT INTO db.flow_records (flowEndSeconds, timeInsertedResidual) VALUES"
+        " (1790000000, 5), (1790000000, 3605)"
+    )
+    tables = [schema.create_table(layout, modern, 0), *schema.shown(layout).values()]
+    options = ", ".join(f"{name} = {value}" for name, value in view.options.items())
+    asked = [
+        f"{sql} SETTINGS {options}"
+        for sql in (partitions_sql(layout, view), disks_sql(layout, view))
+    ]
+    *_, partitions, disks = in_the_engine(
+        tmp_path, layout, [*[sql for sql in tables if "books" not in sql], insert, *asked]
+    )
+    rows = [[line.split("\t") for line in text.splitlines()] for text in (partitions, disks)]
+    (server,) = read_servers(layout, *rows)
+    assert (server.shard, server.name) == ("7", "b")
+    assert [(each.table, each.rows, each.end_s - each.begin_s) for each in server.partitions] == [
+        (schema.TABLE, 1, 3600)
+    ] * 2
+    assert server.disks[0].total > server.disks[0].free > 0
+    drop = drop_sql(layout, server.partitions[0])
+    assert f".flow_records_local ON CLUSTER '{NAME}' DROP PARTITION ID" in drop
+    create = create_dropped(layout)
+    for sql in (drop, create):
+        assert "Query" in str(chdb.query(f"EXPLAIN AST {sql}", "TabSeparated")).split()[0]

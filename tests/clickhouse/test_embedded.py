@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from flowvis.clickhouse.embedded import _reason, _scratch
-from flowvis.clickhouse.store import StoreSettings, open_store
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError
+
+from .conftest import admin
+from .samples import flows
 
 READ_ONLY = """
 mount -t tmpfs none "$VOLUME"
@@ -113,3 +117,18 @@ def test_what_the_engine_refuses_is_one_line(tmp_path: Path) -> None:
         store.query("SELECT 1")
     assert "\n" not in str(caught.value)
     assert "Stack trace" not in str(caught.value)
+
+
+@pytest.mark.clickhouse
+def test_what_the_engine_does_not_store_is_an_error(embedded: Store) -> None:
+    """It says so many rows were written whatever came of them: here a condition is not met."""
+    change = f"ALTER TABLE {embedded.name.rsplit('/', 1)[1]}.flow_records"
+    first, second = BatchId("test", 1_790_000_000), BatchId("test", 1_790_000_000, 1)
+    embedded.insert(flows(10), first)
+    admin(embedded)(f"{change} ADD CONSTRAINT none CHECK octetDeltaCount > 1000000000")
+    with pytest.raises(StoreError, match=r"test-1790000000-1 was not stored: .*[Cc]onstraint"):
+        embedded.insert(flows(20), second)
+    admin(embedded)(f"{change} DROP CONSTRAINT none")
+    for batch_id, rows in ((first, 10), (second, 20), (second, 20)):
+        embedded.insert(flows(rows), batch_id, again=True)
+    assert embedded.query("SELECT count() FROM flows").rows == [[30]]

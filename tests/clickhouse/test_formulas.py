@@ -5,7 +5,15 @@ import pytest
 
 from flowvis import checkpoint
 from flowvis.clickhouse.schema.encode import BatchId, encode
-from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, Sql, only_if, over
+from flowvis.clickhouse.schema.formulas import (
+    DERIVED,
+    INSERTED,
+    RATE_INTERVAL,
+    Numeric,
+    Sql,
+    SqlNames,
+    over,
+)
 from flowvis.clickhouse.schema.native_block import Numbers
 from flowvis.fields import FIELDS, Merge, Side
 
@@ -140,10 +148,15 @@ def test_a_rate_that_is_no_quotient_is_stored(octets: int) -> None:
     assert [(p + f) % 2**64 for p, f in zip(predicted, found, strict=True)] == wrong
 
 
-def test_division_by_nothing() -> None:
+def test_division_by_nothing_and_what_was_not_seen() -> None:
     zero = np.zeros(2, np.uint64)
     assert over(np.array([5, 0], np.uint64), zero).tolist() == [0, 0]
-    assert only_if(np.array([0, 1]), np.array([7, 7], np.uint64)).tolist() == [0, 7]
+    operands = Numeric({"seen": np.array([0, 1, 2**32 - 1], np.uint32)})
+    assert operands.only_if("seen", np.array([7, 7, 2**64 - 1], np.uint64)).tolist() == [
+        0,
+        7,
+        2**64 - 1,
+    ]
 
 
 def test_expressions() -> None:
@@ -151,4 +164,4 @@ def test_expressions() -> None:
     assert (a + b).text == "toUInt64(a + b)"
     assert (a * 8 - b).text == "toUInt64(toUInt64(a * 8) - b)"
     assert over(a, b).text == "if(b = 0, toUInt64(0), intDiv(a, greatest(b, 1)))"
-    assert only_if(a, b).text == "if(a = 0, toUInt64(0), b)"
+    assert SqlNames().only_if("a", b).text == "if(toUInt64(a) = 0, toUInt64(0), b)"

@@ -15,17 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowvis.clickhouse import server as server_module
-from flowvis.clickhouse.monitor import Monitor, MonitorSettings
+from flowvis.clickhouse.monitor import LOOKS, NO_ROOM, Monitor, MonitorSettings, _Fill, _Inserted
 from flowvis.clickhouse.rollups import Roller
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.partitions import (
+    LEAST_S,
     NEWEST_S,
     WATCHED,
     Disk,
     Limits,
     Partition,
+    Server,
     choose,
+    choose_newest,
     excess,
+    whole,
     with_unrolled,
 )
 from flowvis.clickhouse.schema.retention import Retention
@@ -65,6 +69,84 @@ def test_what_is_too_much() -> None:
     assert excess(sized, 1200, []).bytes == 400
     assert excess(limits, 10**12, []).bytes == 0, "of a disk that nobody knows"
     assert excess(limits, 0, [Disk("a", 0, 0)]).bytes == 0
+
+
+def test_what_merges_have_replaced_is_given_back_unless_it_is_urgent() -> None:
+    limits = Limits(0.8, 0.1, 0)
+    assert excess(limits, 500, [Disk("a", 150, 1000)], replaced=60).bytes == 0
+    assert excess(limits, 500, [Disk("a", 101, 1000)], replaced=60).urgent is False
+    found = excess(limits, 300, [Disk("a", 80, 1000)], replaced=550)
+    assert (found.bytes, found.urgent, found.foreign) == (120, True, False)
+    assert not excess(limits, 300, [Disk("a", 80, 1000)], replaced=550, dropped=True).bytes
+    found = excess(limits, 500, [Disk("a", 150, 1000)], replaced=60, full=True)
+    assert (found.bytes, found.urgent) == (50, True)
+    found = excess(limits, 500, [Disk("a", 300, 1000)], full=True)
+    assert (found.bytes, found.urgent) == (50, True), "what is written needs more than is free"
+    assert not excess(limits, 500, [Disk("a", 500, 1000)], full=True).urgent, "it never fits in"
+    sized = replace(limits, max_bytes=1000)
+    assert not excess(sized, 10**6, []).urgent, "a size is no disk: the newest hour stays"
+
+
+def test_which_parts_of_the_newest_hour_go() -> None:
+    def piece(table: str, ago_s: int, *, unrolled: int = 0) -> Partition:
+        key = f"{table}{ago_s}"
+        return Partition(table, key, NOW_S - ago_s - 60, NOW_S - ago_s, 9, 10, unrolled, part=True)
+
+    there = [
+        piece(HOURS.name, 900),
+        piece(MINUTES.name, 700),
+        piece(TABLE, LEAST_S - 1),
+        piece(TABLE, 1200, unrolled=3),
+        piece(TABLE, LEAST_S),
+        piece(TABLE, 800),
+    ]
+    order = [5, 4, 1, 0, 3]
+    assert choose_newest(there, 10**6, NOW_S) == [there[n] for n in order]
+    for needed, count in ((0, 0), (1, 1), (10, 1), (11, 2), (21, 3)):
+        assert choose_newest(there, needed, NOW_S) == [there[n] for n in order[:count]]
+
+
+def test_servers_of_a_cluster_count_shards_once() -> None:
+    def on(shard: str, name: str, *partitions: Partition) -> Server:
+        return Server(shard, name, partitions)
+
+    one, late = part(TABLE, 0, 7), replace(part(TABLE, 0, 6), rows=9)
+    found = whole([on("1", "a", one), on("1", "b", late), on("2", "c", one, part(BOOKS, 0, 1))])
+    assert [(each.table, each.rows, each.bytes) for each in found.values()] == [
+        (TABLE, 20, 14),
+        (BOOKS, 10, 1),
+    ]
+
+
+def test_looks_come_more_often_where_a_disk_fills() -> None:
+    fill = _Fill()
+    assert fill.pause_s(60) == 60
+    fill.see(1_000, 0.0)
+    assert fill.pause_s(60) == 60
+    fill.see(800, 10.0)
+    assert fill.pause_s(60) == 800 / 20 / LOOKS
+    fill.see(10, 11.0)
+    assert fill.pause_s(60) == 1
+    fill.see(500, 12.0)
+    assert fill.pause_s(7) == 7, "something was given back"
+
+
+def test_how_much_comes_in() -> None:
+    inserted = _Inserted()
+
+    def see(now_s: float, *there: Partition) -> dict[str, float] | None:
+        inserted.see({each.known: each for each in there}, now_s)
+        return inserted.as_dict()
+
+    first, gone = replace(part(TABLE, 3600, 100), rows=50), part(TABLE, 0, 900)
+    assert see(5.0, first, gone) is None
+    assert see(10.0, replace(first, rows=90)) is None, "too soon after"
+    grown = replace(first, rows=350, bytes=350)
+    new = replace(part(MINUTES.name, 3600, 40), rows=20)
+    rates = {"recordsPerSecond": 5.0, "bytesPerSecond": 6}
+    assert see(65.0, grown, new) == rates, "of all tables, and nothing of what went"
+    assert see(80.0, grown, new) == rates
+    assert see(125.0, grown, new) == {"recordsPerSecond": 0.0, "bytesPerSecond": 0}
 
 
 def test_order_in_which_it_goes() -> None:
@@ -184,8 +266,9 @@ def hours_of(store: Store) -> list[int]:
 def watch(store: Store, size: float, **changes: object) -> Monitor:
     """A monitor of a store that may have so much of what its records take now."""
     assert store.partitions is not None
-    records = [each.bytes for each in store.partitions.partitions() if each.table == TABLE]
-    all_of_it = sum(each.bytes for each in store.partitions.partitions())
+    there = whole(store.partitions.servers()).values()
+    records = [each.bytes for each in there if each.table == TABLE]
+    all_of_it = sum(each.bytes for each in there)
     limits = Limits(1.0, 0.0, int(all_of_it - sum(records) + sum(records) * size))
     settings = MonitorSettings(limits=replace(limits, **changes), skip_rounds=2)  # type: ignore[arg-type]
     return Monitor(store, settings, clock=Fixed())
@@ -244,6 +327,58 @@ def test_newest_hour_stays_whatever_the_limit(embedded: Store) -> None:
     asyncio.run(monitor.look())
     assert hours_of(embedded) == [5], "of which the last batch came a minute ago"
     assert "bytes too many, and all else is of the newest hour" in monitor.problem
+
+
+@pytest.mark.clickhouse
+def test_a_disk_that_does_not_hold_the_newest_hour(
+    embedded: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest of it goes, as far as there is a need: what is left is whole."""
+    stored = embedded.partitions
+    assert stored is not None
+    stored._execute(f"SYSTEM STOP MERGES {embedded.name.rsplit('/', 1)[1]}.flow_records", {})
+    minutes = range(0, 60, 10)
+    for minute in minutes:
+        at_s = (HOUR + 5) * 3600 + minute * 60
+        embedded.insert(flows(ROWS, end_s=at_s - 5), BatchId("test", at_s))
+    rolled(embedded)
+    clock = Fixed((HOUR + 6) * 3600)
+    monitor = Monitor(embedded, MonitorSettings(limits=Limits(0.9, 0.0)), clock=clock)
+    size = max(each.bytes for each in stored.pieces() if each.table == TABLE)
+    servers = stored.servers
+
+    def look(used: float) -> list[int]:
+        """Look at a disk that is so full, one and a half parts too much; say what is left."""
+        total = int(1.5 * size / max(used - 0.9, 1e-3))
+        disk = Disk("small", total - int(total * used), total)
+        with monkeypatch.context() as patched:
+            patched.setattr(stored, "servers", lambda: [replace(servers()[0], disks=(disk,))])
+            asyncio.run(monitor.look())
+        asked = "SELECT DISTINCT toMinute(timeInserted) AS minute FROM flows ORDER BY minute"
+        return [int(row[0]) for row in embedded.query(asked).rows]
+
+    assert look(0.94) == [*minutes]
+    assert "all else is of the newest hour" in monitor.problem
+    assert 0 < monitor.stats.short_bytes <= 1.5 * size
+    with caplog.at_level(logging.WARNING, "flowvis.clickhouse.monitor"):
+        assert look(0.98) == [*minutes][2:]
+    assert (monitor.stats.dropped_records, monitor.stats.newest_records) == (2 * ROWS, 2 * ROWS)
+    assert (monitor.stats.short_bytes, monitor.stats.unrolled_records) == (0, 0)
+    last_s = (HOUR + 5) * 3600 + 600
+    assert embedded.begins == {TABLE: last_s + 1}
+    assert stored.begins() == {TABLE: last_s + 1}
+    assert f"{ROWS} rows" in caplog.text
+    assert "of the newest hour, which the disk does not hold" in caplog.text
+    for skipped in range(4):
+        assert look(0.5) == [*minutes][2:]
+        if skipped == 3:
+            assert "does not hold the newest hour" in monitor.problem
+    clock.now_s += 3600
+    look(0.5)
+    assert monitor.problem == ""
+    (gone, *_) = (each for each in stored.pieces() if each.table == TABLE)
+    assert stored.drop(gone)
+    assert not stored.drop(gone), "merged, or dropped by another"
 
 
 @pytest.mark.clickhouse
@@ -314,7 +449,7 @@ def test_a_server_without_disks_keeps_to_its_size(server_settings: StoreSettings
     store.migrate()
     fill(store)
     assert store.partitions is not None
-    assert store.partitions.disks() == []
+    assert [each.disks for each in store.partitions.servers()] == [()]
     monitor = watch(store, 0.6)
     asyncio.run(monitor.look())
     assert hours_of(store) == [3, 4, 5]
@@ -350,10 +485,17 @@ from flowvis.clickhouse.schema.partitions import Limits
 from flowvis.clickhouse.schema.rollups import StoredBatch
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.rollups import Roller
+from flowvis.errors import StoreError
 from clickhouse.samples import random_batch
 
 store = open_store(StoreSettings(sys.argv[1], database="full", ttl_s=0))
 store.migrate()
+batch, batch_id = random_batch(BIG, 1), BatchId("big", 1790000000)
+try:
+    store.insert(batch, batch_id)
+except StoreError as error:
+    refused = [error.retryable, error.code, str(error)]
+assert store._execute("SELECT count() FROM full.flow_records") == [(0,)]
 now_s = int(time.time())
 hours, used = HOURS, []
 clock = lambda: now_s
@@ -370,7 +512,7 @@ for hour in range(hours):
     roller.stored()
     asyncio.run(roller.look(everything=True))
     asyncio.run(monitor.look())
-    (disk,) = store.partitions.disks()
+    ((disk,),) = (server.disks for server in store.partitions.servers())
     used.append(disk.used / disk.total)
 now_s += 1
 rows = store._execute(
@@ -379,6 +521,7 @@ rows = store._execute(
 )
 first = now_s // 3600 - hours + 1
 print(json.dumps({
+    "refused": refused,
     "hours": [int(h) - first for h, _ in rows], "rows": [int(n) for _, n in rows], "used": used,
     "dropped": monitor.stats.dropped_records, "unrolled": monitor.stats.unrolled_records,
     "noted": [[int(n) for n in row] for row in store._execute(
@@ -392,11 +535,11 @@ store.close()
 @pytest.mark.clickhouse
 @pytest.mark.slow
 def test_a_small_disk_does_not_fill(tmp_path: Path) -> None:
-    """Hours of records on a file system that has room for some of them."""
-    rows, hours = 6_000, 14
-    script = FULL.replace("ROWS", str(rows)).replace("HOURS", str(hours))
+    """Hours of records where there is room for some of them, and none for a large batch."""
+    rows, hours, big = 6_000, 8, 60_000
+    script = FULL.replace("ROWS", str(rows)).replace("HOURS", str(hours)).replace("BIG", str(big))
     mounted = (
-        f'mount -t tmpfs -o size=40m none {tmp_path} && exec $0 -c "$1" embedded://{tmp_path}/db'
+        f'mount -t tmpfs -o size=24m none {tmp_path} && exec $0 -c "$1" embedded://{tmp_path}/db'
     )
     found = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mounted, sys.executable, script],
@@ -418,4 +561,9 @@ def test_a_small_disk_does_not_fill(tmp_path: Path) -> None:
     assert seen["dropped"] == (hours - kept) * rows
     assert seen["noted"] == [hours - kept, (hours - kept) * rows]
     assert seen["unrolled"] == 0
+    retryable, code, reason = seen["refused"]
+    assert retryable, "the engine said nothing of it"
+    assert code in NO_ROOM
+    assert "big-1790000000-0 was not stored: " in reason
+    assert "not enough space" in reason
     assert seen["begins"] == seen["hours"][0]

@@ -1,10 +1,12 @@
 """Native blocks, byte by byte and as the engines read them."""
 
+import lz4.block
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowvis.clickhouse.schema.lz4_blocks import lz4_blocks
 from flowvis.clickhouse.schema.native_block import (
     FRAME_BYTES,
     Block,
@@ -74,7 +76,7 @@ def test_places_take_the_fewest_bytes(distinct: int, width: int) -> None:
     st.integers(0, 3000),
 )
 def test_a_dictionary_gives_back_every_code(values: list[int], unused: int) -> None:
-    """Both ways to find the distinct codes, and one after the other on the same scratch memory."""
+    """One column after the other, on the same scratch memory."""
     strings = StringTable()
     codes = strings.encode([f"value {value}" for value in values])
     strings.encode([f"unused {n}" for n in range(unused)])
@@ -97,6 +99,28 @@ def test_frames(sizes: list[int]) -> None:
     found = list(frames(parts))
     assert b"".join(found) == b"".join(parts)
     assert all(len(frame) == FRAME_BYTES for frame in found[:-1])
+
+
+def test_what_goes_over_the_network_is_the_block() -> None:
+    """Columns of all widths, short ones between those that are more than a frame."""
+    rows = FRAME_BYTES // 16 + 5
+    strings = StringTable()
+    wide = np.arange(rows * 16, dtype=np.uint8).reshape(rows, 16)
+    columns: list[Numbers | Codes] = [
+        Numbers("a", "UInt64", np.arange(rows, dtype=np.uint64) ** np.uint64(3)),
+        Codes("b", (np.arange(rows) % 2).astype(np.uint32) * np.uint32(strings.intern(b"x"))),
+        Numbers("c", "FixedString(16)", wide),
+        Numbers("d", "UInt64", np.zeros(rows, np.uint64)),
+        Numbers("e", "UInt16", np.arange(rows).astype(np.uint16)),
+    ]
+    block = Block(columns, rows, strings)
+    found = [
+        lz4.block.decompress(packed, uncompressed_size=size)
+        for packed, size in lz4_blocks(block.pieces(custom_serialization=True))
+    ]
+    assert b"".join(found) == b"".join(block.parts(custom_serialization=True))
+    assert all(0 < len(part) < 2 * FRAME_BYTES for part in found)
+    assert sum(len(part) for part in found) > 2 * FRAME_BYTES
 
 
 def test_what_comes_in_several_blocks_is_read_block_by_block() -> None:

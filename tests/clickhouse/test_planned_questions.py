@@ -1,6 +1,7 @@
 """Questions that roll-ups answer: the answers are those of the records, to the last octet."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.rollups import MINUTES, ROLLUPS
 from flowvis.clickhouse.schema.tables import TABLE
+from flowvis.clickhouse.statement import bind
 from flowvis.clickhouse.store import Store, open_store
 from flowvis.fields import FlowType
 from flowvis.filters import EVERYTHING, Filter, parse
@@ -243,6 +245,37 @@ def test_names_of_networks_are_those_of_the_records(store: Store, small: str, ro
     assert [bool(tables & {"flow_minutes"}) for tables in (read, chosen[2], graph[2])] == [
         rolled
     ] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "text", "projection"),
+    [
+        (GraphQuestion, {}, "", "workloads"),
+        (GraphQuestion, {"source": "src.namespace", "target": "service"}, "", "workloads"),
+        (TableQuestion, {"measure": "bothOctets,denied,records"}, "", "workloads"),
+        (TableQuestion, {"by": "dst.workload,src.namespace", "interval": "1h"}, "", "workloads"),
+        (TableQuestion, {"by": "type"}, "namespace = shop and service is empty", "workloads"),
+        (TableQuestion, {"by": "src.policy,verdict"}, "verdict = denied", "policies"),
+        (GraphQuestion, {"source": "src.pod"}, "", "flow_hours"),
+        (TableQuestion, {"by": "dst.node", "measure": "sources"}, "", "flow_hours"),
+    ],
+)
+def test_the_engine_takes_a_projection_where_it_has_all(
+    store: Store,
+    kind: type[TableQuestion] | type[GraphQuestion],
+    parameters: dict[str, str],
+    text: str,
+    projection: str,
+) -> None:
+    span = {"from": str((BEGIN_S - 800) * 1000), "to": str((END_S + 2800) * 1000)}
+    question = kind.parse({**span, **parameters}, condition(parse(text)), END_S * 1000, STORED)
+    statement = next(question.plan())
+    assert statement.reading.tables == ("flow_hours",)
+    plan = store.query(f"EXPLAIN {bind(statement.text, statement.parameters)}")
+    (read,) = re.findall(r"ReadFromMergeTree \((?:\w+\.)?(\w+)\)", "\n".join(map(str, plan.rows)))
+    assert read == projection
+    alone, planned, _ = both(store, kind, {**span, **parameters}, parse(text))
+    assert planned == alone
 
 
 def test_no_measure_is_nothing(store: Store) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowvis.batch import SETTLED, Batch
+from flowvis.clickhouse import spooling
 from flowvis.clickhouse import writer as writer_module
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.spooled import spooled
@@ -32,7 +33,7 @@ GONE = StoreError("gone", retryable=True)
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks, files and pauses are small."""
-    monkeypatch.setattr(writer_module, "SPOOL_LOOK_S", 0.02)
+    monkeypatch.setattr(spooling, "LOOK_S", 0.02)
     monkeypatch.setattr(writer_module, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(writer_module, "LONGEST_PAUSE_S", 0.1)
 
@@ -172,7 +173,7 @@ async def test_a_damaged_file_is_put_aside_and_the_others_are_stored(tmp_path: P
     await line.writer.start()
     for count in (10, 20, 40):
         line.send(count)
-        await until(lambda: not line.writer._in_memory())
+        await until(lambda: not line.writer.uncommitted.records)
     middle = files(tmp_path)[1]
     middle.write_bytes(middle.read_bytes()[:50])
     lost = int(middle.stem.partition("-")[2])
@@ -194,7 +195,7 @@ async def test_when_everything_is_full_the_oldest_go_by_name(tmp_path: Path) -> 
     strings = StringTable()
     for _ in range(3):
         line.send(batch=flows(100, strings=strings))
-        await until(lambda: not line.writer._in_memory())
+        await until(lambda: not line.writer.uncommitted.records)
     line.send(batch=flows(100, strings=strings))
     await until(lambda: not line.spool.has_room(one))
     line.send(batch=flows(100, strings=strings))
@@ -306,13 +307,13 @@ CRASH = """
 import asyncio, sys
 from pathlib import Path
 from clickhouse.samples import flows
-from flowvis.clickhouse import writer as module
+from flowvis.clickhouse import spooling, writer as module
 from flowvis.clickhouse.spool import Entry, Spool
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.runtime.ledger import Stage
 
 async def main():
-    module.SPOOL_LOOK_S = module.FIRST_PAUSE_S = 0.02
+    spooling.LOOK_S = module.FIRST_PAUSE_S = 0.02
     url, database, directory, first = sys.argv[1:]
     store = open_store(StoreSettings(url, database=database))
     spool = Spool(Path(directory), 1 << 30)
@@ -322,7 +323,7 @@ async def main():
     await writer.start()
     for number in range(10**9):
         writer.put(flows(100, end_s=int(first) + 100 * number))
-        print(100 * number + 100, writer._in_memory(), flush=True)
+        print(100 * number + 100, writer.uncommitted.records, flush=True)
         await asyncio.sleep(0.02)
 
 asyncio.run(main())

@@ -17,7 +17,7 @@ import pytest
 from flowvis.clickhouse.rollups import Roller, differences
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.rollups import ROLLUPS
+from flowvis.clickhouse.schema.rollups import HOURS, ROLLUPS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 
 from .conftest import FOREVER, admin
@@ -89,8 +89,11 @@ def test_a_released_schema_becomes_todays(dumped: tuple[Store, dict[str, Any]]) 
         assert run(f"SELECT sum(records) FROM {database}.{rollup.name}") == [(42,)]
     assert not differences(store.rollups, 0, 3600 * 1_000_000)
     before = run(f"SHOW CREATE TABLE {database}.flow_minutes")
+    hours = str(run(f"SHOW CREATE TABLE {database}.flow_hours"))
+    assert all(f"PROJECTION {projection.name}" in hours for projection in HOURS.projections)
     store.migrate()
     assert run(f"SHOW CREATE TABLE {database}.flow_minutes") == before
+    assert str(run(f"SHOW CREATE TABLE {database}.flow_hours")) == hours
 
 
 def columns(database: str) -> str:

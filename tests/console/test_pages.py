@@ -6,7 +6,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
+
+from flowvis.ipfix.occupancy import Occupant
 
 from . import read
 from .opened import PAGES, PARTNERS, Console, Visit, photograph
@@ -234,6 +236,23 @@ def test_nodes_are_those_of_the_api(shown: Console, visit: Visit) -> None:
     ]
     page.locator('table[aria-label="Nodes"] tbody tr').first.click()
     expect(page.get_by_role("heading", name=nodes[0]["name"])).to_be_visible()
+    expect(page.get_by_label("What fills its conntrack")).to_have_count(0)  # nobody said it
+
+    def with_occupants(route: Route) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        told["nodes"][0]["occupants"] = [
+            Occupant("shop", "Deployment", "loadgen", True, 700, 690).as_dict(),
+            Occupant("", "", "(external)", True, 5, 0).as_dict(),
+        ]
+        route.fulfill(response=answer, json=told)
+
+    page.route("**/api/v1/nodes*", with_occupants)
+    page.reload()
+    assert read.table(page, "What fills its conntrack") == [
+        ["shop/loadgen", "source", 700, 690],
+        ["(external)", "source", 5, 0],
+    ]
 
 
 def test_sql_answers_what_the_store_has(shown: Console, visit: Visit) -> None:

@@ -33,6 +33,7 @@ PODS = [
     Pod("flow-visibility", "stranger", "10.0.0.9", labels(app="x")),
     Pod("monitoring", "prometheus", "10.0.1.1", labels(**{NAME: "prometheus"})),
     Pod("monitoring", "stranger", "10.0.1.2", labels(app="x")),
+    Pod("loki", "gateway", "10.0.1.5", labels(**{NAME: "loki"})),
     Pod("kube-system", "dns", "10.0.1.3", labels(**{"k8s-app": "kube-dns"})),
     Pod("kube-system", "operator", "10.0.1.4", labels(app="clickhouse-operator")),
     Pod("shop", "browser", "10.0.2.1"),
@@ -55,7 +56,7 @@ ELSEWHERE = tuple(each for each in DEPLOYED if each != "overlays/collector")
 UDP = "overlays/udp"
 OVER_TCP = tuple(each for each in DEPLOYED if each != UDP)
 WITHOUT_KAFKA = tuple(each for each in DEPLOYED if each != "overlays/kafka")
-SINGLE, OPERATOR = "", "overlays/clickhouse-operator"
+SINGLE, OPERATOR, HEALTH = "", "overlays/clickhouse-operator", "overlays/grafana"
 
 Overlays = tuple[str, ...]
 
@@ -83,6 +84,9 @@ ALLOWED = [
     Case(STORES, GRAFANA, CLICKHOUSE, 9000),
     Case(STORES, GRAFANA, DNS, 53, "UDP"),
     Case(STORES, "shop/browser", GRAFANA, 3000),
+    Case((HEALTH,), GRAFANA, "monitoring/prometheus", 9090),
+    Case((HEALTH,), GRAFANA, "loki/gateway", 8080),
+    Case((HEALTH,), GRAFANA, "loki/gateway", 3100),
     Case((OPERATOR,), "kube-system/operator", CLICKHOUSE, 8123),
     Case((OPERATOR,), "kube-system/operator", "flow-visibility/keeper", 2181),
     Case((OPERATOR,), CLICKHOUSE, "flow-visibility/replica", 9000),
@@ -144,6 +148,9 @@ DENIED = [
     Case((SINGLE,), "kube-system/operator", CLICKHOUSE, 8123),
     Case(DEPLOYED, GRAFANA, OUTSIDE, 443),
     Case(DEPLOYED, GRAFANA, AGGREGATOR, 9739),
+    Case(DEPLOYED, GRAFANA, "monitoring/stranger", 9090),
+    Case(DEPLOYED, GRAFANA, "monitoring/prometheus", 9739),
+    Case(DEPLOYED, GRAFANA, "shop/prometheus", 9090),
     Case(DEPLOYED, "shop/browser", "flow-visibility/keeper", 2181),
     Case(DEPLOYED, "shop/operator", "flow-visibility/keeper", 2181),
     Case(DEPLOYED, GRAFANA, "flow-visibility/keeper", 2181),

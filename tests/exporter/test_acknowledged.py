@@ -18,6 +18,7 @@ from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.ipfix.exporter_report import ExporterReport
+from flowvis.ipfix.occupancy import Occupant
 from flowvis.native import StringTable
 from flowvis.native.contract.ipfix import HEADER
 from flowvis.runtime.backoff import Backoff
@@ -206,19 +207,23 @@ async def test_a_collector_that_acknowledges_is_told_what_is_counted(
 ) -> None:
     monkeypatch.setattr(export, "REPORT_S", 0.05)
     counted = [ExporterReport(1, 2, 0, 0, 0)]
+    web = Occupant("shop", "Deployment", "web", opened=True, entries=1, unanswered=0)
+    occupants: list[tuple[Occupant, ...]] = [(web,)]
     async with Collector(files[0]) as collector:
-        node = node_of(collector, files, report=lambda: counted[0])
+        node = node_of(collector, files, report=lambda: counted[0], occupancy=lambda: occupants[0])
         await node.exporter.start()
         await until(lambda: collector.sessions and collector.sessions[0].decoder.report)
         node.end(3)
         assert collector.sessions[0].decoder.report == counted[0]
-        counted[0] = ExporterReport(3, 4, 5, 6, 7)
+        assert collector.sessions[0].decoder.occupancy == occupants[0]
+        counted[0], occupants[0] = ExporterReport(3, 4, 5, 6, 7), (web, web)
 
         def told() -> bool:
             node.exporter.look()
             return collector.sessions[0].decoder.report == counted[0]
 
         await until(told)
+        assert collector.sessions[0].decoder.occupancy == occupants[0]
         await until(lambda: len(collector.records) == 1)
         await all_is_acknowledged(node, collector)
         assert collector.sessions[0].decoder.stats.malformed == {}
@@ -229,6 +234,7 @@ async def test_a_collector_that_acknowledges_is_told_what_is_counted(
         await until(lambda: len(collector.records) == 2)
         assert collector.sessions[1].decoder.stats.templates == 2
         assert collector.sessions[1].decoder.report is None
+        assert collector.sessions[1].decoder.occupancy is None
         await node.exporter.stop()
 
 

@@ -19,8 +19,11 @@ from flowvis.errors import SystemRefused
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
+from flowvis.exporter.tables.occupancy import Occupancy
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.watch import BUCKETS, KernelWatchStats, Watch
+from flowvis.inventory.index import Inventory
+from flowvis.ipfix.occupancy import Occupant
 from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
 from waiting import until
@@ -47,8 +50,14 @@ class Exporting:
         pending = Queue(self.ledger.stage("records"), 100_000, full=ExportDropped.PENDING_FULL)
         self.exporter = Exporter([self.table], pending, collector.address, None, domain=1)
         self.conntrack = Conntrack((0,), events=events, event_buffer_bytes=buffer)
+        self.occupancy = Occupancy("node-1", Inventory())
         self.watch = Watch(
-            self.conntrack, self.table, self.exporter, poll_interval_s=poll_s, events=events
+            self.conntrack,
+            self.table,
+            self.exporter,
+            poll_interval_s=poll_s,
+            events=events,
+            occupancy=self.occupancy,
         )
 
     async def stop(self) -> None:
@@ -272,3 +281,26 @@ async def test_a_poll_and_events_that_fail_cost_themselves_only(
         forget_all()
         await until(lambda: counted(collector, traffic) == traffic.expected)
     assert "a defect of ours over the kernel's connections: RuntimeError" in caplog.text
+
+
+async def test_who_fills_the_table_is_looked_at_now_and_then(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All entries of the poll count, also such as are out of scope; what fails costs the look."""
+    async with exporting(poll_s=0.05) as (node, collector):
+        traffic.send(range(20), 100)
+
+        def numbers() -> tuple[str, int, int]:
+            (one,) = node.occupancy.occupants or (Occupant("", "", "", False, 0, 0),)
+            return one.workload, one.entries, one.unanswered
+
+        await until(lambda: numbers()[1:] >= (20, 20))
+        assert numbers()[0] == "(external)"
+        with monkeypatch.context() as patched:
+            patched.setattr(node.occupancy, "_of_node", None)
+            await until(lambda: "over who fills the connection table: TypeError" in caplog.text)
+            polls = node.watch.stats.polls
+            await until(lambda: node.watch.stats.polls > polls + 1)
+        forget_all()
+        await until(lambda: counted(collector, traffic) == traffic.expected)
+        await until(lambda: numbers()[1] < 20)

@@ -1,6 +1,7 @@
 """The whole product, end to end: every byte that the lab's clients sent is in the store."""
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -53,9 +54,17 @@ def test_a_long_connection_has_one_record_in_each_interval(
     assert 3 <= scenario["records"] <= 7  # active timeout 3 s; the first and the last are extra
 
 
-def test_one_scenario_alone() -> None:
-    report = run("--duration", "1s", "--scenario", "dns")
+def test_one_scenario_alone_while_a_pod_floods_its_node() -> None:
+    """The run itself waits until it is said who does, and until each SYN is stored."""
+    report = run("--duration", "1s", "--scenario", "dns", "--fault", "syn-flood")
     assert [one["name"] for one in report["scenarios"]] == ["dns"]
+    (note,) = report["notes"]
+    said = r"node-1 tracked (\d+) of 2000 connections: its connection table is \d+ % full: "
+    found = re.fullmatch(said + r"shop/frontend opened (\d+), (\d+) of them unanswered", note)
+    assert found is not None, note
+    tracked, opened, unanswered = map(int, found.groups())
+    assert tracked >= 1940
+    assert tracked > opened == unanswered >= 1800
 
 
 @pytest.mark.parametrize("fault", [name for name, one in FAULTS.items() if not one.by_sums])

@@ -10,7 +10,7 @@ import pytest
 import flowvis
 from flowvis.native import contract, reference
 
-REFERENCES = ("conntrack", "dpctl", "flows", "halves", "ipfix", "merge", "strings")
+REFERENCES = ("codes", "conntrack", "dpctl", "flows", "halves", "ipfix", "lz4", "merge", "strings")
 LEAVES = (*REFERENCES, "tls")  # whose plain form runs where OpenSSL is out of reach
 
 IMPORT = "import flowvis.native as n; print(n.MODE, n.COMPILED, n.StringTable.__module__)"

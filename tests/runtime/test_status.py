@@ -243,6 +243,16 @@ async def test_many_who_ask_for_metrics_share_a_page() -> None:
         assert collected - before <= most
 
 
+async def test_a_page_that_costs_much_is_made_again_before_a_scrape_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scrape, "SHARE", 1e-6)
+    monkeypatch.setattr(scrape, "LONGEST_S", 0.05)
+    async with serving() as server, asyncio.timeout(30):
+        assert (await ask(server, get("/metrics")))[0] == 200
+        assert (await ask(server, get("/metrics")))[0] == 200
+
+
 async def test_a_defect_is_an_answer_and_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Collector):
         broken = False

@@ -1,7 +1,7 @@
 """Writes deploy/prometheus and docs/alerts.md: `python -m tools.alerts [DIRECTORY]`.
 
-`python -m tools.alerts --scale N` prints the rules with N times as long times, for a run of
-seconds.
+`python -m tools.alerts --runbooks URL` prints the rules with runbooks there, `--scale N` with N
+times as long times, for a run of seconds.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tools.alerts.document import document
-from tools.alerts.rules import groups, plain, prometheus_rule
+from tools.alerts.rules import RUNBOOKS, groups, plain, prometheus_rule
 from tools.alerts.table import ALERTS
 from tools.kustomize import dump
 
@@ -30,9 +30,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", nargs="?", type=Path, default=Path())
     parser.add_argument("--scale", type=float, help="print the rules, with other times")
+    parser.add_argument("--runbooks", help="print the rules, with this page of runbooks")
     options = parser.parse_args()
-    if options.scale is not None:
-        sys.stdout.write(dump([groups(ALERTS, scale=options.scale)]))
+    if options.scale is not None or options.runbooks:
+        scale, runbooks = options.scale or 1.0, options.runbooks or RUNBOOKS
+        sys.stdout.write(dump([groups(ALERTS, scale=scale, runbooks=runbooks)]))
         return 0
     for path, text in files().items():
         (options.directory / path).parent.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,9 @@ Pod or workload, else by what it is.
 
 from dataclasses import dataclass, replace
 
+from flowvis.clickhouse.schema.ends import EXTERNAL, NAMED_BY_POD, NODE, kind_sql, node_sql
 from flowvis.clickhouse.schema.rollups import NETWORK_BITS, network_sql
 from flowvis.clickhouse.schema.tables import stored_columns
-from flowvis.fields import FlowType
 from flowvis.questions.dimensions import Part, dimension
 
 LEVELS = {"pod": "Pod", "workload": "Workload", "namespace": "Namespace"}
@@ -44,29 +44,36 @@ def made(title: str, sql: str, *parts: Part) -> Label:
 
 def end(title: str, side: str) -> Label:
     """Return what an end (source, destination) is called, as the variable `level` says."""
-    chosen = f"'${{{LEVEL}}}'"
-    namespace, pod, workload, node = (
-        f"{side}{what}" for what in ("PodNamespace", "PodName", "WorkloadName", "NodeName")
+    chosen = f"${{{LEVEL}}}"
+    namespace, pod, node, kind, named = (
+        f"{side}{what}" for what in ("PodNamespace", "PodName", "NodeName", "Is", "Named")
     )
-    name = f"if({chosen} = 'pod' OR {workload} = '', {pod}, {workload})"
-    whole = f"if({chosen} = 'namespace', {namespace}, concat({namespace}, '/', {name}))"
-    called = made(
+    name = f"if('{chosen}' = 'pod' OR {named} != '', {named}, {pod})"
+    whole = f"if('{chosen}' = 'namespace', {namespace}, concat({namespace}, '/', {name}))"
+    called = Label(
         title,
-        f"multiIf({namespace} != '', {whole}, {outside(side)}, 'outside',"
-        f" {node} != '', concat('node ', {node}), 'unknown')",
-        Part(namespace),
-        Part(workload, f"{chosen} = 'workload'"),
-        Part(pod, f"{chosen} = 'pod' OR ({chosen} = 'workload' AND {workload} = '')"),
-        Part("flowType", f"{namespace} = ''"),
-        Part(node, f"{namespace} = ''"),
+        f"multiIf({namespace} != '', {whole}, {kind} = {EXTERNAL}, 'outside',"
+        f" {kind} = {NODE}, concat('node ', {node}), 'unknown')",
+        (
+            Part(namespace),
+            Part(named, sql=f"{side}_{chosen}"),
+            Part(pod, NAMED_BY_POD[pod]),
+            Part(kind, sql=kind_sql(side)),
+            Part(node, node_sql(side)),
+        ),
     )
     return replace(called, dimension=f"{SIDES[side]}.${{{LEVEL}}}")
 
 
-def outside(side: str) -> str:
-    """Return the condition that an end is outside of the cluster."""
-    outer = FlowType.FROM_EXTERNAL if side == "source" else FlowType.TO_EXTERNAL
-    return f"flowType = {outer}"
+def levels(text: str) -> dict[str, str]:
+    """Return what the columns in a query are called whose names end with the variable `level`."""
+    columns = {"pod": "PodName", "workload": "WorkloadName", "namespace": "PodNamespace"}
+    return {
+        f"{side}_{level}": f"{side}{column}"
+        for side in SIDES
+        if f"{side}_${{{LEVEL}}}" in text
+        for level, column in columns.items()
+    }
 
 
 def together(title: str, left: Label, right: Label, between: str = " → ") -> Label:

@@ -8,8 +8,6 @@ _SUMMED = {column.name for column in SUMS}
 
 def rolled_state(measure: Measure) -> str:
     """Return the state of a measure that adds up, over a group of rows of either roll-up."""
-    if measure.name in _SUMMED:
-        return f"sum({measure.name})"
-    if measure.aggregate != "sum":
+    if measure.name not in _SUMMED and measure.aggregate != "sum":
         raise ValueError(f"{measure.name}: minutes do not have it")
-    return measure.sql
+    return measure.rolled_sql

@@ -21,6 +21,8 @@ class Row:
 
     title: str
     panels: Sequence[Panel]
+    closed: bool = False
+    """Whether its panels ask only when somebody opens it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,22 @@ class Page:
             made.with_variable(variable)
         number, line = 0, 0
         for row in self.rows:
-            if row.title:
-                made.with_row(sdk.Row(row.title).id(1000 + line).grid_pos(_at(0, line, WIDTH, 1)))
-                line += 1
+            heading = sdk.Row(row.title).id(1000 + line).grid_pos(_at(0, line, WIDTH, 1))
+            line += bool(row.title)
+            panels = []
             for panel, (x, y) in zip(row.panels, _places(row.panels), strict=True):
                 number += 1
                 at = _at(x, line + y, panel.width, panel.height)
-                made.with_panel(panel.built(number).grid_pos(at))
-            line += _height(row.panels)
+                panels.append(panel.built(number).grid_pos(at))
+            if row.closed:
+                for each in panels:
+                    heading.with_panel(each)
+            if row.title:
+                made.with_row(heading)
+            if not row.closed:
+                for each in panels:
+                    made.with_panel(each)
+                line += _height(row.panels)
         return json.dumps(made.build(), cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"
 
 

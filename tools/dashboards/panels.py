@@ -9,9 +9,12 @@ from grafana_foundation_sdk.builders import (
     bargauge,
     common,
     dashboardlist,
+    gauge,
+    logs,
     nodegraph,
     piechart,
     stat,
+    statetimeline,
     table,
     text,
     timeseries,
@@ -25,13 +28,15 @@ from grafana_foundation_sdk.models.piechart import PieChartLegendValues, PieChar
 from grafana_foundation_sdk.models.text import TextMode
 
 from tools.dashboards.queries import Graph, Ranked, Series, Written
-from tools.dashboards.sources import CLICKHOUSE, PROMETHEUS, SERIES, TABLE, ClickHouseQuery, Metric
+from tools.dashboards.sources import CLICKHOUSE, SERIES, TABLE, Asked, ClickHouseQuery
 
 Built = Any
 """A builder of the SDK: its panels have no class in common."""
 OCTETS, RATE, COUNT, SHARE = "decbytes", "bps", "short", "percentunit"
 WIDTH = 24
 """Of a dashboard."""
+LARGEST = 50
+"""Bars, parts or gauges of an answer of Prometheus or Loki, which queries do not bound."""
 POINTS = 300
 """Of a series at most: more than that nobody sees on half a screen."""
 
@@ -46,14 +51,18 @@ class Question:
 
     @property
     def address(self) -> str:
-        """The address, below the one that the variable `console` has."""
+        """The address, below the one that the variable `console` has, for the dashboard's range."""
+        return self.at("${console}", "${__from}", "${__to}")
+
+    def at(self, console: str, begin: str, end: str = "") -> str:
+        """Return the address at a console, for a range."""
         given = [("page", self.page), *self.parameters, ("filter", self.filter)]
         pairs = [
             f"{name}={quote(value, safe='/,:${}')}"  # variables are put in by Grafana
-            for name, value in (*given, ("from", "${__from}"), ("to", "${__to}"))
+            for name, value in (*given, ("from", begin), ("to", end))
             if value
         ]
-        return f"${{console}}/?{'&'.join(pairs)}"
+        return f"{console}/?{'&'.join(pairs)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +75,12 @@ class Panel:
     width: int = 12
     height: int = 9
     console: Question | None = None
+    of: tuple[Asked, ...] = ()
+    """What is asked of Prometheus or Loki, where it is not the store."""
 
     def queries(self) -> list[tuple[str, str, int]]:
         """Return what is asked of the store: each query's id, SQL and format."""
         return []
-
-    def metrics(self) -> Sequence[Metric]:
-        """Return what is asked of Prometheus."""
-        return ()
 
     def built(self, number: int) -> Built:
         """Return the SDK's panel."""
@@ -81,8 +88,8 @@ class Panel:
         panel.span(self.width).height(self.height)
         for ref_id, sql, format_ in self.queries():
             panel.datasource(CLICKHOUSE).with_target(ClickHouseQuery(sql, format_, ref_id))
-        for place, metric in enumerate(self.metrics()):
-            panel.datasource(PROMETHEUS).with_target(metric.query(chr(ord("A") + place)))
+        for place, asked in enumerate(self.of):
+            panel.datasource(asked.source).with_target(asked.query(chr(ord("A") + place)))
         if self.console is not None:
             link = sdk.DashboardLink("In the console").type(model.DashboardLinkType.LINK)
             panel.links([link.url(self.console.address).target_blank(True)])
@@ -103,34 +110,31 @@ class Asks(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stat(Panel):
-    """One number."""
+    """One number, or one of each."""
 
     asks: Asks | None = None
-    of: Metric | None = None
-    """A metric instead."""
     unit: str = COUNT
     width: int = 4
     height: int = 4
     thresholds: tuple[tuple[float, str], ...] = ()
     """From which value on it has which colour."""
+    each: bool = False
+    """Whether each row of the answer has a number, under its name."""
 
     def queries(self) -> list[tuple[str, str, int]]:
         """Return what is asked of the store."""
         return [("A", self.asks.sql, TABLE)] if self.asks else []
 
-    def metrics(self) -> Sequence[Metric]:
-        """Return what is asked of Prometheus."""
-        return (self.of,) if self.of else ()
-
     def _made(self) -> Built:
-        reduced = common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
+        reduced = common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(self.each)
+        shown = looks.BigValueTextMode
         return (
             stat.Panel()
             .unit(self.unit)
             .no_value("none")
             .reduce_options(reduced)
             .graph_mode(looks.BigValueGraphMode.NONE)
-            .text_mode(looks.BigValueTextMode.VALUE)
+            .text_mode(shown.VALUE_AND_NAME if self.each else shown.VALUE)
             .color_mode(looks.BigValueColorMode.VALUE)
             .color_scheme(sdk.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
             .thresholds(_thresholds(self.thresholds))
@@ -144,8 +148,6 @@ class Lines(Panel):
     asks: Series | None = None
     written: Written | None = None
     """Another statement of columns time, series and Value."""
-    of: tuple[Metric, ...] = ()
-    """Metrics instead."""
     unit: str = RATE
     bars: bool = False
     stacked: bool = True
@@ -155,10 +157,6 @@ class Lines(Panel):
         """Return what is asked of the store."""
         asks = self.asks or self.written
         return [("A", asks.sql, SERIES)] if asks else []
-
-    def metrics(self) -> Sequence[Metric]:
-        """Return what is asked of Prometheus."""
-        return self.of
 
     def _made(self) -> Built:
         legend = (
@@ -199,17 +197,16 @@ class Lines(Panel):
 class Shares(Panel):
     """Parts of a whole, as a pie; what is not among the largest is one part."""
 
-    asks: Ranked
+    asks: Ranked | None = None
     unit: str = OCTETS
     donut: bool = False
     width: int = 12
 
     def queries(self) -> list[tuple[str, str, int]]:
         """Return what is asked of the store."""
-        return [("A", self.asks.sql, TABLE)]
+        return [("A", self.asks.sql, TABLE)] if self.asks else []
 
     def _made(self) -> Built:
-        reduced = common.ReduceDataOptions().values(True).fields("").calcs([])
         legend = (
             piechart.PieChartLegendOptions()
             .show_legend(True)
@@ -222,7 +219,7 @@ class Shares(Panel):
             piechart.Panel()
             .unit(self.unit)
             .no_value("none")
-            .reduce_options(reduced.limit(self.asks.limit + 1))
+            .reduce_options(_rows(self.asks.limit + 1 if self.asks else LARGEST))
             .legend(legend)
             .pie_type(kind)
         )
@@ -232,24 +229,91 @@ class Shares(Panel):
 class Bars(Panel):
     """The largest, as bars."""
 
-    asks: Ranked
+    asks: Ranked | None = None
     unit: str = OCTETS
 
     def queries(self) -> list[tuple[str, str, int]]:
         """Return what is asked of the store."""
-        return [("A", self.asks.sql, TABLE)]
+        return [("A", self.asks.sql, TABLE)] if self.asks else []
 
     def _made(self) -> Built:
-        reduced = common.ReduceDataOptions().values(True).fields("").calcs([])
         return (
             bargauge.Panel()
             .unit(self.unit)
             .no_value("none")
             .min(0)
-            .reduce_options(reduced.limit(self.asks.limit))
+            .reduce_options(_rows(self.asks.limit if self.asks else LARGEST))
             .orientation(looks.VizOrientation.HORIZONTAL)
             .display_mode(looks.BarGaugeDisplayMode.GRADIENT)
             .color_scheme(sdk.FieldColor().mode(model.FieldColorModeId.CONTINUOUS_BL_PU))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges(Panel):
+    """Numbers on a scale with an end, one of each row of the answer."""
+
+    unit: str = COUNT
+    highest: float | None = None
+    thresholds: tuple[tuple[float, str], ...] = ()
+
+    def _made(self) -> Built:
+        panel = (
+            gauge.Panel()
+            .unit(self.unit)
+            .no_value("none")
+            .min(0)
+            .reduce_options(_rows(LARGEST))
+            .show_threshold_markers(True)
+            .color_scheme(sdk.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+            .thresholds(_thresholds(self.thresholds, "green"))
+        )
+        return panel if self.highest is None else panel.max(self.highest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class States(Panel):
+    """What each was over time: of the answer's numbers, as texts with their colours."""
+
+    texts: dict[str, tuple[str, str]]
+    """Text and colour of each number."""
+
+    def _made(self) -> Built:
+        options = {
+            value: model.ValueMappingResult(text=name, color=color, index=place)
+            for place, (value, (name, color)) in enumerate(self.texts.items())
+        }
+        return (
+            statetimeline.Panel()
+            .no_value("none")
+            .mappings([model.ValueMap(options)])
+            .merge_values(True)
+            .fill_opacity(70)
+            .line_width(0)
+            .show_value(looks.VisibilityMode.NEVER)
+            .interval("1m")
+            .max_data_points(POINTS)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs(Panel):
+    """Lines of logs, the newest first."""
+
+    height: int = 14
+    width: int = WIDTH
+
+    def _made(self) -> Built:
+        return (
+            logs.Panel()
+            .show_time(True)
+            .show_labels(False)
+            .show_common_labels(False)
+            .wrap_log_message(True)
+            .prettify_log_message(False)
+            .enable_log_details(True)
+            .dedup_strategy(looks.LogsDedupStrategy.NONE)
+            .sort_order(looks.LogsSortOrder.DESCENDING)
         )
 
 
@@ -363,7 +427,12 @@ class Links(Panel):
         )
 
 
-def _thresholds(steps: Sequence[tuple[float, str]]) -> sdk.ThresholdsConfig:
-    first = model.Threshold(value=None, color="text")
+def _rows(limit: int) -> common.ReduceDataOptions:
+    """Return that each row of an answer is shown, under what it has beside the number."""
+    return common.ReduceDataOptions().values(True).fields("").calcs([]).limit(limit)
+
+
+def _thresholds(steps: Sequence[tuple[float, str]], lowest: str = "text") -> sdk.ThresholdsConfig:
+    first = model.Threshold(value=None, color=lowest)
     given = [model.Threshold(value=value, color=color) for value, color in steps]
     return sdk.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps([first, *given])

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
 
+from flowvis.clickhouse.schema.rollups import DIMENSIONS
 from flowvis.clickhouse.schema.tables import ENDED_SQL
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
 from flowvis.clickhouse.statement import bind
@@ -18,12 +19,13 @@ from flowvis.questions.dimensions import Part, defined, key_sql, parts_of
 from flowvis.questions.measures import BY_NAME, Measure
 from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
-from tools.dashboards.labels import Label
+from tools.dashboards.labels import Label, levels
 from tools.dashboards.measured import rolled_state
 from tools.dashboards.ranges import RECORDS, TABLES, FlowTable
 
 _UNNAMED = NetworkNames()
 """Names of networks are the aggregator's, which Grafana does not ask."""
+_DIMENSIONS = frozenset(column.name for column in DIMENSIONS)
 OTHERS = "others"
 """What is not among the largest, together."""
 
@@ -63,9 +65,8 @@ def select(table: FlowTable, columns: Iterable[str], records: Records, tail: str
     within = ranges.within(table, ranges.WHOLE if records.raw else "")
     wanted = "\n  AND ".join([within, *records.conditions])
     text = f"SELECT {', '.join(columns)}\nFROM {table.name}\nWHERE {wanted}\n{tail}".rstrip()
-    if table.rolled:
-        return text
-    made = ", ".join(f"{sql} AS {name}" for name, sql in columns_made_of(text).items())
+    named = levels(text) | ({} if table.rolled else columns_made_of(text))
+    made = ", ".join(f"{sql} AS {name}" for name, sql in named.items())
     return f"WITH {made}\n{text}" if made else text
 
 
@@ -88,17 +89,22 @@ def united(
     selects = []
     for table in tables_of(records):
         # What has to be worked out of records is a column of roll-ups.
-        own = [Part(each.column, each.only_where) for each in parts] if table.rolled else parts
+        own = [_rolled(each) for each in parts] if table.rolled else parts
         slot = [f"{ranges.SLOT.format(time=table.time)} AS slot"] if slots else []
         columns = [
             f"{key_sql(own)} AS k",
-            *(f"any({part.value_sql}) AS p{n}" for n, part in enumerate(own)),
+            *(f"{part.any_sql} AS p{n}" for n, part in enumerate(own)),
             *slot,
             *_states(measures, table),
         ]
         by = "GROUP BY k, slot" if slots else "GROUP BY k"
         selects.append(select(table, columns, records, by))
     return "\nUNION ALL\n".join(selects)
+
+
+def _rolled(part: Part) -> Part:
+    """Return what a part is of roll-ups."""
+    return Part(part.column, part.only_where) if part.column in _DIMENSIONS else part
 
 
 def _inside(text: str) -> str:

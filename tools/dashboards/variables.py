@@ -9,7 +9,9 @@ from tools.dashboards import chosen
 from tools.dashboards.chosen import CHOICES, Choice
 from tools.dashboards.labels import LEVEL, LEVELS
 from tools.dashboards.ranges import HOURS
-from tools.dashboards.sources import CLICKHOUSE, CLICKHOUSE_PLUGIN, PROMETHEUS
+from tools.dashboards.sources import CLICKHOUSE, CLICKHOUSE_PLUGIN, LOKI, PROMETHEUS
+from tools.dashboards.streams import Stream
+from tools.dashboards.streams import chosen as chosen_lines
 
 CONSOLE = "console"
 CONSOLE_DEFAULT = "https://localhost:10348"
@@ -17,6 +19,10 @@ CONSOLE_DEFAULT = "https://localhost:10348"
 LISTED = 1000
 """Values of a variable that are offered; others can be typed."""
 
+Listing = dict[str, object]
+"""Of what a data source lists the values, in its own form."""
+_LABEL_VALUES = 1
+"""How Loki's data source numbers this kind of listing."""
 Variable = (
     sdk.QueryVariable | sdk.CustomVariable | sdk.TextBoxVariable | sdk.DatasourceVariable
     | sdk.AdHocVariable
@@ -31,6 +37,11 @@ def store() -> Variable:
 def metrics() -> Variable:
     """Return the choice of the Prometheus data source."""
     return sdk.DatasourceVariable("metrics").label("Metrics").type(str(PROMETHEUS.type_val))
+
+
+def logs() -> Variable:
+    """Return the choice of the Loki data source."""
+    return sdk.DatasourceVariable("logs").label("Logs").type(str(LOKI.type_val))
 
 
 def listing(choice: Choice) -> str:
@@ -118,21 +129,53 @@ def limit(name: str, rows: tuple[int, ...], first: int) -> Variable:
     )
 
 
-def instance(metric: str) -> Variable:
-    """Return the choice of what is scraped."""
+ANY = ".*"
+"""What stands for all in regular expressions, which Prometheus and Loki take."""
+
+
+def _any_of(
+    name: str, label: str, description: str, source: model.DataSourceRef, query: str | Listing
+) -> Variable:
     return (
-        sdk.QueryVariable("instance")
-        .label("Node")
-        .description("Exporters, as Prometheus names them")
-        .datasource(PROMETHEUS)
-        .query(f"label_values({metric}, instance)")
+        sdk.QueryVariable(name)
+        .label(label)
+        .description(description)
+        .datasource(source)
+        .query(query)
         .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(model.VariableSort.ALPHABETICAL_ASC)
         .multi(True)
         .include_all(True)
-        .all_value(".*")
+        .all_value(ANY)
         .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
     )
+
+
+def instance(
+    *metrics: str, label: str = "Node", description: str = "Exporters, as Prometheus names them"
+) -> Variable:
+    """Return the choice of what is scraped, of those that have one of some metrics."""
+    return labelled("instance", label, description, "instance", *metrics)
+
+
+def labelled(name: str, label: str, description: str, of: str, *metrics: str) -> Variable:
+    """Return the choice of a label's values, of some metrics."""
+    series = metrics[0] if len(metrics) == 1 else f'{{__name__=~"{"|".join(metrics)}"}}'
+    return _any_of(name, label, description, PROMETHEUS, f"label_values({series}, {of})")
+
+
+def of_lines(name: str, label: str, of: str, *streams: Stream) -> Variable:
+    """Return the choice of a label's values, of logs."""
+    listing: Listing = {
+        "refId": "LokiVariableQueryEditor-VariableQuery", "type": _LABEL_VALUES,
+        "label": of, "stream": chosen_lines(*streams, **{of: ANY}),
+    }  # fmt: skip
+    return _any_of(name, label, "Of lines of the logs", LOKI, listing)
+
+
+def text(name: str, label: str, description: str) -> Variable:
+    """Return what people type, nothing at first."""
+    return sdk.TextBoxVariable(name).label(label).description(description).default_value("")
 
 
 def ad_hoc(table: str) -> list[Variable]:

@@ -1,5 +1,5 @@
 // Each node's exporter: what it sent, what is missing, how late it is, how full its conntrack is.
-import type { ExporterNode, Query } from "../api";
+import type { ExporterNode, Occupant, Query } from "../api";
 import { asked, useAnswer } from "../asking";
 import { Share } from "../charts/Spark";
 import { both, equals } from "../conditions";
@@ -32,7 +32,7 @@ export default function Nodes() {
               opened={chosen}
               onOpen={(node) => change({ node: node.name === chosen ? null : node.name })}
               mark={(node) => (troubled(node) ? "is-unsure" : "")}
-              columns={COLUMNS}
+              columns={chosen ? BESIDE : COLUMNS}
               scrolls
             />
           )}
@@ -114,6 +114,41 @@ const COLUMNS = [
   },
 ];
 
+/** Those that there is room for beside the details of a node. */
+const BESIDE = COLUMNS.filter(({ key }) => key !== "gaps" && key !== "skew");
+
+const OCCUPANT_COLUMNS = [
+  {
+    key: "workload",
+    title: "Workload",
+    width: "46%",
+    cell: (each: Occupant) => (
+      <Name text={[each.namespace, each.workload].filter(Boolean).join("/")} />
+    ),
+  },
+  {
+    key: "end",
+    title: "End",
+    tip: "source: it opened these connections. destination: it was called from elsewhere",
+    cell: (each: Occupant) => each.end,
+  },
+  {
+    key: "entries",
+    title: "Entries",
+    numeric: true,
+    cell: (each: Occupant) => <Num value={each.entries} />,
+    order: (each: Occupant) => each.entries,
+  },
+  {
+    key: "unanswered",
+    title: "Unanswered",
+    tip: "Of these, such as no packet has come back for: a scan, a flood, or a peer that is gone",
+    numeric: true,
+    cell: (each: Occupant) => <Num value={each.unanswered} />,
+    order: (each: Occupant) => each.unanswered,
+  },
+];
+
 function number(
   title: string,
   key: "recordsPerSecond" | "received" | "lost" | "gaps",
@@ -154,7 +189,17 @@ function Details({ name, node }: { name: string; node: ExporterNode | null }) {
         ))}
         {!node && <p class="state">No exporter of this name is known.</p>}
       </Panel>
-      <Panel title="What fills its conntrack" aside="connections that begin on it">
+      {node?.occupants && (
+        <Panel title="What fills its conntrack" aside="entries, by who opened them">
+          <Table<Occupant>
+            label="What fills its conntrack"
+            rows={node.occupants}
+            id={(each) => `${each.namespace}/${each.kind}/${each.workload}/${each.end}`}
+            columns={OCCUPANT_COLUMNS}
+          />
+        </Panel>
+      )}
+      <Panel title="Its busiest workloads" aside="connections that begin on it">
         <Answered
           asked={result}
           empty={(query) => !query.rows.length && "No connection of its workloads in this range."}

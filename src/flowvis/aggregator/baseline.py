@@ -28,8 +28,8 @@ TICK_S = 0.1  # how long records wait for company, before the store is asked for
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 PATIENCE_S = 60.0
-"""How long records wait that only may be late: they hold up what is acknowledged after them. It is
-several commits, so in this time a store that is there has what we wrote."""
+"""How long records wait that only may be late: they hold up what is acknowledged after them. That
+is several commits, so in this time a store that is there has what we wrote."""
 
 
 @dataclass(slots=True)

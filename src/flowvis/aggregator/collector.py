@@ -31,6 +31,7 @@ from flowvis.ipfix.events import (
 )
 from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.ipfix.limits import CollectorLimits
+from flowvis.ipfix.occupancy import Occupant
 from flowvis.ipfix.order import LATE_S
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.ledger import Stage
@@ -485,7 +486,13 @@ class ExporterStream:
             self.waiting if is_open else 0,
             self._session.report or (before.report if before else None),
             latest(self.missed_s, before.missed_s if before else None),
+            self._occupancy(before),
         )
+
+    def _occupancy(self, before: Reporter | None) -> tuple[Occupant, ...] | None:
+        if self._session.occupancy is None:
+            return before.occupancy if before else None
+        return self._session.occupancy
 
     def as_dict(self) -> dict[str, Any]:
         """The session as the API shows it."""

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector as MetricsCollector
 
 from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.destinations.kind import Exposing
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.reporters import NodeReports, by_node
 from flowvis.inventory.index import Inventory
@@ -68,7 +69,13 @@ def registry(
     made.register(DestinationsCollector(PREFIX, destinations))
     made.register(StatsCollector(f"{PREFIX}_inventory", inventory.stats))
     made.register(ReadingsCollector(PREFIX, readings))
-    made.register(NodesCollector(PREFIX, lambda: by_node(collector.reporters(), inventory.nodes)))
+    made.register(
+        NodesCollector(
+            PREFIX,
+            lambda: by_node(collector.reporters(), inventory.nodes),
+            listed=lambda: frozenset(node.name for node in inventory.nodes.objects),
+        )
+    )
     return made
 
 
@@ -84,6 +91,14 @@ NODE_STATE: dict[str, tuple[str, NodeReading]] = {
     "clock_ahead_seconds": (
         "How far the node's clock is ahead of ours; below 0: it is behind",
         lambda node, _: node.ahead_s,
+    ),
+    "missed": (
+        "Connections of which the node's exporter, since it began, missed the end or all",
+        lambda node, _: node.report.unobserved + node.report.unseen if node.report else None,
+    ),
+    "dropped": (
+        "Records that the node's exporter made and gave up since it began",
+        lambda node, _: node.report.dropped if node.report else None,
     ),
     "conntrack_entries": (
         "Connections that the node's kernel tracks, as its exporter says",
@@ -104,12 +119,16 @@ class NodesCollector(MetricsCollector):
         prefix: str,
         nodes: Callable[[], Sequence[NodeReports]],
         clock: Callable[[], float] = time.monotonic,
+        listed: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        """`clock` is that of the nodes' `last_s`."""
+        """`clock` is that of the nodes' `last_s`; `listed` names the cluster's nodes."""
         self._prefix, self._nodes, self._clock = f"{prefix}_node", nodes, clock
+        self._listed = listed
+        self._were_listed: frozenset[str] = frozenset()
 
     def collect(self) -> Iterable[Metric]:
         """Yield a family for each number, with the node as label."""
+        nodes = self._present()
         labels = ["node"]
         received = CounterMetricFamily(
             f"{self._prefix}_received", "Records that came from the node", labels=labels
@@ -127,18 +146,29 @@ class NodesCollector(MetricsCollector):
             "Records of the node that are not durable yet, and that its exporters keep",
             labels=labels,
         )
-        for node in self._nodes():
+        for node in nodes:
             received.add_metric([node.name], node.records)
             if node.acknowledged is not None:
                 again.add_metric([node.name], node.sent_again)
                 acknowledged.add_metric([node.name], node.acknowledged)
                 waiting.add_metric([node.name], node.waiting)
         yield from (received, again, acknowledged, waiting)
-        yield from self._state()
+        yield from self._state(nodes)
 
-    def _state(self) -> Iterable[Metric]:
+    def _present(self) -> list[NodeReports]:
+        """Return the nodes without those that the cluster had, has no more, and hears no more of.
+
+        A node that was taken out of service is not one that is silent.
+        """
+        found, listed = self._nodes(), self._listed()
+        left = self._were_listed - listed
+        present = [node for node in found if node.sessions or node.name not in left]
+        self._were_listed = (self._were_listed | listed) & {node.name for node in found}
+        return present
+
+    def _state(self, found: Sequence[NodeReports]) -> Iterable[Metric]:
         """Yield gauges of how each node is; a node has no sample of what is not known of it."""
-        found, now_s = self._nodes(), self._clock()
+        now_s = self._clock()
         for name, (text, read) in NODE_STATE.items():
             family = GaugeMetricFamily(f"{self._prefix}_{name}", text, labels=["node"])
             for node in found:
@@ -185,4 +215,6 @@ class DestinationsCollector(MetricsCollector):
                 healthy.add_metric([page], not one.problem)
                 behind_s.add_metric([page], outlets[page].behind_s)
                 behind.add_metric([page], outlets[page].held())
+                if isinstance(one, Exposing):
+                    yield from one.families()
         yield from (healthy, behind_s, behind)

@@ -1,5 +1,6 @@
 """Which nodes report: sessions that are open or were, and the nodes that the inventory has."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,13 @@ from flowvis.batch import address_bytes
 from flowvis.inventory.networks import NONE, address_column
 from flowvis.inventory.services import NodeIndex
 from flowvis.ipfix.exporter_report import ExporterReport
+from flowvis.ipfix.occupancy import Occupant
 
 SKEW_S = 2.0
 """From how far on a clock that differs is a problem: Pods are found by the times that it gives."""
+
+NEARLY_FULL = 0.8
+"""From which share on a connection table is a problem: the kernel drops what has no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Reporter:
     """What it said last of itself; None where it says nothing."""
     missed_s: float | None = None
     """When it said that it had missed more than before, by the clock of `last_s`."""
+    occupancy: tuple[Occupant, ...] | None = None
+    """Who fills its node's connection table, as it said last; None where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,8 @@ class NodeReports:
     """Of the session from which something came last."""
     missed_s: float | None = None
     """When one of its exporters last said that it had missed more."""
+    occupancy: tuple[Occupant, ...] | None = None
+    """Of the session from which something came last."""
 
     def as_dict(self, now_s: float) -> dict[str, Any]:
         """The node as the API shows it."""
@@ -85,6 +94,7 @@ class NodeReports:
             "complete": bool(self.sessions) and not self.lost and not self.missing(),
             "clockSkewSeconds": None if ahead_s is None else round(ahead_s, 1),
             **self._reported(),
+            "occupants": self._occupants(),
             "problems": self.problems(),
         }
 
@@ -107,6 +117,19 @@ class NodeReports:
             "unseen": report.unseen,
             "dropped": report.dropped,
         }
+
+    def _occupants(self) -> list[dict[str, Any]] | None:
+        """Who fills its connection table, as the API shows it; None where that is not known."""
+        return None if self.occupancy is None else [each.as_dict() for each in self.occupancy]
+
+    def filling(self) -> str:
+        """Say that the node's connection table is nearly full, and who fills it; "" else."""
+        report = self.report
+        if report is None or report.tracked < NEARLY_FULL * (report.capacity or math.inf):
+            return ""
+        share = 100 * report.tracked / report.capacity
+        full = f"its connection table is {share:.0f} % full"
+        return full if not self.occupancy else f"{full}: {self.occupancy[0]}"
 
     def missed_ago_s(self, now_s: float) -> float | None:
         """For how many seconds nothing more has been missed; None where nothing ever was."""
@@ -133,6 +156,8 @@ class NodeReports:
         if self.lost:
             found.append(f"{self.lost} of its records never came, by their sequence numbers")
         found += self.missing()
+        if filling := self.filling():
+            found.append(filling)
         if self.ahead_s is not None and self.ahead_s > SKEW_S:
             found.append(f"its clock is {self.ahead_s:.1f} s ahead of ours")
         if self.ahead_s is not None and self.ahead_s < -SKEW_S - 1:
@@ -172,6 +197,9 @@ def by_node(reporters: Sequence[Reporter], nodes: NodeIndex) -> list[NodeReports
                 before.waiting + reporter.waiting,
                 reporter.report if later and reporter.report is not None else before.report,
                 latest(before.missed_s, reporter.missed_s),
+                reporter.occupancy
+                if later and reporter.occupancy is not None
+                else before.occupancy,
             )
     return [found[name] for name in sorted(found)]
 

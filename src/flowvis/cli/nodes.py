@@ -4,15 +4,19 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
+
 from flowvis.cli import tables
 from flowvis.cli.client import Client
 from flowvis.cli.command import Commands, Connect
 from flowvis.cli.target import add_options_again
+from flowvis.errors import FlowvisError
 from flowvis.runtime.durations import format_duration
 from flowvis.runtime.visible import visible_json
 
 PATH = "api/v1/nodes"
 TITLES = ("NODE", "LAST", "RECORDS/S", "RECEIVED", "LOST", "WAITING", "CLOCK", "CONNTRACK")
+FILLING = ("WORKLOAD", "KIND", "END", "ENTRIES", "UNANSWERED", "SHARE")
 
 
 def add_arguments(commands: Commands, connect: Connect) -> None:
@@ -23,12 +27,15 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         description="Show the nodes of the cluster and of exporters: when something came last, "
         "records a second, how many came and how many never did (by their sequence numbers), how "
         "many their exporters keep until these are stored (where they take acknowledgements), and "
-        "how far the node's clock is ahead of the aggregator's, up to a second too little. Exits "
+        "how far the node's clock is ahead of the aggregator's, up to a second too little. Of one "
+        "node also whose connections fill its conntrack table: those of the workload that opened "
+        "them (END is source), else of the one that was called from elsewhere (destination). Exits "
         "with 0 whatever it finds: flowctl status --check is for scripts.",
-        epilog="examples:\n  flowctl nodes\n  flowctl nodes -o json\n",
+        epilog="examples:\n  flowctl nodes\n  flowctl nodes node-1\n  flowctl nodes -o json\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options_again(parser)
+    parser.add_argument("node", nargs="?", help="only this one, with what fills its conntrack")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
@@ -36,6 +43,10 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
 def run(options: argparse.Namespace, client: Client) -> int:
     """Print the nodes."""
     answer = client.get(PATH)
+    if options.node is not None:
+        answer["nodes"] = [node for node in answer["nodes"] if node["name"] == options.node]
+        if not answer["nodes"]:
+            raise FlowvisError(f"there is no node {options.node}: see flowctl nodes")
     if options.output == "json":
         print(visible_json(answer, indent=2))
         return 0
@@ -48,7 +59,31 @@ def run(options: argparse.Namespace, client: Client) -> int:
     for node in nodes:
         for problem in node["problems"]:
             console.print(tables.line(f"{node['name']}: {problem}"))
+    if options.node is not None:
+        _print_filling(console, nodes[0])
     return 0
+
+
+def _print_filling(console: Console, node: Mapping[str, Any]) -> None:
+    """Print whose connections a node's kernel tracks, the most first."""
+    occupants = node.get("occupants")
+    if occupants is None:
+        console.print(tables.line("its exporter does not say what fills its conntrack"))
+        return
+    console.print()
+    whole = sum(each["entries"] for each in occupants) or 1
+    rows = [
+        (
+            "/".join(filter(None, (each["namespace"], each["workload"]))),
+            each["kind"],
+            each["end"],
+            str(each["entries"]),
+            str(each["unanswered"]),
+            f"{100 * each['entries'] / whole:.0f} %",
+        )
+        for each in occupants
+    ]
+    console.print(tables.grid(FILLING, rows, right=FILLING[3:]))
 
 
 def _row(node: Mapping[str, Any]) -> tuple[str, ...]:

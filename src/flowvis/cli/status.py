@@ -216,6 +216,9 @@ def _store(store: Mapping[str, Any]) -> Iterator[str]:
     for disk in store["disks"]:
         free, total = (quantity(disk[f"{which}Bytes"], "B") for which in ("free", "total"))
         parts.append(f"{free} of {total} free on disk {disk['name']}")
+    if rate := store.get("insertRate"):
+        size = quantity(rate["bytesPerSecond"], "B")
+        parts.append(f"{rate['recordsPerSecond']:,.0f} records ({size}) a second come in")
     if store["droppedBytes"]:
         dropped = quantity(store["droppedBytes"], "B")
         parts.append(f"{dropped} dropped for room, with {store['droppedRecords']} records")

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.monitor import StoredPartitions, stored_partitions
+from flowvis.clickhouse.monitor import NO_ROOM, StoredPartitions
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
-from flowvis.clickhouse.schema.books import Page, encode_page
+from flowvis.clickhouse.schema.books import Page, arrived, encode_page
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, answer, question, room_for
-from flowvis.clickhouse.schema.encode import BatchId, encode
+from flowvis.clickhouse.schema.encode import BatchId, encode, rows_of
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
@@ -40,6 +40,8 @@ from flowvis.clickhouse.store import (
 from flowvis.errors import SettingsError, StoreError
 
 READER = "reader"
+LAST_ERRORS, RECENT_S = 3, 60
+CANCELLED = (236, 394)  # ABORTED, QUERY_WAS_CANCELLED: never why a batch was not stored
 _FORMAT = "JSONCompactEachRowWithNamesAndTypes"
 _ANSWERS: dict[str, int | str] = {
     "output_format_json_quote_64bit_integers": 0,
@@ -92,21 +94,28 @@ class EmbeddedStore:
         layout = TableLayout(self._settings.database)
         Migration(self._execute, layout, features, kept).run()
         self.rollups = RollupTables(self._execute_beside, layout, alone=True)
-        self.partitions = stored_partitions(self._execute_beside, layout.database, features)
+        self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()
         return features.left_out(kept.records_s)
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself
         """Store a batch in one INSERT; see `Store.insert`."""
         self._probe()
-        self._insert(schema.TABLE, encode(batch, batch_id), batch_id)
+        rows = rows_of(batch, batch_id)
+        self._insert(schema.TABLE, encode(batch, batch_id), batch_id, rows)
 
     def keep(self, page: Page, *, again: bool = False) -> None:  # noqa: ARG002  as above
         """Store a page of the books; see `Store.keep`."""
         self._probe()
-        self._insert(schema.BOOKS, encode_page(page), page.batch_id)
+        self._insert(schema.BOOKS, encode_page(page), page.batch_id, arrived(page.batch_id))
 
-    def _insert(self, table: str, block: Block, batch_id: BatchId) -> None:
+    def _insert(self, table: str, block: Block, batch_id: BatchId, rows: str) -> None:
+        """Insert a block; `rows` is the condition of what it has.
+
+        What the engine cannot store at the end, for lack of room above all, it does not tell. So
+        there has to be a new block in the table, or the rows from an attempt before.
+        """
+        last = self._last_block(table)
         names = ", ".join(column.name for column in block.columns)
         sql = (
             f"INSERT INTO {self._settings.database}.{table} ({names}) SETTINGS"
@@ -120,6 +129,35 @@ class EmbeddedStore:
             for piece in frames(block.parts()):
                 inserter.append(piece)
             inserter.finish()
+        if self._last_block(table) != last:
+            return
+        there = f"SELECT count() FROM {self._settings.database}.{table} WHERE {rows}"
+        if not int(self._execute(there)[0][0]):
+            code, reasons = self._last_errors()
+            text = f"{self.name}: {batch_id} was not stored: {reasons}"
+            raise StoreError(text, retryable=True, code=code)
+
+    def _last_block(self, table: str) -> int:
+        """Return the number of the youngest block of a table, merged or not."""
+        rows = self._execute(
+            "SELECT max(max_block_number) FROM system.parts WHERE"
+            f" database = '{self._settings.database}' AND table = '{table}'"
+        )
+        return int(rows[0][0])
+
+    def _last_errors(self) -> tuple[int, str]:
+        """Return what the engine failed in just now, and the code of no room if that is there.
+
+        It may be a query's failure; so nothing else is decided by it.
+        """
+        rows = self._execute(
+            "SELECT code, last_error_message FROM system.errors"
+            f" WHERE code NOT IN {CANCELLED} AND last_error_time > now() - {RECENT_S}"
+            f" ORDER BY last_error_time DESC LIMIT {LAST_ERRORS}"
+        )
+        reasons = "; ".join(str(text) for _, text in rows)
+        code = next((int(code) for code, _ in rows if int(code) in NO_ROOM), 0)
+        return code, reasons or "the engine does not say why"
 
     def checkpoints(self, wanted: Wanted) -> Answer:
         """Return the last record of each connection; see `Store.checkpoints`.

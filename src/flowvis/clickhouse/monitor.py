@@ -1,25 +1,29 @@
 """Keeps a store within its disk, or a size of its own: the oldest goes before nothing fits in.
 
-Every interval the monitor asks the engine how full the disk is and what the store takes. Above the
+Every interval, more often where the disk fills fast, the monitor asks the engine how full the disk
+is and what the store takes; on a cluster all servers, of which the fullest decides. Above the
 threshold whole partitions go (`schema.partitions.choose`), after that it waits for some rounds, as
 the engine takes a while to give their files back. What goes is noted in the store before, so that
-answers know of it from then on, is counted, and is told in the log.
+answers know of it from then on, is counted, and is told in the log. Of several aggregators that
+write to one store all may make room: the same goes, and who sees that another has just dropped
+something waits as if it had been itself.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from flowvis.clickhouse.rollups import Execute, RollupTables
 from flowvis.clickhouse.schema import partitions as schema
 from flowvis.clickhouse.schema.features import Features
-from flowvis.clickhouse.schema.partitions import Disk, Excess, Limits, Partition
-from flowvis.clickhouse.schema.rollups import SCAN_BATCHES
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.partitions import Excess, Limits, Partition, Server, View
+from flowvis.clickhouse.schema.rollups import SCAN_BATCHES, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
@@ -29,54 +33,108 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # until the store is there
 LAST_S = 5.0  # for what is under way at the end
+RATE_S = 30.0
+LOOKS = 8  # before a disk is full, at the least
+SAME_S = 2.0  # two moments of whole seconds, and of two clocks, that are one
+
+
+PATIENCE_S = 10  # for all servers of a cluster; even, as 18.16 halves it
+SHORT_PATIENCE_S = 2  # once one was away
+TIMEOUT = 159  # TIMEOUT_EXCEEDED: a server is away, and does it when it is back
+NO_ROOM = frozenset({243, 75})  # NOT_ENOUGH_SPACE, CANNOT_WRITE_TO_FILE_DESCRIPTOR
+GONE = 232  # NO_SUCH_DATA_PART: merged, or dropped by another
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What of a table went for lack of room, whoever made it."""
+
+    before_s: int
+    """What was committed before that moment may be gone."""
+    ago_s: int
+    """How long ago the last of it went, by the store's clock."""
 
 
 class StoredPartitions:
     """The partitions of a store. Methods block; errors are StoreErrors."""
 
-    def __init__(self, execute: Execute, database: str, *, has_disks: bool) -> None:
-        """`has_disks`: the engine tells how full its disks are."""
-        self.has_disks = has_disks
+    def __init__(self, execute: Execute, layout: TableLayout, features: Features) -> None:
+        self.has_disks = features.disks
+        """The engine tells how full its disks are."""
+        self.has_pieces = features.drops_parts and not layout.cluster
+        """Parts can go: those of a cluster's shards have other names, or the same by chance."""
         self._execute = execute
-        self._database = database
+        self._layout = layout
+        self._view = View.of(layout, features)
+        self._noting = False
+        self._away = False
 
-    def partitions(self) -> list[Partition]:
-        """Return what there is."""
-        return list(
-            schema.read_partitions(self._execute(schema.partitions_sql(self._database), {}))
+    def servers(self) -> list[Server]:
+        """Return what each server has, of those that answer."""
+        layout, view = self._layout, self._view
+        partitions = list(self._execute(schema.partitions_sql(layout, view), view.options))
+        disks = (
+            self._execute(schema.disks_sql(layout, view), view.options) if self.has_disks else ()
         )
+        return schema.read_servers(layout, partitions, disks)
 
-    def disks(self) -> list[Disk]:
-        """Return the disks that parts of the store are on; none where the engine does not tell."""
-        if not self.has_disks:
+    def pieces(self) -> list[Partition]:
+        """Return the parts that partitions are made of; none where they cannot go by themselves."""
+        if not self.has_pieces:
             return []
-        return list(schema.read_disks(self._execute(schema.disks_sql(self._database), {})))
+        return list(schema.read_pieces(self._execute(schema.pieces_sql(self._layout), {})))
 
     def note(self, partition: Partition) -> None:
         """Note that a partition goes."""
-        self._execute(schema.create_dropped(self._database), {})
-        self._execute(schema.note_sql(self._database, partition), {})
+        if not self._noting:
+            self._execute_everywhere(schema.create_dropped(self._layout))
+            self._noting = True
+        self._execute(schema.note_sql(self._layout.database, partition), {})
 
-    def drop(self, partition: Partition) -> None:
-        """Drop a partition."""
-        self._execute(schema.drop_sql(self._database, partition), {})
+    def drop(self, partition: Partition) -> bool:
+        """Drop a partition, or a part; a server that is away does it when it is back.
 
-    def begins(self) -> dict[str, int]:
-        """Return, by table of which something went, the moment (s) before which that is."""
+        False: a part is not there any more, as it was merged into another.
+        """
+        try:
+            self._execute_everywhere(schema.drop_sql(self._layout, partition))
+        except StoreError as error:
+            if error.code != GONE or not partition.part:
+                raise
+            return False
+        return True
+
+    def dropped(self) -> dict[str, Dropped]:
+        """Return what went, by table."""
+        database = self._layout.database
         there = self._execute(
             "SELECT count() FROM system.tables WHERE"
-            f" database = '{self._database}' AND name = '{schema.DROPPED}'",
+            f" database = '{database}' AND name = '{schema.DROPPED}'",
             {},
         )
         if not any(int(row[0]) for row in there):
             return {}
-        rows = self._execute(schema.begins_sql(self._database), {})
-        return {str(table): int(begin) for table, begin in rows}
+        rows = self._execute(schema.dropped_sql(database), {})
+        return {str(table): Dropped(int(before), int(ago)) for table, before, ago in rows}
 
+    def begins(self) -> dict[str, int]:
+        """Return, by table of which something went, the moment (s) before which that is."""
+        return {table: each.before_s for table, each in self.dropped().items()}
 
-def stored_partitions(execute: Execute, database: str, features: Features) -> StoredPartitions:
-    """Return those of an engine that can do so much."""
-    return StoredPartitions(execute, database, has_disks=features.disks)
+    def _execute_everywhere(self, sql: str) -> None:
+        """Execute on all servers, once each."""
+        if not self._layout.cluster:
+            self._execute(sql, {})
+            return
+        patience_s = SHORT_PATIENCE_S if self._away else PATIENCE_S
+        try:
+            self._execute(sql, {"distributed_ddl_task_timeout": patience_s})
+            self._away = False
+        except StoreError as error:
+            if error.code != TIMEOUT:
+                raise
+            self._away = True
+            log.warning("store: not all servers of the cluster did it yet: %s", error)
 
 
 @dataclass(slots=True)
@@ -84,11 +142,15 @@ class MonitorStats:
     """What happened since the start."""
 
     bytes: int = gauge("Bytes that flows, roll-ups and books take in the store")
+    short_bytes: int = gauge("Bytes that have to go and cannot, so that writing will end")
     disk_free_bytes: int = gauge("Free bytes of the fullest disk of the store; 0: not known")
     disk_bytes: int = gauge("Bytes of the fullest disk of the store; 0: not known")
     dropped_partitions: int = count("Partitions dropped, as there was no room")
     dropped_records: int = count("Flow records in dropped partitions")
     dropped_bytes: int = count("Bytes of dropped partitions")
+    newest_records: int = count(
+        "Dropped flow records of the newest hour, as the disk does not hold an hour"
+    )
     unrolled_records: int = count("Dropped flow records that no roll-up has, or not both")
     failures: int = count("Looks that failed; each is repeated")
 
@@ -136,8 +198,16 @@ class Monitor:
         self._settings = settings or MonitorSettings()
         self._clock = clock
         self._skip = 0
-        self._tables: list[dict[str, Any]] = []
-        self._disks: Sequence[Disk] = ()
+        self._full = False
+        """The store has said that nothing fits in."""
+        self._last_drop_s: float | None = None
+        """When the last drop that is known was noted, by our clock."""
+        self._crowded_s: float | None = None
+        """When something of the newest hour went last."""
+        self._seen: Sequence[Server] = ()
+        self._fill = _Fill()
+        self._inserted = _Inserted()
+        self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
 
@@ -156,18 +226,33 @@ class Monitor:
                 async with asyncio.timeout(LAST_S):
                     await asyncio.to_thread(thread.shutdown, cancel_futures=True)
 
+    def hurry(self) -> None:
+        """The store has no room for what is to be written: look now."""
+        self._full = True
+        self._hurry.set()
+
     async def _run(self) -> None:
+        settings = self._settings
+        round_s = -settings.interval_s
         while True:
-            there = self._store.partitions is not None
-            if there:
+            pause_s = LOOK_S
+            self._hurry.clear()
+            if self._store.partitions is not None:
+                now_s = time.monotonic()
+                early = now_s - round_s < settings.interval_s
+                round_s = round_s if early else now_s
                 try:
-                    await self.look()
+                    await self.look(early=early)
                 except StoreError as error:
                     self._failed(str(error))
                 except Exception as error:
                     log.exception("monitor: a defect of ours")
                     self._failed(f"{type(error).__name__}: {error}")
-            await asyncio.sleep(self._settings.interval_s if there else LOOK_S)
+                left_s = max(round_s + settings.interval_s - time.monotonic(), LOOK_S)
+                pause_s = self._fill.pause_s(left_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._hurry.wait()
 
     def _failed(self, text: str) -> None:
         self.stats.failures += 1
@@ -178,87 +263,164 @@ class Monitor:
             log.error("store: %s", problem)
         self.problem = problem
 
-    async def look(self) -> None:
-        """See what there is, and drop what is too much."""
+    async def look(self, *, early: bool = False) -> None:
+        """See what there is, and drop what is too much; one that is early is no round."""
         stored = self._store.partitions
         if stored is None:
             return
-        there, disks, begins = await self._call(_found, stored)
-        for table, begin_s in begins.items():  # another aggregator may make room as well
-            self._store.begins[table] = max(self._store.begins.get(table, 0), begin_s)
-        self._measure(there, disks)
-        limits = self._settings.limits
-        found = schema.excess(limits, sum(each.bytes for each in there), disks)
-        if self._skip > 0:
-            self._skip -= 1
+        servers, dropped = await self._call(_found, stored)
+        for table, each in dropped.items():  # another aggregator may make room as well
+            self._store.begins[table] = max(self._store.begins.get(table, 0), each.before_s)
+        self._follow_drops(dropped)
+        self._measure(servers)
+        excesses = self._excesses(servers)
+        urgent = any(each.urgent for each in excesses)
+        if self._skip > 0 and not urgent:
+            self._skip -= not early
             return
-        if not found.why or not self._settings.enable:
-            self._say("")
-        elif found.foreign:
-            self._say(found.why)
+        worst = max(excesses, key=lambda each: (each.bytes, each.foreign), default=Excess())
+        if not worst.why or not self._settings.enable:
+            self._short(0, "")
+        elif not worst.bytes:
+            self._short(0, worst.why)
         else:
-            await self._drop(stored, there, found)
+            await self._drop(stored, servers, excesses)
+
+    def _excesses(self, servers: Sequence[Server]) -> list[Excess]:
+        """Return what is too much on each server."""
+        limits, dropped = self._settings.limits, self._skip > 0
+        full, self._full = self._full, False
+        found = []
+        for server in servers:
+            one = schema.excess(
+                limits, server.bytes, server.disks, server.replaced, full=full, dropped=dropped
+            )
+            found.append(replace(one, why=server.said(one.why)) if one.why else one)
+        return found
+
+    def _follow_drops(self, dropped: Mapping[str, Dropped]) -> None:
+        """Wait after a drop of another aggregator, or of the process before, as after our own."""
+        if not dropped:
+            return
+        ago_s = min(each.ago_s for each in dropped.values())
+        at_s = time.monotonic() - ago_s
+        settings = self._settings
+        before_s, self._last_drop_s = self._last_drop_s, at_s
+        if before_s is not None and at_s < before_s + SAME_S:
+            return
+        if ago_s < settings.skip_rounds * settings.interval_s:
+            self._skip = max(self._skip, settings.skip_rounds)
 
     async def _drop(
-        self, stored: StoredPartitions, there: Sequence[Partition], found: Excess
+        self, stored: StoredPartitions, servers: Sequence[Server], excesses: Sequence[Excess]
     ) -> None:
+        batches: list[StoredBatch] = []
         if (rollups := self._store.rollups) is not None:
             batches = await self._call(rollups.batches, 0)
-            there = list(schema.with_unrolled(there, batches, SCAN_BATCHES))
-        chosen = schema.choose(there, found.bytes, int(self._clock()))
-        for each in chosen:
-            await self._give_up(stored, each, found.why)
+        now_s = int(self._clock())
+        there = schema.whole(servers)
+        for each in schema.with_unrolled(there.values(), batches, SCAN_BATCHES):
+            there[each.known] = each
+        chosen: dict[Partition, str] = {}
+        short: dict[str, int] = {}
+        for server, found in zip(servers, excesses, strict=True):
+            own = [replace(each, unrolled=there[each.known].unrolled) for each in server.partitions]
+            ours = schema.choose(own, found.bytes, now_s)
+            chosen |= {there[each.known]: found.why for each in ours}
+            left = found.bytes - sum(each.bytes for each in ours)
+            if left > 0 and found.urgent:
+                pieces = await self._call(stored.pieces)
+                pieces = list(schema.with_unrolled(pieces, batches, SCAN_BATCHES))
+                newest = schema.choose_newest(pieces, left, now_s)
+                chosen |= dict.fromkeys(newest, found.why)
+                left -= sum(each.bytes for each in newest)
+            if left > 0:
+                short[found.why] = left
+        for each, why in chosen.items():
+            await self._give_up(stored, each, why)
         if chosen:
             self._skip = self._settings.skip_rounds
-        left = found.bytes - sum(each.bytes for each in chosen)
-        text = f"{found.why}: {left} bytes too many, and all else is of the newest hour or day"
-        self._say(text if left > 0 else "")
+        if any(each.part for each in chosen):
+            self._crowded_s = now_s
+        left = max(short.values(), default=0)
+        why = next((each for each in short if short[each] == left), "")
+        text = f"{why}: {left} bytes too many, and all else is of the newest hour or day"
+        self._short(left, text if left else "")
+
+    def _short(self, left: int, problem: str) -> None:
+        """Tell how much should go and cannot, and why that is."""
+        self.stats.short_bytes = left
+        crowded_s = self._crowded_s
+        if not problem and crowded_s is not None and self._clock() - crowded_s < schema.NEWEST_S:
+            problem = (
+                "the disk does not hold the newest hour, of which the oldest went: enlarge it,"
+                " or have less recorded"
+            )
+        self._say(problem)
 
     async def _give_up(self, stored: StoredPartitions, each: Partition, why: str) -> None:
-        """Drop one; whatever happens meanwhile, answers know that it may be gone."""
+        """Drop one; whatever happens meanwhile, answers know that it may be gone.
+
+        Parts of one table follow each other in time: what is left is whole from the last one on.
+        """
         begins = self._store.begins
         begins[each.table] = max(begins.get(each.table, 0), each.end_s)
         noted = True
         try:
             await self._call(stored.note, each)
+            self._last_drop_s = time.monotonic()
         except StoreError as error:  # on a full disk not even that may fit in
             noted = False
             log.warning("store: cannot note what is dropped, will do so after it: %s", error)
-        await self._call(stored.drop, each)
+        if not await self._call(stored.drop, each):
+            return  # what it was merged into is found at the next look
         if not noted:
             with contextlib.suppress(StoreError):  # the log has it
                 await self._call(stored.note, each)
+                self._last_drop_s = time.monotonic()
         stats = self.stats
         stats.dropped_partitions += 1
         stats.dropped_bytes += each.bytes
         stats.dropped_records += each.rows if each.table == TABLE else 0
+        stats.newest_records += each.rows if each.table == TABLE and each.part else 0
         stats.unrolled_records += each.unrolled
+        newest = ", of the newest hour, which the disk does not hold" if each.part else ""
         lost = f", {each.unrolled} of them lost: no roll-up has them" if each.unrolled else ""
         log.warning(
-            "store: %s: dropped %s from %s to %s: %d rows, %d bytes%s",
-            why, each.table, _said(each.begin_s), _said(each.end_s), each.rows, each.bytes, lost,
+            "store: %s: dropped %s from %s to %s: %d rows, %d bytes%s%s", why, each.table,
+            _said(each.begin_s), _said(each.end_s), each.rows, each.bytes, newest, lost,
         )  # fmt: skip
 
-    def _measure(self, there: Sequence[Partition], disks: Sequence[Disk]) -> None:
-        self.stats.bytes = sum(each.bytes for each in there)
+    def _measure(self, servers: Sequence[Server]) -> None:
+        self._seen = servers
+        there = schema.whole(servers)
+        self._inserted.see(there, time.monotonic())
+        self.stats.bytes = sum(each.bytes for each in there.values())
+        disks = [disk for server in servers for disk in server.disks]
         fullest = max(disks, key=lambda disk: disk.used / max(disk.total, 1), default=None)
         if fullest is not None:
             self.stats.disk_free_bytes, self.stats.disk_bytes = fullest.free, fullest.total
-        self._disks = disks
-        self._tables = list(_tables(there))
+            self._fill.see(fullest.free, time.monotonic())
 
     def as_dict(self) -> dict[str, Any]:
         """What `flowctl status` shows; nothing before the first look."""
-        if not self._tables:
+        tables = list(_tables(schema.whole(self._seen).values()))
+        if not tables:
             return {}
         stats = self.stats
         return {
             "problem": self.problem,
             "disks": [
-                {"name": disk.name, "freeBytes": disk.free, "totalBytes": disk.total}
-                for disk in self._disks
+                {
+                    "name": server.said(disk.name),
+                    "freeBytes": disk.free,
+                    "totalBytes": disk.total,
+                }
+                for server in self._seen
+                for disk in server.disks
             ],
-            "tables": self._tables,
+            "tables": tables,
+            "insertRate": self._inserted.as_dict(),
             "droppedRecords": stats.dropped_records,
             "droppedBytes": stats.dropped_bytes,
             "unrolledRecords": stats.unrolled_records,
@@ -268,8 +430,58 @@ class Monitor:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
-def _found(stored: StoredPartitions) -> tuple[list[Partition], list[Disk], dict[str, int]]:
-    return stored.partitions(), stored.disks(), stored.begins()
+class _Fill:
+    """How fast the fullest disk fills."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, float] | None = None
+        self._full_in_s = float("inf")
+
+    def see(self, free: int, now_s: float) -> None:
+        """Note how much is free."""
+        if self._last is not None:
+            before, then_s = self._last
+            rate = (before - free) / max(now_s - then_s, 1e-3)
+            self._full_in_s = free / rate if rate > 0 else float("inf")
+        self._last = free, now_s
+
+    def pause_s(self, most_s: float) -> float:
+        """Return for how long not to look, so that there are some looks before it is full."""
+        return min(most_s, max(self._full_in_s / LOOKS, LOOK_S))
+
+
+class _Inserted:
+    """How much comes into the store, of all that write to it; over half a minute at the least."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Mapping[tuple[str, str], Partition], float] | None = None
+        self._rates: tuple[float, float] | None = None
+
+    def see(self, there: Mapping[tuple[str, str], Partition], now_s: float) -> None:
+        """Note what there is. What went meanwhile is not taken for less that came."""
+        if self._last is not None:
+            before, then_s = self._last
+            if now_s - then_s < RATE_S:
+                return
+            records = size = 0.0
+            for known, each in there.items():
+                rows = max(each.rows - (before[known].rows if known in before else 0), 0)
+                records += rows if each.table == TABLE else 0
+                size += rows * each.bytes / each.rows  # merges make less of what was there
+            self._rates = records / (now_s - then_s), size / (now_s - then_s)
+        self._last = there, now_s
+
+    def as_dict(self) -> dict[str, float] | None:
+        """What `flowctl status` shows; None as long as nobody knows."""
+        if self._rates is None:
+            return None
+        records, size = self._rates
+        return {"recordsPerSecond": round(records, 1), "bytesPerSecond": round(size)}
+
+
+def _found(stored: StoredPartitions) -> tuple[list[Server], dict[str, Dropped]]:
+    """Return what there is, and then what went, so that none of what is missing is unknown."""
+    return stored.servers(), stored.dropped()
 
 
 def _tables(there: Iterable[Partition]) -> Iterable[dict[str, Any]]:

@@ -15,10 +15,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
-import lz4.block
 import numpy as np
 from clickhouse_cityhash.cityhash import CityHash128
 from clickhouse_driver import Client, errors
@@ -29,15 +28,16 @@ from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
 
 from flowvis.batch import Batch, Column
-from flowvis.clickhouse.monitor import StoredPartitions, stored_partitions
+from flowvis.clickhouse.monitor import StoredPartitions
 from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
 from flowvis.clickhouse.schema.checkpoints import ANSWER, Answer, Wanted, answer, question, room_for
-from flowvis.clickhouse.schema.encode import BatchId, encode
+from flowvis.clickhouse.schema.encode import BatchId, encode, rows_of
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.lz4_blocks import lz4_blocks
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
 from flowvis.clickhouse.schema.retention import Retention
@@ -76,9 +76,8 @@ _FRAME_HEADER = 9  # method and both sizes, which the compressed size includes
 _CUSTOM_SERIALIZATION = 54454  # protocol revision
 
 
-def _pieces(stream: BlockOutputStream, block: Block) -> Iterator[bytes]:
-    revision = stream.context.server_info.used_revision
-    return frames(block.parts(custom_serialization=revision >= _CUSTOM_SERIALIZATION))
+def _custom_serialization(stream: BlockOutputStream) -> bool:
+    return bool(stream.context.server_info.used_revision >= _CUSTOM_SERIALIZATION)
 
 
 class _PlainOutput(BlockOutputStream):  # type: ignore[misc]  # the driver has no types
@@ -89,7 +88,7 @@ class _PlainOutput(BlockOutputStream):  # type: ignore[misc]  # the driver has n
             super().write(block)
             return
         RowOrientedBlock().info.write(self.fout)
-        for piece in _pieces(self, block):
+        for piece in frames(block.parts(custom_serialization=_custom_serialization(self))):
             self.fout.write(piece)
         self.fout.flush()
 
@@ -102,16 +101,14 @@ class _CompressedOutput(CompressedBlockOutputStream):  # type: ignore[misc]  # a
             super().write(block)
             return
         RowOrientedBlock().info.write(self.compressor)
-        self._frame(self.compressor.get_value())
-        for piece in _pieces(self, block):
-            self._frame(piece)
+        info = [(self.compressor.get_value(), 0)]
+        pieces = block.pieces(custom_serialization=_custom_serialization(self))
+        for packed, size in lz4_blocks(chain(info, pieces)):
+            self._frame(packed, size)
         self.raw_fout.flush()
 
-    def _frame(self, piece: bytes) -> None:
-        packed = lz4.block.compress(piece, store_size=False)
-        sizes = (len(packed) + _FRAME_HEADER).to_bytes(4, "little") + len(piece).to_bytes(
-            4, "little"
-        )
+    def _frame(self, packed: bytes, size: int) -> None:
+        sizes = (len(packed) + _FRAME_HEADER).to_bytes(4, "little") + size.to_bytes(4, "little")
         frame = bytes([_LZ4]) + sizes + packed
         write_binary_uint128(CityHash128(frame), self.raw_fout)
         self.raw_fout.write(frame)
@@ -234,9 +231,8 @@ class ServerStore:
         if features.rollups:
             options = CLUSTER_INSERT | ROLLED_INSERT if clustered else {}
             self.rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
-        if not clustered:
-            self.partitions = stored_partitions(self._execute_beside, layout.database, features)
-            self.begins = self.partitions.begins()
+        self.partitions = StoredPartitions(self._execute_beside, layout, features)
+        self.begins = self.partitions.begins()
         return [
             *features.left_out(kept.records_s, replicated=clustered),
             *filter(None, (self._away,)),
@@ -248,7 +244,7 @@ class ServerStore:
             schema.TABLE,
             lambda: encode(batch, batch_id),
             batch_id,
-            lambda: _rows_of(batch, batch_id) if again else "",
+            lambda: rows_of(batch, batch_id) if again else "",
         )
 
     def keep(self, page: Page, *, again: bool = False) -> None:
@@ -491,16 +487,6 @@ def _arrays(columns: Sequence[Sequence[Any]]) -> Iterator[Column]:
             yield np.frombuffer(b"".join(values), kind.base).reshape(len(values), *kind.shape)
         else:
             yield np.array(values, kind)
-
-
-def _rows_of(batch: Batch, batch_id: BatchId) -> str:
-    """Return the condition of a batch's rows."""
-    return (
-        f"flowEndSeconds >= toDateTime({int(batch['flowEndSeconds'].min())})"
-        f" AND {schema.BATCH_NUMBER} = {batch_id.number}"
-        f" AND {schema.WRITER} = '{batch_id.writer}'"
-        f" AND {schema.INSERTED_SQL} = toDateTime({batch_id.inserted_s})"
-    )
 
 
 def _tighter(wanted: int | str, present: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flowvis.conntrack.sources.openvswitch import OpenVSwitch
@@ -22,6 +23,7 @@ from flowvis.exporter.tables.connections import CONNECTION_BYTES, ConnectionTabl
 from flowvis.exporter.tables.default_zone import DEFAULT_ZONE, DefaultZone
 from flowvis.exporter.tables.denied import DENIED_BYTES, DeniedTable
 from flowvis.exporter.tables.enrich import Careful, ClusterNode, Enricher, PlainHost
+from flowvis.exporter.tables.occupancy import Occupancy
 from flowvis.exporter.tables.own_sessions import OwnSessions
 from flowvis.exporter.tables.scope import ANTREA_ZONES, Scope
 from flowvis.exporter.unacknowledged import Unacknowledged
@@ -32,6 +34,7 @@ from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.ipfix.exporter import host_domain_id, observation_domain_id
 from flowvis.ipfix.exporter_report import ExporterReport
+from flowvis.ipfix.occupancy import Occupant
 from flowvis.ipfix.receivers import understood
 from flowvis.runtime.clock import monotonic_ms
 from flowvis.runtime.component import Component
@@ -84,6 +87,9 @@ class FlowExporter:
         self.kubernetes = self.cluster.watchers if self.cluster is not None else None
         self.own_addresses = OwnAddresses()
         enricher = self._enricher(settings)
+        self.occupancy: Occupancy | None = None
+        if self._in_cluster(settings):
+            self.occupancy = Occupancy(self.node_name, self.inventory, self.own_addresses)
         own = OwnSessions()
         scope = Scope(
             exported.protocol_filter,
@@ -139,6 +145,7 @@ class FlowExporter:
             template_refresh_s=round(exported.template_refresh_timeout),
             kept=self.unacknowledged,
             report=self._report,
+            occupancy=self._occupants if self.occupancy is not None else None,
         )
         also = () if self.default_zone is None else (DEFAULT_ZONE,)
         self.conntrack = _source(settings.conntrack, (*zones, *also), events=events)
@@ -148,6 +155,7 @@ class FlowExporter:
             self.exporter,
             poll_interval_s=exported.flow_poll_interval,
             events=events,
+            occupancy=self.occupancy,
         )
         self.denied = None
         if denied_table is not None:
@@ -241,6 +249,10 @@ class FlowExporter:
             dropped=sum(self.pending.stage.dropped.values()),
         )
 
+    def _occupants(self) -> Sequence[Occupant]:
+        """Who fills the node's table, for the collector's status."""
+        return () if self.occupancy is None else self.occupancy.occupants
+
     def _say_left_out(self, error: Exception, count: int) -> None:
         """Say of connections of which nothing could be found out; polls try them again."""
         name = type(error).__name__
@@ -319,6 +331,8 @@ class FlowExporter:
         )
         if denied is not None:
             metrics.register_denied(registry, denied.table, denied)
+        if self.occupancy is not None:
+            registry.register(metrics.Occupants(self.occupancy))
         metrics.register_inventory(registry, self._files)
         if self.default_zone is not None:
             registry.register(

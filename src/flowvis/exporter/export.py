@@ -16,6 +16,7 @@ from flowvis.fields import EXPORTED, Field
 from flowvis.ipfix.acknowledgement import Acknowledgements
 from flowvis.ipfix.exporter import PROBE, ExporterSession, least_message
 from flowvis.ipfix.exporter_report import ExporterReport
+from flowvis.ipfix.occupancy import Occupant
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import ExportDropped
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 LIVE_ROWS = 8192  # in one batch: at times a node's whole table is due at once
 PAUSE_S = 0.1  # between two looks at the table: each costs half a millisecond
-REPORT_S = 30.0  # between two reports; each is 200 bytes
+REPORT_S = 30.0  # between two reports; each is 200 bytes, and one of occupants 60 for each
 CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
 
 
@@ -88,12 +89,14 @@ class Exporter:
         template_refresh_s: int = 600,
         kept: Kept | None = None,
         report: Callable[[], ExporterReport] | None = None,
+        occupancy: Callable[[], Sequence[Occupant]] | None = None,
     ) -> None:
         """Export these fields under an observation domain; stop within `drain_s`.
 
         Over UDP templates go out anew every `template_refresh_s`. Where records are `kept`, those
         that cannot be sent any more are left to the exporter that follows, and so are live
-        connections. A collector that acknowledges gets a `report` now and then.
+        connections. A collector that acknowledges gets a `report` now and then,
+        and the `occupancy` of the node's table.
         """
         self.client = Client(
             address,
@@ -114,6 +117,7 @@ class Exporter:
         self._template_refresh_s = template_refresh_s
         self._kept = kept
         self._report = report
+        self._occupancy = occupancy
         self._report_at_s = 0.0  # when the next one is due, by the monotonic clock
         self._wake = asyncio.Event()
         self._stopping = False
@@ -328,7 +332,11 @@ class Exporter:
         if self._report is None or not self.client.acknowledges or now_s < self._report_at_s:
             return
         self._report_at_s = now_s + REPORT_S
-        await self.client.send(session.report(self._report(), now_ms() // 1000))
+        now = now_ms() // 1000
+        messages = session.report(self._report(), now)
+        if self._occupancy is not None:
+            messages += session.occupancy(self._occupancy(), now)
+        await self.client.send(messages)
 
     def _settled(self) -> None:
         """Have what is kept forgotten as far as it is settled: sent, or acknowledged."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from flowvis.conntrack.sources.protocol import Source
@@ -12,6 +12,7 @@ from flowvis.exporter.export import Exporter
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.denied import DeniedTable
+from flowvis.exporter.tables.occupancy import Occupancy
 from flowvis.exporter.unacknowledged import Unacknowledged
 from flowvis.exporter.watch import BUCKETS, KernelWatchStats, Watch
 from flowvis.inventory.sources.files import InventoryFiles
@@ -38,6 +39,33 @@ class PollTimes(Collector):
             buckets=buckets,
             sum_value=self._stats.poll_seconds,
         )
+
+
+class Occupants(Collector):
+    """Who fills the node's connection table: the largest by name, the rest as one."""
+
+    def __init__(self, occupancy: Occupancy) -> None:
+        self._occupancy = occupancy
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield both gauges."""
+        labels = ["workload_namespace", "kind", "workload", "end"]  # namespace: the exporter's own
+        entries = GaugeMetricFamily(
+            f"{PREFIX}_occupant_entries",
+            "Entries of the connection table in the last poll, by the workload of this node that "
+            "opened them (end source), else that was called (end destination)",
+            labels=labels,
+        )
+        unanswered = GaugeMetricFamily(
+            f"{PREFIX}_occupant_unanswered_entries",
+            "Of these, such as no packet has come back for",
+            labels=labels,
+        )
+        for each in self._occupancy.occupants:
+            values = [each.namespace, each.kind, each.workload, each.end]
+            entries.add_metric(values, each.entries)
+            unanswered.add_metric(values, each.unanswered)
+        return entries, unanswered
 
 
 def register(

@@ -12,6 +12,7 @@ from flowvis.conntrack.sources.protocol import Source
 from flowvis.errors import SystemRefused
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.occupancy import Occupancy
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.logs import LimitedLog
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 EVENT_PAUSE_S = 0.1  # in which events gather: what is done for each batch costs half a millisecond
 RESYNC_S = 1.0  # at least between two polls, however often events are lost
+OCCUPANCY_POLLS = 2  # of which one is a look who fills the table, too: 0.2 us an entry
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histogram of poll times in seconds; Antrea's."""
@@ -65,8 +67,10 @@ class Watch:
         *,
         poll_interval_s: float,
         events: bool,
+        occupancy: Occupancy | None = None,
     ) -> None:
         self.stats = KernelWatchStats()
+        self._occupancy = occupancy
         self._conntrack = conntrack
         self._table = table
         self._exporter = exporter
@@ -132,6 +136,7 @@ class Watch:
                 log.error("connections not polled: %s", refusal)  # noqa: TRY400  the text says all
                 return
             self.stats.listed = len(entries)
+            self._look_who(entries)
             self._table.closed_after(self._conntrack.closed_s())
             if not self._take(self._table.poll, entries):
                 return  # what it did not come to is not gone: the next poll shows it
@@ -144,6 +149,17 @@ class Watch:
                 self._poll_again()  # what was not listed may be there
             self.stats.took(time.monotonic() - began)
             self._exporter.collect(self._table)
+
+    def _look_who(self, entries: Entries) -> None:
+        """Find who fills the table; what fails in it costs nothing else."""
+        if self._occupancy is None or self.stats.polls % OCCUPANCY_POLLS:
+            return
+        try:
+            self._occupancy.look(entries, now_ms())
+        except Exception as error:  # noqa: BLE001  whatever it is, the next poll is another try
+            name = type(error).__name__
+            text = "a defect of ours over who fills the connection table: %s: %s"
+            self._log.log(logging.ERROR, f"occupancy {name}", text, name, error, error=error)
 
     def _say_uncounted(self) -> None:
         """Say once what has no counters, and what helps."""

@@ -311,7 +311,7 @@ class Choice(Attribute):
 
 
 class Verdict(Attribute):
-    """What policies decided, in one direction or both: of two actions the first of `_VERDICTS`."""
+    """What policies decided, in one direction or both: of two actions the first of `VERDICTS`."""
 
     kind = Kind.ENUM
     operators = (*_EQUAL, *_EMPTY)
@@ -319,12 +319,12 @@ class Verdict(Attribute):
     def __init__(self, *directions: str) -> None:
         self.columns = tuple(f"{direction}NetworkPolicyRuleAction" for direction in directions)
         self._actions = tuple(map(column_number, self.columns))
-        self.single = tuple(_VERDICTS)
+        self.single = tuple(VERDICTS)
         """Those of which a record has one."""
-        self.known = (*_VERDICTS, *_GROUPS)
+        self.known = (*VERDICTS, *_GROUPS)
         decided = "".join(
             f"{_either_in(self.columns, actions)}, '{name}', "
-            for name, actions in _VERDICTS.items()
+            for name, actions in VERDICTS.items()
             if actions
         )
         self.expression = f"multiIf({decided}'none')"
@@ -341,7 +341,7 @@ class Verdict(Attribute):
         return self._only("none")
 
     def _only(self, verdict: str) -> Predicate:
-        actions, stronger = _VERDICTS[verdict], _until(verdict)
+        actions, stronger = VERDICTS[verdict], _until(verdict)
         parts = [self._any(actions)] if actions else []
         return Every((*parts, Negation(self._any(stronger)))) if stronger else parts[0]
 
@@ -349,7 +349,7 @@ class Verdict(Attribute):
         return some(NumberIn(action, actions) for action in self._actions)
 
 
-_VERDICTS: dict[str, tuple[int, ...]] = {
+VERDICTS: dict[str, tuple[int, ...]] = {
     "rejected": (RuleAction.REJECT,),
     "dropped": (RuleAction.DROP,),
     "unenforced": (RuleAction.UNENFORCED_DROP, RuleAction.UNENFORCED_REJECT),
@@ -357,7 +357,9 @@ _VERDICTS: dict[str, tuple[int, ...]] = {
     "none": (),
 }
 """The actions of each verdict, the verdict that counts first before the others."""
-_GROUPS = {"denied": ("dropped", "rejected")}
+DENIED = ("dropped", "rejected")
+"""The verdicts of what did not go on."""
+_GROUPS = {"denied": DENIED}
 
 
 def _either_in(columns: Sequence[str], numbers: Sequence[int]) -> str:
@@ -366,8 +368,8 @@ def _either_in(columns: Sequence[str], numbers: Sequence[int]) -> str:
 
 def _until(verdict: str) -> tuple[int, ...]:
     """Return the actions of the verdicts that count before this one."""
-    names = list(_VERDICTS)
-    return tuple(a for name in names[: names.index(verdict)] for a in _VERDICTS[name])
+    names = list(VERDICTS)
+    return tuple(a for name in names[: names.index(verdict)] for a in VERDICTS[name])
 
 
 class YesNo(Attribute):

@@ -27,6 +27,12 @@ class Workload(NamedTuple):
 
 NO_WORKLOAD = Workload("", "")
 
+THE_NODE = "(node)"
+"""In the place of a workload: processes in a node's own network, Pods with hostNetwork too."""
+EXTERNAL = "(external)"
+OTHER = "(other)"
+"""Those for which there is no room. No object of Kubernetes can have a name in parentheses."""
+
 
 def workload(metadata: Mapping[str, Any]) -> Workload:
     """Return the workload of a Pod by its metadata."""

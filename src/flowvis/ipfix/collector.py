@@ -21,6 +21,7 @@ from flowvis.ipfix.events import (
 )
 from flowvis.ipfix.exporter_report import ExporterReport, is_report, read_report
 from flowvis.ipfix.limits import CollectorLimits
+from flowvis.ipfix.occupancy import Occupant, is_occupancy, read_occupancy
 from flowvis.ipfix.order import LATE_S, Reordering
 from flowvis.ipfix.stats import CollectorStats
 from flowvis.ipfix.template import (
@@ -96,6 +97,8 @@ class CollectorSession:
         self._sent_again_until = 0  # of the session's records
         self.report: ExporterReport | None = None
         """What an exporter of ours said last of itself."""
+        self.occupancy: tuple[Occupant, ...] | None = None
+        """Who fills its node's table of connections, as it said last."""
         self.pending = False
         """Whether work was left for `go_on`."""
 
@@ -274,6 +277,10 @@ class CollectorSession:
         try:
             if is_report(template):
                 self.report = read_report(body, decoder.domain)
+                return
+            if is_occupancy(template):
+                self._left -= EVENT_WORK
+                self.occupancy = read_occupancy(body, decoder.domain)
                 return
             count = read_sent_again(body, decoder.domain)
         except MalformedSet as error:
@@ -464,4 +471,4 @@ def _other_version(version: int) -> str:
 
 def _is_of_ours(template: Template) -> bool:
     """Whether a template is of the options that only exporters of ours send."""
-    return says_sent_again(template) or is_report(template)
+    return says_sent_again(template) or is_report(template) or is_occupancy(template)

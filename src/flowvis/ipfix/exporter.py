@@ -10,6 +10,7 @@ from flowvis.fields import Field, Kind
 from flowvis.ipfix.acknowledgement import sent_again
 from flowvis.ipfix.exporter_report import ExporterReport, report_message
 from flowvis.ipfix.fitting import fitted
+from flowvis.ipfix.occupancy import Occupant, occupancy_message
 from flowvis.ipfix.plan import encode_program
 from flowvis.ipfix.stats import ExporterStats
 from flowvis.ipfix.template import TEMPLATE_SET, Template, of_fields, write_set, write_template
@@ -88,6 +89,13 @@ class ExporterSession:
         """The message that says what the exporter counts; for sessions that acknowledge."""
         message = report_message(self._domain, report, export_time=now, sequence=self._sequence)
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        return self._sent([message])
+
+    def occupancy(self, occupants: Sequence[Occupant], now: int) -> list[bytes]:
+        """The message that says who fills the node's table; for sessions that acknowledge."""
+        sequence, domain = self._sequence, self._domain
+        message = occupancy_message(domain, occupants, export_time=now, sequence=sequence)
+        self._sequence = (sequence + max(len(occupants), 1)) & 0xFFFFFFFF
         return self._sent([message])
 
     def encode(self, batch: Batch, now: int) -> list[bytes]:

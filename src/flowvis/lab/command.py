@@ -35,7 +35,8 @@ examples:
   flowctl lab run --cni pools --rounds 2
   flowctl lab run --duration 10m --fault kill-any --seed 7
   flowctl lab run --fault flood --fault api-server
-  flowctl lab run --fault store-stops --prometheus deploy/prometheus/flowvis.rules.yml
+  python -m tools.alerts --scale 0.01 > rules.yml
+  flowctl lab run --fault store-stops --prometheus rules.yml
 """
 
 
@@ -56,8 +57,8 @@ def add_arguments(commands: Any) -> None:
         "--prometheus",
         type=_text,
         metavar="RULES",
-        help="have a Prometheus with this file of rules scrape the daemons, and say which alerts "
-        "fired",
+        help="have a Prometheus with this file of rules scrape the daemons, say which alerts "
+        "fired, and fail where one that the faults should raise was not raised, or another was",
     )
     run.set_defaults(run=_run, command="run", keep=False)
     demo = kinds.add_parser("demo", help="traffic, and its flows as they arrive")

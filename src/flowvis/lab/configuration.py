@@ -135,6 +135,7 @@ def _aggregator(store: str) -> dict[str, Any]:
         "activeFlowRecordTimeout": f"{ACTIVE_RECORD_S:g}s",
         "recordContents": {"podLabels": True},
         "clickHouse": {"enable": True, "databaseURL": store, "commitInterval": "1s"},
+        "flowMetrics": {"enable": True},
         "certificates": {"issue": True, "checkInterval": "1s"},
         "controlSocket": str(CONTROL_SOCKET),
         "apiServer": {

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,23 @@ START_S = 20.0
 SETTLED_S = 1.0
 """After the first scrapes: rules have been evaluated with them."""
 
-FIRED = 'count by (alertname) (last_over_time(ALERTS{{alertstate="firing"}}[{}s]))'
+FIRED = 'count_over_time(ALERTS{{alertstate="firing"}}[{}s])'
+UNNAMED = {"__name__", "alertname", "alertstate", "job", "severity"}
+"""Labels that do not say of what an alert is."""
+
 UP = "sum(up)"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What it saw."""
+
+    span_s: int
+    """For how long it has looked, since the daemons are there."""
+    alerts: dict[str, list[dict[str, str]]]
+    """Which alerts fired: by name, the labels of what each was of."""
+    metrics: list[str]
+    """The names of all."""
 
 
 class Prometheus:
@@ -74,15 +90,16 @@ class Prometheus:
             raise SystemRefused(f"prometheus does not scrape: {self._said()}") from None
         self._began_s = time.monotonic() + SETTLED_S
 
-    async def found(self) -> dict[str, Any]:
-        """Return which alerts fired so far, and which metrics there are, by name."""
+    async def found(self) -> Found:
+        """Return which alerts fired so far, and which metrics there are."""
         span_s = max(int(time.monotonic() - self._began_s), 1)
-        alerts = (await asyncio.to_thread(_get, "query", query=FIRED.format(span_s)))["result"]
+        samples = (await asyncio.to_thread(_get, "query", query=FIRED.format(span_s)))["result"]
+        alerts: dict[str, list[dict[str, str]]] = {}
+        for sample in samples:
+            labels = {name: text for name, text in sample["metric"].items() if name not in UNNAMED}
+            alerts.setdefault(sample["metric"]["alertname"], []).append(labels)
         metrics = await asyncio.to_thread(_get, "label/__name__/values")
-        return {
-            "alerts": sorted(one["metric"]["alertname"] for one in alerts),
-            "metrics": sorted(metrics),
-        }
+        return Found(span_s, dict(sorted(alerts.items())), sorted(metrics))
 
     async def stop(self) -> None:
         """End it; nobody needs what it has stored."""

@@ -1,6 +1,6 @@
 """What a run of the lab found: for machines as JSON, for people as tables."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowvis.lab.books import Ledger
+from flowvis.lab.prometheus import Found
 from flowvis.lab.verdict import Finding
 
 
@@ -30,8 +31,10 @@ class Report:
     recovered_s: float | None = None
     """From the end of the traffic until the store's sums were the truth; None: never, or not
     asked."""
-    prometheus: dict[str, Any] | None = None
+    prometheus: Found | None = None
     """Which alerts fired and which metrics there were, where a Prometheus scraped."""
+    notes: list[str] = field(default_factory=list)
+    """What faults have shown."""
     problems: list[str] = field(default_factory=list)
     """What went wrong outside of the scenarios."""
 
@@ -67,14 +70,22 @@ class Report:
             "named": self.named,
             "recovered_s": self.recovered_s,
             "ledger": self.ledgers,
-            "prometheus": self.prometheus,
+            "prometheus": asdict(self.prometheus) if self.prometheus else None,
+            "notes": self.notes,
             "problems": self.problems,
         }
 
     def _fired(self) -> list[Text]:
         if self.prometheus is None:
             return []
-        return [Text(f"Alerts that fired: {', '.join(self.prometheus['alerts']) or 'none'}")]
+        alerts = self.prometheus.alerts
+        return [
+            Text(f"Alerts that fired: {'' if alerts else 'none'}"),
+            *(
+                Text(f"  {name}: " + "; ".join(" ".join(one.values()) for one in found))
+                for name, found in alerts.items()
+            ),
+        ]
 
     def render(self) -> RenderableType:
         """The report as a terminal shows it."""
@@ -94,6 +105,7 @@ class Report:
             _ledger_table(self.ledgers),
             "",
             *(Text(problem, style="red") for problem in problems),
+            *map(Text, self.notes),
             *self._fired(),
             Text(total, style="bold green" if self.ok else "bold red"),
         )

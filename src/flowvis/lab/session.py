@@ -14,7 +14,7 @@ from flowvis.clickhouse.schema.rollups import HOURS
 from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.errors import StoreError
-from flowvis.lab import configuration, network, sums, traffic
+from flowvis.lab import alerts, configuration, exposed, network, sums, traffic
 from flowvis.lab.clickhouse import ClickHouse
 from flowvis.lab.cluster import ControlPlane
 from flowvis.lab.configuration import AGGREGATOR, PAUSE_S, ROOM, TRACKING, Asked, exporter_name
@@ -169,16 +169,25 @@ class Lab:
         )
         return {session["peer"] for session in json.loads(found.stdout)["sessions"]}
 
+    def note(self, what: str) -> None:
+        """Say what a fault has shown, at once and in the report."""
+        self._say(what)
+        self._report.notes.append(what)
+
     async def close(self) -> Report:
         """End the daemons, read the store, and judge."""
         if self._by_sums:
             await self._recover()
         if self._prometheus is not None:
-            self._report.prometheus = await self._prometheus.found()
+            found = await self._prometheus.found()
             await self._prometheus.stop()
+            self._report.prometheus = found
+            self._report.problems += alerts.judge(self._options.faults, found, self._options.rules)
         self._say("Ending the daemons; each hands on all that it has")
         for exporter in self.exporters:
             await self._stop(exporter)
+        if not self._faults:  # counters of a daemon that was replaced begin anew
+            self._report.problems += await exposed.differences(self.aggregator)
         await self._stop(self.aggregator)
         await self.cluster.server.stop()
         await self.links.close()

@@ -39,6 +39,7 @@ MODE = _mode()
 COMPILED = MODE == "require"
 
 if TYPE_CHECKING:  # a leaf and its reference are of one interface
+    from flowvis.native.reference.codes import distinct as distinct
     from flowvis.native.reference.conntrack import EntryDecoder as EntryDecoder
     from flowvis.native.reference.dpctl import LineDecoder as LineDecoder
     from flowvis.native.reference.flows import FlowIndex as FlowIndex
@@ -50,18 +51,21 @@ if TYPE_CHECKING:  # a leaf and its reference are of one interface
     from flowvis.native.reference.ipfix import RecordDecoder as RecordDecoder
     from flowvis.native.reference.ipfix import RecordEncoder as RecordEncoder
     from flowvis.native.reference.ipfix import RecordTarget as RecordTarget
+    from flowvis.native.reference.lz4 import pack_columns as pack_columns
     from flowvis.native.reference.merge import Merger as Merger
     from flowvis.native.reference.strings import StringTable as StringTable
     from flowvis.native.tls import LibraryReader as LibraryReader
     from flowvis.native.tls import OpenSsl as OpenSsl
 else:
     StringTable = _leaf("strings").StringTable
+    distinct = _leaf("codes").distinct
     EntryDecoder = _leaf("conntrack").EntryDecoder
     LineDecoder = _leaf("dpctl").LineDecoder
     FlowIndex = _leaf("flows").FlowIndex
     pack_keys = _leaf("flows").pack_keys
     sides, correlation_keys = _leaf("halves").sides, _leaf("halves").correlation_keys
     made_of, order_endpoints = _leaf("halves").made_of, _leaf("halves").order_endpoints
+    pack_columns = _leaf("lz4").pack_columns
     Merger = _leaf("merge").Merger
     RecordDecoder = _leaf("ipfix").RecordDecoder
     RecordEncoder = _leaf("ipfix").RecordEncoder

@@ -9,6 +9,7 @@ have the same number has a chance of one in three thousand millions.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from flowvis.clickhouse.schema.ends import NAMED_BY_POD, any_sql, number_sql
 from flowvis.clickhouse.schema.tables import definitions, stored_columns
 from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
@@ -18,9 +19,6 @@ from flowvis.questions.planner import Needs, needs_of
 from flowvis.questions.problem import QuestionError, shown
 
 MAX_DIMENSIONS = 6
-
-_ONLY_WHERE = {f"{end}PodName": f"{end}WorkloadName = ''" for end in ("source", "destination")}
-"""Of a name that is a workload's, else a Pod's, the Pod counts only where there is no workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,12 @@ class Part:
     @property
     def hash_sql(self) -> str:
         """The number by which groups differ."""
-        number = f"cityHash64({self.value_sql})"
-        return f"if({self.only_where}, {number}, 0)" if self.only_where else number
+        return number_sql(self.value_sql, self.only_where)
+
+    @property
+    def any_sql(self) -> str:
+        """Its value, of a group of records that have one number."""
+        return any_sql(self.value_sql, self.only_where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def dimension(parameter: str, name: str) -> Dimension:
             "bad-query", f"{parameter}: {error.message}" + _remedy(error),
             suggestion=error.suggestion or "",
         ) from error  # fmt: skip
-    only_where = _ONLY_WHERE if found.name.endswith(".workload") else {}
+    only_where = NAMED_BY_POD if found.name.endswith(".workload") else {}
     columns = [NUMBERS[END_OF[sql]]] if sql in END_OF else stored_columns(sql)
     parts = tuple(Part(column, only_where.get(column, "")) for column in columns)
     kind = {Kind.NUMBER: "number", Kind.ADDRESS: "address", Kind.ENUM: "enum"}

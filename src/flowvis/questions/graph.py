@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from operator import add
 from typing import Any, Self, cast
 
-from flowvis.fields import FlowType
+from flowvis.clickhouse.schema.ends import EXTERNAL, NODE, POD, kind_sql, node_sql
 from flowvis.filters.networks import NUMBERS, TEXTS
 from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, Part, parse_dimensions
@@ -37,9 +37,6 @@ MEASURES: tuple[Measure, ...] = tuple(
 )  # fmt: skip
 """Of each edge, and of each node but for its packets. The octets of both directions sort."""
 
-_POD, _EXTERNAL, _NODE, _UNKNOWN = range(4)
-"""What is at an end of a connection."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Side:
@@ -48,8 +45,6 @@ class _Side:
     dimensions: tuple[Dimension, ...]
     end: str
     """source or destination, as columns have it."""
-    external: int
-    """The flowType that says that there is no node of the cluster on this side."""
     named: bool
     """Whether networks have names."""
 
@@ -60,12 +55,8 @@ class _Side:
     @property
     def parts(self) -> tuple[Part, ...]:
         """What an end is, and the name of the node that it is."""
-        is_sql = (
-            f"multiIf({self.end}PodName != '', {_POD}, flowType = {self.external}, {_EXTERNAL},"
-            f" {self.end}NodeName != '', {_NODE}, {_UNKNOWN})"
-        )
-        node = f"{self.end}PodName = '' AND flowType != {self.external}"
-        parts = Part(self._what, sql=is_sql), Part(f"{self.end}NodeName", node)
+        kind = Part(self._what, sql=kind_sql(self.end))
+        parts = kind, Part(f"{self.end}NodeName", node_sql(self.end))
         return (*parts, Part(NUMBERS[self.end])) if self.named else parts
 
     @property
@@ -74,11 +65,11 @@ class _Side:
         last = self.dimensions[-1]
         own = _own_kind(last, self.end)
         kind = (
-            f"multiIf({own}{self._what} = {_POD}, 'pod', {self._what} = {_EXTERNAL}, 'external',"
-            f" {self._what} = {_NODE}, 'node', 'unknown')"
+            f"multiIf({own}{self._what} = {POD}, 'pod', {self._what} = {EXTERNAL}, 'external',"
+            f" {self._what} = {NODE}, 'node', 'unknown')"
         )
         network = TEXTS[self.end] if self.named else "''"
-        return kind, f"if({self._what} = {_NODE}, toString({self.end}NodeName), {network})"
+        return kind, f"if({self._what} = {NODE}, toString({self.end}NodeName), {network})"
 
     def names(self, values: Sequence[Any], kind: str, name: str) -> tuple[str, ...]:
         """Return what people call an end: its values, without what they repeat; or its own name."""
@@ -164,8 +155,8 @@ class GraphQuestion:
         named = bool(condition.networks)
         return cls(
             Records(asked, condition, stored),
-            _Side(source, "source", FlowType.FROM_EXTERNAL, named),
-            _Side(target, "destination", FlowType.TO_EXTERNAL, named),
+            _Side(source, "source", named),
+            _Side(target, "destination", named),
             number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT),
             parse_compare(parameters.get("compare", ""), asked, now_ms),
         )

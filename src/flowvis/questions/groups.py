@@ -67,7 +67,7 @@ class Grouping:
         inner = records.states(
             [
                 f"{key_sql(parts)} AS k",
-                *(f"any({part.value_sql}) AS p{n}" for n, part in enumerate(parts)),
+                *(f"{part.any_sql} AS p{n}" for n, part in enumerate(parts)),
             ],
             self._named,
             _needs(parts),

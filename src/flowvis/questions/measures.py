@@ -60,6 +60,8 @@ class Measure:
     @property
     def rolled_sql(self) -> str:
         """The same as `state_sql`, of rows of a roll-up."""
+        if self.additive:  # one after the other, as projections have them
+            return " + ".join(f"sum({column})" for column in self.rolled.split(" + "))
         merged = self.merged_sql(self.rolled)
         return merged if self._simple else merged.replace("Merge(", "MergeState(")
 

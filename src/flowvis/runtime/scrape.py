@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 log = logging.getLogger(__name__)
 
 SHARE = 0.1  # of a core, at most, goes into collecting and writing
+LONGEST_S = 5.0  # between two pages, whatever they cost: Prometheus waits no longer than 10 s
 TURN_S = 0.005  # of collecting, after which others have theirs
 
 Encoder = Callable[[CollectorRegistry], bytes]
@@ -56,7 +57,8 @@ class Scrapes:
                 asked, self._asked = self._asked, {}
                 self._cost_s = 0.0
                 await self._serve(asked)
-                self._next = time.monotonic() + self._cost_s * (1 / SHARE - 1)
+                pause_s = min(self._cost_s * (1 / SHARE - 1), LONGEST_S)
+                self._next = time.monotonic() + pause_s
         finally:
             self._task = None
 

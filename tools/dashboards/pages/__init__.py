@@ -6,6 +6,7 @@ from tools.dashboards.pages import (
     conntrack,
     denied,
     external,
+    health,
     home,
     nodes,
     overview,
@@ -29,5 +30,6 @@ PAGES: tuple[Page, ...] = (
     denied.PAGE,
     completeness.PAGE,
     conntrack.PAGE,
+    *health.PAGES,
 )
 """All of them, in the order in which people are shown them."""

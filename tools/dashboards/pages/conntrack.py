@@ -1,14 +1,14 @@
 """Conntrack: how full each node's table is, and what was not seen of it; by Prometheus."""
 
-from tools.dashboards import console, variables
+from tools.dashboards import antrea, console, variables
 from tools.dashboards.page import Page, Row
 from tools.dashboards.panels import Lines, Stat
 from tools.dashboards.sources import Metric
 
-TOTAL = "antrea_agent_conntrack_total_connection_count"
-MAXIMUM = "antrea_agent_conntrack_max_connection_count"
-TRACKED = "antrea_agent_conntrack_antrea_connection_count"
-POLL = "antrea_agent_conntrack_poll_cycle_duration_seconds"
+TOTAL = antrea.CONNECTIONS.name
+MAXIMUM = antrea.CONNECTIONS_LIMIT.name
+TRACKED = antrea.CONNECTIONS_TRACKED.name
+POLL = antrea.POLL_SECONDS.name
 _OF = '{instance=~"$instance"}'
 _NODES = console.nodes()
 
@@ -19,6 +19,22 @@ def _rate(metric: str) -> Metric:
 
 def _each(metric: str) -> Metric:
     return Metric(f"{metric}{_OF}", "{{instance}}")
+
+
+def _occupants(title: str, about: str, metric: str) -> Lines:
+    return Lines(
+        title=title,
+        about=about,
+        of=(
+            Metric(
+                f"topk(15, sum by (workload_namespace, workload, end) ({metric}{_OF}))",
+                "{{workload_namespace}}/{{workload}} {{end}}",
+            ),
+        ),
+        unit="short",
+        stacked=False,
+        console=_NODES,
+    )
 
 
 FULL = f"{TOTAL}{_OF} / ({MAXIMUM}{_OF} > 0)"
@@ -34,7 +50,7 @@ PAGE = Page(
                 Stat(
                     title="Fullest table",
                     about="Connections of what the kernel can track",
-                    of=Metric(f"max({FULL})", instant=True),
+                    of=(Metric(f"max({FULL})", instant=True),),
                     unit="percentunit",
                     width=6,
                     thresholds=((0.8, "orange"), (0.95, "red")),
@@ -43,21 +59,21 @@ PAGE = Page(
                 Stat(
                     title="Connections",
                     about="In all nodes' tables",
-                    of=Metric(f"sum({TOTAL}{_OF})", instant=True),
+                    of=(Metric(f"sum({TOTAL}{_OF})", instant=True),),
                     width=6,
                     console=_NODES,
                 ),
                 Stat(
                     title="Nodes",
                     about="Whose exporters are scraped",
-                    of=Metric(f"count({TOTAL}{_OF})", instant=True),
+                    of=(Metric(f"count({TOTAL}{_OF})", instant=True),),
                     width=6,
                     console=_NODES,
                 ),
                 Stat(
                     title="Denied connections",
                     about="That exporters keep track of now",
-                    of=Metric(f"sum(antrea_agent_denied_connection_count{_OF})", instant=True),
+                    of=(Metric(f"sum({antrea.DENIED.name}{_OF})", instant=True),),
                     width=6,
                     console=_NODES,
                 ),
@@ -98,6 +114,16 @@ PAGE = Page(
                     unit="cps",
                     stacked=False,
                     console=_NODES,
+                ),
+                _occupants(
+                    "Who fills the tables",
+                    "Whose connections these are, opened by them or to them: the 15 with most",
+                    "flowvis_exporter_occupant_entries",
+                ),
+                _occupants(
+                    "Whose connections nobody answered",
+                    "Of these, as a flood or a scan leaves them: the 15 with most",
+                    "flowvis_exporter_occupant_unanswered_entries",
                 ),
             ],
         ),
@@ -153,7 +179,7 @@ PAGE = Page(
                 Lines(
                     title="Sessions with the collector",
                     about="Begun a second: 0 while all is well",
-                    of=(_rate("antrea_agent_flow_collector_reconnection_count"),),
+                    of=(_rate(antrea.COLLECTOR_SESSIONS.name),),
                     unit="cps",
                     stacked=False,
                     console=_NODES,

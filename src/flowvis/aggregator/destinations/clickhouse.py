@@ -110,13 +110,13 @@ class MonitorOptions:
     enable: bool = option(
         True,
         doc="Whether the oldest is dropped before the disk is full, which would end all writing. "
-        "Of an embedded store or one server; a cluster's servers are not watched",
+        "On a cluster the fullest server decides, and the same goes on all",
     )
     threshold: float = option(
         0.9,
         doc="Part of the disk, and of storageSize, from which on something goes: whole hours of "
         "records first, then days of minutes, then of hours, and nothing that was committed within "
-        "the last hour",
+        "the last hour, unless that alone fills the disk",
         minimum=0.01,
         maximum=1.0,
     )
@@ -129,8 +129,8 @@ class MonitorOptions:
     storage_size: ByteSize | None = option(
         None,
         doc="A size of the store's own, beside what its disk has: flows, roll-ups and books "
-        "together. By default only the disk bounds it; ClickHouse before 19.15 does not tell of "
-        "disks, and needs this",
+        "together; of a cluster, each server's. By default only the disk bounds it; ClickHouse "
+        "before 19.15 does not tell of disks, and needs this",
         parse=ByteSize.parse,
         takes="a size such as 8Gi or 2Ti",
     )
@@ -214,10 +214,6 @@ class ClickHouse:
         """Yield what is wrong with where the store is, if there is to be one."""
         if self.enable:
             yield from target_problems(self.database_url, self.database, self.cluster)
-            if self.cluster and self.monitor.storage_size is not None:
-                given = str(self.monitor.storage_size)
-                text = f"{given}: a cluster's servers are not watched: bound them by clickHouse.ttl"
-                yield "monitor.storageSize", text
 
 
 def make(chosen: ClickHouse, place: Place, before: Destination | None) -> Writer:

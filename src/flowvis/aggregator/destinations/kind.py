@@ -1,9 +1,11 @@
 """A kind of destination: how one is made of its settings, and what the daemon has for it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from prometheus_client.core import Metric
 
 from flowvis.clickhouse.history import BookHistory
 from flowvis.delivery.destination import Destination
@@ -37,6 +39,14 @@ class Place:
     stage: Stage
     max_bytes: int
     surroundings: Surroundings
+
+
+@runtime_checkable
+class Exposing(Protocol):
+    """A destination that is metrics itself, beside those of its stats."""
+
+    def families(self) -> Iterable[Metric]:
+        """Yield them."""
 
 
 def _nothing_else(_chosen: Any, _settings: Any) -> Any:

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from flowvis.aggregator.destinations import clickhouse, flow_collector, flow_log, kafka, s3
+from flowvis.aggregator.destinations import (
+    clickhouse,
+    flow_collector,
+    flow_log,
+    flow_metrics,
+    kafka,
+    s3,
+)
 from flowvis.aggregator.destinations.clickhouse import ClickHouse
 from flowvis.aggregator.destinations.flow_collector import (
     FlowCollector,
@@ -11,6 +18,7 @@ from flowvis.aggregator.destinations.flow_collector import (
     repeated_names,
 )
 from flowvis.aggregator.destinations.flow_log import FlowLogger
+from flowvis.aggregator.destinations.flow_metrics import FlowMetricsSettings
 from flowvis.aggregator.destinations.kafka import Kafka
 from flowvis.aggregator.destinations.kind import Kind, Problems
 from flowvis.aggregator.destinations.s3 import S3Uploader
@@ -31,6 +39,9 @@ class DestinationSettings:
     s3_uploader: S3Uploader = section(S3Uploader, doc="Upload to S3", live=True)
     kafka: Kafka = section(Kafka, doc="Messages in a topic of Kafka", live=True)
     flow_logger: FlowLogger = section(FlowLogger, doc="Flows in a log file", live=True)
+    flow_metrics: FlowMetricsSettings = section(
+        FlowMetricsSettings, doc="Sums of flows as metrics for Prometheus", live=True
+    )
 
     @property
     def with_uids(self) -> bool:
@@ -50,5 +61,6 @@ KINDS: tuple[Kind[Any], ...] = (
     s3.KIND,
     kafka.KIND,
     flow_log.KIND,
+    flow_metrics.KIND,
 )
 """In the order of their importance: where none is required, the first enabled one is."""

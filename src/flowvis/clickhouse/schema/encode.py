@@ -7,21 +7,19 @@ import numpy as np
 from flowvis import checkpoint
 from flowvis.batch import Batch, Column
 from flowvis.clickhouse.schema.checkpoints import residuals
-from flowvis.clickhouse.schema.formulas import (
-    DERIVED,
-    INSERTED,
-    NODE_INTERVALS,
-    RATE_INTERVAL,
-    node_interval,
-    rate_interval,
-)
+from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, Numeric, rates
 from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
-from flowvis.clickhouse.schema.tables import BATCH_NUMBER, COLUMNS, PLAIN_CHECKPOINTS, WRITER
+from flowvis.clickhouse.schema.tables import (
+    BATCH_NUMBER,
+    COLUMNS,
+    INSERTED_SQL,
+    PLAIN_CHECKPOINTS,
+    WRITER,
+)
 from flowvis.fields import Kind
 
 _INTERVAL = "monitoringIntervalStartMilliSeconds"
-_INTERVALS = (RATE_INTERVAL, *NODE_INTERVALS.values())
-_OMITTED = frozenset({RATE_INTERVAL, DERIVED[INSERTED].stored, WRITER, BATCH_NUMBER, "trusted"})
+_OMITTED = frozenset({WRITER, BATCH_NUMBER, "trusted"})
 
 MAX_BATCH_NUMBER = 0xFFFF
 
@@ -40,45 +38,42 @@ class BatchId:
         return f"{self.writer}-{self.inserted_s}-{self.number}"
 
 
-class _Operands(dict[str, Column]):
-    """Columns of a batch as the formulas want them: UInt64, each converted once."""
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def __missing__(self, name: str) -> Column:
-        values = self[name] = self._batch[name].astype(np.uint64, copy=False)
-        return values
-
-
 def encode(batch: Batch, batch_id: BatchId) -> Block:
     """Make the block that inserts the records of a batch, which must have every stored field."""
     rows = len(batch)
-    operands = _Operands(batch)
-    operands[RATE_INTERVAL] = rate_interval(operands, _lasted(batch))
-    for side, name in NODE_INTERVALS.items():
-        operands[name] = node_interval(operands, side)
-    inserted = np.full(rows, batch_id.inserted_s, np.uint64)
+    derived = _derived(batch, batch_id.inserted_s)
     columns: list[Numbers | Codes | Constant] = [
-        *(Numbers(name, "UInt64", operands[name]) for name in _INTERVALS),
-        Numbers(DERIVED[INSERTED].stored, "UInt32", DERIVED[INSERTED].residual(inserted, operands)),
         Constant(WRITER, batch_id.writer.encode(), rows),
         Numbers(BATCH_NUMBER, "UInt16", np.full(rows, batch_id.number, np.uint16)),
     ]
     if checkpoint.STATE in batch:
-        columns += _checkpoint(batch, operands[RATE_INTERVAL])
+        columns += (Numbers(name, "UInt32", batch[name]) for name in PLAIN_CHECKPOINTS)
+        columns.append(Numbers("flowId", "UInt64", batch["flowId"]))
+        columns.append(Codes(checkpoint.BASES, batch[checkpoint.BASES]))
     for column in COLUMNS:
-        if column.name in _OMITTED or column.field is None:
+        if column.name in derived:
+            columns.append(Numbers(column.name, column.type, derived[column.name]))
+        elif column.name in _OMITTED or column.field is None:
             continue
-        name = column.field.name
-        if name in DERIVED:
-            residual = DERIVED[name].residual(operands[name], operands)
-            columns.append(Numbers(column.name, column.type, residual))
         elif column.field.kind is Kind.TEXT:
-            columns.append(Codes(column.name, batch[name]))
+            columns.append(Codes(column.name, batch[column.field.name]))
         else:
-            columns.append(Numbers(column.name, column.type, batch[name]))
+            columns.append(Numbers(column.name, column.type, batch[column.field.name]))
     return Block(columns, rows, batch.strings)
+
+
+def _derived(batch: Batch, inserted_s: int) -> dict[str, Column]:
+    """Return what is stored of all that follows from the rest, by the names of the columns."""
+    operands = Numeric(batch.columns)
+    found = rates(operands, _lasted(batch))
+    operands[INSERTED] = np.full(len(batch), inserted_s, np.uint64)
+    for name, rule in DERIVED.items():
+        if rule.stored not in found:
+            found[rule.stored] = rule.residual(operands[name], operands)
+    if checkpoint.STATE in batch:
+        known = {**batch.columns, RATE_INTERVAL: operands[RATE_INTERVAL]}
+        found |= residuals(Batch(known, batch.strings))
+    return found
 
 
 def _lasted(batch: Batch) -> Column | None:
@@ -89,11 +84,11 @@ def _lasted(batch: Batch) -> Column | None:
     return np.asarray(np.maximum(source, destination) - batch[_INTERVAL])
 
 
-def _checkpoint(batch: Batch, rate_intervals: Column) -> list[Numbers | Codes | Constant]:
-    """The columns by which the records' flows can be gone on with."""
-    known = Batch({**batch.columns, RATE_INTERVAL: rate_intervals}, batch.strings)
-    types = {column.name: column.type for column in COLUMNS}
-    times = [Numbers(name, types[name], values) for name, values in residuals(known).items()]
-    plain = [Numbers(name, "UInt32", batch[name]) for name in PLAIN_CHECKPOINTS]
-    times.append(Numbers("flowId", "UInt64", batch["flowId"]))
-    return [*times, *plain, Codes(checkpoint.BASES, batch[checkpoint.BASES])]
+def rows_of(batch: Batch, batch_id: BatchId) -> str:
+    """Return the condition of a batch's rows."""
+    return (
+        f"flowEndSeconds >= toDateTime({int(batch['flowEndSeconds'].min())})"
+        f" AND {BATCH_NUMBER} = {batch_id.number}"
+        f" AND {WRITER} = '{batch_id.writer}'"
+        f" AND {INSERTED_SQL} = toDateTime({batch_id.inserted_s})"
+    )

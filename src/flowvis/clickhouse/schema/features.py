@@ -2,6 +2,7 @@
 
 Asked of the server itself where it can say so: which settings it knows tells which features it
 has. Column codecs have no setting; the youngest that we use, T64 of single bits, is in all of 20.
+Nor has DROP PART.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,8 +12,12 @@ from typing import Any
 Execute = Callable[[str], Iterable[tuple[Any, ...]]]
 
 _CODECS_SINCE = (20, 1)
+_DROPPED_PARTS_SINCE = (20, 12)
 _ASKED = ("allow_experimental_low_cardinality_type", "insert_deduplication_token", "async_insert")
-_ASKED_OF_TABLES = ("merge_with_ttl_timeout", "non_replicated_deduplication_window")
+_OF_PROJECTIONS = {"deduplicate_merge_projection_mode", "default_compression_codec"}
+_ASKED_OF_TABLES = (
+    "merge_with_ttl_timeout", "non_replicated_deduplication_window", *_OF_PROJECTIONS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,12 @@ class Features:
     """LowCardinality must be allowed by a setting."""
     disks: bool = False
     """The server tells how full its disks are."""
+    projections: bool = False
+    """A table whose rows of one key become one may have projections, compressed as well."""
+    all_replicas: bool = False
+    """One statement can ask all servers of a cluster."""
+    drops_parts: bool = False
+    """A part of a partition can be dropped."""
 
     @property
     def rollups(self) -> bool:
@@ -71,18 +82,17 @@ def probe(execute: Execute) -> Features:
         and "non_replicated_deduplication_window" in tables,
         asynchronous="async_insert" in settings,
         experimental_low_cardinality="allow_experimental_low_cardinality_type" in settings,
-        disks=any(
-            int(row[0])
-            for row in execute(
-                "SELECT count() FROM system.tables WHERE database = 'system' AND name = 'disks'"
-            )
-        ),
+        projections=tables >= _OF_PROJECTIONS,
+        disks=bool(_known(execute, "system.tables", ("disks",), "database = 'system' AND")),
+        all_replicas=bool(_known(execute, "system.table_functions", ("clusterAllReplicas",))),
+        drops_parts=_number(version) >= _DROPPED_PARTS_SINCE,
     )
 
 
-def _known(execute: Execute, table: str, names: Iterable[str]) -> set[str]:
+def _known(execute: Execute, table: str, names: Iterable[str], of: str = "") -> set[str]:
     wanted = ", ".join(f"'{name}'" for name in names)
-    return {str(row[0]) for row in execute(f"SELECT name FROM {table} WHERE name IN ({wanted})")}
+    rows = execute(f"SELECT name FROM {table} WHERE {of} name IN ({wanted})")
+    return {str(row[0]) for row in rows}
 
 
 def _number(version: str) -> tuple[int, ...]:

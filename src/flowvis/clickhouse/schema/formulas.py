@@ -11,7 +11,7 @@ with `Sql`, when the view that undoes it is made.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,38 @@ NODE_INTERVALS = {
     Side.DESTINATION: "destinationRateIntervalResidual",
 }
 """The same of the nodes' throughput: by how much theirs are less, 0 in records of
-before."""
+before. Nodes read their counters at moments of their own."""
 
 INSERTED = "timeInserted"
 BITS_PER_OCTET_MS = 8000  # octets in a millisecond -> bits in a second
 
-Operands = Mapping[str, Any]
+
+class Operands(Protocol):
+    """The columns of a formula by name, all UInt64."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Return a column."""
+
+    def only_if(self, name: str, value: Any) -> Any:
+        """Return the value where a column is not 0, else 0."""
+
+
+class Numeric(dict[str, Column]):
+    """Operands that are columns of a batch, each converted once."""
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self._columns = columns
+        self._masks: dict[str, Column] = {}
+
+    def __missing__(self, name: str) -> Column:
+        values = self[name] = self._columns[name].astype(np.uint64, copy=False)
+        return values
+
+    def only_if(self, name: str, value: Any) -> Any:
+        """See `Operands`."""
+        if name not in self._masks:
+            self._masks[name] = np.uint64(0) - (self._columns[name] != 0)
+        return value & self._masks[name]
 
 
 class Sql:
@@ -66,13 +92,6 @@ def over(dividend: Any, divisor: Any) -> Any:
     return quotient
 
 
-def only_if(condition: Any, value: Any) -> Any:
-    """Return the value where the condition is not 0, else 0."""
-    if isinstance(value, Sql):
-        return Sql(f"if({condition.text} = 0, toUInt64(0), {value.text})")
-    return np.where(condition != 0, value, np.uint64(0))
-
-
 @dataclass(frozen=True, slots=True)
 class Derived:
     """A column that is stored as its residual."""
@@ -104,22 +123,6 @@ class Derived:
         return f"toDateTime(toUInt32({value.text}))" if self.seconds else str(value.text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate(Derived):
-    """A throughput, which is nearly always what is predicted: then nothing is divided."""
-
-    operands: Callable[[Operands], tuple[Any, Any]]
-    """Whose quotient is predicted: bits and an interval."""
-
-    def residual(self, values: Column, operands: Operands) -> Column:
-        """Return what to store for the values."""
-        bits, interval = self.operands(operands)
-        rest = np.flatnonzero(~_is_quotient(values, bits, interval))
-        found = np.zeros(len(values), dtype=np.uint64)
-        found[rest] = values[rest] - over(bits[rest], interval[rest])
-        return found
-
-
 def _is_quotient(values: Column, dividend: Column, divisor: Column) -> NDArray[np.bool_]:
     """Whether values are those of `over`; of large numbers, or 0, this may say no."""
     small = (values < _LARGE_QUOTIENT) & (divisor < _LARGE_DIVISOR)  # whose product is no number
@@ -135,6 +138,10 @@ class SqlNames(dict[str, Sql]):
     def __missing__(self, name: str) -> Sql:
         return Sql(f"toUInt64({name})")
 
+    def only_if(self, name: str, value: Any) -> Any:
+        """See `Operands`."""
+        return Sql(f"if({self[name].text} = 0, toUInt64(0), {value.text})")
+
 
 def _directions(side: Side) -> tuple[tuple[str, str], ...]:
     """The octets of both directions, as a side counted them, and their throughput."""
@@ -143,41 +150,51 @@ def _directions(side: Side) -> tuple[tuple[str, str], ...]:
     return tuple((counter + suffix, rate + suffix) for counter, rate in names)
 
 
-def rate_interval(operands: Operands, lasted: Column | None = None) -> Column:
-    """Return an interval (ms) that explains the throughput of both directions.
+def rates(operands: Numeric, lasted: Column | None) -> dict[str, Column]:
+    """Return the stored columns of all throughput, with the intervals (ms) that explain it.
 
-    What the record `lasted`, in ms, where that is known and explains it: the end follows from it
-    then.
+    One interval explains both directions of a side. The common one is what the record `lasted`
+    where that is known and does: the end follows from it then. The nodes' are the common one where
+    that does. `operands` get the intervals.
     """
-    return _explaining(operands, Side.COMMON, lasted)
+    found: dict[str, Column] = {}
+    common = operands[RATE_INTERVAL] = _rates_of(Side.COMMON, operands, lasted, found)
+    for side, name in NODE_INTERVALS.items():
+        operands[name] = common - _rates_of(side, operands, common, found)
+    return found | {name: operands[name] for name in (RATE_INTERVAL, *NODE_INTERVALS.values())}
 
 
-def node_interval(operands: Operands, side: Side) -> Column:
-    """Return by how much the interval of a node's throughput is less than RATE_INTERVAL.
+def _rates_of(
+    side: Side, operands: Operands, known: Column | None, found: dict[str, Column]
+) -> Column:
+    """Find the stored columns of a side's throughput; return the interval that explains it.
 
-    Nodes read their counters at moments of their own. One interval explains both directions.
+    That is the `known` one where it does; else the busier direction tells it best. Where that is
+    not the very interval that the aggregator used, it gives the same throughput.
     """
-    common = operands[RATE_INTERVAL]
-    return np.asarray(common - _explaining(operands, side, common))
-
-
-def _explaining(operands: Operands, side: Side, known: Column | None) -> Column:
-    """Return the `known` interval where it explains the throughput of a side, or one that does.
-
-    The busier direction tells it best. Where it is not the very interval that the aggregator used,
-    it gives the same throughput.
-    """
-    (bits, rate), (reply_bits, reply_rate) = (
-        (operands[counter] * np.uint64(BITS_PER_OCTET_MS), operands[throughput])
+    ways = [
+        (
+            DERIVED[throughput],
+            operands[counter] * np.uint64(BITS_PER_OCTET_MS),
+            operands[throughput],
+        )
         for counter, throughput in _directions(side)
-    )
+    ]
     if known is None:
-        return _of_the_busier(bits, rate, reply_bits, reply_rate)
-    explained = _is_quotient(rate, bits, known) & _is_quotient(reply_rate, reply_bits, known)
-    rest = np.flatnonzero(~explained)
-    found = known.copy()
-    found[rest] = _of_the_busier(bits[rest], rate[rest], reply_bits[rest], reply_rate[rest])
-    return found
+        rest = np.arange(len(ways[0][1]))
+        interval = np.zeros(len(rest), np.uint64)
+    else:
+        explained = _is_quotient(ways[0][2], ways[0][1], known)
+        explained &= _is_quotient(ways[1][2], ways[1][1], known)
+        rest = np.flatnonzero(~explained)
+        interval = known.copy()
+    unexplained = [(rule, bits[rest], rate[rest]) for rule, bits, rate in ways]
+    (_, bits, rate), (_, reply_bits, reply_rate) = unexplained
+    told = interval[rest] = _of_the_busier(bits, rate, reply_bits, reply_rate)
+    for rule, bits, rate in unexplained:
+        residual = found[rule.stored] = np.zeros(len(interval), np.uint64)
+        residual[rest] = rate - over(bits, told)
+    return interval
 
 
 def _of_the_busier(bits: Column, rate: Column, reply_bits: Column, reply_rate: Column) -> Column:
@@ -197,9 +214,9 @@ def _common(field: Field) -> str:
     return field.name.removesuffix(f"From{field.side.value.capitalize()}Node")
 
 
-def _seen(field: Field, operands: Operands) -> Any:
-    """Whether the field's node reported at all."""
-    return operands[f"flowEndSecondsFrom{field.side.value.capitalize()}Node"]
+def _if_seen(field: Field, operands: Operands, value: Any) -> Any:
+    """Return the value where the field's node reported at all."""
+    return operands.only_if(f"flowEndSecondsFrom{field.side.value.capitalize()}Node", value)
 
 
 def _total(field: Field) -> Derived:
@@ -211,7 +228,7 @@ def _total(field: Field) -> Derived:
 def _node_total(field: Field) -> Derived:
     """The common total is the larger of the nodes' totals."""
     total = _common(field)
-    return Derived(field.name, lambda of: only_if(_seen(field, of), of[total]), below=True)
+    return Derived(field.name, lambda of: _if_seen(field, of, of[total]), below=True)
 
 
 def _node_delta(field: Field) -> Derived:
@@ -220,20 +237,20 @@ def _node_delta(field: Field) -> Derived:
     common_total = common.replace("Delta", "Total")
     return Derived(
         field.name,
-        lambda of: of[total] - only_if(_seen(field, of), of[common_total] - of[common]),
+        lambda of: of[total] - _if_seen(field, of, of[common_total] - of[common]),
         below=False,
     )
 
 
 def _rate(field: Field) -> Derived:
-    """A rate is what the octets of the same side grew by over the side's interval."""
+    """A rate is what the octets of the same side grew by over the side's interval; see `rates`."""
     delta, apart = str(field.counter).replace("Total", "Delta"), NODE_INTERVALS.get(field.side)
 
-    def operands(of: Operands) -> tuple[Any, Any]:
+    def predict(of: Operands) -> Any:
         interval = of[RATE_INTERVAL] - of[apart] if apart else of[RATE_INTERVAL]
-        return of[delta] * BITS_PER_OCTET_MS, interval
+        return over(of[delta] * BITS_PER_OCTET_MS, interval)
 
-    return Rate(field.name, lambda of: over(*operands(of)), below=False, operands=operands)
+    return Derived(field.name, predict, below=False)
 
 
 def _node_end(field: Field) -> Derived:

@@ -139,6 +139,10 @@ class Migration:
                     self.execute(
                         f"DROP TABLE IF EXISTS {layout.database}.{rollup.name}{layout.everywhere}"
                     )
+            if self.features.projections:
+                made = self._shown_by("create_table_query", rollup.name)
+                for statement in rollups.add_projections(layout, rollup, made):
+                    self.execute(statement)
             self._set_ttl(rollup.name, rollups.ttl_sql, ttl_s)
             if layout.cluster and (renew or added or rollup.name not in engines):
                 self.execute(rollups.over_all(layout, rollup))
@@ -150,17 +154,20 @@ class Migration:
         )
         return [str(row[0]) for row in rows]
 
+    def _shown_by(self, column: str, table: str) -> str:
+        """Return what the server shows of a table."""
+        rows = self.execute(
+            f"SELECT {column} FROM system.tables WHERE database = '{self.layout.database}'"
+            f" AND name = '{self.layout.own(table)}'"
+        )
+        return str(next(iter(rows))[0])
+
     def _set_ttl(self, table: str, ttl_sql: Callable[[int], str], ttl_s: int) -> None:
         """Make a table's TTL what the settings say; 0 keeps all."""
         if not self.features.ttl:
             return
-        name = self.layout.own(table)
-        rows = self.execute(
-            f"SELECT engine_full FROM system.tables WHERE database = '{self.layout.database}'"
-            f" AND name = '{name}'"
-        )
-        engine = str(next(iter(rows))[0])
-        altered = f"{self.layout.database}.{name}{self.layout.everywhere}"
+        engine = self._shown_by("engine_full", table)
+        altered = f"{self.layout.database}.{self.layout.own(table)}{self.layout.everywhere}"
         if not ttl_s:
             if " TTL " in engine:
                 self.execute(f"ALTER TABLE {altered} REMOVE TTL")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Column
+from flowvis.native import distinct
 from flowvis.strings import Strings
 
 _DICTIONARY_VERSION = np.uint64(1).tobytes()  # SharedDictionariesWithAdditionalKeys
@@ -24,7 +25,6 @@ _INDEX_TYPES: tuple[np.dtype[np.unsignedinteger], ...] = tuple(
     np.dtype(kind) for kind in (np.uint8, np.uint16, np.uint32)
 )
 TEXT_TYPE = "LowCardinality(String)"
-_DENSE = 4  # from one row per so many codes on, marking codes in a bitmap beats sorting them
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,11 @@ class Numbers:
     name: str
     type: str
     values: Column
+
+    @property
+    def width(self) -> int:
+        """How many bytes a value has."""
+        return int(self.values[:1].nbytes) or self.values.dtype.itemsize
 
     def data(self, _text: "Texts") -> Iterator[bytes | memoryview]:
         """Yield the column's values as they are in memory (little-endian)."""
@@ -91,26 +96,14 @@ class Texts:
 
     def __init__(self, strings: Strings) -> None:
         self._strings = strings
-        self._seen = np.zeros(0, np.bool_)
-        self._place = np.zeros(0, np.uint32)
+        self._scratch = np.zeros(len(strings), np.uint32)
 
-    def dictionary(self, codes: NDArray[np.uint32]) -> tuple[NDArray[Any], NDArray[np.uint32]]:
-        """Return the distinct codes, ascending, and for each row the position of its code."""
+    def dictionary(self, codes: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], ...]:
+        """Return the distinct codes, and for each row the position of its code."""
         first = codes[0]
         if (codes == first).all():
-            return np.array([first], np.int64), np.zeros(len(codes), np.uint32)
-        size = len(self._strings)
-        if size > len(codes) * _DENSE:
-            distinct, places = np.unique(codes, return_inverse=True)
-            return distinct, places.astype(np.uint32)
-        if len(self._seen) < size:
-            self._seen = np.zeros(size, np.bool_)
-            self._place = np.zeros(size, np.uint32)
-        self._seen[codes] = True
-        used = np.flatnonzero(self._seen)
-        self._seen[used] = False
-        self._place[used] = np.arange(len(used), dtype=np.uint32)
-        return used, self._place[codes]
+            return np.array([first], np.uint32), np.zeros(len(codes), np.uint32)
+        return distinct(codes, self._scratch)
 
     def blob(self, codes: NDArray[Any]) -> bytes:
         """Return the strings of `codes`, each behind its length."""
@@ -146,13 +139,22 @@ class Block:
 
     def parts(self, *, custom_serialization: bool = False) -> Iterator[bytes | memoryview]:
         """Yield the block's bytes piece by piece; the flag is the byte of revision 54454."""
+        pieces = self.pieces(custom_serialization=custom_serialization)
+        return (piece for piece, _ in pieces)
+
+    def pieces(
+        self, *, custom_serialization: bool = False
+    ) -> Iterator[tuple[bytes | memoryview, int]]:
+        """Yield the same with the width of the values in each piece's column; 0: not numbers."""
         text = Texts(self.strings)
-        yield varint(len(self.columns)) + varint(self.rows)
+        yield varint(len(self.columns)) + varint(self.rows), 0
         for column in self.columns:
+            width = column.width if isinstance(column, Numbers) else 0
             name, kind = column.name.encode(), column.type.encode()
             head = varint(len(name)) + name + varint(len(kind)) + kind
-            yield head + b"\0" if custom_serialization else head
-            yield from column.data(text)
+            yield head + b"\0" if custom_serialization else head, width
+            for piece in column.data(text):
+                yield piece, width
 
 
 class MalformedBlock(ValueError):

@@ -2,18 +2,26 @@
 
 Dropping a partition needs no room; a mutation, or a TTL that rewrites parts, does, when there is
 least of it. So what can be kept is as fine as partitions are: hours of records (days in tables that
-an older program made), days of roll-ups and books.
+an older program made), days of roll-ups and books. Only where a disk does not hold the newest hour
+parts of it go: an engine that has no room to merge in has small ones.
+
+On a cluster each server has a disk of its own, and a part of all records. What the fullest one has
+to give up goes on all of them, so that what is there is as old everywhere.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, StoredBatch
-from flowvis.clickhouse.schema.tables import BOOKS, TABLE
+from flowvis.clickhouse.schema.features import Features
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, TIME, StoredBatch
+from flowvis.clickhouse.schema.tables import BOOKS, INSERTED_SQL, TABLE
 
 DROPPED = "flow_dropped"
 """What went for lack of room, so that the next process knows as well from when on all is there."""
 NEWEST_S = 3600
+"""What was committed within so long stays, unless it alone fills the disk."""
+LEAST_S = 300
 """What was committed within so long is never dropped."""
 HOUR_S = 3600
 WATCHED = (TABLE, MINUTES.name, HOURS.name, BOOKS)
@@ -35,6 +43,13 @@ class Partition:
     bytes: int
     unrolled: int = 0
     """Records that no roll-up has, or not both."""
+    part: bool = False
+    """It is a part of a partition, by its name."""
+
+    @property
+    def known(self) -> tuple[str, str]:
+        """What names it in a database."""
+        return self.table, self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,28 @@ class Disk:
     def used(self) -> int:
         """Bytes that are not to be had."""
         return max(self.total - self.free, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What one server has of a store."""
+
+    shard: str
+    """Whose servers have the same; "" for the only one."""
+    name: str
+    partitions: tuple[Partition, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    replaced: int = 0
+    """Bytes that merges have put into other parts, and the engine deletes within minutes."""
+
+    @property
+    def bytes(self) -> int:
+        """What its partitions take."""
+        return sum(each.bytes for each in self.partitions)
+
+    def said(self, text: str) -> str:
+        """Put its name before something that is said of it."""
+        return f"server {self.name} of shard {self.shard}: {text}" if self.shard else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +109,25 @@ class Excess:
     why: str = ""
     foreign: bool = False
     """Others fill the disk, so that it is too full even without the store."""
+    urgent: bool = False
+    """Nothing will fit in soon: also of the newest hour something has to go."""
 
 
-def excess(limits: Limits, own: int, disks: Sequence[Disk]) -> Excess:
-    """Say how many bytes are too many, of a store that has `own` of them."""
+def excess(
+    limits: Limits,
+    own: int,
+    disks: Sequence[Disk],
+    replaced: int = 0,
+    *,
+    full: bool = False,
+    dropped: bool = False,
+) -> Excess:
+    """Say how many bytes are too many, of a store that has `own` of them.
+
+    `replaced` bytes more are going to be given back, unless the disk is full before; soon, if they
+    are of what was just `dropped`. From halfway between the threshold and a full disk on it is
+    urgent, or when the engine says that it is `full`.
+    """
     found = [Excess()]
     least = round(own * limits.share)
     if limits.max_bytes and (over := own - int(limits.max_bytes * limits.threshold)) > 0:
@@ -83,15 +135,41 @@ def excess(limits: Limits, own: int, disks: Sequence[Disk]) -> Excess:
         why = f"the store has {part:.0%} of clickHouse.monitor.storageSize"
         found.append(Excess(max(over, least), why))
     for disk in disks:
-        over = disk.used - int(disk.total * limits.threshold)
+        left = disk.used - (replaced if dropped else 0)
+        urgent = full or left > disk.total * (1 + limits.threshold) / 2
+        over = disk.used - int(disk.total * limits.threshold) - (0 if urgent else replaced)
+        if full and disk.used > disk.total / 2:  # a commit needs room for it uncompressed
+            over = max(over, least)
         if over <= 0 or not disk.total:
             continue
         why = f"disk {disk.name} is {disk.used / disk.total:.0%} full"
-        if over >= own:
+        if over >= own + replaced:
             found.append(Excess(0, f"{why}, and not with flows: free some of it", foreign=True))
         else:
-            found.append(Excess(max(over, least), why))
-    return max(found, key=lambda each: (each.bytes, each.foreign))
+            found.append(Excess(max(over, least), why, urgent=urgent))
+    return max(found, key=lambda each: (each.urgent, each.bytes, each.foreign))
+
+
+def whole(servers: Sequence[Server]) -> dict[tuple[str, str], Partition]:
+    """Return the partitions of all servers, each with what all shards have of it together.
+
+    Replicas of a shard have the same, but for what one has yet to fetch.
+    """
+    by_shard: dict[tuple[str, str], dict[str, Partition]] = {}
+    for server in servers:
+        for each in server.partitions:
+            shards = by_shard.setdefault(each.known, {})
+            before = shards.get(server.shard)
+            if before is None or (each.rows, each.bytes) > (before.rows, before.bytes):
+                shards[server.shard] = each
+    return {
+        known: replace(
+            next(iter(shards.values())),
+            rows=sum(each.rows for each in shards.values()),
+            bytes=sum(each.bytes for each in shards.values()),
+        )
+        for known, shards in by_shard.items()
+    }
 
 
 def with_unrolled(
@@ -144,55 +222,152 @@ def choose(partitions: Iterable[Partition], needed: int, now_s: int) -> list[Par
     return chosen
 
 
-def partitions_sql(database: str) -> str:
-    """Ask for the partitions; see `read_partitions`. Days are those of the server's time zone."""
-    tables = ", ".join(f"'{name}'" for name in WATCHED)
+def choose_newest(pieces: Iterable[Partition], needed: int, now_s: int) -> list[Partition]:
+    """Return what of the newest hour goes where it alone fills the disk, in order.
+
+    The same order, of parts; nothing that was committed in the newest minutes.
+    """
+    old = sorted(
+        (each for each in pieces if each.end_s <= now_s - LEAST_S), key=lambda each: each.end_s
+    )
+    tables = (TABLE, MINUTES.name, HOURS.name)
+    order = [each for name in tables for each in old if each.table == name and not each.unrolled]
+    chosen: list[Partition] = []
+    for each in [*order, *(each for each in old if each.unrolled)]:
+        if sum(one.bytes for one in chosen) >= needed:
+            break
+        chosen.append(each)
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How the engine's own tables are read, of one server or of all of a cluster."""
+
+    identity: str
+    """Expressions for the shard and name of the server that a row is of."""
+    source: str
+    """FROM what, with `{}` for the table."""
+    options: Mapping[str, int | str]
+    """Settings without which it fails while a server is away."""
+
+    @classmethod
+    def of(cls, layout: TableLayout, features: Features) -> "View":
+        """Return the view of all servers; old ones do not tell of each replica."""
+        if not layout.cluster:
+            return cls("'', ''", "system.{}", {})
+        away: dict[str, int | str] = {"skip_unavailable_shards": 1}
+        if features.all_replicas:
+            source = f"clusterAllReplicas('{layout.cluster}', system.{{}})"
+            return cls("getMacro('shard'), getMacro('replica')", source, away)
+        macros = (
+            "(SELECT anyIf(substitution, macro = 'shard') AS shard,"
+            " anyIf(substitution, macro = 'replica') AS server FROM system.macros)"
+        )
+        source = f"cluster('{layout.cluster}', system.{{}}) CROSS JOIN {macros}"
+        return cls("shard, server", source, away)
+
+    def from_(self, table: str) -> str:
+        """Write the FROM of one of the engine's tables."""
+        return f"FROM {self.source.format(table)}"
+
+
+def partitions_sql(layout: TableLayout, view: View) -> str:
+    """Ask for the partitions; see `read_servers`. Days are those of the server's time zone."""
+    tables = ", ".join(f"'{layout.own(name)}'" for name in WATCHED)
     day = (
         "toDate(concat(substring(partition_id, 1, 4), '-', substring(partition_id, 5, 2), '-',"
         " substring(partition_id, 7, 2)))"
     )
     return (
-        f"SELECT table, partition_id, toUInt32(toDateTime({day})),"
-        f" toUInt32(toDateTime({day} + 1)), sum(rows), sum(bytes_on_disk) FROM system.parts"
-        f" WHERE database = '{database}' AND table IN ({tables}) AND active"
-        " GROUP BY table, partition_id"
+        f"SELECT {view.identity}, table, partition_id, toUInt32(toDateTime({day})),"
+        f" toUInt32(toDateTime({day} + 1)), sumIf(rows, active), sumIf(bytes_on_disk, active),"
+        f" sumIf(bytes_on_disk, active = 0) {view.from_('parts')}"
+        f" WHERE database = '{layout.database}' AND table IN ({tables})"
+        f" GROUP BY {view.identity}, table, partition_id"
     )
 
 
-def read_partitions(rows: Iterable[Sequence[object]]) -> Iterator[Partition]:
-    """Yield what `partitions_sql` found."""
-    for table, key, begin, end, count, size in rows:
+def disks_sql(layout: TableLayout, view: View) -> str:
+    """Ask for the disks that the database is on; see `read_servers`."""
+    ours = f"SELECT disk_name FROM system.parts WHERE database = '{layout.database}'"
+    return (
+        f"SELECT {view.identity}, name, free_space, total_space {view.from_('disks')}"
+        f" WHERE name IN ({ours})"
+    )
+
+
+def read_servers(
+    layout: TableLayout, partitions: Iterable[Sequence[object]], disks: Iterable[Sequence[object]]
+) -> list[Server]:
+    """Return what `partitions_sql` and `disks_sql` found; one server at the least."""
+    names = {layout.own(name): name for name in WATCHED}
+    found: dict[tuple[str, str], tuple[list[Partition], list[Disk], list[int]]] = {}
+    for shard, server, *row in partitions:
+        ours = found.setdefault((str(shard), str(server)), ([], [], []))
+        table, key, begin, end, count, size, replaced = row
+        ours[2].append(_int(replaced))
+        if not _int(count):
+            continue
         begin_s, end_s = _int(begin), _int(end)
         _, _, hour = str(key).partition("-")
         if hour:
             begin_s = int(hour) * HOUR_S
             end_s = begin_s + HOUR_S
-        yield Partition(str(table), str(key), begin_s, end_s, _int(count), _int(size))
+        name = names[str(table)]
+        ours[0].append(Partition(name, str(key), begin_s, end_s, _int(count), _int(size)))
+    for shard, server, disk, free, total in disks:
+        ours = found.setdefault((str(shard), str(server)), ([], [], []))
+        ours[1].append(Disk(str(disk), _int(free), _int(total)))
+    servers = [
+        Server(shard, name, tuple(there), tuple(on), sum(replaced))
+        for (shard, name), (there, on, replaced) in sorted(found.items())
+    ]
+    return servers or [Server("", "")]
 
 
-def disks_sql(database: str) -> str:
-    """Ask for the disks that the database is on; see `read_disks`."""
-    ours = f"SELECT disk_name FROM system.parts WHERE database = '{database}'"
-    return f"SELECT name, free_space, total_space FROM system.disks WHERE name IN ({ours})"
+def pieces_sql(layout: TableLayout) -> str:
+    """Ask for the parts of one server's tables, and what spans they have; see `read_pieces`.
 
-
-def read_disks(rows: Iterable[Sequence[object]]) -> Iterator[Disk]:
-    """Yield what `disks_sql` found."""
-    for name, free, total in rows:
-        yield Disk(str(name), _int(free), _int(total))
-
-
-def drop_sql(database: str, partition: Partition) -> str:
-    """Write the ALTER TABLE that drops a partition; one that is gone is no error."""
-    return f"ALTER TABLE {database}.{partition.table} DROP PARTITION ID '{partition.key}'"
-
-
-def create_dropped(database: str) -> str:
-    """Write the CREATE TABLE of what went."""
+    Of records it is when they were committed, of roll-ups their time, as these do not tell more.
+    """
+    ends = {TABLE: (f"toUInt32({INSERTED_SQL})", 1)}
+    ends |= {rollup.name: (f"toUInt32({TIME})", rollup.step_s) for rollup in ROLLUPS}
+    spans = " UNION ALL ".join(
+        f"SELECT '{name}' AS table, _part AS name, min({moment}) AS begins,"
+        f" max({moment}) + {step_s} AS ends FROM {layout.database}.{name} GROUP BY _part"
+        for name, (moment, step_s) in ends.items()
+    )
     return (
-        f"CREATE TABLE IF NOT EXISTS {database}.{DROPPED} (fromTable String, begin DateTime,"
-        " end DateTime, rows UInt64, bytes UInt64, unrolled UInt64, dropped DateTime)"
-        " ENGINE = MergeTree PARTITION BY toYYYYMM(dropped) ORDER BY (fromTable, end)"
+        f"SELECT table, name, begins, ends, rows, bytes_on_disk FROM ({spans}) AS spans"
+        " ANY INNER JOIN (SELECT table, name, rows, bytes_on_disk FROM system.parts"
+        f" WHERE database = '{layout.database}' AND active) AS sizes USING table, name"
+    )
+
+
+def read_pieces(rows: Iterable[Sequence[object]]) -> Iterator[Partition]:
+    """Yield what `pieces_sql` found."""
+    for table, name, begin, end, count, size in rows:
+        yield Partition(
+            str(table), str(name), _int(begin), _int(end), _int(count), _int(size), part=True
+        )
+
+
+def drop_sql(layout: TableLayout, partition: Partition) -> str:
+    """Write the ALTER TABLE that drops a partition, which may be gone, or a part, which may not."""
+    table = f"{layout.database}.{layout.own(partition.table)}{layout.everywhere}"
+    if partition.part:
+        return f"ALTER TABLE {table} DROP PART '{partition.key}'"
+    return f"ALTER TABLE {table} DROP PARTITION ID '{partition.key}'"
+
+
+def create_dropped(layout: TableLayout) -> str:
+    """Write the CREATE TABLE of what went; on a cluster all servers have the same."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {layout.database}.{DROPPED}{layout.everywhere}"
+        " (fromTable String, begin DateTime, end DateTime, rows UInt64, bytes UInt64,"
+        f" unrolled UInt64, dropped DateTime) ENGINE = {layout.shared_merge_tree(DROPPED)}"
+        " PARTITION BY toYYYYMM(dropped) ORDER BY (fromTable, end)"
     )
 
 
@@ -206,9 +381,12 @@ def note_sql(database: str, partition: Partition) -> str:
     )
 
 
-def begins_sql(database: str) -> str:
-    """Ask before which moment each table lacks something; rows of name and seconds."""
-    return f"SELECT fromTable, toUInt32(max(end)) FROM {database}.{DROPPED} GROUP BY fromTable"
+def dropped_sql(database: str) -> str:
+    """Ask what each table lacks: name, before which moment (s), and how long ago (s) it went."""
+    return (
+        "SELECT fromTable, toUInt32(max(end)), toInt64(toUInt32(now())) -"
+        f" toInt64(toUInt32(max(dropped))) FROM {database}.{DROPPED} GROUP BY fromTable"
+    )
 
 
 def _int(value: object) -> int:

@@ -20,6 +20,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.ends import (
+    ENDS,
+    NAMED_BY_POD,
+    any_sql,
+    kind_sql,
+    node_sql,
+    number_sql,
+)
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.tables import (
@@ -94,6 +102,12 @@ def _network(end: str) -> Column:
     return Column(f"{end}NetworkBytes", "FixedString(16)", network_sql(end), meaning)
 
 
+_POLICIES = tuple(
+    f"{way}NetworkPolicy{what}"
+    for way in ("ingress", "egress")
+    for what in ("Name", "Namespace", "RuleName", "RuleAction", "Type")
+)
+
 # In the order in which rows are sorted: what decides most of the rest comes first.
 _NAMES = (
     "sourcePodNamespace", "sourceWorkloadName", "sourcePodName", "sourceNodeName",
@@ -101,11 +115,7 @@ _NAMES = (
     "destinationNodeName", "destinationTransportPort", "protocolIdentifier",
     "destinationServicePortName", "destinationServicePort", "sourceWorkloadKind",
     "destinationWorkloadKind", "flowType", "clusterUUID",
-    *(
-        f"{way}NetworkPolicy{what}"
-        for way in ("ingress", "egress")
-        for what in ("Name", "Namespace", "RuleName", "RuleAction", "Type")
-    ),
+    *_POLICIES,
     "egressName", "egressNodeName",
     "sourceZone", "destinationZone", "sourceRegion", "destinationRegion",
 )  # fmt: skip
@@ -173,6 +183,51 @@ OTHERS: tuple[Column, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
+class Projection:
+    """The sums of a roll-up by some of its dimensions, which the engine keeps within each part.
+
+    It takes them by itself for a question that groups and filters by nothing else.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    """SQL over dimensions, by which rows are told apart."""
+    only_where: tuple[tuple[str, str], ...] = ()
+    """Further dimensions, each with a condition without which it does not matter."""
+
+    def ddl(self, measures: Iterable[Column]) -> str:
+        """The projection in CREATE TABLE and ADD."""
+        every = [*((value, "") for value in self.values), *self.only_where]
+        by = [TIME, *self.values, *(number_sql(*each) for each in self.only_where)]
+        shown = [any_sql(*each) for each in every]
+        sums = [f"sum({each.name})" for each in measures if each in SUMS]
+        keys = ", ".join(by)
+        return f"PROJECTION {self.name} (SELECT {', '.join([keys, *shown, *sums])} GROUP BY {keys})"
+
+
+PROJECTIONS: tuple[Projection, ...] = (
+    Projection(
+        "workloads",
+        (
+            "clusterUUID",
+            *(f"{end}{what}" for end in ENDS
+              for what in ("PodNamespace", "WorkloadName", "WorkloadKind")),
+            "destinationServicePortName",
+            "flowType",
+            *map(kind_sql, ENDS),
+        ),
+        (*NAMED_BY_POD.items(), *((f"{end}NodeName", node_sql(end)) for end in ENDS)),
+    ),
+    Projection(
+        "policies",
+        ("clusterUUID", *(f"{end}PodNamespace" for end in ENDS), "flowType", *_POLICIES),
+    ),
+)  # fmt: skip
+"""Of the roll-up by hour: who with whom, and let through or stopped by what. A Pod or a node has
+its name only where nothing else names the end; so each has a fifth of the rows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rollup:
     """One of the two tables."""
 
@@ -183,6 +238,7 @@ class Rollup:
     """What rows are sorted by before the dimensions."""
     option: str
     """That says how long it is kept."""
+    projections: tuple[Projection, ...] = ()
 
     @property
     def time(self) -> Column:
@@ -209,7 +265,7 @@ MINUTES = Rollup(
     ("toStartOfHour(time)",),
     "clickHouse.minutes.ttl",
 )
-HOURS = Rollup("flow_hours", 3600, (*SUMS, *OTHERS), (TIME,), "clickHouse.hours.ttl")
+HOURS = Rollup("flow_hours", 3600, (*SUMS, *OTHERS), (TIME,), "clickHouse.hours.ttl", PROJECTIONS)
 ROLLUPS: tuple[Rollup, ...] = (MINUTES, HOURS)
 BY_NAME: Mapping[str, Rollup] = {rollup.name: rollup for rollup in ROLLUPS}
 
@@ -222,7 +278,13 @@ SHARD_BY = (
 def create(layout: TableLayout, features: Features, rollup: Rollup, ttl_s: int) -> str:
     """Write the CREATE TABLE; `ttl_s` 0 keeps rows for ever."""
     name = layout.own(rollup.name)
-    columns = ",\n    ".join(column.ddl for column in rollup.columns)
+    projections = rollup.projections if features.projections else ()
+    columns = ",\n    ".join(
+        [
+            *(column.ddl for column in rollup.columns),
+            *(each.ddl(rollup.measures) for each in projections),
+        ]
+    )
     order = _order(rollup)
     parts = [
         f"CREATE TABLE IF NOT EXISTS {layout.database}.{name}{layout.everywhere}",
@@ -231,9 +293,30 @@ def create(layout: TableLayout, features: Features, rollup: Rollup, ttl_s: int) 
         f"PARTITION BY {INSERTED_DAY}",
         f"PRIMARY KEY ({', '.join(order[:4])})",
         f"ORDER BY ({', '.join(order)})",
-        *kept(layout, features, ttl_sql(ttl_s) if ttl_s else "", whole_parts=True),
-    ]
+        *kept(
+            layout, features, ttl_sql(ttl_s) if ttl_s else "", whole_parts=True,
+            more=[REBUILT] if projections else (),
+        ),
+    ]  # fmt: skip
     return "\n".join(parts)
+
+
+REBUILT = "deduplicate_merge_projection_mode = 'rebuild', default_compression_codec = 'ZSTD(1)'"
+"""What becomes of projections when rows of one key become one; their sums have no codec else."""
+
+
+def add_projections(layout: TableLayout, rollup: Rollup, existing: str) -> Iterator[str]:
+    """Yield the ALTER TABLEs that add the projections that an older program's table lacks.
+
+    `existing` is its CREATE TABLE. What is there does not get them: it is read without.
+    """
+    missing = [one for one in rollup.projections if f"PROJECTION {one.name} " not in existing]
+    table = f"ALTER TABLE {layout.database}.{layout.own(rollup.name)}{layout.everywhere}"
+    if missing:
+        yield f"{table} MODIFY SETTING {REBUILT}"
+    for one in missing:
+        ddl = one.ddl(rollup.measures).replace("PROJECTION", "PROJECTION IF NOT EXISTS", 1)
+        yield f"{table} ADD {ddl}"
 
 
 _BEFORE_TIME = "destinationServicePort"

@@ -11,7 +11,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flowvis import checkpoint
+from flowvis.batch import Batch
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, NODE_INTERVALS, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -192,6 +196,17 @@ DENIED_SQL = (
     f" OR egressNetworkPolicyRuleAction IN ({RuleAction.DROP}, {RuleAction.REJECT}))"
 )
 """Whether a policy denied the record's connection."""
+
+
+def began(batch: Batch) -> NDArray[np.bool_]:
+    """Which records are their connections' first, as `FIRST_RECORD` says of stored ones."""
+    began_s = batch["monitoringIntervalStartMilliSeconds"] // np.uint64(1000)
+    first = began_s == batch["flowStartSeconds"]
+    for way in ("packet", "reversePacket"):
+        first &= batch[f"{way}TotalCount"] == batch[f"{way}DeltaCount"]
+    return np.asarray(first)
+
+
 ENDED_SQL = f"flowEndReason = {EndReason.END}"
 """Whether a record is of a connection's end."""
 BEGAN_DENIED_SQL = f"{FIRST_RECORD} AND {DENIED_SQL}"
@@ -314,11 +329,17 @@ def create_table(layout: TableLayout, features: Features, ttl_s: int) -> str:
 
 
 def kept(
-    layout: TableLayout, features: Features, ttl: str, *, whole_parts: bool = False
+    layout: TableLayout,
+    features: Features,
+    ttl: str,
+    *,
+    whole_parts: bool = False,
+    more: Iterable[str] = (),
 ) -> Iterator[str]:
     """Yield the clauses of a table that batches go to.
 
-    `whole_parts` says that what a part has goes at one time: so nothing is rewritten for it.
+    `whole_parts` says that what a part has goes at one time: so nothing is rewritten for it; `more`
+    are further settings.
     """
     if features.ttl and ttl:
         yield f"TTL {ttl}"
@@ -329,6 +350,7 @@ def kept(
         settings.append(f"non_replicated_deduplication_window = {REMEMBERED_BATCHES}")
     if features.ttl and whole_parts:
         settings.append("ttl_only_drop_parts = 1")
+    settings += more
     if settings:
         yield f"SETTINGS {', '.join(settings)}"
 

@@ -6,6 +6,8 @@ One module for each kind of thing that fails; the table below is all of them.
 from flowvis.lab.faults import (
     crowds,
     daemons,
+    files,
+    floods,
     kernel,
     kubernetes,
     links,
@@ -35,8 +37,10 @@ FAULTS = {
     **daemons.FAULTS,
     **links.FAULTS,
     **kernel.FAULTS,
+    **floods.FAULTS,
     **stores.FAULTS,
     **resources.FAULTS,
+    **files.FAULTS,
     **spools.FAULTS,
     **crowds.FAULTS,
 }

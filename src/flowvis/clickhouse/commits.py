@@ -1,0 +1,195 @@
+"""Records that a store does not have so far: what waits, and what was taken out to be committed.
+
+uncommitted = Uncommitted(stage, max_records=..., commit_records=...)
+uncommitted.put(batch)                       # the oldest that wait go, counted, when it is full
+uncommitted.current = uncommitted.take()     # a commit, under the id of all its attempts
+"""
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowvis.backlog import UNBOUNDED, Backlog, size_of
+from flowvis.batch import Batch, concat
+from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
+from flowvis.clickhouse.schema.rollups import StoredBatch
+from flowvis.clickhouse.spool import Entry
+from flowvis.runtime.dropped import OutgoingDropped
+from flowvis.runtime.ledger import Stage
+
+
+@dataclass(slots=True)
+class Commit:
+    """Batches on their way as one, under one id in all attempts."""
+
+    batches: list[Batch]
+    batch_id: BatchId
+    attempts: int = 0
+    entry: Entry | None = None
+    """Where it is in the spool, if it is."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.batches))
+
+    def joined(self) -> Batch:
+        """Return all as one batch; later attempts find it done."""
+        if len(self.batches) > 1:
+            self.batches = [concat(self.batches)]
+        return self.batches[0]
+
+    def stored(self) -> StoredBatch:
+        """Return what there is to be rolled up when the store has it."""
+        ends = [batch["flowEndSeconds"] for batch in self.batches if len(batch)]
+        first_s = min((int(times.min()) for times in ends), default=0)
+        last_s = max((int(times.max()) for times in ends), default=0)
+        return StoredBatch(self.batch_id, len(self), first_s, last_s)
+
+
+class BatchIds:
+    """The ids of one writer's batches: none comes twice, whatever the clock does."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """`clock` tells seconds since the epoch."""
+        self.writer = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._clock = clock
+        self._last = BatchId(self.writer, 0)
+
+    def next(self) -> BatchId:
+        """Return the id of another batch."""
+        now_s = int(self._clock())
+        last = self._last
+        if now_s > last.inserted_s:
+            self._last = BatchId(self.writer, now_s)
+        elif last.number < MAX_BATCH_NUMBER:
+            self._last = BatchId(self.writer, last.inserted_s, last.number + 1)
+        else:  # the clock went back a long way
+            self._last = BatchId(self.writer, last.inserted_s + 1)
+        return self._last
+
+
+class Uncommitted:
+    """What one writer has in memory, bounded in records and bytes; its books are `stage`."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        ids: BatchIds,
+        *,
+        max_records: int,
+        max_bytes: int = UNBOUNDED,
+        commit_records: int,
+    ) -> None:
+        """A quarter of `max_bytes` is for what is being committed, which is copied into one piece.
+
+        A commit has `commit_records` at the most.
+        """
+        self.stage = stage
+        self.commit_records = commit_records
+        self.current: Commit | None = None
+        """What is being committed; it may be in the spool as well."""
+        self.spooling: Commit | None = None
+        """What was taken out to go to disk, and is not there."""
+        self.taking = asyncio.Lock()
+        """For who takes records out: they keep their order."""
+        self._ids = ids
+        self._waiting = Backlog(max_records)
+        self.bound(max_bytes)
+
+    @property
+    def records(self) -> int:
+        """Records that are lost if the process dies now."""
+        return self._waiting.records + sum(map(len, self._taken()))
+
+    @property
+    def waiting(self) -> int:
+        """Records that nobody took out."""
+        return self._waiting.records
+
+    @property
+    def bytes(self) -> int:
+        """About what all of it takes in memory."""
+        return self._waiting.bytes + self._taken_bytes()
+
+    @property
+    def mark(self) -> int:
+        """The oldest mark of what neither the store nor the spool has; SETTLED without any."""
+        taken = [batch.mark for commit in self._taken() for batch in commit.batches]
+        return min((self._waiting.mark, *taken))
+
+    @property
+    def filled(self) -> float:
+        """How much of its room what waits takes, from 0 to 1."""
+        waiting = self._waiting
+        return max(waiting.records / waiting.max_records, waiting.bytes / waiting.max_bytes)
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether a whole commit waits."""
+        waiting = self._waiting
+        return waiting.records >= self.commit_records or waiting.bytes >= self._commit_bytes
+
+    def bound(self, max_bytes: int) -> None:
+        """Keep within so many bytes from now on."""
+        self._commit_bytes = max_bytes // 4
+        self._waiting.max_bytes = max_bytes - self._commit_bytes
+
+    def put(self, batch: Batch) -> None:
+        """Add a batch; the oldest that wait are dropped when there are too many."""
+        self._waiting.put(batch)
+        self._make_room()
+
+    def take(self, records: int | None = None) -> Commit | None:
+        """Take batches that wait and share a string table, up to so many records or a commit's."""
+        records = records or self.commit_records
+        waiting = self._waiting
+        if not len(waiting):
+            return None
+        taken = [waiting.take(records)]
+        room = records - len(taken[0])
+        left = self._commit_bytes - size_of(taken[0])
+        while len(waiting) and (oldest := waiting.oldest).strings is taken[0].strings:
+            room -= len(oldest)
+            left -= size_of(oldest)
+            if room < 0 or left < 0:
+                break
+            taken.append(waiting.take())
+        return Commit(taken, self._ids.next())
+
+    def put_back(self, batches: list[Batch]) -> None:
+        """Have batches wait again, before all others."""
+        self._waiting.put_back(batches)
+        self._make_room()
+
+    def release(self) -> tuple[Commit | None, list[Batch]]:
+        """Let go of everything: a commit that was tried, and what waits."""
+        commit = next(iter(self._taken()), None)
+        self.current = None
+        return commit, self._waiting.clear()
+
+    def abandon(self) -> int:
+        """Give up everything, counted; return how many records that were."""
+        lost = self.records
+        self.stage.drop(OutgoingDropped.SHUTDOWN, lost)
+        self.release()
+        return lost
+
+    def _taken(self) -> list[Commit]:
+        """What was taken out and is not on disk."""
+        commits = (self.current, self.spooling)
+        return [commit for commit in commits if commit is not None and commit.entry is None]
+
+    def _make_room(self) -> None:
+        lost = self._waiting.trim(bytes_beside=self._taken_bytes())
+        self.stage.drop(OutgoingDropped.QUEUE_FULL, lost)
+
+    def _taken_bytes(self) -> int:
+        """About what the batches that were taken out take in memory."""
+        newest = self._waiting.newest
+        taken = [one for one in (self.current, self.spooling) if one is not None]
+        tables = {commit.batches[0].strings for commit in taken}
+        left_behind = tables - {newest.strings} if newest is not None else set()
+        columns = sum(size_of(batch) for commit in taken for batch in commit.batches)
+        return columns + sum(table.memory_bytes for table in left_behind)

@@ -1,0 +1,1 @@
+from flowvis.native.reference.codes import distinct as distinct

@@ -20,6 +20,9 @@ Settings = Mapping[str, Any]
 Action = Callable[["Lab"], Awaitable[None]]
 """What happens, from its begin to its end."""
 
+SOON: Settings = {"correlationTimeout": "5s"}
+"""Of an aggregator: halves whose other half nobody saw are stored before the run is over."""
+
 AWAY = 0.25  # of the run: back before Pods come and go
 LOOK_S = 0.2
 DAMAGE_BYTES = 64

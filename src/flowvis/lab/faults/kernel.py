@@ -24,7 +24,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import IPS_ASSURED, NFCTAttrTuple
 from flowvis.errors import SystemRefused
 from flowvis.lab import rules
 from flowvis.lab.expectation import SIDES
-from flowvis.lab.faults.fault import Fault, again_and_again, until
+from flowvis.lab.faults.fault import SOON, Fault, again_and_again, until
 from flowvis.lab.measured import Row
 from flowvis.lab.namespaces import inside, nft, set_sysctls
 from flowvis.lab.plan import FRONTEND, NODES, WEB_B
@@ -43,8 +43,6 @@ COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 UNSEEN = "flowvis_exporter_table_unseen_total"
 OVER_S = 20.0
 """Until the kernel has forgotten them, and then until exporters have named what they missed."""
-SOON = {"correlationTimeout": "5s"}
-"""Halves whose other half nobody saw are stored before the run is over."""
 OVER = 0.1
 """By which part of them exporters may name more than there were: the kernel counts events, of all
 that it tracks, and not connections."""

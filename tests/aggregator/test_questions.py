@@ -310,6 +310,7 @@ async def test_too_many_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         (StoreError("away", retryable=True), 503, "unavailable"),
         (StoreError("no such column", retryable=False, code=47), 500, "failed"),
+        (StoreError("who asks only reads", retryable=True, code=164), 500, "failed"),
         (StoreError("memory limit", retryable=True, code=241), 422, "too-costly"),
     ],
 )

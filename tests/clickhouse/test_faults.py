@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from clickhouse_driver.errors import ServerException
 
 from flowvis.batch import Batch
+from flowvis.clickhouse import server as driven
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
@@ -158,3 +160,12 @@ def insert_until_it_works(store: Store, batch_id: BatchId) -> None:
         return True
 
     block_until(stored, despite=(StoreError,))
+
+
+@pytest.mark.parametrize(("code", "passes"), [(117, False), (164, True), (243, True)])
+def test_what_a_server_refuses_for_ever_and_what_passes(code: int, passes: bool) -> None:
+    """Bad data does not become better; a user that may only read, and a full disk, may pass."""
+    with pytest.raises(StoreError) as caught, driven._errors("server"):
+        raise ServerException("no", code)
+    assert caught.value.retryable == passes
+    assert caught.value.code == code

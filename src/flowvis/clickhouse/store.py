@@ -21,11 +21,14 @@ from flowvis.runtime.extras import extra
 
 MAX_ROWS = 10_000  # of a query's result, unless asked otherwise: what the dashboards' table shows
 
-REJECTIONS = frozenset({6, 10, 20, 33, 44, 48, 49, 50, 53, 70, 117, 164})
-"""ClickHouse's codes for what it would refuse for ever: CANNOT_PARSE_TEXT, ... READONLY.
+REJECTIONS = frozenset({6, 10, 20, 33, 44, 48, 49, 50, 53, 70, 117})
+"""ClickHouse's codes for what it would refuse for ever: CANNOT_PARSE_TEXT, ... INCORRECT_DATA.
 
 All other errors may pass: the server is busy, full, without its tables, or gone.
 """
+
+READ_ONLY = 164
+"""READONLY: records wait until their user may write again; a question that writes never may."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from flowvis.aggregator.api.places import OURS, QueryPlaces
 from flowvis.aggregator.api.problems import Problem
 from flowvis.clickhouse.query import Cost, Query
 from flowvis.clickhouse.statement import bind
+from flowvis.clickhouse.store import READ_ONLY
 from flowvis.errors import FlowvisError, StoreError
 from flowvis.questions.statement import Found, Plan, Statement
 
@@ -213,7 +214,8 @@ def _problem(error: StoreError) -> Problem:
             "too-costly",
             f"more than a query may use (clickHouse.queries): a shorter range, a filter: {error}",
         )
-    return Problem("unavailable" if error.retryable else "failed", str(error))
+    passes = error.retryable and error.code != READ_ONLY
+    return Problem("unavailable" if passes else "failed", str(error))
 
 
 def _texts(query: Query) -> Iterator[bytes]:

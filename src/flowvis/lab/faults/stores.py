@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DURING = (0.2, 0.7)  # of the run, of what comes and goes
 CUT_BYTES = (500, 60_000)  # within the first statement, or an INSERT's block
 CUT_S = (0.3, 1.5)
+TAKEN_UP_S = 2.5  # it looks at its files every two seconds
 
 
 def ending(how: signal.Signals) -> Action:
@@ -46,14 +47,26 @@ async def freeze(lab: "Lab") -> None:
 
 
 def limiting(limits: str) -> Action:
-    """Return a fault: for a while its users may do no more than this."""
+    """Return a fault: for a while its users may do no more than this.
+
+    A connection keeps what its user was allowed when it began, so that there has to be another one.
+    """
 
     async def run(lab: "Lab") -> None:
         lab.store.limit(limits)
+        await _anew(lab)
         await pass_while_away(lab)
         lab.store.limit()
+        await _anew(lab)
 
     return run
+
+
+async def _anew(lab: "Lab") -> None:
+    """Wait until the server has taken up its users, and have connections begin anew."""
+    await asyncio.sleep(TAKEN_UP_S)
+    if lab.links.store is not None:
+        lab.links.store.cut()
 
 
 async def fill(lab: "Lab") -> None:

@@ -32,8 +32,9 @@ from flowvis.lab.rules import read_refused, read_witness
 from flowvis.lab.scenarios import choose
 from flowvis.lab.verdict import connection, judge
 
-RECOVERY_S = 60.0  # until the store's sums are the truth
+RECOVERY_S = 120.0  # until the store's sums are the truth
 STILL_S = 15.0  # without a change: nothing more will come
+ALONE_S = 105.0  # but for halves that nobody else saw: by default they wait for 90 s
 ASK_S = 1.0
 
 QUIET_S = 0.5  # after the last exchange: the last FIN and its ACK are on their way
@@ -202,7 +203,8 @@ class Lab:
         self._say("Waiting until the store has what was sent")
         began_s = changed_s = time.monotonic()
         before = -1
-        while (now_s := time.monotonic()) < min(began_s + RECOVERY_S, changed_s + STILL_S):
+        still_s = ALONE_S if self._deaf else STILL_S
+        while (now_s := time.monotonic()) < min(began_s + RECOVERY_S, changed_s + still_s):
             missing = await self._missing()
             if not missing:
                 self._report.recovered_s = round(time.monotonic() - began_s, 1)

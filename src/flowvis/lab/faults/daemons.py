@@ -5,7 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from flowvis.lab.faults.fault import SOON, Action, Fault, pass_while_away
+from flowvis.lab.faults.fault import Action, Fault, pass_while_away
 from flowvis.lab.processes import DaemonProcess
 
 if TYPE_CHECKING:
@@ -106,18 +106,14 @@ FAULTS = {
     "kill-aggregator": Fault("kill -9 of the aggregator at random moments, again and again",
                              killing(_aggregator), BEGIN, splits=True, by_sums=True),
     "kill-exporter": Fault("kill -9 of exporters at random moments, again and again",
-                           killing(_exporters), BEGIN, deafens=True, by_sums=True,
-                           aggregator=SOON),
+                           killing(_exporters), BEGIN, deafens=True, by_sums=True),
     "kill-any": Fault("kill -9 of any daemon at random moments, again and again",
-                      killing(_all), BEGIN, splits=True, deafens=True, by_sums=True,
-                      aggregator=SOON),
+                      killing(_all), BEGIN, splits=True, deafens=True, by_sums=True),
     "terminate-any": Fault("SIGTERM to any daemon at random moments, again and again",
-                           terminating(_all), BEGIN, splits=True, deafens=True, by_sums=True,
-                           aggregator=SOON),
+                           terminating(_all), BEGIN, splits=True, deafens=True, by_sums=True),
     "frozen-aggregator": Fault("SIGSTOP of the aggregator for a quarter of the run",
                                freezing(_aggregator), 0.3, by_sums=True),
     "frozen-exporters": Fault("SIGSTOP of all exporters for a quarter of the run",
-                              freezing(_exporters), 0.3, deafens=True, by_sums=True,
-                              aggregator=SOON),
+                              freezing(_exporters), 0.3, deafens=True, by_sums=True),
 }
 # fmt: on

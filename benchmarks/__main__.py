@@ -57,7 +57,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("name", nargs="?", choices=names())
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     parser.add_argument("--list", action="store_true", help="the names, one on a line")
-    parser.add_argument("--duration", type=_seconds, help="as 10m, of soak and full-disk")
+    parser.add_argument(
+        "--duration",
+        dest="duration_s",
+        metavar="DURATION",
+        type=_seconds,
+        help="as 10m, of soak and full-disk",
+    )
     parser.add_argument("--rate", type=float, help="records a second at most, of these")
     parser.add_argument("--disk", type=ByteSize.parse, help="as 512Mi, of full-disk")
     parser.add_argument(
@@ -69,16 +75,11 @@ def main(arguments: list[str]) -> None:
         return
     if options.name is None:
         parser.error(f"which one? {', '.join(names())}")
-    asked = {
-        "duration_s": options.duration,
-        "rate": options.rate,
-        "disk": options.disk,
-        "store": options.store,
-    }
-    given = {name: value for name, value in asked.items() if value is not None}
+    own = vars(options).keys() - {"name", "json", "list"}
+    given = {name: value for name in own if (value := getattr(options, name)) is not None}
     takes = inspect.signature(module_of(options.name).run).parameters
     if unknown := given.keys() - takes.keys():
-        parser.error(f"{options.name} does not take {', '.join(sorted(unknown))}")
+        parser.error(f"{options.name} does not take --{', --'.join(sorted(unknown))}")
     result = measure(options.name, given)
     if options.json:
         print(json.dumps(result))

@@ -79,7 +79,8 @@ def main(arguments: list[str]) -> None:
     given = {name: value for name in own if (value := getattr(options, name)) is not None}
     takes = inspect.signature(module_of(options.name).run).parameters
     if unknown := given.keys() - takes.keys():
-        parser.error(f"{options.name} does not take --{', --'.join(sorted(unknown))}")
+        names_given = (f"--{name.removesuffix('_s')}" for name in sorted(unknown))
+        parser.error(f"{options.name} does not take {', '.join(names_given)}")
     result = measure(options.name, given)
     if options.json:
         print(json.dumps(result))

@@ -121,7 +121,7 @@ const OCCUPANT_COLUMNS = [
   {
     key: "workload",
     title: "Workload",
-    width: "46%",
+    width: "36%",
     cell: (each: Occupant) => (
       <Name text={[each.namespace, each.workload].filter(Boolean).join("/")} />
     ),
@@ -129,6 +129,7 @@ const OCCUPANT_COLUMNS = [
   {
     key: "end",
     title: "End",
+    width: "22%",
     tip: "source: it opened these connections. destination: it was called from elsewhere",
     cell: (each: Occupant) => each.end,
   },

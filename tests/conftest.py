@@ -1,5 +1,6 @@
-"""What all tests share: how hypothesis chooses, and network namespaces."""
+"""What all tests share: how hypothesis chooses, network namespaces, and memory."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,15 @@ def tracked(namespace: None) -> None:
 def _proof_takes_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """On loopback there is no need to wait as long as across networks."""
     monkeypatch.setattr("flowvis.transport.client.PROOF_S", 0.03)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _free_memory_is_given_back() -> Iterator[None]:
+    """What arrays took stays with a process: of several of them the machine would be full."""
+    yield
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 SHARED = ("clickhouse", "console")

@@ -8,7 +8,7 @@ CONSOLE := src/flowvis/console/built
 SEEN   := $(shell find console -name node_modules -prune -o -type f -print)
 # Of `native/reference`, the tests' oracles, nothing is measured.
 COVERED := --source src/flowvis --omit '*/native/reference/*' --branch --skip-covered --dont-wrap-pytest
-BESIDE := -n 2 --dist loadgroup  # two processes: more would disturb what measures the kernel
+BESIDE := -n 3 --dist loadgroup  # on two cores: half of the time tests wait; more processes disturb each other
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick console lint types imports references unit coverage docs bench clean

@@ -1,7 +1,6 @@
 """Shards and replicas: real servers, two shards of two replicas each, and what happens to them."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 import logging
@@ -116,19 +115,18 @@ def own(store: Store) -> int:
 def until_all_have(connect: Connect, rows: int) -> None:
     """Wait until every server shows so many records, and the replicas of a shard the same."""
 
-    def settled() -> bool:
+    def found() -> tuple[dict[tuple[int, int], int], ...]:
         stores = {server: connect(*server) for server in SERVERS}
-        with contextlib.suppress(StoreError):  # one that has just been started
-            shown = {count(store) for store in stores.values()}
-            parts = [[own(stores[shard, replica]) for replica in (0, 1)] for shard in (0, 1)]
-            return (
-                shown == {rows}
-                and all(a == b for a, b in parts)
-                and sum(a for a, _ in parts) == rows
-            )
-        return False
+        shown = {server: count(store) for server, store in stores.items()}
+        return shown, {server: own(store) for server, store in stores.items()}
 
-    asyncio.run(until(settled))
+    def settled() -> bool:
+        shown, have = found()
+        alike = all(have[shard, 0] == have[shard, 1] for shard in (0, 1))
+        return set(shown.values()) == {rows} and alike and have[0, 0] + have[1, 0] == rows
+
+    # One that has just been started says no, and later than others on a busy machine.
+    block_until(settled, found, despite=(StoreError,), patience_s=75)
 
 
 def writer_for(store: Store, **options: object) -> Writer:

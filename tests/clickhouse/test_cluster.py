@@ -672,7 +672,7 @@ def test_oldest_hours_go_on_all_servers(
     away.kill()
     try:
         with monkeypatch.context() as patched:
-            patched.setattr("flowvis.clickhouse.monitor.PATIENCE_S", 2)
+            patched.setattr("flowvis.clickhouse.stored_partitions.PATIENCE_S", 2)
             asyncio.run(monitors[1].look())
         block_until(lambda: hours_on(connect(1, 0), first) == [3])  # the newest stays
         assert "all else is of the newest hour" in monitors[1].problem

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowvis.clickhouse import server as server_module
-from flowvis.clickhouse.monitor import LOOKS, NO_ROOM, Monitor, MonitorSettings, _Fill, _Inserted
+from flowvis.clickhouse.growth import LOOKS, Fill, Inserted
+from flowvis.clickhouse.monitor import Monitor, MonitorSettings
 from flowvis.clickhouse.rollups import Roller
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.partitions import (
@@ -37,6 +38,7 @@ from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, StoredBatch
 from flowvis.clickhouse.schema.tables import BOOKS, TABLE
 from flowvis.clickhouse.server import ServerStore
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.clickhouse.stored_partitions import NO_ROOM
 from flowvis.errors import StoreError
 
 from .conftest import admin
@@ -119,7 +121,7 @@ def test_servers_of_a_cluster_count_shards_once() -> None:
 
 
 def test_looks_come_more_often_where_a_disk_fills() -> None:
-    fill = _Fill()
+    fill = Fill()
     assert fill.pause_s(60) == 60
     fill.see(1_000, 0.0)
     assert fill.pause_s(60) == 60
@@ -132,7 +134,7 @@ def test_looks_come_more_often_where_a_disk_fills() -> None:
 
 
 def test_how_much_comes_in() -> None:
-    inserted = _Inserted()
+    inserted = Inserted()
 
     def see(now_s: float, *there: Partition) -> dict[str, float] | None:
         inserted.see({each.known: each for each in there}, now_s)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.monitor import NO_ROOM, StoredPartitions
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
@@ -37,6 +36,7 @@ from flowvis.clickhouse.store import (
     REJECTIONS,
     StoreSettings,
 )
+from flowvis.clickhouse.stored_partitions import NO_ROOM, StoredPartitions
 from flowvis.errors import SettingsError, StoreError
 
 READER = "reader"

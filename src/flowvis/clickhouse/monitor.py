@@ -18,13 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from flowvis.clickhouse.rollups import Execute, RollupTables
+from flowvis.clickhouse.growth import Fill, Inserted
+from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import partitions as schema
-from flowvis.clickhouse.schema.features import Features
-from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.partitions import Excess, Limits, Partition, Server, View
+from flowvis.clickhouse.schema.partitions import Excess, Limits, Partition, Server
 from flowvis.clickhouse.schema.rollups import SCAN_BATCHES, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
+from flowvis.clickhouse.stored_partitions import Dropped, StoredPartitions
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
 from flowvis.runtime.component import end, spawn
@@ -33,108 +33,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # until the store is there
 LAST_S = 5.0  # for what is under way at the end
-RATE_S = 30.0
-LOOKS = 8  # before a disk is full, at the least
 SAME_S = 2.0  # two moments of whole seconds, and of two clocks, that are one
-
-
-PATIENCE_S = 10  # for all servers of a cluster; even, as 18.16 halves it
-SHORT_PATIENCE_S = 2  # once one was away
-TIMEOUT = 159  # TIMEOUT_EXCEEDED: a server is away, and does it when it is back
-NO_ROOM = frozenset({243, 75})  # NOT_ENOUGH_SPACE, CANNOT_WRITE_TO_FILE_DESCRIPTOR
-GONE = 232  # NO_SUCH_DATA_PART: merged, or dropped by another
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """What of a table went for lack of room, whoever made it."""
-
-    before_s: int
-    """What was committed before that moment may be gone."""
-    ago_s: int
-    """How long ago the last of it went, by the store's clock."""
-
-
-class StoredPartitions:
-    """The partitions of a store. Methods block; errors are StoreErrors."""
-
-    def __init__(self, execute: Execute, layout: TableLayout, features: Features) -> None:
-        self.has_disks = features.disks
-        """The engine tells how full its disks are."""
-        self.has_pieces = features.drops_parts and not layout.cluster
-        """Parts can go: those of a cluster's shards have other names, or the same by chance."""
-        self._execute = execute
-        self._layout = layout
-        self._view = View.of(layout, features)
-        self._noting = False
-        self._away = False
-
-    def servers(self) -> list[Server]:
-        """Return what each server has, of those that answer."""
-        layout, view = self._layout, self._view
-        partitions = list(self._execute(schema.partitions_sql(layout, view), view.options))
-        disks = (
-            self._execute(schema.disks_sql(layout, view), view.options) if self.has_disks else ()
-        )
-        return schema.read_servers(layout, partitions, disks)
-
-    def pieces(self) -> list[Partition]:
-        """Return the parts that partitions are made of; none where they cannot go by themselves."""
-        if not self.has_pieces:
-            return []
-        return list(schema.read_pieces(self._execute(schema.pieces_sql(self._layout), {})))
-
-    def note(self, partition: Partition) -> None:
-        """Note that a partition goes."""
-        if not self._noting:
-            self._execute_everywhere(schema.create_dropped(self._layout))
-            self._noting = True
-        self._execute(schema.note_sql(self._layout.database, partition), {})
-
-    def drop(self, partition: Partition) -> bool:
-        """Drop a partition, or a part; a server that is away does it when it is back.
-
-        False: a part is not there any more, as it was merged into another.
-        """
-        try:
-            self._execute_everywhere(schema.drop_sql(self._layout, partition))
-        except StoreError as error:
-            if error.code != GONE or not partition.part:
-                raise
-            return False
-        return True
-
-    def dropped(self) -> dict[str, Dropped]:
-        """Return what went, by table."""
-        database = self._layout.database
-        there = self._execute(
-            "SELECT count() FROM system.tables WHERE"
-            f" database = '{database}' AND name = '{schema.DROPPED}'",
-            {},
-        )
-        if not any(int(row[0]) for row in there):
-            return {}
-        rows = self._execute(schema.dropped_sql(database), {})
-        return {str(table): Dropped(int(before), int(ago)) for table, before, ago in rows}
-
-    def begins(self) -> dict[str, int]:
-        """Return, by table of which something went, the moment (s) before which that is."""
-        return {table: each.before_s for table, each in self.dropped().items()}
-
-    def _execute_everywhere(self, sql: str) -> None:
-        """Execute on all servers, once each."""
-        if not self._layout.cluster:
-            self._execute(sql, {})
-            return
-        patience_s = SHORT_PATIENCE_S if self._away else PATIENCE_S
-        try:
-            self._execute(sql, {"distributed_ddl_task_timeout": patience_s})
-            self._away = False
-        except StoreError as error:
-            if error.code != TIMEOUT:
-                raise
-            self._away = True
-            log.warning("store: not all servers of the cluster did it yet: %s", error)
 
 
 @dataclass(slots=True)
@@ -205,8 +104,8 @@ class Monitor:
         self._crowded_s: float | None = None
         """When something of the newest hour went last."""
         self._seen: Sequence[Server] = ()
-        self._fill = _Fill()
-        self._inserted = _Inserted()
+        self._fill = Fill()
+        self._inserted = Inserted()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -249,7 +148,7 @@ class Monitor:
                     log.exception("monitor: a defect of ours")
                     self._failed(f"{type(error).__name__}: {error}")
                 left_s = max(round_s + settings.interval_s - time.monotonic(), LOOK_S)
-                pause_s = self._fill.pause_s(left_s)
+                pause_s = max(self._fill.pause_s(left_s), LOOK_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._hurry.wait()
@@ -428,55 +327,6 @@ class Monitor:
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-
-
-class _Fill:
-    """How fast the fullest disk fills."""
-
-    def __init__(self) -> None:
-        self._last: tuple[int, float] | None = None
-        self._full_in_s = float("inf")
-
-    def see(self, free: int, now_s: float) -> None:
-        """Note how much is free."""
-        if self._last is not None:
-            before, then_s = self._last
-            rate = (before - free) / max(now_s - then_s, 1e-3)
-            self._full_in_s = free / rate if rate > 0 else float("inf")
-        self._last = free, now_s
-
-    def pause_s(self, most_s: float) -> float:
-        """Return for how long not to look, so that there are some looks before it is full."""
-        return min(most_s, max(self._full_in_s / LOOKS, LOOK_S))
-
-
-class _Inserted:
-    """How much comes into the store, of all that write to it; over half a minute at the least."""
-
-    def __init__(self) -> None:
-        self._last: tuple[Mapping[tuple[str, str], Partition], float] | None = None
-        self._rates: tuple[float, float] | None = None
-
-    def see(self, there: Mapping[tuple[str, str], Partition], now_s: float) -> None:
-        """Note what there is. What went meanwhile is not taken for less that came."""
-        if self._last is not None:
-            before, then_s = self._last
-            if now_s - then_s < RATE_S:
-                return
-            records = size = 0.0
-            for known, each in there.items():
-                rows = max(each.rows - (before[known].rows if known in before else 0), 0)
-                records += rows if each.table == TABLE else 0
-                size += rows * each.bytes / each.rows  # merges make less of what was there
-            self._rates = records / (now_s - then_s), size / (now_s - then_s)
-        self._last = there, now_s
-
-    def as_dict(self) -> dict[str, float] | None:
-        """What `flowctl status` shows; None as long as nobody knows."""
-        if self._rates is None:
-            return None
-        records, size = self._rates
-        return {"recordsPerSecond": round(records, 1), "bytesPerSecond": round(size)}
 
 
 def _found(stored: StoredPartitions) -> tuple[list[Server], dict[str, Dropped]]:

@@ -28,7 +28,6 @@ from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
 
 from flowvis.batch import Batch, Column
-from flowvis.clickhouse.monitor import StoredPartitions
 from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
@@ -47,6 +46,7 @@ from flowvis.clickhouse.store import (
     REJECTIONS,
     StoreSettings,
 )
+from flowvis.clickhouse.stored_partitions import StoredPartitions
 from flowvis.errors import StoreError
 
 # The driver logs with tracebacks what it also raises, and we report that.

@@ -8,7 +8,6 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from flowvis.batch import Batch
-from flowvis.clickhouse.monitor import StoredPartitions
 from flowvis.clickhouse.query import Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema.books import Page
@@ -16,6 +15,7 @@ from flowvis.clickhouse.schema.checkpoints import Answer, Wanted
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.retention import DAY_S, Retention
 from flowvis.clickhouse.statement import MAX_LENGTH
+from flowvis.clickhouse.stored_partitions import StoredPartitions
 from flowvis.errors import SettingsError
 from flowvis.runtime.extras import extra
 

@@ -27,12 +27,13 @@ from flowvis.backlog import UNBOUNDED
 from flowvis.batch import Batch
 from flowvis.clickhouse.commits import BatchIds, Commit, Uncommitted
 from flowvis.clickhouse.history import BookHistory
-from flowvis.clickhouse.monitor import NO_ROOM, Monitor, MonitorSettings, MonitorStats
+from flowvis.clickhouse.monitor import Monitor, MonitorSettings, MonitorStats
 from flowvis.clickhouse.rollups import Roller, RollupStats
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.spool import Spool
 from flowvis.clickhouse.spooling import AFTER_S, Spooling, SpoolStats
 from flowvis.clickhouse.store import Store
+from flowvis.clickhouse.stored_partitions import NO_ROOM
 from flowvis.counts import count, gauge
 from flowvis.delivery.patience import Patience
 from flowvis.errors import StoreError

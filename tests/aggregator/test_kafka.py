@@ -32,7 +32,11 @@ from .harness import connection, deliver, exported, running
 from .records import numbered, records
 from .test_flow_log import SOME, STORED
 
-pytestmark = pytest.mark.kafka
+pytestmark = [
+    pytest.mark.kafka,
+    # aiokafka leaves a connection to the garbage collector where nobody waits for it any more.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")

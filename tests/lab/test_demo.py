@@ -60,8 +60,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
     assert not list(runtime.iterdir())
-    with pytest.raises(OSError, match="refused"):
-        ask(link[0], "")
+    # Nothing listens then that was of it; its port may be another program's by now.
+    assert not Path(f"/proc/{init}").exists()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from flowvis.clickhouse.schema.partitions import Partition
 from flowvis.clickhouse.schema.tables import TABLE
 
 LOOKS = 8  # before a disk is full, at the least
+LEAST_PAUSE_S = 1.0
 RATE_S = 30.0
 
 
@@ -26,7 +27,7 @@ class Fill:
 
     def pause_s(self, most_s: float) -> float:
         """Return for how long not to look, so that there are some looks before it is full."""
-        return min(most_s, self._full_in_s / LOOKS)
+        return min(most_s, max(self._full_in_s / LOOKS, LEAST_PAUSE_S))
 
 
 class Inserted:

@@ -148,7 +148,7 @@ class Monitor:
                     log.exception("monitor: a defect of ours")
                     self._failed(f"{type(error).__name__}: {error}")
                 left_s = max(round_s + settings.interval_s - time.monotonic(), LOOK_S)
-                pause_s = max(self._fill.pause_s(left_s), LOOK_S)
+                pause_s = self._fill.pause_s(left_s)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._hurry.wait()

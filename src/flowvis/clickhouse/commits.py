@@ -1,8 +1,10 @@
 """Records that a store does not have so far: what waits, and what was taken out to be committed.
 
-uncommitted = Uncommitted(stage, max_records=..., commit_records=...)
-uncommitted.put(batch)                       # the oldest that wait go, counted, when it is full
-uncommitted.current = uncommitted.take()     # a commit, under the id of all its attempts
+    uncommitted = Uncommitted(stage, BatchIds(), max_records=..., commit_records=...)
+    uncommitted.put(batch)                       # the oldest that wait go, counted, when it is full
+    uncommitted.current = uncommitted.take()     # a commit, under the id of all its attempts
+
+What is on its way to disk, and comes back from there, is a commit as well (`spooling`).
 """
 
 import asyncio

@@ -13,6 +13,7 @@ from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.runtime.commented import commented
 from tools import fluent_bit, logstash
+from tools.generated import write
 from tools.kustomize import dump, render
 
 HEAD = """\
@@ -79,10 +80,8 @@ def single_files(directory: Path) -> dict[str, str]:
 def main(arguments: Sequence[str]) -> int:
     """Write the files."""
     directory = Path(arguments[0] if arguments else "deploy")
-    for make in (configurations, lambda: single_files(directory)):
-        for path, text in make().items():
-            (directory / path).write_text(text)
-            print(directory / path)
+    write(directory, configurations())
+    write(directory, single_files(directory))  # made of what was written
     return 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tools.alerts.document import document
 from tools.alerts.rules import RUNBOOKS, groups, plain, prometheus_rule
 from tools.alerts.table import ALERTS
+from tools.generated import write
 from tools.kustomize import dump
 
 _BELOW = "deploy/prometheus"
@@ -36,10 +37,7 @@ def main() -> int:
         scale, runbooks = options.scale or 1.0, options.runbooks or RUNBOOKS
         sys.stdout.write(dump([groups(ALERTS, scale=scale, runbooks=runbooks)]))
         return 0
-    for path, text in files().items():
-        (options.directory / path).parent.mkdir(parents=True, exist_ok=True)
-        (options.directory / path).write_text(text)
-        print(options.directory / path)
+    write(options.directory, files())
     return 0
 
 

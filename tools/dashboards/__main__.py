@@ -7,6 +7,7 @@ from pathlib import Path
 from tools.dashboards.document import document
 from tools.dashboards.manifests import kustomization
 from tools.dashboards.pages import PAGES
+from tools.generated import write
 
 _BELOW = "deploy/grafana/dashboards"
 
@@ -22,11 +23,7 @@ def files() -> dict[str, str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the files."""
-    directory = Path(arguments[0] if arguments else ".")
-    for path, text in files().items():
-        (directory / path).parent.mkdir(parents=True, exist_ok=True)
-        (directory / path).write_text(text)
-        print(directory / path)
+    write(Path(arguments[0] if arguments else "."), files())
     return 0
 
 

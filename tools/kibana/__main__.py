@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.generated import write
 from tools.kibana.board import objects
 from tools.kibana.boards import BOARDS
 from tools.kibana.document import document
@@ -21,11 +22,7 @@ def files() -> dict[str, str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the files."""
-    directory = Path(arguments[0] if arguments else ".")
-    for path, text in files().items():
-        (directory / path).parent.mkdir(parents=True, exist_ok=True)
-        (directory / path).write_text(text)
-        print(directory / path)
+    write(Path(arguments[0] if arguments else "."), files())
     return 0
 
 

@@ -1,5 +1,5 @@
 // The filter: one line of text, completed by the aggregator, its errors shown in their place.
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type Completion, type FilterProblem, get } from "../api";
 import { refused } from "../asking";
 import { change, parameter } from "../location";
@@ -21,6 +21,7 @@ export function FilterField() {
   const [problem, say] = useState<FilterProblem | null>(null);
   const input = useRef<HTMLInputElement>(null);
   const asking = useRef<AbortController>(null);
+  const inserted = useRef<number>(null); // where the caret goes, once what was inserted is there
   const list = useId();
 
   useEffect(() => {
@@ -75,11 +76,16 @@ export function FilterField() {
     // What was offered is of the text before: Enter once more is to ask, not to insert again.
     show(false);
     choose(-1);
-    requestAnimationFrame(() => {
-      input.current?.setSelectionRange(caret, caret);
-      complete(next, 0);
-    });
+    inserted.current = caret;
   };
+  // Before the next key: a frame later it would ask about a text that somebody has gone on with.
+  useLayoutEffect(() => {
+    const caret = inserted.current;
+    if (caret === null) return;
+    inserted.current = null;
+    input.current?.setSelectionRange(caret, caret);
+    complete(text, 0);
+  });
   const apply = async () => {
     asking.current?.abort();
     show(false);

@@ -1,6 +1,7 @@
 """OpenSearch as a process of ours: one node on loopback."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -86,7 +87,8 @@ class OpenSearch:
         ours = []
         for jar in JARS.glob("*.jar"):
             if jar.name.startswith(("netty-", "transport-netty4-")):
-                (module / jar.name).symlink_to(jar)
+                # No link: it may read what is in its directory only, and what is under /tmp.
+                shutil.copy(jar, module)
             else:
                 ours.append(str(jar))
         (version,) = (each.removeprefix("opensearch-") for each in _versions())

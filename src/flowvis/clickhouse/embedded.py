@@ -129,7 +129,7 @@ class EmbeddedStore:
             for piece in frames(block.parts()):
                 inserter.append(piece)
             inserter.finish()
-        if self._last_block(table) != last:
+        if self._last_block(table) > last:
             return
         there = f"SELECT count() FROM {self._settings.database}.{table} WHERE {rows}"
         if not int(self._execute(there)[0][0]):

@@ -35,7 +35,10 @@ from .test_flow_log import SOME, STORED
 pytestmark = [
     pytest.mark.kafka,
     # aiokafka leaves a connection to the garbage collector where nobody waits for it any more.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <(socket|function _SelectorTransport)"
+        ":pytest.PytestUnraisableExceptionWarning"
+    ),
 ]
 
 

@@ -20,7 +20,7 @@ COMMAND = [sys.executable, "-m", "flowvis.cli.flowctl", "lab", "run", "-o", "jso
 
 def run(*arguments: str) -> dict[str, Any]:
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=110)
-    assert done.stdout, done.stderr
+    assert done.stdout, f"ended with {done.returncode}: {done.stderr}"
     report: dict[str, Any] = json.loads(done.stdout)
     wrong = {one["name"]: one["problems"] for one in report["scenarios"] if not one["ok"]}
     assert not wrong, json.dumps(wrong, indent=1)

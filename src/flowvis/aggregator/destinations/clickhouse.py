@@ -98,7 +98,7 @@ class Hours:
 
     ttl: Duration = option(
         365 * 86_400.0,
-        doc="How long it is kept, a day at a time; 0: for ever. About 2 bytes for each record",
+        doc="How long it is kept, a day at a time; 0: for ever. About 3 bytes for each record",
         minimum=0,
     )
 

@@ -200,7 +200,7 @@ async def test_nodes_as_their_exporters_go(monkeypatch: pytest.MonkeyPatch) -> N
     exporter.encode(exported(connection(2)), 1_000_004)
     for message in exporter.encode(exported(connection(3)), 1_000_004):
         session.data_received(memoryview(message))
-    (node, *others) = aggregator._nodes_shown()
+    (node, *others) = aggregator.nodes.as_dicts()
     assert node["clockSkewSeconds"] == 1.8
     assert node["recordsPerSecond"] > 0
     assert (node["received"], node["lost"], node["gaps"]) == (4, 1, 1)
@@ -262,9 +262,9 @@ async def test_who_fills_the_table_outlasts_the_session_that_said_it() -> None:
         for each in told:
             message = occupancy_message(1, each, export_time=1, sequence=0)
             stream.data_received(memoryview(message))
-        during = aggregator._nodes_shown()[0]["occupants"]
+        during = aggregator.nodes.as_dicts()[0]["occupants"]
         stream.closed()
-        assert aggregator._nodes_shown()[0]["occupants"] == during
+        assert aggregator.nodes.as_dicts()[0]["occupants"] == during
         return during
 
     assert occupants() is None

@@ -1,8 +1,8 @@
 """The books as their history has them: of each stage of the ledger, and of each node."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-from flowvis.aggregator.reporters import NodeReports
+from flowvis.aggregator.nodes import Nodes
 from flowvis.clickhouse.schema.books import EXPORTER, BookEntry, What
 from flowvis.runtime.ledger import Ledger
 
@@ -13,14 +13,12 @@ are."""
 
 def book_entries(
     ledger: Ledger,
-    nodes: Callable[[], Sequence[NodeReports]],
-    listed: Callable[[], frozenset[str]],
+    nodes: Callable[[], Nodes],
     clock: Callable[[], float],
 ) -> Callable[[int], Iterator[BookEntry]]:
     """Return what gives all numbers, for an interval of so many seconds that ends now.
 
-    `nodes` are those that are known, with what came from them, and `listed` those of them that the
-    inventory has; `clock` is the one that they were heard by.
+    `clock` is the one that nodes were heard by.
     """
 
     def entries(seconds: int) -> Iterator[BookEntry]:
@@ -31,8 +29,9 @@ def book_entries(
             yield BookEntry(stage.name, What.HELD, stage.held())
             for reason, records in stage.dropped.items():
                 yield BookEntry(stage.name, What.DROPPED, records, reason)
-        now, present = clock(), listed()
-        for node in nodes():
+        now, known = clock(), nodes()
+        present = known.listed()
+        for node in known.reports():
             away = None if node.last_s is None else now - node.last_s
             expected = node.name in present if present else away is None or away < EXPECTED_S
             if not (expected or node.sessions):

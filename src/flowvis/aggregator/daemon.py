@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, TypedDict
 from uuid import uuid4
 
+from flowvis.aggregator import listening
 from flowvis.aggregator.api.assembly import Api
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.paths import (
@@ -37,7 +38,6 @@ from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.values import KnownValues
 from flowvis.aggregator.baseline import Baseline, Past, StoredPast
 from flowvis.aggregator.book_entries import book_entries
-from flowvis.aggregator.certificates.keeper import Certificates
 from flowvis.aggregator.checkpoint_files import CheckpointFiles
 from flowvis.aggregator.checkpoints import Checkpoints
 from flowvis.aggregator.cluster import follow
@@ -46,7 +46,8 @@ from flowvis.aggregator.collector import Collector
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.rows import ROW_BYTES
 from flowvis.aggregator.correlator import Correlator, Destination
-from flowvis.aggregator.destinations.clickhouse import rollups_of, room_of, store_of
+from flowvis.aggregator.current_store import CurrentStore
+from flowvis.aggregator.destinations.clickhouse import rollups_of, room_of
 from flowvis.aggregator.destinations.kind import Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.table import KINDS, DestinationSettings
@@ -56,21 +57,17 @@ from flowvis.aggregator.last_words import LastWords
 from flowvis.aggregator.lease import Candidate
 from flowvis.aggregator.metrics import NAME, PREFIX, registry
 from flowvis.aggregator.network_names import network_names
+from flowvis.aggregator.nodes import Nodes
 from flowvis.aggregator.quarantine import Quarantine
 from flowvis.aggregator.replica import GivingBack, Replica, Taking
-from flowvis.aggregator.reporters import NodeReports, by_node, nodes_of
 from flowvis.aggregator.settings import (
     AggregatorInventory,
     AggregatorSettings,
     CheckpointSettings,
-    Transport,
 )
 from flowvis.aggregator.under_way import UnderWay
 from flowvis.batch import Batch
 from flowvis.clickhouse.history import BookHistory
-from flowvis.clickhouse.query import Query
-from flowvis.clickhouse.statement import COMPOSED_LENGTH
-from flowvis.clickhouse.store import Store
 from flowvis.filters import networks
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.metrics import register
@@ -78,9 +75,6 @@ from flowvis.inventory.sources.files import InventoryFiles
 from flowvis.inventory.sources.ranges import Ranges
 from flowvis.inventory.sources.watch import Watchers
 from flowvis.policies import Egresses, Policies
-from flowvis.questions.completeness import Uncommitted
-from flowvis.questions.planner import RECORDS_ONLY, Stored
-from flowvis.questions.statement import COMPOSED_ROWS
 from flowvis.runtime.build import version_text
 from flowvis.runtime.clock import monotonic_ms, now_ms
 from flowvis.runtime.component import Component
@@ -93,9 +87,6 @@ from flowvis.runtime.options import slots
 from flowvis.runtime.status import StatusServer
 from flowvis.steady import SteadyTime
 from flowvis.strings import MAX_TABLE_BYTES
-from flowvis.transport.datagram_server import DatagramLimits, DatagramServer
-from flowvis.transport.server import Server, SessionLimits
-from flowvis.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -174,17 +165,10 @@ class Aggregator:
             steady=SteadyTime(monotonic_ms),
         )
         self._history = LatestRecords(settings.record_buffer_size, self.budget["history"])
-        self._answers = Answers(self._queries)
-        self._questions = Questions(
-            self._answers, self._compose, now_ms, self._uncommitted, self._stored
-        )
-        self._stored_values = StoredValues(
-            self._answers, self._compose, now_ms, stored=self._stored
-        )
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._books = BookHistory(
-            book_entries(self.ledger, self._node_reports, self._listed_nodes, time.monotonic),
+            book_entries(self.ledger, lambda: self.nodes, time.monotonic),
             f"{socket.gethostname()}-{secrets.token_hex(4)}-books",
             now_ms() // 1000,
         )
@@ -201,6 +185,14 @@ class Aggregator:
             self.budget["destinations"],
         )
         self.destinations.begin(settings)
+        self._store = CurrentStore(self.destinations, self._books, now_ms)
+        self._answers = Answers(self._queries)
+        self._questions = Questions(
+            self._answers, self._store.compose, now_ms, self._store.uncommitted, self._store.stored
+        )
+        self._stored_values = StoredValues(
+            self._answers, self._store.compose, now_ms, stored=self._store.stored
+        )
         self._completer = Completer(
             self._inventory,
             self._identity.id,
@@ -226,20 +218,23 @@ class Aggregator:
             template_life_s=settings.listen.udp.template_lifetime,
         )
         self.collector.asks = lambda: self._past() is not None
+        self.nodes = Nodes(self.collector, self._inventory)
         self.baseline = Baseline(self.correlator, self._past)
         self._last_words = LastWords(
             self.correlator, self.destinations, settings.grace_period * FAREWELL
         )
-        self.server = _server(settings, self.collector, self.budget["receiving"])
-        self._certificates = _certificates(settings)
+        self.server = listening.server(
+            settings, self.collector, self.budget["receiving"], settings.grace_period * PART
+        )
+        self._certificates = listening.certificates(settings)
         self._replica = _replica(settings)
         self.api = Api(
             settings,
             self._routes(),
             self._end_readers,
             namespaces=self._namespaces,
-            exporters=_server_tls(settings),
-            names=_server_names(settings),
+            exporters=listening.server_tls(settings),
+            names=listening.server_names(settings),
         )
         self.configuration = Configuration(settings, self._appliers())
         self._measure()
@@ -323,14 +318,14 @@ class Aggregator:
             *latest.routes(self._history),
             *stream.routes(self._history),
             *live.routes(self._live),
-            *sql.routes(self._query, self._answers),
+            *sql.routes(self._store.query, self._answers),
             *query.routes(self._questions),
             *graph.routes(self._questions),
             *flows.routes(self._questions),
             *fields.routes(),
             *completion.routes(KnownValues(self._history, self._inventory, self._stored_values)),
             *antrea.routes(self._live, self._record_metrics),
-            *nodes.routes(self._nodes_shown),
+            *nodes.routes(self.nodes.as_dicts),
             *explain.routes(
                 Explanations(self._inventory, self._policies, self._kubernetes_problem),
                 self._questions,
@@ -397,18 +392,9 @@ class Aggregator:
         listen = settings.listen
         self.server.admit(listen.max_sessions, listen.max_sessions_per_address)
 
-    def _query(self, sql: str, max_rows: int) -> Query:
-        return self._store().ask(sql, max_rows=max_rows)
-
-    def _compose(self, sql: str) -> Query:
-        return self._store().ask(sql, max_rows=COMPOSED_ROWS, max_length=COMPOSED_LENGTH)
-
-    def _store_of_records(self) -> Store | None:
-        return store_of(self.destinations.current("clickhouse"))
-
     def _past(self) -> Past | None:
         """Who knows what was written before: the store, else the files of checkpoints."""
-        store = self._store_of_records()
+        store = self._store.get()
         if store is not None:
             return StoredPast(store, self.ledger.stages.get("clickhouse"), self.table)
         return self._checkpoints
@@ -419,29 +405,11 @@ class Aggregator:
         checkpoints = Checkpoints(
             CheckpointFiles(chosen.directory, chosen.max_bytes),
             self.correlator.under_way,
-            stored=lambda: self._store_of_records() is not None,
+            stored=lambda: self._store.get() is not None,
             undelivered=lambda: self.destinations.mark,
         )
         self.correlator.under_way.keeper = checkpoints
         return checkpoints
-
-    def _store(self) -> Store:
-        store = self._store_of_records()
-        if store is None:
-            raise Problem("no-store", "no store is configured: set clickHouse.enable")
-        return store
-
-    def _uncommitted(self) -> Uncommitted:
-        now_s = now_ms() // 1000
-        store = self._store_of_records()
-        kept_s = store.kept.books_s if store is not None else 0
-        return Uncommitted(self._books.last_s, now_s, self._books.since(now_s), kept_s)
-
-    def _stored(self) -> Stored:
-        store = self._store_of_records()
-        if store is None:
-            return RECORDS_ONLY
-        return Stored.of(store.kept, store.settled, now_ms())
 
     def _queries(self) -> int:
         return self.configuration.in_force.click_house.queries.max_concurrent
@@ -476,8 +444,8 @@ class Aggregator:
             "uptimeSeconds": round(time.monotonic() - self._began, 1),
             "flows": len(self.table),
             "uncountedFlows": self.table.uncounted(),
-            "sessions": self._sessions(),
-            "nodes": self._nodes(),
+            "sessions": self.nodes.sessions(),
+            "nodes": self.nodes.briefly(),
             "destinations": self.destinations.as_dicts(),
             "rollups": rollups_of(self.destinations.current("clickhouse")),
             "store": room_of(self.destinations.current("clickhouse")),
@@ -501,42 +469,6 @@ class Aggregator:
     def _kubernetes_problem(self) -> str:
         return self._kubernetes.problem() if self._kubernetes is not None else ""
 
-    def _sessions(self) -> list[dict[str, Any]]:
-        now = time.monotonic()
-        sessions = list(self.collector.sessions.values())
-        nodes = nodes_of([session.reporter() for session in sessions], self._inventory.nodes)
-        return [
-            session.as_dict() | {"node": node, "lastReportSeconds": round(now - session.last_s, 1)}
-            for session, node in zip(sessions, nodes, strict=True)
-        ]
-
-    def _nodes(self) -> list[dict[str, Any]]:
-        """All nodes that are known, also those that nothing ever came from."""
-        now = time.monotonic()
-        return [
-            {
-                "name": node.name,
-                "sessions": node.sessions,
-                "records": node.records,
-                **node.acknowledgement(),
-                "missing": node.missing(),
-                "missedLastSeconds": node.missed_ago_s(now),
-                "lastReportSeconds": None if node.last_s is None else round(now - node.last_s, 1),
-            }
-            for node in self._node_reports()
-        ]
-
-    def _nodes_shown(self) -> list[dict[str, Any]]:
-        """All nodes, with what came from each."""
-        now = time.monotonic()
-        return [node.as_dict(now) for node in self._node_reports()]
-
-    def _node_reports(self) -> list[NodeReports]:
-        return by_node(self.collector.reporters(), self._inventory.nodes)
-
-    def _listed_nodes(self) -> frozenset[str]:
-        return frozenset(node.name for node in self._inventory.nodes.objects)
-
 
 def _room(budget: Budget, wanted: int) -> int:
     """Return how many flows there may be; the log says if these are fewer than is configured."""
@@ -547,83 +479,6 @@ def _room(budget: Budget, wanted: int) -> int:
             wanted, budget["flows"] >> 20, budget.limit.bytes >> 20, budget.limit.source, flows,
         )  # fmt: skip
     return flows
-
-
-def _server(
-    settings: AggregatorSettings, collector: Collector, memory: int
-) -> Server | DatagramServer:
-    """Return what exporters connect to; over UDP, half of its memory is for what waits."""
-    if settings.aggregator_transport_protocol is Transport.UDP:
-        udp = settings.listen.udp
-        return DatagramServer(
-            collector.open_datagrams,
-            host=settings.listen.address,
-            port=settings.listen.port,
-            limits=DatagramLimits(
-                sessions=settings.listen.max_sessions,
-                sessions_per_address=settings.listen.max_sessions_per_address,
-                waiting_bytes=memory // 2,
-                template_bytes=memory // 4,
-                per_second=udp.max_datagrams_per_second,
-                buffer_bytes=udp.receive_buffer << 10,
-                idle_s=udp.template_lifetime,
-            ),
-        )
-    return Server(
-        collector.open,
-        host=settings.listen.address,
-        port=settings.listen.port,
-        tls=_server_tls(settings),
-        limits=SessionLimits(
-            sessions=settings.listen.max_sessions,
-            sessions_per_address=settings.listen.max_sessions_per_address,
-            age_s=settings.listen.max_session_age or None,
-        ),
-        drain_s=settings.grace_period * PART,
-    )
-
-
-def _server_tls(settings: AggregatorSettings) -> TlsFiles | None:
-    """Return the files of the listening side, None where exporters come without TLS."""
-    encrypted = settings.aggregator_transport_protocol is Transport.TLS
-    return _tls_files(settings) if encrypted else None
-
-
-def _tls_files(settings: AggregatorSettings) -> TlsFiles:
-    named = settings.tls
-    return TlsFiles(named.ca, named.certificate, named.key, named.min_version)
-
-
-def _certificates(settings: AggregatorSettings) -> Certificates | None:
-    chosen = settings.certificates
-    if not chosen.issue or settings.aggregator_transport_protocol is not Transport.TLS:
-        return None
-    names = chosen.names(os.environ)
-    return Certificates(
-        settings.inventory.kubernetes.access,
-        names,
-        _tls_files(settings),
-        _server_names(settings),
-        look_s=chosen.check_interval,
-    )
-
-
-def _server_names(settings: AggregatorSettings) -> list[str]:
-    """Return the names in a certificate that the aggregator issues to itself.
-
-    The last two are for people, who come through a forwarded port.
-    """
-    chosen = settings.certificates
-    namespace = chosen.names(os.environ).namespace
-    names = (
-        f"{chosen.service}.{namespace}.svc",
-        chosen.service,
-        f"{chosen.service}.{namespace}",
-        settings.flow_aggregator_address,
-        "localhost",
-        "127.0.0.1",
-    )
-    return [name for name in names if name]
 
 
 def _replica(settings: AggregatorSettings) -> Replica | None:

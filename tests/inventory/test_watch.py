@@ -375,8 +375,8 @@ async def test_silence_is_no_failure(
         assert not watchers.stats.failures
         assert not caplog.records
         with server.failing(lambda _: status(503, "no")):
-            await until(watchers.problem)
-    assert "503 no: what is known stays in use" in caplog.text
+            await until(lambda: "503 no" in watchers.problem())  # a busy machine is silent as well
+    assert ": what is known stays in use" in caplog.text
 
 
 def error_event(**failure: Any) -> web.Response:

@@ -69,7 +69,11 @@ class Answers:
         """Run a query of somebody's and write its answer; Problem where no more may run."""
         self.places.take(owner)
         run = _Streamed(prepare)
-        return await self._to_its_end(run, owner, run.stream(request))
+        response = await self._to_its_end(run, owner, run.stream(request))
+        # The answer's end comes last: who has read it may ask again at once.
+        with suppress(ConnectionResetError):
+            await response.write_eof()
+        return response
 
     async def answer(
         self, plan: Plan[T], prepare: Callable[[str], Query], owner: str = OURS
@@ -149,7 +153,6 @@ class _Streamed(_Run):
             while text:
                 await response.write(text)
                 text = await self._call(next, self._texts, b"")
-            await response.write_eof()
         return response
 
     def _begin(self) -> bytes:

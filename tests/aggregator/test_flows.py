@@ -777,6 +777,24 @@ class TestLimits:
         ports = {row["sourceTransportPort"] for part in parts for row in part}
         assert ports == set(range(10))
 
+    def test_a_part_looks_only_at_what_it_takes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With all that is left at each part the work would grow with its square."""
+        looked: list[int] = []
+        look = FlowTable._due_and_idle
+
+        def counting(table: FlowTable, slots: Any, at_ms: int) -> Any:
+            due, idle = look(table, slots, at_ms)
+            looked.append(len(due))
+            return due, idle
+
+        table = Table()
+        table.add(*(numbered(port) for port in range(60)))
+        with monkeypatch.context() as patch:
+            patch.setattr(FlowTable, "_due_and_idle", counting)
+            parts = [table.due(limit=2) for _ in range(30)]
+        assert [len(part) for part in parts] == [2] * 30
+        assert looked == [60] + [2] * 29
+
     def test_what_comes_between_two_parts_is_in_one_of_the_next(self) -> None:
         """And what is no longer due in none, nor is anything written twice."""
         table = Table()

@@ -38,8 +38,26 @@ cdef extern from *:
         for (uint32_t at = 0; at < length - 8; at += 8) memcpy(to + at, from + at, 8);
         memcpy(to + length - 8, from + length - 8, 8);
     }
+
+    static inline uint64_t flowvis_word(const uint8_t *at) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+        return word;
+    }
+
+    /* Whether two names of one length are the same; as flowvis_put. */
+    static inline int flowvis_same(const uint8_t *one, const uint8_t *other, uint32_t length) {
+        if (length < 8) {
+            while (length--) if (one[length] != other[length]) return 0;
+            return 1;
+        }
+        for (uint32_t at = 0; at < length - 8; at += 8)
+            if (flowvis_word(one + at) != flowvis_word(other + at)) return 0;
+        return flowvis_word(one + length - 8) == flowvis_word(other + length - 8);
+    }
     """
     void flowvis_put(uint8_t *to, const uint8_t *source, uint32_t length) nogil
+    bint flowvis_same(const uint8_t *one, const uint8_t *other, uint32_t length) nogil
 
 cdef enum:
     VERSION = 10
@@ -98,6 +116,7 @@ cdef enum Stop:
 
 cdef set COLUMNWISE = {CONSTANT, MILLISECONDS, SECONDS, COPY, ADD, SUBTRACT}
 cdef dict CLEARED = {SET_ADDRESS4: CLEARED_ADDRESS4, SET_ADDRESS6: CLEARED_ADDRESS6}
+cdef dict WHOLE = {1: WHOLE8, 2: WHOLE16, 4: WHOLE32, 8: WHOLE64}  # by the bytes of an item
 cdef dict UNCLEARED = {cleared: op for op, cleared in CLEARED.items()}
 cdef object STOPS = list(contract.Stop)
 cdef uint8_t[12] V4_MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]
@@ -144,6 +163,11 @@ cdef inline void store16(uint8_t *at, uint16_t value) noexcept nogil:
 cdef inline void store32(uint8_t *at, uint32_t value) noexcept nogil:
     value = htobe32(value)
     memcpy(at, &value, 4)
+
+
+cdef inline void store64(uint8_t *at, uint64_t value) noexcept nogil:
+    value = htobe64(value)
+    memcpy(at, &value, 8)
 
 
 cdef inline uint64_t item(const uint8_t *base, int64_t row, uint8_t width) noexcept nogil:
@@ -240,7 +264,7 @@ cdef inline bint holds(
     if code == 0:
         return False
     start = table.ends[code - 1]
-    return table.ends[code] - start == length and memcmp(table.text + start, text, length) == 0
+    return table.ends[code] - start == length and flowvis_same(table.text + start, text, length)
 
 
 cdef inline uint32_t slot(const uint8_t *text, uint32_t length) noexcept:
@@ -325,7 +349,7 @@ cdef class Program:
             if step.op in FROM_COLUMN:
                 step.origin = address(target, step.argument, &step.origin_width)
             if step.op == UNSIGNED and step.argument == step.width:
-                step.op = {1: WHOLE8, 2: WHOLE16, 4: WHOLE32, 8: WHOLE64}[step.width]
+                step.op = WHOLE[step.width]
             elif step.op == TEXT and step.argument == VARIABLE:
                 step.op = VARIABLE_TEXT
             elif step.op == SKIP and step.argument == VARIABLE:
@@ -691,6 +715,7 @@ cdef struct Source:
     const uint8_t *base
     int64_t stride
     uint8_t width
+    uint8_t op  # of the step, or what it becomes once the width is known
 
 
 cdef class RecordEncoder:
@@ -738,9 +763,15 @@ cdef class RecordEncoder:
 
     cdef int open_column(self, cnp.ndarray column, int64_t place) except -1:
         cdef Source *source = &self.sources[place]
+        cdef const Step *step = &self.program.steps[place]
         source.base = <const uint8_t *>cnp.PyArray_DATA(column)
         source.stride = cnp.PyArray_STRIDES(column)[0]
         source.width = <uint8_t>cnp.PyArray_ITEMSIZE(column)
+        source.op = step.op
+        if step.op == UNSIGNED and step.argument == source.width:
+            source.op = WHOLE[source.width]
+        elif step.op == TEXT and source.width == 4:
+            source.op = VARIABLE_TEXT
         return 0
 
     cdef tuple write_messages(self, StringTable strings, const int64_t[::1] rows, int64_t limit):
@@ -796,16 +827,23 @@ cdef class RecordEncoder:
             return -1
         while step < last:
             value = source.base + row * source.stride
-            if step.op == UNSIGNED:
-                number = item(value, 0, source.width)
-                number = htobe64(number << 8 * (8 - step.argument))
-                memcpy(at, &number, 8)  # what is too much is overwritten by what follows
-                at += step.argument
-            elif step.op == TEXT:
-                code = <uint32_t>item(value, 0, source.width)
+            if source.op == WHOLE64:
+                store64(at, (<const uint64_t *>value)[0])
+                at += 8
+            elif source.op == VARIABLE_TEXT or source.op == TEXT:
+                if source.op == VARIABLE_TEXT:
+                    code = (<const uint32_t *>value)[0]
+                else:
+                    code = <uint32_t>item(value, 0, source.width)
+                if code == 0:  # empty: there is room for its length byte
+                    at[0] = 0
+                    at += 1
+                    step += 1
+                    source += 1
+                    continue
                 if code >= strings.count:
                     raise IndexError(code)
-                text = strings.ends[code - 1] if code else 0
+                text = strings.ends[code - 1]
                 length = <uint32_t>(strings.ends[code] - text)
                 if end - at < 3 + <int64_t>length + step.rest:
                     if end - at < 1 + <int64_t>length + step.rest or length >= LONG_TEXT:
@@ -819,12 +857,26 @@ cdef class RecordEncoder:
                     at += 3
                 flowvis_put(at, strings.text + text, length)
                 at += length
-            elif step.op == ADDRESS4:
+            elif source.op == WHOLE32:
+                store32(at, (<const uint32_t *>value)[0])
+                at += 4
+            elif source.op == WHOLE16:
+                store16(at, (<const uint16_t *>value)[0])
+                at += 2
+            elif source.op == WHOLE8:
+                at[0] = value[0]
+                at += 1
+            elif source.op == ADDRESS4:
                 memcpy(at, value + 12, 4)
                 at += 4
-            else:
+            elif source.op == ADDRESS6:
                 memcpy(at, value, 16)
                 at += 16
+            else:
+                number = item(value, 0, source.width)
+                number = htobe64(number << 8 * (8 - step.argument))
+                memcpy(at, &number, 8)  # what is too much is overwritten by what follows
+                at += step.argument
             step += 1
             source += 1
         return at - self.message

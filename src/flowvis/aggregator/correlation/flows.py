@@ -321,15 +321,29 @@ class FlowTable:
         at_ms = self._steady.at(now_ms)
         self._compact(at_ms)
         self._live.relieve(at_ms)
-        due, idle = self._due_and_idle(self._found, at_ms)
-        slots, gone = self._found[due], self._found[idle]
-        if limit is None or not len(slots):
+        slots, gone = self._still_due(limit or 0, at_ms)
+        if not len(slots):
             due, idle = self._due_and_idle(slice(self._live.used), at_ms)
             slots, gone = np.flatnonzero(due), np.flatnonzero(idle)
-        slots, self._found = slots[:limit], slots[len(slots[:limit]) :]
+            slots, self._found = slots[:limit], slots[len(slots[:limit]) :]
         batch = self._write(slots, at_ms)
         self._expire(gone)
         return batch
+
+    def _still_due(self, limit: int, at_ms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of what was found due before, up to `limit` that still are, and those that are idle.
+
+        Only as many are looked at as that takes: most still are due, and there may be a million.
+        """
+        slots: list[NDArray[np.int64]] = [self._found[:0]]
+        gone = [self._found[:0]]
+        while limit > 0 and len(self._found):
+            part, self._found = self._found[:limit], self._found[limit:]
+            due, idle = self._due_and_idle(part, at_ms)
+            slots.append(part[due])
+            gone.append(part[idle])
+            limit -= len(slots[-1])
+        return np.concatenate(slots), np.concatenate(gone)
 
     def _due_and_idle(
         self, slots: NDArray[np.int64] | slice, at_ms: int

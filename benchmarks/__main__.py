@@ -67,6 +67,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--rate", type=float, help="records a second at most, of these")
     parser.add_argument("--disk", type=ByteSize.parse, help="as 512Mi, of full-disk")
     parser.add_argument(
+        "--through", choices=("writer", "aggregator"), help="what full-disk fills its disk by"
+    )
+    parser.add_argument(
         "--store", metavar="DIR", help="keeps what console and panels ask; filled if it is empty"
     )
     options = parser.parse_args(arguments)

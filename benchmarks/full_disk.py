@@ -8,6 +8,10 @@ those that books or monitor name (what the writer's queue dropped, what no roll-
 those that are there more than once, or sums of octets that differ. `unnamed` are records that are
 neither there nor counted by either. `kept_seconds` is the shortest span of records that was there
 once the disk had filled. A disk that does not hold some minutes loses most by the queue.
+
+With `--through aggregator` the writer is that of a flow-aggregator, which exporters send to over
+mutual TLS (`benchmarks.full_disk_whole`). `said` is then how many records went as its status, its
+metrics, its log and the notes in the store have it, while it still ran.
 """
 
 import asyncio
@@ -17,18 +21,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import full_disk_whole
 from benchmarks.cluster_hour import records
+from benchmarks.retained import Truth, compared
 from flowvis import checkpoint
 from flowvis.batch import Batch
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.monitor import MonitorSettings
-from flowvis.clickhouse.schema.rollups import ROLLUPS
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.store import StoreSettings
 from flowvis.clickhouse.writer import Writer
@@ -45,39 +49,20 @@ MOUNTED = 'mount -t tmpfs -o "size=$1" none "$2" && shift 2 && exec "$@"'
 
 
 def run(
-    duration_s: float = DURATION_S, rate: float = RATE, disk: ByteSize = DISK
+    duration_s: float = DURATION_S,
+    rate: float = RATE,
+    disk: ByteSize = DISK,
+    through: str = "writer",
 ) -> dict[str, Any]:
     """Fill the disk in a process of its own, which alone sees it."""
     with tempfile.TemporaryDirectory(prefix="flowvis-") as directory:
-        options = json.dumps({"path": directory, "duration_s": duration_s, "rate": rate})
+        given = {"path": directory, "duration_s": duration_s, "rate": rate, "through": through}
+        options = json.dumps(given)
         program = [sys.executable, "-m", "benchmarks.full_disk", options]
         mounted = ["unshare", "--mount", "sh", "-c", MOUNTED, "sh", str(int(disk)), directory]
         done = subprocess.run([*mounted, *program], stdout=subprocess.PIPE, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
-
-
-@dataclass
-class _Truth:
-    """What was put in, by second of `flowEndSeconds`: records and octets."""
-
-    by_second: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    def add(self, second: int, batch: Batch) -> None:
-        """Note a batch, all of one second."""
-        count, octets = self.by_second.get(second, (0, 0))
-        more = int(batch["octetDeltaCount"].sum(dtype=np.uint64))
-        self.by_second[second] = count + len(batch), octets + more
-
-    def since(self, begin_s: int, step_s: int) -> dict[int, tuple[int, int]]:
-        """Return the sums of whole steps that begin then or later."""
-        sums: dict[int, tuple[int, int]] = {}
-        for second, (count, octets) in self.by_second.items():
-            step = second - second % step_s
-            if step >= begin_s:
-                counts, sizes = sums.get(step, (0, 0))
-                sums[step] = counts + count, sizes + octets
-        return sums
 
 
 class _Filling:
@@ -86,7 +71,7 @@ class _Filling:
         self.store = EmbeddedStore(settings, path / "store")
         self.stage = Stage("clickhouse")
         self.writer = Writer(self.store, self.stage, monitor=MonitorSettings())
-        self.truth = _Truth()
+        self.truth = Truth()
         self.put = 0
         self.fullest = 0.0
         self.kept_s: list[int] = []
@@ -106,14 +91,20 @@ class _Filling:
         await self.writer.monitor.stop()
         await self.writer.roller.look(everything=True)
         cpu_s = time.process_time() - cpu_s
-        compared = self._compared()
-        await self.writer.stop()
         stats = self.writer.stats
+        found = compared(
+            self.store,
+            self.truth,
+            named=sum(self.stage.dropped.values()),
+            dropped=stats.store.dropped_records,
+            unrolled=stats.store.unrolled_records,
+        )
+        await self.writer.stop()
         return {
             "records": self.put,
             "cpu_seconds": round(cpu_s, 1),
             "wall_seconds": round(time.monotonic() - began, 1),
-            **compared,
+            **found,
             "dropped_records": stats.store.dropped_records,
             "newest_records": stats.store.newest_records,
             "unrolled_records": stats.store.unrolled_records,
@@ -143,7 +134,8 @@ class _Filling:
             self._next = (self._next + len(batch)) % MADE
             now_s = int(time.time())
             _move(batch, now_s)
-            self.truth.add(now_s, batch)
+            octets = int(batch["octetDeltaCount"].sum(dtype=np.uint64))
+            self.truth.add(now_s, len(batch), octets)
             self.writer.put(batch)
             self.put += len(batch)
             count -= len(batch)
@@ -159,34 +151,6 @@ class _Filling:
             if problem:
                 self.problems.add(problem)
 
-    def _compared(self) -> dict[str, Any]:
-        """Compare what is retained; what no table retains is counted as it went."""
-        answer: dict[str, Any] = {"missing": {}, "doubled": {}, "compared": {}}
-        tables = {TABLE: ("flowEndSeconds", "1", 1)}
-        tables |= {rollup.name: ("time", "records", rollup.step_s) for rollup in ROLLUPS}
-        for table, (time_name, counted, step_s) in tables.items():
-            begin_s = self.store.begins.get(table, 0)
-            expected = self.truth.since(begin_s, step_s)
-            rows = self.store.query(
-                f"SELECT toUInt32({time_name}) AS t, sum({counted}), sum(octetDeltaCount)"
-                f" FROM {table} WHERE t >= {begin_s} GROUP BY t",
-                max_rows=1 << 20,
-            ).rows
-            found = {int(t): (int(count), int(octets)) for t, count, octets in rows}
-            answer["compared"][table] = sum(count for count, _ in expected.values())
-            less = more = 0
-            for step in expected.keys() | found.keys():
-                (count, octets), (has, size) = expected.get(step, (0, 0)), found.get(step, (0, 0))
-                less += max(count - has, int(octets > size))
-                more += max(has - count, int(size > octets))
-            named = sum(self.stage.dropped.values())
-            if table != TABLE:
-                named += self.writer.stats.store.unrolled_records
-            answer["missing"][table], answer["doubled"][table] = max(less - named, 0), more
-        there = int(self.store.query(f"SELECT count() FROM {TABLE}").rows[0][0])
-        gone = self.writer.stats.store.dropped_records + sum(self.stage.dropped.values())
-        return answer | {"retained": there, "unnamed": self.put - there - gone}
-
 
 def _move(batch: Batch, end_s: int) -> None:
     """Have the records end then, and all else as long before it as it was."""
@@ -199,7 +163,12 @@ def _move(batch: Batch, end_s: int) -> None:
         batch[name] = (batch[name].astype(np.int64) + by_s * 1000).astype(np.uint64)
 
 
+def main(path: str, duration_s: float, rate: float, through: str) -> dict[str, Any]:
+    """Fill the disk that is mounted at `path`."""
+    if through == "aggregator":
+        return full_disk_whole.fill(Path(path), duration_s, rate)
+    return asyncio.run(_Filling(Path(path), duration_s, rate).run())
+
+
 if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
-    filling = _Filling(Path(given["path"]), given["duration_s"], given["rate"])
-    json.dump(asyncio.run(filling.run()), sys.stdout)
+    json.dump(main(**json.loads(sys.argv[1])), sys.stdout)

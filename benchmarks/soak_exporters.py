@@ -2,15 +2,19 @@
 
 Each is the exporter's own sender with its queue, over a table of made-up connections. Two
 neighbours are two nodes: what the one reports of connections between them the other reports as
-well. A record is worth one packet, so sums of packets are numbers of intervals, and `truth` is
-these by the last two bytes of the client's address.
+well. A record is worth one packet, so sums of packets are numbers of intervals. The file of the
+truth has these by the last two bytes of the client's address (`buckets`), and second, intervals
+and octets by the second of their ends (`by_second`).
 """
 
 import asyncio
+import contextlib
 import json
+import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,7 @@ ENDING = 0.1  # of them, in each interval
 BETWEEN = 0.5  # of them, between its node and its neighbour's
 NAMES = 20  # Pods that are new in each interval
 INTERVALS_EACH = 50  # that one string table serves
-OCTETS = 100
+MOST_OCTETS = 100_000
 ROOM = 200_000  # records that an exporter keeps
 PATIENCE_S = 120.0
 LOOK_S = 0.05
@@ -42,12 +46,37 @@ LOOK_S = 0.05
 Ints = NDArray[np.int64]
 
 
+class Truth:
+    """How many intervals were told: in all, and of which parts."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self._buckets = np.zeros(BUCKETS, np.int64)
+        self._by_second: dict[int, tuple[int, int]] = {}
+
+    def add(self, ids: Ints, end_ms: int) -> None:
+        """Note an interval of these connections."""
+        self.records += len(ids)
+        np.add.at(self._buckets, ids % BUCKETS, 1)
+        second = end_ms // 1000
+        records, octets = self._by_second.get(second, (0, 0))
+        self._by_second[second] = records + len(ids), octets + int(_octets(ids).sum())
+
+    def save(self, path: Path) -> None:
+        """Write it; see the module."""
+        by_second = [(second, *sums) for second, sums in self._by_second.items()]
+        with path.open("wb") as file:
+            np.savez(file, buckets=self._buckets, by_second=by_second)
+
+
 class Connections:
     """The table of one exporter: all of its connections are due in each interval."""
 
     survives = False
 
-    def __init__(self, number: int, interval_s: float, truth: Ints, ledger: Ledger) -> None:
+    def __init__(
+        self, number: int, interval_s: float, truth: Truth, ledger: Ledger, ending: float
+    ) -> None:
         self.queue = Queue(
             ledger.stage(f"records {number}"), 2 * ROOM, full=ExportDropped.PENDING_FULL
         )
@@ -56,6 +85,7 @@ class Connections:
         self._number = number
         self._interval_ms = round(1000 * interval_s)
         self._truth = truth
+        self._ending = ending
         self.given: deque[Batch] = deque()
         self._next_ms = 0
         self._random = np.random.default_rng(number)
@@ -96,9 +126,9 @@ class Connections:
         self._intervals += 1
         self._fill_up(now_ms)
         self._totals += 1
-        ending = self._random.random(len(self._ids)) < ENDING
+        ending = self._random.random(len(self._ids)) < self._ending
         batch = self._batch(now_ms, ending)
-        np.add.at(self._truth, self._ids % BUCKETS, 1)
+        self._truth.add(self._ids, now_ms)
         if self.neighbour is not None:
             self.neighbour.given.append(batch.take(self._between))
         keep = ~ending
@@ -115,7 +145,7 @@ class Connections:
         ids = np.arange(self._made, self._made + new)
         self._made += new
         self._ids = np.concatenate([self._ids, ids])
-        self._start_ms = np.concatenate([self._start_ms, np.full(new, now_ms - 1)])
+        self._start_ms = np.concatenate([self._start_ms, now_ms - 1 - _mixed(ids) % 1000])
         self._totals = np.concatenate([self._totals, np.zeros(new, np.int64)])
         self._pods = np.concatenate([self._pods, self._new_pods(new)])
 
@@ -135,10 +165,10 @@ class Connections:
             "flowEndSeconds": now_ms // 1000,
             "flowEndMilliseconds": now_ms,
             "flowEndReason": np.where(ending, EndReason.END, EndReason.ACTIVE),
-            "sourceTransportPort": 1024 + ids // BUCKETS % 60_000,
+            "sourceTransportPort": 1024 + _mixed(ids) % 60_000,
             "flowType": np.where(between, FlowType.INTER_NODE, FlowType.INTRA_NODE),
-            "octetTotalCount": OCTETS * self._totals,
-            "octetDeltaCount": OCTETS,
+            "octetTotalCount": _octets(ids) * self._totals,
+            "octetDeltaCount": _octets(ids),
             "packetTotalCount": self._totals,
             "packetDeltaCount": 1,
         }
@@ -148,15 +178,50 @@ class Connections:
         return batch
 
 
+def _mixed(ids: Ints) -> Ints:
+    """Return numbers that look random: what is stored of them is as large as it would be."""
+    return ids * 0x9E37_79B1 >> 7 & 0x7FFF_FFFF
+
+
+def _octets(ids: Ints) -> Ints:
+    """What each connection has in an interval."""
+    return 40 + _mixed(ids) % MOST_OCTETS
+
+
+@contextlib.contextmanager
+def running(**options: Any) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run `main` with these in a process of its own, which says at the end what it returns."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.soak_exporters", json.dumps(options)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 async def main(
-    port: int, certificates: str, exporters: int, rate: float, truth_file: str
+    *,
+    port: int,
+    certificates: str,
+    exporters: int,
+    rate: float,
+    truth_file: str,
+    ending: float = ENDING,
+    paired: bool = True,
 ) -> dict[str, Any]:
-    """Export until a line comes on standard input; then until all of it is with the collector."""
-    truth = np.zeros(BUCKETS, np.int64)
-    ledger = Ledger()
-    pairs = exporters // 2
-    interval_s = pairs * LIVE * (1 + BETWEEN) / rate
-    tables = [Connections(n, interval_s, truth, ledger) for n in range(exporters)]
+    """Export until a line comes on standard input; then until all of it is with the collector.
+
+    `ending` is the part of the connections that end in each interval; those that are `paired` tell
+    each other's.
+    """
+    truth, ledger = Truth(), Ledger()
+    records = exporters // 2 * LIVE * (1 + BETWEEN) if paired else exporters * LIVE
+    interval_s = records / rate
+    tables = [Connections(n, interval_s, truth, ledger, ending) for n in range(exporters)]
     files = {name: Path(certificates, name) for name in ("ca.crt", "client.crt", "client.key")}
     tls = TlsFiles(files["ca.crt"], files["client.crt"], files["client.key"])
     address = CollectorAddress("localhost", port, "tls")
@@ -164,7 +229,7 @@ async def main(
         Exporter([table], table.queue, address, tls, domain=1000 + n)
         for n, table in enumerate(tables)
     ]
-    for first, second in zip(tables[::2], tables[1::2], strict=True):
+    for first, second in zip(tables[::2], tables[1::2], strict=True) if paired else ():
         first.neighbour, second.over = second, True
     for sender in senders:
         await sender.start()
@@ -179,9 +244,9 @@ async def main(
     left = sum(len(table.queue) for table in tables)
     for sender in senders:
         await sender.stop()
-    np.save(truth_file, truth)
+    truth.save(Path(truth_file))
     return {
-        "records": int(truth.sum()),
+        "records": truth.records,
         "left": left,
         "sent": sum(table.queue.stats.sent for table in tables),
         "sent_again": sum(table.queue.stats.sent_again for table in tables),

@@ -12,7 +12,16 @@ def cpu_seconds(pid: int) -> float:
 
 def peak_mb(pid: int) -> float:
     """The most memory that a process had resident; ValueError of one that has ended."""
+    return _megabytes(pid, "VmHWM")
+
+
+def resident_mb(pid: int) -> float:
+    """What memory a process has resident now; ValueError of one that has ended."""
+    return _megabytes(pid, "VmRSS")
+
+
+def _megabytes(pid: int, name: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
+        if line.startswith(name):
             return round(int(line.split()[1]) / 1024, 1)
-    raise ValueError("no VmHWM")
+    raise ValueError(f"no {name}")

@@ -73,6 +73,15 @@ async def test_a_time_before_anything_was_known(
     assert "note: which policies there were then is not known" in found
 
 
+async def test_times_are_those_of_other_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = ("--from", "ops/probe", "--to", "shop/orders-0:1")
+    assert await flowctl(tmp_path, *named, "--at", "90m") == 4  # before all that is known
+    assert await flowctl(tmp_path, "pod = nobody", "--since", "1h30m") == 1
+    assert "no store is configured" in capsys.readouterr().err
+
+
 async def test_it_fits_into_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = {"matchLabels": {f"example.org/label-{n}": "x" * 20 for n in range(8)}}
     wide = {

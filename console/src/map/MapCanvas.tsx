@@ -52,6 +52,7 @@ class Stage {
   picture: Picture;
   private readonly pen: CanvasRenderingContext2D | null;
   private fitted = "";
+  private whole = false; // everything is in view, and nobody has moved it since
   private frame = 0;
   private turn = 0;
   private moving: { from: Place[]; to: Place[]; since: number } | null = null;
@@ -166,6 +167,7 @@ class Stage {
       scale: Math.min(Math.max(scale, 0.08), 2.2),
     };
     this.fitted = this.of;
+    this.whole = true;
     this.paint();
   }
 
@@ -203,7 +205,8 @@ class Stage {
     const ratio = window.devicePixelRatio || 1;
     this.canvas.width = this.canvas.clientWidth * ratio;
     this.canvas.height = this.canvas.clientHeight * ratio;
-    this.paint();
+    if (this.whole) this.fit();
+    else this.paint();
   }
 
   /** Coordinates of the map under a point of the window. */
@@ -246,6 +249,15 @@ class Stage {
       y: this.view.y + (about.y - this.view.y) * share,
       scale,
     };
+    this.whole = false;
+    this.paint();
+  }
+
+  /** So many pixels of the window. */
+  shift(across: number, down: number): void {
+    this.view.x -= across / this.view.scale;
+    this.view.y -= down / this.view.scale;
+    this.whole = false;
     this.paint();
   }
 
@@ -308,10 +320,8 @@ export function MapCanvas(props: MapCanvasProps) {
       const { x, y } = drag.current;
       const far = Math.hypot(event.clientX - x, event.clientY - y);
       if (!drag.current.moved && far < 4) return;
-      made.view.x -= (event.clientX - x) / made.view.scale;
-      made.view.y -= (event.clientY - y) / made.view.scale;
+      made.shift(event.clientX - x, event.clientY - y);
       drag.current = { x: event.clientX, y: event.clientY, moved: true };
-      made.paint();
       return;
     }
     const place = made.at(event.clientX, event.clientY);

@@ -11,7 +11,8 @@ from flowvis.cli.daemon import DaemonCommand
 
 DESCRIPTION = """\
 Receives flow records of all nodes as IPFIX, joins the two halves of each connection, and writes one
-complete record per connection and interval to ClickHouse, to another IPFIX collector, or to both.
+complete record per connection and interval to ClickHouse, and to whatever else is configured:
+IPFIX collectors, Kafka, S3, files, Prometheus.
 """
 
 EXAMPLES = """\

@@ -36,12 +36,17 @@ def add_command(
         name,
         help=summary,
         usage=f"flowctl {name} {positional} [options]".replace("  ", " "),
-        description=fill(description, 78),
+        description=paragraph(description),
         epilog=f"examples:\n{shown}\n\n{ENDING}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options_again(parser)
     return parser
+
+
+def paragraph(text: str) -> str:
+    """Wrap a description: parsers whose help keeps the lines of examples wrap none."""
+    return fill(text, 78)
 
 
 def add_output(parser: argparse.ArgumentParser, *forms: str) -> None:

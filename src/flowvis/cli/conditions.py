@@ -25,7 +25,10 @@ _OF_CONNECTIONS = {
     "service": ("service", "the Service that was called: name, namespace/name[:port]"),
     "protocol": ("proto", "tcp, udp, sctp, icmp, icmpv6 or a number"),
     "type": ("type", "intra-node, inter-node, to-external, from-external"),
-    "verdict": ("verdict", "what policies decided: allowed, dropped, rejected, denied, none"),
+    "verdict": (
+        "verdict",
+        "what policies decided: allowed, dropped, rejected, denied, unenforced, none",
+    ),
     "policy": ("policy", "the policy that decided: name or namespace/name"),
 }
 _SIDES = {"--from-": "src.", "--to-": "dst."}

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from flowvis.cli import tables
 from flowvis.cli.client import Client
-from flowvis.cli.command import Commands, Connect
+from flowvis.cli.command import Commands, Connect, paragraph
+from flowvis.cli.question import DEFAULT_SINCE, WHEN, moment
 from flowvis.cli.target import add_options_again
 from flowvis.errors import SettingsError
 from flowvis.runtime.visible import visible, visible_json
@@ -26,9 +27,9 @@ EXITS = {"allowed": 0, "denied": DENIED, "differs": DENIED, "unknown": UNKNOWN}
 EXAMPLES = """\
 examples:
   flowctl explain --from shop/cart-0 --to shop/orders-0:8080
-  flowctl explain --from shop/cart-0 --to shop/orders:http       each Pod of a Service
-  flowctl explain --from 203.0.113.7 --to shop/web-0:443 --at -10m
-  flowctl explain 'pod = shop/cart-0 and verdict = dropped'      the newest such record
+  flowctl explain --from shop/cart-0 --to shop/orders:http    each Pod of a Service
+  flowctl explain --from 203.0.113.7 --to shop/web-0:443 --at 10m     10 minutes ago
+  flowctl explain 'pod = shop/cart-0 and verdict = dropped'   the newest such record
 """
 
 
@@ -37,13 +38,15 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     parser = commands.add_parser(
         "explain",
         help="why policies allow or deny a connection",
-        description="Show the policies that select each end of a connection, their rules in order "
-        "of evaluation, which matched, which did not and why, and which decided. Either of a "
-        "connection that may never have been (--from, --to), now or at a time, or of the newest "
-        "record that a filter chooses.",
+        description=paragraph(
+            "Show the policies that select each end of a connection, their rules in order of "
+            "evaluation, which matched, which did not and why, and which decided. Either of a "
+            "connection that may never have been (--from, --to), now or at a time, or of the "
+            "newest record that a filter chooses."
+        ),
         epilog=EXAMPLES
         + f"\nexits with 0 if it is allowed, {DENIED} if it is denied (of a Service, for any of "
-        f"its Pods),\n{UNKNOWN} if that is not known",
+        f"its\nPods), {UNKNOWN} if that is not known",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options_again(parser)
@@ -62,10 +65,13 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     )
     parser.add_argument("--protocol", default="tcp", help="tcp (default), udp, sctp, icmp, ...")
     parser.add_argument(
-        "--at", metavar="TIME", default="", help="as of then: -10m, ISO 8601 or epoch ms"
+        "--at", metavar="WHEN", default="", help="as of then, in the forms of --since (now)"
     )
     parser.add_argument(
-        "--since", metavar="TIME", default="", help="FLOW: records since then (default -15m)"
+        "--since",
+        metavar="WHEN",
+        default="",
+        help=f"FLOW: records from when: {WHEN} ({DEFAULT_SINCE})",
     )
     parser.add_argument("-a", "--all", action="store_true", help="also rules that do not match")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -88,7 +94,7 @@ def _query(options: argparse.Namespace) -> dict[str, str]:
     if options.flow is not None:
         if options.source or options.destination or options.at:
             raise SettingsError(["FLOW is a record: --from, --to and --at are for what is none"])
-        query = {"filter": options.flow, "from": options.since}
+        query = {"filter": options.flow, "from": moment(options.since)}
     elif not options.source or not options.destination:
         raise SettingsError(["name a connection: FLOW, or --from and --to"])
     else:
@@ -96,7 +102,7 @@ def _query(options: argparse.Namespace) -> dict[str, str]:
             "source": options.source,
             "destination": options.destination,
             "protocol": options.protocol,
-            "at": options.at,
+            "at": moment(options.at),
         }
     return {name: value for name, value in query.items() if value}
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from flowvis.cli import tables
 from flowvis.cli.client import Client
-from flowvis.cli.command import Commands, Connect
+from flowvis.cli.command import Commands, Connect, paragraph
 from flowvis.cli.target import add_options_again
 from flowvis.errors import FlowvisError
 from flowvis.runtime.durations import format_duration
@@ -24,13 +24,15 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     parser = commands.add_parser(
         "nodes",
         help="what comes from each node, and what is missing of it",
-        description="Show the nodes of the cluster and of exporters: when something came last, "
-        "records a second, how many came and how many never did (by their sequence numbers), how "
-        "many their exporters keep until these are stored (where they take acknowledgements), and "
-        "how far the node's clock is ahead of the aggregator's, up to a second too little. Of one "
-        "node also whose connections fill its conntrack table: those of the workload that opened "
-        "them (END is source), else of the one that was called from elsewhere (destination). Exits "
-        "with 0 whatever it finds: flowctl status --check is for scripts.",
+        description=paragraph(
+            "Show the nodes of the cluster and of exporters: when something came last, records a "
+            "second, how many came and how many never did (by their sequence numbers), how many "
+            "their exporters keep until these are stored (where they take acknowledgements), and "
+            "how far the node's clock is ahead of the aggregator's, up to a second too little. Of "
+            "one node also whose connections fill its conntrack table: those of the workload that "
+            "opened them (END is source), else of the one that was called from elsewhere "
+            "(destination). Exits with 0 whatever it finds: flowctl status --check is for scripts."
+        ),
         epilog="examples:\n  flowctl nodes\n  flowctl nodes node-1\n  flowctl nodes -o json\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -7,6 +7,8 @@ from datetime import date, datetime, time
 from flowvis.cli.conditions import add_filter, filter_text
 
 DEFAULT_SINCE = "15m"
+WHEN = "90s, 15m, 1h30m, 2d ago; 14:00 or 2026-01-31T14:00 of this machine's clock"
+"""The forms of a moment, as help says them."""
 _UNITS_MS = {
     "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000,
 }  # fmt: skip
@@ -22,8 +24,7 @@ def add_question(parser: argparse.ArgumentParser, since: str = DEFAULT_SINCE) ->
     group.add_argument(
         "--since",
         metavar="WHEN",
-        help="from when: 90s, 15m, 1h30m, 2d ago; 14:00 or 2026-01-31T14:00 of this machine's clock"
-        f"{f' ({since})' if since else ''}",
+        help=f"from when: {WHEN}{f' ({since})' if since else ''}",
     )
     group.add_argument("--until", metavar="WHEN", help="to when, in the same forms (now)")
 

@@ -27,7 +27,7 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         "--output",
         choices=("table", "json", "csv"),
         default="table",
-        help="csv and the table have an escape, as \\\\n, for what is not printable; json is exact",
+        help="csv and the table have an escape, as \\n, for what is not printable; json is exact",
     )
     parser.add_argument("--max-rows", type=int, default=10_000, help="stop after so many (10000)")
     parser.set_defaults(run=lambda options: run(options, connect(options)))

@@ -17,6 +17,7 @@ from flowvis.errors import StoreError
 from flowvis.filters import Operator, networks, quote
 from flowvis.filters.networks import NetworkNames
 from flowvis.filters.vocabulary import dimensions, lookup
+from flowvis.questions import graph
 from flowvis.questions.graph import GraphQuestion
 from flowvis.questions.pages import PageQuestion
 from flowvis.questions.table import TableQuestion
@@ -315,6 +316,24 @@ def test_the_graph_adds_up(store: Store, limit: int) -> None:
         rows = [row for edge, rows in edges.items() if name in edge for row in rows]
         assert node["bothOctets"] == EXPECTED["bothOctets"](rows)
     assert nodes.get("external", {"kind": "external"})["kind"] == "external"
+
+
+def test_edges_that_are_not_fetched_are_in_the_sums(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ask(store, GraphQuestion, limit="2000")
+    with monkeypatch.context() as patch:
+        patch.setattr(graph, "FETCHED", 3)
+        found = ask(store, GraphQuestion, limit="2")
+    assert found["edges"] == whole["edges"][:2]
+    (beyond,) = (
+        edge for edge in found["others"]["edges"] if edge["source"] == edge["target"] == "others"
+    )
+    for name in ("octets", "packets", "connections", "denied"):
+        left = [edge[name] for edge in whole["edges"][3:]]
+        assert beyond[name] in (sum(left), sum(left) + whole["edges"][2][name]), name
+        everything = [*found["edges"], *found["others"]["edges"]]
+        assert sum(edge[name] for edge in everything) == sum(e[name] for e in whole["edges"])
 
 
 @pytest.fixture

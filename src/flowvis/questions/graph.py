@@ -5,16 +5,18 @@ the sum over all edges is the sum over all records. Two ranges are compared over
 those that are largest in either.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from operator import add
-from typing import Any, Self, cast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
 
 from flowvis.clickhouse.schema.ends import EXTERNAL, NODE, POD, kind_sql, node_sql
 from flowvis.filters.networks import NUMBERS, TEXTS
 from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, Part, parse_dimensions
-from flowvis.questions.groups import Group, Grouping
+from flowvis.questions.edges import Edges, both_ways, codes_of, ends_of, exact, larger
+from flowvis.questions.groups import Array, Grouping
 from flowvis.questions.measures import BY_NAME, Measure
 from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.problem import number
@@ -91,41 +93,51 @@ def _own_kind(last: Dimension, end: str) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
 class _Node:
-    """A node, with what all edges at it add up to."""
-
-    def __init__(self, names: tuple[str, ...], kind: str, numbers: Sequence[int]) -> None:
-        self.names, self.kind, self.numbers = names, kind, numbers
-        self.id = ":".join([kind, *names])
-        """The same for the same end in other answers."""
+    id: str
+    """The same for the same end in other answers."""
+    names: tuple[str, ...]
+    kind: str
 
 
-class _Ends:
-    """The nodes of one side, by what groups say of it."""
+class _Nodes:
+    """Nodes by their numbers, from 0 on; the same in all ranges."""
 
-    def __init__(self, side: _Side, nodes: dict[str, _Node]) -> None:
-        """`nodes`, by their ids, are those of both sides."""
-        self._side, self._nodes = side, nodes
-        self._known: dict[tuple[Any, ...], _Node] = {}
+    def __init__(self) -> None:
+        self._number: dict[str, int] = {}
+        self._nodes: list[_Node] = []
 
-    def node(self, end: tuple[Any, ...]) -> _Node:
-        """Return the node of values, a kind and a name."""
-        found = self._known.get(end)
-        if found is None:
-            *values, kind, name = end
-            made = _Node(self._side.names(values, kind, name), kind, [0] * len(MEASURES))
-            found = self._known[end] = self._nodes.setdefault(made.id, made)
-        return found
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, number: int) -> _Node:
+        return self._nodes[number]
+
+    def number(self, side: _Side, end: Sequence[Any]) -> int:
+        """Return the number of the node of values, a kind and a name."""
+        *values, kind, name = end
+        names = side.names(values, kind, name)
+        node = _Node(":".join([kind, *names]), names, kind)
+        number = self._number.setdefault(node.id, len(self._nodes))
+        if number == len(self._nodes):
+            self._nodes.append(node)
+        return number
+
+    def numbers(self, side: _Side, columns: Sequence[Sequence[Any]]) -> Array:
+        """Return the numbers of many, of which most are the same."""
+        known: dict[tuple[Any, ...], int] = {}
+        places = [known.setdefault(end, len(known)) for end in zip(*columns, strict=True)]
+        numbers = np.array([self.number(side, end) for end in known], np.int64)
+        return numbers[places]
 
 
 @dataclass(frozen=True, slots=True)
-class _Edges:
+class _Range:
     """What was found in one range."""
 
     range: TimeRange
-    numbers: dict[tuple[str, str], Sequence[int]]
-    """Of each edge, by the ids of its nodes."""
-    nodes: dict[str, _Node]
+    edges: Edges
     beyond: Sequence[int] = (0,) * len(MEASURES)
     """Of the edges that were not fetched."""
 
@@ -163,16 +175,17 @@ class GraphQuestion:
 
     def plan(self) -> Plan[dict[str, Any]]:
         """Return the plan of the graph, as JSON has it."""
-        now = yield from self._edges(self.records)
+        nodes = _Nodes()
+        now = yield from self._found(self.records, nodes)
         before = None
         if self.compared is not None:
-            before = yield from self._edges(self.records.within(self.compared))
-        shown = self._shown(now, before)
-        answer = _document(now, shown)
+            before = yield from self._found(self.records.within(self.compared), nodes)
+        shown = self._shown(nodes, now, before)
+        answer = shown.document(now)
         answer["compared"] = None
         if before is not None:
             span = {"from": before.range.from_ms, "to": before.range.to_ms}
-            answer["compared"] = span | _document(before, shown)
+            answer["compared"] = span | shown.document(before)
         return answer
 
     @property
@@ -185,94 +198,103 @@ class GraphQuestion:
             sorting=2,
         )
 
-    def _edges(self, records: Records) -> Plan[_Edges]:
+    def _found(self, records: Records, nodes: _Nodes) -> Plan[_Range]:
         grouping = self._grouping
-        groups = grouping.groups((yield grouping.largest(records, FETCHED + 1, keys=False)))
-        edges = self._added(records.range, groups[:FETCHED])
-        if len(groups) <= FETCHED:
-            return edges
+        found = yield grouping.largest(records, FETCHED + 1, keys=False)
+        values, numbers = grouping.columns(found, FETCHED)
+        width = len(self.source.dimensions)
+        *named, source_kind, source_name, target_kind, target_name = values
+        edges = Edges.of(
+            nodes.numbers(self.source, [*named[:width], source_kind, source_name]),
+            nodes.numbers(self.target, [*named[width:], target_kind, target_name]),
+            exact(numbers),
+        )
+        if len(found.rows) <= FETCHED:
+            return _Range(records.range, edges)
         whole = Grouping((), MEASURES).cells(records, (), None)
         (_, _, *total) = (yield whole).rows[0]
-        known = [sum(column) for column in zip(*edges.numbers.values(), strict=True)]
-        beyond = [a - b for a, b in zip(map(int, total), known, strict=True)]
-        return replace(edges, beyond=beyond)
+        beyond = [a - b for a, b in zip(map(int, total), edges.total(), strict=True)]
+        return _Range(records.range, edges, beyond)
 
-    def _added(self, span: TimeRange, groups: Sequence[Group]) -> _Edges:
-        """Add groups up to edges: some differ in what no name of a node has."""
-        width = len(self.source.dimensions)
-        edges = _Edges(span, {}, {})
-        sources, targets = _Ends(self.source, edges.nodes), _Ends(self.target, edges.nodes)
-        for group in groups:
-            *values, source_kind, source_name, target_kind, target_name = group.values
-            source = sources.node((*values[:width], source_kind, source_name))
-            target = targets.node((*values[width:], target_kind, target_name))
-            edge = (source.id, target.id)
-            numbers = cast("Sequence[int]", group.numbers)  # sums and counts
-            before = edges.numbers.get(edge)
-            edges.numbers[edge] = numbers if before is None else _plus(before, numbers)
-            source.numbers = _plus(source.numbers, numbers)
-            if target is not source:
-                target.numbers = _plus(target.numbers, numbers)
-        return edges
-
-    def _shown(self, now: _Edges, before: _Edges | None) -> "_Shown":
+    def _shown(self, nodes: _Nodes, now: _Range, before: _Range | None) -> "_Shown":
         """Choose the edges that are largest, in either range."""
-        largest = {edge: _both(numbers) for edge, numbers in now.numbers.items()}
-        nodes = dict(now.nodes)
+        codes, octets = now.edges.codes, both_ways(now.edges.numbers)
         if before is not None:
-            nodes = before.nodes | nodes
-            for edge, numbers in before.numbers.items():
-                largest[edge] = max(largest.get(edge, 0), _both(numbers))
-        edges = sorted(largest, key=lambda edge: (-largest[edge], edge))[: self.limit]
-        ids = dict.fromkeys(end for edge in edges for end in edge)
-        return _Shown(frozenset(edges), {each: nodes[each] for each in ids})
+            codes, octets = larger(now.edges, before.edges)
+        if len(codes) > self.limit:
+            chosen = octets >= np.sort(octets)[-self.limit]
+            codes, octets = codes[chosen], octets[chosen]
+        found = zip(*(each.tolist() for each in (*ends_of(codes), octets)), strict=True)
+        edges = [((source, target), both) for source, target, both in found]
+        edges.sort(key=lambda edge: (-edge[1], *(nodes[end].id for end in edge[0])))
+        return _Shown(nodes, [edge for edge, _ in edges[: self.limit]])
 
 
-@dataclass(frozen=True, slots=True)
 class _Shown:
     """What is shown of one range or two."""
 
-    edges: frozenset[tuple[str, str]]
-    nodes: Mapping[str, _Node]
+    def __init__(self, nodes: _Nodes, edges: Sequence[tuple[int, int]]) -> None:
+        self._nodes = nodes
+        self._ends = list(dict.fromkeys(end for edge in edges for end in edge))
+        ends = np.array(edges, np.int64).reshape(len(edges), 2)
+        self._codes = codes_of(ends[:, 0], ends[:, 1])
 
-
-def _document(found: _Edges, shown: _Shown) -> dict[str, Any]:
-    edges: dict[tuple[str, str], Sequence[int]] = {}
-    others: dict[tuple[str, str], Sequence[int]] = {}
-    if any(found.beyond):
-        others[OTHERS, OTHERS] = found.beyond
-    for (source, target), numbers in found.numbers.items():
-        if (source, target) in shown.edges:
-            edges[source, target] = numbers
-        else:
-            # Of an edge between two nodes that are shown, the source's end is kept.
-            at_source = source in shown.nodes
-            to = target if target in shown.nodes and not at_source else OTHERS
-            edge = (source if at_source else OTHERS, to)
-            others[edge] = _plus(others.get(edge, [0] * len(MEASURES)), numbers)
-    nothing = [0] * len(MEASURES)
-    return {
-        "nodes": [
-            _node(node, found.nodes[node.id].numbers if node.id in found.nodes else nothing)
-            for node in shown.nodes.values()
-        ],
-        "edges": [_edge(*edge, edges[edge], found.range) for edge in sorted(edges, key=_by(edges))],
-        "others": {
-            "edges": [_edge(*edge, others[edge], found.range) for edge in sorted(others)],
-            "hidden": len(found.numbers) - len(edges),
+    def document(self, found: _Range) -> dict[str, Any]:
+        """Return what was found in a range, as JSON has it."""
+        shown = found.edges.among(self._codes)
+        others = self._others(found, ~shown)
+        at_nodes = found.edges.at_nodes()
+        nothing = [0] * len(MEASURES)
+        return {
+            "nodes": [_node(self._nodes[end], at_nodes.get(end, nothing)) for end in self._ends],
+            "edges": sorted(self._edges(found, found.edges.only(shown)), key=_largest_first),
+            "others": {
+                "edges": sorted(self._edges(found, others), key=_ends_of_edge),
+                "hidden": int(np.count_nonzero(~shown)),
+            }
+            if len(others)
+            else None,
         }
-        if others
-        else None,
-    }
+
+    def _others(self, found: _Range, hidden: Array) -> Edges:
+        """Return edges that are not shown, with ends of which one is, or `others`."""
+        rest = len(self._nodes)
+        known = np.zeros(rest + 1, bool)
+        known[self._ends] = True
+        left = found.edges.only(hidden)
+        sources, targets = ends_of(left.codes)
+        # Of an edge between two nodes that are shown, the source's end is kept.
+        at_source = known[sources]
+        others = Edges.of(
+            np.where(at_source, sources, rest),
+            np.where(known[targets] & ~at_source, targets, rest),
+            left.numbers,
+        )
+        if not any(found.beyond):
+            return others
+        beyond = Edges(codes_of(*np.full((2, 1), rest)), np.array([found.beyond], object))
+        return others.with_more(beyond)
+
+    def _edges(self, found: _Range, edges: Edges) -> Iterator[dict[str, Any]]:
+        ends = zip(*(each.tolist() for each in ends_of(edges.codes)), strict=True)
+        for (source, target), numbers in zip(ends, edges.numbers.tolist(), strict=True):
+            yield {
+                "source": self._id(source),
+                "target": self._id(target),
+                **_named(numbers),
+                "throughput": BY_NAME["throughput"].of(numbers[0], found.range.seconds),
+            }
+
+    def _id(self, number: int) -> str:
+        return self._nodes[number].id if number < len(self._nodes) else OTHERS
 
 
-def _by(edges: Mapping[tuple[str, str], Sequence[int]]) -> Any:
-    return lambda edge: (-_both(edges[edge]), edge)
+def _ends_of_edge(edge: Mapping[str, Any]) -> tuple[str, str]:
+    return edge["source"], edge["target"]
 
 
-def _both(numbers: Sequence[int]) -> int:
-    """Return the octets of both directions."""
-    return numbers[0] + numbers[1]
+def _largest_first(edge: Mapping[str, Any]) -> tuple[int, str, str]:
+    return -edge["bothOctets"], *_ends_of_edge(edge)
 
 
 def _node(node: _Node, numbers: Sequence[int]) -> dict[str, Any]:
@@ -282,15 +304,6 @@ def _node(node: _Node, numbers: Sequence[int]) -> dict[str, Any]:
     return {"id": node.id, "names": node.names, "kind": node.kind, **counted}
 
 
-def _edge(source: str, target: str, numbers: Sequence[int], span: TimeRange) -> dict[str, Any]:
-    rate = BY_NAME["throughput"].of(numbers[0], span.seconds)
-    return {"source": source, "target": target, **_named(numbers), "throughput": rate}
-
-
 def _named(numbers: Sequence[int]) -> dict[str, int]:
     named = {each.name: number for each, number in zip(MEASURES, numbers, strict=True)}
-    return {"bothOctets": _both(numbers)} | named
-
-
-def _plus(one: Sequence[int], other: Sequence[int]) -> Sequence[int]:
-    return list(map(add, one, other))
+    return {"bothOctets": numbers[0] + numbers[1]} | named

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from flowvis.questions.dimensions import Dimension, Part, defined, key_sql, parts_of
 from flowvis.questions.measures import Measure
 from flowvis.questions.planner import Needs
@@ -22,6 +24,7 @@ MAX_KEYS = 8_000
 WHOLE = -1
 """The place of all groups together, and the interval of all intervals."""
 
+Array = np.ndarray[Any, Any]
 Numbers = Sequence[int | float | None]
 """One for each measure, as the store has them."""
 Cells = Mapping[tuple[int, int], Numbers]
@@ -89,6 +92,16 @@ class Grouping:
         """Return what was found by `largest`."""
         width = len(self.dimensions) + len(self.shown)
         return [Group(tuple(row[:width]), row[width:-1], tuple(row[-1])) for row in found.rows]
+
+    def columns(self, found: Found, limit: int) -> tuple[list[tuple[Any, ...]], Array]:
+        """Return the values of up to so many that were found by `largest`, and sums of them.
+
+        Values are by column; sums, of 0 to 2^64 - 1, are uint64 (groups, measures).
+        """
+        width, rows = len(self.dimensions) + len(self.shown), found.rows[:limit]
+        columns = list(zip(*rows, strict=True)) or [()] * (width + len(self.measures))
+        sums = columns[width : width + len(self.measures)]
+        return columns[:width], np.array(sums, np.uint64).T
 
     def cells(
         self, records: Records, groups: Sequence[Group], intervals: Intervals | None

@@ -12,11 +12,19 @@ LOOK_S = 0.01
 Found = TypeVar("Found")
 
 
-async def until(condition: Callable[[], object], what: str = "it") -> None:
-    """Let the loop run until a condition is true."""
+async def until(
+    condition: Callable[[], object],
+    what: str = "it",
+    *,
+    state: Callable[[], object] = lambda: "",
+) -> None:
+    """Let the loop run until a condition is true.
+
+    `state` tells how things are when it never is.
+    """
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"{what} never came true"
+        assert time.monotonic() < deadline, f"{what} never came true: {state()}"
         await asyncio.sleep(LOOK_S)
 
 

@@ -240,6 +240,8 @@ class Delivery(RuleBasedStateMachine):
 
     without: frozenset[Without] = frozenset()
     flows = 64
+    rounds = 8
+    """Until all that is there is delivered, once there are no more faults."""
     past: type[StoredRecords] = StoredRecords
 
     @initialize(kinds=st.lists(st.sampled_from(KINDS), min_size=3, max_size=3))
@@ -392,7 +394,7 @@ class Delivery(RuleBasedStateMachine):
             connection.ended = True
         for node in (0, 1):
             self.report(node)
-        for _ in range(8):
+        for _ in range(self.rounds):
             for exporter in self.exporters:
                 while exporter.sent < len(exporter.waiting):
                     self.send(exporter.node, 3)
@@ -417,6 +419,7 @@ class Delivery(RuleBasedStateMachine):
                     found = sums.pop(self._names(connection), 0)
                     assert found == truth if exactly else found <= truth, (
                         name + suffix,
+                        self._names(connection),
                         found,
                         truth,
                     )

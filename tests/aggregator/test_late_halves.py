@@ -21,8 +21,8 @@ LATER = START_MS + 200_000
 class Aggregated:
     """A table and the store behind it."""
 
-    def __init__(self) -> None:
-        self.table = FlowTable(max_flows=64)
+    def __init__(self, max_flows: int = 64) -> None:
+        self.table = FlowTable(max_flows=max_flows)
         self.store = StoredRecords()
         self.questions = 0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowvis.aggregator.correlation.flows import FlowTable
-from flowvis.aggregator.correlation.generations import OLDEST
+from flowvis.aggregator.correlation.key import OLDEST
 from flowvis.aggregator.exporters import DOUBT, Doubt
 from flowvis.batch import Batch
 from flowvis.fields import EndReason

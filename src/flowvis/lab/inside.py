@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 
 from rich.console import Console
 
@@ -21,32 +21,37 @@ def main(options_json: str) -> int:
     cni.use(options.cni)
     isolation.settle()
     try:
-        return asyncio.run(_until_abandoned(options))
+        return asyncio.run(until_abandoned(_work(options)))
     except* FlowvisError as errors:
         for error in _leaves(errors):
             print(f"flowctl: {error}", file=sys.stderr)  # noqa: T201  the command's voice
     return 1
 
 
-async def _until_abandoned(options: Options) -> int:
+async def until_abandoned(running: Coroutine[None, None, int]) -> int:
+    """Run something until it ends, or nobody holds the standard input; return its exit code."""
     loop = asyncio.get_running_loop()
     stdin = sys.stdin.fileno()
-    work = asyncio.create_task(_work(options))
+    work = asyncio.create_task(running)
+    abandoned = False
 
     def abandon() -> None:
+        nonlocal abandoned
+        abandoned = True
         loop.remove_reader(stdin)
         work.cancel()
 
     loop.add_reader(stdin, abandon)  # the only thing to read there is its end
     try:
         return await work
-    except asyncio.CancelledError:
-        return ABANDONED
-    except BaseExceptionGroup:
-        # What is cut short may fail in its own ways.
-        if work.cancelling():
+    except BaseException:
+        # What is cut short may fail in its own ways. Whether it was, the task itself cannot say: a
+        # TaskGroup of Python 3.11 that fails leaves it with a request to be cancelled.
+        if abandoned:
             return ABANDONED
         raise
+    finally:
+        loop.remove_reader(stdin)
 
 
 async def _work(options: Options) -> int:

@@ -90,7 +90,15 @@ def enter(arguments: Sequence[str], *, inherits: Sequence[int] = ()) -> int:
             if time.monotonic() > deadline_s or len(ended) >= INSISTENT:
                 lab.kill()
         code = lab.wait()
-    return 128 + ended[0] if ended else code
+    if ended:
+        return 128 + ended[0]
+    if code < 0 or code > 128:  # unshare ends as its child did, or says so as a shell does
+        number = -code if code < 0 else code - 128
+        raise SystemRefused(
+            f"the lab was killed by {_signal(number)}, and not by this command: "
+            "was memory short (dmesg), or did a program crash?"
+        )
+    return code
 
 
 def settle() -> None:
@@ -102,6 +110,13 @@ def environment() -> dict[str, str]:
     """Return the environment with the system's own tools on the path, as a user's may lack them."""
     path = os.environ.get("PATH", "")
     return {**os.environ, "PATH": os.pathsep.join((path, "/usr/sbin", "/sbin"))}
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:

@@ -82,11 +82,11 @@ class Arrivals:
             first &= columns[name][found] <= columns[other][found]
         return np.asarray(found[first | behind[found]])
 
-    def begin_before(
+    def of_others(
         self, rows: NDArray[np.void], slots: NDArray[np.int64], which: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Of some records, those that began before the flow in their slot did."""
-        return np.asarray(self.starts[which] < rows["flowStartMilliseconds"][slots])
+        """Of some records, those whose start no side of the flow in their slot has."""
+        return np.asarray((self.starts[which, None] != rows["sideStart"][slots]).all(axis=1))
 
     def of_records(self, values: Column) -> Column:
         """What is known of records as they came, also of what the other nodes counted of them."""
@@ -97,8 +97,17 @@ class Arrivals:
         return np.asarray(which[~self._again])
 
     def place(self, now_ms: int) -> None:
-        """Find or make the slots."""
-        self.slots[:] = self._live.place(self.keys, self._exporters, now_ms)
+        """Find or make the slots, with some free ones for connections that take over a tuple."""
+        live = self._live
+        self.slots[:] = live.place(self.keys, self._exporters, now_ms)
+        if live.free >= len(self):
+            return
+        rows = np.flatnonzero(self.slots >= 0)
+        slots = self.slots[rows]
+        taken_over = self.of_others(live.rows, slots, rows)
+        taken_over &= (live.state[slots] & FlowState.LIVE) != 0
+        several = len(slots) - len(np.unique(slots))
+        live.have_free(int(np.count_nonzero(taken_over)) + several, slots, now_ms)
 
     def give_up(self, at: int) -> int:
         """Leave a record out, with what the other node counted of it; return its place."""

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.arrivals import Arrivals
 from flowvis.aggregator.correlation.checkpoint import Flows, checkpoints, newest
-from flowvis.aggregator.correlation.generations import OLDEST, Generations, generation
+from flowvis.aggregator.correlation.generations import Generations
+from flowvis.aggregator.correlation.key import OLDEST, generation
 from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
 from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
-from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.aggregator.correlation.rows import LiveRows, is_written
 from flowvis.aggregator.exporters import DOUBT, TOLD, Doubt
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
@@ -134,6 +135,7 @@ class FlowTable:
         self._noted = deque([_Noted(self.strings)], 2)
         self._live = LiveRows(max_flows)
         self.parked = Parked(parked_bytes)
+        self._live.forgot = self.parked.forget_rows
         self._generations = Generations(self._live)
         self._counts = np.zeros(len(Count), dtype=np.int64)
         self._active_ms = active_timeout_ms
@@ -205,8 +207,16 @@ class FlowTable:
         self.stats.parked += len(parked)
 
     def answer(self, inquiry: Inquiry, stored: Flows, now_ms: int) -> None:
-        """Go on from what was written of connections, and merge what waited for it."""
-        self._restore(inquiry, stored, self._steady.at(now_ms))
+        """Go on from what was written of connections, and merge what waited for it.
+
+        What was forgotten here since the question may be older in the answer than it was here.
+        """
+        outdated = self.parked.outdated(stored.keys)
+        if outdated.any():
+            stored = stored.take(np.flatnonzero(~outdated))
+        at_ms = self._steady.at(now_ms)
+        self.parked.forget_answers(at_ms, self._inactive_timeout_ms)
+        self._restore(inquiry, stored, at_ms)
         for batch, cycle in self.parked.release(inquiry, self._live.without_room()):
             self._unpark(batch, cycle, now_ms)
         self._live.settle()
@@ -214,13 +224,12 @@ class FlowTable:
     def unpark(self, now_ms: int) -> None:
         """Merge all that waits for an answer without one."""
         for batch, cycle in self.parked.give_up():
-            self._unpark(batch, cycle, now_ms)
+            self._unpark(_without_doubt(batch), cycle, now_ms)
 
     def _unpark(self, batch: Batch, cycle: int, now_ms: int) -> None:
+        """Merge what waited; of what is forgotten meanwhile it waits for another answer."""
         self.stats.received -= len(batch)
         self.stats.parked -= len(batch)
-        for name in (DOUBT, TOLD):
-            batch.columns.pop(name, None)
         try:
             self.add(batch, now_ms, cycle)
         except Exception as error:  # noqa: BLE001  what failed as a whole is left out
@@ -234,6 +243,8 @@ class FlowTable:
             doubts = arrivals.of_records(batch[DOUBT])
             until_ms = self._steady.wall(self._live.forgotten_ms) + SKEW_MS
             which = arrivals.outlived(doubts, until_ms)
+            told = (doubts & (Doubt.REPEATED | Doubt.BEHIND)) != 0
+            told[which] = True
             unsettled = (doubts & (Doubt.YOUNG | Doubt.REPEATED)) != 0
             if unsettled.any():
                 repeated = (doubts & Doubt.REPEATED) != 0
@@ -241,21 +252,29 @@ class FlowTable:
                 unsettled[which] = True
                 which = np.flatnonzero(unsettled)
             if len(which):
-                self._ask(arrivals, which, doubts, batch)
+                self._ask(arrivals, which, told[which], doubts, batch)
         if not self.parked.keys:
             return np.zeros(len(batch), dtype=bool)
         return arrivals.of_batch(self.parked.waits(arrivals.keys))
 
     def _ask(
-        self, arrivals: Arrivals, which: NDArray[np.int64], doubts: Column, batch: Batch
+        self,
+        arrivals: Arrivals,
+        which: NDArray[np.int64],
+        told: NDArray[np.bool_],
+        doubts: Column,
+        batch: Batch,
     ) -> None:
-        """Let those of some records be asked for that have no row, or are of one before it."""
+        """Let those of some records be asked for that have no row.
+
+        Of those that others may have `told` of, also where the row is of another connection.
+        """
         keys = arrivals.keys[which]
         slots = self._live.find_all(keys)
-        older = (slots >= 0) & ((doubts[which] & (Doubt.REPEATED | Doubt.BEHIND)) != 0)
-        older[older] = arrivals.begin_before(self._live.rows, slots[older], which[older])
-        older[older] = ~self.parked.answered(keys[older])
-        wanted = (slots < 0) | older
+        other = (slots >= 0) & told
+        other[other] = arrivals.of_others(self._live.rows, slots[other], which[other])
+        wanted = (slots < 0) | other
+        wanted[wanted] = ~self.parked.answered(keys[wanted])
         since_s = arrivals.ends_s
         if TOLD in batch:
             told_s = arrivals.of_records(batch[TOLD])
@@ -267,6 +286,10 @@ class FlowTable:
     def _restore(self, inquiry: Inquiry, stored: Flows, at_ms: int) -> None:
         """Make rows of the last connections of each tuple that were written of."""
         found = newest(stored, inquiry.keys, OLDEST + 1)
+        # Of those for which there is room whole, so that some go on and make room for the others.
+        fit = np.cumsum(np.count_nonzero(found >= 0, axis=1)) <= self._live.room
+        self._live.refuse(stored.keys[found[~fit, 0]])
+        found = found[fit]
         fresh = self._live.find_all(stored.keys[found[:, 0]]) < 0
         for number, column in enumerate(found[fresh].T):
             which = column[column >= 0]
@@ -356,10 +379,8 @@ class FlowTable:
 
     def _expire(self, idle: NDArray[np.int64]) -> None:
         """Forget those of idle flows of which all is written."""
-        state = self._live.state[idle] & (FlowState.LIVE | FlowState.UNWRITTEN)
-        gone = idle[state == FlowState.LIVE]
-        self._live.outlive(gone)
-        self.stats.expired += len(gone)
+        gone = idle[is_written(self._live.state[idle])]
+        self.stats.expired += self._live.outlive(gone)
 
     def retime(
         self,
@@ -417,7 +438,7 @@ class FlowTable:
             left = np.isin(batch[DOMAIN], kept)
             self.stats.parked -= int(np.count_nonzero(left))
             self.stats.left += int(np.count_nonzero(left))
-            self._unpark(batch.take(~left), cycle, now_ms)
+            self._unpark(_without_doubt(batch.take(~left)), cycle, now_ms)
 
     @property
     def mark(self) -> int:
@@ -473,7 +494,10 @@ class FlowTable:
         self.stats.half_waits += int(np.count_nonzero(alone & ((state & FlowState.WRITTEN) == 0)))
         keys = live.keys(slots)
         batch.columns |= checkpoints(rows, anew, live.state[slots], keys, self.strings)
-        live.forget(slots[(state & FlowState.ONCE) != 0])
+        once = slots[(state & FlowState.ONCE) != 0]
+        if len(once):
+            live.note_forgotten(once)
+            live.forget(once)
         return batch
 
     def _compact(self, at_ms: int) -> None:
@@ -530,6 +554,12 @@ class FlowTable:
         stats.orphaned = self._generations.orphaned
         stats.evicted = self._live.evicted
         self._note_texts()
+
+
+def _without_doubt(batch: Batch) -> Batch:
+    """The same records, of whose connections nobody is asked."""
+    columns = {name: c for name, c in batch.columns.items() if name not in {DOUBT, TOLD}}
+    return Batch(columns, batch.strings, batch.mark)
 
 
 def _timed(batch: Batch, now_ms: int) -> Batch:

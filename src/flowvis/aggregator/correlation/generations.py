@@ -13,19 +13,17 @@ from 0. It is no other connection as long as the other node's goes on: what over
 second is one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.checkpoint import Flows
+from flowvis.aggregator.correlation.key import OLDEST, PREVIOUS, earlier, generation
 from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.native.contract.halves import GENERATION
 from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
-
-PREVIOUS = 1  # generation of the connection before the current one
-OLDEST = 31  # the last of those that are kept; orphans have later ones
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +78,7 @@ class Generations:
         current = live.find(key)
         known = [current, live.find(generation(key, PREVIOUS)), *self._kept(key)]
         starts = {start for slot in known if slot >= 0 for start in self._starts(slot, Sides.BOTH)}
-        numbers = np.arange(PREVIOUS, OLDEST + 1, dtype=np.uint32)
-        free = iter(numbers[live.find_all(_numbered(key, numbers)) < 0].tolist())
+        free = self._free(key)
         for at, began in zip(which.tolist(), stored.starts(which).tolist(), strict=True):
             if starts.isdisjoint(start for start in began if start):
                 number = next(free, None)
@@ -112,7 +109,7 @@ class Generations:
                 possible.append(slot)
         if possible:
             return min(possible, key=lambda slot: self._distance(slot, start))
-        return self._orphan(key) if previous >= 0 else self._earlier(key, current)
+        return self._earlier(key, current)
 
     def _before(self, key: NDArray[np.uint8], previous: int) -> list[int]:
         """The slots of the connections before the current one, the latest first."""
@@ -122,7 +119,7 @@ class Generations:
 
     def _kept(self, key: NDArray[np.uint8]) -> list[int]:
         """The slots of the connections before the previous one."""
-        found = self._live.find_all(_numbered(key, _BEFORE_PREVIOUS)).tolist()
+        found = self._live.find_all(_earlier_keys(key)[PREVIOUS:]).tolist()
         return [slot for slot in found if slot >= 0]
 
     def _goes_on(self, current: int, report: Report) -> bool:
@@ -169,6 +166,8 @@ class Generations:
                 live.move(previous, older)
             elif live.state[previous] & FlowState.UNWRITTEN:
                 return -1
+            else:
+                live.note_forgotten(np.array([previous]))
         else:
             previous = self._place(key, PREVIOUS)
         if previous >= 0:
@@ -177,6 +176,8 @@ class Generations:
                 live.due[previous] = min(int(live.due[previous]), now_ms)
         elif live.state[current] & FlowState.UNWRITTEN:
             return -1
+        else:
+            live.note_forgotten(np.array([current]))
         live.blank(current)
         live.state[current] = FlowState.PREVIOUS
         self.reused += 1
@@ -189,12 +190,13 @@ class Generations:
         now, as it is.
         """
         live = self._live
-        free = np.flatnonzero(live.find_all(_numbered(key, _BEFORE_PREVIOUS)) < 0)
-        if len(free):
-            return self._place(key, int(_BEFORE_PREVIOUS[free[0]]))
+        number = next(self._free(key, PREVIOUS + 1), None)
+        if number is not None:
+            return self._place(key, number)
         oldest_last = self._before(key, -1)
         written = [slot for slot in oldest_last if not live.state[slot] & FlowState.UNWRITTEN]
         if written:
+            live.note_forgotten(np.array(written[-1:]))
             live.blank(written[-1])
             return written[-1]
         orphan = self._place(key, self._next())
@@ -206,20 +208,28 @@ class Generations:
         return oldest_last[-1]
 
     def _earlier(self, key: NDArray[np.uint8], current: int) -> int:
-        """A slot for the connection before the current one, unknown so far."""
-        slot = self._place(key, PREVIOUS)
+        """A slot for a connection before the current one, unknown so far."""
+        number = next(self._free(key), None)
+        if number is None:
+            return self._orphan(key)
+        slot = self._place(key, number)
         if slot >= 0:
             self._live.state[current] |= FlowState.PREVIOUS
             self.orphaned += 1
         return slot
 
     def _orphan(self, key: NDArray[np.uint8]) -> int:
-        """A slot for one record of a connection that is older than those in the table."""
+        """A slot for one record of a connection that is older than all that there is room for."""
         slot = self._place(key, self._next())
         if slot >= 0:
             self._live.state[slot] = FlowState.ONCE
             self.orphaned += 1
         return slot
+
+    def _free(self, key: NDArray[np.uint8], first: int = PREVIOUS) -> Iterator[int]:
+        """Numbers from `first` on that no connection before the current one has."""
+        free = self._live.find_all(_earlier_keys(key)) < 0
+        return (number for number in range(first, OLDEST + 1) if free[number - PREVIOUS])
 
     def _place(self, key: NDArray[np.uint8], number: int) -> int:
         # Without making room: that could take the slots of the records beside this one.
@@ -250,18 +260,6 @@ def _exchanged(sides: int) -> int:
     )
 
 
-_BEFORE_PREVIOUS = np.arange(PREVIOUS + 1, OLDEST + 1, dtype=np.uint32)
-
-
-def _numbered(key: NDArray[np.uint8], numbers: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """The keys of several connections of one tuple."""
-    keys = np.repeat(key.reshape(1, -1), len(numbers), axis=0)
-    keys[:, -GENERATION:] = numbers.view(np.uint8).reshape(-1, GENERATION)
-    return keys
-
-
-def generation(keys: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-    """The key, or the keys, of other connections of the same tuples; 0 is the current one."""
-    others = keys.copy()
-    others[..., -GENERATION:] = np.frombuffer(np.uint32(number).tobytes(), dtype=np.uint8)
-    return others
+def _earlier_keys(key: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The keys of the connections before the current one, by number from PREVIOUS on."""
+    return np.asarray(earlier(key.reshape(1, -1))[0])

@@ -50,6 +50,7 @@ class Parked:
         self._index = FlowIndex(KEY_SIZE, max_keys)
         self._answered = FlowIndex(KEY_SIZE, max_keys)
         self._answered_ms = 0  # when the first of them was
+        self._outdated = FlowIndex(KEY_SIZE, max_keys)
         self._new: list[NDArray[np.uint8]] = []  # keys that are not asked for yet
         self._oldest_s = 1 << 32  # the earliest of `told_s` since the last inquiry
         self._patient = False
@@ -62,7 +63,8 @@ class Parked:
     @property
     def bytes(self) -> int:
         """About what it takes in memory."""
-        return self._bytes + KEY_BYTES * (len(self._index) + len(self._answered))
+        keys = len(self._index) + len(self._answered) + len(self._outdated)
+        return self._bytes + KEY_BYTES * keys
 
     @property
     def full(self) -> bool:
@@ -88,6 +90,25 @@ class Parked:
             self._answered.clear()
             self._answered_ms = at_ms
 
+    def forget_rows(self, keys: NDArray[np.uint8]) -> None:
+        """Note that rows are forgotten, of which the store is to be asked from now on.
+
+        An answer to what was asked before may be from before their last records were written.
+        """
+        if len(self._answered):
+            self._drop(self._answered, keys)
+        if len(self._index):
+            self._outdated.upsert(keys[self.waits(keys)])
+
+    def outdated(self, keys: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Of which keys rows were forgotten since they were asked for."""
+        return np.asarray(self._outdated.find(keys) >= 0)
+
+    @staticmethod
+    def _drop(index: FlowIndex, keys: NDArray[np.uint8]) -> None:
+        slots = index.find(keys)
+        index.remove(np.unique(slots[slots >= 0]))
+
     def want(
         self, keys: NDArray[np.uint8], told_s: NDArray[np.uint32], *, patient: bool = True
     ) -> None:
@@ -112,6 +133,8 @@ class Parked:
         since_s = max(self._oldest_s - LOOK_BACK_S, now_s - LONGEST_S, 0)
         patient = self._patient
         self._new, self._oldest_s, self._patient = [], 1 << 32, False
+        if len(self._outdated):
+            self._outdated.clear()
         return Inquiry(keys, since_s, patient)
 
     def release(
@@ -120,13 +143,15 @@ class Parked:
         """Take out all that waits, in its order; what was answered waits no more.
 
         What is of keys that are not answered yet is to be put back. Those of which something was
-        written and that find no room are asked for again.
+        written and that find no room, or whose answer is outdated, are asked for again.
         """
         keys = inquiry.keys
+        again = self.outdated(keys)
         if len(without_room):
             lacking = FlowIndex(KEY_SIZE, len(without_room))
             lacking.upsert(without_room)
-            again = lacking.find(keys) >= 0
+            again |= lacking.find(keys) >= 0
+        if again.any():
             self._new.append(keys[again])
             self._oldest_s = min(self._oldest_s, inquiry.since_s + LOOK_BACK_S)
             self._patient |= inquiry.patient

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.checkpoint import Flows as Written
+from flowvis.aggregator.correlation.key import OLDEST, earlier, generation, is_current
 from flowvis.aggregator.correlation.layout import CACHE_LINE, ROW, WHOLE
 from flowvis.batch import SETTLED
 from flowvis.native import FlowIndex
-from flowvis.native.contract.halves import GENERATION, KEY_SIZE
+from flowvis.native.contract.halves import KEY_SIZE
 from flowvis.native.contract.merge import NEVER, Flows, FlowState
 
 STATUS = np.dtype([("state", np.uint64), ("due", np.int64), ("seen", np.int64)])
@@ -55,6 +56,9 @@ class LiveRows:
         self._index = FlowIndex(KEY_SIZE, capacity)
         self.owner: Callable[[int], Hashable] = int
         """Who is behind the number of an exporter."""
+        self.forgot: Callable[[NDArray[np.uint8]], None] = _nobody_listens
+        """Gets the keys, of whichever connection of theirs, of flows that were written, which only
+        the store knows of from now on."""
         self.settle()
         self._relieved_at = -RELIEVE_MS
         self._filler: Hashable = None  # who has more than half of the flows
@@ -98,7 +102,7 @@ class LiveRows:
         Of the flows at some positions, each under its key of `keys`. Keys that have a row keep it.
         New ones are not forgotten before `settle`.
         """
-        lacking = len(keys) - self._free()
+        lacking = len(keys) - self.free
         if lacking > 0:
             self._make_room(lacking, self.find_all(keys), now_ms)
         slots, new = self._index.upsert(keys)
@@ -119,11 +123,23 @@ class LiveRows:
         self._without_room.append(keys[slots < 0])
         return len(made)
 
+    @property
+    def free(self) -> int:
+        """How many rows are free."""
+        return self._capacity - len(self._index)
+
+    @property
+    def room(self) -> int:
+        """How many rows are free, or can be made so at once."""
+        return self.free + int(np.count_nonzero(is_written(self.state[: self.used])))
+
+    def refuse(self, keys: NDArray[np.uint8]) -> None:
+        """Note keys, of the current connections, for which `restore` has no room."""
+        self._without_room.append(keys)
+
     def without_room(self) -> NDArray[np.uint8]:
         """The keys, of whichever connection of theirs, that `restore` found no room for."""
-        keys = np.concatenate(self._without_room)
-        keys[:, -GENERATION:] = 0
-        return keys
+        return generation(np.concatenate(self._without_room), 0)
 
     def settle(self) -> None:
         """What was restored has got its records: it is as any other from now on."""
@@ -141,7 +157,7 @@ class LiveRows:
 
         What is left of a table that one peer fills is for the others.
         """
-        if self._free() < len(keys) + self._capacity // RESERVED:
+        if self.free < len(keys) + self._capacity // RESERVED:
             self._judge()
             if len(self._heavy):
                 return self._place_fairly(keys, exporters, now_ms)
@@ -169,27 +185,44 @@ class LiveRows:
         theirs = [number for number in numbers.tolist() if self.owner(number) == self._filler]
         heavy = fresh & np.isin(exporters, theirs)
         reserve = self._capacity // RESERVED
-        if self._free() < int(np.count_nonzero(fresh)) + reserve:
+        if self.free < int(np.count_nonzero(fresh)) + reserve:
             self._make_room(int(np.count_nonzero(fresh)), slots, now_ms)
         for which, kept in ((fresh & ~heavy, 0), (heavy, reserve)):
-            rows = np.flatnonzero(which)[: max(self._free() - kept, 0)]
+            rows = np.flatnonzero(which)[: max(self.free - kept, 0)]
             slots[rows] = self._upsert(keys[rows], exporters[rows])
         return slots
+
+    def have_free(self, wanted: int, needed: NDArray[np.int64], now_ms: int) -> None:
+        """Make room beside the rows that are `needed`, as far as that may be."""
+        if self.free < wanted:
+            self._make_room(wanted - self.free, needed, now_ms)
 
     def begin(self, now_ms: int) -> None:
         """Note at the first records that of what came before there are no rows."""
         if not self._begun:
             self._begun, self.forgotten_ms = True, now_ms
 
-    def outlive(self, slots: NDArray[np.int64]) -> None:
-        """Forget flows that are written, and until when there were records of them."""
+    def outlive(self, slots: NDArray[np.int64], may_go: NDArray[np.bool_] | None = None) -> int:
+        """Forget flows that are written, and until when there were records of them.
+
+        Return how many. A current connection takes those before it along, which are found by way
+        of it; it stays where one of these may not go. `may_go` is a mask of all slots in use,
+        where not all may that are written.
+        """
+        slots = self._with_earlier(slots, may_go)
         if len(slots):
-            self.forgotten_ms = max(self.forgotten_ms, int(self.seen[slots].max()))
+            self.note_forgotten(slots)
             self.forget(slots)
+        return len(slots)
+
+    def note_forgotten(self, slots: NDArray[np.int64]) -> None:
+        """Note that of flows that are written only the store knows from now on."""
+        self.forgotten_ms = max(self.forgotten_ms, int(self.seen[slots].max()))
+        self.forgot(generation(self.keys(slots), 0))
 
     def relieve(self, now_ms: int) -> None:
         """Have flows written early that would be in the way of those of the next moment."""
-        if self._free() >= self._capacity // HEADROOM:
+        if self.free >= self._capacity // HEADROOM:
             self._heavy = self._heavy[:0]
             return
         if 0 <= now_ms - self._relieved_at < RELIEVE_MS:
@@ -206,9 +239,6 @@ class LiveRows:
         """The oldest cycle of which something is to be written; SETTLED without any."""
         unwritten = (self.state[: self.used] & FlowState.UNWRITTEN) != 0
         return int(self.cycle[: self.used].min(initial=SETTLED, where=unwritten))
-
-    def _free(self) -> int:
-        return self._capacity - len(self._index)
 
     def _judge(self) -> None:
         """Find out whose flows are more than half of all."""
@@ -277,15 +307,40 @@ class LiveRows:
         """
         wanted = max(wanted, self._capacity // EVICTED_AT_ONCE)
         state = self.state[: self.used]
-        free = (state & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE
-        free[needed[needed >= 0]] = False
-        free[np.concatenate(self._restored)] = False
-        gone = self._longest_idle(np.flatnonzero(free), wanted)
-        self.evicted += len(gone)
-        if len(gone) < wanted:
-            unwritten = np.flatnonzero(state & FlowState.UNWRITTEN)
-            self.due[self._longest_idle(unwritten, wanted - len(gone))] = now_ms
-        self.outlive(gone)
+        free = is_written(state)
+        needed = needed[needed >= 0]
+        before = self._earlier(needed)[1]
+        for kept in (needed, before[before >= 0], *self._restored):
+            free[kept] = False
+        unwritten = np.flatnonzero(state & FlowState.UNWRITTEN)
+        gone = self.outlive(self._longest_idle(np.flatnonzero(free), wanted), free)
+        self.evicted += gone
+        if gone < wanted:
+            self.due[self._longest_idle(unwritten, wanted - gone)] = now_ms
+
+    def _earlier(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Those of some slots that are of current connections and have others before them.
+
+        And the slots of these, a line for each; -1 where there is none.
+        """
+        slots = slots[(self.state[slots] & FlowState.PREVIOUS) != 0]
+        if not len(slots):
+            return slots, slots.reshape(0, OLDEST)
+        keys = self.keys(slots)
+        current = is_current(keys)
+        slots, keys = slots[current], earlier(keys[current])
+        return slots, self.find_all(keys.reshape(-1, KEY_SIZE)).reshape(len(slots), OLDEST)
+
+    def _with_earlier(
+        self, slots: NDArray[np.int64], may_go: NDArray[np.bool_] | None
+    ) -> NDArray[np.int64]:
+        current, before = self._earlier(slots)
+        if not len(current):
+            return slots
+        free = is_written(self.state[before]) if may_go is None else may_go[before]
+        stays = ((before >= 0) & ~free).any(axis=1)
+        before = before[~stays]
+        return np.union1d(np.setdiff1d(slots, current[stays]), before[before >= 0])
 
     def _longest_idle(self, slots: NDArray[np.int64], n: int) -> NDArray[np.int64]:
         """Choose `n` flows, of who fills the table as far as there are any."""
@@ -296,3 +351,12 @@ class LiveRows:
         if n >= len(slots):
             return slots
         return slots[np.argpartition(self.seen[slots], n)[:n]]
+
+
+def is_written(state: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which flows have nothing to be written."""
+    return np.asarray((state & (FlowState.LIVE | FlowState.UNWRITTEN)) == FlowState.LIVE)
+
+
+def _nobody_listens(_keys: NDArray[np.uint8]) -> None:
+    return

@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING
 
 from pyroute2 import NFCTSocket
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink.nfctsocket import IPS_ASSURED, NFCTAttrTuple
+from pyroute2.netlink.nfnetlink.nfctsocket import (
+    IPS_ASSURED,
+    IPS_SEEN_REPLY,
+    NFCTAttrTuple,
+)
 
 from flowvis.errors import SystemRefused
 from flowvis.lab import rules
@@ -137,15 +141,16 @@ def _evict(node: str) -> int:
     """Delete a node's UDP connections (IPv4) that are not assured, and rest; return how many.
 
     Of others the next packet may be the server's, and then the connection that it begins is the
-    other way round. Those of TCP are clients that nobody answers: their packet comes again, and is
-    counted in each entry.
+    other way round, or it does not find back through a Service: also where the first answer is
+    late, on a busy machine. Those of TCP are clients that nobody answers: their packet comes again,
+    and is counted in each entry.
     """
     with inside(node), NFCTSocket() as conntrack:
         longest_s = int(UDP_TIMEOUT.read_text())
         resting = [
             NFCTAttrTuple.from_netlink(socket.AF_INET, entry.get_attr("CTA_TUPLE_ORIG"))
             for entry in conntrack.dump()
-            if not entry.get_attr("CTA_STATUS") & IPS_ASSURED
+            if entry.get_attr("CTA_STATUS") & (IPS_ASSURED | IPS_SEEN_REPLY) == IPS_SEEN_REPLY
             and longest_s - entry.get_attr("CTA_TIMEOUT") >= REST_S
         ]
         evicted = [found for found in resting if found.proto == socket.IPPROTO_UDP]

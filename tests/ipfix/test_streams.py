@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flowvis.fields import AGGREGATED, EXPORTED, Field, Kind
 from flowvis.ipfix import ExporterSession
+from flowvis.ipfix.collector import UNBOUNDED
 
 from . import wire
 from .conftest import Leaf
@@ -100,12 +101,13 @@ def busy_stream(leaf: Leaf) -> bytes:
 
 
 @repeatedly
-@given(cuts=st.lists(st.integers(0, 4000), max_size=30))
-def test_how_a_stream_is_cut_changes_nothing(leaf: Leaf, cuts: list[int]) -> None:
+@given(cuts=st.lists(st.integers(0, 4000), max_size=30), work=st.sampled_from([1, 25, UNBOUNDED]))
+def test_how_a_stream_is_cut_changes_nothing(leaf: Leaf, cuts: list[int], work: int) -> None:
+    """Nor how much of it is done at once: work may be left amid a message that came in pieces."""
     stream = busy_stream(leaf)
     edges = [0, *sorted({cut % len(stream) for cut in cuts}), len(stream)]
     pieces = [stream[a:b] for a, b in pairwise(edges)]
-    cut, whole = Fed(leaf).feed(pieces), Fed(leaf).feed([stream])
+    cut, whole = Fed(leaf).feed(pieces, work), Fed(leaf).feed([stream])
     assert len(whole.records) == 90
     assert cut.records == whole.records
     assert cut.session.stats == whole.session.stats

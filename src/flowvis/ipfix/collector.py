@@ -173,24 +173,35 @@ class CollectorSession:
     def _advance(self, data: bytes | memoryview, work: int) -> None:
         self._left = work
         before = self.stats.records
-        tail = self._tail
-        kept = bool(tail)
+        tail, decoder = self._tail, self._decoder
+        data = memoryview(data)
         try:
-            if kept:
+            if self.pending:
                 tail += data
-                if self.pending or len(tail) >= self._decoder.needed:
-                    self.pending = not self._decode(tail)
-                    if not self.pending:
-                        del tail[: self._decoder.rewind()]
+                self._decode_tail()
             else:
-                self.pending = not self._decode(data)
-                # The decoder goes on at its place in the same bytes.
-                tail += data if self.pending else data[self._decoder.rewind() :]
+                while tail and data and not self.pending:  # a message that came in pieces
+                    lacking = decoder.needed - len(tail)
+                    tail += data[:lacking]
+                    data = data[lacking:]
+                    if len(tail) >= decoder.needed:
+                        self._decode_tail()
+                if tail:
+                    tail += data
+                elif len(data):
+                    self.pending = not self._decode(data)
+                    # The decoder goes on at its place in the same bytes.
+                    tail += data if self.pending else data[decoder.rewind() :]
             if not self.pending and len(tail) > self._limits.pending_bytes:
                 raise self._over("pending-bytes", len(tail), self._limits.pending_bytes)
         finally:
             self._count()
             self._judge(work - self._left, self.stats.records - before)
+
+    def _decode_tail(self) -> None:
+        self.pending = not self._decode(self._tail)
+        if not self.pending:
+            del self._tail[: self._decoder.rewind()]
 
     def _judge(self, work: int, records: int) -> None:
         """Note what came of some work."""

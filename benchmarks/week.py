@@ -115,7 +115,7 @@ def made_of() -> dict[str, Any]:
     """Return what tells whether a directory has what is filled here, in tables as of now."""
     features = Features(
         "", codecs=True, ttl=True, deduplication=True, asynchronous=True,
-        experimental_low_cardinality=False, projections=True,
+        experimental_low_cardinality=False, divides=True, projections=True,
     )  # fmt: skip
     layout = TableLayout(DATABASE)
     statements = [

@@ -1,15 +1,17 @@
 """Creating and upgrading the schema, on both engines; and what a server has to go without."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from flowvis.clickhouse.schema import rollups
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.rollups import HOURS, MINUTES
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
@@ -88,6 +90,41 @@ def test_columns_of_a_newer_program_are_added(store: Store, settings: StoreSetti
     assert answer.rows == [[12, 0, 1200, "", 5, 7, 5, 7]]
     view = f"SELECT count() FROM {settings.database}.flows_pod_view"
     assert store.query(view).rows == [[12]]
+
+
+@pytest.mark.clickhouse
+def test_roll_ups_of_an_older_program_are_compressed_as_new_ones(
+    store: Store, settings: StoreSettings
+) -> None:
+    """But for what somebody else chose; and a server without GCD is not asked for it."""
+    if store.rollups is None:
+        return
+    run = admin(store)
+    for rollup in ROLLUPS:
+        table = f"{settings.database}.{rollup.name}"
+
+        def shown(table: str = table) -> str:
+            return str(run(f"SHOW CREATE TABLE {table}")[0][0])
+
+        made = shown()
+        assert "`time` DateTime CODEC(GCD, DoubleDelta, ZSTD(1))" in made
+        run(f"ALTER TABLE {table} RESET SETTING min_compress_block_size")
+        run(
+            f"ALTER TABLE {table} MODIFY COLUMN time DateTime CODEC(Delta, ZSTD(1)),"
+            " MODIFY COLUMN flowType UInt8 CODEC(ZSTD(1)),"
+            " MODIFY COLUMN protocolIdentifier UInt8 CODEC(LZ4)"
+        )
+        store.migrate()
+        chosen = made.replace(
+            "`protocolIdentifier` UInt8 CODEC(ZSTD(7))", "`protocolIdentifier` UInt8 CODEC(LZ4)"
+        )
+        assert sorted(re.split(", |\n", shown())) == sorted(re.split(", |\n", chosen))
+        run(f"ALTER TABLE {table} MODIFY SETTING min_compress_block_size = 100000")
+        before = shown()
+        store.migrate()
+        assert shown() == before
+        older = replace(MODERN, divides=False)
+        assert "GCD" not in rollups.create(TableLayout("db"), older, rollup, 0)
 
 
 @pytest.mark.clickhouse

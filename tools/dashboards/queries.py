@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
 
+from flowvis.clickhouse.schema import rollups
 from flowvis.clickhouse.schema.rollups import DIMENSIONS
 from flowvis.clickhouse.schema.tables import ENDED_SQL
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
@@ -15,7 +16,7 @@ from flowvis.clickhouse.statement import bind
 from flowvis.filters import parse
 from flowvis.filters.networks import NetworkNames
 from flowvis.filters.sql import condition
-from flowvis.questions.dimensions import Part, defined, key_sql, parts_of
+from flowvis.questions.dimensions import Part, defined, key_sql, named, parts_of
 from flowvis.questions.measures import BY_NAME, Measure
 from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
@@ -91,14 +92,11 @@ def united(
         # What has to be worked out of records is a column of roll-ups.
         own = [_rolled(each) for each in parts] if table.rolled else parts
         slot = [f"{ranges.SLOT.format(time=table.time)} AS slot"] if slots else []
-        columns = [
-            f"{key_sql(own)} AS k",
-            *(f"{part.any_sql} AS p{n}" for n, part in enumerate(own)),
-            *slot,
-            *_states(measures, table),
-        ]
-        # A series is of one measure that adds up: where there is none of it, nothing is missing.
-        by = "GROUP BY k, slot HAVING m0 > 0" if slots else "GROUP BY k"
+        values, by_values = named(own, rollups.BY_NAME.get(table.name))
+        columns = [f"{key_sql(own)} AS k", *values, *slot, *_states(measures, table)]
+        by = f"GROUP BY {', '.join(['k', *(['slot'] if slots else []), *by_values])}"
+        if slots:  # of one measure that adds up: where there is none of it, nothing is missing
+            by += " HAVING m0 > 0"
         selects.append(select(table, columns, records, by))
     return "\nUNION ALL\n".join(selects)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flowvis.clickhouse.schema.ends import NAMED_BY_POD, any_sql, number_sql
+from flowvis.clickhouse.schema.rollups import Rollup
 from flowvis.clickhouse.schema.tables import definitions, stored_columns
 from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
@@ -117,6 +118,19 @@ def key_sql(parts: Sequence[Part]) -> str:
     if not parts:
         return "toUInt64(0)"
     return f"cityHash64({', '.join([*(part.hash_sql for part in parts), '0'])})"
+
+
+def named(parts: Sequence[Part], rollup: Rollup | None) -> tuple[list[str], list[str]]:
+    """Return the SELECT's columns of parts' values, and what to group by beside their number.
+
+    `rollup` is the table, None the records. One value is chosen in each group: of texts that costs
+    as much as all sums. Where the engine keeps sums by the values themselves, these tell groups
+    apart as well: so of one number there may be several rows.
+    """
+    plain = [part.value_sql for part in parts if not part.only_where]
+    by = plain if rollup is not None and rollup.tells_apart(plain) else []
+    values = [part.value_sql if part.value_sql in by else part.any_sql for part in parts]
+    return [f"{value} AS p{n}" for n, value in enumerate(values)], by
 
 
 def defined(parts: Sequence[Part], expressions: Iterable[str], networks: NetworkNames) -> str:

@@ -68,13 +68,11 @@ class Grouping:
         expressions = [*(each.sql for each in self.dimensions), *self.shown]
         values = [f"d{n}" for n in range(len(expressions))]
         inner = records.states(
-            [
-                f"{key_sql(parts)} AS k",
-                *(f"{part.any_sql} AS p{n}" for n, part in enumerate(parts)),
-            ],
+            [f"{key_sql(parts)} AS k"],
             self._named,
             _needs(parts),
             tail="GROUP BY k",
+            parts=parts,
         )
         shown = [f"{sql} AS {name}" for sql, name in zip(expressions, values, strict=True)]
         merged = [f"{each.merged_sql(name)} AS n{name}" for name, each in self._named.items()]

@@ -1,8 +1,8 @@
 """What the ClickHouse at hand can do.
 
 Asked of the server itself where it can say so: which settings it knows tells which features it
-has. Column codecs have no setting; the youngest that we use, T64 of single bits, is in all of 20.
-Nor has DROP PART.
+has. Column codecs have no setting: T64 of single bits is in all of 20, GCD came late in 23. Nor has
+DROP PART.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +13,7 @@ Execute = Callable[[str], Iterable[tuple[Any, ...]]]
 
 _CODECS_SINCE = (20, 1)
 _DROPPED_PARTS_SINCE = (20, 12)
+_DIVIDING_CODEC_SINCE = (24, 1)
 _ASKED = ("allow_experimental_low_cardinality_type", "insert_deduplication_token", "async_insert")
 _OF_PROJECTIONS = {"deduplicate_merge_projection_mode", "default_compression_codec"}
 _ASKED_OF_TABLES = (
@@ -39,6 +40,8 @@ class Features:
     """One statement can ask all servers of a cluster."""
     drops_parts: bool = False
     """A part of a partition can be dropped."""
+    divides: bool = False
+    """There is a codec that divides by what all values of a column have in common (GCD)."""
     projections: bool = False
     """A table whose rows of one key become one may have projections, compressed as well."""
 
@@ -85,6 +88,7 @@ def probe(execute: Execute) -> Features:
         disks=bool(_known(execute, "system.tables", ("disks",), "database = 'system' AND")),
         all_replicas=bool(_known(execute, "system.table_functions", ("clusterAllReplicas",))),
         drops_parts=_number(version) >= _DROPPED_PARTS_SINCE,
+        divides=_number(version) >= _DIVIDING_CODEC_SINCE,
         projections=tables >= _OF_PROJECTIONS,
     )
 

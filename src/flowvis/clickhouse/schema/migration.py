@@ -133,14 +133,18 @@ class Migration:
             ttl_s = self.kept.of(rollup)
             if renew or layout.own(rollup.name) not in engines:
                 self.execute(rollups.create(layout, self.features, rollup, ttl_s))
-            if added := rollups.add_columns(layout, rollup, self._columns(rollup.name)):
+            known = self._columns(rollup.name)
+            if added := rollups.add_columns(layout, self.features, rollup, known):
                 self.execute(added)
                 if layout.cluster:
                     self.execute(
                         f"DROP TABLE IF EXISTS {layout.database}.{rollup.name}{layout.everywhere}"
                     )
+            made = self._shown_by("create_table_query", rollup.name)
+            codecs = self._codecs(rollup.name)
+            for statement in rollups.compress(layout, self.features, rollup, made, codecs):
+                self.execute(statement)
             if self.features.projections:
-                made = self._shown_by("create_table_query", rollup.name)
                 for statement in rollups.add_projections(layout, rollup, made):
                     self.execute(statement)
             self._set_ttl(rollup.name, rollups.ttl_sql, ttl_s)
@@ -148,11 +152,17 @@ class Migration:
                 self.execute(rollups.over_all(layout, rollup))
 
     def _columns(self, table: str = schema.TABLE) -> list[str]:
+        return [name for (name,) in self._columns_with(table, "name")]
+
+    def _codecs(self, table: str) -> dict[str, str]:
+        return {row[0]: row[1] for row in self._columns_with(table, "name, compression_codec")}
+
+    def _columns_with(self, table: str, what: str) -> list[tuple[str, ...]]:
         rows = self.execute(
-            f"SELECT name FROM system.columns WHERE database = '{self.layout.database}'"
+            f"SELECT {what} FROM system.columns WHERE database = '{self.layout.database}'"
             f" AND table = '{self.layout.own(table)}'"
         )
-        return [str(row[0]) for row in rows]
+        return [tuple(map(str, row)) for row in rows]
 
     def _shown_by(self, column: str, table: str) -> str:
         """Return what the server shows of a table."""

@@ -57,6 +57,11 @@ ROLL_BATCHES = 500
 """Of one roll: its statement names them."""
 
 
+_REPEATED = "ZSTD(7)"
+"""Of dimensions: in the order of the rows they are repetitions, of which higher levels find more
+at no cost that could be measured; of sums they find none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a roll-up."""
@@ -66,12 +71,18 @@ class Column:
     sql: str
     """Of a record, over the columns of `flows`."""
     meaning: str
-    codec: str = "ZSTD(1)"
+    codec: str = _REPEATED
+    """As the server shows it."""
+    dividing: str = ""
+    """The codec where the server knows GCD; "": the same."""
 
-    @property
-    def ddl(self) -> str:
-        """The column in CREATE TABLE and ADD COLUMN."""
-        return f"{self.name} {self.type} CODEC({self.codec})"
+    def codec_of(self, features: Features) -> str:
+        """The compression codecs that it has on a server."""
+        return self.dividing if self.dividing and features.divides else self.codec
+
+    def ddl(self, features: Features) -> str:
+        """The column in CREATE TABLE, ADD COLUMN and MODIFY COLUMN."""
+        return f"{self.name} {self.type} CODEC({self.codec_of(features)})"
 
 
 def outside_sql(end: str) -> str:
@@ -197,12 +208,15 @@ class Projection:
 
     def ddl(self, measures: Iterable[Column]) -> str:
         """The projection in CREATE TABLE and ADD."""
-        every = [*((value, "") for value in self.values), *self.only_where]
         by = [TIME, *self.values, *(number_sql(*each) for each in self.only_where)]
-        shown = [any_sql(*each) for each in every]
+        shown = [any_sql(*each) for each in self.only_where]
         sums = [f"sum({each.name})" for each in measures if each in SUMS]
         keys = ", ".join(by)
         return f"PROJECTION {self.name} (SELECT {', '.join([keys, *shown, *sums])} GROUP BY {keys})"
+
+    def tells_apart(self, values: Iterable[str]) -> bool:
+        """Return whether it has a row for each of some SQL values."""
+        return set(values) <= set(self.values)
 
 
 PROJECTIONS: tuple[Projection, ...] = (
@@ -244,8 +258,10 @@ class Rollup:
     def time(self) -> Column:
         """The column of the minute or hour, of UTC whatever the server's time zone."""
         seconds = f"intDiv(toUInt32(flowEndSeconds), {self.step_s}) * {self.step_s}"
-        meaning, codec = "Start of the minute or hour, of UTC", "Delta, ZSTD(1)"
-        return Column(TIME, "DateTime", f"toDateTime({seconds})", meaning, codec)
+        return Column(
+            TIME, "DateTime", f"toDateTime({seconds})", "Start of the minute or hour, of UTC",
+            "Delta(4), ZSTD(1)", dividing="GCD, DoubleDelta, ZSTD(1)",
+        )  # fmt: skip
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -256,6 +272,13 @@ class Rollup:
     def start_s(self, time_s: int) -> int:
         """Return the start of the minute or hour that a time is of."""
         return time_s - time_s % self.step_s
+
+    def tells_apart(self, values: Iterable[str]) -> bool:
+        """Return whether a projection may have a row for each of some SQL values.
+
+        Who groups by them themselves reads that; it has no aggregates that would choose one.
+        """
+        return any(projection.tells_apart(values) for projection in self.projections)
 
 
 MINUTES = Rollup(
@@ -281,7 +304,7 @@ def create(layout: TableLayout, features: Features, rollup: Rollup, ttl_s: int) 
     projections = rollup.projections if features.projections else ()
     columns = ",\n    ".join(
         [
-            *(column.ddl for column in rollup.columns),
+            *(column.ddl(features) for column in rollup.columns),
             *(each.ddl(rollup.measures) for each in projections),
         ]
     )
@@ -295,12 +318,15 @@ def create(layout: TableLayout, features: Features, rollup: Rollup, ttl_s: int) 
         f"ORDER BY ({', '.join(order)})",
         *kept(
             layout, features, ttl_sql(ttl_s) if ttl_s else "", whole_parts=True,
-            more=[REBUILT] if projections else (),
+            more=[LARGE_BLOCKS, *([REBUILT] if projections else ())],
         ),
     ]  # fmt: skip
     return "\n".join(parts)
 
 
+LARGE_BLOCKS = "min_compress_block_size = 1048576"
+"""Of what is compressed at once: whole spans are read, and the same ends come again for each that
+talks to them."""
 REBUILT = "deduplicate_merge_projection_mode = 'rebuild', default_compression_codec = 'ZSTD(1)'"
 """What becomes of projections when rows of one key become one; their sums have no codec else."""
 
@@ -330,7 +356,38 @@ def _order(rollup: Rollup) -> list[str]:
     return [*rollup.order, *names]
 
 
-def add_columns(layout: TableLayout, rollup: Rollup, existing: Iterable[str]) -> str:
+_BEFORE = {"CODEC(ZSTD(1))", "CODEC(Delta(4), ZSTD(1))"}
+"""What programs before this one had of what has another codec now."""
+
+
+def compress(
+    layout: TableLayout,
+    features: Features,
+    rollup: Rollup,
+    existing: str,
+    codecs: Mapping[str, str],
+) -> Iterator[str]:
+    """Yield the ALTER TABLEs after which what is written is compressed as in a new table.
+
+    `existing` is its CREATE TABLE, `codecs` has the codec of each of its columns, as the server
+    shows it. What is there is compressed anew as it is merged. What somebody chose is left alone.
+    """
+    table = f"ALTER TABLE {layout.database}.{layout.own(rollup.name)}{layout.everywhere}"
+    if LARGE_BLOCKS.split(" ", 1)[0] not in existing:
+        yield f"{table} MODIFY SETTING {LARGE_BLOCKS}"
+    changes = [
+        f"MODIFY COLUMN {column.ddl(features)}"
+        for column in rollup.columns
+        if codecs.get(column.name) in _BEFORE
+        and codecs[column.name] != f"CODEC({column.codec_of(features)})"
+    ]
+    if changes:
+        yield f"{table} {', '.join(changes)}"
+
+
+def add_columns(
+    layout: TableLayout, features: Features, rollup: Rollup, existing: Iterable[str]
+) -> str:
     """Write the ALTER TABLE that adds what an older program's table lacks; "": nothing.
 
     Rows are told apart by new dimensions as well, which are empty in those that are there.
@@ -339,7 +396,7 @@ def add_columns(layout: TableLayout, rollup: Rollup, existing: Iterable[str]) ->
     missing = [column for column in rollup.columns if column.name not in known]
     if not missing:
         return ""
-    changes = [f"ADD COLUMN {column.ddl}" for column in missing]
+    changes = [f"ADD COLUMN {column.ddl(features)}" for column in missing]
     if any(column in DIMENSIONS for column in missing):
         changes.append(f"MODIFY ORDER BY ({', '.join(_order(rollup))})")
     table = f"{layout.database}.{layout.own(rollup.name)}{layout.everywhere}"

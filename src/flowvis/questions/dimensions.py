@@ -119,6 +119,22 @@ def key_sql(parts: Sequence[Part]) -> str:
     return f"cityHash64({', '.join([*(part.hash_sql for part in parts), '0'])})"
 
 
+TOGETHER = 4
+"""Values of a group that are kept as one, if there are more."""
+
+
+def values_sql(parts: Sequence[Part], *, apart: bool) -> str:
+    """Return one value of each part, as a tuple, of a group of records that have one number.
+
+    What the engine keeps of ten thousand groups, with a text for each of ten parts, is more than a
+    processor's cache. So it finds one record of each group, unless they are to be found `apart`, as
+    projections have them.
+    """
+    if apart or len(parts) <= TOGETHER:
+        return f"tuple({', '.join(part.any_sql for part in parts)})"
+    return f"any(tuple({', '.join(part.value_sql for part in parts)}))"
+
+
 def defined(parts: Sequence[Part], expressions: Iterable[str], networks: NetworkNames) -> str:
     """Return the WITH that says what the columns in some expressions are of groups' values.
 

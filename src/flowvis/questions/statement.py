@@ -1,10 +1,10 @@
 """What is asked of a store, what it answers, and the plans that go from one to the other."""
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from flowvis.clickhouse.schema.rollups import NETWORK_BITS, TIME
+from flowvis.clickhouse.schema.rollups import NETWORK_BITS, TIME, Rollup
 from flowvis.clickhouse.schema.tables import definitions
 from flowvis.filters.networks import END_OF
 from flowvis.filters.sql import Condition
@@ -78,7 +78,7 @@ class Records:
 
     def states(
         self,
-        columns: Sequence[str],
+        columns: Sequence[str] | Callable[[Rollup | None], Sequence[str]],
         measures: Mapping[str, Measure],
         needs: Needs,
         *,
@@ -88,8 +88,9 @@ class Records:
     ) -> Statement:
         """Return the SELECT of what measures are of groups of them, as states by their names.
 
-        Of each table that it reads a group may have a row. `needs` are those of the columns and of
-        `where`; `tail` groups; `intervals` are what columns divide time into.
+        Of each table that it reads a group may have a row. `columns` may depend on which that is,
+        None for records. `needs` are those of the columns and of `where`; `tail` groups;
+        `intervals` are what columns divide time into.
         """
         read = reading(
             self.range,
@@ -105,7 +106,8 @@ class Records:
                 f"{each.state_sql if part.table is None else each.rolled_sql} AS {name}"
                 for name, each in measures.items()
             ]
-            texts.append(self._text(part, [*columns, *states], where, tail))
+            shown = columns(part.table) if callable(columns) else columns
+            texts.append(self._text(part, [*shown, *states], where, tail))
         return Statement(" UNION ALL ".join(texts), self.condition.parameters, read)
 
     def totals(

@@ -25,6 +25,7 @@ from flowvis.filters.networks import NetworkNames, enforce, in_force
 from flowvis.filters.sql import condition
 from flowvis.filters.vocabulary import dimensions
 from flowvis.policies.objects import Snapshot
+from flowvis.questions import table
 from flowvis.questions.graph import GraphQuestion
 from flowvis.questions.measures import MEASURES
 from flowvis.questions.planner import RECORDS_ONLY, Span, Stored
@@ -287,6 +288,43 @@ def test_no_measure_is_nothing(store: Store) -> None:
         assert read == {"flow_hours"}
         assert planned == alone
         assert all(alone["total"]), alone
+
+
+@pytest.mark.parametrize(
+    ("measures", "end_s", "total_of"),
+    [
+        ("records,connections", END_S + 2800, {"flow_hours"}),
+        ("records,connections", END_S - 7, {"flow_hours", "flow_minutes", TABLE}),
+        ("records,octets", END_S + 2800, {"flow_hours"}),  # whose sums are beyond 64 bits
+    ],
+)
+def test_the_total_of_what_only_records_tell_is_that_of_roll_ups(
+    store: Store, monkeypatch: pytest.MonkeyPatch, measures: str, end_s: int, total_of: set[str]
+) -> None:
+    span = {"from": str((BEGIN_S - 800) * 1000), "to": str(end_s * 1000)}
+    parameters = {**span, "by": "dst.ip", "measure": measures, "limit": "4"}
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "GROUPS", 4)
+        alone, planned, read = both(store, TableQuestion, parameters)
+    assert read == {TABLE, *total_of}
+    assert planned == alone
+    assert planned["other"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_is_gone_of_the_groups_is_not_in_their_total(
+    store: Store, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    since_s = BEGIN_S + 3000 if gone else 0
+    stored = replace(STORED, records_since_s=since_s)
+    span = {"from": str((BEGIN_S - 800) * 1000), "to": str((END_S + 2800) * 1000)}
+    parameters = {**span, "by": "dst.ip", "measure": "records", "limit": "4"}
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "GROUPS", 4)
+        _, planned, read = both(store, TableQuestion, parameters, stored=stored)
+    assert read == ({TABLE} if gone else {TABLE, "flow_hours"})
+    shown = sum(row[-1] for row in planned["rows"])
+    assert planned["total"] == [shown + planned["other"][0]]
 
 
 def test_policies_are_those_of_the_records(store: Store) -> None:

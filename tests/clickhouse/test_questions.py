@@ -17,7 +17,7 @@ from flowvis.errors import StoreError
 from flowvis.filters import Operator, networks, quote
 from flowvis.filters.networks import NetworkNames
 from flowvis.filters.vocabulary import dimensions, lookup
-from flowvis.questions import graph
+from flowvis.questions import graph, table
 from flowvis.questions.graph import GraphQuestion
 from flowvis.questions.pages import PageQuestion
 from flowvis.questions.table import TableQuestion
@@ -334,6 +334,18 @@ def test_edges_that_are_not_fetched_are_in_the_sums(
         assert beyond[name] in (sum(left), sum(left) + whole["edges"][2][name]), name
         everything = [*found["edges"], *found["others"]["edges"]]
         assert sum(edge[name] for edge in everything) == sum(e[name] for e in whole["edges"])
+
+
+@pytest.mark.parametrize("text", ["", "dst.port = 80 or type = to-external"])
+def test_what_is_left_of_many_groups_is_what_is_left_of_the_total(
+    store: Store, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    parameters = {"by": "src.pod,dst.ip", "measure": "octets,connections,denied", "limit": "3"}
+    of_all_groups = ask(store, TableQuestion, text, **parameters)
+    assert of_all_groups["other"]
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "GROUPS", 3)
+        assert ask(store, TableQuestion, text, **parameters) == of_all_groups
 
 
 @pytest.fixture

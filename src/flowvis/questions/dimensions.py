@@ -1,16 +1,16 @@
 """What records are grouped by: names of the filter language that have one value in each record.
 
-Grouping is the costly part of a question. So records are grouped by one number, a hash of hashes of
-what a name is made of, which the engine finds for each entry of a column's dictionary and not for
-each record; what people see is worked out of the few groups. That two of a hundred thousand groups
-have the same number has a chance of one in three thousand millions.
+Grouping is the costly part of a question. So records are grouped by what a name is made of, mostly
+numbers of entries in columns' dictionaries, and what people see is worked out of the few groups.
+Each has a number, by which its records are found again: a hash of hashes, which the engine finds
+for each entry and not for each record. That two of a hundred thousand groups have the same number
+has a chance of one in three thousand millions.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flowvis.clickhouse.schema.ends import NAMED_BY_POD, any_sql, number_sql
-from flowvis.clickhouse.schema.rollups import Rollup
 from flowvis.clickhouse.schema.tables import definitions, stored_columns
 from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
@@ -120,16 +120,15 @@ def key_sql(parts: Sequence[Part]) -> str:
     return f"cityHash64({', '.join([*(part.hash_sql for part in parts), '0'])})"
 
 
-def named(parts: Sequence[Part], rollup: Rollup | None) -> tuple[list[str], list[str]]:
-    """Return the SELECT's columns of parts' values, and what to group by beside their number.
+def apart(parts: Sequence[Part]) -> tuple[list[str], list[str]]:
+    """Return the SELECT's columns of parts' values, `p<n>`, and what tells groups apart.
 
-    `rollup` is the table, None the records. One value is chosen in each group: of texts that costs
-    as much as all sums. Where the engine keeps sums by the values themselves, these tell groups
-    apart as well: so of one number there may be several rows.
+    These are the values themselves, which are keys of projections as well; a number where a value
+    matters only sometimes, and one value is chosen. To choose one of every part, of ten thousand
+    groups, costs more than all sums.
     """
-    plain = [part.value_sql for part in parts if not part.only_where]
-    by = plain if rollup is not None and rollup.tells_apart(plain) else []
-    values = [part.value_sql if part.value_sql in by else part.any_sql for part in parts]
+    values = [part.any_sql if part.only_where else part.value_sql for part in parts]
+    by = [part.hash_sql if part.only_where else part.value_sql for part in parts]
     return [f"{value} AS p{n}" for n, value in enumerate(values)], by
 
 

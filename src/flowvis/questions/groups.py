@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flowvis.questions.dimensions import Dimension, Part, defined, key_sql, parts_of
+from flowvis.questions.dimensions import Dimension, Part, apart, defined, key_sql, parts_of
 from flowvis.questions.measures import Measure
 from flowvis.questions.planner import Needs
 from flowvis.questions.problem import QuestionError
@@ -67,19 +67,20 @@ class Grouping:
         parts = self.parts
         expressions = [*(each.sql for each in self.dimensions), *self.shown]
         values = [f"d{n}" for n in range(len(expressions))]
+        columns, by = apart(parts)
         inner = records.states(
-            [f"{key_sql(parts)} AS k"],
+            [*([f"{key_sql(parts)} AS k"] if keys else []), *columns],
             self._named,
             _needs(parts),
-            tail="GROUP BY k",
-            parts=parts,
+            tail=f"GROUP BY {', '.join(by)}",
         )
+        made_of = defined(parts, expressions, records.condition.networks)
         shown = [f"{sql} AS {name}" for sql, name in zip(expressions, values, strict=True)]
         merged = [f"{each.merged_sql(name)} AS n{name}" for name, each in self._named.items()]
         found = "groupUniqArray(k)" if keys else "[]"
         order = " + ".join(f"nm{n}" for n in range(self.sorting))
         text = (
-            f"WITH {defined(parts, expressions, records.condition.networks)}"
+            f"WITH {made_of}"
             f" SELECT {', '.join([*shown, *merged])},"
             f" {found} AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
             f" ORDER BY {order} DESC, {', '.join(values)} LIMIT {limit}"

@@ -138,6 +138,11 @@ class Reading:
         """What is read, each table once."""
         return tuple(dict.fromkeys(part.name for part in self.parts))
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the range is read, and nothing else."""
+        return self.gone is None and self.coarse is None
+
 
 def reading(
     span: TimeRange,

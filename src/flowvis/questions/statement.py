@@ -8,8 +8,6 @@ from flowvis.clickhouse.schema.rollups import NETWORK_BITS, TIME
 from flowvis.clickhouse.schema.tables import definitions
 from flowvis.filters.networks import END_OF
 from flowvis.filters.sql import Condition
-from flowvis.questions.dimensions import Part as Grouped
-from flowvis.questions.dimensions import named
 from flowvis.questions.measures import Measure
 from flowvis.questions.planner import (
     END,
@@ -87,13 +85,11 @@ class Records:
         where: str = "",
         tail: str,
         intervals: Intervals | None = None,
-        parts: Sequence[Grouped] = (),
     ) -> Statement:
         """Return the SELECT of what measures are of groups of them, as states by their names.
 
         Of each table that it reads a group may have rows. `needs` are those of the columns and of
-        `where`; `tail` groups; `intervals` are what columns divide time into. The value of the n-th
-        of `parts`, which rows of a group have in common, is `p<n>`.
+        `where`; `tail` groups; `intervals` are what columns divide time into.
         """
         read = reading(
             self.range,
@@ -109,9 +105,7 @@ class Records:
                 f"{each.state_sql if part.table is None else each.rolled_sql} AS {name}"
                 for name, each in measures.items()
             ]
-            values, by = named(parts, part.table)
-            grouped = ", ".join([tail, *by])
-            texts.append(self._text(part, [*columns, *values, *states], where, grouped))
+            texts.append(self._text(part, [*columns, *states], where, tail))
         return Statement(" UNION ALL ".join(texts), self.condition.parameters, read)
 
     def totals(

@@ -75,13 +75,20 @@ class TableQuestion:
         grouping, records = self.grouping, self.records
         found: list[Group] = []
         fetched = max(GROUPS, self.limit) + 1
+        largest = grouping.largest(records, fetched)
         if grouping.dimensions:
-            found = grouping.groups((yield grouping.largest(records, fetched)))
+            found = grouping.groups((yield largest))
         rows, rest = found[: self.limit], found[self.limit :]
         additive = all(measure.additive for measure in grouping.measures)
-        if found and additive and len(found) < fetched and self.intervals is None:
-            cells = _summed(rows, rest)
-        else:
+        cells: Cells | None = None
+        if found and additive and self.intervals is None:
+            if len(found) < fetched:
+                cells = _summed(rows, _total([each.numbers for each in rest]) if rest else None)
+            elif largest.reading.whole:  # else more may be there of the sum than of the groups
+                total = cells_of((yield grouping.cells(records, (), None)))[WHOLE, WHOLE]
+                if left := _left(total, rows):
+                    cells = _summed(rows, left)
+        if cells is None:
             cells = cells_of((yield grouping.cells(records, rows, self.intervals)))
         now = _Span(self.grouping.measures, records.range, self.intervals, len(rows), cells)
         before = None
@@ -171,21 +178,28 @@ class _Span:
         return self.cells.get((place, slot)) or (0,) * len(self.measures)
 
 
-def _summed(rows: Sequence[Group], rest: Sequence[Group]) -> Cells:
-    """Return the cells of groups that are all there are, of numbers that add up."""
+def _summed(rows: Sequence[Group], left: Numbers | None) -> Cells:
+    """Return the cells of groups, and of what is left beside them, of numbers that add up."""
+    shown = [row.numbers for row in rows]
     found: dict[tuple[int, int], Numbers] = {
-        (place, WHOLE): row.numbers for place, row in enumerate(rows)
+        (place, WHOLE): numbers for place, numbers in enumerate(shown)
     }
-    if rest:
-        found[len(rows), WHOLE] = _total(rest)
-    found[WHOLE, WHOLE] = _total([*rows, *rest])
+    if left is not None:
+        found[len(rows), WHOLE] = left
+        shown.append(left)
+    found[WHOLE, WHOLE] = _total(shown)
     return found
 
 
-def _total(groups: Sequence[Group]) -> Numbers:
-    return [
-        sum(n or 0 for n in column) for column in zip(*(g.numbers for g in groups), strict=True)
-    ]
+def _left(total: Numbers, rows: Sequence[Group]) -> Numbers | None:
+    """Return what is left of a total; None where less is there by now than was found."""
+    shown = _total([row.numbers for row in rows])
+    left = [(a or 0) - (b or 0) for a, b in zip(total, shown, strict=True)]
+    return left if min(left) >= 0 else None
+
+
+def _total(numbers: Sequence[Numbers]) -> Numbers:
+    return [sum(n or 0 for n in column) for column in zip(*numbers, strict=True)]
 
 
 def _dimension_column(dimension: Dimension) -> dict[str, Any]:

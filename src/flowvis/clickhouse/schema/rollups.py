@@ -214,10 +214,6 @@ class Projection:
         keys = ", ".join(by)
         return f"PROJECTION {self.name} (SELECT {', '.join([keys, *shown, *sums])} GROUP BY {keys})"
 
-    def tells_apart(self, values: Iterable[str]) -> bool:
-        """Return whether it has a row for each of some SQL values."""
-        return set(values) <= set(self.values)
-
 
 PROJECTIONS: tuple[Projection, ...] = (
     Projection(
@@ -272,13 +268,6 @@ class Rollup:
     def start_s(self, time_s: int) -> int:
         """Return the start of the minute or hour that a time is of."""
         return time_s - time_s % self.step_s
-
-    def tells_apart(self, values: Iterable[str]) -> bool:
-        """Return whether a projection may have a row for each of some SQL values.
-
-        Who groups by them themselves reads that; it has no aggregates that would choose one.
-        """
-        return any(projection.tells_apart(values) for projection in self.projections)
 
 
 MINUTES = Rollup(

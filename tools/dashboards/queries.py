@@ -1,9 +1,13 @@
 """The shapes of what panels ask: totals, ranked rows, series over time, a graph.
 
-Each is made of the same inside: for each table its share of the range, grouped by one number as
-questions are (`questions.dimensions`), with the states of measures; then what people see.
+Each is made of the same inside: for each table its share of the range, grouped by the parts of what
+people see (`questions.dimensions`), with the states of measures; then what people see.
+
+Pairs of ends are many, and by interval far more. So series of pairs are found in two passes: first
+the numbers of the largest, without texts, then only these are told apart.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
@@ -15,7 +19,7 @@ from flowvis.clickhouse.statement import bind
 from flowvis.filters import parse
 from flowvis.filters.networks import NetworkNames
 from flowvis.filters.sql import condition
-from flowvis.questions.dimensions import Part, defined, key_sql, parts_of
+from flowvis.questions.dimensions import Part, defined, parts_of
 from flowvis.questions.measures import BY_NAME, Measure
 from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
@@ -83,24 +87,62 @@ def tables_of(records: Records) -> tuple[FlowTable, ...]:
 
 
 def united(
-    records: Records, parts: Sequence[Part], measures: Sequence[Measure], *, slots: bool = False
+    records: Records,
+    parts: Sequence[Part],
+    measures: Sequence[Measure],
+    *,
+    slots: bool = False,
+    key: str = "",
+    named: bool = True,
 ) -> str:
-    """Return the inside: groups with the states of measures, by interval with `slots`."""
+    """Return the inside: groups with the states of measures, by interval with `slots`.
+
+    Groups are of what differs in any part, or of a `key` over the parts' columns, which is `k`.
+    Without `named` they do not have the parts' values.
+    """
     selects = []
     for table in tables_of(records):
         # What has to be worked out of records is a column of roll-ups.
         own = [_rolled(each) for each in parts] if table.rolled else parts
-        slot = [f"{ranges.SLOT.format(time=table.time)} AS slot"] if slots else []
-        columns = [
-            f"{key_sql(own)} AS k",
-            *(f"{part.any_sql} AS p{n}" for n, part in enumerate(own)),
-            *slot,
-            *_states(measures, table),
-        ]
+        columns = [f"{of_parts(key, own)} AS k"] if key else []
+        keys = ["k"] if key else []
+        for n, part in enumerate(own if named else ()):
+            if key or part.only_where:
+                columns.append(f"{part.any_sql} AS p{n}")
+            else:  # the engine groups by texts of a dictionary for less than it finds any of them
+                columns.append(f"{part.value_sql} AS p{n}")
+                keys.append(f"p{n}")
+            if part.only_where and not key:
+                columns.append(f"{part.hash_sql} AS h{n}")
+                keys.append(f"h{n}")
+        if slots:
+            columns.append(f"{ranges.SLOT.format(time=table.time)} AS slot")
+            keys.append("slot")
+        by = f"GROUP BY {', '.join(keys)}" if keys else ""
         # A series is of one measure that adds up: where there is none of it, nothing is missing.
-        by = "GROUP BY k, slot HAVING m0 > 0" if slots else "GROUP BY k"
-        selects.append(select(table, columns, records, by))
+        tail = f"{by} HAVING m0 > 0" if slots else by
+        selects.append(select(table, [*columns, *_states(measures, table)], records, tail))
     return "\nUNION ALL\n".join(selects)
+
+
+def of_parts(text: str, parts: Sequence[Part]) -> str:
+    """Return an expression over the columns of parts with what these are of a row."""
+    made = {part.column: part.sql for part in parts if part.sql}
+    return re.sub(r"\w+", lambda word: made.get(word[0], word[0]), text)
+
+
+LARGEST = "largest"
+"""The array of the numbers that were found first."""
+
+
+def largest(label: Label, measure: Measure, records: Records, limit: int) -> str:
+    """Return the WITH's expression of the numbers of the largest, by a measure that adds up."""
+    inner = united(records, parts_of_labels([label]), [measure], key=label.number, named=False)
+    ranked = (
+        f"SELECT k\nFROM {_inside(inner)}\nGROUP BY k\nHAVING sum(m0) > 0\n"
+        f"ORDER BY sum(m0) DESC, k\nLIMIT {limit}"
+    )
+    return f"(\n  SELECT groupArray(k)\n  FROM {_inside(ranked)}\n) AS {LARGEST}"
 
 
 def _rolled(part: Part) -> Part:
@@ -228,13 +270,31 @@ class Series:
     @property
     def sql(self) -> str:
         """The statement: columns `time`, `series` where there are several, `Value`."""
-        measure = self.column.of
+        measure, expressions = self.column.of, [*ranges.definitions(steps=True)]
+        every = (
+            "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
+        )
+        few = self._few
+        if self.label is not None and self.label.many:
+            expressions.append(largest(self.label, measure, self.records, self.limit))
+            few = self._few_of_largest(self.label)
+        each = f"SELECT series, values, arrayJoin({every}) AS slot\nFROM {_inside(few)}"
+        body = (
+            "SELECT toDateTime(slot * step_s) AS time, series,"
+            f" {seen(measure, 'values[slot]', ranges.SLOT_SECONDS)} AS Value\n"
+            f"FROM {_inside(each)}\nORDER BY slot, series"
+        )
+        return query(expressions, body)
+
+    @property
+    def _few(self) -> str:
+        """The values by interval of each series, where all groups have names."""
         parts = parts_of_labels([self.label] if self.label else [])
         name = self.label.sql if self.label else f"'{self.column.title}'"
         grouped = (
-            f"SELECT {name} AS name, sumMap(map(toUInt32(slot), toUInt64(m0))) AS points,"
-            f" sum(m0) AS total\n"
-            f"FROM {_inside(united(self.records, parts, [measure], slots=True))}\nGROUP BY name"
+            f"SELECT {name} AS name, {_POINTS} AS points, sum(m0) AS total\n"
+            f"FROM {_inside(united(self.records, parts, [self.column.of], slots=True))}\n"
+            "GROUP BY name"
         )
         if parts:
             grouped = f"WITH {defined(parts, [name], _UNNAMED)}\n{grouped}"
@@ -242,21 +302,26 @@ class Series:
             "SELECT *, row_number() OVER (ORDER BY total DESC, name) AS place\n"
             f"FROM {_inside(grouped)}\nWHERE total > 0"
         )
-        every = (
-            "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
-        )
         # Put together before it is spread out: there may be many more names than are shown.
-        few = (
+        return (
             f"SELECT if(place > {self.limit}, '{OTHERS}', toString(name)) AS series,"
             f" sumMap(points) AS values\nFROM {_inside(placed)}\nGROUP BY series"
         )
-        each = f"SELECT series, values, arrayJoin({every}) AS slot\nFROM {_inside(few)}"
-        body = (
-            "SELECT toDateTime(slot * step_s) AS time, series,"
-            f" {seen(measure, 'values[slot]', ranges.SLOT_SECONDS)} AS Value\n"
-            f"FROM {_inside(each)}\nORDER BY slot, series"
+
+    def _few_of_largest(self, label: Label) -> str:
+        """The same, where the numbers of those that are shown were found before."""
+        parts = parts_of_labels([label])
+        place = f"indexOf({LARGEST}, {label.number})"
+        inner = united(self.records, parts, [self.column.of], slots=True, key=place)
+        return (
+            f"WITH {defined(parts, [label.sql], _UNNAMED)}\n"
+            f"SELECT if(k = 0, '{OTHERS}', toString({label.sql})) AS series, {_POINTS} AS values\n"
+            f"FROM {_inside(inner)}\nGROUP BY series"
         )
-        return query(ranges.definitions(steps=True), body)
+
+
+_POINTS = "sumMap(map(toUInt32(slot), toUInt64(m0)))"
+"""A measure by interval."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
 from tools.dashboards.labels import Label, levels
 from tools.dashboards.measured import rolled_state
-from tools.dashboards.ranges import RECORDS, TABLES, FlowTable
+from tools.dashboards.ranges import HOURS, RECORDS, TABLES, FlowTable
 
 _UNNAMED = NetworkNames()
 """Names of networks are the aggregator's, which Grafana does not ask."""
@@ -107,14 +107,9 @@ def united(
         columns = [f"{of_parts(key, own)} AS k"] if key else []
         keys = ["k"] if key else []
         for n, part in enumerate(own if named else ()):
-            if key or part.only_where:
-                columns.append(f"{part.any_sql} AS p{n}")
-            else:  # the engine groups by texts of a dictionary for less than it finds any of them
-                columns.append(f"{part.value_sql} AS p{n}")
-                keys.append(f"p{n}")
-            if part.only_where and not key:
-                columns.append(f"{part.hash_sql} AS h{n}")
-                keys.append(f"h{n}")
+            more, told_apart = _part(part, n, key, table)
+            columns += more
+            keys += told_apart
         if slots:
             columns.append(f"{ranges.SLOT.format(time=table.time)} AS slot")
             keys.append("slot")
@@ -123,6 +118,21 @@ def united(
         tail = f"{by} HAVING m0 > 0" if slots else by
         selects.append(select(table, [*columns, *_states(measures, table)], records, tail))
     return "\nUNION ALL\n".join(selects)
+
+
+def _part(part: Part, n: int, key: str, table: FlowTable) -> tuple[list[str], list[str]]:
+    """Return the columns of the n-th part, and which of them groups differ in."""
+    found = f"{part.any_sql} AS p{n}"
+    if not key:
+        if part.only_where:
+            return [found, f"{part.hash_sql} AS h{n}"], [f"h{n}"]
+        # The engine groups by texts of a dictionary for less than it takes to find any of them.
+        return [f"{part.value_sql} AS p{n}"], [f"p{n}"]
+    if part.only_where or table is not HOURS:
+        return [found], []
+    # Projections have texts only to tell rows apart by them. What is 0 is not called anything.
+    value = part.value_sql
+    return [f"if(k = 0, defaultValueOfArgumentType({value}), {value}) AS p{n}"], [f"p{n}"]
 
 
 def of_parts(text: str, parts: Sequence[Part]) -> str:

@@ -4,17 +4,29 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tools.dashboards import books, variables
 from tools.dashboards.chosen import ALL_WRITTEN, CHOICES, NOTHING, Choice
+from tools.dashboards.labels import LEVEL, LEVELS, Label
 from tools.dashboards.looked import ALL, Looked, Value
 from tools.dashboards.page import Page
 from tools.dashboards.pages import PAGES
 from tools.dashboards.pages import records as records_page
 from tools.dashboards.panels import Panel
-from tools.dashboards.queries import OTHERS, Column, Ranked, Records, Series, Totals
+from tools.dashboards.queries import (
+    OTHERS,
+    Column,
+    Ranked,
+    Records,
+    Series,
+    Totals,
+    of_parts,
+    parts_of_labels,
+    united,
+)
 
 from aggregator.records import records
 from clickhouse.asking import carry_out
@@ -24,8 +36,10 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.filters import parse
+from flowvis.filters.networks import NetworkNames
 from flowvis.filters.sql import condition
 from flowvis.questions.completeness import completeness
+from flowvis.questions.dimensions import Part, defined
 from flowvis.questions.table import TableQuestion
 from flowvis.questions.times import TimeRange
 
@@ -206,6 +220,51 @@ def test_panels_show_what_the_questions_find(store: Store, page: Page, look: str
         for _, sql, _ in panel.queries():
             if not isinstance(getattr(panel, "asks", None), Totals | Ranked | Series):
                 found(store, sql, LOOKS[look])
+
+
+PAIRED: dict[Label, tuple[str, Series]] = {
+    asks.label: (panel.title, asks)
+    for page in PAGES
+    for panel in page.panels
+    if isinstance(asks := getattr(panel, "asks", None), Series) and asks.label and asks.label.many
+}
+"""Series that are found in two passes, one of each label."""
+
+
+@pytest.mark.parametrize("label", PAIRED, ids=[title for title, _ in PAIRED.values()])
+def test_records_have_one_number_if_they_have_one_name(store: Store, label: Label) -> None:
+    parts = parts_of_labels([label])
+    every = [*parts, Part("number", sql=of_parts(label.number, parts))]
+    named = defined(every, [label.sql], NetworkNames())
+    sql = (
+        f"WITH {named} SELECT uniqExact({label.sql}) AS names, uniqExact(number) AS numbers,"
+        f" uniqExact({label.sql}, number) AS pairs"
+        f" FROM ({united(Records(choices=(), raw=True), every, [])})"
+    )
+    for level in LEVELS if LEVEL in sql else [""]:
+        look = Looked(*SPANS["hours"], EVERYTHING | {"level": level}, ALL_VALUES)
+        (counted,) = found(store, sql, look)
+        assert counted["names"] == counted["numbers"] == counted["pairs"] > 3, level
+
+
+@pytest.mark.parametrize("label", PAIRED, ids=[title for title, _ in PAIRED.values()])
+def test_two_passes_find_the_same_series_as_one(store: Store, label: Label) -> None:
+    look = LOOKS["hours, everything"]
+    for limit in (4, 5000):
+        twice = replace(PAIRED[label][1], limit=limit)
+        once = replace(twice, label=replace(label, many=False))
+        totals, known = (_totals(found(store, each.sql, look)) for each in (twice, once))
+        assert len(known) > 1
+        if limit > len(known):  # else, of several that are equal, any may be the smallest shown
+            assert totals == pytest.approx(known)
+        assert sorted(totals.values()) == pytest.approx(sorted(known.values()))
+
+
+def _totals(rows: list[dict[str, Any]]) -> dict[str, float]:
+    totals: dict[str, float] = defaultdict(float)
+    for row in rows:
+        totals[row["series"]] += row["Value"]
+    return dict(totals)
 
 
 def test_what_is_missing_is_what_the_questions_say(store: Store) -> None:

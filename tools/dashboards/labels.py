@@ -6,10 +6,17 @@ Pod or workload, else by what it is.
 
 from dataclasses import dataclass, replace
 
-from flowvis.clickhouse.schema.ends import EXTERNAL, NAMED_BY_POD, NODE, kind_sql, node_sql
+from flowvis.clickhouse.schema.ends import (
+    EXTERNAL,
+    NAMED_BY_POD,
+    NODE,
+    kind_sql,
+    node_sql,
+    number_sql,
+)
 from flowvis.clickhouse.schema.rollups import NETWORK_BITS, network_sql
 from flowvis.clickhouse.schema.tables import stored_columns
-from flowvis.questions.dimensions import Part, dimension
+from flowvis.questions.dimensions import Dimension, Part, dimension
 
 LEVELS = {"pod": "Pod", "workload": "Workload", "namespace": "Namespace"}
 """What the ends of connections are called by: the values of the variable `level`."""
@@ -27,12 +34,32 @@ class Label:
     """What rows are grouped by for it."""
     dimension: str = ""
     """That has the same values for Pods; "" where the questions have none."""
+    own_number: str = ""
+    """SQL over the parts' columns of a number that records have in common exactly when this is
+    called the same; "" is a hash of what it is called."""
+    many: bool = False
+    """Whether there are as many as pairs of ends."""
+
+    @property
+    def number(self) -> str:
+        """The SQL of the number by which the largest can be found before they have names."""
+        return self.own_number or f"cityHash64({self.sql})"
 
 
 def label(title: str, name: str) -> Label:
     """Return a dimension, by its name in filters and questions."""
     found = dimension("by", name)
-    return Label(title, found.sql, found.parts, name)
+    return Label(title, found.sql, found.parts, name, _number(found))
+
+
+def _number(found: Dimension) -> str:
+    """Return the number of a dimension's values, without their texts where that is possible."""
+    match [part.column for part in found.parts]:
+        case [column] if found.type != "enum":
+            return f"cityHash64({column})"
+        case [namespace, name] if found.name.endswith((".pod", ".policy")):
+            return f"if({name} = '', 0, cityHash64(cityHash64({namespace}), cityHash64({name})))"
+    return ""
 
 
 def made(title: str, sql: str, *parts: Part) -> Label:
@@ -62,7 +89,19 @@ def end(title: str, side: str) -> Label:
             Part(node, node_sql(side)),
         ),
     )
-    return replace(called, dimension=f"{SIDES[side]}.${{{LEVEL}}}")
+    # The same branches, so that what is called the same has one number.
+    number = (
+        f"if('{chosen}' = 'pod' OR {named} != '', cityHash64({named}),"
+        f" {number_sql(pod, NAMED_BY_POD[pod])})"
+    )
+    within = f"if('{chosen}' = 'namespace', 0, {number})"
+    return replace(
+        called,
+        dimension=f"{SIDES[side]}.${{{LEVEL}}}",
+        own_number=f"multiIf({namespace} != '', cityHash64(cityHash64({namespace}), {within}),"
+        f" {kind} = {EXTERNAL}, 1,"
+        f" {kind} = {NODE}, cityHash64({number_sql(node, node_sql(side))}, {NODE}), 2)",
+    )
 
 
 def levels(text: str) -> dict[str, str]:
@@ -79,7 +118,13 @@ def levels(text: str) -> dict[str, str]:
 def together(title: str, left: Label, right: Label, between: str = " → ") -> Label:
     """Return two labels in one."""
     parts = {part.column: part for part in (*left.parts, *right.parts)}
-    return Label(title, f"concat({left.sql}, '{between}', {right.sql})", tuple(parts.values()))
+    return Label(
+        title,
+        f"concat({left.sql}, '{between}', {right.sql})",
+        tuple(parts.values()),
+        own_number=f"cityHash64({left.number}, {right.number})",
+        many=True,
+    )
 
 
 def network(title: str, end: str) -> Label:
@@ -93,4 +138,5 @@ def network(title: str, end: str) -> Label:
         f" concat(substring({text}, 8), '/{NETWORK_BITS[4]}'),"
         f" concat({text}, '/{NETWORK_BITS[6]}'))",
         (Part(masked, sql=network_sql(end)),),
+        own_number=f"cityHash64({masked})",
     )

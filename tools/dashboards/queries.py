@@ -1,14 +1,17 @@
 """The shapes of what panels ask: totals, ranked rows, series over time, a graph.
 
-Each is made of the same inside: for each table its share of the range, grouped by one number as
-questions are (`questions.dimensions`), with the states of measures; then what people see.
+Each is made of the same inside: for each table its share of the range, grouped by the parts of what
+people see (`questions.dimensions`), with the states of measures; then what people see.
+
+Pairs of ends are many, and by interval far more. So series of pairs are found in two passes: first
+the numbers of the largest, without texts, then only these are told apart.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
 
-from flowvis.clickhouse.schema import rollups
 from flowvis.clickhouse.schema.rollups import DIMENSIONS
 from flowvis.clickhouse.schema.tables import ENDED_SQL
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
@@ -16,13 +19,13 @@ from flowvis.clickhouse.statement import bind
 from flowvis.filters import parse
 from flowvis.filters.networks import NetworkNames
 from flowvis.filters.sql import condition
-from flowvis.questions.dimensions import Part, defined, key_sql, named, parts_of
+from flowvis.questions.dimensions import Part, defined, parts_of
 from flowvis.questions.measures import BY_NAME, Measure
 from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
 from tools.dashboards.labels import Label, levels
 from tools.dashboards.measured import rolled_state
-from tools.dashboards.ranges import RECORDS, TABLES, FlowTable
+from tools.dashboards.ranges import HOURS, RECORDS, TABLES, FlowTable
 
 _UNNAMED = NetworkNames()
 """Names of networks are the aggregator's, which Grafana does not ask."""
@@ -84,21 +87,72 @@ def tables_of(records: Records) -> tuple[FlowTable, ...]:
 
 
 def united(
-    records: Records, parts: Sequence[Part], measures: Sequence[Measure], *, slots: bool = False
+    records: Records,
+    parts: Sequence[Part],
+    measures: Sequence[Measure],
+    *,
+    slots: bool = False,
+    key: str = "",
+    named: bool = True,
 ) -> str:
-    """Return the inside: groups with the states of measures, by interval with `slots`."""
+    """Return the inside: groups with the states of measures, by interval with `slots`.
+
+    Groups are of what differs in any part, or of a `key` over the parts' columns, which is `k`.
+    Without `named` they do not have the parts' values.
+    """
     selects = []
     for table in tables_of(records):
         # What has to be worked out of records is a column of roll-ups.
         own = [_rolled(each) for each in parts] if table.rolled else parts
-        slot = [f"{ranges.SLOT.format(time=table.time)} AS slot"] if slots else []
-        values, by_values = named(own, rollups.BY_NAME.get(table.name))
-        columns = [f"{key_sql(own)} AS k", *values, *slot, *_states(measures, table)]
-        by = f"GROUP BY {', '.join(['k', *(['slot'] if slots else []), *by_values])}"
-        if slots:  # of one measure that adds up: where there is none of it, nothing is missing
-            by += " HAVING m0 > 0"
-        selects.append(select(table, columns, records, by))
+        columns = [f"{of_parts(key, own)} AS k"] if key else []
+        keys = ["k"] if key else []
+        for n, part in enumerate(own if named else ()):
+            more, told_apart = _part(part, n, key, table)
+            columns += more
+            keys += told_apart
+        if slots:
+            columns.append(f"{ranges.SLOT.format(time=table.time)} AS slot")
+            keys.append("slot")
+        by = f"GROUP BY {', '.join(keys)}" if keys else ""
+        # A series is of one measure that adds up: where there is none of it, nothing is missing.
+        tail = f"{by} HAVING m0 > 0" if slots else by
+        selects.append(select(table, [*columns, *_states(measures, table)], records, tail))
     return "\nUNION ALL\n".join(selects)
+
+
+def _part(part: Part, n: int, key: str, table: FlowTable) -> tuple[list[str], list[str]]:
+    """Return the columns of the n-th part, and which of them groups differ in."""
+    found = f"{part.any_sql} AS p{n}"
+    if not key:
+        if part.only_where:
+            return [found, f"{part.hash_sql} AS h{n}"], [f"h{n}"]
+        # The engine groups by texts of a dictionary for less than it takes to find any of them.
+        return [f"{part.value_sql} AS p{n}"], [f"p{n}"]
+    if part.only_where or table is not HOURS:
+        return [found], []
+    # Projections have texts only to tell rows apart by them. What is 0 is not called anything.
+    value = part.value_sql
+    return [f"if(k = 0, defaultValueOfArgumentType({value}), {value}) AS p{n}"], [f"p{n}"]
+
+
+def of_parts(text: str, parts: Sequence[Part]) -> str:
+    """Return an expression over the columns of parts with what these are of a row."""
+    made = {part.column: part.sql for part in parts if part.sql}
+    return re.sub(r"\w+", lambda word: made.get(word[0], word[0]), text)
+
+
+LARGEST = "largest"
+"""The array of the numbers that were found first."""
+
+
+def largest(label: Label, measure: Measure, records: Records, limit: int) -> str:
+    """Return the WITH's expression of the numbers of the largest, by a measure that adds up."""
+    inner = united(records, parts_of_labels([label]), [measure], key=label.number, named=False)
+    ranked = (
+        f"SELECT k\nFROM {_inside(inner)}\nGROUP BY k\nHAVING sum(m0) > 0\n"
+        f"ORDER BY sum(m0) DESC, k\nLIMIT {limit}"
+    )
+    return f"(\n  SELECT groupArray(k)\n  FROM {_inside(ranked)}\n) AS {LARGEST}"
 
 
 def _rolled(part: Part) -> Part:
@@ -226,13 +280,31 @@ class Series:
     @property
     def sql(self) -> str:
         """The statement: columns `time`, `series` where there are several, `Value`."""
-        measure = self.column.of
+        measure, expressions = self.column.of, [*ranges.definitions(steps=True)]
+        every = (
+            "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
+        )
+        few = self._few
+        if self.label is not None and self.label.many:
+            expressions.append(largest(self.label, measure, self.records, self.limit))
+            few = self._few_of_largest(self.label)
+        each = f"SELECT series, values, arrayJoin({every}) AS slot\nFROM {_inside(few)}"
+        body = (
+            "SELECT toDateTime(slot * step_s) AS time, series,"
+            f" {seen(measure, 'values[slot]', ranges.SLOT_SECONDS)} AS Value\n"
+            f"FROM {_inside(each)}\nORDER BY slot, series"
+        )
+        return query(expressions, body)
+
+    @property
+    def _few(self) -> str:
+        """The values by interval of each series, where all groups have names."""
         parts = parts_of_labels([self.label] if self.label else [])
         name = self.label.sql if self.label else f"'{self.column.title}'"
         grouped = (
-            f"SELECT {name} AS name, sumMap(map(toUInt32(slot), toUInt64(m0))) AS points,"
-            f" sum(m0) AS total\n"
-            f"FROM {_inside(united(self.records, parts, [measure], slots=True))}\nGROUP BY name"
+            f"SELECT {name} AS name, {_POINTS} AS points, sum(m0) AS total\n"
+            f"FROM {_inside(united(self.records, parts, [self.column.of], slots=True))}\n"
+            "GROUP BY name"
         )
         if parts:
             grouped = f"WITH {defined(parts, [name], _UNNAMED)}\n{grouped}"
@@ -240,21 +312,26 @@ class Series:
             "SELECT *, row_number() OVER (ORDER BY total DESC, name) AS place\n"
             f"FROM {_inside(grouped)}\nWHERE total > 0"
         )
-        every = (
-            "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
-        )
         # Put together before it is spread out: there may be many more names than are shown.
-        few = (
+        return (
             f"SELECT if(place > {self.limit}, '{OTHERS}', toString(name)) AS series,"
             f" sumMap(points) AS values\nFROM {_inside(placed)}\nGROUP BY series"
         )
-        each = f"SELECT series, values, arrayJoin({every}) AS slot\nFROM {_inside(few)}"
-        body = (
-            "SELECT toDateTime(slot * step_s) AS time, series,"
-            f" {seen(measure, 'values[slot]', ranges.SLOT_SECONDS)} AS Value\n"
-            f"FROM {_inside(each)}\nORDER BY slot, series"
+
+    def _few_of_largest(self, label: Label) -> str:
+        """The same, where the numbers of those that are shown were found before."""
+        parts = parts_of_labels([label])
+        place = f"indexOf({LARGEST}, {label.number})"
+        inner = united(self.records, parts, [self.column.of], slots=True, key=place)
+        return (
+            f"WITH {defined(parts, [label.sql], _UNNAMED)}\n"
+            f"SELECT if(k = 0, '{OTHERS}', toString({label.sql})) AS series, {_POINTS} AS values\n"
+            f"FROM {_inside(inner)}\nGROUP BY series"
         )
-        return query(ranges.definitions(steps=True), body)
+
+
+_POINTS = "sumMap(map(toUInt32(slot), toUInt64(m0)))"
+"""A measure by interval."""
 
 
 @dataclass(frozen=True, slots=True)

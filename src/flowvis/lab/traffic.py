@@ -80,6 +80,8 @@ async def _connection(scenario: Scenario, number: int, port: int, duration_s: fl
             async with asyncio.timeout(ANSWER_S):
                 await exchange(client, scenario)
             if scenario.anew:
+                async with asyncio.timeout(ANSWER_S):
+                    await _part(client)
                 client.close()
                 client = None
     except (TimeoutError, OSError) as error:
@@ -99,6 +101,17 @@ async def _exchange(client: socket.socket, scenario: Scenario) -> None:
         if not got:
             raise ConnectionError(f"closed with {left} bytes to come")
         left -= got
+
+
+async def _part(client: socket.socket) -> None:
+    """End a stream, and wait until the server has ended its way too.
+
+    A SYN to a server that has not is answered as one of the connection before, and comes again:
+    conntrack lets the first pass and counts it nowhere (TCP_CONNTRACK_IGNORE).
+    """
+    client.shutdown(socket.SHUT_WR)
+    if await asyncio.get_running_loop().sock_recv(client, 1):
+        raise ConnectionError("more than was asked for")
 
 
 async def _exchange_datagrams(client: socket.socket, scenario: Scenario) -> None:

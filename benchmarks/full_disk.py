@@ -28,9 +28,7 @@ import numpy as np
 
 from benchmarks import full_disk_whole
 from benchmarks.cluster_hour import records
-from benchmarks.retained import Truth, compared
-from flowvis import checkpoint
-from flowvis.batch import Batch
+from benchmarks.retained import Truth, compared, move
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.monitor import MonitorSettings
 from flowvis.clickhouse.schema.tables import TABLE
@@ -133,7 +131,7 @@ class _Filling:
             batch = self._made.take(slice(self._next, self._next + count))
             self._next = (self._next + len(batch)) % MADE
             now_s = int(time.time())
-            _move(batch, now_s)
+            move(batch, now_s)
             octets = int(batch["octetDeltaCount"].sum(dtype=np.uint64))
             self.truth.add(now_s, len(batch), octets)
             self.writer.put(batch)
@@ -150,17 +148,6 @@ class _Filling:
         for problem in (self.writer.problem, self.writer.monitor.problem):
             if problem:
                 self.problems.add(problem)
-
-
-def _move(batch: Batch, end_s: int) -> None:
-    """Have the records end then, and all else as long before it as it was."""
-    by_s = end_s - batch["flowEndSeconds"].astype(np.int64)
-    for name in batch.columns:
-        if name.startswith(("flowStartSeconds", "flowEndSeconds")):
-            batch[name] = (batch[name] + by_s).astype(np.uint32)
-    in_ms = ("monitoringIntervalStartMilliSeconds", *checkpoint.STARTS, *checkpoint.ENDS)
-    for name in in_ms:
-        batch[name] = (batch[name].astype(np.int64) + by_s * 1000).astype(np.uint64)
 
 
 def main(path: str, duration_s: float, rate: float, through: str) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """A small disk under a whole aggregator, which exporters send to as fast as is asked for.
 
 Connections are short: each is one record, which ends it, so that what the store has can be compared
-record by record with what exporters told. See `benchmarks.full_disk`.
+record by record with what exporters told. The disk is nearly full from the beginning, of records of
+the hours before. See `benchmarks.full_disk`.
 """
 
 import asyncio
 import json
 import re
+import shutil
 import tempfile
 import time
 import urllib.request
@@ -17,12 +19,13 @@ import numpy as np
 
 from benchmarks import soak_exporters
 from benchmarks.aggregator_process import settings_in
+from benchmarks.cluster_hour import records
 from benchmarks.lives import Lives, Progress, losses
-from benchmarks.retained import Truth, compared
+from benchmarks.retained import Truth, compared, move
 from flowvis.clickhouse.commits import BatchIds
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.rollups import Roller
-from flowvis.clickhouse.schema.partitions import DROPPED
+from flowvis.clickhouse.schema.partitions import DROPPED, NEWEST_S
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.store import StoreSettings
 
@@ -31,6 +34,9 @@ EXPORTERS = 20
 ACTIVE_TIMEOUT_S = 5.0
 LOOK_S = 5.0
 SETTLE_S = 180.0
+FILLED = 0.7  # of the disk, before the aggregator starts
+STORED_BYTES = 50  # of a record with its roll-ups, about
+BATCHES, APART_S = 80, 400  # what it is filled with at most, up to an hour before
 METRIC = re.compile(r"^\w+_clickhouse_store_dropped_records_total ([0-9.e+]+)$", re.MULTILINE)
 SAID = re.compile(rf"dropped {TABLE} from \S+ to \S+: (\d+) rows")
 UNROLLED = re.compile(r"(\d+) of them lost: no roll-up has them")
@@ -58,10 +64,13 @@ class _Whole:
         self._fullest = 0.0
         self._kept_s: list[int] = []
         self._problems: set[str] = set()
+        self._before = Truth()
 
     def run(self, rate: float) -> dict[str, Any]:
         began = time.monotonic()
         lives, truth_file = self._lives, self._path / "truth.npz"
+        self._fill()
+        filled_s = time.monotonic()
         lives.start()
         try:
             port = int(lives.status()["port"])
@@ -74,7 +83,7 @@ class _Whole:
                 ending=1.0,
                 paired=False,
             ) as exporters:
-                self._watch(began + self._duration_s)
+                self._watch(filled_s + self._duration_s)
                 answer, _ = exporters.communicate(b"\n", timeout=SETTLE_S)
             told = json.loads(answer)
             settled_s = lives.held_nothing(SETTLE_S)
@@ -87,6 +96,7 @@ class _Whole:
         found, noted = self._compared(truth_file, sum(named.values()))
         return {
             "records": told["records"],
+            "before": self._before.records,
             "cpu_seconds": round(lives.cpu_s, 1),
             "wall_seconds": round(time.monotonic() - began, 1),
             **found,
@@ -101,6 +111,28 @@ class _Whole:
             "settled_seconds": settled_s,
             "exit_code": code,
         }
+
+    def _fill(self) -> None:
+        """Store what hours before have brought, with its roll-ups."""
+        size = round(shutil.disk_usage(self._disk).total * FILLED / STORED_BYTES / BATCHES)
+        made, _ = records(size)
+        at_s = int(time.time()) - NEWEST_S - BATCHES * APART_S
+        ids = BatchIds(lambda: at_s)
+        store = EmbeddedStore(self._store, self._disk / "store")
+        try:
+            store.migrate()
+            for _ in range(BATCHES):
+                if _used(self._disk) > FILLED:  # merges have not given back what they replaced
+                    break
+                batch = made.take(slice(0, size))
+                move(batch, at_s)
+                store.insert(batch, ids.next())
+                octets = int(batch["octetDeltaCount"].sum(dtype=np.uint64))
+                self._before.add(at_s, len(batch), octets)
+                at_s += APART_S
+            asyncio.run(Roller(store, ids.writer).look(everything=True))
+        finally:
+            store.close()
 
     def _watch(self, until_s: float) -> None:
         """Look now and then what it says of itself."""
@@ -138,9 +170,9 @@ class _Whole:
 
     def _compared(self, truth_file: Path, named: int) -> tuple[dict[str, Any], int]:
         """Compare what the store has with what exporters told; return what its notes say too."""
-        truth = Truth()
-        for second, records, octets in np.load(truth_file)["by_second"].tolist():
-            truth.add(second, records, octets)
+        truth = Truth(dict(self._before.by_second))
+        for second, count, octets in np.load(truth_file)["by_second"].tolist():
+            truth.add(second, count, octets)
         store = EmbeddedStore(self._store, self._disk / "store")
         try:
             store.migrate()
@@ -158,3 +190,9 @@ class _Whole:
         finally:
             store.close()
         return found, int(noted)
+
+
+def _used(disk: Path) -> float:
+    """Return which part of a disk is used."""
+    usage = shutil.disk_usage(disk)
+    return usage.used / usage.total

@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from flowvis import checkpoint
+from flowvis.batch import Batch
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.schema.rollups import ROLLUPS
 from flowvis.clickhouse.schema.tables import TABLE
@@ -65,3 +69,14 @@ def compared(
         answer["missing"][table], answer["doubled"][table] = max(less - excused, 0), more
     there = int(store.query(f"SELECT count() FROM {TABLE}").rows[0][0])
     return answer | {"retained": there, "unnamed": truth.records - there - dropped - named}
+
+
+def move(batch: Batch, end_s: int) -> None:
+    """Have the records end then, and all else as long before it as it was."""
+    by_s = end_s - batch["flowEndSeconds"].astype(np.int64)
+    for name in batch.columns:
+        if name.startswith(("flowStartSeconds", "flowEndSeconds")):
+            batch[name] = (batch[name] + by_s).astype(np.uint32)
+    in_ms = ("monitoringIntervalStartMilliSeconds", *checkpoint.STARTS, *checkpoint.ENDS)
+    for name in in_ms:
+        batch[name] = (batch[name].astype(np.int64) + by_s * 1000).astype(np.uint64)

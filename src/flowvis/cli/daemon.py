@@ -16,6 +16,7 @@ from flowvis.runtime import logs, settings
 from flowvis.runtime.build import version_text
 from flowvis.runtime.component import Component
 from flowvis.runtime.configuration import Configuration
+from flowvis.runtime.heap import Heap
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.losses import Losses
 from flowvis.runtime.process import serve
@@ -86,7 +87,7 @@ class DaemonCommand(Generic[S]):
         daemon = self.build(wanted)
         load = partial(self._load, path)
         reload = Reload(path, data, load, daemon.configuration, self.announce)
-        parts: list[Component] = [logs.SuppressedLines(), Losses(daemon.ledger)]
+        parts: list[Component] = [logs.SuppressedLines(), Losses(daemon.ledger), Heap()]
         parts += [*daemon.components, reload]
         code = serve(parts, grace_s=wanted.grace_period)
         return code if daemon.ledger.close() else 1

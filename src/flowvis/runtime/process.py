@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import uvloop
 
 from flowvis.runtime.component import Component, run
+from flowvis.runtime.heap import KEPT_BYTES
 
 log = logging.getLogger(__name__)
 
 # Of mallopt(3). The columns of a batch are some MB, and as many again within milliseconds: from the
 # system each time, their pages are zeroed first, which takes as long as to fill them.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES = 64 << 20  # free memory that the process keeps
 MAPPED_BYTES = 32 << 20  # what is larger is the system's again at once; the most that glibc takes
 
 EXIT_S = 5.0  # what worker threads get to return in after everything has stopped

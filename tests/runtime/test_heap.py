@@ -1,0 +1,54 @@
+"""A process that grew takes less again when its peak is over."""
+
+import subprocess
+import sys
+
+import pytest
+
+PEAK = """
+import asyncio, os, signal, sys
+import numpy as np
+from flowvis.runtime.heap import Heap
+from flowvis.runtime.memory import resident
+from flowvis.runtime.process import serve
+from flowvis.runtime.component import spawn
+
+class Peak:
+    name = "peak"
+    async def start(self):
+        arrays = [np.ones(SIZE, dtype=np.uint8) for _ in range((400 << 20) // SIZE)]
+        self.stays = arrays[-1]
+        self.peak = resident()
+        del arrays
+        self.task = spawn("peak", self.watch())
+    async def watch(self):
+        for _ in range(TRIES):
+            await asyncio.sleep(0.01)
+            if self.peak - resident() > 250 << 20:
+                break
+        print((self.peak - resident()) >> 20)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+    async def stop(self):
+        pass
+
+sys.exit(serve([*OTHERS, Peak()], grace_s=1))
+"""
+
+
+def given_back(size: int, others: str, tries: int) -> int:
+    """Return the MiB of 400 that a process gives back, of arrays of `size` that it let go of."""
+    script = PEAK.replace("SIZE", str(size)).replace("OTHERS", others).replace("TRIES", str(tries))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("size", [100_000, 3 << 20])
+def test_what_a_peak_took_is_given_back(size: int) -> None:
+    assert given_back(size, "[Heap(look_s=0.02)]", 3000) > 250
+
+
+def test_the_allocator_alone_keeps_it() -> None:
+    assert given_back(100_000, "[]", 5) < 100

@@ -219,7 +219,7 @@ function Details({ name, node }: { name: string; node: ExporterNode | null }) {
                 },
                 {
                   key: "live",
-                  title: "Open",
+                  title: "Seen",
                   numeric: true,
                   cell: (row) => <Num value={row.measures[0]} />,
                 },

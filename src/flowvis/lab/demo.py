@@ -33,9 +33,9 @@ Look further:
   flowctl lab demo                         it stays, at a terminal, with the console
   flowctl lab run --duration 30s -o json   unattended, every byte checked"""
 
-KEPT = f"""\
+KEPT = """\
 The lab goes on until you press Ctrl-C. In another terminal:
-{QUERIES}
+{queries}
     flowctl lab shell node-1   a shell on a node: conntrack -L"""
 
 
@@ -47,20 +47,32 @@ async def show(options: Options, console: Console) -> int:
     await lab.open(token)
     for doorway in doorways:
         await doorway.open()
-    link = f"http://127.0.0.1:{options.doors.api_port}/#token={token}"
+    api = f"http://127.0.0.1:{options.doors.api_port}"
+    link = f"{api}/#token={token}"
     console.print(f"\nThe console, in a browser of this machine:\n  {link}", soft_wrap=True)
     async with _flows(console):
         await lab.have_traffic()
         await asyncio.sleep(SETTLED_S)
     if options.keep:
-        console.print(f"\n{KEPT}", f"\nThe console:\n  {link}", sep="\n", soft_wrap=True)
-        if options.doors.refused:
-            console.print(f"\nThese work in `flowctl lab shell` only: {options.doors.refused}")
+        text = kept(options.doors.refused, api, token)
+        console.print(f"\n{text}", f"\nThe console:\n  {link}", sep="\n", soft_wrap=True)
         while True:
             await lab.have_traffic()
     report = await lab.close()
     console.print("\n", report.render(), f"\n{FURTHER}", sep="", soft_wrap=True)
     return 0 if report.ok else 1
+
+
+def kept(refused: str, api: str, token: str) -> str:
+    """Say what to do while the lab stays; `refused` is why it has no control socket outside.
+
+    Without one flowctl asks the API, as it does of an aggregator elsewhere.
+    """
+    if not refused:
+        return KEPT.format(queries=QUERIES)
+    by_the_api = f"    export FLOWVIS_SERVER={api} FLOWVIS_TOKEN={token}"
+    reason = f"The first line stands for the control socket: {refused}."
+    return KEPT.format(queries=f"{by_the_api}\n{QUERIES}") + f"\n{reason}"
 
 
 def _doorways(doors: Doors) -> list[Doorway]:

@@ -101,7 +101,9 @@ function Way({ of, brief }: { of: WayOf; brief: boolean }) {
       )}
       {!brief && of.others.length > 0 && (
         <details>
-          <summary>{of.others.length + of.othersOmitted} policies do not select this end</summary>
+          <summary>
+            Policies that do not select this end: {of.others.length + of.othersOmitted}
+          </summary>
           <ul>
             {of.others.map((each) => (
               <li key={policyText(each.policy)}>

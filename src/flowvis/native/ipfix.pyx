@@ -38,26 +38,8 @@ cdef extern from *:
         for (uint32_t at = 0; at < length - 8; at += 8) memcpy(to + at, from + at, 8);
         memcpy(to + length - 8, from + length - 8, 8);
     }
-
-    static inline uint64_t flowvis_word(const uint8_t *at) {
-        uint64_t word;
-        memcpy(&word, at, 8);
-        return word;
-    }
-
-    /* Whether two names of one length are the same; as flowvis_put. */
-    static inline int flowvis_same(const uint8_t *one, const uint8_t *other, uint32_t length) {
-        if (length < 8) {
-            while (length--) if (one[length] != other[length]) return 0;
-            return 1;
-        }
-        for (uint32_t at = 0; at < length - 8; at += 8)
-            if (flowvis_word(one + at) != flowvis_word(other + at)) return 0;
-        return flowvis_word(one + length - 8) == flowvis_word(other + length - 8);
-    }
     """
     void flowvis_put(uint8_t *to, const uint8_t *source, uint32_t length) nogil
-    bint flowvis_same(const uint8_t *one, const uint8_t *other, uint32_t length) nogil
 
 cdef enum:
     VERSION = 10
@@ -264,7 +246,7 @@ cdef inline bint holds(
     if code == 0:
         return False
     start = table.ends[code - 1]
-    return table.ends[code] - start == length and flowvis_same(table.text + start, text, length)
+    return table.ends[code] - start == length and memcmp(table.text + start, text, length) == 0
 
 
 cdef inline uint32_t slot(const uint8_t *text, uint32_t length) noexcept:

@@ -197,7 +197,8 @@ OTHERS: tuple[Column, ...] = (
 class Projection:
     """The sums of a roll-up by some of its dimensions, which the engine keeps within each part.
 
-    It takes them by itself for a question that groups and filters by nothing else.
+    It takes them by itself for a question that groups and filters by nothing else. Values are its
+    keys and have no aggregate that chooses one: as texts in each row they were a third of it.
     """
 
     name: str

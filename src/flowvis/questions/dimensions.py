@@ -120,16 +120,35 @@ def key_sql(parts: Sequence[Part]) -> str:
     return f"cityHash64({', '.join([*(part.hash_sql for part in parts), '0'])})"
 
 
-def apart(parts: Sequence[Part]) -> tuple[list[str], list[str]]:
-    """Return the SELECT's columns of parts' values, `p<n>`, and what tells groups apart.
+@dataclass(frozen=True, slots=True)
+class ToldApart:
+    """How a SELECT groups rows of one table by parts; the n-th part's value is `p<n>`."""
 
-    These are the values themselves, which are keys of projections as well; a number where a value
-    matters only sometimes, and one value is chosen. To choose one of every part, of ten thousand
-    groups, costs more than all sums.
+    columns: tuple[str, ...]
+    """What it shows: values, and numbers where a value matters only sometimes."""
+    by: tuple[str, ...]
+    """What it groups by, of the columns."""
+    number: str
+    """The group's, over the columns; the same as `key_sql` of its rows."""
+
+
+def told_apart(parts: Sequence[Part]) -> ToldApart:
+    """Tell groups apart by values themselves, which are keys of projections as well.
+
+    To choose one value of every part, in each of ten thousand groups, costs more than all sums. So
+    that is done only of those that matter sometimes, which have a number.
     """
-    values = [part.any_sql if part.only_where else part.value_sql for part in parts]
-    by = [part.hash_sql if part.only_where else part.value_sql for part in parts]
-    return [f"{value} AS p{n}" for n, value in enumerate(values)], by
+    columns, by, numbers = [], [], []
+    for n, part in enumerate(parts):
+        if part.only_where:
+            columns += [f"{part.any_sql} AS p{n}", f"{part.hash_sql} AS h{n}"]
+            by.append(f"h{n}")
+            numbers.append(f"h{n}")
+        else:
+            columns.append(f"{part.value_sql} AS p{n}")
+            by.append(f"p{n}")
+            numbers.append(number_sql(f"p{n}"))
+    return ToldApart(tuple(columns), tuple(by), f"cityHash64({', '.join([*numbers, '0'])})")
 
 
 def defined(parts: Sequence[Part], expressions: Iterable[str], networks: NetworkNames) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flowvis.questions.dimensions import Dimension, Part, apart, defined, key_sql, parts_of
+from flowvis.questions.dimensions import Dimension, Part, defined, key_sql, parts_of, told_apart
 from flowvis.questions.measures import Measure
 from flowvis.questions.planner import Needs
 from flowvis.questions.problem import QuestionError
@@ -67,12 +67,12 @@ class Grouping:
         parts = self.parts
         expressions = [*(each.sql for each in self.dimensions), *self.shown]
         values = [f"d{n}" for n in range(len(expressions))]
-        columns, by = apart(parts)
+        groups = told_apart(parts)
         inner = records.states(
-            [*([f"{key_sql(parts)} AS k"] if keys else []), *columns],
+            [*groups.columns, *([f"{groups.number} AS k"] if keys else [])],
             self._named,
             _needs(parts),
-            tail=f"GROUP BY {', '.join(by)}",
+            tail=f"GROUP BY {', '.join(groups.by)}",
         )
         made_of = defined(parts, expressions, records.condition.networks)
         shown = [f"{sql} AS {name}" for sql, name in zip(expressions, values, strict=True)]

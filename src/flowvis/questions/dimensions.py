@@ -120,6 +120,9 @@ def key_sql(parts: Sequence[Part]) -> str:
     return f"cityHash64({', '.join([*(part.hash_sql for part in parts), '0'])})"
 
 
+_WORKED_OUT = frozenset(NUMBERS.values())
+
+
 @dataclass(frozen=True, slots=True)
 class ToldApart:
     """How a SELECT groups rows of one table by parts; the n-th part's value is `p<n>`."""
@@ -136,11 +139,12 @@ def told_apart(parts: Sequence[Part]) -> ToldApart:
     """Tell groups apart by values themselves, which are keys of projections as well.
 
     To choose one value of every part, in each of ten thousand groups, costs more than all sums. So
-    that is done only of those that matter sometimes, which have a number.
+    that is done only of those that matter sometimes, which have a number, and of networks: several
+    servers of 18.16 lose sight of such an expression.
     """
     columns, by, numbers = [], [], []
     for n, part in enumerate(parts):
-        if part.only_where:
+        if part.only_where or part.column in _WORKED_OUT:
             columns += [f"{part.any_sql} AS p{n}", f"{part.hash_sql} AS h{n}"]
             by.append(f"h{n}")
             numbers.append(f"h{n}")

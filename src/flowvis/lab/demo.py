@@ -5,7 +5,7 @@ import json
 import secrets
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from rich.console import Console
@@ -43,10 +43,12 @@ async def show(options: Options, console: Console) -> int:
     """Show a run; return the exit code."""
     lab = Lab(options, lambda line: console.print(line, style="dim"))
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    doorways = _doorways(options.doors)
     await lab.open(token)
-    for doorway in doorways:
-        await doorway.open()
+    async with _open(_doorways(options.doors)):
+        return await _shown(lab, options, console, token)
+
+
+async def _shown(lab: Lab, options: Options, console: Console, token: str) -> int:
     api = f"http://127.0.0.1:{options.doors.api_port}"
     link = f"{api}/#token={token}"
     console.print(f"\nThe console, in a browser of this machine:\n  {link}", soft_wrap=True)
@@ -82,6 +84,15 @@ def _doorways(doors: Doors) -> list[Doorway]:
         (doors.control, partial(asyncio.open_unix_connection, CONTROL_SOCKET)),
     ]
     return [Doorway(descriptor, connect) for descriptor, connect in places if descriptor >= 0]
+
+
+@asynccontextmanager
+async def _open(doorways: list[Doorway]) -> AsyncIterator[None]:
+    async with AsyncExitStack() as ends:
+        for doorway in doorways:
+            await doorway.open()
+            ends.push_async_callback(doorway.close)
+        yield
 
 
 @asynccontextmanager

@@ -74,6 +74,9 @@ class Doorway:
         self._listener = socket.socket(fileno=descriptor)
         self._connect = connect
         self._server: asyncio.Server | None = None
+        # The loop knows a stream's reader weakly: of two that only wait for each other the
+        # garbage collector would take all, when one side has sent its last.
+        self._passing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Begin to accept."""
@@ -82,7 +85,21 @@ class Doorway:
             if self._listener.family is socket.AF_UNIX
             else asyncio.start_server
         )
-        self._server = await start(self._pass_on, sock=self._listener)
+        self._server = await start(self._accept, sock=self._listener)
+
+    async def close(self) -> None:
+        """Accept no more, and cut off what still passes."""
+        if self._server is not None:
+            self._server.close()
+        passing = list(self._passing)
+        for task in passing:
+            task.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._pass_on(reader, writer))
+        self._passing.add(task)
+        task.add_done_callback(self._passing.discard)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -50,7 +50,7 @@ Every byte, packet and connection counts once, whichever nodes saw it; numbers a
 
 | Range | Read |
 |---|---|
-| up to {short} min, begun not longer than {age} h ago | the records themselves |
+| up to {short} h, begun not longer than {age} h ago | the records themselves |
 | longer or earlier | whole hours of `flow_hours`, around these minutes of `flow_minutes`, around these records: to the second |
 | time series | points of a minute at least; of an hour from {hourly} h on |
 | begun longer than {age} h ago | widened to whole minutes, longer than {minutes} days ago to whole hours |
@@ -97,7 +97,7 @@ def document(pages: Iterable[Page]) -> str:
     """Return the document."""
     shown: set[str] = set()
     return _DOCUMENT.format(
-        short=ranges.SHORT_S // 60,
+        short=ranges.SHORT_S // 3600,
         age=ranges.RECORDS_AGE_S // 3600,
         hourly=ranges.HOURLY_S // 3600,
         minutes=ranges.MINUTES_AGE_S // 86_400,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from flowvis.clickhouse.schema import rollups
 from flowvis.clickhouse.schema.tables import TABLE
 
-SHORT_S = 1800
+SHORT_S = 2 * 3600
 """Ranges up to this long are asked of records alone."""
 RECORDS_AGE_S = 6 * 3600
 """If they begin not longer ago; earlier ones are of whole minutes."""

@@ -1,6 +1,7 @@
 """Panels that several dashboards have: who sends how much to whom, both ways, and over time."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tools.dashboards.console import explored, mapped
 from tools.dashboards.labels import LEVEL, Label, end, together
@@ -53,10 +54,19 @@ def graph(what: str, records: Records, source: Label, destination: Label) -> Net
 
 
 def rates(
-    what: str, records: Records, source: Label, destination: Label, by: str = BY
+    what: str,
+    records: Records,
+    source: Label,
+    destination: Label,
+    by: str = BY,
+    *,
+    many: bool = True,
 ) -> Iterator[Panel]:
-    """Yield what passes from sources to destinations and back, over time."""
-    pair = together("Pair", source, destination)
+    """Yield what passes from sources to destinations and back, over time.
+
+    `many` is whether there are many pairs.
+    """
+    pair = replace(together("Pair", source, destination), many=many)
     for title, measure in (
         ("Throughput", "throughput"),
         ("Reverse throughput", "reverseThroughput"),

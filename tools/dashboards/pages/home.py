@@ -24,8 +24,8 @@ whichever nodes saw it.
 policies did. *Flow records* has every record, *nodes and completeness* says whether anything is
 missing, *conntrack* how full the kernels' tables are.
 
-Ranges of up to half an hour are asked of records, longer ones of minutes and hours. Panels have a
-link to the same question at the console.
+Ranges of up to two hours are asked of records, longer ones of minutes and hours. Panels have a link
+to the same question at the console.
 """
 
 

@@ -40,7 +40,7 @@ PAGE = Page(
             "Between zones",
             [
                 *pairs("zone to zone", CROSSING, FROM_ZONE, TO_ZONE, ZONES),
-                *rates("zone to zone", CROSSING, FROM_ZONE, TO_ZONE, ZONES),
+                *rates("zone to zone", CROSSING, FROM_ZONE, TO_ZONE, ZONES, many=False),
             ],
         ),
     ],

@@ -1,5 +1,7 @@
 """NetworkPolicy: what each policy and rule let through or stopped, and what none decided over."""
 
+from dataclasses import replace
+
 from tools.dashboards import console, variables
 from tools.dashboards.chosen import CLUSTER, EXCLUDED, NAMESPACE, POLICY, WORKLOAD, all_of
 from tools.dashboards.console import explored
@@ -76,7 +78,7 @@ def _lines(way: str, *, denied: bool) -> Panel:
             title=f"Connections that {way} policies denied",
             about="Begun in each interval, each once however often the client tried: source,"
             " destination and policy",
-            asks=Series(Column("Denied", "denied"), pair, records),
+            asks=Series(Column("Denied", "denied"), replace(pair, many=False), records),
             unit="short",
             bars=True,
             console=explored(records, "denied", f"{side}.policy"),

@@ -98,6 +98,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     store.migrate()
     store.insert(records(*ROWS, fields=STORED), BatchId("test", END_S, 0))
     store.insert(records(*EARLIER, fields=STORED), BatchId("test", END_S, 1))
+    if request.param == "cluster":
+        request.getfixturevalue("cluster").sync(settings.database)
     yield store
     store.close()
 

@@ -200,7 +200,7 @@ def lives(draw: st.DrawFn) -> list[Life]:
                         record[name] = 61_000 + port
                     record |= {
                         "flowStartMilliseconds": START_MS + begin + skew,
-                        "flowEndMilliseconds": START_MS + end,
+                        "flowEndMilliseconds": START_MS + max(end, begin + skew),
                     }
                     record = turned(record) if side.get("opposite") else record
                     records.append(record | {"life": port, "octets": octets})

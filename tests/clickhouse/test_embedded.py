@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowvis.clickhouse.embedded import _reason, _scratch
+from flowvis.clickhouse.embedded import CACHED_BYTES, _reason, _scratch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError
@@ -100,6 +100,13 @@ def test_another_place_serves_where_the_volume_does_not(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with _scratch(Path("/proc/nowhere")):
         assert Path(os.environ["TMPDIR"]).parent == tmp_path
+
+
+@pytest.mark.clickhouse
+def test_the_engine_remembers_no_more_of_its_parts_than_it_may(embedded: Store) -> None:
+    found = admin(embedded)("SELECT name, value FROM system.server_settings")
+    settings = {name: int(value) for name, value in found if name in CACHED_BYTES}
+    assert settings == CACHED_BYTES
 
 
 def test_the_engine_s_words_without_its_stack() -> None:

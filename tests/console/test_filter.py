@@ -41,6 +41,26 @@ def test_names_and_values_are_completed_by_keyboard(shown: Console, visit: Visit
     visit.until("!location.search.includes('filter')")
 
 
+def test_who_types_faster_than_the_answers_gets_the_word(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("flows"))
+    box = page.get_by_role("combobox", name="Filter")
+    box.click()
+    page.keyboard.type("src.na")
+    expect(page.get_by_role("option").first).to_contain_text("src.namespace")
+    page.route("**/complete?*", lambda _: None)  # no answer any more
+    page.keyboard.type("mezp")
+    expect(page.get_by_role("listbox", name="Completions")).to_have_count(0)
+    for _ in "zp":
+        page.keyboard.press("Backspace")
+    page.unroute("**/complete?*")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("option").first).to_contain_text("src.namespace")
+    page.route("**/complete?*", lambda _: None)
+    page.keyboard.type("sp")
+    page.keyboard.press("Tab")
+    expect(box).to_have_value("src.namespace ")
+
+
 def test_a_wrong_name_is_marked_and_repaired(shown: Console, visit: Visit) -> None:
     page = visit.open(shown.address("flows"))
     box = page.get_by_role("combobox", name="Filter")

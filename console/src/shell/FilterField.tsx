@@ -6,7 +6,10 @@ import { change, parameter } from "../location";
 
 const PAUSE = 120; // ms without a key before the aggregator is asked
 
-const NONE: Completion = { from: 0, to: 0, options: [], error: null };
+/** What completes a text. */
+type Offer = Completion & { text: string };
+
+const NONE: Offer = { text: "", from: 0, to: 0, options: [], error: null };
 
 async function completion(text: string, position: number, signal?: AbortSignal) {
   return get<Completion>("complete", { text, position }, signal ?? null);
@@ -15,7 +18,7 @@ async function completion(text: string, position: number, signal?: AbortSignal) 
 export function FilterField() {
   const applied = parameter("filter");
   const [text, write] = useState(applied);
-  const [offered, offer] = useState<Completion>(NONE);
+  const [offered, offer] = useState<Offer>(NONE);
   const [open, show] = useState(false);
   const [chosen, choose] = useState(-1);
   const [problem, say] = useState<FilterProblem | null>(null);
@@ -54,7 +57,8 @@ export function FilterField() {
       if (abort.signal.aborted) return;
       completion(value, position, abort.signal).then(
         (found) => {
-          offer(found);
+          if (abort.signal.aborted) return;
+          offer({ ...found, text: value });
           choose(-1);
           show(found.options.length > 0);
         },
@@ -159,9 +163,14 @@ export function FilterField() {
           autocapitalize="off"
           value={text}
           onInput={(event) => {
-            write(event.currentTarget.value);
+            const value = event.currentTarget.value;
+            const left = narrowed(offered, value);
+            write(value);
             say(null);
-            complete(event.currentTarget.value);
+            offer(left);
+            choose(-1);
+            show(open && left.options.length > 0);
+            complete(value);
           }}
           onFocus={() => complete(text, 0)}
           onBlur={() => {
@@ -227,6 +236,19 @@ export function FilterField() {
       )}
     </div>
   );
+}
+
+/** What is left of an offer as somebody types on; nothing where it was of another word. */
+function narrowed(offered: Offer, text: string): Offer {
+  const [before, now] = [[...offered.text], [...text]];
+  const to = offered.to + now.length - before.length;
+  const word = now.slice(offered.from, to).join("").toLowerCase();
+  const around = (points: string[], end: number) =>
+    [points.slice(0, offered.from).join(""), points.slice(end).join("")].join("\n");
+  if (to < offered.from || /\s/.test(word) || around(before, offered.to) !== around(now, to))
+    return NONE;
+  const options = offered.options.filter((each) => each.text.toLowerCase().startsWith(word));
+  return { ...offered, text, to, options };
 }
 
 const SHOWN = 12;

@@ -19,7 +19,7 @@ from flowvis.clickhouse.statement import bind
 from flowvis.filters import parse
 from flowvis.filters.networks import NetworkNames
 from flowvis.filters.sql import condition
-from flowvis.questions.dimensions import Part, defined, parts_of
+from flowvis.questions.dimensions import Part, defined, parts_of, told_apart
 from flowvis.questions.measures import BY_NAME, Measure
 from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
@@ -106,10 +106,14 @@ def united(
         own = [_rolled(each) for each in parts] if table.rolled else parts
         columns = [f"{of_parts(key, own)} AS k"] if key else []
         keys = ["k"] if key else []
-        for n, part in enumerate(own if named else ()):
-            more, told_apart = _part(part, n, key, table)
-            columns += more
-            keys += told_apart
+        if named and not key:
+            groups = told_apart(own)
+            columns += groups.columns
+            keys += groups.by
+        for n, part in enumerate(own if named and key else ()):
+            value, tells = _of_key(part, table)
+            columns.append(f"{value} AS p{n}")
+            keys += [f"p{n}"] * tells
         if slots:
             columns.append(f"{ranges.SLOT.format(time=table.time)} AS slot")
             keys.append("slot")
@@ -120,19 +124,13 @@ def united(
     return "\nUNION ALL\n".join(selects)
 
 
-def _part(part: Part, n: int, key: str, table: FlowTable) -> tuple[list[str], list[str]]:
-    """Return the columns of the n-th part, and which of them groups differ in."""
-    found = f"{part.any_sql} AS p{n}"
-    if not key:
-        if part.only_where:
-            return [found, f"{part.hash_sql} AS h{n}"], [f"h{n}"]
-        # The engine groups by texts of a dictionary for less than it takes to find any of them.
-        return [f"{part.value_sql} AS p{n}"], [f"p{n}"]
+def _of_key(part: Part, table: FlowTable) -> tuple[str, bool]:
+    """Return a part's value of a group that has a key, and whether it tells rows apart as well."""
     if part.only_where or table is not HOURS:
-        return [found], []
+        return part.any_sql, False
     # Projections have texts only to tell rows apart by them. What is 0 is not called anything.
     value = part.value_sql
-    return [f"if(k = 0, defaultValueOfArgumentType({value}), {value}) AS p{n}"], [f"p{n}"]
+    return f"if(k = 0, defaultValueOfArgumentType({value}), {value})", True
 
 
 def of_parts(text: str, parts: Sequence[Part]) -> str:

@@ -69,15 +69,17 @@ def send(path: Path, port: int) -> None:
     context = ssl.create_default_context(cafile=path / "ca.crt")
     context.load_cert_chain(path / "client.crt", path / "client.key")
     sessions = [_Session(context, port) for _ in range(NODES)]
-    print("connected", flush=True)
-    sys.stdin.readline()
-    began = time.monotonic()
-    for number in range(INTERVALS):
-        # Encrypted before it is time, so that the aggregator is never short of something to read.
-        interval = [
+    intervals = [
+        [
             session.sealed((path / f"{number}-{node}").read_bytes())
             for node, session in enumerate(sessions)
         ]
+        for number in range(INTERVALS)
+    ]
+    print("connected", flush=True)
+    sys.stdin.readline()
+    began = time.monotonic()
+    for number, interval in enumerate(intervals):
         time.sleep(max(began + number * PERIOD_S - time.monotonic(), 0))
         for session, octets in zip(sessions, interval, strict=True):
             session.sock.sendall(octets)

@@ -20,6 +20,7 @@ Column = NDArray[Any]
 
 V4_MAPPED = bytes.fromhex("00000000000000000000ffff")
 _MAPPED_WORD = np.frombuffer(V4_MAPPED, dtype=np.uint32)[2]
+_UNSET_WORD = np.frombuffer(V4_MAPPED[8:] + bytes(4), dtype=np.uint64)[0]
 
 SETTLED = (1 << 63) - 1
 """The mark of what nothing waits for: later than every cycle."""
@@ -143,32 +144,36 @@ def move_codes(codes: NDArray[Any], source: Strings, target: Strings) -> NDArray
     return np.asarray(moved[codes])
 
 
+def _words(addresses: NDArray[np.uint8], dtype: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
+    """An `(n, 16)` address column as words: where it lies, if the bytes of each are together."""
+    if addresses.strides[1] != 1:
+        addresses = np.ascontiguousarray(addresses)
+    return addresses.view(dtype)
+
+
 def is_ipv4(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which rows of an `(n, 16)` address column are IPv4-mapped."""
-    rows = np.ascontiguousarray(addresses)
-    return np.asarray(
-        (rows.view(np.uint64)[:, 0] == 0) & (rows.view(np.uint32)[:, 2] == _MAPPED_WORD)
-    )
+    high = _words(addresses, np.uint64)[:, 0]
+    return np.asarray((high == 0) & (_words(addresses, np.uint32)[:, 2] == _MAPPED_WORD))
 
 
 def same_addresses(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which rows of two `(n, 16)` address columns are equal."""
-    first, second = (np.ascontiguousarray(column).view(np.uint64) for column in (one, other))
+    first, second = _words(one, np.uint64), _words(other, np.uint64)
     return np.asarray((first[:, 0] == second[:, 0]) & (first[:, 1] == second[:, 1]))
 
 
 def is_zero(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which rows of an `(n, 16)` address column are all 0."""
-    words = np.ascontiguousarray(addresses).view(np.uint64)
+    words = _words(addresses, np.uint64)
     return np.asarray(words[:, 0] | words[:, 1] == 0)
 
 
 def is_unset(addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which rows of an `(n, 16)` address column hold no address (:: or 0.0.0.0)."""
-    words = np.ascontiguousarray(addresses).view(">u8")
-    mapped = int.from_bytes(V4_MAPPED[8:] + bytes(4))
+    words = _words(addresses, np.uint64)
     low = words[:, 1]
-    return np.asarray((words[:, 0] == 0) & ((low == 0) | (low == mapped)))
+    return np.asarray((words[:, 0] == 0) & ((low == 0) | (low == _UNSET_WORD)))
 
 
 def address_text(address: bytes) -> str:

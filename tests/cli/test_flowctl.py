@@ -13,7 +13,7 @@ from cryptography import x509
 
 from aggregator.records import records
 from aggregator.served import Answered, served
-from flowvis.cli.flowctl import main
+from flowvis.cli.flowctl import COMMANDS, main, meant
 from flowvis.cli.layout import Column, Layout
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
@@ -556,3 +556,38 @@ def test_wide_characters_take_two_cells() -> None:
     layout = Layout([Column("A", str, 8), Column("B", str, 8, right=True)], None)
     assert layout.line("日本").cell_len == 8 + 2 + 8
     assert str(layout.line("日本")) == "日本          " + "日本"
+
+
+ALL = list(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["status", "--check"], ["status"]),
+        (["--context", "top", "flows", "-n"], ["flows", "top"]),  # one of them is a value
+        (["map", "--help"], ["map"]),
+        (["--help", "map"], ALL),
+        (["lab", "run"], ["lab"]),
+        (["--version"], ALL),
+        (["statsu"], ALL),
+        ([], ALL),
+    ],
+)
+def test_which_commands_are_made_ready(arguments: list[str], names: list[str]) -> None:
+    assert meant(arguments) == names
+
+
+def test_a_shell_may_complete_any_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    assert meant(["status", ""]) == ALL
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_found_by_its_name_alone(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: flowctl {name} ")

@@ -12,6 +12,7 @@ from typing import Any
 
 from flowvis.cli import target
 from flowvis.cli.client import Client
+from flowvis.cli.command import Commands, Connect
 from flowvis.errors import FlowvisError
 from flowvis.runtime.extras import extra
 
@@ -23,7 +24,7 @@ COMMANDS = ["flowctl"]
 Completer = Callable[..., Mapping[str, str]]
 
 
-def add_arguments(commands: Any) -> None:
+def add_arguments(commands: Commands, connect: Connect) -> None:  # noqa: ARG001  asks nobody
     """Add the command's parser."""
     parser = commands.add_parser(
         "completion",

@@ -5,14 +5,13 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 
-from flowvis.cli import target
+from flowvis.cli import completing, target
 from flowvis.cli.client import Refused
 from flowvis.errors import FlowvisError, SettingsError
-from flowvis.runtime.build import version_text
 from flowvis.runtime.extras import extra
 from flowvis.runtime.visible import visible
 
@@ -30,6 +29,26 @@ examples:
   flowctl status --check                                  one line and an exit code, for monitoring
 """
 
+COMMANDS: Mapping[str, str] = {
+    "flows": "flows",
+    "top": "top",
+    "map": "graph",
+    "series": "series",
+    "diff": "diff",
+    "explain": "explain",
+    "nodes": "nodes",
+    "open": "browse",
+    "sql": "sql",
+    "fields": "fields",
+    "status": "status",
+    "certs": "certs",
+    "credentials": "credentials",
+    "replay": "replay",
+    "completion": "completing",
+}
+"""The modules of this package that the commands are, in the order of the help."""
+LAB = "lab"
+
 _AGO = re.compile(r"-\d")
 _LONG = re.compile(r"--[a-z][a-z-]*")
 INTERRUPTED = 130  # what shells say of a process that SIGINT ended
@@ -41,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = sys.argv[1:]
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing here is left half done: no traceback
     try:
-        parser = _parser(with_lab="lab" in arguments[:3])
+        parser = _parser(meant(arguments))
         options = parser.parse_args(attached(arguments))
         try:
             return int(options.run(options))
@@ -82,39 +101,44 @@ def _place(error: FlowvisError) -> list[str]:
     return [f"  {text}", f"  {' ' * before}{'^' * max(meant, 1)}"]
 
 
-def _parser(*, with_lab: bool) -> argparse.ArgumentParser:
+class _Version(argparse.Action):
+    """Prints what this build is; only then are the leaves imported, which the line tells of."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from flowvis.runtime.build import version_text
+
+        print(version_text(parser.prog))
+        parser.exit()
+
+
+def meant(arguments: Sequence[str]) -> list[str]:
+    """Return the commands that may be meant; all of them for help, or where there is none.
+
+    To import what all of them need takes half a second.
+    """
+    found = [name for name in (*COMMANDS, LAB) if name in arguments]
+    asked = [argument for argument in arguments if argument in {"-h", "--help", *found}]
+    if not found or asked[0] not in found or completing.WANTED in os.environ:
+        return list(COMMANDS)
+    return found
+
+
+def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="flowctl",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=version_text("flowctl"))
+    parser.add_argument("--version", action=_Version, nargs=0, help="what this build is")
     target.add_options(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     with extra("people", "tables for people"):
-        from flowvis.cli import (
-            browse,
-            certs,
-            completing,
-            credentials,
-            diff,
-            explain,
-            fields,
-            flows,
-            graph,
-            nodes,
-            replay,
-            series,
-            sql,
-            status,
-            top,
-        )
-    asking = (flows, top, graph, series, diff, explain, nodes, browse, sql, fields, status)
-    for command in (*asking, certs, credentials, replay):
-        command.add_arguments(commands, target.connect)
-    completing.add_arguments(commands)
-    _add_lab(commands, with_lab=with_lab)
+        for name in COMMANDS:
+            if name in names:
+                module = import_module(f"flowvis.cli.{COMMANDS[name]}")
+                module.add_arguments(commands, target.connect)
+    _add_lab(commands, with_lab=LAB in names)
     completing.complete(parser)
     return parser
 
@@ -128,7 +152,7 @@ def _add_lab(
             raise SettingsError(["the lab is not in this image: it comes with a checkout"])
         import_module("flowvis.lab.command").add_arguments(commands)
     else:
-        commands.add_parser("lab", help="two nodes with Pods on this machine, for tests and demos")
+        commands.add_parser(LAB, help="two nodes with Pods on this machine, for tests and demos")
 
 
 if __name__ == "__main__":

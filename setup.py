@@ -19,6 +19,7 @@ if MODE not in {"require", "never"}:
 CONSOLE = os.environ.get("FLOWVIS_CONSOLE", "require")
 if CONSOLE not in {"require", "never"}:
     sys.exit(f"FLOWVIS_CONSOLE={CONSOLE!r}: use require or never")
+PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 class BuildPy(build_py):
@@ -64,6 +65,7 @@ def leaves() -> list[Extension]:
     return cythonize(
         extensions,
         build_dir="build/cython",
+        nthreads=PROCESSES,
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,  # lengths are checked once per record, in the loops themselves
@@ -74,4 +76,8 @@ def leaves() -> list[Extension]:
     )
 
 
-setup(ext_modules=leaves(), cmdclass={"build_py": BuildPy})
+setup(
+    ext_modules=leaves(),
+    cmdclass={"build_py": BuildPy},
+    options={"build_ext": {"parallel": PROCESSES}},
+)

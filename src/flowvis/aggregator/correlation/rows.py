@@ -137,6 +137,10 @@ class LiveRows:
         """Note keys, of the current connections, for which `restore` has no room."""
         self._without_room.append(keys)
 
+    def keep(self, slots: NDArray[np.int64]) -> None:
+        """Forget rows not before `settle`, which what is restored belongs to."""
+        self._restored.append(slots)
+
     def without_room(self) -> NDArray[np.uint8]:
         """The keys, of whichever connection of theirs, that `restore` found no room for."""
         return generation(np.concatenate(self._without_room), 0)
@@ -280,7 +284,10 @@ class LiveRows:
         self._index.remove(slots)
         self._reporters[slots] = 0
         self.blank(slots)
-        if int(slots.max()) + 1 == self.used:
+
+    def trim(self) -> None:
+        """Look at no more slots than there are flows in; no record may be on its way into one."""
+        if self.used and not self.state[self.used - 1]:
             live = np.flatnonzero(self.state[: self.used])
             self.used = int(live[-1]) + 1 if len(live) else 0
 

@@ -214,3 +214,28 @@ def test_a_row_is_written_whatever_makes_room_above_it(aggregated: Aggregated) -
     flush(aggregated, NOW + 91_000)
     assert not aggregated.table.stats.held
     assert sums(aggregated, 51) == sums(aggregated, 52) == 100
+
+
+@pytest.mark.parametrize(
+    "halves", [(SOURCE_HALF, DESTINATION_HALF), (DESTINATION_HALF, SOURCE_HALF)]
+)
+def test_halves_that_were_forgotten_amid_their_connection_go_on(
+    aggregated: Aggregated, halves: tuple[Row, Row]
+) -> None:
+    """The one that had told less comes first, and is written before the other does."""
+    one, other = halves
+    aggregated.add(NOW, told(one, 250, 250, 100), told(other, 300, 300, 100), doubt=0)
+    aggregated.write(NOW)
+    for turn in range(2):
+        crowd(aggregated, NOW + 1000, 100 * turn + 1)
+    for turn, (half, total, delta) in enumerate([(one, 380, 130), (other, 400, 100)]):
+        aggregated.add(NOW + 3000, told(half, total, delta, 3000 + turn))
+        aggregated.inquire(NOW + 3000)
+        flush(aggregated, NOW + 3000)
+    assert sums(aggregated) == 400
+
+
+def told(half: Row, total: int, delta: int, after_ms: int) -> Row:
+    """What is told of a connection that goes on."""
+    end = {"flowEndMilliseconds": NOW + after_ms, "flowEndReason": EndReason.ACTIVE}
+    return over(half, 1) | counted(total, delta) | end

@@ -66,22 +66,26 @@ class Arrivals:
             past |= self._columns[total] > self._columns[delta]
         return np.asarray(past)
 
-    def outlived(self, doubts: NDArray[np.uint8], until_ms: int) -> NDArray[np.int64]:
+    def outlived(
+        self, doubts: NDArray[np.uint8], until_ms: int, evicted_ms: int
+    ) -> NDArray[np.int64]:
         """Which records another exporter may have told of so long ago that it is forgotten.
 
         Of connections that began before `until_ms`: the first record of each, and any of who is
-        behind. Others tell of packets before that is so. Not halves alone: two exporters may each
-        report the whole of one connection.
+        behind. Others tell of packets before that is so. But not where rows make room before their
+        time: of connections from before `evicted_ms` any record. Not halves alone: two exporters
+        may each report the whole of one connection.
         """
         columns = self._columns
         behind = (doubts & Doubt.BEHIND) != 0
         total, delta = (columns[name] for name in _GROWN[0])
-        which = (self.starts < np.uint64(max(until_ms, 0))) & (behind | (total <= delta))
+        anyhow = behind | (self.starts < np.uint64(max(evicted_ms, 0)))
+        which = (self.starts < np.uint64(max(until_ms, 0))) & (anyhow | (total <= delta))
         found = np.flatnonzero(which & ((doubts & Doubt.KEPT) != 0))
-        first = ~behind[found]
+        first = ~anyhow[found]
         for name, other in _GROWN[1:]:
             first &= columns[name][found] <= columns[other][found]
-        return np.asarray(found[first | behind[found]])
+        return np.asarray(found[first | anyhow[found]])
 
     def of_others(
         self, rows: NDArray[np.void], slots: NDArray[np.int64], which: NDArray[np.int64]

@@ -255,8 +255,9 @@ class FlowTable:
         """Which records of a batch wait for what the store knows, or for one that does."""
         if DOUBT in batch:
             doubts = arrivals.of_records(batch[DOUBT])
-            until_ms = self._steady.wall(self._live.forgotten_ms) + SKEW_MS
-            which = arrivals.outlived(doubts, until_ms)
+            forgotten = self._live.forgotten_ms, self._live.evicted_ms
+            until_ms, evicted_ms = (self._steady.wall(at_ms) + SKEW_MS for at_ms in forgotten)
+            which = arrivals.outlived(doubts, until_ms, evicted_ms)
             told = (doubts & (Doubt.REPEATED | Doubt.BEHIND)) != 0
             told[which] = True
             unsettled = (doubts & (Doubt.YOUNG | Doubt.REPEATED)) != 0

@@ -237,7 +237,7 @@ class Generations:
 
     def _overwrite(self, slot: int) -> None:
         """Note that only the store knows from now on what is written of a row."""
-        self._live.note_forgotten(np.array([slot]))
+        self._live.note_forgotten(np.array([slot]), early=True)
         self.overwrote = True
 
     def _keep(self, key: NDArray[np.uint8], now_ms: int) -> int:

@@ -36,6 +36,22 @@ def crowd(aggregated: Aggregated, now_ms: int, first_port: int = 1) -> None:
         aggregated.write(now_ms)
 
 
+def fill(aggregated: Aggregated, now_ms: int, count: int = ROWS) -> None:
+    """As many others as are asked for, which wait for their other halves."""
+    aggregated.add(now_ms, *(over(SOURCE_HALF, 1, 1 + port) for port in range(count)), doubt=0)
+
+
+def flush(aggregated: Aggregated, now_ms: int) -> None:
+    """All of it is written."""
+    aggregated.store.batches.append(aggregated.table.flush(now_ms))
+
+
+def by_connection(aggregated: Aggregated, suffix: str = "", port: int = 40_000) -> list[int]:
+    """What is stored of the connections of a tuple, in their order."""
+    found = aggregated.store.sums(f"octetDeltaCount{suffix}")
+    return [value for (of, _), value in sorted(found.items()) if of == port]
+
+
 def sums(aggregated: Aggregated, port: int = 40_000) -> int:
     found = aggregated.store.sums("octetDeltaCount")
     return sum(value for (source, _), value in found.items() if source == port)
@@ -111,9 +127,7 @@ def test_who_makes_room_leaves_no_half_behind_that_waits(aggregated: Aggregated)
         aggregated.add(NOW + 2000, over(DESTINATION_HALF, number), doubt=0)
     aggregated.write(NOW + 200_000)
     for side in ("Source", "Destination"):
-        found = aggregated.store.sums(f"octetDeltaCountFrom{side}Node")
-        of_tuple = [value for (port, _), value in sorted(found.items()) if port == 40_000]
-        assert of_tuple == [100, 200, 300]
+        assert by_connection(aggregated, f"From{side}Node") == [100, 200, 300]
 
 
 def test_tuples_that_there_is_no_room_for_at_once_have_their_turns(
@@ -134,3 +148,94 @@ def test_tuples_that_there_is_no_room_for_at_once_have_their_turns(
         assert not aggregated.table.stats.parked
     assert not aggregated.table.stats.full
     assert {port: sums(aggregated, port) for port in ports} == dict.fromkeys(ports, 1000)
+
+
+def test_the_other_half_of_what_was_refused_is_put_to_no_other_connection(
+    aggregated: Aggregated,
+) -> None:
+    """No row was there, and then that of the connection before."""
+    fill(aggregated, NOW)
+    aggregated.add(NOW, over(DESTINATION_HALF, 1), over(DESTINATION_HALF, 2), doubt=0)
+    assert aggregated.table.stats.full == 2
+    flush(aggregated, NOW)
+    aggregated.add(NOW, over(SOURCE_HALF, 1), doubt=0)
+    goes_on = {"flowEndMilliseconds": START_MS + 12_000}
+    aggregated.add(NOW, over(DESTINATION_HALF, 2) | counted(250, 50) | goes_on, doubt=0)
+    flush(aggregated, NOW)
+    assert by_connection(aggregated) == [100, 50]
+    assert by_connection(aggregated, "FromDestinationNode") == [0, 50]
+
+
+@pytest.mark.parametrize("half", [SOURCE_HALF, DESTINATION_HALF])
+def test_a_connection_for_which_there_is_no_room_leaves_the_one_before_alone(
+    aggregated: Aggregated, half: Row
+) -> None:
+    other = DESTINATION_HALF if half is SOURCE_HALF else SOURCE_HALF
+    aggregated.add(NOW, over(half, 1), doubt=0)
+    fill(aggregated, NOW, ROWS - 1)
+    aggregated.add(NOW, over(half, 2), doubt=0)
+    aggregated.add(NOW, over(other, 2), over(other, 1), doubt=0)
+    assert aggregated.table.stats.full == 2
+    flush(aggregated, NOW)
+    assert by_connection(aggregated) == [100]
+    for side in ("Source", "Destination"):
+        assert by_connection(aggregated, f"From{side}Node") == [100]
+
+
+def test_what_a_batch_overwrites_the_rest_of_it_is_asked_about(aggregated: Aggregated) -> None:
+    """Nothing was forgotten for as long as both connections are old."""
+    later = NOW + 20_000
+    aggregated.add(NOW, over(SOURCE_HALF, 1), doubt=0)
+    flush(aggregated, NOW)
+    fill(aggregated, NOW, ROWS - 1)
+    aggregated.add(later, over(SOURCE_HALF, 11), over(DESTINATION_HALF, 1))
+    assert aggregated.table.stats.parked == 1
+    for _ in range(2):
+        flush(aggregated, later)
+        aggregated.inquire(later)
+    flush(aggregated, later)
+    assert not aggregated.table.stats.full
+    assert by_connection(aggregated) == [100, 1100]
+    assert by_connection(aggregated, "FromDestinationNode") == [100, 0]
+
+
+def test_a_row_is_written_whatever_makes_room_above_it(aggregated: Aggregated) -> None:
+    """What makes room is in the last slot, beside a free one that is just being taken."""
+    ports = range(1, ROWS - 2)
+    others = [over(INTRA_NODE, 1, port) for port in ports]
+    aggregated.add(NOW, over(INTRA_NODE, 1), *others, over(INTRA_NODE, 1, 50), doubt=0)
+    aggregated.add(NOW, over(INTRA_NODE, 2), doubt=0)  # the one before gets the last slot
+    longest_idle = [over(INTRA_NODE, number) for number in (1, 2)]
+    aggregated.add(NOW + 40_000, *longest_idle, doubt=0)
+    aggregated.add(NOW + 50_000, *others, doubt=0)
+    aggregated.write(NOW + 91_000)
+    assert len(aggregated.table) == ROWS - 1
+    aggregated.add(NOW + 91_000, over(SOURCE_HALF, 1, 51), over(SOURCE_HALF, 1, 52), doubt=0)
+    flush(aggregated, NOW + 91_000)
+    assert not aggregated.table.stats.held
+    assert sums(aggregated, 51) == sums(aggregated, 52) == 100
+
+
+@pytest.mark.parametrize(
+    "halves", [(SOURCE_HALF, DESTINATION_HALF), (DESTINATION_HALF, SOURCE_HALF)]
+)
+def test_halves_that_were_forgotten_amid_their_connection_go_on(
+    aggregated: Aggregated, halves: tuple[Row, Row]
+) -> None:
+    """The one that had told less comes first, and is written before the other does."""
+    one, other = halves
+    aggregated.add(NOW, told(one, 250, 250, 100), told(other, 300, 300, 100), doubt=0)
+    aggregated.write(NOW)
+    for turn in range(2):
+        crowd(aggregated, NOW + 1000, 100 * turn + 1)
+    for turn, (half, total, delta) in enumerate([(one, 380, 130), (other, 400, 100)]):
+        aggregated.add(NOW + 3000, told(half, total, delta, 3000 + turn))
+        aggregated.inquire(NOW + 3000)
+        flush(aggregated, NOW + 3000)
+    assert sums(aggregated) == 400
+
+
+def told(half: Row, total: int, delta: int, after_ms: int) -> Row:
+    """What is told of a connection that goes on."""
+    end = {"flowEndMilliseconds": NOW + after_ms, "flowEndReason": EndReason.ACTIVE}
+    return over(half, 1) | counted(total, delta) | end

@@ -69,9 +69,13 @@ class DaemonProcess:
         except TimeoutError:
             raise SystemRefused(self.complain(f"is not ready after {READY_S:g} s")) from None
 
+    async def metrics(self) -> str:
+        """Return what its status port says; OSError where it does not answer."""
+        return await asyncio.to_thread(self._metrics)
+
     async def metric(self, name: str) -> float:
         """Return the sum of a metric's samples, whatever their labels; 0 without any."""
-        lines = (await asyncio.to_thread(self._metrics)).splitlines()
+        lines = (await self.metrics()).splitlines()
         samples = [line for line in lines if line.split("{")[0].split(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in samples)
 

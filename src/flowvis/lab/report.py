@@ -31,6 +31,9 @@ class Report:
     recovered_s: float | None = None
     """From the end of the traffic until the store's sums were the truth; None: never, or not
     asked."""
+    waiting: dict[str, int] = field(default_factory=dict)
+    """Records that were on the way to the store when the run waited no longer, by daemon and stage:
+    where they are, when something is missing."""
     prometheus: Found | None = None
     """Which alerts fired and which metrics there were, where a Prometheus scraped."""
     notes: list[str] = field(default_factory=list)
@@ -40,9 +43,20 @@ class Report:
 
     @property
     def lost_unnamed(self) -> int:
-        """Connections of which something is missing, beyond the losses that the books name."""
-        short = sum(finding.short for finding in self.findings)
-        return max(0, short - sum(self.named.values()))
+        """Connections of which something is missing, beyond the losses that the books name and the
+        records that are still somewhere."""
+        known = sum(self.named.values()) + sum(self.waiting.values())
+        return max(0, self.short - known)
+
+    @property
+    def short(self) -> int:
+        """Connections of which something is missing."""
+        return sum(finding.short for finding in self.findings)
+
+    @property
+    def settled(self) -> bool:
+        """Whether what is missing is not still on its way."""
+        return not (self.short and self.waiting)
 
     @property
     def doubled(self) -> int:
@@ -54,7 +68,7 @@ class Report:
         """Whether every scenario agrees, all books balance, and nothing else went wrong."""
         balanced = all(ledger["balanced"] for ledger in self.ledgers.values())
         right = all(finding.ok for finding in self.findings) and not self.lost_unnamed
-        return balanced and right and not self.problems
+        return balanced and right and self.settled and not self.problems
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON has it."""
@@ -69,6 +83,7 @@ class Report:
             "doubled": self.doubled,
             "named": self.named,
             "recovered_s": self.recovered_s,
+            "waiting": self.waiting,
             "ledger": self.ledgers,
             "prometheus": asdict(self.prometheus) if self.prometheus else None,
             "notes": self.notes,
@@ -97,6 +112,12 @@ class Report:
         problems = [*self.problems]
         if self.lost_unnamed:
             problems.append(f"{self.lost_unnamed} connections are short, and no book says why")
+        if not self.settled:
+            where = ", ".join(f"{count} ({what})" for what, count in self.waiting.items())
+            problems.append(
+                f"{self.short} connections were short when the run waited no longer; still on the "
+                f"way to the store: {where}"
+            )
         for finding in self.findings:
             problems += [f"{finding.name}: {problem}" for problem in finding.problems]
         return Group(

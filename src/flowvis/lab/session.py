@@ -27,15 +27,13 @@ from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES
 from flowvis.lab.processes import FLOWCTL, DaemonProcess
 from flowvis.lab.prometheus import Prometheus
+from flowvis.lab.recovery import Recovery, on_the_way
 from flowvis.lab.report import Report
 from flowvis.lab.rules import read_refused, read_witness
 from flowvis.lab.scenarios import choose
 from flowvis.lab.verdict import connection, judge
 
-RECOVERY_S = 120.0  # until the store's sums are the truth
-STILL_S = 15.0  # without a change: nothing more will come
-ALONE_S = 105.0  # but for halves that nobody else saw: by default they wait for 90 s
-ASK_S = 1.0
+ASK_S = 1.0  # between two looks at what the store has
 
 QUIET_S = 0.5  # after the last exchange: the last FIN and its ACK are on their way
 MAX_ROWS = 1_000_000
@@ -201,24 +199,33 @@ class Lab:
     async def _recover(self) -> None:
         """Wait until the store has what was sent, or nothing more comes."""
         self._say("Waiting until the store has what was sent")
-        began_s = changed_s = time.monotonic()
-        before = -1
-        still_s = ALONE_S if self._deaf else STILL_S
-        while (now_s := time.monotonic()) < min(began_s + RECOVERY_S, changed_s + still_s):
-            missing = await self._missing()
-            if not missing:
-                self._report.recovered_s = round(time.monotonic() - began_s, 1)
-                return
-            if missing != before:
-                before, changed_s = missing, now_s
+        recovery = Recovery(time.monotonic())
+        while recovery.look(await self._missing(), await self._waiting(), time.monotonic()):  # noqa: ASYNC110
             await asyncio.sleep(ASK_S)
+        if recovery.missing == 0:
+            self._report.recovered_s = round(time.monotonic() - recovery.began_s, 1)
+        else:
+            self._report.waiting = dict(recovery.waiting)
 
-    async def _missing(self) -> int:
-        """Return how many connections' sums in the store are not the truth; -1: it cannot say."""
+    async def _missing(self) -> int | None:
+        """Return how many connections' sums in the store are not the truth; None: unknown."""
         answer = await self.ask(sums.QUESTION)
         if answer is None:
-            return -1
+            return None
         return sums.missing(self._scenarios, self._witnesses(), sums.answered(answer))
+
+    async def _waiting(self) -> dict[str, int]:
+        """Return what is on the way to the store, by daemon and stage."""
+        found: dict[str, int] = {}
+        for daemon in self.daemons:
+            try:
+                metrics = await daemon.metrics()
+            except OSError:
+                found[f"{daemon.name}, no answer"] = 1
+                continue
+            for what, count in on_the_way(metrics).items():
+                found[f"{daemon.name}, {what}"] = count
+        return found
 
     async def ask(self, sql: str) -> list[list[object]] | None:
         """Return the rows that the store answers; None where it does not."""

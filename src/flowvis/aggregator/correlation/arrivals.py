@@ -42,6 +42,7 @@ class Arrivals:
         self.starts: NDArray[np.uint64] = batch["flowStartMilliseconds"]
         self.slots = np.full(len(batch), -1, dtype=np.int64)
         self._given_up = np.zeros(len(batch), dtype=bool)
+        self._later = np.zeros(len(batch), dtype=bool)
         self._exporters: NDArray[np.uint32] = (
             batch[DOMAIN] if DOMAIN in batch else np.zeros(len(batch), dtype=np.uint32)
         )
@@ -65,22 +66,26 @@ class Arrivals:
             past |= self._columns[total] > self._columns[delta]
         return np.asarray(past)
 
-    def outlived(self, doubts: NDArray[np.uint8], until_ms: int) -> NDArray[np.int64]:
+    def outlived(
+        self, doubts: NDArray[np.uint8], until_ms: int, evicted_ms: int
+    ) -> NDArray[np.int64]:
         """Which records another exporter may have told of so long ago that it is forgotten.
 
         Of connections that began before `until_ms`: the first record of each, and any of who is
-        behind. Others tell of packets before that is so. Not halves alone: two exporters may each
-        report the whole of one connection.
+        behind. Others tell of packets before that is so. But not where rows make room before their
+        time: of connections from before `evicted_ms` any record. Not halves alone: two exporters
+        may each report the whole of one connection.
         """
         columns = self._columns
         behind = (doubts & Doubt.BEHIND) != 0
         total, delta = (columns[name] for name in _GROWN[0])
-        which = (self.starts < np.uint64(max(until_ms, 0))) & (behind | (total <= delta))
+        anyhow = behind | (self.starts < np.uint64(max(evicted_ms, 0)))
+        which = (self.starts < np.uint64(max(until_ms, 0))) & (anyhow | (total <= delta))
         found = np.flatnonzero(which & ((doubts & Doubt.KEPT) != 0))
-        first = ~behind[found]
+        first = ~anyhow[found]
         for name, other in _GROWN[1:]:
             first &= columns[name][found] <= columns[other][found]
-        return np.asarray(found[first | behind[found]])
+        return np.asarray(found[first | anyhow[found]])
 
     def of_others(
         self, rows: NDArray[np.void], slots: NDArray[np.int64], which: NDArray[np.int64]
@@ -116,14 +121,37 @@ class Arrivals:
         self._given_up[rows] = True
         return at - int(np.count_nonzero(self._again[:at]))
 
+    def put_off(self, at: int) -> bool:
+        """Leave out, for later, what comes after a record of its key and began before it.
+
+        Return whether there is any.
+        """
+        rows = np.arange(at + 1, len(self))
+        rows = rows[(self.slots[rows] == self.slots[at]) & (self.starts[rows] < self.starts[at])]
+        self._later[rows] = True
+        self.slots[rows] = -1
+        return len(rows) > 0
+
+    @property
+    def later(self) -> NDArray[np.bool_]:
+        """Which records, as they came, were put off."""
+        return self.of_batch(self._later)
+
     def leave(self) -> None:
         """Free the slots that were made for records and have got none."""
         self._live.forget_empty(self._live.find_all(self.keys))
 
     @property
+    def sides_of_keys(self) -> NDArray[np.uint8]:
+        """Which of its key's endpoints, in their order, each record gives (`Sides`)."""
+        bits = np.where(self._reversed, reversed_sides(self._bits), self._bits)
+        return np.asarray(bits & Sides.BOTH)
+
+    @property
     def refused(self) -> int:
         """How many records found no room."""
-        return int(np.count_nonzero((self.slots < 0) & ~self._given_up & ~self._again))
+        missing = (self.slots < 0) & ~self._given_up & ~self._later
+        return int(np.count_nonzero(missing & ~self._again))
 
     @property
     def given_up(self) -> int:
@@ -135,7 +163,8 @@ class Arrivals:
         """How many records go in the other way round than they were reported."""
         if not self._copied:
             return 0
-        return int(np.count_nonzero((self._reversed != self._reported) & ~self._again))
+        turned = (self._reversed != self._reported) & ~self._later
+        return int(np.count_nonzero(turned & ~self._again))
 
     def orient_from(self, first: int) -> bool:
         """Reverse those of the records from `first` on that need it; return if `first` did."""

@@ -186,25 +186,36 @@ class FlowTable:
         An exception means that none was merged. A record whose own handling fails is left out,
         counted, and given to `report`.
         """
-        batch = _timed(batch.on(self.strings, TEXT_FIELDS), now_ms)
+        later = self._add(_timed(batch.on(self.strings, TEXT_FIELDS), now_ms), now_ms, cycle)
+        if later is None:
+            return
+        try:
+            self._add(later, now_ms, cycle, put_off=False)
+        except Exception as error:  # noqa: BLE001  the others are merged
+            self._give_up(error, later)
+
+    def _add(self, batch: Batch, now_ms: int, cycle: int, *, put_off: bool = True) -> Batch | None:
+        """Merge or park records; return those that were put off, if any were and may be."""
         arrivals = Arrivals(batch, self._live, cycle)
         at_ms = self._steady.at(now_ms)
         self._live.begin(at_ms)
         self.parked.forget_answers(at_ms, self._inactive_timeout_ms)
+        put_off &= DOUBT in batch
         if DOUBT not in batch and not self.parked.keys:
-            self._merge(batch, arrivals, now_ms)
-            return
+            return self._merge(batch, arrivals, now_ms)
         waits = self._to_park(arrivals, batch)
         if not waits.any():
-            self._merge(batch, arrivals, now_ms)
-            return
+            return self._merge(batch, arrivals, now_ms, put_off=put_off)
         rest = batch.take(~waits)
+        later = None
         if len(rest):
-            self._merge(rest, Arrivals(rest, self._live, cycle), now_ms)
+            arrivals = Arrivals(rest, self._live, cycle)
+            later = self._merge(rest, arrivals, now_ms, put_off=put_off)
         parked = batch.take(waits)
         self.parked.put(parked, cycle)
         self.stats.received += len(parked)
         self.stats.parked += len(parked)
+        return later
 
     def answer(self, inquiry: Inquiry, stored: Flows, now_ms: int) -> None:
         """Go on from what was written of connections, and merge what waited for it.
@@ -233,16 +244,20 @@ class FlowTable:
         try:
             self.add(batch, now_ms, cycle)
         except Exception as error:  # noqa: BLE001  what failed as a whole is left out
-            self.report(error, batch)
-            self.stats.received += len(batch)
-            self.stats.failed += len(batch)
+            self._give_up(error, batch)
+
+    def _give_up(self, error: Exception, batch: Batch) -> None:
+        self.report(error, batch)
+        self.stats.received += len(batch)
+        self.stats.failed += len(batch)
 
     def _to_park(self, arrivals: Arrivals, batch: Batch) -> NDArray[np.bool_]:
         """Which records of a batch wait for what the store knows, or for one that does."""
         if DOUBT in batch:
             doubts = arrivals.of_records(batch[DOUBT])
-            until_ms = self._steady.wall(self._live.forgotten_ms) + SKEW_MS
-            which = arrivals.outlived(doubts, until_ms)
+            forgotten = self._live.forgotten_ms, self._live.evicted_ms
+            until_ms, evicted_ms = (self._steady.wall(at_ms) + SKEW_MS for at_ms in forgotten)
+            which = arrivals.outlived(doubts, until_ms, evicted_ms)
             told = (doubts & (Doubt.REPEATED | Doubt.BEHIND)) != 0
             told[which] = True
             unsettled = (doubts & (Doubt.YOUNG | Doubt.REPEATED)) != 0
@@ -290,27 +305,44 @@ class FlowTable:
         fit = np.cumsum(np.count_nonzero(found >= 0, axis=1)) <= self._live.room
         self._live.refuse(stored.keys[found[~fit, 0]])
         found = found[fit]
-        fresh = self._live.find_all(stored.keys[found[:, 0]]) < 0
+        current = self._live.find_all(stored.keys[found[:, 0]])
+        fresh = current < 0
+        self._live.keep(current[~fresh])
         for number, column in enumerate(found[fresh].T):
             which = column[column >= 0]
             keys = generation(stored.keys[which], number)
+            if number:  # by way of the current one they are found
+                placed = self._live.find_all(stored.keys[which]) >= 0
+                self._live.refuse(stored.keys[which[~placed]])
+                keys, which = keys[placed], which[placed]
             self.stats.restored += self._live.restore(keys, stored, which, at_ms)
         several = fresh & (found[:, 1:] >= 0).any(axis=1)
         slots = self._live.find_all(stored.keys[found[several, 0]])
         self._live.state[slots[slots >= 0]] |= FlowState.PREVIOUS
+        keys = stored.keys[found[fresh, 0]]
+        slots = self._live.find_all(keys)
+        self._generations.distinguish(keys[slots >= 0], slots[slots >= 0])
         for line in found[~fresh]:
             which = line[line >= 0]
             key = stored.keys[which[0]]
             self.stats.restored += self._generations.recall(key, stored, which, at_ms)
 
-    def _merge(self, batch: Batch, arrivals: Arrivals, now_ms: int) -> None:
+    def _merge(
+        self, batch: Batch, arrivals: Arrivals, now_ms: int, *, put_off: bool = False
+    ) -> Batch | None:
+        """Merge records; return those that were put off, if any were and may be.
+
+        These are of connections before one that takes the row of what was written of its tuple:
+        perhaps of just what only the store knows from then on.
+        """
         at_ms = self._steady.at(now_ms)
         try:
             arrivals.place(at_ms)
+            self._know_refused(arrivals)
         except Exception:
             arrivals.leave()
             raise
-        merger = self._merger
+        merger, interrupted = self._merger, False
         at = merger.merge(arrivals.records, at_ms)
         while at < len(arrivals):
             try:
@@ -319,6 +351,9 @@ class FlowTable:
                 else:
                     report = arrivals.report(at, merger.sides, further=merger.further)
                     slot = self._generations.slot(report, int(arrivals.slots[at]), at_ms)
+                    if self._generations.overwrote:
+                        self._generations.overwrote = False
+                        interrupted |= put_off and arrivals.put_off(at)
                     arrivals.move(at, slot)
                     decided = at
             except Exception as error:  # noqa: BLE001  one record costs no other
@@ -329,10 +364,25 @@ class FlowTable:
         if given_up := arrivals.given_up:
             arrivals.leave()
             self.stats.failed += given_up
-        self.stats.received += len(batch)
+        later = batch.take(arrivals.later) if interrupted else None
+        self.stats.received += len(batch) - (0 if later is None else len(later))
         self.stats.full += arrivals.refused
         self.stats.reversed += arrivals.turned
         self._take_counts()
+        return later
+
+    def _know_refused(self, arrivals: Arrivals) -> None:
+        """Keep the other halves of records that found no room apart from what did."""
+        keys, slots = arrivals.keys, arrivals.slots
+        none = slots < 0
+        if none.any():
+            sides = arrivals.sides_of_keys[none]
+            self._generations.refuse(keys[none], arrivals.starts[none], sides)
+        if not self._generations.refused:
+            return
+        new = np.flatnonzero(~none)
+        new = new[(self._live.state[slots[new]] & FlowState.LIVE) == 0]
+        self._generations.distinguish(keys[new], slots[new])
 
     def due(self, now_ms: int, limit: int | None = None) -> Batch:
         """Return what is to be written now, at most `limit` records; forget what is idle.
@@ -381,6 +431,7 @@ class FlowTable:
         """Forget those of idle flows of which all is written."""
         gone = idle[is_written(self._live.state[idle])]
         self.stats.expired += self._live.outlive(gone)
+        self._live.trim()
 
     def retime(
         self,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from flowvis.aggregator.correlation.checkpoint import Flows
 from flowvis.aggregator.correlation.key import OLDEST, PREVIOUS, earlier, generation
 from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
+from flowvis.aggregator.correlation.refused import Refused
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
 
@@ -51,11 +52,41 @@ class Generations:
     def __init__(self, live: LiveRows) -> None:
         self.reused = 0
         self.orphaned = 0
+        self.overwrote = False
+        """Whether a row has taken the place of one that is written, since somebody looked."""
         self._live = live
         self._last = OLDEST
+        self._refused = Refused()
+
+    @property
+    def refused(self) -> int:
+        """Of how many tuples it is known that connections found no room."""
+        return len(self._refused)
+
+    def refuse(
+        self, keys: NDArray[np.uint8], starts: NDArray[np.uint64], sides: NDArray[np.uint8]
+    ) -> None:
+        """Note connections for which there is no room; as `Refused.note`."""
+        self._refused.note(keys, starts, sides)
+
+    def distinguish(self, keys: NDArray[np.uint8], slots: NDArray[np.int64]) -> None:
+        """Have records for new or restored rows be decided, if any of their tuple was refused."""
+        if len(self._refused):
+            self._live.state[slots[self._refused.known(keys)]] |= FlowState.PREVIOUS
 
     def slot(self, report: Report, current: int, now_ms: int) -> int:
         """Return the slot that a record goes into; -1 if there is no room for it."""
+        slot = self._slot(report, current, now_ms)
+        if slot < 0:
+            sides = np.array([_of_key(report.given, report.reversed)], dtype=np.uint8)
+            starts = np.array([report.start], dtype=np.uint64)
+            self._refused.note(report.key.reshape(1, -1), starts, sides)
+            self._live.state[current] |= FlowState.PREVIOUS
+        return slot
+
+    def _slot(self, report: Report, current: int, now_ms: int) -> int:
+        if not self._live.state[current] & FlowState.LIVE:
+            return current
         key, start = report.key, report.start
         previous = self._live.find(generation(key, PREVIOUS))
         known = self._starts(current, report.given)
@@ -65,7 +96,12 @@ class Generations:
             if not ended and self._goes_on(current, report):
                 return current
             return self._succeed(key, current, previous, now_ms)
-        return self._older(report, current, previous)
+        slot = self._older(report, current, previous)
+        if slot >= 0:
+            return slot
+        if not known and start > max(self._starts(current, Sides.BOTH)):
+            return self._succeed(key, current, previous, now_ms)
+        return self._earlier(key, current)
 
     def recall(
         self, key: NDArray[np.uint8], stored: Flows, which: NDArray[np.int64], at_ms: int
@@ -91,7 +127,7 @@ class Generations:
         return made
 
     def _older(self, report: Report, current: int, previous: int) -> int:
-        """The slot of a record that is not of a connection after the current one."""
+        """The slot of a record of a connection that is known; -1 if it is of none of them."""
         key, start = report.key, report.start
         known = self._starts(current, report.given)
         possible = [] if known else [current]
@@ -107,9 +143,25 @@ class Generations:
                 possible.clear()
             else:
                 possible.append(slot)
-        if possible:
-            return min(possible, key=lambda slot: self._distance(slot, start))
-        return self._earlier(key, current)
+        refused = self._refused.of(key)
+        possible = [slot for slot in possible if not self._parted(slot, report, refused)]
+        return min(possible, key=lambda slot: self._distance(slot, start), default=-1)
+
+    def _parted(self, slot: int, report: Report, refused: list[tuple[int, int]]) -> bool:
+        """Whether a record is no half of the connection in a slot, as a refused one is nearer.
+
+        To the record, as its other half; or to that connection, as another one of the same node.
+        """
+        apart = self._distance(slot, report.start)
+        given = _of_key(report.given, report.reversed)
+        for start, sides in refused:
+            if start == report.start and sides & given:
+                continue
+            if sides & ~given and abs(start - report.start) < apart:
+                return True
+            if sides & given and self._distance(slot, start) < apart:
+                return True
+        return False
 
     def _before(self, key: NDArray[np.uint8], previous: int) -> list[int]:
         """The slots of the connections before the current one, the latest first."""
@@ -167,7 +219,7 @@ class Generations:
             elif live.state[previous] & FlowState.UNWRITTEN:
                 return -1
             else:
-                live.note_forgotten(np.array([previous]))
+                self._overwrite(previous)
         else:
             previous = self._place(key, PREVIOUS)
         if previous >= 0:
@@ -177,11 +229,16 @@ class Generations:
         elif live.state[current] & FlowState.UNWRITTEN:
             return -1
         else:
-            live.note_forgotten(np.array([current]))
+            self._overwrite(current)
         live.blank(current)
         live.state[current] = FlowState.PREVIOUS
         self.reused += 1
         return current
+
+    def _overwrite(self, slot: int) -> None:
+        """Note that only the store knows from now on what is written of a row."""
+        self._live.note_forgotten(np.array([slot]), early=True)
+        self.overwrote = True
 
     def _keep(self, key: NDArray[np.uint8], now_ms: int) -> int:
         """A slot for one more connection before the previous one; -1 if there is no room for it.
@@ -196,7 +253,7 @@ class Generations:
         oldest_last = self._before(key, -1)
         written = [slot for slot in oldest_last if not live.state[slot] & FlowState.UNWRITTEN]
         if written:
-            live.note_forgotten(np.array(written[-1:]))
+            self._overwrite(written[-1])
             live.blank(written[-1])
             return written[-1]
         orphan = self._place(key, self._next())
@@ -251,6 +308,11 @@ def _waits(state: int) -> bool:
 
 def _each(sides: int) -> list[int]:
     return [side for side in (0, 1) if sides >> side & 1]
+
+
+def _of_key(sides: int, turned: bool) -> int:
+    """The sides of a record by the order of its key's endpoints."""
+    return _exchanged(sides) if turned else sides
 
 
 def _exchanged(sides: int) -> int:

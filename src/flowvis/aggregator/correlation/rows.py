@@ -25,6 +25,7 @@ EVICTED_AT_ONCE = 64  # a full table makes room by this part of it: each search 
 HEADROOM = 8  # this part of a table is kept free, or free to be evicted, from tick to tick
 RELIEVE_MS = 250  # between two looks what is to be written early: each is a scan
 RESERVED = 32  # the last part of it is not for the exporters that fill it
+NEVER_YET = -(1 << 62)
 IN_CACHE = 512  # rows that are made at a time, one column after the other
 SAMPLE = 2048  # rows by which it is judged who fills a table
 
@@ -48,6 +49,8 @@ class LiveRows:
         """Of the oldest record of a flow that is not written; says nothing where there is none."""
         self.forgotten_ms = 0
         """Until when something may have come, by steady time, of which there is no row any more."""
+        self.evicted_ms = NEVER_YET
+        """The same of rows that were forgotten early, to make room."""
         self._begun = False
         self.used = 0
         self._touched = 0  # slots that were ever used; the others are the system's zeros
@@ -137,6 +140,10 @@ class LiveRows:
         """Note keys, of the current connections, for which `restore` has no room."""
         self._without_room.append(keys)
 
+    def keep(self, slots: NDArray[np.int64]) -> None:
+        """Forget rows not before `settle`, which what is restored belongs to."""
+        self._restored.append(slots)
+
     def without_room(self) -> NDArray[np.uint8]:
         """The keys, of whichever connection of theirs, that `restore` found no room for."""
         return generation(np.concatenate(self._without_room), 0)
@@ -211,13 +218,16 @@ class LiveRows:
         """
         slots = self._with_earlier(slots, may_go)
         if len(slots):
-            self.note_forgotten(slots)
+            self.note_forgotten(slots, early=may_go is not None)
             self.forget(slots)
         return len(slots)
 
-    def note_forgotten(self, slots: NDArray[np.int64]) -> None:
+    def note_forgotten(self, slots: NDArray[np.int64], *, early: bool = False) -> None:
         """Note that of flows that are written only the store knows from now on."""
-        self.forgotten_ms = max(self.forgotten_ms, int(self.seen[slots].max()))
+        seen_ms = int(self.seen[slots].max())
+        self.forgotten_ms = max(self.forgotten_ms, seen_ms)
+        if early:
+            self.evicted_ms = max(self.evicted_ms, seen_ms)
         self.forgot(generation(self.keys(slots), 0))
 
     def relieve(self, now_ms: int) -> None:
@@ -280,7 +290,10 @@ class LiveRows:
         self._index.remove(slots)
         self._reporters[slots] = 0
         self.blank(slots)
-        if int(slots.max()) + 1 == self.used:
+
+    def trim(self) -> None:
+        """Look at no more slots than there are flows in; no record may be on its way into one."""
+        if self.used and not self.state[self.used - 1]:
             live = np.flatnonzero(self.state[: self.used])
             self.used = int(live[-1]) + 1 if len(live) else 0
 

@@ -62,7 +62,7 @@ class FlowState:
     COMPLETE = 64
     """Written at least once with all its halves."""
     PREVIOUS = 128
-    """An earlier connection of the same 5-tuple is in the table as well."""
+    """An earlier connection of the same 5-tuple is in the table as well, or found no room in it."""
     ENDS = 8
     SOURCE_ENDED = 256
     DESTINATION_ENDED = 512

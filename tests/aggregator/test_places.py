@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from flowvis.aggregator.api import places
-from flowvis.aggregator.api.places import QueryPlaces
+from flowvis.aggregator.api.places import OURS, QueryPlaces
 from flowvis.aggregator.api.problems import Problem
 
 
@@ -71,6 +71,18 @@ async def test_nobody_has_all_while_others_ask() -> None:
     (last,) = await begun("a", of=shared)
     assert last.done(), "nobody else has asked for a while"
     await end([*tasks, last])
+
+
+async def test_what_the_aggregator_asks_by_itself_hides_nobody() -> None:
+    """Between two people's questions values for completions are asked for."""
+    shared = QueryPlaces(lambda: 2, Clock())
+    await begun("anna", of=shared)
+    shared.leave("anna")
+    tasks = await begun("bob", OURS, of=shared)
+    shared.leave(OURS)
+    tasks += await begun("bob", "anna", of=shared)
+    assert through(tasks) == [True, True, False, True], "the second place is not only bob's"
+    await end(tasks)
 
 
 async def test_what_waits_is_bounded_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The history of the books: which pages there are, and that each is stored once."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from flowvis.clickhouse.history import PERIOD_S, BookHistory
 from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store
 from flowvis.clickhouse.writer import Writer
@@ -184,6 +185,7 @@ class Refusing:
         self.errors = errors
         self.settled: dict[str, int] = {}
         self.begins: dict[str, int] = {}
+        self.lost: Sequence[Lost] = ()
         self.pages: list[tuple[Page, bool]] = []
         self.records = 0
 

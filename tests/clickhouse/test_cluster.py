@@ -488,6 +488,77 @@ def test_the_modern_parser_takes_every_statement() -> None:
             assert tree.split(maxsplit=1)[0] in {"CreateQuery", "AlterQuery", "DropQuery"}
 
 
+class Killed(Exception):
+    """The program ends between two statements."""
+
+
+class Tables:
+    """What servers have of columns, by table; some lack what a newer program has."""
+
+    def __init__(self, layout: TableLayout, lacks: str) -> None:
+        self.layout = layout
+        made = {schema.TABLE: schema.COLUMNS} | {one.name: one.columns for one in rollups.ROLLUPS}
+        self.columns = {
+            shown: [column.name for column in columns if column.name != lacks]
+            for name, columns in made.items()
+            for shown in (layout.own(name), name)
+        }
+        self.left = 1 << 20
+        """Changes before it is killed."""
+
+    def __call__(self, sql: str) -> list[tuple[object, ...]]:
+        if sql.startswith("SELECT"):
+            return self.found(sql)
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+        if not (match := re.match(r"\w+ TABLE (?:IF (?:NOT )?EXISTS )?db[.](\w+)", sql)):
+            return []
+        table = match[1]
+        if sql.startswith("ALTER"):
+            self.columns[table] += re.findall(r"ADD COLUMN (\w+)", sql)
+        elif sql.startswith("DROP"):
+            self.columns.pop(table, None)
+        elif copied := re.search(r"AS db[.](\w+) ENGINE", sql):
+            self.columns.setdefault(table, list(self.columns.get(copied[1], ())))
+        return []
+
+    def found(self, sql: str) -> list[tuple[object, ...]]:
+        if "compression_codec" in sql:
+            return []
+        if "FROM system.columns" in sql:
+            (table,) = re.findall(r"table = '(\w+)'", sql)
+            return [(name,) for name in self.columns.get(table, ())]
+        if "FROM system.tables" in sql and "SELECT name, engine" in sql:
+            every = schema.engines(self.layout)
+            tables = {name: every.get(name, "Distributed") for name in self.columns}
+            return list(tables.items())
+        return [("",)] if "FROM system.tables" in sql else []
+
+
+@pytest.mark.parametrize("lacks", ["sourceZone", "egressName"])
+def test_an_upgrade_that_is_killed_at_any_statement_goes_on(lacks: str) -> None:
+    """What shows all servers' rows has in the end what they have."""
+    layout = TableLayout("db", NAME)
+    kept = Retention(0, 0, 0)
+    for changes in itertools.count():
+        tables = Tables(layout, lacks)
+        tables.left = changes
+        try:
+            Migration(tables, layout, MODERN, kept).run(renew=True)
+            killed = False
+        except Killed:
+            killed = True
+        tables.left = 1 << 20
+        Migration(tables, layout, MODERN, kept).run(renew=True)
+        for name in (schema.TABLE, *(one.name for one in rollups.ROLLUPS)):
+            assert lacks in tables.columns[layout.own(name)]
+            assert tables.columns[name] == tables.columns[layout.own(name)], (name, changes)
+        if not killed:
+            break
+    assert changes > 10
+
+
 def test_settings_of_tables_and_inserts_that_the_modern_engine_knows() -> None:
     known = "SELECT count() FROM system.{} WHERE name IN ({})"
     for table, names in (

@@ -25,6 +25,7 @@ from flowvis.clickhouse.schema.partitions import (
     WATCHED,
     Disk,
     Limits,
+    Lost,
     Partition,
     Server,
     choose,
@@ -401,6 +402,12 @@ def test_what_no_rollup_has_goes_last_and_is_said_to_be_lost(
     assert hours_of(embedded) == []
     assert monitor.stats.unrolled_records == ROWS
     assert f"{ROWS} of them lost: no roll-up has them" in caplog.text
+    asyncio.run(monitor.look())
+    lost = [Lost(at_s, at_s + 3600, ROWS)]
+    assert embedded.lost == lost
+    again = open_store(embedded._settings)  # type: ignore[attr-defined]
+    again.migrate()
+    assert again.lost == lost, "the next process knows, and says so where roll-ups answer"
 
 
 @pytest.mark.clickhouse

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from flowvis.clickhouse.query import Query, Result
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
@@ -45,6 +47,7 @@ class Moody:
     def __init__(self) -> None:
         self.settled: dict[str, int] = {}
         self.begins: dict[str, int] = {}
+        self.lost: Sequence[Lost] = ()
         self.error: StoreError | None = None
         self.migrate_error: StoreError | None = None
         self.open = threading.Event()

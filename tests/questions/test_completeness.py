@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowvis.clickhouse.schema.books import BookEntry, What
+from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.questions.completeness import Completeness, Uncommitted, completeness
 from flowvis.questions.planner import Reading, Span, Stored, reading
 from flowvis.questions.statement import Found
@@ -170,6 +171,25 @@ def test_a_range_that_was_made_larger_is_said() -> None:
     assert found.as_dict()["complete"]
     (note,) = found.notes
     assert note.startswith("this is of 2026-09-21 14:13:00 UTC to 2026-09-21 14:24:00 UTC: ")
+
+
+def test_what_no_roll_up_ever_got_is_missing_where_roll_ups_answer() -> None:
+    now_s = T0 + 100_000
+    lost = [
+        Lost(T0 - 7200, T0 - 3600, 1),
+        Lost(T0 + 100, T0 + 200, 40),
+        Lost(T0 + 500, T0 + 700, 2),
+        Lost(T0 + 7200, T0 + 10_800, 800),
+    ]
+    rolled = Stored(now_s, now_s - 50_000, {"flow_minutes": Span(now_s)}, lost)
+    found = said(read=reading(SPAN, rolled, frozenset())).missing
+    assert [(m.stage, m.reason, m.records, m.from_ms, m.to_ms) for m in found] == [
+        ("clickhouse", "unrolled", 42, (T0 + 100) * 1000, (T0 + 700) * 1000)
+    ]
+    assert "42 records were dropped for lack of room" in found[0].text
+    assert [m.reason for m in said(read=single_records(rolled)).missing] == ["expired"]
+    there = Stored(now_s, 0, {"flow_minutes": Span(now_s)}, lost)
+    assert not said(read=single_records(there)).missing
 
 
 def test_a_page_over_a_longer_interval_covers_it() -> None:

@@ -113,8 +113,8 @@ def test_intervals_have_to_be_whole_minutes_or_hours(
 def test_what_a_store_says_of_itself() -> None:
     """A roll-up that has nothing settled is none."""
     settled = {HOURS.name: (NOW - 4000) * 1000, MINUTES.name: (NOW - 100) * 1000 + 999}
-    assert Stored.of(Retention(3 * DAY, 30 * DAY, 365 * DAY), settled, NOW * 1000) == KEPT
-    for_ever = Stored.of(Retention(0, 0, 0), settled | {HOURS.name: 0}, NOW * 1000 + 1)
+    assert Stored.of(Retention(3 * DAY, 30 * DAY, 365 * DAY), settled, NOW * 1000, ()) == KEPT
+    for_ever = Stored.of(Retention(0, 0, 0), settled | {HOURS.name: 0}, NOW * 1000 + 1, ())
     assert for_ever == Stored(NOW, 0, {MINUTES.name: Span(NOW - 100)})
 
 

@@ -36,6 +36,46 @@ sys.exit(serve([*OTHERS, Peak()], grace_s=1))
 """
 
 
+TWO_PEAKS = """
+import asyncio
+import numpy as np
+from flowvis.runtime.heap import Heap
+from flowvis.runtime.memory import resident
+
+def arrays(mebibytes):
+    return [np.ones(100_000, dtype=np.uint8) for _ in range((mebibytes << 20) // 100_000)]
+
+async def fallen(before):
+    for _ in range(3000):
+        await asyncio.sleep(0.01)
+        if before - resident() > 200 << 20:
+            break
+    return (before - resident()) >> 20
+
+async def main():
+    heap = Heap(look_s=0.02)
+    await heap.start()
+    long, short = arrays(300), arrays(300)
+    stay = long[-1], short[-1]
+    peak = resident()
+    del short
+    first = await fallen(peak)
+    del long
+    print(first, await fallen(peak - (first << 20)))
+    await heap.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_what_was_in_use_as_memory_was_given_back_is_given_back_later() -> None:
+    """Half of a peak lasts longer: it falls as well, though the process never grew again."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_PEAKS], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert min(map(int, done.stdout.split())) > 200
+
+
 def given_back(size: int, others: str, tries: int) -> int:
     """Return the MiB of 400 that a process gives back, of arrays of `size` that it let go of."""
     script = PEAK.replace("SIZE", str(size)).replace("OTHERS", others).replace("TRIES", str(tries))

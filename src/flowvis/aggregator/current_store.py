@@ -46,7 +46,7 @@ class CurrentStore:
         store = self.get()
         if store is None:
             return RECORDS_ONLY
-        return Stored.of(store.kept, store.settled, self._now_ms())
+        return Stored.of(store.kept, store.settled, self._now_ms(), store.lost)
 
     def _known(self) -> Store:
         store = self.get()

@@ -11,7 +11,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames, number_blocks
+from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rollups import ROLLUPS
 from flowvis.clickhouse.statement import MAX_LENGTH, SYSTEM_TABLES, readable, streamable
@@ -88,6 +89,7 @@ class EmbeddedStore:
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
         self.begins: dict[str, int] = {}
+        self.lost: Sequence[Lost] = ()
         self.partitions: StoredPartitions | None = None
 
     @property
@@ -104,6 +106,7 @@ class EmbeddedStore:
         self.rollups = RollupTables(self._execute_beside, layout, alone=True)
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()
+        self.lost = self.partitions.lost()
         return features.left_out(kept.records_s)
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from flowvis.clickhouse.growth import Fill, Inserted
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import partitions as schema
-from flowvis.clickhouse.schema.partitions import Excess, Limits, Partition, Server
+from flowvis.clickhouse.schema.partitions import Excess, Limits, Lost, Partition, Server
 from flowvis.clickhouse.schema.rollups import SCAN_BATCHES, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.stored_partitions import Dropped, StoredPartitions
@@ -69,6 +69,7 @@ class MonitoredStore(Protocol):
     """What of a store is needed here."""
 
     begins: dict[str, int]
+    lost: Sequence[Lost]
 
     @property
     def partitions(self) -> StoredPartitions | None:
@@ -101,6 +102,8 @@ class Monitor:
         """The store has said that nothing fits in."""
         self._last_drop_s: float | None = None
         """When the last drop that is known was noted, by our clock."""
+        self._unnoted: list[Lost] = []
+        """What went before it was rolled, and could not be noted."""
         self._crowded_s: float | None = None
         """When something of the newest hour went last."""
         self._seen: Sequence[Server] = ()
@@ -167,9 +170,10 @@ class Monitor:
         stored = self._store.partitions
         if stored is None:
             return
-        servers, dropped = await self._call(_found, stored)
+        servers, dropped, lost = await self._call(_found, stored)
         for table, each in dropped.items():  # another aggregator may make room as well
             self._store.begins[table] = max(self._store.begins.get(table, 0), each.before_s)
+        self._store.lost = [*lost, *self._unnoted]
         self._follow_drops(dropped)
         self._measure(servers)
         excesses = self._excesses(servers)
@@ -264,6 +268,8 @@ class Monitor:
         """
         begins = self._store.begins
         begins[each.table] = max(begins.get(each.table, 0), each.end_s)
+        unrolled = [Lost(each.begin_s, each.end_s, each.unrolled)] if each.unrolled else []
+        self._store.lost = [*self._store.lost, *unrolled]
         noted = True
         try:
             await self._call(stored.note, each)
@@ -274,9 +280,11 @@ class Monitor:
         if not await self._call(stored.drop, each):
             return  # what it was merged into is found at the next look
         if not noted:
-            with contextlib.suppress(StoreError):  # the log has it
+            try:
                 await self._call(stored.note, each)
                 self._last_drop_s = time.monotonic()
+            except StoreError:  # the log has it
+                self._unnoted += unrolled
         stats = self.stats
         stats.dropped_partitions += 1
         stats.dropped_bytes += each.bytes
@@ -329,9 +337,9 @@ class Monitor:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
-def _found(stored: StoredPartitions) -> tuple[list[Server], dict[str, Dropped]]:
+def _found(stored: StoredPartitions) -> tuple[list[Server], dict[str, Dropped], list[Lost]]:
     """Return what there is, and then what went, so that none of what is missing is unknown."""
-    return stored.servers(), stored.dropped()
+    return stored.servers(), stored.dropped(), stored.lost()
 
 
 def _tables(there: Iterable[Partition]) -> Iterable[dict[str, Any]]:

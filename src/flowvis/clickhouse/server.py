@@ -39,6 +39,7 @@ from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.lz4_blocks import lz4_blocks
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
+from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.statement import MAX_LENGTH, readable
 from flowvis.clickhouse.store import (
@@ -206,6 +207,7 @@ class ServerStore:
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
         self.begins: dict[str, int] = {}
+        self.lost: Sequence[Lost] = ()
         self.partitions: StoredPartitions | None = None
         self._beside: _Client | None = None
         self._lock_beside = threading.Lock()
@@ -233,6 +235,7 @@ class ServerStore:
             self.rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()
+        self.lost = self.partitions.lost()
         return [
             *features.left_out(kept.records_s, replicated=clustered),
             *filter(None, (self._away,)),

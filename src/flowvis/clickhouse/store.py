@@ -1,7 +1,7 @@
 """What a store can do, and which one a database URL means."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import DAY_S, Retention
 from flowvis.clickhouse.statement import MAX_LENGTH
 from flowvis.clickhouse.stored_partitions import StoredPartitions
@@ -83,6 +84,9 @@ class Store(Protocol):
     begins: dict[str, int]
     """By name of a table: rows that were committed before this moment (s) may have been dropped, as
     there was no room."""
+
+    lost: Sequence[Lost]
+    """Records that were dropped, for lack of room, before the roll-ups had them."""
 
     @property
     def rollups(self) -> RollupTables | None:

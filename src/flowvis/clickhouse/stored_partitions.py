@@ -10,7 +10,7 @@ from flowvis.clickhouse.rollups import Execute
 from flowvis.clickhouse.schema import partitions as schema
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.partitions import Partition, Server, View
+from flowvis.clickhouse.schema.partitions import Lost, Partition, Server, View
 from flowvis.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -83,16 +83,24 @@ class StoredPartitions:
 
     def dropped(self) -> dict[str, Dropped]:
         """Return what went, by table."""
-        database = self._layout.database
+        if not self._has_notes():
+            return {}
+        rows = self._execute(schema.dropped_sql(self._layout.database), {})
+        return {str(table): Dropped(int(before), int(ago)) for table, before, ago in rows}
+
+    def lost(self) -> list[Lost]:
+        """Return what of the records went before the roll-ups had it, oldest first."""
+        if not self._has_notes():
+            return []
+        return list(schema.read_lost(self._execute(schema.lost_sql(self._layout.database), {})))
+
+    def _has_notes(self) -> bool:
         there = self._execute(
             "SELECT count() FROM system.tables WHERE"
-            f" database = '{database}' AND name = '{schema.DROPPED}'",
+            f" database = '{self._layout.database}' AND name = '{schema.DROPPED}'",
             {},
         )
-        if not any(int(row[0]) for row in there):
-            return {}
-        rows = self._execute(schema.dropped_sql(database), {})
-        return {str(table): Dropped(int(before), int(ago)) for table, before, ago in rows}
+        return any(int(row[0]) for row in there)
 
     def begins(self) -> dict[str, int]:
         """Return, by table of which something went, the moment (s) before which that is."""

@@ -143,7 +143,7 @@ def completeness(
     if gaps and gaps[0].from_s == begin_s and (yield from _is_before_all(gaps[0])):
         notes.append(f"there is nothing of before {_said(gaps.pop(0).to_s)}")
     lost_at_stages = filter(None, map(_missing, _together(found)))
-    missing = [*expired, *map(_without_books, gaps), *lost_at_stages]
+    missing = [*expired, *_unrolled(readings), *map(_without_books, gaps), *lost_at_stages]
     return Completeness(missing, notes)
 
 
@@ -240,6 +240,17 @@ def _expired(readings: Iterable[Reading]) -> Iterator[Missing]:
     for why, gone in by_why.items():
         begin_ms, end_ms = min(each.from_ms for each in gone), max(each.to_ms for each in gone)
         yield Missing("clickhouse", "expired", None, begin_ms, end_ms, why)
+
+
+def _unrolled(readings: Iterable[Reading]) -> Iterator[Missing]:
+    """Say what went for lack of room before the roll-ups had it, once however often it was read."""
+    lost = dict.fromkeys(each for reading in readings for each in reading.lost)
+    if not lost:
+        return
+    records = sum(each.records for each in lost)
+    begin_s, end_s = min(each.begin_s for each in lost), max(each.end_s for each in lost)
+    text = f"{records} records were dropped for lack of room, and no roll-up has them"
+    yield Missing("clickhouse", "unrolled", records, begin_s * 1000, end_s * 1000, text)
 
 
 def _coarse(reading: Reading) -> str:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rollups import DIMENSIONS, NETWORK_BITS, ROLLUPS, TIME, Rollup
 from flowvis.clickhouse.schema.tables import TABLE, shown_as, stored_columns
@@ -28,6 +29,8 @@ Needs = frozenset[str]
 COARSEST_FIRST = sorted(ROLLUPS, key=lambda table: -table.step_s)
 RECORDS_TTL = "clickHouse.ttl"
 _IDENTIFIER = re.compile(r"\w+")
+LATE_S = 300
+"""How long after their end records are committed, as a rule."""
 SLACK_S = 5
 """Between the moment of a question and that of its answer."""
 
@@ -56,9 +59,17 @@ class Stored:
     """Older records may be gone; 0: none is."""
     rollups: Mapping[str, Span] = field(default_factory=dict)
     """The roll-ups that there are, by name."""
+    lost: Sequence[Lost] = ()
+    """Records that went before the roll-ups had them."""
 
     @classmethod
-    def of(cls, kept: Retention, settled_ms: Mapping[str, int], now_ms: int) -> "Stored":
+    def of(
+        cls,
+        kept: Retention,
+        settled_ms: Mapping[str, int],
+        now_ms: int,
+        lost: Sequence[Lost],
+    ) -> "Stored":
         """Return what a store has that keeps its tables so long, and has settled them so far."""
         now_s = now_ms // 1000
 
@@ -70,7 +81,7 @@ class Stored:
             for table in ROLLUPS
             if (settled := settled_ms.get(table.name, 0))
         }
-        return cls(now_s, since_s(kept.records_s), rollups)
+        return cls(now_s, since_s(kept.records_s), rollups, lost)
 
     def has(self, table: Rollup) -> bool:
         """Return whether there is such a roll-up."""
@@ -132,6 +143,8 @@ class Reading:
     """How long what could answer is kept, and what of the question keeps others from it."""
     coarse: TimeRange | None = None
     """What was read instead of the range, where it had to be whole minutes or hours."""
+    lost: Sequence[Lost] = ()
+    """What roll-ups that are read may lack for ever."""
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -171,7 +184,15 @@ def reading(
     coarse = None
     if parts[0].from_s < span.from_s or parts[-1].to_s > span.to_s:
         coarse = TimeRange(parts[0].from_s * 1000, parts[-1].to_s * 1000)
-    return Reading(parts, gone, why, coarse)
+    return Reading(parts, gone, why, coarse, tuple(_lost(parts, stored)))
+
+
+def _lost(parts: Sequence[Part], stored: Stored) -> Iterator[Lost]:
+    """Go through the records of parts that no roll-up has, though one is read for them."""
+    rolled = [part for part in parts if part.table is not None]
+    for each in stored.lost:
+        if any(each.begin_s - LATE_S < part.to_s and part.from_s < each.end_s for part in rolled):
+            yield each
 
 
 def _lacks(table: Rollup, needs: Needs, rolled: Iterable[str]) -> str:

@@ -44,20 +44,29 @@ class Allocator:
         """Return the bytes that are free, given back or not."""
         return int(self._info().fordblks)
 
+    def used(self) -> int:
+        """Return the bytes that are in use, touched or not."""
+        info = self._info()
+        return int(info.uordblks + info.hblkhd)
+
     def trim(self) -> None:
         """Give back what is free, but for some of what lies at the end."""
         self._trim(ctypes.c_size_t(KEPT_BYTES))
 
 
 class Heap:
-    """Component: gives back what is free, when that is much and was not given back already."""
+    """Component: gives back what is free, when that is much and was not given back already.
+
+    Free memory that the process still has is what it has beside what is in use. That includes code
+    and other allocators' memory, and not what nobody has touched yet: so only its growth counts.
+    """
 
     name = "heap"
 
     def __init__(self, *, look_s: float = LOOK_S) -> None:
         self._look_s = look_s
-        self._after = 0
-        """What the process took after the last time."""
+        self._least = 0
+        """The least that it had beside what was in use, since memory was given back last."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -73,14 +82,19 @@ class Heap:
     async def _run(self, allocator: Allocator) -> None:
         while True:
             await asyncio.sleep(self._look_s)
-            grown = resident() > self._after + 2 * KEPT_BYTES
-            if grown and allocator.free() > 2 * KEPT_BYTES:
-                await asyncio.to_thread(self._give_back, allocator)
+            await asyncio.to_thread(self._look, allocator)
+
+    def _look(self, allocator: Allocator) -> None:
+        """Without the GIL: only who allocates waits, for the heap that is being looked through."""
+        beside = resident() - allocator.used()
+        self._least = min(self._least, beside)
+        if beside > self._least + 2 * KEPT_BYTES and allocator.free() > 2 * KEPT_BYTES:
+            self._give_back(allocator)
 
     def _give_back(self, allocator: Allocator) -> None:
-        """Without the GIL: only who allocates waits, for the heap that is being looked through."""
-        before, began_s = resident(), time.monotonic()
+        before, used, began_s = resident(), allocator.used(), time.monotonic()
         allocator.trim()
-        self._after = resident()
+        after = resident()
+        self._least = after - max(used, allocator.used())  # others may have let go of some
         took_ms = 1000 * (time.monotonic() - began_s)
-        log.debug("gave back %d MiB in %.1f ms", (before - self._after) >> 20, took_ms)
+        log.debug("gave back %d MiB in %.1f ms", (before - after) >> 20, took_ms)

@@ -98,6 +98,8 @@ class QueryPlaces:
             waiting.place.cancel()
 
     def _note(self, owner: str) -> None:
+        if owner == OURS:
+            return
         self._asked_s[owner] = self._clock()
         self._asked_s.move_to_end(owner)
         if len(self._asked_s) > MAX_REMEMBERED:
@@ -113,7 +115,7 @@ class QueryPlaces:
         """Whether somebody else asked lately: the last two that did are enough to know."""
         since_s = self._clock() - OTHERS_S
         last = list(self._asked_s.items())[-2:]
-        return any(other not in {owner, OURS} and at_s >= since_s for other, at_s in last)
+        return any(other != owner and at_s >= since_s for other, at_s in last)
 
 
 def _too_many(what: str) -> Problem:

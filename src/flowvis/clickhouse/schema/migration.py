@@ -136,10 +136,6 @@ class Migration:
             known = self._columns(rollup.name)
             if added := rollups.add_columns(layout, self.features, rollup, known):
                 self.execute(added)
-                if layout.cluster:
-                    self.execute(
-                        f"DROP TABLE IF EXISTS {layout.database}.{rollup.name}{layout.everywhere}"
-                    )
             made = self._shown_by("create_table_query", rollup.name)
             codecs = self._codecs(rollup.name)
             for statement in rollups.compress(layout, self.features, rollup, made, codecs):
@@ -148,19 +144,30 @@ class Migration:
                 for statement in rollups.add_projections(layout, rollup, made):
                     self.execute(statement)
             self._set_ttl(rollup.name, rollups.ttl_sql, ttl_s)
-            if layout.cluster and (renew or added or rollup.name not in engines):
-                self.execute(rollups.over_all(layout, rollup))
+            if layout.cluster:
+                self._show_rollup(rollup, there=rollup.name in engines, renew=renew)
+
+    def _show_rollup(self, rollup: rollups.Rollup, *, there: bool, renew: bool) -> None:
+        """Make what shows all servers' rows; anew where it lacks columns, whoever added them."""
+        layout = self.layout
+        shown = {name for (name,) in self._columns_of(rollup.name, "name")} if there else set()
+        stale = there and any(column.name not in shown for column in rollup.columns)
+        if stale:
+            self.execute(f"DROP TABLE IF EXISTS {layout.database}.{rollup.name}{layout.everywhere}")
+        if renew or stale or not there:
+            self.execute(rollups.over_all(layout, rollup))
 
     def _columns(self, table: str = schema.TABLE) -> list[str]:
-        return [name for (name,) in self._columns_with(table, "name")]
+        return [name for (name,) in self._columns_of(self.layout.own(table), "name")]
 
     def _codecs(self, table: str) -> dict[str, str]:
-        return {row[0]: row[1] for row in self._columns_with(table, "name, compression_codec")}
+        own = self.layout.own(table)
+        return {row[0]: row[1] for row in self._columns_of(own, "name, compression_codec")}
 
-    def _columns_with(self, table: str, what: str) -> list[tuple[str, ...]]:
+    def _columns_of(self, table: str, what: str) -> list[tuple[str, ...]]:
         rows = self.execute(
             f"SELECT {what} FROM system.columns WHERE database = '{self.layout.database}'"
-            f" AND table = '{self.layout.own(table)}'"
+            f" AND table = '{table}'"
         )
         return [tuple(map(str, row)) for row in rows]
 

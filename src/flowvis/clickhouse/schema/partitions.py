@@ -53,6 +53,17 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Records that went before both roll-ups had them: no table has all that there was."""
+
+    begin_s: int
+    """They were committed from then on."""
+    end_s: int
+    """And before this."""
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     """A disk that parts of the store are on."""
 
@@ -387,6 +398,25 @@ def dropped_sql(database: str) -> str:
         "SELECT fromTable, toUInt32(max(end)), toInt64(toUInt32(now())) -"
         f" toInt64(toUInt32(max(dropped))) FROM {database}.{DROPPED} GROUP BY fromTable"
     )
+
+
+def lost_sql(database: str) -> str:
+    """Ask which records went that no roll-up has, by hour; see `read_lost`.
+
+    What several aggregators dropped, each as it believes, counts once.
+    """
+    return (
+        "SELECT toUInt32(min(begin)), toUInt32(max(end)), sum(unrolled) FROM (SELECT DISTINCT"
+        f" begin, end, rows, bytes, unrolled FROM {database}.{DROPPED}"
+        f" WHERE fromTable = '{TABLE}' AND unrolled != 0)"
+        f" GROUP BY intDiv(toUInt32(begin), {HOUR_S}) ORDER BY min(begin)"
+    )
+
+
+def read_lost(rows: Iterable[Sequence[object]]) -> Iterator[Lost]:
+    """Yield what `lost_sql` found."""
+    for begin, end, records in rows:
+        yield Lost(_int(begin), _int(end), _int(records))
 
 
 def _int(value: object) -> int:

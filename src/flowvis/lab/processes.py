@@ -29,12 +29,20 @@ class DaemonProcess:
 
     def __init__(self, name: str, module: str, namespace: str) -> None:
         self.name = name
-        self._command = (sys.executable, "-m", module, "--config", str(ROOM / f"{name}.yaml"))
+        self._command: tuple[str, ...] = (
+            sys.executable,
+            "-m",
+            module,
+            "--config",
+            str(ROOM / f"{name}.yaml"),
+        )
         self._namespace = namespace
         self._log = ROOM / f"{name}.log"
         self._log_began = 0
         """Where what the present process writes begins in it."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._ended: subprocess.Popen[bytes] | None = None
+        """The last process that was told to end."""
         self.environment: dict[str, str] = {}
         """Variables that it gets beside those of all."""
 
@@ -44,7 +52,9 @@ class DaemonProcess:
         await self.ready()
 
     def spawn(self) -> None:
-        """Start it, and wait for nothing."""
+        """Start it, and wait for nothing; one that runs stays, as another fault started it."""
+        if self._process is not None and self._process.poll() is None:
+            return
         with self._log.open("ab") as log, inside(self._namespace):
             self._log_began = log.tell()
             self._process = subprocess.Popen(
@@ -57,12 +67,13 @@ class DaemonProcess:
             )
 
     async def ready(self) -> None:
-        """Wait until it says that it is ready."""
-        process = self._process
+        """Wait until it says that it is ready; where a fault has ended it, until it is back."""
         try:
             async with asyncio.timeout(READY_S):
                 while not await asyncio.to_thread(self._ready):
-                    if process is None or process.poll() is not None:
+                    process = self._process
+                    over = process is None or process.poll() is not None
+                    if over and (process is None or process is not self._ended):
                         code = process.returncode if process else "nothing"
                         raise SystemRefused(self.complain(f"ended with {code}"))
                     await asyncio.sleep(0.05)
@@ -83,6 +94,7 @@ class DaemonProcess:
         """End it by SIGTERM and return its exit code; one that hangs is killed."""
         if self._process is None:
             return 0
+        self._ended = self._process
         self._process.send_signal(signal.SIGTERM)
         try:
             return await asyncio.to_thread(self._process.wait, STOP_S)
@@ -93,6 +105,7 @@ class DaemonProcess:
     async def kill(self) -> None:
         """End it by SIGKILL, whatever it is doing; it leaves no books."""
         if self._process is not None:
+            self._ended = self._process
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
 

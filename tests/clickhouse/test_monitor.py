@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -224,6 +225,46 @@ def test_unrolled_records_of_a_partition() -> None:
     assert found == [9, 6, 0, 0]
     found = [each.unrolled for each in with_unrolled(there, batches, 3)]
     assert found == [9, 10, 0, 10], "nobody knows of what is later"
+
+
+class Walked(list[StoredBatch]):
+    """Batches that count how often they are gone through."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[StoredBatch]:
+        self.walks += 1
+        return super().__iter__()
+
+
+class Compared(Partition):
+    """A partition that counts how often it is compared."""
+
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return self is other
+
+    __hash__ = Partition.__hash__
+
+
+def test_a_full_store_of_a_year_is_looked_through_once() -> None:
+    """On the event loop: not all batches for each partition, nor all partitions for each."""
+    hours = 72
+    there: list[Partition] = [
+        Compared(table, f"{n}", n * span_s, (n + 1) * span_s, 10, 1)
+        for table, count, span_s in (
+            *((TABLE, hours, 3600), (MINUTES.name, 30, DAY_S)),
+            *((HOURS.name, 365, DAY_S), (BOOKS, 365, DAY_S)),
+        )
+        for n in range(count)
+    ]
+    batches = Walked(StoredBatch(BatchId("a", 60 * n), 1, 0, 0) for n in range(60 * hours))
+    assert sum(each.unrolled for each in with_unrolled(there, batches, 1 << 20)) == 60 * hours
+    assert batches.walks < 5
+    assert len(choose(there, 1 << 40, 400 * DAY_S)) == len(there)
+    assert Compared.times < 5 * len(there)
 
 
 def test_retention_is_what_is_there() -> None:

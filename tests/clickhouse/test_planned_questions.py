@@ -25,7 +25,7 @@ from flowvis.filters.networks import NetworkNames, enforce, in_force
 from flowvis.filters.sql import condition
 from flowvis.filters.vocabulary import dimensions
 from flowvis.policies.objects import Snapshot
-from flowvis.questions import table
+from flowvis.questions import graph, table
 from flowvis.questions.graph import GraphQuestion
 from flowvis.questions.measures import MEASURES
 from flowvis.questions.planner import RECORDS_ONLY, Span, Stored
@@ -325,6 +325,26 @@ def test_what_is_gone_of_the_groups_is_not_in_their_total(
     assert read == ({TABLE} if gone else {TABLE, "flow_hours"})
     shown = sum(row[-1] for row in planned["rows"])
     assert planned["total"] == [shown + planned["other"][0]]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_is_gone_of_edges_is_not_among_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    stored = replace(STORED, records_since_s=BEGIN_S + 3000 if gone else 0)
+    span = {"from": str((BEGIN_S - 800) * 1000), "to": str((END_S + 2800) * 1000)}
+    parameters = {**span, "target": "dst.ip"}
+    _, every, _ = both(store, GraphQuestion, parameters, stored=stored)
+    with monkeypatch.context() as patch:
+        patch.setattr(graph, "FETCHED", 4)
+        _, few, read = both(store, GraphQuestion, parameters, stored=stored)
+    assert read == ({TABLE} if gone else {TABLE, "flow_hours"})
+    edges = [
+        [*found["edges"], *(found["others"] or {"edges": []})["edges"]] for found in (few, every)
+    ]
+    assert len(edges[0]) < len(edges[1])
+    few_add_up, all_add_up = (sum(edge["connections"] for edge in each) for each in edges)
+    assert few_add_up == all_add_up
 
 
 def test_policies_are_those_of_the_records(store: Store) -> None:

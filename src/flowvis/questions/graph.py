@@ -16,7 +16,7 @@ from flowvis.filters.networks import NUMBERS, TEXTS
 from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, Part, parse_dimensions
 from flowvis.questions.edges import Edges, both_ways, codes_of, ends_of, exact, larger
-from flowvis.questions.groups import Array, Grouping
+from flowvis.questions.groups import WHOLE, Array, Grouping, cells_of
 from flowvis.questions.measures import BY_NAME, Measure
 from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.problem import number
@@ -200,7 +200,8 @@ class GraphQuestion:
 
     def _found(self, records: Records, nodes: _Nodes) -> Plan[_Range]:
         grouping = self._grouping
-        found = yield grouping.largest(records, FETCHED + 1, keys=False)
+        largest = grouping.largest(records, FETCHED + 1, keys=False)
+        found = yield largest
         values, numbers = grouping.columns(found, FETCHED)
         width = len(self.source.dimensions)
         *named, source_kind, source_name, target_kind, target_name = values
@@ -211,9 +212,8 @@ class GraphQuestion:
         )
         if len(found.rows) <= FETCHED:
             return _Range(records.range, edges)
-        whole = Grouping((), MEASURES).cells(records, (), None)
-        (_, _, *total) = (yield whole).rows[0]
-        beyond = [a - b for a, b in zip(map(int, total), edges.total(), strict=True)]
+        total = cells_of((yield grouping.total(records, largest)))[WHOLE, WHOLE]
+        beyond = [a - b for a, b in zip((int(n or 0) for n in total), edges.total(), strict=True)]
         return _Range(records.range, edges, beyond)
 
     def _shown(self, nodes: _Nodes, now: _Range, before: _Range | None) -> "_Shown":

@@ -102,15 +102,35 @@ class Grouping:
         sums = columns[width : width + len(self.measures)]
         return columns[:width], np.array(sums, np.uint64).T
 
+    def total(self, records: Records, largest: Statement) -> Statement:
+        """Ask for what all groups add up to, of whose largest `largest` asks; see `cells_of`.
+
+        From the smallest tables that tell; but of a range that groups are not wholly read of, from
+        the same as these: others may have more of it.
+        """
+        needs = frozenset() if largest.reading.whole else _needs(self.parts)
+        return self._cells(records, (), None, needs)
+
     def cells(
         self, records: Records, groups: Sequence[Group], intervals: Intervals | None
     ) -> Statement:
         """Ask for what lies in each group, in all others and in all, by interval and in all."""
+        return self._cells(
+            records, groups, intervals, _needs(self.parts) if groups else frozenset()
+        )
+
+    def _cells(
+        self,
+        records: Records,
+        groups: Sequence[Group],
+        intervals: Intervals | None,
+        needs: Needs,
+    ) -> Statement:
         place, slot = self._place(groups), intervals.sql() if intervals else "0"
         inner = records.states(
             [f"{place} AS place", f"{slot} AS slot"],
             self._named,
-            _needs(self.parts) if groups else frozenset(),
+            needs,
             tail="GROUP BY place, slot",
             intervals=intervals,
         )

@@ -84,8 +84,8 @@ class TableQuestion:
         if found and additive and self.intervals is None:
             if len(found) < fetched:
                 cells = _summed(rows, _total([each.numbers for each in rest]) if rest else None)
-            elif largest.reading.whole:  # else more may be there of the sum than of the groups
-                total = cells_of((yield grouping.cells(records, (), None)))[WHOLE, WHOLE]
+            else:
+                total = cells_of((yield grouping.total(records, largest)))[WHOLE, WHOLE]
                 if left := _left(total, rows):
                     cells = _summed(rows, left)
         if cells is None:

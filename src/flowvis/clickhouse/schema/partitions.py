@@ -9,8 +9,10 @@ On a cluster each server has a disk of its own, and a part of all records. What 
 to give up goes on all of them, so that what is there is as old everywhere.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -188,16 +190,15 @@ def with_unrolled(
 ) -> Iterator[Partition]:
     """Add how many records of each partition no roll-up has.
 
-    `batches` are the oldest that are not in all roll-ups. If there are `most` of them, there may be
-    more: of anything later nobody knows that it was rolled.
+    `batches` are the oldest that are not in all roll-ups, oldest first. If there are `most` of
+    them, there may be more: of anything later nobody knows that it was rolled.
     """
     known_s = batches[-1].batch_id.inserted_s if len(batches) >= most else None
+    moments = [batch.batch_id.inserted_s for batch in batches]
+    before = [0, *accumulate(batch.records for batch in batches)]
     for each in partitions:
-        unrolled = sum(
-            batch.records
-            for batch in batches
-            if each.begin_s <= batch.batch_id.inserted_s < each.end_s
-        )
+        first, last = (bisect_left(moments, end_s) for end_s in (each.begin_s, each.end_s))
+        unrolled = before[last] - before[first]
         if known_s is not None and each.end_s > known_s:
             unrolled = each.rows
         if each.table == TABLE and unrolled:
@@ -219,18 +220,21 @@ def choose(partitions: Iterable[Partition], needed: int, now_s: int) -> list[Par
     def of(table: str) -> list[Partition]:
         return [each for each in old if each.table == table and not each.unrolled]
 
-    chosen: list[Partition] = []
+    first = [*of(TABLE), *of(MINUTES.name), *of(HOURS.name)]
+    left = set(there).difference(first)
+    left_s = min((each.begin_s for each in left if each.table != BOOKS), default=now_s)
+    books = [each for each in of(BOOKS) if each.end_s <= left_s]
     unrolled = [each for each in old if each.unrolled]
-    order = [*of(TABLE), *of(MINUTES.name), *of(HOURS.name), *of(BOOKS), *unrolled]
+    return list(_enough([*first, *books, *unrolled], needed))
+
+
+def _enough(order: Iterable[Partition], needed: int) -> Iterator[Partition]:
+    """Go through the first ones that have `needed` bytes together."""
     for each in order:
-        if sum(one.bytes for one in chosen) >= needed:
-            break
-        if each.table == BOOKS:
-            left = (one for one in there if one.table != BOOKS and one not in chosen)
-            if any(one.begin_s < each.end_s for one in left):
-                continue
-        chosen.append(each)
-    return chosen
+        if needed <= 0:
+            return
+        yield each
+        needed -= each.bytes
 
 
 def choose_newest(pieces: Iterable[Partition], needed: int, now_s: int) -> list[Partition]:
@@ -243,12 +247,7 @@ def choose_newest(pieces: Iterable[Partition], needed: int, now_s: int) -> list[
     )
     tables = (TABLE, MINUTES.name, HOURS.name)
     order = [each for name in tables for each in old if each.table == name and not each.unrolled]
-    chosen: list[Partition] = []
-    for each in [*order, *(each for each in old if each.unrolled)]:
-        if sum(one.bytes for one in chosen) >= needed:
-            break
-        chosen.append(each)
-    return chosen
+    return list(_enough([*order, *(each for each in old if each.unrolled)], needed))
 
 
 @dataclass(frozen=True, slots=True)

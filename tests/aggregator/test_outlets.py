@@ -12,6 +12,7 @@ from flowvis.batch import SETTLED, Batch
 from flowvis.delivery.destination import Destination
 from flowvis.delivery.outlet import Outlet
 from flowvis.delivery.queue import Queue, Unsettled
+from flowvis.errors import SettingsError
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger
 from waiting import until
@@ -200,6 +201,39 @@ async def test_only_what_is_set_otherwise_is_replaced() -> None:
     await until(lambda: a.retired)
     assert ways.box("first") is first
     assert ways.box("listed-a") is not a
+
+
+@pytest.mark.parametrize("added", [False, True])
+async def test_where_one_cannot_be_made_nothing_changes_and_it_can_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, added: bool
+) -> None:
+    """What was replaced before it, and what comes after it, is as it was; books balance."""
+    names = ["a", "b", "c"]
+    there = tuple(Section(name=name) for name in names if not (added and name == "b"))
+    ways = Ways(Settings(listed=there))
+    await ways.outlets.start()
+    boxes = {page: ways.outlets.current(f"listed-{page}") for page in names}
+    wanted = Settings(listed=tuple(Section(name=name, where="there") for name in names))
+    making = Box.__init__
+
+    def fails(box: Box, section: Section, place: Place, before: Destination | None) -> None:
+        if section.name == "b":
+            raise SettingsError(["listed.b: nowhere to write"])
+        making(box, section, place, before)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Box, "__init__", fails)
+        with pytest.raises(SettingsError):
+            await ways.outlets.apply(wanted)
+    assert {page: ways.outlets.current(f"listed-{page}") for page in names} == boxes
+    ways.put(1)
+    for box in filter(None, boxes.values()):
+        box.hold.set()  # type: ignore[attr-defined]
+    await ways.outlets.apply(wanted)
+    assert [ways.box(f"listed-{page}").name for page in names] == ["there"] * 3
+    ways.put(2)
+    await ways.outlets.apply(wanted)
+    assert all(ways.box(f"listed-{page}").name == "there" for page in names)
 
 
 async def test_memory_is_shared_by_the_weights_of_what_is_enabled() -> None:

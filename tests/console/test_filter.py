@@ -3,7 +3,9 @@
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
+
+from waiting import block_until
 
 from . import read
 from .opened import Console, Visit
@@ -11,8 +13,12 @@ from .opened import Console, Visit
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
 
 
+def query(url: str, name: str) -> str:
+    return parse_qs(urlparse(url).query).get(name, [""])[0]
+
+
 def asked(page: Page) -> str:
-    return parse_qs(urlparse(page.url).query).get("filter", [""])[0]
+    return query(page.url, "filter")
 
 
 def test_names_and_values_are_completed_by_keyboard(shown: Console, visit: Visit) -> None:
@@ -59,6 +65,78 @@ def test_who_types_faster_than_the_answers_gets_the_word(shown: Console, visit: 
     page.keyboard.type("sp")
     page.keyboard.press("Tab")
     expect(box).to_have_value("src.namespace ")
+
+
+class Held:
+    """Answers of completions that wait until they are let go."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._waiting: list[Route] = []
+        page.route("**/complete?*", self._hold)
+
+    def _hold(self, route: Route) -> None:
+        self._waiting.append(route)
+
+    def of(self, text: str) -> list[Route]:
+        """Return those that wait of a text."""
+        return [one for one in self._waiting if query(one.request.url, "text") == text]
+
+    def let_go(self, text: str) -> None:
+        """Wait for the question of a text, and have it answered."""
+
+        def waits() -> bool:
+            self._page.wait_for_timeout(1)  # what happens is heard of in calls only
+            return bool(self.of(text))
+
+        block_until(waits)
+        for one in self.of(text):
+            self._waiting.remove(one)
+            one.continue_()
+
+
+def test_the_last_enter_counts_and_what_is_typed_after_it_stays(
+    shown: Console, visit: Visit
+) -> None:
+    """Whichever answer comes first, and however late."""
+    page = visit.open(shown.address("flows"))
+    box = page.get_by_role("combobox", name="Filter")
+    box.click()
+    held = Held(page)
+    for text in ("port = 1", "port = 80"):
+        box.fill(text)
+        box.press("Enter")
+    box.press("End")
+    page.keyboard.type(" or x")
+    held.let_go("port = 80")
+    page.wait_for_url("**filter=*")
+    assert asked(page) == "port = 80"
+    expect(box).to_have_value("port = 80 or x")
+    for one in held.of("port = 1"):
+        one.continue_()
+    box.press("Escape")
+    expect(box).to_have_value("port = 80")
+    assert asked(page) == "port = 80"
+
+
+def test_what_completes_another_text_is_not_inserted(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("flows"))
+    box = page.get_by_role("combobox", name="Filter")
+    box.fill("src.namespce = sho")
+    box.press("Enter")
+    use = page.get_by_role("button", name="Use src.namespace")
+    expect(use).to_be_visible()
+    box.press("Home")
+    for _ in "src.nam":
+        page.keyboard.press("ArrowRight")
+    box.press("ArrowDown")
+    expect(page.get_by_role("option").first).to_contain_text("src.namespace")
+    held = Held(page)
+    use.click()
+    expect(box).to_have_value("src.namespace = sho")
+    box.press("Tab")
+    expect(box).to_have_value("src.namespace = sho")
+    held.let_go("src.namespace = sho")
 
 
 def test_a_wrong_name_is_marked_and_repaired(shown: Console, visit: Visit) -> None:

@@ -455,7 +455,7 @@ ALERTS = (
         "The disk does not hold an hour of records, so the monitor dropped some of the last one. What is missing "
         "is in no roll-up either.",
         ("As for FlowvisVolumeFilling.",),
-        ("Enlarge the claim; or record less (`flowLogger.filters` of the store).",),
+        ("Enlarge the claim, or have exporters report less (`flowExporter.protocolFilter`).",),
         untried="The monitor looks once a minute.",
     ),
     Alert(

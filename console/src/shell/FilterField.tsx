@@ -19,17 +19,25 @@ export function FilterField() {
   const applied = parameter("filter");
   const [text, write] = useState(applied);
   const [offered, offer] = useState<Offer>(NONE);
-  const [open, show] = useState(false);
+  const [opened, show] = useState(false);
   const [chosen, choose] = useState(-1);
   const [problem, say] = useState<FilterProblem | null>(null);
   const input = useRef<HTMLInputElement>(null);
   const asking = useRef<AbortController>(null);
+  const applying = useRef<AbortController>(null);
+  const typedOn = useRef(false); // what is applied is not what the field has by now
   const inserted = useRef<number>(null); // where the caret goes, once what was inserted is there
   const list = useId();
 
+  // What completes another text has nothing to do with this one.
+  const open = opened && offered.text === text;
+
   useEffect(() => {
-    write(applied);
-    say(null);
+    if (!typedOn.current) {
+      write(applied);
+      say(null);
+    }
+    typedOn.current = false;
   }, [applied]);
   useEffect(() => {
     const keys = (event: KeyboardEvent) => {
@@ -75,6 +83,9 @@ export function FilterField() {
     const gap = /^\s/.test(after) || /[(.]$/.test(option.text) ? "" : " ";
     const next = before + option.text + gap + after;
     const caret = before.length + option.text.length + (/[(.]$/.test(option.text) ? 0 : 1);
+    put(next, caret);
+  };
+  const put = (next: string, caret: number) => {
     write(next);
     say(null);
     // What was offered is of the text before: Enter once more is to ask, not to insert again.
@@ -92,18 +103,26 @@ export function FilterField() {
   });
   const apply = async () => {
     asking.current?.abort();
+    applying.current?.abort(); // the last Enter counts, whichever answer comes last
+    const abort = new AbortController();
+    applying.current = abort;
     show(false);
     const value = text.trim();
+    let error: FilterProblem | null | undefined = null;
     try {
-      const { error } = await completion(value, [...value].length);
-      if (error) {
-        say(error);
-        return;
-      }
+      ({ error } = await completion(value, [...value].length, abort.signal));
     } catch {
       // The pages will say what is wrong with the aggregator.
     }
-    say(null);
+    if (abort.signal.aborted) return;
+    // Somebody may have gone on, whose text stays, and of which nothing is known to be wrong.
+    const same = input.current?.value.trim() === value;
+    if (error) {
+      if (same) say(error);
+      return;
+    }
+    if (same) say(null);
+    typedOn.current = !same && value !== applied;
     change({ filter: value, cursor: null });
   };
   const keys: Record<string, () => boolean> = {
@@ -120,8 +139,10 @@ export function FilterField() {
       return true;
     },
     Escape: () => {
+      asking.current?.abort();
       if (open) show(false);
       else {
+        applying.current?.abort();
         write(applied);
         say(null);
       }
@@ -224,9 +245,8 @@ export function FilterField() {
               type="button"
               onPointerDown={(event) => event.preventDefault()}
               onClick={() => {
-                write(repaired);
-                say(null);
                 input.current?.focus();
+                put(repaired.text, repaired.caret);
               }}
             >
               Use <span class="mono">{shown.suggestion}</span>
@@ -257,12 +277,14 @@ function shownOptions(offered: Completion): Completion["options"] {
   return offered.options.slice(0, SHOWN);
 }
 
-function suggested(text: string, problem: FilterProblem): string | null {
+/** The text with what is suggested in place of what is wrong, and where that ends. */
+function suggested(text: string, problem: FilterProblem): { text: string; caret: number } | null {
   const { position, length, suggestion } = problem;
   if (!suggestion || position === null || position === undefined) return null;
   const points = [...text]; // the aggregator counts code points
-  const before = points.slice(0, position).join("");
-  return before + suggestion + points.slice(position + (length ?? 0)).join("");
+  const before = points.slice(0, position).join("") + suggestion;
+  const after = points.slice(position + (length ?? 0)).join("");
+  return { text: before + after, caret: before.length };
 }
 
 /** The same text behind the field's, with a wave under what is wrong. */

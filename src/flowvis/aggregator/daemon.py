@@ -378,12 +378,16 @@ class Aggregator:
         self._completer.pod_labels = settings.record_contents.pod_labels
 
     async def _change_destinations(self, settings: AggregatorSettings) -> None:
-        self._completer.with_uids = settings.with_uids
         await self.destinations.apply(settings)
+        self._completer.with_uids = settings.with_uids
 
     async def _name_cluster(self, settings: AggregatorSettings) -> None:
-        self._identity.configured = settings.cluster_id
-        await self.destinations.apply(settings)
+        before, self._identity.configured = self._identity.configured, settings.cluster_id
+        try:
+            await self.destinations.apply(settings)
+        except BaseException:
+            self._identity.configured = before
+            raise
 
     async def _name_networks(self, settings: AggregatorSettings) -> None:
         networks.enforce(network_names(settings.networks))

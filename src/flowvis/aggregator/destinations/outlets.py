@@ -84,13 +84,27 @@ class Outlets:
             outlet.begin(self._make(page, kind, section, None))
 
     async def apply(self, settings: Any) -> None:
-        """Make destinations anew whose settings are others now."""
+        """Make destinations anew whose settings are others now.
+
+        Where one cannot be made, that is raised, and none is replaced.
+        """
         wanted = self._wanted(settings)
         before, self._made_of = self._made_of, wanted
+        changed = [page for page in {**before, **wanted} if before.get(page) != wanted.get(page)]
+        made: dict[str, Destination] = {}
+        try:
+            for page in changed:
+                if page in wanted:
+                    kind, section, _ = wanted[page]
+                    made[page] = self._make(page, kind, section, self.current(page))
+        except BaseException:
+            self._made_of = before
+            for outlet in self:  # its page may have been opened for what is not there
+                outlet.begin(outlet.current)
+            raise
         self._share()
-        for page in {**before, **wanted}:
-            if before.get(page) != wanted.get(page):
-                await self._replace(page, wanted)
+        for page in changed:
+            await self._replace(page, made.get(page))
 
     def hurry(self) -> None:
         """Have those deliver now that wait for more to deliver at once."""
@@ -146,14 +160,8 @@ class Outlets:
             self._outlets[page] = kind, Outlet(page, self._ledger, self._source)
         return self._outlets[page][1]
 
-    async def _replace(self, page: str, wanted: dict[str, tuple[Kind[Any], Any, Any]]) -> None:
-        """Replace the destination of a page by the one that is wanted, or by none."""
-        if page in wanted:
-            kind, section, _ = wanted[page]
-            outlet = self._outlet(page, kind)
-            await outlet.replace(lambda former: self._make(page, kind, section, former))
-        else:
-            await self._outlets[page][1].replace(lambda _: None)
+    async def _replace(self, page: str, other: Destination | None) -> None:
+        await self._outlets[page][1].replace(lambda _: other)
 
     def _make(
         self, page: str, kind: Kind[Any], section: Any, before: Destination | None

@@ -260,6 +260,22 @@ def test_two_passes_find_the_same_series_as_one(store: Store, label: Label) -> N
         assert sorted(totals.values()) == pytest.approx(sorted(known.values()))
 
 
+@pytest.mark.parametrize("label", PAIRED, ids=[title for title, _ in PAIRED.values()])
+def test_series_of_a_range_without_records(store: Store, label: Label) -> None:
+    """Of which there are no largest."""
+    look = Looked(NOW_S + 3600, NOW_S + 7200, 60, EVERYTHING, ALL_VALUES)
+    assert not found(store, PAIRED[label][1].sql, look)
+
+
+def test_names_tell_hours_apart_only_where_a_projection_has_them() -> None:
+    """It does without them nowhere else: to choose one costs less than to tell apart by it."""
+    told = {title for title, asks in PAIRED.values() if "if(k = 0, default" in asks.sql}
+    assert {title for title, _ in PAIRED.values()} > told
+    assert told == {
+        title for title, _ in PAIRED.values() if title.endswith(("Pod to Pod", "Pod to Service"))
+    }
+
+
 def _totals(rows: list[dict[str, Any]]) -> dict[str, float]:
     totals: dict[str, float] = defaultdict(float)
     for row in rows:

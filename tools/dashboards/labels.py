@@ -22,6 +22,8 @@ LEVELS = {"pod": "Pod", "workload": "Workload", "namespace": "Namespace"}
 """What the ends of connections are called by: the values of the variable `level`."""
 LEVEL = "level"
 SIDES = {"source": "src", "destination": "dst"}
+LEVEL_COLUMNS = frozenset(f"{side}_${{{LEVEL}}}" for side in SIDES)
+"""What the name of each end is, at the level that is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def end(title: str, side: str) -> Label:
         f" {kind} = {NODE}, concat('node ', {node}), 'unknown')",
         (
             Part(namespace),
-            Part(named, sql=f"{side}_{chosen}"),
+            Part(named, sql=f"{side}_{chosen}"),  # one of LEVEL_COLUMNS
             Part(pod, NAMED_BY_POD[pod]),
             Part(kind, sql=kind_sql(side)),
             Part(node, node_sql(side)),

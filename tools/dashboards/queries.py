@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
 
-from flowvis.clickhouse.schema.rollups import DIMENSIONS
+from flowvis.clickhouse.schema.rollups import DIMENSIONS, PROJECTIONS
 from flowvis.clickhouse.schema.tables import ENDED_SQL
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
 from flowvis.clickhouse.statement import bind
@@ -23,7 +23,7 @@ from flowvis.questions.dimensions import Part, defined, parts_of, told_apart
 from flowvis.questions.measures import BY_NAME, Measure
 from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
-from tools.dashboards.labels import Label, levels
+from tools.dashboards.labels import LEVEL_COLUMNS, Label, levels
 from tools.dashboards.measured import rolled_state
 from tools.dashboards.ranges import HOURS, RECORDS, TABLES, FlowTable
 
@@ -110,8 +110,9 @@ def united(
             groups = told_apart(own)
             columns += groups.columns
             keys += groups.by
+        projected = table is HOURS and _projected(parts)
         for n, part in enumerate(own if named and key else ()):
-            value, tells = _of_key(part, table)
+            value, tells = _of_key(part, projected=projected)
             columns.append(f"{value} AS p{n}")
             keys += [f"p{n}"] * tells
         if slots:
@@ -124,9 +125,22 @@ def united(
     return "\nUNION ALL\n".join(selects)
 
 
-def _of_key(part: Part, table: FlowTable) -> tuple[str, bool]:
+def _projected(parts: Sequence[Part]) -> bool:
+    """Return whether a projection of hours has all parts, of Pods' names at most the level's."""
+    return any(
+        all(
+            part.value_sql in known.values
+            or part.value_sql in LEVEL_COLUMNS
+            or (part.column, part.only_where) in known.only_where
+            for part in parts
+        )
+        for known in PROJECTIONS
+    )
+
+
+def _of_key(part: Part, *, projected: bool) -> tuple[str, bool]:
     """Return a part's value of a group that has a key, and whether it tells rows apart as well."""
-    if part.only_where or table is not HOURS:
+    if part.only_where or not projected:
         return part.any_sql, False
     # Projections have texts only to tell rows apart by them. What is 0 is not called anything.
     value = part.value_sql
@@ -319,7 +333,7 @@ class Series:
     def _few_of_largest(self, label: Label) -> str:
         """The same, where the numbers of those that are shown were found before."""
         parts = parts_of_labels([label])
-        place = f"indexOf({LARGEST}, {label.number})"
+        place = f"transform({label.number}, {LARGEST}, arrayEnumerate({LARGEST}), 0)"
         inner = united(self.records, parts, [self.column.of], slots=True, key=place)
         return (
             f"WITH {defined(parts, [label.sql], _UNNAMED)}\n"

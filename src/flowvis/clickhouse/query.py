@@ -12,9 +12,8 @@ from flowvis.errors import StoreError
 PIECE_ROWS = 500
 """Rows of a piece: what others in the process wait for at most, as each is made under the GIL."""
 BLOCK_ROWS = 16_384
-"""Rows that the engine makes at once, for the same reason. Each block costs a call of every function
-of a statement: with a quarter of these rows questions take a seventh more CPU, with four times as
-many no less."""
+"""Rows that the engine makes at once, for the same reason. Each block costs a call of every
+function of a statement: a quarter of these rows cost a question a seventh more CPU."""
 
 Piece = Sequence[bytes]
 """Some rows, each a JSON array in UTF-8."""

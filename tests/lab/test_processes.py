@@ -9,6 +9,7 @@ import pytest
 
 from flowvis.errors import SystemRefused
 from flowvis.lab import processes
+from flowvis.lab.faults import fault
 from flowvis.lab.processes import DaemonProcess
 from waiting import until
 
@@ -69,3 +70,16 @@ async def test_one_that_ends_by_itself_is_not_waited_for(sleeper: Sleeper) -> No
     sleeper.spawn()
     with pytest.raises(SystemRefused, match="ended with 3"):
         await sleeper.ready()
+
+
+async def test_what_nobody_can_tell_is_not_true_yet(sleeper: Sleeper) -> None:
+    answers: Iterator[bool | OSError] = iter([ConnectionRefusedError(), False, True])
+
+    async def asked() -> bool:
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    await fault.until(asked, 30.0, sleeper, "has never said so")
+    assert next(answers, None) is None

@@ -52,6 +52,11 @@ def test_it_goes_on_while_sums_change_but_not_for_ever() -> None:
 
 def test_the_truth_ends_it_and_a_store_that_is_silent_does_not() -> None:
     recovery = Recovery(0.0)
+    now_s = 0.0
+    while recovery.look(None if int(now_s) % 2 else 3, {}, now_s):  # it says nothing new
+        now_s += 1.0
+    assert now_s == STILL_S
+    recovery = Recovery(0.0)
     assert recovery.look(None, HELD, 1.0)
     assert recovery.look(3, HELD, 2.0)
     assert not recovery.look(0, HELD, 3.0)

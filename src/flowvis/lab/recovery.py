@@ -48,7 +48,7 @@ class Recovery:
 
     began_s: float
     missing: int | None = None
-    """How many connections' sums in the store are not the truth; None where it cannot say."""
+    """How many connections' sums in the store are not the truth; None: it has never said so."""
     waiting: Mapping[str, int] = field(default_factory=dict)
     """What is on the way to the store, by daemon and stage."""
     _changed_s: float = field(init=False)
@@ -58,11 +58,16 @@ class Recovery:
         self._changed_s = self.began_s
 
     def look(self, missing: int | None, waiting: Mapping[str, int], now_s: float) -> bool:
-        """Note what there is now; return whether it is worth to look again."""
-        if missing != self.missing:
-            self._changed_s = now_s
-        self.missing, self.waiting = missing, waiting
+        """Note what there is now; return whether it is worth to look again.
+
+        `missing` is None where the store does not say.
+        """
+        self.waiting = waiting
+        if missing is not None and missing != self.missing:
+            self.missing, self._changed_s = missing, now_s
         still_s = STUCK_S if waiting else STILL_S
         return (
-            missing != 0 and now_s - self._changed_s < still_s and now_s - self.began_s < LONGEST_S
+            self.missing != 0
+            and now_s - self._changed_s < still_s
+            and now_s - self.began_s < LONGEST_S
         )

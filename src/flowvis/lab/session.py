@@ -162,10 +162,12 @@ class Lab:
         return [self.aggregator, *self.exporters]
 
     async def sessions(self) -> set[str]:
-        """Return the exporters' sessions that the aggregator has."""
+        """Return the exporters' sessions that the aggregator has; OSError where it is away."""
         found = await asyncio.to_thread(
             subprocess.run, [*FLOWCTL, "status", "-o", "json"], capture_output=True, check=False
         )
+        if found.returncode:
+            raise ConnectionError(found.stderr.decode(errors="replace"))
         return {session["peer"] for session in json.loads(found.stdout)["sessions"]}
 
     def note(self, what: str) -> None:

@@ -1,6 +1,7 @@
 """What a fault is: what happens, when, and what it may change of the verdict."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,10 +88,16 @@ def damage(path: Path, random: Random) -> bool:
 async def until(
     condition: Callable[[], Awaitable[bool]], within_s: float, daemon: DaemonProcess, what: str
 ) -> None:
-    """Wait for a condition; SystemRefused, with the daemon's log, where it does not come true."""
+    """Wait for a condition; SystemRefused, with the daemon's log, where it does not come true.
+
+    Where nobody can tell, as another fault has ended who is asked (OSError), it is not true yet.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
-    while not await condition():
+    while True:
+        with contextlib.suppress(OSError):
+            if await condition():
+                return
         if loop.time() > deadline:
             raise SystemRefused(daemon.complain(f"{what} in {within_s:g} s"))
         await asyncio.sleep(LOOK_S)

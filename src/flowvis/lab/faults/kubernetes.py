@@ -66,18 +66,18 @@ async def expire_certificate(lab: "Lab") -> None:
     await asyncio.sleep(ENDS_S)
     hosts = [address if ":" not in address else f"[{address}]" for address in NODE_1.addresses]
 
-    async def locked_out() -> bool:
+    async def taken() -> bool:
         peers = [peer.partition("@")[2].rpartition(":")[0] for peer in await lab.sessions()]
-        return not any(host in hosts for host in peers)
+        return any(host in hosts for host in peers)
+
+    async def locked_out() -> bool:
+        return not await taken()
 
     await until(locked_out, RENEWED_S, lab.aggregator, "takes an expired certificate")
     await pass_while_away(lab)
     lab.cluster.mount()
 
-    async def back() -> bool:
-        return not await locked_out()
-
-    await until(back, RENEWED_S, lab.aggregator, "has no session with what replaced it")
+    await until(taken, RENEWED_S, lab.aggregator, "has no session with what replaced it")
 
 
 async def _renewed(lab: "Lab", before: dict[str, bytes], what: str) -> None:
@@ -92,9 +92,12 @@ async def _renewed(lab: "Lab", before: dict[str, bytes], what: str) -> None:
 
 async def _reconnected(lab: "Lab") -> None:
     """Wait until every exporter has begun another session: with what is mounted now."""
-    before = await lab.sessions()
+    before: set[str] | None = None
 
     async def reconnected() -> bool:
-        return len(await lab.sessions() - before) >= len(lab.exporters)
+        nonlocal before
+        found = await lab.sessions()
+        before = found if before is None else before
+        return len(found - before) >= len(lab.exporters)
 
     await until(reconnected, RENEWED_S, lab.aggregator, "has no new sessions")

@@ -247,6 +247,20 @@ def test_places_that_come_late_are_not_of_another_map(shown: Console, visit: Vis
     assert settled(visit, places) == before
 
 
+def test_a_map_that_one_goes_to_is_all_in_view(shown: Console, visit: Visit) -> None:
+    visit.page.emulate_media(reduced_motion="reduce")
+    page = visit.open(shown.address("map"))
+    canvas = page.locator("canvas")
+    places = "document.querySelector('canvas').toDataURL()"
+    for name, of in (("Pods", "|pod"), ("Namespaces", "|namespace"), ("Workloads", "|workload")):
+        page.get_by_role("button", name=name).click()
+        visit.answered()
+        expect(canvas).to_have_attribute("data-ready", of)
+        seen = settled(visit, places)
+        canvas.press("0")  # all into view
+        assert settled(visit, places) == seen
+
+
 def test_a_stream_that_lost_records_says_so_where_they_are_missing(
     shown: Console, visit: Visit
 ) -> None:

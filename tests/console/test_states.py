@@ -208,6 +208,59 @@ def test_two_thousand_workloads_are_a_map_of_some_hundreds(
         assert visit.problems == []
 
 
+HELD_LAYOUT = """
+const Plain = Worker;
+window.heard = 0;
+window.Worker = class extends Plain {
+  constructor(...given) {
+    super(...given);
+    this.addEventListener("message", () => { window.heard += 1; });
+  }
+  postMessage(question) {
+    const send = () => super.postMessage(question);
+    if (window.hold) window.letGo = send;
+    else send();
+  }
+};
+"""
+
+
+def test_places_that_come_late_are_not_of_another_map(shown: Console, visit: Visit) -> None:
+    """Somebody looks at workloads and comes back before these have their places."""
+    visit.page.add_init_script(HELD_LAYOUT)
+    visit.page.emulate_media(reduced_motion="reduce")
+    page = visit.open(shown.address("map"))
+    canvas = page.locator("canvas")
+    expect(canvas).to_have_attribute("data-ready", "|namespace")
+    places = "document.querySelector('canvas').toDataURL()"
+    before = settled(visit, places)
+    page.evaluate("window.hold = true")
+    page.get_by_role("button", name="Workloads").click()
+    visit.until("window.letGo !== undefined")
+    page.get_by_role("button", name="Namespaces").click()
+    visit.answered()
+    page.mouse.move(0, 0)
+    assert settled(visit, places) == before
+    heard = page.evaluate("window.heard")
+    page.evaluate("window.letGo()")
+    visit.until(f"window.heard > {heard}")
+    assert settled(visit, places) == before
+
+
+def test_a_map_that_one_goes_to_is_all_in_view(shown: Console, visit: Visit) -> None:
+    visit.page.emulate_media(reduced_motion="reduce")
+    page = visit.open(shown.address("map"))
+    canvas = page.locator("canvas")
+    places = "document.querySelector('canvas').toDataURL()"
+    for name, of in (("Pods", "|pod"), ("Namespaces", "|namespace"), ("Workloads", "|workload")):
+        page.get_by_role("button", name=name).click()
+        visit.answered()
+        expect(canvas).to_have_attribute("data-ready", of)
+        seen = settled(visit, places)
+        canvas.press("0")  # all into view
+        assert settled(visit, places) == seen
+
+
 def test_a_stream_that_lost_records_says_so_where_they_are_missing(
     shown: Console, visit: Visit
 ) -> None:

@@ -85,6 +85,9 @@ class Stage {
 
   show(scene: Scene, of: string): void {
     this.of = of;
+    // Places that were asked for, or are being moved to, are of the nodes that there were.
+    this.turn += 1;
+    this.moving = null;
     const known = places(of);
     for (const node of scene.nodes) {
       const at = known.get(node.id);
@@ -100,7 +103,6 @@ class Stage {
   }
 
   private ask(scene: Scene): void {
-    this.turn += 1;
     const most = this.picture.most;
     const question: LayoutQuestion = {
       turn: this.turn,

@@ -58,7 +58,16 @@ export default function MapPage() {
   });
   const graph = result.value;
   const grouped = !place.focus && (place.level === "workload" || place.level === "pod");
-  const drawn = useMemo(() => (graph ? prepared(graph, place, grouped) : NOTHING), [graph]);
+  // Until an answer comes what is drawn is of the place before, and so is what is known of it.
+  const shown = useMemo(
+    () => ({
+      drawn: graph ? prepared(graph, place, grouped) : NOTHING,
+      of: `${place.focus}|${place.focus ? "" : place.level}`,
+      grouped,
+    }),
+    [graph],
+  );
+  const { drawn } = shown;
   const chosen = parameter("chosen");
   const enter = (node: SceneNode) => {
     const target = into(node);
@@ -85,8 +94,8 @@ export default function MapPage() {
           {() => (
             <MapCanvas
               scene={drawn}
-              of={`${place.focus}|${place.focus ? "" : place.level}`}
-              grouped={grouped}
+              of={shown.of}
+              grouped={shown.grouped}
               comparing={graph?.compared !== null && compare !== ""}
               chosen={chosen}
               label={`Map of ${drawn.nodes.length} ${place.focus || "the cluster"}: the same is in the table beside it`}

@@ -286,6 +286,28 @@ def test_numbers_are_under_the_name_of_what_they_are(shown: Console, visit: Visi
     visit.problems.clear()  # the browser's own lines about the status
 
 
+@pytest.mark.parametrize(
+    ("where", "ids", "detail"),
+    [
+        ("map", ("namespace:shop", "namespace:payments"), "Throughput"),
+        ("nodes", ("node-0", "node-1"), "Workloads of the node"),
+    ],
+)
+def test_what_is_known_of_one_is_not_shown_of_another(
+    shown: Console, visit: Visit, where: str, ids: tuple[str, str], detail: str
+) -> None:
+    """While the answer for the one that was chosen next is on its way."""
+    first, second = (shown.address(where, chosen=one, node=one) for one in ids)
+    page = visit.open(first)
+    side = page.get_by_role("complementary")
+    expect(side.get_by_label(detail)).to_have_count(1)
+    page.route("**/query?*", lambda _: None)
+    page.evaluate("url => history.pushState(null, '', url)", second)
+    page.evaluate("dispatchEvent(new PopStateEvent('popstate'))")
+    expect(side.get_by_role("heading", name=ids[1].split(":")[-1])).to_be_visible()
+    expect(side.get_by_label(detail)).to_have_count(0)
+
+
 def test_a_stream_that_lost_records_says_so_where_they_are_missing(
     shown: Console, visit: Visit
 ) -> None:

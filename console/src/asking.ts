@@ -112,7 +112,12 @@ export function useAnswer<T extends object>(
       },
       (cause) => {
         const error = judge(cause, parameters);
-        if (error) set((old) => ({ url, value: keeps(old, error), error, loading: false }));
+        if (error) {
+          set((old) => {
+            const value = old.url === url ? keeps(old, error) : null;
+            return { url, value, error, loading: false };
+          });
+        }
       },
     );
     return () => abort.abort();
@@ -133,7 +138,7 @@ export function useAnswer<T extends object>(
   return { ...state, loading: state.loading || state.url !== url };
 }
 
-/** What was shown stays where only the connection failed. */
+/** What was shown of the same question stays where only the connection failed. */
 function keeps<T>(old: Asked<T>, error: ApiError): T | null {
   return error.status === 0 || error.status === 429 || error.status === 503 ? old.value : null;
 }

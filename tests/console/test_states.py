@@ -261,6 +261,53 @@ def test_a_map_that_one_goes_to_is_all_in_view(shown: Console, visit: Visit) -> 
         assert settled(visit, places) == seen
 
 
+def test_numbers_are_under_the_name_of_what_they_are(shown: Console, visit: Visit) -> None:
+    """Also while the answer to another question is on its way, and when it is a refusal."""
+    page = visit.open(shown.address("explore", by="src.namespace", measure="octets"))
+    rows = read.table(page, "Groups")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/query?*", hold)
+    page.get_by_label("Measure").select_option("connections")
+    expect(page.locator("[aria-busy=true]")).to_have_count(1)
+    heads = page.get_by_role("table", name="Groups").get_by_role("columnheader")
+    expect(heads.nth(1)).to_contain_text("Bytes")
+    expect(page.get_by_role("heading", name="Bytes by src.namespace")).to_be_visible()
+    assert read.table(page, "Groups") == rows
+    problem = {"error": {"code": "unavailable", "message": "the store is away"}}
+    for one in held:
+        one.fulfill(status=503, json=problem)
+    expect(page.get_by_role("alert")).to_contain_text("the store is away")
+    expect(page.get_by_role("table", name="Groups")).to_have_count(0)
+    expect(page.get_by_role("heading", name="Connections by src.namespace")).to_be_visible()
+    visit.problems.clear()  # the browser's own lines about the status
+
+
+@pytest.mark.parametrize(
+    ("where", "ids", "detail"),
+    [
+        ("map", ("namespace:shop", "namespace:payments"), "Throughput"),
+        ("nodes", ("node-0", "node-1"), "Workloads of the node"),
+    ],
+)
+def test_what_is_known_of_one_is_not_shown_of_another(
+    shown: Console, visit: Visit, where: str, ids: tuple[str, str], detail: str
+) -> None:
+    """While the answer for the one that was chosen next is on its way."""
+    first, second = (shown.address(where, chosen=one, node=one) for one in ids)
+    page = visit.open(first)
+    side = page.get_by_role("complementary")
+    expect(side.get_by_label(detail)).to_have_count(1)
+    page.route("**/query?*", lambda _: None)
+    page.evaluate("url => history.pushState(null, '', url)", second)
+    page.evaluate("dispatchEvent(new PopStateEvent('popstate'))")
+    expect(side.get_by_role("heading", name=ids[1].split(":")[-1])).to_be_visible()
+    expect(side.get_by_label(detail)).to_have_count(0)
+
+
 def test_a_stream_that_lost_records_says_so_where_they_are_missing(
     shown: Console, visit: Visit
 ) -> None:

@@ -64,12 +64,13 @@ export default function Explore() {
     limit: wanted.kind === "sankey" ? Math.max(wanted.limit, 50) : wanted.limit,
   });
   const chart = useRef<HTMLDivElement>(null);
+  const drawn = answered(wanted, result.value);
   return (
     <div class="explore">
       <Controls wanted={wanted} />
       <Panel
-        title={title(wanted)}
-        aside={<Exports wanted={wanted} query={result.value} chart={chart} />}
+        title={title(drawn)}
+        aside={<Exports wanted={drawn} query={result.value} chart={chart} />}
       >
         <Answered
           asked={result}
@@ -84,18 +85,26 @@ export default function Explore() {
             <>
               <div ref={chart}>
                 <Chart
-                  wanted={wanted}
+                  wanted={drawn}
                   query={query}
                   before={query.compared?.totalSeries?.[0] ?? null}
                 />
               </div>
-              <Groups wanted={wanted} query={query} />
+              <Groups wanted={drawn} query={query} />
             </>
           )}
         </Answered>
       </Panel>
     </div>
   );
+}
+
+/** What an answer is of: until the next one comes that is what was asked before. */
+function answered(wanted: Shown, query: Query | null): Shown {
+  if (!query) return wanted;
+  const names = (kind: string) =>
+    query.columns.filter((each) => each.kind === kind).map((each) => each.name);
+  return { ...wanted, by: names("dimension"), measure: names("measure")[0] ?? wanted.measure };
 }
 
 function title({ measure, by }: Shown): string {

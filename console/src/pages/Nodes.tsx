@@ -40,6 +40,7 @@ export default function Nodes() {
       </Panel>
       {chosen && (
         <Details
+          key={chosen}
           name={chosen}
           node={result.value?.nodes.find((each) => each.name === chosen) ?? null}
         />

@@ -45,9 +45,9 @@ export function MapSide(props: SideProps) {
   return (
     <aside class="side" aria-label="What is chosen">
       {node ? (
-        <OfNode {...props} node={node} />
+        <OfNode key={node.id} {...props} node={node} />
       ) : edge ? (
-        <OfEdge {...props} edge={edge} />
+        <OfEdge key={`${edge.source} ${edge.target}`} {...props} edge={edge} />
       ) : (
         <All {...props} />
       )}

@@ -601,6 +601,9 @@ class FlowTable:
         stats.unchanged += int(self._counts[Count.UNCHANGED])
         stats.further += int(self._counts[Count.FURTHER])
         self._counts[:] = 0
+        stats.held -= self._generations.joined
+        stats.merged += self._generations.joined
+        self._generations.joined = 0
         stats.reused = self._generations.reused
         stats.orphaned = self._generations.orphaned
         stats.evicted = self._live.evicted

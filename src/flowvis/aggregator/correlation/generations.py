@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.checkpoint import Flows
+from flowvis.aggregator.correlation.joined import join_rows
 from flowvis.aggregator.correlation.key import OLDEST, PREVIOUS, earlier, generation
 from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.refused import Refused
@@ -51,6 +52,8 @@ class Generations:
 
     def __init__(self, live: LiveRows) -> None:
         self.reused = 0
+        self.joined = 0
+        """How often two flows that waited to be written turned out to be one."""
         self.orphaned = 0
         self.overwrote = False
         """Whether a row has taken the place of one that is written, since somebody looked."""
@@ -136,7 +139,7 @@ class Generations:
             if any(same_start(other, start) for other in starts):
                 begun = min(self._starts(current, Sides.BOTH), default=report.end)
                 goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
-                return current if goes_on and slot == previous else slot
+                return self._joined(slot, current) if goes_on and slot == previous else slot
             if starts and start > max(starts):
                 break
             if starts:  # its node's connection before that one
@@ -191,6 +194,31 @@ class Generations:
             for counter in COUNTED:  # from 0 again
                 rows[last(counter, SIDES[side])][current] = 0
         return True
+
+    def _joined(self, previous: int, current: int) -> int:
+        """Make one of the previous connection and the current one; return its slot.
+
+        Only the node that began anew had told of the current one. So its counters go on from 0, and
+        what both rows have counted is counted: one node may have told what the other had not yet.
+        """
+        live = self._live
+        first, later = (int(live.state[slot]) for slot in (previous, current))
+        sides = later >> FlowState.SIDES & Sides.BOTH
+        alike = not ((first ^ later) & FlowState.REVERSED or (first | later) & FlowState.SHARED)
+        if not alike or sides & ~(first >> FlowState.SIDES):  # what began before is still to come
+            return current
+        join_rows(live.rows[previous], live.rows[current], _each(sides))
+        ends = sides << FlowState.ENDS
+        state = first & ~ends | later & (ends | FlowState.UNWRITTEN)
+        waiting = [live.cycle[slot] for slot in (previous, current) if _unwritten(live, slot)]
+        self.joined += len(waiting) == 2
+        cycle = min(waiting, default=0)
+        due, seen = min(live.due[[previous, current]]), max(live.seen[[previous, current]])
+        live.move(previous, current)
+        live.forget(np.array([previous]))
+        live.state[current], live.due[current] = state | FlowState.PREVIOUS, due
+        live.seen[current], live.cycle[current] = seen, cycle
+        return current
 
     def _given_before(self, report: Report, previous: int) -> int:
         """The sides that the exporter gave of the connection before: others, perhaps, than now."""
@@ -304,6 +332,10 @@ def _waits(state: int) -> bool:
         return True
     both = state >> FlowState.SIDES & Sides.BOTH == Sides.BOTH
     return bool(state & FlowState.CORRELATE) and not both
+
+
+def _unwritten(live: LiveRows, slot: int) -> bool:
+    return bool(live.state[slot] & FlowState.UNWRITTEN)
 
 
 def _each(sides: int) -> list[int]:

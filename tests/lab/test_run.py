@@ -75,7 +75,7 @@ def test_what_goes_wrong_costs_nothing(fault: str) -> None:
 @pytest.mark.parametrize(
     "faults",
     [
-        ["kill-any", "link-loss"],
+        ["kill-any", "link-loss", "clocks"],
         ["kill-exporter", "store-killed", "store-resets", "collector-resets"],
         ["conntrack-full", "certificate-expired", "spool-full"],
     ],

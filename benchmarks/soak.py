@@ -35,7 +35,7 @@ SETTLE_S = 120.0
 STOP_S = 40.0
 TWICE_IN = 64  # of so many parts of the connections one is searched for records stored twice
 MAX_ROWS = 1_000_000
-PARTS = 32
+PARTS = 32  # all connections at once are more than a query may take
 EXAMPLES = 5
 WHICH = "stored_twice", "more_than_their_totals"
 
@@ -151,7 +151,7 @@ class _Soak:
             ).rows
             over = [
                 row
-                for part in range(PARTS)  # all connections at once are more than a query may take
+                for part in range(PARTS)
                 for row in store.query(
                     f"SELECT {CONNECTION}, sum(packetDeltaCount) AS told, "
                     "max(packetTotalCount) AS had FROM flows WHERE "

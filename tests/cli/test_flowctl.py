@@ -13,7 +13,7 @@ from cryptography import x509
 
 from aggregator.records import records
 from aggregator.served import Answered, served
-from flowvis.cli.flowctl import COMMANDS, main, meant
+from flowvis.cli.flowctl import COMMANDS, commands_in, main
 from flowvis.cli.layout import Column, Layout
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
@@ -575,12 +575,12 @@ ALL = list(COMMANDS)
     ],
 )
 def test_which_commands_are_made_ready(arguments: list[str], names: list[str]) -> None:
-    assert meant(arguments) == names
+    assert commands_in(arguments) == names
 
 
 def test_a_shell_may_complete_any_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_ARGCOMPLETE", "1")
-    assert meant(["status", ""]) == ALL
+    assert commands_in(["status", ""]) == ALL
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = sys.argv[1:]
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing here is left half done: no traceback
     try:
-        parser = _parser(meant(arguments))
+        parser = _parser(commands_in(arguments))
         options = parser.parse_args(attached(arguments))
         try:
             return int(options.run(options))
@@ -111,7 +111,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def meant(arguments: Sequence[str]) -> list[str]:
+def commands_in(arguments: Sequence[str]) -> list[str]:
     """Return the commands that may be meant; all of them for help, or where there is none.
 
     To import what all of them need takes half a second.

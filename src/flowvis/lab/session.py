@@ -202,7 +202,7 @@ class Lab:
         """Wait until the store has what was sent, or nothing more comes."""
         self._say("Waiting until the store has what was sent")
         recovery = Recovery(time.monotonic())
-        while recovery.look(await self._missing(), await self._waiting(), time.monotonic()):  # noqa: ASYNC110
+        while recovery.look(await self._missing(), await self._waiting(), time.monotonic()):  # noqa: ASYNC110  it has to be asked
             await asyncio.sleep(ASK_S)
         if recovery.missing == 0:
             self._report.recovered_s = round(time.monotonic() - recovery.began_s, 1)

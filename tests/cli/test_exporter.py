@@ -155,7 +155,7 @@ async def test_from_the_kernel_to_the_collector(
         metrics = await asyncio.to_thread(get, status, "metrics")
         ready = await asyncio.to_thread(get, status, "readyz")
         code, log = await asyncio.to_thread(daemons[0].stop)
-        assert deltas(collector)[port] == 100
+        assert deltas(collector.rows)[port] == 100
         row = next(row for row in collector.rows if row["sourceTransportPort"] == port)
     assert (code, ready) == (0, "ok\n"), log
     assert (row["sourcePodName"], row["sourceNodeName"], row["flowType"]) == ("server", "node-1", 1)
@@ -200,8 +200,8 @@ async def test_a_restart_loses_and_repeats_nothing(
         idle, busy = (client.getsockname()[1] for client in clients)
         for client in clients:
             client.close()
-        assert deltas(collector)[idle] == 100
-        assert deltas(collector)[busy] == 500
+        assert deltas(collector.rows)[idle] == 100
+        assert deltas(collector.rows)[busy] == 500
         assert max(r["octetTotalCount"] for r in collector.rows) == 500
 
 

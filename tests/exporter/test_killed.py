@@ -77,9 +77,9 @@ async def test_what_it_had_not_sent_is_sent_by_the_next_one(start: Start) -> Non
             exporter.kill()
             await asyncio.to_thread(until_answered, exporter.status, "readyz")
         await collector.come()
-        await until(lambda: deltas(collector).total() >= passers.octets.total())
+        await until(lambda: deltas(collector.rows).total() >= passers.octets.total())
         await exporter.stop()
-        assert deltas(collector) == passers.octets
+        assert deltas(collector.rows) == passers.octets
         assert kept(exporter.path) == 0
 
 
@@ -96,9 +96,9 @@ async def test_an_orderly_stop_leaves_what_the_collector_did_not_take(start: Sta
         assert "are lost" not in log
         exporter.kill()
         await collector.come()
-        await until(lambda: deltas(collector).total() >= passers.octets.total())
+        await until(lambda: deltas(collector.rows).total() >= passers.octets.total())
         await exporter.stop()
-        assert deltas(collector) == passers.octets
+        assert deltas(collector.rows) == passers.octets
 
 
 class Intervals(Session):

@@ -67,7 +67,7 @@ class Exporter:
 
     def reported(self, *collectors: Collector) -> Counter[int]:
         """How many bytes collectors were reported together, by the client's port."""
-        together = sum(map(deltas, collectors), Counter())
+        together = deltas(row for collector in collectors for row in collector.rows)
         return Counter({port: together[port] for port in self.ports() if port in together})
 
     def configure(self, **changes: Any) -> None:

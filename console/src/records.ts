@@ -17,6 +17,15 @@ export function number(record: FlowRecord, name: string): number {
   return Number(record[name] ?? 0);
 }
 
+/** A counter, or a rate; null where octets came in a time that nobody knows. */
+export function amount(record: FlowRecord, name: string): number | null {
+  const found = number(record, name);
+  const octets = name
+    .replace(/^throughput/, "octetDeltaCount")
+    .replace(/^reverseThroughput/, "reverseOctetDeltaCount");
+  return octets !== name && found === 0 && number(record, octets) > 0 ? null : found;
+}
+
 /** Milliseconds since the epoch, of whatever the field has: seconds, milliseconds, or text. */
 export function time(record: FlowRecord, ...names: string[]): number {
   for (const name of names) {

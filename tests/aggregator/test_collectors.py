@@ -18,6 +18,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from scapy.utils import wrpcap
 
+from ports import free_port
 from waiting import block_until
 
 from .harness import connection, deliver, exported, running
@@ -105,9 +106,7 @@ def test_tshark_reads_them(messages: list[bytes], tmp_path: Path) -> None:
 @contextlib.contextmanager
 def nfcapd(path: Path) -> Iterator[int]:
     """nfcapd on loopback, writing to a directory."""
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = ["nfcapd", "-b", "127.0.0.1", "-p", str(port), "-w", str(path), "-t", "3600"]
     with (path.parent / "nfcapd.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -25,6 +25,7 @@ from scapy.utils import wrpcap
 from flowvis.elements import REGISTRY
 from flowvis.fields import AGGREGATED, Field, Kind
 from flowvis.ipfix.exporter import ExporterSession
+from ports import free_port
 from waiting import block_until
 
 from .harness import Aggregator, running
@@ -219,9 +220,7 @@ def primitive(field: Field, version: int) -> str:
 @contextlib.contextmanager
 def nfacctd(path: Path, fields: Sequence[Field], version: int) -> Iterator[tuple[int, Path]]:
     """nfacctd on loopback; yield its port and the file of JSON lines that it writes."""
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     lines = [f"name=f{n} {primitive(field, version)}" for n, field in enumerate(fields)]
     (path / "primitives").write_text("".join(lines))
     written = path / "flows.json"

@@ -94,6 +94,17 @@ async def test_flows_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert text in line, line
 
 
+async def test_octets_in_a_time_that_nobody_knows_have_no_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(tmp_path) as (_, history, _):
+        history.put(records(FLOW | {"throughput": 0}))
+        history.put(records(FLOW | {"throughput": 0, "octetDeltaCount": 0}))
+        assert await flowctl(tmp_path, "flows", "-o", "table") == 0
+    found = capsys.readouterr().out.splitlines()[1:]
+    assert sorted(line.split("99 B")[1].strip() for line in found) == ["-", "0 bit/s"]
+
+
 async def test_flows_as_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with served(tmp_path) as (_, history, _):
         history.put(records(FLOW, FLOW, FLOW))

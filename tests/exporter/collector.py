@@ -13,6 +13,7 @@ from flowvis.ipfix.collector import CollectorSession
 from flowvis.ipfix.events import Event, SequenceGap, TemplateLearned
 from flowvis.native import StringTable
 from flowvis.transport.address import CollectorAddress
+from ports import free_port
 
 Row = dict[str, Any]
 
@@ -31,8 +32,7 @@ class Collector:
         self.reading.set()
         self._server: asyncio.Server | None = None
         self._readers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
 
     @property
     def address(self) -> CollectorAddress:

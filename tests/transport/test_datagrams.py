@@ -13,6 +13,7 @@ from flowvis.transport import client as client_module
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client, ConnectionLost
 from namespaces import new_namespace, run
+from ports import free_port
 from waiting import until
 
 
@@ -41,11 +42,6 @@ def fragments() -> int:
     names, values = (line.split() for line in counted if line.startswith("Ip:"))
     six = dict(line.split() for line in run("cat", "/proc/thread-self/net/snmp6").splitlines())
     return int(dict(zip(names, values, strict=True))["FragCreates"]) + int(six["Ip6FragCreates"])
-
-
-def free_port() -> int:
-    with receiver() as sock:
-        return int(sock.getsockname()[1])
 
 
 async def test_each_message_is_one_datagram() -> None:

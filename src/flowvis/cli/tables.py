@@ -114,6 +114,12 @@ def _amount(name: str, unit: str) -> Callable[[Record], str]:
     return lambda record: quantity(record[name], unit)
 
 
+def _rate(name: str, octets: str) -> Callable[[Record], str]:
+    """A rate; none where octets came in a time that nobody knows."""
+    amount = _amount(name, "bit/s")
+    return lambda record: "-" if record[octets] and not record[name] else amount(record)
+
+
 FLOW_COLUMNS: tuple[Column[Record], ...] = (
     Column("END", _time, 8),
     Column("SOURCE", lambda r: endpoint(r, "source"), 32, 16),
@@ -124,11 +130,11 @@ FLOW_COLUMNS: tuple[Column[Record], ...] = (
     Column("VERDICT", verdict, 10, style=verdict_style),
     Column("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
     Column("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True, rank=1),
-    Column("RATE", _amount("throughput", "bit/s"), 12, right=True, rank=4),
+    Column("RATE", _rate("throughput", "octetDeltaCount"), 12, right=True, rank=4),
 )
 WIDE_COLUMNS: tuple[Column[Record], ...] = (
     *FLOW_COLUMNS,
-    Column("REVERSE", _amount("reverseThroughput", "bit/s"), 12, right=True),
+    Column("REVERSE", _rate("reverseThroughput", "reverseOctetDeltaCount"), 12, right=True),
     Column("FROM NODE", _plain("sourceNodeName"), 16),
     Column("TO NODE", _plain("destinationNodeName"), 16),
     Column("INGRESS POLICY", _policy("ingress"), 20),

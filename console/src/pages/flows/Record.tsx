@@ -171,7 +171,7 @@ const COUNTED = [
 function Counters({ record }: { record: FlowRecord }) {
   const value = (field: string, unit: string) =>
     field in record ? (
-      <Num value={fields.number(record, field)} unit={unit} />
+      <Num value={fields.amount(record, field)} unit={unit} />
     ) : (
       <span class="faint">–</span>
     );

@@ -45,7 +45,7 @@ function counter(key: string, title: string, field: string, unit = ""): FlowColu
     tip: field,
     numeric: true,
     width: "76px",
-    cell: (line) => <Num value={record.number(line, field)} unit={unit} />,
+    cell: (line) => <Num value={record.amount(line, field)} unit={unit} />,
   };
 }
 

@@ -19,6 +19,7 @@ from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.writer import UncommittedRecords, Writer
 from flowvis.errors import StoreError
 from flowvis.native import StringTable
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger
 from waiting import until
 
@@ -183,6 +184,60 @@ async def test_a_damaged_file_is_put_aside_and_the_others_are_stored(tmp_path: P
     assert line.stage.dropped == {"spool-corrupt": lost}
     assert line.writer.stats.spool_corrupt == 1
     assert [path.name for path in files(tmp_path, "corrupt")] == [f"{middle.stem}.corrupt"]
+    await line.writer.stop()
+
+
+async def test_a_file_that_the_store_refuses_is_counted_once_and_tried_no_more(
+    tmp_path: Path,
+) -> None:
+    store, back = Moody(), Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    line.send(10)
+    await line.on_disk(10)
+    store.error = StoreError("never", retryable=False)
+    store.migrate_error = None
+    await until(lambda: line.stage.dropped == {"rejected": 10})
+    await until(lambda: files(tmp_path, "rejected"))
+    line.check()
+    assert files(tmp_path) == []
+    await line.writer.stop()
+    following = Line(back, tmp_path)
+    await following.writer.start()
+    assert (following.stage.inherited, following.writer.held()) == (0, 0)
+    await following.writer.stop()
+    assert back.stored == {}
+
+
+async def test_a_file_that_goes_while_it_is_read_is_counted_once(tmp_path: Path) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    for count in (10, 20):
+        line.send(count)
+        await until(lambda: not line.writer.uncommitted.records)
+    read, reading, go_on = line.spool.read, threading.Event(), threading.Event()
+
+    def read_late(entry: Entry) -> tuple[Batch, BatchId]:
+        reading.set()
+        go_on.wait(10)
+        return read(entry)
+
+    line.spool.read = read_late  # type: ignore[method-assign]
+    store.migrate_error = None
+    await until(reading.is_set)
+    oldest = line.spool.oldest
+    assert oldest is not None
+    line.stage.drop(OutgoingDropped.SPOOL_FULL, oldest.records)  # as where both are full
+    line.spool.forget(oldest)
+    line.spool.delete(oldest)
+    go_on.set()
+    await until(lambda: line.writer.held() == 0)
+    line.check()
+    assert line.stage.dropped == {"spool-full": 10}
+    assert line.writer.stats.spool_corrupt == 0
     await line.writer.stop()
 
 

@@ -30,7 +30,9 @@ from flowvis.runtime.directory import OwnDirectory
 log = logging.getLogger(__name__)
 
 KEPT_ASIDE = 8
-"""Corrupt files that stay, the newest, for whoever wants to know why."""
+"""Corrupt files that stay, the newest, for whoever wants to know why; as many rejected ones."""
+CORRUPT, REJECTED = ".corrupt", ".rejected"
+"""The suffixes of files that are put aside: damaged, or refused by the store for ever."""
 _NAME = re.compile(r"([0-9]{12})-([0-9]{1,9})\.batch")
 
 
@@ -175,12 +177,12 @@ class Spool:
         with contextlib.suppress(OSError):
             (self.directory / entry.name).unlink(missing_ok=True)
 
-    def put_aside(self, entry: Entry) -> None:
-        """Keep the file of a corrupt batch for whoever wants to know why, out of the way."""
+    def put_aside(self, entry: Entry, suffix: str) -> None:
+        """Keep the file of a forgotten batch for whoever wants to know why, out of the way."""
         path = self.directory / entry.name
         with contextlib.suppress(OSError):
-            path.rename(path.with_suffix(".corrupt"))
-            aside = sorted(self.directory.glob("*.corrupt"))
+            path.rename(path.with_suffix(suffix))
+            aside = sorted(self.directory.glob(f"*{suffix}"))
             for old in aside[:-KEPT_ASIDE]:
                 old.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from flowvis.clickhouse.commits import Commit, Uncommitted
 from flowvis.clickhouse.schema.spooled import CorruptFile
-from flowvis.clickhouse.spool import Entry, Spool, SpoolError, SpoolFull
+from flowvis.clickhouse.spool import CORRUPT, REJECTED, Entry, Spool, SpoolError, SpoolFull
 from flowvis.counts import count, gauge
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
@@ -170,10 +170,12 @@ class Spooling:
             try:
                 batch, batch_id = await call(spool.read, entry)
             except CorruptFile as error:
+                if entry is not spool.oldest:  # it was given up meanwhile, and counted
+                    continue
                 log.warning("%s: %s: %s", spool.directory, entry.name, error)
                 self._stats.spool_corrupt += 1
                 self._drop(spool, entry, OutgoingDropped.SPOOL_CORRUPT)
-                await call(spool.put_aside, entry)
+                await call(spool.put_aside, entry, CORRUPT)
                 continue
             if entry is spool.oldest:  # it may have been given up meanwhile
                 return Commit([batch], batch_id, 1, entry)
@@ -181,15 +183,15 @@ class Spooling:
 
     async def delete(self, commit: Commit, call: Callable[..., Any]) -> None:
         """Take out a commit that the store has, if it is here."""
-        spool, entry = self.spool, commit.entry
-        self.forget(commit)
-        if spool is not None and entry is not None:
+        if (spool := self.spool) is not None and (entry := commit.entry) is not None:
+            self._forget(spool, entry)
             await call(spool.delete, entry)
 
-    def forget(self, commit: Commit) -> None:
-        """Take out a commit, if it is here; its file stays."""
-        if self.spool is not None and commit.entry is not None:
-            self._forget(self.spool, commit.entry)
+    async def put_aside(self, commit: Commit, call: Callable[..., Any]) -> None:
+        """Take out a commit that the store will never have, if it is here: it is tried no more."""
+        if (spool := self.spool) is not None and (entry := commit.entry) is not None:
+            self._forget(spool, entry)
+            await call(spool.put_aside, entry, REJECTED)
 
     def _drop(self, spool: Spool, entry: Entry, reason: OutgoingDropped) -> None:
         self._stage.drop(reason, entry.records)

@@ -14,9 +14,11 @@ from aggregator.exported import (
     counted,
     exported,
 )
-from flowvis.aggregator.correlation.checkpoint import RESTORED, flows
+from flowvis.aggregator.correlation.checkpoint import RESTORED, flows, newest
 from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.key import generation
 from flowvis.checkpoint import tuple_hashes
+from flowvis.clickhouse import server as server_module
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, restore
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, open_store
@@ -118,6 +120,28 @@ def test_of_a_connection_that_was_forgotten_the_last_record_counts(store: Store)
     (row,) = flows(restore(answer)).rows(np.arange(1))
     assert row["flowEndMilliseconds"] == end
     assert row["octetTotalCount"] == end % 1_000_000
+
+
+def test_of_a_tuple_that_is_used_each_second_the_last_connections_are_known(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there were, the answer is no longer than what is read."""
+    monkeypatch.setattr(server_module, "ANSWER_BYTES", 1 << 14)
+    table = FlowTable(max_flows=1024)
+    starts = range(START_MS, START_MS + 300_000, 1000)
+    for start in starts:
+        times = {"flowStartMilliseconds": start, "flowEndMilliseconds": start + 500}
+        seconds = {"flowStartSeconds": start // 1000, "flowEndSeconds": start // 1000}
+        record = INTRA_NODE | counted(9) | times | seconds
+        table.add(exported(table.strings, record), start + 600)
+    write(table, store, starts[-1] + 1000)
+    slots = np.flatnonzero(table._live.state)
+    keys = generation(table._live.keys(slots), 0)[:1]
+    answer = known(store, Wanted(tuple_hashes(keys), START_MS // 1000))
+    found = flows(restore(answer))
+    (last,) = newest(found, keys, 32).tolist()
+    assert found.starts(np.array(last)).max(axis=1).tolist() == list(starts)[: -32 - 1 : -1]
+    assert len(found) <= 64
 
 
 def test_only_what_is_asked_for(table: FlowTable, store: Store) -> None:

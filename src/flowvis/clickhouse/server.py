@@ -32,7 +32,15 @@ from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
-from flowvis.clickhouse.schema.checkpoints import ANSWER, Answer, Wanted, answer, question, room_for
+from flowvis.clickhouse.schema.checkpoints import (
+    ANSWER,
+    OF_TUPLE,
+    Answer,
+    Wanted,
+    answer,
+    question,
+    room_for,
+)
 from flowvis.clickhouse.schema.encode import BatchId, encode, rows_of
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -293,7 +301,7 @@ class ServerStore:
     def checkpoints(self, wanted: Wanted) -> Answer:
         """Return the last record of each connection; see `Store.checkpoints`."""
         settings = self._settings
-        most = ANSWER_BYTES + 16 * ANSWER.itemsize * len(wanted.hashes)
+        most = ANSWER_BYTES + OF_TUPLE * ANSWER.itemsize * len(wanted.hashes)
         client = self._make_client(answer_bytes=most, as_bytes=True)
         sql = question(TableLayout(settings.database, settings.cluster), wanted)
         try:

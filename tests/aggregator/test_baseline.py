@@ -1,5 +1,6 @@
 """The store is asked only when it has what was written before."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,14 @@ from waiting import until
 class Answering:
     """A store that has nothing, and the table that waits for its answer."""
 
-    def __init__(self, stage: Stage, *, forgets: bool, patient: bool = True) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        forgets: bool,
+        patient: bool = True,
+        awaits: Callable[[], bool] = bool,
+    ) -> None:
         self.asked = 0
         self.answered = 0
         self._inquiry: Any = Inquiry(np.zeros((1, 37), np.uint8), 0, patient)
@@ -24,7 +32,7 @@ class Answering:
         self.table = self
         store: Any = self
         correlator: Any = self
-        past = StoredPast(store, stage, store, tick_s=0.01)
+        past = StoredPast(store, stage, store, tick_s=0.01, awaits=awaits)
         self.baseline = Baseline(correlator, lambda: past, tick_s=0.01, patience_s=0.05)
 
     def _next(self, _now_s: int) -> Any:
@@ -58,6 +66,26 @@ async def test_what_an_aggregator_before_has_spooled_is_stored_first() -> None:
     await until(lambda: store.answered)
     await store.baseline.stop()
     assert store.asked == 1
+
+
+async def test_what_another_aggregator_is_about_to_leave_is_waited_for() -> None:
+    stage = Stage("clickhouse", held=lambda: 0)
+    looks = [0]
+
+    def awaits() -> bool:
+        looks[0] += 1
+        if looks[0] == 5:  # it is there
+            stage.inherit(20)
+            stage.held = lambda: 20
+        return looks[0] < 5
+
+    store = Answering(stage, forgets=False, awaits=awaits)
+    await store.baseline.start()
+    await until(lambda: looks[0] == 5)
+    assert store.asked == 0
+    stage.sent, stage.held = 20, lambda: 0
+    await until(lambda: store.answered)
+    await store.baseline.stop()
 
 
 async def test_without_any_it_is_asked_at_once() -> None:

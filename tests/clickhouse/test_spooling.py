@@ -300,10 +300,11 @@ async def test_a_spool_that_another_aggregator_has_is_named(tmp_path: Path) -> N
     line = Line(Moody(), tmp_path)
     await line.writer.start()
     assert "another process has it" in line.writer.problem
+    assert line.writer.awaits_spool
     line.send(10)
     await until(lambda: line.stage.sent == 10)
     other.close()
-    await until(lambda: not line.writer.problem)
+    await until(lambda: not line.writer.problem and not line.writer.awaits_spool)
     await line.writer.stop()
 
 

@@ -48,6 +48,10 @@ class SpoolFull(SpoolError):
         self.size = size
 
 
+class SpoolTaken(SpoolError):
+    """Another process has the directory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A batch on disk."""
@@ -107,14 +111,14 @@ class Spool:
         return self._entries[0] if self._entries else None
 
     def open(self) -> None:
-        """Take the directory, and find what is in it; SpoolError where that cannot be."""
+        """Take the directory, and find what is in it; SpoolTaken, SpoolError if that cannot be."""
         if self._own.is_taken:
             return
         try:
             self._own.take()
             self._find()
         except BlockingIOError:
-            raise SpoolError(f"{self.directory}: another process has it") from None
+            raise SpoolTaken(f"{self.directory}: another process has it") from None
         except OSError as error:
             self._own.leave()
             raise SpoolError(f"{self.directory}: {error.strerror}") from error

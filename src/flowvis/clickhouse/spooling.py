@@ -16,7 +16,15 @@ from typing import Any
 
 from flowvis.clickhouse.commits import Commit, Uncommitted
 from flowvis.clickhouse.schema.spooled import CorruptFile
-from flowvis.clickhouse.spool import CORRUPT, REJECTED, Entry, Spool, SpoolError, SpoolFull
+from flowvis.clickhouse.spool import (
+    CORRUPT,
+    REJECTED,
+    Entry,
+    Spool,
+    SpoolError,
+    SpoolFull,
+    SpoolTaken,
+)
 from flowvis.counts import count, gauge
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
@@ -29,6 +37,7 @@ LOOK_S = 1.0
 FILE_RECORDS = 50_000  # a second's work
 PRESSURE = 0.5  # of the queue: from here on a full spool gives up what is oldest
 CLOSE_S = 2.0
+WAIT_S = 30.0  # for an aggregator before this one to let go of the directory
 
 
 @dataclass(slots=True)
@@ -72,6 +81,8 @@ class Spooling:
         self._after_s = after_s
         self._unanswered_since_s: float | None = None
         self._refused_bytes = 0  # of what did not fit in
+        self._taken = False  # by another process, when it was looked at last
+        self._waits_until: float | None = None  # as of the first question
         self._thread: ThreadPoolExecutor | None = None
         self._task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -91,6 +102,18 @@ class Spooling:
         if self.spool is None:
             return {}
         return {"spooledRecords": self.spool.records, "spooledBytes": self.spool.bytes}
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an aggregator before this one may leave something here soon.
+
+        As it has the directory; for so long since this was asked first.
+        """
+        if not self._taken:
+            return False
+        if self._waits_until is None:
+            self._waits_until = time.monotonic() + WAIT_S
+        return time.monotonic() < self._waits_until
 
     def asked(self) -> None:
         """Note that the store is to take something."""
@@ -217,9 +240,10 @@ class Spooling:
         try:
             await self._on_disk(spool.open)
         except SpoolError as error:
+            self._taken = isinstance(error, SpoolTaken)
             self._failed(error)
             return
-        self.problem = ""
+        self.problem, self._taken = "", False
         self.inherited = set(spool)
         self._stage.inherit(spool.records)
         self._measure()

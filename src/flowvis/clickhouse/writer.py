@@ -148,6 +148,11 @@ class Writer:
         """Records in the spool that a process before has left: the store lacks them so far."""
         return sum(entry.records for entry in self._spooling.inherited)
 
+    @property
+    def awaits_spool(self) -> bool:
+        """Whether another process, which has the spool, may leave something in it soon."""
+        return self._spooling.is_awaited
+
     def held(self) -> int:
         """Records that wait, are being committed, or are in the spool."""
         return self.uncommitted.records + self._spooling.records

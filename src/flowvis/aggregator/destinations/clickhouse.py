@@ -249,6 +249,11 @@ def store_of(destination: Destination | None) -> Store | None:
     return destination.store if isinstance(destination, Writer) else None
 
 
+def awaits_spool(destination: Destination | None) -> bool:
+    """Return whether a store lacks what an aggregator before this one may leave in the spool."""
+    return isinstance(destination, Writer) and destination.awaits_spool
+
+
 def rollups_of(destination: Destination | None) -> dict[str, Any]:
     """Return how far a store's roll-ups are; nothing where there are none."""
     return destination.roller.as_dict() if isinstance(destination, Writer) else {}

@@ -156,7 +156,7 @@ class FlowTable:
     @property
     def forgets(self) -> bool:
         """Whether any flow has been forgotten: the store may know more of one than the table."""
-        return self.stats.expired + self.stats.evicted + self.stats.orphaned > 0
+        return self._live.forgets
 
     @property
     def late_ms(self) -> int:

@@ -48,11 +48,26 @@ class Answering:
 
 
 async def test_what_an_aggregator_before_has_spooled_is_stored_first() -> None:
-    held = [30]
-    stage = Stage("clickhouse", held=lambda: held[0])
-    stage.inherit(20)
-    stage.received += 10  # of ours, behind them
-    store = Answering(stage, forgets=False)
+    """Whatever of ours was stored before it was found."""
+    looks = [0]
+
+    def lacks() -> bool:
+        looks[0] += 1
+        return looks[0] < 10
+
+    store = Answering(Stage("clickhouse", received=10, sent=10), forgets=True, awaits=lacks)
+    await store.baseline.start()
+    await until(lambda: looks[0] == 9)
+    assert store.asked == 0
+    await until(lambda: store.answered)
+    await store.baseline.stop()
+    assert store.asked == 1
+
+
+async def test_what_we_wrote_of_what_is_forgotten_is_stored_first() -> None:
+    held = [10]
+    stage = Stage("clickhouse", received=10, held=lambda: held[0])
+    store = Answering(stage, forgets=True)
     await store.baseline.start()
     ticks = [0]
 
@@ -62,30 +77,10 @@ async def test_what_an_aggregator_before_has_spooled_is_stored_first() -> None:
 
     await until(waited)
     assert store.asked == 0
-    stage.sent, held[0] = 20, 10
+    stage.sent, held[0] = 10, 0
     await until(lambda: store.answered)
     await store.baseline.stop()
     assert store.asked == 1
-
-
-async def test_what_another_aggregator_is_about_to_leave_is_waited_for() -> None:
-    stage = Stage("clickhouse", held=lambda: 0)
-    looks = [0]
-
-    def awaits() -> bool:
-        looks[0] += 1
-        if looks[0] == 5:  # it is there
-            stage.inherit(20)
-            stage.held = lambda: 20
-        return looks[0] < 5
-
-    store = Answering(stage, forgets=False, awaits=awaits)
-    await store.baseline.start()
-    await until(lambda: looks[0] == 5)
-    assert store.asked == 0
-    stage.sent, stage.held = 20, lambda: 0
-    await until(lambda: store.answered)
-    await store.baseline.stop()
 
 
 async def test_without_any_it_is_asked_at_once() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flowvis.aggregator.destinations.clickhouse import lacks_spooled
 from flowvis.batch import SETTLED, Batch
 from flowvis.clickhouse import spooling
 from flowvis.clickhouse import writer as writer_module
@@ -300,12 +301,36 @@ async def test_a_spool_that_another_aggregator_has_is_named(tmp_path: Path) -> N
     line = Line(Moody(), tmp_path)
     await line.writer.start()
     assert "another process has it" in line.writer.problem
-    assert line.writer.awaits_spool
+    assert lacks_spooled(line.writer)
     line.send(10)
     await until(lambda: line.stage.sent == 10)
     other.close()
-    await until(lambda: not line.writer.problem and not line.writer.awaits_spool)
+    await until(lambda: not line.writer.problem and not lacks_spooled(line.writer))
     await line.writer.stop()
+
+
+async def test_what_is_found_late_is_lacked_until_it_is_stored(tmp_path: Path) -> None:
+    """However much of ours was stored before."""
+    away, store = Moody(), Moody()
+    away.migrate_error = GONE
+    line = Line(away, tmp_path, spool_after_s=3600.0)
+    await line.writer.start()
+    line.send(30)
+    await line.writer.stop()
+    other = Spool(tmp_path, 1 << 30)
+    other.open()
+    following = Line(store, tmp_path)
+    await following.writer.start()
+    following.send(40)
+    await until(lambda: following.stage.sent == 40)
+    store.open.clear()
+    other.close()
+    await until(lambda: following.stage.inherited == 30)
+    assert lacks_spooled(following.writer)
+    store.open.set()
+    await until(lambda: not lacks_spooled(following.writer))
+    assert sum(stored(store)) == 70
+    await following.writer.stop()
 
 
 async def test_a_writer_without_a_spool_stores_what_the_one_before_spooled(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Past(Protocol):
 class StoredPast:
     """A store that is written to; `commits` is the page of the books of the way there.
 
-    `awaits` says whether what others have left for it is not in these books yet.
+    `awaits` says whether it still lacks what an aggregator before us has left, or may be leaving.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class StoredPast:
         while self._awaits():  # noqa: ASYNC110  as a lock of another process has no event
             await asyncio.sleep(self._tick_s)
         commits = self._commits
-        if commits is None:
+        if commits is None or not self._table.forgets:
             return
-        written = commits.received if self._table.forgets else commits.inherited
+        written = commits.received
         while commits.received - commits.held() < written:  # noqa: ASYNC110  as books have no event
             await asyncio.sleep(self._tick_s)
 

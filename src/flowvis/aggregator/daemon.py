@@ -47,7 +47,7 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.rows import ROW_BYTES
 from flowvis.aggregator.correlator import Correlator, Destination
 from flowvis.aggregator.current_store import CurrentStore
-from flowvis.aggregator.destinations.clickhouse import awaits_spool, rollups_of, room_of
+from flowvis.aggregator.destinations.clickhouse import lacks_spooled, rollups_of, room_of
 from flowvis.aggregator.destinations.kind import Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.table import KINDS, DestinationSettings
@@ -404,7 +404,7 @@ class Aggregator:
                 store,
                 self.ledger.stages.get("clickhouse"),
                 self.table,
-                awaits=lambda: awaits_spool(self.destinations.current("clickhouse")),
+                awaits=lambda: lacks_spooled(self.destinations.current("clickhouse")),
             )
         return self._checkpoints
 

@@ -333,6 +333,36 @@ async def test_what_is_found_late_is_lacked_until_it_is_stored(tmp_path: Path) -
     await following.writer.stop()
 
 
+async def test_a_file_that_a_slow_disk_has_too_late_is_not_stored_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooling, "CLOSE_S", 0.05)
+    store, back = Moody(), Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path, grace_s=0.1)
+    write, writing, go_on = line.spool.write, threading.Event(), threading.Event()
+
+    def write_late(batch: Batch, batch_id: BatchId) -> Entry:
+        writing.set()
+        go_on.wait(10)
+        return write(batch, batch_id)
+
+    line.spool.write = write_late  # type: ignore[method-assign]
+    await line.writer.start()
+    line.send(10)
+    await until(writing.is_set)
+    await line.writer.retire(asyncio.Event())
+    other = Writer(back, line.stage, commit_interval_s=0.02, spool=Spool(tmp_path, 1 << 30))
+    other.succeed(line.writer.remainder())
+    await other.start()
+    await until(lambda: line.stage.sent == 10)
+    go_on.set()
+    await asyncio.to_thread(line.writer._spooling._thread.shutdown)  # type: ignore[union-attr]
+    await other.stop()
+    assert files(tmp_path) == []
+    assert stored(back) == [10]
+
+
 async def test_a_writer_without_a_spool_stores_what_the_one_before_spooled(tmp_path: Path) -> None:
     store, back = Moody(), Moody()
     store.migrate_error = GONE

@@ -137,6 +137,7 @@ class Spool:
             text = f"{self.directory}: full, with {self.bytes} of {self.max_bytes} bytes"
             raise SpoolFull(text, len(data))
         entry = Entry(self._next, len(batch), len(data))
+        self._next += 1  # at once: the next one may begin when this one is still on its way
         path = self.directory / entry.name
         partial = path.with_suffix(".partial")
         try:
@@ -150,8 +151,9 @@ class Spool:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
+            if self._next == entry.number + 1:
+                self._next = entry.number
             raise SpoolError(f"{path}: {error.strerror}") from error
-        self._next += 1
         return entry
 
     def add(self, entry: Entry) -> None:

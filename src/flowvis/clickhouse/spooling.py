@@ -10,8 +10,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flowvis.clickhouse.commits import Commit, Uncommitted
@@ -302,7 +303,7 @@ class Spooling:
         if spool is None:
             return
         try:
-            entry = await self._on_disk(self._write_to, spool, commit)
+            entry = await self._written(spool, commit)
         except SpoolFull as full:
             self._refused_bytes = full.size
             return
@@ -315,9 +316,16 @@ class Spooling:
         self._stats.spooled += entry.records
         self._measure()
 
-    @staticmethod
-    def _write_to(spool: Spool, commit: Commit) -> Entry:
-        return spool.write(commit.joined(), commit.batch_id)
+    async def _written(self, spool: Spool, commit: Commit) -> Entry:
+        """Write a file; one that is there when nobody waits any more goes: its records are here."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        writing = self._thread.submit(_write, spool, commit)
+        try:
+            return await asyncio.wrap_future(writing)
+        except asyncio.CancelledError:
+            writing.add_done_callback(partial(_delete, spool))
+            raise
 
     async def _has_room(self) -> bool:
         """Whether the spool takes more: what is oldest goes once memory is short as well."""
@@ -343,3 +351,12 @@ class Spooling:
     async def _on_disk(self, function: Callable[..., Any], *arguments: Any) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, function, *arguments)
+
+
+def _write(spool: Spool, commit: Commit) -> Entry:
+    return spool.write(commit.joined(), commit.batch_id)
+
+
+def _delete(spool: Spool, written: Future[Entry]) -> None:
+    if not written.cancelled() and written.exception() is None:
+        spool.delete(written.result())

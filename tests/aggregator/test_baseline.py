@@ -1,5 +1,6 @@
 """The store is asked only when it has what was written before."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,14 @@ from waiting import until
 class Answering:
     """A store that has nothing, and the table that waits for its answer."""
 
-    def __init__(self, stage: Stage, *, forgets: bool, patient: bool = True) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        forgets: bool,
+        patient: bool = True,
+        awaits: Callable[[], bool] = bool,
+    ) -> None:
         self.asked = 0
         self.answered = 0
         self._inquiry: Any = Inquiry(np.zeros((1, 37), np.uint8), 0, patient)
@@ -24,7 +32,7 @@ class Answering:
         self.table = self
         store: Any = self
         correlator: Any = self
-        past = StoredPast(store, stage, store, tick_s=0.01)
+        past = StoredPast(store, stage, store, tick_s=0.01, awaits=awaits)
         self.baseline = Baseline(correlator, lambda: past, tick_s=0.01, patience_s=0.05)
 
     def _next(self, _now_s: int) -> Any:
@@ -40,11 +48,26 @@ class Answering:
 
 
 async def test_what_an_aggregator_before_has_spooled_is_stored_first() -> None:
-    held = [30]
-    stage = Stage("clickhouse", held=lambda: held[0])
-    stage.inherit(20)
-    stage.received += 10  # of ours, behind them
-    store = Answering(stage, forgets=False)
+    """Whatever of ours was stored before it was found."""
+    looks = [0]
+
+    def lacks() -> bool:
+        looks[0] += 1
+        return looks[0] < 10
+
+    store = Answering(Stage("clickhouse", received=10, sent=10), forgets=True, awaits=lacks)
+    await store.baseline.start()
+    await until(lambda: looks[0] == 9)
+    assert store.asked == 0
+    await until(lambda: store.answered)
+    await store.baseline.stop()
+    assert store.asked == 1
+
+
+async def test_what_we_wrote_of_what_is_forgotten_is_stored_first() -> None:
+    held = [10]
+    stage = Stage("clickhouse", received=10, held=lambda: held[0])
+    store = Answering(stage, forgets=True)
     await store.baseline.start()
     ticks = [0]
 
@@ -54,7 +77,7 @@ async def test_what_an_aggregator_before_has_spooled_is_stored_first() -> None:
 
     await until(waited)
     assert store.asked == 0
-    stage.sent, held[0] = 20, 10
+    stage.sent, held[0] = 10, 0
     await until(lambda: store.answered)
     await store.baseline.stop()
     assert store.asked == 1

@@ -85,6 +85,43 @@ def test_merging_leaves_the_last_row_of_each_connection(tmp_path: Path) -> None:
     files.close()
 
 
+def test_files_that_go_while_they_are_merged_go_once(tmp_path: Path) -> None:
+    most = 400 * KEPT.itemsize
+    files = opened(tmp_path, most)
+    for port in range(0, 300, 25):
+        files.append(rows(*range(port, port + 25)))
+    sealed = files.sealed()
+    merged = files.merge(sealed, 0)
+    for port in range(1000, 1400, 25):  # meanwhile
+        files.append(rows(*range(port, port + 25)))
+    assert files.forgotten > 100
+    files.replace(sealed, merged)
+    files.sweep()
+    assert files.bytes <= most
+    files.append(rows(1, total=8))
+    assert found(files, 1, 1399)[-2:] == [(1399, 7), (1, 8)]
+    files.close()
+    files = opened(tmp_path, most)
+    assert len(left(tmp_path)) == len(files.views())
+    assert found(files, 1, 1399)[-2:] == [(1399, 7), (1, 8)]
+    files.close()
+
+
+def test_a_file_that_is_merged_keeps_its_name_whatever_is_appended(tmp_path: Path) -> None:
+    most = 400 * KEPT.itemsize
+    files = opened(tmp_path, most)
+    files.append(rows(*range(25)))
+    sealed = files.sealed()
+    merged = files.merge(sealed, 0)
+    for port in range(1000, 1500, 25):  # meanwhile
+        files.append(rows(*range(port, port + 25)))
+    files.replace(sealed, merged)
+    files.sweep()
+    assert sorted(view.file.path for view in files.views()) == left(tmp_path)
+    assert files.bytes <= most
+    files.close()
+
+
 def test_the_files_that_others_left_become_one(tmp_path: Path) -> None:
     for number in range(3):
         files = opened(tmp_path)

@@ -1,5 +1,6 @@
 """What is under way becomes a checkpoint when it is delivered, and not before."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,19 @@ async def test_what_is_delivered_is_kept_for_the_next_one(tmp_path: Path) -> Non
     assert await other.ports(keys) == [1, 2]
     assert await other.ports(keys, NOW_S + 3600) == []
     assert await other.ports(np.zeros((1, KEY_SIZE), np.uint8)) == []
+    await other.checkpoints.stop()
+
+
+async def test_who_waits_for_its_turn_waits_for_the_directory_from_then_on(tmp_path: Path) -> None:
+    way, other = Way(tmp_path), Way(tmp_path)
+    await way.checkpoints.start()
+    await other.checkpoints.start()
+    batch, keys = written(1, 2)
+    way.put(batch)
+    way.deliver()
+    await asyncio.sleep(0.2)  # longer than it is waited for
+    await way.checkpoints.stop()
+    assert await other.ports(keys) == [1, 2]
     await other.checkpoints.stop()
 
 

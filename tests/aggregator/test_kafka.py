@@ -301,6 +301,19 @@ async def test_an_answer_that_is_lost_repeats_nothing(broker: Broker) -> None:
     assert sorted(numbers(await broker.read(topic))) == list(range(200))
 
 
+async def test_messages_are_numbered_from_0_again_after_2_to_the_31(broker: Broker) -> None:
+    topic = await broker.make_topic("numbers", 1)
+    sink = made(chosen(broker, topic))
+    sink._topic._sequences[0] = (1 << 31) - 15
+    await sink.start()
+    for first in range(0, 50, 10):
+        sink.put(connections(10, first=first))
+        await until(lambda: sink.held() == 0)
+    await sink.stop()
+    assert (sink.queue.stage.dropped, sink.stats.failures) == ({}, 0)
+    assert numbers(await broker.read(topic)) == list(range(50))
+
+
 async def test_a_broker_that_is_frozen_has_nothing_twice(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

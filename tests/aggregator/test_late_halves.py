@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowvis.aggregator.correlation.flows import FlowTable
-from flowvis.aggregator.correlation.parked import LOOK_BACK_S
+from flowvis.aggregator.correlation.parked import LOOK_BACK_S, REPEATED_S
 from flowvis.aggregator.exporters import DOUBT, TOLD, Doubt
 
 from .exported import DESTINATION_HALF, INTRA_NODE, SOURCE_HALF, START_MS, counted, exported
@@ -109,6 +109,26 @@ def test_who_is_behind_is_asked_about_from_before_its_silence() -> None:
     assert aggregated.inquire(now_ms) == START_MS // 1000 - LOOK_BACK_S
     aggregated.write(now_ms + FORGET_MS)
     assert aggregated.sums() == [1200, 1000, 1200]
+
+
+@pytest.mark.parametrize("hours", [3, 20])
+def test_what_a_node_that_was_cut_off_for_long_sends_again_adds_nothing(hours: int) -> None:
+    aggregated = Aggregated()
+    aggregated.add(START_MS, first(INTRA_NODE, 1000), doubt=0)
+    aggregated.write(START_MS + FORGET_MS)
+    now_ms = START_MS + hours * 3_600_000
+    again = {"flowEndMilliseconds": START_MS}
+    aggregated.add(now_ms, first(INTRA_NODE, 1000) | again, doubt=BEHIND | Doubt.REPEATED)
+    assert aggregated.inquire(now_ms) == START_MS // 1000 - LOOK_BACK_S
+    aggregated.write(now_ms + FORGET_MS)
+    assert aggregated.sums()[0] == 1000
+
+
+def test_a_wrong_clock_has_not_all_of_the_store_looked_through() -> None:
+    aggregated = Aggregated()
+    of_old = first(INTRA_NODE, 1000) | {"flowEndMilliseconds": 1000, "flowEndSeconds": 1}
+    aggregated.add(LATER, of_old, doubt=Doubt.KEPT | Doubt.YOUNG | Doubt.REPEATED)
+    assert aggregated.inquire(LATER) == LATER // 1000 - REPEATED_S
 
 
 def test_of_an_earlier_connection_of_the_same_ports_too() -> None:

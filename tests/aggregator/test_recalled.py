@@ -100,3 +100,14 @@ def test_what_was_not_written_of_them_is() -> None:
     add(table, *rows, doubt=Doubt.REPEATED | Doubt.YOUNG)
     assert answered(table, store)
     assert deltas(table.due(NOW)) == [200, 400]
+
+
+def test_what_later_connections_take_the_place_of_only_the_store_knows() -> None:
+    table = FlowTable(max_flows=64)
+    for number in range(OLDEST + 1):
+        add(table, connection(INTRA_NODE, number))
+        table.flush(NOW)
+    before = table.forgets
+    add(table, connection(INTRA_NODE, OLDEST + 1))
+    assert (before, table.forgets) == (False, True)
+    assert (table.stats.expired, table.stats.evicted) == (0, 0)

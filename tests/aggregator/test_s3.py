@@ -6,13 +6,15 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
 from yarl import URL
 
 from flowvis.aggregator.destinations import s3
@@ -165,6 +167,64 @@ async def test_parts_of_an_upload_that_fails_are_deleted(
     ((_, data),) = store.objects(bucket).items()
     assert ports(data) == list(range(400))
     assert store.unfinished(bucket) == []
+
+
+class Slow:
+    """A store that begins its answers at once and ends them later, as Amazon's does."""
+
+    def __init__(self, *completions: str) -> None:
+        self.completions = list(completions)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        if request.method == "PUT":
+            return web.Response(headers={"ETag": "t"})
+        if "uploads" in request.query:
+            return await self._in_pieces(request, "<R><UploadId>a", "b</UploadId></R>")
+        return await self._in_pieces(request, "<?xml version='1.0'?>\n", self.completions.pop(0))
+
+    async def _in_pieces(self, request: web.Request, *pieces: str) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece.encode())
+            await asyncio.sleep(0.1)
+        await response.write_eof()
+        return response
+
+
+@asynccontextmanager
+async def answering(store: Slow) -> AsyncIterator[Bucket]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", store.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        bucket = Bucket("b", Credentials(), region="", endpoint=f"http://{host}:{port}")
+        try:
+            yield bucket
+        finally:
+            await bucket.close()
+    finally:
+        await runner.cleanup()
+
+
+async def test_an_upload_whose_answer_begins_well_and_ends_in_an_error() -> None:
+    failed = "<Error><Code>InternalError</Code><Message>try again</Message></Error>"
+    store = Slow(failed, "<CompleteMultipartUploadResult/>")
+    async with answering(store) as bucket:
+        assert await bucket.begin("k") == "ab"
+        with pytest.raises(Undelivered, match="InternalError: try again"):
+            await bucket.complete("k", "ab", ["t"])
+        await bucket.complete("k", "ab", ["t"])
+
+
+async def test_an_answer_is_bounded() -> None:
+    async with answering(Slow("x" * 100_000)) as bucket:
+        with pytest.raises(Undelivered, match="more than 65536 bytes"):
+            await bucket.complete("k", "ab", ["t"])
 
 
 async def test_a_store_that_never_answers_delays_no_stop() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from clickhouse_driver import Client
 
 from aggregator.exported import (
     DESTINATION_HALF,
@@ -14,16 +15,19 @@ from aggregator.exported import (
     counted,
     exported,
 )
-from flowvis.aggregator.correlation.checkpoint import RESTORED, flows
+from flowvis.aggregator.correlation.checkpoint import RESTORED, flows, newest
 from flowvis.aggregator.correlation.flows import FlowTable
+from flowvis.aggregator.correlation.key import generation
 from flowvis.checkpoint import tuple_hashes
+from flowvis.clickhouse import server as server_module
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, restore
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.store import Store, open_store
+from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 from waiting import block_until
 
-from .conftest import place
+from .cluster import NAME, Cluster
+from .conftest import FOREVER, place
 
 NOW = START_MS + 60_500
 _numbers = itertools.count()
@@ -118,6 +122,78 @@ def test_of_a_connection_that_was_forgotten_the_last_record_counts(store: Store)
     (row,) = flows(restore(answer)).rows(np.arange(1))
     assert row["flowEndMilliseconds"] == end
     assert row["octetTotalCount"] == end % 1_000_000
+
+
+def test_of_a_tuple_that_is_used_each_second_the_last_connections_are_known(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there were, the answer is no longer than what is read."""
+    monkeypatch.setattr(server_module, "ANSWER_BYTES", 1 << 14)
+    table = FlowTable(max_flows=1024)
+    starts = range(START_MS, START_MS + 300_000, 1000)
+    for start in starts:
+        times = {"flowStartMilliseconds": start, "flowEndMilliseconds": start + 500}
+        seconds = {"flowStartSeconds": start // 1000, "flowEndSeconds": start // 1000}
+        record = INTRA_NODE | counted(9) | times | seconds
+        table.add(exported(table.strings, record), start + 600)
+    write(table, store, starts[-1] + 1000)
+    slots = np.flatnonzero(table._live.state)
+    keys = generation(table._live.keys(slots), 0)[:1]
+    answer = known(store, Wanted(tuple_hashes(keys), START_MS // 1000))
+    found = flows(restore(answer))
+    (last,) = newest(found, keys, 32).tolist()
+    assert found.starts(np.array(last)).max(axis=1).tolist() == list(starts)[: -32 - 1 : -1]
+    assert len(found) <= 64
+
+
+def test_a_replica_that_is_behind_is_not_asked(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(at: tuple[int, int]) -> Store:
+        url = cluster.servers[at].url
+        return open_store(StoreSettings(url, database="behind", cluster=NAME, **FOREVER))
+
+    def more(first: int) -> FlowTable:
+        table = FlowTable(max_flows=64)
+        ports = range(first, first + 20)
+        rows = (INTRA_NODE | counted(7) | {"sourceTransportPort": port} for port in ports)
+        table.add(exported(table.strings, *rows), NOW)
+        return table
+
+    def delays() -> dict[tuple[int, int], int]:
+        sql = "SELECT absolute_delay FROM system.replicas WHERE database = 'behind'"
+        sql += " AND table = 'flow_records_local'"
+        return {at: int(ask(at, sql)[0][0]) for at in cluster.servers}
+
+    def ask(at: tuple[int, int], sql: str) -> list[tuple[int]]:
+        with Client("127.0.0.1", cluster.servers[at].port) as client:
+            rows: list[tuple[int]] = client.execute(sql)
+            return rows
+
+    stores = [opened((0, 0)), opened((0, 1))]
+    stores[0].migrate()
+    for shard in (0, 1):
+        ask((shard, 1), "SYSTEM STOP FETCHES behind.flow_records_local")
+    table = more(0)
+    write(table, stores[0], NOW)
+    block_until(lambda: max(delays().values()) >= 4)  # so those of both shards are behind
+    wanted = Wanted(tuple_hashes(table._live.keys(np.arange(20))), START_MS // 1000)
+    for store in stores:
+        found = [len(flows(restore(known(store, wanted)))) for _ in range(8)]
+        assert found == [20] * 8
+    # What one has is nowhere else, and so for the other.
+    ask((0, 0), "SYSTEM STOP FETCHES behind.flow_records_local")
+    write(more(20), stores[1], NOW + 1000)
+    block_until(lambda: min(delay for at, delay in delays().items() if at[0] == 0) >= 4)
+    with pytest.raises(StoreError) as caught:
+        stores[0].checkpoints(wanted)
+    assert caught.value.retryable
+    monkeypatch.setattr(server_module, "STALE_S", 0.0)
+    assert len(stores[0].checkpoints(wanted)["flowId"]) > 0
+    for store in stores:
+        store.close()
+    for at in ((0, 0), (0, 1), (1, 1)):
+        ask(at, "SYSTEM START FETCHES behind.flow_records_local")
 
 
 def test_only_what_is_asked_for(table: FlowTable, store: Store) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.spooled import CorruptFile, restored, spooled
-from flowvis.clickhouse.spool import KEPT_ASIDE, Entry, Spool, SpoolError, SpoolFull
+from flowvis.clickhouse.spool import CORRUPT, KEPT_ASIDE, Entry, Spool, SpoolError, SpoolFull
 from flowvis.fields import TEXT_FIELDS
 
 from .samples import flows, random_batch
@@ -150,7 +150,7 @@ def test_what_was_not_whole_is_gone_and_what_is_corrupt_is_put_aside(tmp_path: P
         with pytest.raises(CorruptFile, match="checksum"):
             again.read(entry)
         again.forget(entry)
-        again.put_aside(entry)
+        again.put_aside(entry, CORRUPT)
     assert len(list(tmp_path.glob("*.corrupt"))) == KEPT_ASIDE
     assert (tmp_path / "notes.txt").exists()
     again.close()

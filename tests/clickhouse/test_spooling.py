@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flowvis.aggregator.destinations.clickhouse import lacks_spooled
 from flowvis.batch import SETTLED, Batch
 from flowvis.clickhouse import spooling
 from flowvis.clickhouse import writer as writer_module
@@ -19,6 +20,7 @@ from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.writer import UncommittedRecords, Writer
 from flowvis.errors import StoreError
 from flowvis.native import StringTable
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger
 from waiting import until
 
@@ -186,6 +188,60 @@ async def test_a_damaged_file_is_put_aside_and_the_others_are_stored(tmp_path: P
     await line.writer.stop()
 
 
+async def test_a_file_that_the_store_refuses_is_counted_once_and_tried_no_more(
+    tmp_path: Path,
+) -> None:
+    store, back = Moody(), Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    line.send(10)
+    await line.on_disk(10)
+    store.error = StoreError("never", retryable=False)
+    store.migrate_error = None
+    await until(lambda: line.stage.dropped == {"rejected": 10})
+    await until(lambda: files(tmp_path, "rejected"))
+    line.check()
+    assert files(tmp_path) == []
+    await line.writer.stop()
+    following = Line(back, tmp_path)
+    await following.writer.start()
+    assert (following.stage.inherited, following.writer.held()) == (0, 0)
+    await following.writer.stop()
+    assert back.stored == {}
+
+
+async def test_a_file_that_goes_while_it_is_read_is_counted_once(tmp_path: Path) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    for count in (10, 20):
+        line.send(count)
+        await until(lambda: not line.writer.uncommitted.records)
+    read, reading, go_on = line.spool.read, threading.Event(), threading.Event()
+
+    def read_late(entry: Entry) -> tuple[Batch, BatchId]:
+        reading.set()
+        go_on.wait(10)
+        return read(entry)
+
+    line.spool.read = read_late  # type: ignore[method-assign]
+    store.migrate_error = None
+    await until(reading.is_set)
+    oldest = line.spool.oldest
+    assert oldest is not None
+    line.stage.drop(OutgoingDropped.SPOOL_FULL, oldest.records)  # as where both are full
+    line.spool.forget(oldest)
+    line.spool.delete(oldest)
+    go_on.set()
+    await until(lambda: line.writer.held() == 0)
+    line.check()
+    assert line.stage.dropped == {"spool-full": 10}
+    assert line.writer.stats.spool_corrupt == 0
+    await line.writer.stop()
+
+
 async def test_when_everything_is_full_the_oldest_go_by_name(tmp_path: Path) -> None:
     store = Moody()
     store.migrate_error = GONE
@@ -245,11 +301,66 @@ async def test_a_spool_that_another_aggregator_has_is_named(tmp_path: Path) -> N
     line = Line(Moody(), tmp_path)
     await line.writer.start()
     assert "another process has it" in line.writer.problem
+    assert lacks_spooled(line.writer)
     line.send(10)
     await until(lambda: line.stage.sent == 10)
     other.close()
-    await until(lambda: not line.writer.problem)
+    await until(lambda: not line.writer.problem and not lacks_spooled(line.writer))
     await line.writer.stop()
+
+
+async def test_what_is_found_late_is_lacked_until_it_is_stored(tmp_path: Path) -> None:
+    """However much of ours was stored before."""
+    away, store = Moody(), Moody()
+    away.migrate_error = GONE
+    line = Line(away, tmp_path, spool_after_s=3600.0)
+    await line.writer.start()
+    line.send(30)
+    await line.writer.stop()
+    other = Spool(tmp_path, 1 << 30)
+    other.open()
+    following = Line(store, tmp_path)
+    await following.writer.start()
+    following.send(40)
+    await until(lambda: following.stage.sent == 40)
+    store.open.clear()
+    other.close()
+    await until(lambda: following.stage.inherited == 30)
+    assert lacks_spooled(following.writer)
+    store.open.set()
+    await until(lambda: not lacks_spooled(following.writer))
+    assert sum(stored(store)) == 70
+    await following.writer.stop()
+
+
+async def test_a_file_that_a_slow_disk_has_too_late_is_not_stored_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooling, "CLOSE_S", 0.05)
+    store, back = Moody(), Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path, grace_s=0.1)
+    write, writing, go_on = line.spool.write, threading.Event(), threading.Event()
+
+    def write_late(batch: Batch, batch_id: BatchId) -> Entry:
+        writing.set()
+        go_on.wait(10)
+        return write(batch, batch_id)
+
+    line.spool.write = write_late  # type: ignore[method-assign]
+    await line.writer.start()
+    line.send(10)
+    await until(writing.is_set)
+    await line.writer.retire(asyncio.Event())
+    other = Writer(back, line.stage, commit_interval_s=0.02, spool=Spool(tmp_path, 1 << 30))
+    other.succeed(line.writer.remainder())
+    await other.start()
+    await until(lambda: line.stage.sent == 10)
+    go_on.set()
+    await asyncio.to_thread(line.writer._spooling._thread.shutdown)  # type: ignore[union-attr]
+    await other.stop()
+    assert files(tmp_path) == []
+    assert stored(back) == [10]
 
 
 async def test_a_writer_without_a_spool_stores_what_the_one_before_spooled(tmp_path: Path) -> None:

@@ -379,6 +379,23 @@ def test_an_answer_may_come_before_the_sending_is_over() -> None:
     assert len(queue) == 0
 
 
+def test_what_was_sent_again_and_acknowledged_early_comes_no_third_time() -> None:
+    queue = Queue(Stage("sink"), 100)
+    queue.put(marked(0, 10))
+    queue.begin(acknowledged=True)
+    take(queue)
+    queue.sent(10)
+    assert queue.begin(acknowledged=True) == 10
+    take(queue)
+    queue.acknowledge(6)
+    queue.put(marked(10, 10))
+    assert queue.begin() == 4
+    assert queue.keep_from_repeating(read=False) == 4
+    assert take(queue) == list(range(10, 20))
+    assert queue.stage.dropped == {"unconfirmed": 4}
+    balanced(queue)
+
+
 @pytest.mark.parametrize("total", [4, 1 << 60])
 def test_more_is_acknowledged_than_was_sent(total: int) -> None:
     queue = Queue(Stage("sink"), 100)
@@ -500,14 +517,15 @@ def test_a_record_is_held_delivered_or_in_the_books(
             if not acknowledging:
                 durable.update(session[:sent])
         elif what == "acknowledge" and acknowledging:
-            confirmed = max(confirmed, min(number, sent))
-            queue.acknowledge(min(number, sent))
+            confirmed = max(confirmed, min(number, taken))  # also what `sent` is not told of yet
+            queue.acknowledge(min(number, taken))
             durable.update(session[:confirmed])
         elif what in {"lost", "plain"}:
             acknowledging = what == "lost"
             queue.begin(acknowledged=acknowledging)
             taken = sent = confirmed = 0
             session = []
+        assert queue.leaving == taken - sent
         assert queue.stage.imbalance == 0
         assert len(queue) <= capacity + queue.taken
     queue.begin()  # which is when what was forgotten is lost

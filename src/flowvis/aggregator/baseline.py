@@ -54,23 +54,35 @@ class Past(Protocol):
 
 
 class StoredPast:
-    """A store that is written to; `commits` is the page of the books of the way there."""
+    """A store that is written to; `commits` is the page of the books of the way there.
+
+    `awaits` says whether it still lacks what an aggregator before us has left, or may be leaving.
+    """
 
     def __init__(
-        self, store: Store, commits: Stage | None, table: FlowTable, tick_s: float = TICK_S
+        self,
+        store: Store,
+        commits: Stage | None,
+        table: FlowTable,
+        tick_s: float = TICK_S,
+        *,
+        awaits: Callable[[], bool] = bool,
     ) -> None:
         self._store, self._commits, self._table = store, commits, table
         self._tick_s = tick_s
+        self._awaits = awaits
 
     async def ready(self) -> None:
         """Wait until the store has what we wrote of flows that are forgotten here.
 
         And what an aggregator before us has left in the spool, which comes first.
         """
+        while self._awaits():  # noqa: ASYNC110  as a lock of another process has no event
+            await asyncio.sleep(self._tick_s)
         commits = self._commits
-        if commits is None:
+        if commits is None or not self._table.forgets:
             return
-        written = commits.received if self._table.forgets else commits.inherited
+        written = commits.received
         while commits.received - commits.held() < written:  # noqa: ASYNC110  as books have no event
             await asyncio.sleep(self._tick_s)
 

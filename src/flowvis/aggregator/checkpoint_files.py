@@ -127,6 +127,7 @@ class CheckpointFiles:
         self._max_bytes = max_bytes
         self._files: list[_File] = []  # the oldest first
         self._writing: _File | None = None  # the newest, if it is ours
+        self._sealed: _File | None = None  # the newest that is being merged: who has its name
         self._gone: list[_File] = []  # to be closed when nobody reads
         self._number = 0
         self._left_rows = 0  # after the last merging
@@ -185,8 +186,7 @@ class CheckpointFiles:
             if file is None or 4 * file.size > self._max_bytes:
                 file = self._begin()
             file.append(part)
-        while self.bytes > self._max_bytes and len(self._files) > 1:
-            self._forget_oldest()
+        self._bound()
 
     def clear(self) -> None:
         """Delete everything."""
@@ -201,6 +201,7 @@ class CheckpointFiles:
     def sealed(self) -> list[View]:
         """What there is, to be merged: what is appended from now on is not among it."""
         self._writing = None
+        self._sealed = self._files[-1] if self._files else None
         return self.views()
 
     def merge(self, views: Sequence[View], since_s: int) -> _File | None:
@@ -237,13 +238,17 @@ class CheckpointFiles:
 
     def replace(self, views: Sequence[View], merged: _File | None) -> None:
         """Use what was merged, if there is anything, for what it was made of."""
-        old = [view.file for view in views]
-        self._files = [file for file in self._files if file not in old]
+        merging = [view.file for view in views]
+        if merged is not None:
+            merging[-1].path = merged.path.with_suffix(".gone")  # the name is the new one's
+        # Some may have gone meanwhile, for want of room.
+        self._drop([file for file in self._files if file in merging])
+        self._files = [file for file in self._files if file not in merging]
         if merged is not None:
             self._files.insert(0, merged)
-            old[-1].path = merged.path.with_suffix(".gone")  # the name is the new one's
-        self._drop(old)
+        self._sealed = None
         self._left_rows = self.rows
+        self._bound()
 
     def sweep(self) -> None:
         """Close what is gone; only while nobody reads."""
@@ -292,6 +297,13 @@ class CheckpointFiles:
             raise
         file.size = len(HEAD)
         return file
+
+    def _bound(self) -> None:
+        """Keep within the bytes, but for a file whose name is about to be another one's."""
+        while self.bytes > self._max_bytes and len(self._files) > 1:
+            if self._files[0] is self._sealed:
+                break
+            self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         oldest = self._files.pop(0)

@@ -67,7 +67,8 @@ class Checkpoints:
         self._stored = stored
         self._undelivered = undelivered
         self._look_s = look_s
-        self._waits_until = time.monotonic() + wait_s
+        self._wait_s = wait_s
+        self._waits_until: float | None = None  # as of the first question
         self._clock = clock
         self._problem = ""
         self._reading = asyncio.Lock()
@@ -121,6 +122,8 @@ class Checkpoints:
 
     async def ready(self) -> None:
         """Wait for whoever else has the directory; not for ever."""
+        if self._waits_until is None:
+            self._waits_until = time.monotonic() + self._wait_s
         while not self._files.is_open and time.monotonic() < self._waits_until:  # noqa: ASYNC110
             await asyncio.sleep(AT_ONCE_S)
 

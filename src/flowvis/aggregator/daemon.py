@@ -47,7 +47,7 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.rows import ROW_BYTES
 from flowvis.aggregator.correlator import Correlator, Destination
 from flowvis.aggregator.current_store import CurrentStore
-from flowvis.aggregator.destinations.clickhouse import rollups_of, room_of
+from flowvis.aggregator.destinations.clickhouse import lacks_spooled, rollups_of, room_of
 from flowvis.aggregator.destinations.kind import Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.table import KINDS, DestinationSettings
@@ -400,7 +400,12 @@ class Aggregator:
         """Who knows what was written before: the store, else the files of checkpoints."""
         store = self._store.get()
         if store is not None:
-            return StoredPast(store, self.ledger.stages.get("clickhouse"), self.table)
+            return StoredPast(
+                store,
+                self.ledger.stages.get("clickhouse"),
+                self.table,
+                awaits=lambda: lacks_spooled(self.destinations.current("clickhouse")),
+            )
         return self._checkpoints
 
     def _keeping(self, chosen: CheckpointSettings) -> Checkpoints | None:

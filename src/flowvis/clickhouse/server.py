@@ -32,7 +32,15 @@ from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
-from flowvis.clickhouse.schema.checkpoints import ANSWER, Answer, Wanted, answer, question, room_for
+from flowvis.clickhouse.schema.checkpoints import (
+    ANSWER,
+    OF_TUPLE,
+    Answer,
+    Wanted,
+    answer,
+    question,
+    room_for,
+)
 from flowvis.clickhouse.schema.encode import BatchId, encode, rows_of
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -60,6 +68,12 @@ RECEIVE_TIMEOUT_S = 30  # how long the server waits for the rest of a block that
 
 # On a cluster an INSERT returns when each shard has its part, and repeated parts do nothing.
 CLUSTER_INSERT: dict[str, int | str] = {"insert_distributed_sync": 1, "insert_deduplicate": 1}
+# What a replica lacks would count twice: one that is behind is not asked, if another one may catch
+# up soon.
+FRESH: dict[str, int | str] = {"max_replica_delay_for_distributed_queries": 2}  # s; else 300
+ONLY_FRESH: dict[str, int | str] = {"fallback_to_stale_replicas_for_distributed_queries": 0}
+STALE_S = 60.0
+_STALE = 369  # ALL_REPLICAS_ARE_STALE
 # A roll is gathered and split by one server, so that its parts are the same in each attempt.
 ROLLED_INSERT: dict[str, int | str] = {"parallel_distributed_insert_select": 0}
 # What an INSERT meets while another server of the cluster does not have the schema yet, or dies:
@@ -204,6 +218,7 @@ class ServerStore:
         self._complete = False
         """As far as we know all servers of the cluster have the schema."""
         self._away = ""
+        self._stale_since_s: float | None = None  # since no replica had all that was asked for
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
         self.begins: dict[str, int] = {}
@@ -293,15 +308,17 @@ class ServerStore:
     def checkpoints(self, wanted: Wanted) -> Answer:
         """Return the last record of each connection; see `Store.checkpoints`."""
         settings = self._settings
-        most = ANSWER_BYTES + 16 * ANSWER.itemsize * len(wanted.hashes)
+        most = ANSWER_BYTES + OF_TUPLE * ANSWER.itemsize * len(wanted.hashes)
         client = self._make_client(answer_bytes=most, as_bytes=True)
         sql = question(TableLayout(settings.database, settings.cluster), wanted)
         try:
-            with _errors(self.name):
+            with _errors(self.name), self._noting_stale():
                 running = client.execute(_running(settings.cluster))
                 if running[0][0]:
                     raise StoreError(f"{self.name}: an INSERT is still running", retryable=True)
-                columns = client.execute(sql, columnar=True, settings=room_for(sql))
+                options = {**room_for(sql), **self._of_replicas()}
+                columns = client.execute(sql, columnar=True, settings=options)
+            self._stale_since_s = None
         finally:
             client.disconnect()
         try:
@@ -310,6 +327,27 @@ class ServerStore:
             raise StoreError(
                 f"{self.name}: no answer to what was asked: {error}", retryable=True
             ) from error
+
+    def _of_replicas(self) -> dict[str, int | str]:
+        """Return which replicas are to answer: those that have all, until none had for long.
+
+        What one that is gone had alone would else be waited for until it is back.
+        """
+        if not self._settings.cluster:
+            return {}
+        since_s = self._stale_since_s
+        late = since_s is not None and time.monotonic() - since_s >= STALE_S
+        return FRESH if late else FRESH | ONLY_FRESH
+
+    @contextmanager
+    def _noting_stale(self) -> Iterator[None]:
+        """Note since when no replica has all that is asked for."""
+        try:
+            yield
+        except errors.ServerException as error:
+            if error.code == _STALE and self._stale_since_s is None:
+                self._stale_since_s = time.monotonic()
+            raise
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement, for a connection of its own; see `Store.ask`."""

@@ -30,7 +30,9 @@ from flowvis.runtime.directory import OwnDirectory
 log = logging.getLogger(__name__)
 
 KEPT_ASIDE = 8
-"""Corrupt files that stay, the newest, for whoever wants to know why."""
+"""Corrupt files that stay, the newest, for whoever wants to know why; as many rejected ones."""
+CORRUPT, REJECTED = ".corrupt", ".rejected"
+"""The suffixes of files that are put aside: damaged, or refused by the store for ever."""
 _NAME = re.compile(r"([0-9]{12})-([0-9]{1,9})\.batch")
 
 
@@ -44,6 +46,10 @@ class SpoolFull(SpoolError):
     def __init__(self, text: str, size: int) -> None:
         super().__init__(text)
         self.size = size
+
+
+class SpoolTaken(SpoolError):
+    """Another process has the directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +111,14 @@ class Spool:
         return self._entries[0] if self._entries else None
 
     def open(self) -> None:
-        """Take the directory, and find what is in it; SpoolError where that cannot be."""
+        """Take the directory, and find what is in it; SpoolTaken, SpoolError if that cannot be."""
         if self._own.is_taken:
             return
         try:
             self._own.take()
             self._find()
         except BlockingIOError:
-            raise SpoolError(f"{self.directory}: another process has it") from None
+            raise SpoolTaken(f"{self.directory}: another process has it") from None
         except OSError as error:
             self._own.leave()
             raise SpoolError(f"{self.directory}: {error.strerror}") from error
@@ -131,6 +137,7 @@ class Spool:
             text = f"{self.directory}: full, with {self.bytes} of {self.max_bytes} bytes"
             raise SpoolFull(text, len(data))
         entry = Entry(self._next, len(batch), len(data))
+        self._next += 1  # at once: the next one may begin when this one is still on its way
         path = self.directory / entry.name
         partial = path.with_suffix(".partial")
         try:
@@ -144,8 +151,9 @@ class Spool:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
+            if self._next == entry.number + 1:
+                self._next = entry.number
             raise SpoolError(f"{path}: {error.strerror}") from error
-        self._next += 1
         return entry
 
     def add(self, entry: Entry) -> None:
@@ -175,12 +183,12 @@ class Spool:
         with contextlib.suppress(OSError):
             (self.directory / entry.name).unlink(missing_ok=True)
 
-    def put_aside(self, entry: Entry) -> None:
-        """Keep the file of a corrupt batch for whoever wants to know why, out of the way."""
+    def put_aside(self, entry: Entry, suffix: str) -> None:
+        """Keep the file of a forgotten batch for whoever wants to know why, out of the way."""
         path = self.directory / entry.name
         with contextlib.suppress(OSError):
-            path.rename(path.with_suffix(".corrupt"))
-            aside = sorted(self.directory.glob("*.corrupt"))
+            path.rename(path.with_suffix(suffix))
+            aside = sorted(self.directory.glob(f"*{suffix}"))
             for old in aside[:-KEPT_ASIDE]:
                 old.unlink(missing_ok=True)
 

@@ -10,13 +10,22 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flowvis.clickhouse.commits import Commit, Uncommitted
 from flowvis.clickhouse.schema.spooled import CorruptFile
-from flowvis.clickhouse.spool import Entry, Spool, SpoolError, SpoolFull
+from flowvis.clickhouse.spool import (
+    CORRUPT,
+    REJECTED,
+    Entry,
+    Spool,
+    SpoolError,
+    SpoolFull,
+    SpoolTaken,
+)
 from flowvis.counts import count, gauge
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
@@ -29,6 +38,7 @@ LOOK_S = 1.0
 FILE_RECORDS = 50_000  # a second's work
 PRESSURE = 0.5  # of the queue: from here on a full spool gives up what is oldest
 CLOSE_S = 2.0
+WAIT_S = 30.0  # for an aggregator before this one to let go of the directory
 
 
 @dataclass(slots=True)
@@ -72,6 +82,8 @@ class Spooling:
         self._after_s = after_s
         self._unanswered_since_s: float | None = None
         self._refused_bytes = 0  # of what did not fit in
+        self._taken = False  # by another process, when it was looked at last
+        self._waits_until: float | None = None  # as of the first question
         self._thread: ThreadPoolExecutor | None = None
         self._task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -91,6 +103,18 @@ class Spooling:
         if self.spool is None:
             return {}
         return {"spooledRecords": self.spool.records, "spooledBytes": self.spool.bytes}
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an aggregator before this one may leave something here soon.
+
+        As it has the directory; for so long since this was asked first.
+        """
+        if not self._taken:
+            return False
+        if self._waits_until is None:
+            self._waits_until = time.monotonic() + WAIT_S
+        return time.monotonic() < self._waits_until
 
     def asked(self) -> None:
         """Note that the store is to take something."""
@@ -170,10 +194,12 @@ class Spooling:
             try:
                 batch, batch_id = await call(spool.read, entry)
             except CorruptFile as error:
+                if entry is not spool.oldest:  # it was given up meanwhile, and counted
+                    continue
                 log.warning("%s: %s: %s", spool.directory, entry.name, error)
                 self._stats.spool_corrupt += 1
                 self._drop(spool, entry, OutgoingDropped.SPOOL_CORRUPT)
-                await call(spool.put_aside, entry)
+                await call(spool.put_aside, entry, CORRUPT)
                 continue
             if entry is spool.oldest:  # it may have been given up meanwhile
                 return Commit([batch], batch_id, 1, entry)
@@ -181,15 +207,15 @@ class Spooling:
 
     async def delete(self, commit: Commit, call: Callable[..., Any]) -> None:
         """Take out a commit that the store has, if it is here."""
-        spool, entry = self.spool, commit.entry
-        self.forget(commit)
-        if spool is not None and entry is not None:
+        if (spool := self.spool) is not None and (entry := commit.entry) is not None:
+            self._forget(spool, entry)
             await call(spool.delete, entry)
 
-    def forget(self, commit: Commit) -> None:
-        """Take out a commit, if it is here; its file stays."""
-        if self.spool is not None and commit.entry is not None:
-            self._forget(self.spool, commit.entry)
+    async def put_aside(self, commit: Commit, call: Callable[..., Any]) -> None:
+        """Take out a commit that the store will never have, if it is here: it is tried no more."""
+        if (spool := self.spool) is not None and (entry := commit.entry) is not None:
+            self._forget(spool, entry)
+            await call(spool.put_aside, entry, REJECTED)
 
     def _drop(self, spool: Spool, entry: Entry, reason: OutgoingDropped) -> None:
         self._stage.drop(reason, entry.records)
@@ -215,9 +241,10 @@ class Spooling:
         try:
             await self._on_disk(spool.open)
         except SpoolError as error:
+            self._taken = isinstance(error, SpoolTaken)
             self._failed(error)
             return
-        self.problem = ""
+        self.problem, self._taken = "", False
         self.inherited = set(spool)
         self._stage.inherit(spool.records)
         self._measure()
@@ -276,7 +303,7 @@ class Spooling:
         if spool is None:
             return
         try:
-            entry = await self._on_disk(self._write_to, spool, commit)
+            entry = await self._written(spool, commit)
         except SpoolFull as full:
             self._refused_bytes = full.size
             return
@@ -289,9 +316,16 @@ class Spooling:
         self._stats.spooled += entry.records
         self._measure()
 
-    @staticmethod
-    def _write_to(spool: Spool, commit: Commit) -> Entry:
-        return spool.write(commit.joined(), commit.batch_id)
+    async def _written(self, spool: Spool, commit: Commit) -> Entry:
+        """Write a file; one that is there when nobody waits any more goes: its records are here."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        writing = self._thread.submit(_write, spool, commit)
+        try:
+            return await asyncio.wrap_future(writing)
+        except asyncio.CancelledError:
+            writing.add_done_callback(partial(_delete, spool))
+            raise
 
     async def _has_room(self) -> bool:
         """Whether the spool takes more: what is oldest goes once memory is short as well."""
@@ -317,3 +351,12 @@ class Spooling:
     async def _on_disk(self, function: Callable[..., Any], *arguments: Any) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, function, *arguments)
+
+
+def _write(spool: Spool, commit: Commit) -> Entry:
+    return spool.write(commit.joined(), commit.batch_id)
+
+
+def _delete(spool: Spool, written: Future[Entry]) -> None:
+    if not written.cancelled() and written.exception() is None:
+        spool.delete(written.result())

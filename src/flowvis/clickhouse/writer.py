@@ -148,6 +148,11 @@ class Writer:
         """Records in the spool that a process before has left: the store lacks them so far."""
         return sum(entry.records for entry in self._spooling.inherited)
 
+    @property
+    def awaits_spool(self) -> bool:
+        """Whether another process, which has the spool, may leave something in it soon."""
+        return self._spooling.is_awaited
+
     def held(self) -> int:
         """Records that wait, are being committed, or are in the spool."""
         return self.uncommitted.records + self._spooling.records
@@ -291,11 +296,12 @@ class Writer:
                 await self._store(uncommitted.current)
             await self._keep_books()
         except StoreError as error:
-            return self._failed(error)
+            return await self._failed(error)
         except Exception as error:
             log.exception("%s: a defect of ours", self.name)
             again = uncommitted.current is None or uncommitted.current.attempts < DEFECTS
-            return self._failed(StoreError(f"{type(error).__name__}: {error}", retryable=again))
+            defect = StoreError(f"{type(error).__name__}: {error}", retryable=again)
+            return await self._failed(defect)
         self._spooling.answered()
         return True
 
@@ -339,7 +345,7 @@ class Writer:
     def _keep(self, page: Page, again: bool) -> None:
         self.store.keep(page, again=again)
 
-    def _failed(self, error: StoreError) -> bool:
+    async def _failed(self, error: StoreError) -> bool:
         """Count a failure; a batch that can never be stored is dropped."""
         self.stats.failures += 1
         if str(error) != self.stats.failing:
@@ -352,7 +358,7 @@ class Writer:
             self.uncommitted.current = None
             self.roller.forget()
             self.stage.drop(OutgoingDropped.REJECTED, len(commit))
-            self._spooling.forget(commit)
+            await self._spooling.put_aside(commit, self._call)
             return True
         self._ready = False  # the server may be another one, or empty, when it is back
         return False

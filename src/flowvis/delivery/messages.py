@@ -31,4 +31,4 @@ def encode_next(
 
 def all_but(queue: Queue, session: ExporterSession, unsent: Sequence[bytes]) -> None:
     """Note that what is taken has been sent, but for what is in these last messages."""
-    queue.sent(queue.taken - session.records_from(unsent))
+    queue.sent(queue.leaving - session.records_from(unsent))

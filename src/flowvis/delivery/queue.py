@@ -116,6 +116,11 @@ class Queue:
         return self._taken.records
 
     @property
+    def leaving(self) -> int:
+        """Records that `sent` is still to be told of: taken ones, and what of these is durable."""
+        return self._taken.records + self._early
+
+    @property
     def unacknowledged(self) -> int:
         """Records sent and not yet acknowledged."""
         return self._sent.records
@@ -134,6 +139,11 @@ class Queue:
     def _parts(self) -> tuple[Backlog, Backlog, Backlog]:
         """All that is held, the oldest first."""
         return self._sent, self._taken, self._waiting
+
+    @property
+    def _taken_again(self) -> int:
+        """Of what is taken, the records that a session before had sent."""
+        return max(self._taken_repeated - self._early, 0)
 
     def put(self, batch: Batch) -> None:
         """Add a batch without ever waiting; records put after `close` are dropped."""
@@ -194,7 +204,7 @@ class Queue:
         self._taken_repeated = min(self._taken_repeated, len(batch))
 
     def sent(self, number: int) -> None:
-        """Note that the kernel has the first records of what is taken."""
+        """Note that the kernel has the first records of what is `leaving`."""
         self.stats.sent += number
         again = min(self._taken_repeated, number)
         self.stats.sent_again += again
@@ -256,8 +266,8 @@ class Queue:
         """
         self.stage.drop(self._unconfirmed, self._forgotten)
         self._forgotten = 0
-        self._doubtful += min(self._taken_doubtful, self._taken_repeated)
-        self._repeated += self._sent.records + self._taken_repeated
+        self._doubtful += min(self._taken_doubtful, self._taken_again)
+        self._repeated += self._sent.records + self._taken_again
         self._gone = self._early = self._taken_repeated = self._taken_doubtful = 0
         back = [*self._sent.clear(), *self._taken.clear()]
         self._waiting.put_back(back)
@@ -304,7 +314,7 @@ class Queue:
         What was sent, in this session or one before, is unconfirmed.
         """
         left = self.stage.held()
-        unconfirmed = self._sent.records + self._repeated + self._taken_repeated + self._forgotten
+        unconfirmed = self._sent.records + self._repeated + self._taken_again + self._forgotten
         self.stage.drop(self._unconfirmed, unconfirmed)
         self.stage.drop(reason, left - unconfirmed)
         for part in self._parts:

@@ -227,32 +227,32 @@ def newest(stored: Flows, wanted: NDArray[np.uint8], most: int) -> NDArray[np.in
     found = np.full((len(counts), min(most, longest)), -1, dtype=np.int64)
     found[:, 0] = order[ends - 1]
     for at in np.flatnonzero(counts > 1).tolist():
-        of_key = order[ends[at] - counts[at] : ends[at]].tolist()
+        of_key = order[ends[at] - counts[at] : ends[at]]
         latest = _connections(stored, of_key)[: -most - 1 : -1]
         found[at, : len(latest)] = latest
     return found
 
 
-def _connections(stored: Flows, of_key: list[int]) -> list[int]:
-    """The last row of each connection of one key, in the order of their starts."""
+def _connections(stored: Flows, of_key: NDArray[np.int64]) -> list[int]:
+    """The last row of each connection of one key, in the order of their starts.
+
+    There may be thousands: a client can use one port again each second.
+    """
+    starts = stored.starts(of_key)
+    turned = (stored.state[of_key] & FlowState.REVERSED) != 0
+    starts[turned] = starts[turned, ::-1]  # by the key's endpoints
+    ends = np.maximum(*(stored.columns[name][of_key] for name in checkpoint.ENDS))
+    written = zip(ends.tolist(), stored.numbers[of_key].tolist(), strict=True)
     found: list[int] = []
-    for row in of_key:
-        same = next((at for at, one in enumerate(found) if _is_one(stored, one, row)), None)
-        if same is None:
+    last: list[tuple[int, int]] = []  # when the row that was found was written
+    known: dict[tuple[int, int], int] = {}
+    for row, began, when in zip(of_key.tolist(), starts.tolist(), written, strict=True):
+        sides = [(side, start) for side, start in enumerate(began) if start]
+        at = min((known[side] for side in sides if side in known), default=len(found))
+        if at == len(found):
             found.append(row)
-        elif _written(stored, row) >= _written(stored, found[same]):
-            found[same] = row
+            last.append(when)
+        elif when >= last[at]:
+            found[at], last[at] = row, when
+        known |= dict.fromkeys(sides, at)
     return found
-
-
-def _written(stored: Flows, row: int) -> tuple[int, int]:
-    """By what rows of one connection are in the order in which they were written."""
-    ends = (int(stored.columns[name][row]) for name in checkpoint.ENDS)
-    return max(ends), int(stored.numbers[row])
-
-
-def _is_one(stored: Flows, one: int, other: int) -> bool:
-    starts = stored.starts(np.array([one, other])).tolist()
-    turned = (stored.state[one] ^ stored.state[other]) & FlowState.REVERSED != 0
-    pairs = zip(starts[0], starts[1][::-1] if turned else starts[1], strict=True)
-    return any(first == second != 0 for first, second in pairs)

@@ -156,7 +156,7 @@ class FlowTable:
     @property
     def forgets(self) -> bool:
         """Whether any flow has been forgotten: the store may know more of one than the table."""
-        return self.stats.expired + self.stats.evicted + self.stats.orphaned > 0
+        return self._live.forgets
 
     @property
     def late_ms(self) -> int:
@@ -296,7 +296,8 @@ class FlowTable:
             since_s = np.where(told_s != 0, np.minimum(since_s, told_s), since_s)
         which = which[wanted]
         patient = bool((doubts[which] & (Doubt.YOUNG | Doubt.REPEATED)).any())
-        self.parked.want(keys[wanted], since_s[which], patient=patient)
+        repeated = (doubts[which] & Doubt.REPEATED) != 0
+        self.parked.want(keys[wanted], since_s[which], repeated, patient=patient)
 
     def _restore(self, inquiry: Inquiry, stored: Flows, at_ms: int) -> None:
         """Make rows of the last connections of each tuple that were written of."""

@@ -23,7 +23,11 @@ KEY_BYTES = KEY_SIZE + 32
 LOOK_BACK_S = 600
 """How long before a record's end the last one of its connection is looked for."""
 LONGEST_S = 7200
-"""How far back at most: what an exporter may keep while nothing can be delivered."""
+"""How far back at most, where a record comes for the first time: clocks may be wrong."""
+REPEATED_S = 86_400
+"""The same where one comes again: so long an exporter may keep what was stored, as its node is cut
+off."""
+_NEVER_S = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ class Parked:
         self._answered_ms = 0  # when the first of them was
         self._outdated = FlowIndex(KEY_SIZE, max_keys)
         self._new: list[NDArray[np.uint8]] = []  # keys that are not asked for yet
-        self._oldest_s = 1 << 32  # the earliest of `told_s` since the last inquiry
+        self._oldest_s = _NEVER_S  # the earliest of `told_s` since the last inquiry
+        self._repeated_s = _NEVER_S  # the same of what comes again
         self._patient = False
 
     @property
@@ -110,10 +115,19 @@ class Parked:
         index.remove(np.unique(slots[slots >= 0]))
 
     def want(
-        self, keys: NDArray[np.uint8], told_s: NDArray[np.uint32], *, patient: bool = True
+        self,
+        keys: NDArray[np.uint8],
+        told_s: NDArray[np.uint32],
+        repeated: NDArray[np.bool_],
+        *,
+        patient: bool = True,
     ) -> None:
-        """Let keys be asked for, from about where all of them was told back."""
+        """Let keys be asked for, from about where all of them was told back.
+
+        `repeated`: which of the records may come again.
+        """
         self._patient |= patient
+        self._repeated_s = min(self._repeated_s, int(told_s[repeated].min(initial=_NEVER_S)))
         _, new = self._index.upsert(keys)
         if new.any():
             self._new.append(keys[new])
@@ -131,8 +145,11 @@ class Parked:
             return None
         keys = np.concatenate(self._new)
         since_s = max(self._oldest_s - LOOK_BACK_S, now_s - LONGEST_S, 0)
+        again_s = max(self._repeated_s - LOOK_BACK_S, now_s - REPEATED_S, 0)
+        since_s = min(since_s, again_s)
         patient = self._patient
-        self._new, self._oldest_s, self._patient = [], 1 << 32, False
+        self._new, self._patient = [], False
+        self._oldest_s = self._repeated_s = _NEVER_S
         if len(self._outdated):
             self._outdated.clear()
         return Inquiry(keys, since_s, patient)
@@ -153,7 +170,7 @@ class Parked:
             again |= lacking.find(keys) >= 0
         if again.any():
             self._new.append(keys[again])
-            self._oldest_s = min(self._oldest_s, inquiry.since_s + LOOK_BACK_S)
+            self._repeated_s = min(self._repeated_s, inquiry.since_s + LOOK_BACK_S)
             self._patient |= inquiry.patient
             keys = keys[~again]
         self._index.remove(self._index.find(keys))
@@ -170,6 +187,6 @@ class Parked:
         batches = list(self._batches)
         self._batches.clear()
         self._index.clear()
-        self._new, self._oldest_s = [], 1 << 32
+        self._new, self._oldest_s, self._repeated_s = [], _NEVER_S, _NEVER_S
         self.records = self._bytes = 0
         return batches

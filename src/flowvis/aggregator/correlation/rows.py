@@ -51,6 +51,8 @@ class LiveRows:
         """Until when something may have come, by steady time, of which there is no row any more."""
         self.evicted_ms = NEVER_YET
         """The same of rows that were forgotten early, to make room."""
+        self.forgets = False
+        """Whether any row that is written was forgotten, or made that of another connection."""
         self._begun = False
         self.used = 0
         self._touched = 0  # slots that were ever used; the others are the system's zeros
@@ -224,6 +226,7 @@ class LiveRows:
 
     def note_forgotten(self, slots: NDArray[np.int64], *, early: bool = False) -> None:
         """Note that of flows that are written only the store knows from now on."""
+        self.forgets = True
         seen_ms = int(self.seen[slots].max())
         self.forgotten_ms = max(self.forgotten_ms, seen_ms)
         if early:

@@ -249,6 +249,16 @@ def store_of(destination: Destination | None) -> Store | None:
     return destination.store if isinstance(destination, Writer) else None
 
 
+def lacks_spooled(destination: Destination | None) -> bool:
+    """Return whether a store lacks what an aggregator before this one has put into the spool.
+
+    Or may be putting there.
+    """
+    if not isinstance(destination, Writer):
+        return False
+    return destination.inherited > 0 or destination.awaits_spool
+
+
 def rollups_of(destination: Destination | None) -> dict[str, Any]:
     """Return how far a store's roll-ups are; nothing where there are none."""
     return destination.roller.as_dict() if isinstance(destination, Writer) else {}

@@ -32,6 +32,8 @@ NOBODY = (-1, -1)
 """Number and epoch of who appends without telling what is repeated."""
 
 NO_ERROR, DUPLICATE = 0, 46
+SEQUENCES = 1 << 31
+"""A producer's messages of a partition are numbered so far, and then from 0 on again."""
 TOO_LARGE = frozenset({10, 18})
 """MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE: not appended."""
 ESTRANGED = frozenset({3, 45, 47, 59})
@@ -199,7 +201,8 @@ class Topic:
             if code in {NO_ERROR, DUPLICATE}:
                 if generation == self.generation:
                     del self._under_way[partition]
-                    self._sequences[partition] = self._sequences.get(partition, 0) + made.messages
+                    sent = self._sequences.get(partition, 0) + made.messages
+                    self._sequences[partition] = sent % SEQUENCES
                 return made
             self._refused(partition, code)
             if code not in TOO_LARGE:

@@ -135,7 +135,7 @@ class Bucket:
         )
         body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
         answer, _ = await self._ask("POST", key, {"uploadId": upload}, body)
-        if "<Error>" in answer:  # with status 200, as it took long
+        if re.search(r"<Error[\s>]", answer):  # with status 200, as it took long
             raise Undelivered(f"{self.name}: {_said(answer)}")
 
     async def abort(self, key: str, upload: str) -> None:
@@ -162,7 +162,7 @@ class Bucket:
             async with self._opened().request(
                 method, url, data=io.BytesIO(body), headers=headers, allow_redirects=False
             ) as response:
-                answer = (await response.content.read(ANSWER_BYTES)).decode(errors="replace")
+                answer = (await _whole(response)).decode(errors="replace")
                 status, given = response.status, response.headers
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = str(error) or type(error).__name__
@@ -191,6 +191,16 @@ class Bucket:
         asked = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in query.items())
         path = quote(key, safe="/-_.~")
         return URL(f"{base}/{path}{'?' if asked else ''}{asked}", encoded=True)
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Read an answer to its end: what takes long is begun at once, and says at last how it went."""
+    answer = bytearray()
+    async for piece in response.content.iter_any():
+        answer += piece
+        if len(answer) > ANSWER_BYTES:
+            raise Undelivered(f"{response.host}: an answer of more than {ANSWER_BYTES} bytes")
+    return bytes(answer)
 
 
 def _said(answer: str) -> str:

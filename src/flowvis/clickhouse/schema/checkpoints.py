@@ -53,10 +53,16 @@ _KINDS = [(name, np.dtype((dtype, shape))) for name, dtype, shape in _ROWS]
 Answer = Mapping[str, Column]
 """The columns of ANSWER, each `(n,)` or `(n, width)`."""
 
-CONNECTION = (
+_TUPLE = (
     "sourceIPBytes, destinationIPBytes, sourceTransportPort, destinationTransportPort,"
-    " protocolIdentifier, flowId, flowStartSeconds"
+    " protocolIdentifier, flowId"
 )
+CONNECTION = f"{_TUPLE}, flowStartSeconds"
+OF_TUPLE = 64
+"""Rows of one tuple that are answered, of the connections that began last: twice as many as are
+gone on with, as a connection has a second one where the other node knows of an earlier start. A
+client can use one port again each second."""
+_BEGAN = "began"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
     """Ask for the last record of each of the connections, as rows of ANSWER.
 
     The last is the one with the latest end: of a connection that was forgotten meanwhile the
-    records are numbered anew.
+    records are numbered anew. There are up to OF_TUPLE of a tuple.
     """
     shown = [*(field.name for field in READ), RATE_INTERVAL]
     defined = definitions(", ".join(name for name in shown if name not in _STORED_AS_BYTES))
@@ -147,7 +153,7 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
     hashes = f"unhex('{wanted.hashes.astype('<u8').tobytes().hex()}')"
     one = f"reinterpretAsUInt64(substring({hashes}, 8 * place + 1, 8))"
     chosen = f"(SELECT arrayJoin(arrayMap(place -> {one}, range({len(wanted.hashes)}))))"
-    return (
+    found = (
         f"WITH {with_} SELECT {', '.join(selected)}"
         f" FROM {layout.database}.{TABLE}"
         f" PREWHERE flowEndSeconds >= toDateTime({wanted.since_s}) AND {checkpoint.STATE} != 0"
@@ -155,6 +161,7 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
         f" ORDER BY flowEndSeconds DESC, {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
         f" LIMIT 1 BY {CONNECTION}"
     )
+    return f"SELECT * FROM ({found}) ORDER BY {_BEGAN} DESC LIMIT {OF_TUPLE} BY {_TUPLE}"
 
 
 def room_for(sql: str) -> dict[str, int]:
@@ -168,6 +175,8 @@ _STORED_AS_BYTES = {field.name for field in READ if field.kind is Kind.ADDRESS}
 def _selected(field: Field) -> str:
     if field.kind is Kind.ADDRESS:
         return f"{field.name}Bytes"
+    if field.name == "flowStartSeconds":
+        return f"toUInt32({field.name}) AS {_BEGAN}"
     return f"toUInt32({field.name})" if field.kind is Kind.SECONDS else field.name
 
 

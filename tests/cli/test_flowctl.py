@@ -270,13 +270,14 @@ async def test_status_says_how_far_the_rollups_are(
         assert "sums of 2026-09-21 15:00Z to 2026-09-21 16:00Z equal to the records'" in out
         assert await flowctl(tmp_path, "status", "--check") == 0
     wrong = {"problem": "away", "differences": ["flow_hours has records 5"], "waitingRecords": 9}
-    shown["rollups"] = ROLLUPS | wrong
+    shown["rollups"] = ROLLUPS | wrong | {"expiredRecords": 70}
     capsys.readouterr()
     async with served(tmp_path, status=lambda: shown):
         assert await flowctl(tmp_path, "status") == 0
         out = " ".join(capsys.readouterr().out.split())
         assert "roll-ups: away, " in out
         assert "9 records to roll up" in out
+        assert "70 records expired before they were rolled up" in out
         assert "NOT equal to the records' flow_hours has records 5" in out
         assert await flowctl(tmp_path, "status", "--check") == 2
     out = capsys.readouterr().out

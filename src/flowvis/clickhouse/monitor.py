@@ -170,10 +170,12 @@ class Monitor:
         stored = self._store.partitions
         if stored is None:
             return
+        known = self._store.lost
         servers, dropped, lost = await self._call(_found, stored)
         for table, each in dropped.items():  # another aggregator may make room as well
             self._store.begins[table] = max(self._store.begins.get(table, 0), each.before_s)
-        self._store.lost = [*lost, *self._unnoted]
+        if self._store.lost is known:  # else the roller found more meanwhile: at the next look
+            self._store.lost = [*lost, *self._unnoted]
         self._follow_drops(dropped)
         self._measure(servers)
         excesses = self._excesses(servers)

@@ -4,6 +4,7 @@ What goes is noted in the store before, so that answers know of it from then on.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowvis.clickhouse.rollups import Execute
@@ -63,10 +64,18 @@ class StoredPartitions:
 
     def note(self, partition: Partition) -> None:
         """Note that a partition goes."""
+        self._make_notes()
+        self._execute(schema.note_sql(self._layout.database, partition), {})
+
+    def note_expired(self, lost: Sequence[Lost]) -> None:
+        """Note what went by its age before the roll-ups had it; callable beside the others."""
+        self._make_notes()
+        self._execute(schema.note_expired_sql(self._layout.database, lost), {})
+
+    def _make_notes(self) -> None:
         if not self._noting:
             self._execute_everywhere(schema.create_dropped(self._layout))
             self._noting = True
-        self._execute(schema.note_sql(self._layout.database, partition), {})
 
     def drop(self, partition: Partition) -> bool:
         """Drop a partition, or a part; a server that is away does it when it is back.

@@ -20,7 +20,8 @@ from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, TIME, Sto
 from flowvis.clickhouse.schema.tables import BOOKS, INSERTED_SQL, TABLE
 
 DROPPED = "flow_dropped"
-"""What went for lack of room, so that the next process knows as well from when on all is there."""
+"""What went for lack of room, so that the next process knows as well from when on all is there; and
+what went by its age before it was rolled up, which has no rows of a partition."""
 NEWEST_S = 3600
 """What was committed within so long stays, unless it alone fills the disk."""
 LEAST_S = 300
@@ -63,6 +64,8 @@ class Lost:
     end_s: int
     """And before this."""
     records: int
+    expired: bool = False
+    """By their age, `clickHouse.ttl`; else for lack of room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,31 +394,42 @@ def note_sql(database: str, partition: Partition) -> str:
     )
 
 
+def note_expired_sql(database: str, lost: Iterable[Lost]) -> str:
+    """Write the INSERT that notes what went by its age, of which there is something."""
+    each = ", ".join(f"({one.begin_s}, {one.end_s}, {one.records})" for one in lost)
+    return (
+        f"INSERT INTO {database}.{DROPPED} SELECT '{TABLE}', toDateTime(one.1), toDateTime(one.2),"
+        " toUInt64(0), toUInt64(0), toUInt64(one.3), now()"
+        f" FROM (SELECT arrayJoin([{each}]) AS one)"
+    )
+
+
 def dropped_sql(database: str) -> str:
     """Ask what each table lacks: name, before which moment (s), and how long ago (s) it went."""
     return (
         "SELECT fromTable, toUInt32(max(end)), toInt64(toUInt32(now())) -"
-        f" toInt64(toUInt32(max(dropped))) FROM {database}.{DROPPED} GROUP BY fromTable"
+        f" toInt64(toUInt32(max(dropped))) FROM {database}.{DROPPED} WHERE rows != 0"
+        " GROUP BY fromTable"
     )
 
 
 def lost_sql(database: str) -> str:
-    """Ask which records went that no roll-up has, by hour; see `read_lost`.
+    """Ask which records went that no roll-up has, by hour and why; see `read_lost`.
 
     What several aggregators dropped, each as it believes, counts once.
     """
     return (
-        "SELECT toUInt32(min(begin)), toUInt32(max(end)), sum(unrolled) FROM (SELECT DISTINCT"
-        f" begin, end, rows, bytes, unrolled FROM {database}.{DROPPED}"
+        "SELECT toUInt32(min(begin)), toUInt32(max(end)), sum(unrolled), rows = 0 AS expired"
+        f" FROM (SELECT DISTINCT begin, end, rows, bytes, unrolled FROM {database}.{DROPPED}"
         f" WHERE fromTable = '{TABLE}' AND unrolled != 0)"
-        f" GROUP BY intDiv(toUInt32(begin), {HOUR_S}) ORDER BY min(begin)"
+        f" GROUP BY intDiv(toUInt32(begin), {HOUR_S}), expired ORDER BY min(begin), expired"
     )
 
 
 def read_lost(rows: Iterable[Sequence[object]]) -> Iterator[Lost]:
     """Yield what `lost_sql` found."""
-    for begin, end, records in rows:
-        yield Lost(_int(begin), _int(end), _int(records))
+    for begin, end, records, expired in rows:
+        yield Lost(_int(begin), _int(end), _int(records), bool(_int(expired)))
 
 
 def _int(value: object) -> int:

@@ -544,6 +544,28 @@ def read_batches(rows: Iterable[Sequence[object]]) -> Iterator[StoredBatch]:
         yield StoredBatch(batch_id, _int(records), _int(first_s), _int(last_s))
 
 
+def there_sql(layout: TableLayout, from_s: int, to_s: int) -> str:
+    """Ask how many records there are of each batch that was committed in a span; see `read_there`.
+
+    Seconds, the last of which is not of it.
+    """
+    inserted = f"toUInt32({INSERTED_SQL})"
+    return (
+        f"SELECT {WRITER}, {inserted} AS seconds, {BATCH_NUMBER}, count()"
+        f" FROM {layout.database}.{TABLE} WHERE {inserted} >= {from_s} AND {inserted} < {to_s}"
+        f" AND toDate({INSERTED_SQL}) BETWEEN toDate(toDateTime({from_s}))"
+        f" AND toDate(toDateTime({to_s})) GROUP BY {WRITER}, seconds, {BATCH_NUMBER}"
+    )
+
+
+def read_there(rows: Iterable[Sequence[object]]) -> dict[BatchId, int]:
+    """Return what `there_sql` found."""
+    return {
+        BatchId(str(writer), _int(inserted_s), _int(number)): _int(records)
+        for writer, inserted_s, number, records in rows
+    }
+
+
 def rolled_sql(layout: TableLayout, since_s: int) -> str:
     """Ask what is noted of batches that are in some roll-up only; see `read_rolled`."""
     return (

@@ -566,7 +566,15 @@ ALL = list(COMMANDS)
     ("arguments", "names"),
     [
         (["status", "--check"], ["status"]),
-        (["--context", "top", "flows", "-n"], ["flows", "top"]),  # one of them is a value
+        (["--context", "top", "flows", "-n"], ["flows"]),
+        (["--context", "top", "nonsense"], ALL),
+        (["--context=top", "-n", "lab", "map"], ["map"]),
+        (["--cont", "top", "map", "-h", "sql"], ["map"]),
+        (["--context", "top", "-h", "sql"], ALL),
+        (["--nonsense", "top", "sql"], ["top"]),
+        (["--context"], ALL),
+        (["sql", "--", "status"], ["sql"]),
+        (["status", "top", "lab"], ["status"]),
         (["map", "--help"], ["map"]),
         (["--help", "map"], ALL),
         (["lab", "run"], ["lab"]),
@@ -577,6 +585,14 @@ ALL = list(COMMANDS)
 )
 def test_which_commands_are_made_ready(arguments: list[str], names: list[str]) -> None:
     assert commands_in(arguments) == names
+
+
+def test_whoever_gives_no_command_is_told_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--context", "top", "nonsense"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert [name for name in (*ALL, "lab") if name not in said] == []
 
 
 def test_a_shell_may_complete_any_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.monitor import Monitor
 from flowvis.clickhouse.rollups import Roller, RollupTables
+from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.rollups import MINUTES, Roll, StoredBatch
@@ -119,6 +120,38 @@ def test_what_is_too_old_and_still_there_is_rolled(aged: Aged, who: str) -> None
     aged.expire()
     aged.look()
     assert aged.count(MINUTES.name) == 3 * ROWS
+    assert aged.lost() == []
+
+
+def test_what_went_while_no_process_was_there_is_told_by_the_books(aged: Aged) -> None:
+    """Killed before it rolled anything, and away for longer than records are kept."""
+    stored = [BookEntry("clickhouse", What.SENT, ROWS)]
+    for at_s in (*OLD_S, THERE_S):
+        aged.store.keep(Page(BatchId("test", at_s + 50), 60, stored))
+    aged.expire()
+    expected = [Lost(OLD_S[0] - 10, OLD_S[1] + 50, 2 * ROWS, expired=True)]
+    for told in (2 * ROWS, 0):
+        aged.roller = Roller(aged.store, "another")
+        aged.look()
+        assert aged.roller.stats.expired_records == told
+        assert aged.lost() == expected
+        aged.store = aged.opened()
+    assert aged.count(MINUTES.name) == ROWS
+
+
+@pytest.mark.parametrize("ttl_s", [0, TTL_S, 24 * 3600])
+def test_what_was_rolled_or_is_kept_is_not_told_by_the_books(aged: Aged, ttl_s: int) -> None:
+    for at_s in (*OLD_S, THERE_S):
+        page = Page(BatchId("test", at_s + 50), 60, [BookEntry("clickhouse", What.SENT, ROWS)])
+        aged.store.keep(page)
+    if ttl_s == TTL_S:
+        aged.look()
+        aged.expire()
+    aged.settings = replace(aged.settings, ttl_s=ttl_s)
+    aged.store = aged.opened()
+    aged.roller = Roller(aged.store, "another")
+    aged.look()
+    assert aged.roller.stats.expired_records == 0
     assert aged.lost() == []
 
 

@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -41,6 +41,8 @@ LONGEST_PAUSE_S = 30.0
 SCAN_S = 300.0  # between looks at what other writers have left, of a store that others write to
 SCAN_BACK_S = 4 * 3600
 PROGRESS_S = 30.0
+STAGE = "clickhouse"  # of the ledger: what it sent is stored
+STORED_S = 120  # from a batch to the page of the books that says it is stored, as a rule
 EXPIRED_S = 60.0  # between looks at what went of batches that are as old as records become
 
 Execute = Callable[[str, Mapping[str, int | str]], Iterable[Sequence[Any]]]
@@ -93,6 +95,16 @@ class RollupTables:
     def rolled(self, since_s: int) -> list[Note]:
         """Return what is noted of them."""
         return list(schema.read_rolled(self._execute(schema.rolled_sql(self._layout, since_s), {})))
+
+    def committed(self, before_s: int) -> Lost | None:
+        """Return what the books have of after all that was rolled, and before a moment (s)."""
+        ((until_s,),) = self._execute(schema.rolled_until_sql(self._layout), {})
+        from_s = int(until_s) + STORED_S if int(until_s) else 0
+        sql = schema.committed_sql(self._layout, STAGE, from_s, before_s)
+        ((records, begin_s, end_s),) = self._execute(sql, {})
+        if not int(records):
+            return None
+        return Lost(int(begin_s), int(end_s), int(records), expired=True)
 
     def there(self, from_s: int, to_s: int) -> dict[BatchId, int]:
         """Return how many records there are of each batch that was inserted in a span (s)."""
@@ -417,6 +429,19 @@ class Roller:
         self._expired = {known: n for known, n in self._expired.items() if known in still}
         self._expired_at_s = time.monotonic()
 
+    async def _note_unseen(self, tables: RollupTables, before_s: int) -> None:
+        """Note what went while no process was there that knew it: the books say what was stored."""
+        found = await self._call(tables.committed, before_s)
+        if found is None:
+            return
+        known = sum(
+            each.records
+            for each in self._store.lost
+            if each.begin_s < found.end_s and found.begin_s < each.end_s
+        )
+        if found.records > known:
+            await self._lose([replace(found, records=found.records - known)])
+
     async def _note_expired(
         self, tables: RollupTables, aged: Mapping[BatchId, StoredBatch]
     ) -> Mapping[BatchId, int]:
@@ -435,20 +460,23 @@ class Roller:
                 fresh[known] = gone
         if not fresh:
             return there
-        lost = _by_hour(fresh)
-        if (notes := self._store.partitions) is not None:
-            await self._call(notes.note_expired, lost)
+        await self._lose(_by_hour(fresh))
         for known, gone in fresh.items():
             self._expired[known] = self._expired.get(known, 0) + gone
+        return there
+
+    async def _lose(self, lost: Sequence[Lost]) -> None:
+        """Note what the roll-ups will never have, and tell of it."""
+        if (notes := self._store.partitions) is not None:
+            await self._call(notes.note_expired, lost)
         self._store.lost = [*self._store.lost, *lost]
-        self.stats.expired_records += sum(fresh.values())
         for each in lost:
+            self.stats.expired_records += each.records
             log.error(
                 "roll-ups: %d records that were committed from %s to %s went by clickHouse.ttl"
                 " before they were rolled up, and are lost to the roll-ups",
                 each.records, _said(each.begin_s), _said(each.end_s),
             )  # fmt: skip
-        return there
 
     async def _scan(self, tables: RollupTables) -> None:
         """Look for what was not rolled: by a process before, by others, before there were any."""
@@ -466,6 +494,9 @@ class Roller:
         self._more = len(batches) >= schema.SCAN_BATCHES
         strangers = [b.batch_id.inserted_s for b in batches if b.batch_id.writer != self._writer]
         self._others_at_s = 0 if tables.alone else max(strangers, default=0)
+        if whole and self._store.kept.records_s:
+            first_s = min((each.batch_id.inserted_s for each in batches), default=now_s)
+            await self._note_unseen(tables, min(first_s, now_s - self._store.kept.records_s))
         for queue in self._queues:
             self._adopt(queue, batches, notes, now_s, alone=tables.alone)
             if whole and queue.records:

@@ -25,7 +25,7 @@ from benchmarks.retained import Truth, compared, move
 from flowvis.clickhouse.commits import BatchIds
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.rollups import Roller
-from flowvis.clickhouse.schema.partitions import DROPPED, NEWEST_S
+from flowvis.clickhouse.schema.partitions import DROPPED, NEWEST_S, Outcome
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.store import StoreSettings
 
@@ -185,7 +185,10 @@ class _Whole:
                 dropped=self._logged(SAID),
                 unrolled=self._logged(UNROLLED),
             )
-            notes = f"SELECT sum(rows) FROM {DROPPED} WHERE fromTable = '{TABLE}'"
+            notes = (
+                f"SELECT sum(rows) FROM {DROPPED} WHERE fromTable = '{TABLE}'"
+                f" AND what = '{Outcome.WENT}'"
+            )
             noted = store.query(notes).rows[0][0] if store.begins else 0
         finally:
             store.close()

@@ -281,13 +281,14 @@ async def test_status_says_how_far_the_rollups_are(
         assert "sums of 2026-09-21 15:00Z to 2026-09-21 16:00Z equal to the records'" in out
         assert await flowctl(tmp_path, "status", "--check") == 0
     wrong = {"problem": "away", "differences": ["flow_hours has records 5"], "waitingRecords": 9}
-    shown["rollups"] = ROLLUPS | wrong
+    shown["rollups"] = ROLLUPS | wrong | {"expiredRecords": 70}
     capsys.readouterr()
     async with served(tmp_path, status=lambda: shown):
         assert await flowctl(tmp_path, "status") == 0
         out = " ".join(capsys.readouterr().out.split())
         assert "roll-ups: away, " in out
         assert "9 records to roll up" in out
+        assert "70 records expired before they were rolled up" in out
         assert "NOT equal to the records' flow_hours has records 5" in out
         assert await flowctl(tmp_path, "status", "--check") == 2
     out = capsys.readouterr().out
@@ -576,7 +577,15 @@ ALL = list(COMMANDS)
     ("arguments", "names"),
     [
         (["status", "--check"], ["status"]),
-        (["--context", "top", "flows", "-n"], ["flows", "top"]),  # one of them is a value
+        (["--context", "top", "flows", "-n"], ["flows"]),
+        (["--context", "top", "nonsense"], ALL),
+        (["--context=top", "-n", "lab", "map"], ["map"]),
+        (["--cont", "top", "map", "-h", "sql"], ["map"]),
+        (["--context", "top", "-h", "sql"], ALL),
+        (["--nonsense", "top", "sql"], ["top"]),
+        (["--context"], ALL),
+        (["sql", "--", "status"], ["sql"]),
+        (["status", "top", "lab"], ["status"]),
         (["map", "--help"], ["map"]),
         (["--help", "map"], ALL),
         (["lab", "run"], ["lab"]),
@@ -587,6 +596,14 @@ ALL = list(COMMANDS)
 )
 def test_which_commands_are_made_ready(arguments: list[str], names: list[str]) -> None:
     assert commands_in(arguments) == names
+
+
+def test_whoever_gives_no_command_is_told_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--context", "top", "nonsense"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert [name for name in (*ALL, "lab") if name not in said] == []
 
 
 def test_a_shell_may_complete_any_command(monkeypatch: pytest.MonkeyPatch) -> None:

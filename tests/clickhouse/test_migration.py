@@ -1,6 +1,7 @@
 """Creating and upgrading the schema, on both engines; and what a server has to go without."""
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -200,6 +201,37 @@ def test_a_store_says_how_long_it_keeps_records(
     left_out = store.migrate()
     assert store.kept.records_s == (0 if any("TTL" in line for line in left_out) else 3600)
     assert settings.database_url.startswith("embedded") == (store.kept.records_s == 3600)
+
+
+@pytest.mark.clickhouse
+def test_records_that_ended_after_their_commit_expire_as_well(embedded: Store) -> None:
+    """By clocks that differ; also in a table that an older program made."""
+    database = embedded.name.rsplit("/", 1)[1]
+    run, table = admin(embedded), f"{database}.{schema.TABLE}"
+    before = f"{schema.INSERTED_SQL} + toIntervalSecond(3600)"
+    run(f"ALTER TABLE {table} MODIFY TTL {before} SETTINGS materialize_ttl_after_modify = 0")
+    young_s = int(time.time())
+
+    def insert(number: int) -> None:
+        """Store two records that ended before they were, one then, and two after it; two times."""
+        for at_s in (BATCH.inserted_s, young_s):
+            embedded.insert(flows(5, end_s=at_s - 2), BatchId("test", at_s, number))
+
+    def there() -> list[tuple[int, int]]:
+        run(f"OPTIMIZE TABLE {table} FINAL")
+        sql = f"SELECT toUInt32(timeInserted) AS at, count() FROM {database}.flows"
+        return [(int(at), int(n)) for at, n in run(f"{sql} GROUP BY at ORDER BY at")]
+
+    insert(0)
+    store = open_store(replace(embedded._settings, ttl_s=3600))  # type: ignore[attr-defined]
+    store.migrate()
+    there()
+    run(f"ALTER TABLE {table} MATERIALIZE TTL SETTINGS mutations_sync = 2")  # as the changelog says
+    assert there() == [(young_s, 5)]
+    insert(1)
+    store.migrate()
+    assert there() == [(young_s, 10)]
+    store.close()
 
 
 @pytest.mark.clickhouse

@@ -27,6 +27,7 @@ from flowvis.clickhouse.schema.partitions import (
     Disk,
     Limits,
     Lost,
+    Outcome,
     Partition,
     Server,
     choose,
@@ -425,6 +426,75 @@ def test_a_disk_that_does_not_hold_the_newest_hour(
     assert not stored.drop(gone), "merged, or dropped by another"
 
 
+def noted(store: Store) -> int:
+    """How many records went, by the notes."""
+    database = store.name.rsplit("/", 1)[1]
+    (row,) = admin(store)(
+        f"SELECT sum(rows) FROM {database}.flow_dropped"
+        f" WHERE fromTable = '{TABLE}' AND what = 'went'"
+    )
+    return int(row[0])
+
+
+@pytest.mark.clickhouse
+def test_parts_that_are_merged_before_they_go_are_told_once(
+    embedded: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By notes, metric and log alike, and by what answers say that roll-ups lack."""
+    stored = embedded.partitions
+    assert stored is not None
+    table = f"{embedded.name.rsplit('/', 1)[1]}.{TABLE}"
+    stored._execute(f"SYSTEM STOP MERGES {table}", {})
+    for minute in range(0, 30, 10):
+        at_s = (HOUR + 5) * 3600 + minute * 60
+        embedded.insert(flows(ROWS, end_s=at_s - 2 * ROWS), BatchId("test", at_s))
+    pieces, servers = stored.pieces, stored.servers
+
+    def merged_meanwhile() -> list[Partition]:
+        found = pieces()
+        stored._execute(f"SYSTEM START MERGES {table}", {})
+        stored._execute(f"OPTIMIZE TABLE {table} FINAL", {})
+        return found
+
+    total = 6 * sum(each.bytes for each in pieces())  # half of it is too much
+    disk = Disk("small", total // 50, total)
+    monitor = Monitor(embedded, MonitorSettings(limits=Limits(0.9, 0.0)), clock=Fixed())
+    with monkeypatch.context() as patched:
+        patched.setattr(stored, "servers", lambda: [replace(servers()[0], disks=(disk,))])
+        with caplog.at_level(logging.WARNING, "flowvis.clickhouse.monitor"):
+            patched.setattr(stored, "pieces", merged_meanwhile)
+            asyncio.run(monitor.look())
+            assert (monitor.stats.dropped_records, noted(embedded), caplog.text) == (0, 0, "")
+            assert stored.lost() == []
+            assert stored.begins() == {}
+            patched.setattr(stored, "pieces", pieces)
+            asyncio.run(monitor.look())
+    assert monitor.stats.dropped_records == noted(embedded) == 3 * ROWS
+    assert caplog.text.count(f"{3 * ROWS} rows") == 1
+    (lost,) = stored.lost()
+    assert lost.records == monitor.stats.unrolled_records == 3 * ROWS
+
+
+@pytest.mark.clickhouse
+def test_notes_of_an_older_program_and_drops_of_unknown_outcome_count(embedded: Store) -> None:
+    stored = embedded.partitions
+    assert stored is not None
+    database = embedded.name.rsplit("/", 1)[1]
+    one = replace(part(TABLE, HOUR * 3600, 7), unrolled=5)
+    stored.note(one, Outcome.GOES)
+    stored._execute(f"ALTER TABLE {database}.flow_dropped DROP COLUMN what, DROP COLUMN key", {})
+    assert stored.lost() == [Lost(one.begin_s, one.end_s, 5)]
+    assert noted(embedded) == one.rows
+    later = replace(one, begin_s=one.end_s, end_s=one.end_s + 3600, key="later")
+    stored.note(later, Outcome.GOES)  # and a kill
+    assert stored.lost()[1:] == [Lost(later.begin_s, later.end_s, 5)]
+    assert stored.begins() == {TABLE: later.end_s}
+    for _ in range(2):  # by two aggregators
+        stored.note(later, Outcome.GOES)
+        stored.note(later, Outcome.WENT)
+    assert stored.lost()[1:] == [Lost(later.begin_s, later.end_s, 5)]
+
+
 @pytest.mark.clickhouse
 def test_what_no_rollup_has_goes_last_and_is_said_to_be_lost(
     embedded: Store, caplog: pytest.LogCaptureFixture
@@ -473,7 +543,7 @@ def test_a_drop_that_fails_is_told_and_tried_again(
     stored = embedded.partitions
     assert stored is not None
 
-    def fails(_: Partition) -> None:
+    def fails(*_: object) -> None:
         raise StoreError("no room", retryable=True)
 
     async def scenario() -> None:
@@ -490,6 +560,8 @@ def test_a_drop_that_fails_is_told_and_tried_again(
     asyncio.run(scenario())
     assert hours_of(embedded) == [1, 2]
     assert "cannot note what is dropped" in caplog.text
+    asyncio.run(monitor.look())
+    assert noted(embedded) == monitor.stats.dropped_records == ROWS, "as soon as that is possible"
 
 
 @pytest.mark.clickhouse
@@ -587,7 +659,8 @@ print(json.dumps({
     "hours": [int(h) - first for h, _ in rows], "rows": [int(n) for _, n in rows], "used": used,
     "dropped": monitor.stats.dropped_records, "unrolled": monitor.stats.unrolled_records,
     "noted": [[int(n) for n in row] for row in store._execute(
-        "SELECT count(), sum(rows) FROM full.flow_dropped WHERE fromTable = 'flow_records'")][0],
+        "SELECT count(), sum(rows) FROM full.flow_dropped WHERE fromTable = 'flow_records'"
+        " AND what = 'went'")][0],
     "kept": store.kept.records_s, "begins": store.begins["flow_records"] // 3600 - first,
 }))
 store.close()

@@ -392,6 +392,40 @@ def test_the_graph_has_the_names_of_networks(store: Store) -> None:
     assert node["bothOctets"] == EXPECTED["bothOctets"](rows)
 
 
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("src.ip,dst.ip", [["1::2", "3:4::5"], ["1::2:3", "4::5"]]),
+        ("src.ip,src.port", [["1::2"], ["1::2:3"]]),
+        ("src.ip,src.workload", [["1::2"], ["1::2:3"]]),
+        ("src.ip", [["1::2"], ["1::2:3"]]),
+    ],
+)
+def test_ends_that_differ_are_nodes_of_their_own(
+    embedded: Store, by: str, names: list[list[str]]
+) -> None:
+    """Also where addresses would join to the same text, or the last name says nothing."""
+    rows = [
+        {
+            "flowStartSeconds": END_S - 60,
+            "flowEndSeconds": END_S - 50,
+            "sourceIP": source,
+            "destinationIP": destination,
+            "protocolIdentifier": 58,  # has no ports
+            "octetDeltaCount": 10,
+            "flowType": 3,
+        }
+        for source, destination in (("1::2:3", "4::5"), ("1::2", "3:4::5"))
+    ]
+    embedded.insert(records(*rows, fields=STORED), BatchId("test", END_S))
+    found = ask(embedded, GraphQuestion, source=by, target="dst.namespace")
+    sources = {edge["source"] for edge in found["edges"]}
+    nodes = {node["id"]: node for node in found["nodes"] if node["id"] in sources}
+    assert sorted(list(node["names"]) for node in nodes.values()) == names
+    assert [edge["octets"] for edge in found["edges"]] == [10, 10]
+    assert not any(" " in name for name in nodes)
+
+
 def test_graphs_of_two_ranges_have_the_same_edges(store: Store) -> None:
     found = ask(
         store, GraphQuestion, source="src.namespace", target="dst.namespace", limit="2",

@@ -187,7 +187,8 @@ def test_map_has_the_graph_and_goes_in_and_out_by_keyboard(shown: Console, visit
 
 
 def test_map_has_the_names_of_networks(shown: Console, visit: Visit) -> None:
-    page = visit.open(shown.address("map", chosen=f"external:{PARTNERS}"))
+    known = f"external:{PARTNERS.replace(' ', '%20')}"
+    page = visit.open(shown.address("map", chosen=known))
     side = page.get_by_role("complementary", name="What is chosen")
     expect(side.get_by_role("heading", name=PARTNERS)).to_be_visible()
     side.get_by_role("button", name="Only this").click()

@@ -1,12 +1,13 @@
 """What the books say of a range: driven with made-up pages."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flowvis.clickhouse.schema.books import BookEntry, What
 from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.questions.completeness import Completeness, Uncommitted, completeness
-from flowvis.questions.planner import Reading, Span, Stored, reading
+from flowvis.questions.planner import SLACK_S, Reading, Span, Stored, reading
 from flowvis.questions.statement import Found
 from flowvis.questions.times import TimeRange
 
@@ -187,9 +188,32 @@ def test_what_no_roll_up_ever_got_is_missing_where_roll_ups_answer() -> None:
         ("clickhouse", "unrolled", 42, (T0 + 100) * 1000, (T0 + 700) * 1000)
     ]
     assert "42 records were dropped for lack of room" in found[0].text
+    expired = replace(rolled, lost=[*lost, Lost(T0, T0 + 60, 9, expired=True)])
+    room, age = said(read=reading(SPAN, expired, frozenset())).without_nodes().missing
+    assert (room.records, age.records, age.from_ms) == (42, 9, T0 * 1000)
+    assert "9 records went by clickHouse.ttl" in age.text
     assert [m.reason for m in said(read=single_records(rolled)).missing] == ["expired"]
     there = Stored(now_s, 0, {"flow_minutes": Span(now_s)}, lost)
     assert not said(read=single_records(there)).missing
+
+
+def test_what_is_not_rolled_up_yet_and_kept_no_more_is_missing() -> None:
+    """Rolling fails, or has long to go, and records are kept for less than it is behind."""
+    now_s = T0 + 100_000
+    late = Stored(now_s, now_s - 50_000, {"flow_minutes": Span(T0 + 100)})
+    found = said(read=reading(SPAN, late, frozenset()))
+    assert [(m.stage, m.reason, m.records, m.from_ms) for m in found.missing] == [
+        ("clickhouse", "unrolled", None, (T0 + 100) * 1000)
+    ]
+    assert not found.as_dict()["complete"]
+    before = TimeRange((T0 - 300) * 1000, (T0 + 100) * 1000)
+    assert reading(before, late, frozenset()).unsettled is None
+    there = replace(late, records_since_s=0)
+    assert reading(SPAN, there, frozenset()).unsettled is None
+    edge = replace(late, records_since_s=T0 + 150)  # within a minute, of which records are read
+    assert reading(SPAN, edge, frozenset()).unsettled == TimeRange(
+        (T0 + 100) * 1000, (T0 + 150 - SLACK_S) * 1000
+    )
 
 
 def test_a_page_over_a_longer_interval_covers_it() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flowvis.errors import SettingsError
 from flowvis.runtime.reload import Reload
 from flowvis.runtime.settings import load
 from waiting import until
@@ -24,6 +25,7 @@ class Followed:
         self.path = path
         path.write_text(text)
         self.loads = 0
+        self.failing = ""
         self.announced: list[Settings] = []
         self.daemon = Daemon(self._load(text.encode()))
         self.reload = Reload(
@@ -33,6 +35,8 @@ class Followed:
 
     def _load(self, data: bytes) -> Settings:
         self.loads += 1
+        if self.failing:
+            raise SettingsError([self.failing])
         return load(Settings, data, {"HOME": "/"})
 
     @property
@@ -105,6 +109,32 @@ async def test_sighup_makes_it_look_at_once(
         one.path.write_text("name: b")
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: one.name == "b")
+
+
+@pytest.mark.parametrize("refused", ["by what is applied", "by what is read"])
+async def test_sighup_tries_again_what_was_refused(
+    refused: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it failed in is mended elsewhere, and the file's bytes stay the same."""
+    async with followed(tmp_path / "f", "name: a", look_every_s=3600.0) as one:
+        one.daemon.failing = one.failing = "no such certificate"
+        one.path.write_text("name: a\nstore: {address: x}")
+        if refused == "by what is applied":
+            one.failing = ""
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: one.problems)
+        results = one.daemon.configuration.results
+        os.kill(os.getpid(), signal.SIGHUP)  # it still fails, which is said anew
+        await until(lambda: results["failed"] + results["invalid"] == 2)
+        one.daemon.failing = one.failing = ""
+        with caplog.at_level("INFO"):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: not one.problems)
+            assert one.daemon.configuration.in_force.store == Store("x")
+            assert "is tried again" in caplog.text
+            assert "has not changed" not in caplog.text
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: "has not changed" in caplog.text)  # it is in force
 
 
 async def test_a_broken_file_is_reported_of_once_and_the_good_one_stays(

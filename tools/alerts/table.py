@@ -488,7 +488,7 @@ ALERTS = (
         f"or max by ({DAEMON}) (flowvis_aggregator_clickhouse_rollups_hours_behind_seconds) > {HOURS_BEHIND_S}",
         "{{ $labels.instance }}: roll-ups are {{ $value | humanizeDuration }} behind",
         "Answers stay exact, but take longer: what is not rolled up is read from records. Past the records' "
-        "`clickHouse.ttl` it would be missing.",
+        "`clickHouse.ttl` it is missing for good, and answers say so.",
         (
             (
                 "`flowvis_aggregator_clickhouse_rollups_failures_total`, and `cannot roll up records` in the "

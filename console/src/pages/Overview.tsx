@@ -259,7 +259,7 @@ function Denied() {
           <Table<Group>
             label="Denied connections"
             rows={groups(query)}
-            id={(row) => row.values.join(" ")}
+            id={(row) => JSON.stringify(row.values)}
             onOpen={(row) => go(to("flows", { filter: both(filter, edge(row)) }))}
             columns={edgeColumns("denied", "")}
           />
@@ -327,7 +327,7 @@ function New() {
             rows={groups(query)
               .filter((each) => each.before === null)
               .slice(0, 10)}
-            id={(row) => row.values.join(" ")}
+            id={(row) => JSON.stringify(row.values)}
             onOpen={(row) => go(to("flows", { filter: both(parameter("filter"), edge(row)) }))}
             columns={edgeColumns("bothOctets", "octets")}
           />

@@ -190,7 +190,7 @@ function DeniedBy() {
           <Table<Group>
             label="Denied connections"
             rows={groups(query)}
-            id={(row) => row.values.join(" ")}
+            id={(row) => JSON.stringify(row.values)}
             onOpen={explain}
             columns={[
               {

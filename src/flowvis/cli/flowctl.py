@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from typing import NoReturn
 
 from flowvis.cli import completing, target
 from flowvis.cli.client import Refused
@@ -60,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = sys.argv[1:]
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing here is left half done: no traceback
     try:
+        arguments = attached(arguments)
         parser = _parser(commands_in(arguments))
-        options = parser.parse_args(attached(arguments))
+        options = parser.parse_args(arguments)
         try:
             return int(options.run(options))
         except argparse.ArgumentTypeError as error:  # of what only all arguments together show
@@ -112,15 +114,35 @@ class _Version(argparse.Action):
 
 
 def commands_in(arguments: Sequence[str]) -> list[str]:
-    """Return the commands that may be meant; all of them for help, or where there is none.
+    """Return the command that is meant; all of them for help, or where none is.
 
-    To import what all of them need takes half a second.
+    To import what all of them need takes half a second. Which of the words is the command is found
+    as the parser does that runs it: a word before it may be the value of an option.
     """
-    found = [name for name in (*COMMANDS, LAB) if name in arguments]
-    asked = [argument for argument in arguments if argument in {"-h", "--help", *found}]
-    if not found or asked[0] not in found or completing.WANTED in os.environ:
+    finder = _Finder("flowctl", add_help=False)
+    finder.add_argument("-h", "--help", action="store_true")
+    finder.add_argument("--version", action="store_true")
+    target.add_options(finder)
+    finder.add_argument("words", nargs=argparse.PARSER)
+    try:
+        found, _ = finder.parse_known_args(arguments)
+    except _NoCommandError:
         return list(COMMANDS)
-    return found
+    name = found.words[0]
+    if found.help or completing.WANTED in os.environ or name not in {*COMMANDS, LAB}:
+        return list(COMMANDS)
+    return [name]
+
+
+class _NoCommandError(Exception):
+    """There is no command, or what is before it is wrong; the parser of all of them says so."""
+
+
+class _Finder(argparse.ArgumentParser):
+    """Says nothing."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _NoCommandError(message)
 
 
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:

@@ -200,6 +200,8 @@ def _rollups(rollups: Mapping[str, Any]) -> Iterator[str]:
     parts = [rollups["problem"] or "well", f"minutes {minutes} behind, hours {hours}"]
     if records := rollups["waitingRecords"]:
         parts.append(f"{records} records to roll up")
+    if expired := rollups.get("expiredRecords"):
+        parts.append(f"{expired} records expired before they were rolled up")
     if compared := rollups["compared"]:
         span = " to ".join(
             time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(moment // 1000)) for moment in compared

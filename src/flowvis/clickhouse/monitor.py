@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Protocol
 
 from flowvis.clickhouse.growth import Fill, Inserted
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import partitions as schema
-from flowvis.clickhouse.schema.partitions import Excess, Limits, Lost, Partition, Server
+from flowvis.clickhouse.schema.partitions import Excess, Limits, Lost, Outcome, Partition, Server
 from flowvis.clickhouse.schema.rollups import SCAN_BATCHES, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.stored_partitions import Dropped, StoredPartitions
@@ -102,8 +103,8 @@ class Monitor:
         """The store has said that nothing fits in."""
         self._last_drop_s: float | None = None
         """When the last drop that is known was noted, by our clock."""
-        self._unnoted: list[Lost] = []
-        """What went before it was rolled, and could not be noted."""
+        self._unnoted: list[tuple[Partition, Outcome]] = []
+        """What became of partitions, and could not be noted yet."""
         self._crowded_s: float | None = None
         """When something of the newest hour went last."""
         self._seen: Sequence[Server] = ()
@@ -170,10 +171,14 @@ class Monitor:
         stored = self._store.partitions
         if stored is None:
             return
+        await self._note_later(stored)
+        known = self._store.lost
         servers, dropped, lost = await self._call(_found, stored)
         for table, each in dropped.items():  # another aggregator may make room as well
             self._store.begins[table] = max(self._store.begins.get(table, 0), each.before_s)
-        self._store.lost = [*lost, *self._unnoted]
+        if self._store.lost is known:  # else the roller found more meanwhile: at the next look
+            gone = (each for each, outcome in self._unnoted if outcome is Outcome.WENT)
+            self._store.lost = [*lost, *chain.from_iterable(map(_lost, gone))]
         self._follow_drops(dropped)
         self._measure(servers)
         excesses = self._excesses(servers)
@@ -239,11 +244,10 @@ class Monitor:
                 left -= sum(each.bytes for each in newest)
             if left > 0:
                 short[found.why] = left
-        for each, why in chosen.items():
-            await self._give_up(stored, each, why)
-        if chosen:
+        went = [each for each, why in chosen.items() if await self._give_up(stored, each, why)]
+        if went:
             self._skip = self._settings.skip_rounds
-        if any(each.part for each in chosen):
+        if any(each.part for each in went):
             self._crowded_s = now_s
         left = max(short.values(), default=0)
         why = next((each for each in short if short[each] == left), "")
@@ -261,30 +265,24 @@ class Monitor:
             )
         self._say(problem)
 
-    async def _give_up(self, stored: StoredPartitions, each: Partition, why: str) -> None:
-        """Drop one; whatever happens meanwhile, answers know that it may be gone.
+    async def _give_up(self, stored: StoredPartitions, each: Partition, why: str) -> bool:
+        """Drop one; whether it went. Whatever happens meanwhile, answers know that it may be gone.
 
         Parts of one table follow each other in time: what is left is whole from the last one on.
         """
         begins = self._store.begins
         begins[each.table] = max(begins.get(each.table, 0), each.end_s)
-        unrolled = [Lost(each.begin_s, each.end_s, each.unrolled)] if each.unrolled else []
-        self._store.lost = [*self._store.lost, *unrolled]
-        noted = True
+        self._store.lost = [*self._store.lost, *_lost(each)]
         try:
-            await self._call(stored.note, each)
+            await self._call(stored.note, each, Outcome.GOES)
             self._last_drop_s = time.monotonic()
         except StoreError as error:  # on a full disk not even that may fit in
-            noted = False
             log.warning("store: cannot note what is dropped, will do so after it: %s", error)
-        if not await self._call(stored.drop, each):
-            return  # what it was merged into is found at the next look
-        if not noted:
-            try:
-                await self._call(stored.note, each)
-                self._last_drop_s = time.monotonic()
-            except StoreError:  # the log has it
-                self._unnoted += unrolled
+        went = await self._call(stored.drop, each)
+        self._unnoted.append((each, Outcome.WENT if went else Outcome.STAYS))
+        await self._note_later(stored)
+        if not went:
+            return False  # what it was merged into is found at the next look
         stats = self.stats
         stats.dropped_partitions += 1
         stats.dropped_bytes += each.bytes
@@ -297,6 +295,19 @@ class Monitor:
             "store: %s: dropped %s from %s to %s: %d rows, %d bytes%s%s", why, each.table,
             _said(each.begin_s), _said(each.end_s), each.rows, each.bytes, newest, lost,
         )  # fmt: skip
+        return True
+
+    async def _note_later(self, stored: StoredPartitions) -> None:
+        """Note what became of partitions, as far as the store takes it."""
+        while self._unnoted:
+            each, outcome = self._unnoted[0]
+            try:
+                await self._call(stored.note, each, outcome)
+            except StoreError:  # at the next look; the log has it
+                return
+            del self._unnoted[0]
+            if outcome is Outcome.WENT:
+                self._last_drop_s = time.monotonic()
 
     def _measure(self, servers: Sequence[Server]) -> None:
         self._seen = servers
@@ -335,6 +346,12 @@ class Monitor:
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+def _lost(partition: Partition) -> list[Lost]:
+    """Return what roll-ups lack once a partition is gone, if anything."""
+    one = partition
+    return [Lost(one.begin_s, one.end_s, one.unrolled)] if one.unrolled else []
 
 
 def _found(stored: StoredPartitions) -> tuple[list[Server], dict[str, Dropped], list[Lost]]:

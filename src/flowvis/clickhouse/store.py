@@ -86,7 +86,7 @@ class Store(Protocol):
     there was no room."""
 
     lost: Sequence[Lost]
-    """Records that were dropped, for lack of room, before the roll-ups had them."""
+    """Records that went, for lack of room or by their age, before the roll-ups had them."""
 
     @property
     def rollups(self) -> RollupTables | None:

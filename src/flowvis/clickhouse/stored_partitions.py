@@ -4,13 +4,14 @@ What goes is noted in the store before, so that answers know of it from then on.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowvis.clickhouse.rollups import Execute
 from flowvis.clickhouse.schema import partitions as schema
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.partitions import Lost, Partition, Server, View
+from flowvis.clickhouse.schema.partitions import Lost, Outcome, Partition, Server, View
 from flowvis.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -61,12 +62,20 @@ class StoredPartitions:
             return []
         return list(schema.read_pieces(self._execute(schema.pieces_sql(self._layout), {})))
 
-    def note(self, partition: Partition) -> None:
-        """Note that a partition goes."""
+    def note(self, partition: Partition, outcome: Outcome) -> None:
+        """Note what becomes of a partition."""
+        self._make_notes()
+        self._execute(schema.note_sql(self._layout.database, partition, outcome), {})
+
+    def note_expired(self, lost: Sequence[Lost]) -> None:
+        """Note what went by its age before the roll-ups had it; callable beside the others."""
+        self._make_notes()
+        self._execute(schema.note_expired_sql(self._layout.database, lost), {})
+
+    def _make_notes(self) -> None:
         if not self._noting:
             self._execute_everywhere(schema.create_dropped(self._layout))
             self._noting = True
-        self._execute(schema.note_sql(self._layout.database, partition), {})
 
     def drop(self, partition: Partition) -> bool:
         """Drop a partition, or a part; a server that is away does it when it is back.
@@ -95,12 +104,12 @@ class StoredPartitions:
         return list(schema.read_lost(self._execute(schema.lost_sql(self._layout.database), {})))
 
     def _has_notes(self) -> bool:
-        there = self._execute(
-            "SELECT count() FROM system.tables WHERE"
-            f" database = '{self._layout.database}' AND name = '{schema.DROPPED}'",
-            {},
-        )
-        return any(int(row[0]) for row in there)
+        """Whether there are notes; those of an older program get what they lack."""
+        columns = self._execute(schema.dropped_columns_sql(self._layout.database), {})
+        there, added = map(int, next(iter(columns)))
+        if there and added < schema.ADDED:
+            self._execute_everywhere(schema.extend_dropped(self._layout))
+        return there > 0
 
     def begins(self) -> dict[str, int]:
         """Return, by table of which something went, the moment (s) before which that is."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from flowvis.clickhouse.schema.books import BookEntry, What
 from flowvis.clickhouse.schema.tables import BOOKS, TABLE
-from flowvis.questions.planner import SLACK_S, Reading
+from flowvis.questions.planner import RECORDS_TTL, SLACK_S, Reading
 from flowvis.questions.statement import Plan, Statement
 from flowvis.questions.times import TimeRange
 from flowvis.runtime.dropped import reason_of
@@ -61,10 +61,11 @@ class Completeness:
 
     def without_nodes(self) -> "Completeness":
         """Return the same for who may not know of nodes: their names are left out."""
-        together: dict[tuple[str, str], Missing] = {}
-        for each in self.missing:
+        together: dict[tuple[str, str, int], Missing] = {}
+        for number, each in enumerate(self.missing, 1):
+            known = each.stage, each.reason, 0 if each.node else number
             plain = replace(each, node="", text=_of_node("a node", each)) if each.node else each
-            before = together.get((each.stage, each.reason)) if each.node else None
+            before = together.get(known)
             if before is not None:
                 plain = replace(
                     plain,
@@ -75,7 +76,7 @@ class Completeness:
                     to_ms=max(plain.to_ms, before.to_ms),
                 )
                 plain = replace(plain, text=_of_node("some nodes", plain))
-            together[each.stage, each.reason] = plain
+            together[known] = plain
         return Completeness(list(together.values()), self.notes)
 
     def as_dict(self) -> dict[str, Any]:
@@ -243,14 +244,24 @@ def _expired(readings: Iterable[Reading]) -> Iterator[Missing]:
 
 
 def _unrolled(readings: Iterable[Reading]) -> Iterator[Missing]:
-    """Say what went for lack of room before the roll-ups had it, once however often it was read."""
-    lost = dict.fromkeys(each for reading in readings for each in reading.lost)
-    if not lost:
-        return
-    records = sum(each.records for each in lost)
-    begin_s, end_s = min(each.begin_s for each in lost), max(each.end_s for each in lost)
-    text = f"{records} records were dropped for lack of room, and no roll-up has them"
-    yield Missing("clickhouse", "unrolled", records, begin_s * 1000, end_s * 1000, text)
+    """Say what the roll-ups lack that was read in place of records, once however often it was."""
+    known = dict.fromkeys(each for reading in readings for each in reading.lost)
+    for expired, why in (
+        (False, "were dropped for lack of room"),
+        (True, f"went by {RECORDS_TTL}"),
+    ):
+        lost = [each for each in known if each.expired == expired]
+        if not lost:
+            continue
+        records = sum(each.records for each in lost)
+        begin_s, end_s = min(each.begin_s for each in lost), max(each.end_s for each in lost)
+        text = f"{records} records {why} before they were rolled up: roll-ups lack them"
+        yield Missing("clickhouse", "unrolled", records, begin_s * 1000, end_s * 1000, text)
+    late = [each.unsettled for each in readings if each.unsettled is not None]
+    if late:
+        begin_ms, end_ms = min(each.from_ms for each in late), max(each.to_ms for each in late)
+        text = f"roll-ups have not got all of it yet, and records may have gone by {RECORDS_TTL}"
+        yield Missing("clickhouse", "unrolled", None, begin_ms, end_ms, text)
 
 
 def _coarse(reading: Reading) -> str:

@@ -5,7 +5,7 @@ the sum over all edges is the sum over all records. Two ranges are compared over
 those that are largest in either.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -73,14 +73,21 @@ class _Side:
         network = TEXTS[self.end] if self.named else "''"
         return kind, f"if({self._what} = {NODE}, toString({self.end}NodeName), {network})"
 
-    def names(self, values: Sequence[Any], kind: str, name: str) -> tuple[str, ...]:
-        """Return what people call an end: its values, without what they repeat; or its own name."""
-        if kind in {"external", "unknown", "node"} and values[-1] in {"", 0}:
-            return (name,) if name else ()
+    def node(self, values: Sequence[Any], kind: str, name: str) -> "_Node":
+        """Return what an end of values is called: by these, without what they repeat.
+
+        By its own name where the last one has none for it, behind what the others say.
+        """
+        if kind in {"external", "unknown", "node"} and values[-1] in _NOTHING:
+            own = (name,) if name else ()
+            known = tuple(str(value) for value in values if value not in _NOTHING)
+            says_nothing = not known and bool(_own_kind(self.dimensions[-1], self.end))
+            told = own if says_nothing else (*map(str, values), name)
+            return _Node(_id(kind, told), (*known, *own), kind)
         found: list[str] = []
         for value in map(str, values):
             found.append(value.removeprefix(f"{found[-1]}/") if found and found[-1] else value)
-        return tuple(found)
+        return _Node(_id(kind, map(str, values)), tuple(found), kind)
 
 
 def _own_kind(last: Dimension, end: str) -> str:
@@ -93,10 +100,20 @@ def _own_kind(last: Dimension, end: str) -> str:
     return ""
 
 
+_NOTHING = ("", 0)
+"""Values that say nothing of an end."""
+_ESCAPED = str.maketrans({"%": "%25", ":": "%3A", " ": "%20"})
+
+
+def _id(kind: str, told: Iterable[str]) -> str:
+    return ":".join([kind, *(each.translate(_ESCAPED) for each in told)])
+
+
 @dataclass(frozen=True, slots=True)
 class _Node:
     id: str
-    """The same for the same end in other answers."""
+    """The same for the same end in other answers, and for no other end. It has no spaces, so that
+    two with one between name an edge."""
     names: tuple[str, ...]
     kind: str
 
@@ -117,8 +134,7 @@ class _Nodes:
     def number(self, side: _Side, end: Sequence[Any]) -> int:
         """Return the number of the node of values, a kind and a name."""
         *values, kind, name = end
-        names = side.names(values, kind, name)
-        node = _Node(":".join([kind, *names]), names, kind)
+        node = side.node(values, kind, name)
         number = self._number.setdefault(node.id, len(self._nodes))
         if number == len(self._nodes):
             self._nodes.append(node)

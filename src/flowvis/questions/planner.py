@@ -145,6 +145,8 @@ class Reading:
     """What was read instead of the range, where it had to be whole minutes or hours."""
     lost: Sequence[Lost] = ()
     """What roll-ups that are read may lack for ever."""
+    unsettled: TimeRange | None = None
+    """Of which roll-ups that are read have not got everything yet, and records may be gone."""
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -184,7 +186,25 @@ def reading(
     coarse = None
     if parts[0].from_s < span.from_s or parts[-1].to_s > span.to_s:
         coarse = TimeRange(parts[0].from_s * 1000, parts[-1].to_s * 1000)
-    return Reading(parts, gone, why, coarse, tuple(_lost(parts, stored)))
+    unsettled = _unsettled(parts, stored, gone)
+    return Reading(parts, gone, why, coarse, tuple(_lost(parts, stored)), unsettled)
+
+
+def _unsettled(parts: Sequence[Part], stored: Stored, gone: TimeRange | None) -> TimeRange | None:
+    """Return of what time roll-ups lack records that are kept no more; None: of none."""
+    spans = []
+    for part in parts:
+        if part.table is not None:
+            begin_s, end_s = stored.rollups[part.table.name].settled_s, part.to_s
+        else:  # what is left of a minute or an hour
+            begin_s, end_s = part.from_s, min(part.to_s, stored.records_since_s - SLACK_S)
+            if gone is not None and part.from_s < gone.to_s:
+                continue
+        if begin_s < end_s:
+            spans.append((max(begin_s, part.from_s), end_s))
+    if not spans:
+        return None
+    return TimeRange(min(spans)[0] * 1000, max(end_s for _, end_s in spans) * 1000)
 
 
 def _lost(parts: Sequence[Part], stored: Stored) -> Iterator[Lost]:

@@ -1,7 +1,8 @@
 """Follows the configuration file, and has what changed in it taken up.
 
 kubelet replaces a mounted ConfigMap by swapping a symbolic link, hence contents are compared, not
-dates. SIGHUP makes it look at once.
+dates. SIGHUP makes it look at once, and try again what was refused: the cause may have been mended
+elsewhere, in a file that it names.
 """
 
 import asyncio
@@ -72,23 +73,24 @@ class Reload(Generic[S]):
         while True:
             asked = self._asked.is_set()
             self._asked.clear()
-            if not await self._look() and asked:
+            if not await self._look(again=asked) and asked:
                 log.info("SIGHUP: %s has not changed", self._path)
             # Not `wait_for`: in Python 3.11 it forgets a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_every_s):
                     await self._asked.wait()
 
-    async def _look(self) -> bool:
-        """Read the file, and take up what has changed; whether there was anything."""
-        found = await asyncio.to_thread(self._read)
-        if found == self._seen:
-            return False
-        before = self._seen
+    async def _look(self, *, again: bool) -> bool:
+        """Read the file, and take up what has changed; whether there was anything.
+
+        `again`: also what has not, if it is not in force.
+        """
+        found, before = await asyncio.to_thread(self._read), self._seen
         while found != before:
             await asyncio.sleep(SETTLE_S)
             before, found = found, await asyncio.to_thread(self._read)
-        if found == self._seen:
+        changed = found != self._seen
+        if not changed and not (again and self._configuration.problems):
             return False
         self._seen = found
         try:
@@ -96,7 +98,7 @@ class Reload(Generic[S]):
         except SettingsError as error:
             self._configuration.refuse(error.problems)
             return True
-        log.info("%s has changed", self._path)
+        log.info("%s has changed" if changed else "SIGHUP: %s is tried again", self._path)
         if await self._configuration.take(settings):
             self._announce(self._configuration.in_force)
         return True

@@ -277,7 +277,7 @@ function OfEdge({ edge, scene, range }: SideProps & { edge: SceneEdge }) {
             <Table<Group>
               label="Ports"
               rows={groups(query)}
-              id={(row) => row.values.join(" ")}
+              id={(row) => JSON.stringify(row.values)}
               columns={[
                 {
                   key: "port",

@@ -8,6 +8,7 @@ On a cluster each change is made by all servers, and what is asked one of them a
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from flowvis.clickhouse.schema.features import Execute, Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.errors import StoreError
+
+_FUNCTION = re.compile(r"\w+\(")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,9 @@ class Migration:
         if not ttl_s:
             if " TTL " in engine:
                 self.execute(f"ALTER TABLE {altered} REMOVE TTL")
-        elif f"toIntervalSecond({ttl_s})" not in engine:
+        elif f"toIntervalSecond({ttl_s})" not in engine or any(
+            function not in engine for function in _FUNCTION.findall(ttl_sql(ttl_s))
+        ):  # that of a program before may be made of others
             self.execute(
                 f"ALTER TABLE {altered} MODIFY TTL {ttl_sql(ttl_s)}"
                 " SETTINGS materialize_ttl_after_modify = 0"

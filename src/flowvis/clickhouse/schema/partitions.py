@@ -12,6 +12,7 @@ to give up goes on all of them, so that what is there is as old everywhere.
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import accumulate
 
 from flowvis.clickhouse.schema.features import Features
@@ -20,7 +21,8 @@ from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, TIME, Sto
 from flowvis.clickhouse.schema.tables import BOOKS, INSERTED_SQL, TABLE
 
 DROPPED = "flow_dropped"
-"""What went for lack of room, so that the next process knows as well from when on all is there."""
+"""What goes and what went for lack of room, so that the next process knows as well from when on all
+is there; and what went by its age before it was rolled up."""
 NEWEST_S = 3600
 """What was committed within so long stays, unless it alone fills the disk."""
 LEAST_S = 300
@@ -63,6 +65,8 @@ class Lost:
     end_s: int
     """And before this."""
     records: int
+    expired: bool = False
+    """By their age, `clickHouse.ttl`; else for lack of room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,23 +375,86 @@ def drop_sql(layout: TableLayout, partition: Partition) -> str:
     return f"ALTER TABLE {table} DROP PARTITION ID '{partition.key}'"
 
 
+class Outcome(StrEnum):
+    """What a note says of rows."""
+
+    GOES = "goes"
+    """Noted before a drop: they may be gone."""
+    WENT = "went"
+    """Noted after it: they are."""
+    STAYS = "stays"
+    """The drop found them merged into another part, with which they go later."""
+    EXPIRED = "expired"
+    """They went by their age before they were rolled up: no drop, and no rows or bytes of one."""
+
+
 def create_dropped(layout: TableLayout) -> str:
     """Write the CREATE TABLE of what went; on a cluster all servers have the same."""
     return (
         f"CREATE TABLE IF NOT EXISTS {layout.database}.{DROPPED}{layout.everywhere}"
         " (fromTable String, begin DateTime, end DateTime, rows UInt64, bytes UInt64,"
-        f" unrolled UInt64, dropped DateTime) ENGINE = {layout.shared_merge_tree(DROPPED)}"
+        f" unrolled UInt64, dropped DateTime, {', '.join(_ADDED)})"
+        f" ENGINE = {layout.shared_merge_tree(DROPPED)}"
         " PARTITION BY toYYYYMM(dropped) ORDER BY (fromTable, end)"
     )
 
 
-def note_sql(database: str, partition: Partition) -> str:
-    """Write the INSERT that notes that a partition goes."""
+_ADDED = (f"what String DEFAULT '{Outcome.WENT}'", "key String")
+"""Columns that a program before this one did not have."""
+
+
+def extend_dropped(layout: TableLayout) -> str:
+    """Write the ALTER TABLE of a table that lacks columns."""
+    added = ", ".join(f"ADD COLUMN IF NOT EXISTS {column}" for column in _ADDED)
+    return f"ALTER TABLE {layout.database}.{DROPPED}{layout.everywhere} {added}"
+
+
+def dropped_columns_sql(database: str) -> str:
+    """Ask whether there is the table, and whether it has all columns: two numbers."""
+    return (
+        "SELECT count(), countIf(name IN ('what', 'key')) FROM system.columns"
+        f" WHERE database = '{database}' AND table = '{DROPPED}'"
+    )
+
+
+ADDED = len(_ADDED)
+
+
+def note_sql(database: str, partition: Partition, outcome: Outcome) -> str:
+    """Write the INSERT that notes what becomes of a partition."""
     one = partition
     return (
-        f"INSERT INTO {database}.{DROPPED} SELECT '{one.table}', toDateTime({one.begin_s}),"
-        f" toDateTime({one.end_s}), toUInt64({one.rows}), toUInt64({one.bytes}),"
-        f" toUInt64({one.unrolled}), now()"
+        f"INSERT INTO {database}.{DROPPED} ({_NOTE}) SELECT '{one.table}',"
+        f" toDateTime({one.begin_s}), toDateTime({one.end_s}), toUInt64({one.rows}),"
+        f" toUInt64({one.bytes}), toUInt64({one.unrolled}), now(), '{outcome}', '{one.key}'"
+    )
+
+
+_NOTE = "fromTable, begin, end, rows, bytes, unrolled, dropped, what, key"
+
+
+def note_expired_sql(database: str, lost: Iterable[Lost]) -> str:
+    """Write the INSERT that notes what went by its age, of which there is something."""
+    each = ", ".join(f"({one.begin_s}, {one.end_s}, {one.records})" for one in lost)
+    return (
+        f"INSERT INTO {database}.{DROPPED} ({_NOTE}) SELECT '{TABLE}', toDateTime(one.1),"
+        f" toDateTime(one.2), toUInt64(0), toUInt64(0), toUInt64(one.3), now(),"
+        f" '{Outcome.EXPIRED}', '' FROM (SELECT arrayJoin([{each}]) AS one)"
+    )
+
+
+def _gone(database: str) -> str:
+    """Write the SELECT of what went or may have, each once, however many tried it how often.
+
+    Of a drop whose end nobody noted nobody knows: then it counts.
+    """
+    said = {each: f"countIf(what = '{each}')" for each in Outcome}
+    return (
+        "SELECT fromTable, begin, end, unrolled, max(dropped) AS at,"
+        f" {said[Outcome.EXPIRED]} > 0 AS expired FROM {database}.{DROPPED}"
+        " GROUP BY fromTable, begin, end, rows, bytes, unrolled, key"
+        f" HAVING expired OR {said[Outcome.WENT]} > 0"
+        f" OR {said[Outcome.GOES]} > {said[Outcome.STAYS]}"
     )
 
 
@@ -395,27 +462,24 @@ def dropped_sql(database: str) -> str:
     """Ask what each table lacks: name, before which moment (s), and how long ago (s) it went."""
     return (
         "SELECT fromTable, toUInt32(max(end)), toInt64(toUInt32(now())) -"
-        f" toInt64(toUInt32(max(dropped))) FROM {database}.{DROPPED} GROUP BY fromTable"
+        f" toInt64(toUInt32(max(at))) FROM ({_gone(database)}) WHERE NOT expired"
+        " GROUP BY fromTable"
     )
 
 
 def lost_sql(database: str) -> str:
-    """Ask which records went that no roll-up has, by hour; see `read_lost`.
-
-    What several aggregators dropped, each as it believes, counts once.
-    """
+    """Ask which records went that no roll-up has, by hour and why; see `read_lost`."""
     return (
-        "SELECT toUInt32(min(begin)), toUInt32(max(end)), sum(unrolled) FROM (SELECT DISTINCT"
-        f" begin, end, rows, bytes, unrolled FROM {database}.{DROPPED}"
-        f" WHERE fromTable = '{TABLE}' AND unrolled != 0)"
-        f" GROUP BY intDiv(toUInt32(begin), {HOUR_S}) ORDER BY min(begin)"
+        f"SELECT toUInt32(min(begin)), toUInt32(max(end)), sum(unrolled), expired"
+        f" FROM ({_gone(database)}) WHERE fromTable = '{TABLE}' AND unrolled != 0"
+        f" GROUP BY intDiv(toUInt32(begin), {HOUR_S}), expired ORDER BY min(begin), expired"
     )
 
 
 def read_lost(rows: Iterable[Sequence[object]]) -> Iterator[Lost]:
     """Yield what `lost_sql` found."""
-    for begin, end, records in rows:
-        yield Lost(_int(begin), _int(end), _int(records))
+    for begin, end, records, expired in rows:
+        yield Lost(_int(begin), _int(end), _int(records), bool(_int(expired)))
 
 
 def _int(value: object) -> int:

@@ -19,6 +19,7 @@ claim, a batch is of one partition, and each table loses whole days.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from flowvis.clickhouse.schema.books import What
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.ends import (
     ENDS,
@@ -33,6 +34,7 @@ from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.tables import (
     BATCH_NUMBER,
     BEGAN_DENIED_SQL,
+    BOOKS,
     COLUMNS,
     ENDED_SQL,
     FIRST_RECORD,
@@ -542,6 +544,42 @@ def read_batches(rows: Iterable[Sequence[object]]) -> Iterator[StoredBatch]:
     for writer, inserted_s, number, records, first_s, last_s in rows:
         batch_id = BatchId(str(writer), _int(inserted_s), _int(number))
         yield StoredBatch(batch_id, _int(records), _int(first_s), _int(last_s))
+
+
+def rolled_until_sql(layout: TableLayout) -> str:
+    """Ask when the last batch was committed (s) that is in all roll-ups; 0: none is."""
+    return f"SELECT max(insertedSeconds) FROM ({_rolled_ids(layout)})"
+
+
+def committed_sql(layout: TableLayout, stage: str, from_s: int, to_s: int) -> str:
+    """Ask how many records the books say were stored within a span, from when, and until when."""
+    return (
+        "SELECT sum(records), min(toUInt32(time) - seconds), toUInt32(max(time))"
+        f" FROM {layout.database}.{BOOKS} WHERE stage = '{stage}' AND what = '{What.SENT}'"
+        f" AND records != 0 AND toUInt32(time) - seconds >= {from_s} AND toUInt32(time) <= {to_s}"
+    )
+
+
+def there_sql(layout: TableLayout, from_s: int, to_s: int) -> str:
+    """Ask how many records there are of each batch that was committed in a span; see `read_there`.
+
+    Seconds, the last of which is not of it.
+    """
+    inserted = f"toUInt32({INSERTED_SQL})"
+    return (
+        f"SELECT {WRITER}, {inserted} AS seconds, {BATCH_NUMBER}, count()"
+        f" FROM {layout.database}.{TABLE} WHERE {inserted} >= {from_s} AND {inserted} < {to_s}"
+        f" AND toDate({INSERTED_SQL}) BETWEEN toDate(toDateTime({from_s}))"
+        f" AND toDate(toDateTime({to_s})) GROUP BY {WRITER}, seconds, {BATCH_NUMBER}"
+    )
+
+
+def read_there(rows: Iterable[Sequence[object]]) -> dict[BatchId, int]:
+    """Return what `there_sql` found."""
+    return {
+        BatchId(str(writer), _int(inserted_s), _int(number)): _int(records)
+        for writer, inserted_s, number, records in rows
+    }
 
 
 def rolled_sql(layout: TableLayout, since_s: int) -> str:

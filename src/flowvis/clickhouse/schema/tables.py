@@ -368,8 +368,13 @@ REMEMBERED_BATCHES = 10_000  # per table: hours of commits, a few bytes each
 
 
 def ttl_sql(ttl_s: int) -> str:
-    """Return the moment at which a record goes."""
-    return f"{INSERTED_SQL} + toIntervalSecond({ttl_s})"
+    """Return the moment at which a record goes.
+
+    A record that ended after it was stored, by clocks that differ, has a residual near 2^32. As the
+    engine works out a TTL such a sum is not cut to 32 bits, and lies beyond the year 2106.
+    """
+    inserted = f"toUInt32(flowEndSeconds) + {DERIVED[INSERTED].stored}"
+    return f"toDateTime(bitAnd({inserted}, 4294967295)) + toIntervalSecond({ttl_s})"
 
 
 def add_columns(

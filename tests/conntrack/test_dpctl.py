@@ -150,6 +150,8 @@ def test_two_states_are_one(lines: ModuleType, source: str, destination: str, st
         ICMP6.replace(b"type=128", b"type=256"),
         MASTER.replace(b"2024-02-29", b"2023-02-29"),
         MASTER.replace(b"2024-02-29", b"1969-02-28"),
+        MASTER.replace(b"2024-02-29", b"2262-02-28"),
+        MASTER.replace(b"2024-02-29", b"9999-02-28"),
         MASTER.replace(b"59.999", b"60.999"),
         MASTER.replace(b"59.999", b"59."),
         KERNELS.replace(b"bytes=19340621", b"bytes=18446744073709551616"),
@@ -168,6 +170,13 @@ def test_what_is_none_is_counted_and_spoils_nothing(lines: ModuleType, line: byt
 def test_largest_numbers(lines: ModuleType) -> None:
     row = one(lines, KERNELS.replace(b"bytes=19340621", b"bytes=18446744073709551615"))
     assert row["octets"] == 2**64 - 1
+
+
+def test_the_last_moment(lines: ModuleType) -> None:
+    row = one(
+        lines, MASTER.replace(b"start=2024-02-29T23:59:59.999", b"start=2261-12-31T23:59:59.999")
+    )
+    assert row["start_ns"] == 9_214_646_399_999_000_000
 
 
 PARTS = re.findall(rb"[^,()=|.:]+|[,()=|.:]", b",".join(LINES))

@@ -8,7 +8,14 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from flowvis.native.conntrack cimport Entry, EntryDecoder
 
-from flowvis.native.contract.dpctl import ENDPOINT_STATES, MAX_LINE, PROTOCOLS, STATUS, TCP_STATE
+from flowvis.native.contract.dpctl import (
+    ENDPOINT_STATES,
+    LAST_YEAR,
+    MAX_LINE,
+    PROTOCOLS,
+    STATUS,
+    TCP_STATE,
+)
 
 cdef extern from "<arpa/inet.h>" nogil:
     int inet_pton(int family, const char *text, void *into)
@@ -56,7 +63,7 @@ cdef struct Text:
 
 cdef Vocabulary protocols, statuses, states
 cdef uint8_t tcp_state[WORDS][WORDS]
-cdef int64_t max_line = MAX_LINE
+cdef int64_t max_line = MAX_LINE, last_year = LAST_YEAR
 cdef uint8_t V4_MAPPED[12]
 memset(V4_MAPPED, 0, 10)
 memset(V4_MAPPED + 10, 0xFF, 2)
@@ -198,7 +205,7 @@ cdef int read_time(Text text, uint64_t *into) noexcept nogil:
     if at[4] != 45 or at[7] != 45 or at[10] != 84 or at[13] != 58 or at[16] != 58:
         return MALFORMED
     if (
-        read_digits(at, 4, 1970, 9999, &year)
+        read_digits(at, 4, 1970, last_year, &year)
         or read_digits(at + 5, 2, 1, 12, &month)
         or read_digits(at + 8, 2, 1, 31, &day)
         or read_digits(at + 11, 2, 0, 23, &hour)

@@ -65,3 +65,6 @@ TCP_STATE = np.array(
 
 MAX_LINE = 4096
 """Bytes of a line; one with all that there is takes 700."""
+
+LAST_YEAR = 2261
+"""The last whole one that 63 bits of nanoseconds since 1970 reach, as the kernel's own times."""

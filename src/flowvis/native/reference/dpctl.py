@@ -13,6 +13,7 @@ from flowvis.batch import V4_MAPPED
 from flowvis.native.contract.conntrack import DUMP, NO_TCP_STATE, RECORD
 from flowvis.native.contract.dpctl import (
     ENDPOINT_STATES,
+    LAST_YEAR,
     MAX_LINE,
     PROTOCOLS,
     STATUS,
@@ -162,6 +163,6 @@ def _time(text: str) -> int:
         moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         raise MalformedEntry from None
-    if moment < _EPOCH:
+    if not _EPOCH.year <= year <= LAST_YEAR:
         raise MalformedEntry
     return (moment - _EPOCH) // timedelta(seconds=1) * 10**9 + int((fraction or "").ljust(9, "0"))

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowvis.aggregator.baseline import Baseline, StoredPast
 from flowvis.aggregator.correlation.parked import Inquiry
-from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, answer
+from flowvis.clickhouse.schema.checkpoints import Answer, TooManyRows, Wanted, answer
 from flowvis.runtime.ledger import Stage
 from waiting import until
 
@@ -26,7 +26,10 @@ class Answering:
     ) -> None:
         self.asked = 0
         self.answered = 0
-        self._inquiry: Any = Inquiry(np.zeros((1, 37), np.uint8), 0, patient)
+        self.keys: list[int] = []
+        self.most = 8
+        keys = np.arange(8, dtype=np.uint8).reshape(8, 1).repeat(37, axis=1)
+        self._inquiry: Any = Inquiry(keys, 0, patient)
         self.forgets = forgets
         self.parked = SimpleNamespace(inquiry=self._next)
         self.table = self
@@ -39,12 +42,15 @@ class Answering:
         inquiry, self._inquiry = self._inquiry, None
         return inquiry
 
-    def checkpoints(self, _wanted: Wanted) -> Answer:
+    def checkpoints(self, wanted: Wanted) -> Answer:
         self.asked += 1
-        return answer([])
+        if len(wanted.hashes) > self.most:
+            raise TooManyRows(wanted)
+        return answer(wanted, [])
 
-    def answer(self, *_: Any) -> None:
+    def answer(self, inquiry: Inquiry, _: Any) -> None:
         self.answered += 1
+        self.keys += inquiry.keys[:, 0].tolist()
 
 
 async def test_what_an_aggregator_before_has_spooled_is_stored_first() -> None:
@@ -91,6 +97,17 @@ async def test_without_any_it_is_asked_at_once() -> None:
     await store.baseline.stop()
 
 
+async def test_what_one_answer_has_no_room_for_is_asked_in_parts() -> None:
+    store = Answering(Stage("clickhouse"), forgets=False)
+    store.most = 3
+    await store.baseline.start()
+    await until(lambda: len(store.keys) == 8)
+    await store.baseline.stop()
+    assert sorted(store.keys) == list(range(8))
+    assert (store.asked, store.answered, store.baseline.stats.failures) == (7, 4, 0)
+    assert store.baseline.stats.connections == 8
+
+
 async def test_what_is_only_late_does_not_wait_for_a_store_that_is_away() -> None:
     """It would hold up what is acknowledged behind it for as long as that takes."""
     stage = Stage("clickhouse", received=10, held=lambda: 10)
@@ -98,7 +115,7 @@ async def test_what_is_only_late_does_not_wait_for_a_store_that_is_away() -> Non
     for each in (again, late):
         await each.baseline.start()
     await until(lambda: late.answered)
-    assert (late.asked, late.baseline.stats.unanswered) == (0, 1)
+    assert (late.asked, late.baseline.stats.unanswered) == (0, 8)
     assert (again.answered, again.baseline.stats.unanswered) == (0, 0)
     for each in (again, late):
         await each.baseline.stop()

@@ -20,7 +20,8 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.key import generation
 from flowvis.checkpoint import tuple_hashes
 from flowvis.clickhouse import server as server_module
-from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, restore
+from flowvis.clickhouse.schema import checkpoints as checkpoints_module
+from flowvis.clickhouse.schema.checkpoints import Answer, TooManyRows, Wanted, restore
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
@@ -128,7 +129,6 @@ def test_of_a_tuple_that_is_used_each_second_the_last_connections_are_known(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there were, the answer is no longer than what is read."""
-    monkeypatch.setattr(server_module, "ANSWER_BYTES", 1 << 14)
     table = FlowTable(max_flows=1024)
     starts = range(START_MS, START_MS + 300_000, 1000)
     for start in starts:
@@ -139,11 +139,14 @@ def test_of_a_tuple_that_is_used_each_second_the_last_connections_are_known(
     write(table, store, starts[-1] + 1000)
     slots = np.flatnonzero(table._live.state)
     keys = generation(table._live.keys(slots), 0)[:1]
-    answer = known(store, Wanted(tuple_hashes(keys), START_MS // 1000))
-    found = flows(restore(answer))
+    wanted = Wanted(tuple_hashes(keys), START_MS // 1000)
+    found = flows(restore(known(store, wanted)))
     (last,) = newest(found, keys, 32).tolist()
     assert found.starts(np.array(last)).max(axis=1).tolist() == list(starts)[: -32 - 1 : -1]
     assert len(found) <= 64
+    monkeypatch.setattr(checkpoints_module, "SPARE_ROWS", 0)
+    with pytest.raises(TooManyRows, match="of 1 tuples more than 2 connections"):
+        store.checkpoints(wanted)
 
 
 def test_a_replica_that_is_behind_is_not_asked(

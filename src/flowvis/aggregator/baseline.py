@@ -13,7 +13,7 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.parked import Inquiry
 from flowvis.aggregator.correlator import Correlator
 from flowvis.checkpoint import tuple_hashes
-from flowvis.clickhouse.schema.checkpoints import Wanted, restore
+from flowvis.clickhouse.schema.checkpoints import TooManyRows, Wanted, restore
 from flowvis.clickhouse.store import Store
 from flowvis.counts import count
 from flowvis.errors import FlowvisError
@@ -136,8 +136,15 @@ class Baseline:
         while True:
             await asyncio.sleep(self._tick_s)
             inquiry = self._table.parked.inquiry(self._clock() // 1000)
-            if inquiry is not None:
-                self._correlator.answer(inquiry, await self._answer_to(inquiry))
+            waiting = [inquiry] if inquiry is not None else []
+            while waiting:
+                part = waiting.pop()
+                try:
+                    stored = await self._answer_to(part)
+                except TooManyRows:
+                    waiting += part.halves()
+                else:
+                    self._correlator.answer(part, stored)
 
     async def _answer_to(self, inquiry: Inquiry) -> Flows:
         """Ask for as long as it takes, or as records may wait that are only late."""
@@ -156,13 +163,15 @@ class Baseline:
             return NONE
 
     async def _ask(self, inquiry: Inquiry) -> Flows:
-        """Ask until there is an answer, or nobody to ask any more."""
+        """Ask until there is an answer, or nobody to ask any more; TooManyRows: ask for less."""
         pause_s = FIRST_PAUSE_S
         while (past := self._past()) is not None:
             await past.ready()
             began = time.monotonic()
             try:
                 stored = await past.last_written(inquiry)
+            except TooManyRows:
+                raise
             except FlowvisError as error:
                 self.stats.failures += 1
                 self._problem = str(error)

@@ -179,7 +179,7 @@ class EmbeddedStore:
         options = ", ".join(f"{name} = {value}" for name, value in room_for(sql).items())
         with self.session(f"SET {options}") as session:
             found = session.query(sql, "Native").bytes()
-        return answer(number_blocks(found))
+        return answer(wanted, number_blocks(found))
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement; see `Store.ask`."""

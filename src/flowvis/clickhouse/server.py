@@ -32,15 +32,7 @@ from flowvis.clickhouse.query import PIECE_ROWS, Cost, Piece, Query, QueryLimits
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
-from flowvis.clickhouse.schema.checkpoints import (
-    ANSWER,
-    OF_TUPLE,
-    Answer,
-    Wanted,
-    answer,
-    question,
-    room_for,
-)
+from flowvis.clickhouse.schema.checkpoints import ANSWER, Answer, Wanted, answer, question, room_for
 from flowvis.clickhouse.schema.encode import BatchId, encode, rows_of
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -308,7 +300,7 @@ class ServerStore:
     def checkpoints(self, wanted: Wanted) -> Answer:
         """Return the last record of each connection; see `Store.checkpoints`."""
         settings = self._settings
-        most = ANSWER_BYTES + OF_TUPLE * ANSWER.itemsize * len(wanted.hashes)
+        most = ANSWER_BYTES + ANSWER.itemsize * wanted.most_rows
         client = self._make_client(answer_bytes=most, as_bytes=True)
         sql = question(TableLayout(settings.database, settings.cluster), wanted)
         try:
@@ -322,7 +314,7 @@ class ServerStore:
         finally:
             client.disconnect()
         try:
-            return answer([list(_arrays(columns))] if columns else [])
+            return answer(wanted, [list(_arrays(columns))] if columns else [])
         except (ValueError, TypeError, OverflowError) as error:
             raise StoreError(
                 f"{self.name}: no answer to what was asked: {error}", retryable=True

@@ -8,7 +8,7 @@ taken in.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,11 @@ class Inquiry:
     patient: bool = True
     """Whether any may have been written by another aggregator, or comes again: then they wait for
     as long as it takes. Else they only may be late, and are not to hold the others up for long."""
+
+    def halves(self) -> "tuple[Inquiry, Inquiry]":
+        """Divide it in two, each of which can be answered by itself."""
+        middle = len(self.keys) // 2
+        return replace(self, keys=self.keys[:middle]), replace(self, keys=self.keys[middle:])
 
 
 class Parked:

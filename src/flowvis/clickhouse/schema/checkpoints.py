@@ -21,6 +21,7 @@ from flowvis.clickhouse.schema.tables import (
     TABLE,
     definitions,
 )
+from flowvis.errors import StoreError
 from flowvis.fields import BY_NAME, Field, Kind, Merge, Source
 
 _INTERVAL = "monitoringIntervalStartMilliSeconds"
@@ -62,6 +63,8 @@ OF_TUPLE = 64
 """Rows of one tuple that are answered, of the connections that began last: twice as many as are
 gone on with, as a connection has a second one where the other node knows of an earlier start. A
 client can use one port again each second."""
+SPARE_ROWS = 100_000
+"""That an answer may have beyond two for each tuple: 34 MB."""
 _BEGAN = "began"
 
 
@@ -74,6 +77,21 @@ class Wanted:
     since_s: int
     """Records that end before this are not looked at."""
 
+    @property
+    def most_rows(self) -> int:
+        """Of an answer, which is in memory as a whole: what has more is asked for in parts."""
+        return 2 * len(self.hashes) + SPARE_ROWS
+
+
+class TooManyRows(StoreError):
+    """An answer would have more rows than it may: fewer connections are to be asked for."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        super().__init__(
+            f"of {len(wanted.hashes)} tuples more than {wanted.most_rows} connections were written",
+            retryable=False,
+        )
+
 
 def residuals(batch: Batch) -> dict[str, Column]:
     """Return the stored columns of the times and the number of a batch's records."""
@@ -84,12 +102,17 @@ def residuals(batch: Batch) -> dict[str, Column]:
     return found
 
 
-def answer(parts: Iterable[Sequence[Column]]) -> Answer:
-    """Return the answer that came in parts, each with all columns in the order of ANSWER."""
+def answer(wanted: Wanted, parts: Iterable[Sequence[Column]]) -> Answer:
+    """Return the answer that came in parts, each with all columns in the order of ANSWER.
+
+    TooManyRows where it is not whole.
+    """
     columns: list[list[Column]] = [[np.zeros(0, kind)] for _, kind in _KINDS]
     for part in parts:
         for pieces, column in zip(columns, part, strict=True):
             pieces.append(column)
+    if sum(map(len, columns[0])) > wanted.most_rows:
+        raise TooManyRows(wanted)
     return {
         name: np.concatenate(pieces[1:] or pieces, dtype=kind.base, casting="equiv")
         for (name, kind), pieces in zip(_KINDS, columns, strict=True)
@@ -138,7 +161,8 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
     """Ask for the last record of each of the connections, as rows of ANSWER.
 
     The last is the one with the latest end: of a connection that was forgotten meanwhile the
-    records are numbered anew. There are up to OF_TUPLE of a tuple.
+    records are numbered anew. There are up to OF_TUPLE of a tuple, and one too many of what is to
+    be asked for in parts.
     """
     shown = [*(field.name for field in READ), RATE_INTERVAL]
     defined = definitions(", ".join(name for name in shown if name not in _STORED_AS_BYTES))
@@ -161,7 +185,10 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
         f" ORDER BY flowEndSeconds DESC, {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
         f" LIMIT 1 BY {CONNECTION}"
     )
-    return f"SELECT * FROM ({found}) ORDER BY {_BEGAN} DESC LIMIT {OF_TUPLE} BY {_TUPLE}"
+    return (
+        f"SELECT * FROM ({found}) ORDER BY {_BEGAN} DESC LIMIT {OF_TUPLE} BY {_TUPLE}"
+        f" LIMIT {wanted.most_rows + 1}"
+    )
 
 
 def room_for(sql: str) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,11 +140,12 @@ def test_of_a_tuple_that_is_used_each_second_the_last_connections_are_known(
     write(table, store, starts[-1] + 1000)
     slots = np.flatnonzero(table._live.state)
     keys = generation(table._live.keys(slots), 0)[:1]
-    wanted = Wanted(tuple_hashes(keys), START_MS // 1000)
+    wanted = Wanted(tuple_hashes(keys), START_MS // 1000, crowded=True)
     found = flows(restore(known(store, wanted)))
     (last,) = newest(found, keys, 32).tolist()
     assert found.starts(np.array(last)).max(axis=1).tolist() == list(starts)[: -32 - 1 : -1]
     assert len(found) <= 64
+    assert len(known(store, replace(wanted, crowded=False))["flowId"]) == len(starts)
     monkeypatch.setattr(checkpoints_module, "SPARE_ROWS", 0)
     with pytest.raises(TooManyRows, match="of 1 tuples more than 2 connections"):
         store.checkpoints(wanted)

@@ -88,7 +88,7 @@ class StoredPast:
 
     async def last_written(self, inquiry: Inquiry) -> Flows:
         """Ask; StoreError."""
-        wanted = Wanted(tuple_hashes(inquiry.keys), inquiry.since_s)
+        wanted = Wanted(tuple_hashes(inquiry.keys), inquiry.since_s, inquiry.crowded)
         return await asyncio.to_thread(_last_written, self._store, wanted)
 
 
@@ -142,7 +142,7 @@ class Baseline:
                 try:
                     stored = await self._answer_to(part)
                 except TooManyRows:
-                    waiting += part.halves()
+                    waiting += part.smaller()
                 else:
                     self._correlator.answer(part, stored)
 

@@ -40,9 +40,14 @@ class Inquiry:
     patient: bool = True
     """Whether any may have been written by another aggregator, or comes again: then they wait for
     as long as it takes. Else they only may be late, and are not to hold the others up for long."""
+    crowded: bool = False
+    """Whether one answer has no room for all that was written, as tuples were used again and again:
+    only their last connections are asked for."""
 
-    def halves(self) -> "tuple[Inquiry, Inquiry]":
-        """Divide it in two, each of which can be answered by itself."""
+    def smaller(self) -> "tuple[Inquiry, ...]":
+        """Return what to ask for instead where one answer has no room; each stands by itself."""
+        if not self.crowded:
+            return (replace(self, crowded=True),)
         middle = len(self.keys) // 2
         return replace(self, keys=self.keys[:middle]), replace(self, keys=self.keys[middle:])
 

@@ -276,6 +276,25 @@ async def test_a_pipe_that_nobody_reads_keeps_nobody_from_stopping(tmp_path: Pat
     assert stage.dropped["shutdown"] > 0
 
 
+def test_lines_that_were_given_up_take_nothing_from_those_after_them(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    file = RotatedFile(pipe, Rotation(0, 0, 0, compress=False))
+    lines = b"a line\n" * 30_000  # more than a pipe holds, which ends within one
+    with pytest.raises(TimeoutError):
+        file.append(lines)
+    text = os.read(reader, 1 << 20)
+    assert not text.endswith(b"\n")
+    file.append(b"another line\n")
+    text += os.read(reader, 1 << 20)
+    *whole, cut, other = text.splitlines()
+    assert (set(whole), other) == ({b"a line"}, b"another line")
+    assert b"a line".startswith(cut)
+    file.close()
+    os.close(reader)
+
+
 async def test_another_file_while_records_flow(tmp_path: Path) -> None:
     ledger = Ledger()
     source = ledger.stage("source")

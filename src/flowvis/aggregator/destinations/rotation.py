@@ -52,18 +52,21 @@ class RotatedFile:
         self._known: tuple[int, int] | None = None
         """Device and number of the file that is open; None of what is no regular file."""
         self._tidied_s = 0.0
-        self._begun = 0  # bytes of the lines that a pipe has a part of
+        self._part = b""  # that a pipe has of lines which did not go into it whole
 
     def append(self, lines: bytes) -> None:
         """Write whole lines; after an error none of them is in the file.
 
-        A pipe may have a part of them: it has to be given the same lines again, and goes on.
+        A pipe may have a part of them: given the same lines again it goes on, and others follow
+        what it has of a line as a line of their own.
         """
         file = self._opened(len(lines))
         if self._clock() - self._tidied_s > TIDY_S:
             self._try_to_tidy()
         before = os.fstat(file).st_size
-        left = memoryview(lines)[self._begun :]
+        if not lines.startswith(self._part):
+            self._end_line(file)
+        left = memoryview(lines)[len(self._part) :]
         try:
             while left:
                 if self._known is None:
@@ -71,12 +74,19 @@ class RotatedFile:
                 left = left[os.write(file, left) :]
         except OSError:
             if self._known is None:
-                self._begun = len(lines) - len(left)
+                self._part = lines[: len(lines) - len(left)]
             else:
                 with contextlib.suppress(OSError):
                     os.ftruncate(file, before)
             raise
-        self._begun = 0
+        self._part = b""
+
+    def _end_line(self, pipe: int) -> None:
+        """End what a pipe has of lines that do not come again."""
+        if not self._part.endswith(b"\n"):
+            _await_room(pipe)
+            os.write(pipe, b"\n")
+        self._part = b""
 
     def close(self) -> None:
         """Close the file; the next `append` opens it again."""

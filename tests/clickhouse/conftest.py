@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.errors import StoreError
 from ports import free_port
+from waiting import block_until
 
 from .cluster import NAME, Cluster, Coordinator
 from .server import Server
@@ -84,6 +86,20 @@ def place(request: pytest.FixtureRequest, database: str) -> StoreSettings:
     else:
         url, cluster = request.getfixturevalue("server").url, ""
     return StoreSettings(url, database=database, cluster=cluster, **FOREVER)
+
+
+def migrate(store: Store) -> None:
+    """Give a store the schema; servers of a cluster hear late of it while the machine is busy."""
+
+    def migrated() -> bool:
+        try:
+            return not any("not all servers" in left for left in store.migrate())
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            return False
+
+    block_until(migrated)
 
 
 _numbers = itertools.count()

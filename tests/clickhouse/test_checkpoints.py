@@ -29,7 +29,7 @@ from flowvis.errors import StoreError
 from waiting import block_until
 
 from .cluster import NAME, Cluster
-from .conftest import FOREVER, place
+from .conftest import FOREVER, migrate, place
 
 NOW = START_MS + 60_500
 _numbers = itertools.count()
@@ -73,7 +73,7 @@ def known(store: Store, wanted: Wanted) -> Answer:
 @pytest.fixture(params=["server", "embedded", "cluster"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     store = open_store(place(request, f"checkpoints{next(_numbers)}"))
-    store.migrate()
+    migrate(store)
     yield store
     store.close()
 
@@ -176,7 +176,7 @@ def test_a_replica_that_is_behind_is_not_asked(
             return rows
 
     stores = [opened((0, 0)), opened((0, 1))]
-    stores[0].migrate()
+    migrate(stores[0])
     for shard in (0, 1):
         ask((shard, 1), "SYSTEM STOP FETCHES behind.flow_records_local")
     table = more(0)

@@ -12,7 +12,7 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.tables import DOCUMENTED, NARROW_VIEWS
 from flowvis.clickhouse.store import Store, open_store
 
-from .conftest import place
+from .conftest import migrate, place
 from .samples import flows
 
 END = 1_790_000_000
@@ -63,7 +63,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     ):
         batch[name] = np.array([list(address_bytes(text or "::")) for text in texts6], np.uint8)
     with closing(open_store(place(request, "dashboards"))) as store:
-        store.migrate()
+        migrate(store)
         store.insert(batch, BatchId("test", END + 8))
         if request.param == "cluster":
             request.getfixturevalue("cluster").sync("dashboards")

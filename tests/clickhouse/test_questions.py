@@ -23,7 +23,7 @@ from flowvis.questions.pages import PageQuestion
 from flowvis.questions.table import TableQuestion
 
 from .asking import NOW_MS, ask
-from .conftest import MakeStore, place
+from .conftest import MakeStore, migrate, place
 from .samples import STORED, flows
 
 pytestmark = pytest.mark.clickhouse
@@ -95,7 +95,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """A store with the rows in it, in two commits."""
     settings = replace(place(request, f"questions_{request.param}"), ttl_s=0)
     store = open_store(settings)
-    store.migrate()
+    migrate(store)
     store.insert(records(*ROWS, fields=STORED), BatchId("test", END_S, 0))
     store.insert(records(*EARLIER, fields=STORED), BatchId("test", END_S, 1))
     if request.param == "cluster":

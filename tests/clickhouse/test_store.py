@@ -16,7 +16,7 @@ from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError
 from flowvis.fields import FIELDS, Kind
 
-from .conftest import MakeStore, admin, place
+from .conftest import MakeStore, admin, migrate, place
 from .samples import STORED, flows, random_batch
 
 EPOCH = 1_790_000_100
@@ -61,7 +61,7 @@ def round_trip(request: pytest.FixtureRequest) -> tuple[Batch, list[dict[str, st
         for field in [next((f for f in FIELDS if schema.shown_name(f) == name), None)]
     ]
     with contextlib.closing(open_store(settings)) as store:
-        store.migrate()
+        migrate(store)
         store.insert(batch, BATCH)
         if request.param == "cluster":
             request.getfixturevalue("cluster").sync("round_trip")

@@ -46,7 +46,7 @@ class Aged:
             self.roller.stored()
         self.settings = replace(embedded._settings, ttl_s=TTL_S)
         self.store = self.opened()
-        self.roller._store = self.store
+        self.roller._store = self.roller._expired._store = self.store
 
     def opened(self) -> EmbeddedStore:
         """What the next process opens."""
@@ -61,7 +61,7 @@ class Aged:
         assert self.count(TABLE, "count()") == ROWS
 
     def look(self) -> None:
-        self.roller._expired_at_s = 0.0  # a minute has gone by
+        self.roller._expired._looked_at_s = 0.0  # a minute has gone by
         asyncio.run(self.roller.look(everything=True))
 
     def count(self, table: str, what: str = "sum(records)") -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from flowvis.checkpoint import tuple_hashes
 from flowvis.counts import count, gauge
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
+from flowvis.runtime.directory import HANDOVER_S, Handover
 from flowvis.runtime.logs import LimitedLog
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 AT_ONCE_S = 0.02  # what was delivered in the last moment before a kill is told twice
-WAIT_S = 30.0  # for an aggregator before this one to let go of the directory
 
 
 @dataclass(slots=True)
@@ -58,7 +57,7 @@ class Checkpoints:
         undelivered: Callable[[], int],
         *,
         look_s: float = LOOK_S,
-        wait_s: float = WAIT_S,
+        wait_s: float = HANDOVER_S,
         clock: Callable[[], int] = now_ms,
     ) -> None:
         self.stats = CheckpointStats()
@@ -67,8 +66,7 @@ class Checkpoints:
         self._stored = stored
         self._undelivered = undelivered
         self._look_s = look_s
-        self._wait_s = wait_s
-        self._waits_until: float | None = None  # as of the first question
+        self._handover = Handover(wait_s)
         self._clock = clock
         self._problem = ""
         self._reading = asyncio.Lock()
@@ -122,9 +120,7 @@ class Checkpoints:
 
     async def ready(self) -> None:
         """Wait for whoever else has the directory; not for ever."""
-        if self._waits_until is None:
-            self._waits_until = time.monotonic() + self._wait_s
-        while not self._files.is_open and time.monotonic() < self._waits_until:  # noqa: ASYNC110
+        while not self._files.is_open and self._handover.goes_on():  # noqa: ASYNC110  as a lock has no event
             await asyncio.sleep(AT_ONCE_S)
 
     async def last_written(self, inquiry: Inquiry) -> Flows:

@@ -28,6 +28,7 @@ from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.stored_partitions import Dropped, StoredPartitions
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
+from flowvis.runtime.clock import utc
 from flowvis.runtime.component import end, spawn
 
 log = logging.getLogger(__name__)
@@ -293,7 +294,7 @@ class Monitor:
         lost = f", {each.unrolled} of them lost: no roll-up has them" if each.unrolled else ""
         log.warning(
             "store: %s: dropped %s from %s to %s: %d rows, %d bytes%s%s", why, each.table,
-            _said(each.begin_s), _said(each.end_s), each.rows, each.bytes, newest, lost,
+            utc(each.begin_s), utc(each.end_s), each.rows, each.bytes, newest, lost,
         )  # fmt: skip
         return True
 
@@ -373,7 +374,3 @@ def _tables(there: Iterable[Partition]) -> Iterable[dict[str, Any]]:
                 "fromMs": min(each.begin_s for each in ours) * 1000,
                 "toMs": max(each.end_s for each in ours) * 1000,
             }
-
-
-def _said(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -9,28 +9,29 @@ Nothing of it delays a commit: rolls have a connection and a thread of their own
 yet is known by `Store.settled`, so that who asks reads records for it.
 
 Records that go by their age before they are rolled, as rolling failed or lags behind, are missing
-from the roll-ups for good. They are counted, noted in the store, and known by `Store.lost`.
+from the roll-ups for good (`expired`).
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from flowvis.clickhouse.expired import Expired, LosingStore
 from flowvis.clickhouse.schema import rollups as schema
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.partitions import HOUR_S, Lost
-from flowvis.clickhouse.schema.retention import Retention
+from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.rollups import ROLLUPS, Note, Roll, Rollup, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
+from flowvis.runtime.clock import utc
 from flowvis.runtime.component import end, spawn
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,6 @@ SCAN_BACK_S = 4 * 3600
 PROGRESS_S = 30.0
 STAGE = "clickhouse"  # of the ledger: what it sent is stored
 STORED_S = 120  # from a batch to the page of the books that says it is stored, as a rule
-EXPIRED_S = 60.0  # between looks at what went of batches that are as old as records become
 
 Execute = Callable[[str, Mapping[str, int | str]], Iterable[Sequence[Any]]]
 """Executes one statement with settings, on a connection of the roll-ups' own; StoreError."""
@@ -157,7 +157,7 @@ class Difference:
     def __str__(self) -> str:
         return (
             f"{self.rollup} has {self.measure} {self.rolled} of"
-            f" {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self.from_s))} to"
+            f" {utc(self.from_s)} to"
             f" {time.strftime('%H:%M:%SZ', time.gmtime(self.to_s))}, records have {self.records}"
         )
 
@@ -176,26 +176,10 @@ def differences(tables: RollupTables, from_s: int, to_s: int) -> list[Difference
     return found
 
 
-class LossNotes(Protocol):
-    """Where a store keeps what roll-ups will never have."""
-
-    def note_expired(self, lost: Sequence[Lost]) -> None:
-        """Note what went by its age; StoreError."""
-
-
-class RollupStore(Protocol):
+class RollupStore(LosingStore, Protocol):
     """What of a store is needed here."""
 
     settled: dict[str, int]
-    lost: Sequence[Lost]
-
-    @property
-    def partitions(self) -> LossNotes | None:
-        """Where it keeps what is lost; there where there are roll-ups."""
-
-    @property
-    def kept(self) -> Retention:
-        """How long each table keeps what it has."""
 
     @property
     def rollups(self) -> RollupTables | None:
@@ -221,11 +205,16 @@ class _Queue:
         begun = sum(roll.records for roll in self.begun)
         return begun + sum(batch.records for batch in self.waiting.values())
 
+    @property
+    def unrolled(self) -> Iterator[StoredBatch]:
+        """The batches that are to be rolled."""
+        yield from self.waiting.values()
+        for roll in self.begun:
+            yield from roll.batches
+
     def lacks_from_s(self) -> int | None:
         """Return the earliest flowEndSeconds of a record that the table lacks."""
-        begun = (batch for roll in self.begun for batch in roll.batches)
-        batches = (*self.waiting.values(), *self.others, *begun)
-        return min((batch.first_s for batch in batches), default=None)
+        return min((batch.first_s for batch in (*self.unrolled, *self.others)), default=None)
 
     def step(self, now_s: int) -> int:
         """Return the number of the interval between rolls."""
@@ -274,10 +263,7 @@ class Roller:
         self._others_at_s = 0
         self._pause_s = 0.0
         self._said_s = 0.0
-        self._expired: dict[BatchId, int] = {}
-        """How many records of a batch went before it was rolled, as far as that is noted."""
-        self._expired_at_s = -EXPIRED_S
-        """When that was last looked at, by the monotonic clock."""
+        self._expired = Expired(store, self.stats, self._call, clock)
         self._compared: tuple[int, int] | None = None
         """The span whose sums were last compared with those of its records."""
         self._differences: list[Difference] = []
@@ -365,7 +351,10 @@ class Roller:
             return
         if self._scan_at_s is None or self._clock() >= self._scan_at_s:
             await self._scan(tables)
-        await self._see_expired(tables)
+        unrolled = (batch for queue in self._queues for batch in queue.unrolled)
+        for known in await self._expired.look(tables, unrolled):
+            for queue in self._queues:  # what was begun is repeated as it was
+                queue.waiting.pop(known, None)
         for queue in self._queues:
             while roll := self._next(queue, everything=everything or self._more):
                 started = time.monotonic()
@@ -394,89 +383,13 @@ class Roller:
     async def _roll(self, tables: RollupTables, queue: _Queue, roll: Roll) -> None:
         started = time.monotonic()
         await self._call(_roll, tables, roll)
-        if aged := self._aged(roll.batches):  # what went while it was rolled
-            await self._note_expired(tables, aged)
+        gone = await self._expired.of_roll(tables, roll.batches)
         await self._call(partial(tables.note, roll, done=True))
         with contextlib.suppress(ValueError):  # the store is looked at anew
             queue.begun.remove(roll)
         self.stats.rolls += 1
-        gone = sum(self._expired.get(each.batch_id, 0) for each in roll.batches)
         self.stats.records += roll.records - gone
         self.stats.seconds += time.monotonic() - started
-
-    def _aged(self, batches: Iterable[StoredBatch]) -> dict[BatchId, StoredBatch]:
-        """Return those whose records are so old that they may be gone."""
-        kept_s = self._store.kept.records_s
-        before_s = int(self._clock()) - kept_s if kept_s else 0
-        return {each.batch_id: each for each in batches if each.batch_id.inserted_s <= before_s}
-
-    async def _see_expired(self, tables: RollupTables) -> None:
-        """Find out, from time to time, what of the batches went that are still to be rolled."""
-        if time.monotonic() - self._expired_at_s < EXPIRED_S:
-            return
-        aged = self._aged(
-            batch
-            for queue in self._queues
-            for batch in (*queue.waiting.values(), *(b for r in queue.begun for b in r.batches))
-        )
-        if aged:
-            there = await self._note_expired(tables, aged)
-            for queue in self._queues:  # what was begun is repeated as it was
-                for known in aged.keys() - there.keys() & queue.waiting.keys():
-                    del queue.waiting[known]
-        begun = (each.batch_id for q in self._queues for r in q.begun for each in r.batches)
-        still = {*begun, *(known for queue in self._queues for known in queue.waiting)}
-        self._expired = {known: n for known, n in self._expired.items() if known in still}
-        self._expired_at_s = time.monotonic()
-
-    async def _note_unseen(self, tables: RollupTables, before_s: int) -> None:
-        """Note what went while no process was there that knew it: the books say what was stored."""
-        found = await self._call(tables.committed, before_s)
-        if found is None:
-            return
-        known = sum(
-            each.records
-            for each in self._store.lost
-            if each.begin_s < found.end_s and found.begin_s < each.end_s
-        )
-        if found.records > known:
-            await self._lose([replace(found, records=found.records - known)])
-
-    async def _note_expired(
-        self, tables: RollupTables, aged: Mapping[BatchId, StoredBatch]
-    ) -> Mapping[BatchId, int]:
-        """Note and tell what is gone of batches; return how many records there are of them.
-
-        It may have been rolled by an attempt that nobody knows the outcome of: no more is lost.
-        What the store's monitor dropped unrolled was told by it.
-        """
-        moments = [known.inserted_s for known in aged]
-        there: dict[BatchId, int] = await self._call(tables.there, min(moments), max(moments) + 1)
-        dropped = [each for each in self._store.lost if not each.expired]
-        fresh: dict[BatchId, int] = {}
-        for known, batch in aged.items():
-            gone = batch.records - there.get(known, 0) - self._expired.get(known, 0)
-            if gone > 0 and not any(d.begin_s <= known.inserted_s < d.end_s for d in dropped):
-                fresh[known] = gone
-        if not fresh:
-            return there
-        await self._lose(_by_hour(fresh))
-        for known, gone in fresh.items():
-            self._expired[known] = self._expired.get(known, 0) + gone
-        return there
-
-    async def _lose(self, lost: Sequence[Lost]) -> None:
-        """Note what the roll-ups will never have, and tell of it."""
-        if (notes := self._store.partitions) is not None:
-            await self._call(notes.note_expired, lost)
-        self._store.lost = [*self._store.lost, *lost]
-        for each in lost:
-            self.stats.expired_records += each.records
-            log.error(
-                "roll-ups: %d records that were committed from %s to %s went by clickHouse.ttl"
-                " before they were rolled up, and are lost to the roll-ups",
-                each.records, _said(each.begin_s), _said(each.end_s),
-            )  # fmt: skip
 
     async def _scan(self, tables: RollupTables) -> None:
         """Look for what was not rolled: by a process before, by others, before there were any."""
@@ -494,9 +407,9 @@ class Roller:
         self._more = len(batches) >= schema.SCAN_BATCHES
         strangers = [b.batch_id.inserted_s for b in batches if b.batch_id.writer != self._writer]
         self._others_at_s = 0 if tables.alone else max(strangers, default=0)
-        if whole and self._store.kept.records_s:
+        if whole:
             first_s = min((each.batch_id.inserted_s for each in batches), default=now_s)
-            await self._note_unseen(tables, min(first_s, now_s - self._store.kept.records_s))
+            await self._expired.unseen(tables, first_s)
         for queue in self._queues:
             self._adopt(queue, batches, notes, now_s, alone=tables.alone)
             if whole and queue.records:
@@ -613,23 +526,6 @@ class Roller:
 def _roll(tables: RollupTables, roll: Roll) -> None:
     tables.note(roll, done=False)
     tables.roll(roll)
-
-
-def _by_hour(lost: Mapping[BatchId, int]) -> list[Lost]:
-    """Put what went of batches together by the hour in which they were committed."""
-    hours: dict[int, list[BatchId]] = {}
-    for known in sorted(lost, key=lambda each: each.inserted_s):
-        hours.setdefault(known.inserted_s // HOUR_S, []).append(known)
-    return [
-        Lost(
-            of[0].inserted_s, of[-1].inserted_s + 1, sum(lost[known] for known in of), expired=True
-        )
-        for of in hours.values()
-    ]
-
-
-def _said(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _found(tables: RollupTables, since_s: int) -> tuple[list[StoredBatch], list[Note]]:

@@ -28,6 +28,7 @@ from flowvis.clickhouse.spool import (
 )
 from flowvis.counts import count, gauge
 from flowvis.runtime.component import end, spawn
+from flowvis.runtime.directory import Handover
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 
@@ -38,7 +39,6 @@ LOOK_S = 1.0
 FILE_RECORDS = 50_000  # a second's work
 PRESSURE = 0.5  # of the queue: from here on a full spool gives up what is oldest
 CLOSE_S = 2.0
-WAIT_S = 30.0  # for an aggregator before this one to let go of the directory
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class Spooling:
         self._unanswered_since_s: float | None = None
         self._refused_bytes = 0  # of what did not fit in
         self._taken = False  # by another process, when it was looked at last
-        self._waits_until: float | None = None  # as of the first question
+        self._handover = Handover()
         self._thread: ThreadPoolExecutor | None = None
         self._task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -106,15 +106,8 @@ class Spooling:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether an aggregator before this one may leave something here soon.
-
-        As it has the directory; for so long since this was asked first.
-        """
-        if not self._taken:
-            return False
-        if self._waits_until is None:
-            self._waits_until = time.monotonic() + WAIT_S
-        return time.monotonic() < self._waits_until
+        """Whether an aggregator before this one has the directory, and may still write there."""
+        return self._taken and self._handover.goes_on()
 
     def asked(self) -> None:
         """Note that the store is to take something."""

@@ -106,8 +106,8 @@ class StoredPartitions:
     def _has_notes(self) -> bool:
         """Whether there are notes; those of an older program get what they lack."""
         columns = self._execute(schema.dropped_columns_sql(self._layout.database), {})
-        there, added = map(int, next(iter(columns)))
-        if there and added < schema.ADDED:
+        there, lacks = map(int, next(iter(columns)))
+        if there and lacks:
             self._execute_everywhere(schema.extend_dropped(self._layout))
         return there > 0
 

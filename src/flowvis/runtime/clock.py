@@ -1,4 +1,4 @@
-"""The clocks of this machine, in milliseconds."""
+"""The clocks of this machine, in milliseconds, and their moments as texts."""
 
 import time
 
@@ -11,3 +11,8 @@ def monotonic_ms() -> int:
 def now_ms() -> int:
     """Return the time since the epoch, which people and NTP set."""
     return time.time_ns() // 1_000_000
+
+
+def utc(seconds: int) -> str:
+    """Return a moment since the epoch as in RFC 3339, of UTC and to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -3,8 +3,11 @@
 import errno
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
+
+HANDOVER_S = 30.0  # for a process before this one to let go of a directory
 
 
 class OwnDirectory:
@@ -45,6 +48,20 @@ class OwnDirectory:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+class Handover:
+    """A wait for the process that has a directory to leave it; it begins when it is first asked."""
+
+    def __init__(self, wait_s: float = HANDOVER_S) -> None:
+        self._wait_s = wait_s
+        self._until_s: float | None = None
+
+    def goes_on(self) -> bool:
+        """Whether there is time left."""
+        if self._until_s is None:
+            self._until_s = time.monotonic() + self._wait_s
+        return time.monotonic() < self._until_s
 
 
 def append_whole(descriptor: int, size: int, data: bytes | memoryview) -> None:

@@ -9,7 +9,6 @@ may go in fragments.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from itertools import compress
 from typing import Any
 
@@ -24,6 +23,7 @@ from flowvis.batch import Batch, address_text, is_ipv4, whole_rows
 from flowvis.delivery.queue import Queue
 from flowvis.fields import AGGREGATED, Field, Kind
 from flowvis.ipfix.exporter import in_sending_order
+from flowvis.runtime.clock import utc
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.transport.client import Client
@@ -80,7 +80,7 @@ class _Lines:
 
 def json_lines(batch: Batch, fields: Sequence[Field], now_s: int) -> Iterator[bytes]:
     """Go through the lines of a batch's records, IPv4 before IPv6; `now_s` is since the epoch."""
-    moment = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = utc(now_s)
     ipv4 = is_ipv4(batch["sourceIP"])
     for version, rows in ((4, np.flatnonzero(ipv4)), (6, np.flatnonzero(~ipv4))):
         if not len(rows):

@@ -393,31 +393,33 @@ def create_dropped(layout: TableLayout) -> str:
     return (
         f"CREATE TABLE IF NOT EXISTS {layout.database}.{DROPPED}{layout.everywhere}"
         " (fromTable String, begin DateTime, end DateTime, rows UInt64, bytes UInt64,"
-        f" unrolled UInt64, dropped DateTime, {', '.join(_ADDED)})"
+        f" unrolled UInt64, dropped DateTime, {_columns(_ADDED, '')})"
         f" ENGINE = {layout.shared_merge_tree(DROPPED)}"
         " PARTITION BY toYYYYMM(dropped) ORDER BY (fromTable, end)"
     )
 
 
-_ADDED = (f"what String DEFAULT '{Outcome.WENT}'", "key String")
+_ADDED = {"what": f"String DEFAULT '{Outcome.WENT}'", "key": "String"}
 """Columns that a program before this one did not have."""
+
+
+def _columns(types: Mapping[str, str], change: str) -> str:
+    return ", ".join(f"{change}{name} {kind}" for name, kind in types.items())
 
 
 def extend_dropped(layout: TableLayout) -> str:
     """Write the ALTER TABLE of a table that lacks columns."""
-    added = ", ".join(f"ADD COLUMN IF NOT EXISTS {column}" for column in _ADDED)
+    added = _columns(_ADDED, "ADD COLUMN IF NOT EXISTS ")
     return f"ALTER TABLE {layout.database}.{DROPPED}{layout.everywhere} {added}"
 
 
 def dropped_columns_sql(database: str) -> str:
-    """Ask whether there is the table, and whether it has all columns: two numbers."""
+    """Ask how many columns the table has, 0 without it, and how many of these it lacks."""
+    names = ", ".join(f"'{name}'" for name in _ADDED)
     return (
-        "SELECT count(), countIf(name IN ('what', 'key')) FROM system.columns"
+        f"SELECT count(), {len(_ADDED)} - countIf(name IN ({names})) FROM system.columns"
         f" WHERE database = '{database}' AND table = '{DROPPED}'"
     )
-
-
-ADDED = len(_ADDED)
 
 
 def note_sql(database: str, partition: Partition, outcome: Outcome) -> str:
@@ -430,7 +432,7 @@ def note_sql(database: str, partition: Partition, outcome: Outcome) -> str:
     )
 
 
-_NOTE = "fromTable, begin, end, rows, bytes, unrolled, dropped, what, key"
+_NOTE = ", ".join(("fromTable, begin, end, rows, bytes, unrolled, dropped", *_ADDED))
 
 
 def note_expired_sql(database: str, lost: Iterable[Lost]) -> str:

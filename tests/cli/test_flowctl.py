@@ -2,7 +2,10 @@ import asyncio
 import csv
 import io
 import json
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -619,3 +622,35 @@ def test_each_command_is_found_by_its_name_alone(
         main([name, "--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: flowctl {name} ")
+
+
+def written_to(output: int, *arguments: str) -> tuple[int, str]:
+    """Run flowctl as a process with this standard output; return its exit code and its errors."""
+    environment = {name: value for name, value in os.environ.items() if name[:6] != "PYTHON"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *arguments]
+    ended = subprocess.run(
+        command, stdout=output, stderr=subprocess.PIPE, env=environment, timeout=60
+    )
+    return ended.returncode, ended.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("flows", "--help"), ("certs", "--directory", "PATH")]
+)
+def test_a_short_answer_that_nobody_reads_is_no_error(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    try:
+        found = written_to(writable, *(each.replace("PATH", str(tmp_path)) for each in arguments))
+    finally:
+        os.close(writable)
+    assert found == (0, "")
+
+
+def test_a_disk_that_is_full_is_said(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        found = written_to(full.fileno(), "certs", "--directory", str(tmp_path))
+    assert found == (1, "flowctl: [Errno 28] No space left on device\n")

@@ -195,6 +195,40 @@ async def test_a_query_from_standard_input(
     assert capsys.readouterr().err == "flowctl: no such table: broken\n"
 
 
+@pytest.mark.parametrize(
+    "arguments", [("flows", "\udcff"), ("top", "--by", "\udcff"), ("sql", "\udcff"), ("sql", "-")]
+)
+async def test_what_is_no_text_is_said(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"SELECT '\xff'"), "utf-8"))
+    async with served(tmp_path):
+        assert await flowctl(tmp_path, *arguments) == 1
+    assert "not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://[::1", "https://a..example", f"https://{'a' * 64}.example", "https://a b", "\udcff"],
+)
+def test_what_is_no_server_is_said(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--server", url, "flows"]) == 1
+    assert "--server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:secret@[::1]:1", "me:secret@flows", "http://x:secret@"]
+)
+def test_a_password_of_an_url_is_not_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--server", url, "flows"]) == 1
+    error = capsys.readouterr().err
+    assert "without a user" in error
+    assert "secret" not in error
+
+
 async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with served(tmp_path, status=status):
         assert await flowctl(tmp_path, "status") == 0
@@ -651,6 +685,6 @@ def test_a_short_answer_that_nobody_reads_is_no_error(
 
 
 def test_a_disk_that_is_full_is_said(tmp_path: Path) -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         found = written_to(full.fileno(), "certs", "--directory", str(tmp_path))
     assert found == (1, "flowctl: [Errno 28] No space left on device\n")

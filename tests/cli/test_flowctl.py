@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from aggregator.records import records
+from aggregator.records import numbered, records
 from aggregator.served import Answered, served
 from flowvis.cli.flowctl import COMMANDS, commands_in, main
 from flowvis.cli.layout import Column, Layout
@@ -193,6 +193,23 @@ async def test_a_query_from_standard_input(
     async with served(tmp_path):
         assert await flowctl(tmp_path, "sql", "-") == 1
     assert capsys.readouterr().err == "flowctl: no such table: broken\n"
+
+
+async def test_a_stream_goes_on_after_what_was_not_chosen(tmp_path: Path) -> None:
+    """Whoever comes back is told of no record as missed that was looked at."""
+    async with served(tmp_path) as (_, history, client):
+        history.put(numbered(0, 3))
+        events = client.events("api/v1/stream", {"filter": "ip = 10.9.9.9", "latest": "3"})
+        begun = await asyncio.to_thread(next, events)
+        assert (begun.kind, begun.id.split("-")[1]) == ("", "3")
+        await asyncio.to_thread(events.close)
+        history.put(numbered(3, 12))  # more than are remembered
+        again = client.events("api/v1/stream", {"filter": "ip = 10.9.9.9"}, begun.id)
+        lost = await asyncio.to_thread(next, again)
+        assert (lost.kind, lost.data, lost.id) == ("lost", {"lost": 2}, begun.id)
+        went_on = await asyncio.to_thread(next, again)
+        assert (went_on.kind, went_on.id.split("-")[1]) == ("", "15")
+        await asyncio.to_thread(again.close)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,11 +205,14 @@ class Client:
 
     def events(
         self, what: str, query: Mapping[str, str] | None = None, after: str = ""
-    ) -> Iterator[Event]:
-        """Go through server-sent events as they come, from one on if its id is given."""
+    ) -> Generator[Event, None, None]:
+        """Go through server-sent events as they come, from one on if its id is given.
+
+        One of no kind and without data says only how far the stream is.
+        """
         headers = {"Last-Event-ID": after} if after else {}
         with self._answer("GET", what, query, headers=headers) as answer:
-            kind, last, data = "", after, []
+            kind, last, known, data = "", after, after, []
             for line in _lines(answer):
                 name, _, value = line.decode().removesuffix("\r").partition(":")
                 value = value.removeprefix(" ")
@@ -222,7 +225,9 @@ class Client:
                 elif not name and not line.startswith(b":"):
                     if data:
                         yield Event(kind or "message", json.loads("\n".join(data)), last)
-                    kind, data = "", []
+                    elif last != known:
+                        yield Event("", None, last)
+                    kind, data, known = "", [], last
 
     def _document(
         self, method: str, what: str, query: Mapping[str, str] | None, body: bytes | None

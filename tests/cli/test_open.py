@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from aggregator.records import records
 from aggregator.served import served
@@ -55,9 +56,12 @@ async def test_the_link_logs_a_browser_in(tmp_path: Path) -> None:
 async def test_others_of_this_machine_see_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as (browser, url, token):
         assert await log_in(browser, url, token[:-1]) == 401
-        for path in ("/api/v1/status", "/api/v1/stream"):
-            async with browser.get(url + path, headers=HEADER) as answer:
-                assert answer.status == 401, path
+        paths = ("/api/v1/status", "/api/v1/stream", "/flows?limit=1", "/api", "/%61pi/v1/status")
+        for path in (*paths, "//api/v1/status", "/assets/../flows", "/assets/%2e%2e/flows"):
+            asked = URL(url + path, encoded=True)
+            async with browser.get(asked, headers=HEADER) as answer:
+                assert answer.status in {401, 404}, path
+                assert "client" not in await answer.text()
         assert await log_in(browser, url, token) == 200
         async with browser.get(f"{url}/api/v1/status") as answer:
             assert answer.status == 403, "a page of another origin had the browser ask"

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from aggregator.records import numbered, records
 from aggregator.served import Answered, served
+from flowvis.cli import flows
 from flowvis.cli.flowctl import COMMANDS, commands_in, main
 from flowvis.cli.layout import Column, Layout
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
@@ -193,6 +194,22 @@ async def test_a_query_from_standard_input(
     async with served(tmp_path):
         assert await flowctl(tmp_path, "sql", "-") == 1
     assert capsys.readouterr().err == "flowctl: no such table: broken\n"
+
+
+async def test_more_live_flows_than_are_shown_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = ("flows", "--live", "-o", "csv", "--fields", "sourceIP")
+    async with served(tmp_path):
+        assert await flowctl(tmp_path, *live) == 0
+        assert capsys.readouterr() == ("sourceIP\r\n10.0.0.1\r\n10.0.0.2\r\n", "")
+        assert await flowctl(tmp_path, *live, "--last", "1") == 0
+        assert capsys.readouterr() == ("sourceIP\r\n10.0.0.1\r\n", "")
+        monkeypatch.setattr(flows, "LAST", 1)
+        assert await flowctl(tmp_path, *live) == 0
+        output, errors = capsys.readouterr()
+    assert output == "sourceIP\r\n10.0.0.1\r\n"
+    assert errors == "flowctl: only 1 of those that are open: see --last\n"
 
 
 async def test_a_stream_goes_on_after_what_was_not_chosen(tmp_path: Path) -> None:

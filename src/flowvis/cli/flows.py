@@ -41,7 +41,7 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         "--limit",
         type=count,
         metavar="N",
-        help=f"the newest N ({LAST} of the last day; with --since {AT_MOST})",
+        help=f"the newest N ({LAST} of the last day; with --since {AT_MOST}); of --live any N",
     )
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     parser.add_argument(
@@ -60,8 +60,11 @@ def run(options: argparse.Namespace, client: Client) -> int:
     if options.live:
         if options.since or options.until or options.follow:
             raise SettingsError(["--live: what is open now has no --since, --until or --follow"])
-        query = {"limit": str(last), "filter": filter_text(options)}
-        _show(list(client.lines("api/v1/live", query)), options)
+        query = {"limit": str(last + 1), "filter": filter_text(options)}
+        found = list(client.lines("api/v1/live", query))
+        _show(found[:last], options)
+        if len(found) > last and options.last is None:
+            print(f"flowctl: only {last} of those that are open: see --last", file=sys.stderr)
         return 0
     if options.follow and options.until:
         raise SettingsError(["--follow and --until: what comes has no end"])

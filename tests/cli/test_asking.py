@@ -420,6 +420,13 @@ def test_a_stream_that_breaks_off_goes_on(store: Asked, tmp_path: Path) -> None:
                 expected |= send(3)
                 ports = following.until(expected)
                 assert relay.connections > before
+            relay.refuse()
+            block_until(
+                lambda: "no aggregator answers" in following.errors, lambda: following.errors
+            )
+            expected |= send(3)
+            relay.accept_again()
+            ports = following.until(expected)
         finally:
             following.end()
     assert Counter(ports) == Counter(expected)

@@ -568,6 +568,31 @@ def test_check_without_an_aggregator_knows_nothing(
     assert capsys.readouterr().out.startswith("UNKNOWN: no aggregator answers")
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        ("--server", "https://flows.example", "--token-file", "/nowhere"),
+        ("--server", "https://[::1"),
+        ("--server", "https://flows.example", "--socket", "/nowhere"),
+        ("--kubeconfig", "/nowhere"),
+    ],
+)
+def test_a_check_that_cannot_ask_knows_nothing(
+    target: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*target, "status", "--check"]) == 3
+    assert capsys.readouterr().out.startswith("UNKNOWN: ")
+
+
+@pytest.mark.parametrize("answer", [{"version": "1"}, {"ledger": None}, {"ledger": []}, []])
+async def test_what_is_no_status_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: Any
+) -> None:
+    async with served(tmp_path, status=lambda: answer):
+        assert await flowctl(tmp_path, "status", "--check") == 3
+    assert capsys.readouterr().out.startswith("UNKNOWN: not the status of an aggregator")
+
+
 HOSTILE = "x\n10:00:00  forged  row\r\x1b[2J\x9b2J\u202e\u2028[red]日本"
 
 

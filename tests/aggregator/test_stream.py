@@ -180,6 +180,8 @@ async def test_streams_of_one_caller_are_few(tmp_path: Path) -> None:
             assert answer.status == 429
         async with following(it, token=ADMIN) as answer:
             assert answer.status == 200
+        assert await it.code("/flows?follow=1", SHOP) == "too-many"
+        assert await it.code("/flows", SHOP) == "", "which follows nothing"
         for answer in open_ones:
             answer.close()
 

@@ -1,5 +1,6 @@
 """Records as server-sent events: what comes, what was missed, and what nobody remembers."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,24 @@ async def test_silence_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert totals((await reader.next())[1]) == [0]
 
 
+async def test_silence_is_broken_where_nothing_that_comes_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "ALIVE_S", 0.5)
+    async with opened(tmp_path) as it, following(it, "filter=ip = 10.9.9.9") as answer:
+        reader = Reader(answer)
+        await reader.mark()
+        begun = int(reader.last.split("-")[1])
+        while int(reader.last.split("-")[1]) <= begun:  # what comes leaves no pause
+            marked = asyncio.ensure_future(reader.mark())
+            for number in range(1000):
+                it.history.put(numbered(number, 1))
+                await asyncio.sleep(0.01)
+                if marked.done():
+                    break
+            assert marked.done(), "nothing was written"
+
+
 async def test_streams_of_one_caller_are_few(tmp_path: Path) -> None:
     async with opened(tmp_path) as it:
         open_ones = [await following(it, token=SHOP).__aenter__() for _ in range(8)]
@@ -161,6 +180,8 @@ async def test_streams_of_one_caller_are_few(tmp_path: Path) -> None:
             assert answer.status == 429
         async with following(it, token=ADMIN) as answer:
             assert answer.status == 200
+        assert await it.code("/flows?follow=1", SHOP) == "too-many"
+        assert await it.code("/flows", SHOP) == "", "which follows nothing"
         for answer in open_ones:
             answer.close()
 

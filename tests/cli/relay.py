@@ -33,6 +33,19 @@ class Relay:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
 
+    def refuse(self) -> None:
+        """End all connections, and let nobody connect."""
+        port = self.port
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        self._port = port
+
+    def accept_again(self) -> None:
+        """Let others connect, at the same port as before."""
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._start(self._accept)
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)

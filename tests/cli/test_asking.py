@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.harness import deliver, exported
-from flowvis.cli import completing
+from flowvis.cli import completing, flows
 from flowvis.cli.flowctl import main
 from waiting import block_until
 
@@ -85,6 +85,13 @@ def test_the_newest_of_a_range(run: Run, store: Asked, capsys: pytest.CaptureFix
     assert [line.split()[1] for line in run("flows", "--last", "1")] == ["shop/cart-0"]
     assert len(run("flows", "--since", "2h")) == 8
     assert len(run("flows", "--since", "2h", "--until", "30m")) == 3
+    for since in ((), ("--since", "2h")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(flows, "AT_MOST", 2)
+            assert main([*store.socket, "flows", *since, "--until", "30m"]) == 0
+        captured = capsys.readouterr()
+        assert len(captured.out.splitlines()) == 2
+        assert "only the newest 2 of the range: see --last" in captured.err
 
 
 def test_json_has_every_column_and_seconds(run: Run) -> None:
@@ -420,6 +427,13 @@ def test_a_stream_that_breaks_off_goes_on(store: Asked, tmp_path: Path) -> None:
                 expected |= send(3)
                 ports = following.until(expected)
                 assert relay.connections > before
+            relay.refuse()
+            block_until(
+                lambda: "no aggregator answers" in following.errors, lambda: following.errors
+            )
+            expected |= send(3)
+            relay.accept_again()
+            ports = following.until(expected)
         finally:
             following.end()
     assert Counter(ports) == Counter(expected)

@@ -67,6 +67,8 @@ def test_what_denies_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) 
         ("1h30m", "-5400000ms"),
         ("2d", "-172800000ms"),
         ("1700000000000", "1700000000000"),
+        ("1712121200000", "1712121200000"),
+        ("20260131T12Z", "1769860800000"),
         ("2026-01-31T12:00:00+00:00", "1769860800000"),
         ("yesterday", "yesterday"),
         ("12", "12"),
@@ -81,6 +83,7 @@ def test_moments_are_of_this_machines_clock(monkeypatch: pytest.MonkeyPatch) -> 
     time.tzset()
     try:
         assert moment("2026-01-31T21:00:00") == "1769860800000"
+        assert moment("0001-01-01") == "0001-01-01", "of a year that no clock here has"
         today = datetime.now().astimezone().replace(hour=9, minute=30, second=0, microsecond=0)
         assert moment("9:30".rjust(5, "0")) == str(round(today.timestamp() * 1000))
     finally:

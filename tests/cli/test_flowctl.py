@@ -2,7 +2,10 @@ import asyncio
 import csv
 import io
 import json
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,8 +14,9 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from aggregator.records import records
+from aggregator.records import numbered, records
 from aggregator.served import Answered, served
+from flowvis.cli import flows
 from flowvis.cli.flowctl import COMMANDS, commands_in, main
 from flowvis.cli.layout import Column, Layout
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
@@ -190,6 +194,73 @@ async def test_a_query_from_standard_input(
     async with served(tmp_path):
         assert await flowctl(tmp_path, "sql", "-") == 1
     assert capsys.readouterr().err == "flowctl: no such table: broken\n"
+
+
+async def test_more_live_flows_than_are_shown_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = ("flows", "--live", "-o", "csv", "--fields", "sourceIP")
+    async with served(tmp_path):
+        assert await flowctl(tmp_path, *live) == 0
+        assert capsys.readouterr() == ("sourceIP\r\n10.0.0.1\r\n10.0.0.2\r\n", "")
+        assert await flowctl(tmp_path, *live, "--last", "1") == 0
+        assert capsys.readouterr() == ("sourceIP\r\n10.0.0.1\r\n", "")
+        monkeypatch.setattr(flows, "LAST", 1)
+        assert await flowctl(tmp_path, *live) == 0
+        output, errors = capsys.readouterr()
+    assert output == "sourceIP\r\n10.0.0.1\r\n"
+    assert errors == "flowctl: only 1 of those that are open: see --last\n"
+
+
+async def test_a_stream_goes_on_after_what_was_not_chosen(tmp_path: Path) -> None:
+    """Whoever comes back is told of no record as missed that was looked at."""
+    async with served(tmp_path) as (_, history, client):
+        history.put(numbered(0, 3))
+        events = client.events("api/v1/stream", {"filter": "ip = 10.9.9.9", "latest": "3"})
+        begun = await asyncio.to_thread(next, events)
+        assert (begun.kind, begun.id.split("-")[1]) == ("", "3")
+        await asyncio.to_thread(events.close)
+        history.put(numbered(3, 12))  # more than are remembered
+        again = client.events("api/v1/stream", {"filter": "ip = 10.9.9.9"}, begun.id)
+        lost = await asyncio.to_thread(next, again)
+        assert (lost.kind, lost.data, lost.id) == ("lost", {"lost": 2}, begun.id)
+        went_on = await asyncio.to_thread(next, again)
+        assert (went_on.kind, went_on.id.split("-")[1]) == ("", "15")
+        await asyncio.to_thread(again.close)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("flows", "\udcff"), ("top", "--by", "\udcff"), ("sql", "\udcff"), ("sql", "-")]
+)
+async def test_what_is_no_text_is_said(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"SELECT '\xff'"), "utf-8"))
+    async with served(tmp_path):
+        assert await flowctl(tmp_path, *arguments) == 1
+    assert "not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://[::1", "https://a..example", f"https://{'a' * 64}.example", "https://a b", "\udcff"],
+)
+def test_what_is_no_server_is_said(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--server", url, "flows"]) == 1
+    assert "--server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:secret@[::1]:1", "me:secret@flows", "http://x:secret@"]
+)
+def test_a_password_of_an_url_is_not_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--server", url, "flows"]) == 1
+    error = capsys.readouterr().err
+    assert "without a user" in error
+    assert "secret" not in error
 
 
 async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -497,6 +568,31 @@ def test_check_without_an_aggregator_knows_nothing(
     assert capsys.readouterr().out.startswith("UNKNOWN: no aggregator answers")
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        ("--server", "https://flows.example", "--token-file", "/nowhere"),
+        ("--server", "https://[::1"),
+        ("--server", "https://flows.example", "--socket", "/nowhere"),
+        ("--kubeconfig", "/nowhere"),
+    ],
+)
+def test_a_check_that_cannot_ask_knows_nothing(
+    target: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*target, "status", "--check"]) == 3
+    assert capsys.readouterr().out.startswith("UNKNOWN: ")
+
+
+@pytest.mark.parametrize("answer", [{"version": "1"}, {"ledger": None}, {"ledger": []}, []])
+async def test_what_is_no_status_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: Any
+) -> None:
+    async with served(tmp_path, status=lambda: answer):
+        assert await flowctl(tmp_path, "status", "--check") == 3
+    assert capsys.readouterr().out.startswith("UNKNOWN: not the status of an aggregator")
+
+
 HOSTILE = "x\n10:00:00  forged  row\r\x1b[2J\x9b2J\u202e\u2028[red]日本"
 
 
@@ -619,3 +715,35 @@ def test_each_command_is_found_by_its_name_alone(
         main([name, "--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: flowctl {name} ")
+
+
+def written_to(output: int, *arguments: str) -> tuple[int, str]:
+    """Run flowctl as a process with this standard output; return its exit code and its errors."""
+    environment = {name: value for name, value in os.environ.items() if name[:6] != "PYTHON"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *arguments]
+    ended = subprocess.run(
+        command, stdout=output, stderr=subprocess.PIPE, env=environment, timeout=60
+    )
+    return ended.returncode, ended.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("flows", "--help"), ("certs", "--directory", "PATH")]
+)
+def test_a_short_answer_that_nobody_reads_is_no_error(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    try:
+        found = written_to(writable, *(each.replace("PATH", str(tmp_path)) for each in arguments))
+    finally:
+        os.close(writable)
+    assert found == (0, "")
+
+
+def test_a_disk_that_is_full_is_said(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        found = written_to(full.fileno(), "certs", "--directory", str(tmp_path))
+    assert found == (1, "flowctl: [Errno 28] No space left on device\n")

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from aggregator.records import records
 from aggregator.served import served
@@ -55,9 +59,12 @@ async def test_the_link_logs_a_browser_in(tmp_path: Path) -> None:
 async def test_others_of_this_machine_see_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as (browser, url, token):
         assert await log_in(browser, url, token[:-1]) == 401
-        for path in ("/api/v1/status", "/api/v1/stream"):
-            async with browser.get(url + path, headers=HEADER) as answer:
-                assert answer.status == 401, path
+        paths = ("/api/v1/status", "/api/v1/stream", "/flows?limit=1", "/api", "/%61pi/v1/status")
+        for path in (*paths, "//api/v1/status", "/assets/../flows", "/assets/%2e%2e/flows"):
+            asked = URL(url + path, encoded=True)
+            async with browser.get(asked, headers=HEADER) as answer:
+                assert answer.status in {401, 404}, path
+                assert "client" not in await answer.text()
         assert await log_in(browser, url, token) == 200
         async with browser.get(f"{url}/api/v1/status") as answer:
             assert answer.status == 403, "a page of another origin had the browser ask"
@@ -94,10 +101,6 @@ def test_the_link_of_a_server_is_its_own(
     assert main([*server, "open", "--print"]) == 0
     expected = "https://flows.example:10348/#token=admin-0123456789abcdef\n"
     assert capsys.readouterr().out == expected
-    shown: list[str] = []
-    monkeypatch.setattr("webbrowser.open", shown.append)
-    assert main([*server, "open"]) == 0
-    assert shown == [expected.strip()]
     monkeypatch.delenv("FLOWVIS_TOKEN")
     assert main([*server, "open"]) == 1
     assert "--token-file" in capsys.readouterr().err
@@ -109,3 +112,40 @@ async def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixtur
         arguments = ["--socket", str(api.path), "open", "--print", "--port", port]
         assert await asyncio.to_thread(main, arguments) == 1
     assert f"--port {port}" in capsys.readouterr().err
+
+
+BROWSER = """
+import http.client, json, sys, urllib.parse
+url = urllib.parse.urlsplit(sys.argv[1])
+found = []
+for _ in range(2):
+    connection = http.client.HTTPConnection(url.netloc)
+    connection.request("GET", url.path)
+    answer = connection.getresponse()
+    found.append([answer.status, answer.getheader("Location")])
+print(json.dumps([sys.argv[1], found]), file=sys.stderr)
+"""
+
+
+async def test_a_browser_has_no_token_in_its_command_line(tmp_path: Path) -> None:
+    """All of this machine can read it, for as long as the browser runs."""
+    browser = tmp_path / "browser.py"
+    browser.write_text(BROWSER)
+    environment = os.environ | {
+        "FLOWVIS_TOKEN": "admin-0123456789abcdef",
+        "BROWSER": f"{sys.executable} {browser} %s",
+    }
+    command = [sys.executable, "-m", "flowvis.cli.flowctl"]
+    command += ["--server", "https://flows.example:10348", "open"]
+    running = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        output, errors = await running.communicate()
+    link = "https://flows.example:10348/#token=admin-0123456789abcdef"
+    assert (running.returncode, output.decode()) == (0, f"{link}\n")
+    said, warning = errors.decode().splitlines()
+    address, answers = json.loads(said)
+    assert "admin-0123456789abcdef" not in address
+    assert answers == [[303, link], [410, None]]
+    assert "two asked for the link" in warning

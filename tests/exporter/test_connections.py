@@ -258,12 +258,77 @@ def test_a_reused_tuple_is_a_new_connection() -> None:
 
 
 def test_the_same_key_with_another_start_is_a_new_connection() -> None:
-    connections = table()
+    connections = table(events=False)
     poll(connections, T0, Connection(counters=(5, 500, 5, 500)))
     poll(connections, T0 + 5000, Connection(counters=(2, 80, 0, 0), start_ns=1_004 * SECOND))
     assert reported(connections.due(T0 + 5000)) == [(3, 500, 500)]
     assert connections.stats.vanished == 1
     assert reported(connections.due(T0 + 90_000)) == [(1, 80, 80)]
+
+
+def test_with_events_a_connection_waits_for_the_end_of_the_one_whose_key_it_has() -> None:
+    connections = table()
+    old = Connection(counters=(5, 500, 5, 500))
+    new = Connection(counters=(1, 60, 0, 0), start_ns=1_004 * SECOND)
+    poll(connections, T0, old)
+    poll(connections, T0 + 5000, new, sweep=False)
+    assert connections.entries.dropped == {"dying": 1}
+    event(
+        connections,
+        T0 + 5000,
+        ended(old, 8, 800, 5, 500, at_s=1_003),
+        new.at(0, 0, 0, 0, event=NEW, start_ns=0),
+    )
+    connections.sweep()
+    poll(connections, T0 + 10_000, new)
+    assert reported(connections.due(T0 + 90_000)) == [(3, 800, 800), (1, 60, 60)]
+    assert connections.stats.vanished == 0
+
+
+def test_a_connection_whose_key_another_one_has_for_two_polls_has_lost_its_end() -> None:
+    connections = table()
+    new = Connection(counters=(2, 80, 0, 0), start_ns=1_004 * SECOND)
+    poll(connections, T0, Connection(counters=(5, 500, 5, 500)))
+    poll(connections, T0 + 5000, new)
+    poll(connections, T0 + 10_000, new)
+    assert connections.stats.vanished == 1
+    assert reported(connections.due(T0 + 90_000)) == [(3, 500, 500), (1, 80, 80)]
+
+
+def test_events_from_before_the_first_poll_end_nothing_that_it_showed() -> None:
+    connections = table()
+    old, new = Connection(), Connection(counters=(1, 60, 0, 0), start_ns=1_004 * SECOND)
+    poll(connections, T0 + 5000, new, sweep=False)
+    event(
+        connections,
+        T0 + 5000,
+        old.at(event=NEW, start_ns=0),
+        ended(old, 8, 800, 5, 500, at_s=1_003),
+        new.at(0, 0, 0, 0, event=NEW, start_ns=0),
+    )
+    connections.sweep()
+    poll(connections, T0 + 10_000, new)
+    assert reported(connections.due(T0 + 90_000)) == [(3, 800, 800), (1, 60, 60)]
+    assert connections.stats.vanished == 0
+
+
+def test_the_end_of_an_evicted_connection_is_not_that_of_the_next_one_of_its_key() -> None:
+    connections = table(max_connections=1)
+    old, other = Connection(counters=(5, 500, 5, 500)), Connection(id=2, source_port=1)
+    new = Connection(start_ns=1_004 * SECOND)
+    poll(connections, T0, old)
+    poll(connections, T0 + 1000, old)
+    event(connections, T0 + 2000, other.at(event=NEW, start_ns=0))
+    assert reported(connections.due(T0 + 2000)) == [(5, 500, 500)]
+    event(
+        connections,
+        T0 + 5000,
+        ended(other, 1, 70, 0, 0),
+        ended(old, 5, 500, 5, 500, at_s=1_003),
+        new.at(event=NEW, start_ns=0),
+        ended(new, 1, 60, 0, 0),
+    )
+    assert sorted(reported(connections.due(T0 + 5000))) == [(3, 0, 500), (3, 60, 60), (3, 70, 70)]
 
 
 def test_what_the_kernel_lists_no_more_has_ended() -> None:

@@ -18,9 +18,12 @@ Step = tuple[str, int]
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["open", "traffic", "traffic", "close", "end", "wait", "poll", "poll", "due", "away"]
+            [
+                *("open", "traffic", "traffic", "close", "end", "again", "wait"),
+                *("poll", "poll", "due", "away"),
+            ]
         ),
-        st.integers(0, 5),
+        st.integers(0, 2),
     ),
     max_size=60,
 )
@@ -28,7 +31,7 @@ STEPS = st.lists(
 
 @dataclass
 class Kernel:
-    """Connections of few ports, so that tuples are used again; events unless they get lost."""
+    """Connections of few ports, so that tuples are used again, and their ids with them."""
 
     now_ms: int = 1_000_000
     live: dict[int, Connection] = field(default_factory=dict)
@@ -39,10 +42,13 @@ class Kernel:
     def step(self, what: str, number: int) -> None:
         self.now_ms += 7
         one = self.live.get(number)
-        if what == "open" and one is None:
+        if what == "again":
+            self.step("end", number)
+            self.step("open", number)
+        elif what == "open" and one is None:
             self.born += 1
             self.live[number] = Connection(
-                source_port=number, id=self.born % 3, start_ns=self.now_ms * SECOND // 1000
+                source_port=number, id=1, start_ns=self.now_ms * SECOND // 1000
             )
             self.events.append(self.live[number].at(0, 0, 0, 0, event=NEW, start_ns=0))
         elif what == "traffic" and one is not None:
@@ -120,14 +126,14 @@ def run(steps: list[Step], *, events: bool, max_connections: int) -> tuple[Expor
 
 
 @given(STEPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_deltas_add_up_to_the_kernels_last_counters(steps: list[Step]) -> None:
     exporter, kernel = run(steps, events=True, max_connections=100)
     assert exporter.reported == kernel.final
 
 
 @given(STEPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_without_events_nothing_is_reported_twice(steps: list[Step]) -> None:
     exporter, kernel = run(steps, events=False, max_connections=100)
     # What a connection counts between the last poll and its end nobody hears.
@@ -135,7 +141,7 @@ def test_without_events_nothing_is_reported_twice(steps: list[Step]) -> None:
 
 
 @given(STEPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_table_that_is_too_small_tells_nothing_twice_or_never(steps: list[Step]) -> None:
     exporter, kernel = run(steps, events=True, max_connections=2)
     assert exporter.reported == kernel.final

@@ -188,6 +188,16 @@ def test_the_rate() -> None:
     assert table.balanced()
 
 
+def test_a_flood_in_one_line_hides_others_for_a_second() -> None:
+    table = Table(max_packets_per_second=20_000)
+    table.put(packet(1, packets=1_000_000))
+    table.put(packet(2), at=900)
+    table.put(packet(3), at=1100)
+    assert table.packets.dropped == {"rate-limit": 1}
+    assert len(table) == 2
+    assert table.balanced()
+
+
 def test_a_full_table_evicts_what_is_idle_longest() -> None:
     table = Table(max_connections=3)
     for port in (1, 2, 3):

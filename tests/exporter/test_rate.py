@@ -18,6 +18,14 @@ def test_what_was_too_much_is_made_up_for() -> None:
     assert rate.left(1_600) == 1
 
 
+def test_what_was_far_too_much_is_made_up_for_in_a_second() -> None:
+    rate = Rate(1000)
+    rate.left(1_000)
+    rate.spend(1 << 32)
+    assert rate.left(2_000) == 0
+    assert rate.left(2_001) == 1
+
+
 def test_a_clock_that_goes_back() -> None:
     rate = Rate(10)
     rate.left(10_000)

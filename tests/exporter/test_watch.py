@@ -316,3 +316,14 @@ async def test_who_fills_the_table_is_looked_at_now_and_then(
 
         await until(lambda: not wrong(), state=lambda: (wrong(), node.ledger.as_dict()))
         await until(lambda: numbers()[1] < 20)
+
+
+async def test_a_tuple_that_is_used_again_at_once_counts_once(traffic: Traffic) -> None:
+    """The kernel gives its id again, too, and polls are ahead of the events."""
+    async with exporting(poll_s=0.01) as (node, collector):
+        for _ in range(100):
+            traffic.send(range(5), 100)
+            await asyncio.sleep(0.005)
+            await asyncio.to_thread(forget_all)
+        await until(lambda: counted(collector, traffic) == traffic.expected)
+        assert node.table.stats.vanished == 0

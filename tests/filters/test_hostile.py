@@ -9,6 +9,7 @@ from flowvis.filters import FilterError, parse
 from flowvis.filters.completion import complete
 from flowvis.filters.mask import mask
 from flowvis.filters.parser import MAX_CONDITIONS, MAX_VALUES
+from flowvis.filters.predicates import TextIn, column_text, some
 from flowvis.filters.sql import condition
 from flowvis.filters.tokens import MAX_LENGTH
 from flowvis.filters.vocabulary import NAMES
@@ -76,3 +77,22 @@ def test_what_is_made_to_take_long(text: str) -> None:
         return
     assert len(mask(found, BATCH)) == 2
     assert len(condition(found).text) < 1 << 20
+
+
+class _Counted(bytes):
+    """A text that counts how often anybody looks for one."""
+
+    looked = 0
+
+    def __hash__(self) -> int:
+        _Counted.looked += 1
+        return super().__hash__()
+
+
+def test_who_sees_many_namespaces_costs_no_more_for_each() -> None:
+    """A list of values is one condition, which is made before anybody else is served."""
+    names = [_Counted(b"namespace-%d" % number) for number in range(2000)]
+    text = column_text("sourcePodNamespace")
+    found = some(TextIn(text, (name,)) for name in [*names, *names])
+    assert found == TextIn(text, tuple(names))
+    assert _Counted.looked <= 5 * len(names)

@@ -4,11 +4,16 @@ import argparse
 import asyncio
 import sys
 import webbrowser
+from contextlib import suppress
 
 from flowvis.cli.client import Server, Way
 from flowvis.cli.command import Commands, Connect, add_command
 from flowvis.cli.forwarding import forwarding
+from flowvis.cli.handover import handing_over
 from flowvis.errors import SettingsError, SystemRefused
+
+BROWSER_S = 60.0  # until a browser that was started asks
+AGAIN_S = 2.0  # in which one that comes too late is told so
 
 
 def add_arguments(commands: Commands, connect: Connect) -> None:
@@ -37,7 +42,7 @@ def run(options: argparse.Namespace, way: Way) -> int:
     if isinstance(way, Server):
         if not way.token:
             raise SettingsError(["--server: a browser needs a token: --token-file, FLOWVIS_TOKEN"])
-        _show(f"{way.url}/#token={way.token}", options)
+        asyncio.run(_show(f"{way.url}/#token={way.token}", options))
         return 0
     asyncio.run(_serve(way, options))
     return 0
@@ -46,17 +51,33 @@ def run(options: argparse.Namespace, way: Way) -> int:
 async def _serve(way: Way, options: argparse.Namespace) -> None:
     try:
         async with forwarding(way, options.port) as link:
-            _show(link, options)
             print("flowctl: until Ctrl-C", file=sys.stderr)
+            await _show(link, options)
             await asyncio.Event().wait()
     except OSError as error:
         raise SystemRefused(f"--port {options.port}: {error.strerror}: give another") from error
 
 
-def _show(link: str, options: argparse.Namespace) -> None:
+async def _show(link: str, options: argparse.Namespace) -> None:
+    """Print the link, and have a browser open it, as one that only the browser is told."""
     print(link, flush=True)
-    if not options.print:
-        webbrowser.open(link)
+    if options.print:
+        return
+    async with handing_over(link) as (address, handover):
+        if not await asyncio.to_thread(webbrowser.open, address):
+            return
+        for event, patience_s in ((handover.taken, BROWSER_S), (handover.again, AGAIN_S)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await event.wait()
+        if not handover.taken.is_set():
+            print("flowctl: no browser came: open the link in one", file=sys.stderr)
+        elif handover.again.is_set():
+            print(
+                "flowctl: two asked for the link: if the browser is not logged in, somebody else "
+                "of this machine is",
+                file=sys.stderr,
+            )
 
 
 def _port(text: str) -> int:

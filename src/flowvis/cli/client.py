@@ -8,7 +8,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,10 +108,14 @@ class Server:
 
     def __init__(self, url: str, token: str, ca: Path | None) -> None:
         """SettingsError where the URL or the CA cannot be used, or the token would be readable."""
-        parts = urlsplit(url if "://" in url else f"https://{url}")
+        if "@" in url:  # a password, perhaps: it is nothing to repeat
+            raise SettingsError(["--server: write it as https://HOST:PORT, without a user"])
         try:
+            parts = urlsplit(url if "://" in url else f"https://{url}")
             self.host, self.port = parts.hostname or "", parts.port
-        except ValueError as error:
+            self.host.encode("idna")
+            http.client.HTTPConnection(self.host)  # which opens nothing, and knows what is no host
+        except (ValueError, http.client.HTTPException) as error:
             raise SettingsError([f"--server {url!r}: {error}"]) from error
         if parts.scheme not in {"http", "https"} or not self.host or parts.path not in {"", "/"}:
             raise SettingsError([f"--server {url!r}: write it as https://HOST:PORT"])
@@ -201,11 +205,14 @@ class Client:
 
     def events(
         self, what: str, query: Mapping[str, str] | None = None, after: str = ""
-    ) -> Iterator[Event]:
-        """Go through server-sent events as they come, from one on if its id is given."""
+    ) -> Generator[Event, None, None]:
+        """Go through server-sent events as they come, from one on if its id is given.
+
+        One of no kind and without data says only how far the stream is.
+        """
         headers = {"Last-Event-ID": after} if after else {}
         with self._answer("GET", what, query, headers=headers) as answer:
-            kind, last, data = "", after, []
+            kind, last, known, data = "", after, after, []
             for line in _lines(answer):
                 name, _, value = line.decode().removesuffix("\r").partition(":")
                 value = value.removeprefix(" ")
@@ -218,7 +225,9 @@ class Client:
                 elif not name and not line.startswith(b":"):
                     if data:
                         yield Event(kind or "message", json.loads("\n".join(data)), last)
-                    kind, data = "", []
+                    elif last != known:
+                        yield Event("", None, last)
+                    kind, data, known = "", [], last
 
     def _document(
         self, method: str, what: str, query: Mapping[str, str] | None, body: bytes | None
@@ -239,7 +248,7 @@ class Client:
     ) -> Iterator[http.client.HTTPResponse]:
         """Ask, and give the answer while it is read; its connection ends with it."""
         connection = self.way.connection(timeout_s)
-        target = f"/{what}?{urlencode(query)}" if query else f"/{what}"
+        target = f"/{what}?{_encoded(query)}" if query else f"/{what}"
         sent = {"Content-Type": "application/json"} if body is not None else {}
         try:
             with self._reaching():
@@ -318,6 +327,13 @@ class ControlClient(Client):
 
     def __init__(self, path: Path) -> None:
         super().__init__(ControlSocket(path))
+
+
+def _encoded(query: Mapping[str, str]) -> str:
+    try:
+        return urlencode(query)
+    except UnicodeEncodeError as error:  # as Python has arguments that are no text
+        raise SettingsError([f"{error.object!a}: not UTF-8"]) from error
 
 
 def _lines(answer: http.client.HTTPResponse) -> Iterator[bytes]:

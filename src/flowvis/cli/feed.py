@@ -13,7 +13,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flowvis.cli import completeness
-from flowvis.cli.client import BrokeOff, Client, Event, Refused
+from flowvis.cli.client import Client, Event, Refused
+from flowvis.errors import SystemRefused
 from flowvis.runtime.visible import visible
 
 Record = Mapping[str, Any]
@@ -188,7 +189,10 @@ class Feed:
         return Stored(found[::-1], names)
 
     def _events(self, beginning: Mapping[str, str]) -> Events:
-        """Go through the stream; where it breaks off it goes on after the last event."""
+        """Go through the stream; where it breaks off it goes on after the last event.
+
+        Nobody may answer for a while then: an aggregator that was killed begins anew.
+        """
         query = {**beginning, **self._filter}
         after, tries = "", 0
         while True:
@@ -196,7 +200,7 @@ class Feed:
                 for event in self._client.events("api/v1/stream", query, after):
                     after, tries = event.id, 0
                     yield event
-            except BrokeOff as error:
+            except SystemRefused as error:
                 tries += 1
                 if tries > RETRIES or not after:
                     raise

@@ -60,6 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         arguments = sys.argv[1:]
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing here is left half done: no traceback
+    code = 0
+    try:
+        try:
+            code = _run(arguments)
+        finally:
+            sys.stdout.flush()  # here there is somebody who says what becomes of it
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
+        if not isinstance(error, BrokenPipeError):  # who reads has seen enough
+            print(f"flowctl: {visible(str(error))}", file=sys.stderr)
+            code = code or 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run one command; return the exit code."""
     try:
         arguments = attached(arguments)
         parser = _parser(commands_in(arguments))
@@ -72,11 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in [*str(error).split("\n"), *_place(error)]:
             print(f"flowctl: {visible(line)}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
-        return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 def attached(arguments: Sequence[str]) -> list[str]:

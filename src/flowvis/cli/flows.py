@@ -41,7 +41,7 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         "--limit",
         type=count,
         metavar="N",
-        help=f"the newest N ({LAST} of the last day; with --since {AT_MOST})",
+        help=f"the newest N ({LAST} of the last day; of a range {AT_MOST}); of --live any N",
     )
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     parser.add_argument(
@@ -56,22 +56,25 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
 
 def run(options: argparse.Namespace, client: Client) -> int:
     """Print flows until there are no more."""
-    last = options.last or (AT_MOST if options.since else LAST)
+    ranged = bool(options.since or options.until)
+    last = options.last or (AT_MOST if ranged else LAST)
     if options.live:
-        if options.since or options.until or options.follow:
+        if ranged or options.follow:
             raise SettingsError(["--live: what is open now has no --since, --until or --follow"])
-        query = {"limit": str(last), "filter": filter_text(options)}
-        _show(list(client.lines("api/v1/live", query)), options)
+        query = {"limit": str(last + 1), "filter": filter_text(options)}
+        found = list(client.lines("api/v1/live", query))
+        _show(found[:last], options)
+        if len(found) > last and options.last is None:
+            print(f"flowctl: only {last} of those that are open: see --last", file=sys.stderr)
         return 0
     if options.follow and options.until:
         raise SettingsError(["--follow and --until: what comes has no end"])
-    ranged = bool(options.since or options.until)
     feed = Feed(client, asked(options, SINCE), last, ranged=ranged)
     if options.follow:
         _stream(feed.follow(), options)
         return 0
     _show(feed.past(), options)
-    if feed.cut and options.last is None and options.since:
+    if feed.cut and options.last is None and ranged:
         print(f"flowctl: only the newest {last} of the range: see --last", file=sys.stderr)
     return 0
 

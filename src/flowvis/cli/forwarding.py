@@ -20,7 +20,7 @@ from flowvis.aggregator.api.application import Application
 from flowvis.aggregator.api.caller import LOCAL, Caller
 from flowvis.aggregator.api.door import TcpDoor
 from flowvis.aggregator.api.headers import add_headers
-from flowvis.aggregator.api.paths import session
+from flowvis.aggregator.api.paths import console, session
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import Needs, Route
 from flowvis.cli.client import Way
@@ -73,9 +73,9 @@ class Forwarding:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="forwarding")
 
     def routes(self) -> list[Route]:
-        """Return the routes: pages for anybody who gets here, all else for the browser."""
-        paths = [("GET", "/", Needs.NOTHING), ("GET", "/{file:(?!api/).+}", Needs.NOTHING)]
-        paths += [(method, "/api/{path:.+}", Needs.CALLER) for method in ("GET", "POST")]
+        """Return the routes: the console's pages for anybody who gets here, for the browser all."""
+        paths = [("GET", path, Needs.NOTHING) for path in console.PATHS]
+        paths += [(method, "/{path:.+}", Needs.CALLER) for method in ("GET", "POST")]
         return [
             _Passed(method, path, self._pass, "Passed on", needs=needs)
             for method, path, needs in paths

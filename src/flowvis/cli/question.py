@@ -14,6 +14,7 @@ _UNITS_MS = {
 }  # fmt: skip
 _PART = r"(\d{1,9})(ms|s|m|h|d|w)"
 _AGO = re.compile(rf"-?(?:{_PART})+", re.ASCII)
+_DATE = len("20260131")
 _PARTS = re.compile(_PART, re.ASCII)
 
 
@@ -48,6 +49,8 @@ def moment(text: str) -> str:
     if _AGO.fullmatch(text):
         ago_ms = sum(int(n) * _UNITS_MS[unit] for n, unit in _PARTS.findall(text))
         return f"-{ago_ms}ms"
+    if text.isdecimal() and len(text) > _DATE:  # ms: some of these are a date and a time as well
+        return text
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
@@ -58,9 +61,10 @@ def moment(text: str) -> str:
             parsed = today if ":" in text else None
     except ValueError:
         pass
-    if parsed is None:
+    try:
+        return text if parsed is None else str(round(parsed.timestamp() * 1000))  # naive: local
+    except (ValueError, OverflowError):  # of no year that this machine's clock has
         return text
-    return str(round(parsed.timestamp() * 1000))  # a naive one is local
 
 
 def span(text: str) -> str:

@@ -7,6 +7,7 @@ from flowvis.cli import tables
 from flowvis.cli.client import Client
 from flowvis.cli.command import Commands, Connect, add_command
 from flowvis.cli.rows import write_table
+from flowvis.errors import SettingsError
 
 
 def add_arguments(commands: Commands, connect: Connect) -> None:
@@ -35,7 +36,11 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
 
 def run(options: argparse.Namespace, client: Client) -> int:
     """Print a query's answer."""
-    query = sys.stdin.read() if options.query == "-" else options.query
+    try:
+        query = sys.stdin.read() if options.query == "-" else options.query
+        query.encode()
+    except UnicodeError as error:
+        raise SettingsError([f"the query is not UTF-8: {error}"]) from error
     answer = client.post("sql", {"query": query, "maxRows": options.max_rows})
     columns, rows = answer["columns"], answer["rows"]
     if options.output == "table":

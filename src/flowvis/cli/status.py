@@ -6,7 +6,7 @@ Exit codes of `--check` are those of monitoring plugins: 0 well, 1 warning, 2 cr
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -53,14 +53,14 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         metavar="DURATION",
         help="--check: how long a loss is a warning (default 5m)",
     )
-    parser.set_defaults(run=lambda options: run(options, connect(options)))
+    parser.set_defaults(run=lambda options: run(options, lambda: connect(options)))
 
 
-def run(options: argparse.Namespace, client: Client) -> int:
+def run(options: argparse.Namespace, connect: Callable[[], Client]) -> int:
     """Print the status."""
     if options.check:
-        return _check(client, options.since)
-    status = client.get("api/v1/status")
+        return _check(connect, options.since)
+    status = connect().get("api/v1/status")
     balanced = bool(status["ledger"]["balanced"])
     if options.output == "json":
         print(visible_json(status, indent=2))
@@ -128,12 +128,14 @@ def _store_findings(
         yield Severity.WARNING, f"roll-ups: {problem}"
 
 
-def _check(client: Client, since_s: float) -> int:
+def _check(connect: Callable[[], Client], since_s: float) -> int:
     """Print one line and return the severity."""
     try:
-        found = sorted(findings(client.get("api/v1/status"), since_s), reverse=True)
+        found = sorted(findings(connect().get("api/v1/status"), since_s), reverse=True)
     except FlowvisError as error:
         found = [(Severity.UNKNOWN, str(error))]
+    except (LookupError, TypeError, AttributeError) as error:  # of another version, or kind
+        found = [(Severity.UNKNOWN, f"not the status of an aggregator of this version: {error!r}")]
     worst = found[0][0] if found else Severity.OK
     text = "; ".join(text for _, text in found) or "books balance, nothing lost"
     print(f"{worst.name}: {visible(text)}")

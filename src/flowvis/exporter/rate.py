@@ -21,5 +21,8 @@ class Rate:
         return self._left
 
     def spend(self, count: int) -> None:
-        """Note what has passed; more than was left is made up for later."""
-        self._left -= count
+        """Note what has passed; more than was left is made up for later, a second at most.
+
+        One line of a log may stand for a million: who makes it must not hide all others for long.
+        """
+        self._left = max(self._left - count, -float(self._per_second))

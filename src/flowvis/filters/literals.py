@@ -133,13 +133,13 @@ _MAPPED = (int.from_bytes(V4_MAPPED) << 32, (int.from_bytes(V4_MAPPED) << 32) + 
 def address_ranges(wanted: Network) -> list[tuple[bytes, bytes]]:
     """Return the ranges of 16 bytes, in order, that a network's addresses are in.
 
-    IPv4's are mapped into IPv6 and of no IPv6 network. What means that there is no address (:: and
-    0.0.0.0) is in no range.
+    IPv4's are mapped into IPv6, and of no IPv6 network that has others as well. What means that
+    there is no address (:: and 0.0.0.0) is in no range.
     """
     first, last = int(wanted.network_address), int(wanted.broadcast_address)
     if wanted.version == 4:
         ranges = [(first + _MAPPED[0], last + _MAPPED[0])]
-    elif first < _MAPPED[0] and last > _MAPPED[1]:
+    elif first < _MAPPED[0] and last >= _MAPPED[1]:
         ranges = [(first, _MAPPED[0] - 1), (_MAPPED[1] + 1, last)]
     else:
         ranges = [(first, last)]

@@ -5,7 +5,7 @@ the same is what the property test in `tests/filters` is about. Columns have the
 shows; an address is tested by its 16 bytes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -130,31 +130,38 @@ class Flag(Predicate):
 
 def some(parts: Iterable[Predicate]) -> Predicate:
     """Return the same as `Some`, with sets of values of one expression joined."""
-    joined_sets: dict[tuple[type, object], Predicate] = {}
+    texts: dict[Text, list[bytes]] = {}
+    numbers: dict[Number, list[int]] = {}
+    addresses: dict[str, list[AddressIn]] = {}
     others: list[Predicate] = []
     for part in parts:
         match part:
             case TextIn(text, values):
-                known = joined_sets.get((TextIn, text))
-                before = known.values if isinstance(known, TextIn) else ()
-                joined_sets[TextIn, text] = TextIn(text, _distinct(before + values))
-            case NumberIn(number, numbers):
-                known = joined_sets.get((NumberIn, number))
-                seen = known.values if isinstance(known, NumberIn) else ()
-                joined_sets[NumberIn, number] = NumberIn(number, _distinct(seen + numbers))
-            case AddressIn(column, addresses, ranges):
-                known = joined_sets.get((AddressIn, column))
-                if isinstance(known, AddressIn):
-                    addresses = _distinct(known.addresses + addresses)
-                    ranges = _distinct(known.ranges + ranges)
-                joined_sets[AddressIn, column] = AddressIn(column, addresses, ranges)
+                texts.setdefault(text, []).extend(values)
+            case NumberIn(number, counts):
+                numbers.setdefault(number, []).extend(counts)
+            case AddressIn(column):
+                addresses.setdefault(column, []).append(part)
             case _:
                 others.append(part)
-    made = (*joined_sets.values(), *others)
+    made = (
+        *(TextIn(text, _distinct(values)) for text, values in texts.items()),
+        *(NumberIn(number, _distinct(counts)) for number, counts in numbers.items()),
+        *(_joined_addresses(column, found) for column, found in addresses.items()),
+        *others,
+    )
     return made[0] if len(made) == 1 else Some(made)
 
 
-def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+def _joined_addresses(column: str, parts: Sequence[AddressIn]) -> AddressIn:
+    return AddressIn(
+        column,
+        _distinct(address for part in parts for address in part.addresses),
+        _distinct(ends for part in parts for ends in part.ranges),
+    )
+
+
+def _distinct(values: Iterable[T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(values))
 
 

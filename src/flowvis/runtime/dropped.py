@@ -30,7 +30,11 @@ class EntryDropped(Reason):
         False,
     )
     NOT_LOCAL = "not-local", "of no Pod of this node", False
-    DYING = "dying", "about to leave the kernel's table: an event tells its end", False
+    DYING = (
+        "dying",
+        "about to leave the kernel's table, or where one just left: an event tells that one's end",
+        False,
+    )
     REPORTED_BEFORE = (
         "reported-before",
         "reported whole before: by our predecessor, or until evicted",

@@ -7,7 +7,7 @@ when the table has no room for it (5); the deltas of its records add up to its c
 After a poll, and after the events that came meanwhile, `sweep` ends what the kernel lists no more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,7 +130,12 @@ class ConnectionTable(TimedTable[TableStats]):
                 entries, entries.status & ConntrackStatus.DYING == 0, EntryDropped.DYING
             )
         entries = self._keep(entries, self._scope.covers(entries), EntryDropped.OUT_OF_SCOPE)
-        keys, slots = self._find(entries)
+        keys = identity(entries)
+        slots: Slots = self._index.find(keys)
+        if self._events and (following := self._following(keys, slots, entries)).any():
+            entries = self._keep(entries, ~following, EntryDropped.DYING)
+            keys, slots = keys[~following], slots[~following]
+        self._vanish_others(slots, entries)
         fresh = self._update_known(slots, entries, now_ms)
         if len(fresh):
             self._admit(keys.take(fresh, axis=0), entries.take(fresh), now_ms)
@@ -143,12 +148,12 @@ class ConnectionTable(TimedTable[TableStats]):
         self.entries.received += len(entries)
         entries = self._of_own_zones(entries)
         entries = self._keep(entries, self._scope.covers(entries), EntryDropped.OUT_OF_SCOPE)
-        self._begin(entries.take(entries.event == NEW), now_ms)
-        ended = entries.take(entries.event == DESTROY)
-        for start in range(0, len(ended), PASSING):
-            self._end(ended.take(slice(start, start + PASSING)), now_ms)
-        others = (entries.event != NEW) & (entries.event != DESTROY)
-        self.entries.drop(EntryDropped.OTHER_EVENT, int(np.count_nonzero(others)))
+        wanted = (entries.event == NEW) | (entries.event == DESTROY)
+        for part in _one_of_each(self._keep(entries, wanted, EntryDropped.OTHER_EVENT)):
+            self._begin(part.take(part.event == NEW), now_ms)
+            ended = part.take(part.event == DESTROY)
+            for start in range(0, len(ended), PASSING):
+                self._end(ended.take(slice(start, start + PASSING)), now_ms)
 
     def lost(self, events: int) -> None:
         """Note events that the kernel dropped as nobody took them in time."""
@@ -225,13 +230,45 @@ class ConnectionTable(TimedTable[TableStats]):
         """
         keys = identity(entries)
         slots: Slots = self._index.find(keys)
-        starts = self._kernel_start[slots]
-        other = (slots >= 0) & (starts > 0) & (entries.start_ns > 0) & (starts != entries.start_ns)
+        self._vanish_others(slots, entries)
+        return keys, slots
+
+    def _vanish_others(self, slots: Slots, entries: Entries) -> None:
+        """End connections whose keys the entries have for others; slots of these become -1."""
+        other = self._others(slots, entries)
         if other.any():
             gone = np.unique(slots[other])
             slots[np.isin(slots, gone)] = -1
             self._vanish(gone)
-        return keys, slots
+
+    def _others(self, slots: Slots, entries: Entries) -> NDArray[np.bool_]:
+        """Which entries are of another connection than the known one of their key."""
+        starts = self._kernel_start[slots]
+        both = (slots >= 0) & (starts > 0) & (entries.start_ns > 0)
+        return np.asarray(both & (starts != entries.start_ns))
+
+    def _following(
+        self, keys: NDArray[np.uint8], slots: Slots, entries: Entries
+    ) -> NDArray[np.bool_]:
+        """Which entries of a dump follow a connection of their key whose end may be on its way.
+
+        The kernel may give a tuple its id again at once, so a dump is ahead of the two events: they
+        end the one and begin the other. What the next poll still shows has lost them.
+        """
+        oldest = self._poll - 1
+        following = self._others(slots, entries) & (self._seen[slots] >= oldest)
+        return following | self._memory.precedes(keys, entries.start_ns, oldest)
+
+    def _give_way(self, entries: Entries) -> None:
+        """Forget connections that a dump showed before the end of the one that had their key.
+
+        Nothing is reported of them: the next event begins them, or the next poll shows them again.
+        """
+        slots: Slots = self._index.find(identity(entries))
+        early = self._others(slots, entries) & (entries.start_ns < self._kernel_start[slots])
+        early &= self._reported[slots] == UNREPORTED
+        if early.any():
+            self._free(np.unique(slots[early]))
 
     def _vanish(self, slots: Slots) -> None:
         """End connections whose end was not observed."""
@@ -251,12 +288,7 @@ class ConnectionTable(TimedTable[TableStats]):
         """Take in connections that have ended, with their last counters; at most PASSING."""
         if not len(entries):
             return
-        _, first = FlowIndex(KEY_SIZE, len(entries)).upsert(identity(entries))
-        if not first.all():
-            # The kernel gave an ended connection's id to the next one between the same ends.
-            self._end(entries.take(first), now_ms)
-            self._end(entries.take(~first), now_ms)
-            return
+        self._give_way(entries)
         keys, slots = self._find(entries)
         fresh = self._update_known(slots, entries, now_ms)
         if len(fresh):
@@ -484,6 +516,25 @@ class ConnectionTable(TimedTable[TableStats]):
         if reason == EndReason.END:
             news |= self._reported[slots] != EndReason.END
         self._depart(slots, news, reason)
+
+
+def _one_of_each(entries: Entries) -> Iterator[Entries]:
+    """Cut events into parts in which nothing comes after the end of a connection of its key.
+
+    The kernel may give an ended connection's id to the next one between the same ends.
+    """
+    while len(entries):
+        slots, _ = FlowIndex(KEY_SIZE, len(entries)).upsert(identity(entries))
+        places = np.arange(len(entries))
+        end = np.full(len(entries), len(entries))
+        ended = entries.event == DESTROY
+        np.minimum.at(end, slots[ended], places[ended])
+        later = places > end[slots]
+        if not later.any():
+            yield entries
+            return
+        yield entries.take(~later)
+        entries = entries.take(later)
 
 
 def _parted(slots: Slots) -> tuple[Slots, Slots]:

@@ -100,6 +100,17 @@ class Memory:
         self._seen[slots[known]] = poll
         return self._reported(keys, np.where(known, slots, -1))
 
+    def precedes(
+        self, keys: NDArray[np.uint8], starts: NDArray[np.uint64], poll: int
+    ) -> NDArray[np.bool_]:
+        """Which connections have the key of an earlier one, listed by that poll or later."""
+        if not len(self._index):
+            return np.zeros(len(keys), dtype=bool)
+        slots = self._index.find(keys)
+        before = self._columns["starts"][slots]
+        earlier = (slots >= 0) & (before > 0) & (before < starts)
+        return np.asarray(earlier & (self._seen[slots] >= poll))
+
     def look_up(self, keys: NDArray[np.uint8]) -> Reported:
         """Return what was reported of each by its key alone, all 0 of those not known."""
         return self._reported(keys, self._index.find(keys))

@@ -21,6 +21,9 @@ ASSETS = "assets"
 ENCODED = {".br": "br", ".gz": "gzip"}
 """What stands beside a file that was compressed as it was built."""
 
+PATHS = ("/", f"/{ASSETS}/{{name}}", "/{name:[^/]+[.](?:svg|png|ico|webmanifest|txt)}")
+"""Where it is served: all paths at which there is nothing of anybody's."""
+
 UNCOMPRESSED = ("image/png", "image/webp", "font/woff2")
 LEAST_COMPRESSED = 512  # bytes: less is one packet anyway
 
@@ -156,9 +159,10 @@ def routes(directory: Traversable | None = None) -> list[Route]:
             needs=Needs.NOTHING,
             parameters=None,
         )
-        for path, handler, text in (
-            ("/", index, "The console"),
-            (f"/{ASSETS}/{{name}}", other, "What the console is made of"),
-            ("/{name:[^/]+[.](?:svg|png|ico|webmanifest|txt)}", other, "The same"),
+        for path, handler, text in zip(
+            PATHS,
+            (index, other, other),
+            ("The console", "What the console is made of", "The same"),
+            strict=True,
         )
     ]

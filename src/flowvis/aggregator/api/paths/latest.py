@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from aiohttp import web
 
@@ -50,14 +50,16 @@ class _Latest:
         limit = number(request, "limit", DEFAULT_FLOWS)
         wanted = asked(caller, request)
         response = answers.lines()
+        follows = flag(request, "follow")
+        following = self._history.follow(caller.name) if follows else nullcontext()
         try:
-            with self._history.follow(caller.name) as coming, suppress(ConnectionResetError):
+            with following as coming, suppress(ConnectionResetError):
                 latest = self._history.latest(self._history.size)  # at once: nothing comes twice
                 found = await _latest(latest, limit, wanted)
                 await response.prepare(request)
                 for batch in found:
                     await answers.write(response, batch)
-                if flag(request, "follow"):
+                if coming is not None:
                     await _follow(response, coming, wanted)
                 await response.write_eof()
         except TooManyFollowers as error:

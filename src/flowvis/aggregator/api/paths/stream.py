@@ -81,7 +81,7 @@ class _Streams:
                     if "latest" in request.query or "seconds" in request.query:
                         await events.live(whole_since_s)
                     while True:
-                        taken = asyncio.timeout(ALIVE_S)
+                        taken = asyncio.timeout_at(events.written_s + ALIVE_S)
                         with suppress(TimeoutError):
                             async with taken:
                                 batch = await coming.next(answers.LINES)
@@ -120,14 +120,16 @@ class _Events:
     def __init__(self, response: web.StreamResponse, life: str, wanted: Filter) -> None:
         self.reported = 0
         """Records that the reader was told to have missed while reading."""
+        self.written_s = _now_s()
+        """When something was written last, by the loop's clock."""
         self._response, self._life, self._wanted = response, life, wanted
         self._position = 0
 
     async def begin(self, position: int, batches: list[Batch], lost: int) -> None:
         """Write what came before `position`."""
-        await self._response.write(f"retry: {RETRY_MS}\n\n".encode())
+        await self._write(f"retry: {RETRY_MS}\n\n".encode())
         if lost:
-            await self._response.write(_event("lost", {"lost": lost}))
+            await self._write(_event("lost", {"lost": lost}))
         position -= sum(map(len, batches))
         for batch in batches:
             for first in range(0, len(batch), answers.LINES):
@@ -138,26 +140,36 @@ class _Events:
         await self.alive()
 
     async def flows(self, batch: Batch, position: int) -> None:
-        """Write what is chosen of the records up to a position."""
+        """Write what is chosen of the records up to a position; after a while where it stands."""
         self._position = position
         found = await chosen(self._wanted, batch)
         if len(found):
             event = _event("flows", list(rows(found)))
-            await self._response.write(f"id: {self._life}-{position}\n".encode() + event)
+            await self._write(f"id: {self._life}-{position}\n".encode() + event)
+        elif _now_s() >= self.written_s + ALIVE_S:
+            await self.alive()
 
     async def lost(self, count: int) -> None:
         """Write that records went by."""
         if count:
             self.reported += count
-            await self._response.write(_event("lost", {"lost": count}))
+            await self._write(_event("lost", {"lost": count}))
 
     async def live(self, whole_since_s: float | None) -> None:
         """Write that what follows is new."""
-        await self._response.write(_event("live", {"wholeSinceSeconds": whole_since_s}))
+        await self._write(_event("live", {"wholeSinceSeconds": whole_since_s}))
 
     async def alive(self) -> None:
         """Write where it stands: nothing that is chosen has come."""
-        await self._response.write(f"id: {self._life}-{self._position}\n\n".encode())
+        await self._write(f"id: {self._life}-{self._position}\n\n".encode())
+
+    async def _write(self, text: bytes) -> None:
+        await self._response.write(text)
+        self.written_s = _now_s()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _event(name: str, data: object) -> bytes:

@@ -5,13 +5,15 @@ thousands of Pods make tens of classes, and a verdict is found once for two clas
 ports.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flowvis.policies.applicable import ApplicableRules
-from flowvis.policies.model import Action, Direction, PolicyStage, Ports, Relation
+from flowvis.policies.model import Action, Direction, PolicyStage, Relation
 from flowvis.policies.objects import Snapshot
 from flowvis.policies.podsets import MAX_ALIKE
+from flowvis.policies.ports import Answer, PortName
 from flowvis.policies.rulebook import (
     EXEMPT,
     NOTHING,
@@ -22,9 +24,6 @@ from flowvis.policies.rulebook import (
     RulePeers,
 )
 from flowvis.policies.selectors import Pair
-
-Answer = bool | None
-"""None: not to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,20 @@ class Endpoint:
     """Those whose names rules have."""
     pod: bool
     rules: dict[Direction, ApplicableRules] = field(default_factory=dict, compare=False, hash=False)
+    _names: dict[tuple[int, int], list[PortName]] = field(
+        default_factory=dict, compare=False, hash=False
+    )
+
+    def names(self, protocol: int, port: int) -> Collection[PortName]:
+        """Return the names that a port has: the first container that has a name has it."""
+        if self.ports and not self._names:
+            first: dict[PortName, NamedPort] = {}
+            for own in self.ports:
+                first.setdefault((own.protocol, own.name), own)
+                first.setdefault((None, own.name), own)
+            for name, own in first.items():
+                self._names.setdefault((own.protocol, own.number), []).append(name)
+        return self._names.get((protocol, port), ())
 
 
 class Called(NamedTuple):
@@ -65,6 +78,11 @@ class Called(NamedTuple):
     protocol: int
     port: int
     destination: Endpoint
+
+    @property
+    def service(self) -> tuple[int, int]:
+        """The protocol and the port."""
+        return self[:2]
 
 
 class Generation:
@@ -127,10 +145,11 @@ class Generation:
                 continue
             if exempt and rule.stage is PolicyStage.STANDARD:
                 return EXEMPT if rule.certain else UNKNOWN
-            if rule.by_name:
+            ports = rule.ports
+            if ports.by_name:
                 matches = self._matches_by_name(rule, subject, peer, called)
             else:
-                serves = _serves(rule.by_number, called) if rule.by_number else True
+                serves = ports.numbered(*called.service) if ports.by_number else True
                 fits = serves is not False and self._fits(rule.peers, subject, peer)
                 matches = fits if serves or fits is False else None
             if matches is False:
@@ -158,8 +177,8 @@ class Generation:
         self, rule: CompiledRule, subject: Endpoint, peer: Endpoint, called: Called
     ) -> Answer:
         """Whether a rule with names of ports matches."""
-        numbered = _serves(rule.by_number, called)
-        named = _serves_by_name(rule.by_name, called)
+        numbered = rule.ports.numbered(*called.service)
+        named = rule.ports.named(called.destination.names(*called.service))
         fits = self._fits(rule.peers, subject, peer)
         if not rule.names_of_pods:
             return _both(fits, _either(numbered, named))
@@ -219,31 +238,3 @@ def _either(one: Answer, other: Answer) -> Answer:
 
 def _both(one: Answer, other: Answer) -> Answer:
     return False if one is False or other is False else None if None in (one, other) else True
-
-
-def _serves(ports: tuple[Ports, ...], called: Called) -> Answer:
-    """Whether ports by number match; an entry that asks for more leaves it open."""
-    found: Answer = False
-    for some in ports:
-        if (
-            some.protocol is None or some.protocol == called.protocol
-        ) and some.low <= called.port <= some.high:
-            if not some.unknowable:
-                return True
-            found = None
-    return found
-
-
-def _serves_by_name(ports: tuple[Ports, ...], called: Called) -> Answer:
-    """Whether ports by name match: the first container that has a name has it."""
-    found: Answer = False
-    for some in ports:
-        named = (
-            own
-            for own in called.destination.ports
-            if own.name == some.name and some.protocol in {None, own.protocol}
-        )
-        own = next(named, None)
-        if own is not None and (own.protocol, own.number) == (called.protocol, called.port):
-            found = _either(found, None if some.unknowable else True)
-    return found

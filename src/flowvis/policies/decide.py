@@ -150,8 +150,9 @@ class Policies(WatchedObjects):
     ) -> dict[str, Column]:
         """Return the ten policy columns of a batch, what its records say already included.
 
-        `sources` and `destinations` are handles, places in `pods` or -1. A record's own answer
-        stays.
+        `sources` and `destinations` are handles, places in `pods`, or `endpoints.NONE`, or `GONE`
+        for a Pod that is not among them, about which it is left open what a policy makes of it. A
+        record's own answer stays.
         """
         if len(self._verdicts) > MAX_VERDICTS:
             self._clear()

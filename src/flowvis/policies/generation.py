@@ -45,6 +45,10 @@ class Member:
     ports: tuple[NamedPort, ...] = ()
 
 
+GONE = Member("", ())
+"""A Pod of which nothing is known but its address: it is gone, or has not come yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A class of endpoints; two endpoints are of one class if no policy can tell them apart."""
@@ -55,6 +59,8 @@ class Endpoint:
     ports: tuple[NamedPort, ...]
     """Those whose names rules have."""
     pod: bool
+    gone: bool = False
+    """Whether it is a Pod of which nothing is known: it may be any."""
     rules: dict[Direction, ApplicableRules] = field(default_factory=dict, compare=False, hash=False)
     _names: dict[tuple[int, int], list[PortName]] = field(
         default_factory=dict, compare=False, hash=False
@@ -107,6 +113,8 @@ class Generation:
             return Endpoint(
                 atoms | self._of_node(node, address) if node else atoms, "", (), pod=False
             )
+        if member is GONE:
+            return Endpoint(atoms, "", (), pod=True, gone=True)
         if member not in self._members:
             self._members[member] = self._of_member(member)
         ports = tuple(port for port in member.ports if port.name in self.rules.port_names)
@@ -131,15 +139,15 @@ class Generation:
         subject, peer = source, called.destination
         if direction is Direction.INGRESS:
             subject, peer = peer, subject
-        if not subject.pod:
-            return NOTHING
+        if subject.gone or not subject.pod:
+            return UNKNOWN if subject.gone and self.rules.guards(direction) else NOTHING
         rules = subject.rules.get(direction)
         if rules is None:
             rules = subject.rules[direction] = self._applicable(subject.atoms, direction)
         stage = PolicyStage.TIERS
         exempt = to_own_node and direction is Direction.EGRESS
         # That a NetworkPolicy is there at all exempts: then what it would match does not matter.
-        possible = rules if exempt else rules.possible(peer.atoms, called.protocol, called.port)
+        possible = rules if exempt or peer.gone else rules.possible(peer.atoms, *called.service)
         for rule in possible:
             if rule.stage < stage:
                 continue
@@ -178,7 +186,8 @@ class Generation:
     ) -> Answer:
         """Whether a rule with names of ports matches."""
         numbered = rule.ports.numbered(*called.service)
-        named = rule.ports.named(called.destination.names(*called.service))
+        destination = called.destination
+        named = None if destination.gone else rule.ports.named(destination.names(*called.service))
         fits = self._fits(rule.peers, subject, peer)
         if not rule.names_of_pods:
             return _both(fits, _either(numbered, named))
@@ -220,6 +229,8 @@ class Generation:
         for atom, relation in peers.related:
             if atom in peer.atoms and self._related(relation, subject.namespace, peer.namespace):
                 return True
+        if peer.gone and (peers.pods or peers.related):
+            return None
         return None if (peers.unknowable_pods if as_pod else peers.unknowable) else False
 
     def _related(self, relation: Relation, one: str, other: str) -> bool:

@@ -108,6 +108,10 @@ class Rulebook:
         """Whether it is what a snapshot's policies compile to."""
         return self._said == _said(snapshot)
 
+    def guards(self, direction: Direction) -> bool:
+        """Whether there are any Pods that rules of a direction apply to."""
+        return bool(self._by_subject[direction])
+
     def subjects(self, atoms: frozenset[int], direction: Direction) -> frozenset[int]:
         """Return those of some atoms that rules apply to."""
         return atoms.intersection(self._by_subject[direction])

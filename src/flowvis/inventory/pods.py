@@ -29,8 +29,9 @@ class PodIndex:
     """Pods by their addresses, the recently deleted ones included.
 
     A Pod is known by its handle, which is good until the index changes; `objects` has the Pods. It
-    lives, as far as its addresses are its own, from its creation to its deletion, or to the end of
-    its containers where it runs to an end.
+    lives, as far as its addresses are its own, from its creation, or when it was last seen without
+    them, to its deletion, or when it was seen with others, or to the end of its containers where it
+    runs to an end. One that changed its addresses is several here.
     """
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
@@ -67,15 +68,11 @@ class PodIndex:
             self._end(handle, pod, now_ms)
         elif handle is None:
             # A pending Pod gets its address later than its creation: before, it was another's.
-            handle = self._add(pod, now_ms if pod.pending else pod.created_ms, FOREVER_MS)
+            later = pod.pending or _waits(pod)
+            handle = self._add(pod, now_ms if later else pod.created_ms, FOREVER_MS)
             self._by_name[pod.namespace, pod.name] = handle
-        elif pod != (before := self.objects[handle]):
-            moved = _places(before) != _places(pod)
-            if moved:
-                self._unlink(handle)
-            self._put(handle, pod)
-            if moved:
-                self._link(handle)
+        else:
+            self._change(handle, pod, now_ms)
 
     def delete(self, namespace: str, name: str, now_ms: int, uid: str = "") -> None:
         """Note that a Pod (the one of that UID, where one is given) is gone.
@@ -96,17 +93,39 @@ class PodIndex:
             self._unlink(handle)
             self._free.append(handle)
 
+    def _change(self, handle: int, pod: Pod, now_ms: int) -> None:
+        """Learn of a change of a Pod that is alive."""
+        before = self.objects[handle]
+        if not {*before.addresses} <= {*pod.addresses}:
+            # Its sandbox is another, as after its node began anew: that address may be anybody's.
+            self.delete(pod.namespace, pod.name, now_ms)
+            self._by_name[pod.namespace, pod.name] = self._add(pod, now_ms, FOREVER_MS)
+            return
+        if _waits(pod):
+            self._since_ms[handle] = now_ms
+        if pod != before:
+            moved = _places(before) != _places(pod)
+            if moved:
+                self._unlink(handle)
+            self._put(handle, pod)
+            if moved:
+                self._link(handle)
+
     def _end(self, handle: int | None, pod: Pod, now_ms: int) -> None:
         """Note that a Pod has run to its end: its addresses may be another's from now on."""
         ended_ms = min(pod.ended_ms or now_ms, now_ms)
         if handle is not None:
             self.delete(pod.namespace, pod.name, ended_ms)
-        elif pod.ended_ms and ended_ms + KEPT_MS > now_ms and not self._remembers(pod):
+        elif not any(_places(pod)) or self._remembers(pod):
+            return
+        elif pod.ended_ms and ended_ms + KEPT_MS > now_ms:
             self._dead[self._add(pod, pod.created_ms, ended_ms)] = None
 
     def _remembers(self, pod: Pod) -> bool:
         slots = self._slots.find(address_column(pod.addresses)).tolist()
         handles = [handle for slot in slots for handle in self._candidates(slot)]
+        for port in _node_ports(pod):
+            handles += self._on_nodes.get(port, ())
         return any(self.objects[handle].uid == pod.uid for handle in handles)
 
     def _add(self, pod: Pod, since_ms: int, until_ms: int) -> int:
@@ -301,3 +320,8 @@ def _node_ports(pod: Pod) -> frozenset[NodePort]:
 def _places(pod: Pod) -> tuple[tuple[bytes, ...], frozenset[NodePort]]:
     """Return where a Pod is found."""
     return pod.addresses, _node_ports(pod)
+
+
+def _waits(pod: Pod) -> bool:
+    """Whether a Pod has no address yet, or nothing that runs at its node's."""
+    return pod.pending if pod.shares_node else not pod.addresses

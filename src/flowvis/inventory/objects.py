@@ -116,14 +116,15 @@ def parse_pod(item: Mapping[str, Any], note: Note = unnoted) -> Pod:
     ips = [entry.get("ip") for entry in entries] or [status.get("podIP")]
     shares_node = bool(spec.get("hostNetwork"))
     labels = sys.intern(_written(_mapping(item, "labels", metadata.get("labels"))))
-    kind, name = workload(metadata)
+    created_ms = _milliseconds(item, "creationTimestamp", metadata.get("creationTimestamp"))
+    kind, name = workload(metadata, created_ms)
     return Pod(
         sys.intern(metadata["namespace"]),
         metadata["name"],
         metadata.get("uid", ""),
         sys.intern(spec.get("nodeName", "")),
         () if shares_node else values.addresses("status.podIPs", ips, needed=True),
-        _milliseconds(item, "creationTimestamp", metadata.get("creationTimestamp")),
+        created_ms,
         status.get("phase") == "Pending",
         labels,
         _exported(labels, describe(item), note),

@@ -1,9 +1,7 @@
 """Of many rules those that a connection may match are found, not tried."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ from flowvis.policies.applicable import ApplicableRules
 from flowvis.policies.model import Action
 
 from .cluster import NOTHING, Cluster, Pod, Verdict, labels, network_policy
+from .work import lines_run
 
 POLICIES = 3000
 SERVER = Pod("shop", "server", "10.0.0.1", labels(app="server"))
@@ -83,20 +82,11 @@ def steps_of(entries: int, port: int, port_of: Callable[[int], Any]) -> int:
     wanted = {"ports": [*ports, {"port": 50_000}, {"port": f"own-{entries - 1}"}]}
     cluster.apply(network_policy("listed", "shop", ingress=[wanted]))
     cluster.one("shop/client", "shop/server", 1)
-    steps = 0
-
-    def count(_frame: FrameType, event: str, _argument: Any) -> Any:
-        nonlocal steps
-        steps += event == "line"
-        return count
-
-    before = sys.gettrace()
-    sys.settrace(count)
-    try:
-        found = cluster.one("shop/client", "shop/server", port)["ingress"]
-    finally:
-        sys.settrace(before)
-    assert found == Verdict("listed", "shop", 1, "ingress[0]", Action.ALLOW)
+    found = []
+    steps = lines_run(
+        lambda: found.append(cluster.one("shop/client", "shop/server", port)["ingress"])
+    )
+    assert found == [Verdict("listed", "shop", 1, "ingress[0]", Action.ALLOW)]
     return steps
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch, address_text
-from flowvis.fields import FlowType
+from flowvis.fields import BY_NAME, FlowType
 from flowvis.filters import parse
 from flowvis.filters.mask import mask
 from flowvis.inventory.index import Inventory
@@ -14,7 +14,7 @@ from flowvis.policies import Egresses, Policies
 from flowvis.strings import MAX_TEXT_BYTES
 from inventory.kubernetes_objects import node, service
 
-from .records import records
+from .records import FIELDS, records
 
 START_S = 1_800_000_000
 START_MS = START_S * 1000
@@ -168,6 +168,28 @@ def test_what_is_known_of_another_pod_with_that_address_is_not_said() -> None:
         assert batch.texts(name) == [""]
     assert batch.texts("sourcePodName") == ["before"]
     assert batch.texts("destinationPodName") == ["server"]
+
+
+def test_an_address_that_another_pod_has_within_the_same_second() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("old", "10.0.1.1", "n1"), START_MS - 60_000)
+    inventory.upsert(pod("new", "", "n1"), START_MS - 50_000)
+    inventory.delete(pod("old", "10.0.1.1", "n1"), START_MS + 300)
+    inventory.upsert(pod("new", "", "n1"), START_MS + 400)
+    inventory.upsert(pod("new", "10.0.1.1", "n1"), START_MS + 900)
+    began = {"sourceIP": "10.0.1.1", "flowStartSeconds": START_S}
+    ended = {"sourceIP": "10.0.1.1", "flowEndSeconds": START_S}
+    fields = (*FIELDS, BY_NAME["flowStartMilliseconds"], BY_NAME["flowEndMilliseconds"])
+    batch = records(
+        began | {"flowStartMilliseconds": START_MS + 200},
+        began | {"flowStartMilliseconds": START_MS + 800},
+        began,
+        ended | {"flowEndMilliseconds": START_MS + 800},
+        ended,
+        fields=fields,
+    )
+    Completer(inventory, lambda: "east", pod_labels=False).complete(batch)
+    assert batch.texts("sourcePodName") == ["old", "new", "old", "new", "old"]
 
 
 def test_a_pod_on_the_nodes_own_address_is_named_where_it_alone_declares_the_port() -> None:

@@ -1,3 +1,4 @@
+import tracemalloc
 from ipaddress import ip_network
 from typing import Any
 
@@ -356,6 +357,40 @@ def test_services_by_all_their_addresses() -> None:
     ) == ["shop/web:http", "shop/web:dns", "shop/web:http", "shop/web:http", "", ""]
     inventory.delete(service("web", ["10.96.0.1"]), NEW_YEAR)
     assert services(inventory, ("10.96.0.1", 80, 6)) == [""]
+
+
+def test_an_address_that_several_services_have() -> None:
+    inventory, shared = Inventory(), ["198.51.100.1", "198.51.100.1"]
+    for number, ports in enumerate(([80], [80, 443], [22, 443])):
+        inventory.upsert(
+            service(
+                f"s{number}",
+                [f"10.96.0.{number}"],
+                *({"name": f"p{port}", "port": port} for port in ports),
+                externalIPs=[*shared, f"198.51.100.{number + 2}"],
+            ),
+            NEW_YEAR,
+        )
+    calls = [("198.51.100.1", port, 6) for port in (22, 443, 80, 81)]
+    calls += [("198.51.100.4", 443, 6), ("10.96.0.0", 443, 6), ("198.51.100.9", 80, 6)]
+    found = ["s2:p22", "s1:p443", "s0:p80", "", "s2:p443", "", ""]
+    assert services(inventory, *calls) == [each and f"shop/{each}" for each in found]
+
+
+def test_a_service_of_thousands_of_addresses_and_ports_takes_little() -> None:
+    """Whoever may make one Service could else take the memory of every node's exporter."""
+    inventory, many = Inventory(), 1000
+    ports = ({"name": f"p{number}", "port": 1 + number} for number in range(many))
+    ips = [f"198.18.{number >> 8}.{number & 255}" for number in range(many)]
+    inventory.upsert(service("vast", ["10.96.0.1"], *ports, externalIPs=ips), NEW_YEAR)
+    assert len(inventory.nodes.objects) == 0
+    tracemalloc.start()
+    try:
+        assert services(inventory, ("198.18.3.0", 1000, 6)) == ["shop/vast:p999"]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1000 * many
 
 
 def test_a_port_without_a_name_and_a_headless_service() -> None:

@@ -170,6 +170,18 @@ def test_what_is_known_of_another_pod_with_that_address_is_not_said() -> None:
     assert batch.texts("destinationPodName") == ["server"]
 
 
+def test_pods_of_one_name_in_two_namespaces_are_two() -> None:
+    inventory = Inventory()
+    database = pod("db-0", "10.0.1.1", "n1", {"app": "db"})
+    inventory.upsert(database, START_MS)
+    by = {"sourceIP": "10.0.1.1", "sourcePodName": "db-0", "flowStartSeconds": START_S}
+    batch = records(by | {"sourcePodNamespace": "shop"}, by | {"sourcePodNamespace": "bank"}, by)
+    Completer(inventory, lambda: "east", pod_labels=True).complete(batch)
+    assert batch.texts("sourcePodLabels") == ['{"app":"db"}', "", '{"app":"db"}']
+    assert batch.texts("sourcePodNamespace") == ["shop", "bank", "shop"]
+    assert batch.texts("sourceNodeName") == ["n1", "", "n1"]
+
+
 def test_an_address_that_another_pod_has_within_the_same_second() -> None:
     inventory = Inventory()
     inventory.upsert(pod("old", "10.0.1.1", "n1"), START_MS - 60_000)

@@ -90,7 +90,7 @@ def test_a_pod_of_its_nodes_network_that_waited_for_another_one_to_go() -> None:
 
 
 def test_workloads_are_numbered_anew_when_most_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pods, "SPARE_WORKLOADS", 4)
+    monkeypatch.setattr(pods, "SPARE", 4)
     inventory, strings = Inventory(), StringTable()
     inventory.upsert(pod("bare", "10.0.0.1"), NEW_YEAR)
     for number in range(50):

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.inventory.networks import NONE, address_column
+from flowvis.inventory.numbered import NumberedTexts
 from flowvis.inventory.objects import Pod
-from flowvis.inventory.workloads import WorkloadTable
+from flowvis.inventory.workloads import NO_WORKLOAD
 from flowvis.native import FlowIndex
 from flowvis.strings import Strings
 
@@ -17,7 +18,7 @@ KEPT_MS = 300_000  # a deleted Pod still explains records that are on their way
 FOREVER_MS = (1 << 63) - 1
 
 SKEW_MS = 1000  # how far a node's clock may be off the API server's; creation is in whole seconds
-SPARE_WORKLOADS = 4096  # those of Pods that are gone, before the numbers begin anew
+SPARE = 4096  # workloads, or namespaces, of Pods that are gone, before the numbers begin anew
 
 _SEVERAL = -2
 
@@ -47,8 +48,8 @@ class PodIndex:
         self._only = np.full(64, NONE, dtype=np.int64)
         self._several: dict[int, list[int]] = {}
         self._on_nodes: dict[NodePort, list[int]] = {}
-        self._workloads = WorkloadTable()
-        self._workload_of = np.zeros(64, dtype=np.int32)
+        self._workloads, self._namespaces = NumberedTexts(NO_WORKLOAD), NumberedTexts(("",))
+        self._workload_of, self._namespace_of = np.zeros((2, 64), dtype=np.int32)
 
     def __len__(self) -> int:
         """How many Pods are alive."""
@@ -140,14 +141,20 @@ class PodIndex:
         return handle
 
     def _put(self, handle: int, pod: Pod) -> None:
-        """Write a Pod down, and the number of its workload."""
+        """Write a Pod down, and the numbers of its workload and its namespace."""
         self.objects[handle] = pod
         self._workload_of = grown(self._workload_of, handle, 0)
-        if len(self._workloads) > 2 * len(self.objects) + SPARE_WORKLOADS:
+        self._namespace_of = grown(self._namespace_of, handle, 0)
+        self._number(handle, pod)
+        if max(len(self._workloads), len(self._namespaces)) > 2 * len(self.objects) + SPARE:
             self._workloads.clear()
+            self._namespaces.clear()
             for place, other in enumerate(self.objects):
-                self._workload_of[place] = self._workloads.number(other.workload)
+                self._number(place, other)
+
+    def _number(self, handle: int, pod: Pod) -> None:
         self._workload_of[handle] = self._workloads.number(pod.workload)
+        self._namespace_of[handle] = self._namespaces.number((pod.namespace,))
 
     def __contains__(self, name: tuple[str, str]) -> bool:
         """Whether there is a living Pod of that (namespace, name)."""
@@ -188,7 +195,14 @@ class PodIndex:
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Return the codes of the kinds and names of the Pods' workloads; 0 where there is none."""
         numbers = np.where(handles == NONE, np.int32(0), self._workload_of[handles])
-        return self._workloads.codes(numbers, strings)
+        kinds, names = self._workloads.codes(numbers, strings)
+        return kinds, names
+
+    def namespaces(self, handles: NDArray[np.int64], strings: Strings) -> NDArray[np.uint32]:
+        """Return the codes of the Pods' namespaces; 0 where there is no Pod."""
+        numbers = np.where(handles == NONE, np.int32(0), self._namespace_of[handles])
+        (codes,) = self._namespaces.codes(numbers, strings)
+        return codes
 
     def find_on_nodes(
         self,

@@ -9,11 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from flowvis.strings import Strings
-
 TEMPLATE_HASH = "pod-template-hash"
 _HASHED = re.compile(r"(.+)-[bcdf-hj-np-tv-z2456789]{1,10}")  # apimachinery's SafeEncodeString
 _SCHEDULED = re.compile(r"(.+)-(\d{8,10})")
@@ -57,38 +52,3 @@ def _maker(kind: str, name: str, labels: Mapping[str, Any], created_ms: int) -> 
         if at_s >= _FIRST_S and (not created_ms or at_s <= created_ms // 1000 + _AHEAD_S):
             return Workload("CronJob", scheduled[1])
     return Workload(kind, name)
-
-
-class WorkloadTable:
-    """Numbers for workloads, until `clear`; 0 is that of none."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def __len__(self) -> int:
-        return len(self._distinct)
-
-    def clear(self) -> None:
-        """Forget all: numbers given so far mean nothing any more."""
-        self._distinct = [NO_WORKLOAD]
-        self._numbers = {NO_WORKLOAD: 0}
-        self._strings: Strings | None = None
-
-    def number(self, workload: Workload) -> int:
-        """Return the number of a workload."""
-        number = self._numbers.setdefault(workload, len(self._distinct))
-        if number == len(self._distinct):
-            self._distinct.append(workload)
-        return number
-
-    def codes(
-        self, numbers: NDArray[np.int32], strings: Strings
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """Return the codes of the kinds and names; text is put into a string table once."""
-        if strings is not self._strings:
-            self._strings, self._codes = strings, np.zeros((2, 0), dtype=np.uint32)
-        fresh = self._distinct[self._codes.shape[1] :]
-        if fresh:
-            more = [strings.encode(texts) for texts in zip(*fresh, strict=True)]
-            self._codes = np.concatenate([self._codes, np.stack(more)], axis=1)
-        return self._codes[0][numbers], self._codes[1][numbers]

@@ -91,10 +91,13 @@ class Completer:
     def _pods(self, batch: Batch, side: str, times: Column) -> Handles:
         """Find the Pods at addresses, but those where a record names another: it knows better."""
         handles = self.inventory.pods.find(batch[f"{side}IP"], times)
-        reported = batch[f"{side}PodName"]
+        reported, namespaces = batch[f"{side}PodName"], batch[f"{side}PodNamespace"]
         known = np.flatnonzero((handles != NONE) & (reported != 0))
         ours = self._codes(batch, handles[known], lambda pod: pod.name)
-        handles[known[ours != reported[known]]] = NONE
+        others = ours != reported[known]
+        within = self.inventory.pods.namespaces(handles[known], batch.strings)
+        others |= (namespaces[known] != 0) & (namespaces[known] != within)
+        handles[known[others]] = NONE
         return handles
 
     def _with_gone(self, batch: Batch, side: str, handles: Handles) -> Handles:

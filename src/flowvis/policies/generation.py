@@ -13,7 +13,7 @@ from flowvis.policies.applicable import ApplicableRules
 from flowvis.policies.model import Action, Direction, PolicyStage, Relation
 from flowvis.policies.objects import Snapshot
 from flowvis.policies.podsets import MAX_ALIKE
-from flowvis.policies.ports import Answer, PortName
+from flowvis.policies.ports import Answer, PortName, either
 from flowvis.policies.rulebook import (
     EXEMPT,
     NOTHING,
@@ -85,11 +85,6 @@ class Called(NamedTuple):
     port: int
     destination: Endpoint
 
-    @property
-    def service(self) -> tuple[int, int]:
-        """The protocol and the port."""
-        return self[:2]
-
 
 class Generation:
     """The state of one epoch; `rules` are those of its snapshot."""
@@ -147,7 +142,11 @@ class Generation:
         stage = PolicyStage.TIERS
         exempt = to_own_node and direction is Direction.EGRESS
         # That a NetworkPolicy is there at all exempts: then what it would match does not matter.
-        possible = rules if exempt or peer.gone else rules.possible(peer.atoms, *called.service)
+        possible = (
+            rules
+            if exempt or peer.gone
+            else rules.possible(peer.atoms, called.protocol, called.port)
+        )
         for rule in possible:
             if rule.stage < stage:
                 continue
@@ -157,7 +156,7 @@ class Generation:
             if ports.by_name:
                 matches = self._matches_by_name(rule, subject, peer, called)
             else:
-                serves = ports.numbered(*called.service) if ports.by_number else True
+                serves = ports.numbered(called.protocol, called.port) if ports.by_number else True
                 fits = serves is not False and self._fits(rule.peers, subject, peer)
                 matches = fits if serves or fits is False else None
             if matches is False:
@@ -185,14 +184,15 @@ class Generation:
         self, rule: CompiledRule, subject: Endpoint, peer: Endpoint, called: Called
     ) -> Answer:
         """Whether a rule with names of ports matches."""
-        numbered = rule.ports.numbered(*called.service)
+        numbered = rule.ports.numbered(called.protocol, called.port)
         destination = called.destination
-        named = None if destination.gone else rule.ports.named(destination.names(*called.service))
+        names = destination.names(called.protocol, called.port)
+        named = None if destination.gone else rule.ports.named(names)
         fits = self._fits(rule.peers, subject, peer)
         if not rule.names_of_pods:
-            return _both(fits, _either(numbered, named))
+            return _both(fits, either(numbered, named))
         as_pod = self._fits(rule.peers, subject, peer, as_pod=True)
-        return _either(_both(fits, numbered), _both(as_pod, named))
+        return either(_both(fits, numbered), _both(as_pod, named))
 
     def _of_member(self, member: Member) -> frozenset[int]:
         """Return a Pod's atoms; of Pods that nothing named tells apart they are found once."""
@@ -241,10 +241,6 @@ class Generation:
         if not all(key in mine and key in theirs for key in relation.keys):
             return False
         return relation.same == all(mine[key] == theirs[key] for key in relation.keys)
-
-
-def _either(one: Answer, other: Answer) -> Answer:
-    return True if one or other else None if one is None or other is None else False
 
 
 def _both(one: Answer, other: Answer) -> Answer:

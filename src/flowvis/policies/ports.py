@@ -70,29 +70,29 @@ class AskedPorts:
                 numbered.setdefault(some.protocol, []).append(some)
             elif not some.unknowable or (some.protocol, some.name) not in self._names:
                 self._names[some.protocol, some.name] = None if some.unknowable else True
+        of_any = numbered.pop(None, None)
         self._spans = {protocol: _Spans(those) for protocol, those in numbered.items()}
+        self._of_any = None if of_any is None else _Spans(of_any)
+        self.by_number = bool(self._spans) or of_any is not None
+        """Whether any entry is of numbers."""
+        self.by_name = bool(self._names)
+        """Whether any entry is of a name."""
         single = not self._names and all(some.low == some.high for some in entries)
         self.keys = frozenset((some.protocol, some.low) for some in entries if single)
         """The ports, if they are single ones by number; else none."""
 
-    @property
-    def by_number(self) -> bool:
-        """Whether any entry is of numbers."""
-        return bool(self._spans)
-
-    @property
-    def by_name(self) -> bool:
-        """Whether any entry is of a name."""
-        return bool(self._names)
-
     def numbered(self, protocol: int, port: int) -> Answer:
         """Whether a port is among those by number."""
-        asked = (self._spans.get(key) for key in (protocol, None))
-        return _any(spans.has(port) for spans in asked if spans is not None)
+        spans = self._spans.get(protocol)
+        found = False if spans is None else spans.has(port)
+        return found if found or self._of_any is None else either(found, self._of_any.has(port))
 
     def named(self, names: Collection[PortName]) -> Answer:
         """Whether a port that has these names is among those by name."""
-        return _any(self._names[name] for name in names if name in self._names)
+        found: Answer = False
+        for name in names:
+            found = either(found, self._names.get(name, False))
+        return found
 
 
 class _Spans:
@@ -116,6 +116,6 @@ class _Spans:
         return self._answers[bisect_right(self._points, port) - 1]
 
 
-def _any(answers: Iterable[Answer]) -> Answer:
-    found = {*answers}
-    return True if True in found else None if None in found else False
+def either(one: Answer, other: Answer) -> Answer:
+    """Whether one or the other is so."""
+    return True if one or other else None if one is None or other is None else False

@@ -8,7 +8,16 @@ from flowvis.policies import costs
 from flowvis.policies.costs import BLOCKS, PEERS, RULES, SELECTORS
 from flowvis.policies.model import Action, Direction
 
-from .cluster import NOTHING, NOW, Cluster, Pod, Verdict, antrea, network_policy
+from .cluster import (
+    NOTHING,
+    NOW,
+    Cluster,
+    Pod,
+    Verdict,
+    admin_policy,
+    antrea,
+    network_policy,
+)
 
 SERVER, CLIENT = Pod("shop", "server", "10.0.0.1"), Pod("shop", "client", "10.0.0.2")
 OTHER = Pod("bank", "teller", "10.0.0.3")
@@ -140,3 +149,33 @@ def test_a_direction_without_rules_costs_nothing_and_stays_certain() -> None:
     found = cluster.one("shop/client", "shop/server")
     assert found == {"ingress": NOTHING, "egress": Verdict("shut", "shop", 1, "", Action.DROP)}
     assert cluster.policies.stats.unknown == 1
+
+
+def test_what_is_reported_of_a_policy_ends_with_it() -> None:
+    rules = [
+        {"action": "Deny", "from": [{"namespaces": {}}], "ports": [{"portNumber": {"port": 1 + n}}]}
+        for n in range(1001)
+    ]
+
+    def costly(name: str, *its: dict[str, Any]) -> dict[str, Any]:
+        subject: dict[str, Any] = {"namespaces": {}}
+        return admin_policy(
+            "AdminNetworkPolicy", name, priority=1, subject=subject, ingress=list(its)
+        )
+
+    cluster, reports = cluster_with(costly("mended", *rules), costly("gone", *rules))
+    before = NOW - 1000
+    assert cluster.one("bank/teller", "shop/server", start_ms=before)["ingress"] == NOTHING
+    assert set(cluster.policies.unrecognized) == {
+        f"AdminNetworkPolicy {n}" for n in ("mended", "gone")
+    }
+    cluster.apply(costly("mended", rules[0]), now_ms=NOW)
+    cluster.policies.delete(costly("gone"), NOW)
+    assert cluster.policies.unrecognized == {}
+    cluster.policies._caches.clear()  # as when there are many, or a table of ends is full
+    cluster.policies._newest = None
+    assert cluster.one("bank/teller", "shop/server", start_ms=before)["ingress"] == NOTHING
+    assert cluster.one("bank/teller", "shop/server", 1, start_ms=NOW)["ingress"].name == "mended"
+    assert cluster.policies.unrecognized == {}
+    assert cluster.policies.stats.unrecognized == 0
+    assert len(reports) == 2

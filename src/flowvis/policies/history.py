@@ -56,6 +56,11 @@ class ObjectHistory:
         """Whether the object exists by the latest change."""
         return key in self._versions and self._versions[key][-1].value is not None
 
+    @property
+    def latest(self) -> int:
+        """The epoch that goes on: when it began."""
+        return self._changes[-1]
+
     def remembers(self, key: Key) -> bool:
         """Whether any version of the object is kept."""
         return key in self._versions

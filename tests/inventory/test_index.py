@@ -205,6 +205,22 @@ def test_what_policies_want_to_know_of_a_pod() -> None:
     assert a.named_ports is b.named_ports
 
 
+def test_pods_of_thousands_of_ports_leave_nothing_behind() -> None:
+    """Whoever may make a Pod can make one after the other, and each with other ports."""
+    inventory, held = Inventory(), []
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            ports = [{"name": f"p{number}-{n}", "containerPort": 1 + n} for n in range(1000)]
+            vast = pod("vast", "10.0.0.1", uid=f"{number}", spec={"containers": [{"ports": ports}]})
+            inventory.upsert(vast, NEW_YEAR + number * KEPT_MS)
+            inventory.expire(NEW_YEAR + number * KEPT_MS)
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert held[-1] < held[3] + 100_000
+
+
 def test_another_uid_is_another_pod() -> None:
     inventory = Inventory()
     inventory.upsert(pod("web-0", "10.0.0.1", uid="1", labels={"v": "1"}), NEW_YEAR)

@@ -34,6 +34,7 @@ TOPOLOGY_LABELS = {
 }
 """Labels of nodes that say where they are (Kubernetes' well-known labels), the older ones last."""
 SHARED = 1 << 14  # workloads, and sets of ports, that are held once for all their Pods
+FEW = 32  # ports of such a set: what is held is held on to when its Pods are gone
 LATELY = 1 << 12  # addresses that need not be read again: a Pod's comes in several of its changes
 
 _json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -165,8 +166,12 @@ def _workload(kind: str, name: str) -> Workload:
     return Workload(kind, name)
 
 
-@lru_cache(SHARED)
 def _ports(named: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, int, int], ...]:
+    return _shared_ports(named) if len(named) <= FEW else named
+
+
+@lru_cache(SHARED)
+def _shared_ports(named: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, int, int], ...]:
     return named
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.batch import Batch, address_text
-from flowvis.fields import FlowType
+from flowvis.fields import BY_NAME, FlowType
 from flowvis.filters import parse
 from flowvis.filters.mask import mask
 from flowvis.inventory.index import Inventory
@@ -14,7 +14,7 @@ from flowvis.policies import Egresses, Policies
 from flowvis.strings import MAX_TEXT_BYTES
 from inventory.kubernetes_objects import node, service
 
-from .records import records
+from .records import FIELDS, records
 
 START_S = 1_800_000_000
 START_MS = START_S * 1000
@@ -170,6 +170,40 @@ def test_what_is_known_of_another_pod_with_that_address_is_not_said() -> None:
     assert batch.texts("destinationPodName") == ["server"]
 
 
+def test_pods_of_one_name_in_two_namespaces_are_two() -> None:
+    inventory = Inventory()
+    database = pod("db-0", "10.0.1.1", "n1", {"app": "db"})
+    inventory.upsert(database, START_MS)
+    by = {"sourceIP": "10.0.1.1", "sourcePodName": "db-0", "flowStartSeconds": START_S}
+    batch = records(by | {"sourcePodNamespace": "shop"}, by | {"sourcePodNamespace": "bank"}, by)
+    Completer(inventory, lambda: "east", pod_labels=True).complete(batch)
+    assert batch.texts("sourcePodLabels") == ['{"app":"db"}', "", '{"app":"db"}']
+    assert batch.texts("sourcePodNamespace") == ["shop", "bank", "shop"]
+    assert batch.texts("sourceNodeName") == ["n1", "", "n1"]
+
+
+def test_an_address_that_another_pod_has_within_the_same_second() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("old", "10.0.1.1", "n1"), START_MS - 60_000)
+    inventory.upsert(pod("new", "", "n1"), START_MS - 50_000)
+    inventory.delete(pod("old", "10.0.1.1", "n1"), START_MS + 300)
+    inventory.upsert(pod("new", "", "n1"), START_MS + 400)
+    inventory.upsert(pod("new", "10.0.1.1", "n1"), START_MS + 900)
+    began = {"sourceIP": "10.0.1.1", "flowStartSeconds": START_S}
+    ended = {"sourceIP": "10.0.1.1", "flowEndSeconds": START_S}
+    fields = (*FIELDS, BY_NAME["flowStartMilliseconds"], BY_NAME["flowEndMilliseconds"])
+    batch = records(
+        began | {"flowStartMilliseconds": START_MS + 200},
+        began | {"flowStartMilliseconds": START_MS + 800},
+        began,
+        ended | {"flowEndMilliseconds": START_MS + 800},
+        ended,
+        fields=fields,
+    )
+    Completer(inventory, lambda: "east", pod_labels=False).complete(batch)
+    assert batch.texts("sourcePodName") == ["old", "new", "old", "new", "old"]
+
+
 def test_a_pod_on_the_nodes_own_address_is_named_where_it_alone_declares_the_port() -> None:
     inventory = Inventory()
     owner = {"kind": "DaemonSet", "name": "watch", "controller": True}
@@ -294,6 +328,70 @@ def test_the_policies_that_allowed_and_denied() -> None:
     assert batch["egressNetworkPolicyRuleAction"].tolist() == [0, 0]
 
 
+def test_no_policy_of_another_pod_that_has_the_address_of_one_that_is_gone() -> None:
+    """Records come late, as after an outage: their Pods are gone, and addresses are used again."""
+    inventory, policies = Inventory(), Policies()
+    for item in (
+        pod("next", "10.0.1.1", "n1", {"app": "c"}),
+        pod("server", "10.0.2.1", "n2", {"app": "s"}),
+        pod("open", "10.0.2.2", "n2", {"app": "o"}),
+        pod("free", "10.0.2.3", "n2"),
+        node("n3", "192.0.2.2"),
+    ):
+        inventory.upsert(item, START_MS)
+    clients = [{"podSelector": {"matchLabels": {"app": "c"}}}]
+    metrics = {"ports": [{"port": "metrics"}]}
+    block = {"from": [{"ipBlock": {"cidr": "10.0.9.0/24"}}]}
+    for name, spec in {
+        "shut": _ingress("s", {"from": clients, "ports": [{"port": 80}]}),
+        "open": _ingress("o", block, metrics, {}) | {"egress": [metrics, {"to": clients}]},
+        "out": {"podSelector": {"matchLabels": {"app": "c"}}, "egress": [{}]},
+    }.items():
+        metadata = {"name": name, "namespace": "shop"}
+        item = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+        policies.upsert(item | {"spec": spec}, START_MS - 1)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
+    to = INTER_NODE | {"destinationTransportPort": 80, "protocolIdentifier": 6}
+    own = to | {"sourcePodName": "next", "sourcePodNamespace": "shop"}
+    gone = own | {"sourcePodName": "gone"}
+    elsewhere = gone | {"sourceIP": "10.0.9.9"}
+    batch = records(
+        own,
+        gone,
+        elsewhere,
+        elsewhere | {"destinationTransportPort": 81},  # of which no rule is, whoever calls
+        gone | {"destinationIP": "10.0.2.2"},
+        elsewhere | {"destinationIP": "10.0.2.2"},
+        gone | {"destinationIP": "10.0.2.3"},
+        gone | {"sourceIP": "192.0.2.2"},  # in its node's network: none that policies select
+        to | {"sourceIP": "10.0.9.8", "destinationIP": "10.0.9.9", "destinationPodName": "gone"},
+        to | {"sourceIP": "10.0.2.2", "destinationIP": "10.0.9.9", "destinationPodName": "gone"},
+    )
+    completer.complete(batch)
+    decided = zip(
+        batch.texts("ingressNetworkPolicyName"),
+        batch.texts("ingressNetworkPolicyRuleName"),
+        batch["ingressNetworkPolicyRuleAction"].tolist(),
+        strict=True,
+    )
+    nothing, denied = ("", "", 0), ("shut", "", 2)
+    allowed = ("shut", "ingress[0]", 1), ("open", "ingress[2]", 1), ("open", "ingress[0]", 1)
+    others = [nothing, nothing, denied, *allowed[1:], nothing, denied, nothing, nothing]
+    assert list(decided) == [allowed[0], *others]
+    assert batch.texts("egressNetworkPolicyName") == ["out"] + [""] * 9
+    assert batch.texts("sourcePodName")[:3] == ["next", "gone", "gone"]
+    assert policies.stats.unknown == 2 * 2 + 4 + 1 + 2
+
+    inventory.upsert(pod("late", "10.0.2.4", "n2", {"app": "s"}), START_MS)
+    batch = records(*({**by, "destinationIP": "10.0.2.4"} for by in (gone, own)))
+    completer.complete(batch)
+    assert batch.texts("ingressNetworkPolicyName") == ["", "shut"]
+
+
+def _ingress(app: str, *rules: dict[str, Any]) -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": {"app": app}}, "ingress": [*rules]}
+
+
 def test_a_denial_that_the_traffic_refutes() -> None:
     inventory, policies = Inventory(), Policies()
     inventory.upsert(pod("client", "10.0.1.1", "n1"), START_MS)
@@ -340,6 +438,7 @@ def test_the_egress_of_what_leaves_the_cluster() -> None:
         out | {"destinationIP": "192.0.2.2"},  # a node: never given another address
         out | {"destinationIP": "198.51.100.9", "egressName": "reported"},
         {"sourceIP": "10.0.9.9", "flowType": 3, "destinationIP": "198.51.100.9"},
+        out | {"destinationIP": "198.51.100.9", "sourcePodName": "gone"},
     ]
     egresses.upsert(
         {
@@ -353,9 +452,9 @@ def test_the_egress_of_what_leaves_the_cluster() -> None:
     )
     batch = records(*rows)
     completer.complete(batch)
-    assert batch.texts("egressName") == ["way-out", "", "reported", ""]
-    assert batch.texts("egressIP") == ["192.0.2.200", "", "", ""]
-    assert batch.texts("egressNodeName") == ["n2", "", "", ""]
+    assert batch.texts("egressName") == ["way-out", "", "reported", "", ""]
+    assert batch.texts("egressIP") == ["192.0.2.200", "", "", "", ""]
+    assert batch.texts("egressNodeName") == ["n2", "", "", "", ""]
 
 
 GATEWAY = "10.0.2.254"  # of the Pods' bridge on n2; no object has it

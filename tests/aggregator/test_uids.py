@@ -85,6 +85,25 @@ def found(batch: Batch, name: str) -> list[str]:
     return [known.get(row.tobytes(), row.tobytes().hex().strip("0")) for row in batch[name]]
 
 
+def test_a_pod_that_was_made_anew_under_its_name_is_another_one() -> None:
+    known, later = Known(), "2027-01-15T08:10:00Z"  # ten minutes after START_S
+    again = pod("server", "10.0.2.7", "n-server")
+    again["metadata"] |= {"uid": uid("client"), "creationTimestamp": later}
+    for now in (START_MS + 600_000, START_MS + 900_000):
+        known.inventory.upsert(again, now)
+        known.inventory.expire(now)
+    server = {"destinationPodName": "server", "destinationPodNamespace": "shop"}
+    late = server | {"destinationIP": "10.0.2.1"}
+    batch = known.complete(
+        late,
+        late | {"flowStartSeconds": START_S + 599},  # its node's clock may be off a little
+        late | {"flowStartSeconds": START_S + 900},
+        server | {"destinationIP": "10.0.2.7", "flowStartSeconds": START_S + 900},
+        late | {"destinationPodName": "nobody"},
+    )
+    assert found(batch, "destinationPodUUID") == ["", "client", "client", "client", ""]
+
+
 def test_what_has_a_name_has_its_uid() -> None:
     batch = Known().complete(
         {

@@ -1,3 +1,4 @@
+import tracemalloc
 from ipaddress import ip_network
 from typing import Any
 
@@ -66,8 +67,30 @@ def test_ports_of_a_nodes_own_addresses() -> None:
     assert served(inventory, day, 9100, 9101) == ["", "new"]
 
 
+def test_a_pod_of_its_nodes_network_that_ran_to_its_end_is_one_however_often_it_comes() -> None:
+    inventory, done = Inventory(), NEW_YEAR + 10_000
+    inventory.upsert(on_node("job", 9100), NEW_YEAR)
+    end = ended("job", "", "2026-01-01T00:00:10Z")["status"]
+    for _ in range(3):
+        inventory.upsert(on_node("job", 9100, status=end), done + 1000)
+    assert served(inventory, NEW_YEAR + 5000, 9100) == ["job"]
+    inventory.upsert(on_node("elsewhere", status=end), done)
+    assert len(inventory.pods.objects) == 1
+
+
+def test_a_pod_of_its_nodes_network_that_waited_for_another_one_to_go() -> None:
+    inventory = Inventory()
+    inventory.upsert(on_node("old", 9100), NEW_YEAR)
+    inventory.upsert(on_node("new", 9100, status={"phase": "Pending"}), NEW_YEAR + 1000)
+    inventory.delete(on_node("old"), NEW_YEAR + 60_000)
+    inventory.upsert(on_node("new", 9100, status={"phase": "Pending"}), NEW_YEAR + 61_000)
+    inventory.upsert(on_node("new", 9100), NEW_YEAR + 62_000)
+    found = [served(inventory, NEW_YEAR + at, 9100)[0] for at in (30_000, 60_500, 62_000)]
+    assert found == ["old", "", "new"]
+
+
 def test_workloads_are_numbered_anew_when_most_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pods, "SPARE_WORKLOADS", 4)
+    monkeypatch.setattr(pods, "SPARE", 4)
     inventory, strings = Inventory(), StringTable()
     inventory.upsert(pod("bare", "10.0.0.1"), NEW_YEAR)
     for number in range(50):
@@ -126,6 +149,44 @@ def test_a_pending_pod_has_its_address_from_when_it_was_seen() -> None:
     assert found == ["a", "", "b"]
 
 
+def test_a_pod_that_waited_has_its_address_from_when_it_was_last_seen_without() -> None:
+    """Where a cluster is full the next Pod waits until one has gone, and gets its address."""
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
+    inventory.upsert(pod("b", node="", status={"phase": "Pending"}), NEW_YEAR + 1000)
+    inventory.delete(pod("a"), NEW_YEAR + 60_000)
+    inventory.upsert(pod("b", status={"phase": "Pending"}), NEW_YEAR + 61_000)
+    inventory.upsert(pod("b", status={"phase": "Pending"}), NEW_YEAR + 62_500)  # says nothing new
+    inventory.upsert(pod("b", "10.0.0.1"), NEW_YEAR + 65_000)
+    times = (500, 30_000, 61_250, 63_000, 70_000)
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in times]
+    assert found == ["a", "a", "", "b", "b"]
+
+
+def test_pods_that_exchange_their_addresses_as_their_node_begins_anew() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1", "fd00::1", labels={"v": "1"}), NEW_YEAR)
+    inventory.upsert(pod("b", "10.0.0.2"), NEW_YEAR)
+    inventory.upsert(pod("b"), NEW_YEAR + 60_000)
+    inventory.upsert(pod("a", "10.0.0.2", "fd00::1", labels={"v": "2"}), NEW_YEAR + 61_000)
+    inventory.upsert(pod("b", "10.0.0.1"), NEW_YEAR + 62_000)
+    ips = ["10.0.0.1", "10.0.0.2", "fd00::1"]
+    assert names(inventory, ips, NEW_YEAR + 30_000) == ["a", "b", "a"]
+    assert names(inventory, ips, NEW_YEAR + 70_000) == ["b", "a", "a"]
+    assert len(inventory.pods) == 2
+    assert sorted(pod.name for pod in inventory.pods.living()) == ["a", "b"]
+    living = inventory.pods.named("shop", "a")
+    assert living is not None
+    assert living.labels == '{"v":"2"}'
+    inventory.expire(NEW_YEAR + 61_000 + KEPT_MS)
+    assert names(inventory, ips, NEW_YEAR + 70_000) == ["b", "a", "a"]
+    inventory.delete(pod("a"), NEW_YEAR + 80_000)
+    inventory.delete(pod("b"), NEW_YEAR + 80_000)
+    inventory.expire(NEW_YEAR + 80_000 + KEPT_MS)
+    assert names(inventory, ips, NEW_YEAR + 70_000) == ["", "", ""]
+    assert len(inventory.pods._slots) == 0
+
+
 def test_what_policies_want_to_know_of_a_pod() -> None:
     inventory = Inventory()
     ports = [
@@ -142,6 +203,22 @@ def test_what_policies_want_to_know_of_a_pod() -> None:
     assert a.named_ports == (("http", 6, 8080), ("sync", 132, 7000), ("admin", 6, 1500))
     assert (a.service_account, b.service_account) == ("cart", "")
     assert a.named_ports is b.named_ports
+
+
+def test_pods_of_thousands_of_ports_leave_nothing_behind() -> None:
+    """Whoever may make a Pod can make one after the other, and each with other ports."""
+    inventory, held = Inventory(), []
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            ports = [{"name": f"p{number}-{n}", "containerPort": 1 + n} for n in range(1000)]
+            vast = pod("vast", "10.0.0.1", uid=f"{number}", spec={"containers": [{"ports": ports}]})
+            inventory.upsert(vast, NEW_YEAR + number * KEPT_MS)
+            inventory.expire(NEW_YEAR + number * KEPT_MS)
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert held[-1] < held[3] + 100_000
 
 
 def test_another_uid_is_another_pod() -> None:
@@ -161,6 +238,8 @@ def test_a_pod_that_gets_its_address_later_and_then_changes_it() -> None:
     inventory.upsert(pod("a"), NEW_YEAR)
     inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR + 1)
     inventory.upsert(pod("a", "10.0.0.9"), NEW_YEAR + 2)
+    assert names(inventory, ["10.0.0.1", "10.0.0.9"]) == ["a", "a"], "that was its address lately"
+    inventory.expire(NEW_YEAR + 2 + KEPT_MS)
     assert names(inventory, ["10.0.0.1", "10.0.0.9"]) == ["", "a"]
 
 
@@ -294,6 +373,40 @@ def test_services_by_all_their_addresses() -> None:
     ) == ["shop/web:http", "shop/web:dns", "shop/web:http", "shop/web:http", "", ""]
     inventory.delete(service("web", ["10.96.0.1"]), NEW_YEAR)
     assert services(inventory, ("10.96.0.1", 80, 6)) == [""]
+
+
+def test_an_address_that_several_services_have() -> None:
+    inventory, shared = Inventory(), ["198.51.100.1", "198.51.100.1"]
+    for number, ports in enumerate(([80], [80, 443], [22, 443])):
+        inventory.upsert(
+            service(
+                f"s{number}",
+                [f"10.96.0.{number}"],
+                *({"name": f"p{port}", "port": port} for port in ports),
+                externalIPs=[*shared, f"198.51.100.{number + 2}"],
+            ),
+            NEW_YEAR,
+        )
+    calls = [("198.51.100.1", port, 6) for port in (22, 443, 80, 81)]
+    calls += [("198.51.100.4", 443, 6), ("10.96.0.0", 443, 6), ("198.51.100.9", 80, 6)]
+    found = ["s2:p22", "s1:p443", "s0:p80", "", "s2:p443", "", ""]
+    assert services(inventory, *calls) == [each and f"shop/{each}" for each in found]
+
+
+def test_a_service_of_thousands_of_addresses_and_ports_takes_little() -> None:
+    """Whoever may make one Service could else take the memory of every node's exporter."""
+    inventory, many = Inventory(), 1000
+    ports = ({"name": f"p{number}", "port": 1 + number} for number in range(many))
+    ips = [f"198.18.{number >> 8}.{number & 255}" for number in range(many)]
+    inventory.upsert(service("vast", ["10.96.0.1"], *ports, externalIPs=ips), NEW_YEAR)
+    assert len(inventory.nodes.objects) == 0
+    tracemalloc.start()
+    try:
+        assert services(inventory, ("198.18.3.0", 1000, 6)) == ["shop/vast:p999"]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1000 * many
 
 
 def test_a_port_without_a_name_and_a_headless_service() -> None:

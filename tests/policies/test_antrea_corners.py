@@ -12,12 +12,14 @@ from policies.cluster import (
     Pod,
     admin_policy,
     antrea,
+    expression,
     labels,
     matching,
     namespace,
     network_policy,
     service,
 )
+from policies.work import lines_run
 
 ALL: list[dict[str, Any]] = [{"podSelector": {}}]
 OUTSIDE = "203.0.113.7"
@@ -264,6 +266,26 @@ def test_pods_that_come_to_a_group_are_seen_in_half_a_minute(cluster: Cluster) -
     cluster.pods = cluster.pods[:-1]
     cluster.policies.expire(NOW + 60_000)
     assert decided(cluster, "shop/cart", "shop/till")[0] == "own"
+
+
+def steps_with_groups(count: int, pods: int) -> int:
+    """What a look costs with so many Groups that may have Pods anywhere, and have none."""
+    cluster = Cluster(
+        [Pod("bank", f"p{n}", f"10.9.0.{n}", labels(app=f"a{n}")) for n in range(pods)]
+    )
+    members = (expression(f"none-{n}", "Exists") for n in range(count))
+    groups = [
+        antrea("Group", f"g{n}", "shop", podSelector=some, namespaceSelector={})
+        for n, some in enumerate(members)
+    ]
+    rules = [{"action": "Drop", "appliedTo": [{"group": f"g{n}"}]} for n in range(count)]
+    cluster.apply(*groups, antrea("NetworkPolicy", "p", "shop", priority=5, ingress=rules))
+    return lines_run(lambda: cluster.one("bank/p1", "bank/p2"))
+
+
+def test_hundreds_of_groups_are_not_looked_at_for_each_pod() -> None:
+    few, many = (steps_with_groups(50, pods) - steps_with_groups(5, pods) for pods in (10, 200))
+    assert many < few + 200
 
 
 def test_a_group_of_other_namespaces_is_a_peer_as_any(cluster: Cluster) -> None:

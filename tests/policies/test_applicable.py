@@ -1,6 +1,7 @@
 """Of many rules those that a connection may match are found, not tried."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from flowvis.policies.applicable import ApplicableRules
 from flowvis.policies.model import Action
 
 from .cluster import NOTHING, Cluster, Pod, Verdict, labels, network_policy
+from .work import lines_run
 
 POLICIES = 3000
 SERVER = Pod("shop", "server", "10.0.0.1", labels(app="server"))
@@ -69,3 +71,32 @@ def test_thousands_of_policies_cost_a_connection_little(
     refused = cluster.one("shop/stranger", "shop/server", 65_000)["ingress"]
     assert refused.action == Action.DROP
     assert tried < 10
+
+
+def steps_of(entries: int, port: int, port_of: Callable[[int], Any]) -> int:
+    """How many lines of Python one more port costs, with a rule that has some entries of ports."""
+    ports = [{"port": port_of(number)} for number in range(entries)]
+    named = tuple((f"own-{number}", 6, 40_000 + number) for number in range(entries))
+    server = replace(SERVER, named_ports=named)
+    cluster = Cluster([server, CLIENT])
+    wanted = {"ports": [*ports, {"port": 50_000}, {"port": f"own-{entries - 1}"}]}
+    cluster.apply(network_policy("listed", "shop", ingress=[wanted]))
+    cluster.one("shop/client", "shop/server", 1)
+    found = []
+    steps = lines_run(
+        lambda: found.append(cluster.one("shop/client", "shop/server", port)["ingress"])
+    )
+    assert found == [Verdict("listed", "shop", 1, "ingress[0]", Action.ALLOW)]
+    return steps
+
+
+@pytest.mark.parametrize("port_of", [lambda n: 1 + 2 * n, lambda n: f"of-nobody-{n}"])
+def test_thousands_of_ports_of_a_rule_cost_a_connection_little(
+    port_of: Callable[[int], Any],
+) -> None:
+    """Who may write one policy could else call as many ports, and have nothing else done."""
+    few, many = (
+        steps_of(entries, 50_000, port_of) + steps_of(entries, 40_000 + entries - 1, port_of)
+        for entries in (10, 2000)
+    )
+    assert many < few + 50

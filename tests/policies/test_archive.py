@@ -2,9 +2,11 @@ from typing import Any
 
 import pytest
 
-from flowvis.policies import archive
+from flowvis.policies import Policies, archive
 from flowvis.policies.archive import KEPT_MS, ObjectArchive
 from flowvis.policies.objects import Key
+
+from .cluster import network_policy
 
 NOW = 2 * KEPT_MS
 BEGAN = NOW - 1000
@@ -73,3 +75,32 @@ def test_what_nothing_depends_on_has_one_version() -> None:
     kept.put(key("b"), 1, NOW, counts=False)
     kept.put(key("b"), None, NOW, counts=False)
     assert (len(kept), kept.known_from_ms) == (2, BEGAN)
+
+
+def test_large_objects_that_change_again_and_again_take_no_more_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A policy of some thousand addresses, written anew every few seconds, and a small one."""
+    monkeypatch.setattr(archive, "MAX_VALUES", 10_000)
+    kept = ObjectArchive(BEGAN)
+    shared = tuple(range(1000))
+    for number in range(100):
+        kept.put(key("large"), (number, *range(1000)), NOW + 2 * number)
+        kept.put(key("small"), {"label": "x" * number}, NOW + 2 * number + 1)
+    assert 9 < len(kept) < 25
+    assert kept.known_from_ms == NOW + 180
+    assert at(kept, NOW + 180) == {"large": (90, *range(1000)), "small": {"label": "x" * 89}}
+    kept.put(key("large"), (shared,) * 100, NOW + 300)  # which takes no hundred times as much
+    kept.put(key("large"), None, NOW + 301)
+    assert len(kept) > 15
+
+
+def test_addresses_of_policies_count_as_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_VALUES", 10_000)
+    policies = Policies()
+    for number in range(20):
+        listed = [{"ipBlock": {"cidr": f"10.{number}.0.{n}/32"}} for n in range(200)]
+        item = network_policy("listed", "shop", ingress=[{"from": listed}])
+        policies.upsert(item, NOW + number * 1000)
+    assert len(policies._archive) < 6
+    assert policies.known_from_ms > NOW + 10_000

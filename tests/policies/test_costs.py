@@ -4,10 +4,20 @@ from typing import Any
 
 import pytest
 
-from flowvis.policies.costs import BLOCKS, RULES, SELECTORS
+from flowvis.policies import costs
+from flowvis.policies.costs import BLOCKS, PEERS, RULES, SELECTORS
 from flowvis.policies.model import Action, Direction
 
-from .cluster import NOTHING, Cluster, Pod, Verdict, network_policy
+from .cluster import (
+    NOTHING,
+    NOW,
+    Cluster,
+    Pod,
+    Verdict,
+    admin_policy,
+    antrea,
+    network_policy,
+)
 
 SERVER, CLIENT = Pod("shop", "server", "10.0.0.1"), Pod("shop", "client", "10.0.0.2")
 OTHER = Pod("bank", "teller", "10.0.0.3")
@@ -90,3 +100,82 @@ def test_who_cuts_a_neighbours_block_in_pieces_pays_for_it() -> None:
     )
     assert cluster.one("shop/client", "bank/teller")["ingress"].name == "wide-0"
     assert [report.partition(":")[0] for report in reports] == ["NetworkPolicy shop/cutting"]
+
+
+def test_groups_of_thousands_in_many_rules_of_many_policies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A kilobyte of a policy could be a hundred thousand peers, and another one as many more."""
+    monkeypatch.setattr(costs, "MAX_PEERS", 10_000)
+    networks = [{"cidr": f"10.{number >> 8}.{number & 255}.0/24"} for number in range(1000)]
+    everybody: list[dict[str, Any]] = [{"podSelector": {}}]
+
+    def listing(name: str, rules: int) -> dict[str, Any]:
+        ingress = [
+            {
+                "action": "Allow",
+                "from": [{"group": "many"}, {"group": "few"}],
+                "ports": [{"port": n}],
+            }
+            for n in range(rules)
+        ]
+        return antrea(
+            "NetworkPolicy", name, "shop", appliedTo=everybody, priority=5, ingress=ingress
+        )
+
+    groups = [
+        antrea("Group", "many", "shop", ipBlocks=networks),
+        antrea("Group", "few", "shop", ipBlocks=networks[:10]),
+    ]
+    modest = antrea("NetworkPolicy", "modest", "bank", appliedTo=everybody, priority=5)
+    modest["spec"]["ingress"] = [{"action": "Drop"}]
+    cluster, reports = cluster_with(*groups, modest, listing("small", 3), listing("large", 7))
+    assert cluster.one("shop/client", "bank/teller")["ingress"].name == "modest"
+    assert cluster.one("10.0.0.9", "shop/server", 2)["ingress"] == NOTHING
+    assert cluster.policies.stats.unknown == 1
+    (report,) = reports
+    assert report.startswith(f"NetworkPolicy shop/large: not understood: {PEERS}")
+    cluster.policies.delete(listing("large", 7), NOW)
+    found = cluster.one("10.0.0.9", "shop/server", 2, start_ms=NOW)["ingress"]
+    assert (found.name, found.rule) == ("small", "ingress[2]")
+
+
+def test_a_direction_without_rules_costs_nothing_and_stays_certain() -> None:
+    rules = [{"ports": [{"port": 1 + number}]} for number in range(1001)]
+    shut = network_policy(
+        "shut", "shop", podSelector={}, policyTypes=["Ingress", "Egress"], ingress=rules
+    )
+    cluster, _ = cluster_with(shut)
+    found = cluster.one("shop/client", "shop/server")
+    assert found == {"ingress": NOTHING, "egress": Verdict("shut", "shop", 1, "", Action.DROP)}
+    assert cluster.policies.stats.unknown == 1
+
+
+def test_what_is_reported_of_a_policy_ends_with_it() -> None:
+    rules = [
+        {"action": "Deny", "from": [{"namespaces": {}}], "ports": [{"portNumber": {"port": 1 + n}}]}
+        for n in range(1001)
+    ]
+
+    def costly(name: str, *its: dict[str, Any]) -> dict[str, Any]:
+        subject: dict[str, Any] = {"namespaces": {}}
+        return admin_policy(
+            "AdminNetworkPolicy", name, priority=1, subject=subject, ingress=list(its)
+        )
+
+    cluster, reports = cluster_with(costly("mended", *rules), costly("gone", *rules))
+    before = NOW - 1000
+    assert cluster.one("bank/teller", "shop/server", start_ms=before)["ingress"] == NOTHING
+    assert set(cluster.policies.unrecognized) == {
+        f"AdminNetworkPolicy {n}" for n in ("mended", "gone")
+    }
+    cluster.apply(costly("mended", rules[0]), now_ms=NOW)
+    cluster.policies.delete(costly("gone"), NOW)
+    assert cluster.policies.unrecognized == {}
+    cluster.policies._caches.clear()  # as when there are many, or a table of ends is full
+    cluster.policies._newest = None
+    assert cluster.one("bank/teller", "shop/server", start_ms=before)["ingress"] == NOTHING
+    assert cluster.one("bank/teller", "shop/server", 1, start_ms=NOW)["ingress"].name == "mended"
+    assert cluster.policies.unrecognized == {}
+    assert cluster.policies.stats.unrecognized == 0
+    assert len(reports) == 2

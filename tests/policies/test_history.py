@@ -94,3 +94,18 @@ def test_times_are_split_by_their_epochs(times: list[int], epochs: dict[int, lis
     found = {epoch: np.arange(len(times))[at].tolist() for epoch, at in kept.split(column)}
     assert found == epochs
     assert all((kept.epochs(column[at]) == epoch).all() for epoch, at in found.items())
+
+
+def test_versions_that_no_epoch_has_are_forgotten() -> None:
+    """A large policy that is written anew every second would else be there six hundred times."""
+    kept, objects = ObjectHistory(), (key("a"), key("b"))
+    for second in range(300):
+        for number, one in enumerate(objects):
+            kept.put(one, second, NOW + 1000 * second + number, NOW + 1000 * second + number)
+    assert max(len(versions) for versions in kept._versions.values()) <= MAX_EPOCHS + 1
+    times = NOW + np.arange(300) * 1000 + 500
+    for second, epoch in enumerate(kept.epochs(times).tolist()):
+        found = dict(kept.values(epoch))
+        then = (epoch - NOW) // 1000
+        assert found[objects[0]] == then <= second
+    assert dict(kept.values(int(kept.epochs(np.array([NOW + 300_000]))[0])))[objects[1]] == 299

@@ -34,6 +34,7 @@ TOPOLOGY_LABELS = {
 }
 """Labels of nodes that say where they are (Kubernetes' well-known labels), the older ones last."""
 SHARED = 1 << 14  # workloads, and sets of ports, that are held once for all their Pods
+FEW = 32  # ports of such a set: what is held is held on to when its Pods are gone
 LATELY = 1 << 12  # addresses that need not be read again: a Pod's comes in several of its changes
 
 _json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -116,14 +117,15 @@ def parse_pod(item: Mapping[str, Any], note: Note = unnoted) -> Pod:
     ips = [entry.get("ip") for entry in entries] or [status.get("podIP")]
     shares_node = bool(spec.get("hostNetwork"))
     labels = sys.intern(_written(_mapping(item, "labels", metadata.get("labels"))))
-    kind, name = workload(metadata)
+    created_ms = _milliseconds(item, "creationTimestamp", metadata.get("creationTimestamp"))
+    kind, name = workload(metadata, created_ms)
     return Pod(
         sys.intern(metadata["namespace"]),
         metadata["name"],
         metadata.get("uid", ""),
         sys.intern(spec.get("nodeName", "")),
         () if shares_node else values.addresses("status.podIPs", ips, needed=True),
-        _milliseconds(item, "creationTimestamp", metadata.get("creationTimestamp")),
+        created_ms,
         status.get("phase") == "Pending",
         labels,
         _exported(labels, describe(item), note),
@@ -164,8 +166,12 @@ def _workload(kind: str, name: str) -> Workload:
     return Workload(kind, name)
 
 
-@lru_cache(SHARED)
 def _ports(named: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, int, int], ...]:
+    return _shared_ports(named) if len(named) <= FEW else named
+
+
+@lru_cache(SHARED)
+def _shared_ports(named: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, int, int], ...]:
     return named
 
 

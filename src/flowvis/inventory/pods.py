@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.inventory.networks import NONE, address_column
+from flowvis.inventory.numbered import NumberedTexts
 from flowvis.inventory.objects import Pod
-from flowvis.inventory.workloads import WorkloadTable
+from flowvis.inventory.workloads import NO_WORKLOAD
 from flowvis.native import FlowIndex
 from flowvis.strings import Strings
 
@@ -17,7 +18,7 @@ KEPT_MS = 300_000  # a deleted Pod still explains records that are on their way
 FOREVER_MS = (1 << 63) - 1
 
 SKEW_MS = 1000  # how far a node's clock may be off the API server's; creation is in whole seconds
-SPARE_WORKLOADS = 4096  # those of Pods that are gone, before the numbers begin anew
+SPARE = 4096  # workloads, or namespaces, of Pods that are gone, before the numbers begin anew
 
 _SEVERAL = -2
 
@@ -29,8 +30,9 @@ class PodIndex:
     """Pods by their addresses, the recently deleted ones included.
 
     A Pod is known by its handle, which is good until the index changes; `objects` has the Pods. It
-    lives, as far as its addresses are its own, from its creation to its deletion, or to the end of
-    its containers where it runs to an end.
+    lives, as far as its addresses are its own, from its creation, or when it was last seen without
+    them, to its deletion, or when it was seen with others, or to the end of its containers where it
+    runs to an end. One that changed its addresses is several here.
     """
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
@@ -46,8 +48,8 @@ class PodIndex:
         self._only = np.full(64, NONE, dtype=np.int64)
         self._several: dict[int, list[int]] = {}
         self._on_nodes: dict[NodePort, list[int]] = {}
-        self._workloads = WorkloadTable()
-        self._workload_of = np.zeros(64, dtype=np.int32)
+        self._workloads, self._namespaces = NumberedTexts(NO_WORKLOAD), NumberedTexts(("",))
+        self._workload_of, self._namespace_of = np.zeros((2, 64), dtype=np.int32)
 
     def __len__(self) -> int:
         """How many Pods are alive."""
@@ -67,15 +69,11 @@ class PodIndex:
             self._end(handle, pod, now_ms)
         elif handle is None:
             # A pending Pod gets its address later than its creation: before, it was another's.
-            handle = self._add(pod, now_ms if pod.pending else pod.created_ms, FOREVER_MS)
+            later = pod.pending or _waits(pod)
+            handle = self._add(pod, now_ms if later else pod.created_ms, FOREVER_MS)
             self._by_name[pod.namespace, pod.name] = handle
-        elif pod != (before := self.objects[handle]):
-            moved = _places(before) != _places(pod)
-            if moved:
-                self._unlink(handle)
-            self._put(handle, pod)
-            if moved:
-                self._link(handle)
+        else:
+            self._change(handle, pod, now_ms)
 
     def delete(self, namespace: str, name: str, now_ms: int, uid: str = "") -> None:
         """Note that a Pod (the one of that UID, where one is given) is gone.
@@ -96,17 +94,39 @@ class PodIndex:
             self._unlink(handle)
             self._free.append(handle)
 
+    def _change(self, handle: int, pod: Pod, now_ms: int) -> None:
+        """Learn of a change of a Pod that is alive."""
+        before = self.objects[handle]
+        if not {*before.addresses} <= {*pod.addresses}:
+            # Its sandbox is another, as after its node began anew: that address may be anybody's.
+            self.delete(pod.namespace, pod.name, now_ms)
+            self._by_name[pod.namespace, pod.name] = self._add(pod, now_ms, FOREVER_MS)
+            return
+        if _waits(pod):
+            self._since_ms[handle] = now_ms
+        if pod != before:
+            moved = _places(before) != _places(pod)
+            if moved:
+                self._unlink(handle)
+            self._put(handle, pod)
+            if moved:
+                self._link(handle)
+
     def _end(self, handle: int | None, pod: Pod, now_ms: int) -> None:
         """Note that a Pod has run to its end: its addresses may be another's from now on."""
         ended_ms = min(pod.ended_ms or now_ms, now_ms)
         if handle is not None:
             self.delete(pod.namespace, pod.name, ended_ms)
-        elif pod.ended_ms and ended_ms + KEPT_MS > now_ms and not self._remembers(pod):
+        elif not any(_places(pod)) or self._remembers(pod):
+            return
+        elif pod.ended_ms and ended_ms + KEPT_MS > now_ms:
             self._dead[self._add(pod, pod.created_ms, ended_ms)] = None
 
     def _remembers(self, pod: Pod) -> bool:
         slots = self._slots.find(address_column(pod.addresses)).tolist()
         handles = [handle for slot in slots for handle in self._candidates(slot)]
+        for port in _node_ports(pod):
+            handles += self._on_nodes.get(port, ())
         return any(self.objects[handle].uid == pod.uid for handle in handles)
 
     def _add(self, pod: Pod, since_ms: int, until_ms: int) -> int:
@@ -121,14 +141,20 @@ class PodIndex:
         return handle
 
     def _put(self, handle: int, pod: Pod) -> None:
-        """Write a Pod down, and the number of its workload."""
+        """Write a Pod down, and the numbers of its workload and its namespace."""
         self.objects[handle] = pod
         self._workload_of = grown(self._workload_of, handle, 0)
-        if len(self._workloads) > 2 * len(self.objects) + SPARE_WORKLOADS:
+        self._namespace_of = grown(self._namespace_of, handle, 0)
+        self._number(handle, pod)
+        if max(len(self._workloads), len(self._namespaces)) > 2 * len(self.objects) + SPARE:
             self._workloads.clear()
+            self._namespaces.clear()
             for place, other in enumerate(self.objects):
-                self._workload_of[place] = self._workloads.number(other.workload)
+                self._number(place, other)
+
+    def _number(self, handle: int, pod: Pod) -> None:
         self._workload_of[handle] = self._workloads.number(pod.workload)
+        self._namespace_of[handle] = self._namespaces.number((pod.namespace,))
 
     def __contains__(self, name: tuple[str, str]) -> bool:
         """Whether there is a living Pod of that (namespace, name)."""
@@ -169,7 +195,14 @@ class PodIndex:
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Return the codes of the kinds and names of the Pods' workloads; 0 where there is none."""
         numbers = np.where(handles == NONE, np.int32(0), self._workload_of[handles])
-        return self._workloads.codes(numbers, strings)
+        kinds, names = self._workloads.codes(numbers, strings)
+        return kinds, names
+
+    def namespaces(self, handles: NDArray[np.int64], strings: Strings) -> NDArray[np.uint32]:
+        """Return the codes of the Pods' namespaces; 0 where there is no Pod."""
+        numbers = np.where(handles == NONE, np.int32(0), self._namespace_of[handles])
+        (codes,) = self._namespaces.codes(numbers, strings)
+        return codes
 
     def find_on_nodes(
         self,
@@ -301,3 +334,8 @@ def _node_ports(pod: Pod) -> frozenset[NodePort]:
 def _places(pod: Pod) -> tuple[tuple[bytes, ...], frozenset[NodePort]]:
     """Return where a Pod is found."""
     return pod.addresses, _node_ports(pod)
+
+
+def _waits(pod: Pod) -> bool:
+    """Whether a Pod has no address yet, or nothing that runs at its node's."""
+    return pod.pending if pod.shares_node else not pod.addresses

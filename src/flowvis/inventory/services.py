@@ -50,24 +50,39 @@ class NodeIndex:
 
 
 class ServiceIndex:
-    """Service ports by where they are called: their addresses, and node ports at any node."""
+    """Service ports by where they are called: their addresses, and node ports at any node.
+
+    A Service has its addresses and its ports once each, however many there are: whoever may make
+    one could name thousands of both. An address that several Services have is asked for in each.
+    """
 
     def __init__(self, ports: Sequence[ServicePort], nodes: NodeIndex) -> None:
+        """All ports of one Service follow each other, and have one and the same `addresses`."""
         self.objects = tuple(ports)
         self._nodes = nodes
-        places = [
-            (address, port.port, port.protocol, handle)
-            for handle, port in enumerate(ports)
-            for address in port.addresses
-        ]
-        self._addresses = Lookup(
+        services: list[tuple[bytes, ...]] = []
+        service_of = np.zeros(len(self.objects), dtype=np.uint32)
+        for handle, port in enumerate(self.objects):
+            if not services or port.addresses is not services[-1]:
+                services.append(port.addresses)
+            service_of[handle] = len(services) - 1
+        self._ports = Lookup(
             _keys(
-                address_column(place[0] for place in places),
-                np.array([place[1] for place in places], dtype=np.uint16),
-                np.array([place[2] for place in places], dtype=np.uint8),
+                service_of,
+                np.array([port.port for port in self.objects], dtype=np.uint16),
+                np.array([port.protocol for port in self.objects], dtype=np.uint8),
             ),
-            [place[3] for place in places],
+            range(len(self.objects)),
         )
+        having: dict[bytes, list[int]] = {}
+        for number, its in enumerate(services):
+            for address in dict.fromkeys(its):
+                having.setdefault(address, []).append(number)
+        self._addresses = Lookup(address_column(having), range(len(having)))
+        counts = np.array([len(those) for those in having.values()], dtype=np.int64)
+        self._ends = np.cumsum(counts)
+        self._firsts = self._ends - counts
+        self._having = np.fromiter(chain.from_iterable(having.values()), dtype=np.uint32)
         opened = [(handle, port) for handle, port in enumerate(ports) if port.node_port]
         self._node_ports = Lookup(
             pack_keys(
@@ -81,16 +96,32 @@ class ServiceIndex:
         self, addresses: NDArray[np.uint8], ports: Column, protocols: Column
     ) -> NDArray[np.int64]:
         """Return the handle of the Service port that each destination calls; NONE where none."""
-        handles = self._addresses.find(_keys(addresses, ports, protocols))
+        handles = self._at_addresses(addresses, ports, protocols)
         rest = np.flatnonzero(handles == NONE)
         rest = rest[self._nodes.find(addresses[rest]) != NONE]
         if len(rest):
             handles[rest] = self._node_ports.find(pack_keys(ports[rest], protocols[rest]))
         return handles
 
+    def _at_addresses(
+        self, addresses: NDArray[np.uint8], ports: Column, protocols: Column
+    ) -> NDArray[np.int64]:
+        """Return the handle of the first Service port at each address; NONE where none."""
+        handles = np.full(len(addresses), NONE, dtype=np.int64)
+        places = self._addresses.find(addresses)
+        rows = np.flatnonzero(places != NONE)
+        at, ends = self._firsts[places[rows]], self._ends[places[rows]]
+        while len(rows):
+            found = self._ports.find(_keys(self._having[at], ports[rows], protocols[rows]))
+            handles[rows] = found
+            at = at + 1
+            more = (found == NONE) & (at < ends)
+            rows, at, ends = rows[more], at[more], ends[more]
+        return handles
 
-def _keys(addresses: NDArray[np.uint8], ports: Column, protocols: Column) -> NDArray[np.uint8]:
+
+def _keys(services: Column, ports: Column, protocols: Column) -> NDArray[np.uint8]:
     keys: NDArray[np.uint8] = pack_keys(
-        addresses, ports.astype(np.uint16), protocols.astype(np.uint8)
+        services, ports.astype(np.uint16), protocols.astype(np.uint8)
     )
     return keys

@@ -1,21 +1,20 @@
 """Which workload a Pod belongs to: what its owner was made by, without asking for the owner.
 
 Names are those that the controllers of Kubernetes give: a Deployment's ReplicaSet is called
-`<deployment>-<pod-template-hash>`, and a CronJob's Job `<cronjob>-<minutes since the epoch>`.
+`<deployment>-<pod-template-hash>`, and a CronJob's Job `<cronjob>-<minutes since the epoch>`. Other
+Jobs have numbers as well, as dates: a time is one that a Pod can have been scheduled for.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from flowvis.strings import Strings
-
 TEMPLATE_HASH = "pod-template-hash"
 _HASHED = re.compile(r"(.+)-[bcdf-hj-np-tv-z2456789]{1,10}")  # apimachinery's SafeEncodeString
-_SCHEDULED = re.compile(r"(.+)-\d{8,10}")  # older releases wrote seconds
+_SCHEDULED = re.compile(r"(.+)-(\d{8,10})")
+_DIGITS = 8  # of minutes until the year 2160; older releases wrote seconds, which are more
+_FIRST_S = 1_420_070_400  # 2015: there were no CronJobs before
+_AHEAD_S = 86_400  # how far a clock may be off
 
 
 class Workload(NamedTuple):
@@ -34,54 +33,22 @@ OTHER = "(other)"
 """Those for which there is no room. No object of Kubernetes can have a name in parentheses."""
 
 
-def workload(metadata: Mapping[str, Any]) -> Workload:
-    """Return the workload of a Pod by its metadata."""
+def workload(metadata: Mapping[str, Any], created_ms: int = 0) -> Workload:
+    """Return the workload of a Pod by its metadata; `created_ms`: when it was made, if known."""
     for owner in metadata.get("ownerReferences") or ():
         if owner.get("controller"):
-            return _maker(owner["kind"], owner["name"], metadata.get("labels") or {})
+            labels = metadata.get("labels") or {}
+            return _maker(owner["kind"], owner["name"], labels, created_ms)
     return NO_WORKLOAD
 
 
-def _maker(kind: str, name: str, labels: Mapping[str, Any]) -> Workload:
+def _maker(kind: str, name: str, labels: Mapping[str, Any], created_ms: int) -> Workload:
     if kind == "ReplicaSet" and TEMPLATE_HASH in labels:
         made = name.removesuffix(f"-{labels[TEMPLATE_HASH]}")
         hashed = _HASHED.fullmatch(name) if made == name else None
         return Workload("Deployment", hashed[1] if hashed else made)
     if kind == "Job" and (scheduled := _SCHEDULED.fullmatch(name)):
-        return Workload("CronJob", scheduled[1])
+        at_s = int(scheduled[2]) * (60 if len(scheduled[2]) == _DIGITS else 1)
+        if at_s >= _FIRST_S and (not created_ms or at_s <= created_ms // 1000 + _AHEAD_S):
+            return Workload("CronJob", scheduled[1])
     return Workload(kind, name)
-
-
-class WorkloadTable:
-    """Numbers for workloads, until `clear`; 0 is that of none."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def __len__(self) -> int:
-        return len(self._distinct)
-
-    def clear(self) -> None:
-        """Forget all: numbers given so far mean nothing any more."""
-        self._distinct = [NO_WORKLOAD]
-        self._numbers = {NO_WORKLOAD: 0}
-        self._strings: Strings | None = None
-
-    def number(self, workload: Workload) -> int:
-        """Return the number of a workload."""
-        number = self._numbers.setdefault(workload, len(self._distinct))
-        if number == len(self._distinct):
-            self._distinct.append(workload)
-        return number
-
-    def codes(
-        self, numbers: NDArray[np.int32], strings: Strings
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """Return the codes of the kinds and names; text is put into a string table once."""
-        if strings is not self._strings:
-            self._strings, self._codes = strings, np.zeros((2, 0), dtype=np.uint32)
-        fresh = self._distinct[self._codes.shape[1] :]
-        if fresh:
-            more = [strings.encode(texts) for texts in zip(*fresh, strict=True)]
-            self._codes = np.concatenate([self._codes, np.stack(more)], axis=1)
-        return self._codes[0][numbers], self._codes[1][numbers]

@@ -8,13 +8,11 @@ peer has to be in, and a port that it has to call.
 from collections.abc import Collection, Iterable, Iterator
 from heapq import merge
 
+from flowvis.policies.ports import PortKey
 from flowvis.policies.rulebook import CompiledRule
 
 FEW = 64  # rules that are tried one after the other, for less than looking for them costs
 MAX_PLACES = 64  # of one rule: with more atoms times ports it is found by its atoms alone
-
-PortKey = tuple[int | None, int]
-"""Protocol, None for every one, and port."""
 
 
 class _Shelf:
@@ -76,9 +74,8 @@ class ApplicableRules:
         else:
             atoms = peers.plain.union(atom for atom, _ in peers.related)
             shelves = [self._by_atom.setdefault(atom, _Shelf()) for atom in atoms]
-        single = all(ports.low == ports.high for ports in rule.by_number)
-        ports = {(ports.protocol, ports.low) for ports in rule.by_number}
-        if not ports or rule.by_name or not single or len(ports) * len(shelves) > MAX_PLACES:
+        ports = rule.ports.keys
+        if not ports or len(ports) * len(shelves) > MAX_PLACES:
             for shelf in shelves:
                 shelf.any_port.append(place)
             return

@@ -1,18 +1,23 @@
 """Objects as they were at any time of the last hours, to explain what was decided then.
 
 `ObjectHistory` has the minutes that verdicts need, at a cost for each of its epochs. Here is what
-comes after: it costs nothing but the versions themselves, and is looked at when somebody asks.
+comes after: it costs nothing but the versions themselves, and is looked at when somebody asks. A
+large object that is changed again and again has thousands of versions: they count by their size.
 """
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple
 
 from flowvis.policies.objects import Key
 
 KEPT_MS = 24 * 3_600_000  # twice as long as records are stored by default
 MAX_CHANGES = 1 << 14  # versions that are over, of all objects; then the oldest go early
+MAX_VALUES = 1 << 21  # that these are made of, some 60 bytes each: 128 in one of 16,384
+OF_NETWORK = 10  # values as large as the object that Python has for a network
 
 
 class _Version(NamedTuple):
@@ -22,7 +27,7 @@ class _Version(NamedTuple):
 
 
 class ObjectArchive:
-    """Versions of objects, the last `MAX_CHANGES` that are over at most."""
+    """Versions of objects, the last that are over: `MAX_CHANGES`, of `MAX_VALUES`, at most."""
 
     def __init__(self, known_from_ms: int = 0) -> None:
         self.known_from_ms = known_from_ms
@@ -32,8 +37,10 @@ class ObjectArchive:
         self.changes = 0
         """How often anything did, whatever time it counts from."""
         self._versions: dict[Key, list[_Version]] = {}
-        self._ends: deque[tuple[int, Key]] = deque()
-        """When a version ended, and whose it was; oldest first."""
+        self._ends: deque[tuple[int, Key, int]] = deque()
+        """When a version ended, whose it was, and its size; oldest first."""
+        self._size = 0
+        """Of all that ended."""
 
     def __len__(self) -> int:
         """How many versions are kept."""
@@ -58,8 +65,10 @@ class ObjectArchive:
             return
         since_ms = max(since_ms, last.since_ms)
         versions.append(_Version(since_ms, value))
-        self._ends.append((since_ms, key))
-        if len(self._ends) > MAX_CHANGES:
+        size = _size(last.value)
+        self._ends.append((since_ms, key, size))
+        self._size += size
+        while len(self._ends) > MAX_CHANGES or self._size > MAX_VALUES:
             self._forget()
 
     def expire(self, now_ms: int) -> None:
@@ -82,9 +91,33 @@ class ObjectArchive:
 
     def _forget(self) -> None:
         """Forget the version that ended first."""
-        ended_ms, key = self._ends.popleft()
+        ended_ms, key, size = self._ends.popleft()
+        self._size -= size
         self.known_from_ms = max(self.known_from_ms, ended_ms)
         versions = self._versions[key]
         del versions[0]
         if len(versions) == 1 and versions[0].value is None:
             del self._versions[key]
+
+
+def _size(value: Any) -> int:
+    """Return about how many values a value is made of; what it has several times counts once."""
+    size, left, seen = 0, [value], set()
+    while left:
+        one = left.pop()
+        size += 1
+        if isinstance(one, str | bytes):
+            size += len(one) >> 6
+        elif isinstance(one, IPv4Network | IPv6Network):
+            size += OF_NETWORK
+        elif isinstance(one, tuple | frozenset | Mapping) or is_dataclass(one):
+            if id(one) in seen:
+                continue
+            seen.add(id(one))
+            if isinstance(one, Mapping):
+                left += (*one.keys(), *one.values())
+            elif is_dataclass(one):
+                left += (getattr(one, field.name) for field in fields(one))
+            else:
+                left += one
+    return size

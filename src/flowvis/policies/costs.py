@@ -2,14 +2,23 @@
 
 An address block cuts the space of addresses in pieces, and each piece has its set of blocks: 8,000
 blocks over each other, half a megabyte of one policy, are 64 million places. Selectors are places
-too, in the set of each Pod's class, and rules are looked at one after the other. What a policy that
-costs too much may decide is unknown, and all others stay as they are.
+too, in the set of each Pod's class, and rules are looked at one after the other. A group is as many
+peers as it has members, in each rule that names it. What a policy that costs too much may decide is
+unknown, and all others stay as they are.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from flowvis.policies.model import AddressBlock, Direction, Peer, Pods, Policy, PolicyType
+from flowvis.policies.model import (
+    AddressBlock,
+    Direction,
+    GroupName,
+    Peer,
+    Pods,
+    Policy,
+    PolicyType,
+)
 from flowvis.policies.networks import pieces
 from flowvis.policies.objects import Snapshot
 
@@ -19,10 +28,12 @@ PolicyKey = tuple[PolicyType, str, str]
 MAX_RULES = 1000  # of a policy in one direction: each is looked at for each pair of classes
 MAX_SELECTORS = 1000  # of Pods, distinct, in one policy: places in the set of each class of Pods
 MAX_PLACES = 1 << 20  # of blocks in the sets of all pieces: some 50 MB
+MAX_PEERS = 1 << 20  # of all rules of all policies, with those of groups: 40 MB and three seconds
 
 RULES = f"more than {MAX_RULES} rules"
 SELECTORS = f"more than {MAX_SELECTORS} different selectors"
 BLOCKS = "address blocks that overlap in too many places"
+PEERS = "groups with too many peers for so many rules"
 
 
 def key_of(policy: Policy) -> PolicyKey:
@@ -32,10 +43,12 @@ def key_of(policy: Policy) -> PolicyKey:
 
 def too_costly(snapshot: Snapshot) -> dict[PolicyKey, str]:
     """Return the policies that are too much, and of what they have too much."""
-    found = {}
+    found = _crowded(snapshot)
     blocks: dict[PolicyKey, set[AddressBlock]] = {}
     for policy in snapshot.policies:
         key = key_of(policy)
+        if key in found:
+            continue
         peers = set(snapshot.expand(_peers(policy)))
         if any(len(policy.rules(direction) or ()) > MAX_RULES for direction in Direction):
             found[key] = RULES
@@ -47,6 +60,26 @@ def too_costly(snapshot: Snapshot) -> dict[PolicyKey, str]:
     while charged := _charges({key: mine for key, mine in blocks.items() if key not in found}):
         most = max(charged.values())
         found |= {key: BLOCKS for key, charge in charged.items() if 2 * charge > most}
+    return found
+
+
+def _crowded(snapshot: Snapshot) -> dict[PolicyKey, str]:
+    """Return the policies that have the most peers, if all of them together have too many."""
+    sizes: dict[Peer, int] = {}
+
+    def size(peer: Peer) -> int:
+        if not isinstance(peer, GroupName):
+            return 1
+        if peer not in sizes:
+            sizes[peer] = sum(1 for _ in snapshot.expand([peer]))
+        return sizes[peer]
+
+    counts = {key_of(policy): sum(map(size, _peers(policy))) for policy in snapshot.policies}
+    found: dict[PolicyKey, str] = {}
+    while sum(counts.values()) > MAX_PEERS:
+        most = max(counts.values())
+        found |= {key: PEERS for key, count in counts.items() if 2 * count > most}
+        counts = {key: count for key, count in counts.items() if key not in found}
     return found
 
 

@@ -18,7 +18,7 @@ from flowvis.policies.endpoints import EndpointTable, Selectable
 from flowvis.policies.enforced import unenforced
 from flowvis.policies.generation import Generation
 from flowvis.policies.history import MAX_EPOCHS
-from flowvis.policies.model import Direction, Policy, PolicyType, ServicePods, unrecognized_parts
+from flowvis.policies.model import Direction, Policy, ServicePods, unrecognized_parts
 from flowvis.policies.objects import GROUPS, KINDS, PARSERS, SELECTED_BY, Key, Snapshot
 from flowvis.policies.reach import Population
 from flowvis.policies.rulebook import Rulebook
@@ -37,13 +37,6 @@ __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
 
 CHUNK = 1 << 16  # rows at once: their endpoints and pairs always have room in cleared tables
 _FIELDS = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
-_KINDS = {
-    PolicyType.NONE: "policy",
-    PolicyType.KUBERNETES: "NetworkPolicy",
-    PolicyType.ANTREA: "NetworkPolicy",
-    PolicyType.ANTREA_CLUSTER: "ClusterNetworkPolicy",
-    PolicyType.KUBERNETES_CLUSTER: "policy of the cluster",
-}
 RECHECK_MS = 30_000
 """How often it is looked at anew which Groups have Pods of other namespaces."""
 SHOWN = 8  # parts of an object that are named, of those that are not understood
@@ -150,8 +143,9 @@ class Policies(WatchedObjects):
     ) -> dict[str, Column]:
         """Return the ten policy columns of a batch, what its records say already included.
 
-        `sources` and `destinations` are handles, places in `pods` or -1. A record's own answer
-        stays.
+        `sources` and `destinations` are handles, places in `pods`, or `endpoints.NONE`, or `GONE`
+        for a Pod that is not among them, about which it is left open what a policy makes of it. A
+        record's own answer stays.
         """
         if len(self._verdicts) > MAX_VERDICTS:
             self._clear()
@@ -214,6 +208,14 @@ class Policies(WatchedObjects):
         else:
             self._doubt(which, _listed(parts))
         self.stats.unrecognized = len(self.unrecognized)
+
+    def _note_costs(self, snapshot: Snapshot, rules: Rulebook) -> None:
+        """Report once which policies are too much to be worked out."""
+        for policy in snapshot.policies if rules.too_costly else ():
+            problem = rules.too_costly.get(policy_key(policy))
+            if problem is not None:
+                name = "/".join(part for part in (policy.namespace, policy.name) if part)
+                self._doubt(f"{policy.kind} {name}", problem)
 
     def _doubt(self, which: str, text: str) -> None:
         """Report, once, of what a policy has that no verdict is made of."""
@@ -294,8 +296,8 @@ class Policies(WatchedObjects):
             if before is None:
                 self.stats.compiled += 1
             rules = Rulebook(snapshot) if before is None else before.generation.rules
-            for (kind, *name), problem in rules.too_costly.items():
-                self._doubt(f"{_KINDS[kind]} {'/'.join(part for part in name if part)}", problem)
+            if epoch == self._history.latest:  # else it may be another by now, or gone
+                self._note_costs(snapshot, rules)
             generation = Generation(snapshot, rules)
             classes = None if before is None else before.classes
             cache = VerdictCache(generation, self._endpoints, self._verdicts, classes)

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from flowvis.batch import same_addresses
 from flowvis.native import FlowIndex, pack_keys
+from flowvis.policies.generation import GONE as GONE_POD
 from flowvis.policies.generation import Member, NamedPort
 
 MAX_ENDS = 1 << 18  # several times the Pods of a large cluster, and as many addresses outside
 MAX_MEMBERS = 1 << 18
 NONE = -1
 """The handle of no Pod."""
+GONE = -2
+"""The handle of a Pod of which nothing is known."""
 
 
 class Selectable(Protocol):
@@ -61,20 +64,23 @@ class EndpointTable:
     def clear(self) -> None:
         """Forget all: numbers given so far mean nothing any more."""
         self._index.clear()
-        self._distinct: list[Member | None] = [None]
+        self._distinct: list[Member | None] = [None, GONE_POD]
         self._numbers: dict[Member, int] = {}
         self._nodes: dict[str, int] = {}
         self._seen: list[Selectable | None] = []
         self._member_of = np.zeros(0, dtype=np.uint32)
         self._node_of = np.zeros(0, dtype=np.int32)
-        # The last number of each handle: a Pod has mostly one address in use. The last is NONE's.
+        # The last number of each handle: a Pod has mostly one address in use.
         self._number_of = np.zeros(0, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._index)
 
     def member(self, number: int) -> Member | None:
-        """Return what a Pod is like, by its number in `members`; None for 0: not a Pod."""
+        """Return what a Pod is like, by its number in `members`; None for 0: not a Pod.
+
+        The member `GONE` of the generation's for 1: a Pod of which nothing is known.
+        """
         return self._distinct[number]
 
     def node(self, name: str) -> int:
@@ -112,7 +118,7 @@ class EndpointTable:
 
     def learn(self, pods: Sequence[Selectable | None], *sides: NDArray[np.int64]) -> None:
         """Look at the Pods of handles that are new, or now another's; before they are found."""
-        self._room(len(pods) + 1)  # the last: handle NONE
+        self._room(len(pods) + 2)  # the last: handles GONE and NONE
         used = np.zeros(len(self._seen), dtype=bool)
         for side in sides:
             used[side] = True
@@ -135,8 +141,10 @@ class EndpointTable:
     def _room(self, room: int) -> None:
         more = room - len(self._seen)
         if more > 0:
+            self._member_of[GONE:] = 0
             self._seen += [None] * more
             self._member_of = np.pad(self._member_of, (0, more))
+            self._member_of[GONE] = 1
             self._node_of = np.pad(self._node_of, (0, more), constant_values=NONE)
             self._number_of = np.pad(self._number_of, (0, more))
 

@@ -5,13 +5,15 @@ thousands of Pods make tens of classes, and a verdict is found once for two clas
 ports.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flowvis.policies.applicable import ApplicableRules
-from flowvis.policies.model import Action, Direction, PolicyStage, Ports, Relation
+from flowvis.policies.model import Action, Direction, PolicyStage, Relation
 from flowvis.policies.objects import Snapshot
 from flowvis.policies.podsets import MAX_ALIKE
+from flowvis.policies.ports import Answer, PortName, either
 from flowvis.policies.rulebook import (
     EXEMPT,
     NOTHING,
@@ -22,9 +24,6 @@ from flowvis.policies.rulebook import (
     RulePeers,
 )
 from flowvis.policies.selectors import Pair
-
-Answer = bool | None
-"""None: not to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,10 @@ class Member:
     ports: tuple[NamedPort, ...] = ()
 
 
+GONE = Member("", ())
+"""A Pod of which nothing is known but its address: it is gone, or has not come yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A class of endpoints; two endpoints are of one class if no policy can tell them apart."""
@@ -56,7 +59,23 @@ class Endpoint:
     ports: tuple[NamedPort, ...]
     """Those whose names rules have."""
     pod: bool
+    gone: bool = False
+    """Whether it is a Pod of which nothing is known: it may be any."""
     rules: dict[Direction, ApplicableRules] = field(default_factory=dict, compare=False, hash=False)
+    _names: dict[tuple[int, int], list[PortName]] = field(
+        default_factory=dict, compare=False, hash=False
+    )
+
+    def names(self, protocol: int, port: int) -> Collection[PortName]:
+        """Return the names that a port has: the first container that has a name has it."""
+        if self.ports and not self._names:
+            first: dict[PortName, NamedPort] = {}
+            for own in self.ports:
+                first.setdefault((own.protocol, own.name), own)
+                first.setdefault((None, own.name), own)
+            for name, own in first.items():
+                self._names.setdefault((own.protocol, own.number), []).append(name)
+        return self._names.get((protocol, port), ())
 
 
 class Called(NamedTuple):
@@ -89,6 +108,8 @@ class Generation:
             return Endpoint(
                 atoms | self._of_node(node, address) if node else atoms, "", (), pod=False
             )
+        if member is GONE:
+            return Endpoint(atoms, "", (), pod=True, gone=True)
         if member not in self._members:
             self._members[member] = self._of_member(member)
         ports = tuple(port for port in member.ports if port.name in self.rules.port_names)
@@ -113,24 +134,29 @@ class Generation:
         subject, peer = source, called.destination
         if direction is Direction.INGRESS:
             subject, peer = peer, subject
-        if not subject.pod:
-            return NOTHING
+        if subject.gone or not subject.pod:
+            return UNKNOWN if subject.gone and self.rules.guards(direction) else NOTHING
         rules = subject.rules.get(direction)
         if rules is None:
             rules = subject.rules[direction] = self._applicable(subject.atoms, direction)
         stage = PolicyStage.TIERS
         exempt = to_own_node and direction is Direction.EGRESS
         # That a NetworkPolicy is there at all exempts: then what it would match does not matter.
-        possible = rules if exempt else rules.possible(peer.atoms, called.protocol, called.port)
+        possible = (
+            rules
+            if exempt or peer.gone
+            else rules.possible(peer.atoms, called.protocol, called.port)
+        )
         for rule in possible:
             if rule.stage < stage:
                 continue
             if exempt and rule.stage is PolicyStage.STANDARD:
                 return EXEMPT if rule.certain else UNKNOWN
-            if rule.by_name:
+            ports = rule.ports
+            if ports.by_name:
                 matches = self._matches_by_name(rule, subject, peer, called)
             else:
-                serves = _serves(rule.by_number, called) if rule.by_number else True
+                serves = ports.numbered(called.protocol, called.port) if ports.by_number else True
                 fits = serves is not False and self._fits(rule.peers, subject, peer)
                 matches = fits if serves or fits is False else None
             if matches is False:
@@ -158,13 +184,15 @@ class Generation:
         self, rule: CompiledRule, subject: Endpoint, peer: Endpoint, called: Called
     ) -> Answer:
         """Whether a rule with names of ports matches."""
-        numbered = _serves(rule.by_number, called)
-        named = _serves_by_name(rule.by_name, called)
+        numbered = rule.ports.numbered(called.protocol, called.port)
+        destination = called.destination
+        names = destination.names(called.protocol, called.port)
+        named = None if destination.gone else rule.ports.named(names)
         fits = self._fits(rule.peers, subject, peer)
         if not rule.names_of_pods:
-            return _both(fits, _either(numbered, named))
+            return _both(fits, either(numbered, named))
         as_pod = self._fits(rule.peers, subject, peer, as_pod=True)
-        return _either(_both(fits, numbered), _both(as_pod, named))
+        return either(_both(fits, numbered), _both(as_pod, named))
 
     def _of_member(self, member: Member) -> frozenset[int]:
         """Return a Pod's atoms; of Pods that nothing named tells apart they are found once."""
@@ -201,6 +229,8 @@ class Generation:
         for atom, relation in peers.related:
             if atom in peer.atoms and self._related(relation, subject.namespace, peer.namespace):
                 return True
+        if peer.gone and (peers.pods or peers.related):
+            return None
         return None if (peers.unknowable_pods if as_pod else peers.unknowable) else False
 
     def _related(self, relation: Relation, one: str, other: str) -> bool:
@@ -213,37 +243,5 @@ class Generation:
         return relation.same == all(mine[key] == theirs[key] for key in relation.keys)
 
 
-def _either(one: Answer, other: Answer) -> Answer:
-    return True if one or other else None if one is None or other is None else False
-
-
 def _both(one: Answer, other: Answer) -> Answer:
     return False if one is False or other is False else None if None in (one, other) else True
-
-
-def _serves(ports: tuple[Ports, ...], called: Called) -> Answer:
-    """Whether ports by number match; an entry that asks for more leaves it open."""
-    found: Answer = False
-    for some in ports:
-        if (
-            some.protocol is None or some.protocol == called.protocol
-        ) and some.low <= called.port <= some.high:
-            if not some.unknowable:
-                return True
-            found = None
-    return found
-
-
-def _serves_by_name(ports: tuple[Ports, ...], called: Called) -> Answer:
-    """Whether ports by name match: the first container that has a name has it."""
-    found: Answer = False
-    for some in ports:
-        named = (
-            own
-            for own in called.destination.ports
-            if own.name == some.name and some.protocol in {None, own.protocol}
-        )
-        own = next(named, None)
-        if own is not None and (own.protocol, own.number) == (called.protocol, called.port):
-            found = _either(found, None if some.unknowable else True)
-    return found

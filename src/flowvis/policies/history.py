@@ -56,6 +56,11 @@ class ObjectHistory:
         """Whether the object exists by the latest change."""
         return key in self._versions and self._versions[key][-1].value is not None
 
+    @property
+    def latest(self) -> int:
+        """The epoch that goes on: when it began."""
+        return self._changes[-1]
+
     def remembers(self, key: Key) -> bool:
         """Whether any version of the object is kept."""
         return key in self._versions
@@ -91,6 +96,8 @@ class ObjectHistory:
         else:
             versions.append(_Version(since_ms, value))
         self._mark(since_ms)
+        if len(versions) > MAX_EPOCHS + 1:
+            self._prune(versions)
         return since_ms
 
     def expire(self, now_ms: int) -> None:
@@ -127,13 +134,19 @@ class ObjectHistory:
     def values(self, epoch_ms: int) -> Iterator[tuple[Key, Any]]:
         """Go through the objects as they were when an epoch began."""
         for key, versions in self._versions.items():
-            at = bisect_right(versions, epoch_ms, key=lambda version: version.since_ms) - 1
+            at = _place(versions, epoch_ms)
             if at >= 0 and versions[at].value is not None:
                 yield key, versions[at].value
 
     def _epoch(self, time_ms: int) -> int:
         """Return the epoch of one time."""
         return self._changes[max(bisect_right(self._changes, time_ms) - 1, 0)]
+
+    def _prune(self, versions: list[_Version]) -> None:
+        """Forget versions, which may be large, that were over before any epoch began."""
+        seen = {_place(versions, epoch_ms) for epoch_ms in self._changes}
+        seen.add(len(versions) - 1)
+        versions[:] = [version for place, version in enumerate(versions) if place in seen]
 
     def _has_room(self, key: Key) -> bool:
         room = key in self._versions or len(self._versions) < MAX_OBJECTS
@@ -148,3 +161,8 @@ class ObjectHistory:
         if len(self._changes) > MAX_EPOCHS:
             gaps = np.diff(np.array(self._changes))
             del self._changes[int(np.argmin(gaps))]
+
+
+def _place(versions: list[_Version], time_ms: int) -> int:
+    """Which of some versions there was at a time; -1 before the first."""
+    return bisect_right(versions, time_ms, key=lambda version: version.since_ms) - 1

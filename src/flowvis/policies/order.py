@@ -60,7 +60,8 @@ class EvaluationOrder:
             yield from (OrderedRule(stage, policy, rule) for _, policy, rule in rules)
             if stage is PolicyStage.STANDARD:
                 for policy in those:
-                    if key_of(policy) not in self.too_costly:  # else its one rule says as much
+                    costly = key_of(policy) in self.too_costly
+                    if not (costly and policy.rules(direction)):  # else its one rule says as much
                         isolation = Rule("", Action.DROP, policy.subjects, None, None)
                         yield OrderedRule(stage, policy, isolation)
 
@@ -95,7 +96,7 @@ class EvaluationOrder:
         """Return a policy's rules; of one that is too costly one, of which nothing is known."""
         rules = policy.rules(direction) or ()
         problem = self.too_costly.get(key_of(policy))
-        if problem is None:
+        if problem is None or not rules:
             return rules
         doubt = Unknowable(problem, unrecognized=True, namespace=policy.namespace or None)
         chosen = dict.fromkeys(peer for rule in rules for peer in rule.subjects)

@@ -1,12 +1,25 @@
-"""Which ports rules tell apart: the ports of a class match the same rules."""
+"""Ports as rules ask for them: which of them rules tell apart, and whether one is among a rule's.
 
-from collections.abc import Iterable
+Whoever may write one policy can name ten thousand ports in it, and call as many: a port is looked
+up among a rule's, and not compared with each.
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.fields import TRANSPORTS
 from flowvis.policies.model import MAX_PORT, Ports
+
+Answer = bool | None
+"""None: not to be known."""
+PortKey = tuple[int | None, int]
+"""Protocol, None for every one, and port."""
+PortName = tuple[int | None, str]
+"""Protocol, None for any, and the name that a Pod gives a port of it."""
 
 _ROWS = {number: row for row, number in enumerate(TRANSPORTS.values())}
 _PORTS = MAX_PORT + 1
@@ -44,3 +57,65 @@ class PortClasses:
             self._alone.add((protocol, port))
             self._classes[_ROWS[protocol] * _PORTS + port] = self._next
             self._next += 1
+
+
+class AskedPorts:
+    """The entries of ports of one rule; one that asks for more than a port leaves it open."""
+
+    def __init__(self, entries: Collection[Ports]) -> None:
+        numbered: dict[int | None, list[Ports]] = {}
+        self._names: dict[PortName, Answer] = {}
+        for some in entries:
+            if not some.name:
+                numbered.setdefault(some.protocol, []).append(some)
+            elif not some.unknowable or (some.protocol, some.name) not in self._names:
+                self._names[some.protocol, some.name] = None if some.unknowable else True
+        of_any = numbered.pop(None, None)
+        self._spans = {protocol: _Spans(those) for protocol, those in numbered.items()}
+        self._of_any = None if of_any is None else _Spans(of_any)
+        self.by_number = bool(self._spans) or of_any is not None
+        """Whether any entry is of numbers."""
+        self.by_name = bool(self._names)
+        """Whether any entry is of a name."""
+        single = not self._names and all(some.low == some.high for some in entries)
+        self.keys = frozenset((some.protocol, some.low) for some in entries if single)
+        """The ports, if they are single ones by number; else none."""
+
+    def numbered(self, protocol: int, port: int) -> Answer:
+        """Whether a port is among those by number."""
+        spans = self._spans.get(protocol)
+        found = False if spans is None else spans.has(port)
+        return found if found or self._of_any is None else either(found, self._of_any.has(port))
+
+    def named(self, names: Collection[PortName]) -> Answer:
+        """Whether a port that has these names is among those by name."""
+        found: Answer = False
+        for name in names:
+            found = either(found, self._names.get(name, False))
+        return found
+
+
+class _Spans:
+    """Ranges of ports, which may overlap, cut where they begin and end."""
+
+    def __init__(self, ranges: Iterable[Ports]) -> None:
+        steps: dict[bool, Counter[int]] = {False: Counter(), True: Counter()}
+        for some in ranges:
+            steps[bool(some.unknowable)][some.low] += 1
+            steps[bool(some.unknowable)][some.high + 1] -= 1
+        self._points = sorted({0, *steps[False], *steps[True]})
+        self._answers: list[Answer] = []
+        certain = in_doubt = 0
+        for point in self._points:
+            certain += steps[False][point]
+            in_doubt += steps[True][point]
+            self._answers.append(True if certain else None if in_doubt else False)
+
+    def has(self, port: int) -> Answer:
+        """Whether a port is in any of them."""
+        return self._answers[bisect_right(self._points, port) - 1]
+
+
+def either(one: Answer, other: Answer) -> Answer:
+    """Whether one or the other is so."""
+    return True if one or other else None if one is None or other is None else False

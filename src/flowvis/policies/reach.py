@@ -1,16 +1,18 @@
 """Groups of a namespace that have Pods of others: Antrea applies no policy to such a Group.
 
 It is the members that count, not what a selector could select, and those of child groups too.
+Whoever may make a Group can make thousands: which of them have a Pod is found from the Pod
+(`podsets`), and not by trying each.
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from flowvis.policies.endpoints import Selectable
 from flowvis.policies.model import GroupName, Pods, Policy
 from flowvis.policies.objects import Snapshot
+from flowvis.policies.podsets import PodSets
 from flowvis.policies.selectors import Pair
 
 Name = tuple[str, str]
@@ -21,7 +23,7 @@ class _Kind(NamedTuple):
     """Pods that no selector can tell apart."""
 
     namespace: str
-    labels: Mapping[str, str]
+    labels: tuple[Pair, ...]
     account: str
 
 
@@ -30,26 +32,40 @@ class Population:
 
     def __init__(self, pods: Iterable[Selectable | None]) -> None:
         self._pods = pods
-        self._by_pair: dict[Pair | None, list[_Kind]] | None = None
+        self._kinds: list[_Kind] | None = None
 
     def reaching(self, snapshot: Snapshot) -> frozenset[Name]:
         """Return the Groups that policies apply to, and that have Pods of other namespaces."""
+        groups = candidates(snapshot)
+        if not groups:
+            return frozenset()
+        numbers: dict[Pods, int] = {}
+        for members in groups.values():
+            for those in members:
+                numbers.setdefault(those, len(numbers))
+        found = self._namespaces(snapshot, numbers)
         return frozenset(
             key
-            for key, members in candidates(snapshot).items()
-            if any(self._elsewhere(snapshot, key[0], those) for those in members)
+            for key, members in groups.items()
+            if any(found[numbers[those]] - {key[0]} for those in members)
         )
 
-    def _elsewhere(self, snapshot: Snapshot, own: str, those: Pods) -> bool:
-        if self._by_pair is None:
-            self._by_pair = _by_pair(self._pods)
-        return any(
-            kind.namespace != own
-            and those.select(
-                kind.namespace, snapshot.labels_of(kind.namespace), kind.labels, kind.account
-            )
-            for kind in self._by_pair.get(those.pods.pair, ())
-        )
+    def _namespaces(self, snapshot: Snapshot, numbers: dict[Pods, int]) -> list[set[str]]:
+        """Return for each number, of Pods that are selected, the namespaces in which there are."""
+        found: list[set[str]] = [set() for _ in numbers]
+        sets = PodSets(numbers.items())
+        near: dict[str, set[str | int]] = {}
+        if self._kinds is None:
+            self._kinds = _kinds(self._pods)
+        alike = {
+            (kind.namespace, kind.account, sets.named(kind.labels)): None for kind in self._kinds
+        }
+        for namespace, account, labels in alike:
+            if namespace not in near:
+                near[namespace] = sets.near(namespace, snapshot.labels_of(namespace))
+            for number in sets.of(near[namespace], account, labels):
+                found[number].add(namespace)
+        return found
 
 
 def candidates(snapshot: Snapshot) -> dict[Name, list[Pods]]:
@@ -72,13 +88,11 @@ def _applied_to(policy: Policy) -> Iterator[Name]:
                 yield peer.namespace, peer.name
 
 
-def _by_pair(pods: Iterable[Selectable | None]) -> dict[Pair | None, list[_Kind]]:
-    """Return the kinds of Pods by each of their labels, and all of them under None."""
-    found: dict[Pair | None, list[_Kind]] = defaultdict(list)
+def _kinds(pods: Iterable[Selectable | None]) -> list[_Kind]:
     distinct = {(p.namespace, p.labels, p.service_account) for p in pods if p is not None}
-    for namespace, text, account in distinct:
-        labels = {str(key): str(value) for key, value in json.loads(text).items()}
-        kind = _Kind(namespace, labels, account)
-        for pair in (None, *labels.items()):
-            found[pair].append(kind)
-    return found
+    return [
+        _Kind(
+            namespace, tuple((str(k), str(value)) for k, value in json.loads(text).items()), account
+        )
+        for namespace, text, account in distinct
+    ]

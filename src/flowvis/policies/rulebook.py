@@ -27,7 +27,7 @@ from flowvis.policies.networks import Blocks
 from flowvis.policies.objects import Snapshot
 from flowvis.policies.order import EvaluationOrder
 from flowvis.policies.podsets import PodSets
-from flowvis.policies.ports import PortClasses
+from flowvis.policies.ports import AskedPorts, PortClasses
 
 
 class PolicyVerdict(NamedTuple):
@@ -69,9 +69,8 @@ class CompiledRule:
     stage: PolicyStage
     action: Action
     peers: RulePeers
-    by_number: tuple[Ports, ...]
-    by_name: tuple[Ports, ...]
-    """Its ports; without either it is of all."""
+    ports: AskedPorts
+    """Its ports; without any entry it is of all."""
     names_of_pods: bool
     verdict: PolicyVerdict
     certain: bool = True
@@ -109,6 +108,10 @@ class Rulebook:
         """Whether it is what a snapshot's policies compile to."""
         return self._said == _said(snapshot)
 
+    def guards(self, direction: Direction) -> bool:
+        """Whether there are any Pods that rules of a direction apply to."""
+        return bool(self._by_subject[direction])
+
     def subjects(self, atoms: frozenset[int], direction: Direction) -> frozenset[int]:
         """Return those of some atoms that rules apply to."""
         return atoms.intersection(self._by_subject[direction])
@@ -131,8 +134,7 @@ class Rulebook:
             stage,
             rule.action,
             self._peers(rule.peers),
-            tuple(ports for ports in rule.ports or () if not ports.name),
-            tuple(ports for ports in rule.ports or () if ports.name),
+            AskedPorts(rule.ports or ()),
             rule.names_of_pods,
             verdict,
         )

@@ -11,7 +11,7 @@ from flowvis.batch import Batch, Column, is_unset
 from flowvis.fields import Source, provides
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
-from flowvis.policies import EGRESS_FIELDS, Egresses, Policies
+from flowvis.policies import EGRESS_FIELDS, GONE, Egresses, Policies
 from flowvis.policies.model import Direction
 
 Handles = NDArray[np.int64]
@@ -63,10 +63,11 @@ class Completer:
         cluster = batch.strings.intern(self._cluster_id().encode())
         batch["clusterId"] = np.full(len(batch), cluster, dtype=np.uint32)
         times = times_ms(batch)
-        pods = {side: self.inventory.pods.find(batch[f"{side}IP"], times) for side in SIDES}
-        named = {}
+        pods, ends, named = {}, {}, {}
         self._add_services(batch)
         for side in SIDES:
+            pods[side] = self._pods(batch, side, times)
+            ends[side] = self._with_gone(batch, side, pods[side])
             handles = named[side] = self._name(batch, side, pods[side])
             kinds, names = self.inventory.pods.workloads(handles, batch.strings)
             batch[f"{side}WorkloadKind"], batch[f"{side}WorkloadName"] = kinds, names
@@ -77,7 +78,7 @@ class Completer:
                 batch[f"{side}PodLabels"] = codes
         self._endpoints.complete(batch)
         if self._policies is not None and self._policies.active:
-            found = self._policies.decide(batch, self.inventory.pods.objects, *pods.values())
+            found = self._policies.decide(batch, self.inventory.pods.objects, *ends.values())
             batch.columns.update(_without_own_node(batch, found))
         if self._egresses is not None and self._egresses.active:
             # What goes to a node is never given another address.
@@ -86,6 +87,28 @@ class Completer:
             batch.columns.update(self._egresses.find(batch, self.inventory.pods.objects, leaving))
         if self.with_uids:
             batch.columns.update(self._uids.of(batch, named))
+
+    def _pods(self, batch: Batch, side: str, times: Column) -> Handles:
+        """Find the Pods at addresses, but those where a record names another: it knows better."""
+        handles = self.inventory.pods.find(batch[f"{side}IP"], times)
+        reported, namespaces = batch[f"{side}PodName"], batch[f"{side}PodNamespace"]
+        known = np.flatnonzero((handles != NONE) & (reported != 0))
+        ours = self._codes(batch, handles[known], lambda pod: pod.name)
+        others = ours != reported[known]
+        within = self.inventory.pods.namespaces(handles[known], batch.strings)
+        others |= (namespaces[known] != 0) & (namespaces[known] != within)
+        handles[known[others]] = NONE
+        return handles
+
+    def _with_gone(self, batch: Batch, side: str, handles: Handles) -> Handles:
+        """Mark the Pods that only records know. One at a node's address is none to policies."""
+        gone = np.flatnonzero((handles == NONE) & (batch[f"{side}PodName"] != 0))
+        gone = gone[self.inventory.nodes.find(batch[f"{side}IP"][gone]) == NONE]
+        if not len(gone):
+            return handles
+        marked = handles.copy()
+        marked[gone] = GONE
+        return marked
 
     def _name(self, batch: Batch, side: str, handles: Handles) -> Handles:
         """Name Pods and nodes where the record does not; return the Pods that are named there."""
@@ -99,12 +122,6 @@ class Completer:
             if side == "destination":
                 handles = handles.copy()
                 handles[blank] = self._on_nodes(batch, blank, names, nodes)
-        known = np.flatnonzero((handles != NONE) & (reported != 0))
-        ours = self._codes(batch, handles[known], lambda pod: pod.name)
-        strangers = known[ours != reported[known]]
-        if len(strangers):  # another Pod had that address: the record knows better whose it was
-            handles = handles.copy()
-            handles[strangers] = NONE
         lacking = np.flatnonzero(
             (handles != NONE) & ((reported == 0) | (batch[f"{side}NodeName"] == 0))
         )

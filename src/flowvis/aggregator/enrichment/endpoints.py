@@ -19,6 +19,12 @@ from flowvis.fields import FlowType
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.strings import Strings
 
+_WHEN = (
+    *(("flowStartMilliseconds", 1), ("flowStartSeconds", 1000)),
+    *(("flowEndMilliseconds", 1), ("flowEndSeconds", 1000)),
+)
+"""What says when a connection began, or was seen, the best first, and how many ms its unit has."""
+
 
 class Endpoints:
     """Decides by the Pods and nodes that the inventory has."""
@@ -109,11 +115,15 @@ class Endpoints:
 
 def times_ms(batch: Batch, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.uint64]:
     """Return when connections began, or were seen where their record does not say."""
-    starts = batch["flowStartSeconds"][rows]
-    unreported = starts == 0
-    if unreported.any():
-        starts = np.where(unreported, batch["flowEndSeconds"][rows], starts)
-    return starts.astype(np.uint64) * 1000
+    times = np.zeros(len(batch), dtype=np.uint64)[rows]
+    for name, ms in _WHEN:
+        unreported = times == 0
+        if not unreported.any():
+            break
+        if name in batch:
+            found = batch[name][rows].astype(np.uint64) * np.uint64(ms)
+            times = np.where(unreported, found, times)
+    return times
 
 
 def by_ranges(types: Column) -> NDArray[np.bool_]:

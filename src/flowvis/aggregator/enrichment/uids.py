@@ -11,9 +11,12 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from flowvis.aggregator.enrichment.endpoints import times_ms
 from flowvis.batch import Batch, Column
 from flowvis.fields import Field, Kind, Merge, Source
 from flowvis.inventory.index import NONE, Inventory
+from flowvis.inventory.objects import Pod
+from flowvis.inventory.pods import SKEW_MS
 from flowvis.policies import Egresses, Policies
 from flowvis.policies.model import PolicyType
 from flowvis.policies.objects import ADMIN, ANTREA, Key
@@ -100,19 +103,28 @@ class Uids:
         return found
 
     def _of_pods(self, batch: Batch, side: str, handles: NDArray[np.int64]) -> Column:
-        """By the handle, which tells a Pod from one of its name before; else by the name."""
+        """By the handle, which tells a Pod from one of its name before; else by the name.
+
+        What began before the Pod of that name was made is of another one, as in a StatefulSet.
+        """
         objects = self._inventory.pods.objects
         found = _each(handles, lambda handle: objects[handle].uid if handle != NONE else "")
         name, namespace = batch[f"{side}PodName"], batch[f"{side}PodNamespace"]
         rest = np.flatnonzero((handles == NONE) & (name != 0))
         if len(rest):
             pairs = namespace[rest].astype(np.uint64) << np.uint64(32) | name[rest]
-            found[rest] = _each(pairs, lambda pair: self._pod(batch, pair))
+            different, places = np.unique(pairs, return_inverse=True)
+            pods = [self._pod(batch, pair) for pair in different.tolist()]
+            made = b"".join(_bytes(pod.uid if pod is not None else "") for pod in pods)
+            created = np.array([pod.created_ms if pod is not None else 0 for pod in pods])[places]
+            later = times_ms(batch, rest).astype(np.int64) + SKEW_MS < created
+            named = np.frombuffer(made, dtype=np.uint8).reshape(-1, BYTES)[places]
+            named[later] = 0
+            found[rest] = named
         return found
 
-    def _pod(self, batch: Batch, pair: int) -> str:
-        pod = self._inventory.pods.named(*_texts(batch, pair >> 32, pair & 0xFFFFFFFF))
-        return pod.uid if pod is not None else ""
+    def _pod(self, batch: Batch, pair: int) -> Pod | None:
+        return self._inventory.pods.named(*_texts(batch, pair >> 32, pair & 0xFFFFFFFF))
 
     def _node(self, name: str) -> str:
         node = self._inventory.node(name)

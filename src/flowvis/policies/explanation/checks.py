@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from flowvis.batch import V4_MAPPED, address_text
 from flowvis.policies.explanation.words import peer_words, ports_words, protocol_words
-from flowvis.policies.generation import Answer, Member
+from flowvis.policies.generation import Member
 from flowvis.policies.model import (
     AddressBlock,
     Nodes,
@@ -22,6 +22,7 @@ from flowvis.policies.model import (
     Unknowable,
 )
 from flowvis.policies.objects import Labels, Snapshot
+from flowvis.policies.ports import Answer
 from flowvis.policies.selectors import Requirement
 
 MAX_CHECKS = 50_000  # a second: whoever may write policies decides how many there are

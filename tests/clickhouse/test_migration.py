@@ -10,6 +10,7 @@ from flowvis.clickhouse.schema import rollups
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.ends import ENDS, NUMBERS, end_number_sql
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS
@@ -71,6 +72,7 @@ def test_columns_of_a_newer_program_are_added(store: Store, settings: StoreSetti
     run = admin(store)
     table = f"{settings.database}.{schema.TABLE}"
     for name in (
+        *NUMBERS.values(),
         *("proxySnatPort", "octetTotalCountFromSourceNodeResidual", "egressNodeName"),
         *("sourceWorkloadKind", "sourceWorkloadName", "destinationWorkloadKind"),
         *("sourceZone", "destinationRegion"),
@@ -91,6 +93,8 @@ def test_columns_of_a_newer_program_are_added(store: Store, settings: StoreSetti
     assert answer.rows == [[12, 0, 1200, "", 5, 7, 5, 7]]
     view = f"SELECT count() FROM {settings.database}.flows_pod_view"
     assert store.query(view).rows == [[12]]
+    of_ends = [f"countIf({NUMBERS[end]} = {end_number_sql(end)})" for end in ENDS]
+    assert run(f"SELECT {', '.join(of_ends)} FROM {table}") == [(12, 12)]
 
 
 @pytest.mark.clickhouse

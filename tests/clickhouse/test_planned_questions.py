@@ -251,11 +251,16 @@ def test_names_of_networks_are_those_of_the_records(store: Store, small: str, ro
 @pytest.mark.parametrize(
     ("kind", "parameters", "text", "projection"),
     [
-        (GraphQuestion, {}, "", "workloads"),
-        (GraphQuestion, {"source": "src.namespace", "target": "service"}, "", "workloads"),
-        (TableQuestion, {"measure": "bothOctets,denied,records"}, "", "workloads"),
-        (TableQuestion, {"by": "dst.workload,src.namespace", "interval": "1h"}, "", "workloads"),
-        (TableQuestion, {"by": "type"}, "namespace = shop and service is empty", "workloads"),
+        (GraphQuestion, {}, "", "conversations"),
+        (GraphQuestion, {"source": "src.namespace", "target": "service"}, "", "conversations"),
+        (TableQuestion, {"measure": "bothOctets,denied,records"}, "", "conversations"),
+        (
+            TableQuestion,
+            {"by": "dst.workload,src.namespace", "interval": "1h"},
+            "",
+            "conversations",
+        ),
+        (TableQuestion, {"by": "type"}, "namespace = shop and service is empty", "conversations"),
         (TableQuestion, {"by": "src.policy,verdict"}, "verdict = denied", "policies"),
         (GraphQuestion, {"source": "src.pod"}, "", "flow_hours"),
         (TableQuestion, {"by": "dst.node", "measure": "sources"}, "", "flow_hours"),

@@ -10,9 +10,11 @@ from flowvis.clickhouse.schema.ends import (
     EXTERNAL,
     NAMED_BY_POD,
     NODE,
+    NUMBERS,
+    end_number_sql,
     kind_sql,
     node_sql,
-    number_sql,
+    numbered,
 )
 from flowvis.clickhouse.schema.rollups import NETWORK_BITS, network_sql
 from flowvis.clickhouse.schema.tables import stored_columns
@@ -91,29 +93,39 @@ def end(title: str, side: str) -> Label:
             Part(node, node_sql(side)),
         ),
     )
-    # The same branches, so that what is called the same has one number.
-    number = (
-        f"if('{chosen}' = 'pod' OR {named} != '', cityHash64({named}),"
-        f" {number_sql(pod, NAMED_BY_POD[pod])})"
-    )
-    within = f"if('{chosen}' = 'namespace', 0, {number})"
     return replace(
-        called,
-        dimension=f"{SIDES[side]}.${{{LEVEL}}}",
-        own_number=f"multiIf({namespace} != '', cityHash64(cityHash64({namespace}), {within}),"
-        f" {kind} = {EXTERNAL}, 1,"
-        f" {kind} = {NODE}, cityHash64({number_sql(node, node_sql(side))}, {NODE}), 2)",
+        called, dimension=f"{SIDES[side]}.${{{LEVEL}}}", own_number=f"{side}_number_{chosen}"
     )
 
 
-def levels(text: str) -> dict[str, str]:
-    """Return what the columns in a query are called whose names end with the variable `level`."""
+def levels(text: str, *, rolled: bool) -> dict[str, str]:
+    """Return what the columns in a query are called whose names end with the variable `level`.
+
+    It is one of records, or of a roll-up.
+    """
     columns = {"pod": "PodName", "workload": "WorkloadName", "namespace": "PodNamespace"}
-    return {
+    named = {
         f"{side}_{level}": f"{side}{column}"
         for side in SIDES
         if f"{side}_${{{LEVEL}}}" in text
         for level, column in columns.items()
+    }
+    numbers = {
+        f"{side}_number_{level}": sql
+        for side in SIDES
+        if f"{side}_number_${{{LEVEL}}}" in text
+        for level, sql in _numbers(side, rolled=rolled).items()
+    }
+    return named | numbers
+
+
+def _numbers(side: str, *, rolled: bool) -> dict[str, str]:
+    """Return the number of an end at each level: the same where it is called the same."""
+    namespace, pod = (f"cityHash64({side}{what})" for what in ("PodNamespace", "PodName"))
+    return {
+        "pod": numbered(side, f"cityHash64({namespace}, {pod})"),
+        "workload": end_number_sql(side) if rolled else NUMBERS[side],
+        "namespace": numbered(side, namespace),
     }
 
 

@@ -69,7 +69,7 @@ def select(table: FlowTable, columns: Iterable[str], records: Records, tail: str
     within = ranges.within(table, ranges.WHOLE if records.raw else "")
     wanted = "\n  AND ".join([within, *records.conditions])
     text = f"SELECT {', '.join(columns)}\nFROM {table.name}\nWHERE {wanted}\n{tail}".rstrip()
-    named = levels(text) | ({} if table.rolled else columns_made_of(text))
+    named = levels(text, rolled=table.rolled) | ({} if table.rolled else columns_made_of(text))
     made = ", ".join(f"{sql} AS {name}" for name, sql in named.items())
     return f"WITH {made}\n{text}" if made else text
 
@@ -94,11 +94,13 @@ def united(
     slots: bool = False,
     key: str = "",
     named: bool = True,
+    by: str = "",
 ) -> str:
     """Return the inside: groups with the states of measures, by interval with `slots`.
 
     Groups are of what differs in any part, or of a `key` over the parts' columns, which is `k`.
-    Without `named` they do not have the parts' values.
+    Without `named` they do not have the parts' values. `by` is a number over the parts' columns
+    that tells the same apart as these do.
     """
     selects = []
     for table in tables_of(records):
@@ -106,11 +108,15 @@ def united(
         own = [_rolled(each) for each in parts] if table.rolled else parts
         columns = [f"{of_parts(key, own)} AS k"] if key else []
         keys = ["k"] if key else []
-        if named and not key:
-            groups = told_apart(own)
-            columns += groups.columns
-            keys += groups.by
         projected = table is HOURS and _projected(parts)
+        if named and not key:
+            if by and not projected:  # else the engine would not take the projection
+                columns += [f"{part.any_sql} AS p{n}" for n, part in enumerate(own)]
+                keys.append(of_parts(by, own))
+            else:
+                groups = told_apart(own)
+                columns += groups.columns
+                keys += groups.by
         for n, part in enumerate(own if named and key else ()):
             value, tells = _of_key(part, projected=projected)
             columns.append(f"{value} AS p{n}")
@@ -118,9 +124,9 @@ def united(
         if slots:
             columns.append(f"{ranges.SLOT.format(time=table.time)} AS slot")
             keys.append("slot")
-        by = f"GROUP BY {', '.join(keys)}" if keys else ""
+        grouped = f"GROUP BY {', '.join(keys)}" if keys else ""
         # A series is of one measure that adds up: where there is none of it, nothing is missing.
-        tail = f"{by} HAVING m0 > 0" if slots else by
+        tail = f"{grouped} HAVING m0 > 0" if slots else grouped
         selects.append(select(table, [*columns, *_states(measures, table)], records, tail))
     return "\nUNION ALL\n".join(selects)
 
@@ -128,22 +134,17 @@ def united(
 def _projected(parts: Sequence[Part]) -> bool:
     """Return whether a projection of hours has all parts, of Pods' names at most the level's."""
     return any(
-        all(
-            part.value_sql in known.values
-            or part.value_sql in LEVEL_COLUMNS
-            or (part.column, part.only_where) in known.only_where
-            for part in parts
-        )
+        all(part.kept_sql in known.values or part.value_sql in LEVEL_COLUMNS for part in parts)
         for known in PROJECTIONS
     )
 
 
 def _of_key(part: Part, *, projected: bool) -> tuple[str, bool]:
     """Return a part's value of a group that has a key, and whether it tells rows apart as well."""
-    if part.only_where or not projected:
+    if not projected:
         return part.any_sql, False
     # Projections have texts only to tell rows apart by them. What is 0 is not called anything.
-    value = part.value_sql
+    value = part.kept_sql
     return f"if(k = 0, defaultValueOfArgumentType({value}), {value})", True
 
 
@@ -227,7 +228,9 @@ def _grouped(labels: Sequence[Label], columns: Sequence[Column], records: Record
     sqls = [each.sql for each in labels]
     names = [f"{sql} AS l{n}" for n, sql in enumerate(sqls)]
     merged = [f"{each.of.merged_sql(f'm{n}')} AS v{n}" for n, each in enumerate(columns)]
-    inner = united(records, parts, [each.of for each in columns])
+    numbers = [each.own_number for each in labels]
+    by = f"cityHash64({', '.join(numbers)})" if numbers and all(numbers) else ""
+    inner = united(records, parts, [each.of for each in columns], by=by)
     return (
         f"WITH {defined(parts, sqls, _UNNAMED)}\nSELECT {', '.join([*names, *merged])}\n"
         f"FROM {_inside(inner)}\nGROUP BY {', '.join(f'l{n}' for n in range(len(labels)))}"

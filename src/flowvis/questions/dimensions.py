@@ -10,7 +10,7 @@ has a chance of one in three thousand millions.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema.ends import NAMED_BY_POD, any_sql, number_sql
+from flowvis.clickhouse.schema.ends import NAMED_BY_POD, any_sql, kept_sql, number_sql
 from flowvis.clickhouse.schema.tables import definitions, stored_columns
 from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
@@ -43,6 +43,11 @@ class Part:
     def value_sql(self) -> str:
         """What it is of a record."""
         return self.sql or self.column
+
+    @property
+    def kept_sql(self) -> str:
+        """The value where it matters, and nothing elsewhere."""
+        return kept_sql(self.value_sql, self.only_where)
 
     @property
     def hash_sql(self) -> str:
@@ -128,7 +133,7 @@ class ToldApart:
     """How a SELECT groups rows of one table by parts; the n-th part's value is `p<n>`."""
 
     columns: tuple[str, ...]
-    """What it shows: values, and numbers where a value matters only sometimes."""
+    """What it shows: values, and numbers of those that have to be worked out."""
     by: tuple[str, ...]
     """What it groups by, of the columns."""
     number: str
@@ -139,17 +144,16 @@ def told_apart(parts: Sequence[Part]) -> ToldApart:
     """Tell groups apart by values themselves, which are keys of projections as well.
 
     To choose one value of every part, in each of ten thousand groups, costs more than all sums. So
-    that is done only of those that matter sometimes, which have a number, and of networks: several
-    servers of 18.16 lose sight of such an expression.
+    that is done only of networks: several servers of 18.16 lose sight of such an expression.
     """
     columns, by, numbers = [], [], []
     for n, part in enumerate(parts):
-        if part.only_where or part.column in _WORKED_OUT:
+        if part.column in _WORKED_OUT:
             columns += [f"{part.any_sql} AS p{n}", f"{part.hash_sql} AS h{n}"]
             by.append(f"h{n}")
             numbers.append(f"h{n}")
         else:
-            columns.append(f"{part.value_sql} AS p{n}")
+            columns.append(f"{part.kept_sql} AS p{n}")
             by.append(f"p{n}")
             numbers.append(number_sql(f"p{n}"))
     return ToldApart(tuple(columns), tuple(by), f"cityHash64({', '.join([*numbers, '0'])})")

@@ -33,10 +33,40 @@ def node_sql(end: str) -> str:
     return f"{end}PodName = '' AND flowType != {_EXTERNAL[end]}"
 
 
+NUMBERS = {end: f"{end}EndpointHash" for end in ENDS}
+"""Stored columns of the number that tells ends apart: what `end_number_sql` is, worked out once."""
+
+
+def end_number_sql(end: str) -> str:
+    """Return the number of an end by its workload, else its Pod; else by what it is.
+
+    Of hashes, which the engine finds for each entry of a column's dictionary and not for each row.
+    """
+    namespace, workload, pod = (
+        f"{end}{what}" for what in ("PodNamespace", "WorkloadName", "PodName")
+    )
+    named = f"if({workload} != '', cityHash64({workload}), cityHash64({pod}))"
+    return numbered(end, f"cityHash64(cityHash64({namespace}), {named})")
+
+
+def numbered(end: str, of_pod: str) -> str:
+    """Return the number of an end, which is `of_pod` where it is a Pod of some namespace."""
+    kind = kind_sql(end)
+    return (
+        f"multiIf({end}PodNamespace != '', {of_pod}, {kind} = {EXTERNAL}, {EXTERNAL},"
+        f" {kind} = {NODE}, cityHash64(cityHash64({end}NodeName), {NODE}), {UNKNOWN})"
+    )
+
+
+def kept_sql(value: str, only_where: str = "") -> str:
+    """Return a text where a condition is true; '' elsewhere."""
+    return f"if({only_where}, {value}, '')" if only_where else value
+
+
 def number_sql(value: str, only_where: str = "") -> str:
-    """Return the number that tells values apart, where a condition is true; 0 elsewhere."""
+    """Return the number that tells values apart: of a text what `kept_sql` has."""
     number = f"cityHash64({value})"
-    return f"if({only_where}, {number}, 0)" if only_where else number
+    return f"if({only_where}, {number}, cityHash64(''))" if only_where else number
 
 
 def any_sql(value: str, only_where: str = "") -> str:

@@ -24,10 +24,10 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.ends import (
     ENDS,
     NAMED_BY_POD,
-    any_sql,
+    end_number_sql,
+    kept_sql,
     kind_sql,
     node_sql,
-    number_sql,
 )
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -200,27 +200,24 @@ class Projection:
     """The sums of a roll-up by some of its dimensions, which the engine keeps within each part.
 
     It takes them by itself for a question that groups and filters by nothing else. Values are its
-    keys and have no aggregate that chooses one: as texts in each row they were a third of it.
+    keys, which cost far less to read than states: it has no aggregate that chooses one of them.
     """
 
     name: str
     values: tuple[str, ...]
     """SQL over dimensions, by which rows are told apart."""
-    only_where: tuple[tuple[str, str], ...] = ()
-    """Further dimensions, each with a condition without which it does not matter."""
 
-    def ddl(self, measures: Iterable[Column]) -> str:
+    @property
+    def ddl(self) -> str:
         """The projection in CREATE TABLE and ADD."""
-        by = [TIME, *self.values, *(number_sql(*each) for each in self.only_where)]
-        shown = [any_sql(*each) for each in self.only_where]
-        sums = [f"sum({each.name})" for each in measures if each in SUMS]
-        keys = ", ".join(by)
-        return f"PROJECTION {self.name} (SELECT {', '.join([keys, *shown, *sums])} GROUP BY {keys})"
+        keys = ", ".join([TIME, *self.values])
+        sums = ", ".join(f"sum({each.name})" for each in SUMS)
+        return f"PROJECTION {self.name} (SELECT {keys}, {sums} GROUP BY {keys})"
 
 
 PROJECTIONS: tuple[Projection, ...] = (
     Projection(
-        "workloads",
+        "conversations",
         (
             "clusterUUID",
             *(f"{end}{what}" for end in ENDS
@@ -228,8 +225,10 @@ PROJECTIONS: tuple[Projection, ...] = (
             "destinationServicePortName",
             "flowType",
             *map(kind_sql, ENDS),
+            *map(end_number_sql, ENDS),
+            *(kept_sql(*each) for each in NAMED_BY_POD.items()),
+            *(kept_sql(f"{end}NodeName", node_sql(end)) for end in ENDS),
         ),
-        (*NAMED_BY_POD.items(), *((f"{end}NodeName", node_sql(end)) for end in ENDS)),
     ),
     Projection(
         "policies",
@@ -238,6 +237,8 @@ PROJECTIONS: tuple[Projection, ...] = (
 )  # fmt: skip
 """Of the roll-up by hour: who with whom, and let through or stopped by what. A Pod or a node has
 its name only where nothing else names the end; so each has a fifth of the rows."""
+REPLACED = ("workloads",)
+"""Projections of programs before this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +298,7 @@ def create(layout: TableLayout, features: Features, rollup: Rollup, ttl_s: int) 
     columns = ",\n    ".join(
         [
             *(column.ddl(features) for column in rollup.columns),
-            *(each.ddl(rollup.measures) for each in projections),
+            *(each.ddl for each in projections),
         ]
     )
     order = _order(rollup)
@@ -323,8 +324,8 @@ REBUILT = "deduplicate_merge_projection_mode = 'rebuild', default_compression_co
 """What becomes of projections when rows of one key become one; their sums have no codec else."""
 
 
-def add_projections(layout: TableLayout, rollup: Rollup, existing: str) -> Iterator[str]:
-    """Yield the ALTER TABLEs that add the projections that an older program's table lacks.
+def change_projections(layout: TableLayout, rollup: Rollup, existing: str) -> Iterator[str]:
+    """Yield the ALTER TABLEs after which an older program's table has the projections of now.
 
     `existing` is its CREATE TABLE. What is there does not get them: it is read without.
     """
@@ -332,9 +333,11 @@ def add_projections(layout: TableLayout, rollup: Rollup, existing: str) -> Itera
     table = f"ALTER TABLE {layout.database}.{layout.own(rollup.name)}{layout.everywhere}"
     if missing:
         yield f"{table} MODIFY SETTING {REBUILT}"
+    for name in REPLACED:
+        if f"PROJECTION {name} " in existing:
+            yield f"{table} DROP PROJECTION IF EXISTS {name}"
     for one in missing:
-        ddl = one.ddl(rollup.measures).replace("PROJECTION", "PROJECTION IF NOT EXISTS", 1)
-        yield f"{table} ADD {ddl}"
+        yield f"{table} ADD {one.ddl.replace('PROJECTION', 'PROJECTION IF NOT EXISTS', 1)}"
 
 
 _BEFORE_TIME = "destinationServicePort"

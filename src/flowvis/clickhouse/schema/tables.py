@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flowvis import checkpoint
 from flowvis.batch import Batch
+from flowvis.clickhouse.schema.ends import ENDS, NUMBERS, end_number_sql
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, NODE_INTERVALS, RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -54,6 +55,7 @@ _CODEC_OF = {
     "sourceEndMillisecondsResidual": _BITS,
     "destinationEndMillisecondsResidual": _BITS,
     "flowState": f"T64, {_ZSTD}",
+    **dict.fromkeys(NUMBERS.values(), _ZSTD),
 }
 
 WRITER = "writer"
@@ -247,6 +249,8 @@ COLUMNS: tuple[StoredColumn, ...] = (
     ),
     *(StoredColumn(name, "UInt32", "") for name in PLAIN_CHECKPOINTS),
     StoredColumn(checkpoint.BASES, TYPES[Kind.TEXT], ""),
+    # What questions group by most: else each reads five columns of both ends.
+    *(StoredColumn(NUMBERS[end], "UInt64", "", default=end_number_sql(end)) for end in ENDS),
 )
 """Every stored column, in the order of the table."""
 

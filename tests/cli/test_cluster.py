@@ -137,6 +137,9 @@ def test_the_token_goes_to_the_aggregator_alone(
     error = capsys.readouterr().err
     assert "its certificate is not trusted" in error
     assert "flow-aggregator-ca" in error
+    cluster.ca = ""  # which is no reason to trust whomever the system trusts
+    assert main([*here, "status"]) == 1
+    assert "no certificates in ca.crt" in capsys.readouterr().err
 
 
 def test_a_user_without_a_token_is_told_how_to_get_one(

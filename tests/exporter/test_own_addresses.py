@@ -1,6 +1,8 @@
 """The addresses of a network namespace, from its kernel."""
 
 import errno
+import os
+import resource
 import socket
 
 import pytest
@@ -45,6 +47,27 @@ async def test_very_many_addresses() -> None:
         run("sh", "-c", f"printf '%s\n' '{batch.decode()}' | ip -batch -")
         all_of_them = [f"10.77.{n // 250}.{n % 250 + 1}" for n in range(3000)]
         assert own.contain(addresses(all_of_them)).all()
+        await own.stop()
+
+
+async def test_a_list_that_failed_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing changes any more."""
+    monkeypatch.setattr(own_addresses, "AGAIN_S", 0.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with new_namespace():
+        own = OwnAddresses()
+        await own.start()
+        run("ip", "link", "add", "bridge0", "type", "bridge")
+        run("ip", "link", "set", "bridge0", "up")
+        run("ip", "address", "add", "10.77.0.254/24", "dev", "bridge0")
+        free = os.open(os.devnull, os.O_RDONLY)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            assert not any(known(own))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            os.close(free)
+        assert known(own) == [True, False, False, False, False, False]
         await own.stop()
 
 

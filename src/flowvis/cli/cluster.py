@@ -15,6 +15,7 @@ from flowvis.cli.client import CONNECT_S, bearing
 from flowvis.cli.tunnel import Tunnel
 from flowvis.errors import ApiError, SettingsError, SystemRefused
 from flowvis.runtime.extras import extra
+from flowvis.runtime.trust import trusting_only
 
 NAME = "flow-aggregator"
 LABEL = f"app.kubernetes.io/name={NAME}"
@@ -149,7 +150,7 @@ class Cluster:
             item = self._core.read_namespaced_config_map(CA_CONFIG_MAP, self.namespace)
         text = (item.data or {}).get(CA_KEY, "")
         try:
-            return ssl.create_default_context(cadata=text)
+            return trusting_only(text)
         except (ssl.SSLError, ValueError) as error:
             raise SystemRefused(f"ConfigMap {name}: no certificates in {CA_KEY}") from error
 

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 MAX_ADDRESSES = 1 << 16  # kube-proxy in mode ipvs gives the node an address for each Service
 READ_BYTES = 64 << 10
 ANSWER_S = 5.0  # the kernel answers at once
+AGAIN_S = 5.0  # after a list that failed, as a kernel is short of memory for a while only
 
 # linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
@@ -40,6 +42,8 @@ class OwnAddresses:
     def __init__(self) -> None:
         self._news: socket.socket | None = None
         self._known = Lookup(address_column([]), [])
+        self._again_s = float("inf")
+        """When to ask again, by the monotonic clock."""
 
     async def start(self) -> None:
         """Ask for changes from now on, and for what there is."""
@@ -59,7 +63,7 @@ class OwnAddresses:
 
     def contain(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which rows of an `(n, 16)` address column are this node's; none where none is known."""
-        if self._news is not None and _has_news(self._news):
+        if self._news is not None and (_has_news(self._news) or time.monotonic() >= self._again_s):
             self._read()
         return np.asarray(self._known.find(addresses) != NONE)
 
@@ -67,8 +71,10 @@ class OwnAddresses:
         try:
             found = list(dict.fromkeys(_listed()))[:MAX_ADDRESSES]
         except OSError as error:
+            self._again_s = time.monotonic() + AGAIN_S
             _warn(error)
         else:
+            self._again_s = float("inf")
             self._known = Lookup(address_column(found), range(len(found)))
 
 

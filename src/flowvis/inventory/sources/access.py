@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from flowvis.errors import ApiError, SettingsError
 from flowvis.runtime.extras import extra
 from flowvis.runtime.options import POD
+from flowvis.runtime.trust import trusting_only
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_TOKEN_BYTES = 64 << 10  # HTTP servers take no longer headers
@@ -66,7 +67,7 @@ class InCluster:
         text = _read(self._ca)
         if self._context is None or text != self._ca_text:
             try:
-                context = ssl.create_default_context(cadata=text.decode("ascii"))
+                context = trusting_only(text.decode("ascii"))
             except (ssl.SSLError, ValueError) as error:
                 raise ApiError(f"{self._ca}: not PEM certificates: {error}") from error
             self._context, self._ca_text = context, text

@@ -11,14 +11,17 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from aggregator.harness import deliver, exported
+from flowvis.aggregator.api.problems import STATUS
 from flowvis.cli import completing, flows
 from flowvis.cli.flowctl import main
 from waiting import block_until
@@ -149,6 +152,37 @@ def test_top_again_and_again(store: Asked, tmp_path: Path) -> None:
     finally:
         watching.send_signal(signal.SIGINT)
         assert watching.wait(10) in {130, -signal.SIGINT}
+
+
+def test_top_waits_for_a_store_that_is_away() -> None:
+    """But not for what is refused as often as it is asked."""
+    problems = iter(("unavailable", "too-many", "", "bad-filter"))
+    answer = {"columns": [], "rows": [], "answer": {"complete": True, "notes": []}}
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            problem = next(problems)
+            given = {"error": {"code": problem, "message": f"it is {problem}"}} if problem else {}
+            self.send_response(STATUS[problem] if problem else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(given or answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever).start()
+        where = f"http://127.0.0.1:{server.server_port}"
+        command = [sys.executable, "-m", "flowvis.cli.flowctl", "--server", where, "top"]
+        watched = subprocess.run(
+            [*command, "--watch", "10ms", "-o", "json"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        server.shutdown()
+    assert watched.returncode == 1
+    assert json.loads(watched.stdout) == answer
+    said = [f"flowctl: it is {problem}" for problem in ("unavailable", "too-many", "bad-filter")]
+    assert watched.stderr.splitlines()[:3] == said
 
 
 def test_map_is_a_tree_of_sources(run: Run) -> None:

@@ -42,6 +42,11 @@ class Refused(FlowvisError):
         return str(self.details.get("code", ""))
 
     @property
+    def passing(self) -> bool:
+        """Whether the same may be answered in a while: a store that is away, too many who ask."""
+        return self.code in {"unavailable", "too-many"}
+
+    @property
     def place(self) -> tuple[int, int] | None:
         """Where in the filter, in characters: first, how many; None if it is no filter's error."""
         position, length = self.details.get("position"), self.details.get("length")

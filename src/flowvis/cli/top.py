@@ -11,7 +11,7 @@ from rich.text import Text
 
 from flowvis.cli import completeness, tables
 from flowvis.cli.amounts import amount, change, share
-from flowvis.cli.client import Client
+from flowvis.cli.client import Client, Refused
 from flowvis.cli.command import Commands, Connect, add_command, add_output, count
 from flowvis.cli.layout import Column, Layout
 from flowvis.cli.question import add_question, asked
@@ -112,10 +112,12 @@ def run(options: argparse.Namespace, client: Client) -> int:
 
 
 def _again(client: Client, query: Mapping[str, str], form: str) -> None:
-    """Show what is now; an aggregator that is away may come back."""
+    """Show what is now; an aggregator, or its store, that is away may come back."""
     try:
         document = client.get("api/v1/query", query)
-    except SystemRefused as error:
+    except (SystemRefused, Refused) as error:
+        if isinstance(error, Refused) and not error.passing:
+            raise
         print(f"flowctl: {visible(str(error))}", file=sys.stderr)
         return
     if form == "table" and sys.stdout.isatty():

@@ -266,6 +266,15 @@ def test_sql_answers_what_the_store_has(shown: Console, visit: Visit) -> None:
     assert rows == [[str(cell) for cell in row] for row in shown.aggregator.sql(query)]
 
 
+@pytest.mark.parametrize("beginning", ["99999999999999999", "-999999999999d"])
+def test_a_time_that_is_none_is_said(shown: Console, visit: Visit, beginning: str) -> None:
+    page = visit.open(f"{shown.url}/?page=nodes&from={beginning}&to=999999999999999999")
+    page.get_by_role("button", name="Time range:").click()
+    expect(page.get_by_label("From", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Earlier").click()
+    expect(page.get_by_role("button", name="Time range:")).to_contain_text(beginning)
+
+
 def test_sql_says_what_is_wrong(shown: Console, visit: Visit) -> None:
     page = visit.open(shown.address("sql", query="SELEKT 1"))
     page.get_by_role("button", name="Run").click()

@@ -241,17 +241,23 @@ export async function post<T>(
   path: string,
   body: unknown,
   signal: AbortSignal | null = null,
+  reviver?: Reviver,
 ): Promise<T> {
   const headers = { ...HEADERS, "Content-Type": "application/json" };
-  return request<T>(`${BASE}/${path}`, {
-    method: "POST",
-    headers,
-    body: JSON.stringify(body),
-    signal,
-  });
+  const init = { method: "POST", headers, body: JSON.stringify(body), signal };
+  return request<T>(`${BASE}/${path}`, init, reviver);
 }
 
-async function request<T>(url: string, init: RequestInit): Promise<T> {
+/** For JSON.parse: whole numbers beyond 2^53 are their digits, as a Number would be another one. */
+export function exactly(_: string, value: unknown, context?: { source?: string }): unknown {
+  if (typeof value !== "number" || Number.isSafeInteger(value)) return value;
+  const source = context?.source ?? "";
+  return /^-?\d+$/.test(source) ? source : value;
+}
+
+type Reviver = typeof exactly;
+
+async function request<T>(url: string, init: RequestInit, reviver?: Reviver): Promise<T> {
   let response: Response;
   try {
     response = await fetch(url, { credentials: "same-origin", cache: "no-store", ...init });
@@ -262,7 +268,7 @@ async function request<T>(url: string, init: RequestInit): Promise<T> {
   const text = await response.text();
   if (response.ok) {
     try {
-      return (text ? JSON.parse(text) : null) as T;
+      return (text ? JSON.parse(text, reviver) : null) as T;
     } catch {
       throw new ApiError(response.status, "cut-off", { message: "The answer was cut off." });
     }

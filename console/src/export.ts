@@ -14,7 +14,8 @@ export function download(name: string, type: string, content: BlobPart): void {
 export function csv(columns: string[], rows: (Cell | undefined)[][]): string {
   const cell = (value: Cell | undefined) => {
     const text = value === null || value === undefined ? "" : String(value);
-    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    const formula = typeof value === "string" && /^[=+\-@\t\r]/.test(text);
+    const safe = formula && !/^-\d+$/.test(text) ? `'${text}` : text;
     return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   return [columns, ...rows].map((row) => row.map(cell).join(",")).join("\r\n");

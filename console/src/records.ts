@@ -1,5 +1,6 @@
 // What a flow record says, by the names of its fields (docs/elements.md).
 import type { Cell, FlowRecord, Flows } from "./api";
+import { LATEST } from "./times";
 
 export function records(flows: Flows): FlowRecord[] {
   const names = flows.columns.map((each) => each.name);
@@ -26,10 +27,14 @@ export function amount(record: FlowRecord, name: string): number | null {
   return octets !== name && found === 0 && number(record, octets) > 0 ? null : found;
 }
 
-/** Milliseconds since the epoch, of whatever the field has: seconds, milliseconds, or text. */
+/**
+ * Milliseconds since the epoch, of whatever the field has: seconds, milliseconds, or text; 0 where
+ * that is no time, as exporters may send any number.
+ */
 export function time(record: FlowRecord, ...names: string[]): number {
   for (const name of names) {
     const value = record[name];
+    if (typeof value === "number" && value > LATEST) return 0;
     if (typeof value === "number" && value > 0) return value < 1e11 ? value * 1000 : value;
     if (typeof value === "string" && value) {
       const parsed = Date.parse(value.includes("T") ? value : `${value.replace(" ", "T")}Z`);

@@ -11,8 +11,16 @@ export const PRESETS: [string, string][] = [
   ["-7d", "Last 7 days"],
 ];
 
+/** The last moment that a Date has (ECMA-262, 21.4.1.1); of those before 1970 the first is as far. */
+export const LATEST = 8.64e15;
+
 /** Milliseconds since the epoch of a point in time; null where it is none. */
 export function moment(text: string, now: number): number | null {
+  const value = point(text, now);
+  return value !== null && Math.abs(value) <= LATEST ? value : null;
+}
+
+function point(text: string, now: number): number | null {
   if (text === "now") return now;
   const relative = /^-(\d+)([smhdw])$/.exec(text);
   if (relative) return now - Number(relative[1]) * (SECONDS[relative[2] ?? ""] ?? 0) * 1000;

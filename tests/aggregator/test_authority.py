@@ -253,6 +253,26 @@ def test_the_next_ca_waits_until_it_was_read(cluster: Cluster) -> None:
     assert cluster.bundle == [following]
 
 
+def test_the_next_ca_does_not_sign_before_anybody_could_read_it(cluster: Cluster) -> None:
+    """Its publication failed, or the aggregator was away between the two writes."""
+    later = NOW + VALIDITY - RENEW
+    step = decide(cluster.found(), NAMES, later)
+    assert isinstance(step, NextWrite)
+    assert step.reason == "the next CA was made"
+    cluster.write(step)
+    known = cluster.bundle
+    later += PUBLISHED + DAY
+    authority, reasons = cluster.settle(later)
+    assert reasons == [
+        "the next CA was made anew: it was not published",
+        "the CA was published anew",
+    ]
+    assert trusted(cluster.client, known)
+    assert authority.signing.certificate in known
+    assert cluster.settle(later + PUBLISHED - timedelta(seconds=1))[1] == []
+    assert cluster.settle(later + PUBLISHED)[1][0] == "the next CA signs from now on"
+
+
 def test_a_ca_that_ended_unnoticed_is_replaced_at_once(cluster: Cluster) -> None:
     authority, reasons = cluster.settle(NOW + VALIDITY + DAY)
     assert reasons[0].startswith("the CA was replaced: it ended at ")

@@ -1,3 +1,4 @@
+import gc
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from flowvis.aggregator.collector import FULL_RECORDS, Collector, ExporterStream
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.batch import SETTLED, Batch
 from flowvis.errors import LimitExceeded, MalformedMessage
 from flowvis.fields import EXPORTED
@@ -15,9 +17,11 @@ from flowvis.inventory.index import Inventory
 from flowvis.ipfix.acknowledgement import frame
 from flowvis.ipfix.buffer import DOMAIN
 from flowvis.ipfix.exporter import ExporterSession
+from flowvis.native.contract.ipfix import MAX_DOMAINS
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.server import Peer
 from flowvis.transport.session import Answer
+from ipfix import wire
 from waiting import until
 
 from .harness import connection, exported
@@ -447,5 +451,35 @@ async def test_a_session_that_acknowledges_has_one_domain() -> None:
     session.data_received(memoryview(b"".join(other.templates(1) + other.encode(intra(0, 2), 1))))
     assert session.taken() == 0
     assert session.stats.malformed["second-domain"] == 2
+    assert line.collector.exporters.stats.known == 1  # who is refused costs nobody a number
     line.feed(session, intra(0, 2))
     assert session.taken() == 2
+
+
+async def test_domains_without_end_cost_a_session_no_memory() -> None:
+    line = Line()
+    line.collector.exporters = Exporters(capacity=8)
+    session = line.collector.open(Peer("198.51.100.77", 1234))
+    ports = wire.templates(wire.template(256, (wire.IANA, 7, 2)))
+    gone = wire.templates(wire.withdrawal(256))
+    for domain in range(4 * MAX_DOMAINS):
+        session.data_received(memoryview(wire.message(ports, gone, domain=domain)))
+        while session.pending:
+            session.go_on()
+    assert session.stats.templates_withdrawn == 4 * MAX_DOMAINS
+    sources = (one for one in gc.get_objects() if isinstance(one, Source))
+    held = [one for one in sources if one.address == "198.51.100.77"]
+    assert len(held) <= MAX_DOMAINS + 8
+
+
+async def test_an_exporter_whose_number_was_forgotten_is_known_again() -> None:
+    line = Line()
+    line.collector.exporters = exporters = Exporters(capacity=1)
+    session = line.open(lambda _: None)
+    number = exporters.number(session.peer, 1)
+    assert exporters.keeps(number)
+    exporters.number(Peer("192.0.2.2", 1, "other"), 1)
+    assert not exporters.keeps(number)
+    changed = wire.template(256, (wire.IANA, 7, 2))  # any that is not there yet
+    session.data_received(memoryview(wire.message(wire.templates(changed), domain=1)))
+    assert exporters.keeps(number)

@@ -55,6 +55,22 @@ def test_there_is_room_for_the_latest() -> None:
     assert exporters.number(NODE, 2) == given[1]  # who comes back is the same
 
 
+def test_who_names_many_domains_costs_nobody_else_a_number() -> None:
+    exporters = Exporters(capacity=4)
+    honest = exporters.number(NODE, 7)
+    exporters.begin(honest, 0.0).keeps = True
+    greedy = Peer("192.0.2.66", 40_000)
+    relay = exporters.number(greedy, 0)
+    behind = exporters.original(honest, b"a", 1)
+    for domain in range(1, 20):
+        exporters.number(greedy, domain)
+        exporters.original(relay, b"b", domain)
+    assert exporters.stats.known == 4 + 4
+    assert exporters.keeps(honest)
+    assert exporters.keeps(behind)
+    assert exporters.address(honest) == NODE.address
+
+
 def test_a_number_is_the_same_in_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = Exporters(), Exporters()
     other.number(NODE, 8)

@@ -257,6 +257,34 @@ async def test_one_whose_lease_was_taken_ends(
         assert holder(server) == "pod-b"
 
 
+async def test_renewals_that_fail_are_tried_again_before_another_may_take_it(
+    tmp_path: Path,
+) -> None:
+    left = [3]  # as many as there are in the time that the Lease lasts
+
+    def unwell(request: web.Request) -> web.Response | None:
+        if request.method != "PUT" or not left[0]:
+            return None
+        left[0] -= 1
+        return status(503, "no leader")
+
+    async with cluster() as server:
+        first, second = (replica(server, tmp_path, name) for name in ("pod-a", "pod-b"))
+        await first.start()
+        starting = asyncio.create_task(second.start())
+        await until(second.waiting)
+        renewed = first.stats.renewals
+        with server.failing(unwell):
+            await until(lambda: not left[0])
+            await until(lambda: first.stats.renewals > renewed + 1 or starting.done())
+        assert first.stats.failures == 3
+        assert holder(server) == "pod-a"
+        assert first.problem() == ""
+        await first.stop()
+        await starting
+        await second.stop()
+
+
 async def test_a_start_that_is_cut_short_leaves_nothing(tmp_path: Path) -> None:
     async with cluster() as server:
         server.put({"kind": "Lease", **lease("pod-a")}, "coordination.k8s.io/v1")

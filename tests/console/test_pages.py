@@ -266,6 +266,26 @@ def test_sql_answers_what_the_store_has(shown: Console, visit: Visit) -> None:
     assert rows == [[str(cell) for cell in row] for row in shown.aggregator.sql(query)]
 
 
+def test_sql_has_all_digits(shown: Console, visit: Visit) -> None:
+    numbers = ["18446744073709551615", "-9223372036854775807", "9007199254740993", "0.5"]
+    page = visit.open(shown.address("sql", query=f"SELECT {', '.join(numbers)}"))
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("table", name="Rows of the query")).to_be_visible()
+    assert read.table(page, "Rows of the query") == [numbers]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    assert download.value.path().read_text().splitlines()[1] == ",".join(numbers)
+
+
+@pytest.mark.parametrize("beginning", ["99999999999999999", "-999999999999d"])
+def test_a_time_that_is_none_is_said(shown: Console, visit: Visit, beginning: str) -> None:
+    page = visit.open(f"{shown.url}/?page=nodes&from={beginning}&to=999999999999999999")
+    page.get_by_role("button", name="Time range:").click()
+    expect(page.get_by_label("From", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Earlier").click()
+    expect(page.get_by_role("button", name="Time range:")).to_contain_text(beginning)
+
+
 def test_sql_says_what_is_wrong(shown: Console, visit: Visit) -> None:
     page = visit.open(shown.address("sql", query="SELEKT 1"))
     page.get_by_role("button", name="Run").click()

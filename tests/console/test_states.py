@@ -154,6 +154,11 @@ def test_live_flows_come_as_they_are_written_and_wait_while_held(
         page.get_by_role("button", name="Go on").click()
         expect(table.locator("tbody tr")).to_have_count(2)
         assert visit.problems == []
+        # An exporter may say any time, and no Date has this one.
+        report(own.aggregator, live(40_004) | {"flowEndMilliseconds": 1 << 62})
+        expect(table.locator("tbody tr")).to_have_count(3)
+        assert read.table(page, "Live flow records")[0][0] == "\u2013"
+        assert visit.problems == []
 
         # Who is no longer known is asked who they are, and then is where they were.
         tokens = tmp_path / "tokens"

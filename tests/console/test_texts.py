@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from waiting import block_until
 
+from . import read
 from .opened import Visit, console, log_in, now_s, report, stored
 from .traffic import Connection
 
@@ -63,5 +64,15 @@ def test_nothing_in_a_name_is_markup_or_unseen(tmp_path: Path, chromium: Browser
             assert missing == [], f"{page} {given}"
             assert not shown.evaluate(f"{UNSEEN}.test(document.body.textContent)"), page
             assert shown.locator("main :is(img, script, [onerror])").count() == 0
+        shown = visit.open(made.address("flows", raw=1))
+        for row in shown.locator('table[aria-label="Flow records"] tbody tr').all():
+            row.click()
+            expect(shown.locator(".record .raw")).to_contain_text("destinationPodName")
+            assert not shown.evaluate(f"{UNSEEN}.test(document.body.textContent)")
+        query = "SELECT destinationPodName FROM flows"
+        shown = visit.open(made.address("sql", query=query))
+        shown.get_by_role("button", name="Run").click()
+        expect(shown.get_by_role("columnheader", name="destinationPodName")).to_be_visible()
+        assert {row[0] for row in read.table(shown, "Rows of the query")} == set(ODD.values())
         context.close()
         assert visit.problems == []

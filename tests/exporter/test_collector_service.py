@@ -3,6 +3,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,6 +75,18 @@ async def test_a_service_that_cannot_be_used(item: dict[str, Any] | None, proble
             server.put(item)
         with pytest.raises(ApiError, match=f"^Service shop/flow-aggregator: .*{problem}"):
             await services.hosts(ADDRESS)
+
+
+async def test_the_port_is_one_of_the_protocol(caplog: pytest.LogCaptureFixture) -> None:
+    datagrams = replace(ADDRESS, protocol="udp")
+    async with running(ApiServer()) as server, asking(server) as services:
+        udp = {"port": 4739, "protocol": "UDP"}
+        server.put(collector("10.96.0.7", ports=[udp, {"port": 4740}]))
+        await services.hosts(datagrams)
+        assert not caplog.records
+        server.put(collector("10.96.0.7", ports=[{"port": 4739}]))
+        await services.hosts(datagrams)
+    assert "has no UDP port 4739, only none" in caplog.text
 
 
 async def test_another_port_is_only_warned_of(caplog: pytest.LogCaptureFixture) -> None:

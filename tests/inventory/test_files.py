@@ -71,6 +71,8 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("g.json", '{"kind": "List", "items": ' + "[" * 90_000 + "]" * 90_000 + "}", "too deeply"),
         ("h.yaml", "kind: Pod\nmetadata: &m {labels: *m}\n", "contains itself"),
         ("i.yaml", LAUGHS + "kind: Node\nmetadata: {name: *a8}\n", "aliases make more than"),
+        ("k.yaml", "kind: Pod\nspec: {hostNetwork: !!bool maybe}\n", "this is no bool"),
+        ("l.yaml", "kind: Pod\nspec: {since: !!timestamp soon}\n", "this is no timestamp"),
         ("j.yaml", LAUGHS + "kind: Node\nstatus: {addresses: *a8}\n", "aliases make more than"),
     ],
 )

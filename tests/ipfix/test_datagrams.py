@@ -11,6 +11,7 @@ from flowvis.fields import EXPORTED
 from flowvis.ipfix import CollectorSession, Malformed, RecordBuffer, SequenceGap
 from flowvis.ipfix.order import LATE_S, MOST_MISSING, NEW_BEGINNING
 from flowvis.native import StringTable
+from flowvis.native.contract.ipfix import MAX_DOMAINS
 
 from . import wire
 from .wire import IANA
@@ -66,6 +67,20 @@ def test_a_neighbour_that_speaks_netflow_is_named() -> None:
     events = receiver.session.receive_datagrams([b"\0\x09" + bytes(30)])
     assert isinstance(events[0], Malformed)
     assert "the peer speaks NetFlow 9" in str(events[0].error)
+
+
+def test_domains_without_end_cost_no_memory() -> None:
+    """Each gets out of the decoder's table again by a set whose records cannot be counted."""
+    receiver = Receiver()
+    unknown = wire.set_of(300, bytes(4))
+    for domain in range(4 * MAX_DOMAINS):
+        empty, late = (wire.message(sequence=number, domain=domain) for number in (0, 5))
+        receiver.receive(empty + late + wire.message(unknown, sequence=5, domain=domain))
+    receiver.lost()
+    assert receiver.session.stats.lost_records == 5 * MAX_DOMAINS
+    receiver.receive(data(5), data(8))  # of one that was there before
+    receiver.lost()
+    assert receiver.session.stats.lost_records == 5 * MAX_DOMAINS + 2
 
 
 def test_what_comes_late_is_not_lost() -> None:

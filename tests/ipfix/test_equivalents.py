@@ -137,6 +137,32 @@ def test_without_a_boot_the_first_export_gives_it_and_it_stays(leaf: Leaf) -> No
     assert times(second)[:2] == [EXPORT_MS - 10_000, EXPORT_MS + 30_000]
 
 
+@pytest.mark.parametrize("days", [1, 10, 30, 49])
+def test_a_system_that_begins_anew_is_noticed(leaf: Leaf, days: int) -> None:
+    """Over UDP a router goes on in the same session; its uptime is small again."""
+    stream = wire.message(
+        wire.templates(template_of(UPTIME)), wire.set_of(256, record_of(UPTIME)), time=EXPORT_S
+    )
+    for number, passed in enumerate((0, 33), 1):  # the second of them is of the same beginning
+        record = record_of(iana({22: (4, 1_000), 21: (4, 8_000 + passed * 1000), 1: (4, 10)}))
+        time = EXPORT_S + days * 86_400 + passed
+        stream += wire.message(wire.set_of(256, record), sequence=number, time=time)
+    _, first, second = fed_in_every_manner(leaf, stream).records
+    began = EXPORT_MS + days * 86_400_000 - 7_000
+    assert times(first)[:2] == [began, began + 7_000]
+    assert times(second)[:2] == [began, began + 40_000]
+
+
+def test_an_uptime_that_starts_again_after_its_32_bits_is_none_anew(leaf: Leaf) -> None:
+    passed_s = 4_294_968  # 49.7 days: the counter has 2**32 - 60,000 + 60,704 ms more
+    late = iana({22: (4, 50_704), 21: (4, 60_704), 1: (4, 10)})
+    stream = wire.message(
+        wire.templates(template_of(UPTIME)), wire.set_of(256, record_of(UPTIME)), time=EXPORT_S
+    ) + wire.message(wire.set_of(256, record_of(late)), sequence=1, time=EXPORT_S + passed_s + 20)
+    _, second = fed_in_every_manner(leaf, stream).records
+    assert times(second)[:2] == [EXPORT_MS + passed_s * 1000 - 10_000, EXPORT_MS + passed_s * 1000]
+
+
 COUNTERS = (
     "octetDeltaCount",
     "packetDeltaCount",

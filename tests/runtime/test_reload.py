@@ -203,3 +203,15 @@ async def test_what_came_through_a_pipe_is_not_followed(
     await reload.stop()
     assert "changes need a restart" in caplog.text
     assert daemon.configuration.in_force == Settings(name="a")
+
+
+async def test_a_value_that_only_looks_like_a_time_stops_nothing(tmp_path: Path) -> None:
+    async with followed(tmp_path / "f", "name: a") as one:
+        one.path.write_text("name: 2024-02-30")
+        await until(lambda: one.problems)
+        assert one.problems == (
+            "document: line 1, column 7: this is no timestamp: a text needs quotes",
+        )
+        one.path.write_text("name: b")
+        await until(lambda: one.name == "b")
+        assert not one.problems

@@ -153,6 +153,15 @@ def test_unknown_key_without_a_likely_meaning_lists_what_is_known() -> None:
         ("? [a]\n: 1\n", "document: line 1, column 3: found unhashable key"),
         ("[" * 20000, "document: nested too deeply"),
         ("a: !!python/object:os.system {}", "document: line 1, column 4: could not determine"),
+        ("a: 1\nb: [2024-13-01]", "document: line 2, column 5: this is no timestamp: a text needs"),
+        ("a: 2024-01-01T25:00:00Z", "document: line 1, column 4: this is no timestamp"),
+        ("2024-02-30: 1", "document: line 1, column 1: this is no timestamp"),
+        ("a: 0b_", "document: line 1, column 4: this is no int"),
+        ("a: !!int", "document: line 1, column 4: this is no int"),
+        ("a: " + "9" * 5000, "document: line 1, column 4: this is no int"),
+        ("a: 1" + ":59" * 300 + ".5", "document: line 1, column 4: this is no float"),
+        ("a: !!bool maybe", "document: line 1, column 4: this is no bool"),
+        ("a: !!timestamp soon", "document: line 1, column 4: this is no timestamp"),
     ],
 )
 def test_documents_that_are_none(text: str, problem: str) -> None:
@@ -189,7 +198,7 @@ def test_environment_wins_and_secrets_stay_hidden() -> None:
     assert "17" not in problems("clickHouse: {password: 17}")[0]
 
 
-@pytest.mark.parametrize("text", ["many", "0", "[", "1.5"])
+@pytest.mark.parametrize("text", ["many", "0", "[", "1.5", "0x_", "2024-02-30"])
 def test_bad_values_in_the_environment(text: str) -> None:
     (problem,) = problems("", {"WORKERS": text})
     assert problem.startswith("workers: ")

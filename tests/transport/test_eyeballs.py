@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 import socket
 import time
 from collections.abc import Iterator
@@ -161,6 +162,22 @@ async def test_a_race_that_is_cut_short_leaves_no_socket(recwarn: pytest.Warning
         with pytest.raises(asyncio.CancelledError):
             await running
         assert len(asyncio.all_tasks()) == 1
+    assert not [warning for warning in recwarn if warning.category is ResourceWarning]
+
+
+async def test_a_race_that_is_cut_short_by_its_end(recwarn: pytest.WarningsRecorder) -> None:
+    """It has been won, and who lost is being let go."""
+    with deaf("127.0.0.1") as port, socket.create_server(("::1", port), family=V6):
+        places = [*await resolve("127.0.0.1", port), *await resolve("::1", port)]
+        running = asyncio.create_task(Race(places, 10.0).winner())
+        while not any(task.cancelling() for task in asyncio.all_tasks()):  # noqa: ASYNC110  no event says so
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert len(asyncio.all_tasks()) == 1
+    del running
+    gc.collect()
     assert not [warning for warning in recwarn if warning.category is ResourceWarning]
 
 

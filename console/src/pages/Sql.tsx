@@ -1,12 +1,13 @@
 // Read-only SQL over what is stored, for whom the pages are not enough.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, type Cell, post, type SqlResult } from "../api";
+import { ApiError, type Cell, exactly, post, type SqlResult } from "../api";
 import { csv, download } from "../export";
 import { change, parameter } from "../location";
 import { Failure, Panel } from "../parts/Panel";
 import { Table } from "../parts/Table";
 import { said } from "../quantities";
 import { fields } from "../shell/session";
+import { visible } from "../texts";
 import { type Editor, edit } from "./sql/editor";
 
 const EXAMPLES: [string, string][] = [
@@ -55,7 +56,8 @@ export default function Sql() {
     const since = performance.now();
     const seconds = () => (performance.now() - since) / 1000;
     try {
-      const result = await post<SqlResult>("sql", { query, maxRows: MOST }, abort.signal);
+      const asked = { query, maxRows: MOST };
+      const result = await post<SqlResult>("sql", asked, abort.signal, exactly);
       set({ result, error: broken(result), seconds: seconds() });
     } catch (error) {
       if (error instanceof ApiError) set({ result: null, error, seconds: seconds() });
@@ -172,9 +174,7 @@ function Rows({ result }: { result: SqlResult }) {
         tip: result.types[at] ?? "",
         numeric: numeric[at] ?? false,
         cell: (row: Cell[]) => (
-          <span class={typeof row[at] === "number" ? "num" : undefined}>
-            {String(row[at] ?? "")}
-          </span>
+          <span class={numeric[at] ? "num" : undefined}>{visible(String(row[at] ?? ""))}</span>
         ),
         order: (row: Cell[]) => (numeric[at] ? Number(row[at]) : String(row[at])),
       }))}

@@ -33,6 +33,7 @@ from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.ipfix.limits import CollectorLimits
 from flowvis.ipfix.occupancy import Occupant
 from flowvis.ipfix.order import LATE_S
+from flowvis.native.contract.ipfix import MAX_DOMAINS
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.logs import LimitedLog
@@ -309,7 +310,7 @@ class ExporterStream:
         self._session = CollectorSession(
             str(peer), collector.buffer, limits, self._exporter, datagrams=self.datagrams
         )
-        self._sources: dict[int, Source] = {}  # by observation domain
+        self._sources: dict[int, Source] = {}  # by observation domain, of the latest of them
         self.stats = self._session.stats
         self.acknowledged = peer.answer is not None
         """Whether the exporter is told what is durable."""
@@ -383,12 +384,14 @@ class ExporterStream:
 
     def _exporter(self, domain: int) -> int:
         """Return the number of the exporter of an observation domain."""
+        if self.acknowledged and self._sources and domain not in self._sources:
+            detail = f"domain {domain} in a session that acknowledges, which has one domain"
+            raise PeerError("second-domain", detail)
         exporters = self._collector.exporters
         number = exporters.number(self.peer, domain)
-        if domain not in self._sources:
-            if self.acknowledged and self._sources:
-                detail = f"domain {domain} in a session that acknowledges, which has one domain"
-                raise PeerError("second-domain", detail)
+        if self._sources.get(domain) is not exporters.source(number):  # new, or forgotten meanwhile
+            if len(self._sources) >= MAX_DOMAINS:
+                del self._sources[next(iter(self._sources))]
             self._sources[domain] = source = exporters.begin(number, time.monotonic())
             source.keeps = self.acknowledged
         return number

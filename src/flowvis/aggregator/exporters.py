@@ -10,7 +10,7 @@ numbers of those who gave each side of a flow.
 """
 
 import hashlib
-from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from flowvis.batch import Column
 from flowvis.counts import count, gauge
+from flowvis.runtime.places import Places
 from flowvis.transport.session import Peer
 
-MAX_EXPORTERS = 1 << 16  # some 300 bytes each; a node is one, whatever it restarts
+MAX_EXPORTERS = 1 << 16  # some 500 bytes each; a node is one, whatever it restarts
 
 BASELINE_FOR_S = 300.0
 """How long after the begin of a session another aggregator may have written of what comes; and how
@@ -51,7 +52,41 @@ class Doubt:
 
 _LAST = (1 << 32) - 1
 
-_Numbers = OrderedDict[tuple[Any, ...], int]
+
+class _Numbers:
+    """Numbers by exporter; without room the address with most of them loses its oldest."""
+
+    def __init__(self, capacity: int) -> None:
+        self._places: Places[tuple[Any, ...]] = Places(capacity)
+        self._numbers: dict[tuple[Any, ...], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def items(self) -> Iterable[tuple[tuple[Any, ...], int]]:
+        """All that there are."""
+        return self._numbers.items()
+
+    def find(self, exporter: tuple[Any, ...], address: str) -> int | None:
+        """Return an exporter's number, if it has one; it is the youngest of its address again."""
+        number = self._numbers.get(exporter)
+        if number is not None:
+            self._places.discard(exporter)
+            self._places.add(address, exporter)
+        return number
+
+    def make_room(self, address: str) -> int | None:
+        """Return the number that is forgotten for one more of an address; None: there is room."""
+        if not self._places.full:
+            return None
+        oldest = self._places.to_give_way(address)
+        self._places.discard(oldest)
+        return self._numbers.pop(oldest)
+
+    def add(self, exporter: tuple[Any, ...], address: str, number: int) -> None:
+        """Take one in."""
+        self._places.add(address, exporter)
+        self._numbers[exporter] = number
 
 
 @dataclass(slots=True)
@@ -101,16 +136,17 @@ class ExporterStats:
 
 
 class Exporters:
-    """Numbers of at most `capacity` exporters, none 0; those that came last are kept.
+    """Numbers of at most `capacity` exporters, none 0.
 
-    Of those behind others there are as many more: who relays many costs nobody else a number.
+    Of those behind others there are as many more: who relays many costs nobody else a number. Of
+    either the address with most gives way, with those that came first: who names many domains costs
+    nobody at another address a number.
     """
 
     def __init__(self, capacity: int = MAX_EXPORTERS) -> None:
         self.stats = ExporterStats()
-        self._capacity = capacity
-        self._own: _Numbers = OrderedDict()
-        self._relayed: _Numbers = OrderedDict()
+        self._own = _Numbers(capacity)
+        self._relayed = _Numbers(capacity)
         self._sources: dict[int, Source] = {}
 
     def number(self, peer: Peer, domain: int) -> int:
@@ -183,16 +219,18 @@ class Exporters:
         return self.source(number).address
 
     def _number(self, numbers: _Numbers, exporter: tuple[Any, ...]) -> int:
-        number = numbers.get(exporter)
-        if number is not None:
-            numbers.move_to_end(exporter)
-            return number
-        if len(numbers) >= self._capacity:
-            self._sources.pop(numbers.popitem(last=False)[1], None)
-            self.stats.forgotten += 1
-        number = numbers[exporter] = self._free(exporter)
         from_ = exporter[0]
         own = numbers is self._own
+        address = from_ if own else self.address(from_)
+        number = numbers.find(exporter, address)
+        if number is not None:
+            return number
+        forgotten = numbers.make_room(address)
+        if forgotten is not None:
+            self._sources.pop(forgotten, None)
+            self.stats.forgotten += 1
+        number = self._free(exporter)
+        numbers.add(exporter, address, number)
         self._sources[number] = Source(from_) if own else self.source(from_)
         self.stats.known = len(self._own) + len(self._relayed)
         return number

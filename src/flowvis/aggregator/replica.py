@@ -26,8 +26,8 @@ from flowvis.runtime.logs import LimitedLog
 
 log = logging.getLogger(__name__)
 
-RENEWALS = 3  # within the Lease's duration: two may fail
-LOOK_S = 1.0  # of who waits
+RENEWALS = 3  # within the Lease's duration
+LOOK_S = 1.0  # of who waits, and of who could not renew: the Lease ends meanwhile
 UNANSWERED_S = 10.0  # after which we start without a Lease
 RELEASE_S = 2.0
 UNAUTHORIZED, FORBIDDEN = 401, 403
@@ -139,12 +139,16 @@ class Replica:
 
     async def _keep(self) -> None:
         """Renew; LeaseLost, which stops the daemon in good order, where another one has it."""
+        wait_s = self._renew_s
         while True:
-            await asyncio.sleep(self._renew_s)
+            await asyncio.sleep(wait_s)
+            wait_s = self._renew_s
             try:
                 holder = await self._look()
             except ApiError as error:
                 self._unknown(error)
+                if error.status not in REFUSALS:
+                    wait_s = min(LOOK_S, self._renew_s)
                 continue
             if holder is not None:
                 self.holds = False

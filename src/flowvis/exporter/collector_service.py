@@ -67,17 +67,18 @@ class CollectorService:
 
     def _look_at_ports(self, item: Mapping[str, Any], address: CollectorAddress) -> None:
         """Warn of a port that the Service does not have: packets to it are dropped or refused."""
+        protocol = "UDP" if address.protocol == "udp" else "TCP"
         ports = [
             port.get("port")
             for port in item["spec"].get("ports") or ()
-            if isinstance(port, Mapping) and port.get("protocol", "TCP") == "TCP"
+            if isinstance(port, Mapping) and port.get("protocol", "TCP") == protocol
         ]
         if address.port not in ports:
             self._limited.log(
                 logging.WARNING, str(address),
-                "Service %s: has no TCP port %d, only %s: correct it, or "
+                "Service %s: has no %s port %d, only %s: correct it, or "
                 "flowExporter.flowCollectorAddr",
-                address.host, address.port, ", ".join(map(str, ports)) or "none",
+                address.host, protocol, address.port, ", ".join(map(str, ports)) or "none",
             )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ argument.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from flowvis.native.contract.ipfix import MAX_DOMAINS
+
 LATE_S = 2.0  # networks reorder within milliseconds
 MOST_MISSING = 64  # pieces of a domain that are waited for; at more the oldest are lost
 LONG_S = 60.0  # without a number of the old sequence: another one is the exporter's by then
@@ -123,7 +125,7 @@ class _Domain:
 
 
 class Reordering:
-    """The sequences of one session, by observation domain."""
+    """The sequences of one session, of the first `MAX_DOMAINS` observation domains with a gap."""
 
     def __init__(self) -> None:
         self.late = 0
@@ -140,6 +142,8 @@ class Reordering:
         """Note that a message has another sequence number than the one that was due."""
         known = self._domains.get(domain)
         if known is None:
+            if len(self._domains) >= MAX_DOMAINS:
+                return  # the decoder forgets domains, and a peer names as many as it likes
             known = self._domains[domain] = _Domain(_Sequence(due, due, now_s))
         self.late += known.jump(due, number, now_s)
         self._waiting.add(domain)

@@ -52,6 +52,7 @@ cdef enum:
 
 cdef uint32_t MAX_DOMAINS = contract.MAX_DOMAINS
 cdef uint32_t NTP_EPOCH = contract.NTP_EPOCH
+cdef uint32_t SAME_BOOT_MS = contract.SAME_BOOT_MS
 cdef set FROM_COLUMN = {int(op) for op in contract.FROM_COLUMN}
 cdef set WRITES_NOTHING = {int(op) for op in contract.WRITES_NOTHING}
 
@@ -355,7 +356,8 @@ cdef class RecordDecoder:
     cdef uint32_t sequence
     cdef bint in_set, certain
     cdef dict programs, expected
-    cdef dict boots  # by domain: when its system began, in ms
+    cdef dict boots  # by domain: when its system began, in ms, as it says
+    cdef dict inferred  # the same where it does not say
     cdef readonly uint64_t export_ms
     cdef Program program  # of the last set
     cdef int64_t program_key
@@ -374,6 +376,7 @@ cdef class RecordDecoder:
         self.programs = {}
         self.expected = {}
         self.boots = {}
+        self.inferred = {}
         self.program_key = -1
         self.recent = -1
 
@@ -639,7 +642,9 @@ cdef class RecordDecoder:
             value = self.export_ms
         elif step.op == UPTIME:
             value = item(step.base, row, step.width)
-            value = self.since_boot(value, item(step.origin, row, step.origin_width))
+            value = self.since_boot(
+                value, item(step.origin, row, step.origin_width), step.base != step.origin
+            )
         else:
             derive(step, row)
             return 0
@@ -651,13 +656,28 @@ cdef class RecordDecoder:
             self.boots[self.domain] = began_ms
         return 0
 
-    cdef uint64_t since_boot(self, uint64_t uptime_ms, uint64_t at_export_ms) except? 0:
+    cdef uint64_t infer_boot(self, uint64_t boot, bint at_end) except? 0:
+        """The beginning that was inferred first, unless this is another one."""
+        cdef uint64_t known
+        if self.domain not in self.inferred:
+            if len(self.inferred) >= MAX_DOMAINS:
+                return boot
+        else:
+            known = self.inferred[self.domain]
+            if not at_end or <uint32_t>(boot - known + SAME_BOOT_MS) <= 2 * SAME_BOOT_MS:
+                return known
+        self.inferred[self.domain] = boot
+        return boot
+
+    cdef uint64_t since_boot(
+        self, uint64_t uptime_ms, uint64_t at_export_ms, bint at_end
+    ) except? 0:
         cdef uint64_t moment, behind
-        if self.domain not in self.boots:
-            self.note_boot(self.export_ms - at_export_ms)
-        moment = <uint64_t>self.boots.get(self.domain, 0)
-        if not moment:
-            moment = self.export_ms - at_export_ms
+        said = self.boots.get(self.domain)
+        if said is None:
+            moment = self.infer_boot(self.export_ms - at_export_ms, at_end)
+        else:
+            moment = said
         moment += uptime_ms
         if moment < self.export_ms and self.export_ms - moment > <uint64_t>1 << 31:
             behind = self.export_ms - moment

@@ -1,6 +1,7 @@
 """YAML documents as people write them by hand: one mapping, no key twice, of bounded size."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -12,9 +13,34 @@ FREE_VALUES = 1 << 16  # that aliases may add: what people mean by them is some 
 
 _ALIAS = re.compile(rb"[*][^\s,\[\]{}]")
 _COMPOSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TYPED = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "timestamp"))
 
 
-class _Loader(yaml.SafeLoader):
+def sound(loader: Any) -> Any:
+    """Return a loader that raises YAMLError, with the place, for all that is no value of its kind.
+
+    A text can look like a number or a time and be none (`2024-02-30`, `0b_`); what PyYAML raises of
+    these is what Python's own constructors do, ValueError and others.
+    """
+    derived: Any = type(f"Sound{loader.__name__}", (loader,), {})
+    for tag in _TYPED:
+        derived.add_constructor(tag, _placed(loader.yaml_constructors[tag]))
+    return derived
+
+
+def _placed(construct: Callable[[Any, yaml.Node], Any]) -> Callable[[Any, yaml.Node], Any]:
+    def placed(loader: Any, node: yaml.Node) -> Any:
+        try:
+            return construct(loader, node)
+        except (ArithmeticError, AttributeError, LookupError, ValueError):
+            # Not the value itself, which may be a secret.
+            problem = f"this is no {node.tag.rpartition(':')[2]}: a text needs quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+    return placed
+
+
+class _Loader(sound(yaml.SafeLoader)):  # type: ignore[misc]  # PyYAML's classes are Any
     """The safe loader, which would let the last of two equal keys win silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -27,7 +53,13 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"{key.value} is given twice", key.start_mark
                 )
             seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
+        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return found
+
+
+def scalar(text: str) -> Any:
+    """Return what YAML makes of a text without a document around it; YAMLError if nothing."""
+    return yaml.load(text, _Loader)  # noqa: S506  derived from SafeLoader
 
 
 def parse(data: bytes) -> dict[Any, Any]:

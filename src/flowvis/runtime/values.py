@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from flowvis.runtime.documents import scalar
 from flowvis.runtime.durations import format_duration, parse_duration
 from flowvis.runtime.options import Slot, is_duration, is_enum
 
@@ -41,7 +42,7 @@ def from_environment(slot: Slot, text: str) -> Any:
         raise TypeError(f"{slot.attribute}: only single values can come from the environment")
     if slot.hint in {bool, int, float}:
         try:
-            return yaml.safe_load(text)
+            return scalar(text)
         except yaml.YAMLError:
             return text
     return text

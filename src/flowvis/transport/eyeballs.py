@@ -5,7 +5,6 @@ has failed; the first that connects wins. A filtered family costs a moment and n
 """
 
 import asyncio
-import contextlib
 import errno
 import itertools
 import os
@@ -79,7 +78,7 @@ class Race:
                     self._left.remove(place)
                     error = task.exception()
                     if error is None:
-                        return task.result(), place
+                        return await _alone(task.result(), running), place
                     self.problems.append(f"{place}: {self._cause(error)}")
             return None
         finally:
@@ -137,10 +136,28 @@ def _in_turn(places: Sequence[Place]) -> list[Place]:
     return [place for each in rounds for place in each if place is not None]
 
 
+async def _alone(
+    winner: socket.socket, running: dict[asyncio.Task[socket.socket], Place]
+) -> socket.socket:
+    """Return a connected socket once nobody runs any more; closed where that is cut short."""
+    try:
+        await _abandon(running)
+    except BaseException:
+        winner.close()
+        raise
+    return winner
+
+
 async def _abandon(running: dict[asyncio.Task[socket.socket], Place]) -> None:
-    """End attempts, and close what connected meanwhile."""
+    """End attempts, and close what connected meanwhile; whoever waits here can be cancelled."""
     for task in running:
         task.cancel()
-    for task in running:
-        with contextlib.suppress(asyncio.CancelledError, OSError):
-            (await task).close()
+        task.add_done_callback(_close)
+    if running:
+        await asyncio.wait(running)
+    running.clear()
+
+
+def _close(attempt: "asyncio.Task[socket.socket]") -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()

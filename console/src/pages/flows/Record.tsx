@@ -8,6 +8,7 @@ import { Table } from "../../parts/Table";
 import { Name, Num } from "../../parts/values";
 import { quantity } from "../../quantities";
 import * as fields from "../../records";
+import { visible } from "../../texts";
 import { date, fully } from "../../times";
 import { Explanation } from "../policies/Explanation";
 import { VerdictTag } from "./columns";
@@ -101,7 +102,7 @@ function Facts({ record }: { record: FlowRecord }) {
       {fields.text(record, "tcpState") && (
         <>
           <dt>TCP state</dt>
-          <dd>{fields.text(record, "tcpState")}</dd>
+          <dd>{visible(fields.text(record, "tcpState"))}</dd>
         </>
       )}
       <dt>Type</dt>
@@ -111,10 +112,10 @@ function Facts({ record }: { record: FlowRecord }) {
 }
 
 function End({ record, side }: { record: FlowRecord; side: fields.Side }) {
-  const kind = fields.text(record, `${side}WorkloadKind`);
-  const workload = fields.text(record, `${side}WorkloadName`);
-  const node = fields.text(record, `${side}NodeName`);
-  const zone = fields.text(record, `${side}Zone`);
+  const kind = visible(fields.text(record, `${side}WorkloadKind`));
+  const workload = visible(fields.text(record, `${side}WorkloadName`));
+  const node = visible(fields.text(record, `${side}NodeName`));
+  const zone = visible(fields.text(record, `${side}Zone`));
   const labels = parsedLabels(record[`${side}PodLabels`]);
   return (
     <div class="end">
@@ -137,7 +138,7 @@ function End({ record, side }: { record: FlowRecord; side: fields.Side }) {
         <span class="labels">
           {labels.map(([name, value]) => (
             <span key={name} class="tag">
-              {name}={value}
+              {visible(`${name}=${value}`)}
             </span>
           ))}
         </span>
@@ -263,7 +264,7 @@ function Policies({ record }: { record: FlowRecord }) {
         {(["egress", "ingress"] as const).map((direction) => {
           const name = fields.text(record, `${direction}NetworkPolicyName`);
           const namespace = fields.text(record, `${direction}NetworkPolicyNamespace`);
-          const rule = fields.text(record, `${direction}NetworkPolicyRuleName`);
+          const rule = visible(fields.text(record, `${direction}NetworkPolicyRuleName`));
           return [
             <dt key={`${direction} name`}>
               {direction === "egress" ? "At the source" : "At the destination"}
@@ -329,7 +330,7 @@ function Raw({ record }: { record: FlowRecord }) {
             {name}
           </dt>,
           <dd key={name}>
-            {value === "" || value === null ? <span class="faint">–</span> : String(value)}
+            {value === "" || value === null ? <span class="faint">–</span> : visible(String(value))}
           </dd>,
         ])}
       </dl>

@@ -94,11 +94,12 @@ def decide(found: Found, names: Names, now: datetime) -> NextWrite | Authority:
         fresh = _State(_new_ca(now))
         reason = f"the CA was replaced: {error}" if found.ca else "a CA was made"
         return NextWrite(fresh.secret(found.ca, names), reason)
-    moved, reason = _moved(state, now)
+    published = _data(found.published).get(BUNDLE)
+    moved, reason = _moved(state, now, str(published or ""))
     if moved is not state:
         return NextWrite(moved.secret(found.ca, names), reason)
     authority = Authority(state.signing, state.bundle)
-    if _data(found.published).get(BUNDLE) != state.bundle:
+    if published != state.bundle:
         reason = "the CA was published" + ("" if found.published is None else " anew")
         return NextWrite(_config_map(found.published, names, state.bundle), reason)
     problem = _client_problem(found.client, state.signing, now)
@@ -163,11 +164,17 @@ class _State:
         return _secret(before, names.namespace, names.ca_secret, data)
 
 
-def _moved(state: _State, now: datetime) -> tuple[_State, str]:
-    """Return where time has brought the CA, and in words; the same state if nowhere."""
+def _moved(state: _State, now: datetime, published: str) -> tuple[_State, str]:
+    """Return where time has brought the CA, and in words; the same state if nowhere.
+
+    `published` are the CAs that exporters can read.
+    """
     ends = state.signing.certificate.not_valid_after_utc
     if state.next is not None:
         ready = state.next.certificate.not_valid_before_utc + SKEW + PUBLISHED
+        if ready <= now < ends and _pem(state.next.certificate) not in published:
+            anew = _State(state.signing, _new_ca(now), state.previous)
+            return anew, "the next CA was made anew: it was not published"
         if now >= ready or now >= ends:
             previous = state.signing.certificate if now < ends else None
             return _State(state.next, None, previous), "the next CA signs from now on"

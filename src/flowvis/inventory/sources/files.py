@@ -14,7 +14,7 @@ from flowvis.errors import SettingsError
 from flowvis.inventory.index import Inventory
 from flowvis.runtime.clock import now_ms
 from flowvis.runtime.component import end, spawn
-from flowvis.runtime.documents import check_aliases
+from flowvis.runtime.documents import check_aliases, sound
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 MAX_FILE_BYTES = 256 << 20  # 150,000 Pods as YAML, some 1.5 KiB each once status is trimmed
 LOOK_EVERY_S = 2.0
 
-_LOADER: Any = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
+_LOADER: Any = sound(
+    getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 )  # libyaml where it is: ten times faster
 
 Signature = tuple[tuple[str, int, int, int], ...]

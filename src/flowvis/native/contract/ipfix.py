@@ -45,7 +45,8 @@ class DecodeOp(IntEnum):
     BEFORE_EXPORT = 14  # [1 to 8] bytes, microseconds before the export time, to milliseconds
     EXPORT_TIME = 15  # no bytes; the message's, in milliseconds
     BOOT = 16  # [1 to 8] bytes: when the domain's system began, in milliseconds; no column
-    UPTIME = 17  # no bytes; milliseconds since the system began, to such since the epoch. Where
+    UPTIME = 17  # no bytes; milliseconds since the system began, to such since the epoch; column
+    # [argument] has those at the end of the flow, which is near the export
 
 
 _LAST_OP = max(DecodeOp)
@@ -72,6 +73,10 @@ WRITES_NOTHING = frozenset({DecodeOp.SKIP, DecodeOp.BOOT})
 
 NTP_EPOCH = 2_208_988_800  # 1970 in seconds since 1900, RFC 5905 section 6
 UPTIME_BITS = 32  # of the counter of milliseconds, which starts again after 49.7 days
+SAME_BOOT_MS = 3_600_000
+"""By how much two beginnings of a system may differ that follow from an export time and the uptime
+at a flow's end, less whole turns of the counter: flows are exported within an hour of their end. If
+they differ by more, the system has begun anew; over UDP its session goes on."""
 
 ENCODABLE = frozenset({DecodeOp.UNSIGNED, DecodeOp.ADDRESS4, DecodeOp.ADDRESS6, DecodeOp.TEXT})
 

@@ -15,6 +15,7 @@ from flowvis.native.contract.ipfix import (
     MAX_DOMAINS,
     NO_BYTES,
     NTP_EPOCH,
+    SAME_BOOT_MS,
     SET,
     UPTIME_BITS,
     VARIABLE,
@@ -85,7 +86,8 @@ class RecordDecoder:
         self._programs: dict[tuple[int, int], tuple[_Steps, int, bool]] = {}
         self._bound: tuple[RecordTarget | None, set[tuple[int, int]]] = (None, set())
         self._expected: dict[int, int] = {}  # by domain: the next sequence number
-        self._boots: dict[int, int] = {}  # by domain: when its system began, in ms
+        self._boots: dict[int, int] = {}  # by domain: when its system began, in ms, as it says
+        self._inferred: dict[int, int] = {}  # the same where it does not say
         self.export_ms = 0
         self._at = 0
         self._message_end = 0  # 0: between messages
@@ -267,18 +269,29 @@ class RecordDecoder:
             case DecodeOp.EXPORT_TIME:
                 value = self.export_ms
             case _:
-                value = self._since_boot(own, other)
+                value = self._since_boot(own, other, at_end=argument != column)
         _put(target, column, value)
 
-    def _since_boot(self, uptime_ms: int, at_export_ms: int) -> int:
-        if self.domain not in self._boots:
-            self._note_boot((self.export_ms - at_export_ms) & _U64)
-        boot = self._boots.get(self.domain, self.export_ms - at_export_ms)
+    def _since_boot(self, uptime_ms: int, at_export_ms: int, *, at_end: bool) -> int:
+        boot = self._boots.get(self.domain)
+        if boot is None:
+            boot = self._infer_boot((self.export_ms - at_export_ms) & _U64, at_end=at_end)
         moment = (boot + uptime_ms) & _U64
         behind = self.export_ms - moment
         if behind > 1 << UPTIME_BITS - 1:
             moment += (behind + (1 << UPTIME_BITS - 1) >> UPTIME_BITS) << UPTIME_BITS
         return moment
+
+    def _infer_boot(self, boot: int, *, at_end: bool) -> int:
+        """The beginning that was inferred first, unless this is another one."""
+        known = self._inferred.get(self.domain)
+        if known is None:
+            if len(self._inferred) >= MAX_DOMAINS:
+                return boot
+        elif not at_end or (boot - known + SAME_BOOT_MS) % (1 << UPTIME_BITS) <= 2 * SAME_BOOT_MS:
+            return known
+        self._inferred[self.domain] = boot
+        return boot
 
     def _extent(self, data: Buffer, at: int, op: int, argument: int) -> tuple[int, int]:
         """How long the value at or after `at` is and where it starts (RFC 7011 section 7)."""

@@ -82,12 +82,16 @@ class Intervals:
         """When each begins."""
         return [(self.first_s + n * self.step_s) * 1000 for n in range(len(self))]
 
-    def spans(self) -> Iterator[int]:
-        """Go through how many seconds of each are within the range, at least 1."""
+    def spans(self, read: TimeRange | None = None) -> Iterator[int]:
+        """Go through how many seconds of each are within what was read, at least 1.
+
+        That is the range, unless it was read in whole minutes or hours.
+        """
+        within = read or self.range
         for n in range(len(self)):
             begin = self.first_s + n * self.step_s
-            end = min(begin + self.step_s, self.range.to_s)
-            yield max(end - max(begin, self.range.from_s), 1)
+            end = min(begin + self.step_s, within.to_s)
+            yield max(end - max(begin, within.from_s), 1)
 
     def sql(self) -> str:
         """Return the number of a record's interval."""

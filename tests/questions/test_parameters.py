@@ -62,6 +62,10 @@ def cursor(*numbers: object) -> str:
         (PageQuestion, {"cursor": cursor(1, 2, 3, True, 5)}, "cursor", ""),
         (PageQuestion, {"cursor": cursor(1, 2, 3, 1 << 64, 5)}, "cursor", ""),
         (PageQuestion, {"cursor": cursor(1, 2, 3, 4, 1e3)}, "cursor", ""),
+        (PageQuestion, {"cursor": cursor(2000, 3000, 1, 4, 0)}, "cursor", ""),
+        (PageQuestion, {"cursor": cursor(2000, 3000, 3, 4, 0)}, "cursor", ""),
+        (TableQuestion, {"from": "000000000", "compare": "previous"}, "before 1970", ""),
+        (GraphQuestion, {"compare": "-99999999d"}, "before 1970", ""),
     ],
 )
 def test_what_is_wrong(kind: Kind, parameters: dict[str, str], words: str, suggestion: str) -> None:

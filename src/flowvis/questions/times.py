@@ -60,7 +60,7 @@ class TimeRange:
 
     def moved(self, by_ms: int) -> "TimeRange":
         """Return one as long that begins that much later."""
-        return TimeRange(max(self.from_ms + by_ms, 0), max(self.to_ms + by_ms, 0))
+        return TimeRange(self.from_ms + by_ms, self.to_ms + by_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def parse_compare(text: str, asked: TimeRange, now_ms: int) -> TimeRange | None:
     if not text:
         return None
     if text == "previous":
-        return asked.moved(asked.from_ms - asked.to_ms)
+        return _earlier(text, asked, asked.to_ms - asked.from_ms)
     begin, dots, end = text.partition("..")
     if dots:
         moments = (begin, end or "now")
@@ -183,7 +183,14 @@ def parse_compare(text: str, asked: TimeRange, now_ms: int) -> TimeRange | None:
             "bad-range",
             f"compare {shown(text)}: previous, how much earlier as -1d, or a range as -2d..-1d",
         )
-    return asked.moved(-int(match[2]) * _UNITS[match[3]])
+    return _earlier(text, asked, int(match[2]) * _UNITS[match[3]])
+
+
+def _earlier(text: str, asked: TimeRange, by_ms: int) -> TimeRange:
+    """Return a range as long, so much earlier; QuestionError where there was no time yet."""
+    if by_ms > asked.from_ms:
+        raise QuestionError("bad-range", f"compare {shown(text)}: that begins before 1970")
+    return asked.moved(-by_ms)
 
 
 def parse_interval(text: str, asked: TimeRange, least_s: int = 1) -> Intervals | None:

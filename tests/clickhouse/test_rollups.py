@@ -442,6 +442,22 @@ def test_what_others_commit_between_looks_is_not_settled(embedded: Store, before
 
 
 @pytest.mark.clickhouse
+def test_who_has_rolled_all_and_gone_keeps_nobody_back(embedded: Store) -> None:
+    """As the process before, but for some minutes."""
+    clock = Time()
+    ours, theirs = two_on_a_server(embedded, clock)
+    theirs.insert(batch_of(100, 1))
+    theirs.look(everything=True)
+    ours.look()
+    assert ours.settled_s(HOURS) < clock.now_s - 2 * 3600
+    for _ in range(3):
+        clock.now_s += 301
+        ours.look()
+    assert ours.settled_s(MINUTES) == int(clock.now_s) // 60 * 60
+    assert ours.settled_s(HOURS) == EPOCH_S + 3600
+
+
+@pytest.mark.clickhouse
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_what_nobody_could_roll_for_long_is_rolled_by_one(embedded: Store, first: str) -> None:
     """An engine that refuses every roll for hours: its writers have taken over from each other."""

@@ -41,6 +41,7 @@ LAST_S = 5.0  # for what is left at the end
 LONGEST_PAUSE_S = 30.0
 SCAN_S = 300.0  # between looks at what other writers have left, of a store that others write to
 SCAN_BACK_S = 4 * 3600
+ALIVE_S = 600  # who committed within so long, and rolled that, will again
 PROGRESS_S = 30.0
 NOTED_S = 60.0  # clocks that differ, and a note on its way
 STAGE = "clickhouse"  # of the ledger: what it sent is stored
@@ -454,7 +455,7 @@ class Roller:
         try:
             batches, notes = await self._call(_found, tables, since_s)
             others_at_s = 0 if tables.alone else await self._call(
-                tables.strangers_at_s, self._writer, now_s - SCAN_BACK_S
+                tables.strangers_at_s, self._writer, now_s - ALIVE_S
             )  # fmt: skip
         except StoreError:
             if whole:

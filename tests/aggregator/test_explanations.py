@@ -219,6 +219,7 @@ async def test_nodes_and_pods_that_share_their_addresses(tmp_path: Path) -> None
         ("shop/cart-0", "shop/order", {}, "neither a Pod nor a Service: do you mean"),
         ("shop/cart-0", "shop/orders-0", {}, r"port is needed.*the Pod names .*http \(8080\)"),
         ("shop/cart-0", "shop/orders-0:0", {}, "port '0': a number from 1 to 65535"),
+        ("shop/cart-0", "10.0.0.9:00000165536", {}, "port '00000165536': a number from 1"),
         ("shop/cart-0", "shop/orders-0:1", {"port": "2"}, "the destination says '1'"),
         ("shop/cart-0", "shop/orders", {}, r"port is needed: port of Service .*web \(tcp 80\)"),
         ("shop/cart-0", "shop/orders:81", {}, "port '81': no port of Service shop/orders"),

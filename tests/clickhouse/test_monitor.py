@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowvis.clickhouse import monitor as monitor_module
 from flowvis.clickhouse import server as server_module
 from flowvis.clickhouse.growth import LOOKS, Fill, Inserted
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings
@@ -562,6 +563,65 @@ def test_a_drop_that_fails_is_told_and_tried_again(
     assert "cannot note what is dropped" in caplog.text
     asyncio.run(monitor.look())
     assert noted(embedded) == monitor.stats.dropped_records == ROWS, "as soon as that is possible"
+
+
+@pytest.mark.clickhouse
+def test_a_partition_that_the_server_refuses_to_drop_keeps_no_other(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one of more than `max_partition_size_to_drop`: it stays, is there, and is told of."""
+    fill(embedded, 4)
+    rolled(embedded)
+    monitor = watch(embedded, 0.3)
+    stored = embedded.partitions
+    assert stored is not None
+    drop = stored.drop
+
+    def refused(partition: Partition) -> bool:
+        if partition.begin_s == HOUR * 3600:
+            raise StoreError("too large to be dropped", retryable=True, code=359)
+        return drop(partition)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stored, "drop", refused)
+        for left in ([0, 3], [0]):
+            asyncio.run(monitor.look())
+            assert hours_of(embedded) == left
+            assert "too large" in monitor.problem
+            monitor._skip = 0
+    assert caplog.text.count("too large") == 1
+    assert monitor.stats.dropped_records == noted(embedded) == 3 * ROWS
+    monkeypatch.setattr(monitor_module, "REFUSED_S", 0.0)  # an hour later
+    monitor._settings = replace(monitor._settings, limits=Limits(1.0, 0.0, 1))
+    asyncio.run(monitor.look())
+    assert hours_of(embedded) == []
+    asyncio.run(monitor.look())
+    assert "too large" not in monitor.problem
+
+
+@pytest.mark.clickhouse
+def test_the_newest_hour_gives_what_older_ones_do_not_have(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same look: what goes with its partition is no part that makes room as well."""
+    stored = embedded.partitions
+    assert stored is not None
+    stored._execute(f"SYSTEM STOP MERGES {embedded.name.rsplit('/', 1)[1]}.flow_records", {})
+    moments = [(HOUR + 3) * 3600, *((HOUR + 5) * 3600 + minute * 60 for minute in range(0, 60, 10))]
+    for at_s in moments:
+        embedded.insert(flows(ROWS, end_s=at_s - 5), BatchId("test", at_s))
+    clock = Fixed((HOUR + 6) * 3600)
+    monitor = Monitor(embedded, MonitorSettings(limits=Limits(0.9, 0.0)), clock=clock)
+    size = max(each.bytes for each in stored.pieces() if each.table == TABLE)
+    servers, total = stored.servers, int(2.5 * size / 0.08)
+    disk = Disk("small", total - int(total * 0.98), total)
+    with monkeypatch.context() as patched:
+        patched.setattr(stored, "servers", lambda: [replace(servers()[0], disks=(disk,))])
+        asyncio.run(monitor.look())
+    asked = "SELECT DISTINCT toUInt32(timeInserted) AS at FROM flows ORDER BY at"
+    assert [int(row[0]) for row in embedded.query(asked).rows] == moments[3:]
+    lost = [Lost(at_s, at_s + 1, ROWS) for at_s in moments[1:3]]
+    assert embedded.lost == [Lost(moments[0], moments[0] + 3600, ROWS), *lost]
 
 
 @pytest.mark.clickhouse

@@ -370,17 +370,23 @@ def test_policies_are_those_of_the_records(store: Store) -> None:
 
 
 def test_what_records_are_gone_of_is_answered_by_whole_minutes(store: Store) -> None:
-    """The range begins with the minute that it begins in."""
+    """The range begins with the minute that it begins in, and rates are over all that is read."""
     stored = replace(STORED, records_since_s=END_S + 60)
     dice = random.Random(3)
-    for _ in range(5):
+    rates = "throughput,reverseThroughput,records"
+    asked: list[tuple[type[TableQuestion | GraphQuestion], dict[str, str]]] = [
+        (TableQuestion, {"measure": "records,octets", "by": "src.namespace"}),
+        (TableQuestion, {"measure": rates, "by": "src.namespace"}),
+        (TableQuestion, {"measure": rates, "by": "src.namespace", "interval": "10m"}),
+        (GraphQuestion, {"source": "src.namespace", "target": "dst.namespace"}),
+    ]
+    for kind, parameters in asked:
         begin, end = sorted(dice.randrange(BEGIN_S - 60, END_S + 60) for _ in range(2))
-        parameters = {"measure": "records,octets", "by": "src.namespace"}
         given = {**parameters, "from": str(begin * 1000), "to": str((end + 1) * 1000)}
-        _, planned, read = both(store, TableQuestion, given, stored=stored)
+        _, planned, read = both(store, kind, given, stored=stored)
         assert TABLE not in read
         step_s = MINUTES.step_s
         whole = {"from": begin // step_s * step_s, "to": -(-(end + 1) // step_s) * step_s}
         written = {name: str(moment * 1000) for name, moment in whole.items()}
-        alone, _, _ = both(store, TableQuestion, {**parameters, **written})
+        alone, _, _ = both(store, kind, {**parameters, **written})
         assert planned == alone

@@ -66,6 +66,20 @@ def test_memory_is_limited(make_store: MakeStore) -> None:
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize("statement", ["SELECT\n{}", "select\t{}", "WITH\n1 AS a SELECT {}"])
+def test_rows_come_as_they_are_found_however_it_is_written(
+    make_store: MakeStore, statement: str
+) -> None:
+    """So an answer may have more than a query may have in memory."""
+    store = limited(make_store, memory_bytes=100 << 20)
+    rows = 300_000
+    text = f"concat('{'x' * 500}', toString(number))"
+    written = statement.format(f"{text} FROM system.numbers LIMIT {rows}")
+    query = store.ask(written, max_rows=rows)
+    assert sum(map(len, query.pieces())) == rows
+
+
+@pytest.mark.clickhouse
 def test_time_is_limited(make_store: MakeStore) -> None:
     store = limited(make_store, seconds=1)
     began_s = time.monotonic()

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flowvis.clickhouse.rollups import PACES, Roller, RollupTables, differences
 from flowvis.clickhouse.schema import rollups as schema
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Roll, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE, end_sql
 from flowvis.clickhouse.server import INSERTS_RECORDS, ServerStore
@@ -394,6 +396,123 @@ def test_what_others_write_is_left_to_them_for_a_while(embedded: Store) -> None:
     theirs.insert(batch_of(100, 3))  # and is gone
     clock.now_s += PACES[HOURS.name].left_s + 1
     ours.look(everything=True)
+    assert_equal(embedded)
+
+
+def two_on_a_server(embedded: Store, clock: Time) -> tuple[Rolling, Rolling]:
+    """Two aggregators, each with what it knows by itself of one store that both write to."""
+    shared = RollupTables(tables(embedded)._execute, tables(embedded)._layout, alone=False)
+
+    class Known:
+        """The store as one of them knows it."""
+
+        rollups, partitions, kept = shared, embedded.partitions, embedded.kept
+        insert = embedded.insert
+
+        def __init__(self) -> None:
+            self.settled: dict[str, int] = {}
+            self.lost: Sequence[Lost] = ()
+
+    ours, theirs = (Rolling(Known(), who, clock) for who in ("ours", "theirs"))  # type: ignore[arg-type]
+    return ours, theirs
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("before", ["rolled all", "had not begun"])
+def test_what_others_commit_between_looks_is_not_settled(embedded: Store, before: str) -> None:
+    """Though all that they had committed was rolled when we looked, or there was nobody."""
+    clock = Time()
+    ours, theirs = two_on_a_server(embedded, clock)
+    if before == "rolled all":
+        theirs.insert(batch_of(100, 1))
+        theirs.look(everything=True)
+    ours.look()
+    clock.now_s += 100
+    batch = batch_of(100, 2, first_s=int(clock.now_s) - 20, span_s=20)
+    theirs.insert(batch)
+    clock.now_s += 100
+    ours.look()
+    for rollup in ROLLUPS:
+        assert ours.settled_s(rollup) <= int(batch["flowEndSeconds"].min())
+    theirs.look(everything=True)
+    clock.now_s += 300
+    ours.look()
+    assert ours.settled_s(MINUTES) >= clock.now_s - PACES[MINUTES.name].left_s - 60
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_who_has_rolled_all_and_gone_keeps_nobody_back(embedded: Store) -> None:
+    """As the process before, but for some minutes."""
+    clock = Time()
+    ours, theirs = two_on_a_server(embedded, clock)
+    theirs.insert(batch_of(100, 1))
+    theirs.look(everything=True)
+    ours.look()
+    assert ours.settled_s(HOURS) < clock.now_s - 2 * 3600
+    for _ in range(3):
+        clock.now_s += 301
+        ours.look()
+    assert ours.settled_s(MINUTES) == int(clock.now_s) // 60 * 60
+    assert ours.settled_s(HOURS) == EPOCH_S + 3600
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_what_nobody_could_roll_for_long_is_rolled_by_one(embedded: Store, first: str) -> None:
+    """An engine that refuses every roll for hours: its writers have taken over from each other."""
+    clock = Time()
+    pair = two_on_a_server(embedded, clock)
+    for number, one in enumerate(pair):
+        one.look()
+        for batch in range(3):
+            one.insert(batch_of(100, 10 * number + batch))
+    clock.now_s += PACES[HOURS.name].left_s + 120
+    plain = pair[0].store.rollups
+    for one in pair:
+        one.store.rollups = Failing(tables(one.store), ["before roll"])  # type: ignore[misc]
+        one.roller._scan_at_s = clock.now_s
+    refused = pair if first == "ours" else pair[::-1]
+    for one in refused:
+        with pytest.raises(StoreError):
+            one.look()
+        one.store.rollups = plain  # type: ignore[misc]
+    for _ in range(2):
+        for one in refused:
+            one.look(everything=True)
+        clock.now_s += PACES[HOURS.name].left_s + 120
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("looked", [False, True])
+def test_what_another_has_begun_of_old_batches_is_waited_for_and_taken(
+    embedded: Store, looked: bool
+) -> None:
+    """Killed as it filled roll-ups of an older store: meanwhile these lack it, and that is known.
+
+    What is ours of it, if anything, is no roll of its own.
+    """
+    clock = Time()
+    clock.now_s = time.time()  # as notes have the engine's
+    now_s = int(clock.now_s)
+    ours, theirs = two_on_a_server(embedded, clock)
+    if looked:
+        ours.look()
+    batches = []
+    for number, one in enumerate((theirs, ours, theirs)):
+        batch = batch_of(100, number, first_s=now_s - 8 * 3600, span_s=600)
+        batch_id = one.insert(batch, now_s - 6 * 3600 + number)
+        batches.append(stored(batch, batch_id))
+    for rollup in ROLLUPS:
+        tables(ours.store).note(Roll(rollup, "theirs-1", (*batches,)), done=False)  # and is dead
+    for waited_s in (0, 300, 300):
+        clock.now_s += waited_s
+        ours.look()
+        assert ours.settled_s(MINUTES) <= min(each.first_s for each in batches), waited_s
+    clock.now_s += PACES[HOURS.name].left_s
+    ours.look(everything=True)
+    assert ours.settled_s(HOURS) > now_s
     assert_equal(embedded)
 
 

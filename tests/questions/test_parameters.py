@@ -5,10 +5,14 @@ import json
 
 import pytest
 
+from flowvis.clickhouse.schema.rollups import ROLLUPS
+from flowvis.clickhouse.statement import COMPOSED_LENGTH, bind, readable
 from flowvis.filters import parse
 from flowvis.filters.sql import condition
 from flowvis.questions.graph import GraphQuestion
+from flowvis.questions.groups import Group
 from flowvis.questions.pages import PageQuestion
+from flowvis.questions.planner import Span, Stored
 from flowvis.questions.problem import QuestionError
 from flowvis.questions.table import TableQuestion
 
@@ -62,6 +66,10 @@ def cursor(*numbers: object) -> str:
         (PageQuestion, {"cursor": cursor(1, 2, 3, True, 5)}, "cursor", ""),
         (PageQuestion, {"cursor": cursor(1, 2, 3, 1 << 64, 5)}, "cursor", ""),
         (PageQuestion, {"cursor": cursor(1, 2, 3, 4, 1e3)}, "cursor", ""),
+        (PageQuestion, {"cursor": cursor(2000, 3000, 1, 4, 0)}, "cursor", ""),
+        (PageQuestion, {"cursor": cursor(2000, 3000, 3, 4, 0)}, "cursor", ""),
+        (TableQuestion, {"from": "000000000", "compare": "previous"}, "before 1970", ""),
+        (GraphQuestion, {"compare": "-99999999d"}, "before 1970", ""),
     ],
 )
 def test_what_is_wrong(kind: Kind, parameters: dict[str, str], words: str, suggestion: str) -> None:
@@ -83,3 +91,24 @@ def test_defaults() -> None:
 def test_a_cursor_keeps_its_range() -> None:
     page = PageQuestion.parse({"cursor": cursor(1000, 2000, 1, 7, 0), "from": "-1h"}, ALL, NOW)
     assert (page.records.range.from_ms, page.records.range.to_ms) == (1000, 2000)
+
+
+def test_groups_of_too_many_smaller_ones_are_said_to_be_too_costly() -> None:
+    """Each table that is read has the numbers of all; whatever is not refused fits in."""
+    spans = {rollup.name: Span(NOW // 1000) for rollup in ROLLUPS}
+    moments = {"from": str(NOW - 7 * 3_600_000 - 61_000), "to": str(NOW - 3_661_000)}
+    fitting: list[int] = []
+    refused: list[str] = []
+    for stored in (Stored(NOW // 1000), Stored(NOW // 1000, rollups=spans)):
+        asked = TableQuestion.parse({**moments, "by": "service"}, ALL, NOW, stored)
+        for count in range(0, 9000, 300):
+            groups = [Group((str(n),), (1,), (n + (1 << 63),)) for n in range(count)]
+            try:
+                made = asked.grouping.cells(asked.records, groups, None)
+            except QuestionError as error:
+                refused.append(error.code)
+                break
+            readable(bind(made.text, made.parameters), COMPOSED_LENGTH)
+        fitting.append(count - 300)
+    assert refused == ["too-costly"] * 2
+    assert fitting[0] > 2 * fitting[1] > 3000

@@ -164,11 +164,22 @@ def test_what_only_records_have_is_gone_with_them() -> None:
 def test_what_only_minutes_can_tell_is_gone_with_them() -> None:
     asked = at(NOW - 31 * DAY, NOW - DAY)
     read = reading(asked, KEPT, needs_of("sourcePodName"), intervals=Intervals(asked, 60))
-    assert read.gone == at(NOW - 31 * DAY, NOW - 30 * DAY)
+    assert read.gone == at(NOW - 31 * DAY, -(-(NOW - 30 * DAY) // 60) * 60)
     assert read.why == (
         f"flow_minutes are kept for 720h ({MINUTES.option}); flow_hours, kept for longer,"
         " have no intervals of 1m"
     )
+
+
+@pytest.mark.parametrize("kept_s", [30 * DAY, 365 * DAY])
+def test_what_is_gone_of_the_oldest_hour_is_known(kept_s: int) -> None:
+    """Of it nothing is read before the first whole hour, or minute where these are kept as long."""
+    minutes = replace(KEPT.rollups[MINUTES.name], since_s=NOW - kept_s)
+    stored = replace(KEPT, rollups={**KEPT.rollups, MINUTES.name: minutes})
+    read = reading(at(NOW - 400 * DAY, NOW - 300 * DAY), stored, needs_of("flowType"))
+    first = next(part for part in read.parts if part.table is not None)
+    assert first.from_s > NOW - 365 * DAY
+    assert read.gone == at(NOW - 400 * DAY, first.from_s)
 
 
 def settled(hours_s: int, minutes_s: int) -> Stored:

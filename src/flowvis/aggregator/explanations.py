@@ -405,8 +405,8 @@ def _port_of(pod: Pod, port: str, protocol: int) -> int:
 def _number(port: str, protocol: int) -> int:
     if not port and protocol not in TRANSPORTS.values():
         return 0
-    if port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= MAX_PORT:
-        return int(port)
+    if port.isascii() and port.isdecimal() and 0 < (number := int(port[:20])) <= MAX_PORT:
+        return number
     raise ValueError(
         f"port {port[:40]!r}: a number from 1 to {MAX_PORT}" if port else "port is needed"
     )

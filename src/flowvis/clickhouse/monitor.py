@@ -25,7 +25,7 @@ from flowvis.clickhouse.schema import partitions as schema
 from flowvis.clickhouse.schema.partitions import Excess, Limits, Lost, Outcome, Partition, Server
 from flowvis.clickhouse.schema.rollups import SCAN_BATCHES, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
-from flowvis.clickhouse.stored_partitions import Dropped, StoredPartitions
+from flowvis.clickhouse.stored_partitions import TOO_LARGE, Dropped, StoredPartitions
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
 from flowvis.runtime.clock import utc
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # until the store is there
 LAST_S = 5.0  # for what is under way at the end
+REFUSED_S = 3600.0  # until what the server refused to drop is tried again
 SAME_S = 2.0  # two moments of whole seconds, and of two clocks, that are one
 
 
@@ -106,6 +107,8 @@ class Monitor:
         """When the last drop that is known was noted, by our clock."""
         self._unnoted: list[tuple[Partition, Outcome]] = []
         """What became of partitions, and could not be noted yet."""
+        self._refused: dict[tuple[str, str], tuple[float, str]] = {}
+        """What the server does not drop, as it is too large: when it said so, by our clock, how."""
         self._crowded_s: float | None = None
         """When something of the newest hour went last."""
         self._seen: Sequence[Server] = ()
@@ -182,6 +185,8 @@ class Monitor:
             self._store.lost = [*lost, *chain.from_iterable(map(_lost, gone))]
         self._follow_drops(dropped)
         self._measure(servers)
+        tried_s = time.monotonic() - REFUSED_S
+        self._refused = {one: said for one, said in self._refused.items() if said[0] > tried_s}
         excesses = self._excesses(servers)
         urgent = any(each.urgent for each in excesses)
         if self._skip > 0 and not urgent:
@@ -233,12 +238,21 @@ class Monitor:
         chosen: dict[Partition, str] = {}
         short: dict[str, int] = {}
         for server, found in zip(servers, excesses, strict=True):
-            own = [replace(each, unrolled=there[each.known].unrolled) for each in server.partitions]
+            own = [
+                replace(each, unrolled=there[each.known].unrolled)
+                for each in server.partitions
+                if each.known not in self._refused
+            ]
             ours = schema.choose(own, found.bytes, now_s)
             chosen |= {there[each.known]: found.why for each in ours}
             left = found.bytes - sum(each.bytes for each in ours)
             if left > 0 and found.urgent:
-                pieces = await self._call(stored.pieces)
+                whole = {each.known for each in chosen}  # their parts go with them
+                pieces = [
+                    each
+                    for each in await self._call(stored.pieces)
+                    if each.within not in whole and each.known not in self._refused
+                ]
                 pieces = list(schema.with_unrolled(pieces, batches, SCAN_BATCHES))
                 newest = schema.choose_newest(pieces, left, now_s)
                 chosen |= dict.fromkeys(newest, found.why)
@@ -258,6 +272,8 @@ class Monitor:
     def _short(self, left: int, problem: str) -> None:
         """Tell how much should go and cannot, and why that is."""
         self.stats.short_bytes = left
+        if not problem:
+            problem = next((text for _, text in self._refused.values()), "")
         crowded_s = self._crowded_s
         if not problem and crowded_s is not None and self._clock() - crowded_s < schema.NEWEST_S:
             problem = (
@@ -279,11 +295,17 @@ class Monitor:
             self._last_drop_s = time.monotonic()
         except StoreError as error:  # on a full disk not even that may fit in
             log.warning("store: cannot note what is dropped, will do so after it: %s", error)
-        went = await self._call(stored.drop, each)
+        try:
+            went = await self._call(stored.drop, each)
+        except StoreError as error:
+            if error.code != TOO_LARGE:
+                raise
+            went, text = False, f"cannot drop {each.table} from {utc(each.begin_s)}: {error}"
+            self._refused[each.known] = time.monotonic(), text
         self._unnoted.append((each, Outcome.WENT if went else Outcome.STAYS))
         await self._note_later(stored)
         if not went:
-            return False  # what it was merged into is found at the next look
+            return False  # what it was merged into is found at the next look, and what else may go
         stats = self.stats
         stats.dropped_partitions += 1
         stats.dropped_bytes += each.bytes

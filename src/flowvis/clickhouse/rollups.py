@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -41,7 +41,9 @@ LAST_S = 5.0  # for what is left at the end
 LONGEST_PAUSE_S = 30.0
 SCAN_S = 300.0  # between looks at what other writers have left, of a store that others write to
 SCAN_BACK_S = 4 * 3600
+ALIVE_S = 600  # who committed within so long, and rolled that, will again
 PROGRESS_S = 30.0
+NOTED_S = 60.0  # clocks that differ, and a note on its way
 STAGE = "clickhouse"  # of the ledger: what it sent is stored
 STORED_S = 120  # from a batch to the page of the books that says it is stored, as a rule
 
@@ -95,6 +97,19 @@ class RollupTables:
     def rolled(self, since_s: int) -> list[Note]:
         """Return what is noted of them."""
         return list(schema.read_rolled(self._execute(schema.rolled_sql(self._layout, since_s), {})))
+
+    def strangers_at_s(self, writer: str, since_s: int) -> int:
+        """Return when somebody else committed last what was rolled, since then; 0: nobody did."""
+        sql = schema.strangers_sql(self._layout, writer, since_s)
+        ((at_s,),) = self._execute(sql, {})
+        return int(at_s)
+
+    def taken(self, roll: Roll) -> dict[BatchId, bool]:
+        """Return which batches are noted of other rolls into its table, and whether that is done.
+
+        Those of the roll are among them.
+        """
+        return schema.read_taken(self._execute(schema.taken_sql(self._layout, roll), {}))
 
     def committed(self, before_s: int) -> Lost | None:
         """Return what the books have of after all that was rolled, and before a moment (s)."""
@@ -197,6 +212,8 @@ class _Queue:
         """Batches of other writers, which are theirs to roll."""
         self.begun: list[Roll] = []
         """Rolls that were tried, or noted by a process before: to be repeated as they were."""
+        self.new: set[str] = set()
+        """Names of those among them that nothing was noted of yet."""
         self.last_step = 0
 
     @property
@@ -261,6 +278,9 @@ class Roller:
         self._more = False
         """Whether there were more batches than were looked at."""
         self._others_at_s = 0
+        """When another writer committed last, as far as that is known."""
+        self._scanned_s = 0
+        """When the store was looked through last."""
         self._pause_s = 0.0
         self._said_s = 0.0
         self._expired = Expired(store, self.stats, self._call, clock)
@@ -302,6 +322,7 @@ class Roller:
             queue.waiting.clear()
             queue.others.clear()
             queue.begun.clear()
+            queue.new.clear()
         self._expired.clear()
         self._scan_at_s = None
 
@@ -375,13 +396,21 @@ class Roller:
             if not batches:
                 return None
             self._numbers += 1
-            queue.begun.append(Roll(queue.rollup, f"{self._writer}-{self._numbers}", (*batches,)))
+            name = schema.roll_name(self._writer, self._numbers)
+            roll = Roll(queue.rollup, name, (*batches,))
+            queue.begun.append(roll)
+            queue.new.add(roll.name)
             for batch in batches:
                 del queue.waiting[batch.batch_id]
         return queue.begun[0]
 
     async def _roll(self, tables: RollupTables, queue: _Queue, roll: Roll) -> None:
         started = time.monotonic()
+        if roll.name in queue.new:
+            roll = await self._left(tables, queue, roll)
+            queue.new.discard(roll.name)
+            if not roll.batches:
+                return
         await self._call(_roll, tables, roll)
         gone = await self._expired.of_roll(tables, roll.batches)
         await self._call(partial(tables.note, roll, done=True))
@@ -391,22 +420,51 @@ class Roller:
         self.stats.records += roll.records - gone
         self.stats.seconds += time.monotonic() - started
 
+    async def _left(self, tables: RollupTables, queue: _Queue, roll: Roll) -> Roll:
+        """Return what of a new roll nobody else has begun, and leave the rest to whoever has.
+
+        What waits for long, as nothing can be rolled for a while, is what another one takes: what
+        is ours as what is not. So who comes to it first has noted that, and does it alone.
+        """
+        left_s = int(self._clock()) - queue.pace.left_s
+        ids = [batch.batch_id for batch in roll.batches]
+        if tables.alone or all(
+            known.writer == self._writer and known.inserted_s > left_s + NOTED_S for known in ids
+        ):
+            return roll
+        taken = await self._call(tables.taken, roll)
+        rest = tuple(batch for batch in roll.batches if batch.batch_id not in taken)
+        if others := [b for b in roll.batches if taken.get(b.batch_id) is False]:
+            queue.others += others
+            self._scan_at_s = None  # a roll is taken over wholly, if ever
+        left = replace(roll, batches=rest)
+        with contextlib.suppress(ValueError):  # the store is looked at anew
+            place = queue.begun.index(roll)
+            queue.begun[place : place + 1] = [left] if rest else []
+        return left
+
     async def _scan(self, tables: RollupTables) -> None:
         """Look for what was not rolled: by a process before, by others, before there were any."""
         whole = self._scan_at_s is None
         now_s = int(self._clock())
-        # All that is there, also what may go by its age at any moment.
-        since_s = 0 if whole else now_s - SCAN_BACK_S
+        # All that is there, also what may go by its age at any moment; or what is new, and what
+        # another one has begun, however old: should he be dead, nobody else would find that.
+        others = (batch.batch_id.inserted_s for queue in self._queues for batch in queue.others)
+        since_s = 0 if whole else min([now_s - SCAN_BACK_S, *others])
         self._scan_at_s = self._clock() + SCAN_S if not tables.alone else float("inf")
         try:
             batches, notes = await self._call(_found, tables, since_s)
+            others_at_s = 0 if tables.alone else await self._call(
+                tables.strangers_at_s, self._writer, now_s - ALIVE_S
+            )  # fmt: skip
         except StoreError:
             if whole:
                 self._scan_at_s = None
             raise
         self._more = len(batches) >= schema.SCAN_BATCHES
         strangers = [b.batch_id.inserted_s for b in batches if b.batch_id.writer != self._writer]
-        self._others_at_s = 0 if tables.alone else max(strangers, default=0)
+        self._others_at_s = 0 if tables.alone else max([others_at_s, *strangers])
+        self._scanned_s = now_s
         if whole:
             first_s = min((each.batch_id.inserted_s for each in batches), default=now_s)
             await self._expired.unseen(tables, first_s)
@@ -436,12 +494,16 @@ class Roller:
         queue.others.clear()
         for batch in batches:
             known, note = batch.batch_id, noted.get(batch.batch_id)
-            if known in ours or known in queue.waiting or (note is not None and note.done):
+            if known in ours or (note is None and known in queue.waiting):
+                continue
+            queue.waiting.pop(known, None)  # another one has begun it, or done
+            if note is not None and note.done:
                 continue
             if kept_s and known.inserted_s < now_s - kept_s:
                 continue
             touched_s = note.changed_s if note is not None else known.inserted_s
-            if not alone and known.writer != self._writer and touched_s > left_s:
+            owner = note.writer if note is not None else known.writer
+            if not alone and owner != self._writer and touched_s > left_s:
                 queue.others.append(batch)
             elif note is not None:
                 begun.setdefault(note.roll, []).append(batch)
@@ -501,6 +563,8 @@ class Roller:
             lacks_s = [now_s, queue.lacks_from_s(), under_way_s]
             if self._others_at_s > now_s - SCAN_BACK_S:  # what they commit now is not known here
                 lacks_s.append(now_s - queue.pace.left_s)
+            elif self._store.rollups is not None and not self._store.rollups.alone:
+                lacks_s.append(self._scanned_s)  # nor that they have begun since
             first_s = min(moment for moment in lacks_s if moment is not None)
             self._store.settled[queue.rollup.name] = queue.rollup.start_s(first_s) * 1000
         self._measure()

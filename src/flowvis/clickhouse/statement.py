@@ -218,9 +218,12 @@ def _quoted(value: bytes) -> str:
     return f"'{''.join(written)}'"
 
 
+_SELECTING = re.compile(r"[(\s]*(?:SELECT|WITH|FROM)\b", re.IGNORECASE | re.ASCII)
+
+
 def streamable(statement: str) -> bool:
     """Whether a readable statement is a SELECT, so that its rows come as they are found."""
-    return statement.lstrip("( ").split(" ", 1)[0].upper() in {"SELECT", "WITH", "FROM"}
+    return _SELECTING.match(statement) is not None
 
 
 def _refused(reason: str) -> StoreError:

@@ -153,6 +153,8 @@ class _Range:
     """What was found in one range."""
 
     range: TimeRange
+    seconds: int
+    """Of what was read: longer than the range where that had to be whole minutes or hours."""
     edges: Edges
     beyond: Sequence[int] = (0,) * len(MEASURES)
     """Of the edges that were not fetched."""
@@ -226,11 +228,12 @@ class GraphQuestion:
             nodes.numbers(self.target, [*named[width:], target_kind, target_name]),
             exact(numbers),
         )
+        seconds = (largest.reading.coarse or records.range).seconds
         if len(found.rows) <= FETCHED:
-            return _Range(records.range, edges)
+            return _Range(records.range, seconds, edges)
         total = cells_of((yield grouping.total(records, largest)))[WHOLE, WHOLE]
         beyond = [a - b for a, b in zip((int(n or 0) for n in total), edges.total(), strict=True)]
-        return _Range(records.range, edges, beyond)
+        return _Range(records.range, seconds, edges, beyond)
 
     def _shown(self, nodes: _Nodes, now: _Range, before: _Range | None) -> "_Shown":
         """Choose the edges that are largest, in either range."""
@@ -298,7 +301,7 @@ class _Shown:
                 "source": self._id(source),
                 "target": self._id(target),
                 **_named(numbers),
-                "throughput": BY_NAME["throughput"].of(numbers[0], found.range.seconds),
+                "throughput": BY_NAME["throughput"].of(numbers[0], found.seconds),
             }
 
     def _id(self, number: int) -> str:

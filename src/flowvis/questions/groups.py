@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flowvis.clickhouse.statement import COMPOSED_LENGTH, bind
 from flowvis.questions.dimensions import Dimension, Part, defined, key_sql, parts_of, told_apart
 from flowvis.questions.measures import Measure
 from flowvis.questions.planner import Needs
@@ -141,6 +142,8 @@ class Grouping:
             f"SELECT a, b, {', '.join(merged)} FROM (SELECT {places} AS a, {slots} AS b,"
             f" {', '.join(self._named)} FROM ({inner.text})) GROUP BY a, b"
         )
+        if groups and len(bind(text, inner.parameters).encode()) > COMPOSED_LENGTH:
+            raise _too_many(groups)  # each table that is read has all of their numbers
         return replace(inner, text=text)
 
     @property
@@ -153,16 +156,21 @@ class Grouping:
             return "0"
         keys = [str(key) for group in groups for key in group.keys]
         if len(keys) > MAX_KEYS:
-            raise QuestionError(
-                "too-costly",
-                f"these {len(groups)} groups are made of {len(keys)} smaller ones, more than"
-                f" {MAX_KEYS}: a lower limit, or other dimensions",
-            )
+            raise _too_many(groups)
         places = [str(place) for place, group in enumerate(groups) for _ in group.keys]
         return (
             f"transform({key_sql(self.parts)}, [{', '.join(keys)}], [{', '.join(places)}],"
             f" {len(groups)})"
         )
+
+
+def _too_many(groups: Sequence[Group]) -> QuestionError:
+    keys = sum(len(group.keys) for group in groups)
+    return QuestionError(
+        "too-costly",
+        f"these {len(groups)} groups are made of {keys} smaller ones, too many for one statement:"
+        " a lower limit, or other dimensions",
+    )
 
 
 def cells_of(found: Found) -> Cells:

@@ -165,7 +165,7 @@ def _read(written: str) -> tuple[TimeRange, Cursor]:
         usable = (
             all(type(each) is int for each in numbers)
             and 0 <= from_ms < to_ms <= LATEST_MS
-            and 0 <= end_s < 1 << 32
+            and from_ms // 1000 <= end_s < -(-to_ms // 1000)
             and 0 <= order < 1 << 64
             and 0 <= alike < 1 << 32
         )

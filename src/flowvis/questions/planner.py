@@ -181,13 +181,22 @@ def reading(
     longest = min(usable, key=stored.since_s)
     gone, why, oldest_s = None, "", stored.since_s(longest)
     if span.from_s + SLACK_S < oldest_s:
-        gone = TimeRange(span.from_ms, min(oldest_s * 1000, span.to_ms))
+        gone = TimeRange(span.from_ms, min(_read_from_s(parts, stored) * 1000, span.to_ms))
         why = _kept(longest, stored, lacks)
     coarse = None
     if parts[0].from_s < span.from_s or parts[-1].to_s > span.to_s:
         coarse = TimeRange(parts[0].from_s * 1000, parts[-1].to_s * 1000)
     unsettled = _unsettled(parts, stored, gone)
     return Reading(parts, gone, why, coarse, tuple(_lost(parts, stored)), unsettled)
+
+
+def _read_from_s(parts: Sequence[Part], stored: Stored) -> int:
+    """Return when the first thing is that a table still has: roll-ups from a whole step on."""
+    for part in parts:
+        since_s = stored.since_s(part.table)
+        if since_s < part.to_s:
+            return max(since_s, part.from_s)
+    return parts[-1].to_s
 
 
 def _unsettled(parts: Sequence[Part], stored: Stored, gone: TimeRange | None) -> TimeRange | None:

@@ -81,6 +81,7 @@ class TableQuestion:
         rows, rest = found[: self.limit], found[self.limit :]
         additive = all(measure.additive for measure in grouping.measures)
         cells: Cells | None = None
+        read = largest.reading
         if found and additive and self.intervals is None:
             if len(found) < fetched:
                 cells = _summed(rows, _total([each.numbers for each in rest]) if rest else None)
@@ -89,13 +90,17 @@ class TableQuestion:
                 if left := _left(total, rows):
                     cells = _summed(rows, left)
         if cells is None:
-            cells = cells_of((yield grouping.cells(records, rows, self.intervals)))
-        now = _Span(self.grouping.measures, records.range, self.intervals, len(rows), cells)
+            asked = grouping.cells(records, rows, self.intervals)
+            cells, read = cells_of((yield asked)), asked.reading
+        now = _Span(
+            grouping.measures, records.range, read.coarse, self.intervals, len(rows), cells
+        )  # fmt: skip
         before = None
         if self.compared is not None:
             then = self.intervals.moved(self.compared) if self.intervals else None
-            cells = cells_of((yield grouping.cells(records.within(self.compared), rows, then)))
-            before = _Span(grouping.measures, self.compared, then, len(rows), cells)
+            asked = grouping.cells(records.within(self.compared), rows, then)
+            cells, coarse = cells_of((yield asked)), asked.reading.coarse
+            before = _Span(grouping.measures, self.compared, coarse, then, len(rows), cells)
         return self._answer(rows, bool(rest), now, before)
 
     def _answer(
@@ -148,6 +153,8 @@ class _Span:
 
     measures: tuple[Measure, ...]
     range: TimeRange
+    coarse: TimeRange | None
+    """What was read instead, where that had to be whole minutes or hours: rates are over it."""
     intervals: Intervals | None
     rows: int
     cells: Cells
@@ -159,7 +166,8 @@ class _Span:
 
     def row(self, place: int) -> Numbers:
         """Of one place, over all intervals; zeros where there is nothing."""
-        return numbers(self.measures, self._cell(place, WHOLE), self.range.seconds)
+        seconds = (self.coarse or self.range).seconds
+        return numbers(self.measures, self._cell(place, WHOLE), seconds)
 
     def known(self, place: int) -> Numbers | None:
         """As `row`, None where there is nothing."""
@@ -170,7 +178,7 @@ class _Span:
         assert self.intervals is not None  # noqa: S101  for mypy: only asked where there are some
         by_interval = [
             numbers(self.measures, self._cell(place, slot), seconds)
-            for slot, seconds in enumerate(self.intervals.spans())
+            for slot, seconds in enumerate(self.intervals.spans(self.coarse))
         ]
         return [[found[n] for found in by_interval] for n in range(len(self.measures))]
 

@@ -60,7 +60,7 @@ class TimeRange:
 
     def moved(self, by_ms: int) -> "TimeRange":
         """Return one as long that begins that much later."""
-        return TimeRange(max(self.from_ms + by_ms, 0), max(self.to_ms + by_ms, 0))
+        return TimeRange(self.from_ms + by_ms, self.to_ms + by_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,16 @@ class Intervals:
         """When each begins."""
         return [(self.first_s + n * self.step_s) * 1000 for n in range(len(self))]
 
-    def spans(self) -> Iterator[int]:
-        """Go through how many seconds of each are within the range, at least 1."""
+    def spans(self, read: TimeRange | None = None) -> Iterator[int]:
+        """Go through how many seconds of each are within what was read, at least 1.
+
+        That is the range, unless it was read in whole minutes or hours.
+        """
+        within = read or self.range
         for n in range(len(self)):
             begin = self.first_s + n * self.step_s
-            end = min(begin + self.step_s, self.range.to_s)
-            yield max(end - max(begin, self.range.from_s), 1)
+            end = min(begin + self.step_s, within.to_s)
+            yield max(end - max(begin, within.from_s), 1)
 
     def sql(self) -> str:
         """Return the number of a record's interval."""
@@ -160,7 +164,7 @@ def parse_compare(text: str, asked: TimeRange, now_ms: int) -> TimeRange | None:
     if not text:
         return None
     if text == "previous":
-        return asked.moved(asked.from_ms - asked.to_ms)
+        return _earlier(text, asked, asked.to_ms - asked.from_ms)
     begin, dots, end = text.partition("..")
     if dots:
         moments = (begin, end or "now")
@@ -179,7 +183,14 @@ def parse_compare(text: str, asked: TimeRange, now_ms: int) -> TimeRange | None:
             "bad-range",
             f"compare {shown(text)}: previous, how much earlier as -1d, or a range as -2d..-1d",
         )
-    return asked.moved(-int(match[2]) * _UNITS[match[3]])
+    return _earlier(text, asked, int(match[2]) * _UNITS[match[3]])
+
+
+def _earlier(text: str, asked: TimeRange, by_ms: int) -> TimeRange:
+    """Return a range as long, so much earlier; QuestionError where there was no time yet."""
+    if by_ms > asked.from_ms:
+        raise QuestionError("bad-range", f"compare {shown(text)}: that begins before 1970")
+    return asked.moved(-by_ms)
 
 
 def parse_interval(text: str, asked: TimeRange, least_s: int = 1) -> Intervals | None:

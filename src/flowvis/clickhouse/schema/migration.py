@@ -50,7 +50,7 @@ class Migration:
             self.execute(schema.create_table(self.layout, self.features, self.kept.records_s))
         if renew or self.layout.own(schema.BOOKS) not in engines:
             self.execute(books.create_books(self.layout, self.features, self.kept.books_s))
-        added = self._add_columns()
+        added = self._add_columns() or self._lacks_shown(engines)
         self._set_ttl(schema.TABLE, schema.ttl_sql, self.kept.records_s)
         self._set_ttl(schema.BOOKS, books.ttl_sql, self.kept.books_s)
         if self.features.rollups:
@@ -126,6 +126,13 @@ class Migration:
                 if name not in self._columns():
                     raise  # otherwise another aggregator was quicker
         return bool(missing)
+
+    def _lacks_shown(self, engines: dict[str, str]) -> bool:
+        """Whether what shows all servers' records lacks columns, whoever added them to these."""
+        if not self.layout.cluster or schema.TABLE not in engines:
+            return False
+        shown = {name for (name,) in self._columns_of(schema.TABLE, "name")}
+        return any(column.name not in shown for column in schema.COLUMNS)
 
     def _keep_rollups(self, engines: dict[str, str], *, renew: bool) -> None:
         """Create the roll-ups, or add the dimensions and measures that are new."""

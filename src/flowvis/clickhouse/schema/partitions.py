@@ -55,6 +55,11 @@ class Partition:
         """What names it in a database."""
         return self.table, self.key
 
+    @property
+    def within(self) -> tuple[str, str]:
+        """What names the partition that it is, or that it is a part of."""
+        return self.table, self.key.partition("_")[0] if self.part else self.key
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:

@@ -458,6 +458,11 @@ class Roll:
         return f"{self.rollup.name}-{self.name}"
 
 
+def roll_name(writer: str, number: int) -> str:
+    """Return the name of a writer's roll, from which `Note.writer` has the writer."""
+    return f"{writer}-{number}"
+
+
 WHOLE_BLOCK: Mapping[str, int] = {
     "max_threads": 1,
     "max_insert_threads": 1,
@@ -596,6 +601,35 @@ def rolled_sql(layout: TableLayout, since_s: int) -> str:
     )
 
 
+def strangers_sql(layout: TableLayout, writer: str, since_s: int) -> str:
+    """Ask when somebody else committed last (s) what was rolled, since then; 0: nobody did."""
+    return (
+        f"SELECT max(insertedSeconds) FROM {layout.database}.{ROLLED}"
+        f" WHERE insertedSeconds >= {since_s} AND writer != '{writer}'"
+    )
+
+
+def taken_sql(layout: TableLayout, roll: Roll) -> str:
+    """Ask which batches of a roll are noted of others, and whether that is done; see `read_taken`.
+
+    Of all batches of its moments.
+    """
+    moments = ", ".join(sorted({str(batch.batch_id.inserted_s) for batch in roll.batches}))
+    return (
+        f"SELECT writer, insertedSeconds, batchNumber, max(done) FROM {layout.database}.{ROLLED}"
+        f" WHERE intoTable = '{roll.rollup.name}' AND insertedSeconds IN ({moments})"
+        f" AND roll != '{roll.name}' GROUP BY writer, insertedSeconds, batchNumber"
+    )
+
+
+def read_taken(rows: Iterable[Sequence[object]]) -> dict[BatchId, bool]:
+    """Return what `taken_sql` found."""
+    return {
+        BatchId(str(writer), _int(inserted_s), _int(number)): bool(_int(done))
+        for writer, inserted_s, number, done in rows
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """What is noted of a batch and a roll-up."""
@@ -605,6 +639,11 @@ class Note:
     roll: str
     done: bool
     changed_s: int
+
+    @property
+    def writer(self) -> str:
+        """Whose roll it is, which has all of its batches or none: in part it would be another."""
+        return self.roll.rpartition("-")[0]
 
 
 def read_rolled(rows: Iterable[Sequence[object]]) -> Iterator[Note]:

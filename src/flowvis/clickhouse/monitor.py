@@ -108,7 +108,7 @@ class Monitor:
         self._unnoted: list[tuple[Partition, Outcome]] = []
         """What became of partitions, and could not be noted yet."""
         self._refused: dict[tuple[str, str], tuple[float, str]] = {}
-        """What the server does not drop, as it is too large: when it said so, by our clock, how."""
+        """What is too large for the server to drop: when it said so (monotonic), and how."""
         self._crowded_s: float | None = None
         """When something of the newest hour went last."""
         self._seen: Sequence[Server] = ()

@@ -103,20 +103,20 @@ def levels(text: str, *, rolled: bool) -> dict[str, str]:
 
     It is one of records, or of a roll-up.
     """
+    made = {side: _names(side) for side in SIDES}
+    made |= {f"{side}_number": _numbers(side, rolled=rolled) for side in SIDES}
+    return {
+        f"{stem}_{level}": sql
+        for stem, of_levels in made.items()
+        if f"{stem}_${{{LEVEL}}}" in text
+        for level, sql in of_levels.items()
+    }
+
+
+def _names(side: str) -> dict[str, str]:
+    """Return what an end is called by at each level."""
     columns = {"pod": "PodName", "workload": "WorkloadName", "namespace": "PodNamespace"}
-    named = {
-        f"{side}_{level}": f"{side}{column}"
-        for side in SIDES
-        if f"{side}_${{{LEVEL}}}" in text
-        for level, column in columns.items()
-    }
-    numbers = {
-        f"{side}_number_{level}": sql
-        for side in SIDES
-        if f"{side}_number_${{{LEVEL}}}" in text
-        for level, sql in _numbers(side, rolled=rolled).items()
-    }
-    return named | numbers
+    return {level: f"{side}{column}" for level, column in columns.items()}
 
 
 def _numbers(side: str, *, rolled: bool) -> dict[str, str]:

@@ -257,7 +257,10 @@ class ConnectionTable(TimedTable[TableStats]):
         """
         oldest = self._poll - 1
         following = self._others(slots, entries) & (self._seen[slots] >= oldest)
-        return following | self._memory.precedes(keys, entries.start_ns, oldest)
+        unknown = np.flatnonzero(slots < 0)  # what is in the table is not remembered beside it
+        starts = entries.start_ns[unknown]
+        following[unknown] = self._memory.precedes(keys.take(unknown, axis=0), starts, oldest)
+        return following
 
     def _give_way(self, entries: Entries) -> None:
         """Forget connections that a dump showed before the end of the one that had their key.

@@ -29,6 +29,9 @@ export function compared(): Parameters {
 /** The page does not move by itself. */
 export const paused = signal(false);
 
+/** Until what may have an answer in a moment is asked again, whatever the range. */
+const RETRY_S = 5;
+
 /** Goes up each time that what is shown has to be asked anew. */
 export const turn = signal(0);
 
@@ -123,7 +126,7 @@ export function useAnswer<T extends object>(
     return () => abort.abort();
   }, [url, anew]);
 
-  const wait = often ? period.value : 0;
+  const wait = passes(state.error) ? RETRY_S : often ? period.value : 0;
   useEffect(() => {
     if (!wait || path === null) return;
     // From an answer to the next question: a slow store is not asked faster than it answers.
@@ -140,7 +143,12 @@ export function useAnswer<T extends object>(
 
 /** What was shown of the same question stays where only the connection failed. */
 function keeps<T>(old: Asked<T>, error: ApiError): T | null {
-  return error.status === 0 || error.status === 429 || error.status === 503 ? old.value : null;
+  return passes(error) ? old.value : null;
+}
+
+/** The same question may have an answer in a moment: nothing answered, or too much was asked. */
+function passes(error: ApiError | null): boolean {
+  return error !== null && [0, 429, 503].includes(error.status);
 }
 
 let due: ReturnType<typeof setTimeout> | undefined;

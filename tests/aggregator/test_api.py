@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowvis.aggregator.api import listeners
+from flowvis.aggregator.api import listeners, places
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.cli.client import ControlClient, Refused
@@ -209,21 +209,28 @@ async def test_a_reader_who_leaves_ends_the_query(tmp_path: Path) -> None:
         await until(lambda: not answers.running)
 
 
-async def test_no_more_queries_than_may_run_at_once(tmp_path: Path) -> None:
+async def test_no_more_queries_than_may_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others wait, though not for ever."""
     first = Slow()
-    queries = iter([first])
+    queries, answers = iter([first]), Answers(lambda: 1)
     async with served(
         tmp_path,
         query=lambda sql, rows: next(queries, query(sql, rows)),
-        answers=Answers(lambda: 1),
+        answers=answers,
     ) as (_, _, client):
         waiting = asyncio.ensure_future(ask(client.post, "sql", {"query": "SELECT slow"}))
         await until(first.waits.is_set)
-        with pytest.raises(Refused, match=r"1 queries run.*maxConcurrent"):
-            await ask(client.post, "sql", {"query": "SELECT"})
+        with monkeypatch.context() as patch:
+            patch.setattr(places, "WAIT_S", 0.01)
+            with pytest.raises(Refused, match=r"1 queries run, and none ended.*maxConcurrent"):
+                await ask(client.post, "sql", {"query": "SELECT"})
+        following = asyncio.ensure_future(ask(client.post, "sql", {"query": "SELECT"}))
+        await until(lambda: answers.places.waiting == 1)
         first.told.set()
         assert (await waiting)["rows"] == [[1]] * 10
-        assert (await ask(client.post, "sql", {"query": "SELECT"}))["columns"] == ["n", "s", "t"]
+        assert (await following)["columns"] == ["n", "s", "t"]
 
 
 async def test_an_aggregator_that_stops_does_not_wait_for_a_query(tmp_path: Path) -> None:

@@ -94,8 +94,6 @@ async def test_what_waits_is_bounded_and_leaves(monkeypatch: pytest.MonkeyPatch)
     more = await begun("b", "b", of=shared)
     with pytest.raises(Problem, match="4 questions wait"):
         await shared.turn("c")
-    with pytest.raises(Problem, match="1 queries run"):
-        shared.take("c")
     for task in [*tasks[1:], more[0]]:
         task.cancel()
     await asyncio.sleep(0)
@@ -110,7 +108,7 @@ async def test_what_waits_is_bounded_and_leaves(monkeypatch: pytest.MonkeyPatch)
 async def test_waiting_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "WAIT_S", 0.01)
     shared = QueryPlaces(lambda: 1)
-    shared.take("a")
+    await shared.turn("a")
     with pytest.raises(Problem, match="none ended in"):
         await shared.turn("b")
     shared.leave("a")
@@ -120,7 +118,7 @@ async def test_waiting_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_who_is_called_as_they_leave_gives_the_place_on() -> None:
     shared = QueryPlaces(lambda: 1)
-    shared.take("a")
+    await shared.turn("a")
     first, second = await begun("b", "c", of=shared)
     shared.leave("a")
     first.cancel()

@@ -126,6 +126,27 @@ def test_an_answer_that_is_cut_off_or_refused_is_no_answer(shown: Console, visit
     visit.problems.clear()
 
 
+def test_what_too_many_asked_is_asked_again_by_itself(shown: Console, visit: Visit) -> None:
+    """Also where the range has ended, so that nothing else would ask; SQL by its button."""
+    many = {"error": {"code": "too-many", "message": "others ask"}}
+
+    def refuse(path: str) -> None:
+        visit.page.route(path, lambda route: route.fulfill(status=429, json=many), times=1)
+
+    refuse("**/api/v1/query*")
+    page = visit.open(shown.address("explore"))
+    expect(page.get_by_role("alert")).to_contain_text("asked again in a moment")
+    expect(page.get_by_role("table", name="Groups")).to_be_visible()
+    refuse("**/api/v1/sql")
+    page = visit.open(shown.address("sql", query="SELECT count() AS records FROM flows"))
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("alert")).to_contain_text("others ask")
+    expect(page.get_by_role("alert")).not_to_contain_text("asked again")
+    page.get_by_role("button", name="Ask again").last.click()
+    expect(page.get_by_role("columnheader", name="records")).to_be_visible()
+    visit.problems.clear()
+
+
 def live(number: int) -> dict[str, Any]:
     """A record of now."""
     (record,) = Connection(number, "shop/live-1", "data/live-2", 6000, 1234, now_s()).records()

@@ -164,6 +164,25 @@ def test_signals_at_once_are_one(numbers: tuple[signal.Signals, ...]) -> None:
         assert rest(process) == []
 
 
+def test_a_flood_of_signals_is_no_more_than_requests() -> None:
+    """Several per step of the interpreter: handlers must not nest, and none may kill."""
+    flood = "import os, sys\nwhile True: os.kill(int(sys.argv[1]), 15)"
+    with daemon("sys.exit(serve([Part('a', 0.5), Ready('b')], grace_s=60))") as process:
+        lines_until_ready(process)
+        senders = [
+            subprocess.Popen(
+                [sys.executable, "-c", flood, str(process.pid)], stderr=subprocess.PIPE
+            )
+            for _ in range(4)
+        ]
+        said = rest(process)
+        for sender in senders:
+            sender.communicate()
+    assert said[0] == "SIGTERM: stopping"
+    assert not [line for line in said if "Traceback" in line or "Error" in line], said
+    assert process.returncode == any("at once" in line or "not stopped" in line for line in said)
+
+
 def test_stuck_component_is_named_and_the_others_still_stop() -> None:
     with daemon("sys.exit(serve([Part('a'), Part('b', 60), Ready('c')], grace_s=0.3))") as process:
         lines_until_ready(process)

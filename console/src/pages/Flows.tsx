@@ -119,9 +119,9 @@ function PastFlows() {
 
   const lines = first ? [...fields.records(first), ...(pages.of === first ? pages.more : [])] : [];
   const end = async () => {
-    if (!pages.cursor || pages.busy || pages.error || !first || lines.length >= MOST) return;
+    if (!pages.cursor || pages.busy || !first || lines.length >= MOST) return;
     const { from, to } = first.answer; // of the first page: later ones are of the same range
-    turnPages((old) => ({ ...old, busy: true }));
+    turnPages((old) => ({ ...old, error: null, busy: true }));
     try {
       const next = await get<FlowsAnswer>("flows", { ...question, from, to, cursor: pages.cursor });
       turnPages((old) =>
@@ -169,12 +169,12 @@ function PastFlows() {
             onOpen={(line) => open(line)}
             opened={parameter("flow")}
             mark={marked}
-            onEnd={() => void end()}
+            onEnd={() => !pages.error && void end()}
             scrolls
           />
         )}
       </Answered>
-      {pages.error && <Failure error={pages.error} />}
+      {pages.error && <Failure error={pages.error} again={() => void end()} />}
     </FlowsFrame>
   );
 }

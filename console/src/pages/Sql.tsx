@@ -127,7 +127,7 @@ export default function Sql() {
         <div class="editor" ref={place} />
       </Panel>
       <Panel title={ran.result ? "Rows" : "Result"} class="fills" aside={<Said ran={ran} />}>
-        {ran.error && <Failure error={ran.error} />}
+        {ran.error && <Failure error={ran.error} again={() => void run()} />}
         {ran.result && <Rows result={ran.result} />}
         {!ran.error && !ran.result && <p class="state">Ctrl+Enter runs the query.</p>}
       </Panel>

@@ -57,20 +57,33 @@ export function Waiting() {
 const REMEDIES: Record<string, string> = {
   "bad-filter": "It is marked in the filter above.",
   "too-costly": "Take a shorter range, or a filter that leaves less.",
-  "too-many": "It is asked again in a moment.",
   forbidden: "Who may list Pods in a namespace sees its flows; ask whoever runs the cluster.",
   "no-store": "The aggregator writes to no store that can be asked: configure clickHouse.",
+};
+
+/** Of what the page asks again by itself. */
+const WAITING: Record<string, string> = {
+  "too-many": "It is asked again in a moment.",
   unreachable: "What is shown is what it last said; it is asked again.",
 };
 
-export function Failure({ error }: { error: ApiError }) {
-  const remedy = error instanceof Refusal ? REMEDIES[error.code] : undefined;
+interface FailureProps {
+  error: ApiError;
+  /** Asks again; without it the page does so by itself too. */
+  again?: () => void;
+}
+
+export function Failure({ error, again }: FailureProps) {
+  const remedy =
+    error instanceof Refusal
+      ? (REMEDIES[error.code] ?? (again ? undefined : WAITING[error.code]))
+      : undefined;
   return (
     <div class="state failure" role="alert">
       <p>{error.message}</p>
       {remedy && <p class="faint">{remedy}</p>}
       {error.code !== "bad-filter" && (
-        <button type="button" onClick={askAnew}>
+        <button type="button" onClick={again ?? askAnew}>
           Ask again
         </button>
       )}

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from flowvis.errors import FlowvisError
+from flowvis.runtime.signals import handle, ignore
 
 log = logging.getLogger(__name__)
 
@@ -220,32 +221,25 @@ async def run(components: Sequence[Component], *, grace_s: float) -> int:
 
 
 class _Requests:
-    """Signals as requests to stop.
-
-    The process's own handlers and not the loop's: a loop that ends resets those to what kills.
-    """
+    """Signals as requests to stop."""
 
     def __init__(self, roof: Supervisor) -> None:
         self._roof = roof
-        self._loop = asyncio.get_running_loop()
         self._last_s = float("-inf")
         for number in SIGNALS:
-            signal.signal(number, self._signalled)
+            handle(number, self._request)
 
     def close(self) -> None:
         """Ignore signals from now on, until the process ends."""
         for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # any other one Python resets as it ends
+            ignore(number)
 
-    def _signalled(self, number: int, _: object) -> None:
-        self._loop.call_soon_threadsafe(self._request, signal.Signals(number).name)
-
-    def _request(self, name: str) -> None:
+    def _request(self, number: int, _: object) -> None:
         now_s = time.monotonic()
         if now_s - self._last_s < SAME_S:
             return
         self._last_s = now_s
-        log.info("%s: %s", name, self._roof.request_stop())
+        log.info("%s: %s", signal.Signals(number).name, self._roof.request_stop())
 
 
 async def _first(waits: "Sequence[asyncio.Future[Any]]", timeout_s: float) -> None:

@@ -13,6 +13,7 @@ import uvloop
 
 from flowvis.runtime.component import Component, run
 from flowvis.runtime.heap import KEPT_BYTES
+from flowvis.runtime.signals import ignore
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def serve(components: Sequence[Component], *, grace_s: float) -> int:
 
     SIGHUP ends no daemon: a component may take it as a request to look at its files.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore(signal.SIGHUP)
     _keep_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(run(components, grace_s=grace_s))

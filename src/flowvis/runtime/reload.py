@@ -17,6 +17,7 @@ from flowvis.errors import SettingsError
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.configuration import Configuration
 from flowvis.runtime.documents import MAX_DOCUMENT_BYTES
+from flowvis.runtime.signals import handle, ignore
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,7 @@ class Reload(Generic[S]):
 
     async def start(self) -> None:
         """Begin to look; what comes through a pipe cannot change."""
-        loop = asyncio.get_running_loop()
-        # Not the loop's handler: as it closes, it would leave one that kills.
-        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._asked.set))
+        handle(signal.SIGHUP, lambda *_: self._asked.set())
         if self._path.is_file():
             self._task = spawn(self.name, self._follow())
         else:
@@ -66,7 +65,7 @@ class Reload(Generic[S]):
 
     async def stop(self) -> None:
         """Look no more; SIGHUP stays harmless."""
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ignore(signal.SIGHUP)
         await end(self._task)
 
     async def _follow(self) -> None:

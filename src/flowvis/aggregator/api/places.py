@@ -47,13 +47,6 @@ class QueryPlaces:
         """How many wait for one."""
         return len(self._waiting)
 
-    def take(self, owner: str) -> None:
-        """Take a place; Problem where there is none."""
-        self._note(owner)
-        if not self._room_for(owner):
-            raise _too_many(f"{self.taken} queries run, and no more may at once")
-        self._taken[owner] += 1
-
     async def turn(self, owner: str) -> None:
         """Take a place when there is one; Problem where that is not soon."""
         self._note(owner)

@@ -7,8 +7,10 @@ What people wrote is answered as it is found, piece by piece:
 A reader that is slow slows down the engine; one that leaves ends the query there. What goes wrong
 before the first rows is an error's answer; later the document says so at its end, with "error".
 
-Questions, whose statements we compose, are answered as a whole (`Answers.answer`). A page asks a
-few of them together: they wait for each other (`QueryPlaces`).
+Questions, whose statements we compose, are answered as a whole (`Answers.answer`).
+
+What runs at once is bounded; the rest waits for its turn (`QueryPlaces`): a page asks a few things
+together, and has left others when a person asks for the next.
 """
 
 import asyncio
@@ -66,8 +68,11 @@ class Answers:
     async def stream(
         self, prepare: Callable[[], Query], request: web.Request, owner: str = OURS
     ) -> web.StreamResponse:
-        """Run a query of somebody's and write its answer; Problem where no more may run."""
-        self.places.take(owner)
+        """Run a query of somebody's when it is its turn, and write its answer.
+
+        Problem where that is not soon.
+        """
+        await self.places.turn(owner)
         run = _Streamed(prepare)
         response = await self._to_its_end(run, owner, run.stream(request))
         # The answer's end comes last: who has read it may ask again at once.

@@ -51,7 +51,7 @@ class Queries:
     password: str = option("", doc="That user's password", env="CH_QUERY_PASSWORD", secret=True)
     max_concurrent: int = option(
         2,
-        doc="Queries that run at once. Questions wait for their turn, SQL is refused",
+        doc="Queries that run at once; others wait for their turn",
         minimum=1,
         maximum=64,
     )

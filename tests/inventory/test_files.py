@@ -1,7 +1,9 @@
 import asyncio
+import errno
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,29 @@ def test_files_are_read_again_when_they_change(
     with caplog.at_level(logging.INFO):
         asyncio.run(scene())
     assert "the last good one stays" in caplog.text
+
+
+def test_a_directory_that_cannot_be_listed_is_a_failure_and_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOOK_EVERY_S", 0.01)
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all(ITEMS))
+    inventory = Inventory()
+    component = InventoryFiles([tmp_path], inventory)
+
+    def stale(_: Path) -> Iterator[Path]:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    async def scene() -> None:
+        await component.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "iterdir", stale)
+            await until(lambda: component.failures > 0)
+        await until(lambda: component.reloads > 0)
+        assert len(inventory) == 3
+        await component.stop()
+
+    asyncio.run(scene())
 
 
 def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from flowvis.aggregator.lease import LONGEST_S, Candidate, Claim, Elsewhere, dec
 from flowvis.aggregator.replica import Replica
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.inventory.sources.access import HOST, PORT, Kubeconfig
+from flowvis.inventory.sources.written import WrittenObjects
 from flowvis.lab.apiserver import ApiServer, kubeconfig, status
 from flowvis.runtime.settings import load
 from waiting import until
@@ -295,6 +296,31 @@ async def test_a_start_that_is_cut_short_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await starting
         assert holder(server) == "pod-a"
+
+
+async def test_a_start_that_is_cut_short_gives_back_what_it_may_have_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Lease was written, and the answer is still on its way."""
+    written = asyncio.Event()
+
+    class Unheard(WrittenObjects):
+        async def write(self, *arguments: Any, **options: Any) -> bool:
+            done = await super().write(*arguments, **options)
+            if not written.is_set():
+                written.set()
+                await asyncio.Event().wait()
+            return done
+
+    monkeypatch.setattr(replica_module, "WrittenObjects", Unheard)
+    async with cluster() as server:
+        starting = asyncio.create_task(replica(server, tmp_path, "pod-a").start())
+        await written.wait()
+        assert holder(server) == "pod-a"
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert holder(server) == ""
 
 
 async def test_a_stop_without_an_answer_ends(

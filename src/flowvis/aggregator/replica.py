@@ -62,6 +62,8 @@ class Replica:
         self.stats = ReplicaStats()
         self.holds = False
         """Whether the Lease is ours."""
+        self._written = False
+        """Whether the Lease may say that it is ours: also what was not answered may be written."""
         self._waiting = ""
         self._problem = ""
         self._objects = WrittenObjects(access)
@@ -86,12 +88,12 @@ class Replica:
         try:
             await self._acquire()
         except BaseException:
-            await self._objects.close()
+            await self.stop()
             raise
         self._task = spawn(self.name, self._keep())
 
     async def stop(self) -> None:
-        """Give the Lease back."""
+        """Give the Lease back; does nothing where that was done."""
         await end(self._task)
         try:
             async with asyncio.timeout(RELEASE_S):
@@ -167,6 +169,7 @@ class Replica:
                     step = decide(lease, self._us, unchanged_s=unchanged_s, now=now)
                     if isinstance(step, Elsewhere):
                         return step.holder
+                    self._written = True
                     if await self._objects.write(self._list, step.item, creates=step.creates):
                         break
         except TimeoutError as error:
@@ -187,11 +190,13 @@ class Replica:
         return self._clock() - self._seen[1]
 
     async def _release(self) -> None:
-        lease = await self._objects.get(self._list, self._us.lease) if self.holds else None
+        if not self._written:
+            return
+        lease = await self._objects.get(self._list, self._us.lease)
         item = released(lease, self._us, datetime.now(UTC))
         if item is not None and await self._objects.write(self._list, item, creates=False):
             log.info("%s is given back", self._us)
-        self.holds = False
+        self.holds = self._written = False
 
 
 @dataclass(slots=True)

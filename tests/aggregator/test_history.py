@@ -1,6 +1,14 @@
+from contextlib import ExitStack
+
 import pytest
 
-from flowvis.aggregator.api.latest import MAX_FOLLOWERS, LatestRecords, TooManyFollowers
+from flowvis.aggregator.api.latest import (
+    FIRST_ONES,
+    MAX_FOLLOWERS,
+    MAX_OF_ONE,
+    LatestRecords,
+    TooManyFollowers,
+)
 from flowvis.backlog import size_of
 from flowvis.runtime.dropped import OutgoingDropped
 
@@ -55,6 +63,20 @@ def test_followers_are_bounded() -> None:
     contexts[0].__exit__(None, None, None)
     with history.follow():
         pass
+
+
+def test_a_few_callers_do_not_keep_all_others_from_following() -> None:
+    history = LatestRecords(1)
+    with ExitStack() as followed:
+        for owner, most in (("a", MAX_OF_ONE), ("b", MAX_FOLLOWERS - FIRST_ONES - MAX_OF_ONE)):
+            for _ in range(most):
+                followed.enter_context(history.follow(owner))
+            with pytest.raises(TooManyFollowers, match="followers"), history.follow(owner):
+                pass
+        for owner in range(FIRST_ONES):
+            followed.enter_context(history.follow(str(owner)))
+        with pytest.raises(TooManyFollowers, match="16 followers"), history.follow("late"):
+            pass
 
 
 def test_the_latest_records_are_bounded_in_bytes_as_well() -> None:

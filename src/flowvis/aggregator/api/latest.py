@@ -14,6 +14,7 @@ SMALL = 256  # records up to which batches are joined
 MAX_FOLLOWERS = 16  # each holds up to `size` records: people look, programs use a collector
 PACE_S = 1.0
 MAX_OF_ONE = 8  # followers of one caller
+FIRST_ONES = 4  # places that only who follows nothing yet may take
 
 
 class TooManyFollowers(RuntimeError):
@@ -103,10 +104,13 @@ class LatestRecords:
     @contextmanager
     def follow(self, owner: str = "") -> Iterator[Queue]:
         """Subscribe to what is put from now on; what the follower misses is in its stage."""
-        if len(self._followers) >= MAX_FOLLOWERS:
-            raise TooManyFollowers(f"{MAX_FOLLOWERS} followers are connected: end one first")
-        if list(self._followers.values()).count(owner) >= MAX_OF_ONE:
+        own = list(self._followers.values()).count(owner)
+        if own >= MAX_OF_ONE:
             raise TooManyFollowers(f"{MAX_OF_ONE} followers of yours are connected: end one first")
+        if len(self._followers) >= MAX_FOLLOWERS - (FIRST_ONES if own else 0):
+            left = ", and what is left is for others" if own else ""
+            text = f"{len(self._followers)} followers are connected{left}: end one first"
+            raise TooManyFollowers(text)
         queue = Queue(Stage("follower"), self.size, self._follower_bytes)
         self._followers[queue] = owner
         try:

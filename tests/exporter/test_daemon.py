@@ -17,6 +17,7 @@ from flowvis.exporter.settings import ExporterSettings
 from flowvis.ipfix.exporter import observation_domain_id
 from flowvis.runtime.changes import changes, options
 from flowvis.runtime.settings import load
+from flowvis.runtime.status import StatusServer
 
 PLAIN = {"flowExporter": {"flowCollectorAddr": "[::1]:4739:tcp"}}
 
@@ -37,6 +38,7 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
         "state",
         "exporter",
         "watch",
+        "readiness",
     ]
 
 
@@ -49,7 +51,8 @@ def test_without_state() -> None:
 def test_denied_connections_are_watched_where_something_tells_of_them() -> None:
     assert build(PLAIN).denied is None
     built = build(PLAIN | {"denied": {"nflogGroups": [5, 6], "auditLog": "np.log"}})
-    assert [component.name for component in built.components][-2:] == ["watch", "denied"]
+    names = [component.name for component in built.components]
+    assert names[-3:] == ["watch", "denied", "readiness"]
     assert built.denied is not None
     assert [one.group for one in built.denied.logs] == [5, 6]
     assert built.ledger.imbalance() == {}
@@ -58,7 +61,7 @@ def test_denied_connections_are_watched_where_something_tells_of_them() -> None:
 
 def test_switched_off_only_the_status_is_served() -> None:
     built = build({"flowExporter": {"enable": False}})
-    assert [component.name for component in built.components] == ["status"]
+    assert [component.name for component in built.components] == ["status", "readiness"]
 
 
 def test_the_zones_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,3 +190,41 @@ def test_live_options_without_anything_to_change(tmp_path: Path) -> None:
         asyncio.run(built.configuration.take(wanted))
         assert built.configuration.problems == ()
         assert str(built.exporter.client.address) == "[::1]:4740:tls"
+
+
+@pytest.mark.kernel
+async def test_it_is_ready_once_all_has_started(tracked: None) -> None:
+    """What is denied before its log is bound is lost: traffic may wait for /readyz."""
+    built = build(
+        PLAIN
+        | {
+            "denied": {"nflogGroups": [5]},
+            "state": {"enable": False},
+            "status": {"address": "127.0.0.1", "port": 0},
+        }
+    )
+    status, *others = built.components
+    assert isinstance(status, StatusServer)
+    assert built.denied is not None
+    started: list[str] = []
+    await status.start()
+    assert await readiness(status) == "503"
+    for component in others:
+        await component.start()
+        started.append(component.name)
+        ready = await readiness(status) == "200"
+        assert ready == (component is others[-1]), started
+    assert built.denied.stats.listening == 1
+    for component in reversed(others):
+        await component.stop()
+        assert await readiness(status) == "503"
+    await status.stop()
+
+
+async def readiness(status: StatusServer) -> str:
+    """The code of the answer to a probe."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", status.port)
+    writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = (await reader.read()).decode()
+    writer.close()
+    return answer.split(" ")[1]

@@ -84,6 +84,7 @@ from flowvis.runtime.logs import configure_as
 from flowvis.runtime.memory import Budget, BudgetCollector, limit_of
 from flowvis.runtime.metrics import StatsCollector
 from flowvis.runtime.options import slots
+from flowvis.runtime.readiness import Readiness
 from flowvis.runtime.status import StatusServer
 from flowvis.steady import SteadyTime
 from flowvis.strings import MAX_TABLE_BYTES
@@ -115,27 +116,6 @@ class Ways:
         """Go through them, the destinations first."""
         yield from self._destinations
         yield self._history
-
-
-class Readiness:
-    """The last component to start: from then on the daemon is ready."""
-
-    name = "readiness"
-
-    def __init__(self) -> None:
-        self._ready = False
-
-    async def start(self) -> None:
-        """Everything else has started."""
-        self._ready = True
-
-    async def stop(self) -> None:
-        """Everything else is about to stop."""
-        self._ready = False
-
-    def problem(self) -> str:
-        """Why the daemon is not ready; "" when it is."""
-        return "" if self._ready else "not all components have started"
 
 
 class Aggregator:

@@ -45,6 +45,7 @@ from flowvis.runtime.logs import LimitedLog, configure_as
 from flowvis.runtime.machine import machine_id
 from flowvis.runtime.memory import Budget, BudgetCollector, limit_of
 from flowvis.runtime.metrics import StatsCollector, new_registry
+from flowvis.runtime.readiness import Readiness
 from flowvis.runtime.status import StatusServer
 from flowvis.steady import SteadyTime
 from flowvis.transport.client import by_name
@@ -71,7 +72,8 @@ ANTREA_GATEWAY = "antrea-gw0"
 class FlowExporter:
     """All parts of one exporter; `components` in the order of their start.
 
-    The watch starts last and stops first, so that a stop sends what its last poll found.
+    What watches the kernel starts last and stops first, so that a stop sends what it found last.
+    It is ready after that: what is denied before its log is bound is in no record.
     """
 
     def __init__(self, settings: ExporterSettings) -> None:
@@ -161,6 +163,7 @@ class FlowExporter:
         if denied_table is not None:
             self.denied = self._denied_watch(settings, denied_table)
         self._scope = scope
+        self._readiness = Readiness()
         self._files = InventoryFiles(settings.inventory.files, self.inventory)
         self.configuration = Configuration(settings, self._appliers())
         self._measure()
@@ -338,7 +341,7 @@ class FlowExporter:
             registry.register(
                 StatsCollector(f"{metrics.PREFIX}_default_zone", self.default_zone.stats)
             )
-        ready = {"watch": self._not_watching}
+        ready = {"start": self._readiness.problem, "watch": self._not_watching}
         if self.kubernetes is not None:
             from flowvis.inventory.metrics import register
 
@@ -351,7 +354,7 @@ class FlowExporter:
             ready=ready,
         )
         if not settings.flow_exporter.enable:
-            return [status]
+            return [status, self._readiness]
         parts: list[Component] = [status, self.kubernetes or self._files]
         if self._in_cluster(settings):
             parts += [self.own_addresses, Ranges(self.inventory, OF_OTHER_NODES)]
@@ -364,7 +367,9 @@ class FlowExporter:
             metrics.register_state(registry, states, self.unacknowledged)
             parts += [self.unacknowledged, *states]
         parts += [self.exporter, self.watch]
-        return [*parts, denied] if denied is not None else parts
+        if denied is not None:
+            parts.append(denied)
+        return [*parts, self._readiness]
 
     def _not_watching(self) -> str:
         """Why the node's connections are not seen; "" when they are."""

@@ -20,6 +20,7 @@ from tools.dashboards.manifests import LABEL
 from tools.dashboards.page import Page
 from tools.dashboards.pages import PAGES
 from tools.dashboards.pages.health import PAGES as HEALTH
+from tools.dashboards.panels import Shares
 from tools.dashboards.queries import Records
 from tools.dashboards.seen import LARGEST, PLACE, SEEN
 from tools.dashboards.sources import CLICKHOUSE_PLUGIN
@@ -178,6 +179,14 @@ def test_whom_it_asks_can_be_chosen(page: Page) -> None:
             of = variable["datasource"]
             assert sources[of["uid"]] == of["type"]
     assert asked == set(sources.items())
+
+
+def test_parts_are_of_a_whole() -> None:
+    """Percentages of a pie are right only where all that is not shown by itself is a part, too."""
+    pies = [panel for page in PAGES for panel in page.panels if isinstance(panel, Shares)]
+    asked = [panel.asks for panel in pies if panel.asks is not None]
+    assert asked
+    assert all(asks.others for asks in asked)
 
 
 def test_their_names_are_their_own() -> None:

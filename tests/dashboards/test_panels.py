@@ -33,6 +33,7 @@ from clickhouse.asking import carry_out
 from clickhouse.samples import STORED
 from flowvis.clickhouse.rollups import Roller
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.rollups import HOURS, StoredBatch
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.filters import parse
@@ -74,6 +75,9 @@ LOOKS = {
 }
 
 
+LONG_AGO_S = (NOW_S // 3600 - 200) * 3600
+"""The end of an hour; of its last 5 minutes and the 10 after it two aggregators kept books."""
+
 COMPARED: set[tuple[str, ...]] = set()
 
 
@@ -113,6 +117,11 @@ def _write_books(execute: Any) -> None:
         f"({moment}, 60, '{stage}', '{node}', '{what}', '{reason}', {records}, 'w')"
         for moment in (end, end + 60)
         for stage, node, what, reason, records in entries
+    )
+    rows += "".join(
+        f", ({moment}, 60, 'collector', '', 'received', '', 120, '{writer}')"
+        for moment in range(LONG_AGO_S - 240, LONG_AGO_S + 601, 60)
+        for writer in ("w", "v")
     )
     execute(
         f"INSERT INTO {DATABASE}.{BOOKS}"
@@ -301,6 +310,30 @@ def test_what_is_missing_is_what_the_questions_say(store: Store) -> None:
     assert {row["Reason"]: row["Records"] for row in aside} == {"repeated": 6, "filtered": 4}
 
 
+def test_rates_of_books_are_over_what_the_range_has_of_an_interval(store: Store) -> None:
+    look = Looked(LONG_AGO_S - 300, LONG_AGO_S + 600, 3600)
+    (rates,) = (asks for title, _, asks in books.series() if title == "Received by stage")
+    rows = found(store, rates.sql, look)
+    assert [row["Value"] for row in rows] == [2 * 120 / 60, 2 * 120 / 60]
+
+
+def test_time_without_books(store: Store) -> None:
+    """That of several aggregators counts once; what is to come, and was before all, is none."""
+
+    def without(from_s: int, to_s: int) -> int:
+        (row,) = found(store, books.WITHOUT.sql, Looked(from_s, to_s))
+        return int(row["Seconds without books"])
+
+    begin, end = LONG_AGO_S - 300, LONG_AGO_S + 600
+    assert without(begin, end) == 0
+    assert without(begin, end + 500) == 500
+    assert without(begin - 9000, end + 500) == 500
+    assert without(end + 100, end + 500) == 400
+    written = NOW_S - 540
+    assert without(written, NOW_S + 86_400) == pytest.approx(time.time() - written, abs=60)
+    assert without(begin - 9000, begin - 5000) == 0
+
+
 def test_a_filter_that_somebody_adds_to_the_records(store: Store) -> None:
     """As the data source writes it, after the query."""
     look = Looked(*SPANS["minutes"], EVERYTHING, ALL_VALUES)
@@ -339,3 +372,28 @@ def test_what_variables_offer(store: Store, choice: Choice) -> None:
     for value in offered[:4]:
         one = Looked(look.from_s, look.to_s, values={choice.variable: [value]})
         assert found(store, asks.sql, one)[0]["Records"] > 0
+
+
+def test_variables_offer_what_began_a_moment_ago(store: Store) -> None:
+    """Hours have it only when they are over."""
+    row = {
+        **connections(1, 3, NOW_S - 1400, NOW_S - 1000)[0],
+        "flowEndSeconds": NOW_S - 1000, "sourcePodNamespace": "fresh", "sourcePodName": "new-0",
+    }  # fmt: skip
+    batch = StoredBatch(BatchId("again", NOW_S, 0), 1, NOW_S - 1000, NOW_S - 1000)
+
+    async def roll() -> None:
+        roller = Roller(store, "again")
+        await roller.look()
+        roller.begin(batch)
+        store.insert(records(row, fields=STORED), batch.batch_id)
+        roller.stored()
+        await roller.look()
+
+    asyncio.run(roll())
+    look = Looked(NOW_S - 1800, NOW_S, values=EVERYTHING, all_values=ALL_VALUES)
+    hours = f"SELECT count() AS n FROM {HOURS.name} WHERE sourcePodNamespace = 'fresh'"
+    assert found(store, hours, look) == [{"n": 0}]
+    for variable in ("namespace", "exclude"):
+        offered = found(store, variables.listing(CHOICES[variable]), look)
+        assert {"value": "fresh"} in offered

@@ -36,9 +36,14 @@ MISSED = (
     f"(what = '{What.LOST}' OR what = '{What.DROPPED}' AND NOT ({_harmless()})) AND records != 0"
 )
 """The condition of what says that records are missing."""
-_EVERY = "intDiv(greatest($__interval_s, 60) + 59, 60) * 60"
+_EVERY = "(intDiv(greatest($__interval_s, 60) + 59, 60) * 60)"
 _SLOT = f"intDiv(toUInt32(time) - 1, {_EVERY}) * {_EVERY}"
 """The beginning of the interval that a page is of, in seconds."""
+_SLOT_SECONDS = (
+    f"greatest(least(slot + {_EVERY}, toInt64(toUInt32($__toTime)), toInt64(toUInt32(now())))"
+    " - greatest(slot, toInt64(toUInt32($__fromTime))), 60)"
+)
+"""How many seconds of an interval are in the range and over, a page's at least."""
 
 MISSING = Written(
     f"SELECT sum(records) AS `Records missing`\nFROM {BOOKS}\nWHERE {WITHIN}\n  AND {MISSED}"
@@ -52,11 +57,20 @@ HEARD = Written(
     f"WHERE {WITHIN}\n  AND stage = '{EXPORTER}' AND what = '{What.RECEIVED}'"
 )
 WITHOUT = Written(
-    "SELECT greatest(toInt64(toUInt32($__toTime) - toUInt32($__fromTime)) - sum(seconds), 0)"
+    "WITH toInt64(toUInt32($__fromTime)) AS from_s,\n"
+    "  toInt64(least(toUInt32($__toTime), toUInt32(now()))) AS to_s,\n"
+    f"  (SELECT min(toInt64(toUInt32(time)) - seconds) FROM {BOOKS}) AS first_s\n"
+    "SELECT greatest(to_s - least(greatest(from_s, first_s), to_s) - sum(covered), 0)"
     " AS `Seconds without books`\n"
-    f"FROM (\n  SELECT time, max(seconds) AS seconds FROM {BOOKS}\n"
-    f"  WHERE {WITHIN} AND what = '{What.RECEIVED}' AND stage != '{EXPORTER}'\n"
-    "  GROUP BY time, writer\n)"
+    "FROM (\n"
+    # Several writers have pages of the same time; each adds what is after the one before it.
+    "  SELECT least(seconds, moment - greatest(from_s, any(moment)"
+    " OVER (ORDER BY moment ROWS BETWEEN 1 PRECEDING AND 1 PRECEDING))) AS covered\n"
+    "  FROM (\n"
+    "    SELECT toInt64(toUInt32(time)) AS moment, toInt64(max(seconds)) AS seconds\n"
+    f"    FROM {BOOKS}\n"
+    f"    WHERE {WITHIN} AND what = '{What.RECEIVED}' AND stage != '{EXPORTER}'\n"
+    "    GROUP BY time\n  )\n)"
 )
 STAGES = Written(
     "SELECT stage AS `Stage`,\n"
@@ -94,7 +108,7 @@ def over_time(what: What, name: str, where: str) -> Written:
     """Return a time series of a number of the books, in records a second."""
     return Written(
         "SELECT toDateTime(slot) AS time, series, Value\nFROM (\n"
-        f"  SELECT {_SLOT} AS slot, {name} AS series, sum(records) / {_EVERY} AS Value\n"
+        f"  SELECT {_SLOT} AS slot, {name} AS series, sum(records) / {_SLOT_SECONDS} AS Value\n"
         f"  FROM {BOOKS}\n  WHERE {WITHIN}\n    AND what = '{what}' AND {where}\n"
         "  GROUP BY slot, series\n)\nORDER BY slot, series\nLIMIT 20000"
     )

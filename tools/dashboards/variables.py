@@ -8,7 +8,7 @@ from flowvis.filters import vocabulary
 from tools.dashboards import chosen
 from tools.dashboards.chosen import CHOICES, Choice
 from tools.dashboards.labels import LEVEL, LEVELS
-from tools.dashboards.ranges import HOURS
+from tools.dashboards.ranges import HOURS, HOURS_LAG_S, MINUTES
 from tools.dashboards.sources import CLICKHOUSE, CLICKHOUSE_PLUGIN, LOKI, PROMETHEUS
 from tools.dashboards.streams import Stream
 from tools.dashboards.streams import chosen as chosen_lines
@@ -45,12 +45,20 @@ def logs() -> Variable:
 
 
 def listing(choice: Choice) -> str:
-    """Return the statement of the values that are offered, those of the range; hours have all."""
+    """Return the statement of the values that are offered, those of the range.
+
+    Hours have all but the last ones, which minutes have.
+    """
     sqls = [vocabulary.expression(name) for name in choice.names]
     columns = dict.fromkeys(column for sql in sqls for column in stored_columns(sql))
-    distinct = (
-        f"SELECT DISTINCT {', '.join(columns)}\n  FROM {HOURS.name}\n"
-        f"  WHERE {HOURS.time} >= toStartOfHour($__fromTime) AND {HOURS.time} < $__toTime"
+    begins = {
+        HOURS: "toDateTime(intDiv(toUInt32($__fromTime), 3600) * 3600)",
+        MINUTES: f"greatest($__fromTime, now() - {HOURS_LAG_S})",
+    }
+    distinct = "\n  UNION ALL\n  ".join(
+        f"SELECT DISTINCT {', '.join(columns)}\n  FROM {table.name}\n"
+        f"  WHERE {table.time} >= {begin} AND {table.time} < $__toTime"
+        for table, begin in begins.items()
     )
     found = (
         f"SELECT DISTINCT arrayJoin([{', '.join(f'toString({sql})' for sql in sqls)}]) AS value\n"

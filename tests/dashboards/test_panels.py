@@ -123,6 +123,8 @@ def _write_books(execute: Any) -> None:
         for moment in range(LONG_AGO_S - 240, LONG_AGO_S + 601, 60)
         for writer in ("w", "v")
     )
+    late = LONG_AGO_S + 7200  # the store was away before
+    rows += f", ({late}, 600, 'collector', '', 'received', '', 900, 'w')"
     execute(
         f"INSERT INTO {DATABASE}.{BOOKS}"
         f" (time, seconds, stage, node, what, reason, records, writer) VALUES {rows}"
@@ -315,6 +317,8 @@ def test_rates_of_books_are_over_what_the_range_has_of_an_interval(store: Store)
     (rates,) = (asks for title, _, asks in books.series() if title == "Received by stage")
     rows = found(store, rates.sql, look)
     assert [row["Value"] for row in rows] == [2 * 120 / 60, 2 * 120 / 60]
+    (late,) = found(store, rates.sql, Looked(LONG_AGO_S + 7000, LONG_AGO_S + 7300))
+    assert late["Value"] == 1.5
 
 
 def test_time_without_books(store: Store) -> None:

@@ -41,9 +41,10 @@ _SLOT = f"intDiv(toUInt32(time) - 1, {_EVERY}) * {_EVERY}"
 """The beginning of the interval that a page is of, in seconds."""
 _SLOT_SECONDS = (
     f"greatest(least(slot + {_EVERY}, toInt64(toUInt32($__toTime)), toInt64(toUInt32(now())))"
-    " - greatest(slot, toInt64(toUInt32($__fromTime))), 60)"
+    " - greatest(slot, toInt64(toUInt32($__fromTime))), toInt64(max(seconds)))"
 )
-"""How many seconds of an interval are in the range and over, a page's at least."""
+"""How many seconds of an interval are in the range and over; a page's at least, which has more
+where the store was away."""
 
 MISSING = Written(
     f"SELECT sum(records) AS `Records missing`\nFROM {BOOKS}\nWHERE {WITHIN}\n  AND {MISSED}"

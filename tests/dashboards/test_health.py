@@ -140,6 +140,7 @@ def test_series_are_told_apart_by_labels_that_they_have(asked: Asked) -> None:
     used = {label for each in lists for label in each.split(", ")}
     used |= set(re.findall(r"(\w+)(?:=~|=|!=)\"", asked.expression))
     own = set().union(*map(_labels, metrics(asked.expression)))
+    own |= set(re.findall(r'label_replace\([^"]*"[^"]*"[^"]*"(\w+)"', asked.expression))
     assert used <= own | SCRAPED
     shown = set(re.findall(r"\{\{(\w+)\}\}", asked.legend))
     assert shown <= own | SCRAPED
@@ -169,6 +170,14 @@ def test_processes_are_antrea_s_and_ours_and_no_others(tmp_path: Path) -> None:
         (f"count({_of('health-policies', 'Denied connections by instance')})", 2),
         (f"count({_of('health-controller', 'CPU')})", 2),
     )
+
+
+@pytest.mark.prometheus
+def test_a_node_counts_once_whoever_has_its_numbers(tmp_path: Path) -> None:
+    """An agent of Antrea's and an exporter of ours on one node: 3600 connections, as of both."""
+    titles = ("Nodes", "Connections", "Denied connections")
+    nodes, connections, denied = (_of("conntrack", title) for title in titles)
+    _promtool(tmp_path, (f"count({nodes})", 1), (nodes, 1), (connections, 3600), (denied, 3600))
 
 
 def test_what_is_antrea_s_is_listed_once_and_shown() -> None:

@@ -18,6 +18,7 @@ from tools.dashboards.pages import records as records_page
 from tools.dashboards.panels import Panel
 from tools.dashboards.queries import (
     OTHERS,
+    Active,
     Column,
     Ranked,
     Records,
@@ -319,6 +320,18 @@ def test_rates_of_books_are_over_what_the_range_has_of_an_interval(store: Store)
     assert [row["Value"] for row in rows] == [2 * 120 / 60, 2 * 120 / 60]
     (late,) = found(store, rates.sql, Looked(LONG_AGO_S + 7000, LONG_AGO_S + 7300))
     assert late["Value"] == 1.5
+
+
+def test_connections_that_go_on_are_so_now_in_a_range_that_ends_later(store: Store) -> None:
+    moment = int(time.time()) - 10
+    row = {
+        **connections(1, 4, moment - 400, moment)[0],
+        "flowStartSeconds": moment - 60, "flowEndSeconds": moment, "flowEndReason": 2,
+    }  # fmt: skip
+    store.insert(records(row, fields=STORED), BatchId("live", moment, 0))
+    asks = Active("Active", Records(choices=()))
+    for to_s in (moment + 10, moment + 86_400):
+        assert found(store, asks.sql, Looked(moment - 86_400, to_s)) == [{"Active": 1}]
 
 
 def test_time_without_books(store: Store) -> None:

@@ -377,6 +377,26 @@ def test_the_metrics_of_nodes() -> None:
     }
 
 
+def test_what_a_node_was_like_is_no_more_known_of_one_that_is_silent() -> None:
+    """Else a full table, or a clock that is wrong, would be an alert until the aggregator ends."""
+    full = ExporterReport(990, 1000, 4, 3, 2)
+    reporters = [
+        Reporter("192.0.2.1", "", 8, 5.0, open=False, ahead_s=9.0, report=full),
+    ]
+
+    def known(now_s: float) -> set[str]:
+        read = NodesCollector("x", lambda: by_node(reporters, cluster().nodes), lambda: now_s)
+        return {
+            one.name for one in read.collect() for sample in one.samples
+            if sample.labels["node"] == "a"
+        }  # fmt: skip
+
+    state = {f"x_node_{what}" for what in ("clock_ahead_seconds", "conntrack_entries",
+                                           "conntrack_limit")}  # fmt: skip
+    assert state < known(300.0)
+    assert known(300.0) - known(400.0) == state
+
+
 def test_a_node_that_left_the_cluster_is_not_one_without_a_session() -> None:
     inventory = cluster()
     reporters = [

@@ -113,6 +113,7 @@ def _write_books(execute: Any) -> None:
         ("ipfix", "", "dropped", "filtered", 2), ("collector", "", "dropped", "filtered", 1),
         ("exporter", "n1", "received", "", 60), ("exporter", "n1", "lost", "", 5),
         ("exporter", "n2", "received", "", 40), ("exporter", "n2", "silent", "", 30),
+        ("exporter", "n3", "received", "", 0),
     ]  # fmt: skip
     rows = ", ".join(
         f"({moment}, 60, '{stage}', '{node}', '{what}', '{reason}', {records}, 'w')"
@@ -309,6 +310,7 @@ def test_what_is_missing_is_what_the_questions_say(store: Store) -> None:
     (silent,) = found(store, books.SILENT.sql, look)
     without = {each.node for each in said if each.reason == "silent"}
     assert silent == {"Silent nodes": len(without)} == {"Silent nodes": 1}
+    assert found(store, books.HEARD.sql, look) == [{"Nodes": 2}]  # of three that are known
     aside = found(store, books.SET_ASIDE.sql, look)
     assert {row["Reason"]: row["Records"] for row in aside} == {"repeated": 6, "filtered": 4}
 

@@ -55,7 +55,7 @@ SILENT = Written(
 )
 HEARD = Written(
     f"SELECT uniqExact(node) AS `Nodes`\nFROM {BOOKS}\n"
-    f"WHERE {WITHIN}\n  AND stage = '{EXPORTER}' AND what = '{What.RECEIVED}'"
+    f"WHERE {WITHIN}\n  AND stage = '{EXPORTER}' AND what = '{What.RECEIVED}' AND records != 0"
 )
 WITHOUT = Written(
     "WITH toInt64(toUInt32($__fromTime)) AS from_s,\n"

@@ -125,6 +125,10 @@ def _write_books(execute: Any) -> None:
         for moment in range(LONG_AGO_S - 240, LONG_AGO_S + 601, 60)
         for writer in ("w", "v")
     )
+    rows += "".join(
+        f", ({moment}, 60, '{stage}', '', 'held', '', 9, 'w')"
+        for moment, stage in ((end, "collector"), (end, "clickhouse"), (end + 60, "clickhouse"))
+    )
     late = LONG_AGO_S + 7200  # the store was away before
     rows += f", ({late}, 600, 'collector', '', 'received', '', 900, 'w')"
     execute(
@@ -313,6 +317,12 @@ def test_what_is_missing_is_what_the_questions_say(store: Store) -> None:
     assert found(store, books.HEARD.sql, look) == [{"Nodes": 2}]  # of three that are known
     aside = found(store, books.SET_ASIDE.sql, look)
     assert {row["Reason"]: row["Records"] for row in aside} == {"repeated": 6, "filtered": 4}
+
+
+def test_what_is_held_is_so_at_the_end(store: Store) -> None:
+    rows = found(store, books.STAGES.sql, Looked(NOW_S - 3600, NOW_S))
+    held = {row["Stage"]: row["Held at the end"] for row in rows}
+    assert (held["clickhouse"], held["collector"]) == (9, 0)
 
 
 def test_rates_of_books_are_over_what_the_range_has_of_an_interval(store: Store) -> None:

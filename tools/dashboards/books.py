@@ -79,7 +79,9 @@ STAGES = Written(
         f"  sumIf(records, what = '{what}') AS `{what.value.capitalize()}`"
         for what in (What.RECEIVED, What.SENT, What.MERGED, What.DROPPED)
     )
-    + f",\n  argMaxIf(records, time, what = '{What.HELD}') AS `Held at the end`\n"
+    # A page has no row of what was 0, but that it was received.
+    + f",\n  if(maxIf(time, what = '{What.HELD}') = maxIf(time, what = '{What.RECEIVED}'),"
+    f" argMaxIf(records, time, what = '{What.HELD}'), 0) AS `Held at the end`\n"
     f"FROM {BOOKS}\nWHERE {WITHIN}\n  AND stage != '{EXPORTER}'\nGROUP BY stage\nORDER BY stage"
 )
 REASONS = Written(

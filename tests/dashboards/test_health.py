@@ -80,15 +80,16 @@ def _series() -> dict[str, str]:
     return found
 
 
-def _promtool(path: Path, *tests: tuple[str, float]) -> None:
-    """Hold that expressions have these values, after an hour of all these series."""
+def _promtool(path: Path, *tests: tuple[str, float], others: dict[str, str] | None = None) -> None:
+    """Hold that expressions have these values, after an hour of all these series and others."""
+    every = _series() | (others or {})
     document = {
         "rule_files": [],
         "tests": [
             {
                 "interval": "1m",
                 "input_series": [
-                    {"series": name, "values": values} for name, values in _series().items()
+                    {"series": name, "values": values} for name, values in every.items()
                 ],
                 "promql_expr_test": [
                     {
@@ -178,6 +179,12 @@ def test_a_node_counts_once_whoever_has_its_numbers(tmp_path: Path) -> None:
     titles = ("Nodes", "Connections", "Denied connections")
     nodes, connections, denied = (_of("conntrack", title) for title in titles)
     _promtool(tmp_path, (f"count({nodes})", 1), (nodes, 1), (connections, 3600), (denied, 3600))
+    # Others, some of them without a port.
+    others = {
+        f'{antrea.CONNECTIONS.name}{{job="flow-exporter",instance="{instance}"}}': "7x60"
+        for instance in ("node-2", "node-3", "[fd00::4]:9741", "[fd00::5]:9741", "10.0.0.6")
+    }
+    _promtool(tmp_path, (nodes, 6), (connections, 3600 + 5 * 7), others=others)
 
 
 def test_what_is_antrea_s_is_listed_once_and_shown() -> None:

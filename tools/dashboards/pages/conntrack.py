@@ -23,7 +23,7 @@ def _each(metric: str) -> Metric:
 
 def _of_nodes(metric: str) -> str:
     """Return a node's number once, where Antrea's agent and our exporter both have it."""
-    named = f'label_replace({metric}{_OF}, "host", "$1", "instance", "(.*):[0-9]+")'
+    named = f'label_replace({metric}{_OF}, "host", "$1", "instance", "(.*?[^:])(:[0-9]+)?")'
     return f"max by (cluster, host) ({named})"
 
 

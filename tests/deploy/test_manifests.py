@@ -500,6 +500,13 @@ def data_of(overlay: str) -> set[str]:
     return mounted | claimed
 
 
+@pytest.mark.parametrize("overlay", [*DEPLOYED, LOGS])
+def test_nothing_comes_to_a_node_of_windows(overlay: str) -> None:
+    for item, template in templates(overlay):
+        chosen = template["spec"].get("nodeSelector", {})
+        assert chosen.get("kubernetes.io/os") == "linux", item["metadata"]["name"]
+
+
 def test_commands_of_the_pages_name_what_is_there() -> None:
     kinds = {"deploy": "Deployment", "deployment": "Deployment", "daemonset": "DaemonSet",
              "statefulset": "StatefulSet"}  # fmt: skip

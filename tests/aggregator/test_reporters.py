@@ -8,6 +8,7 @@ from flowvis.aggregator.daemon import Aggregator as Built
 from flowvis.aggregator.metrics import NodesCollector
 from flowvis.aggregator.reporters import NodeReports, Reporter, by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorSettings
+from flowvis.clickhouse.schema.books import EXPORTER, What
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import ExporterSession
@@ -123,6 +124,26 @@ async def test_what_the_status_says_of_nodes() -> None:
 def shown(aggregator: Built) -> list[tuple[str, int, int]]:
     nodes = aggregator._status()["nodes"]
     return [(node["name"], node["sessions"], node["records"]) for node in nodes]
+
+
+async def test_a_node_is_silent_in_the_books_only_of_who_receives() -> None:
+    """A replica that waits has no sessions, and at a stop they have ended: that is none's fault."""
+    aggregator = built()
+    session = reported(aggregator, "192.0.2.1", connection(1))
+
+    def silent() -> dict[str, int]:
+        entries = aggregator._books._entries(60)
+        return {each.node: each.records for each in entries if each.what is What.SILENT}
+
+    assert silent() == {}
+    await aggregator._readiness.start()
+    assert silent() == {"n2": 60, "n3": 60}
+    await aggregator._readiness.stop()
+    session.closed()
+    assert silent() == {}
+    received = {each.node: each.records for each in aggregator._books._entries(60)
+                if each.stage == EXPORTER and each.what is What.RECEIVED}  # fmt: skip
+    assert received == {"n1": 1, "n2": 0, "n3": 0}
 
 
 async def test_who_tells_of_several_nodes_is_none_of_them() -> None:
@@ -354,6 +375,26 @@ def test_the_metrics_of_nodes() -> None:
         'x_node_conntrack_entries{node="b"} 30.0',
         'x_node_conntrack_limit{node="a"} 1000.0',
     }
+
+
+def test_what_a_node_was_like_is_no_more_known_of_one_that_is_silent() -> None:
+    """Else a full table, or a clock that is wrong, would be an alert until the aggregator ends."""
+    full = ExporterReport(990, 1000, 4, 3, 2)
+    reporters = [
+        Reporter("192.0.2.1", "", 8, 5.0, open=False, ahead_s=9.0, report=full),
+    ]
+
+    def known(now_s: float) -> set[str]:
+        read = NodesCollector("x", lambda: by_node(reporters, cluster().nodes), lambda: now_s)
+        return {
+            one.name for one in read.collect() for sample in one.samples
+            if sample.labels["node"] == "a"
+        }  # fmt: skip
+
+    state = {f"x_node_{what}" for what in ("clock_ahead_seconds", "conntrack_entries",
+                                           "conntrack_limit")}  # fmt: skip
+    assert state < known(300.0)
+    assert known(300.0) - known(400.0) == state
 
 
 def test_a_node_that_left_the_cluster_is_not_one_without_a_session() -> None:

@@ -24,7 +24,7 @@ class Asked(NamedTuple):
 def put_in(text: str, **values: str) -> str:
     """Return an expression as it is sent; of variables that are not given all is chosen."""
     names = _BUILT_IN | values
-    return re.sub(r"\$(\w+)", lambda found: names.get(found[1], ".*"), text)
+    return re.sub(r"\$([a-z_]\w*)", lambda found: names.get(found[1], ".*"), text)
 
 
 def _asked(source: DataSourceRef) -> Iterator[Asked]:

@@ -20,6 +20,7 @@ from tools.dashboards.manifests import LABEL
 from tools.dashboards.page import Page
 from tools.dashboards.pages import PAGES
 from tools.dashboards.pages.health import PAGES as HEALTH
+from tools.dashboards.panels import Shares
 from tools.dashboards.queries import Records
 from tools.dashboards.seen import LARGEST, PLACE, SEEN
 from tools.dashboards.sources import CLICKHOUSE_PLUGIN
@@ -136,7 +137,7 @@ def test_a_dashboard_is_whole(page: Page) -> None:
     assert all(panel["collapsed"] for panel in panels if panel.get("panels"))
     variables = {each["name"] for each in made["templating"]["list"]}
     assert len(variables) == len(made["templating"]["list"])
-    used = {name for text in texts(made) for name in re.findall(r"\$\{?(\w+)", text)}
+    used = {name for text in texts(made) for name in re.findall(r"\$\{?([a-z_]\w*)", text)}
     assert used - BUILT_IN - MACROS <= variables
     chosen = {each["name"] for each in made["templating"]["list"] if each["type"] == "query"}
     assert chosen <= used, "a variable that changes nothing"
@@ -178,6 +179,14 @@ def test_whom_it_asks_can_be_chosen(page: Page) -> None:
             of = variable["datasource"]
             assert sources[of["uid"]] == of["type"]
     assert asked == set(sources.items())
+
+
+def test_parts_are_of_a_whole() -> None:
+    """Percentages of a pie are right only where all that is not shown by itself is a part, too."""
+    pies = [panel for page in PAGES for panel in page.panels if isinstance(panel, Shares)]
+    asked = [panel.asks for panel in pies if panel.asks is not None]
+    assert asked
+    assert all(asks.others for asks in asked)
 
 
 def test_their_names_are_their_own() -> None:

@@ -80,15 +80,16 @@ def _series() -> dict[str, str]:
     return found
 
 
-def _promtool(path: Path, *tests: tuple[str, float]) -> None:
-    """Hold that expressions have these values, after an hour of all these series."""
+def _promtool(path: Path, *tests: tuple[str, float], others: dict[str, str] | None = None) -> None:
+    """Hold that expressions have these values, after an hour of all these series and others."""
+    every = _series() | (others or {})
     document = {
         "rule_files": [],
         "tests": [
             {
                 "interval": "1m",
                 "input_series": [
-                    {"series": name, "values": values} for name, values in _series().items()
+                    {"series": name, "values": values} for name, values in every.items()
                 ],
                 "promql_expr_test": [
                     {
@@ -140,6 +141,7 @@ def test_series_are_told_apart_by_labels_that_they_have(asked: Asked) -> None:
     used = {label for each in lists for label in each.split(", ")}
     used |= set(re.findall(r"(\w+)(?:=~|=|!=)\"", asked.expression))
     own = set().union(*map(_labels, metrics(asked.expression)))
+    own |= set(re.findall(r'label_replace\([^"]*"[^"]*"[^"]*"(\w+)"', asked.expression))
     assert used <= own | SCRAPED
     shown = set(re.findall(r"\{\{(\w+)\}\}", asked.legend))
     assert shown <= own | SCRAPED
@@ -169,6 +171,20 @@ def test_processes_are_antrea_s_and_ours_and_no_others(tmp_path: Path) -> None:
         (f"count({_of('health-policies', 'Denied connections by instance')})", 2),
         (f"count({_of('health-controller', 'CPU')})", 2),
     )
+
+
+@pytest.mark.prometheus
+def test_a_node_counts_once_whoever_has_its_numbers(tmp_path: Path) -> None:
+    """An agent of Antrea's and an exporter of ours on one node: 3600 connections, as of both."""
+    titles = ("Nodes", "Connections", "Denied connections")
+    nodes, connections, denied = (_of("conntrack", title) for title in titles)
+    _promtool(tmp_path, (f"count({nodes})", 1), (nodes, 1), (connections, 3600), (denied, 3600))
+    # Others, some of them without a port.
+    others = {
+        f'{antrea.CONNECTIONS.name}{{job="flow-exporter",instance="{instance}"}}': "7x60"
+        for instance in ("node-2", "node-3", "[fd00::4]:9741", "[fd00::5]:9741", "10.0.0.6")
+    }
+    _promtool(tmp_path, (nodes, 6), (connections, 3600 + 5 * 7), others=others)
 
 
 def test_what_is_antrea_s_is_listed_once_and_shown() -> None:

@@ -18,6 +18,7 @@ from tools.dashboards.pages import records as records_page
 from tools.dashboards.panels import Panel
 from tools.dashboards.queries import (
     OTHERS,
+    Active,
     Column,
     Ranked,
     Records,
@@ -33,6 +34,7 @@ from clickhouse.asking import carry_out
 from clickhouse.samples import STORED
 from flowvis.clickhouse.rollups import Roller
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.rollups import HOURS, StoredBatch
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.filters import parse
@@ -74,6 +76,9 @@ LOOKS = {
 }
 
 
+LONG_AGO_S = (NOW_S // 3600 - 200) * 3600
+"""The end of an hour; of its last 5 minutes and the 10 after it two aggregators kept books."""
+
 COMPARED: set[tuple[str, ...]] = set()
 
 
@@ -108,12 +113,24 @@ def _write_books(execute: Any) -> None:
         ("ipfix", "", "dropped", "filtered", 2), ("collector", "", "dropped", "filtered", 1),
         ("exporter", "n1", "received", "", 60), ("exporter", "n1", "lost", "", 5),
         ("exporter", "n2", "received", "", 40), ("exporter", "n2", "silent", "", 30),
+        ("exporter", "n3", "received", "", 0),
     ]  # fmt: skip
     rows = ", ".join(
         f"({moment}, 60, '{stage}', '{node}', '{what}', '{reason}', {records}, 'w')"
         for moment in (end, end + 60)
         for stage, node, what, reason, records in entries
     )
+    rows += "".join(
+        f", ({moment}, 60, 'collector', '', 'received', '', 120, '{writer}')"
+        for moment in range(LONG_AGO_S - 240, LONG_AGO_S + 601, 60)
+        for writer in ("w", "v")
+    )
+    rows += "".join(
+        f", ({moment}, 60, '{stage}', '', 'held', '', 9, 'w')"
+        for moment, stage in ((end, "collector"), (end, "clickhouse"), (end + 60, "clickhouse"))
+    )
+    late = LONG_AGO_S + 7200  # the store was away before
+    rows += f", ({late}, 600, 'collector', '', 'received', '', 900, 'w')"
     execute(
         f"INSERT INTO {DATABASE}.{BOOKS}"
         f" (time, seconds, stage, node, what, reason, records, writer) VALUES {rows}"
@@ -297,8 +314,53 @@ def test_what_is_missing_is_what_the_questions_say(store: Store) -> None:
     (silent,) = found(store, books.SILENT.sql, look)
     without = {each.node for each in said if each.reason == "silent"}
     assert silent == {"Silent nodes": len(without)} == {"Silent nodes": 1}
+    assert found(store, books.HEARD.sql, look) == [{"Nodes": 2}]  # of three that are known
     aside = found(store, books.SET_ASIDE.sql, look)
     assert {row["Reason"]: row["Records"] for row in aside} == {"repeated": 6, "filtered": 4}
+
+
+def test_what_is_held_is_so_at_the_end(store: Store) -> None:
+    rows = found(store, books.STAGES.sql, Looked(NOW_S - 3600, NOW_S))
+    held = {row["Stage"]: row["Held at the end"] for row in rows}
+    assert (held["clickhouse"], held["collector"]) == (9, 0)
+
+
+def test_rates_of_books_are_over_what_the_range_has_of_an_interval(store: Store) -> None:
+    look = Looked(LONG_AGO_S - 300, LONG_AGO_S + 600, 3600)
+    (rates,) = (asks for title, _, asks in books.series() if title == "Received by stage")
+    rows = found(store, rates.sql, look)
+    assert [row["Value"] for row in rows] == [2 * 120 / 60, 2 * 120 / 60]
+    (late,) = found(store, rates.sql, Looked(LONG_AGO_S + 7000, LONG_AGO_S + 7300))
+    assert late["Value"] == 1.5
+
+
+def test_connections_that_go_on_are_so_now_in_a_range_that_ends_later(store: Store) -> None:
+    moment = int(time.time()) - 10
+    row = {
+        **connections(1, 4, moment - 400, moment)[0],
+        "flowStartSeconds": moment - 60, "flowEndSeconds": moment, "flowEndReason": 2,
+    }  # fmt: skip
+    store.insert(records(row, fields=STORED), BatchId("live", moment, 0))
+    asks = Active("Active", Records(choices=()))
+    for to_s in (moment + 10, moment + 86_400):
+        assert found(store, asks.sql, Looked(moment - 86_400, to_s)) == [{"Active": 1}]
+
+
+def test_time_without_books(store: Store) -> None:
+    """That of several aggregators counts once; what is to come, and was before all, is none."""
+
+    def without(from_s: int, to_s: int) -> int:
+        (row,) = found(store, books.WITHOUT.sql, Looked(from_s, to_s))
+        return int(row["Seconds without books"])
+
+    begin, end = LONG_AGO_S - 300, LONG_AGO_S + 600
+    assert without(begin, end) == 0
+    assert without(begin, end + 500) == 500
+    assert without(begin - 9000, end + 500) == 500
+    assert without(end + 100, end + 500) == 400
+    written = NOW_S - 540
+    assert without(written, NOW_S + 86_400) == pytest.approx(time.time() - written, abs=60)
+    assert without(begin - 9000, begin - 5000) == 0
 
 
 def test_a_filter_that_somebody_adds_to_the_records(store: Store) -> None:
@@ -339,3 +401,28 @@ def test_what_variables_offer(store: Store, choice: Choice) -> None:
     for value in offered[:4]:
         one = Looked(look.from_s, look.to_s, values={choice.variable: [value]})
         assert found(store, asks.sql, one)[0]["Records"] > 0
+
+
+def test_variables_offer_what_began_a_moment_ago(store: Store) -> None:
+    """Hours have it only when they are over."""
+    row = {
+        **connections(1, 3, NOW_S - 1400, NOW_S - 1000)[0],
+        "flowEndSeconds": NOW_S - 1000, "sourcePodNamespace": "fresh", "sourcePodName": "new-0",
+    }  # fmt: skip
+    batch = StoredBatch(BatchId("again", NOW_S, 0), 1, NOW_S - 1000, NOW_S - 1000)
+
+    async def roll() -> None:
+        roller = Roller(store, "again")
+        await roller.look()
+        roller.begin(batch)
+        store.insert(records(row, fields=STORED), batch.batch_id)
+        roller.stored()
+        await roller.look()
+
+    asyncio.run(roll())
+    look = Looked(NOW_S - 1800, NOW_S, values=EVERYTHING, all_values=ALL_VALUES)
+    hours = f"SELECT count() AS n FROM {HOURS.name} WHERE sourcePodNamespace = 'fresh'"
+    assert found(store, hours, look) == [{"n": 0}]
+    for variable in ("namespace", "exclude"):
+        offered = found(store, variables.listing(CHOICES[variable]), look)
+        assert {"value": "fresh"} in offered

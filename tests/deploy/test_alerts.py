@@ -46,6 +46,10 @@ def conntrack(entries: str, limit: int = 1000) -> Series:
 
 AGGREGATOR_THERE = 'flowvis_build_info{daemon="flow-aggregator"}'
 EXPORTER_THERE = 'flowvis_build_info{daemon="flow-exporter"}'
+THERE = f'flowvis_build_info{{daemon="flow-aggregator",{AGGREGATOR}}}'
+BEGAN = f"process_start_time_seconds{{{AGGREGATOR}}}"
+FAILED = "stale stale"
+"""What Prometheus writes of all series when it does not reach who has them: here for a minute."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +134,23 @@ CASES = [
     ),
     fires(
         "FlowvisRecordsDropped",
-        {dropped("failed", "correlator"): "_x50 7x10"},
+        {dropped("failed", "correlator"): "_x50 7x10", THERE: "1x60"},
         when="the first loss of all",
     ),
     quiet("a loss of long ago", {dropped("spool-full"): "0x10 900x50"}),
+    quiet(
+        "a loss of long ago, and a scrape that failed since",
+        {dropped("spool-full"): f"900x38 {FAILED} 900x19", THERE: f"1x38 {FAILED} 1x19"},
+    ),
+    quiet(
+        "a loss of before Prometheus began",
+        {dropped("spool-full"): "_x45 900x15", THERE: "_x45 1x15", BEGAN: "-90000x60"},
+    ),
+    fires(
+        "FlowvisRecordsDropped",
+        {dropped("spool-full"): "_x45 900x15", THERE: "_x45 1x15", BEGAN: "1300x60"},
+        when="the first loss of a daemon that began a moment ago",
+    ),
     quiet(
         "what nobody wanted",
         {dropped("filtered"): "0+9x60", dropped("repeated", "correlator"): "_x50 7x10"},
@@ -152,6 +169,14 @@ CASES = [
             f'flowvis_build_info{{daemon="flow-exporter",{EXPORTER}}}': "1x60",
         },
     ),
+    fires(
+        "FlowvisRestarting",
+        {
+            f"process_start_time_seconds{{{EXPORTER}}}": "1x20 2x10 stale 3x10 stale 4x5 stale",
+            f"flowvis_build_info{{{EXPORTER}}}": "1x31 stale 1x10 stale 1x5 stale",
+        },
+        when="a daemon that ends again and again, and is away now",
+    ),
     quiet(
         "restarts of others, and one of ours",
         {
@@ -163,6 +188,11 @@ CASES = [
     fires("FlowvisExporterSilent", {f"{NODES}_sessions{{{NODE}}}": "1x45 0x15"}),
     fires("FlowvisExporterSilent", on_nodes("sessions", "0x60", 3), alerts=3, when="three nodes"),
     fires("FlowvisExporterSilent", on_nodes("sessions", "0x60", NODES_OF_ALL), when="all nodes"),
+    fires(
+        "FlowvisExporterSilent",
+        {f"{NODES}_sessions{{{NODE}}}": f"0x50 {FAILED} 0x7"},
+        when="a silent node, while a scrape failed at the beginning of the span",
+    ),
     quiet(
         "a rollout: more than ten at every moment, none for long",
         {
@@ -338,6 +368,14 @@ CASES = [
         },
     ),
     fires(
+        "FlowvisUnacknowledged",
+        {
+            f"{NODES}_waiting{{{NODE}}}": f"7x38 {FAILED} 7x19",
+            f"{NODES}_acknowledged_total{{{NODE}}}": "180x60",
+        },
+        when="records that wait, while a scrape failed at the beginning of the span",
+    ),
+    fires(
         "FlowvisUnacknowledged", on_nodes("waiting", "7x60", NODES_OF_ALL), when="a store's outage"
     ),
     quiet(
@@ -487,6 +525,7 @@ def test_they_use_what_prometheus_2_40_has_and_3_still_has() -> None:
             "absent",
             "changes",
             "increase",
+            "last_over_time",
             "max_over_time",
             "min_over_time",
             "predict_linear",

@@ -500,6 +500,34 @@ def data_of(overlay: str) -> set[str]:
     return mounted | claimed
 
 
+@pytest.mark.parametrize("overlay", [*DEPLOYED, LOGS])
+def test_nothing_comes_to_a_node_of_windows(overlay: str) -> None:
+    for item, template in templates(overlay):
+        chosen = template["spec"].get("nodeSelector", {})
+        assert chosen.get("kubernetes.io/os") == "linux", item["metadata"]["name"]
+
+
+def test_commands_of_the_pages_name_what_is_there() -> None:
+    kinds = {"deploy": "Deployment", "deployment": "Deployment", "daemonset": "DaemonSet",
+             "statefulset": "StatefulSet"}  # fmt: skip
+    there = {
+        (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"])
+        for overlay in DEPLOYED
+        for item, _ in templates(overlay)
+    }
+    pages = "".join(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))
+    commands = re.findall(
+        r"kubectl -n ([\w-]+) (?:exec|port-forward|rollout restart)((?: [\w-]+/[\w-]+)+)", pages
+    )
+    named = {
+        (kinds[kind], namespace, name)
+        for namespace, objects_ in commands
+        for kind, name in (each.split("/") for each in objects_.split())
+    }
+    assert len(named) >= 3
+    assert named <= there
+
+
 def test_deleting_an_overlay_leaves_the_records() -> None:
     found = {overlay: data_of(overlay) for overlay in DEPLOYED}
     assert found[""] == found["overlays/clickhouse-operator"] == {"flow-visibility"}

@@ -109,6 +109,21 @@ class Traffic:
             one.close()
 
 
+def make_in_zone(zone: int, port: int) -> None:
+    made = f"conntrack -I -s 10.1.1.1 -d 10.1.1.2 -p udp --sport {port} --dport 9 -t 60 -w {zone}"
+    subprocess.run(made.split(), check=True, capture_output=True)
+
+
+async def test_a_table_is_as_full_as_all_zones_make_it() -> None:
+    """Also by connections that are not polled, as those of a switch's own zones."""
+    for port in range(1, 31):
+        make_in_zone(7, port)
+    async with exporting(0.05) as (node, _):
+        await until(lambda: node.watch.stats.polls > 1)
+        stats = node.watch.stats
+        assert stats.listed < 30 <= stats.held < stats.maximum
+
+
 def forget_all() -> None:
     """Let the kernel end all UDP connections."""
     subprocess.run(["conntrack", "-D", "-p", "udp"], check=True, capture_output=True)

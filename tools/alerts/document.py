@@ -24,8 +24,9 @@ An operator takes only objects with the labels that its Prometheus selects, and 
 
     kubectl get prometheus -A -o jsonpath='{{.items[*].spec.ruleSelector}} {{.items[*].spec.podMonitorSelector}}'
     kubectl -n flow-aggregator label prometheusrule/flowvis podmonitor/flow-aggregator release=RELEASE
+    kubectl -n flow-exporter label servicemonitor/flow-exporter release=RELEASE
 
-The second is for a chart `kube-prometheus-stack` of that name with its defaults; `labels:` in a kustomization of your own
+The others are for a chart `kube-prometheus-stack` of that name with its defaults; `labels:` in a kustomization of your own
 keeps it. Pods `app.kubernetes.io/name: prometheus` of namespace `monitoring` may come to the aggregator; another one has to
 stand in its [NetworkPolicy](security.md#network).
 

@@ -2,7 +2,9 @@
 """The alerts that there are. Metrics of nodes come from the aggregator: it hears of all of them.
 
 A counter that begins with a loss has no increase: Prometheus never saw it at 0. What is new since
-the span began counts as a whole, therefore.
+the span began counts as a whole, therefore, where Prometheus knew the daemon before, or it is new
+itself. A scrape that fails ends all series for a moment: what was before is the last sample of a
+span, and never that of one moment.
 """
 
 from flowvis.aggregator.reporters import SKEW_S
@@ -36,6 +38,7 @@ CERTIFICATE_DAYS = 14  # ours are renewed 90 days before their end, cert-manager
 MINUTES_BEHIND_S, HOURS_BEHIND_S = 1800, 4 * 3600  # after a kill 15 minutes, and 2 h 10, are usual
 
 LATELY = span(600)
+YOUNG = age(1200)
 AWAY = span(240, least_s=4)  # sessions begin anew within seconds
 SILENT = age(300, least_s=60)  # ours say how they are every 30 s
 BEHIND = age(300, least_s=4)  # commits take seconds
@@ -45,11 +48,22 @@ ACKNOWLEDGED = span(
 )  # usual are 70 to 100 s: when the flow has been written, and that is stored
 
 
+def before(metric: str, length: str) -> str:
+    """Return PromQL for what a metric was before a span, if that is no longer ago than the span."""
+    return f"last_over_time({metric}[{length}] offset {length})"
+
+
 def grown(metric: str, by: str) -> str:
     """Return PromQL for by how much a counter grew, where it did, the first loss included."""
     return (
         f"sum by ({by}) (increase({metric}[{LATELY}])) > 0\n"
-        f"or sum by ({by}) ({metric} unless {metric} offset {LATELY}) > 0"
+        f"or sum by ({by}) (\n"
+        f"  ({metric} unless {before(metric, LATELY)})\n"
+        f"  and on ({DAEMON}) (\n"
+        f"    group by ({DAEMON}) ({before('flowvis_build_info', LATELY)})\n"
+        f"    or group by ({DAEMON}) (process_start_time_seconds > time() - {YOUNG})\n"
+        "  )\n"
+        ") > 0"
     )
 
 
@@ -60,7 +74,7 @@ def without(metric: str, by: str) -> str:
     """
     return (
         f"sum by ({by}) (max_over_time({metric}[{AWAY}])) == 0\n"
-        f"and sum by ({by}) ({metric} offset {AWAY}) >= 0"
+        f"and sum by ({by}) ({before(metric, AWAY)}) >= 0"
     )
 
 
@@ -141,7 +155,7 @@ ALERTS = (
         "FlowvisRestarting",
         WARNING,
         f"sum by ({DAEMON}) (changes(process_start_time_seconds[{span(1800)}])) > 2\n"
-        f"and on ({DAEMON}) group by ({DAEMON}) (flowvis_build_info)",
+        f"and on ({DAEMON}) group by ({DAEMON}) (max_over_time(flowvis_build_info[{span(1800)}]))",
         "{{ $labels.instance }}: began anew {{ $value }} times within half an hour",
         "A daemon ends again and again. What it does between is recorded, and exporters and aggregator make good "
         "what they can; but each end costs minutes of work, and may cost the ends of connections.",
@@ -504,7 +518,7 @@ ALERTS = (
         "FlowvisUnacknowledged",
         WARNING,
         f"sum by ({NODE}) (min_over_time(flowvis_aggregator_node_waiting[{ACKNOWLEDGED}])) > 0\n"
-        f"and sum by ({NODE}) (flowvis_aggregator_node_waiting offset {ACKNOWLEDGED}) > 0\n"
+        f"and sum by ({NODE}) ({before('flowvis_aggregator_node_waiting', ACKNOWLEDGED)}) > 0\n"
         f"unless sum by ({NODE}) (increase(flowvis_aggregator_node_acknowledged_total[{ACKNOWLEDGED}])) > 0",
         "node {{ $labels.node }}: {{ $value | humanize }} records wait to be stored, and none is",
         "Records came from the node, and for ten minutes none of its records became durable. Its exporter "

@@ -36,9 +36,15 @@ MISSED = (
     f"(what = '{What.LOST}' OR what = '{What.DROPPED}' AND NOT ({_harmless()})) AND records != 0"
 )
 """The condition of what says that records are missing."""
-_EVERY = "intDiv(greatest($__interval_s, 60) + 59, 60) * 60"
+_EVERY = "(intDiv(greatest($__interval_s, 60) + 59, 60) * 60)"
 _SLOT = f"intDiv(toUInt32(time) - 1, {_EVERY}) * {_EVERY}"
 """The beginning of the interval that a page is of, in seconds."""
+_SLOT_SECONDS = (
+    f"greatest(least(slot + {_EVERY}, toInt64(toUInt32($__toTime)), toInt64(toUInt32(now())))"
+    " - greatest(slot, toInt64(toUInt32($__fromTime))), toInt64(max(seconds)))"
+)
+"""How many seconds of an interval are in the range and over; a page's at least, which has more
+where the store was away."""
 
 MISSING = Written(
     f"SELECT sum(records) AS `Records missing`\nFROM {BOOKS}\nWHERE {WITHIN}\n  AND {MISSED}"
@@ -49,14 +55,23 @@ SILENT = Written(
 )
 HEARD = Written(
     f"SELECT uniqExact(node) AS `Nodes`\nFROM {BOOKS}\n"
-    f"WHERE {WITHIN}\n  AND stage = '{EXPORTER}' AND what = '{What.RECEIVED}'"
+    f"WHERE {WITHIN}\n  AND stage = '{EXPORTER}' AND what = '{What.RECEIVED}' AND records != 0"
 )
 WITHOUT = Written(
-    "SELECT greatest(toInt64(toUInt32($__toTime) - toUInt32($__fromTime)) - sum(seconds), 0)"
+    "WITH toInt64(toUInt32($__fromTime)) AS from_s,\n"
+    "  toInt64(least(toUInt32($__toTime), toUInt32(now()))) AS to_s,\n"
+    f"  (SELECT min(toInt64(toUInt32(time)) - seconds) FROM {BOOKS}) AS first_s\n"
+    "SELECT greatest(to_s - least(greatest(from_s, first_s), to_s) - sum(covered), 0)"
     " AS `Seconds without books`\n"
-    f"FROM (\n  SELECT time, max(seconds) AS seconds FROM {BOOKS}\n"
-    f"  WHERE {WITHIN} AND what = '{What.RECEIVED}' AND stage != '{EXPORTER}'\n"
-    "  GROUP BY time, writer\n)"
+    "FROM (\n"
+    # Several writers have pages of the same time; each adds what is after the one before it.
+    "  SELECT least(seconds, moment - greatest(from_s, any(moment)"
+    " OVER (ORDER BY moment ROWS BETWEEN 1 PRECEDING AND 1 PRECEDING))) AS covered\n"
+    "  FROM (\n"
+    "    SELECT toInt64(toUInt32(time)) AS moment, toInt64(max(seconds)) AS seconds\n"
+    f"    FROM {BOOKS}\n"
+    f"    WHERE {WITHIN} AND what = '{What.RECEIVED}' AND stage != '{EXPORTER}'\n"
+    "    GROUP BY time\n  )\n)"
 )
 STAGES = Written(
     "SELECT stage AS `Stage`,\n"
@@ -64,7 +79,9 @@ STAGES = Written(
         f"  sumIf(records, what = '{what}') AS `{what.value.capitalize()}`"
         for what in (What.RECEIVED, What.SENT, What.MERGED, What.DROPPED)
     )
-    + f",\n  argMaxIf(records, time, what = '{What.HELD}') AS `Held at the end`\n"
+    # A page has no row of what was 0, but that it was received.
+    + f",\n  if(maxIf(time, what = '{What.HELD}') = maxIf(time, what = '{What.RECEIVED}'),"
+    f" argMaxIf(records, time, what = '{What.HELD}'), 0) AS `Held at the end`\n"
     f"FROM {BOOKS}\nWHERE {WITHIN}\n  AND stage != '{EXPORTER}'\nGROUP BY stage\nORDER BY stage"
 )
 REASONS = Written(
@@ -94,7 +111,7 @@ def over_time(what: What, name: str, where: str) -> Written:
     """Return a time series of a number of the books, in records a second."""
     return Written(
         "SELECT toDateTime(slot) AS time, series, Value\nFROM (\n"
-        f"  SELECT {_SLOT} AS slot, {name} AS series, sum(records) / {_EVERY} AS Value\n"
+        f"  SELECT {_SLOT} AS slot, {name} AS series, sum(records) / {_SLOT_SECONDS} AS Value\n"
         f"  FROM {BOOKS}\n  WHERE {WITHIN}\n    AND what = '{what}' AND {where}\n"
         "  GROUP BY slot, series\n)\nORDER BY slot, series\nLIMIT 20000"
     )

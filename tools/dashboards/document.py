@@ -56,7 +56,9 @@ Every byte, packet and connection counts once, whichever nodes saw it; numbers a
 | begun longer than {age} h ago | widened to whole minutes, longer than {minutes} days ago to whole hours |
 
 Minutes may be behind by {lag} min and hours by {hours_lag} min, and what comes later than that is not shown until it is
-rolled: `flowctl status` says how far they are.
+rolled: `flowctl status` says how far they are. Panels do not know how much is kept: where `clickHouse.ttl` is less than 8 h
+or `clickHouse.minutes.ttl` less than 30 days, or the disk holds less than that, those of ranges between lack it, and the
+console, which reads what there is, does not.
 A server without roll-ups (18.16) lacks the tables that panels of flows read: there the console has the answers.
 
 ## Variables

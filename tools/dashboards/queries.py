@@ -432,7 +432,8 @@ class Active:
     @property
     def sql(self) -> str:
         """The statement."""
-        recent = f"flowEndSeconds >= $__toTime - {self._RECENT_S} AND flowEndSeconds < $__toTime"
+        end = "least($__toTime, now())"  # a range as "today" ends later
+        recent = f"flowEndSeconds >= {end} - {self._RECENT_S} AND flowEndSeconds < {end}"
         conditions = "\n    AND ".join([recent, *self.records.conditions])
         connection = BY_NAME["live"].arguments
         return (

@@ -15,10 +15,12 @@ def book_entries(
     ledger: Ledger,
     nodes: Callable[[], Nodes],
     clock: Callable[[], float],
+    receiving: Callable[[], bool],
 ) -> Callable[[int], Iterator[BookEntry]]:
     """Return what gives all numbers, for an interval of so many seconds that ends now.
 
-    `clock` is the one that nodes were heard by.
+    `clock` is the one that nodes were heard by. While we are not `receiving`, as a replica that
+    waits or at a stop, that a node has no session here says nothing of it.
     """
 
     def entries(seconds: int) -> Iterator[BookEntry]:
@@ -38,7 +40,7 @@ def book_entries(
                 continue
             yield BookEntry(EXPORTER, What.RECEIVED, node.records, node=node.name)
             yield BookEntry(EXPORTER, What.LOST, node.lost, node=node.name)
-            if not node.sessions:
+            if receiving() and not node.sessions:
                 silent = seconds if away is None else min(round(away), seconds)
                 yield BookEntry(EXPORTER, What.SILENT, silent, node=node.name)
 

@@ -148,7 +148,12 @@ class Aggregator:
         collecting = self.ledger.stage("collector")
         correlating = self.ledger.stage("correlator", sources=[collecting])
         self._books = BookHistory(
-            book_entries(self.ledger, lambda: self.nodes, time.monotonic),
+            book_entries(
+                self.ledger,
+                lambda: self.nodes,
+                time.monotonic,
+                lambda: not self._readiness.problem(),
+            ),
             f"{socket.gethostname()}-{secrets.token_hex(4)}-books",
             now_ms() // 1000,
         )

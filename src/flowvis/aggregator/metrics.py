@@ -82,6 +82,20 @@ def registry(
 NodeReading = Callable[[NodeReports, float], float | None]
 """Reads a number of a node at a moment; None where it is not known."""
 
+STATE_S = 300.0
+"""For how long what an exporter says of its node's state is taken for so: it says it every 30 s."""
+
+
+def lately(read: NodeReading) -> NodeReading:
+    """Return what reads a number of a node that has been heard lately, and none of another."""
+
+    def found(node: NodeReports, now_s: float) -> float | None:
+        heard = node.last_s is not None and now_s - node.last_s <= STATE_S
+        return read(node, now_s) if heard else None
+
+    return found
+
+
 NODE_STATE: dict[str, tuple[str, NodeReading]] = {
     "sessions": ("Sessions of the node that are open", lambda node, _: node.sessions),
     "silent_seconds": (
@@ -90,7 +104,7 @@ NODE_STATE: dict[str, tuple[str, NodeReading]] = {
     ),
     "clock_ahead_seconds": (
         "How far the node's clock is ahead of ours; below 0: it is behind",
-        lambda node, _: node.ahead_s,
+        lately(lambda node, _: node.ahead_s),
     ),
     "missed": (
         "Connections of which the node's exporter, since it began, missed the end or all",
@@ -102,11 +116,11 @@ NODE_STATE: dict[str, tuple[str, NodeReading]] = {
     ),
     "conntrack_entries": (
         "Connections that the node's kernel tracks, as its exporter says",
-        lambda node, _: node.report.tracked if node.report is not None else None,
+        lately(lambda node, _: node.report.tracked if node.report is not None else None),
     ),
     "conntrack_limit": (
         "Connections that the node's kernel can track, as its exporter says",
-        lambda node, _: node.report.capacity or None if node.report is not None else None,
+        lately(lambda node, _: node.report.capacity or None if node.report is not None else None),
     ),
 }
 

@@ -245,7 +245,7 @@ class FlowExporter:
         """What is counted here, for the collector's status."""
         table, kernel = self.table.stats, self.watch.stats
         return ExporterReport(
-            tracked=kernel.listed,
+            tracked=kernel.held,
             capacity=kernel.maximum,
             unobserved=table.vanished + table.ended_unobserved,
             unseen=table.unseen,

@@ -81,8 +81,8 @@ def register(
     client = exporter.client
     antrea = {
         "conntrack_total_connection_count": (
-            "Connections of the polled zones in the last poll",
-            lambda: watch.stats.listed,
+            "Connections that the kernel tracks, of all zones, at the last poll",
+            lambda: watch.stats.held,
         ),
         "conntrack_antrea_connection_count": (
             "Connections that are tracked",

@@ -35,7 +35,9 @@ class KernelWatchStats:
     failures: int = 0
     """Polls that the kernel refused."""
     listed: int = 0
-    """Entries in the last poll."""
+    """Entries in the last poll, of the zones that are polled."""
+    held: int = 0
+    """What the kernel's table holds, of all zones."""
     maximum: int = 0
     """What the kernel's table can hold."""
     poll_seconds: float = 0.0
@@ -129,13 +131,13 @@ class Watch:
             interrupted = self._conntrack.stats.interrupted
             began = time.monotonic()
             try:
-                entries = await asyncio.to_thread(self._conntrack.poll)
-                self.stats.maximum = self._conntrack.maximum()
+                entries, held, maximum = await asyncio.to_thread(self._list)
             except SystemRefused as refusal:
                 self.stats.failures += 1
                 log.error("connections not polled: %s", refusal)  # noqa: TRY400  the text says all
                 return
             self.stats.listed = len(entries)
+            self.stats.held, self.stats.maximum = held, maximum
             self._look_who(entries)
             self._table.closed_after(self._conntrack.closed_s())
             if not self._take(self._table.poll, entries):
@@ -149,6 +151,10 @@ class Watch:
                 self._poll_again()  # what was not listed may be there
             self.stats.took(time.monotonic() - began)
             self._exporter.collect(self._table)
+
+    def _list(self) -> tuple[Entries, int, int]:
+        """List the connections; return them, and how many the table holds and can hold. Blocks."""
+        return self._conntrack.poll(), self._conntrack.count(), self._conntrack.maximum()
 
     def _look_who(self, entries: Entries) -> None:
         """Find who fills the table; what fails in it costs nothing else."""

@@ -25,7 +25,7 @@ PAGE = Page(
                 ),
                 Stat(
                     title="Nodes heard",
-                    about="Nodes whose exporters there are books of",
+                    about="Nodes that records came from",
                     asks=books.HEARD,
                     width=6,
                     console=_NODES,

@@ -21,6 +21,12 @@ def _each(metric: str) -> Metric:
     return Metric(f"{metric}{_OF}", "{{instance}}")
 
 
+def _of_nodes(metric: str) -> str:
+    """Return a node's number once, where Antrea's agent and our exporter both have it."""
+    named = f'label_replace({metric}{_OF}, "host", "$1", "instance", "(.*?[^:])(:[0-9]+)?")'
+    return f"max by (cluster, host) ({named})"
+
+
 def _occupants(title: str, about: str, metric: str) -> Lines:
     return Lines(
         title=title,
@@ -59,21 +65,21 @@ PAGE = Page(
                 Stat(
                     title="Connections",
                     about="In all nodes' tables",
-                    of=(Metric(f"sum({TOTAL}{_OF})", instant=True),),
+                    of=(Metric(f"sum({_of_nodes(TOTAL)})", instant=True),),
                     width=6,
                     console=_NODES,
                 ),
                 Stat(
                     title="Nodes",
-                    about="Whose exporters are scraped",
-                    of=(Metric(f"count({TOTAL}{_OF})", instant=True),),
+                    about="Whose exporters, or Antrea's agents, are scraped",
+                    of=(Metric(f"count({_of_nodes(TOTAL)})", instant=True),),
                     width=6,
                     console=_NODES,
                 ),
                 Stat(
                     title="Denied connections",
                     about="That exporters keep track of now",
-                    of=(Metric(f"sum({antrea.DENIED.name}{_OF})", instant=True),),
+                    of=(Metric(f"sum({_of_nodes(antrea.DENIED.name)})", instant=True),),
                     width=6,
                     console=_NODES,
                 ),

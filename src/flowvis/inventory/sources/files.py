@@ -136,12 +136,16 @@ def signature(paths: Sequence[Path]) -> Signature:
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if path.is_dir():
-            # Dotted names are the halves of an atomic change: kubelet's and editors'.
-            entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-            yield from (entry for entry in entries if entry.suffix in SUFFIXES)
-        else:
+        try:
+            yield from _listed(path) if path.is_dir() else [path]
+        except OSError:  # as of a directory that is replaced just now: its reader says so
             yield path
+
+
+def _listed(directory: Path) -> list[Path]:
+    # Dotted names are the halves of an atomic change: kubelet's and editors'.
+    entries = sorted(entry for entry in directory.iterdir() if not entry.name.startswith("."))
+    return [entry for entry in entries if entry.suffix in SUFFIXES]
 
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
@@ -168,7 +172,7 @@ def _content(path: Path) -> bytes:
     """Read a file; what is none, as a pipe that nobody writes to, would be waited for for ever."""
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
-        raise ValueError("no regular file")
+        raise ValueError("no regular file, nor a directory that can be listed")
     if state.st_size > MAX_FILE_BYTES:
         raise ValueError(f"larger than {MAX_FILE_BYTES} bytes: split it")
     return path.read_bytes()

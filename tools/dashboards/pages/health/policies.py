@@ -95,7 +95,7 @@ def _tops_by_log(which: str) -> Iterator[Panel]:
     services = _packets("destinationPort, protocol", RANGE, action)
     yield Shares(
         title=f"{which}: services of the log",
-        about="By logged packets: ports and protocols",
+        about="By logged packets: the 20 ports and protocols with most, as parts of these",
         of=(Log(f"topk(20, {services})", instant=True),),
         unit="short",
     )
@@ -143,7 +143,7 @@ def _tops_by_store(which: str, records: Records, column: Column, rule: Label) ->
     yield Shares(
         title=f"{which}: services",
         about="Connections begun, by port and protocol",
-        asks=Ranked(_SERVICES, (column,), records, 20),
+        asks=Ranked(_SERVICES, (column,), records, 20, others=True),
         unit="short",
         console=explored(records, column.measure, "dst.port,proto"),
     )

@@ -73,8 +73,8 @@ def test_a_few_callers_do_not_keep_all_others_from_following() -> None:
                 followed.enter_context(history.follow(owner))
             with pytest.raises(TooManyFollowers, match="followers"), history.follow(owner):
                 pass
-        for owner in range(FIRST_ONES):
-            followed.enter_context(history.follow(str(owner)))
+        for number in range(FIRST_ONES):
+            followed.enter_context(history.follow(str(number)))
         with pytest.raises(TooManyFollowers, match="16 followers"), history.follow("late"):
             pass
 

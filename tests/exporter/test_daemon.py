@@ -194,7 +194,7 @@ def test_live_options_without_anything_to_change(tmp_path: Path) -> None:
 
 @pytest.mark.kernel
 async def test_it_is_ready_once_all_has_started(tracked: None) -> None:
-    """What is denied before its log is bound is lost: traffic may wait for /readyz."""
+    """What is denied before its log is bound is lost: it is bound first, though read last."""
     built = build(
         PLAIN
         | {
@@ -206,6 +206,7 @@ async def test_it_is_ready_once_all_has_started(tracked: None) -> None:
     status, *others = built.components
     assert isinstance(status, StatusServer)
     assert built.denied is not None
+    assert [others[0].name, others[-2].name] == ["denied log", "denied"]
     started: list[str] = []
     await status.start()
     assert await readiness(status) == "503"

@@ -16,7 +16,7 @@ from flowvis.denials.prefixes import Prefixes
 from flowvis.denials.sources.follow import Follower
 from flowvis.denials.sources.log import PacketLog
 from flowvis.exporter import denied_watch
-from flowvis.exporter.denied_watch import DeniedWatch
+from flowvis.exporter.denied_watch import Binding, DeniedWatch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.denied import DeniedTable
@@ -124,6 +124,33 @@ async def test_denied_packets_become_records(client: Client) -> None:
         assert {row["egressNetworkPolicyRuleAction"] for row in egress} == {RuleAction.DROP}
         assert node.watch.stats.listening == 2
         assert node.watch.logged().packets == 23
+
+
+async def test_what_is_denied_while_all_else_starts_is_in_the_records(client: Client) -> None:
+    async with Collector() as collector:
+        node = Node(collector, (GROUP,), None)
+        binding = Binding(node.watch)
+        await binding.start()
+        client.send(7)
+        await node.exporter.start()
+        client.send(4)
+        await node.watch.start()
+        client.send(2)
+        await until(lambda: total(collector, "packetDeltaCount") == 13)
+        assert node.watch.stats.listening == 1
+        await node.stop()
+        await binding.stop()
+        assert not node.logs[0].is_open
+
+
+async def test_a_start_that_is_cut_short_releases_the_log() -> None:
+    async with Collector() as collector:
+        node = Node(collector, (GROUP,), None)
+        binding = Binding(node.watch)
+        await binding.start()
+        assert node.watch.stats.listening == 1
+        await binding.stop()
+        assert (node.logs[0].is_open, node.watch.stats.listening) == (False, 0)
 
 
 async def test_a_stop_tells_what_was_logged_until_then(client: Client) -> None:

@@ -14,7 +14,7 @@ from flowvis.denials.sources.follow import Follower
 from flowvis.denials.sources.log import PacketLog
 from flowvis.errors import SettingsError
 from flowvis.exporter import metrics
-from flowvis.exporter.denied_watch import DeniedWatch
+from flowvis.exporter.denied_watch import Binding, DeniedWatch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.own_addresses import OwnAddresses
 from flowvis.exporter.settings import ConntrackSettings, ConntrackSource, ExporterSettings
@@ -73,7 +73,8 @@ class FlowExporter:
     """All parts of one exporter; `components` in the order of their start.
 
     What watches the kernel starts last and stops first, so that a stop sends what it found last.
-    It is ready after that: what is denied before its log is bound is in no record.
+    Only the log of denied packets is bound before all else, as nothing but that tells of them.
+    It is ready after all of that.
     """
 
     def __init__(self, settings: ExporterSettings) -> None:
@@ -355,7 +356,10 @@ class FlowExporter:
         )
         if not settings.flow_exporter.enable:
             return [status, self._readiness]
-        parts: list[Component] = [status, self.kubernetes or self._files]
+        parts: list[Component] = [status]
+        if denied is not None:
+            parts.append(Binding(denied))
+        parts.append(self.kubernetes or self._files)
         if self._in_cluster(settings):
             parts += [self.own_addresses, Ranges(self.inventory, OF_OTHER_NODES)]
         if self.unacknowledged is not None:

@@ -75,11 +75,23 @@ class DeniedWatch:
         for one in self.logs:
             one.judge_by(prefixes)
 
+    def bind(self) -> None:
+        """Have the kernel keep what it logs, until it is read; a group that is taken is left."""
+        for one in self.logs:
+            self._open(one)
+
+    def release(self) -> None:
+        """Let go of the groups; what they keep is read no more."""
+        for one in self.logs:
+            if one.is_open:
+                one.close()
+        self.stats.listening = 0
+
     async def start(self) -> None:
         """Begin to listen; a group that cannot be observed now is tried again."""
         self.table.kept_for(self._unanswered_s())
         for one in self.logs:
-            opened = self._open(one)
+            opened = one.is_open or self._open(one)
             self._tasks.append(spawn(f"NFLOG group {one.group}", self._listen(one, opened=opened)))
         if self.follower is not None:
             self._read_audit(self.follower)
@@ -93,11 +105,10 @@ class DeniedWatch:
             if one.is_open:
                 one.unbind()
                 await _all(partial(self._read, one))
-                one.close()
+        self.release()
         if self.follower is not None:
             await _all(partial(self._read_audit, self.follower))
             self.follower.close()
-        self.stats.listening = 0
 
     def _open(self, one: PacketLog) -> bool:
         try:
@@ -169,6 +180,25 @@ class DeniedWatch:
             parts = (name, error, left, len(packets))
             self._log.log(logging.ERROR, name, text, *parts, error=error)
         self._exporter.look()
+
+
+@dataclass(slots=True)
+class Binding:
+    """The component that has packets kept that are denied while the others start.
+
+    They are judged by policies and get the names of Pods, which come from the API server first.
+    """
+
+    watch: DeniedWatch
+    name: str = "denied log"
+
+    async def start(self) -> None:
+        """Bind; what comes is read later."""
+        self.watch.bind()
+
+    async def stop(self) -> None:
+        """Release what was bound, and never read where the start was cut short."""
+        self.watch.release()
 
 
 async def _all(read: Callable[[], bool]) -> None:

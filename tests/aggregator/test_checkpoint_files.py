@@ -1,6 +1,10 @@
 """Checkpoints on disk: found again, merged, bounded; what is damaged is left out and counted."""
 
+import errno
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +46,21 @@ def merged(files: CheckpointFiles, since_s: int = 0) -> None:
 
 def left(path: Path) -> list[Path]:
     return sorted(path.glob("*.checkpoints"))
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Have no file grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # SIGXFSZ is ignored by Python
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def test_the_next_one_finds_what_was_appended(tmp_path: Path) -> None:
@@ -229,6 +248,69 @@ def test_a_disk_that_is_full_leaves_whole_frames(
     files.close()
     files = opened(tmp_path)
     assert (found(files, 1, 2, 3), files.damaged) == ([(1, 7), (3, 7)], 0)
+    files.close()
+
+
+def test_a_disk_that_stays_full_takes_neither_descriptors_nor_what_is_left_of_it(
+    tmp_path: Path,
+) -> None:
+    files = opened(tmp_path / "a")
+    before = open_files()
+    with room_for(10):
+        for _ in range(10):
+            with pytest.raises(OSError, match="No space|too large"):
+                files.append(rows(1))
+    assert open_files() == before
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["lock"]
+    files.append(rows(*range(3000)))
+    before = open_files()
+    with room_for(10_000):
+        for _ in range(10):
+            with pytest.raises(OSError, match="No space|too large"):
+                files.merge(files.sealed(), 0)
+            files.keep_unmerged()
+    assert open_files() == before
+    assert not list((tmp_path / "a").glob("*.new"))
+    merged(files)
+    assert found(files, 2999) == [(2999, 7)]
+    files.close()
+
+
+def test_files_that_cannot_be_merged_do_not_become_more_and_more(tmp_path: Path) -> None:
+    files = opened(tmp_path)
+    files.append(rows(*range(3000)))
+    for number in range(10):
+        with room_for(10_000), pytest.raises(OSError, match="No space|too large"):
+            files.merge(files.sealed(), 0)
+        files.keep_unmerged()
+        files.append(rows(1, total=number))
+    assert len(left(tmp_path)) == 2
+    merged(files)
+    files.append(rows(1, total=10))
+    merged(files)
+    assert len(left(tmp_path)) == 1
+    assert found(files, 1, 2) == [(2, 7), (1, 10)]
+    files.close()
+
+
+def test_a_merged_file_that_cannot_have_its_name_leaves_what_it_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = opened(tmp_path)
+    files.append(rows(1))
+    files.append(rows(2))
+
+    def refused(*_: object) -> Path:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refused)
+        with pytest.raises(OSError, match="Input/output"):
+            files.merge(files.sealed(), 0)
+    files.keep_unmerged()
+    files.close()
+    files = opened(tmp_path)
+    assert found(files, 1, 2) == [(1, 7), (2, 7)]
     files.close()
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import resource
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,35 @@ def test_a_file_is_put_aside_by_size_compressed_and_deleted_by_number_and_age(
     now[0] += 501
     file.tidy()
     assert sorted(one.name for one in tmp_path.iterdir()) == ["flows-of-others.log", "flows.log"]
+
+
+def test_a_disk_without_room_to_compress_still_loses_what_is_too_much(tmp_path: Path) -> None:
+    now = [1_700_000_000.0]
+    file = RotatedFile(tmp_path / "flows.log", Rotation(100, 2, 0, compress=True), lambda: now[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60, hard))  # of gzip's file, some 90 bytes
+    try:
+        for _ in range(9):
+            file.append(b"%059d\n" % secrets.randbits(190))
+            now[0] += 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(list(tmp_path.glob("flows-*"))) == 2
+    file.tidy()
+    file.close()
+    assert [one.suffix for one in tmp_path.glob("flows-*")] == [".gz", ".gz"]
+
+
+def test_a_clock_that_is_set_back_keeps_nothing_for_longer(tmp_path: Path) -> None:
+    now = [1_700_000_000.0]
+    file = RotatedFile(tmp_path / "flows.log", Rotation(0, 1, 0, compress=False), lambda: now[0])
+    file.append(b"one\n")
+    for second in (1, 2):
+        (tmp_path / f"flows-2023-11-01T00-00-0{second}.000000.log").write_bytes(b"old\n")
+    now[0] -= 86_400
+    file.append(b"two\n")
+    file.close()
+    assert len(list(tmp_path.glob("flows-*"))) == 1
 
 
 def test_what_a_crash_left_is_put_right(tmp_path: Path) -> None:

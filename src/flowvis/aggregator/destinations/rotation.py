@@ -61,7 +61,7 @@ class RotatedFile:
         what it has of a line as a line of their own.
         """
         file = self._opened(len(lines))
-        if self._clock() - self._tidied_s > TIDY_S:
+        if not 0 <= self._clock() - self._tidied_s <= TIDY_S:
             self._try_to_tidy()
         before = os.fstat(file).st_size
         if not lines.startswith(self._part):
@@ -95,18 +95,24 @@ class RotatedFile:
         self._file = self._known = None
 
     def tidy(self) -> None:
-        """Compress and delete what was put aside, as the rotation says."""
+        """Delete and compress what was put aside, as the rotation says.
+
+        In this order: a disk without room to compress gets it by what is deleted.
+        """
         self._tidied_s = self._clock()
         if self._known is None:
             return
-        kept = sorted(self._backups(), reverse=True)
+        kept: list[Path] = []
         oldest_s = self._clock() - self._rotation.max_age_s
-        for place, (moment_s, path) in enumerate(kept):
+        for place, (moment_s, path) in enumerate(sorted(self._backups(), reverse=True)):
             too_many = 0 < self._rotation.max_backups <= place
             too_old = self._rotation.max_age_s and moment_s < oldest_s
             if too_many or too_old:
                 path.unlink(missing_ok=True)
-            elif self._rotation.compress and path.suffix != ".gz":
+            else:
+                kept.append(path)
+        for path in kept:
+            if self._rotation.compress and path.suffix != ".gz":
                 _compress(path)
 
     def _opened(self, coming: int) -> int:

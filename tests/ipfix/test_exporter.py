@@ -273,6 +273,15 @@ def test_template_refresh(leaf: Leaf) -> None:
     assert len(ExporterSession(7, EXPORTED).encode(batch, NOW + 10_000)) == 1
 
 
+def test_a_clock_that_is_set_back_does_not_keep_templates_back(leaf: Leaf) -> None:
+    session = ExporterSession(7, EXPORTED, template_refresh=600)
+    session.templates(NOW)
+    batch = numbered(leaf, 1)
+    assert len(session.encode(batch, NOW - 86_400)) == 3
+    assert len(session.encode(batch, NOW - 86_399)) == 1
+    assert len(session.encode(batch, NOW - 85_800)) == 3
+
+
 def test_antreas_template_alone(leaf: Leaf) -> None:
     fields = EXPORTED[:ANTREA_EXPORTED]
     session = ExporterSession(7, fields)

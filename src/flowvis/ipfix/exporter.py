@@ -156,7 +156,7 @@ class ExporterSession:
     def _refresh_due(self, now: int) -> bool:
         if self._refresh is None or self._refreshed is None:
             return False
-        return now - self._refreshed >= self._refresh
+        return not 0 <= now - self._refreshed < self._refresh  # the clock may be set back
 
     def _sent(self, messages: list[bytes]) -> list[bytes]:
         self.stats.messages += len(messages)

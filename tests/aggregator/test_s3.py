@@ -227,6 +227,37 @@ async def test_an_answer_is_bounded() -> None:
             await bucket.complete("k", "ab", ["t"])
 
 
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        Credentials("key\n", "secret"),
+        Credentials("key", "secret", "t\r\n"),
+        Credentials("\udcff", "s"),
+    ],
+)
+async def test_what_no_request_can_have_costs_no_records(credentials: Credentials) -> None:
+    async with answering(Slow("")) as bucket:
+        bucket._credentials = credentials
+        with pytest.raises(Undelivered, match="bucket b cannot be asked"):
+            await bucket.put("k", b"body")
+
+
+async def test_a_bucket_that_no_host_can_be_named_after_costs_no_records() -> None:
+    bucket = Bucket("b" * 300, Credentials(), region="r")
+    with pytest.raises(Undelivered, match="cannot be asked"):
+        await bucket.put("k", b"body")
+    await bucket.close()
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://", "http://h:99999", "http://h:0", "http://[::1", "http://h:x"]
+)
+def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
+    section = {"enable": True, "bucketName": "b", "endpoint": endpoint}
+    with pytest.raises(SettingsError, match="need a host, and a port that there is"):
+        load(AggregatorSettings, json.dumps({"s3Uploader": section}).encode(), {})
+
+
 async def test_a_store_that_never_answers_delays_no_stop() -> None:
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

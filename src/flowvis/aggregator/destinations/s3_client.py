@@ -145,7 +145,12 @@ class Bucket:
     async def _ask(
         self, method: str, key: str, query: Mapping[str, str], body: bytes
     ) -> tuple[str, Mapping[str, str]]:
-        url = self._url(key, query)
+        try:
+            return await self._answered(method, self._url(key, query), body)
+        except ValueError as error:  # of what was configured: records are no worse for it
+            raise Undelivered(f"bucket {self.name} cannot be asked: {error}") from error
+
+    async def _answered(self, method: str, url: URL, body: bytes) -> tuple[str, Mapping[str, str]]:
         moment = self._clock()
         headers = {
             "host": url.authority if url.explicit_port else str(url.host),

@@ -229,11 +229,7 @@ async def test_an_answer_is_bounded() -> None:
 
 @pytest.mark.parametrize(
     "credentials",
-    [
-        Credentials("key\n", "secret"),
-        Credentials("key", "secret", "t\r\n"),
-        Credentials("\udcff", "s"),
-    ],
+    [Credentials("key\n", "secret"), Credentials("key", "secret", "t\r\n")],
 )
 async def test_what_no_request_can_have_costs_no_records(credentials: Credentials) -> None:
     async with answering(Slow("")) as bucket:

@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.errors import SettingsError
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.settings import load
+from flowvis.transport.certificates import issue_ca, issue_server
 from waiting import until
 
 from .object_store import KEY, SECRET, ObjectStore
@@ -194,15 +196,18 @@ class Slow:
 
 
 @asynccontextmanager
-async def answering(store: Slow) -> AsyncIterator[Bucket]:
+async def answering(
+    store: Slow, tls: ssl.SSLContext | None = None, ca_file: Path | None = None
+) -> AsyncIterator[Bucket]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", store.answer)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
         host, port = runner.addresses[0][:2]
-        bucket = Bucket("b", Credentials(), region="", endpoint=f"http://{host}:{port}")
+        endpoint = f"{'https' if tls else 'http'}://{host}:{port}"
+        bucket = Bucket("b", Credentials(), region="", endpoint=endpoint, ca_file=ca_file)
         try:
             yield bucket
         finally:
@@ -252,6 +257,25 @@ def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
     section = {"enable": True, "bucketName": "b", "endpoint": endpoint}
     with pytest.raises(SettingsError, match="need a host, and a port that there is"):
         load(AggregatorSettings, json.dumps({"s3Uploader": section}).encode(), {})
+
+
+async def test_a_ca_that_comes_late_and_one_that_changes_are_read(tmp_path: Path) -> None:
+    ca = issue_ca()
+    certificate, key = issue_server(ca, ["127.0.0.1"]).write(tmp_path, "server")
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(certificate, key)
+    file = tmp_path / "s3.crt"
+    async with answering(Slow(), served, file) as bucket:
+        with pytest.raises(Undelivered, match="no CA can be read: No such file"):
+            await bucket.put("k", b"body")
+        file.write_text("")
+        with pytest.raises(Undelivered, match="no CA can be read"):
+            await bucket.put("k", b"body")
+        file.write_bytes(issue_ca().write(tmp_path, "other")[0].read_bytes())
+        with pytest.raises(Undelivered, match="certificate verify failed"):
+            await bucket.put("k", b"body")
+        file.write_bytes(ca.write(tmp_path, "ca")[0].read_bytes())
+        await bucket.put("k", b"body")
 
 
 async def test_a_store_that_never_answers_delays_no_stop() -> None:

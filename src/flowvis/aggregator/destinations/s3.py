@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import ssl
 import string
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -221,13 +220,12 @@ def name_of(prefix: str, partition: str, suffix: str, moment: datetime) -> str:
 
 def make(chosen: S3Uploader, place: Place, before: Destination | None) -> S3Destination:
     """Return what uploads; SettingsError where a package is missing."""
-    tls = ssl.create_default_context(cafile=chosen.ca_file) if chosen.ca_file else None
     bucket = Bucket(
         chosen.bucket_name,
         Credentials(chosen.access_key_id, chosen.secret_access_key, chosen.session_token),
         region=chosen.region,
         endpoint=chosen.endpoint,
-        tls=tls,
+        ca_file=chosen.ca_file,
     )
     pieces, suffix = _format(chosen)
     return S3Destination(

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
@@ -89,15 +90,18 @@ class Bucket:
         *,
         region: str,
         endpoint: str = "",
-        tls: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Without `endpoint` it is at Amazon's."""
+        """Without `endpoint` it is at Amazon's.
+
+        `ca_file` is read with the first request, and again after one that met another certificate.
+        """
         self.name = name
         self._credentials = credentials
         self._region = region
         self._endpoint = endpoint.rstrip("/")
-        self._tls = tls
+        self._ca_file = ca_file
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
 
@@ -170,6 +174,8 @@ class Bucket:
                 answer = (await _whole(response)).decode(errors="replace")
                 status, given = response.status, response.headers
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, aiohttp.ClientSSLError):
+                await self.close()
             text = str(error) or type(error).__name__
             raise Undelivered(f"{url.host}: {text}") from error
         if status // 100 != 2:
@@ -182,9 +188,16 @@ class Bucket:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._tls) if self._tls is not None else None
+            connector = aiohttp.TCPConnector(ssl=self._trust()) if self._ca_file else None
             self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
         return self._session
+
+    def _trust(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:
+            text = error.strerror or str(error)
+            raise Undelivered(f"{self._ca_file}: no CA can be read: {text}") from error
 
     def _url(self, key: str, query: Mapping[str, str]) -> URL:
         if self._endpoint:

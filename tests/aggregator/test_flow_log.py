@@ -9,12 +9,14 @@ import json
 import os
 import resource
 import secrets
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowvis.aggregator.destinations import flow_log
+from flowvis.aggregator.destinations import flow_log, rotation
 from flowvis.aggregator.destinations.file_lines import LOGGED, UPLOADED, csv_upload
 from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
@@ -187,6 +189,52 @@ def test_a_disk_without_room_to_compress_still_loses_what_is_too_much(tmp_path: 
     file.tidy()
     file.close()
     assert [one.suffix for one in tmp_path.glob("flows-*")] == [".gz", ".gz"]
+
+
+async def test_lines_are_written_while_a_file_is_compressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+    compress = rotation._compress
+
+    def slowly(path: Path, ended: Callable[[], bool]) -> None:
+        began.set()
+        goes_on.wait(60)
+        compress(path, ended)
+
+    monkeypatch.setattr(rotation, "_compress", slowly)
+    monkeypatch.setattr(flow_log, "INTERVAL_S", 0.01)
+    stage = Stage("flow-log")
+    sink = made(chosen(tmp_path / "flows.log"), stage)
+    sink._file._rotation = Rotation(1, 0, 0, compress=True)
+    await sink.start()
+    for number in range(5):
+        sink.put(numbered(number, 1))
+        await until(lambda: stage.sent == stage.received)
+    assert began.is_set()
+    assert not compressed(tmp_path)
+    goes_on.set()
+    await until(lambda: len(compressed(tmp_path)) == 4)
+    await sink.stop()
+    assert stage.imbalance == 0
+
+
+async def test_a_stop_leaves_what_is_being_compressed_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    aside = tmp_path / "flows-2023-11-14T22-13-20.000000.log"
+    with aside.open("wb") as file:
+        file.truncate(1 << 40)  # of zeros, which are not on the disk: an hour's work
+    stage = await logged(chosen(path), numbered(0, 3))
+    assert stage.sent == 3
+    assert sorted(one.name for one in left(tmp_path)) == [aside.name, "flows.log"]
+
+
+def left(path: Path) -> list[Path]:
+    return list(path.iterdir())
+
+
+def compressed(path: Path) -> list[Path]:
+    return [one for one in left(path) if one.suffix == ".gz"]
 
 
 def test_a_clock_that_is_set_back_keeps_nothing_for_longer(tmp_path: Path) -> None:

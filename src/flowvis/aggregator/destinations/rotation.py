@@ -5,10 +5,10 @@ with `.gz`. It is deleted when there are too many of them or they are too old.
 """
 
 import contextlib
+import errno
 import gzip
 import os
 import select
-import shutil
 import stat
 import time
 from collections.abc import Callable
@@ -36,18 +36,29 @@ class Rotation:
     compress: bool
 
 
+def _at_once(work: Callable[[], None]) -> None:
+    work()
+
+
 class RotatedFile:
     """A log file. It may as well be a terminal, a pipe or /dev/null, which are only written to.
 
-    Methods do I/O, and raise OSError.
+    Methods do I/O, and raise OSError. `tidy` takes seconds, and may run beside all others: `beside`
+    is given it to call, by default at once.
     """
 
     def __init__(
-        self, path: Path, rotation: Rotation, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        rotation: Rotation,
+        clock: Callable[[], float] = time.time,
+        beside: Callable[[Callable[[], None]], object] = _at_once,
     ) -> None:
         self.path = path
         self._rotation = rotation
         self._clock = clock
+        self._beside = beside
+        self._ended = False
         self._file: int | None = None
         self._known: tuple[int, int] | None = None
         """Device and number of the file that is open; None of what is no regular file."""
@@ -62,7 +73,8 @@ class RotatedFile:
         """
         file = self._opened(len(lines))
         if not 0 <= self._clock() - self._tidied_s <= TIDY_S:
-            self._try_to_tidy()
+            self._tidied_s = self._clock()
+            self._beside(self._try_to_tidy)
         before = os.fstat(file).st_size
         if not lines.startswith(self._part):
             self._end_line(file)
@@ -113,7 +125,11 @@ class RotatedFile:
                 kept.append(path)
         for path in kept:
             if self._rotation.compress and path.suffix != ".gz":
-                _compress(path)
+                _compress(path, lambda: self._ended)
+
+    def end(self) -> None:
+        """Compress no more; what is being compressed is left as it is."""
+        self._ended = True
 
     def _opened(self, coming: int) -> int:
         """The file to write so many bytes to."""
@@ -141,7 +157,7 @@ class RotatedFile:
         if stat.S_ISREG(about.st_mode):
             self._known = about.st_dev, about.st_ino
             _end_at_a_line(file, about.st_size)
-            self._try_to_tidy()
+            self._beside(self._try_to_tidy)
 
     def _try_to_tidy(self) -> None:
         """Writing goes on where there is no room to compress; an hour later it is tried again."""
@@ -200,13 +216,15 @@ def _end_at_a_line(file: int, size: int) -> None:
         os.ftruncate(file, begin + tail.rfind(b"\n") + 1)
 
 
-def _compress(path: Path) -> None:
+def _compress(path: Path, ended: Callable[[], bool]) -> None:
     """Have a file compressed in its place; one that was begun before a crash is made anew."""
     part = path.with_name(f"{path.name}.part")
     try:
         with path.open("rb") as source, open(part, "wb", opener=_private) as raw:
             with gzip.GzipFile(path.name, "wb", 6, raw) as target:
-                shutil.copyfileobj(source, target, 1 << 20)
+                while piece := source.read(1 << 20):
+                    _check_end(ended)
+                    target.write(piece)
             raw.flush()
             os.fsync(raw.fileno())
     except OSError:
@@ -214,6 +232,11 @@ def _compress(path: Path) -> None:
         raise
     part.replace(path.with_name(f"{path.name}.gz"))
     path.unlink()
+
+
+def _check_end(ended: Callable[[], bool]) -> None:
+    if ended():
+        raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
 
 def _private(path: str, flags: int) -> int:

@@ -9,6 +9,9 @@ import json
 import os
 import resource
 import secrets
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -320,6 +323,35 @@ async def test_standard_output_and_pipes(tmp_path: Path) -> None:
     assert stage.sent == 3
     assert os.read(reader, 1 << 16).count(b"\n") == 3
     os.close(reader)
+
+
+def test_standard_output_that_is_a_socket_as_under_systemd() -> None:
+    ours, its = socket.socketpair()
+    ours.settimeout(20)
+    script = """
+from pathlib import Path
+from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+file = RotatedFile(Path("/dev/stdout"), Rotation(9, 1, 1, compress=True))
+file.append(b"one\\n")
+try:
+    file.append(b"x" * (1 << 24) + b"\\n")
+except OSError as error:
+    file.close()
+    raise SystemExit(str(error))
+"""
+    with its:
+        ran = subprocess.run(
+            [sys.executable, "-c", script],
+            check=False,
+            stdout=its.fileno(),
+            stderr=subprocess.PIPE,
+        )
+    with ours:
+        assert ours.recv(4) == b"one\n"
+    assert ran.stderr.strip() in {
+        b"nobody reads it",
+        b"[Errno 11] Resource temporarily unavailable",
+    }
 
 
 async def test_a_pipe_that_nobody_reads_keeps_nobody_from_stopping(tmp_path: Path) -> None:

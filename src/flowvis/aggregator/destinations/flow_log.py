@@ -31,7 +31,6 @@ from flowvis.runtime.settings import option
 AT_ONCE = 1000  # records of one load: some 300 KB as CSV, made and written in some 10 ms
 INTERVAL_S = 1.0  # Antrea writes every 5 s
 WRITING_S = 1.0  # at most, for lines that are being written when it ends
-STDOUT = Path("/dev/stdout")
 
 ACTIONS: dict[str, tuple[int, ...]] = {
     "None": (RuleAction.NONE,),

@@ -9,6 +9,7 @@ import errno
 import gzip
 import os
 import select
+import socket
 import stat
 import time
 from collections.abc import Callable
@@ -83,7 +84,7 @@ class RotatedFile:
             while left:
                 if self._known is None:
                     _await_room(file)
-                left = left[os.write(file, left) :]
+                left = left[_write(file, left) :]
         except OSError:
             if self._known is None:
                 self._part = lines[: len(lines) - len(left)]
@@ -97,7 +98,7 @@ class RotatedFile:
         """End what a pipe has of lines that do not come again."""
         if not self._part.endswith(b"\n"):
             _await_room(pipe)
-            os.write(pipe, b"\n")
+            _write(pipe, b"\n")
         self._part = b""
 
     def close(self) -> None:
@@ -151,7 +152,12 @@ class RotatedFile:
         flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         # A regular file is read as well, for its end; of a pipe the reader may be away or slow.
         flags |= os.O_RDWR if _is_regular(self.path) else os.O_WRONLY | os.O_NONBLOCK
-        file = os.open(self.path, flags, 0o600)
+        try:
+            file = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not self.path.is_socket():
+                raise
+            file = _own_socket(self.path)
         about = os.fstat(file)
         self._file = file
         if stat.S_ISREG(about.st_mode):
@@ -198,6 +204,26 @@ class RotatedFile:
 def _is_regular(path: Path) -> bool:
     """Whether a path is that of a regular file, or will be."""
     return not path.exists() or path.is_file()
+
+
+def _own_socket(path: Path) -> int:
+    """Return what writes to standard output or error where that is a socket, as systemd has it."""
+    about = path.stat()
+    for file in (1, 2):
+        if os.path.samestat(about, os.fstat(file)):
+            return os.dup(file)
+    raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+
+
+def _write(file: int, data: bytes | memoryview) -> int:
+    """Write to a file what it takes; a socket that is not ours alone may be a blocking one."""
+    if not stat.S_ISSOCK(os.fstat(file).st_mode):
+        return os.write(file, data)
+    connection = socket.socket(fileno=file)
+    try:
+        return connection.send(data, socket.MSG_DONTWAIT)
+    finally:
+        connection.detach()
 
 
 def _await_room(file: int) -> None:

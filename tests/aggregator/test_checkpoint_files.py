@@ -315,6 +315,55 @@ def test_a_merged_file_that_cannot_have_its_name_leaves_what_it_was_made_of(
     files.close()
 
 
+def test_a_file_that_the_disk_does_not_give_costs_none_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        files = opened(tmp_path)
+        files.append(rows(number))
+        files.close()
+    pread, bad = os.pread, left(tmp_path)[1].stat().st_ino
+
+    def failing(descriptor: int, size: int, offset: int) -> bytes:
+        if offset and os.fstat(descriptor).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, size, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        files = opened(tmp_path)
+    assert found(files, 0, 1, 2) == [(0, 7), (2, 7)]
+    assert files.damaged == 1
+    files.close()
+    assert len(left(tmp_path)) == 3
+    files = opened(tmp_path)
+    assert found(files, 0, 1, 2) == [(0, 7), (1, 7), (2, 7)]
+    files.close()
+
+
+def test_a_directory_that_cannot_be_read_now_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = opened(tmp_path)
+    files.append(rows(1))
+    files.close()
+    before = open_files()
+
+    def failing(file: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFiles, "_find", failing)
+        files = CheckpointFiles(tmp_path, MOST)
+        with pytest.raises(OSError, match="memory"):
+            files.open()
+    assert not files.is_open
+    assert open_files() == before
+    files.open()
+    assert found(files, 1) == [(1, 7)]
+    files.close()
+
+
 def test_too_many_rows_that_others_left_are_not_read(tmp_path: Path) -> None:
     files = opened(tmp_path)
     files.append(rows(*range(3000)))

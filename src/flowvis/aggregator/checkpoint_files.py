@@ -169,8 +169,7 @@ class CheckpointFiles:
         try:
             self._find()
         except OSError:
-            self._drop(self._files)
-            self._own.leave()
+            self.close()
             raise
 
     def close(self) -> None:
@@ -351,7 +350,11 @@ class CheckpointFiles:
                 self._drop([file])
                 continue
             self._files.insert(0, file)
-            self._read(file)
+            try:
+                self._read(file)
+            except OSError as error:
+                self.damaged += 1
+                log.warning("%s: not read to its end: %s", path, error.strerror)
         if self._files:
             log.info("%s: %d rows of an aggregator before", self.path, self.rows)
 

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from flowvis.aggregator.destinations import s3
+from flowvis.aggregator.destinations import s3, s3_client
 from flowvis.aggregator.destinations.file_lines import UPLOADED, WHOLE
 from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.loads import Undelivered
@@ -257,6 +257,19 @@ def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
     section = {"enable": True, "bucketName": "b", "endpoint": endpoint}
     with pytest.raises(SettingsError, match="need a host, and a port that there is"):
         load(AggregatorSettings, json.dumps({"s3Uploader": section}).encode(), {})
+
+
+async def test_a_slow_way_gets_the_time_that_a_part_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reluctant(Slow):
+        async def answer(self, request: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(0.5)
+            return await super().answer(request)
+
+    monkeypatch.setattr(s3_client, "ANSWERED_S", 0.1)
+    async with answering(Reluctant()) as bucket:
+        await bucket.put("k", bytes(1 << 20))
+        with pytest.raises(Undelivered):
+            await bucket.put("k", b"")
 
 
 async def test_a_ca_that_comes_late_and_one_that_changes_are_read(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from yarl import URL
 
 from flowvis.aggregator.destinations.loads import Undelivered
 
-TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=60)
+ANSWERED_S = 120.0  # for a request, beside the time that its body takes
+SLOWEST = 16 << 10  # bytes a second, of a way that is still one
 ANSWER_BYTES = 1 << 16  # of an answer, which is a short XML document
 ALGORITHM = "AWS4-HMAC-SHA256"
 REGION = "x-amz-bucket-region"
@@ -169,7 +170,12 @@ class Bucket:
             )
         try:
             async with self._opened().request(
-                method, url, data=io.BytesIO(body), headers=headers, allow_redirects=False
+                method,
+                url,
+                data=io.BytesIO(body),
+                headers=headers,
+                allow_redirects=False,
+                timeout=_timeout(len(body)),
             ) as response:
                 answer = (await _whole(response)).decode(errors="replace")
                 status, given = response.status, response.headers
@@ -189,7 +195,7 @@ class Bucket:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=self._trust()) if self._ca_file else None
-            self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
+            self._session = aiohttp.ClientSession(connector=connector)
         return self._session
 
     def _trust(self) -> ssl.SSLContext:
@@ -209,6 +215,12 @@ class Bucket:
         asked = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in query.items())
         path = quote(key, safe="/-_.~")
         return URL(f"{base}/{path}{'?' if asked else ''}{asked}", encoded=True)
+
+
+def _timeout(size: int) -> aiohttp.ClientTimeout:
+    """How long a request with a body of so many bytes may take: parts have 8 MiB."""
+    total_s = ANSWERED_S + size / SLOWEST
+    return aiohttp.ClientTimeout(total=total_s, sock_connect=10, sock_read=60)
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:

@@ -427,6 +427,39 @@ async def test_another_file_while_records_flow(tmp_path: Path) -> None:
     assert ledger.stages["flow-log"].sent == 30
 
 
+async def test_another_file_in_the_place_of_one_whose_disk_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, comes_back = threading.Event(), threading.Event()
+    write, one = os.write, tmp_path / "one"
+
+    def hanging(file: int, data: Any) -> int:
+        if one.exists() and os.fstat(file).st_ino == one.stat().st_ino:
+            hangs.set()
+            comes_back.wait(60)
+        return write(file, data)
+
+    monkeypatch.setattr(flow_log, "CLOSING_S", 0.1)
+    monkeypatch.setattr(flow_log, "WRITING_S", 0.1)
+    ledger = Ledger()
+    source = ledger.stage("source")
+    surroundings = Surroundings(0.2, 1 << 30, lambda: 7)
+    outlets = Outlets([flow_log.KIND], ledger, source, surroundings, 1 << 24)
+    outlets.begin(AggregatorSettings(flow_logger=chosen(one)))
+    await outlets.start()
+    (outlet,) = outlets
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", hanging)
+        outlet.put(numbered(0, 10))
+        await until(hangs.is_set)
+        await outlets.apply(AggregatorSettings(flow_logger=chosen(tmp_path / "two")))
+        outlet.put(numbered(10, 10))
+        await until(lambda: outlet.stage.sent == 20)
+        comes_back.set()
+    await outlets.stop()
+    assert (tmp_path / "two").read_bytes().count(b"\n") == 20
+
+
 def test_a_real_aggregator_logs_and_changes_its_file_while_it_runs(tmp_path: Path) -> None:
     settings = {"flowLogger": {"enable": True, "path": str(tmp_path / "flows.log")}}
     with running(tmp_path / "aggregator", settings) as aggregator:

@@ -1,6 +1,7 @@
 """The flow log: records as lines of a file, or of standard output."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ from flowvis.runtime.settings import option
 AT_ONCE = 1000  # records of one load: some 300 KB as CSV, made and written in some 10 ms
 INTERVAL_S = 1.0  # Antrea writes every 5 s
 WRITING_S = 1.0  # at most, for lines that are being written when it ends
+CLOSING_S = 3.0  # at most, for the file to be closed then
+
+log = logging.getLogger(__name__)
 
 ACTIONS: dict[str, tuple[int, ...]] = {
     "None": (RuleAction.NONE,),
@@ -188,9 +192,14 @@ class FlowLog(LoadDestination):
         return self._writing.done() and self._writing.exception() is None
 
     async def close(self) -> None:
-        """Close the file."""
-        await self._call(self._end)
+        """Close the file; a disk that hangs keeps nobody, as who takes its place."""
+        ending = asyncio.ensure_future(self._call(self._end))
+        await asyncio.wait((ending,), timeout=CLOSING_S)
         self._thread.shutdown(wait=False)
+        if not ending.done():
+            log.warning("%s: does not come to an end, and is left alone", self.name)
+        elif error := ending.exception():
+            log.warning("%s: %s", self.name, error)
 
     def _end(self) -> None:
         self._file.end()

@@ -22,6 +22,7 @@ from flowvis.runtime.ledger import Stage
 from waiting import until
 
 from .exported import INTRA_NODE, START_MS, exported
+from .test_checkpoint_files import open_files, room_for
 
 NOW_S = START_MS // 1000
 
@@ -190,6 +191,29 @@ async def test_superseded_rows_are_left_out_in_time(
     await until(lambda: way.checkpoints.stats.merged)
     await until(lambda: way.rows == 2)
     assert await way.ports(keys) == [1, 2]
+    await way.checkpoints.stop()
+
+
+async def test_files_that_cannot_be_merged_now_are_merged_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowvis.aggregator.checkpoints.AGAIN_S", 0.0)
+    monkeypatch.setattr("flowvis.aggregator.checkpoint_files.SPARE_ROWS", 3)
+    way = Way(tmp_path)
+    await way.checkpoints.start()
+    way.checkpoints._clock = lambda: START_MS
+    batch, keys = written(1, 2, 3, 4)
+    with room_for(3 * KEPT.itemsize):
+        assert not way.checkpoints.keep([kept(batch)])
+    assert way.checkpoints.keep([kept(batch)])
+    before = open_files()
+    with room_for(3 * KEPT.itemsize):
+        await until(lambda: way.checkpoints.stats.failures >= 5)
+        assert "No space" in way.checkpoints.problem
+    assert open_files() == before
+    assert await way.ports(keys) == [1, 2, 3, 4]
+    await until(lambda: way.checkpoints.stats.merged > 0)
+    assert await way.ports(keys) == [1, 2, 3, 4]
     await way.checkpoints.stop()
 
 

@@ -75,6 +75,20 @@ def test_string_tables_that_were_left_behind_count_while_a_batch_is_over_them() 
     assert backlog.bytes == columns // 2
 
 
+def test_one_table_may_be_left_out() -> None:
+    old, new = StringTable(), StringTable()
+    old.intern(b"x" * 10_000)
+    backlog = Backlog(1000, 8000)
+    backlog.put(over(old, 0, 1))
+    backlog.put(over(new, 1, 1))
+    columns = 2 * size_of(numbered(0, 1))
+    assert backlog.bytes_beside(old) == columns
+    assert backlog.bytes_beside(new) == backlog.bytes_beside(None) == backlog.bytes > 10_000
+    backlog.max_bytes = columns
+    assert backlog.trim(apart=lambda: old) == 0
+    assert backlog.trim() == 1
+
+
 def test_what_keeps_an_old_table_goes_first_when_there_is_no_room() -> None:
     backlog = Backlog(1000, 40_000)
     for first in range(6):

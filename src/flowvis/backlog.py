@@ -2,10 +2,12 @@
 
 What a batch takes is its columns, the objects that hold them, and its string table: the newest
 table is the flow table's own affair, but one that was left behind lives on for the batches alone.
+Whoever loses records for want of room may leave one such table out: the flow table's texts have
+room for one beside the newest, and one that is large would else cost all that waits.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flowvis.batch import SETTLED, Batch, concat
 from flowvis.strings import Strings
@@ -50,6 +52,15 @@ class Backlog:
     def column_bytes(self) -> int:
         """About what the batches take in memory without their string tables."""
         return self._column_bytes
+
+    def bytes_beside(self, table: Strings | None) -> int:
+        """About what it takes in memory, without this table."""
+        newest = self.newest
+        if table is None or table not in self._tables:
+            return self.bytes
+        if newest is not None and newest.strings is table:
+            return self.bytes
+        return self._column_bytes + max(self._left_behind - table.memory_bytes, 0)
 
     @property
     def tables(self) -> Iterable[Strings]:
@@ -102,10 +113,19 @@ class Backlog:
             batch = batch.take(slice(limit))
         return batch
 
-    def trim(self, beside: int = 0, bytes_beside: int = 0) -> int:
-        """Drop the oldest records that are too many with those `beside`; return their number."""
+    def trim(
+        self,
+        beside: int = 0,
+        bytes_beside: int = 0,
+        *,
+        apart: Callable[[], Strings | None] = lambda: None,
+    ) -> int:
+        """Drop the oldest records that are too many with those `beside`; return their number.
+
+        The table that is `apart` does not count.
+        """
         lost = 0
-        while self._batches and self.bytes + bytes_beside > self.max_bytes:
+        while self._batches and self.bytes_beside(apart()) + bytes_beside > self.max_bytes:
             lost += len(self.take())
         while self._batches and self.records + beside > self.max_records:
             lost += len(self.take(self.records + beside - self.max_records))

@@ -1,6 +1,10 @@
 """Checkpoints on disk: found again, merged, bounded; what is damaged is left out and counted."""
 
+import errno
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from flowvis.aggregator.checkpoint_files import CheckpointFiles, look_up
 from flowvis.aggregator.correlation.kept import FRAME, HASH, HEAD, KEPT
 
 MOST = 1 << 22
+FULL = r"No space|too large"
 
 
 def rows(*ports: int, end: int = 1000, total: int = 7) -> NDArray[np.void]:
@@ -42,6 +47,21 @@ def merged(files: CheckpointFiles, since_s: int = 0) -> None:
 
 def left(path: Path) -> list[Path]:
     return sorted(path.glob("*.checkpoints"))
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Have no file grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # SIGXFSZ is ignored by Python
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_the_next_one_finds_what_was_appended(tmp_path: Path) -> None:
@@ -229,6 +249,118 @@ def test_a_disk_that_is_full_leaves_whole_frames(
     files.close()
     files = opened(tmp_path)
     assert (found(files, 1, 2, 3), files.damaged) == ([(1, 7), (3, 7)], 0)
+    files.close()
+
+
+def test_a_disk_that_stays_full_takes_neither_descriptors_nor_what_is_left_of_it(
+    tmp_path: Path,
+) -> None:
+    files = opened(tmp_path / "a")
+    before = open_files()
+    with room_for(10):
+        for _ in range(10):
+            with pytest.raises(OSError, match=FULL):
+                files.append(rows(1))
+    assert open_files() == before
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["lock"]
+    files.append(rows(*range(3000)))
+    before = open_files()
+    with room_for(10_000):
+        for _ in range(10):
+            with pytest.raises(OSError, match=FULL):
+                files.merge(files.sealed(), 0)
+            files.keep_unmerged()
+    assert open_files() == before
+    assert not list((tmp_path / "a").glob("*.new"))
+    merged(files)
+    assert found(files, 2999) == [(2999, 7)]
+    files.close()
+
+
+def test_files_that_cannot_be_merged_do_not_become_more_and_more(tmp_path: Path) -> None:
+    files = opened(tmp_path)
+    files.append(rows(*range(3000)))
+    for number in range(10):
+        with room_for(10_000), pytest.raises(OSError, match=FULL):
+            files.merge(files.sealed(), 0)
+        files.keep_unmerged()
+        files.append(rows(1, total=number))
+    assert len(left(tmp_path)) == 2
+    merged(files)
+    files.append(rows(1, total=10))
+    merged(files)
+    assert len(left(tmp_path)) == 1
+    assert found(files, 1, 2) == [(2, 7), (1, 10)]
+    files.close()
+
+
+def test_a_merged_file_that_cannot_have_its_name_leaves_what_it_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = opened(tmp_path)
+    files.append(rows(1))
+    files.append(rows(2))
+
+    def refused(*_: object) -> Path:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refused)
+        with pytest.raises(OSError, match="Input/output"):
+            files.merge(files.sealed(), 0)
+    files.keep_unmerged()
+    files.close()
+    files = opened(tmp_path)
+    assert found(files, 1, 2) == [(1, 7), (2, 7)]
+    files.close()
+
+
+def test_a_file_that_the_disk_does_not_give_costs_none_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        files = opened(tmp_path)
+        files.append(rows(number))
+        files.close()
+    pread, bad = os.pread, left(tmp_path)[1].stat().st_ino
+
+    def failing(descriptor: int, size: int, offset: int) -> bytes:
+        if offset and os.fstat(descriptor).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, size, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        files = opened(tmp_path)
+    assert found(files, 0, 1, 2) == [(0, 7), (2, 7)]
+    assert files.damaged == 1
+    files.close()
+    assert len(left(tmp_path)) == 3
+    files = opened(tmp_path)
+    assert found(files, 0, 1, 2) == [(0, 7), (1, 7), (2, 7)]
+    files.close()
+
+
+def test_a_directory_that_cannot_be_read_now_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = opened(tmp_path)
+    files.append(rows(1))
+    files.close()
+    before = open_files()
+
+    def failing(file: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFiles, "_find", failing)
+        files = CheckpointFiles(tmp_path, MOST)
+        with pytest.raises(OSError, match="memory"):
+            files.open()
+    assert not files.is_open
+    assert open_files() == before
+    files.open()
+    assert found(files, 1) == [(1, 7)]
     files.close()
 
 

@@ -22,6 +22,7 @@ from flowvis.runtime.ledger import Stage
 from waiting import until
 
 from .exported import INTRA_NODE, START_MS, exported
+from .test_checkpoint_files import open_files, room_for
 
 NOW_S = START_MS // 1000
 
@@ -38,7 +39,7 @@ def written(*ports: int, cycle: int = 1) -> tuple[Batch, Any]:
 class Way:
     """Records under way to a destination, with a directory for checkpoints."""
 
-    def __init__(self, path: Path, *, max_bytes: int = UNBOUNDED) -> None:
+    def __init__(self, path: Path, *, max_bytes: int = UNBOUNDED, wait_s: float = 0.1) -> None:
         self.stored = False
         self.destination = QueuedDestination("one", Stage("one"), capacity=1000)
         self.under_way = UnderWay(max_bytes)
@@ -48,7 +49,7 @@ class Way:
             lambda: self.stored,
             lambda: self.destination.mark,
             look_s=0.05,
-            wait_s=0.1,
+            wait_s=wait_s,
         )
         self.under_way.keeper = self.checkpoints
 
@@ -126,7 +127,7 @@ async def test_what_cannot_be_written_holds_acknowledgements_within_its_bound(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").write_text("")
-    way = Way(tmp_path / "file" / "kept", max_bytes=3 * KEPT.itemsize)
+    way = Way(tmp_path / "file" / "kept", max_bytes=3 * KEPT.itemsize, wait_s=3600)
     await way.checkpoints.start()
     assert "Not a directory" in way.checkpoints.problem
     first, keys = written(1, 2, cycle=5)
@@ -137,8 +138,8 @@ async def test_what_cannot_be_written_holds_acknowledgements_within_its_bound(
     way.put(written(3, 4, cycle=6)[0])
     way.deliver()
     way.under_way.settle(way.destination.mark)
-    assert (way.under_way.mark, way.under_way.unkept) == (5, 2)
-    assert await way.ports(keys) == []
+    assert (way.under_way.mark, way.under_way.unkept) == (6, 2), "what is let go is acknowledged"
+    assert await way.ports(keys) == [], "at once: there is nobody to wait for"
     (tmp_path / "file").unlink()
     await until(lambda: way.rows == 2)
     assert way.under_way.mark == SETTLED
@@ -190,6 +191,29 @@ async def test_superseded_rows_are_left_out_in_time(
     await until(lambda: way.checkpoints.stats.merged)
     await until(lambda: way.rows == 2)
     assert await way.ports(keys) == [1, 2]
+    await way.checkpoints.stop()
+
+
+async def test_files_that_cannot_be_merged_now_are_merged_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowvis.aggregator.checkpoints.AGAIN_S", 0.0)
+    monkeypatch.setattr("flowvis.aggregator.checkpoint_files.SPARE_ROWS", 3)
+    way = Way(tmp_path)
+    await way.checkpoints.start()
+    way.checkpoints._clock = lambda: START_MS
+    batch, keys = written(1, 2, 3, 4)
+    with room_for(3 * KEPT.itemsize):
+        assert not way.checkpoints.keep([kept(batch)])
+    assert way.checkpoints.keep([kept(batch)])
+    before = open_files()
+    with room_for(3 * KEPT.itemsize):
+        await until(lambda: way.checkpoints.stats.failures >= 5)
+        assert "No space" in way.checkpoints.problem
+    assert open_files() == before
+    assert await way.ports(keys) == [1, 2, 3, 4]
+    await until(lambda: way.checkpoints.stats.merged > 0)
+    assert await way.ports(keys) == [1, 2, 3, 4]
     await way.checkpoints.stop()
 
 

@@ -8,12 +8,18 @@ import io
 import json
 import os
 import resource
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowvis.aggregator.destinations import flow_log
+from flowvis.aggregator.destinations import flow_log, rotation
 from flowvis.aggregator.destinations.file_lines import LOGGED, UPLOADED, csv_upload
 from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
@@ -171,6 +177,81 @@ def test_a_file_is_put_aside_by_size_compressed_and_deleted_by_number_and_age(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["flows-of-others.log", "flows.log"]
 
 
+def test_a_disk_without_room_to_compress_still_loses_what_is_too_much(tmp_path: Path) -> None:
+    now = [1_700_000_000.0]
+    file = RotatedFile(tmp_path / "flows.log", Rotation(100, 2, 0, compress=True), lambda: now[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60, hard))  # of gzip's file, some 90 bytes
+    try:
+        for _ in range(9):
+            file.append(b"%059d\n" % secrets.randbits(190))
+            now[0] += 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(list(tmp_path.glob("flows-*"))) == 2
+    file.tidy()
+    file.close()
+    assert [one.suffix for one in tmp_path.glob("flows-*")] == [".gz", ".gz"]
+
+
+async def test_lines_are_written_while_a_file_is_compressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+    compress = rotation._compress
+
+    def slowly(path: Path, ended: Callable[[], bool]) -> None:
+        began.set()
+        goes_on.wait(60)
+        compress(path, ended)
+
+    monkeypatch.setattr(rotation, "_compress", slowly)
+    monkeypatch.setattr(flow_log, "INTERVAL_S", 0.01)
+    stage = Stage("flow-log")
+    sink = made(chosen(tmp_path / "flows.log"), stage)
+    sink._file._rotation = Rotation(1, 0, 0, compress=True)
+    await sink.start()
+    for number in range(5):
+        sink.put(numbered(number, 1))
+        await until(lambda: stage.sent == stage.received)
+    assert began.is_set()
+    assert not compressed(tmp_path)
+    goes_on.set()
+    await until(lambda: len(compressed(tmp_path)) == 4)
+    await sink.stop()
+    assert stage.imbalance == 0
+
+
+async def test_a_stop_leaves_what_is_being_compressed_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    aside = tmp_path / "flows-2023-11-14T22-13-20.000000.log"
+    with aside.open("wb") as file:
+        file.truncate(1 << 40)  # of zeros, which are not on the disk: an hour's work
+    stage = await logged(chosen(path), numbered(0, 3))
+    assert stage.sent == 3
+    assert sorted(one.name for one in left(tmp_path)) == [aside.name, "flows.log"]
+
+
+def left(path: Path) -> list[Path]:
+    return list(path.iterdir())
+
+
+def compressed(path: Path) -> list[Path]:
+    return [one for one in left(path) if one.suffix == ".gz"]
+
+
+def test_a_clock_that_is_set_back_keeps_nothing_for_longer(tmp_path: Path) -> None:
+    now = [1_700_000_000.0]
+    file = RotatedFile(tmp_path / "flows.log", Rotation(0, 1, 0, compress=False), lambda: now[0])
+    file.append(b"one\n")
+    for second in (1, 2):
+        (tmp_path / f"flows-2023-11-01T00-00-0{second}.000000.log").write_bytes(b"old\n")
+    now[0] -= 86_400
+    file.append(b"two\n")
+    file.close()
+    assert len(list(tmp_path.glob("flows-*"))) == 1
+
+
 def test_what_a_crash_left_is_put_right(tmp_path: Path) -> None:
     path = tmp_path / "flows.log"
     path.write_bytes(b"whole\nhal")
@@ -244,6 +325,35 @@ async def test_standard_output_and_pipes(tmp_path: Path) -> None:
     os.close(reader)
 
 
+def test_standard_output_that_is_a_socket_as_under_systemd() -> None:
+    ours, its = socket.socketpair()
+    ours.settimeout(20)
+    script = """
+from pathlib import Path
+from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+file = RotatedFile(Path("/dev/stdout"), Rotation(9, 1, 1, compress=True))
+file.append(b"one\\n")
+try:
+    file.append(b"x" * (1 << 24) + b"\\n")
+except OSError as error:
+    file.close()
+    raise SystemExit(str(error))
+"""
+    with its:
+        ran = subprocess.run(
+            [sys.executable, "-c", script],
+            check=False,
+            stdout=its.fileno(),
+            stderr=subprocess.PIPE,
+        )
+    with ours:
+        assert ours.recv(4) == b"one\n"
+    assert ran.stderr.strip() in {
+        b"nobody reads it",
+        b"[Errno 11] Resource temporarily unavailable",
+    }
+
+
 async def test_a_pipe_that_nobody_reads_keeps_nobody_from_stopping(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -315,6 +425,39 @@ async def test_another_file_while_records_flow(tmp_path: Path) -> None:
     lines = [(tmp_path / name).read_bytes().count(b"\n") for name in ("one", "two", "three")]
     assert (sum(lines), lines[2]) == (30, 10)
     assert ledger.stages["flow-log"].sent == 30
+
+
+async def test_another_file_in_the_place_of_one_whose_disk_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, comes_back = threading.Event(), threading.Event()
+    write, one = os.write, tmp_path / "one"
+
+    def hanging(file: int, data: Any) -> int:
+        if one.exists() and os.fstat(file).st_ino == one.stat().st_ino:
+            hangs.set()
+            comes_back.wait(60)
+        return write(file, data)
+
+    monkeypatch.setattr(flow_log, "CLOSING_S", 0.1)
+    monkeypatch.setattr(flow_log, "WRITING_S", 0.1)
+    ledger = Ledger()
+    source = ledger.stage("source")
+    surroundings = Surroundings(0.2, 1 << 30, lambda: 7)
+    outlets = Outlets([flow_log.KIND], ledger, source, surroundings, 1 << 24)
+    outlets.begin(AggregatorSettings(flow_logger=chosen(one)))
+    await outlets.start()
+    (outlet,) = outlets
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", hanging)
+        outlet.put(numbered(0, 10))
+        await until(hangs.is_set)
+        await outlets.apply(AggregatorSettings(flow_logger=chosen(tmp_path / "two")))
+        outlet.put(numbered(10, 10))
+        await until(lambda: outlet.stage.sent == 20)
+        comes_back.set()
+    await outlets.stop()
+    assert (tmp_path / "two").read_bytes().count(b"\n") == 20
 
 
 def test_a_real_aggregator_logs_and_changes_its_file_while_it_runs(tmp_path: Path) -> None:

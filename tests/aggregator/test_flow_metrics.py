@@ -178,6 +178,19 @@ def test_any_text_can_be_read_again(namespace: str, name: str) -> None:
         assert sum(names.values()) == series.stats.series
 
 
+def test_names_that_are_those_of_what_has_none_make_no_second_series() -> None:
+    five = {
+        "sourcePodNamespace": "(other)", "destinationPodNamespace": "(other)",
+        "destinationWorkloadName": "(other)", "destinationServicePortName": "(other)",
+    }  # fmt: skip
+    series = FlowSeries(LEAST_SERIES, IDLE_S)
+    rows = [record("(other)", 5, **five), *(record(f"w{number}", 7) for number in range(26))]
+    series.add(batch_of(*rows), 1.0)
+    found = [sample.labels for sample in series.read(2.0)]
+    assert len(set(found)) == len(found)
+    assert octets(series, 2.0)[other()] == 5 + 7
+
+
 def metrics_of(**options: Any) -> AggregatorSettings:
     document = "\n".join(f"  {name}: {value}" for name, value in options.items())
     return load(AggregatorSettings, f"flowMetrics:\n{document}".encode(), {})

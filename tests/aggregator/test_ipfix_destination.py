@@ -254,6 +254,36 @@ async def test_nothing_is_sent_to_a_collector_that_accepts_and_closes(manner: Ma
     assert sink.queue.stage.imbalance == 0
 
 
+async def test_a_defect_before_records_go_again_costs_none_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flowvis.aggregator.destinations.sending.PAUSE_S", 0.01)
+    collector = Collector()
+    await collector.start()
+    await collector.stop()
+    asked = []
+
+    async def hosts(address: CollectorAddress) -> list[str]:
+        asked.append(address)
+        if len(asked) == 2:
+            raise RuntimeError("a defect")
+        return ["127.0.0.1"]
+
+    sink = destination(collector)
+    sink.client._hosts = hosts
+    async with fickle(collector.port, at_the_first_record) as began:
+        put(sink, numbered(0, 9))
+        await sink.start()
+        await until(lambda: len(began) == 1)
+        await until(lambda: len(asked) >= 2)
+    await collector.start()
+    await until(lambda: len(sink.queue) == 0)
+    await sink.stop()
+    await collector.stop()
+    assert collector.numbers() == list(range(9))
+    assert (sink.queue.stage.dropped, sink.queue.stage.imbalance) == ({}, 0)
+
+
 async def test_while_the_collector_is_away_the_newest_records_wait() -> None:
     collector = Collector()
     await collector.start()

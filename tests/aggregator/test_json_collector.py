@@ -102,6 +102,14 @@ def test_the_form_of_a_line() -> None:
     )
 
 
+def test_ends_of_both_families_are_elements_of_ipv6() -> None:
+    batch = records({"sourceIP": "10.0.0.1", "destinationIP": "2001:db8::5"}, fields=AGGREGATED)
+    (line,) = json_lines(batch, AGGREGATED, 0)
+    found = json.loads(line)["ipfix"]
+    ends = found["sourceIPv6Address"], found["destinationIPv6Address"]
+    assert ends == ("10.0.0.1", "2001:db8::5")
+
+
 def test_a_line_has_one_line_feed_and_what_is_missing_is_empty() -> None:
     batch = records(SOME, SOME).select(["sourceIP", "sourcePodName"])
     lines = list(json_lines(batch, AGGREGATED, 0))

@@ -1,6 +1,7 @@
 """The options of the destination `kafka`, and what it needs; no broker is there."""
 
 import json
+import logging
 import sys
 from typing import Any
 
@@ -49,3 +50,12 @@ def test_without_its_packages_it_names_the_extra(
         patch.setitem(sys.modules, package, None)
         with pytest.raises(SettingsError, match=r"pip install 'flowvis\[kafka\]'"):
             kafka.make(kafka.Kafka(True, ("127.0.0.1:9092",)), place, None)
+
+
+def test_one_that_is_made_and_never_begins_leaves_nothing() -> None:
+    """As where another destination of the same configuration cannot be made."""
+    before = list(logging.getLogger("aiokafka").handlers)
+    section = {"enable": True, "brokers": ["kafka"]}
+    chosen = load(AggregatorSettings, json.dumps({"kafka": section}).encode(), {}).kafka
+    kafka.make(chosen, Place(Stage("kafka"), 1 << 20, Surroundings(1.0, 1 << 30, lambda: 7)), None)
+    assert logging.getLogger("aiokafka").handlers == before

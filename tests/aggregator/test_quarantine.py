@@ -185,8 +185,10 @@ def test_set_apart_records_are_in_files_which_are_few(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = tmp_path / "made" / "here"
-    quarantine = Quarantine(directory)
+    now = [0.0]
+    quarantine = Quarantine(directory, clock_s=lambda: now[0])
     for number in range(MAX_FILES + 3):
+        now[0] = 60.0 * (number >= MAX_FILES)
         batch = exported(connection(number), connection(number + 100))
         quarantine.note("a test", ValueError("odd"), batch)
     files = sorted(directory.iterdir())
@@ -198,6 +200,14 @@ def test_set_apart_records_are_in_files_which_are_few(
     assert files[2].stat().st_mode & 0o77 == 0
     (record,) = caplog.records
     assert record.__dict__["file"] == str(files[0])
+
+
+def test_many_defects_at_once_write_few_files(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path, clock_s=lambda: 0.0)
+    for number in range(5 * MAX_FILES):
+        quarantine.note("a test", ValueError("odd"), numbered(number + 1, 1))
+    kept = [json.loads(file.read_text().splitlines()[1]) for file in sorted(tmp_path.iterdir())]
+    assert [row["octetTotalCount"] for row in kept] == list(range(1, MAX_FILES + 1))
 
 
 def test_a_directory_that_cannot_be_written_to_costs_the_file_only(

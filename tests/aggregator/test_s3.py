@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from flowvis.aggregator.destinations import s3
+from flowvis.aggregator.destinations import s3, s3_client
 from flowvis.aggregator.destinations.file_lines import UPLOADED, WHOLE
 from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.loads import Undelivered
@@ -26,6 +27,7 @@ from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.errors import SettingsError
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.settings import load
+from flowvis.transport.certificates import issue_ca, issue_server
 from waiting import until
 
 from .object_store import KEY, SECRET, ObjectStore
@@ -194,15 +196,18 @@ class Slow:
 
 
 @asynccontextmanager
-async def answering(store: Slow) -> AsyncIterator[Bucket]:
+async def answering(
+    store: Slow, tls: ssl.SSLContext | None = None, ca_file: Path | None = None
+) -> AsyncIterator[Bucket]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", store.answer)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
         host, port = runner.addresses[0][:2]
-        bucket = Bucket("b", Credentials(), region="", endpoint=f"http://{host}:{port}")
+        endpoint = f"{'https' if tls else 'http'}://{host}:{port}"
+        bucket = Bucket("b", Credentials(), region="", endpoint=endpoint, ca_file=ca_file)
         try:
             yield bucket
         finally:
@@ -225,6 +230,65 @@ async def test_an_answer_is_bounded() -> None:
     async with answering(Slow("x" * 100_000)) as bucket:
         with pytest.raises(Undelivered, match="more than 65536 bytes"):
             await bucket.complete("k", "ab", ["t"])
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [Credentials("key\n", "secret"), Credentials("key", "secret", "t\r\n")],
+)
+async def test_what_no_request_can_have_costs_no_records(credentials: Credentials) -> None:
+    async with answering(Slow("")) as bucket:
+        bucket._credentials = credentials
+        with pytest.raises(Undelivered, match="bucket b cannot be asked"):
+            await bucket.put("k", b"body")
+
+
+async def test_a_bucket_that_no_host_can_be_named_after_costs_no_records() -> None:
+    bucket = Bucket("b" * 300, Credentials(), region="r")
+    with pytest.raises(Undelivered, match="cannot be asked"):
+        await bucket.put("k", b"body")
+    await bucket.close()
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://", "http://h:99999", "http://h:0", "http://[::1", "http://h:x"]
+)
+def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
+    section = {"enable": True, "bucketName": "b", "endpoint": endpoint}
+    with pytest.raises(SettingsError, match="need a host, and a port that there is"):
+        load(AggregatorSettings, json.dumps({"s3Uploader": section}).encode(), {})
+
+
+async def test_a_slow_way_gets_the_time_that_a_part_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reluctant(Slow):
+        async def answer(self, request: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(0.5)
+            return await super().answer(request)
+
+    monkeypatch.setattr(s3_client, "ANSWERED_S", 0.1)
+    async with answering(Reluctant()) as bucket:
+        await bucket.put("k", bytes(1 << 20))
+        with pytest.raises(Undelivered):
+            await bucket.put("k", b"")
+
+
+async def test_a_ca_that_comes_late_and_one_that_changes_are_read(tmp_path: Path) -> None:
+    ca = issue_ca()
+    certificate, key = issue_server(ca, ["127.0.0.1"]).write(tmp_path, "server")
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(certificate, key)
+    file = tmp_path / "s3.crt"
+    async with answering(Slow(), served, file) as bucket:
+        with pytest.raises(Undelivered, match="no CA can be read: No such file"):
+            await bucket.put("k", b"body")
+        file.write_text("")
+        with pytest.raises(Undelivered, match="no CA can be read"):
+            await bucket.put("k", b"body")
+        file.write_bytes(issue_ca().write(tmp_path, "other")[0].read_bytes())
+        with pytest.raises(Undelivered, match="certificate verify failed"):
+            await bucket.put("k", b"body")
+        file.write_bytes(ca.write(tmp_path, "ca")[0].read_bytes())
+        await bucket.put("k", b"body")
 
 
 async def test_a_store_that_never_answers_delays_no_stop() -> None:

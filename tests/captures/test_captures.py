@@ -210,6 +210,17 @@ def test_two_sessions_of_one_port_after_each_other_and_two_beside_each_other() -
     assert not messages.left_out.total()
 
 
+@pytest.mark.parametrize("first", [7, 5000, 2**32 - 9])
+def test_a_connection_after_one_of_its_port_that_came_to_nothing(first: int) -> None:
+    ends = ETHER / IP(src="10.0.0.1", dst="10.0.0.2")
+    refused = [ends / TCP(sport=4000, dport=4739, seq=1000, flags="S")] * 2
+    sent = [message(at) for at in range(3)]
+    begin = ends / TCP(sport=4000, dport=4739, seq=first, flags="S")
+    data = ends / TCP(sport=4000, dport=4739, seq=(first + 1) % 2**32, flags="PA") / b"".join(sent)
+    got, messages = found(written([*refused, begin, data]))
+    assert (got, messages.left_out.total()) == (sent, 0)
+
+
 def test_tls_is_said_to_be_unreadable() -> None:
     hello = b"\x16\x03\x01\x02\x00" + random.Random(1).randbytes(5000)
     got, messages = found(written([ETHER / each for each in stream(hello, [1000])]))

@@ -1,5 +1,6 @@
 """flowctl replay: captures, written by scapy, to collectors over everything that there is."""
 
+import argparse
 import asyncio
 import socket
 import threading
@@ -12,8 +13,11 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.utils import PcapWriter
 
+from flowvis.captures.messages import Captured
+from flowvis.captures.packets import Endpoints
 from flowvis.cli import replay
 from flowvis.cli.flowctl import main
+from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.server import Peer, Server
 from flowvis.transport.tls import TlsFiles
@@ -181,6 +185,25 @@ def test_what_is_wrong_is_said(
     else:
         assert main(["replay", *arguments]) == code
     assert problem in capsys.readouterr().err
+
+
+async def test_sessions_are_ended_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "CLOSE_S", 3600.0)
+    all_ended = asyncio.Barrier(3)
+
+    async def collect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        await all_ended.wait()
+        writer.close()
+
+    server = await asyncio.start_server(collect, "127.0.0.1", 0)
+    address = CollectorAddress("127.0.0.1", server.sockets[0].getsockname()[1], "tcp")
+    sender = replay.Replay(argparse.Namespace(to=address, dry_run=False, timed=False))
+    ends = [Endpoints(6, "10.0.0.1", port, "10.0.0.2", 4739) for port in (1, 2, 3)]
+    captured = [Captured(0, each, message(0)) for each in ends]
+    await asyncio.wait_for(sender.send(iter(captured)), 30)
+    server.close()
+    assert sender.sent.total() == 3
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])

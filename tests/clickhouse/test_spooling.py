@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import threading
@@ -185,6 +186,27 @@ async def test_a_damaged_file_is_put_aside_and_the_others_are_stored(tmp_path: P
     assert line.stage.dropped == {"spool-corrupt": lost}
     assert line.writer.stats.spool_corrupt == 1
     assert [path.name for path in files(tmp_path, "corrupt")] == [f"{middle.stem}.corrupt"]
+    await line.writer.stop()
+
+
+async def test_files_that_cannot_be_read_now_are_stored_when_they_can(tmp_path: Path) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    for count in (10, 20, 40):
+        line.send(count)
+        await until(lambda: not line.writer.uncommitted.records)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no descriptor is left
+    try:
+        store.migrate_error = None
+        await until(lambda: "Too many open files" in line.writer.problem or line.stage.dropped)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: line.stage.sent == 70)
+    line.check()
+    assert (line.stage.dropped, line.writer.stats.spool_corrupt) == ({}, 0)
     await line.writer.stop()
 
 

@@ -255,7 +255,7 @@ async def test_what_is_committed_counts_and_its_string_table_when_that_is_left_b
     for _ in range(30):
         writer.put(flows(100, strings=new))
     assert writer.held_bytes() > size_of(batch) + old.memory_bytes
-    assert writer.held_bytes() <= 3 << 18
+    assert writer.held_bytes() <= (3 << 18) + old.memory_bytes, "one has its room elsewhere"
     assert writer.stage.dropped[OutgoingDropped.QUEUE_FULL] > 0
     store.open.set()
     await writer.stop()

@@ -466,6 +466,40 @@ def test_bytes_of_what_is_sent_count_as_well() -> None:
     balanced(queue)
 
 
+def large() -> StringTable:
+    """A table of texts that alone takes more than the queues here may."""
+    table = StringTable()
+    for number in range(8):
+        table.intern(b"%d" % number * 10_000)
+    return table
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_large_table_that_was_left_behind_costs_nothing_that_waits(taken: bool) -> None:
+    queue = Queue(Stage("sink"), 1 << 20, 50_000)
+    old, new = large(), StringTable()
+    queue.put(batch(0, 10, old))
+    if taken:
+        queue.take()
+    queue.put(batch(10, 10, old))
+    for first in range(20, 60, 10):
+        queue.put(batch(first, 10, new))
+    assert (len(queue), queue.stage.dropped) == (60, {})
+    assert queue.bytes > 50_000, "what it takes is said all the same"
+
+
+def test_of_several_tables_that_were_left_behind_only_the_oldest_has_room_elsewhere() -> None:
+    queue = Queue(Stage("sink"), 1 << 20, 50_000)
+    queue.put(batch(0, 10, large()))
+    queue.take()
+    for first in (10, 20, 30):
+        queue.put(batch(first, 10, large()))
+    assert queue.stage.dropped == {"queue-full": 20}
+    queue.rewind()
+    assert drain(queue) == [list(range(10)), list(range(30, 40))]
+    balanced(queue)
+
+
 def test_the_records_in_the_order_that_they_are_sent_in() -> None:
     queue = Queue(Stage("sink"), 100)
     queue.put(marked(3, 4))

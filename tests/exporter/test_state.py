@@ -17,6 +17,7 @@ from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.batch import Batch
 from flowvis.conntrack.entries import NEW
 from flowvis.exporter import journal as journal_module
+from flowvis.exporter import state as state_module
 from flowvis.exporter.journal import Journal
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
@@ -405,6 +406,34 @@ async def test_a_full_disk_is_reported_once_and_left_when_there_is_room(
     reported = node.state.journal.read()
     assert reported is not None
     assert reported.exported[:, 1].tolist() == [1141]
+
+
+def left(path: Path) -> list[Path]:
+    return list(path.iterdir())
+
+
+async def test_what_a_full_disk_kept_from_the_file_is_in_it_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "AGAIN_S", 0.0)
+    node = Node(tmp_path)
+    await node.restart()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = node.state.path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, before[1]))  # less than a row
+    try:
+        for second in range(0, 300, 60):
+            poll(node.table, T0 + 1000 * second, ONE.at(second + 1, second + 1, 0, 0))
+            node.due(T0 + 1000 * second + IDLE)
+        assert left(tmp_path) == [node.state.path]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert node.state.journal.stats.rewrites == 1
+    poll(node.table, T0 + 300_000, ONE.at(301, 301, 0, 0))
+    node.due(T0 + 300_000 + IDLE)
+    reported = node.state.journal.read()
+    assert reported is not None
+    assert reported.exported[:, 1].tolist() == [301]
 
 
 async def test_a_predecessor_that_lives_on_does_not_write_over_its_successor(

@@ -1,5 +1,6 @@
 """Records on disk until they are settled, over kills, damage, full disks and two exporters."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -166,6 +167,29 @@ async def test_kills_again_and_again_lose_nothing(
     last.acknowledge(last.queue.unacknowledged)
     await last.kept.stop()
     assert files(tmp_path) == []
+
+
+async def test_a_file_that_the_disk_does_not_give_is_left_to_the_next_exporter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Exporter(tmp_path)
+    await first.start()
+    first.put(numbered(0, 3))
+    first.kill()
+
+    def failing(descriptor: int, size: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        second = Exporter(tmp_path)
+        assert await second.start() == 0
+    second.put(numbered(3, 3))
+    assert second.kept.stats.failures == 1
+    second.kill()
+    third = Exporter(tmp_path)
+    assert await third.start() == 6
+    assert third.all() == [0, 1, 2, 3, 4, 5]
 
 
 async def test_two_exporters_of_a_node(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch
+from flowvis.batch import Batch, address_text
 from flowvis.fields import AGGREGATED, ANTREA_EXPORTED, BY_NAME, EXPORTED, Field
 from flowvis.ipfix import ExporterSession, RecordBuffer, observation_domain_id
 from flowvis.ipfix.events import TemplateLearned
@@ -262,6 +262,22 @@ def test_the_least_message_is_the_largest_template(fields: tuple[Field, ...]) ->
         ExporterSession(7, fields, max_message=least - 1)
 
 
+def test_ends_of_both_families_keep_their_addresses(leaf: Leaf) -> None:
+    ends = [("2001:db8::5:6", "10.0.0.1"), ("10.0.0.1", "2001:db8::5:6"), ("10.0.0.2", "10.0.0.3")]
+    rows = [{"sourceIP": source, "destinationIP": other} for source, other in ends]
+    batch = batch_of(rows, leaf.table())
+    session = ExporterSession(7, EXPORTED)
+    got = Fed(leaf).feed(session.templates(NOW) + session.encode(batch, NOW)).buffer.batch()
+    expected = in_sending_order(batch)
+    for name in ("sourceIP", "destinationIP"):
+        np.testing.assert_array_equal(got[name], expected[name])
+    assert [address_text(row.tobytes()) for row in got["destinationIP"]] == [
+        "10.0.0.3",
+        "10.0.0.1",
+        "2001:db8::5:6",
+    ]
+
+
 def test_template_refresh(leaf: Leaf) -> None:
     session = ExporterSession(7, EXPORTED, template_refresh=600)
     session.templates(NOW)
@@ -271,6 +287,15 @@ def test_template_refresh(leaf: Leaf) -> None:
     assert len(session.encode(batch, NOW + 601)) == 1
     assert len(session.encode(numbered(leaf, 0), NOW + 1200)) == 2
     assert len(ExporterSession(7, EXPORTED).encode(batch, NOW + 10_000)) == 1
+
+
+def test_a_clock_that_is_set_back_does_not_keep_templates_back(leaf: Leaf) -> None:
+    session = ExporterSession(7, EXPORTED, template_refresh=600)
+    session.templates(NOW)
+    batch = numbered(leaf, 1)
+    assert len(session.encode(batch, NOW - 86_400)) == 3
+    assert len(session.encode(batch, NOW - 86_399)) == 1
+    assert len(session.encode(batch, NOW - 85_800)) == 3
 
 
 def test_antreas_template_alone(leaf: Leaf) -> None:

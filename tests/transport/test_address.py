@@ -44,6 +44,11 @@ def test_a_service_is_resolved_by_its_cluster_name() -> None:
         ("a/b/c", "names no host"),
         ("/b", "names no host"),
         (" a", "names no host"),
+        ("flows..svc:4739", "which is no host: parts of a name have 1 to 63 characters"),
+        (".a", "which is no host"),
+        (f"{'a' * 64}.example", "which is no host"),
+        ("a\0b:4739", "which is no host"),
+        ("a./b", "has 'a./b', which is no host"),
         ("a:0", "has port '0'"),
         ("a:65536", "has port '65536'"),
         ("a:9999999999", "has port"),
@@ -84,7 +89,7 @@ def test_whom_a_certificate_is_for(text: str, host: str) -> None:
     assert parse_host(text) == host
 
 
-@pytest.mark.parametrize("text", ["[fd00::1", "[web]", "192.0.2.300", "a/b/c", " "])
+@pytest.mark.parametrize("text", ["[fd00::1", "[web]", "192.0.2.300", "a/b/c", " ", "a..b"])
 def test_whom_no_certificate_can_be_for(text: str) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|names) "):
         parse_host(text)

@@ -140,7 +140,7 @@ async def test_all_that_failed_is_in_the_message(pki: Pki) -> None:
     async with serving(Server(Recorders(), host="127.0.0.1", tls=pki.server)) as server:
 
         async def hosts(address: CollectorAddress) -> list[str]:
-            return ["no.such.host.invalid", "::1", "127.0.0.1"]
+            return ["no.such.host.invalid", "no..name", "::1", "127.0.0.1"]
 
         address = CollectorAddress("elsewhere", server.port)
         client = Client(address, pki.client, hosts=hosts)
@@ -148,6 +148,7 @@ async def test_all_that_failed_is_in_the_message(pki: Pki) -> None:
             await client._attempt()
         text = str(caught.value)
     assert "no.such.host.invalid: the name is not resolved: " in text
+    assert "no..name: the name is not resolved: it is none" in text
     assert "::1: connection refused" in text
     assert "127.0.0.1: certificate not accepted: Hostname mismatch" in text
     assert " object at 0x" not in text

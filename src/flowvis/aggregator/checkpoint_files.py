@@ -131,6 +131,7 @@ class CheckpointFiles:
         self._gone: list[_File] = []  # to be closed when nobody reads
         self._number = 0
         self._left_rows = 0  # after the last merging
+        self._in_vain = False  # whether that failed
         seed = np.frombuffer(secrets.token_bytes(8 * WORDS), dtype=np.uint64)
         self._multipliers = seed | np.uint64(1)
 
@@ -168,8 +169,7 @@ class CheckpointFiles:
         try:
             self._find()
         except OSError:
-            self._drop(self._files)
-            self._own.leave()
+            self.close()
             raise
 
     def close(self) -> None:
@@ -199,10 +199,17 @@ class CheckpointFiles:
         return [View(file, places.hashes, places.offsets) for file, places in found]
 
     def sealed(self) -> list[View]:
-        """What there is, to be merged: what is appended from now on is not among it."""
-        self._writing = None
-        self._sealed = self._files[-1] if self._files else None
-        return self.views()
+        """What there is, to be merged: what is appended from now on is not among it.
+
+        After a merging that failed the newest file is written on, else each would leave one more.
+        """
+        views = self.views()
+        if self._in_vain and self._writing is not None and len(views) > 1:
+            views.pop()
+        else:
+            self._writing = None
+        self._sealed = views[-1].file if views else None
+        return views
 
     def merge(self, views: Sequence[View], since_s: int) -> _File | None:
         """Write one file with the last row of each connection; None where there is none.
@@ -229,12 +236,15 @@ class CheckpointFiles:
                     at += len(rows)
                     if len(chosen):
                         merged.append(chosen)
-            fresh, merged.path = merged.path, views[-1].file.path
-            fresh.replace(merged.path)
+            merged.path = merged.path.replace(views[-1].file.path)
         except OSError:
-            self._drop([merged])
+            _remove(merged)
             raise
         return merged
+
+    def keep_unmerged(self) -> None:
+        """Go on with the files as they are: they could not be merged."""
+        self._sealed, self._in_vain = None, True
 
     def replace(self, views: Sequence[View], merged: _File | None) -> None:
         """Use what was merged, if there is anything, for what it was made of."""
@@ -246,7 +256,7 @@ class CheckpointFiles:
         self._files = [file for file in self._files if file not in merging]
         if merged is not None:
             self._files.insert(0, merged)
-        self._sealed = None
+        self._sealed, self._in_vain = None, False
         self._left_rows = self.rows
         self._bound()
 
@@ -277,11 +287,10 @@ class CheckpointFiles:
         path = self.path / f"{self._number:016}{_SUFFIX}"
         file = self._create(path)
         try:
-            file.path.replace(path)
+            file.path = file.path.replace(path)
         except OSError:
-            self._drop([file])
+            _remove(file)
             raise
-        file.path = path
         self._files.append(file)
         self._writing = file
         return file
@@ -293,7 +302,7 @@ class CheckpointFiles:
         try:
             append_whole(file.descriptor, 0, HEAD)
         except OSError:
-            self._drop([file])
+            _remove(file)
             raise
         file.size = len(HEAD)
         return file
@@ -311,6 +320,7 @@ class CheckpointFiles:
         self._drop([oldest])
 
     def _drop(self, files: Sequence[_File]) -> None:
+        """Delete files that somebody may be reading."""
         for file in files:
             with suppress(OSError):
                 file.path.unlink()
@@ -340,7 +350,11 @@ class CheckpointFiles:
                 self._drop([file])
                 continue
             self._files.insert(0, file)
-            self._read(file)
+            try:
+                self._read(file)
+            except OSError as error:
+                self.damaged += 1
+                log.warning("%s: not read to its end: %s", path, error.strerror)
         if self._files:
             log.info("%s: %d rows of an aggregator before", self.path, self.rows)
 
@@ -382,6 +396,13 @@ def _opened(path: Path) -> _File | None:
             return _File(path, descriptor, status.st_size)
         os.close(descriptor)
     return None
+
+
+def _remove(file: _File) -> None:
+    """Delete a file that nobody reads; the disk has its room again at once."""
+    with suppress(OSError):
+        file.path.unlink()
+    os.close(file.descriptor)
 
 
 def _next_frame(descriptor: int, at: int, size: int) -> int:

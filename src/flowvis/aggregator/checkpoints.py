@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from flowvis.runtime.logs import LimitedLog
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+AGAIN_S = 30.0  # after files could not be merged, which reads them all
 AT_ONCE_S = 0.02  # what was delivered in the last moment before a kill is told twice
 
 
@@ -69,6 +71,7 @@ class Checkpoints:
         self._handover = Handover(wait_s)
         self._clock = clock
         self._problem = ""
+        self._merge_at_s = 0.0  # not before, by the monotonic clock
         self._reading = asyncio.Lock()
         self._expected = asyncio.Event()
         self._log = LimitedLog(log, burst=1)
@@ -143,7 +146,7 @@ class Checkpoints:
                 await self._open()
             elif not self.wanted:
                 await self._clear()
-            elif self._files.is_long:
+            elif self._files.is_long and time.monotonic() >= self._merge_at_s:
                 await self._merge()
             self._measure()
 
@@ -166,7 +169,7 @@ class Checkpoints:
                 self._problem = f"{self._files.path}: another process has it"
                 self._log.log(logging.WARNING, "open", "checkpoints: %s", self._problem)
             except OSError as error:
-                self._waits_until = 0.0  # nobody lets go of it
+                self._handover.give_up()  # nobody has it
                 self._fail(error)
             else:
                 self._problem = ""
@@ -180,6 +183,8 @@ class Checkpoints:
             try:
                 merged = await asyncio.to_thread(self._files.merge, sealed, since_s)
             except OSError as error:
+                self._files.keep_unmerged()
+                self._merge_at_s = time.monotonic() + AGAIN_S
                 self._fail(error)
                 return
             self._files.replace(sealed, merged)

@@ -8,6 +8,8 @@ records themselves are written there.
 import json
 import logging
 import os
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from flowvis.runtime.logs import LimitedLog
 log = logging.getLogger(__name__)
 
 MAX_FILES = 16
+MINUTE_S = 60.0  # in which so many are written: each takes milliseconds of everybody's time
 MAX_RECORDS = 1000  # of one file: at most some 10 MB
 PREFIX = "quarantine-"
 SHOWN = 5  # exporters that the log names
@@ -28,11 +31,19 @@ SHOWN = 5  # exporters that the log names
 class Quarantine:
     """Notes errors over records; `who` names an exporter by its number."""
 
-    def __init__(self, directory: Path | None = None, who: Callable[[int], str] = str) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        who: Callable[[int], str] = str,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.who = who
         self._directory = directory
+        self._clock_s = clock_s
         self._log = LimitedLog(log, burst=1)
         self._written = 0
+        self._moments: deque[float] = deque(maxlen=MAX_FILES)  # of the last ones written
 
     def note(self, doing: str, error: Exception, batch: Batch) -> None:
         """Take note of an error over some records, which are given up or go on without it."""
@@ -61,8 +72,13 @@ class Quarantine:
     def _write(self, directory: Path, doing: str, error: Exception, batch: Batch) -> str:
         """Write the first records of a batch; return the file's name, or why there is none.
 
-        There are MAX_FILES at most: each is written over when its turn has come again.
+        There are MAX_FILES at most: each is written over when its turn has come again, and a minute
+        has passed.
         """
+        now_s = self._clock_s()
+        if len(self._moments) == MAX_FILES and now_s - self._moments[0] < MINUTE_S:
+            return f"none: {MAX_FILES} were written within a minute"
+        self._moments.append(now_s)
         path = directory / f"{PREFIX}{self._written % MAX_FILES:02}.jsonl"
         self._written += 1
         try:

@@ -95,8 +95,16 @@ class UnderWay:
             delivered.append(written)
         rows = [written.rows for written in delivered if written.rows is not None]
         if rows and not self._keep(rows):
+            self._let_go(undelivered)
             return
         for _ in delivered:
+            self._written.popleft()
+
+    def _let_go(self, undelivered: int) -> None:
+        """Forget the first that are delivered and have no rows any more: nothing keeps them."""
+        while self._written and self._written[0].number < undelivered:
+            if self._written[0].rows is not None:
+                break
             self._written.popleft()
 
     def _keep(self, rows: Sequence[NDArray[np.void]]) -> bool:

@@ -114,8 +114,8 @@ class _Stream:
     def take(self, segment: Segment) -> Iterator[bytes]:
         """Take a segment in; yield the messages that are whole then."""
         sequence = (segment.sequence + segment.syn) & 0xFFFFFFFF
-        if self.next is None:
-            self.next = sequence
+        if self.next is None or (segment.syn and not self.started):
+            self.next = sequence  # a connection that came to nothing may have been there before
         if not segment.data or self.encrypted or self.other:
             return
         self.started = True

@@ -156,9 +156,7 @@ class Replay:
             done = f"{self.sent.total()} messages were sent before"
             raise SystemRefused(f"{address}: {cause_of(error, CONNECT_S)}; {done}") from error
         finally:
-            for session in self._sessions.values():
-                with contextlib.suppress(OSError, TimeoutError):
-                    await session.close()
+            await asyncio.gather(*map(_closed, self._sessions.values()))
 
     async def _session(self, endpoints: Endpoints) -> Session:
         session = self._sessions.get(endpoints)
@@ -186,6 +184,11 @@ class Replay:
             server_hostname=(self.options.server_name or address.dns_name) if context else None,
         )
         return Stream(reader, writer)
+
+
+async def _closed(session: Session) -> None:
+    with contextlib.suppress(OSError, TimeoutError):
+        await session.close()
 
 
 class Stream:

@@ -21,6 +21,7 @@ from flowvis.clickhouse.schema.rollups import StoredBatch
 from flowvis.clickhouse.spool import Entry
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
+from flowvis.strings import Strings
 
 
 @dataclass(slots=True)
@@ -125,7 +126,8 @@ class Uncommitted:
     def filled(self) -> float:
         """How much of its room what waits takes, from 0 to 1."""
         waiting = self._waiting
-        return max(waiting.records / waiting.max_records, waiting.bytes / waiting.max_bytes)
+        size = waiting.bytes_beside(self._oldest_table())
+        return max(waiting.records / waiting.max_records, size / waiting.max_bytes)
 
     @property
     def has_enough(self) -> bool:
@@ -184,14 +186,23 @@ class Uncommitted:
         return [commit for commit in commits if commit is not None and commit.entry is None]
 
     def _make_room(self) -> None:
-        lost = self._waiting.trim(bytes_beside=self._taken_bytes())
+        """Drop what is too much; the oldest's string table, which is large at times, costs none."""
+        beside = self._taken_bytes(self._oldest_table())
+        lost = self._waiting.trim(bytes_beside=beside, apart=self._oldest_table)
         self.stage.drop(OutgoingDropped.QUEUE_FULL, lost)
 
-    def _taken_bytes(self) -> int:
-        """About what the batches that were taken out take in memory."""
+    def _oldest_table(self) -> Strings | None:
+        """That of what was taken out first, or waits for longest."""
+        for commit in (self.current, self.spooling):
+            if commit is not None:
+                return commit.batches[0].strings
+        return self._waiting.oldest.strings if len(self._waiting) else None
+
+    def _taken_bytes(self, apart: Strings | None = None) -> int:
+        """About what the batches that were taken out take in memory, one string table apart."""
         newest = self._waiting.newest
         taken = [one for one in (self.current, self.spooling) if one is not None]
-        tables = {commit.batches[0].strings for commit in taken}
+        tables = {commit.batches[0].strings for commit in taken} - {apart}
         left_behind = tables - {newest.strings} if newest is not None else set()
         columns = sum(size_of(batch) for commit in taken for batch in commit.batches)
         return columns + sum(table.memory_bytes for table in left_behind)

@@ -13,6 +13,7 @@ be called in a thread, one call that writes and one that reads at a time; the re
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -33,6 +34,8 @@ KEPT_ASIDE = 8
 """Corrupt files that stay, the newest, for whoever wants to know why; as many rejected ones."""
 CORRUPT, REJECTED = ".corrupt", ".rejected"
 """The suffixes of files that are put aside: damaged, or refused by the store for ever."""
+_FOR_GOOD = frozenset({errno.ENOENT, errno.EIO, errno.EISDIR, errno.ELOOP})
+"""What keeps a file from being read another time as well."""
 _NAME = re.compile(r"([0-9]{12})-([0-9]{1,9})\.batch")
 
 
@@ -166,13 +169,18 @@ class Spool:
             self._entries.remove(entry)
 
     def read(self, entry: Entry) -> tuple[Batch, BatchId]:
-        """Return a batch and its id; CorruptFile where these are not what was written."""
+        """Return a batch and its id; CorruptFile where these are not what was written.
+
+        SpoolError where that cannot be said now, as for want of descriptors.
+        """
         path = self.directory / entry.name
         try:
             with path.open("rb") as file:
                 data = file.read(MAX_BODY)
         except OSError as error:
-            raise CorruptFile(f"{error.strerror}") from error
+            if error.errno in _FOR_GOOD:
+                raise CorruptFile(f"{error.strerror}") from error
+            raise SpoolError(f"{path}: {error.strerror}") from error
         batch, batch_id = restored(data)
         if len(batch) != entry.records:
             raise CorruptFile(f"{len(batch)} records, and its name says {entry.records}")

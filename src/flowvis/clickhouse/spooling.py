@@ -180,7 +180,7 @@ class Spooling:
     async def next(self, call: Callable[..., Any]) -> Commit | None:
         """Read the oldest batch on disk; what is damaged is put aside, counted.
 
-        `call` has files read in the thread of who stores them.
+        `call` has files read in the thread of who stores them. SpoolError where that cannot be now.
         """
         spool = self.spool
         while spool is not None and (entry := spool.oldest) is not None:

@@ -30,7 +30,7 @@ from flowvis.clickhouse.history import BookHistory
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings, MonitorStats
 from flowvis.clickhouse.rollups import Roller, RollupStats
 from flowvis.clickhouse.schema.books import Page
-from flowvis.clickhouse.spool import Spool
+from flowvis.clickhouse.spool import Spool, SpoolError
 from flowvis.clickhouse.spooling import AFTER_S, Spooling, SpoolStats
 from flowvis.clickhouse.store import Store
 from flowvis.clickhouse.stored_partitions import NO_ROOM
@@ -297,6 +297,9 @@ class Writer:
             await self._keep_books()
         except StoreError as error:
             return await self._failed(error)
+        except SpoolError as error:
+            self._note_failure(f"what is spooled waits: {error}")
+            return False
         except Exception as error:
             log.exception("%s: a defect of ours", self.name)
             again = uncommitted.current is None or uncommitted.current.attempts < DEFECTS
@@ -347,10 +350,7 @@ class Writer:
 
     async def _failed(self, error: StoreError) -> bool:
         """Count a failure; a batch that can never be stored is dropped."""
-        self.stats.failures += 1
-        if str(error) != self.stats.failing:
-            log.error("cannot write to ClickHouse: %s", error)
-        self.stats.failing = str(error)
+        self._note_failure(str(error))
         if error.code in NO_ROOM:
             self.monitor.hurry()
         commit = self.uncommitted.current
@@ -362,6 +362,12 @@ class Writer:
             return True
         self._ready = False  # the server may be another one, or empty, when it is back
         return False
+
+    def _note_failure(self, text: str) -> None:
+        self.stats.failures += 1
+        if text != self.stats.failing:
+            log.error("cannot write to ClickHouse: %s", text)
+        self.stats.failing = text
 
     async def _migrate(self) -> None:
         with self._patience.waiting("bring its tables up to date"):

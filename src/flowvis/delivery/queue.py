@@ -93,12 +93,23 @@ class Queue:
     @property
     def bytes(self) -> int:
         """About what they take in memory."""
-        parts = self._parts
-        newest = next((part.newest for part in reversed(parts) if part.newest is not None), None)
-        tables = {table for part in parts for table in part.tables}
-        if newest is not None:  # that one is still in use where the records were made
-            tables.discard(newest.strings)
-        return sum(part.column_bytes for part in parts) + sum(one.memory_bytes for one in tables)
+        return self._bytes_but(self._newest)
+
+    def _bytes_but(self, *batches: Batch | None) -> int:
+        """About what they take in memory, without the string tables of some."""
+        but = {batch.strings for batch in batches if batch is not None}
+        tables = {table for part in self._parts for table in part.tables} - but
+        columns = sum(part.column_bytes for part in self._parts)
+        return columns + sum(table.memory_bytes for table in tables)
+
+    @property
+    def _newest(self) -> Batch | None:
+        """The batch whose string table is still in use where the records were made."""
+        return next((part.newest for part in reversed(self._parts) if len(part)), None)
+
+    @property
+    def _oldest(self) -> Batch | None:
+        return next((part.oldest for part in self._parts if len(part)), None)
 
     @property
     def mark(self) -> int:
@@ -331,10 +342,16 @@ class Queue:
         return repeated
 
     def _make_room(self) -> None:
-        """Drop what is too much: what was sent, then what waits; the oldest of each."""
+        """Drop what is too much: what was sent, then what waits; the oldest of each.
+
+        The oldest's string table may be large, and stays with what is taken: what waits has no less
+        room for it (see `flowvis.backlog`).
+        """
         while (excess := len(self) - self._max_records) > 0 and self._drop_oldest(excess):
             pass
-        while self.bytes > self._max_bytes and self._drop_oldest(UNBOUNDED):
+        while self._bytes_but(self._newest, self._oldest) > self._max_bytes and self._drop_oldest(
+            UNBOUNDED
+        ):
             pass
 
     def _drop_oldest(self, limit: int) -> bool:

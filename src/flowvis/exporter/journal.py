@@ -98,6 +98,7 @@ class Journal:
         self.stats.rows = len(reported)
         self._rewrite_at = 2 * len(reported) + SPARE_ROWS
         fresh = self.path.with_name(self.path.name + ".new")
+        opened: int | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with fresh.open("wb") as file:
@@ -107,6 +108,10 @@ class Journal:
             fresh.replace(self.path)
         except OSError:
             self.stats.failures += 1
+            if opened is not None:
+                os.close(opened)
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)  # it may have what was left of the disk
             raise
         self.close()
         self._file = opened

@@ -6,6 +6,7 @@ kernel's connections.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,8 @@ from flowvis.exporter.journal import Journal
 from flowvis.exporter.tables.reported import Reported
 
 log = logging.getLogger(__name__)
+
+AGAIN_S = 10.0  # after the file could not be written: all of its rows are then
 
 
 class HandingOnTable(Protocol):
@@ -52,6 +55,7 @@ class StateFile:
         self._table = table
         self._keep = keep
         self._failing = False
+        self._again_at_s = 0.0  # to be written anew where it lacks rows, by the monotonic clock
         self._handed_on = False
 
     @property
@@ -82,10 +86,11 @@ class StateFile:
         if self._handed_on or not len(reported):
             return
         try:
-            self.journal.append(reported)
+            whole = self.journal.append(reported)
         except OSError as error:
             self._warn(error)
-        if self.journal.is_long:
+            whole = True  # not at once: the disk is full
+        if self.journal.is_long or (not whole and time.monotonic() >= self._again_at_s):
             self._rewrite()
 
     def _rewrite(self) -> None:
@@ -103,6 +108,7 @@ class StateFile:
             self._failing = False
 
     def _warn(self, error: OSError) -> None:
+        self._again_at_s = time.monotonic() + AGAIN_S
         if not self._failing:
             log.warning(
                 "%s: not written, so a restart may export flows again: %s", self.path, error

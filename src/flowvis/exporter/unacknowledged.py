@@ -46,7 +46,7 @@ class UnacknowledgedStats:
     bytes: int = gauge("Bytes of these files")
     inherited: int = count("Records that an exporter before left and that are sent again")
     unprotected: int = count("Records that a kill would lose: not written, or the files were full")
-    failures: int = count("Times that a file of records could not be written")
+    failures: int = count("Times that a file of records could not be written or read")
     damaged: int = count("Messages in files of an exporter before that were not as it wrote them")
 
 
@@ -110,7 +110,13 @@ class Unacknowledged:
             if segment is None:
                 continue
             room -= segment.size
-            batch = self._read(segment) if room >= 0 else None
+            try:
+                batch = self._read(segment) if room >= 0 else None
+            except OSError as error:
+                self.stats.failures += 1
+                log.warning("%s: not read, and left to the next exporter: %s", path, error)
+                os.close(segment.descriptor)
+                continue
             if batch is None or not len(batch):
                 if batch is None:
                     log.warning("%s: more than is read: its records are lost", path)
@@ -244,14 +250,10 @@ class Unacknowledged:
         return None
 
     def _read(self, segment: Segment) -> Batch | None:
-        """Return a file's records; None where they are too many or cannot be read."""
+        """Return a file's records; None where they are too many."""
         if segment.size > LARGEST:
             return None
-        try:
-            data = os.pread(segment.descriptor, segment.size, 0)
-        except OSError as error:
-            log.warning("%s: not read: %s", segment.path, error)
-            return None
+        data = os.pread(segment.descriptor, segment.size, 0)
         content = read_file(data, EXPORTED, StringTable())
         if content.damaged:
             self.stats.damaged += content.damaged

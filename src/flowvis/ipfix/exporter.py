@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import Batch, Column, is_ipv4
+from flowvis.batch import Batch, Column, is_ipv4, is_unset
 from flowvis.fields import Field, Kind
 from flowvis.ipfix.acknowledgement import sent_again
 from flowvis.ipfix.exporter_report import ExporterReport, report_message
@@ -31,11 +31,11 @@ observation domain 0, in which nothing is exported."""
 class ExporterSession:
     """Turn batches into IPFIX messages for one transport session. Does no I/O.
 
-    Records with an IPv4 sourceIP go out under template 256, the others under 257; a field that a
-    batch lacks goes out as 0 or empty. A record that no message can hold goes out with its longest
-    texts shortened. `now` is in seconds since the epoch. Templates go out with
-    `templates`, at the start of the session, and, if `template_refresh` (seconds) is given, again
-    with `encode` as that often (RFC 7011 section 8.4: for UDP).
+    Records of IPv4 go out under template 256, the others under 257; a field that a batch lacks goes
+    out as 0 or empty. A record that no message can hold goes out with its longest texts shortened.
+    `now` is in seconds since the epoch. Templates go out with `templates`, at the start of the
+    session, and, if `template_refresh` (seconds) is given, again with `encode` as that often (RFC
+    7011 section 8.4: for UDP).
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ExporterSession:
         if not len(batch):
             return messages
         columns = [_column(batch, field) for field in self._fields]
-        ipv4 = is_ipv4(batch["sourceIP"])
+        ipv4 = go_as_ipv4(batch)
         for version, mask in ((4, ipv4), (6, ~ipv4)):
             messages += self._encode(version, columns, batch, np.flatnonzero(mask), now)
         return messages
@@ -156,7 +156,7 @@ class ExporterSession:
     def _refresh_due(self, now: int) -> bool:
         if self._refresh is None or self._refreshed is None:
             return False
-        return now - self._refreshed >= self._refresh
+        return not 0 <= now - self._refreshed < self._refresh  # the clock may be set back
 
     def _sent(self, messages: list[bytes]) -> list[bytes]:
         self.stats.messages += len(messages)
@@ -167,9 +167,18 @@ class ExporterSession:
         return HEADER.pack(VERSION, HEADER.size + length, now, self._sequence, self._domain)
 
 
+def go_as_ipv4(batch: Batch) -> NDArray[np.bool_]:
+    """Which records have elements of IPv4: no other fits the address of an end that is of IPv6."""
+    ipv4 = is_ipv4(batch["sourceIP"])
+    if "destinationIP" in batch:
+        other = batch["destinationIP"]
+        ipv4 &= is_ipv4(other) | is_unset(other)
+    return ipv4
+
+
 def in_sending_order(batch: Batch) -> Batch:
     """The records of a batch in the order that a session sends them in: IPv4, then IPv6."""
-    ipv4 = is_ipv4(batch["sourceIP"])
+    ipv4 = go_as_ipv4(batch)
     if ipv4.all() or not ipv4.any():
         return batch
     return batch.take(np.concatenate([np.flatnonzero(ipv4), np.flatnonzero(~ipv4)]))

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import math
 import os
 import time
 from contextlib import suppress
@@ -62,6 +63,10 @@ class Handover:
         if self._until_s is None:
             self._until_s = time.monotonic() + self._wait_s
         return time.monotonic() < self._until_s
+
+    def give_up(self) -> None:
+        """Wait no more: there is nobody to wait for."""
+        self._until_s = -math.inf
 
 
 def append_whole(descriptor: int, size: int, data: bytes | memoryview) -> None:

@@ -88,6 +88,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
         )
     except socket.gaierror as error:
         raise SystemRefused(f"listen address {host!r}: {error.strerror}") from error
+    except ValueError as error:  # of an encoder, for what no name is
+        raise SystemRefused(f"listen address {host!r}: is no host") from error
     listeners: list[socket.socket] = []
     try:
         for family, _, _, _, address in found:

@@ -39,7 +39,10 @@ _PROTOCOLS = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.
 async def resolve(host: str, port: int) -> list[Place]:
     """Return where a name or address leads, in the order of RFC 6724; OSError if nowhere."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except ValueError as error:  # of an encoder, for what no name is
+        raise socket.gaierror(socket.EAI_NONAME, "it is none") from error
     return [Place(family, where) for family, _, _, _, where in found]
 
 

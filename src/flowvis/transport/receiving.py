@@ -220,6 +220,8 @@ def open_datagram_sockets(host: str, port: int, buffer_bytes: int) -> list[Datag
         )
     except socket.gaierror as error:
         raise SystemRefused(f"listen address {host!r}: {error.strerror}") from error
+    except ValueError as error:  # of an encoder, for what no name is
+        raise SystemRefused(f"listen address {host!r}: is no host") from error
     opened: list[DatagramSocket] = []
     try:
         for family, _, _, _, address in found:

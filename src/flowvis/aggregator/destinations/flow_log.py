@@ -1,8 +1,9 @@
 """The flow log: records as lines of a file, or of standard output."""
 
 import asyncio
+import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -31,7 +32,9 @@ from flowvis.runtime.settings import option
 AT_ONCE = 1000  # records of one load: some 300 KB as CSV, made and written in some 10 ms
 INTERVAL_S = 1.0  # Antrea writes every 5 s
 WRITING_S = 1.0  # at most, for lines that are being written when it ends
-STDOUT = Path("/dev/stdout")
+CLOSING_S = 3.0  # at most, for the file to be closed then
+
+log = logging.getLogger(__name__)
 
 ACTIONS: dict[str, tuple[int, ...]] = {
     "None": (RuleAction.NONE,),
@@ -121,22 +124,42 @@ class FlowLogger:
             yield "path", f"{str(self.path)!r} is not absolute: begin it with /"
 
 
+class Tidying:
+    """A thread for what takes seconds, beside the one that writes."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-log tidying")
+        self._last: Future[None] | None = None
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Have work done that is always the same: what has not begun does for this as well."""
+        if self._last is None or self._last.running() or self._last.done():
+            self._last = self._thread.submit(work)
+
+    def end(self) -> None:
+        """Wait for what is under way; begin nothing more."""
+        self._thread.shutdown(cancel_futures=True)
+
+
 class FlowLog(LoadDestination):
     """Appends lines to a file; what of these are the kernel's counts as delivered."""
 
     def __init__(
         self,
         file: RotatedFile,
+        tidying: Tidying,
         lines: Lines,
         stage: Stage,
         *,
         filters: tuple[LogFilter, ...] = (),
         **options: Any,
     ) -> None:
+        """`tidying` is what the file is tidied in."""
         super().__init__(
             f"flow log {file.path}", stage, load_records=AT_ONCE, interval_s=INTERVAL_S, **options
         )
         self._file = file
+        self._tidying = tidying
         self._lines = lines
         self._filters = filters
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-log")
@@ -169,9 +192,19 @@ class FlowLog(LoadDestination):
         return self._writing.done() and self._writing.exception() is None
 
     async def close(self) -> None:
-        """Close the file."""
-        await self._call(self._file.close)
+        """Close the file; a disk that hangs keeps nobody, as who takes its place."""
+        ending = asyncio.ensure_future(self._call(self._end))
+        await asyncio.wait((ending,), timeout=CLOSING_S)
         self._thread.shutdown(wait=False)
+        if not ending.done():
+            log.warning("%s: does not come to an end, and is left alone", self.name)
+        elif error := ending.exception():
+            log.warning("%s: %s", self.name, error)
+
+    def _end(self) -> None:
+        self._file.end()
+        self._tidying.end()  # whoever takes its place tidies the same files
+        self._file.close()
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
@@ -188,8 +221,10 @@ def make(chosen: FlowLogger, place: Place, before: Destination | None) -> FlowLo
         chosen.max_size * 1_000_000, chosen.max_backups, chosen.max_age * DAY_S, chosen.compress
     )
     form = csv_log if chosen.record_format is LogFormat.CSV else json_log
+    tidying = Tidying()
     return FlowLog(
-        RotatedFile(chosen.path, rotation),
+        RotatedFile(chosen.path, rotation, beside=tidying),
+        tidying,
         partial(form, pretty=chosen.pretty_print),
         place.stage,
         filters=chosen.filters,

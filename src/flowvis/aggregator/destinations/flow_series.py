@@ -76,6 +76,9 @@ _IS_DENIED = np.isin(_VERDICTS, DENIED)
 OTHERS = len(_TYPES) * len(_VERDICTS)
 """Combinations without names: there is always a place for these."""
 
+_UNNAMED = (OTHER,) * 5
+"""The names of these, which those of records may be as well."""
+
 TEXT_BYTES = 254
 """Most of a label's value; names of Kubernetes have 253."""
 PLACE_BYTES = 6 * (TEXT_BYTES + 64) + 512
@@ -120,7 +123,7 @@ class FlowSeries:
         self._sums = np.zeros((len(MEASURES), places))
         self._last_s = np.full(places, -np.inf)
         self._labels: list[tuple[str, ...]] = [()] * self._named
-        self._labels += [(OTHER,) * 5 + (kind, verdict) for kind in _TYPES for verdict in _VERDICTS]
+        self._labels += [(*_UNNAMED, kind, verdict) for kind in _TYPES for verdict in _VERDICTS]
         self._denied = np.array([bool(one) and one[-1] in DENIED for one in self._labels], bool)
         self._places: dict[tuple[str, ...], int] = {}
         self._free = list(range(self._named - 1, -1, -1))
@@ -197,7 +200,7 @@ class FlowSeries:
         self._place_of[slots[rows]] = -1  # should anything fail before they are known
         for row, labels in zip(rows.tolist(), key.labels(rows, strings), strict=True):
             place = self._places.get(labels)
-            if place is None and self._free:
+            if place is None and self._free and labels[:5] != _UNNAMED:
                 place = self._places[labels] = self._free.pop()
                 self._labels[place] = labels
                 self._denied[place] = labels[-1] in DENIED

@@ -19,10 +19,10 @@ from flowvis.aggregator.destinations.sending import CollectorDestination
 from flowvis.aggregator.destinations.texts import each
 from flowvis.aggregator.enrichment.uids import uuid_text
 from flowvis.backlog import UNBOUNDED
-from flowvis.batch import Batch, address_text, is_ipv4, whole_rows
+from flowvis.batch import Batch, address_text, whole_rows
 from flowvis.delivery.queue import Queue
 from flowvis.fields import AGGREGATED, Field, Kind
-from flowvis.ipfix.exporter import in_sending_order
+from flowvis.ipfix.exporter import go_as_ipv4, in_sending_order
 from flowvis.runtime.clock import utc
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
@@ -81,7 +81,7 @@ class _Lines:
 def json_lines(batch: Batch, fields: Sequence[Field], now_s: int) -> Iterator[bytes]:
     """Go through the lines of a batch's records, IPv4 before IPv6; `now_s` is since the epoch."""
     moment = utc(now_s)
-    ipv4 = is_ipv4(batch["sourceIP"])
+    ipv4 = go_as_ipv4(batch)
     for version, rows in ((4, np.flatnonzero(ipv4)), (6, np.flatnonzero(~ipv4))):
         if not len(rows):
             continue

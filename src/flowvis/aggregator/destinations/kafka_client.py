@@ -155,7 +155,7 @@ class Topic:
         """Connect, unless that was done: learn of brokers and partitions, and who we are."""
         if self._client is not None:
             return
-        self._said.last = ""
+        self._said.begin()
         try:
             self._client = self._aiokafka.AIOKafkaClient(**self._access.options())
         except SettingsError as error:
@@ -324,6 +324,10 @@ class _Said(logging.Handler):
         super().__init__(logging.WARNING)
         self.last = ""
         self._logger = logging.getLogger("aiokafka")
+
+    def begin(self) -> None:
+        """Listen, with nothing said so far."""
+        self.last = ""
         self._logger.propagate = False
         self._logger.addHandler(self)
 

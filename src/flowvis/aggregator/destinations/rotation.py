@@ -5,10 +5,11 @@ with `.gz`. It is deleted when there are too many of them or they are too old.
 """
 
 import contextlib
+import errno
 import gzip
 import os
 import select
-import shutil
+import socket
 import stat
 import time
 from collections.abc import Callable
@@ -36,18 +37,29 @@ class Rotation:
     compress: bool
 
 
+def _at_once(work: Callable[[], None]) -> None:
+    work()
+
+
 class RotatedFile:
     """A log file. It may as well be a terminal, a pipe or /dev/null, which are only written to.
 
-    Methods do I/O, and raise OSError.
+    Methods do I/O, and raise OSError. `tidy` takes seconds, and may run beside all others: `beside`
+    is given it to call, by default at once.
     """
 
     def __init__(
-        self, path: Path, rotation: Rotation, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        rotation: Rotation,
+        clock: Callable[[], float] = time.time,
+        beside: Callable[[Callable[[], None]], object] = _at_once,
     ) -> None:
         self.path = path
         self._rotation = rotation
         self._clock = clock
+        self._beside = beside
+        self._ended = False
         self._file: int | None = None
         self._known: tuple[int, int] | None = None
         """Device and number of the file that is open; None of what is no regular file."""
@@ -61,8 +73,9 @@ class RotatedFile:
         what it has of a line as a line of their own.
         """
         file = self._opened(len(lines))
-        if self._clock() - self._tidied_s > TIDY_S:
-            self._try_to_tidy()
+        if not 0 <= self._clock() - self._tidied_s <= TIDY_S:
+            self._tidied_s = self._clock()
+            self._beside(self._try_to_tidy)
         before = os.fstat(file).st_size
         if not lines.startswith(self._part):
             self._end_line(file)
@@ -71,7 +84,7 @@ class RotatedFile:
             while left:
                 if self._known is None:
                     _await_room(file)
-                left = left[os.write(file, left) :]
+                left = left[_write(file, left) :]
         except OSError:
             if self._known is None:
                 self._part = lines[: len(lines) - len(left)]
@@ -85,7 +98,7 @@ class RotatedFile:
         """End what a pipe has of lines that do not come again."""
         if not self._part.endswith(b"\n"):
             _await_room(pipe)
-            os.write(pipe, b"\n")
+            _write(pipe, b"\n")
         self._part = b""
 
     def close(self) -> None:
@@ -95,19 +108,29 @@ class RotatedFile:
         self._file = self._known = None
 
     def tidy(self) -> None:
-        """Compress and delete what was put aside, as the rotation says."""
+        """Delete and compress what was put aside, as the rotation says.
+
+        In this order: a disk without room to compress gets it by what is deleted.
+        """
         self._tidied_s = self._clock()
         if self._known is None:
             return
-        kept = sorted(self._backups(), reverse=True)
+        kept: list[Path] = []
         oldest_s = self._clock() - self._rotation.max_age_s
-        for place, (moment_s, path) in enumerate(kept):
+        for place, (moment_s, path) in enumerate(sorted(self._backups(), reverse=True)):
             too_many = 0 < self._rotation.max_backups <= place
             too_old = self._rotation.max_age_s and moment_s < oldest_s
             if too_many or too_old:
                 path.unlink(missing_ok=True)
-            elif self._rotation.compress and path.suffix != ".gz":
-                _compress(path)
+            else:
+                kept.append(path)
+        for path in kept:
+            if self._rotation.compress and path.suffix != ".gz":
+                _compress(path, lambda: self._ended)
+
+    def end(self) -> None:
+        """Compress no more; what is being compressed is left as it is."""
+        self._ended = True
 
     def _opened(self, coming: int) -> int:
         """The file to write so many bytes to."""
@@ -129,13 +152,18 @@ class RotatedFile:
         flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         # A regular file is read as well, for its end; of a pipe the reader may be away or slow.
         flags |= os.O_RDWR if _is_regular(self.path) else os.O_WRONLY | os.O_NONBLOCK
-        file = os.open(self.path, flags, 0o600)
+        try:
+            file = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not self.path.is_socket():
+                raise
+            file = _own_socket(self.path)
         about = os.fstat(file)
         self._file = file
         if stat.S_ISREG(about.st_mode):
             self._known = about.st_dev, about.st_ino
             _end_at_a_line(file, about.st_size)
-            self._try_to_tidy()
+            self._beside(self._try_to_tidy)
 
     def _try_to_tidy(self) -> None:
         """Writing goes on where there is no room to compress; an hour later it is tried again."""
@@ -178,6 +206,26 @@ def _is_regular(path: Path) -> bool:
     return not path.exists() or path.is_file()
 
 
+def _own_socket(path: Path) -> int:
+    """Return what writes to standard output or error where that is a socket, as systemd has it."""
+    about = path.stat()
+    for file in (1, 2):
+        if os.path.samestat(about, os.fstat(file)):
+            return os.dup(file)
+    raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+
+
+def _write(file: int, data: bytes | memoryview) -> int:
+    """Write to a file what it takes; a socket that is not ours alone may be a blocking one."""
+    if not stat.S_ISSOCK(os.fstat(file).st_mode):
+        return os.write(file, data)
+    connection = socket.socket(fileno=file)
+    try:
+        return connection.send(data, socket.MSG_DONTWAIT)
+    finally:
+        connection.detach()
+
+
 def _await_room(file: int) -> None:
     """Wait until a pipe takes more, for a moment: who stops must not wait for its reader."""
     poll = select.poll()
@@ -194,13 +242,15 @@ def _end_at_a_line(file: int, size: int) -> None:
         os.ftruncate(file, begin + tail.rfind(b"\n") + 1)
 
 
-def _compress(path: Path) -> None:
+def _compress(path: Path, ended: Callable[[], bool]) -> None:
     """Have a file compressed in its place; one that was begun before a crash is made anew."""
     part = path.with_name(f"{path.name}.part")
     try:
         with path.open("rb") as source, open(part, "wb", opener=_private) as raw:
             with gzip.GzipFile(path.name, "wb", 6, raw) as target:
-                shutil.copyfileobj(source, target, 1 << 20)
+                while piece := source.read(1 << 20):
+                    _check_end(ended)
+                    target.write(piece)
             raw.flush()
             os.fsync(raw.fileno())
     except OSError:
@@ -208,6 +258,11 @@ def _compress(path: Path) -> None:
         raise
     part.replace(path.with_name(f"{path.name}.gz"))
     path.unlink()
+
+
+def _check_end(ended: Callable[[], bool]) -> None:
+    if ended():
+        raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
 
 def _private(path: str, flags: int) -> int:

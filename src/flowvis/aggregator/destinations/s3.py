@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import ssl
 import string
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from flowvis.aggregator.destinations.file_lines import csv_upload
 from flowvis.aggregator.destinations.kind import Kind, Place, Problems
@@ -49,6 +49,15 @@ def _partition(pattern: str) -> str:
     except ValueError as error:
         raise ValueError(f"is no pattern of strftime: {error}") from error
     return pattern
+
+
+def _has_place(endpoint: str) -> bool:
+    """Whether a URL says where somebody may listen."""
+    try:
+        place = urlsplit(endpoint)
+        return bool(place.hostname) and place.port != 0
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,8 @@ class S3Uploader:
             yield "bucketName", f"{self.bucket_name!r} has a /: use bucketPrefix"
         if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
             yield "endpoint", f"{self.endpoint!r}: begin it with https:// or http://"
+        elif self.endpoint and not _has_place(self.endpoint):
+            yield "endpoint", f"{self.endpoint!r}: need a host, and a port that there is"
         if bool(self.access_key_id) != bool(self.secret_access_key):
             yield "accessKeyID", "goes with secretAccessKey: give both, or none"
 
@@ -209,13 +220,12 @@ def name_of(prefix: str, partition: str, suffix: str, moment: datetime) -> str:
 
 def make(chosen: S3Uploader, place: Place, before: Destination | None) -> S3Destination:
     """Return what uploads; SettingsError where a package is missing."""
-    tls = ssl.create_default_context(cafile=chosen.ca_file) if chosen.ca_file else None
     bucket = Bucket(
         chosen.bucket_name,
         Credentials(chosen.access_key_id, chosen.secret_access_key, chosen.session_token),
         region=chosen.region,
         endpoint=chosen.endpoint,
-        tls=tls,
+        ca_file=chosen.ca_file,
     )
     pieces, suffix = _format(chosen)
     return S3Destination(

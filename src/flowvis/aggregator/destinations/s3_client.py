@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
@@ -20,7 +21,8 @@ from yarl import URL
 
 from flowvis.aggregator.destinations.loads import Undelivered
 
-TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=60)
+ANSWERED_S = 120.0  # for a request, beside the time that its body takes
+SLOWEST = 16 << 10  # bytes a second, of a way that is still one
 ANSWER_BYTES = 1 << 16  # of an answer, which is a short XML document
 ALGORITHM = "AWS4-HMAC-SHA256"
 REGION = "x-amz-bucket-region"
@@ -89,15 +91,18 @@ class Bucket:
         *,
         region: str,
         endpoint: str = "",
-        tls: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Without `endpoint` it is at Amazon's."""
+        """Without `endpoint` it is at Amazon's.
+
+        `ca_file` is read with the first request, and again after one that met another certificate.
+        """
         self.name = name
         self._credentials = credentials
         self._region = region
         self._endpoint = endpoint.rstrip("/")
-        self._tls = tls
+        self._ca_file = ca_file
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
 
@@ -145,7 +150,12 @@ class Bucket:
     async def _ask(
         self, method: str, key: str, query: Mapping[str, str], body: bytes
     ) -> tuple[str, Mapping[str, str]]:
-        url = self._url(key, query)
+        try:
+            return await self._answered(method, self._url(key, query), body)
+        except ValueError as error:  # of what was configured: records are no worse for it
+            raise Undelivered(f"bucket {self.name} cannot be asked: {error}") from error
+
+    async def _answered(self, method: str, url: URL, body: bytes) -> tuple[str, Mapping[str, str]]:
         moment = self._clock()
         headers = {
             "host": url.authority if url.explicit_port else str(url.host),
@@ -160,11 +170,18 @@ class Bucket:
             )
         try:
             async with self._opened().request(
-                method, url, data=io.BytesIO(body), headers=headers, allow_redirects=False
+                method,
+                url,
+                data=io.BytesIO(body),
+                headers=headers,
+                allow_redirects=False,
+                timeout=_timeout(len(body)),
             ) as response:
                 answer = (await _whole(response)).decode(errors="replace")
                 status, given = response.status, response.headers
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, aiohttp.ClientSSLError):
+                await self.close()
             text = str(error) or type(error).__name__
             raise Undelivered(f"{url.host}: {text}") from error
         if status // 100 != 2:
@@ -177,9 +194,16 @@ class Bucket:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._tls) if self._tls is not None else None
-            self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
+            connector = aiohttp.TCPConnector(ssl=self._trust()) if self._ca_file else None
+            self._session = aiohttp.ClientSession(connector=connector)
         return self._session
+
+    def _trust(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:
+            text = error.strerror or str(error)
+            raise Undelivered(f"{self._ca_file}: no CA can be read: {text}") from error
 
     def _url(self, key: str, query: Mapping[str, str]) -> URL:
         if self._endpoint:
@@ -191,6 +215,12 @@ class Bucket:
         asked = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in query.items())
         path = quote(key, safe="/-_.~")
         return URL(f"{base}/{path}{'?' if asked else ''}{asked}", encoded=True)
+
+
+def _timeout(size: int) -> aiohttp.ClientTimeout:
+    """How long a request with a body of so many bytes may take: parts have 8 MiB."""
+    total_s = ANSWERED_S + size / SLOWEST
+    return aiohttp.ClientTimeout(total=total_s, sock_connect=10, sock_read=60)
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:

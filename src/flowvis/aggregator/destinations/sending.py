@@ -113,7 +113,7 @@ class CollectorDestination(QueuedDestination, ABC):
                 await self.client.connect()
                 await self._converse()
             except ConnectionLost:
-                continue
+                self.queue.rewind()  # whatever comes before they go again costs none of them
             except Exception:
                 lost = self.queue.taken
                 self.queue.drop(OutgoingDropped.FAILED, lost)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-PATIENCE_S = 45.0
+PATIENCE_S = 90.0
 LOOK_S = 0.01
 
 Found = TypeVar("Found")

@@ -94,7 +94,7 @@ async def test_following_goes_on_until_the_aggregator_stops(tmp_path: Path) -> N
         history.put(numbered(2, 3))
         await until(lambda: len(seen) == 4)
         await api.stop()
-        await asyncio.wait_for(following, 5)
+        await asyncio.wait_for(following, PATIENCE_S)
     assert [row["octetTotalCount"] for row in seen] == [1, 2, 3, 4]
     assert not history._followers
 
@@ -106,7 +106,7 @@ async def test_a_slow_follower_is_reported_what_it_missed(tmp_path: Path) -> Non
         await until(lambda: history._followers)
         for start in range(0, 30, 6):  # in one turn of the loop: nobody can read meanwhile
             history.put(numbered(start, 6))
-        assert await asyncio.wait_for(first, 5) == {"lost": 20}
+        assert await asyncio.wait_for(first, PATIENCE_S) == {"lost": 20}
         await api.stop()
         rest = await asyncio.to_thread(list, stream)
         assert [row["octetTotalCount"] for row in rest] == list(range(20, 30))

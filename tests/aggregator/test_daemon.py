@@ -17,7 +17,7 @@ from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.component import SAME_S
 from flowvis.transport.client import ConnectionLost
-from waiting import block_until, until
+from waiting import PATIENCE_S, block_until, until
 
 from .harness import Aggregator, connection, deliver, exported, running, send
 
@@ -77,7 +77,7 @@ def test_people_can_see_it(aggregator: Aggregator) -> None:
 
 
 def get(aggregator: Aggregator, page: str) -> str:
-    with urlopen(f"http://127.0.0.1:{aggregator.status_port}/{page}", timeout=5) as answer:
+    with urlopen(f"http://127.0.0.1:{aggregator.status_port}/{page}", timeout=PATIENCE_S) as answer:
         return str(answer.read(), "utf-8")
 
 
@@ -247,7 +247,7 @@ def test_not_ready_while_it_stops(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         with pytest.raises(HTTPError, match="503"):
             block_until(lambda: not get(aggregator, "readyz"))  # it may not have observed of it yet
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_what_is_in_the_way_is_said_at_the_start(tmp_path: Path) -> None:

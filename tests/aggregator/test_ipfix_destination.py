@@ -31,7 +31,7 @@ from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
 from flowvis.transport.server import Peer, Server
 from flowvis.transport.tls import TlsFiles
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .records import numbered, records
 
@@ -286,9 +286,9 @@ async def test_an_idle_stop_does_not_wait_for_the_collector() -> None:
     collector = Collector()
     await collector.start()
     await collector.stop()
-    sink = destination(collector, grace_s=60)
+    sink = destination(collector, grace_s=3600)
     await sink.start()
-    await asyncio.wait_for(sink.stop(), 2)
+    await asyncio.wait_for(sink.stop(), PATIENCE_S)
 
 
 async def test_a_collector_that_does_not_read_delays_nobody() -> None:

@@ -21,7 +21,7 @@ from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.inventory.sources.access import HOST, PORT, Kubeconfig
 from flowvis.lab.apiserver import ApiServer, kubeconfig, status
 from flowvis.runtime.settings import load
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .harness import Aggregator
 
@@ -178,7 +178,7 @@ async def test_a_container_that_begins_again_has_its_pods_lease(tmp_path: Path) 
     async with cluster() as server:
         server.put({"kind": "Lease", **lease("pod-b", 300)}, "coordination.k8s.io/v1")
         again = replica(server, tmp_path, "pod-b")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await again.start()
         await again.stop()
 
@@ -312,7 +312,7 @@ async def test_a_stop_without_an_answer_ends(
 def asked(port: int) -> tuple[int, str]:
     """What the kubelet is reported."""
     try:
-        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S) as answer:
             return answer.status, answer.read().decode()
     except HTTPError as error:
         with error:

@@ -26,7 +26,7 @@ from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.errors import SettingsError
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.settings import load
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .object_store import KEY, SECRET, ObjectStore
 from .records import numbered, records
@@ -243,7 +243,7 @@ async def test_a_store_that_never_answers_delays_no_stop() -> None:
     sink._grace_s = 0.2
     await sink.start()
     sink.put(numbered(0, 5))
-    await asyncio.wait_for(sink.stop(), 10)
+    await asyncio.wait_for(sink.stop(), PATIENCE_S)
     server.close()
     assert (stage.dropped, stage.imbalance) == ({"shutdown": 5}, 0)
 

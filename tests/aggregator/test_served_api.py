@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .harness import Aggregator, connection, deliver, exported, running
 
@@ -154,7 +154,7 @@ class Reader:
     def __init__(self, aggregator: Aggregator, token: str) -> None:
         port = aggregator.control.get("status")["apiPort"]
         context = ssl.create_default_context(cafile=str(aggregator.path / "ca.crt"))
-        self._http = HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
+        self._http = HTTPSConnection("127.0.0.1", port, timeout=PATIENCE_S, context=context)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def text(self, path: str) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from flowvis.transport.server import Peer, Server
 from flowvis.transport.tls import TlsFiles
 from ipfix import wire
 from transport.conftest import Recorder
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")  # else scapy asks the network
 START_S = 1_700_000_000
@@ -122,7 +122,7 @@ def test_over_tls_with_our_certificate(
 def test_over_udp(capture: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE_S)
         assert main(["replay", str(capture), "--to", f"127.0.0.1:{sock.getsockname()[1]}:udp"]) == 0
         got: dict[int, list[bytes]] = {}
         for _ in range(30):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 AGGREGATOR = """
 aggregatorTransportProtocol: tcp
@@ -57,7 +57,7 @@ def check_an_orderly_end(
     block_until(lambda: ready in log.read_text(), log.read_text)
     for number in signals:
         process.send_signal(number)
-    process.wait(45)
+    process.wait(PATIENCE_S)
     said = log.read_text()
     assert process.returncode == 0, said
     assert said.count(": stopping") == 1, said

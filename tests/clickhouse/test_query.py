@@ -11,7 +11,7 @@ from flowvis.clickhouse import server as server_module
 from flowvis.clickhouse.query import PIECE_ROWS, QueryLimits
 from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
 from flowvis.errors import StoreError
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .conftest import MakeStore, admin
 
@@ -132,7 +132,7 @@ def test_a_query_that_is_cancelled_ends_at_the_engine(store: Store) -> None:
     thread.start()
     block_until(lambda: running(store, "4711") == 1)
     query.cancel()
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert ended
     block_until(lambda: running(store, "4711") == 0)

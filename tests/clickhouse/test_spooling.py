@@ -22,7 +22,7 @@ from flowvis.errors import StoreError
 from flowvis.native import StringTable
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .samples import flows
 from .server import Server
@@ -154,7 +154,7 @@ async def test_a_stop_leaves_nothing_in_memory(tmp_path: Path) -> None:
     await line.writer.start()
     for count in (10, 20):
         line.send(count)
-    await asyncio.wait_for(line.writer.stop(), 4)
+    await asyncio.wait_for(line.writer.stop(), PATIENCE_S)
     assert line.stage.dropped == {"left": 30}
     line.check()
     back = Moody()
@@ -223,7 +223,7 @@ async def test_a_file_that_goes_while_it_is_read_is_counted_once(tmp_path: Path)
 
     def read_late(entry: Entry) -> tuple[Batch, BatchId]:
         reading.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         return read(entry)
 
     line.spool.read = read_late  # type: ignore[method-assign]
@@ -344,7 +344,7 @@ async def test_a_file_that_a_slow_disk_has_too_late_is_not_stored_as_well(
 
     def write_late(batch: Batch, batch_id: BatchId) -> Entry:
         writing.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         return write(batch, batch_id)
 
     line.spool.write = write_late  # type: ignore[method-assign]
@@ -488,7 +488,7 @@ async def test_an_answer_while_it_is_being_written_leaves_no_file(
 
     def slowly(batch: Batch, batch_id: BatchId) -> Entry:
         store.open.set()
-        answered.wait(10)
+        answered.wait(PATIENCE_S)
         return write(batch, batch_id)
 
     with monkeypatch.context() as patched:

@@ -27,7 +27,7 @@ from flowvis.native import StringTable
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.runtime.losses import Losses
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .conftest import MakeStore
 from .samples import flows
@@ -63,7 +63,7 @@ class Moody:
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
         self.calls.append((len(batch), batch_id, again))
-        self.open.wait(10)
+        self.open.wait(PATIENCE_S)
         if self.error:
             raise self.error
         assert batch_id not in self.stored

@@ -16,6 +16,7 @@ from flowvis.errors import SystemRefused
 from flowvis.runtime import component
 from flowvis.runtime.component import SAME_S, SIGNALS, end, ended, let_end, spawn, supervisor
 from flowvis.runtime.process import serve
+from waiting import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +88,7 @@ def lines_until_ready(process: subprocess.Popen[str], mark: str = "ready") -> li
 
 
 def rest(process: subprocess.Popen[str]) -> list[str]:
-    return process.communicate(timeout=20)[0].splitlines()
+    return process.communicate(timeout=PATIENCE_S)[0].splitlines()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -478,8 +479,8 @@ async def test_waiting_for_an_end() -> None:
     assert not task.done()
     hurry = asyncio.Event()
     hurry.set()
-    await asyncio.wait_for(ended(task, 60, hurry), 5)
+    await asyncio.wait_for(ended(task, 3600, hurry), PATIENCE_S)
     assert not task.done()
     stop.set()
-    await asyncio.wait_for(ended(task, 60, never), 5)
+    await asyncio.wait_for(ended(task, 3600, never), PATIENCE_S)
     assert task.done()

@@ -30,6 +30,13 @@ AT_ONCE = [
     (signal.SIGTERM, signal.SIGINT),
     (*[signal.SIGHUP] * 20, signal.SIGINT, signal.SIGINT, *[signal.SIGHUP] * 20, signal.SIGTERM),
 ]
+RUN = """
+import runpy
+import flowvis.runtime.component
+flowvis.runtime.component.SAME_S = 3600  # a busy machine takes its time to send so many
+runpy.run_module("MODULE", run_name="__main__", alter_sys=True)
+"""
+"""A daemon for which all of a test's signals come at once."""
 
 
 @contextmanager
@@ -39,7 +46,13 @@ def daemon(module: str, text: str, path: Path) -> Iterator[tuple[subprocess.Pope
     log = path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, "--config", str(path / "daemon.conf")],
+            [
+                sys.executable,
+                "-c",
+                RUN.replace("MODULE", module),
+                "--config",
+                str(path / "daemon.conf"),
+            ],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "NODE_NAME": "node"},

@@ -213,7 +213,7 @@ def test_halves_that_wait_are_written_at_the_end(tmp_path: Path) -> None:
 def test_a_store_that_is_away_is_waited_for_and_counted(tmp_path: Path) -> None:
     """Without a store records wait; what cannot be written at the end is in the books."""
     away = {"enable": True, "databaseURL": "tcp://127.0.0.1:9", "commitInterval": "1s"}
-    with running(tmp_path, {"clickHouse": away, "gracePeriod": "2s"}) as aggregator:
+    with running(tmp_path, {"clickHouse": away, "gracePeriod": "5s"}) as aggregator:
         deliver(aggregator, exported(*both_halves(1)))
         aggregator.until("clickhouse", "held", 1)
         problem = aggregator.control.get("status")["destinations"][0]["problem"]
@@ -240,7 +240,7 @@ def test_a_second_signal_has_it_hurry(tmp_path: Path) -> None:
 
 def test_not_ready_while_it_stops(tmp_path: Path) -> None:
     away = {"enable": True, "databaseURL": "tcp://127.0.0.1:9"}
-    with running(tmp_path, {"clickHouse": away, "gracePeriod": "4s"}) as aggregator:
+    with running(tmp_path, {"clickHouse": away, "gracePeriod": "8s"}) as aggregator:
         deliver(aggregator, exported(*both_halves(1)))
         process = aggregator._process
         assert process is not None

@@ -121,9 +121,10 @@ async def cluster() -> AsyncIterator[ApiServer]:
         await server.stop()
 
 
-def replica(server: ApiServer, folder: Path, identity: str, token: str = "good") -> Replica:  # noqa: S107
-    path = kubeconfig(folder / identity, server.url, {"token": token})
-    us = Candidate(identity, "flow-aggregator", "here", 1.0)
+def replica(server: ApiServer, folder: Path, identity: str, *, duration_s: float = 3.0) -> Replica:
+    """Return one whose Lease lasts longer than a busy machine takes to renew it."""
+    path = kubeconfig(folder / identity, server.url, {"token": "good"})
+    us = Candidate(identity, "flow-aggregator", "here", duration_s)
     return Replica(lambda: Kubeconfig(path), us)
 
 
@@ -306,7 +307,7 @@ async def test_a_stop_without_an_answer_ends(
         await one.start()
         with server.failing(lambda _: status(500, "out of order")):
             await one.stop()
-    assert "is not given back, so the next replica waits for 1 s" in caplog.text
+    assert "is not given back, so the next replica waits for 3 s" in caplog.text
 
 
 def asked(port: int) -> tuple[int, str]:
@@ -325,7 +326,7 @@ async def test_two_daemons(tmp_path: Path) -> None:
         path = kubeconfig(tmp_path / "config", server.url, {"token": "good"})
         settings = {
             "inventory": {"kubernetes": {"kubeconfig": str(path)}},
-            "lease": {"enable": True, "duration": "3s"},
+            "lease": {"enable": True, "duration": "30s"},
             "certificates": {"namespace": "here"},
         }
         first, second = (Aggregator(tmp_path / name, settings) for name in ("one", "two"))

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from dataclasses import replace
 
 import pytest
@@ -82,10 +81,8 @@ def test_rows_come_as_they_are_found_however_it_is_written(
 @pytest.mark.clickhouse
 def test_time_is_limited(make_store: MakeStore) -> None:
     store = limited(make_store, seconds=1)
-    began_s = time.monotonic()
     with pytest.raises(StoreError, match=r"(?i)timeout exceeded"):
         store.query(ENDLESS)
-    assert time.monotonic() - began_s < 20
 
 
 @pytest.mark.clickhouse

@@ -18,6 +18,7 @@ from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.server import Peer, Server
 from flowvis.transport.tls import TlsFiles
 from ipfix import wire
+from ports import free_port
 from transport.conftest import Recorder
 from waiting import PATIENCE_S, block_until
 
@@ -190,10 +191,7 @@ def test_nobody_there(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    to = ["--to", f"127.0.0.1:{port}:{protocol}", "--timed", "--speed", "100"]
+    to = ["--to", f"127.0.0.1:{free_port()}:{protocol}", "--timed", "--speed", "100"]
     with monkeypatch.context() as patch:
         patch.setattr(replay, "CONNECT_S", 5.0)
         assert main(["replay", str(capture), *to]) == 1

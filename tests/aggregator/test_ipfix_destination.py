@@ -31,6 +31,7 @@ from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
 from flowvis.transport.server import Peer, Server
 from flowvis.transport.tls import TlsFiles
+from ports import free_port
 from waiting import PATIENCE_S, until
 
 from .records import numbered, records
@@ -44,12 +45,12 @@ class Collector:
         self.sessions: list[CollectorSession] = []
         self._tls = tls
         self._server: Server | None = None
-        self.port = 0
+        self.port = free_port()
 
     async def start(self) -> None:
+        """Listen; at the same port again where it was stopped before."""
         self._server = Server(self._open, host="127.0.0.1", port=self.port, tls=self._tls)
         await self._server.start()
-        self.port = self._server.port
 
     async def stop(self) -> None:
         if self._server is not None:

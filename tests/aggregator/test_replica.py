@@ -21,6 +21,7 @@ from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.inventory.sources.access import HOST, PORT, Kubeconfig
 from flowvis.lab.apiserver import ApiServer, kubeconfig, status
 from flowvis.runtime.settings import load
+from ports import free_port
 from waiting import PATIENCE_S, until
 
 from .harness import Aggregator
@@ -113,7 +114,7 @@ def test_only_our_own_is_given_back() -> None:
 
 @asynccontextmanager
 async def cluster() -> AsyncIterator[ApiServer]:
-    server = ApiServer(tokens={"good"})
+    server = ApiServer(tokens={"good"}, port=free_port())
     await server.start()
     try:
         yield server

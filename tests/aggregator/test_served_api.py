@@ -136,7 +136,7 @@ def attempts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
         if "get" not in operations or path == "/api/v1/stream":
             continue
         names = [parameter["name"] for parameter in operations["get"]["parameters"]]
-        range_ = {"from": "-1h"} if {"from", "filter"} <= set(names) else {}
+        range_ = {"from": "-1d"} if {"from", "filter"} <= set(names) else {}
         yield path, {}
         for name in names:
             named = path == "/api/v1/explain" and name != "filter"

@@ -4,6 +4,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -17,10 +18,12 @@ TESTS = Path(__file__).parent
 # What runs the tests may itself be a Pod; what they start is not, unless a test says so.
 os.environ.pop(POD, None)
 
+# How long an example takes is the machine's affair: other tests, and other people, use it as well.
+UNHURRIED: Any = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("unhurried", **UNHURRIED)
 # A landing is not decided by chance: CI repeats the same examples, people look for new ones.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+hypothesis.settings.register_profile("ci", **UNHURRIED, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "unhurried")
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-PATIENCE_S = 45.0
+PATIENCE_S = 90.0
+LONG_S = 290.0
+"""The patience with what takes half a minute where nothing else runs."""
 LOOK_S = 0.01
 
 Found = TypeVar("Found")

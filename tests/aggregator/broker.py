@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from ports import free_port
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 JARS = Path(sys.prefix) / "kafka"
 USER, PASSWORD = "flowvis", "a secret"
@@ -144,7 +144,7 @@ class Broker:
             [*self._java(), *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             cwd=self.directory,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -175,7 +175,7 @@ class Broker:
             found: list[Read] = []
             for place in sorted(places):
                 while (at := await consumer.position(place)) < ends[place]:
-                    batches = await consumer.getmany(place, timeout_ms=10_000)
+                    batches = await consumer.getmany(place, timeout_ms=round(PATIENCE_S * 1000))
                     assert batches, f"nothing comes of {place} from {at} on"
                     found += [_read(one) for batch in batches.values() for one in batch]
             return found

@@ -22,12 +22,15 @@ from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
 from flowvis.transport.tls import TlsFiles
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .records import records
 
 Books = dict[str, dict[str, Any]]
 """The ledger's stages by name."""
+
+BASE_MS = (int(time.time()) - 2000) * 1000
+"""When all connections began: one and the same however long a test takes, and no end is to come."""
 
 
 class Aggregator:
@@ -56,7 +59,7 @@ class Aggregator:
             "controlSocket": str(path / "control.sock"),
             "activeFlowRecordTimeout": "500ms",
             "inactiveFlowRecordTimeout": "2s",
-            "gracePeriod": "10s",
+            "gracePeriod": "60s",
             "clusterID": "east",
         }
         self._document: dict[str, Any] = document | settings
@@ -101,7 +104,7 @@ class Aggregator:
 
     def metrics(self) -> dict[str, float]:
         """Its metrics, by name with labels."""
-        with urlopen(f"http://127.0.0.1:{self.status_port}/metrics", timeout=5) as answer:
+        with urlopen(f"http://127.0.0.1:{self.status_port}/metrics", timeout=PATIENCE_S) as answer:
             lines = str(answer.read(), "utf-8").splitlines()
         values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in values.items()}
@@ -111,7 +114,7 @@ class Aggregator:
         assert self._process is not None
         self._process.send_signal(number)
         try:
-            return self._process.wait(30)
+            return self._process.wait(PATIENCE_S)
         finally:
             self.end()
 
@@ -179,8 +182,7 @@ def exported(*rows: dict[str, Any]) -> Batch:
 
 def connection(number: int, *, interval: int = 1, source: bool = True) -> dict[str, Any]:
     """One node's record of an inter-node connection in its `interval`-th interval."""
-    base_ms = int(time.time() * 1000) // 1_000_000 * 1_000_000
-    start, end = base_ms, base_ms + interval * 1000
+    start, end = BASE_MS, BASE_MS + interval * 1000
     half = (
         {"sourcePodName": f"client-{number}", "sourceNodeName": "n1"}
         if source
@@ -215,7 +217,7 @@ async def send(client: Client, batches: Sequence[Batch]) -> bool:
     for batch in batches:
         messages += session.encode(batch, now)
     await client.send(messages)
-    return await client.close()
+    return await client.close(PATIENCE_S)
 
 
 def deliver(aggregator: Aggregator, *batches: Batch) -> None:

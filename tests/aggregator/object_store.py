@@ -9,7 +9,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from ports import free_port
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 KEY, SECRET = "flowvis", "a secret"
 PARTS = ("master", "volume", "filer", "s3")
@@ -118,7 +118,7 @@ class ObjectStore:
 
 def _status(request: Request) -> int:
     try:
-        with urlopen(request, timeout=5) as answer:
+        with urlopen(request, timeout=PATIENCE_S) as answer:
             status: int = answer.status
             return status
     except HTTPError as error:

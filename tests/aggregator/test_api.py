@@ -94,7 +94,7 @@ async def test_following_goes_on_until_the_aggregator_stops(tmp_path: Path) -> N
         history.put(numbered(2, 3))
         await until(lambda: len(seen) == 4)
         await api.stop()
-        await asyncio.wait_for(following, 5)
+        await asyncio.wait_for(following, PATIENCE_S)
     assert [row["octetTotalCount"] for row in seen] == [1, 2, 3, 4]
     assert not history._followers
 
@@ -106,7 +106,7 @@ async def test_a_slow_follower_is_reported_what_it_missed(tmp_path: Path) -> Non
         await until(lambda: history._followers)
         for start in range(0, 30, 6):  # in one turn of the loop: nobody can read meanwhile
             history.put(numbered(start, 6))
-        assert await asyncio.wait_for(first, 5) == {"lost": 20}
+        assert await asyncio.wait_for(first, PATIENCE_S) == {"lost": 20}
         await api.stop()
         rest = await asyncio.to_thread(list, stream)
         assert [row["octetTotalCount"] for row in rest] == list(range(20, 30))
@@ -249,13 +249,14 @@ async def test_a_large_answer_delays_nobody(tmp_path: Path) -> None:
     store = open_store(StoreSettings(f"embedded://{tmp_path}/store"))
     store.migrate()
     sql = "SELECT number, toString(number) AS text, now() FROM numbers(200000)"
-    lags: list[float] = []
+    worked_s: list[float] = []
 
     async def beat() -> None:
+        """Note for how long the loop's thread has worked: whoever else does is no affair of it."""
         while True:
-            began_s = time.perf_counter()
+            began_s = time.thread_time()
             await asyncio.sleep(0.001)
-            lags.append(time.perf_counter() - began_s - 0.001)
+            worked_s.append(time.thread_time() - began_s)
 
     def ask_store(sql: str, rows: int) -> Query:
         return store.ask(sql, max_rows=rows)
@@ -275,5 +276,5 @@ async def test_a_large_answer_delays_nobody(tmp_path: Path) -> None:
     assert len(answer["rows"]) == 200_000
     assert answer["rows"][-1][:2] == [199_999, "199999"]
     assert not answer["truncated"]
-    # Nearly all pauses: on a busy machine some are long whatever we do.
-    assert sorted(lags)[-len(lags) // 100] < 0.1
+    assert len(worked_s) > 10
+    assert max(worked_s) < 0.1

@@ -18,7 +18,7 @@ from flowvis.inventory.sources.access import InCluster
 from flowvis.lab.apiserver import ApiServer, service_account, status
 from flowvis.transport.certificates import VALIDITY, issue_ca, issue_server
 from flowvis.transport.tls import TlsFiles
-from waiting import until
+from waiting import PATIENCE_S, until
 
 NAMES = Names(namespace="here")
 SERVER = "flow-aggregator.here.svc"
@@ -92,7 +92,7 @@ async def running(folder: Path, replicas: int = 1) -> AsyncIterator[Cluster]:
     await cluster.server.start()
     made = [cluster.replica(number) for number in range(replicas)]
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(replica.start() for replica in made))
         yield cluster
     finally:

@@ -19,7 +19,7 @@ from scapy.packet import Raw
 from scapy.utils import wrpcap
 
 from ports import free_port
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .harness import connection, deliver, exported, running
 
@@ -43,7 +43,7 @@ class Listener:
                 self.data += data
 
     def finish(self) -> None:
-        self._thread.join(20)
+        self._thread.join(PATIENCE_S)
         self._socket.close()
         assert not self._thread.is_alive()
 
@@ -93,7 +93,7 @@ def test_tshark_reads_them(messages: list[bytes], tmp_path: Path) -> None:
     command += ["-o", "cflow.max_template_fields:100", "-T", "fields", "-E", "separator=;"]
     command += [part for name in names for part in ("-e", name)]
     command += ["-Y", "_ws.malformed or cflow"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     lines = [line.split(";") for line in done.stdout.splitlines()]
     assert {value for line in lines for value in line[0].split(",")} == {"77"}
     sources = [value for line in lines for value in line[1].split(",") if value]
@@ -114,7 +114,7 @@ def nfcapd(path: Path) -> Iterator[int]:
         block_until(lambda: any(path.glob("nfcapd.current*")))
         yield port
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, (path.parent / "nfcapd.log").read_text()
+        assert process.wait(PATIENCE_S) == 0, (path.parent / "nfcapd.log").read_text()
     finally:
         if process.poll() is None:
             process.kill()
@@ -132,7 +132,7 @@ def nfdump(path: Path) -> list[list[str]]:
     """What nfdump finds: addresses, ports, protocol, packets and bytes of each flow."""
     form = "fmt:%sa,%da,%sp,%dp,%pr,%pkt,%byt"
     command = ["nfdump", "-R", str(path), "-q", "-N", "-o", form]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     return [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
 
 

@@ -17,7 +17,7 @@ from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
 from flowvis.runtime.component import SAME_S
 from flowvis.transport.client import ConnectionLost
-from waiting import block_until, until
+from waiting import PATIENCE_S, block_until, until
 
 from .harness import Aggregator, connection, deliver, exported, running, send
 
@@ -77,7 +77,7 @@ def test_people_can_see_it(aggregator: Aggregator) -> None:
 
 
 def get(aggregator: Aggregator, page: str) -> str:
-    with urlopen(f"http://127.0.0.1:{aggregator.status_port}/{page}", timeout=5) as answer:
+    with urlopen(f"http://127.0.0.1:{aggregator.status_port}/{page}", timeout=PATIENCE_S) as answer:
         return str(answer.read(), "utf-8")
 
 
@@ -213,7 +213,7 @@ def test_halves_that_wait_are_written_at_the_end(tmp_path: Path) -> None:
 def test_a_store_that_is_away_is_waited_for_and_counted(tmp_path: Path) -> None:
     """Without a store records wait; what cannot be written at the end is in the books."""
     away = {"enable": True, "databaseURL": "tcp://127.0.0.1:9", "commitInterval": "1s"}
-    with running(tmp_path, {"clickHouse": away, "gracePeriod": "2s"}) as aggregator:
+    with running(tmp_path, {"clickHouse": away, "gracePeriod": "5s"}) as aggregator:
         deliver(aggregator, exported(*both_halves(1)))
         aggregator.until("clickhouse", "held", 1)
         problem = aggregator.control.get("status")["destinations"][0]["problem"]
@@ -240,14 +240,14 @@ def test_a_second_signal_has_it_hurry(tmp_path: Path) -> None:
 
 def test_not_ready_while_it_stops(tmp_path: Path) -> None:
     away = {"enable": True, "databaseURL": "tcp://127.0.0.1:9"}
-    with running(tmp_path, {"clickHouse": away, "gracePeriod": "4s"}) as aggregator:
+    with running(tmp_path, {"clickHouse": away, "gracePeriod": "8s"}) as aggregator:
         deliver(aggregator, exported(*both_halves(1)))
         process = aggregator._process
         assert process is not None
         process.send_signal(signal.SIGTERM)
         with pytest.raises(HTTPError, match="503"):
             block_until(lambda: not get(aggregator, "readyz"))  # it may not have observed of it yet
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_what_is_in_the_way_is_said_at_the_start(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from urllib.request import urlopen
 import pytest
 from benchmarks.attacks import doors
 
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .harness import Aggregator, connection, deliver, exported, running
 
@@ -16,7 +16,9 @@ ATTACKS = (doors.idle_from_one_address, doors.templates_redefined)
 
 
 def healthy(aggregator: Aggregator) -> bool:
-    with urlopen(f"http://127.0.0.1:{aggregator.status_port}/healthz", timeout=20) as answer:
+    with urlopen(
+        f"http://127.0.0.1:{aggregator.status_port}/healthz", timeout=PATIENCE_S
+    ) as answer:
         return bool(answer.status == 200)
 
 

@@ -72,7 +72,7 @@ def _named_networks(aggregator: Aggregator, address: str) -> None:
     """What was stored before has the names that the configuration has now."""
 
     def groups() -> list[list[object]]:
-        of_client = {"filter": "src.pod = client-0", "from": "-1h"}
+        of_client = {"filter": "src.pod = client-0", "from": "-1d"}
         query = {"by": "dst.network", "measure": "records", **of_client}
         rows: list[list[object]] = aggregator.control.get("api/v1/query", query)["rows"]
         return rows

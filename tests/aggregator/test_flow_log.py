@@ -29,7 +29,7 @@ from flowvis.batch import SETTLED
 from flowvis.fields import FIELDS
 from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.runtime.settings import load
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .harness import connection, deliver, exported, running
 from .records import numbered, records
@@ -380,7 +380,7 @@ async def test_a_pipe_that_nobody_reads_keeps_nobody_from_stopping(tmp_path: Pat
     sink.put(numbered(0, 1000))
     await until(lambda: "nobody reads it" in sink.problem)
     sink._grace_s = 0.1
-    await asyncio.wait_for(sink.stop(), 10)
+    await asyncio.wait_for(sink.stop(), PATIENCE_S)
     os.close(reader)
     assert stage.imbalance == 0
     assert stage.dropped["shutdown"] > 0

@@ -25,7 +25,7 @@ from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.settings import effective, load
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .broker import NAME, PASSWORD, USER, Broker, Read
 from .harness import connection, deliver, exported, running
@@ -115,7 +115,7 @@ async def test_objects_by_connection_as_kafkas_own_consumer_has_them(broker: Bro
     found = await asyncio.to_thread(
         broker.run, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--topic", topic,
         "--bootstrap-server", broker.address(), "--from-beginning", "--max-messages", "3",
-        "--timeout-ms", "20000", "--property", "print.key=true",
+        "--timeout-ms", f"{PATIENCE_S * 1000:.0f}", "--property", "print.key=true",
     )  # fmt: skip
     by_key = dict(line.split("\t") for line in found.splitlines())
     expected = {

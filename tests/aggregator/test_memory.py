@@ -10,6 +10,7 @@ import pytest
 from flowvis.errors import FlowvisError
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.exporter import ExporterSession
+from waiting import PATIENCE_S
 
 from .harness import Aggregator, connection, deliver, exported, running
 
@@ -22,7 +23,7 @@ class Flood:
 
     def __init__(self, aggregator: Aggregator, address: str) -> None:
         self._socket = socket.create_connection(
-            ("127.0.0.1", aggregator.port), source_address=(address, 0), timeout=20
+            ("127.0.0.1", aggregator.port), source_address=(address, 0), timeout=PATIENCE_S
         )
         self._session = ExporterSession(9, EXPORTED)
         self._socket.sendall(b"".join(self._session.templates(1)))

@@ -126,7 +126,9 @@ def test_a_client_that_two_nodes_see_as_it_is() -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.data(), st.integers(2, 6))
 def test_any_number_of_exporters_count_once(data: st.DataObject, exporters: int) -> None:

@@ -18,6 +18,7 @@ from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import Route
 from flowvis.transport.certificates import issue_ca, issue_server
 from flowvis.transport.tls import TlsFiles
+from waiting import PATIENCE_S
 
 from .opened import ADMIN, Opened, opened
 
@@ -30,7 +31,7 @@ async def answered(it: Opened, head: str, body: bytes = b"") -> tuple[int, bytes
     if body:
         lines.append(f"Content-Length: {len(body)}")
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-    whole = await asyncio.wait_for(reader.read(), 20)
+    whole = await asyncio.wait_for(reader.read(), PATIENCE_S)
     writer.close()
     while whole.startswith(b"HTTP/1.1 100"):
         whole = whole.partition(b"\r\n\r\n")[2]
@@ -96,7 +97,7 @@ async def _pushed(path: Path, token: str, most: int) -> tuple[int, bytes]:
 
     def push(port: int) -> tuple[int, bytes]:
         with (
-            socket.create_connection(("localhost", port), 20) as sock,
+            socket.create_connection(("localhost", port), PATIENCE_S) as sock,
             trusted.wrap_socket(sock, server_hostname="localhost") as secured,
         ):
             secured.sendall(f"{head}Content-Length: {most}\r\n\r\n".encode())
@@ -135,8 +136,8 @@ async def test_what_goes_wrong_for_who_has_left_is_not_in_the_log(
 
     async with opened(tmp_path, more=[Route("GET", "/slow", answer, "Never")]) as it:
         asking = asyncio.ensure_future(it.ask("/slow", ADMIN))
-        await asyncio.wait_for(begun.wait(), 20)
+        await asyncio.wait_for(begun.wait(), PATIENCE_S)
         asking.cancel()
-        await asyncio.wait_for(ended.wait(), 20)
+        await asyncio.wait_for(ended.wait(), PATIENCE_S)
     gc.collect()
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == []

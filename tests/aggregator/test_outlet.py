@@ -21,7 +21,7 @@ from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .records import numbered
 from .test_ipfix_destination import Collector
@@ -200,7 +200,7 @@ async def test_a_stop_does_not_wait_for_the_one_before() -> None:
     await until(lambda: one.calls)
     await line.to(two)
     line.send()
-    await asyncio.wait_for(line.outlet.stop(), 10)
+    await asyncio.wait_for(line.outlet.stop(), PATIENCE_S)
     assert stored(two) == 20
     line.check()
 
@@ -267,7 +267,7 @@ def read_all(session: socket.socket) -> tuple[list[int], int]:
     """The whole records of a session that nobody read until now, and the gaps in their numbers."""
     buffer = RecordBuffer(AGGREGATED, StringTable())
     decoder = CollectorSession("aggregator", buffer)
-    session.settimeout(5)
+    session.settimeout(PATIENCE_S)
     with session:
         while data := session.recv(1 << 16):
             decoder.receive(data)

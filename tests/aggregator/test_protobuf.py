@@ -14,6 +14,7 @@ from flowvis.aggregator.destinations.file_lines import WHOLE
 from flowvis.aggregator.destinations.protobuf import Messages, number, schema
 from flowvis.batch import Batch
 from flowvis.fields import BY_NAME, Field, Kind, Merge, Source
+from waiting import PATIENCE_S
 
 from .records import records
 from .test_flow_log import SOME, STORED
@@ -27,7 +28,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = tmp_path_factory.mktemp("schema") / "set"
     compiler = [sys.executable, "-m", "grpc_tools.protoc", f"-I{DOCS}"]
     subprocess.run(
-        [*compiler, f"--descriptor_set_out={made}", "flow-record.proto"], check=True, timeout=60
+        [*compiler, f"--descriptor_set_out={made}", "flow-record.proto"],
+        check=True,
+        timeout=PATIENCE_S,
     )
     files = descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes()).file
     pool = descriptor_pool.DescriptorPool()

@@ -22,7 +22,8 @@ from flowvis.inventory.sources.access import HOST, PORT, Kubeconfig
 from flowvis.inventory.sources.written import WrittenObjects
 from flowvis.lab.apiserver import ApiServer, kubeconfig, status
 from flowvis.runtime.settings import load
-from waiting import until
+from ports import free_port
+from waiting import PATIENCE_S, until
 
 from .harness import Aggregator
 
@@ -114,7 +115,7 @@ def test_only_our_own_is_given_back() -> None:
 
 @asynccontextmanager
 async def cluster() -> AsyncIterator[ApiServer]:
-    server = ApiServer(tokens={"good"})
+    server = ApiServer(tokens={"good"}, port=free_port())
     await server.start()
     try:
         yield server
@@ -122,9 +123,10 @@ async def cluster() -> AsyncIterator[ApiServer]:
         await server.stop()
 
 
-def replica(server: ApiServer, folder: Path, identity: str, token: str = "good") -> Replica:  # noqa: S107
-    path = kubeconfig(folder / identity, server.url, {"token": token})
-    us = Candidate(identity, "flow-aggregator", "here", 1.0)
+def replica(server: ApiServer, folder: Path, identity: str, *, duration_s: float = 3.0) -> Replica:
+    """Return one whose Lease lasts longer than a busy machine takes to renew it."""
+    path = kubeconfig(folder / identity, server.url, {"token": "good"})
+    us = Candidate(identity, "flow-aggregator", "here", duration_s)
     return Replica(lambda: Kubeconfig(path), us)
 
 
@@ -179,7 +181,7 @@ async def test_a_container_that_begins_again_has_its_pods_lease(tmp_path: Path) 
     async with cluster() as server:
         server.put({"kind": "Lease", **lease("pod-b", 300)}, "coordination.k8s.io/v1")
         again = replica(server, tmp_path, "pod-b")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await again.start()
         await again.stop()
 
@@ -332,13 +334,13 @@ async def test_a_stop_without_an_answer_ends(
         await one.start()
         with server.failing(lambda _: status(500, "out of order")):
             await one.stop()
-    assert "is not given back, so the next replica waits for 1 s" in caplog.text
+    assert "is not given back, so the next replica waits for 3 s" in caplog.text
 
 
 def asked(port: int) -> tuple[int, str]:
     """What the kubelet is reported."""
     try:
-        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S) as answer:
             return answer.status, answer.read().decode()
     except HTTPError as error:
         with error:
@@ -351,7 +353,7 @@ async def test_two_daemons(tmp_path: Path) -> None:
         path = kubeconfig(tmp_path / "config", server.url, {"token": "good"})
         settings = {
             "inventory": {"kubernetes": {"kubeconfig": str(path)}},
-            "lease": {"enable": True, "duration": "3s"},
+            "lease": {"enable": True, "duration": "30s"},
             "certificates": {"namespace": "here"},
         }
         first, second = (Aggregator(tmp_path / name, settings) for name in ("one", "two"))

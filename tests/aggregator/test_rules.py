@@ -285,7 +285,9 @@ STEPS = st.lists(
     steps=STEPS,
 )
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_history_is_written_by_the_rules(
     nodes: dict[int, Node],

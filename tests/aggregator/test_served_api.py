@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .harness import Aggregator, connection, deliver, exported, running
 
@@ -136,7 +136,7 @@ def attempts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
         if "get" not in operations or path == "/api/v1/stream":
             continue
         names = [parameter["name"] for parameter in operations["get"]["parameters"]]
-        range_ = {"from": "-1h"} if {"from", "filter"} <= set(names) else {}
+        range_ = {"from": "-1d"} if {"from", "filter"} <= set(names) else {}
         yield path, {}
         for name in names:
             named = path == "/api/v1/explain" and name != "filter"
@@ -154,7 +154,7 @@ class Reader:
     def __init__(self, aggregator: Aggregator, token: str) -> None:
         port = aggregator.control.get("status")["apiPort"]
         context = ssl.create_default_context(cafile=str(aggregator.path / "ca.crt"))
-        self._http = HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
+        self._http = HTTPSConnection("127.0.0.1", port, timeout=PATIENCE_S, context=context)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def text(self, path: str) -> tuple[int, str]:

@@ -151,7 +151,7 @@ def test_questions_and_the_history_of_the_books(server: Server, tmp_path: Path) 
         aggregator.until("clickhouse", "sent", 10)
         found = aggregator.control.get(
             "api/v1/query",
-            {"from": "-1h", "by": "dst.ip", "measure": "octets,records,connections"},
+            {"from": "-1d", "by": "dst.ip", "measure": "octets,records,connections"},
         )
         assert found["rows"] == [["10.200.0.1", 10_000, 10, 10]]
         answer = found["answer"]
@@ -159,10 +159,10 @@ def test_questions_and_the_history_of_the_books(server: Server, tmp_path: Path) 
         assert lost["ipfix", "queue-full"] == 6
         assert not answer["complete"]
         page = aggregator.control.get(
-            "api/v1/flows", {"from": "-1h", "filter": "src.pod = client-3"}
+            "api/v1/flows", {"from": "-1d", "filter": "src.pod = client-3"}
         )
         assert len(page["rows"]) == 1
-        drawn = aggregator.control.get("api/v1/graph", {"from": "-1h", "source": "src.pod"})
+        drawn = aggregator.control.get("api/v1/graph", {"from": "-1d", "source": "src.pod"})
         assert sum(edge["octets"] for edge in drawn["edges"]) == 10_000
         assert aggregator.stop() == 0
     store = open_store(StoreSettings(server.url))

@@ -26,7 +26,7 @@ from flowvis.elements import REGISTRY
 from flowvis.fields import AGGREGATED, Field, Kind
 from flowvis.ipfix.exporter import ExporterSession
 from ports import free_port
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .harness import Aggregator, running
 from .records import records
@@ -175,7 +175,7 @@ def test_softflowd(
     to = ["-n", f"127.0.0.1:{aggregator.port}", "-v", "10"]
     files = ["-r", str(capture), "-p", "none", "-c", "none"]  # with a control socket it reads none
     command = ["softflowd", *files, *to, "-d", "-6", *options]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
     rows = agree(aggregator, began, within_ms)
     assert len(rows) <= count  # a direction by itself may be known as the answers to the other
     ended = {row["flowEndReason"] for row in rows if row["protocolIdentifier"] == 6}

@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 from aiohttp import WSMsgType, web
 
+from waiting import PATIENCE_S
+
 PROTOCOL = "v4.channel.k8s.io"
 DATA, ERROR = b"\x00", b"\x01"
 
@@ -143,7 +145,7 @@ def serving(server: ApiServer) -> Iterator[ApiServer]:
     try:
         yield server
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(PATIENCE_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -6,20 +6,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ports import free_port
+
 
 class Relay:
     """Passes bytes to a port of this machine and back."""
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._port = free_port()
+        self._listener = socket.create_server(("127.0.0.1", self._port))
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
 
     @property
     def port(self) -> int:
-        return int(self._listener.getsockname()[1])
+        return self._port
 
     @property
     def connections(self) -> int:
@@ -35,11 +38,9 @@ class Relay:
 
     def refuse(self) -> None:
         """End all connections, and let nobody connect."""
-        port = self.port
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
-        self._port = port
 
     def accept_again(self) -> None:
         """Let others connect, at the same port as before."""

@@ -24,7 +24,7 @@ from aggregator.harness import deliver, exported
 from flowvis.aggregator.api.problems import STATUS
 from flowvis.cli import completing, flows
 from flowvis.cli.flowctl import main
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .asked import ADMIN, REMEMBERED, SHOP, Asked, asked, connection, known
 from .relay import relaying
@@ -151,7 +151,7 @@ def test_top_again_and_again(store: Asked, tmp_path: Path) -> None:
         block_until(lambda: path.read_text().count("src.workload,dst.workload") >= 3)
     finally:
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(10) in {130, -signal.SIGINT}
+        assert watching.wait(PATIENCE_S) in {130, -signal.SIGINT}
 
 
 def test_top_waits_for_a_store_that_is_away() -> None:
@@ -176,7 +176,7 @@ def test_top_waits_for_a_store_that_is_away() -> None:
         command = [sys.executable, "-m", "flowvis.cli.flowctl", "--server", where, "top"]
         watched = subprocess.run(
             [*command, "--watch", "10ms", "-o", "json"],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
         server.shutdown()
     assert watched.returncode == 1
@@ -367,7 +367,7 @@ def at_a_terminal(store: Asked, *arguments: str, **environment: str) -> str:
         while piece := os.read(ours, 4096):
             written += piece
     os.close(ours)
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 0, errors
     return written.decode()
 
@@ -414,7 +414,7 @@ class Following:
 
     def end(self) -> None:
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
 
 
 def test_history_and_live_are_one_stream(store: Asked, tmp_path: Path) -> None:
@@ -504,7 +504,7 @@ def complete(store: Asked, path: Path, line: str) -> list[str]:
         "COMP_POINT": str(len(line)),
     }
     command = [sys.executable, "-m", "flowvis.cli.flowctl"]
-    subprocess.run(command, env=environment, check=True, timeout=60)
+    subprocess.run(command, env=environment, check=True, timeout=PATIENCE_S)
     return [each.strip() for each in written.read_text().splitlines()]
 
 
@@ -568,5 +568,7 @@ def test_the_code_for_bash_works(store: Asked, tmp_path: Path) -> None:
         _python_argcomplete flowctl
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert answer.stdout.strip().startswith("src.namespace"), answer.stderr

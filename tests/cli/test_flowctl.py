@@ -21,7 +21,7 @@ from flowvis.cli.flowctl import COMMANDS, commands_in, main
 from flowvis.cli.layout import Column, Layout
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
-from waiting import until
+from waiting import PATIENCE_S, until
 
 FLOW = {
     "sourceIP": "10.0.0.1",
@@ -133,7 +133,7 @@ async def test_following_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str
             history.put(records(*[FLOW] * 6))
         await until(lambda: shown("shop/client:40000") >= 10)
         await api.stop()
-        assert await asyncio.wait_for(following, 10) == 0
+        assert await asyncio.wait_for(following, PATIENCE_S) == 0
     lines = ("".join(printed) + capsys.readouterr().out).splitlines()
     assert lines[0].startswith("END")
     assert lines[2] == "... 8 records missed: this terminal is too slow"
@@ -723,7 +723,7 @@ def written_to(output: int, *arguments: str) -> tuple[int, str]:
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-m", "flowvis.cli.flowctl", *arguments]
     ended = subprocess.run(
-        command, stdout=output, stderr=subprocess.PIPE, env=environment, timeout=60
+        command, stdout=output, stderr=subprocess.PIPE, env=environment, timeout=PATIENCE_S
     )
     return ended.returncode, ended.stderr.decode()
 

@@ -19,6 +19,7 @@ from aggregator.served import served
 from flowvis.cli.client import ControlClient
 from flowvis.cli.flowctl import main
 from flowvis.cli.forwarding import forwarding
+from waiting import PATIENCE_S
 
 HEADER = {"X-Flowvis": "1"}
 
@@ -140,7 +141,7 @@ async def test_a_browser_has_no_token_in_its_command_line(tmp_path: Path) -> Non
     running = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         output, errors = await running.communicate()
     link = "https://flows.example:10348/#token=admin-0123456789abcdef"
     assert (running.returncode, output.decode()) == (0, f"{link}\n")

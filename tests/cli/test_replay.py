@@ -22,8 +22,9 @@ from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.server import Peer, Server
 from flowvis.transport.tls import TlsFiles
 from ipfix import wire
+from ports import free_port
 from transport.conftest import Recorder
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")  # else scapy asks the network
 START_S = 1_700_000_000
@@ -126,7 +127,7 @@ def test_over_tls_with_our_certificate(
 def test_over_udp(capture: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE_S)
         assert main(["replay", str(capture), "--to", f"127.0.0.1:{sock.getsockname()[1]}:udp"]) == 0
         got: dict[int, list[bytes]] = {}
         for _ in range(30):
@@ -213,10 +214,7 @@ def test_nobody_there(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    to = ["--to", f"127.0.0.1:{port}:{protocol}", "--timed", "--speed", "100"]
+    to = ["--to", f"127.0.0.1:{free_port()}:{protocol}", "--timed", "--speed", "100"]
     with monkeypatch.context() as patch:
         patch.setattr(replay, "CONNECT_S", 5.0)
         assert main(["replay", str(capture), *to]) == 1

@@ -17,7 +17,7 @@ from flowvis.errors import StoreError
 from flowvis.questions.completeness import completeness
 from flowvis.questions.times import TimeRange
 from flowvis.runtime.ledger import Stage
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .asking import carry_out
 from .conftest import MakeStore, admin
@@ -233,7 +233,7 @@ async def test_records_are_stored_whatever_becomes_of_the_books(
     await until(lambda: store.records == 5)
     now[0] = T0 + 120
     await until(lambda: history.last_s > T0)
-    await asyncio.wait_for(writer.stop(), 5)
+    await asyncio.wait_for(writer.stop(), PATIENCE_S)
     (first, again), (second, repeated), *_ = store.pages
     assert not again
     assert (first is second, repeated) == (same, same)

@@ -126,7 +126,7 @@ def until_all_have(connect: Connect, rows: int) -> None:
         return set(shown.values()) == {rows} and alike and have[0, 0] + have[1, 0] == rows
 
     # One that has just been started says no, and later than others on a busy machine.
-    block_until(settled, found, despite=(StoreError,), patience_s=75)
+    block_until(settled, found, despite=(StoreError,))
 
 
 def writer_for(store: Store, **options: object) -> Writer:
@@ -776,5 +776,5 @@ def test_oldest_hours_go_on_all_servers(
         asyncio.run(monitors[1].look())
         return all(hours_on(connect(*server), first) == [3] for server in SERVERS)
 
-    block_until(dropped, despite=(StoreError,), patience_s=75)
+    block_until(dropped, despite=(StoreError,))
     until_all_have(connect, ROWS)

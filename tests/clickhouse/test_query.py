@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ from flowvis.clickhouse import server as server_module
 from flowvis.clickhouse.query import PIECE_ROWS, QueryLimits
 from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
 from flowvis.errors import StoreError
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .conftest import MakeStore, admin
 
@@ -82,10 +81,8 @@ def test_rows_come_as_they_are_found_however_it_is_written(
 @pytest.mark.clickhouse
 def test_time_is_limited(make_store: MakeStore) -> None:
     store = limited(make_store, seconds=1)
-    began_s = time.monotonic()
     with pytest.raises(StoreError, match=r"(?i)timeout exceeded"):
         store.query(ENDLESS)
-    assert time.monotonic() - began_s < 20
 
 
 @pytest.mark.clickhouse
@@ -132,7 +129,7 @@ def test_a_query_that_is_cancelled_ends_at_the_engine(store: Store) -> None:
     thread.start()
     block_until(lambda: running(store, "4711") == 1)
     query.cancel()
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert ended
     block_until(lambda: running(store, "4711") == 0)

@@ -1,6 +1,7 @@
 """A writer with a spool: what the store does not take is on disk, and stored once it is back."""
 
 import asyncio
+import itertools
 import os
 import resource
 import signal
@@ -23,7 +24,7 @@ from flowvis.errors import StoreError
 from flowvis.native import StringTable
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .samples import flows
 from .server import Server
@@ -155,7 +156,7 @@ async def test_a_stop_leaves_nothing_in_memory(tmp_path: Path) -> None:
     await line.writer.start()
     for count in (10, 20):
         line.send(count)
-    await asyncio.wait_for(line.writer.stop(), 4)
+    await asyncio.wait_for(line.writer.stop(), PATIENCE_S)
     assert line.stage.dropped == {"left": 30}
     line.check()
     back = Moody()
@@ -245,7 +246,7 @@ async def test_a_file_that_goes_while_it_is_read_is_counted_once(tmp_path: Path)
 
     def read_late(entry: Entry) -> tuple[Batch, BatchId]:
         reading.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         return read(entry)
 
     line.spool.read = read_late  # type: ignore[method-assign]
@@ -366,7 +367,7 @@ async def test_a_file_that_a_slow_disk_has_too_late_is_not_stored_as_well(
 
     def write_late(batch: Batch, batch_id: BatchId) -> Entry:
         writing.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         return write(batch, batch_id)
 
     line.spool.write = write_late  # type: ignore[method-assign]
@@ -480,7 +481,10 @@ async def test_kill_9_while_the_store_is_away_and_as_it_comes_back(
             stdout=asyncio.subprocess.PIPE, cwd=TESTS,
         )  # fmt: skip
         assert process.stdout is not None
-        for turn in range(turns):
+        put = in_memory = 0
+        for turn in itertools.count():
+            if turn >= turns and put > in_memory:  # the disk may be slow, too
+                break
             put, in_memory = map(int, (await process.stdout.readline()).split())
             if turn == 15 and number == 1:
                 server.send(signal.SIGCONT)
@@ -510,7 +514,7 @@ async def test_an_answer_while_it_is_being_written_leaves_no_file(
 
     def slowly(batch: Batch, batch_id: BatchId) -> Entry:
         store.open.set()
-        answered.wait(10)
+        answered.wait(PATIENCE_S)
         return write(batch, batch_id)
 
     with monkeypatch.context() as patched:

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from flowvis.native import StringTable
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.runtime.losses import Losses
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .conftest import MakeStore
 from .samples import flows
@@ -63,7 +62,7 @@ class Moody:
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
         self.calls.append((len(batch), batch_id, again))
-        self.open.wait(10)
+        self.open.wait(PATIENCE_S)
         if self.error:
             raise self.error
         assert batch_id not in self.stored
@@ -262,7 +261,9 @@ async def test_what_is_committed_counts_and_its_string_table_when_that_is_left_b
     assert writer.stage.imbalance == 0
 
 
-async def test_a_full_queue_does_not_hurry_retries() -> None:
+async def test_a_full_queue_does_not_hurry_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowvis.clickhouse.writer.FIRST_PAUSE_S", 3600.0)
+    monkeypatch.setattr("flowvis.clickhouse.writer.LONGEST_PAUSE_S", 3600.0)
     store = Moody()
     store.error = StoreError("too busy", retryable=True)
     writer = writer_for(store, commit_records=10, grace_s=0.1)
@@ -270,7 +271,8 @@ async def test_a_full_queue_does_not_hurry_retries() -> None:
     for _ in range(50):
         writer.put(flows(10))
         await asyncio.sleep(0.005)  # many chances to hurry
-    assert len(store.calls) <= 3
+    await until(lambda: store.calls)
+    assert len(store.calls) == 1
     await writer.stop()
     assert writer.stage.imbalance == 0
 
@@ -281,9 +283,7 @@ async def test_stop_gives_up_after_the_grace_period() -> None:
     writer = writer_for(store, grace_s=0.3)
     await writer.start()
     writer.put(flows(7))
-    started = time.monotonic()
     await writer.stop()
-    assert time.monotonic() - started < 2
     assert writer.stage.dropped == {OutgoingDropped.SHUTDOWN: 7}
     assert writer.stage.imbalance == 0
     writer.put(flows(3))
@@ -371,10 +371,9 @@ async def test_a_server_that_does_not_answer_is_a_problem_within_seconds(
         await until(lambda: writer.healthy)
         server.send(signal.SIGSTOP)
         writer.put(flows(100))
-        await until(lambda: writer.problem)
+        await until(lambda: "no answer for 0.3 s, asked to store 100 records" in caplog.text)
         assert writer.problem.startswith("no answer for")
         assert not writer.healthy
-        assert "no answer for 0.3 s, asked to store 100 records" in caplog.text
         writer.put(flows(700))
         seen.look(1.0)
         assert "200 records dropped: the destination was away or slow" in caplog.text

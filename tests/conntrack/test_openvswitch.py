@@ -28,7 +28,7 @@ from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.watch import Watch
 from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
-from waiting import block_until, until
+from waiting import PATIENCE_S, block_until, until
 
 from .ovs import ZONES, Switch, switching
 
@@ -63,7 +63,7 @@ def connected(switch: Switch, sockets: ExitStack) -> tuple[socket.socket, socket
         listener.bind((SERVER, 0))
         listener.listen()
         client = sockets.enter_context(switch.socket(0, *kind))
-        client.settimeout(20)
+        client.settimeout(PATIENCE_S)
         client.connect(listener.getsockname())
         return client, sockets.enter_context(listener.accept()[0])
 
@@ -88,7 +88,7 @@ def test_all_protocols_and_both_families(
     udp = (socket.AF_INET, socket.SOCK_DGRAM)
     resolver = sockets.enter_context(switch.socket(1, *udp))
     resolver.bind((SERVER, 53))
-    resolver.settimeout(20)
+    resolver.settimeout(PATIENCE_S)
     asking = sockets.enter_context(switch.socket(0, *udp))
     asking.sendto(b"q", (SERVER, 5300))  # translated by the switch
     resolver.sendto(b"a", resolver.recvfrom(10)[1])
@@ -165,7 +165,7 @@ def test_as_in_its_pod(
     paths = str(switch.directory), str(tmp_path), sys.executable
     asked = subprocess.run(
         ["unshare", "-m", "sh", "-c", CONFINED, "sh", *paths],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert asked.stderr == ""
     assert [int(number) for number in asked.stdout.split()] == [opened.maximum(), tracked]

@@ -20,6 +20,7 @@ from flowvis.conntrack.sources.source import Conntrack
 from flowvis.errors import SystemRefused
 from flowvis.native import EntryDecoder
 from namespaces import run
+from waiting import PATIENCE_S
 
 from . import traffic
 
@@ -51,8 +52,8 @@ def many_connections(ports: range = PORTS) -> None:
 
 
 def gather(source: Conntrack, enough: Callable[[Entries], object]) -> Entries:
-    """Read events until there are enough, five seconds at most."""
-    parts, end = [Entries.none()], time.monotonic() + 5
+    """Read events until there are enough, or patience is at its end."""
+    parts, end = [Entries.none()], time.monotonic() + PATIENCE_S
     while not enough(Entries.concat(parts)) and time.monotonic() < end:
         select.select([source.event_fileno()], [], [], 0.5)
         parts.append(source.read_events())

@@ -5,6 +5,7 @@ import struct
 from contextlib import ExitStack, closing
 
 from namespaces import run
+from waiting import PATIENCE_S
 
 SERVICE = ("10.96.0.1", 80)
 BACKEND = ("10.0.1.5", 8080)
@@ -90,7 +91,7 @@ def raw(family: int, protocol: int, to: str, payload: bytes) -> None:
 
 def _receive(end: socket.socket, size: int) -> None:
     """Take `size` bytes, or wait for the other side's end of stream."""
-    end.settimeout(10)
+    end.settimeout(PATIENCE_S)
     if size == 0:
         assert end.recv(1) == b""
     while size:

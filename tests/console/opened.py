@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from aggregator.harness import Aggregator, deliver, exported, running
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from .traffic import OUTSIDE, Connection
 
@@ -24,7 +24,7 @@ TOKEN_OF_SHOP = "token-of-who-may-see-shop-1234567890"
 CHROMIUM = "/usr/bin/chromium"
 PARTNERS = "partners/eu (old)"
 """What the configuration calls the network outside."""
-PATIENCE_MS = 30_000  # on a machine that has other things to do
+PATIENCE_MS = PATIENCE_S * 1000
 BATCH = 500
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -63,7 +63,7 @@ class Console:
         query = urllib.parse.urlencode({k: v for k, v in parameters.items() if v != ""})
         request = Request(f"{self.url}/api/v1/{path}?{query}")
         request.add_header("Authorization", f"Bearer {token}")
-        with urlopen(request, timeout=60) as answer:
+        with urlopen(request, timeout=PATIENCE_S) as answer:
             return json.load(answer)
 
     def asked(self, path: str, **parameters: object) -> Any:

@@ -196,12 +196,16 @@ def test_live_flows_come_as_they_are_written_and_wait_while_held(
         context.close()
 
 
+FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Whatever moves has moved when this comes true, on a busy machine as well."""
+
+
 def settled(visit: Visit, picture: str) -> str:
-    """Wait until a picture of the map stays the same; return it."""
+    """Wait until a picture of the map stays the same while it is drawn; return it."""
     seen = [""]
 
     def same() -> str:
-        seen.append(str(visit.page.evaluate(picture)))
+        seen.append(str(visit.page.evaluate(f"{FRAMES}.then(() => {picture})")))
         return seen[-1] if seen[-1] == seen[-2] else ""
 
     return block_until(same, lambda: "the map does not come to rest")

@@ -15,6 +15,7 @@ from tools.dashboards.streams import LABELS, Stream, chosen
 
 from deploy.fluent_bit import FluentBit
 from deploy.rendered import DEPLOY, LOGS, workload
+from waiting import PATIENCE_S
 
 from .asked import LOGQL, PROMQL, Asked, metrics, put_in
 
@@ -107,7 +108,7 @@ def _promtool(path: Path, *tests: tuple[str, float], others: dict[str, str] | No
         ["promtool", "test", "rules", path / "tests.yml"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -131,7 +131,9 @@ def test_more_attributes_than_are_read(decoder: LogDecoder) -> None:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.binary(max_size=400), st.integers(0, 300), st.binary(max_size=60))
 def test_any_bytes(decoder: LogDecoder, noise: bytes, at: int, patch: bytes) -> None:

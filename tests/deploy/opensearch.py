@@ -11,7 +11,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from ports import free_port
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 JARS = Path(sys.prefix) / "opensearch"
 
@@ -104,7 +104,7 @@ class OpenSearch:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory
             )
-        block_until(self._answers, self._log, despite=(OSError,), patience_s=90)
+        block_until(self._answers, self._log, despite=(OSError,))
 
     def kill(self) -> None:
         if self._process is not None:
@@ -128,7 +128,7 @@ class OpenSearch:
         url = f"http://127.0.0.1:{self._http}{path}"
         request = Request(url, data, {"content-type": "application/json"}, method=method)
         try:
-            with urlopen(request, timeout=60) as answer:
+            with urlopen(request, timeout=PATIENCE_S) as answer:
                 return json.load(answer)
         except HTTPError as error:
             raise AssertionError(error.read()) from error

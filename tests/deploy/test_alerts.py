@@ -16,6 +16,7 @@ from tools.alerts.table import ALERTS, DROPPED
 from deploy.rendered import ROOT, objects
 from flowvis.lab.alerts import RAISED
 from flowvis.lab.faults import FAULTS
+from waiting import PATIENCE_S
 
 Series = dict[str, str]
 
@@ -424,7 +425,9 @@ def test_what_is_generated_is_up_to_date(path: str) -> None:
 
 
 def promtool(*arguments: str | Path) -> None:
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["promtool", *arguments], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -24,7 +24,7 @@ from flowvis.lab.apiserver import ApiServer, service_account
 from flowvis.runtime.settings import load
 from flowvis.transport.certificates import issue_ca, issue_server
 from inventory.kubernetes_objects import node, pod, service
-from waiting import block_until, until
+from waiting import PATIENCE_S, block_until, until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 POD = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
@@ -130,7 +130,7 @@ class Container:
         assert self.process is not None
         assert self.process.poll() is None, self.log()
         try:
-            with urlopen(f"http://{STATUS[self.name]}/readyz", timeout=5):
+            with urlopen(f"http://{STATUS[self.name]}/readyz", timeout=PATIENCE_S):
                 return True
         except (URLError, OSError):
             return False
@@ -138,7 +138,7 @@ class Container:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_S)
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -21,7 +21,7 @@ from cli.test_exporter import Daemon
 from flowvis.lab.apiserver import ApiServer, User, kubeconfig, status
 from inventory.kubernetes_objects import node, pod, service
 from ports import free_port
-from waiting import until
+from waiting import PATIENCE_S, until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAMESPACE = "flow-aggregator"
@@ -135,7 +135,7 @@ class Node:
         assert published is not None
         trusted = ssl.create_default_context(cadata=published["data"]["ca.crt"])
         port = self.aggregator.control.get("status")["apiPort"]
-        http = HTTPSConnection("localhost", port, timeout=20, context=trusted)
+        http = HTTPSConnection("localhost", port, timeout=PATIENCE_S, context=trusted)
         try:
             http.request("GET", path, headers={"Authorization": f"Bearer {token}"})
             answer = http.getresponse()

@@ -19,6 +19,7 @@ from flowvis.transport.address import CollectorAddress
 from flowvis.transport.client import Client
 from inventory.kubernetes_objects import service
 from inventory.test_watch import Plain, running
+from ports import free_port
 from waiting import until
 
 ADDRESS = CollectorAddress("shop/flow-aggregator", 4739)
@@ -107,9 +108,9 @@ async def test_another_port_is_only_warned_of(caplog: pytest.LogCaptureFixture) 
 async def test_without_an_answer_it_is_where_it_was_then_dns(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector_service, "ASK_S", 0.3)
+    monkeypatch.setattr(collector_service, "ASK_S", 2.0)
 
-    async with running(ApiServer()) as server, asking(server) as services:
+    async with running(ApiServer(port=free_port())) as server, asking(server) as services:
         server.put(collector("10.96.0.7"))
         with server.failing(lambda _: status(403, "services is forbidden")):
             assert await services.hosts(ADDRESS) == [DNS]
@@ -127,12 +128,16 @@ async def test_without_an_answer_it_is_where_it_was_then_dns(
     texts = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert "services is forbidden); trying flow-aggregator.shop.svc" in texts[0]
     assert "trying 10.96.0.7, then flow-aggregator.shop.svc" in texts[1]
-    assert "no answer in 0.3 s" in texts[2]
+    assert "no answer in 2 s" in texts[2]
 
 
 async def test_each_attempt_asks_anew() -> None:
     """The Service is made anew with another ClusterIP; then it is missed, and the API as well."""
-    async with running(ApiServer()) as server, asking(server) as services, Collector() as there:
+    async with (
+        running(ApiServer(port=free_port())) as server,
+        asking(server) as services,
+        Collector() as there,
+    ):
         address = CollectorAddress(ADDRESS.host, there.port, "tcp")
         port = {"port": there.port}
         server.put(collector("127.0.0.9", ports=[port]))  # where nobody listens

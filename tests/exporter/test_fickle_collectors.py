@@ -63,6 +63,12 @@ async def fickle(port: int, manner: Manner) -> AsyncIterator[list[float]]:
         server.close()
 
 
+@pytest.fixture(autouse=True)
+def patient_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long enough for a busy machine to close, or to stop, within it."""
+    monkeypatch.setattr("flowvis.transport.client.PROOF_S", 1.0)
+
+
 @pytest.mark.parametrize(
     "manner", [at_once, after_a_header, after_the_templates, at_the_first_record, by_a_reset]
 )

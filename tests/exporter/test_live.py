@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from cli.test_exporter import Daemon, get, write
+from cli.test_exporter import Daemon, get, let_connections_last, write
 from exporter.collector import Collector, DatagramCollector
 from exporter.test_export import deltas
 from flowvis.conntrack.sources.sysctls import ROOT
@@ -116,6 +116,7 @@ Start = Callable[..., Exporter]
 def start(tracked: None, tmp_path: Path) -> Iterator[Start]:
     for name in ("nf_conntrack_acct", "nf_conntrack_timestamp"):  # the daemon may be too late
         (ROOT / name).write_text("1")
+    let_connections_last()
     started: list[Exporter] = []
 
     def begin(collector: Addressed, **changes: Any) -> Exporter:

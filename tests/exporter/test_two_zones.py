@@ -19,6 +19,7 @@ from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.scope import ANTREA_ZONES
 from flowvis.fields import FlowType
 from namespaces import CLONE_NEWNET, call, run
+from waiting import PATIENCE_S
 
 CLIENT, NODE, GATEWAY, POD = "198.51.100.9", "192.0.2.1", "10.0.1.1", "10.0.1.10"
 
@@ -102,7 +103,7 @@ class Host:
     def datagram(self, address: str, port: int = 0) -> socket.socket:
         with self.inside():
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            made.settimeout(10)
+            made.settimeout(PATIENCE_S)
             made.bind((address, port))
         return made
 

@@ -19,7 +19,9 @@ NOW = 1_790_000_000
 
 # The fixture only chooses the leaf: nothing in it wears out between examples.
 repeatedly = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 IPV4 = st.integers(1, 2**32 - 1).map(lambda n: str(IPv4Address(n)))

@@ -16,6 +16,7 @@ from scapy.utils import wrpcap
 from flowvis.elements import ANTREA, REGISTRY, REVERSE
 from flowvis.fields import AGGREGATED, EXPORTED, Field, Kind
 from flowvis.ipfix import ExporterSession
+from waiting import PATIENCE_S
 
 from .conftest import Leaf
 from .records import Record, batch_of
@@ -89,7 +90,7 @@ def dissected(capture: Path, fields: tuple[Field, ...]) -> list[dict[str, int | 
     command += ["-o", "cflow.max_template_fields:100"]  # 60 is its default
     for transport in ("udp", "tcp"):
         command += ["-d", f"{transport}.port==4739,cflow"]
-    output = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    output = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S).stdout
     by_element = {name: field for field in fields for name in field.elements}
     records = []
     for flow in Xml.fromstring(output).iter("field"):  # noqa: S314 - tshark wrote it

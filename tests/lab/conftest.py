@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flowvis.lab import isolation
+from waiting import PATIENCE_S
 
 Script = Callable[..., list[Any]]
 
@@ -28,7 +29,7 @@ def script(request: pytest.FixtureRequest) -> Script:
     def run(name: str, *arguments: object) -> list[Any]:
         path = Path(__file__).with_name(name)
         command = isolation.wrap([sys.executable, str(path), *map(str, arguments)], user=user)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 

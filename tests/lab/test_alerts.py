@@ -17,6 +17,7 @@ from dashboards.asked import PROMQL
 from dashboards.asked import metrics as named_in
 from flowvis.lab.alerts import RAISED, judge
 from flowvis.lab.prometheus import Found
+from waiting import LONG_S
 
 SCALE = 0.01
 COMMAND = [sys.executable, "-m", "flowvis.cli.flowctl", "lab", "run", "-o", "json"]
@@ -26,6 +27,7 @@ FAULTS = ("bad-configuration", "conntrack-fills", "state-full")
 @pytest.mark.kernel
 @pytest.mark.prometheus
 @pytest.mark.slow
+@pytest.mark.timeout(2 * LONG_S)
 def test_faults_raise_their_alerts_and_no_other(tmp_path: Path) -> None:
     """Three that do not disturb each other; others by hand, as docs/alerts.md has it."""
     rules = tmp_path / "rules.yml"
@@ -33,7 +35,7 @@ def test_faults_raise_their_alerts_and_no_other(tmp_path: Path) -> None:
     chosen = ["--duration", "8s", "--scenario", "inter-node"]
     chosen += [argument for fault in FAULTS for argument in ("--fault", fault)]
     command = [*COMMAND, "--prometheus", str(rules), *chosen]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     assert not report["problems"]

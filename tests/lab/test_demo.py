@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -58,7 +58,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         (init,) = children(unshare)
         yield Demo(init, link[0], runtime)
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert not list(runtime.iterdir())
     # Nothing listens then that was of it; its port may be another program's by now.
     assert not Path(f"/proc/{init}").exists()
@@ -72,7 +72,7 @@ def lab(demo: Demo) -> int:
 def ask(link: str, token: str) -> tuple[int, Any]:
     """Ask the API for its status, as a program of this machine does."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    connection = HTTPConnection(link.removeprefix("http://").partition("/")[0], timeout=20)
+    connection = HTTPConnection(link.removeprefix("http://").partition("/")[0], timeout=PATIENCE_S)
     with closing(connection):
         connection.request("GET", "/api/v1/status", headers=headers)
         answer = connection.getresponse()
@@ -92,7 +92,7 @@ def test_flowctl_of_this_machine_finds_the_demo(demo: Demo) -> None:
         [*FLOWCTL, "sql", "SELECT count() > 0 AS some FROM flows", "-o", "json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         env={**os.environ, "XDG_RUNTIME_DIR": str(demo.runtime)},
     )
     assert (json.loads(done.stdout), done.stderr) == ({"some": 1}, "")
@@ -104,7 +104,9 @@ def children(pid: int) -> list[int]:
 
 def shell(pid: int, commands: str, *host: str) -> subprocess.CompletedProcess[str]:
     command = [*FLOWCTL, "lab", "shell", "--pid", str(pid), *host]
-    return subprocess.run(command, input=commands, capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        command, input=commands, capture_output=True, text=True, timeout=PATIENCE_S
+    )
 
 
 def test_flowctl_finds_the_aggregator_of_the_lab(lab: int) -> None:

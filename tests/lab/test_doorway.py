@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from flowvis.lab.doors import Doorway
+from waiting import PATIENCE_S
 
 
 async def test_who_has_asked_all_still_gets_the_answer(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ async def test_who_has_asked_all_still_gets_the_answer(tmp_path: Path) -> None:
     reader, writer = await asyncio.open_unix_connection(outer)
     writer.write(b"a question")
     writer.write_eof()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await asked.wait()
         gc.collect()
         now.set()

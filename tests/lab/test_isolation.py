@@ -15,7 +15,7 @@ from flowvis.errors import SystemRefused
 from flowvis.lab import isolation
 from flowvis.lab.options import Options
 from flowvis.lab.plan import NODES, OUTSIDE, hosts
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 pytestmark = pytest.mark.kernel
 
@@ -118,7 +118,7 @@ def test_signals_to_the_command_leave_nothing(
             process.send_signal(number)
         assert process.stdout is not None
         said = process.stdout.read()
-        code = process.wait(timeout=15)
+        code = process.wait(timeout=PATIENCE_S)
         # Of two at once the kernel may deliver either first.
         assert code in ([-9] if signal.SIGKILL in numbers else [128 + it for it in numbers])
         assert "Traceback" not in said, said[said.index("Traceback") :]
@@ -132,7 +132,7 @@ def test_the_death_of_what_is_between_leaves_nothing(tmp_path: Path) -> None:
         started = descendants(process.pid)
         (unshare,) = (pid for pid, (up, _) in processes().items() if up == process.pid)
         os.kill(unshare, signal.SIGKILL)
-        assert process.wait(timeout=15) != 0
+        assert process.wait(timeout=PATIENCE_S) != 0
         assert_gone(started)
     assert list(tmp_path.iterdir()) == []
 

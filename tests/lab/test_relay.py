@@ -125,11 +125,11 @@ async def test_a_connection_is_reset_in_the_middle(cut_after: int) -> None:
 
 async def test_what_a_reset_connection_had_sent_arrives_after_the_next_began() -> None:
     async with relayed() as (relay, far, connect):
-        relay.behaviour = Behaviour(delay_s=0.3)
+        relay.behaviour = Behaviour(delay_s=2.0)
         _, first = await connect()
         first.write(b"late")
         await until(lambda: len(far.got) == 1)
-        await asyncio.sleep(0.05)  # it is read by then, and well before it is passed on
+        await asyncio.sleep(0.5)  # it is read by then, and well before it is passed on
         relay.cut()
         relay.behaviour = PLAIN
         reader, second = await connect()

@@ -12,14 +12,15 @@ from flowvis.lab.cni import CNIS
 from flowvis.lab.faults import FAULTS
 from flowvis.lab.plan import NODES
 from flowvis.lab.scenarios import choose
+from waiting import LONG_S
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(2 * LONG_S)]
 
 COMMAND = [sys.executable, "-m", "flowvis.cli.flowctl", "lab", "run", "-o", "json"]
 
 
 def run(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=110)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=LONG_S)
     assert done.stdout, f"ended with {done.returncode}: {done.stderr}"
     report: dict[str, Any] = json.loads(done.stdout)
     wrong = {one["name"]: one["problems"] for one in report["scenarios"] if not one["ok"]}

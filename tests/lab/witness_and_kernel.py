@@ -37,7 +37,7 @@ def conntrack(node: str) -> dict[tuple[str, ...], list[int]]:
 async def have_traffic(duration_s: float) -> None:
     async with traffic.servers():
         await traffic.run(choose([]), duration_s)
-        await asyncio.sleep(0.3)  # the last FIN
+        await asyncio.sleep(1.0)  # the last FIN
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +17,12 @@ from flowvis.errors import SystemRefused
 from flowvis.runtime import component
 from flowvis.runtime.component import SAME_S, SIGNALS, end, ended, let_end, spawn, supervisor
 from flowvis.runtime.process import serve
+from waiting import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
 def _handlers_of_the_tests_own() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -87,7 +89,7 @@ def lines_until_ready(process: subprocess.Popen[str], mark: str = "ready") -> li
 
 
 def rest(process: subprocess.Popen[str]) -> list[str]:
-    return process.communicate(timeout=20)[0].splitlines()
+    return process.communicate(timeout=PATIENCE_S)[0].splitlines()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -105,15 +107,14 @@ def test_starts_in_order_stops_in_reverse(number: signal.Signals) -> None:
 
 
 def test_second_signal_means_now() -> None:
-    with daemon("sys.exit(serve([Part('a'), Part('b', 60), Ready('c')], grace_s=60))") as process:
+    script = "sys.exit(serve([Part('a'), Part('b', 3600), Ready('c')], grace_s=3600))"
+    with daemon(script) as process:
         lines_until_ready(process)
         process.terminate()
         lines_until_ready(process, "stop b")
         time.sleep(SAME_S)
-        began = time.monotonic()
         process.terminate()
         said = rest(process)
-        assert time.monotonic() - began < 15
         assert said[0] == "SIGTERM: in a hurry"
         assert said[1].startswith("b has not stopped in ")
         assert said[2:] == ["stop a", "stopped a"]
@@ -150,7 +151,10 @@ def test_a_third_signal_means_now() -> None:
 )
 def test_signals_at_once_are_one(numbers: tuple[signal.Signals, ...]) -> None:
     """Also those that come when all has stopped, while the process ends."""
-    script = "sys.exit(serve([Part('a', 0.2), Part('b', 0.2), Ready('c')], grace_s=60))"
+    script = """
+        flowvis.runtime.component.SAME_S = 3600  # a busy machine takes its time to send so many
+        sys.exit(serve([Part('a', 0.2), Part('b', 0.2), Ready('c')], grace_s=60))
+        """
     with daemon(script) as process:
         lines_until_ready(process)
         for number in numbers:
@@ -189,7 +193,7 @@ def test_stuck_component_is_named_and_the_others_still_stop() -> None:
         process.terminate()
         said = rest(process)
         assert any(
-            line.startswith("b has not stopped in 0.3 s, stuck in Part.stop") for line in said
+            re.match(r"b has not stopped in \d+\.\d s, stuck in Part.stop", line) for line in said
         ), said
         assert "stopped b" not in said
         assert said[-1] == "stopped a"
@@ -292,7 +296,7 @@ def test_stop_and_task_that_will_not_be_cancelled() -> None:
         lines_until_ready(process)
         process.terminate()
         said = "\n".join(rest(process))
-        assert "b has not stopped in 0.2 s, stuck in Stubborn.stop:" in said
+        assert re.search(r"b has not stopped in \d+\.\d s, stuck in Stubborn.stop:", said)
         assert " > stubborn:" in said
         assert "stopped a" in said
         assert "a task does not end, stuck in stubborn" in said
@@ -348,16 +352,14 @@ def test_stuck_worker_thread_does_not_keep_the_process() -> None:
         flowvis.runtime.process.EXIT_S = 0.3
         class Blocks(Part):
             async def start(self):
-                self.call = asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+                self.call = asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
                 say("ready")
         sys.exit(serve([Blocks('a')], grace_s=0.2))
         """
     ) as process:
         lines_until_ready(process)
         process.terminate()
-        began = time.monotonic()
         assert rest(process)[-1].startswith("exiting, although these do not end: uvloop_0")
-        assert time.monotonic() - began < 10
         assert process.returncode == 1
 
 
@@ -478,8 +480,8 @@ async def test_waiting_for_an_end() -> None:
     assert not task.done()
     hurry = asyncio.Event()
     hurry.set()
-    await asyncio.wait_for(ended(task, 60, hurry), 5)
+    await asyncio.wait_for(ended(task, 3600, hurry), PATIENCE_S)
     assert not task.done()
     stop.set()
-    await asyncio.wait_for(ended(task, 60, never), 5)
+    await asyncio.wait_for(ended(task, 3600, never), PATIENCE_S)
     assert task.done()

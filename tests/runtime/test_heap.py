@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from waiting import PATIENCE_S
+
 PEAK = """
 import asyncio, os, signal, sys
 import numpy as np
@@ -71,7 +73,11 @@ asyncio.run(main())
 def test_what_was_in_use_as_memory_was_given_back_is_given_back_later() -> None:
     """Half of a peak lasts longer: it falls as well, though the process never grew again."""
     done = subprocess.run(
-        [sys.executable, "-c", TWO_PEAKS], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", TWO_PEAKS],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
     )
     assert min(map(int, done.stdout.split())) > 200
 
@@ -80,7 +86,11 @@ def given_back(size: int, others: str, tries: int) -> int:
     """Return the MiB of 400 that a process gives back, of arrays of `size` that it let go of."""
     script = PEAK.replace("SIZE", str(size)).replace("OTHERS", others).replace("TRIES", str(tries))
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
     )
     return int(done.stdout)
 

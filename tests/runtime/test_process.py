@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from waiting import PATIENCE_S
+
 CHURN = """
 import asyncio, gc, resource, sys
 import numpy as np
@@ -35,7 +37,7 @@ def test_memory_is_used_again_without_the_system() -> None:
         [sys.executable, "-c", CHURN],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=True,
         env={"NUMPY_MADVISE_HUGEPAGE": "0"},  # else a fault is of any size
     )

@@ -2,7 +2,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,13 @@ from waiting import until
 
 from .test_changes import Settings, Store
 from .test_configuration import Daemon
+
+
+@pytest.fixture(autouse=True)
+def _hangups_of_the_tests_own() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 class Followed:

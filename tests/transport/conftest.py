@@ -16,6 +16,7 @@ from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue
 from flowvis.transport.client import Client
 from flowvis.transport.server import Peer, Server
 from flowvis.transport.tls import Pem, TlsFiles
+from waiting import PATIENCE_S
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -55,7 +56,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     def runner(coro: Coroutine[Any, Any, None]) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(2 * PATIENCE_S):
                 await coro
 
         with asyncio.Runner(loop_factory=factory) as loop_runner:

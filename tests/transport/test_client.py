@@ -19,7 +19,8 @@ from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client, ConnectionLost
 from flowvis.transport.server import Server
 from flowvis.transport.tls import TlsFiles
-from waiting import until
+from ports import free_port
+from waiting import PATIENCE_S, until
 
 from .conftest import Pki, Recorders, Run, client_of, make_pki, serving
 
@@ -98,7 +99,7 @@ def test_a_lost_session_stays_lost_until_connect(run: Run, pki: Pki) -> None:
     async def main() -> None:
         handlers = Recorders()
         states: list[bool] = []
-        server = Server(handlers, tls=pki.server)
+        server = Server(handlers, tls=pki.server, port=free_port())
         await server.start()
         client = client_of(server, pki.client, on_state=states.append)
         with pytest.raises(ConnectionLost, match="not connected") as caught:
@@ -212,15 +213,14 @@ def test_waits_between_attempts_double_up_to_a_cap_with_jitter() -> None:
 
 def test_attempts_follow_the_back_off_until_there_is_a_collector(run: Run) -> None:
     async def main() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         client = Client(
             CollectorAddress("127.0.0.1", port, "tcp"), backoff=Backoff(0.05, 0.2, lambda: 1.0)
         )
         began = time.monotonic()
         connecting = asyncio.create_task(client.connect())
         await until(lambda: client.stats.attempts == 4)
-        assert 0.3 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.3
         async with serving(Server(Recorders(), port=port)):
             await connecting
             assert client.connected
@@ -426,7 +426,7 @@ def test_another_collector_ends_the_pause_between_attempts(
             connecting = asyncio.create_task(client.connect())
             await until(lambda: "no session, next attempt in " in caplog.text)
             client.redirect(CollectorAddress("127.0.0.1", server.port, "tcp"))
-            await asyncio.wait_for(connecting, 5)
+            await asyncio.wait_for(connecting, PATIENCE_S)
             assert await client.close()
 
     run(main())

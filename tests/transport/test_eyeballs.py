@@ -2,7 +2,6 @@ import asyncio
 import contextlib
 import gc
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from flowvis.transport.client import Client
 from flowvis.transport.eyeballs import Place, Race, resolve
 from flowvis.transport.server import Server
 from flowvis.transport.tls import TlsFiles
+from waiting import PATIENCE_S
 
 from .conftest import Pki, Recorders, make_pki, serving
 from .test_client import FAST
@@ -62,6 +62,7 @@ async def test_a_family_that_is_filtered_costs_a_moment(
     deaf_host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eyeballs, "DELAY_S", 0.05)
+    monkeypatch.setattr(client_module, "CONNECT_S", 3600.0)
     other = "127.0.0.1" if deaf_host == "::1" else "::1"
     async with serving(Server(handlers := Recorders(), host=other)) as server:
         with deaf(deaf_host, server.port):
@@ -70,9 +71,8 @@ async def test_a_family_that_is_filtered_costs_a_moment(
                 return [deaf_host, other]
 
             client = Client(CollectorAddress("ns/svc", server.port, "tcp"), hosts=hosts)
-            began = time.monotonic()
-            await client.connect()
-            assert time.monotonic() - began < client_module.CONNECT_S / 2
+            async with asyncio.timeout(PATIENCE_S):
+                await client.connect()
             assert client.stats.attempts == 1
             await client.close()
     assert len(handlers) == 1
@@ -95,8 +95,9 @@ async def test_addresses_of_one_name_are_tried_side_by_side(
                 return found
 
             monkeypatch.setattr(client_module, "resolve", resolved)
+            monkeypatch.setattr(client_module, "CONNECT_S", 3600.0)
             client = Client(CollectorAddress("collector.example", server.port, "tcp"), backoff=FAST)
-            async with asyncio.timeout(client_module.CONNECT_S / 2):
+            async with asyncio.timeout(PATIENCE_S):
                 await client.connect()
             assert client.stats.attempts == 1
             await client.close()
@@ -104,12 +105,12 @@ async def test_addresses_of_one_name_are_tried_side_by_side(
 
 
 async def test_a_refusal_does_not_wait_for_the_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eyeballs, "DELAY_S", 60.0)
+    monkeypatch.setattr(eyeballs, "DELAY_S", 3600.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         places = [Place(V6, ("::1", port, 0, 0)), Place(V4, ("127.0.0.1", port))]
-        race = Race(places, 10.0)
-        async with asyncio.timeout(10):
+        race = Race(places, 3600.0)
+        async with asyncio.timeout(PATIENCE_S):
             won = await race.winner()
         assert won is not None
         assert won[1] == places[1]
@@ -122,7 +123,7 @@ async def test_who_connects_but_is_no_collector_leaves_it_to_the_next(
     pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A handshake that never comes to an end, and one with a certificate of another CA."""
-    monkeypatch.setattr(client_module, "CONNECT_S", 0.3)
+    monkeypatch.setattr(client_module, "CONNECT_S", 2.0)
     async with serving(Server(Recorders(), host="127.0.0.1", tls=pki.server)) as server:
         with socket.create_server(("127.0.0.2", server.port)):
 

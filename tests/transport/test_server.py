@@ -7,7 +7,6 @@ import resource
 import socket
 import ssl
 import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from flowvis.errors import PeerError, SettingsError, SystemRefused
 from flowvis.runtime import listeners
+from flowvis.runtime.backoff import Backoff
 from flowvis.transport import server as server_module
 from flowvis.transport import session as session_module
 from flowvis.transport import turns as turns_module
@@ -23,7 +23,7 @@ from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client, ConnectionLost
 from flowvis.transport.server import Peer, Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
-from waiting import until
+from waiting import PATIENCE_S, until
 
 from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, path_of, serving
 
@@ -171,9 +171,9 @@ def test_min_version_of_the_files(run: Run, pki: Pki) -> None:
 @pytest.mark.parametrize(
     ("limits", "begins"),
     [
-        (SessionLimits(handshake_s=0.2), False),
-        (SessionLimits(hello_s=0.2), False),
-        (SessionLimits(handshake_s=0.2), True),
+        (SessionLimits(handshake_s=0.2, hello_s=3600), False),
+        (SessionLimits(handshake_s=3600, hello_s=0.2), False),
+        (SessionLimits(handshake_s=0.2, hello_s=3600), True),
     ],
 )
 def test_handshake_that_takes_too_long(
@@ -182,30 +182,29 @@ def test_handshake_that_takes_too_long(
     async def main() -> None:
         async with serving(Server(Recorders(), tls=pki.server, limits=limits)) as server:
             reader, writer = await opened(server)
-            began = time.monotonic()
             if begins:
                 writer.write(b"\x16\x03\x01")
             assert await reader.read() == b""
-            assert 0.1 < time.monotonic() - began < 2
+            assert server.stats.errors == {"handshake-timeout": 1}
             writer.close()
-            client = client_of(server, pki.client)
-            await client.connect()
-            await asyncio.sleep(0.3)  # longer than a handshake may take
-            assert client.connected
+            client = client_of(server, pki.client, backoff=Backoff(0.01, 0.01))
+            while not client.connected:  # on a busy machine a handshake may take too long
+                await client.connect()
+                await asyncio.sleep(0.3)  # longer than it may take: once through it has no end
             await client.close()
-        assert server.stats.errors == {"handshake-timeout": 1}
+        assert set(server.stats.errors) == {"handshake-timeout"}
 
     run(main())
 
 
 def test_who_has_begun_a_handshake_has_the_time_of_one(run: Run, pki: Pki) -> None:
     async def main() -> None:
-        limits = SessionLimits(hello_s=0.1)
+        limits = SessionLimits(hello_s=1.0, handshake_s=3600)
         async with serving(Server(Recorders(), tls=pki.server, limits=limits)) as server:
             reader, writer = await opened(server)
             writer.write(b"\x16\x03\x01")
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(reader.read(), 0.4)
+                await asyncio.wait_for(reader.read(), 1.5)
             assert server.stats.errors == {}
             writer.close()
 
@@ -509,9 +508,7 @@ def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
                 await until(lambda: len(handlers[1].data) > seen)
 
             for _ in range(5):
-                began = time.monotonic()
                 await greeted()
-                assert time.monotonic() - began < 2
             assert not flooding.done()
             flooding.cancel()
             await asyncio.wait([flooding])
@@ -522,12 +519,12 @@ def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
 
 def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
     async def main() -> None:
-        limits = SessionLimits(idle_s=1.0)
+        limits = SessionLimits(idle_s=2.0)
         async with serving(Server(Recorders(), limits=limits, reload_s=0.05)) as server:
             client = client_of(server, None)
             await client.connect()
             for _ in range(12):
-                await asyncio.sleep(0.1)  # together longer than it may be idle
+                await asyncio.sleep(0.2)  # together longer than it may be idle
                 await client.send([b"x"])
             await client.lost()
             await until(lambda: server.stats.errors == {"idle": 1})
@@ -539,11 +536,15 @@ def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
 def test_old_sessions_are_asked_to_come_again(run: Run, pki: Pki) -> None:
     async def main() -> None:
         handlers = Recorders()
-        server = Server(handlers, tls=pki.server, limits=SessionLimits(age_s=0.3), reload_s=0.05)
+        server = Server(handlers, tls=pki.server, limits=SessionLimits(age_s=3600), reload_s=0.05)
         async with serving(server):
-            client = client_of(server, pki.client)
+            client = client_of(server, pki.client, backoff=Backoff(0.01, 0.01))
             await client.connect()
+            (first,) = server.sessions
+            left_s = first.ends_at - asyncio.get_running_loop().time()
+            assert 0.7 * 3600 < left_s <= 3600  # they do not all come again together
             await client.send([b"before "])
+            first.ends_at -= left_s
             await until(lambda: not client.connected)
             await client.connect()
             await client.send([b"after"])
@@ -612,7 +613,7 @@ def test_client_takes_new_certificates_at_its_next_session(run: Run, tmp_path: P
 def test_peer_that_does_not_close_is_read_to_its_end(run: Run) -> None:
     async def main() -> None:
         handlers = Recorders()
-        server = Server(handlers, drain_s=0.2)
+        server = Server(handlers, drain_s=1.0)
         await server.start()
         reader, writer = await opened(server)
         writer.write(b"before")
@@ -620,9 +621,7 @@ def test_peer_that_does_not_close_is_read_to_its_end(run: Run) -> None:
         stopping = asyncio.create_task(server.stop())
         assert await reader.read() == b""
         writer.write(b", after")
-        began = time.monotonic()
         await stopping
-        assert time.monotonic() - began < 2
         writer.close()
         assert bytes(handlers[0].data) == b"before, after"
         assert handlers[0].ends == ["closed"]
@@ -681,7 +680,7 @@ def test_many_sessions_at_once(run: Run, pki: Pki) -> None:
             async def work(client: Client) -> bool:
                 await client.connect()
                 await client.send([b"x" * 50_000] * 4)
-                return await client.close()
+                return await client.close(PATIENCE_S)
 
             assert all(await asyncio.gather(*(work(client) for client in clients)))
         assert [len(handler.data) for handler in handlers] == [200_000] * 100
@@ -879,17 +878,15 @@ def test_a_session_rests_as_long_as_its_handler_says(run: Run) -> None:
             await resting.connect()
             await other.connect()
             await until(lambda: len(handlers) == 2)
-            handlers[0].pause_s = 0.2
+            handlers[0].pause_s = 2.0  # much longer than the next steps take
             await resting.send([b"a"])
             await until(lambda: handlers[0].data)
-            rested = time.monotonic()
             await resting.send([b"b"])
             await other.send([b"c"])
             await until(lambda: handlers[1].data)
             assert handlers[0].data == b"a"
             handlers[0].pause_s = 0.0
             await until(lambda: handlers[0].data == b"ab")
-            assert time.monotonic() - rested > 0.1
             assert await resting.close()
             assert await other.close()
 
@@ -899,15 +896,13 @@ def test_a_session_rests_as_long_as_its_handler_says(run: Run) -> None:
 def test_a_stop_does_not_wait_for_who_only_makes_work(run: Run) -> None:
     async def main() -> None:
         handlers = Recorders()
-        server = Server(handlers, drain_s=20.0)
+        server = Server(handlers, drain_s=3600.0)
         await server.start()
         client = client_of(server, None)
         await client.connect()
         await until(lambda: handlers)
         handlers[0].pause_s = 0.01
-        began = time.monotonic()
         await server.stop()
-        assert time.monotonic() - began < 10
         assert server.stats.errors == {"fruitless": 1}
         await client.close()
 

@@ -5,7 +5,12 @@ import pytest
 
 from flowvis.aggregator import collector
 from flowvis.aggregator.api.latest import LatestRecords
-from flowvis.aggregator.collector import FULL_RECORDS, Collector, ExporterStream
+from flowvis.aggregator.collector import (
+    FULL_RECORDS,
+    LEAST_RECORDS,
+    Collector,
+    ExporterStream,
+)
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.enrichment.complete import Completer
@@ -92,6 +97,15 @@ async def test_many_records_are_handed_on_at_once() -> None:
     for _ in range(FULL_RECORDS // 500 + 1):
         line.feed(session, batch)
     assert line.ledger.stages["collector"].sent >= FULL_RECORDS
+
+
+async def test_of_records_that_cost_much_fewer_are_handed_on_at_once() -> None:
+    """Such as connections that use one 5-tuple again and again."""
+    line = Line()
+    session = line.open()
+    line.collector.record_s = 0.001
+    line.feed(session, intra(0, 2 * LEAST_RECORDS))
+    assert line.ledger.stages["collector"].sent >= LEAST_RECORDS
 
 
 async def test_what_a_session_counted_stays_after_its_end() -> None:
@@ -354,8 +368,8 @@ async def test_records_cost_their_session_what_handing_them_on_will() -> None:
     many, one = line.open(), line.open()
     messages = b"".join(line.exporter.encode(numbered(0, 500), 1))
     assert many.data_received(memoryview(messages)) == pytest.approx(500 * collector.RECORD_S)
-    line.collector.record_s = 0.001
-    assert one.data_received(memoryview(messages)) == pytest.approx(0.5)
+    line.collector.record_s = 0.00005
+    assert one.data_received(memoryview(messages)) == pytest.approx(0.025)
     before = line.collector.handed_s
     line.collector.flush()
     assert line.collector.handed_s > before

@@ -986,3 +986,23 @@ def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leap: int) -> No
     assert written == [0, 60, 120]
     assert second == 200  # 90 s after the last record
     assert table.stats.evicted == 0
+
+
+def test_a_decision_over_one_record_does_not_look_at_all_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who sends many records that need one would keep all other exporters waiting."""
+    looked_at = 0
+    against = arrivals_module.Arrivals._against
+
+    def counting(arrivals: arrivals_module.Arrivals, rows: Any) -> Any:
+        nonlocal looked_at
+        looked_at += len(rows)
+        return against(arrivals, rows)
+
+    monkeypatch.setattr(arrivals_module.Arrivals, "_against", counting)
+    table = Table()
+    starts = [{"flowStartMilliseconds": START_MS + 5000 * number} for number in range(40)]
+    table.add(*(INTRA_NODE | counted(100) | start for start in starts))
+    assert table.stats.reused == 39
+    assert looked_at <= 3 * len(starts)

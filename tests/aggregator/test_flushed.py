@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .exported import DESTINATION_HALF, SOURCE_HALF, START_MS, counted
+from .exported import DESTINATION_HALF, SOURCE_HALF, START_MS, counted, exported
 from .test_late_halves import Aggregated
 
 Row = dict[str, Any]
@@ -53,3 +53,23 @@ def test_what_the_other_node_had_told_already_is_counted_once(
     write(25)
     assert aggregated.sums() == [20_000] * 3
     assert len(aggregated.table) == 1
+
+
+def test_the_largest_numbers_stay_the_largest() -> None:
+    """What an exporter claims may be anything: no record of it is lost, or begins from 0."""
+    most = (1 << 64) - 1
+    table = Aggregated().table
+    stays, anew = SOURCE_HALF, DESTINATION_HALF
+
+    def add(at_s: int, *rows: Row) -> None:
+        table.add(exported(table.strings, *rows), START_MS + 1000 * at_s)
+
+    add(2, told(stays, 0, 2, most - 9, most - 9), told(anew, 0.003, 2, most - 9, most - 9))
+    table.flush(START_MS + 2000)
+    add(20, told(anew, 8, 20, most - 5, most // 2))
+    add(20, told(stays, 0, 19, most - 1, 8))
+    assert table.stats.failed == 0
+    record = table.flush(START_MS + 20_000)
+    assert len(table) == len(record) == 1
+    assert record["octetTotalCount"].tolist() == [most]
+    assert record["octetTotalCountFromDestinationNode"].tolist() == [most]

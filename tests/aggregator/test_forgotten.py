@@ -239,3 +239,18 @@ def told(half: Row, total: int, delta: int, after_ms: int) -> Row:
     """What is told of a connection that goes on."""
     end = {"flowEndMilliseconds": NOW + after_ms, "flowEndReason": EndReason.ACTIVE}
     return over(half, 1) | counted(total, delta) | end
+
+
+def test_an_answer_that_nothing_waits_for_any_more(aggregated: Aggregated) -> None:
+    """As when a defect had all that was parked merged without one, and more was asked in parts."""
+    table = aggregated.table
+    aggregated.add(NOW, over(INTRA_NODE, 2), over(INTRA_NODE, 2, port=40_001), doubt=AGAIN)
+    inquiry = table.parked.inquiry(NOW // 1000)
+    assert inquiry is not None
+    table.unpark(NOW)
+    assert not table.stats.parked
+    for part in inquiry.smaller()[0].smaller():
+        table.answer(part, aggregated.store.checkpoints(part), NOW)
+    aggregated.write(NOW)
+    assert [sums(aggregated, port) for port in (40_000, 40_001)] == [200, 200]
+    assert not table.stats.imbalance

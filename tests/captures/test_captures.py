@@ -16,6 +16,8 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, frag
 from scapy.layers.l2 import CookedLinux, Dot1Q, Ether, Loopback
 from scapy.utils import PcapNgWriter, PcapWriter
 
+from flowvis.captures import messages as messages_module
+from flowvis.captures import packets as packets_module
 from flowvis.captures.files import Packet, read_packets
 from flowvis.captures.messages import MOST_AHEAD, Messages
 from flowvis.errors import SettingsError
@@ -100,6 +102,24 @@ def test_both_families_and_fragments() -> None:
     assert got == large[:3]
 
 
+def test_fragments_are_put_together_once_all_are_there() -> None:
+    class Pieces(dict[int, bytes]):
+        looked_at = 0
+
+        def get(self, *at: Any) -> Any:
+            self.looked_at += 1
+            return super().get(*at)
+
+    pieces = Pieces()
+    datagram = packets_module._Datagram(pieces)
+    datagram.put(8 * 99, b"the last", more=False)
+    for at in range(99):
+        assert datagram.whole() is None
+        datagram.put(8 * at, b"fragment", more=True)
+    assert datagram.whole() == b"fragment" * 99 + b"the last"
+    assert pieces.looked_at <= 2 * 100
+
+
 def test_what_is_no_ipfix_is_left_out_and_named() -> None:
     noise = [
         b"",
@@ -172,6 +192,31 @@ def test_a_stream_that_was_under_way_begins_at_its_next_message() -> None:
     assert messages.left_out == {"gaps": 1}
 
 
+@pytest.mark.parametrize("size", [1, 7, 19, 20, 21, 500])
+def test_a_message_behind_other_bytes_is_found_wherever_these_are_cut(size: int) -> None:
+    other = b"GET / HTTP/1.1\r\n" * 9
+    data = stream(other + SENT[0] + SENT[1], [size], syn=False)
+    got, messages = found(written([ETHER / each for each in data]))
+    assert got == SENT[:2]
+    assert messages.left_out == {"gaps": 1}
+
+
+def test_a_stream_of_something_else_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+    begins = messages_module._begins
+
+    def counting(data: bytearray, at: int = 0) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return begins(data, at)
+
+    monkeypatch.setattr(messages_module, "_begins", counting)
+    other = b"GET / HTTP/1.1\r\n\r\n" * 1000
+    got, _ = found(written([ETHER / each for each in stream(other, [500])]))
+    assert got == []
+    assert len(other) - 500 < looked_at < len(other) + 500
+
+
 def test_bytes_that_were_not_captured_cost_only_what_they_are_in() -> None:
     segments = stream(TEXT, [200])
     del segments[5]
@@ -194,6 +239,7 @@ def test_what_waits_for_missing_bytes_is_bounded() -> None:
             yield packet
             for each in messages._streams.values():
                 held = max(held, sum(map(len, each.ahead.values())))
+                assert each.waiting == sum(map(len, each.ahead.values()))
 
     got = [each.data for each in messages.of(packets())]
     assert len(got) == 118

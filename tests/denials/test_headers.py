@@ -77,6 +77,13 @@ def test_the_length_is_the_headers_not_what_was_copied() -> None:
     assert row(ipv4(A, B, 6, PORTS, total=1500))[5] == 1500
     assert row(ipv4(A, B, 6, PORTS, total=0))[5] == 40
     assert row(ipv6(A6, B6, 17, bytes(1000)))[5] == 1040
+    assert row(joined_v6(ipv6(A6, B6, 6, PORTS)))[5] == 60
+    assert row(ipv6(A6, B6, 59, b""))[5] == 40
+
+
+def joined_v6(packet: bytes) -> bytes:
+    """The same packet as the kernel has it when it has joined segments to more than 64 KiB."""
+    return packet[:4] + b"\0\0" + packet[6:]
 
 
 @pytest.mark.parametrize("kept", [20, 23])

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import ModuleType
 
 import numpy as np
@@ -82,6 +84,34 @@ def test_clear_forgets_everything(leaf: ModuleType) -> None:
     assert len(index) == 0
     assert index.find(keys_of([7])).tolist() == [-1]
     assert index.upsert(keys_of([8]))[0].tolist() == [0]
+
+
+def test_without_memory_to_clear_with_all_stays(leaf: ModuleType) -> None:
+    """In a process of its own, which gets no more memory from the system meanwhile."""
+    program = f"""
+import resource
+
+import numpy as np
+
+from {leaf.__name__} import FlowIndex
+
+index = FlowIndex(256, 1 << 22)
+keys = np.eye(2, 256, dtype=np.uint8)
+index.upsert(keys)
+limits = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (1 << 26, limits[1]))
+try:
+    index.clear()
+except MemoryError:
+    pass
+resource.setrlimit(resource.RLIMIT_AS, limits)
+kept = len(index)
+print(kept in (0, 2), index.upsert(1 - keys)[0].tolist() == [kept, kept + 1])
+index.clear()
+print(len(index), index.upsert(keys)[0].tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split("\n") == ["True True", "0 [0, 1]", ""], done
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (5,), (1, 5, 1)])

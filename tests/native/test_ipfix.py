@@ -101,10 +101,16 @@ def test_targets(leaf: ModuleType) -> None:
             target_of(leaf, arrays)
     with pytest.raises(ValueError, match="contiguous"):
         target_of(leaf, [np.zeros(8, np.uint8)[::2]])
+    with pytest.raises(ValueError, match="writeable"):  # such as the memory of a bytes object
+        target_of(leaf, [np.frombuffer(bytes(8), np.uint8)])
     decoder = leaf.RecordDecoder(65535, 100)
     decoder.learn(1, 256, program((DecodeOp.UNSIGNED, 4, 0)))
     with pytest.raises(ValueError, match="float32"):
         decoder.run(message(b"\0" * 4), target_of(leaf, [np.zeros(4, np.float32)]))
+    with pytest.raises(ValueError, match="need unsigned numbers"):  # the other byte order
+        decoder.run(
+            message(b"\0" * 4), target_of(leaf, [np.zeros(4, np.dtype(np.uint32).newbyteorder())])
+        )
 
 
 def test_a_full_target_waits_for_a_larger_one(leaf: ModuleType) -> None:
@@ -188,6 +194,9 @@ def test_what_cannot_be_encoded(leaf: ModuleType) -> None:
     for op in (DecodeOp.SKIP, DecodeOp.CONSTANT, DecodeOp.SET_ADDRESS4, DecodeOp.MILLISECONDS):
         with pytest.raises(ValueError, match="cannot be encoded"):
             leaf.RecordEncoder(1, 256, program((DecodeOp.UNSIGNED, 1, 0), (op, 1, 0)))
+    # A text is written with its length, for which a fixed one leaves no room.
+    with pytest.raises(ValueError, match="cannot be encoded"):
+        leaf.RecordEncoder(1, 256, program((DecodeOp.UNSIGNED, 1, 0), (DecodeOp.TEXT, 0, 4)))
 
 
 def test_numbers_in_fewer_bytes(leaf: ModuleType) -> None:

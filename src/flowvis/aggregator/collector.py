@@ -48,6 +48,8 @@ MAX_FORMER = 10_000  # exporters without a session that are remembered: two for 
 WORK = 500  # of a session at one of its turns, as `CollectorSession` counts it: half a millisecond
 PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
 RECORD_S = 2e-6  # what handing a record on costs, until some were
+HAND_ON_S = 0.1  # nobody else is served meanwhile: of records that cost more, fewer go at once
+LEAST_RECORDS = 256
 FIELD_BYTES = 50  # what a field of a template takes
 TEMPLATE_LIFE_S = 1800.0  # over UDP: three times the usual time between two (RFC 7011 section 8.4)
 DELAY_S = 0.04  # how long fewer records wait for company: a call costs as much as 200 records
@@ -146,7 +148,7 @@ class Collector:
             self._unnoted.add(session)
         if count and session.may_be_named():
             session.named = self._node_of_the_last()
-        if len(self.buffer) >= FULL_RECORDS:
+        if len(self.buffer) >= min(FULL_RECORDS, max(HAND_ON_S / self.record_s, LEAST_RECORDS)):
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)

@@ -17,6 +17,7 @@ MOST_MESSAGE = 65_535
 MOST_STREAMS = 65_536
 MOST_AHEAD = 4 << 20  # bytes of a stream that are kept while some before them are missing
 
+_BEGINNING = HEADER.size + SET.size  # bytes that tell whether a message begins
 _EMPTY = struct.pack("!HH", VERSION, HEADER.size)  # a message without sets
 
 TLS, GAPS, NETFLOW = "tls", "gaps", "netflow"
@@ -109,7 +110,11 @@ class _Stream:
     other: bool = False
     """Whether it is no IPFIX."""
     buffer: bytearray = field(default_factory=bytearray)
+    looked: int = 1
+    """Where in the buffer the next message may begin, if none does at its front."""
     ahead: dict[int, bytes] = field(default_factory=dict)
+    waiting: int = 0
+    """Bytes in `ahead`."""
 
     def take(self, segment: Segment) -> Iterator[bytes]:
         """Take a segment in; yield the messages that are whole then."""
@@ -120,7 +125,7 @@ class _Stream:
             return
         self.started = True
         self._put(sequence, segment.data)
-        if sum(map(len, self.ahead.values())) > MOST_AHEAD:
+        if self.waiting > MOST_AHEAD:
             self._skip()
         yield from self._messages()
 
@@ -134,13 +139,20 @@ class _Stream:
         """Put bytes where they belong; what came before is left out."""
         behind = _ahead(sequence, self.next or 0)
         if behind > 0:
-            if len(self.ahead.get(sequence, b"")) < len(data):
+            known = len(self.ahead.get(sequence, b""))
+            if known < len(data):
                 self.ahead[sequence] = data
+                self.waiting += len(data) - known
             return
         self._append(data[-behind:])
         while ready := [at for at in self.ahead if _ahead(at, self.next or 0) <= 0]:
             for at in ready:
-                self._append(self.ahead.pop(at)[-_ahead(at, self.next or 0) :])
+                self._append(self._taken(at)[-_ahead(at, self.next or 0) :])
+
+    def _taken(self, sequence: int) -> bytes:
+        data = self.ahead.pop(sequence)
+        self.waiting -= len(data)
+        return data
 
     def _append(self, data: bytes) -> None:
         self.buffer += data
@@ -149,13 +161,14 @@ class _Stream:
     def _skip(self) -> None:
         """Go on after bytes that do not come any more, at the next message that begins a piece."""
         self.broken = True
+        self.looked = 1
         self.buffer.clear()
         self.next = min(self.ahead, key=lambda at: _ahead(at, self.next or 0))
-        self._put(self.next, self.ahead.pop(self.next))
+        self._put(self.next, self._taken(self.next))
 
     def _messages(self) -> Iterator[bytes]:
         buffer = self.buffer
-        while len(buffer) >= HEADER.size + SET.size:
+        while len(buffer) >= _BEGINNING:
             if buffer[:4] == _EMPTY:
                 del buffer[: HEADER.size]
                 continue
@@ -174,7 +187,9 @@ class _Stream:
         if not self.broken and bytes(self.buffer[:2]) == b"\x16\x03":  # a handshake of TLS
             self.encrypted = True
         else:
-            at = next((at for at in range(1, len(self.buffer)) if _begins(self.buffer, at)), 0)
+            end = len(self.buffer) - _BEGINNING + 1
+            at = next((at for at in range(self.looked, end) if _begins(self.buffer, at)), 0)
+            self.looked = 1 if at else max(end, 1)
             if at:  # it was under way when the capture began
                 self.broken = True
                 del self.buffer[:at]
@@ -184,16 +199,17 @@ class _Stream:
             self.other = True
         self.buffer.clear()
         self.ahead.clear()
+        self.waiting = 0
         return False
 
 
 def _begins(data: bytearray, at: int = 0) -> bool:
     """Whether a message may begin here: a header, and a set that fits into the message."""
-    if len(data) - at < HEADER.size + SET.size:
+    if len(data) - at < _BEGINNING:
         return False
     version, length = struct.unpack_from("!HH", data, at)
     kind, size = SET.unpack_from(data, at + HEADER.size)
-    if version != VERSION or length < HEADER.size + SET.size:
+    if version != VERSION or length < _BEGINNING:
         return False
     fits = SET.size <= size <= length - HEADER.size
     return bool(fits and (kind in {2, 3} or kind >= FIRST_DATA_SET))

@@ -3,7 +3,7 @@
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from flowvis.captures.files import Packet
@@ -51,9 +51,7 @@ class Segments:
     def __init__(self) -> None:
         self.truncated = 0
         """Packets that were not captured whole: of these the rest is missing."""
-        self._fragments: OrderedDict[tuple[bytes, bytes, int, int], dict[int, bytes]] = (
-            OrderedDict()
-        )
+        self._fragments: OrderedDict[tuple[bytes, bytes, int, int], _Datagram] = OrderedDict()
 
     def of(self, packet: Packet) -> Iterator[Segment]:
         """Yield the segment of a packet, if it has one, or is the last fragment of one."""
@@ -106,21 +104,40 @@ class Segments:
         self, key: tuple[bytes, bytes, int, int], offset: int, data: bytes, *, more: bool
     ) -> bytes | None:
         """Keep a fragment; return the whole when all are there."""
-        pieces = self._fragments.setdefault(key, {})
-        pieces[offset] = data
-        if not more:
-            pieces[-1] = (offset + len(data)).to_bytes(4)  # where it ends
+        datagram = self._fragments.setdefault(key, _Datagram())
+        datagram.put(offset, data, more=more)
         if len(self._fragments) > MOST_FRAGMENTED:
             self._fragments.popitem(last=False)
-        if -1 not in pieces:
-            return None
-        end, whole = int.from_bytes(pieces[-1]), b""
-        while len(whole) < min(end, MOST_DATAGRAM) and pieces.get(len(whole)):
-            whole += pieces[len(whole)]
-        if len(whole) < end:
-            return None
-        del self._fragments[key]
+        whole = datagram.whole()
+        if whole is not None:
+            del self._fragments[key]
         return whole
+
+
+@dataclass(slots=True)
+class _Datagram:
+    """Fragments of a datagram, by their offsets."""
+
+    pieces: dict[int, bytes] = field(default_factory=dict)
+    held: int = 0
+    """Bytes of these; it is looked for the whole only when it may be there."""
+    end: int | None = None
+
+    def put(self, offset: int, data: bytes, *, more: bool) -> None:
+        self.held += len(data) - len(self.pieces.get(offset, b""))
+        self.pieces[offset] = data
+        if not more:
+            self.end = offset + len(data)
+
+    def whole(self) -> bytes | None:
+        """Return the datagram; None while some of it is missing."""
+        if self.end is None or self.held < self.end:
+            return None
+        parts, at = [], 0
+        while at < min(self.end, MOST_DATAGRAM) and (part := self.pieces.get(at)):
+            parts.append(part)
+            at += len(part)
+        return b"".join(parts) if at >= self.end else None
 
 
 def _network(packet: Packet) -> tuple[int, bytes] | None:

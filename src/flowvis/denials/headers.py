@@ -70,7 +70,8 @@ def read_headers(heads: Bytes, sizes: Ints) -> Headers:
     first = _word(heads, v4, 6) & 0x1FFF == 0
     ports_at[v4] = np.where(first, (heads[v4, 0] & 15).astype(np.int64) * 4, HEAD_BYTES)
     protocol[v6], ports_at[v6] = _walk(heads, sizes, v6)
-    octets[v6] = _V6_BYTES + _word(heads, v6, 4)
+    payload = _word(heads, v6, 4)
+    octets[v6] = np.where(payload > 0, _V6_BYTES + payload, 0)
     octets = np.where(whole & (octets == 0), sizes, octets)  # joined segments beyond 64 KiB
     ported = _WITH_PORTS[protocol] & (ports_at + 4 <= np.minimum(sizes, HEAD_BYTES)) & whole
     at = np.where(ported, ports_at, 0)

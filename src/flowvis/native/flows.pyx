@@ -77,7 +77,10 @@ cdef class FlowIndex:
         self.allocate()
 
     def __dealloc__(self):
-        self.release()
+        free(self.cells)
+        free(self.vacant)
+        free(self.vacant_words)
+        free(self.key_bytes)
 
     cdef int allocate(self) except -1:
         cdef int64_t words = (self.capacity + 63) // 64, summary = (words + 63) // 64, at
@@ -99,20 +102,18 @@ cdef class FlowIndex:
             self.vacant_words[at >> 6] |= <uint64_t>1 << (at & 63)
         return 0
 
-    cdef void release(self) noexcept:
-        free(self.cells)
-        free(self.vacant)
-        free(self.vacant_words)
-        free(self.key_bytes)
-        self.cells = self.vacant = self.vacant_words = NULL
-        self.key_bytes = NULL
-
     def __len__(self):
         return self.count
 
     def clear(self):
-        self.release()
-        self.allocate()
+        # What is held goes when there is something in its place: without memory all stays.
+        cdef FlowIndex fresh = FlowIndex(self.key_size, self.capacity)
+        self.cells, fresh.cells = fresh.cells, self.cells
+        self.vacant, fresh.vacant = fresh.vacant, self.vacant
+        self.vacant_words, fresh.vacant_words = fresh.vacant_words, self.vacant_words
+        self.key_bytes, fresh.key_bytes = fresh.key_bytes, self.key_bytes
+        self.mask, self.seed = fresh.mask, fresh.seed
+        self.count = self.lowest = 0
 
     def upsert(self, keys not None):
         """Find or add each key; return its slot (-1 where full) and whether it is new."""

@@ -730,9 +730,8 @@ cdef class RecordEncoder:
     cdef uint16_t template_id
 
     def __cinit__(self, domain, template_id, program):
+        contract.check_encoded(program)
         self.program = Program(program)
-        if not set(program[:, 0].tolist()) <= contract.ENCODABLE:
-            raise ValueError("a step that cannot be encoded")
         self.domain = domain
         self.oversized = []
         self.template_id = template_id

@@ -168,10 +168,10 @@ class Arrivals:
 
     def orient_from(self, first: int) -> bool:
         """Reverse those of the records from `first` on that need it; return if `first` did."""
+        if not self._against(np.array([first]))[0]:  # else each decision would look at all
+            return False
         rows = np.arange(first, len(self.slots))
         rows = rows[self._against(rows)]
-        if not len(rows) or rows[0] != first:
-            return False
         apart = self._one_way(rows)
         self._set_apart(rows[apart])
         rows = rows[~apart]

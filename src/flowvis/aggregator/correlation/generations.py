@@ -47,6 +47,33 @@ class Report:
     """Where the exporter tells the sides, and not the record, who that is; else 0."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Connection:
+    """What is known of the connection in a slot."""
+
+    slot: int
+    state: int
+    side_starts: list[int]
+    exporters: list[int]
+
+    def starts(self, sides: int = Sides.BOTH) -> list[int]:
+        """The starts of those of the sides (`Half` bits) that have reported."""
+        seen = self.state >> FlowState.SIDES & sides
+        return [start for side, start in enumerate(self.side_starts) if seen >> side & 1]
+
+    def distance(self, start: int) -> int:
+        """How far its start, as it is known best, is from another one."""
+        return min(abs(other - start) for other in self.starts())
+
+    def given(self, report: Report) -> int:
+        """The sides that a record's exporter gave of it: others, perhaps, than of the current."""
+        if report.exporter:
+            same = [exporter == report.exporter for exporter in self.exporters]
+            return Sides.SOURCE * same[0] | Sides.DESTINATION * same[1]
+        turned = bool(self.state & FlowState.REVERSED) != report.reversed
+        return _exchanged(report.given) if turned else report.given
+
+
 class Generations:
     """Decides where records go that may not be of the current connection."""
 
@@ -133,10 +160,11 @@ class Generations:
         """The slot of a record of a connection that is known; -1 if it is of none of them."""
         key, start = report.key, report.start
         known = self._starts(current, report.given)
-        possible = [] if known else [current]
-        for slot in self._before(key, previous):
-            starts = self._starts(slot, self._given_before(report, slot))
+        possible = [] if known else self._read([current])
+        for before in self._before(key, previous):
+            starts = before.starts(before.given(report))
             if any(same_start(other, start) for other in starts):
+                slot = before.slot
                 begun = min(self._starts(current, Sides.BOTH), default=report.end)
                 goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
                 return self._joined(slot, current) if goes_on and slot == previous else slot
@@ -145,32 +173,42 @@ class Generations:
             if starts:  # its node's connection before that one
                 possible.clear()
             else:
-                possible.append(slot)
+                possible.append(before)
         refused = self._refused.of(key)
-        possible = [slot for slot in possible if not self._parted(slot, report, refused)]
-        return min(possible, key=lambda slot: self._distance(slot, start), default=-1)
+        possible = [one for one in possible if not self._parted(one, report, refused)]
+        nearest = min(possible, key=lambda one: one.distance(start), default=None)
+        return -1 if nearest is None else nearest.slot
 
-    def _parted(self, slot: int, report: Report, refused: list[tuple[int, int]]) -> bool:
-        """Whether a record is no half of the connection in a slot, as a refused one is nearer.
+    @staticmethod
+    def _parted(one: _Connection, report: Report, refused: list[tuple[int, int]]) -> bool:
+        """Whether a record is no half of a connection, as a refused one is nearer.
 
         To the record, as its other half; or to that connection, as another one of the same node.
         """
-        apart = self._distance(slot, report.start)
+        apart = one.distance(report.start)
         given = _of_key(report.given, report.reversed)
         for start, sides in refused:
             if start == report.start and sides & given:
                 continue
             if sides & ~given and abs(start - report.start) < apart:
                 return True
-            if sides & given and self._distance(slot, start) < apart:
+            if sides & given and one.distance(start) < apart:
                 return True
         return False
 
-    def _before(self, key: NDArray[np.uint8], previous: int) -> list[int]:
-        """The slots of the connections before the current one, the latest first."""
+    def _before(self, key: NDArray[np.uint8], previous: int) -> list[_Connection]:
+        """The connections before the current one, the latest first."""
         kept = [previous, *self._kept(key)] if previous >= 0 else self._kept(key)
-        slots = [slot for slot in kept if self._starts(slot, Sides.BOTH)]
-        return sorted(slots, key=lambda slot: -min(self._starts(slot, Sides.BOTH)))
+        found = [(one.starts(), one) for one in self._read(kept)]
+        told = [(min(starts), one) for starts, one in found if starts]
+        return [one for _, one in sorted(told, key=lambda each: -each[0])]
+
+    def _read(self, slots: list[int]) -> list[_Connection]:
+        """What is known of the connections in some slots: of all at once, as there may be 31."""
+        rows = self._live.rows
+        columns = self._live.state, rows["sideStart"], rows["exporters"]
+        values = (column[slots].tolist() for column in columns)
+        return [_Connection(*each) for each in zip(slots, *values, strict=True)]
 
     def _kept(self, key: NDArray[np.uint8]) -> list[int]:
         """The slots of the connections before the previous one."""
@@ -220,22 +258,11 @@ class Generations:
         live.seen[current], live.cycle[current] = seen, cycle
         return current
 
-    def _given_before(self, report: Report, previous: int) -> int:
-        """The sides that the exporter gave of the connection before: others, perhaps, than now."""
-        if report.exporter:
-            exporters = self._live.rows["exporters"][previous].tolist()
-            return sum(1 << side for side in (0, 1) if exporters[side] == report.exporter)
-        turned = bool(int(self._live.state[previous]) & FlowState.REVERSED) != report.reversed
-        return _exchanged(report.given) if turned else report.given
-
     def _starts(self, slot: int, sides: int) -> list[int]:
         """The starts of those of the sides (`Half` bits) that have reported."""
         seen = int(self._live.state[slot]) >> FlowState.SIDES & sides
         starts = self._live.rows["sideStart"][slot]
         return [int(starts[side]) for side in (0, 1) if seen >> side & 1]
-
-    def _distance(self, slot: int, start: int) -> int:
-        return min(abs(other - start) for other in self._starts(slot, Sides.BOTH))
 
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
         """Make the current connection the previous one, and its slot that of a new one."""
@@ -278,7 +305,7 @@ class Generations:
         number = next(self._free(key, PREVIOUS + 1), None)
         if number is not None:
             return self._place(key, number)
-        oldest_last = self._before(key, -1)
+        oldest_last = [one.slot for one in self._before(key, -1)]
         written = [slot for slot in oldest_last if not live.state[slot] & FlowState.UNWRITTEN]
         if written:
             self._overwrite(written[-1])

@@ -183,7 +183,7 @@ class Parked:
             self._repeated_s = min(self._repeated_s, inquiry.since_s + LOOK_BACK_S)
             self._patient |= inquiry.patient
             keys = keys[~again]
-        self._index.remove(self._index.find(keys))
+        self._drop(self._index, keys)  # of what was given up meanwhile nothing waits any more
         if len(self._answered) + len(keys) > self._max_keys:
             self._answered.clear()
         self._answered.upsert(keys[: self._max_keys])

@@ -94,7 +94,6 @@ class Stop(IntEnum):
     # of the record is in the row after the last one is nobody's: it may be all of it or nothing
 
 
-_LAST_OP = max(DecodeOp)
 _ANY_LENGTH = frozenset({DecodeOp.TEXT, DecodeOp.SKIP})
 _LENGTHS: dict[int, int] = {
     **dict.fromkeys(map(int, NO_BYTES), 0),
@@ -143,12 +142,22 @@ def check_program(program: Program) -> None:
         raise ValueError("records of no bytes")
 
 
+def check_encoded(program: Program) -> None:
+    """Raise ValueError unless each step can be encoded; texts bring their own length."""
+    check_program(program)
+    for op, argument, _ in program.tolist():
+        if op not in ENCODABLE or (op == DecodeOp.TEXT and argument != VARIABLE):
+            raise ValueError(f"step ({op}, {argument}): a step that cannot be encoded")
+
+
 def check_target(columns: Sequence[NDArray[Any]]) -> None:
-    """Raise ValueError unless the columns are contiguous and of one length."""
+    """Raise ValueError unless the columns can be written to, are contiguous and of one length."""
     if len({len(column) for column in columns}) != 1 or not len(columns[0]):
         raise ValueError(f"{len(columns)} columns: need some, of one length, with room")
     if any(not column.flags.c_contiguous for column in columns):
         raise ValueError("columns must be contiguous")
+    if any(not column.flags.writeable for column in columns):
+        raise ValueError("columns must be writeable")
 
 
 def check_decodable(program: list[list[int]], columns: Sequence[NDArray[Any]]) -> None:
@@ -205,6 +214,6 @@ def item_size(columns: Sequence[NDArray[Any]], place: int) -> int:
     column = columns[place]
     if column.ndim == 2 and column.shape[1] == 16 and column.dtype == np.uint8:
         return 16
-    if column.ndim != 1 or column.dtype.kind != "u":
+    if column.ndim != 1 or column.dtype.kind != "u" or not column.dtype.isnative:
         raise ValueError(f"column {place}: {column.dtype}{column.shape}, need unsigned numbers")
     return column.dtype.itemsize

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from flowvis.batch import V4_MAPPED
 from flowvis.native.contract.ipfix import (
-    ENCODABLE,
     FIRST_DATA_SET,
     FROM_COLUMN,
     HEADER,
@@ -29,6 +28,7 @@ from flowvis.native.contract.ipfix import (
     _Steps,
     check_decodable,
     check_encodable,
+    check_encoded,
     check_program,
     check_target,
     field_length,
@@ -323,9 +323,7 @@ class RecordEncoder:
     """Writes rows of columns as data sets of one template, one set in a message."""
 
     def __init__(self, domain: int, template_id: int, program: Program) -> None:
-        check_program(program)
-        if not set(program[:, 0].tolist()) <= ENCODABLE:
-            raise ValueError("a step that cannot be encoded")
+        check_encoded(program)
         self.oversize = 0  # records that do not fit into a message of their own
         self.oversized: list[int] = []  # the rows of those of the last call
         self._domain = domain

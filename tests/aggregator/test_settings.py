@@ -165,6 +165,9 @@ def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
         ),
         ("flowStreamService: {enable: true}", "flowStreamService.enable: the flow stream service"),
         ("clickHouse: {commitInterval: 100ms}", "clickHouse.commitInterval: '100ms'"),
+        ("clickHouse: {ttl: 876000h}", "clickHouse.ttl: '876000h' is not allowed here: a duration"),
+        ("clickHouse: {minutes: {ttl: 876000h}}", "clickHouse.minutes.ttl: '876000h'"),
+        ("clickHouse: {hours: {ttl: 876000h}}", "clickHouse.hours.ttl: '876000h'"),
         ("clickhouse: {enable: true}", "clickhouse: unknown key; did you mean clickHouse?"),
     ],
 )

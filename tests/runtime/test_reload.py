@@ -27,6 +27,7 @@ class Followed:
         path.write_text(text)
         self.loads = 0
         self.failing = ""
+        self.defect: Exception | None = None
         self.announced: list[Settings] = []
         self.daemon = Daemon(self._load(text.encode()))
         self.reload = Reload(
@@ -37,6 +38,8 @@ class Followed:
     def _load(self, data: bytes) -> Settings:
         self.loads += 1
         self.thread = threading.current_thread()
+        if self.defect is not None:
+            raise self.defect
         if self.failing:
             raise SettingsError([self.failing])
         return load(Settings, data, {"HOME": "/"})
@@ -223,6 +226,21 @@ async def test_a_file_that_is_away_at_the_start_is_followed(instead: str, tmp_pa
         await until(lambda: one.name == "b")
     finally:
         await one.reload.stop()
+
+
+async def test_a_defect_of_ours_over_a_file_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with followed(tmp_path / "f", "name: a") as one:
+        one.defect = RuntimeError("of ours")
+        one.path.write_text("name: b")
+        await until(lambda: one.problems)
+        assert one.problems == (f"{one.path}: a defect of ours, in the log: RuntimeError",)
+        assert "Traceback" in caplog.text
+        one.defect = None
+        one.path.write_text("name: c")
+        await until(lambda: one.name == "c")
+        assert not one.problems
 
 
 async def test_a_file_is_read_beside_the_event_loop(tmp_path: Path) -> None:

@@ -59,6 +59,12 @@ def test_a_service_is_resolved_by_its_cluster_name() -> None:
         ("10.0.0.256", "has '10.0.0.256', which is no IPv4 address"),
         ("192.168.010.001:4739", "which is no IPv4 address"),  # 192.168.8.1 to some resolvers
         ("10.1", "which is no IPv4 address"),
+        ("flows..example:4739", "has 'flows..example', which is no name"),
+        (".example", "which is no name"),
+        ("n" * 64, "one of its labels is empty or too long"),
+        ("a/" + "n" * 64, "one of its labels is empty or too long"),
+        ("\u00fc" * 70, "one of its labels is empty or too long"),
+        ("a\x00b", "which is no name"),
     ],
 )
 def test_what_is_no_address(text: str, problem: str) -> None:
@@ -84,7 +90,9 @@ def test_whom_a_certificate_is_for(text: str, host: str) -> None:
     assert parse_host(text) == host
 
 
-@pytest.mark.parametrize("text", ["[fd00::1", "[web]", "192.0.2.300", "a/b/c", " "])
+@pytest.mark.parametrize(
+    "text", ["a..b:1", "n" * 64, "[fd00::1", "[web]", "192.0.2.300", "a/b/c", " "]
+)
 def test_whom_no_certificate_can_be_for(text: str) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|names) "):
         parse_host(text)

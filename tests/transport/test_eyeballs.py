@@ -217,3 +217,9 @@ async def greet(listener: socket.socket) -> None:
     with (await loop.sock_accept(listener))[0] as peer:
         await loop.sock_sendall(peer, b"220 mail.example ESMTP\r\n")
         await loop.sock_recv(peer, 1000)
+
+
+@pytest.mark.parametrize("name", ["a..b", "n" * 64, "a\0b"])
+async def test_a_name_that_nobody_can_ask_for_leads_nowhere(name: str) -> None:
+    with pytest.raises(socket.gaierror):
+        await resolve(name, 1)

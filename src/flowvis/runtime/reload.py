@@ -99,6 +99,11 @@ class Reload(Generic[S]):
         except SettingsError as error:
             self._configuration.refuse(error.problems)
             return True
+        except Exception as error:
+            log.exception("%s: a defect of ours", self._path)
+            name = type(error).__name__
+            self._configuration.refuse([f"{self._path}: a defect of ours, in the log: {name}"])
+            return True
         log.info("%s has changed" if changed else "SIGHUP: %s is tried again", self._path)
         if await self._configuration.take(settings):
             self._announce(self._configuration.in_force)

@@ -14,7 +14,9 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from flowvis.addresses import may_be_resolved
 from flowvis.aggregator.destinations.file_lines import csv_upload
 from flowvis.aggregator.destinations.kind import Kind, Place, Problems
 from flowvis.aggregator.destinations.loads import Load, LoadDestination, LoadStats, Undelivered
@@ -110,10 +112,24 @@ class S3Uploader:
             yield "bucketName", "is needed when s3Uploader.enable is true"
         if "/" in self.bucket_name:
             yield "bucketName", f"{self.bucket_name!r} has a /: use bucketPrefix"
-        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
-            yield "endpoint", f"{self.endpoint!r}: begin it with https:// or http://"
+        if self.endpoint and (problem := _endpoint_problem(self.endpoint)):
+            yield "endpoint", f"{self.endpoint!r}: {problem}"
         if bool(self.access_key_id) != bool(self.secret_access_key):
             yield "accessKeyID", "goes with secretAccessKey: give both, or none"
+
+
+def _endpoint_problem(endpoint: str) -> str:
+    """Say what is wrong with where a store is; "" if nothing."""
+    if not endpoint.startswith(("http://", "https://")):
+        return "begin it with https:// or http://"
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+    except ValueError as error:
+        return f"no URL: {error}"
+    if not parts.hostname or port == 0 or not may_be_resolved(parts.hostname):
+        return "no URL: its host is no name or address, or its port is 0"
+    return ""
 
 
 class S3Destination(LoadDestination):

@@ -82,3 +82,15 @@ def _network(first: str, length: int) -> Network:
             raise ValueError("neither an IPv4 nor an IPv6 network")
         length -= _MAPPED_BITS
     return ip_network((address.packed, length), strict=False)
+
+
+def may_be_resolved(host: str) -> bool:
+    """Whether a resolver can be asked for a name, by the lengths of its labels.
+
+    Python itself refuses others, and with no OSError.
+    """
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return host.isprintable()

@@ -387,6 +387,7 @@ async def test_a_browser_has_a_session(tmp_path: Path) -> None:
         {"X-Flowvis": "0"},
         PAGE | {"Origin": "http://evil.example"},
         PAGE | {"Origin": "null"},
+        PAGE | {"Origin": "http://[::1"},
         PAGE | {"Origin": "http://127.0.0.1:1"},
     ],
 )

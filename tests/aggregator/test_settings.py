@@ -157,6 +157,14 @@ def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
         ("flowCollector: {antreaVersion: next}", "flowCollector.antreaVersion: 'next' is no rel"),
         ("s3Uploader: {enable: true}", "s3Uploader.bucketName: is needed"),
         ("s3Uploader: {endpoint: minio}", "s3Uploader.endpoint: 'minio'"),
+        (
+            "s3Uploader: {endpoint: 'http://[fd00::1'}",
+            "s3Uploader.endpoint: 'http://[fd00::1': no URL",
+        ),
+        ("s3Uploader: {endpoint: 'http://a..b'}", "s3Uploader.endpoint: 'http://a..b': no URL"),
+        ("s3Uploader: {endpoint: 'http://a:99999'}", "s3Uploader.endpoint: 'http://a:99999': no"),
+        ("s3Uploader: {endpoint: 'https:///b'}", "s3Uploader.endpoint: 'https:///b': no URL"),
+        ("kafka: {brokers: ['a..b:9092']}", "kafka.brokers[0]: 'a..b:9092' is no broker"),
         ("s3Uploader: {accessKeyID: a}", "s3Uploader.accessKeyID: goes with"),
         ("flowLogger: {enable: true, path: flows}", "flowLogger.path: 'flows' is not absolute"),
         (
@@ -165,6 +173,9 @@ def test_the_least_message_follows_from_the_template(enabled: bool) -> None:
         ),
         ("flowStreamService: {enable: true}", "flowStreamService.enable: the flow stream service"),
         ("clickHouse: {commitInterval: 100ms}", "clickHouse.commitInterval: '100ms'"),
+        ("clickHouse: {ttl: 876000h}", "clickHouse.ttl: '876000h' is not allowed here: a duration"),
+        ("clickHouse: {minutes: {ttl: 876000h}}", "clickHouse.minutes.ttl: '876000h'"),
+        ("clickHouse: {hours: {ttl: 876000h}}", "clickHouse.hours.ttl: '876000h'"),
         ("clickhouse: {enable: true}", "clickhouse: unknown key; did you mean clickHouse?"),
     ],
 )

@@ -747,3 +747,10 @@ def test_a_disk_that_is_full_is_said(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         found = written_to(full.fileno(), "certs", "--directory", str(tmp_path))
     assert found == (1, "flowctl: [Errno 28] No space left on device\n")
+
+
+def test_no_standard_output_is_no_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", "certs", "--directory", str(tmp_path)]
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    ended = subprocess.run(closed, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -97,3 +97,37 @@ def test_signals_to_the_exporter(
         said = check_an_orderly_end(process, log, "no session", signals)
     assert said.count('msg="books of') >= 3
     assert any((tmp_path / "state").iterdir())
+
+
+@pytest.mark.parametrize("name", ["exporter", "aggregator"])
+def test_a_request_to_look_at_the_file_before_it_is_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "file"
+    os.mkfifo(path)
+    command = [sys.executable, "-m", f"flowvis.cli.{name}", "--config", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with path.open("w") as file:  # once it is about to read
+            process.send_signal(signal.SIGHUP)
+            file.write("nothing: known\n")
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "nothing: unknown key" in said
+
+
+@pytest.mark.parametrize("name", ["exporter", "aggregator"])
+def test_what_is_checked_goes_where_it_can(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-m", f"flowvis.cli.{name}", "check", "--config"]
+    command.append(str(tmp_path / "file"))
+    readable, unread = os.pipe()
+    os.close(readable)
+    full = os.open("/dev/full", os.O_WRONLY)
+    said = [
+        subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+        for output in (unread, full)
+    ]
+    os.close(unread)
+    os.close(full)
+    assert [(one.returncode, one.stderr) for one in said] == [
+        (0, ""),
+        (1, f"flow-{name}: [Errno 28] No space left on device\n"),
+    ]

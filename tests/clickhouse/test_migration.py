@@ -13,6 +13,7 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.ends import ENDS, NUMBERS, end_number_sql
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.retention import LONGEST_S
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
@@ -260,6 +261,18 @@ def test_ttl_follows_the_settings(make_store: MakeStore, settings: StoreSettings
     for table in (schema.TABLE, schema.BOOKS):
         admin(store)(f"OPTIMIZE TABLE {settings.database}.{table} FINAL")
         assert store.query(f"SELECT count() FROM {settings.database}.{table}").rows == [[0]]
+
+
+@pytest.mark.clickhouse
+def test_the_longest_ttl_keeps_all(make_store: MakeStore, settings: StoreSettings) -> None:
+    ttls = dict.fromkeys(("ttl_s", "minutes_ttl_s", "hours_ttl_s"), LONGEST_S)
+    store = make_store(**ttls)
+    store.migrate()
+    store.insert(flows(5), BATCH)
+    store.keep(Page(BATCH, 60, [BookEntry("collector", What.RECEIVED, 5)]))
+    for table, rows in ((schema.TABLE, 5), (schema.BOOKS, 1)):
+        admin(store)(f"OPTIMIZE TABLE {settings.database}.{table} FINAL")
+        assert store.query(f"SELECT count() FROM {settings.database}.{table}").rows == [[rows]]
 
 
 @pytest.mark.clickhouse

@@ -147,3 +147,6 @@ def test_a_pattern_that_is_none() -> None:
         ValueError, match=r"unterminated.*use flowvis, calico, kube-router or a reg"
     ):
         parse_pattern("a(b")
+    for text in ("(" * 500 + ")" * 500, "a{99999999999999999999}"):
+        with pytest.raises(ValueError, match="or a regular expression of Python"):
+            parse_pattern(text)

@@ -78,6 +78,26 @@ def test_what_is_shown_is_bounded() -> None:
     assert len(change.new) <= SHOWN
 
 
+def test_of_a_long_list_only_what_is_shown_is_written() -> None:
+    written = []
+
+    class Word(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            written.append(self)
+            return self[:]
+
+    @dataclass(frozen=True)
+    class Words:
+        words: tuple[Word, ...] = option((), doc="Words", parse=Word)
+
+    (change,) = changes(Words(), Words((Word("w"),) * 10 * SHOWN))
+    assert change.new.startswith("[w, w, ")
+    assert change.new.endswith(" ...")
+    assert len(written) <= SHOWN
+
+
 @pytest.mark.parametrize(
     "paths", [(), ("size",), ("store.address", "rules"), tuple(options(Settings))]
 )

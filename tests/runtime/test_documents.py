@@ -49,3 +49,29 @@ def test_what_only_looks_like_an_alias_is_none() -> None:
     check_aliases(b"a: '*x'\nb: \"*y\"\nc: |\n  *z\n")
     with pytest.raises(yaml.YAMLError, match="undefined alias"):
         check_aliases(b"a: *x\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one:\n  inner: &a {<<: {limit: 3}, limit: 4}\ntwo: {<<: *a}\n",
+        "one: [[&a {<<: [{limit: 3}, {limit: 5}], limit: 4}]]\ntwo: {<<: [*a]}\n",
+    ],
+    ids=["mapping", "list"],
+)
+def test_what_merges_and_is_merged_gives_no_key_twice(text: str) -> None:
+    assert parse(text.encode())["two"] == {"limit": 4}
+
+
+def test_a_key_is_given_once_whatever_is_merged() -> None:
+    with pytest.raises(SettingsError, match="line 1, column 20: limit is given twice"):
+        parse(b"one: &a {limit: 4, limit: 5}\n")
+    with pytest.raises(SettingsError, match="limit is given twice"):
+        parse(b"one: {inner: &a {limit: 4, <<: {x: 1}, limit: 5}}\ntwo: {<<: *a}\n")
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 5000, "0b" + "1" * 20_000, "9" * 5000])
+@pytest.mark.parametrize("text", ["{}", "a: {}", "a: [{}]"])
+def test_numbers_that_nobody_writes_out_are_none(text: str, number: str) -> None:
+    with pytest.raises(SettingsError, match="this is no int: a text needs quotes"):
+        parse(text.format(number).encode())

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowvis.runtime.durations import format_duration, parse_duration
+from flowvis.runtime.durations import LONGEST_S, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,13 @@ def test_go_durations(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("text", ["", "5", "s", "5 s", "-5s", "5sec", "1m30", "1e3s", "\u0665s"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="such as 500ms, 5s or 1m30s"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["2562047h47m17s", "9" * 400 + "h", f"{'9' * 300}ns"])
+def test_what_is_longer_than_go_takes(text: str) -> None:
+    assert parse_duration("2562047h47m16s") == LONGEST_S
+    with pytest.raises(ValueError, match="is too long: at most 2562047h47m16s"):
         parse_duration(text)
 
 

@@ -1,11 +1,19 @@
+import ipaddress
+import re
 import resource
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flowvis.errors import SystemRefused
 from flowvis.runtime.listeners import listen, raise_descriptor_limit
+from flowvis.transport.receiving import open_datagram_sockets
 
 SCRIPT = """
 import logging, resource
@@ -39,6 +47,74 @@ def test_a_name_with_two_addresses_has_one_port() -> None:
     finally:
         for listener in listeners:
             listener.close()
+
+
+def test_a_star_is_all_addresses() -> None:
+    (listener,) = listen("*", 0)
+    with listener:
+        assert listener.getsockname()[0] in {"::", "0.0.0.0"}
+
+
+NAMED = """
+import socket, sys
+from flowvis.runtime.listeners import listen
+from flowvis.transport.receiving import open_datagram_sockets
+for place in sys.argv[1:]:
+    listeners = listen(place, 0)
+    print(*(listener.getsockname()[0] for listener in listeners))
+    datagrams = open_datagram_sockets(place, 0, 65536)
+    print(*(each.sock.getsockname()[0] for each in datagrams))
+"""
+
+
+def test_names_of_addresses_that_are_missing_or_there_twice(tmp_path: Path) -> None:
+    """As where IPv6 is off, and /etc/hosts has it nevertheless."""
+    hosts = "127.0.0.1 twice\n127.0.0.1 twice\n127.0.0.1 part\n2001:db8::1 part\n"
+    (tmp_path / "hosts").write_text(hosts)
+    inside = f'mount --bind {tmp_path}/hosts /etc/hosts && ip link set lo up && exec "$@"'
+    command = ["unshare", "--mount", "--net", "sh", "-c", inside, "sh", sys.executable, "-c", NAMED]
+    done = subprocess.run([*command, "twice", "part"], capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr:
+        pytest.skip("no namespaces here")
+    assert done.stdout.split() == ["127.0.0.1"] * 4, done.stderr
+
+
+@pytest.mark.parametrize("open_them", [listen, partial(open_datagram_sockets, buffer_bytes=65536)])
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("192.0.2.1", "Cannot assign requested address; is it an address of this machine?"),
+        ("a..b", "listen address 'a..b': no name or address"),
+        ("n" * 64, "no name or address"),
+    ],
+)
+def test_what_is_no_address_of_ours_is_said(
+    open_them: Callable[[str, int], list[Any]], host: str, problem: str
+) -> None:
+    with pytest.raises(SystemRefused, match=re.escape(problem)):
+        open_them(host, 0)
+
+
+@pytest.mark.parametrize("open_them", [listen, partial(open_datagram_sockets, buffer_bytes=65536)])
+def test_a_port_that_is_taken_is_said(open_them: Callable[[str, int], list[Any]]) -> None:
+    (first,) = open_them("127.0.0.1", 0)
+    one = first if isinstance(first, socket.socket) else first.sock
+    with one, pytest.raises(SystemRefused, match="does another program listen there"):
+        open_them("127.0.0.1", one.getsockname()[1])
+
+
+def test_an_address_of_one_link() -> None:
+    """Bound with its scope, without which it is none."""
+    found = [line.split() for line in Path("/proc/net/if_inet6").read_text().splitlines()]
+    links = [(one[0], one[5]) for one in found if one[3] == "20"]
+    if not links:
+        pytest.skip("no link has an address of its own here")
+    (number, device) = links[0]
+    host = f"{ipaddress.IPv6Address(int(number, 16))}%{device}"
+    datagrams = open_datagram_sockets(host, 0, 65536)
+    for one in (*listen(host, 0), *(each.sock for each in datagrams)):
+        with one:
+            assert one.getsockname()[3] == socket.if_nametoindex(device)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,31 @@ def test_what_is_configured_wins(tmp_path: Path) -> None:
     assert found == Limit(512 << 20, "memory.limit")
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "268435456\n"},
+        {
+            "proc/self/cgroup": "4:memory:/pod\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "268435456\n",
+        },
+    ],
+    ids=["v2", "v1"],
+)
+def test_no_more_is_configured_than_the_cgroup_has(
+    tmp_path: Path, files: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert limit_of(ByteSize.parse("512Mi"), system(tmp_path, files)) == Limit(256 << 20, "cgroup")
+    said = "memory.limit is 512 MiB, but the cgroup (the container) has 256 MiB: these count"
+    assert caplog.messages == [said]
+
+
+def test_what_only_slows_down_is_no_bound_of_what_is_configured(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.high": "268435456\n"}
+    found = limit_of(ByteSize.parse("512Mi"), system(tmp_path, files))
+    assert found == Limit(512 << 20, "memory.limit")
+
+
 def test_here_is_a_limit_too() -> None:
     assert limit_of(None).bytes > 64 << 20
     assert 1 << 20 < resident() < 1 << 40

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ class Followed:
         path.write_text(text)
         self.loads = 0
         self.failing = ""
+        self.defect: Exception | None = None
         self.announced: list[Settings] = []
         self.daemon = Daemon(self._load(text.encode()))
         self.reload = Reload(
@@ -42,6 +44,9 @@ class Followed:
 
     def _load(self, data: bytes) -> Settings:
         self.loads += 1
+        self.thread = threading.current_thread()
+        if self.defect is not None:
+            raise self.defect
         if self.failing:
             raise SettingsError([self.failing])
         return load(Settings, data, {"HOME": "/"})
@@ -210,6 +215,46 @@ async def test_what_came_through_a_pipe_is_not_followed(
     await reload.stop()
     assert "changes need a restart" in caplog.text
     assert daemon.configuration.in_force == Settings(name="a")
+
+
+@pytest.mark.parametrize("instead", ["nothing", "directory", "link"])
+async def test_a_file_that_is_away_at_the_start_is_followed(instead: str, tmp_path: Path) -> None:
+    one = Followed(tmp_path / "f", "name: a")
+    one.path.unlink()
+    if instead == "directory":
+        one.path.mkdir()
+    elif instead == "link":
+        one.path.symlink_to(tmp_path / "none")
+    await one.reload.start()
+    try:
+        await until(lambda: one.problems)
+        one.path.rmdir() if instead == "directory" else one.path.unlink(missing_ok=True)
+        one.path.write_text("name: b")
+        await until(lambda: one.name == "b")
+    finally:
+        await one.reload.stop()
+
+
+async def test_a_defect_of_ours_over_a_file_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with followed(tmp_path / "f", "name: a") as one:
+        one.defect = RuntimeError("of ours")
+        one.path.write_text("name: b")
+        await until(lambda: one.problems)
+        assert one.problems == (f"{one.path}: a defect of ours, in the log: RuntimeError",)
+        assert "Traceback" in caplog.text
+        one.defect = None
+        one.path.write_text("name: c")
+        await until(lambda: one.name == "c")
+        assert not one.problems
+
+
+async def test_a_file_is_read_beside_the_event_loop(tmp_path: Path) -> None:
+    async with followed(tmp_path / "f", "name: a") as one:
+        one.path.write_text("name: b")
+        await until(lambda: one.name == "b")
+        assert one.thread is not threading.current_thread()
 
 
 async def test_a_value_that_only_looks_like_a_time_stops_nothing(tmp_path: Path) -> None:

@@ -130,6 +130,20 @@ def test_all_problems_at_once_with_path_value_and_what_is_allowed() -> None:
     ]
 
 
+@dataclass(frozen=True)
+class Places:
+    paths: tuple[Path, ...] = option((), doc="Files")
+    path: Path = option(Path("/there"), doc="File")
+
+
+@pytest.mark.parametrize("text", ['paths: ["/a", ""]', 'paths: ["/a", "b\\0"]', 'path: "b\\0"'])
+def test_paths_that_are_none(text: str) -> None:
+    """An empty one in a list would be the working directory; with a NUL nothing can be opened."""
+    with pytest.raises(SettingsError, match=r"path(s\[1\])?: '.*' is not allowed here: a path"):
+        load(Places, text.encode(), {})
+    assert load(Places, b'path: ""', {}) == Places()
+
+
 def test_options_that_do_not_go_together() -> None:
     assert problems("clickHouse: {enable: true}") == [
         "clickHouse.databaseURL: is required when enable is true"

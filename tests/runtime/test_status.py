@@ -101,6 +101,9 @@ async def test_stopping_is_not_ready_and_failed_is_not_healthy() -> None:
     [
         (get("/"), 200),
         (get("/other"), 404),
+        (get("http://x:9740/healthz?a"), 200),
+        (get("HTTP://x"), 200),
+        (get("http://x/other"), 404),
         ("POST /metrics HTTP/1.1\r\n\r\n", 405),
         ("nonsense\r\n\r\n", 405),
         ("\r\n\r\n", 405),

@@ -44,11 +44,11 @@ def test_a_service_is_resolved_by_its_cluster_name() -> None:
         ("a/b/c", "names no host"),
         ("/b", "names no host"),
         (" a", "names no host"),
-        ("flows..svc:4739", "which is no host: parts of a name have 1 to 63 characters"),
-        (".a", "which is no host"),
-        (f"{'a' * 64}.example", "which is no host"),
-        ("a\0b:4739", "which is no host"),
-        ("a./b", "has 'a./b', which is no host"),
+        ("flows..svc:4739", "which is no name: one of its labels is empty or too long"),
+        (".a", "which is no name"),
+        (f"{'a' * 64}.example", "which is no name"),
+        ("a\0b:4739", "which is no name"),
+        ("a./b", "has 'a./b', which is no name"),
         ("a:0", "has port '0'"),
         ("a:65536", "has port '65536'"),
         ("a:9999999999", "has port"),
@@ -64,6 +64,12 @@ def test_a_service_is_resolved_by_its_cluster_name() -> None:
         ("10.0.0.256", "has '10.0.0.256', which is no IPv4 address"),
         ("192.168.010.001:4739", "which is no IPv4 address"),  # 192.168.8.1 to some resolvers
         ("10.1", "which is no IPv4 address"),
+        ("flows..example:4739", "has 'flows..example', which is no name"),
+        (".example", "which is no name"),
+        ("n" * 64, "one of its labels is empty or too long"),
+        ("a/" + "n" * 64, "one of its labels is empty or too long"),
+        ("\u00fc" * 70, "one of its labels is empty or too long"),
+        ("a\x00b", "which is no name"),
     ],
 )
 def test_what_is_no_address(text: str, problem: str) -> None:
@@ -89,7 +95,9 @@ def test_whom_a_certificate_is_for(text: str, host: str) -> None:
     assert parse_host(text) == host
 
 
-@pytest.mark.parametrize("text", ["[fd00::1", "[web]", "192.0.2.300", "a/b/c", " ", "a..b"])
+@pytest.mark.parametrize(
+    "text", ["a..b:1", "a..b", "n" * 64, "[fd00::1", "[web]", "192.0.2.300", "a/b/c", " "]
+)
 def test_whom_no_certificate_can_be_for(text: str) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|names) "):
         parse_host(text)

@@ -425,7 +425,7 @@ async def test_a_port_that_is_taken_is_reported() -> None:
     async with serving(Recorders()) as server:
         with pytest.raises(SystemRefused, match="/udp: Address already in use"):
             await DatagramServer(Recorders(), host="127.0.0.1", port=server.port).start()
-    with pytest.raises(SystemRefused, match=r"'a\.\.b': is no host"):
+    with pytest.raises(SystemRefused, match=r"'a\.\.b': no name or address"):
         await DatagramServer(Recorders(), host="a..b").start()
 
 

@@ -149,7 +149,7 @@ async def test_all_that_failed_is_in_the_message(pki: Pki) -> None:
             await client._attempt()
         text = str(caught.value)
     assert "no.such.host.invalid: the name is not resolved: " in text
-    assert "no..name: the name is not resolved: it is none" in text
+    assert "no..name: the name is not resolved: no name" in text
     assert "::1: connection refused" in text
     assert "127.0.0.1: certificate not accepted: Hostname mismatch" in text
     assert " object at 0x" not in text
@@ -219,3 +219,9 @@ async def greet(listener: socket.socket) -> None:
     with (await loop.sock_accept(listener))[0] as peer:
         await loop.sock_sendall(peer, b"220 mail.example ESMTP\r\n")
         await loop.sock_recv(peer, 1000)
+
+
+@pytest.mark.parametrize("name", ["a..b", "n" * 64, "a\0b"])
+async def test_a_name_that_nobody_can_ask_for_leads_nowhere(name: str) -> None:
+    with pytest.raises(socket.gaierror):
+        await resolve(name, 1)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from flowvis.cli.output import said
 from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime import logs, settings
 from flowvis.runtime.build import version_text
@@ -22,6 +23,7 @@ from flowvis.runtime.losses import Losses
 from flowvis.runtime.process import serve
 from flowvis.runtime.reload import Reload
 from flowvis.runtime.settings import Loaded
+from flowvis.runtime.signals import ignore
 from flowvis.runtime.visible import visible
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,8 @@ class DaemonCommand(Generic[S]):
         if arguments is None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `serve` takes it: no traceback
         options = self._parser().parse_args(arguments)
+        if options.command == "run":
+            ignore(signal.SIGHUP)  # before the file is read: what it asks for is done then
         try:
             data = _read(options.config)
             loaded = self._read(options.config, data)
@@ -70,8 +74,7 @@ class DaemonCommand(Generic[S]):
                 self.build(loaded.settings)
                 for warning in loaded.warnings:
                     print(visible(f"{self.name}: {options.config}: {warning}"), file=sys.stderr)
-                print(settings.effective(loaded.settings), end="")
-                return 0
+                return said(self.name, partial(_show, loaded))
             return self._run(options.config, data, loaded)
         except FlowvisError as error:
             for line in str(error).split("\n"):
@@ -124,6 +127,12 @@ class DaemonCommand(Generic[S]):
             "--config", type=Path, default=default, help=f"YAML (default: {default})"
         )
         return parser
+
+
+def _show(loaded: Loaded[Any]) -> int:
+    """Print the configuration that applies."""
+    print(settings.effective(loaded.settings), end="")
+    return 0
 
 
 def _warn(path: Path, loaded: Loaded[Any]) -> None:

@@ -6,12 +6,14 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NoReturn
 
 from flowvis.cli import completing, target
 from flowvis.cli.client import Refused
+from flowvis.cli.output import said
 from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime.extras import extra
 from flowvis.runtime.visible import visible
@@ -60,20 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         arguments = sys.argv[1:]
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing here is left half done: no traceback
-    code = 0
     try:
-        try:
-            code = _run(arguments)
-        finally:
-            sys.stdout.flush()  # here there is somebody who says what becomes of it
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
-        if not isinstance(error, BrokenPipeError):  # who reads has seen enough
-            print(f"flowctl: {visible(str(error))}", file=sys.stderr)
-            code = code or 1
+        return said("flowctl", partial(_run, arguments))
     except KeyboardInterrupt:
         return INTERRUPTED
-    return code
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from flowvis.addresses import may_be_resolved
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, QueryLimits, Result
 from flowvis.clickhouse.rollups import RollupTables
@@ -138,7 +139,7 @@ class Store(Protocol):
 
 def is_embedded(url: str) -> bool:
     """Whether a URL names an engine in our own process."""
-    return urlsplit(url).scheme == "embedded"
+    return url.partition(":")[0].lower() == "embedded"
 
 
 def open_store(settings: StoreSettings) -> Store:
@@ -171,7 +172,10 @@ def target_problems(url: str, database: str, cluster: str) -> Iterator[tuple[str
 
 def _problem(url: str) -> str:
     """Say what is wrong with the URL of a store; "" if nothing."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # brackets without their other half, letters that stand for /
+        return f"no URL: {error}"
     if parts.scheme == "embedded" and parts.path and not parts.netloc:
         return ""
     try:
@@ -187,6 +191,7 @@ def _problem(url: str) -> str:
         ),
         (port == 0, "the port is a number from 1 to 65535"),
         (not parts.hostname, "the host is missing"),
+        (not may_be_resolved(parts.hostname or ""), "the host is no name"),
         (
             "@" in parts.netloc,
             "no user name and password here: they come from CH_USERNAME and CH_PASSWORD",

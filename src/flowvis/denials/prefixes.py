@@ -116,7 +116,7 @@ def parse_pattern(text: str) -> str:
         return text
     try:
         re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         names = ", ".join(PRESETS)
         raise ValueError(f"{error}: use {names} or a regular expression of Python") from error
     return text

@@ -83,4 +83,6 @@ def _is_section(slot: Slot) -> bool:
 
 
 def _shown(slot: Slot, value: Any) -> str:
+    if slot.item is not None and value is not None:
+        value = value[:SHOWN]  # more items than there is room for; to write thousands takes seconds
     return textwrap.shorten(one_line(slot, value), SHOWN, placeholder=" ...")

@@ -9,6 +9,7 @@ import yaml
 from flowvis.errors import SettingsError
 
 MAX_DOCUMENT_BYTES = 1 << 20  # a ConfigMap holds 1 MiB at most
+MAX_INT_BITS = 1024  # a float's largest; Python writes out no number of more than 4300 digits
 FREE_VALUES = 1 << 16  # that aliases may add: what people mean by them is some mappings twice
 
 _ALIAS = re.compile(rb"[*][^\s,\[\]{}]")
@@ -31,11 +32,14 @@ def sound(loader: Any) -> Any:
 def _placed(construct: Callable[[Any, yaml.Node], Any]) -> Callable[[Any, yaml.Node], Any]:
     def placed(loader: Any, node: yaml.Node) -> Any:
         try:
-            return construct(loader, node)
+            value = construct(loader, node)
         except (ArithmeticError, AttributeError, LookupError, ValueError):
+            value = None
+        if value is None or (isinstance(value, int) and value.bit_length() > MAX_INT_BITS):
             # Not the value itself, which may be a secret.
             problem = f"this is no {node.tag.rpartition(':')[2]}: a text needs quotes"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return value
 
     return placed
 
@@ -43,7 +47,18 @@ def _placed(construct: Callable[[Any, yaml.Node], Any]) -> Callable[[Any, yaml.N
 class _Loader(sound(yaml.SafeLoader)):  # type: ignore[misc]  # PyYAML's classes are Any
     """The safe loader, which would let the last of two equal keys win silently."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._flat: set[yaml.MappingNode] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Look at keys as they were written: this puts merged ones before those they yield to.
+
+        Other mappings may merge this one before it is made itself.
+        """
+        if node in self._flat:
+            return
+        self._flat.add(node)
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
@@ -53,8 +68,7 @@ class _Loader(sound(yaml.SafeLoader)):  # type: ignore[misc]  # PyYAML's classes
                     None, None, f"{key.value} is given twice", key.start_mark
                 )
             seen.add(key.value)
-        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return found
+        super().flatten_mapping(node)
 
 
 def scalar(text: str) -> Any:

@@ -12,6 +12,9 @@ _UNITS = {
     "µs": Decimal("1e-6"),
     "ns": Decimal("1e-9"),
 }
+LONGEST_S = 9_223_372_036
+"""Go's longest: 292 years, whose nanoseconds 64 bits hold."""
+
 _PART = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|ns)"
 _DURATION = re.compile(rf"(?:{_PART})+")
 _PARTS = re.compile(_PART)
@@ -24,7 +27,10 @@ def parse_duration(text: str) -> float:
     if not _DURATION.fullmatch(text):
         raise ValueError("is not a duration: write it with units, such as 500ms, 5s or 1m30s")
     parts = _PARTS.findall(text)
-    return float(sum(Decimal(number) * _UNITS[unit] for number, unit in parts))
+    seconds = sum(Decimal(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > LONGEST_S:
+        raise ValueError(f"is too long: at most {format_duration(LONGEST_S)}")
+    return float(seconds)
 
 
 def format_duration(seconds: float) -> str:

@@ -58,7 +58,9 @@ class HttpStats:
     """Counts since the start."""
 
     requests: int = count("HTTP requests answered")
-    closed: Counter[str] = counts_by_reason("HTTP connections closed without an answer, by reason")
+    closed: Counter[str] = counts_by_reason(
+        "HTTP connections that we ended, as their request, or their end after it, did not come"
+    )
 
 
 Answer = Callable[[Response], None]
@@ -104,7 +106,7 @@ class HttpServer:
         places.add(exchange.address, exchange)
 
     def close(self, exchange: "Exchange", reason: str) -> None:
-        """End a connection that is not through."""
+        """End a connection that is not through: its client has not asked, or not closed."""
         self.stats.closed[reason] += 1
         exchange.abort()
 
@@ -218,6 +220,8 @@ def _written(response: Response, *, head_only: bool) -> bytes:
 def _parse(request: bytes) -> Request:
     line, *fields = request.decode("latin-1").split("\r\n")
     method, target, *_ = [*line.split(" "), "", ""]
+    if target[:7].lower() == "http://":  # as proxies are asked, which servers have to understand
+        target = "/" + target[7:].partition("/")[2]
     pairs = (field.partition(":") for field in fields)
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
     return Request(method, target.partition("?")[0], headers)

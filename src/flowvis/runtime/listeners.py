@@ -1,11 +1,13 @@
 """Listening sockets for both families, and room for the sessions that come through them."""
 
 import asyncio
+import errno
 import logging
 import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from flowvis.errors import SystemRefused
 
@@ -15,6 +17,18 @@ BACKLOG = 1024  # a whole cluster that reconnects at once; the kernel's somaxcon
 SPARE_DESCRIPTORS = 256  # for all that is not a session
 ACCEPTS = 8  # per wake-up, half a millisecond: a storm of connects does not stop the records
 ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
+
+_MISSING = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
+_HINTS = {
+    errno.EADDRINUSE: "; does another program listen there?",
+    errno.EADDRNOTAVAIL: "; is it an address of this machine?",
+    errno.EACCES: "; a port below 1024 needs CAP_NET_BIND_SERVICE",
+}
+
+Place = tuple[Any, ...]
+"""What sockets are bound to: address and port, of IPv6 flow and scope as well."""
+
+Opened = TypeVar("Opened")
 
 
 class Acceptor:
@@ -80,41 +94,64 @@ class Acceptor:
 
 def listen(host: str, port: int) -> list[socket.socket]:
     """Open listening sockets; `::` takes both families where there is IPv6."""
-    if host in {"", "::"} and not socket.has_dualstack_ipv6():
-        host = "0.0.0.0"  # noqa: S104  all of this machine's addresses, as `::` would
+    return open_at(host, port, socket.SOCK_STREAM, _listener, lambda opened: opened)
+
+
+def open_at(
+    host: str,
+    port: int,
+    kind: socket.SocketKind,
+    open_one: Callable[[int, Place], Opened],
+    socket_of: Callable[[Opened], socket.socket],
+) -> list[Opened]:
+    """Open what is bound to each address of a host, all at one port; SystemRefused if not.
+
+    Of a name's addresses those that this machine does not have (::1 where IPv6 is off) are left
+    out, if it has another one.
+    """
+    opened: list[Opened] = []
+    missing: OSError | None = None
     try:
-        found = socket.getaddrinfo(
-            host or "::", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        for family, place in _places(host, kind):
+            at = port or (socket_of(opened[0]).getsockname()[1] if opened else 0)
+            try:
+                opened.append(open_one(family, (place[0], at, *place[2:])))
+            except OSError as error:
+                if error.errno not in _MISSING:
+                    raise
+                missing = error
+        if missing is not None and not opened:
+            raise missing
+    except OSError as error:
+        for each in opened:
+            socket_of(each).close()
+        number = error.errno or 0
+        why = os.strerror(number) + _HINTS.get(number, "")
+        where = f"{host!r} port {port}{'/udp' * (kind is socket.SOCK_DGRAM)}"
+        raise SystemRefused(f"cannot listen on {where}: {why}") from error
+    return opened
+
+
+def _places(host: str, kind: socket.SocketKind) -> list[tuple[int, Place]]:
+    """Return the addresses of a host, each once, as sockets take them."""
+    if host in {"", "*", "::"}:  # all of this machine's addresses
+        host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
+    try:
+        found = socket.getaddrinfo(host, 0, type=kind, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise SystemRefused(f"listen address {host!r}: {error.strerror}") from error
-    except ValueError as error:  # of an encoder, for what no name is
-        raise SystemRefused(f"listen address {host!r}: is no host") from error
-    listeners: list[socket.socket] = []
-    try:
-        for family, _, _, _, address in found:
-            listeners.append(_listener(family, (address[0], port or _port_of(listeners))))
-    except OSError as error:
-        for listener in listeners:
-            listener.close()
-        raise SystemRefused(
-            f"cannot listen on {host!r} port {port}: {os.strerror(error.errno or 0)}; "
-            "is another collector there?"
-        ) from error
-    return listeners
+    except UnicodeError:
+        raise SystemRefused(f"listen address {host!r}: no name or address") from None
+    return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
 
 
-def _port_of(listeners: list[socket.socket]) -> int:
-    return int(listeners[0].getsockname()[1]) if listeners else 0
-
-
-def _listener(family: int, address: tuple[str | int, int]) -> socket.socket:
+def _listener(family: int, place: Place) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
-        listener.bind(address)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(place[0] != "::"))
+        listener.bind(place)
         listener.listen(BACKLOG)
     except OSError:
         listener.close()

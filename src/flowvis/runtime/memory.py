@@ -1,12 +1,14 @@
 """What memory the process may take, and who of its parts has which share of it.
 
 limit            the cgroup's (v2: memory.max and memory.high, v1: memory.limit_in_bytes, of it and
-                 all above it), half of the machine's where there is none, or `memory.limit`
+                 all above it), half of the machine's where there is none, or `memory.limit`, if
+                 the cgroup lets it have so much
 - the process    interpreter, code, certificates
 - a fifth        what passes through: copies on their way, the allocator's slack
 = given out      to the parts, each of which keeps to its share by itself
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from flowvis.runtime.settings import option
+
+log = logging.getLogger(__name__)
 
 GIVEN_OUT = 0.8
 LEAST = 0.25  # of the limit that is given out, however much the process takes by itself
@@ -56,8 +60,8 @@ class MemorySettings:
     limit: ByteSize | None = option(
         None,
         doc="Memory that the process may take: tables, texts and queues have shares of it, which "
-        "they keep to. By default the limit of its cgroup (the container's), else half of what the "
-        "machine has",
+        "they keep to. By default the limit of its cgroup (the container's), which is the most, "
+        "else half of what the machine has",
         parse=ByteSize.parse,
         takes="a size such as 512Mi or 2Gi",
     )
@@ -72,20 +76,30 @@ class Limit:
 
 
 def limit_of(configured: int | None, root: Path = Path("/")) -> Limit:
-    """Return the limit that applies; `root` is where the file systems of the machine are."""
+    """Return the limit that applies; `root` is where the file systems of the machine are.
+
+    Beyond the least memory.max of all its cgroups the kernel ends the process, whatever is
+    configured.
+    """
     if configured is not None:
-        return Limit(configured, "memory.limit")
+        least = min(_cgroup_limits(root, ("memory.max",)), default=configured)
+        if least >= configured:
+            return Limit(configured, "memory.limit")
+        text = "memory.limit is %d MiB, but the cgroup (the container) has %d MiB: these count"
+        log.warning(text, configured >> 20, least >> 20)
+        return Limit(least, "cgroup")
     machine = _machine(root)
-    found = [size for size in _cgroup_limits(root) if size < machine]
+    limits = _cgroup_limits(root, ("memory.max", "memory.high"))
+    found = [size for size in limits if size < machine]
     return Limit(min(found), "cgroup") if found else Limit(machine // 2, "half of the machine's")
 
 
-def _cgroup_limits(root: Path) -> Iterator[int]:
-    """Go through the limits of our cgroup and those above it, of either version."""
+def _cgroup_limits(root: Path, names: tuple[str, ...]) -> Iterator[int]:
+    """Go through limits of our cgroup and those above it; `names` are version 2's."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":
-            yield from _limits(root / "sys/fs/cgroup", path, ("memory.max", "memory.high"))
+            yield from _limits(root / "sys/fs/cgroup", path, names)
         elif "memory" in controllers.split(","):
             yield from _limits(root / "sys/fs/cgroup/memory", path, ("memory.limit_in_bytes",))
 

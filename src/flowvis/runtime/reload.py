@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -58,7 +59,7 @@ class Reload(Generic[S]):
     async def start(self) -> None:
         """Begin to look; what comes through a pipe cannot change."""
         handle(signal.SIGHUP, lambda *_: self._asked.set())
-        if self._path.is_file():
+        if self._may_change():
             self._task = spawn(self.name, self._follow())
         else:
             log.info("%s is no file: changes need a restart", self._path)
@@ -93,14 +94,28 @@ class Reload(Generic[S]):
             return False
         self._seen = found
         try:
-            settings = self._load(self._content(found))
+            content = self._content(found)
+            settings = await asyncio.to_thread(self._load, content)  # a large one takes seconds
         except SettingsError as error:
             self._configuration.refuse(error.problems)
+            return True
+        except Exception as error:
+            log.exception("%s: a defect of ours", self._path)
+            name = type(error).__name__
+            self._configuration.refuse([f"{self._path}: a defect of ours, in the log: {name}"])
             return True
         log.info("%s has changed" if changed else "SIGHUP: %s is tried again", self._path)
         if await self._configuration.take(settings):
             self._announce(self._configuration.in_force)
         return True
+
+    def _may_change(self) -> bool:
+        """Whether it is a file, or one that is away at the moment."""
+        try:
+            mode = self._path.stat().st_mode
+        except OSError:
+            return True
+        return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
     def _read(self) -> bytes | str:
         """Return the file's content, or in words why there is none."""

@@ -91,10 +91,17 @@ def _typed(slot: Slot, hint: Any, raw: Any) -> Any:
     if slot.about.choices:
         return _one_of(slot, {choice: choice for choice in slot.about.choices}, raw)
     if hint is Path:
-        return Path(_expect(slot, raw, str))
+        return _path(slot, _expect(slot, raw, str))
     if hint is int:
         raw = _whole(raw)
     return float(_expect(slot, raw, int | float)) if hint is float else _expect(slot, raw, hint)
+
+
+def _path(slot: Slot, text: str) -> Path:
+    """Make a path of a text: an empty one, in a list, would be the working directory."""
+    if not text or "\0" in text:
+        raise ValueError(allowed(slot))
+    return Path(text)
 
 
 def _whole(raw: Any) -> Any:

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
+from flowvis.addresses import may_be_resolved
+
 DEFAULT_PORT = 4739  # IANA: ipfix
 PROTOCOLS = ("tls", "tcp", "udp")
 LATER = ("grpc",)  # Antrea's other protocol
@@ -72,21 +74,12 @@ def _split_host(text: str) -> tuple[str, str]:
     slashes = host.count("/")
     if not host or slashes > 1 or (slashes and not all(host.split("/"))) or host != host.strip():
         raise ValueError(f"names no host: write {FORM}")
-    if not _is_name(host):
-        raise ValueError(f"has {host!r}, which is no host: parts of a name have 1 to 63 characters")
+    if not may_be_resolved(host.replace("/", ".")):
+        raise ValueError(f"has {host!r}, which is no name: one of its labels is empty or too long")
     if _NUMERIC.fullmatch(host) and not _is_ipv4(host):
         # Resolvers read such ones in ways of their own: 010 as 8, 10.1 as 10.0.0.1.
         raise ValueError(f"has {host!r}, which is no IPv4 address: write 192.0.2.1, without zeros")
     return host, rest
-
-
-def _is_name(host: str) -> bool:
-    """Whether a resolver can be asked for it."""
-    try:
-        CollectorAddress(host).dns_name.encode("idna")
-    except UnicodeError:
-        return False
-    return "\0" not in host
 
 
 def _is_ipv4(text: str) -> bool:

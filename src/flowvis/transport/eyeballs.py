@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flowvis.addresses import may_be_resolved
 from flowvis.runtime.causes import cause_of
 
 DELAY_S = 0.25  # RFC 8305 section 8: Connection Attempt Delay
@@ -39,10 +40,9 @@ _PROTOCOLS = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.
 async def resolve(host: str, port: int) -> list[Place]:
     """Return where a name or address leads, in the order of RFC 6724; OSError if nowhere."""
     loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except ValueError as error:  # of an encoder, for what no name is
-        raise socket.gaierror(socket.EAI_NONAME, "it is none") from error
+    if not may_be_resolved(host):
+        raise socket.gaierror(socket.EAI_NONAME, "no name")
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [Place(family, where) for family, _, _, _, where in found]
 
 

@@ -11,7 +11,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from flowvis.errors import SystemRefused
+from flowvis.runtime.listeners import Place, open_at
 
 BATCH = 32  # datagrams in one call
 LARGEST = 65_535  # bytes of one: the kernel writes what there is, and no page of the rest
@@ -111,7 +111,7 @@ class DatagramSocket:
     def __init__(
         self,
         family: int,
-        address: tuple[str, int],
+        address: Place,
         buffer_bytes: int,
         room: _Room | None = None,
     ) -> None:
@@ -147,7 +147,7 @@ class DatagramSocket:
         """
         self._share(yes=True)
         try:
-            place = self.sock.getsockname()[:2]
+            place = self.sock.getsockname()
             opened = DatagramSocket(self.sock.family, place, buffer_bytes, self._room)
         finally:
             self._share(yes=False)
@@ -173,7 +173,7 @@ class DatagramSocket:
         """Close it; what has come and was not read is gone."""
         self.sock.close()
 
-    def _prepare(self, address: tuple[str, int], buffer_bytes: int) -> int:
+    def _prepare(self, address: Place, buffer_bytes: int) -> int:
         """Bind; return how many bytes of datagrams and what they take the kernel holds."""
         sock = self.sock
         if sock.family == socket.AF_INET6:
@@ -212,26 +212,10 @@ _LITTLE = struct.pack("=H", 1) == b"\1\0"
 
 def open_datagram_sockets(host: str, port: int, buffer_bytes: int) -> list[DatagramSocket]:
     """Open bound sockets; `::` takes both families where there is IPv6. SystemRefused if not."""
-    if host in {"", "::"} and not socket.has_dualstack_ipv6():
-        host = "0.0.0.0"  # noqa: S104  all of this machine's addresses, as `::` would
-    try:
-        found = socket.getaddrinfo(
-            host or "::", port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror as error:
-        raise SystemRefused(f"listen address {host!r}: {error.strerror}") from error
-    except ValueError as error:  # of an encoder, for what no name is
-        raise SystemRefused(f"listen address {host!r}: is no host") from error
-    opened: list[DatagramSocket] = []
-    try:
-        for family, _, _, _, address in found:
-            place = (str(address[0]), port or (opened[0].port if opened else 0))
-            opened.append(DatagramSocket(family, place, buffer_bytes))
-    except OSError as error:
-        for each in opened:
-            each.close()
-        raise SystemRefused(
-            f"cannot listen on {host!r} port {port}/udp: {os.strerror(error.errno or 0)}; "
-            "is another collector there?"
-        ) from error
-    return opened
+    return open_at(
+        host,
+        port,
+        socket.SOCK_DGRAM,
+        lambda family, place: DatagramSocket(family, place, buffer_bytes),
+        lambda opened: opened.sock,
+    )

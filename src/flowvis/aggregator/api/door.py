@@ -100,7 +100,7 @@ class TcpDoor:
                 "forbidden", f"{host[:200]!r} is not this machine: without TLS, use 127.0.0.1"
             )
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin).lower() != host.lower():
             raise Problem("forbidden", f"a page of {origin[:200]!r} may not ask {host[:200]!r}")
 
     async def begin_session(self, token: str, request: web.Request) -> tuple[Caller, web.Response]:
@@ -166,6 +166,14 @@ def _check_asked_by_page(request: web.Request) -> None:
     if request.method in READING and request.headers.get("Sec-Fetch-Site") == "same-origin":
         return
     raise Problem("forbidden", f"a session needs the header {HEADER}: 1 with each request")
+
+
+def _netloc(origin: str) -> str:
+    """Return host and port of an origin; "" where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:

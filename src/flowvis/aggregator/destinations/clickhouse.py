@@ -8,6 +8,7 @@ from flowvis.aggregator.destinations.kind import CERTIFICATES, Kind, Place, Prob
 from flowvis.clickhouse.monitor import MonitorSettings
 from flowvis.clickhouse.query import QueryLimits
 from flowvis.clickhouse.schema.partitions import Limits
+from flowvis.clickhouse.schema.retention import LONGEST_S
 from flowvis.clickhouse.spool import Spool
 from flowvis.clickhouse.store import (
     QuerySettings,
@@ -89,6 +90,7 @@ class Minutes:
         30 * 86_400.0,
         doc="How long it is kept, a day at a time; 0: for ever. About 7 bytes for each record",
         minimum=0,
+        maximum=LONGEST_S,
     )
 
 
@@ -100,6 +102,7 @@ class Hours:
         365 * 86_400.0,
         doc="How long it is kept, a day at a time; 0: for ever. About 3 bytes for each record",
         minimum=0,
+        maximum=LONGEST_S,
     )
 
 
@@ -194,6 +197,7 @@ class ClickHouse:
         doc="How long the store keeps records, from their commit; 0: for ever. Older spans are "
         "answered by the roll-ups",
         minimum=0,
+        maximum=LONGEST_S,
     )
     minutes: Minutes = section(Minutes, doc="The roll-up by minute")
     hours: Hours = section(Hours, doc="The roll-up by hour")

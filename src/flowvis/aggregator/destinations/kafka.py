@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from flowvis.addresses import may_be_resolved
 from flowvis.aggregator.destinations.json_lines import json_lines
 from flowvis.aggregator.destinations.kafka_client import Access, Message, TooLarge, Topic
 from flowvis.aggregator.destinations.kind import Kind, Place, Problems
@@ -54,7 +55,7 @@ def _broker(text: str) -> str:
     """Read where a broker is."""
     found = _BROKER.fullmatch(text)
     port = int(found[2] or PORT) if found else 0
-    if found is None or not 0 < port < 1 << 16:
+    if found is None or not 0 < port < 1 << 16 or not may_be_resolved(found[1]):
         raise ValueError("is no broker: write <host>[:<port>], an IPv6 address in brackets")
     return f"{found[1]}:{port}"
 

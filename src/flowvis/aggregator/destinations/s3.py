@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from flowvis.addresses import may_be_resolved
 from flowvis.aggregator.destinations.file_lines import csv_upload
 from flowvis.aggregator.destinations.kind import Kind, Place, Problems
 from flowvis.aggregator.destinations.loads import Load, LoadDestination, LoadStats, Undelivered
@@ -49,15 +50,6 @@ def _partition(pattern: str) -> str:
     except ValueError as error:
         raise ValueError(f"is no pattern of strftime: {error}") from error
     return pattern
-
-
-def _has_place(endpoint: str) -> bool:
-    """Whether a URL says where somebody may listen."""
-    try:
-        place = urlsplit(endpoint)
-        return bool(place.hostname) and place.port != 0
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -119,12 +111,24 @@ class S3Uploader:
             yield "bucketName", "is needed when s3Uploader.enable is true"
         if "/" in self.bucket_name:
             yield "bucketName", f"{self.bucket_name!r} has a /: use bucketPrefix"
-        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
-            yield "endpoint", f"{self.endpoint!r}: begin it with https:// or http://"
-        elif self.endpoint and not _has_place(self.endpoint):
-            yield "endpoint", f"{self.endpoint!r}: need a host, and a port that there is"
+        if self.endpoint and (problem := _endpoint_problem(self.endpoint)):
+            yield "endpoint", f"{self.endpoint!r}: {problem}"
         if bool(self.access_key_id) != bool(self.secret_access_key):
             yield "accessKeyID", "goes with secretAccessKey: give both, or none"
+
+
+def _endpoint_problem(endpoint: str) -> str:
+    """Say what is wrong with where a store is; "" if nothing."""
+    if not endpoint.startswith(("http://", "https://")):
+        return "begin it with https:// or http://"
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+    except ValueError as error:
+        return f"no URL: {error}"
+    if not parts.hostname or port == 0 or not may_be_resolved(parts.hostname):
+        return "no URL: its host is no name or address, or its port is 0"
+    return ""
 
 
 class S3Destination(LoadDestination):

@@ -7,6 +7,8 @@ from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, Rollup
 from flowvis.clickhouse.schema.tables import TABLE
 
 DAY_S = 86_400
+LONGEST_S = 50 * 365 * DAY_S
+"""The engine has 32 bits for the second at which a row goes: one after 2106 has been already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,7 +256,7 @@ async def test_a_bucket_that_no_host_can_be_named_after_costs_no_records() -> No
 )
 def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
     section = {"enable": True, "bucketName": "b", "endpoint": endpoint}
-    with pytest.raises(SettingsError, match="endpoint.*no URL"):
+    with pytest.raises(SettingsError, match=r"endpoint.*no URL"):
         load(AggregatorSettings, json.dumps({"s3Uploader": section}).encode(), {})
 
 

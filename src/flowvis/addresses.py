@@ -85,7 +85,7 @@ def _network(first: str, length: int) -> Network:
 
 
 def may_be_resolved(host: str) -> bool:
-    """Whether a resolver can be asked for a name, by the lengths of its labels.
+    """Whether a resolver can be asked for a name, by its letters and the lengths of its labels.
 
     Python itself refuses others, and with no OSError.
     """

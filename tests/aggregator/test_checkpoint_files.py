@@ -349,7 +349,10 @@ def test_a_directory_that_cannot_be_read_now_is_read_later(
     files.close()
     before = open_files()
 
-    def failing(file: object) -> None:
+    find = CheckpointFiles._find
+
+    def failing(files: CheckpointFiles) -> None:
+        find(files)
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     with monkeypatch.context() as patch:

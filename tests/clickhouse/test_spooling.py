@@ -68,6 +68,12 @@ class Line:
     def check(self) -> None:
         assert self.ledger.imbalance() == {}, self.ledger.as_dict()
 
+    async def send_to_disk(self, *counts: int) -> None:
+        """Send so many records at a time, each as a file of its own."""
+        for count in counts:
+            self.send(count)
+            await until(lambda: not self.writer.uncommitted.records)
+
     async def on_disk(self, records: int) -> None:
         def there() -> bool:
             self.check()
@@ -175,9 +181,7 @@ async def test_a_damaged_file_is_put_aside_and_the_others_are_stored(tmp_path: P
     store.migrate_error = GONE
     line = Line(store, tmp_path)
     await line.writer.start()
-    for count in (10, 20, 40):
-        line.send(count)
-        await until(lambda: not line.writer.uncommitted.records)
+    await line.send_to_disk(10, 20, 40)
     middle = files(tmp_path)[1]
     middle.write_bytes(middle.read_bytes()[:50])
     lost = int(middle.stem.partition("-")[2])
@@ -195,9 +199,7 @@ async def test_files_that_cannot_be_read_now_are_stored_when_they_can(tmp_path: 
     store.migrate_error = GONE
     line = Line(store, tmp_path)
     await line.writer.start()
-    for count in (10, 20, 40):
-        line.send(count)
-        await until(lambda: not line.writer.uncommitted.records)
+    await line.send_to_disk(10, 20, 40)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no descriptor is left
     try:
@@ -239,9 +241,7 @@ async def test_a_file_that_goes_while_it_is_read_is_counted_once(tmp_path: Path)
     store.migrate_error = GONE
     line = Line(store, tmp_path)
     await line.writer.start()
-    for count in (10, 20):
-        line.send(count)
-        await until(lambda: not line.writer.uncommitted.records)
+    await line.send_to_disk(10, 20)
     read, reading, go_on = line.spool.read, threading.Event(), threading.Event()
 
     def read_late(entry: Entry) -> tuple[Batch, BatchId]:

@@ -85,11 +85,11 @@ class StateFile:
         self._keep(records)
         if self._handed_on or not len(reported):
             return
+        whole = False
         try:
             whole = self.journal.append(reported)
         except OSError as error:
             self._warn(error)
-            whole = True  # not at once: the disk is full
         if self.journal.is_long or (not whole and time.monotonic() >= self._again_at_s):
             self._rewrite()
 

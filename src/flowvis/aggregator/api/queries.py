@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from aiohttp import web
@@ -72,9 +73,8 @@ class Answers:
 
         Problem where that is not soon.
         """
-        await self.places.turn(owner)
         run = _Streamed(prepare)
-        response = await self._to_its_end(run, owner, run.stream(request))
+        response = await self._in_turn(run, owner, partial(run.stream, request))
         # The answer's end comes last: who has read it may ask again at once.
         with suppress(ConnectionResetError):
             await response.write_eof()
@@ -87,20 +87,22 @@ class Answers:
 
         While too many run it waits, behind those of who has fewer and those that came before.
         """
-        await self.places.turn(owner)
         run = _Planned(plan, prepare)
-        return await self._to_its_end(run, owner, run.answer())
+        return await self._in_turn(run, owner, run.answer)
 
     async def close(self) -> None:
         """End what runs; its readers are told."""
         self.places.close()
         await asyncio.gather(*(run.cancel() for run in self._running))
 
-    async def _to_its_end(self, run: "_Run", owner: str, answer: Coroutine[Any, Any, A]) -> A:
-        """Give the answer of who has a place, and the place back."""
+    async def _in_turn(
+        self, run: "_Run", owner: str, answer: Callable[[], Coroutine[Any, Any, A]]
+    ) -> A:
+        """Wait for a place, give the answer, and the place back; Problem where there is none."""
+        await self.places.turn(owner)
         self._running.add(run)
         try:
-            return await answer
+            return await answer()
         finally:
             # Whatever ended this, the engine is to have ended the query before another may begin.
             ending = asyncio.ensure_future(run.end())

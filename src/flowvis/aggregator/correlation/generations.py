@@ -119,17 +119,18 @@ class Generations:
             return current
         key, start = report.key, report.start
         previous = self._live.find(generation(key, PREVIOUS))
-        known = self._starts(current, report.given)
+        (now,) = self._read([current])
+        known = now.starts(report.given)
         # A further exporter's connection is a later one if it began when the current had ended.
         ended = report.further and start > max(self._live.rows["sideEnd"][current].tolist())
         if ended or (known and start > max(known)):
             if not ended and self._goes_on(current, report):
                 return current
             return self._succeed(key, current, previous, now_ms)
-        slot = self._older(report, current, previous)
+        slot = self._older(report, now, previous)
         if slot >= 0:
             return slot
-        if not known and start > max(self._starts(current, Sides.BOTH)):
+        if not known and start > max(now.starts()):
             return self._succeed(key, current, previous, now_ms)
         return self._earlier(key, current)
 
@@ -143,7 +144,8 @@ class Generations:
         live, made = self._live, 0
         current = live.find(key)
         known = [current, live.find(generation(key, PREVIOUS)), *self._kept(key)]
-        starts = {start for slot in known if slot >= 0 for start in self._starts(slot, Sides.BOTH)}
+        there = self._read([slot for slot in known if slot >= 0])
+        starts = {start for one in there for start in one.starts()}
         free = self._free(key)
         for at, began in zip(which.tolist(), stored.starts(which).tolist(), strict=True):
             if starts.isdisjoint(start for start in began if start):
@@ -156,18 +158,18 @@ class Generations:
             live.state[current] |= FlowState.PREVIOUS
         return made
 
-    def _older(self, report: Report, current: int, previous: int) -> int:
+    def _older(self, report: Report, current: _Connection, previous: int) -> int:
         """The slot of a record of a connection that is known; -1 if it is of none of them."""
         key, start = report.key, report.start
-        known = self._starts(current, report.given)
-        possible = [] if known else self._read([current])
+        known = current.starts(report.given)
+        possible = [] if known else [current]
         for before in self._before(key, previous):
             starts = before.starts(before.given(report))
             if any(same_start(other, start) for other in starts):
                 slot = before.slot
-                begun = min(self._starts(current, Sides.BOTH), default=report.end)
+                begun = min(current.starts(), default=report.end)
                 goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
-                return self._joined(slot, current) if goes_on and slot == previous else slot
+                return self._joined(slot, current.slot) if goes_on and slot == previous else slot
             if starts and start > max(starts):
                 break
             if starts:  # its node's connection before that one
@@ -257,12 +259,6 @@ class Generations:
         live.state[current], live.due[current] = state | FlowState.PREVIOUS, due
         live.seen[current], live.cycle[current] = seen, cycle
         return current
-
-    def _starts(self, slot: int, sides: int) -> list[int]:
-        """The starts of those of the sides (`Half` bits) that have reported."""
-        seen = int(self._live.state[slot]) >> FlowState.SIDES & sides
-        starts = self._live.rows["sideStart"][slot]
-        return [int(starts[side]) for side in (0, 1) if seen >> side & 1]
 
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
         """Make the current connection the previous one, and its slot that of a new one."""

@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -344,6 +345,29 @@ def test_connections_that_go_on_are_so_now_in_a_range_that_ends_later(store: Sto
     asks = Active("Active", Records(choices=()))
     for to_s in (moment + 10, moment + 86_400):
         assert found(store, asks.sql, Looked(moment - 86_400, to_s)) == [{"Active": 1}]
+
+
+def test_a_range_that_ends_later_is_one_until_now(store: Store) -> None:
+    """As "today" is: what is to come has no traffic yet, and is no time without any."""
+    began = time.time()
+    from_s = NOW_S // 60 * 60 - 3600
+    later = Looked(from_s, from_s + 86_400, 60, EVERYTHING, ALL_VALUES)
+    rate = Totals((Column("Rate", "octets", per_second=8),), Records(choices=()))
+    octets = Totals((Column("Octets", "octets"),), Records(choices=()))
+    (whole,), (asked,) = found(store, octets.sql, later), found(store, rate.sql, later)
+    assert whole["Octets"] > 0
+    assert began - from_s <= whole["Octets"] * 8 / asked["Rate"] + 1
+    assert whole["Octets"] * 8 / asked["Rate"] <= time.time() - from_s
+    series = Series(Column("Rate", "octets", per_second=8), records=Records(choices=()))
+    last = max(point["time"] for point in found(store, series.sql, later))
+    assert began - 60 <= _seconds(last) <= time.time()
+    to_come = Looked(NOW_S + 7200, NOW_S + 86_400, 60, EVERYTHING, ALL_VALUES)
+    assert found(store, series.sql, to_come) == []
+    assert found(store, octets.sql, to_come) == [{"Octets": 0}]
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
 def test_time_without_books(store: Store) -> None:

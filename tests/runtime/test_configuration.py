@@ -17,6 +17,7 @@ class Daemon:
     def __init__(self, settings: Settings = Settings()) -> None:  # noqa: B008  frozen
         self.applied: list[tuple[str, Settings]] = []
         self.failing = ""
+        self.defect: Exception | None = None
         self.configuration = Configuration(settings, self.appliers())
 
     def appliers(self) -> Appliers[Settings]:
@@ -26,6 +27,8 @@ class Daemon:
         self.applied.append(("name", settings))
 
     async def replace_store(self, settings: Settings) -> None:
+        if self.defect is not None:
+            raise self.defect
         if self.failing:
             raise SettingsError([self.failing])
         self.applied.append(("store", settings))
@@ -91,6 +94,22 @@ async def test_what_cannot_be_applied_stays_as_it_was() -> None:
     assert daemon.configuration.in_force == Settings(name="x")
     assert daemon.configuration.as_dict()["problems"] == ["store.address: no such engine"]
     daemon.failing = ""
+    assert await daemon.configuration.take(Settings(name="x", store=Store("y")))
+    assert daemon.configuration.problems == ()
+
+
+@pytest.mark.parametrize("defect", [KeyError("engine"), RuntimeError("loop"), ValueError("x" * 9)])
+async def test_a_defect_of_ours_ends_nothing_and_is_said(
+    defect: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon = Daemon()
+    daemon.defect = defect
+    assert await daemon.configuration.take(Settings(name="x", store=Store("y")))
+    assert daemon.configuration.in_force == Settings(name="x")
+    (problem,) = daemon.configuration.problems
+    assert problem == f"store.address: a defect of ours, in the log: {type(defect).__name__}"
+    assert any(record.exc_info for record in caplog.records)
+    daemon.defect = None
     assert await daemon.configuration.take(Settings(name="x", store=Store("y")))
     assert daemon.configuration.problems == ()
 

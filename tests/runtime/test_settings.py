@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from flowvis.errors import SettingsError
 from flowvis.runtime.documents import MAX_DOCUMENT_BYTES
 from flowvis.runtime.options import camel_case
-from flowvis.runtime.settings import Duration, effective, load, option, reference, section
+from flowvis.runtime.settings import (
+    MAX_PROBLEMS,
+    Duration,
+    effective,
+    load,
+    option,
+    reference,
+    section,
+)
 
 
 class Protocol(Enum):
@@ -154,6 +162,28 @@ def test_unknown_key_without_a_likely_meaning_lists_what_is_known() -> None:
     assert problems("clickHouse: {zzz: 1}") == [
         "clickHouse.zzz: unknown key; known here: commitInterval, databaseURL, enable, password"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("".join(f"key{n}: 1\n" for n in range(9000)), 9000),
+        (f"filters: [{'7, ' * 30_000}]", 30_000),
+        (f"filters: [{'{actions: [x, y]}, ' * 5000}]", 10_000),
+        (f"names: [{'[], ' * 4000}]\nzzz: 1", 4001),
+    ],
+)
+def test_of_many_problems_the_first_have_lines_and_the_rest_is_counted(
+    text: str, count: int
+) -> None:
+    found = problems(text)
+    assert len(found) == MAX_PROBLEMS + 1
+    assert found[-1] == f"document: and {count - MAX_PROBLEMS} more problems"
+
+
+def test_a_long_key_is_cut() -> None:
+    (problem,) = problems(f"clickHouse: {{{'k' * 1000}: 1}}")
+    assert problem.startswith(f"clickHouse.{'k' * 80}...: unknown key; known here: ")
 
 
 @pytest.mark.parametrize(

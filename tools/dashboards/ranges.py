@@ -6,7 +6,8 @@ of it: hours, minutes around them, the records themselves around these. A share 
 nothing. So numbers are of the range to the second, and no record counts twice.
 
 Records go first and minutes before hours (`clickHouse.ttl`, `clickHouse.minutes.ttl`). A range that
-begins or ends longer ago is widened to whole minutes, and then to whole hours.
+begins or ends longer ago is widened to whole minutes, and then to whole hours. It ends now at the
+latest: what is to come is no time without traffic.
 """
 
 from collections.abc import Iterator
@@ -110,7 +111,7 @@ def definitions(*, steps: bool) -> Iterator[str]:
 def _expressions(*, steps: bool) -> Iterator[str]:
     yield "toUInt32(now()) AS now_s"
     yield "toUInt32($__fromTime) AS begin_s"
-    yield "toUInt32($__toTime) AS end_s"
+    yield "least(toUInt32($__toTime), now_s) AS end_s"  # "today" ends later
     yield f"{_unit('begin_s')} AS begin_unit_s"
     yield f"{_unit('end_s')} AS end_unit_s"
     yield f"{_down('begin_s', 'begin_unit_s')} AS its_from_s"

@@ -102,11 +102,15 @@ class Configuration(Generic[S]):
         for change in live:
             by_applier.setdefault(self._appliers[change.path], []).append(change)
         for applier, mine in by_applier.items():
+            paths = ", ".join(change.path for change in mine)
             try:
                 await applier(mixed)
             except (FlowvisError, OSError) as error:
-                paths = ", ".join(change.path for change in mine)
                 failed.append(f"{paths}: {error}")
+                continue
+            except Exception as error:
+                log.exception("configuration: %s: a defect of ours", paths)
+                failed.append(f"{paths}: a defect of ours, in the log: {type(error).__name__}")
                 continue
             applied += mine
             for change in mine:

@@ -15,7 +15,7 @@ import yaml
 
 from flowvis.errors import SettingsError
 from flowvis.runtime import documents
-from flowvis.runtime.older import Older
+from flowvis.runtime.older import MAX_KEY_CHARS, Older
 from flowvis.runtime.options import POD, Duration, Slot, option, section, slots
 from flowvis.runtime.values import HIDDEN, allowed, convert, from_environment, plain
 
@@ -29,6 +29,9 @@ T = TypeVar("T")
 _SHOWN = reprlib.Repr()  # bounded in width and depth: the value is somebody else's
 _SHOWN.maxstring = _SHOWN.maxother = 60
 _SHOWN.maxlevel = 2
+
+MAX_PROBLEMS = 100
+"""Lines about one document: a log has them all, at each attempt."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def load(cls: type[T], data: bytes, env: Mapping[str, str]) -> T:
 def read(cls: type[T], data: bytes, env: Mapping[str, str]) -> Loaded[T]:
     """Read settings of class `cls` from a YAML document and the environment.
 
-    SettingsError has one line for each unknown key and bad value: path, value, what is allowed.
+    SettingsError has one line for each unknown key and bad value: path, value, what is allowed; at
+    most MAX_PROBLEMS and how many more there are.
     A settings class may have `check(self) -> Iterator[tuple[str, str]]`, which yields the key and
     the problem where options do not go together; it runs when each value is good by itself. It may
     have `older`, a static method that makes an `Older` document today's.
@@ -60,7 +64,9 @@ def read(cls: type[T], data: bytes, env: Mapping[str, str]) -> Loaded[T]:
     settings = reader.section(cls, older.document, "")
     found = reader.problems or problems(settings)
     if found:
-        raise SettingsError([older.as_written(problem) for problem in found])
+        more = reader.more + len(found[MAX_PROBLEMS:])
+        lines = [older.as_written(problem) for problem in found[:MAX_PROBLEMS]]
+        raise SettingsError([*lines, *[f"document: and {more} more problems"] * bool(more)])
     return Loaded(settings, tuple(older.warnings))
 
 
@@ -100,12 +106,14 @@ def _default(slot: Slot) -> str:
 
 
 class _Reader:
-    """Goes through a document beside its settings class and collects every problem."""
+    """Goes through a document beside its settings class, collects problems and counts the rest."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
         self.in_pod = bool(env.get(POD))
         self.problems: list[str] = []
+        self.more = 0
+        """Problems that have no line."""
 
     def section(self, cls: type[T], document: Any, path: str) -> T:
         """Read one mapping; what is bad is noted and left out."""
@@ -114,7 +122,7 @@ class _Reader:
             document = {}
         known = {slot.key: slot for slot in slots(cls)}
         for key in document:
-            if key not in known:
+            if key not in known and self._has_room():
                 self.problems.append(f"{_join(path, key)}: unknown key{_guess(key, known)}")
         values = {
             slot.attribute: self._option(slot, document.get(key), _join(path, key))
@@ -150,13 +158,21 @@ class _Reader:
 
     def _problem(self, path: str, raw: Any, problem: str) -> None:
         """Note a problem: what is allowed, or a phrase about the value."""
+        if not self._has_room():
+            return
         verb = "" if problem.startswith(("is ", "has ", "names ")) else "is not allowed here: "
         self.problems.append(f"{path or 'document'}: {_SHOWN.repr(raw)} {verb}{problem}")
+
+    def _has_room(self) -> bool:
+        """Whether one more problem has a line; if not, it is counted."""
+        full = len(self.problems) >= MAX_PROBLEMS
+        self.more += full
+        return not full
 
 
 def _guess(key: Any, known: Mapping[str, Slot]) -> str:
     folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(str(key)[:80].casefold(), folded, n=1)
+    close = difflib.get_close_matches(str(key)[:MAX_KEY_CHARS].casefold(), folded, n=1)
     if close:
         return f"; did you mean {folded[close[0]]}?"
     return f"; known here: {', '.join(sorted(known))}"
@@ -210,4 +226,6 @@ def one_line(slot: Slot, value: Any) -> str:
 
 
 def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
+    text = str(key)
+    shown = text if len(text) <= MAX_KEY_CHARS else f"{text[:MAX_KEY_CHARS]}..."
+    return f"{path}.{shown}" if path else shown

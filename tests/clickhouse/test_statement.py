@@ -98,9 +98,15 @@ SELECT * FROM azureBlobStorage('http://127.0.0.1:{port}', 'c', 'b')
 SELECT * FROM cluster('c', system.one)
 SELECT * FROM clusterAllReplicas('c', system.one)
 EXPLAIN TABLE OVERRIDE mysql('127.0.0.1:{port}', 'd', 't', 'u', 'p') PARTITION BY a
+SELECT 1 WHERE 1 IN hive('thrift://127.0.0.1:{port}', 'd', 't', 's String', 's')
 SELECT aiGenerate('http://127.0.0.1:{port}')
 SELECT dictGet('d', 'a', 1)
 """
+NO_RIGHT_COVERS = """
+SELECT hasColumnInTable('127.0.0.1:{port}', 'u', 'p', 'system', 'one', 'dummy')
+SELECT 1 WHERE "hascolumnintable"('127.0.0.1:{port}', 'system', 'one', 'dummy')
+"""
+"""What an old engine does for whoever may read."""
 CHANGES = """
 INSERT INTO {db}.flow_records (flowEndSeconds) VALUES (1)
 DROP TABLE {db}.flow_records
@@ -146,7 +152,7 @@ SHOW SETTINGS LIKE '%'
 """
 ATTEMPTS = [
     line.replace("\\n", "\n").replace(r"\N{RIGHT SINGLE QUOTATION MARK}", "\u2019")
-    for kind in (WRITES_FILES, CALLS_FILE, READS_FILES, CONNECTS, CHANGES, TELLS)
+    for kind in (WRITES_FILES, CALLS_FILE, READS_FILES, CONNECTS, NO_RIGHT_COVERS, CHANGES, TELLS)
     for line in kind.strip().splitlines()
 ]
 

@@ -104,15 +104,17 @@ TABLE_FUNCTIONS = _words("numbers numbers_mt zeros zeros_mt values generate_seri
 """Table functions that make their rows themselves; all others read something else."""
 _SOURCES = re.compile(
     r"(?:url|file|s3|gcs|hdfs|cosn|oss|azure|iceberg|delta|hudi|paimon|remote|cluster|mysql|ytsaurus"
-    r"|postgresql|sqlite|mongo|redis|odbc|jdbc|arrow|executable|input|dictionary|merge|python)\w*",
+    r"|postgresql|sqlite|mongo|redis|odbc|jdbc|arrow|hive|executable|input|dictionary|merge|python"
+    r"|catboost|shard)\w*",
     re.IGNORECASE,
 )
 """What has the name of a table function of elsewhere: the right side of IN may be one."""
 _FUNCTIONS = re.compile(
     r"file|(?:dict(?:Get|Has|Is)|joinGet|catboost|modelEvaluate|reverseDNS|addressTo|filesystem"
-    r"|authenticated|getClientHTTPHeader|executable).*",
+    r"|authenticated|getClientHTTPHeader|executable).*|hasColumnInTable",
     re.IGNORECASE,
 )
+"""Functions of a row that read from elsewhere: old servers ask any host for a table's columns."""
 _MODELS = re.compile(r"(?:ai|AI|llm|LLM)[A-Z].*")
 """Functions that call out to a language model."""
 SYSTEM_TABLES = _words(

@@ -13,7 +13,7 @@ import pytest
 from flowvis.addresses import parse_network
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.rollups import MINUTES, ROLLUPS
+from flowvis.clickhouse.schema.rollups import DAY_S, MINUTES, ROLLUPS
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.statement import bind
 from flowvis.clickhouse.store import Store, open_store
@@ -77,12 +77,37 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     store.close()
 
 
+@pytest.fixture(scope="module")
+def days(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store of some days, one of which begins while there are records."""
+    request.param = "embedded"
+    store = open_store(replace(place(request, f"{DATABASE}_days"), **FOREVER))
+    store.migrate()
+    for number, moved_s in enumerate((-30 * 3600, 0, 9 * 3600, 71 * 3600)):
+        batch = records(300, number)
+        _settle(batch)
+        for column, unit in (
+            ("flowStartSeconds", 1), ("flowEndSeconds", 1),
+            ("monitoringIntervalStartMilliSeconds", 1000),
+        ):  # fmt: skip
+            moved = batch[column].astype(np.int64) + moved_s * unit
+            batch[column][:] = np.maximum(moved, 0).astype(batch[column].dtype)
+        insert_rolled(store, batch, BatchId("w", END_S, number))
+    yield store
+    store.close()
+
+
+DAYS_STORED = Stored(END_S + 9 * DAY_S, rollups={e.name: Span(END_S + 8 * DAY_S) for e in ROLLUPS})
+BY_DAY = "by day"
+
+
 def _watched(plan: Plan[Any], tables: set[str]) -> Plan[Any]:
     """Return the same plan; which tables it reads is put into a set."""
     statement: Statement = next(plan)
     try:
         while True:
             tables |= set(statement.reading.tables)
+            tables |= {BY_DAY for part in statement.reading.parts if part.by_day}
             statement = plan.send((yield statement))
     except StopIteration as done:
         return done.value
@@ -267,6 +292,67 @@ def test_the_engine_takes_a_projection_where_it_has_all(
     assert read == projection
     alone, planned, _ = both(store, kind, {**span, **parameters}, parse(text))
     assert planned == alone
+
+
+class QuestionsOfDays(Questions):
+    """Makes questions of ranges that have whole days."""
+
+    def moment(self) -> int:
+        step_s = self.dice.choice((1, 3600, DAY_S))
+        return self.dice.randint(BEGIN_S - 3 * DAY_S, END_S + 5 * DAY_S) // step_s * step_s
+
+    def table(self) -> dict[str, str]:
+        made = super().table()
+        return made | {
+            "interval": self.dice.choice(("none", "none", "auto", "6h", "1d", "2d")),
+            "compare": self.dice.choice(("", "", "previous", "-1d", "-7h")),
+        }
+
+
+def test_tables_of_days_are_those_of_the_records(days: Store) -> None:
+    reads: Counter[str] = Counter()
+    for number in range(48):
+        made = QuestionsOfDays(number)
+        alone, planned, read = both(days, TableQuestion, made.table(), made.filter(), DAYS_STORED)
+        reads.update(read)
+        assert planned == alone, (number, read)
+    assert reads[BY_DAY] > 5, reads
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_graphs_of_days_are_those_of_the_records(days: Store, number: int) -> None:
+    made = QuestionsOfDays(number)
+    ends = made.mostly(("namespace", "workload", "service"), ("node", "pod"))
+    parameters = {**made.range(), "source": f"src.{ends}", "target": "dst.workload"}
+    if ends == "service":
+        parameters["source"] = ends
+    alone, planned, _ = both(days, GraphQuestion, parameters, made.filter(), DAYS_STORED)
+    assert planned == alone
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text", "read"),
+    [
+        ({"by": "src.workload,dst.workload"}, "", "conversations_by_day"),
+        ({"by": "dst.workload", "interval": "1d"}, "service is empty", "conversations_by_day"),
+        ({"by": "src.policy,verdict"}, "verdict = denied", "policies_by_day"),
+        ({"by": "dst.workload", "interval": "2d", "measure": "sources"}, "", "flow_hours"),
+    ],
+)
+def test_the_engine_takes_what_is_by_day_for_whole_days(
+    days: Store, parameters: dict[str, str], text: str, read: str
+) -> None:
+    begin_s = BEGIN_S // DAY_S * DAY_S
+    span = {"from": str((begin_s - 2 * DAY_S) * 1000), "to": str((begin_s + 6 * DAY_S) * 1000)}
+    asked = {**span, **parameters}
+    question = TableQuestion.parse(asked, condition(parse(text)), END_S * 1000, DAYS_STORED)
+    statement = next(question.plan())
+    plan = days.query(f"EXPLAIN {bind(statement.text, statement.parameters)}")
+    found = re.findall(r"ReadFromMergeTree \((?:\w+\.)?(\w+)\)", "\n".join(map(str, plan.rows)))
+    assert found == [read]
+    alone, planned, _ = both(days, TableQuestion, asked, parse(text), DAYS_STORED)
+    assert planned == alone
+    assert sum(row[-1] for row in alone["rows"])
 
 
 def test_no_measure_is_nothing(store: Store) -> None:

@@ -25,7 +25,7 @@ from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
 from tools.dashboards.labels import LEVEL_COLUMNS, Label, levels
 from tools.dashboards.measured import rolled_state
-from tools.dashboards.ranges import HOURS, RECORDS, TABLES, FlowTable
+from tools.dashboards.ranges import HOURS, RECORDS, TABLES, TABLES_AND_DAYS, FlowTable
 
 _UNNAMED = NetworkNames()
 """Names of networks are the aggregator's, which Grafana does not ask."""
@@ -81,9 +81,11 @@ def _states(measures: Sequence[Measure], table: FlowTable) -> list[str]:
     ]
 
 
-def tables_of(records: Records) -> tuple[FlowTable, ...]:
-    """Return the tables that can be asked."""
-    return (RECORDS,) if records.raw else TABLES
+def tables_of(records: Records, *, days: bool = False) -> tuple[FlowTable, ...]:
+    """Return the tables that can be asked, with `days` whole days by day."""
+    if records.raw:
+        return (RECORDS,)
+    return TABLES_AND_DAYS if days else TABLES
 
 
 def united(
@@ -95,20 +97,24 @@ def united(
     key: str = "",
     named: bool = True,
     by: str = "",
+    pairs: bool = False,
 ) -> str:
     """Return the inside: groups with the states of measures, by interval with `slots`.
 
     Groups are of what differs in any part, or of a `key` over the parts' columns, which is `k`.
     Without `named` they do not have the parts' values. `by` is a number over the parts' columns
-    that tells the same apart as these do.
+    that tells the same apart as these do. With `pairs` groups are as many as pairs of ends: whole
+    days are then read by day, which costs each other question more than it saves.
     """
     selects = []
-    for table in tables_of(records):
+    known = _projected(parts)
+    days = known and pairs and all(measure.additive for measure in measures)
+    for table in tables_of(records, days=days):
         # What has to be worked out of records is a column of roll-ups.
         own = [_rolled(each) for each in parts] if table.rolled else parts
         columns = [f"{of_parts(key, own)} AS k"] if key else []
         keys = ["k"] if key else []
-        projected = table is HOURS and _projected(parts)
+        projected = known and table.name == HOURS.name
         if named and not key:
             if by and not projected:  # else the engine would not take the projection
                 columns += [f"{part.any_sql} AS p{n}" for n, part in enumerate(own)]
@@ -230,7 +236,8 @@ def _grouped(labels: Sequence[Label], columns: Sequence[Column], records: Record
     merged = [f"{each.of.merged_sql(f'm{n}')} AS v{n}" for n, each in enumerate(columns)]
     numbers = [each.own_number for each in labels]
     by = f"cityHash64({', '.join(numbers)})" if numbers and all(numbers) else ""
-    inner = united(records, parts, [each.of for each in columns], by=by)
+    pairs = len(labels) > 1 or any(each.many for each in labels)
+    inner = united(records, parts, [each.of for each in columns], by=by, pairs=pairs)
     return (
         f"WITH {defined(parts, sqls, _UNNAMED)}\nSELECT {', '.join([*names, *merged])}\n"
         f"FROM {_inside(inner)}\nGROUP BY {', '.join(f'l{n}' for n in range(len(labels)))}"
@@ -262,7 +269,7 @@ class Ranked:
                 f"SELECT {', '.join(picked)}\nFROM {_inside(groups)}\n"
                 f"ORDER BY {order}\nLIMIT {self.limit}"
             )
-        return query(ranges.definitions(steps=False), body)
+        return query(ranges.definitions(steps=False, days=True), body)
 
     def _with_others(self, groups: str, order: str) -> str:
         placed = f"SELECT *, row_number() OVER (ORDER BY {order}) AS place\nFROM {_inside(groups)}"
@@ -374,7 +381,7 @@ class Graph:
     def edges(self) -> str:
         """The statement of the edges; red are those of which anything is denied."""
         return query(
-            ranges.definitions(steps=False),
+            ranges.definitions(steps=False, days=True),
             "SELECT concat(l0, ' → ', l1) AS id, l0 AS source, l1 AS target,\n"
             "  toFloat64(v0) AS mainstat, toFloat64(v1) AS secondarystat,\n"
             "  if(v2 > 0, 'red', if(v3 > 0, 'orange', 'green')) AS color,\n"
@@ -386,7 +393,7 @@ class Graph:
     def nodes(self) -> str:
         """The statement of the nodes; the arc is the share of connections that were denied."""
         return query(
-            ranges.definitions(steps=False),
+            ranges.definitions(steps=False, days=True),
             "SELECT name AS id, name AS title, sum(v0) AS mainstat, sum(v1) AS secondarystat,\n"
             "  if(secondarystat = 0, 0, sum(v2) / secondarystat) AS arc__denied,\n"
             "  1 - arc__denied AS arc__allowed\n"

@@ -2,8 +2,9 @@
 
 A dashboard knows its range when it is looked at, not when it is made. So a query begins with a WITH
 of what the range is, constants for the engine, and has a branch for each table that reads its share
-of it: hours, minutes around them, the records themselves around these. A share that is empty reads
-nothing. So numbers are of the range to the second, and no record counts twice.
+of it: hours, minutes around them, the records themselves around these; and whole days among the
+hours, where projections have it by day. A share that is empty reads nothing. So numbers are of the
+range to the second, and no record counts twice.
 
 Records go first and minutes before hours (`clickHouse.ttl`, `clickHouse.minutes.ttl`). A range that
 begins or ends longer ago is widened to whole minutes, and then to whole hours. It ends now at the
@@ -11,7 +12,7 @@ latest: what is to come is no time without traffic.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowvis.clickhouse.schema import rollups
 from flowvis.clickhouse.schema.tables import TABLE
@@ -44,7 +45,7 @@ class FlowTable:
     @property
     def rolled(self) -> bool:
         """Whether its rows are sums over records."""
-        return self is not RECORDS
+        return self.name != TABLE
 
 
 RECORDS = FlowTable(
@@ -64,7 +65,19 @@ HOURS = FlowTable(
     rollups.TIME,
     "{time} >= toDateTime(hours_from_s) AND {time} < toDateTime(hours_to_s)",
 )
+BESIDE_DAYS = replace(
+    HOURS,
+    share=f"{HOURS.share} AND ({{time}} < toDateTime(days_from_s)"
+    " OR {time} >= toDateTime(days_to_s))",
+)
+DAYS = replace(
+    HOURS,
+    time=rollups.DAY,
+    share=f"{{time}} >= intDiv(days_from_s, {rollups.DAY_S})"
+    f" AND {{time}} < intDiv(days_to_s, {rollups.DAY_S})",
+)
 TABLES = (RECORDS, MINUTES, HOURS)
+TABLES_AND_DAYS = (RECORDS, MINUTES, BESIDE_DAYS, DAYS)
 
 WHOLE = "{time} >= $__fromTime AND {time} < $__toTime"
 """What of the range is read where one table has to have it all."""
@@ -91,16 +104,17 @@ def _unit(moment: str) -> str:
 
 
 _SHARES = ("from_s", "to_s", "minutes_from_s", "minutes_to_s", "hours_from_s", "hours_to_s")
+_DAYS = ("days_from_s", "days_to_s")
 
 
-def definitions(*, steps: bool) -> Iterator[str]:
+def definitions(*, steps: bool, days: bool = False) -> Iterator[str]:
     """Yield the WITH's expressions of what the range is, in seconds.
 
     `from_s` and `to_s` are the range that is read; then the shares of minutes and hours; with
-    `steps` also `step_s`, the length of the intervals of a time series.
+    `steps` also `step_s`, the length of the intervals of a time series, with `days` their share.
     """
-    names = [*_SHARES, "step_s"] if steps else _SHARES
-    expressions = ",\n".join(f"    {each}" for each in _expressions(steps=steps))
+    names = [*_SHARES, *["step_s"] * steps, *_DAYS * days]
+    expressions = ",\n".join(f"    {each}" for each in _expressions(steps=steps, days=days))
     found = ", ".join(f"toUInt32(its_{name})" for name in names)
     # A subquery of one row is worked out once, where an alias is at each of its places.
     yield f"(\n  WITH\n{expressions}\n  SELECT [{found}]\n) AS span"
@@ -108,7 +122,7 @@ def definitions(*, steps: bool) -> Iterator[str]:
         yield f"span[{place + 1}] AS {name}"
 
 
-def _expressions(*, steps: bool) -> Iterator[str]:
+def _expressions(*, steps: bool, days: bool) -> Iterator[str]:
     yield "toUInt32(now()) AS now_s"
     yield "toUInt32($__fromTime) AS begin_s"
     yield "least(toUInt32($__toTime), now_s) AS end_s"  # "today" ends later
@@ -133,6 +147,11 @@ def _expressions(*, steps: bool) -> Iterator[str]:
         ("hours_to_s", f"{hourly}, greatest(its_hours_from_s, {hours})", "its_hours_from_s"),
     ):
         yield f"if({if_so}, {else_}) AS its_{name}"
+    if not days:
+        return
+    first, last = _up("its_hours_from_s", rollups.DAY_S), _down("its_hours_to_s", rollups.DAY_S)
+    yield f"{first} AS its_days_from_s"
+    yield f"greatest(its_days_from_s, {last}) AS its_days_to_s"
 
 
 SLOT = "intDiv(toUInt32({time}), step_s)"

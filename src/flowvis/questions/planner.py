@@ -6,15 +6,27 @@ them. The edges, and what a roll-up says nothing of, are taken from the records.
 in one part, and an answer is the same to the last octet.
 
 Where the records of an edge are gone, the whole minute or hour is taken instead.
+
+What is asked of whole days, the roll-up by hour has also by day, in projections.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
-from flowvis.clickhouse.schema.rollups import DIMENSIONS, NETWORK_BITS, ROLLUPS, TIME, Rollup
+from flowvis.clickhouse.schema.rollups import (
+    DAY,
+    DAY_S,
+    DIMENSIONS,
+    HOURS,
+    NETWORK_BITS,
+    ROLLUPS,
+    SUMS,
+    TIME,
+    Rollup,
+)
 from flowvis.clickhouse.schema.tables import TABLE, shown_as, stored_columns
 from flowvis.filters.networks import END_OF
 from flowvis.questions.times import Intervals, TimeRange
@@ -120,6 +132,8 @@ class Part:
     """None: the records."""
     from_s: int
     to_s: int
+    by_day: bool = False
+    """Whether it is whole days, of which nothing is asked that differs within one."""
 
     @property
     def name(self) -> str:
@@ -128,8 +142,22 @@ class Part:
 
     def condition(self) -> str:
         """Return the SQL that is true of its rows."""
+        if self.by_day:
+            return f"{DAY} >= {self.from_s // DAY_S} AND {DAY} < {self.to_s // DAY_S}"
         column = END if self.table is None else TIME
         return f"{column} >= toDateTime({self.from_s}) AND {column} < toDateTime({self.to_s})"
+
+    def days(self) -> Iterator["Part"]:
+        """Yield the same with its whole days by day."""
+        begin_s, end_s = _up(self.from_s, DAY_S), _down(self.to_s, DAY_S)
+        if self.table is not HOURS or begin_s >= end_s:
+            yield self
+            return
+        if self.from_s < begin_s:
+            yield replace(self, to_s=begin_s)
+        yield replace(self, from_s=begin_s, to_s=end_s, by_day=True)
+        if end_s < self.to_s:
+            yield replace(self, from_s=end_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +192,7 @@ def reading(
     stored: Stored,
     needs: Needs,
     *,
-    rolled: Iterable[str] = (),
+    rolled: Sequence[str] = (),
     only_records: str = "",
     intervals: Intervals | None = None,
 ) -> Reading:
@@ -187,7 +215,29 @@ def reading(
     if parts[0].from_s < span.from_s or parts[-1].to_s > span.to_s:
         coarse = TimeRange(parts[0].from_s * 1000, parts[-1].to_s * 1000)
     unsettled = _unsettled(parts, stored, gone)
-    return Reading(parts, gone, why, coarse, tuple(_lost(parts, stored)), unsettled)
+    lost = tuple(_lost(parts, stored))
+    if _by_day(needs, rolled, intervals):
+        parts = tuple(each for part in parts for each in part.days())
+    return Reading(parts, gone, why, coarse, lost, unsettled)
+
+
+def _by_day(needs: Needs, rolled: Sequence[str], intervals: Intervals | None) -> bool:
+    """Whether projections may have by day what is asked; else it would be cut in vain.
+
+    They may not after all: of some columns they have what tells ends apart.
+    """
+    if intervals is not None and (intervals.first_s % DAY_S or intervals.step_s % DAY_S):
+        return False
+    return all(text in _SUMS for each in rolled for text in each.split(" + ")) and any(
+        needs <= columns for columns in _PROJECTED
+    )
+
+
+_SUMS = frozenset(column.name for column in SUMS)
+_PROJECTED = tuple(
+    frozenset(_IDENTIFIER.findall(" ".join(each.values))) for each in HOURS.projections
+)
+"""The columns that values of projections are made of."""
 
 
 def _read_from_s(parts: Sequence[Part], stored: Stored) -> int:

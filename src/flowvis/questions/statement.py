@@ -1,10 +1,11 @@
 """What is asked of a store, what it answers, and the plans that go from one to the other."""
 
+import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from flowvis.clickhouse.schema.rollups import NETWORK_BITS, TIME
+from flowvis.clickhouse.schema.rollups import DAY, DAY_S, NETWORK_BITS, TIME
 from flowvis.clickhouse.schema.tables import definitions
 from flowvis.filters.networks import END_OF
 from flowvis.filters.sql import Condition
@@ -41,6 +42,7 @@ class Found:
     """ClickHouse's, one for each column."""
 
 
+_MOMENT = re.compile(rf"\b{END}\b")
 COMPOSED_ROWS = 50_000
 """What no statement of ours may have more of."""
 
@@ -145,12 +147,15 @@ class Records:
         wanted = " AND ".join(
             [part.condition(), *(f"({text})" for text in conditions if text not in {"", "1"})]
         )
-        text = f"SELECT {', '.join(columns)} FROM {part.name} WHERE {wanted} {tail}".rstrip()
+        shown = ", ".join(columns)
+        if part.by_day:  # as no alias, which other tables' SELECTs would have as well
+            shown = _MOMENT.sub(f"toDateTime({DAY} * {DAY_S})", shown)
+        text = f"SELECT {shown} FROM {part.name} WHERE {wanted} {tail}".rstrip()
         rolled = part.table is not None
         made_of = self.condition.networks.definitions(text, rolled=rolled) | definitions(text)
-        if rolled:
+        if rolled and not part.by_day:
             made_of[END] = TIME
-            for address in self.condition.only_networks:
-                made_of[address] = f"{address.removesuffix('IPBytes')}NetworkBytes"
+        for address in self.condition.only_networks if rolled else ():
+            made_of[address] = f"{address.removesuffix('IPBytes')}NetworkBytes"
         defined = ", ".join(f"{sql} AS {name}" for name, sql in made_of.items())
         return f"WITH {defined} {text}" if defined else text

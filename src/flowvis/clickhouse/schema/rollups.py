@@ -17,7 +17,7 @@ claim, a batch is of one partition, and each table loses whole days.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowvis.clickhouse.schema.books import What
 from flowvis.clickhouse.schema.encode import BatchId
@@ -206,16 +206,21 @@ class Projection:
     name: str
     values: tuple[str, ...]
     """SQL over dimensions, by which rows are told apart."""
+    time: str = TIME
 
     @property
     def ddl(self) -> str:
         """The projection in CREATE TABLE and ADD."""
-        keys = ", ".join([TIME, *self.values])
+        keys = ", ".join([self.time, *self.values])
         sums = ", ".join(f"sum({each.name})" for each in SUMS)
         return f"PROJECTION {self.name} (SELECT {keys}, {sums} GROUP BY {keys})"
 
 
-PROJECTIONS: tuple[Projection, ...] = (
+DAY_S = 86_400
+DAY = f"intDiv(toUInt32({TIME}), {DAY_S})"
+"""SQL of the number of a row's day, of UTC."""
+
+_BY_HOUR = (
     Projection(
         "conversations",
         (
@@ -235,8 +240,11 @@ PROJECTIONS: tuple[Projection, ...] = (
         ("clusterUUID", *(f"{end}PodNamespace" for end in ENDS), "flowType", *_POLICIES),
     ),
 )  # fmt: skip
+_BY_DAY = tuple(replace(each, name=f"{each.name}_by_day", time=DAY) for each in _BY_HOUR)
+PROJECTIONS: tuple[Projection, ...] = (*_BY_DAY, *_BY_HOUR)
 """Of the roll-up by hour: who with whom, and let through or stopped by what. A Pod or a node has
-its name only where nothing else names the end; so each has a fifth of the rows."""
+its name only where nothing else names the end; so each has a fifth of the rows. The same ends meet
+hour after hour, so by day they have a sixteenth of that."""
 REPLACED = ("workloads",)
 """Projections of programs before this one."""
 

@@ -9,11 +9,12 @@ from aiohttp import web
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.asking import asked
 from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.choosing import conditioned
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answered, Answers
 from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.schema.tables import FLOWS, TABLE
-from flowvis.filters.sql import Condition, condition
+from flowvis.filters.sql import Condition
 from flowvis.questions.completeness import Completeness, Uncommitted, completeness
 from flowvis.questions.planner import RECORDS_ONLY, Reading, Stored
 from flowvis.questions.problem import QuestionError
@@ -56,7 +57,7 @@ class Questions:
 
     async def found(self, parse: Parse, caller: Caller, request: web.Request) -> dict[str, Any]:
         """Return the answer of a request."""
-        chosen = condition(asked(caller, request))
+        chosen = await conditioned(await asked(caller, request))
         try:
             question = parse(request.query, chosen, self.now_ms(), self.stored())
         except QuestionError as error:

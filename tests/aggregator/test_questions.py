@@ -203,6 +203,19 @@ async def test_what_is_wrong_is_said(store: Store, tmp_path: Path) -> None:
         assert (await ask("query", colour="red"))[0] == 400
 
 
+async def test_a_filter_of_which_no_statement_can_be_made_is_refused(
+    store: Store, tmp_path: Path
+) -> None:
+    """A filter has bounds of its own, within which its SQL may still be too long."""
+    text = f"workload in ({','.join(f'a{n}/b' for n in range(900))})"
+    async with asked(tmp_path, of(store)) as ask:
+        for what in ("query", "graph", "flows"):
+            status, found = await ask(what, filter=text)
+            assert (status, found["error"]["code"]) == (422, "too-costly")
+            assert "fewer conditions or values" in found["error"]["message"]
+        assert (await ask("query", filter=text[:1000].rpartition(",")[0] + ")"))[0] == 200
+
+
 async def test_what_costs_too_much_is_refused(store: Store, tmp_path: Path) -> None:
     for second in range(60):
         row = {"flowEndSeconds": NOW_S - 200_000 - second, "flowStartSeconds": NOW_S - 200_100}

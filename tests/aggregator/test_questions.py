@@ -22,7 +22,7 @@ from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.visibility import Visibility
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
-from flowvis.clickhouse.schema.books import BookEntry, What
+from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.statement import COMPOSED_LENGTH
 from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
@@ -354,3 +354,26 @@ def test_a_long_answer_is_the_same_in_pieces(answer: dict[str, Any]) -> None:
     pieces = list(encoded(answer))
     assert json.loads(b"".join(pieces)) == answer
     assert max(map(len, pieces)) < 3000
+
+
+async def test_an_answer_says_what_is_missing_of_what_it_compares_with(
+    store: Store, tmp_path: Path
+) -> None:
+    """Else an hour without an aggregator looks like one without flows."""
+    day_s = NOW_S - 40 * 86_400
+    for end_s in (day_s, day_s + 85_500, day_s + 86_400):
+        lost = BookEntry("clickhouse", What.DROPPED, end_s - day_s + 1, "queue-full")
+        store.keep(Page(BatchId("w", end_s), 900, [BookEntry("collector", What.RECEIVED, 9), lost]))
+    asking = {"since": str((day_s + 85_500) * 1000), "to": str((day_s + 86_400) * 1000)}
+    async with asked(tmp_path, of(store)) as ask:
+        for what in ("query", "graph"):
+            for compare, expected in (
+                ("", [(86_401, 85_500, 86_400)]),
+                ("previous", [(86_401 + 85_501, 84_600, 86_400)]),
+                ("-1d", [(86_401, 85_500, 86_400), (1, -900, 0)]),
+            ):
+                _, found = await ask(what, compare=compare, **asking)
+                assert [
+                    (each["records"], each["from"] // 1000 - day_s, each["to"] // 1000 - day_s)
+                    for each in found["answer"]["missing"]
+                ] == expected

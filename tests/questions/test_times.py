@@ -9,6 +9,7 @@ from flowvis.questions.times import (
     AUTO_INTERVALS,
     MAX_INTERVALS,
     TimeRange,
+    apart,
     parse_compare,
     parse_interval,
     parse_moment,
@@ -82,6 +83,18 @@ def test_a_quarter_of_an_hour_has_as_many_seconds_whenever_it_is_asked_for() -> 
         before = parse_compare("previous", asked, NOW + ms)
         assert before is not None
         assert (asked.seconds, before.seconds, before.to_s) == (900, 900, asked.from_s)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=5))
+def test_ranges_that_are_apart_have_the_same_time(drawn: list[tuple[int, int]]) -> None:
+    ranges = [TimeRange(begin, begin + length) for begin, length in drawn]
+    found = apart(ranges)
+    moments = [moment for each in found for moment in range(each.from_ms, each.to_ms)]
+    assert sorted(moments) == sorted(
+        {moment for each in ranges for moment in range(each.from_ms, each.to_ms)}
+    )
+    assert not {each.from_ms for each in found} & {each.to_ms for each in found}
+    assert found[0].from_ms <= ranges[0].from_ms < found[0].to_ms
 
 
 def test_what_to_compare_with() -> None:

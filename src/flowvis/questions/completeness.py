@@ -59,6 +59,11 @@ class Completeness:
     missing: Sequence[Missing] = ()
     notes: Sequence[str] = ()
 
+    def with_more(self, other: "Completeness") -> "Completeness":
+        """Return what is said of another range as well."""
+        notes = dict.fromkeys([*self.notes, *other.notes])
+        return Completeness([*self.missing, *other.missing], list(notes))
+
     def without_nodes(self) -> "Completeness":
         """Return the same for who may not know of nodes: their names are left out."""
         together: dict[tuple[str, str, int], Missing] = {}

@@ -57,6 +57,10 @@ class PageQuestion:
     limit: int
     after: Cursor | None = None
 
+    @property
+    def compared(self) -> None:
+        """Pages are compared with nothing."""
+
     @classmethod
     def parse(
         cls,

@@ -6,7 +6,7 @@ flowEndSeconds lies in.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -65,6 +65,19 @@ class TimeRange:
     def moved(self, by_ms: int) -> "TimeRange":
         """Return one as long that begins that much later."""
         return TimeRange(self.from_ms + by_ms, self.to_ms + by_ms)
+
+
+def apart(ranges: Sequence[TimeRange]) -> list[TimeRange]:
+    """Return the same time in ranges between which something lies, in the order of the first."""
+    found: list[TimeRange] = []
+    for each in ranges:
+        beside = [o for o in found if o.from_ms <= each.to_ms and each.from_ms <= o.to_ms]
+        joined = [*beside, each]
+        whole = TimeRange(min(o.from_ms for o in joined), max(o.to_ms for o in joined))
+        place = found.index(beside[0]) if beside else len(found)
+        found = [o for o in found if o not in beside]
+        found.insert(place, whole)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ async def test_values_of_records_come_first_then_those_of_the_cluster(tmp_path: 
         ]
         assert await options(it, "label.a") == [("label.app", 1)]
         assert await options(it, "src.label.app = ") == [("cart", 1), ('"web cart"', None)]
+        assert await options(it, "label.label = ") == [], "keys are no values"
         assert await options(it, "dst.port = ") == [("0", 3), ("4321", 1), ("6379", 1)]
         assert (await options(it, "proto = t"))[0] == ("tcp", 1)
 

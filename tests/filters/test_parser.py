@@ -11,6 +11,7 @@ from flowvis.filters import (
     Value,
     all_of,
     any_of,
+    literals,
     parse,
     quote,
 )
@@ -193,6 +194,17 @@ def test_too_much_is_refused(text: str) -> None:
 )
 def test_as_much_as_there_may_be(text: str) -> None:
     parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [
+        ("10Mbps", 10_000_000), ("10MBPS", 10_000_000), ("10mbit/s", 10_000_000),
+        ("10MBps", 80_000_000), ("10MB/s", 80_000_000), ("1KiBps", 8192), ("1Bps", 8),
+    ],
+)  # fmt: skip
+def test_octets_in_a_second_are_eight_bits_each(text: str, bits: int) -> None:
+    assert literals.rate(text) == bits
 
 
 def test_filters_are_put_together_flat() -> None:

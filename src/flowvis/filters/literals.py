@@ -30,7 +30,7 @@ BYTE_UNITS: Mapping[str, int] = _PREFIXES | {f"{name}b": size for name, size in 
 RATE_UNITS: Mapping[str, int] = (
     _PREFIXES
     | {f"{name}{bit}": size for name, size in _DECIMAL.items() for bit in ("bit/s", "bps")}
-    | {f"{name}B/s": 8 * size for name, size in _PREFIXES.items()}
+    | {f"{name}{octet}": 8 * size for name, size in _PREFIXES.items() for octet in ("B/s", "Bps")}
 )
 DURATION_UNITS: Mapping[str, int] = {
     "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000,
@@ -178,7 +178,8 @@ def _amount(
     if match is None:
         raise FilterError(f"{text[:80]!r} is not {what}", expected=expected)
     amount, unit = match[1], match[2]
-    size = units.get(unit) or units.get(unit.lower()) or units.get(unit[:-3].lower() + unit[-3:])
+    # What tells octets from bits comes before what is written in capitals or not.
+    size = units.get(unit) or units.get(unit[:-3].lower() + unit[-3:]) or units.get(unit.lower())
     if size is None:
         close = nearest(unit, _SHOWN_UNITS[what])
         raise FilterError(

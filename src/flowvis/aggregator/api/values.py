@@ -90,7 +90,7 @@ class KnownValues:
 def _counted(name: str, batches: Sequence[Batch]) -> Counter[str]:
     found: Counter[str] = Counter()
     side, _, rest = name.partition(".")
-    if LABEL_KEYS in {name, rest}:
+    if LABEL_KEYS in {name, rest if side in SIDES else ""}:
         ends = [SIDES[side]] if side in SIDES else SIDES.values()
         columns = [f"{end}PodLabels" for end in ends]
         for batch in batches:

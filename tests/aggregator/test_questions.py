@@ -28,6 +28,7 @@ from flowvis.clickhouse.statement import COMPOSED_LENGTH
 from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 from flowvis.fields import FIELDS
+from flowvis.questions import groups
 from flowvis.questions.completeness import Uncommitted
 from flowvis.questions.planner import RECORDS_ONLY, Span, Stored
 from waiting import PATIENCE_S, until
@@ -214,6 +215,18 @@ async def test_a_filter_of_which_no_statement_can_be_made_is_refused(
             assert (status, found["error"]["code"]) == (422, "too-costly")
             assert "fewer conditions or values" in found["error"]["message"]
         assert (await ask("query", filter=text[:1000].rpartition(",")[0] + ")"))[0] == 200
+
+
+async def test_groups_of_which_no_statement_can_be_made_are_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MAX_KEYS", 2)
+    async with asked(tmp_path, of(store)) as ask:
+        asking = {"by": "src.pod", "interval": "60s"}
+        assert (await ask("query", limit="2", **asking))[0] == 200
+        status, found = await ask("query", **asking)
+        assert (status, found["error"]["code"]) == (422, "too-costly")
+        assert "a lower limit" in found["error"]["message"]
 
 
 async def test_what_costs_too_much_is_refused(store: Store, tmp_path: Path) -> None:

@@ -64,13 +64,13 @@ class Questions:
         chosen = await conditioned(await asked(caller, request))
         try:
             question = parse(request.query, chosen, self.now_ms(), self.stored())
-        except QuestionError as error:
+            span = question.records.range
+            spans = [span] if question.compared is None else [span, question.compared]
+            plan = _with_books(question.plan(), apart(spans), self.uncommitted())
+            answered = await self.answers.answer(plan, self.prepare, caller.name)
+        except QuestionError as error:  # some only show when the store has answered
             suggestion = error.suggestion or None
             raise Problem(error.code, str(error), suggestion=suggestion) from error
-        span = question.records.range
-        spans = [span] if question.compared is None else [span, question.compared]
-        plan = _with_books(question.plan(), apart(spans), self.uncommitted())
-        answered = await self.answers.answer(plan, self.prepare, caller.name)
         found, tables, books = answered.value
         return found | {"answer": _answer(caller, span, answered, tables, books)}
 

@@ -44,6 +44,8 @@ _SHOWN_UNITS = {
 
 _AMOUNT = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)(.*)", re.DOTALL)
 _STEP = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ms|[smhdw])")
+DATE = len("20260131")
+"""Digits of a date, or of a part of one: more are ms since the epoch."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -75,8 +77,11 @@ def duration(text: str) -> int:
 
 
 def moment(text: str) -> int:
-    """Read a time in ms since the epoch: ISO 8601 (UTC where it says no offset), or the number."""
-    if text.isdecimal() and text.isascii() and len(text) <= 15:
+    """Read a time in ms since the epoch: ISO 8601 (UTC where it says no offset), or the number.
+
+    Numbers of up to eight digits are dates, or parts of some, as they are in ranges; 0 is none.
+    """
+    if text.isdecimal() and text.isascii() and (DATE < len(text) <= 15 or text == "0"):
         return int(text)
     try:
         when = datetime.fromisoformat(text)

@@ -271,6 +271,27 @@ def test_a_comparison_is_of_the_same_groups(store: Store, interval: str) -> None
     assert nobody["compared"]["total"] == [0]
 
 
+@pytest.mark.parametrize("interval", ["none", "10m"])
+def test_where_there_is_nothing_all_of_before_is_of_others(store: Store, interval: str) -> None:
+    found = ask(
+        store, TableQuestion, since="now", to="+1h", by="src.pod", measure="octets,sources",
+        compare="-1h", interval=interval,
+    )  # fmt: skip
+    compared = found["compared"]
+    assert (found["rows"], found["other"], compared["rows"]) == ([], None, [])
+    assert compared["total"] == [EXPECTED[name](NOW) for name in ("octets", "sources")]
+    assert compared["other"] == compared["total"]
+    assert compared["otherSeries"] == compared["totalSeries"]
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_ends_can_be_grouped_by_the_workload_of_the_other_end(store: Store, end: str) -> None:
+    """That tells little, and is an answer all the same."""
+    other = {"source": "dst.workload", "target": "src.workload"}
+    found = ask(store, GraphQuestion, **{end: other[end]})
+    assert sum(edge["octets"] for edge in found["edges"]) == EXPECTED["octets"](NOW)
+
+
 def test_nothing_at_all(store: Store) -> None:
     found = ask(store, TableQuestion, since="-30d..-29d", by="src.pod", interval="auto")
     assert found["rows"] == []

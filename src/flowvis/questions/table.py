@@ -100,6 +100,8 @@ class TableQuestion:
             then = self.intervals.moved(self.compared) if self.intervals else None
             asked = grouping.cells(records.within(self.compared), rows, then)
             cells, coarse = cells_of((yield asked)), asked.reading.coarse
+            if grouping.dimensions and not rows:
+                cells = _all_others(cells)
             before = _Span(grouping.measures, self.compared, coarse, then, len(rows), cells)
         return self._answer(rows, bool(rest), now, before)
 
@@ -197,6 +199,11 @@ def _summed(rows: Sequence[Group], left: Numbers | None) -> Cells:
         shown.append(left)
     found[WHOLE, WHOLE] = _total(shown)
     return found
+
+
+def _all_others(cells: Cells) -> Cells:
+    """Return the cells where no group is shown: all that there is is of others."""
+    return {**cells, **{(0, slot): numbers for (_, slot), numbers in cells.items()}}
 
 
 def _left(total: Numbers, rows: Sequence[Group]) -> Numbers | None:

@@ -13,7 +13,7 @@ import pytest
 from flowvis.addresses import parse_network
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.rollups import MINUTES, ROLLUPS
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.statement import bind
 from flowvis.clickhouse.store import Store, open_store
@@ -315,6 +315,16 @@ def test_what_is_gone_of_the_groups_is_not_in_their_total(
     assert read == ({TABLE} if gone else {TABLE, "flow_hours"})
     shown = sum(row[-1] for row in planned["rows"])
     assert planned["total"] == [shown + planned["other"][0]]
+
+
+@pytest.mark.parametrize("interval", ["none", "1h"])
+def test_the_total_of_no_groups_is_nothing(store: Store, interval: str) -> None:
+    """Not what the hour around has, where records would have to tell the groups and are gone."""
+    stored = Stored(END_S + 3600, END_S + 3500, {HOURS.name: Span(END_S + 3600)})
+    span = {"from": str((END_S + 2700) * 1000), "to": str((END_S + 3600) * 1000)}
+    parameters = {**span, "by": "dst.ip", "measure": "records", "interval": interval}
+    _, planned, _ = both(store, TableQuestion, parameters, stored=stored)
+    assert (planned["rows"], planned["other"], planned["total"]) == ([], None, [0])
 
 
 @pytest.mark.parametrize("gone", [True, False])

@@ -115,10 +115,11 @@ class Grouping:
     def cells(
         self, records: Records, groups: Sequence[Group], intervals: Intervals | None
     ) -> Statement:
-        """Ask for what lies in each group, in all others and in all, by interval and in all."""
-        return self._cells(
-            records, groups, intervals, _needs(self.parts) if groups else frozenset()
-        )
+        """Ask for what lies in each group, in all others and in all, by interval and in all.
+
+        Where there are no groups as well from the tables that would tell them apart.
+        """
+        return self._cells(records, groups, intervals, _needs(self.parts))
 
     def _cells(
         self,

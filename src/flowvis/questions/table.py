@@ -98,7 +98,11 @@ class TableQuestion:
         before = None
         if self.compared is not None:
             then = self.intervals.moved(self.compared) if self.intervals else None
-            asked = grouping.cells(records.within(self.compared), rows, then)
+            earlier = records.within(self.compared)
+            same: Sequence[Group] = rows
+            if rows and not grouping.plain:
+                same = grouping.with_keys(rows, (yield grouping.keys(earlier, rows, then)))
+            asked = grouping.cells(earlier, same, then)
             cells, coarse = cells_of((yield asked)), asked.reading.coarse
             if grouping.dimensions and not rows:
                 cells = _all_others(cells)

@@ -229,7 +229,7 @@ class GraphQuestion:
             nodes.numbers(self.target, [*named[width:], target_kind, target_name]),
             exact(numbers),
         )
-        seconds = (largest.reading.coarse or records.range).seconds
+        seconds = largest.reading.of(records.range).seconds
         if len(found.rows) <= FETCHED:
             return _Range(records.range, seconds, edges)
         total = cells_of((yield grouping.total(records, largest)))[WHOLE, WHOLE]

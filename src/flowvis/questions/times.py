@@ -102,7 +102,7 @@ class Intervals:
     def spans(self, read: TimeRange | None = None) -> Iterator[int]:
         """Go through how many seconds of each are within what was read, at least 1.
 
-        That is the range, unless it was read in whole minutes or hours.
+        That is the range, unless it was read in whole minutes or hours or some of it is gone.
         """
         within = read or self.range
         for n in range(len(self)):

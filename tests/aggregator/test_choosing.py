@@ -2,19 +2,26 @@
 
 import random
 import threading
+from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowvis.aggregator.api import choosing
-from flowvis.aggregator.api.choosing import chosen
+from flowvis.aggregator.api import asking, choosing
+from flowvis.aggregator.api.choosing import chosen, conditioned, read
+from flowvis.aggregator.api.latest import LatestRecords
+from flowvis.aggregator.api.paths import completion
 from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.values import KnownValues
 from flowvis.batch import Batch
 from flowvis.filters import parse
 from flowvis.filters.mask import mask as real
+from flowvis.filters.networks import NetworkNames, enforce, in_force
+from flowvis.inventory.index import Inventory
 
-from .opened import SHOP, SHOPS, opened
+from .opened import ADMIN, SHOP, SHOPS, opened
 from .records import records
 
 HOSTILE = (
@@ -22,6 +29,8 @@ HOSTILE = (
     'src.label.app ~ "(.*a.{20}){3}x"',
     " or ".join(f'src.label.app ~ "[ab]*a[ab]{{{n}}}c"' for n in range(100, 150)),
 )
+
+LONG_TO_READ = " or ".join(rf'pod ~ "(?i)(\pL?){{22}}{n}"' for n in range(100))
 
 
 def with_labels(count: int) -> Batch:
@@ -82,3 +91,55 @@ async def test_who_asks_too_much_is_told_so(tmp_path: Path) -> None:
         for path in ("/api/v1/live", "/flows"):
             assert await it.code(path, SHOP, params={"filter": HOSTILE[0]}) == "too-costly"
         assert await it.ask("/healthz") == (200, "ok")
+
+
+async def test_a_filter_that_takes_too_long_to_read_is_ended(tmp_path: Path) -> None:
+    """To compile regular expressions is work as well."""
+    with pytest.raises(Problem, match="takes too long to be read"):
+        await read(parse, LONG_TO_READ)
+    known = completion.routes(KnownValues(LatestRecords(10), Inventory()))
+    async with opened(tmp_path, more=known) as it:
+        for path, name in (
+            ("flows", "filter"),
+            ("api/v1/live", "filter"),
+            ("api/v1/complete", "text"),
+        ):
+            assert await it.code(f"/{path}", ADMIN, params={name: LONG_TO_READ}) == "too-costly"
+
+
+async def test_no_filter_is_read_on_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def reading(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return parse(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asking, "parse", reading)
+        async with opened(tmp_path) as it:
+            for path in ("/api/v1/live", "/flows"):
+                assert (await it.ask(f"{path}?filter=pod+!~+x", SHOP))[0] == 200
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+
+
+@pytest.fixture
+def many_names() -> Iterator[None]:
+    """As many names of networks as there may be, about."""
+    before = in_force()
+    networks = (ip_network((0x0A000000 + (n << 8), 24)) for n in range(4000))
+    enforce(NetworkNames((f"customer-{n}-{'ab' * 40}", [each]) for n, each in enumerate(networks)))
+    yield
+    enforce(before)
+
+
+@pytest.mark.usefixtures("many_names")
+async def test_a_filter_that_takes_too_long_for_names_of_networks_is_ended() -> None:
+    text = " or ".join(f'network ~ "{n}([ab]?-?){{60}}$"' for n in range(100))
+    with pytest.raises(Problem, match="takes too long for 4001 names of networks") as found:
+        await conditioned(parse(text))
+    assert found.value.code == "too-costly"
+    both = await conditioned(parse("network ~ ^customer-7-"))
+    assert both.parameters == {"p0": 8, "p1": 8}

@@ -87,6 +87,7 @@ async def test_values_of_records_come_first_then_those_of_the_cluster(tmp_path: 
         ]
         assert await options(it, "label.a") == [("label.app", 1)]
         assert await options(it, "src.label.app = ") == [("cart", 1), ('"web cart"', None)]
+        assert await options(it, "label.label = ") == [], "keys are no values"
         assert await options(it, "dst.port = ") == [("0", 3), ("4321", 1), ("6379", 1)]
         assert (await options(it, "proto = t"))[0] == ("tcp", 1)
 
@@ -141,8 +142,9 @@ async def test_names_and_measures(tmp_path: Any) -> None:
     assert not names["bytes"]["dimension"]
     assert names["label.KEY"]["sides"]
     assert names["sourcePodName"]["column"]
+    of_kind = {"address": "::1", "time": "2026-01-31"}
     for name in names.values():
-        value = (name["values"] or ["::1" if name["kind"] == "address" else "1"])[0]
+        value = (name["values"] or [of_kind.get(name["kind"], "1")])[0]
         parse(f"{name['name']} {name['operators'][0]} {value}")
     assert {"octets", "connections"} <= {each["name"] for each in answer["measures"]}
 

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
@@ -62,7 +63,7 @@ REFUTED = records(
 
 def chosen(query: Mapping[str, str], batch: Batch) -> Mask:
     request = make_mocked_request("GET", f"/flows?{urlencode(query)}")
-    return mask(asked(LOCAL, request), batch)
+    return mask(asyncio.run(asked(LOCAL, request)), batch)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ async def test_files_are_compressed_for_who_takes_it(tmp_path: Path) -> None:
         for accepted, encoding in (
             ("identity", None),
             ("gzip;q=0, br", None),
+            ("gzip ; Q=0.000", None),
+            ("gzip;q=0.5", "gzip"),
             ("gzip, deflate, br", "gzip"),
         ):
             headers = {"Accept-Encoding": accepted}

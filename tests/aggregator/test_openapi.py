@@ -99,6 +99,48 @@ async def test_answers_are_as_described(tmp_path: Path) -> None:
         await check(it, document, "/api/v1/sql", {}, 400, method="post", json={"query": 1})
 
 
+async def test_a_method_that_a_path_does_not_have_is_answered_with_those_that_it_has(
+    tmp_path: Path,
+) -> None:
+    """RFC 9110 15.5.6."""
+    async with opened(tmp_path) as it:
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        for path, method, allowed in (
+            ("/flows", "POST", "GET"),
+            ("/loglevel", "DELETE", "GET, PUT"),
+            ("/api/v1/session", "GET", "DELETE, POST"),
+        ):
+            async with it.http.request(method, f"{it.url}{path}", headers=headers) as answer:
+                assert (answer.status, answer.headers["Allow"]) == (405, allowed)
+                problem = (await answer.json())["error"]
+                assert problem == {
+                    "code": "not-allowed",
+                    "message": f"{method} {path}: use {allowed}",
+                }
+
+
+async def test_the_document_says_what_numbers_and_flags_there_are(tmp_path: Path) -> None:
+    described = openapi.document(every_route())["paths"]
+    limits = {
+        path: parameter["schema"]
+        for path, operations in described.items()
+        for parameter in operations.get("get", {}).get("parameters", ())
+        if parameter["name"] == "limit"
+    }
+    for path in ("query", "graph", "flows", "policies"):
+        assert limits[f"/api/v1/{path}"]["minimum"] == 1
+        assert limits[f"/api/v1/{path}"]["maximum"] >= 1000
+    assert limits["/flows"] == {"type": "integer", "minimum": 0}
+    async with opened(tmp_path) as it:
+        served = (await it.ask("/api/v1/openapi.json", ADMIN))[1]["paths"]
+        assert list(served["/api/v1/session"]["delete"]["responses"]) == ["204", "default"]
+        headers = {"X-Flowvis": "1"}
+        assert (await it.ask("/api/v1/session", method="DELETE", headers=headers))[0] == 204
+        for text in ("no", "False", "2"):
+            status, answer = await it.ask(f"/flows?follow={text}", ADMIN)
+            assert (status, answer["error"]["message"]) == (400, f"follow '{text}': true or false")
+
+
 async def check(
     it: Opened,
     document: dict[str, Any],

@@ -22,12 +22,13 @@ from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
 from flowvis.aggregator.api.visibility import Visibility
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
-from flowvis.clickhouse.schema.books import BookEntry, What
+from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.statement import COMPOSED_LENGTH
 from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 from flowvis.fields import FIELDS
+from flowvis.questions import groups
 from flowvis.questions.completeness import Uncommitted
 from flowvis.questions.planner import RECORDS_ONLY, Span, Stored
 from waiting import PATIENCE_S, until
@@ -203,6 +204,31 @@ async def test_what_is_wrong_is_said(store: Store, tmp_path: Path) -> None:
         assert (await ask("query", colour="red"))[0] == 400
 
 
+async def test_a_filter_of_which_no_statement_can_be_made_is_refused(
+    store: Store, tmp_path: Path
+) -> None:
+    """A filter has bounds of its own, within which its SQL may still be too long."""
+    text = f"workload in ({','.join(f'a{n}/b' for n in range(900))})"
+    async with asked(tmp_path, of(store)) as ask:
+        for what in ("query", "graph", "flows"):
+            status, found = await ask(what, filter=text)
+            assert (status, found["error"]["code"]) == (422, "too-costly")
+            assert "fewer conditions or values" in found["error"]["message"]
+        assert (await ask("query", filter=text[:1000].rpartition(",")[0] + ")"))[0] == 200
+
+
+async def test_groups_of_which_no_statement_can_be_made_are_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MAX_KEYS", 2)
+    async with asked(tmp_path, of(store)) as ask:
+        asking = {"by": "src.pod", "interval": "60s"}
+        assert (await ask("query", limit="2", **asking))[0] == 200
+        status, found = await ask("query", **asking)
+        assert (status, found["error"]["code"]) == (422, "too-costly")
+        assert "a lower limit" in found["error"]["message"]
+
+
 async def test_what_costs_too_much_is_refused(store: Store, tmp_path: Path) -> None:
     for second in range(60):
         row = {"flowEndSeconds": NOW_S - 200_000 - second, "flowStartSeconds": NOW_S - 200_100}
@@ -341,3 +367,26 @@ def test_a_long_answer_is_the_same_in_pieces(answer: dict[str, Any]) -> None:
     pieces = list(encoded(answer))
     assert json.loads(b"".join(pieces)) == answer
     assert max(map(len, pieces)) < 3000
+
+
+async def test_an_answer_says_what_is_missing_of_what_it_compares_with(
+    store: Store, tmp_path: Path
+) -> None:
+    """Else an hour without an aggregator looks like one without flows."""
+    day_s = NOW_S - 40 * 86_400
+    for end_s in (day_s, day_s + 85_500, day_s + 86_400):
+        lost = BookEntry("clickhouse", What.DROPPED, end_s - day_s + 1, "queue-full")
+        store.keep(Page(BatchId("w", end_s), 900, [BookEntry("collector", What.RECEIVED, 9), lost]))
+    asking = {"since": str((day_s + 85_500) * 1000), "to": str((day_s + 86_400) * 1000)}
+    async with asked(tmp_path, of(store)) as ask:
+        for what in ("query", "graph"):
+            for compare, expected in (
+                ("", [(86_401, 85_500, 86_400)]),
+                ("previous", [(86_401 + 85_501, 84_600, 86_400)]),
+                ("-1d", [(86_401, 85_500, 86_400), (1, -900, 0)]),
+            ):
+                _, found = await ask(what, compare=compare, **asking)
+                assert [
+                    (each["records"], each["from"] // 1000 - day_s, each["to"] // 1000 - day_s)
+                    for each in found["answer"]["missing"]
+                ] == expected

@@ -14,7 +14,7 @@ from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import StoreError
-from flowvis.questions.completeness import completeness
+from flowvis.questions.completeness import Uncommitted, completeness
 from flowvis.questions.times import TimeRange
 from flowvis.runtime.ledger import Stage
 from waiting import PATIENCE_S, until
@@ -143,6 +143,25 @@ def test_completeness_of_what_is_stored(store: Store) -> None:
         ], span  # fmt: skip
     after = carry_out(store, completeness(TimeRange((T0 + 180) * 1000, (T0 + 240) * 1000)))
     assert [missing.reason for missing in after.missing] == ["no-books"]
+
+
+@pytest.mark.clickhouse
+def test_what_is_stored_while_a_question_waits_counts_once(store: Store) -> None:
+    """A page that was not stored when it was asked for what is not; others have their own pages."""
+    counts = Counts()
+    counts.numbers = {RECEIVED: 10, DROPPED: 2}
+    history = BookHistory(counts, "w-books", T0)
+    before = Uncommitted(T0, T0 + 61, history.since(T0 + 61), writer=history.writer)
+    page = history.page(T0 + 60)
+    assert page is not None
+    store.keep(page)
+    store.keep(Page(BatchId("other", T0 + 60), 60, [BookEntry(*DROPPED[:2], 5, DROPPED[2])]))
+    asked = TimeRange(T0 * 1000, (T0 + 61) * 1000)
+    history.acknowledged(page)
+    after = Uncommitted(T0 + 60, T0 + 61, history.since(T0 + 61), writer=history.writer)
+    for uncommitted in (before, after):
+        (missing,) = carry_out(store, completeness(asked, uncommitted)).missing
+        assert missing.records == 7
 
 
 @pytest.mark.clickhouse

@@ -13,7 +13,7 @@ import pytest
 from flowvis.addresses import parse_network
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.rollups import DAY_S, MINUTES, ROLLUPS
+from flowvis.clickhouse.schema.rollups import DAY_S, HOURS, MINUTES, ROLLUPS
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.statement import bind
 from flowvis.clickhouse.store import Store, open_store
@@ -401,6 +401,36 @@ def test_what_is_gone_of_the_groups_is_not_in_their_total(
     assert read == ({TABLE} if gone else {TABLE, "flow_hours"})
     shown = sum(row[-1] for row in planned["rows"])
     assert planned["total"] == [shown + planned["other"][0]]
+
+
+@pytest.mark.parametrize("interval", ["none", "10m"])
+def test_what_is_left_of_a_range_is_all_that_counts(store: Store, interval: str) -> None:
+    """Rates as well: over the time of which there is something, as if only that were asked for."""
+    since_s, end = BEGIN_S + 3000, str((END_S + 2800) * 1000)
+    stored = Stored(END_S + 3600, since_s)
+    asking = {"to": end, "by": "dst.ip", "measure": "throughput,records", "interval": interval}
+    _, planned, _ = both(
+        store, TableQuestion, {"from": str(BEGIN_S * 1000), **asking}, stored=stored
+    )
+    left, _, _ = both(store, TableQuestion, {"from": str(since_s * 1000), **asking})
+    for what in ("rows", "other", "total"):
+        assert planned[what] == left[what]
+    if interval != "none":
+        assert planned["totalSeries"][0][-len(left["times"]) :] == left["totalSeries"][0]
+    span = {"to": end, "source": "src.ip"}
+    _, planned, _ = both(store, GraphQuestion, {"from": str(BEGIN_S * 1000), **span}, stored=stored)
+    left, _, _ = both(store, GraphQuestion, {"from": str(since_s * 1000), **span})
+    assert planned["edges"] == left["edges"]
+
+
+@pytest.mark.parametrize("interval", ["none", "1h"])
+def test_the_total_of_no_groups_is_nothing(store: Store, interval: str) -> None:
+    """Not what the hour around has, where records would have to tell the groups and are gone."""
+    stored = Stored(END_S + 3600, END_S + 3500, {HOURS.name: Span(END_S + 3600)})
+    span = {"from": str((END_S + 2700) * 1000), "to": str((END_S + 3600) * 1000)}
+    parameters = {**span, "by": "dst.ip", "measure": "records", "interval": interval}
+    _, planned, _ = both(store, TableQuestion, parameters, stored=stored)
+    assert (planned["rows"], planned["other"], planned["total"]) == ([], None, [0])
 
 
 @pytest.mark.parametrize("gone", [True, False])

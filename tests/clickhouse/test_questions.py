@@ -271,6 +271,60 @@ def test_a_comparison_is_of_the_same_groups(store: Store, interval: str) -> None
     assert nobody["compared"]["total"] == [0]
 
 
+@pytest.mark.parametrize("interval", ["none", "10m"])
+def test_a_comparison_is_of_values_and_not_of_what_these_are_made_of(
+    embedded: Store, interval: str
+) -> None:
+    """Of one application are other Pods now, with other labels and other policies."""
+    rows = [
+        {
+            "flowStartSeconds": end_s - 60,
+            "flowEndSeconds": end_s,
+            "octetDeltaCount": octets,
+            "sourcePodNamespace": "shop",
+            "sourcePodName": f"web-{octets}",
+            "sourceWorkloadName": "web",
+            "sourceWorkloadKind": "Deployment",
+            "sourcePodLabels": f'{{"app":"web","pod-template-hash":"{octets}"}}',
+            "ingressNetworkPolicyRuleAction": 1,
+            "egressNetworkPolicyRuleAction": octets % 2,
+        }
+        for end_s, octets in ((END_S - 50, 10), (END_S - 3650, 21), (END_S - 3700, 41))
+    ]
+    embedded.insert(records(*rows, fields=STORED), BatchId("test", END_S))
+    for by in ("src.label.app", "src.kind", "verdict"):
+        found = ask(
+            embedded, TableQuestion, by=by, measure="octets,sources", compare="previous",
+            interval=interval,
+        )  # fmt: skip
+        assert [row[1:] for row in found["rows"]] == [[10, 1]], by
+        compared = found["compared"]
+        assert (compared["rows"], compared["other"]) == ([[62, 2]], None), by
+        if interval != "none":
+            assert sum(compared["series"][0][0]) == 62
+
+
+@pytest.mark.parametrize("interval", ["none", "10m"])
+def test_where_there_is_nothing_all_of_before_is_of_others(store: Store, interval: str) -> None:
+    found = ask(
+        store, TableQuestion, since="now", to="+1h", by="src.pod", measure="octets,sources",
+        compare="-1h", interval=interval,
+    )  # fmt: skip
+    compared = found["compared"]
+    assert (found["rows"], found["other"], compared["rows"]) == ([], None, [])
+    assert compared["total"] == [EXPECTED[name](NOW) for name in ("octets", "sources")]
+    assert compared["other"] == compared["total"]
+    assert compared["otherSeries"] == compared["totalSeries"]
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_ends_can_be_grouped_by_the_workload_of_the_other_end(store: Store, end: str) -> None:
+    """That tells little, and is an answer all the same."""
+    other = {"source": "dst.workload", "target": "src.workload"}
+    found = ask(store, GraphQuestion, **{end: other[end]})
+    assert sum(edge["octets"] for edge in found["edges"]) == EXPECTED["octets"](NOW)
+
+
 def test_nothing_at_all(store: Store) -> None:
     found = ask(store, TableQuestion, since="-30d..-29d", by="src.pod", interval="auto")
     assert found["rows"] == []

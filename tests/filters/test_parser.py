@@ -11,12 +11,14 @@ from flowvis.filters import (
     Value,
     all_of,
     any_of,
+    literals,
     parse,
     quote,
 )
 from flowvis.filters.parser import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES
 from flowvis.filters.tokens import MAX_LENGTH
 from flowvis.filters.tree import And, Not, Or
+from flowvis.questions.times import parse_moment
 
 
 def is_(name: str, text: str, *, glob: bool = False) -> Comparison:
@@ -110,6 +112,8 @@ def test_texts_and_trees(text: str, tree: object) -> None:
         ("duration > 5x", "5x", "1h30m", None),
         ("start > yesterday", "yesterday", "2026-01-31", None),
         ("start > 1969-12-31", "1969-12-31", None, None),
+        ("start > 2026", "2026", "2026-01-31", None),
+        ("start in 2026-01", "2026-01", "2026-01-31", None),
         ("ip = 10.0.0", "10.0.0", "10.0.0.0/8", None),
         ("ip in (10.0.0.0/33)", "10.0.0.0/33", "10.0.0.0/8", None),
         ("pod ~ '(a'", "'(a'", None, None),
@@ -193,6 +197,30 @@ def test_too_much_is_refused(text: str) -> None:
 )
 def test_as_much_as_there_may_be(text: str) -> None:
     parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("2026-09-21", 1_789_948_800_000), ("20260921", 1_789_948_800_000),
+        ("1789948800000", 1_789_948_800_000), ("100000000", 100_000_000), ("0", 0),
+    ],
+)  # fmt: skip
+def test_a_date_is_one_as_it_is_in_ranges(text: str, ms: int) -> None:
+    assert literals.moment(text) == ms
+    if ms:
+        assert parse_moment("from", text, 0) == ms
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [
+        ("10Mbps", 10_000_000), ("10MBPS", 10_000_000), ("10mbit/s", 10_000_000),
+        ("10MBps", 80_000_000), ("10MB/s", 80_000_000), ("1KiBps", 8192), ("1Bps", 8),
+    ],
+)  # fmt: skip
+def test_octets_in_a_second_are_eight_bits_each(text: str, bits: int) -> None:
+    assert literals.rate(text) == bits
 
 
 def test_filters_are_put_together_flat() -> None:

@@ -247,6 +247,17 @@ def test_what_happens_now_is_not_of_an_old_range() -> None:
     assert said(uncommitted=later).as_dict() == {"complete": True, "missing": [], "notes": []}
 
 
+def test_of_what_is_to_come_nothing_is_missing() -> None:
+    entries = [
+        BookEntry("clickhouse", What.DROPPED, 2, "queue-full"),
+        BookEntry("correlator", What.HELD, 30),
+    ]
+    now = Uncommitted(T0 - 1060, T0 - 1000, entries)
+    assert said(pages=[], uncommitted=now).as_dict() == {
+        "complete": True, "missing": [], "notes": [],
+    }  # fmt: skip
+
+
 def test_a_long_list_is_cut() -> None:
     found = said([["exporter", "lost", "", f"n{n}", 1, T0, T0 + 60] for n in range(130)]).as_dict()
     assert len(found["missing"]) == 100

@@ -102,7 +102,7 @@ def test_groups_of_too_many_smaller_ones_are_said_to_be_too_costly() -> None:
     for stored in (Stored(NOW // 1000), Stored(NOW // 1000, rollups=spans)):
         asked = TableQuestion.parse({**moments, "by": "service"}, ALL, NOW, stored)
         for count in range(0, 9000, 300):
-            groups = [Group((str(n),), (1,), (n + (1 << 63),)) for n in range(count)]
+            groups = [Group((str(n),), (1,), n, (n + (1 << 63),)) for n in range(count)]
             try:
                 made = asked.grouping.cells(asked.records, groups, None)
             except QuestionError as error:

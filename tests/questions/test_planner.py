@@ -110,6 +110,29 @@ def test_intervals_have_to_be_whole_minutes_or_hours(
     assert set(read.tables) == tables
 
 
+def test_rates_are_over_what_is_read() -> None:
+    """Not over the time of which there is nothing any more, unless that is all of it."""
+    stored = Stored(T0 + 7200, records_since_s=T0 + 3600)
+    asked = at(T0, T0 + 7200)
+    read = reading(asked, stored, frozenset())
+    assert read.gone == at(T0, T0 + 3600)
+    assert parts(read) == [("flow_records", 3600, 7200)]
+    assert read.of(asked) == at(T0 + 3600, T0 + 7200)
+    single = reading(asked, stored, frozenset(), only_records="single records", added_up=False)
+    assert (single.gone, parts(single)) == (read.gone, [("flow_records", 0, 7200)])
+    old = at(T0 - 3600, T0)
+    read = reading(old, stored, frozenset())
+    assert (read.gone, read.of(old)) == (old, old)
+    assert parts(read) == [("flow_records", -3600, 0)]
+    minutes = Stored(T0 + 7200, T0 + 3600, {"flow_minutes": Span(T0 + 7200, T0 + 1807)})
+    asked = at(T0 + 7, T0 + 3000)
+    read = reading(asked, minutes, frozenset())
+    assert read.of(asked) == at(T0 + 1860, T0 + 3000)
+    assert parts(read) == [("flow_minutes", 1860, 3000)]
+    coarse = at(T0 + 1807, T0 + 2001)
+    assert reading(coarse, minutes, frozenset()).of(coarse) == at(T0 + 1800, T0 + 2040)
+
+
 def test_what_a_store_says_of_itself() -> None:
     """A roll-up that has nothing settled is none."""
     settled = {HOURS.name: (NOW - 4000) * 1000, MINUTES.name: (NOW - 100) * 1000 + 999}

@@ -9,6 +9,7 @@ from flowvis.questions.times import (
     AUTO_INTERVALS,
     MAX_INTERVALS,
     TimeRange,
+    apart,
     parse_compare,
     parse_interval,
     parse_moment,
@@ -62,9 +63,38 @@ def test_ranges() -> None:
             parse_range(begin, end, NOW)
 
 
-def test_a_range_has_the_seconds_that_it_touches() -> None:
-    touched = TimeRange(1500, 3001)
-    assert (touched.from_s, touched.to_s, touched.seconds) == (1, 4, 3)
+@given(st.lists(st.integers(0, 20_000), min_size=3, max_size=3, unique=True))
+def test_ranges_side_by_side_have_each_second_once(moments: list[int]) -> None:
+    """A second is a moment, as records have whole ones."""
+    begin, middle, end = sorted(moments)
+    ranges = [TimeRange(begin, middle), TimeRange(middle, end)]
+    for each in ranges:
+        seconds = list(range(each.from_s, each.to_s))
+        assert len(seconds) == each.seconds >= 1
+        if each.to_ms - each.from_ms >= 1000:
+            assert seconds == [s for s in range(22) if each.from_ms <= s * 1000 < each.to_ms]
+    if all(each.to_ms - each.from_ms >= 1000 for each in ranges):
+        assert ranges[0].to_s == ranges[1].from_s
+
+
+def test_a_quarter_of_an_hour_has_as_many_seconds_whenever_it_is_asked_for() -> None:
+    for ms in (0, 1, 500, 999):
+        asked = parse_range("", "", NOW + ms)
+        before = parse_compare("previous", asked, NOW + ms)
+        assert before is not None
+        assert (asked.seconds, before.seconds, before.to_s) == (900, 900, asked.from_s)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=5))
+def test_ranges_that_are_apart_have_the_same_time(drawn: list[tuple[int, int]]) -> None:
+    ranges = [TimeRange(begin, begin + length) for begin, length in drawn]
+    found = apart(ranges)
+    moments = [moment for each in found for moment in range(each.from_ms, each.to_ms)]
+    assert sorted(moments) == sorted(
+        {moment for each in ranges for moment in range(each.from_ms, each.to_ms)}
+    )
+    assert not {each.from_ms for each in found} & {each.to_ms for each in found}
+    assert found[0].from_ms <= ranges[0].from_ms < found[0].to_ms
 
 
 def test_what_to_compare_with() -> None:
@@ -106,7 +136,7 @@ def test_intervals_cover_their_range_once(seconds: int, step: int, offset: int) 
     assert list(moved.spans()) == list(made.spans())
 
 
-@pytest.mark.parametrize("text", ["0s", "m", "5", "-5m", "500ms", "1s"])
+@pytest.mark.parametrize("text", ["0s", "m", "5", "-5m", "500ms", "61500ms", "1s"])
 def test_intervals_that_there_are_none_of(text: str) -> None:
     with pytest.raises(QuestionError, match="interval"):
         parse_interval(text, TimeRange(0, 86_400_000))

@@ -39,7 +39,8 @@ class CurrentStore:
         now_s = self._now_ms() // 1000
         store = self.get()
         kept_s = store.kept.books_s if store is not None else 0
-        return Uncommitted(self._books.last_s, now_s, self._books.since(now_s), kept_s)
+        books = self._books
+        return Uncommitted(books.last_s, now_s, books.since(now_s), kept_s, books.writer)
 
     def stored(self) -> Stored:
         """Return what it has, by which questions are planned."""

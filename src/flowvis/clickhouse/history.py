@@ -22,7 +22,7 @@ class BookHistory:
         self, entries: Callable[[int], Iterable[BookEntry]], writer: str, began_s: int
     ) -> None:
         self._entries = entries
-        self._writer = writer
+        self.writer = writer
         self._last_s = self._begun_s = began_s
         self._known: dict[Account, int] = {}
         self._open: tuple[Page, dict[Account, int]] | None = None
@@ -45,7 +45,7 @@ class BookHistory:
             seconds = now_s - self._last_s
             found = list(self._entries(seconds))
             now = {entry.account: entry.records for entry in found if entry.what.counts}
-            page = Page(BatchId(self._writer, now_s), seconds, self._grown(found))
+            page = Page(BatchId(self.writer, now_s), seconds, self._grown(found))
             self._open = page, now
             self.repeated = False
         else:

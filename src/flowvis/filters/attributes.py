@@ -263,8 +263,10 @@ class Amount(Attribute):
 
     def _range(self, text: str) -> tuple[int, int]:
         first, dots, last = text.partition(".." if ".." in text else "-")
+        if dots == "-" and self.kind is Kind.TIME and len(first) <= literals.DATE:
+            dots = ""  # as dates have them
         if dots == "-" and not (first.isdecimal() and last.isdecimal()):
-            if first[:1].isdecimal() and last[:1].isdecimal() and self.kind is not Kind.TIME:
+            if first[:1].isdecimal() and last[:1].isdecimal():
                 raise FilterError(f"{text[:80]!r} has units", suggestion=f"{first}..{last}")
             dots = ""
         if not dots:

@@ -8,6 +8,7 @@ from itertools import islice
 from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.filters.errors import FilterError, Place, UnfinishedError
 from flowvis.filters.parser import SIGNS, parse
+from flowvis.filters.spending import Spend, freely
 from flowvis.filters.tokens import quote
 from flowvis.filters.tree import Operator
 from flowvis.filters.vocabulary import LABEL_HELP, NAMES, SIDES, Name, lookup
@@ -64,17 +65,17 @@ _KEYED = re.compile(
 )
 
 
-def complete(text: str, position: int, values: Values) -> Completion:
+def complete(text: str, position: int, values: Values, spend: Spend = freely) -> Completion:
     """Return what may stand at a position of a text, and what is wrong with the text."""
     position = max(0, min(position, len(text)))
     start, end, written = _at_cursor(text, position)
-    options = islice(_options(text[:start], written, values), MAX_OPTIONS)
-    return Completion(start, end, list(options), _error(text))
+    options = islice(_options(text[:start], written, values, spend), MAX_OPTIONS)
+    return Completion(start, end, list(options), _error(text, spend))
 
 
-def _error(text: str) -> FilterError | None:
+def _error(text: str, spend: Spend) -> FilterError | None:
     try:
-        parse(text)
+        parse(text, spend)
     except FilterError as error:
         return error
     return None
@@ -95,10 +96,10 @@ def _at_cursor(text: str, position: int) -> tuple[int, int, str]:
     return start, rest.end() if rest else position, before[start:]
 
 
-def _options(before: str, written: str, values: Values) -> Iterator[Option]:
+def _options(before: str, written: str, values: Values, spend: Spend) -> Iterator[Option]:
     """Go through what may follow a text, of which the last token is written so far."""
     try:
-        parse(before)
+        parse(before, spend)
     except UnfinishedError as error:
         if error.place is Place.CONDITION:
             yield from _conditions(written, values)

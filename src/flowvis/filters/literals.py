@@ -30,7 +30,7 @@ BYTE_UNITS: Mapping[str, int] = _PREFIXES | {f"{name}b": size for name, size in 
 RATE_UNITS: Mapping[str, int] = (
     _PREFIXES
     | {f"{name}{bit}": size for name, size in _DECIMAL.items() for bit in ("bit/s", "bps")}
-    | {f"{name}B/s": 8 * size for name, size in _PREFIXES.items()}
+    | {f"{name}{octet}": 8 * size for name, size in _PREFIXES.items() for octet in ("B/s", "Bps")}
 )
 DURATION_UNITS: Mapping[str, int] = {
     "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000,
@@ -44,6 +44,8 @@ _SHOWN_UNITS = {
 
 _AMOUNT = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)(.*)", re.DOTALL)
 _STEP = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ms|[smhdw])")
+DATE = len("20260131")
+"""Digits of a date, or of a part of one: more are ms since the epoch."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -75,8 +77,11 @@ def duration(text: str) -> int:
 
 
 def moment(text: str) -> int:
-    """Read a time in ms since the epoch: ISO 8601 (UTC where it says no offset), or the number."""
-    if text.isdecimal() and text.isascii() and len(text) <= 15:
+    """Read a time in ms since the epoch: ISO 8601 (UTC where it says no offset), or the number.
+
+    Numbers of up to eight digits are dates, or parts of some, as they are in ranges; 0 is none.
+    """
+    if text.isdecimal() and text.isascii() and (DATE < len(text) <= 15 or text == "0"):
         return int(text)
     try:
         when = datetime.fromisoformat(text)
@@ -178,7 +183,8 @@ def _amount(
     if match is None:
         raise FilterError(f"{text[:80]!r} is not {what}", expected=expected)
     amount, unit = match[1], match[2]
-    size = units.get(unit) or units.get(unit.lower()) or units.get(unit[:-3].lower() + unit[-3:])
+    # What tells octets from bits comes before what is written in capitals or not.
+    size = units.get(unit) or units.get(unit[:-3].lower() + unit[-3:]) or units.get(unit.lower())
     if size is None:
         close = nearest(unit, _SHOWN_UNITS[what])
         raise FilterError(

@@ -31,12 +31,10 @@ from flowvis.filters.predicates import (
     TextIn,
     TextMatch,
 )
+from flowvis.filters.spending import Spend, freely
 from flowvis.filters.tree import Filter
 
 Mask = NDArray[np.bool_]
-
-Spend = Callable[[], None]
-"""Is called before each text that is tested, and may raise to end it."""
 
 _ORDERS: dict[Order, Callable[[Column, np.uint64], Mask]] = {
     Order.LESS: operator.lt,
@@ -46,11 +44,7 @@ _ORDERS: dict[Order, Callable[[Column, np.uint64], Mask]] = {
 }
 
 
-def _freely() -> None:
-    """Spend what it takes."""
-
-
-def mask(filter: Filter, batch: Batch, spend: Spend = _freely) -> Mask:  # noqa: A002  what it is
+def mask(filter: Filter, batch: Batch, spend: Spend = freely) -> Mask:  # noqa: A002  what it is
     """Return which records of a batch a filter chooses: those that its condition chooses in SQL.
 
     A column that the batch does not have is as if it were 0, or empty, in all records.
@@ -58,7 +52,7 @@ def mask(filter: Filter, batch: Batch, spend: Spend = _freely) -> Mask:  # noqa:
     return mask_of(lowered(filter), batch, spend)
 
 
-def mask_of(predicate: Predicate, batch: Batch, spend: Spend = _freely) -> Mask:
+def mask_of(predicate: Predicate, batch: Batch, spend: Spend = freely) -> Mask:
     """Return of which records of a batch a predicate is true."""
     match predicate:
         case Every(parts):

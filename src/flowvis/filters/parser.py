@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from flowvis.filters.errors import FilterError, Place, UnfinishedError, nearest
+from flowvis.filters.spending import Spend, freely
 from flowvis.filters.tokens import KEYWORDS, Kind, Token, tokens
 from flowvis.filters.tree import (
     EVERYTHING,
@@ -30,16 +31,17 @@ _JOINTS = ("and", "or")
 _BEGINNINGS = ("a name", "a word to search for", "not", "(")
 
 
-def parse(text: str) -> Filter:
+def parse(text: str, spend: Spend = freely) -> Filter:
     """Parse a text; an empty one is the filter of everything. FilterError says what is wrong."""
-    return _Parser(list(tokens(text))).whole()
+    return _Parser(list(tokens(text)), spend).whole()
 
 
 class _Parser:
     """Goes through the tokens once."""
 
-    def __init__(self, found: Sequence[Token]) -> None:
+    def __init__(self, found: Sequence[Token], spend: Spend) -> None:
         self._tokens = found
+        self._spend = spend
         self._at = 0
         self._conditions = 0
         self._values = 0
@@ -160,6 +162,7 @@ class _Parser:
             raise _wrong(token, f"more than {MAX_VALUES} values")
         matched = operator.positive is Operator.MATCHES
         value = Value(token.text, token.kind is Kind.WORD and "*" in token.text and not matched)
+        self._spend()  # a regular expression takes milliseconds to compile
         try:
             name.predicate(operator, (value,))
         except FilterError as error:

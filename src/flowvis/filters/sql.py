@@ -1,7 +1,7 @@
 """Filters as conditions of SQL. Values are parameters, which the store writes as literals."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowvis.batch import V4_MAPPED
 from flowvis.clickhouse.schema.rollups import NETWORK_BITS
@@ -25,12 +25,16 @@ from flowvis.filters.predicates import (
     column_number,
     column_text,
 )
+from flowvis.filters.spending import Spend, freely
 from flowvis.filters.tree import Filter
 
 _AS_IT_IS = r"\z\C|"
 """Begins a pattern with what never matches: a byte after the end. ClickHouse looks for a part that
 a pattern must have before it matches, and finds wrong ones (of `ü?` half of the character); where
 there is an alternative it finds none."""
+
+_NETWORK = column_text("network")
+"""Stands for the name of either end's network."""
 
 Parameter = str | bytes | int | tuple[bytes, ...] | tuple[int, ...]
 
@@ -53,9 +57,9 @@ class Condition:
     so far as roll-ups have them."""
 
 
-def condition(filter: Filter) -> Condition:  # noqa: A002  what it is
+def condition(filter: Filter, spend: Spend = freely) -> Condition:  # noqa: A002  what it is
     """Return the condition of a filter."""
-    writer = _Writer(in_force())
+    writer = _Writer(in_force(), spend)
     text = writer.text(lowered(filter))
     columns = tuple(dict.fromkeys(writer.columns))
     only_networks = frozenset(writer.only_networks - writer.exact)
@@ -70,8 +74,11 @@ def address_column(name: str) -> str:
 class _Writer:
     """Collects parameters and columns while it writes."""
 
-    def __init__(self, networks: NetworkNames) -> None:
+    def __init__(self, networks: NetworkNames, spend: Spend) -> None:
         self.networks = networks
+        self._spend = spend
+        self._fitting: dict[Predicate, tuple[int, ...]] = {}
+        """The numbers of the names that a test, of whichever end, is true of."""
         self.parameters: dict[str, Parameter] = {}
         self.columns: list[str] = []
         self.only_networks: set[str] = set()
@@ -118,7 +125,7 @@ class _Writer:
 
     def _text(self, predicate: TextIn | TextMatch | TextHas, text: Text) -> str:
         if text.columns[0] in END_OF:
-            return self._network(END_OF[text.columns[0]], test_of(predicate))
+            return self._network(END_OF[text.columns[0]], predicate)
         self.columns += text.columns
         match predicate:
             case TextIn(values=values):
@@ -128,12 +135,20 @@ class _Writer:
             case TextHas(part=part):
                 return f"positionCaseInsensitive({text.sql}, {self._parameter('String', part)}) > 0"
 
-    def _network(self, end: str, test: Callable[[bytes], bool]) -> str:
+    def _network(self, end: str, predicate: TextIn | TextMatch | TextHas) -> str:
         """The names of which a test is true are known: so these are numbers in SQL."""
-        names = self.networks.names
-        passing = tuple(number for number, name in enumerate(names) if test(name.encode()))
+        of_any = replace(predicate, text=_NETWORK)
+        if of_any not in self._fitting:
+            self._fitting[of_any] = tuple(self._numbers(test_of(predicate)))
+        passing = self._fitting[of_any]
         self.columns.append(NUMBERS[end])
         return f"{NUMBERS[end]} {self._one_of('UInt64', passing)}" if passing else "0"
+
+    def _numbers(self, test: Callable[[bytes], bool]) -> Iterator[int]:
+        for number, name in enumerate(self.networks.names):
+            self._spend()
+            if test(name.encode()):
+                yield number
 
     def _addresses(
         self, column: str, addresses: tuple[bytes, ...], ranges: tuple[tuple[bytes, bytes], ...]

@@ -59,6 +59,11 @@ class Completeness:
     missing: Sequence[Missing] = ()
     notes: Sequence[str] = ()
 
+    def with_more(self, other: "Completeness") -> "Completeness":
+        """Return what is said of another range as well."""
+        notes = dict.fromkeys([*self.notes, *other.notes])
+        return Completeness([*self.missing, *other.missing], list(notes))
+
     def without_nodes(self) -> "Completeness":
         """Return the same for who may not know of nodes: their names are left out."""
         together: dict[tuple[str, str, int], Missing] = {}
@@ -100,6 +105,8 @@ class Uncommitted:
     entries: Sequence[BookEntry]
     kept_s: int = 0
     """How long the store keeps books; 0 for ever."""
+    writer: str = ""
+    """Whose pages are meant: what is stored of them since then is of the entries."""
 
 
 def completeness(
@@ -110,11 +117,17 @@ def completeness(
         f"time > toDateTime({span.from_s}) AND time < toDateTime({span.to_s + LONGEST_S})"
         f" AND toUInt32(time) - seconds < {span.to_s}"
     )
+    known, parameters = "", dict[str, str]()
+    if uncommitted is not None and uncommitted.writer:  # a page may be stored meanwhile
+        later = f"time > toDateTime({uncommitted.since_s})"
+        known = f" AND NOT (writer = {{writer:String}} AND {later})"
+        parameters["writer"] = uncommitted.writer
     lost = yield Statement(
         "SELECT stage, what, reason, node, sum(records) AS n, min(toUInt32(time) - seconds) AS a,"
-        f" max(toUInt32(time)) AS b FROM {BOOKS} WHERE {within}"
+        f" max(toUInt32(time)) AS b FROM {BOOKS} WHERE {within}{known}"
         f" AND what IN ('{What.DROPPED}', '{What.LOST}', '{What.SILENT}') AND records != 0"
-        " GROUP BY stage, what, reason, node ORDER BY stage, what, reason, node"
+        " GROUP BY stage, what, reason, node ORDER BY stage, what, reason, node",
+        parameters,
     )
     pages = yield Statement(
         f"SELECT toUInt32(time) AS b, max(seconds) AS s FROM {BOOKS} WHERE {within}"
@@ -126,11 +139,13 @@ def completeness(
     ]
     covered = [(int(b) - int(s), int(b)) for b, s in pages.rows]
     notes: list[str] = []
-    if uncommitted is not None and uncommitted.now_s > span.from_s:
-        if uncommitted.since_s < span.to_s:
-            found += _live(uncommitted)
+    if uncommitted is not None:
+        if uncommitted.since_s < span.to_s:  # of what is to come nothing is missing
             covered.append((uncommitted.since_s, max(uncommitted.now_s, span.to_s)))
-        notes += _notes(uncommitted, span)
+        if uncommitted.since_s < span.to_s and span.from_s < uncommitted.now_s:
+            found += _live(uncommitted)
+        if span.from_s < uncommitted.now_s:
+            notes += _notes(uncommitted, span)
     notes += dict.fromkeys(filter(None, map(_coarse, readings)))
     expired = list(_expired(readings))
     begin_s = span.from_s

@@ -65,7 +65,7 @@ class _Side:
     def shown(self) -> tuple[str, ...]:
         """SQL of the kind of an end, and of the name of the node or network that it is."""
         last = self.dimensions[-1]
-        own = _own_kind(last, self.end)
+        own = _own_kind(last)
         kind = (
             f"multiIf({own}{self._what} = {POD}, 'pod', {self._what} = {EXTERNAL}, 'external',"
             f" {self._what} = {NODE}, 'node', 'unknown')"
@@ -81,7 +81,7 @@ class _Side:
         if kind in {"external", "unknown", "node"} and values[-1] in _NOTHING:
             own = (name,) if name else ()
             known = tuple(str(value) for value in values if value not in _NOTHING)
-            says_nothing = not known and bool(_own_kind(self.dimensions[-1], self.end))
+            says_nothing = not known and bool(_own_kind(self.dimensions[-1]))
             told = own if says_nothing else (*map(str, values), name)
             return _Node(_id(kind, told), (*known, *own), kind)
         found: list[str] = []
@@ -90,11 +90,12 @@ class _Side:
         return _Node(_id(kind, map(str, values)), tuple(found), kind)
 
 
-def _own_kind(last: Dimension, end: str) -> str:
+def _own_kind(last: Dimension) -> str:
     """Return branches of multiIf for what the last dimension itself is a name of."""
     _, _, what = last.name.rpartition(".")
-    if what == "workload":
-        return f"{end}WorkloadName != '', 'workload', "
+    if what == "workload":  # of whichever end
+        named = next(each.column for each in last.parts if each.column.endswith("WorkloadName"))
+        return f"{named} != '', 'workload', "
     if what in {"namespace", "pod", "service", "node", "zone", "region"}:
         return f"toString({last.sql}) != '', '{what}', "
     return ""
@@ -228,7 +229,7 @@ class GraphQuestion:
             nodes.numbers(self.target, [*named[width:], target_kind, target_name]),
             exact(numbers),
         )
-        seconds = (largest.reading.coarse or records.range).seconds
+        seconds = largest.reading.of(records.range).seconds
         if len(found.rows) <= FETCHED:
             return _Range(records.range, seconds, edges)
         total = cells_of((yield grouping.total(records, largest)))[WHOLE, WHOLE]

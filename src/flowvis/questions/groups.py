@@ -38,6 +38,8 @@ class Group:
 
     values: tuple[Any, ...]
     numbers: Numbers
+    number: int
+    """Of its values, whatever its records are grouped by: the same in all ranges."""
     keys: tuple[int, ...]
     """What its records were grouped by."""
 
@@ -60,45 +62,94 @@ class Grouping:
         """What records are grouped by."""
         return parts_of(self.dimensions, self.more)
 
+    @property
+    def plain(self) -> bool:
+        """Whether values are themselves what records are grouped by, so in all ranges the same."""
+        return not self.more and all(each.parts == (Part(each.sql),) for each in self.dimensions)
+
     def largest(self, records: Records, limit: int, *, keys: bool = True) -> Statement:
         """Ask for up to so many groups, the largest first.
 
         With `keys` cells can be asked of them.
         """
+        merged = [f"{each.merged_sql(name)} AS n{name}" for name, each in self._named.items()]
+        found = [f"{self._number} AS v", "groupUniqArray(k) AS ks"] if keys else []
+        order = ", ".join(
+            [" + ".join(f"nm{n}" for n in range(self.sorting)) + " DESC", *self._values]
+        )
+        return self._grouped(
+            records, [*merged, *found], f"ORDER BY {order} LIMIT {limit}", keys=keys
+        )
+
+    def groups(self, found: Found) -> list[Group]:
+        """Return what was found by `largest`."""
+        width = len(self._values)
+        return [
+            Group(tuple(row[:width]), row[width:-2], int(row[-2]), tuple(row[-1]))
+            for row in found.rows
+        ]
+
+    def keys(
+        self, records: Records, groups: Sequence[Group], intervals: Intervals | None
+    ) -> Statement:
+        """Ask for what the records of another range are grouped by in these; see `with_keys`.
+
+        A value may be made of others there: an application's label is one of ever new Pods.
+        """
+        numbers = ", ".join(str(group.number) for group in groups)
+        found = [f"{self._number} AS v", "groupUniqArray(k) AS ks"]
+        return self._grouped(records, found, f"HAVING v IN ({numbers})", intervals=intervals)
+
+    @staticmethod
+    def with_keys(groups: Sequence[Group], found: Found) -> list[Group]:
+        """Return groups as they are in the range that `keys` asked about."""
+        keys = {int(row[-2]): tuple(row[-1]) for row in found.rows}
+        return [replace(group, keys=keys.get(group.number, ())) for group in groups]
+
+    def _grouped(
+        self,
+        records: Records,
+        columns: Sequence[str],
+        tail: str,
+        *,
+        keys: bool = True,
+        intervals: Intervals | None = None,
+    ) -> Statement:
+        """Ask for the values of groups, and columns over what is counted of each."""
         parts = self.parts
         expressions = [*(each.sql for each in self.dimensions), *self.shown]
-        values = [f"d{n}" for n in range(len(expressions))]
         groups = told_apart(parts)
         inner = records.states(
             [*groups.columns, *([f"{groups.number} AS k"] if keys else [])],
             self._named,
             _needs(parts),
             tail=f"GROUP BY {', '.join(groups.by)}",
+            intervals=intervals,
         )
         made_of = defined(parts, expressions, records.condition.networks)
-        shown = [f"{sql} AS {name}" for sql, name in zip(expressions, values, strict=True)]
-        merged = [f"{each.merged_sql(name)} AS n{name}" for name, each in self._named.items()]
-        found = "groupUniqArray(k)" if keys else "[]"
-        order = " + ".join(f"nm{n}" for n in range(self.sorting))
+        shown = [f"{sql} AS {name}" for sql, name in zip(expressions, self._values, strict=True)]
         text = (
-            f"WITH {made_of}"
-            f" SELECT {', '.join([*shown, *merged])},"
-            f" {found} AS ks FROM ({inner.text}) GROUP BY {', '.join(values)}"
-            f" ORDER BY {order} DESC, {', '.join(values)} LIMIT {limit}"
+            f"WITH {made_of} SELECT {', '.join([*shown, *columns])} FROM ({inner.text})"
+            f" GROUP BY {', '.join(self._values)} {tail}"
         )
         return replace(inner, text=text)
 
-    def groups(self, found: Found) -> list[Group]:
-        """Return what was found by `largest`."""
-        width = len(self.dimensions) + len(self.shown)
-        return [Group(tuple(row[:width]), row[width:-1], tuple(row[-1])) for row in found.rows]
+    @property
+    def _values(self) -> list[str]:
+        """What SQL calls the values of a group."""
+        return [f"d{n}" for n in range(len(self.dimensions) + len(self.shown))]
+
+    @property
+    def _number(self) -> str:
+        """The number of a group's values."""
+        return f"cityHash64({', '.join([*self._values, '0'])})"
 
     def columns(self, found: Found, limit: int) -> tuple[list[tuple[Any, ...]], Array]:
         """Return the values of up to so many that were found by `largest`, and sums of them.
 
         Values are by column; sums, of 0 to 2^64 - 1, are uint64 (groups, measures).
         """
-        width, rows = len(self.dimensions) + len(self.shown), found.rows[:limit]
+        width, rows = len(self._values), found.rows[:limit]
         columns = list(zip(*rows, strict=True)) or [()] * (width + len(self.measures))
         sums = columns[width : width + len(self.measures)]
         return columns[:width], np.array(sums, np.uint64).T
@@ -115,10 +166,11 @@ class Grouping:
     def cells(
         self, records: Records, groups: Sequence[Group], intervals: Intervals | None
     ) -> Statement:
-        """Ask for what lies in each group, in all others and in all, by interval and in all."""
-        return self._cells(
-            records, groups, intervals, _needs(self.parts) if groups else frozenset()
-        )
+        """Ask for what lies in each group, in all others and in all, by interval and in all.
+
+        Where there are no groups as well from the tables that would tell them apart.
+        """
+        return self._cells(records, groups, intervals, _needs(self.parts))
 
     def _cells(
         self,
@@ -157,6 +209,8 @@ class Grouping:
         keys = [str(key) for group in groups for key in group.keys]
         if len(keys) > MAX_KEYS:
             raise _too_many(groups)
+        if not keys:
+            return str(len(groups))
         places = [str(place) for place, group in enumerate(groups) for _ in group.keys]
         return (
             f"transform({key_sql(self.parts)}, [{', '.join(keys)}], [{', '.join(places)}],"

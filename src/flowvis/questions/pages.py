@@ -57,6 +57,10 @@ class PageQuestion:
     limit: int
     after: Cursor | None = None
 
+    @property
+    def compared(self) -> None:
+        """Pages are compared with nothing."""
+
     @classmethod
     def parse(
         cls,
@@ -165,7 +169,7 @@ def _read(written: str) -> tuple[TimeRange, Cursor]:
         usable = (
             all(type(each) is int for each in numbers)
             and 0 <= from_ms < to_ms <= LATEST_MS
-            and from_ms // 1000 <= end_s < -(-to_ms // 1000)
+            and TimeRange(from_ms, to_ms).from_s <= end_s < TimeRange(from_ms, to_ms).to_s
             and 0 <= order < 1 << 64
             and 0 <= alike < 1 << 32
         )

@@ -181,6 +181,17 @@ class Reading:
         """What is read, each table once."""
         return tuple(dict.fromkeys(part.name for part in self.parts))
 
+    def of(self, span: TimeRange) -> TimeRange:
+        """Return what was read for a range: rates are over that.
+
+        It is longer where it had to be whole minutes or hours, and without what is gone; the range
+        itself where all is.
+        """
+        read = self.coarse or span
+        if self.gone is None or self.gone.to_s >= span.to_s:
+            return read
+        return TimeRange(max(read.from_ms, self.gone.to_ms), read.to_ms)
+
     @property
     def whole(self) -> bool:
         """Whether all of the range is read, and nothing else."""
@@ -195,10 +206,12 @@ def reading(
     rolled: Sequence[str] = (),
     only_records: str = "",
     intervals: Intervals | None = None,
+    added_up: bool = True,
 ) -> Reading:
     """Choose what to read of a range.
 
-    `rolled` is SQL over the measures of roll-ups; `only_records` names what else none has.
+    `rolled` is SQL over the measures of roll-ups; `only_records` names what else none has. What is
+    `added_up` has nothing of the time that is gone, of which single records may still be there.
     """
     lacks = {
         table: only_records or _lacks(table, needs, rolled) or _cuts(table, intervals)
@@ -214,11 +227,19 @@ def reading(
     coarse = None
     if parts[0].from_s < span.from_s or parts[-1].to_s > span.to_s:
         coarse = TimeRange(parts[0].from_s * 1000, parts[-1].to_s * 1000)
-    unsettled = _unsettled(parts, stored, gone)
-    lost = tuple(_lost(parts, stored))
+    unsettled, lost = _unsettled(parts, stored, gone), tuple(_lost(parts, stored))
+    if gone is not None and added_up:
+        parts = tuple(_after(gone, parts)) or parts
     if _by_day(needs, rolled, intervals):
         parts = tuple(each for part in parts for each in part.days())
     return Reading(parts, gone, why, coarse, lost, unsettled)
+
+
+def _after(gone: TimeRange, parts: Iterable[Part]) -> Iterator[Part]:
+    """Go through what is taken from tables of the time after what is gone."""
+    for part in parts:
+        if gone.to_s < part.to_s:
+            yield replace(part, from_s=max(part.from_s, gone.to_s))
 
 
 def _by_day(needs: Needs, rolled: Sequence[str], intervals: Intervals | None) -> bool:

@@ -122,6 +122,10 @@ class PoliciesQuestion:
     since: Mapping[PolicyKey, int]
     """Since when each says what it says."""
 
+    @property
+    def compared(self) -> None:
+        """Policies are compared with nothing."""
+
     @classmethod
     def parse(
         cls,

@@ -73,7 +73,9 @@ class Records:
         parameters: Mapping[str, Any] | None = None,
     ) -> Statement:
         """Return the SELECT of some columns of them; `where` is one more condition."""
-        read = reading(self.range, self.stored, frozenset(), only_records="single records")
+        read = reading(
+            self.range, self.stored, frozenset(), only_records="single records", added_up=False
+        )
         (part,) = read.parts
         text = self._text(part, columns, where, tail)
         return Statement(text, {**self.condition.parameters, **(parameters or {})}, read)

@@ -8,7 +8,7 @@ from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, parse_dimensions
 from flowvis.questions.groups import WHOLE, Cells, Group, Grouping, Numbers, cells_of
 from flowvis.questions.measures import Measure, numbers, parse_measures
-from flowvis.questions.planner import RECORDS_ONLY, Stored
+from flowvis.questions.planner import RECORDS_ONLY, Reading, Stored
 from flowvis.questions.problem import QuestionError, number
 from flowvis.questions.statement import Plan, Records
 from flowvis.questions.times import (
@@ -92,15 +92,19 @@ class TableQuestion:
         if cells is None:
             asked = grouping.cells(records, rows, self.intervals)
             cells, read = cells_of((yield asked)), asked.reading
-        now = _Span(
-            grouping.measures, records.range, read.coarse, self.intervals, len(rows), cells
-        )  # fmt: skip
+        now = _Span(grouping.measures, records.range, read, self.intervals, len(rows), cells)
         before = None
         if self.compared is not None:
             then = self.intervals.moved(self.compared) if self.intervals else None
-            asked = grouping.cells(records.within(self.compared), rows, then)
-            cells, coarse = cells_of((yield asked)), asked.reading.coarse
-            before = _Span(grouping.measures, self.compared, coarse, then, len(rows), cells)
+            earlier = records.within(self.compared)
+            same: Sequence[Group] = rows
+            if rows and not grouping.plain:
+                same = grouping.with_keys(rows, (yield grouping.keys(earlier, rows, then)))
+            asked = grouping.cells(earlier, same, then)
+            cells, read = cells_of((yield asked)), asked.reading
+            if grouping.dimensions and not rows:
+                cells = _all_others(cells)
+            before = _Span(grouping.measures, self.compared, read, then, len(rows), cells)
         return self._answer(rows, bool(rest), now, before)
 
     def _answer(
@@ -153,8 +157,8 @@ class _Span:
 
     measures: tuple[Measure, ...]
     range: TimeRange
-    coarse: TimeRange | None
-    """What was read instead, where that had to be whole minutes or hours: rates are over it."""
+    read: Reading
+    """What was read for it: rates are over that."""
     intervals: Intervals | None
     rows: int
     cells: Cells
@@ -166,8 +170,7 @@ class _Span:
 
     def row(self, place: int) -> Numbers:
         """Of one place, over all intervals; zeros where there is nothing."""
-        seconds = (self.coarse or self.range).seconds
-        return numbers(self.measures, self._cell(place, WHOLE), seconds)
+        return numbers(self.measures, self._cell(place, WHOLE), self.read.of(self.range).seconds)
 
     def known(self, place: int) -> Numbers | None:
         """As `row`, None where there is nothing."""
@@ -178,7 +181,7 @@ class _Span:
         assert self.intervals is not None  # noqa: S101  for mypy: only asked where there are some
         by_interval = [
             numbers(self.measures, self._cell(place, slot), seconds)
-            for slot, seconds in enumerate(self.intervals.spans(self.coarse))
+            for slot, seconds in enumerate(self.intervals.spans(self.read.of(self.range)))
         ]
         return [[found[n] for found in by_interval] for n in range(len(self.measures))]
 
@@ -197,6 +200,11 @@ def _summed(rows: Sequence[Group], left: Numbers | None) -> Cells:
         shown.append(left)
     found[WHOLE, WHOLE] = _total(shown)
     return found
+
+
+def _all_others(cells: Cells) -> Cells:
+    """Return the cells where no group is shown: all that there is is of others."""
+    return {**cells, **{(0, slot): numbers for (_, slot), numbers in cells.items()}}
 
 
 def _left(total: Numbers, rows: Sequence[Group]) -> Numbers | None:

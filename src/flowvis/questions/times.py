@@ -6,7 +6,7 @@ flowEndSeconds lies in.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,25 +31,29 @@ _WRITTEN = "now, -15m, -2h, -1d, ms since the epoch, or ISO 8601 as 2026-01-31T1
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """From (included) to (not included), ms since the epoch; the store keeps whole seconds."""
+    """From (included) to (not included), ms since the epoch.
+
+    The store has whole seconds, and each is a moment: so one that begins where another ends has
+    none of its seconds.
+    """
 
     from_ms: int
     to_ms: int
 
     @property
     def from_s(self) -> int:
-        """The first second of it."""
-        return self.from_ms // 1000
+        """The first second that is not before it."""
+        return -(-self.from_ms // 1000)
 
     @property
     def to_s(self) -> int:
-        """The second after its last one."""
-        return -(-self.to_ms // 1000)
+        """The first one after it: there is one of it at least, also of less than a second."""
+        return max(-(-self.to_ms // 1000), self.from_s + 1)
 
     @property
     def seconds(self) -> int:
-        """How long it is, at least 1."""
-        return max(self.to_s - self.from_s, 1)
+        """How many seconds it has."""
+        return self.to_s - self.from_s
 
     def condition(self) -> str:
         """Return the SQL that is true of its records."""
@@ -61,6 +65,19 @@ class TimeRange:
     def moved(self, by_ms: int) -> "TimeRange":
         """Return one as long that begins that much later."""
         return TimeRange(self.from_ms + by_ms, self.to_ms + by_ms)
+
+
+def apart(ranges: Sequence[TimeRange]) -> list[TimeRange]:
+    """Return the same time in ranges between which something lies, in the order of the first."""
+    found: list[TimeRange] = []
+    for each in ranges:
+        beside = [o for o in found if o.from_ms <= each.to_ms and each.from_ms <= o.to_ms]
+        joined = [*beside, each]
+        whole = TimeRange(min(o.from_ms for o in joined), max(o.to_ms for o in joined))
+        place = found.index(beside[0]) if beside else len(found)
+        found = [o for o in found if o not in beside]
+        found.insert(place, whole)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +102,7 @@ class Intervals:
     def spans(self, read: TimeRange | None = None) -> Iterator[int]:
         """Go through how many seconds of each are within what was read, at least 1.
 
-        That is the range, unless it was read in whole minutes or hours.
+        That is the range, unless it was read in whole minutes or hours or some of it is gone.
         """
         within = read or self.range
         for n in range(len(self)):
@@ -211,10 +228,11 @@ def parse_interval(text: str, asked: TimeRange, least_s: int = 1) -> Intervals |
         step_s = next(iter([*whole, *fitting]), long_s)
         return Intervals(asked, step_s)
     match = _LENGTH.fullmatch(text)
-    step_s = int(match[1]) * _UNITS[match[2]] // 1000 if match else 0
-    if step_s < 1:
+    step_s, rest_ms = divmod(int(match[1]) * _UNITS[match[2]] if match else 0, 1000)
+    if step_s < 1 or rest_ms:
         raise QuestionError(
-            "bad-query", f"interval {shown(text)}: none, auto, or a length as 60s, 5m"
+            "bad-query",
+            f"interval {shown(text)}: none, auto, or a length of whole seconds as 60s, 5m",
         )
     if (made := Intervals(asked, step_s)) and len(made) > MAX_INTERVALS:
         raise QuestionError(

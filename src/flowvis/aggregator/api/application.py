@@ -157,6 +157,10 @@ class Application:
         _PROGRESS.set(_Progress())
         try:
             return await handler(request)
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            problem = of_status(error.status, f"{error.method} {request.path[:200]}: use {allowed}")
+            problem.headers["Allow"] = allowed
         except web.HTTPException as error:
             problem = of_status(error.status, f"{request.path[:200]}: {error.reason}")
         except Problem as error:

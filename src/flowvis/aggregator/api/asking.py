@@ -6,21 +6,23 @@ The filter language has it all; `CONDITIONS` are beside it.
 from aiohttp import web
 
 from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.choosing import read
 from flowvis.aggregator.api.conditions import CONDITIONS
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import FILTER, Parameter
-from flowvis.filters import Filter, FilterError, parse, quote
+from flowvis.filters import EVERYTHING, Filter, FilterError, parse, quote
 
 SELECTING = (FILTER, *(Parameter(name, text, old=True) for name, text in CONDITIONS.items()))
 """The parameters that `asked` reads."""
 
 
-def asked(caller: Caller, request: web.Request) -> Filter:
+async def asked(caller: Caller, request: web.Request) -> Filter:
     """Return which records a request asks for, within what its caller may see.
 
     This is the only way from a request to a filter. FilterError says what is wrong with its text.
     """
-    chosen = parse(request.query.get("filter", ""))
+    text = request.query.get("filter", "")
+    chosen = await read(parse, text) if text else EVERYTHING
     for name in CONDITIONS:
         if value := request.query.get(name, ""):
             chosen &= _compared(name, value)

@@ -1,24 +1,52 @@
-"""Chooses records of batches by filters that people wrote, off the event loop.
+"""Reads filters that people wrote, and chooses records of batches by them, off the event loop.
 
-A filter may have patterns that take milliseconds for a single text, and what is on the event loop
-is everybody's: the exporters' as well. So filters are evaluated in a thread of their own, one after
-the other, and each has only so much of its time for a batch.
+A filter may have patterns that take milliseconds to compile, or for a single text, and what is on
+the event loop is everybody's: the exporters' as well. So filters are read in a thread of their own,
+and evaluated in another, one after the other, and each has only so much of its time.
 """
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from flowvis.aggregator.api.problems import Problem
 from flowvis.batch import Batch
 from flowvis.filters import Filter
 from flowvis.filters.mask import mask
+from flowvis.filters.networks import in_force
+from flowvis.filters.spending import Spend
+from flowvis.filters.sql import Condition, condition
+
+T = TypeVar("T")
 
 LEAST_S = 0.25  # a collection of garbage may fall into it, and take a tenth of a second
 PER_RECORD_S = 100e-6
 """Some ten times what a filter of a few patterns takes where no two texts are the same."""
 
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="filters")
+_READING = ThreadPoolExecutor(1, thread_name_prefix="reading")
+
+
+async def read(reader: Callable[[str, Spend], T], text: str) -> T:
+    """Return what a reader makes of a filter's text; Problem where that takes too long."""
+
+    def bounded() -> T:
+        return reader(text, _until(LEAST_S, "to be read"))
+
+    return await asyncio.get_running_loop().run_in_executor(_READING, bounded)
+
+
+async def conditioned(wanted: Filter) -> Condition:
+    """Return the condition of a filter; Problem where it takes too long to make."""
+
+    def bounded() -> Condition:
+        names = len(in_force().names)
+        left_s = LEAST_S + PER_RECORD_S * names
+        return condition(wanted, _until(left_s, f"for {names} names of networks"))
+
+    return await asyncio.get_running_loop().run_in_executor(_READING, bounded)
 
 
 async def chosen(wanted: Filter, batch: Batch) -> Batch:
@@ -27,14 +55,20 @@ async def chosen(wanted: Filter, batch: Batch) -> Batch:
 
 
 def _chosen(wanted: Filter, batch: Batch) -> Batch:
-    ends_s = time.thread_time() + LEAST_S + PER_RECORD_S * len(batch)
+    left_s = LEAST_S + PER_RECORD_S * len(batch)
+    return batch.take(mask(wanted, batch, _until(left_s, f"for {len(batch)} records")))
+
+
+def _until(left_s: float, what: str) -> Spend:
+    """Let this thread spend so much of its time from now on."""
+    ends_s = time.thread_time() + left_s
 
     def spend() -> None:
         if time.thread_time() > ends_s:
             raise Problem(
                 "too-costly",
-                f"the filter takes too long for {len(batch)} records: fewer or simpler regular "
-                "expressions (~) and searches",
+                f"the filter takes too long {what}: fewer or simpler regular expressions (~) and "
+                "searches",
             )
 
-    return batch.take(mask(wanted, batch, spend))
+    return spend

@@ -8,6 +8,7 @@ from typing import Any
 from flowvis.aggregator.api.problems import STATUS
 from flowvis.aggregator.api.routes import Needs, Parameter, Route
 
+_NO_CONTENT = 204
 _VARIABLE = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 
 ERROR = {
@@ -35,7 +36,8 @@ ERROR = {
 DESCRIPTION = """\
 Network flows of a cluster. Who may list the Pods of a namespace sees the flows with an end in it;
 who may list those of all namespaces sees everything. Addresses are text, times are milliseconds
-since 1970.
+since 1970; but seconds in records as they come (`/flows`, `/api/v1/live`, `/api/v1/stream`), where
+the name says so.
 """
 
 
@@ -95,7 +97,7 @@ def _operation(route: Route, path: str, *, old: bool) -> dict[str, Any]:
             *(_parameter(each, "query") for each in route.parameters or ()),
         ],
         "responses": {
-            "200": {"description": route.help, "content": {route.kind: _content(route)}},
+            str(route.status): {"description": route.help, **_answer(route)},
             "default": {
                 "description": "What is wrong",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -124,8 +126,10 @@ def _parameter(parameter: Parameter, where: str) -> dict[str, Any]:
     return made | ({"deprecated": True} if parameter.old else {})
 
 
-def _content(route: Route) -> dict[str, Any]:
-    return {} if route.answer is None else {"schema": route.answer}
+def _answer(route: Route) -> dict[str, Any]:
+    if route.status == _NO_CONTENT:
+        return {}
+    return {"content": {route.kind: {} if route.answer is None else {"schema": route.answer}}}
 
 
 def _identity(method: str, path: str) -> str:

@@ -28,7 +28,7 @@ from aiohttp import web
 from flowvis.aggregator.api.places import OURS, QueryPlaces
 from flowvis.aggregator.api.problems import Problem
 from flowvis.clickhouse.query import Cost, Query
-from flowvis.clickhouse.statement import bind
+from flowvis.clickhouse.statement import COMPOSED_LENGTH, bind
 from flowvis.clickhouse.store import READ_ONLY
 from flowvis.errors import FlowvisError, StoreError
 from flowvis.questions.statement import Found, Plan, Statement
@@ -204,13 +204,24 @@ class _Planned(_Run, Generic[T]):
     def _ask(self, statement: Statement) -> tuple[Found, Cost]:
         if self._left:
             raise Problem("unavailable", "the question was cancelled")
+        sql = bind(statement.text, statement.parameters)
+        if len(sql.encode()) > COMPOSED_LENGTH:
+            raise Problem(
+                "too-costly",
+                f"this takes a statement of more than {COMPOSED_LENGTH} bytes, which a store does "
+                "not read: a filter of fewer conditions or values",
+            )
         try:
-            self._query = self._prepare(bind(statement.text, statement.parameters))
+            self._query = self._prepare(sql)
             result = self._query.result()
         except StoreError as error:
             raise _problem(error) from error
         if result.truncated:
-            raise Problem("too-costly", "the answer is too large: a narrower filter or range")
+            raise Problem(
+                "too-costly",
+                "the answer is too large: a lower limit, longer intervals, a narrower filter or "
+                "range",
+            )
         return Found(result.rows, result.types), self._query.cost
 
     def _close(self) -> None:

@@ -9,16 +9,17 @@ from aiohttp import web
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.asking import asked
 from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.choosing import conditioned
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answered, Answers
 from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.schema.tables import FLOWS, TABLE
-from flowvis.filters.sql import Condition, condition
+from flowvis.filters.sql import Condition
 from flowvis.questions.completeness import Completeness, Uncommitted, completeness
 from flowvis.questions.planner import RECORDS_ONLY, Reading, Stored
 from flowvis.questions.problem import QuestionError
 from flowvis.questions.statement import Plan, Records
-from flowvis.questions.times import TimeRange
+from flowvis.questions.times import TimeRange, apart
 
 
 class Question(Protocol):
@@ -27,6 +28,10 @@ class Question(Protocol):
     @property
     def records(self) -> Records:
         """Which records it is about."""
+
+    @property
+    def compared(self) -> TimeRange | None:
+        """The range that theirs is compared with, if it is."""
 
     def plan(self) -> Plan[dict[str, Any]]:
         """Return the plan of its answer."""
@@ -56,21 +61,22 @@ class Questions:
 
     async def found(self, parse: Parse, caller: Caller, request: web.Request) -> dict[str, Any]:
         """Return the answer of a request."""
-        chosen = condition(asked(caller, request))
+        chosen = await conditioned(await asked(caller, request))
         try:
             question = parse(request.query, chosen, self.now_ms(), self.stored())
-        except QuestionError as error:
+            span = question.records.range
+            spans = [span] if question.compared is None else [span, question.compared]
+            plan = _with_books(question.plan(), apart(spans), self.uncommitted())
+            answered = await self.answers.answer(plan, self.prepare, caller.name)
+        except QuestionError as error:  # some only show when the store has answered
             suggestion = error.suggestion or None
             raise Problem(error.code, str(error), suggestion=suggestion) from error
-        span = question.records.range
-        plan = _with_books(question.plan(), span, self.uncommitted())
-        answered = await self.answers.answer(plan, self.prepare, caller.name)
         found, tables, books = answered.value
         return found | {"answer": _answer(caller, span, answered, tables, books)}
 
 
 def _with_books(
-    plan: Plan[dict[str, Any]], span: TimeRange, uncommitted: Uncommitted
+    plan: Plan[dict[str, Any]], spans: Sequence[TimeRange], uncommitted: Uncommitted
 ) -> Plan[tuple[dict[str, Any], list[str], Completeness]]:
     """Return a plan of the same, of which tables were read for it, and of what is missing."""
     readings: list[Reading] = []
@@ -83,7 +89,10 @@ def _with_books(
         found = done.value
     finally:
         plan.close()
-    books = yield from completeness(span, uncommitted, readings)
+    first, *others = spans
+    books = yield from completeness(first, uncommitted, readings)
+    for span in others:
+        books = books.with_more((yield from completeness(span, uncommitted)))
     tables = dict.fromkeys(table for reading in readings for table in reading.tables)
     return found, list(tables), books
 

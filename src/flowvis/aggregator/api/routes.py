@@ -28,6 +28,13 @@ Handler = Callable[[Caller, web.Request], Awaitable[web.StreamResponse]]
 
 TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer", "minimum": 0}
+
+
+def whole(least: int, most: int) -> Schema:
+    """Return the schema of a whole number within bounds."""
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
 FLAG: Schema = {"type": "string", "enum": ["", "0", "1", "false", "true"]}
 OBJECT: Schema = {"type": "object"}
 
@@ -71,6 +78,8 @@ class Route:
     answer: Schema | None = None
     """Of an answer in JSON, or of each of its lines; None where it is something else."""
     kind: str = "application/json"
+    status: int = 200
+    """Of an answer; 204: it has nothing in it."""
     needs: Needs = Needs.CALLER
     also: tuple[str, ...] = ()
     """Older paths of the same."""
@@ -102,7 +111,7 @@ def number(request: web.Request, name: str, default: int, most: int | None = Non
     if not text:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
-        raise Problem("bad-request", f"{name} {text[:80]!r}: a number")
+        raise Problem("bad-request", f"{name} {text[:80]!r}: a whole number, 0 or more")
     value = int(text)
     if most is not None and value > most:
         raise Problem("bad-request", f"{name} {value}: {most} at most")
@@ -110,8 +119,11 @@ def number(request: web.Request, name: str, default: int, most: int | None = Non
 
 
 def flag(request: web.Request, name: str) -> bool:
-    """Return whether something is asked for."""
-    return request.query.get(name, "") not in {"", "0", "false"}
+    """Return whether something is asked for, as FLAG has it."""
+    text = request.query.get(name, "")
+    if text not in FLAG["enum"]:
+        raise Problem("bad-request", f"{name} {text[:80]!r}: true or false")
+    return text not in {"", "0", "false"}
 
 
 async def json_object(request: web.Request, most: int = MAX_BODY_BYTES) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flowvis.aggregator.api.caller import Caller
+from flowvis.aggregator.api.choosing import read
 from flowvis.aggregator.api.latest import LatestRecords
 from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.visibility import Visibility
@@ -48,14 +49,13 @@ class KnownValues:
             names.append(name)
             return ()
 
-        complete(text, position, note)
+        await read(lambda text, spend: complete(text, position, note, spend), text)
         stored: Counter[str] = Counter()
         if self._stored is not None:
             for name in names:
                 stored = await self._stored.of(name, caller)
-        return await asyncio.to_thread(
-            complete, text, position, self._of(caller.visibility, stored)
-        )
+        values = self._of(caller.visibility, stored)
+        return await asyncio.to_thread(complete, text, position, values)
 
     def _of(self, visibility: Visibility, stored: Counter[str]) -> Values:
         """Return what gives the values of the one name that is asked for.
@@ -90,7 +90,7 @@ class KnownValues:
 def _counted(name: str, batches: Sequence[Batch]) -> Counter[str]:
     found: Counter[str] = Counter()
     side, _, rest = name.partition(".")
-    if LABEL_KEYS in {name, rest}:
+    if LABEL_KEYS in {name, rest if side in SIDES else ""}:
         ends = [SIDES[side]] if side in SIDES else SIDES.values()
         columns = [f"{end}PodLabels" for end in ends]
         for batch in batches:

@@ -16,7 +16,16 @@ from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.listing import rows
 from flowvis.aggregator.api.paths.live import AT_ONCE, Live
 from flowvis.aggregator.api.problems import Problem
-from flowvis.aggregator.api.routes import OBJECT, TEXT, WHOLE, Needs, Parameter, Route, number
+from flowvis.aggregator.api.routes import (
+    OBJECT,
+    TEXT,
+    WHOLE,
+    Needs,
+    Parameter,
+    Route,
+    number,
+    whole,
+)
 from flowvis.batch import Batch, address_bytes
 from flowvis.fields import BY_NAME, Kind
 from flowvis.filters import Comparison, Filter, Operator, Value, all_of
@@ -85,7 +94,11 @@ def routes(live: Live, metrics: Callable[[], dict[str, Any]]) -> list[Route]:
             flow_records,
             "Flows that are live in the table, as Antrea shows them",
             parameters=tuple(
-                Parameter(name, f"Only flows with this: {text}", WHOLE if name in LARGEST else TEXT)
+                Parameter(
+                    name,
+                    f"Only flows with this: {text}",
+                    whole(0, LARGEST[name]) if name in LARGEST else TEXT,
+                )
                 for name, (_, text) in SELECTING.items()
             ),
             answer={"type": "array", "items": OBJECT},

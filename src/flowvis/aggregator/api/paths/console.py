@@ -2,6 +2,7 @@
 
 import gzip
 import mimetypes
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -25,6 +26,8 @@ PATHS = ("/", f"/{ASSETS}/{{name}}", "/{name:[^/]+[.](?:svg|png|ico|webmanifest|
 """Where it is served: all paths at which there is nothing of anybody's."""
 
 UNCOMPRESSED = ("image/png", "image/webp", "font/woff2")
+_REFUSED = re.compile(r";\s*q\s*=\s*0(?:\.0*)?\s*$", re.IGNORECASE)
+"""An encoding of no weight is one that is not acceptable (RFC 9110 12.5.3)."""
 LEAST_COMPRESSED = 512  # bytes: less is one packet anyway
 
 MISSING = """\
@@ -69,7 +72,7 @@ class _File:
         accepted = {
             part.partition(";")[0].strip().lower()
             for part in request.headers.get("Accept-Encoding", "").split(",")
-            if not part.replace(" ", "").endswith(";q=0")
+            if not _REFUSED.search(part)
         }
         body, encoding = self.content, ""
         if "br" in accepted and "br" in self.encoded:

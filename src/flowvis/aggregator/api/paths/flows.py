@@ -4,7 +4,7 @@ from functools import partial
 
 from flowvis.aggregator.api.asking import SELECTING
 from flowvis.aggregator.api.questions import Questions
-from flowvis.aggregator.api.routes import API, FROM, OBJECT, TO, WHOLE, Parameter, Route
+from flowvis.aggregator.api.routes import API, FROM, OBJECT, TO, Parameter, Route, whole
 from flowvis.questions.pages import DEFAULT_LIMIT, MAX_LIMIT, PageQuestion
 
 
@@ -21,7 +21,9 @@ def routes(questions: Questions) -> list[Route]:
                 TO,
                 Parameter("columns", "Columns of `flows` with commas between; * (all) by default"),
                 Parameter(
-                    "limit", f"Records, {DEFAULT_LIMIT} by default, {MAX_LIMIT} at most", WHOLE
+                    "limit",
+                    f"Records, {DEFAULT_LIMIT} by default, {MAX_LIMIT} at most",
+                    whole(1, MAX_LIMIT),
                 ),
                 Parameter("cursor", "Where the page before ended: its `cursor`; the range is its"),
                 *SELECTING,

@@ -48,7 +48,7 @@ class _Latest:
 
     async def answer(self, caller: Caller, request: web.Request) -> web.StreamResponse:
         limit = number(request, "limit", DEFAULT_FLOWS)
-        wanted = asked(caller, request)
+        wanted = await asked(caller, request)
         response = answers.lines()
         follows = flag(request, "follow")
         following = self._history.follow(caller.name) if follows else nullcontext()

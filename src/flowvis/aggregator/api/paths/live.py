@@ -23,7 +23,7 @@ def routes(live: Live) -> list[Route]:
 
     async def answer(caller: Caller, request: web.Request) -> web.StreamResponse:
         limit = number(request, "limit", DEFAULT_FLOWS)
-        wanted = asked(caller, request)
+        wanted = await asked(caller, request)
         response = answers.lines()
         seen = 0
         while limit and len(part := live(AT_ONCE, seen)):

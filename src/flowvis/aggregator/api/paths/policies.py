@@ -7,7 +7,7 @@ from aiohttp import web
 from flowvis.aggregator.api.asking import SELECTING
 from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.questions import Questions
-from flowvis.aggregator.api.routes import API, FROM, OBJECT, TO, WHOLE, Parameter, Route
+from flowvis.aggregator.api.routes import API, FROM, OBJECT, TO, Parameter, Route, whole
 from flowvis.filters.sql import Condition
 from flowvis.policies import Policies
 from flowvis.questions.planner import Stored
@@ -42,7 +42,9 @@ def routes(questions: Questions, policies: Policies) -> list[Route]:
                 FROM,
                 TO,
                 Parameter(
-                    "limit", f"Policies, {DEFAULT_LIMIT} by default, {MAX_LIMIT} at most", WHOLE
+                    "limit",
+                    f"Policies, {DEFAULT_LIMIT} by default, {MAX_LIMIT} at most",
+                    whole(1, MAX_LIMIT),
                 ),
                 *SELECTING,
             ),

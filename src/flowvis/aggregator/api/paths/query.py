@@ -4,7 +4,7 @@ from functools import partial
 
 from flowvis.aggregator.api.asking import SELECTING
 from flowvis.aggregator.api.questions import Questions
-from flowvis.aggregator.api.routes import API, FROM, OBJECT, TO, WHOLE, Parameter, Route
+from flowvis.aggregator.api.routes import API, FROM, OBJECT, TO, Parameter, Route, whole
 from flowvis.questions.measures import BY_NAME
 from flowvis.questions.table import DEFAULT_LIMIT, MAX_LIMIT, TableQuestion
 
@@ -27,7 +27,9 @@ def routes(questions: Questions) -> list[Route]:
                     "measure", f"What of: {', '.join(BY_NAME)}; the first one sorts, octets if none"
                 ),
                 Parameter(
-                    "limit", f"Groups: {DEFAULT_LIMIT} if not given, at most {MAX_LIMIT}", WHOLE
+                    "limit",
+                    f"Groups: {DEFAULT_LIMIT} if not given, at most {MAX_LIMIT}",
+                    whole(1, MAX_LIMIT),
                 ),
                 Parameter("interval", "Of series: none, auto, or a length as 60s, 5m"),
                 COMPARE,

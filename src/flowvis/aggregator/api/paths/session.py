@@ -64,7 +64,14 @@ def browser_routes(door: TcpDoor) -> list[Route]:
             answer=ME,
             needs=Needs.NOTHING,
         ),
-        Route("DELETE", path, end, "Ends the session of the cookie", needs=Needs.NOTHING),
+        Route(
+            "DELETE",
+            path,
+            end,
+            "Ends the session of the cookie",
+            status=204,
+            needs=Needs.NOTHING,
+        ),
     ]
 
 

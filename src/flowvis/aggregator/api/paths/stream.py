@@ -63,7 +63,7 @@ class _Streams:
         """Tells the ids of this process from those of the one before."""
 
     async def answer(self, caller: Caller, request: web.Request) -> web.StreamResponse:
-        wanted = asked(caller, request)
+        wanted = await asked(caller, request)
         latest = number(request, "latest", 0, self._history.size)
         if seconds := number(request, "seconds", 0):
             latest = max(latest, self._history.put_within(seconds))

@@ -14,7 +14,7 @@ from flowvis.cli.command import Commands, Connect, add_command, add_output
 from flowvis.cli.layout import Column, Layout
 from flowvis.cli.question import add_question, asked
 from flowvis.cli.rows import write_table
-from flowvis.cli.top import NOTHING, OTHERS, TOTAL, add_grouping
+from flowvis.cli.top import NOTHING, OTHERS, TOTAL, add_grouping, report_others
 from flowvis.runtime.durations import format_duration
 from flowvis.runtime.visible import visible_json
 
@@ -66,6 +66,7 @@ def run(options: argparse.Namespace, client: Client) -> int:
         print(visible_json(document))
     elif options.output == "csv":
         _write(document)
+        report_others(document)
     else:
         console = tables.console()
         for line in lines(document, tables.cells()):

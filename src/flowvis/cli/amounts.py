@@ -44,8 +44,10 @@ def change(now: float, before: float | None) -> str:
 
 
 def clock(epoch_ms: float) -> str:
-    """Return a moment of this machine's clock."""
-    return f"{_local(epoch_ms):%H:%M:%S}"
+    """Return a moment of this machine's clock; with the day where that is not today's."""
+    moment = _local(epoch_ms)
+    today = datetime.now(UTC).astimezone().date()
+    return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%m-%d %H:%M:%S}"
 
 
 def span(from_ms: float, to_ms: float) -> str:

@@ -191,6 +191,16 @@ class Client:
         self.way = way
         self._timeout_s = timeout_s
 
+    def reach(self) -> None:
+        """Find out whether somebody is there, whom we may ask; SystemRefused says what is wrong."""
+        connection = self.way.connection(CONNECT_S)
+        try:
+            with self._reaching():
+                self.way.headers()
+                connection.connect()
+        finally:
+            connection.close()
+
     def get(self, what: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the JSON of a GET."""
         return self._document("GET", what, query, None)

@@ -21,9 +21,11 @@ from pathlib import Path
 import pytest
 
 from aggregator.harness import deliver, exported
+from flowvis.aggregator.api.paths.stream import ALIVE_S
 from flowvis.aggregator.api.problems import STATUS
-from flowvis.cli import completing, flows
+from flowvis.cli import client, completing, flows
 from flowvis.cli.flowctl import main
+from flowvis.errors import SystemRefused
 from waiting import PATIENCE_S, block_until
 
 from .asked import ADMIN, REMEMBERED, SHOP, Asked, asked, connection, known
@@ -539,6 +541,28 @@ def test_history_and_live_are_one_stream(store: Asked, tmp_path: Path) -> None:
     finally:
         following.end()
     assert Counter(ports) == Counter(expected)
+
+
+def test_a_stream_that_is_silent_has_broken_off(
+    store: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a node that lost its power, or a way that forgot the session, nothing else tells."""
+    assert client.SILENT_S >= 3 * ALIVE_S
+    monkeypatch.setattr(client, "SILENT_S", 0.2)
+    found: list[BaseException] = []
+
+    def follow() -> None:
+        asked = client.ControlClient(store.path / "control.sock")
+        try:
+            for _ in asked.events("api/v1/stream", {"filter": "src.pod = nobody"}):
+                pass
+        except SystemRefused as error:
+            found.append(error)
+
+    following = threading.Thread(target=follow, daemon=True)
+    following.start()
+    following.join(ALIVE_S)
+    assert "timed out" in str(found)
 
 
 def test_a_stream_that_breaks_off_goes_on(store: Asked, tmp_path: Path) -> None:

@@ -482,6 +482,23 @@ def test_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     client.verify_directly_issued_by(x509.load_pem_x509_certificate(ca))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("series", "--interval", "none"),
+        ("series", "--interval", ""),
+        ("diff", "--before", ""),
+    ],
+)
+def test_what_would_be_no_series_and_no_difference_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--socket", "/none", *arguments])
+    assert ended.value.code == 2
+    assert f"argument {arguments[1]}: {arguments[2]!r}: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("names", [("--client", "ca"), ("--server", "ca"), ("--client", ".ca")])
 def test_no_certificate_takes_the_place_of_the_ca(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, str]

@@ -61,6 +61,7 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     add_question(parser)
     parser.add_argument(
         "--before",
+        type=_before,
         default="previous",
         metavar="RANGE",
         help="what to compare with: previous (the range just before), how much earlier as -1d, or "
@@ -72,6 +73,13 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     )
     add_output(parser, "table", "json", "csv")
     parser.set_defaults(run=lambda options: run(options, connect(options)))
+
+
+def _before(text: str) -> str:
+    """Read what to compare with, which is the API's to know; but it may also have nothing."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: previous, -1d, or FROM..TO")
+    return text
 
 
 def run(options: argparse.Namespace, client: Client) -> int:

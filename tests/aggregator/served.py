@@ -14,6 +14,7 @@ from flowvis.aggregator.api.paths import status as status_path
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
+from flowvis.batch import Batch
 from flowvis.cli.client import ControlClient
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
@@ -54,6 +55,7 @@ async def served(
     query: Callable[[str, int], Query] = query,
     answers: Answers | None = None,
     status: Callable[[], dict[str, Any]] = lambda: {"version": "1"},
+    open_flows: Batch = LIVE,
 ) -> AsyncIterator[tuple[ControlSocket, LatestRecords, ControlClient]]:
     history = LatestRecords(10)
     running = answers or Answers(lambda: 2)
@@ -71,7 +73,7 @@ async def served(
         *flows.routes(questions),
         *status_path.routes(status, lambda: {"balanced": True, "stages": []}),
         *latest.routes(history),
-        *live.routes(lambda limit, skip: LIVE.take(slice(skip, skip + limit))),
+        *live.routes(lambda limit, skip: open_flows.take(slice(skip, skip + limit))),
         *sql.routes(query, running),
     ]
     api = ControlSocket(path / "control.sock", Application(routes, LocalDoor()), end)

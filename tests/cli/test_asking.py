@@ -21,9 +21,11 @@ from pathlib import Path
 import pytest
 
 from aggregator.harness import deliver, exported
+from flowvis.aggregator.api.paths.stream import ALIVE_S
 from flowvis.aggregator.api.problems import STATUS
-from flowvis.cli import completing, flows
+from flowvis.cli import client, completing, flows
 from flowvis.cli.flowctl import main
+from flowvis.errors import SystemRefused
 from waiting import PATIENCE_S, block_until
 
 from .asked import ADMIN, REMEMBERED, SHOP, Asked, asked, connection, known
@@ -386,6 +388,97 @@ def test_a_terminal_gets_lines_that_fit_in_colour(store: Asked) -> None:
     assert "\x1b[31m" not in at_a_terminal(store, *arguments, NO_COLOR="1")
 
 
+def test_no_column_of_a_table_vanishes_and_no_number_is_broken(store: Asked) -> None:
+    assert "sourceTransportPort" in undone(
+        at_a_terminal(store, "sql", "SELECT * FROM flows LIMIT 1")
+    )
+    largest = str(2**64 - 1)
+    columns = ", ".join(f"{'x' * 30!r} AS t{n}, toUInt64({largest}) AS n{n}" for n in range(2))
+    _, *lines = at_a_terminal(store, "sql", f"SELECT {columns}").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [word for word in lines[0].split() if word.isdecimal()] == [largest] * 2
+
+
+def undone(shown: str) -> str:
+    """Put lines that a terminal would wrap together again."""
+    return shown.replace("\r\n", "")
+
+
+def test_who_reads_no_more_has_seen_enough_of_a_table(store: Asked) -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *store.socket, "flows", *RECENT]
+    ended = subprocess.run(
+        command, stdout=writable, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False
+    )
+    os.close(writable)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_nothing_has_the_columns_of_something(
+    store: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = [*store.socket, "flows", "src.pod = nobody", *RECENT]
+    assert main([*nobody, "-o", "csv"]) == 0
+    heading = capsys.readouterr().out
+    assert main([*store.socket, "flows", *RECENT, "-o", "csv"]) == 0
+    assert heading == capsys.readouterr().out.splitlines(keepends=True)[0]
+    assert main([*nobody, "--fields", "bogus"]) == 1
+    assert "--fields 'bogus': no column" in capsys.readouterr().err
+    assert main([*nobody, "--fields", "sourceIP, destinationIP"]) == 0
+
+
+def test_what_programs_are_not_given_is_told(
+    store: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["top"], ["series", "--by", "src.pod"]):
+        wide = [*store.socket, *arguments, *RECENT, "-o", "csv"]
+        assert main([*wide, "--limit", "1"]) == 0
+        assert "flowctl: only the first 1: see --limit\n" in capsys.readouterr().err
+        assert main(wide) == 0
+        assert "--limit" not in capsys.readouterr().err
+    for form in ("csv", "json", "table"):
+        wide = [*store.socket, "diff", "--since", "50m", "-o", form]
+        assert main([*wide, "--limit", "1"]) == 0
+        said, errors = capsys.readouterr()
+        assert "smaller edges were not compared" in (said if form == "table" else errors)
+        assert main(wide) == 0
+        assert "smaller edges" not in "".join(capsys.readouterr())
+
+
+def test_a_flow_to_explain_is_a_filter_as_of_all_commands(
+    store: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here no policies are known: what is asked for is found, and then not explained."""
+    said = []
+    for arguments in (
+        ["dst.pod = shop/orders-0"],
+        ["dst.pod", "=", "shop/orders-0"],
+        ["dst.pod ="],
+    ):
+        main([*store.socket, "explain", *arguments])
+        said.append(capsys.readouterr())
+    assert said[0] == said[1]
+    assert said[0] != said[2]
+
+
+def test_ranges_to_compare_with_are_of_this_machines_clock(
+    store: Asked, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        now = ["--since", "2026-01-31T21:00", "--until", "2026-01-31T22:00"]
+        compared = ["--compare", "2026-01-31T20:00..2026-01-31T21:00"]
+        assert main([*store.socket, "top", *now, *compared, "-o", "json"]) == 0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    document = json.loads(capsys.readouterr().out)
+    assert document["compared"]["from"] == 1_769_857_200_000  # 11:00 UTC
+    assert document["answer"]["from"] == 1_769_860_800_000
+
+
 class Following:
     """flowctl flows --follow in a process of its own; what it shows are source ports."""
 
@@ -437,6 +530,28 @@ def test_history_and_live_are_one_stream(store: Asked, tmp_path: Path) -> None:
     finally:
         following.end()
     assert Counter(ports) == Counter(expected)
+
+
+def test_a_stream_that_is_silent_has_broken_off(
+    store: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a node that lost its power, or a way that forgot the session, nothing else tells."""
+    assert client.SILENT_S >= 3 * ALIVE_S
+    monkeypatch.setattr(client, "SILENT_S", 0.2)
+    found: list[BaseException] = []
+
+    def follow() -> None:
+        asked = client.ControlClient(store.path / "control.sock")
+        try:
+            for _ in asked.events("api/v1/stream", {"filter": "src.pod = nobody"}):
+                pass
+        except SystemRefused as error:
+            found.append(error)
+
+    following = threading.Thread(target=follow, daemon=True)
+    following.start()
+    following.join(ALIVE_S)
+    assert "timed out" in str(found)
 
 
 def test_a_stream_that_breaks_off_goes_on(store: Asked, tmp_path: Path) -> None:
@@ -520,6 +635,10 @@ def words(store: Asked) -> Asked:
     [
         ("flows 'src.namespace = wor", "src.namespace = words"),
         ("flows src.namespace = wor", "words"),
+        ("explain 'src.namespace = wor", "src.namespace = words"),
+        ("explain src.namespace = wor", "words"),
+        ("lab ru", "run"),
+        ("lab run --fault kill-an", "kill-any"),
     ],
 )
 def test_shells_complete_names_and_values(

@@ -1,6 +1,7 @@
 """What is typed becomes the parameters of a question."""
 
 import argparse
+import re
 import time
 from datetime import datetime
 
@@ -9,8 +10,9 @@ import pytest
 from flowvis.cli.conditions import add_filter, filter_text
 from flowvis.cli.feed import Stored
 from flowvis.cli.flowctl import attached, main
-from flowvis.cli.question import moment, span
+from flowvis.cli.question import compared, moment
 from flowvis.filters import parse
+from flowvis.questions.times import parse_moment
 
 
 def text(*arguments: str) -> str:
@@ -62,14 +64,20 @@ def test_what_denies_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) 
     [
         ("", ""),
         ("now", "now"),
-        ("15m", "-900000ms"),
-        ("-15m", "-900000ms"),
-        ("1h30m", "-5400000ms"),
-        ("2d", "-172800000ms"),
+        ("15m", "-15m"),
+        ("-15m", "-15m"),
+        ("1h30m", "-90m"),
+        ("2d", "-2d"),
+        ("2w", "-2w"),
+        ("30d", "-30d"),
+        ("365d1ms", "-365d"),
+        ("365d1s", "-31536001s"),
+        ("1500ms", "-1500ms"),
+        ("0s", "-0s"),
         ("1700000000000", "1700000000000"),
         ("1712121200000", "1712121200000"),
-        ("20260131T12Z", "1769860800000"),
-        ("2026-01-31T12:00:00+00:00", "1769860800000"),
+        ("20260131T12Z", "2026-01-31T12:00:00+00:00"),
+        ("2026-01-31T12:00:00+00:00", "2026-01-31T12:00:00+00:00"),
         ("yesterday", "yesterday"),
         ("12", "12"),
     ],
@@ -78,22 +86,40 @@ def test_moments(written: str, expected: str) -> None:
     assert moment(written) == expected
 
 
+@pytest.mark.parametrize("written", ["1s", "12d", "2w", "400d", "1000000s", "1000h1ms", "9:30"])
+def test_the_api_reads_what_moments_are_written_as(written: str) -> None:
+    asked = moment(written.rjust(5, "0") if ":" in written else written)
+    now_ms = round(time.time() * 1000)
+    found = parse_moment("from", asked, now_ms)
+    if ":" in written:
+        assert datetime.fromtimestamp(found / 1000).astimezone().strftime("%-H:%M") == written
+    else:
+        (number, unit), *_ = re.findall(r"(\d+)([a-z]+)", written)
+        size_ms = {"s": 1000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}[unit]
+        assert abs(now_ms - found - int(number) * size_ms) < 1000
+
+
 def test_moments_are_of_this_machines_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        assert moment("2026-01-31T21:00:00") == "1769860800000"
+        assert moment("2026-01-31T21:00:00") == "2026-01-31T21:00:00+09:00"
         assert moment("0001-01-01") == "0001-01-01", "of a year that no clock here has"
         today = datetime.now().astimezone().replace(hour=9, minute=30, second=0, microsecond=0)
-        assert moment("9:30".rjust(5, "0")) == str(round(today.timestamp() * 1000))
+        assert moment("9:30".rjust(5, "0")) == today.isoformat()
+        assert compared("2026-01-31..2026-02-01") == (
+            "2026-01-31T00:00:00+09:00..2026-02-01T00:00:00+09:00"
+        )
     finally:
         monkeypatch.undo()
         time.tzset()
 
 
 def test_ranges() -> None:
-    assert span("-2d..-1d") == "-172800000ms..-86400000ms"
-    assert span("previous") == "previous"
+    assert compared("-2d..-1d") == "-2d..-1d"
+    assert compared("60d..30d") == "-60d..-30d"
+    assert compared("previous") == "previous"
+    assert compared("-1d") == "-1d"
 
 
 def test_values_that_look_like_options() -> None:

@@ -138,6 +138,8 @@ async def test_each_peer_and_port_that_misses(
         ((), "name a connection: FLOW, or --from and --to"),
         (("--from", "shop/cart-0"), "name a connection"),
         (("pod = x", "--from", "shop/cart-0"), "FLOW is a record"),
+        (("pod = x", "--protocol", "udp"), "FLOW is a record"),
+        (("--from", "shop/cart-0", "--to", "1.2.3.4:1", "--since", "1h"), "--since is for FLOW"),
         (("--from", "shop/cart-0", "--to", "shop/order:1"), "do you mean shop/orders-0"),
     ],
 )

@@ -19,6 +19,7 @@ from aggregator.served import Answered, served
 from flowvis.cli import flows
 from flowvis.cli.flowctl import COMMANDS, commands_in, main
 from flowvis.cli.layout import Column, Layout
+from flowvis.cli.status import SESSION_COLUMNS
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
 from waiting import PATIENCE_S, until
@@ -91,7 +92,7 @@ async def test_flows_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
         history.put(records(FLOW, FLOW | {"sourcePodName": "other", "flowType": 9}))
         assert await flowctl(tmp_path, "flows", "--pod", "client", "-o", "wide") == 0
     heading, line = capsys.readouterr().out.splitlines()[:2]
-    assert heading.startswith("END")
+    assert heading.lstrip().startswith("END")
     for text in ("shop/client:40000", "[fd00::2]:80", "shop/web:http", "inter-node", "tcp"):
         assert text in line, line
     for text in ("1.2 MB", "99 B", "8.0 Gbit/s", "n1", "TIME_WAIT", "end"):
@@ -135,7 +136,7 @@ async def test_following_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str
         await api.stop()
         assert await asyncio.wait_for(following, PATIENCE_S) == 0
     lines = ("".join(printed) + capsys.readouterr().out).splitlines()
-    assert lines[0].startswith("END")
+    assert lines[0].lstrip().startswith("END")
     assert lines[2] == "... 8 records missed: this terminal is too slow"
     assert sum("shop/client:40000" in line for line in lines) == 10
 
@@ -156,6 +157,17 @@ async def test_live_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     async with served(tmp_path) as (_, _, _):
         assert await flowctl(tmp_path, "flows", "--live", "--ip", "10.0.0.2", "-o", "table") == 0
     assert "10.0.0.2:0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("form", "bytes_"), [("compact", "8.0 GB"), ("table", "5.0 GB 3.0 GB")])
+async def test_live_flows_have_their_totals(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, bytes_: str
+) -> None:
+    totals = {"octetTotalCount": 5 * 10**9, "reverseOctetTotalCount": 3 * 10**9}
+    long = records(FLOW | totals | {"octetDeltaCount": 0, "reverseOctetDeltaCount": 0})
+    async with served(tmp_path, open_flows=long):
+        assert await flowctl(tmp_path, "flows", "--live", "-o", form) == 0
+    assert bytes_ in " ".join(capsys.readouterr().out.split())
 
 
 async def test_names_from_the_network_cannot_move_the_cursor(
@@ -471,6 +483,84 @@ def test_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ("series", "--interval", "none"),
+        ("series", "--interval", ""),
+        ("diff", "--before", ""),
+    ],
+)
+def test_what_would_be_no_series_and_no_difference_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--socket", "/none", *arguments])
+    assert ended.value.code == 2
+    assert f"argument {arguments[1]}: {arguments[2]!r}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("--client", "ca"), ("--server", "ca"), ("--client", ".ca")])
+def test_no_certificate_takes_the_place_of_the_ca(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, str]
+) -> None:
+    command = ["certs", "--directory", str(tmp_path)]
+    assert main(command) == 0
+    key = (tmp_path / "ca.key").read_bytes()
+    assert main([*command, *names]) == 1
+    assert "those of the CA" in capsys.readouterr().err
+    assert (tmp_path / "ca.key").read_bytes() == key
+
+
+def test_certificates_of_two_are_two_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["certs", "--directory", str(tmp_path / "certs")]
+    assert main([*command, "--server", "localhost", "--client", "localhost"]) == 1
+    assert "those of 'localhost'" in capsys.readouterr().err
+    assert main([*command, "--client", "a:b", "--client", "a-b"]) == 1
+    assert main([*command, "--client", ".."]) == 1
+    assert not (tmp_path / "certs").exists(), "nothing is begun that is not done"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--client", ""),
+        ("--client", "a\nb"),
+        ("--server", ","),
+        ("--server", "\u00fc.example"),
+        ("--server", "bad name"),
+        ("--server", "10.0.0.0/8"),
+    ],
+)
+def test_names_that_no_certificate_can_have_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["certs", "--directory", str(tmp_path), *arguments])
+    assert ended.value.code == 2
+    assert f"argument {arguments[0]}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-n", "shop"), "-n says nothing to a control socket"),
+        (("--ca", "ca.crt"), "--ca says nothing to a control socket"),
+        (("--token-file", "token"), "--token-file says nothing to a control socket"),
+        (("--server", "https://a.example", "-n", "shop"), "-n says nothing to --server"),
+        (("--context", "a", "--ca", "ca.crt"), "--ca says nothing to an aggregator in a cluster"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    assert main([*arguments, "top"]) == 1
+    assert capsys.readouterr().err.startswith(f"flowctl: {said}: it is for")
+
+
+@pytest.mark.parametrize(
     "arguments", [[], ["flows"], ["sql"], ["status"], ["certs"], ["lab"], ["lab", "run"]]
 )
 def test_help_teaches(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -559,6 +649,17 @@ async def test_check_looks_back_as_far_as_it_is_asked(tmp_path: Path) -> None:
     async with served(tmp_path, status=lambda: well):
         assert await flowctl(tmp_path, "status", "--check", "--since", "30s") == 0
         assert await flowctl(tmp_path, "status", "--check", "--since", "1h") == 1
+
+
+def test_at_80_cells_sessions_keep_their_numbers_whole() -> None:
+    largest = 10**9 - 1
+    numbers = ("messages", "records", "lost", "errors", "acknowledged", "waiting", "sentAgain")
+    session: dict[str, Any] = dict.fromkeys(numbers, largest)
+    session |= {"lastReportSeconds": 59.0, "lost": 1234}
+    session |= {"peer": "node-1@[fd00:10:244::13:200]:53046", "node": "node-1.example.internal"}
+    line = str(Layout(SESSION_COLUMNS, 80, [session]).line(session))
+    assert len(line) <= 80
+    assert {word for word in line.split() if word.isdecimal()} == {str(largest), "1234"}
 
 
 def test_check_without_an_aggregator_knows_nothing(
@@ -749,8 +850,38 @@ def test_a_disk_that_is_full_is_said(tmp_path: Path) -> None:
     assert found == (1, "flowctl: [Errno 28] No space left on device\n")
 
 
-def test_no_standard_output_is_no_error(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flowvis.cli.flowctl", "certs", "--directory", str(tmp_path)]
+@pytest.mark.parametrize(
+    "arguments", [("certs", "--directory", "PATH"), ("lab", "scenarios"), ("completion", "bash")]
+)
+def test_no_standard_output_is_no_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    arguments = tuple(each.replace("PATH", str(tmp_path)) for each in arguments)
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *arguments]
     closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
     ended = subprocess.run(closed, stderr=subprocess.PIPE, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("sql", "-"), "flowctl: standard input is closed\n"),
+        (("replay", "-", "--dry-run"), "flowctl: stdin: it is closed\n"),
+    ],
+)
+def test_no_standard_input_is_said(arguments: tuple[str, ...], said: str) -> None:
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *arguments]
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", *command]
+    ended = subprocess.run(closed, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr.decode()) == (1, said)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_letters_that_the_locale_does_not_have_are_escapes(tmp_path: Path, encoding: str) -> None:
+    name = "\u540d\u00fc"
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", "certs", "--directory", str(tmp_path)]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    ended = subprocess.run(
+        [*command, "--client", name], capture_output=True, env=environment, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert f"{tmp_path}/{name}.crt".encode(encoding, "backslashreplace") in ended.stdout

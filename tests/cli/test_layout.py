@@ -79,6 +79,9 @@ def test_what_is_no_terminal_gets_names_whole() -> None:
         (123_456, "connections", "123,456"),
         (1_234_567, "connections", "1.2 M"),
         (None, "octets", ""),
+        (0.4, "connections", "0.4"),
+        (9.96, "packets", "10"),
+        (2.0, "connections", "2"),
     ],
 )
 def test_amounts(value: float | None, unit: str, text: str) -> None:

@@ -12,6 +12,8 @@ from flowvis.aggregator.api.listeners import ControlSocket
 from flowvis.aggregator.api.paths import nodes
 from flowvis.aggregator.reporters import NodeReports
 from flowvis.cli.flowctl import main
+from flowvis.cli.layout import Layout
+from flowvis.cli.nodes import COLUMNS
 from flowvis.ipfix.exporter_report import ExporterReport
 from flowvis.ipfix.occupancy import Occupant
 
@@ -48,6 +50,22 @@ async def test_a_line_for_each_node(tmp_path: Path, capsys: pytest.CaptureFixtur
         "node-3: nothing ever came",
     ]
     assert max(map(len, found.splitlines())) <= 80
+
+
+def test_at_80_cells_names_shorten_and_numbers_stay_whole() -> None:
+    name = "ip-10-0-13-{}.eu-central-1.compute.internal"
+    largest = 10**9 - 1
+    answers = [
+        NodeReports(name.format(n), 1, largest, 98.0, 0, 0, 1e6, -0.1, 1, 1, largest).as_dict(100.0)
+        | {"conntrack": {"entries": 262_143, "max": 262_144}}
+        for n in (200, 201)
+    ]
+    layout = Layout(COLUMNS, 80, answers)
+    for number, line in zip((200, 201), map(str, map(layout.line, answers)), strict=True):
+        assert len(line) <= 80
+        assert line.startswith(name.format(number)[:14])
+        assert line.split().count(str(largest)) == 2
+        assert "262143 of 262144" in line
 
 
 FILLED = (

@@ -94,6 +94,20 @@ async def test_an_aggregator_that_is_away(tmp_path: Path) -> None:
             assert "none.sock" in (await answer.json())["error"]["message"]
 
 
+def test_a_console_of_nobody_is_not_served(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text("")
+    for where, problem in (
+        (["--socket", str(tmp_path / "none.sock")], "no aggregator answers at"),
+        (["--socket", str(tmp_path)], "is not a socket"),
+        (["--kubeconfig", str(kubeconfig)], "kubeconfig"),
+    ):
+        command = [sys.executable, "-m", "flowvis.cli.flowctl", *where, "open", "--print"]
+        ended = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+        assert (ended.returncode, ended.stdout) == (1, b"")
+        assert problem in ended.stderr.decode()
+
+
 def test_the_link_of_a_server_is_its_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,12 @@
 """What people see of a record on a line."""
 
+from datetime import datetime, timedelta
+
 import pytest
 
 from aggregator.records import records
 from flowvis.aggregator.api.listing import rows
+from flowvis.cli.amounts import clock
 from flowvis.cli.tables import flow_layout
 
 DENIED = {
@@ -31,10 +34,22 @@ DENIED = {
 )
 def test_a_denial_in_one_direction_is_the_verdict(action: int, verdict: str) -> None:
     (record,) = rows(records(DENIED | {"ingressNetworkPolicyRuleAction": action}))
-    table, wide = flow_layout("table", None), str(flow_layout("wide", None).line(record))
+    table, wide = flow_layout("table", None, [record]), flow_layout("wide", None).line(record)
     line = str(table.line(record))
     at = str(table.heading).index("VERDICT")
     assert line[at:].startswith(f"{verdict} ")
-    assert "shop/strict" in wide
-    assert " cluster-wide " in wide
+    assert "shop/strict" in str(wide)
+    assert " cluster-wide " in str(wide)
     assert "shop/strict" not in line
+
+
+def test_a_moment_of_another_day_has_its_day() -> None:
+    now = datetime.now().astimezone()
+    assert clock(now.timestamp() * 1000) == f"{now:%H:%M:%S}"
+    before = now - timedelta(days=1)
+    assert clock(before.timestamp() * 1000) == f"{before:%m-%d %H:%M:%S}"
+    times = [{"flowEndSeconds": int(each.timestamp())} for each in (before, now)]
+    found = list(rows(records(*(DENIED | each for each in times))))
+    lines = [str(flow_layout("compact", 80, found).line(record)) for record in found]
+    assert lines[0].startswith(f"{before:%m-%d %H:%M:%S} 10.0.0.1")
+    assert lines[1].startswith(f"{now:%H:%M:%S} 10.0.0.1".rjust(len("01-31 12:00:00 10.0.0.1")))

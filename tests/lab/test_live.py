@@ -1,6 +1,7 @@
 """Lines of the demo."""
 
 import pytest
+from rich.cells import cell_len
 
 from flowvis.fields import FlowType
 from flowvis.lab.live import LiveTable, quantity
@@ -53,6 +54,13 @@ def test_a_narrow_terminal_still_tells_who() -> None:
     line = LiveTable(80).line(RECORD).plain
     for part in ("frontend-7d4b", "kube-dns:d", "to external", "236 kB", "3 Mbit/s"):
         assert part in line
+
+
+@pytest.mark.parametrize("name", ["web-5f6c-a", "long-" * 9, "", "\u65e5\u672c" * 9])
+def test_a_port_is_whole_or_another_would_be_called(name: str) -> None:
+    line = LiveTable(80).line(RECORD | {"destinationPodName": name}).plain
+    assert ":8080 " in line
+    assert cell_len(line) <= 80
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+FEW = 9.95
 SPARKS = "▁▂▃▄▅▆▇█"
 _UNITS = {"octets": "B", "bytes": "B", "bit/s": "bit/s"}
 """What follows a number; a count has nothing."""
@@ -20,11 +21,16 @@ def quantity(number: float, unit: str) -> str:
 
 
 def amount(value: Any, unit: str | None) -> str:
-    """Return a measure's value; "" where there is none. Counts are whole up to a million."""
+    """Return a measure's value; "" where there is none.
+
+    Counts are whole up to a million; means of few are not, or there would be 0 of some.
+    """
     if value is None:
         return ""
     if unit in _UNITS:
         return quantity(value, _UNITS[unit])
+    if abs(value) < FEW and value != round(value):
+        return f"{value:.1f}"
     return f"{value:,.0f}" if abs(value) < 1_000_000 else quantity(value, "")
 
 
@@ -44,8 +50,10 @@ def change(now: float, before: float | None) -> str:
 
 
 def clock(epoch_ms: float) -> str:
-    """Return a moment of this machine's clock."""
-    return f"{_local(epoch_ms):%H:%M:%S}"
+    """Return a moment of this machine's clock; with the day where that is not today's."""
+    moment = _local(epoch_ms)
+    today = datetime.now(UTC).astimezone().date()
+    return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%m-%d %H:%M:%S}"
 
 
 def span(from_ms: float, to_ms: float) -> str:

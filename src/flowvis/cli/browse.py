@@ -6,7 +6,7 @@ import sys
 import webbrowser
 from contextlib import suppress
 
-from flowvis.cli.client import Server, Way
+from flowvis.cli.client import Client, Server, Way
 from flowvis.cli.command import Commands, Connect, add_command
 from flowvis.cli.forwarding import forwarding
 from flowvis.cli.handover import handing_over
@@ -34,16 +34,18 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     parser.add_argument(
         "--port", type=_port, default=0, help="the port on this machine (any free one)"
     )
-    parser.set_defaults(run=lambda options: run(options, connect(options).way))
+    parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
-def run(options: argparse.Namespace, way: Way) -> int:
+def run(options: argparse.Namespace, client: Client) -> int:
     """Print the link, and serve what it leads to."""
+    way = client.way
     if isinstance(way, Server):
         if not way.token:
             raise SettingsError(["--server: a browser needs a token: --token-file, FLOWVIS_TOKEN"])
         asyncio.run(_show(f"{way.url}/#token={way.token}", options))
         return 0
+    client.reach()  # else only the browser would say that nobody is there
     asyncio.run(_serve(way, options))
     return 0
 

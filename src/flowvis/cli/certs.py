@@ -1,14 +1,22 @@
 """flowctl certs: the CA and the certificates of mutual TLS."""
 
 import argparse
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from flowvis.cli.command import Commands, Connect
+from flowvis.errors import SettingsError
 from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server, load_ca
+
+CA = "ca"  # the name of its files
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 DESCRIPTION = """\
 Issue certificates for one year. In the directory, ca.crt and ca.key are made if they are not there;
-each server and client becomes NAME.crt and NAME.key, its first name being the file's.
+each server and client becomes NAME.crt and NAME.key, its first name being the file's; what is there
+of that name is replaced, but never the CA.
 """
 
 EXAMPLES = """\
@@ -35,12 +43,18 @@ def add_arguments(commands: Commands, _: Connect) -> None:
     parser.add_argument(
         "--server",
         action="append",
+        type=_names,
         default=[],
         metavar="NAME[,NAME...]",
         help="issue a server certificate for DNS names and IP addresses, separated by commas",
     )
     parser.add_argument(
-        "--client", action="append", default=[], metavar="NAME", help="issue a client certificate"
+        "--client",
+        action="append",
+        type=_client,
+        default=[],
+        metavar="NAME",
+        help="issue a client certificate",
     )
     parser.set_defaults(run=run)
 
@@ -48,21 +62,62 @@ def add_arguments(commands: Commands, _: Connect) -> None:
 def run(options: argparse.Namespace) -> int:
     """Issue what is asked for and print the files."""
     directory: Path = options.directory
+    servers: list[list[str]] = options.server
+    clients: list[str] = options.client
+    _apart([*(names[0] for names in servers), *clients])
     ca = _ca(directory)
-    for text in options.server:
-        names = [name for name in text.split(",") if name]
-        if names:
-            _report(*issue_server(ca, names).write(directory, _file(names[0])))
-    for name in options.client:
+    for names in servers:
+        _report(*issue_server(ca, names).write(directory, _file(names[0])))
+    for name in clients:
         _report(*issue_client(ca, name).write(directory, _file(name)))
     return 0
+
+
+def _names(text: str) -> list[str]:
+    """Read the names of a server; ArgumentTypeError says which nobody can call it by."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r}: no name")
+    for name in names:
+        if not (_HOST.fullmatch(name) or _is_address(name)):
+            raise argparse.ArgumentTypeError(f"{name!r}: no DNS name (in ASCII), and no address")
+    return names
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _client(text: str) -> str:
+    """Read a client's name; ArgumentTypeError says what is none."""
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r}: no name")
+    return text
+
+
+def _apart(names: Sequence[str]) -> None:
+    """SettingsError of names whose files are those of another, or the CA's."""
+    known = {CA: "the CA"}
+    for name in names:
+        file = _file(name)
+        if not file:
+            raise SettingsError([f"{name!r}: no name of a file"])
+        if file in known:
+            raise SettingsError(
+                [f"{name!r}: {file}.crt and {file}.key would be those of {known[file]}"]
+            )
+        known[file] = repr(name)
 
 
 def _ca(directory: Path) -> Issued:
     if (directory / "ca.key").exists() or (directory / "ca.crt").exists():
         return load_ca(directory)
     ca = issue_ca()
-    _report(*ca.write(directory, "ca"))
+    _report(*ca.write(directory, CA))
     return ca
 
 

@@ -18,7 +18,8 @@ from urllib.parse import urlencode, urlsplit
 from flowvis.aggregator.api.control import check_owner
 from flowvis.errors import FlowvisError, SettingsError, SystemRefused
 
-TIMEOUT_S = 300  # a query may take its time; a stream waits for ever
+TIMEOUT_S = 300  # a query may take its time
+SILENT_S = 60.0  # a stream says every 15 s that it is alive: nobody is there any more
 CONNECT_S = 10.0
 MAX_ERROR_BYTES = 64 << 10
 PIECE_BYTES = 64 << 10
@@ -191,6 +192,16 @@ class Client:
         self.way = way
         self._timeout_s = timeout_s
 
+    def reach(self) -> None:
+        """Find out whether somebody is there, whom we may ask; SystemRefused says what is wrong."""
+        connection = self.way.connection(CONNECT_S)
+        try:
+            with self._reaching():
+                self.way.headers()
+                connection.connect()
+        finally:
+            connection.close()
+
     def get(self, what: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the JSON of a GET."""
         return self._document("GET", what, query, None)
@@ -204,7 +215,7 @@ class Client:
 
     def lines(self, what: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
         """Go through JSON lines as they come."""
-        with self._answer("GET", what, query) as answer:
+        with self._answer("GET", what, query, timeout_s=self._timeout_s) as answer:
             for line in _lines(answer):
                 yield json.loads(line)
 
@@ -216,7 +227,7 @@ class Client:
         One of no kind and without data says only how far the stream is.
         """
         headers = {"Last-Event-ID": after} if after else {}
-        with self._answer("GET", what, query, headers=headers) as answer:
+        with self._answer("GET", what, query, timeout_s=SILENT_S, headers=headers) as answer:
             kind, last, known, data = "", after, after, []
             for line in _lines(answer):
                 name, _, value = line.decode().removesuffix("\r").partition(":")
@@ -248,7 +259,7 @@ class Client:
         query: Mapping[str, str] | None,
         body: bytes | None = None,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """Ask, and give the answer while it is read; its connection ends with it."""

@@ -17,6 +17,7 @@ from flowvis.errors import FlowvisError
 from flowvis.runtime.extras import extra
 
 WANTED = "_ARGCOMPLETE"  # the variable that argcomplete sets
+LINE = "COMP_LINE"  # what has been typed
 TIMEOUT_S = 3.0  # nobody waits longer for a list of words
 SHELLS = ("bash", "zsh", "fish")
 COMMANDS = ["flowctl"]
@@ -45,6 +46,11 @@ def run(options: argparse.Namespace) -> int:
     shellcode: Any = getattr(argcomplete, "shellcode")  # noqa: B009  not in its __all__
     print(shellcode(COMMANDS, shell=options.shell))
     return 0
+
+
+def asks_for(word: str) -> bool:
+    """Whether a shell asks what may follow on a line that has a word."""
+    return WANTED in os.environ and word in os.environ.get(LINE, "").split()
 
 
 def complete(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """flowctl diff: who talks to whom now and did not before, or no more, or much more or less."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from flowvis.cli.client import Client
 from flowvis.cli.command import Commands, Connect, add_command, add_output
 from flowvis.cli.graph import Edge, Graph, add_ends, ends
 from flowvis.cli.layout import Column, Layout
-from flowvis.cli.question import add_question, asked, span
+from flowvis.cli.question import add_question, asked, compared
 from flowvis.cli.rows import write_table
 
 LIMIT = 1000
@@ -60,6 +61,7 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     add_question(parser)
     parser.add_argument(
         "--before",
+        type=_before,
         default="previous",
         metavar="RANGE",
         help="what to compare with: previous (the range just before), how much earlier as -1d, or "
@@ -73,9 +75,16 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     parser.set_defaults(run=lambda options: run(options, connect(options)))
 
 
+def _before(text: str) -> str:
+    """Read what to compare with, which is the API's to know; but it may also have nothing."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: previous, -1d, or FROM..TO")
+    return text
+
+
 def run(options: argparse.Namespace, client: Client) -> int:
     """Print what differs."""
-    query = asked(options) | ends(options) | {"compare": _compared(options.before)}
+    query = asked(options) | ends(options) | {"compare": compared(options.before)}
     document = client.get("api/v1/graph", query)
     completeness.report(document)
     found = differences(document, options.factor)
@@ -89,6 +98,8 @@ def run(options: argparse.Namespace, client: Client) -> int:
             ["what", "source", "target", "before", "now"],
             ([d.what, d.source, d.target, *d.octets] for d in found),
         )
+        if hidden := _hidden(document):
+            print(f"flowctl: {hidden}", file=sys.stderr)
     return 0
 
 
@@ -135,9 +146,14 @@ def lines(
     same = len({(e.source, e.target) for e in Graph(document).edges}) - counts[0] - counts[2]
     summary = ", ".join(f"{n} {what}" for n, what in zip(counts, _ORDER, strict=True))
     yield Text(f"{summary}, {same} as before", "dim")
-    hidden = max(Graph(document).hidden, Graph(before).hidden)
-    if hidden:
-        yield Text(f"{hidden} smaller edges were not compared: see --limit", "dim")
+    if hidden := _hidden(document):
+        yield Text(hidden, "dim")
+
+
+def _hidden(document: Mapping[str, Any]) -> str:
+    """Say what was not compared; "" if all was."""
+    hidden = max(Graph(document).hidden, Graph(document["compared"]).hidden)
+    return f"{hidden} smaller edges were not compared: see --limit" if hidden else ""
 
 
 _COLUMNS: tuple[Column[Difference], ...] = (
@@ -160,10 +176,6 @@ _COLUMNS: tuple[Column[Difference], ...] = (
 
 def _differ(before: float, now: float, factor: float) -> bool:
     return max(before, now) >= factor * min(before, now) and before != now
-
-
-def _compared(text: str) -> str:
-    return span(text) if ".." in text else text
 
 
 def _factor(text: str) -> float:

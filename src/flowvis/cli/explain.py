@@ -20,6 +20,7 @@ PATH = "api/v1/explain"
 COLORS = {"allowed": "green", "denied": "red", "unknown": "yellow", "differs": "yellow"}
 MATCHES = {True: "matches", False: "no", None: "not known"}
 STAGES = {"tiers": "tier {}", "standard": "NetworkPolicies", "baseline": "baseline, tier {}"}
+PROTOCOL = "tcp"
 DENIED = 3
 UNKNOWN = 4
 EXITS = {"allowed": 0, "denied": DENIED, "differs": DENIED, "unknown": UNKNOWN}
@@ -50,7 +51,13 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options_again(parser)
-    parser.add_argument("flow", nargs="?", metavar="FLOW", help="a filter: the newest such record")
+    filtered = parser.add_argument(
+        "filter",
+        nargs="*",
+        metavar="FLOW",
+        help="a filter (docs/filters.md): the newest such record",
+    )
+    filtered.of = "filter"  # what completes it: `completing`
     parser.add_argument(
         "--from",
         dest="source",
@@ -63,7 +70,7 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
         metavar="END:PORT",
         help="who is called: namespace/name of a Pod or a Service, or an address",
     )
-    parser.add_argument("--protocol", default="tcp", help="tcp (default), udp, sctp, icmp, ...")
+    parser.add_argument("--protocol", help=f"{PROTOCOL} (default), udp, sctp, icmp, ...")
     parser.add_argument(
         "--at", metavar="WHEN", default="", help="as of then, in the forms of --since (now)"
     )
@@ -91,17 +98,21 @@ def run(options: argparse.Namespace, client: Client) -> int:
 
 
 def _query(options: argparse.Namespace) -> dict[str, str]:
-    if options.flow is not None:
-        if options.source or options.destination or options.at:
-            raise SettingsError(["FLOW is a record: --from, --to and --at are for what is none"])
-        query = {"filter": options.flow, "from": moment(options.since)}
+    if options.filter:
+        if options.source or options.destination or options.at or options.protocol:
+            raise SettingsError(
+                ["FLOW is a record: --from, --to, --at and --protocol are for what is none"]
+            )
+        query = {"filter": " ".join(options.filter), "from": moment(options.since)}
     elif not options.source or not options.destination:
         raise SettingsError(["name a connection: FLOW, or --from and --to"])
+    elif options.since:
+        raise SettingsError(["--since is for FLOW: as of when is --at"])
     else:
         query = {
             "source": options.source,
             "destination": options.destination,
-            "protocol": options.protocol,
+            "protocol": options.protocol or PROTOCOL,
             "at": moment(options.at),
         }
     return {name: value for name, value in query.items() if value}

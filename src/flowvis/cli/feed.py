@@ -97,6 +97,8 @@ class Feed:
         self._reported = False
         self.cut = False
         """Whether there are more in the range than were asked for."""
+        self.names: Sequence[str] = ()
+        """The columns of records, where the store has said them."""
 
     def past(self) -> list[Record]:
         """Return what was, oldest first."""
@@ -186,6 +188,7 @@ class Feed:
             since_s = found[-1]["flowEndSeconds"] if self.cut else self._since_s
             completeness.report_since(document, since_s * 1000)
             self._reported = True
+        self.names = names
         return Stored(found[::-1], names)
 
     def _events(self, beginning: Mapping[str, str]) -> Events:

@@ -55,10 +55,11 @@ def run(options: argparse.Namespace, client: Client) -> int:
             console.print(tables.line(line))
     else:
         rows = [(e["name"], _sides(e), "*" * e["dimension"], e["kind"], e["help"]) for e in names]
-        console.print(tables.grid(("NAME", "ENDS", "BY", "KIND", "WHAT"), rows), "")
+        tables.print_grid(("NAME", "ENDS", "BY", "KIND", "WHAT"), rows)
+        console.print()
     if measures:
         counted = [(e["name"], e["unit"], e["help"]) for e in measures]
-        console.print(tables.grid(("MEASURE", "UNIT", "WHAT"), counted))
+        tables.print_grid(("MEASURE", "UNIT", "WHAT"), counted)
     return 0
 
 

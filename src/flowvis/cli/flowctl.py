@@ -72,7 +72,8 @@ def _run(arguments: Sequence[str]) -> int:
     """Run one command; return the exit code."""
     try:
         arguments = attached(arguments)
-        parser = _parser(commands_in(arguments))
+        meant = [LAB] if completing.asks_for(LAB) else []
+        parser = _parser([*commands_in(arguments), *meant])
         options = parser.parse_args(arguments)
         try:
             return int(options.run(options))

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 
 from flowvis.cli import tables
@@ -73,14 +73,21 @@ def run(options: argparse.Namespace, client: Client) -> int:
     if options.follow:
         _stream(feed.follow(), options)
         return 0
-    _show(feed.past(), options)
+    found = feed.past()
+    _show(found, options, feed.names)
     if feed.cut and options.last is None and ranged:
         print(f"flowctl: only the newest {last} of the range: see --last", file=sys.stderr)
     return 0
 
 
-def _show(records: Sequence[Record], options: argparse.Namespace) -> None:
-    names = _fields(options, records[0] if records else None)
+def _show(
+    records: Sequence[Record], options: argparse.Namespace, columns: Sequence[str] = ()
+) -> None:
+    """Print records; `columns`: those that there are, where it is known without any record."""
+    known = columns or (list(records[0]) if records else [])
+    names = _fields(options, known)
+    if options.output == "csv":
+        names = names or list(known)  # also where there are no records
     if options.output in FOR_PROGRAMS:
         rows = FOR_PROGRAMS[options.output](names)
         for record in records:
@@ -92,9 +99,13 @@ def _show(records: Sequence[Record], options: argparse.Namespace) -> None:
 def _stream(records: Iterable[Record], options: argparse.Namespace) -> None:
     """Print records as they come; --fields are checked with the first one."""
     records = iter(records)
+    lost: list[Record] = []
     for first in records:
-        names = _fields(options, first if LOST not in first else None)
-        everything = chain([first], records)
+        if LOST in first:
+            lost.append(first)
+            continue
+        names = _fields(options, list(first))
+        everything = chain(lost, [first], records)
         if options.output in FOR_PROGRAMS:
             rows = FOR_PROGRAMS[options.output](names)
             for record in everything:
@@ -107,6 +118,11 @@ def _stream(records: Iterable[Record], options: argparse.Namespace) -> None:
             _Lines(options, None).print(everything)
 
 
+def _chosen(text: str | None) -> list[str]:
+    """Read --fields."""
+    return [name.strip() for name in text.split(",")] if text else []
+
+
 class _Lines:
     """Records on lines for people."""
 
@@ -114,9 +130,9 @@ class _Lines:
         """`records`: all that there are, where that is known."""
         cells = tables.cells()
         if options.fields:
-            self._layout = tables.named_layout(options.fields.split(","), cells, records)
+            self._layout = tables.named_layout(_chosen(options.fields), cells, records)
         else:
-            self._layout = tables.flow_layout(options.output, cells, records)
+            self._layout = tables.flow_layout(options.output, cells, records, totals=options.live)
         self._titled = options.output != "compact" or bool(options.fields)
 
     def print(self, records: Iterable[Record]) -> None:
@@ -131,11 +147,14 @@ class _Lines:
                 sys.stdout.flush()
 
 
-def _fields(options: argparse.Namespace, record: Record | None) -> list[str]:
-    """Return the names that were chosen; none: all. SettingsError for one that there is none of."""
-    names: list[str] = options.fields.split(",") if options.fields else []
+def _fields(options: argparse.Namespace, known: Collection[str]) -> list[str]:
+    """Return the names that were chosen; none: all. SettingsError for one that is not known.
+
+    `known`: none where there was nothing to know them by.
+    """
+    names = _chosen(options.fields)
     for name in names:
-        if record is not None and name not in record:
+        if known and name not in known:
             raise SettingsError(
                 [f"--fields {name!r}: no column of a record: see docs/clickhouse.md"]
             )

@@ -9,13 +9,13 @@ from rich.console import Console
 from flowvis.cli import tables
 from flowvis.cli.client import Client
 from flowvis.cli.command import Commands, Connect, paragraph
+from flowvis.cli.layout import Column, Layout
 from flowvis.cli.target import add_options_again
 from flowvis.errors import FlowvisError
 from flowvis.runtime.durations import format_duration
 from flowvis.runtime.visible import visible_json
 
 PATH = "api/v1/nodes"
-TITLES = ("NODE", "LAST", "RECORDS/S", "RECEIVED", "LOST", "WAITING", "CLOCK", "CONNTRACK")
 FILLING = ("WORKLOAD", "KIND", "END", "ENTRIES", "UNANSWERED", "SHARE")
 
 
@@ -57,7 +57,9 @@ def run(options: argparse.Namespace, client: Client) -> int:
     if not nodes:
         console.print("no node is known, and nothing came from any")
         return 0
-    console.print(tables.grid(TITLES, [_row(node) for node in nodes], right=TITLES[1:]))
+    layout = Layout(COLUMNS, tables.cells(), nodes)
+    for line in (layout.heading, *map(layout.line, nodes)):
+        console.print(line, soft_wrap=True)
     for node in nodes:
         for problem in node["problems"]:
             console.print(tables.line(f"{node['name']}: {problem}"))
@@ -85,19 +87,35 @@ def _print_filling(console: Console, node: Mapping[str, Any]) -> None:
         )
         for each in occupants
     ]
-    console.print(tables.grid(FILLING, rows, right=FILLING[3:]))
+    tables.print_grid(FILLING, rows, right=FILLING[3:])
 
 
-def _row(node: Mapping[str, Any]) -> tuple[str, ...]:
-    last, ahead = node["lastHeardSeconds"], node["clockSkewSeconds"]
-    conntrack = node["conntrack"]
-    return (
-        node["name"],
-        "never" if last is None else f"{format_duration(round(last))} ago",
-        f"{node['recordsPerSecond']:.1f}",
-        str(node["received"]),
-        str(node["lost"]),
-        "" if node.get("acknowledged") is None else str(node["waiting"]),
-        "" if ahead is None else f"{ahead:+.1f} s",
-        "" if conntrack is None else f"{conntrack['entries']} of {conntrack['max']}",
-    )
+def _last(node: Mapping[str, Any]) -> str:
+    last_s = node["lastHeardSeconds"]
+    return "never" if last_s is None else f"{format_duration(round(last_s))} ago"
+
+
+def _clock(node: Mapping[str, Any]) -> str:
+    ahead_s = node["clockSkewSeconds"]
+    return "" if ahead_s is None else f"{ahead_s:+.1f} s"
+
+
+def _conntrack(node: Mapping[str, Any]) -> str:
+    found = node["conntrack"]
+    return "" if found is None else f"{found['entries']} of {found['max']}"
+
+
+COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
+    Column("NODE", lambda node: str(node["name"]), least=24),
+    Column("LAST", _last, right=True),
+    Column("RECORDS/S", lambda node: f"{node['recordsPerSecond']:.1f}", right=True, rank=2),
+    Column("RECEIVED", lambda node: str(node["received"]), right=True),
+    Column("LOST", lambda node: str(node["lost"]), right=True),
+    Column(
+        "WAITING",
+        lambda node: "" if node.get("acknowledged") is None else str(node["waiting"]),
+        right=True,
+    ),
+    Column("CLOCK", _clock, right=True, rank=1),
+    Column("CONNTRACK", _conntrack, right=True),
+)

@@ -10,8 +10,9 @@ DEFAULT_SINCE = "15m"
 WHEN = "90s, 15m, 1h30m, 2d ago; 14:00 or 2026-01-31T14:00 of this machine's clock"
 """The forms of a moment, as help says them."""
 _UNITS_MS = {
-    "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000,
+    "w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1,
 }  # fmt: skip
+_MOST_MS = 10**9  # the API's numbers of a unit have 9 digits
 _PART = r"(\d{1,9})(ms|s|m|h|d|w)"
 _AGO = re.compile(rf"-?(?:{_PART})+", re.ASCII)
 _DATE = len("20260131")
@@ -43,12 +44,13 @@ def asked(options: argparse.Namespace, since: str = DEFAULT_SINCE) -> dict[str, 
 def moment(text: str) -> str:
     """Write a moment as the API reads it; what is none is the API's to refuse.
 
-    A duration is so long ago; what has no offset is of this machine's clock.
+    A duration is so long ago; what has no offset is of this machine's clock. It stays readable, as
+    errors repeat it.
     """
     text = text.strip()
     if _AGO.fullmatch(text):
         ago_ms = sum(int(n) * _UNITS_MS[unit] for n, unit in _PARTS.findall(text))
-        return f"-{ago_ms}ms"
+        return _ago(ago_ms)
     if text.isdecimal() and len(text) > _DATE:  # ms: some of these are a date and a time as well
         return text
     try:
@@ -62,12 +64,21 @@ def moment(text: str) -> str:
     except ValueError:
         pass
     try:
-        return text if parsed is None else str(round(parsed.timestamp() * 1000))  # naive: local
+        return text if parsed is None else parsed.astimezone().isoformat()  # naive: local
     except (ValueError, OverflowError):  # of no year that this machine's clock has
         return text
 
 
-def span(text: str) -> str:
-    """Write a range, FROM..TO, as the API reads it."""
+def _ago(ago_ms: int) -> str:
+    """Write how long ago in one unit, as the API reads it: the largest of which it is whole."""
+    if ago_ms >= _MOST_MS:
+        ago_ms = round(ago_ms / 1000) * 1000  # ranges are of seconds
+    whole = (unit for unit, size_ms in _UNITS_MS.items() if ago_ms and not ago_ms % size_ms)
+    unit = next(whole, "s")
+    return f"-{ago_ms // _UNITS_MS[unit]}{unit}"
+
+
+def compared(text: str) -> str:
+    """Write what to compare a range with as the API reads it: a range, FROM..TO, or in a word."""
     begin, dots, end = text.partition("..")
     return f"{moment(begin)}..{moment(end)}" if dots else text

@@ -110,6 +110,8 @@ def run(options: argparse.Namespace) -> int:
 def _read(path: Path, messages: Messages) -> Iterator[Captured]:
     try:
         if str(path) == "-":
+            if sys.stdin is None:
+                raise SystemRefused("stdin: it is closed")
             yield from messages.of(read_packets(sys.stdin.buffer, "stdin"))
             return
         with path.open("rb") as file:

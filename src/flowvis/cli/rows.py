@@ -34,14 +34,14 @@ class CsvRows:
         self._names = list(names)
         self._writer = csv.writer(sys.stdout)
         if self._names:
-            self._writer.writerow(map(_field, self._names))
+            self._writer.writerow(map(field, self._names))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Write one row."""
         if not self._names:
             self._names = list(row)
-            self._writer.writerow(map(_field, self._names))
-        self._writer.writerow([_field(row[name]) for name in self._names])
+            self._writer.writerow(map(field, self._names))
+        self._writer.writerow([field(row[name]) for name in self._names])
 
 
 def write_table(form: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -51,8 +51,10 @@ def write_table(form: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         writing.write(dict(zip(columns, row, strict=True)))
 
 
-def _field(value: Any) -> Any:
-    """Return a value as CSV shows it: a text on one line; lists and objects as JSON."""
+def field(value: Any) -> Any:
+    """Return a value as CSV shows it: a text on one line, a number; all else as JSON."""
     if isinstance(value, str):
         return visible(value)
-    return visible_json(value) if isinstance(value, list | dict) else value
+    if value is None:
+        return ""
+    return visible_json(value) if isinstance(value, list | dict | bool) else value

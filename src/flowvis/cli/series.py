@@ -14,7 +14,7 @@ from flowvis.cli.command import Commands, Connect, add_command, add_output
 from flowvis.cli.layout import Column, Layout
 from flowvis.cli.question import add_question, asked
 from flowvis.cli.rows import write_table
-from flowvis.cli.top import NOTHING, OTHERS, TOTAL, add_grouping
+from flowvis.cli.top import NOTHING, OTHERS, TOTAL, add_grouping, report_others
 from flowvis.runtime.durations import format_duration
 from flowvis.runtime.visible import visible_json
 
@@ -46,10 +46,21 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     add_question(parser)
     add_grouping(parser, "", MEASURE, LIMIT)
     parser.add_argument(
-        "--interval", default="auto", metavar="LENGTH", help="of a point: 60s, 5m; (auto)"
+        "--interval",
+        type=_interval,
+        default="auto",
+        metavar="LENGTH",
+        help="of a point: 60s, 5m; (auto)",
     )
     add_output(parser, "table", "json", "csv")
     parser.set_defaults(run=lambda options: run(options, connect(options)))
+
+
+def _interval(text: str) -> str:
+    """Read the length of a point, which is the API's to know; but it has none as well."""
+    if text.strip() in {"", "none"}:
+        raise argparse.ArgumentTypeError(f"{text!r}: auto, or a length as 60s, 5m")
+    return text
 
 
 def run(options: argparse.Namespace, client: Client) -> int:
@@ -66,6 +77,7 @@ def run(options: argparse.Namespace, client: Client) -> int:
         print(visible_json(document))
     elif options.output == "csv":
         _write(document)
+        report_others(document)
     else:
         console = tables.console()
         for line in lines(document, tables.cells()):

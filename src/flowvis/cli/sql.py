@@ -6,7 +6,7 @@ import sys
 from flowvis.cli import tables
 from flowvis.cli.client import Client
 from flowvis.cli.command import Commands, Connect, add_command
-from flowvis.cli.rows import write_table
+from flowvis.cli.rows import field, write_table
 from flowvis.errors import SettingsError
 
 
@@ -37,16 +37,22 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
 def run(options: argparse.Namespace, client: Client) -> int:
     """Print a query's answer."""
     try:
-        query = sys.stdin.read() if options.query == "-" else options.query
+        query = _read() if options.query == "-" else options.query
         query.encode()
     except UnicodeError as error:
         raise SettingsError([f"the query is not UTF-8: {error}"]) from error
     answer = client.post("sql", {"query": query, "maxRows": options.max_rows})
     columns, rows = answer["columns"], answer["rows"]
     if options.output == "table":
-        tables.console().print(tables.grid(columns, rows))
+        tables.print_grid(columns, ([field(value) for value in row] for row in rows))
     else:
         write_table(options.output, columns, rows)
     if answer["truncated"]:
         print(f"flowctl: only the first {len(rows)} rows: see --max-rows", file=sys.stderr)
     return 0
+
+
+def _read() -> str:
+    if sys.stdin is None:
+        raise SettingsError(["standard input is closed"])
+    return sys.stdin.read()

@@ -16,6 +16,7 @@ from flowvis.cli import tables
 from flowvis.cli.amounts import quantity
 from flowvis.cli.client import Client
 from flowvis.cli.command import Commands, Connect, add_command
+from flowvis.cli.layout import Column, Layout
 from flowvis.errors import FlowvisError
 from flowvis.runtime.durations import format_duration, parse_duration
 from flowvis.runtime.visible import visible, visible_json
@@ -180,7 +181,8 @@ def _show(status: Mapping[str, Any]) -> None:
     _show_memory(console, status.get("memory", {}))
     for loss in status.get("losses", ()):
         console.print(tables.line(_loss(loss)))
-    console.print("", ledger_table(status["ledger"]))
+    console.print()
+    _show_ledger(status["ledger"])
 
 
 def _destination(destination: Mapping[str, Any]) -> str:
@@ -243,41 +245,43 @@ def _show_sessions(
 ) -> None:
     """Show who reports, and the nodes that do not."""
     if sessions:
-        keys = ("messages", "records", "lost", "errors")
-        lines = [
-            (
-                one["peer"],
-                one.get("node", ""),
-                *(one[key] for key in keys),
-                *_acknowledged(one),
-                _ago(one),
-            )
-            for one in sessions
-        ]
-        heads = (*(key.upper() for key in keys), "ACKNOWLEDGED", "WAITING", "SENT AGAIN")
-        titles = ("SESSION", "NODE", *heads, "LAST REPORT")
-        console.print("", tables.grid(titles, lines))
+        layout = Layout(SESSION_COLUMNS, tables.cells(), sessions)
+        console.print()
+        for line in (layout.heading, *map(layout.line, sessions)):
+            console.print(line, soft_wrap=True)
     silent = [node for node in nodes if not node["sessions"]]
     if silent:
         names = [(node["name"], node["records"], _ago(node)) for node in silent]
-        grid = tables.grid(("NODE WITHOUT A SESSION", "RECORDS", "LAST REPORT"), names)
-        console.print("", grid)
+        console.print()
+        tables.print_grid(("NODE WITHOUT A SESSION", "RECORDS", "LAST REPORT"), names)
     for node in nodes:
         for text in node.get("missing", ()):
             console.print(tables.line(f"{node['name']}: {text}"))
 
 
-def _acknowledged(session: Mapping[str, Any]) -> tuple[Any, ...]:
+def _acknowledged(name: str) -> Callable[[Mapping[str, Any]], str]:
     """What its exporter knows to be durable; nothing where it takes no acknowledgements."""
-    if session.get("acknowledged") is None:
-        return "", "", ""
-    return session["acknowledged"], session["waiting"], session["sentAgain"]
+    return lambda one: "" if one.get("acknowledged") is None else str(one[name])
 
 
 def _ago(reported: Mapping[str, Any]) -> str:
     """Say when the last report was."""
     age_s = reported.get("lastReportSeconds")
     return "never" if age_s is None else f"{format_duration(round(age_s))} ago"
+
+
+SESSION_COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
+    Column("SESSION", lambda one: str(one["peer"]), least=13),
+    Column("NODE", lambda one: str(one.get("node", "")), least=23),
+    Column("MESSAGES", lambda one: str(one["messages"]), right=True, rank=3),
+    Column("RECORDS", lambda one: str(one["records"]), right=True),
+    Column("LOST", lambda one: str(one["lost"]), right=True),
+    Column("ERRORS", lambda one: str(one["errors"]), right=True, rank=1),
+    Column("ACKNOWLEDGED", _acknowledged("acknowledged"), right=True, rank=2),
+    Column("WAITING", _acknowledged("waiting"), right=True),
+    Column("SENT AGAIN", _acknowledged("sentAgain"), right=True, rank=4),
+    Column("LAST REPORT", _ago, right=True),
+)
 
 
 def _show_policies(console: Console, policies: Mapping[str, Any]) -> None:
@@ -318,10 +322,10 @@ def _show_configuration(console: Console, configuration: Mapping[str, Any]) -> N
         console.print(tables.line(f"changed, and needs a restart: {waiting}"))
 
 
-def ledger_table(ledger: Mapping[str, Any]) -> Any:
-    """The books: a line for each stage."""
+def _show_ledger(ledger: Mapping[str, Any]) -> None:
+    """Show the books: a line for each stage."""
     titles = ("STAGE", "RECEIVED", "SENT", "MERGED", "DROPPED", "HELD", "UNACCOUNTED", "REASONS")
-    return tables.grid(titles, [_stage(stage) for stage in ledger["stages"]])
+    tables.print_grid(titles, [_stage(stage) for stage in ledger["stages"]])
 
 
 def _stage(stage: Mapping[str, Any]) -> tuple[Any, ...]:

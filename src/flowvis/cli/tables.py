@@ -1,10 +1,13 @@
 """Tables for people: what a record looks like on a line, and numbers with units."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,12 +27,22 @@ ACTIONS = {3: "rejected", 2: "dropped", 5: "unenforced", 4: "unenforced", 1: "al
 DENIALS = ("dropped", "rejected")
 STYLES = {"dropped": "red", "rejected": "red", "unenforced": "yellow"}
 PIPE_WIDTH = 10_000
+FOLDED = 10  # cells that a column of texts may be folded to
+GAP = 2  # cells between two columns of a grid
 REASONS = {1: "idle", 2: "active", 3: "end", 4: "forced", 5: "no resources"}
+
+
+class Terminal(Console):
+    """Standard output."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to `output.said`: rich would end the process, with 1."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def console() -> Console:
     """The terminal; where there is none, lines as long as they need to be."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    return Terminal(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def cells() -> int | None:
@@ -96,8 +109,8 @@ def _noteworthy(record: Record) -> str:
     return "" if found == "allowed" else found
 
 
-def _both_ways(record: Record) -> str:
-    return quantity(record["octetDeltaCount"] + record["reverseOctetDeltaCount"], "B")
+def _both_ways(count: str) -> Callable[[Record], str]:
+    return lambda record: quantity(record[f"octet{count}"] + record[f"reverseOctet{count}"], "B")
 
 
 def _policy(direction: str) -> Callable[[Record], str]:
@@ -120,20 +133,22 @@ def _rate(name: str, octets: str) -> Callable[[Record], str]:
     return lambda record: "-" if record[octets] and not record[name] else amount(record)
 
 
-FLOW_COLUMNS: tuple[Column[Record], ...] = (
-    Column("END", _time, 8),
-    Column("SOURCE", lambda r: endpoint(r, "source"), 32, 16),
-    Column("DESTINATION", lambda r: endpoint(r, "destination"), 32, 16),
-    Column("SERVICE", _plain("destinationServicePortName"), 20, 12, rank=3),
-    Column("PROTO", protocol, 6),
-    Column("TYPE", lambda r: TYPE_NAMES.get(r["flowType"], ""), 13, rank=2),
-    Column("VERDICT", verdict, 10, style=verdict_style),
-    Column("SENT", _amount("octetDeltaCount", "B"), 9, right=True),
-    Column("RECEIVED", _amount("reverseOctetDeltaCount", "B"), 9, right=True, rank=1),
-    Column("RATE", _rate("throughput", "octetDeltaCount"), 12, right=True, rank=4),
-)
-WIDE_COLUMNS: tuple[Column[Record], ...] = (
-    *FLOW_COLUMNS,
+def _flow_columns(count: str) -> tuple[Column[Record], ...]:
+    return (
+        Column("END", _time, 8, right=True),
+        Column("SOURCE", lambda r: endpoint(r, "source"), 32, 16),
+        Column("DESTINATION", lambda r: endpoint(r, "destination"), 32, 16),
+        Column("SERVICE", _plain("destinationServicePortName"), 20, 12, rank=3),
+        Column("PROTO", protocol, 6),
+        Column("TYPE", lambda r: TYPE_NAMES.get(r["flowType"], ""), 13, rank=2),
+        Column("VERDICT", verdict, 10, style=verdict_style),
+        Column("SENT", _amount(f"octet{count}", "B"), 9, right=True),
+        Column("RECEIVED", _amount(f"reverseOctet{count}", "B"), 9, right=True, rank=1),
+        Column("RATE", _rate("throughput", "octetDeltaCount"), 12, right=True, rank=4),
+    )
+
+
+_MORE_COLUMNS: tuple[Column[Record], ...] = (
     Column("REVERSE", _rate("reverseThroughput", "reverseOctetDeltaCount"), 12, right=True),
     Column("FROM NODE", _plain("sourceNodeName"), 16),
     Column("TO NODE", _plain("destinationNodeName"), 16),
@@ -144,27 +159,36 @@ WIDE_COLUMNS: tuple[Column[Record], ...] = (
     Column("TOTAL", _amount("octetTotalCount", "B"), 9, right=True),
     Column("HALVES", _plain("originalFlowsPresent"), 6, right=True),
 )
-COMPACT_COLUMNS: tuple[Column[Record], ...] = (
-    Column("END", _time, 8),
-    Column("SOURCE", lambda r: name(r, "source"), 36, 12),
-    Column("", lambda r: "-x" if denied(r) else "->", 2, style=verdict_style),
-    Column("DESTINATION", lambda r: endpoint(r, "destination"), 36, 12),
-    Column("PROTO", protocol, 4),
-    Column("BYTES", _both_ways, 8, right=True),
-    Column("VERDICT", _noteworthy, 8, style=verdict_style),
-)
-"""Who, with whom, how much; what policies decided where it was not to allow."""
+"""What the widest form has beside."""
+
+
+def _compact_columns(count: str) -> tuple[Column[Record], ...]:
+    """Who, with whom, how much; what policies decided where it was not to allow."""
+    return (
+        Column("END", _time, 8, right=True),
+        Column("SOURCE", lambda r: name(r, "source"), 36, 12),
+        Column("", lambda r: "-x" if denied(r) else "->", 2, style=verdict_style),
+        Column("DESTINATION", lambda r: endpoint(r, "destination"), 36, 12),
+        Column("PROTO", protocol, 4),
+        Column("BYTES", _both_ways(count), 8, right=True),
+        Column("VERDICT", _noteworthy, 8, style=verdict_style),
+    )
 
 
 def flow_layout(
-    form: str, cells: int | None, records: Iterable[Record] | None = None
+    form: str, cells: int | None, records: Iterable[Record] | None = None, *, totals: bool = False
 ) -> Layout[Record]:
-    """Return the layout of records in a form: compact, table or wide."""
+    """Return the layout of records in a form: compact, table or wide.
+
+    Bytes are those of the record's interval, or all that the connection has had (`totals`).
+    """
+    count = "TotalCount" if totals else "DeltaCount"
     if form == "compact":
-        return Layout(COMPACT_COLUMNS, cells, records, gap=" ", titles=False)
+        return Layout(_compact_columns(count), cells, records, gap=" ", titles=False)
+    columns = _flow_columns(count)
     if form == "wide":
-        return Layout(WIDE_COLUMNS, None, records)  # all of it, as long as it is
-    return Layout(FLOW_COLUMNS, cells, records)
+        return Layout((*columns, *_MORE_COLUMNS), None, records)  # all of it, as long as it is
+    return Layout(columns, cells, records)
 
 
 def named_layout(
@@ -178,16 +202,26 @@ def named_layout(
     return Layout(columns, cells, records)
 
 
-def grid(
+def print_grid(
     titles: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Collection[str] = ()
-) -> Table:
-    """Make a table of any values; numbers to the right, and what is under the titles of `right`."""
-    rows = [tuple(row) for row in rows]
+) -> None:
+    """Print a table of any values; numbers to the right, and what is under the titles of `right`.
+
+    Where there is no room texts are folded, but no number: a part of one is another. Where that is
+    not enough nothing is, and lines are as long as they are.
+    """
+    found = [tuple(row) for row in rows]
     table = Table(box=None, pad_edge=False)
+    least = whole = -GAP
     for at, title in enumerate(titles):
-        number = title in right or (bool(rows) and isinstance(rows[0][at], int | float))
+        values = [row[at] for row in found]
+        number = title in right or any(isinstance(value, int | float) for value in values)
         justify: Literal["right", "left"] = "right" if number else "left"
-        table.add_column(line(title), justify=justify, overflow="fold")
-    for row in rows:
+        table.add_column(line(title), justify=justify, overflow="fold", no_wrap=number)
+        widest = max(cell_len(visible(str(text))) for text in (title, *values))
+        least += GAP + (widest if number else min(widest, FOLDED))
+        whole += GAP + widest
+    for row in found:
         table.add_row(*(line(str(value)) for value in row))
-    return table
+    room = console().width
+    Terminal(width=room if least <= room else whole, highlight=False).print(table)

@@ -46,9 +46,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-n",
         "--namespace",
         dest="aggregator_namespace",
-        default=NAMESPACE,
         metavar="NAME",
-        help=f"where it is in the cluster ({NAMESPACE})",
+        help=f"where it is in the cluster ({NAMESPACE}); after the command: a condition on flows",
     )
 
 
@@ -66,7 +65,10 @@ def connect(options: argparse.Namespace) -> Client:
 
 
 def way(options: argparse.Namespace, environment: Mapping[str, str]) -> Way:
-    """Return the way to the aggregator that is named; SettingsError where two are."""
+    """Return the way to the aggregator that is named.
+
+    SettingsError where two are, or what is given beside says nothing on this way.
+    """
     in_cluster = options.context or options.kubeconfig
     as_plugin = Path(sys.argv[0]).name == PLUGIN
     named = [
@@ -83,19 +85,37 @@ def way(options: argparse.Namespace, environment: Mapping[str, str]) -> Way:
     if not named and environment.get(SERVER):
         options.server = environment[SERVER]
     if options.server:
+        _refuse(options, "--server", "-n")
         return Server(
             options.server, token(options, environment), _path(options.ca or environment.get(CA))
         )
     if in_cluster or (as_plugin and not options.socket):
         from flowvis.cli.cluster import Cluster
 
+        _refuse(options, "an aggregator in a cluster", "--ca")
         return Cluster(
             _path(options.kubeconfig),
             None if options.context == "-" else options.context,
-            options.aggregator_namespace,
+            options.aggregator_namespace or NAMESPACE,
             token(options, environment),
         )
+    _refuse(options, "a control socket", "-n", "--ca", "--token-file")
     return ControlSocket(control_path(_path(options.socket), environment))
+
+
+_MEANT = {
+    "-n": ("aggregator_namespace", "for --context: after the command it is a condition on flows"),
+    "--ca": ("ca", "for --server"),
+    "--token-file": ("token_file", "for --server and --context"),
+}
+
+
+def _refuse(options: argparse.Namespace, way: str, *flags: str) -> None:
+    """SettingsError of an option that would change nothing: whoever gives it thinks it does."""
+    for flag in flags:
+        name, meant = _MEANT[flag]
+        if getattr(options, name) is not None:
+            raise SettingsError([f"{flag} says nothing to {way}: it is {meant}"])
 
 
 def token(options: argparse.Namespace, environment: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from flowvis.cli.amounts import amount, change, share
 from flowvis.cli.client import Client, Refused
 from flowvis.cli.command import Commands, Connect, add_command, add_output, count
 from flowvis.cli.layout import Column, Layout
-from flowvis.cli.question import add_question, asked
+from flowvis.cli.question import add_question, asked, compared
 from flowvis.cli.rows import write_table
 from flowvis.errors import SystemRefused
 from flowvis.runtime.durations import parse_duration
@@ -47,7 +47,10 @@ def add_arguments(commands: Commands, connect: Connect) -> None:
     add_question(parser)
     add_grouping(parser, BY, MEASURES)
     parser.add_argument(
-        "--compare", metavar="WHAT", default="", help="previous (range), or how much earlier: -1d"
+        "--compare",
+        metavar="WHAT",
+        default="",
+        help="previous (range), how much earlier as -1d, or FROM..TO as -2d..-1d",
     )
     parser.add_argument(
         "--watch",
@@ -102,7 +105,7 @@ def run(options: argparse.Namespace, client: Client) -> int:
         "limit": str(options.limit),
     }
     if options.compare:
-        query["compare"] = options.compare
+        query["compare"] = compared(options.compare)
     if options.watch is None:
         show(client.get("api/v1/query", query), options.output)
         return 0
@@ -134,10 +137,17 @@ def show(document: Mapping[str, Any], form: str) -> None:
     elif form == "csv":
         names = [column["name"] for column in document["columns"]]
         write_table(form, names, document["rows"])
+        report_others(document)
     else:
         console = tables.console()
         for line in table(document, tables.cells()):
             console.print(line, soft_wrap=True)
+
+
+def report_others(document: Mapping[str, Any]) -> None:
+    """Say that there are more groups than CSV has, which has neither others nor a total."""
+    if document["other"]:
+        print(f"flowctl: only the first {len(document['rows'])}: see --limit", file=sys.stderr)
 
 
 def table(document: Mapping[str, Any], cells: int | None) -> Iterator[Text]:

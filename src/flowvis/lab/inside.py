@@ -65,7 +65,7 @@ async def _work(options: Options) -> int:
     if options.output == "json":
         print(json.dumps(report.as_dict(), indent=2))  # noqa: T201  the answer
     else:
-        console.print("\n", report.render(), sep="")
+        console.print("\n", report.render(), sep="", soft_wrap=True)
     return 0 if report.ok else 1
 
 

@@ -133,8 +133,11 @@ def _end(record: Record, side: str, roomy: bool) -> str:
 
 
 def _fit(text: str, width: int, *, right: bool) -> str:
+    """Write a text into so many cells: of a longer one the middle is left out, never its port."""
     text = visible(text)
     if cell_len(text) > width:
-        return set_cell_size(text, width - 1) + "\N{HORIZONTAL ELLIPSIS}"
+        tail = set_cell_size(text[::-1], width // 2)[::-1]
+        head = set_cell_size(text, width - 1 - width // 2)
+        return f"{head}\N{HORIZONTAL ELLIPSIS}{tail}"
     padding = " " * (width - cell_len(text))
     return padding + text if right else text + padding

@@ -3,13 +3,16 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from flowvis.lab.books import Ledger
 from flowvis.lab.prometheus import Found
 from flowvis.lab.verdict import Finding
+
+WIDEST = 10_000  # cells
 
 
 @dataclass
@@ -103,7 +106,7 @@ class Report:
         ]
 
     def render(self) -> RenderableType:
-        """The report as a terminal shows it."""
+        """The report as a terminal shows it; what is wider is for the terminal to wrap."""
         verdict = "every byte is accounted for" if self.ok else "NOT everything is accounted for"
         total = (
             f"{self.flows} connections, {self.correlated} seen from two nodes, "
@@ -121,15 +124,28 @@ class Report:
         for finding in self.findings:
             problems += [f"{finding.name}: {problem}" for problem in finding.problems]
         return Group(
-            _scenario_table(self.findings),
+            _Whole(_scenario_table(self.findings)),
             "",
-            _ledger_table(self.ledgers),
+            _Whole(_ledger_table(self.ledgers)),
             "",
             *(Text(problem, style="red") for problem in problems),
             *map(Text, self.notes),
             *self._fired(),
             Text(total, style="bold green" if self.ok else "bold red"),
         )
+
+
+class _Whole:
+    """A table as wide as it is: where there is no room rich leaves out digits, and columns."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.update(max_width=WIDEST)
+        needed = Measurement.get(console, wide, self._table).maximum
+        room = options.update(max_width=max(needed, options.max_width))
+        yield from console.render(self._table, room)
 
 
 def _scenario_table(findings: list[Finding]) -> Table:

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import uvloop
@@ -16,6 +17,7 @@ from aiohttp import web
 from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import Route
+from flowvis.filters.tokens import MAX_LENGTH
 from flowvis.transport.certificates import issue_ca, issue_server
 from flowvis.transport.tls import TlsFiles
 from waiting import PATIENCE_S
@@ -50,6 +52,20 @@ async def test_an_expectation_ends_nothing(
             found, _ = await answered(it, f"GET {path} HTTP/1.1\nExpect: {expected}")
             assert found == status
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("letter", ["%", "語", "\N{SNOWMAN}"])
+async def test_the_longest_filter_is_a_request(tmp_path: Path, letter: str) -> None:
+    """An address has three characters for each of its bytes."""
+    names = f"src.pod in ({', '.join([repr(letter * 300).replace(chr(39), chr(34))] * 27)})"
+    while len(f'{names} or src.pod = "{letter}"'.encode()) > MAX_LENGTH:
+        names = names[: names.rindex(", ")] + ")"
+    longer = f'{names} or src.pod = "{letter * MAX_LENGTH}"'
+    async with opened(tmp_path) as it:
+        head = f"HTTP/1.1\nAuthorization: Bearer {ADMIN}"
+        for text, wanted in ((names, 200), (longer, 400)):
+            found, body = await answered(it, f"GET /api/v1/live?filter={quote(text)} {head}")
+            assert found == wanted, body[:300]
 
 
 async def test_a_body_is_sent_when_it_may_come(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from flowvis.filters import Operator, networks, quote
 from flowvis.filters.networks import NetworkNames
 from flowvis.filters.vocabulary import dimensions, lookup
 from flowvis.questions import graph, table
+from flowvis.questions import groups as of_groups
 from flowvis.questions.graph import GraphQuestion
 from flowvis.questions.pages import PageQuestion
 from flowvis.questions.table import TableQuestion
@@ -302,6 +303,26 @@ def test_a_comparison_is_of_values_and_not_of_what_these_are_made_of(
         assert (compared["rows"], compared["other"]) == ([[62, 2]], None), by
         if interval != "none":
             assert sum(compared["series"][0][0]) == 62
+
+
+def test_a_kind_has_series_however_many_pods_are_of_it(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each Pod was a key of its own, of which a statement has only so many."""
+    rows = [
+        {
+            "flowStartSeconds": END_S - 60, "flowEndSeconds": END_S - 50, "octetDeltaCount": 3,
+            "sourcePodName": f"web-{number}" if number < 20 else "",
+            "sourceNodeName": f"node-{number}", "sourceWorkloadName": "web" if kind else "",
+            "sourceWorkloadKind": kind,
+        }
+        for number, kind in enumerate(["Deployment"] * 20 + [""] * 2)
+    ]  # fmt: skip
+    embedded.insert(records(*rows, fields=STORED), BatchId("test", END_S))
+    with monkeypatch.context() as patch:
+        patch.setattr(of_groups, "MAX_KEYS", 5)
+        found = ask(embedded, TableQuestion, by="src.kind", measure="octets", interval="10m")
+    assert found["rows"] == [["Deployment", 60], ["Node", 6]]
 
 
 @pytest.mark.parametrize("interval", ["none", "10m"])

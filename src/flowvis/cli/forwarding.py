@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
-from flowvis.aggregator.api.application import Application
+from flowvis.aggregator.api.application import MAX_LINE_BYTES, Application
 from flowvis.aggregator.api.caller import LOCAL, Caller
 from flowvis.aggregator.api.door import TcpDoor
 from flowvis.aggregator.api.headers import add_headers
@@ -124,7 +124,11 @@ async def forwarding(way: Way, port: int = 0) -> AsyncIterator[str]:
     application = Application(routes, door).made()
     add_headers(application)
     runner = web.AppRunner(
-        application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
+        application,
+        access_log=None,
+        shutdown_timeout=0.1,
+        handler_cancellation=True,
+        max_line_size=MAX_LINE_BYTES,
     )
     await runner.setup()
     try:

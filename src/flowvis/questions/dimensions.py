@@ -10,7 +10,7 @@ has a chance of one in three thousand millions.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema.ends import NAMED_BY_POD, any_sql, kept_sql, number_sql
+from flowvis.clickhouse.schema.ends import ENDS, NAMED_BY_POD, any_sql, kept_sql, number_sql
 from flowvis.clickhouse.schema.tables import definitions, stored_columns
 from flowvis.filters import vocabulary
 from flowvis.filters.attributes import Kind
@@ -72,6 +72,13 @@ class Dimension:
     parts: tuple[Part, ...]
 
 
+_KINDS = {f"{end}PodName": f"{end}WorkloadKind = ''" for end in ENDS} | {
+    f"{end}NodeName": f"{end}WorkloadKind = '' AND {end}PodName = ''" for end in ENDS
+}
+_ONLY_WHERE = {"workload": NAMED_BY_POD, "kind": _KINDS}
+"""Where a name counts that only stands in for another, by the last part of a dimension's name."""
+
+
 def dimension(parameter: str, name: str) -> Dimension:
     """Return the dimension of a name; QuestionError says why it is none."""
     try:
@@ -82,7 +89,7 @@ def dimension(parameter: str, name: str) -> Dimension:
             "bad-query", f"{parameter}: {error.message}" + _remedy(error),
             suggestion=error.suggestion or "",
         ) from error  # fmt: skip
-    only_where = NAMED_BY_POD if found.name.endswith(".workload") else {}
+    only_where = _ONLY_WHERE.get(found.name.rpartition(".")[2], {})
     columns = [NUMBERS[END_OF[sql]]] if sql in END_OF else stored_columns(sql)
     parts = tuple(Part(column, only_where.get(column, "")) for column in columns)
     kind = {Kind.NUMBER: "number", Kind.ADDRESS: "address", Kind.ENUM: "enum"}

@@ -24,11 +24,14 @@ from flowvis.aggregator.api.routes import Needs, Route
 from flowvis.counts import count, counts_by_reason
 from flowvis.errors import FlowvisError, StoreError
 from flowvis.filters import FilterError
+from flowvis.filters.tokens import MAX_LENGTH
 from flowvis.runtime.logs import LimitedLog
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 1 << 20  # a query that people wrote
+MAX_LINE_BYTES = 4 * MAX_LENGTH
+"""Of a request's first line: the longest filter, of which an address has each byte as three."""
 RECHECK_S = 15.0  # a token that is revoked ends what goes on within a minute
 AUDITED = frozenset({"unauthenticated", "forbidden", "too-many", "too-large", "too-costly"})
 

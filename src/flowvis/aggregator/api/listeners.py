@@ -22,7 +22,12 @@ from pathlib import Path
 from aiohttp import web
 
 from flowvis.aggregator.api import control
-from flowvis.aggregator.api.application import Application, Handling, caller_of_request
+from flowvis.aggregator.api.application import (
+    MAX_LINE_BYTES,
+    Application,
+    Handling,
+    caller_of_request,
+)
 from flowvis.aggregator.api.door import TcpDoor
 from flowvis.aggregator.api.headers import add_headers
 from flowvis.counts import count, counts_by_reason
@@ -107,6 +112,7 @@ class _Handler(web.RequestHandler):
             loop=asyncio.get_running_loop(),
             keepalive_timeout=NEXT_REQUEST_S,
             lingering_time=0,
+            max_line_size=MAX_LINE_BYTES,
             access_log=None,  # type: ignore[arg-type]  # as aiohttp itself gives it
             auto_decompress=False,  # what is not what it says would end in aiohttp's own log
         )

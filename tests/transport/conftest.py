@@ -1,6 +1,9 @@
 """Real TLS on loopback, on both event loops."""
 
 import asyncio
+import ctypes
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +22,7 @@ from flowvis.transport.tls import Pem, TlsFiles
 from waiting import PATIENCE_S
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
 
 @dataclass
@@ -122,3 +126,10 @@ async def serving(server: Server) -> AsyncIterator[Server]:
 def client_of(server: Server, tls: TlsFiles | None, **options: Any) -> Client:
     protocol = "tls" if tls else "tcp"
     return Client(CollectorAddress("127.0.0.1", server.port, protocol), tls, **options)
+
+
+def lose_power(sock: socket.socket) -> None:
+    """Have a socket's kernel take no packet any more, not even to answer it."""
+    nothing = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))  # BPF_RET: 0 bytes
+    program = struct.pack("@HP", 1, ctypes.addressof(nothing))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

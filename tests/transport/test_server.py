@@ -9,11 +9,13 @@ import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from flowvis.errors import PeerError, SettingsError, SystemRefused
+from flowvis.ipfix.acknowledgement import PROTOCOL
 from flowvis.runtime import listeners
 from flowvis.runtime.backoff import Backoff
 from flowvis.transport import server as server_module
@@ -21,11 +23,22 @@ from flowvis.transport import session as session_module
 from flowvis.transport import turns as turns_module
 from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client, ConnectionLost
+from flowvis.transport.keepalive import give_up
 from flowvis.transport.server import Peer, Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 from waiting import PATIENCE_S, until
 
-from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, path_of, serving
+from .conftest import (
+    Pki,
+    Recorder,
+    Recorders,
+    Run,
+    client_of,
+    lose_power,
+    make_pki,
+    path_of,
+    serving,
+)
 
 
 async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -513,6 +526,31 @@ def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
             flooding.cancel()
             await asyncio.wait([flooding])
             await quiet.close()
+
+    run(main())
+
+
+def test_an_exporter_that_is_gone_before_its_acknowledgement_is_noticed(
+    run: Run, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "give_up", partial(give_up, after_s=1.0))
+
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            context = foreign_context(pki)
+            context.set_alpn_protocols([PROTOCOL])
+            plain = socket.create_connection(("127.0.0.1", server.port))
+            with await asyncio.to_thread(
+                context.wrap_socket, plain, server_hostname="localhost"
+            ) as peer:
+                await until(lambda: handlers)
+                lose_power(peer)
+                answer = handlers[0].peer.answer
+                assert answer is not None
+                answer(b"what is durable")
+                await until(lambda: not server.sessions)
+                assert server.stats.errors == {"etimedout": 1}
 
     run(main())
 

@@ -79,6 +79,7 @@ class Recorder:
     refuse: bytes = b""
     pending: bool = False
     pause_s: float = 0.0
+    fruitless: bool = False
 
     @property
     def proven(self) -> bool:

@@ -939,9 +939,63 @@ def test_a_stop_does_not_wait_for_who_only_makes_work(run: Run) -> None:
         client = client_of(server, None)
         await client.connect()
         await until(lambda: handlers)
-        handlers[0].pause_s = 0.01
+        handlers[0].pause_s, handlers[0].fruitless = 0.01, True
         await server.stop()
         assert server.stats.errors == {"fruitless": 1}
+        await client.close()
+
+    run(main())
+
+
+def test_a_stop_waits_for_those_who_have_to_wait_for_room(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        server = Server(handlers, drain_s=PATIENCE_S)
+        await server.start()
+        client = client_of(server, None)
+        await client.connect()
+        await client.send([b"a"])
+        await until(lambda: handlers and handlers[0].data)
+        handlers[0].pause_s = 0.01
+        await client.send([b"b"])
+        await server.stop()
+        assert server.stats.errors == {}
+        assert handlers[0].data == b"ab"
+        assert handlers[0].ends == ["eof", "closed"]
+        await client.close()
+
+    run(main())
+
+
+def test_a_stop_ends_although_there_is_never_room_for_what_came(run: Run) -> None:
+    class Full(Recorder):
+        tries = 0
+
+        def data_received(self, data: memoryview) -> float:
+            self.pending, self.pause_s = True, 0.01
+            return super().data_received(data)
+
+        def go_on(self) -> float:
+            self.tries += 1
+            if self.tries > 10_000:
+                raise RuntimeError("it never ends")
+            return 0.0
+
+    async def main() -> None:
+        made: list[Full] = []
+
+        def factory(peer: Peer) -> Full:
+            made.append(Full(peer))
+            return made[-1]
+
+        server = Server(factory, drain_s=0.05)
+        await server.start()
+        client = client_of(server, None)
+        await client.connect()
+        await client.send([b"a"])
+        await until(lambda: made and made[0].data)
+        await server.stop()
+        assert server.stats.errors == {"not-finished": 1}
         await client.close()
 
     run(main())

@@ -2,10 +2,12 @@
 
 import asyncio
 import ctypes
+import os
+import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,3 +136,25 @@ def lose_power(sock: socket.socket) -> None:
     nothing = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))  # BPF_RET: 0 bytes
     program = struct.pack("@HP", 1, ctypes.addressof(nothing))
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+@contextmanager
+def few_descriptors(free: int = 0) -> Iterator[None]:
+    """Use up what the process may open, but for so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fillers: list[int] = []
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()) + free
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+        while len(fillers) < highest:
+            try:
+                fillers.append(os.dup(0))
+            except OSError:
+                break
+        for _ in range(free):
+            os.close(fillers.pop())
+        yield
+    finally:
+        for filler in fillers:
+            os.close(filler)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

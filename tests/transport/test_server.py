@@ -2,13 +2,9 @@
 
 import asyncio
 import contextlib
-import os
-import resource
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +30,7 @@ from .conftest import (
     Recorders,
     Run,
     client_of,
+    few_descriptors,
     lose_power,
     make_pki,
     path_of,
@@ -760,26 +757,6 @@ def test_peer_that_leaves_our_side_unread(
     run(main())
 
 
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Use up what the process may open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    fillers: list[int] = []
-    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-        while len(fillers) < highest:
-            try:
-                fillers.append(os.dup(0))
-            except OSError:
-                break
-        yield
-    finally:
-        for filler in fillers:
-            os.close(filler)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_without_descriptors_the_listener_rests(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -789,7 +766,7 @@ def test_without_descriptors_the_listener_rests(
         handlers = Recorders()
         async with serving(Server(handlers)) as server:
             sock = socket.create_connection(("127.0.0.1", server.port))
-            with no_descriptors():
+            with few_descriptors():
                 await until(lambda: server.stats.refused)
             await until(lambda: handlers)
             sock.close()

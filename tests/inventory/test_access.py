@@ -65,6 +65,13 @@ async def get(access: Access) -> dict[str, Any]:
         await api.close()
 
 
+@pytest.mark.parametrize("token", ["a\nb", "a\rb", "\0" * 900])
+def test_a_damaged_token_is_an_error_of_the_access(tmp_path: Path, token: str) -> None:
+    access = InCluster(IN_A_POD, service_account(tmp_path, token, pem(issue_ca("cluster"))))
+    with pytest.raises(ApiError, match="the token for it has control characters"):
+        asyncio.run(get(access))
+
+
 def test_a_kubeconfig_with_a_token(tmp_path: Path) -> None:
     async def scene() -> None:
         server = ApiServer(tokens={"secret"})

@@ -105,6 +105,7 @@ class Replica:
                 self._us, self._us.duration_s, str(error) or "no answer in time",
             )  # fmt: skip
         finally:
+            self.holds = self._written = False
             await self._objects.close()
 
     async def _acquire(self) -> None:
@@ -204,7 +205,6 @@ class Replica:
         item = released(lease, self._us, datetime.now(UTC))
         if item is not None and await self._objects.write(self._list, item, creates=False):
             log.info("%s is given back", self._us)
-        self.holds = self._written = False
 
 
 @dataclass(slots=True)

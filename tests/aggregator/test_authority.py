@@ -167,6 +167,22 @@ def test_broken_objects_are_restored(
     assert cluster.settle(NOW)[1] == []
 
 
+@pytest.mark.parametrize("name", [NAMES.ca_secret, NAMES.client_secret])
+@pytest.mark.parametrize("key", ["tls.crt", "tls.key"])
+def test_objects_with_any_byte_damaged_are_restored_or_good(
+    cluster: Cluster, name: str, key: str
+) -> None:
+    """The library reads parts of a certificate late, and says in many ways that it cannot."""
+    good = cluster.text(name, key)
+    head, *lines, tail = good.splitlines()
+    der = base64.b64decode("".join(lines))
+    for at in range(len(der)):
+        damaged = der[:at] + bytes([der[at] ^ 1]) + der[at + 1 :]
+        cluster.set(name, key, f"{head}\n{base64.encodebytes(damaged).decode()}{tail}\n")
+        cluster.settle(NOW)
+        assert trusted(cluster.client, cluster.bundle)
+
+
 @pytest.mark.parametrize("name", [NAMES.ca_secret, NAMES.client_secret, NAMES.ca_config_map])
 @pytest.mark.parametrize("data", [None, {}, {"tls.crt": "%%%", "ca.crt": ""}, []])
 def test_objects_of_any_content_are_restored(cluster: Cluster, name: str, data: Any) -> None:
@@ -278,6 +294,51 @@ def test_a_ca_that_ended_unnoticed_is_replaced_at_once(cluster: Cluster) -> None
     assert reasons[0].startswith("the CA was replaced: it ended at ")
     assert cluster.bundle == [authority.signing.certificate]
     assert trusted(cluster.client, cluster.bundle)
+
+
+def in_use(cluster: Cluster, server: Issued, now: datetime) -> None:
+    """Assert that all that is shown is valid now, and from a CA that is."""
+    signing = cluster.bundle[0]
+    for certificate in (cluster.client, server.certificate):
+        certificate.verify_directly_issued_by(signing)
+        assert certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+    assert signing.not_valid_before_utc <= now < signing.not_valid_after_utc
+
+
+def test_what_was_made_by_a_clock_that_was_ahead_is_replaced() -> None:
+    cluster = Cluster()
+    ahead = NOW + 200 * DAY
+    authority, _ = cluster.settle(ahead)
+    server = renewed_server(None, authority.signing, ["s"], ahead)
+    before = cluster.bundle
+    authority, reasons = cluster.settle(NOW)
+    assert reasons[0].startswith("the CA was replaced: it begins only at 2027-06-09 08:00:00")
+    in_use(cluster, renewed_server(server, authority.signing, ["s"], NOW), NOW)
+    assert cluster.bundle[1:] == before  # if it is our clock that is wrong, others have these
+    assert cluster.settle(ahead)[1] == []  # nor do the two clocks fight over it
+
+
+def test_certificates_of_a_clock_that_was_ahead_are_replaced(cluster: Cluster) -> None:
+    ahead = NOW + 2 * DAY
+    del cluster.items[NAMES.client_secret]
+    authority, _ = cluster.settle(ahead)
+    server = renewed_server(None, authority.signing, ["s"], ahead)
+    assert cluster.settle(NOW)[1] == ["the exporters' certificate was issued: it was due"]
+    in_use(cluster, renewed_server(server, authority.signing, ["s"], NOW), NOW)
+
+
+def test_a_next_ca_of_a_clock_that_was_ahead_never_signs(cluster: Cluster) -> None:
+    begin = NOW + VALIDITY - RENEW
+    cluster.settle(begin + 80 * DAY)
+    assert cluster.settle(begin + DAY)[1] == [
+        "the next CA was dropped: it begins only at 2027-11-11 08:00:00+00:00, as of another clock",
+        "the next CA was made",
+        "the CA was published anew",
+    ]
+    now = begin + DAY + PUBLISHED
+    authority, reasons = cluster.settle(now)
+    assert reasons[0] == "the next CA signs from now on"
+    in_use(cluster, renewed_server(None, authority.signing, ["s"], now), now)
 
 
 def test_what_is_broken_in_the_middle_of_a_change_begins_anew(cluster: Cluster) -> None:

@@ -73,7 +73,7 @@ class Handler:
     def __init__(self, session: CollectorSession) -> None:
         self._session = session
 
-    proven = pending = False
+    proven = pending = fruitless = False
     pause_s = 0.0
 
     def data_received(self, data: memoryview) -> float:

@@ -248,6 +248,34 @@ async def test_who_waits_goes_on_waiting_while_the_api_server_is_away(tmp_path: 
         await waits.stop()
 
 
+async def test_while_the_api_server_is_away_nobody_can_renew_and_nobody_is_late(
+    tmp_path: Path,
+) -> None:
+    now_s = 1000.0
+    async with cluster() as server:
+        server.put({"kind": "Lease", **lease("pod-a")}, "coordination.k8s.io/v1")
+        path = kubeconfig(tmp_path / "config", server.url, {"token": "good"})
+        us = Candidate("pod-b", "flow-aggregator", "here", 15.0)
+        waits = Replica(lambda: Kubeconfig(path), us, clock=lambda: now_s)
+        starting = asyncio.create_task(waits.start())
+        await until(waits.waiting)
+        with server.failing(lambda _: status(503, "no leader")):
+            failures = waits.stats.failures
+            await until(lambda: waits.stats.failures > failures)
+            now_s += 100.0
+        looks = len(server.requests)
+        await until(lambda: len(server.requests) > looks + 3)
+        assert not starting.done()
+        assert holder(server) == "pod-a"
+        for _ in range(2):  # nobody renews it although they could
+            now_s += 5.0
+            looks = len(server.requests)
+            await until(lambda: len(server.requests) > looks + 3 or starting.done())  # noqa: B023
+        await starting
+        assert holder(server) == "pod-b"
+        await waits.stop()
+
+
 async def test_one_whose_lease_was_taken_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -334,6 +362,7 @@ async def test_a_stop_without_an_answer_ends(
         await one.start()
         with server.failing(lambda _: status(500, "out of order")):
             await one.stop()
+            await one.stop()  # as after a start that was cut short
     assert "is not given back, so the next replica waits for 3 s" in caplog.text
 
 

@@ -17,6 +17,7 @@ from flowvis.inventory.sources.api import KubernetesApi
 from flowvis.lab.apiserver import ApiServer, kubeconfig, service_account
 from flowvis.runtime.settings import load
 from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server
+from ports import free_port
 
 IN_A_POD = {HOST: "10.96.0.1", PORT: "443"}
 
@@ -62,6 +63,13 @@ async def get(access: Access) -> dict[str, Any]:
         return await api.get("/api/v1/pods", {})
     finally:
         await api.close()
+
+
+@pytest.mark.parametrize("token", ["a\nb", "a\rb", "\0" * 900])
+def test_a_damaged_token_is_an_error_of_the_access(tmp_path: Path, token: str) -> None:
+    access = InCluster(IN_A_POD, service_account(tmp_path, token, pem(issue_ca("cluster"))))
+    with pytest.raises(ApiError, match="the token for it has control characters"):
+        asyncio.run(get(access))
 
 
 def test_a_kubeconfig_with_a_token(tmp_path: Path) -> None:
@@ -110,6 +118,42 @@ def test_a_kubeconfig_with_a_certificate(tmp_path: Path, name: str, trust: dict[
         assert access.context() is access.context()
         await server.stop()
 
+    asyncio.run(scene())
+
+
+def test_files_of_a_kubeconfig_are_read_again_when_they_change(tmp_path: Path) -> None:
+    """As a kubelet's certificate is replaced; its two files one after the other."""
+    user = {"client-certificate": str(tmp_path / "me.crt"), "client-key": str(tmp_path / "me.key")}
+    files = {"certificate-authority": str(tmp_path / "ca.crt")}
+
+    async def scene() -> None:
+        before: ssl.SSLContext | None = None
+        access: Kubeconfig | None = None
+        for _ in range(2):
+            ca = issue_ca("cluster")
+            issue_server(ca, ["127.0.0.1"]).write(tmp_path, "server")
+            fresh = issue_client(ca, "me")
+            if access is not None:
+                (tmp_path / "me.crt").write_bytes(pem(fresh))
+                assert access.context() is before
+                (tmp_path / "ca.crt").unlink()
+                assert access.context() is before
+            fresh.write(tmp_path, "me")
+            (tmp_path / "ca.crt").write_bytes(pem(ca))
+            context = ssl.create_default_context(
+                ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.crt"
+            )
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+            server = ApiServer(tls=context, port=port)
+            await server.start()
+            if access is None:
+                access = Kubeconfig(kubeconfig(tmp_path / "config", server.url, user, **files))
+            assert (await get(access))["items"] == []
+            before = access.context()
+            await server.stop()
+
+    port = free_port()
     asyncio.run(scene())
 
 

@@ -313,6 +313,17 @@ def test_deleted_pods_are_kept_for_a_while() -> None:
     assert len(inventory.pods.objects) == 1  # the place was used again
 
 
+def test_a_pod_that_names_an_address_twice_has_it_once() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1", "::ffff:10.0.0.1"), NEW_YEAR)
+    assert names(inventory, ["10.0.0.1"], at=NEW_YEAR - DAY) == ["a"]
+    inventory.upsert(pod("a", "10.0.0.1", "10.0.0.1", "fd00::1"), NEW_YEAR)
+    assert names(inventory, ["10.0.0.1", "fd00::1"]) == ["a", "a"]
+    inventory.delete(pod("a"), NEW_YEAR + DAY)
+    inventory.expire(NEW_YEAR + DAY + KEPT_MS)
+    assert names(inventory, ["10.0.0.1", "fd00::1"]) == ["", ""]
+
+
 def test_more_addresses_than_allowed_are_counted() -> None:
     inventory = Inventory(max_addresses=1)
     inventory.upsert(pod("a", "10.0.0.1", "10.0.0.2"), NEW_YEAR)
@@ -440,6 +451,22 @@ def test_nodes_and_their_pod_networks() -> None:
     assert inventory.are_pods(addresses(ips)).tolist() == pods
     inventory.delete(node("node-1", ""), NEW_YEAR)
     assert not inventory.are_pods(addresses(ips)).any()
+
+
+@pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
+def test_an_address_that_two_nodes_have_is_the_younger_ones(order: tuple[str, str]) -> None:
+    """The object of a node that is gone may stay when another one has its address already."""
+    inventory = Inventory()
+    created = {"old": "2025-01-01T00:00:00Z", "new": "2026-01-01T00:00:00Z"}
+    for name in order:
+        item = node(name, "192.0.2.1")
+        item["metadata"]["creationTimestamp"] = created[name]
+        inventory.upsert(item, NEW_YEAR)
+    (found,) = inventory.nodes.find(addresses(["192.0.2.1"])).tolist()
+    assert inventory.nodes.objects[found].name == "new"
+    inventory.delete(node("new", ""), NEW_YEAR)
+    (found,) = inventory.nodes.find(addresses(["192.0.2.1"])).tolist()
+    assert inventory.nodes.objects[found].name == "old"
 
 
 def test_a_known_pod_is_a_pod_outside_of_the_networks_too() -> None:

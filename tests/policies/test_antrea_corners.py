@@ -568,6 +568,23 @@ def test_a_network_policy_cannot_keep_a_pod_from_its_own_node(cluster: Cluster) 
     assert cluster.policies.stats.exempt == 1
 
 
+@pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
+def test_an_address_that_two_nodes_have_is_the_younger_ones(
+    cluster: Cluster, order: tuple[str, str]
+) -> None:
+    created = {"old": "2025-01-01T00:00:00Z", "new": "2026-01-01T00:00:00Z"}
+    for name in order:
+        about = {"name": name, "labels": {"is": name}, "creationTimestamp": created[name]}
+        status = {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}
+        cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": about, "status": status})
+    rules = [
+        {"name": name, "action": "Drop", "to": [{"nodeSelector": matching(**{"is": name})}]}
+        for name in ("old", "new")
+    ]
+    cluster.apply(acnp("p", "egress", *rules))
+    assert decided(cluster, "shop/cart", "192.0.2.7", way="egress") == ("p", "new", 2)
+
+
 def test_policies_that_can_name_nodes_can(cluster: Cluster) -> None:
     cluster.apply(
         HOST,

@@ -1,8 +1,13 @@
 """Real TLS on loopback, on both event loops."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+import ctypes
+import os
+import resource
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ from flowvis.transport.tls import Pem, TlsFiles
 from waiting import PATIENCE_S
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 
 
 @dataclass
@@ -75,6 +81,7 @@ class Recorder:
     refuse: bytes = b""
     pending: bool = False
     pause_s: float = 0.0
+    fruitless: bool = False
 
     @property
     def proven(self) -> bool:
@@ -122,3 +129,32 @@ async def serving(server: Server) -> AsyncIterator[Server]:
 def client_of(server: Server, tls: TlsFiles | None, **options: Any) -> Client:
     protocol = "tls" if tls else "tcp"
     return Client(CollectorAddress("127.0.0.1", server.port, protocol), tls, **options)
+
+
+def lose_power(sock: socket.socket) -> None:
+    """Have a socket's kernel take no packet any more, not even to answer it."""
+    nothing = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))  # BPF_RET: 0 bytes
+    program = struct.pack("@HP", 1, ctypes.addressof(nothing))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+@contextmanager
+def few_descriptors(free: int = 0) -> Iterator[None]:
+    """Use up what the process may open, but for so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fillers: list[int] = []
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()) + free
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+        while len(fillers) < highest:
+            try:
+                fillers.append(os.dup(0))
+            except OSError:
+                break
+        for _ in range(free):
+            os.close(fillers.pop())
+        yield
+    finally:
+        for filler in fillers:
+            os.close(filler)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from flowvis.errors import SystemRefused
-from flowvis.transport.certificates import issue_ca, issue_client, issue_server, load_ca
+from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server, load_ca
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -27,6 +30,39 @@ def test_openssl_accepts_the_chains(tmp_path: Path) -> None:
         assert subprocess.run(
             [*command, *options, str(certificate)], capture_output=True, text=True, check=True
         ).stdout
+
+
+@pytest.mark.parametrize("key_id", [None, b"a key's name of its own"])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        [
+            (NameOID.COUNTRY_NAME, "US"),
+            (NameOID.ORGANIZATION_NAME, "o"),
+            (NameOID.COMMON_NAME, "c"),
+        ],
+        [(NameOID.ORGANIZATION_NAME, "o")],
+    ],
+)
+def test_openssl_accepts_what_a_ca_of_others_issues(
+    tmp_path: Path, subject: list[tuple[x509.ObjectIdentifier, str]], key_id: bytes | None
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(oid, value) for oid, value in subject])
+    builder = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    if key_id is not None:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier(key_id), critical=False)
+    ca = Issued(builder.sign(key, hashes.SHA256()), key)
+    root, _ = ca.write(tmp_path, "ca")
+    client, _ = issue_client(ca, "node-1").write(tmp_path, "client")
+    command = ["openssl", "verify", "-CAfile", str(root), "-purpose", "sslclient", str(client)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{client}: OK\n", done.stderr
 
 
 def test_names_times_and_modes(tmp_path: Path) -> None:

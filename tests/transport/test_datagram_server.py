@@ -27,6 +27,7 @@ class Recorder:
     template_bytes: int = 0
     pending: bool = False
     pause_s: float = 0.0
+    fruitless: bool = False
     went_on: int = 0
     looks: int = 0
     ended: int = 0
@@ -45,7 +46,7 @@ class Recorder:
             if data == b"defect":
                 raise ZeroDivisionError
             if data == b"fruitless":
-                self.pause_s = 60.0
+                self.pause_s, self.fruitless = 60.0, True
         self.pending = datagrams[-1] in {b"pending", b"fruitless"}
         return 0.0
 
@@ -193,7 +194,7 @@ async def test_an_address_that_sends_faster_than_its_share_loses_its_own() -> No
                 sock.send(b"r")
             await until(lambda: sum(len(each.got) for each in handlers) == 2)
             slow = handlers.of(port_of(loud))
-            slow.pause_s = 3600.0  # from its next turn on
+            slow.pause_s, slow.fruitless = 3600.0, True  # from its next turn on
             loud.send(b"r")
             await until(lambda: len(slow.got) == 2)
             for at in range(60):
@@ -230,6 +231,21 @@ async def test_who_only_makes_work_does_not_delay_a_stop(
     assert busy.got == [b"r", b"r2"]
     assert (idle.went_on, idle.ended, busy.ended) == (0, 1, 1)
     assert server.stats.dropped == {"stopped": 2}
+
+
+async def test_a_stop_waits_for_what_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = Recorders()
+    async with serving(handlers) as server:
+        with sender(server) as good:
+            good.send(b"r")
+            await until(lambda: handlers and handlers[0].got)
+            handlers[0].pause_s = 0.01
+            for piece in (b"pending", b"more"):
+                good.send(piece)
+            monkeypatch.setattr(module, "LAST_S", 0.0)
+            await server.stop()
+    assert handlers[0].got == [b"r", b"pending", b"more"]
+    assert server.stats.dropped == {}
 
 
 async def test_strangers_give_way_and_who_sent_records_does_not() -> None:

@@ -2,18 +2,16 @@
 
 import asyncio
 import contextlib
-import os
-import resource
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from flowvis.errors import PeerError, SettingsError, SystemRefused
+from flowvis.ipfix.acknowledgement import PROTOCOL
 from flowvis.runtime import listeners
 from flowvis.runtime.backoff import Backoff
 from flowvis.transport import server as server_module
@@ -21,11 +19,23 @@ from flowvis.transport import session as session_module
 from flowvis.transport import turns as turns_module
 from flowvis.transport.certificates import issue_client, issue_server
 from flowvis.transport.client import Client, ConnectionLost
+from flowvis.transport.keepalive import give_up
 from flowvis.transport.server import Peer, Server, SessionLimits
 from flowvis.transport.tls import TlsFiles
 from waiting import PATIENCE_S, until
 
-from .conftest import Pki, Recorder, Recorders, Run, client_of, make_pki, path_of, serving
+from .conftest import (
+    Pki,
+    Recorder,
+    Recorders,
+    Run,
+    client_of,
+    few_descriptors,
+    lose_power,
+    make_pki,
+    path_of,
+    serving,
+)
 
 
 async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -517,6 +527,31 @@ def test_a_flood_does_not_keep_others_waiting(run: Run, pki: Pki) -> None:
     run(main())
 
 
+def test_an_exporter_that_is_gone_before_its_acknowledgement_is_noticed(
+    run: Run, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "give_up", partial(give_up, after_s=1.0))
+
+    async def main() -> None:
+        handlers = Recorders()
+        async with serving(Server(handlers, tls=pki.server)) as server:
+            context = foreign_context(pki)
+            context.set_alpn_protocols([PROTOCOL])
+            plain = socket.create_connection(("127.0.0.1", server.port))
+            with await asyncio.to_thread(
+                context.wrap_socket, plain, server_hostname="localhost"
+            ) as peer:
+                await until(lambda: handlers)
+                lose_power(peer)
+                answer = handlers[0].peer.answer
+                assert answer is not None
+                answer(b"what is durable")
+                await until(lambda: not server.sessions)
+                assert server.stats.errors == {"etimedout": 1}
+
+    run(main())
+
+
 def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
     async def main() -> None:
         limits = SessionLimits(idle_s=2.0)
@@ -722,26 +757,6 @@ def test_peer_that_leaves_our_side_unread(
     run(main())
 
 
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Use up what the process may open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    fillers: list[int] = []
-    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-        while len(fillers) < highest:
-            try:
-                fillers.append(os.dup(0))
-            except OSError:
-                break
-        yield
-    finally:
-        for filler in fillers:
-            os.close(filler)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_without_descriptors_the_listener_rests(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -751,7 +766,7 @@ def test_without_descriptors_the_listener_rests(
         handlers = Recorders()
         async with serving(Server(handlers)) as server:
             sock = socket.create_connection(("127.0.0.1", server.port))
-            with no_descriptors():
+            with few_descriptors():
                 await until(lambda: server.stats.refused)
             await until(lambda: handlers)
             sock.close()
@@ -901,9 +916,63 @@ def test_a_stop_does_not_wait_for_who_only_makes_work(run: Run) -> None:
         client = client_of(server, None)
         await client.connect()
         await until(lambda: handlers)
-        handlers[0].pause_s = 0.01
+        handlers[0].pause_s, handlers[0].fruitless = 0.01, True
         await server.stop()
         assert server.stats.errors == {"fruitless": 1}
+        await client.close()
+
+    run(main())
+
+
+def test_a_stop_waits_for_those_who_have_to_wait_for_room(run: Run) -> None:
+    async def main() -> None:
+        handlers = Recorders()
+        server = Server(handlers, drain_s=PATIENCE_S)
+        await server.start()
+        client = client_of(server, None)
+        await client.connect()
+        await client.send([b"a"])
+        await until(lambda: handlers and handlers[0].data)
+        handlers[0].pause_s = 0.01
+        await client.send([b"b"])
+        await server.stop()
+        assert server.stats.errors == {}
+        assert handlers[0].data == b"ab"
+        assert handlers[0].ends == ["eof", "closed"]
+        await client.close()
+
+    run(main())
+
+
+def test_a_stop_ends_although_there_is_never_room_for_what_came(run: Run) -> None:
+    class Full(Recorder):
+        tries = 0
+
+        def data_received(self, data: memoryview) -> float:
+            self.pending, self.pause_s = True, 0.01
+            return super().data_received(data)
+
+        def go_on(self) -> float:
+            self.tries += 1
+            if self.tries > 10_000:
+                raise RuntimeError("it never ends")
+            return 0.0
+
+    async def main() -> None:
+        made: list[Full] = []
+
+        def factory(peer: Peer) -> Full:
+            made.append(Full(peer))
+            return made[-1]
+
+        server = Server(factory, drain_s=0.05)
+        await server.start()
+        client = client_of(server, None)
+        await client.connect()
+        await client.send([b"a"])
+        await until(lambda: made and made[0].data)
+        await server.stop()
+        assert server.stats.errors == {"not-finished": 1}
         await client.close()
 
     run(main())

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import serialization
 from flowvis.errors import SettingsError
 from flowvis.transport.tls import TlsFiles, TlsReloader
 
-from .conftest import Pki, make_pki, path_of
+from .conftest import Pki, few_descriptors, make_pki, path_of
 
 
 def files(pki: Pki, **changes: Path | str | None) -> TlsFiles:
@@ -123,6 +123,23 @@ class Held:
 
     def __str__(self) -> str:
         return "what is held"
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+def test_a_change_that_comes_without_descriptors_is_taken_when_there_are(
+    tmp_path: Path, free: int
+) -> None:
+    reloader = TlsReloader(make_pki(tmp_path).server, server=True)
+    before = reloader.context()
+    make_pki(tmp_path)
+    with few_descriptors(free):
+        with pytest.raises(SettingsError, match="Too many open files"):
+            reloader.refresh()
+        assert not reloader.refresh()
+        assert reloader.context() is before
+    assert reloader.refresh()
+    assert reloader.context() is not before
+    assert reloader.failures == 1
 
 
 def test_what_reads_like_a_file_is_as_good_as_one(pki: Pki) -> None:

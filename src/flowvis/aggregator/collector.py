@@ -360,7 +360,12 @@ class ExporterStream:
     @property
     def pause_s(self) -> float:
         """How long it is to rest before its next turn."""
-        return PAUSE_S if self._session.fruitless or self._collector.holds else 0.0
+        return PAUSE_S if self.fruitless or self._collector.holds else 0.0
+
+    @property
+    def fruitless(self) -> bool:
+        """Whether it only makes work: it has sent no records for long."""
+        return self._session.fruitless
 
     @property
     def repeating(self) -> bool:

@@ -70,7 +70,8 @@ class Replica:
         self._us, self._clock = us, clock
         self._list = f"{LEASES.paths()[0][1]}/namespaces/{us.namespace}/{LEASES.plural}"
         self._renew_s = us.duration_s / RENEWALS
-        self._seen: tuple[Any, float] = (None, 0.0)
+        self._seen: tuple[Any, float, float] = (None, 0.0, 0.0)
+        """The Lease, for how long it was as it is, and when it was looked at."""
         self._limited = LimitedLog(log)
         self._task: asyncio.Task[None] | None = None
 
@@ -104,6 +105,7 @@ class Replica:
                 self._us, self._us.duration_s, str(error) or "no answer in time",
             )  # fmt: skip
         finally:
+            self.holds = self._written = False
             await self._objects.close()
 
     async def _acquire(self) -> None:
@@ -184,10 +186,17 @@ class Replica:
         return None
 
     def _unchanged_s(self, lease: dict[str, Any] | None) -> float:
+        """Return for how long the Lease has been seen as it is.
+
+        Between two looks no more than a renewal's time counts: while the API server is away, the
+        holder cannot renew it either.
+        """
         state = None if lease is None else lease.get("spec")
-        if state != self._seen[0]:
-            self._seen = (state, self._clock())
-        return self._clock() - self._seen[1]
+        before, unchanged_s, looked_s = self._seen
+        now_s = self._clock()
+        passed_s = min(now_s - looked_s, self._renew_s)
+        self._seen = (state, unchanged_s + passed_s if state == before else 0.0, now_s)
+        return self._seen[1]
 
     async def _release(self) -> None:
         if not self._written:
@@ -196,7 +205,6 @@ class Replica:
         item = released(lease, self._us, datetime.now(UTC))
         if item is not None and await self._objects.write(self._list, item, creates=False):
             log.info("%s is given back", self._us)
-        self.holds = self._written = False
 
 
 @dataclass(slots=True)

@@ -94,6 +94,8 @@ class Node:
     pod_networks: tuple[Network, ...]
     zone: str = ""
     region: str = ""
+    created_ms: int = 0
+    """0: not said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +258,15 @@ def parse_node(item: Mapping[str, Any], note: Note = unnoted) -> Node:
         for entry in values.entries("status.addresses", status.get("addresses"))
         if entry.get("type") in ("InternalIP", "ExternalIP")
     ]
+    zone, region = values.labels(metadata.get("labels"), TOPOLOGY_LABELS.values())
     return Node(
         metadata["name"],
         metadata.get("uid", ""),
         values.addresses("status.addresses", ips),
         values.networks("spec.podCIDRs", cidrs),
-        *values.labels(metadata.get("labels"), TOPOLOGY_LABELS.values()),
+        zone,
+        region,
+        values.time_ms("metadata.creationTimestamp", metadata.get("creationTimestamp")),
     )
 
 
@@ -308,12 +313,12 @@ class _Values:
         self._item, self._note = item, note
 
     def addresses(self, field: str, texts: Any, *, needed: bool = False) -> tuple[bytes, ...]:
-        """Return 16 bytes for each address; ValueError where one is needed and all are bad."""
+        """Return 16 bytes for each address, each once; ValueError: one is needed, all are bad."""
         given = [text for text in self._listed(field, texts) if text not in NO_ADDRESS]
         found = [address for text in given if (address := self._address(field, text))]
         if needed and given and not found:
             raise ValueError(f"{describe(self._item)}: {self.problem}")
-        return tuple(found)
+        return tuple(dict.fromkeys(found))
 
     def networks(self, field: str, texts: Any) -> tuple[Network, ...]:
         """Return the networks of CIDRs."""
@@ -340,6 +345,14 @@ class _Values:
             return int(number)
         self._leave_out(field, f"{number!r:.80} is no port from 1 to {MAX_PORT}")
         return 0
+
+    def time_ms(self, field: str, when: Any) -> int:
+        """Return a time; 0 where there is none."""
+        try:
+            return _milliseconds(self._item, field, when)
+        except ValueError:
+            self._leave_out(field, f"{when!r:.80} is no time")
+            return 0
 
     def labels(self, labels: Any, wanted: Iterable[Sequence[str]]) -> Iterator[str]:
         """Go through labels of several keys each: the first value that there is, else ""."""

@@ -16,13 +16,17 @@ from flowvis.strings import Strings
 
 
 class NodeIndex:
-    """Nodes by their addresses, their legs in the Pod network included."""
+    """Nodes by their addresses, their legs in the Pod network included.
+
+    An address that several have is that of the youngest: the object of a node that is gone may stay
+    for a while, and its address be another's meanwhile.
+    """
 
     def __init__(self, nodes: Sequence[Node], pod_networks: Sequence[Network]) -> None:
-        self.objects = tuple(nodes)
+        self.objects = tuple(sorted(nodes, key=lambda node: -node.created_ms))
         places = [
             (address, handle)
-            for handle, node in enumerate(nodes)
+            for handle, node in enumerate(self.objects)
             for address in (*node.addresses, *chain.from_iterable(map(legs, node.pod_networks)))
         ]
         self._addresses = Lookup(address_column(a for a, _ in places), [h for _, h in places])

@@ -92,9 +92,7 @@ class Generation:
     def __init__(self, snapshot: Snapshot, rules: Rulebook) -> None:
         self.rules = rules
         self.snapshot = snapshot
-        self.nodes = {
-            address: name for name, node in snapshot.nodes.items() for address in node.addresses
-        }
+        self.nodes = snapshot.node_addresses()
         self._members: dict[Member, frozenset[int]] = {}
         self._near: dict[str, set[str | int]] = {}
         self._rules_of: dict[tuple[Direction, frozenset[int]], ApplicableRules] = {}

@@ -47,6 +47,8 @@ class NodeAddresses:
     addresses: frozenset[bytes]
     antrea: frozenset[bytes] = frozenset()
     """The addresses that a nodeSelector of Antrea selects it by."""
+    created_ms: int = 0
+    """0: not said."""
 
 
 @dataclass(slots=True)
@@ -91,6 +93,14 @@ class Snapshot:
                 members = self.groups.get((peer.namespace, peer.name), ())
                 yield from self._expand(members, open_, depth - 1)
                 open_[peer] = False
+
+    def node_addresses(self) -> dict[bytes, str]:
+        """Return the name of each node by its addresses: of one that several have, the youngest's.
+
+        The object of a node that is gone may stay for a while, and its address be another's then.
+        """
+        by_age = sorted(self.nodes.items(), key=lambda found: found[1].created_ms)
+        return {address: name for name, node in by_age for address in node.addresses}
 
     def labels_of(self, namespace: str) -> Labels:
         """Return a namespace's labels; of one that is not known, the one for its name."""
@@ -177,6 +187,7 @@ def _parse_node(item: Mapping[str, Any]) -> NodeAddresses:
         _labels(metadata),
         frozenset([*(a for those in by_type.values() for a in those), *legs, *transport]),
         frozenset([*_one_each(own), *_one_each(legs), *_one_each(transport[::-1])]),
+        created_ms(item) or 0,
     )
 
 

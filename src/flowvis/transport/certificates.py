@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -22,6 +23,16 @@ VALIDITY = timedelta(days=365)
 SKEW = timedelta(hours=1)  # clocks of other nodes may be behind
 
 Key = ec.EllipticCurvePrivateKey
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises, at once or later, for what is no certificate or key that it knows."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ def issue_ca(name: str = "flowvis", *, now: datetime | None = None) -> Issued:
     """Make a CA that signs servers and clients, and no other CAs."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
-        _builder(name, key, name, now, VALIDITY)
+        _builder(name, key, _name(name), now, VALIDITY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -95,19 +106,48 @@ def load_ca(directory: Path) -> Issued:
     """Read the CA that `Issued.write(directory, "ca")` wrote."""
     try:
         return read_issued((directory / "ca.crt").read_bytes(), (directory / "ca.key").read_bytes())
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise SystemRefused(
             f"{directory}: no CA can be read from ca.crt and ca.key: {error}"
         ) from error
 
 
 def read_issued(certificate_pem: bytes, key_pem: bytes) -> Issued:
-    """Read a certificate and its key; ValueError or TypeError where they are none."""
-    certificate = x509.load_pem_x509_certificate(certificate_pem)
-    key = serialization.load_pem_private_key(key_pem, None)
-    if not isinstance(key, Key) or key.public_key() != certificate.public_key():
+    """Read a certificate and its key; ValueError where they are none, or not each other's."""
+    certificate, key = read_certificate(certificate_pem), read_key(key_pem)
+    if key is None or key.public_key() != certificate.public_key():
         raise ValueError("the key is not the EC key of the certificate")
     return Issued(certificate, key)
+
+
+def read_certificate(pem: bytes) -> x509.Certificate:
+    """Read a certificate; ValueError where any part of it cannot be read, now or later."""
+    try:
+        found = x509.load_pem_x509_certificate(pem)
+        # The library reads the parts when they are asked for.
+        _ = found.subject, found.issuer, found.extensions, found.public_key()
+        _ = found.not_valid_before_utc, found.not_valid_after_utc
+    except _UNREADABLE as error:
+        raise ValueError(str(error)) from error
+    return found
+
+
+def read_key(pem: bytes) -> Key | None:
+    """Read a key that is not encrypted, None if it is no EC key; ValueError where it is none."""
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except _UNREADABLE as error:
+        raise ValueError(str(error)) from error
+    return key if isinstance(key, Key) else None
+
+
+def is_issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
+    """Whether a CA signed a certificate."""
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (*_UNREADABLE, InvalidSignature):
+        return False
+    return True
 
 
 def _issue(
@@ -120,29 +160,35 @@ def _issue(
     validity: timedelta,
 ) -> Issued:
     key = ec.generate_private_key(ec.SECP256R1())
-    issuer = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     builder = (
-        _builder(name, key, str(issuer), now, validity)
+        _builder(name, key, ca.certificate.subject, now, validity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key()), critical=False
-        )
+        .add_extension(_authority(ca), critical=False)
     )
     if alternatives is not None:
         builder = builder.add_extension(alternatives, critical=False)
     return Issued(builder.sign(ca.key, hashes.SHA256()), key)
 
 
+def _authority(ca: Issued) -> x509.AuthorityKeyIdentifier:
+    """Name the CA's key as the CA itself does, who may have been made by others."""
+    try:
+        own = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
 def _builder(
-    name: str, key: Key, issuer: str, now: datetime | None, validity: timedelta
+    name: str, key: Key, issuer: x509.Name, now: datetime | None, validity: timedelta
 ) -> x509.CertificateBuilder:
     start = (now or datetime.now(UTC)) - SKEW
     return (
         x509.CertificateBuilder()
         .subject_name(_name(name))
-        .issuer_name(_name(issuer))
+        .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from flowvis.errors import PeerError
 from flowvis.transport.channel import ROOM, Channel
-from flowvis.transport.keepalive import keep_alive
+from flowvis.transport.keepalive import give_up, keep_alive
 
 GOING_AWAY = "going-away"
 """Why a session is over when the collector has ended it in good order."""
@@ -70,8 +70,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         keep_alive(sock)
+        give_up(sock, STALLED_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # messages are whole
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED_S * 1000))
         self._loop.add_reader(sock, self._readable)
 
     async def establish(self) -> None:

@@ -88,7 +88,11 @@ class DatagramHandler(Protocol):
 
     @property
     def pause_s(self) -> float:
-        """How long the session is to rest before its next turn."""
+        """How long the session is to rest before its next turn: `go_on` may do nothing before."""
+
+    @property
+    def fruitless(self) -> bool:
+        """Whether the sender only makes work, so that nobody would miss what it sends."""
 
     @property
     def template_bytes(self) -> int:
@@ -207,8 +211,13 @@ class DatagramSession:
 
     @property
     def idle_work(self) -> bool:
-        """Whether nobody would miss what waits: it only made work so far, or rests."""
-        return self._handler is None or not self.known or self._handler.pause_s > 0
+        """Whether nobody would miss what waits: it only made work so far, or lately."""
+        return self._handler is None or not self.known or self._handler.fruitless
+
+    @property
+    def rests_s(self) -> float:
+        """How long it has to wait until there may be room for what its sender brought."""
+        return 0.0 if self._handler is None or self.idle_work else self._handler.pause_s
 
     @property
     def datagrams(self) -> int:
@@ -360,9 +369,9 @@ class DatagramServer:
         clock = asyncio.get_running_loop().time
         over, late = clock() + LAST_S, clock() + LAST_KNOWN_S
         for session in sorted(self.sessions.values(), key=lambda one: one.idle_work):
-            while session.busy and clock() < (over if session.idle_work else late):
+            while session.busy and (left := (over if session.idle_work else late) - clock()) > 0:
                 session.go_on()
-                await asyncio.sleep(0)
+                await asyncio.sleep(min(session.rests_s, left))
             for _ in range(session.datagrams):
                 self._drop("stopped", session.address)
             session.close()

@@ -18,7 +18,7 @@ from flowvis.runtime.listeners import Acceptor, listen, raise_descriptor_limit
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.admission import Admission
 from flowvis.transport.channel import ROOM, Channel, PlainChannel, TlsChannel
-from flowvis.transport.keepalive import keep_alive
+from flowvis.transport.keepalive import give_up, keep_alive
 from flowvis.transport.session import Common, Peer, PeerHandler, ServerSession, SessionLimits
 from flowvis.transport.stats import ServerStats
 from flowvis.transport.tls import TlsFiles, TlsReloader
@@ -131,6 +131,7 @@ class Server:
             self._refused(refusal, address, "refused: over the limit of %s", refusal)
             return
         keep_alive(sock)
+        give_up(sock)
         self.stats.sessions += 1
         session = ServerSession(self._common, sock, Peer(address, port), self.admission)
         self.sessions.add(session)

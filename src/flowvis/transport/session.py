@@ -92,7 +92,11 @@ class PeerHandler(Protocol):
 
     @property
     def pause_s(self) -> float:
-        """How long the session is to rest before its next turn."""
+        """How long the session is to rest before its next turn: `go_on` may do nothing before."""
+
+    @property
+    def fruitless(self) -> bool:
+        """Whether the peer only makes work, so that nobody would miss what it sends."""
 
     def data_received(self, data: memoryview) -> float:
         """Take bytes, which are overwritten after the call; work off a bounded part of them.
@@ -241,7 +245,7 @@ class ServerSession:
 
     def finish(self) -> None:
         """Let the peer finish, as the server stops; one that only makes work is not waited for."""
-        if self._handler is not None and self._handler.pause_s:
+        if self._handler is not None and self._handler.fruitless:
             self._fail(PeerError("fruitless", "only made work when the server stopped"))
         else:
             self.half_close()
@@ -369,6 +373,8 @@ class ServerSession:
                 if not self._read():
                     break
             elif self._handler is not None:
+                if self._handler.pause_s:  # there may be no room for more, now or ever
+                    break
                 self._handler.go_on()
             self._conclude()
         if self.open:

@@ -103,15 +103,15 @@ class TlsFiles:
             try:
                 with _in_memory(ca) as path:
                     context.load_verify_locations(cafile=path)
-            except ssl.SSLError as error:
+            except OSError as error:
                 raise SettingsError([f"tls.ca: {self.ca}: {_reason(error)}"]) from error
         if certificate is not None and key is not None:
             try:
                 with _in_memory(certificate) as path, _in_memory(key) as key_path:
                     context.load_cert_chain(path, key_path)
-            except ssl.SSLError as error:
+            except OSError as error:
                 both = f"{self.certificate} and {self.key}"
-                if error.reason == "KEY_VALUES_MISMATCH":
+                if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
                     problem = f"tls.key: {self.key} is not the key of {self.certificate}"
                 else:
                     problem = f"tls.certificate: {both}: {_reason(error)}"
@@ -156,7 +156,7 @@ class TlsReloader:
         self.ends_s: float | None = None
         """Until when the certificate in use is valid, in seconds since the epoch."""
         self._make = make or (files.server_context if server else files.client_context)
-        self._seen = b""
+        self._seen = self._bad = b""
         self._context: ssl.SSLContext | None = None
 
     @property
@@ -175,18 +175,22 @@ class TlsReloader:
     def refresh(self) -> bool:
         """Look at the files; True if there is a new context. SettingsError says what is wrong.
 
-        A certificate and its key may be seen between their two replacements; they are looked at
-        again at the next call, and each bad content is reported once.
+        A certificate and its key may be seen between their two replacements, and good files at a
+        time without descriptors or memory: they are looked at again at the next call. Each bad
+        content is reported once.
         """
         seen = self.files.fingerprint()
         if seen == self._seen:
             return False
-        self._seen = seen
         try:
             self._context = self._make()
         except SettingsError:
+            if seen == self._bad:
+                return False
+            self._seen, self._bad = b"", seen
             self.failures += 1
             raise
+        self._seen, self._bad = seen, b""
         self.ends_s = self.files.ends_s()
         self.reloads += 1
         return True
@@ -214,5 +218,8 @@ def _in_memory(content: bytes) -> Iterator[str]:
         yield f"/proc/self/fd/{file.fileno()}"
 
 
-def _reason(error: ssl.SSLError) -> str:
+def _reason(error: OSError) -> str:
+    """Say what is wrong with a file, in OpenSSL's words or in the system's."""
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or str(error)
     return (error.reason or str(error)).replace("_", " ").lower()

@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
@@ -25,10 +24,12 @@ from flowvis.transport.certificates import (
     SKEW,
     VALIDITY,
     Issued,
-    Key,
+    is_issued_by,
     issue_ca,
     issue_client,
     issue_server,
+    read_certificate,
+    read_key,
 )
 
 Object = dict[str, Any]
@@ -95,7 +96,9 @@ def decide(found: Found, names: Names, now: datetime) -> NextWrite | Authority:
         reason = f"the CA was replaced: {error}" if found.ca else "a CA was made"
         return NextWrite(fresh.secret(found.ca, names), reason)
     published = _data(found.published).get(BUNDLE)
-    moved, reason = _moved(state, now, str(published or ""))
+    moved, reason = _corrected(state, now)
+    if moved is state:
+        moved, reason = _moved(state, now, str(published or ""))
     if moved is not state:
         return NextWrite(moved.secret(found.ca, names), reason)
     authority = Authority(state.signing, state.bundle)
@@ -164,6 +167,21 @@ class _State:
         return _secret(before, names.namespace, names.ca_secret, data)
 
 
+def _corrected(state: _State, now: datetime) -> tuple[_State, str]:
+    """Return the CA without what a clock that was ahead has made, and in words; else the same."""
+    words = "it begins only at {}, as of another clock"
+    signing = state.signing.certificate
+    if _is_ahead(signing, now):
+        # If it is our clock that is wrong, it is in use: so it stays trusted.
+        reason = f"the CA was replaced: {words.format(signing.not_valid_before_utc)}"
+        return _State(_new_ca(now), None, signing), reason
+    if state.next is not None and _is_ahead(state.next.certificate, now):
+        begins = state.next.certificate.not_valid_before_utc
+        reason = f"the next CA was dropped: {words.format(begins)}"
+        return _State(state.signing, None, state.previous), reason
+    return state, ""
+
+
 def _moved(state: _State, now: datetime, published: str) -> tuple[_State, str]:
     """Return where time has brought the CA, and in words; the same state if nowhere.
 
@@ -188,6 +206,11 @@ def _moved(state: _State, now: datetime, published: str) -> tuple[_State, str]:
     return state, ""
 
 
+def _is_ahead(certificate: x509.Certificate, now: datetime) -> bool:
+    """Whether a certificate is not valid yet, though it was made with an hour to spare."""
+    return now < certificate.not_valid_before_utc
+
+
 def _new_ca(now: datetime) -> Issued:
     """Make a CA whose name no other has, so that a chain is never tried with the wrong one."""
     return issue_ca(f"flow-aggregator-ca@{now.timestamp():.0f}", now=now)
@@ -207,10 +230,8 @@ def _client_problem(secret: Object | None, signing: Issued, now: datetime) -> st
 
 
 def _due(certificate: x509.Certificate, signing: Issued, now: datetime) -> bool:
-    """Whether a certificate is of another CA, or near its end with a longer one to be had."""
-    try:
-        certificate.verify_directly_issued_by(signing.certificate)
-    except (ValueError, TypeError, InvalidSignature):
+    """Whether a certificate is of another CA, ahead, or near its end with a longer to be had."""
+    if not is_issued_by(certificate, signing.certificate) or _is_ahead(certificate, now):
         return True
     ends = certificate.not_valid_after_utc
     gain = min(now + VALIDITY, signing.certificate.not_valid_after_utc) - ends
@@ -228,17 +249,17 @@ def _issued(texts: Mapping[str, bytes], certificate_key: str, key_key: str) -> I
             raise ValueError(f"{name} was missing")
     certificate = _certificate(texts[certificate_key], certificate_key)
     try:
-        key = serialization.load_pem_private_key(texts[key_key], None)
-    except (ValueError, TypeError) as error:
+        key = read_key(texts[key_key])
+    except ValueError as error:
         raise ValueError(f"{key_key} was not a key: {error}") from error
-    if not isinstance(key, Key) or key.public_key() != certificate.public_key():
+    if key is None or key.public_key() != certificate.public_key():
         raise ValueError(f"{key_key} was not the EC key of {certificate_key}")
     return Issued(certificate, key)
 
 
 def _certificate(text: bytes, name: str) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(text)
+        return read_certificate(text)
     except ValueError as error:
         raise ValueError(f"{name} was not a certificate: {error}") from error
 

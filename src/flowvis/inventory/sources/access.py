@@ -93,6 +93,7 @@ class Kubeconfig:
         self.url = str(self._configuration.host).rstrip("/")
         self.server_name: str | None = self._configuration.tls_server_name or None
         self._context: ssl.SSLContext | None = None
+        self._seen: list[bytes] = []
 
     def authorization(self) -> str:
         """Return the token, which the client renews when it has expired."""
@@ -103,19 +104,31 @@ class Kubeconfig:
         return str(settings["BearerToken"]["value"]) if "BearerToken" in settings else ""
 
     def context(self) -> ssl.SSLContext | None:
-        """Trust the cluster's CA, and show our certificate if there is one."""
-        if self._context is None and self.url.startswith("https:"):
-            self._context = self._made()
+        """Trust the cluster's CA, and show our certificate if there is one.
+
+        Files that have changed are read again; while they are no good, those before count.
+        """
+        if not self.url.startswith("https:"):
+            return None
+        try:
+            seen = [Path(name).read_bytes() for name in self._files()]
+            if self._context is None or seen != self._seen:
+                self._context, self._seen = self._made(), seen
+        except (ssl.SSLError, OSError) as error:
+            if self._context is None:
+                problem = f"{self._path}: its certificates cannot be used: {error}"
+                raise ApiError(problem) from error
         return self._context
+
+    def _files(self) -> list[str]:
+        named = self._configuration
+        return [name for name in (named.ssl_ca_cert, named.cert_file, named.key_file) if name]
 
     def _made(self) -> ssl.SSLContext:
         named = self._configuration
-        try:
-            context = ssl.create_default_context(cafile=named.ssl_ca_cert)
-            if named.cert_file:
-                context.load_cert_chain(named.cert_file, named.key_file)
-        except (ssl.SSLError, OSError) as error:
-            raise ApiError(f"{self._path}: its certificates cannot be used: {error}") from error
+        context = ssl.create_default_context(cafile=named.ssl_ca_cert)
+        if named.cert_file:
+            context.load_cert_chain(named.cert_file, named.key_file)
         if not named.verify_ssl:  # insecure-skip-tls-verify, in so many words
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -147,6 +147,8 @@ class KubernetesApi:
 
     def _credentials(self) -> tuple[dict[str, str], ssl.SSLContext | None]:
         text = self._access.authorization()
+        if not text.isprintable():  # no header may have it
+            raise ApiError(f"{self.url}: the token for it has control characters: it is damaged")
         return ({"Authorization": text} if text else {}), self._access.context()
 
 

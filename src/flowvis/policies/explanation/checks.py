@@ -123,9 +123,7 @@ class Checks:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._left = MAX_CHECKS
-        self.nodes = {
-            address: name for name, node in snapshot.nodes.items() for address in node.addresses
-        }
+        self.nodes = snapshot.node_addresses()
         """The node that has each address of one."""
 
     def rule(self, rule: Rule, subject: End, peer: End, called: Service) -> Outcome:
